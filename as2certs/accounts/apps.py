@@ -1,0 +1,14 @@
+from django.apps import AppConfig
+from django.db.models.signals import post_migrate
+
+
+class AccountsConfig(AppConfig):
+    name = "as2certs.accounts"
+    label = "accounts"
+    verbose_name = "People and installation"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from as2certs.accounts import rights
+
+        post_migrate.connect(rights.grant_after_migrate, dispatch_uid="accounts.rights")

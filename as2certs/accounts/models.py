@@ -1,0 +1,98 @@
+"""People, and what holds for the whole installation."""
+
+from __future__ import annotations
+
+from typing import Any
+from zoneinfo import available_timezones
+
+from django.contrib.auth.models import AbstractUser
+from django.core.exceptions import ValidationError
+from django.db import models
+
+#: Days before the end of a certificate at which its people are reminded; 0 is the day itself, -1 the day after.
+DEFAULT_REMINDER_DAYS = (90, 60, 30, 14, 7, 3, 1, 0, -1, -2, -3, -4, -5, -6, -7)
+
+
+def default_reminder_days() -> list[int]:
+    return list(DEFAULT_REMINDER_DAYS)
+
+
+def validate_time_zone(name: str) -> None:
+    """Refuse what is not a name of the IANA time zone database."""
+    if name not in available_timezones():
+        raise ValidationError(
+            "“%(name)s” is not a time zone. Use a name such as Europe/Berlin or America/Chicago.",
+            params={"name": name},
+        )
+
+
+def validate_reminder_days(days: object) -> None:
+    """Refuse a ladder that is not a list of distinct whole numbers between 400 days before and 30 days after."""
+    if not isinstance(days, list) or any(not isinstance(d, int) or isinstance(d, bool) for d in days):
+        raise ValidationError("Reminders are whole numbers of days, such as 90, 60, 30.")
+    outside = [d for d in days if not -30 <= d <= 400]
+    if outside:
+        raise ValidationError(
+            "%(day)s is out of range: reminders go out between 400 days before and 30 days after (-30).",
+            params={"day": outside[0]},
+        )
+    if len(set(days)) != len(days):
+        raise ValidationError("The same day stands twice in the list of reminders.")
+
+
+class User(AbstractUser):
+    """A person who logs in."""
+
+    time_zone = models.CharField(
+        max_length=64, default="UTC", validators=[validate_time_zone], help_text="Times are shown in this zone."
+    )
+    must_change_password = models.BooleanField(
+        default=False, help_text="Asked to choose an own password at the next login."
+    )
+
+    def __str__(self) -> str:
+        return self.get_full_name() or self.username
+
+
+class Installation(models.Model):
+    """What holds for the whole installation: one row."""
+
+    name = models.CharField("our name", max_length=120, default="Our company", help_text="As partners know us.")
+    time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
+    four_eyes = models.BooleanField(
+        default=False, help_text="Whoever set up or changed a rotation can't approve it."
+    )
+    reminder_days = models.JSONField(
+        default=default_reminder_days,
+        validators=[validate_reminder_days],
+        help_text="Days before the end; 0 is the day itself, negative numbers are days after.",
+    )
+    escalation_email = models.EmailField(
+        "escalation address", blank=True, help_text="Told too, once a certificate gets urgent."
+    )
+    escalation_days = models.PositiveSmallIntegerField(
+        "escalate from", default=7, help_text="Days before the end from which the escalation address is told."
+    )
+    grace_days = models.PositiveSmallIntegerField(
+        "keep the old certificate for",
+        default=14,
+        help_text="Days after the change in which the old certificate is still accepted: longer than the time-out "
+        "of asynchronous MDNs plus all retries.",
+    )
+
+    class Meta:
+        verbose_name = "installation"
+        verbose_name_plural = "installation"
+        constraints = [models.CheckConstraint(condition=models.Q(pk=1), name="accounts_one_installation")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.pk = 1
+        super().save(*args, **kwargs)
+
+    @classmethod
+    def current(cls) -> Installation:
+        """Return the one row; a fresh installation has the defaults."""
+        return cls.objects.filter(pk=1).first() or cls(pk=1)

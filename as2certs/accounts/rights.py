@@ -1,0 +1,80 @@
+"""Who may do what: one table of groups and permissions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import AppConfig
+from django.apps.registry import Apps, apps as installed_apps
+from django.contrib.auth.management import create_permissions
+from django.contrib.auth.models import Group, Permission
+
+VIEW = (
+    "identities.view_as2system",
+    "identities.view_identity",
+    "identities.view_identitycertificate",
+    "identities.view_certificaterequest",
+    "partners.view_partner",
+    "partners.view_contact",
+    "partners.view_partnership",
+    "partners.view_partnercertificate",
+    "rotations.view_rotation",
+    "audit.view_entry",
+)
+OPERATE = (
+    "identities.add_as2system",
+    "identities.change_as2system",
+    "identities.add_identity",
+    "identities.change_identity",
+    "identities.add_identitycertificate",
+    "identities.add_certificaterequest",
+    "identities.change_certificaterequest",
+    "partners.add_partner",
+    "partners.change_partner",
+    "partners.add_contact",
+    "partners.change_contact",
+    "partners.delete_contact",
+    "partners.add_partnership",
+    "partners.change_partnership",
+    "partners.add_partnercertificate",
+    "rotations.add_rotation",
+    "rotations.change_rotation",
+    "mail.view_message",
+)
+APPROVE = ("rotations.approve_rotation",)
+ADMINISTER = (
+    "identities.export_privatekey",
+    "accounts.view_user",
+    "accounts.add_user",
+    "accounts.change_user",
+    "accounts.view_installation",
+    "accounts.change_installation",
+    "auth.view_group",
+)
+
+#: What each role of a person holds. An administrator is made by these groups, not by ``is_superuser``.
+RIGHTS: dict[str, tuple[str, ...]] = {
+    "viewer": VIEW,
+    "operator": VIEW + OPERATE,
+    "approver": VIEW + APPROVE,
+    "administrator": VIEW + OPERATE + APPROVE + ADMINISTER,
+}
+
+
+def grant() -> None:
+    """Make the groups and give each exactly the permissions of the table."""
+    by_name = {
+        f"{p.content_type.app_label}.{p.codename}": p for p in Permission.objects.select_related("content_type")
+    }
+    for name, permissions in RIGHTS.items():
+        group, _ = Group.objects.get_or_create(name=name)
+        group.permissions.set([by_name[permission] for permission in permissions])
+
+
+def grant_after_migrate(sender: AppConfig, apps: Apps, using: str, **kwargs: Any) -> None:
+    """Grant once all apps' permissions exist: Django makes them app by app after a migration."""
+    if sender.name != "rotations":
+        return
+    for config in installed_apps.get_app_configs():
+        create_permissions(config, verbosity=0, using=using, apps=installed_apps)
+    grant()

@@ -1,0 +1,101 @@
+"""Write to the trail."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import models
+from django.http import HttpRequest
+
+from as2certs.audit.models import Entry, Subject, identify
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who does something, and through which door they came in."""
+
+    name: str
+    source: str
+    user: AbstractBaseUser | None = None
+    address: str | None = None
+
+    @classmethod
+    def of(cls, request: HttpRequest, *, source: str = Entry.Source.WEB) -> Actor:
+        """Return the person behind a request."""
+        user = request.user if request.user.is_authenticated else None
+        name = str(user) if user else "somebody not logged in"
+        return cls(name=name, source=source, user=user, address=address_of(request))
+
+    @classmethod
+    def runner(cls) -> Actor:
+        """Return the application itself, acting at an agreed moment."""
+        return cls(name="AS2 Certs", source=Entry.Source.TASK)
+
+    @classmethod
+    def command(cls, name: str) -> Actor:
+        """Return somebody on the server's command line."""
+        return cls(name=f"manage.py {name}", source=Entry.Source.COMMAND)
+
+
+def address_of(request: HttpRequest) -> str | None:
+    """Return the peer's IP address, or None where there is none (a Unix socket)."""
+    try:
+        return str(ipaddress.ip_address(request.META.get("REMOTE_ADDR", "")))
+    except ValueError:
+        return None
+
+
+def record(
+    verb: str,
+    *,
+    on: models.Model,
+    by: Actor,
+    now: datetime,
+    also: Iterable[models.Model] = (),
+    old: Mapping[str, Any] | None = None,
+    new: Mapping[str, Any] | None = None,
+    reason: str = "",
+    key: str | None = None,
+) -> Entry:
+    """Add one entry to the trail; call it in the transaction of the change itself.
+
+    ``verb`` is ``<noun>.<past participle>`` ("rotation.approved"); ``also`` are objects on whose pages the entry
+    should be seen too. ``key`` makes a second entry with the same key an IntegrityError, which undoes the transaction
+    around it: that is how a step can't be applied twice. Never pass key bytes, passwords or tokens.
+    """
+    kind, uid = identify(on)
+    entry = Entry.objects.create(
+        at=now,
+        verb=verb,
+        actor=by.user,
+        actor_name=by.name,
+        source=by.source,
+        address=by.address,
+        object_kind=kind,
+        object_uid=uid,
+        object_name=str(on)[:300],
+        old=dict(old or {}),
+        new=dict(new or {}),
+        reason=reason,
+        key=key,
+    )
+    subjects = {identify(obj) for obj in (on, *also)}
+    Subject.objects.bulk_create(Subject(entry=entry, kind=kind, uid=uid) for kind, uid in sorted(subjects))
+    return entry
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return only what differs between two sets of field values, as (old, new), in a form that JSON can hold."""
+    differing = [name for name in new if old.get(name) != new[name]]
+    return {n: _plain(old.get(n)) for n in differing}, {n: _plain(new[n]) for n in differing}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple | set | models.QuerySet):
+        return [_plain(v) for v in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

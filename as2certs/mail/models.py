@@ -1,0 +1,81 @@
+"""The outbox: mail is queued in the transaction of the change that causes it, and sent afterwards."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+from django.db import models
+from django.db.models import Q
+
+
+class MessageQuerySet(models.QuerySet["Message"]):
+    def due(self, now: datetime) -> MessageQuerySet:
+        """Messages that wait for a (next) attempt, and those whose sender died with the lease in its hand."""
+        return self.filter(
+            Q(state=Message.State.QUEUED, due_at__lte=now) | Q(state=Message.State.SENDING, lease_until__lt=now)
+        )
+
+    def stuck(self, now: datetime, *, since: datetime) -> MessageQuerySet:
+        """Messages given up on, and those that should have left before ``since``."""
+        return self.filter(
+            Q(state=Message.State.FAILED)
+            | Q(state__in=[Message.State.QUEUED, Message.State.SENDING], created_at__lt=since)
+        )
+
+
+class Message(models.Model):
+    """One mail to one address."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued", "queued"
+        SENDING = "sending", "being sent"
+        SENT = "sent", "sent"
+        FAILED = "failed", "given up"
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    key = models.CharField(
+        max_length=200,
+        unique=True,
+        help_text="One mail per event and recipient: the same key can't be queued twice.",
+    )
+    kind = models.CharField(max_length=40, db_index=True)
+    to_address = models.EmailField("to")
+    to_name = models.CharField(max_length=200, blank=True)
+    reply_to = models.EmailField(blank=True)
+    subject = models.CharField(max_length=300)
+    text = models.TextField()
+    html = models.TextField(blank=True)
+    message_id = models.CharField("Message-ID", max_length=200, unique=True)
+    state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
+    attempts = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField()
+    due_at = models.DateTimeField()
+    lease_until = models.DateTimeField(null=True, blank=True)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    error = models.TextField(blank=True)
+
+    objects = MessageQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["due_at"], condition=Q(state="queued"), name="mail_queued_by_due"),
+            models.Index(fields=["lease_until"], condition=Q(state="sending"), name="mail_sending_by_lease"),
+            models.Index(fields=["created_at"], condition=~Q(state="sent"), name="mail_unsent_by_age"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.subject} → {self.to_address}"
+
+
+class Attachment(models.Model):
+    """A file that goes with a mail: public material only."""
+
+    message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="attachments")
+    name = models.CharField(max_length=200)
+    content_type = models.CharField(max_length=100)
+    content = models.BinaryField()
+
+    def __str__(self) -> str:
+        return self.name
