@@ -1,0 +1,243 @@
+"""The law of a certificate change, as a check over the steps of a plan.
+
+The reader moves first and holds two. The writer picks exactly one and moves second. The old certificate leaves the
+reader last. Only what is marked simultaneous, on both sides and for the same moment, may move at once.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rotations.parts import READERS, Act, Change, Effect, Move, Role, Step, in_order, them, us
+
+ACQUIRES = frozenset({Move.ADD, Move.REPLACE})
+LETS_GO = frozenset({Move.DROP, Move.REPLACE})
+
+OUR_USE = {
+    Role.SIGN: "signing",
+    Role.DECRYPT: "decrypting",
+    Role.VERIFY: "verifying",
+    Role.ENCRYPT: "encrypting",
+}
+THEIR_USE = {
+    Role.SIGN: "verifying",
+    Role.DECRYPT: "encrypting",
+    Role.VERIFY: "signing",
+    Role.ENCRYPT: "decrypting",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A side and the role in which it uses the changing certificate."""
+
+    at: str
+    role: Role
+    name: str
+    roomy: bool
+
+    @property
+    def reads(self) -> bool:
+        """Say whether the place reads; else it writes."""
+        return Effect(self.at, self.role, Move.ADD).reads
+
+    @property
+    def moves(self) -> frozenset[Move]:
+        """List the moves that bring the place from the old to the new certificate."""
+        if not self.reads:
+            return frozenset({Move.SWITCH})
+        return frozenset({Move.ADD, Move.DROP}) if self.roomy else frozenset({Move.REPLACE})
+
+    def __str__(self) -> str:
+        """Name the place as a sentence does, such as "signing at OpenAS2 production"."""
+        use = OUR_USE if self.at.startswith("us:") else THEIR_USE
+        return f"{use[self.role]} at {self.name}"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A place that writes, and one that reads what it writes."""
+
+    writer: Place
+    reader: Place
+
+
+def violations(change: Change, steps: Sequence[Step], order: Sequence[str] | None = None) -> list[str]:
+    """List every breach of the law, in sentences; an empty list means that the plan is safe.
+
+    Without `order`, every order that the steps' `after` permits is judged at once. With `order` (keys of all steps,
+    or of the first few), they are carried out in that order and every state in between is judged.
+    """
+    found = [*_misshapen(change, steps), *_ill_timed(change, steps)]
+    if not found:
+        case = _Case(change, steps)
+        found = [*(case.in_any_order() if order is None else case.in_this_order(order))]
+    return list(dict.fromkeys(found))
+
+
+def _places(change: Change) -> dict[tuple[str, Role], Place]:
+    sides = [(us(side.key), side) for side in change.systems] + [
+        (them(side.key), side) for side in change.parties
+    ]
+    return {
+        (at, role): Place(at, role, side.name, side.holds.both)
+        for at, side in sides
+        for role in in_order(change.roles)
+    }
+
+
+def _misshapen(change: Change, steps: Sequence[Step]) -> Iterator[str]:
+    """Find what is wrong with the steps whatever their order is."""
+    places = _places(change)
+    seen: set[str] = set()
+    moved: dict[tuple[str, Role], list[Move]] = {place: [] for place in places}
+    for step in steps:
+        if step.key in seen:
+            yield f"{step.key} is there twice."
+        for key in step.after:
+            if key not in seen:
+                yield f"{step.key} waits for {key}, which does not come before it."
+        seen.add(step.key)
+        for effect in step.effects:
+            if (effect.at, effect.role) not in places:
+                yield f"{step.key} touches {effect.place}, which this change leaves alone."
+                continue
+            moved[effect.at, effect.role].append(effect.move)
+            if effect.at != (us(step.system) if step.system else them(step.partner or "")):
+                yield f"{step.key} moves {effect.place}, which is not in the hands of whoever does the step."
+    for key, place in places.items():
+        if sorted(moved[key]) != sorted(place.moves):
+            yield (
+                f"{str(place).capitalize()} needs {' and '.join(sorted(place.moves))}, each once; "
+                f"the plan has {' and '.join(moved[key]) or 'nothing'}."
+            )
+
+
+def _ill_timed(change: Change, steps: Sequence[Step]) -> Iterator[str]:
+    """Find what could happen before its moment, or without one."""
+    for step in steps:
+        if step.automatic != (step.due is not None):
+            yield f"{step.key} carries itself out exactly if it has a moment at which it is due."
+        if step.due and not ((step.earliest or step.due) <= step.due <= (step.latest or step.due)):
+            yield f"{step.key} is due outside its own limits."
+        bound = step.simultaneous or any(
+            e.move is Move.SWITCH and e.at.startswith("us:") for e in step.effects
+        )
+        if bound and (step.earliest, step.latest) != (change.starts, change.ends):
+            yield f"{step.key} belongs into the window, neither before nor after it."
+        drops = any(effect.move is Move.DROP for effect in step.effects)
+        if drops and (step.earliest is None or step.earliest < change.ends + change.grace):
+            yield f"{step.key} drops the old certificate before late messages have drained."
+
+
+class _Case:
+    """A well-shaped plan, judged."""
+
+    def __init__(self, change: Change, steps: Sequence[Step]) -> None:
+        self.steps = {step.key: step for step in steps}
+        self.places = _places(change)
+        self.links = list(_links(change, self.places))
+        self.by_move = {(e.at, e.role, e.move): step for step in steps for e in step.effects}
+        self.before = _ancestors(steps)
+
+    def switch(self, place: Place) -> Step:
+        return self.by_move[place.at, place.role, Move.SWITCH]
+
+    def reader_step(self, place: Place, moves: frozenset[Move]) -> Step:
+        (move,) = moves & place.moves
+        return self.by_move[place.at, place.role, move]
+
+    def joint(self, link: Link) -> bool:
+        """Say whether both ends move at the same moment, held back by the same steps until then."""
+        writes, reads = self.switch(link.writer), self.reader_step(link.reader, ACQUIRES)
+        same_moment = (writes.earliest, writes.latest) == (reads.earliest, reads.latest)
+        return (
+            not link.reader.roomy
+            and writes.simultaneous
+            and reads.simultaneous
+            and same_moment
+            and set(writes.after) == set(reads.after)
+        )
+
+    def in_any_order(self) -> Iterator[str]:
+        """Judge all orders at once: what has to come first must be waited for, directly or in between."""
+        accounted: set[str] = set()
+        for link in self.links:
+            writes = self.switch(link.writer)
+            reads, lets_go = (self.reader_step(link.reader, moves) for moves in (ACQUIRES, LETS_GO))
+            if self.joint(link):
+                accounted |= {writes.key, reads.key}
+                yield from self.unpaused(link, writes, reads)
+                continue
+            if reads.key not in self.before[writes.key]:
+                yield f"{writes.key} may use the new certificate before {link.reader} holds it ({reads.key})."
+            if writes.key not in self.before[lets_go.key]:
+                yield f"{lets_go.key} may drop the old certificate while {link.writer} uses it ({writes.key})."
+        for step in self.steps.values():
+            if step.simultaneous and step.key not in accounted:
+                yield f"{step.key} is marked simultaneous, but nothing on the other side moves with it."
+
+    def unpaused(self, link: Link, *swap: Step) -> Iterator[str]:
+        """Find a swap during which our messages, or the MDNs that answer them, would fail."""
+        ours = next(place for place in (link.writer, link.reader) if place.at.startswith("us:"))
+        if ours.role is Role.DECRYPT:  # Inbound only, and MDNs are never encrypted.
+            return
+        for act, word in ((Act.HOLD, "paused before"), (Act.RELEASE, "released after")):
+            queue = next(
+                (s for s in self.steps.values() if s.act is act and us(s.system or "") == ours.at), None
+            )
+            for step in swap:
+                first, then = (queue, step) if act is Act.HOLD else (step, queue)
+                if first is None or then is None or first.key not in self.before[then.key]:
+                    yield f"The outbound queue of {ours.name} is not {word} {step.key}."
+
+    def in_this_order(self, order: Sequence[str]) -> Iterator[str]:
+        """Carry the steps out one by one and judge the state after each."""
+        done: set[str] = set()
+        held = {place: frozenset({"old"}) for place in self.places}
+        for key in order:
+            if key not in self.steps or key in done:
+                yield f"{key} is {'done twice' if key in done else 'not a step of the plan'}."
+                continue
+            step = self.steps[key]
+            for missing in [waited for waited in step.after if waited not in done]:
+                yield f"{key} is done before {missing}."
+            done.add(key)
+            for effect in step.effects:
+                held[effect.at, effect.role] = _moved(held[effect.at, effect.role], effect.move)
+            yield from self.broken(held, key)
+
+    def broken(self, held: Mapping[tuple[str, Role], frozenset[str]], key: str) -> Iterator[str]:
+        """Find writers whose certificate is not among those that its reader holds."""
+        for link in self.links:
+            written, read = (held[place.at, place.role] for place in (link.writer, link.reader))
+            if not written <= read and not self.joint(link):
+                yield (
+                    f"After {key}, {link.writer} uses the {' and '.join(written)} certificate; "
+                    f"{link.reader} holds {'only the ' + ' and '.join(read) if read else 'none'}."
+                )
+
+
+def _links(change: Change, places: Mapping[tuple[str, Role], Place]) -> Iterator[Link]:
+    for role in in_order(change.roles):
+        for system in change.systems:
+            for party in change.parties:
+                ours, theirs = places[us(system.key), role], places[them(party.key), role]
+                yield Link(theirs, ours) if role in READERS else Link(ours, theirs)
+
+
+def _ancestors(steps: Sequence[Step]) -> dict[str, frozenset[str]]:
+    """Map each step to all that it waits for, directly or in between; `steps` come after what they wait for."""
+    before: dict[str, frozenset[str]] = {}
+    for step in steps:
+        before[step.key] = frozenset(step.after).union(*(before[key] for key in step.after))
+    return before
+
+
+def _moved(held: frozenset[str], move: Move) -> frozenset[str]:
+    match move:
+        case Move.ADD:
+            return held | {"new"}
+        case Move.DROP:
+            return held - {"old"}
+        case Move.SWITCH | Move.REPLACE:
+            return frozenset({"new"})

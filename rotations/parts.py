@@ -1,0 +1,221 @@
+"""What a plan is made of: the change that is asked for, and the steps that carry it out.
+
+Pure values without Django, I/O or a clock. All moments are aware and in UTC. `rotations.plan` is the door to
+this module: import these names from there.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Literal
+
+GRACE = timedelta(days=14)
+"""How long readers keep the old certificate after the window: asynchronous MDNs and retries have drained by then."""
+
+
+class Role(StrEnum):
+    """A use of a certificate, named from our inventory: two of our own, two of the partner's."""
+
+    SIGN = "sign"
+    DECRYPT = "decrypt"
+    VERIFY = "verify"
+    ENCRYPT = "encrypt"
+
+
+OWN = frozenset({Role.SIGN, Role.DECRYPT})
+THEIRS = frozenset({Role.VERIFY, Role.ENCRYPT})
+READERS = frozenset({Role.DECRYPT, Role.VERIFY})
+"""Roles in which our system reads and the partner writes."""
+WRITERS = frozenset({Role.SIGN, Role.ENCRYPT})
+"""Roles in which our system writes and the partner reads."""
+
+
+class Holds(StrEnum):
+    """How many certificates the readers of a side accept at the same time."""
+
+    ONE = "one"
+    SEVERAL = "several"
+    UNKNOWN = "unknown"
+
+    @property
+    def both(self) -> bool:
+        """Say whether the old and the new fit beside each other; unknown counts as one."""
+        return self is Holds.SEVERAL
+
+
+class Who(StrEnum):
+    """Whose hands a step needs."""
+
+    WE = "we"
+    PARTNER = "partner"
+
+
+class Act(StrEnum):
+    """What is done in a step, in the order in which a runbook lists it."""
+
+    CHECK = "check"
+    STAGE = "stage"
+    ANNOUNCE = "announce"
+    INSTALL = "install"
+    AGREE = "agree"
+    HOLD = "hold"
+    CUT_OVER = "cut_over"
+    PARTNER_CUT_OVER = "partner_cut_over"
+    TEST = "test"
+    RELEASE = "release"
+    PARTNER_RETIRE = "partner_retire"
+    RETIRE = "retire"
+
+
+PREPARING = frozenset({Act.CHECK, Act.STAGE, Act.ANNOUNCE, Act.INSTALL, Act.AGREE})
+"""Acts that are all done or skipped before a rotation counts as scheduled."""
+SWITCHING = frozenset({Act.CUT_OVER, Act.PARTNER_CUT_OVER})
+"""Acts that are all done or skipped before a rotation counts as applied."""
+
+
+class Evidence(StrEnum):
+    """What may show that a step is done."""
+
+    WRITTEN_AND_READ_BACK = "written_and_read_back"
+    SENT = "sent"
+    FINGERPRINT = "fingerprint"
+    WORD = "word"
+    AGREED_WINDOW = "agreed_window"
+    TEST_MESSAGE = "test_message"
+    INBOUND_MESSAGE = "inbound_message"
+    TIME_PASSED = "time_passed"
+    OPERATOR = "operator"
+
+
+WEAK = frozenset({Evidence.SENT, Evidence.WORD})
+"""Evidence that says less than it seems to: "sent" is not "installed", nor is a click."""
+
+
+class Move(StrEnum):
+    """What a step does to one place that picks a certificate."""
+
+    ADD = "add"
+    SWITCH = "switch"
+    REPLACE = "replace"
+    DROP = "drop"
+
+
+def us(system: str) -> str:
+    """Name the side of ours that the AS2 system with this key is, as `Effect.at` spells it."""
+    return f"us:{system}"
+
+
+def them(party: str) -> str:
+    """Name the side that the partner with this key is, as `Effect.at` spells it."""
+    return f"partner:{party}"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One place that picks a certificate, and what happens to its choice.
+
+    The place is side and role together: the role says whose certificate changes and for what, the side says who
+    uses it. So `sign` at "us:…" is our signing, and `sign` at "partner:…" is the partner's verifying of it.
+    """
+
+    at: str
+    role: Role
+    move: Move
+
+    @property
+    def place(self) -> str:
+        """Spell the place as one word, such as "partner:7/sign"."""
+        return f"{self.at}/{self.role}"
+
+    @property
+    def reads(self) -> bool:
+        """Say whether the place is a reader, which may hold several, and not a writer, which holds one."""
+        return (self.role in READERS) == self.at.startswith("us:")
+
+
+@dataclass(frozen=True)
+class System:
+    """An AS2 system of ours; with `automatic` off it has no connector, and a person carries its steps out."""
+
+    key: str
+    name: str
+    holds: Holds
+    signs_per_partner: bool = False
+    automatic: bool = True
+
+
+@dataclass(frozen=True)
+class Party:
+    """A partner that takes part in the change."""
+
+    key: str
+    name: str
+    holds: Holds
+
+
+@dataclass(frozen=True)
+class Change:
+    """One certificate that gives way to another, and everybody whom that touches.
+
+    side "own": exactly one system, any number of parties. Side "partner": exactly one party, and every system of
+    ours that trades with it. `starts` to `ends` is the agreed window, `now` the moment of planning.
+    """
+
+    side: Literal["own", "partner"]
+    roles: frozenset[Role]
+    systems: tuple[System, ...]
+    parties: tuple[Party, ...]
+    starts: datetime
+    ends: datetime
+    now: datetime
+    grace: timedelta = GRACE
+    old_name: str = "the old certificate"
+    new_name: str = "the new certificate"
+    holder_name: str = ""
+
+    @property
+    def read_by_us(self) -> frozenset[Role]:
+        """Give the changing roles in which our systems read and the partners write."""
+        return self.roles & READERS
+
+    @property
+    def read_by_them(self) -> frozenset[Role]:
+        """Give the changing roles in which our systems write and the partners read."""
+        return self.roles & WRITERS
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that one side does.
+
+    `due` is set where the step carries itself out (`automatic`), and None where it waits for a person or for
+    evidence. `after` names the steps that are done or skipped first. A `simultaneous` step happens together with
+    the other simultaneous ones of the plan, inside the window; any one of `evidence` shows that it is done.
+    """
+
+    key: str
+    who: Who
+    act: Act
+    roles: tuple[Role, ...]
+    system: str | None
+    partner: str | None
+    earliest: datetime | None
+    latest: datetime | None
+    due: datetime | None
+    automatic: bool
+    simultaneous: bool
+    after: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+    effects: tuple[Effect, ...]
+    title: str
+    why: str
+
+
+class PlanError(ValueError):
+    """The change can't be planned; the message says what is wrong with it and what to do."""
+
+
+def in_order(roles: Collection[Role]) -> tuple[Role, ...]:
+    """Sort roles as `Role` lists them."""
+    return tuple(role for role in Role if role in roles)
