@@ -1,0 +1,277 @@
+"""Which state a rotation and its steps may go to next: two tables, no I/O.
+
+`python -m rotations.states` writes the page docs/states.md from these tables.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import overload
+
+
+class RotationState(StrEnum):
+    """How far a rotation has come."""
+
+    DRAFT = "draft"
+    EXCHANGING = "exchanging"
+    SCHEDULED = "scheduled"
+    UNDER_WAY = "under_way"
+    APPLIED = "applied"
+    ROLLING_BACK = "rolling_back"
+    CLOSED = "closed"
+    CANCELLED = "cancelled"
+
+
+class RotationAction(StrEnum):
+    """What may happen to a rotation, by a person or by its steps."""
+
+    EDIT = "edit"
+    APPROVE = "approve"
+    READY = "ready"
+    UNREADY = "unready"
+    POSTPONE = "postpone"
+    BEGIN = "begin"
+    FINISH = "finish"
+    RETRY = "retry"
+    ROLL_BACK = "roll_back"
+    ROLLED_BACK = "rolled_back"
+    CLOSE = "close"
+    CANCEL = "cancel"
+
+
+class StepState(StrEnum):
+    """How far a step has come; a failed one needs a person."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class StepAction(StrEnum):
+    """What may happen to a step, by a worker or by a person."""
+
+    CLAIM = "claim"
+    REOPEN = "reopen"
+    FINISH = "finish"
+    RETRY_LATER = "retry_later"
+    FAIL = "fail"
+    GIVE_UP = "give_up"
+    RETRY = "retry"
+    COMPLETE_BY_HAND = "complete_by_hand"
+    SKIP = "skip"
+
+
+ROTATION_TABLE: Mapping[RotationState, Mapping[RotationAction, RotationState]] = {
+    RotationState.DRAFT: {
+        RotationAction.EDIT: RotationState.DRAFT,
+        RotationAction.APPROVE: RotationState.EXCHANGING,
+        RotationAction.CANCEL: RotationState.CANCELLED,
+    },
+    RotationState.EXCHANGING: {
+        RotationAction.READY: RotationState.SCHEDULED,
+        RotationAction.POSTPONE: RotationState.EXCHANGING,
+        RotationAction.RETRY: RotationState.EXCHANGING,
+        RotationAction.CANCEL: RotationState.CANCELLED,
+    },
+    RotationState.SCHEDULED: {
+        RotationAction.UNREADY: RotationState.EXCHANGING,
+        RotationAction.POSTPONE: RotationState.EXCHANGING,
+        RotationAction.BEGIN: RotationState.UNDER_WAY,
+        RotationAction.RETRY: RotationState.SCHEDULED,
+        RotationAction.CANCEL: RotationState.CANCELLED,
+    },
+    RotationState.UNDER_WAY: {
+        RotationAction.FINISH: RotationState.APPLIED,
+        RotationAction.RETRY: RotationState.UNDER_WAY,
+        RotationAction.ROLL_BACK: RotationState.ROLLING_BACK,
+    },
+    RotationState.APPLIED: {
+        RotationAction.CLOSE: RotationState.CLOSED,
+        RotationAction.RETRY: RotationState.APPLIED,
+        RotationAction.ROLL_BACK: RotationState.ROLLING_BACK,
+    },
+    RotationState.ROLLING_BACK: {
+        RotationAction.ROLLED_BACK: RotationState.CANCELLED,
+        RotationAction.RETRY: RotationState.ROLLING_BACK,
+    },
+    RotationState.CLOSED: {},
+    RotationState.CANCELLED: {},
+}
+
+STEP_TABLE: Mapping[StepState, Mapping[StepAction, StepState]] = {
+    StepState.WAITING: {
+        StepAction.CLAIM: StepState.RUNNING,
+        StepAction.FAIL: StepState.FAILED,
+        StepAction.COMPLETE_BY_HAND: StepState.DONE,
+        StepAction.SKIP: StepState.SKIPPED,
+    },
+    StepState.RUNNING: {
+        StepAction.FINISH: StepState.DONE,
+        StepAction.RETRY_LATER: StepState.WAITING,
+        StepAction.FAIL: StepState.FAILED,
+        StepAction.GIVE_UP: StepState.FAILED,
+        StepAction.REOPEN: StepState.RUNNING,
+    },
+    StepState.FAILED: {
+        StepAction.RETRY: StepState.WAITING,
+        StepAction.COMPLETE_BY_HAND: StepState.DONE,
+        StepAction.SKIP: StepState.SKIPPED,
+    },
+    StepState.DONE: {},
+    StepState.SKIPPED: {},
+}
+
+MEANING: Mapping[RotationAction | StepAction, str] = {
+    RotationAction.EDIT: "somebody changes the draft",
+    RotationAction.APPROVE: "somebody who may approves the plan",
+    RotationAction.READY: "every participant has confirmed, agreed or been waived, and staging is done",
+    RotationAction.UNREADY: "a confirmation or a staged certificate was taken back",
+    RotationAction.POSTPONE: "the window moves; partners that agreed to the old one are asked again",
+    RotationAction.BEGIN: "the window is open, and the first cut-over is claimed",
+    RotationAction.FINISH: "all cut-overs are done",
+    RotationAction.RETRY: "somebody lets a failed step be tried again",
+    RotationAction.ROLL_BACK: "the writers go back to the old certificate",
+    RotationAction.ROLLED_BACK: "the writers use the old certificate again",
+    RotationAction.CLOSE: "nothing is left to do",
+    RotationAction.CANCEL: "nothing was cut over, and nothing will be",
+    StepAction.CLAIM: "a worker takes it, with a lease",
+    StepAction.REOPEN: "its lease ran out: another worker takes it up, and reads before it writes",
+    StepAction.FINISH: "it is carried out, and read back",
+    StepAction.RETRY_LATER: "it did not work yet: back in line with a later moment",
+    StepAction.FAIL: "it did not work, and would not the next time",
+    StepAction.GIVE_UP: "it was tried often enough, or its window is over",
+    StepAction.RETRY: "somebody lets it be tried again",
+    StepAction.COMPLETE_BY_HAND: "somebody says that it is done, and on what evidence",
+    StepAction.SKIP: "somebody leaves it out, with a reason",
+}
+
+ENDED = frozenset(state for state, actions in ROTATION_TABLE.items() if not actions)
+"""States in which a rotation has nothing left to do."""
+SETTLED = frozenset({StepState.DONE, StepState.SKIPPED})
+"""States of a step that let the steps after it go on."""
+AWAITING_WINDOW = frozenset({RotationState.EXCHANGING, RotationState.SCHEDULED, RotationState.UNDER_WAY})
+"""States of an approved rotation whose cut-overs are not all made."""
+
+
+class IllegalAction(ValueError):
+    """The table has no such transition; the message says what is possible instead."""
+
+    def __init__(
+        self, state: RotationState | StepState, action: RotationAction | StepAction, possible: Iterable[str]
+    ) -> None:
+        """Take the state, the action that it does not allow, and those that it does."""
+        self.state = state
+        self.action = action
+        self.possible = tuple(possible)
+        thing = "rotation" if isinstance(state, RotationState) else "step"
+        instead = (
+            f"Possible now: {', '.join(map(label, self.possible))}." if self.possible else "It has ended."
+        )
+        super().__init__(f'This {thing} is {label(state)}: "{label(action)}" is not possible. {instead}')
+
+
+def label(value: str) -> str:
+    """Write the name of a state or an action as words."""
+    return value.replace("_", " ")
+
+
+CHOICES = [(state.value, label(state)) for state in RotationState]
+STEP_CHOICES = [(state.value, label(state)) for state in StepState]
+
+
+@overload
+def next_state(state: RotationState, action: RotationAction) -> RotationState: ...
+@overload
+def next_state(state: StepState, action: StepAction) -> StepState: ...
+def next_state(
+    state: RotationState | StepState, action: RotationAction | StepAction
+) -> RotationState | StepState:
+    """Look up the state that the action leads to.
+
+    Raises IllegalAction when it is not possible in this state.
+    """
+    if isinstance(state, RotationState) and isinstance(action, RotationAction):
+        if (following := ROTATION_TABLE[state].get(action)) is not None:
+            return following
+    elif isinstance(state, StepState) and isinstance(action, StepAction):
+        if (onwards := STEP_TABLE[state].get(action)) is not None:
+            return onwards
+    raise IllegalAction(state, action, actions_from(state))
+
+
+@overload
+def actions_from(state: RotationState) -> tuple[RotationAction, ...]: ...
+@overload
+def actions_from(state: StepState) -> tuple[StepAction, ...]: ...
+def actions_from(state: RotationState | StepState) -> tuple[RotationAction, ...] | tuple[StepAction, ...]:
+    """List the actions that are possible in this state."""
+    if isinstance(state, RotationState):
+        return tuple(ROTATION_TABLE[state])
+    return tuple(STEP_TABLE[state])
+
+
+def is_overdue(state: RotationState, window_end: datetime | None, now: datetime) -> bool:
+    """Say whether the window is over although not every cut-over was made."""
+    return state in AWAITING_WINDOW and window_end is not None and window_end <= now
+
+
+def needs_attention(
+    state: RotationState,
+    step_states: Iterable[StepState],
+    *,
+    window_start: datetime | None,
+    window_end: datetime | None,
+    now: datetime,
+) -> bool:
+    """Say whether a person has to decide something before this rotation can go on.
+
+    That is so when a step has failed, when the window opens before everybody is ready, and when it is over.
+    """
+    if state in ENDED:
+        return False
+    unready = state is RotationState.EXCHANGING and window_start is not None and window_start <= now
+    return unready or is_overdue(state, window_end, now) or StepState.FAILED in step_states
+
+
+def draw(table: Mapping[StrEnum, Mapping[StrEnum, StrEnum]]) -> str:
+    """Draw a table as a Mermaid state diagram."""
+    lines = ["stateDiagram-v2", f"    [*] --> {next(iter(table))}"]
+    for state, actions in table.items():
+        lines += [f"    {state} --> {following}: {label(action)}" for action, following in actions.items()]
+        if not actions:
+            lines.append(f"    {state} --> [*]")
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """Write the whole of docs/states.md."""
+    parts = [
+        "# States",
+        "Drawn from the tables in `rotations/states.py` by `python -m rotations.states > docs/states.md`. "
+        "What is not here is refused.",
+    ]
+    for title, table in (("A rotation", ROTATION_TABLE), ("A step", STEP_TABLE)):
+        actions = dict.fromkeys(action for row in table.values() for action in row)
+        parts += [f"## {title}", f"```mermaid\n{draw(table)}\n```"]
+        parts.append(
+            "\n".join(
+                [
+                    "| action | happens when |",
+                    "|---|---|",
+                    *(f"| {label(action)} | {MEANING[action]} |" for action in actions),
+                ]
+            )
+        )
+    parts += [
+        "## Derived, not stored",
+        "*Overdue*: the window is over, and an approved rotation is not applied.\n\n"
+        "*Needs attention*: a step has failed, the window has opened while partners are still outstanding, or the "
+        "rotation is overdue.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    print(page(), end="")
