@@ -6,7 +6,10 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import overload
+from typing import TypeVar, overload
+
+State = TypeVar("State", bound=StrEnum)
+Action = TypeVar("Action", bound=StrEnum)
 
 
 class RotationState(StrEnum):
@@ -123,7 +126,7 @@ STEP_TABLE: Mapping[StepState, Mapping[StepAction, StepState]] = {
     StepState.SKIPPED: {},
 }
 
-MEANING: Mapping[RotationAction | StepAction, str] = {
+ROTATION_MEANING: Mapping[RotationAction, str] = {
     RotationAction.EDIT: "somebody changes the draft",
     RotationAction.APPROVE: "somebody who may approves the plan",
     RotationAction.READY: "every participant has confirmed, agreed or been waived, and staging is done",
@@ -135,7 +138,10 @@ MEANING: Mapping[RotationAction | StepAction, str] = {
     RotationAction.ROLL_BACK: "the writers go back to the old certificate",
     RotationAction.ROLLED_BACK: "the writers use the old certificate again",
     RotationAction.CLOSE: "nothing is left to do",
-    RotationAction.CANCEL: "nothing was cut over, and nothing will be",
+    RotationAction.CANCEL: "no writer of ours was cut over, and none will be",
+}
+
+STEP_MEANING: Mapping[StepAction, str] = {
     StepAction.CLAIM: "a worker takes it, with a lease",
     StepAction.REOPEN: "its lease ran out: another worker takes it up, and reads before it writes",
     StepAction.FINISH: "it is carried out, and read back",
@@ -192,12 +198,15 @@ def next_state(
 
     Raises IllegalAction when it is not possible in this state.
     """
+    # Rotations and steps share words such as "retry", which compare equal: the types keep them apart.
     if isinstance(state, RotationState) and isinstance(action, RotationAction):
-        if (following := ROTATION_TABLE[state].get(action)) is not None:
-            return following
+        following: RotationState | StepState | None = ROTATION_TABLE[state].get(action)
     elif isinstance(state, StepState) and isinstance(action, StepAction):
-        if (onwards := STEP_TABLE[state].get(action)) is not None:
-            return onwards
+        following = STEP_TABLE[state].get(action)
+    else:
+        following = None
+    if following is not None:
+        return following
     raise IllegalAction(state, action, actions_from(state))
 
 
@@ -235,7 +244,7 @@ def needs_attention(
     return unready or is_overdue(state, window_end, now) or StepState.FAILED in step_states
 
 
-def draw(table: Mapping[StrEnum, Mapping[StrEnum, StrEnum]]) -> str:
+def draw(table: Mapping[State, Mapping[Action, State]]) -> str:
     """Draw a table as a Mermaid state diagram."""
     lines = ["stateDiagram-v2", f"    [*] --> {next(iter(table))}"]
     for state, actions in table.items():
@@ -245,33 +254,51 @@ def draw(table: Mapping[StrEnum, Mapping[StrEnum, StrEnum]]) -> str:
     return "\n".join(lines)
 
 
+def tell(meaning: Mapping[Action, str]) -> str:
+    """Write what the actions mean as a Markdown table."""
+    rows = [f"| {label(action)} | {text} |" for action, text in meaning.items()]
+    return "\n".join(["| action | happens when |", "|---|---|", *rows])
+
+
 def page() -> str:
     """Write the whole of docs/states.md."""
-    parts = [
-        "# States",
-        "Drawn from the tables in `rotations/states.py` by `python -m rotations.states > docs/states.md`. "
-        "What is not here is refused.",
-    ]
-    for title, table in (("A rotation", ROTATION_TABLE), ("A step", STEP_TABLE)):
-        actions = dict.fromkeys(action for row in table.values() for action in row)
-        parts += [f"## {title}", f"```mermaid\n{draw(table)}\n```"]
-        parts.append(
-            "\n".join(
-                [
-                    "| action | happens when |",
-                    "|---|---|",
-                    *(f"| {label(action)} | {MEANING[action]} |" for action in actions),
-                ]
-            )
-        )
-    parts += [
-        "## Derived, not stored",
-        "*Overdue*: the window is over, and an approved rotation is not applied.\n\n"
-        "*Needs attention*: a step has failed, the window has opened while partners are still outstanding, or the "
-        "rotation is overdue.",
-    ]
-    return "\n\n".join(parts) + "\n"
+    return PAGE.format(
+        rotation_picture=draw(ROTATION_TABLE),
+        rotation_actions=tell(ROTATION_MEANING),
+        step_picture=draw(STEP_TABLE),
+        step_actions=tell(STEP_MEANING),
+    )
 
+
+PAGE = """\
+# States
+
+Drawn from the tables in `rotations/states.py` by `python -m rotations.states > docs/states.md`.
+What is not here is refused.
+
+## A rotation
+
+```mermaid
+{rotation_picture}
+```
+
+{rotation_actions}
+
+## A step
+
+```mermaid
+{step_picture}
+```
+
+{step_actions}
+
+## Derived, not stored
+
+*Overdue*: the window is over, and an approved rotation is not applied.
+
+*Needs attention*: a step has failed, the window has opened while partners are still outstanding, or the rotation
+is overdue.
+"""
 
 if __name__ == "__main__":
     print(page(), end="")

@@ -1,0 +1,248 @@
+"""Our side: the AS2 stations we run, their certificates and keys, and the AS2 systems that carry their traffic."""
+
+from __future__ import annotations
+
+import uuid
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.urls import reverse
+
+from identities.stations import (
+    AbstractCertificate,
+    AbstractService,
+    AbstractStation,
+    Environment,
+    StationQuerySet,
+    refuse_delete,
+    service_constraints,
+)
+
+
+class OwnRole(models.TextChoices):
+    SIGN = "sign", "sign"
+    DECRYPT = "decrypt", "decrypt"
+
+
+class AS2System(models.Model):
+    """A product that carries the traffic of some of our identities."""
+
+    class Overlap(models.TextChoices):
+        UNKNOWN = "unknown", "not known (treated as one)"
+        NONE = "none", "one certificate at a time"
+        READERS = "readers", "accepts the old and the new side by side"
+        DATED = "dated", "several, each with its own dates"
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    name = models.CharField(max_length=120, unique=True)
+    environment = models.CharField(max_length=10, choices=Environment, default=Environment.PRODUCTION)
+    connector = models.CharField(max_length=30, default="manual")
+    config = models.JSONField(default=dict, blank=True, help_text="What the connector needs; no secrets.")
+    overlap = models.CharField(
+        "holds",
+        max_length=10,
+        choices=Overlap,
+        default=Overlap.UNKNOWN,
+        help_text="For what it reads with: decrypting, and verifying signatures.",
+    )
+    signs_per_partner = models.BooleanField(
+        default=False, help_text="It can sign with a different certificate for each partner."
+    )
+    notes = models.TextField(blank=True)
+    archived_at = models.DateTimeField(null=True, blank=True, editable=False)
+    checked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    check_ok = models.BooleanField(null=True, editable=False)
+    check_message = models.TextField(blank=True, editable=False)
+
+    objects = StationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name = "AS2 system"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("system-detail", args=[self.uid])
+
+    @property
+    def holds_several(self) -> bool:
+        return self.overlap in (self.Overlap.READERS, self.Overlap.DATED)
+
+
+class Identity(AbstractStation):
+    """One of our AS2 stations."""
+
+    ROLES: ClassVar[tuple[str, ...]] = (OwnRole.SIGN.value, OwnRole.DECRYPT.value)
+
+    as2_system = models.ForeignKey(
+        AS2System,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="identities",
+        verbose_name="AS2 system",
+        help_text="The product that carries this station's traffic. Empty: a person applies changes.",
+    )
+    rehearsal_identity = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="rehearses",
+        help_text="The test identity on which a change of this one is tried first.",
+    )
+    owners = models.ManyToManyField(
+        settings.AUTH_USER_MODEL, blank=True, related_name="owned_identities", help_text="They get the reminders."
+    )
+    subscribers = models.ManyToManyField(
+        settings.AUTH_USER_MODEL, blank=True, related_name="subscribed_identities", help_text="They get them too."
+    )
+    organization = models.CharField(max_length=64, blank=True, help_text="O of new certificates.")
+    organizational_unit = models.CharField(max_length=64, blank=True, help_text="OU of new certificates.")
+    locality = models.CharField("city", max_length=128, blank=True)
+    state = models.CharField("state or province", max_length=128, blank=True)
+    country = models.CharField(max_length=2, blank=True, help_text="Two letters, such as DE or US.")
+    email = models.EmailField("e-mail", blank=True, help_text="Of the people who answer partners' questions.")
+
+    class Meta(AbstractStation.Meta):
+        verbose_name_plural = "identities"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["as2_id", "environment"], condition=Q(archived_at=None), name="identities_as2_id_once"
+            )
+        ]
+
+    def get_absolute_url(self) -> str:
+        return reverse("identity-detail", args=[self.uid])
+
+
+class PrivateKey(models.Model):
+    """A private key of ours, sealed. Nothing but ``identities.keys`` opens it."""
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    identity = models.ForeignKey(Identity, on_delete=models.PROTECT, related_name="private_keys")
+    sealed = models.BinaryField()
+    key_type = models.CharField(max_length=30)
+    key_size = models.PositiveIntegerField(null=True, blank=True)
+    public_key_sha256 = models.CharField(max_length=64, db_index=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-id"]
+        default_permissions = ("view",)
+        permissions = [("export_privatekey", "Can take a private key out")]
+        constraints = [
+            models.UniqueConstraint(fields=["identity", "public_key_sha256"], name="identities_private_key_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key_type} {self.key_size or ''} key of {self.identity}"
+
+    def __repr__(self) -> str:
+        return f"<PrivateKey {self.uid}>"
+
+
+class IdentityCertificate(AbstractCertificate):
+    """A certificate of one of our identities."""
+
+    identity = models.ForeignKey(Identity, on_delete=models.PROTECT, related_name="certificates")
+    private_key = models.ForeignKey(
+        PrivateKey, null=True, blank=True, on_delete=models.PROTECT, related_name="certificates"
+    )
+
+    class Meta(AbstractCertificate.Meta):
+        verbose_name = "our certificate"
+        constraints = [models.UniqueConstraint(fields=["identity", "sha256"], name="identities_certificate_once")]
+        indexes = [models.Index(fields=["not_after", "id"], name="identities_by_expiry")]
+
+    @property
+    def holder(self) -> Identity:
+        return self.identity
+
+    def get_absolute_url(self) -> str:
+        return reverse("certificate-detail", args=[self.uid])
+
+
+class IdentityService(AbstractService):
+    """Which of our certificates served which role, from when until when."""
+
+    identity = models.ForeignKey(Identity, on_delete=models.PROTECT, related_name="service")
+    certificate = models.ForeignKey(IdentityCertificate, on_delete=models.PROTECT, related_name="service")
+
+    delete = refuse_delete
+
+    class Meta(AbstractService.Meta):
+        verbose_name = "service of our certificate"
+        verbose_name_plural = "service of our certificates"
+        constraints = service_constraints("identities", "identity")
+        indexes = [models.Index(fields=["certificate"], condition=Q(ends_at=None), name="identities_serving")]
+
+
+class CertificateRequest(models.Model):
+    """A key being generated in the background, and what becomes of it: a self-signed certificate, or a CSR."""
+
+    class Kind(models.TextChoices):
+        SELF_SIGNED = "self_signed", "self-signed certificate"
+        CSR = "csr", "certificate signing request for a CA"
+
+    class State(models.TextChoices):
+        QUEUED = "queued", "waiting for its turn"
+        WORKING = "working", "key is being generated"
+        AWAITING_CA = "awaiting_ca", "waiting for the CA's answer"
+        DONE = "done", "done"
+        FAILED = "failed", "failed"
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    identity = models.ForeignKey(Identity, on_delete=models.PROTECT, related_name="requests")
+    kind = models.CharField(max_length=12, choices=Kind, default=Kind.SELF_SIGNED)
+    bits = models.PositiveIntegerField("key size", default=3072)
+    hash_name = models.CharField("hash", max_length=10, default="sha256")
+    days = models.PositiveIntegerField("valid for (days)", default=730)
+    subject = models.JSONField(default=dict)
+    roles = models.JSONField(default=list)
+    state = models.CharField(max_length=12, choices=State, default=State.QUEUED)
+    private_key = models.ForeignKey(PrivateKey, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    csr_pem = models.TextField("CSR", blank=True)
+    certificate = models.OneToOneField(
+        IdentityCertificate, null=True, blank=True, on_delete=models.PROTECT, related_name="request"
+    )
+    error = models.TextField(blank=True)
+    created_at = models.DateTimeField()
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    lease_until = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(
+                fields=["created_at"], condition=Q(state__in=["queued", "working"]), name="identities_to_generate"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"RSA {self.bits} for {self.identity}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("request-detail", args=[self.uid])
+
+    def __repr__(self) -> str:
+        return f"<CertificateRequest {self.uid} {self.state}>"
+
+
+__all__ = [
+    "AS2System",
+    "CertificateRequest",
+    "Environment",
+    "Identity",
+    "IdentityCertificate",
+    "IdentityService",
+    "OwnRole",
+    "PrivateKey",
+]

@@ -1,0 +1,136 @@
+"""Their side: trading partners, whom to reach there, their certificates, and who is connected with whom."""
+
+from __future__ import annotations
+
+import uuid
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.urls import reverse
+
+from as2certs.accounts.models import validate_time_zone
+from identities.models import Identity
+from identities.stations import (
+    AbstractCertificate,
+    AbstractService,
+    AbstractStation,
+    StationQuerySet,
+    refuse_delete,
+    service_constraints,
+)
+
+
+class PartnerRole(models.TextChoices):
+    VERIFY = "verify", "verify"
+    ENCRYPT = "encrypt", "encrypt"
+
+
+class Partner(AbstractStation):
+    """A trading partner's AS2 station."""
+
+    class Holds(models.TextChoices):
+        UNKNOWN = "unknown", "not known (treated as one)"
+        ONE = "one", "one certificate at a time"
+        SEVERAL = "several", "can keep the old and the new for a while"
+
+    ROLES: ClassVar[tuple[str, ...]] = (PartnerRole.VERIFY.value, PartnerRole.ENCRYPT.value)
+
+    time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
+    holds = models.CharField(
+        "their system holds",
+        max_length=10,
+        choices=Holds,
+        default=Holds.UNKNOWN,
+        help_text="Can their system keep our old and our new certificate side by side for a while?",
+    )
+    owners = models.ManyToManyField(
+        settings.AUTH_USER_MODEL, blank=True, related_name="owned_partners", help_text="They get the reminders."
+    )
+    subscribers = models.ManyToManyField(
+        settings.AUTH_USER_MODEL, blank=True, related_name="subscribed_partners", help_text="They get them too."
+    )
+
+    class Meta(AbstractStation.Meta):
+        constraints = [
+            models.UniqueConstraint(
+                fields=["as2_id", "environment"], condition=Q(archived_at=None), name="partners_as2_id_once"
+            )
+        ]
+
+    def get_absolute_url(self) -> str:
+        return reverse("partner-detail", args=[self.uid])
+
+
+class Contact(models.Model):
+    """A person at a partner, and what they are to be told."""
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    partner = models.ForeignKey(Partner, on_delete=models.CASCADE, related_name="contacts")
+    name = models.CharField(max_length=200)
+    email = models.EmailField("e-mail", blank=True)
+    phone = models.CharField(max_length=60, blank=True)
+    job = models.CharField("what they do", max_length=120, blank=True)
+    told_new_certificates = models.BooleanField("our new certificates", default=True)
+    told_windows = models.BooleanField("windows and their changes", default=True)
+    told_expiry = models.BooleanField("expiry of their certificates", default=True)
+    notes = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["name", "id"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.partner})"
+
+
+class Partnership(models.Model):
+    """One of our identities, connected with a partner."""
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    identity = models.ForeignKey(Identity, on_delete=models.PROTECT, related_name="partnerships")
+    partner = models.ForeignKey(Partner, on_delete=models.PROTECT, related_name="partnerships")
+    notes = models.TextField(blank=True)
+    archived_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = StationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["identity__name", "partner__name", "id"]
+        constraints = [models.UniqueConstraint(fields=["identity", "partner"], name="partners_partnership_once")]
+
+    def __str__(self) -> str:
+        return f"{self.identity} ↔ {self.partner}"
+
+
+class PartnerCertificate(AbstractCertificate):
+    """A partner's certificate: its public part, and no place where a private key could be."""
+
+    partner = models.ForeignKey(Partner, on_delete=models.PROTECT, related_name="certificates")
+
+    class Meta(AbstractCertificate.Meta):
+        verbose_name = "partner's certificate"
+        constraints = [models.UniqueConstraint(fields=["partner", "sha256"], name="partners_certificate_once")]
+        indexes = [models.Index(fields=["not_after", "id"], name="partners_by_expiry")]
+
+    @property
+    def holder(self) -> Partner:
+        return self.partner
+
+    def get_absolute_url(self) -> str:
+        return reverse("partner-certificate-detail", args=[self.uid])
+
+
+class PartnerService(AbstractService):
+    """Which of a partner's certificates served which role, from when until when."""
+
+    partner = models.ForeignKey(Partner, on_delete=models.PROTECT, related_name="service")
+    certificate = models.ForeignKey(PartnerCertificate, on_delete=models.PROTECT, related_name="service")
+
+    delete = refuse_delete
+
+    class Meta(AbstractService.Meta):
+        verbose_name = "service of a partner's certificate"
+        verbose_name_plural = "service of partners' certificates"
+        constraints = service_constraints("partners", "partner")
+        indexes = [models.Index(fields=["certificate"], condition=Q(ends_at=None), name="partners_serving")]

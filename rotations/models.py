@@ -1,0 +1,272 @@
+"""Replacing a certificate: the rotation, who takes part, and the steps of its plan."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.urls import reverse
+
+from as2certs.accounts.models import validate_time_zone
+from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate
+from partners.models import Partner, PartnerCertificate
+from rotations import states
+
+
+class RotationQuerySet(models.QuerySet["Rotation"]):
+    def running(self) -> Self:
+        """Rotations that still have something to do."""
+        return self.exclude(state__in=states.ENDED)
+
+    def of(self, holder: Identity | Partner) -> Self:
+        return self.filter(identity=holder) if isinstance(holder, Identity) else self.filter(partner=holder)
+
+
+class Rotation(models.Model):
+    """The replacement of one certificate, in one or both roles, of one identity or one partner."""
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    identity = models.ForeignKey(
+        Identity, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations"
+    )
+    partner = models.ForeignKey(Partner, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations")
+    roles = models.JSONField(default=list)
+
+    # Two kinds of certificates, two pairs of columns: ``old`` and ``new`` below pick the pair in use.
+    old_identity_certificate = models.ForeignKey(
+        IdentityCertificate, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations_away"
+    )
+    new_identity_certificate = models.ForeignKey(
+        IdentityCertificate, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations_in"
+    )
+    old_partner_certificate = models.ForeignKey(
+        PartnerCertificate, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations_away"
+    )
+    new_partner_certificate = models.ForeignKey(
+        PartnerCertificate, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations_in"
+    )
+    request = models.ForeignKey(
+        CertificateRequest,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="rotations",
+        help_text="Where the successor is being generated or waits for a CA.",
+    )
+
+    state = models.CharField(max_length=14, choices=states.CHOICES, default=states.RotationState.DRAFT)
+    window_start = models.DateTimeField(null=True, blank=True)
+    window_end = models.DateTimeField(null=True, blank=True)
+    window_zone = models.CharField(max_length=64, blank=True, validators=[validate_time_zone])
+    # What was agreed, in the words in which it was agreed: zone rules may change before the day.
+    window_local = models.CharField(max_length=40, blank=True)
+    grace_days = models.PositiveSmallIntegerField(default=14)
+    notes = models.TextField(blank=True)
+
+    set_up_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    set_up_at = models.DateTimeField()
+    approved_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    approved_at = models.DateTimeField(null=True, blank=True)
+    applied_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    objects = RotationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        permissions = [("approve_rotation", "Can approve a rotation")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(identity__isnull=False, partner=None) | Q(identity=None, partner__isnull=False),
+                name="rotations_one_holder",
+            ),
+            models.CheckConstraint(
+                condition=Q(window_end=None) | Q(window_end__gt=models.F("window_start")),
+                name="rotations_window_has_length",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["window_start"], name="rotations_by_window"),
+            models.Index(fields=["state"], name="rotations_by_state"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.holder}: {' + '.join(self.roles)}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("rotation-detail", args=[self.uid])
+
+    @property
+    def holder(self) -> Identity | Partner:
+        holder = self.identity or self.partner
+        assert holder is not None  # held by a constraint
+        return holder
+
+    @property
+    def side(self) -> str:
+        return "own" if self.identity_id else "partner"
+
+    @property
+    def old(self) -> IdentityCertificate | PartnerCertificate | None:
+        return self.old_identity_certificate if self.identity_id else self.old_partner_certificate
+
+    @property
+    def new(self) -> IdentityCertificate | PartnerCertificate | None:
+        return self.new_identity_certificate if self.identity_id else self.new_partner_certificate
+
+    def take_successor(self, certificate: IdentityCertificate | PartnerCertificate) -> None:
+        """Set the successor in the pair of columns that belongs to this holder (does not save)."""
+        if isinstance(certificate, IdentityCertificate):
+            self.new_identity_certificate = certificate
+        else:
+            self.new_partner_certificate = certificate
+
+    @property
+    def environment(self) -> str:
+        return self.holder.environment
+
+
+class Participant(models.Model):
+    """One partner's part in a rotation."""
+
+    class Evidence(models.TextChoices):
+        NONE = "", "nothing yet"
+        WEAK = "weak", "said so"
+        STRONG = "strong", "fingerprint matches"
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    rotation = models.ForeignKey(Rotation, on_delete=models.CASCADE, related_name="participants")
+    partner = models.ForeignKey(Partner, on_delete=models.PROTECT, related_name="participations")
+    removed_reason = models.TextField(blank=True)
+    evidence = models.CharField(max_length=10, choices=Evidence, blank=True, default="")
+    fingerprint = models.CharField("fingerprint as read out", max_length=64, blank=True)
+    agreed_at = models.DateTimeField("window agreed", null=True, blank=True)
+    confirmed_at = models.DateTimeField("installation confirmed", null=True, blank=True)
+    confirmed_with = models.CharField("whom we spoke to", max_length=200, blank=True)
+    waived_reason = models.TextField(blank=True)
+    note = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["partner__name", "id"]
+        constraints = [models.UniqueConstraint(fields=["rotation", "partner"], name="rotations_participant_once")]
+
+    def __str__(self) -> str:
+        return f"{self.partner} in {self.rotation}"
+
+    @property
+    def is_removed(self) -> bool:
+        return bool(self.removed_reason)
+
+
+class StepQuerySet(models.QuerySet["Step"]):
+    def due(self, now: datetime) -> Self:
+        """Steps that carry themselves out and whose moment has come, plus those whose worker died."""
+        return self.filter(
+            Q(state=states.StepState.WAITING, automatic=True, blocked=False, due_at__lte=now)
+            | Q(state=states.StepState.RUNNING, lease_until__lt=now)
+        ).order_by("due_at", "id")
+
+
+class Step(models.Model):
+    """One step of a plan. Its row is the schedule: nothing else knows when it is to happen."""
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    rotation = models.ForeignKey(Rotation, on_delete=models.CASCADE, related_name="steps")
+    position = models.PositiveIntegerField()
+    key = models.CharField(max_length=120, help_text="Its name in the plan.")
+    who = models.CharField(max_length=10)
+    act = models.CharField(max_length=20)
+    roles = models.JSONField(default=list)
+    system = models.ForeignKey(AS2System, null=True, blank=True, on_delete=models.PROTECT, related_name="steps")
+    participant = models.ForeignKey(
+        Participant, null=True, blank=True, on_delete=models.CASCADE, related_name="steps"
+    )
+    title = models.CharField(max_length=300)
+    why = models.TextField(blank=True)
+    evidence = models.JSONField(default=list)
+    effects = models.JSONField(default=list)
+    after = models.JSONField(default=list, help_text="Keys of the steps that come first.")
+    simultaneous = models.BooleanField(default=False)
+    automatic = models.BooleanField(default=False)
+    earliest_at = models.DateTimeField(null=True, blank=True)
+    latest_at = models.DateTimeField(null=True, blank=True)
+
+    state = models.CharField(max_length=10, choices=states.STEP_CHOICES, default=states.StepState.WAITING)
+    blocked = models.BooleanField(default=False, help_text="A step that comes first is not done yet.")
+    due_at = models.DateTimeField(null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    attempts = models.PositiveIntegerField(default=0)
+    checkpoint = models.JSONField(default=dict, blank=True, help_text="What was there before; never a secret.")
+    error = models.TextField(blank=True)
+    done_at = models.DateTimeField(null=True, blank=True)
+    done_by = models.CharField(max_length=200, blank=True)
+    note = models.TextField(blank=True)
+    late = models.BooleanField(default=False)
+
+    objects = StepQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["rotation_id", "position"]
+        constraints = [models.UniqueConstraint(fields=["rotation", "key"], name="rotations_step_once")]
+        indexes = [
+            models.Index(
+                fields=["due_at", "id"],
+                condition=Q(state="waiting", automatic=True, blocked=False),
+                name="rotations_steps_due",
+            ),
+            models.Index(fields=["lease_until"], condition=Q(state="running"), name="rotations_steps_leased"),
+            models.Index(fields=["rotation"], condition=Q(state="failed"), name="rotations_steps_failed"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Heartbeat(models.Model):
+    """When something that must run all the time last did."""
+
+    name = models.CharField(max_length=60, unique=True)
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.at:%Y-%m-%d %H:%M:%S}Z"
+
+
+class Notice(models.Model):
+    """A reminder that went out: at most once per certificate, threshold and recipient."""
+
+    identity_certificate = models.ForeignKey(
+        IdentityCertificate, null=True, blank=True, on_delete=models.CASCADE, related_name="notices"
+    )
+    partner_certificate = models.ForeignKey(
+        PartnerCertificate, null=True, blank=True, on_delete=models.CASCADE, related_name="notices"
+    )
+    threshold = models.SmallIntegerField(help_text="Days before the end.")
+    recipient = models.EmailField()
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["identity_certificate", "threshold", "recipient"],
+                condition=Q(identity_certificate__isnull=False),
+                name="rotations_notice_once_own",
+            ),
+            models.UniqueConstraint(
+                fields=["partner_certificate", "threshold", "recipient"],
+                condition=Q(partner_certificate__isnull=False),
+                name="rotations_notice_once_partner",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.threshold} days: {self.recipient}"
