@@ -149,6 +149,8 @@ class PrivateKey(models.Model):
 class IdentityCertificate(AbstractCertificate):
     """A certificate of one of our identities."""
 
+    HOLDER: ClassVar[str] = "identity"
+
     identity = models.ForeignKey(Identity, on_delete=models.PROTECT, related_name="certificates")
     private_key = models.ForeignKey(
         PrivateKey, null=True, blank=True, on_delete=models.PROTECT, related_name="certificates"
@@ -158,10 +160,6 @@ class IdentityCertificate(AbstractCertificate):
         verbose_name = "our certificate"
         constraints = [models.UniqueConstraint(fields=["identity", "sha256"], name="identities_certificate_once")]
         indexes = [models.Index(fields=["not_after", "id"], name="identities_by_expiry")]
-
-    @property
-    def holder(self) -> Identity:
-        return self.identity
 
     def get_absolute_url(self) -> str:
         return reverse("certificate-detail", args=[self.uid])

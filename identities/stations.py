@@ -106,6 +106,9 @@ class CertificateQuerySet(models.QuerySet[Any]):
 class AbstractCertificate(models.Model):
     """A certificate's public part and what was read from it. A row never changes."""
 
+    #: Name of the foreign key to whoever holds the certificate.
+    HOLDER: ClassVar[str]
+
     class Source(models.TextChoices):
         GENERATED = "generated", "generated here"
         UPLOADED = "uploaded", "uploaded"
@@ -166,6 +169,11 @@ class AbstractCertificate(models.Model):
             "public_key_sha256": d.public_key_sha256,
             "self_signed": d.self_signed,
         }
+
+    @property
+    def holder(self) -> Any:
+        """Return the identity or the partner whose certificate this is."""
+        return getattr(self, self.HOLDER)
 
     @property
     def certificate(self) -> x509.Certificate:

@@ -106,16 +106,14 @@ class Partnership(models.Model):
 class PartnerCertificate(AbstractCertificate):
     """A partner's certificate: its public part, and no place where a private key could be."""
 
+    HOLDER: ClassVar[str] = "partner"
+
     partner = models.ForeignKey(Partner, on_delete=models.PROTECT, related_name="certificates")
 
     class Meta(AbstractCertificate.Meta):
         verbose_name = "partner's certificate"
         constraints = [models.UniqueConstraint(fields=["partner", "sha256"], name="partners_certificate_once")]
         indexes = [models.Index(fields=["not_after", "id"], name="partners_by_expiry")]
-
-    @property
-    def holder(self) -> Partner:
-        return self.partner
 
     def get_absolute_url(self) -> str:
         return reverse("partner-certificate-detail", args=[self.uid])

@@ -1,0 +1,158 @@
+"""Make keys in the background: nobody's request waits for a 4096-bit key."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Q
+
+from as2certs import pki
+from as2certs.audit.recording import Actor, record
+from identities import keys
+from identities.intake import Intake, Refused, take_in
+from identities.models import CertificateRequest, Identity, IdentityCertificate
+
+log = logging.getLogger(__name__)
+
+#: Longer than the slowest key takes; after it, another worker takes the request up.
+LEASE = timedelta(minutes=5)
+
+State = CertificateRequest.State
+
+
+def ask(
+    identity: Identity,
+    *,
+    kind: str,
+    bits: int,
+    hash_name: str,
+    days: int,
+    subject: Mapping[str, str],
+    roles: Collection[str],
+    by: Actor,
+    now: datetime,
+) -> CertificateRequest:
+    """Queue a key to be generated, and what is to become of it; a worker takes it from there."""
+    from identities.tasks import generate_requested
+
+    with transaction.atomic():
+        request = CertificateRequest.objects.create(
+            identity=identity,
+            kind=kind,
+            bits=bits,
+            hash_name=hash_name,
+            days=days,
+            subject=dict(subject),
+            roles=list(roles),
+            created_at=now,
+            created_by=by.user,
+        )
+        record("key.requested", on=request, by=by, now=now, also=(identity,), new={"kind": kind, "bits": bits})
+        # A lost message costs seconds, not the key: beat asks again for whatever waits.
+        transaction.on_commit(lambda: _nudge(generate_requested), robust=True)
+    return request
+
+
+def _nudge(task: object) -> None:
+    task.apply_async(expires=60, retry=False, ignore_result=True)  # type: ignore[attr-defined]
+
+
+def generate_next(*, now: datetime) -> bool:
+    """Generate for the request that has waited longest, and say whether there was one."""
+    request = _claim(now)
+    if request is None:
+        return False
+    key = pki.generate_key(request.bits)
+    try:
+        with transaction.atomic():
+            _finish(request, key, now=now)
+    except (pki.PkiError, Refused) as error:
+        _fail(request, str(error), now=now)
+    return True
+
+
+def _claim(now: datetime) -> CertificateRequest | None:
+    free = Q(state=State.QUEUED) | Q(state=State.WORKING, lease_until__lt=now)
+    for request in CertificateRequest.objects.filter(free).order_by("created_at")[:5]:
+        mine = CertificateRequest.objects.filter(free, pk=request.pk)
+        if mine.update(state=State.WORKING, lease_until=now + LEASE):
+            request.refresh_from_db()
+            return request
+    return None
+
+
+def _finish(request: CertificateRequest, key: pki.PrivateKey, *, now: datetime) -> None:
+    subject = pki.Subject(**request.subject)
+    by = _worker_for(request)
+    locked = CertificateRequest.objects.select_for_update().get(pk=request.pk)
+    if locked.state != State.WORKING or locked.lease_until != request.lease_until:
+        return  # another worker took it up
+    if request.kind == CertificateRequest.Kind.CSR:
+        request.csr_pem = pki.signing_request(
+            key, subject=subject, roles=request.roles, hash_name=request.hash_name
+        ).decode("ascii")
+        request.private_key = keys.seal(request.identity, key, now=now)
+        request.state = State.AWAITING_CA
+    else:
+        certificate = pki.self_signed(
+            key,
+            subject=subject,
+            days=request.days,
+            roles=request.roles,
+            now=now,
+            hash_name=request.hash_name,
+        )
+        material = pki.Material(leaf=certificate, chain=(), key=key, container="generated")
+        _adopt(request, material, source=IdentityCertificate.Source.GENERATED, by=by, now=now)
+    request.lease_until = None
+    request.save()
+    record("key.generated", on=request, by=by, now=now, also=(request.identity,), new={"state": request.state})
+
+
+def _adopt(
+    request: CertificateRequest, material: pki.Material, *, source: str, by: Actor, now: datetime
+) -> Intake:
+    intake = take_in(request.identity, material, roles=request.roles, by=by, now=now, source=source)
+    request.certificate = intake.certificate
+    request.private_key = intake.certificate.private_key
+    request.state = State.DONE
+    request.finished_at = now
+    return intake
+
+
+def _fail(request: CertificateRequest, reason: str, *, now: datetime) -> None:
+    log.warning("Certificate request %s failed: %s", request.uid, reason)
+    with transaction.atomic():
+        CertificateRequest.objects.filter(pk=request.pk).update(
+            state=State.FAILED, error=reason, lease_until=None, finished_at=now
+        )
+        record("key.failed", on=request, by=_worker_for(request), now=now, also=(request.identity,), reason=reason)
+
+
+def _worker_for(request: CertificateRequest) -> Actor:
+    """Return the application, acting for whoever asked."""
+    runner = Actor.runner()
+    asked = f" for {request.created_by}" if request.created_by else ""
+    return Actor(name=runner.name + asked, source=runner.source, user=request.created_by)
+
+
+@transaction.atomic
+def take_answer(request: CertificateRequest, data: bytes, *, by: Actor, now: datetime) -> Intake:
+    """Take in the CA's answer to our CSR.
+
+    ``data`` is the file as it came (PEM, DER or PKCS#7). Raises PkiError when it can't be read, KeyMismatch when it
+    does not belong to the waiting key, and Refused when a finding is an error.
+    """
+    request = CertificateRequest.objects.select_for_update().get(pk=request.pk)
+    if request.state != State.AWAITING_CA or request.private_key is None:
+        raise pki.PkiError(f"This request does not wait for a CA's answer: it is {request.get_state_display()}.")
+    key = keys.unseal(request.private_key, by=by, now=now, purpose="compare with the CA's answer")
+    material = pki.read_answer(data, key=key)
+    intake = _adopt(request, material, source=IdentityCertificate.Source.ISSUED, by=by, now=now)
+    request.save()
+    return intake
+
+

@@ -1,0 +1,142 @@
+"""Take a certificate into the inventory: checked, stored, and in service where its role has none yet."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+
+from as2certs import pki
+from as2certs.audit.recording import Actor, record
+from identities import keys, service
+from identities.models import Identity
+from identities.stations import AbstractCertificate, AbstractStation
+
+
+class Refused(Exception):
+    """The certificate has errors; ``findings`` says which, why, and what to do."""
+
+    def __init__(self, findings: list[pki.Finding]) -> None:
+        self.findings = findings
+        errors = [f for f in findings if f.level == "error"]
+        super().__init__(" ".join(f"{f.reason} {f.advice}" for f in errors))
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What became of a certificate: the roles that it serves at once, and those that wait for a rotation."""
+
+    certificate: Any
+    serves: tuple[str, ...]
+    waits: tuple[str, ...]
+    findings: list[pki.Finding]
+
+
+def inspect(
+    holder: AbstractStation,
+    material: pki.Material,
+    *,
+    roles: Collection[str],
+    now: datetime,
+    predecessor: AbstractCertificate | None = None,
+) -> list[pki.Finding]:
+    """Return what speaks against a certificate for these roles of the holder, errors first."""
+    description = pki.describe(material.leaf, material.chain)
+    return pki.check(
+        description,
+        roles=roles,
+        environment=holder.environment,
+        now=now,
+        known=known_like(description, holder),
+        predecessor=predecessor.description if predecessor else None,
+        key_public_sha256=pki.public_key_sha256(material.key) if material.key else None,
+    )
+
+
+def known_like(description: pki.Description, holder: AbstractStation) -> list[pki.Known]:
+    """Return the certificates on either side that share fingerprint, key, or issuer and serial with this one."""
+    alike = (
+        Q(sha256=description.sha256)
+        | Q(public_key_sha256=description.public_key_sha256)
+        | Q(serial=str(description.serial), issuer=description.issuer)
+    )
+    return [
+        pki.Known(
+            holder=str(row.holder),
+            same_holder=row.holder == holder,
+            environment=row.holder.environment,
+            sha256=row.sha256,
+            public_key_sha256=row.public_key_sha256,
+            issuer=row.issuer,
+            serial=int(row.serial),
+        )
+        for model in AbstractCertificate.__subclasses__()
+        for row in model._default_manager.filter(alike).light().select_related(model.HOLDER)[:20]
+    ]
+
+
+@transaction.atomic
+def take_in(
+    holder: AbstractStation,
+    material: pki.Material,
+    *,
+    roles: Collection[str],
+    by: Actor,
+    now: datetime,
+    source: str = AbstractCertificate.Source.UPLOADED,
+) -> Intake:
+    """Store a certificate (and, on our side, its sealed key) and let it serve the roles that have none.
+
+    Raises Refused when a finding is an error; nothing is stored then.
+    """
+    findings = inspect(holder, material, roles=roles, now=now)
+    if any(finding.level == "error" for finding in findings):
+        raise Refused(findings)
+    certificate, is_new = _stored(holder, material, by=by, now=now, source=source)
+    if is_new:
+        record(
+            "certificate.taken_in",
+            on=certificate,
+            by=by,
+            now=now,
+            also=(holder,),
+            new={"sha256": certificate.sha256, "not_after": certificate.not_after.isoformat(), "source": source},
+        )
+    serves = put_in_service(certificate, roles, by=by, now=now)
+    already = {role for role, held in service.serving(holder).items() if certificate in held}
+    waits = tuple(role for role in roles if role not in serves and role not in already)
+    return Intake(certificate, serves, waits, findings)
+
+
+def put_in_service(
+    certificate: AbstractCertificate, roles: Collection[str], *, by: Actor, now: datetime
+) -> tuple[str, ...]:
+    """Let a certificate serve those roles that have none, and say so in the trail."""
+    serves = service.begin_where_none(certificate, roles, at=now)
+    if serves:
+        record(
+            "certificate.in_service",
+            on=certificate,
+            by=by,
+            now=now,
+            also=(certificate.holder,),
+            new={"roles": list(serves)},
+        )
+    return serves
+
+
+def _stored(
+    holder: AbstractStation, material: pki.Material, *, by: Actor, now: datetime, source: str
+) -> tuple[Any, bool]:
+    columns = holder.certificates.model.columns_from(material)
+    row = holder.certificates.filter(sha256=columns["sha256"]).first()
+    if row is not None:
+        return row, False
+    if isinstance(holder, Identity) and material.key is not None:
+        columns["private_key"] = keys.seal(holder, material.key, now=now)
+    row = holder.certificates.create(**columns, source=source, created_at=now, created_by=by.name)
+    return row, True

@@ -1,0 +1,75 @@
+"""Our private keys: the one module that seals and opens them. Every opening is in the trail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from functools import lru_cache
+
+from django.conf import settings
+from django.db import models, transaction
+
+from as2certs import pki
+from as2certs.audit.recording import Actor, record
+from identities.models import Identity, PrivateKey
+
+
+@lru_cache(maxsize=4)
+def _vault_of(keys: tuple[str, ...]) -> pki.Vault:
+    return pki.Vault(keys)
+
+
+def vault() -> pki.Vault:
+    """Return the vault with the keys of the settings: the first seals, all open."""
+    return _vault_of(tuple(settings.AS2CERTS_VAULT_KEYS))
+
+
+def seal(identity: Identity, key: pki.PrivateKey, *, now: datetime) -> PrivateKey:
+    """Store a private key of an identity sealed; the same key is stored once."""
+    row, _ = PrivateKey.objects.get_or_create(
+        identity=identity,
+        public_key_sha256=pki.public_key_sha256(key),
+        defaults={
+            "sealed": vault().seal(pki.key_to_der(key)),
+            "key_type": pki.key_type(key),
+            "key_size": getattr(key, "key_size", None),
+            "created_at": now,
+        },
+    )
+    return row
+
+
+def unseal(
+    row: PrivateKey,
+    *,
+    by: Actor,
+    now: datetime,
+    purpose: str,
+    also: tuple[models.Model, ...] = (),
+) -> pki.PrivateKey:
+    """Open a private key, and say so in the trail.
+
+    Raises VaultError when no key of this installation's vault opens it.
+    """
+    sealed = PrivateKey.objects.only("sealed").get(pk=row.pk).sealed
+    key = pki.key_from_der(vault().unseal(bytes(sealed)))
+    record("key.opened", on=row, by=by, now=now, also=(row.identity, *also), reason=purpose)
+    return key
+
+
+def reseal_all() -> int:
+    """Seal every key anew with the first vault key, one row per transaction, and return how many.
+
+    The application may run meanwhile: a row that somebody else changed in between is left to them.
+    """
+    return sum(1 for row in _sealed_rows() if _reseal(row))
+
+
+def _sealed_rows() -> Iterator[PrivateKey]:
+    return PrivateKey.objects.only("pk", "sealed").order_by("pk").iterator(chunk_size=100)
+
+
+def _reseal(row: PrivateKey) -> bool:
+    old = bytes(row.sealed)
+    with transaction.atomic():
+        return bool(PrivateKey.objects.filter(pk=row.pk, sealed=old).update(sealed=vault().reseal(old)))
