@@ -11,6 +11,7 @@ from django.db.models import Q
 
 from as2certs import pki
 from as2certs.audit.recording import Actor, record
+from as2certs.background import nudge
 from identities import keys
 from identities.intake import Intake, Refused, take_in
 from identities.models import CertificateRequest, Identity, IdentityCertificate
@@ -36,8 +37,6 @@ def ask(
     now: datetime,
 ) -> CertificateRequest:
     """Queue a key to be generated, and what is to become of it; a worker takes it from there."""
-    from identities.tasks import generate_requested
-
     with transaction.atomic():
         request = CertificateRequest.objects.create(
             identity=identity,
@@ -51,13 +50,8 @@ def ask(
             created_by=by.user,
         )
         record("key.requested", on=request, by=by, now=now, also=(identity,), new={"kind": kind, "bits": bits})
-        # A lost message costs seconds, not the key: beat asks again for whatever waits.
-        transaction.on_commit(lambda: _nudge(generate_requested), robust=True)
+        nudge("identities.tasks.generate_requested")
     return request
-
-
-def _nudge(task: object) -> None:
-    task.apply_async(expires=60, retry=False, ignore_result=True)  # type: ignore[attr-defined]
 
 
 def generate_next(*, now: datetime) -> bool:
