@@ -1,7 +1,8 @@
 """The law of a certificate change, as a check over the steps of a plan.
 
-The reader moves first and holds two. The writer picks exactly one and moves second. The old certificate leaves the
-reader last. Only what is marked simultaneous, on both sides and for the same moment, may move at once.
+The reader moves first and holds two. The writer picks exactly one and moves second. The old certificate
+leaves the reader last. Only what is marked simultaneous, on both sides and for the same moment, may move at
+once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,8 +65,8 @@ class Link:
 def violations(change: Change, steps: Sequence[Step], order: Sequence[str] | None = None) -> list[str]:
     """List every breach of the law, in sentences; an empty list means that the plan is safe.
 
-    Without `order`, every order that the steps' `after` permits is judged at once. With `order` (keys of all steps,
-    or of the first few), they are carried out in that order and every state in between is judged.
+    Without `order`, every order that the steps' `after` permits is judged at once. With `order` (keys of all
+    steps, or of the first few), they are carried out in that order and every state in between is judged.
     """
     found = [*_misshapen(change, steps), *_ill_timed(change, steps)]
     if not found:
@@ -104,11 +105,11 @@ def _misshapen(change: Change, steps: Sequence[Step]) -> Iterator[str]:
             moved[effect.at, effect.role].append(effect.move)
             if effect.at != (us(step.system) if step.system else them(step.partner or "")):
                 yield f"{step.key} moves {effect.place}, which is not in the hands of whoever does the step."
-    for key, place in places.items():
-        if sorted(moved[key]) != sorted(place.moves):
+    for at_role, place in places.items():
+        if sorted(moved[at_role]) != sorted(place.moves):
             yield (
-                f"{str(place).capitalize()} needs {' and '.join(sorted(place.moves))}, each once; "
-                f"the plan has {' and '.join(moved[key]) or 'nothing'}."
+                f"Needed for {place}: {' and '.join(sorted(place.moves))}, each once; "
+                f"the plan has {' and '.join(moved[at_role]) or 'nothing'}."
             )
 
 
@@ -171,7 +172,7 @@ class _Case:
             if reads.key not in self.before[writes.key]:
                 yield f"{writes.key} may use the new certificate before {link.reader} holds it ({reads.key})."
             if writes.key not in self.before[lets_go.key]:
-                yield f"{lets_go.key} may drop the old certificate while {link.writer} uses it ({writes.key})."
+                yield f"{lets_go.key} may drop the old certificate under {link.writer} ({writes.key})."
         for step in self.steps.values():
             if step.simultaneous and step.key not in accounted:
                 yield f"{step.key} is marked simultaneous, but nothing on the other side moves with it."
@@ -226,7 +227,7 @@ def _links(change: Change, places: Mapping[tuple[str, Role], Place]) -> Iterator
 
 
 def _ancestors(steps: Sequence[Step]) -> dict[str, frozenset[str]]:
-    """Map each step to all that it waits for, directly or in between; `steps` come after what they wait for."""
+    """Map each step to all that it waits for, directly or in between (those come before it in `steps`)."""
     before: dict[str, frozenset[str]] = {}
     for step in steps:
         before[step.key] = frozenset(step.after).union(*(before[key] for key in step.after))

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Literal
 
 GRACE = timedelta(days=14)
-"""How long readers keep the old certificate after the window: asynchronous MDNs and retries have drained by then."""
+"""How long readers keep the old certificate after the window, so that late MDNs and retries have drained."""
 
 
 class Role(StrEnum):
@@ -115,8 +115,8 @@ def them(party: str) -> str:
 class Effect:
     """One place that picks a certificate, and what happens to its choice.
 
-    The place is side and role together: the role says whose certificate changes and for what, the side says who
-    uses it. So `sign` at "us:…" is our signing, and `sign` at "partner:…" is the partner's verifying of it.
+    The place is side and role together: the role says whose certificate changes and for what, the side says
+    who uses it. So `sign` at "us:…" is our signing, `sign` at "partner:…" is the partner's verifying of it.
     """
 
     at: str
@@ -158,8 +158,8 @@ class Party:
 class Change:
     """One certificate that gives way to another, and everybody whom that touches.
 
-    side "own": exactly one system, any number of parties. Side "partner": exactly one party, and every system of
-    ours that trades with it. `starts` to `ends` is the agreed window, `now` the moment of planning.
+    Side "own": exactly one system, any number of parties. Side "partner": exactly one party, and every system
+    of ours that trades with it. `starts` to `ends` is the agreed window, `now` the moment of planning.
     """
 
     side: Literal["own", "partner"]
@@ -190,8 +190,9 @@ class Step:
     """One thing that one side does.
 
     `due` is set where the step carries itself out (`automatic`), and None where it waits for a person or for
-    evidence. `after` names the steps that are done or skipped first. A `simultaneous` step happens together with
-    the other simultaneous ones of the plan, inside the window; any one of `evidence` shows that it is done.
+    evidence. `after` names the steps that are done or skipped first. A `simultaneous` step happens together
+    with the other simultaneous ones of the plan, inside the window. Any one of `evidence` shows that it is
+    done.
     """
 
     key: str
@@ -219,3 +220,65 @@ class PlanError(ValueError):
 def in_order(roles: Collection[Role]) -> tuple[Role, ...]:
     """Sort roles as `Role` lists them."""
     return tuple(role for role in Role if role in roles)
+
+
+LETTERS = {
+    frozenset({Role.SIGN}): "A",
+    frozenset({Role.DECRYPT}): "B",
+    frozenset({Role.SIGN, Role.DECRYPT}): "C",
+    frozenset({Role.VERIFY}): "D",
+    frozenset({Role.ENCRYPT}): "E",
+    frozenset({Role.VERIFY, Role.ENCRYPT}): "F",
+}
+
+
+def letter(change: Change) -> str:
+    """Name which of the six changes this is, "A" to "F".
+
+    Raises PlanError when the roles are none of the six.
+    """
+    try:
+        return LETTERS[change.roles]
+    except KeyError:
+        found = ", ".join(sorted(change.roles)) or "none"
+        raise PlanError(
+            f"These roles can't change together: {found}. Choose sign, decrypt or both for an identity; "
+            "verify, encrypt or both for a partner."
+        ) from None
+
+
+def require_sound(change: Change) -> None:
+    """Refuse a change that contradicts itself: raises PlanError with the reason and what to do."""
+    letter(change)
+    own = change.side == "own"
+    if not change.roles <= (OWN if own else THEIRS):
+        raise PlanError(
+            f"The side is {change.side!r}, but the roles belong to the other one: "
+            f"{', '.join(in_order(change.roles))}. Plan one side's certificate at a time."
+        )
+    if own and len(change.systems) != 1:
+        raise PlanError(
+            f"Our certificate lives in exactly one AS2 system, but {len(change.systems)} were given. "
+            "Plan one rotation for each."
+        )
+    if not own and (len(change.parties) != 1 or not change.systems):
+        raise PlanError(
+            "A partner's certificate needs exactly one partner and at least one AS2 system of ours; "
+            f"{len(change.parties)} and {len(change.systems)} were given."
+        )
+    for what, keys in (
+        ("AS2 system", [s.key for s in change.systems]),
+        ("partner", [p.key for p in change.parties]),
+    ):
+        if len(set(keys)) != len(keys) or not all(keys):
+            raise PlanError(
+                f"Each {what} needs a key of its own; these were given: {', '.join(map(repr, keys))}."
+            )
+    if any(moment.utcoffset() is None for moment in (change.starts, change.ends, change.now)):
+        raise PlanError("The window and the moment of planning need a time zone; give them in UTC.")
+    if change.ends <= change.starts:
+        raise PlanError("The window ends before it starts, or at once. Choose a later end.")
+    if change.ends <= change.now:
+        raise PlanError("The window is over. Choose a later one.")
+    if change.grace < timedelta(0):
+        raise PlanError("The old certificate can't leave before the window is over: the grace is negative.")

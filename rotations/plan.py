@@ -1,8 +1,8 @@
 """Work out the safe order in which a certificate changes.
 
-The rule behind every line: the reader moves first and holds two, the writer picks exactly one and moves second,
-the old certificate leaves the reader last. Where a reader can hold only one, it and its writers change together
-inside the agreed window. A pure function of its argument: no Django, no I/O, no clock.
+The rule behind every line: the reader moves first and holds two, the writer picks exactly one and moves
+second, the old certificate leaves the reader last. Where a reader can hold only one, it and its writers
+change together inside the agreed window. A pure function of its argument: no Django, no I/O, no clock.
 """
 
 from collections.abc import Collection, Iterable
@@ -32,6 +32,8 @@ from rotations.parts import (
     System,
     Who,
     in_order,
+    letter,
+    require_sound,
     them,
     us,
 )
@@ -67,32 +69,8 @@ __all__ = [
 HOLD_LEAD = timedelta(hours=1)
 """How long before the window our outbound queue may be paused, so that asynchronous MDNs can drain."""
 
-LETTERS = {
-    frozenset({Role.SIGN}): "A",
-    frozenset({Role.DECRYPT}): "B",
-    frozenset({Role.SIGN, Role.DECRYPT}): "C",
-    frozenset({Role.VERIFY}): "D",
-    frozenset({Role.ENCRYPT}): "E",
-    frozenset({Role.VERIFY, Role.ENCRYPT}): "F",
-}
-
 BY_CONNECTOR = frozenset({Act.STAGE, Act.CUT_OVER, Act.RETIRE})
 BY_PARTNER = frozenset({Act.INSTALL, Act.AGREE, Act.PARTNER_CUT_OVER, Act.PARTNER_RETIRE})
-
-
-def letter(change: Change) -> str:
-    """Name which of the six changes this is, "A" to "F".
-
-    Raises PlanError when the roles are none of the six.
-    """
-    try:
-        return LETTERS[change.roles]
-    except KeyError:
-        found = ", ".join(sorted(change.roles)) or "none"
-        raise PlanError(
-            f"These roles can't change together: {found}. Choose sign, decrypt or both for an identity; "
-            "verify, encrypt or both for a partner."
-        ) from None
 
 
 def plan(change: Change) -> tuple[Step, ...]:
@@ -100,45 +78,8 @@ def plan(change: Change) -> tuple[Step, ...]:
 
     Raises PlanError when the change contradicts itself.
     """
-    _require_sound(change)
+    require_sound(change)
     return _Planner(change).steps()
-
-
-def _require_sound(change: Change) -> None:
-    """Refuse a change that can't be planned, with the reason and what to do."""
-    letter(change)
-    own = change.side == "own"
-    if not change.roles <= (OWN if own else THEIRS):
-        raise PlanError(
-            f"The side is {change.side!r}, but the roles belong to the other one: "
-            f"{', '.join(in_order(change.roles))}. Plan one side's certificate at a time."
-        )
-    if own and len(change.systems) != 1:
-        raise PlanError(
-            f"Our certificate lives in exactly one AS2 system, but {len(change.systems)} were given. "
-            "Plan one rotation for each."
-        )
-    if not own and (len(change.parties) != 1 or not change.systems):
-        raise PlanError(
-            "A partner's certificate needs exactly one partner and at least one AS2 system of ours; "
-            f"{len(change.parties)} and {len(change.systems)} were given."
-        )
-    for what, keys in (
-        ("AS2 system", [s.key for s in change.systems]),
-        ("partner", [p.key for p in change.parties]),
-    ):
-        if len(set(keys)) != len(keys) or not all(keys):
-            raise PlanError(
-                f"Each {what} needs a key of its own; these were given: {', '.join(map(repr, keys))}."
-            )
-    if any(moment.utcoffset() is None for moment in (change.starts, change.ends, change.now)):
-        raise PlanError("The window and the moment of planning need a time zone; give them in UTC.")
-    if change.ends <= change.starts:
-        raise PlanError("The window ends before it starts, or at once. Choose a later end.")
-    if change.ends <= change.now:
-        raise PlanError("The window is over. Choose a later one.")
-    if change.grace < timedelta(0):
-        raise PlanError("The old certificate can't leave before the window is over: the grace is negative.")
 
 
 class _Planner:

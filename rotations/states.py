@@ -296,8 +296,8 @@ What is not here is refused.
 
 *Overdue*: the window is over, and an approved rotation is not applied.
 
-*Needs attention*: a step has failed, the window has opened while partners are still outstanding, or the rotation
-is overdue.
+*Needs attention*: a step has failed, the window has opened while partners are still outstanding, or the
+rotation is overdue.
 """
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Windows and the zones in which they are agreed: local times, daylight saving, and what speaks against a window.
+"""Windows and the zones in which they are agreed: local times, clock changes, and doubts about a window.
 
 Everything returned is aware and in UTC unless it says otherwise. No Django, no clock: `now` is an argument.
 """
@@ -135,7 +135,7 @@ def _candidate(at: datetime, fold: int, info: ZoneInfo) -> Candidate:
 
 @dataclass(frozen=True)
 class Window:
-    """A window as it was agreed: `start` and `end` (aware, kept in UTC) and the IANA zone of the agreement."""
+    """A window as it was agreed: `start` and `end` (aware, kept in UTC) and the IANA zone of agreement."""
 
     start: datetime
     end: datetime
@@ -188,8 +188,8 @@ def check_window(
 ) -> list[WindowFinding]:
     """List what speaks against a window, errors first.
 
-    `old_ends` is the old certificate's not after, `new_begins` and `new_ends` the new one's validity; None where
-    there is no such certificate (yet). All moments are aware.
+    `old_ends` is the old certificate's not after, `new_begins` and `new_ends` the new one's validity; None
+    where there is no such certificate (yet). All moments are aware.
     """
     found = [
         *_against_itself(window, now),
@@ -272,8 +272,8 @@ def _against_the_old(window: Window, now: datetime, ends: datetime | None) -> It
         yield WindowFinding(
             "close_to_old_end",
             "warning",
-            f"Less than {MARGIN.days} days lie between the window and the end of the old certificate: {when}. "
-            "If the window fails, little time is left for another one.",
+            f"Less than {MARGIN.days} days lie between the window and the end of the old certificate: "
+            f"{when}. If the window fails, little time is left for another one.",
             "Choose an earlier window if the partners can keep it.",
         )
 
@@ -320,7 +320,7 @@ def _told(at: datetime, info: ZoneInfo) -> str:
 
 
 def _clock_in_zone(local: datetime) -> str:
-    """Write an aware time as "22:00 CST (UTC−06:00)"; zones without letters of their own show the offset only."""
+    """Write an aware time as "22:00 CST (UTC−06:00)", without letters where the zone has none."""
     offset = local.utcoffset() or timedelta(0)
     minutes = abs(int(offset.total_seconds())) // 60
     shift = f"UTC{'−' if offset < timedelta(0) else '+'}{minutes // 60:02}:{minutes % 60:02}"

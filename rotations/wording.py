@@ -90,8 +90,10 @@ def say(scene: Scene) -> Words:
 def _check(scene: Scene) -> Words:
     return (
         f"Compare the SHA-256 of {scene.new} with {scene.they} over another channel",
-        f"A forged certificate would let a stranger read our messages or sign as {scene.they}, so nothing is set "
-        "up before the fingerprints have been compared.",
+        (
+            f"A forged certificate would let a stranger read our messages or sign as {scene.they}, so "
+            "nothing is set up before the fingerprints have been compared."
+        ),
     )
 
 
@@ -99,13 +101,17 @@ def _stage(scene: Scene) -> Words:
     if Role.DECRYPT in scene.moves:
         return (
             f"Load {scene.new}'s key beside {scene.old} for decryption in {scene.ours}",
-            f"Partners may encrypt to {scene.new} as soon as they have it; if we could not decrypt with it by "
-            "then, their messages would fail with decryption-failed.",
+            (
+                f"Partners may encrypt to {scene.new} as soon as they have it; if we could not decrypt "
+                "with it by then, their messages would fail with decryption-failed."
+            ),
         )
     return (
         f"Accept signatures of {scene.new} beside {scene.old} in {scene.ours}",
-        f"{scene.new} must be accepted before it is used, or the messages and MDNs that it signs are rejected here "
-        "and our messages are sent again.",
+        (
+            f"{scene.new} must be accepted before it is used, or the messages and MDNs that it signs are "
+            "rejected here and our messages are sent again."
+        ),
     )
 
 
@@ -114,22 +120,22 @@ def _send(scene: Scene) -> Words:
     title = f"Send {scene.new}{holder} with its SHA-256 to {scene.they}"
     if scene.we_read_with_one:
         return title, (
-            f"{scene.they} needs {scene.new} at hand before the window, but must not use it earlier: our system "
-            "holds one certificate and could not decrypt."
+            f"{scene.they} needs {scene.new} at hand before the window, but must not use it earlier: our "
+            "system holds one certificate and could not decrypt."
         )
     if scene.they_read_with_one:
         return title, (
-            f"{scene.they} needs {scene.new} at hand before the window, but holds one certificate: if it saves "
-            f"{scene.new} earlier, it rejects what we still sign with {scene.old}."
+            f"{scene.they} needs {scene.new} at hand before the window, but holds one certificate: if it "
+            f"saves {scene.new} earlier, it rejects what we still sign with {scene.old}."
         )
     if scene.change.read_by_us:
         return title, (
-            f"Our system already decrypts with both, so {scene.they} may encrypt to {scene.new} at once; sent "
-            f"earlier, its messages would have failed, and sent late, {scene.old} may end first."
+            f"Our system already decrypts with both, so {scene.they} may encrypt to {scene.new} at once; "
+            f"sent earlier, its messages would have failed, and sent late, {scene.old} may end first."
         )
     return title, (
-        f"{scene.they} rejects what we sign with {scene.new} until it has added it, so it needs {scene.new} well "
-        "before the window."
+        f"{scene.they} rejects what we sign with {scene.new} until it has added it, so it needs "
+        f"{scene.new} well before the window."
     )
 
 
@@ -137,27 +143,39 @@ def _tell(scene: Scene) -> Words:
     if scene.we_read_with_one:
         return (
             f"Tell {scene.they} that we change to {scene.new} in the window",
-            f"Not all of our systems accept two certificates, so messages and MDNs that {scene.they} signs with "
-            f"{scene.new} before the window are rejected.",
+            (
+                f"Not all of our systems accept two certificates, so messages and MDNs that {scene.they} "
+                f"signs with {scene.new} before the window are rejected."
+            ),
         )
     return (
         f"Tell {scene.they} that we accept {scene.new}",
-        f"We accept both certificates now; {scene.they} waits for this word, because signing with {scene.new} "
-        "before it would have failed here.",
+        (
+            f"We accept both certificates now; {scene.they} waits for this word, because signing with "
+            f"{scene.new} before it would have failed here."
+        ),
     )
 
 
 def _install(scene: Scene) -> Words:
     if scene.change.side == "own":
         return (
-            f"{scene.they} adds {scene.new} beside {scene.old}, for messages and MDNs, and confirms the fingerprint",
-            f"If we sign with {scene.new} before {scene.they} accepts it, our messages get authentication-failed "
-            f"and our MDNs don't verify, so {scene.they} sends again what we already processed.",
+            (
+                f"{scene.they} adds {scene.new} beside {scene.old}, for messages and MDNs, and confirms "
+                "the fingerprint"
+            ),
+            (
+                f"If we sign with {scene.new} before {scene.they} accepts it, our messages get "
+                f"authentication-failed and our MDNs don't verify, so {scene.they} sends again what we "
+                "already processed."
+            ),
         )
     return (
         f"{scene.they} loads {scene.new}'s key beside {scene.old} and says so",
-        f"If we encrypt to {scene.new} before {scene.they} has its key, our messages fail with decryption-failed, "
-        f"and only {scene.they} can tell us that it has.",
+        (
+            f"If we encrypt to {scene.new} before {scene.they} has its key, our messages fail with "
+            f"decryption-failed, and only {scene.they} can tell us that it has."
+        ),
     )
 
 
@@ -165,16 +183,21 @@ def _agree(scene: Scene) -> Words:
     holder = scene.they if scene.they_read_with_one else "our side"
     return (
         f"{scene.they} agrees to the window",
-        f"One certificate is all that {holder} can hold, so both sides change together: whoever moves without "
-        "the other causes failed messages until the other has moved too.",
+        (
+            f"One certificate is all that {holder} can hold, so both sides change together: whoever moves "
+            "without the other causes failed messages until the other has moved too."
+        ),
     )
 
 
 def _hold(scene: Scene) -> Words:
     return (
         f"Pause our outbound queue in {scene.ours}",
-        "What we send while the two sides change could be rejected or answered with an MDN that does not verify; "
-        "paused late, asynchronous MDNs are still on their way when the certificates change.",
+        (
+            "What we send while the two sides change could be rejected or answered with an MDN that does "
+            "not verify; paused late, asynchronous MDNs are still on their way when the certificates "
+            "change."
+        ),
     )
 
 
@@ -202,12 +225,14 @@ def _cut_over_reason(scene: Scene) -> str:
         )
     if Role.SIGN in scene.moves:
         return (
-            f"The partners accept {scene.new} by now; earlier, our messages get authentication-failed and our MDNs "
-            f"don't verify, and later than the end of {scene.old}, partners may reject what it signs."
+            f"The partners accept {scene.new} by now; earlier, our messages get authentication-failed and "
+            f"our MDNs don't verify, and later than the end of {scene.old}, partners may reject what it "
+            "signs."
         )
     return (
-        f"The partner decrypts with {scene.new} by now; earlier, our messages fail with decryption-failed, and too "
-        f"late, the partner has dropped {scene.old}; messages queued for a retry must be encrypted again."
+        f"The partner decrypts with {scene.new} by now; earlier, our messages fail with decryption-failed, "
+        f"and too late, the partner has dropped {scene.old}; messages queued for a retry must be encrypted "
+        "again."
     )
 
 
@@ -230,8 +255,8 @@ def _partner_cut_over_title(scene: Scene) -> str:
 def _partner_cut_over_reason(scene: Scene) -> str:
     if scene.simultaneous:
         return (
-            f"{scene.they} pauses its queue and changes in the same window as we do: earlier or later, messages "
-            "fail until the other side has moved too."
+            f"{scene.they} pauses its queue and changes in the same window as we do: earlier or later, "
+            "messages fail until the other side has moved too."
         )
     return (
         f"We accept both certificates, so {scene.they} switches when it likes; the first message that uses "
@@ -244,14 +269,18 @@ def _test(scene: Scene) -> Words:
     if roles == {Role.DECRYPT}:
         return (
             f"Have {scene.they} send a test message to {scene.ours}",
-            f"Only an inbound message shows that {scene.they} encrypts to {scene.new} and that we decrypt it; "
-            "without it, the next order is the test.",
+            (
+                f"Only an inbound message shows that {scene.they} encrypts to {scene.new} and that we "
+                "decrypt it; without it, the next order is the test."
+            ),
         )
     if roles == {Role.ENCRYPT}:
         return (
             f"Send a test message from {scene.ours} to {scene.they}",
-            f"A positive MDN proves that {scene.they} decrypts with {scene.new}; without it, the next order is the "
-            "test.",
+            (
+                f"A positive MDN proves that {scene.they} decrypts with {scene.new}; without it, the next "
+                "order is the test."
+            ),
         )
     proof = {
         Role.SIGN: f"that {scene.they} trusts what we sign with {scene.new}",
@@ -268,16 +297,20 @@ def _test(scene: Scene) -> Words:
 def _release(scene: Scene) -> Words:
     return (
         f"Release our outbound queue in {scene.ours}",
-        "The tests have passed, so waiting messages may go; released earlier, they could all fail at once, and "
-        "held longer, orders are late.",
+        (
+            "The tests have passed, so waiting messages may go; released earlier, they could all fail at "
+            "once, and held longer, orders are late."
+        ),
     )
 
 
 def _partner_retire(scene: Scene) -> Words:
     return (
         f"{scene.they} drops {scene.old}",
-        f"Dropped earlier, a retry or a late MDN that still uses {scene.old} would fail, and we could not roll back; "
-        "kept for ever, it goes on being trusted.",
+        (
+            f"Dropped earlier, a retry or a late MDN that still uses {scene.old} would fail, and we could "
+            "not roll back; kept for ever, it goes on being trusted."
+        ),
     )
 
 
@@ -285,11 +318,15 @@ def _retire(scene: Scene) -> Words:
     if Role.DECRYPT in scene.moves:
         return (
             f"Drop {scene.old} from {scene.ours}",
-            f"The partners' retries have drained by now; dropped earlier, a message that was encrypted to "
-            f"{scene.old} could not be decrypted.",
+            (
+                "The partners' retries have drained by now; dropped earlier, a message that was encrypted "
+                f"to {scene.old} could not be decrypted."
+            ),
         )
     return (
         f"Drop {scene.old} from {scene.ours}",
-        f"Late MDNs have arrived by now; dropped earlier, one that was signed with {scene.old} would fail, "
-        "and our message would be sent again.",
+        (
+            f"Late MDNs have arrived by now; dropped earlier, one that was signed with {scene.old} would "
+            "fail, and our message would be sent again."
+        ),
     )
