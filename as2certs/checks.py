@@ -1,0 +1,64 @@
+"""System checks of what the settings promise and only the running installation can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.db import DatabaseError
+
+from as2certs.pki.errors import VaultError
+from as2certs.pki.vault import Vault
+
+#: Sealed keys that are tried at a start, oldest first: an old vault key that was taken away too early is found there.
+SAMPLE = 2000
+
+
+@register(Tags.security)
+def check_vault_keys(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Refuse vault keys that are none."""
+    try:
+        Vault(settings.AS2CERTS_VAULT_KEYS)
+    except VaultError as error:
+        return [Error(f"AS2CERTS_VAULT_KEYS: {error}", id="as2certs.E001")]
+    return []
+
+
+@register(Tags.database)
+def check_sealed_keys(
+    app_configs: Sequence[AppConfig] | None, *, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Refuse vault keys with which a stored private key can't be opened."""
+    from identities.models import PrivateKey
+
+    if "default" not in (databases or ()):
+        return []
+    try:
+        vault = Vault(settings.AS2CERTS_VAULT_KEYS)
+        rows = list(PrivateKey.objects.order_by("pk").values_list("sealed", flat=True)[:SAMPLE])
+    except VaultError:
+        return []  # said by check_vault_keys
+    except DatabaseError:
+        return []  # not migrated yet: nothing is sealed
+    closed = sum(1 for sealed in rows if not opens(vault, bytes(sealed)))
+    if not closed:
+        return []
+    return [
+        Error(
+            f"{closed} of {len(rows)} stored private keys can't be opened with AS2CERTS_VAULT_KEYS.",
+            hint="Add the vault key that sealed them again, after the first one, and start anew.",
+            id="as2certs.E002",
+        )
+    ]
+
+
+def opens(vault: Vault, sealed: bytes) -> bool:
+    """Tell whether the vault has the key for this; what was sealed goes nowhere."""
+    try:
+        vault.unseal(sealed)
+    except VaultError:
+        return False
+    return True

@@ -1,0 +1,122 @@
+"""Whether the application runs, and whether it can do its work: for load balancers and monitoring."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import redis
+from django.conf import settings
+from django.db import Error
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from as2certs.clock import database_now
+from as2certs.mail.models import Message
+from rotations.models import Heartbeat
+
+log = logging.getLogger(__name__)
+
+#: Without a tick for this long nothing is applied any more: three times what a busy worker may take.
+LATEST_TICK = timedelta(seconds=30)
+#: Mail that waits longer than this is stuck.
+LONGEST_WAIT = timedelta(minutes=15)
+BROKER_SECONDS = 1.0
+
+OK = "ok"
+
+
+@require_safe
+@never_cache
+def healthz(request: HttpRequest) -> JsonResponse:
+    """Answer that this process is up; looks at nothing else."""
+    return JsonResponse({"status": "up"})
+
+
+@require_safe
+@never_cache
+def readyz(request: HttpRequest) -> JsonResponse:
+    """Answer 200 when database, broker and clockwork do their work, else 503; ``problems`` says what is wrong.
+
+    Mail that is stuck is a problem that somebody should look at, but this process is as ready as any other.
+    """
+    database = database_state()
+    broker = broker_state()
+    failing = [
+        f"{name}: {state}"
+        for name, state in (("database", database.answer), ("broker", broker))
+        if state != OK
+    ]
+    if database.answer == OK and not database.ticks:
+        failing.append("clockwork: nobody looks for due steps; start a worker with beat, or the loop")
+    stuck = (
+        [f"mail: {database.stuck_mail} messages wait too long or were given up"]
+        if database.stuck_mail
+        else []
+    )
+    return JsonResponse(
+        {
+            "status": "not ready" if failing else "ready",
+            "problems": failing + stuck,
+            "database": database.answer,
+            "broker": broker,
+            "seconds_since_tick": database.seconds_since_tick,
+            "stuck_mail": database.stuck_mail,
+        },
+        status=503 if failing else 200,
+    )
+
+
+@dataclass(frozen=True)
+class DatabaseState:
+    """What the database answers, and what it knows; the numbers are None where it does not answer."""
+
+    answer: str
+    seconds_since_tick: float | None = None
+    stuck_mail: int | None = None
+
+    @property
+    def ticks(self) -> bool:
+        return self.seconds_since_tick is not None and self.seconds_since_tick <= LATEST_TICK.total_seconds()
+
+
+def broker_state() -> str:
+    """Return "ok" or what is wrong; takes at most two seconds, and never names the broker's password."""
+    if not settings.REDIS_URL:
+        folder = Path(settings.CELERY_BROKER_TRANSPORT_OPTIONS["data_folder_in"])
+        return OK if os.access(folder, os.W_OK) else f"{folder} can't be written"
+    connection = redis.Redis.from_url(
+        settings.REDIS_URL, socket_timeout=BROKER_SECONDS, socket_connect_timeout=BROKER_SECONDS, retry=None
+    )
+    try:
+        connection.ping()
+    except redis.RedisError as error:
+        log.warning("The broker does not answer: %s", error)
+        return "does not answer"
+    finally:
+        connection.close()
+    return OK
+
+
+def database_state() -> DatabaseState:
+    """Ask the database for itself, the last tick, and the mail that is stuck."""
+    try:
+        now = database_now()
+        return DatabaseState(OK, seconds_since_tick(now), stuck_mail(now))
+    except Error as error:
+        log.warning("The database does not answer: %s", error)
+        return DatabaseState("does not answer")
+
+
+def seconds_since_tick(now: datetime) -> float | None:
+    """Return how long ago somebody last looked for due steps; None when nobody ever did."""
+    latest = Heartbeat.objects.filter(name__startswith="apply_due").order_by("-at").first()
+    return round((now - latest.at).total_seconds(), 1) if latest else None
+
+
+def stuck_mail(now: datetime) -> int:
+    return Message.objects.stuck(now, since=now - LONGEST_WAIT).count()

@@ -1,0 +1,378 @@
+"""Settings of the project, read from the environment; docs/settings.md lists them.
+
+Secrets may come from files too: ``SECRET_KEY_FILE`` instead of ``SECRET_KEY``, and so on. Whatever can't be read
+ends the start with one line that names the variable and never shows a secret.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import environ
+from celery.schedules import crontab
+from django.core.exceptions import ImproperlyConfigured
+from django_stubs_ext import monkeypatch
+
+monkeypatch()  # so that ModelAdmin[Identity] and the like can be written
+
+T = TypeVar("T")
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# --- Reading the environment --------------------------------------------------------------------------------
+
+SECRETS = {"SECRET_KEY", "AS2CERTS_VAULT_KEYS", "DATABASE_URL", "REDIS_URL", "EMAIL_URL"}
+OWN_NAMES = {
+    "AS2CERTS_VAR",
+    "AS2CERTS_VAULT_KEYS",
+    "AS2CERTS_VAULT_KEYS_FILE",
+    "AS2CERTS_BASE_URL",
+    "AS2CERTS_DIRECTORY_ROOT",
+    "AS2CERTS_HOOKS",
+    "AS2CERTS_LOG_LEVEL",
+    "AS2CERTS_MAIL_FROM",
+    "AS2CERTS_SESSION_HOURS",
+}
+
+
+def contents(name: str, path: str | Path) -> str:
+    """Return what a secret's file holds, without the line end that editors add."""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ImproperlyConfigured(f"{name} names the file {path}, which can't be read: {reason}.") from error
+
+
+def surroundings() -> dict[str, str]:
+    """Return the environment with the secrets' files read, after refusing names of ours that nobody knows."""
+    for name in sorted(os.environ):
+        if name.startswith("AS2CERTS_") and name not in OWN_NAMES:
+            known = ", ".join(sorted(OWN_NAMES))
+            raise ImproperlyConfigured(
+                f"{name} is not a setting. The names that start with AS2CERTS_ are: {known}."
+            )
+    files = {name: os.environ[f"{name}_FILE"] for name in SECRETS if os.environ.get(f"{name}_FILE")}
+    both = sorted(name for name in files if os.environ.get(name))
+    if both:
+        raise ImproperlyConfigured(f"{both[0]} and {both[0]}_FILE are both set. Set one of them.")
+    return {**os.environ, **{name: contents(f"{name}_FILE", path) for name, path in files.items()}}
+
+
+env = environ.Env()
+env.ENVIRON = surroundings()
+
+
+def read(how: Callable[..., T], name: str, meaning: str, **options: Any) -> T:
+    """Return one setting; ``meaning`` says in the error what its value should have been."""
+    try:
+        return how(name, **options)
+    except (ValueError, TypeError, ImproperlyConfigured) as error:
+        shown = "" if name in SECRETS else f" (it is “{env.ENVIRON.get(name, '')}”)"
+        raise ImproperlyConfigured(f"{name} can't be read{shown}. It should be {meaning}.") from error
+
+
+def flag(name: str) -> bool:
+    """Return a switch that is off unless it is set; a value that is neither on nor off is an error."""
+    value = env.ENVIRON.get(name, "").lower()
+    if value not in ("", "0", "1", "false", "true", "no", "yes", "off", "on"):
+        raise ImproperlyConfigured(f"{name} can't be read (it is “{value}”). It should be true or false.")
+    return value in ("1", "true", "yes", "on")
+
+
+VAR = Path(read(env.str, "AS2CERTS_VAR", "a folder", default=str(BASE_DIR / "var"))).absolute()
+
+
+def secret(name: str, file: str) -> str:
+    """Return a secret that must be there: from the environment, or from the file that `make run` made in var/."""
+    value = env.ENVIRON.get(name, "")
+    if not value and (VAR / file).exists():
+        value = contents(f"{name}_FILE", VAR / file)
+    if not value:
+        raise ImproperlyConfigured(
+            f"{name} is missing: set {name} or {name}_FILE, or start once with `make run`, which makes {VAR / file}."
+        )
+    return value
+
+
+# --- Django -------------------------------------------------------------------------------------------------
+
+SECRET_KEY = secret("SECRET_KEY", "secret_key")
+DEBUG = flag("DEBUG")
+
+#: Where people reach the application: links in mails start with it.
+AS2CERTS_BASE_URL = read(env.str, "AS2CERTS_BASE_URL", "an address", default="http://127.0.0.1:8000").rstrip(
+    "/"
+)
+_base = urlsplit(AS2CERTS_BASE_URL)
+if _base.scheme not in ("http", "https") or not _base.hostname:
+    raise ImproperlyConfigured(
+        f"AS2CERTS_BASE_URL can't be read (it is “{AS2CERTS_BASE_URL}”). "
+        "It should be an address such as https://certs.example.com."
+    )
+ALLOWED_HOSTS = read(
+    env.list,
+    "ALLOWED_HOSTS",
+    "a list of host names",
+    default=["localhost", "127.0.0.1", "[::1]", _base.hostname],
+)
+CSRF_TRUSTED_ORIGINS = [f"{_base.scheme}://{_base.netloc}"]
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "crispy_forms",
+    "crispy_bootstrap5",
+    "django_filters",
+    "django_tables2",
+    "django_htmx",
+    "as2certs.audit",
+    "as2certs.mail",
+    "as2certs.accounts",
+    "identities",
+    "partners",
+    "rotations",
+    "as2certs.home",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "as2certs.urls"
+WSGI_APPLICATION = "as2certs.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+CRISPY_ALLOWED_TEMPLATE_PACKS = "bootstrap5"
+CRISPY_TEMPLATE_PACK = "bootstrap5"
+
+LANGUAGE_CODE = "en"
+USE_I18N = True
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+# --- Database -----------------------------------------------------------------------------------------------
+
+
+def database() -> dict[str, Any]:
+    """Return Django's settings of the database: SQLite in var/ unless DATABASE_URL names another one."""
+    found: dict[str, Any] = read(
+        env.db_url,
+        "DATABASE_URL",
+        "such as postgres://user:password@host/name",
+        default=f"sqlite:///{VAR}/db.sqlite3",
+    )
+    options = found.setdefault("OPTIONS", {})
+    if found["ENGINE"] == "django.db.backends.sqlite3":
+        # IMMEDIATE: a transaction that reads first and writes later waits for its turn instead of failing.
+        # FULL: in WAL mode NORMAL may lose the last commits when the power fails. The record of what was written
+        # to an AS2 system must not get lost; its price is one fsync for each of our few transactions.
+        options.setdefault("transaction_mode", "IMMEDIATE")
+        options.setdefault("timeout", 20)
+        options.setdefault("init_command", "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
+    elif found["ENGINE"] == "django.db.backends.postgresql":
+        options.setdefault("connect_timeout", 5)
+        found["CONN_MAX_AGE"] = 60
+        found["CONN_HEALTH_CHECKS"] = True
+    else:
+        raise ImproperlyConfigured(
+            "DATABASE_URL names a database that is not supported. Use PostgreSQL or SQLite."
+        )
+    return found
+
+
+DATABASES = {"default": database()}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- People -------------------------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "accounts.User"
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "login"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+SESSION_COOKIE_AGE = 3600 * read(env.int, "AS2CERTS_SESSION_HOURS", "a whole number of hours", default=12)
+
+# --- Security -----------------------------------------------------------------------------------------------
+
+_https = _base.scheme == "https"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
+SECURE_HSTS_SECONDS = 30 * 24 * 3600 if _https else 0
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+
+# Certificates are read up to 1 MiB; a form may bring two files. What is larger goes to a temporary file, not memory.
+FILE_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 2000
+DATA_UPLOAD_MAX_NUMBER_FILES = 10
+
+#: The vault's keys: the first seals, all open.
+AS2CERTS_VAULT_KEYS = secret("AS2CERTS_VAULT_KEYS", "vault_keys").replace(",", " ").split()
+
+# --- Files --------------------------------------------------------------------------------------------------
+
+STATIC_URL = "static/"
+STATIC_ROOT = VAR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+
+# --- AS2 systems --------------------------------------------------------------------------------------------
+
+#: The only folder under which directory connectors write.
+AS2CERTS_DIRECTORY_ROOT = Path(
+    read(env.str, "AS2CERTS_DIRECTORY_ROOT", "a folder", default=str(VAR / "as2"))
+).absolute()
+
+
+def hooks() -> dict[str, list[str]]:
+    """Return the commands that directory connectors may run: name → argv."""
+    meaning = 'JSON such as {"reload": ["/usr/local/bin/reload-as2", "--now"]}'
+    found: Any = read(env.json, "AS2CERTS_HOOKS", meaning, default={})
+    if not isinstance(found, dict) or not all(
+        isinstance(argv, list) and argv and all(isinstance(word, str) for word in argv)
+        for argv in found.values()
+    ):
+        raise ImproperlyConfigured(f"AS2CERTS_HOOKS can't be read. It should be {meaning}.")
+    return found
+
+
+AS2CERTS_HOOKS = hooks()
+
+# --- Mail ---------------------------------------------------------------------------------------------------
+
+#: Where mail goes without EMAIL_URL; the application shows it.
+AS2CERTS_MAIL_FOLDER = VAR / "mail"
+if env.ENVIRON.get("EMAIL_URL"):
+    _email = read(env.email_url, "EMAIL_URL", "such as smtp+tls://user:password@host:587")
+    EMAIL_BACKEND = _email["EMAIL_BACKEND"]
+    EMAIL_HOST = _email["EMAIL_HOST"]
+    EMAIL_PORT = _email["EMAIL_PORT"]
+    EMAIL_HOST_USER = _email["EMAIL_HOST_USER"] or ""
+    EMAIL_HOST_PASSWORD = _email["EMAIL_HOST_PASSWORD"] or ""
+    EMAIL_USE_TLS = _email.get("EMAIL_USE_TLS", False)
+    EMAIL_USE_SSL = _email.get("EMAIL_USE_SSL", False)
+else:
+    EMAIL_BACKEND = "as2certs.mail.backends.FolderBackend"
+EMAIL_TIMEOUT = 20
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = read(
+    env.str, "AS2CERTS_MAIL_FROM", "an address", default=f"AS2 Certs <as2certs@{_base.hostname}>"
+)
+
+# --- Celery -------------------------------------------------------------------------------------------------
+# The database holds the schedule. Beat only wakes the workers, with messages that have no arguments: each task looks
+# for what is due, so a message that is lost, doubled or late does no harm.
+
+REDIS_URL = read(env.str, "REDIS_URL", "such as redis://host:6379/0", default="")
+if REDIS_URL and urlsplit(REDIS_URL).scheme not in ("redis", "rediss"):
+    raise ImproperlyConfigured("REDIS_URL can't be read. It should be such as redis://host:6379/0.")
+AS2CERTS_BROKER_FOLDER = VAR / "broker"
+if REDIS_URL:
+    CELERY_BROKER_URL = REDIS_URL
+    # A broker that hangs costs a page two seconds at most: no retries of a nudge that beat gives anyway.
+    CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
+        "socket_connect_timeout": 2,
+        "socket_timeout": 2,
+        "socket_keepalive": True,
+    }
+else:
+    CELERY_BROKER_URL = "filesystem://"
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "data_folder_in": str(AS2CERTS_BROKER_FOLDER / "queue"),
+        "data_folder_out": str(AS2CERTS_BROKER_FOLDER / "queue"),
+        "control_folder": str(AS2CERTS_BROKER_FOLDER / "control"),
+        "polling_interval": 0.2,
+    }
+CELERY_BROKER_CONNECTION_TIMEOUT = 2
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for a broker that is away, however long
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TIMEZONE = "UTC"
+# Acknowledged when taken: the work of a worker that dies is found again in the database after its lease, and within
+# seconds. A second delivery by the broker would come an hour later and find nothing.
+CELERY_TASK_ACKS_LATE = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+CELERY_TASK_TIME_LIMIT = (
+    900  # the last resort for a task that hangs; hooks and mail have shorter limits of their own
+)
+CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"  # keeps nothing on disk: any number of beats can run
+CELERY_BEAT_SCHEDULE = {
+    "apply what is due": {"task": "rotations.tasks.apply_due", "schedule": 1, "options": {"expires": 5}},
+    "send mail": {"task": "as2certs.mail.tasks.send_due", "schedule": 2, "options": {"expires": 10}},
+    "generate keys": {
+        "task": "identities.tasks.generate_requested",
+        "schedule": 5,
+        "options": {"expires": 30},
+    },
+    "remind": {
+        "task": "rotations.tasks.send_reminders",
+        "schedule": crontab(minute="*/10"),
+        "options": {"expires": 300},
+    },
+}
+
+# --- Logs ---------------------------------------------------------------------------------------------------
+
+_level = read(env.str, "AS2CERTS_LOG_LEVEL", "a level", default="INFO").upper()
+if _level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+    raise ImproperlyConfigured(
+        f"AS2CERTS_LOG_LEVEL can't be read (it is “{_level}”). It should be DEBUG, INFO, WARNING or ERROR."
+    )
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    "loggers": {
+        name: {"level": _level}
+        for name in ("as2certs", "identities", "partners", "rotations", "django.request")
+    },
+}

@@ -1,0 +1,12 @@
+"""Every address of the application."""
+
+from django.contrib import admin
+from django.urls import path
+
+from as2certs.home.health import healthz, readyz
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("healthz", healthz, name="healthz"),
+    path("readyz", readyz, name="readyz"),
+]
