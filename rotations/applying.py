@@ -1,0 +1,53 @@
+"""Put together what a connector needs to carry out a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from as2certs import pki
+from as2certs.audit.recording import Actor
+from identities import keys
+from identities.connectors.base import Change, Item
+from identities.models import IdentityCertificate
+from partners.models import PartnerCertificate
+from rotations import runbook
+from rotations.models import Step
+
+
+def change_for(step: Step, *, by: Actor, now: datetime) -> Change:
+    """Return a step as a change that a connector can apply; keys are opened only when the connector asks for them."""
+    rotation = step.rotation
+    new = rotation.new
+    assert new is not None  # a plan has a successor
+    return Change(
+        operation=str(step.uid),
+        side=rotation.side,
+        as2_id=rotation.holder.as2_id,
+        moves=runbook.our_effects(step),
+        old=_item(rotation.old, step, by=by, now=now) if rotation.old else None,
+        new=_item(new, step, by=by, now=now),
+    )
+
+
+def _item(
+    certificate: IdentityCertificate | PartnerCertificate, step: Step, *, by: Actor, now: datetime
+) -> Item:
+    return Item(
+        certificate_pem=pki.to_pem(certificate.certificate),
+        chain_pem=certificate.chain_pem.encode("ascii"),
+        sha256=certificate.sha256,
+        serial=int(certificate.serial),
+        not_before=certificate.not_before,
+        not_after=certificate.not_after,
+        key=_key_of(certificate, step, by=by, now=now),
+    )
+
+
+def _key_of(
+    certificate: IdentityCertificate | PartnerCertificate, step: Step, *, by: Actor, now: datetime
+) -> Callable[[], pki.PrivateKey] | None:
+    row = getattr(certificate, "private_key", None)  # a partner's certificate has no such place
+    if row is None:
+        return None
+    return lambda: keys.unseal(row, by=by, now=now, purpose=step.title, also=(step.rotation,))

@@ -1,0 +1,250 @@
+"""What happens in the database when a step is settled: one transaction for state, inventory, trail and mail.
+
+Locks are always taken in the same order, the rotation first: nobody waits for somebody who waits for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from as2certs.audit.recording import Actor, record
+from identities import service
+from rotations import notifications, plan, runbook
+from rotations.models import Rotation, Step
+from rotations.states import SETTLED, RotationAction, RotationState, StepAction, StepState, next_state
+
+#: Later than this after its moment, a step is marked late.
+LATE_AFTER_SECONDS = 30
+
+
+#: What belongs to a rotation and is always wanted with it.
+WHOLE_ROTATION = (
+    "identity__as2_system",
+    "partner",
+    "old_identity_certificate",
+    "new_identity_certificate",
+    "old_partner_certificate",
+    "new_partner_certificate",
+)
+
+
+class SomebodyElseWasFirst(Exception):
+    """The row is no longer in the state that this change began with; nothing was changed."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} has changed in the meantime. Look at the page as it is now, and decide again.")
+
+
+def lock(rotation_id: int) -> Rotation:
+    """Return the rotation as it is now, held until the end of the transaction."""
+    return (
+        Rotation.objects.select_for_update(of=("self",))
+        .select_related(*WHOLE_ROTATION)
+        .get(pk=rotation_id)
+    )
+
+
+def move(
+    rotation: Rotation,
+    action: RotationAction,
+    *,
+    by: Actor,
+    now: datetime,
+    reason: str = "",
+    new: Mapping[str, Any] | None = None,
+    **columns: Any,
+) -> None:
+    """Bring a rotation to its next state; the one door for that. Call it inside a transaction.
+
+    Raises IllegalAction when the table has no such transition, SomebodyElseWasFirst when the row has moved on.
+    """
+    before = RotationState(rotation.state)
+    after = next_state(before, action)
+    if not Rotation.objects.filter(pk=rotation.pk, state=before).update(state=after, **columns):
+        raise SomebodyElseWasFirst(f"The rotation of {rotation}")
+    rotation.state = after
+    for name, value in columns.items():
+        setattr(rotation, name, value)
+    record(
+        f"rotation.{action}",
+        on=rotation,
+        by=by,
+        now=now,
+        also=(rotation.holder,),
+        old={"state": before},
+        new={"state": after, **(new or {})},
+        reason=reason,
+    )
+
+
+@transaction.atomic
+def settle(
+    step: Step,
+    action: StepAction,
+    *,
+    by: Actor,
+    now: datetime,
+    note: str = "",
+    late: bool = False,
+) -> None:
+    """Finish, complete or skip a step, and let everything happen that follows from it.
+
+    Raises IllegalAction or SomebodyElseWasFirst, and then nothing has changed. ``step`` is as its claimer read it:
+    a worker that lost its lease to another one finds the number of attempts changed.
+    """
+    rotation = lock(step.rotation_id)
+    before = StepState(step.state)
+    after = next_state(before, action)
+    mine = Step.objects.filter(pk=step.pk, state=before, attempts=step.attempts)
+    columns: dict[str, Any] = {
+        "state": after,
+        "done_at": now,
+        "done_by": by.name,
+        "note": note,
+        "late": late,
+        "error": "",
+        "lease_until": None,
+        "blocked": False,
+    }
+    if not mine.update(**columns):
+        raise SomebodyElseWasFirst(f"The step “{step.title}”")
+    for name, value in columns.items():
+        setattr(step, name, value)
+    step.rotation = rotation
+    if after is StepState.DONE:
+        _change_inventory(rotation, step, at=now)
+    _record_step(step, rotation, "done" if after is StepState.DONE else "skipped", by=by, now=now, reason=note)
+    advance(rotation, by=by, now=now)
+
+
+def fail(step: Step, reason: str, *, by: Actor, now: datetime, action: StepAction = StepAction.FAIL) -> None:
+    """Put a step before a person, with the reason, and tell the people concerned."""
+    with transaction.atomic():
+        rotation = lock(step.rotation_id)
+        before = StepState(step.state)
+        mine = Step.objects.filter(pk=step.pk, state=before, attempts=step.attempts)
+        if not mine.update(state=next_state(before, action), error=reason, lease_until=None):
+            raise SomebodyElseWasFirst(f"The step “{step.title}”")
+        step.state, step.error = StepState.FAILED, reason
+        record(
+            "step.failed",
+            on=rotation,
+            by=by,
+            now=now,
+            also=_concerned(step, rotation),
+            new={"step": step.key, "title": step.title, "attempt": step.attempts},
+            reason=reason,
+        )
+        notifications.needs_attention(rotation, step, reason, at=now)
+
+
+def _record_step(step: Step, rotation: Rotation, what: str, *, by: Actor, now: datetime, reason: str) -> None:
+    record(
+        f"step.{what}",
+        on=rotation,
+        by=by,
+        now=now,
+        also=_concerned(step, rotation),
+        new={"step": step.key, "title": step.title, "late": step.late},
+        reason=reason,
+        key=f"step:{step.uid}",  # a second settling of the same step undoes itself here
+    )
+
+
+def _concerned(step: Step, rotation: Rotation) -> list[Any]:
+    certificate = [rotation.new] if rotation.new else []
+    partner = [step.participant.partner] if step.participant else []
+    system = [step.system] if step.system else []
+    return [rotation.holder, *certificate, *partner, *system]
+
+
+def _change_inventory(rotation: Rotation, step: Step, *, at: datetime) -> None:
+    """Note what serves which role now. With several AS2 systems, the inventory moves with the last of them."""
+    mine = runbook.our_effects(step)
+    if not mine:
+        return
+    others = rotation.steps.exclude(pk=step.pk).exclude(state__in=SETTLED)
+    still_to_come = {
+        (effect["role"], effect["move"])
+        for other in others
+        for effect in other.effects
+        if effect["at"].startswith("us:")
+    }
+    old, new = rotation.old, rotation.new
+    assert new is not None  # a plan has a successor
+    for role, how in mine.items():
+        if (role, how) in still_to_come:
+            continue
+        if how == plan.Move.ADD:
+            service.begin(new, role, at=at)
+        elif how == plan.Move.DROP:
+            if old is not None:
+                service.end(old, role, at=at)
+        elif step.act == ROLL_BACK:
+            assert old is not None  # rolling back without an old certificate is refused
+            service.replace(new, old, role, at=at)
+        else:
+            service.replace(old, new, role, at=at)
+
+
+#: The act of the steps that lead back; they are not planned beforehand.
+ROLL_BACK = "roll_back"
+
+
+def advance(rotation: Rotation, *, by: Actor, now: datetime) -> None:
+    """Unblock what may go on now, and move the rotation as far as its steps allow."""
+    steps = list(rotation.steps.all())
+    _unblock(steps)
+    while action := _next_action(RotationState(rotation.state), steps):
+        columns: dict[str, Any] = {}
+        if action is RotationAction.FINISH:
+            columns = {"applied_at": now}
+        elif action in (RotationAction.CLOSE, RotationAction.ROLLED_BACK):
+            columns = {"ended_at": now}
+        move(rotation, action, by=by, now=now, **columns)
+        if action is RotationAction.FINISH:
+            notifications.applied(rotation, at=now, late=any(step.late for step in steps))
+
+
+def _unblock(steps: list[Step]) -> None:
+    settled = {step.key for step in steps if step.state in SETTLED}
+    known = {step.key for step in steps}
+    free = [s for s in steps if s.blocked and settled >= known.intersection(s.after)]
+    if free:
+        Step.objects.filter(pk__in=[s.pk for s in free]).update(blocked=False)
+        for step in free:
+            step.blocked = False
+
+
+def _next_action(state: RotationState, steps: list[Step]) -> RotationAction | None:
+    """Return the move that a rotation makes by itself, from what its steps have come to."""
+    match state:
+        case RotationState.EXCHANGING if _all_settled(steps, plan.PREPARING):
+            return RotationAction.READY
+        case RotationState.SCHEDULED if not _all_settled(steps, plan.PREPARING):
+            return RotationAction.UNREADY
+        case RotationState.SCHEDULED if any(
+            s.act in plan.SWITCHING and s.state in (*SETTLED, StepState.RUNNING) for s in steps
+        ):
+            return RotationAction.BEGIN
+        case RotationState.UNDER_WAY if _all_settled(steps, _switching_of(steps)):
+            return RotationAction.FINISH
+        case RotationState.APPLIED if all(s.state in SETTLED for s in steps):
+            return RotationAction.CLOSE
+        case RotationState.ROLLING_BACK if _all_settled(steps, {ROLL_BACK}):
+            return RotationAction.ROLLED_BACK
+    return None
+
+
+def _all_settled(steps: list[Step], acts: Any) -> bool:
+    return all(step.state in SETTLED for step in steps if step.act in acts)
+
+
+def _switching_of(steps: list[Step]) -> set[str]:
+    """Return the acts after which a change counts as applied: ours, or the partners' where we switch nothing."""
+    ours = {plan.Act.CUT_OVER.value}
+    return ours if any(step.act in ours for step in steps) else {act.value for act in plan.SWITCHING}

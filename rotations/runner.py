@@ -1,0 +1,302 @@
+"""Carry out the steps that are due: never early, each with the effect of once.
+
+The row is the schedule. Beat's tick and the loop run the same function, in any number of processes: a step is claimed
+under a lock before anything happens. What needs nothing outside the database is done in that same transaction; what an
+AS2 system has to do is claimed with a lease that a thread keeps alive, done outside any transaction, and read back
+before the inventory says so. A lease that ran out is taken up by the next worker, which reads before it writes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from django.db import close_old_connections, connection, connections, transaction
+from django.db.models import F
+
+from as2certs.audit.recording import Actor
+from as2certs.clock import database_now
+from identities import service
+from identities.connectors import connector_of
+from identities.connectors.base import Change, Connector, Outcome, Result, Standing
+from rotations import plan, progress, runbook
+from rotations.applying import change_for
+from rotations.models import Heartbeat, Rotation, Step, StepQuerySet
+from rotations.progress import ROLL_BACK, SomebodyElseWasFirst
+from rotations.states import IllegalAction, RotationState, StepAction, StepState
+
+log = logging.getLogger(__name__)
+
+BATCH = 50
+AHEAD = timedelta(seconds=1)
+#: A worker that died is noticed after this long; one that lives renews well before.
+LEASE = timedelta(seconds=5)
+RENEW_SECONDS = 1.0
+#: Seconds to wait before the second, third, … attempt.
+BACK_OFF = (2, 5, 15, 30, 60, 120, 300)
+MOST_ATTEMPTS = 12
+
+#: States of a rotation in which its steps may be carried out.
+LIVE = (
+    RotationState.EXCHANGING,
+    RotationState.SCHEDULED,
+    RotationState.UNDER_WAY,
+    RotationState.APPLIED,
+    RotationState.ROLLING_BACK,
+)
+
+
+def apply_due(*, wait: bool = True) -> int:
+    """Carry out every step whose moment has come, and return how many were taken up.
+
+    With ``wait``, a step due within the next second is waited for, so that precision does not hang on the tick.
+    The database's clock decides what is due.
+    """
+    taken = 0
+    beat("apply_due")
+    while True:
+        steps = _round()
+        taken += len(steps)
+        if steps:
+            continue
+        pause = _seconds_to_next() if wait else None
+        if pause is None:
+            return taken
+        time.sleep(pause)
+
+
+def beat(name: str) -> None:
+    """Note that something that must run all the time just did; ``/readyz`` looks at it."""
+    now = database_now()
+    if not Heartbeat.objects.filter(name=name).update(at=now):
+        Heartbeat.objects.bulk_create([Heartbeat(name=name, at=now)], ignore_conflicts=True)
+
+
+def _seconds_to_next() -> float | None:
+    now = database_now()
+    coming = (
+        Step.objects.filter(
+            state=StepState.WAITING, automatic=True, blocked=False, due_at__gt=now, due_at__lte=now + AHEAD
+        )
+        .filter(rotation__state__in=LIVE)
+        .order_by("due_at")
+        .values_list("due_at", flat=True)
+        .first()
+    )
+    return None if coming is None else max((coming - now).total_seconds(), 0.001)
+
+
+def _round() -> list[Step]:
+    """Claim a batch; do at once what needs nothing outside, then what an AS2 system has to do."""
+    if not _due(database_now()).exists():
+        return []  # no write lock on SQLite, and no transaction, for a tick that finds nothing
+    with transaction.atomic():
+        now = database_now()
+        steps = list(_claimable(now))
+        outside = [step for step in steps if not _do_inside(step, now=now)]
+    for step in outside:
+        _carry_out(step)
+    return steps
+
+
+def _due(now: datetime) -> StepQuerySet:
+    return Step.objects.due(now).filter(rotation__state__in=LIVE)
+
+
+def _claimable(now: datetime) -> Iterator[Step]:
+    due = _due(now).select_related("system", *(f"rotation__{column}" for column in progress.WHOLE_ROTATION))
+    if connection.features.has_select_for_update_skip_locked:
+        # The rotation too: whoever is deciding about it just now goes first, and nobody waits for anybody.
+        due = due.select_for_update(skip_locked=True, of=("self", "rotation"))
+    yield from due[:BATCH]
+
+
+def _do_inside(step: Step, *, now: datetime) -> bool:
+    """Settle a step that needs no AS2 system; claim one that does, and return False for it."""
+    is_taken_up_again = step.state == StepState.RUNNING
+    reason = None if is_taken_up_again else obstacle(step, now=now)
+    try:
+        # A savepoint of its own: one poisoned step must not take the others with it.
+        with transaction.atomic():
+            if reason:
+                progress.fail(step, reason, by=Actor.runner(), now=now)
+            elif step.system_id is None:
+                _claim(step, now=now)
+                progress.settle(step, StepAction.FINISH, by=Actor.runner(), now=now, late=_is_late(step, now))
+            else:
+                _claim(step, now=now)
+                return False
+    except (SomebodyElseWasFirst, IllegalAction) as error:
+        log.info("Step %s was left alone: %s", step.uid, error)
+    except Exception as error:
+        log.exception("Step %s could not be carried out", step.uid)
+        step.refresh_from_db()
+        _try_later(step, f"{type(error).__name__}: {error}", now=now)
+    return True
+
+
+def _claim(step: Step, *, now: datetime) -> None:
+    """Take a step with a lease. The number of attempts marks the claim: an older claimer can't settle any more."""
+    mine = Step.objects.filter(pk=step.pk, state=step.state, attempts=step.attempts)
+    if not mine.update(state=StepState.RUNNING, lease_until=now + LEASE, attempts=F("attempts") + 1):
+        raise SomebodyElseWasFirst(f"The step “{step.title}”")
+    step.state, step.lease_until, step.attempts = StepState.RUNNING, now + LEASE, step.attempts + 1
+
+
+def obstacle(step: Step, *, now: datetime) -> str | None:
+    """Say why a step must not be carried out now although it is due, or None.
+
+    What the step takes for granted is looked at again under the lock: the window, the old certificate, the new one.
+    """
+    rotation = step.rotation
+    if step.act == plan.Act.CUT_OVER:
+        if step.latest_at is not None and now >= step.latest_at:
+            return (
+                f"The window ended at {step.latest_at:%Y-%m-%d %H:%M} UTC before the change could be made, so it was "
+                "not made. Agree a new window with the partners and postpone to it, or cancel."
+            )
+        if rotation.state not in (RotationState.SCHEDULED, RotationState.UNDER_WAY):
+            return "Not every participant has confirmed or was waived."
+    if step.act in (plan.Act.CUT_OVER, plan.Act.STAGE):
+        return _certificate_obstacle(rotation, step, now=now)
+    return None
+
+
+def _certificate_obstacle(rotation: Rotation, step: Step, *, now: datetime) -> str | None:
+    old, new = rotation.old, rotation.new
+    if new is None:
+        return "There is no successor. Take it in, then try again."
+    if not new.not_before <= now <= new.not_after:
+        return (
+            f"The successor {new.short_name} is valid from {new.not_before:%Y-%m-%d %H:%M} to "
+            f"{new.not_after:%Y-%m-%d %H:%M} UTC, not now. Cancel, and rotate to a certificate that is valid."
+        )
+    in_use = service.serving(rotation.holder)
+    for role in runbook.our_effects(step):
+        held = in_use.get(role, [])
+        if old is not None and old not in held and new not in held:
+            found = ", ".join(c.short_name for c in held) or "nothing"
+            return (
+                f"The plan replaces {old.short_name} in the role {role}, but {found} serves it now. "
+                "Cancel this rotation, and set up one that starts from what is in use."
+            )
+    return None
+
+
+def _is_late(step: Step, now: datetime) -> bool:
+    return step.earliest_at is not None and (now - step.earliest_at).total_seconds() > progress.LATE_AFTER_SECONDS
+
+
+def _carry_out(step: Step) -> None:
+    """Let an AS2 system do a claimed step, and settle it."""
+    try:
+        with _lease_kept(step):
+            result = _apply(step)
+    except Exception as error:
+        # Whatever went wrong, the outcome outside is unknown: the next attempt reads before it writes.
+        log.exception("Step %s: the connector failed", step.uid)
+        result = Result(Outcome.UNKNOWN, f"{type(error).__name__}: {error}")
+    now = database_now()
+    try:
+        match result.outcome:
+            case Outcome.APPLIED | Outcome.ALREADY_APPLIED:
+                progress.settle(
+                    step,
+                    StepAction.FINISH,
+                    by=Actor.runner(),
+                    now=now,
+                    note=result.message,
+                    late=_is_late(step, now),
+                )
+            case Outcome.REJECTED:
+                progress.fail(step, result.message, by=Actor.runner(), now=now)
+            case _:
+                _try_later(step, result.message, now=now)
+    except (SomebodyElseWasFirst, IllegalAction) as error:
+        log.info("Step %s was settled by somebody else: %s", step.uid, error)
+
+
+def _apply(step: Step) -> Result:
+    connector = connector_of(step.system) if step.system else None
+    if connector is None:
+        return Result(Outcome.REJECTED, f"{step.system} has no connector: do this step by hand, and record it.")
+    change = change_for(step, by=Actor.runner(), now=database_now())
+    if step.act == ROLL_BACK:
+        return _verified(connector, change, connector.roll_back(change, step.checkpoint))
+    match connector.standing(change):
+        case Standing.NEW:
+            return connector.verify(change)
+        case Standing.DRIFT:
+            return Result(Outcome.REJECTED, _drift(connector, change))
+        case _:
+            return _write(step, connector, change)
+
+
+def _write(step: Step, connector: Connector, change: Change) -> Result:
+    reason = obstacle(step, now=database_now())
+    if reason:
+        return Result(Outcome.REJECTED, reason)
+    if not step.checkpoint:
+        step.checkpoint = connector.checkpoint(change)
+        if not Step.objects.filter(pk=step.pk, attempts=step.attempts).update(checkpoint=step.checkpoint):
+            return Result(Outcome.UNKNOWN, "Another worker took this step up.")
+    return _verified(connector, change, connector.apply(change))
+
+
+def _verified(connector: Connector, change: Change, result: Result) -> Result:
+    """Believe a write only when reading back shows it."""
+    if result.outcome not in (Outcome.APPLIED, Outcome.ALREADY_APPLIED):
+        return result
+    read = connector.verify(change)
+    return result if read.outcome in (Outcome.APPLIED, Outcome.ALREADY_APPLIED) else read
+
+
+def _drift(connector: Connector, change: Change) -> str:
+    held = connector.read(change)
+    found = "; ".join(f"{role}: {(h.current or 'nothing')[:16]}" for role, h in sorted(held.items()))
+    return (
+        f"The AS2 system holds neither the old certificate nor the new one ({found}). Somebody changed it outside this "
+        "application. Find out which is right, put the old one back or cancel, then try again."
+    )
+
+
+def _try_later(step: Step, reason: str, *, now: datetime) -> None:
+    """Put a step back in line, or before a person when it was tried often enough or its window is over."""
+    wait = timedelta(seconds=BACK_OFF[min(step.attempts, len(BACK_OFF)) - 1])
+    is_over = step.act == plan.Act.CUT_OVER and step.latest_at is not None and now + wait >= step.latest_at
+    if is_over or step.attempts >= MOST_ATTEMPTS:
+        action = StepAction.GIVE_UP if step.state == StepState.RUNNING else StepAction.FAIL
+        progress.fail(step, reason, by=Actor.runner(), now=now, action=action)
+        return
+    mine = Step.objects.filter(pk=step.pk, state=step.state, attempts=step.attempts)
+    mine.update(
+        state=StepState.WAITING, due_at=now + wait, lease_until=None, error=reason, attempts=F("attempts") + 1
+    )
+
+
+@contextmanager
+def _lease_kept(step: Step) -> Iterator[None]:
+    """Renew the lease while the AS2 system works, however long that takes; end with the block."""
+    over = threading.Event()
+
+    def renew() -> None:
+        try:
+            while not over.wait(RENEW_SECONDS):
+                mine = Step.objects.filter(pk=step.pk, state=StepState.RUNNING, attempts=step.attempts)
+                if not mine.update(lease_until=database_now() + LEASE):
+                    return
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=renew, name=f"lease-{step.uid}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        close_old_connections()

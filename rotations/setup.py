@@ -1,0 +1,209 @@
+"""Set a rotation up and change its draft: who, which certificates, which roles, when, with whom."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Q
+
+from as2certs.audit.recording import Actor, record
+from identities.intake import inspect
+from identities.models import CertificateRequest, Identity, IdentityCertificate
+from as2certs import pki
+from partners.models import Partner, PartnerCertificate
+from rotations import progress, states
+from rotations.models import Participant, Rotation
+from rotations.windows import Window
+
+AnyCertificate = IdentityCertificate | PartnerCertificate
+
+
+class NotPossible(Exception):
+    """What was asked for can't be done now; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What somebody wants changed. ``new`` or ``request`` may both be missing: the successor is awaited then."""
+
+    roles: tuple[str, ...]
+    old: AnyCertificate | None
+    new: AnyCertificate | None = None
+    request: CertificateRequest | None = None
+    window: Window | None = None
+    grace_days: int = 14
+    notes: str = ""
+
+
+def connected_partners(holder: Identity | Partner) -> list[Partner]:
+    """Return the partners that a change of this holder's certificate concerns."""
+    if isinstance(holder, Partner):
+        return [holder]
+    return list(
+        Partner.objects.active()
+        .filter(
+            partnerships__identity=holder, partnerships__archived_at=None, environment=holder.environment
+        )
+        .order_by("name", "id")
+    )
+
+
+@transaction.atomic
+def set_up(holder: Identity | Partner, wish: Wish, *, by: Actor, now: datetime) -> Rotation:
+    """Begin a rotation as a draft, with every connected partner as a participant.
+
+    Raises NotPossible when another rotation already changes one of these roles.
+    """
+    _refuse_second(holder, wish.roles)
+    rotation = Rotation(set_up_by=by.user, set_up_at=now)
+    if isinstance(holder, Identity):
+        rotation.identity = holder
+    else:
+        rotation.partner = holder
+    _write(rotation, wish)
+    rotation.save()
+    Participant.objects.bulk_create(
+        Participant(rotation=rotation, partner=partner) for partner in connected_partners(holder)
+    )
+    also = [holder, *(c for c in (wish.old, wish.new) if c is not None)]
+    record("rotation.set_up", on=rotation, by=by, now=now, also=also, new=_facts(rotation))
+    return rotation
+
+
+@transaction.atomic
+def change_draft(rotation: Rotation, wish: Wish, *, by: Actor, now: datetime) -> Rotation:
+    """Change a rotation that was not approved yet.
+
+    Raises IllegalAction when it was, NotPossible when another rotation changes one of these roles.
+    """
+    rotation = progress.lock(rotation.pk)
+    states.next_state(states.RotationState(rotation.state), states.RotationAction.EDIT)
+    _refuse_second(rotation.holder, wish.roles, but=rotation)
+    before = _facts(rotation)
+    _write(rotation, wish)
+    # Whoever changes a draft counts as having set it up: that is whose approval "four eyes" must refuse.
+    rotation.set_up_by = by.user
+    rotation.save()
+    record(
+        "rotation.changed", on=rotation, by=by, now=now, also=[rotation.holder], old=before, new=_facts(rotation)
+    )
+    return rotation
+
+
+def _write(rotation: Rotation, wish: Wish) -> None:
+    rotation.roles = list(wish.roles)
+    rotation.request = wish.request
+    rotation.grace_days = wish.grace_days
+    rotation.notes = wish.notes
+    if rotation.identity_id:
+        assert not isinstance(wish.old, PartnerCertificate) and not isinstance(wish.new, PartnerCertificate)
+        rotation.old_identity_certificate, rotation.new_identity_certificate = wish.old, wish.new
+    else:
+        assert not isinstance(wish.old, IdentityCertificate) and not isinstance(wish.new, IdentityCertificate)
+        rotation.old_partner_certificate, rotation.new_partner_certificate = wish.old, wish.new
+    set_window(rotation, wish.window)
+
+
+def set_window(rotation: Rotation, window: Window | None) -> None:
+    """Put a window (or none) into the columns of a rotation, with the words in which it was agreed."""
+    rotation.window_start = window.start if window else None
+    rotation.window_end = window.end if window else None
+    rotation.window_zone = window.zone if window else ""
+    rotation.window_local = window_words(window) if window else ""
+
+
+def window_words(window: Window) -> str:
+    """Return the local times of a window as they were agreed, such as "2026-11-24 22:00–23:00"."""
+    start, end = window.local_start, window.local_end
+    until = f"{end:%H:%M}" if end.date() == start.date() else f"{end:%Y-%m-%d %H:%M}"
+    return f"{start:%Y-%m-%d %H:%M}–{until}"
+
+
+def _facts(rotation: Rotation) -> dict[str, object]:
+    return {
+        "roles": list(rotation.roles),
+        "old": str(rotation.old or ""),
+        "new": str(rotation.new or ""),
+        "window": f"{rotation.window_local} {rotation.window_zone}".strip(),
+        "grace_days": rotation.grace_days,
+    }
+
+
+def _refuse_second(holder: Identity | Partner, roles: Collection[str], *, but: Rotation | None = None) -> None:
+    running = Rotation.objects.of(holder).running()
+    if but is not None:
+        running = running.exclude(pk=but.pk)
+    for other in running:
+        both = sorted(set(roles) & set(other.roles))
+        if both:
+            raise NotPossible(
+                f"Another rotation of {holder} already changes {' and '.join(both)} ({other.get_state_display()}). "
+                "Go on with that one, or cancel it first."
+            )
+
+
+def adopt_generated(*, now: datetime) -> int:
+    """Give rotations that wait for a generated or issued certificate their successor, and return how many."""
+    waiting = Rotation.objects.filter(
+        Q(state=states.RotationState.DRAFT),
+        request__certificate__isnull=False,
+        new_identity_certificate=None,
+    )
+    return sum(_adopt(pk, now=now) for pk in waiting.values_list("pk", flat=True))
+
+
+@transaction.atomic
+def _adopt(pk: int, *, now: datetime) -> bool:
+    rotation = progress.lock(pk)
+    if rotation.state != states.RotationState.DRAFT or rotation.new is not None or rotation.request is None:
+        return False
+    certificate = rotation.request.certificate
+    assert certificate is not None  # as the query asked
+    rotation.take_successor(certificate)
+    rotation.save(update_fields=["new_identity_certificate"])
+    record(
+        "rotation.successor_ready",
+        on=rotation,
+        by=Actor.runner(),
+        now=now,
+        also=[rotation.holder, certificate],
+        new={"new": str(certificate)},
+    )
+    return True
+
+
+@transaction.atomic
+def remove_participant(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
+    """Leave a partner out of a draft, with the reason.
+
+    Raises IllegalAction once the rotation was approved: its plan counts on every participant.
+    """
+    rotation = progress.lock(participant.rotation_id)
+    states.next_state(states.RotationState(rotation.state), states.RotationAction.EDIT)
+    if not reason.strip():
+        raise NotPossible("Say why this partner takes no part: it goes on trading with the old certificate.")
+    Participant.objects.filter(pk=participant.pk).update(removed_reason=reason)
+    record(
+        "participant.removed", on=rotation, by=by, now=now, also=[rotation.holder, participant.partner], reason=reason
+    )
+
+
+def findings_of(rotation: Rotation, *, now: datetime) -> list[pki.Finding]:
+    """Return what speaks against the successor of a rotation, errors first; none while it is awaited."""
+    new = rotation.new
+    if new is None:
+        return []
+    material = pki.Material(leaf=new.certificate, chain=new.chain, key=None, container="stored")
+    return inspect(rotation.holder, material, roles=rotation.roles, now=now, predecessor=rotation.old)
+
+
+def preset(holder: Identity | Partner) -> Mapping[str, object]:
+    """Return old certificate and roles to begin with: the one that ends first, and all that it serves."""
+    rows = list(holder.service.open().select_related("certificate").order_by("certificate__not_after"))
+    if not rows:
+        return {"old": None, "roles": []}
+    old = rows[0].certificate
+    return {"old": old, "roles": [row.role for row in rows if row.certificate == old]}

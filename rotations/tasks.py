@@ -1,0 +1,15 @@
+"""Celery's door to rotations: argument-free, because the database knows what is due."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from as2certs.clock import database_now
+from rotations import runner, setup
+
+
+@shared_task(ignore_result=True)
+def apply_due() -> None:
+    """Carry out the steps that are due, and give waiting rotations their finished successors."""
+    setup.adopt_generated(now=database_now())
+    runner.apply_due()
