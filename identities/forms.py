@@ -1,0 +1,276 @@
+"""Forms of our side: identities, AS2 systems, and the reason that goes with archiving."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from crispy_forms.helper import FormHelper
+from crispy_forms.layout import HTML, Column, Div, Fieldset, Layout, Row
+from django import forms
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db.models import Q
+
+from as2certs.accounts.forms import ReminderDaysField
+from identities.connectors import CHOICES as CONNECTOR_CHOICES
+from identities.models import AS2System, Identity
+from identities.stations import AbstractStation, Environment
+
+_FOLDER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+
+
+def page_layout(*parts: Any) -> FormHelper:
+    """Return a crispy helper without a form tag of its own: the page has it, with the buttons."""
+    helper = FormHelper()
+    helper.form_tag = False
+    helper.layout = Layout(*parts)
+    return helper
+
+
+class StationForm(forms.ModelForm[Any]):
+    """What the forms of identities and partners have in common."""
+
+    reminder_days = ReminderDaysField(
+        required=False,
+        label="Reminders",
+        help_text="Days before the end, with commas; 0 is the day itself, -1 the day after. "
+        "Empty: as set for the whole installation.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        owners = self.fields["owners"]
+        assert isinstance(owners, forms.ModelMultipleChoiceField)
+        chosen = self.instance.owners.values("pk") if self.instance.pk else []
+        everybody = get_user_model()._default_manager.filter(Q(is_active=True) | Q(pk__in=chosen))
+        owners.queryset = everybody.order_by("first_name", "last_name", "username")
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        as2_id, environment = cleaned.get("as2_id"), cleaned.get("environment")
+        if as2_id and environment and (other := self._same_as2_id(as2_id, environment)):
+            self.add_error(
+                "as2_id", f"{other} has the AS2 ID {as2_id} in {environment} already. Open that one, or archive it."
+            )
+        return cleaned
+
+    def _same_as2_id(self, as2_id: str, environment: str) -> AbstractStation | None:
+        if self.instance.archived_at is not None:
+            return None
+        others = self._meta.model._default_manager.active().exclude(pk=self.instance.pk)
+        return others.filter(as2_id=as2_id, environment=environment).first()
+
+
+class IdentityForm(StationForm):
+    class Meta:
+        model = Identity
+        fields = [
+            "name",
+            "environment",
+            "as2_id",
+            "url",
+            "as2_system",
+            "rehearsal_identity",
+            "owners",
+            "reminder_days",
+            "organization",
+            "organizational_unit",
+            "locality",
+            "state",
+            "country",
+            "email",
+            "notes",
+        ]
+        widgets = {
+            "owners": forms.CheckboxSelectMultiple,
+            "notes": forms.Textarea(attrs={"rows": 3}),
+            "as2_id": forms.TextInput(attrs={"class": "font-monospace", "autocomplete": "off", "spellcheck": "false"}),
+        }
+        help_texts = {
+            "name": "As you call it among yourselves, such as “ACME production”.",
+            "environment": "A test identity trades with test partners only.",
+            "url": "Where partners send their messages to.",
+            "country": "Two letters, such as DE or US.",
+            "owners": "They get the reminders. Without owners, the administrators do.",
+            "rehearsal_identity": "The test identity on which a change of this one is tried first.",
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        system, rehearsal = self.fields["as2_system"], self.fields["rehearsal_identity"]
+        assert isinstance(system, forms.ModelChoiceField) and isinstance(rehearsal, forms.ModelChoiceField)
+        system.queryset = AS2System.objects.filter(Q(archived_at=None) | Q(pk=self.instance.as2_system_id))
+        system.empty_label = "None: a person applies changes"
+        rehearsal.queryset = Identity.objects.filter(
+            Q(archived_at=None, environment=Environment.TEST) | Q(pk=self.instance.rehearsal_identity_id)
+        ).exclude(pk=self.instance.pk)
+        rehearsal.empty_label = "None"
+        self.helper = page_layout(
+            Row(Column("name", css_class="col-md-8"), Column("environment", css_class="col-md-4")),
+            Row(Column("as2_id", css_class="col-md-5"), Column("url", css_class="col-md-7")),
+            Fieldset(
+                "How a change gets there",
+                Row(Column("as2_system", css_class="col-md-6"), Column("rehearsal_identity", css_class="col-md-6")),
+            ),
+            Fieldset(
+                "Who is reminded",
+                Row(Column("owners", css_class="col-md-6"), Column("reminder_days", css_class="col-md-6")),
+            ),
+            Fieldset(
+                "What new certificates say",
+                HTML('<p class="text-body-secondary">Defaults for the subject of certificates made here.</p>'),
+                Row(
+                    Column("organization", css_class="col-md-6"),
+                    Column("organizational_unit", css_class="col-md-6"),
+                ),
+                Row(
+                    Column("locality", css_class="col-md-5"),
+                    Column("state", css_class="col-md-5"),
+                    Column("country", css_class="col-md-2"),
+                ),
+                Row(Column("email", css_class="col-md-6")),
+            ),
+            "notes",
+        )
+
+    def clean_country(self) -> str:
+        country = self.cleaned_data["country"].strip().upper()
+        if country and not re.fullmatch("[A-Z]{2}", country):
+            raise forms.ValidationError("A country is written with two letters, such as DE or US.")
+        return country
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        environment, system = cleaned.get("environment"), cleaned.get("as2_system")
+        if environment and system and system.environment != environment:
+            self.add_error(
+                "as2_system",
+                f"{system} is a {system.environment} system, this is a {environment} identity: "
+                f"choose a {environment} system.",
+            )
+        if cleaned.get("rehearsal_identity") and environment == Environment.TEST:
+            self.add_error("rehearsal_identity", "This is a test identity itself: only production ones rehearse.")
+        if environment and self.instance.pk:
+            self._check_partners(environment)
+        return cleaned
+
+    def _check_partners(self, environment: str) -> None:
+        connected = self.instance.partnerships.active().exclude(partner__environment=environment)
+        other = connected.select_related("partner").first()
+        if other:
+            self.add_error(
+                "environment",
+                f"It is connected with {other.partner}, which is in {other.partner.environment}: "
+                "end that partnership first.",
+            )
+        if self.instance.rehearses.exists() and environment != Environment.TEST:
+            self.add_error("environment", "Other identities rehearse on this one, so it stays a test identity.")
+
+
+class SystemForm(forms.ModelForm[AS2System]):
+    """An AS2 system. The folder and the hook's name go into the connector's configuration."""
+
+    TRAIL_FIELDS = ("name", "environment", "connector", "config", "overlap", "signs_per_partner", "notes")
+
+    connector = forms.ChoiceField(
+        label="How changes get there", choices=CONNECTOR_CHOICES, widget=forms.RadioSelect, initial="manual"
+    )
+    folder = forms.CharField(
+        required=False,
+        max_length=200,
+        help_text="Below the folder that the server's settings name; it is made when it is missing. "
+        "Such as openas2-prod.",
+    )
+    hook = forms.ChoiceField(
+        required=False,
+        label="Hook",
+        help_text="Run after the files are in place, so that the AS2 system takes them up. "
+        "Hooks are named in the server's settings, never here.",
+    )
+
+    class Meta:
+        model = AS2System
+        fields = ["name", "environment", "overlap", "signs_per_partner", "connector", "notes"]
+        widgets = {"notes": forms.Textarea(attrs={"rows": 3})}
+        help_texts = {
+            "name": "Such as “OpenAS2 production”.",
+            "overlap": "How many certificates it can decrypt and verify with at a time. It decides the order in "
+            "which a change is made. When in doubt, leave “not known”: that is the careful choice.",
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        hook = self.fields["hook"]
+        assert isinstance(hook, forms.ChoiceField)
+        hook.choices = [("", "None"), *((name, name) for name in sorted(settings.AS2CERTS_HOOKS))]
+        config = self.instance.config or {}
+        self.fields["folder"].initial = config.get("folder", "")
+        self.fields["hook"].initial = config.get("hook", "")
+        self.helper = page_layout(
+            Row(Column("name", css_class="col-md-8"), Column("environment", css_class="col-md-4")),
+            Fieldset("What it can hold", "overlap", "signs_per_partner"),
+            Fieldset(
+                "Connector",
+                "connector",
+                Div(
+                    Row(Column("folder", css_class="col-md-6"), Column("hook", css_class="col-md-6")),
+                    css_class="connector-directory",
+                ),
+            ),
+            "notes",
+        )
+
+    def clean_folder(self) -> str:
+        folder = self.cleaned_data["folder"].strip().rstrip("/")
+        if folder and not _FOLDER.fullmatch(folder):
+            raise forms.ValidationError(
+                "A folder below the server's root: letters, digits, dots, dashes and “/”, not beginning with a dot "
+                "or “/”. Such as openas2-prod."
+            )
+        return folder
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if cleaned.get("connector") == "directory" and "folder" in cleaned:
+            self._check_folder(cleaned["folder"])
+        environment = cleaned.get("environment")
+        if environment and self.instance.pk:
+            other = self.instance.identities.active().exclude(environment=environment).first()
+            if other:
+                self.add_error(
+                    "environment",
+                    f"It carries the traffic of {other}, which is in {other.environment}: "
+                    "give that identity another AS2 system first.",
+                )
+        return cleaned
+
+    def _check_folder(self, folder: str) -> None:
+        if not folder:
+            self.add_error("folder", "Say which folder the certificates are to be written to.")
+            return
+        others = AS2System.objects.active().filter(connector="directory").exclude(pk=self.instance.pk)
+        same = others.filter(config__folder=folder).first()
+        if same:
+            self.add_error("folder", f"{same} writes to this folder: two systems in one would undo each other.")
+
+    def save(self, commit: bool = True) -> AS2System:
+        directory = self.cleaned_data["connector"] == "directory"
+        names = ("folder", "hook") if directory else ()
+        self.instance.config = {name: self.cleaned_data.get(name, "") for name in names}
+        return super().save(commit)
+
+
+class ReasonForm(forms.Form):
+    """Why somebody archives, restores or exports something: kept in the trail."""
+
+    reason = forms.CharField(
+        max_length=500,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="One sentence. It is kept in the trail.",
+        error_messages={"required": "Say why: it is kept in the trail."},
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.helper = page_layout("reason")
