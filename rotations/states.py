@@ -3,6 +3,7 @@
 `python -m rotations.states` writes the page docs/states.md from these tables.
 """
 
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -301,4 +302,4 @@ rotation is overdue.
 """
 
 if __name__ == "__main__":
-    print(page(), end="")
+    sys.stdout.write(page())
