@@ -1,0 +1,315 @@
+"""What a certificate says, in the field's own terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from as2certs.pki.errors import BROKEN, UnreadableFile, is_panic, refusing
+from as2certs.pki.fingerprints import format_fingerprint
+from as2certs.pki.keys import public_key_facts
+
+MAX_CERTIFICATE_BYTES = 64 * 1024
+"""A certificate larger than this is no AS2 certificate: real ones take one to four kilobytes."""
+MAX_SANS = 100
+"""No more alternative names than this are shown."""
+
+DAMAGED = (
+    "The certificate is damaged or not built as RFC 5280 says: ask its owner to export and send it again."
+)
+
+_SIGNATURES = {
+    "1.2.840.113549.1.1.2": ("md2WithRSA", "md2"),
+    "1.2.840.113549.1.1.3": ("md4WithRSA", "md4"),
+    "1.2.840.113549.1.1.4": ("md5WithRSA", "md5"),
+    "1.2.840.113549.1.1.5": ("sha1WithRSA", "sha1"),
+    "1.3.14.3.2.29": ("sha1WithRSA", "sha1"),
+    "1.2.840.113549.1.1.14": ("sha224WithRSA", "sha224"),
+    "1.2.840.113549.1.1.11": ("sha256WithRSA", "sha256"),
+    "1.2.840.113549.1.1.12": ("sha384WithRSA", "sha384"),
+    "1.2.840.113549.1.1.13": ("sha512WithRSA", "sha512"),
+    "1.2.840.113549.1.1.10": ("RSASSA-PSS", ""),
+    "1.2.840.10045.4.1": ("ecdsa-with-SHA1", "sha1"),
+    "1.2.840.10045.4.3.1": ("ecdsa-with-SHA224", "sha224"),
+    "1.2.840.10045.4.3.2": ("ecdsa-with-SHA256", "sha256"),
+    "1.2.840.10045.4.3.3": ("ecdsa-with-SHA384", "sha384"),
+    "1.2.840.10045.4.3.4": ("ecdsa-with-SHA512", "sha512"),
+    "1.2.840.10040.4.3": ("dsa-with-sha1", "sha1"),
+    "2.16.840.1.101.3.4.3.1": ("dsa-with-sha224", "sha224"),
+    "2.16.840.1.101.3.4.3.2": ("dsa-with-sha256", "sha256"),
+    "2.16.840.1.101.3.4.3.3": ("dsa-with-sha384", "sha384"),
+    "2.16.840.1.101.3.4.3.4": ("dsa-with-sha512", "sha512"),
+    "1.3.101.112": ("Ed25519", ""),
+    "1.3.101.113": ("Ed448", ""),
+}
+
+_KEY_USAGES = (
+    ("digital_signature", "digitalSignature"),
+    ("content_commitment", "nonRepudiation"),
+    ("key_encipherment", "keyEncipherment"),
+    ("data_encipherment", "dataEncipherment"),
+    ("key_agreement", "keyAgreement"),
+    ("key_cert_sign", "keyCertSign"),
+    ("crl_sign", "cRLSign"),
+)
+
+_EXTENDED = {
+    ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth",
+    ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth",
+    ExtendedKeyUsageOID.CODE_SIGNING: "codeSigning",
+    ExtendedKeyUsageOID.EMAIL_PROTECTION: "emailProtection",
+    ExtendedKeyUsageOID.TIME_STAMPING: "timeStamping",
+    ExtendedKeyUsageOID.OCSP_SIGNING: "OCSPSigning",
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE: "anyExtendedKeyUsage",
+}
+
+T = TypeVar("T")
+ExtensionT = TypeVar("ExtensionT", bound=x509.ExtensionType)
+
+
+@dataclass(frozen=True)
+class Description:
+    """A certificate in words and numbers.
+
+    Names are RFC 4514 strings, fingerprints lowercase hex without colons, moments aware and in UTC. Without a key
+    usage extension `key_usages` is empty, and everything is allowed. `chain` holds the issuers' subjects, nearest
+    first. `problems` says, each in a few words, what about the certificate is odd or can't be read.
+    """
+
+    subject: str
+    issuer: str
+    common_name: str
+    serial: int
+    serial_hex: str
+    serial_decimal: str
+    sha256: str
+    sha1: str
+    not_before: datetime
+    not_after: datetime
+    key_type: str
+    key_size: int | None
+    public_key_sha256: str
+    signature_algorithm: str
+    signature_hash: str
+    key_usages: tuple[str, ...]
+    extended_key_usages: tuple[str, ...]
+    sans: tuple[str, ...]
+    self_signed: bool
+    is_ca: bool
+    chain: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Name the key by type and size, such as "RSA 3072"."""
+        if self.key_size is None or self.key_type.startswith("EC "):
+            return self.key_type
+        return f"{self.key_type} {self.key_size}"
+
+
+def load_der(der: bytes) -> x509.Certificate:
+    """Return the certificate in DER bytes whose names, dates and key can be read; raise UnreadableFile otherwise."""
+    if len(der) > MAX_CERTIFICATE_BYTES:
+        raise UnreadableFile(
+            f"The certificate alone takes {len(der) // 1024} KiB, where real ones take a few: ask for the right file."
+        )
+    with refusing(DAMAGED):
+        certificate = x509.load_der_x509_certificate(bytes(der))
+        subject_and_issuer(certificate)
+        lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+        del lifetime
+        public_key_facts(certificate)
+    return certificate
+
+
+def describe(cert: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> Description:
+    """Describe a certificate and name the issuers that came with it.
+
+    Never fails for what is only odd: that stands in `problems`. Raises UnreadableFile for a certificate whose names
+    or dates make no sense, which `load_der` refuses as well.
+    """
+    problems: list[str] = []
+    with refusing(DAMAGED):
+        subject, issuer = subject_and_issuer(cert)
+        not_before, not_after = cert.not_valid_before_utc, cert.not_valid_after_utc
+        issuers = tuple(subject_and_issuer(one)[0] for one in chain)
+        key = public_key_facts(cert)
+    if cert.serial_number <= 0:
+        problems.append(f"its serial number is {cert.serial_number}, and RFC 5280 wants a positive one")
+    if not_after < not_before:
+        problems.append("it ends before it begins")
+    extensions = _readable(lambda: cert.extensions)
+    if extensions is None:
+        problems.append("its extensions can't be read")
+    usages = _usages(extensions, problems)
+    algorithm, hash_name = signature_of(cert)
+    constraints = _extension(extensions, x509.BasicConstraints)
+    return Description(
+        subject=subject,
+        issuer=issuer,
+        common_name=common_name(cert),
+        serial=cert.serial_number,
+        serial_hex=serial_hex(cert.serial_number),
+        serial_decimal=str(cert.serial_number),
+        sha256=cert.fingerprint(hashes.SHA256()).hex(),
+        sha1=cert.fingerprint(hashes.SHA1()).hex(),  # noqa: S303 - a name to compare by, as other systems show it
+        not_before=not_before,
+        not_after=not_after,
+        key_type=key.type,
+        key_size=key.size,
+        public_key_sha256=key.sha256,
+        signature_algorithm=algorithm,
+        signature_hash=hash_name,
+        key_usages=usages,
+        extended_key_usages=_extended_usages(extensions),
+        sans=_alternative_names(extensions),
+        self_signed=_signed_by_itself(cert, problems),
+        is_ca=constraints is not None and constraints.ca,
+        chain=issuers,
+        problems=tuple(problems),
+    )
+
+
+def subject_and_issuer(cert: x509.Certificate) -> tuple[str, str]:
+    """Return both names as RFC 4514 strings; raise what the parser raises."""
+    return printable(cert.subject.rfc4514_string()), printable(cert.issuer.rfc4514_string())
+
+
+def common_name(cert: x509.Certificate) -> str:
+    """Return the subject's last common name, or an empty string."""
+    names = cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    value = names[-1].value if names else ""
+    return printable(value if isinstance(value, str) else value.hex())
+
+
+def is_ca(cert: x509.Certificate) -> bool:
+    """Say whether a certificate calls itself a CA's (RFC 5280, 4.2.1.9)."""
+    constraints = _extension(_readable(lambda: cert.extensions), x509.BasicConstraints)
+    return constraints is not None and constraints.ca
+
+
+def key_identifiers(cert: x509.Certificate) -> tuple[bytes | None, bytes | None]:
+    """Return the subject's and the issuer's key identifier, each None where it is not given."""
+    extensions = _readable(lambda: cert.extensions)
+    own = _extension(extensions, x509.SubjectKeyIdentifier)
+    issuers = _extension(extensions, x509.AuthorityKeyIdentifier)
+    return own.digest if own else None, issuers.key_identifier if issuers else None
+
+
+def serial_hex(serial: int) -> str:
+    """Spell a serial number in pairs of hex digits with colons between them, as openssl does."""
+    digits = f"{abs(serial):x}"
+    return ("-" if serial < 0 else "") + format_fingerprint(digits.zfill(len(digits) + len(digits) % 2))
+
+
+def signature_of(cert: x509.Certificate) -> tuple[str, str]:
+    """Return the field's name of the signature algorithm, and of its hash ("" where it has none or it is unknown)."""
+    oid = cert.signature_algorithm_oid.dotted_string
+    name, hash_name = _SIGNATURES.get(oid, (f"unknown ({oid})", ""))
+    if not hash_name:
+        algorithm = _readable(lambda: cert.signature_hash_algorithm)
+        hash_name = algorithm.name if algorithm else ""
+    return name, hash_name
+
+
+def printable(text: str) -> str:
+    """Escape what would not show, or would show something else: control characters and writing direction marks."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else "".join(f"\\{b:02X}" for b in c.encode("utf-8", "replace")) for c in text
+    )
+
+
+def _readable(read: Callable[[], T]) -> T | None:
+    """Return what `read` returns, or None where the parser does not understand it."""
+    try:
+        return read()
+    except BROKEN:
+        return None
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        return None
+
+
+def _extension(extensions: x509.Extensions | None, kind: type[ExtensionT]) -> ExtensionT | None:
+    if extensions is None:
+        return None
+    try:
+        return extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _usages(extensions: x509.Extensions | None, problems: list[str]) -> tuple[str, ...]:
+    usage = _extension(extensions, x509.KeyUsage)
+    if usage is None:
+        return ()
+    names = [name for attribute, name in _KEY_USAGES if getattr(usage, attribute)]
+    if usage.key_agreement:
+        names += ["encipherOnly"] if usage.encipher_only else []
+        names += ["decipherOnly"] if usage.decipher_only else []
+    if not names:
+        problems.append("its key usage extension allows nothing")
+    return tuple(names)
+
+
+def _extended_usages(extensions: x509.Extensions | None) -> tuple[str, ...]:
+    usage = _extension(extensions, x509.ExtendedKeyUsage)
+    return tuple(_EXTENDED.get(oid, oid.dotted_string) for oid in usage) if usage else ()
+
+
+def _alternative_names(extensions: x509.Extensions | None) -> tuple[str, ...]:
+    names = _extension(extensions, x509.SubjectAlternativeName)
+    if names is None:
+        return ()
+    shown = [printable(_alternative_name(name)) for name, _ in zip(names, range(MAX_SANS), strict=False)]
+    more = len(list(names)) - len(shown)
+    return (*shown, f"and {more} more") if more else tuple(shown)
+
+
+def _alternative_name(name: x509.GeneralName) -> str:
+    match name:
+        case x509.DNSName():
+            return f"DNS:{name.value}"
+        case x509.RFC822Name():
+            return f"email:{name.value}"
+        case x509.UniformResourceIdentifier():
+            return f"URI:{name.value}"
+        case x509.IPAddress():
+            return f"IP:{name.value}"
+        case x509.DirectoryName():
+            return f"dirName:{name.value.rfc4514_string()}"
+        case x509.RegisteredID():
+            return f"RID:{name.value.dotted_string}"
+        case x509.OtherName():
+            return f"otherName:{name.type_id.dotted_string}"
+    return "a name of an unknown kind"
+
+
+def _signed_by_itself(cert: x509.Certificate, problems: list[str]) -> bool:
+    """Say whether the certificate's own key signed it; where that can't be computed here, the names decide."""
+    if cert.subject != cert.issuer:
+        return False
+    own, issuers = key_identifiers(cert)
+    try:
+        cert.verify_directly_issued_by(cert)
+    except InvalidSignature:
+        if issuers is None or issuers == own:
+            problems.append("its own signature does not verify, so it was altered or damaged")
+        return False
+    except BROKEN:
+        return issuers is None or issuers == own
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        return issuers is None or issuers == own
+    return True

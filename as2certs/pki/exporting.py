@@ -1,0 +1,144 @@
+"""Certificates and keys as the files that other systems take in."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Sequence
+from typing import Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    PrivateFormat,
+    pkcs7,
+    pkcs12,
+)
+
+from as2certs.pki.describing import describe
+from as2certs.pki.errors import PkiError
+from as2certs.pki.fingerprints import format_fingerprint
+from as2certs.pki.keys import PrivateKey, must_belong
+
+MAX_PASSWORD_BYTES = 1023
+_ROUNDS = 100_000
+_LEGACY_ROUNDS = 20_000
+
+
+def to_pem(cert: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> bytes:
+    """Return the certificate and then its chain as PEM."""
+    return b"".join(one.public_bytes(Encoding.PEM) for one in (cert, *chain))
+
+
+def to_der(cert: x509.Certificate) -> bytes:
+    """Return the certificate as DER, the content of a ``.cer`` file."""
+    return cert.public_bytes(Encoding.DER)
+
+
+def to_pkcs7(
+    cert: x509.Certificate,
+    chain: Sequence[x509.Certificate] = (),
+    *,
+    encoding: Literal["pem", "der"] = "pem",
+) -> bytes:
+    """Return a certificates-only PKCS#7 (``.p7b``); its order is DER's, not that of the chain."""
+    return pkcs7.serialize_certificates([cert, *chain], Encoding.PEM if encoding == "pem" else Encoding.DER)
+
+
+def to_zip(cert: x509.Certificate, chain: Sequence[x509.Certificate] = (), *, name: str) -> bytes:
+    """Return a zip of the public part as PEM, DER and PKCS#7, with a text of the fingerprints.
+
+    The same certificate gives the same bytes each time: the files carry the day the certificate begins.
+    """
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80] or "certificate"
+    files = {
+        f"{stem}.pem": to_pem(cert, chain),
+        f"{stem}.cer": to_der(cert),
+        f"{stem}.p7b": to_pkcs7(cert, chain),
+        "fingerprints.txt": fingerprints_text(cert, chain).encode(),
+    }
+    day = max(cert.not_valid_before_utc.timetuple()[:6], (1980, 1, 1, 0, 0, 0))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for filename, content in files.items():
+            info = zipfile.ZipInfo(filename, date_time=day)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, content)
+    return packed.getvalue()
+
+
+def fingerprints_text(cert: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> str:
+    """Return what a partner compares by telephone: fingerprints, serial number, names and dates."""
+    d = describe(cert, chain)
+    lines = [
+        f"Subject:              {d.subject}",
+        f"Issuer:               {'itself (self-signed)' if d.self_signed else d.issuer}",
+        f"Serial number:        {d.serial_hex}",
+        f"Serial (decimal):     {d.serial_decimal}",
+        f"Not before:           {d.not_before:%Y-%m-%d %H:%M:%S} UTC",
+        f"Not after:            {d.not_after:%Y-%m-%d %H:%M:%S} UTC",
+        f"Key:                  {d.key}",
+        f"Signature:            {d.signature_algorithm}",
+        f"SHA-256 fingerprint:  {format_fingerprint(d.sha256)}",
+        f"SHA-1 fingerprint:    {format_fingerprint(d.sha1)}",
+    ]
+    lines += [f"Chain:                {issuer}" for issuer in d.chain]
+    return "\r\n".join([*lines, ""])
+
+
+def to_pkcs12(
+    cert: x509.Certificate,
+    chain: Sequence[x509.Certificate],
+    key: PrivateKey,
+    *,
+    password: str,
+    name: str,
+    legacy: bool = False,
+) -> bytes:
+    """Return certificate, chain and key as PKCS#12: AES-256 with SHA-256, or `legacy` 3DES with SHA-1.
+
+    Raises KeyMismatch for another certificate's key, and PkiError for a password that is empty or too long.
+    """
+    must_belong(key, cert)
+    builder = PrivateFormat.PKCS12.encryption_builder()
+    if legacy:
+        builder = (
+            builder.kdf_rounds(_LEGACY_ROUNDS)
+            .key_cert_algorithm(pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC)
+            .hmac_hash(hashes.SHA1())  # noqa: S303 - what old systems read
+        )
+    else:
+        builder = (
+            builder.kdf_rounds(_ROUNDS)
+            .key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC)
+            .hmac_hash(hashes.SHA256())
+        )
+    return pkcs12.serialize_key_and_certificates(
+        name.encode() or None, key, cert, list(chain) or None, builder.build(_password(password))
+    )
+
+
+def to_encrypted_pem(
+    cert: x509.Certificate, chain: Sequence[x509.Certificate], key: PrivateKey, *, password: str
+) -> bytes:
+    """Return the key as encrypted PKCS#8 PEM, followed by the certificate and its chain.
+
+    Raises KeyMismatch for another certificate's key, and PkiError for a password that is empty or too long.
+    """
+    must_belong(key, cert)
+    protection: KeySerializationEncryption = BestAvailableEncryption(_password(password))
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection) + to_pem(cert, chain)
+
+
+def _password(password: str) -> bytes:
+    secret = password.encode()
+    if not secret:
+        raise PkiError("A private key leaves only under a password: give one.")
+    if len(secret) > MAX_PASSWORD_BYTES:
+        raise PkiError(f"The password is too long: give one of at most {MAX_PASSWORD_BYTES} bytes.")
+    return secret

@@ -1,0 +1,63 @@
+"""Fingerprints as people read them out, type them in and compare them."""
+
+from __future__ import annotations
+
+import re
+
+from as2certs.pki.errors import PkiError
+
+_NAMES = {32: "MD5", 40: "SHA-1", 56: "SHA-224", 64: "SHA-256", 96: "SHA-384", 128: "SHA-512"}
+_PREFIX = re.compile(
+    r"^\s*(?:(?:x509\s+)?(?:certificate\s+)?(?:sha-?\s?(?:1|224|256|384|512)|md5)?\s*(?:finger|thumb)?(?:print)?)\s*[:=]?\s*",
+    re.IGNORECASE,
+)
+_SPACING = re.compile(r"[\s:.\-_\u00ad\u200b-\u200f\u2010-\u2015\u202a-\u202e\ufeff]")
+_HEX = re.compile(r"[0-9a-f]+")
+
+
+def format_fingerprint(hex_digits: str) -> str:
+    """Spell a fingerprint in full: pairs of capital hex digits with colons between them."""
+    digits = hex_digits.upper()
+    return ":".join(digits[i : i + 2] for i in range(0, len(digits), 2))
+
+
+def short_fingerprint(hex_digits: str) -> str:
+    """Spell a fingerprint so that it fits a table: its first two bytes and its last."""
+    pairs = format_fingerprint(hex_digits).split(":")
+    return ":".join(pairs) if len(pairs) <= 3 else f"{pairs[0]}:{pairs[1]}:…:{pairs[-1]}"
+
+
+def normalise_fingerprint(text: str) -> str:
+    """Return a SHA-256 fingerprint in any spelling as 64 lowercase hex digits.
+
+    Takes colons, spaces, dashes, line breaks, either case, and what tools print in front, such as
+    ``sha256 Fingerprint=``. Raises PkiError for everything else, saying what it seems to be.
+    """
+    if len(text) > 1000:
+        raise PkiError(
+            "This is far longer than a fingerprint: paste only the SHA-256 fingerprint, 64 hex digits."
+        )
+    digits = _SPACING.sub("", _PREFIX.sub("", text, count=1)).lower().removeprefix("0x")
+    if not digits:
+        raise PkiError("There is no fingerprint here: paste the SHA-256 fingerprint, 64 hex digits.")
+    if not _HEX.fullmatch(digits):
+        odd = next(character for character in digits if character not in "0123456789abcdef")
+        raise PkiError(
+            f"A fingerprint has only the digits 0 to 9 and the letters A to F, and this one has “{_shown(odd)}”:"
+            " copy the SHA-256 fingerprint again."
+        )
+    if len(digits) == 64:
+        return digits
+    if len(digits) in _NAMES:
+        raise PkiError(
+            f"This is as long as a {_NAMES[len(digits)]} fingerprint ({len(digits)} hex digits):"
+            " ask for the SHA-256 fingerprint, which has 64."
+        )
+    lack = "some are missing" if len(digits) < 64 else "there are too many"
+    raise PkiError(
+        f"A SHA-256 fingerprint has 64 hex digits and this one has {len(digits)}, so {lack}: copy it again."
+    )
+
+
+def _shown(character: str) -> str:
+    return character if character.isprintable() else f"U+{ord(character):04X}"

@@ -1,0 +1,158 @@
+"""Private keys as values: their kinds and sizes, the fingerprint of their public half, their way to the vault."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from asn1crypto.x509 import TbsCertificate
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_private_key,
+)
+
+from as2certs.pki.errors import BROKEN, KeyMismatch, UnreadableFile, is_panic, refusing
+from as2certs.pki.fingerprints import short_fingerprint
+
+PrivateKey = (
+    rsa.RSAPrivateKey
+    | ec.EllipticCurvePrivateKey
+    | ed25519.Ed25519PrivateKey
+    | ed448.Ed448PrivateKey
+    | dsa.DSAPrivateKey
+)
+KEY_CLASSES = (
+    rsa.RSAPrivateKey,
+    ec.EllipticCurvePrivateKey,
+    ed25519.Ed25519PrivateKey,
+    ed448.Ed448PrivateKey,
+    dsa.DSAPrivateKey,
+)
+
+_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521", "secp224r1": "P-224"}
+_RSA = "1.2.840.113549.1.1.1"
+_RSA_PSS = "1.2.840.113549.1.1.10"
+_TYPES = {
+    _RSA: "RSA",
+    _RSA_PSS: "RSA-PSS",
+    "1.2.840.10045.2.1": "EC",
+    "1.2.840.10040.4.1": "DSA",
+    "1.2.840.10046.2.1": "DH",
+    "1.3.101.110": "X25519",
+    "1.3.101.111": "X448",
+    "1.3.101.112": "Ed25519",
+    "1.3.101.113": "Ed448",
+    "2.16.840.1.101.3.4.3.17": "ML-DSA-44",
+    "2.16.840.1.101.3.4.3.18": "ML-DSA-65",
+    "2.16.840.1.101.3.4.3.19": "ML-DSA-87",
+}
+
+
+@dataclass(frozen=True)
+class KeyFacts:
+    """What a public key says of itself: its type, its size in bits where it has one, its SPKI's SHA-256 in hex."""
+
+    type: str
+    size: int | None
+    sha256: str
+
+    def __str__(self) -> str:
+        return self.type if self.size is None or self.type.startswith("EC ") else f"{self.type} {self.size}"
+
+
+def public_key_facts(holder: x509.Certificate | PrivateKey) -> KeyFacts:
+    """Describe the public key of a certificate or of a private key.
+
+    A public key that can't be loaded, such as one of a kind that nobody here knows, is described from its bytes.
+    Raises UnreadableFile when those make no sense either.
+    """
+    if not isinstance(holder, x509.Certificate):
+        return _facts(holder.public_key())
+    oid = holder.public_key_algorithm_oid.dotted_string
+    try:
+        facts = _facts(holder.public_key())
+    except BROKEN:
+        return _facts_from_bytes(holder, oid)
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        return _facts_from_bytes(holder, oid)
+    return KeyFacts("RSA-PSS", facts.size, facts.sha256) if oid == _RSA_PSS else facts
+
+
+def public_key_sha256(key_or_cert: x509.Certificate | PrivateKey) -> str:
+    """Return the SHA-256 of the public key's SubjectPublicKeyInfo (DER) as 64 lowercase hex digits."""
+    return public_key_facts(key_or_cert).sha256
+
+
+def describe_key(key: PrivateKey) -> str:
+    """Name a key by type and size, such as "RSA 3072"."""
+    return str(public_key_facts(key))
+
+
+def must_belong(key: PrivateKey, certificate: x509.Certificate) -> None:
+    """Raise KeyMismatch, saying how the two differ, unless the key is the certificate's."""
+    ours, theirs = public_key_facts(key), public_key_facts(certificate)
+    if ours.sha256 != theirs.sha256:
+        raise KeyMismatch(f"The private key does not belong to this certificate: {difference(ours, theirs)}.")
+
+
+def difference(key: KeyFacts, certificate: KeyFacts) -> str:
+    """Say how a key and the key in a certificate differ: by their kinds and sizes, else by their fingerprints."""
+    if str(key) != str(certificate):
+        return f"the key is {key}, the certificate holds {certificate}"
+    return (
+        f"the SHA-256 of the key's public half is {short_fingerprint(key.sha256)}"
+        f" and that of the certificate's public key is {short_fingerprint(certificate.sha256)}"
+    )
+
+
+def key_to_der(key: PrivateKey) -> bytes:
+    """Return a key as plain PKCS#8 DER: only for the vault, which seals it."""
+    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+def key_from_der(der: bytes) -> PrivateKey:
+    """Return a key from the plain PKCS#8 DER that came out of the vault; raise UnreadableFile for anything else.
+
+    The numbers were checked when the key was read or made, so the slow primality checks are left out.
+    """
+    with refusing("The stored private key can't be read: it was damaged, so restore it from a backup."):
+        key = load_der_private_key(bytes(der), None, unsafe_skip_rsa_key_validation=True)
+    return known_kind(key)
+
+
+def known_kind(key: object) -> PrivateKey:
+    """Return the key when it can sign or decrypt; raise UnreadableFile for a kind that no certificate here can use."""
+    if isinstance(key, KEY_CLASSES):
+        return key
+    kind = type(key).__name__.removesuffix("PrivateKey")
+    raise UnreadableFile(f"The private key is of the kind {kind}, which AS2 can't use: bring an RSA key.")
+
+
+def _facts(key: object) -> KeyFacts:
+    if isinstance(key, rsa.RSAPublicKey):
+        kind, size = "RSA", key.key_size
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        kind, size = f"EC {_CURVES.get(key.curve.name, key.curve.name)}", key.key_size
+    elif isinstance(key, dsa.DSAPublicKey):
+        kind, size = "DSA", key.key_size
+    else:
+        kind, size = type(key).__name__.removesuffix("PublicKey"), None
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
+    return KeyFacts(kind, size, hashlib.sha256(spki).hexdigest())
+
+
+def _facts_from_bytes(certificate: x509.Certificate, oid: str) -> KeyFacts:
+    """Describe a public key that the library refuses to load, such as RSA 512 or a national algorithm."""
+    with refusing("The certificate's public key can't be read: it is damaged, so ask for the file again."):
+        spki = TbsCertificate.load(certificate.tbs_certificate_bytes)["subject_public_key_info"]
+        size = None
+        if oid in (_RSA, _RSA_PSS):
+            size = int(spki["public_key"].parsed["modulus"]).bit_length()
+        return KeyFacts(_TYPES.get(oid, f"unknown ({oid})"), size, hashlib.sha256(spki.dump()).hexdigest())

@@ -1,0 +1,300 @@
+"""Certificates and keys out of the files that people have: what a file is comes from its content, not its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from asn1crypto.cms import ContentInfo
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    load_der_private_key,
+    load_pem_private_key,
+    pkcs12,
+)
+
+from as2certs.pki.bounds import (
+    MAX_PARTS,
+    bound_encrypted_key,
+    bound_key_size,
+    bound_pkcs12,
+    password_bytes,
+)
+from as2certs.pki.chains import leaf_and_chain
+from as2certs.pki.containers import Opened, Part, open_file, open_partners_file
+from as2certs.pki.describing import load_der
+from as2certs.pki.errors import (
+    BROKEN,
+    KeyMismatch,
+    UnreadableFile,
+    WrongPassword,
+    is_panic,
+    refusing,
+)
+from as2certs.pki.keys import PrivateKey, known_kind, must_belong, public_key_sha256
+from as2certs.pki.structure import KEYS, PRIVATE, Kind
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a file held: a certificate, its chain (nearest issuer first), and its key where that was asked for.
+
+    `container` says what the file was, such as "PEM", "DER", "PKCS#7" or "PKCS#12".
+    """
+
+    leaf: x509.Certificate
+    chain: tuple[x509.Certificate, ...]
+    key: PrivateKey | None = field(repr=False)
+    container: str
+
+
+def read_public(data: bytes, *, partner: bool = False) -> Material:
+    """Read a certificate and its chain from PEM, DER or PKCS#7 bytes; a key beside them is not looked at.
+
+    With `partner`, a file that shows a private key is refused with PrivateKeyFound. Everything else that is not
+    exactly one end-entity certificate with issuers of it raises UnreadableFile.
+    """
+    opened = open_partners_file(data) if partner else open_file(data)
+    if opened.of(Kind.PKCS12):
+        raise UnreadableFile(
+            "This is a PKCS#12 file, made to hold a private key: choose the certificate alone, as PEM, DER or PKCS#7."
+        )
+    certificates = _certificates(opened)
+    if not certificates:
+        raise UnreadableFile(_no_certificate(opened))
+    leaf, chain = leaf_and_chain(certificates)
+    return Material(leaf, chain, None, _container(opened))
+
+
+def read_own(
+    data: bytes,
+    *,
+    password: str | None = None,
+    key_data: bytes | None = None,
+    key_password: str | None = None,
+) -> Material:
+    """Read a certificate with its private key: from one file (PKCS#12, PEM with both) or from two, in either order.
+
+    Raises UnreadableFile, WrongPassword, or KeyMismatch when the key is not the certificate's.
+    """
+    if key_data is None:
+        return _read_one_file(data, password)
+    first, second = open_file(data), open_file(key_data)
+    if not _may_hold_certificate(first) and _may_hold_certificate(second):
+        first, second, password, key_password = second, first, key_password, password
+    certificates, keys, container = _contents(first, password)
+    if not certificates:
+        raise UnreadableFile(_no_certificate(first))
+    if second.of(*PRIVATE):
+        keys = _keys(second, key_password if key_password is not None else password)
+    elif not keys:
+        raise UnreadableFile(
+            f"The key's file holds {_spoken(second)} and no private key: choose the key's own file."
+        )
+    return _with_key(certificates, keys, container)
+
+
+def read_key(data: bytes, *, password: str | None = None) -> PrivateKey:
+    """Read a private key: PKCS#8, encrypted PKCS#8 or traditional, as PEM or DER, or out of PKCS#12.
+
+    Raises UnreadableFile for a file without exactly one key, WrongPassword where the password is missing or wrong.
+    """
+    opened = open_file(data)
+    if not opened.of(*PRIVATE):
+        raise UnreadableFile(
+            f"The file holds {_spoken(opened)} and no private key: choose the key's own file."
+        )
+    keys = _keys(opened, password)
+    if len(keys) > 1:
+        raise UnreadableFile(
+            f"The file holds {len(keys)} private keys: choose a file with only the one that is needed."
+        )
+    return keys[0]
+
+
+def read_answer(data: bytes, *, key: PrivateKey) -> Material:
+    """Read a CA's answer to our signing request; raise KeyMismatch when it is for another key than the waiting one."""
+    opened = open_file(data)
+    if opened.of(Kind.CSR) and not opened.of(Kind.CERTIFICATE, Kind.PKCS7):
+        raise UnreadableFile(
+            "This is the signing request (CSR) itself: send it to the CA, and bring the certificate that comes back."
+        )
+    certificates = _certificates(opened)
+    if not certificates:
+        raise UnreadableFile(_no_certificate(opened))
+    wanted = public_key_sha256(key)
+    if not any(public_key_sha256(one) == wanted for one in certificates):
+        leaf, _ = leaf_and_chain(certificates)
+        try:
+            must_belong(key, leaf)
+        except KeyMismatch as error:
+            difference = str(error).partition(": ")[2]
+            raise KeyMismatch(f"The CA's answer is not for the key that waits here: {difference}") from None
+    return _with_key(certificates, [key], _container(opened))
+
+
+def _read_one_file(data: bytes, password: str | None) -> Material:
+    opened = open_file(data)
+    certificates, keys, container = _contents(opened, password)
+    if not certificates:
+        raise UnreadableFile(_no_certificate(opened))
+    if not keys:
+        raise UnreadableFile(
+            "The file holds a certificate without its private key: choose the key's file too, or PKCS#12 with both."
+        )
+    return _with_key(certificates, keys, container)
+
+
+def _contents(opened: Opened, password: str | None) -> tuple[list[x509.Certificate], list[PrivateKey], str]:
+    stores = opened.of(Kind.PKCS12)
+    if stores:
+        key, certificates = _pkcs12(stores[0].der, password)
+        return certificates, [key] if key else [], "PKCS#12"
+    return _certificates(opened), _keys(opened, password), _container(opened)
+
+
+def _with_key(
+    certificates: Sequence[x509.Certificate], keys: Sequence[PrivateKey], container: str
+) -> Material:
+    """Join the leaf with the one of the keys that belongs to it; raise KeyMismatch where none does."""
+    leaf, chain = leaf_and_chain(certificates)
+    wanted = public_key_sha256(leaf)
+    key = next((one for one in keys if public_key_sha256(one) == wanted), keys[0])
+    must_belong(key, leaf)
+    return Material(leaf, chain, key, container)
+
+
+def _certificates(opened: Opened) -> list[x509.Certificate]:
+    """Return all certificates of a file in its order, those inside PKCS#7 too."""
+    found: list[x509.Certificate] = []
+    for part in opened.of(Kind.CERTIFICATE, Kind.PKCS7):
+        found += [load_der(part.der)] if part.kind is Kind.CERTIFICATE else _pkcs7(part.der)
+        if len(found) > MAX_PARTS:
+            break
+    return found
+
+
+def _pkcs7(der: bytes) -> list[x509.Certificate]:
+    """Return the certificates in a PKCS#7 structure (RFC 5652, 5.1), DER or BER."""
+    with refusing("The PKCS#7 file is damaged: ask for it again."):
+        content = ContentInfo.load(der)["content"]
+        choices = [choice for choice in content["certificates"] if choice.name == "certificate"]
+        certificates = [choice.chosen.dump() for choice in choices[: MAX_PARTS + 1]]
+    if not certificates:
+        raise UnreadableFile("The PKCS#7 file holds no certificate: export it again, with the certificate.")
+    return [load_der(certificate) for certificate in certificates]
+
+
+def _pkcs12(der: bytes, password: str | None) -> tuple[PrivateKey | None, list[x509.Certificate]]:
+    """Return what a PKCS#12 file (RFC 7292) holds; without a password, an empty one and none are tried."""
+    bound_pkcs12(der)
+    secret = password_bytes(password)
+    tries = [secret] if secret else [b"", None]
+    for candidate in tries:
+        store = _open_pkcs12(der, candidate)
+        if store is not None:
+            break
+    else:
+        raise WrongPassword(
+            "The password does not open this PKCS#12 file: type the one with which it was exported."
+            if secret
+            else "This PKCS#12 file needs a password: type the one with which it was exported."
+        )
+    with refusing("A certificate in the PKCS#12 file is damaged: export it again."):
+        held = [store.cert, *store.additional_certs]
+        certificates = [
+            load_der(one.certificate.public_bytes(Encoding.DER)) for one in held if one is not None
+        ]
+    return (known_kind(store.key) if store.key is not None else None), certificates
+
+
+def _open_pkcs12(der: bytes, password: bytes | None) -> pkcs12.PKCS12KeyAndCertificates | None:
+    """Return the opened store, None where the password is not the one; raise UnreadableFile for a damaged one."""
+    try:
+        return pkcs12.load_pkcs12(der, password)
+    except ValueError as error:
+        if "assword" in str(error):
+            return None
+        raise UnreadableFile("The PKCS#12 file is damaged or of an unknown make: export it again.") from None
+    except BROKEN:
+        raise UnreadableFile(
+            "The PKCS#12 file uses a protection that is not known here: export it with AES."
+        ) from None
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise UnreadableFile("The PKCS#12 file is damaged: export it again.") from None
+
+
+def _keys(opened: Opened, password: str | None) -> list[PrivateKey]:
+    keys = [_key(part, password) for part in opened.of(*KEYS)]
+    for store in opened.of(Kind.PKCS12):
+        key, _ = _pkcs12(store.der, password)
+        if key is None:
+            raise UnreadableFile("The PKCS#12 file holds no private key: export it again, with its key.")
+        keys.append(key)
+    return keys
+
+
+def _key(part: Part, password: str | None) -> PrivateKey:
+    if part.kind is Kind.OPENSSH_KEY:
+        raise UnreadableFile(
+            "This is an OpenSSH private key: turn it into PEM with “ssh-keygen -p -m PEM”, or choose another."
+        )
+    secret = password_bytes(password) or None
+    if part.kind is Kind.PRIVATE_KEY:
+        bound_key_size(part.der)
+        with refusing("The private key is damaged or not a valid key: export it again."):
+            return known_kind(load_der_private_key(part.der, None))
+    if not part.pem:
+        bound_encrypted_key(part.der)
+    else:
+        bound_key_size(part.pem)
+    if secret is None:
+        raise WrongPassword(
+            "The private key is encrypted and needs a password: type the one it was exported with."
+        )
+    with refusing(
+        "The password does not open the private key, or the key is damaged: try again.", WrongPassword
+    ):
+        if part.pem:
+            return known_kind(load_pem_private_key(part.pem, secret))
+        return known_kind(load_der_private_key(part.der, secret))
+
+
+def _may_hold_certificate(opened: Opened) -> bool:
+    return bool(opened.of(Kind.CERTIFICATE, Kind.PKCS7, Kind.PKCS12))
+
+
+def _container(opened: Opened) -> str:
+    return "PKCS#7" if opened.of(Kind.PKCS7) else opened.encoding
+
+
+_INSTEAD = {
+    Kind.CSR: "send it to the CA, and choose the certificate that comes back",
+    Kind.PUBLIC_KEY: "ask its owner for the certificate, which holds more than the key",
+    Kind.PRIVATE_KEY: "choose the certificate, and give the key beside it",
+    Kind.ENCRYPTED_KEY: "choose the certificate, and give the key beside it",
+    Kind.OPENSSH_KEY: "AS2 needs an X.509 certificate",
+    Kind.CRL: "choose the certificate itself",
+    Kind.MESSAGE: "choose the certificate itself",
+    Kind.PARAMETERS: "choose the certificate itself",
+    Kind.PGP: "AS2 needs an X.509 certificate",
+    Kind.UNKNOWN: "choose the certificate itself, as PEM, DER or PKCS#7",
+}
+
+
+def _spoken(opened: Opened) -> str:
+    kinds = list(dict.fromkeys(part.kind.value for part in opened.parts))
+    return kinds[0] if len(kinds) == 1 else f"{', '.join(kinds[:-1])} and {kinds[-1]}"
+
+
+def _no_certificate(opened: Opened) -> str:
+    """Say what a file holds instead of a certificate, and what to do."""
+    kinds = {part.kind for part in opened.parts}
+    for kind in (*KEYS, Kind.CSR):
+        if kind in kinds:
+            return f"The file holds {_spoken(opened)} and no certificate: {_INSTEAD[kind]}."
+    advice = _INSTEAD.get(opened.parts[0].kind, "choose the certificate itself")
+    return f"The file holds {_spoken(opened)} and no certificate: {advice}."
