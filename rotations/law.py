@@ -148,16 +148,13 @@ class _Case:
         return self.by_move[place.at, place.role, move]
 
     def joint(self, link: Link) -> bool:
-        """Say whether both ends move at the same moment, held back by the same steps until then."""
+        """Say whether both ends move in the window at once, held back by the same steps until then.
+
+        A reader with room has no excuse: it could have moved first.
+        """
         writes, reads = self.switch(link.writer), self.reader_step(link.reader, ACQUIRES)
-        same_moment = (writes.earliest, writes.latest) == (reads.earliest, reads.latest)
-        return (
-            not link.reader.roomy
-            and writes.simultaneous
-            and reads.simultaneous
-            and same_moment
-            and set(writes.after) == set(reads.after)
-        )
+        both_marked = writes.simultaneous and reads.simultaneous
+        return not link.reader.roomy and both_marked and set(writes.after) == set(reads.after)
 
     def in_any_order(self) -> Iterator[str]:
         """Judge all orders at once: what has to come first must be waited for, directly or in between."""

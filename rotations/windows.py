@@ -99,9 +99,8 @@ def to_utc(local: datetime, zone: str, *, fold: int | None = None) -> datetime:
     earlier, later = (local.replace(tzinfo=info, fold=side).astimezone(UTC) for side in (0, 1))
     if earlier == later:
         return earlier
-    if (
-        earlier > later
-    ):  # PEP 495: in a gap, fold 0 uses the offset from before the jump, and so lands behind it.
+    # PEP 495: in a gap, fold 0 uses the offset from before the jump, and so lands behind it.
+    if earlier > later:
         jump = _offset_change(later, earlier, info)
         before = jump - timedelta(seconds=1)
         raise NonexistentTime(

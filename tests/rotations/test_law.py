@@ -239,6 +239,18 @@ def test_the_check_finds_what_was_planted(
     assert any(complaint in sentence for sentence in found), found
 
 
+def test_a_reader_with_room_may_not_wait_for_the_window_to_move_with_its_writer() -> None:
+    change = make_change("A")
+    steps = plan(change)
+    waits = next(step for step in steps if step.key == "install:p1").after
+    for key in ("install:p1", "cut_over:s1"):
+        steps = alter(steps, key, simultaneous=True, earliest=STARTS, latest=ENDS, after=waits)
+    assert (
+        "cut_over:s1 may use the new certificate before verifying at Partner 1 holds it (install:p1)."
+        in violations(change, steps)
+    )
+
+
 def test_a_one_slot_reader_that_is_made_to_hold_two_is_found() -> None:
     as_if_roomy = plan(make_change("B", (SEVERAL,)))
     assert violations(make_change("B", (ONE,)), as_if_roomy) == [
