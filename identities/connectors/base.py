@@ -1,0 +1,160 @@
+"""What every connector speaks: a change to one station's certificates, and what came of it.
+
+Plain values, no models: a connector knows one AS2 system and nothing of rotations, people or the database.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+if TYPE_CHECKING:
+    from as2certs.pki import PrivateKey
+
+MOVES = frozenset({"add", "switch", "replace", "drop"})
+"""What can happen in a role: `add` accepts the new beside the old, `drop` lets the old go; see `rotations.parts`."""
+
+SIDES = frozenset({"own", "partner"})
+
+_ROLE = re.compile(r"[a-z][a-z_]{0,30}")
+
+
+class ConnectorError(Exception):
+    """The AS2 system can't be asked; the message is one sentence that says what is wrong and what to do."""
+
+
+class Outcome(StrEnum):
+    """What came of a call. After `UNKNOWN` the system is read, never written to at once."""
+
+    APPLIED = "applied"
+    ALREADY_APPLIED = "already_applied"
+    REJECTED = "rejected"
+    RETRYABLE = "retryable"
+    UNKNOWN = "unknown"
+
+    @property
+    def good(self) -> bool:
+        """Say whether what was asked for is so now."""
+        return self in (Outcome.APPLIED, Outcome.ALREADY_APPLIED)
+
+
+class Standing(StrEnum):
+    """Where a system stands in relation to one change."""
+
+    OLD = "old"
+    """As before the change."""
+    NEW = "new"
+    """As after it."""
+    PARTLY = "partly"
+    """Begun and not finished: applying goes on."""
+    EMPTY = "empty"
+    """It holds nothing for these roles yet."""
+    DRIFT = "drift"
+    """It holds something else, which somebody else put there: a person decides."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a call, and one sentence that a person can act on."""
+
+    outcome: Outcome
+    message: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """One certificate, as an AS2 system needs it.
+
+    `sha256` is 64 lowercase hex digits over the DER, the dates are aware and in UTC. `key` opens the private key and
+    is called inside a connector's call only; it is None for a partner's certificate.
+    """
+
+    certificate_pem: bytes
+    chain_pem: bytes
+    sha256: str
+    serial: int
+    not_before: datetime
+    not_after: datetime
+    key: Callable[[], PrivateKey] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one step changes for one station in one AS2 system.
+
+    `operation` is the idempotency key: the same change carries the same one each time. `moves` says for each role
+    what happens in it. Raises ValueError when it can't be a change.
+    """
+
+    operation: str
+    side: Literal["own", "partner"]
+    as2_id: str
+    moves: Mapping[str, str]
+    old: Item | None
+    new: Item
+
+    def __post_init__(self) -> None:
+        if not self.operation:
+            raise ValueError("A change needs an operation: its idempotency key.")
+        if self.side not in SIDES:
+            raise ValueError(f"A change is on the side own or partner, not {self.side!r}.")
+        if not self.as2_id or not self.as2_id.isprintable():
+            raise ValueError("A change needs the station's AS2 ID, in printable characters.")
+        if not self.moves or not set(self.moves.values()) <= MOVES:
+            raise ValueError(f"Each role of a change has a move out of {', '.join(sorted(MOVES))}.")
+        if not all(_ROLE.fullmatch(role) for role in self.moves):
+            raise ValueError(
+                f"A role is a word in small letters, not one of {', '.join(map(repr, self.moves))}."
+            )
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a system holds in one role, as SHA-256 in hex: the one it uses first, and others that it still accepts."""
+
+    current: str | None
+    beside: tuple[str, ...] = ()
+
+
+class Connector(Protocol):
+    """A way to one kind of AS2 system.
+
+    `read`, `standing` and `checkpoint` raise ConnectorError when the system can't be asked. The others answer with a
+    Result whatever happens to the system.
+    """
+
+    kind: ClassVar[str]
+    label: ClassVar[str]
+    automatic: ClassVar[bool]
+
+    def read(self, change: Change) -> Mapping[str, Held]:
+        """Say what the system holds in each role of the change."""
+        ...
+
+    def standing(self, change: Change) -> Standing:
+        """Say where the system stands in relation to the change."""
+        ...
+
+    def checkpoint(self, change: Change) -> dict[str, Any]:
+        """Note the state before the change, as JSON and without a secret, for `roll_back`."""
+        ...
+
+    def apply(self, change: Change) -> Result:
+        """Make the change: once per operation, and on failure with the old certificate in force."""
+        ...
+
+    def verify(self, change: Change) -> Result:
+        """Read back and compare with what the change asked for."""
+        ...
+
+    def roll_back(self, change: Change, checkpoint: Mapping[str, Any]) -> Result:
+        """Bring back the state that the checkpoint notes."""
+        ...
+
+    def check(self) -> Result:
+        """Say whether the system can be reached and written to, without changing anything there."""
+        ...
