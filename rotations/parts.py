@@ -71,7 +71,7 @@ class Act(StrEnum):
 PREPARING = frozenset({Act.CHECK, Act.STAGE, Act.ANNOUNCE, Act.INSTALL, Act.AGREE})
 """Acts that are all done or skipped before a rotation counts as scheduled."""
 SWITCHING = frozenset({Act.CUT_OVER, Act.PARTNER_CUT_OVER})
-"""Acts that are all done or skipped before a rotation counts as applied."""
+"""Acts that move writers, and with them the readers that hold one."""
 
 
 class Evidence(StrEnum):

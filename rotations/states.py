@@ -134,7 +134,7 @@ ROTATION_MEANING: Mapping[RotationAction, str] = {
     RotationAction.UNREADY: "a confirmation or a staged certificate was taken back",
     RotationAction.POSTPONE: "the window moves; partners that agreed to the old one are asked again",
     RotationAction.BEGIN: "the window is open, and the first cut-over is claimed",
-    RotationAction.FINISH: "all cut-overs are done",
+    RotationAction.FINISH: "our cut-overs are done, or the partners' where nothing of ours switches",
     RotationAction.RETRY: "somebody lets a failed step be tried again",
     RotationAction.ROLL_BACK: "the writers go back to the old certificate",
     RotationAction.ROLLED_BACK: "the writers use the old certificate again",
