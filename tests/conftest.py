@@ -1,0 +1,121 @@
+"""Fixtures for everybody: private servers, a browser, the whole application; and what was skipped without them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests import programs
+from tests.servers import MailServer, Postgres, Redis
+from tests.stack import Stack
+
+#: Fixtures that want a program, by its marker: whoever uses one need not mark the test.
+FIXTURES = {"postgres": "postgres", "redis_server": "redis", "chromium": "browser", "page": "browser"}
+
+MISSING = programs.missing()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fail-on-skip", action="store_true", help="A skipped test is a failure, as it is in CI."
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by the fixtures that they use, and skip those whose program is missing."""
+    for item in items:
+        for fixture in getattr(item, "fixturenames", ()):
+            if fixture in FIXTURES:
+                item.add_marker(FIXTURES[fixture])
+        for marker, program in MISSING.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=f"{program.name} is not installed"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which programs would have been wanted, and the command that brings them."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    wanted = [
+        p for p in MISSING.values() if any(f"{p.name} is not installed" in str(r.longrepr) for r in skipped)
+    ]
+    if wanted:
+        names = ", ".join(program.name for program in wanted)
+        terminalreporter.write_sep("-", f"{len(skipped)} tests were skipped: {names} not installed")
+        terminalreporter.write_line(f"To run them too: {programs.command_for(wanted)}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--fail-on-skip") and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; ``url`` is an empty database, ``new_database()`` makes more."""
+    server = Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    """A Redis server; ``pause()`` lets it hang, ``kill()`` and ``start()`` empty it."""
+    server = Redis()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def smtp_server() -> Iterator[MailServer]:
+    """A mail server that keeps what it is given in ``messages``."""
+    server = MailServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A headless browser, the one that is installed."""
+    # Playwright keeps an event loop running in this thread; Django would refuse the database for that.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=programs.chromium(), args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
+        )
+        yield browser
+        browser.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A page of a browser that knows nobody yet."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 1200}, locale="en-GB")
+    context.set_default_timeout(15_000)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def make_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
+    """Make installations of the application with real processes; all end with the test.
+
+    Call it with ``database_url``, ``redis_url``, ``email_url`` or ``environment``; then ``start()`` what is wanted.
+    """
+    stacks: list[Stack] = []
+
+    def make(**options: object) -> Stack:
+        stack = Stack(tmp_path / f"var{len(stacks)}", **options)  # type: ignore[arg-type]
+        stacks.append(stack)
+        stack.prepare()
+        return stack
+
+    yield make
+    for stack in stacks:
+        stack.stop()
