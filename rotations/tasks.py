@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from as2certs.clock import database_now
-from rotations import runner, setup
+from rotations import reminders, runner, setup
 
 
 @shared_task(ignore_result=True)
@@ -13,3 +13,9 @@ def apply_due() -> None:
     """Carry out the steps that are due, and give waiting rotations their finished successors."""
     setup.adopt_generated(now=database_now())
     runner.apply_due()
+
+
+@shared_task(ignore_result=True)
+def send_reminders() -> None:
+    """Queue what people are to be told now: windows that are near, rotations in trouble, certificates that end."""
+    reminders.run(now=database_now())

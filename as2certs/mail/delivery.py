@@ -1,0 +1,139 @@
+"""Hand one mail to the mail server, and understand what it says to that."""
+
+from __future__ import annotations
+
+import smtplib
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import format_datetime, formataddr
+from enum import Enum
+from types import TracebackType
+from typing import Self
+
+from django.conf import settings
+from django.core.mail import EmailMultiAlternatives, get_connection
+
+from as2certs.mail.models import Message
+
+
+class Verdict(Enum):
+    """What became of an attempt."""
+
+    SENT = "sent"
+    LATER = "later"
+    NEVER = "never"
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The verdict on an attempt, and the reason in words that a person can act on."""
+
+    verdict: Verdict
+    reason: str = ""
+
+
+def compose(message: Message) -> EmailMultiAlternatives:
+    """Build the mail from its row: the same row always gives the same Message-ID and date."""
+    email = EmailMultiAlternatives(
+        subject=message.subject,
+        body=message.text,
+        to=[formataddr((message.to_name, message.to_address))],
+        reply_to=[message.reply_to] if message.reply_to else None,
+        headers={
+            "Message-ID": message.message_id,
+            "Date": format_datetime(message.created_at),
+            "Auto-Submitted": "auto-generated",
+        },
+    )
+    if message.html:
+        email.attach_alternative(message.html, "text/html")
+    for attachment in message.attachments.all():
+        email.attach(attachment.name, bytes(attachment.content), attachment.content_type)
+    return email
+
+
+class Carrier:
+    """One connection to the mail server for several mails, opened anew after something went wrong on it."""
+
+    def __init__(self) -> None:
+        self._connection = get_connection()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up; a server that hung up first is no news."""
+        with suppress(OSError):
+            self._connection.close()
+
+    def deliver(self, message: Message) -> Outcome:
+        """Try once to hand a mail over."""
+        try:
+            self._connection.open()
+        except OSError as error:  # smtplib's errors are OSErrors
+            self.close()
+            return Outcome(Verdict.UNREACHABLE, f"{destination()} can't be used: {tell(error)}")
+        try:
+            self._connection.send_messages([compose(message)])
+        except (OSError, ValueError) as error:
+            self.close()
+            return judge(error, message.to_address)
+        return Outcome(Verdict.SENT)
+
+
+def destination() -> str:
+    """Name the place where mail goes."""
+    if goes_into_folder():
+        return f"The mail folder {settings.AS2CERTS_MAIL_FOLDER}"
+    return f"The mail server {settings.EMAIL_HOST}:{settings.EMAIL_PORT}"
+
+
+def goes_into_folder() -> bool:
+    """Say whether mail stays here, in the built-in mail folder, because no mail server is configured."""
+    return settings.EMAIL_BACKEND == "as2certs.mail.backends.FolderBackend"
+
+
+def judge(error: OSError | ValueError, address: str) -> Outcome:
+    """Say whether trying again can help: replies 5xx are final, RFC 5321, section 4.2.1."""
+    match error:
+        case smtplib.SMTPRecipientsRefused():
+            code, reply = next(iter(error.recipients.values()))
+            return _by_code(code, f"The mail server refused the address {address}: {_said(code, reply)}")
+        case smtplib.SMTPSenderRefused():
+            # Our own address is a matter of configuration: once that is mended, the mail can go.
+            said = _said(error.smtp_code, error.smtp_error)
+            return Outcome(
+                Verdict.LATER, f"The mail server refused our address {error.sender} as sender: {said}"
+            )
+        case smtplib.SMTPResponseException():
+            said = _said(error.smtp_code, error.smtp_error)
+            return _by_code(error.smtp_code, f"The mail server refused the mail: {said}")
+        case smtplib.SMTPNotSupportedError() | ValueError():
+            return Outcome(
+                Verdict.NEVER, f"A mail to “{address}” can't be written: {tell(error)} Correct the address."
+            )
+        case _:
+            return Outcome(Verdict.LATER, f"{destination()} did not take the mail: {tell(error)}")
+
+
+def _by_code(code: int, reason: str) -> Outcome:
+    return Outcome(Verdict.NEVER if code >= 500 else Verdict.LATER, reason)
+
+
+def _said(code: int, reply: bytes | str) -> str:
+    text = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else reply
+    return f"{code} {' '.join(text.split())}".strip()
+
+
+def tell(error: OSError | ValueError) -> str:
+    """Write an error of the operating system, of smtplib or of Django's mail as words."""
+    if isinstance(error, smtplib.SMTPResponseException):
+        return _said(error.smtp_code, error.smtp_error)
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text.rstrip(".") + "."

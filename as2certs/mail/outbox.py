@@ -1,0 +1,263 @@
+"""Queue mail in the transaction of the change that causes it, and send afterwards what is due.
+
+A mail leaves at least once: a sender that dies between the server's acceptance and our mark leaves its row to the
+next one, which sends the mail again, with the same Message-ID.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from time import monotonic
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+from django.template import Context, Engine
+from django.utils import timezone
+
+from as2certs.accounts.models import Installation
+from as2certs.audit.recording import Actor, record
+from as2certs.background import nudge
+from as2certs.mail import delivery
+from as2certs.mail.delivery import Outcome, Verdict
+from as2certs.mail.models import Attachment, Message
+
+log = logging.getLogger(__name__)
+
+State = Message.State
+
+#: Longer than the slowest conversation with a mail server; after it, another sender takes the mail up.
+LEASE = timedelta(minutes=5)
+#: A sender ends its round then, so that its lease and the worker that it occupies stay within bounds.
+LONGEST_ROUND = timedelta(minutes=1)
+MOST_ATTEMPTS = 10
+#: Waits after the first, second, … attempt; about two days in all.
+BACK_OFF = tuple(timedelta(minutes=m) for m in (1, 5, 15, 60, 180, 360, 720))
+#: While the mail server can't be reached at all. Such attempts are not the mail's fault, and don't count.
+UNREACHABLE_WAIT = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that goes with a mail: public material only."""
+
+    name: str
+    content_type: str
+    content: bytes
+
+
+def queue(
+    template: str,
+    *,
+    to: str,
+    to_name: str = "",
+    key: str,
+    kind: str,
+    context: Mapping[str, Any],
+    now: datetime,
+    time_zone: str,
+    reply_to: str = "",
+    attachments: Sequence[File] = (),
+) -> Message | None:
+    """Put a mail into the outbox, in the caller's transaction; None where this key is there already.
+
+    ``template`` names three files in templates/emails: ``.subject.txt``, ``.txt`` and ``.html``. They are rendered
+    now, with times in ``time_zone``, the reader's.
+    """
+    message = write(
+        template,
+        to=to,
+        to_name=to_name,
+        key=key,
+        kind=kind,
+        context=context,
+        now=now,
+        time_zone=time_zone,
+        reply_to=reply_to,
+    )
+    stored = store([message])
+    for found in stored:
+        Attachment.objects.bulk_create(
+            Attachment(message=found, name=f.name, content_type=f.content_type, content=f.content)
+            for f in attachments
+        )
+    return stored[0] if stored else None
+
+
+def write(
+    template: str,
+    *,
+    to: str,
+    to_name: str = "",
+    key: str,
+    kind: str,
+    context: Mapping[str, Any],
+    now: datetime,
+    time_zone: str,
+    reply_to: str = "",
+) -> Message:
+    """Render a mail, and return its row unsaved: ``store`` takes many of them at once."""
+    uid = uuid.uuid4()
+    given = {
+        "base_url": settings.AS2CERTS_BASE_URL,
+        "now": now,
+        "time_zone": time_zone,
+        "to_name": to_name,
+        **context,
+    }
+    if "our_name" not in given:
+        given["our_name"] = Installation.current().name
+    with timezone.override(time_zone):
+        subject, text, html = (
+            _render(f"emails/{template}{suffix}", given) for suffix in (".subject.txt", ".txt", ".html")
+        )
+    return Message(
+        uid=uid,
+        key=fit(key),
+        kind=kind,
+        to_address=to,
+        to_name=to_name,
+        reply_to=reply_to,
+        subject=" ".join(subject.split())[:300],
+        text=text.strip() + "\n",
+        html=html,
+        message_id=f"<{uid}@{urlsplit(settings.AS2CERTS_BASE_URL).hostname or 'localhost'}>",
+        created_at=now,
+        due_at=now,
+    )
+
+
+def _render(name: str, context: Mapping[str, Any]) -> str:
+    plain = name.endswith(".txt")
+    return Engine.get_default().get_template(name).render(Context(dict(context), autoescape=not plain))
+
+
+def fit(key: str) -> str:
+    """Shorten a key that is longer than its column, so that different keys stay different."""
+    longest = Message._meta.get_field("key").max_length or 0
+    return key if len(key) <= longest else f"{key[: longest - 65]}#{sha256(key.encode()).hexdigest()}"
+
+
+def store(messages: Iterable[Message]) -> list[Message]:
+    """Save rendered mails, and return those whose key was not there yet.
+
+    A key that is there leaves the caller's transaction unharmed, also when somebody else has just queued it.
+    """
+    wanted = list(messages)
+    if not wanted:
+        return []
+    Message.objects.bulk_create(wanted, ignore_conflicts=True)
+    stored = list(Message.objects.filter(uid__in=[m.uid for m in wanted]).order_by("id"))
+    if stored:
+        nudge("as2certs.mail.tasks.send_due")
+    return stored
+
+
+def send_due(*, now: datetime, limit: int = 50) -> int:
+    """Send what is due, at most ``limit`` mails, through one connection, and return how many left.
+
+    While another sender has a mail in its hands this returns at once: a mail server that hangs occupies one worker,
+    not all of them.
+    """
+    if Message.objects.filter(state=State.SENDING, lease_until__gte=now).exists():
+        return 0
+    clock = running_from(now)
+    due = Message.objects.due(now).order_by("due_at", "id").values_list("pk", flat=True)
+    sent = 0
+    with delivery.Carrier() as carrier:
+        for pk in list(due[:limit]):
+            message = claim(pk, clock())
+            if message is None:
+                continue
+            outcome = carrier.deliver(message)
+            settle(message, outcome, clock())
+            sent += outcome.verdict is Verdict.SENT
+            if outcome.verdict is Verdict.UNREACHABLE or clock() - now > LONGEST_ROUND:
+                break
+    return sent
+
+
+def running_from(now: datetime) -> Callable[[], datetime]:
+    """Return a clock that goes on from ``now``: a round may take longer than a lease."""
+    began = monotonic()
+    return lambda: now + timedelta(seconds=monotonic() - began)
+
+
+def claim(pk: int, now: datetime) -> Message | None:
+    """Take a mail in hand, with a lease; None where it is no longer due, or somebody else has it."""
+    with transaction.atomic():
+        due = Message.objects.due(now).filter(pk=pk)
+        message = due.select_for_update(skip_locked=True).first()
+        if message is None:
+            return None
+        if message.attempts >= MOST_ATTEMPTS:
+            # Nobody was left to judge its last attempt.
+            due.update(
+                state=State.FAILED,
+                lease_until=None,
+                error=f"Each of {message.attempts} attempts ended without an answer.",
+            )
+            return None
+        if not due.update(state=State.SENDING, lease_until=now + LEASE, attempts=F("attempts") + 1):
+            return None
+    message.refresh_from_db()
+    return message
+
+
+def settle(message: Message, outcome: Outcome, now: datetime) -> None:
+    """Write down what became of an attempt."""
+    if outcome.verdict is Verdict.SENT:
+        # Also when the lease has run out in the meantime: what was accepted must not be sent once more.
+        Message.objects.filter(pk=message.pk).update(
+            state=State.SENT, sent_at=now, lease_until=None, error=""
+        )
+        return
+    given_up = outcome.verdict is Verdict.NEVER or (
+        outcome.verdict is Verdict.LATER and message.attempts >= MOST_ATTEMPTS
+    )
+    unreachable = outcome.verdict is Verdict.UNREACHABLE
+    mine = Message.objects.filter(pk=message.pk, state=State.SENDING, lease_until=message.lease_until)
+    mine.update(
+        state=State.FAILED if given_up else State.QUEUED,
+        attempts=F("attempts") - 1 if unreachable else F("attempts"),
+        due_at=now + (UNREACHABLE_WAIT if unreachable else back_off(message.attempts)),
+        lease_until=None,
+        error=outcome.reason,
+    )
+    log.warning("Mail %s %s: %s", message.uid, "given up" if given_up else "put off", outcome.reason)
+
+
+def back_off(attempts: int) -> timedelta:
+    """Return how long to wait after so many attempts."""
+    return BACK_OFF[min(max(attempts, 1), len(BACK_OFF)) - 1]
+
+
+class NothingToSendAgain(Exception):
+    """The mail has left, or is leaving."""
+
+
+def send_again(message: Message, *, by: Actor, now: datetime) -> None:
+    """Put a mail that was given up, or that waits for its next attempt, back to the front of the outbox.
+
+    Raises NothingToSendAgain.
+    """
+    with transaction.atomic():
+        waiting = Message.objects.filter(pk=message.pk, state__in=[State.FAILED, State.QUEUED])
+        if not waiting.update(state=State.QUEUED, attempts=0, due_at=now):
+            raise NothingToSendAgain("This mail has left already, or is leaving right now: nothing was changed.")
+        record(
+            "mail.sent_again",
+            on=message,
+            by=by,
+            now=now,
+            old={"state": message.state, "attempts": message.attempts, "error": message.error},
+            new={"state": State.QUEUED.value, "to": message.to_address},
+        )
+        nudge("as2certs.mail.tasks.send_due")

@@ -1,0 +1,335 @@
+"""The mails about expiring certificates and about rotations: one short function each.
+
+Each is queued once per event and reader: a second call with the same event queues nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Exists, OuterRef
+from django.urls import reverse
+
+from as2certs.accounts.models import Installation
+from as2certs.mail import outbox
+from as2certs.mail.models import Message
+from rotations import windows
+from rotations.expiring import OURS, Expiring
+from rotations.ladder import PENDING, Outlook, countdown, expires, near, outlook
+from rotations.models import Rotation, RotationQuerySet, Step
+from rotations.recipients import Recipient, people_of_rotation
+from rotations.states import RotationState, StepState, is_overdue
+
+log = logging.getLogger(__name__)
+
+#: How long before a window its people are told, the longer one first, and what the mail's key calls it.
+WINDOW_NOTICES = ((timedelta(hours=24), "24h"), (timedelta(hours=1), "1h"))
+#: With less than this left, a certificate's end is marked in colour.
+URGENT = timedelta(days=7)
+#: A mail with more certificates than this names the most urgent ones and counts the rest.
+LISTED = 100
+#: So many partners are named where some are not ready yet.
+NAMED = 5
+
+Facts = list[tuple[str, str]]
+
+
+def reminder(recipient: Recipient, certificates: Sequence[Expiring], now: datetime) -> Message:
+    """Write (not queue) the mail that lists what is coming to its end, the most urgent first."""
+    zone = recipient.time_zone
+    lines = [
+        {
+            "certificate": certificate,
+            "title": _titled(certificate.holder_name, certificate.is_test),
+            "roles": " + ".join(certificate.roles),
+            "expires": expires(certificate.not_after, now, zone),
+            "date": _date(certificate.not_after, zone),
+            "moment": _moment(certificate.not_after, zone),
+            "utc": "" if zone == "UTC" else _moment(certificate.not_after, "UTC"),
+            "kind": "our station" if certificate.side is OURS else "partner",
+            "is_urgent": certificate.not_after - now <= URGENT,
+            "note": _note(certificate, zone),
+        }
+        for certificate in certificates[:LISTED]
+    ]
+    return outbox.write(
+        "reminder",
+        to=recipient.email,
+        to_name=recipient.name,
+        key=f"reminder:{now.isoformat()}:{recipient.key}",
+        kind="reminder",
+        context={
+            "first": lines[0],
+            "lines": lines,
+            "others": len(certificates) - 1,
+            "more": len(certificates) - len(lines),
+            "list_url": settings.AS2CERTS_BASE_URL + reverse("certificate-list"),
+        },
+        now=now,
+        time_zone=zone,
+    )
+
+
+def window_soon(now: datetime) -> int:
+    """Tell that a window starts in 24 hours, and again in one; of two that are due only the nearer is sent."""
+    told = 0
+    for rotation in _whole(_soon(now)):
+        assert rotation.window_start is not None  # _soon asks for it
+        left = rotation.window_start - now
+        notice = next(name for span, name in reversed(WINDOW_NOTICES) if left <= span)
+        told += _tell(
+            "window_soon",
+            rotation,
+            event=f"window:{rotation.uid}:{rotation.window_start.isoformat()}:{notice}",
+            now=now,
+            say=lambda reader, rotation=rotation: {
+                "countdown": countdown(rotation.window_start, now),
+                "starts": _moment(rotation.window_start, reader.time_zone),
+                "outstanding": _outstanding(rotation),
+                "facts": [*_window_facts(rotation, reader), *_certificate_facts(rotation, reader, now)],
+            },
+        )
+    return told
+
+
+def applied(rotation: Rotation, at: datetime, late: bool) -> int:
+    """Tell that the change was made; call it in the transaction that records it."""
+    return _tell(
+        "applied",
+        rotation,
+        event=f"applied:{rotation.uid}",
+        now=at,
+        say=lambda reader: {
+            "late": late,
+            "at": _moment(at, reader.time_zone),
+            "facts": [
+                ("Changed", _moment(at, reader.time_zone)),
+                *_in_utc("in UTC", at, reader),
+                *_certificate_facts(rotation, reader, at),
+                *([("Window", _span(rotation, reader.time_zone))] if late and rotation.window_start else []),
+            ],
+        },
+    )
+
+
+def needs_attention(rotation: Rotation, step: Step | None, reason: str, at: datetime) -> int:
+    """Tell that a rotation can't go on without a person; call it in the transaction that records it."""
+    return _tell(
+        "needs_attention",
+        rotation,
+        event=f"attention:{step.uid if step else rotation.uid}:{at.isoformat()}",
+        now=at,
+        say=lambda reader: {
+            "reason": reason,
+            "step": step,
+            "facts": [
+                *([("Step", step.title)] if step else []),
+                ("Stopped", _moment(at, reader.time_zone)),
+                *_in_utc("in UTC", at, reader),
+                *_window_facts(rotation, reader),
+                *_certificate_facts(rotation, reader, at),
+            ],
+        },
+    )
+
+
+def too_late(now: datetime) -> int:
+    """Tell, once per rotation and window, that the old certificate ends before its rotation is made."""
+    told = 0
+    for rotation in _whole(_pending(now)):
+        old = rotation.old
+        if old is None or now > old.not_after:
+            continue  # what has expired already is the reminders' matter
+        if outlook(RotationState(rotation.state), rotation.window_end, old.not_after, now) is not Outlook.TOO_LATE:
+            continue
+        window = rotation.window_start.isoformat() if rotation.window_start else "none"
+        told += _tell(
+            "too_late",
+            rotation,
+            event=f"too-late:{rotation.uid}:{window}",
+            now=now,
+            say=lambda reader, rotation=rotation, old=old: {
+                "expires": expires(old.not_after, now, reader.time_zone),
+                "date": _date(old.not_after, reader.time_zone),
+                "why_late": why_late(rotation.window_start, rotation.window_end, old.not_after, reader.time_zone),
+                "facts": [*_certificate_facts(rotation, reader, now), *_window_facts(rotation, reader)],
+            },
+        )
+    return told
+
+
+def window_missed(now: datetime) -> int:
+    """Tell, once per window, that it ended without the change while no step had failed.
+
+    That is so where partners had not confirmed, or a person had to act and did not; a step that failed has had its
+    own mail.
+    """
+    failed = Step.objects.filter(rotation=OuterRef("pk"), state=StepState.FAILED)
+    overdue = _pending(now).exclude(state=RotationState.DRAFT).filter(~Exists(failed), window_end__lte=now)
+    told = 0
+    for rotation in _whole(overdue):
+        assert rotation.window_end is not None and is_overdue(RotationState(rotation.state), rotation.window_end, now)
+        waits = _outstanding(rotation)
+        told += needs_attention(
+            rotation,
+            None,
+            "The window ended and the change was not made."
+            + (f" Not ready by then: {waits}." if waits else "")
+            + " Agree a new window with the partners and postpone to it, or cancel.",
+            at=rotation.window_end,
+        )
+    return told
+
+
+def _soon(now: datetime) -> RotationQuerySet:
+    horizon = now + max(span for span, _ in WINDOW_NOTICES)
+    return Rotation.objects.filter(
+        state__in=(RotationState.EXCHANGING, RotationState.SCHEDULED),
+        window_start__gt=now,
+        window_start__lte=horizon,
+    )
+
+
+def _pending(now: datetime) -> RotationQuerySet:
+    return Rotation.objects.filter(state__in=PENDING, set_up_at__lte=now)
+
+
+def _whole(rotations: RotationQuerySet) -> Iterable[Rotation]:
+    return rotations.order_by("window_start", "pk").select_related(
+        "identity",
+        "partner",
+        "set_up_by",
+        "old_identity_certificate",
+        "new_identity_certificate",
+        "old_partner_certificate",
+        "new_partner_certificate",
+    )
+
+
+def _tell(
+    template: str,
+    rotation: Rotation,
+    *,
+    event: str,
+    now: datetime,
+    say: Callable[[Recipient], Mapping[str, Any]],
+) -> int:
+    """Queue one mail per reader who has not been told of this event, and return how many."""
+    keys = {outbox.fit(f"{event}:{reader.key}"): reader for reader in people_of_rotation(rotation)}
+    if not keys:
+        log.warning("Nobody can be told of the rotation of %s: give it an owner with an e-mail address.", rotation)
+    told = set(Message.objects.filter(key__in=keys).values_list("key", flat=True))
+    shared = {
+        "our_name": Installation.current().name,
+        "rotation": rotation,
+        "holder": rotation.holder.name,
+        "title": _titled(rotation.holder.name, rotation.holder.is_test),
+        "is_test": rotation.holder.is_test,
+        "is_own": rotation.identity_id is not None,
+        "button_url": settings.AS2CERTS_BASE_URL + rotation.get_absolute_url(),
+    }
+    messages = [
+        outbox.write(
+            template,
+            to=reader.email,
+            to_name=reader.name,
+            key=key,
+            kind=template,
+            context={**shared, **say(reader)},
+            now=now,
+            time_zone=reader.time_zone,
+        )
+        for key, reader in keys.items()
+        if key not in told
+    ]
+    return len(outbox.store(messages))
+
+
+# Words and facts.
+
+
+def why_late(start: datetime | None, end: datetime | None, not_after: datetime, zone: str) -> str:
+    """Say in one sentence why a rotation would come too late."""
+    if start is None or end is None:
+        return "No window is agreed yet."
+    if start >= not_after:
+        return f"Its window starts only after that: {_moment(start, zone)}."
+    return f"Its window ends only after that: {_moment(end, zone)}."
+
+
+def _note(certificate: Expiring, zone: str) -> str:
+    """Say what about the rotation of an expiring certificate has to be known."""
+    rotation = certificate.rotation
+    if rotation is None:
+        return "No rotation is set up."
+    if rotation.outlook is Outlook.TOO_LATE:
+        late = why_late(rotation.window_start, rotation.window_end, certificate.not_after, zone)
+        return f"Its rotation would come too late. {late}"
+    if rotation.outlook is Outlook.OVERDUE:
+        return "The window of its rotation is over, and the change was not made."
+    if rotation.state is RotationState.DRAFT:
+        return "Its rotation is a draft: nobody has approved it yet."
+    return "Its rotation has no window yet."
+
+
+def _titled(name: str, is_test: bool) -> str:
+    return f"TEST {name}" if is_test and not name.upper().startswith("TEST ") else name
+
+
+def _outstanding(rotation: Rotation) -> str:
+    """Name the partners of whom nothing was heard yet: "Northwind, Contoso and 3 more"."""
+    silent = rotation.participants.filter(
+        removed_reason="", waived_reason="", confirmed_at=None, agreed_at=None
+    ).order_by("partner__name", "pk")
+    names = list(silent.values_list("partner__name", flat=True))
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _certificate_facts(rotation: Rotation, reader: Recipient, now: datetime) -> Facts:
+    old, new, zone = rotation.old, rotation.new, reader.time_zone
+    facts = [("Roles", " + ".join(rotation.roles))]
+    if old is not None:
+        facts.append(("Old", f"{old.short_name}, until {_date(old.not_after, zone)} ({near(old.not_after, now, zone)})"))
+    if new is not None:
+        facts.append(("New", f"{new.short_name}, until {_date(new.not_after, zone)}"))
+    return facts
+
+
+def _window_facts(rotation: Rotation, reader: Recipient) -> Facts:
+    start = rotation.window_start
+    if start is None:
+        return [("Window", "not agreed yet")]
+    facts = [("Window", _span(rotation, reader.time_zone))]
+    if reader.time_zone != "UTC":
+        facts.append(("in UTC", _span(rotation, "UTC")))
+    if rotation.window_zone and rotation.window_zone not in (reader.time_zone, "UTC"):
+        facts.append(("as agreed", f"{_span(rotation, rotation.window_zone)} ({rotation.window_zone})"))
+    return facts
+
+
+def _in_utc(label: str, at: datetime, reader: Recipient) -> Facts:
+    return [] if reader.time_zone == "UTC" else [(label, _moment(at, "UTC"))]
+
+
+def _moment(at: datetime, zone: str) -> str:
+    return windows.in_zones(at, [zone])[0][1]
+
+
+def _span(rotation: Rotation, zone: str) -> str:
+    assert rotation.window_start is not None and rotation.window_end is not None  # asked for by the callers
+    start, end = _moment(rotation.window_start, zone), _moment(rotation.window_end, zone)
+    day, _, clock = end.partition(", ")
+    return f"{start} to {clock if start.startswith(day) else end}"
+
+
+def _date(at: datetime, zone: str) -> str:
+    """Return the day of a moment on a zone's calendar: "13 Dec 2026"."""
+    day = _moment(at, zone).partition(", ")[0]
+    return day.partition(" ")[2]
+
+

@@ -1,0 +1,114 @@
+"""Who is told: the owners of a station, those who subscribed to it, and administrators where nobody owns it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from django.db.models import Q
+
+from as2certs.accounts.models import Installation, User
+from identities.models import Identity
+from partners.models import Partner
+from rotations.models import Rotation
+
+#: The group whose members are told where a station has no owner who can be reached.
+LAST_RESORT = "administrator"
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """An address, and in which zone its reader lives."""
+
+    email: str
+    name: str
+    time_zone: str
+
+    @property
+    def key(self) -> str:
+        """Return what two spellings of one address have in common."""
+        return self.email.lower()
+
+    @classmethod
+    def of(cls, user: User) -> Self:
+        """Return a person as a recipient."""
+        return cls(email=user.email, name=str(user), time_zone=user.time_zone)
+
+
+def once(recipients: Iterable[Recipient]) -> list[Recipient]:
+    """Leave out those whose address came before."""
+    found: dict[str, Recipient] = {}
+    for recipient in recipients:
+        found.setdefault(recipient.key, recipient)
+    return list(found.values())
+
+
+def administrators() -> list[Recipient]:
+    """Return those who are told where nobody else is."""
+    people = User.objects.filter(Q(groups__name=LAST_RESORT) | Q(is_superuser=True), is_active=True)
+    return once(Recipient.of(user) for user in people.exclude(email="").distinct().order_by("pk"))
+
+
+def escalation(installation: Installation) -> Recipient | None:
+    """Return the address that is told too once it gets urgent, where one is set."""
+    if not installation.escalation_email:
+        return None
+    return Recipient(email=installation.escalation_email, name="", time_zone=installation.time_zone)
+
+
+@dataclass(frozen=True)
+class People:
+    """Who is told of which station, by the station's primary key."""
+
+    owners: Mapping[int, list[Recipient]]
+    subscribers: Mapping[int, list[Recipient]]
+    last_resort: list[Recipient]
+
+    def of(self, station: int) -> list[Recipient]:
+        """Return who is told of a station, each address once."""
+        return once([*(self.owners.get(station) or self.last_resort), *self.subscribers.get(station, [])])
+
+
+def people_of(model: type[Identity] | type[Partner], stations: Any) -> People:
+    """Return who is told of these stations, in three queries; ``stations`` are primary keys, or a query for them."""
+    return People(
+        owners=_linked(model, "owners", stations),
+        subscribers=_linked(model, "subscribers", stations),
+        last_resort=administrators(),
+    )
+
+
+def _linked(
+    model: type[Identity] | type[Partner], field: str, stations: Any
+) -> Mapping[int, list[Recipient]]:
+    station = f"{model._meta.model_name}_id"
+    rows = (
+        getattr(model, field)
+        .through._default_manager.filter(**{f"{station}__in": stations}, user__is_active=True)
+        .exclude(user__email="")
+        .order_by("pk")
+        .values_list(
+            station,
+            "user__email",
+            "user__first_name",
+            "user__last_name",
+            "user__username",
+            "user__time_zone",
+        )
+    )
+    found: dict[int, list[Recipient]] = defaultdict(list)
+    for pk, email, first, last, username, zone in rows.iterator():
+        found[pk].append(Recipient(email=email, name=f"{first} {last}".strip() or username, time_zone=zone))
+    return dict(found)
+
+
+def people_of_rotation(rotation: Rotation) -> list[Recipient]:
+    """Return who is told of a rotation: its holder's people, and whoever set it up."""
+    holder = rotation.holder
+    people = people_of(type(holder), [holder.pk]).of(holder.pk)
+    author = rotation.set_up_by
+    if author is None or not author.is_active or not author.email:
+        return people
+    return once([*people, Recipient.of(author)])

@@ -1,0 +1,135 @@
+"""What is to be told about certificates that come to their end, and to whom.
+
+A notice is due when its rung of the ladder has been reached and nothing as urgent has been sent to that address for
+that certificate. So nobody hears of a certificate more than once per rung; after the application was down, only the
+most urgent rung speaks; and a coarser one never follows a finer one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import IntegrityError, transaction
+from django.db.models import Min
+
+from as2certs.accounts.models import Installation
+from as2certs.mail import outbox
+from rotations import notifications
+from rotations.expiring import SIDES, Expiring, Side, expiring, in_view
+from rotations.ladder import crossed
+from rotations.models import Heartbeat, Notice
+from rotations.recipients import People, Recipient, escalation, people_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One certificate in a reminder, and the rung of the ladder that it has reached."""
+
+    certificate: Expiring
+    threshold: int
+
+
+@dataclass(frozen=True)
+class Reminder:
+    """Everything that one address is to be told in this run, the most urgent first."""
+
+    recipient: Recipient
+    lines: tuple[Line, ...]
+
+
+def due(now: datetime) -> list[Reminder]:
+    """Return what is due now, one reminder per address; the number of queries does not depend on what is found."""
+    installation = Installation.current()
+    addressees: dict[str, Recipient] = {}
+    lines: dict[str, list[Line]] = defaultdict(list)
+    for side in SIDES:
+        for recipient, line in _due_on(side, installation, now):
+            addressees.setdefault(recipient.key, recipient)
+            lines[recipient.key].append(line)
+    return [
+        Reminder(recipient, tuple(sorted(lines[key], key=lambda line: line.certificate.not_after)))
+        for key, recipient in addressees.items()
+    ]
+
+
+def _due_on(side: Side, installation: Installation, now: datetime) -> Iterator[tuple[Recipient, Line]]:
+    ladder = installation.reminder_days
+    certificates = expiring(side, now=now, ladder=ladder)
+    if not certificates:
+        return
+    seen = in_view(side, now=now, ladder=ladder)
+    people = people_of(side.station, seen.values(f"{side.name}_id"))
+    told = _told(side, seen.values("certificate_id"))
+    for certificate in certificates:
+        threshold = crossed(
+            ladder if certificate.ladder is None else certificate.ladder, certificate.not_after, now
+        )
+        if threshold is None:
+            continue
+        for recipient in _audience(certificate, people, installation, now):
+            sent = told.get((certificate.certificate_id, recipient.key))
+            if sent is None or threshold < sent:
+                yield recipient, Line(certificate, threshold)
+
+
+def _told(side: Side, certificates: object) -> Mapping[tuple[int, str], int]:
+    """Return the most urgent rung that each address has been told of each certificate."""
+    rows = (
+        Notice.objects.filter(**{f"{side.notice}__in": certificates})
+        .order_by()
+        .values_list(f"{side.notice}_id", "recipient")
+        .annotate(Min("threshold"))
+    )
+    return {(certificate, recipient): threshold for certificate, recipient, threshold in rows.iterator()}
+
+
+def _audience(
+    certificate: Expiring, people: People, installation: Installation, now: datetime
+) -> list[Recipient]:
+    found = people.of(certificate.holder_id)
+    higher = escalation(installation)
+    is_urgent = certificate.not_after - now <= timedelta(days=installation.escalation_days)
+    if higher is None or not is_urgent or higher.key in {recipient.key for recipient in found}:
+        return found
+    return [*found, higher]
+
+
+def run(now: datetime) -> int:
+    """Queue everything that people are to be told now, the most pressing first, and return how many mails."""
+    urgent = notifications.window_soon(now) + notifications.window_missed(now) + notifications.too_late(now)
+    queued = urgent + send(now)
+    Heartbeat.objects.update_or_create(name="send_reminders", defaults={"at": now})
+    return queued
+
+
+def send(now: datetime) -> int:
+    """Queue one mail per address for what is due, and return how many."""
+    return sum(_tell(reminder, now) for reminder in due(now))
+
+
+def _tell(reminder: Reminder, now: datetime) -> int:
+    certificates = [line.certificate for line in reminder.lines]
+    message = notifications.reminder(reminder.recipient, certificates, now)
+    notices = [
+        Notice(
+            **{f"{line.certificate.side.notice}_id": line.certificate.certificate_id},
+            threshold=line.threshold,
+            recipient=reminder.recipient.key,
+            at=now,
+        )
+        for line in reminder.lines
+    ]
+    try:
+        with transaction.atomic():
+            Notice.objects.bulk_create(notices)
+            return len(outbox.store([message]))
+    except IntegrityError:
+        # Two runs at once: the other one has told part of this. What it left out is still due in the next run.
+        log.info("Another run is reminding %s at this moment.", reminder.recipient.email)
+        return 0
