@@ -20,3 +20,8 @@ timeout = 60
 graceful_timeout = 4  # honcho kills after five seconds
 control_socket_disable = True  # nobody steers it from outside
 loglevel = "warning"
+
+
+def when_ready(server: object) -> None:
+    """Say where the pages are."""
+    print(f"AS2 Certs is ready: {settings.AS2CERTS_BASE_URL}", flush=True)

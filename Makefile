@@ -1,0 +1,44 @@
+# make run            start the application (PORT=8001, HOST=0.0.0.0, DEMO=1 work)
+# make test           set up what is wanted and run every test (ARGS="tests/mail -x" for some)
+# make check          lint, format, types, direction of imports, templates, migrations
+# make format         format code and templates
+# make requirements   pin what requirements*.in ask for (UPGRADE=1 takes the newest)
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; exit; }; done; echo python3)
+VENV := .venv/bin/python
+PIP_COMPILE = $(VENV) -m piptools compile --quiet --strip-extras --no-header --annotation-style line \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options $(if $(UPGRADE),--upgrade)
+
+.DEFAULT_GOAL := help
+.PHONY: help run dev test check format requirements
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+run:
+	@$(PYTHON) -m as2certs.run
+
+dev:
+	@$(PYTHON) -m as2certs.run --install requirements.txt requirements-dev.txt
+
+test: dev
+	@$(VENV) -m pytest $(ARGS)
+
+check: dev
+	$(VENV) -m ruff check
+	$(VENV) -m ruff format --check
+	$(VENV) -m mypy
+	.venv/bin/lint-imports
+	$(VENV) -m djlint --quiet --check templates
+	DJANGO_SETTINGS_MODULE=tests.settings $(VENV) -Werror manage.py check
+	DJANGO_SETTINGS_MODULE=tests.settings $(VENV) manage.py makemigrations --check --dry-run
+
+format: dev
+	$(VENV) -m ruff check --fix
+	$(VENV) -m ruff format
+	$(VENV) -m djlint --quiet --reformat templates
+
+requirements: dev
+	$(PIP_COMPILE) requirements.in -o requirements.txt
+	$(PIP_COMPILE) requirements-dev.in -o requirements-dev.txt
