@@ -1,7 +1,7 @@
 """Every address of the application."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
 from as2certs.home.health import healthz, readyz
 
@@ -9,4 +9,5 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
+    path("", include("as2certs.mail.urls")),
 ]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.apps import AppConfig
-from django.apps.registry import Apps, apps as installed_apps
+from django.apps import AppConfig, apps
 from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Group, Permission
 
@@ -40,6 +39,7 @@ OPERATE = (
     "rotations.add_rotation",
     "rotations.change_rotation",
     "mail.view_message",
+    "mail.change_message",
 )
 APPROVE = ("rotations.approve_rotation",)
 ADMINISTER = (
@@ -71,10 +71,10 @@ def grant() -> None:
         group.permissions.set([by_name[permission] for permission in permissions])
 
 
-def grant_after_migrate(sender: AppConfig, apps: Apps, using: str, **kwargs: Any) -> None:
+def grant_after_migrate(sender: AppConfig, using: str, **kwargs: Any) -> None:
     """Grant once all apps' permissions exist: Django makes them app by app after a migration."""
     if sender.name != "rotations":
         return
-    for config in installed_apps.get_app_configs():
-        create_permissions(config, verbosity=0, using=using, apps=installed_apps)
+    for config in apps.get_app_configs():
+        create_permissions(config, verbosity=0, using=using, apps=apps)
     grant()

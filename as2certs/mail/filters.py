@@ -1,0 +1,47 @@
+"""What the list of mails can be narrowed to."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import django_filters
+from django import forms
+from django.db.models import Q
+from django.utils import timezone
+
+from as2certs.mail.models import Message, MessageQuerySet
+
+#: A mail that has not left after this long is stuck.
+PATIENCE = timedelta(minutes=10)
+
+STATES = [("stuck", "stuck or given up"), *Message.State.choices]
+
+
+def stuck(now: datetime) -> MessageQuerySet:
+    """Return the mails that somebody should look at."""
+    return Message.objects.stuck(now, since=now - PATIENCE)
+
+
+def _search(placeholder: str) -> forms.TextInput:
+    return forms.TextInput(attrs={"type": "search", "placeholder": placeholder, "maxlength": 200})
+
+
+class MessageFilter(django_filters.FilterSet):
+    q = django_filters.CharFilter(label="Search", method="search", widget=_search("Subject or text"))
+    to = django_filters.CharFilter(label="To", method="recipient", widget=_search("Name or address"))
+    state = django_filters.ChoiceFilter(choices=STATES, empty_label="any", method="in_state")
+
+    class Meta:
+        model = Message
+        fields: list[str] = []
+
+    def search(self, rows: MessageQuerySet, name: str, value: str) -> MessageQuerySet:
+        return rows.filter(Q(subject__icontains=value) | Q(text__icontains=value))
+
+    def recipient(self, rows: MessageQuerySet, name: str, value: str) -> MessageQuerySet:
+        return rows.filter(Q(to_address__icontains=value) | Q(to_name__icontains=value))
+
+    def in_state(self, rows: MessageQuerySet, name: str, value: str) -> MessageQuerySet:
+        if value == "stuck":
+            return rows.filter(pk__in=stuck(timezone.now()).values("pk"))
+        return rows.filter(state=value)

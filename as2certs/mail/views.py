@@ -1,0 +1,94 @@
+"""The built-in mail view: what was sent from here, or would have been without a mail server."""
+
+from __future__ import annotations
+
+from email.policy import SMTP
+from uuid import UUID
+
+import django_tables2 as tables
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.clickjacking import xframe_options_sameorigin
+from django.views.decorators.http import require_POST
+
+from as2certs.accounts.access import needs
+from as2certs.audit.recording import Actor
+from as2certs.mail import outbox
+from as2certs.mail.delivery import compose, destination, goes_into_folder
+from as2certs.mail.filters import MessageFilter, stuck
+from as2certs.mail.models import Message
+from as2certs.mail.tables import MessageTable
+
+PER_PAGE = 50
+#: So many mails that need somebody are shown above the list; the filter shows all of them.
+SHOWN = 5
+
+#: A mail's HTML can show itself and be clicked, nothing else: no scripts, pictures, forms or fonts from anywhere.
+HTML_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'; sandbox allow-top-navigation-by-user-activation"
+)
+
+
+@needs("mail.view_message")
+def mail_list(request: HttpRequest) -> HttpResponse:
+    now = timezone.now()
+    light = Message.objects.defer("text", "html")
+    narrowing = MessageFilter(request.GET or None, queryset=light)
+    table = MessageTable(narrowing.qs, request=request)
+    paging = {"paginator_class": tables.LazyPaginator, "per_page": PER_PAGE, "silent": True}
+    tables.RequestConfig(request, paginate=paging).configure(table)
+    waiting = list(stuck(now).defer("text", "html")[: SHOWN + 1])
+    context = {
+        "filter": narrowing,
+        "table": table,
+        "now": now,
+        "stuck": waiting[:SHOWN],
+        "more_stuck": len(waiting) > SHOWN,
+        "in_folder": goes_into_folder(),
+        "destination": destination(),
+        "any": bool(waiting) or light.exists(),
+    }
+    return render(request, "mail/mail_list.html", context)
+
+
+@needs("mail.view_message")
+def mail_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
+    message = get_object_or_404(Message, uid=uid)
+    # The real mail, as it was or will be handed over; only its header is shown raw.
+    header = compose(message).message().as_bytes(policy=SMTP).partition(b"\r\n\r\n")[0]
+    context = {
+        "message": message,
+        "header": header.decode("utf-8", "replace"),
+        "attachments": list(message.attachments.defer("content")),
+        "is_waiting": message.state in (Message.State.QUEUED, Message.State.FAILED),
+        "in_folder": goes_into_folder(),
+        "now": timezone.now(),
+    }
+    return render(request, "mail/mail_detail.html", context)
+
+
+@xframe_options_sameorigin
+@needs("mail.view_message")
+def mail_html(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Answer with a mail's HTML alone, for the frame on its page."""
+    message = get_object_or_404(Message, uid=uid)
+    if not message.html:
+        raise Http404("This mail has no HTML.")
+    html = message.html.replace("<head>", '<head><base target="_top">', 1)
+    return HttpResponse(html, headers={"Content-Security-Policy": HTML_POLICY})
+
+
+@require_POST
+@needs("mail.change_message")
+def mail_send_again(request: HttpRequest, uid: UUID) -> HttpResponse:
+    message = get_object_or_404(Message, uid=uid)
+    try:
+        outbox.send_again(message, by=Actor.of(request), now=timezone.now())
+    except outbox.NothingToSendAgain as error:
+        messages.warning(request, str(error))
+    else:
+        messages.success(request, f"The mail to {message.to_address} is sent again within seconds.")
+    return redirect("mail-detail", uid=uid)
