@@ -25,7 +25,14 @@ from as2certs.pki.exporting import (
 )
 from as2certs.pki.fingerprints import format_fingerprint, normalise_fingerprint, short_fingerprint
 from as2certs.pki.generating import HASHES, KEY_SIZES, Subject, generate_key, self_signed, signing_request
-from as2certs.pki.keys import PrivateKey, key_from_der, key_to_der, must_belong, public_key_sha256
+from as2certs.pki.keys import (
+    PrivateKey,
+    key_from_der,
+    key_to_der,
+    must_belong,
+    public_key_facts,
+    public_key_sha256,
+)
 from as2certs.pki.reading import Material, read_answer, read_key, read_own, read_public
 from as2certs.pki.vault import Vault, new_key
 
@@ -59,6 +66,7 @@ __all__ = [
     "must_belong",
     "new_key",
     "normalise_fingerprint",
+    "public_key_facts",
     "public_key_sha256",
     "read_answer",
     "read_bounded",

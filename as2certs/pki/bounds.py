@@ -15,6 +15,8 @@ from as2certs.pki.errors import UnreadableFile, WrongPassword, refusing
 MAX_FILE_BYTES = 1024 * 1024
 MAX_PARTS = 100
 """No more certificates and keys than this in a file."""
+MAX_KEYS = 5
+"""No more private keys than this are opened, since each costs up to `MAX_ITERATIONS`."""
 MAX_ITERATIONS = 2_000_000
 """Rounds of key derivation that a file may ask for, all its parts together: a second or two."""
 MAX_SCRYPT_COST = 2**20

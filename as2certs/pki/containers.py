@@ -31,6 +31,8 @@ PRIVATE_KEY_FOUND = (
     " compromised, tell the partner so, and ask for a new certificate without its key."
 )
 
+_OTHER_BINARY = "The file is binary data that is neither a certificate nor a key: choose the right file."
+
 #: How files begin that people take for a certificate, what they are, and what to do instead.
 _MAGIC = (
     (b"PK\x03\x04", "a ZIP archive", "unpack it and choose the certificate inside"),
@@ -191,8 +193,11 @@ def _pem_lines(body: bytes) -> tuple[list[bytes], list[bytes]]:
 def _der_part(der: bytes) -> Part:
     if is_cut_off(der):
         raise UnreadableFile("The file is cut off: it announces more bytes than it has, so ask for it again.")
-    rest = der[len(first_element(der)) :]
-    return Part(classify(der), first_element(der) if rest and not rest.strip(b"\x00\r\n \x1a") else der)
+    kind = classify(der)
+    if kind is Kind.UNKNOWN:
+        raise UnreadableFile(_OTHER_BINARY)
+    element = first_element(der)
+    return Part(kind, der if der[len(element) :].strip(b"\x00\r\n \x1a") else element)
 
 
 def _bare_base64(data: bytes) -> bytes | None:
@@ -218,9 +223,10 @@ def _what_else(data: bytes) -> str:
         if start.startswith(magic.lower()):
             return f"The file is {what}, not a certificate: {advice}."
     if re.match(
-        rb"(?:received|return-path|from|delivered-to|mime-version|content-type|date|subject):", start
+        rb"(?:received|return-path|from|to|message-id|delivered-to|mime-version|content-type|date|subject):",
+        start,
     ):
         return "The file is an e-mail, not a certificate: save its attachment and choose that."
     if data.isascii() and b"\x00" not in data:
-        return "The file is a text without a certificate in it: choose the certificate itself, as PEM or DER."
-    return "The file is binary data of some other kind, not a certificate or key: choose the right file."
+        return "The file is a text without a certificate or key in it: choose the right one, as PEM or DER."
+    return _OTHER_BINARY

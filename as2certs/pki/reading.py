@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from asn1crypto.cms import ContentInfo
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     load_der_private_key,
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from as2certs.pki.bounds import (
+    MAX_KEYS,
     MAX_PARTS,
     bound_encrypted_key,
     bound_key_size,
@@ -32,7 +34,14 @@ from as2certs.pki.errors import (
     is_panic,
     refusing,
 )
-from as2certs.pki.keys import PrivateKey, known_kind, must_belong, public_key_sha256
+from as2certs.pki.keys import (
+    PrivateKey,
+    difference,
+    known_kind,
+    must_belong,
+    public_key_facts,
+    public_key_sha256,
+)
 from as2certs.pki.structure import KEYS, PRIVATE, Kind
 
 
@@ -84,8 +93,6 @@ def read_own(
     if not _may_hold_certificate(first) and _may_hold_certificate(second):
         first, second, password, key_password = second, first, key_password, password
     certificates, keys, container = _contents(first, password)
-    if not certificates:
-        raise UnreadableFile(_no_certificate(first))
     if second.of(*PRIVATE):
         keys = _keys(second, key_password if key_password is not None else password)
     elif not keys:
@@ -126,19 +133,14 @@ def read_answer(data: bytes, *, key: PrivateKey) -> Material:
     wanted = public_key_sha256(key)
     if not any(public_key_sha256(one) == wanted for one in certificates):
         leaf, _ = leaf_and_chain(certificates)
-        try:
-            must_belong(key, leaf)
-        except KeyMismatch as error:
-            difference = str(error).partition(": ")[2]
-            raise KeyMismatch(f"The CA's answer is not for the key that waits here: {difference}") from None
+        differing = difference(public_key_facts(key), public_key_facts(leaf))
+        raise KeyMismatch(f"The CA's answer is not for the key that waits here: {differing}.")
     return _with_key(certificates, [key], _container(opened))
 
 
 def _read_one_file(data: bytes, password: str | None) -> Material:
     opened = open_file(data)
     certificates, keys, container = _contents(opened, password)
-    if not certificates:
-        raise UnreadableFile(_no_certificate(opened))
     if not keys:
         raise UnreadableFile(
             "The file holds a certificate without its private key: choose the key's file too, or PKCS#12 with both."
@@ -147,11 +149,18 @@ def _read_one_file(data: bytes, password: str | None) -> Material:
 
 
 def _contents(opened: Opened, password: str | None) -> tuple[list[x509.Certificate], list[PrivateKey], str]:
+    """Return the certificates (at least one), the keys and the kind of a file; no key is opened without need."""
     stores = opened.of(Kind.PKCS12)
+    key: PrivateKey | None = None
     if stores:
         key, certificates = _pkcs12(stores[0].der, password)
+    else:
+        certificates = _certificates(opened)
+    if not certificates:
+        raise UnreadableFile(_no_certificate(opened))
+    if stores:
         return certificates, [key] if key else [], "PKCS#12"
-    return _certificates(opened), _keys(opened, password), _container(opened)
+    return certificates, _keys(opened, password), _container(opened)
 
 
 def _with_key(
@@ -228,13 +237,21 @@ def _open_pkcs12(der: bytes, password: bytes | None) -> pkcs12.PKCS12KeyAndCerti
 
 
 def _keys(opened: Opened, password: str | None) -> list[PrivateKey]:
-    keys = [_key(part, password) for part in opened.of(*KEYS)]
-    for store in opened.of(Kind.PKCS12):
-        key, _ = _pkcs12(store.der, password)
-        if key is None:
-            raise UnreadableFile("The PKCS#12 file holds no private key: export it again, with its key.")
-        keys.append(key)
-    return keys
+    parts = opened.of(*KEYS, Kind.PKCS12)
+    if len(parts) > MAX_KEYS:
+        raise UnreadableFile(
+            f"The file holds {len(parts)} private keys: choose a file with only the one that is needed."
+        )
+    return [
+        _stored_key(part, password) if part.kind is Kind.PKCS12 else _key(part, password) for part in parts
+    ]
+
+
+def _stored_key(part: Part, password: str | None) -> PrivateKey:
+    key, _ = _pkcs12(part.der, password)
+    if key is None:
+        raise UnreadableFile("The PKCS#12 file holds no private key: export it again, with its key.")
+    return key
 
 
 def _key(part: Part, password: str | None) -> PrivateKey:
@@ -242,25 +259,34 @@ def _key(part: Part, password: str | None) -> PrivateKey:
         raise UnreadableFile(
             "This is an OpenSSH private key: turn it into PEM with “ssh-keygen -p -m PEM”, or choose another."
         )
-    secret = password_bytes(password) or None
     if part.kind is Kind.PRIVATE_KEY:
         bound_key_size(part.der)
         with refusing("The private key is damaged or not a valid key: export it again."):
             return known_kind(load_der_private_key(part.der, None))
-    if not part.pem:
+    if part.der:
         bound_encrypted_key(part.der)
-    else:
-        bound_key_size(part.pem)
-    if secret is None:
+    bound_key_size(part.der or part.pem[: len(part.pem) * 3 // 4])
+    secret = password_bytes(password)
+    if not secret:
         raise WrongPassword(
             "The private key is encrypted and needs a password: type the one it was exported with."
         )
     with refusing(
-        "The password does not open the private key, or the key is damaged: try again.", WrongPassword
+        "The password does not open the private key, or the key is damaged: type it again, or export it again.",
+        WrongPassword,
     ):
+        return known_kind(_decrypted(part, secret))
+
+
+def _decrypted(part: Part, password: bytes) -> object:
+    try:
         if part.pem:
-            return known_kind(load_pem_private_key(part.pem, secret))
-        return known_kind(load_der_private_key(part.der, secret))
+            return load_pem_private_key(part.pem, password)
+        return load_der_private_key(part.der, password)
+    except UnsupportedAlgorithm:
+        raise UnreadableFile(
+            "The private key is protected in a way that is not known here: export it with AES-256."
+        ) from None
 
 
 def _may_hold_certificate(opened: Opened) -> bool:
