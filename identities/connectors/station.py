@@ -138,6 +138,8 @@ class Station:
     # Reading.
 
     def role(self, role: str) -> Path:
+        if self.path / role == self.releases:
+            raise ConnectorError(f"A role can't have the name {role!r}.")
         return real(self.path / role)
 
     def links(self, role: str) -> Links:
