@@ -26,13 +26,14 @@ def vault() -> pki.Vault:
 
 def seal(identity: Identity, key: pki.PrivateKey, *, now: datetime) -> PrivateKey:
     """Store a private key of an identity sealed; the same key is stored once."""
+    facts = pki.public_key_facts(key)
     row, _ = PrivateKey.objects.get_or_create(
         identity=identity,
-        public_key_sha256=pki.public_key_sha256(key),
+        public_key_sha256=facts.sha256,
         defaults={
             "sealed": vault().seal(pki.key_to_der(key)),
-            "key_type": pki.key_type(key),
-            "key_size": getattr(key, "key_size", None),
+            "key_type": facts.type,
+            "key_size": facts.size,
             "created_at": now,
         },
     )

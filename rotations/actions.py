@@ -11,7 +11,7 @@ from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, record
 from rotations import plan, progress, runbook, setup, windows
 from rotations.models import Participant, Rotation, Step
-from rotations.progress import ROLL_BACK
+from rotations.runbook import ROLL_BACK
 from rotations.setup import NotPossible
 from rotations.states import (
     SETTLED,
@@ -343,7 +343,6 @@ def _back(step: Step, *, position: int, now: datetime) -> Step:
         automatic=step.automatic,
         earliest_at=now,
         due_at=now if step.automatic else None,
-        checkpoint=step.checkpoint,
     )
 
 

@@ -13,19 +13,23 @@ from identities.models import IdentityCertificate
 from partners.models import PartnerCertificate
 from rotations import runbook
 from rotations.models import Step
+from rotations.runbook import ROLL_BACK
 
 
 def change_for(step: Step, *, by: Actor, now: datetime) -> Change:
-    """Return a step as a change that a connector can apply; keys are opened only when the connector asks for them."""
+    """Return a step as a change that a connector can apply; keys are opened only when the connector asks for them.
+
+    The way back is the same change the other way round: the old certificate takes over from the new one.
+    """
     rotation = step.rotation
-    new = rotation.new
-    assert new is not None  # a plan has a successor
+    old, new = (rotation.new, rotation.old) if step.act == ROLL_BACK else (rotation.old, rotation.new)
+    assert new is not None  # a plan has a successor, and the way back an old certificate
     return Change(
         operation=str(step.uid),
         side=rotation.side,
         as2_id=rotation.holder.as2_id,
         moves=runbook.our_effects(step),
-        old=_item(rotation.old, step, by=by, now=now) if rotation.old else None,
+        old=_item(old, step, by=by, now=now) if old else None,
         new=_item(new, step, by=by, now=now),
     )
 

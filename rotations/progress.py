@@ -15,6 +15,7 @@ from as2certs.audit.recording import Actor, record
 from identities import service
 from rotations import notifications, plan, runbook
 from rotations.models import Rotation, Step
+from rotations.runbook import ROLL_BACK
 from rotations.states import SETTLED, RotationAction, RotationState, StepAction, StepState, next_state
 
 #: Later than this after its moment, a step is marked late.
@@ -191,10 +192,6 @@ def _change_inventory(rotation: Rotation, step: Step, *, at: datetime) -> None:
             service.replace(old, new, role, at=at)
 
 
-#: The act of the steps that lead back; they are not planned beforehand.
-ROLL_BACK = "roll_back"
-
-
 def advance(rotation: Rotation, *, by: Actor, now: datetime) -> None:
     """Unblock what may go on now, and move the rotation as far as its steps allow."""
     steps = list(rotation.steps.all())
@@ -228,7 +225,7 @@ def _next_action(state: RotationState, steps: list[Step]) -> RotationAction | No
         case RotationState.SCHEDULED if not _all_settled(steps, plan.PREPARING):
             return RotationAction.UNREADY
         case RotationState.SCHEDULED if any(
-            s.act in plan.SWITCHING and s.state in (*SETTLED, StepState.RUNNING) for s in steps
+            s.act in _switching_of(steps) and s.state in (*SETTLED, StepState.RUNNING) for s in steps
         ):
             return RotationAction.BEGIN
         case RotationState.UNDER_WAY if _all_settled(steps, _switching_of(steps)):

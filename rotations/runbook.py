@@ -12,6 +12,9 @@ from rotations.models import Participant, Rotation, Step
 #: Key of "our side" in a plan where no AS2 system is connected: the change is then one of the inventory alone.
 NO_SYSTEM = "none"
 
+#: The act of the steps that lead back; they are not planned beforehand.
+ROLL_BACK = "roll_back"
+
 
 def change_of(rotation: Rotation, *, now: datetime) -> plan.Change:
     """Return what a rotation asks for, as the planner wants it.

@@ -22,11 +22,11 @@ from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from identities import service
 from identities.connectors import connector_of
-from identities.connectors.base import Change, Connector, Outcome, Result, Standing
+from identities.connectors.base import Change, Connector, ConnectorError, Outcome, Result, Standing
 from rotations import plan, progress, runbook
 from rotations.applying import change_for
 from rotations.models import Heartbeat, Rotation, Step, StepQuerySet
-from rotations.progress import ROLL_BACK, SomebodyElseWasFirst
+from rotations.progress import SomebodyElseWasFirst
 from rotations.states import IllegalAction, RotationState, StepAction, StepState
 
 log = logging.getLogger(__name__)
@@ -196,6 +196,8 @@ def _carry_out(step: Step) -> None:
     try:
         with _lease_kept(step):
             result = _apply(step)
+    except ConnectorError as error:
+        result = Result(Outcome.RETRYABLE, str(error))
     except Exception as error:
         # Whatever went wrong, the outcome outside is unknown: the next attempt reads before it writes.
         log.exception("Step %s: the connector failed", step.uid)
@@ -203,7 +205,7 @@ def _carry_out(step: Step) -> None:
     now = database_now()
     try:
         match result.outcome:
-            case Outcome.APPLIED | Outcome.ALREADY_APPLIED:
+            case outcome if outcome.good:
                 progress.settle(
                     step,
                     StepAction.FINISH,
@@ -225,8 +227,6 @@ def _apply(step: Step) -> Result:
     if connector is None:
         return Result(Outcome.REJECTED, f"{step.system} has no connector: do this step by hand, and record it.")
     change = change_for(step, by=Actor.runner(), now=database_now())
-    if step.act == ROLL_BACK:
-        return _verified(connector, change, connector.roll_back(change, step.checkpoint))
     match connector.standing(change):
         case Standing.NEW:
             return connector.verify(change)
@@ -249,10 +249,10 @@ def _write(step: Step, connector: Connector, change: Change) -> Result:
 
 def _verified(connector: Connector, change: Change, result: Result) -> Result:
     """Believe a write only when reading back shows it."""
-    if result.outcome not in (Outcome.APPLIED, Outcome.ALREADY_APPLIED):
+    if not result.outcome.good:
         return result
     read = connector.verify(change)
-    return result if read.outcome in (Outcome.APPLIED, Outcome.ALREADY_APPLIED) else read
+    return result if read.outcome.good else read
 
 
 def _drift(connector: Connector, change: Change) -> str:

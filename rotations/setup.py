@@ -57,7 +57,7 @@ def set_up(holder: Identity | Partner, wish: Wish, *, by: Actor, now: datetime) 
 
     Raises NotPossible when another rotation already changes one of these roles.
     """
-    _refuse_second(holder, wish.roles)
+    refuse_second(holder, wish.roles)
     rotation = Rotation(set_up_by=by.user, set_up_at=now)
     if isinstance(holder, Identity):
         rotation.identity = holder
@@ -81,7 +81,7 @@ def change_draft(rotation: Rotation, wish: Wish, *, by: Actor, now: datetime) ->
     """
     rotation = progress.lock(rotation.pk)
     states.next_state(states.RotationState(rotation.state), states.RotationAction.EDIT)
-    _refuse_second(rotation.holder, wish.roles, but=rotation)
+    refuse_second(rotation.holder, wish.roles, but=rotation)
     before = _facts(rotation)
     _write(rotation, wish)
     # Whoever changes a draft counts as having set it up: that is whose approval "four eyes" must refuse.
@@ -132,7 +132,8 @@ def _facts(rotation: Rotation) -> dict[str, object]:
     }
 
 
-def _refuse_second(holder: Identity | Partner, roles: Collection[str], *, but: Rotation | None = None) -> None:
+def refuse_second(holder: Identity | Partner, roles: Collection[str], *, but: Rotation | None = None) -> None:
+    """Refuse a second rotation of the same role of the same holder. Raises NotPossible."""
     running = Rotation.objects.of(holder).running()
     if but is not None:
         running = running.exclude(pk=but.pk)

@@ -1,0 +1,41 @@
+"""Seal all private keys anew with the first key of the vault."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from as2certs.audit.recording import Actor, record
+from as2certs.accounts.models import Installation
+from as2certs.clock import database_now
+from as2certs.pki import VaultError, new_key
+from identities import keys
+
+
+class Command(BaseCommand):
+    help = (
+        "Seal every private key with the first key of AS2CERTS_VAULT_KEYS; the application may run meanwhile. "
+        "To change the vault's key: put a new one first, restart, run this, then take the old one out and restart. "
+        "--new-key prints a new key for the vault and changes nothing."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--new-key", action="store_true", help="print a new vault key, and change nothing")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["new_key"]:
+            self.stdout.write(new_key())
+            return
+        try:
+            count = keys.reseal_all()
+        except VaultError as error:
+            raise CommandError(f"{error} The keys sealed anew so far are fine; run this again.") from error
+        record(
+            "vault.resealed",
+            on=Installation.current(),
+            by=Actor.command("reseal_keys"),
+            now=database_now(),
+            new={"keys": count},
+        )
+        self.stdout.write(f"{count} private keys are sealed with the first key of the vault.")

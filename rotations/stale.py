@@ -1,0 +1,39 @@
+"""Notice that what somebody decided about has changed since they looked at it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from rotations.models import Rotation
+from rotations.progress import SomebodyElseWasFirst
+
+
+def stamp(rotation: Rotation) -> str:
+    """Return what a form carries along to say which version of a rotation its reader saw.
+
+    It covers what is decided about (certificates, roles, window, participants), not how far the steps have come. A
+    successor that arrives from the request it was asked for is no change.
+    """
+    participants = rotation.participants.order_by("pk").values_list("pk", "removed_reason")
+    facts = [
+        list(rotation.roles),
+        rotation.old.sha256 if rotation.old else None,
+        f"request {rotation.request_id}" if rotation.request_id else rotation.new and rotation.new.sha256,
+        rotation.window_start and rotation.window_start.isoformat(),
+        rotation.window_end and rotation.window_end.isoformat(),
+        rotation.window_zone,
+        rotation.grace_days,
+        rotation.notes,
+        [[pk, bool(removed)] for pk, removed in participants],
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+
+
+def must_be_as_seen(rotation: Rotation, seen: str) -> None:
+    """Refuse a decision about another version than the one that was looked at.
+
+    Call it with the rotation locked. Raises SomebodyElseWasFirst.
+    """
+    if seen != stamp(rotation):
+        raise SomebodyElseWasFirst(f"The rotation of {rotation}")

@@ -1,0 +1,124 @@
+"""A small company for tests: one identity on a directory, two partners, certificates, and a rotation of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from as2certs import pki
+from as2certs.accounts.models import User
+from as2certs.audit.recording import Actor
+from identities.intake import take_in
+from identities.models import AS2System, Identity, IdentityCertificate
+from partners.models import Partner, PartnerCertificate, Partnership
+from rotations import actions, setup
+from rotations.models import Rotation
+from rotations.windows import Window
+from tests.certificates import make_pair
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+CHICAGO = "America/Chicago"
+
+
+@dataclass
+class Company:
+    """Alice sets rotations up, Bob approves them."""
+
+    alice: User
+    bob: User
+    system: AS2System | None
+    identity: Identity
+    partners: list[Partner]
+    old: IdentityCertificate
+    new: IdentityCertificate
+
+    @property
+    def by(self) -> Actor:
+        return Actor(name="Alice", source="web", user=self.alice, address="192.0.2.7")
+
+    @property
+    def approver(self) -> Actor:
+        return Actor(name="Bob", source="web", user=self.bob, address="192.0.2.8")
+
+
+def make_company(
+    *,
+    now: datetime = NOW,
+    overlap: str = AS2System.Overlap.READERS,
+    holds: str = Partner.Holds.SEVERAL,
+    connector: str | None = "directory",
+    hook: str = "",
+) -> Company:
+    """Store a company whose identity has a certificate that ends in 20 days, and a successor beside it.
+
+    ``connector`` None: no AS2 system at all, so changes are made in the inventory alone.
+    """
+    alice = User.objects.create_user("alice", "alice@example.com", "a long password", time_zone="Europe/Berlin")
+    bob = User.objects.create_user("bob", "bob@example.com", "a long password")
+    system = connector and AS2System.objects.create(
+        name="OpenAS2 production", connector=connector, config={"folder": "openas2", "hook": hook}, overlap=overlap
+    )
+    identity = Identity.objects.create(name="ACME", as2_id="ACME-PROD", as2_system=system or None)
+    identity.owners.add(alice)
+    partners = [
+        Partner.objects.create(name=name, as2_id=name.upper(), holds=holds, time_zone=CHICAGO)
+        for name in ("Fabrikam", "Northwind")
+    ]
+    for partner in partners:
+        Partnership.objects.create(identity=identity, partner=partner)
+    by = Actor(name="Alice", source="web", user=alice)
+    old = own_certificate(identity, by=by, now=now, ends=now + timedelta(days=20))
+    new = own_certificate(identity, by=by, now=now, ends=now + timedelta(days=750))
+    return Company(alice, bob, system or None, identity, partners, old, new)
+
+
+def own_certificate(
+    identity: Identity, *, by: Actor, now: datetime, ends: datetime, name: str = "ACME-PROD"
+) -> IdentityCertificate:
+    leaf, key = make_pair(name, not_before=now - timedelta(days=1), not_after=ends)
+    material = pki.Material(leaf=leaf, chain=(), key=key, container="pem")
+    certificate: IdentityCertificate = take_in(
+        identity, material, roles=("sign", "decrypt"), by=by, now=now
+    ).certificate
+    return certificate
+
+
+def partner_certificate(partner: Partner, *, by: Actor, now: datetime, ends: datetime) -> PartnerCertificate:
+    leaf, _ = make_pair(partner.as2_id, not_before=now - timedelta(days=1), not_after=ends)
+    material = pki.Material(leaf=leaf, chain=(), key=None, container="pkcs7")
+    certificate: PartnerCertificate = take_in(
+        partner, material, roles=("verify", "encrypt"), by=by, now=now
+    ).certificate
+    return certificate
+
+
+def window(starts: datetime, *, minutes: int = 60, zone: str = CHICAGO) -> Window:
+    return Window(start=starts, end=starts + timedelta(minutes=minutes), zone=zone)
+
+
+def draft(company: Company, *, starts: datetime, now: datetime = NOW, minutes: int = 60) -> Rotation:
+    """Set up the rotation of both roles from the old certificate to the new."""
+    wish = setup.Wish(
+        roles=("sign", "decrypt"), old=company.old, new=company.new, window=window(starts, minutes=minutes)
+    )
+    return setup.set_up(company.identity, wish, by=company.by, now=now)
+
+
+def confirm_all(rotation: Rotation, company: Company, *, now: datetime = NOW, agreed: bool = True) -> None:
+    assert rotation.new is not None
+    for participant in rotation.participants.all():
+        actions.confirm(
+            participant,
+            fingerprint=pki.format_fingerprint(rotation.new.sha256),
+            agreed=agreed,
+            spoke_with="Dave",
+            note="",
+            by=company.by,
+            now=now,
+        )
+
+
+def stand_in(folder: Path, side: str, as2_id: str, role: str, link: str = "current") -> Path:
+    """Return where the directory connector keeps a role's certificate."""
+    return folder / "openas2" / side / as2_id / role / link / "cert.pem"

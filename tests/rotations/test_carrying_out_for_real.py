@@ -1,0 +1,254 @@
+"""The main job, in one process: set up, approve, confirm, and the runner does the rest in a real directory."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from django.conf import LazySettings
+
+from as2certs import pki
+from as2certs.audit.models import Entry
+from as2certs.mail.models import Message
+from identities import service
+from rotations import actions, progress, runner, setup
+from rotations.models import Rotation, Step
+from rotations.states import RotationState, StepState
+from tests.rotations.company import (
+    NOW,
+    Company,
+    confirm_all,
+    draft,
+    make_company,
+    partner_certificate,
+    stand_in,
+    window,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+STARTS = NOW + timedelta(hours=2)
+
+
+class Clock:
+    """The database's clock, held still and moved by hand."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock(NOW)
+    monkeypatch.setattr(runner, "database_now", clock)
+    return clock
+
+
+@pytest.fixture
+def folder(tmp_path: Path, settings: LazySettings) -> Path:
+    settings.AS2CERTS_DIRECTORY_ROOT = tmp_path
+    return tmp_path
+
+
+def fresh(rotation: Rotation) -> Rotation:
+    return Rotation.objects.get(pk=rotation.pk)
+
+
+def serves(company: Company, role: str) -> list[str]:
+    return [c.sha256 for c in service.serving(company.identity)[role]]
+
+
+def fingerprint_in(path: Path) -> str:
+    return pki.describe(pki.read_public(path.read_bytes()).leaf).sha256
+
+
+def approved(company: Company, *, confirmed: bool = True) -> Rotation:
+    rotation = actions.approve(draft(company, starts=STARTS), by=company.approver, now=NOW)
+    if confirmed:
+        confirm_all(rotation, company)
+    return rotation
+
+
+def test_a_rotation_of_both_roles_is_applied_at_its_moment(clock: Clock, folder: Path) -> None:
+    company = make_company()
+    rotation = approved(company)
+
+    assert runner.apply_due(wait=False) == 1  # the new key is staged for decrypting, at once
+    assert fingerprint_in(stand_in(folder, "own", "ACME-PROD", "decrypt")) == company.new.sha256
+    assert fingerprint_in(stand_in(folder, "own", "ACME-PROD", "decrypt", "previous")) == company.old.sha256
+    assert serves(company, "decrypt") == [company.old.sha256, company.new.sha256]
+    assert serves(company, "sign") == [company.old.sha256]
+    assert fresh(rotation).state == RotationState.SCHEDULED
+
+    clock.now = STARTS - timedelta(milliseconds=1)
+    assert runner.apply_due(wait=False) == 0
+    assert serves(company, "sign") == [company.old.sha256]
+
+    clock.now = STARTS
+    assert runner.apply_due(wait=False) == 1
+    assert serves(company, "sign") == [company.new.sha256]
+    assert fresh(rotation).state == RotationState.APPLIED
+    station = folder / "openas2" / "own" / "ACME-PROD"
+    assert fingerprint_in(station / "sign/current/cert.pem") == company.new.sha256
+    assert fingerprint_in(station / "sign/previous/cert.pem") == company.old.sha256
+    assert (station / "sign/current/key.pem").stat().st_mode & 0o777 == 0o600
+    cut_over = Step.objects.get(rotation=rotation, act="cut_over")
+    assert (cut_over.state, cut_over.late) == (StepState.DONE, False)
+    assert Entry.objects.filter(key=f"step:{cut_over.uid}").count() == 1
+    assert Message.objects.filter(to_address="alice@example.com", kind="applied").count() == 1
+    history = list(company.identity.service.filter(role="sign").values_list("starts_at", "ends_at"))
+    assert history == [(NOW, STARTS), (STARTS, None)]
+
+
+def test_the_old_certificate_is_retired_after_the_grace_and_the_rotation_closes(
+    clock: Clock, folder: Path
+) -> None:
+    company = make_company()
+    rotation = approved(company)
+    runner.apply_due(wait=False)
+    clock.now = STARTS
+    runner.apply_due(wait=False)
+    for step in rotation.steps.filter(automatic=False).exclude(state="done").order_by("position"):
+        actions.complete(step, note="seen in the log", by=company.by, now=clock.now)
+
+    clock.now = STARTS + timedelta(hours=1, days=14) - timedelta(seconds=1)
+    assert runner.apply_due(wait=False) == 0
+    assert serves(company, "decrypt") == [company.old.sha256, company.new.sha256]
+    clock.now += timedelta(seconds=1)
+    assert runner.apply_due(wait=False) == 1
+
+    assert serves(company, "decrypt") == [company.new.sha256]
+    assert not stand_in(folder, "own", "ACME-PROD", "decrypt", "previous").exists()
+    assert fresh(rotation).state == RotationState.CLOSED
+
+
+def test_nothing_is_cut_over_before_the_partners_confirmed(clock: Clock, folder: Path) -> None:
+    company = make_company()
+    rotation = approved(company, confirmed=False)
+    runner.apply_due(wait=False)
+    clock.now = STARTS + timedelta(minutes=1)
+    assert runner.apply_due(wait=False) == 0
+    assert fresh(rotation).state == RotationState.EXCHANGING
+
+    confirm_all(fresh(rotation), company, now=clock.now)  # late, but the window still runs
+    assert runner.apply_due(wait=False) == 1
+
+    assert serves(company, "sign") == [company.new.sha256]
+    assert Step.objects.get(rotation=rotation, act="cut_over").late
+
+
+def test_after_the_window_a_person_decides(clock: Clock, folder: Path) -> None:
+    company = make_company()
+    rotation = approved(company)
+    runner.apply_due(wait=False)
+    clock.now = STARTS + timedelta(hours=1)  # everything was down all through the window
+
+    assert runner.apply_due(wait=False) == 1
+
+    assert serves(company, "sign") == [company.old.sha256]
+    step = Step.objects.get(rotation=rotation, act="cut_over")
+    assert step.state == StepState.FAILED
+    assert "window ended" in step.error
+    assert Message.objects.filter(kind="needs_attention").count() >= 1
+    moved = actions.postpone(
+        rotation, window(STARTS + timedelta(days=1)), reason="server down", by=company.by, now=clock.now
+    )
+    assert moved.state == RotationState.SCHEDULED  # partners that hold both have nothing to agree to again
+    clock.now = STARTS + timedelta(days=1)
+    runner.apply_due(wait=False)
+    assert serves(company, "sign") == [company.new.sha256]
+
+
+def test_a_change_of_the_inventory_alone_is_made_without_an_as2_system(clock: Clock) -> None:
+    company = make_company(connector=None)
+    rotation = approved(company)
+    clock.now = STARTS
+    runner.apply_due(wait=False)
+    assert serves(company, "sign") == serves(company, "decrypt") == [company.new.sha256]
+    assert fresh(rotation).state == RotationState.APPLIED
+
+
+def test_a_partners_certificate_is_added_first_and_used_at_the_moment(clock: Clock, folder: Path) -> None:
+    company = make_company()
+    fabrikam = company.partners[0]
+    old = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=30))
+    new = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=700))
+    wish = setup.Wish(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
+    rotation = actions.approve(
+        setup.set_up(fabrikam, wish, by=company.by, now=NOW), by=company.approver, now=NOW
+    )
+    check = rotation.steps.get(act="check")
+    actions.complete(check, note="read out by Dave over the phone", by=company.by, now=NOW)
+    runner.apply_due(wait=False)
+    held = service.serving(fabrikam)
+    assert held["verify"] == [old, new]
+    assert held["encrypt"] == [old]
+    confirm_all(rotation, company)
+    clock.now = STARTS
+    runner.apply_due(wait=False)
+    assert service.serving(fabrikam)["encrypt"] == [new]
+    station = folder / "openas2" / "partners" / "FABRIKAM"
+    assert fingerprint_in(station / "encrypt/current/cert.pem") == new.sha256
+    assert not list(station.rglob("key.pem"))
+
+
+def test_a_hook_that_fails_leaves_the_old_certificate_in_force(
+    clock: Clock, folder: Path, settings: LazySettings
+) -> None:
+    settings.AS2CERTS_HOOKS = {"reload": ["/bin/false"]}
+    company = make_company(hook="reload")
+    rotation = approved(company)
+    runner.apply_due(wait=False)
+    stage = rotation.steps.get(act="stage")
+    assert stage.state == StepState.FAILED
+    assert serves(company, "decrypt") == [company.old.sha256]
+    assert Message.objects.filter(kind="needs_attention").exists()
+
+    settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
+    actions.retry(stage, by=company.by, now=NOW)
+    runner.apply_due(wait=False)
+    assert serves(company, "decrypt") == [company.old.sha256, company.new.sha256]
+
+
+def test_the_writer_goes_back(clock: Clock, folder: Path) -> None:
+    company = make_company()
+    rotation = approved(company)
+    runner.apply_due(wait=False)
+    clock.now = STARTS
+    runner.apply_due(wait=False)
+
+    actions.roll_back(rotation, reason="Fabrikam refuses our signature", by=company.by, now=clock.now)
+    clock.now += timedelta(seconds=5)
+    runner.apply_due(wait=False)
+
+    assert list(rotation.steps.filter(act="roll_back").values_list("state", "error")) == [("done", "")]
+    assert serves(company, "sign") == [company.old.sha256]
+    assert fingerprint_in(stand_in(folder, "own", "ACME-PROD", "sign")) == company.old.sha256
+    assert fresh(rotation).state == RotationState.CANCELLED
+
+
+def test_a_cancelled_rotation_does_nothing(clock: Clock, folder: Path) -> None:
+    company = make_company()
+    rotation = approved(company)
+    runner.apply_due(wait=False)
+    actions.cancel(rotation, reason="another date", by=company.by, now=NOW)
+    clock.now = STARTS
+    assert runner.apply_due(wait=False) == 0
+    assert serves(company, "sign") == [company.old.sha256]
+
+
+def test_a_worker_that_lost_its_lease_can_not_settle_any_more(clock: Clock, folder: Path) -> None:
+    company = make_company()
+    rotation = approved(company)
+    stage = rotation.steps.get(act="stage")
+    runner._claim(stage, now=NOW)  # a worker took it, and died
+    clock.now = NOW + timedelta(seconds=6)
+    assert runner.apply_due(wait=False) == 1
+    assert rotation.steps.get(act="stage").state == StepState.DONE
+    with pytest.raises(progress.SomebodyElseWasFirst):
+        progress.settle(stage, progress.StepAction.FINISH, by=company.by, now=clock.now)
+    assert Entry.objects.filter(key=f"step:{stage.uid}").count() == 1
