@@ -90,7 +90,7 @@ class Expiring:
     def url(self) -> str:
         """Return the whole address of the rotation, or of the page that starts one; opening it changes nothing."""
         if self.rotation:
-            return settings.AS2CERTS_BASE_URL + reverse("rotation-detail", args=[self.rotation.uid])
+            return f"{settings.AS2CERTS_BASE_URL}{reverse('rotation-detail', args=[self.rotation.uid])}"
         chosen = urlencode({self.side.name: self.holder_uid, "old": self.certificate_uid})
         return f"{settings.AS2CERTS_BASE_URL}{reverse('rotation-create')}?{chosen}"
 
@@ -100,7 +100,9 @@ def in_view(side: Side, *, now: datetime, ladder: Iterable[int]) -> QuerySet[Any
 
     ``ladder`` is that of the installation; stations with one of their own are looked at as far as any may reach.
     """
-    own_ladder = Q(**{f"{side.name}__reminder_days__isnull": False}, certificate__not_after__lte=now + FARTHEST)
+    own_ladder = Q(
+        **{f"{side.name}__reminder_days__isnull": False}, certificate__not_after__lte=now + FARTHEST
+    )
     horizon = now + timedelta(days=max(ladder, default=-1000))
     shared_ladder = Q(**{f"{side.name}__reminder_days__isnull": True}, certificate__not_after__lte=horizon)
     return side.service._default_manager.filter(
@@ -174,9 +176,7 @@ def _best(rotations: Iterable[dict[str, Any]], row: Mapping[str, Any], now: date
             state=RotationState(r["state"]),
             window_start=r["window_start"],
             window_end=r["window_end"],
-            outlook=outlook(
-                RotationState(r["state"]), r["window_end"], row["certificate__not_after"], now
-            ),
+            outlook=outlook(RotationState(r["state"]), r["window_end"], row["certificate__not_after"], now),
         )
         for r in rotations
         if row["role"] in r["roles"] and r["old"] in (row["certificate_id"], None)

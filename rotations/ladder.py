@@ -39,9 +39,7 @@ def crossed(ladder: Iterable[int], not_after: datetime, now: datetime) -> int | 
     return min((days for days in ladder if left <= timedelta(days=days)), default=None)
 
 
-def outlook(
-    state: RotationState, window_end: datetime | None, not_after: datetime, now: datetime
-) -> Outlook:
+def outlook(state: RotationState, window_end: datetime | None, not_after: datetime, now: datetime) -> Outlook:
     """Say whether a pending rotation replaces its certificate before that ends."""
     if window_end is None:
         return Outlook.TOO_LATE if not_after - now <= LAST_CALL else Outlook.UNDECIDED

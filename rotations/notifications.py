@@ -17,12 +17,13 @@ from django.urls import reverse
 from as2certs.accounts.models import Installation
 from as2certs.mail import outbox
 from as2certs.mail.models import Message
+from identities.stations import AbstractCertificate
 from rotations import windows
 from rotations.expiring import OURS, Expiring
 from rotations.ladder import PENDING, Outlook, countdown, expires, near, outlook
 from rotations.models import Rotation, RotationQuerySet, Step
 from rotations.recipients import Recipient, people_of_rotation
-from rotations.states import RotationState, StepState, is_overdue
+from rotations.states import AWAITING_WINDOW, RotationState, StepState
 
 log = logging.getLogger(__name__)
 
@@ -76,24 +77,26 @@ def reminder(recipient: Recipient, certificates: Sequence[Expiring], now: dateti
 
 def window_soon(now: datetime) -> int:
     """Tell that a window starts in 24 hours, and again in one; of two that are due only the nearer is sent."""
-    told = 0
-    for rotation in _whole(_soon(now)):
-        assert rotation.window_start is not None  # _soon asks for it
-        left = rotation.window_start - now
-        notice = next(name for span, name in reversed(WINDOW_NOTICES) if left <= span)
-        told += _tell(
-            "window_soon",
-            rotation,
-            event=f"window:{rotation.uid}:{rotation.window_start.isoformat()}:{notice}",
-            now=now,
-            say=lambda reader, rotation=rotation: {
-                "countdown": countdown(rotation.window_start, now),
-                "starts": _moment(rotation.window_start, reader.time_zone),
-                "outstanding": _outstanding(rotation),
-                "facts": [*_window_facts(rotation, reader), *_certificate_facts(rotation, reader, now)],
-            },
-        )
-    return told
+    return sum(_window_soon(rotation, now) for rotation in _whole(_soon(now)))
+
+
+def _window_soon(rotation: Rotation, now: datetime) -> int:
+    start = rotation.window_start
+    assert start is not None  # _soon asks for it
+    notice = next(name for span, name in reversed(WINDOW_NOTICES) if start - now <= span)
+    outstanding = _outstanding(rotation)
+    return _tell(
+        "window_soon",
+        rotation,
+        event=f"window:{rotation.uid}:{start.isoformat()}:{notice}",
+        now=now,
+        say=lambda reader: {
+            "countdown": countdown(start, now),
+            "starts": _moment(start, reader.time_zone),
+            "outstanding": outstanding,
+            "facts": [*_window_facts(rotation, reader), *_certificate_facts(rotation, reader, now)],
+        },
+    )
 
 
 def applied(rotation: Rotation, at: datetime, late: bool) -> int:
@@ -139,50 +142,58 @@ def needs_attention(rotation: Rotation, step: Step | None, reason: str, at: date
 
 def too_late(now: datetime) -> int:
     """Tell, once per rotation and window, that the old certificate ends before its rotation is made."""
-    told = 0
-    for rotation in _whole(_pending(now)):
-        old = rotation.old
-        if old is None or now > old.not_after:
-            continue  # what has expired already is the reminders' matter
-        if outlook(RotationState(rotation.state), rotation.window_end, old.not_after, now) is not Outlook.TOO_LATE:
-            continue
-        window = rotation.window_start.isoformat() if rotation.window_start else "none"
-        told += _tell(
-            "too_late",
-            rotation,
-            event=f"too-late:{rotation.uid}:{window}",
-            now=now,
-            say=lambda reader, rotation=rotation, old=old: {
-                "expires": expires(old.not_after, now, reader.time_zone),
-                "date": _date(old.not_after, reader.time_zone),
-                "why_late": why_late(rotation.window_start, rotation.window_end, old.not_after, reader.time_zone),
-                "facts": [*_certificate_facts(rotation, reader, now), *_window_facts(rotation, reader)],
-            },
-        )
-    return told
+    return sum(
+        _too_late(rotation, rotation.old, now)
+        for rotation in _whole(Rotation.objects.filter(state__in=PENDING))
+        if rotation.old is not None and _comes_too_late(rotation, rotation.old, now)
+    )
+
+
+def _comes_too_late(rotation: Rotation, old: AbstractCertificate, now: datetime) -> bool:
+    """Say so until the old certificate's end; from then on it is the reminders' matter."""
+    expected = outlook(RotationState(rotation.state), rotation.window_end, old.not_after, now)
+    return expected is Outlook.TOO_LATE and now <= old.not_after
+
+
+def _too_late(rotation: Rotation, old: AbstractCertificate, now: datetime) -> int:
+    start, end, not_after = rotation.window_start, rotation.window_end, old.not_after
+    return _tell(
+        "too_late",
+        rotation,
+        event=f"too-late:{rotation.uid}:{start.isoformat() if start else 'none'}",
+        now=now,
+        say=lambda reader: {
+            "expires": expires(not_after, now, reader.time_zone),
+            "date": _date(not_after, reader.time_zone),
+            "why_late": why_late(start, end, not_after, reader.time_zone),
+            "facts": [*_certificate_facts(rotation, reader, now), *_window_facts(rotation, reader)],
+        },
+    )
 
 
 def window_missed(now: datetime) -> int:
-    """Tell, once per window, that it ended without the change while no step had failed.
+    """Tell, once per window, that it ended without the change although no step failed.
 
-    That is so where partners had not confirmed, or a person had to act and did not; a step that failed has had its
+    That is so where partners had not confirmed, or a person had to act and did not. A step that failed has had its
     own mail.
     """
     failed = Step.objects.filter(rotation=OuterRef("pk"), state=StepState.FAILED)
-    overdue = _pending(now).exclude(state=RotationState.DRAFT).filter(~Exists(failed), window_end__lte=now)
-    told = 0
-    for rotation in _whole(overdue):
-        assert rotation.window_end is not None and is_overdue(RotationState(rotation.state), rotation.window_end, now)
-        waits = _outstanding(rotation)
-        told += needs_attention(
-            rotation,
-            None,
-            "The window ended and the change was not made."
-            + (f" Not ready by then: {waits}." if waits else "")
-            + " Agree a new window with the partners and postpone to it, or cancel.",
-            at=rotation.window_end,
-        )
-    return told
+    missed = Rotation.objects.filter(~Exists(failed), state__in=AWAITING_WINDOW, window_end__lte=now)
+    return sum(
+        _window_missed(rotation, rotation.window_end) for rotation in _whole(missed) if rotation.window_end
+    )
+
+
+def _window_missed(rotation: Rotation, ended: datetime) -> int:
+    outstanding = _outstanding(rotation)
+    silent = f" Not ready by then: {outstanding}." if outstanding else ""
+    return needs_attention(
+        rotation,
+        None,
+        f"The window ended and the change was not made.{silent} "
+        "Agree a new window with the partners and postpone to it, or cancel.",
+        at=ended,
+    )
 
 
 def _soon(now: datetime) -> RotationQuerySet:
@@ -192,10 +203,6 @@ def _soon(now: datetime) -> RotationQuerySet:
         window_start__gt=now,
         window_start__lte=horizon,
     )
-
-
-def _pending(now: datetime) -> RotationQuerySet:
-    return Rotation.objects.filter(state__in=PENDING, set_up_at__lte=now)
 
 
 def _whole(rotations: RotationQuerySet) -> Iterable[Rotation]:
@@ -221,7 +228,9 @@ def _tell(
     """Queue one mail per reader who has not been told of this event, and return how many."""
     keys = {outbox.fit(f"{event}:{reader.key}"): reader for reader in people_of_rotation(rotation)}
     if not keys:
-        log.warning("Nobody can be told of the rotation of %s: give it an owner with an e-mail address.", rotation)
+        log.warning(
+            "Nobody can be told of the rotation of %s: give it an owner with an e-mail address.", rotation
+        )
     told = set(Message.objects.filter(key__in=keys).values_list("key", flat=True))
     shared = {
         "our_name": Installation.current().name,
@@ -294,7 +303,8 @@ def _certificate_facts(rotation: Rotation, reader: Recipient, now: datetime) -> 
     old, new, zone = rotation.old, rotation.new, reader.time_zone
     facts = [("Roles", " + ".join(rotation.roles))]
     if old is not None:
-        facts.append(("Old", f"{old.short_name}, until {_date(old.not_after, zone)} ({near(old.not_after, now, zone)})"))
+        end = f"{_date(old.not_after, zone)} ({near(old.not_after, now, zone)})"
+        facts.append(("Old", f"{old.short_name}, until {end}"))
     if new is not None:
         facts.append(("New", f"{new.short_name}, until {_date(new.not_after, zone)}"))
     return facts
@@ -321,7 +331,8 @@ def _moment(at: datetime, zone: str) -> str:
 
 
 def _span(rotation: Rotation, zone: str) -> str:
-    assert rotation.window_start is not None and rotation.window_end is not None  # asked for by the callers
+    assert rotation.window_start  # asked for by the callers
+    assert rotation.window_end  # a window has both
     start, end = _moment(rotation.window_start, zone), _moment(rotation.window_end, zone)
     day, _, clock = end.partition(", ")
     return f"{start} to {clock if start.startswith(day) else end}"
@@ -331,5 +342,3 @@ def _date(at: datetime, zone: str) -> str:
     """Return the day of a moment on a zone's calendar: "13 Dec 2026"."""
     day = _moment(at, zone).partition(", ")[0]
     return day.partition(" ")[2]
-
-

@@ -96,7 +96,7 @@ def destination() -> str:
 
 def goes_into_folder() -> bool:
     """Say whether mail stays here, in the built-in mail folder, because no mail server is configured."""
-    return settings.EMAIL_BACKEND == "as2certs.mail.backends.FolderBackend"
+    return bool(settings.EMAIL_BACKEND == "as2certs.mail.backends.FolderBackend")
 
 
 def judge(error: OSError | ValueError, address: str) -> Outcome:

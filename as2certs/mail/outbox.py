@@ -251,7 +251,9 @@ def send_again(message: Message, *, by: Actor, now: datetime) -> None:
     with transaction.atomic():
         waiting = Message.objects.filter(pk=message.pk, state__in=[State.FAILED, State.QUEUED])
         if not waiting.update(state=State.QUEUED, attempts=0, due_at=now):
-            raise NothingToSendAgain("This mail has left already, or is leaving right now: nothing was changed.")
+            raise NothingToSendAgain(
+                "This mail has left already, or is leaving right now: nothing was changed."
+            )
         record(
             "mail.sent_again",
             on=message,

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
-import time
-from argparse import ArgumentParser
+import logging
+import signal
+import threading
 from typing import Any
 
-from django.core.management.base import BaseCommand
-from django.db import close_old_connections
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import Error, close_old_connections, connections
 
 from as2certs.clock import database_now
 from as2certs.mail import outbox
 
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 2.0
+
 
 class Command(BaseCommand):
-    help = "Send the mails that are due: once, or again and again with --loop. Needs no broker."
+    help = "Send the mails that are due. With --loop, go on until stopped: no broker is needed."
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--loop", action="store_true", help="go on until it is stopped, every 2 seconds")
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--loop", action="store_true", help="go on, looking every 2 seconds, until stopped"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        sent = outbox.send_due(now=database_now())
-        self.stdout.write(f"{sent} sent.")
-        while options["loop"]:
-            time.sleep(2)
+        if not options["loop"]:
+            self.stdout.write(f"{outbox.send_due(now=database_now())} sent.")
+            return
+        stop = threading.Event()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, lambda *_: stop.set())
+        self.stdout.write("Looking every 2 seconds for mail that is due.")
+        while not stop.is_set():
+            self._look()
+            stop.wait(TICK_SECONDS)
+
+    def _look(self) -> None:
+        """Do one round; a database that is away for a while must not end the loop."""
+        try:
             close_old_connections()
             outbox.send_due(now=database_now())
+        except Error as error:
+            log.warning("The database did not answer, trying again in 2 seconds: %s", error)
+            connections.close_all()

@@ -1,0 +1,20 @@
+"""Fixtures of the mail tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.mail.moody import MoodyServer
+
+
+@pytest.fixture
+def smtp(settings: Any) -> Iterator[MoodyServer]:
+    """A mail server to which Django sends."""
+    with MoodyServer() as server:
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", server.port
+        settings.EMAIL_TIMEOUT = 5
+        yield server

@@ -1,0 +1,134 @@
+"""Queueing: with the change that causes it, once per key, in the reader's zone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from django.db import transaction
+
+from as2certs.celery import app
+from as2certs.mail import outbox, tasks
+from as2certs.mail.models import Message
+from tests.mail.letters import NOW, letter
+from tests.mail.moody import MoodyServer
+from tests.servers import free_port
+
+TEMPLATES = {
+    "hello.subject.txt": "{{ name }}:\n  starts\n{{ at|date:'H:i T' }}",
+    "hello.txt": "{{ name }} starts {{ at|date:'j M Y, H:i T' }}. {{ our_name }}\n\n\n",
+    "hello.html": "<p>{{ name }} starts {{ at|date:'j M Y, H:i T' }}</p>",
+}
+AT = datetime(2026, 11, 25, 4, 0, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def templates(tmp_path: Path, settings: Any) -> None:
+    """Add the templates of a mail to those of the application."""
+    folder = tmp_path / "emails"
+    folder.mkdir()
+    for name, text in TEMPLATES.items():
+        (folder / name).write_text(text)
+    (first,) = settings.TEMPLATES
+    settings.TEMPLATES = [{**first, "DIRS": [tmp_path, *first["DIRS"]]}]
+
+
+def queue(key: str = "window:1:kim", **given: Any) -> Message | None:
+    wanted: dict[str, Any] = {
+        "to": "kim@example.com",
+        "to_name": "Kim",
+        "kind": "window_soon",
+        "context": {"name": "R&D <ACME>", "at": AT},
+        "now": NOW,
+        "time_zone": "America/Chicago",
+        **given,
+    }
+    return outbox.queue("hello", key=key, **wanted)
+
+
+@pytest.mark.django_db
+def test_it_renders_subject_text_and_html_in_the_readers_zone() -> None:
+    message = queue()
+    assert message is not None
+    message.refresh_from_db()
+    assert message.subject == "R&D <ACME>: starts 22:00 CST"
+    assert message.text == "R&D <ACME> starts 24 Nov 2026, 22:00 CST. Our company\n"
+    assert message.html == "<p>R&amp;D &lt;ACME&gt; starts 24 Nov 2026, 22:00 CST</p>"
+    assert (message.state, message.due_at, message.created_at) == ("queued", NOW, NOW)
+
+
+@pytest.mark.django_db
+def test_the_message_id_names_the_host_of_the_installation_and_stays(settings: Any) -> None:
+    settings.AS2CERTS_BASE_URL = "https://certs.example.com/as2"
+    message = queue()
+    assert message is not None
+    assert message.message_id == f"<{message.uid}@certs.example.com>"
+
+
+@pytest.mark.django_db
+def test_the_same_key_is_queued_once_and_spoils_nothing() -> None:
+    with transaction.atomic():
+        first = queue()
+        assert queue() is None
+        other = queue("window:2:kim")
+    assert first is not None
+    assert other is not None
+    assert set(Message.objects.values_list("uid", flat=True)) == {first.uid, other.uid}
+
+
+@pytest.mark.django_db
+def test_a_mail_disappears_with_the_change_that_caused_it() -> None:
+    @transaction.atomic
+    def change() -> None:
+        queue()
+        raise LookupError("the change did not work")
+
+    with pytest.raises(LookupError):
+        change()
+    assert not Message.objects.exists()
+
+
+@pytest.mark.django_db
+def test_long_keys_stay_different() -> None:
+    assert queue("k" * 300 + "a") is not None
+    assert queue("k" * 300 + "b") is not None
+    assert queue("k" * 300 + "a") is None
+
+
+@pytest.mark.django_db
+def test_attachments_are_kept_with_the_mail() -> None:
+    message = queue(attachments=[outbox.File("acme.cer", "application/pkix-cert", b"\x30\x82")])
+    assert message is not None
+    assert [bytes(a.content) for a in message.attachments.all()] == [b"\x30\x82"]
+    assert queue(attachments=[outbox.File("again.cer", "application/pkix-cert", b"\x30")]) is None
+    assert message.attachments.count() == 1
+
+
+@pytest.fixture
+def no_broker() -> Iterator[None]:
+    """Let Celery's broker be an address where nobody listens."""
+    Celery("alone", broker=f"redis://127.0.0.1:{free_port()}/0").set_current()
+    yield
+    app.set_current()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_broker_that_is_down_does_not_fail_the_change(
+    no_broker: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with transaction.atomic():
+        message = queue()
+    assert message is not None
+    assert Message.objects.filter(uid=message.uid, state="queued").exists()
+    assert "as2certs.mail.tasks.send_due was not woken" in caplog.text
+
+
+@pytest.mark.django_db
+def test_the_task_sends_what_is_due_now(smtp: MoodyServer) -> None:
+    letter()
+    assert tasks.send_due() == 1
+    assert [to for to, _ in smtp.accepted] == ["kim@example.com"]
