@@ -18,9 +18,6 @@ from rotations.models import Rotation, Step
 from rotations.runbook import ROLL_BACK
 from rotations.states import SETTLED, RotationAction, RotationState, StepAction, StepState, next_state
 
-#: Later than this after its moment, a step is marked late.
-LATE_AFTER_SECONDS = 30
-
 
 #: What belongs to a rotation and is always wanted with it.
 WHOLE_ROTATION = (

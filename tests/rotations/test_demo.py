@@ -1,0 +1,39 @@
+"""The example data: believable, and made through the same doors as everything else."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from identities.models import Identity, IdentityCertificate
+from partners.models import Partner, PartnerCertificate
+from rotations import demo
+from rotations.models import Rotation
+from rotations.setup import NotPossible
+from tests.rotations.company import NOW
+
+pytestmark = pytest.mark.django_db
+
+
+def test_it_has_certificates_in_every_state_and_a_rotation_that_is_due_in_two_minutes() -> None:
+    rotation = demo.load(now=NOW)
+    assert (Identity.objects.count(), Partner.objects.count()) == (4, 14)
+    assert rotation.window_start == NOW + timedelta(minutes=2)
+    assert set(Rotation.objects.values_list("state", flat=True)) == {"draft", "exchanging", "closed"}
+    assert PartnerCertificate.objects.expired(NOW).count() == 1
+    assert IdentityCertificate.objects.filter(not_after__lte=NOW + timedelta(days=7)).count() == 1
+
+
+def test_its_rotation_waits_for_nothing_but_the_staging_and_the_moment() -> None:
+    rotation = demo.load(now=NOW)
+    waiting = rotation.steps.exclude(state="done").order_by("position")
+    assert [step.act for step in waiting][:2] == ["stage", "partner_cut_over"]
+    assert rotation.steps.get(act="cut_over").automatic
+
+
+def test_it_goes_into_an_empty_installation_only() -> None:
+    Identity.objects.create(name="ACME", as2_id="ACME")
+    with pytest.raises(NotPossible, match="empty installation"):
+        demo.load(now=NOW)
+    assert Partner.objects.count() == 0
