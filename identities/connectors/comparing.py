@@ -67,18 +67,19 @@ def _without_broken(links: Links) -> Links:
 
 
 def _reachable(change: Change, role: str, noted: Links, now: Links) -> bool:
+    """Say whether links can stand as they do because the change was begun from the noted ones."""
     if change.moves[role] == "drop":
-        return now.current == noted.current and now.previous in (noted.previous, None)
+        return now in (noted, Links(noted.current, None))
     old = release_id(change.old.sha256) if change.old else None
-    current = (noted.current, release_id(change.new.sha256))
-    return now.current in current and now.previous in (noted.previous, noted.current, old)
+    aims = [after(change, {role: noted}, beside)[role] for beside in (old, None)]
+    return now == noted or any(now in (aim, Links(noted.current, aim.previous)) for aim in aims)
 
 
 def after(change: Change, state: Mapping[str, Links], beside: str | None) -> dict[str, Links]:
     """Return the state after the change, readers first; `beside` is the old's release for roles that held nothing."""
     new = release_id(change.new.sha256)
     wanted = {}
-    for role in sorted(change.moves, key=lambda role: role not in READERS):
+    for role in sorted(state, key=lambda role: role not in READERS):
         links = state[role]
         if change.moves[role] == "drop":
             wanted[role] = Links(links.current, None)

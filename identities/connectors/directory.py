@@ -44,10 +44,11 @@ class Directory:
     @classmethod
     def from_settings(cls, config: Mapping[str, Any], settings: Any) -> Directory:
         """Return the connector for a system's `config` ("folder", "hook"), with the server's settings."""
+        folder, hook = config.get("folder"), config.get("hook")
         return cls(
             root=Path(settings.AS2CERTS_DIRECTORY_ROOT),
-            folder=str(config.get("folder", "")),
-            hook=str(config.get("hook") or ""),
+            folder=folder if isinstance(folder, str) else "",
+            hook=hook if isinstance(hook, str) else "",
             hooks=settings.AS2CERTS_HOOKS,
             seconds=float(getattr(settings, "AS2CERTS_HOOK_SECONDS", SECONDS)),
             bundle_password=str(getattr(settings, "AS2CERTS_BUNDLE_PASSWORD", "") or ""),

@@ -163,7 +163,14 @@ def test_our_release_holds_what_an_as2_system_may_want_and_keeps_secrets_to_its_
 def test_openssl_reads_the_bundle_and_the_key(root: Path) -> None:
     filled(root)
     release = station_of(root) / "sign" / "current"
-    bundle = ["openssl", "pkcs12", "-in", str(release / "bundle.p12"), "-passin", f"file:{release}/bundle.pass"]
+    bundle = [
+        "openssl",
+        "pkcs12",
+        "-in",
+        str(release / "bundle.p12"),
+        "-passin",
+        f"file:{release}/bundle.pass",
+    ]
     shown = subprocess.run([*bundle, "-nodes"], capture_output=True, check=True, text=True)
     assert "BEGIN CERTIFICATE" in shown.stdout
     assert "BEGIN PRIVATE KEY" in shown.stdout
@@ -318,7 +325,9 @@ def test_rolling_back_is_refused_once_something_else_is_current(root: Path) -> N
         {"links": {"sign": {"current": None, "previous": None}}},
     ],
 )
-def test_rolling_back_to_a_checkpoint_that_is_none_of_its_own_is_refused(root: Path, checkpoint: object) -> None:
+def test_rolling_back_to_a_checkpoint_that_is_none_of_its_own_is_refused(
+    root: Path, checkpoint: object
+) -> None:
     connector = filled(root)
     connector.apply(change())
     assert connector.roll_back(change(), checkpoint).outcome is Outcome.REJECTED  # type: ignore[arg-type]
@@ -333,7 +342,9 @@ def test_a_checkpoint_holds_no_secret(root: Path) -> None:
     assert password not in text
 
 
-@pytest.mark.parametrize("harm", ["certificate", "key", "bundle", "link", "file for a link", "folder for a link"])
+@pytest.mark.parametrize(
+    "harm", ["certificate", "key", "bundle", "link", "file for a link", "folder for a link"]
+)
 def test_verifying_sees_what_was_changed_by_hand(root: Path, harm: str) -> None:
     connector = filled(root)
     connector.apply(change())

@@ -131,7 +131,7 @@ def test_a_failing_hook_keeps_the_old_one_beside_at_a_retirement(root: Path, tmp
 def test_a_hook_that_hangs_is_ended_with_all_that_it_started(root: Path, tmp_path: Path) -> None:
     argv = hook(
         tmp_path / "h",
-        f"trap '' TERM; sleep 60 & echo $! >> \"{tmp_path}/pids\"; echo $$ >> \"{tmp_path}/pids\"; "
+        f'trap \'\' TERM; sleep 60 & echo $! >> "{tmp_path}/pids"; echo $$ >> "{tmp_path}/pids"; '
         "echo waiting for the server; wait; wait",
     )
     connector = hooked(root, argv, seconds=0.5)
@@ -175,7 +175,9 @@ def test_only_the_end_of_a_long_output_is_kept(root: Path, tmp_path: Path) -> No
     assert "\x00" not in message
 
 
-@pytest.mark.parametrize("body", ["cat sign/current/key.pem; exit 1", "tail -c 300 sign/current/key.pem; exit 1"])
+@pytest.mark.parametrize(
+    "body", ["cat sign/current/key.pem; exit 1", "tail -c 300 sign/current/key.pem; exit 1"]
+)
 def test_a_hook_that_shows_a_key_is_not_quoted(root: Path, tmp_path: Path, body: str) -> None:
     connector = hooked(root, hook(tmp_path / "h", body))
     connector_key = (station_of(root) / "sign" / "current" / "key.pem").read_text()
@@ -186,7 +188,9 @@ def test_a_hook_that_shows_a_key_is_not_quoted(root: Path, tmp_path: Path, body:
 
 
 def test_a_hook_that_shows_a_password_is_quoted_without_it(root: Path, tmp_path: Path) -> None:
-    argv = hook(tmp_path / "h", f'set -x; cp sign/current/bundle.pass "{tmp_path}/p"; cat "{tmp_path}/p"; exit 1')
+    argv = hook(
+        tmp_path / "h", f'set -x; cp sign/current/bundle.pass "{tmp_path}/p"; cat "{tmp_path}/p"; exit 1'
+    )
     message = hooked(root, argv).apply(change()).message
     assert (tmp_path / "p").read_text() not in message
     assert "********" in message
@@ -203,7 +207,9 @@ def test_a_hook_that_can_not_be_started_is_named(root: Path, tmp_path: Path) -> 
     assert "AS2CERTS_HOOKS" in checked.message
 
 
-@pytest.mark.parametrize("hooks", [{}, {"other": ["true"]}, {"reload": "rm -rf /"}, {"reload": []}, {"reload": [1]}])
+@pytest.mark.parametrize(
+    "hooks", [{}, {"other": ["true"]}, {"reload": "rm -rf /"}, {"reload": []}, {"reload": [1]}]
+)
 def test_a_hook_that_the_server_does_not_name_so_is_refused_before_anything_changes(
     root: Path, hooks: dict[str, object]
 ) -> None:
@@ -227,7 +233,9 @@ def test_links_without_the_hook_are_not_yet_the_new_state(root: Path) -> None:
 
 
 def test_rolling_back_runs_the_hook_and_goes_on_where_it_failed(root: Path, tmp_path: Path) -> None:
-    argv = hook(tmp_path / "h", f'echo "$AS2CERTS_PHASE" >> "{tmp_path}/phases"; test ! -e "{tmp_path}/broken"')
+    argv = hook(
+        tmp_path / "h", f'echo "$AS2CERTS_PHASE" >> "{tmp_path}/phases"; test ! -e "{tmp_path}/broken"'
+    )
     connector = hooked(root, argv)
     checkpoint = connector.checkpoint(change())
     assert connector.apply(change()).outcome is Outcome.APPLIED

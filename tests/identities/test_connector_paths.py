@@ -88,7 +88,18 @@ def test_a_root_that_is_itself_a_link_is_the_servers_choice(root: Path, tmp_path
 
 @pytest.mark.parametrize(
     "as2_id",
-    ["..", ".", "a/b", "../../x", "%2E%2E", "~", "a~started", " " * 127 + "!", "!@#$%^&*()" * 12 + "12345678", "C:x"],
+    [
+        "..",
+        ".",
+        "a/b",
+        "../../x",
+        "%2E%2E",
+        "~",
+        "a~started",
+        " " * 127 + "!",
+        "!@#$%^&*()" * 12 + "12345678",
+        "C:x",
+    ],
 )
 def test_any_as2_id_gets_a_folder_of_its_own_inside(root: Path, as2_id: str) -> None:
     connector = Directory(root, FOLDER)
@@ -101,7 +112,12 @@ def test_any_as2_id_gets_a_folder_of_its_own_inside(root: Path, as2_id: str) -> 
 
 
 def test_plain_as2_ids_keep_their_names() -> None:
-    assert [encode(name) for name in ("ACME-PROD", "acme_1", "a.b", "A B")] == ["ACME-PROD", "acme_1", "a.b", "A%20B"]
+    assert [encode(name) for name in ("ACME-PROD", "acme_1", "a.b", "A B")] == [
+        "ACME-PROD",
+        "acme_1",
+        "a.b",
+        "A%20B",
+    ]
 
 
 @given(AS2_IDS, AS2_IDS)
@@ -140,5 +156,5 @@ def test_every_name_is_one_short_visible_part_of_a_path(name: str) -> None:
     ],
 )
 def test_what_can_not_be_a_change_is_refused(field: str, value: object) -> None:
-    with pytest.raises(ValueError, match="change|role"):
+    with pytest.raises(ValueError, match=r"change|role"):
         Change(**{**vars(change()), field: value})

@@ -1,0 +1,67 @@
+"""Which connector an AS2 system gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from django.conf import LazySettings
+
+from identities.connectors import CHOICES, CONNECTORS, MANUAL, connector_of
+from identities.connectors.base import ConnectorError, Outcome
+from identities.connectors.directory import Directory
+from identities.models import AS2System
+
+
+@pytest.fixture(autouse=True)
+def server(settings: LazySettings, tmp_path: Path) -> None:
+    settings.AS2CERTS_DIRECTORY_ROOT = tmp_path
+    settings.AS2CERTS_HOOKS = {"reload": ["true"]}
+
+
+def test_a_system_that_a_person_serves_has_no_connector() -> None:
+    assert connector_of(AS2System(name="Old box", connector=MANUAL)) is None
+
+
+def test_a_directory_gets_its_folder_from_the_form_and_its_command_from_the_server(tmp_path: Path) -> None:
+    system = AS2System(
+        name="OpenAS2",
+        connector="directory",
+        config={"folder": "openas2-prod", "hook": "reload", "argv": ["x"]},
+    )
+    connector = connector_of(system)
+    assert isinstance(connector, Directory)
+    assert (connector.root, connector.folder, connector.hook) == (tmp_path, "openas2-prod", "reload")
+    assert connector.hooks == {"reload": ["true"]}
+    assert connector.automatic
+    assert connector.check().outcome is Outcome.APPLIED
+
+
+@pytest.mark.parametrize(
+    "config", [{}, {"folder": ""}, {"folder": None}, {"folder": "../x"}, {"folder": ["a"]}]
+)
+def test_a_folder_that_is_missing_or_refused_shows_at_the_check(
+    config: dict[str, object], tmp_path: Path
+) -> None:
+    connector = connector_of(AS2System(name="OpenAS2", connector="directory", config=config))
+    assert connector is not None
+    result = connector.check()
+    assert result.outcome is Outcome.REJECTED
+    assert str(tmp_path) in result.message
+
+
+def test_a_hook_that_the_server_does_not_name_shows_at_the_check() -> None:
+    system = AS2System(name="OpenAS2", connector="directory", config={"folder": "a", "hook": "rm"})
+    connector = connector_of(system)
+    assert connector is not None
+    assert "AS2CERTS_HOOKS" in connector.check().message
+
+
+def test_an_unknown_kind_is_named_with_the_system_and_the_choices() -> None:
+    with pytest.raises(ConnectorError, match=r"Old box.*'telepathy'.*manual, directory"):
+        connector_of(AS2System(name="Old box", connector="telepathy"))
+
+
+def test_the_choices_are_the_manual_one_and_every_connector() -> None:
+    assert CHOICES[0] == ("manual", "A person applies changes by hand")
+    assert dict(CHOICES[1:]) == {kind: connector.label for kind, connector in CONNECTORS.items()}
