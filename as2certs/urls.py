@@ -9,5 +9,10 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
+    path("", include("as2certs.home.urls")),
+    path("", include("as2certs.accounts.urls")),
+    path("", include("as2certs.audit.urls")),
     path("", include("as2certs.mail.urls")),
+    path("", include("identities.urls")),
+    path("", include("partners.urls")),
 ]

@@ -1,0 +1,145 @@
+"""Forms about people and the installation, and the fields that others use too."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from zoneinfo import available_timezones
+
+from crispy_forms.helper import FormHelper
+from crispy_forms.layout import Column, Fieldset, Layout, Row
+from django import forms
+
+from as2certs.accounts.models import Installation, User, validate_reminder_days
+
+#: Regions of the IANA database that name places; the rest are old or technical names.
+REGIONS = ("Africa", "America", "Antarctica", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
+
+
+def zone_choices(current: str = "") -> list[tuple[str, str | list[tuple[str, str]]]]:
+    """Return the zones to choose from by region, UTC first; ``current`` is kept even if it is an old name."""
+    names = sorted(available_timezones())
+    choices: list[tuple[str, str | list[tuple[str, str]]]] = [("UTC", "UTC")]
+    for region in REGIONS:
+        places = [n for n in names if n.startswith(f"{region}/")]
+        choices.append(
+            (region, [(n, n.partition("/")[2].replace("_", " ").replace("/", ", ")) for n in places])
+        )
+    if current and current != "UTC" and current.partition("/")[0] not in REGIONS:
+        choices.insert(1, (current, current))
+    return choices
+
+
+class TimeZoneField(forms.ChoiceField):
+    """A choice among the IANA time zones, by region."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("label", "Time zone")
+        super().__init__(choices=zone_choices(), **kwargs)
+
+    def keep(self, current: str) -> None:
+        """Offer the zone that is set now too, even if it has an old name."""
+        self.choices = zone_choices(current)
+
+
+class ReminderDaysField(forms.CharField):
+    """Days before the end of a certificate, written with commas; a list of whole numbers, largest first, or None."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(str(day) for day in value) if isinstance(value, list) else value
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return super().has_changed(self.prepare_value(initial), data)
+
+    def to_python(self, value: Any) -> Any:
+        words = [word for word in re.split(r"[,;\s]+", str(value or "").replace("−", "-")) if word]
+        for word in words:
+            if not re.fullmatch(r"[+-]?\d{1,4}", word):
+                raise forms.ValidationError(
+                    f"“{word}” is not a whole number of days. Write the days with commas, such as 90, 60, 30, 0, -1."
+                )
+        days = sorted((int(word) for word in words), reverse=True)
+        return days or None
+
+    def validate(self, value: Any) -> None:
+        super().validate(value)
+        if value is not None:
+            validate_reminder_days(value)
+
+    def run_validators(self, value: Any) -> None:
+        """Leave out those of a text: the value is a list."""
+
+
+def page_layout(*parts: Any) -> FormHelper:
+    """Return a crispy helper without a form tag of its own: the page has it, with the buttons."""
+    helper = FormHelper()
+    helper.form_tag = False
+    helper.layout = Layout(*parts)
+    return helper
+
+
+class AccountForm(forms.ModelForm[User]):
+    """What people set about themselves."""
+
+    time_zone = TimeZoneField(help_text="All times are shown in this zone, in mails too.")
+
+    class Meta:
+        model = User
+        fields = ["first_name", "last_name", "email", "time_zone"]
+        labels = {"email": "E-mail"}
+        help_texts = {"email": "Reminders go to this address."}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        zone = self.fields["time_zone"]
+        assert isinstance(zone, TimeZoneField)
+        zone.keep(self.instance.time_zone)
+        self.helper = page_layout(Row(Column("first_name"), Column("last_name")), "email", "time_zone")
+
+
+class InstallationForm(forms.ModelForm[Installation]):
+    """What holds for the whole installation."""
+
+    time_zone = TimeZoneField(help_text="For people who have none of their own, and for windows by default.")
+    reminder_days = ReminderDaysField(
+        label="Remind before the end",
+        help_text="Days before a certificate ends, with commas; 0 is the day itself, -1 the day after. "
+        "An identity or a partner can have its own.",
+    )
+
+    class Meta:
+        model = Installation
+        fields = [
+            "name",
+            "time_zone",
+            "four_eyes",
+            "grace_days",
+            "reminder_days",
+            "escalation_email",
+            "escalation_days",
+        ]
+        labels = {
+            "four_eyes": "Four eyes",
+            "grace_days": "Keep the old certificate for (days)",
+            "escalation_days": "From how many days before the end",
+        }
+        help_texts = {
+            "four_eyes": "Whoever set up or changed a rotation can’t approve it: somebody else has to.",
+            "escalation_email": "Told too, once a certificate gets urgent. Empty: nobody.",
+            "escalation_days": "The escalation address is told from then on.",
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        zone = self.fields["time_zone"]
+        assert isinstance(zone, TimeZoneField)
+        zone.keep(self.instance.time_zone)
+        self.helper = page_layout(
+            Fieldset("Who we are", "name", "time_zone"),
+            Fieldset("Rotations", "four_eyes", "grace_days"),
+            Fieldset(
+                "Reminders",
+                "reminder_days",
+                Row(Column("escalation_email"), Column("escalation_days")),
+            ),
+        )

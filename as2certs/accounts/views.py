@@ -1,0 +1,85 @@
+"""Logging in, one's own account, and the settings of the installation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth import views as auth_views
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse_lazy
+from django.views.decorators.http import require_http_methods
+
+from as2certs.accounts.access import needs, person
+from as2certs.accounts.forms import AccountForm, InstallationForm, page_layout
+from as2certs.accounts.models import Installation, User
+from as2certs.audit.keeping import keep
+from as2certs.audit.recording import Actor, record
+from as2certs.clock import database_now
+
+
+class LoginForm(AuthenticationForm):
+    error_messages = {
+        "invalid_login": "This user name and this password don’t belong together. Both are case-sensitive.",
+        "inactive": "This account is closed. Ask an administrator to open it again.",
+    }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["username"].label = "User name"
+        self.helper = page_layout("username", "password")
+
+
+class Login(auth_views.LoginView):
+    form_class = LoginForm
+    redirect_authenticated_user = True
+
+
+class OwnPasswordForm(PasswordChangeForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.helper = page_layout("old_password", "new_password1", "new_password2")
+
+
+class PasswordChange(auth_views.PasswordChangeView):
+    form_class = OwnPasswordForm
+    template_name = "accounts/password_change.html"
+    success_url = reverse_lazy("home")
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        """Save the new password, and note that it was changed."""
+        with transaction.atomic():
+            form.user.must_change_password = False
+            answer = super().form_valid(form)
+            record("person.password_changed", on=form.user, by=Actor.of(self.request), now=database_now())
+        messages.success(self.request, "Your password is changed. Other sessions of yours are logged out.")
+        return answer
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def account(request: HttpRequest) -> HttpResponse:
+    """Show and change one's own name, address and time zone."""
+    me = User.objects.get(pk=person(request).pk)
+    form = AccountForm(request.POST or None, instance=me)
+    if request.method == "POST" and form.is_valid():
+        keep(form, by=Actor.of(request), now=database_now())
+        messages.success(request, "Your account is saved.")
+        return redirect("account")
+    return render(request, "accounts/account.html", {"form": form})
+
+
+@needs("accounts.change_installation")
+@require_http_methods(["GET", "POST"])
+def settings(request: HttpRequest) -> HttpResponse:
+    """Show and change what holds for the whole installation."""
+    form = InstallationForm(request.POST or None, instance=Installation.current())
+    if request.method == "POST" and form.is_valid():
+        keep(form, by=Actor.of(request), now=database_now())
+        messages.success(request, "The settings are saved. They hold from now on.")
+        return redirect("settings")
+    return render(request, "accounts/settings.html", {"form": form, "installation": Installation.current()})

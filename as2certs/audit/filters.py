@@ -1,0 +1,74 @@
+"""What people look for in the trail."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time, timedelta
+
+import django_filters
+from django import forms
+from django.utils import timezone
+
+from as2certs.audit.models import Entry, EntryQuerySet
+
+#: The first words of the trail's verbs.
+NOUNS = {
+    "rotation": "rotations",
+    "step": "steps of rotations",
+    "participant": "partners’ parts in rotations",
+    "certificate": "certificates",
+    "request": "generation of keys",
+    "key": "private keys",
+    "identity": "identities",
+    "as2system": "AS2 systems",
+    "partner": "partners",
+    "contact": "contacts",
+    "partnership": "partnerships",
+    "person": "people: log-in, password",
+    "user": "people: accounts",
+    "installation": "settings",
+}
+
+
+def day_begins(day: date) -> datetime:
+    """Return the first moment of a day in the reader's zone."""
+    return timezone.make_aware(datetime.combine(day, time.min))
+
+
+class TrailFilter(django_filters.FilterSet):
+    """By person, kind of thing, object and days (in the reader's zone, both included)."""
+
+    q = django_filters.CharFilter(field_name="object_name", lookup_expr="icontains", label="On what")
+    who = django_filters.CharFilter(field_name="actor_name", lookup_expr="icontains", label="Who")
+    what = django_filters.ChoiceFilter(
+        choices=list(NOUNS.items()), method="by_noun", label="What about", empty_label="everything"
+    )
+    since = django_filters.DateFilter(
+        method="by_first_day", label="From", widget=forms.DateInput(attrs={"type": "date"})
+    )
+    until = django_filters.DateFilter(
+        method="by_last_day", label="To", widget=forms.DateInput(attrs={"type": "date"})
+    )
+    about = django_filters.CharFilter(method="by_object", widget=forms.HiddenInput)
+
+    class Meta:
+        model = Entry
+        fields: list[str] = []
+
+    def by_noun(self, entries: EntryQuerySet, name: str, noun: str) -> EntryQuerySet:
+        return entries.filter(verb__startswith=f"{noun}.")
+
+    def by_first_day(self, entries: EntryQuerySet, name: str, day: date) -> EntryQuerySet:
+        return entries.filter(at__gte=day_begins(day))
+
+    def by_last_day(self, entries: EntryQuerySet, name: str, day: date) -> EntryQuerySet:
+        return entries.filter(at__lt=day_begins(day + timedelta(days=1)))
+
+    def by_object(self, entries: EntryQuerySet, name: str, about: str) -> EntryQuerySet:
+        """Keep what names one object: ``about`` is its kind and public id, "partners.partner:<uid>"."""
+        kind, _, uid = about.partition(":")
+        return entries.filter(subjects__kind=kind, subjects__uid=uid)
+
+    @property
+    def narrows(self) -> bool:
+        """Say whether anything is asked for."""
+        return any(self.form.cleaned_data.values()) if self.form.is_valid() else False

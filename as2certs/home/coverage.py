@@ -1,0 +1,148 @@
+"""Until when messages can flow without somebody doing something, and what needs somebody now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import urlencode
+
+from django.db.models import Exists, OuterRef
+from django.urls import reverse
+
+from as2certs.home.moments import meaning_of_end
+from as2certs.home.running import Running
+from as2certs.mail.models import Message
+from identities.attention import Need
+from identities.models import AS2System, CertificateRequest, Identity, IdentityService
+from identities.standing import ATTENTION
+from partners.models import Partner, PartnerService
+from rotations.expiring import SIDES, Expiring, expiring
+from rotations.ladder import Outlook, expires
+
+#: How far ahead the page looks for the end of coverage; first near, and only when all is well there, far.
+NEAR = timedelta(days=60)
+FAR = timedelta(days=400)
+#: Rows of one kind in the list of needs.
+AT_MOST = 8
+#: Mail that waits longer than this did not leave.
+STUCK = timedelta(hours=1)
+ORDER = ("urgent", "needs_you", "soon")
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Until when production is covered; ``until`` is None when nothing ends within ``FAR``."""
+
+    until: datetime | None
+    lapsed: tuple[str, ...]
+    gaps: tuple[Expiring, ...]
+
+
+def look(now: datetime) -> Coverage:
+    """Look at every certificate in use that nobody replaces in time; eight queries at most."""
+    gaps: list[Expiring] = []
+    for horizon in (NEAR, FAR):
+        gaps = [
+            gap
+            for side in SIDES
+            for gap in expiring(side, now=now, ladder=[horizon.days])
+            if gap.not_after <= now + horizon
+        ]
+        if any(not gap.is_test for gap in gaps):
+            break
+    gaps.sort(key=lambda gap: (gap.not_after, gap.holder_name))
+    # An installation that only has test stations is measured by those.
+    counted = [gap for gap in gaps if not gap.is_test] or gaps
+    return Coverage(
+        until=min((gap.not_after for gap in counted if gap.not_after >= now), default=None),
+        lapsed=tuple(dict.fromkeys(gap.holder_name for gap in counted if gap.not_after < now)),
+        gaps=tuple(gaps),
+    )
+
+
+def needs(coverage: Coverage, running: Sequence[Running], *, now: datetime, zone: str) -> list[Need]:
+    """Return what needs somebody, the most pressing first; each kind of thing at most ``AT_MOST`` times."""
+    found = [
+        *_rotations(running, now, zone),
+        *_endings(coverage, now, zone),
+        *_without_certificate(),
+        *_requests(),
+        *_systems(),
+        *_mail(now),
+    ]
+    return sorted(found, key=lambda need: ORDER.index(need.meaning))
+
+
+def _rotations(running: Sequence[Running], now: datetime, zone: str) -> Iterator[Need]:
+    found = (need for one in running for need in one.needs(now, zone))
+    yield from (need for need, _ in zip(found, range(AT_MOST), strict=False))
+
+
+def _endings(coverage: Coverage, now: datetime, zone: str) -> Iterator[Need]:
+    near = [gap for gap in coverage.gaps if gap.not_after - now <= ATTENTION]
+    for gap in near[:AT_MOST]:
+        what = f"{gap.holder_name} {' + '.join(gap.roles)} {expires(gap.not_after, now, zone)}"
+        meaning = "soon" if meaning_of_end(gap.not_after, now, zone) == "soon" else "urgent"
+        if gap.rotation:
+            late = {
+                Outlook.TOO_LATE: "its rotation comes too late",
+                Outlook.OVERDUE: "the window of its rotation is over",
+            }.get(gap.rotation.outlook, "its rotation is not approved yet")
+            url = reverse("rotation-detail", args=[gap.rotation.uid])
+            yield Need(meaning, f"{what}, and {late}", "Open the rotation", url, "rotations.view_rotation")
+            continue
+        query = urlencode({gap.side.name: gap.holder_uid, "old": gap.certificate_uid})
+        start = f"{reverse('rotation-create')}?{query}"
+        yield Need(meaning, f"{what}, no rotation", "Start rotation", start, "rotations.add_rotation")
+    if len(near) > AT_MOST:
+        yield Need("soon", f"{len(near) - AT_MOST} more certificates end within {ATTENTION.days} days.")
+
+
+def _without_certificate() -> Iterator[Need]:
+    ours = IdentityService.objects.open().filter(identity=OuterRef("pk"))
+    for identity in Identity.objects.active().exclude(Exists(ours)).order_by("name")[:AT_MOST]:
+        yield Need(
+            "needs_you",
+            f"{identity} has no certificate yet",
+            "Add its certificate",
+            identity.get_absolute_url(),
+            "identities.add_identitycertificate",
+        )
+    theirs = PartnerService.objects.open().filter(partner=OuterRef("pk"))
+    for partner in Partner.objects.active().exclude(Exists(theirs)).order_by("name")[:AT_MOST]:
+        yield Need(
+            "needs_you",
+            f"{partner} has no certificate yet",
+            "Upload its certificate",
+            reverse("partner-upload", args=[partner.uid]),
+            "partners.add_partnercertificate",
+        )
+
+
+def _requests() -> Iterator[Need]:
+    states = (CertificateRequest.State.AWAITING_CA, CertificateRequest.State.FAILED)
+    waiting = CertificateRequest.objects.filter(state__in=states, identity__archived_at=None)
+    for request in waiting.select_related("identity").defer("csr_pem").order_by("-id")[:AT_MOST]:
+        if request.state == CertificateRequest.State.FAILED:
+            yield Need("urgent", f"{request}: the key could not be made", "Look", request.get_absolute_url())
+        else:
+            yield Need(
+                "needs_you",
+                f"{request.identity}: a request waits for the CA’s answer",
+                "Take in the answer",
+                request.get_absolute_url(),
+                "identities.change_certificaterequest",
+            )
+
+
+def _systems() -> Iterator[Need]:
+    for system in AS2System.objects.active().filter(check_ok=False)[:AT_MOST]:
+        yield Need("soon", f"{system} did not pass its last check", "Look at it", system.get_absolute_url())
+
+
+def _mail(now: datetime) -> Iterator[Need]:
+    stuck = Message.objects.stuck(now, since=now - STUCK)[:100].count()
+    if stuck:
+        words = "One mail could not be sent" if stuck == 1 else f"{stuck} mails could not be sent"
+        yield Need("urgent", words, "Look at the mail", reverse("mail-list"), "mail.view_message")

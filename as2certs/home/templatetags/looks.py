@@ -1,0 +1,292 @@
+"""The small parts of pages: ``{% load looks %}``. docs/components.md shows each with an example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from as2certs import pki
+from as2certs.home import meanings, moments
+from as2certs.home.meanings import ICONS, WORDS
+from rotations.models import Rotation, Step
+from rotations.states import StepState
+from rotations.windows import in_zones
+
+register = template.Library()
+
+
+def now_of(context: template.Context) -> datetime:
+    """Return the moment for which the page was made: the view's ``now``, or the clock's."""
+    return context.get("now") or timezone.now()
+
+
+# --- Icons and states -------------------------------------------------------------------------------------------------
+
+
+@register.simple_tag
+def icon(name: str, label: str = "") -> SafeString:
+    """Draw one of Bootstrap's icons; with a label it is read out, without one it is decoration."""
+    if label:
+        return format_html('<i class="bi bi-{}" role="img" aria-label="{}"></i>', name, label)
+    return format_html('<i class="bi bi-{}" aria-hidden="true"></i>', name)
+
+
+@register.simple_tag
+def badge(meaning: str, word: str = "", symbol: str = "") -> SafeString:
+    """Draw a state: its meaning (fine, soon, urgent, needs_you, neutral) as colour, icon and word."""
+    return format_html(
+        '<span class="status is-{}">{}{}</span>',
+        meaning,
+        icon(symbol or ICONS.get(meaning, ICONS["neutral"])),
+        word or WORDS.get(meaning, meaning),
+    )
+
+
+def _draw(sign: meanings.Sign) -> SafeString:
+    return badge(sign.meaning, sign.word, sign.icon)
+
+
+@register.simple_tag
+def meaning_icon(meaning: str) -> SafeString:
+    """Draw the icon of a meaning, with its word for those who don't see it."""
+    return icon(ICONS.get(meaning, ICONS["neutral"]), WORDS.get(meaning, ""))
+
+
+@register.simple_tag(takes_context=True)
+def rotation_state(context: template.Context, rotation: Rotation) -> SafeString:
+    """Draw a rotation's state; overdue wins."""
+    return _draw(meanings.sign_of_rotation(rotation, now_of(context)))
+
+
+@register.simple_tag
+def step_state(step: Step) -> SafeString:
+    """Draw a step's state."""
+    return _draw(meanings.STEP_SIGNS[StepState(step.state)])
+
+
+@register.simple_tag
+def step_mark(step: Step) -> SafeString:
+    """Draw a step's state as its icon only, read out as a word."""
+    sign = meanings.STEP_SIGNS[StepState(step.state)]
+    return format_html('<span class="step-mark is-{}">{}</span>', sign.meaning, icon(sign.icon, sign.word))
+
+
+@register.simple_tag
+def request_state(state: str) -> SafeString:
+    """Draw how far the generation of a key, or a waiting CSR, has come."""
+    return _draw(meanings.REQUEST_SIGNS[state])
+
+
+@register.simple_tag(takes_context=True)
+def certificate_state(context: template.Context, certificate: Any) -> SafeString:
+    """Draw whether a certificate is valid, and for how long still."""
+    return _draw(meanings.sign_of_validity(certificate.not_before, certificate.not_after, now_of(context)))
+
+
+@register.simple_tag
+def environment_tag(environment: str) -> SafeString:
+    """Draw "production", or a TEST that can't be overlooked."""
+    if environment == "test":
+        return format_html('<span class="env is-test">{}</span>', "TEST")
+    return format_html('<span class="env">{}</span>', environment)
+
+
+@register.simple_tag
+def roles(names: Iterable[str]) -> SafeString:
+    """Write roles as "sign + decrypt"."""
+    return format_html('<span class="role">{}</span>', " + ".join(names))
+
+
+# --- What is copied and compared --------------------------------------------------------------------------------------
+
+
+@register.simple_tag
+def copy_button(text: str, what: str) -> SafeString:
+    """Draw a button that copies a text; ``what`` names it for those who don't see it."""
+    return format_html(
+        '<button type="button" class="copy" data-copy="{}" aria-label="Copy the {}" title="Copy the {}">{}</button>',
+        text,
+        what,
+        what,
+        icon("copy"),
+    )
+
+
+@register.simple_tag
+def fingerprint(sha256: str, form: str = "short", copy: bool = True) -> SafeString:
+    """Write a SHA-256 fingerprint, short with the whole on hover, or whole; with a button that copies the whole."""
+    whole = pki.format_fingerprint(sha256)
+    shown = whole if form == "whole" else pki.short_fingerprint(sha256)
+    return format_html(
+        '<span class="print"><span class="mono{}" title="{}">{}</span>{}</span>',
+        " print-whole" if form == "whole" else "",
+        f"SHA-256 {whole}",
+        shown,
+        copy_button(whole, "fingerprint") if copy else "",
+    )
+
+
+@register.filter
+def serial_hex(decimal: str | int) -> str:
+    """Write a serial number, given as decimal, in hex with colons."""
+    number = int(decimal)
+    digits = f"{abs(number):x}"
+    digits = digits.zfill(len(digits) + len(digits) % 2).upper()
+    return ("-" if number < 0 else "") + ":".join(digits[i : i + 2] for i in range(0, len(digits), 2))
+
+
+@register.simple_tag
+def serial(decimal: str | int, copy: bool = False) -> SafeString:
+    """Write a serial number in hex with colons, decimal on hover."""
+    written = serial_hex(decimal)
+    return format_html(
+        '<span class="print"><span class="mono print-whole" title="decimal {}">{}</span>{}</span>',
+        decimal,
+        written,
+        copy_button(written, "serial number") if copy else "",
+    )
+
+
+@register.simple_tag
+def as2_id(value: str, copy: bool = False) -> SafeString:
+    """Write an AS2 ID: spaces inside it and its case matter, so it is set in monospace."""
+    return format_html(
+        '<span class="print"><span class="mono as2-id">{}</span>{}</span>',
+        value,
+        copy_button(value, "AS2 ID") if copy else "",
+    )
+
+
+@register.filter
+def middle(text: object, length: int = 32) -> SafeString:
+    """Cut a long name in the middle, with the whole on hover: beginnings and ends tell names apart."""
+    whole = str(text)
+    if len(whole) <= length:
+        return format_html("{}", whole)
+    tail = (length - 1) // 3
+    return format_html(
+        '<span class="cut" title="{}">{}…{}</span>', whole, whole[: length - 1 - tail], whole[-tail:]
+    )
+
+
+# --- Moments ----------------------------------------------------------------------------------------------------------
+
+
+@register.simple_tag
+def moment(at: datetime | None, form: moments.Form = "full") -> SafeString:
+    """Write a moment in the reader's zone, with offset and UTC on hover. Forms: day, time, short, full, exact."""
+    if at is None:
+        return format_html('<span class="quiet">{}</span>', "–")
+    zone = timezone.get_current_timezone_name()
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        at.isoformat(),
+        moments.tell_whole(at, zone),
+        moments.tell(at, zone, form),
+    )
+
+
+@register.simple_tag(takes_context=True)
+def away(context: template.Context, at: datetime | None) -> SafeString:
+    """Write how far a moment is away: "in 20 days", "3 hours ago"; the moment itself on hover."""
+    if at is None:
+        return format_html('<span class="quiet">{}</span>', "never")
+    zone = timezone.get_current_timezone_name()
+    whole = moments.tell_whole(at, zone)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        at.isoformat(),
+        whole,
+        moments.away(at, now_of(context), zone),
+    )
+
+
+@register.simple_tag(takes_context=True)
+def countdown(context: template.Context, at: datetime) -> SafeString:
+    """Write how far a moment is away, kept up to date while the page is open."""
+    zone = timezone.get_current_timezone_name()
+    whole = moments.tell_whole(at, zone)
+    return format_html(
+        '<time datetime="{}" title="{}" data-countdown>{}</time>',
+        at.isoformat(),
+        whole,
+        moments.away(at, now_of(context), zone),
+    )
+
+
+@register.simple_tag(takes_context=True)
+def days_left(context: template.Context, at: datetime | None, quiet: bool = False) -> SafeString:
+    """Write until when: "in 20 days" in the colour and with the icon of what that means for a certificate.
+
+    With ``quiet`` it has no meaning: for a certificate that is no longer in use.
+    """
+    if at is None:
+        return format_html('<span class="quiet">{}</span>', "–")
+    now, zone = now_of(context), timezone.get_current_timezone_name()
+    meaning = "neutral" if quiet else moments.meaning_of_end(at, now, zone)
+    return format_html(
+        '<time class="days is-{}" datetime="{}" title="{}">{}{}</time>',
+        meaning,
+        at.isoformat(),
+        moments.tell_whole(at, zone),
+        "" if meaning in ("neutral", "fine") else icon(ICONS[meaning], WORDS[meaning]),
+        moments.away(at, now, zone),
+    )
+
+
+@register.simple_tag(takes_context=True)
+def moment_in_zones(context: template.Context, at: datetime | None, *zones: str) -> SafeString:
+    """Write a moment on several clocks: those of the zones given, the reader's, and UTC, each once."""
+    if at is None:
+        return format_html('<span class="quiet">{}</span>', "–")
+    mine = timezone.get_current_timezone_name()
+    named = [zone for zone in (*zones, mine, "UTC") if zone]
+    rows = format_html_join(
+        "",
+        "<dt>{}{}</dt><dd><time datetime='{}'>{}</time></dd>",
+        (
+            (zone.split("/")[-1].replace("_", " "), " (you)" if zone == mine else "", at.isoformat(), told)
+            for zone, told in in_zones(at, named)
+        ),
+    )
+    return format_html('<dl class="zones">{}</dl>', rows)
+
+
+@register.simple_tag
+def window_words(rotation: Rotation) -> SafeString | str:
+    """Write a rotation's window in the zone of its agreement, with its start on the reader's clock."""
+    start, end = rotation.window_start, rotation.window_end
+    if start is None or end is None:
+        return "no window yet"
+    told = moments.tell_window(
+        start, end, rotation.window_zone or "UTC", timezone.get_current_timezone_name()
+    )
+    return format_html('<time datetime="{}">{}</time>', start.isoformat(), told)
+
+
+# --- The bar ----------------------------------------------------------------------------------------------------------
+
+
+@register.simple_tag(takes_context=True)
+def bar_link(context: template.Context, name: str, words: str, prefixes: str = "") -> SafeString:
+    """Draw a link of the bar; it is the current one on pages whose URL name starts with one of the prefixes."""
+    try:
+        target = reverse(name)
+    except NoReverseMatch:
+        return format_html("")
+    match = getattr(context.get("request"), "resolver_match", None)
+    here = (match and match.url_name) or ""
+    current = here == name or any(here.startswith(prefix) for prefix in prefixes.split())
+    return format_html(
+        '<li><a href="{}"{}>{}</a></li>',
+        target,
+        format_html(' aria-current="{}"', "page") if current else "",
+        words,
+    )

@@ -1,0 +1,276 @@
+"""The larger parts of pages: ``{% load parts %}``. Their markup is in templates/components."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms, template
+from django.core.paginator import Page
+from django.db import models
+from django.forms import BoundField
+from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django_tables2.paginators import LazyPaginator
+
+from as2certs.audit.models import Entry, identify
+from as2certs.home import bands
+from as2certs.home.moments import tell
+from as2certs.home.templatetags.looks import fingerprint, moment, now_of, serial
+from identities.standing import Band
+from identities.stations import AbstractCertificate
+from rotations.models import Step
+
+register = template.Library()
+
+LEVELS = {
+    "success": "fine",
+    "warning": "soon",
+    "error": "urgent",
+    "info": "neutral",
+    "debug": "neutral",
+}
+
+
+@register.filter
+def meaning_of_level(level: str) -> str:
+    """Return the meaning of a message's or a finding's level."""
+    return LEVELS.get(level, "neutral")
+
+
+@register.simple_tag(takes_context=True)
+def may(context: template.Context, permission: str) -> bool:
+    """Say whether the reader holds a permission; without a name, everybody does."""
+    return not permission or bool(context["request"].user.has_perm(permission))
+
+
+# --- Certificates -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One fact of two certificates."""
+
+    name: str
+    old: Any
+    new: Any
+    differs: bool
+
+
+@register.inclusion_tag("components/_certificate_compare.html")
+def compare_certificates(old: AbstractCertificate | None, new: AbstractCertificate | None) -> dict[str, Any]:
+    """Set two certificates beside each other, and mark what differs."""
+    facts: list[tuple[str, str, Any]] = [
+        ("Subject", "subject", None),
+        ("Issuer", "issuer", None),
+        ("Serial number", "serial", serial),
+        ("Not before", "not_before", moment),
+        ("Not after", "not_after", moment),
+        ("Key", "key", None),
+        ("Public key", "public_key_sha256", lambda value: fingerprint(value, copy=False)),
+        ("Signature", "signature_algorithm", None),
+        ("SHA-256", "sha256", lambda value: fingerprint(value, "whole")),
+    ]
+    rows = []
+    for name, field, draw in facts:
+        was, will = _fact(old, field), _fact(new, field)
+        rows.append(Compared(name, _drawn(was, draw), _drawn(will, draw), bool(old and new and was != will)))
+    return {"rows": rows}
+
+
+def _fact(certificate: AbstractCertificate | None, field: str) -> Any:
+    if certificate is None:
+        return None
+    if field == "key":
+        return f"{certificate.key_type} {certificate.key_size or ''}".strip()
+    return getattr(certificate, field)
+
+
+def _drawn(value: Any, draw: Any) -> Any:
+    if value is None:
+        return "–"
+    return draw(value) if draw else value
+
+
+@register.inclusion_tag("components/_bands.html", takes_context=True)
+def role_bands(context: template.Context, history: Sequence[tuple[str, Sequence[Band]]]) -> dict[str, Any]:
+    """Draw what served which role when, as a band per role; ``history`` is what identities.standing.history gives."""
+    now, zone = now_of(context), timezone.get_current_timezone_name()
+    everything = [band for _, row in history for band in row]
+    axis = bands.history_axis([band.start for band in everything], now)
+    tones: dict[int, int] = {}
+    for band in sorted(everything, key=lambda b: b.start):
+        tones.setdefault(band.certificate.pk, len(tones) % 4 + 1)
+    rows = []
+    for role, row in history:
+        lanes: list[Any] = []  # the end of the last bar in each lane: readers hold several at a time
+        drawn = []
+        for band in row:
+            end = band.end or now
+            lane = next((i for i, free_from in enumerate(lanes) if free_from <= band.start), len(lanes))
+            lanes[lane : lane + 1] = [end]
+            until = tell(band.end, zone) if band.end else "now"
+            told = f"{band.certificate.short_name}: {tell(band.start, zone)} to {until}"
+            left = axis.at(band.start)
+            drawn.append(
+                {
+                    "x": left,
+                    "width": max(round(axis.at(end) - left, 3), 0.4),
+                    "y": lane * 22,
+                    "tone": tones[band.certificate.pk],
+                    "title": told,
+                }
+            )
+        rows.append(
+            {
+                "role": role,
+                "bars": drawn,
+                "height": max(len(lanes), 1) * 22,
+                "told": f"{role}: " + ("; ".join(bar["title"] for bar in drawn) or "nothing so far"),
+            }
+        )
+    by_pk = {band.certificate.pk: band.certificate for band in everything}
+    legend = [
+        {"tone": tone, "name": by_pk[pk].short_name, "url": by_pk[pk].get_absolute_url()}
+        for pk, tone in tones.items()
+    ]
+    return {"rows": rows, "ticks": bands.ticks(axis, 10), "today": axis.at(now), "legend": legend}
+
+
+# --- A runbook --------------------------------------------------------------------------------------------------------
+
+EVIDENCE = {
+    "written_and_read_back": "written, and read back",
+    "sent": "sent",
+    "fingerprint": "fingerprint compared",
+    "word": "their word",
+    "agreed_window": "window agreed",
+    "test_message": "test message",
+    "inbound_message": "a message of theirs",
+    "time_passed": "time has passed",
+    "operator": "a person’s word",
+}
+
+
+@register.simple_tag
+def step_when(step: Step) -> SafeString | str:
+    """Write when a step was done, or when it is to happen."""
+    if step.done_at:
+        return moment(step.done_at, "short")
+    if step.due_at:
+        return moment(step.due_at, "short")
+    if step.earliest_at and step.latest_at:
+        return format_html(
+            "from {}<br>to {}", moment(step.earliest_at, "short"), moment(step.latest_at, "short")
+        )
+    if step.latest_at:
+        return format_html("by {}", moment(step.latest_at, "short"))
+    return format_html("from {}", moment(step.earliest_at, "short")) if step.earliest_at else ""
+
+
+@register.simple_tag
+def step_proof(step: Step) -> SafeString | str:
+    """Write on what evidence a step was done, and by whom; or which evidence it waits for."""
+    if step.done_at:
+        return format_html("{}{}{}", step.note, " · " if step.note and step.done_by else "", step.done_by)
+    if step.state == "running":
+        return "under way"
+    wanted = " or ".join(EVIDENCE.get(name, name) for name in step.evidence)
+    if step.automatic and step.state == "waiting":
+        return format_html("by itself{}", f", {wanted}" if wanted else "")
+    return f"shown by: {wanted}" if wanted else ""
+
+
+# --- The trail --------------------------------------------------------------------------------------------------------
+
+#: Kind of object in the trail → the page that shows it.
+PAGES = {
+    "identities.identity": "identity-detail",
+    "identities.identitycertificate": "certificate-detail",
+    "identities.as2system": "system-detail",
+    "identities.certificaterequest": "request-detail",
+    "partners.partner": "partner-detail",
+    "partners.partnercertificate": "partner-certificate-detail",
+    "rotations.rotation": "rotation-detail",
+    "accounts.installation": "settings",
+}
+
+
+@register.filter
+def verb(name: str) -> str:
+    """Write a verb of the trail as words: "rotation.roll_back" → "rotation roll back"."""
+    return name.replace(".", " ").replace("_", " ")
+
+
+@register.simple_tag
+def entry_object(entry: Entry) -> SafeString:
+    """Write the name of the object that an entry is about, as a link where it has a page."""
+    page = PAGES.get(entry.object_kind)
+    try:
+        target = reverse(page, args=[] if page == "settings" else [entry.object_uid]) if page else ""
+    except NoReverseMatch:
+        target = ""
+    if not target:
+        return format_html("{}", entry.object_name)
+    return format_html('<a href="{}">{}</a>', target, entry.object_name)
+
+
+@register.simple_tag
+def entry_changes(entry: Entry) -> list[dict[str, Any]]:
+    """Return what an entry says was changed, in words."""
+    return [
+        {
+            "name": name.replace("_", " "),
+            "old": _in_words(entry.old.get(name)),
+            "new": _in_words(value),
+            "had": name in entry.old,
+        }
+        for name, value in entry.new.items()
+    ]
+
+
+def _in_words(value: Any) -> str:
+    if value is None or value == "" or value == []:
+        return "nothing"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_in_words(part)}" for name, part in value.items())
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return ", ".join(_in_words(part) for part in value)
+    return str(value)
+
+
+@register.inclusion_tag("components/_trail.html", takes_context=True)
+def trail_of(context: template.Context, obj: models.Model, limit: int = 10) -> dict[str, Any]:
+    """List the newest entries of the trail about an object, with the way to all of them."""
+    kind, uid = identify(obj)
+    found = list(Entry.objects.about(obj)[: limit + 1])
+    more = f"{reverse('audit-list')}?about={kind}:{uid}" if len(found) > limit else ""
+    return {"entries": found[:limit], "more_url": more, "perms": context.get("perms"), "show_object": True}
+
+
+# --- Lists ------------------------------------------------------------------------------------------------------------
+
+
+@register.simple_tag
+def filter_field(field: BoundField) -> SafeString:
+    """Draw a field of a filter with Bootstrap's classes."""
+    widget = field.field.widget
+    css = "form-select" if isinstance(widget, forms.Select) else "form-control"
+    if isinstance(widget, forms.CheckboxInput):
+        css = "form-check-input"
+    return field.as_widget(attrs={"class": css})
+
+
+@register.simple_tag
+def page_words(page: Page[Any]) -> str:
+    """Say which rows a page shows: "51–100 of 312"; without the sum where counting would take long."""
+    first = (page.number - 1) * page.paginator.per_page + 1
+    last = first + len(page.object_list) - 1
+    if isinstance(page.paginator, LazyPaginator):
+        return f"{first}–{last}"
+    return f"{first}–{last} of {page.paginator.count}"

@@ -1,0 +1,13 @@
+"""Addresses of the pages that look at everything at once."""
+
+from django.urls import path
+
+from as2certs.home import views
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("search/", views.search, name="search"),
+    path("calendar/", views.calendar, name="calendar"),
+    path("help/", views.help_page, name="help"),
+    path("example/", views.load_demo, name="demo-load"),
+]

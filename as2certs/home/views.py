@@ -1,0 +1,99 @@
+"""The pages that look at everything at once: home, search, calendar, help."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.contrib.auth import get_user_model
+from django.contrib.auth.decorators import login_required
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_POST
+
+from as2certs.accounts.access import needs, person
+from as2certs.accounts.models import Installation
+from as2certs.clock import database_now
+from as2certs.home import coverage, running, searching, twelve_months
+from as2certs.home.first_steps import first_steps
+from as2certs.home.month import month, parse_month
+from identities.models import Identity
+from partners.models import Partner
+
+
+@login_required
+@require_GET
+def home(request: HttpRequest) -> HttpResponse:
+    """Say until when all is covered, what needs somebody, and what comes next."""
+    now, zone = database_now(), timezone.get_current_timezone_name()
+    steps = first_steps()
+    context = {
+        "now": now,
+        "first_steps": [] if steps[-1].done else steps,
+        "next_step": next((step for step in steps if not step.done and not step.optional), None),
+        "is_empty": not any(step.done for step in steps),
+    }
+    if not context["is_empty"] and person(request).has_perm("rotations.view_rotation"):
+        going_on = running.running()
+        covered = coverage.look(now)
+        context |= {
+            "coverage": covered,
+            "needs": coverage.needs(covered, going_on, now=now, zone=zone),
+            "windows": [r for r in going_on if r.rotation.window_end and r.rotation.window_end > now][:6],
+            "picture": twelve_months.picture(going_on, now=now, zone=zone),
+        }
+    return render(request, "home/home.html", context)
+
+
+@login_required
+@require_GET
+def search(request: HttpRequest) -> HttpResponse:
+    """Find a station, a certificate, a rotation or a contact."""
+    words = request.GET.get("q", "")[:200].replace("\x00", "")
+    groups = searching.search(words, request.user)
+    return render(
+        request, "home/search.html", {"search_words": words, "groups": groups, "now": database_now()}
+    )
+
+
+@needs("rotations.view_rotation")
+@require_GET
+def calendar(request: HttpRequest) -> HttpResponse:
+    """Show one month's windows and ends of certificates."""
+    now, zone = database_now(), timezone.get_current_timezone_name()
+    first = parse_month(request.GET.get("month", ""), timezone.localdate(now))
+    return render(request, "home/calendar.html", {"now": now, "month": month(first, now=now, zone=zone)})
+
+
+@login_required
+@require_GET
+def help_page(request: HttpRequest) -> HttpResponse:
+    """Explain the words, and how a rotation runs."""
+    everybody = get_user_model()._default_manager.filter(is_active=True)
+    administrators = everybody.filter(Q(groups__name="administrator") | Q(is_superuser=True)).distinct()
+    return render(
+        request,
+        "home/help.html",
+        {
+            "administrators": administrators.order_by("last_name", "username")[:10],
+            "escalation_email": Installation.current().escalation_email,
+        },
+    )
+
+
+@needs("accounts.change_installation")
+@require_POST
+def load_demo(request: HttpRequest) -> HttpResponse:
+    """Fill an empty database with the example company."""
+    if Identity.objects.exists() or Partner.objects.exists():
+        messages.error(
+            request, "There are identities or partners already: the example is for an empty database."
+        )
+        return redirect("home")
+    from rotations import demo  # large, and needed once
+
+    demo.load(database_now())
+    messages.success(
+        request, "The example company is here. One of its rotations applies itself in two minutes."
+    )
+    return redirect("home")
