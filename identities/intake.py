@@ -12,6 +12,7 @@ from django.db.models import Q
 
 from as2certs import pki
 from as2certs.audit.recording import Actor, record
+from as2certs.background import nudge
 from identities import keys, service
 from identities.models import Identity
 from identities.stations import AbstractCertificate, AbstractStation
@@ -126,6 +127,8 @@ def put_in_service(
             also=(certificate.holder,),
             new={"roles": list(serves)},
         )
+        # Whoever takes in a certificate that ends soon hears of it now, not at the next regular run.
+        nudge("rotations.tasks.send_reminders")
     return serves
 
 
