@@ -59,12 +59,22 @@ def must_be_small(data: bytes, limit: int = MAX_FILE_BYTES) -> None:
 
 
 def password_bytes(password: str | None) -> bytes | None:
-    """Return a password as UTF-8, None for none; raise WrongPassword for one that is too long to be one."""
+    """Return a password as UTF-8, None for none; raise WrongPassword for what can't be one.
+
+    A NUL never reaches the PKCS#12 parser: it would panic, and print the password to the standard error stream.
+    """
     if password is None:
         return None
-    secret = password.encode("utf-8", "surrogatepass")
+    try:
+        secret = password.encode()
+    except UnicodeEncodeError:
+        secret = b"\x00"
+    if b"\x00" in secret:
+        raise WrongPassword("The password holds a character that no password can have: type it by hand.")
     if len(secret) > MAX_PASSWORD_BYTES:
-        raise WrongPassword("The password is far too long: type the one with which the file was exported.")
+        raise WrongPassword(
+            f"The password is too long: the longest that PKCS#12 and PEM files take has {MAX_PASSWORD_BYTES} bytes."
+        )
     return secret
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cryptography import x509
 
-from as2certs.pki.describing import common_name, is_ca, key_identifiers, subject_and_issuer
+from as2certs.pki.describing import common_name, is_ca, key_identifiers, shortened, subject_and_issuer
 from as2certs.pki.errors import UnreadableFile
 
 MAX_CERTIFICATES = 50
@@ -70,5 +70,4 @@ def _issued(issuer: x509.Certificate, cert: x509.Certificate) -> bool:
 
 
 def _name(cert: x509.Certificate) -> str:
-    name = common_name(cert) or subject_and_issuer(cert)[0] or "no name"
-    return name if len(name) <= 60 else f"{name[:59]}…"
+    return shortened(common_name(cert) or subject_and_issuer(cert)[0] or "no name")

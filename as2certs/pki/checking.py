@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from as2certs.pki.describing import Description
+from as2certs.pki.describing import Description, shortened
 from as2certs.pki.fingerprints import short_fingerprint
 from as2certs.pki.keys import KeyFacts, difference
 
@@ -216,7 +216,7 @@ def _form(d: Description) -> Iterator[Finding]:
     elif d.is_ca:
         yield _error(
             "ca-certificate",
-            f"It is the certificate of a CA ({d.subject}), not one of an AS2 station.",
+            f"It is the certificate of a CA (“{shortened(d.common_name or d.subject)}”), not one of an AS2 station.",
             "Ask for the certificate that this CA issued to the station.",
         )
     for problem in d.problems:

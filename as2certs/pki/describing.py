@@ -228,6 +228,11 @@ def printable(text: str) -> str:
     )
 
 
+def shortened(name: str, longest: int = 60) -> str:
+    """Cut a name that is too long for a sentence."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+
+
 def _readable(read: Callable[[], T]) -> T | None:
     """Return what `read` returns, or None where the parser does not understand it."""
     try:

@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
+from as2certs.pki.bounds import password_bytes
 from as2certs.pki.describing import describe
-from as2certs.pki.errors import PkiError
+from as2certs.pki.errors import WrongPassword
 from as2certs.pki.fingerprints import format_fingerprint
 from as2certs.pki.keys import PrivateKey, must_belong
 
-MAX_PASSWORD_BYTES = 1023
 _ROUNDS = 100_000
 _LEGACY_ROUNDS = 20_000
 
@@ -102,7 +102,7 @@ def to_pkcs12(
 ) -> bytes:
     """Return certificate, chain and key as PKCS#12: AES-256 with SHA-256, or `legacy` 3DES with SHA-1.
 
-    Raises KeyMismatch for another certificate's key, and PkiError for a password that is empty or too long.
+    Raises KeyMismatch for another certificate's key, WrongPassword for a password that can't be one.
     """
     must_belong(key, cert)
     builder = PrivateFormat.PKCS12.encryption_builder()
@@ -128,7 +128,7 @@ def to_encrypted_pem(
 ) -> bytes:
     """Return the key as encrypted PKCS#8 PEM, followed by the certificate and its chain.
 
-    Raises KeyMismatch for another certificate's key, and PkiError for a password that is empty or too long.
+    Raises KeyMismatch for another certificate's key, WrongPassword for a password that can't be one.
     """
     must_belong(key, cert)
     protection: KeySerializationEncryption = BestAvailableEncryption(_password(password))
@@ -136,9 +136,7 @@ def to_encrypted_pem(
 
 
 def _password(password: str) -> bytes:
-    secret = password.encode()
+    secret = password_bytes(password)
     if not secret:
-        raise PkiError("A private key leaves only under a password: give one.")
-    if len(secret) > MAX_PASSWORD_BYTES:
-        raise PkiError(f"The password is too long: give one of at most {MAX_PASSWORD_BYTES} bytes.")
+        raise WrongPassword("A private key leaves only under a password: give one.")
     return secret

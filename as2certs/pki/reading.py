@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from asn1crypto.cms import ContentInfo
 from cryptography import x509
@@ -69,11 +69,7 @@ def read_public(data: bytes, *, partner: bool = False) -> Material:
         raise UnreadableFile(
             "This is a PKCS#12 file, made to hold a private key: choose the certificate alone, as PEM, DER or PKCS#7."
         )
-    certificates = _certificates(opened)
-    if not certificates:
-        raise UnreadableFile(_no_certificate(opened))
-    leaf, chain = leaf_and_chain(certificates)
-    return Material(leaf, chain, None, _container(opened))
+    return _joined(opened, _certificates(opened))
 
 
 def read_own(
@@ -92,14 +88,14 @@ def read_own(
     first, second = open_file(data), open_file(key_data)
     if not _may_hold_certificate(first) and _may_hold_certificate(second):
         first, second, password, key_password = second, first, key_password, password
-    certificates, keys, container = _contents(first, password)
+    material, keys = _contents(first, password)
     if second.of(*PRIVATE):
         keys = _keys(second, key_password if key_password is not None else password)
     elif not keys:
         raise UnreadableFile(
             f"The key's file holds {_spoken(second)} and no private key: choose the key's own file."
         )
-    return _with_key(certificates, keys, container)
+    return _with_key(material, keys)
 
 
 def read_key(data: bytes, *, password: str | None = None) -> PrivateKey:
@@ -127,51 +123,47 @@ def read_answer(data: bytes, *, key: PrivateKey) -> Material:
         raise UnreadableFile(
             "This is the signing request (CSR) itself: send it to the CA, and bring the certificate that comes back."
         )
-    certificates = _certificates(opened)
-    if not certificates:
-        raise UnreadableFile(_no_certificate(opened))
-    wanted = public_key_sha256(key)
-    if not any(public_key_sha256(one) == wanted for one in certificates):
-        leaf, _ = leaf_and_chain(certificates)
-        differing = difference(public_key_facts(key), public_key_facts(leaf))
-        raise KeyMismatch(f"The CA's answer is not for the key that waits here: {differing}.")
-    return _with_key(certificates, [key], _container(opened))
+    material = _joined(opened, _certificates(opened))
+    ours, theirs = public_key_facts(key), public_key_facts(material.leaf)
+    if ours.sha256 != theirs.sha256:
+        raise KeyMismatch(f"The CA's answer is not for the key that waits here: {difference(ours, theirs)}.")
+    return replace(material, key=key)
 
 
 def _read_one_file(data: bytes, password: str | None) -> Material:
     opened = open_file(data)
-    certificates, keys, container = _contents(opened, password)
+    material, keys = _contents(opened, password)
     if not keys:
         raise UnreadableFile(
             "The file holds a certificate without its private key: choose the key's file too, or PKCS#12 with both."
         )
-    return _with_key(certificates, keys, container)
+    return _with_key(material, keys)
 
 
-def _contents(opened: Opened, password: str | None) -> tuple[list[x509.Certificate], list[PrivateKey], str]:
-    """Return the certificates (at least one), the keys and the kind of a file; no key is opened without need."""
+def _contents(opened: Opened, password: str | None) -> tuple[Material, list[PrivateKey]]:
+    """Return the certificate with its chain, and the keys beside it; no key is opened without a certificate."""
     stores = opened.of(Kind.PKCS12)
-    key: PrivateKey | None = None
     if stores:
         key, certificates = _pkcs12(stores[0].der, password)
-    else:
-        certificates = _certificates(opened)
+        return _joined(opened, certificates), [key] if key else []
+    return _joined(opened, _certificates(opened)), _keys(opened, password)
+
+
+def _joined(opened: Opened, certificates: Sequence[x509.Certificate]) -> Material:
     if not certificates:
         raise UnreadableFile(_no_certificate(opened))
-    if stores:
-        return certificates, [key] if key else [], "PKCS#12"
-    return certificates, _keys(opened, password), _container(opened)
-
-
-def _with_key(
-    certificates: Sequence[x509.Certificate], keys: Sequence[PrivateKey], container: str
-) -> Material:
-    """Join the leaf with the one of the keys that belongs to it; raise KeyMismatch where none does."""
     leaf, chain = leaf_and_chain(certificates)
-    wanted = public_key_sha256(leaf)
+    kinds = {Kind.PKCS12: "PKCS#12", Kind.PKCS7: "PKCS#7"}
+    container = next((name for kind, name in kinds.items() if opened.of(kind)), opened.encoding)
+    return Material(leaf, chain, None, container)
+
+
+def _with_key(material: Material, keys: Sequence[PrivateKey]) -> Material:
+    """Add the one of the keys that belongs to the leaf; raise KeyMismatch where none does."""
+    wanted = public_key_sha256(material.leaf)
     key = next((one for one in keys if public_key_sha256(one) == wanted), keys[0])
-    must_belong(key, leaf)
-    return Material(leaf, chain, key, container)
+    must_belong(key, material.leaf)
+    return replace(material, key=key)
 
 
 def _certificates(opened: Opened) -> list[x509.Certificate]:
@@ -291,10 +283,6 @@ def _decrypted(part: Part, password: bytes) -> object:
 
 def _may_hold_certificate(opened: Opened) -> bool:
     return bool(opened.of(Kind.CERTIFICATE, Kind.PKCS7, Kind.PKCS12))
-
-
-def _container(opened: Opened) -> str:
-    return "PKCS#7" if opened.of(Kind.PKCS7) else opened.encoding
 
 
 _INSTEAD = {
