@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import os
+import signal
+import warnings
+from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
+from celery.platforms import SecurityWarning
+
+# Root is often the only account of a container; what the warning is about, pickled messages, is not accepted here.
+warnings.filterwarnings("ignore", "You're running the worker with superuser privileges", SecurityWarning)
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "as2certs.settings")
 
 app = Celery("as2certs")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+@signals.worker_process_init.connect
+def finish_the_task(**kwargs: Any) -> None:
+    """Let a pool process finish its task: honcho ends the whole group, and the parent ends its pool in order."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

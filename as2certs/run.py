@@ -44,7 +44,7 @@ def install(*files: str) -> None:
             return
     print("Installing what is needed. The first time this takes a minute or two.", flush=True)
     listed = [word for name in files for word in ("-r", name)]
-    pip = [PYTHON, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", *listed]
+    pip = [PYTHON, "-m", "pip", "install", "-qq", "--no-input", "--disable-pip-version-check", *listed]
     if subprocess.run(pip, cwd=ROOT, check=False).returncode:
         stop("Python packages could not be installed; the lines above say why. Is the network there?")
     STAMP.write_text(json.dumps(wanted))
