@@ -7,6 +7,7 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; exit; }; done; echo python3)
 VENV := .venv/bin/python
+TEMPLATES = $(shell find templates -name '*.html')
 PIP_COMPILE = $(VENV) -m piptools compile --quiet --strip-extras --no-header --annotation-style line \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options $(if $(UPGRADE),--upgrade)
 
@@ -30,14 +31,15 @@ check: dev
 	$(VENV) -m ruff format --check
 	$(VENV) -m mypy
 	.venv/bin/lint-imports
-	$(VENV) -m djlint --quiet --check templates
+	.venv/bin/djade --check --target-version 5.2 $(TEMPLATES)
+	$(VENV) -m djlint --quiet --lint templates
 	DJANGO_SETTINGS_MODULE=tests.settings $(VENV) -Werror manage.py check
 	DJANGO_SETTINGS_MODULE=tests.settings $(VENV) manage.py makemigrations --check --dry-run
 
 format: dev
 	$(VENV) -m ruff check --fix
 	$(VENV) -m ruff format
-	$(VENV) -m djlint --quiet --reformat templates
+	-.venv/bin/djade --target-version 5.2 $(TEMPLATES)
 
 requirements: dev
 	$(PIP_COMPILE) requirements.in -o requirements.txt
