@@ -66,7 +66,9 @@ def restore(
             row.save(update_fields=["archived_at"])
             record(f"{noun(obj)}.restored", on=obj, by=by, now=now, also=also, reason=reason)
     except IntegrityError as error:
-        raise NotNow(f"Something else took the place of {obj} meanwhile. Look again at what is in use.") from error
+        raise NotNow(
+            f"Something else took the place of {obj} meanwhile. Look again at what is in use."
+        ) from error
 
 
 def _locked(obj: M) -> M:
@@ -104,7 +106,11 @@ def as2_id_taken(station: AbstractStation) -> str:
         .exclude(pk=station.pk)
         .first()
     )
-    return f"{other} uses the AS2 ID {station.as2_id} in {station.environment} now: archive it first." if other else ""
+    return (
+        f"{other} uses the AS2 ID {station.as2_id} in {station.environment} now: archive it first."
+        if other
+        else ""
+    )
 
 
 def nothing(obj: models.Model) -> str:

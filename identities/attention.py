@@ -14,7 +14,12 @@ from identities.models import CertificateRequest, Identity
 from identities.standing import ATTENTION, RoleStanding
 from identities.stations import AbstractCertificate, AbstractStation
 
-ACTS = {"sign": "signs", "decrypt": "decrypts", "verify": "verifies their signatures", "encrypt": "encrypts to them"}
+ACTS = {
+    "sign": "signs",
+    "decrypt": "decrypts",
+    "verify": "verifies their signatures",
+    "encrypt": "encrypts to them",
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,9 @@ def rotation_needs(rotations: Sequence[Any], *, now: datetime) -> Iterator[Need]
     for rotation in rotations:
         url = rotation.get_absolute_url()
         if rotation.failed:
-            yield Need("urgent", f"A step of the rotation of {' + '.join(rotation.roles)} failed.", "Look", url)
+            yield Need(
+                "urgent", f"A step of the rotation of {' + '.join(rotation.roles)} failed.", "Look", url
+            )
         elif rotation.window_end and rotation.window_end < now and rotation.applied_at is None:
             yield Need("urgent", "The window of a rotation is over, and it is not applied.", "Look", url)
         elif rotation.state == "draft":
@@ -106,7 +113,12 @@ def identity_needs(
     waiting = identity.requests.filter(state=CertificateRequest.State.AWAITING_CA).first()
     if waiting:
         needs.append(
-            Need("needs_you", "A CSR waits for the CA's answer.", "Take in the answer", waiting.get_absolute_url())
+            Need(
+                "needs_you",
+                "A CSR waits for the CA's answer.",
+                "Take in the answer",
+                waiting.get_absolute_url(),
+            )
         )
     system = identity.as2_system
     if system and system.check_ok is False:

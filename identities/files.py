@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 
 from as2certs import pki
 
+
 class UnechoedTextarea(forms.Textarea):
     """A text box that comes back empty: what was pasted may hold a private key."""
 

@@ -5,27 +5,18 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from crispy_forms.helper import FormHelper
-from crispy_forms.layout import HTML, Column, Div, Fieldset, Layout, Row
+from crispy_forms.layout import HTML, Column, Div, Fieldset, Row
 from django import forms
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db.models import Q
 
-from as2certs.accounts.forms import ReminderDaysField
+from as2certs.accounts.forms import ReminderDaysField, page_layout
 from identities.connectors import CHOICES as CONNECTOR_CHOICES
 from identities.models import AS2System, Identity
 from identities.stations import AbstractStation, Environment
 
 _FOLDER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
-
-
-def page_layout(*parts: Any) -> FormHelper:
-    """Return a crispy helper without a form tag of its own: the page has it, with the buttons."""
-    helper = FormHelper()
-    helper.form_tag = False
-    helper.layout = Layout(*parts)
-    return helper
 
 
 class StationForm(forms.ModelForm[Any]):
@@ -51,7 +42,8 @@ class StationForm(forms.ModelForm[Any]):
         as2_id, environment = cleaned.get("as2_id"), cleaned.get("environment")
         if as2_id and environment and (other := self._same_as2_id(as2_id, environment)):
             self.add_error(
-                "as2_id", f"{other} has the AS2 ID {as2_id} in {environment} already. Open that one, or archive it."
+                "as2_id",
+                f"{other} has the AS2 ID {as2_id} in {environment} already. Open that one, or archive it.",
             )
         return cleaned
 
@@ -85,7 +77,9 @@ class IdentityForm(StationForm):
         widgets = {
             "owners": forms.CheckboxSelectMultiple,
             "notes": forms.Textarea(attrs={"rows": 3}),
-            "as2_id": forms.TextInput(attrs={"class": "font-monospace", "autocomplete": "off", "spellcheck": "false"}),
+            "as2_id": forms.TextInput(
+                attrs={"class": "font-monospace", "autocomplete": "off", "spellcheck": "false"}
+            ),
         }
         help_texts = {
             "name": "As you call it among yourselves, such as “ACME production”.",
@@ -99,7 +93,8 @@ class IdentityForm(StationForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         system, rehearsal = self.fields["as2_system"], self.fields["rehearsal_identity"]
-        assert isinstance(system, forms.ModelChoiceField) and isinstance(rehearsal, forms.ModelChoiceField)
+        assert isinstance(system, forms.ModelChoiceField)
+        assert isinstance(rehearsal, forms.ModelChoiceField)
         system.queryset = AS2System.objects.filter(Q(archived_at=None) | Q(pk=self.instance.as2_system_id))
         system.empty_label = "None: a person applies changes"
         rehearsal.queryset = Identity.objects.filter(
@@ -111,7 +106,10 @@ class IdentityForm(StationForm):
             Row(Column("as2_id", css_class="col-md-5"), Column("url", css_class="col-md-7")),
             Fieldset(
                 "How a change gets there",
-                Row(Column("as2_system", css_class="col-md-6"), Column("rehearsal_identity", css_class="col-md-6")),
+                Row(
+                    Column("as2_system", css_class="col-md-6"),
+                    Column("rehearsal_identity", css_class="col-md-6"),
+                ),
             ),
             Fieldset(
                 "Who is reminded",
@@ -119,7 +117,9 @@ class IdentityForm(StationForm):
             ),
             Fieldset(
                 "What new certificates say",
-                HTML('<p class="text-body-secondary">Defaults for the subject of certificates made here.</p>'),
+                HTML(
+                    '<p class="text-body-secondary">Defaults for the subject of certificates made here.</p>'
+                ),
                 Row(
                     Column("organization", css_class="col-md-6"),
                     Column("organizational_unit", css_class="col-md-6"),
@@ -150,7 +150,9 @@ class IdentityForm(StationForm):
                 f"choose a {environment} system.",
             )
         if cleaned.get("rehearsal_identity") and environment == Environment.TEST:
-            self.add_error("rehearsal_identity", "This is a test identity itself: only production ones rehearse.")
+            self.add_error(
+                "rehearsal_identity", "This is a test identity itself: only production ones rehearse."
+            )
         if environment and self.instance.pk:
             self._check_partners(environment)
         return cleaned
@@ -165,7 +167,9 @@ class IdentityForm(StationForm):
                 "end that partnership first.",
             )
         if self.instance.rehearses.exists() and environment != Environment.TEST:
-            self.add_error("environment", "Other identities rehearse on this one, so it stays a test identity.")
+            self.add_error(
+                "environment", "Other identities rehearse on this one, so it stays a test identity."
+            )
 
 
 class SystemForm(forms.ModelForm[AS2System]):
@@ -252,7 +256,9 @@ class SystemForm(forms.ModelForm[AS2System]):
         others = AS2System.objects.active().filter(connector="directory").exclude(pk=self.instance.pk)
         same = others.filter(config__folder=folder).first()
         if same:
-            self.add_error("folder", f"{same} writes to this folder: two systems in one would undo each other.")
+            self.add_error(
+                "folder", f"{same} writes to this folder: two systems in one would undo each other."
+            )
 
     def save(self, commit: bool = True) -> AS2System:
         directory = self.cleaned_data["connector"] == "directory"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from crispy_forms.layout import Column, Div, Fieldset, Layout, Row
+from crispy_forms.layout import Column, Fieldset, Row
 from django import forms
 
 from as2certs import pki
+from as2certs.accounts.forms import page_layout
 from as2certs.accounts.models import User
 from identities.exporting import FORMS
 from identities.files import BytesField, PastedField
-from identities.forms import page_layout
 from identities.intake import inspect
 from identities.models import CertificateRequest, Identity
 from identities.stations import AbstractStation
@@ -94,7 +94,9 @@ class IntakeForm(forms.Form):
         self.warnings = [finding for finding in findings if finding.level == "warning"]
         if self.warnings and not self.errors and not cleaned["despite_warnings"]:
             self.must_confirm = True
-            self.add_error("despite_warnings", "Read the warnings and tick this, or take another certificate.")
+            self.add_error(
+                "despite_warnings", "Read the warnings and tick this, or take another certificate."
+            )
         return cleaned
 
     def _what_came_in(self, cleaned: dict[str, Any]) -> tuple[str, bytes | None]:
@@ -180,7 +182,10 @@ class GenerateForm(forms.Form):
         initial=CertificateRequest.Kind.SELF_SIGNED,
         choices=[
             (CertificateRequest.Kind.SELF_SIGNED, "Itself – usual for AS2; partners compare the fingerprint"),
-            (CertificateRequest.Kind.CSR, "A CA – you get a signing request (CSR), and bring its answer back here"),
+            (
+                CertificateRequest.Kind.CSR,
+                "A CA – you get a signing request (CSR), and bring its answer back here",
+            ),
         ],
     )
     bits = forms.TypedChoiceField(
@@ -201,7 +206,9 @@ class GenerateForm(forms.Form):
         max_value=1826,
         initial=730,
         help_text="Of a self-signed certificate: 730 days are two years. A CA decides by itself.",
-        error_messages={"max_value": "At most 1826 days, five years: longer ones are refused by some partners."},
+        error_messages={
+            "max_value": "At most 1826 days, five years: longer ones are refused by some partners."
+        },
     )
     common_name = forms.CharField(
         max_length=64, label="Common name (CN)", help_text="Partners see it: the AS2 ID is a good choice."
@@ -311,14 +318,10 @@ class ExportPrivateForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.user = user
         self.helper = page_layout(
-            Layout(
-                "reason",
-                "form",
-                Div(
-                    Row(Column("password", css_class="col-md-6"), Column("password_again", css_class="col-md-6")),
-                ),
-                Row(Column("own_password", css_class="col-md-6")),
-            )
+            "reason",
+            "form",
+            Row(Column("password", css_class="col-md-6"), Column("password_again", css_class="col-md-6")),
+            Row(Column("own_password", css_class="col-md-6")),
         )
 
     def clean_own_password(self) -> str:

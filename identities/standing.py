@@ -76,6 +76,15 @@ def _standing(role: str, held: tuple[AbstractCertificate, ...], rotations: Seque
     )
 
 
+def in_use(standings: Sequence[RoleStanding]) -> list[tuple[list[str], AbstractCertificate | None]]:
+    """Return the certificates in use, each with all roles that it serves; None stands for roles without one."""
+    groups: dict[int | None, tuple[list[str], AbstractCertificate | None]] = {}
+    for standing in standings:
+        current = standing.current
+        groups.setdefault(current.pk if current else None, ([], current))[0].append(standing.role)
+    return list(groups.values())
+
+
 def running_rotations(station: AbstractStation, side: str) -> QuerySet[Any]:
     """Return the rotations of a station that still have something to do, with what lists of them show.
 

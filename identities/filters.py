@@ -1,0 +1,181 @@
+"""What the lists of our side can be narrowed to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+import django_filters
+from django import forms
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils import timezone
+
+from as2certs import pki
+from identities.models import AS2System, Identity, IdentityCertificate, IdentityService
+from identities.stations import Environment
+
+EXPIRY_CHOICES = [
+    ("7", "in 7 days"),
+    ("30", "in 30 days"),
+    ("60", "in 60 days"),
+    ("90", "in 90 days"),
+    ("expired", "has expired"),
+]
+
+_HEX = re.compile(r"[0-9a-f]{4,64}")
+
+
+def search_field(what: str) -> dict[str, Any]:
+    """Return the settings of a filter's search field; ``what`` is what it looks for."""
+    widget = forms.TextInput(attrs={"type": "search", "placeholder": what, "maxlength": 200})
+    return {"label": "Search", "widget": widget}
+
+
+class ArchivedFilter(django_filters.ChoiceFilter):
+    """Leave archived rows out, unless they are asked for."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("label", "Archived")
+        super().__init__(
+            choices=[("only", "only archived"), ("all", "with archived")], empty_label="left out", **kwargs
+        )
+
+    def filter(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        if value == "all":
+            return queryset
+        return queryset.filter(archived_at__isnull=value != "only")
+
+
+def station_search(queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
+    """Narrow stations to those whose name, AS2 ID or notes hold the words."""
+    words = value.strip()
+    return queryset.filter(Q(name__icontains=words) | Q(as2_id__icontains=words) | Q(notes__icontains=words))
+
+
+def ends_within(value: str, now: datetime) -> Q:
+    """Return the condition on a certificate for one of the choices of expiry."""
+    if value == "expired":
+        return Q(not_after__lt=now)
+    return Q(not_after__gte=now, not_after__lte=now + timedelta(days=int(value)))
+
+
+def serving_ends(service: type[Any], holder: str) -> Callable[[QuerySet[Any], str, str], QuerySet[Any]]:
+    """Return a filter for stations by the end of a certificate that serves them now."""
+
+    def narrow(queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
+        ending = service._default_manager.filter(
+            **{holder: OuterRef("pk")}, ends_at=None, certificate__in=_ending(service, value)
+        )
+        return queryset.filter(Exists(ending))
+
+    return narrow
+
+
+def _ending(service: type[Any], value: str) -> QuerySet[Any]:
+    certificates = service._meta.get_field("certificate").related_model._default_manager
+    ending: QuerySet[Any] = certificates.filter(ends_within(value, timezone.now())).values("pk")
+    return ending
+
+
+def certificate_search(holder: str, value: str) -> Q:
+    """Return the condition for a search: a fingerprint or serial number in any spelling, or words of a name."""
+    words = value.strip()
+    found = Q(common_name__icontains=words) | Q(subject__icontains=words)
+    found |= Q(**{f"{holder}__name__icontains": words}) | Q(**{f"{holder}__as2_id__icontains": words})
+    digits = re.sub(r"[\s:.-]", "", words).lower()
+    if _HEX.fullmatch(digits):
+        found |= Q(sha256__startswith=digits) | Q(sha1__startswith=digits) | Q(serial=str(int(digits, 16)))
+    if digits.isdigit():
+        found |= Q(serial=digits)
+    with suppress(pki.PkiError):  # words, not a fingerprint
+        found |= Q(sha256=pki.normalise_fingerprint(words))
+    return found
+
+
+class IdentityFilter(django_filters.FilterSet):
+    q = django_filters.CharFilter(method=station_search, **search_field("Name or AS2 ID"))
+    environment = django_filters.ChoiceFilter(choices=Environment.choices, empty_label="any")
+    as2_system = django_filters.ModelChoiceFilter(
+        label="AS2 system", queryset=AS2System.objects.active(), empty_label="any", null_label="none"
+    )
+    expires = django_filters.ChoiceFilter(
+        label="Certificate ends",
+        choices=EXPIRY_CHOICES,
+        empty_label="any time",
+        method=serving_ends(IdentityService, "identity"),
+    )
+    archived = ArchivedFilter()
+
+    class Meta:
+        model = Identity
+        fields: list[str] = []
+
+
+class SystemFilter(django_filters.FilterSet):
+    q = django_filters.CharFilter(field_name="name", lookup_expr="icontains", **search_field("Name"))
+    environment = django_filters.ChoiceFilter(choices=Environment.choices, empty_label="any")
+    archived = ArchivedFilter()
+
+    class Meta:
+        model = AS2System
+        fields: list[str] = []
+
+
+class CertificateFilter(django_filters.FilterSet):
+    """Certificates of one side; those that serve no role are left out unless they are asked for."""
+
+    HOLDER = "identity"
+    SERVICE: type[Any] = IdentityService
+
+    q = django_filters.CharFilter(method="search", **search_field("Name, fingerprint or serial number"))
+    environment = django_filters.ChoiceFilter(
+        choices=Environment.choices, empty_label="any", method="in_environment"
+    )
+    expires = django_filters.ChoiceFilter(
+        label="Ends", choices=EXPIRY_CHOICES, empty_label="any time", method="ending"
+    )
+    serves = django_filters.ChoiceFilter(
+        label="In use", choices=[], empty_label="in any role", method="serving"
+    )
+
+    class Meta:
+        model = IdentityCertificate
+        fields: list[str] = []
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        holder = self._meta.model._meta.get_field(self.HOLDER).related_model
+        self.filters["serves"].extra["choices"] = [
+            *((role, f"as {role}") for role in holder.ROLES),
+            ("no", "not in use"),
+            ("all", "in use or not"),
+        ]
+
+    def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        narrowed: QuerySet[Any] = super().filter_queryset(queryset)
+        if not self.form.cleaned_data.get("serves"):
+            narrowed = narrowed.filter(Exists(self._service()))
+        return narrowed
+
+    def search(self, queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
+        return queryset.filter(certificate_search(self.HOLDER, value))
+
+    def in_environment(self, queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
+        return queryset.filter(**{f"{self.HOLDER}__environment": value})
+
+    def ending(self, queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
+        return queryset.filter(ends_within(value, timezone.now()))
+
+    def serving(self, queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
+        if value == "all":
+            return queryset
+        if value == "no":
+            return queryset.filter(~Exists(self._service()))
+        return queryset.filter(Exists(self._service().filter(role=value)))
+
+    def _service(self) -> QuerySet[Any]:
+        rows: QuerySet[Any] = self.SERVICE._default_manager.filter(certificate=OuterRef("pk"), ends_at=None)
+        return rows

@@ -1,0 +1,61 @@
+"""Lists: narrowed, sorted, and paged without counting, so that 100,000 rows cost what 50 do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import django_tables2 as tables
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django_filters import FilterSet
+
+PER_PAGE = 50
+
+
+class CompactTable(tables.Table):
+    """A table in this application's looks."""
+
+    class Meta:
+        template_name = "django_tables2/compact.html"
+        attrs = {"class": "table table-stack table-hover"}
+
+
+def from_template(name: str, **kwargs: Any) -> tables.TemplateColumn:
+    """Return a column whose cells are drawn by ``templates/<name>``."""
+    return tables.TemplateColumn(template_name=name, **kwargs)
+
+
+def order_by_end(service: type[Any], holder: str) -> Callable[[Any, QuerySet[Any], bool], Any]:
+    """Return an ordering of stations by the end of what serves them, those without last."""
+
+    def order(table: Any, queryset: QuerySet[Any], is_descending: bool) -> tuple[QuerySet[Any], bool]:
+        open_rows = service._default_manager.filter(**{holder: OuterRef("pk")}, ends_at=None)
+        ends = Subquery(open_rows.order_by("certificate__not_after").values("certificate__not_after")[:1])
+        ordered = queryset.annotate(ends=ends)
+        by = ordered.query.resolve_ref("ends")
+        return ordered.order_by(
+            by.desc(nulls_last=True) if is_descending else by.asc(nulls_last=True), "name", "id"
+        ), True
+
+    return order
+
+
+def listed(
+    request: HttpRequest,
+    template: str,
+    *,
+    filters: type[FilterSet],
+    table: type[tables.Table],
+    rows: QuerySet[Any],
+    **context: Any,
+) -> HttpResponse:
+    """Answer with one page of a list. ``table`` and ``filter`` are in the template's context."""
+    narrowing = filters(request.GET or None, queryset=rows)
+    shown = table(narrowing.qs, request=request)
+    paging = {"paginator_class": tables.LazyPaginator, "per_page": PER_PAGE, "silent": True}
+    tables.RequestConfig(request, paginate=paging).configure(shown)
+    context |= {"filter": narrowing, "table": shown, "now": timezone.now()}
+    return render(request, template, context)

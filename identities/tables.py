@@ -1,0 +1,75 @@
+"""The lists of our side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_tables2 as tables
+from django.template.loader import render_to_string
+
+from identities.listing import CompactTable, from_template, order_by_end
+from identities.models import AS2System, Identity, IdentityCertificate, IdentityService
+from identities.standing import in_use, standings
+
+
+class StationTable(CompactTable):
+    """Identities or partners, each with what serves its roles now (``serving_now``, prefetched)."""
+
+    name = from_template("identities/_cell_station.html", order_by=("name", "id"))
+    as2_id = from_template("identities/_cell_as2_id.html", verbose_name="AS2 ID", order_by=("as2_id", "id"))
+    in_use = tables.Column(verbose_name="Certificates in use, until", empty_values=())
+
+    def render_in_use(self, record: Any) -> str:
+        groups = in_use(standings(record, record.serving_now))
+        return render_to_string("identities/_cell_in_use.html", {"groups": groups})
+
+
+class IdentityTable(StationTable):
+    as2_system = tables.Column(
+        verbose_name="AS2 system", linkify=True, order_by=("as2_system__name", "name", "id")
+    )
+
+    order_in_use = order_by_end(IdentityService, "identity")
+
+    class Meta(CompactTable.Meta):
+        model = Identity
+        fields: tuple[str, ...] = ()
+        sequence = ("name", "as2_id", "as2_system", "in_use")
+        order_by = "name"
+        empty_text = "No identity is like that."
+
+
+class SystemTable(CompactTable):
+    name = from_template("identities/_cell_station.html", order_by=("name", "id"))
+    connector = tables.Column(verbose_name="Changes get there")
+    overlap = tables.Column(verbose_name="Holds")
+    state = from_template(
+        "identities/_cell_check.html", verbose_name="Last check", order_by=("checked_at", "id")
+    )
+
+    class Meta(CompactTable.Meta):
+        model = AS2System
+        fields: tuple[str, ...] = ()
+        sequence = ("name", "connector", "overlap", "state")
+        order_by = "name"
+        empty_text = "No AS2 system is like that."
+
+
+class CertificateTable(CompactTable):
+    """Certificates of either side; ``holder`` is who they belong to, ``serving_now`` is prefetched."""
+
+    common_name = from_template("identities/_cell_certificate.html", verbose_name="Certificate")
+    holder = from_template("identities/_cell_holder.html", order_by=("identity__name", "not_after", "id"))
+    fingerprint = from_template("identities/_cell_fingerprint.html", orderable=False)
+    key = from_template("identities/_cell_key.html", orderable=False)
+    serves = from_template("identities/_cell_serves.html", verbose_name="In use as", orderable=False)
+    not_after = from_template(
+        "identities/_cell_not_after.html", verbose_name="Ends", order_by=("not_after", "id")
+    )
+
+    class Meta(CompactTable.Meta):
+        model = IdentityCertificate
+        fields: tuple[str, ...] = ()
+        sequence = ("common_name", "holder", "fingerprint", "key", "serves", "not_after")
+        order_by = "not_after"
+        empty_text = "No certificate is like that."

@@ -1,0 +1,1 @@
+"""The pages of our side: one file for each thing."""

@@ -1,0 +1,101 @@
+"""Our certificates: list, page, and the public part as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
+
+from as2certs import pki
+from as2certs.accounts.access import needs
+from identities.filters import CertificateFilter
+from identities.intake import inspect
+from identities.listing import listed
+from identities.models import IdentityCertificate, IdentityService
+from identities.standing import serving
+from identities.stations import AbstractCertificate
+from identities.tables import CertificateTable
+from identities.views.common import download
+
+#: What a download is called, and how it is made from the certificate and its chain.
+PUBLIC: dict[str, tuple[str, str, Callable[[AbstractCertificate], bytes]]] = {
+    "pem": ("pem", "application/x-pem-file", lambda c: pki.to_pem(c.certificate, c.chain)),
+    "der": ("cer", "application/pkix-cert", lambda c: pki.to_der(c.certificate)),
+    "p7b": ("p7b", "application/x-pkcs7-certificates", lambda c: pki.to_pkcs7(c.certificate, c.chain)),
+    "zip": ("zip", "application/zip", lambda c: pki.to_zip(c.certificate, c.chain, name=stem_of(c))),
+}
+
+PUBLIC_LABELS = [
+    ("pem", "PEM (.pem)", "text, with the issuers below it"),
+    ("der", "DER (.cer)", "what most portals and Windows take"),
+    ("p7b", "PKCS#7 (.p7b)", "certificate and issuers in one"),
+    ("zip", "All of them (.zip)", "with a text of the fingerprints"),
+]
+
+
+@needs("identities.view_identitycertificate")
+def certificate_list(request: HttpRequest) -> HttpResponse:
+    rows = IdentityCertificate.objects.light().select_related("identity")
+    return listed(
+        request,
+        "identities/certificate_list.html",
+        filters=CertificateFilter,
+        table=CertificateTable,
+        rows=rows.prefetch_related(serving(IdentityService)),
+        any=IdentityCertificate.objects.exists(),
+        side="identity",
+    )
+
+
+@needs("identities.view_identitycertificate")
+def certificate_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
+    found = IdentityCertificate.objects.select_related("identity").defer("private_key__sealed")
+    certificate = get_object_or_404(found.select_related("private_key"), uid=uid)
+    return render(request, "identities/certificate_detail.html", page_of(certificate, "identity"))
+
+
+def page_of(certificate: AbstractCertificate, side: str) -> dict[str, Any]:
+    """Return what the page of a certificate of either side shows. ``side`` is "identity" or "partner"."""
+    now = timezone.now()
+    holder = certificate.holder
+    service = list(certificate.service.order_by("role", "starts_at"))  # type: ignore[attr-defined]
+    roles = sorted({row.role for row in service if row.ends_at is None}, key=list(holder.ROLES).index)
+    material = pki.Material(certificate.certificate, certificate.chain, None, "stored")
+    return {
+        "certificate": certificate,
+        "description": certificate.description,
+        "sha1": pki.format_fingerprint(certificate.sha1),
+        "holder": holder,
+        "environment": holder.environment,
+        "service": service,
+        "roles": roles,
+        "findings": inspect(holder, material, roles=roles or holder.ROLES, now=now),
+        "downloads": PUBLIC_LABELS,
+        "side": side,
+        "now": now,
+    }
+
+
+@needs("identities.view_identitycertificate")
+def certificate_export(request: HttpRequest, uid: UUID) -> HttpResponse:
+    return exported(
+        request, get_object_or_404(IdentityCertificate.objects.select_related("identity"), uid=uid)
+    )
+
+
+def exported(request: HttpRequest, certificate: AbstractCertificate) -> HttpResponse:
+    """Answer with the public part of a certificate in the format asked for."""
+    try:
+        suffix, content_type, make = PUBLIC[request.GET.get("format", "pem")]
+    except KeyError as error:
+        raise Http404("There is no such format: pem, der, p7b and zip are.") from error
+    return download(make(certificate), f"{stem_of(certificate)}.{suffix}", content_type)
+
+
+def stem_of(certificate: AbstractCertificate) -> str:
+    """Return how files of a certificate are called: whose, and which."""
+    return f"{certificate.holder}-{certificate.sha256[:8]}"

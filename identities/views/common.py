@@ -1,0 +1,122 @@
+"""What the pages of both sides do alike: keep a form, archive and restore, serve a download."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.contrib import messages
+from django.db import IntegrityError, models, transaction
+from django.forms import ModelForm
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect, render
+from django.utils import timezone
+
+from as2certs.audit.keeping import keep, noun
+from as2certs.audit.recording import Actor, record
+from identities.archiving import NotNow, archive, restore
+from identities.forms import ReasonForm
+
+
+def form_page(request: HttpRequest, template: str, form: Any, **context: Any) -> HttpResponse:
+    """Show a form, for the first time or with its errors."""
+    return render(request, template, {"form": form, "now": timezone.now(), **context})
+
+
+def saved(
+    request: HttpRequest, form: ModelForm[Any], said: str, *, also: Iterable[models.Model] = ()
+) -> HttpResponseRedirect | None:
+    """Keep a form that is valid and go to its object's page; None when the page is to be shown (again).
+
+    ``said`` is the message afterwards, with the object's name for ``{}``.
+    """
+    if request.method != "POST" or not form.is_valid():
+        return None
+    try:
+        obj = keep(form, by=Actor.of(request), now=timezone.now(), also=also)
+    except IntegrityError:
+        form.add_error(
+            None, "Somebody saved the same at this moment. Look at what is there now, and try again."
+        )
+        return None
+    messages.success(request, said.format(obj))
+    return redirect(obj)
+
+
+def archived(
+    request: HttpRequest,
+    obj: Any,
+    *,
+    unless: Callable[[Any], str],
+    back: str = "",
+    also: Iterable[models.Model] = (),
+) -> HttpResponseRedirect:
+    """Archive an object for the reason that was posted, and go back to its page."""
+    return _moved(request, obj, archive, "{} is archived. Its history stays.", unless, back, also)
+
+
+def restored(
+    request: HttpRequest,
+    obj: Any,
+    *,
+    unless: Callable[[Any], str],
+    back: str = "",
+    also: Iterable[models.Model] = (),
+) -> HttpResponseRedirect:
+    """Bring an archived object back, and go to its page."""
+    return _moved(request, obj, restore, "{} is back in use.", unless, back, also)
+
+
+def _moved(
+    request: HttpRequest,
+    obj: Any,
+    move: Callable[..., None],
+    said: str,
+    unless: Callable[[Any], str],
+    back: str,
+    also: Iterable[models.Model],
+) -> HttpResponseRedirect:
+    form = ReasonForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, " ".join(form.errors["reason"]))
+    else:
+        reason = form.cleaned_data["reason"]
+        try:
+            move(obj, unless=unless, reason=reason, by=Actor.of(request), now=timezone.now(), also=also)
+        except NotNow as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, said.format(obj))
+    return redirect(back or obj)
+
+
+def subscribed(request: HttpRequest, station: Any) -> HttpResponseRedirect:
+    """Turn the reminders about a station on or off for whoever asks."""
+    user = request.user
+    with transaction.atomic():
+        if station.subscribers.filter(pk=user.pk).exists():
+            station.subscribers.remove(user)
+            verb, said = "unsubscribed", "You get no reminders about {} any more."
+        else:
+            station.subscribers.add(user)
+            verb, said = "subscribed", "You get the reminders about {} from now on."
+        record(f"{noun(station)}.{verb}", on=station, by=Actor.of(request), now=timezone.now())
+    messages.success(request, said.format(station))
+    return redirect(station)
+
+
+def download(data: bytes, name: str, content_type: str) -> HttpResponse:
+    """Answer with a file that the browser saves and nobody on the way keeps."""
+    response = HttpResponse(data, content_type=content_type)
+    response["Content-Disposition"] = f'attachment; filename="{file_name(name)}"'
+    response["Cache-Control"] = "no-store"
+    response["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def file_name(name: str) -> str:
+    """Return a name that every file system takes."""
+    stem, dot, suffix = name.rpartition(".")
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:80] or "certificate"
+    return f"{safe}{dot}{suffix}"

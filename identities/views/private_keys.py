@@ -1,0 +1,72 @@
+"""Take a private key out, by those who may, with their password again and a reason."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+
+from as2certs import pki
+from as2certs.accounts.access import needs, person
+from as2certs.audit.recording import Actor, record
+from identities.exporting import FORMS, export_private
+from identities.intake_forms import ExportPrivateForm
+from identities.models import IdentityCertificate
+from identities.views.certificates import stem_of
+from identities.views.common import download, form_page
+
+
+@sensitive_variables("form", "data")
+@sensitive_post_parameters("own_password", "password", "password_again")
+@never_cache
+@needs("identities.export_privatekey")
+def certificate_export_private(request: HttpRequest, uid: UUID) -> HttpResponse:
+    found = IdentityCertificate.objects.select_related("identity", "private_key").defer("private_key__sealed")
+    certificate = get_object_or_404(found, uid=uid)
+    if certificate.private_key is None:
+        messages.error(request, "The private key of this certificate is not kept here.")
+        return redirect(certificate)
+    form = ExportPrivateForm(person(request), request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            data = _taken_out(request, certificate, form)
+        except pki.PkiError as error:
+            form.add_error("password", str(error))
+        else:
+            suffix, content_type = FORMS[form.cleaned_data["form"]][1:]
+            return download(data, f"{stem_of(certificate)}.{suffix}", content_type)
+    _note_wrong_password(request, certificate, form)
+    context = {"certificate": certificate, "environment": certificate.identity.environment}
+    return form_page(request, "identities/certificate_export_private.html", form, **context)
+
+
+def _taken_out(request: HttpRequest, certificate: IdentityCertificate, form: ExportPrivateForm) -> bytes:
+    given = form.cleaned_data
+    return export_private(
+        certificate,
+        form=given["form"],
+        password=given["password"],
+        reason=given["reason"],
+        by=Actor.of(request),
+        now=timezone.now(),
+    )
+
+
+def _note_wrong_password(
+    request: HttpRequest, certificate: IdentityCertificate, form: ExportPrivateForm
+) -> None:
+    """Leave an entry when somebody's own password was wrong: it may not be them at the keyboard."""
+    if form.has_error("own_password", code="wrong_password"):
+        record(
+            "key.export_refused",
+            on=certificate,
+            by=Actor.of(request),
+            now=timezone.now(),
+            also=(certificate.identity,),
+            reason="wrong password of their own",
+        )

@@ -1,0 +1,103 @@
+"""Our identities: list, page, form, archive."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_POST
+
+from as2certs.accounts.access import needs
+from identities.archiving import as2_id_taken, identity_in_use
+from identities.attention import identity_needs
+from identities.filters import IdentityFilter
+from identities.forms import IdentityForm
+from identities.listing import listed
+from identities.models import Identity, IdentityService
+from identities.standing import history, running_rotations, serving, standings
+from identities.tables import IdentityTable
+from identities.views.common import archived, form_page, restored, saved, subscribed
+
+#: How many partners a page shows before it links to the list.
+SHOWN = 25
+
+
+@needs("identities.view_identity")
+def identity_list(request: HttpRequest) -> HttpResponse:
+    return listed(
+        request,
+        "identities/identity_list.html",
+        filters=IdentityFilter,
+        table=IdentityTable,
+        rows=Identity.objects.select_related("as2_system").prefetch_related(serving(IdentityService)),
+        any=Identity.objects.exists(),
+    )
+
+
+@needs("identities.add_identity")
+def identity_create(request: HttpRequest) -> HttpResponse:
+    initial = {"owners": [request.user.pk], "as2_system": request.GET.get("as2_system")}
+    form = IdentityForm(request.POST or None, initial=initial)
+    done = saved(request, form, "{} is set up. Next: its certificate.")
+    return done or form_page(request, "identities/identity_form.html", form)
+
+
+@needs("identities.change_identity")
+def identity_update(request: HttpRequest, uid: UUID) -> HttpResponse:
+    identity = get_object_or_404(Identity, uid=uid)
+    form = IdentityForm(request.POST or None, instance=identity)
+    done = saved(request, form, "{} is changed.")
+    stored = get_object_or_404(Identity, uid=uid)
+    return done or form_page(request, "identities/identity_form.html", form, identity=stored)
+
+
+@needs("identities.view_identity")
+def identity_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
+    found = Identity.objects.select_related("as2_system", "rehearsal_identity")
+    identity = get_object_or_404(found.prefetch_related(serving(IdentityService), "owners"), uid=uid)
+    return render(request, "identities/identity_detail.html", _page_of(request, identity))
+
+
+def _page_of(request: HttpRequest, identity: Identity) -> dict[str, Any]:
+    now = timezone.now()
+    rotations = list(running_rotations(identity, "identity")[:20])
+    roles = standings(identity, identity.serving_now, rotations)  # type: ignore[attr-defined]
+    connected = identity.partnerships.active().filter(partner__archived_at=None)
+    count = connected.count()
+    return {
+        "identity": identity,
+        "environment": identity.environment,
+        "standings": roles,
+        "needs": [] if identity.archived_at else identity_needs(identity, roles, rotations, now=now),
+        "rotations": rotations,
+        "partnerships": connected.select_related("partner")[:SHOWN],
+        "partner_count": count,
+        "partners_url": f"{reverse('partner-list')}?identity={identity.uid}" if count > SHOWN else "",
+        "requests": identity.requests.exclude(state="done").order_by("-id")[:5],
+        "certificates": identity.certificates.light().order_by("-not_after")[:10],
+        "history": history(identity),
+        "subscribed": identity.subscribers.filter(pk=request.user.pk).exists(),
+        "now": now,
+    }
+
+
+@require_POST
+@needs("identities.change_identity")
+def identity_archive(request: HttpRequest, uid: UUID) -> HttpResponse:
+    return archived(request, get_object_or_404(Identity, uid=uid), unless=identity_in_use)
+
+
+@require_POST
+@needs("identities.change_identity")
+def identity_restore(request: HttpRequest, uid: UUID) -> HttpResponse:
+    return restored(request, get_object_or_404(Identity, uid=uid), unless=as2_id_taken)
+
+
+@require_POST
+@needs("identities.view_identity")
+def identity_subscribe(request: HttpRequest, uid: UUID) -> HttpResponse:
+    return subscribed(request, get_object_or_404(Identity, uid=uid))

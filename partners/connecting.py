@@ -1,0 +1,40 @@
+"""Connect our identities with partners."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+
+from as2certs.audit.recording import Actor, record
+from identities.models import Identity
+from partners.models import Partner, Partnership
+
+
+def connect(identity: Identity, partner: Partner, *, notes: str, by: Actor, now: datetime) -> Partnership:
+    """Connect an identity with a partner; one that they had before and that was archived comes back.
+
+    Both are in the same environment: the form has seen to that. Raises IntegrityError when somebody else connected
+    them at this moment.
+    """
+    with transaction.atomic():
+        old = Partnership.objects.select_for_update().filter(identity=identity, partner=partner).first()
+        if old is None:
+            partnership = Partnership.objects.create(identity=identity, partner=partner, notes=notes)
+            verb = "partnership.created"
+        elif old.archived_at is None:
+            return old
+        else:
+            partnership, verb = old, "partnership.restored"
+            partnership.archived_at = None
+            partnership.notes = notes or partnership.notes
+            partnership.save(update_fields=["archived_at", "notes"])
+        record(
+            verb,
+            on=partnership,
+            by=by,
+            now=now,
+            also=(identity, partner),
+            new={"notes": notes} if notes else {},
+        )
+    return partnership

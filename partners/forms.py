@@ -1,0 +1,195 @@
+"""Forms of their side: partners, contacts, partnerships, and certificates that partners send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crispy_forms.layout import Column, Fieldset, Row
+from django import forms
+from django.db.models import Q, QuerySet
+
+from as2certs import pki
+from as2certs.accounts.forms import TimeZoneField, page_layout
+from identities.forms import StationForm
+from identities.intake_forms import IntakeForm
+from identities.models import Identity
+from identities.stations import AbstractStation
+from partners.models import Contact, Partner, Partnership
+
+
+class PartnerForm(StationForm):
+    time_zone = TimeZoneField(help_text="Windows are shown to them in this zone first.")
+
+    class Meta:
+        model = Partner
+        fields = [
+            "name",
+            "environment",
+            "as2_id",
+            "url",
+            "time_zone",
+            "holds",
+            "owners",
+            "reminder_days",
+            "notes",
+        ]
+        widgets = {
+            "holds": forms.RadioSelect,
+            "owners": forms.CheckboxSelectMultiple,
+            "notes": forms.Textarea(attrs={"rows": 3}),
+            "as2_id": forms.TextInput(
+                attrs={"class": "font-monospace", "autocomplete": "off", "spellcheck": "false"}
+            ),
+        }
+        help_texts = {
+            "name": "As you call them among yourselves, such as “Northwind”.",
+            "environment": "A test partner is connected with test identities only.",
+            "url": "Where we send our messages to.",
+            "holds": "Can their system keep our old and our new certificate side by side for a while? It decides "
+            "the order of a change. When in doubt, leave “not known”: that is the careful choice.",
+            "owners": "They get the reminders about this partner. Without owners, the administrators do.",
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        zone = self.fields["time_zone"]
+        assert isinstance(zone, TimeZoneField)
+        zone.keep(self.instance.time_zone)
+        self.helper = page_layout(
+            Row(Column("name", css_class="col-md-8"), Column("environment", css_class="col-md-4")),
+            Row(Column("as2_id", css_class="col-md-5"), Column("url", css_class="col-md-7")),
+            Row(Column("time_zone", css_class="col-md-6")),
+            Fieldset("What their system can hold", "holds"),
+            Fieldset(
+                "Who is reminded",
+                Row(Column("owners", css_class="col-md-6"), Column("reminder_days", css_class="col-md-6")),
+            ),
+            "notes",
+        )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        environment = cleaned.get("environment")
+        if environment and self.instance.pk:
+            connected = self.instance.partnerships.active().exclude(identity__environment=environment)
+            other = connected.select_related("identity").first()
+            if other:
+                self.add_error(
+                    "environment",
+                    f"It is connected with {other.identity}, which is in {other.identity.environment}: "
+                    "end that partnership first.",
+                )
+        return cleaned
+
+
+class ContactForm(forms.ModelForm[Contact]):
+    class Meta:
+        model = Contact
+        fields = [
+            "name",
+            "job",
+            "email",
+            "phone",
+            "told_new_certificates",
+            "told_windows",
+            "told_expiry",
+            "notes",
+        ]
+        widgets = {"notes": forms.Textarea(attrs={"rows": 2})}
+        help_texts = {
+            "job": "Such as “EDI operations” or “night shift”.",
+            "email": "Without an address they are told nothing by mail.",
+            "phone": "For the night of the change.",
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.helper = page_layout(
+            Row(Column("name", css_class="col-md-6"), Column("job", css_class="col-md-6")),
+            Row(Column("email", css_class="col-md-6"), Column("phone", css_class="col-md-6")),
+            Fieldset("What they are told by mail", "told_new_certificates", "told_windows", "told_expiry"),
+            "notes",
+        )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if not cleaned.get("email") and not cleaned.get("phone") and not self.errors:
+            self.add_error(
+                "email", "Give an e-mail address or a phone number: how else could they be reached?"
+            )
+        return cleaned
+
+
+class PartnerUploadForm(IntakeForm):
+    """A partner's certificate: public, in any of the formats that partners send."""
+
+    def __init__(self, holder: Partner, *args: Any, **kwargs: Any) -> None:
+        super().__init__(holder, *args, **kwargs)
+        file, text = self.fields["certificate_file"], self.fields["certificate_text"]
+        file.help_text = "What they sent: .pem, .crt, .cer, .der, .p7b or .p7c, at most 1 MiB. Never a file with a private key."
+        text.help_text = "PEM: the block from BEGIN to END."
+
+    def read(self, data: bytes) -> pki.Material:
+        return pki.read_public(data, partner=True)
+
+
+class PartnershipForm(forms.Form):
+    """Connect a station with stations of the other side, one or several at once.
+
+    The page offers at most ``SHOWN`` of them, those that a search finds; what may be chosen is not limited to these.
+    """
+
+    SHOWN = 50
+
+    notes = forms.CharField(
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="What is particular about this connection, such as an agreed MDN time-out.",
+    )
+
+    def __init__(self, station: AbstractStation, *args: Any, words: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.station, self.words = station, words.strip()
+        self.other_model = Partner if isinstance(station, Identity) else Identity
+        self.noun = self.other_model._meta.model_name or ""
+        self.fields["others"] = forms.ModelMultipleChoiceField(
+            queryset=self.other_model._default_manager.active(),
+            to_field_name="uid",
+            error_messages={
+                "required": f"Choose at least one {self.noun}.",
+                "invalid_choice": f"One of those is no {self.noun} in use any more: choose again.",
+            },
+        )
+        self.helper = page_layout("notes")
+
+    @property
+    def connected(self) -> QuerySet[Partnership]:
+        mine = "identity" if isinstance(self.station, Identity) else "partner"
+        return Partnership.objects.active().filter(**{mine: self.station})
+
+    @property
+    def offered(self) -> list[AbstractStation]:
+        """The stations that the page offers, and one more than ``SHOWN`` when there are more."""
+        others = (
+            self.other_model._default_manager.active()
+            .filter(environment=self.station.environment)
+            .exclude(pk__in=self.connected.values(f"{self.noun}_id"))
+        )
+        if self.words:
+            others = others.filter(Q(name__icontains=self.words) | Q(as2_id__icontains=self.words))
+        return list(others[: self.SHOWN + 1])
+
+    def clean_others(self) -> list[AbstractStation]:
+        others: list[AbstractStation] = list(self.cleaned_data["others"])
+        for other in others:
+            if other.environment != self.station.environment:
+                raise forms.ValidationError(
+                    f"{other} is in {other.environment} and {self.station} in {self.station.environment}: "
+                    "test and production are not connected with each other."
+                )
+        names = self.connected.filter(**{f"{self.noun}__in": others}).values_list(
+            f"{self.noun}__name", flat=True
+        )
+        if taken := names.first():
+            raise forms.ValidationError(f"{taken} is connected with {self.station} already.")
+        return others

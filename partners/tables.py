@@ -1,0 +1,29 @@
+"""The lists of their side."""
+
+from __future__ import annotations
+
+import django_tables2 as tables
+
+from identities.listing import CompactTable, from_template, order_by_end
+from identities.tables import CertificateTable, StationTable
+from partners.models import Partner, PartnerCertificate, PartnerService
+
+
+class PartnerTable(StationTable):
+    time_zone = tables.Column(verbose_name="Time zone", order_by=("time_zone", "name", "id"))
+
+    order_in_use = order_by_end(PartnerService, "partner")
+
+    class Meta(CompactTable.Meta):
+        model = Partner
+        fields: tuple[str, ...] = ()
+        sequence = ("name", "as2_id", "time_zone", "in_use")
+        order_by = "name"
+        empty_text = "No partner is like that."
+
+
+class PartnerCertificateTable(CertificateTable):
+    holder = from_template("identities/_cell_holder.html", order_by=("partner__name", "not_after", "id"))
+
+    class Meta(CertificateTable.Meta):
+        model = PartnerCertificate

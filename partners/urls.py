@@ -1,0 +1,33 @@
+"""Addresses of their side."""
+
+from django.urls import path
+
+from partners.views import certificates, contacts, partnerships, stations
+
+urlpatterns = [
+    path("partners/", stations.partner_list, name="partner-list"),
+    path("partners/new/", stations.partner_create, name="partner-create"),
+    path("partners/<uuid:uid>/", stations.partner_detail, name="partner-detail"),
+    path("partners/<uuid:uid>/edit/", stations.partner_update, name="partner-update"),
+    path("partners/<uuid:uid>/archive/", stations.partner_archive, name="partner-archive"),
+    path("partners/<uuid:uid>/restore/", stations.partner_restore, name="partner-restore"),
+    path("partners/<uuid:uid>/subscribe/", stations.partner_subscribe, name="partner-subscribe"),
+    path("partners/<uuid:uid>/upload/", certificates.partner_upload, name="partner-upload"),
+    path("partners/<uuid:uid>/contacts/new/", contacts.contact_create, name="contact-create"),
+    path("contacts/<uuid:uid>/edit/", contacts.contact_update, name="contact-update"),
+    path("contacts/<uuid:uid>/delete/", contacts.contact_delete, name="contact-delete"),
+    path("partners/certificates/", certificates.certificate_list, name="partner-certificate-list"),
+    path(
+        "partners/certificates/<uuid:uid>/",
+        certificates.certificate_detail,
+        name="partner-certificate-detail",
+    ),
+    path(
+        "partners/certificates/<uuid:uid>/export/",
+        certificates.certificate_export,
+        name="partner-certificate-export",
+    ),
+    path("partnerships/new/", partnerships.partnership_create, name="partnership-create"),
+    path("partnerships/<uuid:uid>/archive/", partnerships.partnership_archive, name="partnership-archive"),
+    path("partnerships/<uuid:uid>/restore/", partnerships.partnership_restore, name="partnership-restore"),
+]

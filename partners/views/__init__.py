@@ -1,0 +1,1 @@
+"""The pages of their side: one file for each thing."""

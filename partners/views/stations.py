@@ -1,0 +1,148 @@
+"""Partners: list, page, form, archive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_POST
+
+from as2certs.accounts.access import needs, person
+from identities.archiving import as2_id_taken
+from identities.attention import Need, role_needs, rotation_needs
+from identities.listing import listed
+from identities.models import Identity
+from identities.standing import RoleStanding, history, running_rotations, serving, standings
+from identities.views.common import archived, form_page, restored, saved, subscribed
+from partners.archiving import partner_in_use
+from partners.filters import PartnerFilter
+from partners.forms import PartnerForm
+from partners.models import Partner, PartnerService
+from partners.tables import PartnerTable
+
+
+@needs("partners.view_partner")
+def partner_list(request: HttpRequest) -> HttpResponse:
+    connected_with = request.GET.get("identity", "")
+    return listed(
+        request,
+        "partners/partner_list.html",
+        filters=PartnerFilter,
+        table=PartnerTable,
+        rows=Partner.objects.prefetch_related(serving(PartnerService)),
+        any=Partner.objects.exists(),
+        identity=_identity(connected_with) if connected_with else None,
+    )
+
+
+def _identity(uid: str) -> Identity | None:
+    try:
+        return Identity.objects.filter(uid=UUID(uid)).first()
+    except ValueError:
+        return None
+
+
+@needs("partners.add_partner")
+def partner_create(request: HttpRequest) -> HttpResponse:
+    initial = {"owners": [person(request).pk], "time_zone": person(request).time_zone}
+    form = PartnerForm(request.POST or None, initial=initial)
+    done = saved(request, form, "{} is set up. Next: connect it, and take in its certificate.")
+    return done or form_page(request, "partners/partner_form.html", form)
+
+
+@needs("partners.change_partner")
+def partner_update(request: HttpRequest, uid: UUID) -> HttpResponse:
+    partner = get_object_or_404(Partner, uid=uid)
+    form = PartnerForm(request.POST or None, instance=partner)
+    done = saved(request, form, "{} is changed.")
+    stored = get_object_or_404(Partner, uid=uid)
+    return done or form_page(request, "partners/partner_form.html", form, partner=stored)
+
+
+@needs("partners.view_partner")
+def partner_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
+    found = Partner.objects.prefetch_related(serving(PartnerService), "owners", "contacts")
+    partner = get_object_or_404(found, uid=uid)
+    now = timezone.now()
+    rotations = list(running_rotations(partner, "partner")[:20])
+    roles = standings(partner, partner.serving_now, rotations)  # type: ignore[attr-defined]
+    partnerships = list(
+        partner.partnerships.active().filter(identity__archived_at=None).select_related("identity")
+    )
+    needs_somebody = partner_needs(partner, roles, rotations, connected=bool(partnerships), now=now)
+    taking_part = partner.participations.filter(rotation__ended_at=None, removed_reason="")
+    context: dict[str, Any] = {
+        "partner": partner,
+        "environment": partner.environment,
+        "standings": roles,
+        "needs": [] if partner.archived_at else needs_somebody,
+        "rotations": rotations,
+        "participations": taking_part.select_related("rotation__identity").filter(rotation__partner=None)[
+            :10
+        ],
+        "partnerships": partnerships,
+        "certificates": partner.certificates.light().order_by("-not_after")[:10],
+        "history": history(partner),
+        "subscribed": partner.subscribers.filter(pk=person(request).pk).exists(),
+        "there": f"{now.astimezone(ZoneInfo(partner.time_zone)):%a %H:%M}",
+        "now": now,
+    }
+    return render(request, "partners/partner_detail.html", context)
+
+
+def partner_needs(
+    partner: Partner,
+    roles: Sequence[RoleStanding],
+    rotations: Sequence[Any],
+    *,
+    connected: bool,
+    now: datetime,
+) -> list[Need]:
+    """Return what about a partner needs somebody, the most pressing first."""
+    needed = [*role_needs("partner", partner, roles, now=now), *rotation_needs(rotations, now=now)]
+    needed += _setting_up(partner, connected)
+    return sorted(needed, key=lambda need: ("urgent", "needs_you", "soon").index(need.meaning))
+
+
+def _setting_up(partner: Partner, connected: bool) -> Iterator[Need]:
+    if not connected:
+        yield Need(
+            "needs_you",
+            "It is connected with none of our identities.",
+            "Connect it",
+            f"{reverse('partnership-create')}?partner={partner.uid}",
+            "partners.add_partnership",
+        )
+    if not any(contact.email and contact.told_new_certificates for contact in partner.contacts.all()):
+        yield Need(
+            "soon",
+            "Nobody there is told of our new certificates by mail.",
+            "Add a contact",
+            reverse("contact-create", args=[partner.uid]),
+            "partners.add_contact",
+        )
+
+
+@require_POST
+@needs("partners.change_partner")
+def partner_archive(request: HttpRequest, uid: UUID) -> HttpResponse:
+    return archived(request, get_object_or_404(Partner, uid=uid), unless=partner_in_use)
+
+
+@require_POST
+@needs("partners.change_partner")
+def partner_restore(request: HttpRequest, uid: UUID) -> HttpResponse:
+    return restored(request, get_object_or_404(Partner, uid=uid), unless=as2_id_taken)
+
+
+@require_POST
+@needs("partners.view_partner")
+def partner_subscribe(request: HttpRequest, uid: UUID) -> HttpResponse:
+    return subscribed(request, get_object_or_404(Partner, uid=uid))
