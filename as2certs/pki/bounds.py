@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from asn1crypto.algos import EncryptionAlgorithm, KdfAlgorithm
-from asn1crypto.core import Any, Asn1Value, Sequence
+from asn1crypto.core import Any, Asn1Value, Integer, OctetString, Sequence
 from asn1crypto.keys import EncryptedPrivateKeyInfo
 from asn1crypto.pkcs12 import AuthenticatedSafe, Pfx, SafeContents
 
@@ -26,12 +26,25 @@ MAX_KEY_BYTES = 5 * 1024
 MAX_PASSWORD_BYTES = 1023
 
 _PBMAC1 = "1.2.840.113549.1.5.14"
+_SCRYPT = "1.3.6.1.4.1.11591.4.11"
 
 
 class _Pbmac1Params(Sequence):  # type: ignore[misc]
     """The parameters of PBMAC1 (RFC 8018, A.5), which asn1crypto does not know."""
 
     _fields = [("key_derivation_func", KdfAlgorithm), ("message_auth_scheme", Any)]
+
+
+class _ScryptParams(Sequence):  # type: ignore[misc]
+    """The parameters of scrypt (RFC 7914, section 7), which asn1crypto does not know either."""
+
+    _fields = [
+        ("salt", OctetString),
+        ("cost", Integer),
+        ("block_size", Integer),
+        ("parallelization", Integer),
+        ("key_length", Integer, {"optional": True}),
+    ]
 
 
 def read_bounded(stream: IO[bytes], limit: int = MAX_FILE_BYTES) -> bytes:
@@ -121,6 +134,8 @@ def _pkcs12_costs(pfx: Pfx) -> tuple[list[bytes], int]:
                 keys.append(bag["bag_value"]["encrypted_data"].native)
             elif bag["bag_id"].native == "key_bag":
                 keys.append(bag["bag_value"].dump())
+            elif bag["bag_id"].native == "safe_contents":
+                raise UnreadableFile("The PKCS#12 file has bags inside bags: export only what is needed.")
     return keys, rounds
 
 
@@ -140,7 +155,7 @@ def _mac_rounds(pfx: Pfx) -> int:
     algorithm = mac["mac"]["digest_algorithm"]
     if algorithm["algorithm"].dotted == _PBMAC1:
         return _kdf_rounds(_Pbmac1Params.load(algorithm["parameters"].dump())["key_derivation_func"])
-    return int(mac["iterations"].native)
+    return abs(int(mac["iterations"].native))
 
 
 def _rounds(algorithm: EncryptionAlgorithm) -> int:
@@ -148,17 +163,18 @@ def _rounds(algorithm: EncryptionAlgorithm) -> int:
     if algorithm["algorithm"].native == "pbes2":
         return _kdf_rounds(algorithm["parameters"]["key_derivation_func"])
     parameters = algorithm["parameters"]
-    return int(parameters["iterations"].native) if "iterations" in (parameters.native or ()) else 0
+    return abs(int(parameters["iterations"].native)) if "iterations" in (parameters.native or ()) else 0
 
 
 def _kdf_rounds(kdf: KdfAlgorithm) -> int:
     if kdf["algorithm"].native == "pbkdf2":
-        return int(kdf["parameters"]["iteration_count"].native)
-    if kdf["algorithm"].native == "scrypt":
+        return abs(int(kdf["parameters"]["iteration_count"].native))
+    if kdf["algorithm"].dotted == _SCRYPT:
+        parameters = _ScryptParams.load(kdf["parameters"].dump())
         cost = 1
-        for name in ("cost_parameter", "block_size", "parallelization_parameter"):
-            cost *= int(kdf["parameters"][name].native)
-        if not 0 < cost <= MAX_SCRYPT_COST:
+        for name in ("cost", "block_size", "parallelization"):
+            cost *= abs(int(parameters[name].native))
+        if cost > MAX_SCRYPT_COST:
             raise UnreadableFile(
                 "The file asks scrypt for more memory than a key needs: export it again with usual settings."
             )

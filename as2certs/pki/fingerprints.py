@@ -7,8 +7,9 @@ import re
 from as2certs.pki.errors import PkiError
 
 _NAMES = {32: "MD5", 40: "SHA-1", 56: "SHA-224", 64: "SHA-256", 96: "SHA-384", 128: "SHA-512"}
-_PREFIX = re.compile(
-    r"^\s*(?:(?:x509\s+)?(?:certificate\s+)?(?:sha-?\s?(?:1|224|256|384|512)|md5)?\s*(?:finger|thumb)?(?:print)?)\s*[:=]?\s*",
+_LABEL = re.compile(
+    r"^\W*(?:(?:x\.?509|certificate|cert|(?:finger|thumb)print|md-?5|sha-?\s?(?:1|224|256|384|512)|hash|digest)"
+    r"[\s()]*)+[:=]?",
     re.IGNORECASE,
 )
 _SPACING = re.compile(r"[\s:.\-_\u00ad\u200b-\u200f\u2010-\u2015\u202a-\u202e\ufeff]")
@@ -37,7 +38,7 @@ def normalise_fingerprint(text: str) -> str:
         raise PkiError(
             "This is far longer than a fingerprint: paste only the SHA-256 fingerprint, 64 hex digits."
         )
-    digits = _SPACING.sub("", _PREFIX.sub("", text, count=1)).lower().removeprefix("0x")
+    digits = _SPACING.sub("", _LABEL.sub("", text, count=1)).lower().removeprefix("0x")
     if not digits:
         raise PkiError("There is no fingerprint here: paste the SHA-256 fingerprint, 64 hex digits.")
     if not _HEX.fullmatch(digits):
