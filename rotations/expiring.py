@@ -129,7 +129,7 @@ def expiring(side: Side, *, now: datetime, ladder: Iterable[int]) -> list[Expiri
         rows[certificate] = row
         roles[certificate].append(row["role"])
         rotations[certificate] = _graver(rotations.get(certificate), rotation)
-    found = [_expiring(side, row, sorted(roles[pk]), rotations[pk]) for pk, row in rows.items()]
+    found = [_expiring(side, row, roles[pk], rotations[pk]) for pk, row in rows.items()]
     return sorted(found, key=lambda e: (e.not_after, e.holder_name, e.certificate_id))
 
 
@@ -204,6 +204,6 @@ def _expiring(side: Side, row: Mapping[str, Any], roles: list[str], rotation: Pe
         certificate_uid=row["certificate__uid"],
         sha256=row["certificate__sha256"],
         not_after=row["certificate__not_after"],
-        roles=tuple(roles),
+        roles=tuple(role for role in side.station.ROLES if role in roles),
         rotation=rotation,
     )

@@ -72,7 +72,14 @@ def _due_on(side: Side, installation: Installation, now: datetime) -> Iterator[t
         )
         if threshold is None:
             continue
-        for recipient in _audience(certificate, people, installation, now):
+        audience = _audience(certificate, people, installation, now)
+        if not audience:
+            log.warning(
+                "Nobody can be told that a certificate of %s ends %s: give it an owner with an e-mail address.",
+                certificate.holder_name,
+                certificate.not_after.date(),
+            )
+        for recipient in audience:
             sent = told.get((certificate.certificate_id, recipient.key))
             if sent is None or threshold < sent:
                 yield recipient, Line(certificate, threshold)
@@ -110,10 +117,11 @@ def run(now: datetime) -> int:
 
 def send(now: datetime) -> int:
     """Queue one mail per address for what is due, and return how many."""
-    return sum(_tell(reminder, now) for reminder in due(now))
+    return sum(tell(reminder, now) for reminder in due(now))
 
 
-def _tell(reminder: Reminder, now: datetime) -> int:
+def tell(reminder: Reminder, now: datetime) -> int:
+    """Queue one reminder and remember what it said, both or neither; return 0 where another run was first."""
     certificates = [line.certificate for line in reminder.lines]
     message = notifications.reminder(reminder.recipient, certificates, now)
     notices = [

@@ -19,7 +19,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         now = database_now()
         if not options["dry_run"]:
-            self.stdout.write(f"{reminders.run(now)} mails queued.")
+            self.stdout.write(f"Mails queued: {reminders.run(now)}.")
             return
         due = reminders.due(now)
         for reminder in due:
@@ -31,4 +31,4 @@ class Command(BaseCommand):
                     f"  {c.holder_name}, {' + '.join(c.roles)}: {c.fingerprint} ends {ends} "
                     f"(reminder of day {line.threshold})"
                 )
-        self.stdout.write(f"{len(due)} reminders are due. Nothing was queued.")
+        self.stdout.write(f"Reminders due: {len(due)}. Nothing was queued.")
