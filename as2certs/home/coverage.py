@@ -17,8 +17,9 @@ from identities.attention import Need
 from identities.models import AS2System, CertificateRequest, Identity, IdentityService
 from identities.standing import ATTENTION
 from partners.models import Partner, PartnerService
-from rotations.expiring import SIDES, Expiring, expiring
+from rotations.expiring import SIDES, Expiring, Pending, expiring
 from rotations.ladder import Outlook, expires
+from rotations.states import RotationState
 
 #: How far ahead the page looks for the end of coverage; first near, and only when all is well there, far.
 NEAR = timedelta(days=60)
@@ -64,7 +65,7 @@ def look(now: datetime) -> Coverage:
 def needs(coverage: Coverage, running: Sequence[Running], *, now: datetime, zone: str) -> list[Need]:
     """Return what needs somebody, the most pressing first; each kind of thing at most ``AT_MOST`` times."""
     found = [
-        *_rotations(running, now, zone),
+        *_rotations(coverage, running, now),
         *_endings(coverage, now, zone),
         *_without_certificate(),
         *_requests(),
@@ -74,29 +75,49 @@ def needs(coverage: Coverage, running: Sequence[Running], *, now: datetime, zone
     return sorted(found, key=lambda need: ORDER.index(need.meaning))
 
 
-def _rotations(running: Sequence[Running], now: datetime, zone: str) -> Iterator[Need]:
-    found = (need for one in running for need in one.needs(now, zone))
+def _rotations(coverage: Coverage, running: Sequence[Running], now: datetime) -> Iterator[Need]:
+    # A draft whose certificate ends soon is told by that end.
+    told = {gap.rotation.uid for gap in _ending(coverage, now) if gap.rotation}
+    found = (need for one in running for need in one.needs(now, quiet=one.rotation.uid in told))
     yield from (need for need, _ in zip(found, range(AT_MOST), strict=False))
 
 
+def _ending(coverage: Coverage, now: datetime) -> list[Expiring]:
+    return [gap for gap in coverage.gaps if gap.not_after - now <= ATTENTION]
+
+
 def _endings(coverage: Coverage, now: datetime, zone: str) -> Iterator[Need]:
-    near = [gap for gap in coverage.gaps if gap.not_after - now <= ATTENTION]
+    near = _ending(coverage, now)
     for gap in near[:AT_MOST]:
-        what = f"{gap.holder_name} {' + '.join(gap.roles)} {expires(gap.not_after, now, zone)}"
+        roles = sorted(gap.roles, key=gap.side.station.ROLES.index)
+        what = f"{gap.holder_name} {' + '.join(roles)} {expires(gap.not_after, now, zone)}"
         meaning = "soon" if meaning_of_end(gap.not_after, now, zone) == "soon" else "urgent"
         if gap.rotation:
-            late = {
-                Outlook.TOO_LATE: "its rotation comes too late",
-                Outlook.OVERDUE: "the window of its rotation is over",
-            }.get(gap.rotation.outlook, "its rotation is not approved yet")
             url = reverse("rotation-detail", args=[gap.rotation.uid])
-            yield Need(meaning, f"{what}, and {late}", "Open the rotation", url, "rotations.view_rotation")
+            yield Need(
+                meaning,
+                f"{what}, {_why_not(gap.rotation)}",
+                "Open the rotation",
+                url,
+                "rotations.view_rotation",
+            )
             continue
         query = urlencode({gap.side.name: gap.holder_uid, "old": gap.certificate_uid})
         start = f"{reverse('rotation-create')}?{query}"
         yield Need(meaning, f"{what}, no rotation", "Start rotation", start, "rotations.add_rotation")
     if len(near) > AT_MOST:
         yield Need("soon", f"{len(near) - AT_MOST} more certificates end within {ATTENTION.days} days.")
+
+
+def _why_not(rotation: Pending) -> str:
+    """Say why a rotation that is set up does not take care of its certificate."""
+    if rotation.state is RotationState.DRAFT:
+        return "its rotation is a draft"
+    if rotation.window_end is None:
+        return "its rotation has no window"
+    if rotation.outlook is Outlook.OVERDUE:
+        return "the window of its rotation is over"
+    return "its rotation comes too late"
 
 
 def _without_certificate() -> Iterator[Need]:

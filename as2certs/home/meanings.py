@@ -14,7 +14,7 @@ ICONS: dict[str, str] = {
     "fine": "check-circle-fill",
     "soon": "clock-fill",
     "urgent": "exclamation-triangle-fill",
-    "needs_you": "person-raised-hand",
+    "needs_you": "person-fill",
     "neutral": "circle",
     "test": "cone-striped",
 }

@@ -125,16 +125,17 @@ def _ends(start: datetime, end: datetime, now: datetime, zone: str) -> Iterator[
             .defer("certificate__der", "certificate__chain_pem")
             .order_by("certificate__not_after", "certificate_id", "role")[:AT_MOST]
         )
-        roles: dict[int, tuple[Any, list[str]]] = {}
+        roles: dict[int, tuple[Any, set[str]]] = {}
         for service in rows:
-            roles.setdefault(service.certificate_id, (service, []))[1].append(service.role)
+            roles.setdefault(service.certificate_id, (service, set()))[1].add(service.role)
         for service, names in roles.values():
             station, not_after = getattr(service, side), service.certificate.not_after
+            serves = " + ".join(role for role in station.ROLES if role in names)
             yield Event(
                 not_after,
                 "end",
                 meaning_of_end(not_after, now, zone),
-                f"{station.name} {' + '.join(names)} {'ended' if not_after < now else 'ends'}",
+                f"{station.name} {serves} {'ended' if not_after < now else 'ends'}",
                 service.certificate.get_absolute_url(),
                 station.is_test,
             )

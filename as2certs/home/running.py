@@ -33,12 +33,14 @@ class Running:
     ready: int
     silent: Sequence[Participant]
 
-    def needs(self, now: datetime, zone: str) -> Iterator[Need]:
-        """Yield what about it waits for a person."""
+    def needs(self, now: datetime, *, quiet: bool = False) -> Iterator[Need]:
+        """Yield what about it waits for a person; ``quiet``: not that it is late or a draft, which is told already."""
         rotation, url = self.rotation, self.rotation.get_absolute_url()
         state = RotationState(rotation.state)
         if self.failed:
             yield Need("urgent", f"{rotation}: a step failed", "Look at the step", url)
+        if quiet:
+            return
         if is_overdue(state, rotation.window_end, now):
             yield Need(
                 "urgent", f"{rotation}: its window is over, and it is not applied", "Decide what to do", url

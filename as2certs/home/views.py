@@ -19,6 +19,7 @@ from as2certs.home.first_steps import first_steps
 from as2certs.home.month import month, parse_month
 from identities.models import Identity
 from partners.models import Partner
+from rotations import demo
 
 
 @login_required
@@ -90,9 +91,7 @@ def load_demo(request: HttpRequest) -> HttpResponse:
             request, "There are identities or partners already: the example is for an empty database."
         )
         return redirect("home")
-    from rotations import demo  # large, and needed once
-
-    demo.load(database_now())
+    demo.load(now=database_now())
     messages.success(
         request, "The example company is here. One of its rotations applies itself in two minutes."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 from django_tables2.paginators import LazyPaginator
 
 from as2certs.audit.models import Entry, identify
-from as2certs.home import bands
+from as2certs.home import bands, told
 from as2certs.home.moments import tell
 from as2certs.home.templatetags.looks import fingerprint, moment, now_of, serial
 from identities.standing import Band
@@ -201,8 +201,8 @@ PAGES = {
 
 @register.filter
 def verb(name: str) -> str:
-    """Write a verb of the trail as words: "rotation.roll_back" → "rotation roll back"."""
-    return name.replace(".", " ").replace("_", " ")
+    """Write a verb of the trail as the words that follow a name."""
+    return told.sentence(name)
 
 
 @register.simple_tag
@@ -219,29 +219,9 @@ def entry_object(entry: Entry) -> SafeString:
 
 
 @register.simple_tag
-def entry_changes(entry: Entry) -> list[dict[str, Any]]:
+def entry_changes(entry: Entry) -> list[told.Said]:
     """Return what an entry says was changed, in words."""
-    return [
-        {
-            "name": name.replace("_", " "),
-            "old": _in_words(entry.old.get(name)),
-            "new": _in_words(value),
-            "had": name in entry.old,
-        }
-        for name, value in entry.new.items()
-    ]
-
-
-def _in_words(value: Any) -> str:
-    if value is None or value == "" or value == []:
-        return "nothing"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_in_words(part)}" for name, part in value.items())
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return ", ".join(_in_words(part) for part in value)
-    return str(value)
+    return told.said(entry, timezone.get_current_timezone_name())
 
 
 @register.inclusion_tag("components/_trail.html", takes_context=True)

@@ -1,0 +1,109 @@
+"""The trail in words: what a verb says, and what changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from as2certs import pki
+from as2certs.audit.models import Entry
+from as2certs.home.moments import tell
+
+#: Verbs whose sentence is not simply "<past participle> the <noun>".
+SENTENCES = {
+    "person.logged_in": "logged in",
+    "person.logged_out": "logged out",
+    "person.login_failed": "tried to log in, in vain",
+    "person.password_changed": "changed the password",
+    "rotation.set_up": "set up the rotation",
+    "rotation.approve": "approved the rotation",
+    "rotation.ready": "found everybody ready",
+    "rotation.unready": "found somebody not ready any more",
+    "rotation.postpone": "postponed the rotation",
+    "rotation.begin": "began to apply the rotation",
+    "rotation.finish": "finished applying the rotation",
+    "rotation.roll_back": "began to roll the rotation back",
+    "rotation.rolled_back": "rolled the rotation back",
+    "rotation.close": "closed the rotation",
+    "rotation.cancel": "cancelled the rotation",
+    "rotation.successor_ready": "made the successor ready",
+    "step.done": "completed a step",
+    "step.skipped": "left out a step",
+    "step.failed": "failed at a step",
+    "step.retried": "let a step be tried again",
+    "participant.confirmed": "noted a partner’s word",
+    "participant.waived": "went on without a partner’s word",
+    "participant.removed": "left a partner out",
+    "certificate.taken_in": "took in the certificate",
+    "certificate.in_service": "put the certificate into service",
+    "key.opened": "opened the private key",
+    "key.requested": "asked for a new key",
+    "key.generated": "generated the key",
+    "key.failed": "could not generate the key",
+    "key.exported": "took the private key out",
+    "key.export_refused": "was refused the private key",
+    "system.checked": "checked the AS2 system",
+    "vault.resealed": "sealed all private keys again",
+    "mail.sent_again": "sent the mail again",
+}
+NOUNS = {"as2system": "AS2 system", "user": "person", "installation": "settings"}
+#: What is in a row for machines, or says nothing by itself.
+SILENT = frozenset({"step"})
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+
+
+@dataclass(frozen=True)
+class Said:
+    """One value of an entry, with the one it replaced where there was one."""
+
+    name: str
+    old: str
+    new: str
+    had: bool
+
+
+def sentence(verb: str) -> str:
+    """Write a verb of the trail as the words that follow a name: "identity.archived" → "archived the identity"."""
+    if verb in SENTENCES:
+        return SENTENCES[verb]
+    noun, _, done = verb.partition(".")
+    return f"{done} the {NOUNS.get(noun, noun)}".replace("_", " ")
+
+
+def said(entry: Entry, zone: str) -> list[Said]:
+    """Return what an entry says was changed, in words, with moments on the clock of a zone."""
+    found = []
+    for name, value in entry.new.items():
+        if name in SILENT or (name == "late" and not value):
+            continue
+        old = entry.old.get(name)
+        words = "" if name == "title" else name.replace("_", " ")
+        found.append(Said(words, _in_words(name, old, zone), _in_words(name, value, zone), name in entry.old))
+    return found
+
+
+def _in_words(name: str, value: Any, zone: str) -> str:
+    if value is None or value == "" or value == []:
+        return "nothing"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{part} {_in_words(part, inner, zone)}" for part, inner in value.items())
+    if isinstance(value, str):
+        return _text(name, value, zone)
+    if isinstance(value, Iterable):
+        return ", ".join(_in_words(name, part, zone) for part in value)
+    return str(value)
+
+
+def _text(name: str, value: str, zone: str) -> str:
+    if name == "state":
+        return value.replace("_", " ")
+    if name == "sha256" and re.fullmatch(r"[0-9a-f]{64}", value):
+        return pki.short_fingerprint(value)
+    if _MOMENT.fullmatch(value):
+        return tell(datetime.fromisoformat(value.replace("Z", "+00:00")), zone)
+    return value
