@@ -1,0 +1,207 @@
+"""Every address of the application, asked for by everybody: nobody gets an answer without the right to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Group
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+
+from as2certs.accounts.models import User
+from as2certs.accounts.rights import RIGHTS
+from as2certs.mail.models import Message
+from identities.generation import ask, generate_next
+from partners.models import Contact
+from rotations import actions
+from tests.rotations.company import NOW, Company, draft, make_company, partner_certificate
+
+pytestmark = pytest.mark.django_db
+
+#: Addresses that somebody who is not logged in may open.
+OPEN = {"login", "healthz", "readyz"}
+
+#: Addresses for everybody who is logged in, about themselves or about nothing secret.
+EVERYBODY = {"home", "search", "help", "calendar", "account", "password-change", "logout"}
+
+#: Every other address, with the permission it asks for.
+NEEDS = {
+    "demo-load": "accounts.change_installation",
+    "settings": "accounts.change_installation",
+    "audit-list": "audit.view_entry",
+    "mail-list": "mail.view_message",
+    "mail-detail": "mail.view_message",
+    "mail-html": "mail.view_message",
+    "mail-send-again": "mail.view_message",
+    "identity-list": "identities.view_identity",
+    "identity-create": "identities.add_identity",
+    "identity-detail": "identities.view_identity",
+    "identity-update": "identities.change_identity",
+    "identity-archive": "identities.change_identity",
+    "identity-restore": "identities.change_identity",
+    "identity-subscribe": "identities.view_identity",
+    "identity-upload": "identities.add_identitycertificate",
+    "identity-generate": "identities.add_certificaterequest",
+    "certificate-list": "identities.view_identitycertificate",
+    "certificate-detail": "identities.view_identitycertificate",
+    "certificate-export": "identities.view_identitycertificate",
+    "certificate-export-private": "identities.export_privatekey",
+    "request-detail": "identities.view_certificaterequest",
+    "request-csr": "identities.view_certificaterequest",
+    "request-answer": "identities.change_certificaterequest",
+    "system-list": "identities.view_as2system",
+    "system-create": "identities.add_as2system",
+    "system-detail": "identities.view_as2system",
+    "system-update": "identities.change_as2system",
+    "system-check": "identities.change_as2system",
+    "system-archive": "identities.change_as2system",
+    "system-restore": "identities.change_as2system",
+    "partner-list": "partners.view_partner",
+    "partner-create": "partners.add_partner",
+    "partner-detail": "partners.view_partner",
+    "partner-update": "partners.change_partner",
+    "partner-archive": "partners.change_partner",
+    "partner-restore": "partners.change_partner",
+    "partner-subscribe": "partners.view_partner",
+    "partner-upload": "partners.add_partnercertificate",
+    "contact-create": "partners.add_contact",
+    "contact-update": "partners.change_contact",
+    "contact-delete": "partners.delete_contact",
+    "partner-certificate-list": "partners.view_partnercertificate",
+    "partner-certificate-detail": "partners.view_partnercertificate",
+    "partner-certificate-export": "partners.view_partnercertificate",
+    "partnership-create": "partners.add_partnership",
+    "partnership-archive": "partners.change_partnership",
+    "partnership-restore": "partners.change_partnership",
+    "rotation-list": "rotations.view_rotation",
+    "rotation-create": "rotations.add_rotation",
+    "rotation-detail": "rotations.view_rotation",
+    "rotation-live": "rotations.view_rotation",
+    "rotation-preview": "rotations.add_rotation",
+    "rotation-update": "rotations.change_rotation",
+    "rotation-approve": "rotations.approve_rotation",
+    "rotation-postpone": "rotations.change_rotation",
+    "rotation-cancel": "rotations.change_rotation",
+    "rotation-close": "rotations.change_rotation",
+    "rotation-roll-back": "rotations.change_rotation",
+    "rotation-step-retry": "rotations.change_rotation",
+    "rotation-step-done": "rotations.change_rotation",
+    "rotation-step-skip": "rotations.change_rotation",
+    "participant-confirm": "rotations.change_rotation",
+    "participant-remove": "rotations.change_rotation",
+    "participant-waive": "rotations.change_rotation",
+}
+
+
+def patterns(resolver: URLResolver) -> Iterator[URLPattern]:
+    for entry in resolver.url_patterns:
+        if isinstance(entry, URLPattern):
+            yield entry
+        elif entry.namespace != "admin":  # the admin has its own walk below
+            yield from patterns(entry)
+
+
+def names() -> set[str]:
+    return {pattern.name or repr(pattern) for pattern in patterns(get_resolver())}
+
+
+def test_every_address_is_in_the_table() -> None:
+    assert names() == OPEN | EVERYBODY | set(NEEDS)
+
+
+class World:
+    """One object of each kind, to put its public id into addresses."""
+
+    def __init__(self) -> None:
+        company = make_company(now=NOW)
+        rotation = actions.approve(
+            draft(company, starts=NOW + timedelta(hours=2)), by=company.approver, now=NOW
+        )
+        partner = company.partners[0]
+        theirs = partner_certificate(partner, by=company.by, now=NOW, ends=NOW + timedelta(days=99))
+        request = ask(
+            company.identity,
+            kind="csr",
+            bits=2048,
+            hash_name="sha256",
+            days=365,
+            subject={"common_name": "ACME"},
+            roles=("sign",),
+            by=company.by,
+            now=NOW,
+        )
+        generate_next(now=NOW)
+        message = Message.objects.create(
+            key="k", kind="test", to_address="a@example.com", subject="s", text="t", message_id="<m@x>",
+            created_at=NOW, due_at=NOW,
+        )  # fmt: skip
+        contact = Contact.objects.create(partner=partner, name="Dave", email="dave@example.com")
+        self.objects = {
+            "identity": company.identity,
+            "certificate": company.old,
+            "request": request,
+            "system": company.system,
+            "partner": partner,
+            "contact": contact,
+            "partner-certificate": theirs,
+            "partnership": partner.partnerships.get(),
+            "rotation": rotation,
+            "rotation-step": rotation.steps.first(),
+            "participant": rotation.participants.first(),
+            "mail": message,
+        }
+        self.company: Company = company
+
+    def address(self, name: str) -> str:
+        """Return the address by this name, filled in with the object whose name it begins with, the longest match."""
+        fitting = [kind for kind in self.objects if name.startswith(f"{kind}-")]
+        if name == "contact-create":
+            fitting = ["partner"]  # a contact is made at its partner
+        pattern = next(p for p in patterns(get_resolver()) if p.name == name)
+        wanted = pattern.pattern.converters
+        if not wanted:
+            return reverse(name)
+        return reverse(name, kwargs={key: self.objects[max(fitting, key=len)].uid for key in wanted})
+
+
+def client_for(role: str) -> Client:
+    user = User.objects.create_user(f"a {role}", f"{role}@example.com", "a long password")
+    user.groups.add(Group.objects.get(name=role))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def test_nobody_gets_in_without_logging_in() -> None:
+    world = World()
+    client = Client()
+    for name in sorted(EVERYBODY | set(NEEDS)):
+        for method in (client.get, client.post):
+            answer = method(world.address(name))
+            shut_out = answer.status_code == 302 and answer["Location"].startswith(reverse("login"))
+            # Logging out or loading by GET is refused before anybody is asked who they are.
+            assert shut_out or answer.status_code in (403, 405), (name, method, answer.status_code)
+
+
+@pytest.mark.parametrize("role", sorted(RIGHTS))
+def test_a_role_reaches_what_it_has_the_right_to_and_nothing_else(role: str) -> None:
+    world = World()
+    client = client_for(role)
+    for name, permission in sorted(NEEDS.items()):
+        address = world.address(name)
+        answers = {"GET": client.get(address).status_code}
+        if permission not in RIGHTS[role]:
+            answers["POST"] = client.post(address).status_code
+            assert set(answers.values()) <= {403, 405}, (role, name, answers)
+            assert 403 in answers.values(), (role, name, answers)
+        else:
+            assert answers["GET"] in (200, 302, 405), (role, name, answers)
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator", "approver"])
+def test_the_admin_is_shut_for_people_who_are_not_staff(role: str) -> None:
+    answer = client_for(role).get(reverse("admin:index"))
+    assert answer.status_code == 302
+    assert "login" in answer["Location"]
