@@ -8,7 +8,7 @@ import warnings
 from typing import Any
 
 from celery import Celery, signals
-from celery.platforms import SecurityWarning
+from celery.exceptions import SecurityWarning
 
 # Root is often the only account of a container; what the warning is about, pickled messages, is not accepted here.
 warnings.filterwarnings("ignore", "You're running the worker with superuser privileges", SecurityWarning)

@@ -21,6 +21,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -29,7 +30,7 @@ STAMP = VENV / "installed.json"
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  # only compared with
 
 
-def stop(line: str) -> None:
+def stop(line: str) -> NoReturn:
     """End with one line."""
     sys.exit(f"as2certs: {line}")
 
@@ -44,7 +45,7 @@ def install(*files: str) -> None:
             return
     print("Installing what is needed. The first time this takes a minute or two.", flush=True)
     listed = [word for name in files for word in ("-r", name)]
-    pip = [PYTHON, "-m", "pip", "install", "-qq", "--no-input", "--disable-pip-version-check", *listed]
+    pip = [str(PYTHON), "-m", "pip", "install", "-qq", "--no-input", "--disable-pip-version-check", *listed]
     if subprocess.run(pip, cwd=ROOT, check=False).returncode:
         stop("Python packages could not be installed; the lines above say why. Is the network there?")
     STAMP.write_text(json.dumps(wanted))

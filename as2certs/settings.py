@@ -25,14 +25,24 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 # --- Reading the environment --------------------------------------------------------------------------------
 
-SECRETS = {"SECRET_KEY", "AS2CERTS_VAULT_KEYS", "DATABASE_URL", "REDIS_URL", "EMAIL_URL"}
+SECRETS = {
+    "SECRET_KEY",
+    "AS2CERTS_VAULT_KEYS",
+    "AS2CERTS_BUNDLE_PASSWORD",
+    "DATABASE_URL",
+    "REDIS_URL",
+    "EMAIL_URL",
+}
 OWN_NAMES = {
     "AS2CERTS_VAR",
     "AS2CERTS_VAULT_KEYS",
     "AS2CERTS_VAULT_KEYS_FILE",
     "AS2CERTS_BASE_URL",
+    "AS2CERTS_BUNDLE_PASSWORD",
+    "AS2CERTS_BUNDLE_PASSWORD_FILE",
     "AS2CERTS_DIRECTORY_ROOT",
     "AS2CERTS_HOOKS",
+    "AS2CERTS_HOOK_SECONDS",
     "AS2CERTS_LOG_LEVEL",
     "AS2CERTS_MAIL_FROM",
     "AS2CERTS_SESSION_HOURS",
@@ -285,6 +295,12 @@ def hooks() -> dict[str, list[str]]:
 
 AS2CERTS_HOOKS = hooks()
 
+#: How long a hook may take.
+AS2CERTS_HOOK_SECONDS = read(env.float, "AS2CERTS_HOOK_SECONDS", "a number of seconds", default=30.0)
+
+#: The password of each bundle.p12 in a directory; empty: a random one for each, in a file beside it.
+AS2CERTS_BUNDLE_PASSWORD = env.ENVIRON.get("AS2CERTS_BUNDLE_PASSWORD", "")
+
 # --- Mail ---------------------------------------------------------------------------------------------------
 
 #: Where mail goes without EMAIL_URL; the application shows it.
@@ -315,11 +331,12 @@ if REDIS_URL and urlsplit(REDIS_URL).scheme not in ("redis", "rediss"):
 AS2CERTS_BROKER_FOLDER = VAR / "broker"
 if REDIS_URL:
     CELERY_BROKER_URL = REDIS_URL
-    # A broker that hangs costs a page two seconds at most: no retries of a nudge that beat gives anyway.
+    # A broker that hangs costs a page a second: no retries of a nudge that beat gives anyway.
     CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
-        "socket_connect_timeout": 2,
-        "socket_timeout": 2,
+        "socket_connect_timeout": 1,
+        "socket_timeout": 1,
         "socket_keepalive": True,
+        "max_retries": 0,
     }
 else:
     CELERY_BROKER_URL = "filesystem://localhost"

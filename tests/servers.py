@@ -229,7 +229,7 @@ class Postgres(Server):
     def _execute(self, sql: str) -> None:
         where = f"postgres://as2certs@127.0.0.1:{self.port}/postgres"
         with psycopg.connect(where, autocommit=True, connect_timeout=5) as connection:
-            connection.execute(sql)  # type: ignore[call-overload]  # psycopg wants literals; the names are ours
+            connection.execute(sql)
 
 
 class Redis(Server):
