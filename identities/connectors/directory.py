@@ -50,8 +50,8 @@ class Directory:
             folder=folder if isinstance(folder, str) else "",
             hook=hook if isinstance(hook, str) else "",
             hooks=settings.AS2CERTS_HOOKS,
-            seconds=float(getattr(settings, "AS2CERTS_HOOK_SECONDS", SECONDS)),
-            bundle_password=str(getattr(settings, "AS2CERTS_BUNDLE_PASSWORD", "") or ""),
+            seconds=settings.AS2CERTS_HOOK_SECONDS,
+            bundle_password=settings.AS2CERTS_BUNDLE_PASSWORD,
         )
 
     # Asking.

@@ -17,6 +17,8 @@ from identities.models import AS2System
 def server(settings: LazySettings, tmp_path: Path) -> None:
     settings.AS2CERTS_DIRECTORY_ROOT = tmp_path
     settings.AS2CERTS_HOOKS = {"reload": ["true"]}
+    settings.AS2CERTS_HOOK_SECONDS = 12.0
+    settings.AS2CERTS_BUNDLE_PASSWORD = "only-between-us"
 
 
 def test_a_system_that_a_person_serves_has_no_connector() -> None:
@@ -33,6 +35,7 @@ def test_a_directory_gets_its_folder_from_the_form_and_its_command_from_the_serv
     assert isinstance(connector, Directory)
     assert (connector.root, connector.folder, connector.hook) == (tmp_path, "openas2-prod", "reload")
     assert connector.hooks == {"reload": ["true"]}
+    assert (connector.seconds, connector.bundle_password) == (12.0, "only-between-us")
     assert connector.automatic
     assert connector.check().outcome is Outcome.APPLIED
 

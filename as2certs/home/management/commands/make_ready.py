@@ -32,6 +32,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         for folder in self._broker_folders():
             folder.mkdir(parents=True, exist_ok=True)
+        if settings.AS2CERTS_DIRECTORY_ROOT == settings.VAR / "as2":
+            # Only our own default: a root that was named may be a disk that is not mounted yet.
+            settings.AS2CERTS_DIRECTORY_ROOT.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._check(databases=None)
         try:
             connection.ensure_connection()
