@@ -40,11 +40,8 @@ OWN_NAMES = {
     "AS2CERTS_BASE_URL",
     "AS2CERTS_BUNDLE_PASSWORD",
     "AS2CERTS_BUNDLE_PASSWORD_FILE",
-    "AS2CERTS_BUNDLE_PASSWORD",
-    "AS2CERTS_BUNDLE_PASSWORD_FILE",
     "AS2CERTS_DIRECTORY_ROOT",
     "AS2CERTS_HOOKS",
-    "AS2CERTS_HOOK_SECONDS",
     "AS2CERTS_HOOK_SECONDS",
     "AS2CERTS_LOG_LEVEL",
     "AS2CERTS_MAIL_FROM",
@@ -297,12 +294,6 @@ def hooks() -> dict[str, list[str]]:
 
 
 AS2CERTS_HOOKS = hooks()
-
-#: How long a hook may take.
-AS2CERTS_HOOK_SECONDS = read(env.float, "AS2CERTS_HOOK_SECONDS", "a number of seconds", default=30.0)
-
-#: The password of each bundle.p12 in a directory; empty: a random one for each, in a file beside it.
-AS2CERTS_BUNDLE_PASSWORD = env.ENVIRON.get("AS2CERTS_BUNDLE_PASSWORD", "")
 
 #: How long a hook may take.
 AS2CERTS_HOOK_SECONDS = read(env.float, "AS2CERTS_HOOK_SECONDS", "a number of seconds", default=30.0)
