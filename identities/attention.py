@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.urls import reverse
+from django.utils import timezone
 
 from identities.models import CertificateRequest, Identity
 from identities.standing import ATTENTION, RoleStanding
@@ -84,10 +85,10 @@ def _ending(standings: Sequence[RoleStanding], now: datetime) -> list[tuple[Abst
 
 def _ending_text(certificate: AbstractCertificate, roles: Sequence[str], now: datetime) -> str:
     what = f"{certificate.short_name} ({' + '.join(roles)})"
-    days = (certificate.not_after - now).days
+    days = (timezone.localdate(certificate.not_after) - timezone.localdate(now)).days  # as mails count them
     if certificate.not_after < now:
         return f"{what} has expired, and no rotation is set up."
-    when = {0: "in less than a day", 1: "in 1 day"}.get(days, f"in {days} days")
+    when = {0: "today", 1: "tomorrow"}.get(days, f"in {days} days")
     return f"{what} expires {when}, and no rotation is set up."
 
 
