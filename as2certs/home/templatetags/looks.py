@@ -119,11 +119,17 @@ def copy_button(text: str, what: str) -> SafeString:
     )
 
 
+def breakable(digits: str) -> SafeString:
+    """Let a line of digits break behind its colons, and nowhere else."""
+    pairs = digits.split(":")
+    return format_html_join("", "{}:<wbr>", ((pair,) for pair in pairs[:-1])) + format_html("{}", pairs[-1])
+
+
 @register.simple_tag
 def fingerprint(sha256: str, form: str = "short", copy: bool = True) -> SafeString:
     """Write a SHA-256 fingerprint, short with the whole on hover, or whole; with a button that copies the whole."""
     whole = pki.format_fingerprint(sha256)
-    shown = whole if form == "whole" else pki.short_fingerprint(sha256)
+    shown = breakable(whole) if form == "whole" else pki.short_fingerprint(sha256)
     return format_html(
         '<span class="print"><span class="mono{}" title="{}">{}</span>{}</span>',
         " print-whole" if form == "whole" else "",
@@ -149,7 +155,7 @@ def serial(decimal: str | int, copy: bool = False) -> SafeString:
     return format_html(
         '<span class="print"><span class="mono print-whole" title="decimal {}">{}</span>{}</span>',
         decimal,
-        written,
+        breakable(written),
         copy_button(written, "serial number") if copy else "",
     )
 
