@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 WINDOW_NOTICES = ((timedelta(hours=24), "24h"), (timedelta(hours=1), "1h"))
 #: With less than this left, a certificate's end is marked in colour.
 URGENT = timedelta(days=7)
+#: Rotations that will not do what they were set up for.
+LATE = (Outlook.TOO_LATE, Outlook.OVERDUE)
 #: A mail with more certificates than this names the most urgent ones and counts the rest.
 LISTED = 100
 #: So many partners are named where some are not ready yet.
@@ -49,10 +51,11 @@ def reminder(recipient: Recipient, certificates: Sequence[Expiring], now: dateti
             "roles": " + ".join(certificate.roles),
             "expires": expires(certificate.not_after, now, zone),
             "date": _date(certificate.not_after, zone),
-            "moment": _moment(certificate.not_after, zone),
+            "moment": _brief(certificate.not_after, zone),
             "utc": "" if zone == "UTC" else _moment(certificate.not_after, "UTC"),
             "kind": "our station" if certificate.side is OURS else "partner",
             "is_urgent": certificate.not_after - now <= URGENT,
+            "is_late": certificate.rotation is not None and certificate.rotation.outlook in LATE,
             "note": _note(certificate, zone),
         }
         for certificate in certificates[:LISTED]
@@ -92,7 +95,7 @@ def _window_soon(rotation: Rotation, now: datetime) -> int:
         now=now,
         say=lambda reader: {
             "countdown": countdown(start, now),
-            "starts": _moment(start, reader.time_zone),
+            "starts": _brief(start, reader.time_zone),
             "outstanding": outstanding,
             "facts": [*_window_facts(rotation, reader), *_certificate_facts(rotation, reader, now)],
         },
@@ -108,7 +111,7 @@ def applied(rotation: Rotation, at: datetime, late: bool) -> int:
         now=at,
         say=lambda reader: {
             "late": late,
-            "at": _moment(at, reader.time_zone),
+            "at": _brief(at, reader.time_zone),
             "facts": [
                 ("Changed", _moment(at, reader.time_zone)),
                 *_in_utc("in UTC", at, reader),
@@ -133,7 +136,7 @@ def needs_attention(rotation: Rotation, step: Step | None, reason: str, at: date
                 *([("Step", step.title)] if step else []),
                 ("Stopped", _moment(at, reader.time_zone)),
                 *_in_utc("in UTC", at, reader),
-                *_window_facts(rotation, reader),
+                *([("Window", _span(rotation, reader.time_zone))] if rotation.window_start else []),
                 *_certificate_facts(rotation, reader, at),
             ],
         },
@@ -238,7 +241,6 @@ def _tell(
         "holder": rotation.holder.name,
         "title": _titled(rotation.holder.name, rotation.holder.is_test),
         "is_test": rotation.holder.is_test,
-        "is_own": rotation.identity_id is not None,
         "button_url": settings.AS2CERTS_BASE_URL + rotation.get_absolute_url(),
     }
     messages = [
@@ -330,12 +332,24 @@ def _moment(at: datetime, zone: str) -> str:
     return windows.in_zones(at, [zone])[0][1]
 
 
+def _brief(at: datetime, zone: str) -> str:
+    """Tell a moment without the zone's offset where the zone has letters: "Tue 24 Nov 2026, 22:00 CST"."""
+    whole = _moment(at, zone)
+    brief, _, offset = whole.partition(" (")
+    return brief if offset and brief.split()[-1].isalpha() else whole
+
+
 def _span(rotation: Rotation, zone: str) -> str:
+    """Tell the window: "Tue 24 Nov 2026, 22:00 to 23:00 CST (UTC−06:00)", both days where it ends on another."""
     assert rotation.window_start  # asked for by the callers
     assert rotation.window_end  # a window has both
     start, end = _moment(rotation.window_start, zone), _moment(rotation.window_end, zone)
-    day, _, clock = end.partition(", ")
-    return f"{start} to {clock if start.startswith(day) else end}"
+    day, _, clock = start.partition(", ")
+    last_day, _, last_clock = end.partition(", ")
+    time, _, letters = clock.partition(" ")
+    if not end.endswith(f" {letters}"):
+        return f"{start} to {end if day != last_day else last_clock}"  # the clocks change in between
+    return f"{day}, {time} to {last_clock if day == last_day else end}"
 
 
 def _date(at: datetime, zone: str) -> str:

@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from as2certs.accounts.models import Installation, User
+from as2certs.mail import outbox
 from as2certs.mail.models import Message
 from rotations import reminders, tasks
 from rotations.models import Heartbeat, Notice, Rotation
@@ -349,7 +350,7 @@ def test_notices_and_mail_are_kept_together_or_not_at_all(
         raise OSError("No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(reminders.outbox, "store", full_disk)
+        broken.setattr(outbox, "store", full_disk)
         with pytest.raises(OSError, match="No space left"):
             reminders.send(NOW)
     assert not Notice.objects.exists()
