@@ -53,6 +53,15 @@ def compose(message: Message) -> EmailMultiAlternatives:
     return email
 
 
+def header(message: Message) -> str:
+    """Return the header of the mail as it was, or will be, handed over; "" where none can be written."""
+    try:
+        raw = compose(message).message().as_bytes()
+    except ValueError:
+        return ""
+    return raw.partition(b"\n\n")[0].decode("utf-8", "replace")
+
+
 class Carrier:
     """One connection to the mail server for several mails, opened anew after something went wrong on it."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from email.policy import SMTP
 from uuid import UUID
 
 import django_tables2 as tables
@@ -16,7 +15,7 @@ from django.views.decorators.http import require_POST
 from as2certs.accounts.access import needs
 from as2certs.audit.recording import Actor
 from as2certs.mail import outbox
-from as2certs.mail.delivery import compose, destination, goes_into_folder
+from as2certs.mail.delivery import destination, goes_into_folder, header
 from as2certs.mail.filters import MessageFilter, stuck
 from as2certs.mail.models import Message
 from as2certs.mail.tables import MessageTable
@@ -57,13 +56,11 @@ def mail_list(request: HttpRequest) -> HttpResponse:
 @needs("mail.view_message")
 def mail_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     message = get_object_or_404(Message, uid=uid)
-    # The real mail, as it was or will be handed over; only its header is shown raw.
-    header = compose(message).message().as_bytes(policy=SMTP).partition(b"\r\n\r\n")[0]
     context = {
         "message": message,
-        "header": header.decode("utf-8", "replace"),
+        "header": header(message),
         "attachments": list(message.attachments.defer("content")),
-        "is_waiting": message.state in (Message.State.QUEUED, Message.State.FAILED),
+        "can_go_again": bool(message.error) and message.state in (Message.State.QUEUED, Message.State.FAILED),
         "in_folder": goes_into_folder(),
         "now": timezone.now(),
     }
