@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.db import IntegrityError, models, transaction
 
@@ -71,7 +71,7 @@ def restore(
         ) from error
 
 
-def _locked(obj: M) -> M:
+def _locked(obj: models.Model) -> Any:
     return type(obj)._base_manager.select_for_update().get(pk=obj.pk)
 
 

@@ -132,7 +132,7 @@ class CertificateFilter(django_filters.FilterSet):
 
     q = django_filters.CharFilter(method="search", **search_field("Name, fingerprint or serial number"))
     environment = django_filters.ChoiceFilter(
-        choices=Environment.choices, empty_label="any", method="in_environment"
+        label="Environment", choices=Environment.choices, empty_label="any", method="in_environment"
     )
     expires = django_filters.ChoiceFilter(
         label="Ends", choices=EXPIRY_CHOICES, empty_label="any time", method="ending"
@@ -147,7 +147,7 @@ class CertificateFilter(django_filters.FilterSet):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        holder = self._meta.model._meta.get_field(self.HOLDER).related_model
+        holder = self.SERVICE._meta.get_field(self.HOLDER).related_model
         self.filters["serves"].extra["choices"] = [
             *((role, f"as {role}") for role in holder.ROLES),
             ("no", "not in use"),

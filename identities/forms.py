@@ -85,7 +85,7 @@ class IdentityForm(StationForm):
             "name": "As you call it among yourselves, such as “ACME production”.",
             "environment": "A test identity trades with test partners only.",
             "url": "Where partners send their messages to.",
-            "country": "Two letters, such as DE or US.",
+            "country": "Two letters.",
             "owners": "They get the reminders. Without owners, the administrators do.",
             "rehearsal_identity": "The test identity on which a change of this one is tried first.",
         }

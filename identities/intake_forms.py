@@ -217,7 +217,7 @@ class GenerateForm(forms.Form):
     organizational_unit = forms.CharField(required=False, max_length=64, label="Unit (OU)")
     locality = forms.CharField(required=False, max_length=128, label="City (L)")
     state = forms.CharField(required=False, max_length=128, label="State or province (ST)")
-    country = forms.CharField(required=False, min_length=2, max_length=2, label="Country (C)")
+    country = forms.CharField(required=False, min_length=2, max_length=2, label="Country")
     email = forms.EmailField(required=False, label="E-mail")
 
     def __init__(self, identity: Identity, *args: Any, **kwargs: Any) -> None:

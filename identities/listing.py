@@ -53,7 +53,7 @@ def listed(
     **context: Any,
 ) -> HttpResponse:
     """Answer with one page of a list. ``table`` and ``filter`` are in the template's context."""
-    narrowing = filters(request.GET or None, queryset=rows)
+    narrowing = filters(request.GET, queryset=rows)
     shown = table(narrowing.qs, request=request)
     paging = {"paginator_class": tables.LazyPaginator, "per_page": PER_PAGE, "silent": True}
     tables.RequestConfig(request, paginate=paging).configure(shown)

@@ -41,7 +41,7 @@ def serving(model: type[AbstractService]) -> Prefetch[str]:
         model._default_manager.filter(ends_at=None)
         .select_related("certificate")
         .defer("certificate__der", "certificate__chain_pem")
-        .order_by("starts_at", "id")
+        .order_by("-role", "starts_at", "id")
     )
     return Prefetch("service", queryset=rows, to_attr="serving_now")
 
@@ -52,7 +52,7 @@ def standings(
     """Return one standing per role of the station, from its open rows of service and its running rotations."""
     by_role: dict[str, list[AbstractCertificate]] = {role: [] for role in station.ROLES}
     for row in services:
-        by_role[row.role].append(row.certificate)
+        by_role[row.role].append(row.certificate)  # type: ignore[attr-defined]
     written = [held[0] for role, held in by_role.items() if role in WRITER_ROLES and held]
     return [_standing(role, _leading_first(held, written), rotations) for role, held in by_role.items()]
 

@@ -7,6 +7,7 @@ from typing import Any
 import django_tables2 as tables
 from django.template.loader import render_to_string
 
+from identities.connectors import CHOICES
 from identities.listing import CompactTable, from_template, order_by_end
 from identities.models import AS2System, Identity, IdentityCertificate, IdentityService
 from identities.standing import in_use, standings
@@ -41,11 +42,14 @@ class IdentityTable(StationTable):
 
 class SystemTable(CompactTable):
     name = from_template("identities/_cell_station.html", order_by=("name", "id"))
-    connector = tables.Column(verbose_name="Changes get there")
+    connector = tables.Column(verbose_name="How changes get there")
     overlap = tables.Column(verbose_name="Holds")
     state = from_template(
         "identities/_cell_check.html", verbose_name="Last check", order_by=("checked_at", "id")
     )
+
+    def render_connector(self, value: str) -> str:
+        return dict(CHOICES).get(value, value)
 
     class Meta(CompactTable.Meta):
         model = AS2System

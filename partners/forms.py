@@ -126,7 +126,10 @@ class PartnerUploadForm(IntakeForm):
     def __init__(self, holder: Partner, *args: Any, **kwargs: Any) -> None:
         super().__init__(holder, *args, **kwargs)
         file, text = self.fields["certificate_file"], self.fields["certificate_text"]
-        file.help_text = "What they sent: .pem, .crt, .cer, .der, .p7b or .p7c, at most 1 MiB. Never a file with a private key."
+        file.help_text = (
+            "What they sent: .pem, .crt, .cer, .der, .p7b or .p7c, at most 1 MiB. "
+            "Never a file with a private key."
+        )
         text.help_text = "PEM: the block from BEGIN to END."
 
     def read(self, data: bytes) -> pki.Material:

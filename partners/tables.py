@@ -26,4 +26,4 @@ class PartnerCertificateTable(CertificateTable):
     holder = from_template("identities/_cell_holder.html", order_by=("partner__name", "not_after", "id"))
 
     class Meta(CertificateTable.Meta):
-        model = PartnerCertificate
+        model = PartnerCertificate  # type: ignore[assignment]

@@ -45,7 +45,9 @@ def keep(
     columns = {field.name for field in form._meta.model._meta.get_fields()}
     names = getattr(form, "TRAIL_FIELDS", None) or [name for name in form.fields if name in columns]
     with transaction.atomic():
-        stored = None if form.instance._state.adding else form._meta.model._base_manager.get(pk=form.instance.pk)
+        stored = (
+            None if form.instance._state.adding else form._meta.model._base_manager.get(pk=form.instance.pk)
+        )
         old = snapshot(stored, names) if stored else {}
         obj = form.save()
         before, after = changes(old, snapshot(obj, names))
@@ -53,5 +55,14 @@ def keep(
             after = {name: value for name, value in after.items() if value not in (None, "", [], {})}
             record(f"{noun(obj)}.created", on=obj, by=by, now=now, also=also, new=after, reason=reason)
         elif after:
-            record(f"{noun(obj)}.changed", on=obj, by=by, now=now, also=also, old=before, new=after, reason=reason)
+            record(
+                f"{noun(obj)}.changed",
+                on=obj,
+                by=by,
+                now=now,
+                also=also,
+                old=before,
+                new=after,
+                reason=reason,
+            )
     return obj

@@ -62,7 +62,7 @@ def page_of(certificate: AbstractCertificate, side: str) -> dict[str, Any]:
     """Return what the page of a certificate of either side shows. ``side`` is "identity" or "partner"."""
     now = timezone.now()
     holder = certificate.holder
-    service = list(certificate.service.order_by("role", "starts_at"))  # type: ignore[attr-defined]
+    service = list(certificate.service.order_by("-role", "starts_at"))  # type: ignore[attr-defined]
     roles = sorted({row.role for row in service if row.ends_at is None}, key=list(holder.ROLES).index)
     material = pki.Material(certificate.certificate, certificate.chain, None, "stored")
     return {
@@ -75,6 +75,7 @@ def page_of(certificate: AbstractCertificate, side: str) -> dict[str, Any]:
         "roles": roles,
         "findings": inspect(holder, material, roles=roles or holder.ROLES, now=now),
         "downloads": PUBLIC_LABELS,
+        "rotation": certificate.rotations_away.running().first(),  # type: ignore[attr-defined]
         "side": side,
         "now": now,
     }

@@ -79,7 +79,7 @@ def _moved(
 ) -> HttpResponseRedirect:
     form = ReasonForm(request.POST)
     if not form.is_valid():
-        messages.error(request, " ".join(form.errors["reason"]))
+        messages.error(request, " ".join(str(said) for said in form.errors["reason"]))
     else:
         reason = form.cleaned_data["reason"]
         try:

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
-from as2certs.accounts.access import needs
+from as2certs.accounts.access import needs, person
 from identities.archiving import as2_id_taken, identity_in_use
 from identities.attention import identity_needs
 from identities.filters import IdentityFilter
@@ -80,7 +80,7 @@ def _page_of(request: HttpRequest, identity: Identity) -> dict[str, Any]:
         "requests": identity.requests.exclude(state="done").order_by("-id")[:5],
         "certificates": identity.certificates.light().order_by("-not_after")[:10],
         "history": history(identity),
-        "subscribed": identity.subscribers.filter(pk=request.user.pk).exists(),
+        "subscribed": identity.subscribers.filter(pk=person(request).pk).exists(),
         "now": now,
     }
 

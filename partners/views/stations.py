@@ -72,7 +72,7 @@ def partner_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     partner = get_object_or_404(found, uid=uid)
     now = timezone.now()
     rotations = list(running_rotations(partner, "partner")[:20])
-    roles = standings(partner, partner.serving_now, rotations)  # type: ignore[attr-defined]
+    roles = standings(partner, partner.serving_now, rotations)
     partnerships = list(
         partner.partnerships.active().filter(identity__archived_at=None).select_related("identity")
     )

@@ -1,0 +1,107 @@
+"""Django admin: the trail to read, and the base of every admin that changes something."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.db import models
+from django.forms import ModelForm
+from django.http import HttpRequest
+from django.utils import timezone
+
+from as2certs.audit.keeping import noun, snapshot
+from as2certs.audit.models import Entry, Subject
+from as2certs.audit.recording import Actor, changes, record
+
+
+class AuditedAdmin(admin.ModelAdmin[Any]):
+    """An admin whose changes stand in the trail like those of a page, and that deletes nothing.
+
+    Django saves an object and its related ones in one transaction, which the entry is part of.
+    """
+
+    #: Fields whose values are never written to the trail.
+    SECRET: ClassVar[tuple[str, ...]] = ()
+
+    def subjects(self, obj: models.Model) -> Sequence[models.Model]:
+        """Return the objects on whose pages a change of this one should be seen too."""
+        return ()
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Any, form: ModelForm[Any], change: bool) -> None:
+        stored = type(obj)._base_manager.get(pk=obj.pk) if change else None
+        form.trail_old = snapshot(stored, self._names(form)) if stored else {}  # type: ignore[attr-defined]
+        super().save_model(request, obj, form, change)
+
+    def save_related(self, request: HttpRequest, form: ModelForm[Any], formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        obj = form.instance
+        old, new = changes(form.trail_old, snapshot(obj, self._names(form)))  # type: ignore[attr-defined]
+        if not change:
+            new = {name: value for name, value in new.items() if value not in (None, "", [], {})}
+        if new or not change:
+            self.tell(request, obj, "changed" if change else "created", old=old, new=new)
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        self.tell(request, obj, "deleted")
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        for obj in queryset:
+            self.delete_model(request, obj)
+
+    def tell(self, request: HttpRequest, obj: Any, done: str, **values: Any) -> None:
+        """Write to the trail what was done here."""
+        by = Actor.of(request, source=Entry.Source.ADMIN)
+        record(f"{noun(obj)}.{done}", on=obj, by=by, now=timezone.now(), also=self.subjects(obj), **values)
+
+    def _names(self, form: ModelForm[Any]) -> list[str]:
+        columns = {field.name for field in form._meta.model._meta.get_fields()}
+        names = getattr(form, "TRAIL_FIELDS", None) or [name for name in form.fields if name in columns]
+        return [name for name in names if name not in self.SECRET]
+
+
+class ReadOnlyAdmin(admin.ModelAdmin[Any]):
+    """An admin for history and what is made elsewhere: to be looked at."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class ReadOnlyInline(admin.TabularInline[Any, Any]):
+    """Rows that belong to another one, to be looked at."""
+
+    extra = 0
+    can_delete = False
+    show_change_link = True
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class SubjectInline(ReadOnlyInline):
+    model = Subject
+    show_change_link = False
+
+
+@admin.register(Entry)
+class EntryAdmin(ReadOnlyAdmin):
+    list_display = ("at", "actor_name", "verb", "object_name", "source", "address")
+    list_filter = ("source", "verb", "at")
+    search_fields = ("actor_name", "object_name", "object_uid", "verb", "reason")
+    date_hierarchy = "at"
+    show_full_result_count = False
+    inlines = (SubjectInline,)
