@@ -195,6 +195,7 @@ PAGES = {
     "partners.partner": "partner-detail",
     "partners.partnercertificate": "partner-certificate-detail",
     "rotations.rotation": "rotation-detail",
+    "mail.message": "mail-detail",
     "accounts.installation": "settings",
 }
 
