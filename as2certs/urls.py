@@ -15,4 +15,5 @@ urlpatterns = [
     path("", include("as2certs.mail.urls")),
     path("", include("identities.urls")),
     path("", include("partners.urls")),
+    path("", include("rotations.urls")),
 ]

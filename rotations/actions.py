@@ -201,19 +201,26 @@ def confirm(
     note: str,
     by: Actor,
     now: datetime,
+    installed: bool = True,
 ) -> Participant:
     """Record what a partner said: that it installed the certificate, with the fingerprint it read out; the window.
 
-    ``fingerprint`` may be in any spelling, or empty for a mere word. Raises NotPossible when it is another
-    certificate's, PkiError when it is no fingerprint.
+    ``fingerprint`` may be in any spelling, or empty for a mere word, which never weakens an earlier match. Where it
+    matches ours, the partner has installed it; a partner's own, compared with us, is checked by that. Without
+    ``installed`` only the window is settled, or nothing but the note is kept. Raises NotPossible when the fingerprint
+    is another certificate's, PkiError when it is none.
     """
     rotation = progress.lock(participant.rotation_id)
     _refuse_unapproved(rotation)
     strong = bool(fingerprint.strip()) and _matches(rotation, fingerprint)
     participant = rotation.participants.select_related("partner").get(pk=participant.pk)
-    participant.evidence = Participant.Evidence.STRONG if strong else Participant.Evidence.WEAK
-    participant.fingerprint = pki.normalise_fingerprint(fingerprint) if strong else ""
-    participant.confirmed_at = now
+    if strong:
+        participant.evidence = Participant.Evidence.STRONG
+        participant.fingerprint = pki.normalise_fingerprint(fingerprint)
+    elif installed and participant.evidence != Participant.Evidence.STRONG:
+        participant.evidence = Participant.Evidence.WEAK
+    installed = installed or (strong and rotation.side == "own")
+    participant.confirmed_at = now if installed else participant.confirmed_at
     participant.agreed_at = now if agreed else participant.agreed_at
     participant.confirmed_with = spoke_with
     participant.note = note
@@ -227,8 +234,13 @@ def confirm(
         new={"evidence": participant.evidence, "agreed": agreed, "spoke with": spoke_with},
         reason=note,
     )
-    said = [s for s in _said(participant) if s.act != plan.Act.AGREE or agreed]
-    for step in said:
+    settled_by = {
+        plan.Act.CHECK: strong,
+        plan.Act.ANNOUNCE: agreed or installed,
+        plan.Act.INSTALL: installed,
+        plan.Act.AGREE: agreed,
+    }
+    for step in [step for step in _said(participant, *settled_by) if settled_by[plan.Act(step.act)]]:
         progress.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=_words(participant))
     return participant
 
@@ -239,11 +251,9 @@ def _refuse_unapproved(rotation: Rotation) -> None:
     _refuse_ended(rotation)
 
 
-def _said(participant: Participant) -> list[Step]:
+def _said(participant: Participant, *acts: str) -> list[Step]:
     """Return the steps that this partner's word settles, in their order, as long as they are open."""
-    return list(
-        participant.steps.filter(act__in=CONFIRMING).exclude(state__in=SETTLED).order_by("position")
-    )
+    return list(participant.steps.filter(act__in=acts).exclude(state__in=SETTLED).order_by("position"))
 
 
 def _words(participant: Participant) -> str:
@@ -280,7 +290,7 @@ def waive(participant: Participant, *, reason: str, by: Actor, now: datetime) ->
     record(
         "participant.waived", on=rotation, by=by, now=now, also=[rotation.holder, participant.partner], reason=reason
     )
-    for step in _said(participant):
+    for step in _said(participant, *CONFIRMING):
         progress.settle(step, StepAction.SKIP, by=by, now=now, note=f"waived: {reason}")
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 from django import forms
 from django.db.models import Q, QuerySet
+from django.utils import timezone
+from django.utils.formats import date_format
 
 from as2certs import pki
 from as2certs.accounts.models import Installation, User
@@ -83,9 +86,9 @@ class PartnerSuccessorForm(_SuccessorIntake):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["certificate_file"].help_text = (
-            "As the partner sent it: PEM, DER (.cer, .crt) or PKCS#7 (.p7b, .p7c). At most 1 MiB, no private key."
-        )
+        self.fields[
+            "certificate_file"
+        ].help_text = "As the partner sent it: PEM, DER (.cer, .crt) or PKCS#7 (.p7b, .p7c). At most 1 MiB, no private key."
 
     def read(self, data: bytes) -> pki.Material:
         return pki.read_public(data)
@@ -133,10 +136,10 @@ class DraftForm(WindowForm):
     ) -> None:
         self.holder, self.user, self.rotation = holder, user, rotation
         self.serving = _serving(holder)
-        self.known = {str(c.uid): c for c in self._certificates()}
         zones = _zones(holder, user, rotation)
-        kwargs["initial"] = self._initial(next(iter(z for n in zones.values() for z in n), "UTC")) | kwargs.get("initial", {})
+        kwargs["initial"] = self._initial(zones) | kwargs.get("initial", {})
         super().__init__(*args, now=now, zones=zones, **kwargs)
+        self.known = {str(c.uid): c for c in self._certificates()}
         self.requests = {str(r.uid): r for r in self._pending()}
         self._offer_certificates()
         self._offer_successors()
@@ -146,18 +149,18 @@ class DraftForm(WindowForm):
 
     def _certificates(self) -> Iterator[AbstractCertificate]:
         stored: QuerySet[Any] = self.holder.certificates.light()
-        serving = Q(pk__in=[pk for pk in self.serving])
-        mine = Q(pk__in=[c.pk for c in (self.rotation.old, self.rotation.new) if c]) if self.rotation else Q(pk=None)
-        preset = Q(uid__in=[])
-        yield from stored.filter(serving | mine | preset)
-        yield from stored.exclude(serving | mine).order_by("-not_after")[:OFFERED]
+        named = [self.initial.get("old"), self.initial.get("certificate"), self.data.get("certificate")]
+        wanted = Q(pk__in=list(self.serving)) | Q(uid__in=[uid for name in named if (uid := _uuid(name))])
+        yield from stored.filter(wanted)
+        yield from stored.exclude(wanted).order_by("-not_after")[:OFFERED]
 
     def _pending(self) -> Iterator[CertificateRequest]:
         if isinstance(self.holder, Identity):
-            mine = Q(pk=self.rotation.request_id) if self.rotation and self.rotation.request_id else Q()
-            yield from self.holder.requests.filter(Q(state__in=PENDING) | mine if mine else Q(state__in=PENDING))
+            mine = Q(pk=self.rotation.request_id if self.rotation else None)
+            yield from self.holder.requests.filter(Q(state__in=PENDING) | mine)
 
-    def _initial(self, zone: str) -> dict[str, Any]:
+    def _initial(self, zones: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        zone = zones["Here"][0]
         if self.rotation is None:
             preset = setup.preset(self.holder)
             old = preset["old"]
@@ -183,28 +186,45 @@ class DraftForm(WindowForm):
 
     def _offer_certificates(self) -> None:
         in_use = [c for c in self.known.values() if c.pk in self.serving]
-        leaving = [c for c in self.known.values() if self.rotation and c == self.rotation.old and c not in in_use]
+        leaving = [
+            c for c in self.known.values() if self.rotation and c == self.rotation.old and c not in in_use
+        ]
         choices = [(str(c.uid), self._named(c)) for c in (*in_use, *leaving)]
         _choices(self, "old", choices or [("", "None: no certificate is in use")])
         _choices(self, "roles", [(role, ROLE_LABELS[role]) for role in self.holder.ROLES])
         beside = sorted(self.known.values(), key=lambda c: c.not_after, reverse=True)
         _choices(self, "certificate", [(str(c.uid), self._named(c)) for c in beside])
-        _choices(self, "request", [(uid, f"{r} – {r.get_state_display()}") for uid, r in self.requests.items()])
+        _choices(
+            self, "request", [(uid, f"{r} – {r.get_state_display()}") for uid, r in self.requests.items()]
+        )
 
     def _named(self, certificate: AbstractCertificate) -> str:
         roles = self.serving.get(certificate.pk)
         use = " + ".join(roles) + " now" if roles else "not in use"
-        return f"{certificate.short_name} · {use} · until {certificate.not_after:%-d %b %Y}"
+        ends = date_format(timezone.localtime(certificate.not_after), "j M Y")
+        return f"{certificate.short_name} · {use} · until {ends}"
 
     def _offer_successors(self) -> None:
         own = isinstance(self.holder, Identity)
         may = self.user.has_perm
         upload = "identities.add_identitycertificate" if own else "partners.add_partnercertificate"
         offered = [
-            ("generate", "Make it now – a new key and certificate", own and may("identities.add_certificaterequest")),
-            ("upload", "Upload it – it was made elsewhere" if own else "Upload it – the partner sent it", may(upload)),
+            (
+                "generate",
+                "Make it now – a new key and certificate",
+                own and may("identities.add_certificaterequest"),
+            ),
+            (
+                "upload",
+                "Upload it – it was made elsewhere" if own else "Upload it – the partner sent it",
+                may(upload),
+            ),
             ("request", "It is being made – or waits for a CA’s answer", bool(self.requests)),
-            ("inventory", "It is in the inventory already", len(self.known) > 1 or bool(self.known and not self.serving)),
+            (
+                "inventory",
+                "It is in the inventory already",
+                len(self.known) > 1 or bool(self.known and not self.serving),
+            ),
             ("awaited", "It comes later – set up the rest now", True),
         ]
         _choices(self, "successor", [(value, label) for value, label, possible in offered if possible])
@@ -224,6 +244,10 @@ class DraftForm(WindowForm):
     # What was chosen.
 
     @property
+    def is_own(self) -> bool:
+        return isinstance(self.holder, Identity)
+
+    @property
     def chosen_old(self) -> AbstractCertificate | None:
         return self.known.get(self.cleaned_data.get("old") or "")
 
@@ -232,7 +256,9 @@ class DraftForm(WindowForm):
         """Return the successor where it is in the inventory already."""
         if self.cleaned_data.get("successor") == "request" and (request := self.chosen_request):
             return request.certificate
-        wanted = self.cleaned_data.get("certificate") if self.cleaned_data.get("successor") == "inventory" else ""
+        wanted = (
+            self.cleaned_data.get("certificate") if self.cleaned_data.get("successor") == "inventory" else ""
+        )
         return self.known.get(wanted or "")
 
     @property
@@ -259,7 +285,9 @@ class DraftForm(WindowForm):
         taken = {role for others in self.serving.values() for role in others}
         for role in roles:
             if old is not None and role in taken and role not in held:
-                self.add_error("roles", f"{old.short_name} does not serve {role} now, another certificate does.")
+                self.add_error(
+                    "roles", f"{old.short_name} does not serve {role} now, another certificate does."
+                )
         try:
             setup.refuse_second(self.holder, roles, but=self.rotation)
         except setup.NotPossible as error:
@@ -305,6 +333,13 @@ def _choices(form: forms.Form, name: str, choices: list[tuple[str, str]]) -> Non
     field = form.fields[name]
     assert isinstance(field, forms.ChoiceField)
     field.choices = choices
+
+
+def _uuid(text: object) -> UUID | None:
+    try:
+        return UUID(str(text))
+    except ValueError:
+        return None
 
 
 def _serving(holder: Identity | Partner) -> dict[int, list[str]]:

@@ -8,7 +8,7 @@ from typing import Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.urls import reverse
 
 from as2certs.accounts.models import validate_time_zone
@@ -21,6 +21,13 @@ class RotationQuerySet(models.QuerySet["Rotation"]):
     def running(self) -> Self:
         """Rotations that still have something to do."""
         return self.exclude(state__in=states.ENDED)
+
+    def needing_attention(self, now: datetime) -> Self:
+        """Rotations that can't go on before a person decides; ``states.needs_attention`` as a query."""
+        failed = Exists(Step.objects.filter(rotation=OuterRef("pk"), state=states.StepState.FAILED))
+        unready = Q(state=states.RotationState.EXCHANGING, window_start__lte=now)
+        overdue = Q(state__in=states.AWAITING_WINDOW, window_end__lte=now)
+        return self.running().filter(failed | unready | overdue)
 
     def of(self, holder: Identity | Partner) -> Self:
         return self.filter(identity=holder) if isinstance(holder, Identity) else self.filter(partner=holder)

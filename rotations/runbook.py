@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from identities.models import AS2System, Identity
+from partners.models import Partner
 from rotations import plan
 from rotations.models import Participant, Rotation, Step
 
@@ -16,29 +17,26 @@ NO_SYSTEM = "none"
 ROLL_BACK = "roll_back"
 
 
-def change_of(rotation: Rotation, *, now: datetime) -> plan.Change:
+def change_of(rotation: Rotation, *, now: datetime, awaited: bool = False) -> plan.Change:
     """Return what a rotation asks for, as the planner wants it.
 
-    Raises PlanError when the window or the successor is still missing.
+    Raises PlanError when the window is still missing, or the successor, unless it may be ``awaited``.
     """
     if rotation.window_start is None or rotation.window_end is None:
         raise plan.PlanError("The plan needs a window: choose when the change is to happen.")
-    if rotation.new is None:
+    if rotation.new is None and not awaited:
         raise plan.PlanError("The plan needs the successor: generate, upload or choose the new certificate.")
     return plan.Change(
         side="own" if rotation.identity_id else "partner",
         roles=frozenset(plan.Role(role) for role in rotation.roles),
-        systems=tuple(_system(system) for system in systems_of(rotation)),
-        parties=tuple(
-            plan.Party(key=str(p.partner.uid), name=p.partner.name, holds=plan.Holds(p.partner.holds))
-            for p in participants_of(rotation)
-        ),
+        systems=tuple(system_in_plan(system) for system in systems_of(rotation)),
+        parties=tuple(party_in_plan(p.partner) for p in participants_of(rotation)),
         starts=rotation.window_start,
         ends=rotation.window_end,
         now=now,
         grace=timedelta(days=rotation.grace_days),
         old_name=rotation.old.short_name if rotation.old else "nothing",
-        new_name=rotation.new.short_name,
+        new_name=rotation.new.short_name if rotation.new else "the new certificate",
         holder_name=rotation.holder.name,
     )
 
@@ -59,7 +57,13 @@ def systems_of(rotation: Rotation) -> list[AS2System | None]:
     return sorted(found, key=lambda system: (system is None, str(system))) or [None]
 
 
-def _system(system: AS2System | None) -> plan.System:
+def party_in_plan(partner: Partner) -> plan.Party:
+    """Return a partner as the planner wants it."""
+    return plan.Party(key=str(partner.uid), name=partner.name, holds=plan.Holds(partner.holds))
+
+
+def system_in_plan(system: AS2System | None) -> plan.System:
+    """Return an AS2 system of ours as the planner wants it."""
     if system is None:
         return plan.System(key=NO_SYSTEM, name="our AS2 system", holds=plan.Holds.UNKNOWN)
     several = plan.Holds.SEVERAL if system.holds_several else plan.Holds.ONE
@@ -72,12 +76,12 @@ def _system(system: AS2System | None) -> plan.System:
     )
 
 
-def preview(rotation: Rotation, *, now: datetime) -> list[Step]:
+def preview(rotation: Rotation, *, now: datetime, awaited: bool = False) -> list[Step]:
     """Return the steps that approving the rotation now would store, unsaved.
 
-    Raises PlanError when it can't be planned.
+    Raises PlanError when it can't be planned; with ``awaited``, the successor may be missing.
     """
-    steps = plan.plan(change_of(rotation, now=now))
+    steps = plan.plan(change_of(rotation, now=now, awaited=awaited))
     systems = {str(s.uid): s for s in systems_of(rotation) if s is not None}
     participants = {str(p.partner.uid): p for p in participants_of(rotation)}
     return [

@@ -57,6 +57,8 @@ def set_up(holder: Identity | Partner, wish: Wish, *, by: Actor, now: datetime) 
 
     Raises NotPossible when another rotation already changes one of these roles.
     """
+    # Held until the end, so that of two people who set the same up at once the second one is refused.
+    type(holder)._base_manager.select_for_update().get(pk=holder.pk)
     refuse_second(holder, wish.roles)
     rotation = Rotation(set_up_by=by.user, set_up_at=now)
     if isinstance(holder, Identity):

@@ -107,7 +107,11 @@ class WindowForm(forms.Form):
         if any(name in self.errors for name in (*PARTS, "window_last_date", "window_zone")):
             return False
         missing = [name for name in PARTS if cleaned.get(name) is None]
-        if len(missing) == len(PARTS) and not self.WINDOW_REQUIRED and cleaned.get("window_last_date") is None:
+        if (
+            len(missing) == len(PARTS)
+            and not self.WINDOW_REQUIRED
+            and cleaned.get("window_last_date") is None
+        ):
             return False
         for name in missing:
             instead = "." if self.WINDOW_REQUIRED else ", or leave the whole window empty for now."
@@ -152,7 +156,10 @@ class WindowForm(forms.Form):
                 self.add_error(at, f"{finding.reason} {finding.advice}")
         self.warnings = [finding for finding in found if finding.level == "warning"]
         if self.warnings and not self.knows_warnings and not any(f.level == "error" for f in found):
-            self.add_error("window_known", "Read what speaks against this window. Tick that you know it, or choose another.")
+            self.add_error(
+                "window_known",
+                "Read what speaks against this window. Tick that you know it, or choose another.",
+            )
 
 
 def initial_window(start: datetime | None, end: datetime | None, zone: str) -> dict[str, Any]:

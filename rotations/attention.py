@@ -1,0 +1,186 @@
+"""What about a rotation needs a person: the list at the top of its page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.urls import reverse
+
+from as2certs.pki import Finding
+from identities.models import CertificateRequest
+from rotations.actions import CONFIRMING
+from rotations.models import Participant, Rotation, Step
+from rotations.states import AWAITING_WINDOW, SETTLED, RotationState, StepState, is_overdue
+from rotations.windows import WindowFinding
+
+#: So many partners are named in one sentence.
+NAMED = 4
+
+
+@dataclass(frozen=True)
+class Need:
+    """One thing for somebody to decide or do. ``is_post`` says that its button acts at once."""
+
+    meaning: str
+    text: str
+    more: str = ""
+    label: str = ""
+    url: str = ""
+    permission: str = "rotations.change_rotation"
+    is_post: bool = False
+
+
+def names(words: Sequence[str]) -> str:
+    """Return names as a sentence holds them: "Fabrikam, Northwind and 3 more"."""
+    if len(words) <= NAMED:
+        return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    return f"{', '.join(words[:NAMED])} and {len(words) - NAMED} more"
+
+
+def outstanding(steps: Sequence[Step]) -> list[Participant]:
+    """Return the participants whose word is still awaited, each once, in the order of the steps."""
+    found: dict[int, Participant] = {}
+    for step in steps:
+        if step.participant is not None and step.act in CONFIRMING and step.state not in SETTLED:
+            found.setdefault(step.participant.pk, step.participant)
+    return list(found.values())
+
+
+def draft_needs(
+    rotation: Rotation,
+    *,
+    plan_error: str,
+    findings: Sequence[Finding | WindowFinding],
+    four_eyes: str,
+) -> list[Need]:
+    """Return what keeps a draft from being approved, and that it waits."""
+    found = [*successor_needs(rotation)]
+    edit = reverse("rotation-update", args=[rotation.uid])
+    if rotation.window_start is None:
+        found.append(Need("needs_you", "No window is chosen yet.", label="Choose a window", url=edit))
+    elif plan_error:
+        found.append(Need("urgent", "The plan can't be made.", plan_error, "Change the draft", edit))
+    for finding in findings:
+        if finding.level == "error":
+            found.append(Need("urgent", finding.reason, finding.advice, "Change the draft", edit))
+    if four_eyes:
+        found.append(Need("needs_you", four_eyes))
+    return found
+
+
+def successor_needs(rotation: Rotation) -> Iterator[Need]:
+    """Yield how far the successor has come, while there is none."""
+    if rotation.new is not None:
+        return
+    request = rotation.request
+    edit = reverse("rotation-update", args=[rotation.uid])
+    if request is None:
+        yield Need(
+            "needs_you",
+            "The new certificate is awaited.",
+            "Nothing can be approved without it.",
+            "Add it",
+            edit,
+        )
+        return
+    url = request.get_absolute_url()
+    match request.state:
+        case CertificateRequest.State.FAILED:
+            yield Need(
+                "urgent", "The new certificate could not be made.", request.error, "Choose another way", edit
+            )
+        case CertificateRequest.State.AWAITING_CA:
+            yield Need(
+                "needs_you",
+                "The new certificate waits for the CA’s answer.",
+                "Send the CSR to the CA, and bring its answer here.",
+                "Take in the answer",
+                url,
+                "identities.change_certificaterequest",
+            )
+        case _:
+            yield Need(
+                "soon", f"The new certificate is on its way: {request.get_state_display()}.", f"{request}."
+            )
+
+
+def running_needs(rotation: Rotation, steps: Sequence[Step], *, now: datetime) -> list[Need]:
+    """Return what keeps an approved rotation from going on."""
+    state = RotationState(rotation.state)
+    found = [_failed(step) for step in steps if step.state == StepState.FAILED]
+    waiting = outstanding(steps)
+    postpone = reverse("rotation-postpone", args=[rotation.uid])
+    if is_overdue(state, rotation.window_end, now):
+        found.append(_overdue(rotation, state, waiting, postpone))
+    elif state is RotationState.EXCHANGING and waiting:
+        found.append(_unconfirmed(rotation, waiting, now=now))
+    elif state is RotationState.EXCHANGING and rotation.window_start and rotation.window_start <= now:
+        found.append(
+            Need(
+                "urgent",
+                "The window is open, but not everything is prepared.",
+                "See the first open step.",
+                "Look",
+                "#runbook",
+            )
+        )
+    if state in (*AWAITING_WINDOW, RotationState.APPLIED, RotationState.ROLLING_BACK):
+        found += _by_hand(steps, now=now)
+    return found
+
+
+def _failed(step: Step) -> Need:
+    retry = reverse("rotation-step-retry", args=[step.uid])
+    label = "Try again" if step.automatic else "Put it back in line"
+    return Need("urgent", f"{step.title}: this did not work.", step.error, label, retry, is_post=True)
+
+
+def _overdue(rotation: Rotation, state: RotationState, waiting: Sequence[Participant], url: str) -> Need:
+    possible = state is not RotationState.UNDER_WAY
+    who = f" Not ready by then: {names([p.partner.name for p in waiting])}." if waiting else ""
+    next_move = (
+        "Agree a new window with the partners and postpone to it, or cancel."
+        if possible
+        else "Part of the change is made: finish the open steps, or roll back."
+    )
+    label, target = ("Postpone", url) if possible else ("Look", "#runbook")
+    return Need(
+        "urgent", "The window is over, and the change is not complete.", f"{next_move}{who}", label, target
+    )
+
+
+def _unconfirmed(rotation: Rotation, waiting: Sequence[Participant], *, now: datetime) -> Need:
+    assert rotation.window_start is not None  # approved rotations have a window
+    who = names([p.partner.name for p in waiting])
+    verb = "has" if len(waiting) == 1 else "have"
+    left = (rotation.window_start - now).days
+    if rotation.window_start <= now:
+        return Need(
+            "urgent",
+            f"{who} {verb} not confirmed, and the window is open.",
+            "The change waits for every answer. Record it, go on without it with a reason, or postpone.",
+            "Record answers",
+            "#partners",
+        )
+    when = "in less than a day" if left < 1 else "in 1 day" if left == 1 else f"in {left} days"
+    meaning = "urgent" if left < 1 else "soon" if left < 3 else "needs_you"
+    return Need(
+        meaning, f"{who} {verb} not confirmed · the window opens {when}.", "", "Record answers", "#partners"
+    )
+
+
+def _by_hand(steps: Sequence[Step], *, now: datetime) -> Iterator[Need]:
+    """Yield what our own people have to do now: one line, however many steps."""
+    ours = [s for s in steps if is_our_turn(s, now=now) and s.state == StepState.WAITING and s.who == "we"]
+    ours = [s for s in ours if s.act not in CONFIRMING]
+    if ours:
+        more = f"and {len(ours) - 1} more" if len(ours) > 1 else ""
+        yield Need("needs_you", f"To be done by hand: {ours[0].title}", more, "Go there", "#runbook")
+
+
+def is_our_turn(step: Step, *, now: datetime) -> bool:
+    """Say whether a person may settle a step now."""
+    open_ = step.state == StepState.FAILED or (step.state == StepState.WAITING and not step.automatic)
+    return open_ and not step.blocked and (step.earliest_at is None or step.earliest_at <= now)

@@ -1,0 +1,142 @@
+"""The small forms of a rotation: reasons, a partner's answer, another window."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django import forms
+
+from as2certs import pki
+from as2certs.accounts.models import Installation, User
+from rotations import actions
+from rotations.models import Participant, Rotation
+from rotations.window_forms import WindowForm, initial_window
+from rotations.windows import Window, WindowFinding
+
+
+def reason_field(label: str = "Reason", *, required: bool = True, help_text: str = "") -> forms.CharField:
+    """Return a field for why something is done; the reason stays in the trail."""
+    return forms.CharField(
+        label=label,
+        required=required,
+        max_length=1000,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text=help_text or "One sentence. It is kept in the trail.",
+        error_messages={"required": "Say why: it is kept in the trail."},
+    )
+
+
+class ReasonForm(forms.Form):
+    """Why something is done."""
+
+    reason = reason_field()
+
+
+class OptionalReasonForm(forms.Form):
+    """Why something is done, where that may be plain."""
+
+    reason = reason_field(required=False, help_text="Needed while steps are left. It is kept in the trail.")
+
+
+class ApproveForm(forms.Form):
+    """Approve what was looked at: ``seen`` says which version of the plan that was."""
+
+    seen = forms.CharField(widget=forms.HiddenInput)
+
+
+class NothingForm(forms.Form):
+    """A question with no answer but yes."""
+
+
+class DoneForm(forms.Form):
+    """A step was done by hand."""
+
+    note = forms.CharField(
+        required=False,
+        max_length=1000,
+        label="What shows that it is done",
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="Such as the ticket, or whose MDN came back. It is kept in the trail.",
+    )
+
+
+class ConfirmForm(forms.Form):
+    """What a partner said on the telephone or wrote."""
+
+    fingerprint = forms.CharField(
+        required=False,
+        max_length=1000,
+        label="Fingerprint that their system shows",
+        widget=forms.TextInput(
+            attrs={
+                "class": "font-monospace",
+                "autocomplete": "off",
+                "spellcheck": "false",
+                "autocapitalize": "off",
+            }
+        ),
+        help_text="The SHA-256 as they read it out: capitals, colons and spaces don't matter. "
+        "Leave it empty where they only say so; that counts as weak.",
+    )
+    installed = forms.BooleanField(required=False, label="They have installed it")
+    agreed = forms.BooleanField(required=False, label="They agree to the window")
+    spoke_with = forms.CharField(required=False, max_length=200, label="Whom you spoke to")
+    note = forms.CharField(required=False, max_length=1000, widget=forms.Textarea(attrs={"rows": 2}))
+
+    def __init__(self, participant: Participant, data: Any = None, *, asks_window: bool) -> None:
+        initial = {
+            "installed": participant.confirmed_at is not None,
+            "agreed": participant.agreed_at is not None,
+            "spoke_with": participant.confirmed_with,
+            "note": participant.note,
+        }
+        super().__init__(data, initial=initial)
+        if not asks_window:
+            del self.fields["agreed"]
+        if participant.rotation.side == "partner":
+            self.fields["installed"].label = "They have loaded its private key"
+            self.fields["fingerprint"].label = "Fingerprint as they read it out"
+            self.fields["fingerprint"].help_text = (
+                "The SHA-256, over another channel than the one by which the certificate came: capitals, colons and "
+                "spaces don't matter."
+            )
+
+    def clean_fingerprint(self) -> str:
+        text: str = self.cleaned_data["fingerprint"].strip()
+        if text:
+            try:
+                pki.normalise_fingerprint(text)
+            except pki.PkiError as error:
+                raise forms.ValidationError(str(error)) from error
+        return text
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if not self.errors and not any(
+            cleaned.get(n) for n in ("fingerprint", "installed", "agreed", "note")
+        ):
+            raise forms.ValidationError("Say what they answered: a fingerprint, a tick, or at least a note.")
+        return cleaned
+
+
+class PostponeForm(WindowForm):
+    """Another window for a rotation, and why."""
+
+    reason = reason_field("Why it moves", help_text="It is kept in the trail.")
+    seen = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    def __init__(self, rotation: Rotation, user: User, data: Any = None, *, now: datetime) -> None:
+        self.rotation = rotation
+        partners = rotation.participants.filter(removed_reason="").values_list(
+            "partner__time_zone", flat=True
+        )
+        zones = {
+            "Here": [rotation.window_zone, Installation.current().time_zone, user.time_zone],
+            "Partners": sorted(set(partners)),
+        }
+        initial = initial_window(rotation.window_start, rotation.window_end, rotation.window_zone)
+        super().__init__(data, now=now, zones=zones, initial=initial)
+
+    def findings(self, window: Window) -> list[WindowFinding]:
+        return actions.window_findings(self.rotation, window, now=self.now)

@@ -1,0 +1,385 @@
+"""All that the page of a rotation shows, read in a constant number of queries."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+
+from django.urls import reverse
+
+from as2certs.accounts.models import Installation, User
+from as2certs.audit.recording import Actor
+from as2certs.pki import Finding
+from identities.models import CertificateRequest
+from partners.models import Contact
+from rotations import actions, runbook, setup, telling
+from rotations.actions import CONFIRMING, NotPossible
+from rotations.attention import Need, draft_needs, is_our_turn, outstanding, running_needs
+from rotations.grouping import Line, fold
+from rotations.models import Participant, Rotation, Step
+from rotations.plan import Act, PlanError
+from rotations.progress import WHOLE_ROTATION
+from rotations.states import (
+    AWAITING_WINDOW,
+    ENDED,
+    SETTLED,
+    RotationAction,
+    RotationState,
+    StepState,
+    actions_from,
+)
+from rotations.windows import Window, WindowFinding, in_zones
+
+#: A step due within this time is watched every second.
+CLOSE = timedelta(minutes=3)
+
+_VERBS = {
+    RotationAction.EDIT: ("update", "Change the draft", "rotations.change_rotation"),
+    RotationAction.APPROVE: ("approve", "Approve …", "rotations.approve_rotation"),
+    RotationAction.POSTPONE: ("postpone", "Postpone …", "rotations.change_rotation"),
+    RotationAction.ROLL_BACK: ("roll-back", "Roll back …", "rotations.change_rotation"),
+    RotationAction.CLOSE: ("close", "Close …", "rotations.change_rotation"),
+    RotationAction.CANCEL: ("cancel", "Cancel …", "rotations.change_rotation"),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Something that can be done with the rotation; with an obstacle it can't be now."""
+
+    label: str
+    url: str
+    permission: str
+    obstacle: str = ""
+
+
+@dataclass(frozen=True)
+class Told:
+    """The window on one clock. ``whose`` says who reads it there."""
+
+    zone: str
+    start: str
+    end: str
+    whose: str
+
+    @property
+    def place(self) -> str:
+        return self.zone.split("/")[-1].replace("_", " ")
+
+
+@dataclass
+class Row:
+    """One partner's line: what it was told, what it has installed, what it agreed to."""
+
+    participant: Participant
+    contacts: list[Contact]
+    steps: list[Step] = field(default_factory=list)
+
+    def _step(self, act: Act) -> Step | None:
+        return next((step for step in self.steps if step.act == act), None)
+
+    @property
+    def told(self) -> Step | None:
+        return self._step(Act.ANNOUNCE)
+
+    @property
+    def install(self) -> Step | None:
+        return self._step(Act.INSTALL)
+
+    @property
+    def agree(self) -> Step | None:
+        return self._step(Act.AGREE)
+
+    @property
+    def is_awaited(self) -> bool:
+        return any(step.act in CONFIRMING and step.state not in SETTLED for step in self.steps)
+
+
+@dataclass
+class Sheet:
+    """A rotation as one person sees it at one moment."""
+
+    rotation: Rotation
+    user: User
+    now: datetime
+    zone: str
+
+    @classmethod
+    def of(cls, rotation: Rotation, *, user: User, now: datetime, zone: str) -> Sheet:
+        """Read the rotation again with all that its page needs. ``zone`` is the reader's."""
+        found = Rotation.objects.select_related(*WHOLE_ROTATION, "request", "set_up_by", "approved_by").get(
+            pk=rotation.pk
+        )
+        return cls(found, user, now, zone)
+
+    # What is there.
+
+    @property
+    def state(self) -> RotationState:
+        return RotationState(self.rotation.state)
+
+    @property
+    def is_draft(self) -> bool:
+        return self.state is RotationState.DRAFT
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in ENDED
+
+    @cached_property
+    def participants(self) -> list[Participant]:
+        """Return everybody, those that were removed too."""
+        return list(
+            self.rotation.participants.select_related("partner").prefetch_related("partner__contacts")
+        )
+
+    @property
+    def taking_part(self) -> list[Participant]:
+        return [p for p in self.participants if not p.is_removed]
+
+    @property
+    def removed(self) -> list[Participant]:
+        return [p for p in self.participants if p.is_removed]
+
+    @cached_property
+    def _planned(self) -> tuple[list[Step], str]:
+        try:
+            return runbook.preview(self.rotation, now=self.now, awaited=True), ""
+        except PlanError as error:
+            return [], str(error)
+
+    @property
+    def plan_error(self) -> str:
+        return self._planned[1] if self.is_draft else ""
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """Return the steps as stored; of a draft, as approving it now would store them."""
+        if self.is_draft:
+            return self._planned[0]
+        by_pk = {p.pk: p for p in self.participants}
+        steps = list(self.rotation.steps.select_related("system"))
+        for step in steps:
+            step.rotation = self.rotation
+            if step.participant_id:
+                step.participant = by_pk[step.participant_id]
+        return steps
+
+    @cached_property
+    def lines(self) -> list[Line]:
+        return fold(self.rotation, self.steps)
+
+    @cached_property
+    def turns(self) -> set[object]:
+        """Return the public ids of the steps that a person may settle now."""
+        if self.is_draft or self.has_ended:
+            return set()
+        return {step.uid for step in self.steps if is_our_turn(step, now=self.now)}
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        rows = {p.pk: Row(p, list(p.partner.contacts.all())) for p in self.taking_part}
+        for step in self.steps:
+            if step.participant_id in rows:
+                rows[step.participant_id].steps.append(step)
+        return list(rows.values())
+
+    @cached_property
+    def awaited(self) -> list[Participant]:
+        return [] if self.is_draft or self.has_ended else outstanding(self.steps)
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """Return what speaks against the successor; once it is approved, only the stored facts count."""
+        return setup.findings_of(self.rotation, now=self.now) if self.is_draft else []
+
+    @cached_property
+    def window_findings(self) -> list[WindowFinding]:
+        if not self.is_draft or self.window is None:
+            return []
+        return actions.window_findings(self.rotation, self.window, now=self.now)
+
+    @property
+    def window(self) -> Window | None:
+        rotation = self.rotation
+        if rotation.window_start is None or rotation.window_end is None:
+            return None
+        return Window(rotation.window_start, rotation.window_end, rotation.window_zone)
+
+    @property
+    def clocks(self) -> list[Told]:
+        """Return the window on the clocks of all concerned, that of the agreement first."""
+        window = self.window
+        return clocks(window, self.taking_part, reader=self.zone) if window else []
+
+    @property
+    def is_counting(self) -> bool:
+        """Say whether how far the window is away still matters."""
+        window = self.window
+        return self.state in AWAITING_WINDOW and window is not None and window.end > self.now
+
+    # What it means.
+
+    @property
+    def title(self) -> str:
+        return telling.title(self.rotation)
+
+    @property
+    def lead(self) -> str:
+        return telling.lead(self.rotation, self.steps, partners=len(self.taking_part), now=self.now)
+
+    @cached_property
+    def four_eyes(self) -> str:
+        """Say why this person can't approve although they have the right; empty when they can."""
+        try:
+            actions.may_approve(self.rotation, Actor(str(self.user), "web", self.user))
+        except NotPossible as error:
+            return str(error)
+        return ""
+
+    @cached_property
+    def needs(self) -> list[Need]:
+        if self.has_ended:
+            return []
+        if not self.is_draft:
+            return running_needs(self.rotation, self.steps, now=self.now)
+        may = self.user.has_perm("rotations.approve_rotation")
+        return draft_needs(
+            self.rotation,
+            plan_error=self.plan_error,
+            findings=[*self.findings, *self.window_findings],
+            four_eyes=self.four_eyes if may else "",
+        )
+
+    @property
+    def can_be_approved(self) -> bool:
+        found: list[Finding | WindowFinding] = [*self.findings, *self.window_findings]
+        errors = any(finding.level == "error" for finding in found)
+        return (
+            self.is_draft
+            and bool(self.steps)
+            and self.rotation.new is not None
+            and not errors
+            and not self.four_eyes
+        )
+
+    # What can be done.
+
+    @cached_property
+    def choices(self) -> dict[RotationAction, Choice]:
+        possible = actions_from(self.state)
+        return {
+            action: Choice(
+                label, reverse(f"rotation-{name}", args=[self.rotation.uid]), right, self._obstacle(action)
+            )
+            for action, (name, label, right) in _VERBS.items()
+            if action in possible and self.user.has_perm(right)
+        }
+
+    def _obstacle(self, action: RotationAction) -> str:
+        if action is RotationAction.ROLL_BACK:
+            return actions.way_back_obstacle(self.rotation, now=self.now) or ""
+        if action is RotationAction.CLOSE:
+            retiring = any(s.act == Act.RETIRE and s.state not in SETTLED for s in self.steps)
+            return (
+                "The old certificate is still accepted: it closes by itself once that is over."
+                if retiring
+                else ""
+            )
+        if action is RotationAction.APPROVE and not self.can_be_approved:
+            return self.four_eyes or "Something is missing: see what needs attention."
+        return ""
+
+    @property
+    def primary(self) -> Choice | None:
+        """Return the one thing to do next, or None where there is nothing."""
+        choices = self.choices
+        approve, edit = choices.get(RotationAction.APPROVE), choices.get(RotationAction.EDIT)
+        if approve and not approve.obstacle:
+            return approve
+        if edit:
+            return edit if self.needs else None
+        may = self.user.has_perm("rotations.change_rotation")
+        if may and self.awaited and self.state is RotationState.EXCHANGING:
+            return Choice("Record answers", "#partners", "rotations.change_rotation")
+        close = choices.get(RotationAction.CLOSE)
+        return close if close and not close.obstacle else None
+
+    @property
+    def menu(self) -> list[Choice]:
+        """Return everything else that can be done."""
+        return [choice for choice in self.choices.values() if choice != self.primary]
+
+    # How often the page looks again.
+
+    @property
+    def pace(self) -> int:
+        """Return after how many seconds the page should look again; 0 when nothing will change any more."""
+        if self.has_ended:
+            return 0
+        request = self.rotation.request
+        generating = (CertificateRequest.State.QUEUED, CertificateRequest.State.WORKING)
+        if self.is_draft:
+            return 1 if self.rotation.new is None and request and request.state in generating else 15
+        return 1 if self._is_close() else 5 if self.state is RotationState.UNDER_WAY or self.awaited else 15
+
+    def _is_close(self) -> bool:
+        return any(
+            step.state == StepState.RUNNING
+            or (
+                step.state == StepState.WAITING
+                and step.automatic
+                and not step.blocked
+                and step.due_at is not None
+                and step.due_at <= self.now + CLOSE
+            )
+            for step in self.steps
+        )
+
+    @property
+    def version(self) -> str:
+        """Return what changes exactly when the page would show something else (apart from the passing of time)."""
+        request = self.rotation.request
+        facts = [
+            self.rotation.state,
+            self.pace,
+            request.state if request else "",
+            self.rotation.new.sha256 if self.rotation.new else "",
+            self.rotation.window_start,
+            *((n.meaning, n.text, n.more) for n in self.needs),
+            *((s.key, s.state, s.error, s.note, s.attempts, s.blocked, s.late) for s in self.steps),
+            *(
+                (p.pk, p.removed_reason, p.evidence, p.waived_reason, p.agreed_at, p.note)
+                for p in self.participants
+            ),
+            sorted(map(str, self.turns)) if not self.is_draft else "",
+        ]
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:20]
+
+
+def clocks(window: Window, participants: Sequence[Participant], *, reader: str) -> list[Told]:
+    """Tell a window on the clocks of its agreement, of the partners, of the reader, and in UTC, each once."""
+    whose: dict[str, list[str]] = {window.zone: ["as agreed"]}
+    for participant in participants:
+        whose.setdefault(participant.partner.time_zone, []).append(participant.partner.name)
+    whose.setdefault(reader, []).append("you")
+    ours = Installation.current().time_zone
+    whose.setdefault(ours, []).append("our zone")
+    whose.setdefault("UTC", [])
+    starts, ends = dict(in_zones(window.start, whose)), dict(in_zones(window.end, whose))
+    return [
+        Told(zone, starts[zone], _short(starts[zone], ends[zone]), _few(who)) for zone, who in whose.items()
+    ]
+
+
+def _short(start: str, end: str) -> str:
+    """Leave the day out of an end that is on the day of the start."""
+    day, _, clock = end.partition(", ")
+    return clock if start.startswith(f"{day}, ") else end
+
+
+def _few(who: Sequence[str]) -> str:
+    return ", ".join(who[:3]) + (f" and {len(who) - 3} more" if len(who) > 3 else "")

@@ -1,0 +1,29 @@
+"""The addresses of rotations."""
+
+from django.urls import path
+
+from rotations.views import deciding, drafts, pages, participants, steps
+
+urlpatterns = [
+    path("rotations/", pages.rotation_list, name="rotation-list"),
+    path("rotations/new/", drafts.rotation_create, name="rotation-create"),
+    path("rotations/preview/", drafts.rotation_preview, name="rotation-preview"),
+    path("rotations/<uuid:uid>/", pages.rotation_detail, name="rotation-detail"),
+    path("rotations/<uuid:uid>/live/", pages.rotation_live, name="rotation-live"),
+    path("rotations/<uuid:uid>/change/", drafts.rotation_update, name="rotation-update"),
+    path("rotations/<uuid:uid>/approve/", deciding.rotation_approve, name="rotation-approve"),
+    path("rotations/<uuid:uid>/postpone/", deciding.rotation_postpone, name="rotation-postpone"),
+    path("rotations/<uuid:uid>/cancel/", deciding.rotation_cancel, name="rotation-cancel"),
+    path("rotations/<uuid:uid>/close/", deciding.rotation_close, name="rotation-close"),
+    path("rotations/<uuid:uid>/roll-back/", deciding.rotation_roll_back, name="rotation-roll-back"),
+    path("rotations/steps/<uuid:uid>/done/", steps.step_done, name="rotation-step-done"),
+    path("rotations/steps/<uuid:uid>/leave-out/", steps.step_skip, name="rotation-step-skip"),
+    path("rotations/steps/<uuid:uid>/try-again/", steps.step_retry, name="rotation-step-retry"),
+    path(
+        "rotations/partners/<uuid:uid>/answer/", participants.participant_confirm, name="participant-confirm"
+    ),
+    path("rotations/partners/<uuid:uid>/go-on/", participants.participant_waive, name="participant-waive"),
+    path(
+        "rotations/partners/<uuid:uid>/leave-out/", participants.participant_remove, name="participant-remove"
+    ),
+]

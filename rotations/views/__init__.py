@@ -1,0 +1,1 @@
+"""The pages of rotations: one file for each thing."""

@@ -1,0 +1,181 @@
+"""Decide about a rotation: approve, postpone, cancel, close, roll back."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+
+from as2certs.accounts.access import needs, person
+from as2certs.audit.recording import Actor
+from as2certs.clock import database_now
+from rotations import actions, progress, telling
+from rotations.forms import ApproveForm, OptionalReasonForm, PostponeForm, ReasonForm
+from rotations.models import Rotation
+from rotations.plan import Act
+from rotations.sheet import Sheet
+from rotations.stale import must_be_as_seen, stamp
+from rotations.states import SETTLED, RotationAction
+from rotations.views.acting import Question, ask, found, not_now, posted
+
+
+@needs("rotations.approve_rotation")
+def rotation_approve(request: HttpRequest, uid: UUID) -> HttpResponse:
+    rotation, now = found(uid), database_now()
+    sheet = Sheet.of(rotation, user=person(request), now=now, zone=timezone.get_current_timezone_name())
+    form = ApproveForm(posted(request), initial={"seen": stamp(rotation)})
+    missing = (
+        "" if sheet.can_be_approved else " ".join(f"{need.text} {need.more}".strip() for need in sheet.needs)
+    )
+    question = Question(
+        title=f"Approve {telling.title(rotation)}",
+        label=telling.approve_label(rotation, sheet.steps, now=now),
+        consequences=telling.set_in_motion(sheet.steps, zone=rotation.window_zone, now=now),
+        obstacle=not_now(rotation, RotationAction.APPROVE) or missing,
+        template="rotations/rotation_approve.html",
+    )
+
+    @transaction.atomic
+    def do() -> None:
+        must_be_as_seen(progress.lock(rotation.pk), form.cleaned_data["seen"])
+        actions.approve(rotation, by=Actor.of(request), now=database_now())
+
+    return ask(
+        request,
+        rotation,
+        form,
+        question,
+        do,
+        "The rotation is approved, and its first steps begin.",
+        sheet=sheet,
+    )
+
+
+@needs("rotations.change_rotation")
+def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
+    rotation, now = found(uid), database_now()
+    seen = posted(request)
+    form = PostponeForm(rotation, person(request), seen, now=now)
+    question = Question(
+        title=f"Postpone {telling.title(rotation)}",
+        label="Move the change to this window",
+        consequences=[
+            "The plan is made again for the new window. What was done stays done, what was installed stays installed.",
+            "Every partner that agreed to the old window has to agree to the new one.",
+        ],
+        obstacle=not_now(rotation, RotationAction.POSTPONE),
+        template="rotations/rotation_postpone.html",
+    )
+
+    @transaction.atomic
+    def do() -> None:
+        must_be_as_seen(progress.lock(rotation.pk), form.cleaned_data["seen"])
+        assert form.window is not None  # the form asks for it
+        actions.postpone(
+            rotation,
+            form.window,
+            reason=form.cleaned_data["reason"],
+            by=Actor.of(request),
+            now=database_now(),
+        )
+
+    said = "The change is postponed. Tell the partners, and record what they say to the new window."
+    return ask(request, rotation, form, question, do, said, stamp=stamp(rotation))
+
+
+@needs("rotations.change_rotation")
+def rotation_cancel(request: HttpRequest, uid: UUID) -> HttpResponse:
+    rotation = found(uid)
+    form = ReasonForm(posted(request))
+    consequences = ["Nothing of it happens any more; the old certificate stays in use."]
+    if rotation.approved_at:
+        consequences.append(
+            "Partners that were told keep the new certificate: tell them that it will not be used."
+        )
+    if rotation.old and rotation.new:
+        consequences.append(f"{rotation.new.short_name} stays in the inventory, for another rotation.")
+    question = Question(
+        title=f"Cancel {telling.title(rotation)}",
+        label="Cancel this rotation for good",
+        consequences=consequences,
+        danger=True,
+        obstacle=not_now(rotation, RotationAction.CANCEL),
+    )
+
+    def do() -> None:
+        actions.cancel(rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
+
+    return ask(
+        request, rotation, form, question, do, "The rotation is cancelled. The old certificate stays in use."
+    )
+
+
+@needs("rotations.change_rotation")
+def rotation_close(request: HttpRequest, uid: UUID) -> HttpResponse:
+    rotation = found(uid)
+    form = OptionalReasonForm(posted(request))
+    left = list(rotation.steps.exclude(state__in=SETTLED).values_list("title", "act"))
+    retiring = any(act == Act.RETIRE for _, act in left)
+    question = Question(
+        title=f"Close {telling.title(rotation)}",
+        label="Close it, and leave out what is open" if left else "Close it",
+        consequences=[f"Left out: {title}." for title, _ in left[:12]]
+        + ([f"… and {len(left) - 12} more steps."] if len(left) > 12 else [])
+        + ["It can't be rolled back from here any more."],
+        obstacle=not_now(rotation, RotationAction.CLOSE)
+        or (
+            "The old certificate is still accepted: it closes by itself once that is over."
+            if retiring
+            else ""
+        ),
+    )
+
+    def do() -> None:
+        actions.close(rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
+
+    return ask(request, rotation, form, question, do, "The rotation is closed.")
+
+
+@needs("rotations.change_rotation")
+def rotation_roll_back(request: HttpRequest, uid: UUID) -> HttpResponse:
+    rotation, now = found(uid), database_now()
+    form = ReasonForm(posted(request))
+    question = Question(
+        title=f"Roll back {telling.title(rotation)}",
+        label=_back_label(rotation),
+        consequences=_back_consequences(rotation),
+        danger=True,
+        obstacle=actions.way_back_obstacle(rotation, now=now) or "",
+    )
+
+    def do() -> None:
+        actions.roll_back(
+            rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
+        )
+
+    return ask(request, rotation, form, question, do, "The old certificate is taking over again.")
+
+
+def _back_label(rotation: Rotation) -> str:
+    return f"Go back to {rotation.old.short_name} now" if rotation.old else "Go back now"
+
+
+def _back_consequences(rotation: Rotation) -> list[str]:
+    assert (
+        rotation.old is not None or rotation.state
+    )  # without an old certificate the obstacle is shown instead
+    found = []
+    for step in rotation.steps.filter(act=Act.CUT_OVER, state="done").select_related("system"):
+        where = str(step.system) if step.system else "the inventory"
+        hand = "by itself" if step.automatic else "by hand: record it when it is done"
+        found.append(f"At once, {where} goes back to the old certificate, {hand}.")
+    found.append("All open steps are left out, and the rotation ends as cancelled.")
+    if rotation.old:
+        until = telling.at(rotation.old.not_after, rotation.window_zone, database_now())
+        found.append(
+            f"Possible until the old certificate ends ({until}), a partner drops it, or it is retired here: "
+            "after that nobody could read what it signs or decrypt for it."
+        )
+    return found

@@ -1,0 +1,126 @@
+"""What partners say and do in a rotation, as an operator records it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse
+
+from as2certs.accounts.access import needs
+from as2certs.audit.recording import Actor
+from as2certs.clock import database_now
+from rotations import actions, setup
+from rotations.forms import ConfirmForm, ReasonForm
+from rotations.models import Participant
+from rotations.plan import Act
+from rotations.sheet import Row, clocks
+from rotations.states import RotationAction, RotationState
+from rotations.views.acting import Question, ask, found_participant, not_now, posted
+from rotations.windows import Window
+
+
+@needs("rotations.change_rotation")
+def participant_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
+    participant = found_participant(uid)
+    rotation, partner = participant.rotation, participant.partner
+    asks_window = participant.steps.filter(act=Act.AGREE).exists()
+    form = ConfirmForm(participant, posted(request), asks_window=asks_window)
+    question = Question(
+        title=f"Record what {partner} answers",
+        label=f"Record {partner}’s answer",
+        consequences=[],
+        obstacle=_not_asked_yet(participant),
+        template="rotations/participant_confirm.html",
+    )
+
+    def do() -> None:
+        answer = form.cleaned_data
+        actions.confirm(
+            participant,
+            fingerprint=answer["fingerprint"],
+            agreed=answer.get("agreed", False),
+            installed=answer["installed"],
+            spoke_with=answer["spoke_with"],
+            note=answer["note"],
+            by=Actor.of(request),
+            now=database_now(),
+        )
+
+    window = None
+    if rotation.window_start and rotation.window_end:
+        window = Window(rotation.window_start, rotation.window_end, rotation.window_zone)
+    context = {
+        "participant": participant,
+        "row": Row(participant, list(partner.contacts.all()), list(participant.steps.all())),
+        "clocks": clocks(window, [participant], reader=partner.time_zone) if window else [],
+        "asks_window": asks_window,
+    }
+    return ask(request, rotation, form, question, do, f"{partner}’s answer is recorded.", **context)
+
+
+@needs("rotations.change_rotation")
+def participant_waive(request: HttpRequest, uid: UUID) -> HttpResponse:
+    participant = found_participant(uid)
+    partner = participant.partner
+    form = ReasonForm(posted(request))
+    question = Question(
+        title=f"Go on without {partner}’s confirmation",
+        label=f"Don’t wait for {partner}",
+        consequences=[
+            f"The change no longer waits for {partner}.",
+            f"If {partner} has not installed the new certificate by then, its messages or ours fail after the change.",
+        ],
+        danger=True,
+        obstacle=_not_asked_yet(participant),
+    )
+
+    def do() -> None:
+        actions.waive(
+            participant, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
+        )
+
+    return ask(request, participant.rotation, form, question, do, f"The change goes on without {partner}.")
+
+
+@needs("rotations.change_rotation")
+def participant_remove(request: HttpRequest, uid: UUID) -> HttpResponse:
+    participant = found_participant(uid)
+    partner = participant.partner
+    form = ReasonForm(posted(request))
+    question = Question(
+        title=f"Leave {partner} out of this rotation",
+        label=f"Leave {partner} out",
+        consequences=[
+            f"{partner} is not told of the new certificate, and the change does not wait for it.",
+            f"Once we use the new certificate, messages with {partner} fail unless it has it from elsewhere.",
+        ],
+        danger=True,
+        obstacle=not_now(participant.rotation, RotationAction.EDIT) or _already_out(participant),
+    )
+
+    def do() -> None:
+        setup.remove_participant(
+            participant, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
+        )
+
+    return ask(
+        request, participant.rotation, form, question, do, f"{partner} takes no part in this rotation."
+    )
+
+
+def _already_out(participant: Participant) -> str:
+    return (
+        f"{participant.partner} takes no part already: {participant.removed_reason}"
+        if participant.is_removed
+        else ""
+    )
+
+
+def _not_asked_yet(participant: Participant) -> str:
+    if participant.is_removed:
+        return _already_out(participant)
+    if participant.rotation.state == RotationState.DRAFT:
+        return "Approve the plan first: only then is it known what each partner has to confirm."
+    if participant.rotation.ended_at is not None:
+        return f"This rotation has ended ({participant.rotation.get_state_display()})."
+    return ""
