@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -102,20 +103,39 @@ def page(chromium: Browser) -> Iterator[Page]:
     context.close()
 
 
+@pytest.fixture(scope="session")
+def moulds(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Postgres | None], Stack]:
+    """Return an installation on SQLite or on this server that was prepared once, to make others from."""
+    made: dict[Postgres | None, Stack] = {}
+
+    def mould(server: Postgres | None) -> Stack:
+        if server not in made:
+            url = server.new_database() if server else ""
+            made[server] = Stack(tmp_path_factory.mktemp("mould"), database_url=url)
+            made[server].prepare()
+        return made[server]
+
+    return mould
+
+
 @pytest.fixture
-def make_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
+def make_stack(tmp_path: Path, moulds: Callable[[Postgres | None], Stack]) -> Iterator[Callable[..., Stack]]:
     """Make installations of the application with real processes; all end with the test.
 
-    Call it with ``database_url``, ``redis_url``, ``email_url`` or ``environment``; then ``start()`` what is wanted.
+    ``postgres`` gives it a database of its own on that server, ``redis_url``, ``email_url`` and ``environment`` are
+    passed on to Stack. Then ``start()`` what is wanted.
     """
     stacks: list[Stack] = []
 
-    def make(**options: object) -> Stack:
-        stack = Stack(tmp_path / f"var{len(stacks)}", **options)  # type: ignore[arg-type]
+    def make(*, postgres: Postgres | None = None, **options: Any) -> Stack:
+        mould = moulds(postgres)
+        if postgres:
+            options["database_url"] = postgres.new_database(template=mould.database_url)
+        stack = Stack(tmp_path / f"var{len(stacks)}", **options)
         stacks.append(stack)
-        stack.prepare()
+        stack.prepare(mould=None if stack.database_url and not postgres else mould)
         return stack
 
     yield make
     for stack in stacks:
-        stack.stop()
+        stack.kill()

@@ -41,15 +41,19 @@ class Running:
     def log(self) -> str:
         return self.log_file.read_text(errors="replace")
 
-    def stop(self) -> None:
-        """End it in order (SIGTERM)."""
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM), also when it was paused."""
         if self.popen.poll() is None:
             self.popen.send_signal(signal.SIGCONT)
             self.popen.terminate()
-            try:
-                self.popen.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                self.kill()
+
+    def stop(self) -> None:
+        """End it in order, and wait for the end."""
+        self.terminate()
+        try:
+            self.popen.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            self.kill()
 
     def kill(self) -> None:
         """End it and its children without a word to them (kill -9)."""
@@ -99,17 +103,24 @@ class Stack:
         kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
         return {**kept, **{name: value for name, value in settings.items() if value}, **self.environment}
 
-    def prepare(self) -> None:
-        """Make secrets and folders, and bring the database to today's shape."""
+    def prepare(self, *, mould: Stack | None = None) -> None:
+        """Make secrets and folders, and bring the database to today's shape.
+
+        A ``mould`` was prepared before: its static files are shared, and its SQLite database is copied. So is its
+        PostgreSQL database, by the caller.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name, value in (("secret_key", new_key()), ("vault_keys", new_key())):
+        for name in ("secret_key", "vault_keys"):
             if not (self.folder / name).exists():
-                (self.folder / name).write_text(value)
+                (self.folder / name).write_text(new_key())
+        if mould is None:
+            self.manage("make_ready")
+            return
+        (self.folder / "static").symlink_to(mould.folder / "static")
         for name in ("queue", "control"):
-            (self.folder / "broker" / name).mkdir(parents=True, exist_ok=True)
-        self.manage("migrate", "--verbosity", "0")
-        if not (self.folder / "static").exists():
-            self.manage("collectstatic", "--noinput", "--verbosity", "0")
+            (self.folder / "broker" / name).mkdir(parents=True)
+        if not self.database_url:
+            shutil.copy(mould.folder / "db.sqlite3", self.folder / "db.sqlite3")
 
     def start(self, *names: str) -> list[Running]:
         """Start these processes (web, worker, beat, loop; all without an argument), as often as they are named."""
@@ -180,8 +191,15 @@ class Stack:
 
     def stop(self) -> None:
         """End every process in order; those that don't, end anyway."""
-        for process in reversed(self.processes):
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
             process.stop()
+        self.kill()
+
+    def kill(self) -> None:
+        """End every process without a word to it (kill -9)."""
+        for process in self.processes:
             process.kill()
         self.processes.clear()
 
@@ -190,5 +208,5 @@ class Stack:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -13,7 +13,7 @@ from tests.stack import Stack
 
 @pytest.fixture
 def stack(make_stack: Callable[..., Stack], postgres: Postgres, redis_server: Redis) -> Stack:
-    return make_stack(database_url=postgres.new_database(), redis_url=redis_server.url)
+    return make_stack(postgres=postgres, redis_url=redis_server.url)
 
 
 def seconds_to_wake_a_task(stack: Stack) -> float:
