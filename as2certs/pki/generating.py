@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from as2certs.pki.checking import ROLES, Role
+from as2certs.pki.describing import printable, shortened
 from as2certs.pki.errors import PkiError
 from as2certs.pki.keys import PrivateKey
 
@@ -157,7 +158,9 @@ def _name(subject: Subject) -> x509.Name:
         if field == "country":
             value = value.upper()
             if len(value) != 2 or not value.isascii() or not value.isalpha():
-                raise PkiError(f"A country is given by its two-letter code, such as US or DE, not “{value}”.")
+                raise PkiError(
+                    f"A country is given by its two-letter code, such as US or DE, not “{shortened(printable(value))}”."
+                )
         if not value.isprintable():
             raise PkiError(f"The {spoken} holds a character that can't be printed: type it again.")
         if len(value) > longest:
@@ -193,7 +196,9 @@ def _dns_name(text: str) -> x509.GeneralName:
             raise ValueError
         return x509.DNSName(name)
     except ValueError:
-        raise PkiError(f"“{text}” is no DNS name: write it as in as2.example.com.") from None
+        raise PkiError(
+            f"“{shortened(printable(text))}” is no DNS name: write it as in as2.example.com."
+        ) from None
 
 
 def _email_names(subject: Subject) -> list[x509.GeneralName]:
@@ -203,6 +208,6 @@ def _email_names(subject: Subject) -> list[x509.GeneralName]:
     user, at, host = email.rpartition("@")
     if not (user and at and host and email.isascii()) or " " in email:
         raise PkiError(
-            f"“{email}” is no e-mail address that a certificate can hold: use plain ASCII, as in a@b.com."
+            f"“{shortened(printable(email))}” is no e-mail address that a certificate can hold: use plain ASCII, as in a@b.com."
         )
     return [x509.RFC822Name(email)]

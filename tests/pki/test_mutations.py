@@ -1,0 +1,121 @@
+"""Whatever the bytes: a reading ends in material or in one sentence of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from as2certs import pki
+from tests.certificates import cert_der, cert_pem, key_pem, make_ca, make_pair, p12
+from tests.pki.sentences import must_be_one_sentence
+
+ROOT = make_ca()
+LEAF, KEY = make_pair(issuer=ROOT)
+SEEDS = (
+    cert_der(LEAF),
+    cert_pem(LEAF, ROOT[0]),
+    pki.to_pkcs7(LEAF, [ROOT[0]], encoding="der"),
+    pki.to_pkcs7(LEAF, [ROOT[0]]),
+    p12((LEAF, KEY), "sesame", [ROOT[0]]),
+    p12((LEAF, KEY), None),
+    key_pem(KEY),
+    key_pem(KEY, "sesame"),
+    key_pem(KEY, "sesame", traditional=True),
+    KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, BestAvailableEncryption(b"sesame")),
+    pki.key_to_der(KEY),
+    pki.signing_request(KEY, subject=pki.Subject("ACME"), roles=["sign"]),
+)
+READINGS: tuple[Callable[[bytes], object], ...] = (
+    lambda data: pki.read_public(data),
+    lambda data: pki.read_public(data, partner=True),
+    lambda data: pki.read_own(data, password="sesame"),
+    lambda data: pki.read_own(cert_der(LEAF), key_data=data, key_password="sesame"),
+    lambda data: pki.read_key(data, password="sesame"),
+    lambda data: pki.read_key(data),
+    lambda data: pki.read_answer(data, key=KEY),
+)
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive"),
+    pytest.mark.filterwarnings("ignore:Attribute's length must be"),
+    pytest.mark.filterwarnings("ignore:PKCS#12 bundle could not be parsed as DER"),
+]
+ROUNDS = settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """Return one of the seeds with some bytes changed, dropped, doubled or put in."""
+    data = bytearray(draw(st.sampled_from(SEEDS)))
+    for _ in range(draw(st.integers(1, 6))):
+        if not data:
+            break
+        place = draw(st.integers(0, len(data) - 1))
+        match draw(st.sampled_from(["change", "drop", "double", "insert", "cut"])):
+            case "change":
+                data[place] = draw(st.integers(0, 255))
+            case "drop":
+                del data[place : place + draw(st.integers(1, 40))]
+            case "double":
+                data[place:place] = data[place : place + draw(st.integers(1, 40))]
+            case "insert":
+                data[place:place] = draw(st.binary(min_size=1, max_size=12))
+            case _:
+                del data[place:]
+    return bytes(data)
+
+
+def read_every_way(data: bytes) -> None:
+    for reading in READINGS:
+        try:
+            found = reading(data)
+        except pki.PkiError as error:
+            must_be_one_sentence(str(error))
+        else:
+            if isinstance(found, pki.Material):
+                described = pki.describe(found.leaf, found.chain)
+                assert described.subject.isprintable()
+
+
+@ROUNDS
+@given(data=mutated())
+def test_mutated_files_are_read_or_refused(data: bytes) -> None:
+    read_every_way(data)
+
+
+@ROUNDS
+@given(data=st.binary(max_size=300))
+@example(data=b"\x30")
+@example(data=b"\x30\x80\x00\x00")
+@example(data=b"\x30\x84\xff\xff\xff\xff")
+@example(data=b"\xff\xfe")
+def test_noise_is_refused(data: bytes) -> None:
+    read_every_way(data)
+    read_every_way(b"\x30" + data)
+    read_every_way(b"-----BEGIN CERTIFICATE-----\n" + data + b"\n-----END CERTIFICATE-----\n")
+
+
+@ROUNDS
+@given(data=mutated(), password=st.text(max_size=30))
+def test_any_password_is_taken_or_refused(data: bytes, password: str) -> None:
+    try:
+        pki.read_own(data, password=password)
+    except pki.PkiError as error:
+        must_be_one_sentence(str(error))
+
+
+@ROUNDS
+@given(text=st.text(max_size=100))
+def test_any_text_is_a_fingerprint_or_refused(text: str) -> None:
+    try:
+        found = pki.normalise_fingerprint(text)
+    except pki.PkiError as error:
+        must_be_one_sentence(str(error))
+    else:
+        assert len(found) == 64
