@@ -329,7 +329,8 @@ def _in_utc(label: str, at: datetime, reader: Recipient) -> Facts:
 
 
 def _moment(at: datetime, zone: str) -> str:
-    return windows.in_zones(at, [zone])[0][1]
+    """Tell a moment to the minute: "Tue 24 Nov 2026, 22:00 CST (UTC−06:00)"."""
+    return windows.in_zones(at.replace(second=0, microsecond=0), [zone])[0][1]
 
 
 def _brief(at: datetime, zone: str) -> str:
