@@ -1,0 +1,168 @@
+"""`make run`, as somebody does it who has just cloned the project (but for the packages, which are there already)."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.servers import free_port, wait_until
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+RUN = [sys.executable, "-m", "as2certs.run"]
+
+
+def environment(var: Path, port: int, **more: str) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "AS2CERTS_VAR": str(var), "PORT": str(port), **more}
+
+
+def refused(var: Path, port: int, *command: str, **more: str) -> str:
+    """Return the one line with which a start ends that can't work."""
+    done = subprocess.run(
+        command or RUN,
+        cwd=ROOT,
+        env=environment(var, port, **more),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stdout == ""
+    (line,) = done.stderr.strip().splitlines()
+    return line
+
+
+@contextmanager
+def running(var: Path, port: int, **more: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the application, and wait until its pages are there."""
+    log = var.parent / f"log-{time.monotonic_ns()}"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            RUN, cwd=ROOT, env=environment(var, port, **more), stdout=out, stderr=out, start_new_session=True
+        )
+    try:
+        wait_until(lambda: process.poll() is not None or answers(port), seconds=60, what="the pages")
+        assert process.poll() is None, log.read_text()
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
+    said = log.read_text()
+    assert said.rstrip().endswith("Everything has ended."), said
+
+
+def answers(port: int) -> bool:
+    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+        return bool(answer.status == 200)
+    return False
+
+
+def processes_of(var: Path) -> list[str]:
+    """Return the command lines of all processes that work in this folder."""
+    wanted = f"AS2CERTS_VAR={var}".encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # ended meanwhile, or somebody else's
+            if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
+
+
+def logs(var: Path) -> list[str]:
+    return [log.read_text() for log in sorted(var.parent.glob("log-*"))]
+
+
+def test_it_starts_everything_shows_a_password_once_and_ends_everything(tmp_path: Path) -> None:
+    var, port = tmp_path / "var", free_port()
+    with running(var, port):
+        started = processes_of(var)
+        for name in ("gunicorn", "celery --quiet -A as2certs.celery worker", " beat ", "apply_due --loop"):
+            assert any(name in line for line in started), (name, started)
+        for secret in ("secret_key", "vault_keys"):
+            assert stat.S_IMODE((var / secret).stat().st_mode) == 0o600
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            assert answer.status == 200
+    assert processes_of(var) == []
+    (first,) = logs(var)
+    assert re.search(r"Log in as  admin\n    password   \S{16}\n", first)
+    assert f"AS2 Certs is ready: http://127.0.0.1:{port}" in first
+    assert "Traceback" not in first
+
+    before = time.monotonic()
+    with running(var, port):
+        assert time.monotonic() - before < 20
+    second = logs(var)[-1]
+    assert "password" not in second
+    assert "Installing" not in second
+    assert processes_of(var) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_it_ends_everything_when_it_is_told_to_or_its_terminal_is_closed(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    var = tmp_path / "var"
+    with running(var, free_port()) as process:
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 0
+    assert processes_of(var) == []
+
+
+def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = refused(tmp_path, port)
+    assert (
+        line
+        == f"as2certs: Port {port} is taken by another program. Choose another one: make run PORT={port + 1}"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_none_is_one_line(tmp_path: Path) -> None:
+    line = refused(tmp_path, 0, PORT="eighty")
+    assert line == "as2certs: PORT can't be read (it is “eighty”). It should be a number from 1 to 65535."
+
+
+def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    line = refused(tmp_path / "file" / "var", free_port())
+    assert line.startswith(f"as2certs: {tmp_path}/file/var can't be written: Not a directory.")
+
+
+def test_a_python_that_is_too_old_is_one_line(tmp_path: Path) -> None:
+    pretend = "import sys, runpy; sys.version_info = (3, 9, 2); runpy.run_module('as2certs.run', run_name='__main__')"
+    line = refused(tmp_path, free_port(), sys.executable, "-c", pretend)
+    assert line == "as2certs: Python 3.11 or later is needed, this is 3.9."
+
+
+def test_an_old_python_can_read_the_start_as_far_as_that_line() -> None:
+    source = (ROOT / "as2certs" / "run.py").read_text()
+    assert ast.parse(source, feature_version=(3, 7))
+
+
+def test_a_setting_with_a_typo_is_one_line(tmp_path: Path) -> None:
+    line = refused(tmp_path / "var", free_port(), AS2CERTS_BASEURL="http://certs.example.com")
+    assert line.startswith("as2certs: AS2CERTS_BASEURL is not a setting.")
+
+
+def test_a_database_that_is_away_is_one_line(tmp_path: Path) -> None:
+    away = f"postgres://nobody:hunter2@127.0.0.1:{free_port()}/none"
+    line = refused(tmp_path / "var", free_port(), DATABASE_URL=away)
+    assert "The database can't be opened" in line
+    assert "hunter2" not in line
