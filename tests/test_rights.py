@@ -24,12 +24,13 @@ pytestmark = pytest.mark.django_db
 OPEN = {"login", "healthz", "readyz"}
 
 #: Addresses for everybody who is logged in, about themselves or about nothing secret.
-EVERYBODY = {"home", "search", "help", "calendar", "account", "password-change", "logout"}
+EVERYBODY = {"home", "search", "help", "account", "password-change", "logout"}
 
 #: Every other address, with the permission it asks for.
 NEEDS = {
     "demo-load": "accounts.change_installation",
     "settings": "accounts.change_installation",
+    "calendar": "rotations.view_rotation",
     "audit-list": "audit.view_entry",
     "mail-list": "mail.view_message",
     "mail-detail": "mail.view_message",

@@ -45,7 +45,7 @@ def month_starts(start: datetime, end: datetime, every: int = 1) -> Iterator[dat
         first = datetime(year, month, 1, tzinfo=UTC)
         if first >= end:
             return
-        if (month - 1) % every == 0:
+        if (12 * year + month - 1) % every == 0:
             yield first
 
 

@@ -83,7 +83,9 @@ def _rotations(coverage: Coverage, running: Sequence[Running], now: datetime) ->
 
 
 def _ending(coverage: Coverage, now: datetime) -> list[Expiring]:
-    return [gap for gap in coverage.gaps if gap.not_after - now <= ATTENTION]
+    """Return the certificates that end soon, without those whose rotation is overdue: that is told by itself."""
+    near = (gap for gap in coverage.gaps if gap.not_after - now <= ATTENTION)
+    return [gap for gap in near if gap.rotation is None or gap.rotation.outlook is not Outlook.OVERDUE]
 
 
 def _endings(coverage: Coverage, now: datetime, zone: str) -> Iterator[Need]:
@@ -115,8 +117,6 @@ def _why_not(rotation: Pending) -> str:
         return "its rotation is a draft"
     if rotation.window_end is None:
         return "its rotation has no window"
-    if rotation.outlook is Outlook.OVERDUE:
-        return "the window of its rotation is over"
     return "its rotation comes too late"
 
 

@@ -34,18 +34,16 @@ class Running:
     silent: Sequence[Participant]
 
     def needs(self, now: datetime, *, quiet: bool = False) -> Iterator[Need]:
-        """Yield what about it waits for a person; ``quiet``: not that it is late or a draft, which is told already."""
+        """Yield what about it waits for a person; with ``quiet`` not that it is a draft, which is told already."""
         rotation, url = self.rotation, self.rotation.get_absolute_url()
         state = RotationState(rotation.state)
         if self.failed:
             yield Need("urgent", f"{rotation}: a step failed", "Look at the step", url)
-        if quiet:
-            return
         if is_overdue(state, rotation.window_end, now):
             yield Need(
                 "urgent", f"{rotation}: its window is over, and it is not applied", "Decide what to do", url
             )
-        elif state is RotationState.DRAFT:
+        elif state is RotationState.DRAFT and not quiet:
             yield Need("needs_you", f"{rotation}: the rotation is a draft", "Open the draft", url)
         elif state is RotationState.EXCHANGING and self._is_close(now):
             assert rotation.window_start is not None  # it is close

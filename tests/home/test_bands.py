@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from as2certs.home.bands import Axis, history_axis, ticks
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_a_moment_stands_where_its_share_of_the_time_is_and_never_outside() -> None:
+    axis = Axis(START, START + timedelta(days=100))
+    assert axis.at(START + timedelta(days=25)) == 25
+    assert axis.at(START - timedelta(days=1)) == 0
+    assert axis.at(START + timedelta(days=101)) == 100
+
+
+@pytest.mark.parametrize("days", [20, 90, 365, 1000, 4000, 20_000])
+def test_an_axis_of_any_length_has_few_ticks_in_order(days: int) -> None:
+    found = ticks(Axis(START, START + timedelta(days=days)), 12)
+    assert len(found) <= 12
+    assert [tick.x for tick in found] == sorted(tick.x for tick in found)
+
+
+def test_january_carries_its_year() -> None:
+    labels = [
+        tick.label
+        for tick in ticks(Axis(datetime(2026, 11, 20, tzinfo=UTC), datetime(2027, 3, 2, tzinfo=UTC)))
+    ]
+    assert labels == ["Dec", "2027", "Feb", "Mar"]
+
+
+def test_a_history_has_room_for_today_even_when_it_began_just_now() -> None:
+    now = START + timedelta(days=1)
+    axis = history_axis([now], now)
+    assert axis.start < now < axis.end
+    assert axis.end - axis.start > timedelta(days=1)
+    assert history_axis([], now).holds(now)
