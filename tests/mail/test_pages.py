@@ -179,3 +179,12 @@ def test_strangers_are_sent_to_the_login() -> None:
         answer = Client().get(url)
         assert answer.status_code == 302
         assert answer.headers["Location"].startswith(reverse("login"))
+
+
+def test_the_admin_shows_mails_and_changes_none(admin_client: Client) -> None:
+    message = letter(error="no such user", state="failed")
+    page = reverse("admin:mail_message_change", args=[message.pk])
+    assert "no such user" in admin_client.get(page).content.decode()
+    assert message.subject in admin_client.get(reverse("admin:mail_message_changelist")).content.decode()
+    assert admin_client.post(page, {"state": "sent"}).status_code == 403
+    assert admin_client.post(reverse("admin:mail_message_delete", args=[message.pk])).status_code == 403

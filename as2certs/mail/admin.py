@@ -1,0 +1,23 @@
+"""Django admin: the outbox to read. What was given up is sent again on its page, with an entry in the trail."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+
+from as2certs.audit.admin import ReadOnlyAdmin, ReadOnlyInline
+from as2certs.mail.models import Attachment, Message
+
+
+class AttachmentInline(ReadOnlyInline):
+    model = Attachment
+    fields = ("name", "content_type")
+    show_change_link = False
+
+
+@admin.register(Message)
+class MessageAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "to_address", "subject", "state", "attempts", "sent_at")
+    list_filter = ("state", "kind", "created_at")
+    search_fields = ("to_address", "to_name", "subject", "message_id", "error")
+    show_full_result_count = False
+    inlines = (AttachmentInline,)
