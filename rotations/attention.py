@@ -110,6 +110,7 @@ def running_needs(rotation: Rotation, steps: Sequence[Step], *, now: datetime) -
     """Return what keeps an approved rotation from going on."""
     state = RotationState(rotation.state)
     found = [_failed(step) for step in steps if step.state == StepState.FAILED]
+    found += [_stumbling(step) for step in steps if step.error and step.state == StepState.WAITING]
     waiting = outstanding(steps)
     postpone = reverse("rotation-postpone", args=[rotation.uid])
     if is_overdue(state, rotation.window_end, now):
@@ -135,6 +136,10 @@ def _failed(step: Step) -> Need:
     retry = reverse("rotation-step-retry", args=[step.uid])
     label = "Try again" if step.automatic else "Put it back in line"
     return Need("urgent", f"{step.title}: this did not work.", step.error, label, retry, is_post=True)
+
+
+def _stumbling(step: Step) -> Need:
+    return Need("soon", f"{step.title}: not yet, it is tried again by itself.", step.error, "Look", "#runbook")
 
 
 def _overdue(rotation: Rotation, state: RotationState, waiting: Sequence[Participant], url: str) -> Need:

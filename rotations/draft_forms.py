@@ -84,11 +84,11 @@ class OwnSuccessorForm(_SuccessorIntake, UploadForm):
 class PartnerSuccessorForm(_SuccessorIntake):
     """A partner's certificate: its public part only."""
 
+    HELP = "As the partner sent it: PEM, DER (.cer, .crt) or PKCS#7 (.p7b, .p7c). At most 1 MiB, no private key."
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields[
-            "certificate_file"
-        ].help_text = "As the partner sent it: PEM, DER (.cer, .crt) or PKCS#7 (.p7b, .p7c). At most 1 MiB, no private key."
+        self.fields["certificate_file"].help_text = self.HELP
 
     def read(self, data: bytes) -> pki.Material:
         return pki.read_public(data)

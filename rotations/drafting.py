@@ -33,7 +33,8 @@ def _wish(form: DraftForm, *, by: Actor, now: datetime) -> setup.Wish:
     chosen = form.cleaned_data
     new, request = form.chosen_new, form.chosen_request
     if chosen["successor"] == "generate":
-        assert form.generate is not None and isinstance(form.holder, Identity)
+        assert form.generate is not None  # it is offered to identities only
+        assert isinstance(form.holder, Identity)
         wanted = form.generate.cleaned_data
         request = generation.ask(
             form.holder,

@@ -13,20 +13,20 @@ from identities.stations import Environment
 from rotations import states
 from rotations.models import Rotation, RotationQuerySet
 
-STATES = [("running", "running: not closed or cancelled"), *states.CHOICES]
+STATES = [("running", "running"), *states.CHOICES]
 NEEDS = [("attention", "needs somebody"), ("overdue", "is overdue")]
 SIDES = [("own", "our certificates"), ("partner", "partners’ certificates")]
 
 
 class RotationFilter(django_filters.FilterSet):
     q = django_filters.CharFilter(method="search", **search_field("Name or AS2 ID of whose it is"))
-    state = django_filters.ChoiceFilter(choices=STATES, empty_label="any", method="in_state")
+    state = django_filters.ChoiceFilter(label="State", choices=STATES, empty_label="any", method="in_state")
     needs = django_filters.ChoiceFilter(
         label="Needs attention", choices=NEEDS, empty_label="or not", method="needing"
     )
-    side = django_filters.ChoiceFilter(choices=SIDES, empty_label="both", label="Whose", method="on_side")
+    side = django_filters.ChoiceFilter(choices=SIDES, empty_label="both", label="Side", method="on_side")
     environment = django_filters.ChoiceFilter(
-        choices=Environment.choices, empty_label="any", method="in_environment"
+        label="Environment", choices=Environment.choices, empty_label="any", method="in_environment"
     )
 
     class Meta:

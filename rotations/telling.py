@@ -43,8 +43,11 @@ def lead(rotation: Rotation, steps: Sequence[Step], *, partners: int, now: datet
         case RotationState.DRAFT:
             return f"{subject}. Nothing happens until it is approved."
         case RotationState.EXCHANGING:
-            ready = partners - len(outstanding(steps))
-            return f"{subject}. {ready} of {partners} partners are ready; the change waits for all of them."
+            waiting = len(outstanding(steps))
+            if not waiting:
+                return f"{subject}. No partner is waited for any more; our own preparations are still to be done."
+            ready = f"{partners - waiting} of {_count(partners, 'partner')} ready"
+            return f"{subject}. {ready}; the change waits for the rest."
         case RotationState.SCHEDULED:
             assert rotation.window_start is not None  # approved rotations have a window
             when = at(rotation.window_start, rotation.window_zone, now)

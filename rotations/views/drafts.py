@@ -9,10 +9,12 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
+from django.core.files.uploadedfile import UploadedFile
 from django.db.models import Min, Q
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
+from django.utils.datastructures import MultiValueDict
 from django.views.decorators.http import require_POST
 
 from as2certs.accounts.access import needs, person
@@ -46,7 +48,7 @@ def rotation_create(request: HttpRequest) -> HttpResponse:
     form = DraftForm(
         holder,
         posted(request),
-        request.FILES,
+        _files(request),
         now=now,
         user=person(request),
         initial=preset(holder, request.GET),
@@ -66,7 +68,7 @@ def rotation_update(request: HttpRequest, uid: UUID) -> HttpResponse:
         )
         return redirect(rotation)
     form = DraftForm(
-        rotation.holder, posted(request), request.FILES, now=now, user=person(request), rotation=rotation
+        rotation.holder, posted(request), _files(request), now=now, user=person(request), rotation=rotation
     )
     return _kept(request, form, now, "The draft is changed.")
 
@@ -94,6 +96,11 @@ def _kept(request: HttpRequest, form: DraftForm, now: datetime, said: str) -> Ht
         "now": now,
     }
     return render(request, "rotations/rotation_form.html", context, status=422 if form.errors else 200)
+
+
+def _files(request: HttpRequest) -> MultiValueDict[str, UploadedFile] | None:
+    """Return the files that were sent; None for a page that was only opened, or its form would count as sent."""
+    return request.FILES if request.method == "POST" else None
 
 
 @require_POST
