@@ -366,7 +366,7 @@ def close(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotat
     next_state(RotationState(rotation.state), RotationAction.CLOSE)
     left = rotation.steps.exclude(state__in=SETTLED)
     if left.filter(act=plan.Act.RETIRE).exists():
-        raise NotPossible("The old certificate is still accepted. It is retired at its time; the rotation closes then.")
+        raise NotPossible("The old certificate is not retired yet. That happens at its time, and the rotation closes then.")
     if left.exists() and not reason.strip():
         raise NotPossible("Steps are left. Say why they are not needed any more.")
     _skip_rest(rotation, now=now, by=by, why=f"closed: {reason}")

@@ -11,7 +11,7 @@ from identities import keys
 from identities.connectors.base import Change, Item
 from identities.models import IdentityCertificate
 from partners.models import PartnerCertificate
-from rotations import runbook
+from rotations import plan, runbook
 from rotations.models import Step
 from rotations.runbook import ROLL_BACK
 
@@ -28,10 +28,17 @@ def change_for(step: Step, *, by: Actor, now: datetime) -> Change:
         operation=str(step.uid),
         side=rotation.side,
         as2_id=rotation.holder.as2_id,
-        moves=runbook.our_effects(step),
+        moves=_moves(step),
         old=_item(old, step, by=by, now=now) if old else None,
         new=_item(new, step, by=by, now=now),
     )
+
+
+def _moves(step: Step) -> dict[str, str]:
+    """Return role → move; retiring lets go of the old certificate in all roles, in writers' too."""
+    if step.act == plan.Act.RETIRE:
+        return {role: plan.Move.DROP.value for role in step.rotation.roles}
+    return runbook.our_effects(step)
 
 
 def _item(

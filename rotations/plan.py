@@ -227,14 +227,17 @@ class _Planner:
 
     @cached_property
     def retires(self) -> list[Step]:
+        """Let go of the old one in every system, also where nothing reads with it: its key lies there until then."""
+
         def before(system: System) -> list[Step]:
-            ours = [*_at(system, self.stages), *_at(system, self.cut_overs)]
+            ours = [*_at(system, self.stages), *_at(system, self.cut_overs), *_at(system, self.releases)]
             return [*ours, *self.free, *self.joint, *_at(system, self.tests)]
 
         return [
-            self.step(Act.RETIRE, system=system, effects=dropped, after=before(system))
+            self.step(
+                Act.RETIRE, system=system, effects=self.beside(system, Move.DROP), after=before(system)
+            )
             for system in self.systems
-            if (dropped := self.beside(system, Move.DROP))
         ]
 
     # Which place moves how, and who has to move together with the other side.

@@ -315,6 +315,14 @@ def _partner_retire(scene: Scene) -> Words:
 
 
 def _retire(scene: Scene) -> Words:
+    if not scene.moves:
+        return (
+            f"Remove {scene.old} from {scene.ours}",
+            (
+                "Nothing uses it any more; until now it was kept for the way back, and kept for ever it would be one "
+                "more thing to lose."
+            ),
+        )
     if Role.DECRYPT in scene.moves:
         return (
             f"Drop {scene.old} from {scene.ours}",

@@ -12,6 +12,7 @@ OVERLAP = {
         cut_over:s1 sign-switch
         test:s1:p1
         partner_retire:p1 sign-drop
+        retire:s1
     """,
     "B": """
         stage:s1 decrypt-add
@@ -32,6 +33,7 @@ OVERLAP = {
         cut_over:s1 encrypt-switch
         test:s1:p1
         partner_retire:p1 encrypt-drop
+        retire:s1
     """,
 }
 AT_ONCE = {
@@ -43,6 +45,7 @@ AT_ONCE = {
         =partner_cut_over:p1 sign-replace
         test:s1:p1
         release:s1
+        retire:s1
     """,
     "B": """
         announce:p1
@@ -50,6 +53,7 @@ AT_ONCE = {
         =cut_over:s1 decrypt-replace
         =partner_cut_over:p1 decrypt-switch
         test:s1:p1
+        retire:s1
     """,
     "D": """
         check:p1
@@ -60,6 +64,7 @@ AT_ONCE = {
         =partner_cut_over:p1 verify-switch
         test:s1:p1
         release:s1
+        retire:s1
     """,
     "E": """
         check:p1
@@ -69,6 +74,7 @@ AT_ONCE = {
         =partner_cut_over:p1 encrypt-replace
         test:s1:p1
         release:s1
+        retire:s1
     """,
 }
 # (change, ours, theirs): in A and E only the partner reads, in B and D only we do, in C and F both.
@@ -110,6 +116,7 @@ EXPECTED = {
         =partner_cut_over:p1 decrypt-switch
         test:s1:p1
         partner_retire:p1 sign-drop
+        retire:s1
     """,
     ("C", ONE, ONE): """
         announce:p1
@@ -119,6 +126,7 @@ EXPECTED = {
         =partner_cut_over:p1 sign-replace decrypt-switch
         test:s1:p1
         release:s1
+        retire:s1
     """,
     ("D", SEVERAL, SEVERAL): OVERLAP["D"],
     ("D", SEVERAL, ONE): OVERLAP["D"],
@@ -162,6 +170,7 @@ EXPECTED = {
         test:s1:p1
         release:s1
         partner_retire:p1 encrypt-drop
+        retire:s1
     """,
     ("F", ONE, ONE): """
         check:p1
@@ -172,5 +181,6 @@ EXPECTED = {
         =partner_cut_over:p1 encrypt-replace verify-switch
         test:s1:p1
         release:s1
+        retire:s1
     """,
 }

@@ -252,3 +252,22 @@ def test_a_worker_that_lost_its_lease_can_not_settle_any_more(clock: Clock, fold
     with pytest.raises(progress.SomebodyElseWasFirst):
         progress.settle(stage, progress.StepAction.FINISH, by=company.by, now=clock.now)
     assert Entry.objects.filter(key=f"step:{stage.uid}").count() == 1
+
+
+def test_the_old_key_leaves_the_directory_also_where_it_only_signed(clock: Clock, folder: Path) -> None:
+    company = make_company()
+    wish = setup.Wish(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
+    rotation = setup.set_up(company.identity, wish, by=company.by, now=NOW)
+    actions.approve(rotation, by=company.approver, now=NOW)
+    confirm_all(rotation, company)
+    clock.now = STARTS
+    runner.apply_due(wait=False)
+    before = stand_in(folder, "own", "ACME-PROD", "sign", "previous")
+    assert before.exists()
+    for step in rotation.steps.filter(automatic=False).exclude(state="done").order_by("position"):
+        actions.complete(step, note="seen", by=company.by, now=clock.now)
+    clock.now = STARTS + timedelta(hours=1, days=14)
+    runner.apply_due(wait=False)
+    assert not before.exists()
+    assert len(list((folder / "openas2/own/ACME-PROD/releases").iterdir())) == 1
+    assert serves(company, "decrypt") == [company.old.sha256]  # only what was asked for has changed

@@ -215,6 +215,7 @@ def test_one_system_without_room_ties_the_partners_switch_to_the_window_for_all(
         "test:s2:p1",
         "release:s2",
         "retire:s1 verify-drop",
+        "retire:s2",
     ]
 
 
@@ -253,7 +254,8 @@ def test_an_identity_without_partners_just_changes() -> None:
 
 def test_a_one_slot_identity_without_partners_replaces_in_one_step() -> None:
     change = make_change("C", (ONE,), ())
-    (step,) = plan(change)
+    step, retire = plan(change)
+    assert (retire.key, retire.effects) == ("retire:s1", ())
     assert [effect.move for effect in step.effects] == [Move.REPLACE, Move.SWITCH]
     assert not step.simultaneous
     assert violations(change, (step,)) == []
