@@ -35,7 +35,7 @@ NEEDS = {
     "mail-list": "mail.view_message",
     "mail-detail": "mail.view_message",
     "mail-html": "mail.view_message",
-    "mail-send-again": "mail.view_message",
+    "mail-send-again": "mail.change_message",
     "identity-list": "identities.view_identity",
     "identity-create": "identities.add_identity",
     "identity-detail": "identities.view_identity",
