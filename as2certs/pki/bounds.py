@@ -29,13 +29,13 @@ _PBMAC1 = "1.2.840.113549.1.5.14"
 _SCRYPT = "1.3.6.1.4.1.11591.4.11"
 
 
-class _Pbmac1Params(Sequence):  # type: ignore[misc]
+class _Pbmac1Params(Sequence):
     """The parameters of PBMAC1 (RFC 8018, A.5), which asn1crypto does not know."""
 
     _fields = [("key_derivation_func", KdfAlgorithm), ("message_auth_scheme", Any)]
 
 
-class _ScryptParams(Sequence):  # type: ignore[misc]
+class _ScryptParams(Sequence):
     """The parameters of scrypt (RFC 7914, section 7), which asn1crypto does not know either."""
 
     _fields = [

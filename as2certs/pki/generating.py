@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -58,6 +59,9 @@ _USAGES = (
     "encipher_only",
     "decipher_only",
 )
+
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
+_HOST = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*", re.IGNORECASE)
 
 BuilderT = TypeVar("BuilderT", x509.CertificateBuilder, x509.CertificateSigningRequestBuilder)
 
@@ -159,7 +163,7 @@ def _name(subject: Subject) -> x509.Name:
             value = value.upper()
             if len(value) != 2 or not value.isascii() or not value.isalpha():
                 raise PkiError(
-                    f"A country is given by its two-letter code, such as US or DE, not “{shortened(printable(value))}”."
+                    f"The country “{_shown(value)}” is no two-letter code: write US or DE, for example."
                 )
         if not value.isprintable():
             raise PkiError(f"The {spoken} holds a character that can't be printed: type it again.")
@@ -192,13 +196,11 @@ def _with_usages_and_names(
 def _dns_name(text: str) -> x509.GeneralName:
     try:
         name = text.strip().rstrip(".").encode("idna").decode("ascii")
-        if not name:
+        if not _HOST.fullmatch(name):
             raise ValueError
         return x509.DNSName(name)
     except ValueError:
-        raise PkiError(
-            f"“{shortened(printable(text))}” is no DNS name: write it as in as2.example.com."
-        ) from None
+        raise PkiError(f"“{_shown(text)}” is no DNS name: write it as in as2.example.com.") from None
 
 
 def _email_names(subject: Subject) -> list[x509.GeneralName]:
@@ -208,6 +210,10 @@ def _email_names(subject: Subject) -> list[x509.GeneralName]:
     user, at, host = email.rpartition("@")
     if not (user and at and host and email.isascii()) or " " in email:
         raise PkiError(
-            f"“{shortened(printable(email))}” is no e-mail address that a certificate can hold: use plain ASCII, as in a@b.com."
+            f"“{_shown(email)}” is no e-mail address that a certificate can hold: write it in ASCII, as in a@b.com."
         )
     return [x509.RFC822Name(email)]
+
+
+def _shown(text: str) -> str:
+    return shortened(printable(text))

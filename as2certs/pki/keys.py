@@ -90,11 +90,6 @@ def public_key_sha256(key_or_cert: x509.Certificate | PrivateKey) -> str:
     return public_key_facts(key_or_cert).sha256
 
 
-def describe_key(key: PrivateKey) -> str:
-    """Name a key by type and size, such as "RSA 3072"."""
-    return str(public_key_facts(key))
-
-
 def must_belong(key: PrivateKey, certificate: x509.Certificate) -> None:
     """Raise KeyMismatch, saying how the two differ, unless the key is the certificate's."""
     ours, theirs = public_key_facts(key), public_key_facts(certificate)
