@@ -306,6 +306,10 @@ def _spoken(opened: Opened) -> str:
 
 def _no_certificate(opened: Opened) -> str:
     """Say what a file holds instead of a certificate, and what to do."""
+    if opened.of(Kind.PKCS12):
+        return (
+            "The PKCS#12 file holds a key at most and no certificate: export it again, with its certificate."
+        )
     kinds = {part.kind for part in opened.parts}
     for kind in (*KEYS, Kind.CSR):
         if kind in kinds:

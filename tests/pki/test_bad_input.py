@@ -95,7 +95,11 @@ BAD: dict[str, tuple[bytes, str]] = {
         cert_der(LEAF).replace(b"\x17\x0d26", b"\x17\x0d2x"),
         "damaged",
     ),
-    "a PKCS#7 file without certificates": (bytes.fromhex("300b06092a864886f70d010702"), "binary data"),
+    "a PKCS#7 file without certificates": (
+        bytes.fromhex("302306092a864886f70d010702a016301402010131 00300b06092a864886f70d0107013100"),
+        "PKCS#7 file holds no certificate",
+    ),
+    "a PKCS#7 file without content": (bytes.fromhex("300b06092a864886f70d010702"), "binary data"),
     "a broken PKCS#7 file": (
         pkcs7.serialize_certificates([LEAF], Encoding.DER).replace(b"\xa0\x82", b"\xa1\x82", 1),
         "binary data",
@@ -206,6 +210,14 @@ def test_a_pkcs12_file_without_key_says_so() -> None:
         [pkcs12.PKCS12Certificate(LEAF, b"acme")], BestAvailableEncryption(b"secret")
     )
     assert "without its private key" in refusal(lambda: pki.read_own(store, password="secret"))
+
+
+def test_a_pkcs12_file_without_certificate_says_so() -> None:
+    store = pkcs12.serialize_key_and_certificates(None, KEY, None, None, BestAvailableEncryption(b"secret"))
+    message = refusal(lambda: pki.read_own(store, password="secret"), pki.UnreadableFile)
+    assert "no certificate" in message
+    beside = pki.read_own(cert_pem(LEAF), key_data=store, key_password="secret")
+    assert beside.key is not None
 
 
 def test_an_openssh_key_says_how_to_turn_it_into_pem() -> None:

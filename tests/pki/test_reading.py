@@ -22,6 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
 from as2certs import pki
 from tests.certificates import cert_der, cert_pem, key_pem, make_ca, make_pair, p12
 
+pytestmark = pytest.mark.filterwarnings("ignore:PKCS#12 bundle could not be parsed as DER")
+
 LEAF, KEY = make_pair()
 ROOT = make_ca("Example Root CA")
 INTERMEDIATE = make_ca("Example Issuing CA", issuer=ROOT)
@@ -98,6 +100,21 @@ def test_a_pkcs7_file_gives_leaf_and_chain() -> None:
         material = pki.read_public(pkcs7.serialize_certificates([ROOT[0], ISSUED, INTERMEDIATE[0]], encoding))
         assert material.leaf == ISSUED
         assert material.chain == CHAIN
+
+
+def indefinite(der: bytes) -> bytes:
+    """Return a DER structure as BER whose outermost element does not announce its length, as old tools write it."""
+    skip = 2 if der[1] < 0x80 else 2 + (der[1] & 0x7F)
+    return der[:1] + b"\x80" + der[skip:] + b"\x00\x00"
+
+
+def test_pkcs7_and_pkcs12_are_read_as_ber_too() -> None:
+    bag = indefinite(pkcs7.serialize_certificates([ISSUED, *CHAIN], Encoding.DER))
+    assert pki.read_public(bag, partner=True).leaf == ISSUED
+    store = indefinite(p12((ISSUED, ISSUED_KEY), "sesame", CHAIN))
+    assert pki.read_own(store, password="sesame").chain == CHAIN
+    with pytest.raises(pki.PrivateKeyFound):
+        pki.read_public(store, partner=True)
 
 
 def test_the_same_certificate_twice_is_one() -> None:
