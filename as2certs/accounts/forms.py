@@ -49,7 +49,10 @@ class ReminderDaysField(forms.CharField):
         return ", ".join(str(day) for day in value) if isinstance(value, list) else value
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        return super().has_changed(self.prepare_value(initial), data)
+        try:
+            return bool(self.to_python(data) != (initial or None))
+        except forms.ValidationError:
+            return True
 
     def to_python(self, value: Any) -> Any:
         words = [word for word in re.split(r"[,;\s]+", str(value or "").replace("−", "-")) if word]

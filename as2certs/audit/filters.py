@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
+from functools import reduce
+from operator import or_
 
 import django_filters
 from django import forms
+from django.db.models import Q
 from django.utils import timezone
 
 from as2certs.audit.models import Entry, EntryQuerySet
 
-#: The first words of the trail's verbs.
-NOUNS = {
-    "rotation": "rotations",
-    "step": "steps of rotations",
-    "participant": "partners’ parts in rotations",
-    "certificate": "certificates",
-    "request": "generation of keys",
-    "key": "private keys",
-    "identity": "identities",
-    "as2system": "AS2 systems",
-    "partner": "partners",
-    "contact": "contacts",
-    "partnership": "partnerships",
-    "person": "people: log-in, password",
-    "user": "people: accounts",
-    "installation": "settings",
+#: What the trail speaks about: the words to choose from, and the nouns with which such verbs begin.
+SUBJECTS: dict[str, tuple[str, ...]] = {
+    "rotations": ("rotation",),
+    "steps of rotations": ("step",),
+    "partners’ parts in rotations": ("participant",),
+    "certificates": ("certificate",),
+    "private keys": ("key", "request", "vault"),
+    "identities": ("identity",),
+    "AS2 systems": ("as2system", "system"),
+    "partners and contacts": ("partner", "contact"),
+    "partnerships": ("partnership",),
+    "people": ("person", "user"),
+    "settings": ("installation",),
+    "mail": ("mail",),
 }
 
 
@@ -40,7 +41,10 @@ class TrailFilter(django_filters.FilterSet):
     q = django_filters.CharFilter(field_name="object_name", lookup_expr="icontains", label="On what")
     who = django_filters.CharFilter(field_name="actor_name", lookup_expr="icontains", label="Who")
     what = django_filters.ChoiceFilter(
-        choices=list(NOUNS.items()), method="by_noun", label="What about", empty_label="everything"
+        choices=[(words, words) for words in SUBJECTS],
+        method="by_subject",
+        label="What about",
+        empty_label="everything",
     )
     since = django_filters.DateFilter(
         method="by_first_day", label="From", widget=forms.DateInput(attrs={"type": "date"})
@@ -54,8 +58,9 @@ class TrailFilter(django_filters.FilterSet):
         model = Entry
         fields: list[str] = []
 
-    def by_noun(self, entries: EntryQuerySet, name: str, noun: str) -> EntryQuerySet:
-        return entries.filter(verb__startswith=f"{noun}.")
+    def by_subject(self, entries: EntryQuerySet, name: str, words: str) -> EntryQuerySet:
+        begins = (Q(verb__startswith=f"{noun}.") for noun in SUBJECTS[words])
+        return entries.filter(reduce(or_, begins))
 
     def by_first_day(self, entries: EntryQuerySet, name: str, day: date) -> EntryQuerySet:
         return entries.filter(at__gte=day_begins(day))

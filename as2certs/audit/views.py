@@ -27,7 +27,6 @@ def trail(request: HttpRequest) -> HttpResponse:
     if below.isdecimal() and len(below) < 19:
         entries = entries.filter(pk__lt=int(below))
     rows = list(entries[: PAGE + 1])
-    about = found.data.get("about", "") if rows else ""
     older = request.GET.copy()
     if len(rows) > PAGE:
         older["below"] = str(rows[PAGE - 1].pk)
@@ -39,7 +38,6 @@ def trail(request: HttpRequest) -> HttpResponse:
         {
             "entries": rows[:PAGE],
             "filter": found,
-            "about": about,
             "older": older.urlencode() if len(rows) > PAGE else "",
             "newest": newest.urlencode() if below else None,
         },

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from rotations.windows import MONTHS
+
+#: A bar that is any shorter can't be seen, in per cent.
+NARROWEST = 0.4
 
 
 @dataclass(frozen=True)
@@ -65,15 +68,37 @@ def ticks(axis: Axis, at_most: int = 12) -> list[Tick]:
 
 
 @dataclass(frozen=True)
-class Bar:
-    """One certificate's time in a role, placed on an axis."""
+class Span:
+    """One certificate's time in a role; ``end`` is None while it serves. ``title`` says it in words."""
 
+    key: int
+    start: datetime
+    end: datetime | None
+    title: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A span placed on an axis: ``x`` and ``width`` in per cent, ``lane`` counted from the top."""
+
+    key: int
     x: float
     width: float
-    tone: int
-    label: str
+    lane: int
     title: str
-    running: bool
+
+
+def bars(axis: Axis, spans: Iterable[Span], now: datetime) -> list[Bar]:
+    """Place the spans of one role; those that overlap, as readers may, lie in lanes under each other."""
+    free_from: list[datetime] = []
+    found = []
+    for span in spans:
+        end = span.end or now
+        lane = next((i for i, free in enumerate(free_from) if free <= span.start), len(free_from))
+        free_from[lane : lane + 1] = [end]
+        x = axis.at(span.start)
+        found.append(Bar(span.key, x, max(round(axis.at(end) - x, 3), NARROWEST), lane, span.title))
+    return found
 
 
 def history_axis(starts: list[datetime], now: datetime) -> Axis:

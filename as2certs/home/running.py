@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.models import Count, F, Prefetch, Q
 
@@ -68,7 +69,7 @@ def running() -> list[Running]:
         .select_related("partner")
         .order_by("partner__name", "id")
     )
-    rows = (
+    rows: Any = (
         Rotation.objects.running()
         .select_related("identity", "partner", "new_identity_certificate", "new_partner_certificate")
         .defer(

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from as2certs.home.bands import Axis, history_axis, ticks
+from as2certs.home.bands import Axis, Span, bars, history_axis, ticks
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -37,3 +37,24 @@ def test_a_history_has_room_for_today_even_when_it_began_just_now() -> None:
     assert axis.start < now < axis.end
     assert axis.end - axis.start > timedelta(days=1)
     assert history_axis([], now).holds(now)
+
+
+def test_spans_that_overlap_lie_under_each_other_and_the_lane_is_used_again() -> None:
+    axis = Axis(START, START + timedelta(days=100))
+
+    def span(key: int, first: int, last: int | None) -> Span:
+        end = None if last is None else START + timedelta(days=last)
+        return Span(key, START + timedelta(days=first), end, "")
+
+    placed = bars(axis, [span(1, 0, 50), span(2, 40, 80), span(3, 50, None)], START + timedelta(days=90))
+    assert [(bar.key, bar.x, bar.width, bar.lane) for bar in placed] == [
+        (1, 0, 50, 0),
+        (2, 40, 40, 1),
+        (3, 50, 40, 0),
+    ]
+
+
+def test_a_span_of_a_moment_can_still_be_seen() -> None:
+    axis = Axis(START, START + timedelta(days=4000))
+    (bar,) = bars(axis, [Span(1, START, START, "")], START + timedelta(days=3000))
+    assert bar.width > 0

@@ -95,49 +95,41 @@ def _drawn(value: Any, draw: Any) -> Any:
     return draw(value) if draw else value
 
 
+#: Pixels from one lane of a role's band to the next.
+LANE = 22
+TONES = 4
+
+
 @register.inclusion_tag("components/_bands.html", takes_context=True)
 def role_bands(context: template.Context, history: Sequence[tuple[str, Sequence[Band]]]) -> dict[str, Any]:
     """Draw what served which role when, as a band per role; ``history`` is what identities.standing.history gives."""
     now, zone = now_of(context), timezone.get_current_timezone_name()
-    everything = [band for _, row in history for band in row]
+    everything = sorted((band for _, row in history for band in row), key=lambda band: band.start)
+    certificates: dict[int, Any] = {band.certificate.pk: band.certificate for band in everything}
+    tones = {pk: number % TONES + 1 for number, pk in enumerate(certificates)}
     axis = bands.history_axis([band.start for band in everything], now)
-    tones: dict[int, int] = {}
-    for band in sorted(everything, key=lambda b: b.start):
-        tones.setdefault(band.certificate.pk, len(tones) % 4 + 1)
     rows = []
     for role, row in history:
-        lanes: list[Any] = []  # the end of the last bar in each lane: readers hold several at a time
-        drawn = []
-        for band in row:
-            end = band.end or now
-            lane = next((i for i, free_from in enumerate(lanes) if free_from <= band.start), len(lanes))
-            lanes[lane : lane + 1] = [end]
-            until = tell(band.end, zone) if band.end else "now"
-            told = f"{band.certificate.short_name}: {tell(band.start, zone)} to {until}"
-            left = axis.at(band.start)
-            drawn.append(
-                {
-                    "x": left,
-                    "width": max(round(axis.at(end) - left, 3), 0.4),
-                    "y": lane * 22,
-                    "tone": tones[band.certificate.pk],
-                    "title": told,
-                }
-            )
+        placed = bands.bars(axis, (_span(band, zone) for band in row), now)
         rows.append(
             {
                 "role": role,
-                "bars": drawn,
-                "height": max(len(lanes), 1) * 22,
-                "told": f"{role}: " + ("; ".join(bar["title"] for bar in drawn) or "nothing so far"),
+                "bars": [{"bar": bar, "y": bar.lane * LANE, "tone": tones[bar.key]} for bar in placed],
+                "height": LANE * (1 + max((bar.lane for bar in placed), default=0)),
+                "told": f"{role}: " + ("; ".join(bar.title for bar in placed) or "nothing so far"),
             }
         )
-    by_pk = {band.certificate.pk: band.certificate for band in everything}
     legend = [
-        {"tone": tone, "name": by_pk[pk].short_name, "url": by_pk[pk].get_absolute_url()}
-        for pk, tone in tones.items()
+        {"tone": tones[pk], "name": certificate.short_name, "url": certificate.get_absolute_url()}
+        for pk, certificate in certificates.items()
     ]
     return {"rows": rows, "ticks": bands.ticks(axis, 10), "today": axis.at(now), "legend": legend}
+
+
+def _span(band: Band, zone: str) -> bands.Span:
+    until = tell(band.end, zone) if band.end else "now"
+    title = f"{band.certificate.short_name}: {tell(band.start, zone)} to {until}"
+    return bands.Span(band.certificate.pk, band.start, band.end, title)
 
 
 # --- A runbook --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import pytest
+from django.urls import reverse
+
+from as2certs.accounts.forms import ReminderDaysField
+from as2certs.accounts.models import Installation
+from as2certs.audit.models import Entry
+from tests.people import log_in, make_person
+
+pytestmark = pytest.mark.django_db
+
+
+def wishes(**columns: str) -> dict[str, str]:
+    return {
+        "name": "Meridian Foods",
+        "time_zone": "Europe/Berlin",
+        "grace_days": "14",
+        "reminder_days": "30, 7, 0, -1",
+        "escalation_email": "oncall@example.com",
+        "escalation_days": "7",
+        **columns,
+    }
+
+
+def test_an_administrator_changes_the_settings_and_the_trail_says_what() -> None:
+    client = log_in(make_person("anna", "administrator"))
+    assert client.post(reverse("settings"), wishes(four_eyes="on")).status_code == 302
+    now = Installation.current()
+    assert (now.name, now.four_eyes, now.reminder_days) == ("Meridian Foods", True, [30, 7, 0, -1])
+    entry = Entry.objects.get(object_kind="accounts.installation")
+    assert entry.new["four_eyes"] is True
+    assert entry.new["reminder_days"] == [30, 7, 0, -1]
+    assert "four eyes" in client.get(reverse("settings")).content.decode()
+
+
+def test_saving_the_same_again_leaves_no_entry() -> None:
+    client = log_in(make_person("anna", "administrator"))
+    client.post(reverse("settings"), wishes())
+    count = Entry.objects.count()
+    client.post(reverse("settings"), wishes())
+    assert Entry.objects.count() == count
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator", "approver"])
+def test_others_are_refused(role: str) -> None:
+    client = log_in(make_person("vera", role))
+    assert client.get(reverse("settings")).status_code == 403
+    assert client.post(reverse("settings"), wishes()).status_code == 403
+    assert Installation.current().name == "Our company"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("thirty", "“thirty” is not a whole number of days"),
+        ("30, 7.5", "“7.5” is not a whole number of days"),
+        ("30, 30", "The same day stands twice"),
+        ("401", "401 is out of range"),
+        ("-31", "-31 is out of range"),
+        ("", "This field is required"),
+        (" , ;", "This field is required"),
+    ],
+)
+def test_a_ladder_that_makes_no_sense_is_refused_at_its_field(typed: str, said: str) -> None:
+    client = log_in(make_person("anna", "administrator"))
+    answer = client.post(reverse("settings"), wishes(reminder_days=typed))
+    assert answer.status_code == 200
+    assert said in answer.content.decode()
+    assert not Installation.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "days"),
+    [("7,30 , 0", [30, 7, 0]), ("90;60\n30", [90, 60, 30]), ("0, −1, -2", [0, -1, -2]), ("+5", [5])],
+)
+def test_a_ladder_may_be_written_in_any_order_and_with_any_separator(typed: str, days: list[int]) -> None:
+    assert ReminderDaysField().clean(typed) == days
+
+
+def test_an_optional_ladder_may_stay_empty() -> None:
+    assert ReminderDaysField(required=False).clean("") is None
+
+
+def test_a_ladder_is_shown_as_it_is_typed() -> None:
+    field = ReminderDaysField()
+    assert field.prepare_value([30, 7, -1]) == "30, 7, -1"
+    assert not field.has_changed([30, 7, -1], "30, 7, -1")
