@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from time import monotonic
 
 from celery import current_app
 from django.db import transaction
@@ -10,18 +11,30 @@ from kombu.exceptions import OperationalError
 
 log = logging.getLogger(__name__)
 
+#: Nobody is woken for so long after a broker did not answer: a burst of changes waits for it once, not once each.
+PAUSE_SECONDS = 30.0
+
+
+class _Silence:
+    """Until when this process leaves the broker alone, by the monotonic clock."""
+
+    until = 0.0
+
 
 def nudge(task: str) -> None:
     """Run an argument-free task soon after this transaction commits.
 
     A nudge may get lost: every task that is nudged finds its work in the database, and beat runs it regularly.
-    So a broker that is down costs seconds, and never the request that nudged.
+    So a broker that is down costs two seconds now and then, and never the request that nudged.
     """
     transaction.on_commit(lambda: _send(task), robust=True)
 
 
 def _send(task: str) -> None:
+    if monotonic() < _Silence.until:
+        return
     try:
         current_app.send_task(task, expires=60, retry=False, ignore_result=True)
     except (OperationalError, OSError) as error:
+        _Silence.until = monotonic() + PAUSE_SECONDS
         log.warning("%s was not woken, its regular run will do the work: %s", task, error)

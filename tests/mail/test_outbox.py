@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
 from celery import Celery
 from django.db import transaction
 
+from as2certs import background
 from as2certs.celery import app
 from as2certs.mail import outbox, tasks
 from as2certs.mail.models import Message
@@ -109,9 +111,13 @@ def test_attachments_are_kept_with_the_mail() -> None:
 
 
 @pytest.fixture
-def no_broker() -> Iterator[None]:
+def no_broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let Celery's broker be an address where nobody listens."""
-    Celery("alone", broker=f"redis://127.0.0.1:{free_port()}/0").set_current()
+    alone = Celery("alone")
+    alone.config_from_object("django.conf:settings", namespace="CELERY")
+    alone.conf.update(broker_url=f"redis://127.0.0.1:{free_port()}/0")
+    alone.set_current()
+    monkeypatch.setattr(background._Silence, "until", 0.0)
     yield
     app.set_current()
 
@@ -125,6 +131,17 @@ def test_a_broker_that_is_down_does_not_fail_the_change(
     assert message is not None
     assert Message.objects.filter(uid=message.uid, state="queued").exists()
     assert "as2certs.mail.tasks.send_due was not woken" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_burst_of_changes_waits_for_a_dead_broker_once(
+    no_broker: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    began = monotonic()
+    for number in range(20):
+        queue(f"burst:{number}")
+    assert monotonic() - began < 10
+    assert caplog.text.count("was not woken") == 1
 
 
 @pytest.mark.django_db
