@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.x509 import (
     AttributeNotFound,
     DuplicateExtension,
@@ -25,6 +25,7 @@ BROKEN = (
     OverflowError,
     RecursionError,
     MemoryError,
+    InternalError,
     UnsupportedAlgorithm,
     AttributeNotFound,
     DuplicateExtension,

@@ -127,17 +127,27 @@ def test_an_encrypted_key_that_asks_for_too_many_rounds_is_refused_at_once(round
     assert "rounds of key derivation" in message
 
 
-@pytest.mark.parametrize(("cost", "block"), [(2**30, 8), (2**14, 2**20), (2**62, 2**62)])
-def test_a_key_that_asks_scrypt_for_gigabytes_is_refused_at_once(cost: int, block: int) -> None:
+def scrypt_key(cost: int, block: int) -> bytes:
+    """Return an encrypted key that asks scrypt for such parameters."""
     kdf = sequence(
         ObjectIdentifier("1.3.6.1.4.1.11591.4.11").dump(),
         sequence(OctetString(b"salt").dump(), Integer(cost).dump(), Integer(block).dump(), Integer(1).dump()),
     )
     cipher = sequence(ObjectIdentifier("2.16.840.1.101.3.4.1.42").dump(), OctetString(b"\x00" * 16).dump())
     pbes2 = sequence(ObjectIdentifier("1.2.840.113549.1.5.13").dump(), sequence(kdf, cipher))
-    data = sequence(pbes2, OctetString(b"\x00" * 64).dump())
+    return sequence(pbes2, OctetString(b"\x00" * 64).dump())
+
+
+@pytest.mark.parametrize(("cost", "block"), [(2**30, 8), (2**14, 2**20), (2**62, 2**62)])
+def test_a_key_that_asks_scrypt_for_gigabytes_is_refused_at_once(cost: int, block: int) -> None:
+    data = scrypt_key(cost, block)
     with at_once():
         assert "memory" in refusal(lambda: pki.read_key(data, password="sesame"), pki.UnreadableFile)
+
+
+@pytest.mark.parametrize(("cost", "block"), [(16_962, 8), (0, 8), (1, 1), (2**14, 0), (2**17, 8)])
+def test_a_key_with_parameters_that_scrypt_does_not_know_is_refused(cost: int, block: int) -> None:
+    refusal(lambda: pki.read_key(scrypt_key(cost, block), password="sesame"), pki.WrongPassword)
 
 
 def test_a_key_with_an_enormous_modulus_is_refused_before_its_primes_are_checked() -> None:
