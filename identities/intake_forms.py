@@ -17,6 +17,8 @@ from identities.intake import inspect
 from identities.models import CertificateRequest, Identity
 from identities.stations import AbstractStation
 
+MIN_FILE_PASSWORD = 10
+
 ROLE_LABELS = {
     "sign": "sign – our messages and MDNs are signed with it",
     "decrypt": "decrypt – partners encrypt to it, we decrypt with its key",
@@ -309,8 +311,12 @@ class ExportPrivateForm(forms.Form):
     password = password_field(
         "Password of the file",
         new=True,
+        min_length=MIN_FILE_PASSWORD,
         max_length=1023,
         help_text="Whoever opens the file needs it. Send it another way than the file.",
+        error_messages={
+            "min_length": f"It protects a private key on its way: take at least {MIN_FILE_PASSWORD} characters."
+        },
     )
     password_again = password_field("The same again", new=True, max_length=1023)
 

@@ -35,6 +35,9 @@ class AS2System(models.Model):
         READERS = "readers", "accepts the old and the new side by side"
         DATED = "dated", "several, each with its own dates"
 
+    #: How the trail's verbs about it begin: "system.created".
+    TRAIL_NOUN: ClassVar[str] = "system"
+
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     name = models.CharField(max_length=120, unique=True)
     environment = models.CharField(max_length=10, choices=Environment, default=Environment.PRODUCTION)

@@ -24,6 +24,9 @@ from partners.models import Partner, Partnership
 @needs("partners.add_partnership")
 def partnership_create(request: HttpRequest) -> HttpResponse:
     """Connect the station that the address names (``?identity=`` or ``?partner=``) with others."""
+    if not request.GET.keys() & {"identity", "partner"}:
+        messages.info(request, "Choose an identity first, then connect it with partners on its page.")
+        return redirect("identity-list")
     station = _station(request)
     form = PartnershipForm(station, request.POST or None, words=request.GET.get("q", "")[:200])
     if request.method == "POST" and form.is_valid() and _connected(request, station, form):

@@ -1,0 +1,251 @@
+"""The pages of our certificates: the list, one of them, its files, and its private key."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs7, pkcs12
+from django.test import Client
+from django.urls import reverse
+
+from as2certs import pki
+from as2certs.accounts.models import User
+from identities.models import IdentityCertificate
+from tests.inventory import (
+    NOW,
+    PASSWORD,
+    certify,
+    client_of,
+    make_identity,
+    make_partner,
+    names_in,
+    queries,
+    start_rotation,
+    trail,
+    verbs,
+)
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/certificates/"
+
+
+def page(client: Client, certificate: Any) -> Any:
+    return client.get(certificate.get_absolute_url())
+
+
+# --- The list -------------------------------------------------------------------------------------------------
+
+
+def test_the_list_shows_those_in_use_that_end_first_on_top(operator: Client) -> None:
+    later = certify(make_identity("LATER"), days=300)
+    identity = make_identity("SOON")
+    soon = certify(identity, days=20)
+    unused = certify(identity, days=500)
+    assert names_in(operator, LIST) == [str(soon), str(later)]
+    assert names_in(operator, LIST, serves="no") == [str(unused)]
+    assert names_in(operator, LIST, serves="all") == [str(soon), str(later), str(unused)]
+
+
+def test_the_list_is_narrowed_to_a_role_and_an_environment(operator: Client) -> None:
+    signing = certify(make_identity("PROD"), roles=("sign",))
+    both = certify(make_identity("TEST", environment="test"), days=40)
+    assert names_in(operator, LIST, serves="decrypt") == [str(both)]
+    assert names_in(operator, LIST, environment="production") == [str(signing)]
+    assert names_in(operator, LIST, expires="30") == [str(signing)]
+
+
+def test_a_certificate_is_found_by_its_fingerprint_and_serial_in_any_spelling(operator: Client) -> None:
+    certificate = certify(make_identity("ONE"))
+    certify(make_identity("OTHER"), days=33)
+    whole = pki.format_fingerprint(certificate.sha256)
+    serial = certificate.description.serial_hex
+    for words in (
+        whole,
+        whole.lower(),
+        whole.replace(":", " "),
+        f"sha256 Fingerprint={whole}",
+        certificate.sha256[:12],
+        pki.format_fingerprint(certificate.sha1),
+        serial,
+        certificate.serial,
+        "one",
+    ):
+        assert names_in(operator, LIST, q=words) == [str(certificate)], words
+
+
+def test_a_search_for_nothing_there_says_so(operator: Client) -> None:
+    certify(make_identity())
+    assert "No certificate is like that" in operator.get(LIST, {"q": "zz%_\\'\""}).content.decode()
+
+
+def test_both_sides_are_one_click_apart(operator: Client) -> None:
+    assert reverse("partner-certificate-list") in operator.get(LIST).content.decode()
+    assert f'href="{LIST}"' in operator.get(reverse("partner-certificate-list")).content.decode()
+
+
+def test_a_longer_list_takes_no_more_queries(operator: Client) -> None:
+    certify(make_identity("ONE"))
+    few = queries(lambda: operator.get(LIST))
+    for number in range(10):
+        certify(make_identity(f"ID-{number}"), days=30 + number)
+    assert queries(lambda: operator.get(LIST)) == few
+
+
+# --- One of them ----------------------------------------------------------------------------------------------
+
+
+def test_the_page_tells_what_a_certificate_was_used_for_and_when(operator: Client) -> None:
+    identity = make_identity()
+    certificate = certify(identity)
+    identity.service.filter(role="sign").update(ends_at=NOW)
+    answer = page(operator, certificate)
+    assert [(row.role, row.ends_at) for row in answer.context["service"]] == [
+        ("sign", NOW),
+        ("decrypt", None),
+    ]
+    assert answer.context["roles"] == ["decrypt"]
+
+
+def test_the_page_tells_what_to_know_about_it(operator: Client) -> None:
+    ours = certify(make_identity(), days=20, name="SHARED")
+    certify(make_partner(), days=20, name="SHARED")
+    codes = {finding.code for finding in page(operator, ours).context["findings"]}
+    assert len(codes) >= 1
+
+
+def test_a_running_rotation_is_opened_instead_of_started_twice(operator: Client) -> None:
+    identity = make_identity()
+    certificate = certify(identity)
+    assert "Start rotation" in page(operator, certificate).content.decode()
+    rotation = start_rotation(identity, certificate)
+    shown = page(operator, certificate).content.decode()
+    assert "Start rotation" not in shown
+    assert rotation.get_absolute_url() in shown
+
+
+# --- Its files ------------------------------------------------------------------------------------------------
+
+
+def export(client: Client, certificate: Any, form: str) -> Any:
+    return client.get(reverse("certificate-export", args=[certificate.uid]), {"format": form})
+
+
+def test_the_public_part_comes_in_each_format(viewer: Client) -> None:
+    certificate = certify(make_identity(name='Our "shop" / EU'))
+    der = bytes(certificate.der)
+    pem, cer, p7b = (export(viewer, certificate, form).content for form in ("pem", "der", "p7b"))
+    assert pki.to_der(x509.load_pem_x509_certificate(pem)) == der
+    assert cer == der
+    assert [pki.to_der(one) for one in pkcs7.load_pem_pkcs7_certificates(p7b)] == [der]
+    packed = zipfile.ZipFile(io.BytesIO(export(viewer, certificate, "zip").content))
+    assert {name.rpartition(".")[2] for name in packed.namelist()} == {"pem", "cer", "p7b", "txt"}
+    answer = export(viewer, certificate, "der")
+    named = f'attachment; filename="Our-shop-EU-{certificate.sha256[:8]}.cer"'
+    assert answer["Content-Disposition"] == named
+
+
+def test_an_unknown_format_is_not_there(viewer: Client) -> None:
+    certificate = certify(make_identity())
+    assert export(viewer, certificate, "exe").status_code == 404
+
+
+# --- Its private key ------------------------------------------------------------------------------------------
+
+
+def take_out(client: Client, certificate: Any, **fields: str) -> Any:
+    typed = {
+        "own_password": PASSWORD,
+        "reason": "move to the new server",
+        "form": "pkcs12",
+        "password": "of the file, long",
+        "password_again": "of the file, long",
+        **fields,
+    }
+    return client.post(reverse("certificate-export-private", args=[certificate.uid]), typed)
+
+
+@pytest.mark.parametrize("form", ["pkcs12", "pkcs12-legacy"])
+def test_an_administrator_takes_a_key_out_as_pkcs12(administrator: Client, form: str) -> None:
+    certificate = certify(make_identity())
+    answer = take_out(administrator, certificate, form=form)
+    key, leaf, _ = pkcs12.load_key_and_certificates(answer.content, b"of the file, long")
+    assert leaf is not None
+    assert key is not None
+    assert pki.to_der(leaf) == bytes(certificate.der)
+    assert "no-store" in answer["Cache-Control"]
+    assert answer["Content-Disposition"].endswith('.p12"')
+
+
+def test_an_administrator_takes_a_key_out_as_encrypted_pem(administrator: Client) -> None:
+    certificate = certify(make_identity())
+    answer = take_out(administrator, certificate, form="pem")
+    key = load_pem_private_key(
+        answer.content[answer.content.index(b"-----BEGIN ENC") :], b"of the file, long"
+    )
+    assert pki.public_key_sha256(key) == certificate.public_key_sha256  # type: ignore[arg-type]
+
+
+def test_taking_a_key_out_stands_in_the_trail_with_its_reason(administrator: Client) -> None:
+    certificate = certify(make_identity())
+    take_out(administrator, certificate)
+    opened, exported = trail()[-2:]
+    assert (opened.verb, exported.verb) == ("key.opened", "key.exported")
+    assert exported.reason == "move to the new server"
+    assert exported.actor == User.objects.get(username="administrator")
+    assert "of the file" not in f"{exported.old}{exported.new}{exported.reason}"
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator", "approver"])
+def test_nobody_else_takes_a_key_out(clock: Any, role: str) -> None:
+    certificate = certify(make_identity())
+    client = client_of(role)
+    assert take_out(client, certificate).status_code == 403
+    address = reverse("certificate-export-private", args=[certificate.uid])
+    assert address not in page(client, certificate).content.decode()
+    assert "key.opened" not in verbs()
+
+
+def test_a_wrong_own_password_opens_nothing_and_is_noted(administrator: Client) -> None:
+    certificate = certify(make_identity())
+    answer = take_out(administrator, certificate, own_password="somebody else's")
+    assert list(answer.context["form"].errors) == ["own_password"]
+    assert "key.opened" not in verbs()
+    assert verbs()[-1] == "key.export_refused"
+    assert "somebody else" not in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "at"),
+    [
+        ({"reason": " "}, "reason"),
+        ({"password_again": "another one, long"}, "password_again"),
+        ({"password": "short", "password_again": "short"}, "password"),
+        ({"form": "plain"}, "form"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_said_at_its_field(
+    administrator: Client, fields: dict[str, str], at: str
+) -> None:
+    certificate = certify(make_identity())
+    answer = take_out(administrator, certificate, **fields)
+    assert list(answer.context["form"].errors) == [at]
+    assert "key.exported" not in verbs()
+
+
+def test_a_certificate_whose_key_is_not_here_says_so(administrator: Client) -> None:
+    certificate = certify(make_identity(), with_key=False)
+    assert take_out(administrator, certificate).status_code == 302
+    assert IdentityCertificate.objects.get().private_key is None
+
+
+def test_the_page_shows_no_password_and_is_not_kept_by_the_browser(administrator: Client) -> None:
+    certificate = certify(make_identity())
+    answer = take_out(administrator, certificate, reason="", password="of the file, long")
+    assert "of the file, long" not in answer.content.decode()
+    assert PASSWORD not in answer.content.decode()
+    assert "no-store" in answer["Cache-Control"]

@@ -1,0 +1,391 @@
+"""The pages of our identities: lists, the page of one, its form, archive and restore."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from as2certs.accounts.models import User
+from as2certs.audit.models import Entry
+from identities.models import AS2System, CertificateRequest, Identity
+from partners.models import Partnership
+from tests.inventory import (
+    NOW,
+    certify,
+    client_of,
+    make_identity,
+    make_partner,
+    names_in,
+    queries,
+    start_rotation,
+    trail,
+    verbs,
+)
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/identities/"
+
+
+def typed(**fields: Any) -> dict[str, Any]:
+    return {"name": "ACME production", "as2_id": "ACME-PROD", "environment": "production", **fields}
+
+
+def detail(client: Client, identity: Identity) -> Any:
+    return client.get(identity.get_absolute_url())
+
+
+# --- The list -------------------------------------------------------------------------------------------------
+
+
+def test_the_empty_list_says_what_an_identity_is_and_leads_on(operator: Client) -> None:
+    page = operator.get(LIST).content.decode()
+    assert "one of your own AS2 stations" in page
+    assert reverse("identity-create") in page
+
+
+def test_the_list_leaves_archived_ones_out_unless_asked(operator: Client) -> None:
+    make_identity("LIVE")
+    make_identity("GONE", archived_at=NOW)
+    assert names_in(operator, LIST) == ["Live"]
+    assert names_in(operator, LIST, archived="only") == ["Gone"]
+    assert names_in(operator, LIST, archived="all") == ["Gone", "Live"]
+
+
+def test_the_list_is_searched_by_name_and_as2_id(operator: Client) -> None:
+    make_identity("ACME-PROD", name="Retail")
+    make_identity("OTHER", name="Freight")
+    assert names_in(operator, LIST, q="acme") == ["Retail"]
+    assert names_in(operator, LIST, q=" freight ") == ["Freight"]
+
+
+def test_the_list_is_narrowed_to_what_ends_soon(operator: Client) -> None:
+    certify(make_identity("SOON"), days=20)
+    certify(make_identity("LATER"), days=200)
+    make_identity("NEVER")
+    assert names_in(operator, LIST, expires="30") == ["Soon"]
+    assert names_in(operator, LIST, expires="expired") == []
+
+
+def test_the_list_sorts_by_the_end_with_those_without_a_certificate_last(operator: Client) -> None:
+    certify(make_identity("LATER"), days=200)
+    make_identity("NEVER")
+    certify(make_identity("SOON"), days=20)
+    assert names_in(operator, LIST, sort="in_use") == ["Soon", "Later", "Never"]
+    assert names_in(operator, LIST, sort="-in_use") == ["Later", "Soon", "Never"]
+
+
+def test_the_list_is_paged_without_counting(operator: Client) -> None:
+    for number in range(60):
+        make_identity(f"ID-{number:03}")
+    assert len(names_in(operator, LIST)) == 50
+    assert names_in(operator, LIST, page="2")[0] == "Id-050"
+    assert len(names_in(operator, LIST, page="2")) == 10
+
+
+def test_a_longer_list_takes_no_more_queries(operator: Client) -> None:
+    certify(make_identity("ONE"))
+    few = queries(lambda: operator.get(LIST))
+    for number in range(12):
+        system = AS2System.objects.create(name=f"System {number}")
+        certify(make_identity(f"ID-{number}", as2_system=system), days=30 + number)
+    assert queries(lambda: operator.get(LIST)) == few
+
+
+# --- The form -------------------------------------------------------------------------------------------------
+
+
+def test_an_identity_is_set_up_and_stands_in_the_trail(operator: Client) -> None:
+    owner = User.objects.get(username="operator")
+    answer = operator.post(
+        reverse("identity-create"), typed(owners=[owner.pk], country="de", reminder_days="30, 7, -1")
+    )
+    identity = Identity.objects.get()
+    assert answer["Location"] == identity.get_absolute_url()
+    assert identity.country == "DE"
+    assert identity.reminder_days == [30, 7, -1]
+    (entry,) = trail()
+    assert entry.verb == "identity.created"
+    assert entry.actor == owner
+    assert entry.address == "127.0.0.1"
+    assert entry.new["owners"] == ["Operator"]
+    assert "notes" not in entry.new
+
+
+def test_a_change_tells_old_and_new_and_nothing_else(operator: Client) -> None:
+    identity = make_identity(name="Old name")
+    operator.post(reverse("identity-update", args=[identity.uid]), typed(name="New name"))
+    (entry,) = trail()
+    assert entry.verb == "identity.changed"
+    assert (entry.old, entry.new) == ({"name": "Old name"}, {"name": "New name"})
+
+
+def test_saving_without_a_change_leaves_no_entry(operator: Client) -> None:
+    identity = make_identity(name="ACME production")
+    operator.post(reverse("identity-update", args=[identity.uid]), typed())
+    assert verbs() == []
+
+
+def test_a_viewer_changes_nothing(viewer: Client) -> None:
+    identity = make_identity()
+    for name, args in (("identity-create", []), ("identity-update", [identity.uid])):
+        assert viewer.post(reverse(name, args=args), typed(name="mine")).status_code == 403
+    assert Identity.objects.get().name != "mine"
+
+
+@pytest.mark.parametrize("as2_id", ['say "hi"', "back\\slash", "ümlaut", "x" * 129])
+def test_an_as2_id_that_rfc_4130_does_not_allow_is_refused_at_its_field(
+    operator: Client, as2_id: str
+) -> None:
+    form = operator.post(reverse("identity-create"), typed(as2_id=as2_id)).context["form"]
+    assert list(form.errors) == ["as2_id"]
+    assert not Identity.objects.exists()
+
+
+def test_the_same_as2_id_twice_in_an_environment_is_refused_at_its_field(operator: Client) -> None:
+    make_identity("ACME-PROD", name="First")
+    form = operator.post(reverse("identity-create"), typed()).context["form"]
+    assert "First has the AS2 ID ACME-PROD in production already" in form.errors["as2_id"][0]
+    assert operator.post(reverse("identity-create"), typed(environment="test")).status_code == 302
+
+
+def test_as2_ids_differ_by_case(operator: Client) -> None:
+    make_identity("acme-prod")
+    assert operator.post(reverse("identity-create"), typed()).status_code == 302
+
+
+def test_an_archived_identity_does_not_keep_its_as2_id(operator: Client) -> None:
+    make_identity("ACME-PROD", archived_at=NOW)
+    assert operator.post(reverse("identity-create"), typed()).status_code == 302
+
+
+def test_an_as2_system_of_the_other_environment_is_refused_at_its_field(operator: Client) -> None:
+    system = AS2System.objects.create(name="Test system", environment="test")
+    form = operator.post(reverse("identity-create"), typed(as2_system=system.pk)).context["form"]
+    assert "Test system is a test system, this is a production identity" in form.errors["as2_system"][0]
+
+
+def test_only_a_test_identity_can_be_rehearsed_on(operator: Client) -> None:
+    other = make_identity("OTHER")
+    form = operator.post(reverse("identity-create"), typed(rehearsal_identity=other.pk)).context["form"]
+    assert "rehearsal_identity" in form.errors
+    testing = make_identity("ACME-TEST", environment="test")
+    assert operator.post(reverse("identity-create"), typed(rehearsal_identity=testing.pk)).status_code == 302
+    form = operator.post(
+        reverse("identity-update", args=[testing.uid]), typed(as2_id="ACME-TEST2", environment="production")
+    ).context["form"]
+    assert "Other identities rehearse on this one" in form.errors["environment"][0]
+
+
+def test_an_identity_with_partners_stays_in_their_environment(operator: Client) -> None:
+    identity, partner = make_identity(), make_partner()
+    Partnership.objects.create(identity=identity, partner=partner)
+    form = operator.post(reverse("identity-update", args=[identity.uid]), typed(environment="test")).context[
+        "form"
+    ]
+    assert "connected with Northwind" in form.errors["environment"][0]
+
+
+def test_a_failed_form_still_shows_the_stored_name_in_its_head(operator: Client) -> None:
+    identity = make_identity(name="Stored")
+    page = operator.post(reverse("identity-update", args=[identity.uid]), typed(name="Typed", as2_id=""))
+    assert "<h1>Change Stored</h1>" in page.content.decode()
+
+
+@pytest.mark.parametrize("ladder", ["thirty", "30, 30", "500", "1.5"])
+def test_a_ladder_of_reminders_that_makes_no_sense_is_refused_at_its_field(
+    operator: Client, ladder: str
+) -> None:
+    form = operator.post(reverse("identity-create"), typed(reminder_days=ladder)).context["form"]
+    assert list(form.errors) == ["reminder_days"]
+
+
+# --- The page of one ------------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_what_is_in_use_and_what_ends(operator: Client) -> None:
+    identity = make_identity()
+    certificate = certify(identity, days=20)
+    answer = detail(operator, identity)
+    assert [s.current for s in answer.context["standings"]] == [certificate, certificate]
+    (need,) = answer.context["needs"]
+    assert (
+        need.text
+        == f"{certificate.short_name} (sign + decrypt) expires in 20 days, and no rotation is set up."
+    )
+    assert f"identity={identity.uid}&old={certificate.uid}&roles=sign&roles=decrypt" in need.url
+
+
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [
+        (31.0, ""),
+        (30.0, "expires in 30 days"),
+        (1.0, "expires tomorrow"),
+        (0.4, "expires today"),
+        (-0.1, "has expired"),
+    ],
+)
+def test_the_end_of_a_certificate_is_told_in_time(operator: Client, days: float, said: str) -> None:
+    identity = make_identity()
+    if days > 0:
+        certify(identity, days=days)
+    else:
+        certificate = certify(identity, days=50, roles=("sign",))
+        type(certificate).objects.filter(pk=certificate.pk).update(not_after=NOW + timedelta(days=days))
+    texts = [need.text for need in detail(operator, identity).context["needs"] if "expire" in need.text]
+    assert bool(texts) == bool(said)
+    assert said in "".join(texts)
+
+
+def test_a_running_rotation_silences_the_end_and_shows_what_comes_next(operator: Client) -> None:
+    identity = make_identity()
+    old = certify(identity, days=20)
+    new = certify(identity, days=700)
+    starts = NOW + timedelta(days=1)
+    start_rotation(
+        identity, old, new, state="scheduled", window_start=starts, window_end=starts + timedelta(hours=1)
+    )
+    answer = detail(operator, identity)
+    assert answer.context["needs"] == []
+    assert [(s.current, s.next, s.next_from) for s in answer.context["standings"]] == [(old, new, starts)] * 2
+
+
+def test_a_reader_shows_both_certificates_with_that_of_the_writer_first(operator: Client) -> None:
+    identity = make_identity()
+    old = certify(identity, days=20)
+    new = certify(identity, days=700)
+    identity.service.create(role="decrypt", certificate=new, starts_at=NOW)
+    assert detail(operator, identity).context["standings"][1].now == (old, new)
+    identity.service.filter(role="sign").update(certificate=new)
+    assert detail(operator, identity).context["standings"][1].now == (new, old)
+
+
+def test_the_page_asks_for_a_certificate_where_there_is_none(operator: Client, viewer: Client) -> None:
+    identity = make_identity()
+    (need,) = detail(operator, identity).context["needs"]
+    assert need.text == "There is no certificate that signs or decrypts."
+    upload = reverse("identity-upload", args=[identity.uid])
+    assert upload in detail(operator, identity).content.decode()
+    assert upload not in detail(viewer, identity).content.decode()
+
+
+def test_a_test_identity_is_marked_as_such(operator: Client) -> None:
+    assert "TEST" in detail(operator, make_identity("T", environment="test")).content.decode()
+    assert "TEST" not in detail(operator, make_identity("P")).content.decode()
+
+
+def test_more_partners_and_certificates_take_no_more_queries(operator: Client) -> None:
+    identity = make_identity()
+    old = certify(identity, days=20)
+    start_rotation(identity, old, certify(identity, days=300))
+    Partnership.objects.create(identity=identity, partner=make_partner("FIRST"))
+    few = queries(lambda: detail(operator, identity))
+    for number in range(8):
+        Partnership.objects.create(identity=identity, partner=make_partner(f"P{number}"))
+        new = certify(identity, days=400 + number)
+        identity.service.create(role="decrypt", certificate=new, starts_at=NOW)
+        start_rotation(identity, old, new)
+    assert queries(lambda: detail(operator, identity)) == few
+
+
+def test_the_pages_load_no_bytes_of_keys(operator: Client) -> None:
+    identity = make_identity()
+    certificate = certify(identity)
+    with CaptureQueriesContext(connection) as captured:
+        for address in (LIST, identity.get_absolute_url(), certificate.get_absolute_url(), "/certificates/"):
+            assert operator.get(address).status_code == 200
+    assert not [query["sql"] for query in captured if '"sealed"' in query["sql"]]
+
+
+# --- Archive and restore --------------------------------------------------------------------------------------
+
+
+def archive(client: Client, identity: Identity, reason: str = "closed down") -> list[str]:
+    answer = client.post(reverse("identity-archive", args=[identity.uid]), {"reason": reason}, follow=True)
+    return [str(message) for message in answer.context["messages"]]
+
+
+def test_an_identity_is_archived_with_a_reason_and_restored(operator: Client) -> None:
+    identity = make_identity()
+    certify(identity)
+    archive(operator, identity)
+    identity.refresh_from_db()
+    assert identity.archived_at == NOW
+    entry = Entry.objects.get(verb="identity.archived")
+    assert entry.reason == "closed down"
+    assert detail(operator, identity).context["needs"] == []
+    operator.post(reverse("identity-restore", args=[identity.uid]), {"reason": "a mistake"})
+    identity.refresh_from_db()
+    assert identity.archived_at is None
+    assert verbs()[-1] == "identity.restored"
+
+
+def test_archiving_wants_a_reason(operator: Client) -> None:
+    identity = make_identity()
+    assert archive(operator, identity, reason=" ") == ["Say why: it is kept in the trail."]
+    assert Identity.objects.active().exists()
+
+
+def test_archiving_twice_says_so_and_leaves_one_entry(operator: Client) -> None:
+    identity = make_identity()
+    archive(operator, identity)
+    assert archive(operator, identity) == [f"{identity} is archived already."]
+    assert verbs().count("identity.archived") == 1
+
+
+def test_an_identity_with_a_running_rotation_is_not_archived(operator: Client) -> None:
+    identity = make_identity()
+    rotation = start_rotation(identity, certify(identity))
+    (said,) = archive(operator, identity)
+    assert "A rotation of Acme-Prod is running" in said
+    assert Identity.objects.active().exists()
+    rotation.state = "cancelled"
+    rotation.save()
+    assert "is archived" in archive(operator, identity)[0]
+
+
+def test_an_identity_whose_key_is_being_made_is_not_archived(operator: Client) -> None:
+    identity = make_identity()
+    CertificateRequest.objects.create(identity=identity, created_at=NOW)
+    assert "is being generated" in archive(operator, identity)[0]
+
+
+def test_an_identity_whose_as2_id_was_taken_meanwhile_is_not_restored(operator: Client) -> None:
+    identity = make_identity(archived_at=NOW)
+    make_identity(name="The new one")
+    answer = operator.post(reverse("identity-restore", args=[identity.uid]), {"reason": "back"}, follow=True)
+    assert "The new one uses the AS2 ID ACME-PROD" in str(next(iter(answer.context["messages"])))
+    identity.refresh_from_db()
+    assert identity.archived_at == NOW
+
+
+def test_looking_at_the_address_archives_nothing(operator: Client) -> None:
+    identity = make_identity()
+    assert operator.get(reverse("identity-archive", args=[identity.uid])).status_code == 405
+    assert Identity.objects.active().exists()
+
+
+def test_a_viewer_archives_nothing(viewer: Client) -> None:
+    identity = make_identity()
+    answer = viewer.post(reverse("identity-archive", args=[identity.uid]), {"reason": "why not"})
+    assert answer.status_code == 403
+    assert Identity.objects.active().exists()
+
+
+# --- Reminders for oneself ------------------------------------------------------------------------------------
+
+
+def test_a_viewer_subscribes_and_unsubscribes(viewer: Client) -> None:
+    identity = make_identity()
+    client_of("operator")
+    for expected in (["viewer"], []):
+        viewer.post(reverse("identity-subscribe", args=[identity.uid]))
+        assert [user.username for user in identity.subscribers.all()] == expected
+    assert verbs() == ["identity.subscribed", "identity.unsubscribed"]
