@@ -135,9 +135,16 @@ class World:
         )
         generate_next(now=NOW)
         message = Message.objects.create(
-            key="k", kind="test", to_address="a@example.com", subject="s", text="t", html="<p>t</p>", message_id="<m@x>",
-            created_at=NOW, due_at=NOW,
-        )  # fmt: skip
+            key="k",
+            kind="test",
+            to_address="a@example.com",
+            subject="s",
+            text="t",
+            html="<p>t</p>",
+            message_id="<m@x>",
+            created_at=NOW,
+            due_at=NOW,
+        )
         contact = Contact.objects.create(partner=partner, name="Dave", email="dave@example.com")
         self.objects = {
             "identity": company.identity,
