@@ -139,7 +139,9 @@ def _failed(step: Step) -> Need:
 
 
 def _stumbling(step: Step) -> Need:
-    return Need("soon", f"{step.title}: not yet, it is tried again by itself.", step.error, "Look", "#runbook")
+    return Need(
+        "soon", f"{step.title}: not yet, it is tried again by itself.", step.error, "Look", "#runbook"
+    )
 
 
 def _overdue(rotation: Rotation, state: RotationState, waiting: Sequence[Participant], url: str) -> Need:

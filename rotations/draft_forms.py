@@ -84,7 +84,9 @@ class OwnSuccessorForm(_SuccessorIntake, UploadForm):
 class PartnerSuccessorForm(_SuccessorIntake):
     """A partner's certificate: its public part only."""
 
-    HELP = "As the partner sent it: PEM, DER (.cer, .crt) or PKCS#7 (.p7b, .p7c). At most 1 MiB, no private key."
+    HELP = (
+        "As the partner sent it: PEM, DER (.cer, .crt) or PKCS#7 (.p7b, .p7c). At most 1 MiB, no private key."
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -235,7 +237,7 @@ class DraftForm(WindowForm):
         self.upload: OwnSuccessorForm | PartnerSuccessorForm
         if isinstance(self.holder, Identity):
             old = self.known.get(str(self.initial.get("old") or ""))
-            subject = subject_of(old.certificate) if old else {}
+            subject = dict.fromkeys(GenerateForm.SUBJECT, "") | subject_of(old.certificate) if old else {}
             self.generate = SuccessorGenerateForm(self.holder, data, prefix="generate", initial=subject)
             self.upload = OwnSuccessorForm(self.holder, data, files, prefix="upload", now=self.now)
         else:
@@ -345,10 +347,10 @@ def _uuid(text: object) -> UUID | None:
 def _serving(holder: Identity | Partner) -> dict[int, list[str]]:
     """Return which certificates serve now, by primary key, each with its roles."""
     found: dict[int, list[str]] = {}
-    rows = holder.service.open().order_by("certificate__not_after", "role")
+    rows = holder.service.open().order_by("certificate__not_after", "id")
     for pk, role in rows.values_list("certificate_id", "role"):
         found.setdefault(pk, []).append(role)
-    return found
+    return {pk: [role for role in holder.ROLES if role in roles] for pk, roles in found.items()}
 
 
 def _zones(holder: Identity | Partner, user: User, rotation: Rotation | None) -> dict[str, list[str]]:

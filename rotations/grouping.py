@@ -32,7 +32,8 @@ class Line:
 
     @property
     def first(self) -> Step:
-        return self.steps[0]
+        """Return the step that is next; the first one where all are settled."""
+        return next((step for step in self.steps if step.state not in SETTLED), self.steps[0])
 
     @property
     def last_done(self) -> datetime | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -179,6 +180,12 @@ class Sheet:
             return set()
         return {step.uid for step in self.steps if is_our_turn(step, now=self.now)}
 
+    @property
+    def turns_by_act(self) -> dict[str, int]:
+        """Count, for each act, the steps that can be recorded as done together: at least two."""
+        counts = Counter(s.act for s in self.steps if s.uid in self.turns and s.participant_id)
+        return {act: n for act, n in counts.items() if n > 1 and act not in (Act.INSTALL, Act.AGREE)}
+
     @cached_property
     def rows(self) -> list[Row]:
         rows = {p.pk: Row(p, list(p.partner.contacts.all())) for p in self.taking_part}
@@ -301,7 +308,7 @@ class Sheet:
         if approve and not approve.obstacle:
             return approve
         if edit:
-            return edit if self.needs else None
+            return edit if any(need.url == edit.url for need in self.needs) else None
         may = self.user.has_perm("rotations.change_rotation")
         if may and self.awaited and self.state is RotationState.EXCHANGING:
             return Choice("Record answers", "#partners", "rotations.change_rotation")
@@ -370,15 +377,15 @@ def clocks(window: Window, participants: Sequence[Participant], *, reader: str) 
     whose.setdefault(ours, []).append("our zone")
     whose.setdefault("UTC", [])
     starts, ends = dict(in_zones(window.start, whose)), dict(in_zones(window.end, whose))
-    return [
-        Told(zone, starts[zone], _short(starts[zone], ends[zone]), _few(who)) for zone, who in whose.items()
-    ]
+    return [Told(zone, *_span(starts[zone], ends[zone]), _few(who)) for zone, who in whose.items()]
 
 
-def _short(start: str, end: str) -> str:
-    """Leave the day out of an end that is on the day of the start."""
+def _span(start: str, end: str) -> tuple[str, str]:
+    """Say what two told moments share only once: "Tue 24 Nov 2026, 22:00" and "23:00 CST (UTC−06:00)"."""
     day, _, clock = end.partition(", ")
-    return clock if start.startswith(f"{day}, ") else end
+    zone = clock.partition(" ")[2]
+    begins = start.removesuffix(f" {zone}")
+    return begins, clock if start.startswith(f"{day}, ") else end
 
 
 def _few(who: Sequence[str]) -> str:

@@ -73,6 +73,8 @@ def set_in_motion(steps: Iterable[Step], *, zone: str, now: datetime) -> list[st
             when = "At once" if step.due_at <= now else at(step.due_at, zone, now)
             first = ", once every partner is ready" if step.act == Act.CUT_OVER else ""
             found.append(f"{when}{first}: {step.title}. The application does this by itself.")
+        elif step.act == Act.CUT_OVER and step.earliest_at is not None:
+            found.append(f"{at(step.earliest_at, zone, now)}: {step.title}. A person does this by hand.")
     by_hand = [step for step in steps if not step.automatic and step.who == "we"]
     theirs = {step.participant_id for step in steps if step.who == "partner"}
     if by_hand:

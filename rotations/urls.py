@@ -16,6 +16,7 @@ urlpatterns = [
     path("rotations/<uuid:uid>/cancel/", deciding.rotation_cancel, name="rotation-cancel"),
     path("rotations/<uuid:uid>/close/", deciding.rotation_close, name="rotation-close"),
     path("rotations/<uuid:uid>/roll-back/", deciding.rotation_roll_back, name="rotation-roll-back"),
+    path("rotations/<uuid:uid>/done/<slug:act>/", steps.steps_done, name="rotation-steps-done"),
     path("rotations/steps/<uuid:uid>/done/", steps.step_done, name="rotation-step-done"),
     path("rotations/steps/<uuid:uid>/leave-out/", steps.step_skip, name="rotation-step-skip"),
     path("rotations/steps/<uuid:uid>/try-again/", steps.step_retry, name="rotation-step-retry"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -96,8 +96,11 @@ class WindowForm(forms.Form):
         """Turn the fields into ``window``, or put errors at them."""
         if not self._is_given(cleaned):
             return
-        start = self._moment("window_from", "from_which", cleaned["window_date"])
-        end = self._moment("window_until", "until_which", self._last_day(cleaned))
+        # Read before anything is refused: an error at a field takes its value away.
+        first = datetime.combine(cleaned["window_date"], cleaned["window_from"])
+        last = datetime.combine(self._last_day(cleaned), cleaned["window_until"])
+        start = self._moment("window_from", "from_which", first)
+        end = self._moment("window_until", "until_which", last)
         if start is None or end is None:
             return
         self.window = Window(start, end, cleaned["window_zone"])
@@ -126,10 +129,9 @@ class WindowForm(forms.Form):
             return last
         return day + timedelta(days=1) if cleaned["window_until"] < cleaned["window_from"] else day
 
-    def _moment(self, name: str, which: str, day: date) -> datetime | None:
-        at: time = self.cleaned_data[name]
+    def _moment(self, name: str, which: str, local: datetime) -> datetime | None:
         try:
-            return windows.to_utc(datetime.combine(day, at), self.cleaned_data["window_zone"])
+            return windows.to_utc(local, self.cleaned_data["window_zone"])
         except NonexistentTime as error:
             self.add_error(name, str(error))
         except AmbiguousTime as error:

@@ -35,7 +35,6 @@ from rotations.views.acting import REFUSALS, found, not_now, posted
 OFFERED = 20
 
 
-
 @needs("rotations.add_rotation")
 def rotation_create(request: HttpRequest) -> HttpResponse:
     holder = holder_of(request.GET)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 
 from as2certs.accounts.access import needs
 from as2certs.audit.recording import Actor
@@ -52,7 +53,9 @@ def participant_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
     context = {
         "participant": participant,
         "row": Row(participant, list(partner.contacts.all()), list(participant.steps.all())),
-        "clocks": clocks(window, [participant], reader=partner.time_zone) if window else [],
+        "clocks": clocks(window, [participant], reader=timezone.get_current_timezone_name())
+        if window
+        else [],
         "asks_window": asks_window,
     }
     return ask(request, rotation, form, question, do, f"{partner}’s answer is recorded.", **context)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 
 from as2certs.accounts.access import needs
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from rotations import actions, telling
+from rotations.attention import is_our_turn
 from rotations.forms import DoneForm, NothingForm, ReasonForm
-from rotations.views.acting import Question, ask, found_step, posted
+from rotations.plan import Act
+from rotations.views.acting import Question, ask, found, found_step, posted
+
+#: What only a partner's own answer settles.
+ANSWERED = (Act.INSTALL, Act.AGREE)
 
 
 @needs("rotations.change_rotation")
@@ -28,6 +34,28 @@ def step_done(request: HttpRequest, uid: UUID) -> HttpResponse:
         actions.complete(step, note=form.cleaned_data["note"], by=Actor.of(request), now=database_now())
 
     return ask(request, step.rotation, form, question, do, f"Recorded as done: {step.title}.")
+
+
+@needs("rotations.change_rotation")
+def steps_done(request: HttpRequest, uid: UUID, act: str) -> HttpResponse:
+    """Record what was done for several partners alike, such as one mail to all of them."""
+    rotation, now = found(uid), database_now()
+    same = rotation.steps.filter(act=act).select_related("participant__partner")
+    steps = [step for step in same if step.act not in ANSWERED and is_our_turn(step, now=now)]
+    form = DoneForm(posted(request))
+    question = Question(
+        title=f"Record {len(steps)} steps as done",
+        label=f"Record all {len(steps)} as done",
+        consequences=[step.title for step in steps],
+        obstacle="" if steps else "None of these steps is waiting to be done now.",
+    )
+
+    @transaction.atomic
+    def do() -> None:
+        for step in steps:
+            actions.complete(step, note=form.cleaned_data["note"], by=Actor.of(request), now=database_now())
+
+    return ask(request, rotation, form, question, do, f"Recorded as done: {len(steps)} steps.")
 
 
 @needs("rotations.change_rotation")
