@@ -25,6 +25,10 @@ dev:
 
 test: dev
 	@$(VENV) -m pytest $(ARGS)
+ifeq ($(ARGS),)
+	@echo; echo "Once more on PostgreSQL: the tests that use the database."
+	@$(VENV) -m pytest -p tests.on_postgres -m django_db
+endif
 
 check: dev
 	$(VENV) -m ruff check

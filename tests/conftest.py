@@ -37,8 +37,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"{program.name} is not installed"))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which programs would have been wanted, and the command that brings them."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Say last which programs would have been wanted, and the command that brings them."""
+    yield
     skipped = terminalreporter.stats.get("skipped", [])
     wanted = [
         p for p in MISSING.values() if any(f"{p.name} is not installed" in str(r.longrepr) for r in skipped)
