@@ -1,0 +1,25 @@
+"""A fresh installation without a mail server: its first administrator is reminded in the built-in mail view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from mailbox import Maildir
+
+from tests.stack import Stack
+
+SEED = """
+from datetime import UTC, datetime
+from tests.rotations.expiries import DAY, certificate, identity
+certificate(identity("ACME-PROD"), datetime.now(UTC) + 20 * DAY)
+"""
+
+
+def test_it_is_there_without_any_setting(make_stack: Callable[..., Stack]) -> None:
+    stack = make_stack()
+    assert "password" in stack.manage("make_ready", "--administrator")
+    stack.python(SEED)
+    assert stack.manage("send_reminders") == "Mails queued: 1.\n"
+    assert stack.manage("send_mail") == "1 sent.\n"
+    (mail,) = Maildir(stack.folder / "mail")
+    assert mail["To"] == "admin <admin@localhost>"
+    assert str(mail["Subject"]).startswith("ACME-PROD: certificate expires in 20 days, ")
