@@ -1,0 +1,146 @@
+"""Rotations for real processes to carry out: set up, approved and confirmed inside the installation under test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from as2certs import pki
+from as2certs.accounts.models import User
+from as2certs.audit.recording import Actor
+from as2certs.clock import database_now
+from identities import keys, service
+from identities.connectors import Change, Item, connector_of
+from identities.models import AS2System, Identity, IdentityCertificate
+from rotations import actions, setup
+from rotations.models import Rotation
+from rotations.windows import Window
+from tests.certificates import Pair, cert_pem, make_pair, rsa_key
+from tests.rotations.company import CHICAGO, confirm_all, draft, make_company
+
+ROLES = ("sign", "decrypt")
+
+
+def one(starts_in: float) -> Rotation:
+    """Let a company whose two partners confirmed change both roles in a directory, so many seconds from now.
+
+    The directory holds the old certificate. The new one is due to be staged at once.
+    """
+    now = database_now()
+    company = make_company(now=now, hook="reload")
+    _fill_directory(company.old, _with_key(company.old))
+    now = database_now()
+    at = now + timedelta(seconds=starts_in)
+    rotation = actions.approve(draft(company, starts=at, now=now), by=company.approver, now=now)
+    confirm_all(rotation, company, now=now)
+    return rotation
+
+
+def _with_key(certificate: IdentityCertificate) -> Pair:
+    """Return a stored certificate of ours with its key."""
+    row = certificate.private_key
+    assert row is not None
+    key = keys.unseal(
+        row, by=Actor.command("tests"), now=certificate.created_at, purpose="fill the directory"
+    )
+    return certificate.certificate, key  # type: ignore[return-value]  # the tests' keys are RSA
+
+
+def many(
+    starts_in: Sequence[float],
+    *,
+    directories: int = 0,
+    minutes: float = 60,
+    ago: float = 0,
+) -> list[Rotation]:
+    """Let many stations change both roles in one step each, so many seconds from when all are approved, about.
+
+    So many of them, spread among the others, have a directory with a hook; for the rest it is a matter of the
+    inventory alone. With ``ago``, all this was set up and approved so many seconds ago, and nothing ran since.
+    """
+    now = database_now() - timedelta(seconds=ago)
+    alice = User.objects.create_user("alice", "alice@example.com", time_zone="Europe/Berlin")
+    bob = User.objects.create_user("bob", "bob@example.com")
+    stations = _stations(len(starts_in), directories, owner=alice, now=now)
+    begin = database_now() - timedelta(seconds=ago)
+    # Approving takes about twice as long as making the certificates did, on a busy machine as on an idle one.
+    approved = begin + 2.5 * (begin - now) if not ago else begin
+    rotations = []
+    for (old, new), seconds in zip(stations, starts_in, strict=True):
+        at = approved + timedelta(seconds=seconds)
+        window = Window(at, at + timedelta(minutes=minutes), CHICAGO)
+        wish = setup.Wish(roles=ROLES, old=old, new=new, window=window)
+        rotation = setup.set_up(
+            old.identity, wish, by=Actor(name="Alice", source="web", user=alice), now=begin
+        )
+        rotations.append(actions.approve(rotation, by=Actor(name="Bob", source="web", user=bob), now=begin))
+    if not ago and database_now() > approved + timedelta(seconds=min(starts_in)):
+        raise TimeoutError("Approving took longer than until the first moment: is this machine too busy?")
+    return rotations
+
+
+def _stations(
+    count: int, directories: int, *, owner: User, now: datetime
+) -> list[tuple[IdentityCertificate, IdentityCertificate]]:
+    """Make stations whose old certificate serves both roles, and return old and new of each."""
+    systems = [
+        AS2System.objects.create(
+            name=f"System {n}",
+            connector="directory",
+            config={"folder": f"system-{n}", "hook": "reload"},
+            overlap=AS2System.Overlap.NONE,
+        )
+        for n in range(3)
+    ]
+    with_directory = set(range(0, count, count // directories)[:directories]) if directories else set()
+    found = []
+    for n in range(count):
+        system = systems[n % 3] if n in with_directory else None
+        identity = Identity.objects.create(name=f"Station {n}", as2_id=f"STATION-{n}", as2_system=system)
+        identity.owners.add(owner)
+        pairs = [_pair(identity.as2_id, key, days, now) for key, days in (("old", 20), ("new", 750))]
+        old, new = (_store(identity, pair, now=now) for pair in pairs)
+        for role in ROLES:
+            service.begin(old, role, at=now)
+        if system:
+            _fill_directory(old, pairs[0])
+        found.append((old, new))
+    return found
+
+
+def _pair(as2_id: str, key: str, days: int, now: datetime) -> Pair:
+    # Two keys for all: making hundreds would take longer than the tests themselves.
+    ends = now + timedelta(days=days)
+    return make_pair(as2_id, not_before=now - timedelta(days=1), not_after=ends, key=rsa_key(key))
+
+
+def _store(identity: Identity, pair: Pair, *, now: datetime) -> IdentityCertificate:
+    material = pki.Material(leaf=pair[0], chain=(), key=None, container="pem")
+    columns = IdentityCertificate.columns_from(material)
+    if identity.as2_system_id:
+        columns["private_key"] = keys.seal(identity, pair[1], now=now)
+    row: IdentityCertificate = identity.certificates.create(
+        **columns, source="uploaded", created_at=now, created_by="Alice"
+    )
+    return row
+
+
+def _fill_directory(old: IdentityCertificate, pair: Pair) -> None:
+    """Put the old certificate where the AS2 system reads, as it has been for years: no hook is told."""
+    system = old.identity.as2_system
+    assert system is not None
+    quiet = AS2System(name=system.name, connector=system.connector, config={**system.config, "hook": ""})
+    connector = connector_of(quiet)
+    assert connector is not None
+    item = Item(
+        certificate_pem=cert_pem(pair[0]),
+        chain_pem=b"",
+        sha256=old.sha256,
+        serial=int(old.serial),
+        not_before=old.not_before,
+        not_after=old.not_after,
+        key=lambda: pair[1],
+    )
+    moves = {"decrypt": "replace", "sign": "switch"}
+    result = connector.apply(Change("before the tests", "own", old.identity.as2_id, moves, None, item))
+    assert result.outcome.good, result.message

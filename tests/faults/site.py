@@ -1,0 +1,135 @@
+"""An installation with real processes for the tests of faults, and a view into its database from outside."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tests.faults.oracle import Expected, Findings, judge
+from tests.servers import MailServer, children_of, wait_until
+from tests.stack import Running, Stack
+
+SCRIPT = Path(__file__).with_name("hook.sh")
+
+
+@dataclass
+class Site(Stack):
+    """An installation whose AS2 systems have a hook that writes a log, and waits where it is told to."""
+
+    def __post_init__(self) -> None:
+        self.environment["AS2CERTS_HOOKS"] = json.dumps(
+            {"reload": ["/bin/sh", str(SCRIPT), str(self.folder)]}
+        )
+
+    def prepare(self) -> None:
+        super().prepare()
+        (self.folder / "as2").mkdir(exist_ok=True)
+
+    # Before.
+
+    def set_up(self, how: str, *arguments: Any, **options: Any) -> None:
+        """Run a function of tests.faults.companies inside the installation."""
+        given = [repr(value) for value in arguments] + [
+            f"{name}={value!r}" for name, value in options.items()
+        ]
+        self.python(f"from tests.faults import companies\ncompanies.{how}({', '.join(given)})\n")
+
+    def start_idle(self, *names: str) -> list[Running]:
+        """Start processes, and return when each of them looks for due steps."""
+        started = self.start(*names)
+        for process in started:
+            if process.name == "loop":
+                wait_until(lambda p=process: "Looking" in p.log, what="the loop")
+            if process.name == "worker":
+                wait_until(lambda p=process: len(children_of(p.pid)) == 2, what="the worker's two processes")
+        if "worker" in names:
+            self.sql("DELETE FROM rotations_heartbeat")
+            wait_until(lambda: self.sql("SELECT 1 FROM rotations_heartbeat"), what="the first tick")
+        return started
+
+    # The hook.
+
+    @property
+    def hook_log(self) -> Path:
+        return self.folder / "log"
+
+    def let_hooks_wait(self) -> None:
+        """Let the hook of a switch wait, until it is let go."""
+        (self.folder / "wait").touch()
+
+    def let_hooks_go(self) -> None:
+        (self.folder / "go").touch()
+
+    def wait_for_hook(self) -> None:
+        """Wait until the hook of a switch has begun."""
+        log = self.hook_log
+        wait_until(lambda: log.exists() and " switch begin" in log.read_text(), what="the hook")
+
+    # The database, seen from outside.
+
+    def sql(self, query: str) -> list[tuple[Any, ...]]:
+        """Run one statement and commit it; return its rows, none while the database is away."""
+        if not self.database_url:
+            with closing(sqlite3.connect(self.folder / "db.sqlite3", timeout=20)) as connection, connection:
+                return connection.execute(query).fetchall()
+        with psycopg.connect(self.database_url, autocommit=True, connect_timeout=5) as connection:
+            cursor = connection.execute(query)  # type: ignore[call-overload]  # the tests' own words
+            return cursor.fetchall() if cursor.description else []
+
+    def count(self, state: str, act: str = "cut_over") -> int:
+        """Count the steps of this kind in a state."""
+        rows = self.sql("SELECT act, state FROM rotations_step")
+        return rows.count((act, state))
+
+    def moment(self) -> datetime:
+        """Return the moment of the first cut-over."""
+        value = self.sql("SELECT min(earliest_at) FROM rotations_step WHERE act = 'cut_over'")[0][0]
+        return value if isinstance(value, datetime) else datetime.fromisoformat(f"{value}+00:00")
+
+    def wait_for(self, state: str, count: int, *, act: str = "cut_over", seconds: float = 20) -> float:
+        """Wait until so many steps of a kind are in a state, and return how many seconds that took."""
+        start = time.monotonic()
+        wait_until(
+            lambda: self.count(state, act) >= count, seconds=seconds, what=f"{count} steps to be {state}"
+        )
+        return time.monotonic() - start
+
+    # After.
+
+    def wait_for_mail(self, *, seconds: float = 20) -> None:
+        """Wait until the outbox is empty."""
+        wait_until(
+            lambda: not self.sql("SELECT 1 FROM mail_message WHERE state <> 'sent'"),
+            seconds=seconds,
+            every=0.2,
+            what="the mail to leave",
+        )
+
+    def arrivals(self, server: MailServer) -> list[int]:
+        """Return for each mail about a change or a failure how often it arrived."""
+        sent = self.sql("SELECT message_id FROM mail_message WHERE kind IN ('applied', 'needs_attention')")
+        arrived = Counter(str(message["Message-ID"]) for message in server.messages)
+        return [arrived[message_id] for (message_id,) in sent]
+
+    def judge(self, scheduled: int, **expected: Any) -> Findings:
+        """Ask the oracle."""
+        return judge(self, Expected(scheduled=scheduled, hook_log=str(self.hook_log), **expected))
+
+    def complaints(self) -> list[str]:
+        """Return the lines of all processes' logs that tell of trouble."""
+        words = ("Traceback", "ERROR", "CRITICAL", "deadlock", "database is locked")
+        return [
+            f"{process.name}: {line}"
+            for process in self.processes
+            for line in process.log.splitlines()
+            if any(word in line for word in words)
+        ]

@@ -1,0 +1,42 @@
+"""Many processes at once, and many steps at one moment."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from tests.faults.site import Site
+from tests.servers import MailServer, Postgres
+
+
+def test_sixty_changes_at_one_moment_are_each_applied_once_by_two_workers_two_beats_and_two_loops(
+    site: Site, smtp_server: MailServer, postgres: Postgres
+) -> None:
+    site.start_idle("worker", "worker", "beat", "beat", "loop", "loop")
+    site.set_up("many", [1.0] * 60, directories=30)
+    site.wait_for("done", 60, seconds=60)
+    site.wait_for_mail(seconds=30)
+
+    assert site.judge(60).wrong == []
+    assert site.complaints() == []
+    assert "deadlock" not in postgres.log
+    assert site.arrivals(smtp_server) == [1] * 60
+
+
+def percentile(values: list[float], percent: float) -> float:
+    """Return the value below which so many percent lie, without interpolation."""
+    return sorted(values)[int(len(values) * percent / 100)]
+
+
+def test_idle_workers_begin_each_step_within_a_quarter_of_a_second_and_never_early(site: Site) -> None:
+    site.start_idle("worker", "beat", "loop")
+    site.set_up("many", [1 + n * 0.17 for n in range(120)], directories=12)
+    site.wait_for("done", 120, seconds=60)
+
+    found = site.judge(120)
+    begun = found.late + found.late_hooks
+    p50, p99 = median(begun), percentile(begun, 99)
+    print(f"120 steps: p50 {p50 * 1000:.0f} ms late, p99 {p99 * 1000:.0f} ms")  # noqa: T201
+    assert found.wrong == []
+    assert len(begun) == 120
+    assert min(begun) >= 0
+    assert p99 <= 0.25

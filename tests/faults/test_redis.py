@@ -1,0 +1,47 @@
+"""Redis is away, or hangs, at the moment: the loop applies on time, and no page waits for it."""
+
+from __future__ import annotations
+
+import time
+
+from tests.faults.site import Site
+from tests.servers import MailServer, Redis, wait_until
+
+#: Twelve at one moment, and three more just after: what the first ones cost must not make these late.
+MOMENTS = [2.0] * 12 + [2.7, 3.4, 4.1]
+
+
+def test_changes_are_on_time_while_redis_is_gone_with_all_that_it_held(
+    site: Site, broker: Redis, smtp_server: MailServer
+) -> None:
+    site.start_idle("worker", "beat", "loop")
+    site.set_up("many", MOMENTS, directories=3)
+    broker.kill()
+    site.wait_for("done", len(MOMENTS), seconds=40)
+    found = site.judge(len(MOMENTS))
+    assert found.wrong == []
+    assert max(found.late + found.late_hooks) <= 1
+
+    broker.start()  # empty: what it held is lost, and nobody misses it
+    site.wait_for_mail(seconds=60)
+    assert site.judge(len(MOMENTS)).wrong == []
+    assert site.arrivals(smtp_server) == [1] * len(MOMENTS)
+
+
+def test_changes_are_on_time_and_pages_answer_while_redis_hangs(site: Site, broker: Redis) -> None:
+    site.start("web")
+    site.start_idle("worker", "beat", "loop")
+    site.set_up("many", MOMENTS, directories=3)
+    broker.pause()
+    try:
+        for path, status in (("/login/", 200), ("/readyz", 503), ("/healthz", 200)):
+            start = time.monotonic()
+            assert site.get(path)[0] == status
+            assert time.monotonic() - start <= 3
+        site.wait_for("done", len(MOMENTS), seconds=40)
+        found = site.judge(len(MOMENTS))
+        assert found.wrong == []
+        assert max(found.late + found.late_hooks) <= 1
+    finally:
+        broker.resume()
+    wait_until(lambda: site.get("/readyz")[0] == 200, what="readiness")
