@@ -49,7 +49,9 @@ def ask(
             created_at=now,
             created_by=by.user,
         )
-        record("key.requested", on=request, by=by, now=now, also=(identity,), new={"kind": kind, "bits": bits})
+        record(
+            "key.requested", on=request, by=by, now=now, also=(identity,), new={"kind": kind, "bits": bits}
+        )
         nudge("identities.tasks.generate_requested")
     return request
 
@@ -103,7 +105,9 @@ def _finish(request: CertificateRequest, key: pki.PrivateKey, *, now: datetime) 
         _adopt(request, material, source=IdentityCertificate.Source.GENERATED, by=by, now=now)
     request.lease_until = None
     request.save()
-    record("key.generated", on=request, by=by, now=now, also=(request.identity,), new={"state": request.state})
+    record(
+        "key.generated", on=request, by=by, now=now, also=(request.identity,), new={"state": request.state}
+    )
 
 
 def _adopt(
@@ -123,7 +127,14 @@ def _fail(request: CertificateRequest, reason: str, *, now: datetime) -> None:
         CertificateRequest.objects.filter(pk=request.pk).update(
             state=State.FAILED, error=reason, lease_until=None, finished_at=now
         )
-        record("key.failed", on=request, by=_worker_for(request), now=now, also=(request.identity,), reason=reason)
+        record(
+            "key.failed",
+            on=request,
+            by=_worker_for(request),
+            now=now,
+            also=(request.identity,),
+            reason=reason,
+        )
 
 
 def _worker_for(request: CertificateRequest) -> Actor:
@@ -142,11 +153,11 @@ def take_answer(request: CertificateRequest, data: bytes, *, by: Actor, now: dat
     """
     request = CertificateRequest.objects.select_for_update().get(pk=request.pk)
     if request.state != State.AWAITING_CA or request.private_key is None:
-        raise pki.PkiError(f"This request does not wait for a CA's answer: it is {request.get_state_display()}.")
+        raise pki.PkiError(
+            f"This request does not wait for a CA's answer: it is {request.get_state_display()}."
+        )
     key = keys.unseal(request.private_key, by=by, now=now, purpose="compare with the CA's answer")
     material = pki.read_answer(data, key=key)
     intake = _adopt(request, material, source=IdentityCertificate.Source.ISSUED, by=by, now=now)
     request.save()
     return intake
-
-

@@ -105,7 +105,11 @@ def take_in(
             by=by,
             now=now,
             also=(holder,),
-            new={"sha256": certificate.sha256, "not_after": certificate.not_after.isoformat(), "source": source},
+            new={
+                "sha256": certificate.sha256,
+                "not_after": certificate.not_after.isoformat(),
+                "source": source,
+            },
         )
     serves = put_in_service(certificate, roles, by=by, now=now)
     already = {role for role, held in service.serving(holder).items() if certificate in held}

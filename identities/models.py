@@ -230,11 +230,11 @@ class CertificateRequest(models.Model):
     def __str__(self) -> str:
         return f"RSA {self.bits} for {self.identity}"
 
-    def get_absolute_url(self) -> str:
-        return reverse("request-detail", args=[self.uid])
-
     def __repr__(self) -> str:
         return f"<CertificateRequest {self.uid} {self.state}>"
+
+    def get_absolute_url(self) -> str:
+        return reverse("request-detail", args=[self.uid])
 
 
 __all__ = [

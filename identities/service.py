@@ -37,7 +37,9 @@ def replace(old: AbstractCertificate | None, new: AbstractCertificate, role: str
     begin(new, role, at=at)
 
 
-def begin_where_none(certificate: AbstractCertificate, roles: Iterable[str], *, at: datetime) -> tuple[str, ...]:
+def begin_where_none(
+    certificate: AbstractCertificate, roles: Iterable[str], *, at: datetime
+) -> tuple[str, ...]:
     """Let a certificate serve those of the roles that have none yet, and return them."""
     taken = set(certificate.holder.service.open().values_list("role", flat=True))
     free = tuple(role for role in roles if role not in taken)

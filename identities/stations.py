@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from datetime import datetime
-from typing import Any, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from cryptography import x509
 from django.core.exceptions import ValidationError
@@ -30,7 +30,9 @@ class Environment(models.TextChoices):
 def validate_as2_id(value: str) -> None:
     """Refuse what RFC 4130, section 6.2, does not allow as an AS2 name."""
     if not _AS2_ID.fullmatch(value):
-        raise ValidationError("An AS2 ID has 1 to 128 printable ASCII characters: letters, digits, signs, spaces.")
+        raise ValidationError(
+            "An AS2 ID has 1 to 128 printable ASCII characters: letters, digits, signs, spaces."
+        )
     if '"' in value or "\\" in value:
         raise ValidationError("An AS2 ID holds no quotation mark and no backslash.")
     if value != value.strip():
@@ -47,6 +49,10 @@ class AbstractStation(models.Model):
 
     #: The roles in which a station of this kind has certificates.
     ROLES: ClassVar[tuple[str, ...]]
+
+    if TYPE_CHECKING:  # the other ends of foreign keys, which each concrete kind of station brings
+        certificates: Any
+        service: Any
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     name = models.CharField(max_length=120)
@@ -145,7 +151,9 @@ class AbstractCertificate(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
-            raise CertificateRowChanged("A certificate's row never changes: take the other certificate in beside it.")
+            raise CertificateRowChanged(
+                "A certificate's row never changes: take the other certificate in beside it."
+            )
         super().save(*args, **kwargs)
 
     @classmethod
@@ -239,6 +247,7 @@ def service_constraints(prefix: str, holder: str) -> list[models.BaseConstraint]
             fields=[holder, "role", "certificate"], condition=Q(ends_at=None), name=f"{prefix}_reader_once"
         ),
         models.CheckConstraint(
-            condition=Q(ends_at=None) | Q(ends_at__gte=models.F("starts_at")), name=f"{prefix}_ends_after_start"
+            condition=Q(ends_at=None) | Q(ends_at__gte=models.F("starts_at")),
+            name=f"{prefix}_ends_after_start",
         ),
     ]

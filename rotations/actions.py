@@ -1,4 +1,4 @@
-"""What people do with a rotation once it is set up: approve, postpone, confirm, waive, retry, roll back, close, cancel."""
+"""What people do with a rotation once it is set up, from approving it to closing it or going back."""
 
 from __future__ import annotations
 
@@ -125,7 +125,9 @@ def cancel(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rota
     """
     rotation = progress.lock(rotation.pk)
     if rotation.steps.filter(state=StepState.RUNNING).exists():
-        raise NotPossible("A step is being carried out at this moment. Wait until it is done, then decide again.")
+        raise NotPossible(
+            "A step is being carried out at this moment. Wait until it is done, then decide again."
+        )
     progress.move(rotation, RotationAction.CANCEL, by=by, now=now, reason=reason, ended_at=now)
     _skip_rest(rotation, now=now, by=by, why="the rotation was cancelled")
     return rotation
@@ -172,7 +174,9 @@ def skip(step: Step, *, reason: str, by: Actor, now: datetime) -> None:
     Raises NotPossible, IllegalAction.
     """
     if step.act == plan.Act.CUT_OVER:
-        raise NotPossible("The cut-over is what this rotation is for: postpone or cancel the rotation instead.")
+        raise NotPossible(
+            "The cut-over is what this rotation is for: postpone or cancel the rotation instead."
+        )
     if not reason.strip():
         raise NotPossible("Say why this step is left out: the reason stays in the trail.")
     with transaction.atomic():
@@ -288,7 +292,12 @@ def waive(participant: Participant, *, reason: str, by: Actor, now: datetime) ->
         raise NotPossible("Say why the change may go on without this partner's confirmation.")
     rotation.participants.filter(pk=participant.pk).update(waived_reason=reason)
     record(
-        "participant.waived", on=rotation, by=by, now=now, also=[rotation.holder, participant.partner], reason=reason
+        "participant.waived",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder, participant.partner],
+        reason=reason,
     )
     for step in _said(participant, *CONFIRMING):
         progress.settle(step, StepAction.SKIP, by=by, now=now, note=f"waived: {reason}")
@@ -323,7 +332,9 @@ def roll_back(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> R
     if obstacle:
         raise NotPossible(f"This can't be rolled back any more. {obstacle}")
     if rotation.steps.filter(state=StepState.RUNNING).exists():
-        raise NotPossible("A step is being carried out at this moment. Wait until it is done, then decide again.")
+        raise NotPossible(
+            "A step is being carried out at this moment. Wait until it is done, then decide again."
+        )
     progress.move(rotation, RotationAction.ROLL_BACK, by=by, now=now, reason=reason)
     _skip_rest(rotation, now=now, by=by, why="the rotation was rolled back")
     switched = rotation.steps.filter(act=plan.Act.CUT_OVER, state=StepState.DONE).order_by("position")
@@ -366,7 +377,9 @@ def close(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotat
     next_state(RotationState(rotation.state), RotationAction.CLOSE)
     left = rotation.steps.exclude(state__in=SETTLED)
     if left.filter(act=plan.Act.RETIRE).exists():
-        raise NotPossible("The old certificate is not retired yet. That happens at its time, and the rotation closes then.")
+        raise NotPossible(
+            "The old certificate is not retired yet. That happens at its time; the rotation closes then."
+        )
     if left.exists() and not reason.strip():
         raise NotPossible("Steps are left. Say why they are not needed any more.")
     _skip_rest(rotation, now=now, by=by, why=f"closed: {reason}")

@@ -37,7 +37,7 @@ def change_for(step: Step, *, by: Actor, now: datetime) -> Change:
 def _moves(step: Step) -> dict[str, str]:
     """Return role → move; retiring lets go of the old certificate in all roles, in writers' too."""
     if step.act == plan.Act.RETIRE:
-        return {role: plan.Move.DROP.value for role in step.rotation.roles}
+        return dict.fromkeys(step.rotation.roles, plan.Move.DROP.value)
     return runbook.our_effects(step)
 
 

@@ -50,8 +50,18 @@ PARTNERS = (
     Example("Humongous Foods", "HUMONGOUS FOODS", "America/Sao_Paulo", "Caio Prado", 55),
     Example("Litware Freight", "LITWARE-FRT", "America/Toronto", "Noor Haddad", 131),
     Example("Woodgrove Bank", "WOODGROVE", "Europe/Berlin", "Jonas Brandt", 3),
-    Example("Northwind Retail (test)", "NORTHWIND-TEST", "America/Chicago", "Dana Whitfield", 300, "several", "test"),
-    Example("Fabrikam Wholesale (test)", "FABRIKAM-TEST", "America/New_York", "Luis Ortega", 75, "several", "test"),
+    Example(
+        "Northwind Retail (test)",
+        "NORTHWIND-TEST",
+        "America/Chicago",
+        "Dana Whitfield",
+        300,
+        "several",
+        "test",
+    ),
+    Example(
+        "Fabrikam Wholesale (test)", "FABRIKAM-TEST", "America/New_York", "Luis Ortega", 75, "several", "test"
+    ),
 )
 
 
@@ -62,7 +72,9 @@ def load(*, now: datetime) -> Rotation:
     Raises NotPossible when there is anything here already.
     """
     if Identity.objects.exists() or Partner.objects.exists():
-        raise NotPossible("The example data goes into an empty installation only; here are identities or partners.")
+        raise NotPossible(
+            "The example data goes into an empty installation only; here are identities or partners."
+        )
     company = _Company(now)
     company.fill()
     return company.rotation
@@ -195,7 +207,10 @@ class _Company:
         leaf = pki.self_signed(
             key,
             subject=pki.Subject(
-                common_name=identity.as2_id, organization=identity.organization, locality="Hamburg", country="DE"
+                common_name=identity.as2_id,
+                organization=identity.organization,
+                locality="Hamburg",
+                country="DE",
             ),
             days=((self.now + ends_in * DAY) - since).days,
             roles=roles,
@@ -225,7 +240,9 @@ class _Company:
         """A rotation that is over: the freight test station got its new certificate nine days ago."""
         then = self.now - 12 * DAY
         new = self.own(self.freight_test, ("sign", "decrypt"), ends_in=740, since=then)
-        rotation = self.rotate(self.freight_test, self.rehearsal_old, new, starts=self.now - 9 * DAY, at=then, grace=2)
+        rotation = self.rotate(
+            self.freight_test, self.rehearsal_old, new, starts=self.now - 9 * DAY, at=then, grace=2
+        )
         self.confirm(rotation, at=then + DAY)
         moment = self.now - 9 * DAY
         for step in rotation.steps.filter(automatic=False).order_by("position"):
@@ -310,5 +327,3 @@ def _person(username: str, first: str, last: str, role: str) -> User:
         user.save(update_fields=["password"])
         user.groups.add(Group.objects.get(name=role))
     return user
-
-

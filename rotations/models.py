@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Self
+from typing import Literal, Self
 
 from django.conf import settings
 from django.db import models
@@ -40,7 +40,9 @@ class Rotation(models.Model):
     identity = models.ForeignKey(
         Identity, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations"
     )
-    partner = models.ForeignKey(Partner, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations")
+    partner = models.ForeignKey(
+        Partner, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations"
+    )
     roles = models.JSONField(default=list)
 
     # Two kinds of certificates, two pairs of columns: ``old`` and ``new`` below pick the pair in use.
@@ -118,7 +120,7 @@ class Rotation(models.Model):
         return holder
 
     @property
-    def side(self) -> str:
+    def side(self) -> Literal["own", "partner"]:
         return "own" if self.identity_id else "partner"
 
     @property
@@ -163,7 +165,9 @@ class Participant(models.Model):
 
     class Meta:
         ordering = ["partner__name", "id"]
-        constraints = [models.UniqueConstraint(fields=["rotation", "partner"], name="rotations_participant_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["rotation", "partner"], name="rotations_participant_once")
+        ]
 
     def __str__(self) -> str:
         return f"{self.partner} in {self.rotation}"
@@ -192,7 +196,9 @@ class Step(models.Model):
     who = models.CharField(max_length=10)
     act = models.CharField(max_length=20)
     roles = models.JSONField(default=list)
-    system = models.ForeignKey(AS2System, null=True, blank=True, on_delete=models.PROTECT, related_name="steps")
+    system = models.ForeignKey(
+        AS2System, null=True, blank=True, on_delete=models.PROTECT, related_name="steps"
+    )
     participant = models.ForeignKey(
         Participant, null=True, blank=True, on_delete=models.CASCADE, related_name="steps"
     )
@@ -211,7 +217,9 @@ class Step(models.Model):
     due_at = models.DateTimeField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     attempts = models.PositiveIntegerField(default=0)
-    checkpoint = models.JSONField(default=dict, blank=True, help_text="What was there before; never a secret.")
+    checkpoint = models.JSONField(
+        default=dict, blank=True, help_text="What was there before; never a secret."
+    )
     error = models.TextField(blank=True)
     done_at = models.DateTimeField(null=True, blank=True)
     done_by = models.CharField(max_length=200, blank=True)

@@ -18,7 +18,6 @@ from rotations.models import Rotation, Step
 from rotations.runbook import ROLL_BACK
 from rotations.states import SETTLED, RotationAction, RotationState, StepAction, StepState, next_state
 
-
 #: What belongs to a rotation and is always wanted with it.
 WHOLE_ROTATION = (
     "identity__as2_system",
@@ -34,15 +33,15 @@ class SomebodyElseWasFirst(Exception):
     """The row is no longer in the state that this change began with; nothing was changed."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"{what} has changed in the meantime. Look at the page as it is now, and decide again.")
+        super().__init__(
+            f"{what} has changed in the meantime. Look at the page as it is now, and decide again."
+        )
 
 
 def lock(rotation_id: int) -> Rotation:
     """Return the rotation as it is now, held until the end of the transaction."""
     return (
-        Rotation.objects.select_for_update(of=("self",))
-        .select_related(*WHOLE_ROTATION)
-        .get(pk=rotation_id)
+        Rotation.objects.select_for_update(of=("self",)).select_related(*WHOLE_ROTATION).get(pk=rotation_id)
     )
 
 
@@ -115,7 +114,9 @@ def settle(
     step.rotation = rotation
     if after is StepState.DONE:
         _change_inventory(rotation, step, at=now)
-    _record_step(step, rotation, "done" if after is StepState.DONE else "skipped", by=by, now=now, reason=note)
+    _record_step(
+        step, rotation, "done" if after is StepState.DONE else "skipped", by=by, now=now, reason=note
+    )
     advance(rotation, by=by, now=now)
 
 

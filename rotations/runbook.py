@@ -27,7 +27,7 @@ def change_of(rotation: Rotation, *, now: datetime, awaited: bool = False) -> pl
     if rotation.new is None and not awaited:
         raise plan.PlanError("The plan needs the successor: generate, upload or choose the new certificate.")
     return plan.Change(
-        side="own" if rotation.identity_id else "partner",
+        side=rotation.side,
         roles=frozenset(plan.Role(role) for role in rotation.roles),
         systems=tuple(system_in_plan(system) for system in systems_of(rotation)),
         parties=tuple(party_in_plan(p.partner) for p in participants_of(rotation)),

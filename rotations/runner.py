@@ -230,7 +230,9 @@ def _carry_out(step: Step) -> None:
 def _apply(step: Step) -> Result:
     connector = connector_of(step.system) if step.system else None
     if connector is None:
-        return Result(Outcome.REJECTED, f"{step.system} has no connector: do this step by hand, and record it.")
+        return Result(
+            Outcome.REJECTED, f"{step.system} has no connector: do this step by hand, and record it."
+        )
     change = change_for(step, by=Actor.runner(), now=database_now())
     match connector.standing(change):
         case Standing.NEW:

@@ -9,10 +9,10 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Q
 
+from as2certs import pki
 from as2certs.audit.recording import Actor, record
 from identities.intake import inspect
 from identities.models import CertificateRequest, Identity, IdentityCertificate
-from as2certs import pki
 from partners.models import Partner, PartnerCertificate
 from rotations import progress, states
 from rotations.models import Participant, Rotation
@@ -44,9 +44,7 @@ def connected_partners(holder: Identity | Partner) -> list[Partner]:
         return [holder]
     return list(
         Partner.objects.active()
-        .filter(
-            partnerships__identity=holder, partnerships__archived_at=None, environment=holder.environment
-        )
+        .filter(partnerships__identity=holder, partnerships__archived_at=None, environment=holder.environment)
         .order_by("name", "id")
     )
 
@@ -90,7 +88,13 @@ def change_draft(rotation: Rotation, wish: Wish, *, by: Actor, now: datetime) ->
     rotation.set_up_by = by.user
     rotation.save()
     record(
-        "rotation.changed", on=rotation, by=by, now=now, also=[rotation.holder], old=before, new=_facts(rotation)
+        "rotation.changed",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder],
+        old=before,
+        new=_facts(rotation),
     )
     return rotation
 
@@ -101,10 +105,12 @@ def _write(rotation: Rotation, wish: Wish) -> None:
     rotation.grace_days = wish.grace_days
     rotation.notes = wish.notes
     if rotation.identity_id:
-        assert not isinstance(wish.old, PartnerCertificate) and not isinstance(wish.new, PartnerCertificate)
+        assert not isinstance(wish.old, PartnerCertificate)
+        assert not isinstance(wish.new, PartnerCertificate)
         rotation.old_identity_certificate, rotation.new_identity_certificate = wish.old, wish.new
     else:
-        assert not isinstance(wish.old, IdentityCertificate) and not isinstance(wish.new, IdentityCertificate)
+        assert not isinstance(wish.old, IdentityCertificate)
+        assert not isinstance(wish.new, IdentityCertificate)
         rotation.old_partner_certificate, rotation.new_partner_certificate = wish.old, wish.new
     set_window(rotation, wish.window)
 
@@ -190,7 +196,12 @@ def remove_participant(participant: Participant, *, reason: str, by: Actor, now:
         raise NotPossible("Say why this partner takes no part: it goes on trading with the old certificate.")
     Participant.objects.filter(pk=participant.pk).update(removed_reason=reason)
     record(
-        "participant.removed", on=rotation, by=by, now=now, also=[rotation.holder, participant.partner], reason=reason
+        "participant.removed",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder, participant.partner],
+        reason=reason,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
@@ -87,6 +88,7 @@ NEEDS = {
     "rotation-cancel": "rotations.change_rotation",
     "rotation-close": "rotations.change_rotation",
     "rotation-roll-back": "rotations.change_rotation",
+    "rotation-steps-done": "rotations.change_rotation",
     "rotation-step-retry": "rotations.change_rotation",
     "rotation-step-done": "rotations.change_rotation",
     "rotation-step-skip": "rotations.change_rotation",
@@ -146,7 +148,7 @@ class World:
             due_at=NOW,
         )
         contact = Contact.objects.create(partner=partner, name="Dave", email="dave@example.com")
-        self.objects = {
+        self.objects: dict[str, Any] = {
             "identity": company.identity,
             "certificate": company.old,
             "request": request,

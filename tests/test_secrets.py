@@ -100,6 +100,7 @@ def test_no_log_line_repr_or_change_holds_a_key(rotated: Company, caplog: pytest
     needles = keys_of(rotated)
     assert not betrayed(caplog.text.encode(), needles)
     step = rotated.identity.rotations.get().steps.get(act="cut_over")
+    assert step.done_at is not None
     change = change_for(step, by=rotated.by, now=step.done_at)
     row = rotated.new.private_key
     assert row is not None

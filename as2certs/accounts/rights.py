@@ -64,7 +64,8 @@ RIGHTS: dict[str, tuple[str, ...]] = {
 def grant() -> None:
     """Make the groups and give each exactly the permissions of the table."""
     by_name = {
-        f"{p.content_type.app_label}.{p.codename}": p for p in Permission.objects.select_related("content_type")
+        f"{p.content_type.app_label}.{p.codename}": p
+        for p in Permission.objects.select_related("content_type")
     }
     for name, permissions in RIGHTS.items():
         group, _ = Group.objects.get_or_create(name=name)

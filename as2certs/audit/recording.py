@@ -6,13 +6,15 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from django.contrib.auth.models import AbstractBaseUser
 from django.db import models
 from django.http import HttpRequest
 
 from as2certs.audit.models import Entry, Subject, identify
+
+if TYPE_CHECKING:
+    from as2certs.accounts.models import User
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Actor:
 
     name: str
     source: str
-    user: AbstractBaseUser | None = None
+    user: User | None = None
     address: str | None = None
 
     @classmethod

@@ -12,7 +12,6 @@ from as2certs.pki.fingerprints import short_fingerprint
 from as2certs.pki.keys import KeyFacts, difference
 
 Role = Literal["sign", "decrypt", "verify", "encrypt"]
-Environment = Literal["production", "test"]
 
 ROLES: tuple[Role, ...] = ("sign", "decrypt", "verify", "encrypt")
 MIN_RSA_BITS = 2048
@@ -44,7 +43,7 @@ class Known:
 
     holder: str
     same_holder: bool
-    environment: Environment
+    environment: str
     sha256: str
     public_key_sha256: str
     issuer: str
@@ -54,8 +53,8 @@ class Known:
 def check(
     description: Description,
     *,
-    roles: Collection[Role],
-    environment: Environment,
+    roles: Collection[str],
+    environment: str,
     now: datetime,
     known: Sequence[Known] = (),
     predecessor: Description | None = None,
@@ -127,7 +126,7 @@ def _years_after(moment: datetime, years: int) -> datetime:
         return moment.replace(year=moment.year + years, month=3, day=1)
 
 
-def _key(d: Description, roles: Collection[Role]) -> Iterator[Finding]:
+def _key(d: Description, roles: Collection[str]) -> Iterator[Finding]:
     if d.key_type in ("RSA", "RSA-PSS"):
         if d.key_size is not None and d.key_size < MIN_RSA_BITS:
             yield _error(
@@ -165,7 +164,7 @@ def _key(d: Description, roles: Collection[Role]) -> Iterator[Finding]:
         )
 
 
-def _usage(d: Description, roles: Collection[Role]) -> Iterator[Finding]:
+def _usage(d: Description, roles: Collection[str]) -> Iterator[Finding]:
     """Compare the key usages with the roles (RFC 8551, 4.4.2); without the extension everything is allowed."""
     allowed = set(d.key_usages)
     signing = sorted(_SIGNING.intersection(roles))
@@ -228,7 +227,7 @@ def _form(d: Description) -> Iterator[Finding]:
             )
 
 
-def _others(d: Description, environment: Environment, known: Sequence[Known]) -> Iterator[Finding]:
+def _others(d: Description, environment: str, known: Sequence[Known]) -> Iterator[Finding]:
     for other in known:
         if other.sha256 == d.sha256:
             what, code = "This same certificate", "same-certificate"

@@ -91,7 +91,7 @@ def self_signed(
     *,
     subject: Subject,
     days: int,
-    roles: Collection[Role],
+    roles: Collection[str],
     now: datetime,
     hash_name: str = "sha256",
     dns_names: Collection[str] = (),
@@ -126,7 +126,7 @@ def signing_request(
     key: PrivateKey,
     *,
     subject: Subject,
-    roles: Collection[Role],
+    roles: Collection[str],
     hash_name: str = "sha256",
     dns_names: Collection[str] = (),
 ) -> bytes:
@@ -178,7 +178,7 @@ def _name(subject: Subject) -> x509.Name:
 
 
 def _with_usages_and_names(
-    builder: BuilderT, roles: Collection[Role], subject: Subject, dns_names: Collection[str]
+    builder: BuilderT, roles: Collection[str], subject: Subject, dns_names: Collection[str]
 ) -> BuilderT:
     """Add the key usages that the roles need (RFC 8551, 4.4.2), and the alternative names where there are any."""
     unknown = sorted(set(roles) - set(ROLES))

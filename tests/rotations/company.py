@@ -54,10 +54,15 @@ def make_company(
 
     ``connector`` None: no AS2 system at all, so changes are made in the inventory alone.
     """
-    alice = User.objects.create_user("alice", "alice@example.com", "a long password", time_zone="Europe/Berlin")
+    alice = User.objects.create_user(
+        "alice", "alice@example.com", "a long password", time_zone="Europe/Berlin"
+    )
     bob = User.objects.create_user("bob", "bob@example.com", "a long password")
     system = connector and AS2System.objects.create(
-        name="OpenAS2 production", connector=connector, config={"folder": "openas2", "hook": hook}, overlap=overlap
+        name="OpenAS2 production",
+        connector=connector,
+        config={"folder": "openas2", "hook": hook},
+        overlap=overlap,
     )
     identity = Identity.objects.create(name="ACME", as2_id="ACME-PROD", as2_system=system or None)
     identity.owners.add(alice)

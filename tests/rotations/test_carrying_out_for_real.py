@@ -14,7 +14,7 @@ from as2certs.mail.models import Message
 from identities import service
 from rotations import actions, progress, runner, setup
 from rotations.models import Rotation, Step
-from rotations.states import RotationState, StepState
+from rotations.states import RotationState, StepAction, StepState
 from tests.rotations.company import (
     NOW,
     Company,
@@ -250,7 +250,7 @@ def test_a_worker_that_lost_its_lease_can_not_settle_any_more(clock: Clock, fold
     assert runner.apply_due(wait=False) == 1
     assert rotation.steps.get(act="stage").state == StepState.DONE
     with pytest.raises(progress.SomebodyElseWasFirst):
-        progress.settle(stage, progress.StepAction.FINISH, by=company.by, now=clock.now)
+        progress.settle(stage, StepAction.FINISH, by=company.by, now=clock.now)
     assert Entry.objects.filter(key=f"step:{stage.uid}").count() == 1
 
 

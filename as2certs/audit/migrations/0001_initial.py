@@ -6,7 +6,6 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
@@ -15,39 +14,88 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Entry',
+            name="Entry",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('at', models.DateTimeField(db_index=True, verbose_name='when')),
-                ('verb', models.CharField(db_index=True, max_length=64, verbose_name='what')),
-                ('actor_name', models.CharField(max_length=200, verbose_name='who')),
-                ('source', models.CharField(choices=[('web', 'browser'), ('admin', 'Django admin'), ('task', 'the application itself'), ('command', 'command line'), ('portal', "partner's page")], max_length=10, verbose_name='through')),
-                ('address', models.GenericIPAddressField(blank=True, null=True, verbose_name='from address')),
-                ('object_kind', models.CharField(max_length=80)),
-                ('object_uid', models.CharField(max_length=40)),
-                ('object_name', models.CharField(max_length=300, verbose_name='on what')),
-                ('old', models.JSONField(blank=True, default=dict)),
-                ('new', models.JSONField(blank=True, default=dict)),
-                ('reason', models.TextField(blank=True)),
-                ('key', models.CharField(blank=True, help_text='Set where something must be in the trail once only, such as a step of a rotation.', max_length=120, null=True, unique=True)),
-                ('actor', models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("at", models.DateTimeField(db_index=True, verbose_name="when")),
+                ("verb", models.CharField(db_index=True, max_length=64, verbose_name="what")),
+                ("actor_name", models.CharField(max_length=200, verbose_name="who")),
+                (
+                    "source",
+                    models.CharField(
+                        choices=[
+                            ("web", "browser"),
+                            ("admin", "Django admin"),
+                            ("task", "the application itself"),
+                            ("command", "command line"),
+                            ("portal", "partner's page"),
+                        ],
+                        max_length=10,
+                        verbose_name="through",
+                    ),
+                ),
+                ("address", models.GenericIPAddressField(blank=True, null=True, verbose_name="from address")),
+                ("object_kind", models.CharField(max_length=80)),
+                ("object_uid", models.CharField(max_length=40)),
+                ("object_name", models.CharField(max_length=300, verbose_name="on what")),
+                ("old", models.JSONField(blank=True, default=dict)),
+                ("new", models.JSONField(blank=True, default=dict)),
+                ("reason", models.TextField(blank=True)),
+                (
+                    "key",
+                    models.CharField(
+                        blank=True,
+                        help_text="Set where something must be in the trail once only, such as a step of a rotation.",
+                        max_length=120,
+                        null=True,
+                        unique=True,
+                    ),
+                ),
+                (
+                    "actor",
+                    models.ForeignKey(
+                        blank=True,
+                        db_constraint=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'entry of the trail',
-                'verbose_name_plural': 'trail',
-                'ordering': ['-id'],
+                "verbose_name": "entry of the trail",
+                "verbose_name_plural": "trail",
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='Subject',
+            name="Subject",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(max_length=80)),
-                ('uid', models.CharField(max_length=40)),
-                ('entry', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='subjects', to='audit.entry')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("kind", models.CharField(max_length=80)),
+                ("uid", models.CharField(max_length=40)),
+                (
+                    "entry",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="subjects", to="audit.entry"
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('kind', 'uid', 'entry'), name='audit_subject_once')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("kind", "uid", "entry"), name="audit_subject_once")
+                ],
             },
         ),
     ]

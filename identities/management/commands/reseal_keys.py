@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from as2certs.audit.recording import Actor, record
 from as2certs.accounts.models import Installation
+from as2certs.audit.recording import Actor, record
 from as2certs.clock import database_now
 from as2certs.pki import VaultError, new_key
 from identities import keys
@@ -21,7 +21,9 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--new-key", action="store_true", help="print a new vault key, and change nothing")
+        parser.add_argument(
+            "--new-key", action="store_true", help="print a new vault key, and change nothing"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["new_key"]:

@@ -22,4 +22,6 @@ class Command(BaseCommand):
             rotation = demo.load(now=database_now())
         except NotPossible as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(f"Example data loaded. {rotation} applies itself at {rotation.window_start:%H:%M:%S} UTC.")
+        self.stdout.write(
+            f"Example data loaded. {rotation} applies itself at {rotation.window_start:%H:%M:%S} UTC."
+        )
