@@ -96,13 +96,6 @@ def test_a_moment_is_in_the_readers_zone_with_utc_behind_it() -> None:
     assert 'datetime="2026-11-23T12:00:00+00:00"' in text
 
 
-def test_a_moment_in_several_zones_names_each_once() -> None:
-    with timezone.override("Europe/Berlin"):
-        text = render('{% moment_in_zones now "America/Chicago" "Europe/Berlin" %}')
-    assert text.count("<dt>") == 3
-    assert text.index("Chicago") < text.index("Berlin (you)") < text.index("UTC</dt>")
-
-
 def test_nothing_is_written_as_a_dash() -> None:
     assert "–" in render("{% moment nothing %}", nothing=None)
     assert "–" in render("{% days_left nothing %}", nothing=None)

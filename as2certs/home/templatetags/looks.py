@@ -1,4 +1,4 @@
-"""The small parts of pages: ``{% load looks %}``. docs/components.md shows each with an example."""
+"""The small parts of pages: ``{% load looks %}``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django import template
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -17,7 +17,6 @@ from as2certs.home import meanings, moments
 from as2certs.home.meanings import ICONS, WORDS
 from rotations.models import Rotation, Step
 from rotations.states import StepState
-from rotations.windows import in_zones
 
 register = template.Library()
 
@@ -66,12 +65,6 @@ def rotation_state(context: template.Context, rotation: Rotation) -> SafeString:
 
 
 @register.simple_tag
-def step_state(step: Step) -> SafeString:
-    """Draw a step's state."""
-    return _draw(meanings.STEP_SIGNS[StepState(step.state)])
-
-
-@register.simple_tag
 def step_mark(step: Step) -> SafeString:
     """Draw a step's state as its icon only, read out as a word."""
     sign = meanings.STEP_SIGNS[StepState(step.state)]
@@ -107,7 +100,6 @@ def roles(names: Iterable[str]) -> SafeString:
 # --- What is copied and compared --------------------------------------------------------------------------------------
 
 
-@register.simple_tag
 def copy_button(text: str, what: str) -> SafeString:
     """Draw a button that copies a text; ``what`` names it for those who don't see it."""
     return format_html(
@@ -247,24 +239,6 @@ def days_left(context: template.Context, at: datetime | None, quiet: bool = Fals
     )
 
 
-@register.simple_tag(takes_context=True)
-def moment_in_zones(context: template.Context, at: datetime | None, *zones: str) -> SafeString:
-    """Write a moment on several clocks: those of the zones given, the reader's, and UTC, each once."""
-    if at is None:
-        return format_html('<span class="quiet">{}</span>', "–")
-    mine = timezone.get_current_timezone_name()
-    named = [zone for zone in (*zones, mine, "UTC") if zone]
-    rows = format_html_join(
-        "",
-        "<dt>{}{}</dt><dd><time datetime='{}'>{}</time></dd>",
-        (
-            (zone.split("/")[-1].replace("_", " "), " (you)" if zone == mine else "", at.isoformat(), told)
-            for zone, told in in_zones(at, named)
-        ),
-    )
-    return format_html('<dl class="zones">{}</dl>', rows)
-
-
 @register.simple_tag
 def window_words(rotation: Rotation) -> SafeString | str:
     """Write a rotation's window in the zone of its agreement, with its start on the reader's clock."""
@@ -283,10 +257,7 @@ def window_words(rotation: Rotation) -> SafeString | str:
 @register.simple_tag(takes_context=True)
 def bar_link(context: template.Context, name: str, words: str, prefixes: str = "") -> SafeString:
     """Draw a link of the bar; it is the current one on pages whose URL name starts with one of the prefixes."""
-    try:
-        target = reverse(name)
-    except NoReverseMatch:
-        return format_html("")
+    target = reverse(name)
     match = getattr(context.get("request"), "resolver_match", None)
     here = (match and match.url_name) or ""
     current = here == name or any(here.startswith(prefix) for prefix in prefixes.split())

@@ -10,7 +10,7 @@ from django import forms, template
 from django.core.paginator import Page
 from django.db import models
 from django.forms import BoundField
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -202,12 +202,9 @@ def verb(name: str) -> str:
 def entry_object(entry: Entry) -> SafeString:
     """Write the name of the object that an entry is about, as a link where it has a page."""
     page = PAGES.get(entry.object_kind)
-    try:
-        target = reverse(page, args=[] if page == "settings" else [entry.object_uid]) if page else ""
-    except NoReverseMatch:
-        target = ""
-    if not target:
+    if page is None:
         return format_html("{}", entry.object_name)
+    target = reverse(page, args=[] if page == "settings" else [entry.object_uid])
     return format_html('<a href="{}">{}</a>', target, entry.object_name)
 
 
