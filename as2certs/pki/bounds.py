@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from asn1crypto.algos import EncryptionAlgorithm, KdfAlgorithm
-from asn1crypto.core import Any, Asn1Value, Integer, OctetString, Sequence
+from asn1crypto.core import Any, Asn1Value, Integer, OctetString, Sequence, Void
 from asn1crypto.keys import EncryptedPrivateKeyInfo
 from asn1crypto.pkcs12 import AuthenticatedSafe, Pfx, SafeContents
 
@@ -150,7 +150,7 @@ def _plain_safes(pfx: Pfx) -> Iterator[Asn1Value]:
 
 def _mac_rounds(pfx: Pfx) -> int:
     mac = pfx["mac_data"]
-    if mac.native is None:
+    if isinstance(mac, Void):
         return 0
     algorithm = mac["mac"]["digest_algorithm"]
     if algorithm["algorithm"].dotted == _PBMAC1:

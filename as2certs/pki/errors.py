@@ -25,6 +25,7 @@ BROKEN = (
     OverflowError,
     RecursionError,
     MemoryError,
+    AttributeError,  # asn1crypto, for a field of a type that it can't tell
     InternalError,
     UnsupportedAlgorithm,
     AttributeNotFound,

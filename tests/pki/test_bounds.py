@@ -117,6 +117,16 @@ def test_the_rounds_of_all_places_together_are_bounded() -> None:
     assert "3,0" in message
 
 
+def test_a_store_whose_mac_names_an_algorithm_that_nobody_knows_is_refused() -> None:
+    sha256 = bytes.fromhex("0609608648016503040201")
+    unknown = sha256[:-1] + b"\x63"
+    place = STORE.rindex(sha256)
+    refusal(lambda: pki.read_own(STORE[:place] + unknown + STORE[place + 11 :], password="sesame"))
+    refusal(
+        lambda: pki.read_own(STORE[:place] + sha256.replace(b"\x06\x09", b"\x02\x09") + STORE[place + 11 :])
+    )
+
+
 @pytest.mark.parametrize("rounds", TOO_MANY)
 def test_an_encrypted_key_that_asks_for_too_many_rounds_is_refused_at_once(rounds: int) -> None:
     info = EncryptedPrivateKeyInfo.load(ENCRYPTED)
