@@ -97,7 +97,7 @@ def _kept(request: HttpRequest, form: DraftForm, now: datetime, said: str) -> Ht
     return render(request, "rotations/rotation_form.html", context, status=422 if form.errors else 200)
 
 
-def _files(request: HttpRequest) -> MultiValueDict[str, UploadedFile] | None:
+def _files(request: HttpRequest) -> MultiValueDict[str, UploadedFile[bytes]] | None:
     """Return the files that were sent; None for a page that was only opened, or its form would count as sent."""
     return request.FILES if request.method == "POST" else None
 

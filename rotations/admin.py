@@ -1,0 +1,228 @@
+"""Django admin for rotations. State and history are to be looked at; what changes them goes through the same door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db import models
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from as2certs.audit.admin import AuditedAdmin, ReadOnlyAdmin, ReadOnlyInline
+from as2certs.audit.models import Entry
+from as2certs.audit.recording import Actor
+from as2certs.clock import database_now
+from rotations import actions
+from rotations.models import Heartbeat, Notice, Participant, Rotation, Step
+from rotations.progress import SomebodyElseWasFirst
+from rotations.states import IllegalAction
+
+CERTIFICATES = tuple(
+    f"{which}_{side}_certificate" for which in ("old", "new") for side in ("identity", "partner")
+)
+BYTES = tuple(f"{name}__{column}" for name in CERTIFICATES for column in ("der", "chain_pem"))
+
+#: What is written down about a rotation, and never edited.
+RECORDED = (
+    "uid",
+    "identity",
+    "partner",
+    "roles",
+    *CERTIFICATES,
+    "request",
+    "state",
+    "window_start",
+    "window_end",
+    "window_zone",
+    "window_local",
+    "grace_days",
+    "set_up_by",
+    "set_up_at",
+    "approved_by",
+    "approved_at",
+    "applied_at",
+    "ended_at",
+)
+
+
+class _SeenWithRotation:
+    """Whoever may look at rotations may look at what belongs to them."""
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("rotations.view_rotation")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("rotations.view_rotation")
+
+
+class ParticipantInline(_SeenWithRotation, ReadOnlyInline):
+    model = Participant
+    fields = (
+        "partner",
+        "evidence",
+        "agreed_at",
+        "confirmed_at",
+        "confirmed_with",
+        "waived_reason",
+        "removed_reason",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("partner")
+
+
+class StepInline(_SeenWithRotation, ReadOnlyInline):
+    model = Step
+    fields = (
+        "position",
+        "title",
+        "who",
+        "automatic",
+        "state",
+        "blocked",
+        "due_at",
+        "done_at",
+        "done_by",
+        "error",
+    )
+
+
+def _door(request: HttpRequest) -> Actor:
+    return Actor.of(request, source=Entry.Source.ADMIN)
+
+
+def _each(request: HttpRequest, rows: QuerySet[Any], act: Callable[[Any], object], done: str) -> None:
+    """Do one thing to each row, each by itself, and tell what came of it."""
+    count = 0
+    for row in rows:
+        try:
+            act(row)
+        except (actions.NotPossible, IllegalAction, SomebodyElseWasFirst) as error:
+            messages.error(request, f"{row}: {error}")
+        else:
+            count += 1
+    if count:
+        messages.success(request, f"{done}: {count}.")
+
+
+@admin.register(Rotation)
+class RotationAdmin(AuditedAdmin):
+    """Only the notes can be edited; a rotation is set up and decided about on its pages."""
+
+    fields = (*RECORDED, "notes")
+    readonly_fields = RECORDED
+    list_display = ("__str__", "side", "state", "window_start", "goes_on", "set_up_by", "applied_at")
+    list_filter = (
+        "state",
+        ("partner", admin.EmptyFieldListFilter),
+        "identity__environment",
+        "partner__environment",
+        "window_start",
+    )
+    list_select_related = ("identity", "partner", "set_up_by")
+    search_fields = (
+        "uid",
+        "identity__name",
+        "identity__as2_id",
+        "partner__name",
+        "partner__as2_id",
+        *(f"{name}__sha256" for name in CERTIFICATES),
+        "notes",
+    )
+    date_hierarchy = "window_start"
+    show_full_result_count = False
+    inlines = (ParticipantInline, StepInline)
+    actions = ("cancel_selected",)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        attention = Rotation.objects.needing_attention(database_now()).filter(pk=models.OuterRef("pk"))
+        rows = super().get_queryset(request).select_related(*CERTIFICATES)
+        return rows.defer(*BYTES).annotate(attention=models.Exists(attention))
+
+    def subjects(self, obj: models.Model) -> Sequence[models.Model]:
+        assert isinstance(obj, Rotation)
+        return (obj.holder,)
+
+    @admin.display(boolean=True, description="goes on by itself")
+    def goes_on(self, obj: Any) -> bool:
+        return not obj.attention
+
+    @admin.action(description="Cancel the selected rotations", permissions=["change"])
+    def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Rotation]) -> None:
+        def cancel(rotation: Rotation) -> None:
+            actions.cancel(
+                rotation, reason="cancelled in Django admin", by=_door(request), now=database_now()
+            )
+
+        _each(request, queryset, cancel, "Cancelled")
+
+
+@admin.register(Participant)
+class ParticipantAdmin(_SeenWithRotation, ReadOnlyAdmin):
+    list_display = (
+        "partner",
+        "rotation",
+        "evidence",
+        "agreed_at",
+        "confirmed_at",
+        "waived_reason",
+        "removed_reason",
+    )
+    list_filter = (
+        "evidence",
+        "rotation__state",
+        ("removed_reason", admin.EmptyFieldListFilter),
+        "confirmed_at",
+    )
+    list_select_related = ("partner", "rotation__identity", "rotation__partner")
+    search_fields = ("uid", "partner__name", "partner__as2_id", "rotation__uid", "fingerprint", "note")
+    show_full_result_count = False
+
+
+@admin.register(Step)
+class StepAdmin(_SeenWithRotation, ReadOnlyAdmin):
+    list_display = ("title", "rotation", "who", "state", "automatic", "due_at", "attempts", "done_at", "late")
+    list_filter = ("state", "act", "who", "automatic", "late", "due_at")
+    list_select_related = ("rotation__identity", "rotation__partner")
+    search_fields = ("uid", "title", "error", "note", "rotation__uid", "rotation__identity__name")
+    date_hierarchy = "due_at"
+    show_full_result_count = False
+    actions = ("retry_selected",)
+
+    @admin.action(description="Try the selected failed steps again", permissions=["retry"])
+    def retry_selected(self, request: HttpRequest, queryset: QuerySet[Step]) -> None:
+        _each(
+            request,
+            queryset,
+            lambda step: actions.retry(step, by=_door(request), now=database_now()),
+            "Tried again",
+        )
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("rotations.change_rotation")
+
+
+@admin.register(Notice)
+class NoticeAdmin(_SeenWithRotation, ReadOnlyAdmin):
+    list_display = ("recipient", "threshold", "identity_certificate", "partner_certificate", "at")
+    list_filter = ("threshold", "at")
+    search_fields = ("recipient", "identity_certificate__sha256", "partner_certificate__sha256")
+    date_hierarchy = "at"
+    show_full_result_count = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        sides = ("identity_certificate", "partner_certificate")
+        columns = [f"{side}__{column}" for side in sides for column in ("der", "chain_pem")]
+        return super().get_queryset(request).select_related(*sides).defer(*columns)
+
+
+@admin.register(Heartbeat)
+class HeartbeatAdmin(_SeenWithRotation, ReadOnlyAdmin):
+    list_display = ("name", "at")
+    search_fields = ("name",)
+    list_filter = ("at",)
