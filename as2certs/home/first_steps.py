@@ -13,7 +13,7 @@ from rotations.models import Rotation
 
 @dataclass(frozen=True)
 class FirstStep:
-    """One thing to do first."""
+    """One thing to do first; ``possible`` once what it needs is there."""
 
     title: str
     why: str
@@ -22,12 +22,14 @@ class FirstStep:
     permission: str
     done: bool
     optional: bool = False
+    possible: bool = True
 
 
 def first_steps() -> list[FirstStep]:
     """Return the way from an empty database to the first rotation; five queries."""
     identity = Identity.objects.active().order_by("id").first()
-    upload = reverse("identity-upload", args=[identity.uid]) if identity else reverse("identity-create")
+    upload = reverse("identity-upload", args=[identity.uid]) if identity else ""
+    has_certificate = IdentityCertificate.objects.exists()
     return [
         FirstStep(
             "Describe your AS2 system",
@@ -60,7 +62,8 @@ def first_steps() -> list[FirstStep]:
             "Upload a certificate",
             upload,
             "identities.add_identitycertificate",
-            IdentityCertificate.objects.exists(),
+            has_certificate,
+            possible=identity is not None,
         ),
         FirstStep(
             "Set up the first rotation",
@@ -69,5 +72,6 @@ def first_steps() -> list[FirstStep]:
             reverse("rotation-create"),
             "rotations.add_rotation",
             Rotation.objects.exists(),
+            possible=has_certificate,
         ),
     ]

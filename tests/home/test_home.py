@@ -216,3 +216,15 @@ def test_the_example_data_is_loaded_once() -> None:
     answer = client.post(reverse("demo-load"), follow=True)
     assert "There are identities or partners already" in answer.content.decode()
     assert Identity.objects.count() == stations
+
+
+def test_a_step_has_a_button_once_what_it_needs_is_there() -> None:
+    client = log_in(make_person("anna", "administrator"))
+    text = page(client)
+    assert "Create an identity</a>" in text
+    assert "Upload a certificate</a>" not in text
+    assert "Set up a rotation</a>" not in text
+    identity = Identity.objects.create(name="ACME", as2_id="ACME")
+    text = page(client)
+    assert f'href="{reverse("identity-upload", args=[identity.uid])}"' in text
+    assert "Set up a rotation</a>" not in text
