@@ -19,6 +19,7 @@ from as2certs.accounts.models import Installation, User
 from identities.intake_forms import ROLE_LABELS, GenerateForm, IntakeForm, UploadForm
 from identities.models import CertificateRequest, Identity
 from identities.stations import AbstractCertificate
+from partners.forms import PartnerUploadForm
 from partners.models import Partner
 from rotations import setup
 from rotations.models import Rotation
@@ -81,19 +82,8 @@ class OwnSuccessorForm(_SuccessorIntake, UploadForm):
     """A certificate of ours with its key."""
 
 
-class PartnerSuccessorForm(_SuccessorIntake):
+class PartnerSuccessorForm(_SuccessorIntake, PartnerUploadForm):
     """A partner's certificate: its public part only."""
-
-    HELP = (
-        "As the partner sent it: PEM, DER (.cer, .crt) or PKCS#7 (.p7b, .p7c). At most 1 MiB, no private key."
-    )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["certificate_file"].help_text = self.HELP
-
-    def read(self, data: bytes) -> pki.Material:
-        return pki.read_public(data)
 
 
 class DraftForm(WindowForm):

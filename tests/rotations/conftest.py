@@ -1,0 +1,44 @@
+"""What the tests of rotations' pages share: a clock that stands still, and people in their browsers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+from django.test import Client
+
+from tests.people import log_in, make_person
+from tests.rotations.company import NOW, Company, make_company
+
+#: Modules that ask the clock by themselves.
+VIEWS = ("acting", "deciding", "drafts", "pages", "participants", "steps")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> datetime:
+    """Let the clock of the pages stand still at NOW."""
+    for name in VIEWS:
+        monkeypatch.setattr(f"rotations.views.{name}.database_now", lambda: NOW)
+    monkeypatch.setattr("django.utils.timezone.now", lambda: NOW)
+    return NOW
+
+
+@pytest.fixture
+def company(db: None, clock: datetime) -> Company:
+    """A company without a connected AS2 system: changes are made in the inventory alone."""
+    return make_company(connector=None)
+
+
+@pytest.fixture
+def operator(company: Company) -> Client:
+    return log_in(make_person("olivia", "operator"))
+
+
+@pytest.fixture
+def approver(company: Company) -> Client:
+    return log_in(make_person("amir", "approver"))
+
+
+@pytest.fixture
+def viewer(company: Company) -> Client:
+    return log_in(make_person("vera", "viewer"))

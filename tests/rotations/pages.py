@@ -1,0 +1,91 @@
+"""What the tests of rotations' pages do again and again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import reverse
+
+from rotations import actions
+from rotations.models import Participant, Rotation, Step
+from rotations.stale import stamp
+from tests.rotations.company import NOW, Company, confirm_all, draft
+
+#: A window on Chicago's clock, ten days ahead: 2026-12-03 22:00 to 23:00 CST.
+WINDOW = {
+    "window_date": "2026-12-03",
+    "window_from": "22:00",
+    "window_until": "23:00",
+    "window_zone": "America/Chicago",
+}
+STARTS = NOW + timedelta(days=10, hours=16)
+
+
+def plan_form(company: Company, **changed: Any) -> dict[str, Any]:
+    """Return the form of a rotation, filled in; fields with None are left out."""
+    data: dict[str, Any] = {
+        "old": str(company.old.uid),
+        "roles": ["sign", "decrypt"],
+        "successor": "inventory",
+        "certificate": str(company.new.uid),
+        "grace_days": "14",
+        "notes": "",
+        **WINDOW,
+        # So close to the end of the old certificate, the form warns.
+        "window_known": "close_to_old_end",
+        "generate-kind": "self_signed",
+        "generate-bits": "2048",
+        "generate-hash_name": "sha256",
+        "generate-days": "730",
+        "generate-common_name": "ACME-PROD",
+        **changed,
+    }
+    return {name: value for name, value in data.items() if value is not None}
+
+
+def page(client: Client, name: str, *args: object) -> HttpResponse:
+    return client.get(reverse(name, args=args))
+
+
+def send(client: Client, name: str, *args: object, **data: Any) -> HttpResponse:
+    return client.post(reverse(name, args=args), data)
+
+
+def text(response: HttpResponse) -> str:
+    return " ".join(response.content.decode().split())
+
+
+def drafted(company: Company) -> Rotation:
+    return draft(company, starts=STARTS)
+
+
+def approved(company: Company) -> Rotation:
+    return actions.approve(drafted(company), by=company.approver, now=NOW)
+
+
+def scheduled(company: Company) -> Rotation:
+    """Return an approved rotation whose partners have all answered, and whose staging is done."""
+    rotation = approved(company)
+    confirm_all(rotation, company)
+    rotation.steps.filter(act="stage").update(state="done", done_at=NOW)
+    rotation.refresh_from_db()
+    return rotation
+
+
+def approve(client: Client, rotation: Rotation) -> HttpResponse:
+    return send(client, "rotation-approve", rotation.uid, seen=stamp(rotation))
+
+
+def first_participant(rotation: Rotation) -> Participant:
+    return rotation.participants.select_related("partner").order_by("partner__name")[0]
+
+
+def step_of(rotation: Rotation, act: str) -> Step:
+    return rotation.steps.filter(act=act).order_by("position")[0]
+
+
+def state(rotation: Rotation) -> str:
+    return Rotation.objects.values_list("state", flat=True).get(pk=rotation.pk)
