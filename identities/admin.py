@@ -156,7 +156,10 @@ class IdentityCertificateAdmin(CertificateAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return (
-            super().get_queryset(request).select_related("private_key__identity").defer("private_key__sealed")
+            super()
+            .get_queryset(request)
+            .select_related("identity", "private_key__identity")
+            .defer("private_key__sealed")
         )
 
 
@@ -194,5 +197,9 @@ class CertificateRequestAdmin(ReadOnlyAdmin):
     search_fields = ("identity__name", "identity__as2_id", "uid", "error")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        rows = super().get_queryset(request).select_related("private_key__identity", "certificate")
+        rows = (
+            super()
+            .get_queryset(request)
+            .select_related("identity", "created_by", "private_key__identity", "certificate")
+        )
         return rows.defer("private_key__sealed", "certificate__der", "certificate__chain_pem")

@@ -112,7 +112,7 @@ class Band:
 def history(station: AbstractStation, limit: int = 200) -> list[tuple[str, list[Band]]]:
     """Return, for each role, what served it when, the oldest first; at most ``limit`` rows, the newest ones."""
     rows = (
-        station.service.select_related("certificate")  # type: ignore[attr-defined]
+        station.service.select_related("certificate")
         .defer("certificate__der", "certificate__chain_pem")
         .order_by("-starts_at", "-id")[:limit]
     )

@@ -46,10 +46,16 @@ class Partner(AbstractStation):
         help_text="Can their system keep our old and our new certificate side by side for a while?",
     )
     owners = models.ManyToManyField(
-        settings.AUTH_USER_MODEL, blank=True, related_name="owned_partners", help_text="They get the reminders."
+        settings.AUTH_USER_MODEL,
+        blank=True,
+        related_name="owned_partners",
+        help_text="They get the reminders.",
     )
     subscribers = models.ManyToManyField(
-        settings.AUTH_USER_MODEL, blank=True, related_name="subscribed_partners", help_text="They get them too."
+        settings.AUTH_USER_MODEL,
+        blank=True,
+        related_name="subscribed_partners",
+        help_text="They get them too.",
     )
 
     class Meta(AbstractStation.Meta):
@@ -97,7 +103,9 @@ class Partnership(models.Model):
 
     class Meta:
         ordering = ["identity__name", "partner__name", "id"]
-        constraints = [models.UniqueConstraint(fields=["identity", "partner"], name="partners_partnership_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["identity", "partner"], name="partners_partnership_once")
+        ]
 
     def __str__(self) -> str:
         return f"{self.identity} ↔ {self.partner}"
@@ -112,7 +120,9 @@ class PartnerCertificate(AbstractCertificate):
 
     class Meta(AbstractCertificate.Meta):
         verbose_name = "partner's certificate"
-        constraints = [models.UniqueConstraint(fields=["partner", "sha256"], name="partners_certificate_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["partner", "sha256"], name="partners_certificate_once")
+        ]
         indexes = [models.Index(fields=["not_after", "id"], name="partners_by_expiry")]
 
     def get_absolute_url(self) -> str:

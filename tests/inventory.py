@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,8 +22,8 @@ from identities.stations import AbstractStation
 from partners.models import Partner
 from rotations.models import Rotation
 from tests.certificates import make_pair
-from tests.rotations.company import NOW
 
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 PASSWORD = "a long password of a person"
 BY = Actor(name="Alice", source="web")
 

@@ -44,6 +44,9 @@ OPERATE = (
 APPROVE = ("rotations.approve_rotation",)
 ADMINISTER = (
     "identities.export_privatekey",
+    "identities.view_privatekey",
+    "identities.view_identityservice",
+    "partners.view_partnerservice",
     "accounts.view_user",
     "accounts.add_user",
     "accounts.change_user",

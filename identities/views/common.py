@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.contrib import messages
+from django.core.files.uploadedfile import UploadedFile
 from django.db import IntegrityError, models, transaction
 from django.forms import ModelForm
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.utils.datastructures import MultiValueDict
 
 from as2certs.audit.keeping import keep, noun
 from as2certs.audit.recording import Actor, record
@@ -22,6 +24,16 @@ from identities.forms import ReasonForm
 def form_page(request: HttpRequest, template: str, form: Any, **context: Any) -> HttpResponse:
     """Show a form, for the first time or with its errors."""
     return render(request, template, {"form": form, "now": timezone.now(), **context})
+
+
+def posted(request: HttpRequest) -> QueryDict | None:
+    """Return what was typed into a form; None where it is only looked at."""
+    return request.POST if request.method == "POST" else None
+
+
+def brought(request: HttpRequest) -> MultiValueDict[str, UploadedFile[Any]] | None:
+    """Return the files that came with a form; None where it is only looked at."""
+    return request.FILES if request.method == "POST" else None
 
 
 def saved(

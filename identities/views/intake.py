@@ -20,7 +20,7 @@ from identities.intake import Intake, Refused, take_in
 from identities.intake_forms import AnswerForm, GenerateForm, IntakeForm, UploadForm
 from identities.models import CertificateRequest, Identity
 from identities.stations import AbstractStation
-from identities.views.common import download, form_page
+from identities.views.common import brought, download, form_page, posted
 
 State = CertificateRequest.State
 
@@ -31,7 +31,7 @@ State = CertificateRequest.State
 def identity_upload(request: HttpRequest, uid: UUID) -> HttpResponse:
     identity = _in_use(uid)
     now = timezone.now()
-    form = UploadForm(identity, request.POST or None, request.FILES or None, now=now)
+    form = UploadForm(identity, posted(request), brought(request), now=now)
     done = taken_in(request, form, "identity")
     context = {"identity": identity, "environment": identity.environment}
     return done or intake_page(request, "identities/identity_upload.html", form, **context)
@@ -101,7 +101,7 @@ def _waited_for(holder: AbstractStation, waits: tuple[str, ...]) -> tuple[Any, l
 @needs("identities.add_certificaterequest")
 def identity_generate(request: HttpRequest, uid: UUID) -> HttpResponse:
     identity = _in_use(uid)
-    form = GenerateForm(identity, request.POST or None)
+    form = GenerateForm(identity, posted(request))
     if request.method == "POST" and form.is_valid():
         given = form.cleaned_data
         asked = generation.ask(

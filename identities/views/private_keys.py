@@ -18,7 +18,7 @@ from identities.exporting import FORMS, export_private
 from identities.intake_forms import ExportPrivateForm
 from identities.models import IdentityCertificate
 from identities.views.certificates import stem_of
-from identities.views.common import download, form_page
+from identities.views.common import download, form_page, posted
 
 
 @sensitive_variables("form", "data")
@@ -31,7 +31,7 @@ def certificate_export_private(request: HttpRequest, uid: UUID) -> HttpResponse:
     if certificate.private_key is None:
         messages.error(request, "The private key of this certificate is not kept here.")
         return redirect(certificate)
-    form = ExportPrivateForm(person(request), request.POST or None)
+    form = ExportPrivateForm(person(request), posted(request))
     if request.method == "POST" and form.is_valid():
         try:
             data = _taken_out(request, certificate, form)

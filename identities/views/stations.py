@@ -20,7 +20,7 @@ from identities.listing import listed
 from identities.models import Identity, IdentityService
 from identities.standing import history, running_rotations, serving, standings
 from identities.tables import IdentityTable
-from identities.views.common import archived, form_page, restored, saved, subscribed
+from identities.views.common import archived, form_page, posted, restored, saved, subscribed
 
 #: How many partners a page shows before it links to the list.
 SHOWN = 25
@@ -41,7 +41,7 @@ def identity_list(request: HttpRequest) -> HttpResponse:
 @needs("identities.add_identity")
 def identity_create(request: HttpRequest) -> HttpResponse:
     initial = {"owners": [request.user.pk], "as2_system": request.GET.get("as2_system")}
-    form = IdentityForm(request.POST or None, initial=initial)
+    form = IdentityForm(posted(request), initial=initial)
     done = saved(request, form, "{} is set up. Next: its certificate.")
     return done or form_page(request, "identities/identity_form.html", form)
 
@@ -49,7 +49,7 @@ def identity_create(request: HttpRequest) -> HttpResponse:
 @needs("identities.change_identity")
 def identity_update(request: HttpRequest, uid: UUID) -> HttpResponse:
     identity = get_object_or_404(Identity, uid=uid)
-    form = IdentityForm(request.POST or None, instance=identity)
+    form = IdentityForm(posted(request), instance=identity)
     done = saved(request, form, "{} is changed.")
     stored = get_object_or_404(Identity, uid=uid)
     return done or form_page(request, "identities/identity_form.html", form, identity=stored)

@@ -13,6 +13,7 @@ from as2certs.accounts.access import needs
 from identities.listing import listed
 from identities.standing import serving
 from identities.views.certificates import exported, page_of
+from identities.views.common import brought, posted
 from identities.views.intake import intake_page, taken_in
 from partners.filters import PartnerCertificateFilter
 from partners.forms import PartnerUploadForm
@@ -50,7 +51,7 @@ def certificate_export(request: HttpRequest, uid: UUID) -> HttpResponse:
 @needs("partners.add_partnercertificate")
 def partner_upload(request: HttpRequest, uid: UUID) -> HttpResponse:
     partner = get_object_or_404(Partner.objects.active(), uid=uid)
-    form = PartnerUploadForm(partner, request.POST or None, request.FILES or None, now=timezone.now())
+    form = PartnerUploadForm(partner, posted(request), brought(request), now=timezone.now())
     done = taken_in(request, form, "partner")
     context = {"partner": partner, "environment": partner.environment}
     return done or intake_page(request, "partners/partner_upload.html", form, **context)

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST
 from as2certs.accounts.access import needs
 from as2certs.audit.keeping import keep
 from as2certs.audit.recording import Actor, record
-from identities.views.common import form_page
+from identities.views.common import form_page, posted
 from partners.forms import ContactForm
 from partners.models import Contact, Partner
 
@@ -22,15 +22,13 @@ from partners.models import Contact, Partner
 @needs("partners.add_contact")
 def contact_create(request: HttpRequest, uid: UUID) -> HttpResponse:
     partner = get_object_or_404(Partner.objects.active(), uid=uid)
-    return _contact_form(
-        request, ContactForm(request.POST or None, instance=Contact(partner=partner)), partner
-    )
+    return _contact_form(request, ContactForm(posted(request), instance=Contact(partner=partner)), partner)
 
 
 @needs("partners.change_contact")
 def contact_update(request: HttpRequest, uid: UUID) -> HttpResponse:
     contact = get_object_or_404(Contact.objects.select_related("partner"), uid=uid)
-    return _contact_form(request, ContactForm(request.POST or None, instance=contact), contact.partner)
+    return _contact_form(request, ContactForm(posted(request), instance=contact), contact.partner)
 
 
 def _contact_form(request: HttpRequest, form: ContactForm, partner: Partner) -> HttpResponse:

@@ -20,7 +20,7 @@ from identities.attention import Need, role_needs, rotation_needs
 from identities.listing import listed
 from identities.models import Identity
 from identities.standing import RoleStanding, history, running_rotations, serving, standings
-from identities.views.common import archived, form_page, restored, saved, subscribed
+from identities.views.common import archived, form_page, posted, restored, saved, subscribed
 from partners.archiving import partner_in_use
 from partners.filters import PartnerFilter
 from partners.forms import PartnerForm
@@ -52,7 +52,7 @@ def _identity(uid: str) -> Identity | None:
 @needs("partners.add_partner")
 def partner_create(request: HttpRequest) -> HttpResponse:
     initial = {"owners": [person(request).pk], "time_zone": person(request).time_zone}
-    form = PartnerForm(request.POST or None, initial=initial)
+    form = PartnerForm(posted(request), initial=initial)
     done = saved(request, form, "{} is set up. Next: connect it, and take in its certificate.")
     return done or form_page(request, "partners/partner_form.html", form)
 
@@ -60,7 +60,7 @@ def partner_create(request: HttpRequest) -> HttpResponse:
 @needs("partners.change_partner")
 def partner_update(request: HttpRequest, uid: UUID) -> HttpResponse:
     partner = get_object_or_404(Partner, uid=uid)
-    form = PartnerForm(request.POST or None, instance=partner)
+    form = PartnerForm(posted(request), instance=partner)
     done = saved(request, form, "{} is changed.")
     stored = get_object_or_404(Partner, uid=uid)
     return done or form_page(request, "partners/partner_form.html", form, partner=stored)

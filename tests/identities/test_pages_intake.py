@@ -43,6 +43,12 @@ def errors(answer: Any) -> dict[str, str]:
 # --- Upload ---------------------------------------------------------------------------------------------------
 
 
+def test_the_form_begins_without_a_word_of_error_and_with_both_roles(operator: Client) -> None:
+    form = operator.get(reverse("identity-upload", args=[make_identity().uid])).context["form"]
+    assert not form.errors
+    assert form["roles"].value() == ["sign", "decrypt"]
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -67,6 +73,7 @@ def test_a_certificate_with_its_key_is_used_at_once_where_there_is_none(
     certificate = IdentityCertificate.objects.get()
     assert answer["Location"] == certificate.get_absolute_url()
     assert sorted(row.role for row in certificate.service.all()) == ["decrypt", "sign"]
+    assert certificate.private_key is not None
     assert certificate.private_key.public_key_sha256 == certificate.public_key_sha256
     assert verbs() == ["certificate.taken_in", "certificate.in_service"]
 

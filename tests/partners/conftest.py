@@ -1,0 +1,5 @@
+"""People and a clock for the tests of the pages."""
+
+from tests.inventory import administrator, clock, operator, viewer
+
+__all__ = ["administrator", "clock", "operator", "viewer"]

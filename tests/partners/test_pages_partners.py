@@ -1,0 +1,256 @@
+"""The pages of partners: lists, the page of one, its form, archive and restore."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from as2certs.accounts.models import User
+from partners.models import Contact, Partner, Partnership
+from tests.inventory import (
+    NOW,
+    certify,
+    make_identity,
+    make_partner,
+    names_in,
+    queries,
+    start_rotation,
+    trail,
+    verbs,
+)
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/partners/"
+
+
+def typed(**fields: Any) -> dict[str, Any]:
+    return {
+        "name": "Northwind",
+        "as2_id": "NORTHWIND",
+        "environment": "production",
+        "time_zone": "America/Chicago",
+        "holds": "several",
+        **fields,
+    }
+
+
+def connect(identity: Any, partner: Partner) -> Partnership:
+    return Partnership.objects.create(identity=identity, partner=partner)
+
+
+def detail(client: Client, partner: Partner) -> Any:
+    return client.get(partner.get_absolute_url())
+
+
+# --- The list -------------------------------------------------------------------------------------------------
+
+
+def test_the_empty_list_says_what_a_partner_is_and_leads_on(operator: Client) -> None:
+    page = operator.get(LIST).content.decode()
+    assert "a station that you trade with" in page
+    assert reverse("partner-create") in page
+
+
+def test_the_list_is_searched_and_narrowed(operator: Client) -> None:
+    certify(make_partner("SOON", holds="one"), days=20)
+    make_partner("TEST", environment="test")
+    make_partner("GONE", archived_at=NOW)
+    assert names_in(operator, LIST) == ["Soon", "Test"]
+    assert names_in(operator, LIST, q="soo") == ["Soon"]
+    assert names_in(operator, LIST, environment="test") == ["Test"]
+    assert names_in(operator, LIST, holds="one") == ["Soon"]
+    assert names_in(operator, LIST, expires="30") == ["Soon"]
+    assert names_in(operator, LIST, archived="only") == ["Gone"]
+
+
+def test_the_list_shows_those_connected_with_an_identity(operator: Client) -> None:
+    identity = make_identity()
+    connect(identity, make_partner("MINE"))
+    make_partner("OTHER")
+    ended = connect(identity, make_partner("ENDED"))
+    ended.archived_at = NOW
+    ended.save()
+    assert names_in(operator, LIST, identity=str(identity.uid)) == ["Mine"]
+    assert identity.name in operator.get(LIST, {"identity": str(identity.uid)}).content.decode()
+    assert operator.get(LIST, {"identity": "no uid"}).status_code == 200
+
+
+def test_a_longer_list_takes_no_more_queries(operator: Client) -> None:
+    certify(make_partner("ONE"))
+    few = queries(lambda: operator.get(LIST))
+    for number in range(12):
+        certify(make_partner(f"P-{number}"), days=30 + number)
+    assert queries(lambda: operator.get(LIST)) == few
+
+
+# --- The form -------------------------------------------------------------------------------------------------
+
+
+def test_a_partner_is_set_up_and_stands_in_the_trail(operator: Client) -> None:
+    operator.post(reverse("partner-create"), typed())
+    partner = Partner.objects.get()
+    assert partner.time_zone == "America/Chicago"
+    (entry,) = trail()
+    assert entry.verb == "partner.created"
+    assert entry.new["holds"] == "several"
+
+
+def test_the_form_begins_with_the_persons_own_zone_and_themselves_as_owner(operator: Client) -> None:
+    User.objects.filter(username="operator").update(time_zone="Asia/Tokyo")
+    form = operator.get(reverse("partner-create")).context["form"]
+    assert form["time_zone"].value() == "Asia/Tokyo"
+    assert form["owners"].value() == [User.objects.get(username="operator").pk]
+
+
+@pytest.mark.parametrize("zone", ["", "CST", "Mars/Phobos"])
+def test_a_zone_that_is_none_is_refused_at_its_field(operator: Client, zone: str) -> None:
+    form = operator.post(reverse("partner-create"), typed(time_zone=zone)).context["form"]
+    assert list(form.errors) == ["time_zone"]
+
+
+def test_a_zone_with_an_old_name_survives_a_change_of_something_else(operator: Client) -> None:
+    partner = make_partner(time_zone="US/Central")
+    operator.post(
+        reverse("partner-update", args=[partner.uid]), typed(name="Renamed", time_zone="US/Central")
+    )
+    partner.refresh_from_db()
+    assert (partner.name, partner.time_zone) == ("Renamed", "US/Central")
+
+
+def test_the_same_as2_id_twice_in_an_environment_is_refused_at_its_field(operator: Client) -> None:
+    make_partner("NORTHWIND", name="First")
+    form = operator.post(reverse("partner-create"), typed()).context["form"]
+    assert "First has the AS2 ID NORTHWIND in production already" in form.errors["as2_id"][0]
+    assert operator.post(reverse("partner-create"), typed(environment="test")).status_code == 302
+
+
+def test_a_partner_with_identities_stays_in_their_environment(operator: Client) -> None:
+    partner = make_partner()
+    connect(make_identity(), partner)
+    address = reverse("partner-update", args=[partner.uid])
+    form = operator.post(address, typed(environment="test")).context["form"]
+    assert "connected with Acme-Prod" in form.errors["environment"][0]
+
+
+def test_a_viewer_changes_nothing(viewer: Client) -> None:
+    partner = make_partner()
+    assert viewer.post(reverse("partner-create"), typed(as2_id="NEW")).status_code == 403
+    assert viewer.post(reverse("partner-update", args=[partner.uid]), typed(name="mine")).status_code == 403
+    assert viewer.post(reverse("partner-archive", args=[partner.uid]), {"reason": "x"}).status_code == 403
+    assert list(Partner.objects.active()) == [partner]
+    assert verbs() == []
+
+
+# --- The page of one ------------------------------------------------------------------------------------------
+
+
+def test_a_new_partner_says_what_it_lacks(operator: Client) -> None:
+    needs = [need.text for need in detail(operator, make_partner()).context["needs"]]
+    assert needs == [
+        "There is no certificate that verifies their signatures or encrypts to them.",
+        "It is connected with none of our identities.",
+        "Nobody there is told of our new certificates by mail.",
+    ]
+
+
+def test_a_complete_partner_needs_nothing(operator: Client) -> None:
+    partner = make_partner()
+    certify(partner, days=300)
+    connect(make_identity(), partner)
+    Contact.objects.create(partner=partner, name="Dana", email="dana@example.com")
+    assert detail(operator, partner).context["needs"] == []
+
+
+def test_a_certificate_that_ends_leads_to_the_rotation(operator: Client) -> None:
+    partner = make_partner()
+    certificate = certify(partner, days=5)
+    need = detail(operator, partner).context["needs"][0]
+    assert f"partner={partner.uid}&old={certificate.uid}&roles=verify&roles=encrypt" in need.url
+
+
+def test_the_page_tells_the_time_there(operator: Client) -> None:
+    page = detail(operator, make_partner(time_zone="America/Chicago")).content.decode()
+    assert "where it is Mon 06:00 now" in page
+
+
+def test_the_page_shows_the_changes_of_ours_that_it_takes_part_in(operator: Client) -> None:
+    partner, identity = make_partner(), make_identity()
+    rotation = start_rotation(identity, certify(identity))
+    rotation.participants.create(partner=partner)
+    assert rotation.get_absolute_url() in detail(operator, partner).content.decode()
+
+
+def test_more_contacts_and_connections_take_no_more_queries(operator: Client) -> None:
+    partner = make_partner()
+    old = certify(partner, days=20)
+    start_rotation(partner, old)
+    first = make_identity("FIRST")
+    connect(first, partner)
+    start_rotation(first, None).participants.create(partner=partner)
+    Contact.objects.create(partner=partner, name="Dana")
+    few = queries(lambda: detail(operator, partner))
+    for number in range(8):
+        identity = make_identity(f"I{number}")
+        connect(identity, partner)
+        start_rotation(identity, None).participants.create(partner=partner)
+        Contact.objects.create(partner=partner, name=f"Person {number}")
+        start_rotation(partner, old, certify(partner, days=400 + number))
+    assert queries(lambda: detail(operator, partner)) == few
+
+
+# --- Archive, restore, subscribe ------------------------------------------------------------------------------
+
+
+def archive(client: Client, partner: Partner) -> str:
+    answer = client.post(reverse("partner-archive", args=[partner.uid]), {"reason": "closed"}, follow=True)
+    return str(next(iter(answer.context["messages"])))
+
+
+def test_a_partner_is_archived_and_restored(operator: Client) -> None:
+    partner = make_partner()
+    assert "is archived" in archive(operator, partner)
+    assert "is archived already" in archive(operator, partner)
+    operator.post(reverse("partner-restore", args=[partner.uid]), {"reason": "back"})
+    assert list(Partner.objects.active()) == [partner]
+    assert verbs() == ["partner.archived", "partner.restored"]
+
+
+def test_restoring_what_is_not_archived_says_so(operator: Client) -> None:
+    partner = make_partner()
+    answer = operator.post(reverse("partner-restore", args=[partner.uid]), {"reason": "back"}, follow=True)
+    assert "is not archived" in str(next(iter(answer.context["messages"])))
+
+
+def test_a_partner_whose_certificate_is_being_replaced_is_not_archived(operator: Client) -> None:
+    partner = make_partner()
+    start_rotation(partner, certify(partner))
+    assert "A rotation of Northwind is running" in archive(operator, partner)
+    assert Partner.objects.active().exists()
+
+
+def test_a_partner_that_takes_part_in_a_rotation_is_archived_once_it_is_left_out(operator: Client) -> None:
+    partner, identity = make_partner(), make_identity()
+    part = start_rotation(identity, certify(identity)).participants.create(partner=partner)
+    assert "takes part in a running rotation" in archive(operator, partner)
+    part.removed_reason = "left out"
+    part.save()
+    assert "is archived" in archive(operator, partner)
+
+
+def test_a_partner_that_took_part_in_a_finished_rotation_is_archived(operator: Client) -> None:
+    partner, identity = make_partner(), make_identity()
+    rotation = start_rotation(identity, certify(identity), state="closed", ended_at=NOW)
+    rotation.participants.create(partner=partner)
+    assert "is archived" in archive(operator, partner)
+
+
+def test_a_viewer_subscribes_and_unsubscribes(viewer: Client) -> None:
+    partner = make_partner()
+    for expected in (["viewer"], []):
+        viewer.post(reverse("partner-subscribe", args=[partner.uid]))
+        assert [user.username for user in partner.subscribers.all()] == expected
+    assert verbs() == ["partner.subscribed", "partner.unsubscribed"]
