@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from time import monotonic
 
 from celery import current_app
@@ -21,13 +24,27 @@ class _Silence:
     until = 0.0
 
 
+_never_waiting: ContextVar[bool] = ContextVar("never_waiting", default=False)
+
+
+@contextmanager
+def never_waiting() -> Iterator[None]:
+    """Let nudges from this block be lost: what has to be on time must not wait for a broker that does not answer."""
+    token = _never_waiting.set(True)
+    try:
+        yield
+    finally:
+        _never_waiting.reset(token)
+
+
 def nudge(task: str) -> None:
     """Run an argument-free task soon after this transaction commits.
 
     A nudge may get lost: every task that is nudged finds its work in the database, and beat runs it regularly.
     So a broker that is down costs two seconds now and then, and never the request that nudged.
     """
-    transaction.on_commit(lambda: _send(task), robust=True)
+    if not _never_waiting.get():
+        transaction.on_commit(lambda: _send(task), robust=True)
 
 
 def _send(task: str) -> None:

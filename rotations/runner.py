@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from django.db import close_old_connections, connection, connections, transaction
-from django.db.models import F
+from django.db.models import F, Q
 
 from as2certs.audit.recording import Actor
+from as2certs.background import never_waiting
 from as2certs.clock import database_now
 from identities import service
 from identities.connectors import connector_of
@@ -60,15 +61,16 @@ def apply_due(*, wait: bool = True) -> int:
     """
     taken = 0
     beat("apply_due")
-    while True:
-        steps = _round()
-        taken += len(steps)
-        if steps:
-            continue
-        pause = _seconds_to_next() if wait else None
-        if pause is None:
-            return taken
-        time.sleep(pause)
+    with never_waiting():
+        while True:
+            count = _round()
+            taken += count
+            if count:
+                continue
+            pause = _seconds_to_next() if wait else None
+            if pause is None:
+                return taken
+            time.sleep(pause)
 
 
 def beat(name: str) -> None:
@@ -92,29 +94,40 @@ def _seconds_to_next() -> float | None:
     return None if coming is None else max((coming - now).total_seconds(), 0.001)
 
 
-def _round() -> list[Step]:
-    """Claim a batch; do at once what needs nothing outside, then what an AS2 system has to do."""
+def _round() -> int:
+    """Do at once a batch that needs nothing outside, then the first that an AS2 system has to do; count them.
+
+    Only one of the latter is claimed at a time: the others are free for other workers, and no claim grows old
+    behind an AS2 system that is slow.
+    """
     if not _due(database_now()).exists():
-        return []  # no write lock on SQLite, and no transaction, for a tick that finds nothing
-    with transaction.atomic():
-        now = database_now()
-        steps = list(_claimable(now))
-        outside = [step for step in steps if not _do_inside(step, now=now)]
+        return 0  # no write lock on SQLite, and no transaction, for a tick that finds nothing
+    inside, _ = _claim_due(Q(system=None), BATCH)
+    first, outside = _claim_due(Q(system__isnull=False), 1)
     for step in outside:
         _carry_out(step)
-    return steps
+    return inside + first
+
+
+def _claim_due(which: Q, most: int) -> tuple[int, list[Step]]:
+    """Settle what needs nothing outside, in one transaction; return how many were due, and those still to be done."""
+    with transaction.atomic():
+        now = database_now()
+        steps = list(_claimable(which, now)[:most])
+        return len(steps), [step for step in steps if not _do_inside(step, now=now)]
 
 
 def _due(now: datetime) -> StepQuerySet:
     return Step.objects.due(now).filter(rotation__state__in=LIVE)
 
 
-def _claimable(now: datetime) -> Iterator[Step]:
-    due = _due(now).select_related("system", *(f"rotation__{column}" for column in progress.WHOLE_ROTATION))
+def _claimable(which: Q, now: datetime) -> StepQuerySet:
+    due = _due(now).filter(which)
+    due = due.select_related("system", *(f"rotation__{column}" for column in progress.WHOLE_ROTATION))
     if connection.features.has_select_for_update_skip_locked:
         # The rotation too: whoever is deciding about it just now goes first, and nobody waits for anybody.
         due = due.select_for_update(skip_locked=True, of=("self", "rotation"))
-    yield from due[:BATCH]
+    return due
 
 
 def _do_inside(step: Step, *, now: datetime) -> bool:
