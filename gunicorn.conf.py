@@ -3,8 +3,12 @@
 import os
 import sys
 
+import django
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.db import connections
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "as2certs.settings")
 try:
@@ -20,6 +24,16 @@ timeout = 60
 graceful_timeout = 4  # honcho kills after five seconds
 control_socket_disable = True  # nobody steers it from outside
 loglevel = "warning"
+
+
+def on_starting(server: object) -> None:
+    """Refuse to serve with a vault that does not open what is sealed: said once here, before any page needs a key."""
+    django.setup()
+    try:
+        call_command("check", databases=["default"])
+    except SystemCheckError as error:
+        sys.exit(f"as2certs: {error}")
+    connections.close_all()  # the processes that serve open their own
 
 
 def when_ready(server: object) -> None:

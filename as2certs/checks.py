@@ -32,33 +32,22 @@ def check_sealed_keys(
     app_configs: Sequence[AppConfig] | None, *, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Refuse vault keys with which a stored private key can't be opened."""
-    from identities.models import PrivateKey
+    from identities import keys
 
     if "default" not in (databases or ()):
         return []
     try:
-        vault = Vault(settings.AS2CERTS_VAULT_KEYS)
-        rows = list(PrivateKey.objects.order_by("pk").values_list("sealed", flat=True)[:SAMPLE])
+        closed, tried = keys.closed(most=SAMPLE)
     except VaultError:
         return []  # said by check_vault_keys
     except DatabaseError:
         return []  # not migrated yet: nothing is sealed
-    closed = sum(1 for sealed in rows if not opens(vault, bytes(sealed)))
     if not closed:
         return []
     return [
         Error(
-            f"{closed} of {len(rows)} stored private keys can't be opened with AS2CERTS_VAULT_KEYS.",
+            f"{closed} of {tried} stored private keys can't be opened with AS2CERTS_VAULT_KEYS.",
             hint="Add the vault key that sealed them again, after the first one, and start anew.",
             id="as2certs.E002",
         )
     ]
-
-
-def opens(vault: Vault, sealed: bytes) -> bool:
-    """Tell whether the vault has the key for this; what was sealed goes nowhere."""
-    try:
-        vault.unseal(sealed)
-    except VaultError:
-        return False
-    return True

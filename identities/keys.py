@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
 
@@ -63,11 +62,28 @@ def reseal_all() -> int:
 
     The application may run meanwhile: a row that somebody else changed in between is left to them.
     """
-    return sum(1 for row in _sealed_rows() if _reseal(row))
+    return sum(1 for row in _sealed_rows().iterator(chunk_size=100) if _reseal(row))
 
 
-def _sealed_rows() -> Iterator[PrivateKey]:
-    return PrivateKey.objects.only("pk", "sealed").order_by("pk").iterator(chunk_size=100)
+def closed(*, most: int) -> tuple[int, int]:
+    """Return how many of the stored keys the vault does not open, and how many were tried, oldest first.
+
+    Nothing is taken out: what was sealed is forgotten at once.
+    """
+    tried = [_is_closed(row) for row in _sealed_rows()[:most]]
+    return sum(tried), len(tried)
+
+
+def _is_closed(row: PrivateKey) -> bool:
+    try:
+        vault().unseal(bytes(row.sealed))
+    except pki.VaultError:
+        return True
+    return False
+
+
+def _sealed_rows() -> models.QuerySet[PrivateKey]:
+    return PrivateKey.objects.only("pk", "sealed").order_by("pk")
 
 
 def _reseal(row: PrivateKey) -> bool:
