@@ -154,3 +154,13 @@ def test_mail_goes_where_the_url_says(sound: dict[str, str]) -> None:
     )
     backend = "django.core.mail.backends.smtp.EmailBackend"
     assert found == [backend, "mail.example.com", 587, "us@example.com", "p/w", True]
+
+
+def test_the_documentation_lists_every_setting_of_ours() -> None:
+    from as2certs.settings import OWN_NAMES, SECRETS
+
+    text = (ROOT / "docs" / "settings.md").read_text()
+    names = {name.removesuffix("_FILE") for name in OWN_NAMES} | SECRETS
+    assert [name for name in sorted(names) if f"`{name}`" not in text] == []
+    marked = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `") and "🔑" in line}
+    assert marked == SECRETS
