@@ -98,6 +98,8 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str, A
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple | set | models.QuerySet):
         return [_plain(v) for v in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
