@@ -165,5 +165,5 @@ def _systems() -> Iterator[Need]:
 def _mail(now: datetime) -> Iterator[Need]:
     stuck = Message.objects.stuck(now, since=now - STUCK)[:100].count()
     if stuck:
-        words = "One mail could not be sent" if stuck == 1 else f"{stuck} mails could not be sent"
+        words = "One mail has not been sent" if stuck == 1 else f"{stuck} mails have not been sent"
         yield Need("urgent", words, "Look at the mail", reverse("mail-list"), "mail.view_message")
