@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from as2certs.pki.checking import ROLES, Role
+from as2certs.pki.checking import ROLES
 from as2certs.pki.describing import printable, shortened
 from as2certs.pki.errors import PkiError
 from as2certs.pki.keys import PrivateKey

@@ -70,7 +70,7 @@ def test_a_self_signed_certificate_says_what_it_was_told() -> None:
 def test_what_is_generated_has_no_findings() -> None:
     for roles in (["sign"], ["decrypt"], ["sign", "decrypt"]):
         d = pki.describe(make(roles=roles))
-        assert pki.check(d, roles=roles, environment="production", now=NOW) == []  # type: ignore[arg-type]
+        assert pki.check(d, roles=roles, environment="production", now=NOW) == []
 
 
 def test_it_is_valid_in_the_very_moment_in_which_it_is_made_also_for_a_clock_that_is_slow() -> None:
