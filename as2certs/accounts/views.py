@@ -70,7 +70,8 @@ def account(request: HttpRequest) -> HttpResponse:
         keep(form, by=Actor.of(request), now=database_now())
         messages.success(request, "Your account is saved.")
         return redirect("account")
-    return render(request, "accounts/account.html", {"form": form})
+    groups = me.groups.order_by("name").values_list("name", flat=True)
+    return render(request, "accounts/account.html", {"form": form, "groups": " and ".join(groups)})
 
 
 @needs("accounts.change_installation")

@@ -33,6 +33,11 @@ def test_a_person_changes_their_zone_and_times_follow() -> None:
     assert entry.new["time_zone"] == "America/Chicago"
 
 
+def test_the_page_says_who_one_is_and_what_one_may_do() -> None:
+    text = " ".join(log_in(make_person("vera", "viewer")).get(reverse("account")).content.decode().split())
+    assert "You log in as <b>vera</b>. Your part here: viewer." in text
+
+
 def test_an_unknown_zone_is_refused_at_the_field() -> None:
     client = log_in(make_person("vera", "viewer"))
     answer = client.post(reverse("account"), about(time_zone="Mars/Olympus"))
