@@ -54,7 +54,7 @@ def listed(
 ) -> HttpResponse:
     """Answer with one page of a list. ``table`` and ``filter`` are in the template's context."""
     narrowing = filters(request.GET, queryset=rows)
-    shown = table(narrowing.qs, request=request)
+    shown = table(narrowing.qs)  # with the request it would page by itself, and count
     paging = {"paginator_class": tables.LazyPaginator, "per_page": PER_PAGE, "silent": True}
     tables.RequestConfig(request, paginate=paging).configure(shown)
     context |= {"filter": narrowing, "table": shown, "now": timezone.now()}

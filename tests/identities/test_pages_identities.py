@@ -89,6 +89,16 @@ def test_the_list_is_paged_without_counting(operator: Client) -> None:
     assert len(names_in(operator, LIST, page="2")) == 10
 
 
+@pytest.mark.parametrize("page", ["2", "9999", "0", "-1", "last"])
+def test_no_page_of_a_list_counts_all_rows(operator: Client, page: str) -> None:
+    for number in range(60):
+        make_identity(f"ID-{number:03}")
+    with CaptureQueriesContext(connection) as captured:
+        answer = operator.get(LIST, {"page": page})
+    assert answer.status_code == 200
+    assert not [query["sql"] for query in captured if "COUNT(" in query["sql"]]
+
+
 def test_a_longer_list_takes_no_more_queries(operator: Client) -> None:
     certify(make_identity("ONE"))
     few = queries(lambda: operator.get(LIST))
