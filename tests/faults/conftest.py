@@ -1,22 +1,15 @@
-"""Installations on PostgreSQL and Redis of their own, copied from one that was migrated once."""
+"""Installations on PostgreSQL, Redis and a mail server of their own, or on SQLite and files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults.site import Site
 from tests.servers import MailServer, Postgres, Redis
-
-
-@pytest.fixture(scope="session")
-def migrated(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The URL of a database in today's shape, without a row, to be copied."""
-    url = postgres.new_database()
-    Site(tmp_path_factory.mktemp("migrated") / "var", database_url=url).prepare()
-    return url
+from tests.stack import Stack
 
 
 @pytest.fixture
@@ -29,24 +22,29 @@ def broker() -> Iterator[Redis]:
 
 @pytest.fixture
 def site(
-    postgres: Postgres, migrated: str, broker: Redis, smtp_server: MailServer, tmp_path: Path
+    postgres: Postgres,
+    moulds: Callable[[Postgres | None], Stack],
+    broker: Redis,
+    smtp_server: MailServer,
+    tmp_path: Path,
 ) -> Iterator[Site]:
     """An installation on PostgreSQL, Redis and a mail server; its processes end with the test."""
+    mould = moulds(postgres)
     made = Site(
         tmp_path / "var",
-        database_url=postgres.new_database(template=migrated),
+        database_url=postgres.new_database(template=mould.database_url),
         redis_url=broker.url,
         email_url=smtp_server.url,
     )
-    made.prepare()
+    made.prepare(mould=mould)
     yield made
-    made.stop()
+    made.kill()
 
 
 @pytest.fixture
-def embedded(tmp_path: Path) -> Iterator[Site]:
+def embedded(moulds: Callable[[Postgres | None], Stack], tmp_path: Path) -> Iterator[Site]:
     """An installation on SQLite and the broker of files; its processes end with the test."""
     made = Site(tmp_path / "var")
-    made.prepare()
+    made.prepare(mould=moulds(None))
     yield made
-    made.stop()
+    made.kill()

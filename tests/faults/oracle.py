@@ -87,9 +87,9 @@ def look(expected: Expected) -> Findings:
     done = [s for s in steps if s.state == "done"]
     return Findings(
         wrong=wrong,
-        late=[(s.done_at - s.earliest_at).total_seconds() for s in done if s.system_id is None],
+        late=[_lateness(s).total_seconds() for s in done if s.system_id is None],
         late_hooks=[
-            (hooks[str(s.uid)][0][0] - s.earliest_at).total_seconds() for s in done if str(s.uid) in hooks
+            (hooks[str(s.uid)][0][0] - _moment(s)).total_seconds() for s in done if str(s.uid) in hooks
         ],
     )
 
@@ -103,8 +103,8 @@ def _lost(steps: list[Step], expected: Expected) -> Iterator[str]:
     if states != +wanted:
         yield f"the steps are {dict(states)}, not {dict(+wanted)}"
     for step in steps:
-        if step.state == "done" and step.late != (step.done_at - step.earliest_at > LATE_AFTER):
-            yield f"{_name(step)} was done {step.done_at - step.earliest_at} late, and marked {step.late}"
+        if step.state == "done" and step.late != (_lateness(step) > LATE_AFTER):
+            yield f"{_name(step)} was done {_lateness(step)} late, and marked {step.late}"
         if step.state == "failed" and not step.error:
             yield f"{_name(step)} failed without a reason"
 
@@ -134,16 +134,17 @@ def _trail(steps: list[Step]) -> Iterator[str]:
 def _early(steps: list[Step], hooks: dict[str, list[tuple[datetime, str]]]) -> Iterator[str]:
     """None early: neither by the database's clock nor by what its hook wrote down."""
     for step in steps:
-        if step.done_at is not None and step.done_at < step.earliest_at:
-            yield f"{_name(step)} was done {step.earliest_at - step.done_at} early"
+        if step.done_at is not None and step.done_at < _moment(step):
+            yield f"{_name(step)} was done {_moment(step) - step.done_at} early"
         for at, word in hooks.get(str(step.uid), []):
-            if at < step.earliest_at:
-                yield f"{_name(step)} had its hook {word} {step.earliest_at - at} early"
+            if at < _moment(step):
+                yield f"{_name(step)} had its hook {word} {_moment(step) - at} early"
 
 
 def _inventory(rotation: Rotation, done: list[Step]) -> Iterator[str]:
     """The right certificate in each role, from the right moment on, and writers with neither gap nor double."""
     old, new = rotation.old, rotation.new
+    assert old is not None and new is not None  # noqa: PT018  # so are all rotations of these tests
     for role in rotation.roles:
         rows = list(rotation.holder.service.filter(role=role).order_by("starts_at", "id"))
         wanted, since = _followed(done, role, old, new)
@@ -175,25 +176,28 @@ def _directory(rotation: Rotation, done: list[Step]) -> Iterator[str]:
     """The directory holds the new certificate as current with its key, the old one beside it, and not too early."""
     if rotation.identity is None or rotation.identity.as2_system is None:
         return
-    system = rotation.identity.as2_system
-    side = "own" if rotation.side == "own" else "partners"
-    station = Path(settings.AS2CERTS_DIRECTORY_ROOT) / system.config["folder"] / side / rotation.holder.as2_id
+    old, new, system = rotation.old, rotation.new, rotation.identity.as2_system
+    assert old is not None and new is not None  # noqa: PT018  # so are all rotations of these tests
+    station = (
+        Path(settings.AS2CERTS_DIRECTORY_ROOT) / system.config["folder"] / "own" / rotation.holder.as2_id
+    )
     for role in rotation.roles:
         moved = [s for s in done if any(e["role"] == role and e["at"].startswith("us:") for e in s.effects)]
         current, previous = (_certificate(station / role / link) for link in ("current", "previous"))
-        wanted = (rotation.new.sha256, rotation.old.sha256) if moved else (rotation.old.sha256, None)
+        wanted = (new.sha256, old.sha256) if moved else (old.sha256, None)
         if (current, previous) != wanted:
             yield f"{station / role} holds {_short(current)} beside {_short(previous)}, not {_short(wanted[0])}"
+        if current is None:
+            continue
         if not _key_belongs(station / role / "current"):
             yield f"{station / role}/current holds a key that does not belong to its certificate"
         link = (station / role / "current").lstat()
         turned = datetime.fromtimestamp(link.st_mtime, UTC)
-        if moved and turned + FILE_CLOCK < moved[0].earliest_at:
-            yield f"{station / role}/current was turned over {moved[0].earliest_at - turned} early"
+        if moved and turned + FILE_CLOCK < _moment(moved[0]):
+            yield f"{station / role}/current was turned over {_moment(moved[0]) - turned} early"
 
 
 def _certificate(link: Path) -> str | None:
-
     try:
         pem = (link / "cert.pem").read_bytes()
     except FileNotFoundError:
@@ -202,7 +206,6 @@ def _certificate(link: Path) -> str | None:
 
 
 def _key_belongs(link: Path) -> bool:
-
     certificate = x509.load_pem_x509_certificate((link / "cert.pem").read_bytes())
     key = load_pem_private_key((link / "key.pem").read_bytes(), None)
     return bool(key.public_key() == certificate.public_key())
@@ -255,6 +258,16 @@ def _hook_runs(
             yield f"the hook of {_name(step)} never ran to its end"
     for operation in hooks:
         yield f"the hook ran for {operation}, which was not scheduled"
+
+
+def _moment(step: Step) -> datetime:
+    assert step.earliest_at is not None  # only steps with a moment are looked at
+    return step.earliest_at
+
+
+def _lateness(step: Step) -> timedelta:
+    assert step.done_at is not None, f"{_name(step)} is done at no time"
+    return step.done_at - _moment(step)
 
 
 def _name(step: Step) -> str:

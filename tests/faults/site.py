@@ -6,19 +6,27 @@ import json
 import sqlite3
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
+from email.message import Message
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from tests.faults.oracle import Expected, Findings, judge
-from tests.servers import MailServer, children_of, wait_until
+from tests.servers import children_of, wait_until
 from tests.stack import Running, Stack
 
 SCRIPT = Path(__file__).with_name("hook.sh")
+
+
+def _is_ready(process: Running) -> bool:
+    if process.name == "loop":
+        return "Looking" in process.log
+    return process.name != "worker" or len(children_of(process.pid)) == 2
 
 
 @dataclass
@@ -30,9 +38,9 @@ class Site(Stack):
             {"reload": ["/bin/sh", str(SCRIPT), str(self.folder)]}
         )
 
-    def prepare(self) -> None:
-        super().prepare()
-        (self.folder / "as2").mkdir(exist_ok=True)
+    def prepare(self, *, mould: Stack | None = None) -> None:
+        super().prepare(mould=mould)
+        (self.folder / "as2").mkdir()
 
     # Before.
 
@@ -47,10 +55,7 @@ class Site(Stack):
         """Start processes, and return when each of them looks for due steps."""
         started = self.start(*names)
         for process in started:
-            if process.name == "loop":
-                wait_until(lambda p=process: "Looking" in p.log, what="the loop")
-            if process.name == "worker":
-                wait_until(lambda p=process: len(children_of(p.pid)) == 2, what="the worker's two processes")
+            wait_until(partial(_is_ready, process), what=f"the {process.name}")
         if "worker" in names:
             self.sql("DELETE FROM rotations_heartbeat")
             wait_until(lambda: self.sql("SELECT 1 FROM rotations_heartbeat"), what="the first tick")
@@ -77,23 +82,18 @@ class Site(Stack):
     # The database, seen from outside.
 
     def sql(self, query: str) -> list[tuple[Any, ...]]:
-        """Run one statement and commit it; return its rows, none while the database is away."""
+        """Run one statement and commit it; return its rows."""
         if not self.database_url:
-            with closing(sqlite3.connect(self.folder / "db.sqlite3", timeout=20)) as connection, connection:
-                return connection.execute(query).fetchall()
+            with closing(sqlite3.connect(self.folder / "db.sqlite3", timeout=20)) as file, file:
+                return file.execute(query).fetchall()
         with psycopg.connect(self.database_url, autocommit=True, connect_timeout=5) as connection:
-            cursor = connection.execute(query)  # type: ignore[call-overload]  # the tests' own words
+            cursor = connection.execute(query)
             return cursor.fetchall() if cursor.description else []
 
     def count(self, state: str, act: str = "cut_over") -> int:
         """Count the steps of this kind in a state."""
         rows = self.sql("SELECT act, state FROM rotations_step")
         return rows.count((act, state))
-
-    def moment(self) -> datetime:
-        """Return the moment of the first cut-over."""
-        value = self.sql("SELECT min(earliest_at) FROM rotations_step WHERE act = 'cut_over'")[0][0]
-        return value if isinstance(value, datetime) else datetime.fromisoformat(f"{value}+00:00")
 
     def wait_for(self, state: str, count: int, *, act: str = "cut_over", seconds: float = 20) -> float:
         """Wait until so many steps of a kind are in a state, and return how many seconds that took."""
@@ -114,10 +114,10 @@ class Site(Stack):
             what="the mail to leave",
         )
 
-    def arrivals(self, server: MailServer) -> list[int]:
-        """Return for each mail about a change or a failure how often it arrived."""
+    def arrivals(self, messages: Iterable[Message]) -> list[int]:
+        """Return for each mail about a change or a failure how often it is among those that arrived."""
         sent = self.sql("SELECT message_id FROM mail_message WHERE kind IN ('applied', 'needs_attention')")
-        arrived = Counter(str(message["Message-ID"]) for message in server.messages)
+        arrived = Counter(str(message["Message-ID"]) for message in messages)
         return [arrived[message_id] for (message_id,) in sent]
 
     def judge(self, scheduled: int, **expected: Any) -> Findings:

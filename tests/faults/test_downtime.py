@@ -11,7 +11,7 @@ BACK_WITHIN = 5.0
 def test_what_comes_back_inside_the_window_is_applied_at_once_and_marked_late(
     site: Site, smtp_server: MailServer
 ) -> None:
-    site.set_up("many", [20.0] * 4, directories=2, ago=60)  # the moment was 40 seconds ago
+    site.set_up("many", [20.0] * 4, directories=[0, 1], ago=60)  # the moment was 40 seconds ago
     site.start_idle("worker", "beat", "loop")
     assert site.wait_for("done", 4) <= BACK_WITHIN
 
@@ -20,13 +20,13 @@ def test_what_comes_back_inside_the_window_is_applied_at_once_and_marked_late(
     assert found.wrong == []
     assert min(found.late) >= 40
     assert site.sql("SELECT DISTINCT late FROM rotations_step WHERE act = 'cut_over'") == [(True,)]
-    assert site.arrivals(smtp_server) == [1] * 4
+    assert site.arrivals(smtp_server.messages) == [1] * 4
 
 
 def test_after_the_window_the_change_is_not_made_but_put_before_a_person_once(
     site: Site, smtp_server: MailServer
 ) -> None:
-    site.set_up("many", [5.0] * 4, directories=2, minutes=0.5, ago=60)  # the window ended 25 seconds ago
+    site.set_up("many", [5.0] * 4, directories=[0, 1], minutes=0.5, ago=60)  # the window ended 25 seconds ago
     site.start_idle("worker", "beat", "loop")
     assert site.wait_for("failed", 4) <= BACK_WITHIN
 
@@ -34,4 +34,4 @@ def test_after_the_window_the_change_is_not_made_but_put_before_a_person_once(
     assert site.judge(4, failed=4).wrong == []
     errors = site.sql("SELECT error FROM rotations_step WHERE act = 'cut_over'")
     assert all("The window ended at" in error for (error,) in errors)
-    assert site.arrivals(smtp_server) == [1] * 4
+    assert site.arrivals(smtp_server.messages) == [1] * 4

@@ -85,4 +85,4 @@ def test_a_killed_workers_step_is_taken_up_and_applied_once(
     site.wait_for_mail()
     # A hook that was running is run again: nobody knows how far the killed one came.
     assert site.judge(2, hooks_once=point != "during").wrong == []
-    assert site.arrivals(smtp_server) == [1]
+    assert site.arrivals(smtp_server.messages) == [1]

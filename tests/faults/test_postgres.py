@@ -13,8 +13,8 @@ BURST = 300
 def test_a_burst_is_applied_once_although_the_database_is_restarted_in_it(
     site: Site, postgres: Postgres, smtp_server: MailServer
 ) -> None:
-    processes = site.start_idle("worker", "worker", "beat", "loop")
-    site.set_up("many", [0.5] * BURST)
+    site.set_up("many", [1.0] * BURST, ago=2)
+    processes = site.start("worker", "worker", "beat", "loop")
     wait_until(lambda: site.count("done") >= 40, seconds=60, every=0.01, what="the burst to begin")
     postgres.stop(signal.SIGQUIT)  # pg_ctl stop -m immediate
     postgres.start()
@@ -24,5 +24,5 @@ def test_a_burst_is_applied_once_although_the_database_is_restarted_in_it(
     assert done_at_once < BURST, "the restart came after the burst"
     site.wait_for_mail(seconds=60)
     assert site.judge(BURST).wrong == []
-    assert site.arrivals(smtp_server) == [1] * BURST
+    assert site.arrivals(smtp_server.messages) == [1] * BURST
     assert all(process.popen.poll() is None for process in processes)
