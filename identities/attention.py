@@ -116,7 +116,7 @@ def identity_needs(
         needs.append(
             Need(
                 "needs_you",
-                "A CSR waits for the CA's answer.",
+                "A CSR waits for the CA’s answer.",
                 "Take in the answer",
                 waiting.get_absolute_url(),
             )

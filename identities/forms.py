@@ -85,7 +85,7 @@ class IdentityForm(StationForm):
             "name": "As you call it among yourselves, such as “ACME production”.",
             "environment": "A test identity trades with test partners only.",
             "url": "Where partners send their messages to.",
-            "country": "Two letters.",
+            "country": "Two letters, such as DE or US.",
             "owners": "They get the reminders. Without owners, the administrators do.",
             "rehearsal_identity": "The test identity on which a change of this one is tried first.",
         }
@@ -125,9 +125,9 @@ class IdentityForm(StationForm):
                     Column("organizational_unit", css_class="col-md-6"),
                 ),
                 Row(
-                    Column("locality", css_class="col-md-5"),
-                    Column("state", css_class="col-md-5"),
-                    Column("country", css_class="col-md-2"),
+                    Column("locality", css_class="col-md-4"),
+                    Column("state", css_class="col-md-4"),
+                    Column("country", css_class="col-md-4"),
                 ),
                 Row(Column("email", css_class="col-md-6")),
             ),
@@ -183,14 +183,14 @@ class SystemForm(forms.ModelForm[AS2System]):
     folder = forms.CharField(
         required=False,
         max_length=200,
-        help_text="Below the folder that the server's settings name; it is made when it is missing. "
+        help_text="Below the folder that the server’s settings name; it is made when it is missing. "
         "Such as openas2-prod.",
     )
     hook = forms.ChoiceField(
         required=False,
         label="Hook",
         help_text="Run after the files are in place, so that the AS2 system takes them up. "
-        "Hooks are named in the server's settings, never here.",
+        "Hooks are named in the server’s settings, never here.",
     )
 
     class Meta:
@@ -229,7 +229,7 @@ class SystemForm(forms.ModelForm[AS2System]):
         folder = self.cleaned_data["folder"].strip().rstrip("/")
         if folder and not _FOLDER.fullmatch(folder):
             raise forms.ValidationError(
-                "A folder below the server's root: letters, digits, dots, dashes and “/”, not beginning with a dot "
+                "A folder below the server’s root: letters, digits, dots, dashes and “/”, not beginning with a dot "
                 "or “/”. Such as openas2-prod."
             )
         return folder

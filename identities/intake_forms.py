@@ -106,7 +106,7 @@ class IntakeForm(forms.Form):
         if file is not None and text is not None:
             self.add_error("certificate_text", "There is a file and pasted text: give only one of them.")
         elif file is None and text is None and not self.errors:
-            self.add_error("certificate_file", "Choose the certificate's file, or paste its text below.")
+            self.add_error("certificate_file", "Choose the certificate’s file, or paste its text below.")
         return ("certificate_file", file) if file is not None else ("certificate_text", text)
 
 
@@ -244,9 +244,9 @@ class GenerateForm(forms.Form):
                     Column("organizational_unit", css_class="col-md-6"),
                 ),
                 Row(
-                    Column("locality", css_class="col-md-5"),
-                    Column("state", css_class="col-md-5"),
-                    Column("country", css_class="col-md-2"),
+                    Column("locality", css_class="col-md-4"),
+                    Column("state", css_class="col-md-4"),
+                    Column("country", css_class="col-md-4"),
                 ),
             ),
         )
@@ -265,7 +265,7 @@ class GenerateForm(forms.Form):
 class AnswerForm(forms.Form):
     """The CA's answer to a CSR of ours."""
 
-    answer_file = BytesField(required=False, label="The CA's answer")
+    answer_file = BytesField(required=False, label="File")
     answer_text = PastedField(required=False, label="or paste it as text")
 
     helper = page_layout("answer_file", "answer_text")

@@ -39,6 +39,6 @@ def partnership_blocked(partnership: Partnership) -> str:
     if identity.environment != partner.environment:
         return (
             f"{identity} is in {identity.environment} and {partner} in {partner.environment} now: "
-            "they can't be connected."
+            "they can’t be connected."
         )
     return ""

@@ -139,6 +139,7 @@ def _progress(asked: CertificateRequest) -> dict[str, Any]:
         "asked": asked,
         "identity": asked.identity,
         "environment": asked.identity.environment,
+        "hash_label": asked.hash_name.replace("sha", "SHA-"),
         "busy": asked.state in (State.QUEUED, State.WORKING),
         "now": timezone.now(),
     }

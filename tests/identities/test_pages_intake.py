@@ -115,7 +115,7 @@ def test_the_same_certificate_twice_is_stored_once(operator: Client) -> None:
 
 
 def test_nothing_given_asks_for_a_file(operator: Client) -> None:
-    assert "Choose the certificate's file" in errors(upload(operator, make_identity()))["certificate_file"]
+    assert "Choose the certificate’s file" in errors(upload(operator, make_identity()))["certificate_file"]
 
 
 def test_a_file_and_a_text_are_one_too_many(operator: Client) -> None:

@@ -178,4 +178,4 @@ def test_a_connection_between_environments_is_not_restored(operator: Client) -> 
     answer = operator.post(
         reverse("partnership-restore", args=[partnership.uid]), {"reason": "back"}, follow=True
     )
-    assert "can&#x27;t be connected" in answer.content.decode()
+    assert "can’t be connected" in answer.content.decode()
