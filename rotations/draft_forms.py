@@ -72,6 +72,9 @@ class _SuccessorIntake(IntakeForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         del self.fields["roles"], self.fields["despite_warnings"]
+        for field in self.fields.values():
+            # What was brought along stays in the browser while something else is put right.
+            field.widget.attrs["hx-preserve"] = "true"
 
     def clean(self) -> dict[str, Any]:
         self.cleaned_data |= {"roles": list(self.chosen_roles), "despite_warnings": True}

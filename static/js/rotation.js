@@ -1,4 +1,4 @@
-// The page of a rotation renews itself; what somebody has opened or is typing stays as it is.
+// The pages of rotations. The runbook renews itself; what somebody has opened or is typing stays as it is.
 "use strict";
 
 function isBusy(part) {
@@ -37,6 +37,14 @@ document.addEventListener("htmx:afterSettle", () => {
   if (part && document.activeElement === document.body) part.focus({ preventScroll: true });
   opened = new Map();
   focused = "";
+});
+
+// A form that comes back with errors (422) is shown like any other answer; chosen files stay where they are.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.boosted && event.detail.xhr.status === 422) {
+    event.detail.shouldSwap = true;
+    event.detail.isError = false;
+  }
 });
 
 // A link into a folded part opens it.

@@ -1,0 +1,112 @@
+"""Django admin for rotations: to read, to note, and to act through the same door."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib import admin
+from django.db import models
+from django.test import Client
+from django.urls import reverse
+
+from as2certs.audit.models import Entry
+from rotations.models import Heartbeat, Notice, Participant, Rotation, Step
+from tests.people import log_in, make_person
+from tests.rotations.company import NOW, Company
+from tests.rotations.pages import approved, drafted, state, step_of, text
+
+MODELS: tuple[type[models.Model], ...] = (Rotation, Participant, Step, Notice, Heartbeat)
+
+
+@pytest.fixture
+def staff(company: Company) -> Client:
+    return log_in(make_person("ada", "administrator", is_staff=True))
+
+
+def address(model: type[models.Model], what: str, *args: object) -> str:
+    return reverse(f"admin:rotations_{model._meta.model_name}_{what}", args=args)
+
+
+def act(client: Client, obj: models.Model, action: str) -> str:
+    data = {"action": action, "_selected_action": [obj.pk]}
+    return text(client.post(address(type(obj), "changelist"), data, follow=True))
+
+
+def test_everything_is_searched_and_filtered(staff: Client, company: Company) -> None:
+    approved(company)
+    Heartbeat.objects.create(name="apply_due", at=NOW)
+    Notice.objects.create(identity_certificate=company.old, threshold=20, recipient="a@example.com", at=NOW)
+    for model in MODELS:
+        found = admin.site._registry[model]
+        assert found.search_fields, model
+        assert found.list_filter, model
+        response = staff.get(address(model, "changelist"), {"q": "a"})
+        assert response.status_code == 200
+        one = model._default_manager.all()[0]
+        assert staff.get(address(model, "change", one.pk)).status_code == 200
+
+
+def test_nothing_is_added_or_deleted(staff: Client, company: Company) -> None:
+    rotation = approved(company)
+    for model in MODELS:
+        assert staff.get(address(model, "add")).status_code == 403
+    assert staff.post(address(Rotation, "delete", rotation.pk), {"post": "yes"}).status_code == 403
+    assert (
+        staff.post(address(Step, "delete", step_of(rotation, "install").pk), {"post": "yes"}).status_code
+        == 403
+    )
+
+
+def inlines() -> dict[str, str]:
+    counts = {"TOTAL_FORMS": "0", "INITIAL_FORMS": "0"}
+    return {f"{prefix}-{name}": n for prefix in ("participants", "steps") for name, n in counts.items()}
+
+
+def test_the_notes_are_edited_and_the_state_is_not(staff: Client, company: Company) -> None:
+    rotation = drafted(company)
+    data = {"notes": "Call them first", "state": "closed", "window_zone": "UTC", **inlines()}
+    assert staff.post(address(Rotation, "change", rotation.pk), data).status_code == 302
+    rotation.refresh_from_db()
+    assert (rotation.notes, rotation.state, rotation.window_zone) == (
+        "Call them first",
+        "draft",
+        "America/Chicago",
+    )
+    entry = Entry.objects.get(verb="rotation.changed")
+    assert (entry.source, entry.new) == ("admin", {"notes": "Call them first"})
+
+
+def test_cancelling_goes_through_the_same_door(staff: Client, company: Company) -> None:
+    rotation = approved(company)
+    assert "Cancelled: 1." in act(staff, rotation, "cancel_selected")
+    assert state(rotation) == "cancelled"
+    assert Entry.objects.get(verb="rotation.cancel").source == "admin"
+    assert "is not possible" in act(staff, rotation, "cancel_selected")
+    assert Entry.objects.filter(verb="rotation.cancel").count() == 1
+
+
+def test_a_failed_step_is_tried_again_through_the_same_door(staff: Client, company: Company) -> None:
+    rotation = approved(company)
+    step = step_of(rotation, "cut_over")
+    assert "is not possible" in act(staff, step, "retry_selected")
+    rotation.steps.filter(pk=step.pk).update(state="failed", error="full")
+    assert "Tried again: 1." in act(staff, step, "retry_selected")
+    step.refresh_from_db()
+    assert step.state == "waiting"
+
+
+def test_a_viewer_on_the_staff_only_looks(company: Company) -> None:
+    rotation = approved(company)
+    viewer = log_in(make_person("vic", "viewer", is_staff=True))
+    assert viewer.get(address(Step, "changelist")).status_code == 200
+    act(viewer, rotation, "cancel_selected")
+    act(viewer, step_of(rotation, "cut_over"), "retry_selected")
+    assert state(rotation) == "exchanging"
+    assert (
+        viewer.post(address(Rotation, "change", rotation.pk), {"notes": "x", **inlines()}).status_code == 403
+    )
+
+
+def test_staff_without_any_right_see_nothing(company: Company) -> None:
+    nobody = log_in(make_person("nora", None, is_staff=True))
+    for model in MODELS:
+        assert nobody.get(address(model, "changelist")).status_code == 403
