@@ -15,7 +15,7 @@ def test_changes_on_sqlite_are_applied_once_by_worker_beat_and_loop(embedded: Si
 
     assert embedded.judge(12).wrong == []
     assert embedded.complaints() == []
-    assert len(Maildir(embedded.folder / "mail", create=False)) == 12
+    assert embedded.arrivals(Maildir(embedded.folder / "mail", create=False)) == [1] * 12
 
 
 def test_a_killed_workers_step_on_sqlite_is_taken_up_by_the_loop(embedded: Site) -> None:
