@@ -10,7 +10,7 @@ from uuid import UUID
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.core.files.uploadedfile import UploadedFile
-from django.db.models import Min, Q
+from django.db.models import Min, Prefetch, Q
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -177,4 +177,6 @@ def _stations(model: type[Identity] | type[Partner], words: str) -> Sequence[Ide
     )
     if words:
         rows = rows.filter(Q(name__icontains=words) | Q(as2_id__icontains=words))
-    return list(rows.filter(ends__isnull=False).order_by("ends", "name", "id")[:OFFERED])
+    running = Prefetch("rotations", queryset=Rotation.objects.running(), to_attr="running")
+    found = rows.filter(ends__isnull=False).prefetch_related(running)
+    return list(found.order_by("ends", "name", "id")[:OFFERED])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 
@@ -46,15 +45,15 @@ def plan_form(company: Company, **changed: Any) -> dict[str, Any]:
     return {name: value for name, value in data.items() if value is not None}
 
 
-def page(client: Client, name: str, *args: object) -> HttpResponse:
+def page(client: Client, name: str, *args: object) -> Any:
     return client.get(reverse(name, args=args))
 
 
-def send(client: Client, name: str, *args: object, **data: Any) -> HttpResponse:
+def send(client: Client, name: str, *args: object, **data: Any) -> Any:
     return client.post(reverse(name, args=args), data)
 
 
-def text(response: HttpResponse) -> str:
+def text(response: Any) -> str:
     return " ".join(response.content.decode().split())
 
 
@@ -75,7 +74,7 @@ def scheduled(company: Company) -> Rotation:
     return rotation
 
 
-def approve(client: Client, rotation: Rotation) -> HttpResponse:
+def approve(client: Client, rotation: Rotation) -> Any:
     return send(client, "rotation-approve", rotation.uid, seen=stamp(rotation))
 
 

@@ -16,7 +16,7 @@ class LooseForm(WindowForm):
     WINDOW_REQUIRED = False
 
 
-def filled(kind: type[WindowForm] = WindowForm, /, *, now: datetime = NOW, **fields: str) -> WindowForm:
+def filled(kind: type[WindowForm] = WindowForm, at: datetime = NOW, /, **fields: str) -> WindowForm:
     data = {
         "window_date": "2026-11-24",
         "window_from": "22:00",
@@ -24,7 +24,7 @@ def filled(kind: type[WindowForm] = WindowForm, /, *, now: datetime = NOW, **fie
         "window_zone": CHICAGO,
         **fields,
     }
-    return kind(data, now=now, zones={"Here": ["Europe/Berlin"], "Partners": [CHICAGO]})
+    return kind(data, now=at, zones={"Here": ["Europe/Berlin"], "Partners": [CHICAGO]})
 
 
 def span(form: WindowForm) -> tuple[datetime, datetime]:
@@ -121,11 +121,11 @@ def test_warnings_want_a_tick() -> None:
 
 def test_a_tick_for_one_warning_does_not_pass_for_another() -> None:
     late = datetime(2026, 11, 24, 12, tzinfo=UTC)
-    form = filled(now=late, window_until="22:03", window_known="short")
+    form = filled(WindowForm, late, window_until="22:03", window_known="short")
     assert list(form.errors) == ["window_known"]
     assert {warning.code for warning in form.warnings} == {"short", "short_notice"}
     assert form.warning_codes == "short,short_notice"
-    assert span(filled(now=late, window_until="22:03", window_known=form.warning_codes))
+    assert span(filled(WindowForm, late, window_until="22:03", window_known=form.warning_codes))
 
 
 def test_a_zone_that_nobody_knows_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.test import Client
@@ -28,7 +29,7 @@ from tests.rotations.pages import (
 )
 
 
-def answer(client: Client, participant: Participant, **said: str) -> object:
+def answer(client: Client, participant: Participant, **said: str) -> Any:
     return send(client, "participant-confirm", participant.uid, **said)
 
 
@@ -64,8 +65,8 @@ def test_the_old_fingerprint_is_refused_and_said_to_be_that(operator: Client, co
     response = answer(
         operator, participant, fingerprint=company.old.sha256, spoke_with="Dana", note="2nd call"
     )
-    assert response.status_code == 422  # type: ignore[attr-defined]
-    shown = text(response)  # type: ignore[arg-type]
+    assert response.status_code == 422
+    shown = text(response)
     assert "That is the fingerprint of the old certificate" in shown
     assert 'value="Dana"' in shown
     assert "2nd call" in shown
@@ -74,7 +75,7 @@ def test_the_old_fingerprint_is_refused_and_said_to_be_that(operator: Client, co
 
 def test_a_strangers_fingerprint_is_refused(operator: Client, company: Company) -> None:
     participant = first_participant(approved(company))
-    shown = text(answer(operator, participant, fingerprint="ab" * 32))  # type: ignore[arg-type]
+    shown = text(answer(operator, participant, fingerprint="ab" * 32))
     assert "neither the old nor the new certificate" in shown
     assert again(participant).confirmed_at is None
 
@@ -88,7 +89,7 @@ def test_what_is_no_sha256_is_refused_at_its_field(
 ) -> None:
     participant = first_participant(approved(company))
     response = answer(operator, participant, fingerprint=typed)
-    assert reason in response.context["form"].errors["fingerprint"][0]  # type: ignore[attr-defined]
+    assert reason in response.context["form"].errors["fingerprint"][0]
 
 
 def test_a_mere_word_is_weak_and_never_weakens_a_match(operator: Client, company: Company) -> None:
@@ -111,7 +112,7 @@ def test_a_note_alone_settles_nothing(operator: Client, company: Company) -> Non
 
 def test_an_empty_answer_is_refused(operator: Client, company: Company) -> None:
     participant = first_participant(approved(company))
-    assert "Say what they answered" in text(answer(operator, participant, spoke_with="Dana"))  # type: ignore[arg-type]
+    assert "Say what they answered" in text(answer(operator, participant, spoke_with="Dana"))
 
 
 def test_agreeing_to_the_window_does_not_say_that_it_is_installed(operator: Client, company: Company) -> None:

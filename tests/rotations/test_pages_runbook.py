@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -112,9 +113,9 @@ def test_what_partners_do_alike_is_one_line_that_says_how_far_they_are(company: 
     company.identity.save()
     rotation = approved(company)
     first, second, third, *_ = rotation.participants.order_by("partner__name")
-    said = {"spoke_with": "", "note": "", "by": company.by, "now": NOW, "agreed": False}
-    actions.confirm(first, fingerprint=company.new.sha256, **said)  # type: ignore[arg-type]
-    actions.confirm(second, fingerprint="", **said)  # type: ignore[arg-type]
+    said: dict[str, Any] = {"spoke_with": "", "note": "", "by": company.by, "now": NOW, "agreed": False}
+    actions.confirm(first, fingerprint=company.new.sha256, **said)
+    actions.confirm(second, fingerprint="", **said)
     actions.waive(third, reason="pilot", by=company.by, now=NOW)
     lines = {line.key: line for line in sheet(rotation).lines}
     assert lines["install"].tally == "1 confirmed, 1 weak, 1 waived, 2 silent"
@@ -201,7 +202,7 @@ def test_what_is_not_possible_now_is_in_the_menu_with_its_reason(operator: Clien
 
 
 def sheet_for(client: Client, rotation: Rotation) -> Sheet:
-    found: Sheet = page(client, "rotation-detail", rotation.uid).context["sheet"]  # type: ignore[attr-defined]
+    found: Sheet = page(client, "rotation-detail", rotation.uid).context["sheet"]
     return found
 
 

@@ -41,6 +41,11 @@ def test_whose_certificate_it_is_can_be_chosen(operator: Client, company: Compan
     assert company.partners[0].name not in shown  # its certificate is not known
 
 
+def test_a_rotation_that_is_running_is_shown_beside(operator: Client, company: Company) -> None:
+    rotation = drafted(company)
+    assert rotation.get_absolute_url() in text(page(operator, "rotation-create"))
+
+
 def test_the_search_finds_others(operator: Client, company: Company) -> None:
     assert f"?identity={company.identity.uid}" in text(
         operator.get(reverse("rotation-create"), {"q": "acme-p"})
@@ -51,14 +56,18 @@ def test_the_search_finds_others(operator: Client, company: Company) -> None:
 def test_the_form_presets_the_certificate_that_ends_and_all_its_roles(
     operator: Client, company: Company
 ) -> None:
-    form = operator.get(reverse("rotation-create"), {"identity": company.identity.uid}).context["form"]
+    form = operator.get(reverse("rotation-create"), {"identity": str(company.identity.uid)}).context["form"]
     assert form["old"].value() == str(company.old.uid)
     assert form["roles"].value() == ["sign", "decrypt"]
     assert form["successor"].value() == "generate"
 
 
 def test_an_address_presets_successor_and_roles(operator: Client, company: Company) -> None:
-    query = {"identity": company.identity.uid, "new": company.new.uid, "roles": ["decrypt", "nonsense"]}
+    query = {
+        "identity": str(company.identity.uid),
+        "new": str(company.new.uid),
+        "roles": ["decrypt", "nonsense"],
+    }
     form = operator.get(reverse("rotation-create"), query).context["form"]
     assert (form["successor"].value(), form["certificate"].value()) == ("inventory", str(company.new.uid))
     assert form["roles"].value() == ["decrypt"]
@@ -70,7 +79,7 @@ def test_an_address_that_names_nobody_is_not_found(operator: Client, uid: str) -
 
 
 def test_what_an_address_presets_of_somebody_else_is_left_out(operator: Client, company: Company) -> None:
-    query = {"identity": company.identity.uid, "old": "nonsense", "new": company.identity.uid}
+    query = {"identity": str(company.identity.uid), "old": "nonsense", "new": "nonsense"}
     form = operator.get(reverse("rotation-create"), query).context["form"]
     assert (form["old"].value(), form["successor"].value()) == (str(company.old.uid), "generate")
 
@@ -132,7 +141,7 @@ def test_the_successor_is_made_now(operator: Client, company: Company) -> None:
 def test_the_subject_of_the_old_certificate_is_repeated(operator: Client, company: Company) -> None:
     company.identity.email = "edi@acme.example"
     company.identity.save()
-    form = operator.get(reverse("rotation-create"), {"identity": company.identity.uid}).context["form"]
+    form = operator.get(reverse("rotation-create"), {"identity": str(company.identity.uid)}).context["form"]
     assert form.generate.initial["common_name"] == "ACME-PROD"
     assert form.generate.initial["email"] == ""  # the old one names none
 
@@ -282,7 +291,7 @@ def change(client: Client, rotation: Rotation, company: Company, **changed: Any)
 
 def test_the_form_of_a_draft_shows_what_is_there(operator: Client, company: Company) -> None:
     rotation = drafted(company)
-    form = page(operator, "rotation-update", rotation.uid).context["form"]  # type: ignore[attr-defined]
+    form = page(operator, "rotation-update", rotation.uid).context["form"]
     assert form["certificate"].value() == str(company.new.uid)
     assert str(form["window_date"].value()) == "2026-12-03"
 
