@@ -216,8 +216,9 @@ def findings_of(rotation: Rotation, *, now: datetime) -> list[pki.Finding]:
 
 def preset(holder: Identity | Partner) -> Mapping[str, object]:
     """Return old certificate and roles to begin with: the one that ends first, and all that it serves."""
-    rows = list(holder.service.open().select_related("certificate").order_by("certificate__not_after"))
+    rows = list(holder.service.open().select_related("certificate").order_by("certificate__not_after", "id"))
     if not rows:
         return {"old": None, "roles": []}
     old = rows[0].certificate
-    return {"old": old, "roles": [row.role for row in rows if row.certificate == old]}
+    served = {row.role for row in rows if row.certificate == old}
+    return {"old": old, "roles": [role for role in holder.ROLES if role in served]}

@@ -145,7 +145,7 @@ def preset(holder: Identity | Partner, query: QueryDict) -> dict[str, Any]:
         serving.setdefault(str(uid), []).append(role)
     old, new = str(query.get("old") or ""), str(query.get("new") or "")
     if old in serving:
-        initial |= {"old": old, "roles": serving[old]}
+        initial |= {"old": old, "roles": [role for role in holder.ROLES if role in serving[old]]}
     if new and _has(holder, new):
         initial |= {"successor": "inventory", "certificate": new}
     roles = [role for role in query.getlist("roles") if role in holder.ROLES]
