@@ -205,6 +205,20 @@ def remove_participant(participant: Participant, *, reason: str, by: Actor, now:
     )
 
 
+@transaction.atomic
+def restore_participant(participant: Participant, *, by: Actor, now: datetime) -> None:
+    """Let a partner that was left out of a draft take part again.
+
+    Raises IllegalAction once the rotation was approved, NotPossible when the partner takes part.
+    """
+    rotation = progress.lock(participant.rotation_id)
+    states.next_state(states.RotationState(rotation.state), states.RotationAction.EDIT)
+    left_out = rotation.participants.filter(pk=participant.pk).exclude(removed_reason="")
+    if not left_out.update(removed_reason=""):
+        raise NotPossible(f"{participant.partner} takes part already.")
+    record("participant.restored", on=rotation, by=by, now=now, also=[rotation.holder, participant.partner])
+
+
 def findings_of(rotation: Rotation, *, now: datetime) -> list[pki.Finding]:
     """Return what speaks against the successor of a rotation, errors first; none while it is awaited."""
     new = rotation.new

@@ -27,4 +27,9 @@ urlpatterns = [
     path(
         "rotations/partners/<uuid:uid>/leave-out/", participants.participant_remove, name="participant-remove"
     ),
+    path(
+        "rotations/partners/<uuid:uid>/bring-back/",
+        participants.participant_restore,
+        name="participant-restore",
+    ),
 ]

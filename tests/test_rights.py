@@ -94,6 +94,7 @@ NEEDS = {
     "rotation-step-skip": "rotations.change_rotation",
     "participant-confirm": "rotations.change_rotation",
     "participant-remove": "rotations.change_rotation",
+    "participant-restore": "rotations.change_rotation",
     "participant-waive": "rotations.change_rotation",
 }
 

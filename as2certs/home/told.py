@@ -37,6 +37,7 @@ SENTENCES = {
     "participant.confirmed": "noted a partner’s word",
     "participant.waived": "went on without a partner’s word",
     "participant.removed": "left a partner out",
+    "participant.restored": "let a partner take part again",
     "certificate.taken_in": "took in the certificate",
     "certificate.in_service": "put the certificate into service",
     "key.opened": "opened the private key",

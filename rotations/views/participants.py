@@ -11,7 +11,7 @@ from as2certs.accounts.access import needs
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from rotations import actions, setup
-from rotations.forms import ConfirmForm, ReasonForm
+from rotations.forms import ConfirmForm, NothingForm, ReasonForm
 from rotations.models import Participant
 from rotations.plan import Act
 from rotations.sheet import Row, clocks
@@ -109,6 +109,26 @@ def participant_remove(request: HttpRequest, uid: UUID) -> HttpResponse:
     return ask(
         request, participant.rotation, form, question, do, f"{partner} takes no part in this rotation."
     )
+
+
+@needs("rotations.change_rotation")
+def participant_restore(request: HttpRequest, uid: UUID) -> HttpResponse:
+    participant = found_participant(uid)
+    partner = participant.partner
+    question = Question(
+        title=f"Let {partner} take part again",
+        label=f"Let {partner} take part",
+        consequences=[
+            f"The plan counts on {partner} again: it is told, and the change waits for its answer."
+        ],
+        obstacle=not_now(participant.rotation, RotationAction.EDIT),
+    )
+
+    def do() -> None:
+        setup.restore_participant(participant, by=Actor.of(request), now=database_now())
+
+    form = NothingForm(posted(request))
+    return ask(request, participant.rotation, form, question, do, f"{partner} takes part again.")
 
 
 def _already_out(participant: Participant) -> str:

@@ -192,13 +192,32 @@ def test_a_partner_is_left_out_of_a_draft_with_a_reason(operator: Client, compan
     assert "takes no part already" in text(page(operator, "participant-remove", participant.uid))
 
 
+def test_a_partner_that_was_left_out_can_be_brought_back(operator: Client, company: Company) -> None:
+    rotation = drafted(company)
+    participant = first_participant(rotation)
+    send(operator, "participant-remove", participant.uid, reason="Ends in May")
+    assert send(operator, "participant-restore", participant.uid).status_code == 302
+    assert again(participant).removed_reason == ""
+    assert "takes part already" in text(send(operator, "participant-restore", participant.uid))
+    assert Entry.objects.filter(verb="participant.restored").count() == 1
+
+
+def test_nobody_is_brought_back_once_it_was_approved(operator: Client, company: Company) -> None:
+    rotation = drafted(company)
+    participant = first_participant(rotation)
+    setup.remove_participant(participant, reason="Ends in May", by=company.by, now=NOW)
+    actions.approve(rotation, by=company.approver, now=NOW)
+    assert "is not possible" in text(send(operator, "participant-restore", participant.uid))
+    assert again(participant).removed_reason == "Ends in May"
+
+
 def test_nobody_is_left_out_once_it_was_approved(operator: Client, company: Company) -> None:
     participant = first_participant(approved(company))
     assert "is not possible" in text(send(operator, "participant-remove", participant.uid, reason="x"))
     assert again(participant).removed_reason == ""
 
 
-@pytest.mark.parametrize("name", ["confirm", "waive", "remove"])
+@pytest.mark.parametrize("name", ["confirm", "waive", "remove", "restore"])
 def test_viewers_record_nothing(viewer: Client, approver: Client, company: Company, name: str) -> None:
     participant = first_participant(approved(company))
     for client in (viewer, approver):
