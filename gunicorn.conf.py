@@ -1,5 +1,6 @@
 """How gunicorn serves the application. HOST, PORT and WEB_CONCURRENCY (its processes) come from the environment."""
 
+import io
 import os
 import sys
 
@@ -30,7 +31,7 @@ def on_starting(server: object) -> None:
     """Refuse to serve with a vault that does not open what is sealed: said once here, before any page needs a key."""
     django.setup()
     try:
-        call_command("check", databases=["default"])
+        call_command("check", databases=["default"], stdout=io.StringIO())
     except SystemCheckError as error:
         sys.exit(f"as2certs: {error}")
     connections.close_all()  # the processes that serve open their own

@@ -164,7 +164,7 @@ def run() -> int:
     os.environ.update(HOST=host, PORT=port)
     manage("make_ready", "--administrator")
     if os.environ.get("DEMO", "") not in ("", "0"):
-        manage("load_demo")
+        manage("load_demo", "--if-empty")
     return serve()
 
 

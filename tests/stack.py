@@ -22,7 +22,6 @@ from tests.servers import free_port, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS: dict[str, str] = parse_procfile((ROOT / "Procfile").read_text()).processes
-ALL = ("web", "worker", "beat", "loop")
 
 
 @dataclass
@@ -123,9 +122,9 @@ class Stack:
             shutil.copy(mould.folder / "db.sqlite3", self.folder / "db.sqlite3")
 
     def start(self, *names: str) -> list[Running]:
-        """Start these processes (web, worker, beat, loop; all without an argument), as often as they are named."""
-        started = [self._start(name) for name in names or ALL]
-        if "web" in (names or ALL):
+        """Start these processes of the Procfile (all of them without an argument), as often as they are named."""
+        started = [self._start(name) for name in names or COMMANDS]
+        if "web" in (names or COMMANDS):
             self.wait_for_web()
         return started
 

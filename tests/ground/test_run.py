@@ -91,7 +91,7 @@ def test_it_starts_everything_shows_a_password_once_and_ends_everything(tmp_path
     var, port = tmp_path / "var", free_port()
     with running(var, port):
         started = processes_of(var)
-        for name in ("gunicorn", "celery --quiet -A as2certs.celery worker", " beat ", "apply_due --loop"):
+        for name in ("gunicorn", "as2certs.celery worker", " beat ", "apply_due --loop", "send_mail --loop"):
             assert any(name in line for line in started), (name, started)
         for secret in ("secret_key", "vault_keys"):
             assert stat.S_IMODE((var / secret).stat().st_mode) == 0o600
@@ -110,6 +110,13 @@ def test_it_starts_everything_shows_a_password_once_and_ends_everything(tmp_path
     assert "password" not in second
     assert "Installing" not in second
     assert processes_of(var) == []
+
+
+def test_the_example_data_is_loaded_once_and_left_alone_at_the_next_start(tmp_path: Path) -> None:
+    var = tmp_path / "var"
+    for said in ("Example data loaded.", "No example data loaded"):
+        with running(var, free_port(), DEMO="1"):
+            assert said in logs(var)[-1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
