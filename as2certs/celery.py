@@ -24,3 +24,11 @@ app.autodiscover_tasks()
 def finish_the_task(**kwargs: Any) -> None:
     """Let a pool process finish its task: honcho ends the whole group, and the parent ends its pool in order."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@signals.worker_init.connect
+def warm_up(**kwargs: Any) -> None:
+    """Load before the pool is forked what each of its processes would load at the first step's moment."""
+    from rotations import runner  # models can't be loaded before this app is
+
+    runner.warm_up()

@@ -17,6 +17,8 @@ from datetime import datetime, timedelta
 
 from django.db import close_old_connections, connection, connections, transaction
 from django.db.models import F, Q
+from django.template import Engine
+from django.urls import reverse
 
 from as2certs.audit.recording import Actor
 from as2certs.background import never_waiting
@@ -71,6 +73,14 @@ def apply_due(*, wait: bool = True) -> int:
             if pause is None:
                 return taken
             time.sleep(pause)
+
+
+def warm_up() -> None:
+    """Load what is loaded once per process, before it is wanted at a moment: there it would cost a quarter second."""
+    reverse("home")  # all addresses, and so all views
+    for kind in ("applied", "needs_attention"):
+        for suffix in (".subject.txt", ".txt", ".html"):
+            Engine.get_default().get_template(f"emails/{kind}{suffix}")
 
 
 def beat(name: str) -> None:

@@ -31,6 +31,7 @@ class Command(BaseCommand):
         stop = threading.Event()
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, lambda *_: stop.set())
+        runner.warm_up()
         self.stdout.write("Looking every second for steps that are due.")
         while not stop.is_set():
             self._look()
