@@ -107,6 +107,22 @@ def test_a_chosen_file_stays_while_the_window_is_put_right(
     assert inside.url.endswith(rotation.get_absolute_url())
 
 
+def test_looking_ahead_sends_no_key_and_no_password(
+    inside: Page, live_server: object, company: Company
+) -> None:
+    sent: list[str] = []
+    inside.on("request", lambda r: sent.append(r.post_data or "") if "/preview/" in r.url else None)
+    inside.goto(f"{live_server}{reverse('rotation-create')}?identity={company.identity.uid}")
+    inside.get_by_label("Upload it").check()
+    inside.get_by_label("Password").fill("only-for-the-key")
+    inside.get_by_label("or paste it as text").fill("-----BEGIN PRIVATE KEY-----")
+    with inside.expect_response("**/preview/**"):
+        inside.get_by_label("Day", exact=True).fill("2031-03-09")
+        inside.get_by_label("From").focus()
+    assert any("window_date=2031-03-09" in body for body in sent)
+    assert not any("only-for-the-key" in body or "PRIVATE" in body for body in sent)
+
+
 def test_every_page_fits_a_phone(inside: Page, live_server: object, company: Company) -> None:
     rotation = running(company)
     participant = rotation.participants.all()[0]
