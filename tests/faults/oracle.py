@@ -49,7 +49,10 @@ class Expected:
 
 @dataclass
 class Findings:
-    """What is wrong, and how late each step was, in seconds: by when it was done, and by when its hook began."""
+    """What is wrong, and how many seconds after their moments the steps that are done began, in their order.
+
+    By the database's clock, and for those with a hook also by when that began.
+    """
 
     wrong: list[str] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
@@ -87,7 +90,7 @@ def look(expected: Expected) -> Findings:
     done = [s for s in steps if s.state == "done"]
     return Findings(
         wrong=wrong,
-        late=[_lateness(s).total_seconds() for s in done if s.system_id is None],
+        late=[(_begun(s) - _moment(s)).total_seconds() for s in sorted(done, key=_moment)],
         late_hooks=[
             (hooks[str(s.uid)][0][0] - _moment(s)).total_seconds() for s in done if str(s.uid) in hooks
         ],
@@ -263,6 +266,13 @@ def _hook_runs(
 def _moment(step: Step) -> datetime:
     assert step.earliest_at is not None  # only steps with a moment are looked at
     return step.earliest_at
+
+
+def _begun(step: Step) -> datetime:
+    """Return when a step began: its change of the inventory, or where there is an AS2 system, opening the key."""
+    opened = Entry.objects.filter(verb="key.opened", reason=step.title, subjects__uid=str(step.rotation.uid))
+    first = opened.order_by("at").first() if step.system else None
+    return first.at if first else _moment(step) + _lateness(step)
 
 
 def _lateness(step: Step) -> timedelta:

@@ -40,7 +40,7 @@ class Site(Stack):
 
     def prepare(self, *, mould: Stack | None = None) -> None:
         super().prepare(mould=mould)
-        (self.folder / "as2").mkdir()
+        (self.folder / "as2").mkdir(exist_ok=True)
 
     # Before.
 

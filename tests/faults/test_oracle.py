@@ -193,7 +193,7 @@ PLANTS: list[tuple[Callable[[Path], None], str]] = [
 def test_it_is_silent_when_all_is_well(expected: Expected) -> None:
     found = look(expected)
     assert found.wrong == []
-    assert len(found.late) == 2
+    assert len(found.late) == 3
     assert len(found.late_hooks) == 1
 
 
