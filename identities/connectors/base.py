@@ -123,6 +123,7 @@ class Held:
 class Connector(Protocol):
     """A way to one kind of AS2 system.
 
+    There is no way back of its own: going back is the same change the other way round.
     `read`, `standing` and `checkpoint` raise ConnectorError when the system can't be asked. The others answer with a
     Result whatever happens to the system.
     """
@@ -140,7 +141,7 @@ class Connector(Protocol):
         ...
 
     def checkpoint(self, change: Change) -> dict[str, Any]:
-        """Note the state before the change, as JSON and without a secret, for `roll_back`."""
+        """Note the state before the change, as JSON and without a secret: for people, nothing reads it again."""
         ...
 
     def apply(self, change: Change) -> Result:
@@ -149,10 +150,6 @@ class Connector(Protocol):
 
     def verify(self, change: Change) -> Result:
         """Read back and compare with what the change asked for."""
-        ...
-
-    def roll_back(self, change: Change, checkpoint: Mapping[str, Any]) -> Result:
-        """Bring back the state that the checkpoint notes."""
         ...
 
     def check(self) -> Result:

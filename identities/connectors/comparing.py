@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from as2certs import pki
-from identities.connectors.base import Change, ConnectorError, Held, Item, Standing
-from identities.connectors.station import BROKEN, Links, Station, dump_state, parse_state, release_id
+from identities.connectors.base import Change, Held, Item, Standing
+from identities.connectors.station import BROKEN, Links, Station, dump_state, release_id
 
 READERS = frozenset({"decrypt", "verify"})
 """Roles that are turned over first: the reader moves before the writer."""
@@ -105,21 +105,8 @@ def differences(station: Station, change: Change) -> Iterable[str]:
             yield f"{role} does not accept {name(old.sha256)} beside it."
 
 
-def noted(change: Change, checkpoint: Mapping[str, Any]) -> dict[str, Links]:
-    """Return the state that a checkpoint notes; raise ConnectorError when it is not one of this change."""
-    try:
-        state = parse_state(checkpoint.get("links"))
-    except ValueError as error:
-        raise ConnectorError(
-            "The state from before the change was not noted, so it can't be brought back."
-        ) from error
-    if set(state) != set(change.moves):
-        raise ConnectorError("The state that was noted is of other roles, so it can't be brought back.")
-    return state
-
-
 def noting(state: Mapping[str, Links]) -> dict[str, Any]:
-    """Return a state as a checkpoint that `noted` reads."""
+    """Return a state as a checkpoint."""
     return {"links": dump_state(state)}
 
 

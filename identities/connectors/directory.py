@@ -9,7 +9,7 @@ a hook may run twice for one change, and has to stand that.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,8 +21,6 @@ from identities.connectors.hooks import SECONDS, Hook, HookFailed
 from identities.connectors.material import KeyMissing, files_of, intact, passwords
 from identities.connectors.probing import explain, probe, startable
 from identities.connectors.station import Busy, Links, Station, below, release_id
-
-Act = Callable[[Station, Change], Result]
 
 
 @dataclass(frozen=True)
@@ -112,23 +110,12 @@ class Directory:
 
     def apply(self, change: Change) -> Result:
         """Write the new certificate, turn the links over and run the hook; put all back where one of it fails."""
-        return self._locked(change, self._apply)
-
-    def roll_back(self, change: Change, checkpoint: Mapping[str, Any]) -> Result:
-        """Turn the links back to what the checkpoint notes, and run the hook."""
-
-        def act(station: Station, change: Change) -> Result:
-            return self._roll_back(station, change, comparing.noted(change, checkpoint))
-
-        return self._locked(change, act)
-
-    def _locked(self, change: Change, act: Act) -> Result:
         try:
             self._hook()
             station = self._station(change)
             station.make()
             with station.locked(self.lock_seconds):
-                return act(station, change)
+                return self._apply(station, change)
         except Busy as error:
             return Result(Outcome.RETRYABLE, str(error))
         except ConnectorError as error:
@@ -160,7 +147,7 @@ class Directory:
         return Result(
             Outcome.APPLIED,
             f"{station.path} holds {name(change.new)} for {comparing.roles(change)}"
-            f"{', with nothing beside it' if alone else ', the old one beside it'}{self._told()}.",
+            f", with {'nothing' if alone else name(change.old)} beside it{self._told()}.",
         )
 
     def _let_go(self, station: Station, change: Change) -> Result:
@@ -194,13 +181,13 @@ class Directory:
         except (OSError, ConnectorError) as again:
             return Result(
                 Outcome.UNKNOWN,
-                f"{why} Putting the old certificate back failed too: {self._why(again, station)} "
+                f"{why} Putting the links back failed too: {self._why(again, station)} "
                 f"Look at the links below {station.path} before anything else.",
             )
         extra = ""
         if turned or isinstance(error, HookFailed):
             try:
-                self._tell(station, change, "roll_back")
+                self._tell(station, change, "put_back")
             except HookFailed as again:
                 extra += f" Telling the system so failed too: {again}"
         try:
@@ -211,32 +198,6 @@ class Directory:
         except (OSError, ConnectorError):
             extra += f" Files below {station.work} are left over; the next change removes them."
         return Result(Outcome.REJECTED, f"{why} {_in_force(change, before)}{extra}")
-
-    def _roll_back(self, station: Station, change: Change, prior: Mapping[str, Links]) -> Result:
-        new = release_id(change.new.sha256)
-        now = {role: station.links(role) for role in prior}
-        touched = station.begun(change.operation) is not None or station.done(change.operation)
-        if now == prior and not touched:
-            return Result(Outcome.ALREADY_APPLIED, f"{station.path} is as it was before the change already.")
-        if any(now[role].current not in (prior[role].current, new) for role in prior):
-            raise ConnectorError(comparing.drift(station, change))
-        station.sweep()
-        target = {role: self._restorable(station, change, links) for role, links in prior.items()}
-        try:
-            station.begin(change.operation, target)
-            station.point(target, forward=False)
-            self._tell(station, change, "roll_back")
-            station.remove_releases([new])
-            station.forget(change.operation)
-        except (OSError, ConnectorError, HookFailed) as error:
-            return Result(
-                Outcome.REJECTED,
-                f"Rolling back was not finished: {self._why(error, station)} Roll back again.",
-            )
-        return Result(
-            Outcome.APPLIED,
-            f"{station.path} is as it was before the change for {comparing.roles(change)}{self._told()}.",
-        )
 
     # Parts of acting.
 
@@ -274,28 +235,6 @@ class Directory:
         station.add_release(release, files)
         added.append(release)
         return release
-
-    def _restorable(self, station: Station, change: Change, links: Links) -> Links:
-        """Return links to releases that are there, writing the old one anew if need be.
-
-        Raises ConnectorError when the one that is to be current is gone and can't be written anew.
-        """
-        old = (
-            change.old
-            if change.old and release_id(change.old.sha256) in (links.current, links.previous)
-            else None
-        )
-        if old and not station.holds(release_id(old.sha256)):
-            with contextlib.suppress(KeyMissing):
-                self._add(station, change, old, [])
-        if links.current and not station.holds(links.current):
-            raise ConnectorError(
-                f"The files of the certificate to go back to are gone from {station.releases}, "
-                "and its key is not held here, so they can't be written anew."
-            )
-        return Links(
-            links.current, links.previous if links.previous and station.holds(links.previous) else None
-        )
 
     def _wrong(self, station: Station, change: Change) -> Iterator[str]:
         yield from comparing.differences(station, change)
@@ -364,7 +303,6 @@ class Directory:
 def _in_force(change: Change, before: Mapping[str, Links]) -> str:
     if comparing.drops(change):
         return "The old certificate is still accepted beside the new one."
-    old = release_id(change.old.sha256) if change.old else ""
-    if all(links.current == old for links in before.values()):
-        return "The old certificate is still in force."
+    if change.old and all(links.current == release_id(change.old.sha256) for links in before.values()):
+        return f"{name(change.old)} is still in force."
     return "The folder is as it was before."

@@ -53,6 +53,11 @@ def change(
     return Change(operation, side, as2_id, moves or {"decrypt": "add", "sign": "switch"}, old, new)
 
 
+def back(operation: str = "back-1", *, new: Item = C1) -> Change:
+    """Return the same change the other way round, as a rotation that is rolled back asks for it."""
+    return change(operation, old=C2, new=new)
+
+
 def filled(root: Path, **options: object) -> Directory:
     """Return a connector whose folder holds C1 for both of our roles, without a hook's having run."""
     root.mkdir(exist_ok=True)

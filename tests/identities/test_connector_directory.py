@@ -23,6 +23,7 @@ from tests.identities.connector_parts import (
     FOLDER,
     P1,
     P2,
+    back,
     change,
     current,
     filled,
@@ -265,73 +266,56 @@ def test_dropping_what_the_change_does_not_know_is_refused(root: Path) -> None:
     assert previous(station_of(root), "decrypt") == C1.sha256
 
 
-def test_rolling_back_brings_the_state_before_back(root: Path) -> None:
+def test_going_back_makes_the_old_one_current_with_the_new_one_beside_it(root: Path) -> None:
     connector = filled(root)
-    before = snapshot(root)
-    checkpoint = json.loads(json.dumps(connector.checkpoint(change())))
     connector.apply(change())
-    assert connector.roll_back(change(), checkpoint).outcome is Outcome.APPLIED
-    assert snapshot(root) == before
+    result = connector.apply(back())
+    assert result.outcome is Outcome.APPLIED
+    assert f"with {pki.short_fingerprint(C2.sha256)} beside it" in result.message
+    for role in ("decrypt", "sign"):
+        assert current(station_of(root), role) == C1.sha256
+        assert previous(station_of(root), role) == C2.sha256
+    assert connector.verify(back()).outcome is Outcome.APPLIED
     assert connector.standing(change()) is Standing.OLD
-    assert connector.roll_back(change(), checkpoint).outcome is Outcome.ALREADY_APPLIED
+    assert connector.apply(back()).outcome is Outcome.ALREADY_APPLIED
     assert connector.apply(change()).outcome is Outcome.APPLIED
 
 
-def test_rolling_back_a_first_change_leaves_nothing_linked(root: Path) -> None:
-    connector = Directory(root, FOLDER)
-    checkpoint = connector.checkpoint(change(old=None))
-    connector.apply(change(old=None))
-    assert connector.roll_back(change(old=None), checkpoint).outcome is Outcome.APPLIED
-    assert connector.standing(change(old=None)) is Standing.EMPTY
-
-
-def test_rolling_back_a_retirement_writes_the_deleted_files_anew(root: Path) -> None:
+def test_going_back_after_a_retirement_writes_the_deleted_files_anew(root: Path) -> None:
     connector = filled(root)
-    connector.apply(change())
-    drop = change("retire-1", {"decrypt": "drop", "sign": "drop"})
-    checkpoint = connector.checkpoint(drop)
-    connector.apply(drop)
-    assert connector.roll_back(drop, checkpoint).outcome is Outcome.APPLIED
-    assert previous(station_of(root), "decrypt") == C1.sha256
-
-
-def test_rolling_back_is_refused_where_the_old_files_are_gone_and_the_key_too(root: Path) -> None:
-    connector = filled(root)
-    checkpoint = connector.checkpoint(change())
     connector.apply(change())
     connector.apply(change("retire-1", {"decrypt": "drop", "sign": "drop"}))
-    keyless = change(old=item(1, key=False))
-    result = connector.roll_back(keyless, checkpoint)
+    assert connector.apply(back()).outcome is Outcome.APPLIED
+    assert current(station_of(root), "sign") == C1.sha256
+
+
+def test_going_back_is_refused_where_the_old_files_are_gone_and_the_key_too(root: Path) -> None:
+    connector = filled(root)
+    connector.apply(change())
+    connector.apply(change("retire-1", {"decrypt": "drop", "sign": "drop"}))
+    result = connector.apply(back(new=item(1, key=False)))
     assert result.outcome is Outcome.REJECTED
-    assert "gone" in result.message
+    assert "not held here" in result.message
     assert current(station_of(root), "sign") == C2.sha256
 
 
-def test_rolling_back_is_refused_once_something_else_is_current(root: Path) -> None:
+def test_going_back_is_refused_once_something_else_is_current(root: Path) -> None:
     connector = filled(root)
-    checkpoint = connector.checkpoint(change())
     connector.apply(change())
     connector.apply(change("next", old=C2, new=C3))
-    assert connector.roll_back(change(), checkpoint).outcome is Outcome.REJECTED
+    assert connector.apply(back()).outcome is Outcome.REJECTED
     assert current(station_of(root), "sign") == C3.sha256
 
 
-@pytest.mark.parametrize(
-    "checkpoint",
-    [
-        {},
-        {"links": None},
-        {"links": {"sign": {"current": "../../etc", "previous": None}}},
-        {"links": {"sign": {"current": None, "previous": None}}},
-    ],
-)
-def test_rolling_back_to_a_checkpoint_that_is_none_of_its_own_is_refused(
-    root: Path, checkpoint: object
-) -> None:
+def test_a_note_that_can_not_be_read_stops_the_change_and_is_named(root: Path) -> None:
     connector = filled(root)
-    connector.apply(change())
-    assert connector.roll_back(change(), checkpoint).outcome is Outcome.REJECTED  # type: ignore[arg-type]
-    assert current(station_of(root), "sign") == C2.sha256
+    note = station_of(root) / ".operations" / "cut-over-1~started"
+    for harm in ('{"sign": {"current": "../../etc", "previous": null}}', '{"sign": {}}', "[]", "no JSON"):
+        note.write_text(harm)
+        result = connector.apply(change())
+        assert result.outcome is Outcome.REJECTED
+        assert str(note) in result.message
+        assert current(station_of(root), "sign") == C1.sha256
 
 
 def test_a_checkpoint_holds_no_secret(root: Path) -> None:

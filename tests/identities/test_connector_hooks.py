@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from as2certs import pki
 from identities.connectors.base import Outcome, Standing
 from identities.connectors.directory import Directory
 from tests.identities.connector_parts import (
     C1,
     C2,
     FOLDER,
+    back,
     change,
     current,
     filled,
@@ -102,8 +104,8 @@ def test_a_failing_hook_puts_the_old_one_back_and_is_run_again_for_it(root: Path
     assert result.outcome is Outcome.REJECTED
     assert "status 3" in result.message
     assert "keystore is locked" in result.message
-    assert "The old certificate is still in force." in result.message
-    assert (tmp_path / "phases").read_text().split() == ["switch", "roll_back"]
+    assert f"{pki.short_fingerprint(C1.sha256)} is still in force." in result.message
+    assert (tmp_path / "phases").read_text().split() == ["switch", "put_back"]
     assert snapshot(root) == before
     assert leftovers(station_of(root)) == []
     assert connector.standing(change()) is Standing.OLD
@@ -232,20 +234,23 @@ def test_links_without_the_hook_are_not_yet_the_new_state(root: Path) -> None:
     assert connector.standing(other) is Standing.NEW
 
 
-def test_rolling_back_runs_the_hook_and_goes_on_where_it_failed(root: Path, tmp_path: Path) -> None:
+def test_a_hook_that_fails_on_the_way_back_leaves_the_new_one_until_it_is_mended(
+    root: Path, tmp_path: Path
+) -> None:
     argv = hook(
         tmp_path / "h", f'echo "$AS2CERTS_PHASE" >> "{tmp_path}/phases"; test ! -e "{tmp_path}/broken"'
     )
     connector = hooked(root, argv)
-    checkpoint = connector.checkpoint(change())
     assert connector.apply(change()).outcome is Outcome.APPLIED
+    there = snapshot(root)
     (tmp_path / "broken").touch()
-    failed = connector.roll_back(change(), checkpoint)
+    failed = connector.apply(back())
     assert failed.outcome is Outcome.REJECTED
-    assert "Roll back again." in failed.message
-    assert current(station_of(root), "sign") == C1.sha256
-    assert connector.standing(change()) is Standing.PARTLY
+    assert f"{pki.short_fingerprint(C2.sha256)} is still in force." in failed.message
+    assert snapshot(root) == there
+    assert connector.standing(back()) is Standing.OLD
     (tmp_path / "broken").unlink()
-    assert connector.roll_back(change(), checkpoint).outcome is Outcome.APPLIED
-    assert (tmp_path / "phases").read_text().split() == ["switch", "roll_back", "roll_back"]
-    assert connector.standing(change()) is Standing.OLD
+    assert connector.apply(back()).outcome is Outcome.APPLIED
+    assert connector.verify(back()).outcome is Outcome.APPLIED
+    assert (tmp_path / "phases").read_text().split() == ["switch", "switch", "put_back", "switch"]
+    assert current(station_of(root), "sign") == C1.sha256
