@@ -11,6 +11,7 @@ from django import forms
 from as2certs import pki
 from as2certs.accounts.forms import page_layout
 from as2certs.accounts.models import User
+from as2certs.accounts.patience import RESTING
 from identities.exporting import FORMS
 from identities.files import BytesField, PastedField
 from identities.intake import inspect
@@ -320,9 +321,9 @@ class ExportPrivateForm(forms.Form):
     )
     password_again = password_field("The same again", new=True, max_length=1023)
 
-    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, user: User, *args: Any, resting: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.user = user
+        self.user, self.resting = user, resting
         self.helper = page_layout(
             "reason",
             "form",
@@ -332,6 +333,8 @@ class ExportPrivateForm(forms.Form):
 
     def clean_own_password(self) -> str:
         password = self.cleaned_data["own_password"]
+        if self.resting:
+            raise forms.ValidationError(RESTING, code="resting")
         if not self.user.check_password(password):
             raise forms.ValidationError("This is not your password.", code="wrong_password")
         return ""

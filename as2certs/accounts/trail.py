@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib.auth import signals
@@ -10,6 +11,7 @@ from django.dispatch import receiver
 from django.http import HttpRequest
 
 from as2certs.accounts.models import Installation, User
+from as2certs.accounts.patience import NOT_LOOKED_AT, is_resting
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor, address_of, record
 from as2certs.clock import database_now
@@ -50,10 +52,18 @@ def login_failed(
     """
     user = User.objects.filter(username=str(credentials.get("username", ""))[:150]).first()
     with transaction.atomic():
+        now = database_now()
         record(
             "person.login_failed",
             on=user or Installation.current(),
             by=_somebody(request, None),
-            now=database_now(),
-            reason="" if user else "Nobody has the name that was given.",
+            now=now,
+            reason=_why(user, request, now),
         )
+
+
+def _why(user: User | None, request: HttpRequest | None, now: datetime) -> str:
+    if user is None:
+        return "Nobody has the name that was given."
+    address = address_of(request) if request else None
+    return NOT_LOOKED_AT if is_resting(user, address=address, now=now) else ""

@@ -8,6 +8,7 @@ from django.contrib import messages
 from django.contrib.auth import views as auth_views
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -17,14 +18,16 @@ from django.views.decorators.http import require_http_methods
 from as2certs.accounts.access import needs, person
 from as2certs.accounts.forms import AccountForm, InstallationForm, page_layout
 from as2certs.accounts.models import Installation, User
+from as2certs.accounts.patience import RESTING, is_resting
 from as2certs.audit.keeping import keep
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, address_of, record
 from as2certs.clock import database_now
 
 
 class LoginForm(AuthenticationForm):
     error_messages = {
-        "invalid_login": "This user name and this password don’t belong together. Both are case-sensitive.",
+        "invalid_login": "This user name and this password don’t belong together. Both are case-sensitive. "
+        "After ten wrong passwords an account rests for ten minutes.",
         "inactive": "This account is closed. Ask an administrator to open it again.",
     }
 
@@ -40,15 +43,34 @@ class Login(auth_views.LoginView):
 
 
 class OwnPasswordForm(PasswordChangeForm):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, resting: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.resting = resting
         self.helper = page_layout("old_password", "new_password1", "new_password2")
+
+    def clean_old_password(self) -> str:
+        """Check the password that holds now, unless too many wrong ones were given."""
+        if self.resting:
+            raise ValidationError(RESTING, code="resting")
+        return super().clean_old_password()
 
 
 class PasswordChange(auth_views.PasswordChangeView):
     form_class = OwnPasswordForm
     template_name = "accounts/password_change.html"
     success_url = reverse_lazy("home")
+
+    def get_form_kwargs(self) -> dict[str, Any]:
+        request = self.request
+        resting = is_resting(person(request), address=address_of(request), now=database_now())
+        return super().get_form_kwargs() | {"resting": resting}
+
+    def form_invalid(self, form: Any) -> HttpResponse:
+        """Note that somebody did not know the password that holds now: it may not be them at the keyboard."""
+        if form.has_error("old_password", code="password_incorrect"):
+            with transaction.atomic():
+                record("person.password_refused", on=form.user, by=Actor.of(self.request), now=database_now())
+        return super().form_invalid(form)
 
     def form_valid(self, form: Any) -> HttpResponse:
         """Save the new password, and note that it was changed."""

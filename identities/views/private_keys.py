@@ -13,7 +13,8 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 
 from as2certs import pki
 from as2certs.accounts.access import needs, person
-from as2certs.audit.recording import Actor, record
+from as2certs.accounts.patience import is_resting
+from as2certs.audit.recording import Actor, address_of, record
 from identities.exporting import FORMS, export_private
 from identities.intake_forms import ExportPrivateForm
 from identities.models import IdentityCertificate
@@ -31,7 +32,8 @@ def certificate_export_private(request: HttpRequest, uid: UUID) -> HttpResponse:
     if certificate.private_key is None:
         messages.error(request, "The private key of this certificate is not kept here.")
         return redirect(certificate)
-    form = ExportPrivateForm(person(request), posted(request))
+    resting = is_resting(person(request), address=address_of(request), now=timezone.now())
+    form = ExportPrivateForm(person(request), posted(request), resting=resting)
     if request.method == "POST" and form.is_valid():
         try:
             data = _taken_out(request, certificate, form)
@@ -67,6 +69,6 @@ def _note_wrong_password(
             on=certificate,
             by=Actor.of(request),
             now=timezone.now(),
-            also=(certificate.identity,),
+            also=(certificate.identity, person(request)),
             reason="wrong password of their own",
         )

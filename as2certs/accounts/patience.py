@@ -1,0 +1,55 @@
+"""Nobody tries passwords fast: after some wrong ones an account rests, and none is looked at for a while."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib.auth.backends import ModelBackend
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest
+
+from as2certs.accounts.models import User
+from as2certs.audit.models import Entry
+from as2certs.audit.recording import address_of
+from as2certs.clock import database_now
+
+WITHIN = timedelta(minutes=10)
+#: Wrong passwords within that time from one address, and from all: a stranger elsewhere does not lock people out soon.
+MOST_FROM_ONE_ADDRESS = 10
+MOST_FROM_ANYWHERE = 50
+
+#: What the trail says of a password that was wrong, at whatever page it was asked for.
+WRONG = ("person.login_failed", "person.password_refused", "key.export_refused")
+#: The reason in the trail where a password was not even looked at; such attempts don't prolong the rest.
+NOT_LOOKED_AT = "Not looked at: too many wrong passwords before."
+#: What somebody is told whose own password is not looked at.
+RESTING = "Too many wrong passwords: for ten minutes none is looked at. Wait, and try again."
+
+
+def is_resting(user: User, *, address: str | None, now: datetime) -> bool:
+    """Say whether so many wrong passwords were given for this person lately that no other is looked at."""
+    wrong = (
+        Entry.objects.about(user).filter(verb__in=WRONG, at__gt=now - WITHIN).exclude(reason=NOT_LOOKED_AT)
+    )
+    addresses = list(wrong.values_list("address", flat=True)[:MOST_FROM_ANYWHERE])
+    return len(addresses) >= MOST_FROM_ANYWHERE or addresses.count(address) >= MOST_FROM_ONE_ADDRESS
+
+
+class PatientBackend(ModelBackend):
+    """Log people in by their password, unless their account rests."""
+
+    def authenticate(
+        self,
+        request: HttpRequest | None,
+        username: str | None = None,
+        password: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Return the person, or None; raise PermissionDenied, which ends the login, while the account rests."""
+        user = User.objects.filter(username=str(username or "")[:150]).first()
+        address = address_of(request) if request else None
+        if user is not None and is_resting(user, address=address, now=database_now()):
+            User().set_password(password)  # as slow as looking at it: the time tells nothing
+            raise PermissionDenied
+        return super().authenticate(request, username=username, password=password, **kwargs)

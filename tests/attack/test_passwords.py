@@ -1,0 +1,127 @@
+"""Passwords are not tried fast, wherever one is asked for."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from as2certs.accounts.models import User
+from as2certs.accounts.patience import (
+    MOST_FROM_ANYWHERE,
+    MOST_FROM_ONE_ADDRESS,
+    NOT_LOOKED_AT,
+    WITHIN,
+    is_resting,
+)
+from as2certs.audit.models import Entry
+from as2certs.audit.recording import Actor, record
+from as2certs.clock import database_now
+from tests.inventory import certify, make_identity
+from tests.people import PASSWORD, log_in, make_person
+
+pytestmark = pytest.mark.django_db
+
+ELSEWHERE = "198.51.100.9"
+
+
+@pytest.fixture
+def vera() -> User:
+    return make_person("vera", "viewer")
+
+
+def try_to_log_in(password: str, address: str = "127.0.0.1") -> int:
+    given = {"username": "vera", "password": password}
+    return Client().post(reverse("login"), given, REMOTE_ADDR=address).status_code
+
+
+def guess(times: int, address: str = "127.0.0.1") -> None:
+    for _ in range(times):
+        assert try_to_log_in("wrong", address) == 200
+
+
+def test_after_ten_wrong_passwords_the_right_one_is_not_looked_at(vera: User) -> None:
+    guess(MOST_FROM_ONE_ADDRESS)
+    assert try_to_log_in(PASSWORD) == 200
+    assert Entry.objects.filter(verb="person.logged_in").count() == 0
+    assert Entry.objects.filter(verb="person.login_failed", reason=NOT_LOOKED_AT).count() == 1
+
+
+def test_nine_wrong_passwords_do_not_stop_the_tenth_that_is_right(vera: User) -> None:
+    guess(MOST_FROM_ONE_ADDRESS - 1)
+    assert try_to_log_in(PASSWORD) == 302
+
+
+def test_the_admin_has_no_door_of_its_own(vera: User) -> None:
+    User.objects.filter(pk=vera.pk).update(is_staff=True)
+    guess(MOST_FROM_ONE_ADDRESS)
+    answer = Client().post(reverse("admin:login"), {"username": "vera", "password": PASSWORD})
+    assert answer.status_code == 200
+
+
+def test_guessing_from_one_address_does_not_lock_people_out_at_another(vera: User) -> None:
+    guess(MOST_FROM_ONE_ADDRESS, ELSEWHERE)
+    assert try_to_log_in(PASSWORD, ELSEWHERE) == 200
+    assert try_to_log_in(PASSWORD) == 302
+
+
+def test_guessing_from_many_addresses_ends_too_and_the_rest_is_not_prolonged_by_more(vera: User) -> None:
+    now = database_now()
+    for number in range(MOST_FROM_ANYWHERE):
+        somebody = Actor("somebody", "web", address=f"198.51.100.{number}")
+        record("person.login_failed", on=vera, by=somebody, now=now)
+    assert is_resting(vera, address="127.0.0.1", now=now)
+    assert try_to_log_in(PASSWORD) == 200
+    assert not is_resting(vera, address="127.0.0.1", now=now + WITHIN + timedelta(seconds=1))
+
+
+def test_a_private_key_does_not_leave_to_somebody_who_guesses(vera: User) -> None:
+    anna = make_person("anna", "administrator")
+    certificate = certify(make_identity())
+    address = reverse("certificate-export-private", args=[certificate.uid])
+    given = {
+        "reason": "a new server",
+        "form": "pkcs12",
+        "password": "protects the file",
+        "password_again": "protects the file",
+    }
+    client = log_in(anna)
+    for _ in range(MOST_FROM_ONE_ADDRESS):
+        answer = client.post(address, given | {"own_password": "wrong"})
+        assert "This is not your password." in answer.content.decode()
+    answer = client.post(address, given | {"own_password": PASSWORD})
+    assert "Too many wrong passwords" in answer.content.decode()
+    assert "attachment" not in answer.get("Content-Disposition", "")
+    refused = Entry.objects.filter(verb="key.export_refused", actor=anna)
+    assert refused.count() == MOST_FROM_ONE_ADDRESS
+    assert not Entry.objects.filter(verb__in=["key.exported", "key.opened"]).exists()
+
+
+def test_an_export_is_kept_by_nobody_on_the_way() -> None:
+    anna = make_person("anna", "administrator")
+    certificate = certify(make_identity())
+    address = reverse("certificate-export-private", args=[certificate.uid])
+    given = {
+        "reason": "a new server",
+        "form": "pem",
+        "password": "protects the file",
+        "password_again": "protects the file",
+        "own_password": PASSWORD,
+    }
+    answer = log_in(anna).post(address, given)
+    assert answer["Cache-Control"].startswith("no-store")
+    assert b"ENCRYPTED PRIVATE KEY" in answer.content
+
+
+def test_whoever_sits_at_an_open_browser_can_not_guess_the_password_to_change_it(vera: User) -> None:
+    client = log_in(vera)
+    given = {"new_password1": "another long one", "new_password2": "another long one"}
+    for _ in range(MOST_FROM_ONE_ADDRESS):
+        client.post(reverse("password-change"), given | {"old_password": "wrong"})
+    answer = client.post(reverse("password-change"), given | {"old_password": PASSWORD})
+    assert "Too many wrong passwords" in answer.content.decode()
+    assert Entry.objects.filter(verb="person.password_refused").count() == MOST_FROM_ONE_ADDRESS
+    vera.refresh_from_db()
+    assert vera.check_password(PASSWORD)
