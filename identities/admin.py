@@ -188,6 +188,10 @@ class PrivateKeyAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).defer("sealed")
 
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Refuse to filter by the sealed bytes: asked often enough, that would spell them."""
+        return not lookup.startswith("sealed") and super().lookup_allowed(lookup, value, request)
+
 
 @admin.register(CertificateRequest)
 class CertificateRequestAdmin(ReadOnlyAdmin):

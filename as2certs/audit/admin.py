@@ -16,7 +16,14 @@ from as2certs.audit.models import Entry, Subject
 from as2certs.audit.recording import Actor, changes, record
 
 
-class AuditedAdmin(admin.ModelAdmin[Any]):
+class SturdyAdmin(admin.ModelAdmin[Any]):
+    """An admin that a damaged address does not break."""
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        return super().get_object(request, object_id, from_field or None)
+
+
+class AuditedAdmin(SturdyAdmin):
     """An admin whose changes stand in the trail like those of a page, and that deletes nothing.
 
     Django saves an object and its related ones in one transaction, which the entry is part of.
@@ -65,7 +72,7 @@ class AuditedAdmin(admin.ModelAdmin[Any]):
         return [name for name in names if name not in self.SECRET]
 
 
-class ReadOnlyAdmin(admin.ModelAdmin[Any]):
+class ReadOnlyAdmin(SturdyAdmin):
     """An admin for history and what is made elsewhere: to be looked at."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -43,12 +43,12 @@ def everywhere(world: World) -> dict[str, str]:
     return of_application(world) | of_admin()
 
 
-def root_client(**options: bool) -> Client:
+def root_client(*, checks_csrf: bool = False) -> Client:
     """Return the browser of somebody who may do everything."""
     user = User.objects.filter(username="root").first()
     if user is None:
         user = User.objects.create_superuser("root", "root@example.com", "a long password")
         user.groups.add(Group.objects.get(name="administrator"))
-    client = Client(**options)
+    client = Client(enforce_csrf_checks=checks_csrf)
     client.force_login(user)
     return client

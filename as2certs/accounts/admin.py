@@ -1,0 +1,108 @@
+"""Django admin for people and the installation: nobody gives anybody, themselves included, more than they have."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import Group
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+
+from as2certs.accounts.forms import InstallationForm
+from as2certs.accounts.models import Installation, User
+from as2certs.audit.admin import AuditedAdmin, ReadOnlyAdmin
+
+#: Groups are granted exactly what rights.py says, at each migration: here they are to be looked at.
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class RoleAdmin(ReadOnlyAdmin):
+    list_display = ("name",)
+    search_fields = ("name",)
+    filter_horizontal = ("permissions",)
+
+
+@admin.register(User)
+class PersonAdmin(AuditedAdmin, UserAdmin[User]):
+    """People: made and closed here, and never deleted, since the trail speaks of them.
+
+    Rights come from groups alone. Only a superuser makes another one, and only a superuser changes one.
+    """
+
+    #: A password is no value for the trail, hashed or not; that it was changed is.
+    SECRET: ClassVar[tuple[str, ...]] = ("password", "password1", "password2", "usable_password")
+
+    fieldsets = (
+        (None, {"fields": ("username", "password", "must_change_password")}),
+        ("Who it is", {"fields": ("first_name", "last_name", "email", "time_zone")}),
+        ("What they may do", {"fields": ("is_active", "is_staff", "is_superuser", "groups")}),
+        ("When", {"fields": ("last_login", "date_joined")}),
+    )
+    add_fieldsets = (
+        (
+            None,
+            {
+                "classes": ("wide",),
+                "fields": ("username", "email", "password1", "password2", "must_change_password", "groups"),
+            },
+        ),
+    )
+    list_display = ("username", "first_name", "last_name", "email", "is_active", "is_staff", "last_login")
+    list_filter = ("groups", "is_active", "is_staff", "is_superuser")
+    filter_horizontal = ("groups",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        fixed = ("last_login", "date_joined")
+        return fixed if request.user.is_superuser else (*fixed, "is_superuser")
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        return {"must_change_password": True, **super().get_changeform_initial_data(request)}
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse to change somebody who may do more: a password set for them would be a way to be them."""
+        if obj is not None and not request.user.is_superuser:
+            mine = request.user.get_all_permissions()
+            if obj.is_superuser or any(not _rights(group) <= mine for group in obj.groups.all()):
+                return False
+        return super().has_change_permission(request, obj)
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Offer the groups whose rights are all one's own."""
+        if db_field.name == "groups" and not request.user.is_superuser:
+            mine = request.user.get_all_permissions()
+            kwargs["queryset"] = Group.objects.filter(
+                pk__in=[group.pk for group in Group.objects.all() if _rights(group) <= mine]
+            )
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        """Set somebody's password, and have them choose one of their own at the next login."""
+        with transaction.atomic():
+            answer = super().user_change_password(request, id, form_url)
+            person = self.get_object(request, id)
+            if request.method == "POST" and answer.status_code == 302 and person is not None:
+                if person.pk != request.user.pk:
+                    User.objects.filter(pk=person.pk).update(must_change_password=True)
+                self.tell(request, person, "password_set")
+        return answer
+
+
+def _rights(group: Group) -> set[str]:
+    return {
+        f"{app}.{name}" for app, name in group.permissions.values_list("content_type__app_label", "codename")
+    }
+
+
+@admin.register(Installation)
+class InstallationAdmin(AuditedAdmin):
+    """One row, made by the first who saves the settings."""
+
+    form = InstallationForm
+    fields = InstallationForm.Meta.fields
+    list_display = ("name", "time_zone", "four_eyes", "escalation_email")
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
