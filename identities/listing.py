@@ -12,7 +12,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django_filters import FilterSet
 
-PER_PAGE = 50
+from as2certs.paging import turn_to
 
 
 class CompactTable(tables.Table):
@@ -55,7 +55,6 @@ def listed(
     """Answer with one page of a list. ``table`` and ``filter`` are in the template's context."""
     narrowing = filters(request.GET, queryset=rows)
     shown = table(narrowing.qs)  # with the request it would page by itself, and count
-    paging = {"paginator_class": tables.LazyPaginator, "per_page": PER_PAGE, "silent": True}
-    tables.RequestConfig(request, paginate=paging).configure(shown)
+    turn_to(shown, request)
     context |= {"filter": narrowing, "table": shown, "now": timezone.now()}
     return render(request, template, context)

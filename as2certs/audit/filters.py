@@ -66,6 +66,8 @@ class TrailFilter(django_filters.FilterSet):
         return entries.filter(at__gte=day_begins(day))
 
     def by_last_day(self, entries: EntryQuerySet, name: str, day: date) -> EntryQuerySet:
+        if day == date.max:
+            return entries
         return entries.filter(at__lt=day_begins(day + timedelta(days=1)))
 
     def by_object(self, entries: EntryQuerySet, name: str, about: str) -> EntryQuerySet:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from uuid import UUID
 
-import django_tables2 as tables
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -19,8 +18,8 @@ from as2certs.mail.delivery import destination, goes_into_folder, header
 from as2certs.mail.filters import MessageFilter, stuck
 from as2certs.mail.models import Message
 from as2certs.mail.tables import MessageTable
+from as2certs.paging import turn_to
 
-PER_PAGE = 50
 #: So many mails that need somebody are shown above the list; the filter shows all of them.
 SHOWN = 5
 
@@ -36,9 +35,8 @@ def mail_list(request: HttpRequest) -> HttpResponse:
     now = timezone.now()
     light = Message.objects.defer("text", "html")
     narrowing = MessageFilter(request.GET or None, queryset=light)
-    table = MessageTable(narrowing.qs, request=request)
-    paging = {"paginator_class": tables.LazyPaginator, "per_page": PER_PAGE, "silent": True}
-    tables.RequestConfig(request, paginate=paging).configure(table)
+    table = MessageTable(narrowing.qs)  # with the request it would page by itself, and count
+    turn_to(table, request)
     waiting = list(stuck(now).defer("text", "html")[: SHOWN + 1])
     context = {
         "filter": narrowing,
