@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from django.db.models import DateTimeField, Value
+from django.db.models.functions import Greatest
+
 from identities.stations import AbstractCertificate, AbstractStation
 
 
@@ -27,12 +30,21 @@ def begin(certificate: AbstractCertificate, role: str, *, at: datetime) -> None:
 
 def end(certificate: AbstractCertificate, role: str, *, at: datetime) -> None:
     """End a certificate's service in a role at ``at`` (UTC); nothing happens when it does not serve."""
-    certificate.holder.service.open().filter(role=role, certificate=certificate).update(ends_at=at)
+    rows = certificate.holder.service.open().filter(role=role, certificate=certificate)
+    # Greatest: a machine whose clock is ahead may have noted a beginning after this moment.
+    rows.update(ends_at=Greatest("starts_at", Value(at, output_field=DateTimeField())))
 
 
 def replace(old: AbstractCertificate | None, new: AbstractCertificate, role: str, *, at: datetime) -> None:
-    """Let the new certificate take over a role from the old one at one moment, with neither gap nor double."""
+    """Let the new certificate take over a role from the old one at one moment, with neither gap nor double.
+
+    That moment is never before the old one's beginning, which a machine with another clock may have noted.
+    """
     if old is not None:
+        begun = (
+            old.holder.service.open().filter(role=role, certificate=old).values_list("starts_at", flat=True)
+        )
+        at = max([at, *begun])
         end(old, role, at=at)
     begin(new, role, at=at)
 

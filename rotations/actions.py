@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from django.db import transaction
 
-from as2certs import pki
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, record
 from rotations import plan, progress, runbook, setup, windows
-from rotations.models import Participant, Rotation, Step
+from rotations.answers import CONFIRMING, confirm, refuse_ended, waive
+from rotations.models import Rotation, Step
 from rotations.runbook import ROLL_BACK
 from rotations.setup import NotPossible
 from rotations.states import (
@@ -23,10 +24,23 @@ from rotations.states import (
     next_state,
 )
 
-__all__ = ["NotPossible"]
+__all__ = ["CONFIRMING", "NotPossible", "confirm", "waive"]
 
-#: What a partner's word completes: being told, installing, agreeing to the window.
-CONFIRMING = (plan.Act.ANNOUNCE, plan.Act.INSTALL, plan.Act.AGREE)
+#: What can't be left out, and why: the inventory would say what is not so, or a role be left without a certificate.
+NEEDED = {
+    plan.Act.CUT_OVER: "The cut-over is what this rotation is for: postpone or cancel the rotation instead.",
+    plan.Act.STAGE: (
+        "Without this step we could not read what partners write with the new certificate. Try again, do it by hand "
+        "and record it, or cancel the rotation."
+    ),
+    plan.Act.RETIRE: (
+        "The old certificate would count as accepted for good. It leaves at its time; where somebody has removed it "
+        "before, record this step as done."
+    ),
+    ROLL_BACK: "The way back can't be left out half-way: try again, or do it by hand and record it.",
+}
+#: States of a rotation in which a cut-over may be made, by the application or by hand.
+CUTTING_OVER = (RotationState.SCHEDULED, RotationState.UNDER_WAY)
 
 
 def may_approve(rotation: Rotation, by: Actor) -> None:
@@ -50,11 +64,28 @@ def approve(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
     errors = [f for f in setup.findings_of(rotation, now=now) if f.level == "error"]
     if errors:
         raise NotPossible(" ".join(f"{f.reason} {f.advice}" for f in errors))
+    _refuse_strangers(rotation)
     _refuse_window(rotation, now=now)
     runbook.store(rotation, now=now)
     progress.move(rotation, RotationAction.APPROVE, by=by, now=now, approved_by=by.user, approved_at=now)
     progress.advance(rotation, by=by, now=now)
     return rotation
+
+
+def _refuse_strangers(rotation: Rotation) -> None:
+    """Refuse a plan that starts from what is no longer so: now, and not at the moment of the change."""
+    for role in rotation.roles:
+        if stranger := progress.stranger_in(rotation, role):
+            raise NotPossible(stranger)
+    left_out = setup.newly_connected(rotation)
+    if left_out:
+        names = ", ".join(partner.name for partner in left_out[:4]) + (
+            " and others" if len(left_out) > 4 else ""
+        )
+        raise NotPossible(
+            f"Connected with {rotation.holder} since this was set up, and not yet part of it: {names}. "
+            "Open the draft and save it again to take them in; leave out whom it does not concern."
+        )
 
 
 def _refuse_window(rotation: Rotation, *, now: datetime) -> None:
@@ -96,14 +127,13 @@ def postpone(
     errors = [f for f in window_findings(rotation, window, now=now) if f.level == "error"]
     if errors:
         raise NotPossible(" ".join(f"{f.reason} {f.advice}" for f in errors))
-    if rotation.steps.filter(state=StepState.RUNNING).exists():
-        raise NotPossible("A step is being carried out at this moment. Wait until it is done, then postpone.")
+    _refuse_running(rotation)
+    _refuse_held(rotation)
     before = f"{rotation.window_local} {rotation.window_zone}"
     setup.set_window(rotation, window)
     rotation.save(update_fields=["window_start", "window_end", "window_zone", "window_local"])
     rotation.participants.update(agreed_at=None)
     # What was agreed was the old window; what was installed stays installed.
-    rotation.steps.filter(act=plan.Act.AGREE).delete()
     runbook.replan(rotation, now=now)
     progress.move(
         rotation,
@@ -124,17 +154,33 @@ def cancel(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rota
     Raises IllegalAction once a cut-over has begun: then it can be rolled back.
     """
     rotation = progress.lock(rotation.pk)
-    if rotation.steps.filter(state=StepState.RUNNING).exists():
-        raise NotPossible(
-            "A step is being carried out at this moment. Wait until it is done, then decide again."
-        )
+    next_state(RotationState(rotation.state), RotationAction.CANCEL)
+    _refuse_running(rotation)
+    _refuse_held(rotation)
     progress.move(rotation, RotationAction.CANCEL, by=by, now=now, reason=reason, ended_at=now)
     _skip_rest(rotation, now=now, by=by, why="the rotation was cancelled")
     return rotation
 
 
-def _skip_rest(rotation: Rotation, *, now: datetime, by: Actor, why: str) -> None:
-    rotation.steps.filter(state__in=(StepState.WAITING, StepState.FAILED)).update(
+def _refuse_running(rotation: Rotation) -> None:
+    if rotation.steps.filter(state=StepState.RUNNING).exists():
+        raise NotPossible(
+            "A step is being carried out at this moment. Wait until it is done, then decide again."
+        )
+
+
+def _refuse_held(rotation: Rotation) -> None:
+    """Refuse to let go of a rotation while messages are held for it: nobody would release them any more."""
+    for step in runbook.held_back(rotation)[:1]:
+        raise NotPossible(
+            f"Messages are held back for this change in {step.system or 'our AS2 system'}. Release them there, record "
+            f"“{step.title}” as done, and decide then."
+        )
+
+
+def _skip_rest(rotation: Rotation, *, now: datetime, by: Actor, why: str, but: Collection[Step] = ()) -> None:
+    left = rotation.steps.filter(state__in=(StepState.WAITING, StepState.FAILED))
+    left.exclude(pk__in=[step.pk for step in but]).update(
         state=StepState.SKIPPED, note=why, done_at=now, done_by=by.name, blocked=False
     )
 
@@ -147,7 +193,11 @@ def retry(step: Step, *, by: Actor, now: datetime) -> None:
         after = next_state(StepState(step.state), StepAction.RETRY)
         next_state(RotationState(rotation.state), RotationAction.RETRY)
         rotation.steps.filter(pk=step.pk, state=step.state).update(
-            state=after, due_at=now if step.automatic else step.due_at, error="", attempts=step.attempts + 1
+            state=after,
+            due_at=now if step.automatic else step.due_at,
+            error="",
+            lease_until=None,
+            attempts=step.attempts + 1,
         )
         record("step.retried", on=rotation, by=by, now=now, also=[rotation.holder], new={"step": step.key})
 
@@ -155,152 +205,44 @@ def retry(step: Step, *, by: Actor, now: datetime) -> None:
 def complete(step: Step, *, note: str, by: Actor, now: datetime) -> None:
     """Record that a step was done by hand, with the evidence in words.
 
-    Raises NotPossible for a step that the application carries out itself, or whose turn has not come.
+    The old certificate may have been retired by hand at any time after the change, and held messages are released
+    whenever somebody has to. Raises NotPossible for a step that the application carries out itself, or whose turn has
+    not come.
     """
     with transaction.atomic():
         rotation = progress.lock(step.rotation_id)
         step = rotation.steps.get(pk=step.pk)
-        _refuse_ended(rotation)
-        if step.automatic and step.state != StepState.FAILED:
+        refuse_ended(rotation)
+        if step.automatic and step.state != StepState.FAILED and step.act != plan.Act.RETIRE:
             raise NotPossible(f"“{step.title}” is carried out by the application at its moment.")
-        if step.blocked:
+        if step.blocked and step not in runbook.held_back(rotation):
             raise NotPossible(f"“{step.title}” comes later: {_missing(rotation, step)}.")
+        if step.act == plan.Act.CUT_OVER and rotation.state not in CUTTING_OVER:
+            raise NotPossible(
+                f"“{step.title}” comes later: not every participant has confirmed or was waived. "
+                "Record their answers, or go on without them, first."
+            )
         progress.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=note)
 
 
 def skip(step: Step, *, reason: str, by: Actor, now: datetime) -> None:
-    """Leave a step out, with a reason. The application's own cut-over can't be left out: cancel or postpone.
+    """Leave a step out, with a reason.
 
-    Raises NotPossible, IllegalAction.
+    Raises IllegalAction, and NotPossible for what the steps after it or the inventory stand on.
     """
-    if step.act == plan.Act.CUT_OVER:
-        raise NotPossible(
-            "The cut-over is what this rotation is for: postpone or cancel the rotation instead."
-        )
+    if step.act in NEEDED:
+        raise NotPossible(NEEDED[step.act])
     if not reason.strip():
         raise NotPossible("Say why this step is left out: the reason stays in the trail.")
     with transaction.atomic():
         rotation = progress.lock(step.rotation_id)
-        _refuse_ended(rotation)
+        refuse_ended(rotation)
         progress.settle(rotation.steps.get(pk=step.pk), StepAction.SKIP, by=by, now=now, note=reason)
-
-
-def _refuse_ended(rotation: Rotation) -> None:
-    if rotation.ended_at is not None:
-        raise NotPossible(f"This rotation has ended ({rotation.get_state_display()}).")
 
 
 def _missing(rotation: Rotation, step: Step) -> str:
     open_steps = rotation.steps.filter(key__in=step.after).exclude(state__in=SETTLED)
     return "first " + ", then ".join(f"“{title}”" for title in open_steps.values_list("title", flat=True)[:3])
-
-
-@transaction.atomic
-def confirm(
-    participant: Participant,
-    *,
-    fingerprint: str,
-    agreed: bool,
-    spoke_with: str,
-    note: str,
-    by: Actor,
-    now: datetime,
-    installed: bool = True,
-) -> Participant:
-    """Record what a partner said: that it installed the certificate, with the fingerprint it read out; the window.
-
-    ``fingerprint`` may be in any spelling, or empty for a mere word, which never weakens an earlier match. Where it
-    matches ours, the partner has installed it; a partner's own, compared with us, is checked by that. Without
-    ``installed`` only the window is settled, or nothing but the note is kept. Raises NotPossible when the fingerprint
-    is another certificate's, PkiError when it is none.
-    """
-    rotation = progress.lock(participant.rotation_id)
-    _refuse_unapproved(rotation)
-    strong = bool(fingerprint.strip()) and _matches(rotation, fingerprint)
-    participant = rotation.participants.select_related("partner").get(pk=participant.pk)
-    if strong:
-        participant.evidence = Participant.Evidence.STRONG
-        participant.fingerprint = pki.normalise_fingerprint(fingerprint)
-    elif installed and participant.evidence != Participant.Evidence.STRONG:
-        participant.evidence = Participant.Evidence.WEAK
-    installed = installed or (strong and rotation.side == "own")
-    participant.confirmed_at = now if installed else participant.confirmed_at
-    participant.agreed_at = now if agreed else participant.agreed_at
-    participant.confirmed_with = spoke_with
-    participant.note = note
-    participant.save()
-    record(
-        "participant.confirmed",
-        on=rotation,
-        by=by,
-        now=now,
-        also=[rotation.holder, participant.partner],
-        new={"evidence": participant.evidence, "agreed": agreed, "spoke with": spoke_with},
-        reason=note,
-    )
-    settled_by = {
-        plan.Act.CHECK: strong,
-        plan.Act.ANNOUNCE: agreed or installed,
-        plan.Act.INSTALL: installed,
-        plan.Act.AGREE: agreed,
-    }
-    for step in [step for step in _said(participant, *settled_by) if settled_by[plan.Act(step.act)]]:
-        progress.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=_words(participant))
-    return participant
-
-
-def _refuse_unapproved(rotation: Rotation) -> None:
-    if rotation.state == RotationState.DRAFT:
-        raise NotPossible("Approve the plan first: only then is it known what each partner has to confirm.")
-    _refuse_ended(rotation)
-
-
-def _said(participant: Participant, *acts: str) -> list[Step]:
-    """Return the steps that this partner's word settles, in their order, as long as they are open."""
-    return list(participant.steps.filter(act__in=acts).exclude(state__in=SETTLED).order_by("position"))
-
-
-def _words(participant: Participant) -> str:
-    how = "read out the fingerprint, which matches" if participant.evidence == "strong" else "said so"
-    return f"{participant.confirmed_with or participant.partner} {how}"
-
-
-def _matches(rotation: Rotation, fingerprint: str) -> bool:
-    """Compare a fingerprint that was read out with the successor's. Raises NotPossible when it is another's."""
-    said = pki.normalise_fingerprint(fingerprint)
-    new, old = rotation.new, rotation.old
-    assert new is not None  # approved rotations have a successor
-    if said in (new.sha256, new.sha1):
-        return True
-    if old is not None and said in (old.sha256, old.sha1):
-        raise NotPossible(
-            "That is the fingerprint of the old certificate: the partner looked at the one that it already had. "
-            f"The new one's begins with {pki.format_fingerprint(new.sha256)[:11]}."
-        )
-    raise NotPossible(
-        "That is the fingerprint of neither the old nor the new certificate. The new one's is "
-        f"{pki.format_fingerprint(new.sha256)}: ask what exactly the partner has installed."
-    )
-
-
-@transaction.atomic
-def waive(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
-    """Go on without a partner's confirmation, with a reason. Raises NotPossible."""
-    rotation = progress.lock(participant.rotation_id)
-    _refuse_unapproved(rotation)
-    if not reason.strip():
-        raise NotPossible("Say why the change may go on without this partner's confirmation.")
-    rotation.participants.filter(pk=participant.pk).update(waived_reason=reason)
-    record(
-        "participant.waived",
-        on=rotation,
-        by=by,
-        now=now,
-        also=[rotation.holder, participant.partner],
-        reason=reason,
-    )
-    for step in _said(participant, *CONFIRMING):
-        progress.settle(step, StepAction.SKIP, by=by, now=now, note=f"waived: {reason}")
 
 
 def way_back_obstacle(rotation: Rotation, *, now: datetime) -> str | None:
@@ -331,23 +273,49 @@ def roll_back(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> R
     obstacle = way_back_obstacle(rotation, now=now)
     if obstacle:
         raise NotPossible(f"This can't be rolled back any more. {obstacle}")
-    if rotation.steps.filter(state=StepState.RUNNING).exists():
-        raise NotPossible(
-            "A step is being carried out at this moment. Wait until it is done, then decide again."
-        )
+    _refuse_running(rotation)
     progress.move(rotation, RotationAction.ROLL_BACK, by=by, now=now, reason=reason)
-    _skip_rest(rotation, now=now, by=by, why="the rotation was rolled back")
-    switched = rotation.steps.filter(act=plan.Act.CUT_OVER, state=StepState.DONE).order_by("position")
+    held = runbook.held_back(rotation)
+    _skip_rest(rotation, now=now, by=by, why="the rotation was rolled back", but=held)
+    switched = _to_take_back(rotation)
     last = rotation.steps.order_by("position").last()
     position = last.position if last else 0
-    Step.objects.bulk_create(
-        _back(step, position=position + n, now=now) for n, step in enumerate(switched, start=1)
-    )
+    back = [_back(step, position=position + n, now=now) for n, step in enumerate(switched, start=1)]
+    Step.objects.bulk_create(back)
+    # What is held back is released once both sides are on the old certificate again.
+    rotation.steps.filter(pk__in=[s.pk for s in held]).update(after=[s.key for s in back], blocked=True)
     progress.advance(rotation, by=by, now=now)
     return rotation
 
 
+def _to_take_back(rotation: Rotation) -> list[Step]:
+    """Return what was switched and has to go back: ours, and the partners' that moved together with it.
+
+    A partner that writes at its own pace may go on with the new one, which we keep reading, as long as ours changed.
+    """
+    done = rotation.steps.filter(act__in=plan.SWITCHING, state=StepState.DONE).order_by("position")
+    is_ours = rotation.steps.filter(act=plan.Act.CUT_OVER).exists()
+    found = done.select_related("system", "participant__partner")
+    return [s for s in found if s.act == plan.Act.CUT_OVER or s.simultaneous or not is_ours]
+
+
 def _back(step: Step, *, position: int, now: datetime) -> Step:
+    if step.participant is not None:
+        partner = step.participant.partner
+        return Step(
+            rotation=step.rotation,
+            position=position,
+            key=f"{ROLL_BACK}:{step.key}",
+            who=plan.Who.PARTNER,
+            act=ROLL_BACK,
+            roles=step.roles,
+            participant=step.participant,
+            title=f"{partner} goes back to the old certificate",
+            why=f"{partner} has changed over already. Call them: until they are back too, messages fail.",
+            evidence=step.evidence,
+            effects=step.effects,
+            earliest_at=now,
+        )
     where = step.system.name if step.system else "the inventory"
     return Step(
         rotation=step.rotation,
@@ -358,7 +326,7 @@ def _back(step: Step, *, position: int, now: datetime) -> Step:
         roles=step.roles,
         system=step.system,
         title=f"Go back to the old certificate in {where}",
-        why="Partners still accept the old certificate, so going back is our writer's move alone.",
+        why="Partners that still accept the old certificate have nothing to do; the others go back with us.",
         evidence=step.evidence,
         effects=step.effects,
         automatic=step.automatic,
@@ -375,6 +343,7 @@ def close(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotat
     """
     rotation = progress.lock(rotation.pk)
     next_state(RotationState(rotation.state), RotationAction.CLOSE)
+    _refuse_held(rotation)
     left = rotation.steps.exclude(state__in=SETTLED)
     if left.filter(act=plan.Act.RETIRE).exists():
         raise NotPossible(

@@ -145,16 +145,14 @@ def _stumbling(step: Step) -> Need:
 
 
 def _overdue(rotation: Rotation, state: RotationState, waiting: Sequence[Participant], url: str) -> Need:
-    possible = state is not RotationState.UNDER_WAY
     who = f" Not ready by then: {names([p.partner.name for p in waiting])}." if waiting else ""
     next_move = (
         "Agree a new window with the partners and postpone to it, or cancel."
-        if possible
-        else "Part of the change is made: finish the open steps, or roll back."
+        if state is not RotationState.UNDER_WAY
+        else "Part of the change is made: finish the open steps, postpone the rest to a new window, or roll back."
     )
-    label, target = ("Postpone", url) if possible else ("Look", "#runbook")
     return Need(
-        "urgent", "The window is over, and the change is not complete.", f"{next_move}{who}", label, target
+        "urgent", "The window is over, and the change is not complete.", f"{next_move}{who}", "Postpone", url
     )
 
 

@@ -13,6 +13,7 @@ from django.db import transaction
 
 from as2certs.audit.recording import Actor, record
 from identities import service
+from identities.stations import WRITER_ROLES
 from rotations import notifications, plan, runbook
 from rotations.models import Rotation, Step
 from rotations.runbook import ROLL_BACK
@@ -29,6 +30,10 @@ WHOLE_ROTATION = (
 )
 
 
+class NotPossible(Exception):
+    """What was asked for can't be done now; the message says why and what to do."""
+
+
 class SomebodyElseWasFirst(Exception):
     """The row is no longer in the state that this change began with; nothing was changed."""
 
@@ -40,9 +45,9 @@ class SomebodyElseWasFirst(Exception):
 
 def lock(rotation_id: int) -> Rotation:
     """Return the rotation as it is now, held until the end of the transaction."""
-    return (
-        Rotation.objects.select_for_update(of=("self",)).select_related(*WHOLE_ROTATION).get(pk=rotation_id)
-    )
+    # Held first and read then: one query for both would join what belonged to the row before it had to wait.
+    Rotation.objects.select_for_update().only("pk").get(pk=rotation_id)
+    return Rotation.objects.select_related(*WHOLE_ROTATION).get(pk=rotation_id)
 
 
 def move(
@@ -90,8 +95,9 @@ def settle(
 ) -> None:
     """Finish, complete or skip a step, and let everything happen that follows from it.
 
-    Raises IllegalAction or SomebodyElseWasFirst, and then nothing has changed. ``step`` is as its claimer read it:
-    a worker that lost its lease to another one finds the number of attempts changed.
+    Raises IllegalAction, SomebodyElseWasFirst, or NotPossible where the inventory knows another certificate, and then
+    nothing has changed. ``step`` is as its claimer read it: a worker that lost its lease to another one finds the
+    number of attempts changed.
     """
     rotation = lock(step.rotation_id)
     before = StepState(step.state)
@@ -162,7 +168,10 @@ def _concerned(step: Step, rotation: Rotation) -> list[Any]:
 
 
 def _change_inventory(rotation: Rotation, step: Step, *, at: datetime) -> None:
-    """Note what serves which role now. With several AS2 systems, the inventory moves with the last of them."""
+    """Note what serves which role now. With several AS2 systems, the inventory moves with the last of them.
+
+    Raises NotPossible when a certificate that this rotation does not know holds a role that has room for one.
+    """
     mine = runbook.our_effects(step)
     if not mine:
         return
@@ -181,13 +190,35 @@ def _change_inventory(rotation: Rotation, step: Step, *, at: datetime) -> None:
         if how == plan.Move.ADD:
             service.begin(new, role, at=at)
         elif how == plan.Move.DROP:
-            if old is not None:
+            if old is not None and (role, plan.Move.REPLACE) not in still_to_come:
                 service.end(old, role, at=at)
         elif step.act == ROLL_BACK:
             assert old is not None  # rolling back without an old certificate is refused
+            _refuse_stranger(rotation, role)
             service.replace(new, old, role, at=at)
+        elif (role, plan.Move.DROP) in still_to_come:
+            service.begin(new, role, at=at)  # another AS2 system reads with both until it drops the old one
         else:
+            _refuse_stranger(rotation, role)
             service.replace(old, new, role, at=at)
+
+
+def _refuse_stranger(rotation: Rotation, role: str) -> None:
+    if stranger := stranger_in(rotation, role):
+        raise NotPossible(stranger)
+
+
+def stranger_in(rotation: Rotation, role: str) -> str:
+    """Say which certificate that this rotation does not know serves a role alone; empty when none does."""
+    held = service.serving(rotation.holder)[role]
+    if not held or role not in WRITER_ROLES or {rotation.old, rotation.new} & set(held):
+        return ""
+    planned = rotation.old.short_name if rotation.old else "nothing"
+    found = ", ".join(certificate.short_name for certificate in held)
+    return (
+        f"The plan replaces {planned} in the role {role}, but {found} serves it now. "
+        "Cancel this rotation, and set up one that starts from what is in use."
+    )
 
 
 def advance(rotation: Rotation, *, by: Actor, now: datetime) -> None:
@@ -222,17 +253,24 @@ def _next_action(state: RotationState, steps: list[Step]) -> RotationAction | No
             return RotationAction.READY
         case RotationState.SCHEDULED if not _all_settled(steps, plan.PREPARING):
             return RotationAction.UNREADY
-        case RotationState.SCHEDULED if any(
-            s.act in _switching_of(steps) and s.state in (*SETTLED, StepState.RUNNING) for s in steps
-        ):
+        case RotationState.SCHEDULED if _has_begun(steps):
             return RotationAction.BEGIN
         case RotationState.UNDER_WAY if _all_settled(steps, _switching_of(steps)):
             return RotationAction.FINISH
         case RotationState.APPLIED if all(s.state in SETTLED for s in steps):
             return RotationAction.CLOSE
-        case RotationState.ROLLING_BACK if _all_settled(steps, {ROLL_BACK}):
+        case RotationState.ROLLING_BACK if all(s.state in SETTLED for s in steps):
             return RotationAction.ROLLED_BACK
     return None
+
+
+def _has_begun(steps: list[Step]) -> bool:
+    """Say whether something was switched, or nothing ever is: a reader alone, and nobody who writes to it.
+
+    A cut-over that is being carried out does not count yet: when it fails, the window can still be moved.
+    """
+    switching = [step for step in steps if step.act in _switching_of(steps)]
+    return not switching or any(step.state in SETTLED for step in switching)
 
 
 def _all_settled(steps: list[Step], acts: Any) -> bool:

@@ -116,13 +116,32 @@ def store(rotation: Rotation, *, now: datetime) -> None:
 
 
 def replan(rotation: Rotation, *, now: datetime) -> None:
-    """Plan again for a moved window, and keep what was done before: steps that are done stay done."""
-    settled = {s.key: s for s in rotation.steps.filter(state__in=("done", "skipped"))}
+    """Plan again for a moved window, and keep what was done before: steps that are done stay done.
+
+    Only what is tied to the window is asked for again: that partners agree to it, and that messages are held and
+    released around a cut-over that is not made yet.
+    """
+    settled = {s.key: s for s in rotation.steps.filter(state__in=("done", "skipped")) if not _is_over(s)}
     rotation.steps.exclude(pk__in=[s.pk for s in settled.values()]).delete()
     fresh = preview(rotation, now=now)
     keys = {step.key for step in fresh}
     _renumber([s for key, s in settled.items() if key in keys], fresh)
     Step.objects.bulk_create(step for step in fresh if step.key not in settled)
+
+
+def _is_over(step: Step) -> bool:
+    """Say whether a settled step went by with the old window."""
+    if step.act in (plan.Act.HOLD, plan.Act.RELEASE):
+        same = step.rotation.steps.filter(act=plan.Act.CUT_OVER, system=step.system)
+        return step.state == "done" and not same.filter(state="done").exists()
+    return step.act == plan.Act.AGREE
+
+
+def held_back(rotation: Rotation) -> list[Step]:
+    """Return the open steps that let messages go again, where they are held for this rotation now."""
+    held = rotation.steps.filter(act=plan.Act.HOLD, state="done").values_list("system", flat=True)
+    releases = rotation.steps.filter(act=plan.Act.RELEASE).exclude(state__in=("done", "skipped"))
+    return [step for step in releases.select_related("system") if step.system_id in set(held)]
 
 
 def _renumber(kept: Iterable[Step], fresh: Sequence[Step]) -> None:

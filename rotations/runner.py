@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from django.db import close_old_connections, connection, connections, transaction
+from django.db import IntegrityError, close_old_connections, connection, connections, transaction
 from django.db.models import F, Q
 from django.template import Engine
 from django.urls import reverse
@@ -29,7 +29,7 @@ from identities.connectors.base import Change, Connector, ConnectorError, Outcom
 from rotations import plan, progress, runbook
 from rotations.applying import change_for
 from rotations.models import Heartbeat, Rotation, Step, StepQuerySet
-from rotations.progress import SomebodyElseWasFirst
+from rotations.progress import NotPossible, SomebodyElseWasFirst
 from rotations.states import IllegalAction, RotationState, StepAction, StepState
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,8 @@ LIVE = (
     RotationState.APPLIED,
     RotationState.ROLLING_BACK,
 )
+#: States of a rotation in which a cut-over may be made.
+CUTTING_OVER = (RotationState.SCHEDULED, RotationState.UNDER_WAY)
 
 
 def apply_due(*, wait: bool = True) -> int:
@@ -128,7 +130,10 @@ def _claim_due(which: Q, most: int) -> tuple[int, list[Step]]:
 
 
 def _due(now: datetime) -> StepQuerySet:
-    return Step.objects.due(now).filter(rotation__state__in=LIVE)
+    """Find what is due. A cut-over waits as long as its window runs and somebody has still to confirm."""
+    waits = Q(act=plan.Act.CUT_OVER, state=StepState.WAITING, latest_at__gt=now)
+    not_ready = waits & ~Q(rotation__state__in=CUTTING_OVER)
+    return Step.objects.due(now).filter(rotation__state__in=LIVE).exclude(not_ready)
 
 
 def _claimable(which: Q, now: datetime) -> StepQuerySet:
@@ -157,6 +162,9 @@ def _do_inside(step: Step, *, now: datetime) -> bool:
                 return False
     except (SomebodyElseWasFirst, IllegalAction) as error:
         log.info("Step %s was left alone: %s", step.uid, error)
+    except NotPossible as error:
+        step.refresh_from_db()
+        progress.fail(step, str(error), by=Actor.runner(), now=now)
     except Exception as error:
         log.exception("Step %s could not be carried out", step.uid)
         step.refresh_from_db()
@@ -184,18 +192,31 @@ def obstacle(step: Step, *, now: datetime) -> str | None:
                 f"The window ended at {step.latest_at:%Y-%m-%d %H:%M} UTC before the change could be made, so it was "
                 "not made. Agree a new window with the partners and postpone to it, or cancel."
             )
-        if rotation.state not in (RotationState.SCHEDULED, RotationState.UNDER_WAY):
+        if rotation.state not in CUTTING_OVER:
             return "Not every participant has confirmed or was waived."
     if step.act in (plan.Act.CUT_OVER, plan.Act.STAGE):
-        return _certificate_obstacle(rotation, step, now=now)
+        return _moved_away(rotation, step) or _certificate_obstacle(rotation, step, now=now)
     return None
+
+
+def _moved_away(rotation: Rotation, step: Step) -> str | None:
+    """Say that another AS2 system carries the traffic now than when this was planned."""
+    systems = runbook.systems_of(rotation)
+    if step.system in systems:
+        return None
+    now_at = ", ".join(str(system or "no AS2 system") for system in systems)
+    return (
+        f"This was planned for {step.system or 'no AS2 system'}, but the traffic is carried by {now_at} now. "
+        "Postpone the rotation, to plan it anew for what is there, or cancel it."
+    )
 
 
 def _certificate_obstacle(rotation: Rotation, step: Step, *, now: datetime) -> str | None:
     old, new = rotation.old, rotation.new
     if new is None:
         return "There is no successor. Take it in, then try again."
-    if not new.not_before <= now <= new.not_after:
+    # Reading with it may be prepared before it is valid; writing with it may not begin.
+    if now > new.not_after or (now < new.not_before and step.act == plan.Act.CUT_OVER):
         return (
             f"The successor {new.short_name} is valid from {new.not_before:%Y-%m-%d %H:%M} to "
             f"{new.not_after:%Y-%m-%d %H:%M} UTC, not now. Cancel, and rotate to a certificate that is valid."
@@ -203,6 +224,8 @@ def _certificate_obstacle(rotation: Rotation, step: Step, *, now: datetime) -> s
     in_use = service.serving(rotation.holder)
     for role in runbook.our_effects(step):
         held = in_use.get(role, [])
+        if stranger := progress.stranger_in(rotation, role):
+            return stranger
         if old is not None and old not in held and new not in held:
             found = ", ".join(c.short_name for c in held) or "nothing"
             return (
@@ -230,24 +253,32 @@ def _carry_out(step: Step) -> None:
         # Whatever went wrong, the outcome outside is unknown: the next attempt reads before it writes.
         log.exception("Step %s: the connector failed", step.uid)
         result = Result(Outcome.UNKNOWN, f"{type(error).__name__}: {error}")
-    now = database_now()
+    try:
+        _note_result(step, result, now=database_now())
+    except (SomebodyElseWasFirst, IllegalAction) as error:
+        log.info("Step %s was settled by somebody else: %s", step.uid, error)
+
+
+def _note_result(step: Step, result: Result, *, now: datetime) -> None:
+    """Settle a step that was carried out, or say what kept it from that; as long as it is still this worker's."""
     try:
         match result.outcome:
             case outcome if outcome.good:
-                progress.settle(
-                    step,
-                    StepAction.FINISH,
-                    by=Actor.runner(),
-                    now=now,
-                    note=result.message,
-                    late=_is_late(step, now),
-                )
+                late = _is_late(step, now)
+                by = Actor.runner()
+                progress.settle(step, StepAction.FINISH, by=by, now=now, note=result.message, late=late)
             case Outcome.REJECTED:
                 progress.fail(step, result.message, by=Actor.runner(), now=now)
             case _:
                 _try_later(step, result.message, now=now)
-    except (SomebodyElseWasFirst, IllegalAction) as error:
-        log.info("Step %s was settled by somebody else: %s", step.uid, error)
+    except NotPossible as error:
+        step.state = StepState.RUNNING  # settling was undone in the database, but not in this object
+        done = "The AS2 system has made the change, but the inventory can't follow."
+        progress.fail(step, f"{done} {error}", by=Actor.runner(), now=now)
+    except IntegrityError as error:
+        log.exception("Step %s: what was carried out could not be recorded", step.uid)
+        step.state = StepState.RUNNING
+        _try_later(step, f"It was carried out, but could not be recorded: {error}", now=now)
 
 
 def _apply(step: Step) -> Result:
@@ -296,7 +327,8 @@ def _drift(connector: Connector, change: Change) -> str:
 
 def _try_later(step: Step, reason: str, *, now: datetime) -> None:
     """Put a step back in line, or before a person when it was tried often enough or its window is over."""
-    wait = timedelta(seconds=BACK_OFF[min(step.attempts, len(BACK_OFF)) - 1])
+    # A step that failed inside its claim's savepoint has no attempt to its name yet.
+    wait = timedelta(seconds=BACK_OFF[min(max(step.attempts, 1), len(BACK_OFF)) - 1])
     is_over = step.act == plan.Act.CUT_OVER and step.latest_at is not None and now + wait >= step.latest_at
     if is_over or step.attempts >= MOST_ATTEMPTS:
         action = StepAction.GIVE_UP if step.state == StepState.RUNNING else StepAction.FAIL
@@ -317,8 +349,13 @@ def _lease_kept(step: Step) -> Iterator[None]:
         try:
             while not over.wait(RENEW_SECONDS):
                 mine = Step.objects.filter(pk=step.pk, state=StepState.RUNNING, attempts=step.attempts)
-                if not mine.update(lease_until=database_now() + LEASE):
-                    return
+                try:
+                    if not mine.update(lease_until=database_now() + LEASE):
+                        return
+                except Error as error:
+                    # A database that is away for a moment is no reason to let go of a step that is being written.
+                    log.warning("Step %s: the lease was not renewed, trying again: %s", step.uid, error)
+                    connections.close_all()
         finally:
             connections.close_all()
 

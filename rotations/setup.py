@@ -16,13 +16,10 @@ from identities.models import CertificateRequest, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate
 from rotations import progress, states
 from rotations.models import Participant, Rotation
+from rotations.progress import NotPossible as NotPossible
 from rotations.windows import Window
 
 AnyCertificate = IdentityCertificate | PartnerCertificate
-
-
-class NotPossible(Exception):
-    """What was asked for can't be done now; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,9 @@ def set_up(holder: Identity | Partner, wish: Wish, *, by: Actor, now: datetime) 
     Raises NotPossible when another rotation already changes one of these roles.
     """
     # Held until the end, so that of two people who set the same up at once the second one is refused.
-    type(holder)._base_manager.select_for_update().get(pk=holder.pk)
+    held = type(holder)._base_manager.select_for_update().get(pk=holder.pk)
+    if held.archived_at is not None:
+        raise NotPossible(f"{holder} is archived: restore it first, then start the rotation.")
     refuse_second(holder, wish.roles)
     rotation = Rotation(set_up_by=by.user, set_up_at=now)
     if isinstance(holder, Identity):
@@ -87,6 +86,9 @@ def change_draft(rotation: Rotation, wish: Wish, *, by: Actor, now: datetime) ->
     # Whoever changes a draft counts as having set it up: that is whose approval "four eyes" must refuse.
     rotation.set_up_by = by.user
     rotation.save()
+    Participant.objects.bulk_create(
+        Participant(rotation=rotation, partner=partner) for partner in newly_connected(rotation)
+    )
     record(
         "rotation.changed",
         on=rotation,
@@ -97,6 +99,12 @@ def change_draft(rotation: Rotation, wish: Wish, *, by: Actor, now: datetime) ->
         new=_facts(rotation),
     )
     return rotation
+
+
+def newly_connected(rotation: Rotation) -> list[Partner]:
+    """Return the partners that were connected with the holder after its rotation was set up."""
+    known = set(rotation.participants.values_list("partner_id", flat=True))
+    return [partner for partner in connected_partners(rotation.holder) if partner.pk not in known]
 
 
 def _write(rotation: Rotation, wish: Wish) -> None:
@@ -192,6 +200,8 @@ def remove_participant(participant: Participant, *, reason: str, by: Actor, now:
     """
     rotation = progress.lock(participant.rotation_id)
     states.next_state(states.RotationState(rotation.state), states.RotationAction.EDIT)
+    if rotation.side == "partner":
+        raise NotPossible("It is this partner's own certificate that changes: cancel the rotation instead.")
     if not reason.strip():
         raise NotPossible("Say why this partner takes no part: it goes on trading with the old certificate.")
     Participant.objects.filter(pk=participant.pk).update(removed_reason=reason)

@@ -88,6 +88,7 @@ ROTATION_TABLE: Mapping[RotationState, Mapping[RotationAction, RotationState]] =
     },
     RotationState.UNDER_WAY: {
         RotationAction.FINISH: RotationState.APPLIED,
+        RotationAction.POSTPONE: RotationState.UNDER_WAY,
         RotationAction.RETRY: RotationState.UNDER_WAY,
         RotationAction.ROLL_BACK: RotationState.ROLLING_BACK,
     },
@@ -132,7 +133,7 @@ ROTATION_MEANING: Mapping[RotationAction, str] = {
     RotationAction.APPROVE: "somebody who may approves the plan",
     RotationAction.READY: "every participant has confirmed, agreed or been waived, and staging is done",
     RotationAction.UNREADY: "a confirmation or a staged certificate was taken back",
-    RotationAction.POSTPONE: "the window moves; partners that agreed to the old one are asked again",
+    RotationAction.POSTPONE: "the window moves, for what is left; partners that agreed to the old one are asked again",
     RotationAction.BEGIN: "the window is open, and the first cut-over is claimed",
     RotationAction.FINISH: "our cut-overs are done, or the partners' where nothing of ours switches",
     RotationAction.RETRY: "somebody lets a failed step be tried again",

@@ -47,6 +47,7 @@ ROTATION_TRANSITIONS = {
     ("scheduled", "retry"): "scheduled",
     ("scheduled", "cancel"): "cancelled",
     ("under_way", "finish"): "applied",
+    ("under_way", "postpone"): "under_way",
     ("under_way", "retry"): "under_way",
     ("under_way", "roll_back"): "rolling_back",
     ("applied", "close"): "closed",
@@ -97,11 +98,11 @@ def test_a_refusal_names_the_state_the_action_and_what_is_possible_instead() -> 
     with pytest.raises(IllegalAction) as refused:
         next_state(RotationState.UNDER_WAY, RotationAction.CANCEL)
     assert str(refused.value) == (
-        'This rotation is under way: "cancel" is not possible. Possible now: finish, retry, roll back.'
+        'This rotation is under way: "cancel" is not possible. Possible now: finish, postpone, retry, roll back.'
     )
     assert refused.value.state is RotationState.UNDER_WAY
     assert refused.value.action is RotationAction.CANCEL
-    assert refused.value.possible == ("finish", "retry", "roll_back")
+    assert refused.value.possible == ("finish", "postpone", "retry", "roll_back")
 
 
 def test_a_refusal_at_the_end_says_that_it_has_ended() -> None:

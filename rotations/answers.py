@@ -1,0 +1,138 @@
+"""What partners say to a rotation: that they installed it, agree to its window, or that nobody waits for them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+
+from as2certs import pki
+from as2certs.audit.recording import Actor, record
+from rotations import plan, progress
+from rotations.models import Participant, Rotation, Step
+from rotations.progress import NotPossible
+from rotations.states import SETTLED, RotationState, StepAction
+
+#: What a partner's word completes: being told, installing, agreeing to the window.
+CONFIRMING = (plan.Act.ANNOUNCE, plan.Act.INSTALL, plan.Act.AGREE)
+
+
+def refuse_ended(rotation: Rotation) -> None:
+    """Refuse to change what has ended. Raises NotPossible."""
+    if rotation.ended_at is not None:
+        raise NotPossible(f"This rotation has ended ({rotation.get_state_display()}).")
+
+
+@transaction.atomic
+def confirm(
+    participant: Participant,
+    *,
+    fingerprint: str,
+    agreed: bool,
+    spoke_with: str,
+    note: str,
+    by: Actor,
+    now: datetime,
+    installed: bool = True,
+) -> Participant:
+    """Record what a partner said: that it installed the certificate, with the fingerprint it read out; the window.
+
+    ``fingerprint`` may be in any spelling, or empty for a mere word, which never weakens an earlier match. Where it
+    matches ours, the partner has installed it; a partner's own, compared with us, is checked by that. Without
+    ``installed`` only the window is settled, or nothing but the note is kept. Raises NotPossible when the fingerprint
+    is another certificate's, PkiError when it is none.
+    """
+    rotation = progress.lock(participant.rotation_id)
+    _refuse_unapproved(rotation)
+    _refuse_removed(rotation, participant)
+    strong = bool(fingerprint.strip()) and _matches(rotation, fingerprint)
+    participant = rotation.participants.select_related("partner").get(pk=participant.pk)
+    if strong:
+        participant.evidence = Participant.Evidence.STRONG
+        participant.fingerprint = pki.normalise_fingerprint(fingerprint)
+    elif installed and participant.evidence != Participant.Evidence.STRONG:
+        participant.evidence = Participant.Evidence.WEAK
+    installed = installed or (strong and rotation.side == "own")
+    participant.confirmed_at = now if installed else participant.confirmed_at
+    participant.agreed_at = now if agreed else participant.agreed_at
+    participant.confirmed_with = spoke_with
+    participant.note = note
+    participant.save()
+    record(
+        "participant.confirmed",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder, participant.partner],
+        new={"evidence": participant.evidence, "agreed": agreed, "spoke with": spoke_with},
+        reason=note,
+    )
+    settled_by = {
+        plan.Act.CHECK: strong,
+        plan.Act.ANNOUNCE: agreed or installed,
+        plan.Act.INSTALL: installed,
+        plan.Act.AGREE: agreed,
+    }
+    for step in [step for step in _said(participant, *settled_by) if settled_by[plan.Act(step.act)]]:
+        progress.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=_words(participant))
+    return participant
+
+
+def _refuse_unapproved(rotation: Rotation) -> None:
+    if rotation.state == RotationState.DRAFT:
+        raise NotPossible("Approve the plan first: only then is it known what each partner has to confirm.")
+    refuse_ended(rotation)
+
+
+def _refuse_removed(rotation: Rotation, participant: Participant) -> None:
+    if rotation.participants.exclude(removed_reason="").filter(pk=participant.pk).exists():
+        raise NotPossible(f"{participant.partner} takes no part in this rotation.")
+
+
+def _said(participant: Participant, *acts: str) -> list[Step]:
+    """Return the steps that this partner's word settles, in their order, as long as they are open."""
+    return list(participant.steps.filter(act__in=acts).exclude(state__in=SETTLED).order_by("position"))
+
+
+def _words(participant: Participant) -> str:
+    how = "read out the fingerprint, which matches" if participant.evidence == "strong" else "said so"
+    return f"{participant.confirmed_with or participant.partner} {how}"
+
+
+def _matches(rotation: Rotation, fingerprint: str) -> bool:
+    """Compare a fingerprint that was read out with the successor's. Raises NotPossible when it is another's."""
+    said = pki.normalise_fingerprint(fingerprint)
+    new, old = rotation.new, rotation.old
+    assert new is not None  # approved rotations have a successor
+    if said in (new.sha256, new.sha1):
+        return True
+    if old is not None and said in (old.sha256, old.sha1):
+        raise NotPossible(
+            "That is the fingerprint of the old certificate: the partner looked at the one that it already had. "
+            f"The new one's begins with {pki.format_fingerprint(new.sha256)[:11]}."
+        )
+    raise NotPossible(
+        "That is the fingerprint of neither the old nor the new certificate. The new one's is "
+        f"{pki.format_fingerprint(new.sha256)}: ask what exactly the partner has installed."
+    )
+
+
+@transaction.atomic
+def waive(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
+    """Go on without a partner's confirmation, with a reason. Raises NotPossible."""
+    rotation = progress.lock(participant.rotation_id)
+    _refuse_unapproved(rotation)
+    _refuse_removed(rotation, participant)
+    if not reason.strip():
+        raise NotPossible("Say why the change may go on without this partner's confirmation.")
+    rotation.participants.filter(pk=participant.pk).update(waived_reason=reason)
+    record(
+        "participant.waived",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder, participant.partner],
+        reason=reason,
+    )
+    for step in _said(participant, *CONFIRMING):
+        progress.settle(step, StepAction.SKIP, by=by, now=now, note=f"waived: {reason}")
