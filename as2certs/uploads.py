@@ -1,0 +1,56 @@
+"""How files that people send are received: in memory, and no more of them than anybody reads."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig
+from django.core.files.uploadedfile import InMemoryUploadedFile, UploadedFile
+from django.core.files.uploadhandler import FileUploadHandler, StopFutureHandlers
+
+from as2certs import pki
+
+#: A request of more bytes than this is refused before it is read.
+MOST_BYTES = 32 * 1024 * 1024
+
+
+class MemoryOnly(FileUploadHandler):
+    """Keep the beginning of each file, one byte more than is allowed, and drop the rest as it comes in.
+
+    Nothing touches a disk: a file that somebody sends may hold a private key that must not stay here, and a process
+    that dies would leave it in a temporary folder.
+    """
+
+    def handle_raw_input(
+        self,
+        input_data: Any,
+        META: dict[str, str],
+        content_length: int,
+        boundary: str,
+        encoding: Any = None,
+    ) -> None:
+        """Refuse a request that is larger than any of our forms could be. Raises RequestDataTooBig."""
+        if content_length > MOST_BYTES:
+            raise RequestDataTooBig(f"A request of {content_length} bytes: at most {MOST_BYTES} are read.")
+
+    def new_file(self, *args: Any, **kwargs: Any) -> None:
+        super().new_file(*args, **kwargs)
+        self.kept = BytesIO()
+        raise StopFutureHandlers
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
+        self.kept.write(raw_data[: max(0, pki.MAX_FILE_BYTES + 1 - self.kept.tell())])
+
+    def file_complete(self, file_size: int) -> UploadedFile[bytes]:
+        size = self.kept.tell()
+        self.kept.seek(0)
+        return InMemoryUploadedFile(
+            self.kept,
+            self.field_name,
+            self.file_name or "",
+            self.content_type or "",
+            size,
+            self.charset,
+            self.content_type_extra,
+        )
