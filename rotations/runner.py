@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from django.db import IntegrityError, close_old_connections, connection, connections, transaction
+from django.db import Error, IntegrityError, close_old_connections, connection, connections, transaction
 from django.db.models import F, Q
 from django.template import Engine
 from django.urls import reverse
