@@ -10,6 +10,8 @@ from rotations.windows import MONTHS
 
 #: A bar that is any shorter can't be seen, in per cent.
 NARROWEST = 0.4
+#: What a tick's label and the left half of "now" take of an axis as wide as a phone, in per cent.
+LABEL = 13.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ def ticks(axis: Axis, at_most: int = 12) -> list[Tick]:
         Tick(axis.at(first), str(first.year) if first.month == 1 else MONTHS[first.month - 1])
         for first in found
     ]
+
+
+def labelled(ticks: Iterable[Tick], today: float) -> list[Tick]:
+    """Leave out the ticks whose label would run into "now", or off the end of a history's axis behind it."""
+    return [tick for tick in ticks if tick.x + LABEL <= today]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from as2certs.home.bands import Axis, Span, bars, history_axis, ticks
+from as2certs.home.bands import Axis, Span, bars, history_axis, labelled, ticks
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -29,6 +29,15 @@ def test_january_carries_its_year() -> None:
         for tick in ticks(Axis(datetime(2026, 11, 20, tzinfo=UTC), datetime(2027, 3, 2, tzinfo=UTC)))
     ]
     assert labels == ["Dec", "2027", "Feb", "Mar"]
+
+
+def test_labels_that_would_run_into_now_are_left_out() -> None:
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+    axis = history_axis([datetime(2025, 2, 10, tzinfo=UTC)], now)
+    marks = ticks(axis, 10)
+    assert [tick.label for tick in marks] == ["Apr", "Jul", "Oct", "2026", "Apr", "Jul", "Oct", "2027"]
+    shown = [tick.label for tick in labelled(marks, axis.at(now))]
+    assert shown == ["Apr", "Jul", "Oct", "2026", "Apr", "Jul"]
 
 
 def test_a_history_has_room_for_today_even_when_it_began_just_now() -> None:

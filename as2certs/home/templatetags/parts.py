@@ -123,7 +123,9 @@ def role_bands(context: template.Context, history: Sequence[tuple[str, Sequence[
         {"tone": tones[pk], "name": certificate.short_name, "url": certificate.get_absolute_url()}
         for pk, certificate in certificates.items()
     ]
-    return {"rows": rows, "ticks": bands.ticks(axis, 10), "today": axis.at(now), "legend": legend}
+    ticks, today = bands.ticks(axis, 10), axis.at(now)
+    labelled = bands.labelled(ticks, today)
+    return {"rows": rows, "ticks": ticks, "labelled": labelled, "today": today, "legend": legend}
 
 
 def _span(band: Band, zone: str) -> bands.Span:
