@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from as2certs import pki
@@ -61,12 +61,16 @@ def generate_next(*, now: datetime) -> bool:
     request = _claim(now)
     if request is None:
         return False
-    key = pki.generate_key(request.bits)
     try:
+        key = pki.generate_key(request.bits)
         with transaction.atomic():
             _finish(request, key, now=now)
     except (pki.PkiError, Refused) as error:
         _fail(request, str(error), now=now)
+    except (TypeError, ValueError, IntegrityError) as error:
+        # It would come to the same each time that a worker took it up again.
+        log.exception("Certificate request %s can't be carried out", request.uid)
+        _fail(request, f"It can't be made as it was asked for: {error}. Ask for another one.", now=now)
     return True
 
 
@@ -124,9 +128,11 @@ def _adopt(
 def _fail(request: CertificateRequest, reason: str, *, now: datetime) -> None:
     log.warning("Certificate request %s failed: %s", request.uid, reason)
     with transaction.atomic():
-        CertificateRequest.objects.filter(pk=request.pk).update(
-            state=State.FAILED, error=reason, lease_until=None, finished_at=now
+        mine = CertificateRequest.objects.filter(
+            pk=request.pk, state=State.WORKING, lease_until=request.lease_until
         )
+        if not mine.update(state=State.FAILED, error=reason, lease_until=None, finished_at=now):
+            return  # another worker took it up
         record(
             "key.failed",
             on=request,

@@ -14,7 +14,7 @@ from as2certs import pki
 from as2certs.audit.recording import Actor, record
 from as2certs.background import nudge
 from identities import keys, service
-from identities.models import Identity
+from identities.models import Identity, PrivateKey
 from identities.stations import AbstractCertificate, AbstractStation
 
 
@@ -94,6 +94,8 @@ def take_in(
 
     Raises Refused when a finding is an error; nothing is stored then.
     """
+    # One at a time for a holder: of two files at once, the second finds what the first has brought.
+    type(holder)._base_manager.select_for_update(no_key=True).only("pk").get(pk=holder.pk)
     findings = inspect(holder, material, roles=roles, now=now)
     if any(finding.level == "error" for finding in findings):
         raise Refused(findings)
@@ -141,9 +143,27 @@ def _stored(
 ) -> tuple[Any, bool]:
     columns = holder.certificates.model.columns_from(material)
     row = holder.certificates.filter(sha256=columns["sha256"]).first()
+    if isinstance(holder, Identity) and (row is None or row.private_key_id is None):
+        columns["private_key"] = _key_for(holder, material, columns["public_key_sha256"], now=now)
     if row is not None:
+        if columns.get("private_key"):
+            _add_key(row, columns["private_key"], by=by, now=now)
         return row, False
-    if isinstance(holder, Identity) and material.key is not None:
-        columns["private_key"] = keys.seal(holder, material.key, now=now)
     row = holder.certificates.create(**columns, source=source, created_at=now, created_by=by.name)
     return row, True
+
+
+def _key_for(
+    holder: Identity, material: pki.Material, public_key_sha256: str, *, now: datetime
+) -> PrivateKey | None:
+    """Return the sealed key of a certificate: the one that came with it, or one that this identity has already."""
+    if material.key is not None:
+        return keys.seal(holder, material.key, now=now)
+    return holder.private_keys.filter(public_key_sha256=public_key_sha256).first()
+
+
+def _add_key(row: Any, key: PrivateKey, *, by: Actor, now: datetime) -> None:
+    """Put the key that came later beside a certificate that came without one; what was read from it stays."""
+    type(row)._base_manager.filter(pk=row.pk, private_key=None).update(private_key=key)
+    row.private_key = key
+    record("certificate.key_added", on=row, by=by, now=now, also=(row.holder,))
