@@ -1,0 +1,63 @@
+"""The broker that is a folder, for the embedded installation: messages come into it whole, or not at all.
+
+Celery's own writes a message where workers look for messages, and ends a worker that reads one half written.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from pathlib import Path
+from queue import Empty
+from time import monotonic_ns
+from typing import Any
+
+from kombu.exceptions import ChannelError
+from kombu.transport import filesystem, virtual
+from kombu.utils.json import dumps, loads
+
+log = logging.getLogger(__name__)
+
+
+class Channel(filesystem.Channel):
+    """Messages as files: written aside and renamed, taken by renaming, and left out when they can't be read."""
+
+    # Without fanout each process knows its bindings by itself, and no file of them is shared.
+    supports_fanout = False
+
+    def get_table(self, exchange: str) -> Any:
+        """Return the bindings of an exchange that this process made."""
+        return virtual.Channel.get_table(self, exchange)
+
+    def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:  # type: ignore[override]  # as its parent has it
+        """Put a message into a queue. Raises ChannelError where the folder can't be written."""
+        folder = Path(self.data_folder_out)
+        name = f"{monotonic_ns() // 1_000_000}_{uuid.uuid4()}.{queue}.msg"
+        aside = folder / f"{name}.new"
+        try:
+            aside.write_text(dumps(payload))
+            aside.rename(folder / name)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise ChannelError(f"A message can't be put into {folder}: {error.strerror}.") from error
+
+    def _get(self, queue: str, timeout: float | None = None) -> Any:
+        """Take the oldest message out of a queue. Raises Empty where there is none."""
+        folder = Path(self.data_folder_in)
+        for file in sorted(folder.glob(f"*.{queue}.msg")):
+            taken = file.with_name(f"{file.name}.taken")
+            try:
+                file.rename(taken)
+            except FileNotFoundError:
+                continue  # another worker was first
+            try:
+                return loads(taken.read_text())
+            except ValueError:
+                log.warning("A message in %s can't be read and is left out: beat will send another.", folder)
+            finally:
+                taken.unlink(missing_ok=True)
+        raise Empty
+
+
+class Transport(filesystem.Transport):
+    Channel = Channel

@@ -1,0 +1,105 @@
+"""The broker of the embedded installation: a message is there whole or not at all, and a bad one ends nobody."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty
+
+import pytest
+from kombu import Connection
+
+from as2certs.folder_broker import Channel
+from tests.servers import wait_until
+from tests.stack import Stack
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def channel(folder: Path) -> Channel:
+    """Return a channel of its own, as each process has one."""
+    options = {"data_folder_in": str(folder), "data_folder_out": str(folder), "control_folder": str(folder)}
+    connection = Connection(
+        "filesystem://localhost", transport="as2certs.folder_broker:Transport", transport_options=options
+    )
+    opened = connection.channel()
+    assert isinstance(opened, Channel)
+    return opened
+
+
+def take_all(channel: Channel) -> list[object]:
+    found = []
+    while True:
+        try:
+            found.append(channel._get("celery"))
+        except Empty:
+            return found
+
+
+def test_messages_are_taken_once_in_their_order_and_leave_nothing_behind(folder: Path) -> None:
+    sender, taker = channel(folder), channel(folder)
+    sender._put("celery", {"number": 1})
+    sender._put("other", {"number": 2})
+    assert take_all(taker) == [{"number": 1}]
+    assert taker._get("other") == {"number": 2}
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", '{"body": "half of a mes', "\x00\x00\x00"])
+def test_a_message_that_can_not_be_read_is_left_out(
+    folder: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "1_broken.celery.msg").write_text(text)
+    channel(folder)._put("celery", {"number": 2})
+    assert take_all(channel(folder)) == [{"number": 2}]
+    assert "can't be read and is left out" in caplog.text
+    assert list(folder.iterdir()) == []
+
+
+def test_no_message_is_seen_before_it_is_whole_and_each_is_taken_by_one(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    each, senders, takers = 300, 2, 3
+    taken: list[object] = []
+    done = threading.Event()
+
+    def send(which: int) -> None:
+        mine = channel(folder)
+        for number in range(each):
+            mine._put("celery", {"which": which, "number": number, "filling": "x" * 20_000})
+
+    def take() -> None:
+        mine = channel(folder)
+        while not done.is_set():
+            taken.extend(take_all(mine))
+
+    sending = [threading.Thread(target=send, args=(which,)) for which in range(senders)]
+    taking = [threading.Thread(target=take) for _ in range(takers)]
+    for thread in (*taking, *sending):
+        thread.start()
+    for thread in sending:
+        thread.join()
+    wait_until(lambda: not list(folder.glob("*.msg")), what="the last message")
+    done.set()
+    for thread in taking:
+        thread.join()
+    assert len(taken) == each * senders
+    assert {(m["which"], m["number"]) for m in taken if isinstance(m, dict)} == {
+        (which, number) for which in range(senders) for number in range(each)
+    }
+    assert caplog.text == ""
+
+
+def test_a_worker_outlives_a_message_that_is_empty(make_stack: Callable[..., Stack]) -> None:
+    stack = make_stack()
+    _, worker = stack.start("web", "worker")
+    queue = stack.folder / "broker" / "queue"
+    (queue / "1_broken.celery.msg").touch()
+    wait_until(lambda: "is left out" in worker.log, what="the worker to find it")
+    stack.start("beat")
+    wait_until(lambda: (stack.get_json("/readyz")["seconds_since_tick"] or 99) < 2, what="a tick after it")
+    assert worker.popen.poll() is None
