@@ -11,8 +11,8 @@ from rotations import reminders, runner, setup
 @shared_task(ignore_result=True)
 def apply_due() -> None:
     """Carry out the steps that are due, and give waiting rotations their finished successors."""
-    setup.adopt_generated(now=database_now())
     runner.apply_due()
+    setup.adopt_generated(now=database_now())
 
 
 @shared_task(ignore_result=True)

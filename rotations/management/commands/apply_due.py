@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from as2certs.clock import database_now
 from as2certs.looping import LoopCommand
-from rotations import runner
+from rotations import runner, setup
 
 
 class Command(LoopCommand):
@@ -19,4 +20,6 @@ class Command(LoopCommand):
         super().handle(*args, **options)
 
     def look(self, *, loop: bool) -> str:
-        return f"{runner.apply_due(wait=loop)} steps taken up."
+        taken = runner.apply_due(wait=loop)
+        setup.adopt_generated(now=database_now())
+        return f"{taken} steps taken up."
