@@ -182,12 +182,17 @@ def moment(at: datetime | None, form: moments.Form = "full") -> SafeString:
     """Write a moment in the reader's zone, with offset and UTC on hover. Forms: day, time, short, full, exact."""
     if at is None:
         return format_html('<span class="quiet">{}</span>', "–")
-    zone = timezone.get_current_timezone_name()
+    return _time(at, moments.tell(at, timezone.get_current_timezone_name(), form))
+
+
+def _time(at: datetime, shown: str, *, kept_up_to_date: bool = False) -> SafeString:
+    """Write a moment as ``shown``, with its offset and UTC on hover."""
     return format_html(
-        '<time datetime="{}" title="{}">{}</time>',
+        '<time datetime="{}" title="{}"{}>{}</time>',
         at.isoformat(),
-        moments.tell_whole(at, zone),
-        moments.tell(at, zone, form),
+        moments.tell_whole(at, timezone.get_current_timezone_name()),
+        SafeString(" data-countdown") if kept_up_to_date else "",
+        shown,
     )
 
 
@@ -196,27 +201,14 @@ def away(context: template.Context, at: datetime | None) -> SafeString:
     """Write how far a moment is away: "in 20 days", "3 hours ago"; the moment itself on hover."""
     if at is None:
         return format_html('<span class="quiet">{}</span>', "never")
-    zone = timezone.get_current_timezone_name()
-    whole = moments.tell_whole(at, zone)
-    return format_html(
-        '<time datetime="{}" title="{}">{}</time>',
-        at.isoformat(),
-        whole,
-        moments.away(at, now_of(context), zone),
-    )
+    return _time(at, moments.away(at, now_of(context), timezone.get_current_timezone_name()))
 
 
 @register.simple_tag(takes_context=True)
 def countdown(context: template.Context, at: datetime) -> SafeString:
     """Write how far a moment is away, kept up to date while the page is open."""
-    zone = timezone.get_current_timezone_name()
-    whole = moments.tell_whole(at, zone)
-    return format_html(
-        '<time datetime="{}" title="{}" data-countdown>{}</time>',
-        at.isoformat(),
-        whole,
-        moments.away(at, now_of(context), zone),
-    )
+    shown = moments.away(at, now_of(context), timezone.get_current_timezone_name())
+    return _time(at, shown, kept_up_to_date=True)
 
 
 @register.simple_tag(takes_context=True)
