@@ -19,6 +19,50 @@ from identities.stations import AbstractStation, Environment
 _FOLDER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
 
+#: Widgets, rows and parts of a page that the forms of identities and partners have in common.
+STATION_WIDGETS: dict[str, Any] = {
+    "owners": forms.CheckboxSelectMultiple,
+    "notes": forms.Textarea(attrs={"rows": 3}),
+    "as2_id": forms.TextInput(
+        attrs={"class": "font-monospace", "autocomplete": "off", "spellcheck": "false"}
+    ),
+}
+STATION_ROWS = (
+    Row(Column("name", css_class="col-md-8"), Column("environment", css_class="col-md-4")),
+    Row(Column("as2_id", css_class="col-md-5"), Column("url", css_class="col-md-7")),
+)
+REMINDED = Fieldset(
+    "Who is reminded",
+    Row(Column("owners", css_class="col-md-6"), Column("reminder_days", css_class="col-md-6")),
+)
+
+#: What a certificate's subject says about a company, beside its common name.
+SUBJECT_ROWS = (
+    Row(
+        Column("organization", css_class="col-md-6"),
+        Column("organizational_unit", css_class="col-md-6"),
+    ),
+    Row(
+        Column("locality", css_class="col-md-4"),
+        Column("state", css_class="col-md-4"),
+        Column("country", css_class="col-md-4"),
+    ),
+)
+
+
+class CountryField(forms.CharField):
+    """A country as a certificate's subject holds it: two letters, made large; empty where none is given."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(required=False, max_length=2, **kwargs)
+
+    def to_python(self, value: Any) -> str:
+        country = super().to_python(value) or ""
+        if country and not re.fullmatch("[A-Za-z]{2}", country):
+            raise forms.ValidationError("A country is written with two letters, such as DE or US.")
+        return country.upper()
+
+
 class StationForm(forms.ModelForm[Any]):
     """What the forms of identities and partners have in common."""
 
@@ -55,6 +99,8 @@ class StationForm(forms.ModelForm[Any]):
 
 
 class IdentityForm(StationForm):
+    country = CountryField(help_text="Two letters, such as DE or US.")
+
     class Meta:
         model = Identity
         fields = [
@@ -74,18 +120,11 @@ class IdentityForm(StationForm):
             "email",
             "notes",
         ]
-        widgets = {
-            "owners": forms.CheckboxSelectMultiple,
-            "notes": forms.Textarea(attrs={"rows": 3}),
-            "as2_id": forms.TextInput(
-                attrs={"class": "font-monospace", "autocomplete": "off", "spellcheck": "false"}
-            ),
-        }
+        widgets = STATION_WIDGETS
         help_texts = {
             "name": "As you call it among yourselves, such as “ACME production”.",
             "environment": "A test identity trades with test partners only.",
             "url": "Where partners send their messages to.",
-            "country": "Two letters, such as DE or US.",
             "owners": "They get the reminders. Without owners, the administrators do.",
             "rehearsal_identity": "The test identity on which a change of this one is tried first.",
         }
@@ -102,8 +141,7 @@ class IdentityForm(StationForm):
         ).exclude(pk=self.instance.pk)
         rehearsal.empty_label = "None"
         self.helper = page_layout(
-            Row(Column("name", css_class="col-md-8"), Column("environment", css_class="col-md-4")),
-            Row(Column("as2_id", css_class="col-md-5"), Column("url", css_class="col-md-7")),
+            *STATION_ROWS,
             Fieldset(
                 "How a change gets there",
                 Row(
@@ -111,34 +149,17 @@ class IdentityForm(StationForm):
                     Column("rehearsal_identity", css_class="col-md-6"),
                 ),
             ),
-            Fieldset(
-                "Who is reminded",
-                Row(Column("owners", css_class="col-md-6"), Column("reminder_days", css_class="col-md-6")),
-            ),
+            REMINDED,
             Fieldset(
                 "What new certificates say",
                 HTML(
                     '<p class="text-body-secondary">Defaults for the subject of certificates made here.</p>'
                 ),
-                Row(
-                    Column("organization", css_class="col-md-6"),
-                    Column("organizational_unit", css_class="col-md-6"),
-                ),
-                Row(
-                    Column("locality", css_class="col-md-4"),
-                    Column("state", css_class="col-md-4"),
-                    Column("country", css_class="col-md-4"),
-                ),
+                *SUBJECT_ROWS,
                 Row(Column("email", css_class="col-md-6")),
             ),
             "notes",
         )
-
-    def clean_country(self) -> str:
-        country = self.cleaned_data["country"].strip().upper()
-        if country and not re.fullmatch("[A-Z]{2}", country):
-            raise forms.ValidationError("A country is written with two letters, such as DE or US.")
-        return country
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()

@@ -14,6 +14,7 @@ from as2certs.accounts.models import User
 from as2certs.accounts.patience import RESTING
 from identities.exporting import FORMS
 from identities.files import BytesField, PastedField
+from identities.forms import SUBJECT_ROWS, CountryField
 from identities.intake import inspect
 from identities.models import CertificateRequest, Identity
 from identities.stations import AbstractStation
@@ -220,7 +221,7 @@ class GenerateForm(forms.Form):
     organizational_unit = forms.CharField(required=False, max_length=64, label="Unit (OU)")
     locality = forms.CharField(required=False, max_length=128, label="City (L)")
     state = forms.CharField(required=False, max_length=128, label="State or province (ST)")
-    country = forms.CharField(required=False, min_length=2, max_length=2, label="Country")
+    country = CountryField()
     email = forms.EmailField(required=False, label="E-mail")
 
     def __init__(self, identity: Identity, *args: Any, **kwargs: Any) -> None:
@@ -240,23 +241,9 @@ class GenerateForm(forms.Form):
             Fieldset(
                 "What it says about us",
                 Row(Column("common_name", css_class="col-md-6"), Column("email", css_class="col-md-6")),
-                Row(
-                    Column("organization", css_class="col-md-6"),
-                    Column("organizational_unit", css_class="col-md-6"),
-                ),
-                Row(
-                    Column("locality", css_class="col-md-4"),
-                    Column("state", css_class="col-md-4"),
-                    Column("country", css_class="col-md-4"),
-                ),
+                *SUBJECT_ROWS,
             ),
         )
-
-    def clean_country(self) -> str:
-        country = self.cleaned_data["country"].strip().upper()
-        if country and not (country.isascii() and country.isalpha()):
-            raise forms.ValidationError("A country is written with two letters, such as DE or US.")
-        return country
 
     @property
     def subject(self) -> dict[str, str]:

@@ -9,8 +9,8 @@ from django import forms
 from django.db.models import Q, QuerySet
 
 from as2certs import pki
-from as2certs.accounts.forms import TimeZoneField, page_layout
-from identities.forms import StationForm
+from as2certs.accounts.forms import TimeZoneField, keep_zone, page_layout
+from identities.forms import REMINDED, STATION_ROWS, STATION_WIDGETS, StationForm
 from identities.intake_forms import IntakeForm
 from identities.models import Identity
 from identities.stations import AbstractStation
@@ -33,14 +33,7 @@ class PartnerForm(StationForm):
             "reminder_days",
             "notes",
         ]
-        widgets = {
-            "holds": forms.RadioSelect,
-            "owners": forms.CheckboxSelectMultiple,
-            "notes": forms.Textarea(attrs={"rows": 3}),
-            "as2_id": forms.TextInput(
-                attrs={"class": "font-monospace", "autocomplete": "off", "spellcheck": "false"}
-            ),
-        }
+        widgets = {**STATION_WIDGETS, "holds": forms.RadioSelect}
         help_texts = {
             "name": "As you call them among yourselves, such as “Northwind”.",
             "environment": "A test partner is connected with test identities only.",
@@ -52,18 +45,12 @@ class PartnerForm(StationForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        zone = self.fields["time_zone"]
-        assert isinstance(zone, TimeZoneField)
-        zone.keep(self.instance.time_zone)
+        keep_zone(self)
         self.helper = page_layout(
-            Row(Column("name", css_class="col-md-8"), Column("environment", css_class="col-md-4")),
-            Row(Column("as2_id", css_class="col-md-5"), Column("url", css_class="col-md-7")),
+            *STATION_ROWS,
             Row(Column("time_zone", css_class="col-md-6")),
             Fieldset("What their system can hold", "holds"),
-            Fieldset(
-                "Who is reminded",
-                Row(Column("owners", css_class="col-md-6"), Column("reminder_days", css_class="col-md-6")),
-            ),
+            REMINDED,
             "notes",
         )
 

@@ -37,9 +37,12 @@ class TimeZoneField(forms.ChoiceField):
         kwargs.setdefault("label", "Time zone")
         super().__init__(choices=zone_choices(), **kwargs)
 
-    def keep(self, current: str) -> None:
-        """Offer the zone that is set now too, even if it has an old name."""
-        self.choices = zone_choices(current)
+
+def keep_zone(form: forms.ModelForm[Any]) -> None:
+    """Let a form offer the zone that its object has now too, even if it has an old name."""
+    zone = form.fields["time_zone"]
+    assert isinstance(zone, TimeZoneField)
+    zone.choices = zone_choices(form.instance.time_zone)
 
 
 class ReminderDaysField(forms.CharField):
@@ -94,9 +97,7 @@ class AccountForm(forms.ModelForm[User]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        zone = self.fields["time_zone"]
-        assert isinstance(zone, TimeZoneField)
-        zone.keep(self.instance.time_zone)
+        keep_zone(self)
         self.helper = page_layout(Row(Column("first_name"), Column("last_name")), "email", "time_zone")
 
 
@@ -134,9 +135,7 @@ class InstallationForm(forms.ModelForm[Installation]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        zone = self.fields["time_zone"]
-        assert isinstance(zone, TimeZoneField)
-        zone.keep(self.instance.time_zone)
+        keep_zone(self)
         self.helper = page_layout(
             Fieldset("Who we are", "name", "time_zone"),
             Fieldset("Rotations", "four_eyes", "grace_days"),

@@ -96,7 +96,7 @@ def test_a_request_that_failed_says_why(operator: Client) -> None:
 @pytest.mark.parametrize(
     "fields",
     [{"days": "0"}, {"days": "1827"}, {"bits": "1024"}, {"hash_name": "sha1"}, {"common_name": " "},
-     {"roles": []}, {"country": "Germany"}, {"country": "1x"}, {"kind": "magic"}],
+     {"roles": []}, {"country": "Germany"}, {"country": "1x"}, {"country": "ß"}, {"kind": "magic"}],
     ids=lambda fields: next(iter(fields)),
 )  # fmt: skip
 def test_a_wish_that_makes_no_sense_is_refused_at_its_field(operator: Client, fields: dict[str, Any]) -> None:
