@@ -160,7 +160,7 @@ def _do_inside(step: Step, *, now: datetime) -> bool:
             else:
                 _claim(step, now=now)
                 return False
-    except (SomebodyElseWasFirst, IllegalAction) as error:
+    except SomebodyElseWasFirst as error:
         log.info("Step %s was left alone: %s", step.uid, error)
     except NotPossible as error:
         step.refresh_from_db()
