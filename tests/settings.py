@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 
 for _name in [n for n in os.environ if n.startswith("AS2CERTS_")]:
@@ -10,8 +12,9 @@ for _name in [n for n in os.environ if n.startswith("AS2CERTS_")]:
 for _name in ("DATABASE_URL", "REDIS_URL", "EMAIL_URL", "SECRET_KEY", "ALLOWED_HOSTS", "DEBUG"):
     os.environ.pop(_name, None)
     os.environ.pop(f"{_name}_FILE", None)
-_folder = tempfile.TemporaryDirectory(prefix="as2certs-tests-")
-os.environ["AS2CERTS_VAR"] = _folder.name
+_folder = tempfile.mkdtemp(prefix="as2certs-tests-")
+atexit.register(shutil.rmtree, _folder, ignore_errors=True)
+os.environ["AS2CERTS_VAR"] = _folder
 os.environ["SECRET_KEY"] = "only for tests"
 os.environ["AS2CERTS_VAULT_KEYS"] = "dGVzdHMgb25seSwgdGhpcyBrZXkgc2VhbHMgbm90aCE="
 if "TEST_DATABASE_URL" in os.environ:
