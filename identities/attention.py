@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -32,6 +32,11 @@ class Need:
     label: str = ""
     url: str = ""
     permission: str = ""
+
+
+def most_pressing_first(needs: Iterable[Need]) -> list[Need]:
+    """Return what is urgent first, and what is only soon last; what is alike stays in its order."""
+    return sorted(needs, key=lambda need: ("urgent", "needs_you", "soon").index(need.meaning))
 
 
 def rotation_url(
@@ -126,4 +131,4 @@ def identity_needs(
         needs.append(
             Need("soon", f"{system} did not answer its last check.", "Look at it", system.get_absolute_url())
         )
-    return sorted(needs, key=lambda need: ("urgent", "needs_you", "soon").index(need.meaning))
+    return most_pressing_first(needs)

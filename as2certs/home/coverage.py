@@ -13,7 +13,7 @@ from django.urls import reverse
 from as2certs.home.moments import meaning_of_end
 from as2certs.home.running import Running
 from as2certs.mail.models import Message
-from identities.attention import Need
+from identities.attention import Need, most_pressing_first
 from identities.models import AS2System, CertificateRequest, Identity, IdentityService
 from identities.standing import ATTENTION
 from partners.models import Partner, PartnerService
@@ -28,7 +28,6 @@ FAR = timedelta(days=400)
 AT_MOST = 8
 #: Mail that waits longer than this did not leave.
 STUCK = timedelta(hours=1)
-ORDER = ("urgent", "needs_you", "soon")
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def needs(coverage: Coverage, running: Sequence[Running], *, now: datetime, zone
         *_systems(),
         *_mail(now),
     ]
-    return sorted(found, key=lambda need: ORDER.index(need.meaning))
+    return most_pressing_first(found)
 
 
 def _rotations(coverage: Coverage, running: Sequence[Running], now: datetime) -> Iterator[Need]:

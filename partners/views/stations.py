@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST
 
 from as2certs.accounts.access import needs, person
 from identities.archiving import as2_id_taken
-from identities.attention import Need, role_needs, rotation_needs
+from identities.attention import Need, most_pressing_first, role_needs, rotation_needs
 from identities.listing import listed
 from identities.models import Identity
 from identities.standing import RoleStanding, history, running_rotations, serving, standings
@@ -108,7 +108,7 @@ def partner_needs(
     """Return what about a partner needs somebody, the most pressing first."""
     needed = [*role_needs("partner", partner, roles, now=now), *rotation_needs(rotations, now=now)]
     needed += _setting_up(partner, connected)
-    return sorted(needed, key=lambda need: ("urgent", "needs_you", "soon").index(need.meaning))
+    return most_pressing_first(needed)
 
 
 def _setting_up(partner: Partner, connected: bool) -> Iterator[Need]:
