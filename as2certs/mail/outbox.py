@@ -123,7 +123,7 @@ def write(
         key=fit(key),
         kind=kind,
         to_address=to,
-        to_name=to_name,
+        to_name=" ".join(to_name.split()),  # a line end in a header would keep the mail from leaving
         reply_to=reply_to,
         subject=" ".join(subject.split())[:300],
         text=text.strip() + "\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from types import TracebackType
 
@@ -10,6 +11,8 @@ from django.conf import LazySettings
 from django.http import HttpRequest
 from django.test import RequestFactory
 from django.views.debug import ExceptionReporter, get_exception_reporter_filter
+
+from as2certs.logs import OneLine
 
 SECRET = "a secret that was typed"
 
@@ -55,3 +58,15 @@ def test_the_passwords_of_servers_and_the_vaults_keys_are_not_in_a_report(settin
     assert SECRET not in shown
     assert settings.AS2CERTS_VAULT_KEYS[0] not in shown
     assert settings.SECRET_KEY not in shown
+
+
+def test_a_name_with_line_ends_writes_no_log_line_of_its_own(settings: LazySettings) -> None:
+    told = settings.LOGGING["formatters"]["line"]
+    formatter = OneLine(told["format"], style=told["style"])
+    name = "ACME\r\n2026-11-23 12:00:00 INFO rotations: all is well\u2028\u202e"
+    record = logging.LogRecord("rotations", logging.ERROR, "x", 1, "%s failed", (name,), None)
+    record.exc_info = fault(SECRET)
+    line, *below = formatter.format(record).splitlines()
+    assert "\\r\\n2026" in line
+    assert line.endswith("\\u2028\\u202e failed")
+    assert below[0] == "Traceback (most recent call last):"
