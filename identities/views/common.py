@@ -56,6 +56,16 @@ def saved(
     return redirect(obj)
 
 
+def update_page(
+    request: HttpRequest, obj: models.Model, form_class: type[ModelForm[Any]], template: str
+) -> HttpResponse:
+    """Show and keep the form of an object that is there; its page's head names it as stored, not as just typed."""
+    form = form_class(posted(request), instance=obj)
+    done = saved(request, form, "{} is changed.")
+    stored = type(obj)._base_manager.get(pk=obj.pk)
+    return done or form_page(request, template, form, **{noun(obj): stored})
+
+
 def archived(
     request: HttpRequest,
     obj: Any,

@@ -20,7 +20,7 @@ from identities.listing import listed
 from identities.models import Identity, IdentityService
 from identities.standing import history, running_rotations, serving, standings
 from identities.tables import IdentityTable
-from identities.views.common import archived, form_page, posted, restored, saved, subscribed
+from identities.views.common import archived, form_page, posted, restored, saved, subscribed, update_page
 
 #: How many partners a page shows before it links to the list.
 SHOWN = 25
@@ -49,10 +49,7 @@ def identity_create(request: HttpRequest) -> HttpResponse:
 @needs("identities.change_identity")
 def identity_update(request: HttpRequest, uid: UUID) -> HttpResponse:
     identity = get_object_or_404(Identity, uid=uid)
-    form = IdentityForm(posted(request), instance=identity)
-    done = saved(request, form, "{} is changed.")
-    stored = get_object_or_404(Identity, uid=uid)
-    return done or form_page(request, "identities/identity_form.html", form, identity=stored)
+    return update_page(request, identity, IdentityForm, "identities/identity_form.html")
 
 
 @needs("identities.view_identity")

@@ -21,7 +21,7 @@ from identities.listing import listed
 from identities.models import AS2System, IdentityService
 from identities.standing import serving
 from identities.tables import SystemTable
-from identities.views.common import archived, form_page, posted, restored, saved
+from identities.views.common import archived, form_page, posted, restored, saved, update_page
 
 
 @needs("identities.view_as2system")
@@ -46,10 +46,7 @@ def system_create(request: HttpRequest) -> HttpResponse:
 @needs("identities.change_as2system")
 def system_update(request: HttpRequest, uid: UUID) -> HttpResponse:
     system = get_object_or_404(AS2System, uid=uid)
-    form = SystemForm(posted(request), instance=system)
-    done = saved(request, form, "{} is changed.")
-    stored = get_object_or_404(AS2System, uid=uid)
-    return done or form_page(request, "identities/system_form.html", form, system=stored)
+    return update_page(request, system, SystemForm, "identities/system_form.html")
 
 
 @needs("identities.view_as2system")

@@ -20,7 +20,7 @@ from identities.attention import Need, most_pressing_first, role_needs, rotation
 from identities.listing import listed
 from identities.models import Identity
 from identities.standing import RoleStanding, history, running_rotations, serving, standings
-from identities.views.common import archived, form_page, posted, restored, saved, subscribed
+from identities.views.common import archived, form_page, posted, restored, saved, subscribed, update_page
 from partners.archiving import partner_in_use
 from partners.filters import PartnerFilter
 from partners.forms import PartnerForm
@@ -60,10 +60,7 @@ def partner_create(request: HttpRequest) -> HttpResponse:
 @needs("partners.change_partner")
 def partner_update(request: HttpRequest, uid: UUID) -> HttpResponse:
     partner = get_object_or_404(Partner, uid=uid)
-    form = PartnerForm(posted(request), instance=partner)
-    done = saved(request, form, "{} is changed.")
-    stored = get_object_or_404(Partner, uid=uid)
-    return done or form_page(request, "partners/partner_form.html", form, partner=stored)
+    return update_page(request, partner, PartnerForm, "partners/partner_form.html")
 
 
 @needs("partners.view_partner")
