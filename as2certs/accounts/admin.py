@@ -101,8 +101,10 @@ class InstallationAdmin(AuditedAdmin):
     """One row, made by the first who saves the settings."""
 
     form = InstallationForm
-    fields = InstallationForm.Meta.fields
     list_display = ("name", "time_zone", "four_eyes", "escalation_email")
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return list(InstallationForm.Meta.fields)

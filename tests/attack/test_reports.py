@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from types import TracebackType
+from typing import Any
 
 import pytest
 from django.conf import LazySettings
@@ -61,7 +62,7 @@ def test_the_passwords_of_servers_and_the_vaults_keys_are_not_in_a_report(settin
 
 
 def test_a_name_with_line_ends_writes_no_log_line_of_its_own(settings: LazySettings) -> None:
-    told = settings.LOGGING["formatters"]["line"]
+    told: dict[str, Any] = settings.LOGGING["formatters"]["line"]  # type: ignore[index]
     formatter = OneLine(told["format"], style=told["style"])
     name = "ACME\r\n2026-11-23 12:00:00 INFO rotations: all is well\u2028\u202e"
     record = logging.LogRecord("rotations", logging.ERROR, "x", 1, "%s failed", (name,), None)
