@@ -139,9 +139,14 @@ def _is_over(step: Step) -> bool:
 
 def held_back(rotation: Rotation) -> list[Step]:
     """Return the open steps that let messages go again, where they are held for this rotation now."""
-    held = rotation.steps.filter(act=plan.Act.HOLD, state="done").values_list("system", flat=True)
-    releases = rotation.steps.filter(act=plan.Act.RELEASE).exclude(state__in=("done", "skipped"))
-    return [step for step in releases.select_related("system") if step.system_id in set(held)]
+    return releasing(list(rotation.steps.select_related("system")))
+
+
+def releasing(steps: Sequence[Step]) -> list[Step]:
+    """Return those of a rotation's steps that end a hold which was begun; they may be done before their turn."""
+    held = {step.system_id for step in steps if step.act == plan.Act.HOLD and step.state == "done"}
+    releases = [step for step in steps if step.act == plan.Act.RELEASE and step.system_id in held]
+    return [step for step in releases if step.state not in ("done", "skipped")]
 
 
 def _renumber(kept: Iterable[Step], fresh: Sequence[Step]) -> None:

@@ -178,7 +178,8 @@ class Sheet:
         """Return the public ids of the steps that a person may settle now."""
         if self.is_draft or self.has_ended:
             return set()
-        return {step.uid for step in self.steps if is_our_turn(step, now=self.now)}
+        ours = [step for step in self.steps if is_our_turn(step, now=self.now)]
+        return {step.uid for step in (*ours, *runbook.releasing(self.steps))}
 
     @property
     def turns_by_act(self) -> dict[str, int]:

@@ -36,8 +36,8 @@ def test_a_key_that_comes_later_is_put_beside_its_certificate(identity: Identity
     assert first.private_key is None
     again = take_in(identity, material(with_key=True), roles=ROLES, by=BY, now=NOW).certificate
     assert again == first
-    first.refresh_from_db()
-    assert first.private_key.public_key_sha256 == first.public_key_sha256
+    stored = identity.certificates.get()
+    assert stored.private_key == PrivateKey.objects.get(public_key_sha256=first.public_key_sha256)
     assert Entry.objects.filter(verb="certificate.key_added", object_uid=first.uid).count() == 1
 
 

@@ -15,6 +15,7 @@ from partners.models import Partner, Partnership
 from rotations import actions, progress, runner, setup
 from rotations.models import Rotation, Step
 from rotations.setup import NotPossible
+from rotations.sheet import Sheet
 from rotations.states import RotationState, StepAction, StepState
 from tests.rotations.company import (
     NOW,
@@ -225,6 +226,10 @@ def test_nothing_ends_while_messages_are_on_hold(clock: Clock) -> None:
         actions.cancel(rotation, reason="no", by=company.by, now=STARTS)
     with pytest.raises(NotPossible, match="Messages are held back"):
         actions.postpone(rotation, window(ENDS), reason="no", by=company.by, now=STARTS)
+    page = Sheet.of(rotation, user=company.alice, now=NOW, zone="UTC")
+    assert (
+        one(rotation, "release").uid in page.turns
+    )  # it can be recorded there, although its turn has not come
     do(one(rotation, "release"), company, STARTS)
     actions.cancel(rotation, reason="no", by=company.by, now=STARTS)
     assert state(rotation) == RotationState.CANCELLED

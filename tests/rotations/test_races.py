@@ -1,0 +1,54 @@
+"""Two people, or a person and the runner, at the same moment on PostgreSQL: one of them wins, and never both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.servers import Postgres
+from tests.stack import Stack
+
+RACE = """
+import json
+from tests.rotations.racing import Races
+print(json.dumps(Races().run({upto!r}, {names!r}, {times})))
+"""
+UPLOADS = """
+import json
+from tests.rotations.racing import uploads
+print(json.dumps(uploads(40)))
+"""
+
+OFTEN = (("apply", "cancel"), ("apply", "postpone"))
+
+
+@pytest.mark.parametrize(
+    ("upto", "names", "both"),
+    [
+        ("due", ("apply", "cancel"), False),
+        ("due", ("apply", "postpone"), False),
+        ("due", ("apply", "apply"), False),
+        ("due", ("postpone", "cancel"), True),  # a postponed one can still be cancelled
+        ("applied", ("roll_back", "roll_back"), False),
+        ("draft", ("approve", "approve"), False),
+        ("draft", ("approve", "cancel"), True),  # so can an approved one
+        ("draft", ("approve", "change"), False),  # the changed one has no window, so it can't be approved
+    ],
+)
+def test_of_two_at_once_one_wins(
+    make_stack: Callable[..., Stack], postgres: Postgres, upto: str, names: tuple[str, str], both: bool
+) -> None:
+    stack = make_stack(postgres=postgres)
+    result = stack.python(RACE.format(upto=upto, names=names, times=200 if names in OFTEN else 50))
+    print(result)  # noqa: T201
+    assert result["wrong"] == []
+    assert "" not in result["won"]  # somebody always wins
+    assert both or "+".join(names) not in result["won"]
+    assert "deadlock" not in postgres.log
+
+
+def test_two_uploads_at_once_leave_one_certificate_in_each_role(
+    make_stack: Callable[..., Stack], postgres: Postgres
+) -> None:
+    assert make_stack(postgres=postgres).python(UPLOADS) == {"wrong": []}
