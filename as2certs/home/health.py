@@ -88,7 +88,7 @@ def broker_state() -> str:
     """Return "ok" or what is wrong; takes at most two seconds, and never names the broker's password."""
     if not settings.REDIS_URL:
         folder = Path(settings.CELERY_BROKER_TRANSPORT_OPTIONS["data_folder_in"])
-        return OK if os.access(folder, os.W_OK) else f"{folder} can't be written"
+        return OK if os.access(folder, os.W_OK) else "its folder can't be written"
     connection = redis.Redis.from_url(
         settings.REDIS_URL, socket_timeout=BROKER_SECONDS, socket_connect_timeout=BROKER_SECONDS, retry=None
     )
