@@ -18,7 +18,7 @@ from as2certs.audit.models import Entry
 from identities.models import AS2System, Identity
 from partners.models import Partner, Partnership
 from rotations import actions, runner, setup
-from rotations.models import Rotation, Step
+from rotations.models import Participant, Rotation, Step
 from rotations.plan import PlanError
 from rotations.progress import NotPossible, SomebodyElseWasFirst
 from rotations.states import ENDED, SETTLED, IllegalAction, RotationState
@@ -33,6 +33,7 @@ CASES = [
     ("own", ("sign", "decrypt"), "none", "one", "directory"),
     ("own", ("sign",), "none", "one", "manual"),
     ("own", ("decrypt",), "readers", "one", None),
+    ("own", ("decrypt",), "readers", "", "directory"),  # connected with nobody
     ("partner", ("verify", "encrypt"), "readers", "several", "directory"),
     ("partner", ("verify", "encrypt"), "none", "one", "manual"),
     ("partner", ("encrypt",), "readers", "one", "directory"),
@@ -52,6 +53,8 @@ class Story:
             connector=connector,
             hook="reload" if connector == "directory" else "",
         )
+        if not holds:
+            Partnership.objects.update(archived_at=NOW)
         self.holder: Identity | Partner = self.company.identity
         old: setup.AnyCertificate = self.company.old
         new: setup.AnyCertificate = self.company.new
@@ -80,6 +83,12 @@ class Story:
             raise NotPossible("There are no steps yet.")
         return self.dice.choice(chosen)
 
+    def participant(self) -> Participant:
+        everybody = list(self.rotation.participants.all())
+        if not everybody:
+            raise NotPossible("Nobody takes part in this.")
+        return self.dice.choice(everybody)
+
     # What may happen.
 
     def approve(self) -> None:
@@ -89,7 +98,7 @@ class Story:
         rotation = self.rotation
         assert rotation.new is not None
         actions.confirm(
-            self.dice.choice(list(rotation.participants.all())),
+            self.participant(),
             fingerprint=self.dice.choice(["", rotation.new.sha256, rotation.new.sha1, "ab" * 32, "no hex"]),
             agreed=self.dice.random() < 0.7,
             installed=self.dice.random() < 0.7,
@@ -100,8 +109,7 @@ class Story:
         )
 
     def waive(self) -> None:
-        one = self.dice.choice(list(self.rotation.participants.all()))
-        actions.waive(one, reason="on holiday", by=self.company.by, now=self.now)
+        actions.waive(self.participant(), reason="on holiday", by=self.company.by, now=self.now)
 
     def done(self) -> None:
         actions.complete(self.step(), note="", by=self.company.by, now=self.now)
