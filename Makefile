@@ -12,15 +12,19 @@ PIP_COMPILE = $(VENV) -m piptools compile --quiet --strip-extras --no-header --a
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check format requirements
+.PHONY: help python run dev test check format requirements
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
-run:
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "as2certs: Python 3.11 or later is needed; $(PYTHON) is not (PYTHON=... names another one)."; exit 1; }
+
+run: python
 	@$(PYTHON) -m as2certs.run
 
-dev:
+dev: python
 	@$(PYTHON) -m as2certs.run --install requirements.txt requirements-dev.txt
 
 test: dev
