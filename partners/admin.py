@@ -62,7 +62,7 @@ class ContactAdmin(AuditedAdmin):
     list_filter = ("told_new_certificates", "told_windows", "told_expiry", "partner__environment")
     list_select_related = ("partner",)
     search_fields = ("name", "email", "phone", "partner__name", "partner__as2_id")
-    autocomplete_fields = ("partner",)
+    raw_id_fields = ("partner",)  # Django’s search field breaks on an id that is none
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         return ["partner", *ContactForm.Meta.fields]
