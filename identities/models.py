@@ -99,10 +99,16 @@ class Identity(AbstractStation):
         help_text="The test identity on which a change of this one is tried first.",
     )
     owners = models.ManyToManyField(
-        settings.AUTH_USER_MODEL, blank=True, related_name="owned_identities", help_text="They get the reminders."
+        settings.AUTH_USER_MODEL,
+        blank=True,
+        related_name="owned_identities",
+        help_text="They get the reminders.",
     )
     subscribers = models.ManyToManyField(
-        settings.AUTH_USER_MODEL, blank=True, related_name="subscribed_identities", help_text="They get them too."
+        settings.AUTH_USER_MODEL,
+        blank=True,
+        related_name="subscribed_identities",
+        help_text="They get them too.",
     )
     organization = models.CharField(max_length=64, blank=True, help_text="O of new certificates.")
     organizational_unit = models.CharField(max_length=64, blank=True, help_text="OU of new certificates.")
@@ -139,7 +145,9 @@ class PrivateKey(models.Model):
         default_permissions = ("view",)
         permissions = [("export_privatekey", "Can take a private key out")]
         constraints = [
-            models.UniqueConstraint(fields=["identity", "public_key_sha256"], name="identities_private_key_once")
+            models.UniqueConstraint(
+                fields=["identity", "public_key_sha256"], name="identities_private_key_once"
+            )
         ]
 
     def __str__(self) -> str:
@@ -161,7 +169,9 @@ class IdentityCertificate(AbstractCertificate):
 
     class Meta(AbstractCertificate.Meta):
         verbose_name = "our certificate"
-        constraints = [models.UniqueConstraint(fields=["identity", "sha256"], name="identities_certificate_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["identity", "sha256"], name="identities_certificate_once")
+        ]
         indexes = [models.Index(fields=["not_after", "id"], name="identities_by_expiry")]
 
     def get_absolute_url(self) -> str:
@@ -206,7 +216,9 @@ class CertificateRequest(models.Model):
     subject = models.JSONField(default=dict)
     roles = models.JSONField(default=list)
     state = models.CharField(max_length=12, choices=State, default=State.QUEUED)
-    private_key = models.ForeignKey(PrivateKey, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    private_key = models.ForeignKey(
+        PrivateKey, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
     csr_pem = models.TextField("CSR", blank=True)
     certificate = models.OneToOneField(
         IdentityCertificate, null=True, blank=True, on_delete=models.PROTECT, related_name="request"
@@ -223,7 +235,9 @@ class CertificateRequest(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(
-                fields=["created_at"], condition=Q(state__in=["queued", "working"]), name="identities_to_generate"
+                fields=["created_at"],
+                condition=Q(state__in=["queued", "working"]),
+                name="identities_to_generate",
             )
         ]
 

@@ -234,9 +234,7 @@ class _Planner:
             return [*ours, *self.free, *self.joint, *_at(system, self.tests)]
 
         return [
-            self.step(
-                Act.RETIRE, system=system, effects=self.beside(system, Move.DROP), after=before(system)
-            )
+            self.step(Act.RETIRE, system=system, effects=self.beside(system, Move.DROP), after=before(system))
             for system in self.systems
         ]
 

@@ -44,7 +44,10 @@ class User(AbstractUser):
     """A person who logs in."""
 
     time_zone = models.CharField(
-        max_length=64, default="UTC", validators=[validate_time_zone], help_text="Times are shown in this zone."
+        max_length=64,
+        default="UTC",
+        validators=[validate_time_zone],
+        help_text="Times are shown in this zone.",
     )
     must_change_password = models.BooleanField(
         default=False, help_text="Asked to choose an own password at the next login."
@@ -57,7 +60,9 @@ class User(AbstractUser):
 class Installation(models.Model):
     """What holds for the whole installation: one row."""
 
-    name = models.CharField("our name", max_length=120, default="Our company", help_text="As partners know us.")
+    name = models.CharField(
+        "our name", max_length=120, default="Our company", help_text="As partners know us."
+    )
     time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
     four_eyes = models.BooleanField(
         default=False, help_text="Whoever set up or changed a rotation can't approve it."

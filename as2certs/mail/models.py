@@ -13,7 +13,8 @@ class MessageQuerySet(models.QuerySet["Message"]):
     def due(self, now: datetime) -> MessageQuerySet:
         """Messages that wait for a (next) attempt, and those whose sender died with the lease in its hand."""
         return self.filter(
-            Q(state=Message.State.QUEUED, due_at__lte=now) | Q(state=Message.State.SENDING, lease_until__lt=now)
+            Q(state=Message.State.QUEUED, due_at__lte=now)
+            | Q(state=Message.State.SENDING, lease_until__lt=now)
         )
 
     def stuck(self, now: datetime, *, since: datetime) -> MessageQuerySet:

@@ -42,6 +42,7 @@ def test_a_generated_successor_finds_its_rotation(tick: object) -> None:
     assert generate_next(now=NOW + timedelta(seconds=1))
     tick()
     rotation = Rotation.objects.get(pk=rotation.pk)
-    assert rotation.new is not None
-    assert rotation.new.private_key is not None
-    assert not rotation.new.service.exists()
+    successor = rotation.new_identity_certificate
+    assert successor is not None
+    assert successor.private_key is not None
+    assert not successor.service.exists()
