@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -17,8 +17,8 @@ CHICAGO = "America/Chicago"
 
 def next_window(*, at_least: float) -> datetime:
     """Return the next full minute that is so many seconds away, in Chicago: windows are set to the minute."""
-    soon = datetime.now(ZoneInfo(CHICAGO)) + timedelta(seconds=at_least)
-    return soon.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    soon = datetime.now(UTC) + timedelta(seconds=at_least)
+    return (soon.replace(second=0, microsecond=0) + timedelta(minutes=1)).astimezone(ZoneInfo(CHICAGO))
 
 
 class Office(Desk):
@@ -100,7 +100,7 @@ class Office(Desk):
         assert isinstance(start.tzinfo, ZoneInfo)
         self.fill("Day", f"{start:%Y-%m-%d}")
         self.fill("From", f"{start:%H:%M}")
-        self.fill("Until", f"{start + timedelta(hours=1):%H:%M}")
+        self.fill("Until", f"{(start.astimezone(UTC) + timedelta(hours=1)).astimezone(start.tzinfo):%H:%M}")
         self.field("On whose clock").select_option(start.tzinfo.key)
 
     def set_up_and_approve(self, start: datetime) -> None:
@@ -114,6 +114,15 @@ class Office(Desk):
         self.follow("Approve …")
         self.press(re.compile("^Approve: "))
         self.says("The rotation is approved, and its first steps begin.")
+
+    def set_up_draft(self, identity: str, start: datetime) -> None:
+        """Set up a rotation whose successor is made now, and leave it as a draft."""
+        self.go_to("Identities", identity, "Start rotation")
+        self.page.get_by_label("Make it now").check()
+        self.field("Key size").select_option("2048")
+        self.fill_window(start)
+        self.press("Set up the draft")
+        self.says("The rotation is set up as a draft.")
 
     def record_answer(self, partner: str, *, fingerprint: str = "", spoke_with: str) -> None:
         """Record on the rotation's page what a partner said: a fingerprint it read out, or only its word."""
@@ -151,7 +160,7 @@ class Runbook:
             f"ol.runbook > li.step-{state}", has=self.page.get_by_text(re.compile(f"^{title}"))
         )
         line.first.wait_for(timeout=seconds * 1000)
-        return datetime.now(ZoneInfo("UTC"))
+        return datetime.now(UTC)
 
     def wait_for_words(self, text: str, *, seconds: float = 30) -> None:
         self.page.locator("main").get_by_text(text).first.wait_for(timeout=seconds * 1000)

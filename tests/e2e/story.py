@@ -126,15 +126,16 @@ class Story:
         )
 
     def read_mail(self, holder: str, news: str) -> str:
-        """Open a mail in the built-in mail view, and return its subject and what it says as plain text."""
+        """Open a mail that was sent, in the built-in mail view; return its subject and what it says as plain text."""
         office = self.office
         if self.address:
             office.open("/mail/")  # not in the menu: people have their own mail programs then
         else:
             office.from_own_menu("Mail sent from here")
-        arrived = office.page.locator("main tbody a", has_text=f"{holder}: {news}")
-        wait_until(lambda: self._is_there(arrived), every=0.5, what=f"the mail about {holder}")
-        arrived.first.click()
+        mail = office.page.locator("main tbody tr", has_text=f"{holder}: {news}")
+        sent = mail.filter(has=office.page.get_by_text("sent", exact=True))
+        wait_until(lambda: self._is_there(sent), every=0.5, what=f"the mail about {holder}")
+        sent.get_by_role("link").first.click()
         expect(office.page.frame_locator("iframe").locator("body")).to_contain_text(holder)
         heading = office.page.get_by_role("heading", level=1).inner_text()
         return f"{heading}\n{office.text_of('As plain text')}"
@@ -211,13 +212,14 @@ class Story:
             change.seen_at = runbook.wait_for(cut_over, "done", seconds=max(left, 0) + 30)
             runbook.wait_for_words("It is in use; the old one is still accepted")
             change.loads = runbook.loads
-            self.office.page.goto(runbook.page.url)
-            self.office.follow("The whole trail of this")
-            change.trail = self.office.page.locator("main").inner_text()
 
     def look_back(self, told: Told) -> None:
-        """Read the stations' histories, the mail about the change, and the directories."""
+        """Read the rotations' trails, the stations' histories, the mails about the changes, and the directories."""
         office = self.office
+        for change, runbook in ((told.ours, self.ours), (told.theirs, self.theirs)):
+            office.page.goto(runbook.page.url)
+            office.follow("The whole trail of this")
+            change.trail = office.page.locator("main").inner_text()
         for change, part, name, station in (
             (told.ours, "Identities", IDENTITY, told.stations / "own" / AS2_ID),
             (told.theirs, "Partners", NORTHWIND, told.stations / "partners" / "NORTHWIND"),

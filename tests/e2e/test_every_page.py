@@ -1,0 +1,160 @@
+"""Every page of the example data, as its administrator reaches it by links."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from django.urls import URLPattern, URLResolver, get_resolver, resolve
+from playwright.sync_api import Browser
+
+from tests.e2e.desk import first_password
+from tests.e2e.office import Office, next_window
+from tests.e2e.tour import Tour, ask_for_everything, look_at
+from tests.stack import Stack
+
+PASSWORD = "a password of my own"
+
+#: Pages that no link leads to: forms that send (POST), what asks for itself, what only machines ask for, and what
+#: can be done with a rotation only after it was applied.
+WITHOUT_A_LINK = {
+    "contact-delete",
+    "demo-load",
+    "healthz",
+    "identity-archive",
+    "identity-restore",
+    "identity-subscribe",
+    "login",
+    "logout",
+    "mail-send-again",
+    "partner-archive",
+    "partner-restore",
+    "partner-subscribe",
+    "partnership-archive",
+    "partnership-restore",
+    "readyz",
+    "request-answer",
+    "rotation-close",
+    "rotation-live",
+    "rotation-preview",
+    "rotation-roll-back",
+    "rotation-step-retry",
+    "system-archive",
+    "system-check",
+    "system-restore",
+}
+
+
+@pytest.fixture(scope="module")
+def tour(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tour]:
+    """Load the example data, ask for every page as its administrator, and look at each."""
+    with Stack(tmp_path_factory.mktemp("demo") / "var") as stack:
+        one_time = first_password(stack)
+        stack.manage("load_demo")
+        stack.start("web", "worker")  # nothing is applied without a clock: the pages stay as they are
+        desk = Office(chromium, stack.url)
+        desk.settle_in(one_time, PASSWORD)
+        add_what_is_missing(desk)
+        stack.manage("apply_due")  # one tick, which gives the new key to its draft
+        desk.says("Approve …")
+        tour = Tour(ask_for_everything(desk.context.request, stack.url))
+        for path in tour.pages:
+            look_at(desk, path, tour)
+        desk.context.close()
+        yield tour
+
+
+def add_what_is_missing(desk: Office) -> None:
+    """Have a key made that waits for a CA, and a draft that can be approved and leaves somebody out."""
+    desk.go_to("Identities", "Retail test")
+    desk.from_menu("More", "Make a new key and certificate")
+    desk.page.get_by_label("A CA – you get a signing request").check()
+    desk.field("Key size").select_option("2048")
+    desk.press("Make the key")
+    desk.says("Download the CSR")
+    desk.set_up_draft("Freight", next_window(at_least=5 * 24 * 3600))
+    desk.follow("Leave out …")
+    desk.fill("Reason", "Away until the new year")
+    desk.page.locator("main form button[type=submit]").click()
+    desk.says("1 left out")
+    desk.says("The new certificate is on its way: done.")
+
+
+def test_every_link_leads_to_a_page(tour: Tour) -> None:
+    bad = [f"{a.status} {a.path}, from {a.came_from}" for a in tour.answers if a.status not in (200, 302)]
+    assert bad == []
+    assert len(tour.answers) > 500
+
+
+def test_every_page_is_reached_by_links(tour: Tour) -> None:
+    own = [a.path for a in tour.answers if not re.match("/(admin|static)/", a.path)]
+    reached = {resolve(urlsplit(path).path).url_name for path in own}
+    assert set(names(get_resolver())) - reached - WITHOUT_A_LINK == set()
+
+
+def names(resolver: URLResolver) -> Iterator[str | None]:
+    for entry in resolver.url_patterns:
+        if isinstance(entry, URLPattern):
+            yield entry.name
+        elif entry.namespace != "admin":
+            yield from names(entry)
+
+
+def test_no_page_scrolls_sideways_on_a_phone_or_on_a_desk(tour: Tour) -> None:
+    assert _only_with_something(tour.too_wide) == {}
+
+
+def test_nothing_fails_behind_the_pages_and_nothing_is_asked_for_elsewhere(tour: Tour) -> None:
+    assert _only_with_something(tour.noticed) == {}
+
+
+def test_each_page_has_one_heading_and_names_for_fields_pictures_and_buttons(tour: Tour) -> None:
+    assert len(tour.nameless) > 100
+    assert _only_with_something(tour.nameless) == {}
+
+
+def _only_with_something(found: dict[str, list[str]]) -> dict[str, list[str]]:
+    return {path: wrong for path, wrong in found.items() if wrong}
+
+
+def test_the_pages_for_strangers_and_errors_are_as_good(chromium: Browser, tmp_path: Path) -> None:
+    tour = Tour()
+    with Stack(tmp_path / "var") as stack:
+        stack.start("web")
+        desk = Office(chromium, stack.url)
+        for path in ("/login/", "/nowhere/"):
+            look_at(desk, path, tour)
+        desk.context.close()
+    assert _only_with_something(tour.too_wide) == _only_with_something(tour.nameless) == {}
+    assert tour.noticed["/login/"] == []
+
+
+def test_the_tour_sees_what_is_wrong_with_a_page(chromium: Browser) -> None:
+    wrong = """<!doctype html><title>Wrong</title><h1>One</h1><h1>Two</h1><p id=a></p><p id=a></p>
+        <div style="width: 2000px">wide</div><input type=text><img src="http://elsewhere.example/x.png">
+        <button></button><a href="/"><i></i></a><script>console.error("oh"); missing()</script>"""
+    desk, tour = Office(chromium, "http://127.0.0.1:9"), Tour()
+    desk.context.route("**/*", lambda route: route.fulfill(body=wrong, content_type="text/html"))
+    look_at(desk, "/wrong/", tour)
+    desk.context.close()
+    assert [words.partition(":")[0] for words in tour.too_wide["/wrong/"]] == [
+        "light",
+        "dark",
+        "all opened",
+        "desktop",
+    ]
+    assert [words.partition(":")[0] for words in tour.nameless["/wrong/"]] == [
+        "2 headings of the first level",
+        "no language",
+        "no label",
+        "no alt",
+        "no name",
+        "no name",
+        "the id a comes twice",
+    ]
+    said = " ".join(tour.noticed["/wrong/"])
+    for words in ("asks for http://elsewhere.example/x.png", "in the console: oh", "missing is not defined"):
+        assert words in said
