@@ -13,12 +13,14 @@ MOMENTS = [2.0] * 3 + [2.7, 3.4, 4.1, 4.8, 5.5]
 DIRECTORIES = [3, 5]
 #: Seconds: without a broker, steps are still carried out within the loop's few ticks, however busy the machine is.
 LATE_AT_MOST = 5
+#: What a process logs that has waited for a broker in vain. Whoever carries out steps must not, on any machine.
+WAITED = "was not woken"
 
 
 def test_changes_are_on_time_while_redis_is_gone_with_all_that_it_held(
     site: Site, broker: Redis, smtp_server: MailServer
 ) -> None:
-    site.start_idle("worker", "beat", "loop")
+    processes = site.start_idle("worker", "beat", "loop")
     site.set_up("many", MOMENTS, directories=DIRECTORIES)
     broker.kill()
     site.wait_for("done", len(MOMENTS), seconds=40)
@@ -26,6 +28,7 @@ def test_changes_are_on_time_while_redis_is_gone_with_all_that_it_held(
     assert found.wrong == []
     assert median(found.late) <= 1
     assert max(found.late + found.late_hooks) <= LATE_AT_MOST
+    assert not [p.name for p in processes if WAITED in p.log]
 
     broker.start()  # empty: what it held is lost, and nobody misses it
     site.wait_for_mail(seconds=60)
@@ -35,7 +38,7 @@ def test_changes_are_on_time_while_redis_is_gone_with_all_that_it_held(
 
 def test_changes_are_on_time_and_pages_answer_while_redis_hangs(site: Site, broker: Redis) -> None:
     site.start("web")
-    site.start_idle("worker", "beat", "loop")
+    processes = site.start_idle("worker", "beat", "loop")
     site.set_up("many", MOMENTS, directories=DIRECTORIES)
     broker.pause()
     try:
@@ -48,6 +51,7 @@ def test_changes_are_on_time_and_pages_answer_while_redis_hangs(site: Site, brok
         assert found.wrong == []
         assert median(found.late) <= 1
         assert max(found.late + found.late_hooks) <= LATE_AT_MOST
+        assert not [p.name for p in processes if WAITED in p.log]
     finally:
         broker.resume()
     wait_until(lambda: site.get("/readyz")[0] == 200, what="readiness")
