@@ -288,19 +288,20 @@ def _apply(step: Step) -> Result:
             Outcome.REJECTED, f"{step.system} has no connector: do this step by hand, and record it."
         )
     change = change_for(step, by=Actor.runner(), now=database_now())
-    match connector.standing(change):
+    standing = connector.standing(change)
+    match standing:
         case Standing.NEW:
             return connector.verify(change)
         case Standing.DRIFT:
             return Result(Outcome.REJECTED, _drift(connector, change))
-        case _:
-            return _write(step, connector, change)
+    reason = obstacle(step, now=database_now())
+    if reason:
+        begun = f" It was begun, though: look at what is in {step.system} before anything else."
+        return Result(Outcome.REJECTED, reason + (begun if standing is Standing.PARTLY else ""))
+    return _write(step, connector, change)
 
 
 def _write(step: Step, connector: Connector, change: Change) -> Result:
-    reason = obstacle(step, now=database_now())
-    if reason:
-        return Result(Outcome.REJECTED, reason)
     if not step.checkpoint:
         step.checkpoint = connector.checkpoint(change)
         if not Step.objects.filter(pk=step.pk, attempts=step.attempts).update(checkpoint=step.checkpoint):

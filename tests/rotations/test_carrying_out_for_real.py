@@ -12,7 +12,9 @@ from as2certs import pki
 from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
 from identities import service
+from identities.connectors import connector_of
 from rotations import actions, progress, runner, setup
+from rotations.applying import change_for
 from rotations.models import Rotation, Step
 from rotations.states import RotationState, StepAction, StepState
 from tests.rotations.company import (
@@ -271,3 +273,33 @@ def test_the_old_key_leaves_the_directory_also_where_it_only_signed(clock: Clock
     assert not before.exists()
     assert len(list((folder / "openas2/own/ACME-PROD/releases").iterdir())) == 1
     assert serves(company, "decrypt") == [company.old.sha256]  # only what was asked for has changed
+
+
+def test_a_change_cut_short_and_found_after_its_window_is_told_as_begun(
+    clock: Clock, folder: Path, settings: LazySettings
+) -> None:
+    company = make_company()
+    rotation = approved(company)
+    runner.apply_due(wait=False)
+    cut_over = rotation.steps.select_related("rotation", "system").get(act="cut_over")
+    clock.now = STARTS
+    runner._claim(
+        cut_over, now=clock.now
+    )  # this worker died after it had turned the links, before the hook ended
+    assert company.system is not None
+    connector = connector_of(company.system)
+    assert connector is not None
+    assert connector.apply(change_for(cut_over, by=company.by, now=clock.now)).outcome.good
+    for marker in (folder / "openas2/own/ACME-PROD/.operations").glob(str(cut_over.uid)):
+        marker.unlink()
+    company.system.config["hook"] = "reload"
+    company.system.save()
+    settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
+    clock.now = STARTS + timedelta(hours=2)
+
+    runner.apply_due(wait=False)
+
+    cut_over.refresh_from_db()
+    assert cut_over.state == StepState.FAILED
+    assert "window ended" in cut_over.error
+    assert "It was begun, though" in cut_over.error
