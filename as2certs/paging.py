@@ -1,4 +1,4 @@
-"""Turn the pages of a list without counting its rows."""
+"""Read what an address asks of a list: what is searched for, and which page, without counting rows."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ PER_PAGE = 50
 
 #: Page numbers that are looked up; no database takes an offset of any length.
 _NUMBER = re.compile(r"[0-9]{1,9}")
+
+
+def searched(request: HttpRequest) -> str:
+    """Return the words that are searched for (``q``), at most 200 characters; PostgreSQL knows no NUL in a text."""
+    return request.GET.get("q", "").replace("\x00", "").strip()[:200]
 
 
 def turn_to(table: tables.Table, request: HttpRequest) -> None:

@@ -17,6 +17,7 @@ from as2certs.clock import database_now
 from as2certs.home import coverage, running, searching, twelve_months
 from as2certs.home.first_steps import first_steps
 from as2certs.home.month import month, parse_month
+from as2certs.paging import searched
 from identities.models import Identity
 from partners.models import Partner
 from rotations import demo
@@ -50,7 +51,7 @@ def home(request: HttpRequest) -> HttpResponse:
 @require_GET
 def search(request: HttpRequest) -> HttpResponse:
     """Find a station, a certificate, a rotation or a contact."""
-    words = request.GET.get("q", "")[:200].replace("\x00", "")
+    words = searched(request)
     groups = searching.search(words, request.user)
     return render(
         request, "home/search.html", {"search_words": words, "groups": groups, "now": database_now()}

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST
 
 from as2certs.accounts.access import needs
 from as2certs.audit.recording import Actor
+from as2certs.paging import searched
 from identities.models import Identity
 from identities.views.common import archived, form_page, posted, restored
 from partners.archiving import partnership_blocked, partnership_in_use
@@ -28,7 +29,7 @@ def partnership_create(request: HttpRequest) -> HttpResponse:
         messages.info(request, "Choose an identity first, then connect it with partners on its page.")
         return redirect("identity-list")
     station = _station(request)
-    form = PartnershipForm(station, posted(request), words=request.GET.get("q", "")[:200])
+    form = PartnershipForm(station, posted(request), words=searched(request))
     if request.method == "POST" and form.is_valid() and _connected(request, station, form):
         return redirect(station)
     offered = form.offered

@@ -20,6 +20,7 @@ from django.views.decorators.http import require_POST
 from as2certs.accounts.access import needs, person
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from as2certs.paging import searched
 from identities.intake import Refused
 from identities.models import Identity
 from partners.models import Partner
@@ -160,7 +161,7 @@ def _has(holder: Identity | Partner, uid: str) -> bool:
 
 
 def _whose(request: HttpRequest) -> dict[str, Any]:
-    words = request.GET.get("q", "").strip()[:200]
+    words = searched(request)
     return {
         "q": words,
         "identities": _stations(Identity, words),
