@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from django.conf import settings
 from django.db import models
@@ -45,6 +45,29 @@ class Partner(AbstractStation):
         default=Holds.UNKNOWN,
         help_text="Can their system keep our old and our new certificate side by side for a while?",
     )
+    rehearsal_partner = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="rehearses",
+        verbose_name="test counterpart",
+        help_text="The test partner on which a change of this one is tried first.",
+    )
+    wants_pkcs7 = models.BooleanField(
+        "prefers PKCS#7", default=False, help_text="Our certificate goes to them as .p7b too."
+    )
+    told_expiry = models.BooleanField(
+        "remind them of their own certificates",
+        default=True,
+        help_text="Their contacts are told before their certificate ends, with a link to hand in the new one.",
+    )
+    accept_by_rule = models.BooleanField(
+        "accept what a confirmed contact hands in",
+        default=False,
+        help_text="A new certificate that comes by the link of a contact who was confirmed before counts as compared. "
+        "Without this, somebody compares its fingerprint with them over another channel.",
+    )
     owners = models.ManyToManyField(
         settings.AUTH_USER_MODEL,
         blank=True,
@@ -69,6 +92,16 @@ class Partner(AbstractStation):
         return reverse("partner-detail", args=[self.uid])
 
 
+class ContactQuerySet(models.QuerySet["Contact"]):
+    def taken_on(self) -> Self:
+        """People whom we know, without those that were only named on a partner's page."""
+        return self.filter(suggested_by="")
+
+    def with_address(self) -> Self:
+        """People who can be written to at all."""
+        return self.taken_on().exclude(email="")
+
+
 class Contact(models.Model):
     """A person at a partner, and what they are to be told."""
 
@@ -82,6 +115,24 @@ class Contact(models.Model):
     told_windows = models.BooleanField("windows and their changes", default=True)
     told_expiry = models.BooleanField("expiry of their certificates", default=True)
     notes = models.TextField(blank=True)
+    suggested_by = models.CharField(
+        max_length=200,
+        blank=True,
+        editable=False,
+        help_text="Who named them on the partner's page. Told nothing until somebody here takes them on.",
+    )
+    confirmed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    confirmed_by = models.CharField(max_length=200, blank=True, editable=False)
+    confirmed_how = models.CharField(
+        max_length=300,
+        blank=True,
+        editable=False,
+        help_text="How it was made sure that they are who they say.",
+    )
+    bounced_at = models.DateTimeField(null=True, blank=True, editable=False)
+    bounce_reason = models.TextField(blank=True, editable=False)
+
+    objects = ContactQuerySet.as_manager()
 
     class Meta:
         ordering = ["name", "id"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from django.conf import settings
 from django.db import models
@@ -12,9 +12,18 @@ from django.db.models import Exists, OuterRef, Q
 from django.urls import reverse
 
 from as2certs.accounts.models import validate_time_zone
+from as2certs.mail.models import Message
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate
-from partners.models import Partner, PartnerCertificate
+from partners.models import Contact, Partner, PartnerCertificate
 from rotations import states
+
+
+def default_nudge_after() -> list[int]:
+    return [7, 14]
+
+
+def default_nudge_before() -> list[int]:
+    return [7, 3, 1]
 
 
 class RotationQuerySet(models.QuerySet["Rotation"]):
@@ -75,6 +84,23 @@ class Rotation(models.Model):
     window_local = models.CharField(max_length=40, blank=True)
     grace_days = models.PositiveSmallIntegerField(default=14)
     notes = models.TextField(blank=True)
+
+    nudge_after = models.JSONField(
+        default=default_nudge_after,
+        help_text="Days after the announcement at which silent partners are nudged.",
+    )
+    nudge_before = models.JSONField(
+        default=default_nudge_before, help_text="Days before the window at which silent partners are nudged."
+    )
+    rehearsal = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="rehearses",
+        help_text="The same change on the test side, made first.",
+    )
+    rehearsal_waived = models.TextField(blank=True, help_text="Why it may go on without a rehearsal.")
 
     set_up_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
@@ -144,7 +170,7 @@ class Rotation(models.Model):
 
 
 class Participant(models.Model):
-    """One partner's part in a rotation."""
+    """One partner's part in a rotation. What it comes to is derived: ``rotations.exchange.standing``."""
 
     class Evidence(models.TextChoices):
         NONE = "", "nothing yet"
@@ -162,6 +188,28 @@ class Participant(models.Model):
     confirmed_with = models.CharField("whom we spoke to", max_length=200, blank=True)
     waived_reason = models.TextField(blank=True)
     note = models.TextField(blank=True)
+
+    announced_at = models.DateTimeField("told", null=True, blank=True)
+    answer_by = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="Until when an answer is asked for; empty: the beginning of the window.",
+    )
+    opened_at = models.DateTimeField("page first opened", null=True, blank=True)
+    downloaded_at = models.DateTimeField("certificate first downloaded", null=True, blank=True)
+    declined_at = models.DateTimeField("said no", null=True, blank=True)
+    declined_reason = models.TextField(blank=True)
+    proposed_at = models.DateTimeField("proposed another time", null=True, blank=True)
+    proposed_start = models.DateTimeField(null=True, blank=True)
+    proposed_end = models.DateTimeField(null=True, blank=True)
+    proposed_zone = models.CharField(max_length=64, blank=True, validators=[validate_time_zone])
+    proposed_note = models.TextField(blank=True)
+    works = models.BooleanField("works after the change", null=True, blank=True)
+    works_at = models.DateTimeField(null=True, blank=True)
+    works_note = models.TextField(blank=True)
+    escalated_at = models.DateTimeField("told to the owner", null=True, blank=True)
+    # Of its calendar entry (RFC 5545, section 3.8.7.4); empty while none was sent.
+    calendar_sequence = models.PositiveIntegerField(null=True, blank=True)
 
     class Meta:
         ordering = ["partner__name", "id"]
@@ -285,3 +333,199 @@ class Notice(models.Model):
 
     def __str__(self) -> str:
         return f"{self.threshold} days: {self.recipient}"
+
+
+class LinkQuerySet(models.QuerySet["Link"]):
+    def alive(self, now: datetime) -> Self:
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
+
+
+class Link(models.Model):
+    """A way to a partner's page without an account. Only the token's SHA-256 is kept; see ``rotations.portal.links``.
+
+    With a participant it leads to a rotation, and ends with that; without one, to the page where a partner hands in
+    its own new certificate.
+    """
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    partner = models.ForeignKey(Partner, on_delete=models.PROTECT, related_name="links")
+    participant = models.ForeignKey(
+        Participant, null=True, blank=True, on_delete=models.CASCADE, related_name="links"
+    )
+    contact = models.ForeignKey(
+        Contact, null=True, blank=True, on_delete=models.SET_NULL, related_name="links"
+    )
+    # Frozen: a contact may be forgotten, and who was asked stays known.
+    whose = models.CharField(max_length=200, blank=True)
+    #: Whether the contact had been confirmed when this link was made: what counts for the rule of its partner.
+    confirmed = models.BooleanField(default=False)
+    token_hash = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField()
+    created_by = models.CharField(max_length=200)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    revoked_by = models.CharField(max_length=200, blank=True)
+    opened_at = models.DateTimeField(null=True, blank=True)
+    last_address = models.GenericIPAddressField(null=True, blank=True)
+
+    objects = LinkQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"Link of {self.whose or self.partner}"
+
+    def __repr__(self) -> str:
+        return f"<Link {self.uid}>"
+
+
+class Letter(models.Model):
+    """A mail that went to a partner about its part in a rotation, or about its own certificate."""
+
+    class Kind(models.TextChoices):
+        ANNOUNCEMENT = "announcement", "announcement"
+        NUDGE = "nudge", "reminder to answer"
+        MOVED = "moved", "the window has moved"
+        CANCELLED = "cancelled", "the change was called off"
+        ROLLED_BACK = "rolled_back", "the change was taken back"
+        HAND_IN = "hand_in", "request for a new certificate"
+        ANSWERED = "answered", "our answer to a proposal"
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    kind = models.CharField(max_length=14, choices=Kind)
+    partner = models.ForeignKey(Partner, on_delete=models.PROTECT, related_name="letters")
+    participant = models.ForeignKey(
+        Participant, null=True, blank=True, on_delete=models.CASCADE, related_name="letters"
+    )
+    contact = models.ForeignKey(
+        Contact, null=True, blank=True, on_delete=models.SET_NULL, related_name="letters"
+    )
+    link = models.ForeignKey(Link, null=True, blank=True, on_delete=models.SET_NULL, related_name="letters")
+    message = models.OneToOneField(Message, on_delete=models.PROTECT, related_name="letter")
+    rung = models.CharField(max_length=20, blank=True, help_text="Of the ladder, such as “after 7”.")
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["participant", "kind"], name="rotations_letters_of")]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} to {self.message.to_address}"
+
+
+class Phrase(models.Model):
+    """The operator's own words in the mails to partners: for all of them, or for one."""
+
+    class Kind(models.TextChoices):
+        ANNOUNCEMENT = "announcement", "announcement"
+        NUDGE = "nudge", "reminder to answer"
+        HAND_IN = "hand_in", "request for a new certificate"
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    kind = models.CharField(max_length=14, choices=Kind)
+    partner = models.ForeignKey(
+        Partner, null=True, blank=True, on_delete=models.CASCADE, related_name="phrases"
+    )
+    subject = models.CharField(max_length=200)
+    opening = models.TextField()
+    closing = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["kind", "id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["kind"], condition=Q(partner=None), name="rotations_phrase_once_for_all"
+            ),
+            models.UniqueConstraint(
+                fields=["kind", "partner"],
+                condition=Q(partner__isnull=False),
+                name="rotations_phrase_once_for_one",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} ({self.partner or 'all partners'})"
+
+
+class Slot(models.Model):
+    """One of up to five moments that are offered where one has to suit all."""
+
+    MOST: ClassVar[int] = 5
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    rotation = models.ForeignKey(Rotation, on_delete=models.CASCADE, related_name="slots")
+    start = models.DateTimeField()
+    end = models.DateTimeField()
+    zone = models.CharField(max_length=64, validators=[validate_time_zone])
+
+    class Meta:
+        ordering = ["start", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["rotation", "start", "end"], name="rotations_slot_once"),
+            models.CheckConstraint(condition=Q(end__gt=models.F("start")), name="rotations_slot_has_length"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.start:%Y-%m-%d %H:%M}Z to {self.end:%H:%M}Z"
+
+
+class SlotAnswer(models.Model):
+    """Whether a partner can at an offered moment."""
+
+    slot = models.ForeignKey(Slot, on_delete=models.CASCADE, related_name="answers")
+    participant = models.ForeignKey(Participant, on_delete=models.CASCADE, related_name="slot_answers")
+    can = models.BooleanField()
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["slot", "participant"], name="rotations_slot_answer_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.participant.partner}: {'can' if self.can else 'can not'}"
+
+
+class HandedIn(models.Model):
+    """A partner's own new certificate that came by its page: stored, and in no role before it was checked."""
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    partner = models.ForeignKey(Partner, on_delete=models.PROTECT, related_name="handed_in")
+    certificate = models.ForeignKey(PartnerCertificate, on_delete=models.PROTECT, related_name="handed_in")
+    roles = models.JSONField(default=list)
+    link = models.ForeignKey(Link, null=True, on_delete=models.SET_NULL, related_name="handed_in")
+    said_by = models.CharField(max_length=200)
+    at = models.DateTimeField()
+    rotation = models.ForeignKey(
+        Rotation, null=True, blank=True, on_delete=models.PROTECT, related_name="handed_in"
+    )
+    settled_at = models.DateTimeField(null=True, blank=True)
+    settled_by = models.CharField(max_length=200, blank=True)
+    accepted = models.BooleanField(null=True, blank=True)
+    spoke_with = models.CharField(max_length=200, blank=True)
+    channel = models.CharField("over which channel", max_length=200, blank=True)
+    note = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = "certificate that was handed in"
+        verbose_name_plural = "certificates that were handed in"
+
+    def __str__(self) -> str:
+        return f"{self.certificate} from {self.said_by}"
+
+
+class Tries(models.Model):
+    """How often something was tried in a minute: wrong tokens from an address, requests by a link."""
+
+    key = models.CharField(max_length=80)
+    minute = models.DateTimeField()
+    count = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["key", "minute"], name="rotations_tries_once")]
+        indexes = [models.Index(fields=["minute"], name="rotations_tries_by_minute")]
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.count}"

@@ -49,6 +49,11 @@ class User(AbstractUser):
         validators=[validate_time_zone],
         help_text="Times are shown in this zone.",
     )
+    phone = models.CharField(
+        max_length=60,
+        blank=True,
+        help_text="Partners call it about a change; it stands in the mails to them.",
+    )
     must_change_password = models.BooleanField(
         default=False, help_text="Asked to choose an own password at the next login."
     )
@@ -62,6 +67,14 @@ class Installation(models.Model):
 
     name = models.CharField(
         "our name", max_length=120, default="Our company", help_text="As partners know us."
+    )
+    email = models.EmailField(
+        "e-mail",
+        blank=True,
+        help_text="Where partners reach us about certificates, when nobody else is named.",
+    )
+    phone = models.CharField(
+        max_length=60, blank=True, help_text="Where partners call us, when nobody else is named."
     )
     time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
     four_eyes = models.BooleanField(
@@ -83,6 +96,11 @@ class Installation(models.Model):
         default=14,
         help_text="Days after the change in which the old certificate is still accepted: longer than the time-out "
         "of asynchronous MDNs plus all retries.",
+    )
+    require_rehearsal = models.BooleanField(
+        "rehearse first",
+        default=False,
+        help_text="Where there is a test counterpart, a change is not scheduled before it was made there.",
     )
 
     class Meta:

@@ -47,6 +47,12 @@ class Message(models.Model):
     subject = models.CharField(max_length=300)
     text = models.TextField()
     html = models.TextField(blank=True)
+    sealed = models.BinaryField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Links that only its reader may know, sealed; put in as it leaves, and then forgotten.",
+    )
     message_id = models.CharField("Message-ID", max_length=200, unique=True)
     state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
     attempts = models.PositiveIntegerField(default=0)
@@ -55,6 +61,9 @@ class Message(models.Model):
     lease_until = models.DateTimeField(null=True, blank=True)
     sent_at = models.DateTimeField(null=True, blank=True)
     error = models.TextField(blank=True)
+    bounced_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it came back although the mail server had taken it."
+    )
 
     objects = MessageQuerySet.as_manager()
 
