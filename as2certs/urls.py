@@ -16,4 +16,5 @@ urlpatterns = [
     path("", include("identities.urls")),
     path("", include("partners.urls")),
     path("", include("rotations.urls")),
+    path("", include("rotations.portal.urls")),
 ]

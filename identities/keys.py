@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import lru_cache
 
-from django.conf import settings
 from django.db import models, transaction
 
 from as2certs import pki
 from as2certs.audit.recording import Actor, record
+from as2certs.vault import vault
 from identities.models import Identity, PrivateKey
-
-
-@lru_cache(maxsize=4)
-def _vault_of(keys: tuple[str, ...]) -> pki.Vault:
-    return pki.Vault(keys)
-
-
-def vault() -> pki.Vault:
-    """Return the vault with the keys of the settings: the first seals, all open."""
-    return _vault_of(tuple(settings.AS2CERTS_VAULT_KEYS))
 
 
 def seal(identity: Identity, key: pki.PrivateKey, *, now: datetime) -> PrivateKey:

@@ -11,7 +11,8 @@ from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, record
 from rotations import plan, progress, runbook, setup, windows
 from rotations.answers import CONFIRMING, confirm, refuse_ended, waive
-from rotations.models import Rotation, Step
+from rotations.exchange import letters
+from rotations.models import Letter, Rotation, Step
 from rotations.runbook import ROLL_BACK
 from rotations.setup import NotPossible
 from rotations.states import (
@@ -132,8 +133,18 @@ def postpone(
     before = f"{rotation.window_local} {rotation.window_zone}"
     setup.set_window(rotation, window)
     rotation.save(update_fields=["window_start", "window_end", "window_zone", "window_local"])
-    rotation.participants.update(agreed_at=None)
-    # What was agreed was the old window; what was installed stays installed.
+    # What was agreed, proposed or offered was about the old window; what was installed stays installed.
+    rotation.participants.update(
+        agreed_at=None,
+        answer_by=None,
+        escalated_at=None,
+        proposed_at=None,
+        proposed_start=None,
+        proposed_end=None,
+        proposed_zone="",
+        proposed_note="",
+    )
+    rotation.slots.all().delete()
     runbook.replan(rotation, now=now)
     progress.move(
         rotation,
@@ -144,6 +155,7 @@ def postpone(
         new={"from": before, "to": f"{rotation.window_local} {rotation.window_zone}"},
     )
     progress.advance(rotation, by=by, now=now)
+    letters.tell_participants(rotation, Letter.Kind.MOVED, by=by, now=now, note=reason)
     return rotation
 
 
@@ -159,6 +171,7 @@ def cancel(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rota
     _refuse_held(rotation)
     progress.move(rotation, RotationAction.CANCEL, by=by, now=now, reason=reason, ended_at=now)
     _skip_rest(rotation, now=now, by=by, why="the rotation was cancelled")
+    letters.tell_participants(rotation, Letter.Kind.CANCELLED, by=by, now=now)
     return rotation
 
 
@@ -285,6 +298,7 @@ def roll_back(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> R
     # What is held back is released once both sides are on the old certificate again.
     rotation.steps.filter(pk__in=[s.pk for s in held]).update(after=[s.key for s in back], blocked=True)
     progress.advance(rotation, by=by, now=now)
+    letters.tell_participants(rotation, Letter.Kind.ROLLED_BACK, by=by, now=now)
     return rotation
 
 

@@ -1,4 +1,8 @@
-"""What partners say to a rotation: that they installed it, agree to its window, or that nobody waits for them."""
+"""What partners say to a rotation: that they installed it, agree to its window, or that nobody waits for them.
+
+The same functions for both doors: an operator who records what was said on the telephone, and the partner's page.
+What else partners may say is in ``rotations.exchange.answering``.
+"""
 
 from __future__ import annotations
 
@@ -34,22 +38,23 @@ def confirm(
     by: Actor,
     now: datetime,
     installed: bool = True,
+    another_channel: bool = True,
 ) -> Participant:
     """Record what a partner said: that it installed the certificate, with the fingerprint it read out; the window.
 
     ``fingerprint`` may be in any spelling, or empty for a mere word, which never weakens an earlier match. Where it
-    matches ours, the partner has installed it; a partner's own, compared with us, is checked by that. Without
-    ``installed`` only the window is settled, or nothing but the note is kept. Raises NotPossible when the fingerprint
-    is another certificate's, PkiError when it is none.
+    matches ours, the partner has installed it; a partner's own is checked by that, if it was compared over
+    ``another_channel`` than the one by which it came. Without ``installed`` only the window is settled, or nothing but
+    the note is kept. Raises NotPossible when the fingerprint is another certificate's, PkiError when it is none.
     """
     rotation = progress.lock(participant.rotation_id)
-    _refuse_unapproved(rotation)
-    _refuse_removed(rotation, participant)
+    refuse_unapproved(rotation)
+    refuse_removed(rotation, participant)
     strong = bool(fingerprint.strip()) and _matches(rotation, fingerprint)
     participant = rotation.participants.select_related("partner").get(pk=participant.pk)
     if strong:
         participant.evidence = Participant.Evidence.STRONG
-        participant.fingerprint = pki.normalise_fingerprint(fingerprint)
+        participant.fingerprint = pki.normalise_fingerprint(fingerprint, sha1=True)
     elif installed and participant.evidence != Participant.Evidence.STRONG:
         participant.evidence = Participant.Evidence.WEAK
     installed = installed or (strong and rotation.side == "own")
@@ -57,6 +62,10 @@ def confirm(
     participant.agreed_at = now if agreed else participant.agreed_at
     participant.confirmed_with = spoke_with
     participant.note = note
+    if installed or agreed:
+        take_back_no(participant)
+    if agreed:
+        forget_proposal(participant)
     participant.save()
     record(
         "participant.confirmed",
@@ -68,28 +77,30 @@ def confirm(
         reason=note,
     )
     settled_by = {
-        plan.Act.CHECK: strong,
+        plan.Act.CHECK: strong and another_channel,
         plan.Act.ANNOUNCE: agreed or installed,
         plan.Act.INSTALL: installed,
         plan.Act.AGREE: agreed,
     }
-    for step in [step for step in _said(participant, *settled_by) if settled_by[plan.Act(step.act)]]:
+    for step in [step for step in open_steps(participant, *settled_by) if settled_by[plan.Act(step.act)]]:
         progress.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=_words(participant))
     return participant
 
 
-def _refuse_unapproved(rotation: Rotation) -> None:
+def refuse_unapproved(rotation: Rotation) -> None:
+    """Refuse what needs an approved rotation that goes on. Raises NotPossible."""
     if rotation.state == RotationState.DRAFT:
         raise NotPossible("Approve the plan first: only then is it known what each partner has to confirm.")
     refuse_ended(rotation)
 
 
-def _refuse_removed(rotation: Rotation, participant: Participant) -> None:
+def refuse_removed(rotation: Rotation, participant: Participant) -> None:
+    """Refuse what a partner that was left out can't do. Raises NotPossible."""
     if rotation.participants.exclude(removed_reason="").filter(pk=participant.pk).exists():
         raise NotPossible(f"{participant.partner} takes no part in this rotation.")
 
 
-def _said(participant: Participant, *acts: str) -> list[Step]:
+def open_steps(participant: Participant, *acts: str) -> list[Step]:
     """Return the steps that this partner's word settles, in their order, as long as they are open."""
     return list(participant.steps.filter(act__in=acts).exclude(state__in=SETTLED).order_by("position"))
 
@@ -101,7 +112,7 @@ def _words(participant: Participant) -> str:
 
 def _matches(rotation: Rotation, fingerprint: str) -> bool:
     """Compare a fingerprint that was read out with the successor's. Raises NotPossible when it is another's."""
-    said = pki.normalise_fingerprint(fingerprint)
+    said = pki.normalise_fingerprint(fingerprint, sha1=True)
     new, old = rotation.new, rotation.old
     assert new is not None  # approved rotations have a successor
     if said in (new.sha256, new.sha1):
@@ -121,8 +132,8 @@ def _matches(rotation: Rotation, fingerprint: str) -> bool:
 def waive(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
     """Go on without a partner's confirmation, with a reason. Raises NotPossible."""
     rotation = progress.lock(participant.rotation_id)
-    _refuse_unapproved(rotation)
-    _refuse_removed(rotation, participant)
+    refuse_unapproved(rotation)
+    refuse_removed(rotation, participant)
     if not reason.strip():
         raise NotPossible("Say why the change may go on without this partner's confirmation.")
     rotation.participants.filter(pk=participant.pk).update(waived_reason=reason)
@@ -134,5 +145,24 @@ def waive(participant: Participant, *, reason: str, by: Actor, now: datetime) ->
         also=[rotation.holder, participant.partner],
         reason=reason,
     )
-    for step in _said(participant, *CONFIRMING):
+    for step in open_steps(participant, *CONFIRMING):
         progress.settle(step, StepAction.SKIP, by=by, now=now, note=f"waived: {reason}")
+
+
+def take_back_no(participant: Participant) -> None:
+    """Forget that a partner said no, since it says something else now (does not save)."""
+    participant.declined_at, participant.declined_reason = None, ""
+
+
+def forget_proposal(participant: Participant) -> None:
+    """Forget the other time that a partner proposed (does not save)."""
+    participant.proposed_at = participant.proposed_start = participant.proposed_end = None
+    participant.proposed_zone = participant.proposed_note = ""
+
+
+def answering(participant: Participant) -> tuple[Rotation, Participant]:
+    """Return rotation and participant as they are now, held until the end of the transaction. Raises NotPossible."""
+    rotation = progress.lock(participant.rotation_id)
+    refuse_unapproved(rotation)
+    refuse_removed(rotation, participant)
+    return rotation, rotation.participants.select_related("partner").get(pk=participant.pk)

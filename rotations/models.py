@@ -418,9 +418,10 @@ class Phrase(models.Model):
     """The operator's own words in the mails to partners: for all of them, or for one."""
 
     class Kind(models.TextChoices):
-        ANNOUNCEMENT = "announcement", "announcement"
+        ANNOUNCEMENT = "announcement", "announcement of our new certificate"
+        YOUR_CHANGE = "your_change", "change of their certificate"
         NUDGE = "nudge", "reminder to answer"
-        HAND_IN = "hand_in", "request for a new certificate"
+        HAND_IN = "hand_in", "request for their new certificate"
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     kind = models.CharField(max_length=14, choices=Kind)

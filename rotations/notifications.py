@@ -18,10 +18,10 @@ from as2certs.accounts.models import Installation
 from as2certs.mail import outbox
 from as2certs.mail.models import Message
 from identities.stations import AbstractCertificate
-from rotations import windows
+from rotations.clocks import brief, day, moment, span_of
 from rotations.expiring import OURS, Expiring
 from rotations.ladder import PENDING, Outlook, countdown, expires, near, outlook
-from rotations.models import Rotation, RotationQuerySet, Step
+from rotations.models import Participant, Rotation, RotationQuerySet, Step
 from rotations.recipients import Recipient, people_of_rotation
 from rotations.states import AWAITING_WINDOW, RotationState, StepState
 
@@ -50,9 +50,9 @@ def reminder(recipient: Recipient, certificates: Sequence[Expiring], now: dateti
             "title": _titled(certificate.holder_name, certificate.is_test),
             "roles": " + ".join(certificate.roles),
             "expires": expires(certificate.not_after, now, zone),
-            "date": _date(certificate.not_after, zone),
-            "moment": _brief(certificate.not_after, zone),
-            "utc": "" if zone == "UTC" else _moment(certificate.not_after, "UTC"),
+            "date": day(certificate.not_after, zone),
+            "moment": brief(certificate.not_after, zone),
+            "utc": "" if zone == "UTC" else moment(certificate.not_after, "UTC"),
             "kind": "our station" if certificate.side is OURS else "partner",
             "is_urgent": certificate.not_after - now <= URGENT,
             "is_late": certificate.rotation is not None and certificate.rotation.outlook in LATE,
@@ -95,7 +95,7 @@ def _window_soon(rotation: Rotation, now: datetime) -> int:
         now=now,
         say=lambda reader: {
             "countdown": countdown(start, now),
-            "starts": _brief(start, reader.time_zone),
+            "starts": brief(start, reader.time_zone),
             "outstanding": outstanding,
             "facts": [*_window_facts(rotation, reader), *_certificate_facts(rotation, reader, now)],
         },
@@ -111,12 +111,16 @@ def applied(rotation: Rotation, at: datetime, late: bool) -> int:
         now=at,
         say=lambda reader: {
             "late": late,
-            "at": _brief(at, reader.time_zone),
+            "at": brief(at, reader.time_zone),
             "facts": [
-                ("Changed", _moment(at, reader.time_zone)),
+                ("Changed", moment(at, reader.time_zone)),
                 *_in_utc("in UTC", at, reader),
                 *_certificate_facts(rotation, reader, at),
-                *([("Window", _span(rotation, reader.time_zone))] if late and rotation.window_start else []),
+                *(
+                    [("Window", span_of(rotation, reader.time_zone))]
+                    if late and rotation.window_start
+                    else []
+                ),
             ],
         },
     )
@@ -134,9 +138,9 @@ def needs_attention(rotation: Rotation, step: Step | None, reason: str, at: date
             "step": step,
             "facts": [
                 *([("Step", step.title)] if step else []),
-                ("Stopped", _moment(at, reader.time_zone)),
+                ("Stopped", moment(at, reader.time_zone)),
                 *_in_utc("in UTC", at, reader),
-                *([("Window", _span(rotation, reader.time_zone))] if rotation.window_start else []),
+                *([("Window", span_of(rotation, reader.time_zone))] if rotation.window_start else []),
                 *_certificate_facts(rotation, reader, at),
             ],
         },
@@ -167,9 +171,30 @@ def _too_late(rotation: Rotation, old: AbstractCertificate, now: datetime) -> in
         now=now,
         say=lambda reader: {
             "expires": expires(not_after, now, reader.time_zone),
-            "date": _date(not_after, reader.time_zone),
+            "date": day(not_after, reader.time_zone),
             "why_late": why_late(start, end, not_after, reader.time_zone),
             "facts": [*_certificate_facts(rotation, reader, now), *_window_facts(rotation, reader)],
+        },
+    )
+
+
+def partner_said(rotation: Rotation, participant: Participant, text: str, more: str, *, at: datetime) -> int:
+    """Tell what a partner said that somebody has to decide about: no, another time, that it does not work."""
+    return _tell(
+        "partner_said",
+        rotation,
+        event=f"said:{participant.uid}:{at.isoformat()}",
+        now=at,
+        say=lambda reader: {
+            "text": text,
+            "more": more,
+            "partner": participant.partner.name,
+            "facts": [
+                *([("In its words", more)] if more else []),
+                ("Said", moment(at, reader.time_zone)),
+                *_window_facts(rotation, reader),
+                *_certificate_facts(rotation, reader, at),
+            ],
         },
     )
 
@@ -268,8 +293,8 @@ def why_late(start: datetime | None, end: datetime | None, not_after: datetime, 
     if start is None or end is None:
         return "No window is agreed yet."
     if start >= not_after:
-        return f"Its window starts only after that: {_moment(start, zone)}."
-    return f"Its window ends only after that: {_moment(end, zone)}."
+        return f"Its window starts only after that: {moment(start, zone)}."
+    return f"Its window ends only after that: {moment(end, zone)}."
 
 
 def _note(certificate: Expiring, zone: str) -> str:
@@ -305,10 +330,10 @@ def _certificate_facts(rotation: Rotation, reader: Recipient, now: datetime) -> 
     old, new, zone = rotation.old, rotation.new, reader.time_zone
     facts = [("Roles", " + ".join(rotation.roles))]
     if old is not None:
-        end = f"{_date(old.not_after, zone)} ({near(old.not_after, now, zone)})"
+        end = f"{day(old.not_after, zone)} ({near(old.not_after, now, zone)})"
         facts.append(("Old", f"{old.short_name}, until {end}"))
     if new is not None:
-        facts.append(("New", f"{new.short_name}, until {_date(new.not_after, zone)}"))
+        facts.append(("New", f"{new.short_name}, until {day(new.not_after, zone)}"))
     return facts
 
 
@@ -316,44 +341,13 @@ def _window_facts(rotation: Rotation, reader: Recipient) -> Facts:
     start = rotation.window_start
     if start is None:
         return [("Window", "not agreed yet")]
-    facts = [("Window", _span(rotation, reader.time_zone))]
+    facts = [("Window", span_of(rotation, reader.time_zone))]
     if reader.time_zone != "UTC":
-        facts.append(("in UTC", _span(rotation, "UTC")))
+        facts.append(("in UTC", span_of(rotation, "UTC")))
     if rotation.window_zone and rotation.window_zone not in (reader.time_zone, "UTC"):
-        facts.append(("as agreed", f"{_span(rotation, rotation.window_zone)} ({rotation.window_zone})"))
+        facts.append(("as agreed", f"{span_of(rotation, rotation.window_zone)} ({rotation.window_zone})"))
     return facts
 
 
 def _in_utc(label: str, at: datetime, reader: Recipient) -> Facts:
-    return [] if reader.time_zone == "UTC" else [(label, _moment(at, "UTC"))]
-
-
-def _moment(at: datetime, zone: str) -> str:
-    """Tell a moment to the minute: "Tue 24 Nov 2026, 22:00 CST (UTC−06:00)"."""
-    return windows.in_zones(at.replace(second=0, microsecond=0), [zone])[0][1]
-
-
-def _brief(at: datetime, zone: str) -> str:
-    """Tell a moment without the zone's offset where the zone has letters: "Tue 24 Nov 2026, 22:00 CST"."""
-    whole = _moment(at, zone)
-    brief, _, offset = whole.partition(" (")
-    return brief if offset and brief.split()[-1].isalpha() else whole
-
-
-def _span(rotation: Rotation, zone: str) -> str:
-    """Tell the window: "Tue 24 Nov 2026, 22:00 to 23:00 CST (UTC−06:00)", both days where it ends on another."""
-    assert rotation.window_start  # asked for by the callers
-    assert rotation.window_end  # a window has both
-    start, end = _moment(rotation.window_start, zone), _moment(rotation.window_end, zone)
-    day, _, clock = start.partition(", ")
-    last_day, _, last_clock = end.partition(", ")
-    time, _, letters = clock.partition(" ")
-    if not end.endswith(f" {letters}"):
-        return f"{start} to {end if day != last_day else last_clock}"  # the clocks change in between
-    return f"{day}, {time} to {last_clock if day == last_day else end}"
-
-
-def _date(at: datetime, zone: str) -> str:
-    """Return the day of a moment on a zone's calendar: "13 Dec 2026"."""
-    day = _moment(at, zone).partition(", ")[0]
-    return day.partition(" ")[2]
+    return [] if reader.time_zone == "UTC" else [(label, moment(at, "UTC"))]

@@ -23,6 +23,7 @@ urlpatterns = [
     path(
         "rotations/partners/<uuid:uid>/answer/", participants.participant_confirm, name="participant-confirm"
     ),
+    path("rotations/partners/<uuid:uid>/as-partner/", participants.as_partner, name="participant-as-partner"),
     path("rotations/partners/<uuid:uid>/go-on/", participants.participant_waive, name="participant-waive"),
     path(
         "rotations/partners/<uuid:uid>/leave-out/", participants.participant_remove, name="participant-remove"

@@ -24,6 +24,9 @@ pytestmark = pytest.mark.django_db
 #: Addresses that somebody who is not logged in may open.
 OPEN = {"login", "healthz", "readyz"}
 
+#: A partner's pages: the link is the whole right to see them.
+BY_LINK = {"portal"}
+
 #: Addresses for everybody who is logged in, about themselves or about nothing secret.
 EVERYBODY = {"home", "search", "help", "account", "password-change", "logout"}
 
@@ -93,6 +96,7 @@ NEEDS = {
     "rotation-step-done": "rotations.change_rotation",
     "rotation-step-skip": "rotations.change_rotation",
     "participant-confirm": "rotations.change_rotation",
+    "participant-as-partner": "rotations.view_rotation",
     "participant-remove": "rotations.change_rotation",
     "participant-restore": "rotations.change_rotation",
     "participant-waive": "rotations.change_rotation",
@@ -112,7 +116,7 @@ def names() -> set[str]:
 
 
 def test_every_address_is_in_the_table() -> None:
-    assert names() == OPEN | EVERYBODY | set(NEEDS)
+    assert names() == OPEN | BY_LINK | EVERYBODY | set(NEEDS)
 
 
 class World:

@@ -19,7 +19,7 @@ from django.urls import reverse
 from as2certs import pki
 from as2certs.accounts.models import User
 from as2certs.clock import database_now
-from identities import keys
+from as2certs.vault import vault
 from identities.models import IdentityCertificate
 from rotations import actions, runner
 from rotations.applying import change_for
@@ -73,7 +73,7 @@ def rotated(tmp_path: Path, settings: LazySettings, caplog: pytest.LogCaptureFix
 
 def keys_of(company: Company) -> list[bytes]:
     rows = [certificate.private_key for certificate in (company.old, company.new)]
-    opened = [pki.key_from_der(keys.vault().unseal(bytes(row.sealed))) for row in rows if row is not None]
+    opened = [pki.key_from_der(vault().unseal(bytes(row.sealed))) for row in rows if row is not None]
     assert len(opened) == 2
     return [trace for key in opened for trace in traces(key)]
 
@@ -107,7 +107,7 @@ def test_no_log_line_repr_or_change_holds_a_key(rotated: Company, caplog: pytest
     material = pki.Material(
         leaf=rotated.new.certificate, chain=(), key=pki.generate_key(2048), container="pem"
     )
-    shown = [repr(change), repr(row), str(row), repr(keys.vault()), repr(material)]
+    shown = [repr(change), repr(row), str(row), repr(vault()), repr(material)]
     assert not betrayed("\n".join(shown).encode(), needles)
     assert material.key is not None
     assert not betrayed(repr(material).encode(), traces(material.key))

@@ -17,7 +17,7 @@ from as2certs.audit.models import Entry, EntryQuerySet
 SUBJECTS: dict[str, tuple[str, ...]] = {
     "rotations": ("rotation",),
     "steps of rotations": ("step",),
-    "partners’ parts in rotations": ("participant",),
+    "partners’ parts in rotations": ("participant", "link"),
     "certificates": ("certificate",),
     "private keys": ("key", "request", "vault"),
     "identities": ("identity",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import smtplib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import format_datetime, formataddr
@@ -14,6 +15,8 @@ from django.conf import settings
 from django.core.mail import EmailMultiAlternatives, get_connection
 
 from as2certs.mail.models import Message
+from as2certs.mail.private import opened, put_in
+from as2certs.pki import VaultError
 
 
 class Verdict(Enum):
@@ -34,10 +37,17 @@ class Outcome:
 
 
 def compose(message: Message) -> EmailMultiAlternatives:
-    """Build the mail from its row: the same row always gives the same Message-ID and date."""
+    """Build the mail from its row: the same row always gives the same Message-ID and date.
+
+    Raises VaultError when what only its reader may know can't be opened any more.
+    """
+    return _composed(message, opened(message))
+
+
+def _composed(message: Message, private: Mapping[str, str]) -> EmailMultiAlternatives:
     email = EmailMultiAlternatives(
         subject=message.subject,
-        body=message.text,
+        body=put_in(message.text, private),
         to=[formataddr((message.to_name, message.to_address))],
         reply_to=[message.reply_to] if message.reply_to else None,
         headers={
@@ -47,16 +57,21 @@ def compose(message: Message) -> EmailMultiAlternatives:
         },
     )
     if message.html:
-        email.attach_alternative(message.html, "text/html")
-    for attachment in message.attachments.all():
-        email.attach(attachment.name, bytes(attachment.content), attachment.content_type)
+        email.attach_alternative(put_in(message.html, private), "text/html")
+    # A mail that is still to be stored is composed as a preview too: it has no attachments yet.
+    for attachment in message.attachments.all() if message.pk else ():
+        content = bytes(attachment.content)
+        if attachment.content_type.startswith("text/calendar"):
+            # As another form of the text, calendars offer the entry by themselves; as a file, people can keep it.
+            email.attach_alternative(content.decode(), attachment.content_type)
+        email.attach(attachment.name, content, attachment.content_type)
     return email
 
 
 def header(message: Message) -> str:
     """Return the header of the mail as it was, or will be, handed over; "" where none can be written."""
     try:
-        raw = compose(message).message().as_bytes()
+        raw = _composed(message, {}).message().as_bytes()
     except ValueError:
         return ""
     return raw.partition(b"\n\n")[0].decode("utf-8", "replace")
@@ -90,6 +105,8 @@ class Carrier:
             return Outcome(Verdict.UNREACHABLE, f"{destination()} can't be used: {tell(error)}")
         try:
             self._connection.send_messages([compose(message)])
+        except VaultError as error:
+            return Outcome(Verdict.NEVER, f"The link in this mail can't be opened any more. {error}")
         except (OSError, ValueError) as error:
             self.close()
             return judge(error, message.to_address)

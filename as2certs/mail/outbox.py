@@ -28,6 +28,7 @@ from as2certs.background import nudge
 from as2certs.mail import delivery
 from as2certs.mail.delivery import Outcome, Verdict
 from as2certs.mail.models import Attachment, Message
+from as2certs.mail.private import mark, seal
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +65,14 @@ def queue(
     now: datetime,
     time_zone: str,
     reply_to: str = "",
+    private: Mapping[str, str] | None = None,
     attachments: Sequence[File] = (),
 ) -> Message | None:
     """Put a mail into the outbox, in the caller's transaction; None where this key is there already.
 
     ``template`` names three files in templates/emails: ``.subject.txt``, ``.txt`` and ``.html``. They are rendered
-    now, with times in ``time_zone``, the reader's.
+    now, with times in ``time_zone``, the reader's. ``private`` are parts that only the reader may know, by the names
+    under which the templates have them.
     """
     message = write(
         template,
@@ -81,6 +84,7 @@ def queue(
         now=now,
         time_zone=time_zone,
         reply_to=reply_to,
+        private=private,
     )
     stored = store([message])
     for found in stored:
@@ -102,15 +106,21 @@ def write(
     now: datetime,
     time_zone: str,
     reply_to: str = "",
+    private: Mapping[str, str] | None = None,
 ) -> Message:
-    """Render a mail, and return its row unsaved: ``store`` takes many of them at once."""
+    """Render a mail, and return its row unsaved: ``store`` takes many of them at once.
+
+    ``private`` is left out of the texts and sealed, until the mail leaves.
+    """
     uid = uuid.uuid4()
+    private = private or {}
     given = {
         "base_url": settings.AS2CERTS_BASE_URL,
         "now": now,
         "time_zone": time_zone,
         "to_name": to_name,
         **context,
+        **{name: mark(name) for name in private},
     }
     if "our_name" not in given:
         given["our_name"] = Installation.current().name
@@ -128,6 +138,7 @@ def write(
         subject=" ".join(subject.split())[:300],
         text=text.strip() + "\n",
         html=html,
+        sealed=seal(private),
         message_id=f"<{uid}@{urlsplit(settings.AS2CERTS_BASE_URL).hostname or 'localhost'}>",
         created_at=now,
         due_at=now,
@@ -214,9 +225,11 @@ def claim(pk: int, now: datetime) -> Message | None:
 def settle(message: Message, outcome: Outcome, now: datetime) -> None:
     """Write down what became of an attempt."""
     if outcome.verdict is Verdict.SENT:
-        # Also when the lease has run out in the meantime: what was accepted must not be sent once more.
+        # Also when the lease has run out in the meantime: what was accepted must not be sent once more. What only
+        # its reader may know is forgotten, unless the reader is whoever looks into the folder here.
+        forgotten = {} if delivery.goes_into_folder() else {"sealed": None}
         Message.objects.filter(pk=message.pk).update(
-            state=State.SENT, sent_at=now, lease_until=None, error=""
+            state=State.SENT, sent_at=now, lease_until=None, error="", **forgotten
         )
         return
     given_up = outcome.verdict is Verdict.NEVER or (
@@ -237,6 +250,16 @@ def settle(message: Message, outcome: Outcome, now: datetime) -> None:
 def back_off(attempts: int) -> timedelta:
     """Return how long to wait after so many attempts."""
     return BACK_OFF[min(max(attempts, 1), len(BACK_OFF)) - 1]
+
+
+def bounced(message: Message, reason: str, *, by: Actor, now: datetime) -> bool:
+    """Note that a mail came back although the mail server had taken it; False where that is known already."""
+    with transaction.atomic():
+        sent = Message.objects.filter(pk=message.pk, state=State.SENT, bounced_at=None)
+        if not sent.update(bounced_at=now, error=reason):
+            return False
+        record("mail.bounced", on=message, by=by, now=now, new={"to": message.to_address}, reason=reason)
+    return True
 
 
 class NothingToSendAgain(Exception):

@@ -17,6 +17,7 @@ from as2certs.mail import outbox
 from as2certs.mail.delivery import destination, goes_into_folder, header
 from as2certs.mail.filters import MessageFilter, stuck
 from as2certs.mail.models import Message
+from as2certs.mail.private import covered, opened, put_in
 from as2certs.mail.tables import MessageTable
 from as2certs.paging import turn_to
 
@@ -56,6 +57,7 @@ def mail_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     message = get_object_or_404(Message, uid=uid)
     context = {
         "message": message,
+        "text": readable(message, message.text),
         "header": header(message),
         "attachments": list(message.attachments.defer("content")),
         "can_go_again": bool(message.error) and message.state in (Message.State.QUEUED, Message.State.FAILED),
@@ -65,6 +67,13 @@ def mail_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     return render(request, "mail/mail_detail.html", context)
 
 
+def readable(message: Message, text: str) -> str:
+    """Return a mail's text with its personal link where mail stays here; elsewhere only its reader may know it."""
+    if goes_into_folder() and message.sealed is not None:
+        return put_in(text, opened(message))
+    return covered(text)
+
+
 @xframe_options_sameorigin
 @needs("mail.view_message")
 def mail_html(request: HttpRequest, uid: UUID) -> HttpResponse:
@@ -72,7 +81,7 @@ def mail_html(request: HttpRequest, uid: UUID) -> HttpResponse:
     message = get_object_or_404(Message, uid=uid)
     if not message.html:
         raise Http404("This mail has no HTML.")
-    html = message.html.replace("<head>", '<head><base target="_top">', 1)
+    html = readable(message, message.html).replace("<head>", '<head><base target="_top">', 1)
     return HttpResponse(html, headers={"Content-Security-Policy": HTML_POLICY})
 
 

@@ -28,11 +28,13 @@ def short_fingerprint(hex_digits: str) -> str:
     return ":".join(pairs) if len(pairs) <= 3 else f"{pairs[0]}:{pairs[1]}:…:{pairs[-1]}"
 
 
-def normalise_fingerprint(text: str) -> str:
+def normalise_fingerprint(text: str, *, sha1: bool = False) -> str:
     """Return a SHA-256 fingerprint in any spelling as 64 lowercase hex digits.
 
     Takes colons, spaces, dashes, line breaks, either case, and what tools print in front, such as
-    ``sha256 Fingerprint=``. Raises PkiError for everything else, saying what it seems to be.
+    ``sha256 Fingerprint=``. With ``sha1``, a SHA-1 fingerprint (40 digits) is taken too: to recognise a certificate
+    that we know it is enough, and some systems show no other. Raises PkiError for everything else, saying what it
+    seems to be.
     """
     if len(text) > 1000:
         raise PkiError(
@@ -47,7 +49,7 @@ def normalise_fingerprint(text: str) -> str:
             f"A fingerprint has only the digits 0 to 9 and the letters A to F, and this one has “{_shown(odd)}”:"
             " copy the SHA-256 fingerprint again."
         )
-    if len(digits) == 64:
+    if len(digits) == 64 or (sha1 and len(digits) == 40):
         return digits
     if len(digits) in _NAMES:
         raise PkiError(

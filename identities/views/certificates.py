@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -16,18 +15,11 @@ from identities.filters import CertificateFilter
 from identities.intake import inspect
 from identities.listing import listed
 from identities.models import IdentityCertificate, IdentityService
+from identities.public_files import public_file
 from identities.standing import serving
 from identities.stations import AbstractCertificate
 from identities.tables import CertificateTable
 from identities.views.common import download
-
-#: What a download is called, and how it is made from the certificate and its chain.
-PUBLIC: dict[str, tuple[str, str, Callable[[AbstractCertificate], bytes]]] = {
-    "pem": ("pem", "application/x-pem-file", lambda c: pki.to_pem(c.certificate, c.chain)),
-    "der": ("cer", "application/pkix-cert", lambda c: pki.to_der(c.certificate)),
-    "p7b": ("p7b", "application/x-pkcs7-certificates", lambda c: pki.to_pkcs7(c.certificate, c.chain)),
-    "zip": ("zip", "application/zip", lambda c: pki.to_zip(c.certificate, c.chain, name=stem_of(c))),
-}
 
 PUBLIC_LABELS = [
     ("pem", "PEM (.pem)", "text, with the issuers below it"),
@@ -91,12 +83,7 @@ def certificate_export(request: HttpRequest, uid: UUID) -> HttpResponse:
 def exported(request: HttpRequest, certificate: AbstractCertificate) -> HttpResponse:
     """Answer with the public part of a certificate in the format asked for."""
     try:
-        suffix, content_type, make = PUBLIC[request.GET.get("format", "pem")]
+        file = public_file(certificate, request.GET.get("format", "pem"))
     except KeyError as error:
         raise Http404("There is no such format: pem, der, p7b and zip are.") from error
-    return download(make(certificate), f"{stem_of(certificate)}.{suffix}", content_type)
-
-
-def stem_of(certificate: AbstractCertificate) -> str:
-    """Return how files of a certificate are called: whose, and which."""
-    return f"{certificate.holder}-{certificate.sha256[:8]}"
+    return download(file.content, file.name, file.content_type)

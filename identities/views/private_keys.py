@@ -18,7 +18,7 @@ from as2certs.audit.recording import Actor, address_of, record
 from identities.exporting import FORMS, export_private
 from identities.intake_forms import ExportPrivateForm
 from identities.models import IdentityCertificate
-from identities.views.certificates import stem_of
+from identities.public_files import stem_of
 from identities.views.common import download, form_page, posted
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.utils import timezone
 
 from as2certs.accounts.access import needs
@@ -129,6 +130,12 @@ def participant_restore(request: HttpRequest, uid: UUID) -> HttpResponse:
 
     form = NothingForm(posted(request))
     return ask(request, participant.rotation, form, question, do, f"{partner} takes part again.")
+
+
+@needs("rotations.view_rotation")
+def as_partner(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Show a partner's page as the partner sees it; nothing on it can be sent from here."""
+    return render(request, "portal/rotation.html", {"link": found_participant(uid), "now": database_now()})
 
 
 def _already_out(participant: Participant) -> str:

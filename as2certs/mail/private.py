@@ -1,0 +1,45 @@
+"""What only a mail's reader may know, such as a personal link: sealed in the outbox until the mail leaves.
+
+The stored text holds a mark in its place, so whoever reads the database or the list of mails learns nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from as2certs.mail.models import Message
+from as2certs.vault import vault
+
+#: What stands in place of a private part where a mail is shown.
+COVER = "•••"
+
+
+def mark(name: str) -> str:
+    """Return what stands for a private part in the stored text; nothing in it needs escaping in HTML."""
+    return f"~~{name}~~"
+
+
+def seal(parts: Mapping[str, str]) -> bytes | None:
+    """Seal the private parts of a mail, by name; None where there are none."""
+    return vault().seal(json.dumps(dict(parts)).encode()) if parts else None
+
+
+def opened(message: Message) -> dict[str, str]:
+    """Return the private parts of a mail, by name. Raises VaultError when the vault does not open them."""
+    if message.sealed is None:
+        return {}
+    parts: dict[str, str] = json.loads(vault().unseal(bytes(message.sealed)))
+    return parts
+
+
+def put_in(text: str, parts: Mapping[str, str]) -> str:
+    """Return a text with its private parts in the places of their marks."""
+    for name, part in parts.items():
+        text = text.replace(mark(name), part)
+    return text
+
+
+def covered(text: str, names: tuple[str, ...] = ("link",)) -> str:
+    """Return a text for somebody who may not know its private parts."""
+    return put_in(text, dict.fromkeys(names, COVER))

@@ -1,0 +1,1 @@
+"""What passes between us and the partners of a rotation: letters, answers, and who is still waited for."""

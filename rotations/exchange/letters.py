@@ -1,0 +1,428 @@
+"""The mails to a partner's contacts: what each says, with what attached, and that it was sent.
+
+A letter is composed by one function, whether it is shown beforehand or sent: the preview is what is sent. Each
+contact gets a mail with a link of their own, so it is known who answered, and one link can be withdrawn alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from as2certs import pki
+from as2certs.accounts.models import Installation
+from as2certs.audit.recording import Actor
+from as2certs.mail import outbox
+from as2certs.mail.models import Attachment, Message
+from as2certs.mail.outbox import File
+from identities.public_files import public_file
+from identities.stations import AbstractCertificate
+from partners.models import Contact
+from rotations.clocks import brief, day, moment, span_of
+from rotations.exchange import phrases
+from rotations.exchange.instructions import Instruction, Task, instructions
+from rotations.exchange.invitation import Method, invitation
+from rotations.exchange.reaching import Desk, contacts_for, desk_of
+from rotations.models import Letter, Link, Participant, Phrase, Rotation, Step
+from rotations.portal import links
+
+#: What a letter carries in the way of a calendar entry.
+ENTRY: Mapping[str, Method] = {
+    Letter.Kind.ANNOUNCEMENT: "REQUEST",
+    Letter.Kind.MOVED: "REQUEST",
+    Letter.Kind.CANCELLED: "CANCEL",
+}
+#: Letters that bring the certificate.
+WITH_CERTIFICATE = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A line of the table in a letter; ``mono`` for what is compared digit by digit."""
+
+    label: str
+    value: str
+    mono: bool = False
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A letter as it would go to one contact, not stored yet."""
+
+    contact: Contact
+    message: Message
+    files: Sequence[File]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What all letters of a participant have in common, read once."""
+
+    participant: Participant
+    steps: Sequence[Step]
+    installation: Installation
+    desk: Desk
+    now: datetime
+
+    @classmethod
+    def of(cls, participant: Participant, *, now: datetime) -> Scene:
+        """Read what a participant's letters are made of."""
+        rotation = participant.rotation
+        steps = list(participant.steps.order_by("position"))
+        return cls(participant, steps, Installation.current(), desk_of(rotation), now)
+
+    @property
+    def rotation(self) -> Rotation:
+        return self.participant.rotation
+
+    @property
+    def zone(self) -> str:
+        return self.participant.partner.time_zone
+
+    @property
+    def task(self) -> Task:
+        rotation = self.rotation
+        assert rotation.window_start is not None  # approved rotations have a window
+        assert rotation.window_end is not None
+        old_ends = rotation.old.not_after if rotation.old else None
+        return Task(rotation.side, self.steps, rotation.window_start, rotation.window_end, old_ends)
+
+    @property
+    def until(self) -> datetime:
+        """Return until when an answer is asked for: never later than the window."""
+        return answer_by(self.participant)
+
+    @property
+    def todo(self) -> list[Instruction]:
+        return instructions(self.task)
+
+    @property
+    def asked(self) -> str:
+        """Say in a few words what is asked until when: "add it beside the old one by Thu 3 Dec 2026, 22:00 CST"."""
+        task = self.task
+        if task.changes_together:
+            return f"{task.in_short} on {span_of(self.rotation, self.zone)}"
+        return f"{task.in_short} by {brief(self.until, self.zone)}"
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Return what the placeholders stand for; the reader's name is added for each contact."""
+        rotation, partner = self.rotation, self.participant.partner
+        assert rotation.new is not None  # approved rotations have a successor
+        return {
+            "partner": partner.name,
+            "our_name": self.installation.name,
+            "station": rotation.holder.name,
+            "as2_id": rotation.holder.as2_id if rotation.side == "own" else _our_ids(rotation),
+            "their_as2_id": partner.as2_id,
+            "what_to_do": self.asked,
+            "until": brief(self.until, self.zone),
+            "window": span_of(rotation, self.zone),
+            "window_utc": span_of(rotation, "UTC"),
+            "old_ends": day(rotation.old.not_after, self.zone) if rotation.old else "now",
+            "fingerprint": rotation.new.short_name,
+            "our_contact": self.desk.name,
+            "our_email": self.desk.email,
+            "our_phone": self.desk.phone,
+        }
+
+
+def answer_by(participant: Participant) -> datetime:
+    """Return until when a participant is asked to answer (UTC): as extended, or the beginning of the window."""
+    rotation = participant.rotation
+    assert rotation.window_start is not None  # approved rotations have a window
+    return participant.answer_by or rotation.window_start
+
+
+def _our_ids(rotation: Rotation) -> str:
+    """Name the AS2 IDs of ours that trade with the partner whose certificate changes."""
+    assert rotation.partner is not None  # asked for the partner's side only
+    trading = rotation.partner.partnerships.filter(archived_at=None).select_related("identity")
+    return ", ".join(partnership.identity.as2_id for partnership in trading) or "ours"
+
+
+# What a letter says.
+
+
+def compose(
+    kind: str, participant: Participant, contact: Contact, *, url: str, now: datetime, note: str = ""
+) -> Draft:
+    """Write a letter to one contact, with ``url`` as the link to their page; nothing is stored.
+
+    ``note`` is what somebody here wants said with it, in their own words. Raises UnknownPlaceholder when the
+    operator's wording has one.
+    """
+    return _compose(Scene.of(participant, now=now), kind, contact, url=url, note=note)
+
+
+def _compose(scene: Scene, kind: str, contact: Contact, *, url: str, note: str) -> Draft:
+    words = _words(scene, kind, contact)
+    files = [*_certificate_files(scene, kind), *_entry(scene, kind, contact)]
+    others = [c.name for c in contacts_for(scene.participant.partner, kind) if c.pk != contact.pk]
+    rotation = scene.rotation
+    message = outbox.write(
+        "partner",
+        to=contact.email,
+        to_name=contact.name,
+        key=f"partner:{kind}:{scene.participant.uid}:{contact.uid}:{scene.now.isoformat()}",
+        kind=f"partner_{kind}",
+        context={
+            "our_name": scene.installation.name,
+            "is_test": rotation.holder.is_test,
+            "subject": words.subject,
+            "lead": _lead(scene, kind),
+            "opening": words.opening,
+            "note": note,
+            "closing": words.closing,
+            "steps": _steps(scene, kind),
+            "facts": _facts(scene, kind),
+            "files": [file.name for file in files],
+            "others": ", ".join(others),
+            "desk": scene.desk,
+            "partner": scene.participant.partner.name,
+            "asks": kind in (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE, Letter.Kind.MOVED),
+        },
+        now=scene.now,
+        time_zone=scene.zone,
+        reply_to=scene.desk.email,
+        private={"link": url},
+    )
+    return Draft(contact, message, files)
+
+
+def _words(scene: Scene, kind: str, contact: Contact) -> phrases.Words:
+    values = {**scene.values, "contact": contact.name}
+    partner, rotation = scene.participant.partner, scene.rotation
+    match kind:
+        case Letter.Kind.ANNOUNCEMENT:
+            own = rotation.side == "own"
+            phrase = Phrase.Kind.ANNOUNCEMENT if own else Phrase.Kind.YOUR_CHANGE
+            return phrases.words_for(phrase, partner).filled(values)
+        case Letter.Kind.NUDGE:
+            return phrases.words_for(Phrase.Kind.NUDGE, partner).filled(values)
+        case _:
+            return FIXED[kind].filled(values)
+
+
+#: Wording that is not the operator's to change: it says what happened.
+FIXED: Mapping[str, phrases.Words] = {
+    Letter.Kind.MOVED: phrases.Words(
+        "{our_name}, AS2 ID {as2_id}: the certificate change moves to {window}",
+        "Hello {contact},\n\nthe change of the AS2 certificate between {partner} and us has another time now. The "
+        "attached calendar entry replaces the earlier one. What you have installed already stays as it is.",
+        "",
+    ),
+    Letter.Kind.CANCELLED: phrases.Words(
+        "{our_name}, AS2 ID {as2_id}: the certificate change is called off",
+        "Hello {contact},\n\nthe change of the AS2 certificate between {partner} and us is called off. Go on with the "
+        "old certificate. If you have added the new one already, it does no harm; it will not be used.",
+        "",
+    ),
+    Letter.Kind.ROLLED_BACK: phrases.Words(
+        "{our_name}, AS2 ID {as2_id}: we are back on the old certificate",
+        "Hello {contact},\n\nwe have taken the change of the AS2 certificate back and use the old one again. Please "
+        "keep the old one, or put it back now if you have replaced it.",
+        "",
+    ),
+    Letter.Kind.ANSWERED: phrases.Words(
+        "{our_name}, AS2 ID {as2_id}: we stay with {window}",
+        "Hello {contact},\n\nthank you for proposing another time for the change of the AS2 certificate. We can’t "
+        "make it then and stay with the time below. If that is impossible for you, please call us.",
+        "",
+    ),
+}
+
+
+def _lead(scene: Scene, kind: str) -> str:
+    """Say the whole mail in its first line."""
+    which = "Our certificate changes" if scene.rotation.side == "own" else "Your certificate changes"
+    match kind:
+        case Letter.Kind.MOVED:
+            return f"The change moves to {span_of(scene.rotation, scene.zone)}."
+        case Letter.Kind.CANCELLED:
+            return "The change is called off: keep the old certificate."
+        case Letter.Kind.ROLLED_BACK:
+            return "The change was taken back: the old certificate is in use again."
+        case Letter.Kind.ANSWERED:
+            return f"We stay with {span_of(scene.rotation, scene.zone)}."
+        case Letter.Kind.NUDGE:
+            return f"Please answer by {brief(scene.until, scene.zone)}: {scene.asked}."
+        case _:
+            return f"{which}: please {scene.asked}."
+
+
+def _steps(scene: Scene, kind: str) -> list[dict[str, Any]]:
+    if kind in (Letter.Kind.CANCELLED, Letter.Kind.ROLLED_BACK):
+        return []
+    return [
+        {"title": i.title, "why": i.why, "when": told_when(i, scene.zone), "done": i.done} for i in scene.todo
+    ]
+
+
+def told_when(instruction: Instruction, zone: str) -> str:
+    """Tell when an instruction is to be followed, on the clock of a zone: "exactly at …", "by …", "from … on"."""
+    if instruction.moment is None:
+        return ""
+    at = brief(instruction.moment, zone)
+    return {"at": f"exactly at {at}", "by": f"by {at}", "from": f"from {at} on", "": ""}[instruction.when]
+
+
+def _facts(scene: Scene, kind: str) -> list[Fact]:
+    rotation, zone, partner = scene.rotation, scene.zone, scene.participant.partner
+    assert rotation.new is not None  # approved rotations have a successor
+    values = scene.values
+    found = [
+        Fact("Our AS2 ID", values["as2_id"], mono=True),
+        Fact("Your AS2 ID", partner.as2_id, mono=True),
+        *certificate_facts(rotation.new, zone),
+    ]
+    if rotation.old is not None:
+        ends = f"until {brief(rotation.old.not_after, zone)}"
+        found.append(Fact("Old certificate", f"{rotation.old.short_name}, {ends}"))
+    if kind != Letter.Kind.CANCELLED:
+        found += window_facts(rotation, zone)
+    if kind in (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE, Letter.Kind.MOVED):
+        found.append(Fact("Answer by", moment(scene.until, zone)))
+    found.append(Fact("Questions", scene.desk.told))
+    return found
+
+
+def certificate_facts(certificate: AbstractCertificate, zone: str) -> list[Fact]:
+    """Return what of a certificate is compared: fingerprints, serial number, validity."""
+    number = f"{int(certificate.serial):X}"
+    number = number.zfill(len(number) + len(number) % 2)
+    serial = ":".join(number[i : i + 2] for i in range(0, len(number), 2))
+    return [
+        Fact("SHA-256", pki.format_fingerprint(certificate.sha256), mono=True),
+        Fact("SHA-1", pki.format_fingerprint(certificate.sha1), mono=True),
+        Fact("Serial", serial, mono=True),
+        Fact("Valid", f"{day(certificate.not_before, zone)} to {day(certificate.not_after, zone)}"),
+    ]
+
+
+def window_facts(rotation: Rotation, zone: str) -> list[Fact]:
+    """Return a rotation's window on the partner's clock first, then in UTC."""
+    found = [Fact("Window", span_of(rotation, zone))]
+    return found if zone == "UTC" else [*found, Fact("in UTC", span_of(rotation, "UTC"))]
+
+
+# What goes with it.
+
+
+def _certificate_files(scene: Scene, kind: str) -> list[File]:
+    """Return our new certificate in the forms that systems take; a zip too, since gateways strip bare ones."""
+    rotation = scene.rotation
+    if rotation.side != "own" or kind not in WITH_CERTIFICATE:
+        return []
+    assert rotation.new is not None  # approved rotations have a successor
+    forms = ["pem", "der", "zip", *(["p7b"] if scene.participant.partner.wants_pkcs7 else [])]
+    made = [public_file(rotation.new, form) for form in forms]
+    return [File(file.name, file.content_type, file.content) for file in made]
+
+
+def _entry(scene: Scene, kind: str, contact: Contact) -> list[File]:
+    if kind not in ENTRY:
+        return []
+    return [
+        invitation(
+            scene.participant,
+            method=ENTRY[kind],
+            sequence=_next_sequence(scene.participant),
+            our_name=scene.installation.name,
+            desk=scene.desk,
+            attendee=contact.email,
+            now=scene.now,
+        )
+    ]
+
+
+def _next_sequence(participant: Participant) -> int:
+    return 0 if participant.calendar_sequence is None else participant.calendar_sequence + 1
+
+
+# Sending it.
+
+
+def send(
+    kind: str,
+    participant: Participant,
+    contacts: Iterable[Contact],
+    *,
+    by: Actor,
+    now: datetime,
+    event: str = "",
+    note: str = "",
+) -> list[Letter]:
+    """Queue a letter to each of these contacts, each with a link of its own; call it in the change's transaction.
+
+    ``event`` makes a letter go once per participant and contact: a second call with the same one queues nothing.
+    """
+    scene = Scene.of(participant, now=now)
+    sent = [
+        letter
+        for contact in contacts
+        if (letter := _send_one(scene, kind, contact, by=by, event=event or now.isoformat(), note=note))
+    ]
+    if sent and kind in ENTRY:
+        participant.calendar_sequence = _next_sequence(participant)
+        participant.save(update_fields=["calendar_sequence"])
+    return sent
+
+
+def _send_one(
+    scene: Scene, kind: str, contact: Contact, *, by: Actor, event: str, note: str
+) -> Letter | None:
+    participant = scene.participant
+    key = outbox.fit(f"partner:{kind}:{participant.uid}:{contact.uid}:{event}")
+    if Message.objects.filter(key=key).exists():
+        return None
+    fresh = links.make(participant.partner, participant=participant, contact=contact, by=by, now=scene.now)
+    draft = _compose(scene, kind, contact, url=fresh.url, note=note)
+    draft.message.key = key
+    return store(draft, kind, link=fresh.link, now=scene.now, rung=event if kind == Letter.Kind.NUDGE else "")
+
+
+def store(draft: Draft, kind: str, *, link: Link, now: datetime, rung: str = "") -> Letter | None:
+    """Put a composed letter into the outbox, and note that it was sent; None where its key is there already."""
+    stored = outbox.store([draft.message])
+    if not stored:
+        return None
+    Attachment.objects.bulk_create(
+        Attachment(message=stored[0], name=f.name, content_type=f.content_type, content=f.content)
+        for f in draft.files
+    )
+    return Letter.objects.create(
+        kind=kind,
+        partner=link.partner,
+        participant=link.participant,
+        contact=draft.contact,
+        link=link,
+        message=stored[0],
+        rung=rung[:20],
+        at=now,
+    )
+
+
+def everybody_told(participant: Participant, kind: str) -> list[Contact]:
+    """Return the contacts of a participant that a letter about its rotation goes to; none before it was announced."""
+    return contacts_for(participant.partner, kind) if participant.announced_at else []
+
+
+def tell_participants(rotation: Rotation, kind: str, *, by: Actor, now: datetime, note: str = "") -> int:
+    """Send a letter to all who have heard of a rotation: that its window moved, or that it is called off."""
+    heard = rotation.participants.filter(removed_reason="", announced_at__isnull=False)
+    found = heard.select_related("partner").prefetch_related("partner__contacts").order_by("pk")
+    count = 0
+    for participant in found:
+        participant.rotation = rotation
+        contacts = everybody_told(participant, kind)
+        count += len(send(kind, participant, contacts, by=by, now=now, note=note))
+    return count
+
+
+def answer_proposal(participant: Participant, reason: str, *, by: Actor, now: datetime) -> None:
+    """Tell a partner that we stay with the window, and why."""
+    contacts = everybody_told(participant, Letter.Kind.ANSWERED)
+    send(Letter.Kind.ANSWERED, participant, contacts, by=by, now=now, note=reason)

@@ -1,0 +1,136 @@
+"""The operator's own words in mails to partners, with placeholders: listed, checked, and filled in.
+
+A placeholder is a name in braces, ``{partner}``; nothing else in braces means anything, so wording can't reach into
+the application. Facts, steps and fingerprints are not a matter of wording: each mail has them anyway.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from django.db.models import F, Q
+
+from partners.models import Partner
+from rotations.models import Phrase
+
+#: What can be put into wording, and what it becomes.
+PLACEHOLDERS: Mapping[str, str] = {
+    "contact": "the reader’s name",
+    "partner": "the partner’s name, as you call them",
+    "our_name": "our name, from the settings",
+    "station": "the name of the station whose certificate changes",
+    "as2_id": "our AS2 ID",
+    "their_as2_id": "the partner’s AS2 ID",
+    "what_to_do": "what is asked until when, such as “add it beside the old one by Tue 24 Nov 2026, 22:00 CST”",
+    "until": "until when an answer is asked for, on the partner’s clock",
+    "window": "the window, on the partner’s clock",
+    "window_utc": "the window in UTC",
+    "old_ends": "the day on which the old certificate ends",
+    "fingerprint": "the SHA-256 of the new certificate, shortened",
+    "our_contact": "who answers questions here",
+    "our_email": "their e-mail address",
+    "our_phone": "their telephone number",
+}
+#: Placeholders that a request for a partner's own new certificate knows; there is no window and nothing new yet.
+HAND_IN = (
+    "contact",
+    "partner",
+    "our_name",
+    "their_as2_id",
+    "old_ends",
+    "our_contact",
+    "our_email",
+    "our_phone",
+)
+
+_BRACED = re.compile(r"\{([^{}]*)\}")
+
+
+class UnknownPlaceholder(ValueError):
+    """Wording names something that is not known; the message says what, and what is known."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """Wording as somebody wrote it, placeholders and all."""
+
+    subject: str
+    opening: str
+    closing: str
+
+    def filled(self, values: Mapping[str, str]) -> Words:
+        """Put values in the places of placeholders, each on one line. Raises UnknownPlaceholder."""
+        return Words(
+            " ".join(fill(self.subject, values).split()),
+            fill(self.opening, values),
+            fill(self.closing, values),
+        )
+
+
+DEFAULTS: Mapping[str, Words] = {
+    Phrase.Kind.ANNOUNCEMENT: Words(
+        "{our_name}, AS2 ID {as2_id}: new certificate, please {what_to_do}",
+        "Hello {contact},\n\nour certificate for AS2 messages with {partner} ends on {old_ends}. We replace it; our "
+        "AS2 ID and our address stay as they are. Please {what_to_do}.",
+        "Thank you for your help.",
+    ),
+    Phrase.Kind.YOUR_CHANGE: Words(
+        "{our_name}: change to your new AS2 certificate, please {what_to_do}",
+        "Hello {contact},\n\nyour certificate for AS2 messages with us ends on {old_ends}, and we have your new one. "
+        "Please {what_to_do}.",
+        "Thank you for your help.",
+    ),
+    Phrase.Kind.NUDGE: Words(
+        "Reminder: {our_name}, AS2 ID {as2_id}: please answer by {until}",
+        "Hello {contact},\n\nwe have not heard from you yet about the change of an AS2 certificate between {partner} "
+        "and us. Without your answer we can’t tell whether messages will flow after it.",
+        "",
+    ),
+    Phrase.Kind.HAND_IN: Words(
+        "{our_name}: your AS2 certificate ends on {old_ends}, please send us the new one",
+        "Hello {contact},\n\nthe certificate with which {partner} signs or decrypts AS2 messages with us ends on "
+        "{old_ends}. Please hand in the public part of your new one on the page below; never its private key. We "
+        "agree with you when both sides change.",
+        "",
+    ),
+}
+
+
+def known_to(kind: str) -> tuple[str, ...]:
+    """Return the placeholders that wording of this kind may use."""
+    return HAND_IN if kind == Phrase.Kind.HAND_IN else tuple(PLACEHOLDERS)
+
+
+def check(text: str, kind: str) -> None:
+    """Refuse wording with a placeholder that this kind does not know. Raises UnknownPlaceholder."""
+    known = known_to(kind)
+    for name in _BRACED.findall(text):
+        if name.strip() not in known:
+            listed = ", ".join(f"{{{one}}}" for one in known)
+            raise UnknownPlaceholder(f"“{{{name}}}” is not a placeholder. Known here are: {listed}.")
+    rest = _BRACED.sub("", text)
+    if "{" in rest or "}" in rest:
+        raise UnknownPlaceholder(
+            "A brace stands alone: write a placeholder as {partner}, and no other braces."
+        )
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Return a text with its placeholders filled in. Raises UnknownPlaceholder."""
+
+    def value(found: re.Match[str]) -> str:
+        name = found[1].strip()
+        if name not in values:
+            raise UnknownPlaceholder(f"“{{{name}}}” is not a placeholder.")
+        return " ".join(str(values[name]).split())
+
+    return _BRACED.sub(value, text)
+
+
+def words_for(kind: str, partner: Partner) -> Words:
+    """Return the wording for a partner: its own, the installation's, or what comes with the application."""
+    found = Phrase.objects.filter(Q(partner=partner) | Q(partner=None), kind=kind)
+    row = found.order_by(F("partner").desc(nulls_last=True)).first()
+    return Words(row.subject, row.opening, row.closing) if row else DEFAULTS[kind]

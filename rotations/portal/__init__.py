@@ -1,0 +1,1 @@
+"""The partner's page: reached by a link, without an account."""
