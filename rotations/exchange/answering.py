@@ -12,6 +12,7 @@ from django.db import transaction
 from as2certs.audit.recording import Actor, record
 from rotations import notifications, plan, progress, windows
 from rotations.answers import answering, forget_proposal, open_steps, refuse_removed, take_back_no
+from rotations.clocks import span
 from rotations.exchange import letters
 from rotations.models import Participant, Rotation
 from rotations.progress import NotPossible
@@ -59,7 +60,7 @@ def propose(participant: Participant, window: windows.Window, *, note: str, by: 
     participant.proposed_zone = window.zone
     take_back_no(participant)
     participant.save()
-    told = f"{window.local_start:%Y-%m-%d %H:%M} to {window.local_end:%Y-%m-%d %H:%M} {window.zone}"
+    told = span(window.start, window.end, window.zone)
     record(
         "participant.proposed",
         on=rotation,
