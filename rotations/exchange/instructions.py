@@ -75,8 +75,8 @@ class Task:
         if self.side == "partner":
             return "load its key and tell us" if self.installs_before else "switch to it when you like"
         if self.installs_before:
-            return "add it beside the old one"
-        return "use it from now on"
+            return "add the new one beside the old one"
+        return "use the new one from now on"
 
 
 def instructions(task: Task) -> list[Instruction]:

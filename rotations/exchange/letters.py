@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+
 from as2certs import pki
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor
@@ -45,6 +48,11 @@ class Fact:
     label: str
     value: str
     mono: bool = False
+
+    @property
+    def breakable(self) -> SafeString:
+        """Return the value for HTML: what has colons may be broken behind each, and is copied without a gap."""
+        return format_html_join(SafeString(":<wbr>"), "{}", ((part,) for part in self.value.split(":")))
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ class Scene:
 
     @property
     def asked(self) -> str:
-        """Say in a few words what is asked until when: "add it beside the old one by Thu 3 Dec 2026, 22:00 CST"."""
+        """Say in a few words what is asked until when: "use the new one from now on by Thu 3 Dec 2026, 22:00 CST"."""
         task = self.task
         if task.changes_together:
             return f"{task.in_short} on {span_of(self.rotation, self.zone)}"
@@ -237,7 +245,8 @@ FIXED: Mapping[str, phrases.Words] = {
 
 def _lead(scene: Scene, kind: str) -> str:
     """Say the whole mail in its first line."""
-    which = "Our certificate changes" if scene.rotation.side == "own" else "Your certificate changes"
+    own = scene.rotation.side == "own"
+    ours = f"{scene.installation.name} changes its AS2 certificate ({scene.rotation.holder.as2_id})"
     match kind:
         case Letter.Kind.MOVED:
             return f"The change moves to {span_of(scene.rotation, scene.zone)}."
@@ -250,7 +259,7 @@ def _lead(scene: Scene, kind: str) -> str:
         case Letter.Kind.NUDGE:
             return f"Please answer by {brief(scene.until, scene.zone)}: {scene.asked}."
         case _:
-            return f"{which}: please {scene.asked}."
+            return f"{ours if own else 'Your AS2 certificate changes'}: please {scene.asked}."
 
 
 def _steps(scene: Scene, kind: str) -> list[dict[str, Any]]:
@@ -276,6 +285,7 @@ def _facts(scene: Scene, kind: str) -> list[Fact]:
     found = [
         Fact("Our AS2 ID", values["as2_id"], mono=True),
         Fact("Your AS2 ID", partner.as2_id, mono=True),
+        Fact("New certificate", rotation.new.common_name or rotation.new.subject),
         *certificate_facts(rotation.new, zone),
     ]
     if rotation.old is not None:

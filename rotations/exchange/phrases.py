@@ -23,7 +23,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "station": "the name of the station whose certificate changes",
     "as2_id": "our AS2 ID",
     "their_as2_id": "the partner’s AS2 ID",
-    "what_to_do": "what is asked until when, such as “add it beside the old one by Tue 24 Nov 2026, 22:00 CST”",
+    "what_to_do": "what is asked until when, such as “add the new one beside the old one by Tue 24 Nov …”",
     "until": "until when an answer is asked for, on the partner’s clock",
     "window": "the window, on the partner’s clock",
     "window_utc": "the window in UTC",

@@ -54,7 +54,10 @@ def test_the_preview_is_what_is_sent(company: Company, rotation: Rotation, north
 def test_the_first_line_says_all(company: Company, northwind: Participant) -> None:
     text = told(company, northwind).message.text
     first = " ".join(text.partition("\n\n")[0].split())
-    assert first == "Our certificate changes: please add it beside the old one by Thu 3 Dec 2026, 22:00 CST."
+    assert first.startswith(
+        "Our company changes its AS2 certificate (ACME-PROD): please add the new one beside"
+    )
+    assert first.endswith(" the old one by Thu 3 Dec 2026, 22:00 CST.")
 
 
 def test_it_says_everything_that_has_to_be_compared(company: Company, northwind: Participant) -> None:
