@@ -9,7 +9,7 @@ from django import forms
 from django.db.models import Q, QuerySet
 
 from as2certs import pki
-from as2certs.accounts.forms import TimeZoneField, keep_zone, page_layout
+from as2certs.accounts.forms import TimeZoneField, check_hours, keep_zone, page_layout
 from identities.forms import REMINDED, STATION_ROWS, STATION_WIDGETS, StationForm
 from identities.intake_forms import IntakeForm
 from identities.models import Identity
@@ -28,12 +28,20 @@ class PartnerForm(StationForm):
             "as2_id",
             "url",
             "time_zone",
+            "works_from",
+            "works_until",
+            "lead_days",
             "holds",
             "owners",
             "reminder_days",
             "notes",
         ]
-        widgets = {**STATION_WIDGETS, "holds": forms.RadioSelect}
+        widgets = {
+            **STATION_WIDGETS,
+            "holds": forms.RadioSelect,
+            "works_from": forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
+            "works_until": forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
+        }
         help_texts = {
             "name": "As you call them among yourselves, such as “Northwind”.",
             "environment": "A test partner is connected with test identities only.",
@@ -48,7 +56,12 @@ class PartnerForm(StationForm):
         keep_zone(self)
         self.helper = page_layout(
             *STATION_ROWS,
-            Row(Column("time_zone", css_class="col-md-6")),
+            Row(
+                Column("time_zone", css_class="col-md-6"),
+                Column("works_from", css_class="col-6 col-md-3"),
+                Column("works_until", css_class="col-6 col-md-3"),
+            ),
+            Row(Column("lead_days", css_class="col-md-6")),
             Fieldset("What their system can hold", "holds"),
             REMINDED,
             "notes",
@@ -56,6 +69,7 @@ class PartnerForm(StationForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
+        check_hours(self, cleaned)
         environment = cleaned.get("environment")
         if environment and self.instance.pk:
             connected = self.instance.partnerships.active().exclude(identity__environment=environment)

@@ -45,6 +45,16 @@ class Partner(AbstractStation):
         default=Holds.UNKNOWN,
         help_text="Can their system keep our old and our new certificate side by side for a while?",
     )
+    works_from = models.TimeField(
+        "at work from", null=True, blank=True, help_text="On the clock of their time zone. Empty: as we are."
+    )
+    works_until = models.TimeField("at work until", null=True, blank=True)
+    lead_days = models.PositiveSmallIntegerField(
+        "notice they need",
+        null=True,
+        blank=True,
+        help_text="Days between the announcement and the window. Empty: as set for the whole installation.",
+    )
     rehearsal_partner = models.ForeignKey(
         "self",
         null=True,

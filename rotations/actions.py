@@ -106,25 +106,43 @@ def window_findings(
 ) -> list[windows.WindowFinding]:
     """Return what speaks against a window for this rotation."""
     old, new = rotation.old, rotation.new
-    return windows.check_window(
+    found = windows.check_window(
         window,
         now=now,
         old_ends=old.not_after if old else None,
         new_begins=new.not_before if new else None,
         new_ends=new.not_after if new else None,
     )
+    return [*freeze_findings(rotation, window), *found]
+
+
+def freeze_findings(rotation: Rotation, window: windows.Window) -> list[windows.WindowFinding]:
+    """Return that a window lies in a freeze, unless somebody has said why it may."""
+    if rotation.freeze_reason:
+        return []
+    partners = [participant.partner for participant in runbook.participants_of(rotation)]
+    names = setup.freezing(rotation.holder, partners, window)
+    return [windows.frozen_finding(window, names)] if names else []
 
 
 @transaction.atomic
 def postpone(
-    rotation: Rotation, window: windows.Window, *, reason: str, by: Actor, now: datetime
+    rotation: Rotation,
+    window: windows.Window,
+    *,
+    reason: str,
+    by: Actor,
+    now: datetime,
+    freeze_reason: str = "",
 ) -> Rotation:
     """Move an approved rotation to another window: planned again, agreements to the old window are asked for again.
 
-    Raises NotPossible when the window can't be, IllegalAction when a cut-over has begun.
+    ``freeze_reason`` says why the new window may lie in a freeze. Raises NotPossible when the window can't be,
+    IllegalAction when a cut-over has begun.
     """
     rotation = progress.lock(rotation.pk)
     next_state(RotationState(rotation.state), RotationAction.POSTPONE)
+    rotation.freeze_reason = freeze_reason
     errors = [f for f in window_findings(rotation, window, now=now) if f.level == "error"]
     if errors:
         raise NotPossible(" ".join(f"{f.reason} {f.advice}" for f in errors))
@@ -132,7 +150,9 @@ def postpone(
     _refuse_held(rotation)
     before = f"{rotation.window_local} {rotation.window_zone}"
     setup.set_window(rotation, window)
-    rotation.save(update_fields=["window_start", "window_end", "window_zone", "window_local"])
+    rotation.save(
+        update_fields=["window_start", "window_end", "window_zone", "window_local", "freeze_reason"]
+    )
     # What was agreed, proposed or offered was about the old window; what was installed stays installed.
     rotation.participants.update(
         agreed_at=None,
@@ -152,7 +172,11 @@ def postpone(
         by=by,
         now=now,
         reason=reason,
-        new={"from": before, "to": f"{rotation.window_local} {rotation.window_zone}"},
+        new={
+            "from": before,
+            "to": f"{rotation.window_local} {rotation.window_zone}",
+            **({"freeze overridden": freeze_reason} if freeze_reason else {}),
+        },
     )
     progress.advance(rotation, by=by, now=now)
     letters.tell_participants(rotation, Letter.Kind.MOVED, by=by, now=now, note=reason)

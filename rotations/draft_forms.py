@@ -176,6 +176,7 @@ class DraftForm(WindowForm):
             "request": str(rotation.request.uid) if rotation.request else "",
             "grace_days": rotation.grace_days,
             "notes": rotation.notes,
+            "freeze_reason": rotation.freeze_reason,
             "window_zone": rotation.window_zone or zone,
         } | initial_window(rotation.window_start, rotation.window_end, rotation.window_zone)
 
@@ -309,6 +310,9 @@ class DraftForm(WindowForm):
         return check_window(
             window, now=self.now, old_ends=old.not_after if old else None, new_begins=begins, new_ends=ends
         )
+
+    def freezing(self, window: Window) -> list[str]:
+        return setup.freezing(self.holder, setup.connected_partners(self.holder), window)
 
     def _validity(self) -> tuple[datetime | None, datetime | None]:
         """Return from when until when the successor is valid, as far as that is known."""

@@ -55,6 +55,7 @@ def _wish(form: DraftForm, *, by: Actor, now: datetime) -> setup.Wish:
         new=new,  # type: ignore[arg-type]
         request=request,
         window=form.window,
+        freeze_reason=chosen["freeze_reason"],
         grace_days=chosen["grace_days"],
         notes=chosen["notes"],
     )

@@ -10,6 +10,7 @@ from rotations import plan, runbook, setup
 from rotations.draft_forms import DraftForm
 from rotations.models import Participant, Rotation
 from rotations.sheet import Told, clocks
+from rotations.suggesting import Suggestion
 from rotations.windows import WindowFinding
 
 
@@ -30,6 +31,16 @@ class Foresight:
         window = self.form.window
         return clocks(window, self.participants, reader=self.reader) if window else []
 
+    @cached_property
+    def suggestions(self) -> Sequence[Suggestion]:
+        """Propose windows, as long as none is chosen."""
+        form = self.form
+        if form.window is not None or self.window_errors:
+            return ()
+        zone = form.data.get("window_zone") or self.reader
+        old, new = form.chosen_old, form.chosen_new
+        return setup.suggestions(form.holder, old=old, new=new, zone=zone, now=form.now)  # type: ignore[arg-type]
+
     @property
     def warnings(self) -> list[WindowFinding]:
         return self.form.warnings
@@ -37,7 +48,14 @@ class Foresight:
     @property
     def window_errors(self) -> list[str]:
         """Return what is wrong with the window, and nothing about fields that are not filled in yet."""
-        names = ("window_date", "window_from", "window_until", "window_last_date", "window_zone")
+        names = (
+            "window_date",
+            "window_from",
+            "window_until",
+            "window_last_date",
+            "window_zone",
+            "freeze_reason",
+        )
         filled = all(self.form.data.get(name) for name in names[:3])
         return [str(error) for name in names for error in self.form.errors.get(name, [])] if filled else []
 

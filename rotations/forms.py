@@ -9,7 +9,7 @@ from django import forms
 
 from as2certs import pki
 from as2certs.accounts.models import Installation, User
-from rotations import actions
+from rotations import actions, runbook, setup
 from rotations.models import Participant, Rotation
 from rotations.window_forms import WindowForm, initial_window
 from rotations.windows import Window, WindowFinding
@@ -139,4 +139,9 @@ class PostponeForm(WindowForm):
         super().__init__(data, now=now, zones=zones, initial=initial)
 
     def findings(self, window: Window) -> list[WindowFinding]:
-        return actions.window_findings(self.rotation, window, now=self.now)
+        found = actions.window_findings(self.rotation, window, now=self.now)
+        return [finding for finding in found if finding.code != "frozen"]  # that has a field of its own
+
+    def freezing(self, window: Window) -> list[str]:
+        partners = [participant.partner for participant in runbook.participants_of(self.rotation)]
+        return setup.freezing(self.rotation.holder, partners, window)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.db.models import Q
 
 from as2certs import pki
+from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, record
 from identities.intake import inspect
 from identities.models import CertificateRequest, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate
-from rotations import progress, states
-from rotations.models import Participant, Rotation
+from rotations import freezes, progress, states, suggesting
+from rotations.models import Freeze, Participant, Rotation
 from rotations.progress import NotPossible as NotPossible
 from rotations.windows import Window
 
@@ -31,6 +32,7 @@ class Wish:
     new: AnyCertificate | None = None
     request: CertificateRequest | None = None
     window: Window | None = None
+    freeze_reason: str = ""
     grace_days: int = 14
     notes: str = ""
 
@@ -112,6 +114,7 @@ def _write(rotation: Rotation, wish: Wish) -> None:
     rotation.request = wish.request
     rotation.grace_days = wish.grace_days
     rotation.notes = wish.notes
+    rotation.freeze_reason = wish.freeze_reason
     if rotation.identity_id:
         assert not isinstance(wish.old, PartnerCertificate)
         assert not isinstance(wish.new, PartnerCertificate)
@@ -145,7 +148,51 @@ def _facts(rotation: Rotation) -> dict[str, object]:
         "new": str(rotation.new or ""),
         "window": f"{rotation.window_local} {rotation.window_zone}".strip(),
         "grace_days": rotation.grace_days,
+        **({"freeze overridden": rotation.freeze_reason} if rotation.freeze_reason else {}),
     }
+
+
+def freezing(holder: Identity | Partner, partners: Iterable[Partner], window: Window) -> list[str]:
+    """Return the names of the freezes in which a part of a window lies, with whose they are."""
+    concerned = Freeze.objects.concerning(holder, partners).select_related("identity", "partner")
+    found = [freeze for freeze in concerned if freezes.freezing(window, [freeze.planned])]
+    return [f"{freeze} ({freeze.whom})" if freeze.whom else str(freeze) for freeze in found]
+
+
+def suggestions(
+    holder: Identity | Partner,
+    *,
+    old: AnyCertificate | None,
+    new: AnyCertificate | None,
+    zone: str,
+    now: datetime,
+) -> list[suggesting.Suggestion]:
+    """Propose windows of an hour that suit us and the partners: outside freezes, at work, with notice, in time."""
+    ours, partners = Installation.current(), connected_partners(holder)
+    days = frozenset(ours.works_days)
+    hours = [suggesting.Hours("we", ours.time_zone, ours.works_from, ours.works_until, days)]
+    hours += [
+        suggesting.Hours(
+            partner.name,
+            partner.time_zone,
+            partner.works_from or ours.works_from,
+            partner.works_until or ours.works_until,
+            days,
+        )
+        for partner in partners
+    ]
+    wish = suggesting.Wish(
+        now=now,
+        length=timedelta(hours=1),
+        zone=zone,
+        hours=hours,
+        freezes=[freeze.planned for freeze in Freeze.objects.concerning(holder, partners)],
+        lead=suggesting.lead_of([partner.lead_days for partner in partners], usual=ours.lead_days),
+        old_ends=old.not_after if old else None,
+        new_begins=new.not_before if new else None,
+        new_ends=new.not_after if new else None,
+    )
+    return suggesting.suggest(wish)
 
 
 def refuse_second(holder: Identity | Partner, roles: Collection[str], *, but: Rotation | None = None) -> None:

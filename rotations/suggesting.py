@@ -6,7 +6,7 @@ Pure: no Django, no clock. Moments are aware and in UTC; hours are those of the 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 
 from rotations.freezes import Freeze, freezing
@@ -82,8 +82,11 @@ def suggest(wish: Wish, *, most: int = 5) -> list[Suggestion]:
     """
     best: dict[date, Suggestion] = {}
     zone = zone_named(wish.zone)
+    alike: dict[Hours, list[str]] = {}
+    for hours in wish.hours:
+        alike.setdefault(replace(hours, whose=""), []).append(hours.whose)
     for window in _possible(wish):
-        outside = tuple(hours.whose for hours in wish.hours if not hours.hold(window))
+        outside = tuple(who for hours, whose in alike.items() if not hours.hold(window) for who in whose)
         day = window.start.astimezone(zone).date()
         if day not in best or len(outside) < len(best[day].outside):
             best[day] = Suggestion(window, outside)

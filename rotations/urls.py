@@ -2,12 +2,16 @@
 
 from django.urls import path
 
-from rotations.views import deciding, drafts, pages, participants, steps
+from rotations.views import deciding, drafts, freezes, pages, participants, steps
 
 urlpatterns = [
     path("rotations/", pages.rotation_list, name="rotation-list"),
     path("rotations/new/", drafts.rotation_create, name="rotation-create"),
     path("rotations/preview/", drafts.rotation_preview, name="rotation-preview"),
+    path("rotations/freezes/", freezes.freeze_list, name="freeze-list"),
+    path("rotations/freezes/new/", freezes.freeze_create, name="freeze-create"),
+    path("rotations/freezes/<uuid:uid>/", freezes.freeze_update, name="freeze-update"),
+    path("rotations/freezes/<uuid:uid>/lift/", freezes.freeze_delete, name="freeze-delete"),
     path("rotations/<uuid:uid>/", pages.rotation_detail, name="rotation-detail"),
     path("rotations/<uuid:uid>/live/", pages.rotation_live, name="rotation-live"),
     path("rotations/<uuid:uid>/change/", drafts.rotation_update, name="rotation-update"),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from django import forms
 
 from as2certs.accounts.forms import zone_choices as everywhere
 from rotations import windows
-from rotations.windows import AmbiguousTime, Candidate, NonexistentTime, Window, WindowFinding
+from rotations.windows import AmbiguousTime, Candidate, NonexistentTime, Window, WindowError, WindowFinding
 
+#: The button that takes a proposed window over.
+SUGGESTED = "suggested"
 #: Fields that together say when; all of them, or none where the window may still be open.
 PARTS = ("window_date", "window_from", "window_until")
 
@@ -60,11 +62,21 @@ class WindowForm(forms.Form):
     from_which = forms.ChoiceField(required=False, label="Which one?", widget=forms.RadioSelect)
     until_which = forms.ChoiceField(required=False, label="Which one?", widget=forms.RadioSelect)
     window_known = forms.CharField(required=False, widget=forms.HiddenInput)
+    freeze_reason = forms.CharField(
+        required=False,
+        max_length=1000,
+        label="Why it has to be then",
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="It is kept in the trail.",
+    )
 
-    def __init__(self, *args: Any, now: datetime, zones: Mapping[str, Iterable[str]], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, data: Any = None, *args: Any, now: datetime, zones: Mapping[str, Iterable[str]], **kwargs: Any
+    ) -> None:
+        super().__init__(_with_suggestion(data), *args, **kwargs)
         self.now = now
         self.window: Window | None = None
+        self.frozen: list[str] = []
         self.warnings: list[WindowFinding] = []
         zone = self.fields["window_zone"]
         assert isinstance(zone, forms.ChoiceField)
@@ -82,6 +94,10 @@ class WindowForm(forms.Form):
         """Say whether somebody ticked that they have read these very warnings."""
         said = set(str(self.data.get(self.add_prefix("window_known"), "")).split(","))
         return {warning.code for warning in self.warnings} <= said
+
+    def freezing(self, window: Window) -> list[str]:
+        """Return the names of the freezes in which a window lies; forms that know whose window it is look."""
+        return []
 
     def findings(self, window: Window) -> list[WindowFinding]:
         """Return what speaks against a window; forms that know the certificates say more."""
@@ -152,6 +168,12 @@ class WindowForm(forms.Form):
 
     def _judge(self, window: Window) -> None:
         found = self.findings(window)
+        self.frozen = self.freezing(window)
+        if self.frozen and not str(self.cleaned_data.get("freeze_reason") or "").strip():
+            finding = windows.frozen_finding(window, self.frozen)
+            self.add_error("freeze_reason", f"{finding.reason} {finding.advice}")
+        elif not self.frozen:
+            self.cleaned_data["freeze_reason"] = ""  # a reason that is left over from another window
         for finding in found:
             if finding.level == "error":
                 at = "window_until" if finding.code == "ends_before_start" else "window_date"
@@ -162,6 +184,33 @@ class WindowForm(forms.Form):
                 "window_known",
                 "Read what speaks against this window. Tick that you know it, or choose another.",
             )
+
+
+def has_suggestion(data: Mapping[str, Any]) -> bool:
+    """Say whether a form was sent to take a proposed window over into its fields, and not to be kept."""
+    return bool(data.get(SUGGESTED))
+
+
+def suggestion_value(window: Window) -> str:
+    """Return what a button says that takes a proposed window over."""
+    return f"{window.start.isoformat()} {window.end.isoformat()} {window.zone}"
+
+
+def _with_suggestion(data: Any) -> Any:
+    """Put the window that somebody chose from the proposed ones into the fields of what was sent."""
+    if not data or not has_suggestion(data):
+        return data
+    start, end, zone = [*str(data[SUGGESTED]).split(" "), "", ""][:3]
+    try:
+        fields = initial_window(datetime.fromisoformat(start), datetime.fromisoformat(end), zone)
+    except (ValueError, WindowError, TypeError):
+        return data  # not one of ours: nothing is taken over
+    filled = data.copy()
+    for name, value in fields.items():
+        filled[name] = (
+            "" if value is None else value.strftime("%H:%M") if isinstance(value, time) else str(value)
+        )
+    return filled
 
 
 def initial_window(start: datetime | None, end: datetime | None, zone: str) -> dict[str, Any]:

@@ -297,6 +297,16 @@ def _against_the_new(
         )
 
 
+def frozen_finding(window: Window, names: Iterable[str]) -> WindowFinding:
+    """Say that a window lies in a time in which nothing is to be changed."""
+    return WindowFinding(
+        "frozen",
+        "error",
+        f"In this window nothing is to be changed: {', '.join(names)}.",
+        "Choose another window, or say why it has to be then.",
+    )
+
+
 def describe_moment(at: datetime, zone: str, now: datetime) -> str:
     """Tell a moment (aware) on the clock of a zone: "Tue 24 Nov 2026, 22:00 CST (UTC−06:00)".
 

@@ -17,6 +17,7 @@ from as2certs.mail.models import Message
 from identities.generation import ask, generate_next
 from partners.models import Contact
 from rotations import actions
+from rotations.models import Freeze
 from tests.rotations.company import NOW, Company, draft, make_company, partner_certificate
 
 pytestmark = pytest.mark.django_db
@@ -80,6 +81,10 @@ NEEDS = {
     "partnership-create": "partners.add_partnership",
     "partnership-archive": "partners.change_partnership",
     "partnership-restore": "partners.change_partnership",
+    "freeze-list": "rotations.view_freeze",
+    "freeze-create": "rotations.add_freeze",
+    "freeze-update": "rotations.change_freeze",
+    "freeze-delete": "rotations.delete_freeze",
     "rotation-list": "rotations.view_rotation",
     "rotation-create": "rotations.add_rotation",
     "rotation-detail": "rotations.view_rotation",
@@ -165,6 +170,7 @@ class World:
             "rotation": rotation,
             "rotation-step": rotation.steps.first(),
             "participant": rotation.participants.first(),
+            "freeze": Freeze.objects.create(name="Christmas", first=NOW.date(), last=NOW.date(), zone="UTC"),
             "mail": message,
         }
         self.company: Company = company

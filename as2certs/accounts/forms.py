@@ -76,6 +76,19 @@ class ReminderDaysField(forms.CharField):
         """Leave out those of a text: the value is a list."""
 
 
+class WorkDaysField(forms.TypedMultipleChoiceField):
+    """Days of the week, as a list of numbers: 0 is Monday."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            choices=list(enumerate(("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"))),
+            coerce=int,
+            widget=forms.CheckboxSelectMultiple,
+            error_messages={"required": "Choose at least one day on which somebody is at work."},
+            **kwargs,
+        )
+
+
 def page_layout(*parts: Any) -> FormHelper:
     """Return a crispy helper without a form tag of its own: the page has it, with the buttons."""
     helper = FormHelper()
@@ -91,14 +104,26 @@ class AccountForm(forms.ModelForm[User]):
 
     class Meta:
         model = User
-        fields = ["first_name", "last_name", "email", "time_zone"]
-        labels = {"email": "E-mail"}
-        help_texts = {"email": "Reminders go to this address."}
+        fields = ["first_name", "last_name", "email", "phone", "time_zone"]
+        labels = {"email": "E-mail", "phone": "Telephone"}
+        help_texts = {
+            "email": "Reminders go to this address.",
+            "phone": "Stands in the mails to partners of stations that you own: they call it about a change.",
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         keep_zone(self)
-        self.helper = page_layout(Row(Column("first_name"), Column("last_name")), "email", "time_zone")
+        self.helper = page_layout(
+            Row(Column("first_name"), Column("last_name")), Row(Column("email"), Column("phone")), "time_zone"
+        )
+
+
+def check_hours(form: forms.ModelForm[Any], cleaned: dict[str, Any]) -> None:
+    """Put an error at the field where the end of the working day does not come after its beginning."""
+    begins, ends = cleaned.get("works_from"), cleaned.get("works_until")
+    if begins is not None and ends is not None and ends <= begins:
+        form.add_error("works_until", "The working day ends before it begins. Choose a later end.")
 
 
 class InstallationForm(forms.ModelForm[Installation]):
@@ -111,19 +136,34 @@ class InstallationForm(forms.ModelForm[Installation]):
         "An identity or a partner can have its own.",
     )
 
+    works_days = WorkDaysField(label="Work days", help_text="Windows are proposed on these days.")
+
     class Meta:
         model = Installation
         fields = [
             "name",
             "time_zone",
+            "email",
+            "phone",
+            "works_from",
+            "works_until",
+            "works_days",
             "four_eyes",
             "grace_days",
+            "lead_days",
             "reminder_days",
             "escalation_email",
             "escalation_days",
         ]
+        widgets = {
+            "works_from": forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
+            "works_until": forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
+        }
         labels = {
+            "email": "E-mail for partners",
+            "phone": "Telephone for partners",
             "four_eyes": "Four eyes",
+            "lead_days": "Usual notice to partners (days)",
             "grace_days": "Keep the old certificate for (days)",
             "escalation_days": "From how many days before the end",
         }
@@ -137,11 +177,23 @@ class InstallationForm(forms.ModelForm[Installation]):
         super().__init__(*args, **kwargs)
         keep_zone(self)
         self.helper = page_layout(
-            Fieldset("Who we are", "name", "time_zone"),
-            Fieldset("Rotations", "four_eyes", "grace_days"),
+            Fieldset(
+                "Who we are",
+                "name",
+                "time_zone",
+                Row(Column("email"), Column("phone")),
+                Row(Column("works_from"), Column("works_until")),
+                "works_days",
+            ),
+            Fieldset("Rotations", "four_eyes", "grace_days", "lead_days"),
             Fieldset(
                 "Reminders",
                 "reminder_days",
                 Row(Column("escalation_email"), Column("escalation_days")),
             ),
         )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        check_hours(self, cleaned)
+        return cleaned

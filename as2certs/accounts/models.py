@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import time
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -11,6 +12,20 @@ from django.db import models
 
 #: Days before the end of a certificate at which its people are reminded; 0 is the day itself, -1 the day after.
 DEFAULT_REMINDER_DAYS = (90, 60, 30, 14, 7, 3, 1, 0, -1, -2, -3, -4, -5, -6, -7)
+
+
+#: Days of the week on which people are at work; 0 is Monday.
+WORK_DAYS = (0, 1, 2, 3, 4)
+
+
+def default_work_days() -> list[int]:
+    return list(WORK_DAYS)
+
+
+def validate_work_days(days: object) -> None:
+    """Refuse what is not a list of distinct days of the week, 0 (Monday) to 6 (Sunday), at least one."""
+    if not isinstance(days, list) or not days or set(days) - set(range(7)) or len(set(days)) != len(days):
+        raise ValidationError("Work days are days of the week, each once, from 0 (Monday) to 6 (Sunday).")
 
 
 def default_reminder_days() -> list[int]:
@@ -96,6 +111,14 @@ class Installation(models.Model):
         default=14,
         help_text="Days after the change in which the old certificate is still accepted: longer than the time-out "
         "of asynchronous MDNs plus all retries.",
+    )
+    works_from = models.TimeField("at work from", default=time(8), help_text="On the clock of our time zone.")
+    works_until = models.TimeField("at work until", default=time(17))
+    works_days = models.JSONField("work days", default=default_work_days, validators=[validate_work_days])
+    lead_days = models.PositiveSmallIntegerField(
+        "usual notice",
+        default=14,
+        help_text="Days that a partner needs between the announcement and the window.",
     )
     require_rehearsal = models.BooleanField(
         "rehearse first",

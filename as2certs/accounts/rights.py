@@ -18,6 +18,7 @@ VIEW = (
     "partners.view_partnership",
     "partners.view_partnercertificate",
     "rotations.view_rotation",
+    "rotations.view_freeze",
     "audit.view_entry",
 )
 OPERATE = (
@@ -38,6 +39,9 @@ OPERATE = (
     "partners.add_partnercertificate",
     "rotations.add_rotation",
     "rotations.change_rotation",
+    "rotations.add_freeze",
+    "rotations.change_freeze",
+    "rotations.delete_freeze",
     "mail.view_message",
     "mail.change_message",
 )

@@ -16,6 +16,7 @@ from as2certs.audit.models import Entry, EntryQuerySet
 #: What the trail speaks about: the words to choose from, and the nouns with which such verbs begin.
 SUBJECTS: dict[str, tuple[str, ...]] = {
     "rotations": ("rotation",),
+    "freezes": ("freeze",),
     "steps of rotations": ("step",),
     "partners’ parts in rotations": ("participant", "link"),
     "certificates": ("certificate",),

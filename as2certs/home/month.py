@@ -13,7 +13,7 @@ from as2certs.home.meanings import sign_of_rotation
 from as2certs.home.moments import Meaning, meaning_of_end
 from identities.models import IdentityService
 from partners.models import PartnerService
-from rotations.models import Rotation
+from rotations.models import Freeze, Rotation
 from rotations.states import RotationState
 from rotations.windows import zone_named
 
@@ -43,6 +43,7 @@ class Day:
     inside: bool
     is_today: bool
     events: Sequence[Event]
+    frozen: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def parse_month(text: str, today: date) -> date:
 
 
 def month(first: date, *, now: datetime, zone: str) -> Month:
-    """Return a month as the reader's calendar has it; three queries."""
+    """Return a month as the reader's calendar has it; four queries."""
     days = [day for week in calendar.Calendar().monthdatescalendar(first.year, first.month) for day in week]
     start, end = _begins(days[0], zone), _begins(days[-1] + timedelta(days=1), zone)
     events = [*_windows(start, end, now), *_ends(start, end, now, zone)]
@@ -74,7 +75,11 @@ def month(first: date, *, now: datetime, zone: str) -> Month:
     for event in sorted(events, key=lambda event: (event.at, event.text)):
         by_day[event.at.astimezone(zone_named(zone)).date()].append(event)
     today = now.astimezone(zone_named(zone)).date()
-    cells = [Day(day, day.month == first.month, day == today, by_day.get(day, [])) for day in days]
+    frozen = _frozen(start, end, zone)
+    cells = [
+        Day(day, day.month == first.month, day == today, by_day.get(day, []), frozen.get(day, []))
+        for day in days
+    ]
     before, after = first - timedelta(days=1), first + timedelta(days=31)
     return Month(
         first=first,
@@ -83,6 +88,20 @@ def month(first: date, *, now: datetime, zone: str) -> Month:
         later=after.replace(day=1) if first < LAST else None,
         cut=len(events) >= AT_MOST,
     )
+
+
+def _frozen(start: datetime, end: datetime, zone: str) -> Mapping[date, list[str]]:
+    """Return, by the reader's days, what is frozen on them."""
+    info = zone_named(zone)
+    found: Mapping[date, list[str]] = defaultdict(list)
+    for freeze in Freeze.objects.select_related("identity", "partner"):
+        name = f"{freeze}, {freeze.whom}" if freeze.whom else str(freeze)
+        for begins, ends in freeze.planned.spans(start, end):
+            day = max(begins, start).astimezone(info).date()
+            while _begins(day, zone) < min(ends, end):
+                found[day].append(name)
+                day += timedelta(days=1)
+    return found
 
 
 def _begins(day: date, zone: str) -> datetime:

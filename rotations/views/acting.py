@@ -20,6 +20,7 @@ from rotations.models import Participant, Rotation, Step
 from rotations.plan import PlanError
 from rotations.progress import WHOLE_ROTATION, SomebodyElseWasFirst
 from rotations.states import IllegalAction, RotationAction, RotationState, next_state
+from rotations.window_forms import has_suggestion
 from rotations.windows import WindowError
 
 #: What actions refuse with: each message is a sentence for the person.
@@ -82,7 +83,7 @@ def ask(
 
     What is refused comes back with the sentence and with everything that was filled in.
     """
-    if request.method == "POST" and form.is_valid():
+    if request.method == "POST" and not has_suggestion(request.POST) and form.is_valid():
         try:
             do()
         except REFUSALS as error:

@@ -11,7 +11,7 @@ from django.utils import timezone
 from as2certs.accounts.access import needs, person
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from rotations import actions, progress, telling
+from rotations import actions, progress, setup, telling
 from rotations.forms import ApproveForm, OptionalReasonForm, PostponeForm, ReasonForm
 from rotations.models import Rotation
 from rotations.plan import Act
@@ -77,12 +77,15 @@ def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
             rotation,
             form.window,
             reason=form.cleaned_data["reason"],
+            freeze_reason=form.cleaned_data["freeze_reason"],
             by=Actor.of(request),
             now=database_now(),
         )
 
+    zone = timezone.get_current_timezone_name()
+    suggestions = setup.suggestions(rotation.holder, old=rotation.old, new=rotation.new, zone=zone, now=now)
     said = "The change is postponed. Tell the partners, and record what they say to the new window."
-    return ask(request, rotation, form, question, do, said, stamp=stamp(rotation))
+    return ask(request, rotation, form, question, do, said, stamp=stamp(rotation), suggestions=suggestions)
 
 
 @needs("rotations.change_rotation")

@@ -31,6 +31,7 @@ from rotations.models import Rotation
 from rotations.stale import stamp
 from rotations.states import RotationAction
 from rotations.views.acting import REFUSALS, found, not_now, posted
+from rotations.window_forms import has_suggestion
 
 #: So many stations of each side are offered; a search finds the others.
 OFFERED = 20
@@ -74,7 +75,7 @@ def rotation_update(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 
 def _kept(request: HttpRequest, form: DraftForm, now: datetime, said: str) -> HttpResponse:
-    if request.method == "POST" and form.is_valid():
+    if request.method == "POST" and not has_suggestion(request.POST) and form.is_valid():
         try:
             rotation = keep(form, by=Actor.of(request), now=now)
         except Refused as error:
@@ -95,7 +96,8 @@ def _kept(request: HttpRequest, form: DraftForm, now: datetime, said: str) -> Ht
         "foresight": Foresight(form, reader=timezone.get_current_timezone_name()) if form.is_bound else None,
         "now": now,
     }
-    return render(request, "rotations/rotation_form.html", context, status=422 if form.errors else 200)
+    refused = form.errors and not has_suggestion(request.POST)
+    return render(request, "rotations/rotation_form.html", context, status=422 if refused else 200)
 
 
 def _files(request: HttpRequest) -> MultiValueDict[str, UploadedFile[bytes]] | None:

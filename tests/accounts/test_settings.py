@@ -11,7 +11,7 @@ from tests.people import log_in, make_person
 pytestmark = pytest.mark.django_db
 
 
-def wishes(**columns: str) -> dict[str, str]:
+def wishes(**columns: object) -> dict[str, object]:
     return {
         "name": "Meridian Foods",
         "time_zone": "Europe/Berlin",
@@ -19,6 +19,12 @@ def wishes(**columns: str) -> dict[str, str]:
         "reminder_days": "30, 7, 0, -1",
         "escalation_email": "oncall@example.com",
         "escalation_days": "7",
+        "email": "edi@example.com",
+        "phone": "+49 30 901820",
+        "works_from": "08:00",
+        "works_until": "17:00",
+        "works_days": ["0", "1", "2", "3", "4"],
+        "lead_days": "14",
         **columns,
     }
 

@@ -22,7 +22,9 @@ from as2certs.home.moments import tell
 from as2certs.home.templatetags.looks import fingerprint, moment, now_of, serial
 from identities.standing import Band
 from identities.stations import AbstractCertificate
+from rotations import window_forms
 from rotations.models import Step
+from rotations.windows import Window
 
 register = template.Library()
 
@@ -176,6 +178,12 @@ def step_proof(step: Step) -> SafeString | str:
     if step.automatic and step.state == "waiting":
         return format_html("by itself{}", f", {wanted}" if wanted else "")
     return f"shown by: {wanted}" if wanted else ""
+
+
+@register.simple_tag
+def suggestion_value(window: Window) -> str:
+    """Return what the button says that takes a proposed window over."""
+    return window_forms.suggestion_value(window)
 
 
 # --- The trail --------------------------------------------------------------------------------------------------------
