@@ -32,6 +32,9 @@ class PartnerForm(StationForm):
             "works_until",
             "lead_days",
             "holds",
+            "wants_pkcs7",
+            "told_expiry",
+            "accept_by_rule",
             "owners",
             "reminder_days",
             "notes",
@@ -42,12 +45,23 @@ class PartnerForm(StationForm):
             "works_from": forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
             "works_until": forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
         }
+        labels = {
+            "wants_pkcs7": "They prefer PKCS#7",
+            "told_expiry": "Remind them of their own certificates",
+            "accept_by_rule": "Accept what a confirmed contact hands in",
+        }
         help_texts = {
             "name": "As you call them among yourselves, such as “Northwind”.",
             "environment": "A test partner is connected with test identities only.",
             "url": "Where we send our messages to.",
             "holds": "Can their system keep our old and our new certificate side by side for a while? It decides "
             "the order of a change. When in doubt, leave “not known”: that is the careful choice.",
+            "wants_pkcs7": "Our certificate goes to them as .p7b too, beside PEM and DER.",
+            "told_expiry": "Their contacts get a mail before their certificate ends, at the same days as our people, "
+            "with a link by which they hand in the new one. Nothing is sent after its end.",
+            "accept_by_rule": "A new certificate that comes by the link of a contact who was confirmed before the link "
+            "was made counts as compared. Without this rule, one of us compares its fingerprint with them over another "
+            "channel. Use it only where you trust their mailbox as much as a call.",
             "owners": "They get the reminders about this partner. Without owners, the administrators do.",
         }
 
@@ -62,7 +76,8 @@ class PartnerForm(StationForm):
                 Column("works_until", css_class="col-6 col-md-3"),
             ),
             Row(Column("lead_days", css_class="col-md-6")),
-            Fieldset("What their system can hold", "holds"),
+            Fieldset("What their system can hold", "holds", "wants_pkcs7"),
+            Fieldset("Their own certificates", "told_expiry", "accept_by_rule"),
             REMINDED,
             "notes",
         )
@@ -84,6 +99,23 @@ class PartnerForm(StationForm):
 
 
 class ContactForm(forms.ModelForm[Contact]):
+    """A person at a partner. With another address, nothing that was known of the old one holds any more."""
+
+    #: Another address takes these back; the trail says so.
+    TRAIL_FIELDS = (
+        "name",
+        "job",
+        "email",
+        "phone",
+        "told_new_certificates",
+        "told_windows",
+        "told_expiry",
+        "notes",
+        "confirmed_at",
+        "confirmed_how",
+        "bounced_at",
+    )
+
     class Meta:
         model = Contact
         fields = [
@@ -105,6 +137,9 @@ class ContactForm(forms.ModelForm[Contact]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.address_before = self.instance.email
+        if self.instance.confirmed_at is not None:
+            self.fields["email"].help_text = "Another address has to be confirmed again."
         self.helper = page_layout(
             Row(Column("name", css_class="col-md-6"), Column("job", css_class="col-md-6")),
             Row(Column("email", css_class="col-md-6"), Column("phone", css_class="col-md-6")),
@@ -119,6 +154,27 @@ class ContactForm(forms.ModelForm[Contact]):
                 "email", "Give an e-mail address or a phone number: how else could they be reached?"
             )
         return cleaned
+
+    def save(self, commit: bool = True) -> Contact:
+        if self.instance.email.lower() != self.address_before.lower():
+            self.instance.forget_address()
+        return super().save(commit)
+
+
+class ConfirmForm(forms.Form):
+    """How somebody made sure that a contact is who it says."""
+
+    how = forms.CharField(
+        max_length=300,
+        label="How you made sure",
+        help_text="Such as “called her at the number in the contract”. A number or address that came by the very "
+        "link or mail that is to be trusted shows nothing.",
+        error_messages={"required": "Say how: others rely on it."},
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.helper = page_layout("how")
 
 
 class PartnerUploadForm(IntakeForm):

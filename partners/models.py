@@ -150,6 +150,11 @@ class Contact(models.Model):
     def __str__(self) -> str:
         return f"{self.name} ({self.partner})"
 
+    def forget_address(self) -> None:
+        """Forget what was known of the address: who made sure of it, that mail came back (does not save)."""
+        self.confirmed_at, self.confirmed_by, self.confirmed_how = None, "", ""
+        self.bounced_at, self.bounce_reason = None, ""
+
 
 class Partnership(models.Model):
     """One of our identities, connected with a partner."""

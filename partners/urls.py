@@ -16,6 +16,11 @@ urlpatterns = [
     path("partners/<uuid:uid>/contacts/new/", contacts.contact_create, name="contact-create"),
     path("contacts/<uuid:uid>/edit/", contacts.contact_update, name="contact-update"),
     path("contacts/<uuid:uid>/delete/", contacts.contact_delete, name="contact-delete"),
+    path("contacts/<uuid:uid>/confirm/", contacts.contact_confirm, name="contact-confirm"),
+    path("contacts/<uuid:uid>/doubt/", contacts.contact_doubt, name="contact-doubt"),
+    path("contacts/<uuid:uid>/take-on/", contacts.contact_take_on, name="contact-take-on"),
+    path("contacts/<uuid:uid>/dismiss/", contacts.contact_dismiss, name="contact-dismiss"),
+    path("contacts/<uuid:uid>/works-again/", contacts.contact_works_again, name="contact-works-again"),
     path("partners/certificates/", certificates.certificate_list, name="partner-certificate-list"),
     path(
         "partners/certificates/<uuid:uid>/",

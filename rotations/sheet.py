@@ -189,7 +189,7 @@ class Sheet:
 
     @cached_property
     def rows(self) -> list[Row]:
-        rows = {p.pk: Row(p, list(p.partner.contacts.all())) for p in self.taking_part}
+        rows = {p.pk: Row(p, known_contacts(p)) for p in self.taking_part}
         for step in self.steps:
             if step.participant_id in rows:
                 rows[step.participant_id].steps.append(step)
@@ -366,6 +366,11 @@ class Sheet:
             sorted(map(str, self.turns)) if not self.is_draft else "",
         ]
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:20]
+
+
+def known_contacts(participant: Participant) -> list[Contact]:
+    """Return whom we know at a partner, without those that were only named on its page; no query when prefetched."""
+    return [contact for contact in participant.partner.contacts.all() if not contact.suggested_by]
 
 
 def clocks(window: Window, participants: Sequence[Participant], *, reader: str) -> list[Told]:

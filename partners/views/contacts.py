@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import UUID
 
 from django.contrib import messages
@@ -14,9 +15,12 @@ from django.views.decorators.http import require_POST
 from as2certs.accounts.access import needs
 from as2certs.audit.keeping import keep
 from as2certs.audit.recording import Actor, record
+from identities.forms import ReasonForm
 from identities.views.common import form_page, posted
-from partners.forms import ContactForm
+from partners import people
+from partners.forms import ConfirmForm, ContactForm
 from partners.models import Contact, Partner
+from partners.people import NotThisContact
 
 
 @needs("partners.add_contact")
@@ -27,8 +31,12 @@ def contact_create(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 @needs("partners.change_contact")
 def contact_update(request: HttpRequest, uid: UUID) -> HttpResponse:
-    contact = get_object_or_404(Contact.objects.select_related("partner"), uid=uid)
+    contact = _contact(uid)
     return _contact_form(request, ContactForm(posted(request), instance=contact), contact.partner)
+
+
+def _contact(uid: UUID) -> Contact:
+    return get_object_or_404(Contact.objects.select_related("partner"), uid=uid)
 
 
 def _contact_form(request: HttpRequest, form: ContactForm, partner: Partner) -> HttpResponse:
@@ -45,11 +53,94 @@ def _contact_form(request: HttpRequest, form: ContactForm, partner: Partner) -> 
 @needs("partners.delete_contact")
 def contact_delete(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Forget a person: no history hangs on them, and who left wants to be forgotten."""
-    contact = get_object_or_404(Contact.objects.select_related("partner"), uid=uid)
+    contact = _contact(uid)
     with transaction.atomic():
         record(
             "contact.deleted", on=contact, by=Actor.of(request), now=timezone.now(), also=(contact.partner,)
         )
         contact.delete()
     messages.success(request, f"{contact.name} is no longer a contact.")
+    return redirect(contact.partner)
+
+
+@needs("partners.change_contact")
+def contact_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Record how somebody made sure of a contact: the rule of their partner counts on it."""
+    contact = _contact(uid)
+    form = ConfirmForm(posted(request))
+    if request.method == "POST" and form.is_valid():
+        try:
+            people.confirm(contact, how=form.cleaned_data["how"], by=Actor.of(request), now=timezone.now())
+        except NotThisContact as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, f"{contact.name} is confirmed.")
+            return redirect(contact.partner)
+    context = {
+        "partner": contact.partner,
+        "environment": contact.partner.environment,
+        "contact": contact,
+        "doubt": ReasonForm(),
+    }
+    return form_page(request, "partners/contact_confirm.html", form, **context)
+
+
+@require_POST
+@needs("partners.change_contact")
+def contact_doubt(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Take a confirmation back."""
+    contact, form = _contact(uid), ReasonForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, " ".join(str(said) for said in form.errors["reason"]))
+        return redirect("contact-confirm", uid=uid)
+
+    def do() -> None:
+        people.take_back(
+            contact, reason=form.cleaned_data["reason"], by=Actor.of(request), now=timezone.now()
+        )
+
+    return _done(request, contact, do, f"{contact.name} is no longer confirmed.")
+
+
+@require_POST
+@needs("partners.change_contact")
+def contact_take_on(request: HttpRequest, uid: UUID) -> HttpResponse:
+    contact = _contact(uid)
+
+    def do() -> None:
+        people.take_on(contact, by=Actor.of(request), now=timezone.now())
+
+    return _done(request, contact, do, f"{contact.name} is a contact now. Nobody has confirmed them yet.")
+
+
+@require_POST
+@needs("partners.change_contact")
+def contact_dismiss(request: HttpRequest, uid: UUID) -> HttpResponse:
+    contact = _contact(uid)
+
+    def do() -> None:
+        people.dismiss(contact, by=Actor.of(request), now=timezone.now())
+
+    return _done(request, contact, do, f"{contact.name} is dismissed.")
+
+
+@require_POST
+@needs("partners.change_contact")
+def contact_works_again(request: HttpRequest, uid: UUID) -> HttpResponse:
+    contact = _contact(uid)
+
+    def do() -> None:
+        people.works_again(contact, by=Actor.of(request), now=timezone.now())
+
+    return _done(request, contact, do, f"Mail goes to {contact.email} again.")
+
+
+def _done(request: HttpRequest, contact: Contact, do: Callable[[], None], said: str) -> HttpResponse:
+    """Do something with a contact, or say why it can't be; and go to its partner."""
+    try:
+        do()
+    except NotThisContact as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, said)
     return redirect(contact.partner)

@@ -78,6 +78,8 @@ def partner_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     context: dict[str, Any] = {
         "partner": partner,
         "environment": partner.environment,
+        "contacts": [contact for contact in partner.contacts.all() if not contact.suggested_by],
+        "named": [contact for contact in partner.contacts.all() if contact.suggested_by],
         "standings": roles,
         "needs": [] if partner.archived_at else needs_somebody,
         "rotations": rotations,
@@ -117,7 +119,15 @@ def _setting_up(partner: Partner, connected: bool) -> Iterator[Need]:
             f"{reverse('partnership-create')}?partner={partner.uid}",
             "partners.add_partnership",
         )
-    if not any(contact.email and contact.told_new_certificates for contact in partner.contacts.all()):
+    known = [contact for contact in partner.contacts.all() if not contact.suggested_by]
+    named = [contact for contact in partner.contacts.all() if contact.suggested_by]
+    if named:
+        who = named[0].name if len(named) == 1 else f"{len(named)} people"
+        yield Need("needs_you", f"Named on their page as a contact: {who}.", "Take on or dismiss", "#named")
+    if bounced := [contact for contact in known if contact.bounced_at]:
+        who = ", ".join(contact.name for contact in bounced[:3])
+        yield Need("soon", f"Mail comes back from {who}.", "See the contacts", "#contacts")
+    if not any(contact.email and contact.told_new_certificates for contact in known):
         yield Need(
             "soon",
             "Nobody there is told of our new certificates by mail.",

@@ -15,7 +15,7 @@ from rotations import actions, setup
 from rotations.forms import ConfirmForm, NothingForm, ReasonForm
 from rotations.models import Participant
 from rotations.plan import Act
-from rotations.sheet import Row, clocks
+from rotations.sheet import Row, clocks, known_contacts
 from rotations.states import RotationAction, RotationState
 from rotations.views.acting import Question, ask, found_participant, not_now, posted
 from rotations.windows import Window
@@ -53,7 +53,7 @@ def participant_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
         window = Window(rotation.window_start, rotation.window_end, rotation.window_zone)
     context = {
         "participant": participant,
-        "row": Row(participant, list(partner.contacts.all()), list(participant.steps.all())),
+        "row": Row(participant, known_contacts(participant), list(participant.steps.all())),
         "clocks": clocks(window, [participant], reader=timezone.get_current_timezone_name())
         if window
         else [],

@@ -73,3 +73,141 @@ def test_a_name_that_looks_like_markup_is_shown_as_text(operator: Client) -> Non
     page = operator.get(partner.get_absolute_url()).content.decode()
     assert "<script>x" not in page
     assert "<b>Bold" not in page
+
+
+# Whom we are sure of.
+
+
+def made_contact(**columns: Any) -> Contact:
+    given = {"name": "Dana", "email": "dana@example.com", "phone": "+1 555 0100", **columns}
+    return Contact.objects.create(partner=make_partner(), **given)
+
+
+def confirmed_contact(**columns: Any) -> Contact:
+    return made_contact(
+        confirmed_at=NOW,
+        confirmed_by="Olivia",
+        confirmed_how="called her at the contract's number",
+        **columns,
+    )
+
+
+def send(client: Client, address: str, contact: Contact, /, **data: Any) -> Any:
+    return client.post(reverse(address, args=[contact.uid]), data, follow=True)
+
+
+def test_a_contact_is_confirmed_with_who_when_and_how(operator: Client) -> None:
+    contact = made_contact()
+    page = send(operator, "contact-confirm", contact, how="called her at the number in the contract")
+    contact.refresh_from_db()
+    assert (contact.confirmed_at, contact.confirmed_by) == (NOW, "Operator")
+    assert contact.confirmed_how == "called her at the number in the contract"
+    assert "Dana is confirmed." in page.content.decode()
+    assert verbs() == ["contact.confirmed"]
+    assert [entry.verb for entry in type(trail()[0]).objects.about(contact.partner)] == verbs()
+
+
+def test_confirming_says_how(operator: Client) -> None:
+    contact = made_contact()
+    assert "Say how: others rely on it." in send(operator, "contact-confirm", contact).content.decode()
+    contact.refresh_from_db()
+    assert contact.confirmed_at is None
+
+
+def test_somebody_who_was_only_named_is_not_confirmed(operator: Client) -> None:
+    contact = made_contact(suggested_by="Nora")
+    page = send(operator, "contact-confirm", contact, how="called")
+    assert "Dana was only named by Nora: take them on first." in page.content.decode()
+    contact.refresh_from_db()
+    assert contact.confirmed_at is None
+
+
+def test_a_confirmation_is_taken_back_with_a_reason_and_once(operator: Client) -> None:
+    contact = confirmed_contact()
+    send(operator, "contact-doubt", contact)
+    contact.refresh_from_db()
+    assert contact.confirmed_at == NOW
+    send(operator, "contact-doubt", contact, reason="It was another Dana")
+    assert Contact.objects.filter(confirmed_at=None, confirmed_how="").count() == 1
+    page = send(operator, "contact-doubt", contact, reason="Again")
+    assert "Nobody has confirmed Dana" in page.content.decode()
+    assert verbs() == ["contact.confirmation_taken_back"]
+
+
+def test_another_address_takes_the_confirmation_and_the_bounce_back(operator: Client) -> None:
+    contact = confirmed_contact(bounced_at=NOW, bounce_reason="550 no such user")
+    send(operator, "contact-update", contact, **typed(email="dana@other.example", phone="+1 555 0100"))
+    contact.refresh_from_db()
+    assert (contact.confirmed_at, contact.confirmed_by, contact.confirmed_how) == (None, "", "")
+    assert (contact.bounced_at, contact.bounce_reason) == (None, "")
+    assert set(trail()[-1].new) >= {"email", "confirmed_at", "bounced_at"}
+
+
+def test_the_same_address_in_another_spelling_and_another_name_keep_it(operator: Client) -> None:
+    contact = confirmed_contact()
+    send(operator, "contact-update", contact, **typed(email="Dana@Example.com", name="Dana W."))
+    contact.refresh_from_db()
+    assert (contact.name, contact.email, contact.confirmed_at) == ("Dana W.", "Dana@Example.com", NOW)
+
+
+def test_the_admin_takes_it_back_too(administrator: Client) -> None:
+    contact = confirmed_contact()
+    address = reverse("admin:partners_contact_change", args=[contact.pk])
+    answer = administrator.post(address, typed(partner=contact.partner_id, email="x@other.example"))
+    assert answer.status_code == 302
+    contact.refresh_from_db()
+    assert contact.confirmed_at is None
+
+
+# Who was only named.
+
+
+def test_who_was_named_is_listed_apart_and_taken_on_once(operator: Client) -> None:
+    contact = made_contact(suggested_by="Nora (Northwind)")
+    page = operator.get(contact.partner.get_absolute_url())
+    assert (page.context["contacts"], page.context["named"]) == ([], [contact])
+    assert "Named on their page as a contact: Dana." in page.content.decode()
+    send(operator, "contact-take-on", contact)
+    contact.refresh_from_db()
+    assert contact.suggested_by == ""
+    assert contact.confirmed_at is None
+    assert trail()[-1].new["named by"] == "Nora (Northwind)"
+    page = send(operator, "contact-take-on", contact)
+    assert "Dana is a contact already." in page.content.decode()
+    assert verbs() == ["contact.taken_on"]
+
+
+def test_who_was_named_is_dismissed_but_nobody_whom_we_know(operator: Client) -> None:
+    contact = made_contact(suggested_by="Nora")
+    send(operator, "contact-dismiss", contact)
+    assert not Contact.objects.exists()
+    assert verbs() == ["contact.dismissed"]
+    known = Contact.objects.create(partner=contact.partner, name="Dave")
+    assert "remove them on their own page" in send(operator, "contact-dismiss", known).content.decode()
+    assert Contact.objects.count() == 1
+
+
+# Addresses from which mail comes back.
+
+
+def test_a_bounced_address_is_marked_until_it_works_again(operator: Client) -> None:
+    contact = made_contact(bounced_at=NOW, bounce_reason="550 no such user")
+    page = operator.get(contact.partner.get_absolute_url()).content.decode()
+    assert "550 no such user" in page
+    assert "Mail comes back from Dana." in page
+    send(operator, "contact-works-again", contact)
+    contact.refresh_from_db()
+    assert (contact.bounced_at, contact.bounce_reason) == (None, "")
+    page = send(operator, "contact-works-again", contact)
+    assert "No mail to Dana has come back." in page.content.decode()
+    assert verbs() == ["contact.works_again"]
+
+
+@pytest.mark.parametrize(
+    "name", ["contact-confirm", "contact-doubt", "contact-take-on", "contact-dismiss", "contact-works-again"]
+)
+def test_a_viewer_decides_nothing_about_contacts(viewer: Client, name: str) -> None:
+    contact = made_contact(suggested_by="Nora", bounced_at=NOW)
+    assert viewer.post(reverse(name, args=[contact.uid]), {"how": "x", "reason": "x"}).status_code == 403
+    contact.refresh_from_db()
+    assert (contact.suggested_by, contact.confirmed_at, contact.bounced_at) == ("Nora", None, NOW)

@@ -136,6 +136,25 @@ def test_a_partner_with_identities_stays_in_their_environment(operator: Client) 
     assert "connected with Acme-Prod" in form.errors["environment"][0]
 
 
+def test_a_new_partner_is_reminded_and_nothing_of_its_is_accepted_by_itself(operator: Client) -> None:
+    form = operator.get(reverse("partner-create")).context["form"]
+    chosen = {name: form[name].value() for name in ("wants_pkcs7", "told_expiry", "accept_by_rule")}
+    assert chosen == {"wants_pkcs7": False, "told_expiry": True, "accept_by_rule": False}
+
+
+def test_how_their_certificates_are_dealt_with_is_changed_shown_and_in_the_trail(operator: Client) -> None:
+    partner = make_partner()
+    address = reverse("partner-update", args=[partner.uid])
+    operator.post(address, typed(wants_pkcs7="on", accept_by_rule="on"))
+    partner.refresh_from_db()
+    assert (partner.wants_pkcs7, partner.told_expiry, partner.accept_by_rule) == (True, False, True)
+    assert set(trail()[-1].new) >= {"wants_pkcs7", "told_expiry", "accept_by_rule"}
+    page = detail(operator, partner).content.decode()
+    assert "nobody there is reminded of the end" in page
+    assert "what a confirmed contact hands in is accepted" in page
+    assert "and as PKCS#7" in page
+
+
 def test_a_viewer_changes_nothing(viewer: Client) -> None:
     partner = make_partner()
     assert viewer.post(reverse("partner-create"), typed(as2_id="NEW")).status_code == 403

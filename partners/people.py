@@ -1,0 +1,151 @@
+"""What is known of people at partners: who made sure of them, who named them, and whether their address works."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.db import models, transaction
+
+from as2certs.audit.recording import Actor, record
+from partners.models import Contact
+
+
+class NotThisContact(Exception):
+    """It can't be done with this contact as it is now; the message says why and what to do."""
+
+
+def confirm(contact: Contact, *, how: str, by: Actor, now: datetime) -> None:
+    """Record how somebody made sure that a contact is who it says.
+
+    Raises NotThisContact for somebody who was only named on a partner's page.
+    """
+    if contact.suggested_by:
+        raise NotThisContact(f"{contact.name} was only named by {contact.suggested_by}: take them on first.")
+    _change(
+        contact,
+        "confirmed",
+        _as_it_is(contact),
+        {"confirmed_at": now, "confirmed_by": by.name, "confirmed_how": how},
+        by=by,
+        now=now,
+        new={"how": how},
+    )
+
+
+def take_back(contact: Contact, *, reason: str, by: Actor, now: datetime) -> None:
+    """Take a confirmation back: links made before count as those of somebody whom nobody made sure of.
+
+    Raises NotThisContact where there is none.
+    """
+    _change(
+        contact,
+        "confirmation_taken_back",
+        {"confirmed_at__isnull": False},
+        {"confirmed_at": None, "confirmed_by": "", "confirmed_how": ""},
+        by=by,
+        now=now,
+        old={"how": contact.confirmed_how, "by": contact.confirmed_by},
+        reason=reason,
+        otherwise=f"Nobody has confirmed {contact.name}, so there is nothing to take back.",
+    )
+
+
+def take_on(contact: Contact, *, by: Actor, now: datetime) -> None:
+    """Make somebody who was named on a partner's page one of our contacts: they are told things from now on.
+
+    Raises NotThisContact where they are one already.
+    """
+    _change(
+        contact,
+        "taken_on",
+        {"suggested_by__gt": ""},
+        {"suggested_by": ""},
+        by=by,
+        now=now,
+        new={"named by": contact.suggested_by, "e-mail": contact.email, "phone": contact.phone},
+        otherwise=f"{contact.name} is a contact already.",
+    )
+
+
+@transaction.atomic
+def dismiss(contact: Contact, *, by: Actor, now: datetime) -> None:
+    """Forget somebody who was named on a partner's page. Raises NotThisContact once they were taken on."""
+    if not Contact.objects.select_for_update().filter(pk=contact.pk).exclude(suggested_by="").exists():
+        raise NotThisContact(f"{contact.name} is a contact already: remove them on their own page.")
+    record(
+        "contact.dismissed",
+        on=contact,
+        by=by,
+        now=now,
+        also=(contact.partner,),
+        old={"named by": contact.suggested_by, "e-mail": contact.email, "phone": contact.phone},
+    )
+    contact.delete()
+
+
+def note_bounced(contact: Contact, *, reason: str, by: Actor, now: datetime) -> None:
+    """Note that mail to a contact's address comes back."""
+    _change(
+        contact,
+        "bounced",
+        _as_it_is(contact),
+        {"bounced_at": now, "bounce_reason": reason},
+        by=by,
+        now=now,
+        new={"e-mail": contact.email},
+        reason=reason,
+    )
+
+
+def works_again(contact: Contact, *, by: Actor, now: datetime) -> None:
+    """Note that an address from which mail came back works again. Raises NotThisContact where none did."""
+    _change(
+        contact,
+        "works_again",
+        {"bounced_at__isnull": False},
+        {"bounced_at": None, "bounce_reason": ""},
+        by=by,
+        now=now,
+        old={"came back": contact.bounce_reason},
+        new={"e-mail": contact.email},
+        otherwise=f"No mail to {contact.name} has come back.",
+    )
+
+
+def _as_it_is(contact: Contact) -> dict[str, Any]:
+    """Return that the address is still the one that was looked at: what is noted is noted about that."""
+    return {"email": contact.email, "suggested_by": contact.suggested_by}
+
+
+@transaction.atomic
+def _change(
+    contact: Contact,
+    done: str,
+    where: dict[str, Any],
+    columns: dict[str, Any],
+    *,
+    by: Actor,
+    now: datetime,
+    old: dict[str, Any] | None = None,
+    new: dict[str, Any] | None = None,
+    reason: str = "",
+    otherwise: str = "",
+) -> None:
+    if not Contact.objects.filter(models.Q(**where), pk=contact.pk).update(**columns):
+        raise NotThisContact(
+            otherwise
+            or f"{contact.name} was changed in the meantime. Look at them as they are now, and decide again."
+        )
+    for name, value in columns.items():
+        setattr(contact, name, value)
+    record(
+        f"contact.{done}",
+        on=contact,
+        by=by,
+        now=now,
+        also=(contact.partner,),
+        old=old,
+        new=new,
+        reason=reason,
+    )
