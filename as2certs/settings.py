@@ -6,6 +6,7 @@ ends the start with one line that names the variable and never shows a secret.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,7 @@ OWN_NAMES = {
     "AS2CERTS_HOOK_SECONDS",
     "AS2CERTS_LOG_LEVEL",
     "AS2CERTS_MAIL_FROM",
+    "AS2CERTS_PROXIES",
     "AS2CERTS_SESSION_HOURS",
 }
 
@@ -131,6 +133,22 @@ ALLOWED_HOSTS = read(
     default=["localhost", "127.0.0.1", "[::1]", _base.hostname],
 )
 CSRF_TRUSTED_ORIGINS = [f"{_base.scheme}://{_base.netloc}"]
+
+
+def proxies() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Return the addresses of the proxies in front of the application; what others say of an address is not believed."""
+    names: list[str] = read(env.list, "AS2CERTS_PROXIES", "a list of addresses", default=[])
+    try:
+        return [ipaddress.ip_network(name.strip()) for name in names if name.strip()]
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"AS2CERTS_PROXIES can't be read: {error}. It should be IP addresses or networks with commas, "
+            "such as 10.0.0.5 or 10.0.0.0/24."
+        ) from error
+
+
+#: From these, ``X-Forwarded-For`` says where somebody really comes from.
+AS2CERTS_PROXIES = proxies()
 
 INSTALLED_APPS = [
     "django.contrib.admin",

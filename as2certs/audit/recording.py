@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.db import models
 from django.http import HttpRequest
 
@@ -15,6 +17,10 @@ from as2certs.audit.models import Entry, Subject, identify
 
 if TYPE_CHECKING:
     from as2certs.accounts.models import User
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_WITH_PORT = re.compile(r"\[(?P<v6>[0-9A-Fa-f:.]+)\](?::\d{1,5})?|(?P<v4>[0-9.]+):\d{1,5}")
 
 
 @dataclass(frozen=True)
@@ -45,11 +51,34 @@ class Actor:
 
 
 def address_of(request: HttpRequest) -> str | None:
-    """Return the peer's IP address, or None where there is none (a Unix socket)."""
+    """Return the IP address that a request comes from, or None where there is none (a Unix socket).
+
+    That is the peer's own, unless it is one of our proxies: then the header in which each proxy adds whom it heard is
+    read from its end, as far as our proxies wrote it. Whatever stands before that, a stranger may have made up.
+    """
+    peer = _address(request.META.get("REMOTE_ADDR", ""))
+    heard = str(request.META.get("HTTP_X_FORWARDED_FOR", "")).split(",")
+    while heard and peer is not None and _is_our_proxy(peer):
+        further = _address(heard.pop())
+        if further is None:
+            break
+        peer = further
+    return None if peer is None else str(peer)
+
+
+def _address(text: str) -> Address | None:
+    """Read an IP address as proxies write it, with a port behind it or without."""
+    found = _WITH_PORT.fullmatch(text.strip())
     try:
-        return str(ipaddress.ip_address(request.META.get("REMOTE_ADDR", "")))
+        address = ipaddress.ip_address((found["v6"] or found["v4"]) if found else text.strip())
     except ValueError:
         return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _is_our_proxy(address: Address) -> bool:
+    return any(address in network for network in settings.AS2CERTS_PROXIES)
 
 
 def record(

@@ -50,6 +50,12 @@ def sound(tmp_path: Path) -> dict[str, str]:
         ("AS2CERTS_BASE_URL", "certs.example.com", "AS2CERTS_BASE_URL can't be read"),
         ("AS2CERTS_HOOKS", '{"reload": "reload-as2"}', "AS2CERTS_HOOKS can't be read"),
         ("AS2CERTS_HOOKS", "reload", "AS2CERTS_HOOKS can't be read"),
+        (
+            "AS2CERTS_PROXIES",
+            "10.0.0.5, proxy.example.com",
+            "AS2CERTS_PROXIES can't be read: 'proxy.example.com'",
+        ),
+        ("AS2CERTS_PROXIES", "10.0.0.5/8", "AS2CERTS_PROXIES can't be read"),
         ("AS2CERTS_LOG_LEVEL", "LOUD", "AS2CERTS_LOG_LEVEL can't be read"),
         ("DEBUG", "ture", "DEBUG can't be read (it is “ture”)"),
         ("DATABASE_URL", "oracle://scott:tiger@host/name", "DATABASE_URL"),

@@ -1,0 +1,76 @@
+"""Where a request comes from: what a proxy of ours says is believed, what anybody else says is not."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from django.conf import LazySettings
+from django.test import RequestFactory
+
+from as2certs.audit.recording import address_of
+
+OURS = ["10.0.0.5", "10.1.0.0/24", "fd00::/8"]
+
+
+@pytest.fixture(autouse=True)
+def _proxies(settings: LazySettings) -> None:
+    settings.AS2CERTS_PROXIES = [ipaddress.ip_network(name) for name in OURS]
+
+
+def came_from(peer: str, heard: str | None = None) -> str | None:
+    extra = {} if heard is None else {"HTTP_X_FORWARDED_FOR": heard}
+    return address_of(RequestFactory().get("/", REMOTE_ADDR=peer, **extra))
+
+
+@pytest.mark.parametrize("heard", [None, "198.51.100.1", "10.0.0.5", "127.0.0.1, 10.0.0.5", "nonsense"])
+def test_a_strangers_word_is_not_believed(heard: str | None) -> None:
+    assert came_from("203.0.113.9", heard) == "203.0.113.9"
+
+
+def test_our_proxy_says_whom_it_heard() -> None:
+    assert came_from("10.0.0.5", "198.51.100.1") == "198.51.100.1"
+    assert came_from("fd12::1", "2001:db8::7") == "2001:db8::7"
+
+
+def test_what_a_stranger_put_in_front_of_the_proxys_word_is_not_believed() -> None:
+    assert came_from("10.0.0.5", "192.0.2.1, 10.0.0.5, 198.51.100.1") == "198.51.100.1"
+    assert came_from("10.0.0.5", "127.0.0.1,198.51.100.1") == "198.51.100.1"
+
+
+def test_it_walks_through_a_chain_of_our_proxies() -> None:
+    assert came_from("10.0.0.5", "192.0.2.1, 198.51.100.1, 10.1.0.7") == "198.51.100.1"
+
+
+@pytest.mark.parametrize(
+    "heard", ["", "unknown", "198.51.100.1, unknown", "_hidden", "1.2.3", "\x00", "," * 99]
+)
+def test_what_is_no_address_ends_at_the_last_proxy(heard: str) -> None:
+    assert came_from("10.0.0.5", heard) == "10.0.0.5"
+
+
+def test_when_everybody_is_a_proxy_the_outermost_counts() -> None:
+    assert came_from("10.0.0.5", "10.1.0.8, 10.1.0.7") == "10.1.0.8"
+
+
+@pytest.mark.parametrize(
+    ("spelled", "meant"),
+    [
+        ("198.51.100.1:41234", "198.51.100.1"),
+        ("[2001:db8::7]:41234", "2001:db8::7"),
+        ("[2001:db8::7]", "2001:db8::7"),
+        ("::ffff:198.51.100.1", "198.51.100.1"),
+    ],
+)
+def test_ports_and_other_spellings_are_read(spelled: str, meant: str) -> None:
+    assert came_from("10.0.0.5", spelled) == meant
+    assert came_from("::ffff:10.0.0.5", spelled) == meant
+
+
+def test_a_socket_has_no_address() -> None:
+    assert came_from("", "198.51.100.1") is None
+
+
+def test_nobody_is_believed_by_default(settings: LazySettings) -> None:
+    settings.AS2CERTS_PROXIES = []
+    assert came_from("10.0.0.5", "198.51.100.1") == "10.0.0.5"
