@@ -136,7 +136,7 @@ CSRF_TRUSTED_ORIGINS = [f"{_base.scheme}://{_base.netloc}"]
 
 
 def proxies() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """Return the addresses of the proxies in front of the application; what others say of an address is not believed."""
+    """Return the addresses from which our own proxies come, single ones and networks."""
     names: list[str] = read(env.list, "AS2CERTS_PROXIES", "a list of addresses", default=[])
     try:
         return [ipaddress.ip_network(name.strip()) for name in names if name.strip()]
@@ -274,6 +274,7 @@ SECURE_HSTS_SECONDS = 30 * 24 * 3600 if _https else 0
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 
+CSRF_FAILURE_VIEW = "as2certs.home.refusals.csrf_failure"
 CSRF_COOKIE_HTTPONLY = True  # scripts find the token in the page
 DEFAULT_EXCEPTION_REPORTER_FILTER = "as2certs.faults.PlacesOnly"
 
@@ -423,7 +424,11 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {
-        name: {"level": _level}
-        for name in ("as2certs", "identities", "partners", "rotations", "django.request")
+        **{
+            name: {"level": _level}
+            for name in ("as2certs", "identities", "partners", "rotations", "django.request")
+        },
+        # Django gives its own server, for development, a handler that names whole addresses.
+        "django.server": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
     },
 }

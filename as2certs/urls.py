@@ -18,3 +18,7 @@ urlpatterns = [
     path("", include("rotations.urls")),
     path("", include("rotations.portal.urls")),
 ]
+
+handler400 = "as2certs.home.refusals.bad_request"
+handler404 = "as2certs.home.refusals.page_not_found"
+handler500 = "as2certs.home.refusals.server_error"

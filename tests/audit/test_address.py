@@ -19,8 +19,8 @@ def _proxies(settings: LazySettings) -> None:
 
 
 def came_from(peer: str, heard: str | None = None) -> str | None:
-    extra = {} if heard is None else {"HTTP_X_FORWARDED_FOR": heard}
-    return address_of(RequestFactory().get("/", REMOTE_ADDR=peer, **extra))
+    headers = {} if heard is None else {"x-forwarded-for": heard}
+    return address_of(RequestFactory().get("/", headers=headers, REMOTE_ADDR=peer))
 
 
 @pytest.mark.parametrize("heard", [None, "198.51.100.1", "10.0.0.5", "127.0.0.1, 10.0.0.5", "nonsense"])
