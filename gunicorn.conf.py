@@ -25,6 +25,21 @@ timeout = 60
 graceful_timeout = 4  # honcho kills after five seconds
 control_socket_disable = True  # nobody steers it from outside
 loglevel = "warning"
+# What gunicorn itself says of a request names its address, which may be the key to a partner's page.
+logconfig_dict = {
+    "root": {"level": "WARNING", "handlers": []},
+    "loggers": {
+        "gunicorn.error": {"level": "WARNING", "handlers": ["error_console"], "propagate": False},
+        "gunicorn.access": {"level": "WARNING", "handlers": [], "propagate": False},
+    },
+    "formatters": {
+        "generic": {
+            "()": "as2certs.logs.OneLine",
+            "format": "%(asctime)s [%(process)d] [%(levelname)s] %(message)s",
+            "datefmt": "[%Y-%m-%d %H:%M:%S %z]",
+        }
+    },
+}
 
 
 def on_starting(server: object) -> None:
