@@ -17,7 +17,8 @@ from as2certs.mail.models import Message
 from identities.generation import ask, generate_next
 from partners.models import Contact
 from rotations import actions
-from rotations.models import Freeze
+from rotations.models import Freeze, Link, Participant
+from rotations.portal import links
 from tests.rotations.company import NOW, Company, draft, make_company, partner_certificate
 
 pytestmark = pytest.mark.django_db
@@ -179,6 +180,16 @@ class World:
             "mail": message,
         }
         self.company: Company = company
+        self.token = self._link(self.objects["participant"])
+
+    def _link(self, participant: Participant) -> str:
+        """Make a link to a partner's page that was used before, so that looking at it is nothing new."""
+        fresh = links.make(
+            participant.partner, participant=participant, contact=None, by=self.company.by, now=NOW
+        )
+        Link.objects.filter(pk=fresh.link.pk).update(opened_at=NOW, last_address="127.0.0.1")
+        Participant.objects.filter(pk=participant.pk).update(opened_at=NOW, downloaded_at=NOW)
+        return fresh.url.rstrip("/").rsplit("/", 1)[1]
 
     def address(self, name: str) -> str:
         """Return the address by this name, filled in with the object whose name it begins with, the longest match."""
@@ -189,6 +200,8 @@ class World:
         wanted = pattern.pattern.converters
         if not wanted:
             return reverse(name)
+        if name in BY_LINK:
+            return reverse(name, kwargs={**dict.fromkeys(wanted, "pem"), "token": self.token})
         return reverse(name, kwargs={key: self.objects[max(fitting, key=len)].uid for key in wanted})
 
 
