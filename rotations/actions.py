@@ -157,6 +157,7 @@ def postpone(
     rotation.participants.update(
         agreed_at=None,
         answer_by=None,
+        extended_at=None,
         escalated_at=None,
         proposed_at=None,
         proposed_start=None,

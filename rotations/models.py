@@ -199,6 +199,7 @@ class Participant(models.Model):
         blank=True,
         help_text="Until when an answer is asked for; empty: the beginning of the window.",
     )
+    extended_at = models.DateTimeField("given more time", null=True, blank=True)
     opened_at = models.DateTimeField("page first opened", null=True, blank=True)
     downloaded_at = models.DateTimeField("certificate first downloaded", null=True, blank=True)
     declined_at = models.DateTimeField("said no", null=True, blank=True)
