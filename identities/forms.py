@@ -196,7 +196,16 @@ class IdentityForm(StationForm):
 class SystemForm(forms.ModelForm[AS2System]):
     """An AS2 system. The folder and the hook's name go into the connector's configuration."""
 
-    TRAIL_FIELDS = ("name", "environment", "connector", "config", "overlap", "signs_per_partner", "notes")
+    TRAIL_FIELDS = (
+        "name",
+        "environment",
+        "connector",
+        "config",
+        "overlap",
+        "signs_per_partner",
+        "drain_hours",
+        "notes",
+    )
 
     connector = forms.ChoiceField(
         label="How changes get there", choices=CONNECTOR_CHOICES, widget=forms.RadioSelect, initial="manual"
@@ -216,7 +225,7 @@ class SystemForm(forms.ModelForm[AS2System]):
 
     class Meta:
         model = AS2System
-        fields = ["name", "environment", "overlap", "signs_per_partner", "connector", "notes"]
+        fields = ["name", "environment", "overlap", "signs_per_partner", "drain_hours", "connector", "notes"]
         widgets = {"notes": forms.Textarea(attrs={"rows": 3})}
         help_texts = {
             "name": "Such as “OpenAS2 production”.",
@@ -234,7 +243,7 @@ class SystemForm(forms.ModelForm[AS2System]):
         self.fields["hook"].initial = config.get("hook", "")
         self.helper = page_layout(
             Row(Column("name", css_class="col-md-8"), Column("environment", css_class="col-md-4")),
-            Fieldset("What it can hold", "overlap", "signs_per_partner"),
+            Fieldset("What it can hold", "overlap", "signs_per_partner", "drain_hours"),
             Fieldset(
                 "Connector",
                 "connector",

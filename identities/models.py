@@ -53,6 +53,11 @@ class AS2System(models.Model):
     signs_per_partner = models.BooleanField(
         default=False, help_text="It can sign with a different certificate for each partner."
     )
+    drain_hours = models.PositiveSmallIntegerField(
+        "late messages come within (hours)",
+        default=48,
+        help_text="The time-out of asynchronous MDNs plus all retries: an old certificate is never dropped earlier.",
+    )
     notes = models.TextField(blank=True)
     archived_at = models.DateTimeField(null=True, blank=True, editable=False)
     checked_at = models.DateTimeField(null=True, blank=True, editable=False)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import transaction
 
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, record
-from rotations import plan, progress, runbook, setup, windows
+from rotations import plan, progress, runbook, setup, stragglers, windows
 from rotations.answers import CONFIRMING, confirm, refuse_ended, waive
 from rotations.exchange import letters
 from rotations.models import Letter, Rotation, Step
@@ -66,6 +66,7 @@ def approve(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
     if errors:
         raise NotPossible(" ".join(f"{f.reason} {f.advice}" for f in errors))
     _refuse_strangers(rotation)
+    _refuse_short_grace(rotation)
     _refuse_window(rotation, now=now)
     runbook.store(rotation, now=now)
     progress.move(rotation, RotationAction.APPROVE, by=by, now=now, approved_by=by.user, approved_at=now)
@@ -255,12 +256,36 @@ def complete(step: Step, *, note: str, by: Actor, now: datetime) -> None:
             raise NotPossible(f"“{step.title}” is carried out by the application at its moment.")
         if step.blocked and step not in runbook.held_back(rotation):
             raise NotPossible(f"“{step.title}” comes later: {_missing(rotation, step)}.")
+        if step.act == plan.Act.RETIRE:
+            _refuse_undrained(rotation, step, now=now)
         if step.act == plan.Act.CUT_OVER and rotation.state not in CUTTING_OVER:
             raise NotPossible(
                 f"“{step.title}” comes later: not every participant has confirmed or was waived. "
                 "Record their answers, or go on without them, first."
             )
         progress.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=note)
+
+
+def _refuse_undrained(rotation: Rotation, step: Step, *, now: datetime) -> None:
+    """Refuse to let the old certificate go while late MDNs and retries may still use it. Raises NotPossible."""
+    drain = stragglers.drain_of(rotation, [step.system])
+    if rotation.window_end is not None and now < rotation.window_end + drain:
+        until = rotation.window_end + drain
+        raise NotPossible(
+            f"Late MDNs and retries may still use the old certificate until {until:%Y-%m-%d %H:%M} UTC. "
+            "Drop it after that."
+        )
+
+
+def _refuse_short_grace(rotation: Rotation) -> None:
+    """Refuse a grace that is over before late messages have come. Raises NotPossible."""
+    drain = stragglers.drain_of(rotation, runbook.systems_of(rotation))
+    if timedelta(days=rotation.grace_days) < drain:
+        days = -(-drain // timedelta(days=1))
+        raise NotPossible(
+            f"Late MDNs and retries come within {drain // timedelta(hours=1)} hours: keep the old certificate for at "
+            f"least {days} day{'' if days == 1 else 's'} after the window."
+        )
 
 
 def skip(step: Step, *, reason: str, by: Actor, now: datetime) -> None:

@@ -10,9 +10,9 @@ from django import forms
 from as2certs import pki
 from as2certs.accounts.models import Installation, User
 from rotations import actions, runbook, setup
-from rotations.models import Participant, Rotation
+from rotations.models import Participant, Rotation, Sighting
 from rotations.window_forms import WindowForm, initial_window
-from rotations.windows import Window, WindowFinding
+from rotations.windows import Window, WindowError, WindowFinding, to_utc
 
 
 def reason_field(label: str = "Reason", *, required: bool = True, help_text: str = "") -> forms.CharField:
@@ -117,6 +117,45 @@ class ConfirmForm(forms.Form):
             cleaned.get(n) for n in ("fingerprint", "installed", "agreed", "note")
         ):
             raise forms.ValidationError("Say what they answered: a fingerprint, a tick, or at least a note.")
+        return cleaned
+
+
+class SightingForm(forms.Form):
+    """A message of a partner's, and the certificate that it used."""
+
+    use = forms.ChoiceField(label="The message was", choices=Sighting.Use.choices, widget=forms.RadioSelect)
+    serial = forms.CharField(
+        max_length=200,
+        label="Serial number of that certificate",
+        widget=forms.TextInput(
+            attrs={"class": "font-monospace", "autocomplete": "off", "spellcheck": "false"}
+        ),
+        help_text="As your system shows it: decimal, or hex in any spelling.",
+    )
+    day = forms.DateField(label="Day", widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}))
+    time = forms.TimeField(label="Time", widget=forms.TimeInput(format="%H:%M", attrs={"type": "time"}))
+    note = forms.CharField(
+        required=False,
+        max_length=1000,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="Such as the Message-ID. It is kept in the trail.",
+    )
+
+    def __init__(self, data: Any = None, *, zone: str, **kwargs: Any) -> None:
+        super().__init__(data, **kwargs)
+        self.zone = zone
+        self.fields[
+            "time"
+        ].help_text = f"On the clock of {zone}; where a time comes twice, the later one is meant."
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if cleaned.get("day") and cleaned.get("time"):
+            local = datetime.combine(cleaned["day"], cleaned["time"])
+            try:
+                cleaned["at"] = to_utc(local, self.zone, fold=1)
+            except WindowError as error:
+                self.add_error("time", str(error))
         return cleaned
 
 

@@ -213,6 +213,13 @@ class Participant(models.Model):
     works_at = models.DateTimeField(null=True, blank=True)
     works_note = models.TextField(blank=True)
     escalated_at = models.DateTimeField("told to the owner", null=True, blank=True)
+    migrated_at = models.DateTimeField(
+        "seen with the new one", null=True, blank=True, help_text="Of the first message that used it."
+    )
+    straggling_at = models.DateTimeField(
+        "seen with the old one after the change", null=True, blank=True, help_text="Of the last such message."
+    )
+    warned_at = models.DateTimeField("warned that the old one goes", null=True, blank=True)
     # Of its calendar entry (RFC 5545, section 3.8.7.4); empty while none was sent.
     calendar_sequence = models.PositiveIntegerField(null=True, blank=True)
 
@@ -456,6 +463,7 @@ class Letter(models.Model):
         ROLLED_BACK = "rolled_back", "the change was taken back"
         HAND_IN = "hand_in", "request for a new certificate"
         ANSWERED = "answered", "our answer to a proposal"
+        WARNED = "warned", "warning that the old one goes"
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     kind = models.CharField(max_length=14, choices=Kind)
@@ -580,6 +588,39 @@ class HandedIn(models.Model):
 
     def __str__(self) -> str:
         return f"{self.certificate} from {self.said_by}"
+
+
+class Sighting(models.Model):
+    """A message of a partner's, and the certificate that it was signed with or encrypted to: evidence from outside."""
+
+    class Use(models.TextChoices):
+        SIGNED = "signed", "signed by them with"
+        ENCRYPTED = "encrypted", "encrypted by them to"
+
+    class Verdict(models.TextChoices):
+        NEW = "new", "the new one"
+        OLD = "old", "the old one"
+        OTHER = "other", "another one"
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    partner = models.ForeignKey(Partner, on_delete=models.PROTECT, related_name="sightings")
+    participant = models.ForeignKey(
+        Participant, null=True, blank=True, on_delete=models.CASCADE, related_name="sightings"
+    )
+    use = models.CharField("what", max_length=10, choices=Use)
+    serial = models.CharField("serial number", max_length=80, help_text="Decimal.")
+    at = models.DateTimeField("when", help_text="Of the message.")
+    verdict = models.CharField(max_length=5, choices=Verdict)
+    noted_at = models.DateTimeField()
+    noted_by = models.CharField(max_length=200)
+    note = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["-at", "-id"]
+        indexes = [models.Index(fields=["participant", "-at"], name="rotations_sightings_of")]
+
+    def __str__(self) -> str:
+        return f"{self.partner}: {self.get_use_display()} {self.get_verdict_display()}, {self.at:%Y-%m-%d %H:%M}Z"
 
 
 class Tries(models.Model):

@@ -18,7 +18,7 @@ from django.db.models import Min
 
 from as2certs.accounts.models import Installation
 from as2certs.mail import outbox
-from rotations import notifications
+from rotations import notifications, stragglers
 from rotations.expiring import SIDES, Expiring, Side, expiring, in_view
 from rotations.ladder import crossed
 from rotations.models import Heartbeat, Notice
@@ -110,7 +110,7 @@ def _audience(
 def run(now: datetime) -> int:
     """Queue everything that people are to be told now, the most pressing first, and return how many mails."""
     urgent = notifications.window_soon(now) + notifications.window_missed(now) + notifications.too_late(now)
-    queued = urgent + send(now)
+    queued = urgent + stragglers.warn_and_release(now) + send(now)
     Heartbeat.objects.update_or_create(name="send_reminders", defaults={"at": now})
     return queued
 

@@ -2,12 +2,13 @@
 
 from django.urls import path
 
-from rotations.views import deciding, drafts, freezes, pages, participants, steps
+from rotations.views import deciding, drafts, freezes, pages, participants, sightings, steps
 
 urlpatterns = [
     path("rotations/", pages.rotation_list, name="rotation-list"),
     path("rotations/new/", drafts.rotation_create, name="rotation-create"),
     path("rotations/preview/", drafts.rotation_preview, name="rotation-preview"),
+    path("rotations/messages/<uuid:uid>/", sightings.sighting_create, name="partner-seen"),
     path("rotations/freezes/", freezes.freeze_list, name="freeze-list"),
     path("rotations/freezes/new/", freezes.freeze_create, name="freeze-create"),
     path("rotations/freezes/<uuid:uid>/", freezes.freeze_update, name="freeze-update"),

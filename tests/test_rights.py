@@ -87,6 +87,7 @@ NEEDS = {
     "partnership-create": "partners.add_partnership",
     "partnership-archive": "partners.change_partnership",
     "partnership-restore": "partners.change_partnership",
+    "partner-seen": "rotations.change_rotation",
     "freeze-list": "rotations.view_freeze",
     "freeze-create": "rotations.add_freeze",
     "freeze-update": "rotations.change_freeze",

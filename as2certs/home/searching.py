@@ -10,6 +10,7 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import Q, QuerySet
 
+from as2certs import pki
 from as2certs.accounts.models import User
 from identities.models import AS2System, Identity, IdentityCertificate
 from partners.models import Contact, Partner, PartnerCertificate
@@ -85,7 +86,7 @@ def certificate_query(words: str) -> Q:
     for start, end in _fingerprints(words):
         query |= Q(sha256__startswith=start, sha256__endswith=end)
         query |= Q(sha1__startswith=start, sha1__endswith=end)
-    for serial in _serials(words):
+    for serial in pki.possible_serials(words):
         query |= Q(serial=serial)
     return query
 
@@ -104,15 +105,3 @@ def _fingerprints(words: str) -> list[tuple[str, str]]:
     if first is None or last is None or len(first) + len(last) < FEWEST_DIGITS:
         return []
     return [(first, last if dots else "")]
-
-
-def _serials(words: str) -> list[str]:
-    """Return the decimal serial numbers that a text may mean: decimal as it stands, or hex with separators."""
-    found = []
-    plain = re.sub(r"(?i)^serial( number)?\s*[=:]?\s*|\s", "", words)
-    if re.fullmatch(r"[0-9]{1,80}", plain):
-        found.append(str(int(plain)))
-    digits = _digits(re.sub(r"(?i)^0x", "", plain))
-    if digits and len(digits) <= 64:
-        found.append(str(int(digits, 16)))
-    return found

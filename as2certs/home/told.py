@@ -41,6 +41,8 @@ SENTENCES = {
     "participant.removed": "left a partner out",
     "participant.restored": "let a partner take part again",
     "participant.announced": "told the partner",
+    "participant.warned": "warned the partner that the old certificate goes",
+    "partner.seen": "noted a message of the partner",
     "participant.opened": "opened the partner’s page",
     "participant.downloaded": "downloaded the certificate",
     "participant.proposed": "proposed another time",

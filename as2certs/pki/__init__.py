@@ -23,7 +23,12 @@ from as2certs.pki.exporting import (
     to_pkcs12,
     to_zip,
 )
-from as2certs.pki.fingerprints import format_fingerprint, normalise_fingerprint, short_fingerprint
+from as2certs.pki.fingerprints import (
+    format_fingerprint,
+    normalise_fingerprint,
+    possible_serials,
+    short_fingerprint,
+)
 from as2certs.pki.generating import HASHES, KEY_SIZES, Subject, generate_key, self_signed, signing_request
 from as2certs.pki.keys import (
     PrivateKey,
@@ -66,6 +71,7 @@ __all__ = [
     "must_belong",
     "new_key",
     "normalise_fingerprint",
+    "possible_serials",
     "public_key_facts",
     "public_key_sha256",
     "read_answer",

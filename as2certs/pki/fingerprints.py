@@ -62,5 +62,18 @@ def normalise_fingerprint(text: str, *, sha1: bool = False) -> str:
     )
 
 
+def possible_serials(text: str) -> list[str]:
+    """Return the serial numbers, as decimal digits, that a text may mean: decimal as it stands, or hex.
+
+    Systems spell them in their own ways, with colons, spaces or ``0x``; a text without letters may mean either.
+    """
+    plain = re.sub(r"(?i)^serial( number)?\s*[=:]?\s*|\s", "", text)
+    found = [str(int(plain))] if re.fullmatch(r"[0-9]{1,80}", plain) else []
+    digits = re.sub(r"[:\-.]", "", re.sub(r"(?i)^0x", "", plain)).lower()
+    if re.fullmatch(r"[0-9a-f]{1,64}", digits):
+        found.append(str(int(digits, 16)))
+    return list(dict.fromkeys(found))
+
+
 def _shown(character: str) -> str:
     return character if character.isprintable() else f"U+{ord(character):04X}"

@@ -234,6 +234,12 @@ FIXED: Mapping[str, phrases.Words] = {
         "keep the old one, or put it back now if you have replaced it.",
         "",
     ),
+    Letter.Kind.WARNED: phrases.Words(
+        "{our_name}, AS2 ID {as2_id}: the old certificate goes in a week, do you use the new one?",
+        "Hello {contact},\n\nnothing has shown us yet that {partner} uses the new certificate. In a week we stop "
+        "accepting the old one; messages that still use it will fail then. Please switch now, and tell us so.",
+        "",
+    ),
     Letter.Kind.ANSWERED: phrases.Words(
         "{our_name}, AS2 ID {as2_id}: we stay with {window}",
         "Hello {contact},\n\nthank you for proposing another time for the change of the AS2 certificate. We can’t "
@@ -254,6 +260,8 @@ def _lead(scene: Scene, kind: str) -> str:
             return "The change is called off: keep the old certificate."
         case Letter.Kind.ROLLED_BACK:
             return "The change was taken back: the old certificate is in use again."
+        case Letter.Kind.WARNED:
+            return "The old certificate goes in a week: please switch to the new one now, and tell us."
         case Letter.Kind.ANSWERED:
             return f"We stay with {span_of(scene.rotation, scene.zone)}."
         case Letter.Kind.NUDGE:

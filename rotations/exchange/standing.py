@@ -23,6 +23,8 @@ class Standing(StrEnum):
     OTHER_TIME = "other time proposed"
     DECLINED = "said no"
     WAIVED = "waived"
+    MIGRATED = "uses the new one"
+    STRAGGLES = "still uses the old one"
     WORKS = "confirmed working"
     DOES_NOT_WORK = "does not work"
 
@@ -42,6 +44,8 @@ MEANING: dict[Standing, str] = {
     Standing.OTHER_TIME: "needs_you",
     Standing.DECLINED: "urgent",
     Standing.WAIVED: "neutral",
+    Standing.MIGRATED: "fine",
+    Standing.STRAGGLES: "urgent",
     Standing.WORKS: "fine",
     Standing.DOES_NOT_WORK: "urgent",
 }
@@ -73,12 +77,18 @@ class Evidence:
     waived: bool
     works: bool | None
     awaited: bool
+    migrated_at: datetime | None = None
+    straggling_at: datetime | None = None
 
 
 def standing(known: Evidence) -> Standing:
     """Return the one word for what is known: the last decisive answer, or else how far silence has got."""
-    if known.works is not None:
-        return Standing.WORKS if known.works else Standing.DOES_NOT_WORK
+    if known.works is False:
+        return Standing.DOES_NOT_WORK
+    if known.straggling_at is not None:
+        return Standing.STRAGGLES
+    if known.works or known.migrated_at is not None:
+        return Standing.WORKS if known.works else Standing.MIGRATED
     if known.waived:
         return Standing.WAIVED
     if known.declined_at is not None:

@@ -119,6 +119,7 @@ def test_what_is_added_stands_in_the_trail(administrator: Client) -> None:
         "name": "OpenAS2",
         "environment": "production",
         "overlap": "readers",
+        "drain_hours": "48",
         "connector": "directory",
         "folder": "openas2",
     }

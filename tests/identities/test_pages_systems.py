@@ -29,6 +29,7 @@ def typed(**fields: Any) -> dict[str, Any]:
         "name": "OpenAS2 production",
         "environment": "production",
         "overlap": "readers",
+        "drain_hours": "48",
         "connector": "manual",
         **fields,
     }

@@ -11,7 +11,7 @@ from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, make_company
 
 #: Modules that ask the clock by themselves.
-VIEWS = ("acting", "deciding", "drafts", "pages", "participants", "steps")
+VIEWS = ("acting", "deciding", "drafts", "freezes", "pages", "participants", "sightings", "steps")
 
 
 @pytest.fixture

@@ -174,6 +174,10 @@ TOLD = replace(NOTHING, told_at=NOW, written=True, reached=True)
         (replace(TOLD, declined_at=NOW, waived=True), Standing.WAIVED),
         (replace(TOLD, waived=True, works=True), Standing.WORKS),
         (replace(TOLD, strength="strong", works=False), Standing.DOES_NOT_WORK),
+        (replace(TOLD, migrated_at=NOW), Standing.MIGRATED),
+        (replace(TOLD, migrated_at=NOW, works=True), Standing.WORKS),
+        (replace(TOLD, works=True, straggling_at=NOW), Standing.STRAGGLES),
+        (replace(TOLD, works=False, straggling_at=NOW), Standing.DOES_NOT_WORK),
     ],
 )
 def test_one_word_says_what_a_participant_has_come_to(known: Evidence, word: Standing) -> None:
