@@ -72,6 +72,11 @@ def switched(participant: Participant) -> str:
     return participant.steps.get(act="partner_cut_over").state
 
 
+def straggles(participant: Participant) -> datetime | None:
+    participant.refresh_from_db()
+    return participant.straggling_at
+
+
 def alarms() -> list[str]:
     return list(Message.objects.filter(kind="partner_said").order_by("id").values_list("subject", flat=True))
 
@@ -112,15 +117,12 @@ def test_the_alarm_is_raised_once_and_ends_with_the_new_one(company: Company, no
     seen(company, northwind, "old", ENDED)
     seen(company, northwind, "old", ENDED + timedelta(hours=1))
     assert len(alarms()) == 1
-    northwind.refresh_from_db()
-    assert northwind.straggling_at == ENDED + timedelta(hours=1)
+    assert straggles(northwind) == ENDED + timedelta(hours=1)
     seen(company, northwind, "new", ENDED + timedelta(hours=2))
-    northwind.refresh_from_db()
-    assert northwind.straggling_at is None
+    assert straggles(northwind) is None
     # A retry from before that is noted later is no news.
     seen(company, northwind, "old", ENDED + timedelta(hours=1), now=ENDED + timedelta(hours=3))
-    northwind.refresh_from_db()
-    assert northwind.straggling_at is None
+    assert straggles(northwind) is None
 
 
 @pytest.mark.parametrize("spelled", ["{:d}", "0x{:x}", "{:X}"])

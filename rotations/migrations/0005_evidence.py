@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("partners", "0003_freezes"),
-        ("rotations", "0003_freezes"),
+        ("rotations", "0004_participant_extended_at"),
     ]
 
     operations = [
