@@ -113,6 +113,8 @@ class History:
             waived=bool(participant.waived_reason),
             works=participant.works,
             awaited=bool(self.awaited),
+            migrated_at=participant.migrated_at,
+            straggling_at=participant.straggling_at,
         )
 
 
