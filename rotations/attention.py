@@ -12,6 +12,7 @@ from as2certs.pki import Finding
 from identities.models import CertificateRequest
 from rotations.actions import CONFIRMING
 from rotations.models import Participant, Rotation, Step
+from rotations.neighbours import Neighbour
 from rotations.states import AWAITING_WINDOW, SETTLED, RotationState, StepState, is_overdue
 from rotations.windows import WindowFinding
 
@@ -130,6 +131,27 @@ def running_needs(rotation: Rotation, steps: Sequence[Step], *, now: datetime) -
     if state in (*AWAITING_WINDOW, RotationState.APPLIED, RotationState.ROLLING_BACK):
         found += _by_hand(steps, now=now)
     return found
+
+
+def neighbour_needs(rotation: Rotation, found: Sequence[Neighbour]) -> list[Need]:
+    """Return the other changes that the same partners have to make at about the same time, but in another window."""
+    state = RotationState(rotation.state)
+    verb = "rotation-update" if state is RotationState.DRAFT else "rotation-postpone"
+    movable = state in (RotationState.DRAFT, RotationState.EXCHANGING, RotationState.SCHEDULED)
+    return [
+        Need(
+            "soon",
+            f"{names(n.partners)} {'has' if len(n.partners) == 1 else 'have'} another change "
+            f"{'in an overlapping window' if n.overlaps else 'within a week of this one'}: {n.rotation}.",
+            "One window for both means one call and one night for them.",
+            "Use its window …" if movable else "Look at it",
+            f"{reverse(verb, args=[rotation.uid])}?window={n.rotation.uid}"
+            if movable
+            else n.rotation.get_absolute_url(),
+        )
+        for n in found
+        if not n.same
+    ]
 
 
 def _failed(step: Step) -> Need:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -165,7 +166,15 @@ class PostponeForm(WindowForm):
     reason = reason_field("Why it moves", help_text="It is kept in the trail.")
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
 
-    def __init__(self, rotation: Rotation, user: User, data: Any = None, *, now: datetime) -> None:
+    def __init__(
+        self,
+        rotation: Rotation,
+        user: User,
+        data: Any = None,
+        *,
+        now: datetime,
+        initial: Mapping[str, Any] | None = None,
+    ) -> None:
         self.rotation = rotation
         partners = rotation.participants.filter(removed_reason="").values_list(
             "partner__time_zone", flat=True
@@ -174,8 +183,8 @@ class PostponeForm(WindowForm):
             "Here": [rotation.window_zone, Installation.current().time_zone, user.time_zone],
             "Partners": sorted(set(partners)),
         }
-        initial = initial_window(rotation.window_start, rotation.window_end, rotation.window_zone)
-        super().__init__(data, now=now, zones=zones, initial=initial)
+        stored = initial_window(rotation.window_start, rotation.window_end, rotation.window_zone)
+        super().__init__(data, now=now, zones=zones, initial=stored | dict(initial or {}))
 
     def findings(self, window: Window) -> list[WindowFinding]:
         found = actions.window_findings(self.rotation, window, now=self.now)

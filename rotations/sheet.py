@@ -18,9 +18,17 @@ from identities.models import CertificateRequest
 from partners.models import Contact
 from rotations import actions, runbook, setup, telling
 from rotations.actions import CONFIRMING, NotPossible
-from rotations.attention import Need, draft_needs, is_our_turn, outstanding, running_needs
+from rotations.attention import (
+    Need,
+    draft_needs,
+    is_our_turn,
+    neighbour_needs,
+    outstanding,
+    running_needs,
+)
 from rotations.grouping import Line, fold
 from rotations.models import Participant, Rotation, Step
+from rotations.neighbours import neighbours
 from rotations.plan import Act, PlanError
 from rotations.progress import WHOLE_ROTATION
 from rotations.states import (
@@ -252,15 +260,17 @@ class Sheet:
     def needs(self) -> list[Need]:
         if self.has_ended:
             return []
+        beside = neighbour_needs(self.rotation, neighbours(self.rotation))
         if not self.is_draft:
-            return running_needs(self.rotation, self.steps, now=self.now)
+            return [*running_needs(self.rotation, self.steps, now=self.now), *beside]
         may = self.user.has_perm("rotations.approve_rotation")
-        return draft_needs(
+        found = draft_needs(
             self.rotation,
             plan_error=self.plan_error,
             findings=[*self.findings, *self.window_findings],
             four_eyes=self.four_eyes if may else "",
         )
+        return [*found, *beside]
 
     @property
     def can_be_approved(self) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from typing import Any
+from uuid import UUID
 
 from django import forms
 
 from as2certs.accounts.forms import zone_choices as everywhere
 from rotations import windows
+from rotations.models import Rotation
 from rotations.windows import AmbiguousTime, Candidate, NonexistentTime, Window, WindowError, WindowFinding
 
 #: The button that takes a proposed window over.
@@ -184,6 +186,16 @@ class WindowForm(forms.Form):
                 "window_known",
                 "Read what speaks against this window. Tick that you know it, or choose another.",
             )
+
+
+def window_of(query: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields' initial values for the window of the rotation that an address names (?window=…)."""
+    try:
+        uid = UUID(str(query.get("window") or ""))
+    except ValueError:
+        return {}
+    other = Rotation.objects.filter(uid=uid).first()
+    return initial_window(other.window_start, other.window_end, other.window_zone) if other else {}
 
 
 def has_suggestion(data: Mapping[str, Any]) -> bool:

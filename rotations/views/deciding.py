@@ -19,6 +19,7 @@ from rotations.sheet import Sheet
 from rotations.stale import must_be_as_seen, stamp
 from rotations.states import SETTLED, RotationAction
 from rotations.views.acting import Question, ask, found, not_now, posted
+from rotations.window_forms import window_of
 
 
 @needs("rotations.approve_rotation")
@@ -57,7 +58,7 @@ def rotation_approve(request: HttpRequest, uid: UUID) -> HttpResponse:
 def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
     rotation, now = found(uid), database_now()
     seen = posted(request)
-    form = PostponeForm(rotation, person(request), seen, now=now)
+    form = PostponeForm(rotation, person(request), seen, now=now, initial=window_of(request.GET))
     question = Question(
         title=f"Postpone {telling.title(rotation)}",
         label="Move the change to this window",

@@ -31,7 +31,7 @@ from rotations.models import Rotation
 from rotations.stale import stamp
 from rotations.states import RotationAction
 from rotations.views.acting import REFUSALS, found, not_now, posted
-from rotations.window_forms import has_suggestion
+from rotations.window_forms import has_suggestion, window_of
 
 #: So many stations of each side are offered; a search finds the others.
 OFFERED = 20
@@ -69,7 +69,13 @@ def rotation_update(request: HttpRequest, uid: UUID) -> HttpResponse:
         )
         return redirect(rotation)
     form = DraftForm(
-        rotation.holder, posted(request), _files(request), now=now, user=person(request), rotation=rotation
+        rotation.holder,
+        posted(request),
+        _files(request),
+        now=now,
+        user=person(request),
+        rotation=rotation,
+        initial=window_of(request.GET),
     )
     return _kept(request, form, now, "The draft is changed.")
 
