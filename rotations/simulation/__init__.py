@@ -1,15 +1,20 @@
 """A rehearsal on paper: carry a plan out between simulated AS2 stations, and see what becomes of their messages.
 
-All is computed from the arguments: no Django, no I/O, no clock.
+`simulate` counts; `what_if` answers in sentences, for a page; `questions` lists what is worth asking about a plan. All
+is computed from the arguments: no Django, no I/O, no clock. docs/simulation.md says what is simulated.
 """
 
+from rotations.simulation.answers import ON_A_PAGE, Answer, what_if
 from rotations.simulation.behaviour import AS_PLANNED, Behaviour, Conduct, Kill, Outage
 from rotations.simulation.outcome import Outcome, Used, simulate
+from rotations.simulation.questions import Question, condition, questions
 from rotations.simulation.stations import Validity
 from rotations.simulation.traffic import Failure, Mishap, Reason, Tally, Traffic
 
 __all__ = [
     "AS_PLANNED",
+    "ON_A_PAGE",
+    "Answer",
     "Behaviour",
     "Conduct",
     "Failure",
@@ -17,10 +22,14 @@ __all__ = [
     "Mishap",
     "Outage",
     "Outcome",
+    "Question",
     "Reason",
     "Tally",
     "Traffic",
     "Used",
     "Validity",
+    "condition",
+    "questions",
     "simulate",
+    "what_if",
 ]
