@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,7 +23,7 @@ from rotations.clocks import brief, day, moment, span_of
 from rotations.expiring import OURS, Expiring
 from rotations.ladder import PENDING, Outlook, countdown, expires, near, outlook
 from rotations.models import Participant, Rotation, RotationQuerySet, Step
-from rotations.recipients import Recipient, people_of_rotation
+from rotations.recipients import Recipient, once, people_of_rotation
 from rotations.states import AWAITING_WINDOW, RotationState, StepState
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,10 @@ LATE = (Outlook.TOO_LATE, Outlook.OVERDUE)
 LISTED = 100
 #: So many partners are named where some are not ready yet.
 NAMED = 5
+#: So many are named where one sentence, or a subject, holds them.
+FEW = 3
+#: A mail with more silent partners than this names the first ones and counts the rest.
+SILENT_LISTED = 40
 
 Facts = list[tuple[str, str]]
 
@@ -199,6 +204,55 @@ def partner_said(rotation: Rotation, participant: Participant, text: str, more: 
     )
 
 
+@dataclass(frozen=True)
+class Silence:
+    """A partner that does not answer: whom to call (name, telephone), and what was tried."""
+
+    partner: str
+    standing: str
+    people: Sequence[tuple[str, str]]
+    tried: str
+    obstacle: str
+
+
+def silent(
+    rotation: Rotation,
+    silences: Callable[[str], Sequence[Silence]],
+    *,
+    event: str,
+    higher: Recipient | None,
+    at: datetime,
+) -> int:
+    """Tell our people, and ``higher``, which partners are silent; call it in the transaction that records it.
+
+    ``silences`` returns them for a reader's zone, those that are new first.
+    """
+    start = rotation.window_start
+    assert start is not None  # approved rotations have a window
+
+    def say(reader: Recipient) -> dict[str, Any]:
+        found = silences(reader.time_zone)
+        return {
+            "silences": found[:SILENT_LISTED],
+            "more": max(0, len(found) - SILENT_LISTED),
+            "who": few([silence.partner for silence in found]),
+            "several": len(found) > 1,
+            "is_open": start <= at,
+            "countdown": countdown(start, at),
+            "starts": brief(start, reader.time_zone),
+            "facts": [*_window_facts(rotation, reader), *_certificate_facts(rotation, reader, at)],
+        }
+
+    return _tell("silent", rotation, event=f"silent:{event}", now=at, say=say, higher=higher)
+
+
+def few(names: Sequence[str]) -> str:
+    """Name some partners, however many there are: "Fabrikam, Northwind and 3 more"."""
+    if len(names) > FEW:
+        return f"{', '.join(names[: FEW - 1])} and {len(names) - FEW + 1} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def window_missed(now: datetime) -> int:
     """Tell, once per window, that it ended without the change although no step failed.
 
@@ -252,9 +306,14 @@ def _tell(
     event: str,
     now: datetime,
     say: Callable[[Recipient], Mapping[str, Any]],
+    higher: Recipient | None = None,
 ) -> int:
-    """Queue one mail per reader who has not been told of this event, and return how many."""
-    keys = {outbox.fit(f"{event}:{reader.key}"): reader for reader in people_of_rotation(rotation)}
+    """Queue one mail per reader who has not been told of this event, and return how many.
+
+    Readers are the rotation's people, and whoever is ``higher``.
+    """
+    readers = once([*people_of_rotation(rotation), *([higher] if higher else [])])
+    keys = {outbox.fit(f"{event}:{reader.key}"): reader for reader in readers}
     if not keys:
         log.warning(
             "Nobody can be told of the rotation of %s: give it an owner with an e-mail address.", rotation

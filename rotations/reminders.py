@@ -19,6 +19,7 @@ from django.db.models import Min
 from as2certs.accounts.models import Installation
 from as2certs.mail import outbox
 from rotations import notifications, stragglers
+from rotations.exchange import following
 from rotations.expiring import SIDES, Expiring, Side, expiring, in_view
 from rotations.ladder import crossed
 from rotations.models import Heartbeat, Notice
@@ -108,9 +109,12 @@ def _audience(
 
 
 def run(now: datetime) -> int:
-    """Queue everything that people are to be told now, the most pressing first, and return how many mails."""
+    """Queue everything that people are to be told now, the most pressing first, and return how many mails.
+
+    Partners come before our own reminders: what they do in time, nobody has to catch up with.
+    """
     urgent = notifications.window_soon(now) + notifications.window_missed(now) + notifications.too_late(now)
-    queued = urgent + stragglers.warn_and_release(now) + send(now)
+    queued = urgent + stragglers.warn_and_release(now) + following.follow_up(now) + send(now)
     Heartbeat.objects.update_or_create(name="send_reminders", defaults={"at": now})
     return queued
 

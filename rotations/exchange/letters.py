@@ -39,6 +39,8 @@ ENTRY: Mapping[str, Method] = {
 }
 #: Letters that bring the certificate.
 WITH_CERTIFICATE = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE)
+#: What stands in the event of a reminder between its rung and what lets the same rung speak anew.
+ANEW = "@"
 
 
 @dataclass(frozen=True)
@@ -375,7 +377,8 @@ def send(
 ) -> list[Letter]:
     """Queue a letter to each of these contacts, each with a link of its own; call it in the change's transaction.
 
-    ``event`` makes a letter go once per participant and contact: a second call with the same one queues nothing.
+    ``event`` makes a letter go once per participant and contact: a second call with the same one queues nothing. Of a
+    reminder it is the rung, ``ANEW``, and what that counts from, such as "after 7@2026-11-23T12:00:00+00:00".
     """
     scene = Scene.of(participant, now=now)
     sent = [
@@ -399,7 +402,8 @@ def _send_one(
     fresh = links.make(participant.partner, participant=participant, contact=contact, by=by, now=scene.now)
     draft = _compose(scene, kind, contact, url=fresh.url, note=note)
     draft.message.key = key
-    return store(draft, kind, link=fresh.link, now=scene.now, rung=event if kind == Letter.Kind.NUDGE else "")
+    rung = event.partition(ANEW)[0] if kind == Letter.Kind.NUDGE else ""
+    return store(draft, kind, link=fresh.link, now=scene.now, rung=rung)
 
 
 def store(draft: Draft, kind: str, *, link: Link, now: datetime, rung: str = "") -> Letter | None:
