@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from django.contrib import messages
 from django.contrib.auth import get_user_model
 from django.contrib.auth.decorators import login_required
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
+from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_GET, require_POST
 
 from as2certs.accounts.access import needs, person
@@ -17,10 +20,14 @@ from as2certs.clock import database_now
 from as2certs.home import coverage, running, searching, twelve_months
 from as2certs.home.first_steps import first_steps
 from as2certs.home.month import month, parse_month
+from as2certs.home.report import Report, report_of
+from as2certs.home.report_pdf import pdf_of
 from as2certs.paging import searched
 from identities.models import Identity
 from partners.models import Partner
 from rotations import demo
+from rotations.models import Rotation
+from rotations.progress import WHOLE_ROTATION
 
 
 @login_required
@@ -97,3 +104,27 @@ def load_demo(request: HttpRequest) -> HttpResponse:
         request, "The example company is here. One of its rotations applies itself in two minutes."
     )
     return redirect("home")
+
+
+@needs("rotations.view_rotation", "audit.view_entry")
+@require_GET
+def rotation_report(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Show all that is known of a rotation in one piece, for whoever has to judge it afterwards."""
+    rotation, report = _report(request, uid)
+    return render(request, "home/report.html", {"rotation": rotation, "report": report})
+
+
+@needs("rotations.view_rotation", "audit.view_entry")
+@require_GET
+def rotation_report_pdf(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Answer with the same report on paper."""
+    rotation, report = _report(request, uid)
+    name = f"rotation-{rotation.holder.as2_id}-{rotation.set_up_at:%Y-%m-%d}.pdf".replace(" ", "-")
+    headers = {"Content-Disposition": content_disposition_header(True, name) or ""}
+    return HttpResponse(pdf_of(report), content_type="application/pdf", headers=headers)
+
+
+def _report(request: HttpRequest, uid: UUID) -> tuple[Rotation, Report]:
+    whole = Rotation.objects.select_related(*WHOLE_ROTATION, "set_up_by", "approved_by")
+    rotation = get_object_or_404(whole, uid=uid)
+    return rotation, report_of(rotation, by=str(person(request)), now=database_now())
