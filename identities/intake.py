@@ -94,6 +94,27 @@ def take_in(
 
     Raises Refused when a finding is an error; nothing is stored then.
     """
+    certificate, findings = put_by(holder, material, roles=roles, by=by, now=now, source=source)
+    serves = put_in_service(certificate, roles, by=by, now=now)
+    already = {role for role, held in service.serving(holder).items() if certificate in held}
+    waits = tuple(role for role in roles if role not in serves and role not in already)
+    return Intake(certificate, serves, waits, findings)
+
+
+@transaction.atomic
+def put_by(
+    holder: AbstractStation,
+    material: pki.Material,
+    *,
+    roles: Collection[str],
+    by: Actor,
+    now: datetime,
+    source: str = AbstractCertificate.Source.UPLOADED,
+) -> tuple[Any, list[pki.Finding]]:
+    """Store a certificate that is meant for these roles without letting it serve any, not even one that has none.
+
+    Raises Refused when a finding is an error; nothing is stored then.
+    """
     # One at a time for a holder: of two files at once, the second finds what the first has brought.
     type(holder)._base_manager.select_for_update(no_key=True).only("pk").get(pk=holder.pk)
     findings = inspect(holder, material, roles=roles, now=now)
@@ -113,10 +134,7 @@ def take_in(
                 "source": source,
             },
         )
-    serves = put_in_service(certificate, roles, by=by, now=now)
-    already = {role for role, held in service.serving(holder).items() if certificate in held}
-    waits = tuple(role for role in roles if role not in serves and role not in already)
-    return Intake(certificate, serves, waits, findings)
+    return certificate, findings
 
 
 def put_in_service(

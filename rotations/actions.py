@@ -11,7 +11,7 @@ from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, record
 from rotations import plan, progress, runbook, setup, stragglers, windows
 from rotations.answers import CONFIRMING, confirm, refuse_ended, waive
-from rotations.exchange import letters
+from rotations.exchange import comparing, letters
 from rotations.models import Letter, Rotation, Step
 from rotations.runbook import ROLL_BACK
 from rotations.setup import NotPossible
@@ -70,6 +70,7 @@ def approve(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
     _refuse_window(rotation, now=now)
     runbook.store(rotation, now=now)
     progress.move(rotation, RotationAction.APPROVE, by=by, now=now, approved_by=by.user, approved_at=now)
+    comparing.settle_check(rotation, by=by, now=now)
     progress.advance(rotation, by=by, now=now)
     return rotation
 
@@ -252,6 +253,7 @@ def complete(step: Step, *, note: str, by: Actor, now: datetime) -> None:
         rotation = progress.lock(step.rotation_id)
         step = rotation.steps.get(pk=step.pk)
         refuse_ended(rotation)
+        comparing.refuse_uncompared(rotation, step)
         if step.automatic and step.state != StepState.FAILED and step.act != plan.Act.RETIRE:
             raise NotPossible(f"“{step.title}” is carried out by the application at its moment.")
         if step.blocked and step not in runbook.held_back(rotation):
@@ -300,6 +302,7 @@ def skip(step: Step, *, reason: str, by: Actor, now: datetime) -> None:
     with transaction.atomic():
         rotation = progress.lock(step.rotation_id)
         refuse_ended(rotation)
+        comparing.refuse_uncompared(rotation, step)
         progress.settle(rotation.steps.get(pk=step.pk), StepAction.SKIP, by=by, now=now, note=reason)
 
 

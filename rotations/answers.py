@@ -13,6 +13,7 @@ from django.db import transaction
 from as2certs import pki
 from as2certs.audit.recording import Actor, record
 from rotations import plan, progress
+from rotations.exchange import comparing
 from rotations.models import Participant, Rotation, Step
 from rotations.progress import NotPossible
 from rotations.states import SETTLED, RotationState, StepAction
@@ -76,6 +77,17 @@ def confirm(
         new={"evidence": participant.evidence, "agreed": agreed, "spoke with": spoke_with},
         reason=note,
     )
+    if strong and another_channel and (handed := comparing.uncompared(rotation)):
+        comparing.settle(
+            handed,
+            accepted=True,
+            verb="certificate.accepted",
+            spoke_with=spoke_with or str(participant.partner),
+            channel="",
+            note=note,
+            by=by,
+            now=now,
+        )
     settled_by = {
         plan.Act.CHECK: strong and another_channel,
         plan.Act.ANNOUNCE: agreed or installed,

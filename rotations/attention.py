@@ -11,7 +11,7 @@ from django.urls import reverse
 from as2certs.pki import Finding
 from identities.models import CertificateRequest
 from rotations.actions import CONFIRMING
-from rotations.models import Participant, Rotation, Step
+from rotations.models import HandedIn, Participant, Rotation, Step
 from rotations.neighbours import Neighbour
 from rotations.states import AWAITING_WINDOW, SETTLED, RotationState, StepState, is_overdue
 from rotations.windows import WindowFinding
@@ -57,7 +57,7 @@ def draft_needs(
     four_eyes: str,
 ) -> list[Need]:
     """Return what keeps a draft from being approved, and that it waits."""
-    found = [*successor_needs(rotation)]
+    found = [*successor_needs(rotation), *handed_in_needs(rotation)]
     edit = reverse("rotation-update", args=[rotation.uid])
     if rotation.window_start is None:
         found.append(Need("needs_you", "No window is chosen yet.", label="Choose a window", url=edit))
@@ -107,11 +107,36 @@ def successor_needs(rotation: Rotation) -> Iterator[Need]:
             )
 
 
+def handed_in_needs(rotation: Rotation) -> Iterator[Need]:
+    """Yield what the partner of a rotation handed in and nobody has compared yet: its successor, or another one."""
+    if rotation.partner_id is None:
+        return
+    for handed in HandedIn.objects.pending().filter(partner_id=rotation.partner_id).order_by("id"):
+        url = reverse("handed-in-accept", args=[handed.uid])
+        if handed.certificate_id == rotation.new_partner_certificate_id:
+            yield Need(
+                "needs_you",
+                "The new certificate came by a link, and nobody has compared its fingerprint yet.",
+                f"From {handed.said_by}. Nothing is set up with it before that.",
+                "Compare it",
+                url,
+            )
+        elif set(handed.roles) & set(rotation.roles):
+            yield Need(
+                "needs_you",
+                "Another certificate for this was handed in meanwhile.",
+                f"From {handed.said_by}. Nothing was set up with it: decide which of the two is to take over.",
+                "Look at it",
+                url,
+            )
+
+
 def running_needs(rotation: Rotation, steps: Sequence[Step], *, now: datetime) -> list[Need]:
     """Return what keeps an approved rotation from going on."""
     state = RotationState(rotation.state)
     found = [_failed(step) for step in steps if step.state == StepState.FAILED]
     found += [_stumbling(step) for step in steps if step.error and step.state == StepState.WAITING]
+    found += handed_in_needs(rotation)
     waiting = outstanding(steps)
     postpone = reverse("rotation-postpone", args=[rotation.uid])
     if is_overdue(state, rotation.window_end, now):

@@ -561,6 +561,16 @@ class SlotAnswer(models.Model):
         return f"{self.participant.partner}: {'can' if self.can else 'can not'}"
 
 
+class HandedInQuerySet(models.QuerySet["HandedIn"]):
+    def pending(self) -> Self:
+        """Those that nobody has accepted or refused yet."""
+        return self.filter(settled_at=None)
+
+    def standing(self) -> Self:
+        """Those that were not refused."""
+        return self.exclude(accepted=False)
+
+
 class HandedIn(models.Model):
     """A partner's own new certificate that came by its page: stored, and in no role before it was checked."""
 
@@ -581,6 +591,8 @@ class HandedIn(models.Model):
     channel = models.CharField("over which channel", max_length=200, blank=True)
     note = models.TextField(blank=True)
 
+    objects = HandedInQuerySet.as_manager()
+
     class Meta:
         ordering = ["-id"]
         verbose_name = "certificate that was handed in"
@@ -588,6 +600,9 @@ class HandedIn(models.Model):
 
     def __str__(self) -> str:
         return f"{self.certificate} from {self.said_by}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("handed-in-accept", args=[self.uid])
 
 
 class Sighting(models.Model):

@@ -22,7 +22,7 @@ from identities.stations import AbstractCertificate
 from rotations.clocks import brief, day, moment, span_of
 from rotations.expiring import OURS, Expiring
 from rotations.ladder import PENDING, Outlook, countdown, expires, near, outlook
-from rotations.models import Participant, Rotation, RotationQuerySet, Step
+from rotations.models import HandedIn, Participant, Rotation, RotationQuerySet, Step
 from rotations.recipients import Recipient, once, people_of_rotation
 from rotations.states import AWAITING_WINDOW, RotationState, StepState
 
@@ -251,6 +251,34 @@ def few(names: Sequence[str]) -> str:
     if len(names) > FEW:
         return f"{', '.join(names[: FEW - 1])} and {len(names) - FEW + 1} more"
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def handed_in(handed: HandedIn, rotation: Rotation, *, at: datetime) -> int:
+    """Tell that a partner's new certificate came in; ``rotation`` is the one to it, or the one in its way."""
+    new, old = handed.certificate, rotation.old
+    return _tell(
+        "handed_in",
+        rotation,
+        event=f"handed-in:{handed.uid}",
+        now=at,
+        say=lambda reader: {
+            "handed": handed,
+            "is_kept": handed.rotation_id is None,
+            "button_url": settings.AS2CERTS_BASE_URL
+            + (rotation if handed.accepted else handed).get_absolute_url(),
+            "facts": [
+                ("New", f"{new.short_name}, until {day(new.not_after, reader.time_zone)}"),
+                *(
+                    [("In use", f"{old.short_name}, until {day(old.not_after, reader.time_zone)}")]
+                    if old
+                    else []
+                ),
+                ("For", " + ".join(handed.roles)),
+                ("Came from", handed.said_by),
+                ("Came", moment(handed.at, reader.time_zone)),
+            ],
+        },
+    )
 
 
 def window_missed(now: datetime) -> int:

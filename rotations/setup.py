@@ -226,17 +226,39 @@ def _adopt(pk: int, *, now: datetime) -> bool:
         return False
     certificate = rotation.request.certificate
     assert certificate is not None  # as the query asked
+    give_successor(rotation, certificate, by=Actor.runner(), now=now)
+    return True
+
+
+def give_successor(rotation: Rotation, certificate: AnyCertificate, *, by: Actor, now: datetime) -> None:
+    """Give a draft that waits for its successor the one that has come; call it with the rotation locked."""
     rotation.take_successor(certificate)
-    rotation.save(update_fields=["new_identity_certificate"])
+    rotation.save(update_fields=["new_identity_certificate", "new_partner_certificate"])
     record(
         "rotation.successor_ready",
         on=rotation,
-        by=Actor.runner(),
+        by=by,
         now=now,
         also=[rotation.holder, certificate],
         new={"new": str(certificate)},
     )
-    return True
+
+
+def take_successor_away(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> None:
+    """Let a draft wait for another successor than the one it had; call it with the rotation locked."""
+    refused = rotation.new
+    assert refused is not None  # asked for drafts that have one
+    rotation.new_identity_certificate = rotation.new_partner_certificate = None
+    rotation.save(update_fields=["new_identity_certificate", "new_partner_certificate"])
+    record(
+        "rotation.successor_refused",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder, refused],
+        old={"new": str(refused)},
+        reason=reason,
+    )
 
 
 @transaction.atomic

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from rotations.views import deciding, drafts, freezes, pages, participants, sightings, steps
+from rotations.views import deciding, drafts, freezes, handed_in, pages, participants, sightings, steps
 
 urlpatterns = [
     path("rotations/", pages.rotation_list, name="rotation-list"),
@@ -29,6 +29,8 @@ urlpatterns = [
         "rotations/partners/<uuid:uid>/answer/", participants.participant_confirm, name="participant-confirm"
     ),
     path("rotations/partners/<uuid:uid>/as-partner/", participants.as_partner, name="participant-as-partner"),
+    path("rotations/handed-in/<uuid:uid>/", handed_in.handed_in_accept, name="handed-in-accept"),
+    path("rotations/handed-in/<uuid:uid>/refuse/", handed_in.handed_in_refuse, name="handed-in-refuse"),
     path("rotations/partners/<uuid:uid>/go-on/", participants.participant_waive, name="participant-waive"),
     path(
         "rotations/partners/<uuid:uid>/leave-out/", participants.participant_remove, name="participant-remove"

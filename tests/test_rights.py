@@ -17,7 +17,7 @@ from as2certs.mail.models import Message
 from identities.generation import ask, generate_next
 from partners.models import Contact
 from rotations import actions
-from rotations.models import Freeze, Link, Participant
+from rotations.models import Freeze, HandedIn, Link, Participant
 from rotations.portal import links
 from tests.rotations.company import NOW, Company, draft, make_company, partner_certificate
 
@@ -114,6 +114,8 @@ NEEDS = {
     "participant-remove": "rotations.change_rotation",
     "participant-restore": "rotations.change_rotation",
     "participant-waive": "rotations.change_rotation",
+    "handed-in-accept": "rotations.change_rotation",
+    "handed-in-refuse": "rotations.change_rotation",
 }
 
 
@@ -167,7 +169,11 @@ class World:
             due_at=NOW,
         )
         contact = Contact.objects.create(partner=partner, name="Dave", email="dave@example.com")
+        handed = HandedIn.objects.create(
+            partner=partner, certificate=theirs, roles=["verify"], said_by="Dave", at=NOW
+        )
         self.objects: dict[str, Any] = {
+            "handed-in": handed,
             "identity": company.identity,
             "certificate": company.old,
             "request": request,

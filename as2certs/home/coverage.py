@@ -19,6 +19,7 @@ from identities.standing import ATTENTION
 from partners.models import Partner, PartnerService
 from rotations.expiring import SIDES, Expiring, Pending, expiring
 from rotations.ladder import Outlook, expires
+from rotations.models import HandedIn
 from rotations.states import RotationState
 
 #: How far ahead the page looks for the end of coverage; first near, and only when all is well there, far.
@@ -65,6 +66,7 @@ def needs(coverage: Coverage, running: Sequence[Running], *, now: datetime, zone
     """Return what needs somebody, the most pressing first; each kind of thing at most ``AT_MOST`` times."""
     found = [
         *_rotations(coverage, running, now),
+        *_handed_in(),
         *_endings(coverage, now, zone),
         *_without_certificate(),
         *_requests(),
@@ -117,6 +119,18 @@ def _why_not(rotation: Pending) -> str:
     if rotation.window_end is None:
         return "its rotation has no window"
     return "its rotation comes too late"
+
+
+def _handed_in() -> Iterator[Need]:
+    waiting = HandedIn.objects.pending().filter(partner__archived_at=None).select_related("partner")
+    for handed in waiting.order_by("id")[:AT_MOST]:
+        yield Need(
+            "needs_you",
+            f"{handed.partner} handed in a new certificate, not compared yet",
+            "Compare it",
+            handed.get_absolute_url(),
+            "rotations.change_rotation",
+        )
 
 
 def _without_certificate() -> Iterator[Need]:

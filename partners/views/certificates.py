@@ -38,7 +38,8 @@ def certificate_list(request: HttpRequest) -> HttpResponse:
 @needs("partners.view_partnercertificate")
 def certificate_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     certificate = get_object_or_404(PartnerCertificate.objects.select_related("partner"), uid=uid)
-    return render(request, "identities/certificate_detail.html", page_of(certificate, "partner"))
+    context = page_of(certificate, "partner") | {"handed_in": certificate.handed_in.all()}
+    return render(request, "identities/certificate_detail.html", context)
 
 
 @needs("partners.view_partnercertificate")

@@ -87,6 +87,9 @@ def partner_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
             :10
         ],
         "partnerships": partnerships,
+        "handed_in": partner.handed_in.select_related("certificate").defer(
+            "certificate__der", "certificate__chain_pem"
+        )[:5],
         "certificates": partner.certificates.light().order_by("-not_after")[:10],
         "history": history(partner),
         "subscribed": partner.subscribers.filter(pk=person(request).pk).exists(),
@@ -106,8 +109,19 @@ def partner_needs(
 ) -> list[Need]:
     """Return what about a partner needs somebody, the most pressing first."""
     needed = [*role_needs("partner", partner, roles, now=now), *rotation_needs(rotations, now=now)]
-    needed += _setting_up(partner, connected)
+    needed += [*_handed_in(partner), *_setting_up(partner, connected)]
     return most_pressing_first(needed)
+
+
+def _handed_in(partner: Partner) -> Iterator[Need]:
+    for handed in partner.handed_in.pending().order_by("id"):
+        yield Need(
+            "needs_you",
+            f"A new certificate came from {handed.said_by}, and nobody has compared its fingerprint yet.",
+            "Compare it",
+            handed.get_absolute_url(),
+            "rotations.change_rotation",
+        )
 
 
 def _setting_up(partner: Partner, connected: bool) -> Iterator[Need]:

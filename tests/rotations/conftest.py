@@ -11,7 +11,17 @@ from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, make_company
 
 #: Modules that ask the clock by themselves.
-VIEWS = ("acting", "deciding", "drafts", "freezes", "pages", "participants", "sightings", "steps")
+VIEWS = (
+    "acting",
+    "deciding",
+    "drafts",
+    "freezes",
+    "handed_in",
+    "pages",
+    "participants",
+    "sightings",
+    "steps",
+)
 
 
 @pytest.fixture
