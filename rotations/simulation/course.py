@@ -5,7 +5,7 @@ that is wrong.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -71,14 +71,18 @@ class Course:
 
 
 def run_course(
-    change: Change, steps: Sequence[Step], behaviour: Behaviour, done: Mapping[str, datetime] | None = None
+    change: Change,
+    steps: Sequence[Step],
+    behaviour: Behaviour,
+    done: Mapping[str, datetime] | None = None,
+    skipped: Collection[str] = (),
 ) -> Course:
     """Carry the steps out in the order in which they are listed.
 
     A step that waits for one that is not done, or not listed before it, is never done. `done` holds steps that are
-    done already, and when that was: they are taken as fact.
+    done already, and when that was: they are taken as fact. `skipped` steps are left out, and waited for no longer.
     """
-    unfolding = _Unfolding(change, behaviour, done or {})
+    unfolding = _Unfolding(change, behaviour, done or {}, frozenset(skipped))
     for step in steps:
         unfolding.take(step)
     lines = lines_of(slots_of(change), unfolding.writes)
@@ -96,10 +100,13 @@ def lines_of(slots: Iterable[Slot], writes: Iterable[Write]) -> dict[Slot, Line]
 class _Unfolding:
     """Take step after step, and keep what happened so far."""
 
-    def __init__(self, change: Change, behaviour: Behaviour, known: Mapping[str, datetime]) -> None:
+    def __init__(
+        self, change: Change, behaviour: Behaviour, known: Mapping[str, datetime], skipped: frozenset[str]
+    ) -> None:
         self.change = change
         self.behaviour = behaviour
         self.known = known
+        self.skipped = skipped
         self.kills = {kill.step: kill for kill in behaviour.kills}
         self.links = links_of(change)
         self.slots: dict[tuple[str, Role], list[Slot]] = defaultdict(list)
@@ -123,6 +130,8 @@ class _Unfolding:
             moment = self.known[step.key]
             return Happening(step, moment, self.written(step.effects, moment))
         ready = self.ready(step)
+        if step.key in self.skipped:
+            return Happening(step, ready)
         if step.who is Who.PARTNER:
             return self.by_partner(step, ready)
         if ready is None:
@@ -248,7 +257,7 @@ class _Unfolding:
         return {
             us(h.step.system or ""): Pause(h.done, release.get(h.step.system))
             for h in self.happenings
-            if h.step.act is Act.HOLD and h.done is not None
+            if h.step.act is Act.HOLD and h.done is not None and h.step.key not in self.skipped
         }
 
     def their_pauses(self) -> dict[str, Pause]:

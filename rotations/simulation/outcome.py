@@ -1,11 +1,11 @@
 """Run a plan on paper: both stations of each partnership, and all their messages meanwhile."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rotations import law
-from rotations.parts import Change, Role, Step
+from rotations.parts import Act, Change, Role, Step
 from rotations.simulation.behaviour import AS_PLANNED, Behaviour
 from rotations.simulation.course import Course, Happening, Pause, run_course
 from rotations.simulation.judging import Span, broken_law
@@ -78,6 +78,11 @@ class Outcome:
         return sum(mishap.twice for mishap in self.mishaps)
 
     @property
+    def made(self) -> bool:
+        """Say whether our side made the whole change in its window."""
+        return all(h.done is not None for h in self.happenings if h.step.act is Act.CUT_OVER)
+
+    @property
     def waited(self) -> int:
         """Count the messages that waited in a paused queue."""
         return sum(tally.waited for tally in self.tallies)
@@ -96,15 +101,17 @@ def simulate(
     traffic: Traffic = TRAFFIC,
     validity: Validity = ANY_TIME,
     done: Mapping[str, datetime] | None = None,
+    skipped: Collection[str] = (),
     seed: int = 0,
 ) -> Outcome:
     """Carry the steps of the change out as the behaviour lets them happen, while messages flow.
 
     The steps are those of `rotations.plan.plan(change)`, or others to see what they lead to. `done` maps the keys of
-    steps that are done already to when that was. The same arguments always give the same outcome; `seed` varies when
-    exactly messages and MDNs are sent. All moments are aware and in UTC.
+    steps that are done already to when that was, `skipped` holds those of steps that are left out. The same arguments
+    always give the same outcome; `seed` varies when exactly messages and MDNs are sent. All moments are aware and in
+    UTC. Messages flow until some hours after the last step; where our side misses its window, until after that.
     """
-    course = run_course(change, steps, behaviour, done)
+    course = run_course(change, steps, behaviour, done, skipped)
     span = _span(course, validity, done or {})
     tallies = tuple(flow.run() for flow in flows_of(course, traffic, validity, span, seed))
     mishaps = [mishap for tally in tallies for mishap in tally.mishaps]
@@ -123,11 +130,14 @@ def _span(course: Course, validity: Validity, done: Mapping[str, datetime]) -> S
     change = course.change
     settled = set(done.values())
     ahead = [change.now, *(moment for moment in course.moments if moment not in settled)]
-    ends = [*ahead, change.ends + change.grace]
-    # A certificate that is still in use when it ends is worth waiting for.
-    if validity.old_until and any(OLD in line.states[-1] for line in course.lines.values()):
-        ends.append(validity.old_until)
-    return min(ahead) - BEFORE, max(ends) + AFTER
+    begins, ends = min(ahead) - BEFORE, [*ahead, change.ends]
+    # Where our side missed its window, what comes afterwards is for somebody to decide.
+    if all(h.done is not None for h in course.happenings if h.step.act is Act.CUT_OVER):
+        ends.append(change.ends + change.grace)
+        # A certificate that is still in use when it ends is worth waiting for.
+        if validity.old_until and any(OLD in line.states[-1] for line in course.lines.values()):
+            ends.append(validity.old_until)
+    return begins, max(ends) + AFTER
 
 
 def _history(course: Course) -> Iterator[Used]:

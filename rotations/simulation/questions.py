@@ -7,6 +7,7 @@ from datetime import timedelta
 from rotations.law import THEIR_USE
 from rotations.parts import Act, Change, Party, Role, Step, in_order, them
 from rotations.simulation.behaviour import AS_PLANNED, Behaviour, Conduct, Kill, Outage
+from rotations.simulation.moments import length
 
 OFF = timedelta(hours=2)
 """By how much a partner is early or late."""
@@ -131,15 +132,3 @@ def _deeds(change: Change, party: Party, steps: Sequence[Step]) -> dict[Act, str
         Act.PARTNER_CUT_OVER: f"switches to {new}" + (f" for {uses}" if uses else ""),
         Act.PARTNER_RETIRE: f"drops {old}",
     }
-
-
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-
-
-def length(time: timedelta) -> str:
-    """Tell a length of time in its largest whole unit: "two hours", "90 seconds"."""
-    seconds = round(time.total_seconds())
-    units = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
-    unit, size = next((unit, size) for unit, size in units if size == 1 or (seconds and seconds % size == 0))
-    count = seconds // size
-    return f"{NUMBERS[count] if count < len(NUMBERS) else count} {unit}{'' if count == 1 else 's'}"

@@ -110,6 +110,11 @@ class Tally:
     mishaps: tuple[Mishap, ...]
     broken: bool
 
+    @property
+    def sender(self) -> str:
+        """Give the side that sends, as `Effect.at` spells it."""
+        return us(self.system.key) if self.outbound else them(self.party.key)
+
 
 @dataclass(frozen=True)
 class Check:

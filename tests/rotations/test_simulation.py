@@ -337,11 +337,12 @@ def test_our_signing_is_chosen_for_each_partner_where_the_system_can() -> None:
 
 
 def test_a_certificate_that_ends_while_it_is_in_use_is_rejected_from_that_moment() -> None:
-    change = make_change("A")
-    until = STARTS + 5 * DAY
-    behaviour = partner(never=frozenset({Act.INSTALL}))
+    change = make_change("D")
+    until = ENDS + 30 * DAY
+    behaviour = partner(never=frozenset({Act.PARTNER_CUT_OVER}))
     outcome = simulate(change, plan(change), behaviour, validity=Validity(old_until=until))
-    assert timedelta(0) <= min(m.created for m in outcome.mishaps if m.outbound) - until < 5 * MINUTE
+    assert outcome.span[1] > until
+    assert timedelta(0) <= min(m.created for m in outcome.mishaps if not m.outbound) - until < 5 * MINUTE
     assert all(failure.expired for mishap in outcome.mishaps for failure in mishap.failures)
     assert outcome.violations == ()  # the order was right, only too slow
 
@@ -367,6 +368,14 @@ def test_steps_that_are_done_already_are_taken_as_fact() -> None:
     assert outcome.span[0] == STARTS - 2 * HOUR
     assert next(h.done for h in outcome.happenings if h.step.key == "cut_over:s1") == STARTS
     assert counts(outcome) == (0, 0, 0)
+
+
+def test_a_step_that_is_left_out_does_nothing_and_holds_nobody_up() -> None:
+    change = make_change("E", (ONE,), (ONE,))
+    outcome = simulate(change, plan(change), partner(lag=20 * MINUTE), skipped=["hold:s1", "release:s1"])
+    assert all(happening.done for happening in outcome.happenings)
+    assert outcome.pauses == {}
+    assert reasons(outcome, outbound=True) == {DECRYPTION}
 
 
 def test_the_history_says_which_place_held_which_certificate_from_when_until_when() -> None:

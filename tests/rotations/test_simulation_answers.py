@@ -19,7 +19,8 @@ from rotations.simulation import (
     questions,
     what_if,
 )
-from rotations.simulation.questions import length
+from rotations.simulation.moments import length
+from rotations.simulation.troubles import names
 from rotations.windows import UnknownZone
 from tests.rotations.changes import ENDS, ONE, ROLES, SEVERAL, STARTS, make_change
 
@@ -80,7 +81,7 @@ def test_mdns_that_do_not_verify_are_told_from_whose_side_they_fail() -> None:
     own = ask(named("A"), shifts={Act.INSTALL: 2 * HOUR}, says_so=True)
     assert own.sentences[1] == (
         "7 messages from Northwind on Wed 25 Nov 2026 between 04:06 and 05:36 UTC are processed, but our MDN does not "
-        "verify at Northwind: Northwind sends them again, and they are delivered up to 5 times."
+        "verify there: Northwind sends them again, and they are delivered up to 5 times."
     )
     theirs = ask(named("D"), shifts={Act.PARTNER_CUT_OVER: -2 * HOUR})
     assert theirs.condition == "If Northwind switches to C2 for signing two hours too early"
@@ -177,11 +178,30 @@ def test_a_longer_window_waits_for_the_late_partner() -> None:
     )
 
 
-def test_an_expired_certificate_is_named_as_the_reason() -> None:
+def test_a_certificate_that_ends_is_named_as_the_reason() -> None:
+    change = named("B")
+    behaviour = Behaviour(partners={"p1": Conduct(never=frozenset({Act.PARTNER_CUT_OVER}))})
+    answer = what_if(change, plan(change), behaviour, validity=Validity(old_until=ENDS + 20 * DAY))
+    assert answer.sentences[0] == (
+        "From Tue 15 Dec 2026, 05:06 UTC on, messages from Northwind are rejected with decryption-failed, as C1 has "
+        "ended, and lost when their retries run out, until somebody steps in."
+    )
+    change = named("E")
+    early = what_if(change, plan(change), validity=Validity(new_from=STARTS + 30 * MINUTE))
+    assert "are rejected with decryption-failed, as C2 is not valid yet,; they" not in early.sentences[0]
+    assert (
+        "are rejected with decryption-failed, as C2 is not valid yet; they go through" in early.sentences[0]
+    )
+
+
+def test_a_missed_window_is_told_with_how_long_there_is_for_another() -> None:
     change = named("E")
     behaviour = Behaviour(partners={"p1": Conduct(never=frozenset({Act.INSTALL}))})
-    answer = what_if(change, plan(change), behaviour, validity=Validity(old_until=STARTS + DAY))
-    assert "rejected with decryption-failed, because the certificate is not valid then" in answer.sentences[1]
+    answer = what_if(change, plan(change), behaviour, validity=Validity(old_until=STARTS + 20 * DAY))
+    assert answer.sentences[0].endswith(
+        "C1 stays in use there. Agree a new window before C1 ends on Tue 15 Dec 2026, 04:00 UTC."
+    )
+    assert answer.sentences[1:] == ("No message is rejected, lost or delivered twice.",)
 
 
 def test_an_open_retirement_is_named_with_what_it_waits_for() -> None:
@@ -192,13 +212,46 @@ def test_an_open_retirement_is_named_with_what_it_waits_for() -> None:
     )
 
 
-def test_several_systems_of_ours_are_told_apart() -> None:
-    change = make_change("B", (ONE,), (ONE, ONE))
-    answer = ask(change, shifts={Act.PARTNER_CUT_OVER: 2 * HOUR})
-    assert all("Partner 1" in sentence for sentence in answer.sentences)
+def test_several_systems_of_ours_are_named() -> None:
     change = make_change("D", (ONE, ONE), (ONE,))
     answer = ask(change, shifts={Act.PARTNER_CUT_OVER: 2 * HOUR})
-    assert "messages from Partner 1 to System 2" in answer.sentences[1]
+    assert answer.sentences[0].startswith(
+        "16 messages from Partner 1 to System 1 and System 2 on Wed 25 Nov 2026"
+    )
+
+
+def test_what_happens_to_many_partners_at_once_is_one_sentence() -> None:
+    change = make_change("B", (ONE,), (ONE,) * 6)
+    answer = what_if(change, plan(change), Behaviour(outages=(Outage(STARTS, ENDS),)))
+    assert answer.sentences[1:] == (
+        (
+            "From Wed 25 Nov 2026, 04:06 UTC on, messages from Partner 1, Partner 2, Partner 3 and 3 others are "
+            "rejected with decryption-failed and lost when their retries run out, until somebody steps in."
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (["A"], "A"),
+        (["A", "B"], "A and B"),
+        (["A", "B", "C", "D"], "A, B, C and D"),
+        (["A", "B", "C", "D", "E"], "A, B, C and 2 others"),
+    ],
+)
+def test_names_are_counted_where_they_are_many(found: list[str], told: str) -> None:
+    assert names(found) == told
+
+
+def test_a_waived_partner_is_not_waited_for() -> None:
+    change = named("A")
+    steps = plan(change)
+    answer = what_if(change, steps, skipped=["install:p1", "partner_retire:p1"])
+    assert answer.sentences[0].startswith(
+        "From Wed 25 Nov 2026, 04:00 UTC on, our messages to Northwind are rejected"
+    )
+    assert answer.level == "bad"
 
 
 def test_a_zone_that_is_none_is_refused() -> None:
