@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from rotations.views import deciding, drafts, freezes, handed_in, pages, participants, sightings, steps
+from rotations.views import deciding, drafts, freezes, handed_in, pages, paper, participants, sightings, steps
 
 urlpatterns = [
     path("rotations/", pages.rotation_list, name="rotation-list"),
@@ -15,6 +15,7 @@ urlpatterns = [
     path("rotations/freezes/<uuid:uid>/lift/", freezes.freeze_delete, name="freeze-delete"),
     path("rotations/<uuid:uid>/", pages.rotation_detail, name="rotation-detail"),
     path("rotations/<uuid:uid>/live/", pages.rotation_live, name="rotation-live"),
+    path("rotations/<uuid:uid>/on-paper/", paper.rotation_paper, name="rotation-paper"),
     path("rotations/<uuid:uid>/change/", drafts.rotation_update, name="rotation-update"),
     path("rotations/<uuid:uid>/approve/", deciding.rotation_approve, name="rotation-approve"),
     path("rotations/<uuid:uid>/postpone/", deciding.rotation_postpone, name="rotation-postpone"),

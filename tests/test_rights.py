@@ -92,6 +92,7 @@ NEEDS = {
     "freeze-create": "rotations.add_freeze",
     "freeze-update": "rotations.change_freeze",
     "freeze-delete": "rotations.delete_freeze",
+    "rotation-paper": "rotations.view_rotation",
     "rotation-report": "rotations.view_rotation",
     "rotation-report-pdf": "rotations.view_rotation",
     "rotation-list": "rotations.view_rotation",

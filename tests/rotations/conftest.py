@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
+import pkgutil
 from datetime import datetime
+from importlib import import_module
 
 import pytest
 from django.test import Client
 
+from rotations import views
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, make_company
 
 #: Modules that ask the clock by themselves.
-VIEWS = (
-    "acting",
-    "deciding",
-    "drafts",
-    "freezes",
-    "handed_in",
-    "pages",
-    "participants",
-    "sightings",
-    "steps",
-)
+VIEWS = [
+    name
+    for module in pkgutil.iter_modules(views.__path__, f"{views.__name__}.")
+    if hasattr(import_module(name := module.name), "database_now")
+]
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> datetime:
     """Let the clock of the pages stand still at NOW."""
     for name in VIEWS:
-        monkeypatch.setattr(f"rotations.views.{name}.database_now", lambda: NOW)
+        monkeypatch.setattr(f"{name}.database_now", lambda: NOW)
     monkeypatch.setattr("django.utils.timezone.now", lambda: NOW)
     return NOW
 
