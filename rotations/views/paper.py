@@ -45,6 +45,12 @@ class Paper:
         return {key: at for key, at in rows.values_list("key", "done_at") if at is not None}
 
     @cached_property
+    def skipped(self) -> frozenset[str]:
+        """Return the steps that were left out."""
+        rows = self.rotation.steps.filter(state=StepState.SKIPPED)
+        return frozenset(rows.values_list("key", flat=True))
+
+    @cached_property
     def questions(self) -> tuple[Question, ...]:
         return questions(self.change, self.steps)
 
@@ -54,7 +60,13 @@ class Paper:
             old_until=old.not_after if old else None, new_from=new.not_before if new else None
         )
         return what_if(
-            self.change, self.steps, question.behaviour, validity=validity, done=self.done, zone=self.zone
+            self.change,
+            self.steps,
+            question.behaviour,
+            validity=validity,
+            done=self.done,
+            skipped=self.skipped,
+            zone=self.zone,
         )
 
 
