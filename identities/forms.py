@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from crispy_forms.layout import HTML, Column, Div, Fieldset, Row
 from django import forms
@@ -66,6 +66,9 @@ class CountryField(forms.CharField):
 class StationForm(forms.ModelForm[Any]):
     """What the forms of identities and partners have in common."""
 
+    #: The field that names the station on which a change of this one is tried first.
+    REHEARSED_ON: ClassVar[str]
+
     reminder_days = ReminderDaysField(
         required=False,
         label="Reminders",
@@ -80,6 +83,22 @@ class StationForm(forms.ModelForm[Any]):
         chosen = self.instance.owners.values("pk") if self.instance.pk else []
         everybody = get_user_model()._default_manager.filter(Q(is_active=True) | Q(pk__in=chosen))
         owners.queryset = everybody.order_by("first_name", "last_name", "username")
+        self._offer_counterparts()
+
+    def _offer_counterparts(self) -> None:
+        """Offer the test stations in use; what was chosen before may stay, so that other things can be changed."""
+        field = self.fields[self.REHEARSED_ON]
+        assert isinstance(field, forms.ModelChoiceField)
+        model = self._meta.model
+        chosen = getattr(self.instance, f"{self.REHEARSED_ON}_id")
+        offered = model._default_manager.filter(
+            Q(archived_at=None, environment=Environment.TEST) | Q(pk=chosen)
+        )
+        field.queryset = offered.exclude(pk=self.instance.pk)
+        field.label, field.empty_label = "Test counterpart", "None"
+        field.error_messages["invalid_choice"] = (
+            f"A change is rehearsed on a test {model._meta.verbose_name} that is in use: choose one of these, or none."
+        )
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -89,7 +108,25 @@ class StationForm(forms.ModelForm[Any]):
                 "as2_id",
                 f"{other} has the AS2 ID {as2_id} in {environment} already. Open that one, or archive it.",
             )
+        if environment:
+            self._check_counterpart(environment, cleaned.get(self.REHEARSED_ON))
         return cleaned
+
+    def _check_counterpart(self, environment: str, counterpart: AbstractStation | None) -> None:
+        name = self._meta.model._meta.verbose_name
+        if counterpart and environment == Environment.TEST:
+            self.add_error(
+                self.REHEARSED_ON,
+                f"This is a test {name} itself: only production ones rehearse. Choose none.",
+            )
+        if environment != Environment.TEST and self.instance.pk:
+            other = self.instance.rehearses.first()
+            if other:
+                self.add_error(
+                    "environment",
+                    f"{other} is rehearsed on this one, so it stays a test {name}: "
+                    "give that one another test counterpart first.",
+                )
 
     def _same_as2_id(self, as2_id: str, environment: str) -> AbstractStation | None:
         if self.instance.archived_at is not None:
@@ -99,6 +136,8 @@ class StationForm(forms.ModelForm[Any]):
 
 
 class IdentityForm(StationForm):
+    REHEARSED_ON = "rehearsal_identity"
+
     country = CountryField(help_text="Two letters, such as DE or US.")
 
     class Meta:
@@ -131,15 +170,10 @@ class IdentityForm(StationForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        system, rehearsal = self.fields["as2_system"], self.fields["rehearsal_identity"]
+        system = self.fields["as2_system"]
         assert isinstance(system, forms.ModelChoiceField)
-        assert isinstance(rehearsal, forms.ModelChoiceField)
         system.queryset = AS2System.objects.filter(Q(archived_at=None) | Q(pk=self.instance.as2_system_id))
         system.empty_label = "None: a person applies changes"
-        rehearsal.queryset = Identity.objects.filter(
-            Q(archived_at=None, environment=Environment.TEST) | Q(pk=self.instance.rehearsal_identity_id)
-        ).exclude(pk=self.instance.pk)
-        rehearsal.empty_label = "None"
         self.helper = page_layout(
             *STATION_ROWS,
             Fieldset(
@@ -170,10 +204,6 @@ class IdentityForm(StationForm):
                 f"{system} is a {system.environment} system, this is a {environment} identity: "
                 f"choose a {environment} system.",
             )
-        if cleaned.get("rehearsal_identity") and environment == Environment.TEST:
-            self.add_error(
-                "rehearsal_identity", "This is a test identity itself: only production ones rehearse."
-            )
         if environment and self.instance.pk:
             self._check_partners(environment)
         return cleaned
@@ -186,10 +216,6 @@ class IdentityForm(StationForm):
                 "environment",
                 f"It is connected with {other.partner}, which is in {other.partner.environment}: "
                 "end that partnership first.",
-            )
-        if self.instance.rehearses.exists() and environment != Environment.TEST:
-            self.add_error(
-                "environment", "Other identities rehearse on this one, so it stays a test identity."
             )
 
 

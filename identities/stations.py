@@ -89,6 +89,11 @@ class AbstractStation(models.Model):
         return self.environment == Environment.TEST
 
 
+def may_rehearse(station: AbstractStation, other: AbstractStation | None) -> bool:
+    """Say whether a change of a station may be tried on another first: a test one in use, for production ones."""
+    return other is not None and other.is_test and other.archived_at is None and not station.is_test
+
+
 class CertificateRowChanged(TypeError):
     """Raised when something tries to change a certificate's row."""
 

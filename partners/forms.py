@@ -18,6 +18,8 @@ from partners.models import Contact, Partner, Partnership
 
 
 class PartnerForm(StationForm):
+    REHEARSED_ON = "rehearsal_partner"
+
     time_zone = TimeZoneField(help_text="Windows are shown to them in this zone first.")
 
     class Meta:
@@ -35,6 +37,7 @@ class PartnerForm(StationForm):
             "wants_pkcs7",
             "told_expiry",
             "accept_by_rule",
+            "rehearsal_partner",
             "owners",
             "reminder_days",
             "notes",
@@ -62,6 +65,8 @@ class PartnerForm(StationForm):
             "accept_by_rule": "A new certificate that comes by the link of a contact who was confirmed before the link "
             "was made counts as compared. Without this rule, one of us compares its fingerprint with them over another "
             "channel. Use it only where you trust their mailbox as much as a call.",
+            "rehearsal_partner": "The test partner on which a change of this one is tried first. Without one, it is "
+            "the test partner with the same AS2 ID that a test identity of yours is connected with.",
             "owners": "They get the reminders about this partner. Without owners, the administrators do.",
         }
 
@@ -78,6 +83,7 @@ class PartnerForm(StationForm):
             Row(Column("lead_days", css_class="col-md-6")),
             Fieldset("What their system can hold", "holds", "wants_pkcs7"),
             Fieldset("Their own certificates", "told_expiry", "accept_by_rule"),
+            Fieldset("Where a change is tried first", Row(Column("rehearsal_partner", css_class="col-md-8"))),
             REMINDED,
             "notes",
         )

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.urls import reverse
 
 from as2certs.accounts.models import validate_time_zone
@@ -16,7 +16,9 @@ from identities.stations import (
     AbstractCertificate,
     AbstractService,
     AbstractStation,
+    Environment,
     StationQuerySet,
+    may_rehearse,
     refuse_delete,
     service_constraints,
 )
@@ -100,6 +102,38 @@ class Partner(AbstractStation):
 
     def get_absolute_url(self) -> str:
         return reverse("partner-detail", args=[self.uid])
+
+    @property
+    def counterpart(self) -> Partner | None:
+        """Return the test partner on which a change of this one is rehearsed, as long as it is in use.
+
+        Where none was chosen, that is its namesake: the test partner with the same AS2 ID, if a test identity of ours
+        is connected with it.
+        """
+        if self.is_test:
+            return None
+        if self.rehearsal_partner_id:
+            return self.rehearsal_partner if may_rehearse(self, self.rehearsal_partner) else None
+        namesakes = Partner.objects.active().filter(_is_on_test(), as2_id=self.as2_id)
+        return namesakes.first()
+
+    @property
+    def rehearsed_here(self) -> list[Partner]:
+        """Return the partners in use whose changes are rehearsed on this one, its namesake among them."""
+        if not self.is_test or self.archived_at is not None:
+            return []
+        mine = Q(rehearsal_partner=self)
+        if Partner.objects.filter(_is_on_test(), pk=self.pk).exists():
+            mine |= Q(rehearsal_partner=None, as2_id=self.as2_id)
+        return list(Partner.objects.active().filter(mine, environment=Environment.PRODUCTION))
+
+
+def _is_on_test() -> Q:
+    """Return the condition for a test partner that a test identity of ours is connected with."""
+    connected = Partnership.objects.active().filter(
+        partner=OuterRef("pk"), identity__environment=Environment.TEST, identity__archived_at=None
+    )
+    return Q(Exists(connected), environment=Environment.TEST)
 
 
 class ContactQuerySet(models.QuerySet["Contact"]):

@@ -74,6 +74,8 @@ def _page_of(request: HttpRequest, identity: Identity) -> dict[str, Any]:
         "partnerships": connected.select_related("partner")[:SHOWN],
         "partner_count": count,
         "partners_url": f"{reverse('partner-list')}?identity={identity.uid}" if count > SHOWN else "",
+        "counterpart": identity.counterpart,
+        "rehearsed_here": identity.rehearsed_here,
         "requests": identity.requests.exclude(state="done").order_by("-id")[:5],
         "certificates": identity.certificates.light().order_by("-not_after")[:10],
         "history": history(identity),

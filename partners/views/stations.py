@@ -65,7 +65,9 @@ def partner_update(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 @needs("partners.view_partner")
 def partner_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
-    found = Partner.objects.prefetch_related(serving(PartnerService), "owners", "contacts")
+    found = Partner.objects.select_related("rehearsal_partner").prefetch_related(
+        serving(PartnerService), "owners", "contacts"
+    )
     partner = get_object_or_404(found, uid=uid)
     now = timezone.now()
     rotations = list(running_rotations(partner, "partner")[:20])
@@ -91,6 +93,8 @@ def partner_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
             "certificate__der", "certificate__chain_pem"
         )[:5],
         "certificates": partner.certificates.light().order_by("-not_after")[:10],
+        "counterpart": partner.counterpart,
+        "rehearsed_here": partner.rehearsed_here,
         "history": history(partner),
         "subscribed": partner.subscribers.filter(pk=person(request).pk).exists(),
         "there": f"{now.astimezone(ZoneInfo(partner.time_zone)):%a %H:%M}",

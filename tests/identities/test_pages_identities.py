@@ -184,13 +184,46 @@ def test_an_as2_system_of_the_other_environment_is_refused_at_its_field(operator
 def test_only_a_test_identity_can_be_rehearsed_on(operator: Client) -> None:
     other = make_identity("OTHER")
     form = operator.post(reverse("identity-create"), typed(rehearsal_identity=other.pk)).context["form"]
-    assert "rehearsal_identity" in form.errors
+    said = "A change is rehearsed on a test identity that is in use: choose one of these, or none."
+    assert form.errors["rehearsal_identity"] == [said]
     testing = make_identity("ACME-TEST", environment="test")
     assert operator.post(reverse("identity-create"), typed(rehearsal_identity=testing.pk)).status_code == 302
     form = operator.post(
         reverse("identity-update", args=[testing.uid]), typed(as2_id="ACME-TEST2", environment="production")
     ).context["form"]
-    assert "Other identities rehearse on this one" in form.errors["environment"][0]
+    assert "ACME production is rehearsed on this one, so it stays a test identity" in str(
+        form.errors["environment"]
+    )
+
+
+def test_a_test_identity_rehearses_on_nothing(operator: Client) -> None:
+    testing = make_identity("OTHER-TEST", environment="test")
+    data = typed(environment="test", rehearsal_identity=testing.pk)
+    form = operator.post(reverse("identity-create"), data).context["form"]
+    assert "This is a test identity itself" in form.errors["rehearsal_identity"][0]
+    assert Identity.objects.count() == 1
+
+
+def test_an_archived_test_identity_is_not_offered_but_may_stay_where_it_is(operator: Client) -> None:
+    gone = make_identity("GONE-TEST", environment="test", archived_at=NOW)
+    form = operator.post(reverse("identity-create"), typed(rehearsal_identity=gone.pk)).context["form"]
+    assert "in use" in form.errors["rehearsal_identity"][0]
+    identity = make_identity(rehearsal_identity=gone)
+    change = reverse("identity-update", args=[identity.uid])
+    assert operator.post(change, typed(rehearsal_identity=gone.pk)).status_code == 302
+    assert "nothing: it has no test counterpart" in detail(operator, identity).content.decode()
+
+
+def test_the_facts_say_what_rehearses_what_on_both_pages(operator: Client) -> None:
+    testing = make_identity("ACME-TEST", environment="test")
+    identity = make_identity(rehearsal_identity=testing)
+    other = make_identity("ACME-EU", rehearsal_identity=testing)
+    make_identity("GONE", rehearsal_identity=testing, archived_at=NOW)
+    here, there = detail(operator, identity), detail(operator, testing)
+    assert here.context["counterpart"] == testing
+    assert f'Rehearsed on</dt><dd><a href="{testing.get_absolute_url()}">' in here.content.decode()
+    assert there.context["rehearsed_here"] == [other, identity]
+    assert f'Rehearses</dt><dd><a href="{other.get_absolute_url()}">' in there.content.decode()
 
 
 def test_an_identity_with_partners_stays_in_their_environment(operator: Client) -> None:

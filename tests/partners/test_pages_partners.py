@@ -46,6 +46,10 @@ def detail(client: Client, partner: Partner) -> Any:
     return client.get(partner.get_absolute_url())
 
 
+def text(response: Any) -> str:
+    return " ".join(response.content.decode().split())
+
+
 # --- The list -------------------------------------------------------------------------------------------------
 
 
@@ -153,6 +157,48 @@ def test_how_their_certificates_are_dealt_with_is_changed_shown_and_in_the_trail
     assert "nobody there is reminded of the end" in page
     assert "what a confirmed contact hands in is accepted" in page
     assert "and as PKCS#7" in page
+
+
+def test_only_a_test_partner_in_use_can_be_rehearsed_on(operator: Client) -> None:
+    other, gone = make_partner("OTHER"), make_partner("GONE", environment="test", archived_at=NOW)
+    testing = make_partner("NW-TEST", environment="test")
+    create = reverse("partner-create")
+    for wrong in (other, gone):
+        form = operator.post(create, typed(rehearsal_partner=wrong.pk)).context["form"]
+        said = "A change is rehearsed on a test partner that is in use: choose one of these, or none."
+        assert form.errors["rehearsal_partner"] == [said]
+    form = operator.post(create, typed(environment="test", rehearsal_partner=testing.pk)).context["form"]
+    assert "This is a test partner itself" in form.errors["rehearsal_partner"][0]
+    assert operator.post(create, typed(rehearsal_partner=testing.pk)).status_code == 302
+    assert Partner.objects.get(as2_id="NORTHWIND").counterpart == testing
+    change = reverse("partner-update", args=[testing.uid])
+    form = operator.post(change, typed(as2_id="NW-TEST")).context["form"]
+    assert "Northwind is rehearsed on this one, so it stays a test partner" in form.errors["environment"][0]
+
+
+def test_a_namesake_counts_as_counterpart_once_a_test_identity_is_connected_with_it(operator: Client) -> None:
+    partner, namesake = make_partner(), make_partner(environment="test", name="Northwind (test)")
+    make_partner("OTHER", environment="test")
+    assert (partner.counterpart, namesake.rehearsed_here) == (None, [])
+    assert "nothing: it has no test counterpart" in detail(operator, partner).content.decode()
+    partnership = connect(make_identity("ACME-TEST", environment="test"), namesake)
+    assert (partner.counterpart, namesake.rehearsed_here) == (namesake, [partner])
+    assert namesake.counterpart is None
+    assert "which has the same AS2 ID" in detail(operator, partner).content.decode()
+    assert f'Rehearses</dt><dd><a href="{partner.get_absolute_url()}">' in text(detail(operator, namesake))
+    partnership.archived_at = NOW
+    partnership.save()
+    assert (partner.counterpart, namesake.rehearsed_here) == (None, [])
+
+
+def test_a_chosen_counterpart_counts_before_a_namesake_and_none_once_it_is_archived() -> None:
+    chosen, namesake = make_partner("NW-TEST", environment="test"), make_partner(environment="test")
+    partner = make_partner(rehearsal_partner=chosen)
+    connect(make_identity("ACME-TEST", environment="test"), namesake)
+    assert (partner.counterpart, namesake.rehearsed_here, chosen.rehearsed_here) == (chosen, [], [partner])
+    chosen.archived_at = NOW
+    chosen.save()
+    assert (partner.counterpart, chosen.rehearsed_here) == (None, [])
 
 
 def test_a_viewer_changes_nothing(viewer: Client) -> None:
