@@ -42,6 +42,8 @@ NEEDED = {
 }
 #: States of a rotation in which a cut-over may be made, by the application or by hand.
 CUTTING_OVER = (RotationState.SCHEDULED, RotationState.UNDER_WAY)
+#: What is done once a rotation is scheduled and not before: messages are held for no change that is not made then.
+AT_THE_WINDOW = (plan.Act.HOLD, plan.Act.CUT_OVER)
 
 
 def may_approve(rotation: Rotation, by: Actor) -> None:
@@ -260,7 +262,9 @@ def complete(step: Step, *, note: str, by: Actor, now: datetime) -> None:
             raise NotPossible(f"“{step.title}” comes later: {_missing(rotation, step)}.")
         if step.act == plan.Act.RETIRE:
             _refuse_undrained(rotation, step, now=now)
-        if step.act == plan.Act.CUT_OVER and rotation.state not in CUTTING_OVER:
+        if step.act in AT_THE_WINDOW and rotation.state not in CUTTING_OVER:
+            if kept := progress.only_unrehearsed(rotation):
+                raise NotPossible(f"“{step.title}” comes later. {kept}")
             raise NotPossible(
                 f"“{step.title}” comes later: not every participant has confirmed or was waived. "
                 "Record their answers, or go on without them, first."

@@ -38,6 +38,8 @@ RECORDED = (
     "window_zone",
     "window_local",
     "grace_days",
+    "rehearsal",
+    "rehearsal_waived",
     "set_up_by",
     "set_up_at",
     "approved_by",

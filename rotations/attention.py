@@ -10,14 +10,25 @@ from django.urls import reverse
 
 from as2certs.pki import Finding
 from identities.models import CertificateRequest
-from rotations.actions import CONFIRMING
+from rotations.actions import AT_THE_WINDOW, CONFIRMING
 from rotations.models import HandedIn, Participant, Rotation, Step
 from rotations.neighbours import Neighbour
+from rotations.plan import PREPARING
+from rotations.rehearsal import Result, set_up_url
 from rotations.states import AWAITING_WINDOW, SETTLED, RotationState, StepState, is_overdue
 from rotations.windows import WindowFinding
 
 #: So many partners are named in one sentence.
 NAMED = 4
+
+
+@dataclass(frozen=True)
+class Way:
+    """A button, and the right that it asks for."""
+
+    label: str
+    url: str
+    permission: str
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,7 @@ class Need:
     url: str = ""
     permission: str = "rotations.change_rotation"
     is_post: bool = False
+    or_else: Way | None = None
 
 
 def names(words: Sequence[str]) -> str:
@@ -131,8 +143,10 @@ def handed_in_needs(rotation: Rotation) -> Iterator[Need]:
             )
 
 
-def running_needs(rotation: Rotation, steps: Sequence[Step], *, now: datetime) -> list[Need]:
-    """Return what keeps an approved rotation from going on."""
+def running_needs(
+    rotation: Rotation, steps: Sequence[Step], *, now: datetime, unrehearsed: Result | None = None
+) -> list[Need]:
+    """Return what keeps an approved rotation from going on; ``unrehearsed`` is the rehearsal that it waits for."""
     state = RotationState(rotation.state)
     found = [_failed(step) for step in steps if step.state == StepState.FAILED]
     found += [_stumbling(step) for step in steps if step.error and step.state == StepState.WAITING]
@@ -143,7 +157,12 @@ def running_needs(rotation: Rotation, steps: Sequence[Step], *, now: datetime) -
         found.append(_overdue(rotation, state, waiting, postpone))
     elif state is RotationState.EXCHANGING and waiting:
         found.append(_unconfirmed(rotation, waiting, now=now))
-    elif state is RotationState.EXCHANGING and rotation.window_start and rotation.window_start <= now:
+    elif (
+        state is RotationState.EXCHANGING
+        and rotation.window_start
+        and rotation.window_start <= now
+        and unprepared(steps)
+    ):
         found.append(
             Need(
                 "urgent",
@@ -153,6 +172,8 @@ def running_needs(rotation: Rotation, steps: Sequence[Step], *, now: datetime) -
                 "#runbook",
             )
         )
+    if unrehearsed is not None:
+        found.append(_unrehearsed(rotation, unrehearsed, now=now))
     if state in (*AWAITING_WINDOW, RotationState.APPLIED, RotationState.ROLLING_BACK):
         found += _by_hand(steps, now=now)
     return found
@@ -207,7 +228,6 @@ def _unconfirmed(rotation: Rotation, waiting: Sequence[Participant], *, now: dat
     assert rotation.window_start is not None  # approved rotations have a window
     who = names([p.partner.name for p in waiting])
     verb = "has" if len(waiting) == 1 else "have"
-    left = (rotation.window_start - now).days
     if rotation.window_start <= now:
         return Need(
             "urgent",
@@ -216,11 +236,47 @@ def _unconfirmed(rotation: Rotation, waiting: Sequence[Participant], *, now: dat
             "Record answers",
             "#partners",
         )
-    when = "in less than a day" if left < 1 else "in 1 day" if left == 1 else f"in {left} days"
-    meaning = "urgent" if left < 1 else "soon" if left < 3 else "needs_you"
+    meaning, when = _how_near(rotation.window_start, now)
     return Need(
         meaning, f"{who} {verb} not confirmed · the window opens {when}.", "", "Record answers", "#partners"
     )
+
+
+def _how_near(start: datetime, now: datetime) -> tuple[str, str]:
+    """Return how pressing a window is that opens at ``start``, and when that is in words."""
+    left = (start - now).days
+    when = "in less than a day" if left < 1 else "in 1 day" if left == 1 else f"in {left} days"
+    return "urgent" if left < 1 else "soon" if left < 3 else "needs_you", when
+
+
+def unprepared(steps: Sequence[Step]) -> bool:
+    """Say whether something that comes before the window is still open, by us or by a partner."""
+    return any(step.act in PREPARING and step.state not in SETTLED for step in steps)
+
+
+def _unrehearsed(rotation: Rotation, result: Result, *, now: datetime) -> Need:
+    start = rotation.window_start
+    assert start is not None  # approved rotations have a window
+    meaning, when = _how_near(start, now)
+    text = f"It waits for its rehearsal · the window opens {when}."
+    if start <= now:
+        meaning, text = "urgent", "It waits for its rehearsal, and its window has come."
+    way = way_to(rotation, result)
+    without = Way(
+        "Go on without …",
+        reverse("rotation-waive-rehearsal", args=[rotation.uid]),
+        "rotations.approve_rotation",
+    )
+    return Need(meaning, text, result.sentence, way.label, way.url, way.permission, or_else=without)
+
+
+def way_to(rotation: Rotation, result: Result) -> Way:
+    """Return what brings a rehearsal that has not passed further: to set it up, or to look at it."""
+    if result.rehearsal is not None and not result.may_begin:
+        return Way("Open the rehearsal", result.rehearsal.get_absolute_url(), "rotations.view_rotation")
+    assert result.counterpart is not None  # nothing waits for a rehearsal that can't be made
+    label = f"Set up the rehearsal on {result.counterpart}"
+    return Way(label, set_up_url(rotation, result.counterpart), "rotations.add_rotation")
 
 
 def _by_hand(steps: Sequence[Step], *, now: datetime) -> Iterator[Need]:
@@ -234,5 +290,7 @@ def _by_hand(steps: Sequence[Step], *, now: datetime) -> Iterator[Need]:
 
 def is_our_turn(step: Step, *, now: datetime) -> bool:
     """Say whether a person may settle a step now."""
-    open_ = step.state == StepState.FAILED or (step.state == StepState.WAITING and not step.automatic)
+    is_early = step.act in AT_THE_WINDOW and step.rotation.state == RotationState.EXCHANGING
+    waits = step.state == StepState.WAITING and not step.automatic and not is_early
+    open_ = step.state == StepState.FAILED or waits
     return open_ and not step.blocked and (step.earliest_at is None or step.earliest_at <= now)

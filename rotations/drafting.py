@@ -10,20 +10,24 @@ from as2certs.audit.recording import Actor
 from identities import generation
 from identities.intake import take_in
 from identities.models import Identity
-from rotations import progress, setup
+from rotations import progress, rehearsing, setup
 from rotations.draft_forms import DraftForm
 from rotations.models import Rotation
 from rotations.stale import must_be_as_seen
 
 
 @transaction.atomic
-def keep(form: DraftForm, *, by: Actor, now: datetime) -> Rotation:
+def keep(form: DraftForm, *, by: Actor, now: datetime, rehearses: Rotation | None = None) -> Rotation:
     """Set up what a valid form says, or change the draft that it was opened for.
 
-    Raises NotPossible, IllegalAction, SomebodyElseWasFirst, Refused or PkiError; nothing has happened then.
+    What is set up counts as the rehearsal of ``rehearses``, where that is given. Raises NotPossible, IllegalAction,
+    SomebodyElseWasFirst, Refused or PkiError; nothing has happened then.
     """
     if form.rotation is None:
-        return setup.set_up(form.holder, _wish(form, by=by, now=now), by=by, now=now)
+        made = setup.set_up(form.holder, _wish(form, by=by, now=now), by=by, now=now)
+        if rehearses is not None:
+            rehearsing.link(rehearses, made, by=by, now=now)
+        return made
     rotation = progress.lock(form.rotation.pk)
     must_be_as_seen(rotation, form.cleaned_data["seen"])
     return setup.change_draft(rotation, _wish(form, by=by, now=now), by=by, now=now)

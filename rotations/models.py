@@ -12,11 +12,12 @@ from django.db import models
 from django.db.models import Exists, OuterRef, Q
 from django.urls import reverse
 
-from as2certs.accounts.models import validate_time_zone
+from as2certs.accounts.models import Installation, validate_time_zone
 from as2certs.mail.models import Message
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate
 from partners.models import Contact, Partner, PartnerCertificate
 from rotations import freezes, states
+from rotations.plan import PREPARING
 
 
 def default_nudge_after() -> list[int]:
@@ -38,6 +39,17 @@ class RotationQuerySet(models.QuerySet["Rotation"]):
         unready = Q(state=states.RotationState.EXCHANGING, window_start__lte=now)
         overdue = Q(state__in=states.AWAITING_WINDOW, window_end__lte=now)
         return self.running().filter(failed | unready | overdue)
+
+    def with_rule(self) -> Self:
+        """Read along whether the installation asks for rehearsals, as ``rehearse_first``."""
+        return self.annotate(rehearse_first=Exists(Installation.objects.filter(require_rehearsal=True)))
+
+    def prepared(self) -> Self:
+        """Rotations before their window whose preparations are all settled: nobody there is waited for."""
+        open_ = Step.objects.filter(rotation=OuterRef("pk"), act__in=PREPARING)
+        return self.filter(
+            ~Exists(open_.exclude(state__in=states.SETTLED)), state=states.RotationState.EXCHANGING
+        )
 
     def of(self, holder: Identity | Partner) -> Self:
         return self.filter(identity=holder) if isinstance(holder, Identity) else self.filter(partner=holder)
@@ -118,6 +130,9 @@ class Rotation(models.Model):
     ended_at = models.DateTimeField(null=True, blank=True)
 
     objects = RotationQuerySet.as_manager()
+
+    #: Whether the installation asks for a rehearsal, where that was read along; None where it was not.
+    rehearse_first: bool | None = None
 
     class Meta:
         ordering = ["-id"]

@@ -19,6 +19,7 @@ from as2certs.accounts.models import Installation
 from as2certs.mail import outbox
 from as2certs.mail.models import Message
 from identities.stations import AbstractCertificate
+from rotations import rehearsal
 from rotations.clocks import brief, day, moment, span_of
 from rotations.expiring import OURS, Expiring
 from rotations.ladder import PENDING, Outlook, countdown, expires, near, outlook
@@ -297,6 +298,8 @@ def window_missed(now: datetime) -> int:
 def _window_missed(rotation: Rotation, ended: datetime) -> int:
     outstanding = _outstanding(rotation)
     silent = f" Not ready by then: {outstanding}." if outstanding else ""
+    if rotation.state == RotationState.EXCHANGING and (kept := rehearsal.obstacle(rotation)):
+        silent += f" {kept}"
     return needs_attention(
         rotation,
         None,

@@ -1,12 +1,15 @@
 """What happens in the database when a step is settled: one transaction for state, inventory, trail and mail.
 
-Locks are always taken in the same order, the rotation first: nobody waits for somebody who waits for them.
+Locks are always taken in the same order, the rotation first: nobody waits for somebody who waits for them. No
+transaction that holds a rotation waits for another one: a change that waits for its rehearsal is looked at after that
+has committed, in a transaction of its own (see ``_tell_rehearsed``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -14,7 +17,7 @@ from django.db import transaction
 from as2certs.audit.recording import Actor, record
 from identities import service
 from identities.stations import WRITER_ROLES
-from rotations import notifications, plan, runbook
+from rotations import notifications, plan, rehearsal, runbook
 from rotations.models import Rotation, Step
 from rotations.runbook import ROLL_BACK
 from rotations.states import SETTLED, RotationAction, RotationState, StepAction, StepState, next_state
@@ -47,7 +50,7 @@ def lock(rotation_id: int) -> Rotation:
     """Return the rotation as it is now, held until the end of the transaction."""
     # Held first and read then: one query for both would join what belonged to the row before it had to wait.
     Rotation.objects.select_for_update().only("pk").get(pk=rotation_id)
-    return Rotation.objects.select_related(*WHOLE_ROTATION).get(pk=rotation_id)
+    return Rotation.objects.with_rule().select_related(*WHOLE_ROTATION).get(pk=rotation_id)
 
 
 def move(
@@ -225,7 +228,7 @@ def advance(rotation: Rotation, *, by: Actor, now: datetime) -> None:
     """Unblock what may go on now, and move the rotation as far as its steps allow."""
     steps = list(rotation.steps.all())
     _unblock(steps)
-    while action := _next_action(RotationState(rotation.state), steps):
+    while action := _next_action(rotation, steps):
         columns: dict[str, Any] = {}
         if action is RotationAction.FINISH:
             columns = {"applied_at": now}
@@ -234,6 +237,71 @@ def advance(rotation: Rotation, *, by: Actor, now: datetime) -> None:
         move(rotation, action, by=by, now=now, **columns)
         if action is RotationAction.FINISH:
             notifications.applied(rotation, at=now, late=any(step.late for step in steps))
+    if rotation.holder.is_test and _says_something(RotationState(rotation.state), steps):
+        _tell_rehearsed(rotation, by=by, now=now)
+
+
+def _says_something(state: RotationState, steps: list[Step]) -> bool:
+    """Say whether a rotation, taken as a rehearsal, has passed or can't pass any more."""
+    tested = all(step.state == StepState.DONE for step in steps if step.act == plan.Act.TEST)
+    return state is RotationState.ROLLING_BACK or (state in rehearsal.MADE and tested)
+
+
+def _tell_rehearsed(rotation: Rotation, *, by: Actor, now: datetime) -> None:
+    """Look at what this rotation rehearses, once all that happens here has happened.
+
+    Not in this transaction: it holds its rotation, and a runner's batch holds many, in no order that two batches
+    share. Waiting there for one more could be waiting for somebody who waits for us. Afterwards nothing is held, and
+    whoever settles the last step of the other one meanwhile has either seen this commit or is waited for. A process
+    that dies in between is made up for by ``let_go_on``.
+    """
+    transaction.on_commit(partial(_reconsider_rehearsed, rotation.pk, by=by, now=now), robust=True)
+
+
+def _reconsider_rehearsed(rehearsal_id: int, *, by: Actor, now: datetime) -> None:
+    waiting = Rotation.objects.filter(
+        rehearsal=rehearsal_id, state__in=(RotationState.EXCHANGING, RotationState.SCHEDULED)
+    )
+    for pk in waiting.order_by("pk").values_list("pk", flat=True):
+        reconsider(pk, by=by, now=now)
+
+
+def only_unrehearsed(rotation: Rotation) -> str:
+    """Say what its rehearsal lacks where a rotation waits for nothing else before its window; else empty."""
+    unprepared = rotation.steps.filter(act__in=plan.PREPARING).exclude(state__in=SETTLED)
+    return "" if unprepared.exists() else rehearsal.obstacle(rotation)
+
+
+@transaction.atomic
+def reconsider(rotation_id: int, *, by: Actor, now: datetime) -> bool:
+    """Let a rotation go on that its rehearsal kept, or wait again; return whether it moved."""
+    rotation = lock(rotation_id)
+    before = rotation.state
+    if rotation.state == RotationState.SCHEDULED:
+        _wait_again(rotation, by=by, now=now)
+    elif rotation.state == RotationState.EXCHANGING:
+        advance(rotation, by=by, now=now)
+    return rotation.state != before
+
+
+def _wait_again(rotation: Rotation, *, by: Actor, now: datetime) -> None:
+    """Take a rotation back that was scheduled on a rehearsal that no longer counts, if nothing was begun."""
+    why, steps = rehearsal.obstacle(rotation), list(rotation.steps.all())
+    at_the_window = {plan.Act.HOLD.value, *_switching_of(steps)}
+    if why and all(step.state == StepState.WAITING for step in steps if step.act in at_the_window):
+        move(rotation, RotationAction.UNREADY, by=by, now=now, reason=why)
+        notifications.needs_attention(rotation, None, why, at=now)
+
+
+def let_go_on(*, now: datetime) -> int:
+    """Let those rotations go on that were kept by a rehearsal and no longer are, and return how many.
+
+    Mostly that has happened by itself; this is for a setting that was changed, a counterpart that was archived, and a
+    process that died. One query as long as nobody waits.
+    """
+    kept = Rotation.objects.prepared().with_rule().select_related("identity", "partner")
+    free = [rotation.pk for rotation in kept.order_by("pk") if not rehearsal.obstacle(rotation)]
+    return sum(reconsider(pk, by=Actor.runner(), now=now) for pk in free)
 
 
 def _unblock(steps: list[Step]) -> None:
@@ -246,11 +314,12 @@ def _unblock(steps: list[Step]) -> None:
             step.blocked = False
 
 
-def _next_action(state: RotationState, steps: list[Step]) -> RotationAction | None:
+def _next_action(rotation: Rotation, steps: list[Step]) -> RotationAction | None:
     """Return the move that a rotation makes by itself, from what its steps have come to."""
-    match state:
+    match RotationState(rotation.state):
         case RotationState.EXCHANGING if _all_settled(steps, plan.PREPARING):
-            return RotationAction.READY
+            # Asked last: once all is settled, and not with each of thousands of steps.
+            return None if rehearsal.obstacle(rotation) else RotationAction.READY
         case RotationState.SCHEDULED if not _all_settled(steps, plan.PREPARING):
             return RotationAction.UNREADY
         case RotationState.SCHEDULED if _has_begun(steps):

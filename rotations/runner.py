@@ -193,7 +193,7 @@ def obstacle(step: Step, *, now: datetime) -> str | None:
                 "not made. Agree a new window with the partners and postpone to it, or cancel."
             )
         if rotation.state not in CUTTING_OVER:
-            return "Not every participant has confirmed or was waived."
+            return progress.only_unrehearsed(rotation) or "Not every participant has confirmed or was waived."
     if step.act in (plan.Act.CUT_OVER, plan.Act.STAGE):
         return _moved_away(rotation, step) or _certificate_obstacle(rotation, step, now=now)
     return None

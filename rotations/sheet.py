@@ -31,6 +31,7 @@ from rotations.models import Participant, Rotation, Step
 from rotations.neighbours import neighbours
 from rotations.plan import Act, PlanError
 from rotations.progress import WHOLE_ROTATION
+from rotations.rehearsal_part import REHEARSED, RehearsalPart
 from rotations.states import (
     AWAITING_WINDOW,
     ENDED,
@@ -119,9 +120,8 @@ class Sheet:
     @classmethod
     def of(cls, rotation: Rotation, *, user: User, now: datetime, zone: str) -> Sheet:
         """Read the rotation again with all that its page needs. ``zone`` is the reader's."""
-        found = Rotation.objects.select_related(*WHOLE_ROTATION, "request", "set_up_by", "approved_by").get(
-            pk=rotation.pk
-        )
+        wanted = (*WHOLE_ROTATION, *REHEARSED, "request", "set_up_by", "approved_by")
+        found = Rotation.objects.with_rule().select_related(*wanted).get(pk=rotation.pk)
         return cls(found, user, now, zone)
 
     # What is there.
@@ -208,6 +208,10 @@ class Sheet:
         return [] if self.is_draft or self.has_ended else outstanding(self.steps)
 
     @cached_property
+    def rehearsal(self) -> RehearsalPart:
+        return RehearsalPart(self.rotation)
+
+    @cached_property
     def findings(self) -> list[Finding]:
         """Return what speaks against the successor; once it is approved, only the stored facts count."""
         return setup.findings_of(self.rotation, now=self.now) if self.is_draft else []
@@ -245,7 +249,13 @@ class Sheet:
 
     @property
     def lead(self) -> str:
-        return telling.lead(self.rotation, self.steps, partners=len(self.taking_part), now=self.now)
+        return telling.lead(
+            self.rotation,
+            self.steps,
+            partners=len(self.taking_part),
+            now=self.now,
+            unrehearsed=bool(self.rehearsal.obstacle),
+        )
 
     @cached_property
     def four_eyes(self) -> str:
@@ -262,7 +272,8 @@ class Sheet:
             return []
         beside = neighbour_needs(self.rotation, neighbours(self.rotation))
         if not self.is_draft:
-            return [*running_needs(self.rotation, self.steps, now=self.now), *beside]
+            kept = self.rehearsal.result if self.rehearsal.obstacle else None
+            return [*running_needs(self.rotation, self.steps, now=self.now, unrehearsed=kept), *beside]
         may = self.user.has_perm("rotations.approve_rotation")
         found = draft_needs(
             self.rotation,
@@ -323,6 +334,9 @@ class Sheet:
         may = self.user.has_perm("rotations.change_rotation")
         if may and self.awaited and self.state is RotationState.EXCHANGING:
             return Choice("Record answers", "#partners", "rotations.change_rotation")
+        way = self.rehearsal.way
+        if way and self.rehearsal.obstacle and self.user.has_perm(way.permission):
+            return Choice(way.label, way.url, way.permission)
         close = choices.get(RotationAction.CLOSE)
         return close if close and not close.obstacle else None
 
@@ -367,6 +381,7 @@ class Sheet:
             request.state if request else "",
             self.rotation.new.sha256 if self.rotation.new else "",
             self.rotation.window_start,
+            self.rehearsal.version,
             *((n.meaning, n.text, n.more) for n in self.needs),
             *((s.key, s.state, s.error, s.note, s.attempts, s.blocked, s.late) for s in self.steps),
             *(

@@ -131,8 +131,9 @@ STEP_TABLE: Mapping[StepState, Mapping[StepAction, StepState]] = {
 ROTATION_MEANING: Mapping[RotationAction, str] = {
     RotationAction.EDIT: "somebody changes the draft",
     RotationAction.APPROVE: "somebody who may approves the plan",
-    RotationAction.READY: "every participant has confirmed, agreed or been waived, and staging is done",
-    RotationAction.UNREADY: "a confirmation or a staged certificate was taken back",
+    RotationAction.READY: "every participant has confirmed, agreed or been waived, staging is done, "
+    "and where a rehearsal is asked for, it has passed or was waived",
+    RotationAction.UNREADY: "a confirmation or a staged certificate was taken back, or the rehearsal was",
     RotationAction.POSTPONE: "the window moves, for what is left; partners that agreed to the old one are asked again",
     RotationAction.BEGIN: "the window is open, and the first cut-over is claimed",
     RotationAction.FINISH: "our cut-overs are done, or the partners' where nothing of ours switches",

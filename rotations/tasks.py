@@ -5,14 +5,15 @@ from __future__ import annotations
 from celery import shared_task
 
 from as2certs.clock import database_now
-from rotations import reminders, runner, setup
+from rotations import progress, reminders, runner, setup
 
 
 @shared_task(ignore_result=True)
 def apply_due() -> None:
-    """Carry out the steps that are due, and give waiting rotations their finished successors."""
+    """Carry out the steps that are due, and give waiting rotations their finished successors, or let them go on."""
     runner.apply_due()
     setup.adopt_generated(now=database_now())
+    progress.let_go_on(now=database_now())
 
 
 @shared_task(ignore_result=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from rotations.attention import outstanding
+from rotations.attention import outstanding, unprepared
 from rotations.models import Rotation, Step
 from rotations.plan import Act
 from rotations.states import RotationState
@@ -33,8 +33,10 @@ def at(moment: datetime, zone: str, now: datetime) -> str:
     return told if place in ("", "UTC") else f"{told}, {place}"
 
 
-def lead(rotation: Rotation, steps: Sequence[Step], *, partners: int, now: datetime) -> str:
-    """Say in one sentence what the rotation is about and how far it is."""
+def lead(
+    rotation: Rotation, steps: Sequence[Step], *, partners: int, now: datetime, unrehearsed: bool = False
+) -> str:
+    """Say in one sentence what the rotation is about and how far it is; ``unrehearsed``: it waits for a rehearsal."""
     what = " and ".join(ACTING[role] for role in rotation.roles)
     subject = f"A new certificate for {what} of {rotation.holder}"
     if rotation.partner_id:
@@ -44,6 +46,8 @@ def lead(rotation: Rotation, steps: Sequence[Step], *, partners: int, now: datet
             return f"{subject}. Nothing happens until it is approved."
         case RotationState.EXCHANGING:
             waiting = len(outstanding(steps))
+            if unrehearsed and not unprepared(steps):
+                return f"{subject}. Everything is prepared; the change waits for its rehearsal alone."
             if not waiting:
                 return f"{subject}. No partner is waited for any more; our own preparations are still to be done."
             ready = f"{partners - waiting} of {_count(partners, 'partner')} ready"

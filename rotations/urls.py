@@ -2,7 +2,18 @@
 
 from django.urls import path
 
-from rotations.views import deciding, drafts, freezes, handed_in, pages, paper, participants, sightings, steps
+from rotations.views import (
+    deciding,
+    drafts,
+    freezes,
+    handed_in,
+    pages,
+    paper,
+    participants,
+    rehearsing,
+    sightings,
+    steps,
+)
 
 urlpatterns = [
     path("rotations/", pages.rotation_list, name="rotation-list"),
@@ -22,6 +33,14 @@ urlpatterns = [
     path("rotations/<uuid:uid>/cancel/", deciding.rotation_cancel, name="rotation-cancel"),
     path("rotations/<uuid:uid>/close/", deciding.rotation_close, name="rotation-close"),
     path("rotations/<uuid:uid>/roll-back/", deciding.rotation_roll_back, name="rotation-roll-back"),
+    path(
+        "rotations/<uuid:uid>/rehearsal/", rehearsing.rotation_name_rehearsal, name="rotation-name-rehearsal"
+    ),
+    path(
+        "rotations/<uuid:uid>/without-rehearsal/",
+        rehearsing.rotation_waive_rehearsal,
+        name="rotation-waive-rehearsal",
+    ),
     path("rotations/<uuid:uid>/done/<slug:act>/", steps.steps_done, name="rotation-steps-done"),
     path("rotations/steps/<uuid:uid>/done/", steps.step_done, name="rotation-step-done"),
     path("rotations/steps/<uuid:uid>/leave-out/", steps.step_skip, name="rotation-step-skip"),

@@ -106,6 +106,8 @@ NEEDS = {
     "rotation-cancel": "rotations.change_rotation",
     "rotation-close": "rotations.change_rotation",
     "rotation-roll-back": "rotations.change_rotation",
+    "rotation-name-rehearsal": "rotations.change_rotation",
+    "rotation-waive-rehearsal": "rotations.approve_rotation",
     "rotation-steps-done": "rotations.change_rotation",
     "rotation-step-retry": "rotations.change_rotation",
     "rotation-step-done": "rotations.change_rotation",

@@ -150,6 +150,7 @@ class InstallationForm(forms.ModelForm[Installation]):
             "works_days",
             "four_eyes",
             "grace_days",
+            "require_rehearsal",
             "lead_days",
             "reminder_days",
             "escalation_email",
@@ -165,10 +166,13 @@ class InstallationForm(forms.ModelForm[Installation]):
             "four_eyes": "Four eyes",
             "lead_days": "Usual notice to partners (days)",
             "grace_days": "Keep the old certificate for (days)",
+            "require_rehearsal": "Rehearse first",
             "escalation_days": "From how many days before the end",
         }
         help_texts = {
             "four_eyes": "Whoever set up or changed a rotation can’t approve it: somebody else has to.",
+            "require_rehearsal": "Where there is a test counterpart, a change is not scheduled before it was made and "
+            "tested there. An approver can let one go on without, with a reason.",
             "escalation_email": "Told too, once a certificate gets urgent. Empty: nobody.",
             "escalation_days": "The escalation address is told from then on.",
         }
@@ -185,7 +189,7 @@ class InstallationForm(forms.ModelForm[Installation]):
                 Row(Column("works_from"), Column("works_until")),
                 "works_days",
             ),
-            Fieldset("Rotations", "four_eyes", "grace_days", "lead_days"),
+            Fieldset("Rotations", "four_eyes", "require_rehearsal", "grace_days", "lead_days"),
             Fieldset(
                 "Reminders",
                 "reminder_days",

@@ -31,6 +31,8 @@ SENTENCES = {
     "rotation.rolled_back": "rolled the rotation back",
     "rotation.close": "closed the rotation",
     "rotation.cancel": "cancelled the rotation",
+    "rotation.rehearsal_named": "named the rehearsal of the rotation",
+    "rotation.rehearsal_waived": "let the rotation go on without a rehearsal",
     "rotation.successor_ready": "made the successor ready",
     "step.done": "completed a step",
     "step.skipped": "left out a step",

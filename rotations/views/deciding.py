@@ -33,7 +33,10 @@ def rotation_approve(request: HttpRequest, uid: UUID) -> HttpResponse:
     question = Question(
         title=f"Approve {telling.title(rotation)}",
         label=telling.approve_label(rotation, sheet.steps, now=now),
-        consequences=telling.set_in_motion(sheet.steps, zone=rotation.window_zone, now=now),
+        consequences=[
+            *telling.set_in_motion(sheet.steps, zone=rotation.window_zone, now=now),
+            *_rehearsed_first(sheet),
+        ],
         obstacle=not_now(rotation, RotationAction.APPROVE) or missing,
         template="rotations/rotation_approve.html",
     )
@@ -52,6 +55,12 @@ def rotation_approve(request: HttpRequest, uid: UUID) -> HttpResponse:
         "The rotation is approved, and its first steps begin.",
         sheet=sheet,
     )
+
+
+def _rehearsed_first(sheet: Sheet) -> list[str]:
+    if not sheet.rehearsal.obstacle:
+        return []
+    return [f"Not scheduled before its rehearsal has passed. {sheet.rehearsal.result.sentence}"]
 
 
 @needs("rotations.change_rotation")

@@ -24,6 +24,7 @@ from as2certs.paging import searched
 from identities.intake import Refused
 from identities.models import Identity
 from partners.models import Partner
+from rotations import rehearsal
 from rotations.draft_forms import DraftForm
 from rotations.drafting import keep
 from rotations.foresight import Foresight
@@ -45,18 +46,22 @@ def rotation_create(request: HttpRequest) -> HttpResponse:
     if holder.archived_at is not None:
         messages.error(request, f"{holder} is archived: restore it first, then start the rotation.")
         return redirect(holder)
+    rehearses = _rehearsed_by(request.GET)
+    if rehearses and request.method == "GET" and (wrong := rehearsal.misfit(rehearses, holder)):
+        messages.error(request, wrong)
+        return redirect(rehearses)
     now = database_now()
-    form = DraftForm(
-        holder,
-        posted(request),
-        _files(request),
-        now=now,
-        user=person(request),
-        initial=preset(holder, request.GET),
-    )
-    return _kept(
-        request, form, now, "The rotation is set up as a draft. Look at its plan, then have it approved."
-    )
+    initial = preset(holder, request.GET) | ({"roles": rehearses.roles} if rehearses else {})
+    form = DraftForm(holder, posted(request), _files(request), now=now, user=person(request), initial=initial)
+    what = "rehearsal" if rehearses else "rotation"
+    said = f"The {what} is set up as a draft. Look at its plan, then have it approved."
+    return _kept(request, form, now, said, rehearses=rehearses)
+
+
+def _rehearsed_by(query: QueryDict) -> Rotation | None:
+    """Return the rotation that an address names as the one to rehearse; 404 where there is none by that name."""
+    named = str(query.get("rehearses") or "")
+    return found(_uid(named)) if named else None
 
 
 @needs("rotations.change_rotation")
@@ -80,10 +85,12 @@ def rotation_update(request: HttpRequest, uid: UUID) -> HttpResponse:
     return _kept(request, form, now, "The draft is changed.")
 
 
-def _kept(request: HttpRequest, form: DraftForm, now: datetime, said: str) -> HttpResponse:
+def _kept(
+    request: HttpRequest, form: DraftForm, now: datetime, said: str, *, rehearses: Rotation | None = None
+) -> HttpResponse:
     if request.method == "POST" and not has_suggestion(request.POST) and form.is_valid():
         try:
-            rotation = keep(form, by=Actor.of(request), now=now)
+            rotation = keep(form, by=Actor.of(request), now=now, rehearses=rehearses)
         except Refused as error:
             form.add_error("successor", str(error))
         except REFUSALS as error:
@@ -96,6 +103,7 @@ def _kept(request: HttpRequest, form: DraftForm, now: datetime, said: str) -> Ht
         "form": form,
         "holder": form.holder,
         "rotation": stored,
+        "rehearses": rehearses,
         # Fresh, not what was sent: whoever reads that somebody else was first can send it again knowingly.
         "stamp": stamp(found(stored.uid)) if stored else "",
         "environment": form.holder.environment,

@@ -40,6 +40,16 @@ def test_an_administrator_changes_the_settings_and_the_trail_says_what() -> None
     assert "four eyes" in client.get(reverse("settings")).content.decode()
 
 
+def test_rehearsing_first_is_asked_for_in_the_settings() -> None:
+    client = log_in(make_person("anna", "administrator"))
+    assert "Rehearse first" in client.get(reverse("settings")).content.decode()
+    assert client.post(reverse("settings"), wishes(require_rehearsal="on")).status_code == 302
+    assert Installation.current().require_rehearsal
+    assert Entry.objects.get(object_kind="accounts.installation").new["require_rehearsal"] is True
+    client.post(reverse("settings"), wishes())
+    assert not Installation.current().require_rehearsal
+
+
 def test_saving_the_same_again_leaves_no_entry() -> None:
     client = log_in(make_person("anna", "administrator"))
     client.post(reverse("settings"), wishes())

@@ -19,6 +19,11 @@ import json
 from tests.rotations.racing import uploads
 print(json.dumps(uploads(40)))
 """
+REHEARSALS = """
+import json
+from tests.rotations.racing_rehearsals import RehearsalRaces
+print(json.dumps(RehearsalRaces().run({race!r}, {times})))
+"""
 
 OFTEN = (("apply", "cancel"), ("apply", "postpone"))
 
@@ -52,3 +57,22 @@ def test_two_uploads_at_once_leave_one_certificate_in_each_role(
     make_stack: Callable[..., Stack], postgres: Postgres
 ) -> None:
     assert make_stack(postgres=postgres).python(UPLOADS) == {"wrong": []}
+
+
+@pytest.mark.parametrize(
+    ("race", "ends"),
+    [
+        ("last_words", {"scheduled"}),
+        ("waived", {"waived", "passed"}),
+        ("crosswise", {"scheduled"}),
+        ("taken_back", {"applied", "exchanging"}),
+    ],
+)
+def test_a_change_and_its_rehearsal_at_once_never_miss_nor_block_each_other(
+    make_stack: Callable[..., Stack], postgres: Postgres, race: str, ends: set[str]
+) -> None:
+    result = make_stack(postgres=postgres).python(REHEARSALS.format(race=race, times=12))
+    print(result)  # noqa: T201
+    assert result["wrong"] == []
+    assert set(result["ended"]) <= ends
+    assert "deadlock" not in postgres.log

@@ -6,7 +6,7 @@ from typing import Any
 
 from as2certs.clock import database_now
 from as2certs.looping import LoopCommand
-from rotations import runner, setup
+from rotations import progress, runner, setup
 
 
 class Command(LoopCommand):
@@ -22,4 +22,5 @@ class Command(LoopCommand):
     def look(self, *, loop: bool) -> str:
         taken = runner.apply_due(wait=loop)
         setup.adopt_generated(now=database_now())
+        progress.let_go_on(now=database_now())
         return f"{taken} steps taken up."
