@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,7 @@ from django import forms
 from as2certs import pki
 from as2certs.accounts.models import Installation, User
 from rotations import actions, runbook, setup
+from rotations.exchange.rungs import DaysError, check_days
 from rotations.models import Participant, Rotation, Sighting
 from rotations.window_forms import WindowForm, initial_window
 from rotations.windows import Window, WindowError, WindowFinding, to_utc
@@ -119,6 +121,50 @@ class ConfirmForm(forms.Form):
         ):
             raise forms.ValidationError("Say what they answered: a fingerprint, a tick, or at least a note.")
         return cleaned
+
+
+class DaysField(forms.CharField):
+    """Days, written with commas; a list of whole numbers in their order, empty for none."""
+
+    def __init__(self, *, descending: bool = False, **kwargs: Any) -> None:
+        super().__init__(required=False, max_length=100, **kwargs)
+        self.descending = descending
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(str(day) for day in value) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> Any:
+        words = [word for word in re.split(r"[,;\s]+", str(value or "")) if word]
+        for word in words:
+            if not re.fullmatch(r"[0-9]{1,4}", word):
+                raise forms.ValidationError(
+                    f"“{word}” is not a whole number of days. Write the days with commas, such as 7, 14."
+                )
+        return sorted((int(word) for word in words), reverse=self.descending)
+
+    def validate(self, value: Any) -> None:
+        super().validate(value)
+        try:
+            check_days(value)
+        except DaysError as error:
+            raise forms.ValidationError(str(error)) from error
+
+    def run_validators(self, value: Any) -> None:
+        """Leave out those of a text: the value is a list."""
+
+
+class LadderForm(forms.Form):
+    """When partners that have not answered are reminded."""
+
+    after = DaysField(
+        label="Days after they were told",
+        help_text="With commas, such as 7, 14. A moved window begins them anew. Empty: none.",
+    )
+    before = DaysField(
+        label="Days before the window",
+        descending=True,
+        help_text="With commas, such as 7, 3, 1. One that falls on the day of one of these counts once.",
+    )
 
 
 class SightingForm(forms.Form):

@@ -343,7 +343,14 @@ class Sheet:
     @property
     def menu(self) -> list[Choice]:
         """Return everything else that can be done."""
-        return [choice for choice in self.choices.values() if choice != self.primary]
+        return [*self._following, *(choice for choice in self.choices.values() if choice != self.primary)]
+
+    @property
+    def _following(self) -> list[Choice]:
+        right = "rotations.change_rotation"
+        if self.has_ended or not self.taking_part or not self.user.has_perm(right):
+            return []
+        return [Choice("Following up", reverse("rotation-following", args=[self.rotation.uid]), right)]
 
     # How often the page looks again.
 

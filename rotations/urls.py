@@ -5,6 +5,7 @@ from django.urls import path
 from rotations.views import (
     deciding,
     drafts,
+    following,
     freezes,
     handed_in,
     pages,
@@ -41,6 +42,7 @@ urlpatterns = [
         rehearsing.rotation_waive_rehearsal,
         name="rotation-waive-rehearsal",
     ),
+    path("rotations/<uuid:uid>/following/", following.rotation_following, name="rotation-following"),
     path("rotations/<uuid:uid>/done/<slug:act>/", steps.steps_done, name="rotation-steps-done"),
     path("rotations/steps/<uuid:uid>/done/", steps.step_done, name="rotation-step-done"),
     path("rotations/steps/<uuid:uid>/leave-out/", steps.step_skip, name="rotation-step-skip"),
@@ -51,6 +53,7 @@ urlpatterns = [
     path("rotations/partners/<uuid:uid>/as-partner/", participants.as_partner, name="participant-as-partner"),
     path("rotations/handed-in/<uuid:uid>/", handed_in.handed_in_accept, name="handed-in-accept"),
     path("rotations/handed-in/<uuid:uid>/refuse/", handed_in.handed_in_refuse, name="handed-in-refuse"),
+    path("rotations/partners/<uuid:uid>/remind/", following.participant_nudge, name="participant-nudge"),
     path("rotations/partners/<uuid:uid>/go-on/", participants.participant_waive, name="participant-waive"),
     path(
         "rotations/partners/<uuid:uid>/leave-out/", participants.participant_remove, name="participant-remove"

@@ -25,7 +25,7 @@ from rotations.exchange import letters
 from rotations.exchange.evidence import History, Sent, histories, participants_in
 from rotations.exchange.reaching import contacts_for, why_nobody
 from rotations.exchange.rungs import Ladder, Rung
-from rotations.exchange.standing import Standing, standing
+from rotations.exchange.standing import MEANING, Standing, standing
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.progress import NotPossible
 from rotations.recipients import escalation
@@ -439,6 +439,10 @@ class Ahead:
     told_at: datetime | None = None
     last: Sent | None = None
     why_not: str = ""
+
+    @property
+    def meaning(self) -> str:
+        return MEANING[self.standing]
 
 
 def foresight(rotation: Rotation, *, now: datetime) -> list[Ahead]:

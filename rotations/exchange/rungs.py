@@ -21,6 +21,8 @@ from typing import Literal
 
 #: Rungs that are nearer to each other than this are one.
 APART = timedelta(days=1)
+#: Days: no rung is farther away, and no ladder has more of them.
+FARTHEST, MOST = 60, 10
 
 
 @dataclass(frozen=True)
@@ -91,3 +93,17 @@ class Ladder:
             return self.answer_by
         last = max((rung.at for rung in self.rungs()), default=self.asked_at)
         return last + (self.starts - last) / 2
+
+
+class DaysError(ValueError):
+    """These days make no ladder; the message says why and what to do."""
+
+
+def check_days(days: Sequence[int]) -> None:
+    """Refuse days that make no ladder: more than ``MOST``, one twice, or one out of range. Raises DaysError."""
+    if outside := [day for day in days if not 1 <= day <= FARTHEST]:
+        raise DaysError(f"{outside[0]} is out of range: partners are reminded between 1 and {FARTHEST} days.")
+    if twice := [day for day in days if list(days).count(day) > 1]:
+        raise DaysError(f"{twice[0]} stands there twice: each day reminds once.")
+    if len(days) > MOST:
+        raise DaysError(f"These are {len(days)} days, and {MOST} at most make sense: leave some out.")
