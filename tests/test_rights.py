@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db
 OPEN = {"login", "healthz", "readyz"}
 
 #: A partner's pages: the link is the whole right to see them.
-BY_LINK = {"portal"}
+BY_LINK = {"portal", "portal-hand-in", "portal-hand-in-confirm"}
 
 #: Addresses for everybody who is logged in, about themselves or about nothing secret.
 EVERYBODY = {"home", "search", "help", "account", "password-change", "logout"}

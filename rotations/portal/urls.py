@@ -2,8 +2,12 @@
 
 from django.urls import path
 
-from rotations.portal import views
+from rotations.portal import handing_in, views
 
 urlpatterns = [
     path("p/<str:token>/", views.portal, name="portal"),
+    path("p/<str:token>/certificate/", handing_in.portal_hand_in, name="portal-hand-in"),
+    path(
+        "p/<str:token>/certificate/confirm/", handing_in.portal_hand_in_confirm, name="portal-hand-in-confirm"
+    ),
 ]
