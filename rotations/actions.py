@@ -260,7 +260,7 @@ def complete(step: Step, *, note: str, by: Actor, now: datetime) -> None:
             raise NotPossible(f"“{step.title}” is carried out by the application at its moment.")
         if step.blocked and step not in runbook.held_back(rotation):
             raise NotPossible(f"“{step.title}” comes later: {_missing(rotation, step)}.")
-        if step.act == plan.Act.RETIRE:
+        if step.act == plan.Act.RETIRE and not note.strip():
             _refuse_undrained(rotation, step, now=now)
         if step.act in AT_THE_WINDOW and rotation.state not in CUTTING_OVER:
             if kept := progress.only_unrehearsed(rotation):
@@ -273,13 +273,16 @@ def complete(step: Step, *, note: str, by: Actor, now: datetime) -> None:
 
 
 def _refuse_undrained(rotation: Rotation, step: Step, *, now: datetime) -> None:
-    """Refuse to let the old certificate go while late MDNs and retries may still use it. Raises NotPossible."""
+    """Refuse to record without a word that the old certificate went while late messages may still use it.
+
+    The application itself waits for the grace. Raises NotPossible.
+    """
     drain = stragglers.drain_of(rotation, [step.system])
     if rotation.window_end is not None and now < rotation.window_end + drain:
         until = rotation.window_end + drain
         raise NotPossible(
-            f"Late MDNs and retries may still use the old certificate until {until:%Y-%m-%d %H:%M} UTC. "
-            "Drop it after that."
+            f"Late MDNs and retries may still use the old certificate until {until:%Y-%m-%d %H:%M} UTC. Keep it until "
+            "then; if it is gone already, say why."
         )
 
 

@@ -479,6 +479,8 @@ class Letter(models.Model):
         HAND_IN = "hand_in", "request for a new certificate"
         ANSWERED = "answered", "our answer to a proposal"
         WARNED = "warned", "warning that the old one goes"
+        NOT_NOW = "not_now", "word to wait at the agreed time"
+        NOW = "now", "word that we have changed"
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     kind = models.CharField(max_length=14, choices=Kind)

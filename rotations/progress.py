@@ -15,6 +15,7 @@ from typing import Any
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, record
+from as2certs.background import nudge
 from identities import service
 from identities.stations import WRITER_ROLES
 from rotations import notifications, plan, rehearsal, runbook
@@ -235,6 +236,8 @@ def advance(rotation: Rotation, *, by: Actor, now: datetime) -> None:
         elif action in (RotationAction.CLOSE, RotationAction.ROLLED_BACK):
             columns = {"ended_at": now}
         move(rotation, action, by=by, now=now, **columns)
+        if action in (RotationAction.BEGIN, RotationAction.FINISH):
+            nudge("rotations.tasks.send_reminders")  # partners that were told to wait hear of it now
         if action is RotationAction.FINISH:
             notifications.applied(rotation, at=now, late=any(step.late for step in steps))
     if rotation.holder.is_test and _says_something(RotationState(rotation.state), steps):

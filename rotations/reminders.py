@@ -19,7 +19,7 @@ from django.db.models import Min
 from as2certs.accounts.models import Installation
 from as2certs.mail import outbox
 from rotations import notifications, stragglers
-from rotations.exchange import following
+from rotations.exchange import at_the_window, following
 from rotations.expiring import SIDES, Expiring, Side, expiring, in_view
 from rotations.ladder import crossed
 from rotations.models import Heartbeat, Notice
@@ -113,7 +113,10 @@ def run(now: datetime) -> int:
 
     Partners come before our own reminders: what they do in time, nobody has to catch up with.
     """
-    urgent = notifications.window_soon(now) + notifications.window_missed(now) + notifications.too_late(now)
+    told = at_the_window.tell_at_the_window(now)
+    urgent = (
+        told + notifications.window_soon(now) + notifications.window_missed(now) + notifications.too_late(now)
+    )
     queued = urgent + stragglers.warn_and_release(now) + following.follow_up(now) + send(now)
     Heartbeat.objects.update_or_create(name="send_reminders", defaults={"at": now})
     return queued

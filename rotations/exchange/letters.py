@@ -236,6 +236,18 @@ FIXED: Mapping[str, phrases.Words] = {
         "keep the old one, or put it back now if you have replaced it.",
         "",
     ),
+    Letter.Kind.NOT_NOW: phrases.Words(
+        "{our_name}, AS2 ID {as2_id}: wait, please do not change certificates yet",
+        "Hello {contact},\n\nour side is not ready to change certificates at the agreed time. Please keep the old one "
+        "until you hear from us, even when the agreed time comes: changed alone, messages between us would fail.",
+        "",
+    ),
+    Letter.Kind.NOW: phrases.Words(
+        "{our_name}, AS2 ID {as2_id}: we have changed, please change now",
+        "Hello {contact},\n\nwe have changed to the new certificate just now, later than agreed. Please change "
+        "now too, and tell us on your page whether messages flow.",
+        "",
+    ),
     Letter.Kind.WARNED: phrases.Words(
         "{our_name}, AS2 ID {as2_id}: the old certificate goes in a week, do you use the new one?",
         "Hello {contact},\n\nnothing has shown us yet that {partner} uses the new certificate. In a week we stop "
@@ -262,6 +274,10 @@ def _lead(scene: Scene, kind: str) -> str:
             return "The change is called off: keep the old certificate."
         case Letter.Kind.ROLLED_BACK:
             return "The change was taken back: the old certificate is in use again."
+        case Letter.Kind.NOT_NOW:
+            return "Please wait: keep the old certificate until you hear from us."
+        case Letter.Kind.NOW:
+            return "We have changed: please change to the new certificate now."
         case Letter.Kind.WARNED:
             return "The old certificate goes in a week: please switch to the new one now, and tell us."
         case Letter.Kind.ANSWERED:
@@ -273,7 +289,7 @@ def _lead(scene: Scene, kind: str) -> str:
 
 
 def _steps(scene: Scene, kind: str) -> list[dict[str, Any]]:
-    if kind in (Letter.Kind.CANCELLED, Letter.Kind.ROLLED_BACK):
+    if kind in (Letter.Kind.CANCELLED, Letter.Kind.ROLLED_BACK, Letter.Kind.NOT_NOW):
         return []
     return [
         {"title": i.title, "why": i.why, "when": told_when(i, scene.zone), "done": i.done} for i in scene.todo

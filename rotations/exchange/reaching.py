@@ -18,6 +18,8 @@ TOLD: Mapping[str, tuple[str, ...]] = {
     Letter.Kind.MOVED: ("told_windows", "told_new_certificates"),
     Letter.Kind.CANCELLED: ("told_windows", "told_new_certificates"),
     Letter.Kind.ROLLED_BACK: ("told_windows", "told_new_certificates"),
+    Letter.Kind.NOT_NOW: ("told_windows", "told_new_certificates"),
+    Letter.Kind.NOW: ("told_windows", "told_new_certificates"),
     Letter.Kind.WARNED: ("told_windows", "told_new_certificates"),
     Letter.Kind.HAND_IN: ("told_expiry",),
 }
