@@ -8,7 +8,21 @@ once.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rotations.parts import READERS, Act, Change, Effect, Move, Role, Step, in_order, them, us
+from rotations.parts import (
+    READERS,
+    Act,
+    Change,
+    Effect,
+    Move,
+    Party,
+    Role,
+    Step,
+    System,
+    in_order,
+    them,
+    us,
+    us_to,
+)
 
 ACQUIRES = frozenset({Move.ADD, Move.REPLACE})
 LETS_GO = frozenset({Move.DROP, Move.REPLACE})
@@ -76,14 +90,39 @@ def violations(change: Change, steps: Sequence[Step], order: Sequence[str] | Non
 
 
 def _places(change: Change) -> dict[tuple[str, Role], Place]:
-    sides = [(us(side.key), side) for side in change.systems] + [
-        (them(side.key), side) for side in change.parties
+    """List every place that picks a certificate; where we sign per partner, one for each, and the default."""
+    places = [
+        *(
+            Place(us(system.key), role, _our_name(change, system, role), system.holds.both)
+            for system in change.systems
+            for role in in_order(change.roles)
+        ),
+        *(
+            Place(
+                us_to(system.key, party.key), Role.SIGN, f"{system.name} for {party.name}", system.holds.both
+            )
+            for system in change.systems
+            for party in change.parties
+            if change.per_partner
+        ),
+        *(
+            Place(them(party.key), role, party.name, party.holds.both)
+            for party in change.parties
+            for role in in_order(change.roles)
+        ),
     ]
-    return {
-        (at, role): Place(at, role, side.name, side.holds.both)
-        for at, side in sides
-        for role in in_order(change.roles)
-    }
+    return {(place.at, place.role): place for place in places}
+
+
+def _our_name(change: Change, system: System, role: Role) -> str:
+    return f"{system.name} by default" if change.per_partner and role is Role.SIGN else system.name
+
+
+def _hands(step: Step) -> str:
+    """Name the side, as `Effect.at` spells it, that whoever does a step has in hand."""
+    if step.system and step.partner:
+        return us_to(step.system, step.partner)
+    return us(step.system) if step.system else them(step.partner or "")
 
 
 def _misshapen(change: Change, steps: Sequence[Step]) -> Iterator[str]:
@@ -103,7 +142,7 @@ def _misshapen(change: Change, steps: Sequence[Step]) -> Iterator[str]:
                 yield f"{step.key} touches {effect.place}, which this change leaves alone."
                 continue
             moved[effect.at, effect.role].append(effect.move)
-            if effect.at != (us(step.system) if step.system else them(step.partner or "")):
+            if effect.at != _hands(step):
                 yield f"{step.key} moves {effect.place}, which is not in the hands of whoever does the step."
     for at_role, place in places.items():
         if sorted(moved[at_role]) != sorted(place.moves):
@@ -115,18 +154,21 @@ def _misshapen(change: Change, steps: Sequence[Step]) -> Iterator[str]:
 
 def _ill_timed(change: Change, steps: Sequence[Step]) -> Iterator[str]:
     """Find what could happen before its moment, or without one."""
+    windows = {party.key: change.window_of(party) for party in change.parties}
     for step in steps:
         if step.automatic != (step.due is not None):
             yield f"{step.key} carries itself out exactly if it has a moment at which it is due."
         if step.due and not ((step.earliest or step.due) <= step.due <= (step.latest or step.due)):
             yield f"{step.key} is due outside its own limits."
-        bound = step.simultaneous or any(
-            e.move is Move.SWITCH and e.at.startswith("us:") for e in step.effects
-        )
-        if bound and (step.earliest, step.latest) != (change.starts, change.ends):
+        starts, ends = windows.get(step.partner or "", (change.last_start, change.last_end))
+        switches = any(e.move is Move.SWITCH and e.at.startswith("us:") for e in step.effects)
+        if change.per_partner and switches and step.partner is None:
+            if step.earliest is None or step.earliest < starts:
+                yield f"{step.key} flips the default before every partner's moment has come."
+        elif (step.simultaneous or switches) and (step.earliest, step.latest) != (starts, ends):
             yield f"{step.key} belongs into the window, neither before nor after it."
         drops = any(effect.move is Move.DROP for effect in step.effects)
-        if drops and (step.earliest is None or step.earliest < change.ends + change.grace):
+        if drops and (step.earliest is None or step.earliest < ends + change.grace):
             yield f"{step.key} drops the old certificate before late messages have drained."
 
 
@@ -134,6 +176,7 @@ class _Case:
     """A well-shaped plan, judged."""
 
     def __init__(self, change: Change, steps: Sequence[Step]) -> None:
+        self.change = change
         self.steps = {step.key: step for step in steps}
         self.places = _places(change)
         self.links = list(_links(change, self.places))
@@ -158,6 +201,7 @@ class _Case:
 
     def in_any_order(self) -> Iterator[str]:
         """Judge all orders at once: what has to come first must be waited for, directly or in between."""
+        yield from self.hasty_default()
         accounted: set[str] = set()
         for link in self.links:
             writes = self.switch(link.writer)
@@ -174,6 +218,15 @@ class _Case:
             if step.simultaneous and step.key not in accounted:
                 yield f"{step.key} is marked simultaneous, but nothing on the other side moves with it."
 
+    def hasty_default(self) -> Iterator[str]:
+        """Find a default that flips while it still signs for somebody who takes part."""
+        for at in (us(system.key) for system in self.change.systems if self.change.per_partner):
+            default = self.switch(self.places[at, Role.SIGN])
+            for link in self.links:
+                own = self.switch(link.writer)
+                if link.writer.at.startswith(f"{at}>") and own.key not in self.before[default.key]:
+                    yield f"{default.key} flips the default before {link.writer} has changed ({own.key})."
+
     def unpaused(self, link: Link, *swap: Step) -> Iterator[str]:
         """Find a swap during which our messages, or the MDNs that answer them, would fail."""
         ours = next(place for place in (link.writer, link.reader) if place.at.startswith("us:"))
@@ -181,7 +234,7 @@ class _Case:
             return
         for act, word in ((Act.HOLD, "paused before"), (Act.RELEASE, "released after")):
             queue = next(
-                (s for s in self.steps.values() if s.act is act and us(s.system or "") == ours.at), None
+                (step for step in self.steps.values() if step.act is act and _hands(step) == ours.at), None
             )
             for step in swap:
                 first, then = (queue, step) if act is Act.HOLD else (step, queue)
@@ -201,8 +254,16 @@ class _Case:
                 yield f"{key} is done before {missing}."
             done.add(key)
             for effect in step.effects:
-                held[effect.at, effect.role] = _moved(held[effect.at, effect.role], effect.move)
+                for place in self.moved_by(effect):
+                    held[place] = _moved(held[place], effect.move)
             yield from self.broken(held, key)
+
+    def moved_by(self, effect: Effect) -> Iterator[tuple[str, Role]]:
+        """List what an effect moves: its place, and with the default every choice, which ends then."""
+        yield effect.at, effect.role
+        yield from (
+            place for place in self.places if place[0].startswith(f"{effect.at}>") and place[1] is effect.role
+        )
 
     def broken(self, held: Mapping[tuple[str, Role], frozenset[str]], key: str) -> Iterator[str]:
         """Find writers whose certificate is not among those that its reader holds."""
@@ -219,8 +280,14 @@ def _links(change: Change, places: Mapping[tuple[str, Role], Place]) -> Iterator
     for role in in_order(change.roles):
         for system in change.systems:
             for party in change.parties:
-                ours, theirs = places[us(system.key), role], places[them(party.key), role]
+                ours = places[_our_side(change, system, party, role), role]
+                theirs = places[them(party.key), role]
                 yield Link(theirs, ours) if role in READERS else Link(ours, theirs)
+
+
+def _our_side(change: Change, system: System, party: Party, role: Role) -> str:
+    apart = change.per_partner and role is Role.SIGN
+    return us_to(system.key, party.key) if apart else us(system.key)
 
 
 def _ancestors(steps: Sequence[Step]) -> dict[str, frozenset[str]]:

@@ -106,6 +106,11 @@ def us(system: str) -> str:
     return f"us:{system}"
 
 
+def us_to(system: str, party: str) -> str:
+    """Name our side towards one partner alone, where the AS2 system signs for each with a certificate of its own."""
+    return f"us:{system}>{party}"
+
+
 def them(party: str) -> str:
     """Name the side that the partner with this key is, as `Effect.at` spells it."""
     return f"partner:{party}"
@@ -116,7 +121,9 @@ class Effect:
     """One place that picks a certificate, and what happens to its choice.
 
     The place is side and role together: the role says whose certificate changes and for what, the side says
-    who uses it. So `sign` at "us:…" is our signing, `sign` at "partner:…" is the partner's verifying of it.
+    who uses it. So `sign` at "us:…" is our signing, `sign` at "partner:…" is the partner's verifying of it. Where a
+    system signs per partner, `sign` at "us:s1>p1" is our signing to that one partner, and `sign` at "us:s1" the
+    default: what signs for all who have no choice of their own. When the default switches, all choices end with it.
     """
 
     at: str
@@ -147,11 +154,16 @@ class System:
 
 @dataclass(frozen=True)
 class Party:
-    """A partner that takes part in the change."""
+    """A partner that takes part in the change. `starts` to `ends` is its own moment; without them, the change's window.
+
+    A moment of its own counts only where our signing changes for each partner by itself (`Change.per_partner`).
+    """
 
     key: str
     name: str
     holds: Holds
+    starts: datetime | None = None
+    ends: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -183,6 +195,46 @@ class Change:
     def read_by_them(self) -> frozenset[Role]:
         """Give the changing roles in which our systems write and the partners read."""
         return self.roles & WRITERS
+
+    @property
+    def per_partner(self) -> bool:
+        """Say whether our signing changes for each partner by itself, and for nobody in particular last.
+
+        The AS2 system has to be able to. It is of no use where the same certificate also decrypts and the system has
+        room for one: at the moment at which that is replaced, everybody has to encrypt to the new one. A partner with
+        one slot flips verifying and encrypting with one save, so our signing to it belongs to that same moment; and a
+        system that holds one single certificate flips its own two roles with one save, so it can't sign with the new
+        one before. Such a change has one moment for all, whatever the system could sign with.
+        """
+        decrypts_with_one = Role.DECRYPT in self.roles and any(not s.holds.both for s in self.systems)
+        able = all(system.signs_per_partner for system in self.systems)
+        return Role.SIGN in self.roles and bool(self.parties) and able and not decrypts_with_one
+
+    def window_of(self, party: Party) -> tuple[datetime, datetime]:
+        """Give the window in which we change over towards a partner: its own moment, or else everybody's."""
+        if self.per_partner and party.starts is not None and party.ends is not None:
+            return party.starts, party.ends
+        return self.starts, self.ends
+
+    @property
+    def windows(self) -> list[tuple[datetime, datetime]]:
+        """List the windows of all parties; where there are none, the window of the change."""
+        return [self.window_of(party) for party in self.parties] or [(self.starts, self.ends)]
+
+    @property
+    def first_start(self) -> datetime:
+        """Give the moment before which nothing that waits for a window may happen."""
+        return min(starts for starts, _ in self.windows)
+
+    @property
+    def last_start(self) -> datetime:
+        """Give the moment at which the last window opens."""
+        return max(starts for starts, _ in self.windows)
+
+    @property
+    def last_end(self) -> datetime:
+        """Give the moment at which the last window is over."""
+        return max(ends for _, ends in self.windows)
 
 
 @dataclass(frozen=True)
@@ -274,11 +326,17 @@ def require_sound(change: Change) -> None:
             raise PlanError(
                 f"Each {what} needs a key of its own; these were given: {', '.join(map(repr, keys))}."
             )
-    if any(moment.utcoffset() is None for moment in (change.starts, change.ends, change.now)):
+    moments = [change.now, *(moment for window in change.windows for moment in window)]
+    if any(moment.utcoffset() is None for moment in (change.starts, change.ends, *moments)):
         raise PlanError("The window and the moment of planning need a time zone; give them in UTC.")
-    if change.ends <= change.starts:
+    if change.ends <= change.starts or any(ends <= starts for starts, ends in change.windows):
         raise PlanError("The window ends before it starts, or at once. Choose a later end.")
-    if change.ends <= change.now:
+    if change.last_end <= change.now:
         raise PlanError("The window is over. Choose a later one.")
+    for party in change.parties:
+        if (party.starts is None) != (party.ends is None):
+            raise PlanError(
+                f"The own moment of {party.name} lacks its beginning or its end; give both, or none."
+            )
     if change.grace < timedelta(0):
         raise PlanError("The old certificate can't leave before the window is over: the grace is negative.")

@@ -36,6 +36,7 @@ from rotations.parts import (
     require_sound,
     them,
     us,
+    us_to,
 )
 from rotations.wording import Scene, say
 
@@ -95,7 +96,7 @@ class _Planner:
         """List all groups in the order of a runbook."""
         return (
             *(*self.checks, *self.stages, *self.announces, *self.installs, *self.agrees, *self.free),
-            *(*self.holds, *self.cut_overs, *self.joint, *self.tests, *self.releases),
+            *(*self.holds, *self.cut_overs, *self.joint, *self.defaults, *self.tests, *self.releases),
             *(*self.partner_retires, *self.retires),
         )
 
@@ -142,18 +143,54 @@ class _Planner:
         """List what has to be ready before anything that waits for the window may move."""
         return [*self.checks, *self.stages, *self.installs, *self.agrees]
 
+    def gate_of(self, party: Party) -> list[Step]:
+        """List what has to be ready before anything that concerns this partner alone may move."""
+        return [*self.stages, *_of(party, self.installs), *_of(party, self.agrees)]
+
+    def ready_for(self, party: Party) -> list[Step]:
+        """List what a swap with this partner waits for, on both sides."""
+        if self.change.per_partner:
+            return [*self.gate_of(party), *_of(party, self.holds)]
+        return [*self.gate, *self.holds]
+
     # In the window.
 
     @cached_property
     def holds(self) -> list[Step]:
+        if self.change.per_partner:
+            return [
+                self.step(Act.HOLD, system=system, party=party, after=self.gate_of(party))
+                for system in self.systems
+                for party in self.in_turn
+                if self.together(party)
+            ]
         return [
             self.step(Act.HOLD, system=system, after=self.gate)
             for system in self.systems
             if self.pauses(system)
         ]
 
+    @property
+    def in_turn(self) -> list[Party]:
+        """List the parties as our signing changes for them: those that need nobody beside us first."""
+        return sorted(self.parties, key=self.together)
+
     @cached_property
     def cut_overs(self) -> list[Step]:
+        """List our cut-overs: one for all, or where we sign per partner one for each, which waits for it alone."""
+        if self.change.per_partner:
+            return [
+                self.step(
+                    Act.CUT_OVER,
+                    system=system,
+                    party=party,
+                    effects=(Effect(us_to(system.key, party.key), Role.SIGN, Move.SWITCH),),
+                    after=self.ready_for(party),
+                    simultaneous=self.together(party),
+                )
+                for system in self.systems
+                for party in self.in_turn
+            ]
         return [
             self.step(
                 Act.CUT_OVER,
@@ -167,6 +204,17 @@ class _Planner:
         ]
 
     @cached_property
+    def defaults(self) -> list[Step]:
+        """List what flips for nobody in particular, once everybody who takes part has changed over."""
+        return [
+            self.step(
+                Act.CUT_OVER, system=system, effects=self.switched(system), after=_at(system, self.cut_overs)
+            )
+            for system in self.systems
+            if self.change.per_partner
+        ]
+
+    @cached_property
     def joint(self) -> list[Step]:
         """List the partners' cut-overs that must happen together with ours."""
         return [
@@ -174,7 +222,7 @@ class _Planner:
                 Act.PARTNER_CUT_OVER,
                 party=party,
                 effects=self.switched(party),
-                after=[*self.gate, *self.holds],
+                after=self.ready_for(party),
                 simultaneous=True,
             )
             for party in self.parties
@@ -195,12 +243,28 @@ class _Planner:
         return [
             self.step(Act.TEST, system=system, party=party, after=[*ours, *_of(party, self.joint)])
             for system in self.systems
-            if (ours := _at(system, self.cut_overs))
             for party in self.parties
+            if (ours := _at(system, self.cut_overs_for(party)))
         ]
+
+    def cut_overs_for(self, party: Party) -> list[Step]:
+        """List our cut-overs that change something for this partner."""
+        return _of(party, self.cut_overs) if self.change.per_partner else self.cut_overs
 
     @cached_property
     def releases(self) -> list[Step]:
+        if self.change.per_partner:
+            return [
+                self.step(
+                    Act.RELEASE,
+                    system=system,
+                    party=party,
+                    after=[*held, *_at(system, _of(party, self.tests))],
+                )
+                for system in self.systems
+                for party in self.in_turn
+                if (held := _at(system, _of(party, self.holds)))
+            ]
         waited_for = [
             step for party in self.parties if self.together(party) for step in _of(party, self.tests)
         ]
@@ -219,7 +283,7 @@ class _Planner:
                 Act.PARTNER_RETIRE,
                 party=party,
                 effects=dropped,
-                after=[*self.cut_overs, *_of(party, self.tests)],
+                after=[*self.cut_overs_for(party), *_of(party, self.tests)],
             )
             for party in self.parties
             if (dropped := self.beside(party, Move.DROP))
@@ -230,8 +294,8 @@ class _Planner:
         """Let go of the old one in every system, also where nothing reads with it: its key lies there until then."""
 
         def before(system: System) -> list[Step]:
-            ours = [*_at(system, self.stages), *_at(system, self.cut_overs), *_at(system, self.releases)]
-            return [*ours, *self.free, *self.joint, *_at(system, self.tests)]
+            ours = [*self.stages, *self.cut_overs, *self.defaults, *self.releases]
+            return [*_at(system, ours), *self.free, *self.joint, *_at(system, self.tests)]
 
         return [
             self.step(Act.RETIRE, system=system, effects=self.beside(system, Move.DROP), after=before(system))
@@ -288,7 +352,7 @@ class _Planner:
         simultaneous: bool = False,
     ) -> Step:
         automatic = act in BY_CONNECTOR and system is not None and system.automatic
-        earliest, latest = self.span(act, simultaneous)
+        earliest, latest = self.span(act, party, simultaneous)
         title, why = say(Scene(self.change, act, system, party, effects, simultaneous))
         return Step(
             key=":".join([act, *(side.key for side in (system, party) if side)]),
@@ -309,23 +373,29 @@ class _Planner:
             why=why,
         )
 
-    def span(self, act: Act, simultaneous: bool) -> tuple[datetime | None, datetime | None]:
+    def span(
+        self, act: Act, party: Party | None, simultaneous: bool
+    ) -> tuple[datetime | None, datetime | None]:
         """Say when an act may be done at the earliest and should be done at the latest."""
         change = self.change
-        ready_by = change.starts if change.now < change.starts else change.ends
+        starts, ends = change.window_of(party) if party else (change.first_start, change.last_end)
+        ready_by = starts if change.now < starts else ends
         match act:
             case Act.CHECK | Act.STAGE | Act.ANNOUNCE:
                 return change.now, ready_by
             case Act.INSTALL | Act.AGREE:
                 return None, ready_by
             case Act.HOLD:
-                return max(change.now, change.starts - HOLD_LEAD), ready_by
+                return max(change.now, starts - HOLD_LEAD), ready_by
+            case Act.CUT_OVER if change.per_partner and party is None:
+                # Nobody who takes part is signed for by default any more: no moment was agreed for it.
+                return change.last_start, None
             case Act.PARTNER_CUT_OVER if not simultaneous:
-                return None, change.ends
+                return None, ends
             case Act.PARTNER_RETIRE | Act.RETIRE:
-                return change.ends + change.grace, None
+                return ends + change.grace, None
             case _:
-                return change.starts, change.ends
+                return starts, ends
 
     def evidence(self, act: Act, automatic: bool) -> tuple[Evidence, ...]:
         """List what may show that an act is done, the strongest first."""

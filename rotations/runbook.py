@@ -71,7 +71,6 @@ def system_in_plan(system: AS2System | None) -> plan.System:
         key=str(system.uid),
         name=system.name,
         holds=plan.Holds.UNKNOWN if system.overlap == AS2System.Overlap.UNKNOWN else several,
-        signs_per_partner=system.signs_per_partner,
         automatic=system.connector != "manual",
     )
 

@@ -190,9 +190,14 @@ def _agree(scene: Scene) -> Words:
     )
 
 
+def _queue(scene: Scene) -> str:
+    """Name the queue that is held: all that leaves a system, or what goes to one partner."""
+    return f"our outbound queue to {scene.they}" if scene.party else "our outbound queue"
+
+
 def _hold(scene: Scene) -> Words:
     return (
-        f"Pause our outbound queue in {scene.ours}",
+        f"Pause {_queue(scene)} in {scene.ours}",
         (
             "What we send while the two sides change could be rejected or answered with an MDN that does "
             "not verify; paused late, asynchronous MDNs are still on their way when the certificates "
@@ -202,6 +207,9 @@ def _hold(scene: Scene) -> Words:
 
 
 def _cut_over_title(scene: Scene) -> str:
+    if scene.change.per_partner:
+        to_whom = f"to {scene.they}" if scene.party else "by default"
+        return f"Sign {to_whom} with {scene.new} in {scene.ours}"
     match scene.moves:
         case {Role.SIGN: _, Role.DECRYPT: _}:
             return f"Sign and decrypt with {scene.new} instead of {scene.old} in {scene.ours}"
@@ -223,6 +231,8 @@ def _cut_over_reason(scene: Scene) -> str:
             "Both sides change in the same window because one of them holds one certificate only: earlier or "
             "later than the other side, messages fail until it has moved too."
         )
+    if scene.change.per_partner:
+        return _own_moment_reason(scene)
     if Role.SIGN in scene.moves:
         return (
             f"The partners accept {scene.new} by now; earlier, our messages get authentication-failed and "
@@ -233,6 +243,19 @@ def _cut_over_reason(scene: Scene) -> str:
         f"The partner decrypts with {scene.new} by now; earlier, our messages fail with decryption-failed, "
         f"and too late, the partner has dropped {scene.old}; messages queued for a retry must be encrypted "
         "again."
+    )
+
+
+def _own_moment_reason(scene: Scene) -> str:
+    if scene.party is None:
+        return (
+            f"Every partner that takes part is signed to with {scene.new} by now; earlier, those that do not accept it "
+            f"yet would get it too, and left out, {scene.old} would go on signing for everybody else until its end."
+        )
+    return (
+        f"{scene.they} accepts {scene.new} by now, whatever the others do; earlier, our messages get "
+        f"authentication-failed and our MDNs don't verify, and later than the end of {scene.old}, {scene.they} may "
+        "reject what it signs."
     )
 
 
@@ -296,7 +319,7 @@ def _test(scene: Scene) -> Words:
 
 def _release(scene: Scene) -> Words:
     return (
-        f"Release our outbound queue in {scene.ours}",
+        f"Release {_queue(scene)} in {scene.ours}",
         (
             "The tests have passed, so waiting messages may go; released earlier, they could all fail at "
             "once, and held longer, orders are late."

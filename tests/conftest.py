@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests import programs
@@ -18,6 +19,10 @@ from tests.stack import Stack
 FIXTURES = {"postgres": "postgres", "redis_server": "redis", "chromium": "browser", "page": "browser"}
 
 MISSING = programs.missing()
+
+# A machine that is busy with something else is no failure of what is tried.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,6 +1,7 @@
 """Changes for the tests of the plan: fixed moments, named systems and partners."""
 
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 
 from rotations.plan import OWN, Change, Holds, Party, Role, System
 
@@ -25,16 +26,33 @@ def make_change(
     theirs: tuple[Holds, ...] = (SEVERAL,),
     *,
     automatic: bool = True,
+    per_partner: bool = False,
+    moments: Mapping[str, datetime] | None = None,
 ) -> Change:
-    """Make the change with this letter, with systems s1, s2, … and partners p1, p2, …"""
+    """Make the change with this letter, with systems s1, s2, … and partners p1, p2, …
+
+    `per_partner`: our systems can sign with another certificate for each. `moments` says for the keys of partners
+    when their own windows begin, each an hour long.
+    """
+    own = moments or {}
     roles = frozenset(ROLES[which])
     return Change(
         side="own" if roles <= OWN else "partner",
         roles=roles,
         systems=tuple(
-            System(f"s{n}", f"System {n}", holds, automatic=automatic) for n, holds in enumerate(ours, 1)
+            System(f"s{n}", f"System {n}", holds, signs_per_partner=per_partner, automatic=automatic)
+            for n, holds in enumerate(ours, 1)
         ),
-        parties=tuple(Party(f"p{n}", f"Partner {n}", holds) for n, holds in enumerate(theirs, 1)),
+        parties=tuple(
+            Party(
+                key := f"p{n}",
+                f"Partner {n}",
+                holds,
+                starts=own.get(key),
+                ends=own[key] + timedelta(hours=1) if key in own else None,
+            )
+            for n, holds in enumerate(theirs, 1)
+        ),
         starts=STARTS,
         ends=ENDS,
         now=NOW,

@@ -184,3 +184,59 @@ EXPECTED = {
         retire:s1
     """,
 }
+
+# (change, ours, theirs) where our system signs per partner. Where the key that decrypts has one slot in our system,
+# everybody changes at once: such plans are those above.
+EXPECTED_PER_PARTNER = {
+    ("A", ONE, (SEVERAL, ONE)): """
+        announce:p1
+        announce:p2
+        install:p1 sign-add
+        agree:p2
+        hold:s1:p2
+        cut_over:s1:p1 sign-switch
+        =cut_over:s1:p2 sign-switch
+        =partner_cut_over:p2 sign-replace
+        cut_over:s1 sign-switch
+        test:s1:p1
+        test:s1:p2
+        release:s1:p2
+        partner_retire:p1 sign-drop
+        retire:s1
+    """,
+    ("C", SEVERAL, (ONE, SEVERAL)): """
+        stage:s1 decrypt-add
+        announce:p1
+        announce:p2
+        install:p2 sign-add
+        agree:p1
+        partner_cut_over:p2 decrypt-switch
+        hold:s1:p1
+        cut_over:s1:p2 sign-switch
+        =cut_over:s1:p1 sign-switch
+        =partner_cut_over:p1 sign-replace decrypt-switch
+        cut_over:s1 sign-switch
+        test:s1:p1
+        test:s1:p2
+        release:s1:p1
+        partner_retire:p2 sign-drop
+        retire:s1 decrypt-drop
+    """,
+    ("C", SEVERAL, (SEVERAL,)): """
+        stage:s1 decrypt-add
+        announce:p1
+        install:p1 sign-add
+        partner_cut_over:p1 decrypt-switch
+        cut_over:s1:p1 sign-switch
+        cut_over:s1 sign-switch
+        test:s1:p1
+        partner_retire:p1 sign-drop
+        retire:s1 decrypt-drop
+    """,
+    ("C", ONE, (SEVERAL,)): EXPECTED["C", ONE, SEVERAL],
+    ("C", ONE, (ONE,)): EXPECTED["C", ONE, ONE],
+    ("B", SEVERAL, (ONE,)): EXPECTED["B", SEVERAL, ONE],
+    ("B", ONE, (SEVERAL,)): EXPECTED["B", ONE, SEVERAL],
+    ("D", SEVERAL, (SEVERAL,)): EXPECTED["D", SEVERAL, SEVERAL],
+    ("F", ONE, (ONE,)): EXPECTED["F", ONE, ONE],
+}

@@ -239,6 +239,92 @@ def test_the_check_finds_what_was_planted(
     assert any(complaint in sentence for sentence in found), found
 
 
+CHOICE = "us:s1>p1"
+PLANTED_PER_PARTNER: list[tuple[str, Tamper, str]] = [
+    (
+        "a writer before its own reader",
+        lambda s: forget(s, "cut_over:s1:p1", "install:p1"),
+        "cut_over:s1:p1 may use the new certificate before verifying at Partner 1 holds it (install:p1).",
+    ),
+    (
+        "a default before a partner's choice",
+        lambda s: forget(s, "cut_over:s1", "cut_over:s1:p1"),
+        "cut_over:s1 flips the default before signing at System 1 for Partner 1 has changed (cut_over:s1:p1).",
+    ),
+    (
+        "a default that flips at no moment",
+        lambda s: alter(s, "cut_over:s1", earliest=None),
+        "cut_over:s1 flips the default before every partner's moment has come.",
+    ),
+    (
+        "a default that flips before the last moment",
+        lambda s: alter(s, "cut_over:s1", earliest=STARTS, due=STARTS),
+        "cut_over:s1 flips the default before every partner's moment has come.",
+    ),
+    (
+        "another partner's window",
+        lambda s: alter(s, "cut_over:s1:p2", earliest=STARTS, latest=ENDS, due=STARTS),
+        "cut_over:s1:p2 belongs into the window, neither before nor after it.",
+    ),
+    (
+        "somebody else's choice",
+        lambda s: alter(s, "cut_over:s1:p2", effects=stray(CHOICE, Role.SIGN, Move.SWITCH)),
+        "cut_over:s1:p2 moves us:s1>p1/sign, which is not in the hands of whoever does the step.",
+    ),
+    (
+        "no choice for a partner",
+        lambda s: leave_out(s, "cut_over:s1:p1"),
+        "Needed for signing at System 1 for Partner 1: switch, each once; the plan has nothing.",
+    ),
+    (
+        "no default",
+        lambda s: leave_out(s, "cut_over:s1"),
+        "Needed for signing at System 1 by default: switch, each once; the plan has nothing.",
+    ),
+    (
+        "an old one that leaves under its writer",
+        lambda s: forget(forget(s, "partner_retire:p1", "cut_over:s1:p1"), "partner_retire:p1", "test:s1:p1"),
+        "partner_retire:p1 may drop the old certificate under signing at System 1 for Partner 1 (cut_over:s1:p1).",
+    ),
+    (
+        "a queue that is not held",
+        lambda s: leave_out(s, "hold:s1:p2"),
+        "The outbound queue of System 1 for Partner 2 is not paused before cut_over:s1:p2.",
+    ),
+    (
+        "half a swap",
+        lambda s: forget(s, "partner_cut_over:p2", "agree:p2"),
+        "cut_over:s1:p2 may use the new certificate before verifying at Partner 2 holds it (partner_cut_over:p2).",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("tamper", "complaint"), [pytest.param(*rest, id=name) for name, *rest in PLANTED_PER_PARTNER]
+)
+def test_the_check_finds_what_was_planted_where_we_sign_per_partner(tamper: Tamper, complaint: str) -> None:
+    later = STARTS + timedelta(days=2)
+    change = make_change("C", theirs=(SEVERAL, ONE), per_partner=True, moments={"p2": later})
+    assert violations(change, plan(change)) == []
+    assert complaint in violations(change, tamper(plan(change)))
+
+
+def test_a_default_that_flips_early_is_told_in_the_order_in_which_it_happened() -> None:
+    change = make_change("A", theirs=(SEVERAL, SEVERAL), per_partner=True)
+    order = ["announce:p1", "install:p1", "cut_over:s1:p1", "cut_over:s1"]
+    assert (
+        "After cut_over:s1, signing at System 1 for Partner 2 uses the new certificate; verifying at Partner 2 "
+        "holds only the old." in violations(change, plan(change), order)
+    )
+
+
+def test_a_plan_for_everybody_at_once_is_found_where_each_partner_should_have_its_own() -> None:
+    change = make_change("A", theirs=(SEVERAL, SEVERAL))
+    apart = make_change("A", theirs=(SEVERAL, SEVERAL), per_partner=True)
+    assert any("signing at System 1 for Partner 1" in found for found in violations(apart, plan(change)))
+    assert any("which this change leaves alone" in found for found in violations(change, plan(apart)))
+
+
 def test_a_reader_with_room_may_not_wait_for_the_window_to_move_with_its_writer() -> None:
     change = make_change("A")
     steps = plan(change)
@@ -300,26 +386,28 @@ def test_an_order_that_breaks_the_law_is_told_step_by_step(order: list[str], com
 
 
 EDGES = [
-    (which, tuple(theirs), key, waited_for)
-    for which, theirs in [
-        ("A", [SEVERAL]),
-        ("A", [SEVERAL, SEVERAL]),
-        ("B", [SEVERAL, ONE]),
-        ("C", [SEVERAL]),
-        ("D", [SEVERAL]),
-        ("E", [SEVERAL]),
-        ("F", [SEVERAL]),
+    (which, tuple(theirs), per_partner, key, waited_for)
+    for which, theirs, per_partner in [
+        ("A", [SEVERAL], False),
+        ("A", [SEVERAL, SEVERAL], False),
+        ("A", [SEVERAL], True),
+        ("B", [SEVERAL, ONE], False),
+        ("C", [SEVERAL], False),
+        ("C", [SEVERAL], True),
+        ("D", [SEVERAL], False),
+        ("E", [SEVERAL], False),
+        ("F", [SEVERAL], False),
     ]
-    for step in plan(make_change(which, theirs=tuple(theirs)))
+    for step in plan(make_change(which, theirs=tuple(theirs), per_partner=per_partner))
     for key, waited_for in [(step.key, waited) for waited in step.after]
 ]
 
 
-@pytest.mark.parametrize(("which", "theirs", "key", "waited_for"), EDGES)
+@pytest.mark.parametrize(("which", "theirs", "per_partner", "key", "waited_for"), EDGES)
 def test_the_check_of_all_orders_at_once_finds_exactly_what_trying_every_order_finds(
-    which: str, theirs: tuple[Holds, ...], key: str, waited_for: str
+    which: str, theirs: tuple[Holds, ...], per_partner: bool, key: str, waited_for: str
 ) -> None:
-    change = make_change(which, theirs=theirs)
+    change = make_change(which, theirs=theirs, per_partner=per_partner)
     steps = forget(plan(change), key, waited_for)
     fails = any(first_failure(change, order) for order in every_order(steps))
     assert bool(violations(change, steps)) == fails

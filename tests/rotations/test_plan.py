@@ -24,7 +24,7 @@ from rotations.plan import (
     violations,
 )
 from tests.rotations.changes import ENDS, NOW, ONE, ROLES, SEVERAL, STARTS, UNKNOWN, make_change
-from tests.rotations.expected_plans import EXPECTED
+from tests.rotations.expected_plans import EXPECTED, EXPECTED_PER_PARTNER
 
 
 def write_down(steps: tuple[Step, ...]) -> list[str]:
@@ -42,29 +42,46 @@ def test_the_plan_of_each_change_is_as_written_down(which: str, ours: Holds, the
     assert write_down(steps) == [line.strip() for line in EXPECTED[which, ours, theirs].strip().splitlines()]
 
 
+@pytest.mark.parametrize(("which", "ours", "theirs"), EXPECTED_PER_PARTNER, ids=lambda value: str(value))
+def test_the_plan_of_each_change_where_we_sign_per_partner_is_as_written_down(
+    which: str, ours: Holds, theirs: tuple[Holds, ...]
+) -> None:
+    change = make_change(which, (ours,), theirs, per_partner=True)
+    wanted = EXPECTED_PER_PARTNER[which, ours, theirs].strip().splitlines()
+    assert write_down(plan(change)) == [line.strip() for line in wanted]
+    assert violations(change, plan(change)) == []
+
+
+@pytest.mark.parametrize("which", "ABC")
+def test_signing_per_partner_changes_nothing_for_an_identity_without_partners(which: str) -> None:
+    alone = make_change(which, theirs=(), per_partner=True)
+    assert plan(alone) == plan(make_change(which, theirs=()))
+
+
 ALL_HOLDS = list(Holds)
 SYSTEM_CHOICES = [(holds,) for holds in ALL_HOLDS] + list(product(ALL_HOLDS, repeat=2))
 EVERY_COMBINATION = [
-    (which, ours, theirs, automatic)
+    (which, ours, theirs, automatic, per_partner)
     for which in ROLES
     for ours in SYSTEM_CHOICES
     for theirs in SYSTEM_CHOICES
     for automatic in (True, False)
-    if (len(ours) == 1 if which in "ABC" else len(theirs) == 1)
+    for per_partner in (False, True)
+    if (len(ours) == 1 if which in "ABC" else len(theirs) == 1 and not per_partner)
 ]
+Case = tuple[str, tuple[Holds, ...], tuple[Holds, ...], bool, bool]
 
 
-def name_case(case: tuple[str, tuple[Holds, ...], tuple[Holds, ...], bool]) -> str:
-    which, ours, theirs, automatic = case
-    return f"{which}-{'+'.join(ours)}-{'+'.join(theirs)}-{'automatic' if automatic else 'by-hand'}"
+def name_case(case: Case) -> str:
+    which, ours, theirs, automatic, per_partner = case
+    by = "automatic" if automatic else "by-hand"
+    return f"{which}-{'+'.join(ours)}-{'+'.join(theirs)}-{by}{'-per-partner' if per_partner else ''}"
 
 
 @pytest.mark.parametrize("case", EVERY_COMBINATION, ids=name_case)
-def test_every_combination_is_safe_in_every_order(
-    case: tuple[str, tuple[Holds, ...], tuple[Holds, ...], bool],
-) -> None:
-    which, ours, theirs, automatic = case
-    change = make_change(which, ours, theirs, automatic=automatic)
+def test_every_combination_is_safe_in_every_order(case: Case) -> None:
+    which, ours, theirs, automatic, per_partner = case
+    change = make_change(which, ours, theirs, automatic=automatic, per_partner=per_partner)
     steps = plan(change)
     assert violations(change, steps) == []
     assert violations(change, steps, [step.key for step in steps]) == []
@@ -282,6 +299,74 @@ def test_the_sentences_name_certificates_systems_and_partners() -> None:
 def test_a_partner_is_warned_not_to_encrypt_to_the_new_one_while_we_hold_one() -> None:
     announce = step_named(plan(make_change("B", (ONE,))), "announce:p1")
     assert "must not use it earlier" in announce.why
+
+
+LATER, EARLIER = STARTS + timedelta(days=3), STARTS - timedelta(days=2)
+HOUR = timedelta(hours=1)
+
+
+def test_each_partner_has_its_own_moment_and_the_default_flips_after_the_last() -> None:
+    change = make_change(
+        "C", theirs=(SEVERAL, ONE, SEVERAL), per_partner=True, moments={"p1": EARLIER, "p2": LATER}
+    )
+    steps = plan(change)
+    cut_overs = {s.key: (s.due, s.latest) for s in steps if s.act is Act.CUT_OVER}
+    assert cut_overs == {
+        "cut_over:s1:p1": (EARLIER, EARLIER + HOUR),
+        "cut_over:s1:p3": (STARTS, ENDS),
+        "cut_over:s1:p2": (LATER, LATER + HOUR),
+        "cut_over:s1": (LATER, None),
+    }
+    joint = step_named(steps, "partner_cut_over:p2")
+    assert (joint.earliest, joint.latest) == (LATER, LATER + HOUR)
+    assert step_named(steps, "hold:s1:p2").earliest == LATER - HOLD_LEAD
+    assert step_named(steps, "agree:p2").latest == LATER
+    assert step_named(steps, "install:p1").latest == EARLIER
+    assert step_named(steps, "stage:s1").latest == EARLIER
+    assert step_named(steps, "partner_retire:p1").earliest == EARLIER + HOUR + change.grace
+    assert step_named(steps, "retire:s1").due == LATER + HOUR + change.grace
+    assert violations(change, steps) == []
+
+
+def test_a_partners_own_moment_counts_only_where_we_sign_per_partner() -> None:
+    moments = {"p1": LATER}
+    for which in "ABC":
+        assert plan(make_change(which, moments=moments)) == plan(make_change(which))
+    all_at_once = make_change("C", (ONE,), per_partner=True, moments=moments)
+    assert plan(all_at_once) == plan(make_change("C", (ONE,)))
+
+
+def test_a_cut_over_waits_for_its_own_partner_and_not_for_the_others() -> None:
+    steps = plan(make_change("C", theirs=(SEVERAL, ONE), per_partner=True))
+    assert set(step_named(steps, "cut_over:s1:p1").after) == {"stage:s1", "install:p1"}
+    assert set(step_named(steps, "cut_over:s1:p2").after) == {"stage:s1", "agree:p2", "hold:s1:p2"}
+    assert set(step_named(steps, "cut_over:s1").after) == {"cut_over:s1:p1", "cut_over:s1:p2"}
+    assert set(step_named(steps, "partner_retire:p1").after) == {"cut_over:s1:p1", "test:s1:p1"}
+
+
+def test_what_is_left_is_planned_after_the_window_of_all_others() -> None:
+    change = replace(
+        make_change("C", theirs=(SEVERAL, SEVERAL), per_partner=True, moments={"p2": LATER}), now=ENDS
+    )
+    assert step_named(plan(change), "cut_over:s1:p2").due == LATER
+    with pytest.raises(PlanError, match="The window is over"):
+        plan(replace(change, now=LATER + HOUR))
+
+
+def test_half_a_moment_of_its_own_is_refused() -> None:
+    change = make_change("C", per_partner=True)
+    half = replace(change, parties=(replace(change.parties[0], starts=LATER),))
+    with pytest.raises(PlanError, match="own moment of Partner 1 lacks its beginning or its end"):
+        plan(half)
+
+
+def test_the_sentences_of_per_partner_signing_say_to_whom() -> None:
+    steps = plan(make_change("A", theirs=(SEVERAL, ONE), per_partner=True))
+    assert step_named(steps, "cut_over:s1:p1").title == "Sign to Partner 1 with C2 in System 1"
+    assert step_named(steps, "cut_over:s1").title == "Sign by default with C2 in System 1"
+    assert step_named(steps, "hold:s1:p2").title == "Pause our outbound queue to Partner 2 in System 1"
+    assert step_named(steps, "release:s1:p2").title == "Release our outbound queue to Partner 2 in System 1"
+    assert "whatever the others do" in step_named(steps, "cut_over:s1:p1").why
 
 
 SOUND = make_change("C")

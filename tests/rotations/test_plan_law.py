@@ -1,5 +1,6 @@
 """The law of rotations as properties of every plan, in every order that it permits."""
 
+from collections import defaultdict
 from dataclasses import replace
 from random import Random
 
@@ -7,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotations.plan import Act, Change, Evidence, Holds, Move, Who, plan, violations
-from tests.rotations.carrying_out import changes, every_order, first_failure, shuffle
-from tests.rotations.changes import ENDS, ONE, ROLES, SEVERAL, STARTS, make_change
+from rotations.plan import Act, Change, Evidence, Holds, Move, Step, Who, plan, violations
+from tests.rotations.carrying_out import changes, every_order, first_failure, shuffle, signs_apart, window_of
+from tests.rotations.changes import ONE, ROLES, SEVERAL, make_change
 
 
 @given(changes(), st.randoms(use_true_random=False))
@@ -34,8 +35,10 @@ def test_nothing_but_the_roles_that_expire_is_touched(change: Change) -> None:
         assert set(step.roles) <= change.roles
         for effect in step.effects:
             assert effect.role in change.roles
-            assert effect.at in sides
-            assert effect.at == (f"us:{step.system}" if step.who is Who.WE else f"partner:{step.partner}")
+            side, _, towards = effect.at.partition(">")
+            assert side in sides
+            assert side == (f"us:{step.system}" if step.who is Who.WE else f"partner:{step.partner}")
+            assert towards == (step.partner if step.act is Act.CUT_OVER and step.partner else "")
 
 
 @given(changes(), st.randoms(use_true_random=False))
@@ -45,7 +48,10 @@ def test_no_place_holds_more_than_it_can_and_all_end_with_the_new_one_alone(
     room = {f"us:{s.key}": s.holds for s in change.systems} | {
         f"partner:{p.key}": p.holds for p in change.parties
     }
-    held = {(at, role): {"old"} for at in room for role in change.roles}
+    room |= {
+        f"us:{s.key}>{p.key}": s.holds for s in change.systems for p in change.parties if signs_apart(change)
+    }
+    held = {(at, role): {"old"} for at in room for role in change.roles if ">" not in at or role == "sign"}
     for step in shuffle(plan(change), random):
         for effect in step.effects:
             place = held[effect.at, effect.role]
@@ -57,19 +63,24 @@ def test_no_place_holds_more_than_it_can_and_all_end_with_the_new_one_alone(
 
 @given(changes(), st.randoms(use_true_random=False))
 def test_whoever_moves_together_becomes_ready_together(change: Change, random: Random) -> None:
-    joint = [step for step in plan(change) if step.simultaneous]
+    joint: dict[str | None, list[Step]] = defaultdict(list)
+    for step in plan(change):
+        if step.simultaneous:
+            joint[step.partner if signs_apart(change) else None].append(step)
     done: set[str] = set()
     for step in shuffle(plan(change), random):
-        ready = [set(other.after) <= done for other in joint]
-        assert all(ready) or not any(ready)
+        for together in joint.values():
+            ready = [set(other.after) <= done for other in together]
+            assert all(ready) or not any(ready)
         done.add(step.key)
 
 
 @given(changes())
 def test_both_sides_take_part_in_whatever_happens_together(change: Change) -> None:
     joint = [step for step in plan(change) if step.simultaneous]
-    assert not joint or {step.who for step in joint} == {Who.WE, Who.PARTNER}
-    assert all((step.earliest, step.latest) == (STARTS, ENDS) for step in joint)
+    for partner in {step.partner for step in joint if step.partner}:
+        assert {step.who for step in joint if step.partner in (partner, None)} == {Who.WE, Who.PARTNER}
+    assert all((step.earliest, step.latest) == window_of(change, step.partner) for step in joint)
 
 
 @given(changes())
@@ -88,15 +99,37 @@ def test_nothing_moves_together_where_every_reader_has_room(change: Change) -> N
 def test_our_own_cut_over_never_comes_before_the_window(change: Change) -> None:
     for step in plan(change):
         if step.act is Act.CUT_OVER:
-            assert (step.earliest, step.latest) == (STARTS, ENDS)
-            assert step.due in {STARTS, None}
+            starts, ends = window_of(change, step.partner)
+            is_default = signs_apart(change) and step.partner is None
+            assert (step.earliest, step.latest) == (starts, None if is_default else ends)
+            assert step.due in {starts, None}
 
 
 @given(changes())
 def test_the_old_one_is_kept_through_the_grace(change: Change) -> None:
     for step in plan(change):
         if any(effect.move is Move.DROP for effect in step.effects):
-            assert step.earliest == ENDS + change.grace
+            _, ends = window_of(change, step.partner)
+            assert step.earliest == ends + change.grace
+
+
+@given(changes())
+def test_where_we_sign_per_partner_each_waits_for_nobody_but_itself_and_the_default_comes_last(
+    change: Change,
+) -> None:
+    steps = {step.key: step for step in plan(change)}
+    ours = [step for step in steps.values() if step.act is Act.CUT_OVER]
+    if not signs_apart(change):
+        assert all(step.partner is None for step in ours)
+        return
+    *apart, default = ours
+    assert sorted(step.partner or "" for step in apart) == [party.key for party in change.parties]
+    assert set(default.after) == {step.key for step in apart}
+    for step in apart:
+        waited = set(step.after)
+        while further := {key for k in waited for key in steps[k].after} - waited:
+            waited |= further
+        assert {steps[key].partner for key in waited} <= {step.partner, None}
 
 
 @given(changes(), st.randoms(use_true_random=False))
@@ -109,8 +142,11 @@ def test_a_beginning_of_a_plan_is_as_safe_as_the_whole(change: Change, random: R
 @pytest.mark.parametrize("which", ROLES)
 @pytest.mark.parametrize("ours", [ONE, SEVERAL])
 @pytest.mark.parametrize("theirs", [ONE, SEVERAL])
-def test_every_single_order_of_a_small_plan_is_safe(which: str, ours: Holds, theirs: Holds) -> None:
-    change = make_change(which, (ours,), (theirs,))
+@pytest.mark.parametrize("per_partner", [False, True])
+def test_every_single_order_of_a_small_plan_is_safe(
+    which: str, ours: Holds, theirs: Holds, per_partner: bool
+) -> None:
+    change = make_change(which, (ours,), (theirs,), per_partner=per_partner)
     orders = list(every_order(plan(change)))
     assert orders
     assert [order for order in orders if first_failure(change, order)] == []
