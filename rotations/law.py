@@ -118,13 +118,6 @@ def _our_name(change: Change, system: System, role: Role) -> str:
     return f"{system.name} by default" if change.per_partner and role is Role.SIGN else system.name
 
 
-def _hands(step: Step) -> str:
-    """Name the side, as `Effect.at` spells it, that whoever does a step has in hand."""
-    if step.system and step.partner:
-        return us_to(step.system, step.partner)
-    return us(step.system) if step.system else them(step.partner or "")
-
-
 def _misshapen(change: Change, steps: Sequence[Step]) -> Iterator[str]:
     """Find what is wrong with the steps whatever their order is."""
     places = _places(change)
@@ -142,7 +135,7 @@ def _misshapen(change: Change, steps: Sequence[Step]) -> Iterator[str]:
                 yield f"{step.key} touches {effect.place}, which this change leaves alone."
                 continue
             moved[effect.at, effect.role].append(effect.move)
-            if effect.at != _hands(step):
+            if effect.at != step.at:
                 yield f"{step.key} moves {effect.place}, which is not in the hands of whoever does the step."
     for at_role, place in places.items():
         if sorted(moved[at_role]) != sorted(place.moves):
@@ -234,7 +227,7 @@ class _Case:
             return
         for act, word in ((Act.HOLD, "paused before"), (Act.RELEASE, "released after")):
             queue = next(
-                (step for step in self.steps.values() if step.act is act and _hands(step) == ours.at), None
+                (step for step in self.steps.values() if step.act is act and step.at == ours.at), None
             )
             for step in swap:
                 first, then = (queue, step) if act is Act.HOLD else (step, queue)

@@ -264,6 +264,13 @@ class Step:
     title: str
     why: str
 
+    @property
+    def at(self) -> str:
+        """Name the side that whoever does the step has in hand, as `Effect.at` spells it."""
+        if self.system and self.partner:
+            return us_to(self.system, self.partner)
+        return us(self.system) if self.system else them(self.partner or "")
+
 
 class PlanError(ValueError):
     """The change can't be planned; the message says what is wrong with it and what to do."""

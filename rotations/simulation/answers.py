@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from rotations.parts import Act, Change, Step, them, us
+from rotations.parts import Act, Change, Step, them, us, us_to
 from rotations.simulation.behaviour import AS_PLANNED, Behaviour
 from rotations.simulation.course import Happening
 from rotations.simulation.moments import Clock
@@ -89,11 +89,15 @@ class _Report:
         return [happening for happening in self.outcome.happenings if happening.step.act is act]
 
     def about_cut_overs(self) -> Iterator[str]:
+        """Tell what becomes of our cut-overs; what signs by default concerns nobody who takes part."""
         for happening in self.of(Act.CUT_OVER):
+            starts = happening.step.earliest or self.change.starts
+            if happening.step.latest is None:
+                continue
             if happening.done is None:
                 yield self.about_missed(happening)
-            elif happening.done > self.change.starts + LATE and happening.writes:
-                missing = self.missing(happening.step, self.change.starts)
+            elif happening.done > starts + LATE and happening.writes:
+                missing = self.missing(happening.step, starts)
                 for_what = f", because it waits for {missing}" if missing else ""
                 where, when = self.system_of(happening.step), self.clock.moment(happening.done)
                 yield f"We make the change in {where} on {when}{for_what}."
@@ -105,7 +109,7 @@ class _Report:
                 f"The change in {where} is begun, but not finished before the window ends: somebody has to look at "
                 f"what {where} holds."
             )
-        missing = self.missing(happening.step, self.change.ends)
+        missing = self.missing(happening.step, happening.step.latest or self.change.ends)
         why = f"{missing} is not done by then" if missing else "no worker of ours runs before that"
         old, until = self.change.old_name, self.validity.old_until
         by = f" before {old} ends on {self.clock.moment(until)}" if until else ""
@@ -132,14 +136,21 @@ class _Report:
                 yield f"{self.change.old_name} stays in {self.system_of(happening.step)} until {missing} is done."
 
     def system_of(self, step: Step) -> str:
-        return next((s.name for s in self.change.systems if s.key == step.system), "our AS2 system")
+        name = next((s.name for s in self.change.systems if s.key == step.system), "our AS2 system")
+        party = next((p.name for p in self.change.parties if p.key == step.partner), "")
+        return f"{name} for {party}" if party else name
 
     def about_pauses(self) -> Iterator[str]:
         sides = {us(s.key): (s.name, "of our messages from") for s in self.change.systems}
         sides |= {them(p.key): (p.name, "of the messages from") for p in self.change.parties}
+        sides |= {
+            us_to(s.key, p.key): (f"{s.name} to {p.name}", "of our messages from")
+            for s in self.change.systems
+            for p in self.change.parties
+        }
         for at, pause in self.outcome.pauses.items():
             name, whose = sides[at]
-            waited = sum(tally.waited for tally in self.outcome.tallies if tally.sender == at)
+            waited = sum(tally.waited for tally in self.outcome.tallies if at in tally.queues)
             if pause.ends is None:
                 missing = self.unreleased(at)
                 why = f", because it waits for {missing}" if missing else ""
@@ -151,5 +162,5 @@ class _Report:
 
     def unreleased(self, at: str) -> str:
         """Name what the release of a queue waits for."""
-        releases = [h.step for h in self.of(Act.RELEASE) if us(h.step.system or "") == at]
+        releases = [h.step for h in self.of(Act.RELEASE) if h.step.at == at]
         return self.missing(releases[0], self.outcome.span[1]) if releases else ""

@@ -112,6 +112,7 @@ class _Unfolding:
         self.slots: dict[tuple[str, Role], list[Slot]] = defaultdict(list)
         for slot in slots_of(change):
             self.slots[slot.place.at, slot.place.role].append(slot)
+        self.defaults = {us(system.key) for system in change.systems if change.per_partner}
         self.happenings: list[Happening] = []
         self.done: dict[str, datetime] = {}
 
@@ -241,11 +242,17 @@ class _Unfolding:
         return sent[0] if sent else None
 
     def written(self, effects: Iterable[Effect], moment: datetime) -> tuple[Write, ...]:
-        return tuple(
-            Write(moment, slot, effect.move)
-            for effect in effects
-            for slot in self.slots[effect.at, effect.role]
-        )
+        return tuple(Write(moment, slot, effect.move) for effect in effects for slot in self.touched(effect))
+
+    def touched(self, effect: Effect) -> list[Slot]:
+        """List the slots that an effect moves; with our default those for partners without a choice of their own."""
+        if effect.at not in self.defaults or effect.role is not Role.SIGN:
+            return self.slots[effect.at, effect.role]
+        chosen = {write.slot for write in self.writes}
+        choices = [
+            slot for (at, _), slots in self.slots.items() if at.startswith(f"{effect.at}>") for slot in slots
+        ]
+        return [slot for slot in choices if slot not in chosen]
 
     # Who sends nothing when.
 
@@ -253,9 +260,9 @@ class _Unfolding:
         return self.our_pauses() | self.their_pauses()
 
     def our_pauses(self) -> dict[str, Pause]:
-        release = {h.step.system: h.done for h in self.happenings if h.step.act is Act.RELEASE}
+        release = {h.step.at: h.done for h in self.happenings if h.step.act is Act.RELEASE}
         return {
-            us(h.step.system or ""): Pause(h.done, release.get(h.step.system))
+            h.step.at: Pause(h.done, release.get(h.step.at))
             for h in self.happenings
             if h.step.act is Act.HOLD and h.done is not None and h.step.key not in self.skipped
         }
@@ -269,8 +276,9 @@ class _Unfolding:
                     for h in self.happenings
                     if h.step.act is Act.TEST and h.step.partner == party.key and h.done is not None
                 ]
-                until = max([self.change.starts, *tests]) if tests else self.change.ends
-                found[them(party.key)] = Pause(self.change.starts - HOLD_LEAD, until)
+                starts, ends = self.change.window_of(party)
+                until = max([starts, *tests]) if tests else ends
+                found[them(party.key)] = Pause(starts - HOLD_LEAD, until)
         return found
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
-from rotations.parts import Act, Step
+from rotations.parts import Act, Step, us, us_to
 from rotations.simulation.course import Course
 from rotations.simulation.stations import Certificates, Link
 from rotations.simulation.traffic import Failure, Mishap, Reason
@@ -46,11 +46,11 @@ def swap_of(course: Course, steps: Sequence[Step], link: Link) -> Swap | None:
     marked = {(e.at, e.role) for step in steps if step.simultaneous for e in step.effects}
     if not all((slot.place.at, slot.place.role) in marked for slot in (link.writer, link.reader)):
         return None
-    change = course.change
+    starts, end = course.change.window_of(link.party)
     moments = [course.lines[slot].moments for slot in (link.writer, link.reader)]
-    begins = min((moment for found in moments for moment in found), default=change.starts)
-    ends = max(found[-1] for found in moments) if all(moments) else change.ends
-    return Swap(max(begins, change.starts), min(ends, change.ends))
+    begins = min((moment for found in moments for moment in found), default=starts)
+    ends = max(found[-1] for found in moments) if all(moments) else end
+    return Swap(max(begins, starts), min(ends, end))
 
 
 class _Judge:
@@ -58,7 +58,7 @@ class _Judge:
         self.course = course
         self.span = span
         self.swaps = {link: swap_of(course, steps, link) for link in course.links}
-        self.held_back = {step.system for step in steps if step.act is Act.HOLD}
+        self.held_back = {step.at for step in steps if step.act is Act.HOLD}
 
     def crowded(self) -> Iterator[str]:
         """Find slots that hold more than they can, and writers without exactly one certificate."""
@@ -110,7 +110,8 @@ class _Judge:
         """Say whether a failure falls into a swap; where our queue was to be paused for it, none of ours may."""
         if failure.expired:
             return True  # The law is about the order of changes; that a certificate ends is told by the messages.
-        if mishap.outbound and mishap.system.key in self.held_back:
+        ours = {us(mishap.system.key), us_to(mishap.system.key, mishap.party.key)}
+        if mishap.outbound and ours & self.held_back:
             return False
         swap = self.swaps[failure.link]
         return swap is not None and swap.touches(failure.written, failure.read)

@@ -130,10 +130,10 @@ def _span(course: Course, validity: Validity, done: Mapping[str, datetime]) -> S
     change = course.change
     settled = set(done.values())
     ahead = [change.now, *(moment for moment in course.moments if moment not in settled)]
-    begins, ends = min(ahead) - BEFORE, [*ahead, change.ends]
+    begins, ends = min(ahead) - BEFORE, [*ahead, change.last_end]
     # Where our side missed its window, what comes afterwards is for somebody to decide.
     if all(h.done is not None for h in course.happenings if h.step.act is Act.CUT_OVER):
-        ends.append(change.ends + change.grace)
+        ends.append(change.last_end + change.grace)
         # A certificate that is still in use when it ends is worth waiting for.
         if validity.old_until and any(OLD in line.states[-1] for line in course.lines.values()):
             ends.append(validity.old_until)

@@ -68,9 +68,12 @@ def _workers(change: Change, steps: Sequence[Step]) -> Iterator[tuple[str, Behav
     """List what may happen to our own workers, where a step of the window carries itself out."""
     cut_overs = [step for step in steps if step.act is Act.CUT_OVER and step.automatic]
     for step in cut_overs:
-        yield f"killed:{step.system}", Behaviour(kills=(Kill(step.key, 1, TAKEN_UP),))
+        yield (
+            ":".join(filter(None, ("killed", step.system, step.partner))),
+            Behaviour(kills=(Kill(step.key, 1, TAKEN_UP),)),
+        )
     if cut_overs:
-        yield "down", Behaviour(outages=(Outage(change.starts, change.ends),))
+        yield "down", Behaviour(outages=(Outage(change.first_start, change.last_end),))
 
 
 def condition(change: Change, steps: Sequence[Step], behaviour: Behaviour) -> str:

@@ -2,17 +2,17 @@
 
 Of the six places where a side picks a certificate (see `rotations.law`), those of the changing roles are here. A
 reader of signatures has two: one for messages and one for MDNs. A writer has one for all partners, or one for each
-where the AS2 system can.
+where the AS2 system can: what signs by default concerns nobody who takes part then, and has no slot.
 """
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import product
 
 from rotations.law import OUR_USE, THEIR_USE, Place
-from rotations.parts import Change, Move, Party, Role, System, in_order, them, us
+from rotations.parts import Change, Move, Party, Role, System, in_order, them, us, us_to
 
 OLD = "old"
 NEW = "new"
@@ -147,6 +147,6 @@ def _slots(change: Change, side: System | Party, role: Role) -> list[Slot]:
     place = Place(at, role, side.name, side.holds.both)
     if place.reads:
         return [Slot(place), Slot(place, mdns=True)] if role in SIGNATURES else [Slot(place)]
-    if isinstance(side, System) and side.signs_per_partner and role is Role.SIGN and change.parties:
-        return [Slot(place, facing=party) for party in change.parties]
+    if isinstance(side, System) and role is Role.SIGN and change.per_partner:
+        return [Slot(replace(place, at=us_to(side.key, party.key)), facing=party) for party in change.parties]
     return [Slot(place)]

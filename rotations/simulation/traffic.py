@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import pairwise
 from random import Random
 
-from rotations.parts import Party, Role, System, them, us
+from rotations.parts import Party, Role, System, them, us, us_to
 from rotations.simulation.course import Course, Pause
 from rotations.simulation.stations import Line, Link, Validity
 
@@ -111,9 +111,9 @@ class Tally:
     broken: bool
 
     @property
-    def sender(self) -> str:
-        """Give the side that sends, as `Effect.at` spells it."""
-        return us(self.system.key) if self.outbound else them(self.party.key)
+    def queues(self) -> tuple[str, ...]:
+        """Name what may hold its messages, as `Effect.at` spells it: a side as a whole, or ours towards the partner."""
+        return _queues(self.system, self.party, outbound=self.outbound)
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,8 @@ class Flow:
         self.system, self.party = sides
         self.outbound = outbound
         sender, receiver = us(self.system.key), them(self.party.key)
-        self.pause: Pause | None = course.pauses.get(sender if outbound else receiver)
+        held = [at for at in _queues(self.system, self.party, outbound=outbound) if at in course.pauses]
+        self.pause: Pause | None = course.pauses[held[0]] if held else None
         encrypts, signs, acknowledges = (
             (Role.ENCRYPT, Role.SIGN, Role.VERIFY) if outbound else (Role.DECRYPT, Role.VERIFY, Role.SIGN)
         )
@@ -286,6 +287,10 @@ class Flow:
             acknowledged,
             stuck,
         )
+
+
+def _queues(system: System, party: Party, *, outbound: bool) -> tuple[str, ...]:
+    return (us(system.key), us_to(system.key, party.key)) if outbound else (them(party.key),)
 
 
 def _drawn(seed: str) -> Random:

@@ -319,18 +319,52 @@ def test_a_step_that_is_half_written_when_its_window_ends_stays_so() -> None:
     assert outcome.violations
 
 
+def signing(outcome: Outcome) -> dict[str, datetime | None]:
+    """Map the places where we sign to the moment since when they do so with the new certificate."""
+    used = [use for use in outcome.history if use.place.startswith("signing") and use.certificate == "new"]
+    return {use.place: use.since for use in used}
+
+
 def test_our_signing_is_chosen_for_each_partner_where_the_system_can() -> None:
-    """A killed worker then leaves some partners switched and others not, which is lawful where they hold both."""
-    change = make_change("A", theirs=(SEVERAL, SEVERAL))
-    steps, kills = plan(change), (Kill("cut_over:s1", 1, 10 * MINUTE),)
-    for per_partner, since in ((False, {STARTS}), (True, {STARTS, STARTS + 10 * MINUTE})):
-        systems = (replace(change.systems[0], signs_per_partner=per_partner),)
-        outcome = simulate(replace(change, systems=systems), steps, Behaviour(kills=kills))
-        signing = [
-            use for use in outcome.history if use.place.startswith("signing") and use.certificate == "new"
-        ]
-        assert {use.since for use in signing} == since
-        assert (counts(outcome), outcome.violations) == ((0, 0, 0), ())
+    """A killed worker then leaves some partners switched and others not, which is lawful."""
+    change = make_change("A", theirs=(SEVERAL, SEVERAL), per_partner=True)
+    outcome = simulate(change, plan(change), Behaviour(kills=(Kill("cut_over:s1:p1", 0, 10 * MINUTE),)))
+    assert signing(outcome) == {
+        "signing at System 1 for Partner 1": STARTS + 10 * MINUTE,
+        "signing at System 1 for Partner 2": STARTS,
+    }
+    assert (counts(outcome), outcome.violations) == ((0, 0, 0), ())
+
+
+def test_each_partner_changes_at_its_own_moment_and_only_its_own_messages_wait_for_a_swap() -> None:
+    moments = {"p1": STARTS - 2 * DAY, "p3": STARTS + 5 * DAY}
+    change = make_change("C", theirs=(SEVERAL, SEVERAL, ONE), per_partner=True, moments=moments)
+    outcome = simulate(change, plan(change))
+    assert list(signing(outcome).values()) == [moments["p1"], STARTS, moments["p3"]]
+    assert (counts(outcome), outcome.violations) == ((0, 0, 0), ())
+    assert list(outcome.pauses) == ["us:s1>p3"]
+    assert [tally.party.key for tally in outcome.tallies if tally.waited] == ["p3"]
+    default = next(h for h in outcome.happenings if h.step.key == "cut_over:s1")
+    assert (default.done, default.writes) == (moments["p3"], ())
+
+
+def test_a_partner_that_is_late_keeps_nobody_but_the_default_waiting() -> None:
+    change = make_change("C", theirs=(SEVERAL, SEVERAL), per_partner=True)
+    never = Behaviour(partners={"p1": Conduct(never=frozenset({Act.INSTALL}))})
+    outcome = simulate(change, plan(change), never)
+    assert signing(outcome) == {"signing at System 1 for Partner 2": STARTS}
+    done = {h.step.key: h.done for h in outcome.happenings}
+    assert (done["cut_over:s1:p1"], done["cut_over:s1"], done["retire:s1"]) == (None, None, None)
+    assert (counts(outcome), outcome.violations) == ((0, 0, 0), ())
+
+
+def test_a_default_that_flips_before_its_partners_takes_them_along() -> None:
+    change = make_change("A", theirs=(SEVERAL, SEVERAL), per_partner=True)
+    hasty = tuple(replace(step, after=()) if step.key == "cut_over:s1" else step for step in plan(change))
+    never = Behaviour(partners={"p1": Conduct(never=frozenset({Act.INSTALL}))})
+    outcome = simulate(change, hasty, never)
+    assert signing(outcome)["signing at System 1 for Partner 1"] == STARTS
+    assert any("signing at System 1 for Partner 1 used the new" in found for found in outcome.violations)
 
 
 # Moments and certificates.
