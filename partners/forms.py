@@ -61,7 +61,7 @@ class PartnerForm(StationForm):
             "the order of a change. When in doubt, leave “not known”: that is the careful choice.",
             "wants_pkcs7": "Our certificate goes to them as .p7b too, beside PEM and DER.",
             "told_expiry": "Their contacts get a mail before their certificate ends, at the same days as our people, "
-            "with a link by which they hand in the new one. Nothing is sent after its end.",
+            "with a link by which they hand in the new one. The last one goes out when it ends.",
             "accept_by_rule": "A new certificate that comes by the link of a contact who was confirmed before the link "
             "was made counts as compared. Without this rule, one of us compares its fingerprint with them over another "
             "channel. Use it only where you trust their mailbox as much as a call.",

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
-from django.db.models import Min
 
 from as2certs.accounts.models import Installation
 from as2certs.mail import outbox
 from rotations import notifications, stragglers
-from rotations.exchange import at_the_window, following
+from rotations.exchange import asking, at_the_window, following
 from rotations.expiring import SIDES, Expiring, Side, expiring, in_view
 from rotations.ladder import crossed
 from rotations.models import Heartbeat, Notice
+from rotations.notices import told
 from rotations.recipients import People, Recipient, escalation, people_of
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def _due_on(side: Side, installation: Installation, now: datetime) -> Iterator[t
         return
     seen = in_view(side, now=now, ladder=ladder)
     people = people_of(side.station, seen.values(f"{side.name}_id"))
-    told = _told(side, seen.values("certificate_id"))
+    heard = told(side, seen.values("certificate_id"))
     for certificate in certificates:
         threshold = crossed(
             ladder if certificate.ladder is None else certificate.ladder, certificate.not_after, now
@@ -81,20 +81,9 @@ def _due_on(side: Side, installation: Installation, now: datetime) -> Iterator[t
                 certificate.not_after.date(),
             )
         for recipient in audience:
-            sent = told.get((certificate.certificate_id, recipient.key))
+            sent = heard.get((certificate.certificate_id, recipient.key))
             if sent is None or threshold < sent:
                 yield recipient, Line(certificate, threshold)
-
-
-def _told(side: Side, certificates: object) -> Mapping[tuple[int, str], int]:
-    """Return the most urgent rung that each address has been told of each certificate."""
-    rows = (
-        Notice.objects.filter(**{f"{side.notice}__in": certificates})
-        .order_by()
-        .values_list(f"{side.notice}_id", "recipient")
-        .annotate(Min("threshold"))
-    )
-    return {(certificate, recipient): threshold for certificate, recipient, threshold in rows.iterator()}
 
 
 def _audience(
@@ -113,11 +102,10 @@ def run(now: datetime) -> int:
 
     Partners come before our own reminders: what they do in time, nobody has to catch up with.
     """
-    told = at_the_window.tell_at_the_window(now)
-    urgent = (
-        told + notifications.window_soon(now) + notifications.window_missed(now) + notifications.too_late(now)
-    )
-    queued = urgent + stragglers.warn_and_release(now) + following.follow_up(now) + send(now)
+    soonest = at_the_window.tell_at_the_window(now)
+    urgent = notifications.window_soon(now) + notifications.window_missed(now) + notifications.too_late(now)
+    theirs = stragglers.warn_and_release(now) + following.follow_up(now) + asking.ask_due(now)
+    queued = soonest + urgent + theirs + send(now)
     Heartbeat.objects.update_or_create(name="send_reminders", defaults={"at": now})
     return queued
 

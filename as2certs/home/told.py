@@ -72,6 +72,7 @@ SENTENCES = {
     "certificate.accepted_by_rule": "accepted the certificate that was handed in, by the partner’s rule",
     "certificate.refused": "refused the certificate that was handed in",
     "rotation.successor_refused": "refused the successor",
+    "partner.asked": "asked for the partner’s new certificate",
     "partner.key_thrown_away": "sent a private key, which was thrown away",
     "certificate.taken_in": "took in the certificate",
     "certificate.key_added": "took in the private key of the certificate",

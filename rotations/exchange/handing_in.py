@@ -36,9 +36,11 @@ KEY_SHOWN = (
     "has left your house, and hand in the certificate of the new one."
 )
 
+#: What our roles are for a partner.
+FOR_THEM = {"verify": "signing", "encrypt": "encryption"}
 #: Findings that name other stations: a partner learns nothing about them.
 _ABOUT_OTHERS = ("-elsewhere", "-both-environments")
-#: What our roles are for a partner, and what it can do where pki speaks to us.
+#: How pki speaks of roles and how a partner does, and what a partner can do where pki speaks to us.
 _THEIR_WORDS = (
     ("the role encrypt", "encryption"),
     ("the role verify", "signing"),
@@ -139,6 +141,11 @@ def _refuse_known(partner: Partner, description: pki.Description) -> None:
     if refused is not None and refused.settled_at is not None and not settled.standing().exists():
         when = day(refused.settled_at, partner.time_zone)
         raise NotTaken(f"We did not accept this certificate on {when}: call us before you hand it in again.")
+
+
+def uses(roles: Collection[str]) -> str:
+    """Say what roles of ours are for a partner: "signing and encryption"."""
+    return " and ".join(FOR_THEM[role] for role in roles)
 
 
 def suited(description: pki.Description, partner: Partner) -> tuple[str, ...]:

@@ -25,8 +25,6 @@ from rotations.portal import links
 from rotations.portal.entry import Visit, by_link
 from rotations.portal.hand_in_forms import BringForm, MeantForm, use_of
 
-#: What our roles are for a partner.
-FOR_THEM = {"verify": "signing", "encrypt": "encryption"}
 #: So many of what was handed in are shown, the newest first.
 SHOWN = 5
 
@@ -134,11 +132,7 @@ def _context(visit: Visit) -> dict[str, Any]:
 def in_use(partner: Partner) -> list[dict[str, Any]]:
     """Return the certificates that a partner uses with us, those that end first in front, each with its uses."""
     found = handing_in.predecessors(partner, partner.ROLES)
-    rows = [
-        {"certificate": old, "uses": " and ".join(FOR_THEM[role] for role in roles)}
-        for old, roles in found
-        if old is not None
-    ]
+    rows = [{"certificate": old, "uses": handing_in.uses(roles)} for old, roles in found if old is not None]
     return sorted(rows, key=lambda row: _end(row["certificate"]))
 
 
@@ -155,7 +149,7 @@ def _handed_in(partner: Partner) -> list[HandedIn]:
 def _shown(row: HandedIn) -> dict[str, Any]:
     return {
         "certificate": row.certificate,
-        "uses": " and ".join(FOR_THEM[role] for role in row.roles),
+        "uses": handing_in.uses(row.roles),
         "at": row.at,
         "said_by": row.said_by,
         "is_pending": row.settled_at is None,

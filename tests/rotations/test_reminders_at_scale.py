@@ -1,4 +1,4 @@
-"""A large installation: 10,000 certificates in use, about one in 27 due."""
+"""A large installation: 10,000 certificates of ours in use, about one in 27 due; and 20,000 of partners."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from django.test.utils import CaptureQueriesContext
 
 from as2certs.mail.models import Message
 from identities.models import Identity, IdentityCertificate, IdentityService
+from partners.models import Contact, Partner, PartnerCertificate, PartnerService
 from rotations import reminders
+from rotations.exchange import asking
 from rotations.models import Notice
 from tests.rotations.expiries import DAY, NOW, columns, person
 
@@ -54,4 +56,51 @@ def test_10_000_certificates_cost_a_few_queries_and_seconds() -> None:
     with CaptureQueriesContext(connection) as queries:
         assert reminders.send(NOW) == 0
     assert len(queries) < 20
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.django_db
+def test_of_20_000_certificates_of_partners_those_who_are_due_are_found_in_seconds() -> None:
+    """Each partner's one certificate serves both roles; those who were asked on their rung stay quiet."""
+    count = 10_000
+    partners = Partner.objects.bulk_create(
+        (Partner(name=f"P-{n}", as2_id=f"P-{n}") for n in range(count)), batch_size=5000
+    )
+    Contact.objects.bulk_create(
+        (Contact(partner=p, name="Nora", email=f"nora@p{n}.example") for n, p in enumerate(partners)),
+        batch_size=5000,
+    )
+    certificates = PartnerCertificate.objects.bulk_create(
+        (
+            PartnerCertificate(partner=p, **columns(NOW + (n % LIFETIME + (role == "verify")) * DAY))
+            for n, p in enumerate(partners)
+            for role in ("verify", "encrypt")
+        ),
+        batch_size=2000,
+    )
+    PartnerService.objects.bulk_create(
+        (
+            PartnerService(partner_id=c.partner_id, certificate=c, role=role, starts_at=NOW - DAY)
+            for c, role in zip(certificates, ("verify", "encrypt") * count, strict=True)
+        ),
+        batch_size=5000,
+    )
+    Notice.objects.bulk_create(
+        (
+            Notice(partner_certificate=c, threshold=0, recipient=f"nora@p{n // 2}.example", at=NOW)
+            for n, c in enumerate(certificates)
+            if c.not_after <= NOW + 89 * DAY
+        ),
+        batch_size=5000,
+    )
+    began = time.monotonic()
+    with CaptureQueriesContext(connection) as queries:
+        found = asking.due(NOW)
+    assert time.monotonic() - began < 10
+    assert len(queries) <= 8
+    # Left are those that reach their first rung today.
+    assert len(found) == len({c.partner_id for c in certificates if c.not_after == NOW + 90 * DAY})
+    assert sum(1 for one in found for line in one.all_lines if line.rung != 90) == 0
+    began = time.monotonic()
+    assert asking.ask_due(NOW) == len(found) < asking.AT_ONCE
     assert time.monotonic() - began < 20
