@@ -35,8 +35,10 @@ def end(certificate: AbstractCertificate, role: str, *, at: datetime) -> None:
     rows.update(ends_at=Greatest("starts_at", Value(at, output_field=DateTimeField())))
 
 
-def replace(old: AbstractCertificate | None, new: AbstractCertificate, role: str, *, at: datetime) -> None:
-    """Let the new certificate take over a role from the old one at one moment, with neither gap nor double.
+def replace(
+    old: AbstractCertificate | None, new: AbstractCertificate, role: str, *, at: datetime
+) -> datetime:
+    """Let the new certificate take over a role from the old one at one moment, with neither gap nor double; return it.
 
     That moment is never before the old one's beginning, which a machine with another clock may have noted.
     """
@@ -47,6 +49,7 @@ def replace(old: AbstractCertificate | None, new: AbstractCertificate, role: str
         at = max([at, *begun])
         end(old, role, at=at)
     begin(new, role, at=at)
+    return at
 
 
 def begin_where_none(

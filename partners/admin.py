@@ -14,7 +14,14 @@ from django.http import HttpRequest
 from as2certs.audit.admin import AuditedAdmin, ReadOnlyAdmin, ReadOnlyInline
 from identities.admin import CERTIFICATE_FIELDS, CERTIFICATE_FILTERS, CertificateAdmin
 from partners.forms import ContactForm, PartnerForm
-from partners.models import Contact, Partner, PartnerCertificate, PartnerService, Partnership
+from partners.models import (
+    Contact,
+    Partner,
+    PartnerCertificate,
+    PartnerService,
+    Partnership,
+    SigningChoice,
+)
 
 
 class PartnerAdminForm(PartnerForm):
@@ -110,6 +117,25 @@ class PartnerServiceAdmin(ReadOnlyAdmin):
     list_filter = ("role", ("ends_at", admin.EmptyFieldListFilter), "starts_at")
     list_select_related = ("partner", "certificate")
     search_fields = ("partner__name", "partner__as2_id", "certificate__sha256", "certificate__serial")
+    date_hierarchy = "starts_at"
+    show_full_result_count = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).defer("certificate__der", "certificate__chain_pem")
+
+
+@admin.register(SigningChoice)
+class SigningChoiceAdmin(ReadOnlyAdmin):
+    list_display = ("partnership", "certificate", "starts_at", "ends_at")
+    list_filter = (("ends_at", admin.EmptyFieldListFilter), "starts_at")
+    list_select_related = ("partnership__identity", "partnership__partner", "certificate")
+    search_fields = (
+        "partnership__identity__name",
+        "partnership__partner__name",
+        "partnership__partner__as2_id",
+        "certificate__sha256",
+        "certificate__serial",
+    )
     date_hierarchy = "starts_at"
     show_full_result_count = False
 

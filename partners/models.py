@@ -7,16 +7,17 @@ from typing import ClassVar, Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Prefetch, Q
 from django.urls import reverse
 
 from as2certs.accounts.models import validate_time_zone
-from identities.models import Identity
+from identities.models import Identity, IdentityCertificate
 from identities.stations import (
     AbstractCertificate,
     AbstractService,
     AbstractStation,
     Environment,
+    ServiceQuerySet,
     StationQuerySet,
     may_rehearse,
     refuse_delete,
@@ -190,6 +191,15 @@ class Contact(models.Model):
         self.bounced_at, self.bounce_reason = None, ""
 
 
+class PartnershipQuerySet(StationQuerySet):
+    def signed_apart(self) -> Self:
+        """Those to which we sign with a choice of their own now; each has it as the one of ``chosen``."""
+        rows = SigningChoice.objects.filter(ends_at=None).select_related("certificate")
+        light = rows.defer("certificate__der", "certificate__chain_pem")
+        found = self.filter(Exists(rows.filter(partnership=OuterRef("pk"))))
+        return found.prefetch_related(Prefetch("signing", queryset=light, to_attr="chosen"))
+
+
 class Partnership(models.Model):
     """One of our identities, connected with a partner."""
 
@@ -199,7 +209,7 @@ class Partnership(models.Model):
     notes = models.TextField(blank=True)
     archived_at = models.DateTimeField(null=True, blank=True, editable=False)
 
-    objects = StationQuerySet.as_manager()
+    objects = PartnershipQuerySet.as_manager()
 
     class Meta:
         ordering = ["identity__name", "partner__name", "id"]
@@ -209,6 +219,43 @@ class Partnership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.identity} ↔ {self.partner}"
+
+
+class SigningChoice(models.Model):
+    """Which certificate of ours signed for one partnership alone, from when until when; see ``partners.signing``.
+
+    At all other times the identity's default signed for it: what serves the role ``sign``.
+    """
+
+    partnership = models.ForeignKey(Partnership, on_delete=models.PROTECT, related_name="signing")
+    certificate = models.ForeignKey(
+        IdentityCertificate, on_delete=models.PROTECT, related_name="signing_choices"
+    )
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ServiceQuerySet.as_manager()
+
+    delete = refuse_delete
+
+    class Meta:
+        ordering = ["partnership", "starts_at", "id"]
+        verbose_name = "choice of what signs for one partner"
+        verbose_name_plural = "choices of what signs for one partner"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["partnership"], condition=Q(ends_at=None), name="partners_one_signing_choice"
+            ),
+            models.CheckConstraint(
+                condition=Q(ends_at=None) | Q(ends_at__gte=models.F("starts_at")),
+                name="partners_choice_ends_after_start",
+            ),
+        ]
+        indexes = [models.Index(fields=["certificate"], condition=Q(ends_at=None), name="partners_chosen")]
+
+    def __str__(self) -> str:
+        until = f"until {self.ends_at:%Y-%m-%d %H:%M}Z" if self.ends_at else "now"
+        return f"{self.partnership}: from {self.starts_at:%Y-%m-%d %H:%M}Z {until}"
 
 
 class PartnerCertificate(AbstractCertificate):

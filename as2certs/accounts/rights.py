@@ -51,6 +51,7 @@ ADMINISTER = (
     "identities.view_privatekey",
     "identities.view_identityservice",
     "partners.view_partnerservice",
+    "partners.view_signingchoice",
     "accounts.view_user",
     "accounts.add_user",
     "accounts.change_user",

@@ -28,6 +28,9 @@ PUBLIC_LABELS = [
     ("zip", "All of them (.zip)", "with a text of the fingerprints"),
 ]
 
+#: So many partners for whom a certificate signed alone are shown.
+CHOICES = 25
+
 
 @needs("identities.view_identitycertificate")
 def certificate_list(request: HttpRequest) -> HttpResponse:
@@ -64,6 +67,7 @@ def page_of(certificate: AbstractCertificate, side: str) -> dict[str, Any]:
         "holder": holder,
         "environment": holder.environment,
         "service": service,
+        "choices": _choices(certificate),
         "roles": roles,
         "findings": inspect(holder, material, roles=roles or holder.ROLES, now=now),
         "downloads": PUBLIC_LABELS,
@@ -71,6 +75,14 @@ def page_of(certificate: AbstractCertificate, side: str) -> dict[str, Any]:
         "side": side,
         "now": now,
     }
+
+
+def _choices(certificate: AbstractCertificate) -> list[Any]:
+    """Return for which partners alone one of our certificates signs, or signed, the newest first."""
+    if not isinstance(certificate, IdentityCertificate):
+        return []
+    rows = certificate.signing_choices.select_related("partnership__partner")
+    return list(rows.order_by("ends_at", "-starts_at", "-id")[:CHOICES])
 
 
 @needs("identities.view_identitycertificate")

@@ -70,6 +70,9 @@ def _page_of(request: HttpRequest, identity: Identity) -> dict[str, Any]:
         "environment": identity.environment,
         "standings": roles,
         "needs": [] if identity.archived_at else identity_needs(identity, roles, rotations, now=now),
+        "signed_apart": identity.partnerships.signed_apart()
+        .select_related("partner")
+        .order_by("partner__name"),
         "rotations": rotations,
         "partnerships": connected.select_related("partner")[:SHOWN],
         "partner_count": count,

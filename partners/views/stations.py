@@ -21,6 +21,7 @@ from identities.listing import listed
 from identities.models import Identity
 from identities.standing import RoleStanding, history, running_rotations, serving, standings
 from identities.views.common import archived, form_page, posted, restored, saved, subscribed, update_page
+from partners import signing
 from partners.archiving import partner_in_use
 from partners.filters import PartnerFilter
 from partners.forms import PartnerForm
@@ -89,6 +90,9 @@ def partner_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
             :10
         ],
         "partnerships": partnerships,
+        "signed": [
+            (partnership, signing.history(partnership)) for partnership in signing.ever_apart(partner)
+        ],
         "handed_in": partner.handed_in.select_related("certificate").defer(
             "certificate__der", "certificate__chain_pem"
         )[:5],

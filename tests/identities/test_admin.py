@@ -20,13 +20,14 @@ from identities.models import (
     IdentityService,
     PrivateKey,
 )
-from partners.models import Contact, Partner, PartnerCertificate, PartnerService, Partnership
+from partners import signing
+from partners.models import Contact, Partner, PartnerCertificate, PartnerService, Partnership, SigningChoice
 from tests.inventory import NOW, certify, make_identity, make_partner, queries, trail, verbs
 
 pytestmark = pytest.mark.django_db
 
 OURS = (AS2System, Identity, IdentityCertificate, IdentityService, PrivateKey, CertificateRequest)
-THEIRS = (Partner, Contact, Partnership, PartnerCertificate, PartnerService)
+THEIRS = (Partner, Contact, Partnership, PartnerCertificate, PartnerService, SigningChoice)
 LOOKED_AT = (
     IdentityCertificate,
     IdentityService,
@@ -34,6 +35,7 @@ LOOKED_AT = (
     CertificateRequest,
     PartnerCertificate,
     PartnerService,
+    SigningChoice,
     Entry,
 )
 
@@ -50,7 +52,8 @@ def everything() -> None:
     certify(identity)
     certify(partner)
     Contact.objects.create(partner=partner, name="Dana", email="dana@example.com")
-    Partnership.objects.create(identity=identity, partner=partner)
+    partnership = Partnership.objects.create(identity=identity, partner=partner)
+    signing.choose(partnership, certify(identity, days=700, with_key=False), at=NOW)
     CertificateRequest.objects.create(identity=identity, created_at=NOW)
 
 
