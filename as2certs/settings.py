@@ -392,6 +392,7 @@ CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"  # keeps nothing on disk: any nu
 CELERY_BEAT_SCHEDULE = {
     "apply what is due": {"task": "rotations.tasks.apply_due", "schedule": 1, "options": {"expires": 5}},
     "send mail": {"task": "as2certs.mail.tasks.send_due", "schedule": 2, "options": {"expires": 10}},
+    "seal the trail": {"task": "as2certs.audit.tasks.seal", "schedule": 3, "options": {"expires": 10}},
     "generate keys": {
         "task": "identities.tasks.generate_requested",
         "schedule": 5,

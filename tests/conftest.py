@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import TransactionTestCase
 from hypothesis import settings
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests import programs
 from tests.servers import MailServer, Postgres, Redis
 from tests.stack import Stack
+from tests.trail import unguarded
 
 #: Fixtures that want a program, by its marker: whoever uses one need not mark the test.
 FIXTURES = {"postgres": "postgres", "redis_server": "redis", "chromium": "browser", "page": "browser"}
@@ -60,6 +62,20 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if session.config.getoption("--fail-on-skip") and reporter and reporter.stats.get("skipped"):
         session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(autouse=True, scope="session")
+def emptying_may_empty_the_trail() -> Iterator[None]:
+    """Let Django empty all tables after a test that commits, the trail's too, which refuse that."""
+    empty = vars(TransactionTestCase)["_fixture_teardown"]
+
+    def empty_unguarded(case: TransactionTestCase) -> None:
+        with unguarded():
+            empty(case)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", empty_unguarded)
+        yield
 
 
 @pytest.fixture(scope="session")

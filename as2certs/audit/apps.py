@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class AuditConfig(AppConfig):
@@ -6,3 +7,8 @@ class AuditConfig(AppConfig):
     label = "audit"
     verbose_name = "Trail"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from as2certs.audit import guards
+
+        post_migrate.connect(guards.put_up_after_migrate, sender=self, dispatch_uid="audit.guards")

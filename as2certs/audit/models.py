@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from django.conf import settings
 from django.db import models
+
+#: What stands for the hash of an entry before the first.
+ORIGIN = "0" * 64
 
 
 class TrailIsAppendOnly(TypeError):
     """Raised when something tries to change or delete a row of the trail."""
 
 
-class EntryQuerySet(models.QuerySet["Entry"]):
-    def about(self, obj: models.Model) -> EntryQuerySet:
-        """Entries that name this object, newest first."""
-        kind, uid = identify(obj)
-        return self.filter(subjects__kind=kind, subjects__uid=uid).order_by("-id")
+M = TypeVar("M", bound=models.Model)
+
+
+class AppendOnlyQuerySet(models.QuerySet[M]):
+    """Rows that are added, and neither changed nor deleted; the database's triggers say the same (guards.py)."""
 
     def update(self, **kwargs: Any) -> NoReturn:
         raise TrailIsAppendOnly("A row of the trail is never changed.")
@@ -25,8 +28,43 @@ class EntryQuerySet(models.QuerySet["Entry"]):
         raise TrailIsAppendOnly("A row of the trail is never deleted.")
 
 
-class Entry(models.Model):
-    """One thing that happened. Names are frozen in the row, so that it can be read after everything else is gone."""
+class AppendOnly(models.Model):
+    """A row that is added, and neither changed nor deleted."""
+
+    class Meta:
+        abstract = True
+        # Django's own ways to a row, such as from a related one, take this manager.
+        base_manager_name = "objects"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise TrailIsAppendOnly("A row of the trail is never changed.")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TrailIsAppendOnly("A row of the trail is never deleted.")
+
+
+class EntryQuerySet(AppendOnlyQuerySet["Entry"]):
+    def about(self, obj: models.Model) -> EntryQuerySet:
+        """Entries that name this object, newest first."""
+        kind, uid = identify(obj)
+        return self.filter(subjects__kind=kind, subjects__uid=uid).order_by("-id")
+
+    def sealed(self) -> EntryQuerySet:
+        """Entries that are chained, in the order of the chain."""
+        return self.filter(position__isnull=False).order_by("position")
+
+    def unsealed(self) -> EntryQuerySet:
+        """Entries that wait to be chained, in the order in which they were begun."""
+        return self.filter(position=None).order_by("id")
+
+
+class Entry(AppendOnly):
+    """One thing that happened. Names are frozen in the row, so that it can be read after everything else is gone.
+
+    Seconds after it was added, an entry is sealed: it gets its place in the chain (chain.py, sealing.py).
+    """
 
     class Source(models.TextChoices):
         WEB = "web", "browser"
@@ -63,37 +101,74 @@ class Entry(models.Model):
         help_text="Set where something must be in the trail once only, such as a step of a rotation.",
     )
 
+    # The seal. Set once, by raw SQL: nothing else may touch a row.
+    position = models.BigIntegerField("place in the chain", null=True, blank=True)
+    sealed_at = models.DateTimeField(null=True, blank=True)
+    previous = models.CharField("hash of the one before", max_length=64, blank=True, default="")
+    hash = models.CharField(max_length=64, blank=True, default="")
+    signature = models.CharField(max_length=64, blank=True, default="")
+    signed_with = models.CharField("fingerprint of the signing key", max_length=16, blank=True, default="")
+
     objects = EntryQuerySet.as_manager()
 
-    class Meta:
+    class Meta(AppendOnly.Meta):
         ordering = ["-id"]
         verbose_name = "entry of the trail"
         verbose_name_plural = "trail"
+        permissions = [("export_entry", "Can take the trail out as a file")]
+        # Both indexes hold only what they are asked for, so that adding an entry touches one of them.
+        indexes = [
+            models.Index(fields=["id"], name="audit_entry_unsealed", condition=models.Q(position=None))
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["position"],
+                name="audit_entry_position",
+                condition=models.Q(position__isnull=False),
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M:%S}Z {self.actor_name}: {self.verb} {self.object_name}"
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        if not self._state.adding:
-            raise TrailIsAppendOnly("A row of the trail is never changed.")
-        super().save(*args, **kwargs)
 
-    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise TrailIsAppendOnly("A row of the trail is never deleted.")
-
-
-class Subject(models.Model):
+class Subject(AppendOnly):
     """An object that an entry speaks of: the one acted on, and those on whose pages it should be seen too."""
 
     entry = models.ForeignKey(Entry, on_delete=models.PROTECT, related_name="subjects")
     kind = models.CharField(max_length=80)
     uid = models.CharField(max_length=40)
 
-    class Meta:
+    objects = AppendOnlyQuerySet["Subject"].as_manager()
+
+    class Meta(AppendOnly.Meta):
         constraints = [models.UniqueConstraint(fields=["kind", "uid", "entry"], name="audit_subject_once")]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.uid}"
+
+
+class Chain(models.Model):
+    """How far the trail is sealed: one row, signed, so that removing the newest entries is seen too.
+
+    Whoever seals holds it locked; whoever adds an entry never touches it.
+    """
+
+    position = models.BigIntegerField("newest place", default=0)
+    hash = models.CharField("its hash", max_length=64, default=ORIGIN)
+    cut_position = models.BigIntegerField("removed up to", default=0)
+    cut_hash = models.CharField("hash of the last one removed", max_length=64, default=ORIGIN)
+    sealed_at = models.DateTimeField(null=True, blank=True)
+    signature = models.CharField(max_length=64, blank=True, default="")
+    signed_with = models.CharField("fingerprint of the signing key", max_length=16, blank=True, default="")
+
+    class Meta:
+        verbose_name = "head of the trail"
+        verbose_name_plural = "head of the trail"
+        constraints = [models.CheckConstraint(condition=models.Q(pk=1), name="audit_one_chain")]
+
+    def __str__(self) -> str:
+        return f"{self.position}:{self.hash}"
 
 
 def identify(obj: models.Model) -> tuple[str, str]:

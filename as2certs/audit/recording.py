@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.http import HttpRequest
 
 from as2certs.audit.models import Entry, Subject, identify
@@ -95,28 +95,33 @@ def record(
 ) -> Entry:
     """Add one entry to the trail; call it in the transaction of the change itself.
 
+    Entry and subjects are committed together: an entry may be sealed, with what it speaks of, right afterwards.
+
     ``verb`` is ``<noun>.<past participle>`` ("rotation.approved"); ``also`` are objects on whose pages the entry
     should be seen too. ``key`` makes a second entry with the same key an IntegrityError, which undoes the transaction
     around it: that is how a step can't be applied twice. Never pass key bytes, passwords or tokens.
     """
     kind, uid = identify(on)
-    entry = Entry.objects.create(
-        at=now,
-        verb=verb,
-        actor=by.user,
-        actor_name=by.name,
-        source=by.source,
-        address=by.address,
-        object_kind=kind,
-        object_uid=uid,
-        object_name=str(on)[:300],
-        old=dict(old or {}),
-        new=dict(new or {}),
-        reason=reason,
-        key=key,
-    )
     subjects = {identify(obj) for obj in (on, *also)}
-    Subject.objects.bulk_create(Subject(entry=entry, kind=kind, uid=uid) for kind, uid in sorted(subjects))
+    with transaction.atomic(savepoint=False):
+        entry = Entry.objects.create(
+            at=now,
+            verb=verb,
+            actor=by.user,
+            actor_name=by.name,
+            source=by.source,
+            address=by.address,
+            object_kind=kind,
+            object_uid=uid,
+            object_name=str(on)[:300],
+            old=dict(old or {}),
+            new=dict(new or {}),
+            reason=reason,
+            key=key,
+        )
+        Subject.objects.bulk_create(
+            Subject(entry=entry, kind=kind, uid=uid) for kind, uid in sorted(subjects)
+        )
     return entry
 
 

@@ -15,6 +15,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from as2certs.audit.models import Entry
 from as2certs.clock import database_now
 from as2certs.mail.models import Message
 from rotations.models import Heartbeat
@@ -25,6 +26,10 @@ log = logging.getLogger(__name__)
 LATEST_TICK = timedelta(seconds=30)
 #: Mail that waits longer than this is stuck.
 LONGEST_WAIT = timedelta(minutes=15)
+#: Entries of the trail that are older and not sealed: nobody seals, which takes seconds.
+LONGEST_UNSEALED = timedelta(minutes=5)
+#: Up to so many of them are counted.
+MOST_UNSEALED = 1000
 BROKER_SECONDS = 1.0
 
 OK = "ok"
@@ -42,7 +47,8 @@ def healthz(request: HttpRequest) -> JsonResponse:
 def readyz(request: HttpRequest) -> JsonResponse:
     """Answer 200 when database, broker and clockwork do their work, else 503; ``problems`` says what is wrong.
 
-    Mail that is stuck is a problem that somebody should look at, but this process is as ready as any other.
+    Mail that is stuck, or a trail that nobody seals, is a problem that somebody should look at, but this process is as
+    ready as any other.
     """
     database = database_state()
     broker = broker_state()
@@ -53,11 +59,15 @@ def readyz(request: HttpRequest) -> JsonResponse:
     ]
     if database.answer == OK and not database.ticks:
         failing.append("clockwork: nobody looks for due steps; start a worker with beat, or the loop")
-    stuck = (
-        [f"mail: {database.stuck_mail} messages wait too long or were given up"]
-        if database.stuck_mail
-        else []
-    )
+    stuck = []
+    if database.stuck_mail:
+        stuck.append(f"mail: {database.stuck_mail} messages wait too long or were given up")
+    if database.unsealed_entries:
+        minutes = LONGEST_UNSEALED.seconds // 60
+        stuck.append(
+            f"trail: {database.unsealed_entries} entries are not sealed after {minutes} minutes; "
+            "start a worker with beat, or the mail loop"
+        )
     return JsonResponse(
         {
             "status": "not ready" if failing else "ready",
@@ -66,6 +76,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
             "broker": broker,
             "seconds_since_tick": database.seconds_since_tick,
             "stuck_mail": database.stuck_mail,
+            "unsealed_entries": database.unsealed_entries,
         },
         status=503 if failing else 200,
     )
@@ -78,6 +89,7 @@ class DatabaseState:
     answer: str
     seconds_since_tick: float | None = None
     stuck_mail: int | None = None
+    unsealed_entries: int | None = None
 
     @property
     def ticks(self) -> bool:
@@ -103,10 +115,10 @@ def broker_state() -> str:
 
 
 def database_state() -> DatabaseState:
-    """Ask the database for itself, the last tick, and the mail that is stuck."""
+    """Ask the database for itself, the last tick, the mail that is stuck, and what of the trail is not sealed."""
     try:
         now = database_now()
-        return DatabaseState(OK, seconds_since_tick(now), stuck_mail(now))
+        return DatabaseState(OK, seconds_since_tick(now), stuck_mail(now), unsealed_entries(now))
     except Error as error:
         log.warning("The database does not answer: %s", error)
         return DatabaseState("does not answer")
@@ -120,3 +132,8 @@ def seconds_since_tick(now: datetime) -> float | None:
 
 def stuck_mail(now: datetime) -> int:
     return Message.objects.stuck(now, since=now - LONGEST_WAIT).count()
+
+
+def unsealed_entries(now: datetime) -> int:
+    """Return how many entries wait too long for being sealed, counting up to MOST_UNSEALED."""
+    return Entry.objects.unsealed().filter(at__lt=now - LONGEST_UNSEALED)[:MOST_UNSEALED].count()

@@ -86,6 +86,9 @@ SENTENCES = {
     "system.checked": "checked the AS2 system",
     "vault.resealed": "sealed all private keys again",
     "mail.sent_again": "sent the mail again",
+    "trail.exported": "exported the trail",
+    "trail.cut": "removed the oldest entries of the trail",
+    "trail.broken": "found the end of the trail tampered with",
 }
 NOUNS = {"as2system": "AS2 system", "user": "person", "installation": "settings"}
 #: What is in a row for machines, or says nothing by itself.

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 from django.conf import LazySettings
-from django.db import connection
 from django.db.models import F
 
-from as2certs.audit.models import Entry, Subject
+from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
 from identities.models import IdentityService
 from rotations import runner
@@ -20,6 +19,7 @@ from rotations.models import Rotation, Step
 from tests.faults import companies
 from tests.faults.oracle import Expected, look
 from tests.faults.site import SCRIPT
+from tests.trail import tamper
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -49,9 +49,8 @@ def double_entry(key: str) -> Callable[[Path], None]:
 
 def lost_entry(folder: Path) -> None:
     entry = Entry.objects.filter(verb="step.done")[0]
-    Subject.objects.filter(entry=entry).delete()
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM audit_entry WHERE id = %s", [entry.pk])
+    tamper("DELETE FROM audit_subject WHERE entry_id = %s", entry.pk)
+    tamper("DELETE FROM audit_entry WHERE id = %s", entry.pk)
 
 
 def double_finish(folder: Path) -> None:

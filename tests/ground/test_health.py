@@ -9,6 +9,8 @@ import pytest
 from django.conf import LazySettings
 from django.test import Client
 
+from as2certs.audit import sealing
+from as2certs.audit.models import Entry
 from as2certs.clock import database_now
 from as2certs.mail.models import Message
 from rotations.models import Heartbeat
@@ -53,6 +55,7 @@ def test_it_is_ready_while_somebody_looks_for_due_steps(client: Client) -> None:
     found = answer.json()
     assert (found["status"], found["problems"]) == ("ready", [])
     assert (found["database"], found["broker"], found["stuck_mail"]) == ("ok", "ok", 0)
+    assert found["unsealed_entries"] == 0
     assert 2 <= found["seconds_since_tick"] < 10
 
 
@@ -88,6 +91,25 @@ def test_stuck_mail_is_counted_but_does_not_take_the_process_out(client: Client)
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["stuck_mail"]) == (200, 2)
     assert answer.json()["problems"] == ["mail: 2 messages wait too long or were given up"]
+
+
+def test_a_trail_that_nobody_seals_is_told_but_does_not_take_the_process_out(client: Client) -> None:
+    tick(seconds_ago=0)
+
+    def note(minutes_ago: float) -> None:
+        at = database_now() - timedelta(minutes=minutes_ago)
+        Entry.objects.create(at=at, verb="partner.changed", actor_name="Alice", source="web")
+
+    note(minutes_ago=4)
+    assert client.get("/readyz").json()["unsealed_entries"] == 0
+    note(minutes_ago=6)
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["unsealed_entries"]) == (200, 1)
+    assert answer.json()["problems"] == [
+        "trail: 1 entries are not sealed after 5 minutes; start a worker with beat, or the mail loop"
+    ]
+    sealing.seal()
+    assert client.get("/readyz").json()["problems"] == []
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])

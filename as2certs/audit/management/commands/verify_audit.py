@@ -1,0 +1,156 @@
+"""Find whatever was done to the trail."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from argparse import ArgumentTypeError
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from as2certs.audit import sealing, signing, verifying
+from as2certs.audit.chain import SEAL, START, TOLD, Link, Told
+from as2certs.audit.models import Chain, Entry
+from as2certs.audit.verifying import Finding, Walk
+
+COLUMNS = {*TOLD, *SEAL, "subjects"}
+
+
+class Command(BaseCommand):
+    help = (
+        "Seal what was added to the trail, compute the whole chain again, and name every entry that was changed, "
+        "removed, added or moved. Ends with 0 when there is none, otherwise with 1."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--from",
+            type=int,
+            default=0,
+            dest="first",
+            metavar="POSITION",
+            help="begin there, and believe what is before",
+        )
+        parser.add_argument(
+            "--head",
+            action="append",
+            default=[],
+            type=noted,
+            metavar="POSITION:HASH",
+            help="an end of the chain that was noted earlier, outside the database: it must still be a part of it",
+        )
+        parser.add_argument(
+            "--file",
+            type=Path,
+            help="verify this file of JSON lines instead, as exported or as cut_audit made it",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["file"]:
+            self._verify_file(options["file"])
+            return
+        sealing.seal(most=None, wait=True)
+        chain, last = verifying.head()
+        walk = Walk(
+            start=_start(chain, options["first"]),
+            signet=signing.signet(),
+            head=Link(chain.position, chain.hash),
+            place_of=verifying.place_of,
+        )
+        begin = walk.end.position + 1
+        count = self._say(verifying.verify(walk, chain, last))
+        count += self._say(verifying.judge_noted(options["head"], chain))
+        if Chain.objects.filter(pk=1, cut_position__gt=chain.cut_position).exists():
+            raise CommandError("The oldest entries were removed by cut_audit meanwhile. Run this again.")
+        self._tell_notes(walk)
+        self._tell_removed(chain, options["head"])
+        self._sum_up(walk, begin, count)
+        self.stdout.write(
+            f"It ends at {walk.end.position}:{walk.end.hash}\n"
+            "Keep that line outside this database: given with --head, it shows later that nothing before it is gone."
+        )
+
+    def _verify_file(self, path: Path) -> None:
+        rows = lines(path)
+        first = next(rows, None)
+        if first is None:
+            raise CommandError(f"{path} holds no entry.")
+        start = Link(first["position"] - 1, first["previous"])
+        walk = Walk(start=start, signet=signing.signet())
+        count = self._say(walk.go(itertools.chain([first], rows)))
+        self._tell_notes(walk)
+        self._sum_up(walk, start.position + 1, count)
+        self.stdout.write(
+            f"It follows on {start.position}:{start.hash}\nIt ends at {walk.end.position}:{walk.end.hash}"
+        )
+
+    def _say(self, findings: Iterable[Finding]) -> int:
+        """Write findings as they are found, and return how many they were."""
+        count = 0
+        for count, finding in enumerate(findings, start=1):  # noqa: B007  # wanted afterwards
+            self.stdout.write(str(finding))
+        return count
+
+    def _sum_up(self, walk: Walk, begin: int, count: int) -> None:
+        checked = f"{walk.checked:,} entries checked, from position {begin} to {walk.end.position}"
+        if count:
+            raise CommandError(f"The trail was tampered with: {count} findings. {checked}.")
+        self.stdout.write(f"The trail is whole: {checked}.")
+
+    def _tell_notes(self, walk: Walk) -> None:
+        if walk.apart.count:
+            self.stdout.write(
+                f"Note: {walk.apart.count:,} entries tell of a moment more than an hour away from when they were "
+                f"sealed, at position {walk.apart}."
+            )
+        for name, number in walk.strangers.items():
+            self.stdout.write(
+                f"Note: {number:,} entries are signed with the key {name}, which comes from none of "
+                "AS2CERTS_VAULT_KEYS; what vouches for them is the signature of later ones."
+            )
+
+    def _tell_removed(self, chain: Chain, heads: Iterable[Link]) -> None:
+        if chain.cut_position:
+            self.stdout.write(f"Note: entries up to position {chain.cut_position} were removed by cut_audit.")
+        if left := Entry.objects.sealed().filter(position__lte=chain.cut_position).count():
+            self.stdout.write(f"Note: {left:,} of them are still there. Run cut_audit with --finish.")
+        for noted in heads:
+            if noted.position < chain.cut_position:
+                self.stdout.write(
+                    f"Note: the end noted at position {noted.position} can't be compared any more."
+                )
+
+
+def noted(text: str) -> Link:
+    """Read "4711:<64 hex digits>"."""
+    if not re.fullmatch(r"[1-9][0-9]{0,17}:[0-9a-f]{64}", text):
+        raise ArgumentTypeError("It should be a position, a colon, and a hash of 64 hex digits.")
+    position, _, hash = text.partition(":")
+    return Link(int(position), hash)
+
+
+def _start(chain: Chain, first: int) -> Link:
+    """Return the link before the first entry to be checked."""
+    if first <= chain.cut_position + 1:
+        return Link(chain.cut_position, chain.cut_hash) if chain.cut_position else START
+    hash = Entry.objects.sealed().filter(position=first - 1).values_list("hash", flat=True).first()
+    if hash is None:
+        raise CommandError(f"There is no entry at position {first - 1} to begin behind.")
+    return Link(first - 1, hash)
+
+
+def lines(path: Path) -> Iterator[Told]:
+    """Read entries from a file of JSON lines."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, text in enumerate(file, start=1):
+                told = json.loads(text)
+                if not isinstance(told, dict) or not told.keys() >= COLUMNS:
+                    raise CommandError(f"{path}, line {number}: this is not an entry of the trail.")
+                yield told
+    except (OSError, ValueError) as error:
+        raise CommandError(f"{path} can't be read: {error}") from error

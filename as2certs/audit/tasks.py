@@ -1,0 +1,13 @@
+"""Celery's way to the trail."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from as2certs.audit import sealing
+
+
+@shared_task(ignore_result=True)
+def seal() -> None:
+    """Seal what was added to the trail."""
+    sealing.seal()

@@ -1,0 +1,150 @@
+"""Real processes and a real PostgreSQL: who seals, who verifies, and what kills and crowds do to it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from tests.servers import Postgres, wait_until
+from tests.stack import ROOT, Stack
+
+ADD = "from tests.audit import crowd\ncrowd.add({count})\n"
+PLACES = """
+import json
+from as2certs.audit.models import Entry
+print(json.dumps(list(Entry.objects.order_by("id").values_list("position", flat=True))))
+"""
+CROWD = """
+import json
+from tests.audit import crowd
+print(json.dumps(crowd.crowd(writers=6, sealers=3, rounds=25)))
+"""
+NOBODY_WAITS = """
+import json
+from tests.audit import crowd
+print(json.dumps(crowd.nobody_waits()))
+"""
+SEAL = "from as2certs.audit import sealing\nsealing.seal(most=None, wait=True)\n"
+
+
+def whole(stack: Stack) -> int:
+    """Let verify_audit find nothing, and return how many entries it checked."""
+    said = re.search(r"The trail is whole: ([\d,]+) entries", stack.manage("verify_audit"))
+    assert said
+    return int(said[1].replace(",", ""))
+
+
+@pytest.mark.parametrize("processes", [("mail",), ("worker", "beat")])
+def test_entries_are_sealed_within_seconds_by_whoever_runs(
+    make_stack: Callable[..., Stack], processes: tuple[str, ...]
+) -> None:
+    stack = make_stack()
+    stack.start(*processes)
+    stack.python(ADD.format(count=3))
+    wait_until(lambda: stack.python(PLACES) == [1, 2, 3], seconds=30, every=1, what="the seals")
+    stack.stop()
+    assert whole(stack) == 3
+
+
+def test_many_writers_and_several_sealers_leave_one_chain_without_gaps(
+    make_stack: Callable[..., Stack], postgres: Postgres
+) -> None:
+    stack = make_stack(postgres=postgres)
+    result = stack.python(CROWD)
+    print(result)  # noqa: T201
+    assert result["wrong"] == []
+    assert result["entries"] == result["sealed"] > 300
+    assert result["undone"] == 0
+    assert result["without_gap"]
+    assert result["passes"] > 5
+    assert result["out_of_order"] > 0, "some were committed later than others that were begun after them"
+    assert whole(stack) == result["entries"]
+    assert "deadlock" not in postgres.log
+
+
+def test_who_writes_and_who_seals_never_wait_for_each_other(
+    make_stack: Callable[..., Stack], postgres: Postgres
+) -> None:
+    stack = make_stack(postgres=postgres)
+    assert stack.python(NOBODY_WAITS) == [
+        "added None",
+        "sealed 0",  # somebody else is at it
+        "added None",
+        "sealed 6",  # all but the two that are not committed
+        "sealed 2",
+    ]
+    assert whole(stack) == 9
+
+
+def test_a_sealer_that_is_killed_leaves_whole_batches(
+    make_stack: Callable[..., Stack], postgres: Postgres
+) -> None:
+    stack = make_stack(postgres=postgres)
+    stack.python(ADD.format(count=6000))
+
+    def sealed() -> int:
+        with closing(psycopg.connect(stack.database_url, autocommit=True)) as connection:
+            row = connection.execute("SELECT COUNT(position) FROM audit_entry").fetchone()
+        assert row
+        return int(row[0])
+
+    for _ in range(3):
+        before = sealed()
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "shell", "--no-imports", "-c", SEAL],
+            cwd=ROOT,
+            env=stack.env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(lambda before=before: sealed() > before, every=0.01, what="a batch")  # type: ignore[misc]
+        time.sleep(0.03)
+        process.kill()
+        process.wait()
+    assert 0 < sealed() <= 6000
+    assert whole(stack) == 6000
+
+
+def test_what_was_done_by_raw_sql_ends_the_command_with_an_error(
+    make_stack: Callable[..., Stack], postgres: Postgres
+) -> None:
+    stack = make_stack(postgres=postgres)
+    stack.python(ADD.format(count=5))
+    assert whole(stack) == 5
+    with closing(psycopg.connect(stack.database_url, autocommit=True)) as connection:
+        for sql in (
+            "UPDATE audit_entry SET reason = 'x'",
+            "DELETE FROM audit_subject",
+            "TRUNCATE audit_subject",
+        ):
+            with pytest.raises(psycopg.errors.RestrictViolation, match="A row of the trail is never"):
+                connection.execute(sql)
+        connection.execute("ALTER TABLE audit_entry DISABLE TRIGGER ALL")
+        connection.execute("UPDATE audit_entry SET reason = 'x' WHERE position = 2")
+        connection.execute("ALTER TABLE audit_entry ENABLE TRIGGER ALL")
+    with pytest.raises(RuntimeError, match=r"CHANGED: position 2 (.|\n)*1 findings\. 5 entries checked"):
+        stack.manage("verify_audit")
+
+
+def test_entries_of_before_the_chain_are_sealed_after_the_migration(
+    make_stack: Callable[..., Stack], postgres: Postgres
+) -> None:
+    for stack in (make_stack(), make_stack(postgres=postgres)):
+        stack.manage("migrate", "audit", "0001")
+        stack.python(
+            "from django.db import connection\n"
+            "with connection.cursor() as cursor:\n"
+            "    for n in range(3):\n"
+            '        cursor.execute("INSERT INTO audit_entry (at, verb, actor_name, source, object_kind, object_uid, '
+            "object_name, old, new, reason) VALUES ('2026-01-01 00:00:00', 'x.y', 'Alice', 'web', 'a', 'b', 'c', "
+            "'{}', '{}', '')\")\n"
+        )
+        stack.manage("migrate")
+        assert whole(stack) == 3
