@@ -38,6 +38,7 @@ NEEDS = {
     "settings": "accounts.change_installation",
     "calendar": "rotations.view_rotation",
     "audit-list": "audit.view_entry",
+    "audit-export": "audit.export_entry",
     "mail-list": "mail.view_message",
     "mail-detail": "mail.view_message",
     "mail-html": "mail.view_message",

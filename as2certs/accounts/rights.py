@@ -47,6 +47,7 @@ OPERATE = (
 )
 APPROVE = ("rotations.approve_rotation",)
 ADMINISTER = (
+    "audit.export_entry",
     "identities.export_privatekey",
     "identities.view_privatekey",
     "identities.view_identityservice",

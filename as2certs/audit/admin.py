@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from as2certs.audit.keeping import noun, snapshot
-from as2certs.audit.models import Entry, Subject
+from as2certs.audit.models import Chain, Entry, Subject
 from as2certs.audit.recording import Actor, changes, record
 
 
@@ -103,12 +103,26 @@ class SubjectInline(ReadOnlyInline):
     model = Subject
     show_change_link = False
 
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("audit.view_entry")
+
 
 @admin.register(Entry)
 class EntryAdmin(ReadOnlyAdmin):
-    list_display = ("at", "actor_name", "verb", "object_name", "source", "address")
+    list_display = ("at", "actor_name", "verb", "object_name", "source", "address", "position")
     list_filter = ("source", "verb", "at")
     search_fields = ("actor_name", "object_name", "object_uid", "verb", "reason")
     date_hierarchy = "at"
     show_full_result_count = False
     inlines = (SubjectInline,)
+
+
+@admin.register(Chain)
+class ChainAdmin(ReadOnlyAdmin):
+    list_display = ("position", "hash", "sealed_at", "cut_position")
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("audit.view_entry")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)

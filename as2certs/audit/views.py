@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
 
 from as2certs.accounts.access import needs
+from as2certs.accounts.models import Installation
+from as2certs.audit import sealing
+from as2certs.audit.exporting import FORMATS
 from as2certs.audit.filters import TrailFilter
-from as2certs.audit.models import Entry
+from as2certs.audit.models import Chain, Entry
+from as2certs.audit.recording import Actor, record
+from as2certs.clock import database_now
 
 PAGE = 50
 
@@ -22,7 +29,7 @@ def trail(request: HttpRequest) -> HttpResponse:
     shifts while entries are added.
     """
     found = TrailFilter(request.GET, queryset=Entry.objects.order_by("-id"))
-    entries = found.qs
+    entries = found.found
     below = request.GET.get("below", "")
     if below.isdecimal() and len(below) < 19:
         entries = entries.filter(pk__lt=int(below))
@@ -40,5 +47,36 @@ def trail(request: HttpRequest) -> HttpResponse:
             "filter": found,
             "older": older.urlencode() if len(rows) > PAGE else "",
             "newest": newest.urlencode() if below else None,
+            "narrowed": newest.urlencode(),
+            "chain": Chain.objects.filter(position__gt=0).first(),
+            "formats": FORMATS,
         },
     )
+
+
+@needs("audit.view_entry", "audit.export_entry")
+@require_POST
+def export(request: HttpRequest) -> HttpResponseBase:
+    """Answer with the trail as a file: what is sealed, narrowed as the address says, as the page would be.
+
+    The export itself is the last entry of one that is not narrowed.
+    """
+    form = request.POST.get("format", "")
+    if form not in FORMATS:
+        raise Http404("There is no such format: jsonl and csv are.")
+    found = TrailFilter(request.GET, queryset=Entry.objects.all())
+    if not found.form.is_valid():
+        messages.error(request, "What the trail is narrowed to can't be read, so nothing was exported.")
+        return redirect(f"{reverse('audit-list')}?{request.GET.urlencode()}")
+    now = database_now()
+    told = {"format": form, **found.asked}
+    record("trail.exported", on=Installation.current(), by=Actor.of(request), now=now, new=told)
+    sealing.seal(wait=True)
+    chain = Chain.objects.filter(pk=1).first() or Chain()
+    response = StreamingHttpResponse(
+        FORMATS[form].write(found.found, chain.position), content_type=FORMATS[form].content_type
+    )
+    response["Content-Disposition"] = f'attachment; filename="trail-{now:%Y-%m-%d}.{form}"'
+    response["Cache-Control"] = "no-store"
+    response["X-Content-Type-Options"] = "nosniff"
+    return response

@@ -8,7 +8,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from as2certs.audit.models import Entry
+from as2certs.audit import sealing
+from as2certs.audit.models import Chain, Entry
 from as2certs.audit.recording import Actor, record
 from as2certs.audit.views import PAGE
 from partners.models import Partner
@@ -68,6 +69,30 @@ def test_it_is_filtered_by_person_kind_and_object(client: Client, partner: Partn
     assert shown(client, who="bob", what="partners and contacts") == [other]
 
 
+def test_it_is_filtered_by_verb_door_and_address(client: Client, partner: Partner) -> None:
+    first = record("partner.created", on=partner, by=ALICE, now=NOW)
+    second = record("partner.changed", on=partner, by=BOB, now=NOW)
+    elsewhere = Actor(name="Alice", source="web", address="2001:db8::7")
+    third = record("partner.changed", on=partner, by=elsewhere, now=NOW)
+    assert shown(client, verb="partner.changed") == [third, second]
+    assert shown(client, verb="partner.changed", through="web") == [third]
+    assert shown(client, through="command") == [second]
+    assert shown(client, address="192.0.2.7") == [first]
+    assert shown(client, address="2001:DB8:0::7") == [third]
+    page = client.get(reverse("audit-list")).content.decode()
+    for option in ("partner: changed", "partner: created", "person: logged in"):
+        assert f">{option}</option>" in page
+
+
+def test_each_entry_shows_its_place_once_it_has_one(client: Client, partner: Partner) -> None:
+    assert "sealed up to" not in client.get(reverse("audit-list")).content.decode()
+    record("partner.created", on=partner, by=ALICE, now=NOW)
+    sealing.seal()
+    page = client.get(reverse("audit-list"), {"who": "Alice"}).content.decode()
+    assert "browser, 192.0.2.7 · No. 2</span>" in page
+    assert f'title="{Chain.objects.get()}"' in page
+
+
 def test_days_are_those_of_the_reader_and_both_ends_are_included(client: Client, partner: Partner) -> None:
     midnight = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)  # in Chicago
     before = record("partner.changed", on=partner, by=ALICE, now=midnight - timedelta(seconds=1))
@@ -102,7 +127,8 @@ def test_a_page_costs_the_same_however_long_the_trail_is(client: Client, partner
 
 @pytest.mark.parametrize(
     "question", [{"below": "x"}, {"below": "-1"}, {"below": "9" * 40}, {"since": "yesterday"}, {"about": "nothing"},
-                 {"what": "nothing"}, {"q": "\x00"}],
+                 {"what": "nothing"}, {"q": "\x00"}, {"verb": "nothing"}, {"through": "nothing"},
+                 {"address": "192.0.2"}],
 )  # fmt: skip
 def test_odd_questions_get_an_answer(client: Client, partner: Partner, question: dict[str, str]) -> None:
     record("partner.changed", on=partner, by=ALICE, now=NOW)
