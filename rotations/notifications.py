@@ -53,7 +53,7 @@ def reminder(recipient: Recipient, certificates: Sequence[Expiring], now: dateti
     lines = [
         {
             "certificate": certificate,
-            "title": _titled(certificate.holder_name, certificate.is_test),
+            "title": titled(certificate.holder_name, certificate.is_test),
             "roles": " + ".join(certificate.roles),
             "expires": expires(certificate.not_after, now, zone),
             "date": day(certificate.not_after, zone),
@@ -215,6 +215,11 @@ class Silence:
     tried: str
     obstacle: str
 
+    @property
+    def is_mute(self) -> bool:
+        """Say whether no mail gets to anybody there."""
+        return bool(self.obstacle)
+
 
 def silent(
     rotation: Rotation,
@@ -237,7 +242,7 @@ def silent(
             "silences": found[:SILENT_LISTED],
             "more": max(0, len(found) - SILENT_LISTED),
             "who": few([silence.partner for silence in found]),
-            "several": len(found) > 1,
+            "verb": _silent_verb(found),
             "is_open": start <= at,
             "countdown": countdown(start, at),
             "starts": brief(start, reader.time_zone),
@@ -245,6 +250,12 @@ def silent(
         }
 
     return _tell("silent", rotation, event=f"silent:{event}", now=at, say=say, higher=higher)
+
+
+def _silent_verb(silences: Sequence[Silence]) -> str:
+    if all(silence.is_mute for silence in silences):
+        return "can’t be reached by mail"
+    return "has not answered" if len(silences) == 1 else "have not answered"
 
 
 def few(names: Sequence[str]) -> str:
@@ -354,7 +365,7 @@ def _tell(
         "our_name": Installation.current().name,
         "rotation": rotation,
         "holder": rotation.holder.name,
-        "title": _titled(rotation.holder.name, rotation.holder.is_test),
+        "title": titled(rotation.holder.name, rotation.holder.is_test),
         "is_test": rotation.holder.is_test,
         "button_url": settings.AS2CERTS_BASE_URL + rotation.get_absolute_url(),
     }
@@ -402,7 +413,8 @@ def _note(certificate: Expiring, zone: str) -> str:
     return "Its rotation has no window yet."
 
 
-def _titled(name: str, is_test: bool) -> str:
+def titled(name: str, is_test: bool) -> str:
+    """Return a station's name, with TEST in front where that is what it is."""
     return f"TEST {name}" if is_test and not name.upper().startswith("TEST ") else name
 
 

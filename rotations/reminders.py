@@ -18,7 +18,7 @@ from django.db import IntegrityError, transaction
 from as2certs.accounts.models import Installation
 from as2certs.mail import outbox
 from rotations import notifications, stragglers
-from rotations.exchange import asking, at_the_window, following
+from rotations.exchange import asking, at_the_window, digest, following
 from rotations.expiring import SIDES, Expiring, Side, expiring, in_view
 from rotations.ladder import crossed
 from rotations.models import Heartbeat, Notice
@@ -105,7 +105,7 @@ def run(now: datetime) -> int:
     soonest = at_the_window.tell_at_the_window(now)
     urgent = notifications.window_soon(now) + notifications.window_missed(now) + notifications.too_late(now)
     theirs = stragglers.warn_and_release(now) + following.follow_up(now) + asking.ask_due(now)
-    queued = soonest + urgent + theirs + send(now)
+    queued = soonest + urgent + theirs + send(now) + digest.send(now)
     Heartbeat.objects.update_or_create(name="send_reminders", defaults={"at": now})
     return queued
 

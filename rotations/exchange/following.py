@@ -230,23 +230,24 @@ def _silence(one: Watched, zone: str, now: datetime) -> notifications.Silence:
         partner=one.participant.partner.name,
         standing=standing(one.history.evidence(now=now)),
         people=[(contact.name, contact.phone) for contact in known],
-        tried=tried(one.history, zone),
+        tried=tried(one.history, zone, now),
         obstacle="" if one.contacts else _unreached(one),
     )
 
 
-def tried(history: History, zone: str) -> str:
+def tried(history: History, zone: str, now: datetime) -> str:
     """Tell what was tried with a participant, and what it did, on a zone's calendar.
 
-    Such as "told 23 Nov 2026, opened its page 24 Nov 2026, reminded 30 Nov and 7 Dec 2026".
+    Such as "told 23 Nov, opened its page 24 Nov, reminded 30 Nov and 7 Dec"; with the year where it is another one.
     """
     participant, at = history.participant, [(moment, "given a link") for moment in history.handed_over]
     at += [(sent.at, TRIED[Letter.Kind(sent.kind)]) for sent in history.sent if sent.kind in TRIED]
     done = ((participant.opened_at, "opened its page"), (participant.downloaded_at, "took the certificate"))
     at += [(moment, what) for moment, what in done if moment is not None]
+    this_year = f" {day(now, zone)[-4:]}"
     days: dict[str, list[str]] = {}
     for moment, what in sorted(at):
-        told = day(moment, zone)
+        told = day(moment, zone).removesuffix(this_year)
         if told not in days.setdefault(what, []):
             days[what].append(told)
     return ", ".join(f"{what} {_enumerated(told)}" for what, told in days.items())

@@ -102,7 +102,7 @@ class DaysError(ValueError):
 def check_days(days: Sequence[int]) -> None:
     """Refuse days that make no ladder: more than ``MOST``, one twice, or one out of range. Raises DaysError."""
     if outside := [day for day in days if not 1 <= day <= FARTHEST]:
-        raise DaysError(f"{outside[0]} is out of range: partners are reminded between 1 and {FARTHEST} days.")
+        raise DaysError(f"{outside[0]} is out of range: choose days between 1 and {FARTHEST}.")
     if twice := [day for day in days if list(days).count(day) > 1]:
         raise DaysError(f"{twice[0]} stands there twice: each day reminds once.")
     if len(days) > MOST:

@@ -71,12 +71,11 @@ def participant_nudge(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 def _consequences(one: following.Watched) -> list[str]:
     participant, zone = one.participant, one.participant.partner.time_zone
-    to = ", ".join(f"{contact.name} ({contact.email})" for contact in one.contacts)
+    to = " and ".join(f"{contact.name} ({contact.email})" for contact in one.contacts)
     until = brief(letters.answer_by(participant), zone)
     many = len(one.contacts) > 1
     return [
-        f"{to} {'get' if many else 'gets'} a mail with the certificate and {'links' if many else 'a link'} of "
-        f"their own.",
+        f"{to} {'each get' if many else 'gets'} a mail with the certificate and a link of their own.",
         f"It asks for an answer by {until}.",
         "The reminders that are still to come stay as they are.",
     ]

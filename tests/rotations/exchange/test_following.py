@@ -243,10 +243,7 @@ def test_the_mail_says_whom_to_call_and_what_was_tried(told: Participant) -> Non
         words = " ".join(part.split())
         assert "+1 312 555 0100" in words
         assert "no telephone number known" in words
-        assert (
-            "Told 23 Nov 2026, opened its page 24 Nov 2026, reminded 27 Nov 2026, 1 Dec 2026 and 3 Dec 2026."
-            in words
-        )
+        assert "Told 23 Nov, opened its page 24 Nov, reminded 27 Nov, 1 Dec and 3 Dec." in words
 
 
 def test_one_mail_lists_all_that_are_silent(
@@ -280,6 +277,7 @@ def test_who_can_not_be_reached_is_told_at_once(told: Participant, lost: dict[st
     assert following.follow_up(NOW + MINUTE) == 1
     assert following.follow_up(FIRST) == 0
     (message,) = escalations()
+    assert message.subject.startswith("ACME: Northwind can’t be reached by mail, window in 11 days")
     assert "Northwind: unreachable" in message.text
     assert "Mail to Northwind comes back: call them, and correct the addresses" in message.text
 
@@ -304,7 +302,7 @@ def test_after_downtime_they_are_told_while_the_window_is_open(told: Participant
     assert following.follow_up(STARTS + MINUTE) == 1
     assert nudges() == []
     assert escalations()[0].subject.endswith("the window is open")
-    assert "the window has opened" in escalations()[0].text
+    assert "the window has opened" in " ".join(escalations()[0].text.split())
     assert following.follow_up(STARTS + 2 * HOUR) == 0
 
 

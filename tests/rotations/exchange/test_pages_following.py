@@ -95,7 +95,7 @@ def test_no_days_at_all_is_an_answer(operator: Client, told: Participant, rotati
     [
         ("seven", "“seven” is not a whole number of days"),
         ("7.5", "“7.5” is not a whole number of days"),
-        ("0", "0 is out of range: partners are reminded between 1 and 60 days."),
+        ("0", "0 is out of range: choose days between 1 and 60."),
         ("61", "61 is out of range"),
         ("-3", "“-3” is not a whole number of days"),
         ("7, 3, 7", "7 stands there twice"),

@@ -1,0 +1,143 @@
+"""Which partners a rotation waits for, with what, until when, and whose turn it is."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Exists, OuterRef, Q
+
+from rotations import plan
+from rotations.answers import CONFIRMING
+from rotations.clocks import span
+from rotations.exchange.evidence import History
+from rotations.exchange.standing import MEANING, Standing, standing
+from rotations.models import Participant, Rotation, RotationQuerySet, Step
+from rotations.states import SETTLED, RotationState
+
+#: States of a rotation that may wait for partners.
+RUNNING = (RotationState.EXCHANGING, RotationState.SCHEDULED, RotationState.UNDER_WAY, RotationState.APPLIED)
+#: Of these, those in which the change is still to be made.
+AHEAD = (RotationState.EXCHANGING, RotationState.SCHEDULED)
+
+#: What a partner still has to do, by the step that waits for it.
+AWAITED = {
+    plan.Act.ANNOUNCE: "answer",
+    plan.Act.INSTALL: "say that it is installed",
+    plan.Act.AGREE: "agree to the window",
+    plan.Act.PARTNER_CUT_OVER: "switch",
+    plan.Act.PARTNER_RETIRE: "remove the old one",
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """Why a rotation waits for one partner: what for, or what our people do about it, and until when."""
+
+    partner: str
+    standing: Standing
+    is_ours: bool
+    what: str
+    until: datetime | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """Partners for which a rotation waits in the same way."""
+
+    partners: Sequence[str]
+    standing: Standing
+    is_ours: bool
+    what: str
+    until: datetime | None
+
+    @property
+    def meaning(self) -> str:
+        return MEANING[self.standing]
+
+
+def waiting_for_partners(now: datetime) -> RotationQuerySet:
+    """Return the rotations that may wait for a partner; ``block`` says of each partner whether they do."""
+    steps = Step.objects.filter(
+        rotation=OuterRef("pk"), participant__removed_reason="", participant__waived_reason="", blocked=False
+    ).exclude(state__in=SETTLED)
+    theirs = steps.filter(Q(act__in=CONFIRMING) | Q(who=plan.Who.PARTNER, latest_at__lte=now))
+    said = Participant.objects.filter(
+        Q(declined_at__isnull=False)
+        | Q(proposed_at__isnull=False)
+        | Q(works=False)
+        | Q(straggling_at__isnull=False),
+        rotation=OuterRef("pk"),
+        removed_reason="",
+    )
+    return Rotation.objects.filter(Exists(theirs) | Exists(said), state__in=RUNNING)
+
+
+def block(history: History, *, now: datetime, zone: str) -> Block | None:
+    """Return why a rotation waits for one of its partners; None where it does not. ``zone`` is the reader's."""
+    participant = history.participant
+    rotation, word = participant.rotation, standing(history.evidence(now=now))
+    until = participant.answer_by or rotation.window_start
+
+    def ours(what: str, since: datetime | None = None) -> Block:
+        return Block(participant.partner.name, word, True, what, since or until)
+
+    match word:
+        case Standing.DOES_NOT_WORK:
+            return ours("find out with them what fails", participant.works_at)
+        case Standing.STRAGGLES:
+            said = "call them: their messages use the old certificate"
+            return ours(said, participant.straggling_at)
+        case Standing.DECLINED if rotation.state in AHEAD:
+            return ours("find another way with them")
+        case Standing.OTHER_TIME if rotation.state in AHEAD:
+            start, end = participant.proposed_start, participant.proposed_end
+            when = f" ({span(start, end, zone)})" if start and end else ""
+            return ours(f"accept their time{when}, or stay with the window")
+    awaited = [step for step in history.awaited if not step.blocked]
+    if not awaited:
+        return _late(history, word, now=now)
+    if word is Standing.NOT_TOLD:
+        return ours("tell them of the change")
+    if word is Standing.UNREACHABLE:
+        return ours("call them: no mail gets there")
+    if participant.escalated_at is not None or (until is not None and until <= now):
+        return ours(f"call them: {_phrase(awaited)}")
+    return Block(participant.partner.name, word, False, _phrase(awaited), until)
+
+
+def _late(history: History, word: Standing, *, now: datetime) -> Block | None:
+    """Return what a partner has not done although its time is over."""
+    late = [
+        step
+        for step in history.steps
+        if step.who == plan.Who.PARTNER
+        and step.state not in SETTLED
+        and not step.blocked
+        and step.latest_at is not None
+        and step.latest_at <= now
+    ]
+    if not late or history.participant.waived_reason:
+        return None
+    what = f"call them: {_phrase(late)}"
+    return Block(history.participant.partner.name, word, True, what, late[0].latest_at)
+
+
+def _phrase(steps: Iterable[Step]) -> str:
+    """Say what steps wait for: "they still have to say that it is installed and agree to the window"."""
+    return "they still have to " + " and ".join(
+        dict.fromkeys(AWAITED[plan.Act(step.act)] for step in steps if step.act in AWAITED)
+    )
+
+
+def gathered(blocks: Iterable[Block]) -> list[Line]:
+    """Put partners that block in the same way into one line, ours first."""
+    found: dict[tuple[bool, Standing, str, datetime | None], list[str]] = defaultdict(list)
+    for one in blocks:
+        found[(one.is_ours, one.standing, one.what, one.until)].append(one.partner)
+    lines = [
+        Line(partners, word, is_ours, what, until) for (is_ours, word, what, until), partners in found.items()
+    ]
+    return sorted(lines, key=lambda line: not line.is_ours)
