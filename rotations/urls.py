@@ -3,6 +3,8 @@
 from django.urls import path
 
 from rotations.views import (
+    asking,
+    bouncing,
     deciding,
     drafts,
     following,
@@ -51,6 +53,9 @@ urlpatterns = [
         "rotations/partners/<uuid:uid>/answer/", participants.participant_confirm, name="participant-confirm"
     ),
     path("rotations/partners/<uuid:uid>/as-partner/", participants.as_partner, name="participant-as-partner"),
+    path("partners/<uuid:uid>/ask/", asking.partner_ask, name="partner-ask"),
+    path("partners/<uuid:uid>/hand-in-link/", asking.partner_hand_in_link, name="partner-hand-in-link"),
+    path("mail/<uuid:uid>/came-back/", bouncing.mail_bounced, name="mail-bounced"),
     path("rotations/handed-in/<uuid:uid>/", handed_in.handed_in_accept, name="handed-in-accept"),
     path("rotations/handed-in/<uuid:uid>/refuse/", handed_in.handed_in_refuse, name="handed-in-refuse"),
     path("rotations/partners/<uuid:uid>/remind/", following.participant_nudge, name="participant-nudge"),

@@ -120,6 +120,9 @@ NEEDS = {
     "participant-remove": "rotations.change_rotation",
     "participant-restore": "rotations.change_rotation",
     "participant-waive": "rotations.change_rotation",
+    "partner-ask": "rotations.change_rotation",
+    "partner-hand-in-link": "rotations.change_rotation",
+    "mail-bounced": "mail.change_message",
     "handed-in-accept": "rotations.change_rotation",
     "handed-in-refuse": "rotations.change_rotation",
 }
