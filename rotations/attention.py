@@ -14,7 +14,6 @@ from rotations.actions import AT_THE_WINDOW, CONFIRMING
 from rotations.models import HandedIn, Participant, Rotation, Step
 from rotations.neighbours import Neighbour
 from rotations.plan import PREPARING
-from rotations.rehearsal import Result, set_up_url
 from rotations.states import AWAITING_WINDOW, SETTLED, RotationState, StepState, is_overdue
 from rotations.windows import WindowFinding
 
@@ -143,10 +142,8 @@ def handed_in_needs(rotation: Rotation) -> Iterator[Need]:
             )
 
 
-def running_needs(
-    rotation: Rotation, steps: Sequence[Step], *, now: datetime, unrehearsed: Result | None = None
-) -> list[Need]:
-    """Return what keeps an approved rotation from going on; ``unrehearsed`` is the rehearsal that it waits for."""
+def running_needs(rotation: Rotation, steps: Sequence[Step], *, now: datetime) -> list[Need]:
+    """Return what keeps an approved rotation from going on."""
     state = RotationState(rotation.state)
     found = [_failed(step) for step in steps if step.state == StepState.FAILED]
     found += [_stumbling(step) for step in steps if step.error and step.state == StepState.WAITING]
@@ -172,8 +169,6 @@ def running_needs(
                 "#runbook",
             )
         )
-    if unrehearsed is not None:
-        found.append(_unrehearsed(rotation, unrehearsed, now=now))
     if state in (*AWAITING_WINDOW, RotationState.APPLIED, RotationState.ROLLING_BACK):
         found += _by_hand(steps, now=now)
     return found
@@ -236,13 +231,13 @@ def _unconfirmed(rotation: Rotation, waiting: Sequence[Participant], *, now: dat
             "Record answers",
             "#partners",
         )
-    meaning, when = _how_near(rotation.window_start, now)
+    meaning, when = how_near(rotation.window_start, now)
     return Need(
         meaning, f"{who} {verb} not confirmed · the window opens {when}.", "", "Record answers", "#partners"
     )
 
 
-def _how_near(start: datetime, now: datetime) -> tuple[str, str]:
+def how_near(start: datetime, now: datetime) -> tuple[str, str]:
     """Return how pressing a window is that opens at ``start``, and when that is in words."""
     left = (start - now).days
     when = "in less than a day" if left < 1 else "in 1 day" if left == 1 else f"in {left} days"
@@ -252,31 +247,6 @@ def _how_near(start: datetime, now: datetime) -> tuple[str, str]:
 def unprepared(steps: Sequence[Step]) -> bool:
     """Say whether something that comes before the window is still open, by us or by a partner."""
     return any(step.act in PREPARING and step.state not in SETTLED for step in steps)
-
-
-def _unrehearsed(rotation: Rotation, result: Result, *, now: datetime) -> Need:
-    start = rotation.window_start
-    assert start is not None  # approved rotations have a window
-    meaning, when = _how_near(start, now)
-    text = f"It waits for its rehearsal · the window opens {when}."
-    if start <= now:
-        meaning, text = "urgent", "It waits for its rehearsal, and its window has come."
-    way = way_to(rotation, result)
-    without = Way(
-        "Go on without …",
-        reverse("rotation-waive-rehearsal", args=[rotation.uid]),
-        "rotations.approve_rotation",
-    )
-    return Need(meaning, text, result.sentence, way.label, way.url, way.permission, or_else=without)
-
-
-def way_to(rotation: Rotation, result: Result) -> Way:
-    """Return what brings a rehearsal that has not passed further: to set it up, or to look at it."""
-    if result.rehearsal is not None and not result.may_begin:
-        return Way("Open the rehearsal", result.rehearsal.get_absolute_url(), "rotations.view_rotation")
-    assert result.counterpart is not None  # nothing waits for a rehearsal that can't be made
-    label = f"Set up the rehearsal on {result.counterpart}"
-    return Way(label, set_up_url(rotation, result.counterpart), "rotations.add_rotation")
 
 
 def _by_hand(steps: Sequence[Step], *, now: datetime) -> Iterator[Need]:

@@ -272,8 +272,8 @@ class Sheet:
             return []
         beside = neighbour_needs(self.rotation, neighbours(self.rotation))
         if not self.is_draft:
-            kept = self.rehearsal.result if self.rehearsal.obstacle else None
-            return [*running_needs(self.rotation, self.steps, now=self.now, unrehearsed=kept), *beside]
+            own = running_needs(self.rotation, self.steps, now=self.now)
+            return [*own, *self.rehearsal.needs(self.now), *beside]
         may = self.user.has_perm("rotations.approve_rotation")
         found = draft_needs(
             self.rotation,
@@ -335,7 +335,12 @@ class Sheet:
         if may and self.awaited and self.state is RotationState.EXCHANGING:
             return Choice("Record answers", "#partners", "rotations.change_rotation")
         way = self.rehearsal.way
-        if way and self.rehearsal.obstacle and self.user.has_perm(way.permission):
+        if (
+            way
+            and self.rehearsal.obstacle
+            and not self.rehearsal.alike
+            and self.user.has_perm(way.permission)
+        ):
             return Choice(way.label, way.url, way.permission)
         close = choices.get(RotationAction.CLOSE)
         return close if close and not close.obstacle else None

@@ -39,6 +39,7 @@ WITHOUT_A_LINK = {
     "request-answer",
     "rotation-close",
     "rotation-live",
+    "rotation-name-rehearsal",
     "rotation-preview",
     "rotation-roll-back",
     "rotation-step-retry",
@@ -68,7 +69,10 @@ def tour(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def add_what_is_missing(desk: Office) -> None:
-    """Have a key made that waits for a CA, and a draft that can be approved and leaves somebody out."""
+    """Ask for rehearsals, have a key made that waits for a CA, and set a draft up that leaves somebody out."""
+    desk.from_own_menu("Settings")
+    desk.page.get_by_label("Rehearse first").check()
+    desk.press("Save the settings")
     desk.go_to("Identities", "Retail test")
     desk.from_menu("More", "Make a new key and certificate")
     desk.page.get_by_label("A CA – you get a signing request").check()

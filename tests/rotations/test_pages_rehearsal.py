@@ -103,7 +103,7 @@ def test_the_draft_is_linked_when_it_is_saved_and_each_page_leads_to_the_other(
     assert "The rehearsal on ACME test is a draft, and waits to be approved." in shown(operator, rotation)
     assert f'<a href="{made.get_absolute_url()}">ACME test: sign + decrypt</a>' in shown(operator, rotation)
     there = shown(operator, made)
-    assert f'rehearses <a href="{rotation.get_absolute_url()}">ACME: sign + decrypt</a>' in there
+    assert f'This rehearses <a href="{rotation.get_absolute_url()}">ACME: sign + decrypt</a>' in there
     entry = Entry.objects.get(verb="rotation.rehearsal_named")
     assert entry.actor_name == "olivia"
     for shows in (there, shown(operator, rotation)):
@@ -144,7 +144,8 @@ def test_the_address_of_somebody_elses_rehearsal_leads_back_with_the_reason(
 def test_a_rotation_of_the_counterpart_that_is_running_can_count(
     operator: Client, approver: Client, company: Company, side: TestSide
 ) -> None:
-    other, made = side.draft(roles=("sign",)), None
+    ask_for_rehearsals()
+    other = side.draft(roles=("sign",))
     rotation = draft(company, starts=STARTS)
     assert "Count it as the rehearsal" not in shown(operator, rotation)
     actions.cancel(other, reason="wrong", by=company.by, now=NOW)
@@ -152,6 +153,9 @@ def test_a_rotation_of_the_counterpart_that_is_running_can_count(
     seen = shown(operator, rotation)
     assert "A rotation of ACME test makes the same change already" in seen
     assert "Set up the rehearsal on" not in seen  # it would be refused: the roles are taken
+    actions.approve(rotation, by=company.approver, now=NOW)
+    assert needs(rotation)[-1].url == "#rehearsal"
+    assert "Set up the rehearsal on" not in shown(operator, rotation)
     assert send(approver, "rotation-name-rehearsal", rotation.uid).status_code == 403
     assert send(operator, "rotation-name-rehearsal", rotation.uid)["Location"] == rotation.get_absolute_url()
     rotation.refresh_from_db()
