@@ -6,11 +6,13 @@ Everything taken is aware; ``zone`` is an IANA name.
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 
 from rotations import windows
 from rotations.models import Rotation
 
 
+@lru_cache(maxsize=2048)  # the mails of a change tell the same few moments again and again
 def moment(at: datetime, zone: str) -> str:
     """Tell a moment to the minute: "Tue 24 Nov 2026, 22:00 CST (UTC−06:00)"."""
     return windows.in_zones(at.replace(second=0, microsecond=0), [zone])[0][1]

@@ -227,7 +227,10 @@ def stranger_in(rotation: Rotation, role: str) -> str:
 
 def advance(rotation: Rotation, *, by: Actor, now: datetime) -> None:
     """Unblock what may go on now, and move the rotation as far as its steps allow."""
-    steps = list(rotation.steps.all())
+    # With many partners these are thousands, read again whenever one is settled: only what is looked at.
+    steps = list(
+        rotation.steps.defer("roles", "evidence", "effects", "checkpoint", "title", "why", "note", "error")
+    )
     _unblock(steps)
     while action := _next_action(rotation, steps):
         columns: dict[str, Any] = {}

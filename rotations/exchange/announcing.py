@@ -3,66 +3,170 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Prefetch, QuerySet
 from django.urls import reverse
 
 from as2certs.accounts.models import User
 from as2certs.audit.recording import Actor, record
 from as2certs.mail import outbox
 from as2certs.mail.models import Attachment
+from partners.models import Contact
 from rotations import plan, progress
 from rotations.answers import answering, open_steps
 from rotations.exchange import letters
-from rotations.exchange.reaching import contacts_for, why_nobody
+from rotations.exchange.reaching import contacts_for, lacking, why_nobody
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.portal import links
 from rotations.progress import NotPossible
-from rotations.states import RotationState, StepAction
+from rotations.states import SETTLED, RotationState, StepAction
 
 #: States of a rotation in which partners may be told of it.
 TELLING = (RotationState.EXCHANGING, RotationState.SCHEDULED, RotationState.UNDER_WAY)
+
+ANNOUNCEMENT = Letter.Kind.ANNOUNCEMENT
+
+
+class Mend(StrEnum):
+    """Where an obstacle is mended."""
+
+    CONTACT = "contact"
+    ADDRESS = "address"
+    TICK = "tick"
+    STEP = "step"
+    NOWHERE = ""
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why a partner can't be told now, in one sentence, and where that is mended."""
+
+    text: str
+    mend: Mend
+
+
+class LooksOtherwise(NotPossible):
+    """The mails to a partner are no longer those that somebody looked at."""
 
 
 @dataclass(frozen=True)
 class Envelope:
     """All that would go to one partner: a mail per contact, or why there is none."""
 
-    participant: Participant
-    drafts: Sequence[letters.Draft]
+    scene: letters.Scene
+    outlines: Sequence[letters.Outline]
     obstacle: str
+    mend: Mend = Mend.NOWHERE
+
+    @property
+    def participant(self) -> Participant:
+        return self.scene.participant
 
     @property
     def is_again(self) -> bool:
         """Say whether this partner was told before."""
         return self.participant.announced_at is not None
 
+    @property
+    def is_due(self) -> bool:
+        """Say whether it is this partner's turn to be told, and nobody has told it yet."""
+        step = _announcing(self.scene)
+        is_open = step is None or step.state not in SETTLED
+        return not self.obstacle and not self.is_again and is_open
+
+    @cached_property
+    def drafts(self) -> list[letters.Draft]:
+        """Write the mails out as they would leave."""
+        url = preview_url(self.participant)
+        return [letters.draw(self.scene, ANNOUNCEMENT, outline, url=url) for outline in self.outlines]
+
+    @property
+    def stamp(self) -> str:
+        """Return what a form carries along to say which mails its reader saw."""
+        recipients, subjects, rest = (
+            zip(*(o.parts for o in self.outlines), strict=True) if self.outlines else ((),) * 3
+        )
+        return ".".join(_hash(part) for part in (recipients, subjects, rest))
+
+    def must_be_as_seen(self, seen: str) -> None:
+        """Refuse to send other mails than those that were looked at. Raises LooksOtherwise, which says what changed."""
+        if seen == self.stamp:
+            return
+        parts = ("who gets it", "its subject", "its text")
+        was, is_ = seen.split("."), self.stamp.split(".")
+        changed = [part for part, one, other in zip(parts, was, is_, strict=False) if one != other]
+        raise LooksOtherwise(
+            f"The mail to {self.participant.partner} is no longer the one that you looked at. What changed: "
+            f"{', '.join(changed) if len(was) == len(is_) else 'all of it'}."
+        )
+
+
+def _hash(what: object) -> str:
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:10]
+
+
+def to_tell(rotation: Rotation) -> list[Participant]:
+    """Return who takes part in a rotation, with all that writing to them needs."""
+    return list(_with_all(rotation.participants.filter(removed_reason="")))
+
+
+def _with_all(participants: QuerySet[Participant]) -> QuerySet[Participant]:
+    steps = Step.objects.defer("evidence", "effects", "checkpoint")  # many rows, and nothing of that is told
+    return participants.select_related("partner").prefetch_related(
+        "partner__contacts", Prefetch("steps", steps)
+    )
+
 
 def envelopes(rotation: Rotation, participants: Sequence[Participant], *, now: datetime) -> list[Envelope]:
-    """Write what announcing would send to these participants; nothing is stored.
+    """Say what announcing would send to these participants; nothing is stored, and drawn only where it is asked for.
 
-    Raises UnknownPlaceholder when the operator's wording has one.
+    Takes a constant number of queries for participants of ``to_tell``. Raises UnknownPlaceholder when the operator's
+    wording has one.
     """
-    return [_envelope(rotation, participant, now=now) for participant in participants]
+    common = letters.Common.of(rotation, now=now)
+    scenes = [letters.Scene.of(_in(rotation, p), now=now, common=common) for p in participants]
+    waits_for = {
+        key for scene in scenes if (step := _announcing(scene)) and step.blocked for key in step.after
+    }
+    still_open = (
+        rotation.steps.filter(key__in=waits_for).exclude(state__in=SETTLED)
+        if waits_for
+        else Step.objects.none()
+    )
+    titles = dict(still_open.order_by("position").values_list("key", "title"))
+    return [_envelope(scene, titles) for scene in scenes]
 
 
-def _envelope(rotation: Rotation, participant: Participant, *, now: datetime) -> Envelope:
+def _in(rotation: Rotation, participant: Participant) -> Participant:
     participant.rotation = rotation
-    obstacle = _obstacle(rotation, participant) or why_nobody(participant.partner, Letter.Kind.ANNOUNCEMENT)
-    if rotation.state not in TELLING:
-        return Envelope(participant, (), obstacle)
-    contacts = contacts_for(participant.partner, Letter.Kind.ANNOUNCEMENT)
-    url = preview_url(participant)
-    drafts = [
-        letters.compose(Letter.Kind.ANNOUNCEMENT, participant, contact, url=url, now=now)
-        for contact in contacts
-    ]
-    return Envelope(participant, drafts, obstacle)
+    return participant
+
+
+def envelope_of(participant: Participant, *, now: datetime) -> Envelope:
+    """Say what announcing would send to one participant, as it is now."""
+    rotation = participant.rotation
+    again = _with_all(rotation.participants.filter(pk=participant.pk)).get()
+    (envelope,) = envelopes(rotation, [again], now=now)
+    return envelope
+
+
+def _envelope(scene: letters.Scene, still_open: Mapping[str, str]) -> Envelope:
+    participant = scene.participant
+    obstacle = _not_its_turn(scene, still_open) or _reaches_nobody(participant)
+    if scene.rotation.state not in TELLING:
+        return Envelope(scene, (), obstacle.text if obstacle else "")
+    contacts = contacts_for(participant.partner, ANNOUNCEMENT)
+    outlines = [letters.outline(scene, ANNOUNCEMENT, contact) for contact in contacts]
+    return Envelope(
+        scene, outlines, obstacle.text if obstacle else "", obstacle.mend if obstacle else Mend.NOWHERE
+    )
 
 
 def preview_url(participant: Participant) -> str:
@@ -70,47 +174,47 @@ def preview_url(participant: Participant) -> str:
     return settings.AS2CERTS_BASE_URL + reverse("participant-as-partner", args=[participant.uid])
 
 
-def _obstacle(rotation: Rotation, participant: Participant) -> str:
-    if rotation.state not in TELLING:
-        return "Partners are told once the plan is approved, and until the change is made."
-    if participant.is_removed:
-        return f"{participant.partner} takes no part in this rotation."
-    step = _step(participant)
-    if step is not None and step.blocked:
-        first = rotation.steps.filter(key__in=step.after).exclude(state__in=("done", "skipped")).first()
-        return f"Not yet: first “{first.title}”." if first else ""
-    return ""
+def _announcing(scene: letters.Scene) -> Step | None:
+    return next((step for step in scene.steps if step.act == plan.Act.ANNOUNCE), None)
 
 
-def _step(participant: Participant) -> Step | None:
-    return participant.steps.filter(act=plan.Act.ANNOUNCE).first()
+def _not_its_turn(scene: letters.Scene, still_open: Mapping[str, str]) -> Obstacle | None:
+    """Say why it is not a participant's turn to be told. ``still_open`` are the steps that come first: key → title."""
+    if scene.rotation.state not in TELLING:
+        return Obstacle(
+            "Partners are told once the plan is approved, and until the change is made.", Mend.NOWHERE
+        )
+    if scene.participant.is_removed:
+        return Obstacle(f"{scene.participant.partner} takes no part in this rotation.", Mend.NOWHERE)
+    step = _announcing(scene)
+    if step is None or not step.blocked:
+        return None
+    first = next((title for key, title in still_open.items() if key in step.after), None)
+    return Obstacle(f"Not yet: first “{first}”.", Mend.STEP) if first else None
 
 
-def stamp(envelopes: Sequence[Envelope]) -> str:
-    """Return what a form carries along to say which mails its reader saw: recipients, subjects and texts."""
-    facts = [
-        [
-            str(envelope.participant.uid),
-            [[d.message.to_address, d.message.subject, d.message.text] for d in envelope.drafts],
-        ]
-        for envelope in envelopes
-    ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+def _reaches_nobody(participant: Participant) -> Obstacle | None:
+    lack = lacking(participant.partner, ANNOUNCEMENT)
+    return Obstacle(why_nobody(participant.partner, ANNOUNCEMENT), Mend(lack.value)) if lack else None
 
 
 @transaction.atomic
-def announce(participant: Participant, *, by: Actor, now: datetime) -> list[Letter]:
+def announce(participant: Participant, *, by: Actor, now: datetime, seen: str | None = None) -> list[Letter]:
     """Send the announcement to a partner's contacts, and note that it was told.
 
-    Raises NotPossible when it is not its turn, or when the letter would reach nobody.
+    ``seen`` is the stamp of the envelope that somebody looked at; without it nobody did. Raises NotPossible when it is
+    not its turn, or when the letter would reach nobody, LooksOtherwise when other mails would go out than were seen.
     """
     rotation, participant = answering(participant)
     participant.rotation = rotation
-    obstacle = _obstacle(rotation, participant) or why_nobody(participant.partner, Letter.Kind.ANNOUNCEMENT)
-    if obstacle:
-        raise NotPossible(obstacle)
-    contacts = contacts_for(participant.partner, Letter.Kind.ANNOUNCEMENT)
-    sent = letters.send(Letter.Kind.ANNOUNCEMENT, participant, contacts, by=by, now=now)
+    envelope = envelope_of(participant, now=now)
+    if envelope.obstacle:
+        raise NotPossible(envelope.obstacle)
+    if seen is not None:
+        envelope.must_be_as_seen(seen)
+    contacts = [outline.contact for outline in envelope.outlines]
+    common = envelope.scene.common
+    sent = letters.send(ANNOUNCEMENT, participant, contacts, by=by, now=now, common=common)
     to = ", ".join(contact.email for contact in contacts)
     _told(rotation, participant, f"mail to {to}", by=by, now=now)
     return sent
@@ -126,14 +230,37 @@ def share(
     """
     rotation, participant = answering(participant)
     participant.rotation = rotation
-    obstacle = _obstacle(rotation, participant)
-    if obstacle:
+    if obstacle := share_obstacle(participant, now=now):
         raise NotPossible(obstacle)
     fresh = links.make(
         participant.partner, participant=participant, contact=None, by=by, now=now, expires_at=expires_at
     )
     _told(rotation, participant, "a link to hand over", by=by, now=now)
     return fresh
+
+
+def share_obstacle(participant: Participant, *, now: datetime) -> str:
+    """Say why no link can be handed to a participant now; empty when it can. That no mail reaches it is no obstacle."""
+    envelope = envelope_of(participant, now=now)
+    return envelope.obstacle if envelope.mend in (Mend.STEP, Mend.NOWHERE) else ""
+
+
+@transaction.atomic
+def send_anew(participant: Participant, contact: Contact, *, by: Actor, now: datetime) -> list[Letter]:
+    """Send the announcement to one contact once more, with a new link; earlier links stay good.
+
+    Raises NotPossible when it is not the partner's turn, or this contact can't be written to any more.
+    """
+    rotation, participant = answering(participant)
+    participant.rotation = rotation
+    if obstacle := share_obstacle(participant, now=now):
+        raise NotPossible(obstacle)
+    found = participant.partner.contacts.with_address().filter(pk=contact.pk).first()
+    if found is None:
+        raise NotPossible(f"{contact.name} has no address any more, or has left {participant.partner}.")
+    sent = letters.send(ANNOUNCEMENT, participant, [found], by=by, now=now)
+    _told(rotation, participant, f"mail to {found.email}", by=by, now=now)
+    return sent
 
 
 def _told(rotation: Rotation, participant: Participant, how: str, *, by: Actor, now: datetime) -> None:
@@ -159,8 +286,8 @@ def send_to_oneself(participant: Participant, user: User, *, now: datetime) -> i
     """
     if not user.email:
         raise NotPossible("Your account has no e-mail address: enter one under “Your account”.")
-    envelope = _envelope(participant.rotation, participant, now=now)
-    if not envelope.drafts:
+    envelope = envelope_of(participant, now=now)
+    if not envelope.outlines:
         raise NotPossible(envelope.obstacle or "There is no mail to this partner.")
     with transaction.atomic():
         for draft in envelope.drafts:
@@ -173,4 +300,4 @@ def send_to_oneself(participant: Participant, user: User, *, now: datetime) -> i
                     Attachment(message=stored, name=f.name, content_type=f.content_type, content=f.content)
                     for f in draft.files
                 )
-    return len(envelope.drafts)
+    return len(envelope.outlines)

@@ -20,6 +20,9 @@ from rotations.models import Participant, Rotation
 
 Method = Literal["REQUEST", "CANCEL"]
 
+#: What the file is called.
+NAME = "change.ics"
+
 
 def uid_of(participant: Participant) -> str:
     """Return the UID of a participant's entry, for as long as the installation keeps its address."""
@@ -71,7 +74,7 @@ def invitation(
         alarm["trigger"] = "-PT1H"
         event.add_component(alarm)
     calendar.add_component(event)
-    return File("change.ics", f"text/calendar; method={method}", calendar.to_ical())
+    return File(NAME, f"text/calendar; method={method}", calendar.to_ical())
 
 
 def _summary(rotation: Rotation, our_name: str) -> str:

@@ -6,9 +6,11 @@ contact gets a mail with a link of their own, so it is known who answered, and o
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from django.utils.html import format_html_join
@@ -20,12 +22,14 @@ from as2certs.audit.recording import Actor
 from as2certs.mail import outbox
 from as2certs.mail.models import Attachment, Message
 from as2certs.mail.outbox import File
+from as2certs.mail.private import opened, put_in
 from identities.public_files import public_file
 from identities.stations import AbstractCertificate
 from partners.models import Contact
 from rotations.clocks import brief, day, moment, span_of
 from rotations.exchange import phrases
 from rotations.exchange.instructions import Instruction, Task, instructions
+from rotations.exchange.invitation import NAME as ENTRY_NAME
 from rotations.exchange.invitation import Method, invitation
 from rotations.exchange.reaching import Desk, contacts_for, desk_of
 from rotations.models import Letter, Link, Participant, Phrase, Rotation, Step
@@ -65,6 +69,75 @@ class Draft:
     message: Message
     files: Sequence[File]
 
+    @property
+    def text(self) -> str:
+        """Return the plain text with the link in its place, for whoever may know it."""
+        return put_in(self.message.text, opened(self.message))
+
+    @property
+    def html(self) -> str:
+        """Return the HTML with the link in its place, for whoever may know it."""
+        return put_in(self.message.html, opened(self.message))
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a letter to one contact says, before it is drawn as text and HTML: all its templates are given.
+
+    Making one is cheap, so those of many partners can be compared with what somebody has looked at.
+    """
+
+    contact: Contact
+    says: Mapping[str, Any]
+
+    @property
+    def subject(self) -> str:
+        return str(self.says["subject"])
+
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        """Return short hashes of whom it goes to, of its subject, and of the rest."""
+        rest = sorted((name, repr(value)) for name, value in self.says.items() if name != "subject")
+        return _hash(self.contact.name, self.contact.email), _hash(self.subject), _hash(rest)
+
+
+def _hash(*what: object) -> str:
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Common:
+    """What all letters about a rotation have in common, read once, however many partners they go to."""
+
+    rotation: Rotation
+    installation: Installation
+    desk: Desk
+    wording: phrases.Wording
+    now: datetime
+
+    @classmethod
+    def of(cls, rotation: Rotation, *, now: datetime) -> Common:
+        """Read what the letters about a rotation are made of."""
+        partners = rotation.participants.values("partner")
+        return cls(rotation, Installation.current(), desk_of(rotation), phrases.Wording.of(partners), now)
+
+    @cached_property
+    def our_ids(self) -> str:
+        """Name the AS2 IDs of ours that a change concerns."""
+        rotation = self.rotation
+        return rotation.holder.as2_id if rotation.side == "own" else _our_ids(rotation)
+
+    @cached_property
+    def files(self) -> Mapping[str, File]:
+        """Return our new certificate in the forms that systems take, by form."""
+        assert self.rotation.new is not None  # approved rotations have a successor
+        made = {form: public_file(self.rotation.new, form) for form in FORMS}
+        return {form: File(file.name, file.content_type, file.content) for form, file in made.items()}
+
+
+#: In which forms our certificate goes out; PKCS#7 goes to partners that prefer it.
+FORMS = ("pem", "der", "zip", "p7b")
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -72,16 +145,25 @@ class Scene:
 
     participant: Participant
     steps: Sequence[Step]
-    installation: Installation
-    desk: Desk
-    now: datetime
+    common: Common
 
     @classmethod
-    def of(cls, participant: Participant, *, now: datetime) -> Scene:
-        """Read what a participant's letters are made of."""
-        rotation = participant.rotation
-        steps = list(participant.steps.order_by("position"))
-        return cls(participant, steps, Installation.current(), desk_of(rotation), now)
+    def of(cls, participant: Participant, *, now: datetime, common: Common | None = None) -> Scene:
+        """Read what a participant's letters are made of; works on prefetched steps without a query."""
+        common = common or Common.of(participant.rotation, now=now)
+        return cls(participant, list(participant.steps.all()), common)
+
+    @property
+    def installation(self) -> Installation:
+        return self.common.installation
+
+    @property
+    def desk(self) -> Desk:
+        return self.common.desk
+
+    @property
+    def now(self) -> datetime:
+        return self.common.now
 
     @property
     def rotation(self) -> Rotation:
@@ -116,8 +198,8 @@ class Scene:
             return f"{task.in_short} on {span_of(self.rotation, self.zone)}"
         return f"{task.in_short} by {brief(self.until, self.zone)}"
 
-    @property
-    def values(self) -> dict[str, str]:
+    @cached_property
+    def values(self) -> Mapping[str, str]:
         """Return what the placeholders stand for; the reader's name is added for each contact."""
         rotation, partner = self.rotation, self.participant.partner
         assert rotation.new is not None  # approved rotations have a successor
@@ -125,7 +207,7 @@ class Scene:
             "partner": partner.name,
             "our_name": self.installation.name,
             "station": rotation.holder.name,
-            "as2_id": rotation.holder.as2_id if rotation.side == "own" else _our_ids(rotation),
+            "as2_id": self.common.our_ids,
             "their_as2_id": partner.as2_id,
             "what_to_do": self.asked,
             "until": brief(self.until, self.zone),
@@ -164,42 +246,52 @@ def compose(
     ``note`` is what somebody here wants said with it, in their own words. Raises UnknownPlaceholder when the
     operator's wording has one.
     """
-    return _compose(Scene.of(participant, now=now), kind, contact, url=url, note=note)
+    scene = Scene.of(participant, now=now)
+    return draw(scene, kind, outline(scene, kind, contact, note=note), url=url)
 
 
-def _compose(scene: Scene, kind: str, contact: Contact, *, url: str, note: str) -> Draft:
+def outline(scene: Scene, kind: str, contact: Contact, *, note: str = "") -> Outline:
+    """Say what a letter to one contact says. Raises UnknownPlaceholder when the operator's wording has one."""
     words = _words(scene, kind, contact)
-    files = [*_certificate_files(scene, kind), *_entry(scene, kind, contact)]
     others = [c.name for c in contacts_for(scene.participant.partner, kind) if c.pk != contact.pk]
-    rotation = scene.rotation
+    says = {
+        "our_name": scene.installation.name,
+        "is_test": scene.rotation.holder.is_test,
+        "subject": words.subject,
+        "lead": _lead(scene, kind),
+        "opening": words.opening,
+        "note": note,
+        "closing": words.closing,
+        "steps": _steps(scene, kind),
+        "facts": _facts(scene, kind),
+        "files": [
+            *(file.name for file in _certificate_files(scene, kind)),
+            *([ENTRY_NAME] if kind in ENTRY else []),
+        ],
+        "others": ", ".join(others),
+        "desk": scene.desk,
+        "partner": scene.participant.partner.name,
+        "asks": kind in (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE, Letter.Kind.MOVED),
+    }
+    return Outline(contact, says)
+
+
+def draw(scene: Scene, kind: str, outlined: Outline, *, url: str) -> Draft:
+    """Write a letter out as text and HTML, with its files and ``url`` as the link; nothing is stored."""
+    contact = outlined.contact
     message = outbox.write(
         "partner",
         to=contact.email,
         to_name=contact.name,
         key=f"partner:{kind}:{scene.participant.uid}:{contact.uid}:{scene.now.isoformat()}",
         kind=f"partner_{kind}",
-        context={
-            "our_name": scene.installation.name,
-            "is_test": rotation.holder.is_test,
-            "subject": words.subject,
-            "lead": _lead(scene, kind),
-            "opening": words.opening,
-            "note": note,
-            "closing": words.closing,
-            "steps": _steps(scene, kind),
-            "facts": _facts(scene, kind),
-            "files": [file.name for file in files],
-            "others": ", ".join(others),
-            "desk": scene.desk,
-            "partner": scene.participant.partner.name,
-            "asks": kind in (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE, Letter.Kind.MOVED),
-        },
+        context=outlined.says,
         now=scene.now,
         time_zone=scene.zone,
         reply_to=scene.desk.email,
         private={"link": url},
     )
-    return Draft(contact, message, files)
+    return Draft(contact, message, [*_certificate_files(scene, kind), *_entry(scene, kind, contact)])
 
 
 def _words(scene: Scene, kind: str, contact: Contact) -> phrases.Words:
@@ -209,9 +301,9 @@ def _words(scene: Scene, kind: str, contact: Contact) -> phrases.Words:
         case Letter.Kind.ANNOUNCEMENT:
             own = rotation.side == "own"
             phrase = Phrase.Kind.ANNOUNCEMENT if own else Phrase.Kind.YOUR_CHANGE
-            return phrases.words_for(phrase, partner).filled(values)
+            return scene.common.wording.of_partner(phrase, partner).filled(values)
         case Letter.Kind.NUDGE:
-            return phrases.words_for(Phrase.Kind.NUDGE, partner).filled(values)
+            return scene.common.wording.of_partner(Phrase.Kind.NUDGE, partner).filled(values)
         case _:
             return FIXED[kind].filled(values)
 
@@ -349,13 +441,10 @@ def window_facts(rotation: Rotation, zone: str) -> list[Fact]:
 
 def _certificate_files(scene: Scene, kind: str) -> list[File]:
     """Return our new certificate in the forms that systems take; a zip too, since gateways strip bare ones."""
-    rotation = scene.rotation
-    if rotation.side != "own" or kind not in WITH_CERTIFICATE:
+    if scene.rotation.side != "own" or kind not in WITH_CERTIFICATE:
         return []
-    assert rotation.new is not None  # approved rotations have a successor
-    forms = ["pem", "der", "zip", *(["p7b"] if scene.participant.partner.wants_pkcs7 else [])]
-    made = [public_file(rotation.new, form) for form in forms]
-    return [File(file.name, file.content_type, file.content) for file in made]
+    wanted = FORMS if scene.participant.partner.wants_pkcs7 else FORMS[:-1]
+    return [scene.common.files[form] for form in wanted]
 
 
 def _entry(scene: Scene, kind: str, contact: Contact) -> list[File]:
@@ -390,13 +479,14 @@ def send(
     now: datetime,
     event: str = "",
     note: str = "",
+    common: Common | None = None,
 ) -> list[Letter]:
     """Queue a letter to each of these contacts, each with a link of its own; call it in the change's transaction.
 
     ``event`` makes a letter go once per participant and contact: a second call with the same one queues nothing. Of a
     reminder it is the rung, ``ANEW``, and what that counts from, such as "after 7@2026-11-23T12:00:00+00:00".
     """
-    scene = Scene.of(participant, now=now)
+    scene = Scene.of(participant, now=now, common=common)
     sent = [
         letter
         for contact in contacts
@@ -416,7 +506,7 @@ def _send_one(
     if Message.objects.filter(key=key).exists():
         return None
     fresh = links.make(participant.partner, participant=participant, contact=contact, by=by, now=scene.now)
-    draft = _compose(scene, kind, contact, url=fresh.url, note=note)
+    draft = draw(scene, kind, outline(scene, kind, contact, note=note), url=fresh.url)
     draft.message.key = key
     rung = event.partition(ANEW)[0] if kind == Letter.Kind.NUDGE else ""
     return store(draft, kind, link=fresh.link, now=scene.now, rung=rung)
@@ -452,11 +542,11 @@ def tell_participants(rotation: Rotation, kind: str, *, by: Actor, now: datetime
     """Send a letter to all who have heard of a rotation: that its window moved, or that it is called off."""
     heard = rotation.participants.filter(removed_reason="", announced_at__isnull=False)
     found = heard.select_related("partner").prefetch_related("partner__contacts").order_by("pk")
-    count = 0
+    common, count = Common.of(rotation, now=now), 0
     for participant in found:
         participant.rotation = rotation
         contacts = everybody_told(participant, kind)
-        count += len(send(kind, participant, contacts, by=by, now=now, note=note))
+        count += len(send(kind, participant, contacts, by=by, now=now, note=note, common=common))
     return count
 
 

@@ -7,11 +7,16 @@ the application. Facts, steps and fingerprints are not a matter of wording: each
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
 
-from django.db.models import F, Q
+from django.db import transaction
+from django.db.models import Q, QuerySet
 
+from as2certs.accounts.models import Installation
+from as2certs.audit.recording import Actor, record
 from partners.models import Partner
 from rotations.models import Phrase
 
@@ -32,6 +37,24 @@ PLACEHOLDERS: Mapping[str, str] = {
     "our_contact": "who answers questions here",
     "our_email": "their e-mail address",
     "our_phone": "their telephone number",
+}
+#: What stands for them where wording is tried out.
+EXAMPLES: Mapping[str, str] = {
+    "contact": "Dana Whitfield",
+    "partner": "Northwind Retail",
+    "our_name": "Meridian Foods",
+    "station": "Retail",
+    "as2_id": "MERIDIAN-PROD",
+    "their_as2_id": "NORTHWIND-AS2",
+    "what_to_do": "add the new one beside the old one by Tue 24 Nov 2026, 22:00 CST",
+    "until": "Tue 24 Nov 2026, 22:00 CST",
+    "window": "Tue 24 Nov 2026, 22:00 to 23:00 CST (UTC−06:00)",
+    "window_utc": "Wed 25 Nov 2026, 04:00 to 05:00 UTC",
+    "old_ends": "13 Dec 2026",
+    "fingerprint": "4A:1F:…:9C:07",
+    "our_contact": "Kim Meyer",
+    "our_email": "kim.meyer@meridian.example",
+    "our_phone": "+49 40 1234",
 }
 #: Placeholders that a request for a partner's own new certificate knows; there is no window and nothing new yet.
 HAND_IN = (
@@ -129,17 +152,62 @@ def fill(text: str, values: Mapping[str, str]) -> str:
     return _BRACED.sub(value, text)
 
 
+@dataclass(frozen=True)
+class Wording:
+    """The wording in force for all partners, and for some of them: read once for many letters."""
+
+    own: Mapping[tuple[str, int | None], Words]
+
+    @classmethod
+    def of(cls, partners: Iterable[Partner] | QuerySet[Any]) -> Self:
+        """Read the wording of the installation and of these partners."""
+        return cls.from_rows(Phrase.objects.filter(Q(partner=None) | Q(partner__in=partners)))
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Phrase]) -> Self:
+        """Return the wording that these rows hold."""
+        return cls({(r.kind, r.partner_id): Words(r.subject, r.opening, r.closing) for r in rows})
+
+    def of_partner(self, kind: str, partner: Partner) -> Words:
+        """Return the wording for a partner: its own, the installation's, or what comes with the application."""
+        return self.own.get((kind, partner.pk)) or self.of_all(kind)
+
+    def of_all(self, kind: str) -> Words:
+        """Return the wording for partners that have none of their own."""
+        return self.own.get((kind, None)) or DEFAULTS[kind]
+
+
 def all_words(kind: str) -> Callable[[Partner], Words]:
     """Return what gives the wording for a partner, as ``words_for`` does, for many of them; one query."""
-    rows = {
-        row.partner_id: Words(row.subject, row.opening, row.closing)
-        for row in Phrase.objects.filter(kind=kind)
-    }
-    return lambda partner: rows.get(partner.pk) or rows.get(None) or DEFAULTS[kind]
+    wording = Wording.from_rows(Phrase.objects.filter(kind=kind))
+    return lambda partner: wording.of_partner(kind, partner)
 
 
 def words_for(kind: str, partner: Partner) -> Words:
     """Return the wording for a partner: its own, the installation's, or what comes with the application."""
-    found = Phrase.objects.filter(Q(partner=partner) | Q(partner=None), kind=kind)
-    row = found.order_by(F("partner").desc(nulls_last=True)).first()
-    return Words(row.subject, row.opening, row.closing) if row else DEFAULTS[kind]
+    return Wording.of([partner]).of_partner(kind, partner)
+
+
+def example_for(partner: Partner | None) -> Mapping[str, str]:
+    """Return what stands for placeholders where the wording for a partner, or for all, is tried out."""
+    values = {**EXAMPLES, "our_name": Installation.current().name}
+    if partner is not None:
+        values |= {"partner": partner.name, "their_as2_id": partner.as2_id}
+        contact = partner.contacts.taken_on().first()
+        values |= {"contact": contact.name} if contact else {}
+    return values
+
+
+@transaction.atomic
+def reset(kind: str, partner: Partner | None, *, by: Actor, now: datetime) -> bool:
+    """Forget the wording of a partner, or of the installation: what stood behind it is in force again.
+
+    Returns whether there was any.
+    """
+    row = Phrase.objects.select_for_update().filter(kind=kind, partner=partner).first()
+    if row is None:
+        return False
+    old = {"subject": row.subject, "opening": row.opening, "closing": row.closing}
+    record("phrase.reset", on=row, by=by, now=now, also=[partner or Installation.current()], old=old)
+    row.delete()
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from as2certs.accounts.models import Installation
 from identities.models import Identity
@@ -74,13 +75,37 @@ def contacts_for(partner: Partner, kind: str) -> list[Contact]:
     return list(found.values())
 
 
-def why_nobody(partner: Partner, kind: str) -> str:
-    """Say in one sentence why a letter reaches nobody at a partner, and what to do; empty when it reaches somebody."""
+class Lack(StrEnum):
+    """What a partner lacks so that a letter would reach somebody there."""
+
+    CONTACT = "contact"
+    ADDRESS = "address"
+    TICK = "tick"
+
+
+def lacking(partner: Partner, kind: str) -> Lack | None:
+    """Return what a partner lacks to get a letter of a kind; None when it reaches somebody."""
     if contacts_for(partner, kind):
-        return ""
+        return None
     contacts = [contact for contact in partner.contacts.all() if not contact.suggested_by]
     if not contacts:
-        return f"No contact of {partner} is known: add one, or give them the link another way."
-    if not any(contact.email for contact in contacts):
-        return f"No contact of {partner} has an e-mail address: add one, or give them the link another way."
-    return f"No contact of {partner} is to be told this by mail: change what they are told, or give them the link."
+        return Lack.CONTACT
+    return Lack.TICK if any(contact.email for contact in contacts) else Lack.ADDRESS
+
+
+def why_nobody(partner: Partner, kind: str) -> str:
+    """Say in one sentence why a letter reaches nobody at a partner, and what to do; empty when it reaches somebody."""
+    match lacking(partner, kind):
+        case None:
+            return ""
+        case Lack.CONTACT:
+            return f"No contact of {partner} is known: add one, or give them the link another way."
+        case Lack.ADDRESS:
+            return (
+                f"No contact of {partner} has an e-mail address: add one, or give them the link another way."
+            )
+        case Lack.TICK:
+            return (
+                f"No contact of {partner} is to be told this by mail: change what they are told, or give them the "
+                "link."
+            )
