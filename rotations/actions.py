@@ -10,9 +10,9 @@ from django.db import transaction
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, record
 from rotations import plan, progress, runbook, setup, stragglers, windows
-from rotations.answers import CONFIRMING, confirm, refuse_ended, waive
+from rotations.answers import CONFIRMING, confirm, count_as_agreed, refuse_ended, waive
 from rotations.exchange import comparing, letters
-from rotations.models import Letter, Rotation, Step
+from rotations.models import Letter, Participant, Rotation, Step
 from rotations.runbook import ROLL_BACK
 from rotations.setup import NotPossible
 from rotations.states import (
@@ -138,9 +138,11 @@ def postpone(
     by: Actor,
     now: datetime,
     freeze_reason: str = "",
+    agreed: Collection[Participant] = (),
 ) -> Rotation:
     """Move an approved rotation to another window: planned again, agreements to the old window are asked for again.
 
+    Not asked are those of ``agreed``, who said that they can then, and whoever proposed just this window.
     ``freeze_reason`` says why the new window may lie in a freeze. Raises NotPossible when the window can't be,
     IllegalAction when a cut-over has begun.
     """
@@ -157,6 +159,8 @@ def postpone(
     rotation.save(
         update_fields=["window_start", "window_end", "window_zone", "window_local", "freeze_reason"]
     )
+    proposed = rotation.participants.filter(proposed_start=window.start, proposed_end=window.end)
+    willing = [*agreed, *proposed]
     # What was agreed, proposed or offered was about the old window; what was installed stays installed.
     rotation.participants.update(
         agreed_at=None,
@@ -184,6 +188,7 @@ def postpone(
         },
     )
     progress.advance(rotation, by=by, now=now)
+    count_as_agreed(rotation, willing, by=by, now=now)
     letters.tell_participants(rotation, Letter.Kind.MOVED, by=by, now=now, note=reason)
     return rotation
 

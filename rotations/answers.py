@@ -6,6 +6,7 @@ What else partners may say is in ``rotations.exchange.answering``.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from django.db import transaction
@@ -40,13 +41,16 @@ def confirm(
     now: datetime,
     installed: bool = True,
     another_channel: bool = True,
+    channel: str = "",
 ) -> Participant:
     """Record what a partner said: that it installed the certificate, with the fingerprint it read out; the window.
 
     ``fingerprint`` may be in any spelling, or empty for a mere word, which never weakens an earlier match. Where it
     matches ours, the partner has installed it; a partner's own is checked by that, if it was compared over
-    ``another_channel`` than the one by which it came. Without ``installed`` only the window is settled, or nothing but
-    the note is kept. Raises NotPossible when the fingerprint is another certificate's, PkiError when it is none.
+    ``another_channel`` than the one by which it came; ``channel`` says which, in words. Ours is recognised by its
+    SHA-1 too; a partner's is compared by its SHA-256 alone, since others can be made with the same SHA-1. Without
+    ``installed`` only the window is settled, or nothing but the note is kept. Raises NotPossible when the fingerprint
+    is another certificate's, PkiError when it is none.
     """
     rotation = progress.lock(participant.rotation_id)
     refuse_unapproved(rotation)
@@ -74,7 +78,12 @@ def confirm(
         by=by,
         now=now,
         also=[rotation.holder, participant.partner],
-        new={"evidence": participant.evidence, "agreed": agreed, "spoke with": spoke_with},
+        new={
+            "evidence": participant.evidence,
+            "agreed": agreed,
+            "spoke with": spoke_with,
+            **({"channel": channel} if channel else {}),
+        },
         reason=note,
     )
     if strong and another_channel and (handed := comparing.uncompared(rotation)):
@@ -95,7 +104,7 @@ def confirm(
         plan.Act.AGREE: agreed,
     }
     for step in [step for step in open_steps(participant, *settled_by) if settled_by[plan.Act(step.act)]]:
-        progress.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=_words(participant))
+        progress.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=_words(participant, channel))
     return participant
 
 
@@ -117,14 +126,15 @@ def open_steps(participant: Participant, *acts: str) -> list[Step]:
     return list(participant.steps.filter(act__in=acts).exclude(state__in=SETTLED).order_by("position"))
 
 
-def _words(participant: Participant) -> str:
-    how = "read out the fingerprint, which matches" if participant.evidence == "strong" else "said so"
+def _words(participant: Participant, channel: str) -> str:
+    over = f" {channel}" if channel else ""
+    how = f"read out the fingerprint{over}, which matches" if participant.evidence == "strong" else "said so"
     return f"{participant.confirmed_with or participant.partner} {how}"
 
 
 def _matches(rotation: Rotation, fingerprint: str) -> bool:
     """Compare a fingerprint that was read out with the successor's. Raises NotPossible when it is another's."""
-    said = pki.normalise_fingerprint(fingerprint, sha1=True)
+    said = pki.normalise_fingerprint(fingerprint, sha1=rotation.side == "own")
     new, old = rotation.new, rotation.old
     assert new is not None  # approved rotations have a successor
     if said in (new.sha256, new.sha1):
@@ -159,6 +169,29 @@ def waive(participant: Participant, *, reason: str, by: Actor, now: datetime) ->
     )
     for step in open_steps(participant, *CONFIRMING):
         progress.settle(step, StepAction.SKIP, by=by, now=now, note=f"waived: {reason}")
+
+
+def count_as_agreed(
+    rotation: Rotation, participants: Collection[Participant], *, by: Actor, now: datetime
+) -> None:
+    """Record that partners agreed to a rotation's window by what they said before: they proposed it, or chose it.
+
+    Call it in the transaction in which the window became that.
+    """
+    agreed = rotation.participants.filter(pk__in=[p.pk for p in participants], removed_reason="")
+    agreed.update(agreed_at=now, declined_at=None, declined_reason="")
+    for participant in agreed.select_related("partner"):
+        record(
+            "participant.agreed",
+            on=rotation,
+            by=by,
+            now=now,
+            also=[rotation.holder, participant.partner],
+            new={"partner": participant.partner.name},
+        )
+        for step in open_steps(participant, plan.Act.AGREE):
+            note = f"{participant.partner} had said that it can then"
+            progress.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=note)
 
 
 def take_back_no(participant: Participant) -> None:

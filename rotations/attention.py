@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,9 +11,14 @@ from django.urls import reverse
 from as2certs.pki import Finding
 from identities.models import CertificateRequest
 from rotations.actions import AT_THE_WINDOW, CONFIRMING
-from rotations.models import HandedIn, Participant, Rotation, Step
+from rotations.clocks import span
+from rotations.exchange.reaching import why_nobody
+from rotations.exchange.standing import Standing
+from rotations.models import HandedIn, Letter, Participant, Rotation, Step
 from rotations.neighbours import Neighbour
 from rotations.plan import PREPARING
+from rotations.rehearsal import Result, set_up_url
+from rotations.rows import Row
 from rotations.states import AWAITING_WINDOW, SETTLED, RotationState, StepState, is_overdue
 from rotations.windows import WindowFinding
 
@@ -142,8 +147,18 @@ def handed_in_needs(rotation: Rotation) -> Iterator[Need]:
             )
 
 
-def running_needs(rotation: Rotation, steps: Sequence[Step], *, now: datetime) -> list[Need]:
-    """Return what keeps an approved rotation from going on."""
+def running_needs(
+    rotation: Rotation,
+    steps: Sequence[Step],
+    *,
+    now: datetime,
+    unrehearsed: Result | None = None,
+    spoken_for: Collection[int] = (),
+) -> list[Need]:
+    """Return what keeps an approved rotation from going on; ``unrehearsed`` is the rehearsal that it waits for.
+
+    ``spoken_for`` are the participants (primary keys) of which another line says already what they lack.
+    """
     state = RotationState(rotation.state)
     found = [_failed(step) for step in steps if step.state == StepState.FAILED]
     found += [_stumbling(step) for step in steps if step.error and step.state == StepState.WAITING]
@@ -153,7 +168,9 @@ def running_needs(rotation: Rotation, steps: Sequence[Step], *, now: datetime) -
     if is_overdue(state, rotation.window_end, now):
         found.append(_overdue(rotation, state, waiting, postpone))
     elif state is RotationState.EXCHANGING and waiting:
-        found.append(_unconfirmed(rotation, waiting, now=now))
+        is_open = rotation.window_start is not None and rotation.window_start <= now
+        silent = waiting if is_open else [p for p in waiting if p.pk not in spoken_for]
+        found += [_unconfirmed(rotation, silent, now=now)] if silent else []
     elif (
         state is RotationState.EXCHANGING
         and rotation.window_start
@@ -169,9 +186,139 @@ def running_needs(rotation: Rotation, steps: Sequence[Step], *, now: datetime) -
                 "#runbook",
             )
         )
+    if unrehearsed is not None:
+        found.append(_unrehearsed(rotation, unrehearsed, now=now))
     if state in (*AWAITING_WINDOW, RotationState.APPLIED, RotationState.ROLLING_BACK):
         found += _by_hand(steps, now=now)
     return found
+
+
+#: What partners may have come to that somebody here has to decide about, the most pressing first: its meaning, how it
+#: is said of one and of several, and the button.
+DECIDING: tuple[tuple[Standing, str, str, str, str], ...] = (
+    (
+        Standing.DOES_NOT_WORK,
+        "urgent",
+        "reports trouble after the change",
+        "report trouble after the change",
+        "Look",
+    ),
+    (Standing.STRAGGLES, "urgent", "still uses the old certificate", "still use the old certificate", "Look"),
+    (Standing.DECLINED, "urgent", "says no", "say no", "Decide"),
+    (Standing.OTHER_TIME, "needs_you", "proposes another time", "propose another time", "Decide"),
+    (Standing.UNREACHABLE, "urgent", "can’t be reached by mail", "can’t be reached by mail", "Look"),
+)
+
+
+DECIDED_ON = frozenset(standing for standing, *_ in DECIDING)
+#: In which order needs are listed.
+PRESSING = ("urgent", "needs_you", "soon", "neutral")
+
+
+def exchange_needs(
+    rotation: Rotation,
+    steps: Sequence[Step],
+    rows: Sequence[Row],
+    *,
+    now: datetime,
+    unrehearsed: Result | None = None,
+) -> list[Need]:
+    """Return what an approved rotation and its partners need of somebody, the most pressing first."""
+    spoken_for = {row.participant.pk for row in rows if row.standing in DECIDED_ON or _is_to_be_told(row)}
+    running = running_needs(rotation, steps, now=now, unrehearsed=unrehearsed, spoken_for=spoken_for)
+    found = [
+        *(need for need in running if need.meaning == PRESSING[0]),
+        *participant_needs(rows),
+        *telling_needs(rotation, rows, now=now),
+        *(need for need in running if need.meaning != PRESSING[0]),
+    ]
+    return sorted(found, key=lambda need: PRESSING.index(need.meaning))
+
+
+def _is_to_be_told(row: Row) -> bool:
+    return row.standing is Standing.NOT_TOLD and row.may_be_told and row.is_awaited
+
+
+def to_be_told(rows: Sequence[Row]) -> list[Row]:
+    """Return whose turn it is to be told, and was not, as far as a mail reaches them."""
+    return [row for row in rows if _is_to_be_told(row) and row.is_reached_by_mail]
+
+
+def participant_needs(rows: Sequence[Row]) -> list[Need]:
+    """Return what partners said, or failed to get, that somebody has to decide about: one line for each such word."""
+    found = []
+    for standing, meaning, one, several, label in DECIDING:
+        those = [row for row in rows if row.standing is standing]
+        if not those:
+            continue
+        who = names([row.participant.partner.name for row in those])
+        if len(those) == 1:
+            text, url = f"{who} {one}.", those[0].page
+        else:
+            rotation = those[0].participant.rotation
+            text, url = (
+                f"{who} {several}.",
+                f"{rotation.get_absolute_url()}?show={standing.name.lower()}#partners",
+            )
+        found.append(Need(meaning, text, _in_their_words(those), label, url, "rotations.view_rotation"))
+    return found
+
+
+def _in_their_words(rows: Sequence[Row]) -> str:
+    """Quote what was said with it, where one partner said it."""
+    if len(rows) > 1:
+        return ""
+    participant = rows[0].participant
+    match rows[0].standing:
+        case Standing.DOES_NOT_WORK:
+            note = participant.works_note
+        case Standing.DECLINED:
+            note = participant.declined_reason
+        case Standing.OTHER_TIME:
+            note = participant.proposed_note
+            if participant.proposed_start and participant.proposed_end:
+                zone = participant.proposed_zone or participant.partner.time_zone
+                note = f"{span(participant.proposed_start, participant.proposed_end, zone)}. {note}".strip()
+            return note
+        case _:
+            return ""
+    return f"“{note}”" if note else ""
+
+
+def telling_needs(rotation: Rotation, rows: Sequence[Row], *, now: datetime) -> Iterator[Need]:
+    """Yield that partners are not told yet whose turn it is: those whom a mail reaches, and those whom none does."""
+    start = rotation.window_start
+    assert start is not None  # approved rotations have a window
+    meaning, when = _how_near(start, now)
+    when = f"the window opens {when}" if start > now else "the window is open"
+    if waiting := to_be_told(rows):
+        yield Need(
+            meaning,
+            f"{_who_is(waiting)} not told yet · {when}.",
+            "Look at the mails, then send them.",
+            announce_label(waiting),
+            reverse("rotation-announce", args=[rotation.uid]),
+        )
+    if mute := [row for row in rows if _is_to_be_told(row) and not row.is_reached_by_mail]:
+        one = len(mute) == 1
+        yield Need(
+            meaning,
+            f"{_who_is(mute)} not told yet, and no mail reaches {'it' if one else 'them'} · {when}.",
+            why_nobody(mute[0].participant.partner, Letter.Kind.ANNOUNCEMENT) if one else "",
+            "Make a link …" if one else "Look",
+            reverse("participant-share", args=[mute[0].participant.uid])
+            if one
+            else reverse("rotation-announce", args=[rotation.uid]),
+        )
+
+
+def _who_is(rows: Sequence[Row]) -> str:
+    return f"{names([row.participant.partner.name for row in rows])} {'is' if len(rows) == 1 else 'are'}"
+
+
+def announce_label(waiting: Sequence[Row]) -> str:
+    """Name what announcing to these partners is: "Announce to 12 partners …"."""
+    return f"Announce to {len(waiting)} partner{'' if len(waiting) == 1 else 's'} …"
 
 
 def neighbour_needs(rotation: Rotation, found: Sequence[Neighbour]) -> list[Need]:
@@ -231,13 +378,13 @@ def _unconfirmed(rotation: Rotation, waiting: Sequence[Participant], *, now: dat
             "Record answers",
             "#partners",
         )
-    meaning, when = how_near(rotation.window_start, now)
+    meaning, when = _how_near(rotation.window_start, now)
     return Need(
         meaning, f"{who} {verb} not confirmed · the window opens {when}.", "", "Record answers", "#partners"
     )
 
 
-def how_near(start: datetime, now: datetime) -> tuple[str, str]:
+def _how_near(start: datetime, now: datetime) -> tuple[str, str]:
     """Return how pressing a window is that opens at ``start``, and when that is in words."""
     left = (start - now).days
     when = "in less than a day" if left < 1 else "in 1 day" if left == 1 else f"in {left} days"
@@ -247,6 +394,31 @@ def how_near(start: datetime, now: datetime) -> tuple[str, str]:
 def unprepared(steps: Sequence[Step]) -> bool:
     """Say whether something that comes before the window is still open, by us or by a partner."""
     return any(step.act in PREPARING and step.state not in SETTLED for step in steps)
+
+
+def _unrehearsed(rotation: Rotation, result: Result, *, now: datetime) -> Need:
+    start = rotation.window_start
+    assert start is not None  # approved rotations have a window
+    meaning, when = _how_near(start, now)
+    text = f"It waits for its rehearsal · the window opens {when}."
+    if start <= now:
+        meaning, text = "urgent", "It waits for its rehearsal, and its window has come."
+    way = way_to(rotation, result)
+    without = Way(
+        "Go on without …",
+        reverse("rotation-waive-rehearsal", args=[rotation.uid]),
+        "rotations.approve_rotation",
+    )
+    return Need(meaning, text, result.sentence, way.label, way.url, way.permission, or_else=without)
+
+
+def way_to(rotation: Rotation, result: Result) -> Way:
+    """Return what brings a rehearsal that has not passed further: to set it up, or to look at it."""
+    if result.rehearsal is not None and not result.may_begin:
+        return Way("Open the rehearsal", result.rehearsal.get_absolute_url(), "rotations.view_rotation")
+    assert result.counterpart is not None  # nothing waits for a rehearsal that can't be made
+    label = f"Set up the rehearsal on {result.counterpart}"
+    return Way(label, set_up_url(rotation, result.counterpart), "rotations.add_rotation")
 
 
 def _by_hand(steps: Sequence[Step], *, now: datetime) -> Iterator[Need]:

@@ -64,6 +64,17 @@ class DoneForm(forms.Form):
     )
 
 
+#: Over which channel a partner's own fingerprint may have been compared, in words for the trail.
+CHANNELS = (
+    ("on the telephone", "on the telephone"),
+    ("face to face", "face to face"),
+    ("in a signed mail", "in a signed mail, or on signed paper"),
+    ("over another channel", "over another channel that we trust"),
+)
+#: What does not count: whoever forged the certificate would have sent its fingerprint along.
+SAME_CHANNEL = ("as it came", "the way by which the certificate came: this does not count as compared")
+
+
 class ConfirmForm(forms.Form):
     """What a partner said on the telephone or wrote."""
 
@@ -79,8 +90,15 @@ class ConfirmForm(forms.Form):
                 "autocapitalize": "off",
             }
         ),
-        help_text="The SHA-256 as they read it out: capitals, colons and spaces don't matter. "
+        help_text="As they read it out, SHA-256 or SHA-1: capitals, colons and spaces don't matter. "
         "Leave it empty where they only say so; that counts as weak.",
+    )
+    channel = forms.ChoiceField(
+        required=False,
+        label="Over which channel",
+        choices=[*CHANNELS, SAME_CHANNEL],
+        widget=forms.RadioSelect,
+        error_messages={"invalid_choice": "Choose one of these channels."},
     )
     installed = forms.BooleanField(required=False, label="They have installed it")
     agreed = forms.BooleanField(required=False, label="They agree to the window")
@@ -97,7 +115,10 @@ class ConfirmForm(forms.Form):
         super().__init__(data, initial=initial)
         if not asks_window:
             del self.fields["agreed"]
-        if participant.rotation.side == "partner":
+        self.is_ours = participant.rotation.side == "own"
+        if self.is_ours:
+            del self.fields["channel"]
+        else:
             self.fields["installed"].label = "They have loaded its private key"
             self.fields["fingerprint"].label = "Fingerprint as they read it out"
             self.fields["fingerprint"].help_text = (
@@ -109,7 +130,7 @@ class ConfirmForm(forms.Form):
         text: str = self.cleaned_data["fingerprint"].strip()
         if text:
             try:
-                pki.normalise_fingerprint(text)
+                pki.normalise_fingerprint(text, sha1=self.is_ours)
             except pki.PkiError as error:
                 raise forms.ValidationError(str(error)) from error
         return text
@@ -120,7 +141,16 @@ class ConfirmForm(forms.Form):
             cleaned.get(n) for n in ("fingerprint", "installed", "agreed", "note")
         ):
             raise forms.ValidationError("Say what they answered: a fingerprint, a tick, or at least a note.")
+        if cleaned.get("fingerprint") and not self.is_ours and not cleaned.get("channel"):
+            self.add_error(
+                "channel", "Say over which channel they read it out: it decides whether it counts."
+            )
         return cleaned
+
+    @property
+    def is_another_channel(self) -> bool:
+        """Say whether a fingerprint was compared over another channel than the one by which its certificate came."""
+        return self.cleaned_data.get("channel") != SAME_CHANNEL[0]
 
 
 class DaysField(forms.CharField):

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 
-from django.urls import reverse
-
 from rotations import rehearsal
-from rotations.attention import Need, Way, how_near
+from rotations.attention import Way, way_to
 from rotations.models import Rotation
 from rotations.rehearsal import RehearsalState, Result
 from rotations.states import RotationState
@@ -54,44 +50,9 @@ class RehearsalPart:
 
     @property
     def way(self) -> Way | None:
-        """Return what brings the rehearsal further, where that is still of use: to set it up, or to look at it."""
-        result = self.result
-        if not self._is_in_time or result.state in SETTLED:
-            return None
-        if result.rehearsal is not None and not result.may_begin:
-            return Way("Open the rehearsal", result.rehearsal.get_absolute_url(), "rotations.view_rotation")
-        if self.alike is not None:
-            return Way("Look", "#rehearsal", "rotations.view_rotation")
-        assert result.counterpart is not None  # what is proposed is proposed on something
-        url = rehearsal.set_up_url(self.rotation, result.counterpart)
-        return Way(f"Set up the rehearsal on {result.counterpart}", url, "rotations.add_rotation")
-
-    @property
-    def way_without(self) -> Way | None:
-        """Return how to go on without a rehearsal, where the rotation waits for one."""
-        if not self.obstacle:
-            return None
-        url = reverse("rotation-waive-rehearsal", args=[self.rotation.uid])
-        return Way("Go on without …", url, "rotations.approve_rotation")
-
-    def needs(self, now: datetime) -> Iterator[Need]:
-        """Yield that an approved rotation waits for its rehearsal, with what can be done about it."""
-        way, start = self.way, self.rotation.window_start
-        if not self.obstacle or way is None or start is None:
-            return
-        meaning, when = how_near(start, now)
-        text = f"It waits for its rehearsal · the window opens {when}."
-        if start <= now:
-            meaning, text = "urgent", "It waits for its rehearsal, and its window has come."
-        yield Need(
-            meaning,
-            text,
-            self.result.sentence,
-            way.label,
-            way.url,
-            way.permission,
-            or_else=self.way_without,
-        )
+        """Return what brings the rehearsal further, where that is still of use."""
+        is_open = self._is_in_time and self.result.state not in SETTLED
+        return way_to(self.rotation, self.result) if is_open else None
 
     @cached_property
     def alike(self) -> Rotation | None:

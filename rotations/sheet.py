@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
@@ -15,16 +15,17 @@ from as2certs.accounts.models import Installation, User
 from as2certs.audit.recording import Actor
 from as2certs.pki import Finding
 from identities.models import CertificateRequest
-from partners.models import Contact
-from rotations import actions, runbook, setup, telling
-from rotations.actions import CONFIRMING, NotPossible
+from rotations import actions, runbook, setup, summary, telling
+from rotations.actions import NotPossible
 from rotations.attention import (
     Need,
+    announce_label,
     draft_needs,
+    exchange_needs,
     is_our_turn,
     neighbour_needs,
     outstanding,
-    running_needs,
+    to_be_told,
 )
 from rotations.grouping import Line, fold
 from rotations.models import Participant, Rotation, Step
@@ -32,6 +33,7 @@ from rotations.neighbours import neighbours
 from rotations.plan import Act, PlanError
 from rotations.progress import WHOLE_ROTATION
 from rotations.rehearsal_part import REHEARSED, RehearsalPart
+from rotations.rows import Choice, Row, rows_of
 from rotations.states import (
     AWAITING_WINDOW,
     ENDED,
@@ -57,16 +59,6 @@ _VERBS = {
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Something that can be done with the rotation; with an obstacle it can't be now."""
-
-    label: str
-    url: str
-    permission: str
-    obstacle: str = ""
-
-
-@dataclass(frozen=True)
 class Told:
     """The window on one clock. ``whose`` says who reads it there."""
 
@@ -81,34 +73,6 @@ class Told:
 
 
 @dataclass
-class Row:
-    """One partner's line: what it was told, what it has installed, what it agreed to."""
-
-    participant: Participant
-    contacts: list[Contact]
-    steps: list[Step] = field(default_factory=list)
-
-    def _step(self, act: Act) -> Step | None:
-        return next((step for step in self.steps if step.act == act), None)
-
-    @property
-    def told(self) -> Step | None:
-        return self._step(Act.ANNOUNCE)
-
-    @property
-    def install(self) -> Step | None:
-        return self._step(Act.INSTALL)
-
-    @property
-    def agree(self) -> Step | None:
-        return self._step(Act.AGREE)
-
-    @property
-    def is_awaited(self) -> bool:
-        return any(step.act in CONFIRMING and step.state not in SETTLED for step in self.steps)
-
-
-@dataclass
 class Sheet:
     """A rotation as one person sees it at one moment."""
 
@@ -116,13 +80,17 @@ class Sheet:
     user: User
     now: datetime
     zone: str
+    show: str = ""
 
     @classmethod
-    def of(cls, rotation: Rotation, *, user: User, now: datetime, zone: str) -> Sheet:
-        """Read the rotation again with all that its page needs. ``zone`` is the reader's."""
+    def of(cls, rotation: Rotation, *, user: User, now: datetime, zone: str, show: str = "") -> Sheet:
+        """Read the rotation again with all that its page needs. ``zone`` is the reader's.
+
+        ``show`` narrows the table of partners: a name of ``summary.chips``.
+        """
         wanted = (*WHOLE_ROTATION, *REHEARSED, "request", "set_up_by", "approved_by")
         found = Rotation.objects.with_rule().select_related(*wanted).get(pk=rotation.pk)
-        return cls(found, user, now, zone)
+        return cls(found, user, now, zone, show)
 
     # What is there.
 
@@ -142,7 +110,9 @@ class Sheet:
     def participants(self) -> list[Participant]:
         """Return everybody, those that were removed too."""
         return list(
-            self.rotation.participants.select_related("partner").prefetch_related("partner__contacts")
+            self.rotation.participants.select_related("partner").prefetch_related(
+                "partner__contacts", "slot_answers"
+            )
         )
 
     @property
@@ -197,11 +167,20 @@ class Sheet:
 
     @cached_property
     def rows(self) -> list[Row]:
-        rows = {p.pk: Row(p, known_contacts(p)) for p in self.taking_part}
-        for step in self.steps:
-            if step.participant_id in rows:
-                rows[step.participant_id].steps.append(step)
-        return list(rows.values())
+        return rows_of(self.rotation, self.taking_part, self.steps, now=self.now)
+
+    @property
+    def shown(self) -> list[Row]:
+        """Return the rows that are asked for."""
+        return summary.narrowed(self.rows, self.show)
+
+    @property
+    def chips(self) -> list[summary.Chip]:
+        return [] if self.is_draft else summary.chips(self.rows)
+
+    @property
+    def summary(self) -> str:
+        return summary.summary(self.rows) if self.rows and not self.is_draft else ""
 
     @cached_property
     def awaited(self) -> list[Participant]:
@@ -272,8 +251,9 @@ class Sheet:
             return []
         beside = neighbour_needs(self.rotation, neighbours(self.rotation))
         if not self.is_draft:
-            own = running_needs(self.rotation, self.steps, now=self.now)
-            return [*own, *self.rehearsal.needs(self.now), *beside]
+            kept = self.rehearsal.result if self.rehearsal.obstacle else None
+            found = exchange_needs(self.rotation, self.steps, self.rows, now=self.now, unrehearsed=kept)
+            return [*found, *beside]
         may = self.user.has_perm("rotations.approve_rotation")
         found = draft_needs(
             self.rotation,
@@ -332,15 +312,13 @@ class Sheet:
         if edit:
             return edit if any(need.url == edit.url for need in self.needs) else None
         may = self.user.has_perm("rotations.change_rotation")
+        if may and (waiting := to_be_told(self.rows)):
+            url = reverse("rotation-announce", args=[self.rotation.uid])
+            return Choice(announce_label(waiting), url, "rotations.change_rotation")
         if may and self.awaited and self.state is RotationState.EXCHANGING:
             return Choice("Record answers", "#partners", "rotations.change_rotation")
         way = self.rehearsal.way
-        if (
-            way
-            and self.rehearsal.obstacle
-            and not self.rehearsal.alike
-            and self.user.has_perm(way.permission)
-        ):
+        if way and self.rehearsal.obstacle and self.user.has_perm(way.permission):
             return Choice(way.label, way.url, way.permission)
         close = choices.get(RotationAction.CLOSE)
         return close if close and not close.obstacle else None
@@ -400,14 +378,18 @@ class Sheet:
                 (p.pk, p.removed_reason, p.evidence, p.waived_reason, p.agreed_at, p.note)
                 for p in self.participants
             ),
+            *(self._seen_of(row) for row in self.rows),
             sorted(map(str, self.turns)) if not self.is_draft else "",
         ]
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:20]
 
-
-def known_contacts(participant: Participant) -> list[Contact]:
-    """Return whom we know at a partner, without those that were only named on its page; no query when prefetched."""
-    return [contact for contact in participant.partner.contacts.all() if not contact.suggested_by]
+    @staticmethod
+    def _seen_of(row: Row) -> tuple[object, ...]:
+        """Return what the table shows of a partner beside its steps."""
+        p = row.participant
+        heard = (p.announced_at, p.opened_at, p.downloaded_at, p.proposed_at, p.proposed_start, p.works_at)
+        slots = [(answer.slot_id, answer.can) for answer in p.slot_answers.all()]
+        return (row.standing, row.told_at, row.reminded_at, row.word, slots, *heard)
 
 
 def clocks(window: Window, participants: Sequence[Participant], *, reader: str) -> list[Told]:

@@ -3,19 +3,24 @@
 from django.urls import path
 
 from rotations.views import (
+    announcing,
     asking,
     bouncing,
     deciding,
+    dossiers,
     drafts,
     following,
     freezes,
     handed_in,
+    links,
     pages,
     paper,
     participants,
+    phrases,
     rehearsing,
     sightings,
     steps,
+    together,
 )
 
 urlpatterns = [
@@ -45,6 +50,9 @@ urlpatterns = [
         name="rotation-waive-rehearsal",
     ),
     path("rotations/<uuid:uid>/following/", following.rotation_following, name="rotation-following"),
+    path("rotations/<uuid:uid>/announce/", announcing.rotation_announce, name="rotation-announce"),
+    path("rotations/<uuid:uid>/together/", together.rotation_together, name="rotation-together"),
+    path("rotations/<uuid:uid>/print/", together.rotation_print, name="rotation-print"),
     path("rotations/<uuid:uid>/done/<slug:act>/", steps.steps_done, name="rotation-steps-done"),
     path("rotations/steps/<uuid:uid>/done/", steps.step_done, name="rotation-step-done"),
     path("rotations/steps/<uuid:uid>/leave-out/", steps.step_skip, name="rotation-step-skip"),
@@ -59,6 +67,45 @@ urlpatterns = [
     path("rotations/handed-in/<uuid:uid>/", handed_in.handed_in_accept, name="handed-in-accept"),
     path("rotations/handed-in/<uuid:uid>/refuse/", handed_in.handed_in_refuse, name="handed-in-refuse"),
     path("rotations/partners/<uuid:uid>/remind/", following.participant_nudge, name="participant-nudge"),
+    path("rotations/partners/<uuid:uid>/", dossiers.participant_detail, name="participant-detail"),
+    path("rotations/partners/<uuid:uid>/stay/", dossiers.participant_stay, name="participant-stay"),
+    path("rotations/partners/<uuid:uid>/link/", links.participant_share, name="participant-share"),
+    path("rotations/links/<uuid:uid>/withdraw/", links.link_revoke, name="link-revoke"),
+    path("rotations/links/<uuid:uid>/send-anew/", links.link_renew, name="link-renew"),
+    path("settings/wording/", phrases.phrase_list, name="phrase-list"),
+    path("settings/wording/<slug:kind>/", phrases.phrase_update, name="phrase-update"),
+    path("settings/wording/<slug:kind>/reset/", phrases.phrase_reset, name="phrase-reset"),
+    path("partners/<uuid:uid>/wording/", phrases.partner_phrase_list, name="partner-phrase-list"),
+    path(
+        "partners/<uuid:uid>/wording/<slug:kind>/",
+        phrases.partner_phrase_update,
+        name="partner-phrase-update",
+    ),
+    path(
+        "partners/<uuid:uid>/wording/<slug:kind>/reset/",
+        phrases.partner_phrase_reset,
+        name="partner-phrase-reset",
+    ),
+    path(
+        "rotations/partners/<uuid:uid>/announcement/",
+        announcing.participant_announcement,
+        name="participant-announcement",
+    ),
+    path(
+        "rotations/partners/<uuid:uid>/announcement/html/",
+        announcing.participant_announcement_html,
+        name="participant-announcement-html",
+    ),
+    path(
+        "rotations/partners/<uuid:uid>/announcement/files/<str:name>/",
+        announcing.participant_announcement_file,
+        name="participant-announcement-file",
+    ),
+    path(
+        "rotations/partners/<uuid:uid>/announcement/to-myself/",
+        announcing.participant_to_oneself,
+        name="participant-to-oneself",
+    ),
     path("rotations/partners/<uuid:uid>/go-on/", participants.participant_waive, name="participant-waive"),
     path(
         "rotations/partners/<uuid:uid>/leave-out/", participants.participant_remove, name="participant-remove"

@@ -11,7 +11,7 @@ from django import forms
 
 from as2certs.accounts.forms import zone_choices as everywhere
 from rotations import windows
-from rotations.models import Rotation
+from rotations.models import Participant, Rotation
 from rotations.windows import AmbiguousTime, Candidate, NonexistentTime, Window, WindowError, WindowFinding
 
 #: The button that takes a proposed window over.
@@ -189,13 +189,30 @@ class WindowForm(forms.Form):
 
 
 def window_of(query: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields' initial values for the window of the rotation that an address names (?window=…)."""
+    """Return the fields' initial values for what an address names: a rotation's window, or a participant's proposal.
+
+    ``?window=`` and the rotation's public id, or ``?proposal=`` and the participant's.
+    """
+    if query.get("proposal"):
+        return _proposed_by(str(query["proposal"]))
     try:
         uid = UUID(str(query.get("window") or ""))
     except ValueError:
         return {}
     other = Rotation.objects.filter(uid=uid).first()
     return initial_window(other.window_start, other.window_end, other.window_zone) if other else {}
+
+
+def _proposed_by(uid: str) -> dict[str, Any]:
+    try:
+        participant = Participant.objects.select_related("partner").filter(uid=UUID(uid)).first()
+    except ValueError:
+        return {}
+    if participant is None or participant.proposed_at is None:
+        return {}
+    zone = participant.proposed_zone or participant.partner.time_zone
+    found = initial_window(participant.proposed_start, participant.proposed_end, zone)
+    return {**found, "reason": f"{participant.partner} proposed this time."}
 
 
 def has_suggestion(data: Mapping[str, Any]) -> bool:

@@ -110,10 +110,28 @@ NEEDS = {
     "rotation-roll-back": "rotations.change_rotation",
     "rotation-name-rehearsal": "rotations.change_rotation",
     "rotation-waive-rehearsal": "rotations.approve_rotation",
+    "rotation-announce": "rotations.change_rotation",
+    "rotation-together": "rotations.change_rotation",
+    "rotation-print": "rotations.view_rotation",
     "rotation-steps-done": "rotations.change_rotation",
     "rotation-step-retry": "rotations.change_rotation",
     "rotation-step-done": "rotations.change_rotation",
     "rotation-step-skip": "rotations.change_rotation",
+    "participant-detail": "rotations.view_rotation",
+    "participant-stay": "rotations.change_rotation",
+    "participant-share": "rotations.change_rotation",
+    "participant-announcement": "rotations.change_rotation",
+    "participant-announcement-html": "rotations.change_rotation",
+    "participant-announcement-file": "rotations.change_rotation",
+    "participant-to-oneself": "rotations.change_rotation",
+    "link-revoke": "rotations.change_rotation",
+    "link-renew": "rotations.change_rotation",
+    "phrase-list": "accounts.change_installation",
+    "phrase-update": "accounts.change_installation",
+    "phrase-reset": "accounts.change_installation",
+    "partner-phrase-list": "partners.change_partner",
+    "partner-phrase-update": "partners.change_partner",
+    "partner-phrase-reset": "partners.change_partner",
     "participant-confirm": "rotations.change_rotation",
     "participant-as-partner": "rotations.view_rotation",
     "participant-nudge": "rotations.change_rotation",
@@ -126,6 +144,9 @@ NEEDS = {
     "handed-in-accept": "rotations.change_rotation",
     "handed-in-refuse": "rotations.change_rotation",
 }
+
+#: What stands in addresses beside public ids.
+NAMED = {"kind": "nudge", "name": "change.ics"}
 
 
 def patterns(resolver: URLResolver) -> Iterator[URLPattern]:
@@ -199,6 +220,7 @@ class World:
         }
         self.company: Company = company
         self.token = self._link(self.objects["participant"])
+        self.objects["link"] = Link.objects.get()
 
     def _link(self, participant: Participant) -> str:
         """Make a link to a partner's page that was used before, so that looking at it is nothing new."""
@@ -220,7 +242,9 @@ class World:
             return reverse(name)
         if name in BY_LINK:
             return reverse(name, kwargs={**dict.fromkeys(wanted, "pem"), "token": self.token})
-        return reverse(name, kwargs={key: self.objects[max(fitting, key=len)].uid for key in wanted})
+        given = {key: word for key, word in NAMED.items() if key in wanted}
+        uids = {key: self.objects[max(fitting, key=len)].uid for key in wanted.keys() - given.keys()}
+        return reverse(name, kwargs=given | uids)
 
 
 def client_for(role: str) -> Client:

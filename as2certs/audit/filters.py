@@ -28,7 +28,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "partners and contacts": ("partner", "contact"),
     "partnerships": ("partnership",),
     "people": ("person", "user"),
-    "settings": ("installation",),
+    "settings": ("installation", "phrase"),
     "mail": ("mail",),
     "the trail itself": ("trail",),
 }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 from as2certs.home.moments import Meaning, meaning_of_end
 from identities.models import CertificateRequest
+from rotations.exchange.standing import MEANING, Standing
 from rotations.models import Rotation
 from rotations.states import RotationState, StepState, is_overdue, label
 
@@ -59,6 +61,32 @@ REQUEST_SIGNS: dict[str, Sign] = {
     CertificateRequest.State.DONE: sign("fine", "done"),
     CertificateRequest.State.FAILED: sign("urgent", "failed"),
 }
+
+
+STANDING_ICONS: dict[Standing, str] = {
+    Standing.NOT_TOLD: "circle",
+    Standing.UNREACHABLE: "envelope-x-fill",
+    Standing.ANNOUNCED: "envelope",
+    Standing.OPENED: "envelope-open",
+    Standing.DOWNLOADED: "download",
+    Standing.SILENT: "hourglass-split",
+    Standing.INSTALLED_WEAK: "chat-left-text",
+    Standing.INSTALLED: "shield-check",
+    Standing.AGREED: "calendar-check",
+    Standing.READY: "check-circle-fill",
+    Standing.OTHER_TIME: "calendar-event",
+    Standing.DECLINED: "x-octagon-fill",
+    Standing.WAIVED: "dash-lg",
+    Standing.MIGRATED: "check-circle-fill",
+    Standing.STRAGGLES: "exclamation-triangle-fill",
+    Standing.WORKS: "check2-all",
+    Standing.DOES_NOT_WORK: "exclamation-triangle-fill",
+}
+
+
+def sign_of_standing(standing: Standing) -> Sign:
+    """Return the sign of what a partner's part in a rotation has come to."""
+    return Sign(cast(Meaning, MEANING[standing]), standing.value, STANDING_ICONS[standing])
 
 
 def sign_of_rotation(rotation: Rotation, now: datetime) -> Sign:

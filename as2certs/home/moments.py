@@ -13,7 +13,7 @@ from rotations.ladder import days_until
 from rotations.windows import DAYS, MONTHS, zone_named
 
 Meaning = Literal["fine", "soon", "urgent", "needs_you", "neutral"]
-Form = Literal["day", "long_day", "hour", "time", "short", "full", "exact"]
+Form = Literal["day", "date", "long_day", "hour", "time", "short", "full", "exact"]
 
 #: Days before the end of a certificate from which it is "soon", and "urgent".
 SOON_DAYS = 30
@@ -36,13 +36,15 @@ def offset_of(local: datetime) -> str:
 def tell(at: datetime, zone: str, form: Form = "full") -> str:
     """Tell an aware moment on the clock of a zone.
 
-    "day" → 24 Nov 2026; "long_day" → 24 November 2026; "hour" → 22:00; "time" → 22:00 CST;
+    "day" → 24 Nov 2026; "date" → 24 Nov; "long_day" → 24 November 2026; "hour" → 22:00; "time" → 22:00 CST;
     "short" → 24 Nov, 22:00; "full" → Tue 24 Nov 2026, 22:00 CST; "exact" → 24 Nov 2026, 22:00:07 CST.
     """
     local = at.astimezone(zone_named(zone))
     day = f"{local.day} {MONTHS[local.month - 1]}"
     if form == "day":
         return f"{day} {local.year}"
+    if form == "date":
+        return day
     if form == "long_day":
         return f"{local.day} {month_name[local.month]} {local.year}"
     if form == "hour":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q
+from django.db.models import Count, F, Prefetch, Q
 
 from identities.attention import Need
 from rotations.ladder import countdown
@@ -33,8 +33,6 @@ class Running:
     asked: int
     ready: int
     silent: Sequence[Participant]
-    #: Everything is prepared, and yet it is not scheduled: only its rehearsal keeps a rotation so.
-    unrehearsed: bool
 
     def needs(self, now: datetime, *, quiet: bool = False) -> Iterator[Need]:
         """Yield what about it waits for a person; with ``quiet`` not that it is a draft, which is told already."""
@@ -55,13 +53,6 @@ class Running:
                 yield Need(
                     "needs_you",
                     f"{participant.partner} has not confirmed · window of {rotation} {when}",
-                    "Open the rotation",
-                    url,
-                )
-            if self.unrehearsed:
-                yield Need(
-                    "needs_you",
-                    f"{rotation} waits for its rehearsal · its window {when}",
                     "Open the rotation",
                     url,
                 )
@@ -91,9 +82,8 @@ def running() -> list[Running]:
             failed=Count("steps", filter=Q(steps__state="failed"), distinct=True),
             asked=Count("participants", filter=_TAKES_PART, distinct=True),
             ready=Count("participants", filter=_TAKES_PART & (_ANSWERED | _WAIVED), distinct=True),
-            unrehearsed=Exists(Rotation.objects.prepared().filter(pk=OuterRef("pk"))),
         )
         .prefetch_related(Prefetch("participants", queryset=silent, to_attr="silent"))
         .order_by(F("window_start").asc(nulls_last=True), "id")[:AT_MOST]
     )
-    return [Running(row, row.failed, row.asked, row.ready, row.silent, row.unrehearsed) for row in rows]
+    return [Running(row, row.failed, row.asked, row.ready, row.silent) for row in rows]

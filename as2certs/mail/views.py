@@ -81,7 +81,12 @@ def mail_html(request: HttpRequest, uid: UUID) -> HttpResponse:
     message = get_object_or_404(Message, uid=uid)
     if not message.html:
         raise Http404("This mail has no HTML.")
-    html = readable(message, message.html).replace("<head>", '<head><base target="_top">', 1)
+    return html_alone(readable(message, message.html))
+
+
+def html_alone(html: str) -> HttpResponse:
+    """Answer with the HTML of a mail alone, for a sandboxed frame; its links open outside of that."""
+    html = html.replace("<head>", '<head><base target="_top">', 1)
     return HttpResponse(html, headers={"Content-Security-Policy": HTML_POLICY})
 
 

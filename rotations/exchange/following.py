@@ -302,9 +302,9 @@ def nudge(participant: Participant, *, by: Actor, now: datetime) -> list[Letter]
     return _nudge(one, "by hand", now.isoformat(), by=by, now=now)
 
 
-def watched_alone(participant: Participant) -> Watched:
+def watched_alone(participant: Participant, history: History | None = None) -> Watched:
     """Return what is known of one participant. An address that failed before is tried again when a person asks."""
-    history = histories([participant])[participant.pk]
+    history = history or histories([participant])[participant.pk]
     known = contacts_for(participant.partner, Letter.Kind.NUDGE)
     return Watched(history, [contact for contact in known if contact.bounced_at is None])
 
@@ -367,7 +367,7 @@ def extend(
             found.append(Outcome(given, str(error)))
             continue
         participant.rotation = rotation
-        _refuse_moment(rotation, answer_by, now=now)
+        refuse_moment(rotation, answer_by, now=now)
         obstacle = not_awaited(histories([participant])[participant.pk], now=now)
         if not obstacle and participant.answer_by is not None and answer_by <= participant.answer_by:
             until = brief(participant.answer_by, rotation.window_zone)
@@ -378,7 +378,14 @@ def extend(
     return found
 
 
-def _refuse_moment(rotation: Rotation, answer_by: datetime, *, now: datetime) -> None:
+def extend_one(participant: Participant, answer_by: datetime, *, by: Actor, now: datetime) -> None:
+    """Give one partner more time to answer. Raises NotPossible, also where that changes nothing."""
+    (outcome,) = extend([participant], answer_by, by=by, now=now)
+    if outcome.obstacle:
+        raise NotPossible(outcome.obstacle)
+
+
+def refuse_moment(rotation: Rotation, answer_by: datetime, *, now: datetime) -> None:
     if answer_by <= now:
         raise NotPossible("That moment is over: choose a later one.")
     start = rotation.window_start

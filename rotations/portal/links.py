@@ -79,7 +79,10 @@ def make(
         by=by,
         now=now,
         also=[partner, *([participant.rotation] if participant else [])],
-        new={"for": link.whose or str(partner), "expires": expires_at.isoformat() if expires_at else ""},
+        new={
+            "for": link.whose or str(partner),
+            **({"expires": expires_at.isoformat()} if expires_at else {}),
+        },
     )
     return Fresh(link, settings.AS2CERTS_BASE_URL + reverse("portal", args=[token]))
 

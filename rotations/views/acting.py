@@ -77,9 +77,11 @@ def ask(
     question: Question,
     do: Callable[[], Any],
     said: str,
+    *,
+    back: str = "",
     **context: Any,
 ) -> HttpResponse:
-    """Show the page of an action; carry it out when it was sent, and go to the rotation.
+    """Show the page of an action; carry it out when it was sent, and go to ``back``, or else to the rotation.
 
     What is refused comes back with the sentence and with everything that was filled in.
     """
@@ -90,8 +92,9 @@ def ask(
             form.add_error(None, str(error))
         else:
             messages.success(request, said)
-            return redirect(rotation)
+            return redirect(back or rotation)
     context |= {
+        "back": back or rotation.get_absolute_url(),
         "rotation": rotation,
         "environment": rotation.environment,
         "form": form,

@@ -48,7 +48,11 @@ def sheet_of(request: HttpRequest, uid: UUID) -> Sheet:
     """Return a rotation as the person who asks sees it now; 404 where there is none."""
     rotation = get_object_or_404(Rotation.objects.only("pk"), uid=uid)
     return Sheet.of(
-        rotation, user=person(request), now=database_now(), zone=timezone.get_current_timezone_name()
+        rotation,
+        user=person(request),
+        now=database_now(),
+        zone=timezone.get_current_timezone_name(),
+        show=request.GET.get("show", ""),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -15,7 +16,8 @@ from rotations import actions, setup
 from rotations.forms import ConfirmForm, NothingForm, ReasonForm
 from rotations.models import Participant
 from rotations.plan import Act
-from rotations.sheet import Row, clocks, known_contacts
+from rotations.rows import Row, known_contacts
+from rotations.sheet import clocks
 from rotations.states import RotationAction, RotationState
 from rotations.views.acting import Question, ask, found_participant, not_now, posted
 from rotations.windows import Window
@@ -44,6 +46,8 @@ def participant_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
             installed=answer["installed"],
             spoke_with=answer["spoke_with"],
             note=answer["note"],
+            channel=answer.get("channel", "") if answer["fingerprint"] else "",
+            another_channel=form.is_another_channel,
             by=Actor.of(request),
             now=database_now(),
         )
@@ -51,7 +55,7 @@ def participant_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
     window = None
     if rotation.window_start and rotation.window_end:
         window = Window(rotation.window_start, rotation.window_end, rotation.window_zone)
-    context = {
+    context: dict[str, Any] = {
         "participant": participant,
         "row": Row(participant, known_contacts(participant), list(participant.steps.all())),
         "clocks": clocks(window, [participant], reader=timezone.get_current_timezone_name())

@@ -3,7 +3,8 @@
 
 function isBusy(part) {
   const focused = document.activeElement;
-  if (focused && part.contains(focused) && focused.matches("input, textarea, select")) return true;
+  // Ticks are no typing: they are put back after the part was renewed.
+  if (focused && part.contains(focused) && focused.matches("input:not([type=checkbox]), textarea, select")) return true;
   for (const field of part.querySelectorAll("form textarea, form input:not([type=hidden])")) {
     if (field.value !== field.defaultValue) return true;
   }
@@ -22,10 +23,12 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 });
 
 let opened = new Map();
+let ticked = [];
 let focused = "";
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (!event.detail.shouldSwap || !event.detail.target.matches("[data-live]")) return;
   opened = new Map([...document.querySelectorAll("main details[id]")].map((part) => [part.id, part.open]));
+  ticked = [...document.querySelectorAll("main input[type=checkbox][id]:checked")].map((box) => box.id);
   focused = document.activeElement?.closest("main [id]")?.id ?? "";
 });
 document.addEventListener("htmx:afterSettle", () => {
@@ -33,10 +36,24 @@ document.addEventListener("htmx:afterSettle", () => {
     const part = document.getElementById(id);
     if (part && open) part.open = true;
   }
+  for (const id of ticked) {
+    const box = document.getElementById(id);
+    if (box) box.checked = true;
+  }
   const part = focused && document.getElementById(focused);
   if (part && document.activeElement === document.body) part.focus({ preventScroll: true });
   opened = new Map();
+  ticked = [];
   focused = "";
+});
+
+// One box ticks all that have its name.
+document.addEventListener("change", (event) => {
+  const name = event.target.dataset?.all;
+  if (!name) return;
+  for (const box of event.target.form.querySelectorAll(`input[type=checkbox][name="${name}"]`)) {
+    box.checked = event.target.checked;
+  }
 });
 
 // A form that comes back with errors (422) is shown like any other answer; chosen files stay where they are.
@@ -55,3 +72,23 @@ function openTarget() {
 }
 openTarget();
 window.addEventListener("hashchange", openTarget);
+
+// A button that says for how many it is, as boxes are ticked: data-count holds {mails} and {partners}.
+function countTicked(form) {
+  const button = form.querySelector("[data-count]");
+  if (!button) return;
+  const ticked = [...form.querySelectorAll("input[type=checkbox][name=partner]:checked")];
+  const mails = ticked.reduce((sum, box) => sum + Number(box.dataset.mails ?? 0), 0);
+  const several = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+  button.disabled = ticked.length === 0;
+  button.textContent = ticked.length
+    ? button.dataset.count
+        .replace("{mails}", several(mails, "mail"))
+        .replace("{partners}", several(ticked.length, "partner"))
+    : button.dataset.none;
+}
+document.addEventListener("change", (event) => {
+  const form = event.target.closest("form[data-counted]");
+  if (form) countTicked(form);
+});
+for (const form of document.querySelectorAll("form[data-counted]")) countTicked(form);

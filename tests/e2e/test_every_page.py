@@ -19,7 +19,7 @@ from tests.stack import Stack
 PASSWORD = "a password of my own"
 
 #: Pages that no link leads to: forms that send (POST), what asks for itself, what only machines ask for, and what
-#: can be done with a rotation only after it was applied.
+#: can be done with a rotation only after it was applied, or after partners were told of it.
 WITHOUT_A_LINK = {
     "contact-delete",
     "demo-load",
@@ -27,22 +27,28 @@ WITHOUT_A_LINK = {
     "identity-archive",
     "identity-restore",
     "identity-subscribe",
+    "link-renew",
+    "link-revoke",
     "login",
     "logout",
     "mail-send-again",
+    "participant-stay",
+    "participant-to-oneself",
     "partner-archive",
+    "partner-phrase-reset",
     "partner-restore",
     "partner-subscribe",
     "partnership-archive",
     "partnership-restore",
+    "phrase-reset",
     "readyz",
     "request-answer",
     "rotation-close",
     "rotation-live",
-    "rotation-name-rehearsal",
     "rotation-preview",
     "rotation-roll-back",
     "rotation-step-retry",
+    "rotation-together",
     "system-archive",
     "system-check",
     "system-restore",
@@ -69,10 +75,7 @@ def tour(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def add_what_is_missing(desk: Office) -> None:
-    """Ask for rehearsals, have a key made that waits for a CA, and set a draft up that leaves somebody out."""
-    desk.from_own_menu("Settings")
-    desk.page.get_by_label("Rehearse first").check()
-    desk.press("Save the settings")
+    """Have a key made that waits for a CA, and a draft that can be approved and leaves somebody out."""
     desk.go_to("Identities", "Retail test")
     desk.from_menu("More", "Make a new key and certificate")
     desk.page.get_by_label("A CA – you get a signing request").check()

@@ -13,11 +13,10 @@ from as2certs.home import coverage, running, twelve_months, views
 from identities.attention import Need
 from identities.models import AS2System, Identity
 from partners.models import Partner
-from rotations import actions, rehearsing
+from rotations import actions
 from rotations.models import Rotation
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, confirm_all, draft, make_company, partner_certificate
-from tests.rotations.rehearsals import ask_for_rehearsals, make_test_side, prepared
 
 pytestmark = pytest.mark.django_db
 
@@ -123,19 +122,6 @@ def test_partners_that_confirmed_are_not_named(company: Company) -> None:
     assert needs_at(NOW + 3 * DAY) == []
     (one,) = running.running()
     assert (one.ready, one.asked) == (2, 2)
-
-
-def test_a_change_that_only_waits_for_its_rehearsal_is_told_from_three_days_before_the_window(
-    company: Company,
-) -> None:
-    make_test_side(company)
-    ask_for_rehearsals()
-    rotation = prepared(company)  # its window comes in two days
-    said = "ACME: sign + decrypt waits for its rehearsal · its window in 48 hours"
-    assert said in [need.text for need in needs_at(NOW)]
-    assert said not in [need.text for need in needs_at(NOW - 2 * DAY)]
-    rehearsing.waive(rotation, reason="pilot", by=company.approver, now=NOW)
-    assert said not in [need.text for need in needs_at(NOW)]
 
 
 def test_a_window_that_is_over_without_the_change_is_urgent(company: Company) -> None:

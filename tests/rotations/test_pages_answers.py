@@ -82,14 +82,21 @@ def test_a_strangers_fingerprint_is_refused(operator: Client, company: Company) 
 
 @pytest.mark.parametrize(
     ("typed", "reason"),
-    [("ab" * 20, "SHA-1 fingerprint"), ("xyz", "has only the digits"), ("ab" * 30, "some are missing")],
+    [("ab" * 16, "MD5 fingerprint"), ("xyz", "has only the digits"), ("ab" * 30, "some are missing")],
 )
-def test_what_is_no_sha256_is_refused_at_its_field(
+def test_what_is_no_fingerprint_is_refused_at_its_field(
     operator: Client, company: Company, typed: str, reason: str
 ) -> None:
     participant = first_participant(approved(company))
     response = answer(operator, participant, fingerprint=typed)
     assert reason in response.context["form"].errors["fingerprint"][0]
+
+
+def test_our_own_certificate_is_recognised_by_its_sha1_too(operator: Client, company: Company) -> None:
+    participant = first_participant(approved(company))
+    answer(operator, participant, fingerprint=pki.format_fingerprint(company.new.sha1))
+    assert (again(participant).evidence, again(participant).fingerprint) == ("strong", company.new.sha1)
+    assert "neither the old nor the new" in text(answer(operator, participant, fingerprint="ab" * 20))
 
 
 def test_a_mere_word_is_weak_and_never_weakens_a_match(operator: Client, company: Company) -> None:
@@ -246,10 +253,52 @@ def test_reading_out_their_own_fingerprint_checks_it_and_no_more(operator: Clien
     rotation = partners_rotation(company)
     participant = first_participant(rotation)
     assert rotation.new is not None
-    answer(operator, participant, fingerprint=rotation.new.sha256)
+    answer(
+        operator, participant, fingerprint=rotation.new.sha256, channel="on the telephone", spoke_with="Dana"
+    )
     assert step_of(rotation, "check").state == "done"
+    assert step_of(rotation, "check").note == "Dana read out the fingerprint on the telephone, which matches"
+    assert Entry.objects.get(verb="participant.confirmed").new["channel"] == "on the telephone"
     assert again(participant).confirmed_at is None
     assert not rotation.steps.filter(act="install", state="done").exists()
+
+
+def test_the_channel_decides_whether_their_own_fingerprint_counts(operator: Client, company: Company) -> None:
+    rotation = partners_rotation(company)
+    participant = first_participant(rotation)
+    assert rotation.new is not None
+    said = rotation.new.sha256
+    assert "Say over which channel" in text(answer(operator, participant, fingerprint=said))
+    assert "Choose one of these channels" in text(
+        answer(operator, participant, fingerprint=said, channel="x")
+    )
+    assert answer(operator, participant, fingerprint=said, channel="as it came").status_code == 302
+    assert step_of(rotation, "check").state == "waiting"
+
+
+def test_a_partners_own_is_not_compared_by_its_sha1(operator: Client, company: Company) -> None:
+    rotation = partners_rotation(company)
+    participant = first_participant(rotation)
+    assert rotation.new is not None
+    response = answer(operator, participant, fingerprint=rotation.new.sha1, channel="on the telephone")
+    assert "SHA-1 fingerprint" in response.context["form"].errors["fingerprint"][0]
+    with pytest.raises(pki.PkiError, match="SHA-1"):
+        actions.confirm(
+            participant,
+            fingerprint=rotation.new.sha1,
+            agreed=False,
+            spoke_with="",
+            note="",
+            by=company.by,
+            now=NOW,
+        )
+    assert step_of(rotation, "check").state == "waiting"
+
+
+def test_the_channel_is_asked_for_where_it_matters_alone(operator: Client, company: Company) -> None:
+    ours, theirs = first_participant(approved(company)), first_participant(partners_rotation(company))
+    assert "Over which channel" not in text(page(operator, "participant-confirm", ours.uid))
+    assert "Over which channel" in text(page(operator, "participant-confirm", theirs.uid))
 
 
 def test_their_word_alone_does_not_check_a_fingerprint(operator: Client, company: Company) -> None:

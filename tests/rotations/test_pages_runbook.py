@@ -144,7 +144,18 @@ def test_every_step_is_in_exactly_one_line_and_in_its_order(company: Company) ->
 
 
 def test_silent_partners_are_named_with_the_days_that_are_left(operator: Client, company: Company) -> None:
-    shown = text(page(operator, "rotation-detail", approved(company).uid))
+    rotation = approved(company)
+    shown = text(page(operator, "rotation-detail", rotation.uid))
+    assert (
+        "Fabrikam and Northwind are not told yet, and no mail reaches them · the window opens in 10" in shown
+    )
+    for partner in company.partners:
+        Contact.objects.create(partner=partner, name="Dana", email="dana@example.com")
+    shown = text(page(operator, "rotation-detail", rotation.uid))
+    assert "Fabrikam and Northwind are not told yet · the window opens in 10 days." in shown
+    assert "Announce to 2 partners …" in shown
+    rotation.participants.update(announced_at=NOW)
+    shown = text(page(operator, "rotation-detail", rotation.uid))
     assert "Fabrikam and Northwind have not confirmed · the window opens in 10 days." in shown
     assert "Record answers" in shown
 
@@ -187,7 +198,8 @@ def test_a_failed_step_comes_with_its_reason_and_a_way_on(operator: Client, comp
 def test_viewers_see_what_is_needed_without_the_buttons(viewer: Client, company: Company) -> None:
     rotation = approved(company)
     shown = text(page(viewer, "rotation-detail", rotation.uid))
-    assert "have not confirmed" in shown
+    assert "are not told yet" in shown
+    assert "Announce to 2 partners" not in shown
     assert reverse("participant-confirm", args=[first_participant(rotation).uid]) not in shown
     assert "Roll back" not in shown
     assert "Cancel" not in shown

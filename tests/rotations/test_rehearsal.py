@@ -118,7 +118,7 @@ def test_of_several_tests_each_has_to_be_done(company: Company, side: TestSide) 
     Partnership.objects.create(identity=side.identity, partner=second)
     rotation = draft(company, starts=STARTS)
     made = side.apply(side.rehearse(rotation))
-    assert "none of its 2 tests is done yet." in result(rotation)[1]
+    assert "2 of its 2 tests are not done yet." in result(rotation)[1]
     first, other = made.steps.filter(act="test").order_by("position")
     actions.complete(first, note="", by=company.by, now=NOW)
     assert "1 of its 2 tests is not done yet." in result(rotation)[1]

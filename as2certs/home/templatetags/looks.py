@@ -15,7 +15,8 @@ from django.utils.safestring import SafeString
 from as2certs import pki
 from as2certs.home import meanings, moments
 from as2certs.home.meanings import ICONS, WORDS
-from rotations.models import Rotation, Step
+from rotations.exchange.standing import Standing
+from rotations.models import Participant, Rotation, Step
 from rotations.states import StepState
 
 register = template.Library()
@@ -62,6 +63,12 @@ def meaning_icon(meaning: str) -> SafeString:
 def rotation_state(context: template.Context, rotation: Rotation) -> SafeString:
     """Draw a rotation's state; overdue wins."""
     return _draw(meanings.sign_of_rotation(rotation, now_of(context)))
+
+
+@register.simple_tag
+def standing_badge(standing: Standing) -> SafeString:
+    """Draw what a partner's part in a rotation has come to."""
+    return _draw(meanings.sign_of_standing(standing))
 
 
 @register.simple_tag
@@ -241,6 +248,16 @@ def window_words(rotation: Rotation) -> SafeString | str:
         start, end, rotation.window_zone or "UTC", timezone.get_current_timezone_name()
     )
     return format_html('<time datetime="{}">{}</time>', start.isoformat(), told)
+
+
+@register.simple_tag
+def proposal_words(participant: Participant) -> str:
+    """Write the time that a partner proposes in its zone, with its start on the reader's clock."""
+    start, end = participant.proposed_start, participant.proposed_end
+    if start is None or end is None:
+        return ""
+    zone = participant.proposed_zone or "UTC"
+    return moments.tell_window(start, end, zone, timezone.get_current_timezone_name())
 
 
 # --- The bar ----------------------------------------------------------------------------------------------------------
