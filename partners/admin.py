@@ -32,7 +32,19 @@ class PartnerAdminForm(PartnerForm):
 
 class ContactInline(ReadOnlyInline):
     model = Contact
-    fields = ("name", "job", "email", "phone", "told_new_certificates", "told_windows", "told_expiry")
+    fields = (
+        "name",
+        "job",
+        "email",
+        "phone",
+        "told_new_certificates",
+        "told_windows",
+        "told_expiry",
+        "confirmed_at",
+        "bounced_at",
+        "suggested_by",
+    )
+    readonly_fields = ("confirmed_at", "bounced_at", "suggested_by")
 
 
 class ServiceInline(ReadOnlyInline):
@@ -50,8 +62,24 @@ class PartnerAdmin(AuditedAdmin):
     form = PartnerAdminForm
     readonly_fields = ("uid", "archived_at")
     filter_horizontal = ("owners", "subscribers")
-    list_display = ("name", "as2_id", "environment", "time_zone", "holds", "archived_at")
-    list_filter = ("environment", "holds", ("archived_at", admin.EmptyFieldListFilter))
+    list_display = (
+        "name",
+        "as2_id",
+        "environment",
+        "time_zone",
+        "holds",
+        "told_expiry",
+        "accept_by_rule",
+        "archived_at",
+    )
+    list_filter = (
+        "environment",
+        "holds",
+        "told_expiry",
+        "accept_by_rule",
+        "wants_pkcs7",
+        ("archived_at", admin.EmptyFieldListFilter),
+    )
     search_fields = ("name", "as2_id", "url", "notes", "uid")
     show_full_result_count = False
     inlines = (ContactInline, ServiceInline)
@@ -65,14 +93,30 @@ class ContactAdmin(AuditedAdmin):
     """People at partners. They can be deleted: no history hangs on them."""
 
     form = ContactForm
-    list_display = ("name", "partner", "email", "phone", "job")
-    list_filter = ("told_new_certificates", "told_windows", "told_expiry", "partner__environment")
+    readonly_fields = (
+        "suggested_by",
+        "confirmed_at",
+        "confirmed_by",
+        "confirmed_how",
+        "bounced_at",
+        "bounce_reason",
+    )
+    list_display = ("name", "partner", "email", "phone", "job", "confirmed_at", "bounced_at", "suggested_by")
+    list_filter = (
+        "told_new_certificates",
+        "told_windows",
+        "told_expiry",
+        ("confirmed_at", admin.EmptyFieldListFilter),
+        ("bounced_at", admin.EmptyFieldListFilter),
+        ("suggested_by", admin.EmptyFieldListFilter),
+        "partner__environment",
+    )
     list_select_related = ("partner",)
     search_fields = ("name", "email", "phone", "partner__name", "partner__as2_id")
     raw_id_fields = ("partner",)  # Django’s search field breaks on an id that is none
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        return ["partner", *ContactForm.Meta.fields]
+        return ["partner", *ContactForm.Meta.fields, *self.readonly_fields]
 
     def subjects(self, obj: models.Model) -> Sequence[models.Model]:
         assert isinstance(obj, Contact)

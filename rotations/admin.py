@@ -15,7 +15,18 @@ from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from rotations import actions
-from rotations.models import Heartbeat, Notice, Participant, Rotation, Step
+from rotations.models import (
+    HandedIn,
+    Heartbeat,
+    Letter,
+    Link,
+    Notice,
+    Participant,
+    Rotation,
+    Slot,
+    SlotAnswer,
+    Step,
+)
 from rotations.progress import SomebodyElseWasFirst
 from rotations.states import IllegalAction
 
@@ -37,7 +48,10 @@ RECORDED = (
     "window_end",
     "window_zone",
     "window_local",
+    "freeze_reason",
     "grace_days",
+    "nudge_after",
+    "nudge_before",
     "rehearsal",
     "rehearsal_waived",
     "set_up_by",
@@ -63,8 +77,10 @@ class ParticipantInline(_SeenWithRotation, ReadOnlyInline):
     model = Participant
     fields = (
         "partner",
+        "announced_at",
         "evidence",
         "agreed_at",
+        "declined_at",
         "confirmed_at",
         "confirmed_with",
         "waived_reason",
@@ -169,16 +185,24 @@ class ParticipantAdmin(_SeenWithRotation, ReadOnlyAdmin):
     list_display = (
         "partner",
         "rotation",
+        "announced_at",
+        "opened_at",
         "evidence",
         "agreed_at",
         "confirmed_at",
+        "declined_at",
+        "works",
         "waived_reason",
         "removed_reason",
     )
     list_filter = (
         "evidence",
+        "works",
         "rotation__state",
         ("removed_reason", admin.EmptyFieldListFilter),
+        ("declined_at", admin.EmptyFieldListFilter),
+        ("proposed_at", admin.EmptyFieldListFilter),
+        "announced_at",
         "confirmed_at",
     )
     list_select_related = ("partner", "rotation__identity", "rotation__partner")
@@ -221,6 +245,115 @@ class NoticeAdmin(_SeenWithRotation, ReadOnlyAdmin):
         sides = ("identity_certificate", "partner_certificate")
         columns = [f"{side}__{column}" for side in sides for column in ("der", "chain_pem")]
         return super().get_queryset(request).select_related(*sides).defer(*columns)
+
+
+@admin.register(HandedIn)
+class HandedInAdmin(_SeenWithRotation, ReadOnlyAdmin):
+    """What partners handed in; it is accepted or refused on its page, with an entry in the trail."""
+
+    list_display = (
+        "partner",
+        "certificate",
+        "said_by",
+        "at",
+        "accepted",
+        "settled_by",
+        "spoke_with",
+        "channel",
+    )
+    list_filter = ("accepted", ("settled_at", admin.EmptyFieldListFilter), "channel", "at")
+    list_select_related = ("partner", "certificate", "rotation__identity", "rotation__partner")
+    search_fields = (
+        "uid",
+        "partner__name",
+        "partner__as2_id",
+        "certificate__sha256",
+        "said_by",
+        "spoke_with",
+        "note",
+    )
+    date_hierarchy = "at"
+    show_full_result_count = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).defer("certificate__der", "certificate__chain_pem")
+
+
+@admin.register(Link)
+class LinkAdmin(_SeenWithRotation, ReadOnlyAdmin):
+    """Links to partners' pages: whose, since when, until when, and never what would open one."""
+
+    fields = (
+        "uid",
+        "partner",
+        "participant",
+        "contact",
+        "whose",
+        "confirmed",
+        "created_at",
+        "created_by",
+        "expires_at",
+        "revoked_at",
+        "revoked_by",
+        "opened_at",
+        "last_address",
+    )
+    list_display = ("partner", "whose", "created_at", "created_by", "opened_at", "expires_at", "revoked_at")
+    list_filter = (
+        "confirmed",
+        ("participant", admin.EmptyFieldListFilter),
+        ("revoked_at", admin.EmptyFieldListFilter),
+        ("opened_at", admin.EmptyFieldListFilter),
+        "created_at",
+    )
+    list_select_related = ("partner",)
+    search_fields = ("uid", "partner__name", "partner__as2_id", "whose", "created_by", "last_address")
+    date_hierarchy = "created_at"
+    show_full_result_count = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).defer("token_hash")
+
+
+@admin.register(Letter)
+class LetterAdmin(_SeenWithRotation, ReadOnlyAdmin):
+    """Mails that went to partners; what is sealed in them stays so."""
+
+    list_display = ("kind", "partner", "message", "rung", "at")
+    list_filter = ("kind", "message__state", ("message__bounced_at", admin.EmptyFieldListFilter), "at")
+    list_select_related = ("partner", "message")
+    search_fields = ("uid", "partner__name", "partner__as2_id", "message__to_address", "message__subject")
+    date_hierarchy = "at"
+    show_full_result_count = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows = super().get_queryset(request)
+        return rows.defer("message__sealed", "message__text", "message__html")
+
+
+class SlotAnswerInline(_SeenWithRotation, ReadOnlyInline):
+    model = SlotAnswer
+    fields = ("participant", "can", "at")
+    show_change_link = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        related = (
+            "participant__partner",
+            "participant__rotation__identity",
+            "participant__rotation__partner",
+        )
+        return super().get_queryset(request).select_related(*related)
+
+
+@admin.register(Slot)
+class SlotAdmin(_SeenWithRotation, ReadOnlyAdmin):
+    list_display = ("rotation", "start", "end", "zone")
+    list_filter = ("rotation__state", "start")
+    list_select_related = ("rotation__identity", "rotation__partner")
+    search_fields = ("uid", "rotation__uid", "rotation__identity__name", "rotation__partner__name")
+    date_hierarchy = "start"
+    show_full_result_count = False
+    inlines = (SlotAnswerInline,)
 
 
 @admin.register(Heartbeat)

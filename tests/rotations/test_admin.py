@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.contrib import admin
 from django.db import models
@@ -9,17 +11,58 @@ from django.test import Client
 from django.urls import reverse
 
 from as2certs.audit.models import Entry
-from rotations.models import Heartbeat, Notice, Participant, Rotation, Step
+from as2certs.mail.models import Message
+from partners.models import Contact
+from rotations.exchange import asking
+from rotations.models import (
+    HandedIn,
+    Heartbeat,
+    Letter,
+    Link,
+    Notice,
+    Participant,
+    Rotation,
+    Slot,
+    SlotAnswer,
+    Step,
+)
+from rotations.portal import links
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company
-from tests.rotations.pages import approved, drafted, state, step_of, text
+from tests.rotations.exchange.incoming import brought, in_use
+from tests.rotations.pages import approved, drafted, first_participant, state, step_of, text
 
-MODELS: tuple[type[models.Model], ...] = (Rotation, Participant, Step, Notice, Heartbeat)
+MODELS: tuple[type[models.Model], ...] = (
+    Rotation,
+    Participant,
+    Step,
+    Notice,
+    Heartbeat,
+    HandedIn,
+    Link,
+    Letter,
+    Slot,
+)
 
 
 @pytest.fixture
 def staff(company: Company) -> Client:
     return log_in(make_person("ada", "administrator", is_staff=True))
+
+
+@pytest.fixture
+def exchanged(company: Company) -> str:
+    """Something of each kind that passes between us and partners; returns the token of a link."""
+    rotation, partner = approved(company), company.partners[0]
+    contact = Contact.objects.create(partner=partner, name="Fay", email="fay@x.example")
+    in_use(company, partner)
+    asking.ask(partner, by=company.by, now=NOW)
+    fresh = links.make(partner, participant=None, contact=contact, by=company.by, now=NOW)
+    brought(partner, link=fresh.link)
+    slot = Slot.objects.create(rotation=rotation, start=NOW, end=NOW + timedelta(hours=1), zone="UTC")
+    SlotAnswer.objects.create(slot=slot, participant=first_participant(rotation), can=True, at=NOW)
+    Heartbeat.objects.create(name="apply_due", at=NOW)
+    return fresh.url.rstrip("/").rsplit("/", 1)[1]
 
 
 def address(model: type[models.Model], what: str, *args: object) -> str:
@@ -31,9 +74,7 @@ def act(client: Client, obj: models.Model, action: str) -> str:
     return text(client.post(address(type(obj), "changelist"), data, follow=True))
 
 
-def test_everything_is_searched_and_filtered(staff: Client, company: Company) -> None:
-    approved(company)
-    Heartbeat.objects.create(name="apply_due", at=NOW)
+def test_everything_is_searched_and_filtered(staff: Client, company: Company, exchanged: str) -> None:
     Notice.objects.create(identity_certificate=company.old, threshold=20, recipient="a@example.com", at=NOW)
     for model in MODELS:
         found = admin.site._registry[model]
@@ -110,3 +151,30 @@ def test_staff_without_any_right_see_nothing(company: Company) -> None:
     nobody = log_in(make_person("nora", None, is_staff=True))
     for model in MODELS:
         assert nobody.get(address(model, "changelist")).status_code == 403
+
+
+def test_no_page_shows_what_opens_a_partners_page(staff: Client, exchanged: str) -> None:
+    secrets = [exchanged, links.hash_of(exchanged)]
+    secrets += [link.token_hash for link in Link.objects.all()]
+    secrets += [bytes(m.sealed).decode() for m in Message.objects.all() if m.sealed]
+    assert len(secrets) > 4
+    pages = [
+        staff.get(address(model, what, *args))
+        for model in (HandedIn, Link, Letter)
+        for what, args in (("changelist", ()), ("change", (model._default_manager.all()[0].pk,)))
+    ]
+    pages += [
+        staff.get(reverse("admin:mail_message_changelist")),
+        staff.get(reverse("admin:mail_message_change", args=[Letter.objects.all()[0].message_id])),
+    ]
+    for response in pages:
+        assert response.status_code == 200
+        assert not [secret for secret in secrets if secret in response.content.decode()]
+
+
+def test_what_was_handed_in_is_only_looked_at(staff: Client, exchanged: str) -> None:
+    for model in (HandedIn, Link, Letter, Slot):
+        row = model._default_manager.all()[0]
+        assert staff.post(address(model, "change", row.pk), {"accepted": "true"}).status_code == 403
+        assert staff.post(address(model, "delete", row.pk), {"post": "yes"}).status_code == 403
+    assert HandedIn.objects.pending().exists()
