@@ -139,6 +139,7 @@ NEEDS = {
     "participant-restore": "rotations.change_rotation",
     "participant-waive": "rotations.change_rotation",
     "partner-ask": "rotations.change_rotation",
+    "partner-ask-html": "rotations.change_rotation",
     "partner-hand-in-link": "rotations.change_rotation",
     "mail-bounced": "mail.change_message",
     "handed-in-accept": "rotations.change_rotation",

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from uuid import UUID
 
-import segno
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.debug import sensitive_variables
+from django.views.decorators.http import require_safe
 
 from as2certs.accounts.access import needs
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.mail.private import put_in
+from as2certs.mail.views import html_alone
 from partners.models import Partner
 from rotations.exchange import asking
 from rotations.exchange.phrases import UnknownPlaceholder
 from rotations.models import Link
 from rotations.progress import NotPossible
+from rotations.views.links import shown_once
 
-#: Pixels of a module of a QR code: together about 250, which a phone reads from a screen.
-MODULE = 5
 #: What stands in the place of the personal link before a mail is written.
 LINK = "(a link of their own)"
 
@@ -65,24 +66,32 @@ def partner_ask(request: HttpRequest, uid: UUID) -> HttpResponse:
     )
 
 
+@xframe_options_sameorigin
+@require_safe
+@needs("rotations.change_rotation")
+def partner_ask_html(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Answer with the HTML of the mail to the first contact, for the frame that shows it beforehand."""
+    try:
+        found = asking.envelope(get_object_or_404(Partner, uid=uid), now=database_now())
+    except UnknownPlaceholder as error:
+        raise Http404(str(error)) from error
+    if not found.drafts:
+        raise Http404(found.obstacle)
+    return html_alone(found.drafts[0].html)
+
+
 @sensitive_variables("fresh")
 @needs("rotations.change_rotation")
 def partner_hand_in_link(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Make a link by which a partner hands in its certificate; the answer shows its address, once."""
     partner, now = get_object_or_404(Partner, uid=uid), database_now()
-    context = {"partner": partner, "environment": partner.environment, "now": now}
+    template = "rotations/partner_hand_in_link.html"
     if request.method != "POST":
-        return render(request, "rotations/partner_hand_in_link.html", context)
+        context = {"partner": partner, "environment": partner.environment, "now": now}
+        return render(request, template, context)
     try:
         fresh = asking.share(partner, by=Actor.of(request), now=now)
     except NotPossible as error:
         messages.error(request, str(error))
         return redirect(partner)
-    context |= {
-        "link": fresh.link,
-        "url": fresh.url,
-        "qr": segno.make(fresh.url, micro=False).svg_data_uri(scale=MODULE, dark="#000", light="#fff"),
-    }
-    response = render(request, "rotations/partner_hand_in_link.html", context)
-    response.headers["Cache-Control"] = "no-store, private"
-    return response
+    return shown_once(request, template, fresh, partner=partner)

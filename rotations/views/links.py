@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import segno
@@ -40,7 +41,9 @@ def participant_share(request: HttpRequest, uid: UUID) -> HttpResponse:
         except (NotPossible, UnknownPlaceholder) as error:
             form.add_error(None, str(error))
         else:
-            return _shown_once(request, participant, fresh)
+            template = "rotations/participant_shared.html"
+            back = _page_of(participant)
+            return shown_once(request, template, fresh, participant=participant, back=back)
     partner = participant.partner
     context = {
         "participant": participant,
@@ -64,19 +67,17 @@ def participant_share(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 
 @sensitive_variables("fresh", "url")
-def _shown_once(request: HttpRequest, participant: Participant, fresh: Fresh) -> HttpResponse:
-    """Answer with the address, as text and as a QR code."""
+def shown_once(request: HttpRequest, template: str, fresh: Fresh, **context: Any) -> HttpResponse:
+    """Answer with the address of a link, as text and as a QR code; ``template`` includes rotations/_shared.html."""
     url = fresh.url
-    context = {
-        "participant": participant,
-        "rotation": participant.rotation,
-        "environment": participant.rotation.environment,
+    context |= {
         "link": fresh.link,
         "url": url,
         "qr": segno.make(url, micro=False).svg_data_uri(scale=MODULE, dark="#000", light="#fff"),
+        "environment": fresh.link.partner.environment,
         "now": database_now(),
     }
-    response = render(request, "rotations/participant_shared.html", context)
+    response = render(request, template, context)
     response.headers["Cache-Control"] = "no-store, private"
     return response
 

@@ -49,6 +49,16 @@ def test_the_mail_is_shown_before_it_leaves(operator: Client, northwind: Partner
     assert not Link.objects.exists()
 
 
+def test_the_mail_is_shown_as_it_looks_too(operator: Client, viewer: Client, northwind: Partner) -> None:
+    shown = page(operator, "partner-ask-html", northwind.uid)
+    assert "Hand in your new certificate" in text(shown)
+    assert northwind.get_absolute_url() in text(shown)
+    assert "sandbox" in shown["Content-Security-Policy"]
+    assert page(viewer, "partner-ask-html", northwind.uid).status_code == 403
+    Contact.objects.update(bounced_at=NOW)
+    assert page(operator, "partner-ask-html", northwind.uid).status_code == 404
+
+
 def test_what_was_looked_at_is_sent(operator: Client, northwind: Partner) -> None:
     answer = send(operator, "partner-ask", northwind.uid, seen=seen(operator, northwind))
     assert answer["Location"] == northwind.get_absolute_url()
@@ -108,7 +118,7 @@ def test_a_link_is_shown_once_as_text_and_as_a_code(operator: Client, northwind:
     assert not Link.objects.exists()
     answer = send(operator, "partner-hand-in-link", northwind.uid)
     assert answer["Cache-Control"] == "no-store, private"
-    found = re.search(r'mono">(http\S+/p/(\S+)/)</p>', answer.content.decode())
+    found = re.search(r'mono">(http\S+/p/(\S+)/)</span>', answer.content.decode())
     assert found
     assert links.find(found[2]) == Link.objects.get()
     assert "data:image/svg+xml" in answer.content.decode()
