@@ -29,8 +29,13 @@ from rotations.models import (
 from rotations.portal import links
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company
+<<<<<<< HEAD
 from tests.rotations.exchange.incoming import brought, in_use
 from tests.rotations.pages import approved, drafted, first_participant, state, step_of, text
+=======
+from tests.rotations.pages import approved, drafted, state, step_of, text
+from tests.rotations.rehearsals import make_test_side
+>>>>>>> e3bc05c (Hold by a test that Django admin shows a rehearsal and edits none)
 
 MODELS: tuple[type[models.Model], ...] = (
     Rotation,
@@ -114,6 +119,19 @@ def test_the_notes_are_edited_and_the_state_is_not(staff: Client, company: Compa
     )
     entry = Entry.objects.get(verb="rotation.changed")
     assert (entry.source, entry.new) == ("admin", {"notes": "Call them first"})
+
+
+def test_the_rehearsal_and_going_on_without_are_shown_and_not_edited(staff: Client, company: Company) -> None:
+    side, rotation = make_test_side(company), drafted(company)
+    made = side.rehearse(rotation)
+    Rotation.objects.filter(pk=rotation.pk).update(rehearsal_waived="The test system is down")
+    shown = text(staff.get(address(Rotation, "change", rotation.pk)))
+    assert "ACME test: sign + decrypt" in shown
+    assert "The test system is down" in shown
+    data = {"notes": "", "rehearsal": "", "rehearsal_waived": "none", **inlines()}
+    assert staff.post(address(Rotation, "change", rotation.pk), data).status_code == 302
+    rotation.refresh_from_db()
+    assert (rotation.rehearsal, rotation.rehearsal_waived) == (made, "The test system is down")
 
 
 def test_cancelling_goes_through_the_same_door(staff: Client, company: Company) -> None:
