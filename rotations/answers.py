@@ -23,6 +23,14 @@ from rotations.states import SETTLED, RotationState, StepAction
 CONFIRMING = (plan.Act.ANNOUNCE, plan.Act.INSTALL, plan.Act.AGREE)
 
 
+class OtherCertificate(NotPossible):
+    """The fingerprint is another certificate's; ``is_old`` says that it is the one which is being replaced."""
+
+    def __init__(self, message: str, *, is_old: bool) -> None:
+        super().__init__(message)
+        self.is_old = is_old
+
+
 def refuse_ended(rotation: Rotation) -> None:
     """Refuse to change what has ended. Raises NotPossible."""
     if rotation.ended_at is not None:
@@ -36,7 +44,7 @@ def confirm(
     fingerprint: str,
     agreed: bool,
     spoke_with: str,
-    note: str,
+    note: str | None,
     by: Actor,
     now: datetime,
     installed: bool = True,
@@ -49,8 +57,8 @@ def confirm(
     matches ours, the partner has installed it; a partner's own is checked by that, if it was compared over
     ``another_channel`` than the one by which it came; ``channel`` says which, in words. Ours is recognised by its
     SHA-1 too; a partner's is compared by its SHA-256 alone, since others can be made with the same SHA-1. Without
-    ``installed`` only the window is settled, or nothing but the note is kept. Raises NotPossible when the fingerprint
-    is another certificate's, PkiError when it is none.
+    ``installed`` only the window is settled, or nothing but the note is kept; None leaves the earlier note as it is.
+    Raises OtherCertificate when the fingerprint is another certificate's, NotPossible, and PkiError when it is none.
     """
     rotation = progress.lock(participant.rotation_id)
     refuse_unapproved(rotation)
@@ -66,7 +74,8 @@ def confirm(
     participant.confirmed_at = now if installed else participant.confirmed_at
     participant.agreed_at = now if agreed else participant.agreed_at
     participant.confirmed_with = spoke_with
-    participant.note = note
+    if note is not None:
+        participant.note = note
     if installed or agreed:
         take_back_no(participant)
     if agreed:
@@ -80,11 +89,12 @@ def confirm(
         also=[rotation.holder, participant.partner],
         new={
             "evidence": participant.evidence,
+            "installed": installed,
             "agreed": agreed,
             "spoke with": spoke_with,
             **({"channel": channel} if channel else {}),
         },
-        reason=note,
+        reason=note or "",
     )
     if strong and another_channel and (handed := comparing.uncompared(rotation)):
         comparing.settle(
@@ -93,7 +103,7 @@ def confirm(
             verb="certificate.accepted",
             spoke_with=spoke_with or str(participant.partner),
             channel="",
-            note=note,
+            note=note or "",
             by=by,
             now=now,
         )
@@ -133,20 +143,22 @@ def _words(participant: Participant, channel: str) -> str:
 
 
 def _matches(rotation: Rotation, fingerprint: str) -> bool:
-    """Compare a fingerprint that was read out with the successor's. Raises NotPossible when it is another's."""
+    """Compare a fingerprint that was read out with the successor's. Raises OtherCertificate when it is another's."""
     said = pki.normalise_fingerprint(fingerprint, sha1=rotation.side == "own")
     new, old = rotation.new, rotation.old
     assert new is not None  # approved rotations have a successor
     if said in (new.sha256, new.sha1):
         return True
     if old is not None and said in (old.sha256, old.sha1):
-        raise NotPossible(
+        raise OtherCertificate(
             "That is the fingerprint of the old certificate: the partner looked at the one that it already had. "
-            f"The new one's begins with {pki.format_fingerprint(new.sha256)[:11]}."
+            f"The new one's begins with {pki.format_fingerprint(new.sha256)[:11]}.",
+            is_old=True,
         )
-    raise NotPossible(
+    raise OtherCertificate(
         "That is the fingerprint of neither the old nor the new certificate. The new one's is "
-        f"{pki.format_fingerprint(new.sha256)}: ask what exactly the partner has installed."
+        f"{pki.format_fingerprint(new.sha256)}: ask what exactly the partner has installed.",
+        is_old=False,
     )
 
 

@@ -66,6 +66,7 @@ SENTENCES = {
     "link.made": "made a link to the partner’s page",
     "link.revoked": "withdrew a link to the partner’s page",
     "mail.bounced": "noted that the mail came back",
+    "contact.suggested": "named a colleague",
     "contact.taken_on": "took on the contact that the partner named",
     "contact.dismissed": "dismissed the contact that the partner named",
     "contact.confirmation_taken_back": "took the confirmation of the contact back",

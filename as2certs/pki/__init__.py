@@ -5,7 +5,8 @@ Everything that a caller needs is here; every refusal is a `PkiError` whose mess
 
 from as2certs.pki.bounds import MAX_FILE_BYTES, read_bounded
 from as2certs.pki.checking import ROLES, Finding, Known, Role, check
-from as2certs.pki.describing import Description, describe, load_der
+from as2certs.pki.containers import shows_private_key
+from as2certs.pki.describing import Description, describe, load_der, serial_hex
 from as2certs.pki.errors import (
     KeyMismatch,
     PkiError,
@@ -80,7 +81,9 @@ __all__ = [
     "read_own",
     "read_public",
     "self_signed",
+    "serial_hex",
     "short_fingerprint",
+    "shows_private_key",
     "signing_request",
     "to_der",
     "to_encrypted_pem",

@@ -100,14 +100,19 @@ def open_file(data: bytes) -> Opened:
     raise UnreadableFile(_what_else(data))
 
 
+def shows_private_key(data: bytes) -> bool:
+    """Say whether a private key shows in a file or a pasted text, even one that is cut off."""
+    plain = _plain(data)
+    if _PRIVATE_MARK.search(plain) or starts_like_private_key(plain):
+        return True
+    bare = _bare_base64(plain)
+    return bare is not None and starts_like_private_key(bare)
+
+
 def open_partners_file(data: bytes) -> Opened:
     """Cut a partner's file into parts; raise PrivateKeyFound where a private key shows, even one that is cut off."""
     must_be_small(data)
-    plain = _plain(data)
-    if _PRIVATE_MARK.search(plain) or starts_like_private_key(plain):
-        raise PrivateKeyFound(PRIVATE_KEY_FOUND)
-    bare = _bare_base64(plain)
-    if bare is not None and starts_like_private_key(bare):
+    if shows_private_key(data):
         raise PrivateKeyFound(PRIVATE_KEY_FOUND)
     opened = open_file(data)
     if opened.of(*PRIVATE):

@@ -22,6 +22,8 @@ from rotations.states import RotationState, StepAction
 OUTSIDE_THE_OLD = ("after_old_ends", "old_ends_inside", "already_open")
 #: States in which a partner may still have a say in when the change is made.
 OPEN_WINDOW = (RotationState.EXCHANGING, RotationState.SCHEDULED)
+#: What a partner says that it has done by itself, in the words of the trail.
+SWITCHED, DROPPED = "uses the new certificate", "removed the old certificate"
 #: States in which a partner can say how the change went.
 MADE = (RotationState.UNDER_WAY, RotationState.APPLIED, RotationState.CLOSED)
 
@@ -121,10 +123,18 @@ def say_switched(participant: Participant, act: str, *, by: Actor, now: datetime
 
     Returns how many steps that settled; raises NotPossible when none is open.
     """
-    _, participant = answering(participant)
+    rotation, participant = answering(participant)
     said = [step for step in open_steps(participant, act) if not step.blocked and not step.simultaneous]
     if act not in (plan.Act.PARTNER_CUT_OVER, plan.Act.PARTNER_RETIRE) or not said:
         raise NotPossible("There is nothing to switch at this moment: that step is done, or comes later.")
+    record(
+        "participant.switched",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder, participant.partner],
+        new={"what": DROPPED if act == plan.Act.PARTNER_RETIRE else SWITCHED},
+    )
     for step in said:
         progress.settle(
             step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=f"{participant.partner} said so"

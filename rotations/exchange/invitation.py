@@ -18,7 +18,8 @@ from as2certs.mail.outbox import File
 from rotations.exchange.reaching import Desk
 from rotations.models import Participant, Rotation
 
-Method = Literal["REQUEST", "CANCEL"]
+#: REQUEST and CANCEL go by mail to somebody; PUBLISH is an entry that somebody takes for themselves.
+Method = Literal["REQUEST", "CANCEL", "PUBLISH"]
 
 #: What the file is called.
 NAME = "change.ics"
@@ -36,10 +37,13 @@ def invitation(
     sequence: int,
     our_name: str,
     desk: Desk,
-    attendee: str,
+    attendee: str = "",
     now: datetime,
 ) -> File:
-    """Return the entry of a participant's window as a file that a mail carries; ``now`` (UTC) is its stamp."""
+    """Return the entry of a participant's window as a file; ``now`` (UTC) is its stamp.
+
+    ``attendee`` is the reader's address; a published entry has none (RFC 5546, section 3.2.1).
+    """
     rotation = participant.rotation
     start, end = rotation.window_start, rotation.window_end
     assert start is not None  # letters about windows are about rotations that have one
@@ -62,12 +66,13 @@ def invitation(
         organizer = vCalAddress(f"mailto:{desk.email}")
         organizer.params["CN"] = vText(our_name)
         event["organizer"] = organizer
+    if attendee and desk.email:
         guest = vCalAddress(f"mailto:{attendee}")
         guest.params["ROLE"] = vText("REQ-PARTICIPANT")
         guest.params["PARTSTAT"] = vText("NEEDS-ACTION")
         guest.params["RSVP"] = vText("FALSE")
         event.add("attendee", guest, encode=False)
-    if method == "REQUEST":
+    if method != "CANCEL":
         alarm = Alarm()
         alarm.add("action", "DISPLAY")
         alarm.add("description", _summary(rotation, our_name))

@@ -419,13 +419,10 @@ def _facts(scene: Scene, kind: str) -> list[Fact]:
 
 def certificate_facts(certificate: AbstractCertificate, zone: str) -> list[Fact]:
     """Return what of a certificate is compared: fingerprints, serial number, validity."""
-    number = f"{int(certificate.serial):X}"
-    number = number.zfill(len(number) + len(number) % 2)
-    serial = ":".join(number[i : i + 2] for i in range(0, len(number), 2))
     return [
         Fact("SHA-256", pki.format_fingerprint(certificate.sha256), mono=True),
         Fact("SHA-1", pki.format_fingerprint(certificate.sha1), mono=True),
-        Fact("Serial", serial, mono=True),
+        Fact("Serial", pki.serial_hex(int(certificate.serial)), mono=True),
         Fact("Valid", f"{day(certificate.not_before, zone)} to {day(certificate.not_after, zone)}"),
     ]
 

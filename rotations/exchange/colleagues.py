@@ -1,0 +1,59 @@
+"""People whom somebody at a partner names as the right ones: kept, and told nothing before one of us takes them on."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+
+from as2certs.audit.recording import Actor, record
+from partners.models import Contact, Partner
+from rotations import notifications
+from rotations.models import Participant
+from rotations.progress import NotPossible
+
+#: So many people may be named for a partner before one of us has looked at them.
+MOST_OPEN = 5
+
+
+@transaction.atomic
+def name_colleague(
+    participant: Participant, *, name: str, email: str, phone: str, job: str, by: Actor, now: datetime
+) -> Contact:
+    """Keep who somebody at a partner says is the right person, and tell our people.
+
+    Raises NotPossible without a way to reach them, for an address that is known already, and when too many were named
+    before.
+    """
+    # One at a time for a partner: of two that name the same person at once, the second is told so.
+    partner = Partner.objects.select_for_update(no_key=True).get(pk=participant.partner_id)
+    if not email and not phone:
+        raise NotPossible("Give an e-mail address or a phone number: how else could we reach them?")
+    known = partner.contacts.filter(email__iexact=email).first() if email else None
+    if known is not None:
+        was_named = "was named before" if known.suggested_by else "is known to us already"
+        raise NotPossible(f"{email} {was_named}: you need not do anything more.")
+    if partner.contacts.exclude(suggested_by="").count() >= MOST_OPEN:
+        raise NotPossible(
+            f"{MOST_OPEN} people have been named already, and we have not got to them yet. Please call us instead."
+        )
+    contact = Contact.objects.create(
+        partner=partner, name=name, email=email, phone=phone, job=job, suggested_by=by.name
+    )
+    reach = ", ".join(part for part in (job, email, phone) if part)
+    record(
+        "contact.suggested",
+        on=contact,
+        by=by,
+        now=now,
+        also=[partner, participant.rotation],
+        new={"name": name, "e-mail": email, "phone": phone, "job": job},
+    )
+    notifications.partner_said(
+        participant.rotation,
+        participant,
+        f"{partner} names {name} as the right person: take them on at the partner’s page, or not.",
+        reach,
+        at=now,
+    )
+    return contact
