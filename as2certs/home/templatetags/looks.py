@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from as2certs import pki
+from as2certs.accounts.models import Installation
 from as2certs.home import meanings, moments
 from as2certs.home.meanings import ICONS, WORDS
 from rotations.exchange.standing import Standing
@@ -118,6 +120,7 @@ def copy_button(text: str, what: str) -> SafeString:
     )
 
 
+@register.filter
 def breakable(digits: str) -> SafeString:
     """Let a line of digits break behind its colons, and nowhere else."""
     pairs = digits.split(":")
@@ -135,6 +138,17 @@ def fingerprint(sha256: str, form: str = "short", copy: bool = True) -> SafeStri
         f"SHA-256 {whole}",
         shown,
         copy_button(whole, "fingerprint") if copy else "",
+    )
+
+
+@register.simple_tag
+def digits(hex_digits: str, what: str) -> SafeString:
+    """Write any fingerprint whole, with a button that copies it; ``what`` names it, such as "SHA-1 of the new one"."""
+    whole = pki.format_fingerprint(hex_digits)
+    return format_html(
+        '<span class="print"><span class="mono print-whole">{}</span>{}</span>',
+        breakable(whole),
+        copy_button(whole, what),
     )
 
 
@@ -258,6 +272,21 @@ def proposal_words(participant: Participant) -> str:
         return ""
     zone = participant.proposed_zone or "UTC"
     return moments.tell_window(start, end, zone, timezone.get_current_timezone_name())
+
+
+# --- Us, as partners know us ------------------------------------------------------------------------------------------
+
+
+@register.simple_tag(takes_context=True)
+def our_name(context: template.Context) -> str:
+    """Return the name under which partners know us."""
+    return str(context.get("our_name") or Installation.current().name)
+
+
+@register.filter
+def dialled(phone: str) -> str:
+    """Write a telephone number as a link to it has it: without what people put between the digits."""
+    return re.sub(r"[^0-9+]", "", phone.partition("(0)")[0] + phone.partition("(0)")[2])
 
 
 # --- The bar ----------------------------------------------------------------------------------------------------------
