@@ -27,7 +27,21 @@ pytestmark = pytest.mark.django_db
 OPEN = {"login", "healthz", "readyz"}
 
 #: A partner's pages: the link is the whole right to see them.
-BY_LINK = {"portal", "portal-hand-in", "portal-hand-in-confirm"}
+BY_LINK = {
+    "portal",
+    "portal-calendar",
+    "portal-colleague",
+    "portal-decline",
+    "portal-download",
+    "portal-hand-in",
+    "portal-hand-in-confirm",
+    "portal-installed",
+    "portal-propose",
+    "portal-report",
+    "portal-slots",
+    "portal-switched",
+    "portal-window",
+}
 
 #: Addresses for everybody who is logged in, about themselves or about nothing secret.
 EVERYBODY = {"home", "search", "help", "account", "password-change", "logout"}

@@ -15,6 +15,7 @@ from django.utils import timezone
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor, address_of
 from as2certs.clock import database_now
+from rotations.exchange.reaching import Desk, desk_for
 from rotations.models import Link
 from rotations.portal import guard, links
 
@@ -63,7 +64,7 @@ def _answer(
     try:
         links.refuse_gone(link, now=now)
     except links.Gone as gone:
-        return _refused(request, "gone", 410, text=str(gone))
+        return _refused(request, "gone", 410, text=str(gone), desk=desk_for(link.partner))
     if request.method == "POST" and guard.is_too_busy(link, now=now):
         return _refused(request, "busy", 429)
     with timezone.override(link.partner.time_zone):
@@ -78,5 +79,9 @@ def actor_of(request: HttpRequest, link: Link) -> Actor:
     return Actor(name=name[:200], source=Entry.Source.PORTAL, user=user, address=address_of(request))
 
 
-def _refused(request: HttpRequest, why: str, status: int, *, text: str = "") -> HttpResponse:
-    return render(request, "portal/refused.html", {"why": why, "text": text}, status=status)
+def _refused(
+    request: HttpRequest, why: str, status: int, *, text: str = "", desk: Desk | None = None
+) -> HttpResponse:
+    """Say why somebody is not let in; whom to call is told only to those who had a good link once."""
+    context = {"why": why, "text": text, "desk": desk}
+    return render(request, "portal/refused.html", context, status=status)

@@ -16,6 +16,8 @@ from rotations import actions, setup
 from rotations.forms import ConfirmForm, NothingForm, ReasonForm
 from rotations.models import Participant
 from rotations.plan import Act
+from rotations.portal.page import Page
+from rotations.portal.views import context_of
 from rotations.rows import Row, known_contacts
 from rotations.sheet import clocks
 from rotations.states import RotationAction, RotationState
@@ -139,7 +141,13 @@ def participant_restore(request: HttpRequest, uid: UUID) -> HttpResponse:
 @needs("rotations.view_rotation")
 def as_partner(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Show a partner's page as the partner sees it; nothing on it can be sent from here."""
-    return render(request, "portal/rotation.html", {"link": found_participant(uid), "now": database_now()})
+    participant = found_participant(uid)
+    rotation = participant.rotation
+    if rotation.window_start is None or rotation.new is None or not rotation.steps.exists():
+        return render(request, "portal/not_yet.html", {"participant": participant})
+    with timezone.override(participant.partner.time_zone):
+        page = Page.of(participant, now=database_now())
+        return render(request, "portal/rotation.html", context_of(page, token=""))
 
 
 def _already_out(participant: Participant) -> str:
