@@ -13,6 +13,7 @@ from django.db.models import Q
 
 from as2certs.accounts.forms import ReminderDaysField, page_layout
 from identities.connectors import CHOICES as CONNECTOR_CHOICES
+from identities.connectors import may_sign_per_partner
 from identities.models import AS2System, Identity
 from identities.stations import AbstractStation, Environment
 
@@ -257,7 +258,10 @@ class SystemForm(forms.ModelForm[AS2System]):
             "name": "Such as “OpenAS2 production”.",
             "overlap": "How many certificates it can decrypt and verify with at a time. It decides the order in "
             "which a change is made. When in doubt, leave “not known”: that is the careful choice.",
+            "signs_per_partner": "Each partner then changes over at a moment of its own, and a late one keeps nobody "
+            "else waiting. It needs a way to make such a change: by hand, or a connector that can.",
         }
+        labels = {"signs_per_partner": "It can sign with a different certificate for each partner"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -294,6 +298,13 @@ class SystemForm(forms.ModelForm[AS2System]):
         cleaned = super().clean() or self.cleaned_data
         if cleaned.get("connector") == "directory" and "folder" in cleaned:
             self._check_folder(cleaned["folder"])
+        kind = cleaned.get("connector")
+        if kind and cleaned.get("signs_per_partner") and not may_sign_per_partner(kind):
+            self.add_error(
+                "signs_per_partner",
+                f"“{dict(CONNECTOR_CHOICES)[kind]}” writes one certificate for all partners: leave this off, or let a "
+                "person apply the changes.",
+            )
         environment = cleaned.get("environment")
         if environment and self.instance.pk:
             other = self.instance.identities.active().exclude(environment=environment).first()

@@ -34,6 +34,7 @@ __all__ = [
     "Result",
     "Standing",
     "connector_of",
+    "may_sign_per_partner",
 ]
 
 MANUAL = "manual"
@@ -45,6 +46,11 @@ CHOICES: list[tuple[str, str]] = [
     (MANUAL, "A person applies changes by hand"),
     *((kind, connector.label) for kind, connector in CONNECTORS.items()),
 ]
+
+
+def may_sign_per_partner(kind: str) -> bool:
+    """Say whether changes for one partner alone get to a system with this connector; a person can make any."""
+    return kind == MANUAL or (kind in CONNECTORS and CONNECTORS[kind].signs_per_partner)
 
 
 def connector_of(system: AS2System) -> Connector | None:

@@ -87,7 +87,8 @@ class Change:
     """What one step changes for one station in one AS2 system.
 
     `operation` is the idempotency key: the same change carries the same one each time. `moves` says for each role
-    what happens in it. Raises ValueError when it can't be a change.
+    what happens in it. `partner` is the AS2 ID of the one partner for whom our writer changes; empty, it changes for
+    everybody, and what was chosen for single partners ends with it. Raises ValueError when it can't be a change.
     """
 
     operation: str
@@ -96,6 +97,7 @@ class Change:
     moves: Mapping[str, str]
     old: Item | None
     new: Item
+    partner: str = ""
 
     def __post_init__(self) -> None:
         if not self.operation:
@@ -104,6 +106,10 @@ class Change:
             raise ValueError(f"A change is on the side own or partner, not {self.side!r}.")
         if not self.as2_id or not self.as2_id.isprintable():
             raise ValueError("A change needs the station's AS2 ID, in printable characters.")
+        if not self.partner.isprintable():
+            raise ValueError("The AS2 ID of the partner of a change has printable characters only.")
+        if self.partner and (self.side != "own" or set(self.moves.values()) != {"switch"}):
+            raise ValueError("For one partner alone, only what we write with can switch.")
         if not self.moves or not set(self.moves.values()) <= MOVES:
             raise ValueError(f"Each role of a change has a move out of {', '.join(sorted(MOVES))}.")
         if not all(_ROLE.fullmatch(role) for role in self.moves):
@@ -131,6 +137,8 @@ class Connector(Protocol):
     kind: ClassVar[str]
     label: ClassVar[str]
     automatic: ClassVar[bool]
+    signs_per_partner: ClassVar[bool]
+    """Whether it can make a change for one partner alone; without, such a change is never asked of it."""
 
     def read(self, change: Change) -> Mapping[str, Held]:
         """Say what the system holds in each role of the change."""

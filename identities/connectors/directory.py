@@ -38,6 +38,7 @@ class Directory:
     kind: ClassVar[str] = "directory"
     label: ClassVar[str] = "Directory and hook"
     automatic: ClassVar[bool] = True
+    signs_per_partner: ClassVar[bool] = True
 
     @classmethod
     def from_settings(cls, config: Mapping[str, Any], settings: Any) -> Directory:
@@ -126,7 +127,8 @@ class Directory:
     def _apply(self, station: Station, change: Change) -> Result:
         found = comparing.standing(station, change, hooked=bool(self.hook))
         if found is Standing.NEW:
-            return Result(Outcome.ALREADY_APPLIED, f"{station.path} holds {name(change.new)} already.")
+            already = f"{station.path} holds {name(change.new)} already{comparing.whom(change)}."
+            return Result(Outcome.ALREADY_APPLIED, already + self._tidied(station))
         if found is Standing.DRIFT:
             raise ConnectorError(comparing.drift(station, change))
         station.sweep()
@@ -134,6 +136,8 @@ class Directory:
         added: list[str] = []
         try:
             beside = self._add_releases(station, change, before, added)
+            if change.partner:
+                station.name_partner(change.partner, change.as2_id)
             station.begin(change.operation, before)
             station.point(comparing.after(change, before, beside), forward=True)
             self._tell(station, change, comparing.phase(change))
@@ -143,11 +147,11 @@ class Directory:
             return self._put_back(station, change, before, added, error)
         if comparing.drops(change):
             return self._let_go(station, change)
-        alone = beside is None and any(links.current is None for links in before.values())
+        alone = beside is None and any(links.current is None for links in comparing.kept(change, before))
         return Result(
             Outcome.APPLIED,
             f"{station.path} holds {name(change.new)} for {comparing.roles(change)}"
-            f", with {'nothing' if alone else name(change.old)} beside it{self._told()}.",
+            f", with {'nothing' if alone else name(change.old)} beside it{self._told()}.{self._tidied(station)}",
         )
 
     def _let_go(self, station: Station, change: Change) -> Result:
@@ -163,8 +167,19 @@ class Directory:
             )
         return Result(
             Outcome.APPLIED,
-            f"{station.path} no longer holds the old certificate for {comparing.roles(change)}{self._told()}.",
+            f"{station.path} no longer holds the old certificate for {comparing.roles(change)}{self._told()}."
+            f"{self._tidied(station)}",
         )
+
+    def _tidied(self, station: Station) -> str:
+        """Remove empty folders after a change that was made; what can't be removed is no reason to undo it."""
+        try:
+            station.tidy()
+        except (OSError, ConnectorError) as error:
+            return (
+                f" Empty folders are left over, and the next change removes them. {self._why(error, station)}"
+            )
+        return ""
 
     def _put_back(
         self,
@@ -195,8 +210,9 @@ class Directory:
             if not comparing.drops(change):
                 station.remove_releases({*added, release_id(change.new.sha256)})
             station.forget(change.operation)
+            station.tidy()
         except (OSError, ConnectorError):
-            extra += f" Files below {station.work} are left over; the next change removes them."
+            extra += f" Files below {station.path} are left over; the next change removes them."
         return Result(Outcome.REJECTED, f"{why} {_in_force(change, before)}{extra}")
 
     # Parts of acting.
@@ -211,7 +227,7 @@ class Directory:
         if all(move == "drop" for move in change.moves.values()):
             return None
         self._add(station, change, change.new, added)
-        if change.old is None or all(links.current for links in before.values()):
+        if change.old is None or all(links.current for links in comparing.kept(change, before)):
             return None
         try:
             return self._add(station, change, change.old, added)
@@ -258,6 +274,7 @@ class Directory:
                 "AS2CERTS_OPERATION": change.operation,
                 "AS2CERTS_SIDE": change.side,
                 "AS2CERTS_AS2_ID": change.as2_id,
+                "AS2CERTS_PARTNER": change.partner,
                 "AS2CERTS_ROLES": ",".join(sorted(change.moves)),
                 "AS2CERTS_PHASE": phase,
                 "AS2CERTS_STATION": str(station.path),
@@ -303,6 +320,7 @@ class Directory:
 def _in_force(change: Change, before: Mapping[str, Links]) -> str:
     if comparing.drops(change):
         return "The old certificate is still accepted beside the new one."
-    if change.old and all(links.current == release_id(change.old.sha256) for links in before.values()):
-        return f"{name(change.old)} is still in force."
+    kept = comparing.kept(change, before)
+    if change.old and all(links.current == release_id(change.old.sha256) for links in kept):
+        return f"{name(change.old)} is still in force{comparing.whom(change)}."
     return "The folder is as it was before."

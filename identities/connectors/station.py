@@ -3,6 +3,10 @@
     <root>/<folder>/<own|partners>/<AS2 ID>/releases/<id>/cert.pem …
                                            /<role>/current  -> ../releases/<id>
                                            /<role>/previous -> ../releases/<id>
+                                           /partners/<AS2 ID>/<role>/current -> ../../../releases/<id> …
+
+The last line is of our own side: what is chosen for one partner alone, in place of the role's own link. A role's or a
+choice's folder below the station is called a place, such as "sign" or "partners/NORTHWIND/sign".
 
 Below the root nothing is followed but these links: any other symbolic link is refused.
 """
@@ -34,8 +38,12 @@ BROKEN = "broken"
 
 READ_LIMIT = 1024 * 1024
 
+CHOICES = "partners"
+"""Below a station of ours: what is chosen for single partners."""
+MANIFEST = "manifest.json"
+
 _RELEASE = re.compile(r"[0-9a-f]{16}")
-_LINK = re.compile(r"\.\./releases/([0-9a-f]{16})")
+_LINK = re.compile(r"((?:\.\./)+)releases/([0-9a-f]{16})")
 _NAME_LENGTH = 150
 _WAIT_SECONDS = 0.05
 
@@ -46,7 +54,7 @@ class Busy(ConnectorError):
 
 @dataclass(frozen=True)
 class Links:
-    """What the two links of one role point to: ids of releases, None for no link, or BROKEN."""
+    """What the two links of one place point to: ids of releases, None for no link, or BROKEN."""
 
     current: str | None = None
     previous: str | None = None
@@ -70,6 +78,21 @@ def encode(name: str) -> str:
         return plain
     cut = re.sub(r"%.?$", "", plain[: _NAME_LENGTH - 33])
     return f"{cut}~{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+
+
+def choice(partner: str, role: str) -> str:
+    """Name the place of what is chosen for one partner, by its AS2 ID."""
+    return f"{CHOICES}/{encode(partner)}/{role}"
+
+
+def is_choice(place: str) -> bool:
+    """Say whether a place is one partner's, and not a role's own."""
+    return place.startswith(f"{CHOICES}/")
+
+
+def role_of(place: str) -> str:
+    """Return the role in which a place is used."""
+    return place.rpartition("/")[2]
 
 
 def below(root: Path, folder: str) -> Path:
@@ -137,15 +160,30 @@ class Station:
 
     # Reading.
 
-    def role(self, role: str) -> Path:
-        if self.path / role == self.releases:
-            raise ConnectorError(f"A role can't have the name {role!r}.")
-        return real(self.path / role)
+    def place(self, place: str) -> Path:
+        """Return the folder of a place, where no part of it may be a link."""
+        if place in (self.releases.name, CHOICES):
+            raise ConnectorError(f"A role can't have the name {place!r}.")
+        path = self.path
+        for part in place.split("/"):
+            path = real(path / part)
+        return path
 
-    def links(self, role: str) -> Links:
-        """Read both links of a role."""
-        folder = self.role(role)
-        return Links(_target(folder / "current"), _target(folder / "previous"))
+    def links(self, place: str) -> Links:
+        """Read both links of a place."""
+        folder, up = self.place(place), _up(place)
+        return Links(_target(folder / "current", up), _target(folder / "previous", up))
+
+    def choices(self, role: str = "") -> list[str]:
+        """Name the places in which something is chosen for one partner, in one role or in any."""
+        folder = real(self.path / CHOICES)
+        places = [
+            f"{CHOICES}/{partner.name}/{used.name}"
+            for partner in _folders(folder)
+            for used in _folders(real(partner))
+            if role in ("", used.name)
+        ]
+        return [place for place in places if self.links(place) != Links()]
 
     def sha256(self, release: str | None) -> str | None:
         """Return the SHA-256 of the certificate that a release really holds, or BROKEN where it holds none."""
@@ -167,9 +205,11 @@ class Station:
         return found is not None and release_id(found) == release
 
     def linked(self) -> set[str]:
-        """Name the releases that some role's link points to."""
-        folders = [entry for entry in self.path.iterdir() if not entry.name.startswith(".")]
-        every = [self.links(folder.name) for folder in folders if folder != self.releases and folder.is_dir()]
+        """Name the releases that some link points to, of a role or of what is chosen for a partner."""
+        roles = [
+            folder.name for folder in _folders(self.path) if folder.name not in (self.releases.name, CHOICES)
+        ]
+        every = [self.links(place) for place in (*roles, *self.choices())]
         return {release for links in every for release in (links.current, links.previous) if release}
 
     # Writing; all of it under the lock.
@@ -237,19 +277,19 @@ class Station:
         )
 
     def point(self, state: State, *, forward: bool) -> bool:
-        """Point the links of roles as the state says, and say whether any had to change.
+        """Point the links of places as the state says, in its order, and say whether any had to change.
 
         Forward, the old comes to stand as `previous` before `current` leaves it; backward the other way round: so
         it is never lost. All new links are made before the first one takes its place, since making may need space.
         """
         order = ("previous", "current") if forward else ("current", "previous")
         changes: list[tuple[Path, Path | None]] = []
-        for role, wanted in state.items():
-            found, folder = self.links(role), self.role(role)
+        for place, wanted in state.items():
+            found, folder = self.links(place), self.place(place)
             for name in order:
                 if getattr(found, name) != getattr(wanted, name):
-                    _make(folder, 0o700 if self.private else 0o777)
-                    changes.append((folder / name, self._new_link(getattr(wanted, name))))
+                    self._make_place(folder)
+                    changes.append((folder / name, self._new_link(getattr(wanted, name), place)))
         for path, new in changes:
             if new is None:
                 path.unlink()
@@ -258,7 +298,11 @@ class Station:
             sync(path.parent)
         return bool(changes)
 
-    def _new_link(self, release: str | None) -> Path | None:
+    def _make_place(self, folder: Path) -> None:
+        for path in (*reversed(folder.relative_to(self.path).parents[:-1]), folder.relative_to(self.path)):
+            _make(self.path / path, 0o700 if self.private else 0o777)
+
+    def _new_link(self, release: str | None, place: str) -> Path | None:
         if release is None:
             return None
         if release == BROKEN:
@@ -266,8 +310,37 @@ class Station:
         if not self.holds(release):
             raise ConnectorError(f"The release {release} is gone from {self.releases}.")
         path = self.work / f"link-{uuid.uuid4().hex}"
-        path.symlink_to(f"../releases/{release}")
+        path.symlink_to(f"{_up(place)}releases/{release}")
         return path
+
+    def name_partner(self, partner: str, as2_id: str) -> None:
+        """Write beside what is chosen for a partner whose AS2 ID that is: the folder's name may spell it otherwise."""
+        path = self.place(f"{CHOICES}/{encode(partner)}") / MANIFEST
+        if path.is_file():
+            return
+        self._make_place(path.parent)
+        draft = self.work / f"manifest-{uuid.uuid4().hex}"
+        content = {"as2_id": as2_id, "partner": partner}
+        write_file(draft, json.dumps(content, indent=2).encode() + b"\n", 0o666)
+        draft.replace(path)
+        sync(path.parent)
+
+    def tidy(self) -> None:
+        """Remove the folders of partners for whom nothing is chosen any more, if they hold only what we wrote.
+
+        Not while some change is begun and not finished: what it ended may have to be put back.
+        """
+        if any(self.operations.glob("*~started")):
+            return
+        kept = {Path(place).parent.name for place in self.choices()}
+        for partner in _folders(real(self.path / CHOICES)):
+            if partner.name not in kept:
+                for role in _folders(real(partner)):
+                    _remove_empty(role)
+                if not _folders(partner):
+                    (partner / MANIFEST).unlink(missing_ok=True)
+                _remove_empty(partner)
+        _remove_empty(self.path / CHOICES)
 
     # What is known of an operation: begun and not finished, or done.
 
@@ -310,14 +383,14 @@ class Station:
 
 def dump_state(state: State) -> dict[str, dict[str, str | None]]:
     """Turn a state into JSON."""
-    return {role: asdict(links) for role, links in state.items()}
+    return {place: asdict(links) for place, links in state.items()}
 
 
 def parse_state(value: object) -> dict[str, Links]:
     """Turn JSON into a state again; raise ValueError for anything that no `dump_state` wrote."""
     if not isinstance(value, dict):
         raise ValueError("not a state")
-    return {str(role): _parse_links(links) for role, links in value.items()}
+    return {str(place): _parse_links(links) for place, links in value.items()}
 
 
 def _parse_links(value: object) -> Links:
@@ -329,7 +402,31 @@ def _parse_links(value: object) -> Links:
     return Links(**value)
 
 
-def _target(link: Path) -> str | None:
+def _up(place: str) -> str:
+    """Return the way from a place's folder up to the station's."""
+    return "../" * len(place.split("/"))
+
+
+def _folders(folder: Path) -> list[Path]:
+    """List the folders in a folder that may be missing, without hidden ones."""
+    if not folder.is_dir():
+        return []
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _remove_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        return
+    sync(folder.parent)
+
+
+def _target(link: Path, up: str) -> str | None:
     try:
         target = str(link.readlink())
     except (FileNotFoundError, NotADirectoryError):
@@ -339,7 +436,7 @@ def _target(link: Path) -> str | None:
             return BROKEN
         raise
     found = _LINK.fullmatch(target)
-    return found[1] if found else BROKEN
+    return found[2] if found and found[1] == up else BROKEN
 
 
 def _make(folder: Path, mode: int) -> None:

@@ -53,6 +53,18 @@ def change(
     return Change(operation, side, as2_id, moves or {"decrypt": "add", "sign": "switch"}, old, new)
 
 
+def choice(
+    partner: str = "NORTHWIND", operation: str = "", *, old: Item | None = C1, new: Item = C2
+) -> Change:
+    """Return the change of what we sign with for one partner alone."""
+    return Change(operation or f"sign-{partner}", "own", AS2_ID, {"sign": "switch"}, old, new, partner)
+
+
+def signs(station: Path, partner: str) -> str | None:
+    """Return the SHA-256 of what signs for a partner, by its folder's name: its own choice, or else the default."""
+    return current(station, f"partners/{partner}/sign") or current(station, "sign")
+
+
 def back(operation: str = "back-1", *, new: Item = C1) -> Change:
     """Return the same change the other way round, as a rotation that is rolled back asks for it."""
     return change(operation, old=C2, new=new)

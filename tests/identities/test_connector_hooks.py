@@ -72,6 +72,7 @@ def test_the_hook_gets_a_small_environment_and_nothing_of_ours(
         "AS2CERTS_OPERATION",
         "AS2CERTS_SIDE",
         "AS2CERTS_AS2_ID",
+        "AS2CERTS_PARTNER",
         "AS2CERTS_ROLES",
         "AS2CERTS_PHASE",
         "AS2CERTS_STATION",
@@ -79,6 +80,7 @@ def test_the_hook_gets_a_small_environment_and_nothing_of_ours(
     }
     assert told["AS2CERTS_OPERATION"] == "stage-7"
     assert told["AS2CERTS_PHASE"] == "stage"
+    assert told["AS2CERTS_PARTNER"] == ""
     assert told["AS2CERTS_ROLES"] == "decrypt"
     assert told["AS2CERTS_STATION"] == str(station_of(root))
     assert told["AS2CERTS_SHA256"] == C2.sha256

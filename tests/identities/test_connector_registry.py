@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from django.conf import LazySettings
 
-from identities.connectors import CHOICES, CONNECTORS, MANUAL, connector_of
+from identities.connectors import CHOICES, CONNECTORS, MANUAL, connector_of, may_sign_per_partner
 from identities.connectors.base import ConnectorError, Outcome
 from identities.connectors.directory import Directory
 from identities.models import AS2System
@@ -68,3 +68,9 @@ def test_an_unknown_kind_is_named_with_the_system_and_the_choices() -> None:
 def test_the_choices_are_the_manual_one_and_every_connector() -> None:
     assert CHOICES[0] == ("manual", "A person applies changes by hand")
     assert dict(CHOICES[1:]) == {kind: connector.label for kind, connector in CONNECTORS.items()}
+
+
+def test_a_person_and_a_directory_can_sign_for_one_partner_alone_and_what_is_not_known_can_not() -> None:
+    assert may_sign_per_partner(MANUAL)
+    assert may_sign_per_partner("directory")
+    assert not may_sign_per_partner("telepathy")

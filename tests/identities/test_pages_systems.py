@@ -10,6 +10,7 @@ from django.conf import LazySettings
 from django.test import Client
 from django.urls import reverse
 
+from identities.connectors.directory import Directory
 from identities.models import AS2System
 from tests.inventory import NOW, certify, make_identity, names_in, queries, start_rotation, trail, verbs
 
@@ -67,6 +68,19 @@ def test_two_systems_in_one_folder_are_refused(operator: Client) -> None:
 
 def test_a_hook_that_the_settings_do_not_name_is_refused(operator: Client) -> None:
     assert "hook" in create(operator, connector="directory", folder="a", hook="rm -rf").context["form"].errors
+
+
+def test_signing_per_partner_needs_a_connector_that_can(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(operator, connector="directory", folder="a", signs_per_partner="on")
+    assert AS2System.objects.get().signs_per_partner
+    monkeypatch.setattr(Directory, "signs_per_partner", False)
+    refused = create(operator, name="Second", connector="directory", folder="b", signs_per_partner="on")
+    (error,) = refused.context["form"].errors["signs_per_partner"]
+    assert error.startswith("“Directory and hook” writes one certificate for all partners")
+    create(operator, name="Third", connector="manual", signs_per_partner="on")
+    assert AS2System.objects.get(name="Third").signs_per_partner
 
 
 def test_the_same_name_twice_is_refused_at_its_field(operator: Client) -> None:
