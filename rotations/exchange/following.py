@@ -8,7 +8,7 @@ not work gets no reminder; where that leaves nobody, our people are told at once
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -268,28 +268,6 @@ def _unreached(one: Watched) -> str:
 # By hand.
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of asking for something for one of several participants; ``obstacle`` says why nothing did."""
-
-    participant: Participant
-    obstacle: str = ""
-    letters: Sequence[Letter] = ()
-
-
-def nudge_now(participants: Iterable[Participant], *, by: Actor, now: datetime) -> list[Outcome]:
-    """Remind these partners at once; one that can't be reminded keeps nobody else from it."""
-    found = []
-    for participant in participants:
-        try:
-            sent = nudge(participant, by=by, now=now)
-        except NotPossible as error:
-            found.append(Outcome(participant, str(error)))
-        else:
-            found.append(Outcome(participant, letters=sent))
-    return found
-
-
 @transaction.atomic
 def nudge(participant: Participant, *, by: Actor, now: datetime) -> list[Letter]:
     """Remind a partner at once. Raises NotPossible when that would be out of place, or reach nobody."""
@@ -351,54 +329,20 @@ def not_awaited(history: History, *, now: datetime) -> str:
 
 
 @transaction.atomic
-def extend(
-    participants: Iterable[Participant], answer_by: datetime, *, by: Actor, now: datetime
-) -> list[Outcome]:
-    """Give partners more time to answer: nobody reminds them in its first half, nor are our people told before its end.
+def extend(participant: Participant, answer_by: datetime, *, by: Actor, now: datetime) -> None:
+    """Give a partner more time to answer: it is left alone for half of it, and our people until it is over.
 
-    Raises NotPossible for a moment that is over or lies beyond the window. Participants of which nothing is awaited,
-    or that have longer already, are left as they are.
+    Raises NotPossible for a moment that is over or lies beyond the window, where nothing is awaited, and where the
+    partner has longer already.
     """
-    found = []
-    for given in participants:
-        try:
-            rotation, participant = answering(given)
-        except NotPossible as error:
-            found.append(Outcome(given, str(error)))
-            continue
-        participant.rotation = rotation
-        refuse_moment(rotation, answer_by, now=now)
-        obstacle = not_awaited(histories([participant])[participant.pk], now=now)
-        if not obstacle and participant.answer_by is not None and answer_by <= participant.answer_by:
-            until = brief(participant.answer_by, rotation.window_zone)
-            obstacle = f"{participant.partner} has until {until} already."
-        if not obstacle:
-            _give_time(rotation, participant, answer_by, by=by, now=now)
-        found.append(Outcome(participant, obstacle))
-    return found
-
-
-def extend_one(participant: Participant, answer_by: datetime, *, by: Actor, now: datetime) -> None:
-    """Give one partner more time to answer. Raises NotPossible, also where that changes nothing."""
-    (outcome,) = extend([participant], answer_by, by=by, now=now)
-    if outcome.obstacle:
-        raise NotPossible(outcome.obstacle)
-
-
-def refuse_moment(rotation: Rotation, answer_by: datetime, *, now: datetime) -> None:
-    if answer_by <= now:
-        raise NotPossible("That moment is over: choose a later one.")
-    start = rotation.window_start
-    if start is not None and answer_by > start:
-        raise NotPossible(
-            f"The window begins {brief(start, rotation.window_zone)}: an answer is needed by then. Choose an earlier "
-            "moment, or postpone the change."
-        )
-
-
-def _give_time(
-    rotation: Rotation, participant: Participant, answer_by: datetime, *, by: Actor, now: datetime
-) -> None:
+    rotation, participant = answering(participant)
+    participant.rotation = rotation
+    refuse_moment(rotation, answer_by, now=now)
+    if obstacle := not_awaited(histories([participant])[participant.pk], now=now):
+        raise NotPossible(obstacle)
+    if participant.answer_by is not None and answer_by <= participant.answer_by:
+        until = brief(participant.answer_by, rotation.window_zone)
+        raise NotPossible(f"{participant.partner} has until {until} already.")
     record(
         "participant.extended",
         on=rotation,
@@ -411,6 +355,18 @@ def _give_time(
     # Whoever gives more time has taken care of the silence so far; our people are told again after it.
     participant.answer_by, participant.extended_at, participant.escalated_at = answer_by, now, None
     participant.save(update_fields=["answer_by", "extended_at", "escalated_at"])
+
+
+def refuse_moment(rotation: Rotation, answer_by: datetime, *, now: datetime) -> None:
+    """Refuse a moment until which nobody can be given time. Raises NotPossible."""
+    if answer_by <= now:
+        raise NotPossible("That moment is over: choose a later one.")
+    start = rotation.window_start
+    if start is not None and answer_by > start:
+        raise NotPossible(
+            f"The window begins {brief(start, rotation.window_zone)}: an answer is needed by then. Choose an earlier "
+            "moment, or postpone the change."
+        )
 
 
 @transaction.atomic

@@ -88,7 +88,7 @@ DEEDS: Mapping[str, Deed] = {
         label=lambda partners: f"Give {partners} until then",
         form=ExtendForm,
         look=_look_extend,
-        do=lambda participant, given, by: following.extend_one(
+        do=lambda participant, given, by: following.extend(
             participant, given["answer_by"], by=by, now=database_now()
         ),
         said=lambda who: f"Has more time now: {who}.",

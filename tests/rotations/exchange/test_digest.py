@@ -161,7 +161,7 @@ CASES: dict[str, tuple[Callable[[Participant, Company], Any], str]] = {
         "YOUR TURN: Northwind Unreachable. Call them: no mail gets there.",
     ),
     "more time": (
-        lambda p, c: following.extend([p], STARTS - DAY, by=c.by, now=NOW),
+        lambda p, c: following.extend(p, STARTS - DAY, by=c.by, now=NOW),
         "Theirs: Northwind Announced. They still have to say that it is installed. By Thu 3 Dec 2026, 05:00 CET",
     ),
     "escalated": (
