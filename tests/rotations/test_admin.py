@@ -29,13 +29,9 @@ from rotations.models import (
 from rotations.portal import links
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company
-<<<<<<< HEAD
 from tests.rotations.exchange.incoming import brought, in_use
 from tests.rotations.pages import approved, drafted, first_participant, state, step_of, text
-=======
-from tests.rotations.pages import approved, drafted, state, step_of, text
 from tests.rotations.rehearsals import make_test_side
->>>>>>> e3bc05c (Hold by a test that Django admin shows a rehearsal and edits none)
 
 MODELS: tuple[type[models.Model], ...] = (
     Rotation,
