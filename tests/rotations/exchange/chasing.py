@@ -33,7 +33,8 @@ def run() -> dict[str, Any]:
     answering = rotation.participants.order_by("pk")[0]
     errors: list[str] = []
     for at in (start - 7 * DAY, start - 3 * DAY, start - DAY, start - 12 * HOUR):
-        acts: list[Callable[[], object]] = [partial(following.follow_up, at) for _ in range(4)]
+        acts: list[Callable[[], object]] = []
+        acts += [partial(following.follow_up, at) for _ in range(4)]
         acts += [partial(digest.send, at) for _ in range(2)]
         if at == start - 3 * DAY:
             acts.append(partial(_answer, answering, company))
