@@ -13,6 +13,7 @@ from identities.models import CertificateRequest
 from rotations.actions import AT_THE_WINDOW, CONFIRMING
 from rotations.clocks import span
 from rotations.exchange.reaching import why_nobody
+from rotations.exchange.slots import Matrix
 from rotations.exchange.standing import Standing
 from rotations.models import HandedIn, Letter, Participant, Rotation, Step
 from rotations.neighbours import Neighbour
@@ -319,6 +320,27 @@ def _who_is(rows: Sequence[Row]) -> str:
 def announce_label(waiting: Sequence[Row]) -> str:
     """Name what announcing to these partners is: "Announce to 12 partners …"."""
     return f"Announce to {len(waiting)} partner{'' if len(waiting) == 1 else 's'} …"
+
+
+def slot_needs(rotation: Rotation, times: Matrix | None) -> list[Need]:
+    """Return how far the choice among offered times has come, while there is one."""
+    if times is None:
+        return []
+    url, asked = reverse("rotation-slots", args=[rotation.uid]), len(times.participants)
+    best = times.best
+    suits = ""
+    if best is not None:
+        suits = f"{span(best.slot.start, best.slot.end, best.slot.zone)} suits {best.can} of {asked}."
+    if times.silent:
+        said = asked - len(times.silent)
+        return [
+            Need(
+                "neutral", f"{said} of {asked} have said which of the offered times suit.", suits, "Look", url
+            )
+        ]
+    return [
+        Need("needs_you", "Everybody has said which of the offered times suit.", suits, "Take one …", url)
+    ]
 
 
 def neighbour_needs(rotation: Rotation, found: Sequence[Neighbour]) -> list[Need]:

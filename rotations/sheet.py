@@ -25,8 +25,11 @@ from rotations.attention import (
     is_our_turn,
     neighbour_needs,
     outstanding,
+    slot_needs,
     to_be_told,
 )
+from rotations.exchange import slots
+from rotations.exchange.answering import OPEN_WINDOW
 from rotations.grouping import Line, fold
 from rotations.models import Participant, Rotation, Step
 from rotations.neighbours import neighbours
@@ -208,6 +211,14 @@ class Sheet:
             return None
         return Window(rotation.window_start, rotation.window_end, rotation.window_zone)
 
+    @cached_property
+    def times(self) -> slots.Matrix | None:
+        """Return who can at which of the offered moments; None while none are offered, or it is too late for them."""
+        if self.state not in OPEN_WINDOW:
+            return None
+        found = slots.matrix(self.rotation, now=self.now)
+        return found if found.columns else None
+
     @property
     def clocks(self) -> list[Told]:
         """Return the window on the clocks of all concerned, that of the agreement first."""
@@ -253,7 +264,7 @@ class Sheet:
         if not self.is_draft:
             kept = self.rehearsal.result if self.rehearsal.obstacle else None
             found = exchange_needs(self.rotation, self.steps, self.rows, now=self.now, unrehearsed=kept)
-            return [*found, *beside]
+            return [*found, *slot_needs(self.rotation, self.times), *beside]
         may = self.user.has_perm("rotations.approve_rotation")
         found = draft_needs(
             self.rotation,
@@ -326,7 +337,8 @@ class Sheet:
     @property
     def menu(self) -> list[Choice]:
         """Return everything else that can be done."""
-        return [*self._following, *(choice for choice in self.choices.values() if choice != self.primary)]
+        about = [*self._following, *self._offering]
+        return [*about, *(choice for choice in self.choices.values() if choice != self.primary)]
 
     @property
     def _following(self) -> list[Choice]:
@@ -334,6 +346,13 @@ class Sheet:
         if self.has_ended or not self.taking_part or not self.user.has_perm(right):
             return []
         return [Choice("Following up", reverse("rotation-following", args=[self.rotation.uid]), right)]
+
+    @property
+    def _offering(self) -> list[Choice]:
+        right = "rotations.change_rotation"
+        if self.state not in OPEN_WINDOW or not self.taking_part or not self.user.has_perm(right):
+            return []
+        return [Choice("Offer times …", reverse("rotation-slots", args=[self.rotation.uid]), right)]
 
     # How often the page looks again.
 

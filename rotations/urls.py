@@ -19,6 +19,7 @@ from rotations.views import (
     phrases,
     rehearsing,
     sightings,
+    slots,
     steps,
     together,
 )
@@ -51,6 +52,11 @@ urlpatterns = [
     ),
     path("rotations/<uuid:uid>/following/", following.rotation_following, name="rotation-following"),
     path("rotations/<uuid:uid>/announce/", announcing.rotation_announce, name="rotation-announce"),
+    path("rotations/<uuid:uid>/times/", slots.rotation_slots, name="rotation-slots"),
+    path(
+        "rotations/<uuid:uid>/times/withdraw/", slots.rotation_slots_withdraw, name="rotation-slots-withdraw"
+    ),
+    path("rotations/times/<uuid:uid>/take/", slots.slot_take, name="slot-take"),
     path("rotations/<uuid:uid>/together/", together.rotation_together, name="rotation-together"),
     path("rotations/<uuid:uid>/print/", together.rotation_print, name="rotation-print"),
     path("rotations/<uuid:uid>/done/<slug:act>/", steps.steps_done, name="rotation-steps-done"),

@@ -17,7 +17,7 @@ from as2certs.mail.models import Message
 from identities.generation import ask, generate_next
 from partners.models import Contact
 from rotations import actions
-from rotations.models import Freeze, HandedIn, Link, Participant
+from rotations.models import Freeze, HandedIn, Link, Participant, Slot
 from rotations.portal import links
 from tests.rotations.company import NOW, Company, draft, make_company, partner_certificate
 
@@ -125,6 +125,9 @@ NEEDS = {
     "rotation-name-rehearsal": "rotations.change_rotation",
     "rotation-waive-rehearsal": "rotations.approve_rotation",
     "rotation-announce": "rotations.change_rotation",
+    "rotation-slots": "rotations.change_rotation",
+    "rotation-slots-withdraw": "rotations.change_rotation",
+    "slot-take": "rotations.change_rotation",
     "rotation-together": "rotations.change_rotation",
     "rotation-print": "rotations.view_rotation",
     "rotation-steps-done": "rotations.change_rotation",
@@ -236,6 +239,9 @@ class World:
         self.company: Company = company
         self.token = self._link(self.objects["participant"])
         self.objects["link"] = Link.objects.get()
+        self.objects["slot"] = Slot.objects.create(
+            rotation=rotation, start=NOW + timedelta(days=1), end=NOW + timedelta(days=2), zone="UTC"
+        )
 
     def _link(self, participant: Participant) -> str:
         """Make a link to a partner's page that was used before, so that looking at it is nothing new."""

@@ -59,6 +59,8 @@ SENTENCES = {
     "participant.works": "said that it works",
     "participant.does_not_work": "said that it does not work",
     "rotation.ladder_set": "changed when partners are reminded",
+    "rotation.slots_withdrawn": "offered no times any more",
+    "rotation.slot_taken": "stayed with the window, which suits most",
     "rotation.slots_offered": "offered times to choose from",
     "phrase.created": "wrote wording of our own",
     "phrase.changed": "changed the wording",

@@ -79,9 +79,10 @@ def ask(
     said: str,
     *,
     back: str = "",
+    after: Rotation | None = None,
     **context: Any,
 ) -> HttpResponse:
-    """Show the page of an action; carry it out when it was sent, and go to ``back``, or else to the rotation.
+    """Show the page of an action; carry it out when it was sent, and go to ``after``, ``back``, or else the rotation.
 
     What is refused comes back with the sentence and with everything that was filled in.
     """
@@ -92,7 +93,7 @@ def ask(
             form.add_error(None, str(error))
         else:
             messages.success(request, said)
-            return redirect(back or rotation)
+            return redirect(after or back or rotation)
     context |= {
         "back": back or rotation.get_absolute_url(),
         "rotation": rotation,

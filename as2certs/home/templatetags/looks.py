@@ -18,7 +18,7 @@ from as2certs.accounts.models import Installation
 from as2certs.home import meanings, moments
 from as2certs.home.meanings import ICONS, WORDS
 from rotations.exchange.standing import Standing
-from rotations.models import Participant, Rotation, Step
+from rotations.models import Participant, Rotation, Slot, Step
 from rotations.states import StepState
 
 register = template.Library()
@@ -262,6 +262,12 @@ def window_words(rotation: Rotation) -> SafeString | str:
         start, end, rotation.window_zone or "UTC", timezone.get_current_timezone_name()
     )
     return format_html('<time datetime="{}">{}</time>', start.isoformat(), told)
+
+
+@register.simple_tag
+def slot_words(slot: Slot) -> str:
+    """Write an offered moment in the zone in which it was offered, with its start on the reader's clock."""
+    return moments.tell_window(slot.start, slot.end, slot.zone, timezone.get_current_timezone_name())
 
 
 @register.simple_tag
