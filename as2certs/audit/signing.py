@@ -26,7 +26,7 @@ class Signet:
     """Signs with the first of its keys, and knows what any of them signed. Each is derived from a key of the vault."""
 
     def __init__(self, vault_keys: Sequence[str]) -> None:
-        derived = [_derive(key) for key in vault_keys]
+        derived = [derive(key) for key in vault_keys]
         self._keys = {fingerprint(key): key for key in derived}
         self.name = fingerprint(derived[0])
 
@@ -74,7 +74,8 @@ def _signet_of(vault_keys: tuple[str, ...]) -> Signet:
     return Signet(vault_keys)
 
 
-def _derive(vault_key: str) -> bytes:
+def derive(vault_key: str) -> bytes:
+    """Return the signing key that comes from a key of the vault."""
     secret = base64.urlsafe_b64decode(vault_key.strip())
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=PURPOSE).derive(secret)
 
