@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.db.models import Q
 from django.urls import reverse
 
 from as2certs.pki import Finding
@@ -128,9 +129,19 @@ def handed_in_needs(rotation: Rotation) -> Iterator[Need]:
     """Yield what the partner of a rotation handed in and nobody has compared yet: its successor, or another one."""
     if rotation.partner_id is None:
         return
-    for handed in HandedIn.objects.pending().filter(partner_id=rotation.partner_id).order_by("id"):
+    new = rotation.new_partner_certificate_id
+    found = HandedIn.objects.filter(partner_id=rotation.partner_id).order_by("id")
+    for handed in found.filter(Q(settled_at=None) | Q(accepted=False, certificate_id=new)):
         url = reverse("handed-in-accept", args=[handed.uid])
-        if handed.certificate_id == rotation.new_partner_certificate_id:
+        if handed.settled_at is not None:
+            yield Need(
+                "urgent",
+                f"{handed.settled_by} refused this certificate when it was handed in.",
+                handed.note,
+                "Look at it",
+                url,
+            )
+        elif handed.certificate_id == new:
             yield Need(
                 "needs_you",
                 "The new certificate came by a link, and nobody has compared its fingerprint yet.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from cryptography.x509 import Certificate
 from django.contrib.auth.models import Group
 from django.db import transaction
 
@@ -13,15 +14,19 @@ from as2certs.accounts.models import Installation, User
 from as2certs.audit.recording import Actor
 from identities.intake import take_in
 from identities.models import AS2System, Identity, IdentityCertificate
+from partners import people
 from partners.models import Contact, Partner, PartnerCertificate, Partnership
 from rotations import actions, setup
+from rotations.exchange.handing_in import hand_in
 from rotations.models import Rotation
+from rotations.portal import links
 from rotations.setup import NotPossible
 from rotations.windows import Window
 
 #: How long after loading the example rotation's window opens.
 LEAD = timedelta(minutes=2)
 DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ class _Company:
         self.rehearsed()
         self.rotation = self.due_soon()
         self.waiting()
+        self.handed_in()
 
     def systems(self) -> None:
         production, test = "production", "test"
@@ -223,18 +229,21 @@ class _Company:
 
     def theirs(self, partner: Partner, *, ends_in: int, since: datetime | None = None) -> PartnerCertificate:
         since = since or self.now + ends_in * DAY - 730 * DAY
-        key = pki.generate_key(2048)
-        leaf = pki.self_signed(
-            key,
+        leaf = self.made(partner, since=since, ends_in=ends_in)
+        material = pki.Material(leaf=leaf, chain=(), key=None, container="pem")
+        taken = take_in(partner, material, roles=("verify", "encrypt"), by=self.by, now=since)
+        certificate: PartnerCertificate = taken.certificate
+        return certificate
+
+    def made(self, partner: Partner, *, since: datetime, ends_in: int) -> Certificate:
+        """Make a partner's certificate, with a key that nobody keeps."""
+        return pki.self_signed(
+            pki.generate_key(2048),
             subject=pki.Subject(common_name=partner.as2_id, organization=partner.name),
             days=((self.now + ends_in * DAY) - since).days,
             roles=("verify", "encrypt"),
             now=since,
         )
-        material = pki.Material(leaf=leaf, chain=(), key=None, container="pem")
-        taken = take_in(partner, material, roles=("verify", "encrypt"), by=self.by, now=since)
-        certificate: PartnerCertificate = taken.certificate
-        return certificate
 
     def rehearsed(self) -> None:
         """A rotation that is over: the freight test station got its new certificate nine days ago."""
@@ -276,6 +285,20 @@ class _Company:
             notes="Kim promised the new certificate for the end of the week.",
         )
         setup.set_up(toys, wish, by=self.by, now=self.now)
+
+    def handed_in(self) -> None:
+        """A partner brought its new certificate by its page, and named a colleague: both wait for somebody here."""
+        bank, retail = self.by_name["Woodgrove Bank"], self.by_name["Northwind Retail"]
+        jonas, then = bank.contacts.get(), self.now - 3 * HOUR
+        link = links.make(bank, participant=None, contact=jonas, by=self.by, now=then - 2 * DAY).link
+        his = Actor(name=f"{jonas.name} ({bank})", source="portal", address="203.0.113.24")
+        new = pki.to_pem(self.made(bank, since=then - DAY, ends_in=760))
+        hand_in(bank, new, roles=bank.ROLES, link=link, by=his, now=then)
+        Contact.objects.create(
+            partner=bank, name="Hanna Vogel", email="hanna@woodgrove.example", suggested_by=his.name
+        )
+        how = "called her at the number in the contract"
+        people.confirm(retail.contacts.get(), how=how, by=self.by, now=self.now - 30 * DAY)
 
     def rotate(
         self,

@@ -138,7 +138,7 @@ def _people(partners: Any) -> Mapping[int, list[Contact]]:
         partner_id__in=partners, told_expiry=True, bounced_at=None, partner__told_expiry=True
     )
     found: dict[int, dict[str, Contact]] = defaultdict(dict)
-    for contact in rows.iterator():
+    for contact in rows.select_related("partner").iterator():
         found[contact.partner_id].setdefault(contact.email.lower(), contact)
     return defaultdict(list, {pk: list(contacts.values()) for pk, contacts in found.items()})
 

@@ -23,6 +23,10 @@ PASSWORD = "a password of my own"
 #: can be done with a rotation only after it was applied, or after partners were told of it.
 WITHOUT_A_LINK = {
     "contact-delete",
+    "contact-dismiss",
+    "contact-doubt",
+    "contact-take-on",
+    "contact-works-again",
     "demo-load",
     "healthz",
     "identity-archive",
@@ -32,6 +36,7 @@ WITHOUT_A_LINK = {
     "link-revoke",
     "login",
     "logout",
+    "mail-bounced",
     "mail-send-again",
     "participant-stay",
     "participant-to-oneself",

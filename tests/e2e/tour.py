@@ -104,10 +104,10 @@ class Tour:
     def pages(self) -> list[str]:
         """Return the pages of the application itself, one for each address without its query.
 
-        The HTML part of a mail is none: it is shown inside of the mail's page.
+        The HTML part of a mail is none: it is shown inside of another page.
         """
         paths = [a.path for a in self.answers if a.is_page and a.status == 200]
-        own = [path for path in paths if not re.match("/admin/|/mail/.*/html", path)]
+        own = [path for path in paths if not re.match("/admin/|/.*/html/$", path)]
         return list({urlsplit(path).path: path for path in reversed(own)}.values())
 
 

@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 
 from identities.models import Identity, IdentityCertificate
-from partners.models import Partner, PartnerCertificate
+from partners.models import Contact, Partner, PartnerCertificate
 from rotations import demo
-from rotations.models import Rotation
+from rotations.models import HandedIn, Rotation
 from rotations.setup import NotPossible
 from tests.rotations.company import NOW
 
@@ -30,6 +30,16 @@ def test_its_rotation_waits_for_nothing_but_the_staging_and_the_moment() -> None
     waiting = rotation.steps.exclude(state="done").order_by("position")
     assert [step.act for step in waiting][:2] == ["stage", "partner_cut_over"]
     assert rotation.steps.get(act="cut_over").automatic
+
+
+def test_a_partner_has_handed_in_a_certificate_that_waits_to_be_compared() -> None:
+    demo.load(now=NOW)
+    handed = HandedIn.objects.get()
+    assert handed.settled_at is None
+    assert handed.rotation is not None
+    assert handed.rotation.state == "draft"
+    assert Contact.objects.exclude(suggested_by="").get().partner == handed.partner
+    assert Contact.objects.filter(confirmed_at__isnull=False).count() == 1
 
 
 def test_it_goes_into_an_empty_installation_only() -> None:

@@ -109,6 +109,19 @@ def test_it_is_refused_with_a_reason(operator: Client, handed: HandedIn) -> None
     assert (handed.accepted, handed.link.revoked_at) == (False, NOW)
 
 
+def test_a_refused_one_that_somebody_chooses_all_the_same_is_told_so(
+    operator: Client, company: Company, handed: HandedIn
+) -> None:
+    send(operator, "handed-in-refuse", handed.uid, reason="Nobody there knows of it")
+    rotation = Rotation.objects.get()
+    assert "refused this certificate" not in text(operator.get(rotation.get_absolute_url()))
+    wish = Wish(roles=("verify", "encrypt"), old=rotation.old, new=handed.certificate)
+    change_draft(rotation, wish, by=company.by, now=NOW)
+    shown = text(operator.get(rotation.get_absolute_url()))
+    assert "olivia refused this certificate when it was handed in." in shown
+    assert "Nobody there knows of it" in shown
+
+
 def test_nobody_else_decides(viewer: Client, approver: Client, handed: HandedIn) -> None:
     for client in (viewer, approver):
         assert page(client, "handed-in-accept", handed.uid).status_code == 403

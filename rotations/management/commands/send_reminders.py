@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from as2certs.clock import database_now
 from rotations import reminders
+from rotations.exchange import asking
 
 
 class Command(BaseCommand):
@@ -31,4 +32,13 @@ class Command(BaseCommand):
                     f"  {c.holder_name}, {' + '.join(c.roles)}: {c.fingerprint} ends {ends} "
                     f"(reminder of day {line.threshold})"
                 )
-        self.stdout.write(f"Reminders due: {len(due)}. Nothing was queued.")
+        asked = asking.due(now)
+        for one in asked:
+            for contact, lines in one.lines.items():
+                day = min(line.rung for line in lines)
+                self.stdout.write(
+                    f"{contact.email}\n  {contact.partner}: ask for its new certificate (day {day})"
+                )
+        self.stdout.write(
+            f"Reminders due: {len(due)}, partners to be asked: {len(asked)}. Nothing was queued."
+        )
