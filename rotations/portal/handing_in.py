@@ -5,7 +5,7 @@ Nothing is kept between the two: the public certificate goes along in the page, 
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -14,17 +14,20 @@ from django.shortcuts import redirect, render
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods
 
-from as2certs import pki
 from as2certs.accounts.models import Installation
 from partners.models import Partner
+from rotations.clocks import day
 from rotations.exchange import handing_in
 from rotations.exchange.handing_in import NotTaken, Reading
 from rotations.exchange.reaching import desk_for
+from rotations.ladder import expires
 from rotations.models import HandedIn
 from rotations.portal import links
 from rotations.portal.entry import Visit, by_link
 from rotations.portal.hand_in_forms import BringForm, MeantForm, use_of
 
+#: With less than this left, a certificate's end is marked as urgent.
+URGENT = timedelta(days=14)
 #: So many of what was handed in are shown, the newest first.
 SHOWN = 5
 
@@ -98,8 +101,29 @@ def _said(arrival: handing_in.Arrival) -> str:
     )
 
 
+def _lead(partner: Partner, now: datetime) -> tuple[str, str]:
+    """Return what matters to a partner's certificates, as its meaning and one sentence."""
+    used = in_use(partner)
+    taken = {row["certificate"].pk for row in used}
+    newest = [row for row in _handed_in(partner)[:1] if row.certificate_id not in taken]
+    if newest and newest[0].settled_at is None:
+        return (
+            "needs_you",
+            "We have your new certificate, and compare its fingerprint with you before anything uses it.",
+        )
+    if newest and newest[0].accepted:
+        return "fine", "We have your new certificate, and agree with you when both sides change."
+    if not used:
+        return "needs_you", "We have no certificate of yours yet: hand in your first one."
+    ends = _end(used[0]["certificate"])
+    zone = partner.time_zone
+    meaning = "urgent" if ends - now <= URGENT else "needs_you"
+    return meaning, f"Your certificate {expires(ends, now, zone)}, on {day(ends, zone)}: hand in the new one."
+
+
 def _asked(request: HttpRequest, visit: Visit, form: BringForm, *, refused: str = "") -> HttpResponse:
-    context = _context(visit) | {"form": form, "refused": refused}
+    meaning, lead = _lead(visit.link.partner, visit.now)
+    context = _context(visit) | {"form": form, "refused": refused, "meaning": meaning, "lead": lead}
     return render(request, "portal/hand_in.html", context, status=422 if form.errors or refused else 200)
 
 
@@ -108,7 +132,6 @@ def _read_back(request: HttpRequest, visit: Visit, reading: Reading, form: Meant
     context = _context(visit) | {
         "form": form,
         "description": description,
-        "sha1": pki.format_fingerprint(description.sha1),
         "findings": reading.findings,
     }
     return render(request, "portal/hand_in_read.html", context, status=422 if form.errors else 200)
@@ -116,14 +139,16 @@ def _read_back(request: HttpRequest, visit: Visit, reading: Reading, form: Meant
 
 def _context(visit: Visit) -> dict[str, Any]:
     partner = visit.link.partner
+    used = in_use(partner)
+    taken = {row["certificate"].pk for row in used}
     return {
         "partner": partner,
         "our_name": Installation.current().name,
         "environment": partner.environment,
         "link": visit.link,
         "token": visit.token,
-        "in_use": in_use(partner),
-        "handed_in": [_shown(row) for row in _handed_in(partner)],
+        "in_use": used,
+        "handed_in": [_shown(row) for row in _handed_in(partner) if row.certificate_id not in taken],
         "desk": desk_for(partner),
         "now": visit.now,
     }

@@ -86,7 +86,7 @@ def test_the_page_says_which_certificate_ends_when(token: str, northwind: Partne
         f'for signing and encryption: <span class="mono">{northwind.certificates.get().short_name}' in shown
     )
     assert "Sun 13 Dec 2026, 06:00" in shown  # on the partner's clock
-    assert "in 20 days" in shown
+    assert "Your certificate expires in 20 days, on 13 Dec 2026: hand in the new one." in shown
 
 
 def test_the_link_for_it_leads_there_and_opening_it_is_noted_and_changes_nothing_else(
@@ -138,10 +138,21 @@ def test_afterwards_the_page_says_what_we_have_and_what_comes_next(token: str, n
     shown = text(page(token, client))
     assert "Before anything uses it, we compare its fingerprint with you over another channel" in shown
     assert "being compared" in shown
+    assert "We have your new certificate, and compare its fingerprint with you" in shown
     HandedIn.objects.update(accepted=True, settled_at=NOW)
     assert "accepted" in text(page(token))
     HandedIn.objects.update(accepted=False)
     assert "not accepted" in text(page(token))
+
+
+def test_once_it_is_in_use_the_page_speaks_of_its_own_end(token: str, northwind: Partner) -> None:
+    confirm(token, made().decode())
+    new = HandedIn.objects.get().certificate
+    HandedIn.objects.update(accepted=True, settled_at=NOW)
+    northwind.service.update(certificate=new)
+    shown = text(page(token))
+    assert "Your certificate expires in 700 days" in shown
+    assert "What we have from you" not in shown
 
 
 def test_the_same_twice_is_one(token: str, northwind: Partner) -> None:
@@ -294,13 +305,13 @@ def test_one_of_us_by_the_partners_link_is_named_and_no_rule_holds(
 
 def test_a_test_station_is_marked(token: str, northwind: Partner) -> None:
     Partner.objects.filter(pk=northwind.pk).update(environment="test")
-    assert "This page shows a test environment" in text(page(token))
-    assert "This page shows a test environment" in text(bring(token, made()))
+    assert "<b>TEST</b>" in text(page(token))
+    assert "<b>TEST</b>" in text(bring(token, made()))
 
 
 def test_a_partner_without_a_certificate_hands_in_its_first(company: Company) -> None:
     fabrikam = company.partners[0]
     token = token_of(fabrikam, company)
-    assert "We have no certificate of yours yet." in text(page(token))
+    assert "We have no certificate of yours yet: hand in your first one." in text(page(token))
     assert confirm(token, made().decode()).status_code == 302
     assert PartnerCertificate.objects.get().service.count() == 0
