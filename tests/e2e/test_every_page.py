@@ -38,6 +38,7 @@ WITHOUT_A_LINK = {
     "logout",
     "mail-bounced",
     "mail-send-again",
+    "participant-nudge",
     "participant-stay",
     "participant-to-oneself",
     "partner-archive",
