@@ -33,6 +33,7 @@ from rotations.exchange.answering import OPEN_WINDOW
 from rotations.grouping import Line, fold
 from rotations.models import Participant, Rotation, Step
 from rotations.neighbours import neighbours
+from rotations.overlap import Overlap, overlap_of
 from rotations.plan import Act, PlanError
 from rotations.progress import WHOLE_ROTATION
 from rotations.rehearsal_part import REHEARSED, RehearsalPart
@@ -224,6 +225,11 @@ class Sheet:
         """Return the window on the clocks of all concerned, that of the agreement first."""
         window = self.window
         return clocks(window, self.taking_part, reader=self.zone) if window else []
+
+    @cached_property
+    def overlap(self) -> Overlap | None:
+        """Return who accepts both certificates since when, where our system can change for each partner by itself."""
+        return None if self.is_draft else overlap_of(self.rotation, self.rows, self.steps)
 
     @property
     def is_counting(self) -> bool:

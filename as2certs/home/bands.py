@@ -69,6 +69,15 @@ def ticks(axis: Axis, at_most: int = 12) -> list[Tick]:
     ]
 
 
+def day_ticks(axis: Axis, at_most: int = 8) -> list[Tick]:
+    """Return marks for an axis of days and weeks: every day, or every so many where there are many (days in UTC)."""
+    first = axis.start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    days = max(1, (axis.end - first).days + 1)
+    every = next((n for n in (1, 2, 7, 14, 28, 91) if days / n <= at_most), 364)
+    found = [first + timedelta(days=n) for n in range(0, days, every)]
+    return [Tick(axis.at(day), f"{day.day} {MONTHS[day.month - 1]}") for day in found if day < axis.end]
+
+
 def labelled(ticks: Iterable[Tick], today: float) -> list[Tick]:
     """Leave out the ticks whose label would run into "now", or off the end of a history's axis behind it."""
     return [tick for tick in ticks if tick.x + LABEL <= today]

@@ -22,7 +22,7 @@ from as2certs.home.moments import tell
 from as2certs.home.templatetags.looks import fingerprint, moment, now_of, serial
 from identities.standing import Band
 from identities.stations import AbstractCertificate
-from rotations import window_forms
+from rotations import overlap, window_forms
 from rotations.models import Step
 from rotations.windows import Window
 
@@ -134,6 +134,65 @@ def _span(band: Band, zone: str) -> bands.Span:
     until = tell(band.end, zone) if band.end else "now"
     title = f"{band.certificate.short_name}: {tell(band.start, zone)} to {until}"
     return bands.Span(band.certificate.pk, band.start, band.end, title)
+
+
+KINDS: dict[overlap.Kind, tuple[str, str]] = {
+    "changed": ("fine", "changed"),
+    "agreed": ("fine", "agreed"),
+    "planned": ("neutral", "as planned"),
+    "proposed": ("needs_you", "proposed by the partner"),
+    "open": ("soon", "not agreed yet"),
+}
+
+
+@register.inclusion_tag("components/_overlap.html", takes_context=True)
+def overlap_picture(context: template.Context, found: overlap.Overlap) -> dict[str, Any]:
+    """Draw since when each partner accepts both certificates, until when they are both good, and its moment."""
+    now, zone = now_of(context), timezone.get_current_timezone_name()
+    moments = [lane.moment for lane in found.lanes]
+    first = min([now, found.begins or now, found.window_start, *moments])
+    last = max([now, found.ends, found.window_end, *moments])
+    axis = bands.Axis(first - (last - first) / 40, last + (last - first) / 30)
+    rows = []
+    for lane in found.lanes:
+        meaning, words = KINDS[lane.kind]
+        both = (
+            f"accepts both since {tell(lane.both_from, zone)}"
+            if lane.both_from
+            else "does not accept both yet"
+        )
+        title = f"{tell(lane.moment, zone)}, {words}"
+        begin = axis.at(lane.both_from) if lane.both_from else 0.0
+        rows.append(
+            {
+                "name": lane.partner,
+                "url": lane.url,
+                "x": axis.at(lane.moment),
+                "meaning": meaning,
+                "is_open": lane.kind in ("open", "proposed"),
+                "title": title,
+                "both": both,
+                "begin": begin,
+                "width": round(axis.at(found.ends) - begin, 3) if lane.both_from else 0,
+                "told": f"{lane.partner}: {both}; {title}",
+            }
+        )
+    start, end = axis.at(found.window_start), axis.at(found.window_end)
+    shown = {lane.kind for lane in found.lanes}
+    return {
+        "rows": rows,
+        "ticks": bands.day_ticks(axis),
+        "today": axis.at(now),
+        "window": {"x": start, "width": max(round(end - start, 3), bands.NARROWEST)},
+        "ends": axis.at(found.ends),
+        "ends_at": tell(found.ends, zone),
+        "more": found.more,
+        "legend": [
+            {"meaning": meaning, "words": words, "is_open": kind in ("open", "proposed")}
+            for kind, (meaning, words) in KINDS.items()
+            if kind in shown
+        ],
+    }
 
 
 # --- A runbook --------------------------------------------------------------------------------------------------------
