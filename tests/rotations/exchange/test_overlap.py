@@ -58,10 +58,9 @@ def test_a_partner_accepts_both_from_its_word_until_the_old_one_goes(
     found = drawn(per_partner, company)
     assert found is not None
     retires = per_partner.steps.get(act="retire")
-    assert (found.begins, found.ends) == (
-        NOW,
-        min(company.old.not_after, retires.due_at or retires.earliest_at),
-    )
+    gone = retires.due_at or retires.earliest_at
+    assert gone is not None
+    assert (found.begins, found.ends) == (NOW, min(company.old.not_after, gone))
     shown = text(page(operator, "rotation-detail", per_partner.uid))
     assert (
         'aria-label="Northwind: accepts both since Mon 23 Nov 2026, 12:00 UTC; Fri 4 Dec 2026, 04:00 UTC'
