@@ -5,7 +5,7 @@ function isBusy(part) {
   const focused = document.activeElement;
   // Ticks are no typing: they are put back after the part was renewed.
   if (focused && part.contains(focused) && focused.matches("input:not([type=checkbox]), textarea, select")) return true;
-  for (const field of part.querySelectorAll("form textarea, form input:not([type=hidden])")) {
+  for (const field of part.querySelectorAll("form textarea, form input:not([type=hidden], [type=checkbox])")) {
     if (field.value !== field.defaultValue) return true;
   }
   return false;
