@@ -20,15 +20,15 @@ from tests.test_rights import BY_LINK
 PASSWORD = "a password of my own"
 
 #: Pages that no link leads to: forms that send (POST), what asks for itself, what only machines ask for, and what
-#: can be done with a rotation only after it was applied, or after partners were told of it.
+#: can be done with a rotation only after it was applied, after partners were told of it, or beside a rehearsal.
 WITHOUT_A_LINK = {
+    "audit-export",
     "contact-delete",
     "contact-dismiss",
     "contact-doubt",
     "contact-take-on",
     "contact-works-again",
     "demo-load",
-    "audit-export",
     "freeze-delete",
     "freeze-update",
     "healthz",
@@ -36,10 +36,8 @@ WITHOUT_A_LINK = {
     "identity-restore",
     "identity-subscribe",
     "link-renew",
-    "link-revoke",
     "login",
     "logout",
-    "mail-bounced",
     "mail-send-again",
     "participant-nudge",
     "participant-stay",
@@ -55,11 +53,13 @@ WITHOUT_A_LINK = {
     "request-answer",
     "rotation-close",
     "rotation-live",
+    "rotation-name-rehearsal",
     "rotation-preview",
     "rotation-roll-back",
     "rotation-slots-withdraw",
     "rotation-step-retry",
     "rotation-together",
+    "rotation-waive-rehearsal",
     "slot-take",
     "system-archive",
     "system-check",

@@ -107,7 +107,7 @@ class Tour:
         The HTML part of a mail is none: it is shown inside of another page.
         """
         paths = [a.path for a in self.answers if a.is_page and a.status == 200]
-        own = [path for path in paths if not re.match("/admin/|/.*/html/$", path)]
+        own = [path for path in paths if not re.match(r"/admin/|/.*/html/?(\?|$)", path)]
         return list({urlsplit(path).path: path for path in reversed(own)}.values())
 
 
