@@ -2,6 +2,7 @@
 "use strict";
 
 function isBusy(part) {
+  if (part.matches(":active")) return true; // a button that goes while it is pressed was never pressed
   const focused = document.activeElement;
   // Ticks are no typing: they are put back after the part was renewed.
   if (focused && part.contains(focused) && focused.matches("input:not([type=checkbox]), textarea, select")) return true;

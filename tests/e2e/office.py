@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page, TimeoutError
 
-from tests.e2e.desk import Desk
+from tests.e2e.desk import PATIENCE, Desk
 from tests.e2e.openssl import Pair
 
 CHICAGO = "America/Chicago"
+#: For a link that may move while one reaches for it.
+PATIENCE_OF_ONE = 2_000
 
 
 def next_window(*, at_least: float) -> datetime:
@@ -124,20 +127,34 @@ class Office(Desk):
         self.press("Set up the draft")
         self.says("The rotation is set up as a draft.")
 
-    def record_answer(self, partner: str, *, fingerprint: str = "", spoke_with: str) -> None:
-        """Record on the rotation's page what a partner said: a fingerprint it read out, or only its word."""
-        row = self.page.get_by_role("row", name=partner)
-        record = row.get_by_role("link", name="Record answer")
-        if not record.is_visible():  # in the menu, as long as something else comes first
-            row.locator(".menu > summary").click()
-        record.click()
+    def record_answer(
+        self, partner: str, *, fingerprint: str = "", channel: str = "", spoke_with: str
+    ) -> None:
+        """Record on the rotation's page what a partner said: a fingerprint it read out, or only its word.
+
+        The ``channel`` is asked for where the certificate is the partner's own.
+        """
+        self._choose(self.page.get_by_role("row", name=partner), "Record answer")
         if fingerprint:
             self.page.get_by_role("textbox", name="Fingerprint").fill(fingerprint)
+            if channel:
+                self.page.get_by_label(channel).check()
         else:
             self.page.get_by_label(re.compile(r"^\s*They have (installed it|loaded its private key)")).check()
         self.fill("Whom you spoke to", spoke_with)
         self.press(re.compile("^Record .* answer"))
         self.says(f"{partner}’s answer is recorded.")
+
+    def _choose(self, row: Locator, name: str) -> None:
+        """Follow a link of a row, be it its button or in its menu: the page renews itself, and may move it there."""
+        link, tries = row.get_by_role("link", name=name), PATIENCE // PATIENCE_OF_ONE
+        for _ in range(tries):
+            if not link.is_visible():
+                row.locator(".menu > summary").click()
+            with suppress(TimeoutError):
+                link.click(timeout=PATIENCE_OF_ONE)
+                return
+        raise AssertionError(f"{name} could not be followed in {tries} tries: {row.inner_text()}")
 
 
 class Runbook:

@@ -192,7 +192,12 @@ class Story:
         self.theirs = Runbook(office.context.new_page(), office.page.url)
         assert self.theirs.step("Compare the SHA-256") == "waiting"
         assert self.theirs.step("Accept signatures of") == "waiting"
-        office.record_answer(NORTHWIND, fingerprint=second.fingerprint.lower(), spoke_with="Dana, by phone")
+        office.record_answer(
+            NORTHWIND,
+            fingerprint=second.fingerprint.lower(),
+            channel="on the telephone",
+            spoke_with="Dana, by phone",
+        )
         self.theirs.wait_for("Compare the SHA-256", "done")
         self.theirs.wait_for("Accept signatures of", "done")
         office.record_answer(NORTHWIND, spoke_with="Dana at Northwind")
