@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from playwright.sync_api import Locator, Page, TimeoutError
+from playwright.sync_api import Page, TimeoutError, expect
 
 from tests.e2e.desk import PATIENCE, Desk
 from tests.e2e.openssl import Pair
@@ -134,7 +134,7 @@ class Office(Desk):
 
         The ``channel`` is asked for where the certificate is the partner's own.
         """
-        self._choose(self.page.get_by_role("row", name=partner), "Record answer")
+        self._open_answer(partner)
         if fingerprint:
             self.page.get_by_role("textbox", name="Fingerprint").fill(fingerprint)
             if channel:
@@ -145,16 +145,19 @@ class Office(Desk):
         self.press(re.compile("^Record .* answer"))
         self.says(f"{partner}’s answer is recorded.")
 
-    def _choose(self, row: Locator, name: str) -> None:
-        """Follow a link of a row, be it its button or in its menu: the page renews itself, and may move it there."""
-        link, tries = row.get_by_role("link", name=name), PATIENCE // PATIENCE_OF_ONE
-        for _ in range(tries):
-            if not link.is_visible():
-                row.locator(".menu > summary").click()
+    def _open_answer(self, partner: str) -> None:
+        """Follow a row's link, be it its button or in its menu: the page renews itself, and may move it there."""
+        row = self.page.get_by_role("row", name=partner)
+        link, form = row.get_by_role("link", name="Record answer"), self.page.get_by_role("heading", level=1)
+        for _ in range(PATIENCE // PATIENCE_OF_ONE):
             with suppress(TimeoutError):
+                if not link.is_visible():
+                    row.locator(".menu > summary").click(timeout=PATIENCE_OF_ONE)
                 link.click(timeout=PATIENCE_OF_ONE)
+            with suppress(AssertionError):
+                expect(form).to_have_text(f"Record what {partner} answers", timeout=PATIENCE_OF_ONE)
                 return
-        raise AssertionError(f"{name} could not be followed in {tries} tries: {row.inner_text()}")
+        raise AssertionError(f"The answer of {partner} can't be recorded: {self.page.url}")
 
 
 class Runbook:

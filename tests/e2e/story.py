@@ -196,7 +196,7 @@ class Story:
             NORTHWIND,
             fingerprint=second.fingerprint.lower(),
             channel="on the telephone",
-            spoke_with="Dana, by phone",
+            spoke_with="Dana",
         )
         self.theirs.wait_for("Compare the SHA-256", "done")
         self.theirs.wait_for("Accept signatures of", "done")

@@ -212,7 +212,10 @@ def test_the_trail_says_who_did_what(told: Told) -> None:
         "AS2 Certs began to apply the rotation",
         "AS2 Certs finished applying the rotation",
     )
-    on_theirs = ("“Dana, by phone read out the fingerprint, which matches”", "AS2 Certs finished applying")
+    on_theirs = (
+        "“Dana read out the fingerprint on the telephone, which matches”",
+        "AS2 Certs finished applying",
+    )
     elsewhere = (
         "admin created the identity · Acme production",
         "admin created the partner · Northwind",
