@@ -84,12 +84,14 @@ def _linked(
     model: type[Identity] | type[Partner], field: str, stations: Any
 ) -> Mapping[int, list[Recipient]]:
     station = f"{model._meta.model_name}_id"
+    # Read at once and put in order here: asked for in order, by a cursor, PostgreSQL looks the stations up row by row.
     rows = (
         getattr(model, field)
         .through._default_manager.filter(**{f"{station}__in": stations}, user__is_active=True)
         .exclude(user__email="")
-        .order_by("pk")
+        .order_by()
         .values_list(
+            "pk",
             station,
             "user__email",
             "user__first_name",
@@ -99,7 +101,7 @@ def _linked(
         )
     )
     found: dict[int, list[Recipient]] = defaultdict(list)
-    for pk, email, first, last, username, zone in rows.iterator():
+    for _, pk, email, first, last, username, zone in sorted(rows):
         found[pk].append(Recipient(email=email, name=f"{first} {last}".strip() or username, time_zone=zone))
     return dict(found)
 
