@@ -10,7 +10,7 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Request, Respons
 PUT_RIGHT = 422
 #: What the console says of requests that did not come to an answer. Those that failed are noticed by themselves; the
 #: rest are those that a page gave up when it was left.
-GIVEN_UP = ("htmx:afterRequest", "htmx:sendError")
+GIVEN_UP = ("htmx:afterRequest", "htmx:sendError", "htmx:sendAbort")
 
 
 class Watch:
