@@ -332,6 +332,8 @@ AS2CERTS_MAIL_FOLDER = VAR / "mail"
 if env.ENVIRON.get("EMAIL_URL"):
     _email = read(env.email_url, "EMAIL_URL", "such as smtp+tls://user:password@host:587")
     EMAIL_BACKEND = _email["EMAIL_BACKEND"]
+    if EMAIL_BACKEND == "django.core.mail.backends.smtp.EmailBackend":
+        EMAIL_BACKEND = "as2certs.mail.smtp.PatientBackend"
     EMAIL_HOST = _email["EMAIL_HOST"]
     EMAIL_PORT = _email["EMAIL_PORT"]
     EMAIL_HOST_USER = _email["EMAIL_HOST_USER"] or ""

@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 from django.db.models import Exists, OuterRef
 from django.urls import reverse
 
+from as2certs.home.health import stuck_mail
 from as2certs.home.moments import meaning_of_end
 from as2certs.home.running import Running
-from as2certs.mail.models import Message
 from identities.attention import Need, most_pressing_first
 from identities.models import AS2System, CertificateRequest, Identity, IdentityService
 from identities.standing import ATTENTION
@@ -27,8 +27,6 @@ NEAR = timedelta(days=60)
 FAR = timedelta(days=400)
 #: Rows of one kind in the list of needs.
 AT_MOST = 8
-#: Mail that waits longer than this did not leave.
-STUCK = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -176,7 +174,8 @@ def _systems() -> Iterator[Need]:
 
 
 def _mail(now: datetime) -> Iterator[Need]:
-    stuck = Message.objects.stuck(now, since=now - STUCK)[:100].count()
+    stuck = stuck_mail(now)
     if stuck:
         words = "One mail has not been sent" if stuck == 1 else f"{stuck} mails have not been sent"
-        yield Need("urgent", words, "Look at the mail", reverse("mail-list"), "mail.view_message")
+        url = f"{reverse('mail-list')}?state=stuck"
+        yield Need("urgent", words, "Look at the mail", url, "mail.view_message")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import smtplib
+import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from django.core.mail import EmailMultiAlternatives, get_connection
 
 from as2certs.mail.models import Message
 from as2certs.mail.private import opened, put_in
+from as2certs.mail.smtp import Unanswered
 from as2certs.pki import VaultError
 
 
@@ -25,6 +27,7 @@ class Verdict(Enum):
     SENT = "sent"
     LATER = "later"
     NEVER = "never"
+    UNSURE = "unsure"
     UNREACHABLE = "unreachable"
 
 
@@ -128,6 +131,11 @@ def goes_into_folder() -> bool:
 def judge(error: OSError | ValueError, address: str) -> Outcome:
     """Say whether trying again can help: replies 5xx are final, RFC 5321, section 4.2.1."""
     match error:
+        case Unanswered():
+            return Outcome(
+                Verdict.UNSURE,
+                f"{destination()} was given the whole mail, and did not say whether it took it: {tell(error)}",
+            )
         case smtplib.SMTPRecipientsRefused():
             code, reply = next(iter(error.recipients.values()))
             return _by_code(code, f"The mail server refused the address {address}: {_said(code, reply)}")
@@ -161,5 +169,15 @@ def tell(error: OSError | ValueError) -> str:
     """Write an error of the operating system, of smtplib or of Django's mail as words."""
     if isinstance(error, smtplib.SMTPResponseException):
         return _said(error.smtp_code, error.smtp_error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate was refused ({error.verify_message.rstrip('.')}). It has to be valid for the name in "
+            "EMAIL_URL, and come from an authority that this machine trusts; SSL_CERT_FILE names a file with others."
+        )
+    if isinstance(error, ssl.SSLError):
+        return (
+            f"TLS failed ({error.reason or error}). EMAIL_URL says how TLS begins: smtp+ssl:// at once, "
+            "smtp+tls:// after STARTTLS."
+        )
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return text.rstrip(".") + "."

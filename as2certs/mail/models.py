@@ -56,6 +56,10 @@ class Message(models.Model):
     message_id = models.CharField("Message-ID", max_length=200, unique=True)
     state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
     attempts = models.PositiveIntegerField(default=0)
+    unanswered = models.PositiveSmallIntegerField(
+        default=0,
+        help_text="How often it was handed over whole without an answer: it may have arrived as often.",
+    )
     created_at = models.DateTimeField()
     due_at = models.DateTimeField()
     lease_until = models.DateTimeField(null=True, blank=True)

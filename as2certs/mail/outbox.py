@@ -39,6 +39,9 @@ LEASE = timedelta(minutes=5)
 #: A sender ends its round then, so that its lease and the worker that it occupies stay within bounds.
 LONGEST_ROUND = timedelta(minutes=1)
 MOST_ATTEMPTS = 10
+#: A mail that was handed over so often without an answer may have arrived as often: a person decides about the next.
+MOST_UNANSWERED = 2
+MAY_HAVE_ARRIVED = "It may have arrived: ask whom it is for before you send it again."
 #: Waits after the first, second, … attempt; about two days in all.
 BACK_OFF = tuple(timedelta(minutes=m) for m in (1, 5, 15, 60, 180, 360, 720))
 #: While the mail server can't be reached at all. Such attempts are not the mail's fault, and don't count.
@@ -190,9 +193,18 @@ def send_due(*, now: datetime, limit: int = 50) -> int:
             outcome = carrier.deliver(message)
             settle(message, outcome, clock())
             sent += outcome.verdict is Verdict.SENT
-            if outcome.verdict is Verdict.UNREACHABLE or clock() - now > LONGEST_ROUND:
+            if outcome.verdict is Verdict.UNREACHABLE:
+                put_off_all(outcome.reason, clock())
+                break
+            if clock() - now > LONGEST_ROUND:
                 break
     return sent
+
+
+def put_off_all(reason: str, now: datetime) -> None:
+    """Let all that is due wait for a mail server that can't be used: asked for each mail, it would lock us out."""
+    waiting = Message.objects.filter(state=State.QUEUED, due_at__lte=now)
+    waiting.update(due_at=now + UNREACHABLE_WAIT, error=reason)
 
 
 def running_from(now: datetime) -> Callable[[], datetime]:
@@ -232,17 +244,21 @@ def settle(message: Message, outcome: Outcome, now: datetime) -> None:
             state=State.SENT, sent_at=now, lease_until=None, error="", **forgotten
         )
         return
-    given_up = outcome.verdict is Verdict.NEVER or (
-        outcome.verdict is Verdict.LATER and message.attempts >= MOST_ATTEMPTS
+    unreachable, unsure = outcome.verdict is Verdict.UNREACHABLE, outcome.verdict is Verdict.UNSURE
+    too_often = unsure and message.unanswered + 1 >= MOST_UNANSWERED
+    given_up = (
+        outcome.verdict is Verdict.NEVER
+        or too_often
+        or (not unreachable and message.attempts >= MOST_ATTEMPTS)
     )
-    unreachable = outcome.verdict is Verdict.UNREACHABLE
     mine = Message.objects.filter(pk=message.pk, state=State.SENDING, lease_until=message.lease_until)
     mine.update(
         state=State.FAILED if given_up else State.QUEUED,
         attempts=F("attempts") - 1 if unreachable else F("attempts"),
         due_at=now + (UNREACHABLE_WAIT if unreachable else back_off(message.attempts)),
         lease_until=None,
-        error=outcome.reason,
+        unanswered=F("unanswered") + int(unsure),
+        error=f"{outcome.reason} {MAY_HAVE_ARRIVED}" if too_often else outcome.reason,
     )
     log.warning("Mail %s %s: %s", message.uid, "given up" if given_up else "put off", outcome.reason)
 
@@ -273,7 +289,7 @@ def send_again(message: Message, *, by: Actor, now: datetime) -> None:
     """
     with transaction.atomic():
         waiting = Message.objects.filter(pk=message.pk, state__in=[State.FAILED, State.QUEUED])
-        if not waiting.update(state=State.QUEUED, attempts=0, due_at=now):
+        if not waiting.update(state=State.QUEUED, attempts=0, unanswered=0, due_at=now):
             raise NothingToSendAgain(
                 "This mail has left already, or is leaving right now: nothing was changed."
             )

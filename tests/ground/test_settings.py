@@ -158,7 +158,7 @@ def test_mail_goes_where_the_url_says(sound: dict[str, str]) -> None:
         **sound,
         EMAIL_URL="smtp+tls://us%40example.com:p%2Fw@mail.example.com:587",
     )
-    backend = "django.core.mail.backends.smtp.EmailBackend"
+    backend = "as2certs.mail.smtp.PatientBackend"
     assert found == [backend, "mail.example.com", 587, "us@example.com", "p/w", True]
 
 

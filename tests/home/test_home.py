@@ -15,6 +15,7 @@ from identities.models import AS2System, Identity
 from partners.models import Partner
 from rotations import actions
 from rotations.models import Rotation
+from tests.mail.letters import letter
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, confirm_all, draft, make_company, partner_certificate
 
@@ -138,6 +139,15 @@ def test_stations_without_a_certificate_and_systems_that_fail_their_check_are_li
         "New has no certificate yet",
         "Gateway did not pass its last check",
     ]
+
+
+def test_mail_that_is_stuck_is_urgent_and_leads_to_it() -> None:
+    letter(created_at=NOW - timedelta(minutes=16))
+    letter("lee@example.com", created_at=NOW - timedelta(minutes=14))
+    letter("gone@example.com", created_at=NOW, state="failed")
+    (need,) = needs_at(NOW)
+    assert (need.meaning, need.text) == ("urgent", "2 mails have not been sent")
+    assert need.url == reverse("mail-list") + "?state=stuck"
 
 
 def test_an_archived_station_needs_nobody(company: Company) -> None:

@@ -14,7 +14,7 @@ from tests.mail.moody import MoodyServer
 def smtp(settings: Any) -> Iterator[MoodyServer]:
     """A mail server to which Django sends."""
     with MoodyServer() as server:
-        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_BACKEND = "as2certs.mail.smtp.PatientBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", server.port
         settings.EMAIL_TIMEOUT = 5
         yield server

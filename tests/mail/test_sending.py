@@ -149,7 +149,7 @@ def test_a_refused_sender_is_our_mistake_and_does_not_lose_the_mail(smtp: MoodyS
 
 
 def test_a_server_that_is_down_costs_no_attempts_and_loses_nothing(settings: Any) -> None:
-    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_BACKEND = "as2certs.mail.smtp.PatientBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
     messages = [letter(f"person{n}@example.com") for n in range(3)]
     at = NOW
@@ -163,6 +163,20 @@ def test_a_server_that_is_down_costs_no_attempts_and_loses_nothing(settings: Any
     with MoodyServer() as server:
         settings.EMAIL_PORT = server.port
         assert outbox.send_due(now=at + MINUTE) == 3
+
+
+def test_a_server_that_can_not_be_used_is_asked_once_a_minute_however_many_mails_wait(settings: Any) -> None:
+    with MoodyServer() as server:
+        settings.EMAIL_BACKEND = "as2certs.mail.smtp.PatientBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", server.port
+        settings.EMAIL_HOST_USER, settings.EMAIL_HOST_PASSWORD = "us", "wrong"  # it knows no logins
+        for number in range(5):
+            letter(f"person{number}@example.com")
+        for seconds in range(0, 118, 2):
+            assert outbox.send_due(now=NOW + timedelta(seconds=seconds)) == 0
+        assert server.connections == 2
+    assert {(m.state, m.attempts) for m in Message.objects.all()} == {("queued", 0)}
+    assert all("SMTP AUTH extension not supported" in m.error for m in Message.objects.all())
 
 
 def test_a_server_that_hangs_up_after_it_accepted_gets_one_double_with_the_same_message_id(
