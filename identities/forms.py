@@ -258,8 +258,8 @@ class SystemForm(forms.ModelForm[AS2System]):
             "name": "Such as “OpenAS2 production”.",
             "overlap": "How many certificates it can decrypt and verify with at a time. It decides the order in "
             "which a change is made. When in doubt, leave “not known”: that is the careful choice.",
-            "signs_per_partner": "It is noted; today our signing changes for all partners at one moment all "
-            "the same. It needs a way to make such a change: by hand, or a connector that can.",
+            "signs_per_partner": "Then each partner changes over at its own moment, and nobody waits for the "
+            "slowest. It needs a way to make such a change: by hand, or a connector that can.",
         }
         labels = {"signs_per_partner": "It can sign with a different certificate for each partner"}
 

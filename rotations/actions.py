@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from django.db import transaction
 
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, record
+from partners.models import Partner
 from rotations import plan, progress, runbook, setup, stragglers, windows
 from rotations.answers import CONFIRMING, confirm, count_as_agreed, refuse_ended, waive
 from rotations.exchange import comparing, letters
@@ -40,8 +41,6 @@ NEEDED = {
     ),
     ROLL_BACK: "The way back can't be left out half-way: try again, or do it by hand and record it.",
 }
-#: States of a rotation in which a cut-over may be made, by the application or by hand.
-CUTTING_OVER = (RotationState.SCHEDULED, RotationState.UNDER_WAY)
 #: What is done once a rotation is scheduled and not before: messages are held for no change that is not made then.
 AT_THE_WINDOW = (plan.Act.HOLD, plan.Act.CUT_OVER)
 
@@ -106,9 +105,13 @@ def _refuse_window(rotation: Rotation, *, now: datetime) -> None:
 
 
 def window_findings(
-    rotation: Rotation, window: windows.Window, *, now: datetime
+    rotation: Rotation,
+    window: windows.Window,
+    *,
+    now: datetime,
+    partners: Sequence[Partner] | None = None,
 ) -> list[windows.WindowFinding]:
-    """Return what speaks against a window for this rotation."""
+    """Return what speaks against a window for this rotation, or for those of its partners alone."""
     old, new = rotation.old, rotation.new
     found = windows.check_window(
         window,
@@ -117,14 +120,17 @@ def window_findings(
         new_begins=new.not_before if new else None,
         new_ends=new.not_after if new else None,
     )
-    return [*freeze_findings(rotation, window), *found]
+    return [*freeze_findings(rotation, window, partners), *found]
 
 
-def freeze_findings(rotation: Rotation, window: windows.Window) -> list[windows.WindowFinding]:
+def freeze_findings(
+    rotation: Rotation, window: windows.Window, partners: Sequence[Partner] | None = None
+) -> list[windows.WindowFinding]:
     """Return that a window lies in a freeze, unless somebody has said why it may."""
     if rotation.freeze_reason:
         return []
-    partners = [participant.partner for participant in runbook.participants_of(rotation)]
+    if partners is None:
+        partners = [participant.partner for participant in runbook.participants_of(rotation)]
     names = setup.freezing(rotation.holder, partners, window)
     return [windows.frozen_finding(window, names)] if names else []
 
@@ -142,6 +148,7 @@ def postpone(
 ) -> Rotation:
     """Move an approved rotation to another window: planned again, agreements to the old window are asked for again.
 
+    Where we sign per partner, this is about those that have not changed over yet: moments of their own are given up.
     Not asked are those of ``agreed``, who said that they can then, and whoever proposed just this window.
     ``freeze_reason`` says why the new window may lie in a freeze. Raises NotPossible when the window can't be,
     IllegalAction when a cut-over has begun.
@@ -154,7 +161,10 @@ def postpone(
         raise NotPossible(" ".join(f"{f.reason} {f.advice}" for f in errors))
     _refuse_running(rotation)
     _refuse_held(rotation)
+    _refuse_half_back(rotation)
     before = f"{rotation.window_local} {rotation.window_zone}"
+    made = runbook.made_with(rotation)
+    _keep_windows(rotation, made)
     setup.set_window(rotation, window)
     rotation.save(
         update_fields=["window_start", "window_end", "window_zone", "window_local", "freeze_reason"]
@@ -162,17 +172,8 @@ def postpone(
     proposed = rotation.participants.filter(proposed_start=window.start, proposed_end=window.end)
     willing = [*agreed, *proposed]
     # What was agreed, proposed or offered was about the old window; what was installed stays installed.
-    rotation.participants.update(
-        agreed_at=None,
-        answer_by=None,
-        extended_at=None,
-        escalated_at=None,
-        proposed_at=None,
-        proposed_start=None,
-        proposed_end=None,
-        proposed_zone="",
-        proposed_note="",
-    )
+    to_come = rotation.participants.exclude(pk__in=made)
+    to_come.update(**NOT_AGREED, **NO_OWN_WINDOW, taken_back_at=None)
     rotation.slots.all().delete()
     runbook.replan(rotation, now=now)
     progress.move(
@@ -188,9 +189,39 @@ def postpone(
         },
     )
     progress.advance(rotation, by=by, now=now)
-    count_as_agreed(rotation, willing, by=by, now=now)
-    letters.tell_participants(rotation, Letter.Kind.MOVED, by=by, now=now, note=reason)
+    count_as_agreed(rotation, [p for p in willing if p.pk not in made], by=by, now=now)
+    letters.tell_participants(rotation, Letter.Kind.MOVED, by=by, now=now, note=reason, but=made)
     return rotation
+
+
+#: What a participant said of a window, taken back since there is another one.
+NOT_AGREED: dict[str, object] = {
+    "agreed_at": None,
+    "answer_by": None,
+    "extended_at": None,
+    "escalated_at": None,
+    "proposed_at": None,
+    "proposed_start": None,
+    "proposed_end": None,
+    "proposed_zone": "",
+    "proposed_note": "",
+}
+NO_OWN_WINDOW: dict[str, object] = {
+    "window_start": None,
+    "window_end": None,
+    "window_zone": "",
+    "window_local": "",
+}
+
+
+def _keep_windows(rotation: Rotation, made: Collection[int]) -> None:
+    """Keep for participants that have changed over when that was agreed, although the rotation's window moves."""
+    rotation.participants.filter(pk__in=made, window_start=None).update(
+        window_start=rotation.window_start,
+        window_end=rotation.window_end,
+        window_zone=rotation.window_zone,
+        window_local=rotation.window_local,
+    )
 
 
 @transaction.atomic
@@ -223,6 +254,12 @@ def _refuse_held(rotation: Rotation) -> None:
             f"Messages are held back for this change in {step.system or 'our AS2 system'}. Release them there, record "
             f"“{step.title}” as done, and decide then."
         )
+
+
+def _refuse_half_back(rotation: Rotation) -> None:
+    """Refuse another moment while a partner is on its way back: what is in its AS2 system is not known yet."""
+    for step in rotation.steps.filter(act=ROLL_BACK).exclude(state__in=SETTLED)[:1]:
+        raise NotPossible(f"“{step.title}” is not done yet. Finish that, then choose another moment.")
 
 
 def _skip_rest(rotation: Rotation, *, now: datetime, by: Actor, why: str, but: Collection[Step] = ()) -> None:
@@ -261,19 +298,18 @@ def complete(step: Step, *, note: str, by: Actor, now: datetime) -> None:
         step = rotation.steps.get(pk=step.pk)
         refuse_ended(rotation)
         comparing.refuse_uncompared(rotation, step)
+        if step.act in AT_THE_WINDOW and step.participant and step.participant.taken_back_at:
+            raise NotPossible(
+                f"{step.participant.partner} has gone back to the old certificate: agree another moment with it first."
+            )
         if step.automatic and step.state != StepState.FAILED and step.act != plan.Act.RETIRE:
             raise NotPossible(f"“{step.title}” is carried out by the application at its moment.")
         if step.blocked and step not in runbook.held_back(rotation):
             raise NotPossible(f"“{step.title}” comes later: {_missing(rotation, step)}.")
         if step.act == plan.Act.RETIRE and not note.strip():
             _refuse_undrained(rotation, step, now=now)
-        if step.act in AT_THE_WINDOW and rotation.state not in CUTTING_OVER:
-            if kept := progress.only_unrehearsed(rotation):
-                raise NotPossible(f"“{step.title}” comes later. {kept}")
-            raise NotPossible(
-                f"“{step.title}” comes later: not every participant has confirmed or was waived. "
-                "Record their answers, or go on without them, first."
-            )
+        if step.act in AT_THE_WINDOW and (waits := progress.not_yet(rotation, step)):
+            raise NotPossible(f"“{step.title}” comes later. {waits}")
         progress.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=note)
 
 
@@ -283,8 +319,9 @@ def _refuse_undrained(rotation: Rotation, step: Step, *, now: datetime) -> None:
     The application itself waits for the grace. Raises NotPossible.
     """
     drain = stragglers.drain_of(rotation, [step.system])
-    if rotation.window_end is not None and now < rotation.window_end + drain:
-        until = rotation.window_end + drain
+    over = runbook.over_at(rotation)
+    if over is not None and now < over + drain:
+        until = over + drain
         raise NotPossible(
             f"Late MDNs and retries may still use the old certificate until {until:%Y-%m-%d %H:%M} UTC. Keep it until "
             "then; if it is gone already, say why."
@@ -358,7 +395,7 @@ def roll_back(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> R
     switched = _to_take_back(rotation)
     last = rotation.steps.order_by("position").last()
     position = last.position if last else 0
-    back = [_back(step, position=position + n, now=now) for n, step in enumerate(switched, start=1)]
+    back = [back_step(step, position=position + n, now=now) for n, step in enumerate(switched, start=1)]
     Step.objects.bulk_create(back)
     # What is held back is released once both sides are on the old certificate again.
     rotation.steps.filter(pk__in=[s.pk for s in held]).update(after=[s.key for s in back], blocked=True)
@@ -371,14 +408,24 @@ def _to_take_back(rotation: Rotation) -> list[Step]:
     """Return what was switched and has to go back: ours, and the partners' that moved together with it.
 
     A partner that writes at its own pace may go on with the new one, which we keep reading, as long as ours changed.
+    Where we sign per partner, all go back with the default, whether that has flipped or not: choices end with it.
     """
+    ours = rotation.steps.filter(act=plan.Act.CUT_OVER)
+    is_ours, is_apart = ours.exists(), runbook.is_apart(rotation)
     done = rotation.steps.filter(act__in=plan.SWITCHING, state=StepState.DONE).order_by("position")
-    is_ours = rotation.steps.filter(act=plan.Act.CUT_OVER).exists()
-    found = done.select_related("system", "participant__partner")
+    found = list(
+        done.exclude(key__startswith=f"{runbook.PAST}:").select_related("system", "participant__partner")
+    )
+    if is_apart:
+        default = ours.filter(participant=None).select_related("system")
+        return [*default, *(s for s in found if s.act == plan.Act.PARTNER_CUT_OVER and s.simultaneous)]
     return [s for s in found if s.act == plan.Act.CUT_OVER or s.simultaneous or not is_ours]
 
 
-def _back(step: Step, *, position: int, now: datetime) -> Step:
+def back_step(step: Step, *, position: int, now: datetime) -> Step:
+    """Return the step that leads back from one that was done (unsaved): it is due at once."""
+    if step.participant is not None and step.system is not None:
+        return _back_for_one(step, step.participant.partner, position=position, now=now)
     if step.participant is not None:
         partner = step.participant.partner
         return Step(
@@ -406,6 +453,26 @@ def _back(step: Step, *, position: int, now: datetime) -> Step:
         system=step.system,
         title=f"Go back to the old certificate in {where}",
         why="Partners that still accept the old certificate have nothing to do; the others go back with us.",
+        evidence=step.evidence,
+        effects=step.effects,
+        automatic=step.automatic,
+        earliest_at=now,
+        due_at=now if step.automatic else None,
+    )
+
+
+def _back_for_one(step: Step, partner: Partner, *, position: int, now: datetime) -> Step:
+    return Step(
+        rotation=step.rotation,
+        position=position,
+        key=f"{ROLL_BACK}:{step.key}",
+        who=plan.Who.WE,
+        act=ROLL_BACK,
+        roles=step.roles,
+        system=step.system,
+        participant=step.participant,
+        title=f"Sign to {partner} with the old certificate again in {step.system}",
+        why=f"{partner} goes back alone: all others stay with the new certificate.",
         evidence=step.evidence,
         effects=step.effects,
         automatic=step.automatic,

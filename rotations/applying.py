@@ -31,6 +31,7 @@ def change_for(step: Step, *, by: Actor, now: datetime) -> Change:
         moves=_moves(step),
         old=_item(old, step, by=by, now=now) if old else None,
         new=_item(new, step, by=by, now=now),
+        partner=step.participant.partner.as2_id if step.participant else "",
     )
 
 

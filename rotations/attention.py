@@ -18,7 +18,7 @@ from rotations.exchange.slots import Matrix
 from rotations.exchange.standing import Standing
 from rotations.models import HandedIn, Letter, Participant, Rotation, Step
 from rotations.neighbours import Neighbour
-from rotations.plan import PREPARING
+from rotations.plan import PREPARING, Act
 from rotations.rehearsal import Result, set_up_url
 from rotations.rows import Row
 from rotations.states import AWAITING_WINDOW, SETTLED, RotationState, StepState, is_overdue
@@ -177,7 +177,10 @@ def running_needs(
     found += handed_in_needs(rotation)
     waiting = outstanding(steps)
     postpone = reverse("rotation-postpone", args=[rotation.uid])
-    if is_overdue(state, rotation.window_end, now):
+    alone = [step for step in steps if step.act == Act.CUT_OVER and step.participant_id]
+    if alone:
+        found += _alone_needs(rotation, alone, waiting, spoken_for, now=now)
+    elif is_overdue(state, rotation.window_end, now):
         found.append(_overdue(rotation, state, waiting, postpone))
     elif state is RotationState.EXCHANGING and waiting:
         is_open = rotation.window_start is not None and rotation.window_start <= now
@@ -203,6 +206,59 @@ def running_needs(
     if state in (*AWAITING_WINDOW, RotationState.APPLIED, RotationState.ROLLING_BACK):
         found += _by_hand(steps, now=now)
     return found
+
+
+def _alone_needs(
+    rotation: Rotation,
+    cut_overs: Sequence[Step],
+    waiting: Sequence[Participant],
+    spoken_for: Collection[int],
+    *,
+    now: datetime,
+) -> Iterator[Need]:
+    """Yield what keeps single partners from changing over at their own moments; the others go on."""
+    to_come = [step for step in cut_overs if step.state not in SETTLED and step.participant is not None]
+    back = [step for step in to_come if step.participant and step.participant.taken_back_at]
+    missed = [step for step in to_come if step.latest_at is not None and step.latest_at <= now]
+    for those, one, several in (
+        (back, "has gone back and waits for another moment", "have gone back and wait for other moments"),
+        (missed, "was not changed over in its window", "were not changed over in their windows"),
+    ):
+        if those:
+            who = names([step.participant.partner.name for step in those if step.participant])
+            text = f"{who} {one if len(those) == 1 else several}."
+            uid = those[0].participant.uid if those[0].participant else rotation.uid
+            url = reverse("participant-move", args=[uid])
+            more = "The others go on; the default changes once they have changed over too."
+            yield Need("urgent", text, more, "Another moment …", url)
+    open_now = {
+        step.participant_id
+        for step in to_come
+        if step.earliest_at and step.earliest_at <= now and step not in missed
+    }
+    late = [p for p in waiting if p.pk in open_now]
+    if late:
+        verb = "has" if len(late) == 1 else "have"
+        yield Need(
+            "urgent",
+            f"{names([p.partner.name for p in late])} {verb} not confirmed, and the window is open.",
+            "Only the change with them waits. Record the answer, go on without it with a reason, or give them another "
+            "moment.",
+            "Record answers",
+            "#partners",
+        )
+    ahead = [step for step in to_come if step.earliest_at and step.earliest_at > now]
+    pks = {p.pk for p in waiting} - set(spoken_for)
+    soon = sorted(
+        (step for step in ahead if step.participant_id in pks), key=lambda step: step.earliest_at or now
+    )
+    if soon and soon[0].earliest_at:
+        meaning, when = _how_near(soon[0].earliest_at, now)
+        who = names([step.participant.partner.name for step in soon if step.participant])
+        verb, first = ("has", "its window") if len(soon) == 1 else ("have", "the first window")
+        yield Need(
+            meaning, f"{who} {verb} not confirmed · {first} opens {when}.", "", "Record answers", "#partners"
+        )
 
 
 #: What partners may have come to that somebody here has to decide about, the most pressing first: its meaning, how it
@@ -465,7 +521,8 @@ def _by_hand(steps: Sequence[Step], *, now: datetime) -> Iterator[Need]:
 
 def is_our_turn(step: Step, *, now: datetime) -> bool:
     """Say whether a person may settle a step now."""
-    is_early = step.act in AT_THE_WINDOW and step.rotation.state == RotationState.EXCHANGING
+    is_for_all = step.act in AT_THE_WINDOW and step.participant_id is None
+    is_early = is_for_all and step.rotation.state == RotationState.EXCHANGING
     waits = step.state == StepState.WAITING and not step.automatic and not is_early
     open_ = step.state == StepState.FAILED or waits
     return open_ and not step.blocked and (step.earliest_at is None or step.earliest_at <= now)

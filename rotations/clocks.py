@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from rotations import windows
-from rotations.models import Rotation
+from rotations.models import Participant, Rotation
 
 
 @lru_cache(maxsize=2048)  # the mails of a change tell the same few moments again and again
@@ -36,11 +36,15 @@ def span(start: datetime, end: datetime, zone: str) -> str:
     return f"{first}, {time} to {last_clock if first == last else ends}"
 
 
-def span_of(rotation: Rotation, zone: str) -> str:
-    """Tell a rotation's window; it has one."""
-    assert rotation.window_start  # asked for by the callers
-    assert rotation.window_end  # a window has both
-    return span(rotation.window_start, rotation.window_end, zone)
+def span_of(whose: Rotation | Participant, zone: str) -> str:
+    """Tell the window of a rotation, or of a participant, which may have one of its own; there is one."""
+    if isinstance(whose, Rotation):
+        start, end = whose.window_start, whose.window_end
+    else:
+        start, end = whose.starts, whose.ends
+    assert start  # asked for by the callers
+    assert end  # a window has both
+    return span(start, end, zone)
 
 
 def day(at: datetime, zone: str) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime
 from django.urls import reverse
 
 from as2certs.audit.models import Entry, identify
+from rotations import apart
 from rotations.attention import Need, participant_needs
 from rotations.clocks import span
 from rotations.exchange.answering import OPEN_WINDOW
@@ -80,7 +81,7 @@ def dossier_of(participant: Participant, *, now: datetime, zone: str) -> Dossier
         ],
         slots=list(participant.slot_answers.select_related("slot").order_by("slot__start")),
         entries=_entries(participant),
-        proposal=_proposal(participant, zone),
+        proposal=_proposal(row, zone),
     )
 
 
@@ -99,27 +100,33 @@ def _entries(participant: Participant) -> list[Entry]:
     return list(both[:SHOWN])
 
 
-def _proposal(participant: Participant, zone: str) -> Proposal | None:
+def _proposal(row: Row, zone: str) -> Proposal | None:
+    participant = row.participant
     start, end = participant.proposed_start, participant.proposed_end
     if participant.proposed_at is None or start is None or end is None:
         return None
     rotation = participant.rotation
     theirs = participant.proposed_zone or participant.partner.time_zone
-    move = f"{reverse('rotation-postpone', args=[rotation.uid])}?proposal={participant.uid}"
+    move, may = reverse("rotation-postpone", args=[rotation.uid]), rotation.state in OPEN_WINDOW
+    if row.cut_over is not None:
+        move, may = reverse("participant-move", args=[participant.uid]), not apart.move_obstacle(participant)
     return Proposal(
         theirs=span(start, end, theirs),
         zone=theirs,
         ours=span(start, end, zone) if zone != theirs else "",
         note=participant.proposed_note,
         at=participant.proposed_at,
-        consequence=_asked_again(participant),
-        move_url=move if rotation.state in OPEN_WINDOW else "",
+        consequence=_asked_again(row),
+        move_url=f"{move}?proposal={participant.uid}" if may else "",
     )
 
 
-def _asked_again(participant: Participant) -> str:
+def _asked_again(row: Row) -> str:
     """Say who has to agree to a window once more when it moves to where this participant would have it."""
+    participant = row.participant
     rotation, partner = participant.rotation, participant.partner
+    if row.cut_over is not None:
+        return f"Only the change with {partner} moves: we sign per partner. {partner} counts as agreed."
     others = rotation.participants.filter(removed_reason="").exclude(pk=participant.pk)
     agreeing = others.filter(steps__act=Act.AGREE).distinct().count()
     if not others.exists():

@@ -47,7 +47,7 @@ class RotationFilter(django_filters.FilterSet):
         now = timezone.now()
         if value == "attention":
             return queryset.needing_attention(now)
-        return queryset.filter(state__in=states.AWAITING_WINDOW, window_end__lte=now)
+        return queryset.overdue(now)
 
     def on_side(self, queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
         return queryset.filter(partner__isnull=value == "own")

@@ -11,7 +11,7 @@ from django import forms
 
 from as2certs import pki
 from as2certs.accounts.models import Installation, User
-from rotations import actions, runbook, setup
+from rotations import actions, apart, runbook, setup
 from rotations.exchange.rungs import DaysError, check_days
 from rotations.models import Participant, Rotation, Sighting
 from rotations.window_forms import WindowForm, initial_window
@@ -269,3 +269,30 @@ class PostponeForm(WindowForm):
     def freezing(self, window: Window) -> list[str]:
         partners = [participant.partner for participant in runbook.participants_of(self.rotation)]
         return setup.freezing(self.rotation.holder, partners, window)
+
+
+class MoveForm(PostponeForm):
+    """A moment of its own for one participant, and why."""
+
+    def __init__(
+        self,
+        participant: Participant,
+        user: User,
+        data: Any = None,
+        *,
+        now: datetime,
+        initial: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.participant = participant
+        stored = initial_window(participant.starts, participant.ends, participant.zone)
+        super().__init__(participant.rotation, user, data, now=now, initial=stored | dict(initial or {}))
+        self.fields[
+            "reason"
+        ].help_text = f"{participant.partner} reads it in the mail, and it is kept in the trail."
+
+    def findings(self, window: Window) -> list[WindowFinding]:
+        found = apart.move_findings(self.participant, window, now=self.now)
+        return [finding for finding in found if finding.code != "frozen"]
+
+    def freezing(self, window: Window) -> list[str]:
+        return setup.freezing(self.rotation.holder, [self.participant.partner], window)

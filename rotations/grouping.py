@@ -80,6 +80,12 @@ def _title(rotation: Rotation, act: str, steps: Sequence[Step]) -> str:
             return f"Partners add {new} beside {old}"
         case Act.AGREE:
             return "Partners agree to the window"
+        case Act.CUT_OVER:
+            return f"Sign to each partner with {new}"
+        case Act.HOLD:
+            return f"Pause our outbound queues to {len(steps)} partners"
+        case Act.RELEASE:
+            return f"Release our outbound queues to {len(steps)} partners"
         case Act.PARTNER_CUT_OVER:
             return f"Partners switch to {new}"
         case Act.TEST:
@@ -91,10 +97,11 @@ def _title(rotation: Rotation, act: str, steps: Sequence[Step]) -> str:
 
 
 #: What a step of an act is called once it is done.
-_DONE = {
+_DONE: dict[str, str] = {
     Act.CHECK: "compared",
     Act.ANNOUNCE: "sent",
     Act.AGREE: "agreed",
+    Act.CUT_OVER: "changed over",
     Act.TEST: "tested",
     Act.PARTNER_RETIRE: "dropped",
 }
@@ -124,7 +131,7 @@ def _word(act: str, step: Step) -> str:
     if act == Act.INSTALL and participant is not None:
         return _installed(step, participant)
     if step.state == StepState.DONE:
-        return _DONE.get(Act(act), "done")
+        return _DONE.get(act, "done")
     return "left out" if step.state == StepState.SKIPPED else "open"
 
 

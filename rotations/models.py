@@ -17,7 +17,7 @@ from as2certs.mail.models import Message
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate
 from partners.models import Contact, Partner, PartnerCertificate
 from rotations import freezes, states
-from rotations.plan import PREPARING
+from rotations.plan import PREPARING, Act
 
 
 def default_nudge_after() -> list[int]:
@@ -36,9 +36,22 @@ class RotationQuerySet(models.QuerySet["Rotation"]):
     def needing_attention(self, now: datetime) -> Self:
         """Rotations that can't go on before a person decides; ``states.needs_attention`` as a query."""
         failed = Exists(Step.objects.filter(rotation=OuterRef("pk"), state=states.StepState.FAILED))
-        unready = Q(state=states.RotationState.EXCHANGING, window_start__lte=now)
-        overdue = Q(state__in=states.AWAITING_WINDOW, window_end__lte=now)
-        return self.running().filter(failed | unready | overdue)
+        alone = Step.objects.alone().filter(rotation=OuterRef("pk"))
+        late = Exists(alone.to_come().filter(blocked=True, earliest_at__lte=now))
+        unready = Q(~Exists(alone), state=states.RotationState.EXCHANGING, window_start__lte=now)
+        going_on = Q(state__in=states.AWAITING_WINDOW)
+        return self.running().filter(failed | unready | going_on & Q(late) | self._overdue(now))
+
+    def overdue(self, now: datetime) -> Self:
+        """Rotations whose window is over without the change; where we sign per partner, some partner's own."""
+        return self.filter(self._overdue(now))
+
+    @staticmethod
+    def _overdue(now: datetime) -> Q:
+        alone = Step.objects.alone().filter(rotation=OuterRef("pk"))
+        missed = Exists(alone.to_come().filter(latest_at__lte=now))
+        over = Q(~Exists(alone), window_end__lte=now)
+        return Q(state__in=states.AWAITING_WINDOW) & (over | Q(missed))
 
     def with_rule(self) -> Self:
         """Read along whether the installation asks for rehearsals, as ``rehearse_first``."""
@@ -187,6 +200,13 @@ class Rotation(models.Model):
     def environment(self) -> str:
         return self.holder.environment
 
+    def is_overdue(self, now: datetime) -> bool:
+        """Say whether the window is over without the change; where we sign per partner, that of one who is to come."""
+        if not states.is_overdue(states.RotationState(self.state), self.window_end, now):
+            return False
+        alone = Step.objects.alone().filter(rotation=self)
+        return not alone.exists() or alone.to_come().filter(latest_at__lte=now).exists()
+
 
 class Participant(models.Model):
     """One partner's part in a rotation. What it comes to is derived: ``rotations.exchange.standing``."""
@@ -235,13 +255,25 @@ class Participant(models.Model):
         "seen with the old one after the change", null=True, blank=True, help_text="Of the last such message."
     )
     warned_at = models.DateTimeField("warned that the old one goes", null=True, blank=True)
+    # A moment of its own, where we sign per partner; without it, the rotation's window is its too.
+    window_start = models.DateTimeField(null=True, blank=True)
+    window_end = models.DateTimeField(null=True, blank=True)
+    window_zone = models.CharField(max_length=64, blank=True, validators=[validate_time_zone])
+    window_local = models.CharField(max_length=40, blank=True)
+    taken_back_at = models.DateTimeField(
+        "went back alone", null=True, blank=True, help_text="It waits for another moment since then."
+    )
     # Of its calendar entry (RFC 5545, section 3.8.7.4); empty while none was sent.
     calendar_sequence = models.PositiveIntegerField(null=True, blank=True)
 
     class Meta:
         ordering = ["partner__name", "id"]
         constraints = [
-            models.UniqueConstraint(fields=["rotation", "partner"], name="rotations_participant_once")
+            models.UniqueConstraint(fields=["rotation", "partner"], name="rotations_participant_once"),
+            models.CheckConstraint(
+                condition=Q(window_start=None, window_end=None) | Q(window_end__gt=models.F("window_start")),
+                name="rotations_own_window_has_length",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -251,6 +283,29 @@ class Participant(models.Model):
     def is_removed(self) -> bool:
         return bool(self.removed_reason)
 
+    @property
+    def has_own_window(self) -> bool:
+        return self.window_start is not None
+
+    @property
+    def starts(self) -> datetime | None:
+        """When the change with this partner begins (UTC): at its own moment, or with the rotation's window."""
+        return self.window_start if self.has_own_window else self.rotation.window_start
+
+    @property
+    def ends(self) -> datetime | None:
+        return self.window_end if self.has_own_window else self.rotation.window_end
+
+    @property
+    def zone(self) -> str:
+        """In which zone its window was agreed."""
+        return self.window_zone if self.has_own_window else self.rotation.window_zone
+
+    @property
+    def local(self) -> str:
+        """The local times of its window, as they were agreed."""
+        return self.window_local if self.has_own_window else self.rotation.window_local
+
 
 class StepQuerySet(models.QuerySet["Step"]):
     def due(self, now: datetime) -> Self:
@@ -259,6 +314,13 @@ class StepQuerySet(models.QuerySet["Step"]):
             Q(state=states.StepState.WAITING, automatic=True, blocked=False, due_at__lte=now)
             | Q(state=states.StepState.RUNNING, lease_until__lt=now)
         ).order_by("due_at", "id")
+
+    def alone(self) -> Self:
+        """Our cut-overs for one partner alone."""
+        return self.filter(act=Act.CUT_OVER, participant__isnull=False)
+
+    def to_come(self) -> Self:
+        return self.exclude(state__in=states.SETTLED)
 
 
 class Step(models.Model):

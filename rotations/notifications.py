@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, Max, OuterRef
 from django.urls import reverse
 
 from as2certs.accounts.models import Installation
@@ -25,7 +25,7 @@ from rotations.expiring import OURS, Expiring
 from rotations.ladder import PENDING, Outlook, countdown, expires, near, outlook
 from rotations.models import HandedIn, Participant, Rotation, RotationQuerySet, Step
 from rotations.recipients import Recipient, once, people_of_rotation
-from rotations.states import AWAITING_WINDOW, RotationState, StepState
+from rotations.states import RotationState, StepState
 
 log = logging.getLogger(__name__)
 
@@ -300,10 +300,15 @@ def window_missed(now: datetime) -> int:
     own mail.
     """
     failed = Step.objects.filter(rotation=OuterRef("pk"), state=StepState.FAILED)
-    missed = Rotation.objects.filter(~Exists(failed), state__in=AWAITING_WINDOW, window_end__lte=now)
-    return sum(
-        _window_missed(rotation, rotation.window_end) for rotation in _whole(missed) if rotation.window_end
-    )
+    missed = _whole(Rotation.objects.overdue(now).filter(~Exists(failed)))
+    return sum(_window_missed(rotation, ended) for rotation in missed if (ended := _ended(rotation, now)))
+
+
+def _ended(rotation: Rotation, now: datetime) -> datetime | None:
+    """Return when the window that was missed ended; where we sign per partner, the last of those that were."""
+    own = rotation.steps.alone().to_come().filter(latest_at__lte=now)
+    last: datetime | None = own.aggregate(Max("latest_at"))["latest_at__max"]
+    return last or rotation.window_end
 
 
 def _window_missed(rotation: Rotation, ended: datetime) -> int:

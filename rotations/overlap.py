@@ -1,6 +1,6 @@
 """Where our system can sign for each partner with a certificate of its own: who accepts both, and when each changes.
 
-What is drawn is what is known: what a plan does not have, such as a moment for one partner alone, is not promised.
+Each partner has its own moment once one was agreed with it; until then, the rotation's window is its too.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _lane(row: Row, window_start: datetime) -> Lane:
 def _moment(row: Row, window_start: datetime) -> tuple[datetime, Kind]:
     """Return the moment that is known for a partner: its own cut-over, what it proposes, or everybody's window."""
     participant = row.participant
-    own = next((step for step in row.steps if step.act == Act.CUT_OVER), None)
+    own = row.cut_over
     if own is not None and own.done_at is not None:
         return own.done_at, "changed"
     if participant.proposed_at is not None and participant.proposed_start is not None:

@@ -18,6 +18,8 @@ from as2certs.audit.recording import Actor, record
 from as2certs.background import nudge
 from identities import service
 from identities.stations import WRITER_ROLES
+from partners import signing
+from partners.models import Partnership
 from rotations import notifications, plan, rehearsal, runbook
 from rotations.models import Rotation, Step
 from rotations.runbook import ROLL_BACK
@@ -32,6 +34,9 @@ WHOLE_ROTATION = (
     "old_partner_certificate",
     "new_partner_certificate",
 )
+
+#: States of a rotation in which a cut-over for everybody may be made.
+CUTTING_OVER = (RotationState.SCHEDULED, RotationState.UNDER_WAY)
 
 
 class NotPossible(Exception):
@@ -176,15 +181,20 @@ def _change_inventory(rotation: Rotation, step: Step, *, at: datetime) -> None:
 
     Raises NotPossible when a certificate that this rotation does not know holds a role that has room for one.
     """
+    if step.act == plan.Act.RETIRE and rotation.identity and rotation.old_identity_certificate:
+        signing.end_choices(rotation.identity, at=at, certificate=rotation.old_identity_certificate)
     mine = runbook.our_effects(step)
     if not mine:
+        return
+    if step.participant is not None:
+        _change_choice(rotation, step, at=at)
         return
     others = rotation.steps.exclude(pk=step.pk).exclude(state__in=SETTLED)
     still_to_come = {
         (effect["role"], effect["move"])
         for other in others
         for effect in other.effects
-        if effect["at"].startswith("us:")
+        if effect["at"].startswith("us:") and other.participant_id is None
     }
     old, new = rotation.old, rotation.new
     assert new is not None  # a plan has a successor
@@ -199,12 +209,30 @@ def _change_inventory(rotation: Rotation, step: Step, *, at: datetime) -> None:
         elif step.act == ROLL_BACK:
             assert old is not None  # rolling back without an old certificate is refused
             _refuse_stranger(rotation, role)
-            service.replace(new, old, role, at=at)
+            _end_choices(rotation, role, at=service.replace(new, old, role, at=at))
         elif (role, plan.Move.DROP) in still_to_come:
             service.begin(new, role, at=at)  # another AS2 system reads with both until it drops the old one
         else:
             _refuse_stranger(rotation, role)
-            service.replace(old, new, role, at=at)
+            _end_choices(rotation, role, at=service.replace(old, new, role, at=at))
+
+
+def _change_choice(rotation: Rotation, step: Step, *, at: datetime) -> None:
+    """Note what signs for one partner alone from now on. Raises NotPossible when another certificate does."""
+    assert rotation.identity is not None  # only our own signature changes partner by partner
+    assert step.participant is not None
+    _refuse_stranger(rotation, plan.Role.SIGN)
+    back = step.act == ROLL_BACK
+    certificate = rotation.old_identity_certificate if back else rotation.new_identity_certificate
+    assert certificate is not None  # a plan has a successor, and a way back an old certificate
+    partnership = Partnership.objects.get(identity=rotation.identity, partner=step.participant.partner)
+    signing.choose(partnership, certificate, at=at)
+
+
+def _end_choices(rotation: Rotation, role: str, *, at: datetime) -> None:
+    """Let the default sign for every partner, from the moment on at which it has changed."""
+    if rotation.identity is not None and role == plan.Role.SIGN:
+        signing.end_choices(rotation.identity, at=at)
 
 
 def _refuse_stranger(rotation: Rotation, role: str) -> None:
@@ -215,6 +243,13 @@ def _refuse_stranger(rotation: Rotation, role: str) -> None:
 def stranger_in(rotation: Rotation, role: str) -> str:
     """Say which certificate that this rotation does not know serves a role alone; empty when none does."""
     held = service.serving(rotation.holder)[role]
+    if rotation.identity is not None and role == plan.Role.SIGN:
+        known = [rotation.old_identity_certificate, rotation.new_identity_certificate]
+        for choice in signing.strangers(rotation.identity, known)[:1]:
+            return (
+                f"{choice.certificate.short_name} signs for {choice.partnership.partner} alone, and this plan does "
+                "not know it. Cancel this rotation, and set up one that starts from what is in use."
+            )
     if not held or role not in WRITER_ROLES or {rotation.old, rotation.new} & set(held):
         return ""
     planned = rotation.old.short_name if rotation.old else "nothing"
@@ -272,6 +307,20 @@ def _reconsider_rehearsed(rehearsal_id: int, *, by: Actor, now: datetime) -> Non
         reconsider(pk, by=by, now=now)
 
 
+def not_yet(rotation: Rotation, step: Step) -> str:
+    """Say what a step at the window waits for beside the steps before it; empty when it waits for nothing.
+
+    For everybody, or for the rehearsal; one that concerns a single partner waits for the rehearsal alone.
+    """
+    if rotation.state in CUTTING_OVER:
+        return ""
+    if step.participant_id is not None:
+        return rehearsal.obstacle(rotation)
+    return only_unrehearsed(rotation) or (
+        "Not every participant has confirmed or was waived: record their answers, or go on without them."
+    )
+
+
 def only_unrehearsed(rotation: Rotation) -> str:
     """Say what its rehearsal lacks where a rotation waits for nothing else before its window; else empty."""
     unprepared = rotation.steps.filter(act__in=plan.PREPARING).exclude(state__in=SETTLED)
@@ -310,6 +359,17 @@ def let_go_on(*, now: datetime) -> int:
     return sum(reconsider(pk, by=Actor.runner(), now=now) for pk in free)
 
 
+def block_again(rotation: Rotation) -> None:
+    """Let open steps wait again for those before them that are to be done once more."""
+    steps = list(rotation.steps.all())
+    settled = {step.key for step in steps if step.state in SETTLED}
+    known = {step.key for step in steps}
+    waits = [
+        s.pk for s in steps if s.state == StepState.WAITING and not settled >= known.intersection(s.after)
+    ]
+    rotation.steps.filter(pk__in=waits).update(blocked=True)
+
+
 def _unblock(steps: list[Step]) -> None:
     settled = {step.key for step in steps if step.state in SETTLED}
     known = {step.key for step in steps}
@@ -326,6 +386,8 @@ def _next_action(rotation: Rotation, steps: list[Step]) -> RotationAction | None
         case RotationState.EXCHANGING if _all_settled(steps, plan.PREPARING):
             # Asked last: once all is settled, and not with each of thousands of steps.
             return None if rehearsal.obstacle(rotation) else RotationAction.READY
+        case RotationState.EXCHANGING if _has_begun_with_one(steps):
+            return RotationAction.BEGIN
         case RotationState.SCHEDULED if not _all_settled(steps, plan.PREPARING):
             return RotationAction.UNREADY
         case RotationState.SCHEDULED if _has_begun(steps):
@@ -346,6 +408,12 @@ def _has_begun(steps: list[Step]) -> bool:
     """
     switching = [step for step in steps if step.act in _switching_of(steps)]
     return not switching or any(step.state in SETTLED for step in switching)
+
+
+def _has_begun_with_one(steps: list[Step]) -> bool:
+    """Say whether something was switched for one partner alone, whatever the others have come to."""
+    alone = [step for step in steps if step.act == plan.Act.CUT_OVER and step.participant_id is not None]
+    return any(step.state in SETTLED for step in alone)
 
 
 def _all_settled(steps: list[Step], acts: Any) -> bool:

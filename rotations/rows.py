@@ -18,7 +18,8 @@ from rotations.exchange.reaching import contacts_for
 from rotations.exchange.standing import Standing, standing
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.plan import Act
-from rotations.states import ENDED, SETTLED, RotationState
+from rotations.runbook import PAST
+from rotations.states import AWAITING_WINDOW, ENDED, SETTLED, RotationState, StepState
 
 CHANGE = "rotations.change_rotation"
 
@@ -46,7 +47,7 @@ class Row:
     word: Word | None = None
 
     def _step(self, act: Act) -> Step | None:
-        return next((step for step in self.steps if step.act == act), None)
+        return next((s for s in self.steps if s.act == act and not s.key.startswith(f"{PAST}:")), None)
 
     @property
     def told(self) -> Step | None:
@@ -59,6 +60,11 @@ class Row:
     @property
     def agree(self) -> Step | None:
         return self._step(Act.AGREE)
+
+    @property
+    def cut_over(self) -> Step | None:
+        """Return our cut-over for this partner alone; None where we change for all at once."""
+        return self._step(Act.CUT_OVER)
 
     @property
     def is_awaited(self) -> bool:
@@ -97,6 +103,8 @@ class Row:
             return None
         if state is RotationState.DRAFT:
             return self._to("Leave out …", "participant-remove")
+        if self.participant.taken_back_at:
+            return self._to("Another moment …", "participant-move")
         match self.standing:
             case Standing.NOT_TOLD:
                 return self._telling() if self.is_awaited else None
@@ -133,7 +141,18 @@ class Row:
                 found.append(self._to("Nudge …", "participant-nudge"))
                 found.append(self._together("Give more time …", "extend"))
             found.append(self._to("Go on without …", "participant-waive"))
+        found += self._apart
         return [choice for choice in found if choice != self.next]
+
+    @property
+    def _apart(self) -> list[Choice]:
+        """Return what can be done with this partner alone, where we change for each at its own moment."""
+        step, state = self.cut_over, self.participant.rotation.state
+        if step is None:
+            return []
+        if step.state == StepState.DONE:
+            return [self._to("Go back alone …", "participant-take-back")]
+        return [self._to("Another moment …", "participant-move")] if state in AWAITING_WINDOW else []
 
     def _to(self, label: str, name: str) -> Choice:
         return Choice(label, reverse(name, args=[self.participant.uid]), CHANGE)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from django.db.models import Q
+
+from identities.connectors import may_sign_per_partner
 from identities.models import AS2System, Identity
 from partners.models import Partner
 from rotations import plan
 from rotations.models import Participant, Rotation, Step
+from rotations.states import SETTLED, RotationState
 
 #: Key of "our side" in a plan where no AS2 system is connected: the change is then one of the inventory alone.
 NO_SYSTEM = "none"
 
 #: The act of the steps that lead back; they are not planned beforehand.
 ROLL_BACK = "roll_back"
+
+#: How the keys of steps begin that were done before their partner went back alone; those to come have the plan's keys.
+PAST = "past"
 
 
 def change_of(rotation: Rotation, *, now: datetime, awaited: bool = False) -> plan.Change:
@@ -30,7 +38,7 @@ def change_of(rotation: Rotation, *, now: datetime, awaited: bool = False) -> pl
         side=rotation.side,
         roles=frozenset(plan.Role(role) for role in rotation.roles),
         systems=tuple(system_in_plan(system) for system in systems_of(rotation)),
-        parties=tuple(party_in_plan(p.partner) for p in participants_of(rotation)),
+        parties=tuple(participant_in_plan(p) for p in participants_of(rotation)),
         starts=rotation.window_start,
         ends=rotation.window_end,
         now=now,
@@ -62,6 +70,12 @@ def party_in_plan(partner: Partner) -> plan.Party:
     return plan.Party(key=str(partner.uid), name=partner.name, holds=plan.Holds(partner.holds))
 
 
+def participant_in_plan(participant: Participant) -> plan.Party:
+    """Return a participant as the planner wants it, with its own moment where it has one."""
+    party = party_in_plan(participant.partner)
+    return replace(party, starts=participant.window_start, ends=participant.window_end)
+
+
 def system_in_plan(system: AS2System | None) -> plan.System:
     """Return an AS2 system of ours as the planner wants it."""
     if system is None:
@@ -71,6 +85,7 @@ def system_in_plan(system: AS2System | None) -> plan.System:
         key=str(system.uid),
         name=system.name,
         holds=plan.Holds.UNKNOWN if system.overlap == AS2System.Overlap.UNKNOWN else several,
+        signs_per_partner=system.signs_per_partner and may_sign_per_partner(system.connector),
         automatic=system.connector != "manual",
     )
 
@@ -124,16 +139,92 @@ def replan(rotation: Rotation, *, now: datetime) -> None:
     rotation.steps.exclude(pk__in=[s.pk for s in settled.values()]).delete()
     fresh = preview(rotation, now=now)
     keys = {step.key for step in fresh}
-    _renumber([s for key, s in settled.items() if key in keys], fresh)
+    _renumber((s for key, s in settled.items() if key in keys), fresh)
     Step.objects.bulk_create(step for step in fresh if step.key not in settled)
+
+
+def replan_one(participant: Participant, *, now: datetime) -> None:
+    """Plan again for one participant's moved moment: its own steps, and when the default and the end may come.
+
+    What was done stays done, but for what was tied to the old moment. Raises NoOwnMoment where the plan would not have
+    a cut-over for it alone any more.
+    """
+    rotation = participant.rotation
+    fresh = {step.key: step for step in preview(rotation, now=now)}
+    own = [step for step in fresh.values() if step.participant_id == participant.pk]
+    kept = rotation.steps.filter(participant=participant).exclude(act=ROLL_BACK)
+    settled = {step.key for step in kept.filter(state__in=("done", "skipped")) if not _is_over(step)}
+    if not any(
+        step.act == plan.Act.CUT_OVER and rotation.steps.filter(key=step.key).exists() for step in own
+    ):
+        raise NoOwnMoment
+    kept.exclude(key__in=settled).delete()
+    Step.objects.bulk_create(step for step in own if step.key not in settled)
+    shared = rotation.steps.filter(participant=None, act__in=(plan.Act.CUT_OVER, plan.Act.RETIRE))
+    # What was asked for and is there already is wanted by another moment too: its page tells until when.
+    for step in (*shared.exclude(state__in=("done", "skipped")), *kept.filter(key__in=settled)):
+        if planned := fresh.get(step.key):
+            step.earliest_at, step.latest_at, step.due_at = (
+                planned.earliest_at,
+                planned.latest_at,
+                planned.due_at,
+            )
+            step.save(update_fields=["earliest_at", "latest_at", "due_at"])
+    _renumber(rotation.steps.filter(key__in=fresh), list(fresh.values()))
+
+
+class NoOwnMoment(Exception):
+    """Nothing is planned for this participant alone: all change at once."""
+
+
+def again(step: Step) -> Step:
+    """Return a step that was done as one that is to be done once more, at a moment that is not known yet (unsaved)."""
+    fields = ("position", "key", "who", "act", "roles", "system", "participant", "title", "why", "evidence")
+    more = ("effects", "after", "simultaneous", "automatic")
+    copied = {name: getattr(step, name) for name in (*fields, *more)}
+    return Step(rotation=step.rotation, **copied, blocked=True)
+
+
+def is_apart(rotation: Rotation) -> bool:
+    """Say whether our signing changes partner by partner in this rotation, each at its own moment."""
+    return rotation.steps.alone().exists()
+
+
+def waits_for_more(participant: Participant) -> bool:
+    """Say whether our change waits for something before its window: for this partner alone where we sign per partner.
+
+    Elsewhere for anybody: a rotation that is still exchanging is ready with nobody.
+    """
+    rotation = participant.rotation
+    if not is_apart(rotation):
+        return rotation.state == RotationState.EXCHANGING
+    before = rotation.steps.filter(act__in=plan.PREPARING).exclude(state__in=SETTLED)
+    return before.filter(Q(participant=participant) | Q(participant=None)).exists()
+
+
+def over_at(rotation: Rotation) -> datetime | None:
+    """Return when the last window of a rotation ends (UTC): of all participants where each has its own moment."""
+    if not is_apart(rotation):
+        return rotation.window_end
+    own = [participant.ends for participant in participants_of(rotation)]
+    return max((end for end in own if end is not None), default=rotation.window_end)
+
+
+def made_with(rotation: Rotation) -> set[int]:
+    """Return the participants (primary keys) towards which alone we have changed over, and not gone back."""
+    done = rotation.steps.alone().filter(state="done")
+    return set(done.exclude(key__startswith=f"{PAST}:").values_list("participant", flat=True))
 
 
 def _is_over(step: Step) -> bool:
     """Say whether a settled step went by with the old window."""
+    if step.key.startswith(f"{PAST}:"):
+        return False
+    made = step.rotation.steps.filter(act=plan.Act.CUT_OVER, participant=step.participant, state="done")
+    made = made.exclude(key__startswith=f"{PAST}:")
     if step.act in (plan.Act.HOLD, plan.Act.RELEASE):
-        same = step.rotation.steps.filter(act=plan.Act.CUT_OVER, system=step.system)
-        return step.state == "done" and not same.filter(state="done").exists()
-    return step.act == plan.Act.AGREE
+        return step.state == "done" and not made.filter(system=step.system).exists()
+    return step.act == plan.Act.AGREE and not (step.participant and made.exists())
 
 
 def held_back(rotation: Rotation) -> list[Step]:
@@ -143,16 +234,23 @@ def held_back(rotation: Rotation) -> list[Step]:
 
 def releasing(steps: Sequence[Step]) -> list[Step]:
     """Return those of a rotation's steps that end a hold which was begun; they may be done before their turn."""
-    held = {step.system_id for step in steps if step.act == plan.Act.HOLD and step.state == "done"}
-    releases = [step for step in steps if step.act == plan.Act.RELEASE and step.system_id in held]
+    held = {_queue(step) for step in steps if step.act == plan.Act.HOLD and step.state == "done"}
+    releases = [step for step in steps if step.act == plan.Act.RELEASE and _queue(step) in held]
     return [step for step in releases if step.state not in ("done", "skipped")]
+
+
+def _queue(step: Step) -> tuple[int | None, int | None, str]:
+    """Name what a step holds or releases: all that leaves a system, or what goes to one participant, and which time."""
+    which = step.key.split(":")[1] if step.key.startswith(f"{PAST}:") else ""
+    return step.system_id, step.participant_id, which
 
 
 def _renumber(kept: Iterable[Step], fresh: Sequence[Step]) -> None:
     position = {step.key: step.position for step in fresh}
     for step in kept:
-        step.position = position[step.key]
-        step.save(update_fields=["position"])
+        if step.position != position[step.key]:
+            step.position = position[step.key]
+            step.save(update_fields=["position"])
 
 
 def our_effects(step: Step) -> dict[str, str]:

@@ -26,10 +26,10 @@ from as2certs.clock import database_now
 from identities import service
 from identities.connectors import connector_of
 from identities.connectors.base import Change, Connector, ConnectorError, Outcome, Result, Standing
-from rotations import plan, progress, runbook
+from rotations import plan, progress, rehearsal, runbook
 from rotations.applying import change_for
 from rotations.models import Heartbeat, Rotation, Step, StepQuerySet
-from rotations.progress import NotPossible, SomebodyElseWasFirst
+from rotations.progress import CUTTING_OVER, NotPossible, SomebodyElseWasFirst
 from rotations.states import IllegalAction, RotationState, StepAction, StepState
 
 log = logging.getLogger(__name__)
@@ -53,8 +53,6 @@ LIVE = (
     RotationState.APPLIED,
     RotationState.ROLLING_BACK,
 )
-#: States of a rotation in which a cut-over may be made.
-CUTTING_OVER = (RotationState.SCHEDULED, RotationState.UNDER_WAY)
 
 
 def apply_due(*, wait: bool = True) -> int:
@@ -130,15 +128,34 @@ def _claim_due(which: Q, most: int) -> tuple[int, list[Step]]:
 
 
 def _due(now: datetime) -> StepQuerySet:
-    """Find what is due. A cut-over waits as long as its window runs and somebody has still to confirm."""
+    """Find what is due. A cut-over waits as long as its window runs and somebody has still to confirm.
+
+    One for a single partner waits for nobody else, but for the rotation's rehearsal, where one is asked for.
+    """
     waits = Q(act=plan.Act.CUT_OVER, state=StepState.WAITING, latest_at__gt=now)
     not_ready = waits & ~Q(rotation__state__in=CUTTING_OVER)
-    return Step.objects.due(now).filter(rotation__state__in=LIVE).exclude(not_ready)
+    for_one = Q(participant__isnull=False)
+    due = Step.objects.due(now).filter(rotation__state__in=LIVE)
+    early = due.filter(not_ready & for_one, rotation__state=RotationState.EXCHANGING)
+    due = due.exclude(not_ready & ~for_one)
+    kept = _unrehearsed(early)
+    return due.exclude(not_ready & Q(rotation__in=kept)) if kept else due
+
+
+def _unrehearsed(steps: StepQuerySet) -> list[int]:
+    """Return which of the rotations of these steps (primary keys) wait for a rehearsal; mostly one query for none."""
+    keys = set(steps.order_by().values_list("rotation", flat=True))
+    if not keys:
+        return []
+    rotations = Rotation.objects.with_rule().select_related("identity", "partner").filter(pk__in=keys)
+    return [rotation.pk for rotation in rotations if rehearsal.obstacle(rotation)]
 
 
 def _claimable(which: Q, now: datetime) -> StepQuerySet:
     due = _due(now).filter(which)
-    due = due.select_related("system", *(f"rotation__{column}" for column in progress.WHOLE_ROTATION))
+    due = due.select_related(
+        "system", "participant__partner", *(f"rotation__{column}" for column in progress.WHOLE_ROTATION)
+    )
     if connection.features.has_select_for_update_skip_locked:
         # The rotation too: whoever is deciding about it just now goes first, and nobody waits for anybody.
         due = due.select_for_update(skip_locked=True, of=("self", "rotation"))
@@ -192,8 +209,8 @@ def obstacle(step: Step, *, now: datetime) -> str | None:
                 f"The window ended at {step.latest_at:%Y-%m-%d %H:%M} UTC before the change could be made, so it was "
                 "not made. Agree a new window with the partners and postpone to it, or cancel."
             )
-        if rotation.state not in CUTTING_OVER:
-            return progress.only_unrehearsed(rotation) or "Not every participant has confirmed or was waived."
+        if waits := progress.not_yet(rotation, step):
+            return waits
     if step.act in (plan.Act.CUT_OVER, plan.Act.STAGE):
         return _moved_away(rotation, step) or _certificate_obstacle(rotation, step, now=now)
     return None
@@ -237,7 +254,7 @@ def _certificate_obstacle(rotation: Rotation, step: Step, *, now: datetime) -> s
 
 def _is_late(step: Step, now: datetime) -> bool:
     """Say whether a cut-over came after its moment; for the other steps no moment was agreed with anybody."""
-    if step.act != plan.Act.CUT_OVER or step.earliest_at is None:
+    if step.act != plan.Act.CUT_OVER or step.earliest_at is None or step.latest_at is None:
         return False
     return now - step.earliest_at > LATE_AFTER
 

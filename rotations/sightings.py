@@ -107,14 +107,18 @@ def _conclude(sighting: Sighting, participant: Participant, *, by: Actor, now: d
     participant = rotation.participants.select_related("partner").get(pk=participant.pk)
     if sighting.verdict == Sighting.Verdict.NEW:
         _migrated(rotation, participant, sighting, by=by, now=now)
-    elif sighting.verdict == Sighting.Verdict.OLD and is_late(rotation, sighting.at):
+    elif sighting.verdict == Sighting.Verdict.OLD and is_late(participant, sighting.at):
         _straggles(rotation, participant, sighting, now=now)
 
 
-def is_late(rotation: Rotation, at: datetime) -> bool:
-    """Say whether a message with the old certificate came after the change: once the window was over."""
-    made = rotation.state in (RotationState.UNDER_WAY, RotationState.APPLIED, RotationState.CLOSED)
-    return made and rotation.window_end is not None and at >= rotation.window_end
+def is_late(participant: Participant, at: datetime) -> bool:
+    """Say whether a message with the old certificate came after the change: once the partner's window was over."""
+    made = participant.rotation.state in (
+        RotationState.UNDER_WAY,
+        RotationState.APPLIED,
+        RotationState.CLOSED,
+    )
+    return made and participant.ends is not None and at >= participant.ends
 
 
 def _migrated(

@@ -15,7 +15,9 @@ def stamp(rotation: Rotation) -> str:
     It covers what is decided about (certificates, roles, window, participants), not how far the steps have come. A
     successor that arrives from the request it was asked for is no change.
     """
-    participants = rotation.participants.order_by("pk").values_list("pk", "removed_reason")
+    participants = rotation.participants.order_by("pk").values_list(
+        "pk", "removed_reason", "window_start", "window_end"
+    )
     facts = [
         list(rotation.roles),
         rotation.old.sha256 if rotation.old else None,
@@ -25,7 +27,7 @@ def stamp(rotation: Rotation) -> str:
         rotation.window_zone,
         rotation.grace_days,
         rotation.notes,
-        [[pk, bool(removed)] for pk, removed in participants],
+        [[pk, bool(removed), str(start), str(end)] for pk, removed, start, end in participants],
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 

@@ -37,6 +37,8 @@ class RotationAction(StrEnum):
     BEGIN = "begin"
     FINISH = "finish"
     RETRY = "retry"
+    MOVE_ONE = "move_one"
+    TAKE_BACK_ONE = "take_back_one"
     ROLL_BACK = "roll_back"
     ROLLED_BACK = "rolled_back"
     CLOSE = "close"
@@ -76,12 +78,15 @@ ROTATION_TABLE: Mapping[RotationState, Mapping[RotationAction, RotationState]] =
     RotationState.EXCHANGING: {
         RotationAction.READY: RotationState.SCHEDULED,
         RotationAction.POSTPONE: RotationState.EXCHANGING,
+        RotationAction.MOVE_ONE: RotationState.EXCHANGING,
+        RotationAction.BEGIN: RotationState.UNDER_WAY,
         RotationAction.RETRY: RotationState.EXCHANGING,
         RotationAction.CANCEL: RotationState.CANCELLED,
     },
     RotationState.SCHEDULED: {
         RotationAction.UNREADY: RotationState.EXCHANGING,
         RotationAction.POSTPONE: RotationState.EXCHANGING,
+        RotationAction.MOVE_ONE: RotationState.SCHEDULED,
         RotationAction.BEGIN: RotationState.UNDER_WAY,
         RotationAction.RETRY: RotationState.SCHEDULED,
         RotationAction.CANCEL: RotationState.CANCELLED,
@@ -89,11 +94,14 @@ ROTATION_TABLE: Mapping[RotationState, Mapping[RotationAction, RotationState]] =
     RotationState.UNDER_WAY: {
         RotationAction.FINISH: RotationState.APPLIED,
         RotationAction.POSTPONE: RotationState.UNDER_WAY,
+        RotationAction.MOVE_ONE: RotationState.UNDER_WAY,
+        RotationAction.TAKE_BACK_ONE: RotationState.UNDER_WAY,
         RotationAction.RETRY: RotationState.UNDER_WAY,
         RotationAction.ROLL_BACK: RotationState.ROLLING_BACK,
     },
     RotationState.APPLIED: {
         RotationAction.CLOSE: RotationState.CLOSED,
+        RotationAction.TAKE_BACK_ONE: RotationState.UNDER_WAY,
         RotationAction.RETRY: RotationState.APPLIED,
         RotationAction.ROLL_BACK: RotationState.ROLLING_BACK,
     },
@@ -135,9 +143,11 @@ ROTATION_MEANING: Mapping[RotationAction, str] = {
     "and where a rehearsal is asked for, it has passed or was waived",
     RotationAction.UNREADY: "a confirmation or a staged certificate was taken back, or the rehearsal was",
     RotationAction.POSTPONE: "the window moves, for what is left; partners that agreed to the old one are asked again",
-    RotationAction.BEGIN: "the window is open, and the first cut-over is claimed",
-    RotationAction.FINISH: "our cut-overs are done, or the partners' where nothing of ours switches",
+    RotationAction.MOVE_ONE: "where we sign per partner, one of them gets a moment of its own, and is asked again",
+    RotationAction.BEGIN: "the first cut-over is made; where we sign per partner, others may not be ready yet",
+    RotationAction.FINISH: "our cut-overs are done, the default last, or the partners' where nothing of ours switches",
     RotationAction.RETRY: "somebody lets a failed step be tried again",
+    RotationAction.TAKE_BACK_ONE: "where we sign per partner, one goes back alone, and waits for another moment",
     RotationAction.ROLL_BACK: "the writers go back to the old certificate",
     RotationAction.ROLLED_BACK: "the writers use the old certificate again",
     RotationAction.CLOSE: "nothing is left to do",

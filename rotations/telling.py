@@ -8,7 +8,8 @@ from datetime import datetime
 from rotations.attention import outstanding, unprepared
 from rotations.models import Rotation, Step
 from rotations.plan import Act
-from rotations.states import RotationState
+from rotations.runbook import PAST
+from rotations.states import SETTLED, RotationState, StepState
 from rotations.windows import describe_moment
 
 ACTING = {
@@ -44,6 +45,8 @@ def lead(
     match RotationState(rotation.state):
         case RotationState.DRAFT:
             return f"{subject}. Nothing happens until it is approved."
+        case RotationState.EXCHANGING | RotationState.SCHEDULED | RotationState.UNDER_WAY if _alone(steps):
+            return f"{subject}. {_how_many(_alone(steps), zone=rotation.window_zone, now=now)}"
         case RotationState.EXCHANGING:
             waiting = len(outstanding(steps))
             if unrehearsed and not unprepared(steps):
@@ -68,12 +71,34 @@ def lead(
             return f"{subject}. It was cancelled: the old certificate stayed, or is back."
 
 
+def _alone(steps: Iterable[Step]) -> list[Step]:
+    """Return our cut-overs for single partners."""
+    return [step for step in steps if step.act == Act.CUT_OVER and step.participant_id is not None]
+
+
+def _how_many(cut_overs: Sequence[Step], *, zone: str, now: datetime) -> str:
+    """Say how many partners have changed over, and when the next one is to."""
+    made = sum(step.state == StepState.DONE and not step.key.startswith(f"{PAST}:") for step in cut_overs)
+    of_all = len({step.participant_id for step in cut_overs})
+    moments = [
+        s.earliest_at for s in cut_overs if s.state not in SETTLED and s.earliest_at and s.earliest_at > now
+    ]
+    when = f"; the next window opens {at(min(moments), zone, now)}" if moments else ""
+    return f"Each partner changes over at its own moment: {made} of {of_all} {'has' if made == 1 else 'have'}{when}."
+
+
 def set_in_motion(steps: Iterable[Step], *, zone: str, now: datetime) -> list[str]:
     """Say what approving a plan brings about, in the order in which it happens."""
     steps = list(steps)
     found: list[str] = []
+    alone = _alone(steps)
     for step in steps:
-        if step.automatic and step.due_at is not None:
+        if step in alone:
+            found += [_each_at_its_own(alone, zone=zone, now=now)] if step is alone[0] else []
+        elif alone and step.act == Act.CUT_OVER:
+            how = "The application does this by itself." if step.automatic else "A person does this by hand."
+            found.append(f"After all of them: {step.title}. {how}")
+        elif step.automatic and step.due_at is not None:
             when = "At once" if step.due_at <= now else at(step.due_at, zone, now)
             first = ", once every partner is ready" if step.act == Act.CUT_OVER else ""
             found.append(f"{when}{first}: {step.title}. The application does this by itself.")
@@ -88,6 +113,20 @@ def set_in_motion(steps: Iterable[Step], *, zone: str, now: datetime) -> list[st
     if theirs:
         found.append(f"{_count(len(theirs), 'partner')} must answer; record here what each of them says.")
     return found
+
+
+def _each_at_its_own(cut_overs: Sequence[Step], *, zone: str, now: datetime) -> str:
+    """Say in one sentence that we change over to each partner at its own moment."""
+    first, how_many = cut_overs[0], _count(len(cut_overs), "partner")
+    moments = sorted({step.earliest_at for step in cut_overs if step.earliest_at})
+    when = at(moments[0], zone, now) if moments else "At its moment"
+    since = f"From {when} on" if len(moments) > 1 else when
+    how = "The application does this by itself." if first.automatic else "A person does this by hand."
+    where = f" in {first.system}" if first.system else ""
+    return (
+        f"{since}, with each once it is ready, whatever the others do: we sign to {how_many} with the new certificate"
+        f"{where}. {how}"
+    )
 
 
 def approve_label(rotation: Rotation, steps: Iterable[Step], *, now: datetime) -> str:

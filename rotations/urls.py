@@ -4,6 +4,7 @@ from django.urls import path
 
 from rotations.views import (
     announcing,
+    apart,
     asking,
     bouncing,
     deciding,
@@ -76,6 +77,10 @@ urlpatterns = [
     path("rotations/partners/<uuid:uid>/remind/", following.participant_nudge, name="participant-nudge"),
     path("rotations/partners/<uuid:uid>/", dossiers.participant_detail, name="participant-detail"),
     path("rotations/partners/<uuid:uid>/stay/", dossiers.participant_stay, name="participant-stay"),
+    path("rotations/partners/<uuid:uid>/moment/", apart.participant_move, name="participant-move"),
+    path(
+        "rotations/partners/<uuid:uid>/take-back/", apart.participant_take_back, name="participant-take-back"
+    ),
     path("rotations/partners/<uuid:uid>/link/", links.participant_share, name="participant-share"),
     path("rotations/links/<uuid:uid>/withdraw/", links.link_revoke, name="link-revoke"),
     path("rotations/links/<uuid:uid>/send-anew/", links.link_renew, name="link-renew"),

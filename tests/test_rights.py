@@ -136,6 +136,8 @@ NEEDS = {
     "rotation-step-skip": "rotations.change_rotation",
     "participant-detail": "rotations.view_rotation",
     "participant-stay": "rotations.change_rotation",
+    "participant-move": "rotations.change_rotation",
+    "participant-take-back": "rotations.change_rotation",
     "participant-share": "rotations.change_rotation",
     "participant-announcement": "rotations.change_rotation",
     "participant-announcement-html": "rotations.change_rotation",

@@ -10,7 +10,7 @@ from as2certs.home.moments import Meaning, meaning_of_end
 from identities.models import CertificateRequest
 from rotations.exchange.standing import MEANING, Standing
 from rotations.models import Rotation
-from rotations.states import RotationState, StepState, is_overdue, label
+from rotations.states import RotationState, StepState, label
 
 ICONS: dict[str, str] = {
     "fine": "check-circle-fill",
@@ -92,7 +92,7 @@ def sign_of_standing(standing: Standing) -> Sign:
 def sign_of_rotation(rotation: Rotation, now: datetime) -> Sign:
     """Return the sign of a rotation's state; overdue wins over the state that it is stuck in."""
     state = RotationState(rotation.state)
-    if is_overdue(state, rotation.window_end, now):
+    if rotation.is_overdue(now):
         return sign("urgent", f"overdue · {label(state)}")
     return ROTATION_SIGNS[state]
 

@@ -12,7 +12,7 @@ from django.db.models import Count, F, Prefetch, Q
 from identities.attention import Need
 from rotations.ladder import countdown
 from rotations.models import Participant, Rotation
-from rotations.states import RotationState, is_overdue
+from rotations.states import RotationState
 
 #: From how long before its window a partner that has not confirmed needs somebody.
 CLOSE = timedelta(days=3)
@@ -40,7 +40,7 @@ class Running:
         state = RotationState(rotation.state)
         if self.failed:
             yield Need("urgent", f"{rotation}: a step failed", "Look at the step", url)
-        if is_overdue(state, rotation.window_end, now):
+        if rotation.is_overdue(now):
             yield Need(
                 "urgent", f"{rotation}: its window is over, and it is not applied", "Decide what to do", url
             )

@@ -10,13 +10,13 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, record
-from rotations import notifications, plan, progress, windows
+from rotations import notifications, plan, progress, runbook, windows
 from rotations.answers import answering, forget_proposal, open_steps, refuse_removed, take_back_no
 from rotations.clocks import span
 from rotations.exchange import letters
 from rotations.models import Participant, Rotation
 from rotations.progress import NotPossible
-from rotations.states import RotationState, StepAction
+from rotations.states import AWAITING_WINDOW, RotationState, StepAction
 
 #: Findings of a window that an operator may decide to live with, and a partner may not ask for.
 OUTSIDE_THE_OLD = ("after_old_ends", "old_ends_inside", "already_open")
@@ -28,13 +28,29 @@ SWITCHED, DROPPED = "uses the new certificate", "removed the old certificate"
 MADE = (RotationState.UNDER_WAY, RotationState.APPLIED, RotationState.CLOSED)
 
 
-def refuse_begun(rotation: Rotation, *, now: datetime) -> None:
-    """Refuse another window once the change has begun. Raises NotPossible."""
+def refuse_begun(rotation: Rotation, *, now: datetime, participant: Participant | None = None) -> None:
+    """Refuse another window once the change has begun; of one participant, once it has begun with it.
+
+    Raises NotPossible.
+    """
+    if participant is not None and runbook.is_apart(rotation):
+        _refuse_begun_alone(rotation, participant, now=now)
+        return
     if rotation.state not in OPEN_WINDOW:
         raise NotPossible(
             "The change has begun already: its time can't be chosen any more. Call us if it can't be so."
         )
     if rotation.window_start is not None and rotation.window_start <= now:
+        raise NotPossible("The agreed time has come: it can't be moved from here any more. Call us.")
+
+
+def _refuse_begun_alone(rotation: Rotation, participant: Participant, *, now: datetime) -> None:
+    may = rotation.state in AWAITING_WINDOW and participant.pk not in runbook.made_with(rotation)
+    if not may:
+        raise NotPossible(
+            "We have changed over for you already: its time can't be chosen any more. Call us if it can't be so."
+        )
+    if participant.starts is not None and participant.starts <= now and participant.taken_back_at is None:
         raise NotPossible("The agreed time has come: it can't be moved from here any more. Call us.")
 
 
@@ -45,7 +61,7 @@ def propose(participant: Participant, window: windows.Window, *, note: str, by: 
     Raises NotPossible for a time that is over, or that lies outside the life of the certificates.
     """
     rotation, participant = answering(participant)
-    refuse_begun(rotation, now=now)
+    refuse_begun(rotation, now=now, participant=participant)
     old, new = rotation.old, rotation.new
     found = windows.check_window(
         window,

@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 
 from as2certs.audit.recording import Actor
-from rotations import plan, progress
+from rotations import plan, progress, rehearsal, runbook
 from rotations.exchange import letters
-from rotations.models import Letter, Participant, Rotation
-from rotations.states import SETTLED, RotationState
+from rotations.models import Letter, Participant, Rotation, Step
+from rotations.states import AWAITING_WINDOW, SETTLED, RotationState
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +33,44 @@ def tell_at_the_window(now: datetime) -> int:
 
     Each goes once per window and contact.
     """
-    near = Rotation.objects.filter(window_start__lte=now + AHEAD, window_end__gt=now)
+    for_all = Rotation.objects.exclude(Exists(Step.objects.alone().filter(rotation=OuterRef("pk"))))
+    near = for_all.filter(window_start__lte=now + AHEAD, window_end__gt=now)
     waiting = near.filter(state__in=NOT_READY)
-    changed = Rotation.objects.filter(
-        state__in=CHANGED, participants__letters__kind=Letter.Kind.NOT_NOW
-    ).distinct()
-    return sum(_told(pk, Letter.Kind.NOT_NOW, NOT_READY, now=now) for pk in _keys(waiting)) + sum(
-        _told(pk, Letter.Kind.NOW, CHANGED, now=now) for pk in _keys(changed)
+    changed = for_all.filter(state__in=CHANGED, participants__letters__kind=Letter.Kind.NOT_NOW).distinct()
+    return (
+        sum(_told(pk, Letter.Kind.NOT_NOW, NOT_READY, now=now) for pk in _keys(waiting))
+        + sum(_told(pk, Letter.Kind.NOW, CHANGED, now=now) for pk in _keys(changed))
+        + sum(_told_alone(pk, now=now) for pk in _changing_alone(now))
     )
+
+
+def _changing_alone(now: datetime) -> list[int]:
+    """Return the participants (primary keys) that change together with us at their own moment, near to it or late."""
+    ours = Step.objects.alone().filter(participant=OuterRef("participant"))
+    open_ = Step.objects.filter(Exists(ours), act=plan.Act.PARTNER_CUT_OVER, simultaneous=True)
+    near = open_.exclude(state__in=SETTLED).filter(earliest_at__lte=now + AHEAD)
+    going_on = near.filter(rotation__state__in=(*AWAITING_WINDOW, RotationState.APPLIED))
+    return list(going_on.order_by("participant").values_list("participant", flat=True).distinct())
+
+
+def _told_alone(pk: int, *, now: datetime) -> int:
+    """Tell one participant to wait while we are not ready for it, and to change once we have changed for it."""
+    try:
+        with transaction.atomic():
+            rotation = progress.lock(Participant.objects.values_list("rotation", flat=True).get(pk=pk))
+            participant = next((one for one in _joint(rotation) if one.pk == pk), None)
+            if participant is None:
+                return 0
+            participant.rotation = rotation
+            if pk in runbook.made_with(rotation):
+                return _tell(rotation, participant, Letter.Kind.NOW, now=now)
+            kept = runbook.waits_for_more(participant) or rehearsal.obstacle(rotation)
+            if kept and participant.ends is not None and now < participant.ends:
+                return _tell(rotation, participant, Letter.Kind.NOT_NOW, now=now)
+    except Exception:
+        # One partner that can't be told must not keep the others from it; it is tried again in the next run.
+        log.exception("Participant %s could not be told about its window", pk)
+    return 0
 
 
 def _keys(rotations: Iterable[Rotation]) -> list[int]:
@@ -72,10 +103,10 @@ def _joint(rotation: Rotation) -> list[Participant]:
 
 def _tell(rotation: Rotation, participant: Participant, kind: str, *, now: datetime) -> int:
     participant.rotation = rotation
-    assert rotation.window_start is not None  # asked for by the callers
-    event = rotation.window_start.isoformat()
+    assert participant.starts is not None  # asked for by the callers
+    event = participant.starts.isoformat()
     told_to_wait = participant.letters.filter(
-        kind=Letter.Kind.NOT_NOW, at__gte=rotation.window_start - AHEAD
+        kind=Letter.Kind.NOT_NOW, at__gte=participant.starts - AHEAD
     ).exists()
     if kind == Letter.Kind.NOW and not told_to_wait:
         return 0

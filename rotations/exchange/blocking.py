@@ -79,7 +79,7 @@ def block(history: History, *, now: datetime, zone: str) -> Block | None:
     """Return why a rotation waits for one of its partners; None where it does not. ``zone`` is the reader's."""
     participant = history.participant
     rotation, word = participant.rotation, standing(history.evidence(now=now))
-    until = participant.answer_by or rotation.window_start
+    until = participant.answer_by or participant.starts
 
     def ours(what: str, since: datetime | None = None) -> Block:
         return Block(participant.partner.name, word, True, what, since or until)

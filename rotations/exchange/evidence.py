@@ -84,13 +84,13 @@ class History:
     def ladder(self) -> Ladder | None:
         """Return when it is to be reminded; None while it was not told, or has no window."""
         rotation, asked = self.participant.rotation, self.asked_at
-        if asked is None or rotation.window_start is None:
+        if asked is None or self.participant.starts is None:
             return None
         return Ladder(
             after=rotation.nudge_after,
             before=rotation.nudge_before,
             asked_at=asked,
-            starts=rotation.window_start,
+            starts=self.participant.starts,
             answer_by=self.participant.answer_by,
             extended_at=self.participant.extended_at,
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, record
@@ -95,11 +95,13 @@ class Watched:
 def awaited(now: datetime) -> QuerySet[Participant]:
     """Return the participants that were told, and of which a word is awaited before their window is over."""
     theirs = Step.objects.filter(participant=OuterRef("pk"), act__in=CONFIRMING, blocked=False)
+    # Where we sign per partner, others may have changed over while this one is still silent.
+    alone = Step.objects.alone().to_come().filter(participant=OuterRef("pk"))
     return (
         Participant.objects.filter(
             Exists(theirs.exclude(state__in=SETTLED)),
-            rotation__state__in=FOLLOWED,
-            rotation__window_end__gt=now,
+            Q(rotation__state__in=FOLLOWED) | Q(Exists(alone), rotation__state=RotationState.UNDER_WAY),
+            Q(window_end__gt=now) | Q(window_end=None, rotation__window_end__gt=now),
             announced_at__isnull=False,
             removed_reason="",
             waived_reason="",
@@ -311,7 +313,10 @@ def not_awaited(history: History, *, now: datetime) -> str:
         return "Approve the plan first, and announce the change to the partners."
     if participant.is_removed:
         return f"{partner} takes no part in this rotation."
-    if rotation.state not in FOLLOWED or (rotation.window_start and rotation.window_start <= now):
+    alone = participant.steps.alone().to_come()
+    goes_on = rotation.state == RotationState.UNDER_WAY and alone.exists()
+    is_followed = rotation.state in FOLLOWED or goes_on
+    if not is_followed or (participant.starts and participant.starts <= now):
         return f"The window has begun: whatever {partner} still has to do, call them."
     if participant.waived_reason:
         return f"Nobody waits for {partner}: {participant.waived_reason}"
@@ -337,7 +342,7 @@ def extend(participant: Participant, answer_by: datetime, *, by: Actor, now: dat
     """
     rotation, participant = answering(participant)
     participant.rotation = rotation
-    refuse_moment(rotation, answer_by, now=now)
+    refuse_moment(rotation, answer_by, now=now, starts=participant.starts)
     if obstacle := not_awaited(histories([participant])[participant.pk], now=now):
         raise NotPossible(obstacle)
     if participant.answer_by is not None and answer_by <= participant.answer_by:
@@ -357,11 +362,16 @@ def extend(participant: Participant, answer_by: datetime, *, by: Actor, now: dat
     participant.save(update_fields=["answer_by", "extended_at", "escalated_at"])
 
 
-def refuse_moment(rotation: Rotation, answer_by: datetime, *, now: datetime) -> None:
-    """Refuse a moment until which nobody can be given time. Raises NotPossible."""
+def refuse_moment(
+    rotation: Rotation, answer_by: datetime, *, now: datetime, starts: datetime | None = None
+) -> None:
+    """Refuse a moment until which nobody can be given time; ``starts`` is that of a partner's own window.
+
+    Raises NotPossible.
+    """
     if answer_by <= now:
         raise NotPossible("That moment is over: choose a later one.")
-    start = rotation.window_start
+    start = starts or rotation.window_start
     if start is not None and answer_by > start:
         raise NotPossible(
             f"The window begins {brief(start, rotation.window_zone)}: an answer is needed by then. Choose an earlier "

@@ -45,7 +45,7 @@ def invitation(
     ``attendee`` is the reader's address; a published entry has none (RFC 5546, section 3.2.1).
     """
     rotation = participant.rotation
-    start, end = rotation.window_start, rotation.window_end
+    start, end = participant.starts, participant.ends
     assert start is not None  # letters about windows are about rotations that have one
     assert end is not None
     calendar = Calendar()

@@ -7,7 +7,7 @@ contact gets a mail with a link of their own, so it is known who answered, and o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -175,11 +175,11 @@ class Scene:
 
     @property
     def task(self) -> Task:
-        rotation = self.rotation
-        assert rotation.window_start is not None  # approved rotations have a window
-        assert rotation.window_end is not None
+        rotation, starts, ends = self.rotation, self.participant.starts, self.participant.ends
+        assert starts is not None  # approved rotations have a window
+        assert ends is not None
         old_ends = rotation.old.not_after if rotation.old else None
-        return Task(rotation.side, self.steps, rotation.window_start, rotation.window_end, old_ends)
+        return Task(rotation.side, self.steps, starts, ends, old_ends)
 
     @property
     def until(self) -> datetime:
@@ -195,7 +195,7 @@ class Scene:
         """Say in a few words what is asked until when: "use the new one from now on by Thu 3 Dec 2026, 22:00 CST"."""
         task = self.task
         if task.changes_together:
-            return f"{task.in_short} on {span_of(self.rotation, self.zone)}"
+            return f"{task.in_short} on {span_of(self.participant, self.zone)}"
         return f"{task.in_short} by {brief(self.until, self.zone)}"
 
     @cached_property
@@ -211,8 +211,8 @@ class Scene:
             "their_as2_id": partner.as2_id,
             "what_to_do": self.asked,
             "until": brief(self.until, self.zone),
-            "window": span_of(rotation, self.zone),
-            "window_utc": span_of(rotation, "UTC"),
+            "window": span_of(self.participant, self.zone),
+            "window_utc": span_of(self.participant, "UTC"),
             "old_ends": day(rotation.old.not_after, self.zone) if rotation.old else "now",
             "fingerprint": rotation.new.short_name,
             "our_contact": self.desk.name,
@@ -222,10 +222,9 @@ class Scene:
 
 
 def answer_by(participant: Participant) -> datetime:
-    """Return until when a participant is asked to answer (UTC): as extended, or the beginning of the window."""
-    rotation = participant.rotation
-    assert rotation.window_start is not None  # approved rotations have a window
-    return participant.answer_by or rotation.window_start
+    """Return until when a participant is asked to answer (UTC): as extended, or the beginning of its window."""
+    assert participant.starts is not None  # approved rotations have a window
+    return participant.answer_by or participant.starts
 
 
 def _our_ids(rotation: Rotation) -> str:
@@ -361,7 +360,7 @@ def _lead(scene: Scene, kind: str) -> str:
     ours = f"{scene.installation.name} changes its AS2 certificate ({scene.rotation.holder.as2_id})"
     match kind:
         case Letter.Kind.MOVED:
-            return f"The change moves to {span_of(scene.rotation, scene.zone)}."
+            return f"The change moves to {span_of(scene.participant, scene.zone)}."
         case Letter.Kind.CANCELLED:
             return "The change is called off: keep the old certificate."
         case Letter.Kind.ROLLED_BACK:
@@ -373,7 +372,7 @@ def _lead(scene: Scene, kind: str) -> str:
         case Letter.Kind.WARNED:
             return "The old certificate goes in a week: please switch to the new one now, and tell us."
         case Letter.Kind.ANSWERED:
-            return f"We stay with {span_of(scene.rotation, scene.zone)}."
+            return f"We stay with {span_of(scene.participant, scene.zone)}."
         case Letter.Kind.NUDGE:
             return f"Please answer by {brief(scene.until, scene.zone)}: {scene.asked}."
         case _:
@@ -410,7 +409,7 @@ def _facts(scene: Scene, kind: str) -> list[Fact]:
         ends = f"until {brief(rotation.old.not_after, zone)}"
         found.append(Fact("Old certificate", f"{rotation.old.short_name}, {ends}"))
     if kind != Letter.Kind.CANCELLED:
-        found += window_facts(rotation, zone)
+        found += window_facts(scene.participant, zone)
     if kind in (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE, Letter.Kind.MOVED):
         found.append(Fact("Answer by", moment(scene.until, zone)))
     found.append(Fact("Questions", scene.desk.told))
@@ -427,10 +426,10 @@ def certificate_facts(certificate: AbstractCertificate, zone: str) -> list[Fact]
     ]
 
 
-def window_facts(rotation: Rotation, zone: str) -> list[Fact]:
-    """Return a rotation's window on the partner's clock first, then in UTC."""
-    found = [Fact("Window", span_of(rotation, zone))]
-    return found if zone == "UTC" else [*found, Fact("in UTC", span_of(rotation, "UTC"))]
+def window_facts(participant: Participant, zone: str) -> list[Fact]:
+    """Return a participant's window on the partner's clock first, then in UTC."""
+    found = [Fact("Window", span_of(participant, zone))]
+    return found if zone == "UTC" else [*found, Fact("in UTC", span_of(participant, "UTC"))]
 
 
 # What goes with it.
@@ -535,9 +534,14 @@ def everybody_told(participant: Participant, kind: str) -> list[Contact]:
     return contacts_for(participant.partner, kind) if participant.announced_at else []
 
 
-def tell_participants(rotation: Rotation, kind: str, *, by: Actor, now: datetime, note: str = "") -> int:
-    """Send a letter to all who have heard of a rotation: that its window moved, or that it is called off."""
-    heard = rotation.participants.filter(removed_reason="", announced_at__isnull=False)
+def tell_participants(
+    rotation: Rotation, kind: str, *, by: Actor, now: datetime, note: str = "", but: Collection[int] = ()
+) -> int:
+    """Send a letter to all who have heard of a rotation: that its window moved, or that it is called off.
+
+    ``but`` are those (primary keys) whom it does not concern.
+    """
+    heard = rotation.participants.filter(removed_reason="", announced_at__isnull=False).exclude(pk__in=but)
     found = heard.select_related("partner").prefetch_related("partner__contacts").order_by("pk")
     common, count = Common.of(rotation, now=now), 0
     for participant in found:

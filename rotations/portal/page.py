@@ -17,6 +17,7 @@ from django.db.models import Q
 from as2certs import pki
 from as2certs.audit.models import Entry
 from identities.stations import AbstractCertificate
+from rotations import runbook
 from rotations.clocks import brief, day, span, span_of
 from rotations.exchange.answering import MADE, OPEN_WINDOW
 from rotations.exchange.at_the_window import AHEAD
@@ -26,7 +27,7 @@ from rotations.models import Participant, Rotation, Slot, Step
 from rotations.plan import Act
 from rotations.portal import history
 from rotations.progress import WHOLE_ROTATION
-from rotations.states import SETTLED, RotationState, StepState
+from rotations.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
 
 #: From here on the page says how few hours are left.
 SOON = timedelta(hours=24)
@@ -190,12 +191,12 @@ class Page:
     @property
     def window(self) -> str:
         """Tell the window on the partner's clock."""
-        return span_of(self.rotation, self.zone)
+        return span_of(self.participant, self.zone)
 
     @property
     def window_utc(self) -> str:
         """Tell the window in UTC; empty where that is the partner's clock."""
-        return "" if self.zone == "UTC" else span_of(self.rotation, "UTC")
+        return "" if self.zone == "UTC" else span_of(self.participant, "UTC")
 
     @property
     def until(self) -> str:
@@ -272,7 +273,8 @@ class Page:
     def must_wait(self) -> bool:
         """Say whether a partner that changes together with us must not yet, since we are not ready at the moment."""
         is_near = self.starts - AHEAD <= self.now < self.ends
-        return self.together and is_near and self.rotation.state == RotationState.EXCHANGING
+        may_be = self.rotation.state in AWAITING_WINDOW and self.phase is not Phase.MADE
+        return self.together and is_near and may_be and runbook.waits_for_more(self.participant)
 
     @property
     def is_over(self) -> bool:
@@ -289,7 +291,10 @@ class Page:
     @property
     def can_choose_time(self) -> bool:
         """Say whether the time may still be answered: it has not come, and something happens then."""
-        if self.phase is not Phase.ASKING or self.rotation.state not in OPEN_WINDOW:
+        apart = any(step.participant_id for step in self.ours)
+        if self.phase is not Phase.ASKING or self.rotation.state not in (
+            AWAITING_WINDOW if apart else OPEN_WINDOW
+        ):
             return False
         return self.we_switch or self.together or bool(self.slots)
 

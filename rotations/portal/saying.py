@@ -150,7 +150,7 @@ def portal_window(request: HttpRequest, visit: Visit, page: Page) -> HttpRespons
     form = TimeForm(request.POST)
 
     def do(participant: Participant) -> None:
-        answering.refuse_begun(participant.rotation, now=visit.now)
+        answering.refuse_begun(participant.rotation, now=visit.now, participant=participant)
         confirm(
             participant,
             fingerprint="",

@@ -68,7 +68,7 @@ def _digest(participant: Participant) -> str:
     slots = participant.slot_answers.order_by("slot").values_list("slot__uid", "can")
     facts = [
         [str(getattr(participant, name)) for name in ANSWERS],
-        [str(rotation.window_start), str(rotation.window_end)],
+        [str(participant.starts), str(participant.ends)],
         rotation.new.sha256 if rotation.new else "",
         str(rotation.ended_at),
         [str(uid) for uid in rotation.slots.values_list("uid", flat=True)],

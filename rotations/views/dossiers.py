@@ -40,7 +40,7 @@ def participant_stay(request: HttpRequest, uid: UUID) -> HttpResponse:
     rotation, partner = participant.rotation, participant.partner
     form = ReasonForm(posted(request))
     form.fields["reason"].help_text = f"{partner} reads it in the mail, and it is kept in the trail."
-    window = span_of(rotation, partner.time_zone) if rotation.window_start else ""
+    window = span_of(participant, partner.time_zone) if participant.starts else ""
     told = f"{partner} gets a mail that we stay with {window}, with your reason in it."
     if participant.announced_at is None:
         told = f"{partner} was not told by mail, so tell them yourself that we stay with {window}."

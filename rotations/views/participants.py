@@ -55,8 +55,8 @@ def participant_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
         )
 
     window = None
-    if rotation.window_start and rotation.window_end:
-        window = Window(rotation.window_start, rotation.window_end, rotation.window_zone)
+    if participant.starts and participant.ends:
+        window = Window(participant.starts, participant.ends, participant.zone)
     context: dict[str, Any] = {
         "participant": participant,
         "row": Row(participant, known_contacts(participant), list(participant.steps.all())),

@@ -194,7 +194,7 @@ def test_a_cut_over_waits_in_its_window_for_a_partner_that_was_not_told_yet(
 
     clock.now = STARTS
     assert run() == 0
-    with pytest.raises(NotPossible, match="not every participant"):
+    with pytest.raises(NotPossible, match="Not every participant"):
         do(Step.objects.get(pk=_as_failed(one(rotation, "cut_over")).pk), company, STARTS)
     rotation.steps.filter(act="cut_over").update(state="waiting", error="")
 

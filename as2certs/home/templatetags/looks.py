@@ -253,14 +253,15 @@ def days_left(context: template.Context, at: datetime | None, quiet: bool = Fals
 
 
 @register.simple_tag
-def window_words(rotation: Rotation) -> SafeString | str:
-    """Write a rotation's window in the zone of its agreement, with its start on the reader's clock."""
-    start, end = rotation.window_start, rotation.window_end
+def window_words(whose: Rotation | Participant) -> SafeString | str:
+    """Write the window of a rotation or of one participant in the zone of its agreement, and on the reader's clock."""
+    if isinstance(whose, Rotation):
+        start, end, zone = whose.window_start, whose.window_end, whose.window_zone
+    else:
+        start, end, zone = whose.starts, whose.ends, whose.zone
     if start is None or end is None:
         return "no window yet"
-    told = moments.tell_window(
-        start, end, rotation.window_zone or "UTC", timezone.get_current_timezone_name()
-    )
+    told = moments.tell_window(start, end, zone or "UTC", timezone.get_current_timezone_name())
     return format_html('<time datetime="{}">{}</time>', start.isoformat(), told)
 
 
