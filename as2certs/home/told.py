@@ -54,6 +54,7 @@ SENTENCES = {
     "participant.downloaded": "downloaded the certificate",
     "participant.proposed": "proposed another time",
     "participant.proposal_refused": "stayed with the window",
+    "rotation.move_one": "gave one partner a moment of its own",
     "participant.moved": "gave the partner a moment of its own",
     "participant.taken_back": "went back to the old certificate with the partner alone",
     "participant.declined": "said no",
