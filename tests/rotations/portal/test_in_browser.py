@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -23,11 +26,11 @@ from tests.e2e.desk import Desk
 from tests.e2e.tour import Tour, look_at
 from tests.rotations.company import CHICAGO, Company, make_company, window
 from tests.rotations.portal.conftest import ALICE, with_contacts
-from tests.stack import Stack
+from tests.stack import Running, Stack
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
 class Setting:
@@ -54,7 +57,7 @@ class Setting:
 
     @property
     def northwind(self) -> Participant:
-        return self.rotation.participants.select_related("partner").get(partner__name="Northwind")
+        return self.rotation.participants.select_related("partner").get(partner__as2_id="NORTHWIND")
 
     def link(self) -> str:
         """Return the path of a new link to Northwind's page."""
@@ -62,6 +65,9 @@ class Setting:
         contact = partner.contacts.get()
         fresh = links.make(partner, participant=self.northwind, contact=contact, by=ALICE, now=self.now)
         return "/p/" + fresh.url.partition("/p/")[2]
+
+    def northwind_has(self, **columns: object) -> None:
+        Participant.objects.filter(pk=self.northwind.pk).update(**columns)
 
     def becomes(self, state: str, **columns: object) -> None:
         Rotation.objects.filter(pk=self.rotation.pk).update(state=state, **columns)
@@ -77,7 +83,7 @@ def browse(chromium: Browser, live_server: object) -> Iterator[Callable[..., Pag
     """Open pages in browsers of their own, each with the options of its context."""
     contexts = []
 
-    def make(**options: object) -> Page:
+    def make(**options: Any) -> Page:
         context = chromium.new_context(**{"base_url": str(live_server), "locale": "en-GB", **options})
         context.set_default_timeout(15_000)
         contexts.append(context)
@@ -88,7 +94,16 @@ def browse(chromium: Browser, live_server: object) -> Iterator[Callable[..., Pag
         context.close()
 
 
-def spans(now: datetime) -> list[tuple[str, dict[str, object]]]:
+@pytest.fixture
+def huge(tmp_path: Path) -> Path:
+    """A file of 100 MB that takes no room."""
+    file = tmp_path / "huge.cer"
+    with file.open("wb") as opened:
+        opened.truncate(100 * 1024 * 1024)
+    return file
+
+
+def spans(now: datetime) -> list[tuple[str, dict[str, Any]]]:
     """Return a change in each of its states, as columns of its rotation."""
     soon = {"window_start": now + timedelta(hours=5), "window_end": now + timedelta(hours=6)}
     inside = {"window_start": now - timedelta(minutes=5), "window_end": now + timedelta(hours=1)}
@@ -106,6 +121,23 @@ def spans(now: datetime) -> list[tuple[str, dict[str, object]]]:
     ]
 
 
+def answers(now: datetime) -> list[dict[str, Any]]:
+    """Return what a partner may have answered, one thing after the other, as columns of its participant."""
+    starts = now + timedelta(days=3)
+    proposed = {
+        "proposed_start": starts,
+        "proposed_end": starts + timedelta(hours=1),
+        "proposed_zone": CHICAGO,
+    }
+    return [
+        {"confirmed_at": now, "evidence": "weak"},
+        {"evidence": "strong"},
+        {"agreed_at": now},
+        {"agreed_at": None, "proposed_at": now, **proposed},
+        {"declined_at": now, "declined_reason": "Our vendor is away until the spring"},
+    ]
+
+
 @pytest.mark.parametrize("holds", [Partner.Holds.SEVERAL, Partner.Holds.ONE])
 def test_each_state_fits_a_phone_and_a_desk_and_has_names_for_all(
     chromium: Browser, live_server: object, holds: str
@@ -116,6 +148,9 @@ def test_each_state_fits_a_phone_and_a_desk_and_has_names_for_all(
         setting.becomes(state, **columns)
         look_at(desk, f"{setting.path}?{number}", tour)
     setting.becomes("exchanging", **spans(setting.now)[1][1], ended_at=None)
+    for number, answered in enumerate(answers(setting.now)):
+        setting.northwind_has(**answered)
+        look_at(desk, f"{setting.path}?answered={number}", tour)
     setting.rotation.refresh_from_db()
     starts = setting.now + timedelta(days=2)
     offered = [window(starts + timedelta(days=day)) for day in range(3)]
@@ -126,7 +161,7 @@ def test_each_state_fits_a_phone_and_a_desk_and_has_names_for_all(
     assert {path: wrong for path, wrong in tour.too_wide.items() if wrong} == {}
     assert {path: wrong for path, wrong in tour.nameless.items() if wrong} == {}
     assert {path: wrong for path, wrong in tour.noticed.items() if wrong} == {}
-    assert len(tour.nameless) == 11
+    assert len(tour.nameless) == 16
 
 
 def test_those_who_are_not_let_in_get_a_page_as_good(chromium: Browser, live_server: object) -> None:
@@ -183,7 +218,9 @@ def test_the_old_certificates_fingerprint_is_seen_at_once_and_refused(
     expect(page.locator(".verdict")).to_contain_text("That is the old certificate")
     page.get_by_role("button", name="Check it and confirm").click()
     expect(page.locator("#refused")).to_contain_text("Nothing was recorded yet.")
-    expect(page.locator("#div_installed_fingerprint .invalid-feedback")).to_contain_text("That is the old certificate")
+    expect(page.locator("#div_installed_fingerprint .invalid-feedback")).to_contain_text(
+        "That is the old certificate"
+    )
     expect(field).to_have_value(old)
     expect(field).to_have_attribute("aria-invalid", "true")
 
@@ -240,10 +277,46 @@ def test_another_time_is_proposed_without_javascript(
     page.get_by_label("Day", exact=True).fill(day.isoformat())
     page.get_by_label("From", exact=True).fill("21:00")
     page.get_by_label("Until", exact=True).fill("22:00")
-    expect(page.get_by_label(re.compile("^Time zone"))).to_have_value(CHICAGO)
+    expect(page.get_by_label(re.compile(r"^\s*Time zone"))).to_have_value(CHICAGO)
     page.get_by_role("button", name="Propose this time").click()
     expect(page.locator("#messages")).to_contain_text("Thank you: you propose")
     assert setting.northwind.proposed_zone == CHICAGO
+
+
+def test_a_script_lets_no_file_leave_that_is_too_large_and_nothing_typed_is_lost(
+    browse: Callable[..., Page], live_server: object, huge: Path
+) -> None:
+    setting = Setting(str(live_server))
+    page = browse(**PHONE)
+    page.goto(setting.path)
+    page.get_by_text("Add a note", exact=True).click()
+    page.get_by_label("Anything we should know").fill("On both nodes")
+    page.get_by_text("No fingerprint to copy?").click()
+    page.get_by_label("The certificate, exported from your system").set_input_files(huge)
+    expect(page.get_by_text("This file has 100.0 MiB, and a certificate has a few KB")).to_be_visible()
+    page.get_by_role("button", name="Check it and confirm").click()
+    expect(page.locator("#refused")).to_contain_text("Nothing was recorded yet.")
+    expect(page.get_by_label("Anything we should know")).to_have_value("On both nodes")
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_after_the_change_it_says_whether_it_works(
+    browse: Callable[..., Page], live_server: object, works: bool
+) -> None:
+    setting = Setting(str(live_server))
+    after = {"window_start": setting.now - timedelta(hours=2), "window_end": setting.now - timedelta(hours=1)}
+    made = ("install", "cut_over", "test")
+    setting.rotation.steps.filter(act__in=made).update(state="done", done_at=setting.now)
+    setting.becomes("applied", applied_at=setting.now, **after)
+    page = browse(**PHONE)
+    page.goto(setting.path)
+    if works:
+        page.get_by_role("button", name="Yes, messages flow").click()
+    else:
+        page.locator("#part-works textarea").fill("Every MDN says authentication-failed")
+        page.get_by_role("button", name="No, something does not work").click()
+    expect(page.locator("#messages")).to_be_visible()
+    assert setting.northwind.works is works
 
 
 def test_two_at_once_lose_nothing(browse: Callable[..., Page], live_server: object) -> None:
@@ -264,6 +337,22 @@ def test_two_at_once_lose_nothing(browse: Callable[..., Page], live_server: obje
     expect(ned.locator("#messages")).to_contain_text("Thank you, noted as you say.")
 
 
+#: What the processes of the web server may grow by, in bytes, over a file of 100 MB: far less than it.
+MOST_GROWN = 30 * 1024 * 1024
+
+
+def memory(web: Running) -> int:
+    """Return the most memory (bytes) that the processes of the web server ever took, all added up."""
+    found = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            if os.getpgid(int(folder.name)) == web.pid:
+                high = re.search(r"VmHWM:\s+(\d+) kB", (folder / "status").read_text())
+                found += int(high[1]) * 1024 if high else 0
+    assert found
+    return found
+
+
 MAKE = """
 import json, datetime
 from as2certs.audit.recording import Actor
@@ -280,23 +369,23 @@ print(json.dumps(fresh.url))
 
 
 def test_a_file_of_a_hundred_megabytes_ends_in_one_sentence_and_no_broken_connection(
-    chromium: Browser, make_stack: Callable[..., Stack], tmp_path: Path
+    chromium: Browser, make_stack: Callable[..., Stack], huge: Path
 ) -> None:
     stack = make_stack()
     url = stack.python(MAKE)
     (web,) = stack.start("web")
-    huge = tmp_path / "huge.cer"
-    with huge.open("wb") as file:
-        file.truncate(100 * 1024 * 1024)
     context = chromium.new_context(
         **PHONE, java_script_enabled=False
     )  # a script would refuse it before it is sent
     page = context.new_page()
     page.goto(url)
+    page.locator("#part-installed summary").first.click()  # it has answered: what it said is folded away
     page.get_by_text("No fingerprint to copy?").click()
+    highest = memory(web)
     page.get_by_label("The certificate, exported from your system").set_input_files(huge)
     page.get_by_role("button", name="Check it and confirm").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("This file is too large", timeout=60_000)
     expect(page.locator("main")).to_contain_text("the file of a certificate has at most 1 MiB")
+    assert memory(web) - highest < MOST_GROWN
     context.close()
     assert url.rstrip("/").rsplit("/", 1)[1] not in web.log
