@@ -33,12 +33,18 @@ SECRETS = {
     "DATABASE_URL",
     "REDIS_URL",
     "EMAIL_URL",
+    "AS2CERTS_BOUNCES_MAILBOX",
+    "AS2CERTS_BOUNCES_KEY",
 }
 OWN_NAMES = {
     "AS2CERTS_VAR",
     "AS2CERTS_VAULT_KEYS",
     "AS2CERTS_VAULT_KEYS_FILE",
     "AS2CERTS_BASE_URL",
+    "AS2CERTS_BOUNCES_KEY",
+    "AS2CERTS_BOUNCES_KEY_FILE",
+    "AS2CERTS_BOUNCES_MAILBOX",
+    "AS2CERTS_BOUNCES_MAILBOX_FILE",
     "AS2CERTS_BUNDLE_PASSWORD",
     "AS2CERTS_BUNDLE_PASSWORD_FILE",
     "AS2CERTS_DIRECTORY_ROOT",
@@ -347,6 +353,28 @@ DEFAULT_FROM_EMAIL = SERVER_EMAIL = read(
     env.str, "AS2CERTS_MAIL_FROM", "an address", default=f"AS2 Certs <as2certs@{_base.hostname}>"
 )
 
+#: Where mails come back: a mailbox that is read over IMAP with TLS. Empty: none is.
+AS2CERTS_BOUNCES_MAILBOX = env.ENVIRON.get("AS2CERTS_BOUNCES_MAILBOX", "")
+if AS2CERTS_BOUNCES_MAILBOX:
+    try:
+        _mailbox = urlsplit(AS2CERTS_BOUNCES_MAILBOX)
+        _is_mailbox = _mailbox.scheme in ("imaps", "imap+tls") and _mailbox.hostname and _mailbox.port != 0
+    except ValueError:
+        _is_mailbox = False
+    if not _is_mailbox or not _mailbox.username or not _mailbox.password:
+        raise ImproperlyConfigured(
+            "AS2CERTS_BOUNCES_MAILBOX can't be read. It should be such as imaps://user:password@host:993/INBOX, or "
+            "imap+tls://… for STARTTLS."
+        )
+
+#: What a mail server shows that reports to /bounces/ which mails came back. Empty: nobody can.
+AS2CERTS_BOUNCES_KEY = env.ENVIRON.get("AS2CERTS_BOUNCES_KEY", "")
+if AS2CERTS_BOUNCES_KEY and (len(AS2CERTS_BOUNCES_KEY) < 32 or not AS2CERTS_BOUNCES_KEY.isascii()):
+    raise ImproperlyConfigured(
+        "AS2CERTS_BOUNCES_KEY is too easy to guess. It should be 32 characters or more, such as what "
+        "`openssl rand -hex 32` prints."
+    )
+
 # --- Celery -------------------------------------------------------------------------------------------------
 # The database holds the schedule. Beat only wakes the workers, with messages that have no arguments: each task looks
 # for what is due, so a message that is lost, doubled or late does no harm.
@@ -406,6 +434,12 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 300},
     },
 }
+if AS2CERTS_BOUNCES_MAILBOX:
+    CELERY_BEAT_SCHEDULE["collect bounces"] = {
+        "task": "rotations.tasks.collect_bounces",
+        "schedule": 60,
+        "options": {"expires": 50},
+    }
 
 # --- Logs ---------------------------------------------------------------------------------------------------
 

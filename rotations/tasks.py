@@ -6,6 +6,7 @@ from celery import shared_task
 
 from as2certs.clock import database_now
 from rotations import progress, reminders, runner, setup
+from rotations.exchange import coming_back
 
 
 @shared_task(ignore_result=True)
@@ -20,3 +21,9 @@ def apply_due() -> None:
 def send_reminders() -> None:
     """Queue what people are to be told now: windows that are near, rotations in trouble, certificates that end."""
     reminders.run(now=database_now())
+
+
+@shared_task(ignore_result=True)
+def collect_bounces() -> None:
+    """Read the mailbox in which mails come back, where there is one."""
+    coming_back.collect_now()

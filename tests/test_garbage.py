@@ -25,7 +25,7 @@ from as2certs.accounts.models import User
 from as2certs.paging import PER_PAGE
 from partners.models import Partner
 from tests.attack.addresses import everywhere, of_application, root_client
-from tests.test_rights import World, client_for, patterns
+from tests.test_rights import BY_KEY, World, client_for, patterns
 
 pytestmark = pytest.mark.django_db
 
@@ -256,7 +256,9 @@ def test_nothing_is_done_for_a_form_of_another_site(world: World) -> None:
     before = contents()
     for name, address in everywhere(world).items():
         for method in (client.post, client.put, client.patch, client.delete):
-            assert method(address).status_code == 403, (name, method)
+            # What machines use has no form that could be forged: it asks for a key, which no browser adds.
+            refused = {403, 404, 405} if name in BY_KEY else {403}
+            assert method(address).status_code in refused, (name, method)
     assert contents() == before
 
 

@@ -26,6 +26,9 @@ pytestmark = pytest.mark.django_db
 #: Addresses that somebody who is not logged in may open.
 OPEN = {"login", "healthz", "readyz"}
 
+#: Addresses for machines, which show a key in place of a login.
+BY_KEY = {"bounce-in"}
+
 #: A partner's pages: the link is the whole right to see them.
 BY_LINK = {
     "portal",
@@ -182,7 +185,7 @@ def names() -> set[str]:
 
 
 def test_every_address_is_in_the_table() -> None:
-    assert names() == OPEN | BY_LINK | EVERYBODY | set(NEEDS)
+    assert names() == OPEN | BY_KEY | BY_LINK | EVERYBODY | set(NEEDS)
 
 
 class World:

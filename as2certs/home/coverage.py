@@ -10,9 +10,12 @@ from urllib.parse import urlencode
 from django.db.models import Exists, OuterRef
 from django.urls import reverse
 
+from as2certs.accounts.models import User
 from as2certs.home.health import stuck_mail
 from as2certs.home.moments import meaning_of_end
 from as2certs.home.running import Running
+from as2certs.mail import postbox
+from as2certs.mail.models import Message
 from identities.attention import Need, most_pressing_first
 from identities.models import AS2System, CertificateRequest, Identity, IdentityService
 from identities.standing import ATTENTION
@@ -27,6 +30,8 @@ NEAR = timedelta(days=60)
 FAR = timedelta(days=400)
 #: Rows of one kind in the list of needs.
 AT_MOST = 8
+#: So long it is told that mail to one of our own people came back, unless they have another address by then.
+REMEMBERED = timedelta(days=14)
 
 
 @dataclass(frozen=True)
@@ -179,3 +184,20 @@ def _mail(now: datetime) -> Iterator[Need]:
         words = "One mail has not been sent" if stuck == 1 else f"{stuck} mails have not been sent"
         url = f"{reverse('mail-list')}?state=stuck"
         yield Need("urgent", words, "Look at the mail", url, "mail.view_message")
+    trouble = postbox.trouble(now)
+    if trouble:
+        yield Need("soon", f"Mail that comes back goes unnoticed. {trouble}", permission="mail.view_message")
+    for message in _came_back_from_us(now)[:AT_MOST]:
+        url = reverse("mail-detail", args=[message.uid])
+        yield Need("soon", f"Mail to {message.to_address} comes back", "Look at it", url, "mail.view_message")
+
+
+def _came_back_from_us(now: datetime) -> list[Message]:
+    """Return the last mail that came back of each of our own addresses; what partners get is told by rotations."""
+    in_use = User.objects.filter(is_active=True).exclude(email="").values("email")
+    found = (
+        Message.objects.filter(bounced_at__gte=now - REMEMBERED, letter=None, to_address__in=in_use)
+        .defer("text", "html", "sealed")
+        .order_by("bounced_at")
+    )
+    return list({message.to_address: message for message in found}.values())

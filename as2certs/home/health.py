@@ -17,6 +17,7 @@ from django.views.decorators.http import require_safe
 
 from as2certs.audit.models import Entry
 from as2certs.clock import database_now
+from as2certs.mail import postbox
 from as2certs.mail.models import Message
 from rotations.models import Heartbeat
 
@@ -62,6 +63,8 @@ def readyz(request: HttpRequest) -> JsonResponse:
     stuck = []
     if database.stuck_mail:
         stuck.append(f"mail: {database.stuck_mail} messages wait too long or were given up")
+    if database.postbox_trouble:
+        stuck.append(f"mail that comes back: {database.postbox_trouble}")
     if database.unsealed_entries:
         minutes = LONGEST_UNSEALED.seconds // 60
         stuck.append(
@@ -90,6 +93,7 @@ class DatabaseState:
     seconds_since_tick: float | None = None
     stuck_mail: int | None = None
     unsealed_entries: int | None = None
+    postbox_trouble: str = ""
 
     @property
     def ticks(self) -> bool:
@@ -115,10 +119,12 @@ def broker_state() -> str:
 
 
 def database_state() -> DatabaseState:
-    """Ask the database for itself, the last tick, the mail that is stuck, and what of the trail is not sealed."""
+    """Ask the database for itself, the last tick, mail that is stuck or comes back, and what is not sealed."""
     try:
         now = database_now()
-        return DatabaseState(OK, seconds_since_tick(now), stuck_mail(now), unsealed_entries(now))
+        return DatabaseState(
+            OK, seconds_since_tick(now), stuck_mail(now), unsealed_entries(now), postbox.trouble(now)
+        )
     except Error as error:
         log.warning("The database does not answer: %s", error)
         return DatabaseState("does not answer")

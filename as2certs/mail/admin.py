@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from as2certs.audit.admin import ReadOnlyAdmin, ReadOnlyInline
-from as2certs.mail.models import Attachment, Message
+from as2certs.mail.models import Attachment, Message, Postbox
 
 
 class AttachmentInline(ReadOnlyInline):
@@ -28,3 +28,8 @@ class MessageAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).defer("sealed")
+
+
+@admin.register(Postbox)
+class PostboxAdmin(ReadOnlyAdmin):
+    list_display = ("read_at", "failing_since", "error", "last_uid")

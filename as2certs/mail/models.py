@@ -77,6 +77,9 @@ class Message(models.Model):
             models.Index(fields=["due_at"], condition=Q(state="queued"), name="mail_queued_by_due"),
             models.Index(fields=["lease_until"], condition=Q(state="sending"), name="mail_sending_by_lease"),
             models.Index(fields=["created_at"], condition=~Q(state="sent"), name="mail_unsent_by_age"),
+            models.Index(
+                fields=["bounced_at"], condition=Q(bounced_at__isnull=False), name="mail_came_back_by_age"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -93,3 +96,22 @@ class Attachment(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Postbox(models.Model):
+    """How far the mailbox was read in which mails come back: one row."""
+
+    uid_validity = models.BigIntegerField(
+        default=0, help_text="The mailbox's ids hold while this stays, RFC 3501."
+    )
+    last_uid = models.BigIntegerField(default=0)
+    read_at = models.DateTimeField(null=True, blank=True)
+    failing_since = models.DateTimeField(null=True, blank=True)
+    error = models.TextField(blank=True)
+
+    class Meta:
+        verbose_name_plural = "postbox"
+        constraints = [models.CheckConstraint(condition=Q(pk=1), name="mail_one_postbox")]
+
+    def __str__(self) -> str:
+        return f"read up to {self.last_uid}"

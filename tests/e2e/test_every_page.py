@@ -23,6 +23,7 @@ PASSWORD = "a password of my own"
 #: can be done with a rotation only after it was applied, after partners were told of it, or beside a rehearsal.
 WITHOUT_A_LINK = {
     "audit-export",
+    "bounce-in",
     "contact-delete",
     "contact-dismiss",
     "contact-doubt",

@@ -61,6 +61,10 @@ def sound(tmp_path: Path) -> dict[str, str]:
         ("DATABASE_URL", "oracle://scott:tiger@host/name", "DATABASE_URL"),
         ("REDIS_URL", "localhost:6379", "REDIS_URL can't be read"),
         ("EMAIL_URL", "mail.example.com", "EMAIL_URL can't be read"),
+        ("AS2CERTS_BOUNCES_KEY", "k" * 31, "AS2CERTS_BOUNCES_KEY is too easy to guess"),
+        ("AS2CERTS_BOUNCES_MAILBOX", "imap://us:word@host", "AS2CERTS_BOUNCES_MAILBOX can't be read"),
+        ("AS2CERTS_BOUNCES_MAILBOX", "imaps://us@host", "AS2CERTS_BOUNCES_MAILBOX can't be read"),
+        ("AS2CERTS_BOUNCES_MAILBOX", "imaps://us:word@host:zzz", "AS2CERTS_BOUNCES_MAILBOX can't be read"),
         (
             "SECRET_KEY_FILE",
             "/nowhere/key",

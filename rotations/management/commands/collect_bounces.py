@@ -1,0 +1,28 @@
+"""Read the mailbox in which mails come back, without Celery."""
+
+from __future__ import annotations
+
+from django.core.management.base import CommandError
+
+from as2certs.clock import database_now
+from as2certs.looping import LoopCommand
+from as2certs.mail import postbox
+from rotations.exchange import coming_back
+
+
+class Command(LoopCommand):
+    help = "Read the mailbox of AS2CERTS_BOUNCES_MAILBOX, and note which mails came back. With --loop, go on."
+    looks_for = "mails that came back"
+    seconds = 60
+
+    def look(self, *, loop: bool) -> str:
+        if not postbox.is_set_up():
+            raise CommandError("Set AS2CERTS_BOUNCES_MAILBOX first: no mailbox is named there.")
+        if loop:
+            coming_back.collect_now()
+            return ""
+        try:
+            seen, came_back = coming_back.collect(now=database_now())
+        except postbox.PostboxError as error:
+            raise CommandError(str(error)) from error
+        return f"{seen} mails read, {came_back} of ours came back."
