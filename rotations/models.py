@@ -115,11 +115,14 @@ class Rotation(models.Model):
     notes = models.TextField(blank=True)
 
     nudge_after = models.JSONField(
+        "reminded after",
         default=default_nudge_after,
-        help_text="Days after the announcement at which silent partners are nudged.",
+        help_text="Days after the announcement at which silent partners are reminded.",
     )
     nudge_before = models.JSONField(
-        default=default_nudge_before, help_text="Days before the window at which silent partners are nudged."
+        "reminded before",
+        default=default_nudge_before,
+        help_text="Days before the window at which silent partners are reminded.",
     )
     rehearsal = models.ForeignKey(
         "self",

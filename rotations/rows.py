@@ -138,7 +138,7 @@ class Row:
             found.append(self._to("Make a link …", "participant-share"))
         if self.is_awaited:
             if self.participant.announced_at:
-                found.append(self._to("Nudge …", "participant-nudge"))
+                found.append(self._to("Remind …", "participant-nudge"))
                 found.append(self._together("Give more time …", "extend"))
             found.append(self._to("Go on without …", "participant-waive"))
         found += self._apart

@@ -283,7 +283,7 @@ def litware_gives_its_word(pat: Partner) -> None:
 
 
 def tailspin_is_silent(site: Stack, post: Post) -> None:
-    """Let eight days pass for everybody: who has not answered is nudged; near the window, the owner hears of it."""
+    """Let eight days pass for everybody: who has not answered is reminded; near the window, the owner hears of it."""
     shell(site, PASS_DAYS)
     site.manage("send_reminders")
     post.wait_for(address_of("Tailspin"), "Reminder")
