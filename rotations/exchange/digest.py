@@ -59,15 +59,19 @@ class Waiting:
 
 
 def send(now: datetime) -> int:
-    """Queue the digests that are due, and return how many; the number of queries does not depend on what is found."""
+    """Queue the digests that are due, and return how many."""
+    return len(outbox.store(written(now)))
+
+
+def written(now: datetime) -> list[Message]:
+    """Write the digests that are due, and store none; the number of queries does not depend on what is found."""
     editions = due(now)
     wanted = {rotation.pk for edition in editions for rotation in edition.rotations}
     if not wanted:
-        return 0
+        return []
     found = _histories(wanted, editions)
     name = Installation.current().name
-    messages = [m for edition in editions if (m := _message(edition, found, name, now)) is not None]
-    return len(outbox.store(messages))
+    return [m for edition in editions if (m := _message(edition, found, name, now)) is not None]
 
 
 def due(now: datetime) -> list[Edition]:

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
 from as2certs.clock import database_now
 from rotations import reminders
-from rotations.exchange import asking
+from rotations.exchange import asking, digest, following
+from rotations.exchange.rungs import Rung
 
 
 class Command(BaseCommand):
     help = "Queue the reminders that are due now, and the mails about windows that are near or missed."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="only show which reminders are due")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="only show who would be told what; queue nothing"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         now = database_now()
         if not options["dry_run"]:
             self.stdout.write(f"Mails queued: {reminders.run(now)}.")
             return
+        counts = {
+            "Reminders due": self._own(now),
+            "partners to be asked": self._asked(now),
+            "partners to be reminded": self._reminded(now),
+            "silent ones to be told of": self._escalated(now),
+            "digests": self._digests(now),
+        }
+        told = ", ".join(f"{what}: {number}" for what, number in counts.items())
+        self.stdout.write(f"{told}. Nothing was queued.")
+
+    def _own(self, now: datetime) -> int:
         due = reminders.due(now)
         for reminder in due:
             self.stdout.write(reminder.recipient.email)
@@ -32,6 +47,9 @@ class Command(BaseCommand):
                     f"  {c.holder_name}, {' + '.join(c.roles)}: {c.fingerprint} ends {ends} "
                     f"(reminder of day {line.threshold})"
                 )
+        return len(due)
+
+    def _asked(self, now: datetime) -> int:
         asked = asking.due(now)
         for one in asked:
             for contact, lines in one.lines.items():
@@ -39,6 +57,37 @@ class Command(BaseCommand):
                 self.stdout.write(
                     f"{contact.email}\n  {contact.partner}: ask for its new certificate (day {day})"
                 )
-        self.stdout.write(
-            f"Reminders due: {len(due)}, partners to be asked: {len(asked)}. Nothing was queued."
-        )
+        return len(asked)
+
+    def _reminded(self, now: datetime) -> int:
+        found = [(one, rung) for one in _watched(now) if one.contacts and (rung := one.rung(now)) is not None]
+        for one, rung in found:
+            partner, holder = one.participant.partner, one.participant.rotation.holder
+            for contact in one.contacts:
+                self.stdout.write(
+                    f"{contact.email}\n  {partner}: remind it to answer for {holder} ({_told(rung)})"
+                )
+        return len(found)
+
+    def _escalated(self, now: datetime) -> int:
+        found = [one for one in _watched(now) if one.participant.escalated_at is None and one.is_ours(now)]
+        for one in found:
+            partner, holder = one.participant.partner, one.participant.rotation.holder
+            self.stdout.write(f"The people of {holder}\n  {partner}: tell them that it does not answer")
+        return len(found)
+
+    def _digests(self, now: datetime) -> int:
+        written = digest.written(now)
+        for message in written:
+            self.stdout.write(f"{message.to_address}\n  digest: {message.subject}")
+        return len(written)
+
+
+def _told(rung: Rung) -> str:
+    """Tell a rung: "7 days after it was told", "1 day before the window"."""
+    days = f"{rung.days} day{'' if rung.days == 1 else 's'}"
+    return f"{days} after it was told" if rung.kind == "after" else f"{days} before the window"
+
+
+def _watched(now: datetime) -> list[following.Watched]:
+    return following.watched(following.awaited(now))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -64,6 +66,24 @@ def run_every(step: timedelta, *, until: datetime, since: datetime = NOW) -> Non
     while at < until:
         following.follow_up(at)
         at += step
+
+
+def test_the_command_shows_reminders_silences_and_digests_and_queues_none(
+    told: Participant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = "rotations.management.commands.send_reminders.database_now"
+    monkeypatch.setattr(command, lambda: LAST + 13 * HOUR)
+    before, out = Message.objects.count(), StringIO()
+    call_command("send_reminders", "--dry-run", stdout=out)
+    said = out.getvalue()
+    assert (
+        "nora@northwind.example\n  Northwind: remind it to answer for ACME (1 day before the window)\n"
+        in said
+    )
+    assert "The people of ACME\n  Northwind: tell them that it does not answer\n" in said
+    assert "alice@example.com\n  digest: " in said
+    assert "partners to be reminded: 1, silent ones to be told of: 1, digests: 1. Nothing was queued." in said
+    assert Message.objects.count() == before
 
 
 # When.
