@@ -98,6 +98,20 @@ def note_bounced(contact: Contact, *, reason: str, by: Actor, now: datetime) -> 
     )
 
 
+def tell_less(contact: Contact, tick: str, *, by: Actor, now: datetime) -> None:
+    """Take away one of the ticks of what a contact is told. Raises NotThisContact where that was done before."""
+    _change(
+        contact,
+        "told_less",
+        {**_as_it_is(contact), tick: True},
+        {tick: False},
+        by=by,
+        now=now,
+        old={tick: True},
+        new={tick: False},
+    )
+
+
 def works_again(contact: Contact, *, by: Actor, now: datetime) -> None:
     """Note that an address from which mail came back works again. Raises NotThisContact where none did."""
     _change(

@@ -71,7 +71,7 @@ def reminder(recipient: Recipient, certificates: Sequence[Expiring], now: dateti
         to=recipient.email,
         to_name=recipient.name,
         key=f"reminder:{now.isoformat()}:{recipient.key}",
-        kind="reminder",
+        kind="reminder" if recipient.is_person else "escalation",
         context={
             "first": lines[0],
             "lines": lines,

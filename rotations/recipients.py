@@ -25,6 +25,8 @@ class Recipient:
     email: str
     name: str
     time_zone: str
+    #: False for an address that only the settings name: nobody can stop what it gets but there.
+    is_person: bool = True
 
     @property
     def key(self) -> str:
@@ -45,9 +47,11 @@ def once(recipients: Iterable[Recipient]) -> list[Recipient]:
     return list(found.values())
 
 
-def administrators() -> list[Recipient]:
-    """Return those who are told where nobody else is."""
+def administrators(*, reminding: bool = False) -> list[Recipient]:
+    """Return those who are told where nobody else is; ``reminding``: without those who want no reminders."""
     people = User.objects.filter(Q(groups__name=LAST_RESORT) | Q(is_superuser=True), is_active=True)
+    if reminding:
+        people = people.filter(wants_reminders=True)
     return once(Recipient.of(user) for user in people.exclude(email="").distinct().order_by("pk"))
 
 
@@ -55,7 +59,9 @@ def escalation(installation: Installation) -> Recipient | None:
     """Return the address that is told too once it gets urgent, where one is set."""
     if not installation.escalation_email:
         return None
-    return Recipient(email=installation.escalation_email, name="", time_zone=installation.time_zone)
+    return Recipient(
+        email=installation.escalation_email, name="", time_zone=installation.time_zone, is_person=False
+    )
 
 
 @dataclass(frozen=True)
@@ -71,23 +77,28 @@ class People:
         return once([*(self.owners.get(station) or self.last_resort), *self.subscribers.get(station, [])])
 
 
-def people_of(model: type[Identity] | type[Partner], stations: Any) -> People:
-    """Return who is told of these stations, in three queries; ``stations`` are primary keys, or a query for them."""
+def people_of(model: type[Identity] | type[Partner], stations: Any, *, reminding: bool = False) -> People:
+    """Return who is told of these stations, in three queries; ``stations`` are primary keys, or a query for them.
+
+    ``reminding``: without those who want no reminders. A station that has no other owner then counts as one that
+    nobody owns.
+    """
     return People(
-        owners=_linked(model, "owners", stations),
-        subscribers=_linked(model, "subscribers", stations),
-        last_resort=administrators(),
+        owners=_linked(model, "owners", stations, reminding=reminding),
+        subscribers=_linked(model, "subscribers", stations, reminding=reminding),
+        last_resort=administrators(reminding=reminding),
     )
 
 
 def _linked(
-    model: type[Identity] | type[Partner], field: str, stations: Any
+    model: type[Identity] | type[Partner], field: str, stations: Any, *, reminding: bool
 ) -> Mapping[int, list[Recipient]]:
     station = f"{model._meta.model_name}_id"
+    wanted = {"user__wants_reminders": True} if reminding else {}
     # Read at once and put in order here: asked for in order, by a cursor, PostgreSQL looks the stations up row by row.
     rows = (
         getattr(model, field)
-        .through._default_manager.filter(**{f"{station}__in": stations}, user__is_active=True)
+        .through._default_manager.filter(**{f"{station}__in": stations}, user__is_active=True, **wanted)
         .exclude(user__email="")
         .order_by()
         .values_list(

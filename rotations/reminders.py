@@ -65,7 +65,7 @@ def _due_on(side: Side, installation: Installation, now: datetime) -> Iterator[t
     if not certificates:
         return
     seen = in_view(side, now=now, ladder=ladder)
-    people = people_of(side.station, seen.values(f"{side.name}_id"))
+    people = people_of(side.station, seen.values(f"{side.name}_id"), reminding=True)
     heard = told(side, seen.values("certificate_id"))
     for certificate in certificates:
         threshold = crossed(

@@ -22,6 +22,7 @@ from rotations.views import (
     sightings,
     slots,
     steps,
+    stopping,
     together,
 )
 
@@ -71,6 +72,7 @@ urlpatterns = [
     path("partners/<uuid:uid>/ask/", asking.partner_ask, name="partner-ask"),
     path("partners/<uuid:uid>/ask/html/", asking.partner_ask_html, name="partner-ask-html"),
     path("partners/<uuid:uid>/hand-in-link/", asking.partner_hand_in_link, name="partner-hand-in-link"),
+    path("stop/<str:token>/", stopping.mail_stop, name="mail-stop"),
     path("bounces/", bouncing.bounce_in, name="bounce-in"),
     path("mail/<uuid:uid>/came-back/", bouncing.mail_bounced, name="mail-bounced"),
     path("rotations/handed-in/<uuid:uid>/", handed_in.handed_in_accept, name="handed-in-accept"),

@@ -13,6 +13,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from as2certs.accounts.models import User
 from as2certs.accounts.rights import RIGHTS
+from as2certs.mail import stopping
 from as2certs.mail.models import Message
 from identities.generation import ask, generate_next
 from partners.models import Contact
@@ -26,8 +27,8 @@ pytestmark = pytest.mark.django_db
 #: Addresses that somebody who is not logged in may open.
 OPEN = {"login", "healthz", "readyz"}
 
-#: Addresses for machines, which show a key in place of a login.
-BY_KEY = {"bounce-in"}
+#: Addresses for machines, which show a key or a signed token in place of a login.
+BY_KEY = {"bounce-in", "mail-stop"}
 
 #: A partner's pages: the link is the whole right to see them.
 BY_LINK = {
@@ -266,6 +267,8 @@ class World:
         wanted = pattern.pattern.converters
         if not wanted:
             return reverse(name)
+        if name == "mail-stop":
+            return reverse(name, args=[stopping.token(self.objects["mail"])])
         if name in BY_LINK:
             return reverse(name, kwargs={**dict.fromkeys(wanted, "pem"), "token": self.token})
         given = {key: word for key, word in NAMED.items() if key in wanted}

@@ -37,7 +37,7 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
 
     fieldsets = (
         (None, {"fields": ("username", "password", "must_change_password")}),
-        ("Who it is", {"fields": ("first_name", "last_name", "email", "time_zone")}),
+        ("Who it is", {"fields": ("first_name", "last_name", "email", "time_zone", "wants_reminders")}),
         ("What they may do", {"fields": ("is_active", "is_staff", "is_superuser", "groups")}),
         ("When", {"fields": ("last_login", "date_joined")}),
     )

@@ -104,7 +104,7 @@ class AccountForm(forms.ModelForm[User]):
 
     class Meta:
         model = User
-        fields = ["first_name", "last_name", "email", "phone", "time_zone"]
+        fields = ["first_name", "last_name", "email", "phone", "time_zone", "wants_reminders"]
         labels = {"email": "E-mail", "phone": "Telephone"}
         help_texts = {
             "email": "Reminders go to this address.",
@@ -115,7 +115,10 @@ class AccountForm(forms.ModelForm[User]):
         super().__init__(*args, **kwargs)
         keep_zone(self)
         self.helper = page_layout(
-            Row(Column("first_name"), Column("last_name")), Row(Column("email"), Column("phone")), "time_zone"
+            Row(Column("first_name"), Column("last_name")),
+            Row(Column("email"), Column("phone")),
+            "time_zone",
+            "wants_reminders",
         )
 
 

@@ -69,6 +69,11 @@ class User(AbstractUser):
         blank=True,
         help_text="Partners call it about a change; it stands in the mails to them.",
     )
+    wants_reminders = models.BooleanField(
+        "reminders by mail",
+        default=True,
+        help_text="Of certificates that come to their end, and each morning of partners that do not answer.",
+    )
     must_change_password = models.BooleanField(
         default=False, help_text="Asked to choose an own password at the next login."
     )

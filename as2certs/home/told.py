@@ -77,6 +77,8 @@ SENTENCES = {
     "contact.dismissed": "dismissed the contact that the partner named",
     "contact.confirmation_taken_back": "took the confirmation of the contact back",
     "contact.bounced": "noted that mail to the contact comes back",
+    "contact.told_less": "stopped reminders to the contact",
+    "user.reminders_stopped": "stopped reminders to the person",
     "contact.works_again": "noted that the address of the contact works again",
     "certificate.handed_in": "handed in the certificate",
     "certificate.accepted": "accepted the certificate that was handed in",

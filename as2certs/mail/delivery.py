@@ -18,7 +18,11 @@ from django.core.mail import EmailMultiAlternatives, get_connection
 from as2certs.mail.models import Message
 from as2certs.mail.private import opened, put_in
 from as2certs.mail.smtp import Unanswered
+from as2certs.mail.stopping import headers as stopping_headers
 from as2certs.pki import VaultError
+
+#: What stands in a shown header in place of what stops its reader's reminders.
+STOPS = "left-out-here"
 
 
 class Verdict(Enum):
@@ -47,7 +51,7 @@ def compose(message: Message) -> EmailMultiAlternatives:
     return _composed(message, opened(message))
 
 
-def _composed(message: Message, private: Mapping[str, str]) -> EmailMultiAlternatives:
+def _composed(message: Message, private: Mapping[str, str], *, cover: str = "") -> EmailMultiAlternatives:
     email = EmailMultiAlternatives(
         subject=message.subject,
         body=put_in(message.text, private),
@@ -57,6 +61,7 @@ def _composed(message: Message, private: Mapping[str, str]) -> EmailMultiAlterna
             "Message-ID": message.message_id,
             "Date": format_datetime(message.created_at),
             "Auto-Submitted": "auto-generated",
+            **stopping_headers(message, cover=cover),
         },
     )
     if message.html:
@@ -72,9 +77,12 @@ def _composed(message: Message, private: Mapping[str, str]) -> EmailMultiAlterna
 
 
 def header(message: Message) -> str:
-    """Return the header of the mail as it was, or will be, handed over; "" where none can be written."""
+    """Return the header of the mail as it was, or will be, handed over; "" where none can be written.
+
+    The address by which its reader stops reminders is left out.
+    """
     try:
-        raw = _composed(message, {}).message().as_bytes()
+        raw = _composed(message, {}, cover=STOPS).message().as_bytes()
     except ValueError:
         return ""
     return raw.partition(b"\n\n")[0].decode("utf-8", "replace")

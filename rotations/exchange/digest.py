@@ -99,12 +99,12 @@ def _begins(recipient: Recipient, now: datetime) -> datetime:
 
 def _people(rotations: Iterable[Rotation]) -> Iterable[tuple[Rotation, list[Recipient]]]:
     """Return who is told of each rotation: its holder's people, and whoever set it up."""
-    ours = people_of(Identity, [r.identity_id for r in rotations if r.identity_id])
-    theirs = people_of(Partner, [r.partner_id for r in rotations if r.partner_id])
+    ours = people_of(Identity, [r.identity_id for r in rotations if r.identity_id], reminding=True)
+    theirs = people_of(Partner, [r.partner_id for r in rotations if r.partner_id], reminding=True)
     for rotation in rotations:
         found = (ours if rotation.identity_id else theirs).of(rotation.holder.pk)
         author = rotation.set_up_by
-        reached = author is not None and author.is_active and author.email
+        reached = author is not None and author.is_active and author.email and author.wants_reminders
         yield rotation, once([*found, *([Recipient.of(author)] if author and reached else [])])
 
 

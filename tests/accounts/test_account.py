@@ -20,6 +20,7 @@ def about(**columns: str) -> dict[str, str]:
         "last_name": "Wolff",
         "email": "vera@example.com",
         "time_zone": "UTC",
+        "wants_reminders": "on",
         **columns,
     }
 

@@ -40,6 +40,7 @@ WITHOUT_A_LINK = {
     "login",
     "logout",
     "mail-send-again",
+    "mail-stop",
     "participant-nudge",
     "participant-move",
     "participant-stay",

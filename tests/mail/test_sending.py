@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from as2certs.mail import outbox
+from as2certs.mail import delivery, outbox, stopping
 from as2certs.mail.delivery import Outcome, Verdict
 from as2certs.mail.models import Attachment, Message
 from tests.mail.letters import NOW, letter
@@ -36,6 +36,21 @@ def test_it_hands_over_text_html_and_the_headers_of_a_machine(smtp: MoodyServer)
     assert html is not None
     assert "Zürich" in plain.get_content()
     assert "<p>It expires.</p>" in html.get_content()
+
+
+def test_a_reminder_can_be_stopped_by_one_request_and_no_page_shows_by_which(
+    smtp: MoodyServer, settings: Any
+) -> None:
+    settings.AS2CERTS_BASE_URL = "https://certs.example.com"
+    message, _ = letter(kind="reminder"), letter("lee@example.com", kind="applied")
+    outbox.send_due(now=NOW)
+    (_, mail), (_, other) = smtp.accepted
+    address = f"https://certs.example.com/stop/{stopping.token(message)}/"
+    assert mail["List-Unsubscribe"].strip() == f"<{address}>"
+    assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert other["List-Unsubscribe"] is None
+    assert stopping.token(message) not in delivery.header(message)
+    assert "<https://certs.example.com/stop/left-out-here/>" in delivery.header(message)
 
 
 def test_it_marks_what_was_accepted_and_sends_it_once(smtp: MoodyServer) -> None:
