@@ -2,6 +2,7 @@
 # make test           set up what is wanted and run every test (ARGS="tests/mail -x" for some)
 # make check          lint, format, types, direction of imports, templates, migrations
 # make format         format code and templates
+# make audit          look up known advisories about the pinned packages (asks the package index)
 # make requirements   pin what requirements*.in ask for (UPGRADE=1 takes the newest)
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -12,7 +13,7 @@ PIP_COMPILE = $(VENV) -m piptools compile --quiet --strip-extras --no-header --a
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help python run dev test check format requirements
+.PHONY: help python run dev test check format audit requirements
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -48,6 +49,16 @@ format: dev
 	$(VENV) -m ruff check --fix
 	$(VENV) -m ruff format
 	-.venv/bin/djade --target-version 5.2 $(TEMPLATES)
+
+# pip-audit lives in an environment of its own: what audits should not be part of what is audited.
+audit: python
+	@test -x var/audit/bin/pip-audit || { $(PYTHON) -m venv var/audit && var/audit/bin/pip install --quiet pip-audit; } || \
+		{ echo "as2certs: pip-audit could not be installed, so nothing was looked up. A package index is needed."; exit 2; }
+	@var/audit/bin/pip-audit --strict --progress-spinner off --disable-pip --no-deps \
+		-r requirements.txt -r requirements-dev.txt || \
+		{ echo "as2certs: not clean. Advisories are listed above with the versions that mend them. Where it says that a"; \
+		  echo "package was not found or a host was not reached, the advisories can't be had from here, and nothing is"; \
+		  echo "known about the packages: run make audit where pypi.org can be reached."; exit 1; }
 
 requirements: dev
 	$(PIP_COMPILE) requirements.in -o requirements.txt

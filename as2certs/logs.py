@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import re
 
-#: The part of an address that is the key to a partner's page.
-_TOKEN = re.compile(r"(/p/)[^/\s?#\"'<>]+")
+#: The part of an address that is the key to a partner's page, or to stopping somebody's reminders.
+_TOKEN = re.compile(r"(/(?:p|stop)/)[^/\s?#\"'<>]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -26,5 +26,5 @@ class OneLine(logging.Formatter):
 
 
 def without_tokens(text: str) -> str:
-    """Return a text with the addresses of partners' pages made useless."""
+    """Return a text with the addresses that are keys made useless."""
     return _TOKEN.sub(r"\1•••", text)

@@ -14,8 +14,9 @@ from django.db import transaction
 
 from as2certs import background
 from as2certs.celery import app
-from as2certs.mail import outbox, tasks
+from as2certs.mail import outbox, private, tasks
 from as2certs.mail.models import Message
+from as2certs.pki.vault import new_key
 from tests.mail.letters import NOW, letter
 from tests.mail.moody import MoodyServer
 from tests.servers import free_port
@@ -108,6 +109,19 @@ def test_attachments_are_kept_with_the_mail() -> None:
     assert [bytes(a.content) for a in message.attachments.all()] == [b"\x30\x82"]
     assert queue(attachments=[outbox.File("again.cer", "application/pkix-cert", b"\x30")]) is None
     assert message.attachments.count() == 1
+
+
+@pytest.mark.django_db
+def test_links_that_wait_open_after_the_vault_has_another_key(settings: Any) -> None:
+    old, new = settings.AS2CERTS_VAULT_KEYS[0], new_key()
+    message = queue(private={"link": "https://certs.example.com/p/secret/"})
+    assert message is not None
+    queue("without:a:link")
+    settings.AS2CERTS_VAULT_KEYS = [new, old]
+    assert private.reseal_all() == 1
+    settings.AS2CERTS_VAULT_KEYS = [new]
+    message.refresh_from_db()
+    assert private.opened(message) == {"link": "https://certs.example.com/p/secret/"}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Seal all private keys anew with the first key of the vault."""
+"""Seal all private keys, and the links in mails that wait, anew with the first key of the vault."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, record
 from as2certs.clock import database_now
+from as2certs.mail import private
 from as2certs.pki import VaultError, new_key
 from identities import keys
 
 
 class Command(BaseCommand):
     help = (
-        "Seal every private key with the first key of AS2CERTS_VAULT_KEYS; the application may run meanwhile. "
+        "Seal every private key, and the links in mails, with the first key of AS2CERTS_VAULT_KEYS; "
+        "the application may run meanwhile. "
         "To change the vault's key: put a new one first, restart, run this, then take the old one out and restart. "
         "--new-key prints a new key for the vault and changes nothing."
     )
@@ -31,6 +33,7 @@ class Command(BaseCommand):
             return
         try:
             count = keys.reseal_all()
+            mails = private.reseal_all()
         except VaultError as error:
             raise CommandError(f"{error} The keys sealed anew so far are fine; run this again.") from error
         record(
@@ -40,4 +43,6 @@ class Command(BaseCommand):
             now=database_now(),
             new={"keys": count},
         )
-        self.stdout.write(f"{count} private keys are sealed with the first key of the vault.")
+        self.stdout.write(
+            f"{count} private keys and the links in {mails} mails are sealed with the first key of the vault."
+        )

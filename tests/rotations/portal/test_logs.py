@@ -72,6 +72,7 @@ def test_whatever_is_said_of_an_address_comes_out_without_its_token() -> None:
     formatter = OneLine("%(message)s")
     for said in (
         f"GET /p/{TOKEN} HTTP/1.1",
+        f"POST /stop/{TOKEN}/ HTTP/1.1",
         f"'https://certs.example.com/p/{TOKEN}/installed/'",
         f'"/p/{TOKEN}?x=1"',
         f"<a href=/p/{TOKEN}>",
