@@ -11,6 +11,7 @@ from django.urls import reverse
 from as2certs.audit.models import Entry, identify
 from rotations import apart
 from rotations.attention import Need, participant_needs
+from rotations.capability import undecided_needs
 from rotations.clocks import span
 from rotations.exchange.answering import OPEN_WINDOW
 from rotations.models import Letter, Link, Participant, Rotation, SlotAnswer
@@ -54,6 +55,7 @@ class Dossier:
     participant: Participant
     row: Row
     needs: Sequence[Need]
+    undecided: Sequence[Need]
     letters: Sequence[Letter]
     links: Sequence[LinkLine]
     slots: Sequence[SlotAnswer]
@@ -74,6 +76,7 @@ def dossier_of(participant: Participant, *, now: datetime, zone: str) -> Dossier
         participant=participant,
         row=row,
         needs=participant_needs([row]),
+        undecided=list(undecided_needs([participant])),
         letters=list(participant.letters.select_related("message").defer("message__text", "message__html")),
         links=[
             LinkLine(link, _gone(link, participant, now))

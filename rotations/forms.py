@@ -48,6 +48,30 @@ class ApproveForm(forms.Form):
     seen = forms.CharField(widget=forms.HiddenInput)
 
 
+class PlanForm(forms.Form):
+    """Which of two plans holds; ``seen`` says which two were looked at."""
+
+    TAKE, LEAVE = "take", "leave"
+
+    seen = forms.CharField(widget=forms.HiddenInput)
+    decision = forms.ChoiceField(
+        choices=[(TAKE, "take over"), (LEAVE, "leave")],
+        error_messages={
+            "required": "Press one of the two buttons.",
+            "invalid_choice": "Press one of the buttons.",
+        },
+    )
+    reason = reason_field(
+        required=False, help_text="Needed where it stays as it is. One sentence, which is kept in the trail."
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if cleaned.get("decision") == self.LEAVE and not cleaned.get("reason", "").strip():
+            self.add_error("reason", "Say why it stays as it is: the reason is kept in the trail.")
+        return cleaned
+
+
 class NothingForm(forms.Form):
     """A question with no answer but yes."""
 

@@ -133,6 +133,12 @@ class Rotation(models.Model):
         help_text="The same change on the test side, made first.",
     )
     rehearsal_waived = models.TextField(blank=True, help_text="Why it may go on without a rehearsal.")
+    plan_kept = models.CharField(
+        max_length=24,
+        blank=True,
+        editable=False,
+        help_text="The other plan (its digest) that was looked at and not put in the place of this one.",
+    )
 
     set_up_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
@@ -263,6 +269,14 @@ class Participant(models.Model):
     window_end = models.DateTimeField(null=True, blank=True)
     window_zone = models.CharField(max_length=64, blank=True, validators=[validate_time_zone])
     window_local = models.CharField(max_length=40, blank=True)
+    # What it says of its system is an answer from outside: it changes nothing before somebody here takes it over.
+    says_holds = models.CharField(
+        "says that its system holds", max_length=10, choices=Partner.Holds, blank=True, default=""
+    )
+    says_holds_at = models.DateTimeField(null=True, blank=True)
+    holds_decided_at = models.DateTimeField(
+        null=True, blank=True, help_text="When somebody here took that over, or left it as it is."
+    )
     taken_back_at = models.DateTimeField(
         "went back alone", null=True, blank=True, help_text="It waits for another moment since then."
     )
@@ -285,6 +299,12 @@ class Participant(models.Model):
     @property
     def is_removed(self) -> bool:
         return bool(self.removed_reason)
+
+    @property
+    def holds_undecided(self) -> bool:
+        """Say whether it said something of its system that we don't go by, and nobody has decided about it."""
+        said = self.says_holds not in ("", Partner.Holds.UNKNOWN, self.partner.holds)
+        return said and self.holds_decided_at is None
 
     @property
     def has_own_window(self) -> bool:
@@ -546,6 +566,7 @@ class Letter(models.Model):
         WARNED = "warned", "warning that the old one goes"
         NOT_NOW = "not_now", "word to wait at the agreed time"
         NOW = "now", "word that we have changed"
+        REPLANNED = "replanned", "word that its steps are others"
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     kind = models.CharField(max_length=14, choices=Kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -25,8 +25,10 @@ ROLL_BACK = "roll_back"
 PAST = "past"
 
 
-def change_of(rotation: Rotation, *, now: datetime, awaited: bool = False) -> plan.Change:
-    """Return what a rotation asks for, as the planner wants it.
+def change_of(
+    rotation: Rotation, *, now: datetime, awaited: bool = False, parties: Sequence[plan.Party] | None = None
+) -> plan.Change:
+    """Return what a rotation asks for, as the planner wants it; ``parties`` in place of all who take part.
 
     Raises PlanError when the window is still missing, or the successor, unless it may be ``awaited``.
     """
@@ -34,11 +36,13 @@ def change_of(rotation: Rotation, *, now: datetime, awaited: bool = False) -> pl
         raise plan.PlanError("The plan needs a window: choose when the change is to happen.")
     if rotation.new is None and not awaited:
         raise plan.PlanError("The plan needs the successor: generate, upload or choose the new certificate.")
+    if parties is None:
+        parties = [participant_in_plan(participant) for participant in participants_of(rotation)]
     return plan.Change(
         side=rotation.side,
         roles=frozenset(plan.Role(role) for role in rotation.roles),
         systems=tuple(system_in_plan(system) for system in systems_of(rotation)),
-        parties=tuple(participant_in_plan(p) for p in participants_of(rotation)),
+        parties=tuple(parties),
         starts=rotation.window_start,
         ends=rotation.window_end,
         now=now,
@@ -49,9 +53,12 @@ def change_of(rotation: Rotation, *, now: datetime, awaited: bool = False) -> pl
     )
 
 
-def participants_of(rotation: Rotation) -> list[Participant]:
-    """Return the participants that were not removed."""
-    return list(rotation.participants.filter(removed_reason="").select_related("partner"))
+def participants_of(rotation: Rotation, holding: Mapping[int, str] | None = None) -> list[Participant]:
+    """Return the participants that were not removed; with ``holding``, as if their systems held that."""
+    found = list(rotation.participants.filter(removed_reason="").select_related("partner"))
+    for participant in found:
+        participant.partner.holds = (holding or {}).get(participant.partner_id, participant.partner.holds)
+    return found
 
 
 def systems_of(rotation: Rotation) -> list[AS2System | None]:
@@ -90,14 +97,18 @@ def system_in_plan(system: AS2System | None) -> plan.System:
     )
 
 
-def preview(rotation: Rotation, *, now: datetime, awaited: bool = False) -> list[Step]:
+def preview(
+    rotation: Rotation, *, now: datetime, awaited: bool = False, holding: Mapping[int, str] | None = None
+) -> list[Step]:
     """Return the steps that approving the rotation now would store, unsaved.
 
-    Raises PlanError when it can't be planned; with ``awaited``, the successor may be missing.
+    ``holding`` says what the systems of some partners (primary keys) hold, in place of what is known of them. Raises
+    PlanError when it can't be planned; with ``awaited``, the successor may be missing.
     """
-    steps = plan.plan(change_of(rotation, now=now, awaited=awaited))
+    participants = {str(p.partner.uid): p for p in participants_of(rotation, holding)}
+    parties = [participant_in_plan(participant) for participant in participants.values()]
+    steps = plan.plan(change_of(rotation, now=now, awaited=awaited, parties=parties))
     systems = {str(s.uid): s for s in systems_of(rotation) if s is not None}
-    participants = {str(p.partner.uid): p for p in participants_of(rotation)}
     return [
         Step(
             rotation=rotation,
@@ -171,6 +182,49 @@ def replan_one(participant: Participant, *, now: datetime) -> None:
             )
             step.save(update_fields=["earliest_at", "latest_at", "due_at"])
     _renumber(rotation.steps.filter(key__in=fresh), list(fresh.values()))
+
+
+#: What of a step to come is as the plan says.
+_PLANNED = (
+    *(
+        "position",
+        "who",
+        "roles",
+        "title",
+        "why",
+        "evidence",
+        "effects",
+        "after",
+        "simultaneous",
+        "automatic",
+    ),
+    *("earliest_at", "latest_at", "due_at", "blocked"),
+)
+
+
+def put_in_place(
+    rotation: Rotation, fresh: Sequence[Step], *, anew: Collection[int], begun: Collection[int]
+) -> None:
+    """Put another plan for the same window in the place of the stored one; what is done stays done.
+
+    Of participants whose own part is another one (``anew``, primary keys), only what the new plan has too stays, and
+    they are asked again whether the window suits. Those with whom the change has ``begun`` keep all of their steps.
+    """
+    planned = {step.key: step for step in fresh if step.participant_id not in begun}
+    stored = rotation.steps.exclude(act=ROLL_BACK).exclude(key__startswith=f"{PAST}:")
+    for step in list(stored.exclude(participant__in=begun)):
+        settled = step.state in SETTLED
+        asked_again = step.participant_id in anew and (step.act == plan.Act.AGREE or step.key not in planned)
+        if asked_again or (step.key not in planned and not settled):
+            step.delete()
+    kept = {step.key: step for step in rotation.steps.filter(key__in=planned)}
+    to_come = [step for step in kept.values() if step.state not in SETTLED]
+    for step in to_come:
+        for name in _PLANNED:
+            setattr(step, name, getattr(planned[step.key], name))
+    Step.objects.bulk_update(to_come, _PLANNED, batch_size=500)
+    Step.objects.bulk_create(step for key, step in planned.items() if key not in kept)
+    _renumber(rotation.steps.filter(key__in=[step.key for step in fresh]), fresh)
 
 
 class NoOwnMoment(Exception):

@@ -15,7 +15,7 @@ from as2certs.accounts.models import Installation, User
 from as2certs.audit.recording import Actor
 from as2certs.pki import Finding
 from identities.models import CertificateRequest
-from rotations import actions, runbook, setup, summary, telling
+from rotations import actions, capability, runbook, setup, summary, telling
 from rotations.actions import NotPossible
 from rotations.attention import (
     Need,
@@ -270,7 +270,11 @@ class Sheet:
         if not self.is_draft:
             kept = self.rehearsal.result if self.rehearsal.obstacle else None
             found = exchange_needs(self.rotation, self.steps, self.rows, now=self.now, unrehearsed=kept)
-            return [*found, *slot_needs(self.rotation, self.times), *beside]
+            held = [
+                *capability.undecided_needs(self.taking_part),
+                *capability.plan_needs(self.rotation, self.taking_part, self.steps, now=self.now),
+            ]
+            return [*found, *held, *slot_needs(self.rotation, self.times), *beside]
         may = self.user.has_perm("rotations.approve_rotation")
         found = draft_needs(
             self.rotation,
@@ -278,7 +282,8 @@ class Sheet:
             findings=[*self.findings, *self.window_findings],
             four_eyes=self.four_eyes if may else "",
         )
-        return [*found, *beside]
+        seen = capability.learnt_needs([p.partner for p in self.taking_part])
+        return [*found, *(seen if capability.matters(self.rotation) else []), *beside]
 
     @property
     def can_be_approved(self) -> bool:

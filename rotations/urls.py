@@ -7,6 +7,7 @@ from rotations.views import (
     apart,
     asking,
     bouncing,
+    capability,
     deciding,
     dossiers,
     drafts,
@@ -38,6 +39,7 @@ urlpatterns = [
     path("rotations/<uuid:uid>/", pages.rotation_detail, name="rotation-detail"),
     path("rotations/<uuid:uid>/live/", pages.rotation_live, name="rotation-live"),
     path("rotations/<uuid:uid>/on-paper/", paper.rotation_paper, name="rotation-paper"),
+    path("rotations/<uuid:uid>/plan/", capability.rotation_plan, name="rotation-plan"),
     path("rotations/<uuid:uid>/change/", drafts.rotation_update, name="rotation-update"),
     path("rotations/<uuid:uid>/approve/", deciding.rotation_approve, name="rotation-approve"),
     path("rotations/<uuid:uid>/postpone/", deciding.rotation_postpone, name="rotation-postpone"),
@@ -80,6 +82,8 @@ urlpatterns = [
     path("rotations/partners/<uuid:uid>/remind/", following.participant_nudge, name="participant-nudge"),
     path("rotations/partners/<uuid:uid>/", dossiers.participant_detail, name="participant-detail"),
     path("rotations/partners/<uuid:uid>/stay/", dossiers.participant_stay, name="participant-stay"),
+    path("rotations/partners/<uuid:uid>/holds/", capability.participant_holds, name="participant-holds"),
+    path("partners/<uuid:uid>/holds-both/", capability.partner_holds_both, name="partner-holds-both"),
     path("rotations/partners/<uuid:uid>/moment/", apart.participant_move, name="participant-move"),
     path(
         "rotations/partners/<uuid:uid>/take-back/", apart.participant_take_back, name="participant-take-back"

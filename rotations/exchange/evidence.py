@@ -18,7 +18,7 @@ from rotations.models import Letter, Link, Participant, Rotation, Step
 from rotations.states import SETTLED
 
 #: Letters after which it is the partner's turn to answer, and its ladder begins anew.
-ASKING = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.MOVED, Letter.Kind.ANSWERED)
+ASKING = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.MOVED, Letter.Kind.REPLANNED, Letter.Kind.ANSWERED)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ PAUSE = timedelta(hours=1)
 TRIED = {
     Letter.Kind.ANNOUNCEMENT: "told",
     Letter.Kind.MOVED: "told that the window moved",
+    Letter.Kind.REPLANNED: "told that its steps are others",
     Letter.Kind.ANSWERED: "told that we stay with the window",
     Letter.Kind.NUDGE: "reminded",
 }

@@ -17,6 +17,7 @@ WORDS = (
     "participant.proposed",
     "participant.declined",
     "participant.slots",
+    "participant.said_holds",
     "participant.works",
     "participant.does_not_work",
 )
@@ -71,6 +72,8 @@ def _what(entry: Entry) -> str:
                 f"{len(can)} of the offered times" if isinstance(can, list) else "none of the offered times"
             )
             return f"can at {times}"
+        case "participant.said_holds":
+            return f"says of its system: {new.get('holds', '')}"
         case "participant.works":
             return "says that it works"
     return "reports that it does not work"

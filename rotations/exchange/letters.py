@@ -40,9 +40,12 @@ ENTRY: Mapping[str, Method] = {
     Letter.Kind.ANNOUNCEMENT: "REQUEST",
     Letter.Kind.MOVED: "REQUEST",
     Letter.Kind.CANCELLED: "CANCEL",
+    Letter.Kind.REPLANNED: "REQUEST",
 }
 #: Letters that bring the certificate.
 WITH_CERTIFICATE = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE)
+#: Letters that ask for an answer.
+ASKS = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE, Letter.Kind.MOVED, Letter.Kind.REPLANNED)
 #: What stands in the event of a reminder between its rung and what lets the same rung speak anew.
 ANEW = "@"
 
@@ -270,7 +273,7 @@ def outline(scene: Scene, kind: str, contact: Contact, *, note: str = "") -> Out
         "others": ", ".join(others),
         "desk": scene.desk,
         "partner": scene.participant.partner.name,
-        "asks": kind in (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE, Letter.Kind.MOVED),
+        "asks": kind in ASKS,
     }
     return Outline(contact, says)
 
@@ -313,6 +316,13 @@ FIXED: Mapping[str, phrases.Words] = {
         "{our_name}, AS2 ID {as2_id}: the certificate change moves to {window}",
         "Hello {contact},\n\nthe change of the AS2 certificate between {partner} and us has another time now. The "
         "attached calendar entry replaces the earlier one. What you have installed already stays as it is.",
+        "",
+    ),
+    Letter.Kind.REPLANNED: phrases.Words(
+        "{our_name}, AS2 ID {as2_id}: you have other steps now, {what_to_do}",
+        "Hello {contact},\n\nwe know something else now of what your system or ours can hold. So in the change of the "
+        "AS2 certificate between {partner} and us your steps are others than we wrote before: those below hold. The "
+        "time stays as it is.",
         "",
     ),
     Letter.Kind.CANCELLED: phrases.Words(
@@ -361,6 +371,8 @@ def _lead(scene: Scene, kind: str) -> str:
     match kind:
         case Letter.Kind.MOVED:
             return f"The change moves to {span_of(scene.participant, scene.zone)}."
+        case Letter.Kind.REPLANNED:
+            return f"You have other steps now: please {scene.asked}."
         case Letter.Kind.CANCELLED:
             return "The change is called off: keep the old certificate."
         case Letter.Kind.ROLLED_BACK:
@@ -410,7 +422,7 @@ def _facts(scene: Scene, kind: str) -> list[Fact]:
         found.append(Fact("Old certificate", f"{rotation.old.short_name}, {ends}"))
     if kind != Letter.Kind.CANCELLED:
         found += window_facts(scene.participant, zone)
-    if kind in (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE, Letter.Kind.MOVED):
+    if kind in ASKS:
         found.append(Fact("Answer by", moment(scene.until, zone)))
     found.append(Fact("Questions", scene.desk.told))
     return found

@@ -17,6 +17,7 @@ TOLD: Mapping[str, tuple[str, ...]] = {
     Letter.Kind.NUDGE: ("told_new_certificates",),
     Letter.Kind.ANSWERED: ("told_windows", "told_new_certificates"),
     Letter.Kind.MOVED: ("told_windows", "told_new_certificates"),
+    Letter.Kind.REPLANNED: ("told_windows", "told_new_certificates"),
     Letter.Kind.CANCELLED: ("told_windows", "told_new_certificates"),
     Letter.Kind.ROLLED_BACK: ("told_windows", "told_new_certificates"),
     Letter.Kind.NOT_NOW: ("told_windows", "told_new_certificates"),

@@ -12,6 +12,7 @@ from django.http import QueryDict
 
 from as2certs import pki
 from identities.files import BytesField
+from partners.models import Partner
 from rotations.exchange.answering import OUTSIDE_THE_OLD
 from rotations.models import Rotation, Slot
 from rotations.plan import Act
@@ -263,6 +264,20 @@ class DeclineForm(PortalForm):
         label="Why it can’t be done",
         widget=text_area(3),
         error_messages={"required": "Say why it can’t be done, so that we can find another way."},
+    )
+
+
+class HoldsForm(PortalForm):
+    """Whether a partner's system can keep both certificates for a while."""
+
+    NAME = "holds"
+
+    holds = forms.ChoiceField(
+        choices=Partner.Holds.choices,
+        error_messages={
+            "required": "Say yes or no, or that you don’t know.",
+            "invalid_choice": "Say yes or no, or that you don’t know.",
+        },
     )
 
 

@@ -67,6 +67,7 @@ ABOUT_THEM: Mapping[str, Callable[[Said], str]] = {
     "participant.declined": lambda new: "said that it can’t be done",
     "participant.switched": lambda new: f"said that you {new.get('what', 'switched')}",
     "participant.slots": _slots,
+    "participant.said_holds": lambda new: f"said of your system: {new.get('holds', '')}",
     "participant.works": lambda new: "said that messages flow",
     "participant.does_not_work": lambda new: "said that something does not work",
     "contact.suggested": lambda new: f"named {new.get('name', 'somebody')} as the right person",
@@ -74,6 +75,7 @@ ABOUT_THEM: Mapping[str, Callable[[Said], str]] = {
 #: What happened to the change as a whole.
 ABOUT_ALL: Mapping[str, Callable[[Said], str]] = {
     "rotation.postpone": lambda new: f"moved the time to {new.get('to', 'another one')}",
+    "rotation.replanned": lambda new: "planned the steps anew",
     "rotation.slots_offered": lambda new: "offered times to choose from",
     "rotation.finish": lambda new: "changed over",
     "rotation.roll_back": lambda new: "began to go back to the old certificate",

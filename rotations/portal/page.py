@@ -17,7 +17,8 @@ from django.db.models import Q
 from as2certs import pki
 from as2certs.audit.models import Entry
 from identities.stations import AbstractCertificate
-from rotations import runbook
+from partners.models import Partner
+from rotations import capability, runbook
 from rotations.clocks import brief, day, span, span_of
 from rotations.exchange.answering import MADE, OPEN_WINDOW
 from rotations.exchange.at_the_window import AHEAD
@@ -311,9 +312,10 @@ class Page:
     @property
     def parts(self) -> set[str]:
         """Name the parts of the page in which something can be sent."""
-        found = {question.key for question in self.questions}
+        found = self.asked_for
         found |= {"propose"} if self.can_choose_time else set()
         found |= {"decline"} if self.can_decline else set()
+        found |= {"holds"} if self.can_say_holds else set()
         return found if self.is_over else found | {"colleague"}
 
     def _steps(self, *acts: str) -> list[Step]:
@@ -323,11 +325,17 @@ class Page:
 
     @cached_property
     def questions(self) -> list[Question]:
-        """Return what is asked, at most three things, in order; the first that has to be answered is the one now."""
-        asked = [self._works(), self._installed(), self._time(), self._switched(), self._dropped()]
+        """Return what is asked, at most four things, in order; the first that has to be answered is the one now."""
+        before = [self._works(), self._holds(), self._installed(), self._time()]
+        asked = [*before, self._switched(), self._dropped()]
         found = [question for question in asked if question is not None]
         first = next((question for question in found if question.waits), None)
         return [replace(question, is_now=question is first) for question in found]
+
+    @property
+    def asked_for(self) -> set[str]:
+        """Name the questions that are asked."""
+        return {question.key for question in self.questions}
 
     @property
     def question_now(self) -> Question | None:
@@ -337,6 +345,33 @@ class Page:
     def is_answered(self) -> bool:
         """Say whether everything that can be answered now, and has to be, is."""
         return self.question_now is None
+
+    @property
+    def is_holding_known(self) -> bool:
+        return self.participant.partner.holds != Partner.Holds.UNKNOWN
+
+    @property
+    def can_say_holds(self) -> bool:
+        """Say whether it may be said, or said anew, what the partner's system can hold."""
+        asked = not self.is_holding_known or bool(self.participant.says_holds)
+        return asked and self.phase in (*BEFORE, Phase.MADE) and capability.matters(self.rotation)
+
+    @property
+    def says_holds(self) -> str:
+        """Tell what the partner said of its system; empty where it has said nothing."""
+        return {
+            Partner.Holds.SEVERAL.value: "it can keep both",
+            Partner.Holds.ONE.value: "it holds one at a time",
+            Partner.Holds.UNKNOWN.value: "you don’t know",
+        }.get(self.participant.says_holds, "")
+
+    def _holds(self) -> Question | None:
+        """Ask what the partner's system can hold, as long as nobody knows and it can still make a difference."""
+        if self.is_holding_known or self.phase is not Phase.ASKING or not self.can_say_holds:
+            return None
+        whose = "our old and our new" if self.is_own else "the keys of your old and your new"
+        title = f"Can your system keep {whose} certificate for a while?"
+        return Question("holds", title, self.says_holds, is_required=True)
 
     def _installed(self) -> Question | None:
         participant, phase = self.participant, self.phase

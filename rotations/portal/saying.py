@@ -13,7 +13,7 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods
 
 from as2certs import pki
-from rotations import progress, states
+from rotations import capability, progress, states
 from rotations.answers import OtherCertificate, confirm
 from rotations.exchange import answering, colleagues
 from rotations.exchange.slots import answer_slots
@@ -23,6 +23,7 @@ from rotations.portal.entry import Visit, by_link
 from rotations.portal.forms import (
     ColleagueForm,
     DeclineForm,
+    HoldsForm,
     InstalledForm,
     PortalForm,
     ProposeForm,
@@ -200,6 +201,17 @@ def portal_decline(request: HttpRequest, visit: Visit, page: Page) -> HttpRespon
         answering.decline(participant, reason=form.cleaned_data["reason"], by=visit.by, now=visit.now)
 
     return settle(request, visit, page, form, "decline", do, words.understood_no)
+
+
+@answer
+def portal_holds(request: HttpRequest, visit: Visit, page: Page) -> HttpResponse:
+    """Take what a partner says that its system can hold; somebody here decides what becomes of it."""
+    form = HoldsForm(request.POST)
+
+    def do(participant: Participant) -> None:
+        capability.say_holds(participant, form.cleaned_data["holds"], by=visit.by, now=visit.now)
+
+    return settle(request, visit, page, form, "holds", do, words.understood_holds)
 
 
 @answer

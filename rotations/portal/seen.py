@@ -28,6 +28,7 @@ ANSWERS = (
     "proposed_note",
     "works",
     "works_note",
+    "says_holds",
 )
 
 

@@ -13,6 +13,7 @@ urlpatterns = [
     path("p/<str:token>/times/", saying.portal_slots, name="portal-slots"),
     path("p/<str:token>/other-time/", saying.portal_propose, name="portal-propose"),
     path("p/<str:token>/no/", saying.portal_decline, name="portal-decline"),
+    path("p/<str:token>/keeps-both/", saying.portal_holds, name="portal-holds"),
     path("p/<str:token>/switched/", saying.portal_switched, name="portal-switched"),
     path("p/<str:token>/report/", saying.portal_report, name="portal-report"),
     path("p/<str:token>/colleague/", saying.portal_colleague, name="portal-colleague"),

@@ -19,6 +19,7 @@ from rotations.portal.entry import Visit, by_link
 from rotations.portal.forms import (
     ColleagueForm,
     DeclineForm,
+    HoldsForm,
     InstalledForm,
     PortalForm,
     ProposeForm,
@@ -39,7 +40,7 @@ DOWNLOADS = (
 #: Parts of the page that stand inside of another one.
 WITHIN = {"propose": "time"}
 #: Where each form of the page is sent.
-SENT_TO = ("installed", "window", "slots", "propose", "decline", "switched", "report", "colleague")
+SENT_TO = ("installed", "window", "slots", "propose", "decline", "holds", "switched", "report", "colleague")
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def fresh_forms(page: Page) -> dict[str, PortalForm]:
         SlotsForm(slots=slots),
         ProposeForm(page.rotation, page.zone, now=page.now),
         DeclineForm(),
+        HoldsForm(),
         ReportForm(),
         ColleagueForm(),
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from partners.models import Partner
 from rotations.clocks import brief
 from rotations.models import Participant
 from rotations.portal.page import Page, Phase
@@ -256,6 +257,18 @@ def understood_proposal(page: Page) -> str:
 def understood_no(page: Page) -> str:
     """Say what was understood when a partner said no."""
     return "We have noted that it can’t be done, and why. We were told at once and get in touch with you."
+
+
+def understood_holds(page: Page) -> str:
+    """Say what was understood when a partner said what its system can hold."""
+    if page.participant.says_holds == Partner.Holds.UNKNOWN:
+        return f"Thank you. Then we plan as if it could hold one only, which is the careful way. {comes_next(page)}"
+    if not page.participant.holds_undecided:
+        return f"Thank you, noted. Your steps stay as they are. {comes_next(page)}"
+    return (
+        "Thank you, noted. Your steps stay as they are for now: if we can make them easier, we write to you. "
+        f"{comes_next(page)}"
+    )
 
 
 def understood_switch(page: Page) -> str:

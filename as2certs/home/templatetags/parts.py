@@ -22,7 +22,9 @@ from as2certs.home.moments import tell
 from as2certs.home.templatetags.looks import fingerprint, moment, now_of, serial
 from identities.standing import Band
 from identities.stations import AbstractCertificate
-from rotations import overlap, window_forms
+from partners.models import Partner
+from rotations import capability, overlap, window_forms
+from rotations.attention import Need
 from rotations.models import Step
 from rotations.windows import Window
 
@@ -237,6 +239,12 @@ def step_proof(step: Step) -> SafeString | str:
     if step.automatic and step.state == "waiting":
         return format_html("by itself{}", f", {wanted}" if wanted else "")
     return f"shown by: {wanted}" if wanted else ""
+
+
+@register.simple_tag
+def capability_needs(partner: Partner) -> list[Need]:
+    """Return what of a partner's system is to be decided: what it said itself, what a past change has shown."""
+    return [] if partner.archived_at else capability.partner_needs(partner)
 
 
 @register.simple_tag
