@@ -18,9 +18,9 @@ from rotations.exchange import stopping
 @csrf_exempt  # a mail program sends this for its reader, RFC 8058, section 3.2: the address is the whole right
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
-def mail_stop(request: HttpRequest, token: str) -> HttpResponse:
+def mail_stop(request: HttpRequest, signed: str) -> HttpResponse:
     """Ask whether to stop reminders to an address; a POST stops them. Looking changes nothing."""
-    message = addresses.found(token)
+    message = addresses.found(signed)
     if message is None:
         return render(request, "rotations/mail_stop.html", {"message": None}, status=404)
     if request.method == "POST":
