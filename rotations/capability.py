@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import Min, OuterRef, Subquery
 from django.urls import reverse
 
+from as2certs.audit.models import Entry, identify
 from as2certs.audit.recording import Actor, record
 from partners.models import Partner
 from rotations import notifications, plan
@@ -71,6 +72,13 @@ def say_holds(participant: Participant, holds: str, *, by: Actor, now: datetime)
         text = f"{partner} says that its system {SAYS[Partner.Holds(holds)]}."
         more = "Nothing has changed by that: look at what it would mean for the plan, and decide."
         notifications.partner_said(rotation, participant, text, more, at=now)
+
+
+def said_in(participant: Participant) -> Entry | None:
+    """Return the trail's entry of what a participant said last of its system: by whom, when, from where."""
+    kind, uid = identify(participant.partner)
+    said = Entry.objects.about(participant.rotation).filter(verb="participant.said_holds")
+    return said.filter(subjects__kind=kind, subjects__uid=uid).first()
 
 
 # What needs somebody.

@@ -125,7 +125,7 @@ class Comparison:
             return ""
         who = names([participant.partner.name for participant in others])
         kept = f"Nothing changes in what {who} {'does' if len(others) == 1 else 'do'}; what they said stays."
-        ours = " What we do is otherwise, see below." if self.other.is_ours_too else ""
+        ours = " What we do ourselves changes too, see below." if self.other.is_ours_too else ""
         return f"{kept}{ours}"
 
     @property

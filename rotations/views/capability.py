@@ -114,6 +114,7 @@ def _decide(
         participant=participant,
         other=other,
         comparison=Comparison(other, participant),
+        said_in=capability.said_in(participant) if participant else None,
         # Fresh, not what was sent: whoever reads that somebody else was first sees both plans as they are now.
         seen=other.seen,
     )

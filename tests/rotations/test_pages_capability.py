@@ -63,6 +63,8 @@ def test_both_plans_stand_beside_each_other_and_one_is_taken_over(
 ) -> None:
     northwind = says(rotation, company)
     asked = text(page(operator, "participant-holds", northwind.uid))
+    assert "Said by Alice, " in asked
+    assert "from 192.0.2.7. It is an answer from outside: if it is wrong" in asked
     assert "The plan as it is" in asked
     assert "The plan as it would be" in asked
     assert "falls away" in asked
