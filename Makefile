@@ -1,6 +1,7 @@
 # make run            start the application (PORT=8001, HOST=0.0.0.0, DEMO=1 work)
 # make test           set up what is wanted and run every test (ARGS="tests/mail -x" for some)
 # make check          lint, format, types, direction of imports, templates, migrations
+# make bench          measure, and write docs/benchmarks.md (QUICK=1: a tenth of the sizes; ARGS="idle": one only)
 # make format         format code and templates
 # make audit          look up known advisories about the pinned packages (asks the package index)
 # make requirements   pin what requirements*.in ask for (UPGRADE=1 takes the newest)
@@ -44,6 +45,9 @@ check: dev
 	$(VENV) -m djlint --quiet --lint templates
 	DJANGO_SETTINGS_MODULE=tests.settings $(VENV) -Werror manage.py check
 	DJANGO_SETTINGS_MODULE=tests.settings $(VENV) manage.py makemigrations --check --dry-run
+
+bench: dev
+	@$(VENV) -m tests.bench $(if $(QUICK),--part 10) $(ARGS)
 
 format: dev
 	$(VENV) -m ruff check --fix

@@ -70,11 +70,11 @@ def many(
         rotation = setup.set_up(old.identity, wish, by=Actor(name="Alice", source="web", user=alice), now=now)
         rotations.append(actions.approve(rotation, by=Actor(name="Bob", source="web", user=bob), now=now))
     if not ago:
-        _move(begin - database_now())
+        move(begin - database_now())
     return rotations
 
 
-def _move(by: timedelta) -> None:
+def move(by: timedelta) -> None:
     """Bring all windows forward: how long approving takes depends on the machine, and the moments must not."""
     columns = ("due_at", "earliest_at", "latest_at")
     Step.objects.filter(act="cut_over").update(**{name: F(name) - by for name in columns})

@@ -1,0 +1,1 @@
+"""What the application costs, beside the floor measured in the same run: ``python -m tests.bench``, `make bench`."""
