@@ -159,9 +159,11 @@ def postpone(
     errors = [f for f in window_findings(rotation, window, now=now) if f.level == "error"]
     if errors:
         raise NotPossible(" ".join(f"{f.reason} {f.advice}" for f in errors))
-    _refuse_running(rotation)
-    _refuse_held(rotation)
+    refuse_running(rotation)
+    refuse_held(rotation)
     _refuse_half_back(rotation)
+    if rotation.is_emergency:
+        raise NotPossible("In an emergency nothing waits for a window: the change is being made now.")
     before = f"{rotation.window_local} {rotation.window_zone}"
     made = runbook.made_with(rotation)
     _keep_windows(rotation, made)
@@ -232,22 +234,22 @@ def cancel(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rota
     """
     rotation = progress.lock(rotation.pk)
     next_state(RotationState(rotation.state), RotationAction.CANCEL)
-    _refuse_running(rotation)
-    _refuse_held(rotation)
+    refuse_running(rotation)
+    refuse_held(rotation)
     progress.move(rotation, RotationAction.CANCEL, by=by, now=now, reason=reason, ended_at=now)
     _skip_rest(rotation, now=now, by=by, why="the rotation was cancelled")
     letters.tell_participants(rotation, Letter.Kind.CANCELLED, by=by, now=now)
     return rotation
 
 
-def _refuse_running(rotation: Rotation) -> None:
+def refuse_running(rotation: Rotation) -> None:
     if rotation.steps.filter(state=StepState.RUNNING).exists():
         raise NotPossible(
             "A step is being carried out at this moment. Wait until it is done, then decide again."
         )
 
 
-def _refuse_held(rotation: Rotation) -> None:
+def refuse_held(rotation: Rotation) -> None:
     """Refuse to let go of a rotation while messages are held for it: nobody would release them any more."""
     for step in runbook.held_back(rotation)[:1]:
         raise NotPossible(
@@ -306,7 +308,7 @@ def complete(step: Step, *, note: str, by: Actor, now: datetime) -> None:
             raise NotPossible(f"“{step.title}” is carried out by the application at its moment.")
         if step.blocked and step not in runbook.held_back(rotation):
             raise NotPossible(f"“{step.title}” comes later: {_missing(rotation, step)}.")
-        if step.act == plan.Act.RETIRE and not note.strip():
+        if step.act == plan.Act.RETIRE and not note.strip() and not rotation.is_emergency:
             _refuse_undrained(rotation, step, now=now)
         if step.act in AT_THE_WINDOW and (waits := progress.not_yet(rotation, step)):
             raise NotPossible(f"“{step.title}” comes later. {waits}")
@@ -365,6 +367,8 @@ def way_back_obstacle(rotation: Rotation, *, now: datetime) -> str | None:
     old = rotation.old
     if RotationAction.ROLL_BACK not in _possible(rotation):
         return "Nothing was cut over that could be taken back."
+    if rotation.is_emergency:
+        return "The key of the old certificate may be known to others: there is no way back to it."
     if old is None:
         return "There was no certificate before this one."
     if old.not_after <= now:
@@ -388,7 +392,7 @@ def roll_back(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> R
     obstacle = way_back_obstacle(rotation, now=now)
     if obstacle:
         raise NotPossible(f"This can't be rolled back any more. {obstacle}")
-    _refuse_running(rotation)
+    refuse_running(rotation)
     progress.move(rotation, RotationAction.ROLL_BACK, by=by, now=now, reason=reason)
     held = runbook.held_back(rotation)
     _skip_rest(rotation, now=now, by=by, why="the rotation was rolled back", but=held)
@@ -489,7 +493,7 @@ def close(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotat
     """
     rotation = progress.lock(rotation.pk)
     next_state(RotationState(rotation.state), RotationAction.CLOSE)
-    _refuse_held(rotation)
+    refuse_held(rotation)
     left = rotation.steps.exclude(state__in=SETTLED)
     if left.filter(act=plan.Act.RETIRE).exists():
         raise NotPossible(

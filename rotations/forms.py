@@ -72,6 +72,22 @@ class PlanForm(forms.Form):
         return cleaned
 
 
+class EmergencyForm(forms.Form):
+    """What happened, and where nobody else has looked at it, why not."""
+
+    seen = forms.CharField(widget=forms.HiddenInput)
+    reason = reason_field("What happened", help_text="Partners don't read it. It is kept in the trail.")
+    alone = reason_field(
+        "Why nobody else looks at it first",
+        help_text="Two people are the rule: whoever set it up, and whoever presses this button.",
+    )
+
+    def __init__(self, alone: bool, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not alone:
+            del self.fields["alone"]
+
+
 class NothingForm(forms.Form):
     """A question with no answer but yes."""
 

@@ -81,9 +81,13 @@ def violations(change: Change, steps: Sequence[Step], order: Sequence[str] | Non
 
     Without `order`, every order that the steps' `after` permits is judged at once. With `order` (keys of all
     steps, or of the first few), they are carried out in that order and every state in between is judged.
+
+    An emergency gives the overlap up on purpose: of it, only its shape and what it still waits for is judged.
     """
     found = [*_misshapen(change, steps), *_ill_timed(change, steps)]
-    if not found:
+    if change.emergency:
+        found += _hasty(change, steps)
+    elif not found:
         case = _Case(change, steps)
         found = [*(case.in_any_order() if order is None else case.in_this_order(order))]
     return list(dict.fromkeys(found))
@@ -93,7 +97,12 @@ def _places(change: Change) -> dict[tuple[str, Role], Place]:
     """List every place that picks a certificate; where we sign per partner, one for each, and the default."""
     places = [
         *(
-            Place(us(system.key), role, _our_name(change, system, role), system.holds.both)
+            Place(
+                us(system.key),
+                role,
+                _our_name(change, system, role),
+                system.holds.both and not change.emergency,
+            )
             for system in change.systems
             for role in in_order(change.roles)
         ),
@@ -106,7 +115,7 @@ def _places(change: Change) -> dict[tuple[str, Role], Place]:
             if change.per_partner
         ),
         *(
-            Place(them(party.key), role, party.name, party.holds.both)
+            Place(them(party.key), role, party.name, party.holds.both and not change.emergency)
             for party in change.parties
             for role in in_order(change.roles)
         ),
@@ -158,11 +167,27 @@ def _ill_timed(change: Change, steps: Sequence[Step]) -> Iterator[str]:
         if change.per_partner and switches and step.partner is None:
             if step.earliest is None or step.earliest < starts:
                 yield f"{step.key} flips the default before every partner's moment has come."
+        elif change.emergency:
+            continue  # no window was agreed with anybody
         elif (step.simultaneous or switches) and (step.earliest, step.latest) != (starts, ends):
             yield f"{step.key} belongs into the window, neither before nor after it."
         drops = any(effect.move is Move.DROP for effect in step.effects)
         if drops and (step.earliest is None or step.earliest < ends + change.grace):
             yield f"{step.key} drops the old certificate before late messages have drained."
+
+
+def _hasty(change: Change, steps: Sequence[Step]) -> Iterator[str]:
+    """Find what even an emergency may not do: trust what nobody compared, or let go before the new one is in use."""
+    before = _ancestors(steps)
+    checks = {step.key for step in steps if step.act is Act.CHECK}
+    ours = {step.system: step.key for step in steps if step.act is Act.CUT_OVER}
+    for step in steps:
+        if step.act is Act.CUT_OVER and not checks <= before[step.key]:
+            yield f"{step.key} uses a certificate that nobody has compared."
+        if step.act is Act.RETIRE and ours.get(step.system) not in before[step.key]:
+            yield f"{step.key} lets go of the old certificate before the new one is in use."
+    if change.side == "partner" and not checks:
+        yield "Nobody compares the partner's certificate."
 
 
 class _Case:

@@ -112,6 +112,12 @@ class Rotation(models.Model):
         blank=True, help_text="Why this window may lie in a time in which nothing is to be changed."
     )
     grace_days = models.PositiveSmallIntegerField(default=14)
+    emergency_reason = models.TextField(
+        blank=True, help_text="Why everything is changed at once; empty where nothing is wrong."
+    )
+    emergency_alone = models.TextField(
+        blank=True, help_text="Why nobody else looked at it, where one person did it alone."
+    )
     notes = models.TextField(blank=True)
 
     nudge_after = models.JSONField(
@@ -204,6 +210,11 @@ class Rotation(models.Model):
             self.new_identity_certificate = certificate
         else:
             self.new_partner_certificate = certificate
+
+    @property
+    def is_emergency(self) -> bool:
+        """Say whether the old key may be known to somebody else, so that nothing overlaps and nobody is waited for."""
+        return bool(self.emergency_reason)
 
     @property
     def environment(self) -> str:
@@ -567,6 +578,7 @@ class Letter(models.Model):
         NOT_NOW = "not_now", "word to wait at the agreed time"
         NOW = "now", "word that we have changed"
         REPLANNED = "replanned", "word that its steps are others"
+        EMERGENCY = "emergency", "word that the old one is not to be trusted"
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     kind = models.CharField(max_length=14, choices=Kind)

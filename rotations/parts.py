@@ -68,6 +68,8 @@ class Act(StrEnum):
     RETIRE = "retire"
 
 
+COMPARING = frozenset({Act.CHECK})
+"""What is waited for even in an emergency: a certificate that nobody compared could be the intruder's own."""
 PREPARING = frozenset({Act.CHECK, Act.STAGE, Act.ANNOUNCE, Act.INSTALL, Act.AGREE})
 """Acts that are all done or skipped before a rotation counts as scheduled."""
 SWITCHING = frozenset({Act.CUT_OVER, Act.PARTNER_CUT_OVER})
@@ -172,6 +174,9 @@ class Change:
 
     Side "own": exactly one system, any number of parties. Side "partner": exactly one party, and every system
     of ours that trades with it. `starts` to `ends` is the agreed window, `now` the moment of planning.
+
+    In an `emergency` the old key may be known to somebody else: nothing overlaps and nobody is waited for, since
+    what is still signed with the old certificate or encrypted to it does more harm than a message that fails.
     """
 
     side: Literal["own", "partner"]
@@ -182,6 +187,7 @@ class Change:
     ends: datetime
     now: datetime
     grace: timedelta = GRACE
+    emergency: bool = False
     old_name: str = "the old certificate"
     new_name: str = "the new certificate"
     holder_name: str = ""
@@ -208,7 +214,8 @@ class Change:
         """
         decrypts_with_one = Role.DECRYPT in self.roles and any(not s.holds.both for s in self.systems)
         able = all(system.signs_per_partner for system in self.systems)
-        return Role.SIGN in self.roles and bool(self.parties) and able and not decrypts_with_one
+        one_by_one = Role.SIGN in self.roles and bool(self.parties) and able and not decrypts_with_one
+        return one_by_one and not self.emergency
 
     def window_of(self, party: Party) -> tuple[datetime, datetime]:
         """Give the window in which we change over towards a partner: its own moment, or else everybody's."""

@@ -11,6 +11,7 @@ from functools import cached_property
 
 from rotations.law import violations
 from rotations.parts import (
+    COMPARING,
     GRACE,
     OWN,
     PREPARING,
@@ -41,6 +42,7 @@ from rotations.parts import (
 from rotations.wording import Scene, say
 
 __all__ = [
+    "COMPARING",
     "GRACE",
     "HOLD_LEAD",
     "OWN",
@@ -80,7 +82,7 @@ def plan(change: Change) -> tuple[Step, ...]:
     Raises PlanError when the change contradicts itself.
     """
     require_sound(change)
-    return _Planner(change).steps()
+    return (_AtOnce(change) if change.emergency else _Planner(change)).steps()
 
 
 class _Planner:
@@ -421,6 +423,71 @@ class _Planner:
                 return (Evidence.TEST_MESSAGE,)
             case _:
                 return (Evidence.WRITTEN_AND_READ_BACK,) if automatic else (Evidence.OPERATOR,)
+
+
+class _AtOnce(_Planner):
+    """Work out the steps of an emergency: our systems let go of the old certificate now, and everybody is told.
+
+    The law's overlap is given up on purpose: between our cut-over and a partner's own, messages with it fail. What a
+    partner hands in is compared first all the same.
+    """
+
+    def steps(self) -> tuple[Step, ...]:
+        return (*self.checks, *self.cut_overs, *self.announces, *self.retires, *self.free, *self.tests)
+
+    @cached_property
+    def cut_overs(self) -> list[Step]:
+        return [
+            self.step(Act.CUT_OVER, system=system, effects=self.switched(system), after=self.checks)
+            for system in self.systems
+        ]
+
+    @cached_property
+    def announces(self) -> list[Step]:
+        """Tell everybody whose certificate it is not; who gave us a new one knows."""
+        return [self.step(Act.ANNOUNCE, party=party) for party in self.parties if not self.theirs]
+
+    @cached_property
+    def free(self) -> list[Step]:
+        return [
+            self.step(
+                Act.PARTNER_CUT_OVER,
+                party=party,
+                effects=self.switched(party),
+                after=_of(party, self.announces or self.checks),
+            )
+            for party in self.parties
+        ]
+
+    @cached_property
+    def tests(self) -> list[Step]:
+        return [
+            self.step(
+                Act.TEST,
+                system=system,
+                party=party,
+                after=[*_at(system, self.cut_overs), *_of(party, self.free)],
+            )
+            for system in self.systems
+            for party in self.parties
+        ]
+
+    @cached_property
+    def retires(self) -> list[Step]:
+        return [
+            self.step(Act.RETIRE, system=system, after=_at(system, self.cut_overs)) for system in self.systems
+        ]
+
+    def switched(self, side: System | Party) -> tuple[Effect, ...]:
+        """Move all of a side's places at once: nothing has room for the old certificate any more."""
+        return _effects(side, self.read_by(side), Move.REPLACE) + _effects(
+            side, self.written_by(side), Move.SWITCH
+        )
+
+    def span(
+        self, act: Act, party: Party | None, simultaneous: bool
+    ) -> tuple[datetime | None, datetime | None]:
+        return self.change.now, self.change.ends if act in BY_PARTNER else None
 
 
 def _effects(side: System | Party, roles: Collection[Role], move: Move) -> tuple[Effect, ...]:

@@ -183,6 +183,9 @@ def _change_inventory(rotation: Rotation, step: Step, *, at: datetime) -> None:
     """
     if step.act == plan.Act.RETIRE and rotation.identity and rotation.old_identity_certificate:
         signing.end_choices(rotation.identity, at=at, certificate=rotation.old_identity_certificate)
+    if step.act == plan.Act.RETIRE and rotation.is_emergency and rotation.old is not None:
+        for role in rotation.roles:
+            service.end(rotation.old, role, at=at)
     mine = runbook.our_effects(step)
     if not mine:
         return
@@ -383,12 +386,12 @@ def _unblock(steps: list[Step]) -> None:
 def _next_action(rotation: Rotation, steps: list[Step]) -> RotationAction | None:
     """Return the move that a rotation makes by itself, from what its steps have come to."""
     match RotationState(rotation.state):
-        case RotationState.EXCHANGING if _all_settled(steps, plan.PREPARING):
+        case RotationState.EXCHANGING if _all_settled(steps, _preparing(rotation)):
             # Asked last: once all is settled, and not with each of thousands of steps.
             return None if rehearsal.obstacle(rotation) else RotationAction.READY
         case RotationState.EXCHANGING if _has_begun_with_one(steps):
             return RotationAction.BEGIN
-        case RotationState.SCHEDULED if not _all_settled(steps, plan.PREPARING):
+        case RotationState.SCHEDULED if not _all_settled(steps, _preparing(rotation)):
             return RotationAction.UNREADY
         case RotationState.SCHEDULED if _has_begun(steps):
             return RotationAction.BEGIN
@@ -399,6 +402,11 @@ def _next_action(rotation: Rotation, steps: list[Step]) -> RotationAction | None
         case RotationState.ROLLING_BACK if all(s.state in SETTLED for s in steps):
             return RotationAction.ROLLED_BACK
     return None
+
+
+def _preparing(rotation: Rotation) -> frozenset[plan.Act]:
+    """Return the acts that are waited for before our cut-over."""
+    return plan.COMPARING if rotation.is_emergency else plan.PREPARING
 
 
 def _has_begun(steps: list[Step]) -> bool:

@@ -124,7 +124,12 @@ def obstacle(rotation: Rotation, result: Result | None = None) -> str:
     Costs no query while the settings ask for none and ``progress.lock`` has read the rotation; else a few, however
     many steps there are. ``result`` is what ``result_of`` said, where it was asked already.
     """
-    if rotation.holder.is_test or rotation.rehearsal_waived or not _is_asked_for(rotation):
+    if (
+        rotation.holder.is_test
+        or rotation.is_emergency
+        or rotation.rehearsal_waived
+        or not _is_asked_for(rotation)
+    ):
         return ""
     result = result or result_of(rotation)
     if result.counterpart is None or result.state is RehearsalState.PASSED:

@@ -11,7 +11,7 @@ from django.urls import reverse
 from partners.models import Contact
 from rotations.answers import CONFIRMING
 from rotations.exchange import following
-from rotations.exchange.announcing import TELLING
+from rotations.exchange.announcing import may_be_told
 from rotations.exchange.evidence import History, histories
 from rotations.exchange.last_words import Word, last_words
 from rotations.exchange.reaching import contacts_for
@@ -74,7 +74,7 @@ class Row:
     def may_be_told(self) -> bool:
         """Say whether it is this partner's turn to be told."""
         step = self.told
-        return self.participant.rotation.state in TELLING and (step is None or not step.blocked)
+        return may_be_told(self.participant.rotation) and (step is None or not step.blocked)
 
     @property
     def is_reached_by_mail(self) -> bool:

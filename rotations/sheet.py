@@ -58,6 +58,7 @@ _VERBS = {
     RotationAction.POSTPONE: ("postpone", "Postpone …", "rotations.change_rotation"),
     RotationAction.ROLL_BACK: ("roll-back", "Roll back …", "rotations.change_rotation"),
     RotationAction.CLOSE: ("close", "Close …", "rotations.change_rotation"),
+    RotationAction.EMERGENCY: ("emergency", "Emergency: change at once …", "rotations.approve_rotation"),
     RotationAction.CANCEL: ("cancel", "Cancel …", "rotations.change_rotation"),
 }
 
@@ -320,6 +321,8 @@ class Sheet:
                 if retiring
                 else ""
             )
+        if action is RotationAction.EMERGENCY and self.rotation.is_emergency:
+            return "Everything that can be done at once is being done."
         if action is RotationAction.APPROVE and not self.can_be_approved:
             return self.four_eyes or "Something is missing: see what needs attention."
         return ""

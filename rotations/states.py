@@ -39,6 +39,7 @@ class RotationAction(StrEnum):
     RETRY = "retry"
     MOVE_ONE = "move_one"
     TAKE_BACK_ONE = "take_back_one"
+    EMERGENCY = "emergency"
     ROLL_BACK = "roll_back"
     ROLLED_BACK = "rolled_back"
     CLOSE = "close"
@@ -74,6 +75,7 @@ ROTATION_TABLE: Mapping[RotationState, Mapping[RotationAction, RotationState]] =
         RotationAction.EDIT: RotationState.DRAFT,
         RotationAction.APPROVE: RotationState.EXCHANGING,
         RotationAction.CANCEL: RotationState.CANCELLED,
+        RotationAction.EMERGENCY: RotationState.EXCHANGING,
     },
     RotationState.EXCHANGING: {
         RotationAction.READY: RotationState.SCHEDULED,
@@ -82,6 +84,7 @@ ROTATION_TABLE: Mapping[RotationState, Mapping[RotationAction, RotationState]] =
         RotationAction.BEGIN: RotationState.UNDER_WAY,
         RotationAction.RETRY: RotationState.EXCHANGING,
         RotationAction.CANCEL: RotationState.CANCELLED,
+        RotationAction.EMERGENCY: RotationState.EXCHANGING,
     },
     RotationState.SCHEDULED: {
         RotationAction.UNREADY: RotationState.EXCHANGING,
@@ -90,6 +93,7 @@ ROTATION_TABLE: Mapping[RotationState, Mapping[RotationAction, RotationState]] =
         RotationAction.BEGIN: RotationState.UNDER_WAY,
         RotationAction.RETRY: RotationState.SCHEDULED,
         RotationAction.CANCEL: RotationState.CANCELLED,
+        RotationAction.EMERGENCY: RotationState.EXCHANGING,
     },
     RotationState.UNDER_WAY: {
         RotationAction.FINISH: RotationState.APPLIED,
@@ -98,12 +102,14 @@ ROTATION_TABLE: Mapping[RotationState, Mapping[RotationAction, RotationState]] =
         RotationAction.TAKE_BACK_ONE: RotationState.UNDER_WAY,
         RotationAction.RETRY: RotationState.UNDER_WAY,
         RotationAction.ROLL_BACK: RotationState.ROLLING_BACK,
+        RotationAction.EMERGENCY: RotationState.UNDER_WAY,
     },
     RotationState.APPLIED: {
         RotationAction.CLOSE: RotationState.CLOSED,
         RotationAction.TAKE_BACK_ONE: RotationState.UNDER_WAY,
         RotationAction.RETRY: RotationState.APPLIED,
         RotationAction.ROLL_BACK: RotationState.ROLLING_BACK,
+        RotationAction.EMERGENCY: RotationState.APPLIED,
     },
     RotationState.ROLLING_BACK: {
         RotationAction.ROLLED_BACK: RotationState.CANCELLED,
@@ -148,6 +154,7 @@ ROTATION_MEANING: Mapping[RotationAction, str] = {
     RotationAction.FINISH: "our cut-overs are done, the default last, or the partners' where nothing of ours switches",
     RotationAction.RETRY: "somebody lets a failed step be tried again",
     RotationAction.TAKE_BACK_ONE: "where we sign per partner, one goes back alone, and waits for another moment",
+    RotationAction.EMERGENCY: "the old key may be known to others: all is changed at once, and nobody is waited for",
     RotationAction.ROLL_BACK: "the writers go back to the old certificate",
     RotationAction.ROLLED_BACK: "the writers use the old certificate again",
     RotationAction.CLOSE: "nothing is left to do",

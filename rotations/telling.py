@@ -42,6 +42,8 @@ def lead(
     subject = f"A new certificate for {what} of {rotation.holder}"
     if rotation.partner_id:
         subject = f"A new certificate of {rotation.holder}, for {what}"
+    if rotation.is_emergency and rotation.ended_at is None:
+        return f"{subject}, at once: {rotation.emergency_reason.rstrip('.')}. {_how_many_follow(steps)}"
     match RotationState(rotation.state):
         case RotationState.DRAFT:
             return f"{subject}. Nothing happens until it is approved."
@@ -69,6 +71,16 @@ def lead(
             return f"{subject}. It is in use, and the old one has left."
         case RotationState.CANCELLED:
             return f"{subject}. It was cancelled: the old certificate stayed, or is back."
+
+
+def _how_many_follow(steps: Sequence[Step]) -> str:
+    """Say how many partners have changed over too; messages with the others fail."""
+    theirs = [step for step in steps if step.act == Act.PARTNER_CUT_OVER]
+    open_ = sum(step.state not in SETTLED for step in theirs)
+    if not open_:
+        return "Every partner has changed over too."
+    partners = _count(len(theirs), "partner")
+    return f"{len(theirs) - open_} of {partners} changed over too; messages with the rest may fail."
 
 
 def _alone(steps: Iterable[Step]) -> list[Step]:

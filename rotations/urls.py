@@ -11,6 +11,7 @@ from rotations.views import (
     deciding,
     dossiers,
     drafts,
+    emergency,
     following,
     freezes,
     handed_in,
@@ -44,6 +45,7 @@ urlpatterns = [
     path("rotations/<uuid:uid>/approve/", deciding.rotation_approve, name="rotation-approve"),
     path("rotations/<uuid:uid>/postpone/", deciding.rotation_postpone, name="rotation-postpone"),
     path("rotations/<uuid:uid>/cancel/", deciding.rotation_cancel, name="rotation-cancel"),
+    path("rotations/<uuid:uid>/emergency/", emergency.rotation_emergency, name="rotation-emergency"),
     path("rotations/<uuid:uid>/close/", deciding.rotation_close, name="rotation-close"),
     path("rotations/<uuid:uid>/roll-back/", deciding.rotation_roll_back, name="rotation-roll-back"),
     path(

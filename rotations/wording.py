@@ -60,6 +60,8 @@ Words = tuple[str, str]
 
 def say(scene: Scene) -> Words:
     """Give a step its title and, in one plain sentence, its reason."""
+    if scene.change.emergency and (words := _at_once(scene)):
+        return words
     match scene.act:
         case Act.CHECK:
             return _check(scene)
@@ -85,6 +87,30 @@ def say(scene: Scene) -> Words:
             return _partner_retire(scene)
         case Act.RETIRE:
             return _retire(scene)
+
+
+def _at_once(scene: Scene) -> Words | None:
+    """Say what an emergency does otherwise; None where a step is what it always is."""
+    match scene.act:
+        case Act.CUT_OVER:
+            return _cut_over_title(scene), (
+                f"Whoever knows the key of {scene.old} can use it until nothing here does: messages with partners that "
+                "have not changed yet fail from now on, and that is the lesser harm."
+            )
+        case Act.ANNOUNCE:
+            return f"Tell {scene.they} at once that {scene.old} is not to be trusted any more", (
+                f"Until {scene.they} has replaced it, our messages are rejected there, and whoever knows the key could "
+                "pass for us."
+            )
+        case Act.PARTNER_CUT_OVER:
+            return _partner_cut_over_title(scene), (
+                f"Until {scene.they} has done so, messages fail, and {scene.old} is still trusted there."
+            )
+        case Act.RETIRE:
+            return f"Remove {scene.old} from {scene.ours}", (
+                "Kept for late messages, it would be kept for the intruder too; what comes late has to be sent again."
+            )
+    return None
 
 
 def _check(scene: Scene) -> Words:

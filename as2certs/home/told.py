@@ -28,6 +28,7 @@ SENTENCES = {
     "rotation.begin": "began to apply the rotation",
     "rotation.finish": "finished applying the rotation",
     "rotation.take_back_one": "took the rotation up again, since one partner went back",
+    "rotation.emergency": "declared an emergency, and let everything be changed at once",
     "rotation.roll_back": "began to roll the rotation back",
     "rotation.rolled_back": "rolled the rotation back",
     "rotation.close": "closed the rotation",

@@ -160,7 +160,7 @@ def envelope_of(participant: Participant, *, now: datetime) -> Envelope:
 def _envelope(scene: letters.Scene, still_open: Mapping[str, str]) -> Envelope:
     participant = scene.participant
     obstacle = _not_its_turn(scene, still_open) or _reaches_nobody(participant)
-    if scene.rotation.state not in TELLING:
+    if not may_be_told(scene.rotation):
         return Envelope(scene, (), obstacle.text if obstacle else "")
     contacts = contacts_for(participant.partner, ANNOUNCEMENT)
     outlines = [letters.outline(scene, ANNOUNCEMENT, contact) for contact in contacts]
@@ -174,13 +174,19 @@ def preview_url(participant: Participant) -> str:
     return settings.AS2CERTS_BASE_URL + reverse("participant-as-partner", args=[participant.uid])
 
 
+def may_be_told(rotation: Rotation) -> bool:
+    """Say whether partners are told in this state; in an emergency also of what is done already."""
+    late = rotation.is_emergency and rotation.state == RotationState.APPLIED
+    return rotation.state in TELLING or late
+
+
 def _announcing(scene: letters.Scene) -> Step | None:
     return next((step for step in scene.steps if step.act == plan.Act.ANNOUNCE), None)
 
 
 def _not_its_turn(scene: letters.Scene, still_open: Mapping[str, str]) -> Obstacle | None:
     """Say why it is not a participant's turn to be told. ``still_open`` are the steps that come first: key → title."""
-    if scene.rotation.state not in TELLING:
+    if not may_be_told(scene.rotation):
         return Obstacle(
             "Partners are told once the plan is approved, and until the change is made.", Mend.NOWHERE
         )

@@ -56,6 +56,7 @@ class Task:
     starts: datetime
     ends: datetime
     old_ends: datetime | None
+    emergency: bool = False
 
     @property
     def changes_together(self) -> bool:
@@ -70,6 +71,8 @@ class Task:
     @property
     def in_short(self) -> str:
         """Say in a few words what is asked, without a time."""
+        if self.emergency:
+            return "replace the old certificate by the new one now"
         if self.changes_together:
             return "change together with us"
         if self.side == "partner":
@@ -96,6 +99,8 @@ def _instruction(task: Task, step: PlannedStep) -> Instruction | None:
 
 def _when(task: Task, step: PlannedStep) -> tuple[Literal["", "by", "at", "from"], datetime | None]:
     match step.act:
+        case _ if task.emergency:
+            return "", None
         case Act.PARTNER_CUT_OVER if step.simultaneous:
             return "at", task.starts
         case Act.PARTNER_CUT_OVER:
@@ -113,6 +118,13 @@ def _own(task: Task, step: PlannedStep) -> Words | None:
     """Our certificate changes; the partner checks our signatures with it, encrypts to it, or both."""
     roles = set(map(str, step.roles))
     match step.act:
+        case Act.PARTNER_CUT_OVER if task.emergency:
+            return (
+                "Replace our old certificate by the new one now",
+                "Everywhere: for checking our signatures, and for encrypting to us. Somebody else may have the key of "
+                "the old one and could pass for us, or read what you encrypt to it. Until you have replaced it, "
+                "messages between us fail.",
+            )
         case Act.INSTALL:
             return (
                 "Add our new certificate beside the old one",
@@ -161,6 +173,12 @@ def _too_early_or_late(roles: set[str]) -> str:
 def _their_own(task: Task, step: PlannedStep) -> Words | None:
     """The partner's certificate changes; we check its signatures with it, encrypt to it, or both."""
     match step.act:
+        case Act.PARTNER_CUT_OVER if task.emergency:
+            return (
+                "Use your new certificate only, from now on",
+                "We don’t accept the old one any more, since somebody else may have its key: what you still sign with "
+                "it is rejected here.",
+            )
         case Act.CHECK:
             return (
                 "Compare the fingerprint of your new certificate with us by telephone",

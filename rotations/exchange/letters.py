@@ -43,7 +43,7 @@ ENTRY: Mapping[str, Method] = {
     Letter.Kind.REPLANNED: "REQUEST",
 }
 #: Letters that bring the certificate.
-WITH_CERTIFICATE = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE)
+WITH_CERTIFICATE = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE, Letter.Kind.EMERGENCY)
 #: Letters that ask for an answer.
 ASKS = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE, Letter.Kind.MOVED, Letter.Kind.REPLANNED)
 #: What stands in the event of a reminder between its rung and what lets the same rung speak anew.
@@ -182,7 +182,7 @@ class Scene:
         assert starts is not None  # approved rotations have a window
         assert ends is not None
         old_ends = rotation.old.not_after if rotation.old else None
-        return Task(rotation.side, self.steps, starts, ends, old_ends)
+        return Task(rotation.side, self.steps, starts, ends, old_ends, rotation.is_emergency)
 
     @property
     def until(self) -> datetime:
@@ -197,6 +197,8 @@ class Scene:
     def asked(self) -> str:
         """Say in a few words what is asked until when: "use the new one from now on by Thu 3 Dec 2026, 22:00 CST"."""
         task = self.task
+        if task.emergency:
+            return task.in_short
         if task.changes_together:
             return f"{task.in_short} on {span_of(self.participant, self.zone)}"
         return f"{task.in_short} by {brief(self.until, self.zone)}"
@@ -268,12 +270,12 @@ def outline(scene: Scene, kind: str, contact: Contact, *, note: str = "") -> Out
         "facts": _facts(scene, kind),
         "files": [
             *(file.name for file in _certificate_files(scene, kind)),
-            *([ENTRY_NAME] if kind in ENTRY else []),
+            *([ENTRY_NAME] if _entry_method(scene.participant, kind) else []),
         ],
         "others": ", ".join(others),
         "desk": scene.desk,
         "partner": scene.participant.partner.name,
-        "asks": kind in ASKS,
+        "asks": kind in (*ASKS, Letter.Kind.EMERGENCY),
     }
     return Outline(contact, says)
 
@@ -355,6 +357,14 @@ FIXED: Mapping[str, phrases.Words] = {
         "accepting the old one; messages that still use it will fail then. Please switch now, and tell us so.",
         "",
     ),
+    Letter.Kind.EMERGENCY: phrases.Words(
+        "URGENT: {our_name}, AS2 ID {as2_id}: replace the AS2 certificate now",
+        "Hello {contact},\n\nthe private key of the old AS2 certificate may be known to somebody else. We have stopped "
+        "using it, and use the new one from now on: until you have replaced it too, messages between us fail. Please "
+        "don’t wait for a window, and don’t trust anything any more that uses the old one.",
+        "If you are unsure whether this mail is genuine, call us at a number that you know from elsewhere, and compare "
+        "the fingerprint.",
+    ),
     Letter.Kind.ANSWERED: phrases.Words(
         "{our_name}, AS2 ID {as2_id}: we stay with {window}",
         "Hello {contact},\n\nthank you for proposing another time for the change of the AS2 certificate. We can’t "
@@ -383,6 +393,8 @@ def _lead(scene: Scene, kind: str) -> str:
             return "We have changed: please change to the new certificate now."
         case Letter.Kind.WARNED:
             return "The old certificate goes in a week: please switch to the new one now, and tell us."
+        case Letter.Kind.EMERGENCY:
+            return "Urgent: replace the old certificate now, its private key may be known to somebody else."
         case Letter.Kind.ANSWERED:
             return f"We stay with {span_of(scene.participant, scene.zone)}."
         case Letter.Kind.NUDGE:
@@ -420,7 +432,7 @@ def _facts(scene: Scene, kind: str) -> list[Fact]:
     if rotation.old is not None:
         ends = f"until {brief(rotation.old.not_after, zone)}"
         found.append(Fact("Old certificate", f"{rotation.old.short_name}, {ends}"))
-    if kind != Letter.Kind.CANCELLED:
+    if kind not in (Letter.Kind.CANCELLED, Letter.Kind.EMERGENCY):
         found += window_facts(scene.participant, zone)
     if kind in ASKS:
         found.append(Fact("Answer by", moment(scene.until, zone)))
@@ -455,13 +467,21 @@ def _certificate_files(scene: Scene, kind: str) -> list[File]:
     return [scene.common.files[form] for form in wanted]
 
 
+def _entry_method(participant: Participant, kind: str) -> Method | None:
+    """Return what a letter does to the calendar; an emergency takes away what was planned, if anything was."""
+    if kind == Letter.Kind.EMERGENCY:
+        return None if participant.calendar_sequence is None else "CANCEL"
+    return ENTRY.get(kind)
+
+
 def _entry(scene: Scene, kind: str, contact: Contact) -> list[File]:
-    if kind not in ENTRY:
+    method = _entry_method(scene.participant, kind)
+    if method is None:
         return []
     return [
         invitation(
             scene.participant,
-            method=ENTRY[kind],
+            method=method,
             sequence=_next_sequence(scene.participant),
             our_name=scene.installation.name,
             desk=scene.desk,
@@ -500,7 +520,7 @@ def send(
         for contact in contacts
         if (letter := _send_one(scene, kind, contact, by=by, event=event or now.isoformat(), note=note))
     ]
-    if sent and kind in ENTRY:
+    if sent and _entry_method(participant, kind):
         participant.calendar_sequence = _next_sequence(participant)
         participant.save(update_fields=["calendar_sequence"])
     return sent

@@ -24,6 +24,7 @@ TOLD: Mapping[str, tuple[str, ...]] = {
     Letter.Kind.NOW: ("told_windows", "told_new_certificates"),
     Letter.Kind.WARNED: ("told_windows", "told_new_certificates"),
     Letter.Kind.HAND_IN: ("told_expiry",),
+    Letter.Kind.EMERGENCY: ("told_windows", "told_new_certificates", "told_expiry"),
 }
 
 

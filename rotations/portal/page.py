@@ -287,11 +287,13 @@ class Page:
 
     @property
     def can_decline(self) -> bool:
-        return self.phase in BEFORE and self.rotation.state not in MADE
+        return self.phase in BEFORE and self.rotation.state not in MADE and not self.rotation.is_emergency
 
     @property
     def can_choose_time(self) -> bool:
         """Say whether the time may still be answered: it has not come, and something happens then."""
+        if self.rotation.is_emergency:
+            return False
         apart = any(step.participant_id for step in self.ours)
         if self.phase is not Phase.ASKING or self.rotation.state not in (
             AWAITING_WINDOW if apart else OPEN_WINDOW
@@ -443,6 +445,8 @@ class Page:
             if self.is_own
             else "Sign with your new certificate"
         )
+        if self.rotation.is_emergency:
+            title = "Replace our old certificate now" if self.is_own else "Use your new certificate only"
         if all(step.state == StepState.SKIPPED for step in steps):
             return None
         answer = "you have switched" if all(step.state in SETTLED for step in steps) else ""

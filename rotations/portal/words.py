@@ -28,6 +28,8 @@ class Headline:
 
 def headline(page: Page) -> Headline:
     """Return the first lines of a page."""
+    if page.rotation.is_emergency and not page.is_over:
+        return _emergency(page)
     match page.phase:
         case Phase.ASKING:
             return _asking(page)
@@ -62,6 +64,25 @@ def headline(page: Page) -> Headline:
                 f"It ended{_on_end(page)}. You have nothing left to do. Thank you.",
                 meaning="fine",
             )
+
+
+def _emergency(page: Page) -> Headline:
+    if page.is_answered:
+        return Headline("The certificate is replaced", "Thank you: we have your answers.", meaning="fine")
+    if page.is_own:
+        return Headline(
+            "Urgent: replace our old certificate now",
+            "Its private key may be known to somebody else. We use the new one only; please replace it now.",
+            "Until you have, messages between us fail, and somebody could pass for us. Compare the fingerprint with us "
+            "by telephone if you are unsure.",
+            "urgent",
+        )
+    return Headline(
+        "Urgent: use your new certificate only",
+        "Its old private key may be known to somebody else. We don’t accept the old certificate any more.",
+        "What you still sign with it is rejected here, and we encrypt to the new one only.",
+        "urgent",
+    )
 
 
 def _what(page: Page) -> str:
