@@ -76,7 +76,7 @@ class EmergencyForm(forms.Form):
     """What happened, and where nobody else has looked at it, why not."""
 
     seen = forms.CharField(widget=forms.HiddenInput)
-    reason = reason_field("What happened", help_text="Partners don't read it. It is kept in the trail.")
+    reason = reason_field("What happened", help_text="Partners don’t read it. It is kept in the trail.")
     alone = reason_field(
         "Why nobody else looks at it first",
         help_text="Two people are the rule: whoever set it up, and whoever presses this button.",

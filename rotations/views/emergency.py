@@ -27,7 +27,7 @@ def rotation_emergency(request: HttpRequest, uid: UUID) -> HttpResponse:
     alone = emergency.needs_reason_alone(rotation, by)
     form = EmergencyForm(alone, posted(request), initial={"seen": stamp(rotation)})
     question = Question(
-        title=f"Emergency: {telling.title(rotation)}, at once",
+        title=f"Emergency: {telling.title(rotation)}",
         label="Change everything now, and tell everybody",
         consequences=_consequences(rotation),
         danger=True,
