@@ -22,7 +22,7 @@ from identities.stations import AbstractCertificate
 from partners.forms import PartnerUploadForm
 from partners.models import Partner
 from rotations import setup
-from rotations.models import Rotation
+from rotations.models import AtEnd, Rotation
 from rotations.window_forms import WindowForm, initial_window
 from rotations.windows import Window, WindowFinding, check_window
 
@@ -112,6 +112,13 @@ class DraftForm(WindowForm):
         max_value=365,
         help_text="After the window: longer than the time-out of asynchronous MDNs plus all retries.",
     )
+    at_end = forms.ChoiceField(
+        required=False,
+        label="The moment in the window",
+        choices=[("", "When it opens"), *AtEnd.choices],
+        help_text="Where it is not known, both sides accept both certificates throughout; the change is made at the "
+        "first message that shows that the other side has changed, or on your word.",
+    )
     notes = forms.CharField(
         required=False,
         max_length=5000,
@@ -177,6 +184,7 @@ class DraftForm(WindowForm):
             "grace_days": rotation.grace_days,
             "notes": rotation.notes,
             "freeze_reason": rotation.freeze_reason,
+            "at_end": rotation.at_end,
             "window_zone": rotation.window_zone or zone,
         } | initial_window(rotation.window_start, rotation.window_end, rotation.window_zone)
 

@@ -60,6 +60,7 @@ def _wish(form: DraftForm, *, by: Actor, now: datetime) -> setup.Wish:
         request=request,
         window=form.window,
         freeze_reason=chosen["freeze_reason"],
+        at_end=chosen["at_end"],
         grace_days=chosen["grace_days"],
         notes=chosen["notes"],
     )

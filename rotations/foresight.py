@@ -75,6 +75,7 @@ class Foresight:
             starts=window.start,
             ends=window.end,
             now=form.now,
+            fuzzy=bool(form.cleaned_data.get("at_end")),
             grace=timedelta(days=form.cleaned_data.get("grace_days") or 0),
             old_name=old.short_name if old else "nothing",
             new_name=new.short_name if new else "the new certificate",

@@ -28,6 +28,14 @@ def default_nudge_before() -> list[int]:
     return [7, 3, 1]
 
 
+class AtEnd(models.TextChoices):
+    """What becomes, at the end of a window without a fixed moment, of a change that nothing has shown yet."""
+
+    SWITCH = "switch", "not known; at the end it is made all the same"
+    GO_BACK = "go_back", "not known; at the end it is called off"
+    EXTEND = "extend", "not known; at the end the window is extended by its length"
+
+
 class RotationQuerySet(models.QuerySet["Rotation"]):
     def running(self) -> Self:
         """Rotations that still have something to do."""
@@ -108,6 +116,13 @@ class Rotation(models.Model):
     window_zone = models.CharField(max_length=64, blank=True, validators=[validate_time_zone])
     # What was agreed, in the words in which it was agreed: zone rules may change before the day.
     window_local = models.CharField(max_length=40, blank=True)
+    at_end = models.CharField(
+        "moment",
+        max_length=8,
+        blank=True,
+        choices=AtEnd,
+        help_text="Of a window whose exact moment is not known: what happens at its end if nothing showed it.",
+    )
     freeze_reason = models.TextField(
         blank=True, help_text="Why this window may lie in a time in which nothing is to be changed."
     )
@@ -210,6 +225,11 @@ class Rotation(models.Model):
             self.new_identity_certificate = certificate
         else:
             self.new_partner_certificate = certificate
+
+    @property
+    def is_fuzzy(self) -> bool:
+        """Say whether the exact moment in the window is not known before."""
+        return bool(self.at_end)
 
     @property
     def is_emergency(self) -> bool:

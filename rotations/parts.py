@@ -175,6 +175,9 @@ class Change:
     Side "own": exactly one system, any number of parties. Side "partner": exactly one party, and every system
     of ours that trades with it. `starts` to `ends` is the agreed window, `now` the moment of planning.
 
+    In a `fuzzy` window the moment is not known before: both certificates are accepted throughout, and our cut-over
+    is made at the first evidence or on somebody's word, at the latest just before the end.
+
     In an `emergency` the old key may be known to somebody else: nothing overlaps and nobody is waited for, since
     what is still signed with the old certificate or encrypted to it does more harm than a message that fails.
     """
@@ -188,6 +191,7 @@ class Change:
     now: datetime
     grace: timedelta = GRACE
     emergency: bool = False
+    fuzzy: bool = False
     old_name: str = "the old certificate"
     new_name: str = "the new certificate"
     holder_name: str = ""
@@ -331,6 +335,14 @@ def require_sound(change: Change) -> None:
         raise PlanError(
             "A partner's certificate needs exactly one partner and at least one AS2 system of ours; "
             f"{len(change.parties)} and {len(change.systems)} were given."
+        )
+    sides: list[System | Party] = [*change.systems, *change.parties]
+    narrow = [side.name for side in sides if not side.holds.both]
+    if change.fuzzy and narrow and change.parties and not change.emergency:
+        raise PlanError(
+            f"Without a fixed moment both sides have to accept both certificates throughout the window, and "
+            f"{', '.join(narrow[:4])}{' and others' if len(narrow) > 4 else ''} can hold one only, or it is not known. "
+            "Choose a fixed moment, or find out what they can hold."
         )
     for what, keys in (
         ("AS2 system", [s.key for s in change.systems]),

@@ -43,6 +43,7 @@ from rotations.wording import Scene, say
 
 __all__ = [
     "COMPARING",
+    "DECIDED_BEFORE",
     "GRACE",
     "HOLD_LEAD",
     "OWN",
@@ -71,6 +72,9 @@ __all__ = [
 
 HOLD_LEAD = timedelta(hours=1)
 """How long before the window our outbound queue may be paused, so that asynchronous MDNs can drain."""
+
+DECIDED_BEFORE = timedelta(minutes=1)
+"""How long before the end of a fuzzy window it is decided what becomes of a change that nothing has shown yet."""
 
 BY_CONNECTOR = frozenset({Act.STAGE, Act.CUT_OVER, Act.RETIRE})
 BY_PARTNER = frozenset({Act.INSTALL, Act.AGREE, Act.PARTNER_CUT_OVER, Act.PARTNER_RETIRE})
@@ -365,7 +369,7 @@ class _Planner:
             partner=party.key if party else None,
             earliest=earliest,
             latest=latest,
-            due=earliest if automatic else None,
+            due=self.due(act, earliest, latest) if automatic else None,
             automatic=automatic,
             simultaneous=simultaneous,
             after=tuple(dict.fromkeys(step.key for step in after)),
@@ -374,6 +378,12 @@ class _Planner:
             title=title,
             why=why,
         )
+
+    def due(self, act: Act, earliest: datetime | None, latest: datetime | None) -> datetime | None:
+        """Say when a step carries itself out; in a fuzzy window, unless evidence comes before."""
+        if self.change.fuzzy and act is Act.CUT_OVER and earliest is not None and latest is not None:
+            return max(earliest, latest - DECIDED_BEFORE)
+        return earliest
 
     def span(
         self, act: Act, party: Party | None, simultaneous: bool

@@ -48,6 +48,7 @@ def change_of(
         now=now,
         grace=timedelta(days=rotation.grace_days),
         emergency=rotation.is_emergency,
+        fuzzy=rotation.is_fuzzy,
         old_name=rotation.old.short_name if rotation.old else "nothing",
         new_name=rotation.new.short_name if rotation.new else "the new certificate",
         holder_name=rotation.holder.name,

@@ -26,7 +26,7 @@ from as2certs.clock import database_now
 from identities import service
 from identities.connectors import connector_of
 from identities.connectors.base import Change, Connector, ConnectorError, Outcome, Result, Standing
-from rotations import plan, progress, rehearsal, runbook
+from rotations import fuzzy, plan, progress, rehearsal, runbook
 from rotations.applying import change_for
 from rotations.models import Heartbeat, Rotation, Step, StepQuerySet
 from rotations.progress import CUTTING_OVER, NotPossible, SomebodyElseWasFirst
@@ -64,6 +64,7 @@ def apply_due(*, wait: bool = True) -> int:
     taken = 0
     beat("apply_due")
     with never_waiting():
+        fuzzy.decide(database_now())
         while True:
             count = _round()
             taken += count

@@ -33,6 +33,7 @@ class Wish:
     request: CertificateRequest | None = None
     window: Window | None = None
     freeze_reason: str = ""
+    at_end: str = ""
     grace_days: int = 14
     notes: str = ""
 
@@ -115,6 +116,7 @@ def _write(rotation: Rotation, wish: Wish) -> None:
     rotation.grace_days = wish.grace_days
     rotation.notes = wish.notes
     rotation.freeze_reason = wish.freeze_reason
+    rotation.at_end = wish.at_end
     if rotation.identity_id:
         assert not isinstance(wish.old, PartnerCertificate)
         assert not isinstance(wish.new, PartnerCertificate)
@@ -148,6 +150,7 @@ def _facts(rotation: Rotation) -> dict[str, object]:
         "new": str(rotation.new or ""),
         "window": f"{rotation.window_local} {rotation.window_zone}".strip(),
         "grace_days": rotation.grace_days,
+        **({"moment": rotation.get_at_end_display()} if rotation.at_end else {}),
         **({"freeze overridden": rotation.freeze_reason} if rotation.freeze_reason else {}),
     }
 

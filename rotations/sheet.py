@@ -15,7 +15,7 @@ from as2certs.accounts.models import Installation, User
 from as2certs.audit.recording import Actor
 from as2certs.pki import Finding
 from identities.models import CertificateRequest
-from rotations import actions, capability, runbook, setup, summary, telling
+from rotations import actions, capability, fuzzy, runbook, setup, summary, telling
 from rotations.actions import NotPossible
 from rotations.attention import (
     Need,
@@ -336,6 +336,8 @@ class Sheet:
             return approve
         if edit:
             return edit if any(need.url == edit.url for need in self.needs) else None
+        if (switching := self._switching) and not switching[0].obstacle:
+            return switching[0]
         may = self.user.has_perm("rotations.change_rotation")
         if may and (waiting := to_be_told(self.rows)):
             url = reverse("rotation-announce", args=[self.rotation.uid])
@@ -349,9 +351,20 @@ class Sheet:
         return close if close and not close.obstacle else None
 
     @property
+    def _switching(self) -> list[Choice]:
+        """Return that somebody's word makes the change now, where its moment is not known before."""
+        right = "rotations.change_rotation"
+        going_on = self.state in AWAITING_WINDOW and self.rotation.is_fuzzy
+        if not going_on or not self.user.has_perm(right):
+            return []
+        url = reverse("rotation-switch-now", args=[self.rotation.uid])
+        return [Choice("Switch now …", url, right, fuzzy.switch_obstacle(self.rotation, now=self.now))]
+
+    @property
     def menu(self) -> list[Choice]:
         """Return everything else that can be done."""
-        about = [*self._following, *self._offering]
+        about = [*self._switching, *self._following, *self._offering]
+        about = [choice for choice in about if choice != self.primary]
         return [*about, *(choice for choice in self.choices.values() if choice != self.primary)]
 
     @property

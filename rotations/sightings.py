@@ -15,7 +15,7 @@ from django.db.models import Q
 from as2certs import pki
 from as2certs.audit.recording import Actor, record
 from partners.models import Partner
-from rotations import notifications, plan, progress
+from rotations import fuzzy, notifications, plan, progress
 from rotations.clocks import moment
 from rotations.models import Participant, Rotation, Sighting, Step
 from rotations.progress import NotPossible
@@ -133,6 +133,7 @@ def _migrated(
     proof = f"a message of {moment(sighting.at, 'UTC')} used it (serial {sighting.serial})"
     for step in _proven(open_steps, ROLE_OF[Sighting.Use(sighting.use)]):
         progress.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=proof)
+    fuzzy.on_evidence(rotation, participant, proof, by=by, now=now)
 
 
 def _proven(steps: Iterable[Step], role: str) -> list[Step]:

@@ -25,6 +25,7 @@ def stamp(rotation: Rotation) -> str:
         rotation.window_start and rotation.window_start.isoformat(),
         rotation.window_end and rotation.window_end.isoformat(),
         rotation.window_zone,
+        rotation.at_end,
         rotation.grace_days,
         rotation.notes,
         [[pk, bool(removed), str(start), str(end)] for pk, removed, start, end in participants],

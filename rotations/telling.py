@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from rotations.attention import outstanding, unprepared
-from rotations.models import Rotation, Step
+from rotations.models import AtEnd, Rotation, Step
 from rotations.plan import Act
 from rotations.runbook import PAST
 from rotations.states import SETTLED, RotationState, StepState
@@ -17,6 +17,14 @@ ACTING = {
     "decrypt": "decryption",
     "verify": "their signatures",
     "encrypt": "encryption to them",
+}
+
+
+#: What happens at the end of a window without a fixed moment.
+AT_THE_END: dict[str, str] = {
+    AtEnd.SWITCH: "At the end it is made all the same.",
+    AtEnd.GO_BACK: "At the end it is called off.",
+    AtEnd.EXTEND: "At the end the window is extended by its length.",
 }
 
 
@@ -60,6 +68,12 @@ def lead(
         case RotationState.SCHEDULED:
             assert rotation.window_start is not None  # approved rotations have a window
             when = at(rotation.window_start, rotation.window_zone, now)
+            if rotation.window_end and rotation.is_fuzzy:
+                until = at(rotation.window_end, rotation.window_zone, now)
+                return (
+                    f"{subject}. Everybody is ready: between {when} and {until}, the change is made at the first "
+                    f"message that shows the other side’s, or on your word. {AT_THE_END[rotation.at_end]}"
+                )
             return f"{subject}. Everybody is ready: the change is made {when}."
         case RotationState.UNDER_WAY:
             return f"{subject}. The change is being made now."
@@ -110,6 +124,11 @@ def set_in_motion(steps: Iterable[Step], *, zone: str, now: datetime) -> list[st
         elif alone and step.act == Act.CUT_OVER:
             how = "The application does this by itself." if step.automatic else "A person does this by hand."
             found.append(f"After all of them: {step.title}. {how}")
+        elif step.act == Act.CUT_OVER and step.automatic and step.rotation.is_fuzzy:
+            found.append(
+                "In the window, at the first message that shows the other side’s change, or on your word: "
+                f"{step.title}. {AT_THE_END[step.rotation.at_end]}"
+            )
         elif step.automatic and step.due_at is not None:
             when = "At once" if step.due_at <= now else at(step.due_at, zone, now)
             first = ", once every partner is ready" if step.act == Act.CUT_OVER else ""

@@ -44,6 +44,7 @@ urlpatterns = [
     path("rotations/<uuid:uid>/change/", drafts.rotation_update, name="rotation-update"),
     path("rotations/<uuid:uid>/approve/", deciding.rotation_approve, name="rotation-approve"),
     path("rotations/<uuid:uid>/postpone/", deciding.rotation_postpone, name="rotation-postpone"),
+    path("rotations/<uuid:uid>/switch-now/", deciding.rotation_switch_now, name="rotation-switch-now"),
     path("rotations/<uuid:uid>/cancel/", deciding.rotation_cancel, name="rotation-cancel"),
     path("rotations/<uuid:uid>/emergency/", emergency.rotation_emergency, name="rotation-emergency"),
     path("rotations/<uuid:uid>/close/", deciding.rotation_close, name="rotation-close"),

@@ -126,6 +126,7 @@ NEEDS = {
     "rotation-following": "rotations.change_rotation",
     "rotation-cancel": "rotations.change_rotation",
     "rotation-emergency": "rotations.approve_rotation",
+    "rotation-switch-now": "rotations.change_rotation",
     "rotation-close": "rotations.change_rotation",
     "rotation-roll-back": "rotations.change_rotation",
     "rotation-name-rehearsal": "rotations.change_rotation",

@@ -11,7 +11,7 @@ from django.utils import timezone
 from as2certs.accounts.access import needs, person
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from rotations import actions, progress, setup, telling
+from rotations import actions, fuzzy, progress, setup, telling
 from rotations.forms import ApproveForm, OptionalReasonForm, PostponeForm, ReasonForm
 from rotations.models import Rotation
 from rotations.plan import Act
@@ -96,6 +96,27 @@ def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
     suggestions = setup.suggestions(rotation.holder, old=rotation.old, new=rotation.new, zone=zone, now=now)
     said = "The change is postponed. Tell the partners, and record what they say to the new window."
     return ask(request, rotation, form, question, do, said, stamp=stamp(rotation), suggestions=suggestions)
+
+
+@needs("rotations.change_rotation")
+def rotation_switch_now(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Make the change of a window without a fixed moment now, on somebody's word."""
+    rotation, now = found(uid), database_now()
+    form = ReasonForm(posted(request))
+    waiting = rotation.steps.filter(act=Act.CUT_OVER, state="waiting", automatic=True)
+    question = Question(
+        title=f"Switch now: {telling.title(rotation)}",
+        label="Make the change now",
+        consequences=[f"At once, by itself: {step.title}." for step in waiting.select_related("system")[:12]],
+        obstacle=fuzzy.switch_obstacle(rotation, now=now),
+    )
+
+    def do() -> None:
+        fuzzy.switch_now(
+            rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
+        )
+
+    return ask(request, rotation, form, question, do, "The change is being made now.")
 
 
 @needs("rotations.change_rotation")

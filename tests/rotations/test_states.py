@@ -37,20 +37,31 @@ ROTATION_TRANSITIONS = {
     ("draft", "edit"): "draft",
     ("draft", "approve"): "exchanging",
     ("draft", "cancel"): "cancelled",
+    ("draft", "emergency"): "exchanging",
     ("exchanging", "ready"): "scheduled",
     ("exchanging", "postpone"): "exchanging",
+    ("exchanging", "move_one_partner"): "exchanging",
+    ("exchanging", "begin"): "under_way",
+    ("exchanging", "emergency"): "exchanging",
     ("exchanging", "retry"): "exchanging",
     ("exchanging", "cancel"): "cancelled",
     ("scheduled", "unready"): "exchanging",
     ("scheduled", "postpone"): "exchanging",
+    ("scheduled", "move_one_partner"): "scheduled",
     ("scheduled", "begin"): "under_way",
+    ("scheduled", "emergency"): "exchanging",
     ("scheduled", "retry"): "scheduled",
     ("scheduled", "cancel"): "cancelled",
     ("under_way", "finish"): "applied",
     ("under_way", "postpone"): "under_way",
+    ("under_way", "move_one_partner"): "under_way",
+    ("under_way", "take_one_partner_back"): "under_way",
+    ("under_way", "emergency"): "under_way",
     ("under_way", "retry"): "under_way",
     ("under_way", "roll_back"): "rolling_back",
     ("applied", "close"): "closed",
+    ("applied", "take_one_partner_back"): "under_way",
+    ("applied", "emergency"): "applied",
     ("applied", "retry"): "applied",
     ("applied", "roll_back"): "rolling_back",
     ("rolling_back", "rolled_back"): "cancelled",
@@ -98,11 +109,20 @@ def test_a_refusal_names_the_state_the_action_and_what_is_possible_instead() -> 
     with pytest.raises(IllegalAction) as refused:
         next_state(RotationState.UNDER_WAY, RotationAction.CANCEL)
     assert str(refused.value) == (
-        'This rotation is under way: "cancel" is not possible. Possible now: finish, postpone, retry, roll back.'
+        'This rotation is under way: "cancel" is not possible. Possible now: finish, postpone, '
+        "move one partner, take one partner back, retry, roll back, emergency."
     )
     assert refused.value.state is RotationState.UNDER_WAY
     assert refused.value.action is RotationAction.CANCEL
-    assert refused.value.possible == ("finish", "postpone", "retry", "roll_back")
+    assert refused.value.possible == (
+        "finish",
+        "postpone",
+        "move_one_partner",
+        "take_one_partner_back",
+        "retry",
+        "roll_back",
+        "emergency",
+    )
 
 
 def test_a_refusal_at_the_end_says_that_it_has_ended() -> None:
