@@ -98,8 +98,11 @@ def _decide(pk: int, *, now: datetime) -> int:
         with transaction.atomic():
             rotation = progress.lock(pk)
             end = rotation.window_end
-            passed = end is not None and end <= now + plan.DECIDED_BEFORE
-            if rotation.state not in AWAITING_WINDOW or not passed or not _waiting(rotation).exists():
+            if end is None or end > now + plan.DECIDED_BEFORE or rotation.state not in AWAITING_WINDOW:
+                return 0
+            waiting = _waiting(rotation)
+            # Where a message or a word has come, there is nothing to decide: it was to be made, and is late.
+            if not waiting.exists() or waiting.filter(due_at__lt=end - plan.DECIDED_BEFORE).exists():
                 return 0
             _carry_out(rotation, now=now)
     except NotPossible as refused:

@@ -145,13 +145,17 @@ class Effect:
 
 @dataclass(frozen=True)
 class System:
-    """An AS2 system of ours; with `automatic` off it has no connector, and a person carries its steps out."""
+    """An AS2 system of ours; with `automatic` off it has no connector, and a person carries its steps out.
+
+    `drain` is how long after a change late messages may still come: the time-out of asynchronous MDNs and all retries.
+    """
 
     key: str
     name: str
     holds: Holds
     signs_per_partner: bool = False
     automatic: bool = True
+    drain: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True)
@@ -253,7 +257,8 @@ class Step:
     """One thing that one side does.
 
     `due` is set where the step carries itself out (`automatic`), and None where it waits for a person or for
-    evidence. `after` names the steps that are done or skipped first. A `simultaneous` step happens together
+    evidence. `after` names the steps that are done or skipped first; the step comes no earlier than `wait` after the
+    last of them. A `simultaneous` step happens together
     with the other simultaneous ones of the plan, inside the window. Any one of `evidence` shows that it is
     done.
     """
@@ -274,6 +279,7 @@ class Step:
     effects: tuple[Effect, ...]
     title: str
     why: str
+    wait: timedelta = timedelta(0)
 
     @property
     def at(self) -> str:

@@ -377,7 +377,12 @@ class _Planner:
             effects=effects,
             title=title,
             why=why,
+            wait=self.wait(act, system),
         )
+
+    def wait(self, act: Act, system: System | None) -> timedelta:
+        """Say how long late messages keep the old certificate after the last switch, however late that came."""
+        return system.drain if act is Act.RETIRE and system is not None else timedelta(0)
 
     def due(self, act: Act, earliest: datetime | None, latest: datetime | None) -> datetime | None:
         """Say when a step carries itself out; in a fuzzy window, unless evidence comes before."""
@@ -493,6 +498,9 @@ class _AtOnce(_Planner):
         return _effects(side, self.read_by(side), Move.REPLACE) + _effects(
             side, self.written_by(side), Move.SWITCH
         )
+
+    def wait(self, act: Act, system: System | None) -> timedelta:
+        return timedelta(0)
 
     def span(
         self, act: Act, party: Party | None, simultaneous: bool

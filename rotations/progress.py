@@ -8,7 +8,7 @@ has committed, in a transaction of its own (see ``_tell_rehearsed``).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -183,9 +183,8 @@ def _change_inventory(rotation: Rotation, step: Step, *, at: datetime) -> None:
     """
     if step.act == plan.Act.RETIRE and rotation.identity and rotation.old_identity_certificate:
         signing.end_choices(rotation.identity, at=at, certificate=rotation.old_identity_certificate)
-    if step.act == plan.Act.RETIRE and rotation.is_emergency and rotation.old is not None:
-        for role in rotation.roles:
-            service.end(rotation.old, role, at=at)
+    if step.act == plan.Act.RETIRE and rotation.is_emergency:
+        _end_old(rotation, step, at=at)
     mine = runbook.our_effects(step)
     if not mine:
         return
@@ -218,6 +217,15 @@ def _change_inventory(rotation: Rotation, step: Step, *, at: datetime) -> None:
         else:
             _refuse_stranger(rotation, role)
             _end_choices(rotation, role, at=service.replace(old, new, role, at=at))
+
+
+def _end_old(rotation: Rotation, step: Step, *, at: datetime) -> None:
+    """In an emergency, end whatever the old certificate still serves, once the last AS2 system has let go of it."""
+    others = rotation.steps.exclude(pk=step.pk).exclude(state__in=SETTLED)
+    if rotation.old is None or others.filter(act__in=(plan.Act.CUT_OVER, plan.Act.RETIRE)).exists():
+        return
+    for role in rotation.roles:
+        service.end(rotation.old, role, at=at)
 
 
 def _change_choice(rotation: Rotation, step: Step, *, at: datetime) -> None:
@@ -269,7 +277,7 @@ def advance(rotation: Rotation, *, by: Actor, now: datetime) -> None:
     steps = list(
         rotation.steps.defer("roles", "evidence", "effects", "checkpoint", "title", "why", "note", "error")
     )
-    _unblock(steps)
+    _unblock(rotation, steps, now=now)
     while action := _next_action(rotation, steps):
         columns: dict[str, Any] = {}
         if action is RotationAction.FINISH:
@@ -373,7 +381,7 @@ def block_again(rotation: Rotation) -> None:
     rotation.steps.filter(pk__in=waits).update(blocked=True)
 
 
-def _unblock(steps: list[Step]) -> None:
+def _unblock(rotation: Rotation, steps: list[Step], *, now: datetime) -> None:
     settled = {step.key for step in steps if step.state in SETTLED}
     known = {step.key for step in steps}
     free = [s for s in steps if s.blocked and settled >= known.intersection(s.after)]
@@ -381,6 +389,16 @@ def _unblock(steps: list[Step]) -> None:
         Step.objects.filter(pk__in=[s.pk for s in free]).update(blocked=False)
         for step in free:
             step.blocked = False
+            if step.act == plan.Act.RETIRE and not rotation.is_emergency:
+                _let_drain(step, now=now)
+
+
+def _let_drain(step: Step, *, now: datetime) -> None:
+    """Keep the old certificate until late messages have come, also where the last partner switched after the grace."""
+    until = now + timedelta(hours=step.system.drain_hours if step.system else 0)
+    if step.earliest_at is not None and step.earliest_at < until:
+        step.earliest_at, step.due_at = until, until if step.automatic else None
+        step.save(update_fields=["earliest_at", "due_at"])
 
 
 def _next_action(rotation: Rotation, steps: list[Step]) -> RotationAction | None:

@@ -149,7 +149,7 @@ class _Unfolding:
 
     def usual(self, step: Step, ready: datetime) -> datetime:
         """Say when a step is done by somebody who does what the plan asks for."""
-        first = max(ready, step.earliest or ready)
+        first = max(ready + step.wait, step.earliest or ready)
         if step.simultaneous:
             ours = step.who is Who.WE
             first = max(first, step.due or first)

@@ -16,7 +16,7 @@ from as2certs import pki
 from as2certs.audit.models import Entry
 from identities.models import AS2System, Identity
 from partners.models import Partner, Partnership
-from rotations import actions, runner, setup
+from rotations import actions, apart, emergency, fuzzy, runner, setup
 from rotations.models import Participant, Rotation, Step
 from rotations.plan import PlanError
 from rotations.progress import NotPossible, SomebodyElseWasFirst
@@ -27,16 +27,24 @@ from tests.rotations.company import NOW, Company, make_company, partner_certific
 pytestmark = pytest.mark.django_db(transaction=True)
 
 REFUSED = (NotPossible, IllegalAction, PlanError, SomebodyElseWasFirst, pki.PkiError)
-#: Own or partner's certificate, its roles, what our AS2 systems and our partners hold, how we are connected.
-CASES = [
-    ("own", ("sign", "decrypt"), "readers", "several", "directory"),
-    ("own", ("sign", "decrypt"), "none", "one", "directory"),
-    ("own", ("sign",), "none", "one", "manual"),
-    ("own", ("decrypt",), "readers", "one", None),
-    ("own", ("decrypt",), "readers", "", "directory"),  # connected with nobody
-    ("partner", ("verify", "encrypt"), "readers", "several", "directory"),
-    ("partner", ("verify", "encrypt"), "none", "one", "manual"),
-    ("partner", ("encrypt",), "readers", "one", "directory"),
+Case = tuple[str, tuple[str, ...], str, str, str | None, str]
+#: Own or partner's certificate, its roles, what our AS2 systems and our partners hold, how we are connected; and
+#: whether we sign per partner ("apart"), or what happens at the end of a window without a fixed moment.
+CASES: list[Case] = [
+    ("own", ("sign", "decrypt"), "readers", "several", "directory", ""),
+    ("own", ("sign", "decrypt"), "none", "one", "directory", ""),
+    ("own", ("sign",), "none", "one", "manual", ""),
+    ("own", ("decrypt",), "readers", "one", None, ""),
+    ("own", ("decrypt",), "readers", "", "directory", ""),  # connected with nobody
+    ("partner", ("verify", "encrypt"), "readers", "several", "directory", ""),
+    ("partner", ("verify", "encrypt"), "none", "one", "manual", ""),
+    ("partner", ("encrypt",), "readers", "one", "directory", ""),
+    ("own", ("sign", "decrypt"), "readers", "several", "directory", "apart"),
+    ("own", ("sign",), "readers", "one", "directory", "apart"),
+    ("own", ("sign",), "readers", "several", "manual", "apart"),
+    ("partner", ("verify", "encrypt"), "readers", "several", "directory", "switch"),
+    ("own", ("sign",), "readers", "several", "directory", "go_back"),
+    ("partner", ("encrypt",), "readers", "several", "directory", "extend"),
 ]
 SEQUENCES, LENGTH = 2, 22
 
@@ -44,8 +52,8 @@ SEQUENCES, LENGTH = 2, 22
 class Story:
     """One rotation, a clock moved by hand, and everything that may happen to it."""
 
-    def __init__(self, case: tuple[str, tuple[str, ...], str, str, str | None], dice: random.Random) -> None:
-        side, roles, overlap, holds, connector = case
+    def __init__(self, case: Case, dice: random.Random) -> None:
+        side, roles, overlap, holds, connector, more = case
         self.dice, self.now, self.told = dice, NOW, list[str]()
         self.company: Company = make_company(
             overlap=overlap,
@@ -53,6 +61,9 @@ class Story:
             connector=connector,
             hook="reload" if connector == "directory" else "",
         )
+        AS2System.objects.update(drain_hours=4)  # the grace of a day is long enough
+        if more == "apart":
+            AS2System.objects.update(signs_per_partner=True)
         if not holds:
             Partnership.objects.update(archived_at=NOW)
         self.holder: Identity | Partner = self.company.identity
@@ -63,11 +74,18 @@ class Story:
             by, ends = self.company.by, NOW + timedelta(days=30)
             old = partner_certificate(self.holder, by=by, now=NOW, ends=ends)
             new = partner_certificate(self.holder, by=by, now=NOW, ends=ends + timedelta(days=700))
-            second = AS2System.objects.create(name="Second", overlap="readers", connector="manual")
+            second = AS2System.objects.create(
+                name="Second", overlap="readers", connector="manual", drain_hours=4
+            )
             other = Identity.objects.create(name="ACME 2", as2_id="ACME-2", as2_system=second)
             Partnership.objects.create(identity=other, partner=self.holder)
         wish = setup.Wish(
-            roles=roles, old=old, new=new, window=window(NOW + timedelta(hours=2)), grace_days=1
+            roles=roles,
+            old=old,
+            new=new,
+            window=window(NOW + timedelta(hours=2)),
+            at_end="" if more == "apart" else more,
+            grace_days=1,
         )
         self.pk = setup.set_up(self.holder, wish, by=self.company.by, now=NOW).pk
 
@@ -132,6 +150,23 @@ class Story:
         if self.dice.random() < 0.5:
             actions.roll_back(self.rotation, reason="back", by=self.company.by, now=self.now)
 
+    def move_one(self) -> None:
+        later = window(self.now + timedelta(hours=self.dice.choice([-5, 1, 30])))
+        apart.move_participant(
+            self.participant(), later, reason="that night", by=self.company.by, now=self.now
+        )
+
+    def take_back(self) -> None:
+        apart.take_back_one(self.participant(), reason="it fails", by=self.company.by, now=self.now)
+
+    def switch_now(self) -> None:
+        fuzzy.switch_now(self.rotation, reason="they called", by=self.company.by, now=self.now)
+
+    def emergency(self) -> None:
+        if self.dice.random() < 0.3:
+            by = self.company.approver
+            emergency.declare(self.rotation, reason="leaked", alone="", by=by, now=self.now)
+
     def close(self) -> None:
         actions.close(self.rotation, reason="enough", by=self.company.by, now=self.now)
 
@@ -176,7 +211,7 @@ class Story:
         acts = self.rotation.steps.filter(act__in=("hold", "release"), state="done").order_by(
             "done_at", "position"
         )
-        last = {step.system_id: step.act for step in acts}
+        last = {(step.system_id, step.participant_id): step.act for step in acts}
         skipped = self.rotation.steps.filter(act="release", state="skipped").exclude(
             note__startswith="the rotation"
         )
@@ -199,6 +234,14 @@ class Story:
                 self._postpone_or_release()
             for participant in rotation.participants.all():
                 self._try(partial(actions.waive, participant, reason="x", by=self.company.by, now=self.now))
+            self._try(self.switch_now)
+            self.run()
+            soon = window(self.now + timedelta(minutes=10), minutes=120)
+            by, now = self.company.by, self.now
+            for participant in rotation.participants.all():
+                if participant.taken_back_at or (participant.ends and participant.ends <= now):
+                    move = partial(apart.move_participant, participant, soon, reason="x", by=by, now=now)
+                    self._try(move)
             for step in rotation.steps.exclude(state__in=SETTLED).filter(blocked=False).order_by("position"):
                 self._try(partial(actions.complete, step, note="", by=self.company.by, now=self.now))
             self.now += timedelta(hours=1)
@@ -226,12 +269,13 @@ class Story:
 
 ACTS = ["confirm"] * 4 + ["done"] * 6 + ["run"] * 5 + ["wait"] * 4
 ACTS += ["approve", "waive", "skip", "retry", "postpone", "cancel", "roll_back", "close", "wait_long", "hook"]
+ACTS += ["move_one", "move_one", "take_back", "switch_now", "emergency"]
 
 
 @pytest.mark.parametrize("seed", range(SEQUENCES))
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)).replace("', '", "+"))
 def test_nothing_breaks_and_an_end_is_always_in_reach(
-    case: tuple[str, tuple[str, ...], str, str, str | None],
+    case: Case,
     seed: int,
     monkeypatch: pytest.MonkeyPatch,
     settings: LazySettings,
@@ -244,7 +288,7 @@ def test_nothing_breaks_and_an_end_is_always_in_reach(
     story = Story(case, dice)
     monkeypatch.setattr(runner, "database_now", lambda: story.now)
     if dice.random() < 0.9:
-        story.do("approve")
+        story.approve()
     for _ in range(LENGTH):
         name = dice.choice(ACTS)
         if name == "hook":  # it works, or it does not
