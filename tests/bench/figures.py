@@ -33,10 +33,13 @@ class Figure:
         sign = "≥" if self.at_least else "≤"
         return (
             self.name,
-            f"{shown(self.measured)} {self.unit}",
-            f"{sign} {shown(self.goal)} {self.unit}",
+            self._with_unit(self.measured),
+            f"{sign} {self._with_unit(self.goal)}",
             self.verdict,
         )
+
+    def _with_unit(self, value: float) -> str:
+        return f"{value:.0f} {self.unit}" if self.unit == "queries" else f"{shown(value)} {self.unit}"
 
 
 @dataclass
