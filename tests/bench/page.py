@@ -22,9 +22,9 @@ HOW = """\
 ## How it is measured
 
 - **Bursts and idle lateness**: PostgreSQL, Redis, two workers with two children each, two beats and the loop. 1,000
-  rotations are set up and approved one by one; of the 10,000, one is, and its rows are copied. Each directory has a hook
-  that writes two lines to a log. Lateness is when the database has a step as done, less its moment. *The first second’s
-  worth* is as many steps as the installation carries out in a second: they can’t all be done in less.
+  rotations are set up and approved one by one; of the 10,000, one is, and its rows are copied. Each directory has a
+  hook that writes two lines to a log. Lateness is when the database has a step as done, less its moment. *The first
+  second’s worth* is as many steps as the installation carries out in a second: they can’t all be done in less.
 - **Once**: the database is counted by SQL of its own, and the directories, the hooks’ log, the trail and the outbox are
   read by the oracle of the tests of faults.
 - **Bare SQL**: the rows that the burst added are written again and those that it changed are changed again, row by row,
