@@ -16,9 +16,9 @@ from identities.intake import take_in
 from identities.models import AS2System, Identity, IdentityCertificate
 from partners import people
 from partners.models import Contact, Partner, PartnerCertificate, Partnership
-from rotations import actions, setup
+from rotations import actions, demo_exchange, rehearsing, setup
 from rotations.exchange.handing_in import hand_in
-from rotations.models import Rotation
+from rotations.models import Freeze, Rotation
 from rotations.portal import links
 from rotations.setup import NotPossible
 from rotations.windows import Window
@@ -105,7 +105,8 @@ class _Company:
         self.identities()
         self.partners()
         self.certificates()
-        self.rehearsed()
+        self.freezes()
+        self.under_way()
         self.rotation = self.due_soon()
         self.waiting()
         self.handed_in()
@@ -198,10 +199,11 @@ class _Company:
 
     def certificates(self) -> None:
         self.old = self.own(self.retail, ("sign", "decrypt"), ends_in=20)
-        self.own(self.freight, ("sign",), ends_in=44)
+        self.freight_old = self.own(self.freight, ("sign",), ends_in=44)
         self.own(self.freight, ("decrypt",), ends_in=310)
         self.own(self.retail_test, ("sign", "decrypt"), ends_in=6)
-        self.rehearsal_old = self.own(self.freight_test, ("sign", "decrypt"), ends_in=35)
+        self.rehearsal_old = self.own(self.freight_test, ("sign",), ends_in=35)
+        self.own(self.freight_test, ("decrypt",), ends_in=295)
         for example in PARTNERS:
             self.theirs(self.by_name[example.name], ends_in=example.ends_in)
 
@@ -245,15 +247,42 @@ class _Company:
             now=since,
         )
 
-    def rehearsed(self) -> None:
-        """A rotation that is over: the freight test station got its new certificate nine days ago."""
-        then = self.now - 12 * DAY
-        new = self.own(self.freight_test, ("sign", "decrypt"), ends_in=740, since=then)
-        rotation = self.rotate(
-            self.freight_test, self.rehearsal_old, new, starts=self.now - 9 * DAY, at=then, grace=2
+    def freezes(self) -> None:
+        """Days on which nothing is changed: everywhere, and at one partner."""
+        for name, partner, first, last in (
+            ("Stocktaking", None, 25, 27),
+            ("Move to the new warehouse", self.by_name["Alpine Dairy"], 12, 14),
+        ):
+            Freeze.objects.create(
+                name=name,
+                partner=partner,
+                first=(self.now + first * DAY).date(),
+                last=(self.now + last * DAY).date(),
+                zone=partner.time_zone if partner else "Europe/Berlin",
+            )
+
+    def under_way(self) -> None:
+        """A rotation that waits for its partners: it was rehearsed, and announced nine days ago."""
+        new = self.own(self.freight, ("sign",), ends_in=774, since=self.now - 16 * DAY)
+        starts = (self.now + 16 * DAY).replace(hour=20, minute=0, second=0, microsecond=0)
+        rotation = self.draft(
+            self.freight, self.freight_old, new, starts=starts, at=self.now - 16 * DAY, roles=("sign",)
         )
+        self.rehearsed(rotation)
+        rotation.refresh_from_db()
+        rotation = actions.approve(rotation, by=self.approver, now=self.now - 10 * DAY)
+        demo_exchange.take_part(rotation, by=self.by, now=self.now)
+
+    def rehearsed(self, production: Rotation) -> None:
+        """Its rehearsal, which is over: the freight test station got its new certificate twelve days ago."""
+        then, moment = self.now - 15 * DAY, self.now - 12 * DAY
+        new = self.own(self.freight_test, ("sign",), ends_in=740, since=then)
+        rotation = self.draft(
+            self.freight_test, self.rehearsal_old, new, starts=moment, at=then, roles=("sign",), grace=2
+        )
+        rehearsing.link(production, rotation, by=self.by, now=then)
+        rotation = actions.approve(rotation, by=self.approver, now=then)
         self.confirm(rotation, at=then + DAY)
-        moment = self.now - 9 * DAY
         for step in rotation.steps.filter(automatic=False).order_by("position"):
             step.refresh_from_db()
             if step.state == "waiting":
@@ -308,17 +337,30 @@ class _Company:
         *,
         starts: datetime,
         at: datetime,
+    ) -> Rotation:
+        rotation = self.draft(holder, old, new, starts=starts, at=at)
+        return actions.approve(rotation, by=self.approver, now=at)
+
+    def draft(
+        self,
+        holder: Identity | Partner,
+        old: IdentityCertificate | PartnerCertificate,
+        new: IdentityCertificate | PartnerCertificate,
+        *,
+        starts: datetime,
+        at: datetime,
+        roles: tuple[str, ...] = (),
         grace: int = 14,
     ) -> Rotation:
         zone = holder.time_zone if isinstance(holder, Partner) else "America/Chicago"
         wish = setup.Wish(
-            roles=holder.ROLES,
+            roles=roles or holder.ROLES,
             old=old,
             new=new,
             window=Window(start=starts, end=starts + timedelta(hours=1), zone=zone),
             grace_days=grace,
         )
-        return actions.approve(setup.set_up(holder, wish, by=self.by, now=at), by=self.approver, now=at)
+        return setup.set_up(holder, wish, by=self.by, now=at)
 
     def confirm(self, rotation: Rotation, *, at: datetime) -> None:
         assert rotation.new is not None  # given by `rotate`

@@ -8,8 +8,10 @@ import pytest
 
 from identities.models import Identity, IdentityCertificate
 from partners.models import Contact, Partner, PartnerCertificate
-from rotations import demo
-from rotations.models import HandedIn, Rotation
+from rotations import demo, rehearsal
+from rotations.exchange.evidence import histories, participants_in
+from rotations.exchange.standing import Standing, standing
+from rotations.models import Freeze, HandedIn, Rotation
 from rotations.setup import NotPossible
 from tests.rotations.company import NOW
 
@@ -30,6 +32,29 @@ def test_its_rotation_waits_for_nothing_but_the_staging_and_the_moment() -> None
     waiting = rotation.steps.exclude(state="done").order_by("position")
     assert [step.act for step in waiting][:2] == ["stage", "partner_cut_over"]
     assert rotation.steps.get(act="cut_over").automatic
+
+
+def test_partners_take_part_in_a_rehearsed_rotation_each_in_its_own_way() -> None:
+    demo.load(now=NOW)
+    rotation = Rotation.objects.get(identity__name="Freight")
+    assert rehearsal.result_of(rotation).state == "passed"
+    found = histories(list(participants_in(rotation.participants.all()))).values()
+    assert {h.participant.partner.name: standing(h.evidence(now=NOW)) for h in found} == {
+        "Adventure Cycles": Standing.UNREACHABLE,
+        "Contoso Logistics": Standing.INSTALLED_WEAK,
+        "Lamna Healthcare": Standing.DECLINED,
+        "Litware Freight": Standing.READY,
+        "Tailspin Toys": Standing.SILENT,
+        "Wide World Importers": Standing.DOWNLOADED,
+        "Woodgrove Bank": Standing.OTHER_TIME,
+    }
+
+
+@pytest.mark.parametrize("day", [30, 200])
+def test_no_day_of_the_year_is_too_inconvenient_for_it(day: int) -> None:
+    demo.load(now=NOW + timedelta(days=day, hours=7))
+    assert Freeze.objects.count() == 2
+    assert Rotation.objects.filter(state="exchanging").count() == 3
 
 
 def test_a_partner_has_handed_in_a_certificate_that_waits_to_be_compared() -> None:
