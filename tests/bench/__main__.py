@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import django
+import psycopg
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
 django.setup()
@@ -24,6 +25,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 
 BENCHMARKS = (
     Benchmark("directories", "1,000 rotations in directories, due at one moment", bursts.directories),
+    Benchmark("slow", "a slow AS2 system among others, all due at one moment", bursts.slow_system),
     Benchmark("inventory", "10,000 steps without an AS2 system, due at one moment", bursts.inventory),
     Benchmark("idle", "how late a step begins while nothing else is to be done", bursts.idle),
     Benchmark("lists", "list of certificates, search, home and details, of 10,000 and 100,000", pages.lists),
@@ -80,7 +82,12 @@ def _measure(one: Benchmark, grounds: Grounds, part: int, found: Found) -> None:
     began = time.monotonic()
     try:
         more = one.measure(grounds, lambda full: max(1, full // part))
-    except (OSError, RuntimeError, AssertionError) as error:  # what servers, processes and waiting raise
+    except (
+        OSError,
+        RuntimeError,
+        AssertionError,
+        psycopg.Error,
+    ) as error:  # what servers, processes and waiting raise
         more = Found(wrong=[f"{one.name} could not be measured: {error}"])
     found.figures += more.figures
     found.wrong += more.wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 from tests.bench.bare_sql import Written, bare_rate
@@ -21,12 +22,39 @@ def directories(grounds: Grounds, scale: Scale) -> Found:
     with grounds.site() as site:
         site.start_idle(*PROCESSES)
         site.set_up("many", [3.0] * count, directories=range(count))
-        _wait(site, count, seconds=300)
+        _wait(site, count, seconds=900)
         wrong = [*counted(site, count), *site.judge(count).wrong, *site.complaints()]
         late = lateness(site)
     allowed = 30 * count / 1000
     name = f"{count:,} directory applications at one moment"
     return Found([Figure(f"{name}: all within", max(late), allowed, "s"), first_second(name, late)], wrong)
+
+
+def slow_system(grounds: Grounds, scale: Scale) -> Found:
+    """Apply 60 rotations in three directories, one of which has a hook that takes 5 seconds each time."""
+    count = scale(600) // 10 or 3
+    with grounds.site() as site:
+        site.environment["AS2CERTS_HOOKS"] = json.dumps(
+            {"reload": ["/bin/true"], "slow": ["/bin/sleep", "5"]}
+        )
+        site.start_idle(*PROCESSES)
+        site.set_up("many", [3.0] * count, directories=range(count))
+        site.sql(
+            """UPDATE identities_as2system SET config = jsonb_set(config, '{hook}', '"slow"')
+            WHERE name = 'System 2'"""
+        )
+        _wait(site, count, seconds=60 + 10 * count)
+        wrong = [*counted(site, count), *site.complaints()]
+        others = site.sql(
+            """SELECT extract(epoch FROM s.done_at - s.earliest_at)::float8 FROM rotations_step s
+            JOIN identities_as2system a ON a.id = s.system_id WHERE s.act = 'cut_over' AND a.name <> 'System 2'"""
+        )
+        late = lateness(site)
+    name = f"{count} directory applications, a third in a system that takes 5 s each"
+    told = f"all with the slow one {max(late):.0f} s"
+    return Found(
+        [Figure(f"{name}: the others within", max(value for (value,) in others), 5, "s", told=told)], wrong
+    )
 
 
 def inventory(grounds: Grounds, scale: Scale) -> Found:

@@ -36,7 +36,6 @@ HOW = """\
 ## What is not measured
 
 - Bulk import: there is none, certificates are taken in one by one.
-- One slow AS2 system (5 s each) among the directories that are due at one moment.
 - The pages of partners and rotations, and more requests to the web processes than the figure names.
 """
 
