@@ -22,8 +22,16 @@ def described() -> list[tuple[str, str]]:
         ("Django", django.get_version()),
         ("PostgreSQL", _version([f"{postgres_folder()}/postgres", "--version"])),
         ("Redis", _version(["redis-server", "--version"])),
-        ("Load before the run", f"{os.getloadavg()[0]:.1f}"),
+        ("Load before the run", _load()),
     ]
+
+
+def _load() -> str:
+    """Return how much else was to be done, and what that means for the figures."""
+    load = os.getloadavg()[0]
+    if load < 0.5:
+        return f"{load:.1f}"
+    return f"{load:.1f}: other work went on, so seconds say little, and ratios are rough"
 
 
 def _processor() -> str:
