@@ -47,6 +47,7 @@ from rotations.states import (
     StepState,
     actions_from,
 )
+from rotations.whereabouts import Place, places_of
 from rotations.windows import Window, WindowFinding, in_zones
 
 #: A step due within this time is watched every second.
@@ -296,6 +297,26 @@ class Sheet:
             and self.rotation.new is not None
             and not errors
             and not self.four_eyes
+        )
+
+    # What is where, while the change is half made.
+
+    @cached_property
+    def places(self) -> list[Place]:
+        return places_of(self.rotation, self.steps)
+
+    @property
+    def half_made(self) -> str:
+        """Say how much of the change is made, and the ways out: forward, back, or one by one."""
+        new = self.rotation.new.short_name if self.rotation.new else ""
+        made = sum(place.sure and place.uses == new for place in self.places)
+        if self.state is RotationState.ROLLING_BACK:
+            return f"{len(self.places) - made} of {len(self.places)} are back on the old certificate."
+        obstacle = actions.way_back_obstacle(self.rotation, now=self.now)
+        back = "or all go back (“Roll back …”)" if obstacle is None else f"there is no way back: {obstacle}"
+        return (
+            f"{made} of {len(self.places)} use the new certificate. What is left goes forward at its moment, by trying "
+            f"again or in another window (“Postpone …”); {back}"
         )
 
     # What can be done.

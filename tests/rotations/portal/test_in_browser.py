@@ -361,7 +361,8 @@ from rotations import demo
 from rotations.models import Participant
 from rotations.portal import links
 demo.load(now=database_now())
-participant = Participant.objects.filter(rotation__state__in=("exchanging", "scheduled")).first()
+asked = Participant.objects.filter(rotation__state__in=("exchanging", "scheduled"))
+participant = asked.filter(evidence="strong").order_by("pk").first()
 by = Actor(name="test", source="command")
 fresh = links.make(participant.partner, participant=participant, contact=None, by=by, now=database_now())
 print(json.dumps(fresh.url))
