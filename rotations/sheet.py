@@ -313,7 +313,7 @@ class Sheet:
         if self.state is RotationState.ROLLING_BACK:
             return f"{len(self.places) - made} of {len(self.places)} are back on the old certificate."
         obstacle = actions.way_back_obstacle(self.rotation, now=self.now)
-        back = "or all go back (“Roll back …”)" if obstacle is None else f"there is no way back: {obstacle}"
+        back = "or all go back (“Roll back …”)." if obstacle is None else f"there is no way back. {obstacle}"
         return (
             f"{made} of {len(self.places)} use the new certificate. What is left goes forward at its moment, by trying "
             f"again or in another window (“Postpone …”); {back}"
