@@ -111,7 +111,12 @@ def _take_in_all(rotation: Rotation) -> None:
 
 
 def _tell_everybody(rotation: Rotation, *, by: Actor, now: datetime) -> None:
-    """Write to all contacts of all partners at once; a partner that nobody can be written to at stays open to call."""
+    """Write to all contacts of all partners at once; who can’t be written to stays open, to be called.
+
+    The partner whose own certificate changes told us of it.
+    """
+    if rotation.side == "partner":
+        return
     found = rotation.participants.filter(removed_reason="").select_related("partner")
     common = letters.Common.of(rotation, now=now)
     for participant in found.prefetch_related("partner__contacts").order_by("pk"):

@@ -359,9 +359,9 @@ FIXED: Mapping[str, phrases.Words] = {
     ),
     Letter.Kind.EMERGENCY: phrases.Words(
         "URGENT: {our_name}, AS2 ID {as2_id}: replace the AS2 certificate now",
-        "Hello {contact},\n\nthe private key of the old AS2 certificate may be known to somebody else. We have stopped "
-        "using it, and use the new one from now on: until you have replaced it too, messages between us fail. Please "
-        "don’t wait for a window, and don’t trust anything any more that uses the old one.",
+        "Hello {contact},\n\nthe private key of the old AS2 certificate may be known to somebody else. We are "
+        "replacing it at this moment, and use the new one only: until you have replaced it too, messages between us "
+        "fail. Please don’t wait for a window, and don’t trust anything any more that uses the old one.",
         "If you are unsure whether this mail is genuine, call us at a number that you know from elsewhere, and compare "
         "the fingerprint.",
     ),

@@ -183,6 +183,7 @@ def test_a_partners_new_certificate_is_compared_even_then(company: Company) -> N
     runner.apply_due(wait=False)
     assert state(rotation) == RotationState.APPLIED
     assert service.serving(fabrikam) == {"verify": [new], "encrypt": [new]}
+    assert not Letter.objects.exists()  # it told us, and needs no telling
 
 
 # Who may, and what is refused.
