@@ -147,7 +147,8 @@ class Effect:
 class System:
     """An AS2 system of ours; with `automatic` off it has no connector, and a person carries its steps out.
 
-    `drain` is how long after a change late messages may still come: the time-out of asynchronous MDNs and all retries.
+    `dated`: it takes over a certificate by itself at a date that is entered beforehand. `drain` is how long after a
+    change late messages may still come: the time-out of asynchronous MDNs and all retries.
     """
 
     key: str
@@ -155,6 +156,7 @@ class System:
     holds: Holds
     signs_per_partner: bool = False
     automatic: bool = True
+    dated: bool = False
     drain: timedelta = timedelta(0)
 
 

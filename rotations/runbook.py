@@ -96,6 +96,7 @@ def system_in_plan(system: AS2System | None) -> plan.System:
         holds=plan.Holds.UNKNOWN if system.overlap == AS2System.Overlap.UNKNOWN else several,
         signs_per_partner=system.signs_per_partner and may_sign_per_partner(system.connector),
         automatic=system.connector != "manual",
+        dated=system.overlap == AS2System.Overlap.DATED,
         drain=timedelta(hours=system.drain_hours),
     )
 

@@ -76,7 +76,7 @@ def say(scene: Scene) -> Words:
         case Act.HOLD:
             return _hold(scene)
         case Act.CUT_OVER:
-            return _cut_over_title(scene), _cut_over_reason(scene)
+            return _cut_over_title(scene), f"{_cut_over_reason(scene)}{_by_date(scene)}"
         case Act.PARTNER_CUT_OVER:
             return _partner_cut_over_title(scene), _partner_cut_over_reason(scene)
         case Act.TEST:
@@ -269,6 +269,16 @@ def _cut_over_reason(scene: Scene) -> str:
         f"The partner decrypts with {scene.new} by now; earlier, our messages fail with decryption-failed, "
         f"and too late, the partner has dropped {scene.old}; messages queued for a retry must be encrypted "
         "again."
+    )
+
+
+def _by_date(scene: Scene) -> str:
+    """Say that nobody has to be there at the moment, where a person serves a system that takes dates."""
+    if scene.system is None or scene.system.automatic or not scene.system.dated:
+        return ""
+    return (
+        f" {scene.ours} takes dates: once everybody is ready, enter the beginning of the window as the date from which "
+        f"{scene.new} is used, and record this when it is in use."
     )
 
 

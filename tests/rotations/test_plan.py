@@ -402,3 +402,14 @@ def test_a_change_that_contradicts_itself_is_refused_with_the_reason(change: Cha
 
 def test_a_change_is_planned_until_the_last_moment_of_its_window() -> None:
     assert plan(replace(SOUND, now=ENDS - timedelta(microseconds=1)))
+
+
+def test_a_person_at_a_system_that_takes_dates_need_not_be_there_at_the_moment() -> None:
+    change = make_change("C", automatic=False)
+    dated = replace(change, systems=tuple(replace(system, dated=True) for system in change.systems))
+    told = {step.key: step.why for step in plan(dated)}
+    plain = {step.key: step.why for step in plan(change)}
+    assert [key for key in told if told[key] != plain[key]] == ["cut_over:s1"]
+    assert "enter the beginning of the window as the date from which" in told["cut_over:s1"]
+    by_connector = replace(dated, systems=tuple(replace(s, automatic=True) for s in dated.systems))
+    assert not any("takes dates" in step.why for step in plan(by_connector))
