@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from django.db.models import Min
 
+from rotations.batches import batches
 from rotations.expiring import Side
 from rotations.models import Notice
 
 
-def told(side: Side, certificates: object) -> Mapping[tuple[int, str], int]:
-    """Return the most urgent rung that each address has been told of each certificate; one query.
+def told(side: Side, certificates: Iterable[int]) -> Mapping[tuple[int, str], int]:
+    """Return the most urgent rung that each address has been told of each certificate; a query for each batch.
 
-    ``certificates`` are primary keys, or a query for them; addresses are in lower case.
+    ``certificates`` are primary keys; addresses are in lower case.
     """
-    rows = (
-        Notice.objects.filter(**{f"{side.notice}__in": certificates})
-        .order_by()
-        .values_list(f"{side.notice}_id", "recipient")
-        .annotate(Min("threshold"))
-    )
-    return {(certificate, recipient): threshold for certificate, recipient, threshold in rows.iterator()}
+    found: dict[tuple[int, str], int] = {}
+    for batch in batches(certificates):
+        rows = (
+            Notice.objects.filter(**{f"{side.notice}__in": batch})
+            .order_by()
+            .values_list(f"{side.notice}_id", "recipient")
+            .annotate(Min("threshold"))
+        )
+        found |= {(certificate, recipient): threshold for certificate, recipient, threshold in rows}
+    return found

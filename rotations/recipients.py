@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from django.db.models import Q
 
 from as2certs.accounts.models import Installation, User
 from identities.models import Identity
 from partners.models import Partner
+from rotations.batches import batches
 from rotations.models import Rotation
 
 #: The group whose members are told where a station has no owner who can be reached.
@@ -77,8 +78,10 @@ class People:
         return once([*(self.owners.get(station) or self.last_resort), *self.subscribers.get(station, [])])
 
 
-def people_of(model: type[Identity] | type[Partner], stations: Any, *, reminding: bool = False) -> People:
-    """Return who is told of these stations, in three queries; ``stations`` are primary keys, or a query for them.
+def people_of(
+    model: type[Identity] | type[Partner], stations: Collection[int], *, reminding: bool = False
+) -> People:
+    """Return who is told of these stations (primary keys), in three queries where they are one batch.
 
     ``reminding``: without those who want no reminders. A station that has no other owner then counts as one that
     nobody owns.
@@ -91,29 +94,30 @@ def people_of(model: type[Identity] | type[Partner], stations: Any, *, reminding
 
 
 def _linked(
-    model: type[Identity] | type[Partner], field: str, stations: Any, *, reminding: bool
+    model: type[Identity] | type[Partner], field: str, stations: Collection[int], *, reminding: bool
 ) -> Mapping[int, list[Recipient]]:
     station = f"{model._meta.model_name}_id"
     wanted = {"user__wants_reminders": True} if reminding else {}
-    # Read at once and put in order here: asked for in order, by a cursor, PostgreSQL looks the stations up row by row.
-    rows = (
-        getattr(model, field)
-        .through._default_manager.filter(**{f"{station}__in": stations}, user__is_active=True, **wanted)
-        .exclude(user__email="")
-        .order_by()
-        .values_list(
-            "pk",
-            station,
-            "user__email",
-            "user__first_name",
-            "user__last_name",
-            "user__username",
-            "user__time_zone",
-        )
-    )
+    links = getattr(model, field).through._default_manager.filter(user__is_active=True, **wanted)
     found: dict[int, list[Recipient]] = defaultdict(list)
-    for _, pk, email, first, last, username, zone in sorted(rows):
-        found[pk].append(Recipient(email=email, name=f"{first} {last}".strip() or username, time_zone=zone))
+    for batch in batches(stations):
+        rows = (
+            links.filter(**{f"{station}__in": batch})
+            .exclude(user__email="")
+            .order_by("pk")
+            .values_list(
+                station,
+                "user__email",
+                "user__first_name",
+                "user__last_name",
+                "user__username",
+                "user__time_zone",
+            )
+        )
+        for pk, email, first, last, username, zone in rows:
+            found[pk].append(
+                Recipient(email=email, name=f"{first} {last}".strip() or username, time_zone=zone)
+            )
     return dict(found)
 
 

@@ -19,7 +19,7 @@ from as2certs.accounts.models import Installation
 from as2certs.mail import outbox
 from rotations import notifications, stragglers
 from rotations.exchange import asking, at_the_window, digest, following
-from rotations.expiring import SIDES, Expiring, Side, expiring, in_view
+from rotations.expiring import SIDES, Expiring, Side, expiring
 from rotations.ladder import crossed
 from rotations.models import Heartbeat, Notice
 from rotations.notices import told
@@ -64,9 +64,8 @@ def _due_on(side: Side, installation: Installation, now: datetime) -> Iterator[t
     certificates = expiring(side, now=now, ladder=ladder)
     if not certificates:
         return
-    seen = in_view(side, now=now, ladder=ladder)
-    people = people_of(side.station, seen.values(f"{side.name}_id"), reminding=True)
-    heard = told(side, seen.values("certificate_id"))
+    people = people_of(side.station, [one.holder_id for one in certificates], reminding=True)
+    heard = told(side, [one.certificate_id for one in certificates])
     for certificate in certificates:
         threshold = crossed(
             ladder if certificate.ladder is None else certificate.ladder, certificate.not_after, now

@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -23,13 +22,14 @@ from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, record
 from as2certs.mail import outbox
 from partners.models import Contact, Partner, PartnerCertificate
+from rotations.batches import batches
 from rotations.clocks import day, moment
 from rotations.exchange import phrases
 from rotations.exchange.handing_in import predecessors, uses
 from rotations.exchange.letters import Draft, Fact, store
 from rotations.exchange.phrases import Words
 from rotations.exchange.reaching import Desk, contacts_for, desk_for, why_nobody
-from rotations.expiring import THEIRS, Expiring, expiring, in_view
+from rotations.expiring import THEIRS, Expiring, expiring
 from rotations.ladder import crossed, expires
 from rotations.models import HandedIn, Letter, Notice, Phrase, Rotation
 from rotations.notices import told
@@ -100,10 +100,10 @@ def due(now: datetime) -> list[Asking]:
     ending = [one for one in expiring(THEIRS, now=now, ladder=ladder) if one.not_after > now - GIVEN_UP]
     if not ending:
         return []
-    seen = in_view(THEIRS, now=now, ladder=ladder)
-    people = _people(seen.values("partner_id"))
-    on_its_way = _on_its_way(seen.values("partner_id"))
-    heard = told(THEIRS, seen.values("certificate_id"))
+    partners = [one.holder_id for one in ending]
+    people = _people(partners)
+    on_its_way = _on_its_way(partners)
+    heard = told(THEIRS, [one.certificate_id for one in ending])
     found: dict[int, dict[Contact, list[Line]]] = defaultdict(lambda: defaultdict(list))
     for certificate in ending:
         line = _line(certificate, ladder, on_its_way[certificate.holder_id], now)
@@ -132,30 +132,34 @@ def _line(
     return Line(certificate.certificate_id, certificate.not_after, left, rung)
 
 
-def _people(partners: Any) -> Mapping[int, list[Contact]]:
-    """Return whom a mail about the end of a certificate reaches, by partner, each address once; one query."""
-    rows = Contact.objects.with_address().filter(
-        partner_id__in=partners, told_expiry=True, bounced_at=None, partner__told_expiry=True
+def _people(partners: Collection[int]) -> Mapping[int, list[Contact]]:
+    """Return whom a mail about the end of a certificate reaches, by partner, each address once."""
+    reached = Contact.objects.with_address().filter(
+        told_expiry=True, bounced_at=None, partner__told_expiry=True
     )
     found: dict[int, dict[str, Contact]] = defaultdict(dict)
-    for contact in rows.select_related("partner").iterator():
-        found[contact.partner_id].setdefault(contact.email.lower(), contact)
+    for batch in batches(partners):
+        for contact in reached.filter(partner_id__in=batch).select_related("partner"):
+            found[contact.partner_id].setdefault(contact.email.lower(), contact)
     return defaultdict(list, {pk: list(contacts.values()) for pk, contacts in found.items()})
 
 
-def _on_its_way(partners: Any) -> Mapping[int, list[tuple[str, datetime]]]:
-    """Return for which roles of which partners a successor is here, and until when that is valid; two queries.
+def _on_its_way(partners: Collection[int]) -> Mapping[int, list[tuple[str, datetime]]]:
+    """Return for which roles of which partners a successor is here, and until when that is valid.
 
     One that was handed in and not refused, or that a running rotation has already. When it is used is our matter.
     """
-    handed = HandedIn.objects.standing().filter(partner_id__in=partners)
-    planned = Rotation.objects.running().filter(
-        partner_id__in=partners, new_partner_certificate__isnull=False
-    )
+    handed = HandedIn.objects.standing()
+    planned = Rotation.objects.running().filter(new_partner_certificate__isnull=False)
     found: dict[int, list[tuple[str, datetime]]] = defaultdict(list)
-    for rows, end in ((handed, "certificate__not_after"), (planned, "new_partner_certificate__not_after")):
-        for partner, roles, until in rows.values_list("partner_id", "roles", end).iterator():
-            found[partner] += [(role, until) for role in roles]
+    for batch in batches(partners):
+        for rows, end in (
+            (handed, "certificate__not_after"),
+            (planned, "new_partner_certificate__not_after"),
+        ):
+            known = rows.filter(partner_id__in=batch).values_list("partner_id", "roles", end)
+            for partner, roles, until in known:
+                found[partner] += [(role, until) for role in roles]
     return found
 
 
