@@ -32,8 +32,8 @@ dev: python
 test: dev
 	@$(VENV) -m pytest $(ARGS)
 ifeq ($(ARGS),)
-	@echo; echo "Once more on PostgreSQL: the tests that use the database."
-	@$(VENV) -m pytest -p tests.on_postgres -m django_db
+	@echo; echo "Once more on PostgreSQL: the tests that use the database, without a browser."
+	@$(VENV) -m pytest -p tests.on_postgres -m "django_db and not browser"
 endif
 
 check: dev
