@@ -12,15 +12,14 @@ from datetime import datetime, timedelta
 from django.db import transaction
 
 from as2certs.accounts.models import Installation
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor
 from as2certs.background import nudge
-from rotations import actions, plan, progress, runbook, setup, windows
-from rotations.answers import open_steps
-from rotations.exchange import comparing, letters
+from rotations import actions, progress, runbook, setup, windows
+from rotations.exchange import announcing, comparing, letters
 from rotations.exchange.reaching import contacts_for
 from rotations.models import Letter, Participant, Rotation
 from rotations.progress import NotPossible
-from rotations.states import IllegalAction, RotationAction, RotationState, StepAction, next_state
+from rotations.states import IllegalAction, RotationAction, RotationState, next_state
 
 #: Until when partners are asked to have replaced the certificate; we don't wait for it.
 ASKED_WITHIN = timedelta(days=1)
@@ -128,20 +127,6 @@ def _tell(participant: Participant, common: letters.Common, *, by: Actor, now: d
     kind = Letter.Kind.EMERGENCY
     contacts = contacts_for(participant.partner, kind)
     sent = letters.send(kind, participant, contacts, by=by, now=now, common=common)
-    if not sent:
-        return
-    how = f"mail to {', '.join(contact.email for contact in contacts)}"
-    if participant.announced_at is None:
-        participant.announced_at = now
-        participant.save(update_fields=["announced_at"])
-    rotation = participant.rotation
-    record(
-        "participant.announced",
-        on=rotation,
-        by=by,
-        now=now,
-        also=[rotation.holder, participant.partner],
-        new={"partner": participant.partner.name, "how": how},
-    )
-    for step in open_steps(participant, plan.Act.ANNOUNCE):
-        progress.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=how)
+    if sent:
+        how = f"mail to {', '.join(contact.email for contact in contacts)}"
+        announcing.note_told(participant.rotation, participant, how, by=by, now=now)

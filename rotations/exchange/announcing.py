@@ -222,7 +222,7 @@ def announce(participant: Participant, *, by: Actor, now: datetime, seen: str | 
     common = envelope.scene.common
     sent = letters.send(ANNOUNCEMENT, participant, contacts, by=by, now=now, common=common)
     to = ", ".join(contact.email for contact in contacts)
-    _told(rotation, participant, f"mail to {to}", by=by, now=now)
+    note_told(rotation, participant, f"mail to {to}", by=by, now=now)
     return sent
 
 
@@ -241,7 +241,7 @@ def share(
     fresh = links.make(
         participant.partner, participant=participant, contact=None, by=by, now=now, expires_at=expires_at
     )
-    _told(rotation, participant, "a link to hand over", by=by, now=now)
+    note_told(rotation, participant, "a link to hand over", by=by, now=now)
     return fresh
 
 
@@ -265,11 +265,12 @@ def send_anew(participant: Participant, contact: Contact, *, by: Actor, now: dat
     if found is None:
         raise NotPossible(f"{contact.name} has no address any more, or has left {participant.partner}.")
     sent = letters.send(ANNOUNCEMENT, participant, [found], by=by, now=now)
-    _told(rotation, participant, f"mail to {found.email}", by=by, now=now)
+    note_told(rotation, participant, f"mail to {found.email}", by=by, now=now)
     return sent
 
 
-def _told(rotation: Rotation, participant: Participant, how: str, *, by: Actor, now: datetime) -> None:
+def note_told(rotation: Rotation, participant: Participant, how: str, *, by: Actor, now: datetime) -> None:
+    """Note that a participant was told, and how; call it in the transaction that tells it."""
     if participant.announced_at is None:
         participant.announced_at = now
         participant.save(update_fields=["announced_at"])
