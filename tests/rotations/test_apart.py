@@ -25,21 +25,12 @@ from rotations.models import Letter, Participant, Rotation, Step
 from rotations.progress import NotPossible
 from rotations.states import IllegalAction, RotationState, StepState
 from tests.rotations.company import NOW, Company, confirm_all, make_company, window
+from tests.rotations.ticking import Clock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 STARTS = NOW + timedelta(hours=2)
 LATER = STARTS + timedelta(days=1)
-
-
-class Clock:
-    """The database's clock, moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
 
 
 @pytest.fixture

@@ -27,21 +27,12 @@ from tests.rotations.company import (
     partner_certificate,
     window,
 )
+from tests.rotations.ticking import Clock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 STARTS = NOW + timedelta(hours=2)
 ENDS = STARTS + timedelta(hours=1)
-
-
-class Clock:
-    """The database's clock, moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
 
 
 @pytest.fixture

@@ -21,19 +21,11 @@ from tests.people import log_in, make_person
 from tests.rotations.changes import ROLES, make_change
 from tests.rotations.company import NOW, Company, confirm_all, make_company, partner_certificate, window
 from tests.rotations.pages import page, send, text
+from tests.rotations.ticking import Clock
 
 STARTS = NOW + timedelta(hours=2)
 ENDS = STARTS + timedelta(hours=1)
 INSIDE = STARTS + timedelta(minutes=20)
-
-
-class Clock:
-    """The database's clock, moved by hand."""
-
-    now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -25,19 +25,11 @@ from tests.rotations.company import (
     window,
 )
 from tests.rotations.pages import page, text
+from tests.rotations.ticking import Clock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 STARTS = NOW + timedelta(hours=2)
-
-
-class Clock:
-    """The database's clock, moved by hand."""
-
-    now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
 
 
 @pytest.fixture
