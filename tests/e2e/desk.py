@@ -15,7 +15,7 @@ from tests.e2e.watch import Watch
 from tests.stack import Stack
 
 #: Patience with a machine that has other things to do.
-PATIENCE = 20_000
+PATIENCE = 60_000
 ARGS = ("--no-sandbox", "--disable-gpu", "--disable-quic")
 
 

@@ -177,7 +177,7 @@ class Runbook:
         line = self.page.locator("ol.runbook > li", has=self.page.get_by_text(re.compile(f"^{title}")))
         return str(line.first.get_attribute("class")).split()[0].removeprefix("step-")
 
-    def wait_for(self, title: str, state: str, *, seconds: float = 30) -> datetime:
+    def wait_for(self, title: str, state: str, *, seconds: float = 90) -> datetime:
         """Wait until a step is shown in a state, and return when (UTC) that was seen."""
         line = self.page.locator(
             f"ol.runbook > li.step-{state}", has=self.page.get_by_text(re.compile(f"^{title}"))
@@ -185,5 +185,5 @@ class Runbook:
         line.first.wait_for(timeout=seconds * 1000)
         return datetime.now(UTC)
 
-    def wait_for_words(self, text: str, *, seconds: float = 30) -> None:
+    def wait_for_words(self, text: str, *, seconds: float = 90) -> None:
         self.page.locator("main").get_by_text(text).first.wait_for(timeout=seconds * 1000)

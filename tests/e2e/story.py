@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Error, Locator, expect
 
 from tests.e2e.desk import first_password, own_browser
 from tests.e2e.office import CHICAGO, Office, Runbook, next_window
@@ -82,9 +82,18 @@ class Story:
             self.office = Office(browser, self.stack.url)
             try:
                 return self._tell()
-            except BaseException:
-                self.office.page.screenshot(path=self.papers / "stopped.png", full_page=True)
+            except BaseException as stopped:
+                self._leave_a_picture(stopped)
                 raise
+
+    def _leave_a_picture(self, stopped: BaseException) -> None:
+        """Keep what the page showed; a browser that can't even do that must not hide why the story stopped."""
+        picture = self.papers / "stopped.png"
+        try:
+            self.office.page.screenshot(path=picture, full_page=True)
+            stopped.add_note(f"What the page showed then: {picture}")
+        except Error as failed:
+            stopped.add_note(f"No picture of {self.office.page.url} could be taken: {failed.message}")
 
     def _tell(self) -> Told:
         self.settle_in()
