@@ -9,6 +9,7 @@ from django.db import transaction
 
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, record
+from identities import service
 from partners.models import Partner
 from rotations import plan, progress, runbook, setup, stragglers, windows
 from rotations.answers import CONFIRMING, confirm, count_as_agreed, refuse_ended, waive
@@ -78,9 +79,8 @@ def approve(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
 
 def _refuse_strangers(rotation: Rotation) -> None:
     """Refuse a plan that starts from what is no longer so: now, and not at the moment of the change."""
-    for role in rotation.roles:
-        if stranger := progress.stranger_in(rotation, role):
-            raise NotPossible(stranger)
+    if stranger := progress.stranger_in(rotation, rotation.roles, service.serving(rotation.holder)):
+        raise NotPossible(stranger)
     left_out = setup.newly_connected(rotation)
     if left_out:
         names = ", ".join(partner.name for partner in left_out[:4]) + (

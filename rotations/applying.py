@@ -59,7 +59,12 @@ def _item(
 def _key_of(
     certificate: IdentityCertificate | PartnerCertificate, step: Step, *, by: Actor, now: datetime
 ) -> Callable[[], pki.PrivateKey] | None:
-    row = getattr(certificate, "private_key", None)  # a partner's certificate has no such place
-    if row is None:
+    if not isinstance(certificate, IdentityCertificate) or certificate.private_key_id is None:
         return None
-    return lambda: keys.unseal(row, by=by, now=now, purpose=step.title, also=(step.rotation,))
+
+    def opened() -> pki.PrivateKey:
+        row = certificate.private_key
+        assert row is not None  # looked at above
+        return keys.unseal(row, by=by, now=now, purpose=step.title, also=(step.rotation,))
+
+    return opened

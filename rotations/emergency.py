@@ -14,6 +14,7 @@ from django.db import transaction
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor
 from as2certs.background import nudge
+from identities import service
 from rotations import actions, progress, runbook, setup, windows
 from rotations.exchange import announcing, comparing, letters
 from rotations.exchange.reaching import contacts_for
@@ -101,9 +102,8 @@ def declare(rotation: Rotation, *, reason: str, alone: str, by: Actor, now: date
 
 def _take_in_all(rotation: Rotation) -> None:
     """Let everybody take part that is connected by now. Raises NotPossible when another certificate is in use."""
-    for role in rotation.roles:
-        if stranger := progress.stranger_in(rotation, role):
-            raise NotPossible(stranger)
+    if stranger := progress.stranger_in(rotation, rotation.roles, service.serving(rotation.holder)):
+        raise NotPossible(stranger)
     Participant.objects.bulk_create(
         Participant(rotation=rotation, partner=partner) for partner in setup.newly_connected(rotation)
     )

@@ -28,6 +28,15 @@ def default_nudge_before() -> list[int]:
     return [7, 3, 1]
 
 
+#: The columns that name a rotation's certificates.
+CERTIFICATES = (
+    "old_identity_certificate",
+    "new_identity_certificate",
+    "old_partner_certificate",
+    "new_partner_certificate",
+)
+
+
 class AtEnd(models.TextChoices):
     """What becomes, at the end of a window without a fixed moment, of a change that nothing has shown yet."""
 
@@ -218,6 +227,14 @@ class Rotation(models.Model):
     @property
     def new(self) -> IdentityCertificate | PartnerCertificate | None:
         return self.new_identity_certificate if self.identity_id else self.new_partner_certificate
+
+    def know_certificates_of(self, other: Rotation) -> None:
+        """Take over what another copy of this row has read of its certificates: their rows never change."""
+        for name in CERTIFICATES:
+            if name in other._state.fields_cache and getattr(self, f"{name}_id") == getattr(
+                other, f"{name}_id"
+            ):
+                setattr(self, name, getattr(other, name))
 
     def take_successor(self, certificate: IdentityCertificate | PartnerCertificate) -> None:
         """Set the successor in the pair of columns that belongs to this holder (does not save)."""

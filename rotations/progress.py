@@ -7,7 +7,7 @@ has committed, in a transaction of its own (see ``_tell_rehearsed``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from identities.stations import WRITER_ROLES
 from partners import signing
 from partners.models import Partnership
 from rotations import notifications, plan, rehearsal, runbook
-from rotations.models import Rotation, Step
+from rotations.models import CERTIFICATES, Rotation, Step
 from rotations.runbook import ROLL_BACK
 from rotations.states import SETTLED, RotationAction, RotationState, StepAction, StepState, next_state
 
@@ -29,10 +29,7 @@ from rotations.states import SETTLED, RotationAction, RotationState, StepAction,
 WHOLE_ROTATION = (
     "identity__as2_system",
     "partner",
-    "old_identity_certificate",
-    "new_identity_certificate",
-    "old_partner_certificate",
-    "new_partner_certificate",
+    *CERTIFICATES,
 )
 
 #: States of a rotation in which a cut-over for everybody may be made.
@@ -54,9 +51,9 @@ class SomebodyElseWasFirst(Exception):
 
 def lock(rotation_id: int) -> Rotation:
     """Return the rotation as it is now, held until the end of the transaction."""
-    # Held first and read then: one query for both would join what belonged to the row before it had to wait.
-    Rotation.objects.select_for_update().only("pk").get(pk=rotation_id)
-    return Rotation.objects.with_rule().select_related(*WHOLE_ROTATION).get(pk=rotation_id)
+    # What belongs to it is read when it is asked for: a join would bring what belonged to it before it had to wait,
+    # and planning nine joins costs PostgreSQL more than the few short queries that are wanted instead.
+    return Rotation.objects.with_rule().select_for_update(of=("self",)).get(pk=rotation_id)
 
 
 def move(
@@ -109,6 +106,7 @@ def settle(
     number of attempts changed.
     """
     rotation = lock(step.rotation_id)
+    rotation.know_certificates_of(step.rotation)
     before = StepState(step.state)
     after = next_state(before, action)
     mine = Step.objects.filter(pk=step.pk, state=before, attempts=step.attempts)
@@ -200,9 +198,9 @@ def _change_inventory(rotation: Rotation, step: Step, *, at: datetime) -> None:
     }
     old, new = rotation.old, rotation.new
     assert new is not None  # a plan has a successor
-    for role, how in mine.items():
-        if (role, how) in still_to_come:
-            continue
+    now_moving = {role: how for role, how in mine.items() if (role, how) not in still_to_come}
+    _refuse_stranger(rotation, *_taken_over(step, now_moving, still_to_come))
+    for role, how in now_moving.items():
         if how == plan.Move.ADD:
             service.begin(new, role, at=at)
         elif how == plan.Move.DROP:
@@ -210,13 +208,22 @@ def _change_inventory(rotation: Rotation, step: Step, *, at: datetime) -> None:
                 service.end(old, role, at=at)
         elif step.act == ROLL_BACK:
             assert old is not None  # rolling back without an old certificate is refused
-            _refuse_stranger(rotation, role)
             _end_choices(rotation, role, at=service.replace(new, old, role, at=at))
         elif (role, plan.Move.DROP) in still_to_come:
             service.begin(new, role, at=at)  # another AS2 system reads with both until it drops the old one
         else:
-            _refuse_stranger(rotation, role)
             _end_choices(rotation, role, at=service.replace(old, new, role, at=at))
+
+
+def _taken_over(
+    step: Step, moving: Mapping[str, str], still_to_come: Collection[tuple[str, str]]
+) -> list[str]:
+    """Return the roles in which one certificate now takes the place of the other."""
+    return [
+        role
+        for role, how in moving.items()
+        if how == plan.Move.REPLACE and (step.act == ROLL_BACK or (role, plan.Move.DROP) not in still_to_come)
+    ]
 
 
 def _end_old(rotation: Rotation, step: Step, *, at: datetime) -> None:
@@ -246,14 +253,20 @@ def _end_choices(rotation: Rotation, role: str, *, at: datetime) -> None:
         signing.end_choices(rotation.identity, at=at)
 
 
-def _refuse_stranger(rotation: Rotation, role: str) -> None:
-    if stranger := stranger_in(rotation, role):
+def _refuse_stranger(rotation: Rotation, *roles: str) -> None:
+    if roles and (stranger := stranger_in(rotation, roles, service.serving(rotation.holder))):
         raise NotPossible(stranger)
 
 
-def stranger_in(rotation: Rotation, role: str) -> str:
-    """Say which certificate that this rotation does not know serves a role alone; empty when none does."""
-    held = service.serving(rotation.holder)[role]
+def stranger_in(rotation: Rotation, roles: Iterable[str], serving: Mapping[str, Collection[Any]]) -> str:
+    """Say which certificate that this rotation does not know serves one of the roles alone; empty when none does.
+
+    ``serving`` is what serves each role of the holder now (see ``service.serving``).
+    """
+    return next(filter(None, (_stranger(rotation, role, serving[role]) for role in roles)), "")
+
+
+def _stranger(rotation: Rotation, role: str, held: Collection[Any]) -> str:
     if rotation.identity is not None and role == plan.Role.SIGN:
         known = [rotation.old_identity_certificate, rotation.new_identity_certificate]
         for choice in signing.strangers(rotation.identity, known)[:1]:

@@ -38,6 +38,7 @@ BATCH = 50
 #: Later than this after its moment, a cut-over is marked late.
 LATE_AFTER = timedelta(seconds=30)
 AHEAD = timedelta(seconds=1)
+LOOK_AGAIN_SECONDS = 1.0
 #: A worker that died is noticed after this long; one that lives renews well before.
 LEASE = timedelta(seconds=5)
 RENEW_SECONDS = 1.0
@@ -106,25 +107,31 @@ def _seconds_to_next() -> float | None:
 
 
 def _round() -> int:
-    """Do at once a batch that needs nothing outside, then the first that an AS2 system has to do; count them.
+    """Do at once a batch that needs nothing outside, then some that an AS2 system has to do; count them.
 
     Only one of the latter is claimed at a time: the others are free for other workers, and no claim grows old
-    behind an AS2 system that is slow.
+    behind an AS2 system that is slow. What is due is looked for anew once the round took a second.
     """
-    if not _due(database_now()).exists():
-        return 0  # no write lock on SQLite, and no transaction, for a tick that finds nothing
-    inside, _ = _claim_due(Q(system=None), BATCH)
-    first, outside = _claim_due(Q(system__isnull=False), 1)
-    for step in outside:
-        _carry_out(step)
-    return inside + first
+    begun, due = time.monotonic(), _due(database_now())
+    # No write lock on SQLite, and no transaction, for a tick that finds nothing.
+    inside = list(due.filter(system=None).values_list("pk", flat=True)[:BATCH])
+    outside = list(due.filter(system__isnull=False).values_list("pk", flat=True)[:BATCH])
+    taken = _claim(due.filter(pk__in=inside), BATCH)[0] if inside else 0
+    while outside and time.monotonic() - begun < LOOK_AGAIN_SECONDS:
+        count, claimed = _claim(due.filter(pk__in=outside), 1)
+        if not count:
+            break  # others have the rest
+        for step in claimed:
+            _carry_out(step)
+        taken += count
+    return taken
 
 
-def _claim_due(which: Q, most: int) -> tuple[int, list[Step]]:
+def _claim(due: StepQuerySet, most: int) -> tuple[int, list[Step]]:
     """Settle what needs nothing outside, in one transaction; return how many were due, and those still to be done."""
     with transaction.atomic():
+        steps = list(_claimable(due)[:most])
         now = database_now()
-        steps = list(_claimable(which, now)[:most])
         return len(steps), [step for step in steps if not _do_inside(step, now=now)]
 
 
@@ -152,9 +159,9 @@ def _unrehearsed(steps: StepQuerySet) -> list[int]:
     return [rotation.pk for rotation in rotations if rehearsal.obstacle(rotation)]
 
 
-def _claimable(which: Q, now: datetime) -> StepQuerySet:
-    due = _due(now).filter(which)
-    due = due.select_related(
+def _claimable(due: StepQuerySet) -> StepQuerySet:
+    """Hold what is still due, and read what belongs to it in a few queries: one that joins it all is slow to plan."""
+    due = due.select_related("rotation").prefetch_related(
         "system", "participant__partner", *(f"rotation__{column}" for column in progress.WHOLE_ROTATION)
     )
     if connection.features.has_select_for_update_skip_locked:
@@ -173,10 +180,10 @@ def _do_inside(step: Step, *, now: datetime) -> bool:
             if reason:
                 progress.fail(step, reason, by=Actor.runner(), now=now)
             elif step.system_id is None:
-                _claim(step, now=now)
+                _lease(step, now=now)
                 progress.settle(step, StepAction.FINISH, by=Actor.runner(), now=now, late=_is_late(step, now))
             else:
-                _claim(step, now=now)
+                _lease(step, now=now)
                 return False
     except SomebodyElseWasFirst as error:
         log.info("Step %s was left alone: %s", step.uid, error)
@@ -190,7 +197,7 @@ def _do_inside(step: Step, *, now: datetime) -> bool:
     return True
 
 
-def _claim(step: Step, *, now: datetime) -> None:
+def _lease(step: Step, *, now: datetime) -> None:
     """Take a step with a lease. The number of attempts marks the claim: an older claimer can't settle any more."""
     mine = Step.objects.filter(pk=step.pk, state=step.state, attempts=step.attempts)
     if not mine.update(state=StepState.RUNNING, lease_until=now + LEASE, attempts=F("attempts") + 1):
@@ -239,11 +246,11 @@ def _certificate_obstacle(rotation: Rotation, step: Step, *, now: datetime) -> s
             f"The successor {new.short_name} is valid from {new.not_before:%Y-%m-%d %H:%M} to "
             f"{new.not_after:%Y-%m-%d %H:%M} UTC, not now. Cancel, and rotate to a certificate that is valid."
         )
-    in_use = service.serving(rotation.holder)
-    for role in runbook.our_effects(step):
-        held = in_use.get(role, [])
-        if stranger := progress.stranger_in(rotation, role):
-            return stranger
+    in_use, roles = service.serving(rotation.holder), runbook.our_effects(step)
+    if stranger := progress.stranger_in(rotation, roles, in_use):
+        return stranger
+    for role in roles:
+        held = in_use[role]
         if old is not None and old not in held and new not in held:
             found = ", ".join(c.short_name for c in held) or "nothing"
             return (

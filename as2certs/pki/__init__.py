@@ -36,6 +36,7 @@ from as2certs.pki.keys import (
     key_from_der,
     key_to_der,
     must_belong,
+    pem_key_fits,
     public_key_facts,
     public_key_sha256,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "must_belong",
     "new_key",
     "normalise_fingerprint",
+    "pem_key_fits",
     "possible_serials",
     "public_key_facts",
     "public_key_sha256",

@@ -99,8 +99,11 @@ def to_pkcs12(
     password: str,
     name: str,
     legacy: bool = False,
+    rounds: int = _ROUNDS,
 ) -> bytes:
     """Return certificate, chain and key as PKCS#12: AES-256 with SHA-256, or `legacy` 3DES with SHA-1.
+
+    `rounds` is how often the password is hashed (not for `legacy`): each makes guessing it slower.
 
     Raises KeyMismatch for another certificate's key, WrongPassword for a password that can't be one.
     """
@@ -114,7 +117,7 @@ def to_pkcs12(
         )
     else:
         builder = (
-            builder.kdf_rounds(_ROUNDS)
+            builder.kdf_rounds(rounds)
             .key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC)
             .hmac_hash(hashes.SHA256())
         )

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
     load_der_private_key,
+    load_pem_private_key,
 )
 
 from as2certs.pki.errors import BROKEN, KeyMismatch, UnreadableFile, is_panic, refusing
@@ -95,6 +96,28 @@ def must_belong(key: PrivateKey, certificate: x509.Certificate) -> None:
     ours, theirs = public_key_facts(key), public_key_facts(certificate)
     if ours.sha256 != theirs.sha256:
         raise KeyMismatch(f"The private key does not belong to this certificate: {difference(ours, theirs)}.")
+
+
+def pem_key_fits(pem: bytes, certificate: x509.Certificate) -> bool:
+    """Say whether an open PEM key is the certificate's, and whole. Raises ValueError or UnreadableFile for no key.
+
+    The numbers of an RSA key are held against each other and the certificate's modulus (RFC 8017, section 3.2), which
+    leaves nothing for the slow check of its primes to find. Keys of other kinds are checked whenever they are loaded.
+    """
+    key = known_kind(load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True))
+    if public_key_sha256(key) != public_key_sha256(certificate):
+        return False
+    return not isinstance(key, rsa.RSAPrivateKey) or _is_whole(key.private_numbers())
+
+
+def _is_whole(key: rsa.RSAPrivateNumbers) -> bool:
+    n, e = key.public_numbers.n, key.public_numbers.e
+    if not (1 < key.p < n and 1 < key.q < n and key.p * key.q == n):
+        return False
+    halves = ((key.p - 1, key.dmp1), (key.q - 1, key.dmq1))
+    return key.q * key.iqmp % key.p == 1 and all(
+        e * key.d % less == 1 and key.d % less == exponent for less, exponent in halves
+    )
 
 
 def difference(key: KeyFacts, certificate: KeyFacts) -> str:

@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    load_pem_private_key,
 )
 
 from as2certs import pki
@@ -23,6 +22,9 @@ from identities.connectors.station import read_file
 PUBLIC = 0o666
 """What the umask leaves of it: everybody who may look into the folder."""
 SECRET = 0o600
+
+BUNDLE_ROUNDS = 2048
+"""What OpenSSL takes too. More would slow down each change and protect nothing: the key lies beside it, open."""
 
 Files = Mapping[str, tuple[bytes, int]]
 
@@ -49,7 +51,7 @@ def files_of(item: Item, *, private: bool, as2_id: str, bundle_password: str = "
                 f"The private key does not belong to the certificate {_short(item)}: nothing was written."
             )
         password = bundle_password or secrets.token_urlsafe(24)
-        bundle = pki.to_pkcs12(certificate, chain, key, password=password, name=as2_id)
+        bundle = pki.to_pkcs12(certificate, chain, key, password=password, name=as2_id, rounds=BUNDLE_ROUNDS)
         files["key.pem"] = (key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), SECRET)
         files["bundle.p12"] = (bundle, SECRET)
         if not bundle_password:
@@ -77,8 +79,8 @@ def intact(release: Path, item: Item, *, private: bool, bundle_password: str = "
         certificate = x509.load_pem_x509_certificate(read_file(release / "cert.pem"))
         if hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest() != item.sha256:
             return False
-        return not private or _key_fits(release / "key.pem", certificate)
-    except (FileNotFoundError, ValueError, TypeError):
+        return not private or pki.pem_key_fits(read_file(release / "key.pem"), certificate)
+    except (FileNotFoundError, ValueError, TypeError, pki.UnreadableFile):
         return False
 
 
@@ -115,11 +117,6 @@ def _open(item: Item) -> pki.PrivateKey:
     if key is None:
         raise KeyMissing(f"The private key of {_short(item)} is not held here: take it in, then retry.")
     return key
-
-
-def _key_fits(path: Path, certificate: x509.Certificate) -> bool:
-    key = load_pem_private_key(read_file(path), None)
-    return bool(pki.public_key_sha256(key) == pki.public_key_sha256(certificate))  # type: ignore[arg-type]
 
 
 def _short(item: Item) -> str:

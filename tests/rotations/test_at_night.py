@@ -155,7 +155,7 @@ def test_a_cut_over_that_is_being_made_leaves_the_rotation_postponable_when_it_f
     run()
     clock.now = STARTS
     cut_over = Step.objects.select_related("rotation").get(rotation=rotation, act="cut_over")
-    runner._claim(cut_over, now=STARTS)
+    runner._lease(cut_over, now=STARTS)
     confirm_all(rotation, company, now=STARTS)  # something else happens while a worker is at it
     with pytest.raises(NotPossible, match="being carried out"):
         actions.cancel(rotation, reason="x", by=company.by, now=STARTS)

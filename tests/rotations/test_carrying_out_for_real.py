@@ -247,7 +247,7 @@ def test_a_worker_that_lost_its_lease_can_not_settle_any_more(clock: Clock, fold
     company = make_company()
     rotation = approved(company)
     stage = rotation.steps.get(act="stage")
-    runner._claim(stage, now=NOW)  # a worker took it, and died
+    runner._lease(stage, now=NOW)  # a worker took it, and died
     clock.now = NOW + timedelta(seconds=6)
     assert runner.apply_due(wait=False) == 1
     assert rotation.steps.get(act="stage").state == StepState.DONE
@@ -283,7 +283,7 @@ def test_a_change_cut_short_and_found_after_its_window_is_told_as_begun(
     runner.apply_due(wait=False)
     cut_over = rotation.steps.select_related("rotation", "system").get(act="cut_over")
     clock.now = STARTS
-    runner._claim(
+    runner._lease(
         cut_over, now=clock.now
     )  # this worker died after it had turned the links, before the hook ended
     assert company.system is not None
