@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -110,12 +112,20 @@ def in_view(side: Side, *, now: datetime, ladder: Iterable[int]) -> QuerySet[Any
     ).order_by()
 
 
-def expiring(side: Side, *, now: datetime, ladder: Iterable[int]) -> list[Expiring]:
+def expiring(
+    side: Side,
+    *,
+    now: datetime,
+    ladder: Iterable[int],
+    pending: Mapping[int, list[dict[str, Any]]] | None = None,
+) -> list[Expiring]:
     """Return the certificates of one side that need somebody, the most urgent first; two queries.
+
+    ``pending`` is what ``pending_of`` said, where the caller has asked already.
 
     Left out are roles for which the successor serves already, and those that a rotation takes over in time.
     """
-    pending = _pending(side)
+    pending = pending_of(side)[side.name] if pending is None else pending
     roles: dict[int, list[str]] = defaultdict(list)
     rotations: dict[int, Pending | None] = {}
     rows: dict[int, dict[str, Any]] = {}
@@ -159,12 +169,16 @@ def _rows(side: Side, *, now: datetime, ladder: Iterable[int]) -> Iterable[dict[
     )
 
 
-def _pending(side: Side) -> Mapping[int, list[dict[str, Any]]]:
-    holder, old = f"{side.name}_id", f"old_{side.name}_certificate_id"
-    rows = Rotation.objects.filter(state__in=PENDING, **{f"{side.name}__isnull": False}).order_by("pk")
-    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows.values("uid", "state", "roles", "window_start", "window_end", holder, old):
-        found[row[holder]].append({**row, "old": row[old]})
+def pending_of(*sides: Side) -> dict[str, Mapping[int, list[dict[str, Any]]]]:
+    """Return what rotations have still to be made, by side and primary key of whose they are; one query."""
+    of_a_side = (Q(**{f"{side.name}__isnull": False}) for side in sides)
+    rows = Rotation.objects.filter(reduce(or_, of_a_side), state__in=PENDING).order_by("pk")
+    columns = [f"{name}_id" for side in sides for name in (side.name, f"old_{side.name}_certificate")]
+    found: dict[str, Mapping[int, list[dict[str, Any]]]] = {side.name: defaultdict(list) for side in sides}
+    for row in rows.values("uid", "state", "roles", "window_start", "window_end", *columns):
+        for side in sides:
+            if (holder := row[f"{side.name}_id"]) is not None:
+                found[side.name][holder].append({**row, "old": row[f"old_{side.name}_certificate_id"]})
     return found
 
 

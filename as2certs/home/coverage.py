@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import urlencode
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 from django.urls import reverse
 
 from as2certs.accounts.models import User
-from as2certs.home.health import stuck_mail
+from as2certs.home.health import LONGEST_WAIT
 from as2certs.home.moments import meaning_of_end
 from as2certs.home.running import Running
 from as2certs.mail import postbox
@@ -20,7 +21,7 @@ from identities.attention import Need, most_pressing_first
 from identities.models import AS2System, CertificateRequest, Identity, IdentityService
 from identities.standing import ATTENTION
 from partners.models import Partner, PartnerService
-from rotations.expiring import SIDES, Expiring, Pending, expiring
+from rotations.expiring import SIDES, Expiring, Pending, expiring, pending_of
 from rotations.ladder import Outlook, expires
 from rotations.models import HandedIn
 from rotations.states import RotationState
@@ -28,6 +29,8 @@ from rotations.states import RotationState
 #: How far ahead the page looks for the end of coverage; first near, and only when all is well there, far.
 NEAR = timedelta(days=60)
 FAR = timedelta(days=400)
+#: States of a request that wait for somebody.
+OPEN_REQUESTS = (CertificateRequest.State.AWAITING_CA, CertificateRequest.State.FAILED)
 #: Rows of one kind in the list of needs.
 AT_MOST = 8
 #: So long it is told that mail to one of our own people came back, unless they have another address by then.
@@ -44,13 +47,14 @@ class Coverage:
 
 
 def look(now: datetime) -> Coverage:
-    """Look at every certificate in use that nobody replaces in time; eight queries at most."""
+    """Look at every certificate in use that nobody replaces in time; five queries at most."""
     gaps: list[Expiring] = []
+    pending = pending_of(*SIDES)
     for horizon in (NEAR, FAR):
         gaps = [
             gap
             for side in SIDES
-            for gap in expiring(side, now=now, ladder=[horizon.days])
+            for gap in expiring(side, now=now, ladder=[horizon.days], pending=pending[side.name])
             if gap.not_after <= now + horizon
         ]
         if any(not gap.is_test for gap in gaps):
@@ -69,14 +73,27 @@ def needs(coverage: Coverage, running: Sequence[Running], *, now: datetime, zone
     """Return what needs somebody, the most pressing first; each kind of thing at most ``AT_MOST`` times."""
     found = [
         *_rotations(coverage, running, now),
-        *_handed_in(),
         *_endings(coverage, now, zone),
-        *_without_certificate(),
-        *_requests(),
-        *_systems(),
-        *_mail(now),
+        *_mail_unnoticed(now),
+        *(need for rows, tell in _present(now) for need in tell(rows)),
     ]
     return most_pressing_first(found)
+
+
+def _present(now: datetime) -> list[tuple[QuerySet[Any], Callable[[QuerySet[Any]], Iterator[Need]]]]:
+    """Return the kinds of things that need somebody and are there at all, mostly few; one query says which."""
+    kinds: list[tuple[QuerySet[Any], Callable[[QuerySet[Any]], Iterator[Need]]]] = [
+        (HandedIn.objects.pending().filter(partner__archived_at=None), _handed_in),
+        (_unserved(Identity, IdentityService, "identity"), _identities_without_certificate),
+        (_unserved(Partner, PartnerService, "partner"), _partners_without_certificate),
+        (CertificateRequest.objects.filter(state__in=OPEN_REQUESTS, identity__archived_at=None), _requests),
+        (AS2System.objects.active().filter(check_ok=False), _systems),
+        (Message.objects.stuck(now, since=now - LONGEST_WAIT), _stuck),
+        (_came_back_from_us(now), _came_back),
+    ]
+    # A row to put the question to; whoever looks at a page is one.
+    there = User.objects.order_by("pk").values_list(*(Exists(rows) for rows, _ in kinds)).first()
+    return [kind for n, kind in enumerate(kinds) if there is None or there[n]]
 
 
 def _rotations(coverage: Coverage, running: Sequence[Running], now: datetime) -> Iterator[Need]:
@@ -124,9 +141,8 @@ def _why_not(rotation: Pending) -> str:
     return "its rotation comes too late"
 
 
-def _handed_in() -> Iterator[Need]:
-    waiting = HandedIn.objects.pending().filter(partner__archived_at=None).select_related("partner")
-    for handed in waiting.order_by("id")[:AT_MOST]:
+def _handed_in(rows: QuerySet[HandedIn]) -> Iterator[Need]:
+    for handed in rows.select_related("partner").order_by("id")[:AT_MOST]:
         yield Need(
             "needs_you",
             f"{handed.partner} handed in a new certificate, not compared yet",
@@ -136,9 +152,16 @@ def _handed_in() -> Iterator[Need]:
         )
 
 
-def _without_certificate() -> Iterator[Need]:
-    ours = IdentityService.objects.open().filter(identity=OuterRef("pk"))
-    for identity in Identity.objects.active().exclude(Exists(ours)).order_by("name")[:AT_MOST]:
+def _unserved(
+    station: type[Identity | Partner], service: type[IdentityService | PartnerService], side: str
+) -> QuerySet[Any]:
+    """Return the stations of one side that no certificate serves."""
+    serving = service.objects.open().filter(**{side: OuterRef("pk")})
+    return station.objects.active().exclude(Exists(serving))
+
+
+def _identities_without_certificate(rows: QuerySet[Identity]) -> Iterator[Need]:
+    for identity in rows.order_by("name")[:AT_MOST]:
         yield Need(
             "needs_you",
             f"{identity} has no certificate yet",
@@ -146,8 +169,10 @@ def _without_certificate() -> Iterator[Need]:
             identity.get_absolute_url(),
             "identities.add_identitycertificate",
         )
-    theirs = PartnerService.objects.open().filter(partner=OuterRef("pk"))
-    for partner in Partner.objects.active().exclude(Exists(theirs)).order_by("name")[:AT_MOST]:
+
+
+def _partners_without_certificate(rows: QuerySet[Partner]) -> Iterator[Need]:
+    for partner in rows.order_by("name")[:AT_MOST]:
         yield Need(
             "needs_you",
             f"{partner} has no certificate yet",
@@ -157,10 +182,8 @@ def _without_certificate() -> Iterator[Need]:
         )
 
 
-def _requests() -> Iterator[Need]:
-    states = (CertificateRequest.State.AWAITING_CA, CertificateRequest.State.FAILED)
-    waiting = CertificateRequest.objects.filter(state__in=states, identity__archived_at=None)
-    for request in waiting.select_related("identity").defer("csr_pem").order_by("-id")[:AT_MOST]:
+def _requests(rows: QuerySet[CertificateRequest]) -> Iterator[Need]:
+    for request in rows.select_related("identity").defer("csr_pem").order_by("-id")[:AT_MOST]:
         if request.state == CertificateRequest.State.FAILED:
             yield Need("urgent", f"{request}: the key could not be made", "Look", request.get_absolute_url())
         else:
@@ -173,31 +196,35 @@ def _requests() -> Iterator[Need]:
             )
 
 
-def _systems() -> Iterator[Need]:
-    for system in AS2System.objects.active().filter(check_ok=False)[:AT_MOST]:
+def _systems(rows: QuerySet[AS2System]) -> Iterator[Need]:
+    for system in rows[:AT_MOST]:
         yield Need("soon", f"{system} did not pass its last check", "Look at it", system.get_absolute_url())
 
 
-def _mail(now: datetime) -> Iterator[Need]:
-    stuck = stuck_mail(now)
+def _stuck(rows: QuerySet[Message]) -> Iterator[Need]:
+    stuck = rows.count()
+    words = "One mail has not been sent" if stuck == 1 else f"{stuck} mails have not been sent"
+    url = f"{reverse('mail-list')}?state=stuck"
     if stuck:
-        words = "One mail has not been sent" if stuck == 1 else f"{stuck} mails have not been sent"
-        url = f"{reverse('mail-list')}?state=stuck"
         yield Need("urgent", words, "Look at the mail", url, "mail.view_message")
+
+
+def _mail_unnoticed(now: datetime) -> Iterator[Need]:
     trouble = postbox.trouble(now)
     if trouble:
         yield Need("soon", f"Mail that comes back goes unnoticed. {trouble}", permission="mail.view_message")
-    for message in _came_back_from_us(now)[:AT_MOST]:
+
+
+def _came_back(rows: QuerySet[Message]) -> Iterator[Need]:
+    """Tell of the last mail that came back of each address."""
+    last = {message.to_address: message for message in rows.order_by("bounced_at")}
+    for message in list(last.values())[:AT_MOST]:
         url = reverse("mail-detail", args=[message.uid])
         yield Need("soon", f"Mail to {message.to_address} comes back", "Look at it", url, "mail.view_message")
 
 
-def _came_back_from_us(now: datetime) -> list[Message]:
-    """Return the last mail that came back of each of our own addresses; what partners get is told by rotations."""
+def _came_back_from_us(now: datetime) -> QuerySet[Message]:
+    """Return the mails that came back of our own addresses; what partners get is told by rotations."""
     in_use = User.objects.filter(is_active=True).exclude(email="").values("email")
-    found = (
-        Message.objects.filter(bounced_at__gte=now - REMEMBERED, letter=None, to_address__in=in_use)
-        .defer("text", "html", "sealed")
-        .order_by("bounced_at")
-    )
-    return list({message.to_address: message for message in found}.values())
+    rows = Message.objects.filter(bounced_at__gte=now - REMEMBERED, letter=None, to_address__in=in_use)
+    return rows.defer("text", "html", "sealed")

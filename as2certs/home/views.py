@@ -35,12 +35,12 @@ from rotations.progress import WHOLE_ROTATION
 def home(request: HttpRequest) -> HttpResponse:
     """Say until when all is covered, what needs somebody, and what comes next."""
     now, zone = database_now(), timezone.get_current_timezone_name()
-    steps = first_steps()
+    steps = [] if Rotation.objects.exists() else first_steps()
     context = {
         "now": now,
-        "first_steps": [] if steps[-1].done else steps,
+        "first_steps": steps,
         "next_step": next((step for step in steps if not step.done and not step.optional), None),
-        "is_empty": not any(step.done for step in steps),
+        "is_empty": bool(steps) and not any(step.done for step in steps),
     }
     if not context["is_empty"] and person(request).has_perm("rotations.view_rotation"):
         going_on = running.running()
