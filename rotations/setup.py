@@ -11,7 +11,7 @@ from django.db.models import Q
 
 from as2certs import pki
 from as2certs.accounts.models import Installation
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, changes, record
 from identities.intake import inspect
 from identities.models import CertificateRequest, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate
@@ -92,15 +92,8 @@ def change_draft(rotation: Rotation, wish: Wish, *, by: Actor, now: datetime) ->
     Participant.objects.bulk_create(
         Participant(rotation=rotation, partner=partner) for partner in newly_connected(rotation)
     )
-    record(
-        "rotation.changed",
-        on=rotation,
-        by=by,
-        now=now,
-        also=[rotation.holder],
-        old=before,
-        new=_facts(rotation),
-    )
+    old, new = changes(before, {**dict.fromkeys(before, ""), **_facts(rotation)})
+    record("rotation.changed", on=rotation, by=by, now=now, also=[rotation.holder], old=old, new=new)
     return rotation
 
 

@@ -124,10 +124,11 @@ def set_in_motion(steps: Iterable[Step], *, zone: str, now: datetime) -> list[st
         elif alone and step.act == Act.CUT_OVER:
             how = "The application does this by itself." if step.automatic else "A person does this by hand."
             found.append(f"After all of them: {step.title}. {how}")
-        elif step.act == Act.CUT_OVER and step.automatic and step.rotation.is_fuzzy:
+        elif step.act == Act.CUT_OVER and step.rotation.is_fuzzy:
+            word = ", or on your word" if step.automatic else ""
+            how = AT_THE_END[step.rotation.at_end] if step.automatic else "A person does this by hand."
             found.append(
-                "In the window, at the first message that shows the other side’s change, or on your word: "
-                f"{step.title}. {AT_THE_END[step.rotation.at_end]}"
+                f"In the window, at the first message that shows the other side’s change{word}: {step.title}. {how}"
             )
         elif step.automatic and step.due_at is not None:
             when = "At once" if step.due_at <= now else at(step.due_at, zone, now)

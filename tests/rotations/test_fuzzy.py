@@ -13,7 +13,7 @@ from as2certs.audit.models import Entry
 from identities import service
 from identities.models import AS2System
 from partners.models import Partner
-from rotations import actions, fuzzy, plan, runner, setup, sightings
+from rotations import actions, fuzzy, plan, runner, setup, sightings, telling
 from rotations.models import AtEnd, Rotation, Sighting, Step
 from rotations.progress import NotPossible
 from rotations.states import RotationState, StepState
@@ -227,3 +227,23 @@ def test_a_draft_that_cant_be_so_says_why(company: Company) -> None:
     assert "Without a fixed moment both sides have to accept both" in text(
         page(client, "rotation-detail", rotation.uid)
     )
+
+
+@pytest.mark.parametrize(
+    ("automatic", "told"),
+    [
+        (True, "on your word: Encrypt to {new} in {system}. At the end it is called off."),
+        (False, "other side’s change: Encrypt to {new} in {system}. A person does this by hand."),
+    ],
+)
+def test_approving_promises_no_moment_that_is_not_known(
+    company: Company, clock: Clock, automatic: bool, told: str
+) -> None:
+    rotation = started(company, clock, AtEnd.GO_BACK)
+    steps = list(rotation.steps.filter(act=plan.Act.CUT_OVER).select_related("rotation", "system"))
+    for step in steps:
+        step.automatic = automatic
+    assert rotation.new is not None
+    said = " ".join(telling.set_in_motion(steps, zone="UTC", now=NOW))
+    assert told.format(new=rotation.new.short_name, system=steps[0].system) in said
+    assert f"{STARTS:%H:%M}" not in said

@@ -309,6 +309,7 @@ def test_a_draft_is_changed_and_the_trail_says_what(operator: Client, company: C
         ["sign", "decrypt"],
         ["sign"],
     )
+    assert set(entry.new) == {"roles", "grace_days"}  # what stayed as it was is no change
 
 
 def test_of_two_people_who_change_the_same_draft_the_second_is_told(
