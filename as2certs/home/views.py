@@ -21,7 +21,6 @@ from as2certs.home import coverage, running, searching, twelve_months
 from as2certs.home.first_steps import first_steps
 from as2certs.home.month import month, parse_month
 from as2certs.home.report import Report, report_of
-from as2certs.home.report_pdf import pdf_of
 from as2certs.paging import searched
 from identities.models import Identity
 from partners.models import Partner
@@ -118,6 +117,9 @@ def rotation_report(request: HttpRequest, uid: UUID) -> HttpResponse:
 @require_GET
 def rotation_report_pdf(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Answer with the same report on paper."""
+    # Here and not above: fonts and pictures are 25 MB in each process, for the few who want paper.
+    from as2certs.home.report_pdf import pdf_of
+
     rotation, report = _report(request, uid)
     name = f"rotation-{rotation.holder.as2_id}-{rotation.set_up_at:%Y-%m-%d}.pdf".replace(" ", "-")
     headers = {"Content-Disposition": content_disposition_header(True, name) or ""}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import timedelta
 from io import BytesIO
 
 import pytest
+from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 from pypdf import PdfReader
@@ -97,3 +101,21 @@ def test_it_can_be_made_of_a_draft_too(company: Company) -> None:
     report = report_of(drafted(company), by="Vera", now=NOW)
     assert report.sections[3].note == "No step was planned."
     assert pdf_of(report).startswith(b"%PDF-")
+
+
+def test_no_process_carries_what_draws_paper_before_somebody_wants_paper() -> None:
+    code = (
+        "import sys, django; django.setup()\n"
+        "from django.urls import reverse; reverse('home')\n"
+        "print([name for name in ('fpdf', 'fontTools', 'PIL') if name in sys.modules])\n"
+    )
+    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=settings.BASE_DIR,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
