@@ -49,7 +49,7 @@ AT_THE_WINDOW = (plan.Act.HOLD, plan.Act.CUT_OVER)
 def may_approve(rotation: Rotation, by: Actor) -> None:
     """Refuse, under four eyes, whoever set the rotation up or changed it last. Raises NotPossible."""
     same = rotation.set_up_by_id is not None and by.user is not None and rotation.set_up_by_id == by.user.pk
-    if same and Installation.current().four_eyes:
+    if same and Installation.current().asks_for_four_eyes(is_test=rotation.holder.is_test):
         raise NotPossible(
             f"Four eyes: {by.name} set this rotation up or changed it last, so somebody else has to approve it."
         )

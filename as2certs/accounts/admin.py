@@ -101,7 +101,7 @@ class InstallationAdmin(AuditedAdmin):
     """One row, made by the first who saves the settings."""
 
     form = InstallationForm
-    list_display = ("name", "time_zone", "four_eyes", "escalation_email")
+    list_display = ("name", "time_zone", "four_eyes_production", "four_eyes_test", "escalation_email")
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

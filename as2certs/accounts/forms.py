@@ -151,7 +151,8 @@ class InstallationForm(forms.ModelForm[Installation]):
             "works_from",
             "works_until",
             "works_days",
-            "four_eyes",
+            "four_eyes_production",
+            "four_eyes_test",
             "grace_days",
             "require_rehearsal",
             "lead_days",
@@ -166,14 +167,17 @@ class InstallationForm(forms.ModelForm[Installation]):
         labels = {
             "email": "E-mail for partners",
             "phone": "Telephone for partners",
-            "four_eyes": "Four eyes",
+            "four_eyes_production": "Four eyes in production",
+            "four_eyes_test": "Four eyes in test",
             "lead_days": "Usual notice to partners (days)",
             "grace_days": "Keep the old certificate for (days)",
             "require_rehearsal": "Rehearse first",
             "escalation_days": "From how many days before the end",
         }
         help_texts = {
-            "four_eyes": "Whoever set up or changed a rotation can’t approve it: somebody else has to.",
+            "four_eyes_production": "Whoever set up or changed a rotation of a production station can’t approve it: "
+            "somebody else has to.",
+            "four_eyes_test": "The same for rotations of test stations.",
             "require_rehearsal": "Where there is a test counterpart, a change is not scheduled before it was made and "
             "tested there. An approver can let one go on without, with a reason.",
             "escalation_email": "Told too, once a certificate gets urgent. Empty: nobody.",
@@ -192,7 +196,14 @@ class InstallationForm(forms.ModelForm[Installation]):
                 Row(Column("works_from"), Column("works_until")),
                 "works_days",
             ),
-            Fieldset("Rotations", "four_eyes", "require_rehearsal", "grace_days", "lead_days"),
+            Fieldset(
+                "Rotations",
+                "four_eyes_production",
+                "four_eyes_test",
+                "require_rehearsal",
+                "grace_days",
+                "lead_days",
+            ),
             Fieldset(
                 "Reminders",
                 "reminder_days",

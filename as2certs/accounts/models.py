@@ -97,8 +97,15 @@ class Installation(models.Model):
         max_length=60, blank=True, help_text="Where partners call us, when nobody else is named."
     )
     time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
-    four_eyes = models.BooleanField(
-        default=False, help_text="Whoever set up or changed a rotation can't approve it."
+    four_eyes_production = models.BooleanField(
+        "four eyes in production",
+        default=False,
+        help_text="Whoever set up or changed a rotation of a production station can't approve it.",
+    )
+    four_eyes_test = models.BooleanField(
+        "four eyes in test",
+        default=False,
+        help_text="Whoever set up or changed a rotation of a test station can't approve it.",
     )
     reminder_days = models.JSONField(
         default=default_reminder_days,
@@ -147,3 +154,7 @@ class Installation(models.Model):
     def current(cls) -> Installation:
         """Return the one row; a fresh installation has the defaults."""
         return cls.objects.filter(pk=1).first() or cls(pk=1)
+
+    def asks_for_four_eyes(self, *, is_test: bool) -> bool:
+        """Say whether a second person has to approve what one person set up or changed, on the test side or not."""
+        return self.four_eyes_test if is_test else self.four_eyes_production

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 from django.urls import reverse
 
 from as2certs.accounts.forms import ReminderDaysField
@@ -31,13 +33,42 @@ def wishes(**columns: object) -> dict[str, object]:
 
 def test_an_administrator_changes_the_settings_and_the_trail_says_what() -> None:
     client = log_in(make_person("anna", "administrator"))
-    assert client.post(reverse("settings"), wishes(four_eyes="on")).status_code == 302
+    assert client.post(reverse("settings"), wishes(four_eyes_production="on")).status_code == 302
     now = Installation.current()
-    assert (now.name, now.four_eyes, now.reminder_days) == ("Meridian Foods", True, [30, 7, 0, -1])
+    assert (now.name, now.four_eyes_production, now.reminder_days) == ("Meridian Foods", True, [30, 7, 0, -1])
     entry = Entry.objects.get(object_kind="accounts.installation")
-    assert entry.new["four_eyes"] is True
+    assert entry.new["four_eyes_production"] is True
     assert entry.new["reminder_days"] == [30, 7, 0, -1]
-    assert "four eyes" in client.get(reverse("settings")).content.decode()
+    assert "four eyes production" in client.get(reverse("settings")).content.decode()
+
+
+def test_four_eyes_are_chosen_for_each_environment() -> None:
+    client = log_in(make_person("anna", "administrator"))
+    shown = client.get(reverse("settings")).content.decode()
+    assert "Four eyes in production" in shown
+    assert "Four eyes in test" in shown
+    for production, test in ((True, False), (False, True), (True, True), (False, False)):
+        ticked = {"four_eyes_production": production, "four_eyes_test": test}
+        client.post(reverse("settings"), wishes(**{name: "on" for name, on in ticked.items() if on}))
+        now = Installation.current()
+        assert now.asks_for_four_eyes(is_test=False) is production
+        assert now.asks_for_four_eyes(is_test=True) is test
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("before", [True, False])
+def test_what_held_for_all_holds_for_both_environments_after_the_migration(before: bool) -> None:
+    executor = MigrationExecutor(connection)
+    latest = executor.loader.graph.leaf_nodes()
+    try:
+        executor.migrate([("accounts", "0004_wants_reminders")])
+        old = executor.loader.project_state([("accounts", "0004_wants_reminders")]).apps
+        old.get_model("accounts", "Installation").objects.create(pk=1, four_eyes=before)
+        MigrationExecutor(connection).migrate(latest)
+        now = Installation.current()
+        assert (now.four_eyes_production, now.four_eyes_test) == (before, before)
+    finally:
+        MigrationExecutor(connection).migrate(latest)
 
 
 def test_rehearsing_first_is_asked_for_in_the_settings() -> None:

@@ -102,7 +102,7 @@ def test_a_plan_that_changed_since_it_was_read_is_not_approved(approver: Client,
 
 
 def test_four_eyes_keep_whoever_set_it_up_from_approving(company: Company) -> None:
-    Installation(four_eyes=True).save()
+    Installation(four_eyes_production=True).save()
     company.alice.groups.add(*make_person("x", "administrator").groups.all())
     rotation = drafted(company)
     alice = log_in(company.alice)
