@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, record
+from as2certs.background import nudge
 from identities import service
 from partners.models import Partner
-from rotations import plan, progress, runbook, setup, stragglers, windows
+from rotations import four_eyes, plan, progress, runbook, setup, stragglers, windows
 from rotations.answers import CONFIRMING, confirm, count_as_agreed, refuse_ended, waive
 from rotations.exchange import comparing, letters
 from rotations.models import Letter, Participant, Rotation, Step
@@ -44,43 +44,83 @@ NEEDED = {
 }
 #: What is done once a rotation is scheduled and not before: messages are held for no change that is not made then.
 AT_THE_WINDOW = (plan.Act.HOLD, plan.Act.CUT_OVER)
-
-
-def may_approve(rotation: Rotation, by: Actor) -> None:
-    """Refuse, under four eyes, whoever set the rotation up or changed it last. Raises NotPossible."""
-    same = rotation.set_up_by_id is not None and by.user is not None and rotation.set_up_by_id == by.user.pk
-    if same and Installation.current().asks_for_four_eyes(is_test=rotation.holder.is_test):
-        raise NotPossible(
-            f"Four eyes: {by.name} set this rotation up or changed it last, so somebody else has to approve it."
-        )
+#: What is not done by hand either while the approval is withdrawn.
+APPROVED_FIRST = (plan.Act.STAGE, *AT_THE_WINDOW, plan.Act.RETIRE)
 
 
 @transaction.atomic
 def approve(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
-    """Approve a draft: its plan is stored, and its first steps begin.
+    """Approve a draft: its plan is stored, and its first steps begin. Or approve again what was changed since.
 
-    Raises NotPossible or PlanError saying what is missing, IllegalAction when it is no draft any more.
+    Raises NotPossible or PlanError saying what is missing, IllegalAction when there is nothing to approve.
     """
     rotation = progress.lock(rotation.pk)
+    if rotation.is_withdrawn:
+        return _approve_again(rotation, by=by, now=now)
     next_state(RotationState(rotation.state), RotationAction.APPROVE)
-    may_approve(rotation, by)
-    errors = [f for f in setup.findings_of(rotation, now=now) if f.level == "error"]
-    if errors:
-        raise NotPossible(" ".join(f"{f.reason} {f.advice}" for f in errors))
+    four_eyes.may_approve(rotation, by)
+    _refuse_errors(rotation, now=now)
     _refuse_strangers(rotation)
+    _refuse_left_out(rotation)
     _refuse_short_grace(rotation)
     _refuse_window(rotation, now=now)
     runbook.store(rotation, now=now)
     progress.move(rotation, RotationAction.APPROVE, by=by, now=now, approved_by=by.user, approved_at=now)
+    four_eyes.settle(rotation)
     comparing.settle_check(rotation, by=by, now=now)
     progress.advance(rotation, by=by, now=now)
     return rotation
+
+
+def _approve_again(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
+    """Let a plan go on that was changed after its approval; what was done before is done."""
+    next_state(RotationState(rotation.state), RotationAction.APPROVE_AGAIN)
+    four_eyes.may_approve(rotation, by)
+    _refuse_errors(rotation, now=now)
+    _refuse_strangers(rotation)
+    _refuse_all_over(rotation, now=now)
+    because = rotation.withdrawn_because
+    four_eyes.settle(rotation)
+    progress.move(
+        rotation,
+        RotationAction.APPROVE_AGAIN,
+        by=by,
+        now=now,
+        new={"withdrawn because": because},
+        approved_by=by.user,
+        approved_at=now,
+        withdrawn_at=None,
+        withdrawn_because="",
+    )
+    progress.advance(rotation, by=by, now=now)
+    nudge("rotations.tasks.apply_due")
+    return rotation
+
+
+def _refuse_errors(rotation: Rotation, *, now: datetime) -> None:
+    """Refuse to approve a change to a certificate that something speaks against. Raises NotPossible."""
+    errors = [f for f in setup.findings_of(rotation, now=now) if f.level == "error"]
+    if errors:
+        raise NotPossible(" ".join(f"{f.reason} {f.advice}" for f in errors))
+
+
+def _refuse_all_over(rotation: Rotation, *, now: datetime) -> None:
+    """Refuse to approve again what can't be made any more: the windows of all that is left are over."""
+    left = list(rotation.steps.filter(act=plan.Act.CUT_OVER).exclude(state__in=SETTLED))
+    if left and all(step.latest_at is not None and step.latest_at <= now for step in left):
+        raise NotPossible(
+            "The window is over. Postpone the rotation to another one, and let that be approved."
+        )
 
 
 def _refuse_strangers(rotation: Rotation) -> None:
     """Refuse a plan that starts from what is no longer so: now, and not at the moment of the change."""
     if stranger := progress.stranger_in(rotation, rotation.roles, service.serving(rotation.holder)):
         raise NotPossible(stranger)
+
+
+def _refuse_left_out(rotation: Rotation) -> None:
+    """Refuse a plan without partners that were connected since it was set up. Raises NotPossible."""
     left_out = setup.newly_connected(rotation)
     if left_out:
         names = ", ".join(partner.name for partner in left_out[:4]) + (
@@ -190,6 +230,7 @@ def postpone(
             **({"freeze overridden": freeze_reason} if freeze_reason else {}),
         },
     )
+    four_eyes.withdraw(rotation, "moved the window", by=by, now=now)
     progress.advance(rotation, by=by, now=now)
     count_as_agreed(rotation, [p for p in willing if p.pk not in made], by=by, now=now)
     letters.tell_participants(rotation, Letter.Kind.MOVED, by=by, now=now, note=reason, but=made)
@@ -310,6 +351,8 @@ def complete(step: Step, *, note: str, by: Actor, now: datetime) -> None:
             raise NotPossible(f"“{step.title}” comes later: {_missing(rotation, step)}.")
         if step.act == plan.Act.RETIRE and not note.strip() and not rotation.is_emergency:
             _refuse_undrained(rotation, step, now=now)
+        if step.act in APPROVED_FIRST and (kept := progress.unapproved(rotation)):
+            raise NotPossible(kept)
         if step.act in AT_THE_WINDOW and (waits := progress.not_yet(rotation, step)):
             raise NotPossible(f"“{step.title}” comes later. {waits}")
         progress.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=note)

@@ -58,6 +58,8 @@ RECORDED = (
     "set_up_at",
     "approved_by",
     "approved_at",
+    "withdrawn_at",
+    "withdrawn_because",
     "applied_at",
     "ended_at",
 )

@@ -7,7 +7,7 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, record
-from rotations import plan, progress, runbook, setup, windows
+from rotations import four_eyes, plan, progress, runbook, setup, windows
 from rotations.actions import NOT_AGREED, back_step, window_findings
 from rotations.answers import count_as_agreed, refuse_removed
 from rotations.exchange import letters
@@ -137,6 +137,7 @@ def move_participant(
         },
         reason=reason,
     )
+    four_eyes.withdraw(rotation, f"moved {participant.partner}", by=by, now=now)
     progress.advance(rotation, by=by, now=now)
     if willing:
         count_as_agreed(rotation, [participant], by=by, now=now)

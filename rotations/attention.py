@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from as2certs.pki import Finding
 from identities.models import CertificateRequest
-from rotations.actions import AT_THE_WINDOW, CONFIRMING
+from rotations.actions import APPROVED_FIRST, AT_THE_WINDOW, CONFIRMING
 from rotations.clocks import span
 from rotations.exchange.reaching import why_nobody
 from rotations.exchange.slots import Matrix
@@ -523,6 +523,7 @@ def is_our_turn(step: Step, *, now: datetime) -> bool:
     """Say whether a person may settle a step now."""
     is_for_all = step.act in AT_THE_WINDOW and step.participant_id is None
     is_early = is_for_all and step.rotation.state == RotationState.EXCHANGING
+    is_early = is_early or (step.act in APPROVED_FIRST and step.rotation.is_withdrawn)
     waits = step.state == StepState.WAITING and not step.automatic and not is_early
     open_ = step.state == StepState.FAILED or waits
     return open_ and not step.blocked and (step.earliest_at is None or step.earliest_at <= now)

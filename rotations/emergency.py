@@ -15,7 +15,7 @@ from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor
 from as2certs.background import nudge
 from identities import service
-from rotations import actions, progress, runbook, setup, windows
+from rotations import actions, four_eyes, progress, runbook, setup, windows
 from rotations.exchange import announcing, comparing, letters
 from rotations.exchange.reaching import contacts_for
 from rotations.models import Letter, Participant, Rotation
@@ -86,6 +86,7 @@ def declare(rotation: Rotation, *, reason: str, alone: str, by: Actor, now: date
     rotation.emergency_alone = alone if needs_reason_alone(rotation, by) else ""
     if was_draft:
         rotation.approved_by, rotation.approved_at = by.user, now
+    four_eyes.settle(rotation)  # an emergency has its own rule of two people, and waits for no other approval
     rotation.save()
     rotation.participants.update(**actions.NOT_AGREED, **actions.NO_OWN_WINDOW, taken_back_at=None)
     rotation.slots.all().delete()

@@ -38,6 +38,8 @@ def switch_obstacle(rotation: Rotation, *, now: datetime) -> str:
     start, end = rotation.window_start, rotation.window_end
     if not rotation.is_fuzzy or start is None or end is None:
         return "This change has a fixed moment: it is made when its window opens."
+    if kept := progress.unapproved(rotation):
+        return kept
     if rotation.state not in progress.CUTTING_OVER:
         return progress.only_unrehearsed(rotation) or (
             "Not everybody is ready: record their answers, or go on without them."

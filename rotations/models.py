@@ -57,7 +57,8 @@ class RotationQuerySet(models.QuerySet["Rotation"]):
         late = Exists(alone.to_come().filter(blocked=True, earliest_at__lte=now))
         unready = Q(~Exists(alone), state=states.RotationState.EXCHANGING, window_start__lte=now)
         going_on = Q(state__in=states.AWAITING_WINDOW)
-        return self.running().filter(failed | unready | going_on & Q(late) | self._overdue(now))
+        withdrawn = going_on & Q(withdrawn_at__isnull=False)
+        return self.running().filter(failed | unready | withdrawn | going_on & Q(late) | self._overdue(now))
 
     def overdue(self, now: datetime) -> Self:
         """Rotations whose window is over without the change; where we sign per partner, some partner's own."""
@@ -178,6 +179,17 @@ class Rotation(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
     approved_at = models.DateTimeField(null=True, blank=True)
+    # What was approved has been changed since: see ``rotations.four_eyes``.
+    withdrawn_at = models.DateTimeField("approval withdrawn", null=True, blank=True)
+    withdrawn_because = models.TextField(
+        blank=True, help_text="Who changed what, such as “Kim moved the window”."
+    )
+    changed_by = models.ManyToManyField(
+        settings.AUTH_USER_MODEL,
+        blank=True,
+        related_name="+",
+        help_text="Who changed what waits to be approved.",
+    )
     applied_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
 
@@ -252,6 +264,11 @@ class Rotation(models.Model):
     def is_emergency(self) -> bool:
         """Say whether the old key may be known to somebody else, so that nothing overlaps and nobody is waited for."""
         return bool(self.emergency_reason)
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Say whether it was approved, changed since, and waits to be approved again."""
+        return self.withdrawn_at is not None and self.state in states.AWAITING_WINDOW
 
     @property
     def environment(self) -> str:

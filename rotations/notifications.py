@@ -153,6 +153,14 @@ def needs_attention(rotation: Rotation, step: Step | None, reason: str, at: date
     )
 
 
+def approval_withdrawn(rotation: Rotation, at: datetime) -> int:
+    """Tell that somebody changed what was approved, so that it waits for another approval; call it in that change."""
+    why = f"The approval is withdrawn, since {rotation.withdrawn_because}."
+    return needs_attention(
+        rotation, None, f"{why} Nothing further is made before somebody else approves it again.", at
+    )
+
+
 def too_late(now: datetime) -> int:
     """Tell, once per rotation and window, that the old certificate ends before its rotation is made."""
     return sum(
@@ -314,6 +322,10 @@ def _ended(rotation: Rotation, now: datetime) -> datetime | None:
 def _window_missed(rotation: Rotation, ended: datetime) -> int:
     outstanding = _outstanding(rotation)
     silent = f" Not ready by then: {outstanding}." if outstanding else ""
+    if rotation.is_withdrawn:
+        silent += (
+            f" The approval was withdrawn, since {rotation.withdrawn_because}, and nobody approved it again."
+        )
     if rotation.state == RotationState.EXCHANGING and (kept := rehearsal.obstacle(rotation)):
         silent += f" {kept}"
     return needs_attention(

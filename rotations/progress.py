@@ -345,6 +345,13 @@ def not_yet(rotation: Rotation, step: Step) -> str:
     )
 
 
+def unapproved(rotation: Rotation) -> str:
+    """Say that nothing further may be begun, since the approval is withdrawn; empty where it stands."""
+    if not rotation.is_withdrawn:
+        return ""
+    return f"The approval is withdrawn, since {rotation.withdrawn_because}: somebody has to approve it again first."
+
+
 def only_unrehearsed(rotation: Rotation) -> str:
     """Say what its rehearsal lacks where a rotation waits for nothing else before its window; else empty."""
     unprepared = rotation.steps.filter(act__in=plan.PREPARING).exclude(state__in=SETTLED)
@@ -417,7 +424,9 @@ def _let_drain(step: Step, *, now: datetime) -> None:
 def _next_action(rotation: Rotation, steps: list[Step]) -> RotationAction | None:
     """Return the move that a rotation makes by itself, from what its steps have come to."""
     match RotationState(rotation.state):
-        case RotationState.EXCHANGING if _all_settled(steps, _preparing(rotation)):
+        case RotationState.EXCHANGING if (
+            _all_settled(steps, _preparing(rotation)) and not rotation.is_withdrawn
+        ):
             # Asked last: once all is settled, and not with each of thousands of steps.
             return None if rehearsal.obstacle(rotation) else RotationAction.READY
         case RotationState.EXCHANGING if _has_begun_with_one(steps):
@@ -426,7 +435,9 @@ def _next_action(rotation: Rotation, steps: list[Step]) -> RotationAction | None
             return RotationAction.UNREADY
         case RotationState.SCHEDULED if _has_begun(steps):
             return RotationAction.BEGIN
-        case RotationState.UNDER_WAY if _all_settled(steps, _switching_of(steps)):
+        case RotationState.UNDER_WAY if (
+            _all_settled(steps, _switching_of(steps)) and not rotation.is_withdrawn
+        ):
             return RotationAction.FINISH
         case RotationState.APPLIED if all(s.state in SETTLED for s in steps):
             return RotationAction.CLOSE

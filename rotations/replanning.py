@@ -16,7 +16,7 @@ from django.db import transaction
 
 from as2certs.audit.recording import Actor, record
 from partners.models import Partner
-from rotations import plan, progress, runbook, stale
+from rotations import four_eyes, plan, progress, runbook, stale
 from rotations.exchange import letters
 from rotations.exchange.instructions import Task
 from rotations.models import Letter, Participant, Rotation, Step
@@ -294,6 +294,7 @@ def _put_in_place(
         },
         reason=reason,
     )
+    four_eyes.withdraw(rotation, "put another plan in the place of the approved one", by=by, now=now)
     progress.block_again(rotation)
     progress.advance(rotation, by=by, now=now)
     if rotation.state in (RotationState.EXCHANGING, RotationState.SCHEDULED, RotationState.UNDER_WAY):

@@ -30,7 +30,7 @@ from rotations import fuzzy, plan, progress, rehearsal, runbook
 from rotations.applying import change_for
 from rotations.models import Heartbeat, Rotation, Step, StepQuerySet
 from rotations.progress import CUTTING_OVER, NotPossible, SomebodyElseWasFirst
-from rotations.states import IllegalAction, RotationState, StepAction, StepState
+from rotations.states import AWAITING_WINDOW, IllegalAction, RotationState, StepAction, StepState
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,14 @@ LIVE = (
     RotationState.APPLIED,
     RotationState.ROLLING_BACK,
 )
+
+
+#: Steps of a plan that was changed after it was approved: they wait for the next approval. What was begun is ended.
+_UNAPPROVED = Q(
+    state=StepState.WAITING,
+    rotation__withdrawn_at__isnull=False,
+    rotation__state__in=AWAITING_WINDOW,
+) & ~Q(act__in=(runbook.ROLL_BACK, plan.Act.RELEASE))
 
 
 def apply_due(*, wait: bool = True) -> int:
@@ -138,12 +146,13 @@ def _claim(due: StepQuerySet, most: int) -> tuple[int, list[Step]]:
 def _due(now: datetime) -> StepQuerySet:
     """Find what is due. A cut-over waits as long as its window runs and somebody has still to confirm.
 
-    One for a single partner waits for nobody else, but for the rotation's rehearsal, where one is asked for.
+    One for a single partner waits for nobody else, but for the rotation's rehearsal, where one is asked for. Where the
+    approval is withdrawn, nothing further is begun: only what leads back, or lets messages go again.
     """
     waits = Q(act=plan.Act.CUT_OVER, state=StepState.WAITING, latest_at__gt=now)
     not_ready = waits & ~Q(rotation__state__in=CUTTING_OVER)
     for_one = Q(participant__isnull=False)
-    due = Step.objects.due(now).filter(rotation__state__in=LIVE)
+    due = Step.objects.due(now).filter(rotation__state__in=LIVE).exclude(_UNAPPROVED)
     early = due.filter(not_ready & for_one, rotation__state=RotationState.EXCHANGING)
     due = due.exclude(not_ready & ~for_one)
     kept = _unrehearsed(early)

@@ -15,7 +15,7 @@ from as2certs.audit.recording import Actor, changes, record
 from identities.intake import inspect
 from identities.models import CertificateRequest, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate
-from rotations import freezes, progress, states, suggesting
+from rotations import four_eyes, freezes, progress, states, suggesting
 from rotations.models import Freeze, Participant, Rotation
 from rotations.progress import NotPossible as NotPossible
 from rotations.windows import Window
@@ -70,6 +70,7 @@ def set_up(holder: Identity | Partner, wish: Wish, *, by: Actor, now: datetime) 
     Participant.objects.bulk_create(
         Participant(rotation=rotation, partner=partner) for partner in connected_partners(holder)
     )
+    four_eyes.note_change(rotation, by)
     also = [holder, *(c for c in (wish.old, wish.new) if c is not None)]
     record("rotation.set_up", on=rotation, by=by, now=now, also=also, new=_facts(rotation))
     return rotation
@@ -86,9 +87,9 @@ def change_draft(rotation: Rotation, wish: Wish, *, by: Actor, now: datetime) ->
     refuse_second(rotation.holder, wish.roles, but=rotation)
     before = _facts(rotation)
     _write(rotation, wish)
-    # Whoever changes a draft counts as having set it up: that is whose approval "four eyes" must refuse.
     rotation.set_up_by = by.user
     rotation.save()
+    four_eyes.note_change(rotation, by)
     Participant.objects.bulk_create(
         Participant(rotation=rotation, partner=partner) for partner in newly_connected(rotation)
     )
@@ -270,6 +271,7 @@ def remove_participant(participant: Participant, *, reason: str, by: Actor, now:
     if not reason.strip():
         raise NotPossible("Say why this partner takes no part: it goes on trading with the old certificate.")
     Participant.objects.filter(pk=participant.pk).update(removed_reason=reason)
+    four_eyes.note_change(rotation, by)
     record(
         "participant.removed",
         on=rotation,
@@ -291,6 +293,7 @@ def restore_participant(participant: Participant, *, by: Actor, now: datetime) -
     left_out = rotation.participants.filter(pk=participant.pk).exclude(removed_reason="")
     if not left_out.update(removed_reason=""):
         raise NotPossible(f"{participant.partner} takes part already.")
+    four_eyes.note_change(rotation, by)
     record("participant.restored", on=rotation, by=by, now=now, also=[rotation.holder, participant.partner])
 
 

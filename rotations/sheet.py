@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -15,7 +15,7 @@ from as2certs.accounts.models import Installation, User
 from as2certs.audit.recording import Actor
 from as2certs.pki import Finding
 from identities.models import CertificateRequest
-from rotations import actions, capability, fuzzy, runbook, setup, summary, telling
+from rotations import actions, capability, four_eyes, fuzzy, runbook, setup, summary, telling
 from rotations.actions import NotPossible
 from rotations.attention import (
     Need,
@@ -56,12 +56,15 @@ CLOSE = timedelta(minutes=3)
 _VERBS = {
     RotationAction.EDIT: ("update", "Change the draft", "rotations.change_rotation"),
     RotationAction.APPROVE: ("approve", "Approve …", "rotations.approve_rotation"),
+    RotationAction.APPROVE_AGAIN: ("approve", "Approve again …", "rotations.approve_rotation"),
     RotationAction.POSTPONE: ("postpone", "Postpone …", "rotations.change_rotation"),
     RotationAction.ROLL_BACK: ("roll-back", "Roll back …", "rotations.change_rotation"),
     RotationAction.CLOSE: ("close", "Close …", "rotations.change_rotation"),
     RotationAction.EMERGENCY: ("emergency", "Emergency: change at once …", "rotations.approve_rotation"),
     RotationAction.CANCEL: ("cancel", "Cancel …", "rotations.change_rotation"),
 }
+#: Of these, what gives a plan its approval.
+_APPROVING = (RotationAction.APPROVE, RotationAction.APPROVE_AGAIN)
 
 
 @dataclass(frozen=True)
@@ -259,7 +262,7 @@ class Sheet:
     def four_eyes(self) -> str:
         """Say why this person can't approve although they have the right; empty when they can."""
         try:
-            actions.may_approve(self.rotation, Actor(str(self.user), "web", self.user))
+            four_eyes.may_approve(self.rotation, Actor(str(self.user), "web", self.user))
         except NotPossible as error:
             return str(error)
         return ""
@@ -276,7 +279,8 @@ class Sheet:
                 *capability.undecided_needs(self.taking_part),
                 *capability.plan_needs(self.rotation, self.taking_part, self.steps, now=self.now),
             ]
-            return [*found, *held, *slot_needs(self.rotation, self.times), *beside]
+            again = list(self._approval_needs())
+            return [*again, *found, *held, *slot_needs(self.rotation, self.times), *beside]
         may = self.user.has_perm("rotations.approve_rotation")
         found = draft_needs(
             self.rotation,
@@ -287,8 +291,24 @@ class Sheet:
         seen = capability.learnt_needs([p.partner for p in self.taking_part])
         return [*found, *(seen if capability.matters(self.rotation) else []), *beside]
 
+    def _approval_needs(self) -> Iterator[Need]:
+        """Yield that the approval is withdrawn, and who can give it again."""
+        if not self.rotation.is_withdrawn:
+            return
+        ours = "" if self.four_eyes else "Approve again …"
+        yield Need(
+            "needs_you",
+            four_eyes.sentence(self.rotation, zone=self.zone),
+            "Until then nothing further is made. What was done stays done, and partners may go on answering.",
+            ours,
+            reverse("rotation-approve", args=[self.rotation.uid]) if ours else "",
+            "rotations.approve_rotation",
+        )
+
     @property
     def can_be_approved(self) -> bool:
+        if self.rotation.is_withdrawn:
+            return not self.four_eyes
         found: list[Finding | WindowFinding] = [*self.findings, *self.window_findings]
         errors = any(finding.level == "error" for finding in found)
         return (
@@ -330,6 +350,7 @@ class Sheet:
             )
             for action, (name, label, right) in _VERBS.items()
             if action in possible and self.user.has_perm(right)
+            if action is not RotationAction.APPROVE_AGAIN or self.rotation.is_withdrawn
         }
 
     def _obstacle(self, action: RotationAction) -> str:
@@ -344,7 +365,7 @@ class Sheet:
             )
         if action is RotationAction.EMERGENCY and self.rotation.is_emergency:
             return "Everything that can be done at once is being done."
-        if action is RotationAction.APPROVE and not self.can_be_approved:
+        if action in _APPROVING and not self.can_be_approved:
             return self.four_eyes or "Something is missing: see what needs attention."
         return ""
 
@@ -352,7 +373,8 @@ class Sheet:
     def primary(self) -> Choice | None:
         """Return the one thing to do next, or None where there is nothing."""
         choices = self.choices
-        approve, edit = choices.get(RotationAction.APPROVE), choices.get(RotationAction.EDIT)
+        approve = choices.get(RotationAction.APPROVE) or choices.get(RotationAction.APPROVE_AGAIN)
+        edit = choices.get(RotationAction.EDIT)
         if approve and not approve.obstacle:
             return approve
         if edit:

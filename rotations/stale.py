@@ -29,8 +29,17 @@ def stamp(rotation: Rotation) -> str:
         rotation.grace_days,
         rotation.notes,
         [[pk, bool(removed), str(start), str(end)] for pk, removed, start, end in participants],
+        *_changed_plan(rotation),
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+
+
+def _changed_plan(rotation: Rotation) -> list[object]:
+    """Return what else is decided about where a stored plan is approved again: the steps, and not how far they are."""
+    if not rotation.is_withdrawn:
+        return []
+    steps = rotation.steps.order_by("key").values_list("key", "simultaneous", "automatic", "after")
+    return [rotation.withdrawn_because, [list(step) for step in steps]]
 
 
 def must_be_as_seen(rotation: Rotation, seen: str) -> None:

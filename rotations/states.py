@@ -31,6 +31,8 @@ class RotationAction(StrEnum):
 
     EDIT = "edit"
     APPROVE = "approve"
+    WITHDRAW = "withdraw_the_approval"
+    APPROVE_AGAIN = "approve_again"
     READY = "ready"
     UNREADY = "unready"
     POSTPONE = "postpone"
@@ -85,6 +87,8 @@ ROTATION_TABLE: Mapping[RotationState, Mapping[RotationAction, RotationState]] =
         RotationAction.RETRY: RotationState.EXCHANGING,
         RotationAction.CANCEL: RotationState.CANCELLED,
         RotationAction.EMERGENCY: RotationState.EXCHANGING,
+        RotationAction.WITHDRAW: RotationState.EXCHANGING,
+        RotationAction.APPROVE_AGAIN: RotationState.EXCHANGING,
     },
     RotationState.SCHEDULED: {
         RotationAction.UNREADY: RotationState.EXCHANGING,
@@ -94,6 +98,7 @@ ROTATION_TABLE: Mapping[RotationState, Mapping[RotationAction, RotationState]] =
         RotationAction.RETRY: RotationState.SCHEDULED,
         RotationAction.CANCEL: RotationState.CANCELLED,
         RotationAction.EMERGENCY: RotationState.EXCHANGING,
+        RotationAction.WITHDRAW: RotationState.EXCHANGING,
     },
     RotationState.UNDER_WAY: {
         RotationAction.FINISH: RotationState.APPLIED,
@@ -103,6 +108,8 @@ ROTATION_TABLE: Mapping[RotationState, Mapping[RotationAction, RotationState]] =
         RotationAction.RETRY: RotationState.UNDER_WAY,
         RotationAction.ROLL_BACK: RotationState.ROLLING_BACK,
         RotationAction.EMERGENCY: RotationState.UNDER_WAY,
+        RotationAction.WITHDRAW: RotationState.UNDER_WAY,
+        RotationAction.APPROVE_AGAIN: RotationState.UNDER_WAY,
     },
     RotationState.APPLIED: {
         RotationAction.CLOSE: RotationState.CLOSED,
@@ -145,8 +152,10 @@ STEP_TABLE: Mapping[StepState, Mapping[StepAction, StepState]] = {
 ROTATION_MEANING: Mapping[RotationAction, str] = {
     RotationAction.EDIT: "somebody changes the draft",
     RotationAction.APPROVE: "somebody who may approves the plan",
+    RotationAction.WITHDRAW: "under four eyes, somebody changes what was approved: nothing further is made",
+    RotationAction.APPROVE_AGAIN: "somebody who did not change it since approves the plan as it is now",
     RotationAction.READY: "every participant has confirmed, agreed or been waived, staging is done, "
-    "and where a rehearsal is asked for, it has passed or was waived",
+    "where a rehearsal is asked for, it has passed or was waived, and the approval stands",
     RotationAction.UNREADY: "a confirmation or a staged certificate was taken back, or the rehearsal was",
     RotationAction.POSTPONE: "the window moves, for what is left; partners that agreed to the old one are asked again",
     RotationAction.MOVE_ONE: "where we sign per partner, one of them gets a moment of its own, and is asked again",
@@ -316,8 +325,11 @@ What is not here is refused.
 
 *Overdue*: the window is over, and an approved rotation is not applied.
 
-*Needs attention*: a step has failed, the window has opened while partners are still outstanding, or the
-rotation is overdue.
+*Needs attention*: a step has failed, the window has opened while partners are still outstanding, the
+rotation is overdue, or its approval is withdrawn.
+
+*Withdrawn* is no state of its own: partners may go on answering, and what was begun is brought to its end. But
+nothing further is made, however far a rotation is, until somebody else has approved it again.
 """
 
 if __name__ == "__main__":

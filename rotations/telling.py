@@ -52,6 +52,8 @@ def lead(
         subject = f"A new certificate of {rotation.holder}, for {what}"
     if rotation.is_emergency and rotation.ended_at is None:
         return f"{subject}, at once: {rotation.emergency_reason.rstrip('.')}. {_how_many_follow(steps)}"
+    if rotation.is_withdrawn:
+        return f"{subject}. It was changed after it was approved, and waits for another approval."
     match RotationState(rotation.state):
         case RotationState.DRAFT:
             return f"{subject}. Nothing happens until it is approved."

@@ -86,6 +86,7 @@ def _facts(rotation: Rotation) -> list[tuple[str, str]]:
         ("State", rotation.get_state_display()),
         ("Set up", _with(rotation.set_up_at, rotation.set_up_by)),
         ("Approved", _with(rotation.approved_at, rotation.approved_by)),
+        ("Approval withdrawn", _with(rotation.withdrawn_at, rotation.withdrawn_because)),
         ("Window", span_of(rotation, rotation.window_zone or "UTC") if rotation.window_start else "none"),
         ("Window in UTC", span_of(rotation, "UTC") if rotation.window_start else ""),
         ("Applied", _second(rotation.applied_at)),

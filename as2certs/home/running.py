@@ -44,6 +44,8 @@ class Running:
             yield Need(
                 "urgent", f"{rotation}: its window is over, and it is not applied", "Decide what to do", url
             )
+        elif rotation.is_withdrawn:
+            yield Need("needs_you", f"{rotation}: its approval is withdrawn", "Open the rotation", url)
         elif state is RotationState.DRAFT and not quiet:
             yield Need("needs_you", f"{rotation}: the rotation is a draft", "Open the draft", url)
         elif state is RotationState.EXCHANGING and self._is_close(now):

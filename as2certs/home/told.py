@@ -66,6 +66,8 @@ SENTENCES = {
     "participant.holds_taken_over": "took over what the partner said of its system",
     "participant.holds_left": "left what the partner said of its system aside",
     "partner.holds_learnt": "took over what a past change showed of the partner’s system",
+    "rotation.withdraw_the_approval": "withdrew the rotation’s approval by a change",
+    "rotation.approve_again": "approved the changed rotation again",
     "rotation.replanned": "put another plan in the place of the rotation’s",
     "rotation.plan_kept": "left the rotation’s plan as it is",
     "participant.works": "said that it works",

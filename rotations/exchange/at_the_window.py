@@ -64,7 +64,8 @@ def _told_alone(pk: int, *, now: datetime) -> int:
             participant.rotation = rotation
             if pk in runbook.made_with(rotation):
                 return _tell(rotation, participant, Letter.Kind.NOW, now=now)
-            kept = runbook.waits_for_more(participant) or rehearsal.obstacle(rotation)
+            waits = runbook.waits_for_more(participant) or rotation.is_withdrawn
+            kept = waits or rehearsal.obstacle(rotation)
             if kept and participant.ends is not None and now < participant.ends:
                 return _tell(rotation, participant, Letter.Kind.NOT_NOW, now=now)
     except Exception:

@@ -11,7 +11,7 @@ from django.urls import reverse
 from as2certs.accounts.access import needs, person
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from rotations import apart, plan, progress, runbook, telling
+from rotations import apart, four_eyes, plan, progress, runbook, telling
 from rotations.forms import MoveForm, ReasonForm
 from rotations.models import Participant
 from rotations.stale import must_be_as_seen, stamp
@@ -28,7 +28,7 @@ def participant_move(request: HttpRequest, uid: UUID) -> HttpResponse:
     question = Question(
         title=f"Another moment for {partner}",
         label=f"Change over with {partner} then",
-        consequences=_if_moved(participant),
+        consequences=[*_if_moved(participant), *four_eyes.warning(rotation)],
         obstacle=apart.move_obstacle(participant),
         template="rotations/participant_move.html",
     )

@@ -14,7 +14,7 @@ from as2certs.accounts.access import needs
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from partners.models import Partner
-from rotations import capability, replanning
+from rotations import capability, four_eyes, replanning
 from rotations.comparison import Comparison
 from rotations.forms import PlanForm
 from rotations.models import Participant, Rotation
@@ -114,6 +114,7 @@ def _decide(
         participant=participant,
         other=other,
         comparison=Comparison(other, participant),
+        withdraws=four_eyes.warning(rotation) if other.is_another else [],
         said_in=capability.said_in(participant) if participant else None,
         # Fresh, not what was sent: whoever reads that somebody else was first sees both plans as they are now.
         seen=other.seen,

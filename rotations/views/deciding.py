@@ -11,7 +11,7 @@ from django.utils import timezone
 from as2certs.accounts.access import needs, person
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from rotations import actions, fuzzy, progress, setup, telling
+from rotations import actions, four_eyes, fuzzy, progress, setup, telling
 from rotations.forms import ApproveForm, OptionalReasonForm, PostponeForm, ReasonForm
 from rotations.models import Rotation
 from rotations.plan import Act
@@ -30,14 +30,18 @@ def rotation_approve(request: HttpRequest, uid: UUID) -> HttpResponse:
     missing = (
         "" if sheet.can_be_approved else " ".join(f"{need.text} {need.more}".strip() for need in sheet.needs)
     )
+    again = rotation.is_withdrawn
+    left = [step for step in sheet.steps if step.state not in SETTLED]
+    action = RotationAction.APPROVE_AGAIN if again else RotationAction.APPROVE
     question = Question(
-        title=f"Approve {telling.title(rotation)}",
-        label=telling.approve_label(rotation, sheet.steps, now=now),
+        title=f"{'Approve again:' if again else 'Approve'} {telling.title(rotation)}",
+        label=telling.approve_label(rotation, left, now=now),
         consequences=[
-            *telling.set_in_motion(sheet.steps, zone=rotation.window_zone, now=now),
+            *([four_eyes.sentence(rotation, zone=sheet.zone)] if again else []),
+            *telling.set_in_motion(left, zone=rotation.window_zone, now=now),
             *_rehearsed_first(sheet),
         ],
-        obstacle=not_now(rotation, RotationAction.APPROVE) or missing,
+        obstacle=not_now(rotation, action) or missing,
         template="rotations/rotation_approve.html",
     )
 
@@ -52,7 +56,9 @@ def rotation_approve(request: HttpRequest, uid: UUID) -> HttpResponse:
         form,
         question,
         do,
-        "The rotation is approved, and its first steps begin.",
+        "It is approved again, and goes on."
+        if again
+        else "The rotation is approved, and its first steps begin.",
         sheet=sheet,
     )
 
@@ -74,6 +80,7 @@ def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
         consequences=[
             "The plan is made again for the new window. What was done stays done, what was installed stays installed.",
             "Every partner that agreed to the old window has to agree to the new one.",
+            *four_eyes.warning(rotation),
         ],
         obstacle=not_now(rotation, RotationAction.POSTPONE),
         template="rotations/rotation_postpone.html",

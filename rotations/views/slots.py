@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST
 from as2certs.accounts.access import needs, person
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from rotations import setup
+from rotations import four_eyes, setup
 from rotations.attention import names
 from rotations.clocks import span
 from rotations.exchange import slots
@@ -91,7 +91,7 @@ def slot_take(request: HttpRequest, uid: UUID) -> HttpResponse:
     question = Question(
         title=f"Take {when}",
         label="Move the change to this time",
-        consequences=_consequences(rotation, column),
+        consequences=[*_consequences(rotation, column), *_withdrawn_by(slot)],
         obstacle=_not_now(rotation) or ("This time is over." if column.is_over else ""),
     )
 
@@ -120,6 +120,12 @@ def _consequences(rotation: Rotation, column: slots.Column) -> list[str]:
             f"{count(told, 'partner')} that heard of the change get a mail with the new calendar entry."
         )
     return [*found, "The plan is made again for this time. What was installed stays installed."]
+
+
+def _withdrawn_by(slot: Slot) -> list[str]:
+    """Say that moving the change withdraws its approval; staying with the window does not."""
+    stays = (slot.start, slot.end) == (slot.rotation.window_start, slot.rotation.window_end)
+    return [] if stays else four_eyes.warning(slot.rotation)
 
 
 def _not_now(rotation: Rotation) -> str:

@@ -39,6 +39,8 @@ ROTATION_TRANSITIONS = {
     ("draft", "cancel"): "cancelled",
     ("draft", "emergency"): "exchanging",
     ("exchanging", "ready"): "scheduled",
+    ("exchanging", "withdraw_the_approval"): "exchanging",
+    ("exchanging", "approve_again"): "exchanging",
     ("exchanging", "postpone"): "exchanging",
     ("exchanging", "move_one_partner"): "exchanging",
     ("exchanging", "begin"): "under_way",
@@ -46,6 +48,7 @@ ROTATION_TRANSITIONS = {
     ("exchanging", "retry"): "exchanging",
     ("exchanging", "cancel"): "cancelled",
     ("scheduled", "unready"): "exchanging",
+    ("scheduled", "withdraw_the_approval"): "exchanging",
     ("scheduled", "postpone"): "exchanging",
     ("scheduled", "move_one_partner"): "scheduled",
     ("scheduled", "begin"): "under_way",
@@ -53,6 +56,8 @@ ROTATION_TRANSITIONS = {
     ("scheduled", "retry"): "scheduled",
     ("scheduled", "cancel"): "cancelled",
     ("under_way", "finish"): "applied",
+    ("under_way", "withdraw_the_approval"): "under_way",
+    ("under_way", "approve_again"): "under_way",
     ("under_way", "postpone"): "under_way",
     ("under_way", "move_one_partner"): "under_way",
     ("under_way", "take_one_partner_back"): "under_way",
@@ -110,7 +115,7 @@ def test_a_refusal_names_the_state_the_action_and_what_is_possible_instead() -> 
         next_state(RotationState.UNDER_WAY, RotationAction.CANCEL)
     assert str(refused.value) == (
         'This rotation is under way: "cancel" is not possible. Possible now: finish, postpone, '
-        "move one partner, take one partner back, retry, roll back, emergency."
+        "move one partner, take one partner back, retry, roll back, emergency, withdraw the approval, approve again."
     )
     assert refused.value.state is RotationState.UNDER_WAY
     assert refused.value.action is RotationAction.CANCEL
@@ -122,6 +127,8 @@ def test_a_refusal_names_the_state_the_action_and_what_is_possible_instead() -> 
         "retry",
         "roll_back",
         "emergency",
+        "withdraw_the_approval",
+        "approve_again",
     )
 
 
