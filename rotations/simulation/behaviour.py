@@ -64,7 +64,7 @@ class Behaviour:
     `partners` is keyed by the partner's key. `pace` is keyed by the step's key and says when in the time that the
     plan leaves for it a step by hand is done: 0 at once, 1 at the last moment; without it our people are prompt and
     partners are halfway. `lag` is how long after the agreed moment our side makes a switch that both sides make at
-    once.
+    once. `called_off` says that our side does not make the change: nothing had shown it by the end of its window.
     """
 
     partners: Mapping[str, Conduct] = field(default_factory=dict)
@@ -72,6 +72,7 @@ class Behaviour:
     kills: tuple[Kill, ...] = ()
     outages: tuple[Outage, ...] = ()
     lag: timedelta = timedelta(0)
+    called_off: bool = False
 
     def of(self, partner: str | None) -> Conduct:
         """Return how this partner behaves."""

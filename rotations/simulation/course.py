@@ -169,7 +169,7 @@ class _Unfolding:
         moment = self.usual(step, ready)
         if step.automatic:
             moment = self.awake(moment)
-        if _is_over(step, moment):
+        if _is_over(step, moment) or (step.act is Act.CUT_OVER and self.behaviour.called_off):
             return Happening(step, None, missed=True)
         writes = self.written(step.effects, moment)
         kill = self.kills.get(step.key) if step.automatic else None

@@ -40,7 +40,10 @@ def swap_of(course: Course, steps: Sequence[Step], link: Link) -> Swap | None:
     """Give the time during which a link may be apart, or None: then it may at no time.
 
     Both ends were to move at once, for want of room at the reader. Before and after the window nothing excuses them.
+    In an emergency it is from the first switch until the other side has followed, at the latest when it was asked to.
     """
+    if course.change.emergency:
+        return _until_followed(course, link)
     if link.reader.place.roomy:
         return None
     marked = {(e.at, e.role) for step in steps if step.simultaneous for e in step.effects}
@@ -51,6 +54,14 @@ def swap_of(course: Course, steps: Sequence[Step], link: Link) -> Swap | None:
     begins = min((moment for found in moments for moment in found), default=starts)
     ends = max(found[-1] for found in moments) if all(moments) else end
     return Swap(max(begins, starts), min(ends, end))
+
+
+def _until_followed(course: Course, link: Link) -> Swap | None:
+    moments = [course.lines[slot].moments for slot in (link.writer, link.reader)]
+    if not any(moments):
+        return None
+    begins = min(moment for found in moments for moment in found)
+    return Swap(begins, max(found[-1] for found in moments) if all(moments) else course.change.ends)
 
 
 class _Judge:

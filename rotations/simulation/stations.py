@@ -144,7 +144,7 @@ def _pairs(ours: list[Slot], theirs: list[Slot]) -> Iterator[tuple[Slot, Slot]]:
 
 def _slots(change: Change, side: System | Party, role: Role) -> list[Slot]:
     at = us(side.key) if isinstance(side, System) else them(side.key)
-    place = Place(at, role, side.name, side.holds.both)
+    place = Place(at, role, side.name, side.holds.both and not change.emergency)
     if place.reads:
         return [Slot(place), Slot(place, mdns=True)] if role in SIGNATURES else [Slot(place)]
     if isinstance(side, System) and role is Role.SIGN and change.per_partner:

@@ -9,9 +9,21 @@ from itertools import product
 import pytest
 from django.core.management import CommandError, call_command
 
-from rotations.plan import Change, Holds, Role, plan
-from rotations.simulation import Behaviour, Conduct, Mishap, Traffic, simulate
-from rotations.simulation.combinations import every_combination
+from rotations.plan import Act, Change, Holds, Role, plan
+from rotations.simulation import Behaviour, Conduct, Mishap, Outcome, Traffic, simulate
+from rotations.simulation.combinations import (
+    ASKED_WITHIN,
+    ENDS,
+    FUZZY,
+    INTO_THE_WINDOW,
+    NOW,
+    Combination,
+    Moment,
+    every_combination,
+    in_its_window,
+    without_an_agreed_moment,
+)
+from rotations.simulation.combinations import STARTS as OPENS
 from tests.rotations.changes import ROLES, SEVERAL, STARTS, make_change
 
 MINUTE = timedelta(minutes=1)
@@ -88,6 +100,87 @@ def test_inbound_messages_do_fail_between_two_switches(which: str) -> None:
     assert 40 <= simulate(change, plan(change), behaviour, traffic=TRAFFIC).rejected <= 41
 
 
+# Without an agreed moment.
+
+OTHERS = list(without_an_agreed_moment())
+
+
+def carried_out(combination: Combination, behaviour: Behaviour | None = None) -> Outcome:
+    steps, lawful = in_its_window(combination, 2 * MINUTE)
+    return simulate(combination.change, steps, behaviour or lawful, traffic=TRAFFIC)
+
+
+def ours(outcome: Outcome) -> list[datetime | None]:
+    """Return when our cut-overs were made; where we sign per partner, without the default that follows."""
+    cut_overs = [h for h in outcome.happenings if h.step.act is Act.CUT_OVER]
+    return [h.done for h in cut_overs if h.step.partner or not any(c.step.partner for c in cut_overs)]
+
+
+def test_every_way_out_of_a_window_without_a_fixed_moment_is_there_for_every_writer_of_ours() -> None:
+    found = {(c.letter, c.moment) for c in OTHERS}
+    assert {letter for letter, moment in found if moment is Moment.EMERGENCY} == set("ABCDEF")
+    assert {letter for letter, moment in found if moment is Moment.EVIDENCE} == set("CF")
+    for moment in set(FUZZY) - {Moment.EVIDENCE}:
+        assert {letter for letter, which in found if which is moment} == set("ACEF")
+
+
+@pytest.mark.parametrize("combination", [c for c in OTHERS if c.moment in FUZZY], ids=str)
+def test_in_a_window_without_a_fixed_moment_nothing_fails_whatever_comes_of_it(
+    combination: Combination,
+) -> None:
+    outcome = carried_out(combination)
+    assert outcome.violations == ()
+    assert (outcome.rejected, outcome.lost, outcome.twice, outcome.stuck) == (0, 0, 0, 0)
+    made = ours(outcome)
+    match combination.moment:
+        case Moment.CALLED_OFF:
+            assert set(made) == {None}
+            writers = [used for used in outcome.history if not used.reads]
+            assert {used.certificate for used in writers} == {"old"}
+        case Moment.WORD:
+            assert set(made) == {OPENS + INTO_THE_WINDOW}
+        case Moment.EXTENDED:
+            assert set(made) == {ENDS + INTO_THE_WINDOW}
+        case Moment.AT_THE_END:
+            assert set(made) == {ENDS - MINUTE}
+        case Moment.EVIDENCE:
+            theirs = [h.done for h in outcome.happenings if h.step.act is Act.PARTNER_CUT_OVER]
+            assert all(moment is not None and OPENS < moment < ENDS - MINUTE for moment in made)
+            assert set(made) <= set(theirs)
+
+
+def test_a_partner_that_only_said_that_it_accepts_both_breaks_the_law_in_such_a_window() -> None:
+    combination = Combination("A", SEVERAL, SEVERAL, False, Moment.WORD)
+    _, lawful = in_its_window(combination, 2 * MINUTE)
+    silent = Conduct(never=frozenset({Act.INSTALL}), says_so=True)
+    outcome = carried_out(combination, replace(lawful, partners={**lawful.partners, "p1": silent}))
+    assert outcome.violations
+    assert outcome.rejected > 0
+
+
+@pytest.mark.parametrize("holds", list(Holds))
+@pytest.mark.parametrize("letter", "ABCDEF")
+def test_in_an_emergency_messages_fail_until_the_other_side_has_followed_and_no_longer(
+    letter: str, holds: Holds
+) -> None:
+    combination = Combination(letter, holds, holds, False, Moment.EMERGENCY)
+    outcome = carried_out(combination)
+    assert outcome.violations == ()
+    assert outcome.lost > 0  # nobody follows within the three hours of the retries
+    followed = [h.done for h in outcome.happenings if h.step.act is Act.PARTNER_CUT_OVER]
+    last = max(moment for moment in followed if moment is not None)
+    assert NOW < last < NOW + ASKED_WITHIN
+    for mishap in outcome.mishaps:
+        assert all(written <= last for written, _ in under_way(mishap))
+
+
+def test_in_an_emergency_nothing_excuses_a_partner_that_has_not_followed_in_its_day() -> None:
+    combination = Combination("A", SEVERAL, SEVERAL, False, Moment.EMERGENCY)
+    never = Behaviour(partners={"p1": Conduct(never=frozenset({Act.PARTNER_CUT_OVER}))})
+    outcome = carried_out(combination, never)
+    assert any("verifying" in sentence for sentence in outcome.violations)
+
+
 def called(*arguments: str) -> tuple[list[str], str]:
     out, err = StringIO(), StringIO()
     call_command("simulate", *arguments, stdout=out, stderr=err)
@@ -98,20 +191,22 @@ def test_the_command_writes_a_line_for_each_combination_in_aligned_columns() -> 
     lines, errors = called()
     heading, *rows, last = lines
     assert errors == ""
-    assert len(rows) == len(list(every_combination())) == 6 * 9 + 2 * 9
+    agreed = [row for row in rows if " agreed " in row]
+    assert len(agreed) == len(list(every_combination())) == 6 * 9 + 2 * 9
+    assert len(rows) == len(agreed) + len(list(without_an_agreed_moment()))
     assert {len(row) for row in rows} == {len(heading)}
     assert [name for name in ("messages", "rejected", "lost", "twice") if name not in heading] == []
-    assert last.startswith("72 combinations: the law holds in each.")
+    assert last.startswith("105 combinations: the law holds in each.")
     for row in rows:
         counts = [int(word) for word in row.split()[-5:]]
-        assert counts[0] > 100_000
-        assert counts[2] == 0
+        assert counts[0] > (6_000 if " emergency " in row else 80_000)
+        assert counts[2] == 0 or " emergency " in row
         assert "hold both" not in row or counts[1:] == [0, 0, 0, 0]
 
 
 def test_the_command_ends_with_an_error_when_the_law_is_broken() -> None:
     out, err = StringIO(), StringIO()
-    with pytest.raises(CommandError, match=r"The law is broken in \d+ of 72 combinations") as raised:
+    with pytest.raises(CommandError, match=r"The law is broken in \d+ of 105 combinations") as raised:
         call_command("simulate", "--skew", "7200", stdout=out, stderr=err)
     assert raised.value.returncode == 1
     assert "decrypting at System 1 held only the new" in err.getvalue()

@@ -7,28 +7,32 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from rotations.parts import Step
 from rotations.simulation import Outcome, Traffic, simulate
 from rotations.simulation.combinations import (
     ENDS,
     NAMES,
     STARTS,
     Combination,
+    Moment,
     at_once,
     every_combination,
-    lawful_behaviour,
+    in_its_window,
+    without_an_agreed_moment,
 )
 
 TRAFFIC = Traffic(every=timedelta(minutes=1))
-HEADINGS = ("change", "what changes", "we hold", "they hold", "we sign", "readers")
+HEADINGS = ("change", "what changes", "we hold", "they hold", "we sign", "readers", "made")
 COUNTS = ("messages", "rejected", "lost", "twice", "queued")
-WIDTHS = (6, 28, 8, 9, 11, 12)
+WIDTHS = (6, 28, 8, 9, 11, 12, 10)
 LONGEST = int((ENDS - STARTS).total_seconds())
 
 
 class Command(BaseCommand):
     help = (
-        "Carry out the changes A to F in all combinations between simulated AS2 stations, with a message a minute each "
-        "way, and count what is rejected, lost or delivered twice. Ends with 1 where the law of rotations is broken."
+        "Carry out the changes A to F in all combinations between simulated AS2 stations, in an emergency too and in "
+        "windows without a fixed moment, with a message a minute each way, and count what is rejected, lost or "
+        "delivered twice. Ends with 1 where the law of rotations is broken."
     )
     requires_system_checks = []
 
@@ -53,7 +57,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         skew, seed = timedelta(seconds=options["skew"]), options["seed"]
         self.stdout.write(_line(HEADINGS, COUNTS))
-        combinations = list(every_combination())
+        combinations = [*every_combination(), *without_an_agreed_moment()]
         broken = 0
         for combination in combinations:
             broken += not self.show(combination, skew, seed)
@@ -61,21 +65,27 @@ class Command(BaseCommand):
             raise CommandError(f"The law is broken in {broken} of {len(combinations)} combinations.")
         self.stdout.write(
             f"{len(combinations)} combinations: the law holds in each. Where both certificates fit side by side, "
-            "nothing fails; where both sides switch at once, only what is under way between the two switches."
+            "nothing fails; where both sides switch at once, only what is under way between the two switches; in an "
+            "emergency, what is sent before the other side has followed."
         )
 
     def show(self, combination: Combination, skew: timedelta, seed: int | None) -> bool:
         """Carry one combination out and write its line; say whether the law holds."""
-        steps = combination.steps
-        behaviour = lawful_behaviour(steps, skew, seed)
+        steps, behaviour = in_its_window(combination, skew, seed)
         outcome = simulate(combination.change, steps, behaviour, traffic=TRAFFIC, seed=seed or 0)
-        self.stdout.write(_line(_described(combination, at_once(steps)), _counted(outcome)))
+        self.stdout.write(_line(_described(combination, _readers(combination, steps)), _counted(outcome)))
         for sentence in outcome.violations:
             self.stderr.write(f"       {sentence}")
         return not outcome.violations
 
 
-def _described(combination: Combination, simultaneous: bool) -> tuple[str, ...]:
+def _readers(combination: Combination, steps: tuple[Step, ...]) -> str:
+    if combination.moment is Moment.EMERGENCY:
+        return "let go"
+    return "swap at once" if at_once(steps) else "hold both"
+
+
+def _described(combination: Combination, readers: str) -> tuple[str, ...]:
     per_partner = {None: "-", False: "for all", True: "per partner"}[combination.per_partner]
     return (
         combination.letter,
@@ -83,7 +93,8 @@ def _described(combination: Combination, simultaneous: bool) -> tuple[str, ...]:
         combination.ours,
         combination.theirs,
         per_partner,
-        "swap at once" if simultaneous else "hold both",
+        readers,
+        combination.moment,
     )
 
 
