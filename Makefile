@@ -3,6 +3,7 @@
 # make check          lint, format, types, direction of imports, templates, migrations
 # make bench          measure, and write docs/benchmarks.md (QUICK=1: a tenth of the sizes; ARGS="idle": one only)
 # make format         format code and templates
+# make fuzz           look for files that the readers of certificates end badly with (MINUTES=10)
 # make audit          look up known advisories about the pinned packages (asks the package index)
 # make requirements   pin what requirements*.in ask for (UPGRADE=1 takes the newest)
 
@@ -14,7 +15,7 @@ PIP_COMPILE = $(VENV) -m piptools compile --quiet --strip-extras --no-header --a
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help python run dev test check format audit requirements
+.PHONY: help python run dev test check bench format fuzz audit requirements
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -29,11 +30,16 @@ run: python
 dev: python
 	@$(PYTHON) -m as2certs.run --install requirements.txt requirements-dev.txt
 
+# Most tests run beside each other, one process for each processor; then those that want the machine for themselves; and
+# then once more on PostgreSQL what uses the database, without a browser.
 test: dev
+ifneq ($(ARGS),)
 	@$(VENV) -m pytest $(ARGS)
-ifeq ($(ARGS),)
-	@echo; echo "Once more on PostgreSQL: the tests that use the database, without a browser."
-	@$(VENV) -m pytest -p tests.on_postgres -m "django_db and not browser"
+else
+	@$(VENV) -m pytest -n auto --dist worksteal -m "not alone"
+	@$(VENV) -m pytest -m alone
+	@$(VENV) -m pytest -n auto --dist worksteal -p tests.on_postgres -m "django_db and not alone"
+	@$(VENV) -m pytest -p tests.on_postgres -m "django_db and alone and not browser"
 endif
 
 check: dev
@@ -63,6 +69,14 @@ audit: python
 		{ echo "as2certs: not clean. Advisories are listed above with the versions that mend them. Where it says that a"; \
 		  echo "package was not found or a host was not reached, the advisories can't be had from here, and nothing is"; \
 		  echo "known about the packages: run make audit where pypi.org can be reached."; exit 1; }
+
+# So does the fuzzer, which brings a library of its own for each Python.
+MINUTES ?= 10
+fuzz: python
+	@test -e var/fuzz/ready || { $(PYTHON) -m venv --clear var/fuzz && var/fuzz/bin/pip install --quiet \
+		-r requirements.txt -r requirements-dev.txt atheris && touch var/fuzz/ready; } || \
+		{ echo "as2certs: atheris could not be installed, so nothing was tried. It wants a package index."; exit 2; }
+	@DJANGO_SETTINGS_MODULE=tests.settings var/fuzz/bin/python -m tests.pki.fuzz $(MINUTES) var/fuzz/corpus
 
 requirements: dev
 	$(PIP_COMPILE) requirements.in -o requirements.txt

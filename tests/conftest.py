@@ -20,6 +20,10 @@ from tests.trail import unguarded
 #: Fixtures that want a program, by its marker: whoever uses one need not mark the test.
 FIXTURES = {"postgres": "postgres", "redis_server": "redis", "chromium": "browser", "page": "browser"}
 
+#: What wants the machine for itself: whole installations, browsers, and parts of the tests that keep appointments.
+ALONE_FIXTURES = {"make_stack", "chromium", "page"}
+ALONE_FOLDERS = {"attack", "bench", "e2e", "faults", "ground", "mail"}
+
 MISSING = programs.missing()
 
 # A machine that is busy with something else is no failure of what is tried.
@@ -34,8 +38,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by the fixtures that they use, and skip those whose program is missing."""
+    """Mark tests by the fixtures that they use and where they are, and skip those whose program is missing."""
     for item in items:
+        if item.path.parent.name in ALONE_FOLDERS or ALONE_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("alone")
         for fixture in getattr(item, "fixturenames", ()):
             if fixture in FIXTURES:
                 item.add_marker(FIXTURES[fixture])
