@@ -2,42 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from as2certs import pki
-from tests.certificates import cert_der, cert_pem, key_pem, make_ca, make_pair, p12
+from tests.pki.every_way import SEEDS, read_every_way
 from tests.pki.sentences import must_be_one_sentence
-
-ROOT = make_ca()
-LEAF, KEY = make_pair(issuer=ROOT)
-SEEDS = (
-    cert_der(LEAF),
-    cert_pem(LEAF, ROOT[0]),
-    pki.to_pkcs7(LEAF, [ROOT[0]], encoding="der"),
-    pki.to_pkcs7(LEAF, [ROOT[0]]),
-    p12((LEAF, KEY), "sesame", [ROOT[0]]),
-    p12((LEAF, KEY), None),
-    key_pem(KEY),
-    key_pem(KEY, "sesame"),
-    key_pem(KEY, "sesame", traditional=True),
-    KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, BestAvailableEncryption(b"sesame")),
-    pki.key_to_der(KEY),
-    pki.signing_request(KEY, subject=pki.Subject("ACME"), roles=["sign"]),
-)
-READINGS: tuple[Callable[[bytes], object], ...] = (
-    lambda data: pki.read_public(data),
-    lambda data: pki.read_public(data, partner=True),
-    lambda data: pki.read_own(data, password="sesame"),
-    lambda data: pki.read_own(cert_der(LEAF), key_data=data, key_password="sesame"),
-    lambda data: pki.read_key(data, password="sesame"),
-    lambda data: pki.read_key(data),
-    lambda data: pki.read_answer(data, key=KEY),
-)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive"),
@@ -69,18 +40,6 @@ def mutated(draw: st.DrawFn) -> bytes:
             case _:
                 del data[place:]
     return bytes(data)
-
-
-def read_every_way(data: bytes) -> None:
-    for reading in READINGS:
-        try:
-            found = reading(data)
-        except pki.PkiError as error:
-            must_be_one_sentence(str(error))
-        else:
-            if isinstance(found, pki.Material):
-                described = pki.describe(found.leaf, found.chain)
-                assert described.subject.isprintable()
 
 
 @ROUNDS
