@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.conf import settings
 from django.db import models, transaction
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from as2certs.accounts.models import User
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+T = TypeVar("T")
+
+#: So many entries are added by one statement, with their subjects.
+BATCH = 1000
 
 _WITH_PORT = re.compile(r"\[(?P<v6>[0-9A-Fa-f:.]+)\](?::\d{1,5})?|(?P<v4>[0-9.]+):\d{1,5}")
 
@@ -101,28 +107,73 @@ def record(
     should be seen too. ``key`` makes a second entry with the same key an IntegrityError, which undoes the transaction
     around it: that is how a step can't be applied twice. Never pass key bytes, passwords or tokens.
     """
-    kind, uid = identify(on)
-    subjects = {identify(obj) for obj in (on, *also)}
+    one = Happening(verb, on, also=tuple(also), old=old or {}, new=new or {}, reason=reason, key=key)
     with transaction.atomic(savepoint=False):
-        entry = Entry.objects.create(
-            at=now,
-            verb=verb,
-            actor=by.user,
-            actor_name=by.name,
-            source=by.source,
-            address=by.address,
-            object_kind=kind,
-            object_uid=uid,
-            object_name=str(on)[:300],
-            old=dict(old or {}),
-            new=dict(new or {}),
-            reason=reason,
-            key=key,
-        )
-        Subject.objects.bulk_create(
-            Subject(entry=entry, kind=kind, uid=uid) for kind, uid in sorted(subjects)
-        )
+        entry = _entry(one, by, now)
+        entry.save(force_insert=True)
+        Subject.objects.bulk_create(_subjects(entry, one))
     return entry
+
+
+@dataclass(frozen=True)
+class Happening:
+    """One thing that happened among many; the fields are what ``record`` takes."""
+
+    verb: str
+    on: models.Model
+    also: tuple[models.Model, ...] = ()
+    old: Mapping[str, Any] = field(default_factory=dict)
+    new: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    key: str | None = None
+
+
+def record_many(happenings: Iterable[Happening], *, by: Actor, now: datetime) -> int:
+    """Add an entry for each of many things that happened, in their order, and return how many.
+
+    It is ``record`` for thousands, and the same holds: call it in the transaction of the change itself, with which
+    entries and subjects are committed together. It takes a few statements per batch, and holds a batch in memory.
+    """
+    count = 0
+    for batch in batched(happenings, BATCH):
+        with transaction.atomic(savepoint=False):
+            entries = Entry.objects.bulk_create([_entry(one, by, now) for one in batch])
+            subjects = (_subjects(entry, one) for entry, one in zip(entries, batch, strict=True))
+            Subject.objects.bulk_create(chain.from_iterable(subjects))
+        count += len(batch)
+    return count
+
+
+def batched(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Cut what comes into lists of at most ``size``."""
+    rest = iter(things)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def _entry(one: Happening, by: Actor, now: datetime) -> Entry:
+    kind, uid = identify(one.on)
+    return Entry(
+        at=now,
+        verb=one.verb,
+        actor=by.user,
+        actor_name=by.name,
+        source=by.source,
+        address=by.address,
+        object_kind=kind,
+        object_uid=uid,
+        object_name=str(one.on)[:300],
+        old=dict(one.old),
+        new=dict(one.new),
+        reason=one.reason,
+        key=one.key,
+    )
+
+
+def _subjects(entry: Entry, one: Happening) -> list[Subject]:
+    """Return whom an entry speaks of, each once."""
+    named = {identify(obj) for obj in (one.on, *one.also)}
+    return [Subject(entry=entry, kind=kind, uid=uid) for kind, uid in sorted(named)]
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
