@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, Value
 
 from as2certs import pki
 from as2certs.audit.recording import Actor, record
@@ -46,7 +46,7 @@ def inspect(
     predecessor: AbstractCertificate | None = None,
 ) -> list[pki.Finding]:
     """Return what speaks against a certificate for these roles of the holder, errors first."""
-    description = pki.describe(material.leaf, material.chain)
+    description = material.description
     return pki.check(
         description,
         roles=roles,
@@ -65,19 +65,53 @@ def known_like(description: pki.Description, holder: AbstractStation) -> list[pk
         | Q(public_key_sha256=description.public_key_sha256)
         | Q(serial=str(description.serial), issuer=description.issuer)
     )
-    return [
-        pki.Known(
-            holder=str(row.holder),
-            same_holder=row.holder == holder,
-            environment=row.holder.environment,
-            sha256=row.sha256,
-            public_key_sha256=row.public_key_sha256,
-            issuer=row.issuer,
-            serial=int(row.serial),
+    return [one.beside(holder) for one in stored_where(alike, most=40)]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a certificate of the inventory is compared by, and whose it is: kind of station, its row, its name."""
+
+    kind: str
+    holder_pk: int
+    holder: str
+    environment: str
+    sha256: str
+    public_key_sha256: str
+    issuer: str
+    serial: str
+
+    def beside(self, holder: AbstractStation) -> pki.Known:
+        """Return it as it is compared with a certificate of this holder."""
+        return pki.Known(
+            holder=self.holder,
+            same_holder=(self.kind, self.holder_pk) == (holder._meta.label_lower, holder.pk),
+            environment=self.environment,
+            sha256=self.sha256,
+            public_key_sha256=self.public_key_sha256,
+            issuer=self.issuer,
+            serial=int(self.serial),
+        )
+
+
+def stored_where(alike: Q, *, most: int | None = None) -> list[Stored]:
+    """Return the certificates on either side for which a condition holds, by one query."""
+    sides = [
+        model._default_manager.filter(alike)
+        .order_by()
+        .values_list(
+            Value(model.kind_of_holder()),
+            f"{model.HOLDER}_id",
+            f"{model.HOLDER}__name",
+            f"{model.HOLDER}__environment",
+            "sha256",
+            "public_key_sha256",
+            "issuer",
+            "serial",
         )
         for model in AbstractCertificate.__subclasses__()
-        for row in model._default_manager.filter(alike).light().select_related(model.HOLDER)[:20]
     ]
+    return [Stored(*row) for row in sides[0].union(*sides[1:], all=True)[:most]]
 
 
 @transaction.atomic
@@ -94,9 +128,11 @@ def take_in(
 
     Raises Refused when a finding is an error; nothing is stored then.
     """
-    certificate, findings = put_by(holder, material, roles=roles, by=by, now=now, source=source)
-    serves = put_in_service(certificate, roles, by=by, now=now)
-    already = {role for role, held in service.serving(holder).items() if certificate in held}
+    certificate, findings = _put_by(holder, material, roles=roles, by=by, now=now, source=source)
+    held = set(holder.service.open().values_list("role", "certificate_id"))
+    free = [role for role in roles if role not in {role for role, _ in held}]
+    serves = put_in_service(certificate, free, by=by, now=now) if free else ()
+    already = {role for role, pk in held if pk == certificate.pk}
     waits = tuple(role for role in roles if role not in serves and role not in already)
     return Intake(certificate, serves, waits, findings)
 
@@ -115,6 +151,19 @@ def put_by(
 
     Raises Refused when a finding is an error; nothing is stored then.
     """
+    return _put_by(holder, material, roles=roles, by=by, now=now, source=source)
+
+
+def _put_by(
+    holder: AbstractStation,
+    material: pki.Material,
+    *,
+    roles: Collection[str],
+    by: Actor,
+    now: datetime,
+    source: str,
+) -> tuple[Any, list[pki.Finding]]:
+    """Do what ``put_by`` does, in a transaction of the caller's."""
     # One at a time for a holder: of two files at once, the second finds what the first has brought.
     type(holder)._base_manager.select_for_update(no_key=True).only("pk").get(pk=holder.pk)
     findings = inspect(holder, material, roles=roles, now=now)
@@ -128,13 +177,18 @@ def put_by(
             by=by,
             now=now,
             also=(holder,),
-            new={
-                "sha256": certificate.sha256,
-                "not_after": certificate.not_after.isoformat(),
-                "source": source,
-            },
+            new=told_of(certificate),
         )
     return certificate, findings
+
+
+def told_of(certificate: AbstractCertificate) -> dict[str, str]:
+    """Return what the trail holds of a certificate that was taken in."""
+    return {
+        "sha256": certificate.sha256,
+        "not_after": certificate.not_after.isoformat(),
+        "source": certificate.source,
+    }
 
 
 def put_in_service(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from django.db.models import DateTimeField, Value
 from django.db.models.functions import Greatest
 
-from identities.stations import AbstractCertificate, AbstractStation
+from as2certs.audit.recording import batched
+from identities.stations import AbstractCertificate, AbstractService, AbstractStation
+
+#: Of so many certificates the service begins by one statement.
+BATCH = 500
 
 
 def serving(holder: AbstractStation) -> dict[str, list[Any]]:
@@ -58,6 +62,39 @@ def begin_where_none(
     """Let a certificate serve those of the roles that have none yet, and return them."""
     taken = set(certificate.holder.service.open().values_list("role", flat=True))
     free = tuple(role for role in roles if role not in taken)
-    for role in free:
-        begin(certificate, role, at=at)
+    certificate.holder.service.bulk_create(_beginnings(certificate, free, at))
     return free
+
+
+def begin_many_where_none(
+    certificates: Sequence[tuple[AbstractCertificate, Collection[str]]], *, at: datetime
+) -> list[tuple[str, ...]]:
+    """Do as ``begin_where_none`` does for each of many certificates of one kind, in order; return the roles of each.
+
+    The first of two certificates of a holder gets a role that is free. Takes two statements per batch.
+    """
+    served: list[tuple[str, ...]] = []
+    for batch in batched(certificates, BATCH):
+        model = batch[0][0].holder.service.model
+        key = f"{batch[0][0].HOLDER}_id"
+        holders = {getattr(certificate, key) for certificate, _ in batch}
+        rows = model._default_manager.open().filter(**{f"{key}__in": holders})
+        taken = set(rows.values_list(key, "role"))
+        beginnings: list[AbstractService] = []
+        for certificate, roles in batch:
+            holder = getattr(certificate, key)
+            free = tuple(role for role in roles if (holder, role) not in taken)
+            taken.update((holder, role) for role in free)
+            beginnings += _beginnings(certificate, free, at)
+            served.append(free)
+        model._default_manager.bulk_create(beginnings)
+    return served
+
+
+def _beginnings(
+    certificate: AbstractCertificate, roles: Iterable[str], at: datetime
+) -> list[AbstractService]:
+    model = certificate.holder.service.model
+    key = f"{certificate.HOLDER}_id"
+    holder = getattr(certificate, key)
+    return [model(**{key: holder}, certificate=certificate, role=role, starts_at=at) for role in roles]

@@ -164,7 +164,7 @@ class AbstractCertificate(models.Model):
     @classmethod
     def columns_from(cls, material: pki.Material) -> dict[str, Any]:
         """Return the column values that can be read from a certificate and its chain."""
-        d = pki.describe(material.leaf, material.chain)
+        d = material.description
         return {
             "der": pki.to_der(material.leaf),
             "chain_pem": b"".join(pki.to_pem(c) for c in material.chain).decode("ascii"),
@@ -182,6 +182,12 @@ class AbstractCertificate(models.Model):
             "public_key_sha256": d.public_key_sha256,
             "self_signed": d.self_signed,
         }
+
+    @classmethod
+    def kind_of_holder(cls) -> str:
+        """Return the model of those who hold such certificates, as ``app.model``."""
+        model: Any = cls._meta.get_field(cls.HOLDER).related_model
+        return str(model._meta.label_lower)
 
     @property
     def holder(self) -> Any:

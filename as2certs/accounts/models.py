@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import time
+from functools import cache
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -32,9 +33,15 @@ def default_reminder_days() -> list[int]:
     return list(DEFAULT_REMINDER_DAYS)
 
 
+@cache
+def _time_zones() -> frozenset[str]:
+    """Return the names of all zones; they are gathered from files, which takes milliseconds."""
+    return frozenset(available_timezones())
+
+
 def validate_time_zone(name: str) -> None:
     """Refuse what is not a name of the IANA time zone database."""
-    if name not in available_timezones():
+    if name not in _time_zones():
         raise ValidationError(
             "“%(name)s” is not a time zone. Use a name such as Europe/Berlin or America/Chicago.",
             params={"name": name},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from asn1crypto.cms import ContentInfo
 from cryptography import x509
@@ -25,7 +26,7 @@ from as2certs.pki.bounds import (
 )
 from as2certs.pki.chains import leaf_and_chain
 from as2certs.pki.containers import Opened, Part, open_file, open_partners_file
-from as2certs.pki.describing import load_der
+from as2certs.pki.describing import Description, describe, load_der
 from as2certs.pki.errors import (
     BROKEN,
     KeyMismatch,
@@ -56,6 +57,11 @@ class Material:
     chain: tuple[x509.Certificate, ...]
     key: PrivateKey | None = field(repr=False)
     container: str
+
+    @cached_property
+    def description(self) -> Description:
+        """What the certificate says; computed once, since its signature is verified for that."""
+        return describe(self.leaf, self.chain)
 
 
 def read_public(data: bytes, *, partner: bool = False) -> Material:

@@ -92,7 +92,7 @@ def read(partner: Partner, data: bytes, *, roles: Collection[str] = (), now: dat
         raise KeyShown(KEY_SHOWN) from None
     except pki.PkiError as error:
         raise NotTaken(str(error)) from None
-    description = pki.describe(material.leaf, material.chain)
+    description = material.description
     _refuse_others(partner, description)
     _refuse_known(partner, description)
     chosen = tuple(role for role in partner.ROLES if role in (roles or suited(description, partner)))
