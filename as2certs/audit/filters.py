@@ -25,7 +25,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "private keys": ("key", "request", "vault"),
     "identities": ("identity",),
     "AS2 systems": ("as2system", "system"),
-    "partners and contacts": ("partner", "contact"),
+    "partners and contacts": ("partner", "contact", "inventory"),
     "partnerships": ("partnership",),
     "people": ("person", "user"),
     "settings": ("installation", "phrase"),

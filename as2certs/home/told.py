@@ -97,6 +97,7 @@ SENTENCES = {
     "rotation.successor_refused": "refused the successor",
     "partner.asked": "asked for the partner’s new certificate",
     "partner.key_thrown_away": "sent a private key, which was thrown away",
+    "inventory.imported": "brought in a list of partners",
     "certificate.taken_in": "took in the certificate",
     "certificate.key_added": "took in the private key of the certificate",
     "certificate.in_service": "put the certificate into service",

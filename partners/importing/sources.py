@@ -1,0 +1,168 @@
+"""Where the certificates of an import lie: in a folder, in a ZIP, or nowhere. Read within bounds, written nowhere."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import stat
+import zipfile
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Protocol
+
+from as2certs import pki
+
+#: All certificates of a run together: 20,000 take 20 to 60 MiB.
+MOST_BYTES = 128 * 1024 * 1024
+#: No ZIP is larger, and none has more files in it.
+MOST_ZIP_BYTES = 128 * 1024 * 1024
+MOST_FILES = 50_000
+
+_END = b"PK\x05\x06"
+
+
+class NoSource(Exception):
+    """The folder or ZIP can't be read at all; the message says why and what to do."""
+
+
+class Unreadable(Exception):
+    """One file of it can't be read; the message says why and what to do."""
+
+
+class Source(Protocol):
+    """Files by the names that the list has for them."""
+
+    def read(self, name: str) -> bytes:
+        """Return a file of at most ``pki.MAX_FILE_BYTES``. Raises Unreadable, pki.UnreadableFile."""
+        ...
+
+
+class Nowhere:
+    """No folder was given."""
+
+    def read(self, name: str) -> bytes:
+        raise Unreadable(f"It names the file {name}, but no folder of certificates was given: give it, too.")
+
+
+class Folder:
+    """A folder, with the folders below it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.resolve()
+
+    def read(self, name: str) -> bytes:
+        _must_be_inside(name)
+        try:
+            # Where a link leads out of the folder, it is no file of it.
+            path = (self._path / name).resolve(strict=True)
+            if not path.is_relative_to(self._path):
+                raise Unreadable(
+                    f"The file {name} is a link that leads out of the folder: put the file itself there."
+                )
+            # Not a pipe or a device, which would never end; asked of the very file that is read.
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise Unreadable(f"{name} is no file: name the certificate’s own file.")
+                return pki.read_bounded(file)
+        except FileNotFoundError:
+            raise Unreadable(_missing(name, "folder")) from None
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "its name can’t be used"
+            raise Unreadable(f"The file {name} can’t be read: {reason}.") from None
+
+
+class Archive:
+    """A ZIP. A file in it goes by its whole path, or by its last part where only one file has that."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        """Read the list of its files. Raises NoSource."""
+        _must_be_readable(stream)
+        try:
+            self._zip = zipfile.ZipFile(stream)
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+            raise NoSource(f"The ZIP can’t be read ({error}): pack it again.") from None
+        files = [one for one in self._zip.infolist() if not one.is_dir()]
+        self._by_path = {one.filename: one for one in files}
+        self._by_name: dict[str, list[zipfile.ZipInfo]] = defaultdict(list)
+        for one in self._by_path.values():
+            self._by_name[one.filename.rpartition("/")[2]].append(one)
+
+    def read(self, name: str) -> bytes:
+        _must_be_inside(name)
+        try:
+            # What is read counts, not what the ZIP says of its sizes.
+            with self._zip.open(self._found(name)) as file:
+                return pki.read_bounded(file)
+        except (
+            zipfile.BadZipFile,
+            NotImplementedError,
+            RuntimeError,
+            EOFError,
+            OSError,
+            ValueError,
+            zlib.error,
+            lzma.LZMAError,
+        ):
+            raise Unreadable(
+                f"The file {name} in the ZIP is damaged, or locked with a password: pack it again, without one."
+            ) from None
+
+    def _found(self, name: str) -> zipfile.ZipInfo:
+        if name in self._by_path:
+            return self._by_path[name]
+        found = self._by_name.get(name, [])
+        if len(found) > 1:
+            raise Unreadable(
+                f"The ZIP has {len(found)} files {name} in different folders: name it with its folder, as "
+                f"{found[0].filename[:100]}."
+            )
+        if not found:
+            raise Unreadable(_missing(name, "ZIP"))
+        return found[0]
+
+
+@contextmanager
+def open_source(path: Path | None) -> Iterator[Source]:
+    """Open the folder or ZIP at a path, or nothing. Raises NoSource."""
+    if path is None:
+        yield Nowhere()
+    elif path.is_dir():
+        yield Folder(path)
+    else:
+        try:
+            file = path.open("rb")
+        except OSError as error:
+            raise NoSource(f"{path} can’t be read: {error.strerror}. Name a folder or a ZIP.") from None
+        with file:
+            yield Archive(file)
+
+
+def _must_be_inside(name: str) -> None:
+    """Refuse a name that means something outside, before anything is looked up. Raises Unreadable."""
+    if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or name[1:2] == ":":
+        raise Unreadable(f"The file’s name {name} leads out of the folder: write it as it is called inside.")
+
+
+def _missing(name: str, where: str) -> str:
+    return f"There is no file {name} in the {where}: look at how it is spelled, upper and lower case too."
+
+
+def _must_be_readable(stream: IO[bytes]) -> None:
+    """Refuse a ZIP whose list of files alone would fill the memory. Raises NoSource."""
+    size = stream.seek(0, os.SEEK_END)
+    if size > MOST_ZIP_BYTES:
+        raise NoSource(
+            f"The ZIP is larger than {MOST_ZIP_BYTES // 1024 // 1024} MiB: give the folder instead."
+        )
+    stream.seek(max(0, size - 65_557))  # the end's record, with the longest comment behind it
+    tail = stream.read()
+    end = tail.rfind(_END)
+    if end < 0:
+        raise NoSource("This is neither a folder nor a ZIP: give the folder of certificates, or a ZIP of it.")
+    # Each file takes at least 46 bytes of the list (APPNOTE.TXT, 4.3.12); one of more than 4 GiB has no place here.
+    listed = int.from_bytes(tail[end + 12 : end + 16], "little")
+    if listed > MOST_FILES * 46 * 4:
+        raise NoSource(f"The ZIP holds far more than {MOST_FILES:,} files: pack only the certificates.")

@@ -1,0 +1,93 @@
+"""Take over an inventory that exists as a list and a folder of certificates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from as2certs.audit.recording import Actor
+from as2certs.clock import database_now
+from partners.importing import listing
+from partners.importing.bringing_in import Outcome, SomebodyElse, bring_in
+from partners.importing.listing import Trouble, UnreadableList
+from partners.importing.sources import NoSource, open_source
+
+#: So many warnings are printed; --dry-run -v 2 prints all.
+MOST_REMARKS = 50
+
+
+class Command(BaseCommand):
+    help = (
+        "Bring partners with their contacts, partnerships and certificates in from a list (CSV); docs/operating.md "
+        "names its columns. All of it is checked first, and with an error in any row nothing is stored. What is here "
+        "already stays as it is, so a list may be run again."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("list", type=Path, metavar="LIST.csv")
+        parser.add_argument(
+            "--certificates",
+            type=Path,
+            metavar="FOLDER_OR_ZIP",
+            help="where the files lie that the list names",
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="say what would be done, and store nothing"
+        )
+        parser.add_argument("--skip-faulty", action="store_true", help="leave out rows with errors")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            rows = listing.read(_bytes(options["list"]))
+            with open_source(options["certificates"]) as source:
+                outcome = bring_in(
+                    rows,
+                    source,
+                    by=Actor.command("import_inventory"),
+                    now=database_now(),
+                    name=options["list"].name,
+                    dry_run=options["dry_run"],
+                    skip_faulty=options["skip_faulty"],
+                )
+        except (UnreadableList, NoSource, SomebodyElse) as error:
+            raise CommandError(str(error)) from error
+        self._tell_remarks(outcome.remarks, options["verbosity"])
+        for trouble in outcome.troubles:
+            self.stderr.write(str(trouble))
+        self.stdout.write(told(outcome))
+        if outcome.troubles and not options["skip_faulty"]:
+            raise CommandError(
+                f"{outcome.faulty_rows:,} of {outcome.rows:,} rows have errors, so nothing was stored: mend them, or "
+                "leave them out with --skip-faulty."
+            )
+
+    def _tell_remarks(self, remarks: list[Trouble], verbosity: int) -> None:
+        shown = remarks if verbosity > 1 else remarks[:MOST_REMARKS]
+        for remark in shown:
+            self.stdout.write(f"Note, {str(remark)[0].lower()}{str(remark)[1:]}")
+        if len(shown) < len(remarks):
+            self.stdout.write(f"… and {len(remarks) - len(shown):,} more: -v 2 shows all.")
+
+
+def _bytes(path: Path) -> bytes:
+    """Return what the list holds, at most a byte more than one may have. Raises UnreadableList."""
+    try:
+        with path.open("rb") as file:
+            return file.read(listing.MOST_BYTES + 1)
+    except OSError as error:
+        raise UnreadableList(f"{path} can’t be read: {error.strerror}.") from None
+
+
+def told(outcome: Outcome) -> str:
+    """Say in a sentence or two what was done, or would be."""
+    if outcome.is_nothing_new:
+        return f"{outcome.rows:,} rows: nothing of them is new here."
+    done = "" if outcome.stored else "would be "
+    return (
+        f"{outcome.rows:,} rows: {outcome.partners:,} partners, {outcome.contacts:,} contacts, "
+        f"{outcome.partnerships:,} partnerships and {outcome.certificates:,} certificates {done}new. "
+        f"{outcome.in_service:,} certificates {done or 'are '}put into service, {outcome.waiting:,} "
+        f"{'would wait' if done else 'wait'} for a rotation, since another one is in use."
+    )

@@ -1,0 +1,561 @@
+"""Importing a list of partners with a folder or ZIP of their certificates."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import IntegrityError, connection
+from django.test.utils import CaptureQueriesContext
+
+from as2certs import pki
+from as2certs.audit.models import Entry
+from as2certs.audit.recording import Actor
+from identities import service
+from identities.models import PrivateKey
+from partners.importing import bringing_in, listing
+from partners.importing.bringing_in import Outcome, SomebodyElse, bring_in
+from partners.importing.sources import Archive, Folder, NoSource, Nowhere, Source
+from partners.models import Contact, Partner, PartnerCertificate, PartnerService, Partnership
+from tests.certificates import cert_pem, key_pem, make_pair, p12
+from tests.inventory import NOW, certify, make_identity, make_partner, verbs
+
+pytestmark = pytest.mark.django_db
+
+BY = Actor.command("import_inventory")
+HEADS = (
+    "name,as2_id,environment,url,time_zone,contact_name,contact_email,contact_phone,connected_with,"
+    "certificate,roles"
+)
+
+
+def pem(name: str, *, days: float = 300, **options: Any) -> bytes:
+    """Return the file of a certificate that ends so many days after NOW."""
+    ends = NOW + timedelta(days=days)
+    return cert_pem(make_pair(name, not_before=NOW - timedelta(days=400), not_after=ends, **options)[0])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the certificates of two partners."""
+    made = tmp_path / "certificates"
+    made.mkdir()
+    (made / "northwind.pem").write_bytes(pem("NORTHWIND"))
+    (made / "contoso.cer").write_bytes(pem("CONTOSO"))
+    return made
+
+
+def lines(*rows: str, heads: str = HEADS) -> bytes:
+    return "\n".join((heads, *rows)).encode()
+
+
+def run(data: bytes, source: Source | Path | None = None, **options: Any) -> Outcome:
+    where: Source = Folder(source) if isinstance(source, Path) else source or Nowhere()
+    return bring_in(listing.read(data), where, by=BY, now=options.pop("now", NOW), **options)
+
+
+def said(outcome: Outcome) -> str:
+    return "\n".join(map(str, outcome.troubles))
+
+
+def nothing_is_stored() -> bool:
+    return not any(
+        model._default_manager.exists()
+        for model in (Partner, Contact, Partnership, PartnerCertificate, PartnerService, Entry, PrivateKey)
+    )
+
+
+TWO = lines(
+    "Northwind,NORTHWIND,,https://as2.northwind.example,America/Chicago,Dana,dana@northwind.example,+1 312,ACME,"
+    "northwind.pem,both",
+    "Contoso,CONTOSO,production,,,,,,,contoso.cer,encrypt",
+)
+
+
+def test_a_list_brings_partners_with_all_that_belongs_to_them(folder: Path) -> None:
+    acme = make_identity("ACME")
+    outcome = run(TWO, folder, name="partners.csv")
+    assert not outcome.troubles
+    assert outcome.stored
+    numbers = (outcome.rows, outcome.partners, outcome.contacts, outcome.partnerships, outcome.certificates)
+    assert numbers == (2, 2, 1, 1, 2)
+    northwind, contoso = Partner.objects.get(as2_id="NORTHWIND"), Partner.objects.get(as2_id="CONTOSO")
+    assert (northwind.name, northwind.environment, northwind.time_zone) == (
+        "Northwind",
+        "production",
+        "America/Chicago",
+    )
+    assert northwind.url == "https://as2.northwind.example"
+    assert contoso.time_zone == "UTC"
+    contact = northwind.contacts.get()
+    assert (contact.name, contact.email, contact.phone) == ("Dana", "dana@northwind.example", "+1 312")
+    assert contact.confirmed_at is None
+    assert Partnership.objects.get().identity == acme
+    assert {role: len(held) for role, held in service.serving(northwind).items()} == {
+        "verify": 1,
+        "encrypt": 1,
+    }
+    assert {role: len(held) for role, held in service.serving(contoso).items()} == {"verify": 0, "encrypt": 1}
+    assert outcome.in_service == 2
+    assert outcome.waiting == 0
+
+
+def test_each_thing_that_came_is_in_the_trail_as_if_it_had_come_alone(folder: Path) -> None:
+    acme = make_identity("ACME")
+    run(TWO, folder, name="partners.csv")
+    assert sorted(verbs()) == sorted(
+        [
+            *["partner.created"] * 2,
+            "contact.created",
+            "partnership.created",
+            *["certificate.taken_in"] * 2,
+            *["certificate.in_service"] * 2,
+            "inventory.imported",
+        ]
+    )
+    northwind = Partner.objects.get(as2_id="NORTHWIND")
+    about = [entry.verb for entry in Entry.objects.about(northwind).order_by("id")]
+    assert about == [
+        "partner.created",
+        "contact.created",
+        "partnership.created",
+        "certificate.taken_in",
+        "certificate.in_service",
+    ]
+    assert [entry.verb for entry in Entry.objects.about(acme)] == ["partnership.created"]
+    taken = Entry.objects.about(northwind).get(verb="certificate.taken_in")
+    certificate = northwind.certificates.get()
+    assert taken.new == {
+        "sha256": certificate.sha256,
+        "not_after": certificate.not_after.isoformat(),
+        "source": "uploaded",
+    }
+    assert (taken.actor_name, taken.source, taken.at) == ("manage.py import_inventory", "command", NOW)
+    summary = Entry.objects.get(verb="inventory.imported")
+    assert summary.new["list"] == "partners.csv"
+    assert summary.new["certificates"] == 2
+
+
+def test_the_same_list_again_changes_nothing_and_leaves_no_entry(folder: Path) -> None:
+    make_identity("ACME")
+    run(TWO, folder)
+    count = Entry.objects.count()
+    years_later = NOW + timedelta(days=2000)  # the certificates have expired: they were judged when they came
+    again = run(TWO, folder, now=years_later)
+    assert again.is_nothing_new
+    assert not again.troubles
+    assert (Entry.objects.count(), Partner.objects.count(), PartnerCertificate.objects.count()) == (
+        count,
+        2,
+        2,
+    )
+
+
+def test_a_certificate_that_differs_from_the_one_in_use_waits_for_a_rotation(folder: Path) -> None:
+    partner = make_partner("NORTHWIND", name="Northwind Ltd")
+    in_use = certify(partner)
+    outcome = run(lines("Northwind,NORTHWIND,,,,,,,,northwind.pem,"), folder)
+    assert (outcome.partners, outcome.certificates, outcome.in_service, outcome.waiting) == (0, 1, 0, 1)
+    assert service.serving(partner) == {"verify": [in_use], "encrypt": [in_use]}
+    assert partner.certificates.count() == 2
+    partner.refresh_from_db()
+    assert partner.name == "Northwind Ltd"
+    assert "another name here (Northwind Ltd), which stays" in str(outcome.remarks)
+
+
+def test_of_two_certificates_in_a_list_the_first_serves_and_the_second_waits(folder: Path) -> None:
+    (folder / "next.pem").write_bytes(pem("NORTHWIND", days=700))
+    outcome = run(
+        lines("Northwind,NORTHWIND,,,,,,,,northwind.pem,verify", "Northwind,NORTHWIND,,,,,,,,next.pem,both"),
+        folder,
+    )
+    partner = Partner.objects.get()
+    now, soon = partner.certificates.order_by("not_after")
+    assert service.serving(partner) == {"verify": [now], "encrypt": [soon]}
+    assert (outcome.in_service, outcome.waiting) == (2, 1)
+
+
+def test_one_partner_may_have_rows_for_production_and_for_test(folder: Path) -> None:
+    outcome = run(
+        lines(
+            "Northwind,NORTHWIND,production,,,,,,,northwind.pem,",
+            "Northwind,NORTHWIND,test,,,,,,,contoso.cer,",
+        ),
+        folder,
+    )
+    assert (outcome.partners, outcome.certificates) == (2, 2)
+
+
+def test_the_same_certificate_in_two_rows_is_one_with_the_roles_of_both(folder: Path) -> None:
+    outcome = run(
+        lines(
+            "Northwind,NORTHWIND,,,,,,,,northwind.pem,verify",
+            ",NORTHWIND,,,,Eve,eve@northwind.example,,,northwind.pem,encrypt",
+        ),
+        folder,
+    )
+    assert (outcome.partners, outcome.certificates, outcome.contacts) == (1, 1, 1)
+    assert PartnerService.objects.count() == 2
+
+
+@pytest.mark.parametrize("how", ["bom", "semicolons", "tabs", "windows line ends", "sep=", "heads in words"])
+def test_it_reads_what_spreadsheets_write(folder: Path, how: str) -> None:
+    make_identity("ACME")
+    text = TWO.decode()
+    changed = {
+        "bom": "\ufeff" + text,
+        "semicolons": text.replace(",", ";"),
+        "tabs": text.replace(",", "\t"),
+        "windows line ends": text.replace("\n", "\r\n") + "\r\n\r\n",
+        "sep=": "sep=;\r\n" + text.replace(",", ";"),
+        "heads in words": text.replace(HEADS, HEADS.replace("as2_id", "AS2 ID").replace("_", " ").title()),
+    }[how]
+    outcome = run(changed.encode(), folder)
+    assert not outcome.troubles
+    assert outcome.partners == 2
+
+
+def test_it_says_in_which_line_of_the_file_a_row_with_line_breaks_begins() -> None:
+    data = lines('"North\nwind",NORTHWIND,,,,,,,,,', "", "Contoso,,,,,,,,,,")
+    troubles = run(data).troubles
+    assert [trouble.line for trouble in troubles] == [2, 5]
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ("Northwind,,,,,,,,,,", "no AS2 ID"),
+        (",NORTHWIND,,,,,,,,,", "The name can’t be taken"),
+        (f"{'N' * 121},NORTHWIND,,,,,,,,,", "at most 120"),
+        ('Northwind,"NORTH""WIND",,,,,,,,,', "no quotation mark"),
+        ("Northwind,NORTHWIND,prod,,,,,,,,", "production or test"),
+        ("Northwind,NORTHWIND,,javascript:alert(1),,,,,,,", "url can’t be taken"),
+        ("Northwind,NORTHWIND,,,Europe/Atlantis,,,,,,", "not a time zone"),
+        ("Northwind,NORTHWIND,,,,Dana,,,,,", "neither e-mail nor phone"),
+        ("Northwind,NORTHWIND,,,,Dana,dana at northwind,,,,", "valid email"),
+        ("Northwind,NORTHWIND,,,,,,,GLOBEX,,", "No identity of yours has the AS2 ID GLOBEX"),
+        ("Northwind,NORTHWIND,test,,,,,,ACME,,", "No identity of yours has the AS2 ID ACME in test"),
+        ("Northwind,NORTHWIND,,,,,,,,,sign", "is no role"),
+        ("Northwind,NORTHWIND,,,,,,,,northwind.pem,both,more", "more cells"),
+        ("North\x00wind,NORTHWIND,,,,,,,,,", "can’t be shown"),
+        ("North\x1b[31mwind,NORTHWIND,,,,,,,,,", "can’t be shown"),
+        ("Northwind,NORTHWIND,,,,,,,,nobody.pem,", "no file nobody.pem"),
+        ("Northwind,NORTHWIND,,,,,,,,expired.pem,", "expired"),
+        ("Northwind,NORTHWIND,,,,,,,,weak.pem,", "1024 bits"),
+        ("Northwind,NORTHWIND,,,,,,,,letter.txt,", "letter.txt: The file is a text"),
+        ("Northwind,NORTHWIND,,,,,,,,large.pem,", "larger than 1 MiB"),
+        ("Northwind,NORTHWIND,,,,,,,,pipe,", "no file"),
+        ("Northwind,NORTHWIND,,,,,,,,../outside.pem,", "leads out of the folder"),
+        ("Northwind,NORTHWIND,,,,,,,,/etc/passwd,", "leads out of the folder"),
+        ("Northwind,NORTHWIND,,,,,,,,C:\\outside.pem,", "leads out of the folder"),
+        ("Northwind,NORTHWIND,,,,,,,,link.pem,", "leads out of the folder"),
+        (f"Northwind,NORTHWIND,,,,,,,,{'n' * 5000},", "can’t be read"),
+    ],
+)
+def test_with_one_row_that_can_not_be_taken_nothing_is_stored(folder: Path, row: str, what: str) -> None:
+    (folder.parent / "outside.pem").write_bytes(pem("OUTSIDE"))
+    (folder / "link.pem").symlink_to(folder.parent / "outside.pem")
+    (folder / "expired.pem").write_bytes(pem("OLD", days=-1))
+    (folder / "weak.pem").write_bytes(pem("WEAK", bits=1024))
+    (folder / "letter.txt").write_text("Dear partner")
+    (folder / "large.pem").write_bytes(b"x" * (pki.MAX_FILE_BYTES + 1))
+    os.mkfifo(folder / "pipe")
+    make_identity("ACME")
+    outcome = run(lines("Contoso,CONTOSO,,,,,,,,contoso.cer,", row), folder)
+    assert [trouble.line for trouble in outcome.troubles] == [3]
+    assert what in outcome.troubles[0].text
+    assert not outcome.stored
+    assert nothing_is_stored()
+
+
+def test_all_rows_with_troubles_are_told_in_the_order_of_the_list(folder: Path) -> None:
+    outcome = run(
+        lines("A,A,,,,,,,,nothing.pem,", "B,,,,,,,,,,", "C,C,,,,,,,GLOBEX,,", "D,D,,,,,,,,contoso.cer,"),
+        folder,
+    )
+    assert [trouble.line for trouble in outcome.troubles] == [2, 3, 4]
+    assert (outcome.rows, outcome.faulty_rows) == (4, 3)
+
+
+def test_faulty_rows_are_left_out_when_that_is_asked_for(folder: Path) -> None:
+    outcome = run(
+        lines("A,A,,,,Al,al@a.example,,,nothing.pem,", "D,D,,,,,,,,contoso.cer,"), folder, skip_faulty=True
+    )
+    assert outcome.stored
+    assert [partner.name for partner in Partner.objects.all()] == ["D"]
+    assert not Contact.objects.exists()
+
+
+def test_trying_it_out_says_what_would_be_done_and_stores_nothing(folder: Path) -> None:
+    make_identity("ACME")
+    tried = run(TWO, folder, dry_run=True)
+    assert nothing_is_stored()
+    done = run(TWO, folder)
+    assert not tried.stored
+    tried.stored = True
+    assert tried == done
+
+
+def test_an_archived_partner_is_not_set_up_again_behind_its_back() -> None:
+    make_partner("NORTHWIND", archived_at=NOW)
+    assert "was archived here" in said(run(lines("Northwind,NORTHWIND,,,,,,,,,")))
+
+
+def test_a_partnership_that_was_ended_stays_ended() -> None:
+    partner, identity = make_partner("NORTHWIND"), make_identity("ACME")
+    Partnership.objects.create(identity=identity, partner=partner, archived_at=NOW)
+    outcome = run(lines("Northwind,NORTHWIND,,,,,,,ACME,,"))
+    assert outcome.partnerships == 0
+    assert "was ended: it stays so" in str(outcome.remarks)
+    assert Partnership.objects.get().archived_at == NOW
+
+
+def test_several_identities_stand_in_one_cell() -> None:
+    for as2_id in ("ACME", "ACME EU", "A|B"):
+        make_identity(as2_id)
+    run(lines("Northwind,NORTHWIND,,,,,,,ACME | ACME EU,,", "Northwind,NORTHWIND,,,,,,,A|B,,"))
+    assert {str(p.identity.as2_id) for p in Partnership.objects.all()} == {"ACME", "ACME EU", "A|B"}
+
+
+def test_a_contact_is_known_by_its_address_in_any_case() -> None:
+    partner = make_partner("NORTHWIND")
+    Contact.objects.create(partner=partner, name="Dana W.", email="dana@northwind.example")
+    outcome = run(
+        lines(
+            "Northwind,NORTHWIND,,,,Dana,Dana@Northwind.example,,,,",
+            "Northwind,NORTHWIND,,,,,ed@northwind.example,,,,",
+            "Northwind,NORTHWIND,,,,Ed,ED@northwind.example,,,,",
+        )
+    )
+    assert outcome.contacts == 1
+    assert {contact.name for contact in Contact.objects.all()} == {"Dana W.", "ed@northwind.example"}
+
+
+# What a file may hold.
+
+
+@pytest.mark.parametrize("kind", ["PEM", "DER", "PKCS#12", "beside its certificate"])
+def test_a_file_with_a_private_key_is_refused_and_nothing_of_it_kept(folder: Path, kind: str) -> None:
+    pair = make_pair("NORTHWIND")
+    der = pki.key_to_der(pair[1])
+    data = {
+        "PEM": key_pem(pair[1]),
+        "DER": der,
+        "PKCS#12": p12(pair),
+        "beside its certificate": cert_pem(pair[0]) + key_pem(pair[1]),
+    }[kind]
+    (folder / "key.pem").write_bytes(data)
+    outcome = run(lines("Northwind,NORTHWIND,,,,,,,,key.pem,"), folder)
+    assert "private key" in said(outcome)
+    assert "key.pem" in said(outcome)
+    assert nothing_is_stored()
+
+
+def test_a_list_that_holds_a_private_key_is_not_read() -> None:
+    key = key_pem(make_pair("NORTHWIND")[1]).decode()
+    with pytest.raises(listing.UnreadableList, match="holds a private key"):
+        run(lines(f'Northwind,NORTHWIND,,,,,,,,"{key}",'))
+
+
+def test_a_name_that_looks_like_a_formula_is_a_name() -> None:
+    run(lines('"=HYPERLINK(""http://x.example"")",NORTHWIND,,,,@dana,dana@northwind.example,,,,'))
+    assert Partner.objects.get().name == '=HYPERLINK("http://x.example")'
+    assert Contact.objects.get().name == "@dana"
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "is empty"),
+        (b"\xff\xfen\x00a\x00", "not UTF-8"),
+        ("name,as2_id\nBäcker,B".encode("latin-1"), r"not UTF-8 \(see line 2\)"),
+        (b"PK\x03\x04rest", "workbook"),
+        (b"name,as2_id,colour\nA,A,blue", "no column “colour”"),
+        (b"name,as2_id,AS2 ID\nA,A,A", "two columns “as2_id”"),
+        (b"name\nA", "no head “as2_id”"),
+        (b"name,as2_id\n", "nothing below"),
+        (b'name,as2_id\n"A,A', "can't be read as CSV"),
+        (b"name,as2_id\n" + b"A" * 200_000 + b",A", "can't be read as CSV"),
+        (b"name,as2_id\n" + b"A,A\n" * 20_001, "more than 20,000 rows"),
+        (b"x" * (16 * 1024 * 1024 + 1), "larger than 16 MiB"),
+    ],
+)
+def test_a_list_that_is_none_is_refused_in_a_sentence(data: bytes, why: str) -> None:
+    with pytest.raises(listing.UnreadableList, match=why):
+        listing.read(data)
+
+
+# A ZIP.
+
+
+def packed(**files: bytes) -> io.BytesIO:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, data in files.items():
+            made.writestr(name.replace("__", "/"), data)
+    return stream
+
+
+def one_from(stream: io.BytesIO, name: str = "n.pem") -> Outcome:
+    return run(lines(f"Northwind,NORTHWIND,,,,,,,,{name},"), Archive(stream))
+
+
+def test_files_come_out_of_a_zip_by_their_name_or_with_their_folder() -> None:
+    stream = packed(**{"all__n.pem": pem("NORTHWIND"), "old__c.pem": pem("A"), "new__c.pem": pem("B")})
+    assert not one_from(stream).troubles
+    assert not run(lines("C,C,,,,,,,,new/c.pem,"), Archive(stream)).troubles
+    assert "2 files c.pem in different folders" in said(one_from(stream, "c.pem"))
+    assert "no file x.pem in the ZIP" in said(one_from(stream, "x.pem"))
+
+
+def test_a_file_in_a_zip_that_grows_without_end_is_read_no_further_than_its_bound() -> None:
+    assert "larger than 1 MiB" in said(one_from(packed(**{"n.pem": bytes(200 * 1024 * 1024)})))
+
+
+def test_a_zip_that_lies_about_sizes_is_read_no_further_either() -> None:
+    data = bytearray(packed(**{"n.pem": bytes(20 * 1024 * 1024)}).getvalue())
+    entry = data.rindex(b"PK\x01\x02")
+    data[entry + 24 : entry + 28] = (100).to_bytes(4, "little")
+    assert said(one_from(io.BytesIO(bytes(data))))
+    assert nothing_is_stored()
+
+
+def test_thousands_of_large_files_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bringing_in, "MOST_BYTES", 3 * 1024 * 1024)
+    rows = [f"P{n},P{n},,,,,,,,n.pem," for n in range(10)]
+    with pytest.raises(NoSource, match="more than 3 MiB together"):
+        run(lines(*rows), Archive(packed(**{"n.pem": bytes(2 * 1024 * 1024)})))
+
+
+def test_names_in_a_zip_lead_nowhere() -> None:
+    stream = packed(**{"..__..__etc__n.pem": pem("NORTHWIND")})
+    assert "leads out of the folder" in said(one_from(stream, "../../etc/n.pem"))
+
+
+@pytest.mark.parametrize("spoil", ["locked", "damaged"])
+def test_what_can_not_be_unpacked_is_told(spoil: str) -> None:
+    data = bytearray(packed(**{"n.pem": pem("NORTHWIND")}).getvalue())
+    if spoil == "locked":
+        data[6] |= 1
+        data[data.rindex(b"PK\x01\x02") + 8] |= 1
+    else:
+        data[60:90] = bytes(30)
+    assert "damaged, or locked" in said(one_from(io.BytesIO(bytes(data))))
+
+
+@pytest.mark.parametrize("data", [b"", b"no zip", b"PK\x05\x06" + b"\xff" * 18, b"PK\x05\x06" + bytes(8)])
+def test_what_is_no_zip_is_refused(data: bytes) -> None:
+    with pytest.raises(NoSource):
+        Archive(io.BytesIO(data)).read("n.pem")
+
+
+# Compared with what is here, and with each other.
+
+
+def test_a_certificate_is_compared_with_the_inventory_and_with_the_rows_before_it(folder: Path) -> None:
+    other = make_partner("FABRIKAM")
+    certify(other, name="NORTHWIND", days=300)
+    outcome = run(
+        lines(
+            "Northwind,NORTHWIND,,,,,,,,northwind.pem,",
+            "A,A,,,,,,,,contoso.cer,",
+            "B,B,test,,,,,,,contoso.cer,",
+        ),
+        folder,
+    )
+    told = "\n".join(map(str, outcome.remarks))
+    assert "Line 2: northwind.pem: This same certificate is used by Fabrikam." in told
+    assert "Line 4: contoso.cer: This same certificate is used by A." in told
+    assert "Line 4: contoso.cer: This same certificate is used in production too, by A." in told
+    assert outcome.stored
+
+
+def test_two_certificates_of_a_partner_with_the_same_issuer_and_serial_are_refused(folder: Path) -> None:
+    (folder / "a.pem").write_bytes(pem("NORTHWIND", serial=7))
+    (folder / "b.pem").write_bytes(pem("NORTHWIND", serial=7, days=500))
+    rows = ("Northwind,NORTHWIND,,,,,,,,a.pem,", "Northwind,NORTHWIND,,,,,,,,b.pem,")
+    assert "Line 3: b.pem: It has the same issuer and serial" in said(run(lines(*rows), folder))
+    run(lines(rows[0]), folder)
+    assert "Line 2: b.pem: It has the same issuer and serial" in said(run(lines(rows[1]), folder))
+    run(lines(rows[1].replace("NORTHWIND", "OTHER")), folder)
+    assert PartnerCertificate.objects.count() == 2
+
+
+# As a whole.
+
+
+def test_a_failure_in_the_middle_undoes_all_of_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_identity("ACME")
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise IntegrityError("somebody was first")
+
+    monkeypatch.setattr("identities.intake_many.record_many", fail)
+    with pytest.raises(SomebodyElse, match="run it again"):
+        run(TWO, folder)
+    assert nothing_is_stored()
+
+
+def test_the_number_of_queries_does_not_grow_with_the_rows(folder: Path) -> None:
+    make_identity("ACME")
+    for n in range(40):
+        (folder / f"{n}.pem").write_bytes(pem(f"P{n}"))
+
+    def some(first: int, last: int) -> tuple[int, int]:
+        """Return how many statements write rows for so many partners, and how many there are beside these."""
+        rows = (f"P{n},P{n},,,,Al,al{n}@x.example,,ACME,{n}.pem," for n in range(first, last))
+        with CaptureQueriesContext(connection) as captured:
+            assert run(lines(*rows), folder).stored
+        written = sum(query["sql"].startswith("INSERT") for query in captured.captured_queries)
+        return written, len(captured) - written
+
+    (few_writes, few_others), (many_writes, many_others) = some(0, 2), some(2, 40)
+    assert many_others == few_others
+    assert many_writes <= few_writes + 10  # SQLite takes about 50 rows by one statement
+
+
+# The command.
+
+
+def command(*arguments: str) -> str:
+    out, wrong = io.StringIO(), io.StringIO()
+    try:
+        call_command("import_inventory", *arguments, stdout=out, stderr=wrong)
+    except CommandError as error:
+        wrong.write(f"{error}\n")
+    return f"{out.getvalue()}{wrong.getvalue()}"
+
+
+@pytest.fixture
+def csv_file(tmp_path: Path, folder: Path) -> Path:
+    path = tmp_path / "partners.csv"
+    path.write_bytes(TWO)
+    return path
+
+
+def test_the_command_tries_out_stores_and_finds_nothing_new(csv_file: Path, folder: Path) -> None:
+    make_identity("ACME")
+    tried = command(str(csv_file), "--certificates", str(folder), "--dry-run")
+    assert "2 partners, 1 contacts, 1 partnerships and 2 certificates would be new" in tried
+    assert nothing_is_stored()
+    done = command(str(csv_file), "--certificates", str(folder))
+    assert "certificates new. 2 certificates are put into service" in done
+    assert "nothing of them is new" in command(str(csv_file), "--certificates", str(folder))
+
+
+def test_the_command_lists_the_troubles_and_ends_with_an_error(csv_file: Path) -> None:
+    told = command(str(csv_file))
+    assert "Line 2: It names the file northwind.pem, but no folder of certificates was given" in told
+    assert "Line 3:" in told
+    assert "2 of 2 rows have errors, so nothing was stored" in told
+
+
+def test_the_command_says_what_is_wrong_with_its_files(tmp_path: Path, csv_file: Path) -> None:
+    assert "can’t be read: No such file" in command(str(tmp_path / "none.csv"))
+    assert "neither a folder nor a ZIP" in command(str(csv_file), "--certificates", str(csv_file))
