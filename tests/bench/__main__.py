@@ -15,7 +15,7 @@ import psycopg
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
 django.setup()
 
-from tests.bench import bursts, memory, pages, reminding, uploads  # noqa: E402  # the models' modules want Django set up
+from tests.bench import bursts, importing, memory, pages, reminding, uploads  # noqa: E402  # the models' modules want Django set up
 from tests.bench.figures import Benchmark, Found  # noqa: E402
 from tests.bench.grounds import Grounds  # noqa: E402
 from tests.bench.machine import described  # noqa: E402
@@ -31,6 +31,7 @@ BENCHMARKS = (
     Benchmark("lists", "list of certificates, search, home and details, of 10,000 and 100,000", pages.lists),
     Benchmark("reminders", "a reminder run over 100,000 certificates, and the next one", reminding.run),
     Benchmark("upload", "one upload of a partner’s certificate", uploads.one),
+    Benchmark("import", "10,000 certificates of partners by a list and a folder", importing.run),
     Benchmark("memory", "what web, worker and the whole hold in memory", memory.held),
 )
 

@@ -35,7 +35,6 @@ HOW = """\
 
 ## What is not measured
 
-- Bulk import: there is none, certificates are taken in one by one.
 - The pages of partners and rotations, and more requests to the web processes than the figure names.
 """
 
