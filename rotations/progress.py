@@ -222,7 +222,8 @@ def _taken_over(
     return [
         role
         for role, how in moving.items()
-        if how == plan.Move.REPLACE and (step.act == ROLL_BACK or (role, plan.Move.DROP) not in still_to_come)
+        if how not in (plan.Move.ADD, plan.Move.DROP)
+        and (step.act == ROLL_BACK or (role, plan.Move.DROP) not in still_to_come)
     ]
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from django.db import Error, IntegrityError, close_old_connections, connection, connections, transaction
-from django.db.models import F, Q
+from django.db.models import Count, F, Q
 from django.template import Engine
 from django.urls import reverse
 
@@ -39,6 +39,8 @@ BATCH = 50
 LATE_AFTER = timedelta(seconds=30)
 AHEAD = timedelta(seconds=1)
 LOOK_AGAIN_SECONDS = 1.0
+#: So many steps of one AS2 system are carried out at once: however slow it is, the others find somebody free.
+AT_ONCE = 2
 #: A worker that died is noticed after this long; one that lives renews well before.
 LEASE = timedelta(seconds=5)
 RENEW_SECONDS = 1.0
@@ -120,19 +122,27 @@ def _round() -> int:
     Only one of the latter is claimed at a time: the others are free for other workers, and no claim grows old
     behind an AS2 system that is slow. What is due is looked for anew once the round took a second.
     """
-    begun, due = time.monotonic(), _due(database_now())
+    begun, now = time.monotonic(), database_now()
+    due = _due(now)
     # No write lock on SQLite, and no transaction, for a tick that finds nothing.
     inside = list(due.filter(system=None).values_list("pk", flat=True)[:BATCH])
     outside = list(due.filter(system__isnull=False).values_list("pk", flat=True)[:BATCH])
     taken = _claim(due.filter(pk__in=inside), BATCH)[0] if inside else 0
     while outside and time.monotonic() - begun < LOOK_AGAIN_SECONDS:
-        count, claimed = _claim(due.filter(pk__in=outside), 1)
+        count, claimed = _claim(due.filter(pk__in=outside).exclude(system__in=_busy(now)), 1)
         if not count:
             break  # others have the rest
         for step in claimed:
             _carry_out(step)
         taken += count
     return taken
+
+
+def _busy(now: datetime) -> list[int]:
+    """Return the AS2 systems (primary keys) in which as many steps are being carried out as may be at once."""
+    running = Step.objects.filter(state=StepState.RUNNING, lease_until__gte=now, system__isnull=False)
+    held = running.order_by().values("system").annotate(held=Count("pk"))
+    return list(held.filter(held__gte=AT_ONCE).values_list("system", flat=True))
 
 
 def _claim(due: StepQuerySet, most: int) -> tuple[int, list[Step]]:

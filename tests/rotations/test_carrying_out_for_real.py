@@ -10,13 +10,16 @@ from django.conf import LazySettings
 
 from as2certs import pki
 from as2certs.audit.models import Entry
+from as2certs.clock import database_now
 from as2certs.mail.models import Message
 from identities import service
 from identities.connectors import connector_of
+from identities.models import AS2System
 from rotations import actions, progress, runner, setup
 from rotations.applying import change_for
 from rotations.models import Rotation, Step
 from rotations.states import RotationState, StepAction, StepState
+from tests.faults import companies
 from tests.rotations.company import (
     NOW,
     Company,
@@ -254,6 +257,23 @@ def test_a_worker_that_lost_its_lease_can_not_settle_any_more(clock: Clock, fold
     with pytest.raises(progress.SomebodyElseWasFirst):
         progress.settle(stage, StepAction.FINISH, by=company.by, now=clock.now)
     assert Entry.objects.filter(key=f"step:{stage.uid}").count() == 1
+
+
+def test_a_slow_system_is_given_two_steps_at_once_and_the_others_theirs(
+    clock: Clock, folder: Path, settings: LazySettings
+) -> None:
+    settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
+    companies.many([0.0] * 9, directories=range(9), ago=1)  # in three AS2 systems, three steps each
+    clock.now = database_now()
+    slow = AS2System.objects.get(name="System 0")
+    there = Step.objects.filter(act="cut_over", system=slow).select_related("rotation").order_by("pk")
+    for step in there[:2]:
+        runner._lease(step, now=clock.now)  # two workers wait for the slow one
+    assert runner.apply_due(wait=False) == 6
+    assert [step.state for step in there] == ["running", "running", "waiting"]
+    assert not Step.objects.filter(act="cut_over").exclude(system=slow).exclude(state="done").exists()
+    clock.now += timedelta(seconds=6)  # the two workers died
+    assert runner.apply_due(wait=False) == 3
 
 
 def test_the_old_key_leaves_the_directory_also_where_it_only_signed(clock: Clock, folder: Path) -> None:
