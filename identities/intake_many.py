@@ -16,8 +16,9 @@ from django.db import transaction
 from django.db.models import Q
 
 from as2certs import pki
-from as2certs.audit.recording import Actor, Happening, batched, record_many
+from as2certs.audit.recording import Actor, Happening, record_many
 from as2certs.background import nudge
+from as2certs.rows import batched
 from identities import service
 from identities.intake import Intake, Stored, stored_where, told_of
 from identities.stations import AbstractCertificate, AbstractStation

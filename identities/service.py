@@ -9,8 +9,8 @@ from typing import Any
 from django.db.models import DateTimeField, Value
 from django.db.models.functions import Greatest
 
-from as2certs.audit.recording import batched
-from identities.stations import AbstractCertificate, AbstractService, AbstractStation
+from as2certs.rows import add_rows, batched
+from identities.stations import AbstractCertificate, AbstractStation
 
 #: Of so many certificates the service begins by one statement.
 BATCH = 500
@@ -62,7 +62,13 @@ def begin_where_none(
     """Let a certificate serve those of the roles that have none yet, and return them."""
     taken = set(certificate.holder.service.open().values_list("role", flat=True))
     free = tuple(role for role in roles if role not in taken)
-    certificate.holder.service.bulk_create(_beginnings(certificate, free, at))
+    rows = certificate.holder.service
+    rows.bulk_create(
+        rows.model(
+            **{certificate.HOLDER: certificate.holder}, certificate=certificate, role=role, starts_at=at
+        )
+        for role in free
+    )
     return free
 
 
@@ -80,21 +86,12 @@ def begin_many_where_none(
         holders = {getattr(certificate, key) for certificate, _ in batch}
         rows = model._default_manager.open().filter(**{f"{key}__in": holders})
         taken = set(rows.values_list(key, "role"))
-        beginnings: list[AbstractService] = []
+        beginnings: list[tuple[int, int, str]] = []
         for certificate, roles in batch:
             holder = getattr(certificate, key)
             free = tuple(role for role in roles if (holder, role) not in taken)
             taken.update((holder, role) for role in free)
-            beginnings += _beginnings(certificate, free, at)
+            beginnings += [(holder, certificate.pk, role) for role in free]
             served.append(free)
-        model._default_manager.bulk_create(beginnings)
+        add_rows(model, (key, "certificate_id", "role"), beginnings, same={"starts_at": at})
     return served
-
-
-def _beginnings(
-    certificate: AbstractCertificate, roles: Iterable[str], at: datetime
-) -> list[AbstractService]:
-    model = certificate.holder.service.model
-    key = f"{certificate.HOLDER}_id"
-    holder = getattr(certificate, key)
-    return [model(**{key: holder}, certificate=certificate, role=role, starts_at=at) for role in roles]

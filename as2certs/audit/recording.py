@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import models, transaction
 from django.http import HttpRequest
 
 from as2certs.audit.models import Entry, Subject, identify
+from as2certs.rows import add_rows, batched
 
 if TYPE_CHECKING:
     from as2certs.accounts.models import User
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-T = TypeVar("T")
 
 #: So many entries are added by one statement, with their subjects.
 BATCH = 1000
@@ -109,9 +107,8 @@ def record(
     """
     one = Happening(verb, on, also=tuple(also), old=old or {}, new=new or {}, reason=reason, key=key)
     with transaction.atomic(savepoint=False):
-        entry = _entry(one, by, now)
-        entry.save(force_insert=True)
-        Subject.objects.bulk_create(_subjects(entry, one))
+        entry = Entry.objects.create(**_common(by, now), **_columns(one))
+        Subject.objects.bulk_create(Subject(entry=entry, kind=kind, uid=uid) for kind, uid in _subjects(one))
     return entry
 
 
@@ -137,43 +134,48 @@ def record_many(happenings: Iterable[Happening], *, by: Actor, now: datetime) ->
     count = 0
     for batch in batched(happenings, BATCH):
         with transaction.atomic(savepoint=False):
-            entries = Entry.objects.bulk_create([_entry(one, by, now) for one in batch])
-            subjects = (_subjects(entry, one) for entry, one in zip(entries, batch, strict=True))
-            Subject.objects.bulk_create(chain.from_iterable(subjects))
+            rows = [_columns(one) for one in batch]
+            entries = add_rows(
+                Entry, list(rows[0]), [list(row.values()) for row in rows], same=_common(by, now)
+            )
+            subjects = (
+                (entry, kind, uid)
+                for entry, one in zip(entries, batch, strict=True)
+                for kind, uid in _subjects(one)
+            )
+            add_rows(Subject, ("entry_id", "kind", "uid"), subjects)
         count += len(batch)
     return count
 
 
-def batched(things: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Cut what comes into lists of at most ``size``."""
-    rest = iter(things)
-    while batch := list(islice(rest, size)):
-        yield batch
+def _common(by: Actor, now: datetime) -> dict[str, Any]:
+    """Return the columns that are alike in all entries of one person at one moment."""
+    return {
+        "at": now,
+        "actor_id": by.user.pk if by.user else None,
+        "actor_name": by.name,
+        "source": by.source,
+        "address": by.address,
+    }
 
 
-def _entry(one: Happening, by: Actor, now: datetime) -> Entry:
+def _columns(one: Happening) -> dict[str, Any]:
     kind, uid = identify(one.on)
-    return Entry(
-        at=now,
-        verb=one.verb,
-        actor=by.user,
-        actor_name=by.name,
-        source=by.source,
-        address=by.address,
-        object_kind=kind,
-        object_uid=uid,
-        object_name=str(one.on)[:300],
-        old=dict(one.old),
-        new=dict(one.new),
-        reason=one.reason,
-        key=one.key,
-    )
+    return {
+        "verb": one.verb,
+        "object_kind": kind,
+        "object_uid": uid,
+        "object_name": str(one.on)[:300],
+        "old": dict(one.old),
+        "new": dict(one.new),
+        "reason": one.reason,
+        "key": one.key,
+    }
 
 
-def _subjects(entry: Entry, one: Happening) -> list[Subject]:
-    """Return whom an entry speaks of, each once."""
-    named = {identify(obj) for obj in (one.on, *one.also)}
-    return [Subject(entry=entry, kind=kind, uid=uid) for kind, uid in sorted(named)]
+def _subjects(one: Happening) -> list[tuple[str, str]]:
+    """Return kind and public id of whatever an entry speaks of, each once."""
+    return sorted({identify(obj) for obj in (one.on, *one.also)})
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -24,8 +24,10 @@ def format_fingerprint(hex_digits: str) -> str:
 
 def short_fingerprint(hex_digits: str) -> str:
     """Spell a fingerprint so that it fits a table: its first two bytes and its last."""
-    pairs = format_fingerprint(hex_digits).split(":")
-    return ":".join(pairs) if len(pairs) <= 3 else f"{pairs[0]}:{pairs[1]}:…:{pairs[-1]}"
+    if len(hex_digits) <= 6:
+        return format_fingerprint(hex_digits)
+    last = hex_digits[-2:] if len(hex_digits) % 2 == 0 else hex_digits[-1:]
+    return f"{format_fingerprint(hex_digits[:4])}:…:{last.upper()}"
 
 
 def normalise_fingerprint(text: str, *, sha1: bool = False) -> str:

@@ -8,7 +8,7 @@ import stat
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Protocol
@@ -48,34 +48,74 @@ class Nowhere:
 
 
 class Folder:
-    """A folder, with the folders below it."""
+    """A folder with the folders below it, as it is when it is opened. Links are not followed."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path.resolve()
+        """List its files. Raises NoSource."""
+        self._path = str(path)
+        try:
+            self._files = _Names(_below(self._path))
+        except OSError as error:
+            raise NoSource(f"The folder {path} can’t be read: {error.strerror}.") from None
 
     def read(self, name: str) -> bytes:
-        _must_be_inside(name)
+        path = f"{self._path}/{self._files.find(name, 'folder')}"
         try:
-            # Where a link leads out of the folder, it is no file of it.
-            path = (self._path / name).resolve(strict=True)
-            if not path.is_relative_to(self._path):
-                raise Unreadable(
-                    f"The file {name} is a link that leads out of the folder: put the file itself there."
-                )
-            # Not a pipe or a device, which would never end; asked of the very file that is read.
-            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            # Neither a link nor a pipe that somebody has put into its place: that would lead elsewhere, or never end.
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise Unreadable(f"{name} is no file: name the certificate’s own file.")
+                    raise Unreadable(_missing(name, "folder"))
                 return pki.read_bounded(file)
-        except FileNotFoundError:
-            raise Unreadable(_missing(name, "folder")) from None
-        except (OSError, RuntimeError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "its name can’t be used"
-            raise Unreadable(f"The file {name} can’t be read: {reason}.") from None
+        except OSError as error:
+            raise Unreadable(f"The file {name} can’t be read: {error.strerror}.") from None
+
+
+def _below(folder: str, inner: str = "") -> Iterator[str]:
+    """Return the paths of a folder's own files, and of those in the folders below it."""
+    with os.scandir(f"{folder}/{inner}") as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _below(folder, f"{inner}{entry.name}/")
+            elif entry.is_file(follow_symlinks=False):
+                yield f"{inner}{entry.name}"
+
+
+class _Names:
+    """The names by which files may be asked for: the whole path, or its last part where only one file has that."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        """Take up the paths. Raises NoSource for more than there may be."""
+        self._paths: set[str] = set()
+        self._by_name: dict[str, list[str]] = defaultdict(list)
+        for path in paths:
+            self._paths.add(path)
+            self._by_name[path.rpartition("/")[2]].append(path)
+            if len(self._paths) > MOST_FILES:
+                raise NoSource(
+                    f"There are more than {MOST_FILES:,} files: leave only the certificates there."
+                )
+
+    def find(self, name: str, where: str) -> str:
+        """Return the path of a file. Raises Unreadable."""
+        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or name[1:2] == ":":
+            raise Unreadable(
+                f"The file’s name {name} leads out of the {where}: write it as it is called inside."
+            )
+        if name in self._paths:
+            return name
+        found = self._by_name.get(name, [])
+        if len(found) > 1:
+            raise Unreadable(
+                f"The {where} has {len(found)} files {name} in different folders: name it with its folder, as "
+                f"{sorted(found)[0][:100]}."
+            )
+        if not found:
+            raise Unreadable(_missing(name, where))
+        return found[0]
 
 
 class Archive:
-    """A ZIP. A file in it goes by its whole path, or by its last part where only one file has that."""
+    """A ZIP, with the folders in it."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         """Read the list of its files. Raises NoSource."""
@@ -84,17 +124,14 @@ class Archive:
             self._zip = zipfile.ZipFile(stream)
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
             raise NoSource(f"The ZIP can’t be read ({error}): pack it again.") from None
-        files = [one for one in self._zip.infolist() if not one.is_dir()]
-        self._by_path = {one.filename: one for one in files}
-        self._by_name: dict[str, list[zipfile.ZipInfo]] = defaultdict(list)
-        for one in self._by_path.values():
-            self._by_name[one.filename.rpartition("/")[2]].append(one)
+        self._by_path = {one.filename: one for one in self._zip.infolist() if not one.is_dir()}
+        self._files = _Names(self._by_path)
 
     def read(self, name: str) -> bytes:
-        _must_be_inside(name)
+        found = self._by_path[self._files.find(name, "ZIP")]
         try:
             # What is read counts, not what the ZIP says of its sizes.
-            with self._zip.open(self._found(name)) as file:
+            with self._zip.open(found) as file:
                 return pki.read_bounded(file)
         except (
             zipfile.BadZipFile,
@@ -109,19 +146,6 @@ class Archive:
             raise Unreadable(
                 f"The file {name} in the ZIP is damaged, or locked with a password: pack it again, without one."
             ) from None
-
-    def _found(self, name: str) -> zipfile.ZipInfo:
-        if name in self._by_path:
-            return self._by_path[name]
-        found = self._by_name.get(name, [])
-        if len(found) > 1:
-            raise Unreadable(
-                f"The ZIP has {len(found)} files {name} in different folders: name it with its folder, as "
-                f"{found[0].filename[:100]}."
-            )
-        if not found:
-            raise Unreadable(_missing(name, "ZIP"))
-        return found[0]
 
 
 @contextmanager
@@ -140,14 +164,11 @@ def open_source(path: Path | None) -> Iterator[Source]:
             yield Archive(file)
 
 
-def _must_be_inside(name: str) -> None:
-    """Refuse a name that means something outside, before anything is looked up. Raises Unreadable."""
-    if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or name[1:2] == ":":
-        raise Unreadable(f"The file’s name {name} leads out of the folder: write it as it is called inside.")
-
-
 def _missing(name: str, where: str) -> str:
-    return f"There is no file {name} in the {where}: look at how it is spelled, upper and lower case too."
+    return (
+        f"There is no file {name[:200]} in the {where}: look at how it is spelled, upper and lower case too. A link is "
+        "no file."
+    )
 
 
 def _must_be_readable(stream: IO[bytes]) -> None:

@@ -48,8 +48,9 @@ def test_they_keep_their_order_over_batches_and_can_be_sealed(
 
 def test_they_take_two_statements_a_batch(partner: Partner) -> None:
     happened = [Happening("partner.changed", partner) for _ in range(40)]
+    now = database_now()
     with CaptureQueriesContext(connection) as queries:
-        record_many(happened, by=ALICE, now=database_now())
+        record_many(happened, by=ALICE, now=now)
     assert len(queries) == 2
 
 
@@ -62,6 +63,7 @@ def test_a_key_that_is_there_already_undoes_all_of_them(partner: Partner) -> Non
 
 
 def test_nothing_that_happened_is_no_statement() -> None:
+    now = database_now()
     with CaptureQueriesContext(connection) as queries:
-        assert record_many([], by=ALICE, now=database_now()) == 0
+        assert record_many([], by=ALICE, now=now) == 0
     assert not queries.captured_queries

@@ -7,8 +7,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from itertools import combinations
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.rsa import (
+    RSAPrivateKey,
+    RSAPrivateNumbers,
+    RSAPublicNumbers,
+    generate_private_key,
+)
 from django.core.management import call_command
 from django.utils import timezone
 
@@ -16,10 +23,8 @@ from as2certs import pki
 from partners.models import Partner, PartnerCertificate, PartnerService
 from tests.bench.figures import Figure, Found, Scale
 from tests.bench.grounds import DATABASES, Grounds, ask
-from tests.certificates import cert_pem, make_pair, rsa_key
+from tests.certificates import cert_pem, make_pair
 
-#: Keys are slow to make; each certificate has its own serial number and dates, and shares its key with others.
-KEYS = 100
 BATCH = 500
 
 
@@ -49,7 +54,8 @@ def measure(count: int) -> dict[str, float]:
     try:
         _partners("floor", count)
         _partners("known", count)
-        files = {kind: list(_files(folder, kind, count)) for kind in ("floor", "known", "new")}
+        keys = _keys(3 * count)
+        files = {kind: list(_files(folder, kind, count, keys)) for kind in ("floor", "known", "new")}
         floor = _seconds(lambda: _read_and_store(files["floor"]))
         known = _seconds(lambda: _import(folder, "known"))
         new = _seconds(lambda: _import(folder, "new"))
@@ -66,23 +72,37 @@ def _partners(kind: str, count: int) -> None:
     )
 
 
-def _files(folder: Path, kind: str, count: int) -> Iterator[Path]:
+def _files(folder: Path, kind: str, count: int, keys: Iterator[RSAPrivateKey]) -> Iterator[Path]:
     """Write certificates and the list of them."""
     now: datetime = timezone.now()
     (folder / kind).mkdir()
     rows = ["name;as2_id;certificate"]
-    for n in range(count):
+    for n, key in zip(range(count), keys, strict=False):
         leaf, _ = make_pair(
             f"{kind}-{n}",
             not_before=now - timedelta(days=1),
             not_after=now + timedelta(days=700, seconds=n),
-            key=rsa_key(f"{kind} {n % KEYS}"),
+            key=key,
         )
         path = folder / kind / f"{n}.pem"
         path.write_bytes(cert_pem(leaf))
         rows.append(f"{kind} {n};{kind}-{n};{n}.pem")
         yield path
     (folder / f"{kind}.csv").write_text("\n".join(rows))
+
+
+def _keys(count: int) -> Iterator[RSAPrivateKey]:
+    """Return so many different RSA keys: each two primes of a few make one, which takes no time."""
+    primes: list[int] = []
+    while len(primes) * (len(primes) - 1) // 2 < count:
+        numbers = generate_private_key(public_exponent=65537, key_size=2048).private_numbers()
+        primes += [numbers.p, numbers.q]
+    for p, q in combinations(primes, 2):
+        d = pow(65537, -1, (p - 1) * (q - 1))
+        public = RSAPublicNumbers(65537, p * q)
+        yield RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), public).private_key(
+            unsafe_skip_rsa_key_validation=True
+        )
 
 
 def _read_and_store(files: list[Path]) -> None:

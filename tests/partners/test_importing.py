@@ -254,8 +254,8 @@ def test_it_says_in_which_line_of_the_file_a_row_with_line_breaks_begins() -> No
         ("Northwind,NORTHWIND,,,,,,,,../outside.pem,", "leads out of the folder"),
         ("Northwind,NORTHWIND,,,,,,,,/etc/passwd,", "leads out of the folder"),
         ("Northwind,NORTHWIND,,,,,,,,C:\\outside.pem,", "leads out of the folder"),
-        ("Northwind,NORTHWIND,,,,,,,,link.pem,", "leads out of the folder"),
-        (f"Northwind,NORTHWIND,,,,,,,,{'n' * 5000},", "can’t be read"),
+        ("Northwind,NORTHWIND,,,,,,,,link.pem,", "A link is no file"),
+        (f"Northwind,NORTHWIND,,,,,,,,{'n' * 5000},", "no file"),
     ],
 )
 def test_with_one_row_that_can_not_be_taken_nothing_is_stored(folder: Path, row: str, what: str) -> None:
@@ -435,7 +435,7 @@ def test_thousands_of_large_files_end_the_run(monkeypatch: pytest.MonkeyPatch) -
 
 def test_names_in_a_zip_lead_nowhere() -> None:
     stream = packed(**{"..__..__etc__n.pem": pem("NORTHWIND")})
-    assert "leads out of the folder" in said(one_from(stream, "../../etc/n.pem"))
+    assert "leads out of the ZIP" in said(one_from(stream, "../../etc/n.pem"))
 
 
 @pytest.mark.parametrize("spoil", ["locked", "damaged"])

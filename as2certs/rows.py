@@ -1,0 +1,114 @@
+"""Add thousands of rows by few statements, without making an object of each."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from types import NoneType
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.db import connection, models
+
+T = TypeVar("T")
+
+#: No statement adds more rows.
+BATCH = 1000
+
+
+def batched(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Cut what comes into lists of at most ``size``."""
+    rest = iter(things)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def add_rows(
+    model: type[models.Model],
+    names: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    same: Mapping[str, Any] | None = None,
+) -> list[int]:
+    """Add rows to a model's table, and return their keys in the same order.
+
+    ``names`` are the columns in which they differ (``partner_id``, not ``partner``), ``same`` has what is alike in
+    all; each other column gets its field's default. As with ``bulk_create`` nothing is validated and no signal sent;
+    the database's constraints hold. Call it in a transaction.
+    """
+    fields = {field.attname: field for field in model._meta.concrete_fields if not field.primary_key}
+    differing = [fields.pop(name) for name in names]
+    alike = {field: (same or {}).get(name, field.get_default()) for name, field in fields.items()}
+    keys: list[int] = []
+    add = _on_postgres if connection.vendor == "postgresql" else _on_sqlite
+    with connection.cursor() as cursor:
+        for batch in batched(rows, _most_rows(len(differing) + len(alike))):
+            statement, values = add(model, differing, batch, alike)
+            cursor.execute(statement, values)
+            keys += [key for (key,) in cursor.fetchall()]
+    return keys
+
+
+def _most_rows(columns: int) -> int:
+    """Return how many rows one statement takes."""
+    if connection.vendor == "postgresql":
+        return BATCH  # it is given one value for each column
+    connection.ensure_connection()
+    return min(BATCH, connection.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // columns)
+
+
+def _on_postgres(
+    model: type[models.Model],
+    differing: Sequence[models.Field[Any, Any]],
+    rows: Sequence[Sequence[Any]],
+    alike: Mapping[models.Field[Any, Any], Any],
+) -> tuple[str, list[Any]]:
+    types = [str(field.db_type(connection)).partition("(")[0] for field in (*differing, *alike)]
+    lists = ", ".join(f"%s::{kind}[]" for kind in types[: len(differing)])
+    scalars = "".join(f", %s::{kind}" for kind in types[len(differing) :])
+    read = ", ".join(f"new.c{n}" for n in range(len(differing)))
+    named = ", ".join(f"c{n}" for n in range(len(differing)))
+    new = f"UNNEST({lists}) WITH ORDINALITY AS new ({named}, place)"
+    begin = _begin(model, (*differing, *alike))
+    statement = f"{begin} SELECT {read}{scalars} FROM {new} ORDER BY place RETURNING id"  # noqa: S608  # names of ours
+    columns = [[_plain(value) for value in column] for column in zip(*rows, strict=True)]
+    return statement, [*(_plain(value) for value in alike.values()), *columns]
+
+
+def _on_sqlite(
+    model: type[models.Model],
+    differing: Sequence[models.Field[Any, Any]],
+    rows: Sequence[Sequence[Any]],
+    alike: Mapping[models.Field[Any, Any], Any],
+) -> tuple[str, list[Any]]:
+    rest = [_plain(value) for value in alike.values()]
+    one = f"({', '.join(['%s'] * (len(differing) + len(rest)))})"
+    values: list[Any] = []
+    for row in rows:
+        values += [_plain(value) for value in row]
+        values += rest
+    return f"{_begin(model, (*differing, *alike))} VALUES {', '.join([one] * len(rows))} RETURNING id", values
+
+
+def _begin(model: type[models.Model], fields: Iterable[models.Field[Any, Any]]) -> str:
+    quote = connection.ops.quote_name
+    columns = ", ".join(quote(str(field.column)) for field in fields)
+    return f"INSERT INTO {quote(model._meta.db_table)} ({columns})"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as the database's driver takes it."""
+    if type(value) in (str, int, bool, NoneType):
+        return value
+    if isinstance(value, str):  # a choice
+        return str(value)
+    if isinstance(value, UUID):
+        return value if connection.features.has_native_uuid_field else value.hex
+    if isinstance(value, datetime):
+        return connection.ops.adapt_datetimefield_value(value)
+    if isinstance(value, dict | list):
+        return json.dumps(value)
+    raise TypeError(f"A {type(value).__name__} can't be added this way.")

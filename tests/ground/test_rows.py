@@ -1,0 +1,69 @@
+"""Rows that are added by the thousand are as those that are added one by one, on either database."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from as2certs.audit.models import Entry, Subject
+from as2certs.rows import BATCH, add_rows, batched
+from partners.models import Partner
+
+pytestmark = pytest.mark.django_db
+
+NAMES = ("uid", "name", "as2_id")
+
+
+def add(*names: str) -> list[int]:
+    return add_rows(
+        Partner, NAMES, [(uuid.uuid4(), name, name.upper()) for name in names], same={"url": "https://x"}
+    )
+
+
+def test_a_row_gets_the_defaults_of_its_fields() -> None:
+    (key,) = add("Nörd’s “%s” \\ 'Co'")
+    stored, usual = Partner.objects.get(), Partner(name="Nörd’s “%s” \\ 'Co'", url="https://x")
+    usual.as2_id = usual.name.upper()
+    for field in Partner._meta.concrete_fields:
+        if field.name not in ("id", "uid"):
+            assert getattr(stored, field.attname) == getattr(usual, field.attname), field.name
+    assert stored.pk == key
+
+
+def test_keys_come_in_the_order_of_the_rows_over_several_statements() -> None:
+    names = [f"P{n:05}" for n in range(BATCH + 7)]
+    keys = add(*names)
+    assert list(Partner.objects.order_by("name").values_list("pk", flat=True)) == keys
+    assert keys == sorted(keys)
+
+
+def test_moments_json_and_nothing_are_stored_as_by_django() -> None:
+    now = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
+    columns = {"verb": "x.y", "actor_name": "Ä", "source": "web", "object_kind": "k", "object_uid": "1"}
+    new = {"quote": 'it\'s "{1,2}" \\', "nothing": None, "list": [1, 2.5, True], "ü": "\u2028"}
+    Entry.objects.create(at=now, address="192.0.2.7", new=new, **columns)
+    add_rows(Entry, ("new", "key"), [(new, None)], same={"at": now, "address": "192.0.2.7", **columns})
+    one, other = Entry.objects.order_by("id").values()
+    assert {**one, "id": 0} == {**other, "id": 0}
+
+
+def test_the_constraints_of_the_database_hold() -> None:
+    add("A")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        add("B", "A")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        add_rows(Subject, ("entry_id", "kind", "uid"), [(1, "k", None)])
+    assert Partner.objects.count() == 1
+
+
+def test_no_rows_are_no_statement_and_what_is_unknown_is_refused() -> None:
+    with CaptureQueriesContext(connection) as queries:
+        assert add() == []
+    assert not queries.captured_queries
+    with pytest.raises(TypeError, match="bytes can't be added"):
+        add_rows(Partner, NAMES, [(uuid.uuid4(), b"name", "A")])
+    assert list(batched([], 3)) == []
