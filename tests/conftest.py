@@ -37,6 +37,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let each run end with the search for what it had to do with in secret."""
+    config.pluginmanager.import_plugin("tests.secret_search")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by the fixtures that they use and where they are, and skip those whose program is missing."""
     for item in items:
