@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,11 +25,12 @@ from tests.stack import ROOT
 #: What is counted as the whole: two web processes, two children of a worker, and their parents.
 PROCESSES = ("web", "worker", "beat", "loop")
 TICKS = 5
+PEOPLE = 4
 
 
 def held(grounds: Grounds, scale: Scale) -> Found:
     """Let every process work a little, and weigh them."""
-    requests = scale(10_000)
+    requests = scale(100_000)
     with grounds.site() as site:
         site.start_idle(*PROCESSES)
         running = {process.name: process.pid for process in site.processes}
@@ -55,9 +57,15 @@ def _told(ours: float, bare: float) -> str:
 
 
 def _ask(address: str, times: int) -> None:
-    for _ in range(times):
+    """Ask for a page so many times, as many at once as there are people who ask."""
+
+    def ask(_: int) -> None:
         with urllib.request.urlopen(address, timeout=20) as answer:  # noqa: S310  # our own address
             answer.read()
+
+    with ThreadPoolExecutor(PEOPLE) as people:
+        for _ in people.map(ask, range(times)):
+            pass
 
 
 def _family(pid: int) -> list[int]:
