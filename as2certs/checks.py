@@ -51,3 +51,27 @@ def check_sealed_keys(
             id="as2certs.E002",
         )
     ]
+
+
+@register(Tags.database)
+def check_sealed_factors(
+    app_configs: Sequence[AppConfig] | None, *, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Refuse vault keys with which somebody's second factor can't be checked: they could not log in."""
+    from as2certs.accounts import factors
+
+    if "default" not in (databases or ()):
+        return []
+    try:
+        closed, tried = factors.closed()
+    except (VaultError, DatabaseError):
+        return []  # said by check_vault_keys, or not migrated yet
+    if not closed:
+        return []
+    return [
+        Error(
+            f"{closed} of {tried} stored second factors can't be opened with AS2CERTS_VAULT_KEYS.",
+            hint="Add the vault key that sealed them again, after the first one, and start anew.",
+            id="as2certs.E003",
+        )
+    ]

@@ -170,6 +170,9 @@ INSTALLED_APPS = [
     "django_filters",
     "django_tables2",
     "django_htmx",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
     "as2certs.audit",
     "as2certs.mail",
     "as2certs.accounts",
@@ -189,7 +192,9 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "as2certs.accounts.middleware.TimeZoneMiddleware",
     "as2certs.accounts.middleware.OwnPasswordMiddleware",
+    "as2certs.accounts.middleware.SecondFactorMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
 ]
@@ -252,6 +257,15 @@ def database() -> dict[str, Any]:
 
 
 DATABASES = {"default": database()}
+
+#: What all web processes have to know at once and may forget soon: codes of a second factor that were used already.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "accounts_soon_forgotten",
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    }
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- People -------------------------------------------------------------------------------------------------
@@ -270,6 +284,29 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+
+# Second factors are django-allauth's, in our words and on our pages; of its other pages none is mounted. Nobody signs
+# up, and our own patience (patience.py) stands in place of its limits, which would let strangers lock people out.
+ACCOUNT_ADAPTER = "as2certs.accounts.adapters.AccountAdapter"
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_FORMS = {"reauthenticate": "as2certs.accounts.factor_forms.ConfirmByPasswordForm"}
+ACCOUNT_RATE_LIMITS = MFA_RATE_LIMITS = False
+ACCOUNT_REAUTHENTICATION_METHODS = ("password", "mfa")
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 300  # seconds for which somebody who confirmed that it is them is believed
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]  # read by a check alone: there is no such page
+MFA_ADAPTER = "as2certs.accounts.adapters.FactorAdapter"
+MFA_ALLOW_UNVERIFIED_EMAIL = True
+MFA_FORMS = {
+    "authenticate": "as2certs.accounts.factor_forms.CodeForm",
+    "reauthenticate": "as2certs.accounts.factor_forms.ConfirmByCodeForm",
+    "activate_totp": "as2certs.accounts.factor_forms.AddAppForm",
+    "add_webauthn": "as2certs.accounts.factor_forms.AddPasskeyForm",
+}
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_TOTP_ISSUER = "AS2 Certs"
+MFA_TOTP_TOLERANCE = 1  # steps of 30 seconds by which a telephone's clock may be off: RFC 6238, section 5.2
+
 SESSION_COOKIE_AGE = 3600 * read(env.int, "AS2CERTS_SESSION_HOURS", "a whole number of hours", default=12)
 
 # --- Security -----------------------------------------------------------------------------------------------

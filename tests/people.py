@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.contrib.auth.models import Group
 from django.test import Client
+from django.urls import reverse
 
 from as2certs.accounts.models import User
 
@@ -22,4 +23,10 @@ def log_in(user: User) -> Client:
     """Return a client in which this person is logged in."""
     client = Client()
     client.force_login(user)
+    return client
+
+
+def confirm(client: Client, password: str = PASSWORD) -> Client:
+    """Show again, by the password, who it is that is logged in: for five minutes grave things can be done."""
+    client.post(reverse("account_reauthenticate"), {"password": password})
     return client

@@ -25,7 +25,7 @@ from tests.rotations.company import NOW, Company, draft, make_company, partner_c
 pytestmark = pytest.mark.django_db
 
 #: Addresses that somebody who is not logged in may open.
-OPEN = {"login", "healthz", "readyz"}
+OPEN = {"login", "account_login", "mfa_authenticate", "healthz", "readyz"}
 
 #: Addresses for machines, which show a key or a signed token in place of a login.
 BY_KEY = {"bounce-in", "mail-stop"}
@@ -49,7 +49,25 @@ BY_LINK = {
 }
 
 #: Addresses for everybody who is logged in, about themselves or about nothing secret.
-EVERYBODY = {"home", "search", "help", "account", "password-change", "logout"}
+EVERYBODY = {
+    "home",
+    "search",
+    "help",
+    "account",
+    "password-change",
+    "logout",
+    "account_reauthenticate",
+    "mfa_activate_totp",
+    "mfa_add_webauthn",
+    "mfa_deactivate_totp",
+    "mfa_generate_recovery_codes",
+    "mfa_index",
+    "mfa_list_webauthn",
+    "mfa_reauthenticate",
+    "mfa_reauthenticate_webauthn",
+    "mfa_remove_webauthn",
+    "mfa_view_recovery_codes",
+}
 
 #: Every other address, with the permission it asks for.
 NEEDS = {
@@ -277,6 +295,8 @@ class World:
             return reverse(name, args=[stopping.token(self.objects["mail"])])
         if name in BY_LINK:
             return reverse(name, kwargs={**dict.fromkeys(wanted, "pem"), "token": self.token})
+        if name == "mfa_remove_webauthn":
+            return reverse(name, args=[1])
         given = {key: word for key, word in NAMED.items() if key in wanted}
         uids = {key: self.objects[max(fitting, key=len)].uid for key in wanted.keys() - given.keys()}
         return reverse(name, kwargs=given | uids)

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.contrib import admin
+from allauth.account.decorators import secure_admin_login
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 
+from as2certs.accounts import confirming, factors
 from as2certs.accounts.forms import InstallationForm
 from as2certs.accounts.models import Installation, User
 from as2certs.audit.admin import AuditedAdmin, ReadOnlyAdmin
+from as2certs.audit.models import Entry
+from as2certs.audit.recording import Actor
 
 #: Groups are granted exactly what rights.py says, at each migration: here they are to be looked at.
 admin.site.unregister(Group)
+#: Second factors are their owners' alone, and addresses to verify there are none.
+admin.site.unregister([Authenticator, EmailAddress])
+#: One way in, with the second factor: the admin's own login would ask for the password only.
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 
 
 @admin.register(Group)
@@ -53,6 +65,36 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
     list_display = ("username", "first_name", "last_name", "email", "is_active", "is_staff", "last_login")
     list_filter = ("groups", "is_active", "is_staff", "is_superuser")
     filter_horizontal = ("groups",)
+    actions = ("take_second_factors_away",)
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Ask again who it is before a right can be given: when the form opens, and when it is sent."""
+        if object_id:
+            may = self.has_change_permission(request, self.get_object(request, object_id))
+        else:
+            may = self.has_add_permission(request)
+        if may and not confirming.recently(request):
+            return confirming.ask(request, then=request.get_full_path())
+        return super().changeform_view(request, object_id, *args, **kwargs)
+
+    @admin.action(description="Take the second factor of these people away", permissions=["change"])
+    def take_second_factors_away(self, request: HttpRequest, people: QuerySet[User]) -> HttpResponse | None:
+        """Help people who lost theirs: they log in with their password alone, and set up another one."""
+        if not confirming.recently(request):
+            return confirming.ask(request, then=request.get_full_path())
+        by = Actor.of(request, source=Entry.Source.ADMIN)
+        for person in people:
+            if not self.has_change_permission(request, person):
+                messages.error(
+                    request, f"{person} may do more than you: you can’t take their second factor away."
+                )
+            elif factors.reset(person, by=by, now=timezone.now()):
+                messages.success(request, f"{person} has no second factor any more.")
+            else:
+                messages.warning(request, f"{person} has no second factor.")
+        return None
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         fixed = ("last_login", "date_joined")
@@ -80,6 +122,9 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         """Set somebody's password, and have them choose one of their own at the next login."""
+        may = self.has_change_permission(request, self.get_object(request, id))
+        if may and not confirming.recently(request):
+            return confirming.ask(request, then=request.get_full_path())
         with transaction.atomic():
             answer = super().user_change_password(request, id, form_url)
             person = self.get_object(request, id)

@@ -159,6 +159,7 @@ class InstallationForm(forms.ModelForm[Installation]):
             "reminder_days",
             "escalation_email",
             "escalation_days",
+            "second_factor",
         ]
         widgets = {
             "works_from": forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
@@ -173,6 +174,7 @@ class InstallationForm(forms.ModelForm[Installation]):
             "grace_days": "Keep the old certificate for (days)",
             "require_rehearsal": "Rehearse first",
             "escalation_days": "From how many days before the end",
+            "second_factor": "A second factor for",
         }
         help_texts = {
             "four_eyes_production": "Whoever set up or changed a rotation of a production station can’t approve it: "
@@ -182,6 +184,8 @@ class InstallationForm(forms.ModelForm[Installation]):
             "tested there. An approver can let one go on without, with a reason.",
             "escalation_email": "Told too, once a certificate gets urgent. Empty: nobody.",
             "escalation_days": "The escalation address is told from then on.",
+            "second_factor": "An authenticator app or a passkey, beside the password. Whoever has to and has none sets "
+            "one up right after the next login, before anything else. Single sign-on brings its own.",
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -209,6 +213,7 @@ class InstallationForm(forms.ModelForm[Installation]):
                 "reminder_days",
                 Row(Column("escalation_email"), Column("escalation_days")),
             ),
+            Fieldset("Logging in", "second_factor"),
         )
 
     def clean(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 
+from as2certs.accounts import factors
 from as2certs.accounts.models import User
 
 Answer = Callable[[HttpRequest], HttpResponse]
@@ -51,3 +52,34 @@ class OwnPasswordMiddleware:
         if getattr(request.user, "must_change_password", False) and name not in self.STILL_OPEN:
             return redirect("password-change")
         return None
+
+
+class SecondFactorMiddleware:
+    """Lead somebody who has to have a second factor, and has none, to the page where they set one up."""
+
+    STILL_OPEN = frozenset(
+        {
+            "mfa_index",
+            "mfa_activate_totp",
+            "mfa_add_webauthn",
+            "mfa_view_recovery_codes",
+            "account_reauthenticate",
+            "password-change",
+            "logout",
+            "healthz",
+            "readyz",
+        }
+    )
+
+    def __init__(self, get_response: Answer) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *args: object) -> HttpResponse | None:
+        """Redirect before the view runs; what is wanted to set one up, and the log-out, stay open."""
+        name = request.resolver_match.url_name if request.resolver_match else None
+        if name in self.STILL_OPEN or not isinstance(request.user, User):
+            return None
+        return redirect("mfa_index") if factors.is_missing(request, request.user) else None

@@ -92,6 +92,10 @@ class User(AbstractUser):
 class Installation(models.Model):
     """What holds for the whole installation: one row."""
 
+    class SecondFactor(models.TextChoices):
+        OPTIONAL = "optional", "whoever wants to"
+        REQUIRED = "required", "everybody who logs in with a password"
+
     name = models.CharField(
         "our name", max_length=120, default="Our company", help_text="As partners know us."
     )
@@ -143,6 +147,13 @@ class Installation(models.Model):
         "rehearse first",
         default=False,
         help_text="Where there is a test counterpart, a change is not scheduled before it was made there.",
+    )
+
+    second_factor = models.CharField(
+        max_length=8,
+        choices=SecondFactor.choices,
+        default=SecondFactor.OPTIONAL,
+        help_text="Who has to show more than a password.",
     )
 
     class Meta:

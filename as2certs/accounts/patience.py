@@ -20,11 +20,30 @@ MOST_FROM_ONE_ADDRESS = 10
 MOST_FROM_ANYWHERE = 50
 
 #: What the trail says of a password that was wrong, at whatever page it was asked for.
-WRONG = ("person.login_failed", "person.password_refused", "key.export_refused")
+WRONG = (
+    "person.login_failed",
+    "person.password_refused",
+    "person.confirmation_refused",
+    "key.export_refused",
+)
 #: The reason in the trail where a password was not even looked at; such attempts don't prolong the rest.
 NOT_LOOKED_AT = "Not looked at: too many wrong passwords before."
 #: What somebody is told whose own password is not looked at.
 RESTING = "Too many wrong passwords: for ten minutes none is looked at. Wait, and try again."
+
+
+#: Codes of a second factor are only asked of people whose password is right: so few wrong ones, from anywhere, are
+#: enough to stop, and no stranger can lock anybody out. A guess is right three times in a million.
+CODES_WITHIN = timedelta(hours=1)
+MOST_CODES = 10
+#: What somebody is told whose code is not looked at.
+CODES_REST = "Too many wrong codes: for an hour none is looked at. Wait, or ask an administrator."
+
+
+def codes_rest(user: User, *, now: datetime) -> bool:
+    """Say whether so many wrong codes of a second factor were given for this person that no other is looked at."""
+    wrong = Entry.objects.about(user).filter(verb="person.code_refused", at__gt=now - CODES_WITHIN)
+    return wrong[:MOST_CODES].count() >= MOST_CODES
 
 
 def is_resting(user: User, *, address: str | None, now: datetime) -> bool:

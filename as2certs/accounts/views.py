@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.account.internal.flows.login import perform_password_login
+from allauth.account.models import Login as BegunLogin
 from django.contrib import messages
 from django.contrib.auth import views as auth_views
 from django.contrib.auth.decorators import login_required
@@ -15,6 +17,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse_lazy
 from django.views.decorators.http import require_http_methods
 
+from as2certs.accounts import factors
 from as2certs.accounts.access import needs, person
 from as2certs.accounts.forms import AccountForm, InstallationForm, page_layout
 from as2certs.accounts.models import Installation, User
@@ -38,8 +41,15 @@ class LoginForm(AuthenticationForm):
 
 
 class Login(auth_views.LoginView):
+    """Ask for the name and the password; allauth goes on from there, to the second factor where there is one."""
+
     form_class = LoginForm
     redirect_authenticated_user = True
+
+    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        user = form.get_user()
+        login = BegunLogin(user=user, redirect_url=self.get_success_url())
+        return perform_password_login(self.request, {"username": user.get_username()}, login)
 
 
 class OwnPasswordForm(PasswordChangeForm):
@@ -93,7 +103,8 @@ def account(request: HttpRequest) -> HttpResponse:
         messages.success(request, "Your account is saved.")
         return redirect("account")
     groups = me.groups.order_by("name").values_list("name", flat=True)
-    return render(request, "accounts/account.html", {"form": form, "groups": " and ".join(groups)})
+    context = {"form": form, "groups": " and ".join(groups), "has_second_factor": factors.has_one(me)}
+    return render(request, "accounts/account.html", context)
 
 
 @needs("accounts.change_installation")

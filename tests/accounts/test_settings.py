@@ -27,6 +27,7 @@ def wishes(**columns: object) -> dict[str, object]:
         "works_until": "17:00",
         "works_days": ["0", "1", "2", "3", "4"],
         "lead_days": "14",
+        "second_factor": "optional",
         **columns,
     }
 

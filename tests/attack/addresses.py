@@ -8,6 +8,7 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 
 from as2certs.accounts.models import User
+from tests.people import confirm, log_in
 from tests.test_rights import World, patterns
 
 
@@ -44,11 +45,11 @@ def everywhere(world: World) -> dict[str, str]:
 
 
 def root_client(*, checks_csrf: bool = False) -> Client:
-    """Return the browser of somebody who may do everything."""
+    """Return the browser of somebody who may do everything, and who just confirmed that it is them."""
     user = User.objects.filter(username="root").first()
     if user is None:
         user = User.objects.create_superuser("root", "root@example.com", "a long password")
         user.groups.add(Group.objects.get(name="administrator"))
     client = Client(enforce_csrf_checks=checks_csrf)
-    client.force_login(user)
+    client.cookies = confirm(log_in(user)).cookies
     return client

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import urlencode
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.contrib.admin.sites import site
 from django.contrib.auth.models import Group, Permission
 from django.urls import reverse
@@ -14,7 +16,7 @@ from as2certs.audit.models import Entry
 from identities.models import PrivateKey
 from tests.attack.addresses import root_client
 from tests.inventory import certify, make_identity
-from tests.people import PASSWORD, log_in, make_person
+from tests.people import PASSWORD, confirm, log_in, make_person
 
 pytestmark = pytest.mark.django_db
 
@@ -42,18 +44,64 @@ def form_of(user: User, **values: object) -> dict[str, object]:
 
 
 def test_an_administrator_can_not_make_herself_a_superuser(anna: User) -> None:
-    answer = log_in(anna).post(change(anna), form_of(anna, is_staff="on", is_superuser="on"))
+    client = confirm(log_in(anna))
+    answer = client.post(change(anna), form_of(anna, is_staff="on", is_superuser="on"))
     assert answer.status_code == 302
     anna.refresh_from_db()
     assert not anna.is_superuser
     assert anna.is_staff
 
 
+def test_a_right_is_given_only_by_somebody_who_just_confirmed_that_it_is_them(anna: User) -> None:
+    vera = make_person("vera", "viewer")
+    client = log_in(anna)
+    more = form_of(vera, groups=[Group.objects.get(name="administrator").pk], is_staff="on")
+    passwords = reverse("admin:auth_user_password_change", args=[vera.pk])
+    for address, given in (
+        (change(vera), more),
+        (
+            reverse("admin:accounts_user_add"),
+            more | {"username": "carol", "password1": NEW, "password2": NEW},
+        ),
+        (passwords, {"password1": NEW, "password2": NEW, "usable_password": "true"}),
+    ):
+        for answer in (client.get(address), client.post(address, given)):
+            assert answer["Location"] == f"{reverse('account_reauthenticate')}?{urlencode({'next': address})}"
+    vera.refresh_from_db()
+    assert not vera.is_staff
+    assert vera.check_password(PASSWORD)
+    assert User.objects.count() == 2
+    back = client.post(f"{reverse('account_reauthenticate')}?next={change(vera)}", {"password": PASSWORD})
+    assert back["Location"] == change(vera)
+    assert client.post(change(vera), more).status_code == 302
+    vera.refresh_from_db()
+    assert vera.is_staff
+
+
+def test_an_administrator_takes_a_lost_second_factor_away_but_not_that_of_somebody_mightier(
+    anna: User,
+) -> None:
+    vera, root = make_person("vera", "viewer"), User.objects.create_superuser("root", "", PASSWORD)
+    for person in (vera, root):
+        Authenticator.objects.create(user=person, type="totp", data={"secret": "sealed"})
+    client = log_in(anna)
+    chosen = {"action": "take_second_factors_away", "_selected_action": [vera.pk, root.pk]}
+    people = reverse("admin:accounts_user_changelist")
+    assert client.post(people, chosen)["Location"].startswith(reverse("account_reauthenticate"))
+    assert Authenticator.objects.count() == 2
+    page = confirm(client).post(people, chosen, follow=True).content.decode()
+    assert "Vera has no second factor any more" in page
+    assert "Root may do more than you" in page
+    assert Authenticator.objects.get().user == root
+    entry = Entry.objects.get(verb="person.second_factor_reset")
+    assert (entry.actor, entry.source, entry.object_name) == (anna, "admin", "vera")
+
+
 def test_nobody_gives_rights_that_they_do_not_have(anna: User) -> None:
     mighty = Group.objects.create(name="mighty")
     mighty.permissions.add(Permission.objects.get(codename="delete_user"))
     vera = make_person("vera", "viewer")
-    client = log_in(anna)
+    client = confirm(log_in(anna))
     answer = client.post(change(vera), form_of(vera, groups=[mighty.pk]))
     assert answer.status_code == 200
     assert not vera.groups.filter(name="mighty").exists()
@@ -65,7 +113,7 @@ def test_an_administrator_can_not_touch_a_superuser_not_even_a_closed_one(anna: 
     root = User.objects.create_superuser("root", "root@example.com", PASSWORD)
     for active in (True, False):
         User.objects.filter(pk=root.pk).update(is_active=active)
-        client = log_in(anna)
+        client = confirm(log_in(anna))
         assert client.post(change(root), form_of(root, email="evil@example.com")).status_code == 403
         setting = reverse("admin:auth_user_password_change", args=[root.pk])
         assert client.post(setting, {"password1": NEW, "password2": NEW}).status_code == 403
@@ -92,7 +140,7 @@ def test_an_administrator_adds_a_colleague_and_the_trail_holds_no_password(anna:
         "must_change_password": "on",
         "groups": [Group.objects.get(name="operator").pk],
     }
-    client = log_in(anna)
+    client = confirm(log_in(anna))
     answer = client.post(reverse("admin:accounts_user_add"), given)
     assert answer.status_code == 302, answer.context["errors"]
     carol = User.objects.get(username="carol")

@@ -29,6 +29,7 @@ from rotations import actions, runner
 from rotations.portal import links
 from tests.audit.conftest import ALICE
 from tests.certificates import key_pem, make_pair, p12, rsa_key
+from tests.people import confirm
 from tests.rotations.company import Company, confirm_all, draft, make_company
 from tests.test_secrets import betrayed, traces
 
@@ -65,6 +66,8 @@ def look_at_people(anna: User) -> list[str]:
         typed = {"old_password": old, "new_password1": Secrets.second, "new_password2": Secrets.second}
         answer = client.post(reverse("password-change"), typed)
     assert answer.status_code == 302
+    confirm(client, Secrets.mistyped)
+    confirm(client, Secrets.second)
     colleague = {
         "username": "carol",
         "email": "carol@example.com",

@@ -1,4 +1,4 @@
-"""Seal all private keys, and the links in mails that wait, anew with the first key of the vault."""
+"""Seal all private keys, second factors, and links in mails that wait, anew with the first key of the vault."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from as2certs.accounts import factors
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, record
 from as2certs.clock import database_now
@@ -16,7 +17,7 @@ from identities import keys
 
 class Command(BaseCommand):
     help = (
-        "Seal every private key, and the links in mails, with the first key of AS2CERTS_VAULT_KEYS; "
+        "Seal every private key, second factor, and link in a mail with the first key of AS2CERTS_VAULT_KEYS; "
         "the application may run meanwhile. "
         "To change the vault's key: put a new one first, restart, run this, then take the old one out and restart. "
         "--new-key prints a new key for the vault and changes nothing."
@@ -34,6 +35,7 @@ class Command(BaseCommand):
         try:
             count = keys.reseal_all()
             mails = private.reseal_all()
+            people = factors.reseal_all()
         except VaultError as error:
             raise CommandError(f"{error} The keys sealed anew so far are fine; run this again.") from error
         record(
@@ -44,5 +46,6 @@ class Command(BaseCommand):
             new={"keys": count},
         )
         self.stdout.write(
-            f"{count} private keys and the links in {mails} mails are sealed with the first key of the vault."
+            f"{count} private keys, {people} second factors and the links in {mails} mails are sealed with the first "
+            "key of the vault."
         )

@@ -1,0 +1,33 @@
+"""Take somebody's second factor away who lost it, from the server's command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from as2certs.accounts import factors
+from as2certs.accounts.models import User
+from as2certs.audit.recording import Actor
+from as2certs.clock import database_now
+
+
+class Command(BaseCommand):
+    help = (
+        "Take all second factors of a person away who lost theirs. They log in with their password alone, and set up "
+        "another one. Be sure that it is them who asks: call them back."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("username", help="the name with which the person logs in")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        user = User.objects.filter(username=options["username"]).first()
+        if user is None:
+            raise CommandError(f"Nobody logs in as “{options['username']}”. Names are case-sensitive.")
+        count = factors.reset(user, by=Actor.command("reset_second_factor"), now=database_now())
+        if not count:
+            raise CommandError(f"{user.username} has no second factor. Nothing was changed.")
+        self.stdout.write(
+            f"{user.username} has no second factor any more, and logs in with the password alone."
+        )
