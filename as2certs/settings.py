@@ -35,6 +35,7 @@ SECRETS = {
     "EMAIL_URL",
     "AS2CERTS_BOUNCES_MAILBOX",
     "AS2CERTS_BOUNCES_KEY",
+    "AS2CERTS_OIDC_CLIENT_SECRET",
 }
 OWN_NAMES = {
     "AS2CERTS_VAR",
@@ -52,6 +53,14 @@ OWN_NAMES = {
     "AS2CERTS_HOOK_SECONDS",
     "AS2CERTS_LOG_LEVEL",
     "AS2CERTS_MAIL_FROM",
+    "AS2CERTS_OIDC_CLIENT_ID",
+    "AS2CERTS_OIDC_CLIENT_SECRET",
+    "AS2CERTS_OIDC_CLIENT_SECRET_FILE",
+    "AS2CERTS_OIDC_GROUPS",
+    "AS2CERTS_OIDC_GROUPS_CLAIM",
+    "AS2CERTS_OIDC_ISSUER",
+    "AS2CERTS_OIDC_NAME",
+    "AS2CERTS_OIDC_SCOPES",
     "AS2CERTS_PROXIES",
     "AS2CERTS_SESSION_HOURS",
 }
@@ -173,6 +182,7 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "allauth.socialaccount",
     "as2certs.audit",
     "as2certs.mail",
     "as2certs.accounts",
@@ -291,7 +301,7 @@ ACCOUNT_ADAPTER = "as2certs.accounts.adapters.AccountAdapter"
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_FORMS = {"reauthenticate": "as2certs.accounts.factor_forms.ConfirmByPasswordForm"}
 ACCOUNT_RATE_LIMITS = MFA_RATE_LIMITS = False
-ACCOUNT_REAUTHENTICATION_METHODS = ("password", "mfa")
+ACCOUNT_REAUTHENTICATION_METHODS = ("password", "mfa", "socialaccount")
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 300  # seconds for which somebody who confirmed that it is them is believed
 ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]  # read by a check alone: there is no such page
 MFA_ADAPTER = "as2certs.accounts.adapters.FactorAdapter"
@@ -301,11 +311,65 @@ MFA_FORMS = {
     "reauthenticate": "as2certs.accounts.factor_forms.ConfirmByCodeForm",
     "activate_totp": "as2certs.accounts.factor_forms.AddAppForm",
     "add_webauthn": "as2certs.accounts.factor_forms.AddPasskeyForm",
+    "authenticate_webauthn": "as2certs.accounts.factor_forms.PasskeyForm",
+    "reauthenticate_webauthn": "as2certs.accounts.factor_forms.ConfirmByPasskeyForm",
 }
 MFA_RECOVERY_CODES_SHOW_ONCE = True
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_TOTP_ISSUER = "AS2 Certs"
 MFA_TOTP_TOLERANCE = 1  # steps of 30 seconds by which a telephone's clock may be off: RFC 6238, section 5.2
+
+# Single sign-on: one provider, named here and nowhere else.
+SOCIALACCOUNT_ADAPTER = "as2certs.accounts.sign_on.SignOnAdapter"
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = False  # nobody becomes somebody here by having the same address there
+SOCIALACCOUNT_REQUESTS_TIMEOUT = 10
+SOCIALACCOUNT_STORE_TOKENS = False
+
+
+def roles_of_groups() -> dict[str, list[str]]:
+    """Return which roles here the groups of single sign-on stand for: group → names of roles."""
+    roles = ("viewer", "operator", "approver", "administrator")
+    meaning = 'JSON such as {"edi-team": "Operator", "edi-leads": ["Approver", "Administrator"]}'
+    found: Any = read(env.json, "AS2CERTS_OIDC_GROUPS", meaning, default={})
+    wrong = f"AS2CERTS_OIDC_GROUPS can't be read. It should be {meaning}; the roles are {', '.join(roles)}."
+    if not isinstance(found, dict):
+        raise ImproperlyConfigured(wrong)
+    wanted = {group: [named] if isinstance(named, str) else named for group, named in found.items()}
+    for named in wanted.values():
+        if not isinstance(named, list) or any(str(name).lower() not in roles for name in named):
+            raise ImproperlyConfigured(wrong)
+    return {group: [str(name).lower() for name in named] for group, named in wanted.items()}
+
+
+def single_sign_on() -> dict[str, Any] | None:
+    """Return how people log in at an OpenID provider; None where that is not wanted."""
+    names = ("AS2CERTS_OIDC_ISSUER", "AS2CERTS_OIDC_CLIENT_ID", "AS2CERTS_OIDC_CLIENT_SECRET")
+    given = [name for name in (*names, "AS2CERTS_OIDC_GROUPS") if env.ENVIRON.get(name)]
+    if not given:
+        return None
+    missing = [name for name in (*names, "AS2CERTS_OIDC_GROUPS") if name not in given]
+    if missing:
+        raise ImproperlyConfigured(f"{missing[0]} is missing: single sign-on wants it beside {given[0]}.")
+    issuer = urlsplit(env.ENVIRON[names[0]])
+    here = issuer.hostname in ("localhost", "127.0.0.1", "::1")
+    if not issuer.hostname or (issuer.scheme != "https" and not (issuer.scheme == "http" and here)):
+        raise ImproperlyConfigured(
+            f"AS2CERTS_OIDC_ISSUER can't be read (it is “{env.ENVIRON[names[0]]}”). It should be an address such as "
+            "https://login.example.com/realms/company, with https."
+        )
+    return {
+        "issuer": env.ENVIRON[names[0]],
+        "client_id": env.ENVIRON[names[1]],
+        "secret": env.ENVIRON[names[2]],
+        "name": env.ENVIRON.get("AS2CERTS_OIDC_NAME") or str(issuer.hostname),
+        "scopes": (env.ENVIRON.get("AS2CERTS_OIDC_SCOPES") or "openid profile email").split(),
+        "groups": roles_of_groups(),
+        "groups_claim": env.ENVIRON.get("AS2CERTS_OIDC_GROUPS_CLAIM") or "groups",
+    }
+
+
+#: Where people log in by single sign-on, with the client's secret; None: nowhere.
+AS2CERTS_OIDC = single_sign_on()
 
 SESSION_COOKIE_AGE = 3600 * read(env.int, "AS2CERTS_SESSION_HOURS", "a whole number of hours", default=12)
 

@@ -311,11 +311,15 @@ class ExportPrivateForm(forms.Form):
     def __init__(self, user: User, *args: Any, resting: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.user, self.resting = user, resting
+        own = [Row(Column("own_password", css_class="col-md-6"))]
+        if not user.has_usable_password():  # they have confirmed in another way that it is them
+            del self.fields["own_password"]
+            own = []
         self.helper = page_layout(
             "reason",
             "form",
             Row(Column("password", css_class="col-md-6"), Column("password_again", css_class="col-md-6")),
-            Row(Column("own_password", css_class="col-md-6")),
+            *own,
         )
 
     def clean_own_password(self) -> str:

@@ -25,7 +25,7 @@ from tests.rotations.company import NOW, Company, draft, make_company, partner_c
 pytestmark = pytest.mark.django_db
 
 #: Addresses that somebody who is not logged in may open.
-OPEN = {"login", "account_login", "mfa_authenticate", "healthz", "readyz"}
+OPEN = {"login", "account_login", "mfa_authenticate", "sign-on", "sign-on-return", "healthz", "readyz"}
 
 #: Addresses for machines, which show a key or a signed token in place of a login.
 BY_KEY = {"bounce-in", "mail-stop"}
@@ -57,6 +57,7 @@ EVERYBODY = {
     "password-change",
     "logout",
     "account_reauthenticate",
+    "confirm-sign-on",
     "mfa_activate_totp",
     "mfa_add_webauthn",
     "mfa_deactivate_totp",

@@ -13,8 +13,9 @@ from django.contrib import messages
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 
-from as2certs.accounts import confirming
+from as2certs.accounts import confirming, sign_on
 from as2certs.vault import vault
 
 #: What is said in place of allauth's own templates; what is not here goes without saying.
@@ -64,7 +65,16 @@ class AccountAdapter(DefaultAccountAdapter):
     def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
         """Return the ways to show again who one is, the usual one first, in our words."""
         ways = super().get_reauthentication_methods(user)
-        return [{**way, "description": WAYS.get(way["id"], way["description"])} for way in ways]
+        ways = [{**way, "description": WAYS.get(way["id"], way["description"])} for way in ways]
+        if sign_on.is_linked(user):
+            ways.append(
+                {
+                    "id": "sign-on",
+                    "description": f"with {sign_on.name()}",
+                    "url": reverse("confirm-sign-on"),
+                }
+            )
+        return ways
 
 
 class FactorAdapter(DefaultMFAAdapter):

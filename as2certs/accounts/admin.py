@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from allauth.account.decorators import secure_admin_login
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group
@@ -24,8 +25,8 @@ from as2certs.audit.recording import Actor
 
 #: Groups are granted exactly what rights.py says, at each migration: here they are to be looked at.
 admin.site.unregister(Group)
-#: Second factors are their owners' alone, and addresses to verify there are none.
-admin.site.unregister([Authenticator, EmailAddress])
+#: Second factors are their owners' alone; providers stand in the settings, and links to them are made by a command.
+admin.site.unregister([Authenticator, EmailAddress, SocialAccount, SocialApp, SocialToken])
 #: One way in, with the second factor: the admin's own login would ask for the password only.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 

@@ -7,7 +7,11 @@ from typing import Any
 from allauth.core import context
 from allauth.mfa.base.forms import AuthenticateForm, ReauthenticateForm
 from allauth.mfa.totp.forms import ActivateTOTPForm
-from allauth.mfa.webauthn.forms import AddWebAuthnForm
+from allauth.mfa.webauthn.forms import (
+    AddWebAuthnForm,
+    AuthenticateWebAuthnForm,
+    ReauthenticateWebAuthnForm,
+)
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -17,6 +21,9 @@ from as2certs.accounts.models import User
 from as2certs.accounts.patience import CODES_REST, RESTING, codes_rest, is_resting
 from as2certs.audit.recording import Actor, address_of, record
 from as2certs.clock import database_now
+
+#: What is said where a passkey is none, or another one.
+NO_PASSKEY = "This is not a passkey that we can check. Try again."
 
 
 class _OneAtATime(forms.Form):
@@ -89,12 +96,53 @@ class AddAppForm(ActivateTOTPForm):
         self.helper = page_layout("code")
 
 
-class AddPasskeyForm(AddWebAuthnForm):
-    """A name for a passkey, and what the browser made."""
+class CredentialField(forms.JSONField):
+    """What a browser says about a passkey: JSON, and nothing that only a program can't read."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            found = super().to_python(value)
+        except (ValueError, RecursionError):  # numbers without end, brackets without end
+            found = None
+        if not isinstance(found, dict):
+            raise ValidationError(NO_PASSKEY, code="invalid")
+        return found
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        return initial  # the next try brings its own
+
+
+class _Passkey(forms.Form):
+    """Read what a browser, or somebody in its place, says about a passkey."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["name"].label = "Name"
-        self.fields["name"].max_length = 60
-        self.fields["name"].help_text = "So that you tell it from others: the device, or the key’s colour."
-        self.helper = page_layout("name", "credential")
+        self.fields["credential"] = CredentialField(widget=forms.HiddenInput)
+
+    def full_clean(self) -> None:
+        try:
+            super().full_clean()
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            # The libraries look into it as if a browser had made it, and stumble over what none makes.
+            self.add_error("credential", ValidationError(NO_PASSKEY, code="invalid"))
+
+
+class PasskeyForm(_Passkey, AuthenticateWebAuthnForm):
+    """A passkey after the password."""
+
+
+class ConfirmByPasskeyForm(_Passkey, ReauthenticateWebAuthnForm):
+    """A passkey, to show again who one is."""
+
+
+class AddPasskeyForm(_Passkey, AddWebAuthnForm):
+    """A name for a passkey, and what the browser made."""
+
+    name = forms.CharField(
+        required=False,
+        max_length=60,
+        label="Name",
+        help_text="So that you tell it from others: the device, or the key’s colour.",
+    )
+
+    helper = page_layout("name", "credential")

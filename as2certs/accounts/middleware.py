@@ -64,6 +64,8 @@ class SecondFactorMiddleware:
             "mfa_add_webauthn",
             "mfa_view_recovery_codes",
             "account_reauthenticate",
+            "confirm-sign-on",
+            "sign-on-return",
             "password-change",
             "logout",
             "healthz",

@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from as2certs.accounts import factor_views, views
+from as2certs.accounts import factor_views, sign_on_views, views
 
 urlpatterns = [
     path("login/", views.Login.as_view(), name="login"),
@@ -11,12 +11,15 @@ urlpatterns = [
         "login/", views.Login.as_view(), name="account_login"
     ),  # the same, by the name that allauth looks for
     path("login/second-factor/", factor_views.authenticate, name="mfa_authenticate"),
+    path("login/sign-on/", sign_on_views.begin, name="sign-on"),
+    path("login/sign-on/return/", sign_on_views.come_back, name="sign-on-return"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("account/", views.account, name="account"),
     path("account/password/", views.PasswordChange.as_view(), name="password-change"),
     path("account/confirm/", factor_views.confirm_by_password, name="account_reauthenticate"),
     path("account/confirm/code/", factor_views.confirm_by_code, name="mfa_reauthenticate"),
     path("account/confirm/passkey/", factor_views.confirm_by_passkey, name="mfa_reauthenticate_webauthn"),
+    path("account/confirm/sign-on/", sign_on_views.confirm, name="confirm-sign-on"),
     path("account/second-factor/", factor_views.Factors.as_view(), name="mfa_index"),
     path(
         "account/second-factor/", factor_views.Factors.as_view(), name="mfa_list_webauthn"

@@ -12,12 +12,12 @@ from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse_lazy
 from django.views.decorators.http import require_http_methods
 
-from as2certs.accounts import factors
+from as2certs.accounts import factors, sign_on
 from as2certs.accounts.access import needs, person
 from as2certs.accounts.forms import AccountForm, InstallationForm, page_layout
 from as2certs.accounts.models import Installation, User
@@ -46,6 +46,11 @@ class Login(auth_views.LoginView):
     form_class = LoginForm
     redirect_authenticated_user = True
 
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(**kwargs) | {
+            "sign_on_name": sign_on.name() if sign_on.is_on() else ""
+        }
+
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         user = form.get_user()
         login = BegunLogin(user=user, redirect_url=self.get_success_url())
@@ -69,6 +74,12 @@ class PasswordChange(auth_views.PasswordChangeView):
     form_class = OwnPasswordForm
     template_name = "accounts/password_change.html"
     success_url = reverse_lazy("home")
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.user.is_authenticated and not request.user.has_usable_password():
+            messages.info(request, "You have no password here: you log in by single sign-on.")
+            return redirect("account")
+        return super().dispatch(request, *args, **kwargs)
 
     def get_form_kwargs(self) -> dict[str, Any]:
         request = self.request
@@ -104,6 +115,7 @@ def account(request: HttpRequest) -> HttpResponse:
         return redirect("account")
     groups = me.groups.order_by("name").values_list("name", flat=True)
     context = {"form": form, "groups": " and ".join(groups), "has_second_factor": factors.has_one(me)}
+    context["sign_on_name"] = sign_on.name() if sign_on.is_linked(me) else ""
     return render(request, "accounts/account.html", context)
 
 

@@ -1,4 +1,8 @@
-"""Take a private key out, by those who may, with their password again and a reason."""
+"""Take a private key out, by those who may, with a reason.
+
+They give their password again; whoever has none, since they log in by single sign-on, confirms there or by a second
+factor, minutes before.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from as2certs import pki
+from as2certs.accounts import confirming
 from as2certs.accounts.access import needs, person
 from as2certs.accounts.patience import is_resting
 from as2certs.audit.recording import Actor, address_of, record
@@ -32,6 +37,8 @@ def certificate_export_private(request: HttpRequest, uid: UUID) -> HttpResponse:
     if certificate.private_key is None:
         messages.error(request, "The private key of this certificate is not kept here.")
         return redirect(certificate)
+    if not person(request).has_usable_password() and not confirming.recently(request):
+        return confirming.ask(request, then=request.get_full_path())
     resting = is_resting(person(request), address=address_of(request), now=timezone.now())
     form = ExportPrivateForm(person(request), posted(request), resting=resting)
     if request.method == "POST" and form.is_valid():

@@ -319,3 +319,29 @@ def test_an_old_confirmation_does_not_count() -> None:
     assert client.post(reverse("mfa_deactivate_totp"))["Location"].startswith(
         reverse("account_reauthenticate")
     )
+
+
+@pytest.mark.parametrize(
+    "made_up",
+    [
+        "",
+        "null",
+        "7",
+        "9" * 5000,
+        "[" * 5000,
+        "{}",
+        '{"id": 7, "response": []}',
+        '{"response": {"clientDataJSON": "!"}}',
+    ],
+)
+def test_a_passkey_that_no_browser_made_is_refused_in_words(made_up: str) -> None:
+    with_app()
+    client = by_password()
+    page = client.post(reverse("mfa_authenticate"), {"credential": made_up})
+    assert page.status_code == 200
+    assert not is_in(client)
+    make_person("paul", "viewer")
+    inside = by_password("paul")
+    page = inside.post(reverse("mfa_add_webauthn"), {"credential": made_up, "name": "x"})
+    assert page.status_code == 200
+    assert not Authenticator.objects.filter(type="webauthn").exists()

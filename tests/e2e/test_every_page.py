@@ -20,7 +20,8 @@ from tests.test_rights import BY_LINK
 PASSWORD = "a password of my own"
 
 #: Pages that no link leads to: forms that send (POST), what asks for itself, what only machines ask for, and what
-#: can be done with a rotation only after it was applied, after partners were told of it, or beside a rehearsal.
+#: can be done with a rotation only after it was applied, after partners were told of it, or beside a rehearsal, and
+#: what belongs to a second factor or single sign-on, which the example data has not.
 WITHOUT_A_LINK = {
     "audit-export",
     "bounce-in",
@@ -72,6 +73,18 @@ WITHOUT_A_LINK = {
     "system-archive",
     "system-check",
     "system-restore",
+    "account_login",
+    "confirm-sign-on",
+    "mfa_authenticate",
+    "mfa_deactivate_totp",
+    "mfa_generate_recovery_codes",
+    "mfa_list_webauthn",
+    "mfa_reauthenticate",
+    "mfa_reauthenticate_webauthn",
+    "mfa_remove_webauthn",
+    "mfa_view_recovery_codes",
+    "sign-on",
+    "sign-on-return",
 }
 
 

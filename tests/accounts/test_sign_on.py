@@ -1,0 +1,423 @@
+"""Single sign-on against a real, small OpenID provider, which also misbehaves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from io import StringIO
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
+from cryptography.hazmat.primitives.asymmetric import rsa
+from django.conf import LazySettings
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
+
+from as2certs.accounts import sign_on
+from as2certs.accounts.models import Installation, User
+from as2certs.accounts.rights import RIGHTS
+from as2certs.audit.models import Entry
+from tests.accounts.openid import CLIENT, SECRET, Provider, running
+from tests.inventory import certify, make_identity
+from tests.people import log_in, make_person
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+OLGA = {
+    "sub": "u-1001",
+    "preferred_username": "olga",
+    "given_name": "Olga",
+    "family_name": "Orlova",
+    "email": "olga@example.com",
+    "groups": ["staff", "edi-operators"],
+}
+
+
+@pytest.fixture
+def provider(settings: LazySettings) -> Iterator[Provider]:
+    settings.AS2CERTS_BASE_URL = "http://testserver"
+    with running("http://testserver/login/sign-on/return/") as provider:
+        provider.person = dict(OLGA)
+        settings.AS2CERTS_OIDC = {
+            "issuer": provider.issuer,
+            "client_id": CLIENT,
+            "secret": SECRET,
+            "name": "Meridian login",
+            "scopes": ["openid", "profile"],
+            "groups": {
+                "edi-operators": ["operator"],
+                "edi-leads": ["approver", "administrator"],
+            },
+            "groups_claim": "groups",
+        }
+        yield provider
+
+
+def change(settings: LazySettings, **parts: str) -> None:
+    """Let the settings say something else about the provider."""
+    given = settings.AS2CERTS_OIDC
+    assert given
+    settings.AS2CERTS_OIDC = given | parts
+
+
+def begin(client: Client, *, wanted: str = "", at: str = "sign-on") -> str:
+    """Press the button, and return where the browser is led."""
+    page = client.post(reverse(at), {"next": wanted})
+    assert page.status_code == 200, page.get("Location")
+    return str(page["Refresh"]).removeprefix("0; url=")
+
+
+def visit(provider: Provider, address: str) -> str:
+    """Log in at the provider, and return the way back: path and query."""
+    parts = urlsplit(address)
+    assert f"{parts.scheme}://{parts.netloc}" == provider.issuer
+    back = urlsplit(provider.authorize({n: v[0] for n, v in parse_qs(parts.query).items()}))
+    return f"{back.path}?{back.query}"
+
+
+def sign_in(provider: Provider, client: Client | None = None, *, wanted: str = "") -> Client:
+    client = client or Client(REMOTE_ADDR="192.0.2.7")
+    client.get(visit(provider, begin(client, wanted=wanted)))
+    return client
+
+
+def is_in(client: Client) -> bool:
+    return client.get(reverse("help")).status_code == 200
+
+
+def said(client: Client) -> str:
+    """Return what the login page says; each message once."""
+    return client.get(reverse("login")).content.decode()
+
+
+def reason() -> str:
+    return Entry.objects.filter(verb="person.sign_on_refused").latest("id").reason
+
+
+def test_somebody_new_gets_in_with_the_roles_of_their_groups(provider: Provider) -> None:
+    client = Client(REMOTE_ADDR="192.0.2.7")
+    answer = client.get(visit(provider, begin(client, wanted=reverse("audit-list"))))
+    assert answer["Location"] == reverse("audit-list")
+    assert is_in(client)
+    olga = User.objects.get()
+    assert (olga.username, olga.get_full_name(), olga.email) == ("olga", "Olga Orlova", "olga@example.com")
+    assert [group.name for group in olga.groups.all()] == ["operator"]
+    assert not olga.has_usable_password()
+    assert (olga.is_staff, olga.is_superuser) == (False, False)
+    verbs = list(Entry.objects.order_by("id").values_list("verb", "actor_name"))
+    assert verbs == [
+        ("user.created", "Meridian login"),
+        ("person.roles_set", "Meridian login"),
+        ("person.logged_in", "Olga Orlova"),
+    ]
+    entry = Entry.objects.get(verb="person.logged_in")
+    assert (entry.new, entry.address) == ({"with": ["single sign-on"]}, "192.0.2.7")
+
+
+def test_nothing_of_what_the_provider_says_is_stored_beside_the_subject(provider: Provider) -> None:
+    sign_in(provider)
+    account = SocialAccount.objects.get()
+    assert (account.uid, account.extra_data) == ("u-1001", {})
+
+
+def test_the_login_page_offers_it_by_its_name_and_only_where_it_is_on(
+    provider: Provider, settings: LazySettings
+) -> None:
+    assert "Log in with Meridian login" in said(Client())
+    settings.AS2CERTS_OIDC = None
+    assert reverse("sign-on") not in said(Client())
+    assert Client().post(reverse("sign-on")).status_code == 404
+    assert Client().get(reverse("sign-on-return")).status_code == 404
+
+
+def test_at_each_login_the_roles_are_those_of_the_groups_of_that_moment(provider: Provider) -> None:
+    sign_in(provider)
+    provider.person["groups"] = ["edi-leads"]
+    sign_in(provider)
+    olga = User.objects.get()
+    assert sorted(group.name for group in olga.groups.all()) == ["administrator", "approver"]
+    assert (olga.is_staff, olga.is_superuser) == (True, False)
+    entry = Entry.objects.filter(verb="person.roles_set").latest("id")
+    assert (entry.old, entry.new) == ({"roles": ["operator"]}, {"roles": ["administrator", "approver"]})
+    provider.person["groups"] = "edi-operators"  # some providers send a single one so
+    sign_in(provider)
+    olga.refresh_from_db()
+    assert [group.name for group in olga.groups.all()] == ["operator"]
+    assert not olga.is_staff
+
+
+@pytest.mark.parametrize("groups", [None, [], ["staff"], [["edi-operators"]], {"edi-operators": 1}, 7])
+def test_somebody_without_a_group_that_counts_is_refused_and_told_what_to_do(
+    provider: Provider, groups: Any
+) -> None:
+    provider.person["groups"] = groups
+    client = sign_in(provider)
+    assert not is_in(client)
+    assert "none of your groups there has a role here. Ask an administrator" in said(client)
+    assert not User.objects.exists()
+
+
+def test_somebody_who_left_all_groups_loses_the_roles_and_is_refused(provider: Provider) -> None:
+    sign_in(provider)
+    provider.person["groups"] = []
+    assert not is_in(sign_in(provider))
+    assert not User.objects.get().groups.exists()
+
+
+def test_a_closed_account_stays_closed(provider: Provider) -> None:
+    sign_in(provider)
+    User.objects.update(is_active=False)
+    client = sign_in(provider)
+    assert "This account is closed" in said(client)
+    assert not is_in(client)
+
+
+@pytest.mark.parametrize("wished", ["vera", "VERA"])
+def test_an_equal_user_name_takes_no_account_over(provider: Provider, wished: str) -> None:
+    vera = make_person("vera", "administrator")
+    provider.person["preferred_username"] = wished
+    client = sign_in(provider)
+    assert not is_in(client)
+    assert "ask an administrator to link the two (your subject at Meridian login: u-1001)" in said(client)
+    assert User.objects.get() == vera
+    assert not SocialAccount.objects.exists()
+
+
+def test_an_equal_address_takes_no_account_over_but_makes_another(provider: Provider) -> None:
+    vera = make_person("vera", "administrator")
+    provider.person["email"] = vera.email
+    client = sign_in(provider)
+    assert is_in(client)
+    assert User.objects.get(pk=client.session["_auth_user_id"]).username == "olga"
+
+
+def test_the_same_subject_of_another_issuer_is_somebody_else(
+    provider: Provider, settings: LazySettings
+) -> None:
+    sign_in(provider)
+    with running(provider.redirect_uri) as other:
+        other.person = {**OLGA, "preferred_username": "mallory"}
+        change(settings, issuer=other.issuer)
+        client = sign_in(other)
+        assert User.objects.get(pk=client.session["_auth_user_id"]).username == "mallory"
+
+
+def test_an_administrator_links_an_account_that_is_here_already(provider: Provider) -> None:
+    make_person("vera", "viewer")
+    out = StringIO()
+    call_command("link_sign_on", "vera", "u-1001", stdout=out)
+    assert "vera logs in with Meridian login as u-1001" in out.getvalue()
+    client = sign_in(provider)
+    vera = User.objects.get()
+    assert client.session["_auth_user_id"] == str(vera.pk)
+    assert [group.name for group in vera.groups.all()] == ["operator"]
+    assert vera.has_usable_password()
+    with pytest.raises(CommandError, match="linked to vera already"):
+        call_command("link_sign_on", make_person("anna").username, "u-1001")
+    call_command("link_sign_on", "vera", "--unlink", stdout=out)
+    assert not SocialAccount.objects.exists()
+    verbs = set(Entry.objects.values_list("verb", flat=True))
+    assert {"person.sign_on_linked", "person.sign_on_unlinked"} <= verbs
+
+
+def test_a_linked_superuser_stays_one_and_nobody_becomes_one(provider: Provider) -> None:
+    User.objects.create_superuser("root", "", "a long password")
+    call_command("link_sign_on", "root", "u-1001", stdout=StringIO())
+    sign_in(provider)
+    root = User.objects.get()
+    assert (root.is_superuser, root.is_staff) == (True, True)
+
+
+STRANGER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@pytest.mark.parametrize(
+    ("twist", "why"),
+    [
+        ({"nonce": "another"}, "nonce"),
+        ({"nonce": None}, "nonce"),
+        ({"iss": "https://evil.example"}, "InvalidIssuerError"),
+        ({"aud": "somebody-else"}, "InvalidAudienceError"),
+        ({"aud": [CLIENT, "somebody-else"]}, "meant for somebody else"),
+        ({"azp": "somebody-else"}, "meant for somebody else"),
+        ({"exp": int(time.time()) - 10}, "ExpiredSignatureError"),
+        ({"exp": None}, "says too little"),
+        ({"iat": int(time.time()) + 9000}, "ImmatureSignatureError"),
+        ({"sub": None}, "standard|too little|two different"),
+        ({"sub": "u-9"}, "two different people"),
+    ],
+    ids=str,
+)
+def test_an_id_token_that_does_not_hold_lets_nobody_in(
+    provider: Provider, twist: dict[str, Any], why: str
+) -> None:
+    provider.twist = twist
+    client = sign_in(provider)
+    assert not is_in(client)
+    assert not User.objects.exists()
+    assert any(part in reason() for part in why.split("|")), reason()
+    assert "could not be believed" in said(client)
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [(STRANGER, "RS256"), ("the client's secret is known to it as well", "HS256"), (None, "none")],
+    ids=["another key", "a shared secret", "no signature"],
+)
+def test_an_id_token_that_somebody_else_signed_lets_nobody_in(
+    provider: Provider, sign: tuple[Any, str]
+) -> None:
+    provider.sign = sign
+    client = sign_in(provider)
+    assert not is_in(client)
+    assert not User.objects.exists()
+    assert "ID token" in reason()
+
+
+def test_a_provider_that_calls_itself_by_another_name_is_not_believed(provider: Provider) -> None:
+    provider.announced = "http://127.0.0.1:1/other"
+    assert not is_in(sign_in(provider))
+    assert "issuer" in reason()
+
+
+def test_an_answer_is_taken_by_the_browser_that_asked_and_once(provider: Provider) -> None:
+    mine, victim = Client(), Client()
+    back = visit(provider, begin(mine))
+    victim.get(back)  # a link with my answer, sent to somebody else
+    assert not is_in(victim)
+    mine.get(back)
+    assert is_in(mine)
+    mine.post(reverse("logout"))
+    mine.get(back)
+    assert not is_in(mine)
+
+
+def test_a_wrong_state_lets_nobody_in_and_writes_nothing_into_the_trail(provider: Provider) -> None:
+    client = Client()
+    back = visit(provider, begin(client))
+    client.get(back.replace("state=", "state=x"))
+    assert not is_in(client)
+    assert not Entry.objects.exists()
+    assert "was not finished" in said(client)
+
+
+def test_who_says_no_at_the_provider_is_back_at_the_login(provider: Provider) -> None:
+    client = Client()
+    state = parse_qs(urlsplit(begin(client)).query)["state"][0]
+    answer = client.get(reverse("sign-on-return"), {"error": "access_denied", "state": state})
+    assert answer["Location"] == reverse("login")
+    assert "was not finished" in said(client)
+
+
+def test_a_wrong_client_secret_lets_nobody_in(provider: Provider, settings: LazySettings) -> None:
+    change(settings, secret="wrong")
+    assert not is_in(sign_in(provider))
+
+
+def test_a_provider_that_is_away_is_told_in_words(provider: Provider, settings: LazySettings) -> None:
+    change(settings, issuer="http://127.0.0.1:9")
+    client = Client()
+    assert client.post(reverse("sign-on"))["Location"] == reverse("login")
+    assert "Meridian login does not answer" in said(client)
+
+
+def test_nobody_is_led_elsewhere_after_the_login(provider: Provider) -> None:
+    client = Client()
+    answer = client.get(visit(provider, begin(client, wanted="https://evil.example/")))
+    assert answer["Location"] == reverse("home")
+
+
+def test_a_second_factor_of_ones_own_is_asked_for_after_single_sign_on_too(provider: Provider) -> None:
+    sign_in(provider)
+    Authenticator.objects.create(user=User.objects.get(), type="totp", data={"secret": "sealed"})
+    client = Client()
+    answer = client.get(visit(provider, begin(client)))
+    assert answer["Location"] == reverse("mfa_authenticate")
+    assert not is_in(client)
+
+
+def test_where_a_second_factor_is_required_single_sign_on_brings_its_own(provider: Provider) -> None:
+    row = Installation.current()
+    row.second_factor = Installation.SecondFactor.REQUIRED
+    row.save()
+    assert is_in(sign_in(provider))
+
+
+def leader(provider: Provider) -> Client:
+    provider.person["groups"] = ["edi-leads"]
+    return sign_in(provider)
+
+
+def test_whoever_has_no_password_logs_in_again_at_the_provider_before_a_right_is_given(
+    provider: Provider,
+) -> None:
+    client = leader(provider)
+    vera = make_person("vera", "viewer")
+    form = reverse("admin:accounts_user_change", args=[vera.pk])
+    asked = client.get(form)
+    assert asked["Location"].startswith(reverse("confirm-sign-on"))
+    assert "Confirm with Meridian login" in client.get(asked["Location"]).content.decode()
+    away = begin(client, wanted=form, at="confirm-sign-on")
+    query = parse_qs(urlsplit(away).query)
+    assert (query["prompt"], query["max_age"]) == (["login"], ["0"])
+    assert client.get(visit(provider, away))["Location"] == form
+    assert client.get(form).status_code == 200
+    assert Entry.objects.get(verb="person.confirmed").new == {"with": "single sign-on"}
+
+
+def test_whoever_has_no_password_logs_in_again_at_the_provider_before_a_private_key_leaves(
+    provider: Provider,
+) -> None:
+    client = leader(provider)
+    certificate = certify(make_identity("ACME"))
+    export = reverse("certificate-export-private", args=[certificate.uid])
+    given = {"reason": "a move", "form": "pkcs12", "password": "of the file", "password_again": "of the file"}
+    for asked in (client.get(export), client.post(export, given)):
+        assert asked["Location"].startswith(reverse("confirm-sign-on"))
+    assert not Entry.objects.filter(verb="key.exported").exists()
+    client.get(visit(provider, begin(client, wanted=export, at="confirm-sign-on")))
+    assert "Your own password" not in client.get(export).content.decode()
+    taken = client.post(export, given)
+    assert "attachment" in taken["Content-Disposition"], taken.content.decode()
+    assert Entry.objects.get(verb="key.exported").actor == User.objects.get()
+
+
+@pytest.mark.parametrize("ago", [3600, None])
+def test_a_provider_that_did_not_ask_again_confirms_nothing(provider: Provider, ago: float | None) -> None:
+    client = leader(provider)
+    provider.logged_in_ago = ago or 0
+    provider.twist = {} if ago else {"auth_time": None}
+    client.get(visit(provider, begin(client, at="confirm-sign-on")))
+    assert "did not ask you again" in client.get(reverse("account")).content.decode()
+    assert client.get(reverse("admin:accounts_user_add")).status_code == 302
+    assert not Entry.objects.filter(verb="person.confirmed").exists()
+
+
+def test_somebody_else_at_the_provider_confirms_nothing(provider: Provider) -> None:
+    client = leader(provider)
+    provider.person = {**OLGA, "sub": "u-2", "preferred_username": "mallory", "groups": ["edi-leads"]}
+    client.get(visit(provider, begin(client, at="confirm-sign-on")))
+    assert client.get(reverse("admin:accounts_user_add")).status_code == 302
+    assert "another person" in reason()
+
+
+def test_whoever_is_not_linked_has_nothing_to_confirm_there(provider: Provider) -> None:
+    assert log_in(make_person("vera", "viewer")).get(reverse("confirm-sign-on")).status_code == 404
+
+
+def test_whoever_has_no_password_is_not_asked_to_change_it(provider: Provider) -> None:
+    client = sign_in(provider)
+    assert client.get(reverse("password-change"))["Location"] == reverse("account")
+    assert reverse("password-change") not in client.get(reverse("account")).content.decode()
+
+
+def test_the_roles_that_groups_can_stand_for_are_those_of_the_rights() -> None:
+    from as2certs.settings import roles_of_groups
+
+    assert roles_of_groups() == {}
+    assert list(RIGHTS) == ["viewer", "operator", "approver", "administrator"]
+    assert sign_on.CompanyProvider.pkce_enabled_default
