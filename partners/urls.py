@@ -2,10 +2,11 @@
 
 from django.urls import path
 
-from partners.views import certificates, contacts, partnerships, stations
+from partners.views import certificates, contacts, importing, partnerships, stations
 
 urlpatterns = [
     path("partners/", stations.partner_list, name="partner-list"),
+    path("partners/import/", importing.partner_import, name="partner-import"),
     path("partners/new/", stations.partner_create, name="partner-create"),
     path("partners/<uuid:uid>/", stations.partner_detail, name="partner-detail"),
     path("partners/<uuid:uid>/edit/", stations.partner_update, name="partner-update"),

@@ -106,6 +106,7 @@ NEEDS = {
     "system-restore": "identities.change_as2system",
     "partner-list": "partners.view_partner",
     "partner-create": "partners.add_partner",
+    "partner-import": "partners.add_partner",
     "partner-detail": "partners.view_partner",
     "partner-update": "partners.change_partner",
     "partner-archive": "partners.change_partner",

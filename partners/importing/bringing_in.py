@@ -55,6 +55,17 @@ class Outcome:
         return not any((self.partners, self.contacts, self.partnerships, self.certificates, self.in_service))
 
     @property
+    def brings(self) -> str:
+        """Say how many of each are new: "2 partners, 1 contact, no partnerships and 2 certificates"."""
+        counts = [
+            _counted(self.partners, "partner"),
+            _counted(self.contacts, "contact"),
+            _counted(self.partnerships, "partnership"),
+            _counted(self.certificates, "certificate"),
+        ]
+        return f"{', '.join(counts[:-1])} and {counts[-1]}"
+
+    @property
     def faulty_rows(self) -> int:
         return len({trouble.line for trouble in self.troubles})
 
@@ -128,6 +139,10 @@ def _with_files(rows: Iterable[Row], source: Source, outcome: Outcome) -> Iterat
 
 def _about_file(name: str, said: str) -> str:
     return said if name in said else f"{name}: {said}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}" if number else f"no {noun}s"
 
 
 class _Run:

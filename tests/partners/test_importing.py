@@ -542,10 +542,10 @@ def csv_file(tmp_path: Path, folder: Path) -> Path:
 def test_the_command_tries_out_stores_and_finds_nothing_new(csv_file: Path, folder: Path) -> None:
     make_identity("ACME")
     tried = command(str(csv_file), "--certificates", str(folder), "--dry-run")
-    assert "2 partners, 1 contacts, 1 partnerships and 2 certificates would be new" in tried
+    assert "New would be: 2 partners, 1 contact, 1 partnership and 2 certificates." in tried
     assert nothing_is_stored()
     done = command(str(csv_file), "--certificates", str(folder))
-    assert "certificates new. 2 certificates are put into service" in done
+    assert "2 certificates. Certificates used at once: 2; waiting" in done
     assert "nothing of them is new" in command(str(csv_file), "--certificates", str(folder))
 
 

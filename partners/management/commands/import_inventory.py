@@ -84,10 +84,8 @@ def told(outcome: Outcome) -> str:
     """Say in a sentence or two what was done, or would be."""
     if outcome.is_nothing_new:
         return f"{outcome.rows:,} rows: nothing of them is new here."
-    done = "" if outcome.stored else "would be "
+    new = "New" if outcome.stored else "New would be"
     return (
-        f"{outcome.rows:,} rows: {outcome.partners:,} partners, {outcome.contacts:,} contacts, "
-        f"{outcome.partnerships:,} partnerships and {outcome.certificates:,} certificates {done}new. "
-        f"{outcome.in_service:,} certificates {done or 'are '}put into service, {outcome.waiting:,} "
-        f"{'would wait' if done else 'wait'} for a rotation, since another one is in use."
+        f"{outcome.rows:,} rows. {new}: {outcome.brings}. Certificates used at once: {outcome.in_service:,}; waiting "
+        f"for a rotation, since another one is in use: {outcome.waiting:,}."
     )

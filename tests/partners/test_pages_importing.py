@@ -1,0 +1,97 @@
+"""The page that brings in a list: it shows what it would do, and stores what was looked at."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import reverse
+
+from as2certs.audit.models import Entry
+from partners.models import Partner, PartnerCertificate
+from tests.certificates import key_pem, make_pair
+from tests.partners.test_importing import lines, packed, pem
+
+pytestmark = pytest.mark.django_db
+
+ROW = "Northwind,NORTHWIND,,,,,,,,n.pem,"
+
+
+def send(client: Client, data: bytes, packed_files: bytes = b"", **more: str) -> HttpResponse:
+    files = {"list_file": SimpleUploadedFile("partners.csv", data)}
+    if packed_files:
+        files["certificates_file"] = SimpleUploadedFile("certificates.zip", packed_files)
+    headers = {"HX-Request": "true"} if more.pop("htmx", "") else {}
+    return client.post(reverse("partner-import"), {**files, **more}, headers=headers)  # type: ignore[return-value]
+
+
+def shown(response: HttpResponse) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", response.content.decode()).split())
+
+
+def button(response: HttpResponse) -> str:
+    found = re.search(r'name="store" value="([0-9a-f]{64})"', response.content.decode())
+    return found[1] if found else ""
+
+
+def test_it_shows_what_it_would_do_and_then_does_it(operator: Client) -> None:
+    archive = packed(**{"n.pem": pem("NORTHWIND")}).getvalue()
+    looked = send(operator, lines(ROW), archive)
+    assert (
+        "New would be: 1 partner, no contacts, no partnerships and 1 certificate. Used at once: 1."
+        in shown(looked)
+    )
+    assert not Partner.objects.exists()
+    done = send(operator, lines(ROW), archive, store=button(looked))
+    assert done.status_code == 302
+    assert PartnerCertificate.objects.get().partner.name == "Northwind"
+    assert Entry.objects.get(verb="inventory.imported").source == "web"
+    again = send(operator, lines(ROW), archive)
+    assert "Nothing of it is new" in shown(again)
+    assert not button(again)
+
+
+def test_other_files_than_those_that_were_looked_at_are_shown_first(operator: Client) -> None:
+    seen = button(send(operator, lines("A,A,,,,,,,,,")))
+    other = send(operator, lines("B,B,,,,,,,,,"), store=seen)
+    assert "What it would do" in shown(other)
+    assert not Partner.objects.exists()
+
+
+def test_a_page_with_javascript_gets_the_outcome_alone(operator: Client) -> None:
+    looked = send(operator, lines("A,A,,,,,,,,,"), htmx="yes")
+    assert looked.content.decode().lstrip().startswith('<div id="import-outcome"')
+    done = send(operator, lines("A,A,,,,,,,,,"), store=button(looked), htmx="yes")
+    assert done.headers["HX-Redirect"] == reverse("partner-list")
+
+
+def test_troubles_are_told_and_there_is_nothing_to_go_on_with(operator: Client) -> None:
+    key = packed(**{"n.pem": key_pem(make_pair("NORTHWIND")[1])}).getvalue()
+    response = send(operator, lines("<b>A</b>,A,,,,,,,GLOBEX,,", ROW), key)
+    assert "2 of 2 rows have errors, so nothing is stored" in shown(response)
+    assert "The file holds a private key" in shown(response)
+    assert not button(response)
+    assert b"PRIVATE KEY-----" not in response.content
+
+
+@pytest.mark.parametrize(
+    ("data", "archive", "why"),
+    [
+        (b"", b"", "is empty"),
+        (b"nothing", b"", "no column"),
+        (b"name,as2_id\nA,A", b"no zip", "neither a folder nor a ZIP"),
+        (b"x" * (1024 * 1024 + 1), b"", "larger than 1 MiB"),
+    ],
+)
+def test_what_can_not_be_read_is_told(operator: Client, data: bytes, archive: bytes, why: str) -> None:
+    assert why in shown(send(operator, data, archive))
+
+
+def test_it_is_for_those_who_may_set_up_partners(viewer: Client, operator: Client) -> None:
+    assert viewer.get(reverse("partner-import")).status_code == 403
+    assert send(viewer, lines("A,A,,,,,,,,,")).status_code == 403
+    assert reverse("partner-import") in operator.get(reverse("partner-list")).content.decode()
+    assert reverse("partner-import") not in viewer.get(reverse("partner-list")).content.decode()
