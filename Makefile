@@ -1,5 +1,6 @@
 # make run            start the application (PORT=8001, HOST=0.0.0.0, DEMO=1 work)
 # make test           set up what is wanted and run every test (ARGS="tests/mail -x" for some)
+# make test-faults    the tests of faults with all their numbers: kills, cuts, clocks, full disks (ARGS="-k redis" for some)
 # make check          lint, format, types, direction of imports, templates, migrations
 # make bench          measure, and write docs/benchmarks.md (QUICK=1: a tenth of the sizes; ARGS="idle": one only)
 # make format         format code and templates
@@ -15,7 +16,7 @@ PIP_COMPILE = $(VENV) -m piptools compile --quiet --strip-extras --no-header --a
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help python run dev test check bench format fuzz audit requirements
+.PHONY: help python run dev test test-faults check bench format fuzz audit requirements
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -41,6 +42,9 @@ else
 	@$(VENV) -m pytest -n auto --dist worksteal -p tests.on_postgres -m "django_db and not alone"
 	@$(VENV) -m pytest -p tests.on_postgres -m "django_db and alone and not browser"
 endif
+
+test-faults: dev
+	@$(VENV) -m pytest -m faults --faults=full $(ARGS)
 
 check: dev
 	$(VENV) -m ruff check

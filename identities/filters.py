@@ -11,9 +11,9 @@ from typing import Any
 import django_filters
 from django import forms
 from django.db.models import Exists, OuterRef, Q, QuerySet
-from django.utils import timezone
 
 from as2certs import pki
+from as2certs.clock import database_now
 from identities.models import AS2System, Identity, IdentityCertificate, IdentityService
 from identities.stations import Environment
 
@@ -76,7 +76,7 @@ def serving_ends(service: type[Any], holder: str) -> Callable[[QuerySet[Any], st
 
 def _ending(service: type[Any], value: str) -> QuerySet[Any]:
     certificates = service._meta.get_field("certificate").related_model._default_manager
-    ending: QuerySet[Any] = certificates.filter(ends_within(value, timezone.now())).values("pk")
+    ending: QuerySet[Any] = certificates.filter(ends_within(value, database_now())).values("pk")
     return ending
 
 
@@ -167,7 +167,7 @@ class CertificateFilter(django_filters.FilterSet):
         return queryset.filter(**{f"{self.HOLDER}__environment": value})
 
     def ending(self, queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
-        return queryset.filter(ends_within(value, timezone.now()))
+        return queryset.filter(ends_within(value, database_now()))
 
     def serving(self, queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
         if value == "all":

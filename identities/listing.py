@@ -9,9 +9,9 @@ import django_tables2 as tables
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils import timezone
 from django_filters import FilterSet
 
+from as2certs.clock import database_now
 from as2certs.paging import turn_to
 
 
@@ -56,5 +56,5 @@ def listed(
     narrowing = filters(request.GET, queryset=rows)
     shown = table(narrowing.qs)  # with the request it would page by itself, and count
     turn_to(shown, request)
-    context |= {"filter": narrowing, "table": shown, "now": timezone.now()}
+    context |= {"filter": narrowing, "table": shown, "now": database_now()}
     return render(request, template, context)

@@ -6,8 +6,8 @@ from typing import Any
 
 import django_filters
 from django.db.models import Q, QuerySet
-from django.utils import timezone
 
+from as2certs.clock import database_now
 from identities.filters import search_field
 from identities.stations import Environment
 from rotations import states
@@ -44,7 +44,7 @@ class RotationFilter(django_filters.FilterSet):
         return queryset.running() if value == "running" else queryset.filter(state=value)
 
     def needing(self, queryset: RotationQuerySet, name: str, value: str) -> QuerySet[Any]:
-        now = timezone.now()
+        now = database_now()
         if value == "attention":
             return queryset.needing_attention(now)
         return queryset.overdue(now)

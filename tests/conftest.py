@@ -13,12 +13,20 @@ from hypothesis import settings
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests import programs
+from tests.faults import rows
 from tests.servers import MailServer, Postgres, Redis
 from tests.stack import Stack
 from tests.trail import unguarded
 
 #: Fixtures that want a program, by its marker: whoever uses one need not mark the test.
-FIXTURES = {"postgres": "postgres", "redis_server": "redis", "chromium": "browser", "page": "browser"}
+FIXTURES = {
+    "postgres": "postgres",
+    "redis_server": "redis",
+    "broker": "redis",
+    "chromium": "browser",
+    "page": "browser",
+    "libfaketime": "libfaketime",
+}
 
 #: What wants the machine for itself: whole installations, browsers, and parts of the tests that keep appointments.
 ALONE_FIXTURES = {"make_stack", "chromium", "page"}
@@ -35,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fail-on-skip", action="store_true", help="A skipped test is a failure, as it is in CI."
     )
+    rows.add_option(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,8 +51,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.import_plugin("tests.secret_search")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests by the fixtures that they use and where they are, and skip those whose program is missing."""
+    rows.sort_out(config, items)
     for item in items:
         if item.path.parent.name in ALONE_FOLDERS or ALONE_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("alone")
@@ -55,10 +65,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"{program.name} is not installed"))
 
 
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+    """Say how the rows of the table of faults are covered, where it is they that are asked for."""
+    return list(rows.counted(items)) if config.option.markexpr == "faults" else []
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
     """Say last which programs would have been wanted, and the command that brings them."""
     yield
+    if terminalreporter.config.getoption("--faults") == "full":
+        reports = [
+            report for kind in ("passed", "failed", "error") for report in terminalreporter.getreports(kind)
+        ]
+        terminalreporter.write_sep("-", "seconds for each row of the table of faults")
+        for line in rows.took(reports):
+            terminalreporter.write_line(line)
     skipped = terminalreporter.stats.get("skipped", [])
     wanted = [
         p for p in MISSING.values() if any(f"{p.name} is not installed" in str(r.longrepr) for r in skipped)
@@ -87,6 +109,12 @@ def emptying_may_empty_the_trail() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", empty_unguarded)
         yield
+
+
+@pytest.fixture(scope="session")
+def full(pytestconfig: pytest.Config) -> bool:
+    """Say whether the tests of faults take their whole numbers: ``make test-faults``."""
+    return bool(pytestconfig.getoption("--faults") == "full")
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,12 @@ def chromium() -> str | None:
     return next((found for name in names if (found := shutil.which(name))), None)
 
 
+def libfaketime() -> str | None:
+    """Return the library that lets a program's clock go wrong: Debian keeps it in a folder for each kind of machine."""
+    found = sorted(Path("/usr/lib").glob("**/faketime/libfaketimeMT.so.1"))
+    return str(found[0]) if found else None
+
+
 @dataclass(frozen=True)
 class Program:
     """A program behind a pytest marker."""
@@ -39,6 +45,7 @@ PROGRAMS = {
     "redis": Program("Redis", "redis-server", lambda: shutil.which("redis-server")),
     "browser": Program("Chromium", "chromium", chromium),
     "openssl": Program("OpenSSL", "openssl", lambda: shutil.which("openssl")),
+    "libfaketime": Program("libfaketime", "faketime", libfaketime),
 }
 
 

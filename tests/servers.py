@@ -210,7 +210,7 @@ class Postgres(Server):
 
     def answers(self) -> bool:
         try:
-            self._execute("SELECT 1")
+            self.execute("SELECT 1")
         except psycopg.OperationalError:
             return False
         return True
@@ -223,10 +223,17 @@ class Postgres(Server):
         """Make a database, empty or a copy of the one with this URL, and return its URL."""
         name = f"test_{next(self._numbers)}"
         of = f" TEMPLATE {template.rpartition('/')[2]}" if template else ""
-        self._execute(f"CREATE DATABASE {name}{of}")
+        self.execute(f"CREATE DATABASE {name}{of}")
         return f"postgres://as2certs@127.0.0.1:{self.port}/{name}"
 
-    def _execute(self, sql: str) -> None:
+    def copy_over(self, url: str, *, template: str) -> None:
+        """Put a copy of another database in the place of this one, whoever is connected with it."""
+        name = url.rpartition("/")[2]
+        self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template.rpartition('/')[2]}")
+
+    def execute(self, sql: str) -> None:
+        """Run one statement beside the databases of the tests, such as one about them."""
         where = f"postgres://as2certs@127.0.0.1:{self.port}/postgres"
         with psycopg.connect(where, autocommit=True, connect_timeout=5) as connection:
             connection.execute(sql)
@@ -276,9 +283,9 @@ class MailServer:
         self.refused: set[str] = set()
         self.port = free_port()
         self.url = f"smtp://127.0.0.1:{self.port}"
-        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
 
     def start(self) -> None:
+        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
         self._controller.start()
 
     def stop(self) -> None:

@@ -9,12 +9,12 @@ from django.contrib import admin
 from django.db import models
 from django.forms import ModelForm
 from django.http import HttpRequest
-from django.utils import timezone
 
 from as2certs.audit.filters import verbs
 from as2certs.audit.keeping import noun, snapshot
 from as2certs.audit.models import Chain, Entry, Subject
 from as2certs.audit.recording import Actor, changes, record
+from as2certs.clock import database_now
 
 
 class SturdyAdmin(admin.ModelAdmin[Any]):
@@ -65,7 +65,7 @@ class AuditedAdmin(SturdyAdmin):
     def tell(self, request: HttpRequest, obj: Any, done: str, **values: Any) -> None:
         """Write to the trail what was done here."""
         by = Actor.of(request, source=Entry.Source.ADMIN)
-        record(f"{noun(obj)}.{done}", on=obj, by=by, now=timezone.now(), also=self.subjects(obj), **values)
+        record(f"{noun(obj)}.{done}", on=obj, by=by, now=database_now(), also=self.subjects(obj), **values)
 
     def _names(self, form: ModelForm[Any]) -> list[str]:
         columns = {field.name for field in form._meta.model._meta.get_fields()}

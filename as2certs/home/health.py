@@ -10,7 +10,7 @@ from pathlib import Path
 
 import redis
 from django.conf import settings
-from django.db import Error
+from django.db import Error, connection
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
@@ -31,6 +31,8 @@ LONGEST_WAIT = timedelta(minutes=15)
 LONGEST_UNSEALED = timedelta(minutes=5)
 #: Up to so many of them are counted.
 MOST_UNSEALED = 1000
+#: Reminders run every ten minutes; two runs that did not are a worker that was busy.
+LATEST_REMINDERS = timedelta(minutes=35)
 BROKER_SECONDS = 1.0
 
 OK = "ok"
@@ -48,8 +50,8 @@ def healthz(request: HttpRequest) -> JsonResponse:
 def readyz(request: HttpRequest) -> JsonResponse:
     """Answer 200 when database, broker and clockwork do their work, else 503; ``problems`` says what is wrong.
 
-    Mail that is stuck, or a trail that nobody seals, is a problem that somebody should look at, but this process is as
-    ready as any other.
+    Mail that is stuck, reminders that nobody looks for, or a trail that nobody seals, is a problem that somebody
+    should look at, but this process is as ready as any other.
     """
     database = database_state()
     broker = broker_state()
@@ -65,6 +67,11 @@ def readyz(request: HttpRequest) -> JsonResponse:
         stuck.append(f"mail: {database.stuck_mail} messages wait too long or were given up")
     if database.postbox_trouble:
         stuck.append(f"mail that comes back: {database.postbox_trouble}")
+    if database.hours_without_reminders:
+        stuck.append(
+            f"reminders: nobody has looked for {database.hours_without_reminders:.1f} hours whom to remind; "
+            "start a worker with beat"
+        )
     if database.unsealed_entries:
         minutes = LONGEST_UNSEALED.seconds // 60
         stuck.append(
@@ -94,6 +101,7 @@ class DatabaseState:
     stuck_mail: int | None = None
     unsealed_entries: int | None = None
     postbox_trouble: str = ""
+    hours_without_reminders: float = 0
 
     @property
     def ticks(self) -> bool:
@@ -123,7 +131,12 @@ def database_state() -> DatabaseState:
     try:
         now = database_now()
         return DatabaseState(
-            OK, seconds_since_tick(now), stuck_mail(now), unsealed_entries(now), postbox.trouble(now)
+            answer="is read-only, so nothing can be done" if is_read_only() else OK,
+            seconds_since_tick=seconds_since_tick(now),
+            stuck_mail=stuck_mail(now),
+            unsealed_entries=unsealed_entries(now),
+            postbox_trouble=postbox.trouble(now),
+            hours_without_reminders=hours_without_reminders(now),
         )
     except Error as error:
         log.warning("The database does not answer: %s", error)
@@ -134,6 +147,26 @@ def seconds_since_tick(now: datetime) -> float | None:
     """Return how long ago somebody last looked for due steps; None when nobody ever did."""
     latest = Heartbeat.objects.filter(name__startswith="apply_due").order_by("-at").first()
     return round((now - latest.at).total_seconds(), 1) if latest else None
+
+
+def is_read_only() -> bool:
+    """Say whether PostgreSQL answers, and would refuse every change: a standby, or a server that was set so."""
+    if connection.vendor != "postgresql":
+        return False
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW transaction_read_only")
+        return bool(cursor.fetchone()[0] == "on")
+
+
+def hours_without_reminders(now: datetime) -> float:
+    """Return for how many hours nobody has looked whom to remind, once that is too long; else 0.
+
+    Where nobody ever did, an installation has just been set up.
+    """
+    latest = Heartbeat.objects.filter(name="send_reminders").first()
+    if latest is None or now - latest.at <= LATEST_REMINDERS:
+        return 0
+    return (now - latest.at).total_seconds() / 3600
 
 
 def stuck_mail(now: datetime) -> int:

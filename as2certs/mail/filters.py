@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 import django_filters
 from django import forms
 from django.db.models import Q
-from django.utils import timezone
 
+from as2certs.clock import database_now
 from as2certs.mail.models import Message, MessageQuerySet
 
 #: A mail that has not left after this long is stuck.
@@ -43,5 +43,5 @@ class MessageFilter(django_filters.FilterSet):
 
     def in_state(self, rows: MessageQuerySet, name: str, value: str) -> MessageQuerySet:
         if value == "stuck":
-            return rows.filter(pk__in=stuck(timezone.now()).values("pk"))
+            return rows.filter(pk__in=stuck(database_now()).values("pk"))
         return rows.filter(state=value)

@@ -7,12 +7,12 @@ from uuid import UUID
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils import timezone
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.http import require_POST
 
 from as2certs.accounts.access import needs
 from as2certs.audit.recording import Actor
+from as2certs.clock import database_now
 from as2certs.mail import outbox
 from as2certs.mail.delivery import destination, goes_into_folder, header
 from as2certs.mail.filters import MessageFilter, stuck
@@ -33,7 +33,7 @@ HTML_POLICY = (
 
 @needs("mail.view_message")
 def mail_list(request: HttpRequest) -> HttpResponse:
-    now = timezone.now()
+    now = database_now()
     light = Message.objects.defer("text", "html")
     narrowing = MessageFilter(request.GET or None, queryset=light)
     table = MessageTable(narrowing.qs)  # with the request it would page by itself, and count
@@ -62,7 +62,7 @@ def mail_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
         "attachments": list(message.attachments.defer("content")),
         "can_go_again": bool(message.error) and message.state in (Message.State.QUEUED, Message.State.FAILED),
         "in_folder": goes_into_folder(),
-        "now": timezone.now(),
+        "now": database_now(),
     }
     return render(request, "mail/mail_detail.html", context)
 
@@ -95,7 +95,7 @@ def html_alone(html: str) -> HttpResponse:
 def mail_send_again(request: HttpRequest, uid: UUID) -> HttpResponse:
     message = get_object_or_404(Message, uid=uid)
     try:
-        outbox.send_again(message, by=Actor.of(request), now=timezone.now())
+        outbox.send_again(message, by=Actor.of(request), now=database_now())
     except outbox.NothingToSendAgain as error:
         messages.warning(request, str(error))
     else:

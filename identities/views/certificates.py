@@ -7,10 +7,10 @@ from uuid import UUID
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
-from django.utils import timezone
 
 from as2certs import pki
 from as2certs.accounts.access import needs
+from as2certs.clock import database_now
 from identities.filters import CertificateFilter
 from identities.intake import inspect
 from identities.listing import listed
@@ -55,7 +55,7 @@ def certificate_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 def page_of(certificate: AbstractCertificate, side: str) -> dict[str, Any]:
     """Return what the page of a certificate of either side shows. ``side`` is "identity" or "partner"."""
-    now = timezone.now()
+    now = database_now()
     holder = certificate.holder
     service = list(certificate.service.order_by("-role", "starts_at"))  # type: ignore[attr-defined]
     roles = sorted({row.role for row in service if row.ends_at is None}, key=list(holder.ROLES).index)

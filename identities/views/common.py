@@ -12,18 +12,18 @@ from django.db import IntegrityError, models, transaction
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import redirect, render
-from django.utils import timezone
 from django.utils.datastructures import MultiValueDict
 
 from as2certs.audit.keeping import keep, noun
 from as2certs.audit.recording import Actor, record
+from as2certs.clock import database_now
 from identities.archiving import NotNow, archive, restore
 from identities.forms import ReasonForm
 
 
 def form_page(request: HttpRequest, template: str, form: Any, **context: Any) -> HttpResponse:
     """Show a form, for the first time or with its errors."""
-    return render(request, template, {"form": form, "now": timezone.now(), **context})
+    return render(request, template, {"form": form, "now": database_now(), **context})
 
 
 def posted(request: HttpRequest) -> QueryDict | None:
@@ -46,7 +46,7 @@ def saved(
     if request.method != "POST" or not form.is_valid():
         return None
     try:
-        obj = keep(form, by=Actor.of(request), now=timezone.now(), also=also)
+        obj = keep(form, by=Actor.of(request), now=database_now(), also=also)
     except IntegrityError:
         form.add_error(
             None, "Somebody saved the same at this moment. Look at what is there now, and try again."
@@ -105,7 +105,7 @@ def _moved(
     else:
         reason = form.cleaned_data["reason"]
         try:
-            move(obj, unless=unless, reason=reason, by=Actor.of(request), now=timezone.now(), also=also)
+            move(obj, unless=unless, reason=reason, by=Actor.of(request), now=database_now(), also=also)
         except NotNow as error:
             messages.error(request, str(error))
         else:
@@ -123,7 +123,7 @@ def subscribed(request: HttpRequest, station: Any) -> HttpResponseRedirect:
         else:
             station.subscribers.add(user)
             verb, said = "subscribed", "You get the reminders about {} from now on."
-        record(f"{noun(station)}.{verb}", on=station, by=Actor.of(request), now=timezone.now())
+        record(f"{noun(station)}.{verb}", on=station, by=Actor.of(request), now=database_now())
     messages.success(request, said.format(station))
     return redirect(station)
 

@@ -8,12 +8,12 @@ from uuid import UUID
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils import timezone
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from as2certs import pki
 from as2certs.accounts.access import needs
 from as2certs.audit.recording import Actor
+from as2certs.clock import database_now
 from identities import generation, service
 from identities.attention import rotation_url
 from identities.intake import Intake, Refused, take_in
@@ -30,7 +30,7 @@ State = CertificateRequest.State
 @needs("identities.add_identitycertificate")
 def identity_upload(request: HttpRequest, uid: UUID) -> HttpResponse:
     identity = _in_use(uid)
-    now = timezone.now()
+    now = database_now()
     form = UploadForm(identity, posted(request), brought(request), now=now)
     done = taken_in(request, form, "identity")
     context = {"identity": identity, "environment": identity.environment}
@@ -113,7 +113,7 @@ def identity_generate(request: HttpRequest, uid: UUID) -> HttpResponse:
             subject=form.subject,
             roles=given["roles"],
             by=Actor.of(request),
-            now=timezone.now(),
+            now=database_now(),
         )
         return redirect(asked)
     context = {"identity": identity, "environment": identity.environment}
@@ -141,7 +141,7 @@ def _progress(asked: CertificateRequest) -> dict[str, Any]:
         "environment": asked.identity.environment,
         "hash_label": asked.hash_name.replace("sha", "SHA-"),
         "busy": asked.state in (State.QUEUED, State.WORKING),
-        "now": timezone.now(),
+        "now": database_now(),
     }
     if asked.certificate:
         held = service.serving(asked.identity)
@@ -173,7 +173,7 @@ def request_answer(request: HttpRequest, uid: UUID) -> HttpResponse:
     form = AnswerForm(request.POST, request.FILES)
     if form.is_valid():
         try:
-            intake = generation.take_answer(asked, form.answer, by=Actor.of(request), now=timezone.now())
+            intake = generation.take_answer(asked, form.answer, by=Actor.of(request), now=database_now())
         except (pki.PkiError, Refused) as error:
             form.add_error(form.came_in, str(error))
         else:

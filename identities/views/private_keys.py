@@ -11,7 +11,6 @@ from uuid import UUID
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
-from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
@@ -20,6 +19,7 @@ from as2certs.accounts import confirming
 from as2certs.accounts.access import needs, person
 from as2certs.accounts.patience import is_resting
 from as2certs.audit.recording import Actor, address_of, record
+from as2certs.clock import database_now
 from identities.exporting import FORMS, export_private
 from identities.intake_forms import ExportPrivateForm
 from identities.models import IdentityCertificate
@@ -39,7 +39,7 @@ def certificate_export_private(request: HttpRequest, uid: UUID) -> HttpResponse:
         return redirect(certificate)
     if not person(request).has_usable_password() and not confirming.recently(request):
         return confirming.ask(request, then=request.get_full_path())
-    resting = is_resting(person(request), address=address_of(request), now=timezone.now())
+    resting = is_resting(person(request), address=address_of(request), now=database_now())
     form = ExportPrivateForm(person(request), posted(request), resting=resting)
     if request.method == "POST" and form.is_valid():
         try:
@@ -62,7 +62,7 @@ def _taken_out(request: HttpRequest, certificate: IdentityCertificate, form: Exp
         password=given["password"],
         reason=given["reason"],
         by=Actor.of(request),
-        now=timezone.now(),
+        now=database_now(),
     )
 
 
@@ -75,7 +75,7 @@ def _note_wrong_password(
             "key.export_refused",
             on=certificate,
             by=Actor.of(request),
-            now=timezone.now(),
+            now=database_now(),
             also=(certificate.identity, person(request)),
             reason="wrong password of their own",
         )

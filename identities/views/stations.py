@@ -8,10 +8,10 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
-from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from as2certs.accounts.access import needs, person
+from as2certs.clock import database_now
 from identities.archiving import as2_id_taken, identity_in_use
 from identities.attention import identity_needs
 from identities.filters import IdentityFilter
@@ -60,7 +60,7 @@ def identity_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 
 def _page_of(request: HttpRequest, identity: Identity) -> dict[str, Any]:
-    now = timezone.now()
+    now = database_now()
     rotations = list(running_rotations(identity, "identity")[:20])
     roles = standings(identity, identity.serving_now, rotations)  # type: ignore[attr-defined]
     connected = identity.partnerships.active().filter(partner__archived_at=None)

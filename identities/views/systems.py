@@ -8,11 +8,11 @@ from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from as2certs.accounts.access import needs
 from as2certs.audit.recording import Actor, record
+from as2certs.clock import database_now
 from identities.archiving import nothing, system_in_use
 from identities.connectors import CHOICES, ConnectorError, Outcome, connector_of
 from identities.filters import SystemFilter
@@ -57,7 +57,7 @@ def system_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
         "environment": system.environment,
         "connector_label": dict(CHOICES).get(system.connector, system.connector),
         "identities": system.identities.active().prefetch_related(serving(IdentityService))[:50],
-        "now": timezone.now(),
+        "now": database_now(),
     }
     return render(request, "identities/system_detail.html", context)
 
@@ -82,7 +82,7 @@ def system_check(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 
 def _keep_check(request: HttpRequest, system: AS2System, *, ok: bool, said: str) -> None:
-    now = timezone.now()
+    now = database_now()
     with transaction.atomic():
         AS2System.objects.filter(pk=system.pk).update(checked_at=now, check_ok=ok, check_message=said)
         record("system.checked", on=system, by=Actor.of(request), now=now, new={"works": ok, "said": said})

@@ -6,10 +6,10 @@ from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
-from django.utils import timezone
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from as2certs.accounts.access import needs
+from as2certs.clock import database_now
 from identities.listing import listed
 from identities.standing import serving
 from identities.views.certificates import exported, page_of
@@ -52,7 +52,7 @@ def certificate_export(request: HttpRequest, uid: UUID) -> HttpResponse:
 @needs("partners.add_partnercertificate")
 def partner_upload(request: HttpRequest, uid: UUID) -> HttpResponse:
     partner = get_object_or_404(Partner.objects.active(), uid=uid)
-    form = PartnerUploadForm(partner, posted(request), brought(request), now=timezone.now())
+    form = PartnerUploadForm(partner, posted(request), brought(request), now=database_now())
     done = taken_in(request, form, "partner")
     context = {"partner": partner, "environment": partner.environment}
     return done or intake_page(request, "partners/partner_upload.html", form, **context)

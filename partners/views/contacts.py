@@ -9,12 +9,12 @@ from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
-from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from as2certs.accounts.access import needs
 from as2certs.audit.keeping import keep
 from as2certs.audit.recording import Actor, record
+from as2certs.clock import database_now
 from identities.forms import ReasonForm
 from identities.views.common import form_page, posted
 from partners import people
@@ -41,7 +41,7 @@ def _contact(uid: UUID) -> Contact:
 
 def _contact_form(request: HttpRequest, form: ContactForm, partner: Partner) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
-        contact = keep(form, by=Actor.of(request), now=timezone.now(), also=(partner,))
+        contact = keep(form, by=Actor.of(request), now=database_now(), also=(partner,))
         messages.success(request, f"{contact.name} is saved.")
         return redirect(partner)
     contact_kept = None if form.instance._state.adding else Contact.objects.get(pk=form.instance.pk)
@@ -56,7 +56,7 @@ def contact_delete(request: HttpRequest, uid: UUID) -> HttpResponse:
     contact = _contact(uid)
     with transaction.atomic():
         record(
-            "contact.deleted", on=contact, by=Actor.of(request), now=timezone.now(), also=(contact.partner,)
+            "contact.deleted", on=contact, by=Actor.of(request), now=database_now(), also=(contact.partner,)
         )
         contact.delete()
     messages.success(request, f"{contact.name} is no longer a contact.")
@@ -70,7 +70,7 @@ def contact_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
     form = ConfirmForm(posted(request))
     if request.method == "POST" and form.is_valid():
         try:
-            people.confirm(contact, how=form.cleaned_data["how"], by=Actor.of(request), now=timezone.now())
+            people.confirm(contact, how=form.cleaned_data["how"], by=Actor.of(request), now=database_now())
         except NotThisContact as error:
             form.add_error(None, str(error))
         else:
@@ -96,7 +96,7 @@ def contact_doubt(request: HttpRequest, uid: UUID) -> HttpResponse:
 
     def do() -> None:
         people.take_back(
-            contact, reason=form.cleaned_data["reason"], by=Actor.of(request), now=timezone.now()
+            contact, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
 
     return _done(request, contact, do, f"{contact.name} is no longer confirmed.")
@@ -108,7 +108,7 @@ def contact_take_on(request: HttpRequest, uid: UUID) -> HttpResponse:
     contact = _contact(uid)
 
     def do() -> None:
-        people.take_on(contact, by=Actor.of(request), now=timezone.now())
+        people.take_on(contact, by=Actor.of(request), now=database_now())
 
     return _done(request, contact, do, f"{contact.name} is a contact now. Nobody has confirmed them yet.")
 
@@ -119,7 +119,7 @@ def contact_dismiss(request: HttpRequest, uid: UUID) -> HttpResponse:
     contact = _contact(uid)
 
     def do() -> None:
-        people.dismiss(contact, by=Actor.of(request), now=timezone.now())
+        people.dismiss(contact, by=Actor.of(request), now=database_now())
 
     return _done(request, contact, do, f"{contact.name} is dismissed.")
 
@@ -130,7 +130,7 @@ def contact_works_again(request: HttpRequest, uid: UUID) -> HttpResponse:
     contact = _contact(uid)
 
     def do() -> None:
-        people.works_again(contact, by=Actor.of(request), now=timezone.now())
+        people.works_again(contact, by=Actor.of(request), now=database_now())
 
     return _done(request, contact, do, f"Mail goes to {contact.email} again.")
 

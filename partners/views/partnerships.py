@@ -8,11 +8,11 @@ from django.contrib import messages
 from django.db import IntegrityError, transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
-from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from as2certs.accounts.access import needs
 from as2certs.audit.recording import Actor
+from as2certs.clock import database_now
 from as2certs.paging import searched
 from identities.models import Identity
 from identities.views.common import archived, form_page, posted, restored
@@ -53,7 +53,7 @@ def _station(request: HttpRequest) -> Identity | Partner:
 
 
 def _connected(request: HttpRequest, station: Identity | Partner, form: PartnershipForm) -> bool:
-    by, now = Actor.of(request), timezone.now()
+    by, now = Actor.of(request), database_now()
     others = form.cleaned_data["others"]
     try:
         with transaction.atomic():

@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
-from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from as2certs.accounts.access import needs, person
+from as2certs.clock import database_now
 from identities.archiving import as2_id_taken
 from identities.attention import Need, most_pressing_first, role_needs, rotation_needs
 from identities.listing import listed
@@ -70,7 +70,7 @@ def partner_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
         serving(PartnerService), "owners", "contacts"
     )
     partner = get_object_or_404(found, uid=uid)
-    now = timezone.now()
+    now = database_now()
     rotations = list(running_rotations(partner, "partner")[:20])
     roles = standings(partner, partner.serving_now, rotations)
     partnerships = list(

@@ -36,12 +36,14 @@ WRITERS = ("sign", "encrypt")
 class Expected:
     """What a scenario should have come to.
 
-    ``scheduled`` steps of ours had a moment that has come; ``failed`` of them are before a person. ``hook_log`` is
-    the file that the hook writes; with ``hooks_once`` each step has run it once, otherwise at least once.
+    ``scheduled`` steps of ours had a moment that has come; ``failed`` of them are before a person, and ``retried`` of
+    those that are done were so before. ``hook_log`` is the file that the hook writes; with ``hooks_once`` each step has
+    run it once, otherwise at least once.
     """
 
     scheduled: int
     failed: int = 0
+    retried: int = 0
     hook_log: str = ""
     hooks_once: bool = True
     told: tuple[str, ...] = ("alice@example.com",)
@@ -222,9 +224,13 @@ def _mail(rotations: list[Rotation], steps: list[Step], expected: Expected) -> I
         told[kind, key.split(":")[1], key.rpartition(":")[2]] += 1
     applied = [str(r.uid) for r in rotations if r.applied_at is not None]
     failed = [str(s.uid) for s in steps if s.state == "failed"]
+    done = {str(s.uid) for s in steps if s.state == "done"}
+    retried = {uid for kind, uid, _ in told if kind == "needs_attention" and uid in done}
+    if len(retried) != expected.retried:
+        yield f"{len(retried)} steps that are done were before a person, not {expected.retried}"
     wanted = Counter(
         (kind, uid, reader)
-        for kind, uids in (("applied", applied), ("needs_attention", failed))
+        for kind, uids in (("applied", applied), ("needs_attention", [*failed, *retried]))
         for uid in uids
         for reader in expected.told
     )

@@ -74,6 +74,13 @@ class Site(Stack):
     def let_hooks_go(self) -> None:
         (self.folder / "go").touch()
 
+    def let_system_be_away(self, folder: str) -> None:
+        """Let an AS2 system, by its folder, not be reached by its hook."""
+        (self.folder / "away").write_text(folder)
+
+    def let_system_come_back(self) -> None:
+        (self.folder / "away").unlink()
+
     def wait_for_hook(self) -> None:
         """Wait until the hook of a switch has begun."""
         log = self.hook_log

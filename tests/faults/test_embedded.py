@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from mailbox import Maildir
 
+import pytest
+
 from tests.faults.site import Site
 
 
+@pytest.mark.faults(row=7)
 def test_changes_on_sqlite_are_applied_once_by_worker_beat_and_loop(embedded: Site) -> None:
     embedded.start_idle("worker", "beat", "loop")
     embedded.set_up("many", [1.0] * 10 + [1.5, 2.0], directories=range(0, 12, 3))
@@ -18,6 +21,7 @@ def test_changes_on_sqlite_are_applied_once_by_worker_beat_and_loop(embedded: Si
     assert embedded.arrivals(Maildir(embedded.folder / "mail", create=False)) == [1] * 12
 
 
+@pytest.mark.faults(row=1)
 def test_a_killed_workers_step_on_sqlite_is_taken_up_by_the_loop(embedded: Site) -> None:
     victim, _ = embedded.start_idle("worker", "beat")
     embedded.let_hooks_wait()

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from statistics import median
 
+import pytest
+
 from tests.faults.site import Site
+from tests.faults.ticks import many_ticks
 from tests.servers import MailServer, Postgres
 
 
+@pytest.mark.faults(row=7)
 def test_sixty_changes_at_one_moment_are_each_applied_once_by_two_workers_two_beats_and_two_loops(
     site: Site, smtp_server: MailServer, postgres: Postgres
 ) -> None:
     site.start_idle("worker", "worker", "beat", "beat", "loop", "loop")
     site.set_up("many", [3.0] * 60, directories=range(0, 60, 2))
-    site.wait_for("done", 60, seconds=60)
-    site.wait_for_mail(seconds=30)
+    with many_ticks(site.redis_url, times=10):
+        site.wait_for("done", 60, seconds=60)
+        site.wait_for_mail(seconds=30)
 
     assert site.judge(60).wrong == []
     assert site.complaints() == []

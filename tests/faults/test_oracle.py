@@ -21,7 +21,7 @@ from tests.faults.oracle import Expected, look
 from tests.faults.site import SCRIPT
 from tests.trail import tamper
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.faults, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
@@ -209,6 +209,10 @@ def test_it_speaks_when_nothing_ran_at_all(tmp_path: Path, settings: LazySetting
     wrong = look(Expected(scheduled=3)).wrong
     assert "the steps are {'waiting': 3}, not {'done': 3}" in wrong
     assert look(Expected(scheduled=0)).wrong != []
+
+
+def test_it_speaks_when_nobody_was_told_of_a_step_that_was_to_be_tried_again(expected: Expected) -> None:
+    assert look(Expected(scheduled=3, retried=1, hook_log=expected.hook_log)).wrong != []
 
 
 def test_it_speaks_when_something_failed_that_should_not_have(expected: Expected) -> None:

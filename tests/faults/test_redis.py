@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from statistics import median
+
+import pytest
 
 from tests.faults.site import Site
 from tests.servers import MailServer, Redis, wait_until
@@ -17,11 +20,38 @@ LATE_AT_MOST = 5
 WAITED = "was not woken"
 
 
+def before(site: Site) -> None:
+    """Wait for nothing: the first moment is to come."""
+
+
+def at(site: Site) -> None:
+    """Wait for the first moment."""
+    ((left,),) = site.sql(
+        "SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8 FROM rotations_step WHERE act = 'cut_over'"
+    )
+    time.sleep(max(left, 0))
+
+
+def after(site: Site) -> None:
+    """Wait for the first steps to be done; others are to come."""
+    site.wait_for("done", 1)
+
+
+@pytest.mark.faults(row=3)
+@pytest.mark.parametrize(
+    "moment",
+    [
+        before,
+        pytest.param(at, marks=pytest.mark.faults(form="full")),
+        pytest.param(after, marks=pytest.mark.faults(form="full")),
+    ],
+)
 def test_changes_are_on_time_while_redis_is_gone_with_all_that_it_held(
-    site: Site, broker: Redis, smtp_server: MailServer
+    moment: Callable[[Site], None], site: Site, broker: Redis, smtp_server: MailServer
 ) -> None:
     processes = site.start_idle("worker", "beat", "loop")
     site.set_up("many", MOMENTS, directories=DIRECTORIES)
+    moment(site)
     broker.kill()
     site.wait_for("done", len(MOMENTS), seconds=40)
     found = site.judge(len(MOMENTS))
@@ -36,6 +66,7 @@ def test_changes_are_on_time_while_redis_is_gone_with_all_that_it_held(
     assert site.arrivals(smtp_server.messages) == [1] * len(MOMENTS)
 
 
+@pytest.mark.faults(row=4)
 def test_changes_are_on_time_and_pages_answer_while_redis_hangs(site: Site, broker: Redis) -> None:
     site.start("web")
     processes = site.start_idle("worker", "beat", "loop")

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import pytest
+
 from tests.mail.moody import MoodyServer
 from tests.stack import ROOT, Stack
 
@@ -31,6 +33,7 @@ Message.objects.update(lease_until=datetime.now(UTC) - timedelta(seconds=1))
 """
 
 
+@pytest.mark.faults(row=12)
 def test_it_makes_at_most_one_double_with_the_same_message_id_and_never_none(
     make_stack: Callable[..., Stack],
 ) -> None:

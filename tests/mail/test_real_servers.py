@@ -153,6 +153,7 @@ def test_a_server_that_looks_long_at_a_mail_gets_it_once(make_stack: Callable[..
         assert len(office.taken) == 1
 
 
+@pytest.mark.faults(row=12)
 @pytest.mark.parametrize("fault", [{"mute": 9}, {"wait": 60}], ids=["it hangs up", "it never answers"])
 def test_a_server_that_never_says_whether_it_took_a_mail_gets_one_double_and_then_a_person_is_asked(
     make_stack: Callable[..., Stack], fault: dict[str, Any]
