@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from django.db import Error, IntegrityError, close_old_connections, connection, connections, transaction
-from django.db.models import Count, F, Q
+from django.db.models import Count, Exists, F, OuterRef, Q
 from django.template import Engine
 from django.urls import reverse
 
@@ -47,6 +47,10 @@ RENEW_SECONDS = 1.0
 #: Seconds to wait before the second, third, … attempt.
 BACK_OFF = (2, 5, 15, 30, 60, 120, 300)
 MOST_ATTEMPTS = 12
+#: A system that can't be reached is asked so often at least: it is caught up soon after it is back.
+LONGEST_PAUSE = timedelta(minutes=1)
+#: What no window ends is put before a person after so many attempts at a system that can't be reached: two hours.
+MOST_UNREACHABLE = 120
 
 #: States of a rotation in which its steps may be carried out.
 LIVE = (
@@ -129,13 +133,22 @@ def _round() -> int:
     outside = list(due.filter(system__isnull=False).values_list("pk", flat=True)[:BATCH])
     taken = _claim(due.filter(pk__in=inside), BATCH)[0] if inside else 0
     while outside and time.monotonic() - begun < LOOK_AGAIN_SECONDS:
-        count, claimed = _claim(due.filter(pk__in=outside).exclude(system__in=_busy(now)), 1)
+        free = due.filter(pk__in=outside).exclude(system__in=_busy(now)).exclude(_behind_a_retry(due, now))
+        count, claimed = _claim(free, 1)
         if not count:
             break  # others have the rest
         for step in claimed:
             _carry_out(step)
         taken += count
     return taken
+
+
+def _behind_a_retry(due: StepQuerySet, now: datetime) -> Q:
+    """Find steps whose AS2 system is just about to be asked once more for an earlier one: they wait for that."""
+    same = {"system": OuterRef("system"), "earliest_at__lt": OuterRef("earliest_at")}
+    waiting = due.filter(state=StepState.WAITING, attempts__gte=1, **same)
+    running = Step.objects.filter(state=StepState.RUNNING, lease_until__gte=now, attempts__gte=2, **same)
+    return Exists(waiting.order_by()) | Exists(running)
 
 
 def _busy(now: datetime) -> list[int]:
@@ -311,6 +324,8 @@ def _note_result(step: Step, result: Result, *, now: datetime) -> None:
                 late = _is_late(step, now)
                 by = Actor.runner()
                 progress.settle(step, StepAction.FINISH, by=by, now=now, note=result.message, late=late)
+            case Outcome.UNREACHABLE:
+                _wait_for_system(step, result.message, now=now)
             case Outcome.REJECTED:
                 progress.fail(step, result.message, by=Actor.runner(), now=now)
             case _:
@@ -372,16 +387,51 @@ def _drift(connector: Connector, change: Change) -> str:
 
 def _try_later(step: Step, reason: str, *, now: datetime) -> None:
     """Put a step back in line, or before a person when it was tried often enough or its window is over."""
+    again = now + _pause(step)
+    if step.attempts >= MOST_ATTEMPTS or _is_over(step, again):
+        _give_up(step, reason, now=now)
+    else:
+        _back_in_line(step, reason, again)
+
+
+def _wait_for_system(step: Step, reason: str, *, now: datetime) -> None:
+    """Put a step back in line whose AS2 system can't be reached, and with it whatever else that system has to do.
+
+    Such an attempt says nothing about the step, so a cut-over is tried as long as its window runs. All keep the order
+    of their moments: the first asks for all of them, and the others follow a second later.
+    """
+    again = now + min(_pause(step), LONGEST_PAUSE)
+    has_window = step.act == plan.Act.CUT_OVER and step.latest_at is not None
+    with transaction.atomic():
+        if _is_over(step, again) if has_window else step.attempts >= MOST_UNREACHABLE:
+            _give_up(step, reason, now=now)
+        else:
+            _back_in_line(step, reason, again)
+        line = Step.objects.due(again).filter(system=step.system_id, state=StepState.WAITING)
+        for place, pk in enumerate(line.order_by("earliest_at", "id").values_list("pk", flat=True)):
+            at = again + timedelta(seconds=place > 0, microseconds=place)
+            Step.objects.filter(pk=pk, state=StepState.WAITING).update(due_at=at)
+
+
+def _pause(step: Step) -> timedelta:
     # A step that failed inside its claim's savepoint has no attempt to its name yet.
-    wait = timedelta(seconds=BACK_OFF[min(max(step.attempts, 1), len(BACK_OFF)) - 1])
-    is_over = step.act == plan.Act.CUT_OVER and step.latest_at is not None and now + wait >= step.latest_at
-    if is_over or step.attempts >= MOST_ATTEMPTS:
-        action = StepAction.GIVE_UP if step.state == StepState.RUNNING else StepAction.FAIL
-        progress.fail(step, reason, by=Actor.runner(), now=now, action=action)
-        return
+    return timedelta(seconds=BACK_OFF[min(max(step.attempts, 1), len(BACK_OFF)) - 1])
+
+
+def _is_over(step: Step, at: datetime) -> bool:
+    """Say whether the window of a cut-over is over at a moment."""
+    return step.act == plan.Act.CUT_OVER and step.latest_at is not None and at >= step.latest_at
+
+
+def _give_up(step: Step, reason: str, *, now: datetime) -> None:
+    action = StepAction.GIVE_UP if step.state == StepState.RUNNING else StepAction.FAIL
+    progress.fail(step, reason, by=Actor.runner(), now=now, action=action)
+
+
+def _back_in_line(step: Step, reason: str, again: datetime) -> None:
     mine = Step.objects.filter(pk=step.pk, state=step.state, attempts=step.attempts)
     mine.update(
-        state=StepState.WAITING, due_at=now + wait, lease_until=None, error=reason, attempts=F("attempts") + 1
+        state=StepState.WAITING, due_at=again, lease_until=None, error=reason, attempts=F("attempts") + 1
     )
 
 

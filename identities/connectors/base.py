@@ -34,6 +34,8 @@ class Outcome(StrEnum):
     ALREADY_APPLIED = "already_applied"
     REJECTED = "rejected"
     RETRYABLE = "retryable"
+    UNREACHABLE = "unreachable"
+    """The whole system does not answer just now: nothing was changed, and other changes need not be tried either."""
     UNKNOWN = "unknown"
 
     @property

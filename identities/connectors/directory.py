@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from identities.connectors import comparing
 from identities.connectors.base import Change, ConnectorError, Held, Item, Outcome, Result, Standing
 from identities.connectors.comparing import name
-from identities.connectors.hooks import SECONDS, Hook, HookFailed
+from identities.connectors.hooks import SECONDS, Hook, HookFailed, SystemUnreachable
 from identities.connectors.material import KeyMissing, files_of, intact, passwords
 from identities.connectors.probing import explain, probe, startable
 from identities.connectors.station import Busy, Links, Station, below, release_id
@@ -213,7 +213,8 @@ class Directory:
             station.tidy()
         except (OSError, ConnectorError):
             extra += f" Files below {station.path} are left over; the next change removes them."
-        return Result(Outcome.REJECTED, f"{why} {_in_force(change, before)}{extra}")
+        outcome = Outcome.UNREACHABLE if isinstance(error, SystemUnreachable) else Outcome.REJECTED
+        return Result(outcome, f"{why} {_in_force(change, before)}{extra}")
 
     # Parts of acting.
 

@@ -29,8 +29,16 @@ _PAUSE_SECONDS = 0.02
 _CONTROL = re.compile(r"[^\S\n]+|[\x00-\x09\x0b-\x1f\x7f]+")
 
 
+UNREACHABLE = 75
+"""The status by which a hook says that its AS2 system can't be reached just now (EX_TEMPFAIL of sysexits.h)."""
+
+
 class HookFailed(Exception):
     """The hook did not do its work; the message says how it ended and what it said last."""
+
+
+class SystemUnreachable(HookFailed):
+    """The hook said that its AS2 system can't be reached just now."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,8 @@ class Hook:
         """Run the command to its end, without a shell and with a small environment.
 
         `hide` holds passwords that its output must not show. Raises HookFailed when it can't be started, ends with
-        another status than 0, or takes longer than `seconds`; then its whole process group is ended.
+        another status than 0, or takes longer than `seconds`; then its whole process group is ended. Where it ends with
+        UNREACHABLE, that is SystemUnreachable.
         """
         deadline = time.monotonic() + self.seconds
         out, into = os.pipe()
@@ -69,6 +78,8 @@ class Hook:
             raise HookFailed(
                 f'The hook "{self.name}" did not end within {self.seconds:g} seconds and was ended{words}'
             )
+        if status == UNREACHABLE:
+            raise SystemUnreachable(f'The hook "{self.name}" can\'t reach its AS2 system just now{words}')
         if status:
             raise HookFailed(f'The hook "{self.name}" ended with {_spell(status)}{words}')
 
