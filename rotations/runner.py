@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from django.db import Error, IntegrityError, close_old_connections, connection, connections, transaction
-from django.db.models import Count, Exists, F, OuterRef, Q
+from django.db.models import Count, F, Min, Q
 from django.template import Engine
 from django.urls import reverse
 
@@ -133,8 +133,7 @@ def _round() -> int:
     outside = list(due.filter(system__isnull=False).values_list("pk", flat=True)[:BATCH])
     taken = _claim(due.filter(pk__in=inside), BATCH)[0] if inside else 0
     while outside and time.monotonic() - begun < LOOK_AGAIN_SECONDS:
-        free = due.filter(pk__in=outside).exclude(system__in=_busy(now)).exclude(_behind_a_retry(due, now))
-        count, claimed = _claim(free, 1)
+        count, claimed = _claim(due.filter(pk__in=outside).exclude(_held_back(now)), 1)
         if not count:
             break  # others have the rest
         for step in claimed:
@@ -143,19 +142,26 @@ def _round() -> int:
     return taken
 
 
-def _behind_a_retry(due: StepQuerySet, now: datetime) -> Q:
-    """Find steps whose AS2 system is just about to be asked once more for an earlier one: they wait for that."""
-    same = {"system": OuterRef("system"), "earliest_at__lt": OuterRef("earliest_at")}
-    waiting = due.filter(state=StepState.WAITING, attempts__gte=1, **same)
-    running = Step.objects.filter(state=StepState.RUNNING, lease_until__gte=now, attempts__gte=2, **same)
-    return Exists(waiting.order_by()) | Exists(running)
+def _held_back(now: datetime) -> Q:
+    """Find steps whose AS2 system has to do as much as it is given at once, or is about to be asked again.
 
-
-def _busy(now: datetime) -> list[int]:
-    """Return the AS2 systems (primary keys) in which as many steps are being carried out as may be at once."""
-    running = Step.objects.filter(state=StepState.RUNNING, lease_until__gte=now, system__isnull=False)
-    held = running.order_by().values("system").annotate(held=Count("pk"))
-    return list(held.filter(held__gte=AT_ONCE).values_list("system", flat=True))
+    What it failed to do is tried first: it may be away, and then the others keep the order of their moments behind.
+    """
+    running = Q(state=StepState.RUNNING, lease_until__gte=now)
+    in_line = Q(state=StepState.WAITING, automatic=True, blocked=False, due_at__lte=now)
+    again = in_line & Q(attempts__gte=1) | running & Q(attempts__gte=2)
+    steps = Step.objects.filter(running | again, system__isnull=False, rotation__state__in=LIVE).order_by()
+    found = Q(pk=None)
+    for system, held, first in (
+        steps.values("system")
+        .annotate(held=Count("pk", filter=running), first=Min("earliest_at", filter=again))
+        .values_list("system", "held", "first")
+    ):
+        if held >= AT_ONCE:
+            found |= Q(system=system)
+        elif first is not None:
+            found |= Q(system=system, earliest_at__gt=first)
+    return found
 
 
 def _claim(due: StepQuerySet, most: int) -> tuple[int, list[Step]]:

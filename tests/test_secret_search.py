@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import sqlite3
 import subprocess
 import sys
@@ -117,6 +118,7 @@ def run(tmp_path: Path, planted: str, *arguments: str) -> subprocess.CompletedPr
     return subprocess.run(
         [sys.executable, *command, f"--rootdir={ROOT}", str(test), *arguments],
         cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
         capture_output=True,
         text=True,
         check=False,

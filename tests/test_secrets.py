@@ -23,6 +23,7 @@ from as2certs.vault import vault
 from identities.models import IdentityCertificate
 from rotations import actions, runner
 from rotations.applying import change_for
+from tests.people import confirm
 from tests.rotations.company import Company, confirm_all, draft, make_company
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -118,6 +119,7 @@ def test_no_page_and_no_page_of_the_admin_shows_a_key(rotated: Company) -> None:
     root = User.objects.create_superuser("root", "root@example.com", "a long password")
     client = Client()
     client.force_login(root)
+    confirm(client, "a long password")
     addresses = [
         rotated.identity.get_absolute_url(),
         rotated.new.get_absolute_url(),
