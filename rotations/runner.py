@@ -133,7 +133,7 @@ def _round() -> int:
     outside = list(due.filter(system__isnull=False).values_list("pk", flat=True)[:BATCH])
     taken = _claim(due.filter(pk__in=inside), BATCH)[0] if inside else 0
     while outside and time.monotonic() - begun < LOOK_AGAIN_SECONDS:
-        count, claimed = _claim(due.filter(pk__in=outside).exclude(_held_back(now)), 1)
+        count, claimed = _claim(due.filter(pk__in=outside).exclude(_held_back(due, now)), 1)
         if not count:
             break  # others have the rest
         for step in claimed:
@@ -142,19 +142,25 @@ def _round() -> int:
     return taken
 
 
-def _held_back(now: datetime) -> Q:
+def _held_back(due: StepQuerySet, now: datetime) -> Q:
     """Find steps whose AS2 system has to do as much as it is given at once, or is about to be asked again.
 
     What it failed to do is tried first: it may be away, and then the others keep the order of their moments behind.
     """
-    running = Q(state=StepState.RUNNING, lease_until__gte=now)
-    in_line = Q(state=StepState.WAITING, automatic=True, blocked=False, due_at__lte=now)
-    again = in_line & Q(attempts__gte=1) | running & Q(attempts__gte=2)
-    steps = Step.objects.filter(running | again, system__isnull=False, rotation__state__in=LIVE).order_by()
     found = Q(pk=None)
+    for system, first in (
+        due.filter(state=StepState.WAITING, attempts__gte=1, system__isnull=False)
+        .order_by()
+        .values("system")
+        .annotate(first=Min("earliest_at"))
+        .values_list("system", "first")
+    ):
+        found |= Q(system=system, earliest_at__gt=first)
+    running = Step.objects.filter(state=StepState.RUNNING, lease_until__gte=now, system__isnull=False)
     for system, held, first in (
-        steps.values("system")
-        .annotate(held=Count("pk", filter=running), first=Min("earliest_at", filter=again))
+        running.order_by()
+        .values("system")
+        .annotate(held=Count("pk"), first=Min("earliest_at", filter=Q(attempts__gte=2)))
         .values_list("system", "held", "first")
     ):
         if held >= AT_ONCE:

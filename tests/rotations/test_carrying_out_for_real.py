@@ -276,6 +276,19 @@ def test_a_slow_system_is_given_two_steps_at_once_and_the_others_theirs(
     assert runner.apply_due(wait=False) == 3
 
 
+def test_what_waits_for_its_partners_keeps_nothing_else_from_its_system(
+    clock: Clock, folder: Path, settings: LazySettings
+) -> None:
+    settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
+    companies.many([0.0, 0.0, 0.0, 0.5], directories=[0, 3], ago=1)  # two of them in one AS2 system
+    clock.now = database_now()
+    first, second = Step.objects.filter(act="cut_over", system__isnull=False).order_by("earliest_at", "pk")
+    Step.objects.filter(pk=first.pk).update(attempts=1)  # tried once, and to be tried again
+    Rotation.objects.filter(pk=first.rotation_id).update(state="exchanging")  # a partner took its word back
+    runner.apply_due(wait=False)
+    assert [Step.objects.get(pk=step.pk).state for step in (first, second)] == ["waiting", "done"]
+
+
 def test_the_old_key_leaves_the_directory_also_where_it_only_signed(clock: Clock, folder: Path) -> None:
     company = make_company()
     wish = setup.Wish(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
