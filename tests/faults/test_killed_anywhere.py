@@ -48,7 +48,7 @@ class Rerun:
     def __init__(self, site: Site, postgres: Postgres, wire: Wire, runs: Runs) -> None:
         self.site, self.postgres, self.wire, self.runs = site, postgres, wire, runs
         self.template = postgres.new_database(template=site.database_url)
-        self.kept = site.folder / "kept"
+        self.kept = site.folder.with_name("kept")  # beside it: an installation has its keys in one place
         shutil.copytree(site.folder / "as2", self.kept, symlinks=True)
         self._pid, self._is_known = 0, threading.Event()
         wire.cut = self._kill
