@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +12,7 @@ from django.contrib.auth.models import Group
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from as2certs import pki
 from as2certs.accounts.models import User
@@ -30,8 +32,12 @@ BY = Actor(name="Alice", source="web")
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> datetime:
-    """Let the application's clock stand still at NOW."""
+    """Let the clock stand still at NOW for all that has to do with identities and partners."""
     monkeypatch.setattr("django.utils.timezone.now", lambda: NOW)
+    reverse("home")  # loads every page, and so every module that asks for the time
+    for name, module in list(sys.modules.items()):
+        if name.startswith(("identities.", "partners.")) and hasattr(module, "database_now"):
+            monkeypatch.setattr(module, "database_now", lambda: NOW)
     return NOW
 
 
