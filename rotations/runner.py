@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from django.db import Error, IntegrityError, close_old_connections, connection, connections, transaction
-from django.db.models import Count, F, Min, Q
+from django.db.models import Count, F, Min, Q, Value
 from django.template import Engine
 from django.urls import reverse
 
@@ -128,7 +128,7 @@ def _round() -> int:
     """
     begun, now = time.monotonic(), database_now()
     due = _due(now)
-    # No write lock on SQLite, and no transaction, for a tick that finds nothing.
+    # Asked before they are claimed: a tick that finds nothing takes no write lock on SQLite, and begins no transaction.
     inside = due.filter(system=None)
     outside = list(due.filter(system__isnull=False).values_list("pk", flat=True)[:BATCH])
     # Out of all that is due: of the same fifty, all but one of the workers would find nothing.
@@ -148,26 +148,18 @@ def _held_back(due: StepQuerySet, now: datetime) -> Q:
 
     What it failed to do is tried first: it may be away, and then the others keep the order of their moments behind.
     """
-    found = Q(pk=None)
-    for system, first in (
-        due.filter(state=StepState.WAITING, attempts__gte=1, system__isnull=False)
-        .order_by()
-        .values("system")
-        .annotate(first=Min("earliest_at"))
-        .values_list("system", "first")
-    ):
-        found |= Q(system=system, earliest_at__gt=first)
+    waiting = due.filter(state=StepState.WAITING, attempts__gte=1, system__isnull=False)
     running = Step.objects.filter(state=StepState.RUNNING, lease_until__gte=now, system__isnull=False)
-    for system, held, first in (
-        running.order_by()
+    tried = [
+        *waiting.order_by().values("system").annotate(first=Min("earliest_at"), held=Value(0)),
+        *running.order_by()
         .values("system")
-        .annotate(held=Count("pk"), first=Min("earliest_at", filter=Q(attempts__gte=2)))
-        .values_list("system", "held", "first")
-    ):
-        if held >= AT_ONCE:
-            found |= Q(system=system)
-        elif first is not None:
-            found |= Q(system=system, earliest_at__gt=first)
+        .annotate(first=Min("earliest_at", filter=Q(attempts__gte=2)), held=Count("pk")),
+    ]
+    found = Q(system__in=[one["system"] for one in tried if one["held"] >= AT_ONCE])
+    for one in tried:
+        if one["first"] is not None:
+            found |= Q(system=one["system"], earliest_at__gt=one["first"])
     return found
 
 

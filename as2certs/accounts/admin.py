@@ -14,7 +14,6 @@ from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 
 from as2certs.accounts import confirming, factors
 from as2certs.accounts.forms import InstallationForm
@@ -22,6 +21,7 @@ from as2certs.accounts.models import Installation, User
 from as2certs.audit.admin import AuditedAdmin, ReadOnlyAdmin
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
+from as2certs.clock import database_now
 
 #: Groups are granted exactly what rights.py says, at each migration: here they are to be looked at.
 admin.site.unregister(Group)
@@ -91,7 +91,7 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
                 messages.error(
                     request, f"{person} may do more than you: you can’t take their second factor away."
                 )
-            elif factors.reset(person, by=by, now=timezone.now()):
+            elif factors.reset(person, by=by, now=database_now()):
                 messages.success(request, f"{person} has no second factor any more.")
             else:
                 messages.warning(request, f"{person} has no second factor.")

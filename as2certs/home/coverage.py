@@ -12,7 +12,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.urls import reverse
 
 from as2certs.accounts.models import User
-from as2certs.home.health import LONGEST_WAIT
+from as2certs.home.health import stuck_mail
 from as2certs.home.moments import meaning_of_end
 from as2certs.home.running import Running
 from as2certs.mail import postbox
@@ -88,7 +88,7 @@ def _present(now: datetime) -> list[tuple[QuerySet[Any], Callable[[QuerySet[Any]
         (_unserved(Partner, PartnerService, "partner"), _partners_without_certificate),
         (CertificateRequest.objects.filter(state__in=OPEN_REQUESTS, identity__archived_at=None), _requests),
         (AS2System.objects.active().filter(check_ok=False), _systems),
-        (Message.objects.stuck(now, since=now - LONGEST_WAIT), _stuck),
+        (stuck_mail(now), _stuck),
         (_came_back_from_us(now), _came_back),
     ]
     # A row to put the question to; whoever looks at a page is one.

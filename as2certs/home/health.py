@@ -11,6 +11,7 @@ from pathlib import Path
 import redis
 from django.conf import settings
 from django.db import Error, connection
+from django.db.models import QuerySet
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
@@ -133,7 +134,7 @@ def database_state() -> DatabaseState:
         return DatabaseState(
             answer="is read-only, so nothing can be done" if is_read_only() else OK,
             seconds_since_tick=seconds_since_tick(now),
-            stuck_mail=stuck_mail(now),
+            stuck_mail=stuck_mail(now).count(),
             unsealed_entries=unsealed_entries(now),
             postbox_trouble=postbox.trouble(now),
             hours_without_reminders=hours_without_reminders(now),
@@ -169,8 +170,9 @@ def hours_without_reminders(now: datetime) -> float:
     return (now - latest.at).total_seconds() / 3600
 
 
-def stuck_mail(now: datetime) -> int:
-    return Message.objects.stuck(now, since=now - LONGEST_WAIT).count()
+def stuck_mail(now: datetime) -> QuerySet[Message]:
+    """Return the mails that wait too long to be sent, or were given up."""
+    return Message.objects.stuck(now, since=now - LONGEST_WAIT)
 
 
 def unsealed_entries(now: datetime) -> int:

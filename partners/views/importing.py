@@ -12,12 +12,12 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from as2certs.accounts.access import needs
 from as2certs.accounts.forms import page_layout
 from as2certs.audit.recording import Actor
+from as2certs.clock import database_now
 from identities.files import BytesField
 from identities.views.common import brought, posted
 from partners.importing import listing
@@ -86,7 +86,7 @@ def _run(form: ImportForm, request: HttpRequest, *, store: bool) -> Outcome:
         rows,
         Archive(io.BytesIO(packed)) if packed else Nowhere(),
         by=Actor.of(request),
-        now=timezone.now(),
+        now=database_now(),
         name=str(request.FILES["list_file"])[:100],
         dry_run=not store,
     )

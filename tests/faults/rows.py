@@ -32,14 +32,16 @@ def add_option(parser: pytest.Parser) -> None:
 
 def sort_out(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what only the full form has, and let each report know its row."""
-    kept = []
+    kept, left_out = [], []
     for item in items:
         marks = list(item.iter_markers("faults"))
         item.user_properties += [("row", mark.kwargs["row"]) for mark in marks if "row" in mark.kwargs]
         if config.getoption("--faults") == "full" or not any("form" in mark.kwargs for mark in marks):
             kept.append(item)
-    if len(kept) < len(items):
-        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        else:
+            left_out.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
         items[:] = kept
 
 

@@ -289,6 +289,18 @@ def test_what_waits_for_its_partners_keeps_nothing_else_from_its_system(
     assert [Step.objects.get(pk=step.pk).state for step in (first, second)] == ["waiting", "done"]
 
 
+def test_a_step_without_a_moment_of_its_own_that_is_tried_again_keeps_nothing_back(
+    clock: Clock, folder: Path, settings: LazySettings
+) -> None:
+    settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
+    companies.many([0.0, 0.0, 0.0, 0.5], directories=[0, 3], ago=1)  # two of them in one AS2 system
+    clock.now = database_now()
+    first = Step.objects.filter(act="cut_over", system__isnull=False).earliest("earliest_at", "pk")
+    Step.objects.filter(pk=first.pk).update(attempts=1, earliest_at=None)
+    assert runner.apply_due(wait=False) == 4
+    assert set(Step.objects.filter(act="cut_over").values_list("state", flat=True)) == {"done"}
+
+
 def test_the_old_key_leaves_the_directory_also_where_it_only_signed(clock: Clock, folder: Path) -> None:
     company = make_company()
     wish = setup.Wish(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
