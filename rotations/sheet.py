@@ -319,6 +319,15 @@ class Sheet:
             and not self.four_eyes
         )
 
+    @property
+    def not_approved_because(self) -> str:
+        """Say all that keeps the reader from approving it; empty where nothing does."""
+        if self.can_be_approved:
+            return ""
+        if self.rotation.is_withdrawn:
+            return self.four_eyes
+        return " ".join(f"{need.text} {need.more}".strip() for need in self.needs)
+
     # What is where, while the change is half made.
 
     @cached_property

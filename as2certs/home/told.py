@@ -157,6 +157,8 @@ def said(entry: Entry, zone: str) -> list[Said]:
         if name in SILENT or (name == "late" and not value):
             continue
         old = entry.old.get(name)
+        if name in entry.old and old == value:
+            continue  # such as the state that a rotation keeps while its approval is withdrawn
         words = "" if name == "title" else name.replace("_", " ")
         found.append(Said(words, _in_words(name, old, zone), _in_words(name, value, zone), name in entry.old))
     return found

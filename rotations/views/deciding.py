@@ -27,9 +27,6 @@ def rotation_approve(request: HttpRequest, uid: UUID) -> HttpResponse:
     rotation, now = found(uid), database_now()
     sheet = Sheet.of(rotation, user=person(request), now=now, zone=timezone.get_current_timezone_name())
     form = ApproveForm(posted(request), initial={"seen": stamp(rotation)})
-    missing = (
-        "" if sheet.can_be_approved else " ".join(f"{need.text} {need.more}".strip() for need in sheet.needs)
-    )
     again = rotation.is_withdrawn
     left = [step for step in sheet.steps if step.state not in SETTLED]
     action = RotationAction.APPROVE_AGAIN if again else RotationAction.APPROVE
@@ -41,7 +38,7 @@ def rotation_approve(request: HttpRequest, uid: UUID) -> HttpResponse:
             *telling.set_in_motion(left, zone=rotation.window_zone, now=now),
             *_rehearsed_first(sheet),
         ],
-        obstacle=not_now(rotation, action) or missing,
+        obstacle=not_now(rotation, action) or sheet.not_approved_because,
         template="rotations/rotation_approve.html",
     )
 

@@ -50,6 +50,11 @@ def test_what_changed_is_told_in_words() -> None:
     assert entry({}, {"state": "under_way"}) == [Said("state", "nothing", "under way", False)]
 
 
+def test_what_stayed_as_it_was_is_not_told_as_a_change() -> None:
+    told = entry({"state": "exchanging", "grace_days": 7}, {"state": "exchanging", "grace_days": 14})
+    assert told == [Said("grace days", "7", "14", True)]
+
+
 def test_moments_are_told_on_the_readers_clock_and_fingerprints_are_short() -> None:
     (moment,) = entry({}, {"not_after": "2026-12-13T12:00:00+00:00"})
     assert moment.new == "Sun 13 Dec 2026, 13:00 CET"

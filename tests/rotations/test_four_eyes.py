@@ -494,6 +494,18 @@ def test_the_page_says_who_withdrew_it_and_who_can_approve_it_again(
     assert "Approve again …" in text(theirs)
 
 
+def test_whoever_changed_it_is_told_why_they_can_not_approve_it_and_nothing_else(
+    company: Company, clock: Clock, kim: Actor
+) -> None:
+    rotation = actions.approve(draft(company, starts=STARTS), by=company.approver, now=NOW)
+    postponed(rotation, kim)
+    silent = "have not confirmed"
+    assert silent in text(page(logged_in(kim), "rotation-detail", rotation.uid))
+    shown = text(page(logged_in(kim), "rotation-approve", rotation.uid))
+    assert "Four eyes: Kim changed this rotation, so somebody else has to approve it." in shown
+    assert silent not in shown
+
+
 def test_it_is_approved_again_on_its_page(company: Company, clock: Clock, kim: Actor) -> None:
     rotation = postponed(ready(company, clock), kim)
     amir = log_in(make_person("amir", "approver"))
