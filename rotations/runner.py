@@ -15,7 +15,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from django.db import Error, IntegrityError, close_old_connections, connection, connections, transaction
+from django.db import (
+    Error,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    close_old_connections,
+    connection,
+    connections,
+    transaction,
+)
 from django.db.models import Count, F, Min, Q, Value
 from django.template import Engine
 from django.urls import reverse
@@ -311,6 +320,10 @@ def _carry_out(step: Step) -> None:
             result = _apply(step)
     except ConnectorError as error:
         result = Result(Outcome.RETRYABLE, str(error))
+    except (OperationalError, InterfaceError) as error:
+        # Our own database was away, which says nothing about the step: it is taken up when its lease has run out.
+        log.warning("Step %s is left to whoever takes it up next, the database did not answer: %s", step.uid, error)
+        return
     except Exception as error:
         # Whatever went wrong, the outcome outside is unknown: the next attempt reads before it writes.
         log.exception("Step %s: the connector failed", step.uid)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import LazySettings
+from django.db import OperationalError
 
 from as2certs import pki
 from as2certs.audit.models import Entry
@@ -257,6 +258,27 @@ def test_a_worker_that_lost_its_lease_can_not_settle_any_more(clock: Clock, fold
     with pytest.raises(progress.SomebodyElseWasFirst):
         progress.settle(stage, StepAction.FINISH, by=company.by, now=clock.now)
     assert Entry.objects.filter(key=f"step:{stage.uid}").count() == 1
+
+
+def test_a_database_that_went_away_says_nothing_about_a_step(
+    clock: Clock, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company = make_company()
+    rotation = approved(company)
+    monkeypatch.setattr(runner, "change_for", _lost)
+    runner.apply_due(wait=False)
+    stage = rotation.steps.get(act="stage")
+    assert (stage.state, stage.error) == (StepState.RUNNING, "")
+    assert stage.lease_until == NOW + runner.LEASE  # and no longer pause than that, however often it happens
+    monkeypatch.undo()
+    monkeypatch.setattr(runner, "database_now", clock)
+    clock.now = NOW + timedelta(seconds=6)
+    assert runner.apply_due(wait=False) == 1
+    assert rotation.steps.get(act="stage").state == StepState.DONE
+
+
+def _lost(*args: object, **kwargs: object) -> None:
+    raise OperationalError("server closed the connection unexpectedly")
 
 
 def test_a_slow_system_is_given_two_steps_at_once_and_the_others_theirs(
