@@ -322,7 +322,9 @@ def _carry_out(step: Step) -> None:
         result = Result(Outcome.RETRYABLE, str(error))
     except (OperationalError, InterfaceError) as error:
         # Our own database was away, which says nothing about the step: it is taken up when its lease has run out.
-        log.warning("Step %s is left to whoever takes it up next, the database did not answer: %s", step.uid, error)
+        log.warning(
+            "Step %s is left to whoever takes it up next, the database did not answer: %s", step.uid, error
+        )
         return
     except Exception as error:
         # Whatever went wrong, the outcome outside is unknown: the next attempt reads before it writes.
