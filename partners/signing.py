@@ -7,7 +7,6 @@ certificate signs for a partnership, and a choice that would say the same as the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -67,13 +66,6 @@ def chosen(partnership: Partnership) -> SigningChoice | None:
     """Return the choice that is open for a partnership, or None where the default signs for it."""
     found: SigningChoice | None = partnership.signing.open().select_related("certificate").first()
     return found
-
-
-def strangers(identity: Identity, known: Sequence[IdentityCertificate | None]) -> QuerySet[SigningChoice]:
-    """Return the open choices of an identity for certificates that are none of the known ones."""
-    keys = [certificate.pk for certificate in known if certificate is not None]
-    rows = SigningChoice.objects.open().filter(partnership__identity=identity).exclude(certificate__in=keys)
-    return rows.select_related("certificate", "partnership__partner")
 
 
 def signed_with(partnership: Partnership, moment: datetime) -> IdentityCertificate | None:

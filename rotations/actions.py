@@ -9,10 +9,10 @@ from django.db import transaction
 
 from as2certs.audit.recording import Actor, record
 from as2certs.background import nudge
-from identities import service
 from partners.models import Partner
-from rotations import four_eyes, plan, progress, runbook, setup, stragglers, windows
+from rotations import four_eyes, inventory, plan, progress, runbook, setup, stragglers, windows
 from rotations.answers import CONFIRMING, confirm, count_as_agreed, refuse_ended, waive
+from rotations.books import Known
 from rotations.exchange import comparing, letters
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.runbook import ROLL_BACK
@@ -115,7 +115,7 @@ def _refuse_all_over(rotation: Rotation, *, now: datetime) -> None:
 
 def _refuse_strangers(rotation: Rotation) -> None:
     """Refuse a plan that starts from what is no longer so: now, and not at the moment of the change."""
-    if stranger := progress.stranger_in(rotation, rotation.roles, service.serving(rotation.holder)):
+    if stranger := inventory.stranger_in(rotation, rotation.roles, Known([rotation])):
         raise NotPossible(stranger)
 
 

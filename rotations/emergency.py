@@ -14,8 +14,8 @@ from django.db import transaction
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor
 from as2certs.background import nudge
-from identities import service
-from rotations import actions, four_eyes, progress, runbook, setup, windows
+from rotations import actions, four_eyes, inventory, progress, runbook, setup, windows
+from rotations.books import Known
 from rotations.exchange import announcing, comparing, letters
 from rotations.exchange.reaching import contacts_for
 from rotations.models import Letter, Participant, Rotation
@@ -103,7 +103,7 @@ def declare(rotation: Rotation, *, reason: str, alone: str, by: Actor, now: date
 
 def _take_in_all(rotation: Rotation) -> None:
     """Let everybody take part that is connected by now. Raises NotPossible when another certificate is in use."""
-    if stranger := progress.stranger_in(rotation, rotation.roles, service.serving(rotation.holder)):
+    if stranger := inventory.stranger_in(rotation, rotation.roles, Known([rotation])):
         raise NotPossible(stranger)
     Participant.objects.bulk_create(
         Participant(rotation=rotation, partner=partner) for partner in setup.newly_connected(rotation)

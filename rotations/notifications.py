@@ -24,7 +24,7 @@ from rotations.clocks import brief, day, moment, span_of
 from rotations.expiring import OURS, Expiring
 from rotations.ladder import PENDING, Outlook, countdown, expires, near, outlook
 from rotations.models import HandedIn, Participant, Rotation, RotationQuerySet, Step
-from rotations.recipients import Recipient, once, people_of_rotation
+from rotations.recipients import Recipient, once, people_of_rotations
 from rotations.states import RotationState, StepState
 
 log = logging.getLogger(__name__)
@@ -108,13 +108,16 @@ def _window_soon(rotation: Rotation, now: datetime) -> int:
     )
 
 
-def applied(rotation: Rotation, at: datetime, late: bool) -> int:
-    """Tell that the change was made; call it in the transaction that records it."""
-    return _tell(
+def applied(rotations: Sequence[tuple[Rotation, bool]], at: datetime) -> int:
+    """Tell that changes were made, and of each whether late; call it in the transaction that records them."""
+    return _tell_all([_applied(rotation, late, at) for rotation, late in rotations], now=at)
+
+
+def _applied(rotation: Rotation, late: bool, at: datetime) -> Telling:
+    return Telling(
         "applied",
         rotation,
         event=f"applied:{rotation.uid}",
-        now=at,
         say=lambda reader: {
             "late": late,
             "at": brief(at, reader.time_zone),
@@ -358,6 +361,27 @@ def _whole(rotations: RotationQuerySet) -> Iterable[Rotation]:
     )
 
 
+@dataclass(frozen=True)
+class Telling:
+    """An event of a rotation that its people are told of, and whoever is ``higher``."""
+
+    template: str
+    rotation: Rotation
+    event: str
+    say: Callable[[Recipient], Mapping[str, Any]]
+    higher: Recipient | None = None
+
+    def readers(self, people: Mapping[int, list[Recipient]]) -> dict[str, Recipient]:
+        """Return who is told, by the key of the mail; ``people`` are those of each rotation."""
+        readers = once([*people[self.rotation.pk], *([self.higher] if self.higher else [])])
+        if not readers:
+            log.warning(
+                "Nobody can be told of the rotation of %s: give it an owner with an e-mail address.",
+                self.rotation,
+            )
+        return {outbox.fit(f"{self.event}:{reader.key}"): reader for reader in readers}
+
+
 def _tell(
     template: str,
     rotation: Rotation,
@@ -367,40 +391,42 @@ def _tell(
     say: Callable[[Recipient], Mapping[str, Any]],
     higher: Recipient | None = None,
 ) -> int:
-    """Queue one mail per reader who has not been told of this event, and return how many.
+    return _tell_all([Telling(template, rotation, event, say, higher)], now=now)
 
-    Readers are the rotation's people, and whoever is ``higher``.
-    """
-    readers = once([*people_of_rotation(rotation), *([higher] if higher else [])])
-    keys = {outbox.fit(f"{event}:{reader.key}"): reader for reader in readers}
-    if not keys:
-        log.warning(
-            "Nobody can be told of the rotation of %s: give it an owner with an e-mail address.", rotation
+
+def _tell_all(tellings: Sequence[Telling], *, now: datetime) -> int:
+    """Queue one mail per event and reader who has not been told of it, and return how many."""
+    people = people_of_rotations([telling.rotation for telling in tellings])
+    readers = [
+        (telling, key, reader) for telling in tellings for key, reader in telling.readers(people).items()
+    ]
+    told = set(Message.objects.filter(key__in=[key for _, key, _ in readers]).values_list("key", flat=True))
+    our_name = Installation.current().name
+    messages = [
+        outbox.write(
+            telling.template,
+            to=reader.email,
+            to_name=reader.name,
+            key=key,
+            kind=telling.template,
+            context={"our_name": our_name, **_shared(telling.rotation), **telling.say(reader)},
+            now=now,
+            time_zone=reader.time_zone,
         )
-    told = set(Message.objects.filter(key__in=keys).values_list("key", flat=True))
-    shared = {
-        "our_name": Installation.current().name,
+        for telling, key, reader in readers
+        if key not in told
+    ]
+    return len(outbox.store(messages))
+
+
+def _shared(rotation: Rotation) -> dict[str, Any]:
+    return {
         "rotation": rotation,
         "holder": rotation.holder.name,
         "title": titled(rotation.holder.name, rotation.holder.is_test),
         "is_test": rotation.holder.is_test,
         "button_url": settings.AS2CERTS_BASE_URL + rotation.get_absolute_url(),
     }
-    messages = [
-        outbox.write(
-            template,
-            to=reader.email,
-            to_name=reader.name,
-            key=key,
-            kind=template,
-            context={**shared, **say(reader)},
-            now=now,
-            time_zone=reader.time_zone,
-        )
-        for key, reader in keys.items()
-        if key not in told
-    ]
-    return len(outbox.store(messages))
 
 
 # Words and facts.

@@ -7,23 +7,22 @@ has committed, in a transaction of its own (see ``_tell_rehearsed``).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Model
 
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, Happening, record
 from as2certs.background import nudge
-from identities import service
-from identities.stations import WRITER_ROLES
-from partners import signing
-from partners.models import Partnership
-from rotations import notifications, plan, rehearsal, runbook
-from rotations.models import CERTIFICATES, Rotation, Step
-from rotations.runbook import ROLL_BACK
+from rotations import inventory, notifications, plan, rehearsal
+from rotations.books import Books, NotPossible, SomebodyElseWasFirst
+from rotations.models import CERTIFICATES, Rotation, RotationQuerySet, Step
 from rotations.states import SETTLED, RotationAction, RotationState, StepAction, StepState, next_state
+
+__all__ = ["NotPossible", "SomebodyElseWasFirst"]
 
 #: What belongs to a rotation and is always wanted with it.
 WHOLE_ROTATION = (
@@ -36,24 +35,27 @@ WHOLE_ROTATION = (
 CUTTING_OVER = (RotationState.SCHEDULED, RotationState.UNDER_WAY)
 
 
-class NotPossible(Exception):
-    """What was asked for can't be done now; the message says why and what to do."""
-
-
-class SomebodyElseWasFirst(Exception):
-    """The row is no longer in the state that this change began with; nothing was changed."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            f"{what} has changed in the meantime. Look at the page as it is now, and decide again."
-        )
-
-
 def lock(rotation_id: int) -> Rotation:
     """Return the rotation as it is now, held until the end of the transaction."""
+    return _locked().get(pk=rotation_id)
+
+
+def lock_of(steps: Iterable[Step]) -> list[Rotation]:
+    """Hold the rotations of steps that were read in this transaction, let the steps have them, and return them."""
+    by_key = {step.rotation_id: step for step in steps}
+    rotations = list(_locked().filter(pk__in=list(by_key)).order_by("pk"))
+    for rotation in rotations:
+        step = by_key[rotation.pk]
+        rotation.know_certificates_of(step.rotation)
+        rotation.identity, rotation.partner = step.rotation.identity, step.rotation.partner
+        step.rotation = rotation
+    return rotations
+
+
+def _locked() -> RotationQuerySet:
     # What belongs to it is read when it is asked for: a join would bring what belonged to it before it had to wait,
     # and planning nine joins costs PostgreSQL more than the few short queries that are wanted instead.
-    return Rotation.objects.with_rule().select_for_update(of=("self",)).get(pk=rotation_id)
+    return Rotation.objects.with_rule().select_for_update(of=("self",))
 
 
 def move(
@@ -66,27 +68,37 @@ def move(
     new: Mapping[str, Any] | None = None,
     **columns: Any,
 ) -> None:
-    """Bring a rotation to its next state; the one door for that. Call it inside a transaction.
+    """Bring a rotation to its next state. Call it inside a transaction.
 
     Raises IllegalAction when the table has no such transition, SomebodyElseWasFirst when the row has moved on.
     """
+    books = Books([rotation], by=by, now=now)
+    _move(rotation, action, books, reason=reason, new=new, **columns)
+    books.close()
+
+
+def _move(
+    rotation: Rotation,
+    action: RotationAction,
+    books: Books,
+    *,
+    reason: str = "",
+    new: Mapping[str, Any] | None = None,
+    **columns: Any,
+) -> None:
+    """Let a rotation go to its next state in the books; the one door for that."""
     before = RotationState(rotation.state)
     after = next_state(before, action)
-    if not Rotation.objects.filter(pk=rotation.pk, state=before).update(state=after, **columns):
-        raise SomebodyElseWasFirst(f"The rotation of {rotation}")
-    rotation.state = after
-    for name, value in columns.items():
-        setattr(rotation, name, value)
-    record(
+    books.move(rotation, before, {"state": after, **columns})
+    happening = Happening(
         f"rotation.{action}",
-        on=rotation,
-        by=by,
-        now=now,
+        rotation,
         also=(rotation.holder,),
         old={"state": before},
         new={"state": after, **(new or {})},
         reason=reason,
     )
+    books.record(happening)
 
 
 @transaction.atomic
@@ -107,30 +119,50 @@ def settle(
     """
     rotation = lock(step.rotation_id)
     rotation.know_certificates_of(step.rotation)
-    before = StepState(step.state)
-    after = next_state(before, action)
-    mine = Step.objects.filter(pk=step.pk, state=before, attempts=step.attempts)
+    step.rotation = rotation
+    books = Books([rotation], by=by, now=now)
+    settle_in(books, step, action, stored=(step.state, step.attempts), note=note, late=late)
+    books.close()
+
+
+def settle_in(
+    books: Books,
+    step: Step,
+    action: StepAction,
+    *,
+    stored: tuple[str, int],
+    note: str = "",
+    late: bool = False,
+) -> None:
+    """Settle a step of a rotation in the books, with all that follows; ``stored`` are its state and attempts there.
+
+    Raises IllegalAction, or NotPossible where the inventory knows another certificate; the books are spoilt then.
+    """
+    rotation = step.rotation
+    after = next_state(StepState(step.state), action)
     columns: dict[str, Any] = {
         "state": after,
-        "done_at": now,
-        "done_by": by.name,
+        "done_at": books.now,
+        "done_by": books.by.name,
         "note": note,
         "late": late,
         "error": "",
         "lease_until": None,
         "blocked": False,
     }
-    if not mine.update(**columns):
-        raise SomebodyElseWasFirst(f"The step “{step.title}”")
-    for name, value in columns.items():
-        setattr(step, name, value)
-    step.rotation = rotation
+    books.settle(step, stored=stored, columns=columns)
     if after is StepState.DONE:
-        _change_inventory(rotation, step, at=now)
-    _record_step(
-        step, rotation, "done" if after is StepState.DONE else "skipped", by=by, now=now, reason=note
+        inventory.change(rotation, step, books)
+    happening = Happening(
+        "step.done" if after is StepState.DONE else "step.skipped",
+        rotation,
+        also=_concerned(step, rotation),
+        new={"step": step.key, "title": step.title, "late": step.late},
+        reason=note,
+        key=f"step:{step.uid}",  # a second settling of the same step undoes itself here
     )
-    advance(rotation, by=by, now=now)
+    books.record(happening)
+    _advance(rotation, books)
 
 
 def fail(step: Step, reason: str, *, by: Actor, now: datetime, action: StepAction = StepAction.FAIL) -> None:
@@ -154,157 +186,36 @@ def fail(step: Step, reason: str, *, by: Actor, now: datetime, action: StepActio
         notifications.needs_attention(rotation, step, reason, at=now)
 
 
-def _record_step(step: Step, rotation: Rotation, what: str, *, by: Actor, now: datetime, reason: str) -> None:
-    record(
-        f"step.{what}",
-        on=rotation,
-        by=by,
-        now=now,
-        also=_concerned(step, rotation),
-        new={"step": step.key, "title": step.title, "late": step.late},
-        reason=reason,
-        key=f"step:{step.uid}",  # a second settling of the same step undoes itself here
-    )
-
-
-def _concerned(step: Step, rotation: Rotation) -> list[Any]:
+def _concerned(step: Step, rotation: Rotation) -> tuple[Model, ...]:
     certificate = [rotation.new] if rotation.new else []
     partner = [step.participant.partner] if step.participant else []
     system = [step.system] if step.system else []
-    return [rotation.holder, *certificate, *partner, *system]
-
-
-def _change_inventory(rotation: Rotation, step: Step, *, at: datetime) -> None:
-    """Note what serves which role now. With several AS2 systems, the inventory moves with the last of them.
-
-    Raises NotPossible when a certificate that this rotation does not know holds a role that has room for one.
-    """
-    if step.act == plan.Act.RETIRE and rotation.identity and rotation.old_identity_certificate:
-        signing.end_choices(rotation.identity, at=at, certificate=rotation.old_identity_certificate)
-    if step.act == plan.Act.RETIRE and rotation.is_emergency:
-        _end_old(rotation, step, at=at)
-    mine = runbook.our_effects(step)
-    if not mine:
-        return
-    if step.participant is not None:
-        _change_choice(rotation, step, at=at)
-        return
-    others = rotation.steps.exclude(pk=step.pk).exclude(state__in=SETTLED)
-    still_to_come = {
-        (effect["role"], effect["move"])
-        for other in others
-        for effect in other.effects
-        if effect["at"].startswith("us:") and other.participant_id is None
-    }
-    old, new = rotation.old, rotation.new
-    assert new is not None  # a plan has a successor
-    now_moving = {role: how for role, how in mine.items() if (role, how) not in still_to_come}
-    _refuse_stranger(rotation, *_taken_over(step, now_moving, still_to_come))
-    for role, how in now_moving.items():
-        if how == plan.Move.ADD:
-            service.begin(new, role, at=at)
-        elif how == plan.Move.DROP:
-            if old is not None and (role, plan.Move.REPLACE) not in still_to_come:
-                service.end(old, role, at=at)
-        elif step.act == ROLL_BACK:
-            assert old is not None  # rolling back without an old certificate is refused
-            _end_choices(rotation, role, at=service.replace(new, old, role, at=at))
-        elif (role, plan.Move.DROP) in still_to_come:
-            service.begin(new, role, at=at)  # another AS2 system reads with both until it drops the old one
-        else:
-            _end_choices(rotation, role, at=service.replace(old, new, role, at=at))
-
-
-def _taken_over(
-    step: Step, moving: Mapping[str, str], still_to_come: Collection[tuple[str, str]]
-) -> list[str]:
-    """Return the roles in which one certificate now takes the place of the other."""
-    return [
-        role
-        for role, how in moving.items()
-        if how not in (plan.Move.ADD, plan.Move.DROP)
-        and (step.act == ROLL_BACK or (role, plan.Move.DROP) not in still_to_come)
-    ]
-
-
-def _end_old(rotation: Rotation, step: Step, *, at: datetime) -> None:
-    """In an emergency, end whatever the old certificate still serves, once the last AS2 system has let go of it."""
-    others = rotation.steps.exclude(pk=step.pk).exclude(state__in=SETTLED)
-    if rotation.old is None or others.filter(act__in=(plan.Act.CUT_OVER, plan.Act.RETIRE)).exists():
-        return
-    for role in rotation.roles:
-        service.end(rotation.old, role, at=at)
-
-
-def _change_choice(rotation: Rotation, step: Step, *, at: datetime) -> None:
-    """Note what signs for one partner alone from now on. Raises NotPossible when another certificate does."""
-    assert rotation.identity is not None  # only our own signature changes partner by partner
-    assert step.participant is not None
-    _refuse_stranger(rotation, plan.Role.SIGN)
-    back = step.act == ROLL_BACK
-    certificate = rotation.old_identity_certificate if back else rotation.new_identity_certificate
-    assert certificate is not None  # a plan has a successor, and a way back an old certificate
-    partnership = Partnership.objects.get(identity=rotation.identity, partner=step.participant.partner)
-    signing.choose(partnership, certificate, at=at)
-
-
-def _end_choices(rotation: Rotation, role: str, *, at: datetime) -> None:
-    """Let the default sign for every partner, from the moment on at which it has changed."""
-    if rotation.identity is not None and role == plan.Role.SIGN:
-        signing.end_choices(rotation.identity, at=at)
-
-
-def _refuse_stranger(rotation: Rotation, *roles: str) -> None:
-    if roles and (stranger := stranger_in(rotation, roles, service.serving(rotation.holder))):
-        raise NotPossible(stranger)
-
-
-def stranger_in(rotation: Rotation, roles: Iterable[str], serving: Mapping[str, Collection[Any]]) -> str:
-    """Say which certificate that this rotation does not know serves one of the roles alone; empty when none does.
-
-    ``serving`` is what serves each role of the holder now (see ``service.serving``).
-    """
-    return next(filter(None, (_stranger(rotation, role, serving[role]) for role in roles)), "")
-
-
-def _stranger(rotation: Rotation, role: str, held: Collection[Any]) -> str:
-    if rotation.identity is not None and role == plan.Role.SIGN:
-        known = [rotation.old_identity_certificate, rotation.new_identity_certificate]
-        for choice in signing.strangers(rotation.identity, known)[:1]:
-            return (
-                f"{choice.certificate.short_name} signs for {choice.partnership.partner} alone, and this plan does "
-                "not know it. Cancel this rotation, and set up one that starts from what is in use."
-            )
-    if not held or role not in WRITER_ROLES or {rotation.old, rotation.new} & set(held):
-        return ""
-    planned = rotation.old.short_name if rotation.old else "nothing"
-    found = ", ".join(certificate.short_name for certificate in held)
-    return (
-        f"The plan replaces {planned} in the role {role}, but {found} serves it now. "
-        "Cancel this rotation, and set up one that starts from what is in use."
-    )
+    return (rotation.holder, *certificate, *partner, *system)
 
 
 def advance(rotation: Rotation, *, by: Actor, now: datetime) -> None:
-    """Unblock what may go on now, and move the rotation as far as its steps allow."""
-    # With many partners these are thousands, read again whenever one is settled: only what is looked at.
-    steps = list(
-        rotation.steps.defer("roles", "evidence", "effects", "checkpoint", "title", "why", "note", "error")
-    )
-    _unblock(rotation, steps, now=now)
+    """Unblock what may go on now, and move the rotation as far as its steps allow. Call it inside a transaction."""
+    books = Books([rotation], by=by, now=now)
+    _advance(rotation, books)
+    books.close()
+
+
+def _advance(rotation: Rotation, books: Books) -> None:
+    steps = books.steps(rotation)
+    _unblock(rotation, steps, books)
     while action := _next_action(rotation, steps):
         columns: dict[str, Any] = {}
         if action is RotationAction.FINISH:
-            columns = {"applied_at": now}
+            columns = {"applied_at": books.now}
         elif action in (RotationAction.CLOSE, RotationAction.ROLLED_BACK):
-            columns = {"ended_at": now}
-        move(rotation, action, by=by, now=now, **columns)
+            columns = {"ended_at": books.now}
+        _move(rotation, action, books, **columns)
         if action in (RotationAction.BEGIN, RotationAction.FINISH):
             nudge("rotations.tasks.send_reminders")  # partners that were told to wait hear of it now
         if action is RotationAction.FINISH:
-            notifications.applied(rotation, at=now, late=any(step.late for step in steps))
+            books.applied(rotation, late=any(step.late for step in steps))
     if rotation.holder.is_test and _says_something(RotationState(rotation.state), steps):
-        _tell_rehearsed(rotation, by=by, now=now)
+        _tell_rehearsed(rotation, by=books.by, now=books.now)
 
 
 def _says_something(state: RotationState, steps: list[Step]) -> bool:
@@ -402,16 +313,14 @@ def block_again(rotation: Rotation) -> None:
     rotation.steps.filter(pk__in=waits).update(blocked=True)
 
 
-def _unblock(rotation: Rotation, steps: list[Step], *, now: datetime) -> None:
+def _unblock(rotation: Rotation, steps: list[Step], books: Books) -> None:
     settled = {step.key for step in steps if step.state in SETTLED}
     known = {step.key for step in steps}
     free = [s for s in steps if s.blocked and settled >= known.intersection(s.after)]
-    if free:
-        Step.objects.filter(pk__in=[s.pk for s in free]).update(blocked=False)
-        for step in free:
-            step.blocked = False
-            if step.act == plan.Act.RETIRE and not rotation.is_emergency:
-                _let_drain(step, now=now)
+    books.unblock(free)
+    for step in free:
+        if step.act == plan.Act.RETIRE and not rotation.is_emergency:
+            _let_drain(step, now=books.now)
 
 
 def _let_drain(step: Step, *, now: datetime) -> None:

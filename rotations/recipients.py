@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from django.db.models import Q
+from django.db.models import Q, prefetch_related_objects
 
 from as2certs.accounts.models import Installation, User
 from identities.models import Identity
@@ -121,11 +121,18 @@ def _linked(
     return dict(found)
 
 
-def people_of_rotation(rotation: Rotation) -> list[Recipient]:
-    """Return who is told of a rotation: its holder's people, and whoever set it up."""
-    holder = rotation.holder
-    people = people_of(type(holder), [holder.pk]).of(holder.pk)
-    author = rotation.set_up_by
-    if author is None or not author.is_active or not author.email:
-        return people
-    return once([*people, Recipient.of(author)])
+def people_of_rotations(rotations: Sequence[Rotation]) -> dict[int, list[Recipient]]:
+    """Return who is told of each rotation, by its primary key: its holder's people, and whoever set it up."""
+    prefetch_related_objects(rotations, "set_up_by")
+    found: dict[int, list[Recipient]] = {}
+    for kind in (Identity, Partner):
+        holders = {
+            rotation.pk: rotation.holder.pk for rotation in rotations if isinstance(rotation.holder, kind)
+        }
+        people = people_of(kind, holders.values()) if holders else None
+        found |= {key: people.of(holder) for key, holder in holders.items() if people}
+    for rotation in rotations:
+        author = rotation.set_up_by
+        if author is not None and author.is_active and author.email:
+            found[rotation.pk] = once([*found[rotation.pk], Recipient.of(author)])
+    return found

@@ -32,18 +32,20 @@ from django.urls import reverse
 from as2certs.audit.recording import Actor
 from as2certs.background import never_waiting
 from as2certs.clock import database_now
-from identities import service
 from identities.connectors import connector_of
 from identities.connectors.base import Change, Connector, ConnectorError, Outcome, Result, Standing
-from rotations import fuzzy, plan, progress, rehearsal, runbook
+from rotations import fuzzy, inventory, plan, progress, rehearsal, runbook
 from rotations.applying import change_for
+from rotations.books import Books, Known, NotPossible, SomebodyElseWasFirst
 from rotations.models import Heartbeat, Rotation, Step, StepQuerySet
-from rotations.progress import CUTTING_OVER, NotPossible, SomebodyElseWasFirst
+from rotations.progress import CUTTING_OVER
 from rotations.states import AWAITING_WINDOW, IllegalAction, RotationState, StepAction, StepState
 
 log = logging.getLogger(__name__)
 
 BATCH = 50
+#: So many that need nothing outside are settled at once, by few statements: it takes some tenths of a second.
+TOGETHER = 200
 #: Later than this after its moment, a cut-over is marked late.
 LATE_AFTER = timedelta(seconds=30)
 AHEAD = timedelta(seconds=1)
@@ -141,9 +143,9 @@ def _round() -> int:
     inside = due.filter(system=None)
     outside = list(due.filter(system__isnull=False).values_list("pk", flat=True)[:BATCH])
     # Out of all that is due: of the same fifty, all but one of the workers would find nothing.
-    taken = _claim(inside, BATCH)[0] if inside.exists() else 0
+    taken = _settle_inside(inside, TOGETHER) if inside.exists() else 0
     while outside and time.monotonic() - begun < LOOK_AGAIN_SECONDS:
-        count, claimed = _claim(due.filter(pk__in=outside).exclude(_held_back(due, now)), 1)
+        count, claimed = _claim(due.filter(pk__in=outside).exclude(_held_back(due, now)))
         if not count:
             break  # others have the rest
         for step in claimed:
@@ -172,10 +174,65 @@ def _held_back(due: StepQuerySet, now: datetime) -> Q:
     return found
 
 
-def _claim(due: StepQuerySet, most: int) -> tuple[int, list[Step]]:
-    """Settle what needs nothing outside, in one transaction; return how many were due, and those still to be done."""
+def _settle_inside(due: StepQuerySet, most: int) -> int:
+    """Settle what needs nothing outside, in one transaction, and return how many were due."""
     with transaction.atomic():
         steps = list(_claimable(due)[:most])
+        _settle_all(due, steps, now=database_now())
+        return len(steps)
+
+
+def _settle_all(due: StepQuerySet, steps: list[Step], *, now: datetime) -> None:
+    """Settle steps together. Where one of them can't be, each half is tried, until that one is by itself.
+
+    By itself, too, is what concerns one partner alone, a second step of a rotation, and what something is against.
+    """
+    together = {step.rotation_id: step for step in steps if step.participant_id is None}
+    if len(together) < 2:
+        together = {}
+    settled = _settle_together(list(together.values()), now=now) if together else set()
+    if settled is None:
+        # What was undone in the database was not in these objects.
+        again = list(_claimable(due.filter(pk__in=[step.pk for step in together.values()])))
+        half = len(again) // 2
+        _settle_all(due, again[:half], now=now)
+        _settle_all(due, again[half:], now=now)
+        settled = {step.pk for step in again}
+    for step in steps:
+        if step.pk not in settled:
+            _do_inside(step, now=now)
+
+
+def _settle_together(steps: list[Step], *, now: datetime) -> set[int] | None:
+    """Settle steps of as many rotations by few statements, but those that something is against.
+
+    Returns the primary keys of those that were; None where one of them can't be, and then nothing has changed.
+    """
+    try:
+        with transaction.atomic():
+            books = Books(progress.lock_of(steps), by=Actor.runner(), now=now)
+            able = [step for step in steps if not obstacle(step, books, now=now)]
+            for step in able:
+                _settle_in(books, step)
+            books.close()
+    except Exception as error:  # noqa: BLE001  # told with its traceback once it is by itself
+        log.info("%s steps can't be settled together: %s: %s", len(steps), type(error).__name__, error)
+        return None
+    return {step.pk for step in able}
+
+
+def _settle_in(books: Books, step: Step) -> None:
+    """Claim a step and settle it, in the books."""
+    stored = (step.state, step.attempts)
+    step.state, step.attempts = StepState.RUNNING, step.attempts + 1
+    late = _is_late(step, books.now)
+    progress.settle_in(books, step, StepAction.FINISH, stored=stored, late=late)
+
+
+def _claim(due: StepQuerySet) -> tuple[int, list[Step]]:
+    """Claim one step; return how many were due, and those still to be done."""
+    with transaction.atomic():
+        steps = list(_claimable(due)[:1])
         now = database_now()
         return len(steps), [step for step in steps if not _do_inside(step, now=now)]
 
@@ -219,7 +276,7 @@ def _claimable(due: StepQuerySet) -> StepQuerySet:
 def _do_inside(step: Step, *, now: datetime) -> bool:
     """Settle a step that needs no AS2 system; claim one that does, and return False for it."""
     is_taken_up_again = step.state == StepState.RUNNING
-    reason = None if is_taken_up_again else obstacle(step, now=now)
+    reason = None if is_taken_up_again else obstacle(step, Known([step.rotation]), now=now)
     try:
         # A savepoint of its own: one poisoned step must not take the others with it.
         with transaction.atomic():
@@ -251,7 +308,7 @@ def _lease(step: Step, *, now: datetime) -> None:
     step.state, step.lease_until, step.attempts = StepState.RUNNING, now + LEASE, step.attempts + 1
 
 
-def obstacle(step: Step, *, now: datetime) -> str | None:
+def obstacle(step: Step, known: Known, *, now: datetime) -> str | None:
     """Say why a step must not be carried out now although it is due, or None.
 
     What the step takes for granted is looked at again under the lock: the window, the old certificate, the new one.
@@ -266,7 +323,7 @@ def obstacle(step: Step, *, now: datetime) -> str | None:
         if waits := progress.not_yet(rotation, step):
             return waits
     if step.act in (plan.Act.CUT_OVER, plan.Act.STAGE):
-        return _moved_away(rotation, step) or _certificate_obstacle(rotation, step, now=now)
+        return _moved_away(rotation, step) or _certificate_obstacle(rotation, step, known, now=now)
     return None
 
 
@@ -282,7 +339,7 @@ def _moved_away(rotation: Rotation, step: Step) -> str | None:
     )
 
 
-def _certificate_obstacle(rotation: Rotation, step: Step, *, now: datetime) -> str | None:
+def _certificate_obstacle(rotation: Rotation, step: Step, known: Known, *, now: datetime) -> str | None:
     old, new = rotation.old, rotation.new
     if new is None:
         return "There is no successor. Take it in, then try again."
@@ -292,8 +349,8 @@ def _certificate_obstacle(rotation: Rotation, step: Step, *, now: datetime) -> s
             f"The successor {new.short_name} is valid from {new.not_before:%Y-%m-%d %H:%M} to "
             f"{new.not_after:%Y-%m-%d %H:%M} UTC, not now. Cancel, and rotate to a certificate that is valid."
         )
-    in_use, roles = service.serving(rotation.holder), runbook.our_effects(step)
-    if stranger := progress.stranger_in(rotation, roles, in_use):
+    in_use, roles = known.serving(rotation), runbook.our_effects(step)
+    if stranger := inventory.stranger_in(rotation, roles, known):
         return stranger
     for role in roles:
         held = in_use[role]
@@ -373,7 +430,7 @@ def _apply(step: Step) -> Result:
             return connector.verify(change)
         case Standing.DRIFT:
             return Result(Outcome.REJECTED, _drift(connector, change))
-    reason = obstacle(step, now=database_now())
+    reason = obstacle(step, Known([step.rotation]), now=database_now())
     if reason:
         begun = f" It was begun, though: look at what is in {step.system} before anything else."
         return Result(Outcome.REJECTED, reason + (begun if standing is Standing.PARTLY else ""))

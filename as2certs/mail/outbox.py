@@ -168,7 +168,11 @@ def store(messages: Iterable[Message]) -> list[Message]:
     if not wanted:
         return []
     Message.objects.bulk_create(wanted, ignore_conflicts=True)
-    stored = list(Message.objects.filter(uid__in=[m.uid for m in wanted]).order_by("id"))
+    # What was left out tells nobody, and what was not has its key in the database only.
+    keys = dict(Message.objects.filter(uid__in=[m.uid for m in wanted]).values_list("uid", "pk"))
+    stored = [message for message in wanted if message.uid in keys]
+    for message in stored:
+        message.pk, message._state.adding = keys[message.uid], False
     if stored:
         nudge("as2certs.mail.tasks.send_due")
     return stored

@@ -11,7 +11,7 @@ from as2certs import pki
 from as2certs.accounts.models import User
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from identities import keys, service
+from identities import keys
 from identities.connectors import Change, Item, connector_of
 from identities.models import AS2System, Identity, IdentityCertificate
 from rotations import actions, setup
@@ -19,6 +19,7 @@ from rotations.models import Rotation, Step
 from rotations.windows import Window
 from tests.certificates import Pair, cert_pem, make_pair, rsa_key
 from tests.rotations.company import CHICAGO, confirm_all, draft, make_company
+from tests.service import begin
 
 ROLES = ("sign", "decrypt")
 
@@ -102,7 +103,7 @@ def _stations(
         pairs = [_pair(identity.as2_id, key, days, now) for key, days in (("old", 20), ("new", 750))]
         old, new = (_store(identity, pair, now=now) for pair in pairs)
         for role in ROLES:
-            service.begin(old, role, at=now)
+            begin(old, role, at=now)
         if system:
             _fill_directory(old, pairs[0])
         found.append((old, new))

@@ -12,7 +12,7 @@ from as2certs import pki
 from identities import service
 from identities.models import AS2System, Identity
 from partners.models import Partner, Partnership
-from rotations import actions, progress, runner, setup
+from rotations import actions, inventory, progress, runner, setup
 from rotations.models import Rotation, Step
 from rotations.setup import NotPossible
 from rotations.sheet import Sheet
@@ -28,6 +28,7 @@ from tests.rotations.company import (
     window,
 )
 from tests.rotations.ticking import Clock
+from tests.service import replace
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -268,7 +269,7 @@ def test_a_change_that_meets_another_certificate_is_a_sentence_and_not_a_crash(
     confirm_all(rotation, company)
     do(one(rotation, "stage"), company, NOW)
     third = own_certificate(company.identity, by=company.by, now=NOW, ends=NOW + timedelta(days=400))
-    service.replace(company.old, third, "sign", at=NOW + timedelta(minutes=1))
+    replace(company.old, third, "sign", at=NOW + timedelta(minutes=1))
     with pytest.raises(NotPossible, match=f"but {third.short_name} serves it now"):
         do(one(rotation, "cut_over"), company, STARTS)
     assert service.serving(company.identity)["sign"] == [third]
@@ -285,11 +286,11 @@ def test_what_the_inventory_can_not_follow_is_put_before_a_person_at_once(
     write = runner._write
 
     def meanwhile(*args: object) -> object:
-        service.replace(company.old, third, "sign", at=NOW + timedelta(minutes=1))
+        replace(company.old, third, "sign", at=NOW + timedelta(minutes=1))
         return write(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(runner, "_write", meanwhile)
-    monkeypatch.setattr(runner, "obstacle", lambda step, now: None)
+    monkeypatch.setattr(runner, "obstacle", lambda step, known, now: None)
     clock.now = STARTS
     assert run() == 1
     step = one(rotation, "cut_over")
@@ -301,7 +302,7 @@ def test_a_plan_that_starts_from_what_is_gone_is_not_approved(clock: Clock) -> N
     company = make_company(connector=None)
     rotation = draft(company, starts=STARTS)
     third = own_certificate(company.identity, by=company.by, now=NOW, ends=NOW + timedelta(days=400))
-    service.replace(company.old, third, "sign", at=NOW)
+    replace(company.old, third, "sign", at=NOW)
     with pytest.raises(NotPossible, match="serves it now"):
         actions.approve(rotation, by=company.approver, now=NOW)
 
@@ -382,7 +383,7 @@ def test_where_one_system_reads_with_both_the_old_one_stays_until_it_drops_it(cl
 def test_history_has_no_gap_although_another_machines_clock_was_ahead(clock: Clock) -> None:
     company = make_company(connector=None)
     company.identity.service.filter(role="sign").update(starts_at=ENDS)
-    service.replace(company.old, company.new, "sign", at=STARTS)
+    replace(company.old, company.new, "sign", at=STARTS)
     history = list(company.identity.service.filter(role="sign").values_list("starts_at", "ends_at"))
     assert history == [(ENDS, ENDS), (ENDS, None)]
 
@@ -392,7 +393,7 @@ def test_the_first_new_try_comes_after_seconds(clock: Clock, monkeypatch: pytest
     rotation = started(company)
     confirm_all(rotation, company)
     clock.now = STARTS
-    monkeypatch.setattr(progress, "_change_inventory", _refuses)
+    monkeypatch.setattr(inventory, "change", _refuses)
     run()
     step = one(rotation, "cut_over")
     assert step.due_at == STARTS + timedelta(seconds=2)

@@ -7,20 +7,26 @@ from pathlib import Path
 
 import pytest
 from django.conf import LazySettings
-from django.db import OperationalError
+from django.db import OperationalError, connection
+from django.db.models import Value
+from django.db.models.functions import Concat
+from django.test.utils import CaptureQueriesContext
 
 from as2certs import pki
+from as2certs.accounts.models import User
 from as2certs.audit.models import Entry
 from as2certs.clock import database_now
 from as2certs.mail.models import Message
 from identities import service
 from identities.connectors import connector_of
-from identities.models import AS2System
-from rotations import actions, progress, runner, setup
+from identities.models import AS2System, Identity
+from rotations import actions, inventory, progress, runner, setup
 from rotations.applying import change_for
+from rotations.books import Books
 from rotations.models import Rotation, Step
 from rotations.states import RotationState, StepAction, StepState
 from tests.faults import companies
+from tests.inventory import certify
 from tests.rotations.company import (
     NOW,
     Company,
@@ -31,6 +37,7 @@ from tests.rotations.company import (
     stand_in,
     window,
 )
+from tests.service import replace
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -176,6 +183,74 @@ def test_a_change_of_the_inventory_alone_is_made_without_an_as2_system(clock: Cl
     runner.apply_due(wait=False)
     assert serves(company, "sign") == serves(company, "decrypt") == [company.new.sha256]
     assert fresh(rotation).state == RotationState.APPLIED
+
+
+def test_what_is_due_at_once_is_settled_by_few_statements_however_much_it_is(clock: Clock) -> None:
+    counts = []
+    for name, many in (("few", 2), ("more", 12)):
+        make_many(name, many)
+        clock.now = database_now()
+        with CaptureQueriesContext(connection) as queries:
+            assert runner.apply_due(wait=False) == many
+        counts.append(len(queries))
+    assert counts[1] <= counts[0] <= 40
+    rotations = Rotation.objects.prefetch_related("steps")
+    assert {rotation.state for rotation in rotations} == {RotationState.APPLIED}
+    assert {(s.act, s.state, s.blocked, s.attempts) for r in rotations for s in r.steps.all()} == {
+        ("cut_over", "done", False, 1),
+        ("retire", "waiting", False, 0),
+    }
+    for rotation in rotations:
+        assert rotation.identity is not None
+        assert service.serving(rotation.identity) == {"sign": [rotation.new], "decrypt": [rotation.new]}
+        told = list(Entry.objects.about(rotation).order_by("id").values_list("verb", flat=True))
+        assert told[-3:] == ["step.done", "rotation.begin", "rotation.finish"]
+        assert Message.objects.filter(kind="applied", key__startswith=f"applied:{rotation.uid}").count() == 1
+
+
+def make_many(prefix: str, count: int, *, ago: float = 1) -> list[Rotation]:
+    """Let stations without an AS2 system have been due since a moment."""
+    User.objects.filter(username__in=("alice", "bob")).update(username=Concat("username", Value(prefix)))
+    AS2System.objects.update(name=Concat("name", Value(prefix)))
+    made = companies.many([0.0] * count, ago=ago)
+    Identity.objects.filter(rotations__in=made).update(as2_id=Concat("as2_id", Value(prefix)))
+    return made
+
+
+def test_one_that_can_not_be_settled_keeps_none_of_the_others(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_many("all", 9)
+    stale, poisoned = made[2], made[6]
+    assert stale.identity is not None
+    assert stale.old is not None
+    replace(stale.old, certify(stale.identity, days=400), "sign", at=NOW)
+    change = inventory.change
+
+    def poison(rotation: Rotation, step: Step, books: Books) -> None:
+        change(rotation, step, books)
+        if rotation.pk == poisoned.pk:
+            raise RuntimeError("poisoned")
+
+    monkeypatch.setattr(inventory, "change", poison)
+    clock.now = database_now()
+    assert runner.apply_due(wait=False) == 9
+    steps = {s.rotation_id: s for s in Step.objects.filter(act="cut_over")}
+    assert "serves it now" in steps[stale.pk].error
+    assert steps[stale.pk].state == StepState.FAILED
+    assert "poisoned" in steps[poisoned.pk].error
+    assert steps[poisoned.pk].state == StepState.WAITING
+    others = [step for key, step in steps.items() if key not in (stale.pk, poisoned.pk)]
+    assert [step.state for step in others] == [StepState.DONE] * 7
+    assert (
+        Entry.objects.filter(verb="step.done").count() == Message.objects.filter(kind="applied").count() == 7
+    )
+
+    monkeypatch.undo()
+    monkeypatch.setattr(runner, "database_now", clock)
+    clock.now += timedelta(seconds=3)
+    assert runner.apply_due(wait=False) == 1
+    assert Step.objects.get(pk=steps[poisoned.pk].pk).state == StepState.DONE
 
 
 def test_a_partners_certificate_is_added_first_and_used_at_the_moment(clock: Clock, folder: Path) -> None:

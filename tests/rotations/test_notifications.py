@@ -159,22 +159,22 @@ def test_owners_subscribers_and_the_author_are_told_once_each(
     acme.subscribers.add(alice, bob)
     Rotation.objects.filter(pk=planned.pk).update(set_up_by=carol)
     planned.refresh_from_db()
-    assert notifications.applied(planned, NOW, late=False) == 2
+    assert notifications.applied([(planned, False)], NOW) == 2
     dora = person("dora")
     planned.set_up_by = dora
-    assert notifications.applied(planned, NOW, late=False) == 1
+    assert notifications.applied([(planned, False)], NOW) == 1
     assert {to for to, _ in subjects()} == {"alice@example.com", "bob@example.com", "dora@example.com"}
 
 
 def test_a_rotation_of_a_partner_is_told_to_the_partners_people(alice: User) -> None:
     planned = rotation(certificate(partner("Northwind", owners=[alice]), NOW + 20 * DAY))
-    assert notifications.applied(planned, NOW, late=False) == 1
+    assert notifications.applied([(planned, False)], NOW) == 1
     assert only().subject == "Northwind: certificate changed, Mon 23 Nov 2026, 13:00 CET"
 
 
 def test_where_nobody_can_be_told_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
     planned = rotation(certificate(identity("ORPHAN"), NOW + 20 * DAY))
-    assert notifications.applied(planned, NOW, late=False) == 0
+    assert notifications.applied([(planned, False)], NOW) == 0
     assert "Nobody can be told of the rotation of ORPHAN" in caplog.text
 
 
@@ -182,8 +182,8 @@ def test_where_nobody_can_be_told_the_log_says_so(caplog: pytest.LogCaptureFixtu
 
 
 def test_applied_is_told_once(planned: Rotation) -> None:
-    assert notifications.applied(planned, NOW, late=False) == 1
-    assert notifications.applied(planned, NOW + MINUTE, late=True) == 0
+    assert notifications.applied([(planned, False)], NOW) == 1
+    assert notifications.applied([(planned, True)], NOW + MINUTE) == 0
     message = only()
     assert message.subject == "ACME-PROD: certificate changed, Mon 23 Nov 2026, 13:00 CET"
     assert "later than planned" not in message.text
@@ -192,7 +192,7 @@ def test_applied_is_told_once(planned: Rotation) -> None:
 
 
 def test_applied_late_says_so(planned: Rotation) -> None:
-    notifications.applied(planned, NOW, late=True)
+    notifications.applied([(planned, True)], NOW)
     assert only().subject.startswith("ACME-PROD: certificate changed late, ")
     assert "later than planned" in only().text
 
@@ -276,7 +276,7 @@ def test_a_step_that_failed_has_had_its_own_mail(planned: Rotation) -> None:
 
 def everything(planned: Rotation) -> None:
     notifications.window_soon(NOW + 25 * HOUR)
-    notifications.applied(planned, NOW, late=True)
+    notifications.applied([(planned, True)], NOW)
     notifications.needs_attention(planned, step(planned), "The disk is full.", NOW)
     Rotation.objects.filter(pk=planned.pk).update(window_start=NOW + 30 * DAY, window_end=NOW + 31 * DAY)
     notifications.too_late(NOW)
@@ -305,7 +305,7 @@ def test_every_mail_is_complete_as_text_and_asks_nothing_from_elsewhere(
 
 def test_a_test_station_says_so_at_the_very_start(alice: User) -> None:
     planned = rotation(certificate(identity("ACME-X", owners=[alice], environment="test"), NOW + 20 * DAY))
-    notifications.applied(planned, NOW, late=False)
+    notifications.applied([(planned, False)], NOW)
     assert only().subject.startswith("TEST ACME-X: ")
     assert "TEST environment" in only().html
     assert only().text.startswith("TEST ACME-X has changed")

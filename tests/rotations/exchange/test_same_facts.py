@@ -85,7 +85,7 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     in_use(company, northwind.partner)
     asking.ask(northwind.partner, by=company.by, now=NOW)
     notifications.window_soon(rotation.window_start - timedelta(minutes=50))
-    notifications.applied(rotation, at, late=True)
+    notifications.applied([(rotation, True)], at)
     notifications.needs_attention(rotation, rotation.steps.first(), "The folder is full: 0 bytes left.", at)
     notifications.partner_said(
         rotation, northwind, "Northwind proposes 17:30", "We are closed until 9.", at=at
