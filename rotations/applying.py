@@ -65,6 +65,8 @@ def _key_of(
     def opened() -> pki.PrivateKey:
         row = certificate.private_key
         assert row is not None  # looked at above
+        if step.rotation.identity is not None and step.rotation.identity_id == row.identity_id:
+            row.identity = step.rotation.identity  # at hand already
         return keys.unseal(row, by=by, now=now, purpose=step.title, also=(step.rotation,))
 
     return opened

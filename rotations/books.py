@@ -48,9 +48,9 @@ class Known:
         """Return what serves the roles of a rotation's holder, and of the others of its kind."""
         return self._rosters[type(rotation.holder)]
 
-    def choices(self, rotation: Rotation) -> list[SigningChoice]:
-        """Return what signs for single partners of a rotation's identity now; none for one of a partner."""
-        return self._choices.get(rotation.identity_id or 0, [])
+    def choices(self, rotation: Rotation) -> dict[int, int]:
+        """Return what signs for single partners of a rotation's identity now: choice and certificate, by their keys."""
+        return self._choices.get(rotation.identity_id or 0, {})
 
     def steps(self, rotation: Rotation) -> list[Step]:
         """Return all steps of a rotation, without what is only shown; keep what happens to them up to date."""
@@ -74,12 +74,14 @@ class Known:
         return {kind: Roster(list(some.values())) for kind, some in holders.items()}
 
     @cached_property
-    def _choices(self) -> dict[int, list[SigningChoice]]:
-        found: dict[int, list[SigningChoice]] = defaultdict(list)
+    def _choices(self) -> dict[int, dict[int, int]]:
+        found: dict[int, dict[int, int]] = defaultdict(dict)
         identities = {rotation.identity_id for rotation in self.rotations if rotation.identity_id}
-        rows = SigningChoice.objects.open().filter(partnership__identity__in=identities)
-        for choice in rows.select_related("certificate", "partnership__partner") if identities else ():
-            found[choice.partnership.identity_id].append(choice)
+        if identities:
+            # Mostly there are none: what more there is to know of one is asked where it matters.
+            rows = SigningChoice.objects.open().filter(partnership__identity__in=identities).order_by("pk")
+            for pk, certificate, identity in rows.values_list("pk", "certificate", "partnership__identity"):
+                found[identity][pk] = certificate
         return found
 
     @cached_property

@@ -8,7 +8,7 @@ from datetime import datetime
 from identities.models import IdentityCertificate
 from identities.stations import WRITER_ROLES, AbstractCertificate
 from partners import signing
-from partners.models import Partnership
+from partners.models import Partnership, SigningChoice
 from rotations import plan, runbook
 from rotations.books import Books, Known, NotPossible
 from rotations.models import Rotation, Step
@@ -133,8 +133,9 @@ def _choosing(rotation: Rotation, role: str, known: Known) -> str:
     if role != plan.Role.SIGN:
         return ""
     mine = {rotation.old_identity_certificate_id, rotation.new_identity_certificate_id}
-    for choice in known.choices(rotation):
-        if choice.certificate_id not in mine:
+    for key, certificate in known.choices(rotation).items():
+        if certificate not in mine:
+            choice = SigningChoice.objects.select_related("certificate", "partnership__partner").get(pk=key)
             return (
                 f"{choice.certificate.short_name} signs for {choice.partnership.partner} alone, and this plan does "
                 "not know it. Cancel this rotation, and set up one that starts from what is in use."

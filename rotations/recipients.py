@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 from django.db.models import Q, prefetch_related_objects
@@ -71,7 +72,12 @@ class People:
 
     owners: Mapping[int, list[Recipient]]
     subscribers: Mapping[int, list[Recipient]]
-    last_resort: list[Recipient]
+    reminding: bool = False
+
+    @cached_property
+    def last_resort(self) -> list[Recipient]:
+        """Those who are told where nobody owns a station, asked for once the first such comes."""
+        return administrators(reminding=self.reminding)
 
     def of(self, station: int) -> list[Recipient]:
         """Return who is told of a station, each address once."""
@@ -81,7 +87,7 @@ class People:
 def people_of(
     model: type[Identity] | type[Partner], stations: Collection[int], *, reminding: bool = False
 ) -> People:
-    """Return who is told of these stations (primary keys), in three queries where they are one batch.
+    """Return who is told of these stations (primary keys), in three queries at most where they are one batch.
 
     ``reminding``: without those who want no reminders. A station that has no other owner then counts as one that
     nobody owns.
@@ -89,7 +95,7 @@ def people_of(
     return People(
         owners=_linked(model, "owners", stations, reminding=reminding),
         subscribers=_linked(model, "subscribers", stations, reminding=reminding),
-        last_resort=administrators(reminding=reminding),
+        reminding=reminding,
     )
 
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import (
@@ -145,12 +146,12 @@ def _round() -> int:
     # Out of all that is due: of the same fifty, all but one of the workers would find nothing.
     taken = _settle_inside(inside, TOGETHER) if inside.exists() else 0
     while outside and time.monotonic() - begun < LOOK_AGAIN_SECONDS:
-        count, claimed = _claim(due.filter(pk__in=outside).exclude(_held_back(due, now)))
-        if not count:
+        found, claim = _claim(due.filter(pk__in=outside).exclude(_held_back(due, now)))
+        if not found:
             break  # others have the rest
-        for step in claimed:
-            _carry_out(step)
-        taken += count
+        if claim:
+            _carry_out(claim)
+        taken += 1
     return taken
 
 
@@ -200,7 +201,7 @@ def _settle_all(due: StepQuerySet, steps: list[Step], *, now: datetime) -> None:
         settled = {step.pk for step in again}
     for step in steps:
         if step.pk not in settled:
-            _do_inside(step, now=now)
+            _do_inside(step, Known([step.rotation]), now=now)
 
 
 def _settle_together(steps: list[Step], *, now: datetime) -> set[int] | None:
@@ -229,12 +230,27 @@ def _settle_in(books: Books, step: Step) -> None:
     progress.settle_in(books, step, StepAction.FINISH, stored=stored, late=late)
 
 
-def _claim(due: StepQuerySet) -> tuple[int, list[Step]]:
-    """Claim one step; return how many were due, and those still to be done."""
+@dataclass(frozen=True)
+class Claim:
+    """A step that is this worker's, since a moment, and what was known of its rotation then."""
+
+    step: Step
+    known: Known
+    since: datetime
+
+    def known_at(self, now: datetime) -> Known:
+        """Return what is known of its rotation: as it was at the claim, or read anew when that was a while ago."""
+        is_fresh = now - self.since < timedelta(seconds=LOOK_AGAIN_SECONDS)
+        return self.known if is_fresh else Known([self.step.rotation])
+
+
+def _claim(due: StepQuerySet) -> tuple[bool, Claim | None]:
+    """Take one step; say whether one was due, and return it where it is still to be done."""
     with transaction.atomic():
-        steps = list(_claimable(due)[:1])
-        now = database_now()
-        return len(steps), [step for step in steps if not _do_inside(step, now=now)]
+        for step in _claimable(due)[:1]:
+            claim = Claim(step, Known([step.rotation]), database_now())
+            return True, None if _do_inside(step, claim.known, now=claim.since) else claim
+    return False, None
 
 
 def _due(now: datetime) -> StepQuerySet:
@@ -273,10 +289,10 @@ def _claimable(due: StepQuerySet) -> StepQuerySet:
     return due
 
 
-def _do_inside(step: Step, *, now: datetime) -> bool:
+def _do_inside(step: Step, known: Known, *, now: datetime) -> bool:
     """Settle a step that needs no AS2 system; claim one that does, and return False for it."""
     is_taken_up_again = step.state == StepState.RUNNING
-    reason = None if is_taken_up_again else obstacle(step, Known([step.rotation]), now=now)
+    reason = None if is_taken_up_again else obstacle(step, known, now=now)
     try:
         # A savepoint of its own: one poisoned step must not take the others with it.
         with transaction.atomic():
@@ -370,11 +386,12 @@ def _is_late(step: Step, now: datetime) -> bool:
     return now - step.earliest_at > LATE_AFTER
 
 
-def _carry_out(step: Step) -> None:
+def _carry_out(claim: Claim) -> None:
     """Let an AS2 system do a claimed step, and settle it."""
+    step = claim.step
     try:
         with _lease_kept(step):
-            result = _apply(step)
+            result = _apply(claim)
     except ConnectorError as error:
         result = Result(Outcome.RETRYABLE, str(error))
     except (OperationalError, InterfaceError) as error:
@@ -417,7 +434,8 @@ def _note_result(step: Step, result: Result, *, now: datetime) -> None:
         _try_later(step, f"It was carried out, but could not be recorded: {error}", now=now)
 
 
-def _apply(step: Step) -> Result:
+def _apply(claim: Claim) -> Result:
+    step = claim.step
     connector = connector_of(step.system) if step.system else None
     if connector is None:
         return Result(
@@ -430,7 +448,8 @@ def _apply(step: Step) -> Result:
             return connector.verify(change)
         case Standing.DRIFT:
             return Result(Outcome.REJECTED, _drift(connector, change))
-    reason = obstacle(step, Known([step.rotation]), now=database_now())
+    now = database_now()
+    reason = obstacle(step, claim.known_at(now), now=now)
     if reason:
         begun = f" It was begun, though: look at what is in {step.system} before anything else."
         return Result(Outcome.REJECTED, reason + (begun if standing is Standing.PARTLY else ""))
