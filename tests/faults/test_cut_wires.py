@@ -41,7 +41,7 @@ def test_whatever_is_cut_around_its_commit_is_applied_once(
         site.environment["DATABASE_URL"] = wire.url
         wire.decide = cuts = Cuts(120 if full else 30)
         processes = site.start("worker", "beat", "loop")
-        site.wait_for("done", BURST, seconds=150)
+        site.wait_for("done", BURST, seconds=240)
         wait_until(lambda: cuts.made.total() >= cuts.most, seconds=150, what="all the cuts")
         site.sql(LAPSE)
         site.wait_for_mail(seconds=60)

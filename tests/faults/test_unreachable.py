@@ -34,7 +34,7 @@ def begin(site: Site, *, full: bool) -> None:
     site.start_idle("worker", "worker", "beat", "loop")
     site.set_up("many", [1.0 + 0.1 * n for n in range(9)], directories=range(9), minutes=120)
     assert site.wait_for("done", OTHERS, seconds=30) <= 15
-    attempts = 4 if full else 2
+    attempts = 3 if full else 2
     wait_until(lambda: max(of(site, "attempts")) >= 2 * attempts, seconds=90, what="some attempts")
     assert of(site, "state") == ["waiting"] * 3
     assert of(site, "attempts")[1:] == [0, 0]  # one of them asks for all
