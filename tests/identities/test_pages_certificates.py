@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from typing import Any
+from unittest import mock
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs7, pkcs12
+from django.template import RequestContext
 from django.test import Client
 from django.urls import reverse
 
@@ -94,6 +97,35 @@ def test_a_longer_list_takes_no_more_queries(operator: Client) -> None:
     for number in range(10):
         certify(make_identity(f"ID-{number}"), days=30 + number)
     assert queries(lambda: operator.get(LIST)) == few
+
+
+def test_a_cell_knows_what_its_page_knows_without_asking_for_it_again(operator: Client) -> None:
+    asked = []
+
+    def contexts() -> int:
+        with mock.patch.object(
+            RequestContext, "bind_template", autospec=True, side_effect=RequestContext.bind_template
+        ) as binding:
+            operator.get(LIST)
+            return binding.call_count
+
+    for number in range(5):
+        certify(make_identity(f"ID-{number}"), days=30 + number)
+        asked.append(contexts())
+    assert len(set(asked)) == 1
+
+
+def test_each_cell_names_its_column_for_narrow_screens(operator: Client) -> None:
+    certify(make_identity("ONE"))
+    text = operator.get(LIST).content.decode()
+    assert re.findall(r'<td data-label="([^"]*)" >', text) == [
+        "Certificate",
+        "Holder",
+        "Fingerprint",
+        "Key",
+        "In use as",
+        "Ends",
+    ]
 
 
 # --- One of them ----------------------------------------------------------------------------------------------
