@@ -11,12 +11,14 @@ from unittest import mock
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs7, pkcs12
+from django.db import connection
 from django.template import RequestContext
 from django.test import Client
 from django.urls import reverse
 
 from as2certs import pki
 from as2certs.accounts.models import User
+from identities.filters import CertificateFilter
 from identities.models import IdentityCertificate
 from tests.inventory import (
     NOW,
@@ -79,6 +81,30 @@ def test_a_certificate_is_found_by_its_fingerprint_and_serial_in_any_spelling(op
         "one",
     ):
         assert names_in(operator, LIST, q=words) == [str(certificate)], words
+
+
+def test_a_certificate_is_found_by_who_holds_it_on_either_side(operator: Client) -> None:
+    identity, partner = make_identity("Contoso"), make_partner("Fabrikam")
+    for station in (identity, partner):
+        type(station).objects.filter(pk=station.pk).update(as2_id=f"{station.name}-AS2")
+    ours, theirs = certify(identity), certify(partner)
+    certify(make_identity("OTHER"), days=33)
+    certify(make_partner("ANOTHER"), days=33)
+    theirs_list = reverse("partner-certificate-list")
+    for words in ("contoso", "Contoso-AS2"):
+        assert names_in(operator, LIST, q=words) == [str(ours)]
+        assert names_in(operator, theirs_list, q=words) == []
+    for words in ("fabri", "KAM-as2"):
+        assert names_in(operator, theirs_list, q=words) == [str(theirs)]
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL's plan depends on how much there is.")
+def test_a_search_goes_through_the_table_as_it_lies_and_keeps_the_order_of_the_list() -> None:
+    rows = CertificateFilter({"q": "acme"}, queryset=IdentityCertificate.objects.light()).qs
+    plan = rows.order_by("not_after", "id")[:50].explain()
+    assert "SCAN identities_identitycertificate USING INDEX identities_by_expiry" in plan
+    assert "SCAN U0\n" in plan
+    assert "TEMP B-TREE FOR ORDER BY" not in plan
 
 
 def test_a_search_for_nothing_there_says_so(operator: Client) -> None:
