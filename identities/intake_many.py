@@ -20,14 +20,11 @@ from as2certs.audit.recording import Actor, Happening, record_many
 from as2certs.background import nudge
 from as2certs.rows import add_objects, batched
 from identities import service
-from identities.intake import Intake, Stored, stored_where, told_of
+from identities.intake import MOST_ALIKE, Intake, Stored, stored_where, told_of
 from identities.stations import AbstractCertificate, AbstractStation
 
 #: So many certificates are looked up, and stored, by one statement.
 BATCH = 500
-
-#: A certificate is compared with so many that are like it, as one that is uploaded alone.
-MOST_ALIKE = 40
 
 
 @dataclass(frozen=True)
