@@ -1,5 +1,6 @@
 """How gunicorn serves the application. HOST, PORT and WEB_CONCURRENCY (its processes) come from the environment."""
 
+import gc
 import io
 import os
 import sys
@@ -50,6 +51,8 @@ def on_starting(server: object) -> None:
     except SystemCheckError as error:
         sys.exit(f"as2certs: {error}")
     connections.close_all()  # the processes that serve open their own
+    gc.collect()
+    gc.freeze()  # what the checks have loaded is shared by the processes that serve, and stays
 
 
 def when_ready(server: object) -> None:

@@ -52,6 +52,21 @@ def add_rows(
     return keys
 
 
+def add_objects(objects: Sequence[models.Model], names: Sequence[str] = ()) -> None:
+    """Add new objects of one model by ``add_rows``, and give them their keys.
+
+    With ``names`` only these columns are read of them. What a binary column holds has to be a ``memoryview``.
+    """
+    if not objects:
+        return
+    model = type(objects[0])
+    read = names or [field.attname for field in model._meta.concrete_fields if not field.primary_key]
+    keys = add_rows(model, read, ([getattr(one, name) for name in read] for one in objects))
+    for one, key in zip(objects, keys, strict=True):
+        one.pk = key
+        one._state.adding, one._state.db = False, connection.alias
+
+
 def _most_rows(columns: int) -> int:
     """Return how many rows one statement takes."""
     if connection.vendor == "postgresql":
@@ -109,6 +124,8 @@ def _plain(value: Any) -> Any:
         return value if connection.features.has_native_uuid_field else value.hex
     if isinstance(value, datetime):
         return connection.ops.adapt_datetimefield_value(value)
+    if isinstance(value, memoryview):  # and not bytes, which may be a text that nobody decoded
+        return value
     if isinstance(value, dict | list):
         return json.dumps(value)
     raise TypeError(f"A {type(value).__name__} can't be added this way.")

@@ -112,12 +112,17 @@ def rotation_needs(rotations: Sequence[Any], *, now: datetime) -> Iterator[Need]
 
 
 def identity_needs(
-    identity: Identity, standings: Sequence[RoleStanding], rotations: Sequence[Any], *, now: datetime
+    identity: Identity,
+    standings: Sequence[RoleStanding],
+    rotations: Sequence[Any],
+    requests: Sequence[CertificateRequest],
+    *,
+    now: datetime,
 ) -> list[Need]:
-    """Return what about an identity needs somebody, the most pressing first."""
+    """Return what about an identity needs somebody, the most pressing first. ``requests`` begin with the newest."""
     needs = [*role_needs("identity", identity, standings, now=now), *rotation_needs(rotations, now=now)]
-    waiting = identity.requests.filter(state=CertificateRequest.State.AWAITING_CA).first()
-    if waiting:
+    awaiting = CertificateRequest.State.AWAITING_CA
+    if waiting := next((request for request in requests if request.state == awaiting), None):
         needs.append(
             Need(
                 "needs_you",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,9 @@ from as2certs.background import nudge
 from identities import keys, service
 from identities.models import Identity, PrivateKey
 from identities.stations import AbstractCertificate, AbstractStation
+
+#: A certificate is compared with so many that are like it.
+MOST_ALIKE = 40
 
 
 class Refused(Exception):
@@ -46,13 +49,25 @@ def inspect(
     predecessor: AbstractCertificate | None = None,
 ) -> list[pki.Finding]:
     """Return what speaks against a certificate for these roles of the holder, errors first."""
-    description = material.description
+    known = known_like(material.description, holder)
+    return _check(holder, material, known, roles=roles, now=now, predecessor=predecessor)
+
+
+def _check(
+    holder: AbstractStation,
+    material: pki.Material,
+    known: Sequence[pki.Known],
+    *,
+    roles: Collection[str],
+    now: datetime,
+    predecessor: AbstractCertificate | None = None,
+) -> list[pki.Finding]:
     return pki.check(
-        description,
+        material.description,
         roles=roles,
         environment=holder.environment,
         now=now,
-        known=known_like(description, holder),
+        known=known,
         predecessor=predecessor.description if predecessor else None,
         key_public_sha256=pki.public_key_sha256(material.key) if material.key else None,
     )
@@ -65,7 +80,7 @@ def known_like(description: pki.Description, holder: AbstractStation) -> list[pk
         | Q(public_key_sha256=description.public_key_sha256)
         | Q(serial=str(description.serial), issuer=description.issuer)
     )
-    return [one.beside(holder) for one in stored_where(alike, most=40)]
+    return [one.beside(holder) for one in stored_where(alike, most=MOST_ALIKE)]
 
 
 @dataclass(frozen=True)
@@ -166,10 +181,12 @@ def _put_by(
     """Do what ``put_by`` does, in a transaction of the caller's."""
     # One at a time for a holder: of two files at once, the second finds what the first has brought.
     type(holder)._base_manager.select_for_update(no_key=True).only("pk").get(pk=holder.pk)
-    findings = inspect(holder, material, roles=roles, now=now)
+    known = known_like(material.description, holder)
+    findings = _check(holder, material, known, roles=roles, now=now)
     if any(finding.level == "error" for finding in findings):
         raise Refused(findings)
-    certificate, is_new = _stored(holder, material, by=by, now=now, source=source)
+    row = _there(holder, material.description.sha256, known)
+    certificate, is_new = _stored(holder, material, row, by=by, now=now, source=source)
     if is_new:
         record(
             "certificate.taken_in",
@@ -210,11 +227,17 @@ def put_in_service(
     return serves
 
 
+def _there(holder: AbstractStation, sha256: str, known: Sequence[pki.Known]) -> Any:
+    """Return the row of this certificate where its holder has it already; ``known`` says mostly that it is new."""
+    if len(known) < MOST_ALIKE and not any(one.same_holder and one.sha256 == sha256 for one in known):
+        return None
+    return holder.certificates.filter(sha256=sha256).first()
+
+
 def _stored(
-    holder: AbstractStation, material: pki.Material, *, by: Actor, now: datetime, source: str
+    holder: AbstractStation, material: pki.Material, row: Any, *, by: Actor, now: datetime, source: str
 ) -> tuple[Any, bool]:
     columns = holder.certificates.model.columns_from(material)
-    row = holder.certificates.filter(sha256=columns["sha256"]).first()
     if isinstance(holder, Identity) and (row is None or row.private_key_id is None):
         columns["private_key"] = _key_for(holder, material, columns["public_key_sha256"], now=now)
     if row is not None:

@@ -18,16 +18,13 @@ from django.db.models import Q
 from as2certs import pki
 from as2certs.audit.recording import Actor, Happening, record_many
 from as2certs.background import nudge
-from as2certs.rows import batched
+from as2certs.rows import add_objects, batched
 from identities import service
-from identities.intake import Intake, Stored, stored_where, told_of
+from identities.intake import MOST_ALIKE, Intake, Stored, stored_where, told_of
 from identities.stations import AbstractCertificate, AbstractStation
 
 #: So many certificates are looked up, and stored, by one statement.
 BATCH = 500
-
-#: A certificate is compared with so many that are like it, as one that is uploaded alone.
-MOST_ALIKE = 40
 
 
 @dataclass(frozen=True)
@@ -148,9 +145,9 @@ def _take_in_batch(arrivals: Sequence[Arrival], *, by: Actor, now: datetime, sou
     for one in arrivals:
         place = _place(one)
         if place not in rows:
-            columns = {model.HOLDER: one.holder, **one.columns}
+            columns = {model.HOLDER: one.holder, **one.columns, "der": memoryview(one.columns["der"])}
             rows[place] = new[place] = model(**columns, source=source, created_at=now, created_by=by.name)
-    model._default_manager.bulk_create(new.values())
+    add_objects(list(new.values()))
     certificates = [rows[_place(one)] for one in arrivals]
     pairs = [(row, one.roles) for row, one in zip(certificates, arrivals, strict=True)]
     served = service.begin_many_where_none(pairs, at=now)

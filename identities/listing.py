@@ -15,19 +15,6 @@ from as2certs.clock import database_now
 from as2certs.paging import turn_to
 
 
-class CompactTable(tables.Table):
-    """A table in this application's looks."""
-
-    class Meta:
-        template_name = "django_tables2/compact.html"
-        attrs = {"class": "table table-stack table-hover"}
-
-
-def from_template(name: str, **kwargs: Any) -> tables.TemplateColumn:
-    """Return a column whose cells are drawn by ``templates/<name>``."""
-    return tables.TemplateColumn(template_name=name, **kwargs)
-
-
 def order_by_end(service: type[Any], holder: str) -> Callable[[Any, QuerySet[Any], bool], Any]:
     """Return an ordering of stations by the end of what serves them, those without last."""
 

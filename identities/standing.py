@@ -46,6 +46,12 @@ def serving(model: type[AbstractService]) -> Prefetch[str]:
     return Prefetch("service", queryset=rows, to_attr="serving_now")
 
 
+def roles_now(model: type[AbstractService]) -> Prefetch[str]:
+    """Prefetch which roles each certificate serves now, as ``certificate.serving_now``."""
+    rows = model._default_manager.filter(ends_at=None).order_by("-role", "starts_at", "id")
+    return Prefetch("service", queryset=rows, to_attr="serving_now")
+
+
 def standings(
     station: AbstractStation, services: Iterable[AbstractService], rotations: Sequence[Any] = ()
 ) -> list[RoleStanding]:

@@ -7,8 +7,9 @@ from typing import Any
 import django_tables2 as tables
 from django.template.loader import render_to_string
 
+from as2certs.tables import CompactTable, from_template
 from identities.connectors import CHOICES
-from identities.listing import CompactTable, from_template, order_by_end
+from identities.listing import order_by_end
 from identities.models import AS2System, Identity, IdentityCertificate, IdentityService
 from identities.standing import in_use, standings
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import django_tables2 as tables
 
-from identities.listing import CompactTable, from_template, order_by_end
+from as2certs.tables import CompactTable, from_template
+from identities.listing import order_by_end
 from identities.tables import CertificateTable, StationTable
 from partners.models import Partner, PartnerCertificate, PartnerService
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import reduce
 from operator import or_
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Value
 from django.urls import reverse
 
 from as2certs import pki
@@ -48,6 +48,10 @@ class Side:
 OURS = Side("identity", Identity, IdentityService)
 THEIRS = Side("partner", Partner, PartnerService)
 SIDES = (OURS, THEIRS)
+BY_NAME = {side.name: side for side in SIDES}
+
+#: What rotations have still to be made, by the name of a side and the primary key of whose they are.
+Planned = Mapping[str, Mapping[int, list[dict[str, Any]]]]
 
 
 @dataclass(frozen=True)
@@ -97,41 +101,55 @@ class Expiring:
         return f"{settings.AS2CERTS_BASE_URL}{reverse('rotation-create')}?{chosen}"
 
 
-def in_view(side: Side, *, now: datetime, ladder: Iterable[int]) -> QuerySet[Any]:
+def in_view(side: Side, *, now: datetime, ladder: Iterable[int]) -> tuple[QuerySet[Any], ...]:
     """Return the rows "this certificate serves this role now" whose end is near enough for some ladder.
 
-    ``ladder`` is that of the installation; stations with one of their own are looked at as far as any may reach.
+    ``ladder`` is that of the installation; stations with one of their own are looked at as far as any may reach. They
+    are asked for apart: no index helps with a condition on the end or on the station.
     """
-    own_ladder = Q(
-        **{f"{side.name}__reminder_days__isnull": False}, certificate__not_after__lte=now + FARTHEST
-    )
     horizon = now + timedelta(days=max(ladder, default=-1000))
-    shared_ladder = Q(**{f"{side.name}__reminder_days__isnull": True}, certificate__not_after__lte=horizon)
+    own_ladder = side.station._default_manager.filter(reminder_days__isnull=False).order_by().values("pk")
+    return (
+        ending_by(side, horizon).filter(**{f"{side.name}__reminder_days__isnull": True}),
+        _open(side).filter(**{f"{side.name}__in": own_ladder}, certificate__not_after__lte=now + FARTHEST),
+    )
+
+
+def ending_by(side: Side, moment: datetime) -> QuerySet[Any]:
+    """Return the rows "this certificate serves this role now" that end at a moment or before.
+
+    The few that end are looked up first, by the index; SQLite would otherwise go through all that serve.
+    """
+    certificates = side.service._meta.get_field("certificate").related_model
+    ending = certificates._default_manager.filter(not_after__lte=moment).order_by()
+    return _open(side).filter(certificate__in=ending.values("pk"))
+
+
+def _open(side: Side) -> QuerySet[Any]:
     return side.service._default_manager.filter(
-        own_ladder | shared_ladder, **{f"{side.name}__archived_at": None}, ends_at=None
+        **{f"{side.name}__archived_at": None}, ends_at=None
     ).order_by()
 
 
-def expiring(
-    side: Side,
-    *,
-    now: datetime,
-    ladder: Iterable[int],
-    pending: Mapping[int, list[dict[str, Any]]] | None = None,
-) -> list[Expiring]:
-    """Return the certificates of one side that need somebody, the most urgent first; two queries.
+def expiring(side: Side, *, now: datetime, ladder: Iterable[int]) -> list[Expiring]:
+    """Return the certificates of one side that need somebody by some ladder, the most urgent first; two queries."""
+    parts = ((side, rows) for rows in in_view(side, now=now, ladder=ladder))
+    return unattended(*parts, now=now, pending=pending_of(side))
 
-    ``pending`` is what ``pending_of`` said, where the caller has asked already.
+
+def unattended(*parts: tuple[Side, QuerySet[Any]], now: datetime, pending: Planned) -> list[Expiring]:
+    """Return whose end nobody takes care of (in time), the most urgent first; one query for all parts of the rows.
+
+    ``pending`` is what ``pending_of`` said of their sides.
 
     Left out are roles for which the successor serves already, and those that a rotation takes over in time.
     """
-    pending = pending_of(side)[side.name] if pending is None else pending
-    roles: dict[int, list[str]] = defaultdict(list)
-    rotations: dict[int, Pending | None] = {}
-    rows: dict[int, dict[str, Any]] = {}
-    for row in _rows(side, now=now, ladder=ladder):
-        certificate = row["certificate_id"]
-        rotation = _best(pending[row[f"{side.name}_id"]], row, now)
+    roles: dict[tuple[str, int], list[str]] = defaultdict(list)
+    rotations: dict[tuple[str, int], Pending | None] = {}
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in _rows(parts):
+        certificate = row["side"], row["certificate_id"]
+        rotation = _best(pending[row["side"]][row["holder_id"]], row, now)
         if rotation and rotation.outlook is Outlook.IN_TIME:
             continue
         if row["succeeded"] and not (rotation and rotation.outlook is Outlook.TOO_LATE):
@@ -139,37 +157,40 @@ def expiring(
         rows[certificate] = row
         roles[certificate].append(row["role"])
         rotations[certificate] = _graver(rotations.get(certificate), rotation)
-    found = [_expiring(side, row, roles[pk], rotations[pk]) for pk, row in rows.items()]
+    found = [_expiring(row, roles[key], rotations[key]) for key, row in rows.items()]
     return sorted(found, key=lambda e: (e.not_after, e.holder_name, e.certificate_id))
 
 
-def _rows(side: Side, *, now: datetime, ladder: Iterable[int]) -> Iterable[dict[str, Any]]:
+def _rows(parts: Iterable[tuple[Side, QuerySet[Any]]]) -> Iterable[dict[str, Any]]:
+    first, *others = (_with_columns(side, rows) for side, rows in parts)
+    return first.union(*others, all=True) if others else first
+
+
+def _with_columns(side: Side, rows: QuerySet[Any]) -> Any:
+    """Return what is read of each row, under the same names on either side."""
     successor = side.service._default_manager.filter(
         **{side.name: OuterRef(side.name)},
         role=OuterRef("role"),
         ends_at=None,
         certificate__not_after__gt=OuterRef("certificate__not_after"),
     )
-    rows = in_view(side, now=now, ladder=ladder).annotate(succeeded=Exists(successor))
-    return cast(
-        Iterable[dict[str, Any]],
-        rows.values(
-            f"{side.name}_id",
-            f"{side.name}__uid",
-            f"{side.name}__name",
-            f"{side.name}__environment",
-            f"{side.name}__reminder_days",
-            "certificate_id",
-            "certificate__uid",
-            "certificate__sha256",
-            "certificate__not_after",
-            "role",
-            "succeeded",
-        ).iterator(),
+    return rows.values(
+        "role",
+        "certificate_id",
+        side=Value(side.name),
+        holder_id=F(f"{side.name}_id"),
+        holder_uid=F(f"{side.name}__uid"),
+        holder_name=F(f"{side.name}__name"),
+        environment=F(f"{side.name}__environment"),
+        ladder=F(f"{side.name}__reminder_days"),
+        certificate_uid=F("certificate__uid"),
+        sha256=F("certificate__sha256"),
+        not_after=F("certificate__not_after"),
+        succeeded=Exists(successor),
     )
 
 
-def pending_of(*sides: Side) -> dict[str, Mapping[int, list[dict[str, Any]]]]:
+def pending_of(*sides: Side) -> Planned:
     """Return what rotations have still to be made, by side and primary key of whose they are; one query."""
     of_a_side = (Q(**{f"{side.name}__isnull": False}) for side in sides)
     rows = Rotation.objects.filter(reduce(or_, of_a_side), state__in=PENDING).order_by("pk")
@@ -190,7 +211,7 @@ def _best(rotations: Iterable[dict[str, Any]], row: Mapping[str, Any], now: date
             state=RotationState(r["state"]),
             window_start=r["window_start"],
             window_end=r["window_end"],
-            outlook=outlook(RotationState(r["state"]), r["window_end"], row["certificate__not_after"], now),
+            outlook=outlook(RotationState(r["state"]), r["window_end"], row["not_after"], now),
         )
         for r in rotations
         if row["role"] in r["roles"] and r["old"] in (row["certificate_id"], None)
@@ -205,19 +226,19 @@ def _graver(one: Pending | None, other: Pending | None) -> Pending | None:
     return max(known, key=lambda p: _GRAVITY.index(p.outlook), default=None)
 
 
-def _expiring(side: Side, row: Mapping[str, Any], roles: list[str], rotation: Pending | None) -> Expiring:
-    ladder = row[f"{side.name}__reminder_days"]
+def _expiring(row: Mapping[str, Any], roles: list[str], rotation: Pending | None) -> Expiring:
+    side = BY_NAME[row["side"]]
     return Expiring(
         side=side,
-        holder_id=row[f"{side.name}_id"],
-        holder_uid=row[f"{side.name}__uid"],
-        holder_name=row[f"{side.name}__name"],
-        environment=row[f"{side.name}__environment"],
-        ladder=None if ladder is None else tuple(ladder),
+        holder_id=row["holder_id"],
+        holder_uid=row["holder_uid"],
+        holder_name=row["holder_name"],
+        environment=row["environment"],
+        ladder=None if row["ladder"] is None else tuple(row["ladder"]),
         certificate_id=row["certificate_id"],
-        certificate_uid=row["certificate__uid"],
-        sha256=row["certificate__sha256"],
-        not_after=row["certificate__not_after"],
+        certificate_uid=row["certificate_uid"],
+        sha256=row["sha256"],
+        not_after=row["not_after"],
         roles=tuple(role for role in side.station.ROLES if role in roles),
         rotation=rotation,
     )

@@ -12,6 +12,8 @@ from zoneinfo import ZoneInfo
 
 from rotations.states import RotationState
 
+_DAY = timedelta(days=1)
+
 LAST_CALL = timedelta(days=14)
 """With less than this left, a rotation for which no window is agreed would come too late."""
 
@@ -35,8 +37,8 @@ def crossed(ladder: Iterable[int], not_after: datetime, now: datetime) -> int | 
 
     Each rung holds from its own moment up to, and without, that of the next one; the last holds for ever.
     """
-    left = not_after - now
-    return min((days for days in ladder if left <= timedelta(days=days)), default=None)
+    left = -((now - not_after) // _DAY)  # in days, the one that has begun counted whole
+    return min((days for days in ladder if left <= days), default=None)
 
 
 def outlook(state: RotationState, window_end: datetime | None, not_after: datetime, now: datetime) -> Outlook:

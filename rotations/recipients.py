@@ -81,7 +81,8 @@ class People:
 
     def of(self, station: int) -> list[Recipient]:
         """Return who is told of a station, each address once."""
-        return once([*(self.owners.get(station) or self.last_resort), *self.subscribers.get(station, [])])
+        owners, subscribers = self.owners.get(station) or self.last_resort, self.subscribers.get(station, [])
+        return owners if len(owners) == 1 and not subscribers else once([*owners, *subscribers])
 
 
 def people_of(
@@ -106,6 +107,7 @@ def _linked(
     wanted = {"user__wants_reminders": True} if reminding else {}
     links = getattr(model, field).through._default_manager.filter(user__is_active=True, **wanted)
     found: dict[int, list[Recipient]] = defaultdict(list)
+    known: dict[tuple[str, ...], Recipient] = {}  # people who own many stations
     for batch in batches(stations):
         rows = (
             links.filter(**{f"{station}__in": batch})
@@ -120,10 +122,14 @@ def _linked(
                 "user__time_zone",
             )
         )
-        for pk, email, first, last, username, zone in rows:
-            found[pk].append(
-                Recipient(email=email, name=f"{first} {last}".strip() or username, time_zone=zone)
-            )
+        for pk, *of_person in rows:
+            key = tuple(of_person)
+            if key not in known:
+                email, first, last, username, zone = of_person
+                known[key] = Recipient(
+                    email=email, name=f"{first} {last}".strip() or username, time_zone=zone
+                )
+            found[pk].append(known[key])
     return dict(found)
 
 

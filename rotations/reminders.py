@@ -23,7 +23,7 @@ from rotations.expiring import SIDES, Expiring, Side, expiring
 from rotations.ladder import crossed
 from rotations.models import Heartbeat, Notice
 from rotations.notices import told
-from rotations.recipients import People, Recipient, escalation, people_of
+from rotations.recipients import People, Recipient, escalation, once, people_of
 
 log = logging.getLogger(__name__)
 
@@ -66,13 +66,14 @@ def _due_on(side: Side, installation: Installation, now: datetime) -> Iterator[t
         return
     people = people_of(side.station, [one.holder_id for one in certificates], reminding=True)
     heard = told(side, [one.certificate_id for one in certificates])
+    higher, urgent_from = escalation(installation), now + timedelta(days=installation.escalation_days)
     for certificate in certificates:
         threshold = crossed(
             ladder if certificate.ladder is None else certificate.ladder, certificate.not_after, now
         )
         if threshold is None:
             continue
-        audience = _audience(certificate, people, installation, now)
+        audience = _audience(certificate, people, higher, urgent_from)
         if not audience:
             log.warning(
                 "Nobody can be told that a certificate of %s ends %s: give it an owner with an e-mail address.",
@@ -86,14 +87,13 @@ def _due_on(side: Side, installation: Installation, now: datetime) -> Iterator[t
 
 
 def _audience(
-    certificate: Expiring, people: People, installation: Installation, now: datetime
+    certificate: Expiring, people: People, higher: Recipient | None, urgent_from: datetime
 ) -> list[Recipient]:
+    """Return who is told, with the ``higher`` one of the settings too when the end is no later than a moment."""
     found = people.of(certificate.holder_id)
-    higher = escalation(installation)
-    is_urgent = certificate.not_after - now <= timedelta(days=installation.escalation_days)
-    if higher is None or not is_urgent or higher.key in {recipient.key for recipient in found}:
+    if higher is None or certificate.not_after > urgent_from:
         return found
-    return [*found, higher]
+    return once([*found, higher])
 
 
 def run(now: datetime) -> int:

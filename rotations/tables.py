@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
-from identities.listing import CompactTable, from_template
+from as2certs.tables import CompactTable, from_template
 from rotations.models import Participant, Rotation
 
 _BYTES = [

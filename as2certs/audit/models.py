@@ -173,4 +173,5 @@ class Chain(models.Model):
 
 def identify(obj: models.Model) -> tuple[str, str]:
     """Return the kind (``app.model``) and the public id under which the trail knows an object."""
-    return obj._meta.label_lower, str(getattr(obj, "uid", obj.pk))
+    uid = getattr(obj, "uid", None)
+    return obj._meta.label_lower, str(obj.pk if uid is None else uid)

@@ -21,14 +21,13 @@ from identities.attention import Need, most_pressing_first
 from identities.models import AS2System, CertificateRequest, Identity, IdentityService
 from identities.standing import ATTENTION
 from partners.models import Partner, PartnerService
-from rotations.expiring import SIDES, Expiring, Pending, expiring, pending_of
+from rotations.expiring import SIDES, Expiring, Pending, ending_by, pending_of, unattended
 from rotations.ladder import Outlook, expires
 from rotations.models import HandedIn
 from rotations.states import RotationState
 
-#: How far ahead the page looks for the end of coverage; first near, and only when all is well there, far.
-NEAR = timedelta(days=60)
-FAR = timedelta(days=400)
+#: How far ahead the page looks for the end of coverage: first near, and only while all is well there, farther.
+HORIZONS = (ATTENTION, timedelta(days=60), timedelta(days=400))
 #: States of a request that wait for somebody.
 OPEN_REQUESTS = (CertificateRequest.State.AWAITING_CA, CertificateRequest.State.FAILED)
 #: Rows of one kind in the list of needs.
@@ -39,7 +38,7 @@ REMEMBERED = timedelta(days=14)
 
 @dataclass(frozen=True)
 class Coverage:
-    """Until when production is covered; ``until`` is None when nothing ends within ``FAR``."""
+    """Until when production is covered; ``until`` is None when nothing ends within the last of ``HORIZONS``."""
 
     until: datetime | None
     lapsed: tuple[str, ...]
@@ -47,19 +46,14 @@ class Coverage:
 
 
 def look(now: datetime) -> Coverage:
-    """Look at every certificate in use that nobody replaces in time; five queries at most."""
+    """Look at every certificate in use that nobody replaces in time; four queries at most, and two mostly."""
     gaps: list[Expiring] = []
     pending = pending_of(*SIDES)
-    for horizon in (NEAR, FAR):
-        gaps = [
-            gap
-            for side in SIDES
-            for gap in expiring(side, now=now, ladder=[horizon.days], pending=pending[side.name])
-            if gap.not_after <= now + horizon
-        ]
+    for horizon in HORIZONS:
+        ending = ((side, ending_by(side, now + horizon)) for side in SIDES)
+        gaps = unattended(*ending, now=now, pending=pending)
         if any(not gap.is_test for gap in gaps):
             break
-    gaps.sort(key=lambda gap: (gap.not_after, gap.holder_name))
     # An installation that only has test stations is measured by those.
     counted = [gap for gap in gaps if not gap.is_test] or gaps
     return Coverage(
@@ -156,7 +150,8 @@ def _unserved(
     station: type[Identity | Partner], service: type[IdentityService | PartnerService], side: str
 ) -> QuerySet[Any]:
     """Return the stations of one side that no certificate serves."""
-    serving = service.objects.open().filter(**{side: OuterRef("pk")})
+    # All roles there are: with them, the index that holds readers once has all that is asked for.
+    serving = service.objects.open().filter(**{side: OuterRef("pk")}, role__in=station.ROLES)
     return station.objects.active().exclude(Exists(serving))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+
+from django.db.models import Exists, OuterRef, QuerySet
 
 from as2certs.home.bands import Axis, Tick, ticks
 from as2certs.home.moments import Meaning, meaning_of_end, tell
@@ -117,11 +119,25 @@ def _rows(side: str, services: Any, axis: Axis, *, now: datetime, zone: str) -> 
     return found, read == READ
 
 
-def _in_use(side: str, services: Any) -> Iterable[Any]:
-    return (
+def _in_use(side: str, services: Any) -> QuerySet[Any]:
+    """Return what serves, the first to end on top.
+
+    Which certificates these are is asked first: by the index of ends, where SQLite would sort all that serve.
+    """
+    certificates = services.model._meta.get_field("certificate").related_model
+    serves = Exists(services.open().filter(certificate=OuterRef("pk")))
+    soonest = certificates.objects.filter(serves, **{f"{side}__archived_at": None}).order_by(
+        "not_after", f"{side}__name", "id"
+    )
+    rows: QuerySet[Any] = (
         services.open()
-        .filter(**{f"{side}__archived_at": None})
+        .filter(certificate__in=soonest.values("pk")[:READ])
         .select_related(side, "certificate")
-        .defer("certificate__der", "certificate__chain_pem")
+        .only(
+            "certificate__sha256",
+            "certificate__not_after",
+            *(f"{side}__{column}" for column in ("uid", "name", "environment")),
+        )
         .order_by("certificate__not_after", f"{side}__name", "id")[:READ]
     )
+    return rows

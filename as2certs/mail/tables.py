@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import django_tables2 as tables
-
 from as2certs.mail.models import Message
+from as2certs.tables import CompactTable, from_template
 
 
-class MessageTable(tables.Table):
+class MessageTable(CompactTable):
     """Mails, the newest first."""
 
-    created_at = tables.TemplateColumn(
-        template_name="mail/_cell_written.html", verbose_name="Written", order_by=("created_at", "id")
+    created_at = from_template(
+        "mail/_cell_written.html", verbose_name="Written", order_by=("created_at", "id")
     )
-    to_address = tables.TemplateColumn(template_name="mail/_cell_to.html", verbose_name="To")
-    subject = tables.TemplateColumn(template_name="mail/_cell_subject.html")
-    state = tables.TemplateColumn(template_name="mail/_cell_state.html", order_by=("state", "due_at", "id"))
-    again = tables.TemplateColumn(template_name="mail/_cell_again.html", verbose_name="", orderable=False)
+    to_address = from_template("mail/_cell_to.html", verbose_name="To")
+    subject = from_template("mail/_cell_subject.html")
+    state = from_template("mail/_cell_state.html", order_by=("state", "due_at", "id"))
+    again = from_template("mail/_cell_again.html", verbose_name="", orderable=False)
 
-    class Meta:
+    class Meta(CompactTable.Meta):
         model = Message
-        template_name = "django_tables2/compact.html"
-        attrs = {"class": "table table-stack table-hover"}
         fields: tuple[str, ...] = ()
         sequence = ("created_at", "to_address", "subject", "state", "again")
         order_by = "-created_at"

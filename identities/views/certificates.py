@@ -16,7 +16,7 @@ from identities.intake import inspect
 from identities.listing import listed
 from identities.models import IdentityCertificate, IdentityService
 from identities.public_files import public_file
-from identities.standing import serving
+from identities.standing import roles_now
 from identities.stations import AbstractCertificate
 from identities.tables import CertificateTable
 from identities.views.common import download
@@ -40,7 +40,7 @@ def certificate_list(request: HttpRequest) -> HttpResponse:
         "identities/certificate_list.html",
         filters=CertificateFilter,
         table=CertificateTable,
-        rows=rows.prefetch_related(serving(IdentityService)),
+        rows=rows.prefetch_related(roles_now(IdentityService)),
         any=IdentityCertificate.objects.exists(),
         side="identity",
     )

@@ -24,6 +24,8 @@ from identities.views.common import archived, form_page, posted, restored, saved
 
 #: How many partners a page shows before it links to the list.
 SHOWN = 25
+#: And how many requests for certificates that are not done.
+SHOWN_REQUESTS = 5
 
 
 @needs("identities.view_identity")
@@ -63,13 +65,16 @@ def _page_of(request: HttpRequest, identity: Identity) -> dict[str, Any]:
     now = database_now()
     rotations = list(running_rotations(identity, "identity")[:20])
     roles = standings(identity, identity.serving_now, rotations)  # type: ignore[attr-defined]
+    requests = list(identity.requests.exclude(state="done").defer("csr_pem").order_by("-id"))
     connected = identity.partnerships.active().filter(partner__archived_at=None)
     count = connected.count()
     return {
         "identity": identity,
         "environment": identity.environment,
         "standings": roles,
-        "needs": [] if identity.archived_at else identity_needs(identity, roles, rotations, now=now),
+        "needs": []
+        if identity.archived_at
+        else identity_needs(identity, roles, rotations, requests, now=now),
         "signed_apart": identity.partnerships.signed_apart()
         .select_related("partner")
         .order_by("partner__name"),
@@ -79,7 +84,7 @@ def _page_of(request: HttpRequest, identity: Identity) -> dict[str, Any]:
         "partners_url": f"{reverse('partner-list')}?identity={identity.uid}" if count > SHOWN else "",
         "counterpart": identity.counterpart,
         "rehearsed_here": identity.rehearsed_here,
-        "requests": identity.requests.exclude(state="done").order_by("-id")[:5],
+        "requests": requests[:SHOWN_REQUESTS],
         "certificates": identity.certificates.light().order_by("-not_after")[:10],
         "history": history(identity),
         "subscribed": identity.subscribers.filter(pk=person(request).pk).exists(),

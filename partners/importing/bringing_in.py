@@ -16,7 +16,7 @@ from django.db import IntegrityError, models, transaction
 from as2certs import pki
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, Happening, record, record_many
-from as2certs.rows import add_rows, batched
+from as2certs.rows import add_objects, batched
 from identities.intake_many import BATCH, Arrival, Register, take_in_many
 from identities.models import Identity
 from partners.importing.listing import Listing, Row, Trouble
@@ -292,7 +292,7 @@ class _Run:
 
     def _store(self) -> None:
         new = list(self.new_partners.values())
-        _add_partners(new)
+        add_objects(new, ("uid", "name", "as2_id", "environment", "url", "time_zone"))
         for rows in (self.contacts, self.partnerships):
             for row in rows:
                 row.partner = row.partner  # its key, now that it has one
@@ -325,14 +325,6 @@ _OF_CONTACT = ("name", "email", "phone")
 
 def _told(obj: models.Model, names: Iterable[str]) -> Mapping[str, Any]:
     return {name: value for name in names if (value := getattr(obj, name))}
-
-
-def _add_partners(partners: list[Partner]) -> None:
-    names = ("uid", "name", "as2_id", "environment", "url", "time_zone")
-    keys = add_rows(Partner, names, ([getattr(one, name) for name in names] for one in partners))
-    for partner, key in zip(partners, keys, strict=True):
-        partner.pk = key
-        partner._state.adding = False
 
 
 def _create(rows: list[Any]) -> None:

@@ -11,7 +11,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from as2certs.accounts.access import needs
 from as2certs.clock import database_now
 from identities.listing import listed
-from identities.standing import serving
+from identities.standing import roles_now
 from identities.views.certificates import exported, page_of
 from identities.views.common import brought, posted
 from identities.views.intake import intake_page, taken_in
@@ -29,7 +29,7 @@ def certificate_list(request: HttpRequest) -> HttpResponse:
         "identities/certificate_list.html",
         filters=PartnerCertificateFilter,
         table=PartnerCertificateTable,
-        rows=rows.prefetch_related(serving(PartnerService)),
+        rows=rows.prefetch_related(roles_now(PartnerService)),
         any=PartnerCertificate.objects.exists(),
         side="partner",
     )

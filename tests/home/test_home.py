@@ -11,9 +11,10 @@ from django.urls import reverse
 
 from as2certs.home import coverage, running, twelve_months, views
 from identities.attention import Need
-from identities.models import AS2System, Identity
+from identities.models import AS2System, Identity, IdentityService
 from partners.models import Partner
 from rotations import actions
+from rotations.expiring import OURS, ending_by
 from rotations.models import Rotation
 from tests.mail.letters import letter
 from tests.people import log_in, make_person
@@ -54,6 +55,37 @@ def page(client: Client) -> str:
 def test_it_says_until_when_all_is_covered(company: Company) -> None:
     assert coverage.look(NOW).until == company.old.not_after
     assert coverage.look(NOW).lapsed == ()
+
+
+@pytest.mark.parametrize("days", [29, 30, 31, 59, 61, 399])
+def test_the_first_end_is_found_near_and_far(days: int) -> None:
+    made = make_company()
+    partner_certificate(made.partners[0], by=made.by, now=NOW, ends=made.old.not_after + 30 * DAY)
+    at = made.old.not_after - days * DAY
+    assert coverage.look(at).until == made.old.not_after
+    assert coverage.look(made.old.not_after - 401 * DAY).until is None
+
+
+def test_both_sides_are_looked_at_by_one_question() -> None:
+    company = make_company()
+    partner_certificate(company.partners[0], by=company.by, now=NOW, ends=company.old.not_after - DAY)
+    at = company.old.not_after - 2 * DAY
+    with CaptureQueriesContext(connection) as asked:
+        found = coverage.look(at)
+    assert len(asked) == 2
+    assert [(gap.side.name, gap.holder_name) for gap in found.gaps] == [
+        ("partner", company.partners[0].name),
+        ("identity", company.identity.name),
+    ]
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL's plan depends on how much there is.")
+def test_for_what_ends_first_nobody_goes_through_all_that_serve(company: Company) -> None:
+    for rows in (
+        ending_by(OURS, NOW),
+        twelve_months._in_use("identity", IdentityService.objects),
+    ):
+        assert "SCAN identities_identityservice" not in rows.explain()
 
 
 def test_a_rotation_in_time_moves_the_end_of_coverage_to_the_next_certificate(company: Company) -> None:

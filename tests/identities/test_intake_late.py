@@ -5,13 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from as2certs import pki
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
-from identities import generation, service
+from identities import generation, intake, service
 from identities.intake import take_in
 from identities.models import CertificateRequest, Identity, PrivateKey
+from partners.models import Partner
 from tests.certificates import make_pair
 
 pytestmark = pytest.mark.django_db
@@ -101,3 +104,25 @@ def test_a_request_whose_worker_died_is_taken_up_when_its_lease_is_over(identity
     assert not generation.generate_next(now=NOW + timedelta(minutes=1))
     assert generation.generate_next(now=NOW + generation.LEASE + timedelta(seconds=1))
     assert identity.certificates.count() == 1
+
+
+@pytest.mark.parametrize("most", [1, 2, 40])
+def test_what_comes_twice_is_stored_once_however_many_are_like_it(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "MOST_ALIKE", most)
+    three = [Partner.objects.create(name=f"P{n}", as2_id=f"P{n}", environment="test") for n in range(3)]
+    for _ in range(2):
+        for one in three:
+            take_in(one, material(with_key=False), roles=("verify",), by=BY, now=NOW)
+    assert [one.certificates.count() for one in three] == [1, 1, 1]
+
+
+def test_what_is_new_is_looked_for_once() -> None:
+    partner = Partner.objects.create(name="P", as2_id="P")
+    new = material(with_key=False)
+    with CaptureQueriesContext(connection) as asked:
+        take_in(partner, new, roles=("verify",), by=BY, now=NOW)
+    statements = [one["sql"] for one in asked.captured_queries]
+    looked = [one for one in statements if "SELECT" in one and f"'{new.description.sha256}'" in one]
+    assert sum(not one.startswith("INSERT") for one in looked) == 1

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from typing import Any
+from unittest import mock
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs7, pkcs12
+from django.db import connection
+from django.template import RequestContext
 from django.test import Client
 from django.urls import reverse
 
 from as2certs import pki
 from as2certs.accounts.models import User
+from identities.filters import CertificateFilter
 from identities.models import IdentityCertificate
 from tests.inventory import (
     NOW,
@@ -78,6 +83,30 @@ def test_a_certificate_is_found_by_its_fingerprint_and_serial_in_any_spelling(op
         assert names_in(operator, LIST, q=words) == [str(certificate)], words
 
 
+def test_a_certificate_is_found_by_who_holds_it_on_either_side(operator: Client) -> None:
+    identity, partner = make_identity("Contoso"), make_partner("Fabrikam")
+    for station in (identity, partner):
+        type(station).objects.filter(pk=station.pk).update(as2_id=f"{station.name}-AS2")
+    ours, theirs = certify(identity), certify(partner)
+    certify(make_identity("OTHER"), days=33)
+    certify(make_partner("ANOTHER"), days=33)
+    theirs_list = reverse("partner-certificate-list")
+    for words in ("contoso", "Contoso-AS2"):
+        assert names_in(operator, LIST, q=words) == [str(ours)]
+        assert names_in(operator, theirs_list, q=words) == []
+    for words in ("fabri", "KAM-as2"):
+        assert names_in(operator, theirs_list, q=words) == [str(theirs)]
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL's plan depends on how much there is.")
+def test_a_search_goes_through_the_table_as_it_lies_and_keeps_the_order_of_the_list() -> None:
+    rows = CertificateFilter({"q": "acme"}, queryset=IdentityCertificate.objects.light()).qs
+    plan = rows.order_by("not_after", "id")[:50].explain()
+    assert "SCAN identities_identitycertificate USING INDEX identities_by_expiry" in plan
+    assert "SCAN U0\n" in plan
+    assert "TEMP B-TREE FOR ORDER BY" not in plan
+
+
 def test_a_search_for_nothing_there_says_so(operator: Client) -> None:
     certify(make_identity())
     assert "No certificate is like that" in operator.get(LIST, {"q": "zz%_\\'\""}).content.decode()
@@ -94,6 +123,35 @@ def test_a_longer_list_takes_no_more_queries(operator: Client) -> None:
     for number in range(10):
         certify(make_identity(f"ID-{number}"), days=30 + number)
     assert queries(lambda: operator.get(LIST)) == few
+
+
+def test_a_cell_knows_what_its_page_knows_without_asking_for_it_again(operator: Client) -> None:
+    asked = []
+
+    def contexts() -> int:
+        with mock.patch.object(
+            RequestContext, "bind_template", autospec=True, side_effect=RequestContext.bind_template
+        ) as binding:
+            operator.get(LIST)
+            return binding.call_count
+
+    for number in range(5):
+        certify(make_identity(f"ID-{number}"), days=30 + number)
+        asked.append(contexts())
+    assert len(set(asked)) == 1
+
+
+def test_each_cell_names_its_column_for_narrow_screens(operator: Client) -> None:
+    certify(make_identity("ONE"))
+    text = operator.get(LIST).content.decode()
+    assert re.findall(r'<td data-label="([^"]*)" >', text) == [
+        "Certificate",
+        "Holder",
+        "Fingerprint",
+        "Key",
+        "In use as",
+        "Ends",
+    ]
 
 
 # --- One of them ----------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from django.urls import reverse
 from as2certs.accounts.models import User
 from as2certs.audit.models import Entry
 from identities.models import AS2System, CertificateRequest, Identity
+from identities.views.stations import SHOWN_REQUESTS
 from partners.models import Partnership
 from tests.inventory import (
     NOW,
@@ -335,7 +336,22 @@ def test_more_partners_and_certificates_take_no_more_queries(operator: Client) -
         new = certify(identity, days=400 + number)
         identity.service.create(role="decrypt", certificate=new, starts_at=NOW)
         start_rotation(identity, old, new)
-    assert queries(lambda: detail(operator, identity)) == few
+    assert queries(lambda: detail(operator, identity)) == few <= 17
+
+
+def test_a_request_that_waits_for_its_ca_is_told_however_many_came_after_it(operator: Client) -> None:
+    identity = make_identity()
+    waiting = CertificateRequest.objects.create(
+        identity=identity, kind="csr", state="awaiting_ca", created_at=NOW
+    )
+    for _ in range(SHOWN_REQUESTS + 1):
+        CertificateRequest.objects.create(identity=identity, state="failed", created_at=NOW)
+    CertificateRequest.objects.create(identity=identity, state="done", created_at=NOW)
+    answer = detail(operator, identity)
+    assert [need.url for need in answer.context["needs"] if "CSR" in need.text] == [
+        waiting.get_absolute_url()
+    ]
+    assert [asked.state for asked in answer.context["requests"]] == ["failed"] * SHOWN_REQUESTS
 
 
 def test_the_pages_load_no_bytes_of_keys(operator: Client) -> None:

@@ -18,6 +18,7 @@ from as2certs import pki
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from identities import service
+from identities.intake import take_in
 from identities.models import PrivateKey
 from partners.importing import bringing_in, listing
 from partners.importing.bringing_in import Outcome, SomebodyElse, bring_in
@@ -140,6 +141,23 @@ def test_each_thing_that_came_is_in_the_trail_as_if_it_had_come_alone(folder: Pa
     summary = Entry.objects.get(verb="inventory.imported")
     assert summary.new["list"] == "partners.csv"
     assert summary.new["certificates"] == 2
+
+
+def test_a_certificate_that_came_with_a_list_is_stored_as_one_that_came_alone(folder: Path) -> None:
+    make_identity("ACME")
+    run(TWO, folder)
+    alone = make_partner("ALONE")
+    data = (folder / "northwind.pem").read_bytes()
+    take_in(alone, pki.read_public(data, partner=True), roles=("verify", "encrypt"), by=BY, now=NOW)
+
+    def columns(one: PartnerCertificate) -> dict[str, Any]:
+        its_own = ("id", "uid", "partner_id")
+        return {f.attname: f.value_from_object(one) for f in one._meta.fields if f.attname not in its_own}
+
+    ours, theirs = alone.certificates.get(), Partner.objects.get(as2_id="NORTHWIND").certificates.get()
+    assert {**columns(theirs), "der": bytes(theirs.der)} == {**columns(ours), "der": bytes(ours.der)}
+    assert theirs.certificate == ours.certificate
+    assert ours.uid != theirs.uid
 
 
 def test_the_same_list_again_changes_nothing_and_leaves_no_entry(folder: Path) -> None:
