@@ -22,6 +22,7 @@ from as2certs.accounts.models import Installation, User
 from as2certs.accounts.rights import RIGHTS
 from as2certs.audit.models import Entry
 from tests.accounts.openid import CLIENT, SECRET, Provider, running
+from tests.accounts.test_second_factor import minutes_pass
 from tests.inventory import certify, make_identity
 from tests.people import log_in, make_person
 
@@ -380,10 +381,18 @@ def test_whoever_has_no_password_logs_in_again_at_the_provider_before_a_private_
         assert asked["Location"].startswith(reverse("confirm-sign-on"))
     assert not Entry.objects.filter(verb="key.exported").exists()
     client.get(visit(provider, begin(client, wanted=export, at="confirm-sign-on")))
-    assert "Your own password" not in client.get(export).content.decode()
+    assert client.get(export).status_code == 200
     taken = client.post(export, given)
     assert "attachment" in taken["Content-Disposition"], taken.content.decode()
     assert Entry.objects.get(verb="key.exported").actor == User.objects.get()
+
+
+def test_whoever_has_no_password_can_add_a_second_factor_just_after_the_login(provider: Provider) -> None:
+    client = sign_in(provider)
+    add = reverse("mfa_activate_totp")
+    assert client.get(add).status_code == 200
+    minutes_pass(client)
+    assert client.get(add)["Location"].startswith(reverse("confirm-sign-on"))
 
 
 @pytest.mark.parametrize("ago", [3600, None])
