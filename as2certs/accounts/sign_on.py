@@ -22,6 +22,7 @@ from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.internal import jwtkit
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialLogin
+from allauth.socialaccount.providers.base import AuthError
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
 from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnectProvider
 from allauth.socialaccount.providers.openid_connect.views import OpenIDConnectOAuth2Adapter
@@ -135,7 +136,7 @@ class CompanyAdapter(OpenIDConnectOAuth2Adapter):
             raise Refused("it sent no ID token")
         config = self.openid_config
         if config["issuer"] != _given()["issuer"]:
-            raise Refused("it calls itself by another name than the settings do (issuer)")
+            raise Refused(f"it calls itself {config['issuer']!r}, and not as AS2CERTS_OIDC_ISSUER does")
         if jwt.get_unverified_header(id_token).get("alg") not in SIGNATURES:
             raise Refused("its ID token is not signed as we want it")
         try:
@@ -237,10 +238,33 @@ class SignOnAdapter(DefaultSocialAccountAdapter):
         """Say on the login page that it was in vain. Only what the provider itself got wrong stands in the trail."""
         if isinstance(exception, Refused):
             refuse(request, str(exception))
-        if exception is not None:
-            logger.warning("Single sign-on: %s could not be asked: %s", name(), type(exception).__name__)
+        if isinstance(exception, OAuth2Error):
+            logger.warning(
+                "Single sign-on: %s did not take the code back that it gave. Are AS2CERTS_OIDC_CLIENT_ID and "
+                "AS2CERTS_OIDC_CLIENT_SECRET those of this client there?",
+                name(),
+            )
+        elif exception is not None:
+            could_not_be_asked(exception)
+        elif error != AuthError.CANCELLED and "error" in request.GET:
+            logger.warning(
+                "Single sign-on: %s answered %.60r. Does it allow this client the scopes of AS2CERTS_OIDC_SCOPES?",
+                name(),
+                request.GET["error"],
+            )
         messages.error(request, f"The login at {name()} was not finished. Try again.")
         raise ImmediateHttpResponse(redirect("login"))
+
+
+def could_not_be_asked(error: Exception) -> None:
+    """Log that the provider did not answer as one does, and where it was looked for."""
+    logger.warning(
+        "Single sign-on: %s could not be asked: %s. Is AS2CERTS_OIDC_ISSUER right, and is there an answer at "
+        "%s/.well-known/openid-configuration from this machine?",
+        name(),
+        type(error).__name__,
+        _given()["issuer"].rstrip("/"),
+    )
 
 
 def roles_in(claims: Mapping[str, Any]) -> list[str]:

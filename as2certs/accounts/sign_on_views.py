@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from allauth.socialaccount.providers.base import AuthProcess
@@ -17,8 +16,6 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from as2certs.accounts import sign_on
 from as2certs.accounts.adapters import AccountAdapter
-
-logger = logging.getLogger(__name__)
 
 
 @require_POST
@@ -70,7 +67,7 @@ def _lead(request: HttpRequest, process: str, *, otherwise: str, **how: Any) -> 
         provider = sign_on.SignOnAdapter().get_provider(request)
         answer = provider.redirect(request, process, next_url=_wanted(request), **how)
     except sign_on.UNREACHABLE as error:
-        logger.warning("Single sign-on: %s could not be asked: %s", sign_on.name(), type(error).__name__)
+        sign_on.could_not_be_asked(error)
         messages.error(request, f"{sign_on.name()} does not answer. Try again in a while.")
         return redirect(otherwise)
     page = render(
