@@ -1,8 +1,10 @@
 """How gunicorn serves the application. HOST, PORT and WEB_CONCURRENCY (its processes) come from the environment."""
 
+import gc
 import io
 import os
 import sys
+from importlib import import_module
 
 import django
 from django.conf import settings
@@ -50,6 +52,9 @@ def on_starting(server: object) -> None:
     except SystemCheckError as error:
         sys.exit(f"as2certs: {error}")
     connections.close_all()  # the processes that serve open their own
+    for name in ("factor_views", "sign_on_views"):  # which other processes don't need
+        import_module(f"as2certs.accounts.{name}")
+    gc.freeze()  # what is loaded now is shared with them: a collection would touch, and so copy, all of it
 
 
 def when_ready(server: object) -> None:

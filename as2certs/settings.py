@@ -320,7 +320,7 @@ MFA_TOTP_ISSUER = "AS2 Certs"
 MFA_TOTP_TOLERANCE = 1  # steps of 30 seconds by which a telephone's clock may be off: RFC 6238, section 5.2
 
 # Single sign-on: one provider, named here and nowhere else.
-SOCIALACCOUNT_ADAPTER = "as2certs.accounts.sign_on.SignOnAdapter"
+SOCIALACCOUNT_ADAPTER = "as2certs.accounts.openid.SignOnAdapter"
 SOCIALACCOUNT_EMAIL_AUTHENTICATION = False  # nobody becomes somebody here by having the same address there
 SOCIALACCOUNT_REQUESTS_TIMEOUT = 10
 SOCIALACCOUNT_STORE_TOKENS = False

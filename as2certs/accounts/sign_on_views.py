@@ -14,7 +14,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from as2certs.accounts import sign_on
+from as2certs.accounts import openid, sign_on
 from as2certs.accounts.adapters import AccountAdapter
 
 
@@ -54,7 +54,7 @@ def come_back(request: HttpRequest) -> HttpResponse:
     """Take what the provider says; allauth goes on from there."""
     if not sign_on.is_on():
         raise Http404
-    view = OAuth2CallbackView.adapter_view(sign_on.CompanyAdapter(request, sign_on.provider_id()))
+    view = OAuth2CallbackView.adapter_view(openid.CompanyAdapter(request, sign_on.provider_id()))
     return view(request)
 
 
@@ -64,10 +64,10 @@ def _lead(request: HttpRequest, process: str, *, otherwise: str, **how: Any) -> 
     A redirect would be stopped by the page's own policy: a form may lead to this application only (``form-action``).
     """
     try:
-        provider = sign_on.SignOnAdapter().get_provider(request)
+        provider = openid.SignOnAdapter().get_provider(request)
         answer = provider.redirect(request, process, next_url=_wanted(request), **how)
-    except sign_on.UNREACHABLE as error:
-        sign_on.could_not_be_asked(error)
+    except openid.UNREACHABLE as error:
+        openid.could_not_be_asked(error)
         messages.error(request, f"{sign_on.name()} does not answer. Try again in a while.")
         return redirect(otherwise)
     page = render(

@@ -18,7 +18,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
-from as2certs.accounts import sign_on
+from as2certs.accounts import openid
 from as2certs.accounts.models import Installation, User
 from as2certs.accounts.rights import RIGHTS
 from as2certs.audit.models import Entry
@@ -459,4 +459,4 @@ def test_the_roles_that_groups_can_stand_for_are_those_of_the_rights(
 
     monkeypatch.setattr(env, "ENVIRON", {"AS2CERTS_OIDC_GROUPS": json.dumps({"all": list(RIGHTS)})})
     assert roles_of_groups() == {"all": ["viewer", "operator", "approver", "administrator"]}
-    assert sign_on.CompanyProvider.pkce_enabled_default
+    assert openid.CompanyProvider.pkce_enabled_default
