@@ -4,6 +4,7 @@ import gc
 import io
 import os
 import sys
+from importlib import import_module
 
 import django
 from django.conf import settings
@@ -51,8 +52,10 @@ def on_starting(server: object) -> None:
     except SystemCheckError as error:
         sys.exit(f"as2certs: {error}")
     connections.close_all()  # the processes that serve open their own
+    for name in ("factor_views", "sign_on_views"):  # which other processes don't need
+        import_module(f"as2certs.accounts.{name}")
     gc.collect()
-    gc.freeze()  # what the checks have loaded is shared by the processes that serve, and stays
+    gc.freeze()  # what is loaded now is shared with them: a collection would touch, and so copy, all of it
 
 
 def when_ready(server: object) -> None:

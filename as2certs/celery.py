@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import warnings
@@ -32,3 +33,4 @@ def warm_up(**kwargs: Any) -> None:
     from rotations import runner  # models can't be loaded before this app is
 
     runner.warm_up()
+    gc.freeze()  # what is loaded now is shared by the pool: a collection would touch, and so copy, all of it

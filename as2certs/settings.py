@@ -320,7 +320,7 @@ MFA_TOTP_ISSUER = "AS2 Certs"
 MFA_TOTP_TOLERANCE = 1  # steps of 30 seconds by which a telephone's clock may be off: RFC 6238, section 5.2
 
 # Single sign-on: one provider, named here and nowhere else.
-SOCIALACCOUNT_ADAPTER = "as2certs.accounts.sign_on.SignOnAdapter"
+SOCIALACCOUNT_ADAPTER = "as2certs.accounts.openid.SignOnAdapter"
 SOCIALACCOUNT_EMAIL_AUTHENTICATION = False  # nobody becomes somebody here by having the same address there
 SOCIALACCOUNT_REQUESTS_TIMEOUT = 10
 SOCIALACCOUNT_STORE_TOKENS = False
@@ -328,43 +328,89 @@ SOCIALACCOUNT_STORE_TOKENS = False
 
 def roles_of_groups() -> dict[str, list[str]]:
     """Return which roles here the groups of single sign-on stand for: group → names of roles."""
-    roles = ("viewer", "operator", "approver", "administrator")
+    name, roles = "AS2CERTS_OIDC_GROUPS", ("viewer", "operator", "approver", "administrator")
     meaning = 'JSON such as {"edi-team": "Operator", "edi-leads": ["Approver", "Administrator"]}'
-    found: Any = read(env.json, "AS2CERTS_OIDC_GROUPS", meaning, default={})
-    wrong = f"AS2CERTS_OIDC_GROUPS can't be read. It should be {meaning}; the roles are {', '.join(roles)}."
-    if not isinstance(found, dict):
-        raise ImproperlyConfigured(wrong)
+    found: Any = read(env.json, name, meaning)
+    if not isinstance(found, dict) or not found:
+        raise ImproperlyConfigured(
+            f"{name} names no groups (it is “{env.ENVIRON[name]}”). It should be {meaning}."
+        )
     wanted = {group: [named] if isinstance(named, str) else named for group, named in found.items()}
-    for named in wanted.values():
-        if not isinstance(named, list) or any(str(name).lower() not in roles for name in named):
-            raise ImproperlyConfigured(wrong)
-    return {group: [str(name).lower() for name in named] for group, named in wanted.items()}
+    for group, named in wanted.items():
+        if not isinstance(named, list) or not named:
+            raise ImproperlyConfigured(f"{name} gives the group “{group}” no role. It should be {meaning}.")
+        for role in named:
+            if str(role).lower() not in roles:
+                raise ImproperlyConfigured(
+                    f"{name} gives the group “{group}” the role “{role}”, which is none. "
+                    "Take Viewer, Operator, Approver or Administrator."
+                )
+    return {group: [role.lower() for role in named] for group, named in wanted.items()}
+
+
+def issuer_of_people() -> str:
+    """Return the provider's address, by which it also calls itself: OpenID Connect Discovery, section 3."""
+    issuer = env.ENVIRON["AS2CERTS_OIDC_ISSUER"].strip()
+    wrong = _wrong_with_issuer(issuer)
+    if wrong:
+        shown = "" if "@" in issuer else f" (it is “{issuer}”)"
+        raise ImproperlyConfigured(
+            f"AS2CERTS_OIDC_ISSUER can't be used{shown}: {wrong}. It should be the provider's address as it calls "
+            "itself, such as https://login.example.com/realms/company."
+        )
+    return issuer
+
+
+def _wrong_with_issuer(issuer: str) -> str:
+    try:
+        parts = urlsplit(issuer)
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        known = False
+    if not known or issuer.split() != [issuer]:
+        return "it is no address"
+    if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+        return "it has to start with https, since whoever can listen in or answer in its place could log in as anybody"
+    if "/.well-known/" in parts.path:
+        return "leave away what begins with /.well-known/, which is added by itself"
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        return "it holds more than a host and a path"
+    return ""
 
 
 def single_sign_on() -> dict[str, Any] | None:
     """Return how people log in at an OpenID provider; None where that is not wanted."""
-    names = ("AS2CERTS_OIDC_ISSUER", "AS2CERTS_OIDC_CLIENT_ID", "AS2CERTS_OIDC_CLIENT_SECRET")
-    given = [name for name in (*names, "AS2CERTS_OIDC_GROUPS") if env.ENVIRON.get(name)]
+    together = [f"AS2CERTS_OIDC_{part}" for part in ("ISSUER", "CLIENT_ID", "CLIENT_SECRET", "GROUPS")]
+    given = {
+        name: value.strip()
+        for name, value in sorted(env.ENVIRON.items())
+        if name.startswith("AS2CERTS_OIDC_") and value.strip()
+    }
     if not given:
         return None
-    missing = [name for name in (*names, "AS2CERTS_OIDC_GROUPS") if name not in given]
+    missing = [name for name in together if name not in given]
     if missing:
-        raise ImproperlyConfigured(f"{missing[0]} is missing: single sign-on wants it beside {given[0]}.")
-    issuer = urlsplit(env.ENVIRON[names[0]])
-    here = issuer.hostname in ("localhost", "127.0.0.1", "::1")
-    if not issuer.hostname or (issuer.scheme != "https" and not (issuer.scheme == "http" and here)):
+        empty = " The file that AS2CERTS_OIDC_CLIENT_SECRET_FILE names is empty."
         raise ImproperlyConfigured(
-            f"AS2CERTS_OIDC_ISSUER can't be read (it is “{env.ENVIRON[names[0]]}”). It should be an address such as "
-            "https://login.example.com/realms/company, with https."
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: single sign-on wants more than "
+            f"{next(iter(given))}.{empty if f'{missing[0]}_FILE' in given else ''} docs/settings.md says what to set; "
+            "without single sign-on, set no AS2CERTS_OIDC_…"
         )
+    scopes = given.get("AS2CERTS_OIDC_SCOPES", "openid profile email").split()
+    if "openid" not in scopes:
+        raise ImproperlyConfigured(
+            f"AS2CERTS_OIDC_SCOPES lacks openid (it is “{given['AS2CERTS_OIDC_SCOPES']}”). It should be names with "
+            "spaces between them, such as: openid profile email groups."
+        )
+    issuer = issuer_of_people()
     return {
-        "issuer": env.ENVIRON[names[0]],
-        "client_id": env.ENVIRON[names[1]],
-        "secret": env.ENVIRON[names[2]],
-        "name": env.ENVIRON.get("AS2CERTS_OIDC_NAME") or str(issuer.hostname),
-        "scopes": (env.ENVIRON.get("AS2CERTS_OIDC_SCOPES") or "openid profile email").split(),
+        "issuer": issuer,
+        "client_id": given["AS2CERTS_OIDC_CLIENT_ID"],
+        "secret": given["AS2CERTS_OIDC_CLIENT_SECRET"],
+        "name": given.get("AS2CERTS_OIDC_NAME", str(urlsplit(issuer).hostname)),
+        "scopes": scopes,
         "groups": roles_of_groups(),
-        "groups_claim": env.ENVIRON.get("AS2CERTS_OIDC_GROUPS_CLAIM") or "groups",
+        "groups_claim": given.get("AS2CERTS_OIDC_GROUPS_CLAIM", "groups"),
     }
 
 

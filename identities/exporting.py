@@ -21,7 +21,7 @@ def export_private(
 ) -> bytes:
     """Return certificate, chain and private key as a file protected by ``password``.
 
-    ``form`` is a key of FORMS. The caller has checked the person's right and asked for their own password again.
+    ``form`` is a key of FORMS. The caller has checked the person's right, and that they just confirmed that it is them.
     Raises PkiError when there is no private key, the password is too short, or the vault can't open the key.
     """
     if certificate.private_key is None:

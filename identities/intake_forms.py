@@ -10,8 +10,6 @@ from django import forms
 
 from as2certs import pki
 from as2certs.accounts.forms import page_layout
-from as2certs.accounts.models import User
-from as2certs.accounts.patience import RESTING
 from identities.exporting import FORMS
 from identities.files import BytesField, PastedField
 from identities.forms import SUBJECT_ROWS, CountryField
@@ -276,14 +274,8 @@ class AnswerForm(forms.Form):
 
 
 class ExportPrivateForm(forms.Form):
-    """Take a private key out: who (again), why, and how the file is protected."""
+    """Take a private key out: why, and how the file is protected."""
 
-    own_password = forms.CharField(
-        label="Your own password",
-        strip=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
-        help_text="The one you log in with, to be sure that it is you.",
-    )
     reason = forms.CharField(
         max_length=500,
         label="Why does the key leave?",
@@ -308,27 +300,11 @@ class ExportPrivateForm(forms.Form):
     )
     password_again = password_field("The same again", new=True, max_length=1023)
 
-    def __init__(self, user: User, *args: Any, resting: bool, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.user, self.resting = user, resting
-        own = [Row(Column("own_password", css_class="col-md-6"))]
-        if not user.has_usable_password():  # they have confirmed in another way that it is them
-            del self.fields["own_password"]
-            own = []
-        self.helper = page_layout(
-            "reason",
-            "form",
-            Row(Column("password", css_class="col-md-6"), Column("password_again", css_class="col-md-6")),
-            *own,
-        )
-
-    def clean_own_password(self) -> str:
-        password = self.cleaned_data["own_password"]
-        if self.resting:
-            raise forms.ValidationError(RESTING, code="resting")
-        if not self.user.check_password(password):
-            raise forms.ValidationError("This is not your password.", code="wrong_password")
-        return ""
+    helper = page_layout(
+        "reason",
+        "form",
+        Row(Column("password", css_class="col-md-6"), Column("password_again", css_class="col-md-6")),
+    )
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

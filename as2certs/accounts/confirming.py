@@ -39,8 +39,13 @@ def recently(request: HttpRequest, *, logins_too: bool = False) -> bool:
 
 
 def may_go_on(request: HttpRequest, *, app: str) -> bool:
-    """Say whether a page of allauth may do what it does: about second factors, a login just now is enough."""
-    return recently(request, logins_too=app == "allauth.mfa")
+    """Say whether a page of allauth, such as those about second factors, may do what it does.
+
+    A login just now is not enough: whoever sits down at an open browser would add a factor of theirs, and confirm with
+    it. It has to be for those without a password, whose provider may not be able to ask them again.
+    """
+    no_password = isinstance(request.user, User) and not request.user.has_usable_password()
+    return recently(request, logins_too=app == "allauth.mfa" and no_password)
 
 
 def ask(request: HttpRequest, *, then: str) -> HttpResponse:

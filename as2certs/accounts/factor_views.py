@@ -50,6 +50,7 @@ class Passkeys(webauthn.RemoveWebAuthnView):
     context_object_name = "passkey"
 
 
+index = Factors.as_view()
 authenticate = AskForFactor.as_view()
 confirm_by_password = ReauthenticateView.as_view(template_name="accounts/confirm_by_password.html")
 confirm_by_code = base.ReauthenticateView.as_view(template_name="accounts/confirm_by_code.html")

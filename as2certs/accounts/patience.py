@@ -20,12 +20,7 @@ MOST_FROM_ONE_ADDRESS = 10
 MOST_FROM_ANYWHERE = 50
 
 #: What the trail says of a password that was wrong, at whatever page it was asked for.
-WRONG = (
-    "person.login_failed",
-    "person.password_refused",
-    "person.confirmation_refused",
-    "key.export_refused",
-)
+WRONG = ("person.login_failed", "person.password_refused", "person.confirmation_refused")
 #: The reason in the trail where a password was not even looked at; such attempts don't prolong the rest.
 NOT_LOOKED_AT = "Not looked at: too many wrong passwords before."
 #: What somebody is told whose own password is not looked at.

@@ -1,4 +1,4 @@
-"""Single sign-on by OpenID Connect: what we check beyond django-allauth, whom we let in, and with which roles.
+"""Single sign-on by OpenID Connect: whom we know by it, and with which roles. openid.py speaks with the provider.
 
 People are known by issuer and subject. An equal user name or e-mail address makes nobody somebody else: only an
 administrator links an account that is here already (``manage.py link_sign_on``).
@@ -7,49 +7,22 @@ administrator links an account that is here already (``manage.py link_sign_on``)
 from __future__ import annotations
 
 import hashlib
-import hmac
-import logging
 import re
 import secrets
-import time
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
-import jwt
-import requests
-from allauth.account.internal.flows.login import record_authentication
-from allauth.core.exceptions import ImmediateHttpResponse
-from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
-from allauth.socialaccount.internal import jwtkit
-from allauth.socialaccount.models import SocialAccount, SocialApp, SocialLogin
-from allauth.socialaccount.providers.oauth2.client import OAuth2Error
-from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnectProvider
-from allauth.socialaccount.providers.openid_connect.views import OpenIDConnectOAuth2Adapter
+from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
-from django.contrib import messages
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
 from django.db import transaction
 from django.http import HttpRequest
-from django.shortcuts import redirect
-from django.urls import reverse
 
-from as2certs.accounts.models import Installation, User
+from as2certs.accounts.models import User
 from as2certs.accounts.rights import RIGHTS
 from as2certs.audit.recording import Actor, address_of, record
 from as2certs.clock import database_now
-
-logger = logging.getLogger(__name__)
-
-#: What may sign the word of a provider: keys of which it alone has the private half.
-SIGNATURES = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"})
-#: Seconds by which its clock and ours may differ.
-CLOCKS = 60
-
-
-class Refused(OAuth2Error):
-    """What a provider said can't be believed; the text holds nothing secret."""
 
 
 def is_on() -> bool:
@@ -57,7 +30,8 @@ def is_on() -> bool:
     return settings.AS2CERTS_OIDC is not None
 
 
-def _given() -> dict[str, Any]:
+def provider_settings() -> dict[str, Any]:
+    """Return what the settings say of the provider, where it is on."""
     given: dict[str, Any] | None = settings.AS2CERTS_OIDC
     assert given is not None  # asked only where it is on
     return given
@@ -65,12 +39,12 @@ def _given() -> dict[str, Any]:
 
 def name() -> str:
     """Return what people call the provider."""
-    return str(_given()["name"])
+    return str(provider_settings()["name"])
 
 
 def provider_id() -> str:
     """Return under which name accounts of this issuer are stored: another issuer's subjects are other people."""
-    return f"oidc-{hashlib.sha256(_given()['issuer'].encode()).hexdigest()[:24]}"
+    return f"oidc-{hashlib.sha256(provider_settings()['issuer'].encode()).hexdigest()[:24]}"
 
 
 def is_linked(user: Any) -> bool:
@@ -78,176 +52,11 @@ def is_linked(user: Any) -> bool:
     return is_on() and SocialAccount.objects.filter(user_id=user.pk, provider=provider_id()).exists()
 
 
-class CompanyProvider(OpenIDConnectProvider):
-    """The one provider of the settings, asked with PKCE and a nonce."""
-
-    pkce_enabled_default = True
-
-    def get_callback_url(self) -> str:
-        return reverse("sign-on-return")
-
-    def get_oauth2_adapter(self, request: HttpRequest) -> CompanyAdapter:
-        return CompanyAdapter(request, provider_id())
-
-    def redirect(
-        self, request: HttpRequest, process: str, next_url: Any = None, data: Any = None, **kwargs: Any
-    ) -> Any:
-        """Lead to the provider; what was asked is kept in the session until it answers."""
-        nonce = secrets.token_urlsafe(32)
-        asked = {**(kwargs.pop("auth_params", None) or {}), "nonce": nonce}
-        state = {"nonce": nonce, "asked_at": time.time(), **kwargs}
-        return super().redirect(request, process, next_url, data, auth_params=asked, **state)
-
-    def cleanup_email_addresses(
-        self, email: str | None, addresses: list[Any], email_verified: bool = False
-    ) -> Any:
-        """Keep no list of addresses: nobody is known by them."""
-        addresses.clear()
-        return email
-
-    def extract_extra_data(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Store nothing of what the provider says beside the subject."""
-        return {}
-
-
-class CompanyAdapter(OpenIDConnectOAuth2Adapter):
-    """The protocol as allauth speaks it, with everything checked that the standard lets a client check."""
-
-    def get_callback_url(self, request: HttpRequest, app: SocialApp) -> str:
-        return f"{settings.AS2CERTS_BASE_URL}{reverse('sign-on-return')}"
-
-    def complete_login(self, request: HttpRequest, app: SocialApp, token: Any, **kwargs: Any) -> SocialLogin:
-        """Return whom the provider speaks of; raise OAuth2Error where its word can't be believed."""
-        try:
-            claims = self._checked(app, kwargs["response"].get("id_token"))
-            info = self._fetch_user_info(token.token) if "userinfo_endpoint" in self.openid_config else {}
-        except (KeyError, TypeError, ValueError, jwt.PyJWTError) as error:
-            raise Refused(f"its answer is not as the standard says ({type(error).__name__})") from error
-        if info and info.get("sub") != claims["sub"]:  # OpenID Connect Core, section 5.3.2
-            raise Refused("it spoke of two different people")
-        login = self.get_provider().sociallogin_from_response(request, {"id_token": claims})
-        login.claims = {**info, **claims}
-        return login
-
-    def _checked(self, app: SocialApp, id_token: str | None) -> dict[str, Any]:
-        """Check an ID token as OpenID Connect Core, section 3.1.3.7 says, except for the nonce."""
-        if not isinstance(id_token, str):
-            raise Refused("it sent no ID token")
-        config = self.openid_config
-        if config["issuer"] != _given()["issuer"]:
-            raise Refused("it calls itself by another name than the settings do (issuer)")
-        if jwt.get_unverified_header(id_token).get("alg") not in SIGNATURES:
-            raise Refused("its ID token is not signed as we want it")
-        try:
-            claims: dict[str, Any] = jwtkit.verify_and_decode(
-                credential=id_token,
-                keys_url=config["jwks_uri"],
-                issuer=config["issuer"],
-                audience=app.client_id,
-                lookup_kid=jwtkit.lookup_kid_jwk,
-            )
-        except OAuth2Error as error:
-            why = type(error.__cause__ or error).__name__
-            raise Refused(f"its ID token does not hold ({why})") from error
-        audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
-        if claims.get("azp", app.client_id) != app.client_id or (len(audience) > 1 and "azp" not in claims):
-            raise Refused("its ID token is meant for somebody else")
-        if not all(claims.get(part) for part in ("sub", "exp", "iat")):
-            raise Refused("its ID token says too little")
-        return claims
-
-
-class SignOnAdapter(DefaultSocialAccountAdapter):
-    """Whom the provider's word lets in, and as what."""
-
-    def list_apps(self, request: HttpRequest, provider: Any = None, client_id: Any = None) -> list[SocialApp]:
-        """Return the provider of the settings; the database names none."""
-        if not is_on():
-            return []
-        given = _given()
-        return [
-            SocialApp(
-                provider="openid_connect",
-                provider_id=provider_id(),
-                name=given["name"],
-                client_id=given["client_id"],
-                secret=given["secret"],
-                settings={"server_url": given["issuer"].rstrip("/"), "scope": given["scopes"]},
-            )
-        ]
-
-    def get_provider(
-        self, request: HttpRequest, provider: Any = None, client_id: Any = None
-    ) -> CompanyProvider:
-        return CompanyProvider(request, app=self.get_app(request, provider=provider_id()))
-
-    def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
-        """Check what only this browser knows, then who it is; stop here whoever is not to go on."""
-        claims, state = sociallogin.claims, sociallogin.state
-        if not hmac.compare_digest(
-            str(claims.get("nonce", "")), str(state.get("nonce") or secrets.token_hex())
-        ):
-            refuse(request, "its answer belongs to another login (nonce)")
-        if state.get("confirms"):
-            _confirm(request, sociallogin)
-            return
-        roles = roles_in(claims)
-        user = sociallogin.user if sociallogin.is_existing else None
-        if user is not None:
-            set_roles(user, roles, request)
-        if not roles:
-            refuse(
-                request,
-                "none of the person’s groups has a role here",
-                say=f"{name()} knows you, but none of your groups there has a role here. Ask an administrator of your "
-                "company to put you into one.",
-                user=user,
-            )
-        if user is None:
-            _check_name_is_free(request, sociallogin)
-
-    def is_open_for_signup(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
-        return True  # pre_social_login has stopped whoever has no role
-
-    def is_auto_signup_allowed(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
-        return True  # there is no form in between
-
-    def save_user(self, request: HttpRequest, sociallogin: SocialLogin, form: Any = None) -> User:
-        """Make an account for somebody who comes for the first time, with their roles."""
-        user: User = sociallogin.user
-        user.username = user_name_of(sociallogin.claims)
-        user.time_zone = Installation.current().time_zone
-        user.set_unusable_password()
-        with transaction.atomic():
-            user.save()
-            SocialAccount.objects.create(user=user, provider=provider_id(), uid=sociallogin.account.uid)
-            by = _provider_itself(request)
-            record("user.created", on=user, by=by, now=database_now(), new={"username": user.username})
-            set_roles(user, roles_in(sociallogin.claims), request)
-        return user
-
-    def on_authentication_error(
-        self,
-        request: HttpRequest,
-        provider: Any,
-        error: Any = None,
-        exception: Exception | None = None,
-        extra_context: Any = None,
-    ) -> None:
-        """Say on the login page that it was in vain. Only what the provider itself got wrong stands in the trail."""
-        if isinstance(exception, Refused):
-            refuse(request, str(exception))
-        if exception is not None:
-            logger.warning("Single sign-on: %s could not be asked: %s", name(), type(exception).__name__)
-        messages.error(request, f"The login at {name()} was not finished. Try again.")
-        raise ImmediateHttpResponse(redirect("login"))
-
-
 def roles_in(claims: Mapping[str, Any]) -> list[str]:
     """Return the roles that the groups of somebody stand for, the mightiest last."""
-    groups = claims.get(_given()["groups_claim"])
+    groups = claims.get(provider_settings()["groups_claim"])
     groups = [groups] if isinstance(groups, str) else groups if isinstance(groups, list) else []
-    mapped = _given()["groups"]
+    mapped = provider_settings()["groups"]
     found = {role for group in groups if isinstance(group, str) for role in mapped.get(group, ())}
     return [role for role in RIGHTS if role in found]
 
@@ -262,7 +71,7 @@ def set_roles(user: User, roles: list[str], request: HttpRequest) -> None:
         user.groups.set(Group.objects.filter(name__in=roles))
         user.is_staff = is_staff
         user.save(update_fields=["is_staff"])
-        by = _provider_itself(request)
+        by = provider_itself(request)
         now = database_now()
         record("person.roles_set", on=user, by=by, now=now, old={"roles": old}, new={"roles": sorted(roles)})
 
@@ -292,59 +101,6 @@ def unlink(user: User, *, by: Actor) -> int:
     return int(count)
 
 
-def refuse(request: HttpRequest, why: str, *, say: str = "", user: User | None = None) -> NoReturn:
-    """Stop a login, tell the person and the trail why."""
-    with transaction.atomic():
-        by = Actor.of(request)
-        on = user or Installation.current()
-        record("person.sign_on_refused", on=on, by=by, now=database_now(), reason=f"{name()}: {why}"[:500])
-    messages.error(
-        request,
-        say or f"{name()} could not be believed: {why}. Try again; if it stays so, tell an administrator.",
-    )
-    raise ImmediateHttpResponse(redirect("account" if request.user.is_authenticated else "login"))
-
-
-def _provider_itself(request: HttpRequest) -> Actor:
+def provider_itself(request: HttpRequest) -> Actor:
+    """Return who it was that made somebody, or gave them roles."""
     return Actor(name=name(), source="web", address=address_of(request))
-
-
-def _check_name_is_free(request: HttpRequest, sociallogin: SocialLogin) -> None:
-    """Stop somebody new whose user name somebody here has: they may be somebody else."""
-    wished = user_name_of(sociallogin.claims)
-    taken = User.objects.filter(username__iexact=wished).first()
-    if taken is None:
-        try:
-            validate_email(sociallogin.user.email)
-        except ValidationError:
-            sociallogin.user.email = ""
-        return
-    refuse(
-        request,
-        f"somebody new there has the user name {wished}, which somebody has here; their subject is "
-        f"{sociallogin.account.uid}",
-        say=f"Somebody here has the user name {wished} already. If that is you, ask an administrator to link the two "
-        f"(your subject at {name()}: {sociallogin.account.uid}).",
-        user=taken,
-    )
-
-
-def _confirm(request: HttpRequest, sociallogin: SocialLogin) -> None:
-    """Believe that somebody showed again who they are: the same person, who logged in at the provider just now."""
-    if not request.user.is_authenticated or sociallogin.user != request.user:
-        refuse(request, "another person confirmed than the one who is logged in here")
-    at = sociallogin.claims.get("auth_time")
-    if not isinstance(at, int | float) or at < sociallogin.state["asked_at"] - CLOCKS:
-        refuse(
-            request,
-            "it did not ask again who it is (auth_time)",
-            say=f"{name()} did not ask you again who you are, or does not say so. Confirm in another way.",
-            user=request.user,
-        )
-    record_authentication(
-        request, request.user, "socialaccount", provider=provider_id(), reauthenticated=True
-    )
-
-
-# What may go wrong on the way to a provider.
-UNREACHABLE = (requests.RequestException, OAuth2Error, KeyError, ValueError)

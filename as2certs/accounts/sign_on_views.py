@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from allauth.socialaccount.providers.base import AuthProcess
@@ -15,10 +14,8 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from as2certs.accounts import sign_on
+from as2certs.accounts import openid, sign_on
 from as2certs.accounts.adapters import AccountAdapter
-
-logger = logging.getLogger(__name__)
 
 
 @require_POST
@@ -57,7 +54,7 @@ def come_back(request: HttpRequest) -> HttpResponse:
     """Take what the provider says; allauth goes on from there."""
     if not sign_on.is_on():
         raise Http404
-    view = OAuth2CallbackView.adapter_view(sign_on.CompanyAdapter(request, sign_on.provider_id()))
+    view = OAuth2CallbackView.adapter_view(openid.CompanyAdapter(request, sign_on.provider_id()))
     return view(request)
 
 
@@ -67,10 +64,10 @@ def _lead(request: HttpRequest, process: str, *, otherwise: str, **how: Any) -> 
     A redirect would be stopped by the page's own policy: a form may lead to this application only (``form-action``).
     """
     try:
-        provider = sign_on.SignOnAdapter().get_provider(request)
+        provider = openid.SignOnAdapter().get_provider(request)
         answer = provider.redirect(request, process, next_url=_wanted(request), **how)
-    except sign_on.UNREACHABLE as error:
-        logger.warning("Single sign-on: %s could not be asked: %s", sign_on.name(), type(error).__name__)
+    except openid.UNREACHABLE as error:
+        openid.could_not_be_asked(error)
         messages.error(request, f"{sign_on.name()} does not answer. Try again in a while.")
         return redirect(otherwise)
     page = render(

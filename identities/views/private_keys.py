@@ -1,8 +1,4 @@
-"""Take a private key out, by those who may, with a reason.
-
-They give their password again; whoever has none, since they log in by single sign-on, confirms there or by a second
-factor, minutes before.
-"""
+"""Take a private key out, by those who may, with a reason, and after they confirmed that it is them."""
 
 from __future__ import annotations
 
@@ -15,10 +11,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from as2certs import pki
-from as2certs.accounts import confirming
-from as2certs.accounts.access import needs, person
-from as2certs.accounts.patience import is_resting
-from as2certs.audit.recording import Actor, address_of, record
+from as2certs.accounts.access import needs
+from as2certs.accounts.confirming import confirmed
+from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from identities.exporting import FORMS, export_private
 from identities.intake_forms import ExportPrivateForm
@@ -28,19 +23,17 @@ from identities.views.common import download, form_page, posted
 
 
 @sensitive_variables("form", "data")
-@sensitive_post_parameters("own_password", "password", "password_again")
+@sensitive_post_parameters("password", "password_again")
 @never_cache
 @needs("identities.export_privatekey")
+@confirmed
 def certificate_export_private(request: HttpRequest, uid: UUID) -> HttpResponse:
     found = IdentityCertificate.objects.select_related("identity", "private_key").defer("private_key__sealed")
     certificate = get_object_or_404(found, uid=uid)
     if certificate.private_key is None:
         messages.error(request, "The private key of this certificate is not kept here.")
         return redirect(certificate)
-    if not person(request).has_usable_password() and not confirming.recently(request):
-        return confirming.ask(request, then=request.get_full_path())
-    resting = is_resting(person(request), address=address_of(request), now=database_now())
-    form = ExportPrivateForm(person(request), posted(request), resting=resting)
+    form = ExportPrivateForm(posted(request))
     if request.method == "POST" and form.is_valid():
         try:
             data = _taken_out(request, certificate, form)
@@ -49,7 +42,6 @@ def certificate_export_private(request: HttpRequest, uid: UUID) -> HttpResponse:
         else:
             suffix, content_type = FORMS[form.cleaned_data["form"]][1:]
             return download(data, f"{stem_of(certificate)}.{suffix}", content_type)
-    _note_wrong_password(request, certificate, form)
     context = {"certificate": certificate, "environment": certificate.identity.environment}
     return form_page(request, "identities/certificate_export_private.html", form, **context)
 
@@ -64,18 +56,3 @@ def _taken_out(request: HttpRequest, certificate: IdentityCertificate, form: Exp
         by=Actor.of(request),
         now=database_now(),
     )
-
-
-def _note_wrong_password(
-    request: HttpRequest, certificate: IdentityCertificate, form: ExportPrivateForm
-) -> None:
-    """Leave an entry when somebody's own password was wrong: it may not be them at the keyboard."""
-    if form.has_error("own_password", code="wrong_password"):
-        record(
-            "key.export_refused",
-            on=certificate,
-            by=Actor.of(request),
-            now=database_now(),
-            also=(certificate.identity, person(request)),
-            reason="wrong password of their own",
-        )

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 from allauth.mfa.models import Authenticator
+from django.contrib.auth.models import Group
 from django.urls import reverse
 from playwright.sync_api import CDPSession, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from as2certs.accounts.models import User
 from as2certs.audit.models import Entry
+from tests.inventory import certify, make_identity
 from tests.people import PASSWORD, make_person
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -70,6 +72,8 @@ def add_passkey(page: Page, server: LiveServer) -> None:
     log_in(page, server)
     page.goto(at(server, "mfa_index"))
     page.get_by_role("link", name="Add a passkey").click()
+    page.get_by_label("Your password").fill(PASSWORD)
+    page.get_by_role("button", name="It is me").click()
     page.get_by_role("textbox", name="Name", exact=True).fill("Vera’s laptop")
     page.get_by_role("button", name="Add a passkey").click()
     expect(page.get_by_role("heading", name="Your recovery codes")).to_be_visible()
@@ -150,8 +154,32 @@ def test_a_passkey_confirms_that_it_is_them_and_is_removed(
     page.get_by_role("link", name="with your passkey").click()
     page.get_by_role("button", name="Use your passkey").click()
     page.wait_for_url(at(live_server, "mfa_index"))
-    assert Entry.objects.get(verb="person.confirmed").new == {"with": "passkey"}
+    assert Entry.objects.filter(verb="person.confirmed").latest("id").new == {"with": "passkey"}
     page.get_by_role("link", name=re.compile("^Remove")).click()
     page.get_by_role("button", name="Remove the passkey").click()
     expect(page.get_by_text("The passkey is removed")).to_be_visible()
     assert not Authenticator.objects.exists()  # the recovery codes went with it
+
+
+def test_a_passkey_is_enough_to_take_a_private_key_out(
+    vera: User, live_server: LiveServer, page: Page, device: Device
+) -> None:
+    vera.groups.set([Group.objects.get(name="administrator")])
+    certificate = certify(make_identity())
+    add_passkey(page, live_server)
+    log_out(page)
+    log_in(page, live_server)
+    page.get_by_role("button", name="Use your passkey").click()
+    page.wait_for_url(at(live_server, "home"))
+    page.goto(f"{live_server.url}{reverse('certificate-export-private', args=[certificate.uid])}")
+    page.get_by_role("link", name="with your passkey").click()
+    page.get_by_role("button", name="Use your passkey").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Take out the private key")
+    page.get_by_label("Why does the key leave?").fill("a new server")
+    page.get_by_label("Password of the file").fill("protects the file")
+    page.get_by_label("The same again").fill("protects the file")
+    with page.expect_download() as coming:
+        page.get_by_role("button", name="Download the private key").click()
+    assert coming.value.suggested_filename.endswith(".p12")
+    verbs = Entry.objects.order_by("-id").values_list("verb", flat=True)[:3]
+    assert list(verbs) == ["key.exported", "key.opened", "person.confirmed"]

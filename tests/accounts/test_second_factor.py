@@ -21,7 +21,7 @@ from as2certs.clock import database_now
 from as2certs.pki import VaultError, new_key
 from as2certs.vault import vault
 from tests.accounts.codes import code_of
-from tests.people import PASSWORD, log_in, make_person
+from tests.people import PASSWORD, confirm, log_in, make_person
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -36,7 +36,8 @@ def by_password(name: str = "vera", *, address: str = "192.0.2.7") -> Client:
 
 
 def add_app(client: Client) -> str:
-    """Add an authenticator app as a person does, and return its key."""
+    """Add an authenticator app as a person does, who confirms first that it is them, and return its key."""
+    confirm(client)
     page = client.get(reverse("mfa_activate_totp")).content.decode()
     found = re.search(r'id="totp-key">([A-Z2-7]+)<', page)
     assert found, page
@@ -109,10 +110,18 @@ def test_adding_an_app_stands_in_the_trail_without_its_key() -> None:
 
 def test_a_wrong_first_code_adds_nothing() -> None:
     make_person("vera", "viewer")
-    client = by_password()
+    client = confirm(by_password())
     client.get(reverse("mfa_activate_totp"))
     assert "not right" in client.post(reverse("mfa_activate_totp"), {"code": "000000"}).content.decode()
     assert not Authenticator.objects.exists()
+
+
+@pytest.mark.parametrize("name", ["mfa_activate_totp", "mfa_add_webauthn"])
+def test_a_login_just_now_is_not_enough_to_add_one(name: str) -> None:
+    make_person("vera", "viewer")
+    client = by_password()
+    for asked in (client.get(reverse(name)), client.post(reverse(name), {"code": "000000"})):
+        assert asked["Location"].startswith(reverse("account_reauthenticate"))
 
 
 def test_the_key_and_the_recovery_codes_are_sealed_in_the_database() -> None:
@@ -188,6 +197,7 @@ def test_new_recovery_codes_end_the_old_ones() -> None:
     _, _, codes = with_app()
     client = by_password()
     client.post(reverse("mfa_authenticate"), {"code": codes[0]})
+    confirm(client)
     client.post(reverse("mfa_generate_recovery_codes"))
     fresh = codes_shown(client)
     assert len(fresh) == 10
@@ -221,7 +231,7 @@ def test_a_wrong_password_confirms_nothing_and_counts_like_one_at_the_login() ->
     page = client.post(reverse("account_reauthenticate"), {"password": PASSWORD}).content.decode()
     assert "for ten minutes none is looked at" in page
     assert verbs().count("person.confirmation_refused") == 10
-    assert "person.confirmed" not in verbs()
+    assert verbs()[-1] == "person.confirmation_refused"
 
 
 def test_nobody_sees_or_removes_what_belongs_to_somebody_else() -> None:
@@ -341,7 +351,7 @@ def test_a_passkey_that_no_browser_made_is_refused_in_words(made_up: str) -> Non
     assert page.status_code == 200
     assert not is_in(client)
     make_person("paul", "viewer")
-    inside = by_password("paul")
+    inside = confirm(by_password("paul"))
     page = inside.post(reverse("mfa_add_webauthn"), {"credential": made_up, "name": "x"})
     assert page.status_code == 200
     assert not Authenticator.objects.filter(type="webauthn").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from io import StringIO
@@ -17,11 +18,12 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
-from as2certs.accounts import sign_on
+from as2certs.accounts import openid
 from as2certs.accounts.models import Installation, User
 from as2certs.accounts.rights import RIGHTS
 from as2certs.audit.models import Entry
 from tests.accounts.openid import CLIENT, SECRET, Provider, running
+from tests.accounts.test_second_factor import minutes_pass
 from tests.inventory import certify, make_identity
 from tests.people import log_in, make_person
 
@@ -281,7 +283,7 @@ def test_an_id_token_that_somebody_else_signed_lets_nobody_in(
 def test_a_provider_that_calls_itself_by_another_name_is_not_believed(provider: Provider) -> None:
     provider.announced = "http://127.0.0.1:1/other"
     assert not is_in(sign_in(provider))
-    assert "issuer" in reason()
+    assert "it calls itself 'http://127.0.0.1:1/other', and not as AS2CERTS_OIDC_ISSUER does" in reason()
 
 
 def test_an_answer_is_taken_by_the_browser_that_asked_and_once(provider: Provider) -> None:
@@ -313,16 +315,43 @@ def test_who_says_no_at_the_provider_is_back_at_the_login(provider: Provider) ->
     assert "was not finished" in said(client)
 
 
-def test_a_wrong_client_secret_lets_nobody_in(provider: Provider, settings: LazySettings) -> None:
+def test_a_wrong_client_secret_lets_nobody_in_and_the_log_names_the_settings(
+    provider: Provider, settings: LazySettings, caplog: pytest.LogCaptureFixture
+) -> None:
     change(settings, secret="wrong")
     assert not is_in(sign_in(provider))
+    assert "Are AS2CERTS_OIDC_CLIENT_ID and AS2CERTS_OIDC_CLIENT_SECRET those" in caplog.text
 
 
-def test_a_provider_that_is_away_is_told_in_words(provider: Provider, settings: LazySettings) -> None:
+def test_a_scope_that_the_provider_refuses_is_named_in_the_log(
+    provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client()
+    state = parse_qs(urlsplit(begin(client)).query)["state"][0]
+    client.get(reverse("sign-on-return"), {"error": "invalid_scope", "state": state})
+    assert (
+        "answered 'invalid_scope'. Does it allow this client the scopes of AS2CERTS_OIDC_SCOPES?"
+        in caplog.text
+    )
+
+
+def test_a_provider_that_is_away_is_told_in_words(
+    provider: Provider, settings: LazySettings, caplog: pytest.LogCaptureFixture
+) -> None:
     change(settings, issuer="http://127.0.0.1:9")
     client = Client()
     assert client.post(reverse("sign-on"))["Location"] == reverse("login")
     assert "Meridian login does not answer" in said(client)
+    assert "Is AS2CERTS_OIDC_ISSUER right" in caplog.text
+
+
+def test_an_issuer_with_a_wrong_path_is_told_in_the_log(
+    provider: Provider, settings: LazySettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    change(settings, issuer=f"{provider.issuer}/realms/nowhere")
+    assert Client().post(reverse("sign-on"))["Location"] == reverse("login")
+    where = f"{provider.issuer}/realms/nowhere/.well-known/openid-configuration"
+    assert f"HTTPError. Is AS2CERTS_OIDC_ISSUER right, and is there an answer at {where}" in caplog.text
 
 
 def test_nobody_is_led_elsewhere_after_the_login(provider: Provider) -> None:
@@ -380,10 +409,18 @@ def test_whoever_has_no_password_logs_in_again_at_the_provider_before_a_private_
         assert asked["Location"].startswith(reverse("confirm-sign-on"))
     assert not Entry.objects.filter(verb="key.exported").exists()
     client.get(visit(provider, begin(client, wanted=export, at="confirm-sign-on")))
-    assert "Your own password" not in client.get(export).content.decode()
+    assert client.get(export).status_code == 200
     taken = client.post(export, given)
     assert "attachment" in taken["Content-Disposition"], taken.content.decode()
     assert Entry.objects.get(verb="key.exported").actor == User.objects.get()
+
+
+def test_whoever_has_no_password_can_add_a_second_factor_just_after_the_login(provider: Provider) -> None:
+    client = sign_in(provider)
+    add = reverse("mfa_activate_totp")
+    assert client.get(add).status_code == 200
+    minutes_pass(client)
+    assert client.get(add)["Location"].startswith(reverse("confirm-sign-on"))
 
 
 @pytest.mark.parametrize("ago", [3600, None])
@@ -415,9 +452,11 @@ def test_whoever_has_no_password_is_not_asked_to_change_it(provider: Provider) -
     assert reverse("password-change") not in client.get(reverse("account")).content.decode()
 
 
-def test_the_roles_that_groups_can_stand_for_are_those_of_the_rights() -> None:
-    from as2certs.settings import roles_of_groups
+def test_the_roles_that_groups_can_stand_for_are_those_of_the_rights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from as2certs.settings import env, roles_of_groups
 
-    assert roles_of_groups() == {}
-    assert list(RIGHTS) == ["viewer", "operator", "approver", "administrator"]
-    assert sign_on.CompanyProvider.pkce_enabled_default
+    monkeypatch.setattr(env, "ENVIRON", {"AS2CERTS_OIDC_GROUPS": json.dumps({"all": list(RIGHTS)})})
+    assert roles_of_groups() == {"all": ["viewer", "operator", "approver", "administrator"]}
+    assert openid.CompanyProvider.pkce_enabled_default

@@ -26,7 +26,7 @@ OPENERS = frozenset(
 )  # fmt: skip
 #: Who does, with what, and who says where it goes. What is installed from elsewhere is not searched.
 KNOWN: dict[str, tuple[set[str], str]] = {
-    "as2certs/accounts/sign_on.py": ({"requests"}, "asks the provider of AS2CERTS_OIDC_ISSUER who somebody is"),
+    "as2certs/accounts/openid.py": ({"requests"}, "asks the provider of AS2CERTS_OIDC_ISSUER who somebody is"),
     "as2certs/background.py": ({"kombu"}, "names the errors of the broker of REDIS_URL"),
     "as2certs/folder_broker.py": ({"kombu"}, "keeps the messages of the broker in folders"),
     "as2certs/home/health.py": ({"redis"}, "asks the Redis of REDIS_URL whether it is there"),

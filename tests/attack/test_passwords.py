@@ -20,7 +20,7 @@ from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor, record
 from as2certs.clock import database_now
 from tests.inventory import certify, make_identity
-from tests.people import PASSWORD, log_in, make_person
+from tests.people import PASSWORD, confirm, log_in, make_person
 
 pytestmark = pytest.mark.django_db
 
@@ -89,13 +89,12 @@ def test_a_private_key_does_not_leave_to_somebody_who_guesses(vera: User) -> Non
         "password_again": "protects the file",
     }
     client = log_in(anna)
+    asks = client.get(address)["Location"]
     for _ in range(MOST_FROM_ONE_ADDRESS):
-        answer = client.post(address, given | {"own_password": "wrong"})
-        assert "This is not your password." in answer.content.decode()
-    answer = client.post(address, given | {"own_password": PASSWORD})
-    assert "Too many wrong passwords" in answer.content.decode()
-    assert "attachment" not in answer.get("Content-Disposition", "")
-    refused = Entry.objects.filter(verb="key.export_refused", actor=anna)
+        assert "This is not your password." in client.post(asks, {"password": "wrong"}).content.decode()
+    assert "Too many wrong passwords" in client.post(asks, {"password": PASSWORD}).content.decode()
+    assert client.post(address, given)["Location"] == asks
+    refused = Entry.objects.filter(verb="person.confirmation_refused", actor=anna)
     assert refused.count() == MOST_FROM_ONE_ADDRESS
     assert not Entry.objects.filter(verb__in=["key.exported", "key.opened"]).exists()
 
@@ -109,9 +108,8 @@ def test_an_export_is_kept_by_nobody_on_the_way() -> None:
         "form": "pem",
         "password": "protects the file",
         "password_again": "protects the file",
-        "own_password": PASSWORD,
     }
-    answer = log_in(anna).post(address, given)
+    answer = confirm(log_in(anna)).post(address, given)
     assert answer["Cache-Control"].startswith("no-store")
     assert b"ENCRYPTED PRIVATE KEY" in answer.content
 

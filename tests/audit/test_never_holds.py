@@ -111,16 +111,16 @@ def look_at_keys(company: Company, client: Client) -> list[bytes]:
     assert generate_next(now=now)
     stored = IdentityCertificate.objects.exclude(private_key=None).latest("pk")
     for own in (Secrets.mistyped, Secrets.second):
-        taken = client.post(
-            reverse("certificate-export-private", args=[stored.uid]),
-            {
-                "own_password": own,
-                "reason": "move to the new server",
-                "form": "pkcs12",
-                "password": Secrets.of_export,
-                "password_again": Secrets.of_export,
-            },
-        )
+        confirm(client, own)
+    taken = client.post(
+        reverse("certificate-export-private", args=[stored.uid]),
+        {
+            "reason": "move to the new server",
+            "form": "pkcs12",
+            "password": Secrets.of_export,
+            "password_again": Secrets.of_export,
+        },
+    )
     assert taken["Content-Disposition"].endswith('.p12"')
     keys = [pki.key_from_der(vault().unseal(bytes(row.sealed))) for row in PrivateKey.objects.all()]
     assert len(keys) == 4
@@ -195,7 +195,7 @@ def test_the_trail_holds_no_key_no_password_and_no_token(tmp_path: Path, setting
         "key.generated",
         "key.opened",
         "key.exported",
-        "key.export_refused",
+        "person.confirmation_refused",
         "link.made",
         "rotation.finish",
         "step.done",

@@ -257,10 +257,11 @@ class Story:
             told.downloads[suffix] = office.download(opener, self.papers)
             office.page.keyboard.press("Escape")
         office.from_menu("Download", "With its private key…")
+        office.fill("Your password", PASSWORD)
+        office.press("It is me")
         office.fill("Why does the key leave?", "The standby machine gets it too")
         office.fill("Password of the file", FILE_PASSWORD)
         office.fill("The same again", FILE_PASSWORD)
-        office.fill("Your own password", PASSWORD)
         opener = office.page.get_by_role("button", name="Download the private key")
         told.private = office.download(opener, self.papers)
 

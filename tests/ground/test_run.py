@@ -91,7 +91,7 @@ def test_it_starts_everything_shows_a_password_once_and_ends_everything(tmp_path
     var, port = tmp_path / "var", free_port()
     with running(var, port):
         started = processes_of(var)
-        for name in ("gunicorn", "as2certs.celery worker", " beat ", "apply_due --loop", "send_mail --loop"):
+        for name in ("gunicorn", "as2certs.worker", "as2certs.beat", "apply_due --loop", "send_mail --loop"):
             assert any(name in line for line in started), (name, started)
         for secret in ("secret_key", "vault_keys"):
             assert stat.S_IMODE((var / secret).stat().st_mode) == 0o600
