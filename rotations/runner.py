@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 BATCH = 50
 #: So many that need nothing outside are settled at once, by few statements: it takes some tenths of a second.
 TOGETHER = 200
+#: A rotation with more steps than this is settled by itself: hundreds of them together would not fit into memory.
+MOST_STEPS = 50
 #: Later than this after its moment, a cut-over is marked late.
 LATE_AFTER = timedelta(seconds=30)
 AHEAD = timedelta(seconds=1)
@@ -189,6 +191,8 @@ def _settle_all(due: StepQuerySet, steps: list[Step], *, now: datetime) -> None:
     By itself, too, is what concerns one partner alone, a second step of a rotation, and what something is against.
     """
     together = {step.rotation_id: step for step in steps if step.participant_id is None}
+    for rotation in _large(together) if len(together) > 1 else ():
+        del together[rotation]
     if len(together) < 2:
         together = {}
     settled = _settle_together(list(together.values()), now=now) if together else set()
@@ -202,6 +206,14 @@ def _settle_all(due: StepQuerySet, steps: list[Step], *, now: datetime) -> None:
     for step in steps:
         if step.pk not in settled:
             _do_inside(step, Known([step.rotation]), now=now)
+
+
+def _large(rotations: Collection[int]) -> list[int]:
+    """Return which of these rotations (primary keys) have many steps."""
+    steps = Step.objects.filter(rotation__in=rotations).order_by().values("rotation")
+    return list(
+        steps.annotate(count=Count("pk")).filter(count__gt=MOST_STEPS).values_list("rotation", flat=True)
+    )
 
 
 def _settle_together(steps: list[Step], *, now: datetime) -> set[int] | None:

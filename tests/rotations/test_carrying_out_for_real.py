@@ -193,7 +193,7 @@ def test_what_is_due_at_once_is_settled_by_few_statements_however_much_it_is(clo
         with CaptureQueriesContext(connection) as queries:
             assert runner.apply_due(wait=False) == many
         counts.append(len(queries))
-    assert counts[1] <= counts[0] <= 40
+    assert counts[1] <= counts[0] <= 41
     rotations = Rotation.objects.prefetch_related("steps")
     assert {rotation.state for rotation in rotations} == {RotationState.APPLIED}
     assert {(s.act, s.state, s.blocked, s.attempts) for r in rotations for s in r.steps.all()} == {
@@ -251,6 +251,27 @@ def test_one_that_can_not_be_settled_keeps_none_of_the_others(
     clock.now += timedelta(seconds=3)
     assert runner.apply_due(wait=False) == 1
     assert Step.objects.get(pk=steps[poisoned.pk].pk).state == StepState.DONE
+
+
+def test_what_has_many_steps_is_settled_by_itself(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_many("large", 4)
+    monkeypatch.setattr(runner, "MOST_STEPS", made[0].steps.count())
+    for n in range(3):
+        Step.objects.create(
+            rotation=made[1], position=90 + n, key=f"more {n}", who="we", act="test", title="Try it"
+        )
+    together: list[int] = []
+    settle = runner._settle_together
+
+    def noting(steps: list[Step], *, now: datetime) -> set[int] | None:
+        together.extend(step.rotation_id for step in steps)
+        return settle(steps, now=now)
+
+    monkeypatch.setattr(runner, "_settle_together", noting)
+    clock.now = database_now()
+    assert runner.apply_due(wait=False) == 4
+    assert together == [rotation.pk for rotation in made if rotation.pk != made[1].pk]
+    assert {step.state for step in Step.objects.filter(act="cut_over")} == {StepState.DONE}
 
 
 def test_a_partners_certificate_is_added_first_and_used_at_the_moment(clock: Clock, folder: Path) -> None:
