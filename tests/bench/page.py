@@ -29,6 +29,7 @@ HOW = """\
   read by the oracle of the tests of faults.
 - **Bare SQL**: the rows that the burst added are written again and those that it changed are changed again, row by row,
   50 steps a transaction, in two connections, into tables with the same indexes but without foreign keys and triggers.
+  The application writes many rows by one statement.
 - **Pages**: Django’s test client, logged in, with all middleware, 40 times in turn. The application shows 50 rows a
   page; here it shows 100, as the plain view does. The search asks for a name, an AS2 ID, a fingerprint and a serial.
 - **Memory**: of the largest process of its kind (RSS); the whole and its growth with shared pages divided (PSS).
