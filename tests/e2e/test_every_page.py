@@ -103,8 +103,21 @@ def tour(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         tour = Tour(ask_for_everything(desk.context.request, stack.url))
         for path in tour.pages:
             look_at(desk, path, tour)
+        look_at_what_asks_who_it_is(desk, tour)
         desk.context.close()
         yield tour
+
+
+def look_at_what_asks_who_it_is(desk: Office, tour: Tour) -> None:
+    """Confirm that it is them, and look at the pages that led to the question before."""
+    own = {a.path for a in tour.answers if a.status == 302 and not a.path.startswith("/admin/")}
+    found = {resolve(urlsplit(path).path).url_name: path for path in sorted(own)}
+    desk.open("/account/confirm/")
+    desk.fill("Your password", PASSWORD)
+    desk.press("It is me")
+    for name in ("certificate-export-private", "mfa_activate_totp", "mfa_add_webauthn"):
+        look_at(desk, found[name], tour)
+        assert desk.page.url == desk.url + found[name]
 
 
 def add_what_is_missing(desk: Office) -> None:
