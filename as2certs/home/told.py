@@ -118,7 +118,6 @@ SENTENCES = {
     "key.generated": "generated the key",
     "key.failed": "could not generate the key",
     "key.exported": "took the private key out",
-    "key.export_refused": "was refused the private key",
     "system.checked": "checked the AS2 system",
     "vault.resealed": "sealed all private keys again",
     "mail.sent_again": "sent the mail again",
