@@ -10,7 +10,11 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the outcome. ``unit`` is "s", "×", "MB" or "queries"; ``told`` says what lies behind a ratio."""
+    """One line of the outcome.
+
+    ``unit`` is "s", "×", "MB" or "queries"; ``told`` says what lies behind a ratio, and ``limit`` what keeps the figure
+    from being better: the page says so where it is short.
+    """
 
     name: str
     measured: float
@@ -18,6 +22,7 @@ class Figure:
     unit: str = "×"
     at_least: bool = False
     told: str = ""
+    limit: str = ""
 
     @property
     def is_reached(self) -> bool:

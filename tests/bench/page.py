@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 
 from tests.bench.figures import Figure, Found
 
@@ -55,6 +56,9 @@ def written(machine: Sequence[tuple[str, str]], found: Found, *, part: int, left
     if left:
         sizes += f" The run ended before it came to: {', '.join(left)}."
     rows = [f"| {' | '.join((*figure.cells, figure.told))} |" for figure in found.figures]
+    limits = list(dict.fromkeys(f.limit for f in found.figures if f.limit and not f.is_reached))
+    told = [fill(limit, 120, initial_indent="- ", subsequent_indent="  ") for limit in limits]
+    short = ["## What keeps a figure short", "", *told, ""] if limits else []
     wrong = ["## What went wrong", "", *(f"- {line}" for line in found.wrong), ""] if found.wrong else []
     return "\n".join(
         [
@@ -72,6 +76,7 @@ def written(machine: Sequence[tuple[str, str]], found: Found, *, part: int, left
             *rows,
             "",
             *wrong,
+            *short,
             HOW,
         ]
     )

@@ -70,4 +70,12 @@ def test_the_page_tells_what_went_wrong() -> None:
     page = written([("CPUs", "2")], found, part=10, left=["memory"])
     assert "| a | 1.00 s | ≤ 2.00 s | ok |" in page
     assert "- one step was applied twice" in page
+    assert "keeps a figure short" not in page
     assert "a 10th of what is asked for. The run ended before it came to: memory." in page
+
+
+def test_the_page_says_once_what_keeps_figures_short() -> None:
+    figures = [Figure(name, 3, 2, "s", limit="The sun is too low.") for name in "ab"]
+    page = written([("CPUs", "2")], Found([*figures, Figure("c", 1, 2, limit="Not asked for.")]), part=1)
+    assert page.count("The sun is too low.") == 1
+    assert "Not asked for." not in page
