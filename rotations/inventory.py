@@ -21,10 +21,10 @@ def change(rotation: Rotation, step: Step, books: Books) -> None:
 
     Raises NotPossible when a certificate that this rotation does not know holds a role that has room for one.
     """
-    if step.act == plan.Act.RETIRE:
+    if step.act == plan.Act.RETIRE and rotation.old_identity_certificate is not None:
         _end_choices(rotation, books, at=books.now, certificate=rotation.old_identity_certificate)
-        if rotation.is_emergency:
-            _end_old(rotation, step, books)
+    if step.act == plan.Act.RETIRE and rotation.is_emergency:
+        _end_old(rotation, step, books)
     mine = runbook.our_effects(step)
     if not mine:
         return

@@ -178,17 +178,20 @@ def _held_back(due: StepQuerySet, now: datetime) -> Q:
 
 
 def _settle_inside(due: StepQuerySet, most: int) -> int:
-    """Settle what needs nothing outside, in one transaction, and return how many were due."""
+    """Settle what needs nothing outside, in one transaction, and return how many steps that were.
+
+    What would take longer than a second is left to the next one: until its end nobody else can touch these rotations.
+    """
     with transaction.atomic():
         steps = list(_claimable(due)[:most])
-        _settle_all(due, steps, now=database_now())
-        return len(steps)
+        return _settle_all(due, steps, now=database_now(), until=time.monotonic() + LOOK_AGAIN_SECONDS)
 
 
-def _settle_all(due: StepQuerySet, steps: list[Step], *, now: datetime) -> None:
-    """Settle steps together. Where one of them can't be, each half is tried, until that one is by itself.
+def _settle_all(due: StepQuerySet, steps: list[Step], *, now: datetime, until: float) -> int:
+    """Settle steps together. Where one of them can't be done, each half is tried, until that one is by itself.
 
     By itself, too, is what concerns one partner alone, a second step of a rotation, and what something is against.
+    Returns how many were settled: ``until`` then, by the monotonic clock, but one at least.
     """
     together = {step.rotation_id: step for step in steps if step.participant_id is None}
     for rotation in _large(together) if len(together) > 1 else ():
@@ -200,12 +203,19 @@ def _settle_all(due: StepQuerySet, steps: list[Step], *, now: datetime) -> None:
         # What was undone in the database was not in these objects.
         again = list(_claimable(due.filter(pk__in=[step.pk for step in together.values()])))
         half = len(again) // 2
-        _settle_all(due, again[:half], now=now)
-        _settle_all(due, again[half:], now=now)
-        settled = {step.pk for step in again}
+        count = _settle_all(due, again[:half], now=now, until=until)
+        if time.monotonic() < until:
+            count += _settle_all(due, again[half:], now=now, until=until)
+        return count
+    count = len(settled)
     for step in steps:
-        if step.pk not in settled:
-            _do_inside(step, Known([step.rotation]), now=now)
+        if step.pk in settled:
+            continue
+        if count and time.monotonic() > until:
+            break
+        _do_inside(step, Known([step.rotation]), now=now)
+        count += 1
+    return count
 
 
 def _large(rotations: Collection[int]) -> list[int]:
@@ -228,7 +238,9 @@ def _settle_together(steps: list[Step], *, now: datetime) -> set[int] | None:
             for step in able:
                 _settle_in(books, step)
             books.close()
-    except Exception as error:  # noqa: BLE001  # told with its traceback once it is by itself
+    except Exception as error:
+        if connection.needs_rollback:
+            raise  # the connection is lost, and with it the transaction around this
         log.info("%s steps can't be settled together: %s: %s", len(steps), type(error).__name__, error)
         return None
     return {step.pk for step in able}
@@ -304,10 +316,10 @@ def _claimable(due: StepQuerySet) -> StepQuerySet:
 def _do_inside(step: Step, known: Known, *, now: datetime) -> bool:
     """Settle a step that needs no AS2 system; claim one that does, and return False for it."""
     is_taken_up_again = step.state == StepState.RUNNING
-    reason = None if is_taken_up_again else obstacle(step, known, now=now)
     try:
         # A savepoint of its own: one poisoned step must not take the others with it.
         with transaction.atomic():
+            reason = None if is_taken_up_again else obstacle(step, known, now=now)
             if reason:
                 progress.fail(step, reason, by=Actor.runner(), now=now)
             elif step.system_id is None:
@@ -408,10 +420,10 @@ def _carry_out(claim: Claim) -> None:
         result = Result(Outcome.RETRYABLE, str(error))
     except (OperationalError, InterfaceError) as error:
         # Our own database was away, which says nothing about the step: it is taken up when its lease has run out.
-        log.warning(
-            "Step %s is left to whoever takes it up next, the database did not answer: %s", step.uid, error
-        )
-        return
+        log.warning("Step %s: the database did not answer: %s", step.uid, error)
+        if step.attempts < MOST_UNREACHABLE:
+            return
+        result = Result(Outcome.UNKNOWN, f"The database did not answer: {error}")
     except Exception as error:
         # Whatever went wrong, the outcome outside is unknown: the next attempt reads before it writes.
         log.exception("Step %s: the connector failed", step.uid)

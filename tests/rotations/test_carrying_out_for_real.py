@@ -20,6 +20,8 @@ from as2certs.mail.models import Message
 from identities import service
 from identities.connectors import connector_of
 from identities.models import AS2System, Identity
+from partners import signing
+from partners.models import Partnership, SigningChoice
 from rotations import actions, inventory, progress, runner, setup
 from rotations.applying import change_for
 from rotations.books import Books
@@ -274,6 +276,42 @@ def test_what_has_many_steps_is_settled_by_itself(clock: Clock, monkeypatch: pyt
     assert {step.state for step in Step.objects.filter(act="cut_over")} == {StepState.DONE}
 
 
+def test_what_is_settled_one_by_one_is_not_held_for_long(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_many("slow", 4)
+    monkeypatch.setattr(runner, "MOST_STEPS", 0)  # as with many partners
+    monkeypatch.setattr(runner, "LOOK_AGAIN_SECONDS", 0.0)
+    clock.now = database_now()
+    assert runner._settle_inside(runner._due(clock.now), 200) == 1
+    assert list(Step.objects.filter(act="cut_over").order_by("pk").values_list("state", flat=True)) == [
+        "done",
+        "waiting",
+        "waiting",
+        "waiting",
+    ]
+    assert runner.apply_due(wait=False) == 3
+
+
+def test_retiring_where_nothing_was_before_ends_nobody_elses_choice(clock: Clock) -> None:
+    company = make_company(connector=None)
+    partnership = Partnership.objects.get(identity=company.identity, partner=company.partners[0])
+    signing.choose(partnership, company.new, at=NOW)
+    rotation = Rotation.objects.create(
+        identity=company.identity,
+        roles=["decrypt"],
+        new_identity_certificate=company.new,
+        state=RotationState.APPLIED,
+        set_up_at=NOW,
+    )
+    retire = Step.objects.create(
+        rotation=rotation, position=1, key="retire", who="we", act="retire", title="Let go of nothing"
+    )
+    progress.settle(retire, StepAction.COMPLETE_BY_HAND, by=company.by, now=NOW)
+    assert fresh(rotation).state == RotationState.CLOSED
+    assert [choice.certificate for choice in SigningChoice.objects.open()] == [company.new]
+
+
 def test_a_partners_certificate_is_added_first_and_used_at_the_moment(clock: Clock, folder: Path) -> None:
     company = make_company()
     fabrikam = company.partners[0]
@@ -371,6 +409,19 @@ def test_a_database_that_went_away_says_nothing_about_a_step(
     clock.now = NOW + timedelta(seconds=6)
     assert runner.apply_due(wait=False) == 1
     assert rotation.steps.get(act="stage").state == StepState.DONE
+
+
+def test_a_database_that_goes_away_with_one_step_each_time_puts_that_before_a_person(
+    clock: Clock, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company = make_company()
+    rotation = approved(company)
+    stage = rotation.steps.filter(act="stage")
+    stage.update(attempts=runner.MOST_UNREACHABLE - 1)
+    monkeypatch.setattr(runner, "change_for", _lost)
+    runner.apply_due(wait=False)
+    assert stage.get().state == StepState.FAILED
+    assert "The database did not answer: server closed the connection" in stage.get().error
 
 
 def _lost(*args: object, **kwargs: object) -> None:
