@@ -20,9 +20,10 @@ BATCH = 1000
 
 
 @transaction.atomic
-def crowd(count: int, starts_in: float) -> int:
-    """Let so many stations without an AS2 system change both roles at one moment, seconds from now."""
-    pattern = companies.many([3600.0])[0]
+def crowd(count: int, starts_in: float, *, directories: int = 0) -> int:
+    """Let so many stations change both roles at one moment, seconds from now: some in a directory, the rest in none."""
+    pattern = companies.many([3600.0] * (directories + 1), directories=range(directories))[-1]
+    count -= directories
     assert pattern.identity is not None
     identities = _copies(pattern.identity, count - 1, lambda n: {"name": f"Copy {n}", "as2_id": f"COPY-{n}"})
     owners = Identity.owners.through

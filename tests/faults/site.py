@@ -51,6 +51,11 @@ class Site(Stack):
         ]
         self.python(f"from tests.faults import companies\ncompanies.{how}({', '.join(given)})\n")
 
+    def crowd(self, count: int, starts_in: float, *, directories: int = 0) -> int:
+        """Set up very many changes that are due at one moment, most of them copies; return how many there are."""
+        wanted = f"crowd.crowd({count}, {starts_in}, directories={directories})"
+        return int(self.python(f"import json\nfrom tests.bench import crowd\nprint(json.dumps({wanted}))\n"))
+
     def start_idle(self, *names: str) -> list[Running]:
         """Start processes, and return when each of them looks for due steps."""
         started = self.start(*names)

@@ -18,7 +18,6 @@ LOOK = (
 LAST_CALL = """
 UPDATE rotations_step SET due_at = clock_timestamp(), latest_at = clock_timestamp() + interval '30 s' WHERE id = {step}
 """
-CROWD = "import json\nfrom tests.bench import crowd\nprint(json.dumps(crowd.crowd({count}, {starts_in})))\n"
 #: The database itself refuses to let this step be done, whoever tries.
 POISON = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'poisoned'; END $$;
@@ -32,7 +31,7 @@ def test_one_failing_step_among_many_is_tried_again_with_growing_pauses_and_then
 ) -> None:
     count, times = (10_000, 4) if full else (200, 3)
     site.start_idle("worker", "worker", "beat", "loop")
-    assert site.python(CROWD.format(count=count, starts_in=3.0)) == count
+    assert site.crowd(count, 3.0) == count
     ((step,),) = site.sql(
         "SELECT id FROM rotations_step WHERE act = 'cut_over' ORDER BY id LIMIT 1 OFFSET 20"
     )
