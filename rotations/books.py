@@ -149,7 +149,7 @@ class Books(Known):
         Raises SomebodyElseWasFirst where a row has changed since it was read, or IntegrityError; then nothing may stay.
         """
         self._write_steps()
-        for roster in self._rosters.values() if "_rosters" in self.__dict__ else ():
+        for roster in self._rosters.values():
             roster.save()
         self._write_rotations()
         record_many(self._happened, by=self.by, now=self.now)

@@ -145,7 +145,7 @@ def _round() -> int:
     # Asked before they are claimed: a tick that finds nothing takes no write lock on SQLite, and begins no transaction.
     inside = due.filter(system=None)
     outside = list(due.filter(system__isnull=False).values_list("pk", flat=True)[:BATCH])
-    # Out of all that is due: of the same fifty, all but one of the workers would find nothing.
+    # Out of all that is due: of the same few, all but one of the workers would find nothing.
     taken = _settle_inside(inside, TOGETHER) if inside.exists() else 0
     while outside and time.monotonic() - begun < LOOK_AGAIN_SECONDS:
         found, claim = _claim(due.filter(pk__in=outside).exclude(_held_back(due, now)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -48,6 +49,10 @@ def loaded(code: str, var: Path) -> list[str]:
     return found
 
 
+def test_what_is_loaded_at_the_start_is_left_alone_by_full_collections() -> None:
+    assert gc.get_freeze_count() > 50_000
+
+
 def test_beat_knows_the_schedule_and_nothing_else(tmp_path: Path) -> None:
     code = "from as2certs.beat import app; app.loader.init_worker(); assert len(app.conf.beat_schedule) >= 5"
     modules = loaded(code, tmp_path)
@@ -92,9 +97,8 @@ def test_a_process_ends_in_order_when_it_is_asked_to(make_stack: Callable[..., S
     assert f"as2certs.{name}" in COMMANDS[name]
     stack = make_stack()
     (process,) = stack.start(name)
-    try:
+    with pytest.raises(subprocess.TimeoutExpired):
         process.popen.wait(timeout=4)
-    except subprocess.TimeoutExpired:
-        process.terminate()
+    process.terminate()
     assert process.popen.wait(timeout=15) == 0, process.log
     assert process.log.strip() in ("", "worker: Warm shutdown (MainProcess)")
