@@ -58,12 +58,12 @@ def check_sealed_factors(
     app_configs: Sequence[AppConfig] | None, *, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Refuse vault keys with which somebody's second factor can't be checked: they could not log in."""
-    from as2certs.accounts import factors
+    from as2certs.accounts import second_factors
 
     if "default" not in (databases or ()):
         return []
     try:
-        closed, tried = factors.closed()
+        closed, tried = second_factors.closed()
     except (VaultError, DatabaseError):
         return []  # said by check_vault_keys, or not migrated yet
     if not closed:

@@ -189,12 +189,12 @@ INSTALLED_APPS = [
     "identities",
     "partners",
     "rotations",
-    "as2certs.home",
+    "as2certs.site",
 ]
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "as2certs.policy.ContentPolicyMiddleware",
+    "as2certs.content_security_policy.ContentPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -222,7 +222,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "as2certs.home.context.shell",
+                "as2certs.site.context.shell",
             ],
         },
     },
@@ -281,7 +281,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # --- People -------------------------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"
-AUTHENTICATION_BACKENDS = ["as2certs.accounts.patience.PatientBackend"]
+AUTHENTICATION_BACKENDS = ["as2certs.accounts.throttling.PatientBackend"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
@@ -299,7 +299,7 @@ AUTH_PASSWORD_VALIDATORS = [
 # up, and our own patience (patience.py) stands in place of its limits, which would let strangers lock people out.
 ACCOUNT_ADAPTER = "as2certs.accounts.adapters.AccountAdapter"
 ACCOUNT_EMAIL_VERIFICATION = "none"
-ACCOUNT_FORMS = {"reauthenticate": "as2certs.accounts.factor_forms.ConfirmByPasswordForm"}
+ACCOUNT_FORMS = {"reauthenticate": "as2certs.accounts.second_factor_forms.ConfirmByPasswordForm"}
 ACCOUNT_RATE_LIMITS = MFA_RATE_LIMITS = False
 ACCOUNT_REAUTHENTICATION_METHODS = ("password", "mfa", "socialaccount")
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 300  # seconds for which somebody who confirmed that it is them is believed
@@ -307,12 +307,12 @@ ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]  # read by a check alone: th
 MFA_ADAPTER = "as2certs.accounts.adapters.FactorAdapter"
 MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_FORMS = {
-    "authenticate": "as2certs.accounts.factor_forms.CodeForm",
-    "reauthenticate": "as2certs.accounts.factor_forms.ConfirmByCodeForm",
-    "activate_totp": "as2certs.accounts.factor_forms.AddAppForm",
-    "add_webauthn": "as2certs.accounts.factor_forms.AddPasskeyForm",
-    "authenticate_webauthn": "as2certs.accounts.factor_forms.PasskeyForm",
-    "reauthenticate_webauthn": "as2certs.accounts.factor_forms.ConfirmByPasskeyForm",
+    "authenticate": "as2certs.accounts.second_factor_forms.CodeForm",
+    "reauthenticate": "as2certs.accounts.second_factor_forms.ConfirmByCodeForm",
+    "activate_totp": "as2certs.accounts.second_factor_forms.AddAppForm",
+    "add_webauthn": "as2certs.accounts.second_factor_forms.AddPasskeyForm",
+    "authenticate_webauthn": "as2certs.accounts.second_factor_forms.PasskeyForm",
+    "reauthenticate_webauthn": "as2certs.accounts.second_factor_forms.ConfirmByPasskeyForm",
 }
 MFA_RECOVERY_CODES_SHOW_ONCE = True
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
@@ -427,9 +427,9 @@ SECURE_HSTS_SECONDS = 30 * 24 * 3600 if _https else 0
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 
-CSRF_FAILURE_VIEW = "as2certs.home.refusals.csrf_failure"
+CSRF_FAILURE_VIEW = "as2certs.site.error_pages.csrf_failure"
 CSRF_COOKIE_HTTPONLY = True  # scripts find the token in the page
-DEFAULT_EXCEPTION_REPORTER_FILTER = "as2certs.faults.PlacesOnly"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "as2certs.error_reports.PlacesOnly"
 
 # Certificates are read up to 1 MiB; a form may bring two files. No file that somebody sends touches a disk.
 FILE_UPLOAD_HANDLERS = ["as2certs.uploads.MemoryOnly"]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from django.db import IntegrityError, models, transaction
 
-from as2certs.audit.keeping import noun
+from as2certs.audit.form_saving import noun
 from as2certs.audit.recording import Actor, record
 from identities.models import AS2System, CertificateRequest, Identity
 from identities.stations import AbstractStation

@@ -13,7 +13,7 @@ from as2certs import pki
 from as2certs.audit.recording import Actor, record
 from as2certs.background import nudge
 from identities import keys
-from identities.intake import Intake, Refused, take_in
+from identities.certificate_import import Intake, Refused, take_in
 from identities.models import CertificateRequest, Identity, IdentityCertificate
 
 log = logging.getLogger(__name__)

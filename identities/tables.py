@@ -9,9 +9,9 @@ from django.template.loader import render_to_string
 
 from as2certs.tables import CompactTable, from_template
 from identities.connectors import CHOICES
-from identities.listing import order_by_end
+from identities.list_views import order_by_end
 from identities.models import AS2System, Identity, IdentityCertificate, IdentityService
-from identities.standing import in_use, standings
+from identities.role_status import in_use, standings
 
 
 class StationTable(CompactTable):

@@ -10,8 +10,8 @@ from django.db.models import Q, QuerySet
 
 from as2certs import pki
 from as2certs.accounts.forms import TimeZoneField, check_hours, keep_zone, page_layout
+from identities.certificate_import_forms import IntakeForm
 from identities.forms import REMINDED, STATION_ROWS, STATION_WIDGETS, StationForm
-from identities.intake_forms import IntakeForm
 from identities.models import Identity
 from identities.stations import AbstractStation
 from partners.models import Contact, Partner, Partnership

@@ -222,7 +222,8 @@ class Partnership(models.Model):
 
 
 class SigningChoice(models.Model):
-    """Which certificate of ours signed for one partnership alone, from when until when; see ``partners.signing``.
+    """Which certificate of ours signed for one partnership alone, from when until when; see
+    ``partners.signing_choices``.
 
     At all other times the identity's default signed for it: what serves the role ``sign``.
     """

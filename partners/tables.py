@@ -5,7 +5,7 @@ from __future__ import annotations
 import django_tables2 as tables
 
 from as2certs.tables import CompactTable, from_template
-from identities.listing import order_by_end
+from identities.list_views import order_by_end
 from identities.tables import CertificateTable, StationTable
 from partners.models import Partner, PartnerCertificate, PartnerService
 

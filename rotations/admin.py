@@ -14,7 +14,8 @@ from as2certs.audit.admin import AuditedAdmin, ReadOnlyAdmin, ReadOnlyInline
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from rotations import actions
+from rotations.execution.transitions import SomebodyElseWasFirst
+from rotations.lifecycle import actions
 from rotations.models import (
     HandedIn,
     Heartbeat,
@@ -27,8 +28,7 @@ from rotations.models import (
     SlotAnswer,
     Step,
 )
-from rotations.progress import SomebodyElseWasFirst
-from rotations.states import IllegalAction
+from rotations.planning.states import IllegalAction
 
 CERTIFICATES = tuple(
     f"{which}_{side}_certificate" for which in ("old", "new") for side in ("identity", "partner")

@@ -17,13 +17,14 @@ from django.db import IntegrityError, transaction
 
 from as2certs.accounts.models import Installation
 from as2certs.mail import outbox
-from rotations import notifications, stragglers
-from rotations.exchange import asking, at_the_window, digest, following
-from rotations.expiring import SIDES, Expiring, Side, expiring
-from rotations.ladder import crossed
+from rotations.exchange import certificate_requests, digest, follow_up, window_notices
+from rotations.lifecycle import late_partners
 from rotations.models import Heartbeat, Notice
-from rotations.notices import told
-from rotations.recipients import People, Recipient, escalation, once, people_of
+from rotations.notifications import operator_mail
+from rotations.notifications.expiry import SIDES, Expiring, Side, expiring
+from rotations.notifications.recipients import People, Recipient, escalation, once, people_of
+from rotations.notifications.sent_notices import told
+from rotations.notifications.thresholds import crossed
 
 log = logging.getLogger(__name__)
 
@@ -101,9 +102,11 @@ def run(now: datetime) -> int:
 
     Partners come before our own reminders: what they do in time, nobody has to catch up with.
     """
-    soonest = at_the_window.tell_at_the_window(now)
-    urgent = notifications.window_soon(now) + notifications.window_missed(now) + notifications.too_late(now)
-    theirs = stragglers.warn_and_release(now) + following.follow_up(now) + asking.ask_due(now)
+    soonest = window_notices.tell_at_the_window(now)
+    urgent = operator_mail.window_soon(now) + operator_mail.window_missed(now) + operator_mail.too_late(now)
+    theirs = (
+        late_partners.warn_and_release(now) + follow_up.follow_up(now) + certificate_requests.ask_due(now)
+    )
     queued = soonest + urgent + theirs + send(now) + digest.send(now)
     Heartbeat.objects.update_or_create(name="send_reminders", defaults={"at": now})
     return queued
@@ -117,7 +120,7 @@ def send(now: datetime) -> int:
 def tell(reminder: Reminder, now: datetime) -> int:
     """Queue one reminder and remember what it said, both or neither; return 0 where another run was first."""
     certificates = [line.certificate for line in reminder.lines]
-    message = notifications.reminder(reminder.recipient, certificates, now)
+    message = operator_mail.reminder(reminder.recipient, certificates, now)
     notices = [
         Notice(
             **{f"{line.certificate.side.notice}_id": line.certificate.certificate_id},

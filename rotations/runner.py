@@ -35,12 +35,14 @@ from as2certs.background import never_waiting
 from as2certs.clock import database_now
 from identities.connectors import connector_of
 from identities.connectors.base import Change, Connector, ConnectorError, Outcome, Result, Standing
-from rotations import fuzzy, inventory, plan, progress, rehearsal, runbook
-from rotations.applying import change_for
-from rotations.books import Books, Known, NotPossible, SomebodyElseWasFirst
-from rotations.models import Heartbeat, Rotation, Step, StepQuerySet
-from rotations.progress import CUTTING_OVER
-from rotations.states import AWAITING_WINDOW, IllegalAction, RotationState, StepAction, StepState
+from rotations.execution import inventory, stored_plan, transitions
+from rotations.execution.connector_change import change_for
+from rotations.execution.transitions import CUTTING_OVER
+from rotations.execution.unit_of_work import Books, Known, NotPossible, SomebodyElseWasFirst
+from rotations.lifecycle import open_window
+from rotations.models import Heartbeat, Rotation, Step, StepQuerySet, rehearsal
+from rotations.planning import plan
+from rotations.planning.states import AWAITING_WINDOW, IllegalAction, RotationState, StepAction, StepState
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +83,7 @@ _UNAPPROVED = Q(
     state=StepState.WAITING,
     rotation__withdrawn_at__isnull=False,
     rotation__state__in=AWAITING_WINDOW,
-) & ~Q(act__in=(runbook.ROLL_BACK, plan.Act.RELEASE))
+) & ~Q(act__in=(stored_plan.ROLL_BACK, plan.Act.RELEASE))
 
 
 def apply_due(*, wait: bool = True) -> int:
@@ -93,7 +95,7 @@ def apply_due(*, wait: bool = True) -> int:
     taken = 0
     beat("apply_due")
     with never_waiting():
-        fuzzy.decide(database_now())
+        open_window.decide(database_now())
         while True:
             count = _round()
             taken += count
@@ -233,7 +235,7 @@ def _settle_together(steps: list[Step], *, now: datetime) -> set[int] | None:
     """
     try:
         with transaction.atomic():
-            books = Books(progress.lock_of(steps), by=Actor.runner(), now=now)
+            books = Books(transitions.lock_of(steps), by=Actor.runner(), now=now)
             able = [step for step in steps if not obstacle(step, books, now=now)]
             for step in able:
                 _settle_in(books, step)
@@ -251,7 +253,7 @@ def _settle_in(books: Books, step: Step) -> None:
     stored = (step.state, step.attempts)
     step.state, step.attempts = StepState.RUNNING, step.attempts + 1
     late = _is_late(step, books.now)
-    progress.settle_in(books, step, StepAction.FINISH, stored=stored, late=late)
+    transitions.settle_in(books, step, StepAction.FINISH, stored=stored, late=late)
 
 
 @dataclass(frozen=True)
@@ -305,7 +307,7 @@ def _unrehearsed(steps: StepQuerySet) -> list[int]:
 def _claimable(due: StepQuerySet) -> StepQuerySet:
     """Hold what is still due, and read what belongs to it in a few queries: one that joins it all is slow to plan."""
     due = due.select_related("rotation").prefetch_related(
-        "system", "participant__partner", *(f"rotation__{column}" for column in progress.WHOLE_ROTATION)
+        "system", "participant__partner", *(f"rotation__{column}" for column in transitions.WHOLE_ROTATION)
     )
     if connection.features.has_select_for_update_skip_locked:
         # The rotation too: whoever is deciding about it just now goes first, and nobody waits for anybody.
@@ -321,10 +323,12 @@ def _do_inside(step: Step, known: Known, *, now: datetime) -> bool:
         with transaction.atomic():
             reason = None if is_taken_up_again else obstacle(step, known, now=now)
             if reason:
-                progress.fail(step, reason, by=Actor.runner(), now=now)
+                transitions.fail(step, reason, by=Actor.runner(), now=now)
             elif step.system_id is None:
                 _lease(step, now=now)
-                progress.settle(step, StepAction.FINISH, by=Actor.runner(), now=now, late=_is_late(step, now))
+                transitions.settle(
+                    step, StepAction.FINISH, by=Actor.runner(), now=now, late=_is_late(step, now)
+                )
             else:
                 _lease(step, now=now)
                 return False
@@ -332,7 +336,7 @@ def _do_inside(step: Step, known: Known, *, now: datetime) -> bool:
         log.info("Step %s was left alone: %s", step.uid, error)
     except NotPossible as error:
         step.refresh_from_db()
-        progress.fail(step, str(error), by=Actor.runner(), now=now)
+        transitions.fail(step, str(error), by=Actor.runner(), now=now)
     except Exception as error:
         log.exception("Step %s could not be carried out", step.uid)
         step.refresh_from_db()
@@ -360,7 +364,7 @@ def obstacle(step: Step, known: Known, *, now: datetime) -> str | None:
                 f"The window ended at {step.latest_at:%Y-%m-%d %H:%M} UTC before the change could be made, so it was "
                 "not made. Agree a new window with the partners and postpone to it, or cancel."
             )
-        if waits := progress.not_yet(rotation, step):
+        if waits := transitions.not_yet(rotation, step):
             return waits
     if step.act in (plan.Act.CUT_OVER, plan.Act.STAGE):
         return _moved_away(rotation, step) or _certificate_obstacle(rotation, step, known, now=now)
@@ -369,7 +373,7 @@ def obstacle(step: Step, known: Known, *, now: datetime) -> str | None:
 
 def _moved_away(rotation: Rotation, step: Step) -> str | None:
     """Say that another AS2 system carries the traffic now than when this was planned."""
-    systems = runbook.systems_of(rotation)
+    systems = stored_plan.systems_of(rotation)
     if step.system in systems:
         return None
     now_at = ", ".join(str(system or "no AS2 system") for system in systems)
@@ -389,7 +393,7 @@ def _certificate_obstacle(rotation: Rotation, step: Step, known: Known, *, now: 
             f"The successor {new.short_name} is valid from {new.not_before:%Y-%m-%d %H:%M} to "
             f"{new.not_after:%Y-%m-%d %H:%M} UTC, not now. Cancel, and rotate to a certificate that is valid."
         )
-    in_use, roles = known.serving(rotation), runbook.our_effects(step)
+    in_use, roles = known.serving(rotation), stored_plan.our_effects(step)
     if stranger := inventory.stranger_in(rotation, roles, known):
         return stranger
     for role in roles:
@@ -441,17 +445,17 @@ def _note_result(step: Step, result: Result, *, now: datetime) -> None:
             case outcome if outcome.good:
                 late = _is_late(step, now)
                 by = Actor.runner()
-                progress.settle(step, StepAction.FINISH, by=by, now=now, note=result.message, late=late)
+                transitions.settle(step, StepAction.FINISH, by=by, now=now, note=result.message, late=late)
             case Outcome.UNREACHABLE:
                 _wait_for_system(step, result.message, now=now)
             case Outcome.REJECTED:
-                progress.fail(step, result.message, by=Actor.runner(), now=now)
+                transitions.fail(step, result.message, by=Actor.runner(), now=now)
             case _:
                 _try_later(step, result.message, now=now)
     except NotPossible as error:
         step.state = StepState.RUNNING  # settling was undone in the database, but not in this object
         done = "The AS2 system has made the change, but the inventory can't follow."
-        progress.fail(step, f"{done} {error}", by=Actor.runner(), now=now)
+        transitions.fail(step, f"{done} {error}", by=Actor.runner(), now=now)
     except IntegrityError as error:
         log.exception("Step %s: what was carried out could not be recorded", step.uid)
         step.state = StepState.RUNNING
@@ -545,7 +549,7 @@ def _is_over(step: Step, at: datetime) -> bool:
 
 def _give_up(step: Step, reason: str, *, now: datetime) -> None:
     action = StepAction.GIVE_UP if step.state == StepState.RUNNING else StepAction.FAIL
-    progress.fail(step, reason, by=Actor.runner(), now=now, action=action)
+    transitions.fail(step, reason, by=Actor.runner(), now=now, action=action)
 
 
 def _back_in_line(step: Step, reason: str, again: datetime) -> None:

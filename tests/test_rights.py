@@ -12,14 +12,14 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from as2certs.accounts.models import User
-from as2certs.accounts.rights import RIGHTS
-from as2certs.mail import stopping
+from as2certs.accounts.permissions import RIGHTS
+from as2certs.mail import unsubscribe
 from as2certs.mail.models import Message
 from identities.generation import ask, generate_next
 from partners.models import Contact
-from rotations import actions
+from rotations.letters import access_links
+from rotations.lifecycle import actions
 from rotations.models import Freeze, HandedIn, Link, Participant, Slot
-from rotations.portal import links
 from tests.rotations.company import NOW, Company, draft, make_company, partner_certificate
 
 pytestmark = pytest.mark.django_db
@@ -277,7 +277,7 @@ class World:
 
     def _link(self, participant: Participant) -> str:
         """Make a link to a partner's page that was used before, so that looking at it is nothing new."""
-        fresh = links.make(
+        fresh = access_links.make(
             participant.partner, participant=participant, contact=None, by=self.company.by, now=NOW
         )
         Link.objects.filter(pk=fresh.link.pk).update(opened_at=NOW, last_address="127.0.0.1")
@@ -294,7 +294,7 @@ class World:
         if not wanted:
             return reverse(name)
         if name == "mail-stop":
-            return reverse(name, args=[stopping.token(self.objects["mail"])])
+            return reverse(name, args=[unsubscribe.token(self.objects["mail"])])
         if name in BY_LINK:
             return reverse(name, kwargs={**dict.fromkeys(wanted, "pem"), "token": self.token})
         if name == "mfa_remove_webauthn":

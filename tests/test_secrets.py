@@ -21,8 +21,9 @@ from as2certs.accounts.models import User
 from as2certs.clock import database_now
 from as2certs.vault import vault
 from identities.models import IdentityCertificate
-from rotations import actions, runner
-from rotations.applying import change_for
+from rotations import runner
+from rotations.execution.connector_change import change_for
+from rotations.lifecycle import actions
 from tests.people import confirm
 from tests.rotations.company import Company, confirm_all, draft, make_company
 

@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from as2certs.accounts import confirming, sign_on
+from as2certs.accounts import reauthentication, sign_on
 from as2certs.vault import vault
 
 #: What is said in place of allauth's own templates; what is not here goes without saying.
@@ -60,7 +60,7 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
         """Ask again unless it was asked a moment ago."""
-        return not confirming.may_go_on(context.request, app=app)
+        return not reauthentication.may_go_on(context.request, app=app)
 
     def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
         """Return the ways to show again who one is, the usual one first, in our words."""

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 
-from as2certs.accounts import factors
+from as2certs.accounts import second_factors
 from as2certs.accounts.models import User
 
 Answer = Callable[[HttpRequest], HttpResponse]
@@ -84,4 +84,4 @@ class SecondFactorMiddleware:
         name = request.resolver_match.url_name if request.resolver_match else None
         if name in self.STILL_OPEN or not isinstance(request.user, User):
             return None
-        return redirect("mfa_index") if factors.is_missing(request, request.user) else None
+        return redirect("mfa_index") if second_factors.is_missing(request, request.user) else None

@@ -20,7 +20,7 @@ from django.db import transaction
 from django.http import HttpRequest
 
 from as2certs.accounts.models import User
-from as2certs.accounts.rights import RIGHTS
+from as2certs.accounts.permissions import RIGHTS
 from as2certs.audit.recording import Actor, address_of, record
 from as2certs.clock import database_now
 

@@ -17,12 +17,12 @@ from django.shortcuts import redirect, render
 from django.urls import reverse_lazy
 from django.views.decorators.http import require_http_methods
 
-from as2certs.accounts import factors, sign_on
+from as2certs.accounts import second_factors, sign_on
 from as2certs.accounts.access import needs, person
 from as2certs.accounts.forms import AccountForm, InstallationForm, page_layout
 from as2certs.accounts.models import Installation, User
-from as2certs.accounts.patience import RESTING, is_resting
-from as2certs.audit.keeping import keep
+from as2certs.accounts.throttling import RESTING, is_resting
+from as2certs.audit.form_saving import keep
 from as2certs.audit.recording import Actor, address_of, record
 from as2certs.clock import database_now
 
@@ -114,7 +114,7 @@ def account(request: HttpRequest) -> HttpResponse:
         messages.success(request, "Your account is saved.")
         return redirect("account")
     groups = me.groups.order_by("name").values_list("name", flat=True)
-    context = {"form": form, "groups": " and ".join(groups), "has_second_factor": factors.has_one(me)}
+    context = {"form": form, "groups": " and ".join(groups), "has_second_factor": second_factors.has_one(me)}
     context["sign_on_name"] = sign_on.name() if sign_on.is_linked(me) else ""
     return render(request, "accounts/account.html", context)
 

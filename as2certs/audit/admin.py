@@ -11,7 +11,7 @@ from django.forms import ModelForm
 from django.http import HttpRequest
 
 from as2certs.audit.filters import verbs
-from as2certs.audit.keeping import noun, snapshot
+from as2certs.audit.form_saving import noun, snapshot
 from as2certs.audit.models import Chain, Entry, Subject
 from as2certs.audit.recording import Actor, changes, record
 from as2certs.clock import database_now

@@ -16,9 +16,9 @@ from django.conf import settings
 from django.core.mail import EmailMultiAlternatives, get_connection
 
 from as2certs.mail.models import Message
-from as2certs.mail.private import opened, put_in
+from as2certs.mail.sealed_values import opened, put_in
 from as2certs.mail.smtp import Unanswered
-from as2certs.mail.stopping import headers as stopping_headers
+from as2certs.mail.unsubscribe import headers as stopping_headers
 from as2certs.pki import VaultError
 
 #: What stands in a shown header in place of what stops its reader's reminders.

@@ -28,7 +28,7 @@ from as2certs.background import nudge
 from as2certs.mail import delivery
 from as2certs.mail.delivery import Outcome, Verdict
 from as2certs.mail.models import Attachment, Message
-from as2certs.mail.private import mark, seal
+from as2certs.mail.sealed_values import mark, seal
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from as2certs.mail import outbox
 from as2certs.mail.delivery import destination, goes_into_folder, header
 from as2certs.mail.filters import MessageFilter, stuck
 from as2certs.mail.models import Message
-from as2certs.mail.private import covered, opened, put_in
+from as2certs.mail.sealed_values import covered, opened, put_in
 from as2certs.mail.tables import MessageTable
 from as2certs.paging import turn_to
 

@@ -3,7 +3,6 @@
 Everything that a caller needs is here; every refusal is a `PkiError` whose message is one sentence for the user.
 """
 
-from as2certs.pki.bounds import MAX_FILE_BYTES, read_bounded
 from as2certs.pki.checking import ROLES, Finding, Known, Role, check
 from as2certs.pki.containers import shows_private_key
 from as2certs.pki.describing import Description, describe, load_der, serial_hex
@@ -40,6 +39,7 @@ from as2certs.pki.keys import (
     public_key_facts,
     public_key_sha256,
 )
+from as2certs.pki.limits import MAX_FILE_BYTES, read_bounded
 from as2certs.pki.reading import Material, read_answer, read_key, read_own, read_public
 from as2certs.pki.vault import Vault, new_key
 

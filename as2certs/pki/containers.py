@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from as2certs.pki.bounds import MAX_PARTS, must_be_small
 from as2certs.pki.errors import PrivateKeyFound, UnreadableFile
+from as2certs.pki.limits import MAX_PARTS, must_be_small
 from as2certs.pki.structure import (
     PRIVATE,
     Kind,

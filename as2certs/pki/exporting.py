@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
-from as2certs.pki.bounds import password_bytes
 from as2certs.pki.describing import describe
 from as2certs.pki.errors import WrongPassword
 from as2certs.pki.fingerprints import format_fingerprint
 from as2certs.pki.keys import PrivateKey, must_belong
+from as2certs.pki.limits import password_bytes
 
 _ROUNDS = 100_000
 _LEGACY_ROUNDS = 20_000

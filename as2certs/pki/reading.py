@@ -16,14 +16,6 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
-from as2certs.pki.bounds import (
-    MAX_KEYS,
-    MAX_PARTS,
-    bound_encrypted_key,
-    bound_key_size,
-    bound_pkcs12,
-    password_bytes,
-)
 from as2certs.pki.chains import leaf_and_chain
 from as2certs.pki.containers import Opened, Part, open_file, open_partners_file
 from as2certs.pki.describing import Description, describe, load_der
@@ -42,6 +34,14 @@ from as2certs.pki.keys import (
     must_belong,
     public_key_facts,
     public_key_sha256,
+)
+from as2certs.pki.limits import (
+    MAX_KEYS,
+    MAX_PARTS,
+    bound_encrypted_key,
+    bound_key_size,
+    bound_pkcs12,
+    password_bytes,
 )
 from as2certs.pki.structure import KEYS, PRIVATE, Kind
 

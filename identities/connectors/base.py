@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from as2certs.pki import PrivateKey
 
 MOVES = frozenset({"add", "switch", "replace", "drop"})
-"""What can happen in a role: `add` accepts the new beside the old, `drop` lets the old go; see `rotations.parts`."""
+"""What can happen in a role: `add` accepts the new beside the old, `drop` lets the old go; see
+`rotations.planning.change`."""
 
 SIDES = frozenset({"own", "partner"})
 

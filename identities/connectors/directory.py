@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from identities.connectors import comparing
+from identities.connectors import comparison
 from identities.connectors.base import Change, ConnectorError, Held, Item, Outcome, Result, Standing
-from identities.connectors.comparing import name
+from identities.connectors.comparison import name
+from identities.connectors.folder_probe import explain, probe, startable
 from identities.connectors.hooks import SECONDS, Hook, HookFailed, SystemUnreachable
-from identities.connectors.material import KeyMissing, files_of, intact, passwords
-from identities.connectors.probing import explain, probe, startable
-from identities.connectors.station import Busy, Links, Station, below, release_id
+from identities.connectors.release_files import KeyMissing, files_of, intact, passwords
+from identities.connectors.station_folder import Busy, Links, Station, below, release_id
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class Directory:
     def read(self, change: Change) -> Mapping[str, Held]:
         """Read which certificates the links of each role lead to; raise ConnectorError when that can't be read."""
         with self._asking():
-            return comparing.held(self._station(change), change)
+            return comparison.held(self._station(change), change)
 
     def standing(self, change: Change) -> Standing:
         """Compare links and notes with the change; raise ConnectorError when they can't be read."""
         with self._asking():
-            return comparing.standing(self._station(change), change, hooked=bool(self.hook))
+            return comparison.standing(self._station(change), change, hooked=bool(self.hook))
 
     def checkpoint(self, change: Change) -> dict[str, Any]:
         """Note what the links lead to: where the change has begun already, what they led to before it.
@@ -71,7 +71,7 @@ class Directory:
         Raises ConnectorError when that can't be read.
         """
         with self._asking():
-            return comparing.noting(comparing.before(self._station(change), change))
+            return comparison.noting(comparison.before(self._station(change), change))
 
     def verify(self, change: Change) -> Result:
         """Read the files back and compare their fingerprints, and on our own side that the key belongs."""
@@ -85,7 +85,7 @@ class Directory:
             return Result(Outcome.REJECTED, f"Read back from {station.path}: {wrong}")
         return Result(
             Outcome.APPLIED,
-            f"Read back from {station.path}: {name(change.new)} for {comparing.roles(change)}, as wanted.",
+            f"Read back from {station.path}: {name(change.new)} for {comparison.roles(change)}, as wanted.",
         )
 
     def check(self) -> Result:
@@ -125,32 +125,32 @@ class Directory:
             return Result(Outcome.REJECTED, f"{explain(error, self.root / self.folder)} Nothing was changed.")
 
     def _apply(self, station: Station, change: Change) -> Result:
-        found = comparing.standing(station, change, hooked=bool(self.hook))
+        found = comparison.standing(station, change, hooked=bool(self.hook))
         if found is Standing.NEW:
-            already = f"{station.path} holds {name(change.new)} already{comparing.whom(change)}."
+            already = f"{station.path} holds {name(change.new)} already{comparison.whom(change)}."
             return Result(Outcome.ALREADY_APPLIED, already + self._tidied(station))
         if found is Standing.DRIFT:
-            raise ConnectorError(comparing.drift(station, change))
+            raise ConnectorError(comparison.drift(station, change))
         station.sweep()
-        before = comparing.before(station, change)
+        before = comparison.before(station, change)
         added: list[str] = []
         try:
             beside = self._add_releases(station, change, before, added)
             if change.partner:
                 station.name_partner(change.partner, change.as2_id)
             station.begin(change.operation, before)
-            station.point(comparing.after(change, before, beside), forward=True)
-            self._tell(station, change, comparing.phase(change))
-            if not comparing.drops(change):
+            station.point(comparison.after(change, before, beside), forward=True)
+            self._tell(station, change, comparison.phase(change))
+            if not comparison.drops(change):
                 station.finish(change.operation)
         except (OSError, ConnectorError, HookFailed) as error:
             return self._put_back(station, change, before, added, error)
-        if comparing.drops(change):
+        if comparison.drops(change):
             return self._let_go(station, change)
-        alone = beside is None and any(links.current is None for links in comparing.kept(change, before))
+        alone = beside is None and any(links.current is None for links in comparison.kept(change, before))
         return Result(
             Outcome.APPLIED,
-            f"{station.path} holds {name(change.new)} for {comparing.roles(change)}"
+            f"{station.path} holds {name(change.new)} for {comparison.roles(change)}"
             f", with {'nothing' if alone else name(change.old)} beside it{self._told()}.{self._tidied(station)}",
         )
 
@@ -167,7 +167,7 @@ class Directory:
             )
         return Result(
             Outcome.APPLIED,
-            f"{station.path} no longer holds the old certificate for {comparing.roles(change)}{self._told()}."
+            f"{station.path} no longer holds the old certificate for {comparison.roles(change)}{self._told()}."
             f"{self._tidied(station)}",
         )
 
@@ -207,7 +207,7 @@ class Directory:
                 extra += f" Telling the system so failed too: {again}"
         try:
             station.sweep()
-            if not comparing.drops(change):
+            if not comparison.drops(change):
                 station.remove_releases({*added, release_id(change.new.sha256)})
             station.forget(change.operation)
             station.tidy()
@@ -228,7 +228,7 @@ class Directory:
         if all(move == "drop" for move in change.moves.values()):
             return None
         self._add(station, change, change.new, added)
-        if change.old is None or all(links.current for links in comparing.kept(change, before)):
+        if change.old is None or all(links.current for links in comparison.kept(change, before)):
             return None
         try:
             return self._add(station, change, change.old, added)
@@ -254,8 +254,8 @@ class Directory:
         return release
 
     def _wrong(self, station: Station, change: Change) -> Iterator[str]:
-        yield from comparing.differences(station, change)
-        if not comparing.drops(change) and not intact(
+        yield from comparison.differences(station, change)
+        if not comparison.drops(change) and not intact(
             station.release(release_id(change.new.sha256)),
             change.new,
             private=station.private,
@@ -319,9 +319,9 @@ class Directory:
 
 
 def _in_force(change: Change, before: Mapping[str, Links]) -> str:
-    if comparing.drops(change):
+    if comparison.drops(change):
         return "The old certificate is still accepted beside the new one."
-    kept = comparing.kept(change, before)
+    kept = comparison.kept(change, before)
     if change.old and all(links.current == release_id(change.old.sha256) for links in kept):
-        return f"{name(change.old)} is still in force{comparing.whom(change)}."
+        return f"{name(change.old)} is still in force{comparison.whom(change)}."
     return "The folder is as it was before."

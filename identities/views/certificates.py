@@ -11,12 +11,12 @@ from django.shortcuts import get_object_or_404, render
 from as2certs import pki
 from as2certs.accounts.access import needs
 from as2certs.clock import database_now
+from identities.certificate_import import inspect
 from identities.filters import CertificateFilter
-from identities.intake import inspect
-from identities.listing import listed
+from identities.list_views import listed
 from identities.models import IdentityCertificate, IdentityService
 from identities.public_files import public_file
-from identities.standing import roles_now
+from identities.role_status import roles_now
 from identities.stations import AbstractCertificate
 from identities.tables import CertificateTable
 from identities.views.common import download

@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDi
 from django.shortcuts import redirect, render
 from django.utils.datastructures import MultiValueDict
 
-from as2certs.audit.keeping import keep, noun
+from as2certs.audit.form_saving import keep, noun
 from as2certs.audit.recording import Actor, record
 from as2certs.clock import database_now
 from identities.archiving import NotNow, archive, restore

@@ -12,11 +12,11 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 
 from as2certs import pki
 from as2certs.accounts.access import needs
-from as2certs.accounts.confirming import confirmed
+from as2certs.accounts.reauthentication import confirmed
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from identities.exporting import FORMS, export_private
-from identities.intake_forms import ExportPrivateForm
+from identities.certificate_import_forms import ExportPrivateForm
+from identities.key_export import FORMS, export_private
 from identities.models import IdentityCertificate
 from identities.public_files import stem_of
 from identities.views.common import download, form_page, posted

@@ -13,12 +13,12 @@ from django.views.decorators.http import require_POST
 from as2certs.accounts.access import needs, person
 from as2certs.clock import database_now
 from identities.archiving import as2_id_taken, identity_in_use
-from identities.attention import identity_needs
 from identities.filters import IdentityFilter
 from identities.forms import IdentityForm
-from identities.listing import listed
+from identities.list_views import listed
 from identities.models import Identity, IdentityService
-from identities.standing import history, running_rotations, serving, standings
+from identities.open_tasks import identity_needs
+from identities.role_status import history, running_rotations, serving, standings
 from identities.tables import IdentityTable
 from identities.views.common import archived, form_page, posted, restored, saved, subscribed, update_page
 

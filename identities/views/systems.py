@@ -17,9 +17,9 @@ from identities.archiving import nothing, system_in_use
 from identities.connectors import CHOICES, ConnectorError, Outcome, connector_of
 from identities.filters import SystemFilter
 from identities.forms import SystemForm
-from identities.listing import listed
+from identities.list_views import listed
 from identities.models import AS2System, IdentityService
-from identities.standing import serving
+from identities.role_status import serving
 from identities.tables import SystemTable
 from identities.views.common import archived, form_page, posted, restored, saved, update_page
 

@@ -10,11 +10,11 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 
 from as2certs.accounts.access import needs
 from as2certs.clock import database_now
-from identities.listing import listed
-from identities.standing import roles_now
+from identities.list_views import listed
+from identities.role_status import roles_now
+from identities.views.certificate_import import intake_page, taken_in
 from identities.views.certificates import exported, page_of
 from identities.views.common import brought, posted
-from identities.views.intake import intake_page, taken_in
 from partners.filters import PartnerCertificateFilter
 from partners.forms import PartnerUploadForm
 from partners.models import Partner, PartnerCertificate, PartnerService

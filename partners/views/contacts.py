@@ -12,15 +12,15 @@ from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_POST
 
 from as2certs.accounts.access import needs
-from as2certs.audit.keeping import keep
+from as2certs.audit.form_saving import keep
 from as2certs.audit.recording import Actor, record
 from as2certs.clock import database_now
 from identities.forms import ReasonForm
 from identities.views.common import form_page, posted
-from partners import people
+from partners import contacts
+from partners.contacts import NotThisContact
 from partners.forms import ConfirmForm, ContactForm
 from partners.models import Contact, Partner
-from partners.people import NotThisContact
 
 
 @needs("partners.add_contact")
@@ -70,7 +70,7 @@ def contact_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
     form = ConfirmForm(posted(request))
     if request.method == "POST" and form.is_valid():
         try:
-            people.confirm(contact, how=form.cleaned_data["how"], by=Actor.of(request), now=database_now())
+            contacts.confirm(contact, how=form.cleaned_data["how"], by=Actor.of(request), now=database_now())
         except NotThisContact as error:
             form.add_error(None, str(error))
         else:
@@ -95,7 +95,7 @@ def contact_doubt(request: HttpRequest, uid: UUID) -> HttpResponse:
         return redirect("contact-confirm", uid=uid)
 
     def do() -> None:
-        people.take_back(
+        contacts.take_back(
             contact, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
 
@@ -108,7 +108,7 @@ def contact_take_on(request: HttpRequest, uid: UUID) -> HttpResponse:
     contact = _contact(uid)
 
     def do() -> None:
-        people.take_on(contact, by=Actor.of(request), now=database_now())
+        contacts.take_on(contact, by=Actor.of(request), now=database_now())
 
     return _done(request, contact, do, f"{contact.name} is a contact now. Nobody has confirmed them yet.")
 
@@ -119,7 +119,7 @@ def contact_dismiss(request: HttpRequest, uid: UUID) -> HttpResponse:
     contact = _contact(uid)
 
     def do() -> None:
-        people.dismiss(contact, by=Actor.of(request), now=database_now())
+        contacts.dismiss(contact, by=Actor.of(request), now=database_now())
 
     return _done(request, contact, do, f"{contact.name} is dismissed.")
 
@@ -130,7 +130,7 @@ def contact_works_again(request: HttpRequest, uid: UUID) -> HttpResponse:
     contact = _contact(uid)
 
     def do() -> None:
-        people.works_again(contact, by=Actor.of(request), now=database_now())
+        contacts.works_again(contact, by=Actor.of(request), now=database_now())
 
     return _done(request, contact, do, f"Mail goes to {contact.email} again.")
 

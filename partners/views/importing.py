@@ -20,8 +20,8 @@ from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from identities.files import BytesField
 from identities.views.common import brought, posted
-from partners.importing import listing
-from partners.importing.bringing_in import Outcome, SomebodyElse, bring_in
+from partners.importing import csv_rows
+from partners.importing.apply import Outcome, SomebodyElse, bring_in
 from partners.importing.sources import Archive, NoSource, Nowhere
 
 #: So many rows with troubles, and with notes, are shown.
@@ -70,7 +70,7 @@ def partner_import(request: HttpRequest) -> HttpResponse:
         store = request.POST.get("store") == form.digest  # what was looked at, and nothing else
         try:
             outcome = _run(form, request, store=store)
-        except (listing.UnreadableList, NoSource, SomebodyElse) as error:
+        except (csv_rows.UnreadableList, NoSource, SomebodyElse) as error:
             form.add_error("certificates_file" if isinstance(error, NoSource) else "list_file", str(error))
     if outcome is not None and outcome.stored:
         return _done(request, outcome)
@@ -80,7 +80,7 @@ def partner_import(request: HttpRequest) -> HttpResponse:
 @sensitive_variables("form")
 def _run(form: ImportForm, request: HttpRequest, *, store: bool) -> Outcome:
     """Raises listing.UnreadableList, NoSource, SomebodyElse."""
-    rows = listing.read(form.cleaned_data["list_file"])
+    rows = csv_rows.read(form.cleaned_data["list_file"])
     packed = form.cleaned_data["certificates_file"]
     return bring_in(
         rows,
@@ -103,7 +103,7 @@ def _done(request: HttpRequest, outcome: Outcome) -> HttpResponse:
 @sensitive_variables("form")
 def _page(request: HttpRequest, form: ImportForm, outcome: Outcome | None) -> HttpResponse:
     """Show the page; one with JavaScript gets the outcome alone, so that the chosen files stay in the form."""
-    context: dict[str, Any] = {"form": form, "outcome": outcome, "columns": listing.COLUMNS}
+    context: dict[str, Any] = {"form": form, "outcome": outcome, "columns": csv_rows.COLUMNS}
     if outcome is not None:
         context |= {
             "troubles": outcome.troubles[:SHOWN],

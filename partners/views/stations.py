@@ -16,12 +16,12 @@ from django.views.decorators.http import require_POST
 from as2certs.accounts.access import needs, person
 from as2certs.clock import database_now
 from identities.archiving import as2_id_taken
-from identities.attention import Need, most_pressing_first, role_needs, rotation_needs
-from identities.listing import listed
+from identities.list_views import listed
 from identities.models import Identity
-from identities.standing import RoleStanding, history, running_rotations, serving, standings
+from identities.open_tasks import Need, most_pressing_first, role_needs, rotation_needs
+from identities.role_status import RoleStanding, history, running_rotations, serving, standings
 from identities.views.common import archived, form_page, posted, restored, saved, subscribed, update_page
-from partners import signing
+from partners import signing_choices
 from partners.archiving import partner_in_use
 from partners.filters import PartnerFilter
 from partners.forms import PartnerForm
@@ -91,7 +91,8 @@ def partner_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
         ],
         "partnerships": partnerships,
         "signed": [
-            (partnership, signing.history(partnership)) for partnership in signing.ever_apart(partner)
+            (partnership, signing_choices.history(partnership))
+            for partnership in signing_choices.ever_apart(partner)
         ],
         "handed_in": partner.handed_in.select_related("certificate").defer(
             "certificate__der", "certificate__chain_pem"

@@ -9,13 +9,13 @@ from datetime import datetime
 
 from django.db.models import Exists, OuterRef, Q
 
-from rotations import plan
-from rotations.answers import CONFIRMING
-from rotations.clocks import span
-from rotations.exchange.evidence import History
-from rotations.exchange.standing import MEANING, Standing, standing
+from rotations.exchange.partner_evidence import History
+from rotations.exchange.partner_status import MEANING, Standing, standing
+from rotations.execution.confirmations import CONFIRMING
 from rotations.models import Participant, Rotation, RotationQuerySet, Step
-from rotations.states import SETTLED, RotationState
+from rotations.planning import plan
+from rotations.planning.local_time import span
+from rotations.planning.states import SETTLED, RotationState
 
 #: States of a rotation that may wait for partners.
 RUNNING = (RotationState.EXCHANGING, RotationState.SCHEDULED, RotationState.UNDER_WAY, RotationState.APPLIED)

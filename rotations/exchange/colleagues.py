@@ -8,9 +8,9 @@ from django.db import transaction
 
 from as2certs.audit.recording import Actor, record
 from partners.models import Contact, Partner
-from rotations import notifications
+from rotations.execution.transitions import NotPossible
 from rotations.models import Participant
-from rotations.progress import NotPossible
+from rotations.notifications import operator_mail
 
 #: So many people may be named for a partner before one of us has looked at them.
 MOST_OPEN = 5
@@ -49,7 +49,7 @@ def name_colleague(
         also=[partner, participant.rotation],
         new={"name": name, "e-mail": email, "phone": phone, "job": job},
     )
-    notifications.partner_said(
+    operator_mail.partner_said(
         participant.rotation,
         participant,
         f"{partner} names {name} as the right person: take them on at the partner’s page, or not.",

@@ -21,14 +21,14 @@ from as2certs.mail import outbox
 from as2certs.mail.models import Message
 from identities.models import Identity
 from partners.models import Partner
-from rotations.clocks import brief
 from rotations.exchange.blocking import AHEAD, Line, block, gathered, waiting_for_partners
-from rotations.exchange.evidence import History, histories
-from rotations.ladder import countdown
+from rotations.exchange.partner_evidence import History, histories
 from rotations.models import Participant, Rotation
-from rotations.notifications import titled
-from rotations.recipients import Recipient, once, people_of
-from rotations.windows import zone_named
+from rotations.notifications.operator_mail import titled
+from rotations.notifications.recipients import Recipient, once, people_of
+from rotations.notifications.thresholds import countdown
+from rotations.planning.local_time import brief
+from rotations.planning.windows import zone_named
 
 log = logging.getLogger(__name__)
 

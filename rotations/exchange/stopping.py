@@ -10,7 +10,7 @@ from django.db import transaction
 from as2certs.accounts.models import User
 from as2certs.audit.recording import Actor, record
 from as2certs.mail.models import Message
-from partners import people
+from partners import contacts
 from partners.models import Contact
 from rotations.models import Letter
 
@@ -52,4 +52,4 @@ def stop(message: Message, *, by: Actor, now: datetime) -> None:
         if User.objects.filter(pk=user.pk, wants_reminders=True).update(wants_reminders=False):
             record("user.reminders_stopped", on=user, by=by, now=now, new={"e-mail": message.to_address})
     if reader.contact is not None:
-        people.tell_less(reader.contact, reader.tick, by=by, now=now)
+        contacts.tell_less(reader.contact, reader.tick, by=by, now=now)

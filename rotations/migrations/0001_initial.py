@@ -7,7 +7,7 @@ from django.conf import settings
 from django.db import migrations, models
 
 import as2certs.accounts.models
-import rotations.states
+import rotations.planning.states
 
 
 class Migration(migrations.Migration):
@@ -57,7 +57,7 @@ class Migration(migrations.Migration):
                             ("closed", "closed"),
                             ("cancelled", "cancelled"),
                         ],
-                        default=rotations.states.RotationState["DRAFT"],
+                        default=rotations.planning.states.RotationState["DRAFT"],
                         max_length=14,
                     ),
                 ),
@@ -263,7 +263,7 @@ class Migration(migrations.Migration):
                             ("failed", "failed"),
                             ("skipped", "skipped"),
                         ],
-                        default=rotations.states.StepState["WAITING"],
+                        default=rotations.planning.states.StepState["WAITING"],
                         max_length=10,
                     ),
                 ),

@@ -12,9 +12,9 @@ from django.test import Client
 from django.test.utils import override_settings
 from django.urls import reverse
 
-from as2certs.accounts import factors
+from as2certs.accounts import second_factors
 from as2certs.accounts.models import Installation, User
-from as2certs.accounts.patience import CODES_WITHIN, MOST_CODES, codes_rest
+from as2certs.accounts.throttling import CODES_WITHIN, MOST_CODES, codes_rest
 from as2certs.audit.models import Entry
 from as2certs.checks import check_sealed_factors
 from as2certs.clock import database_now
@@ -310,7 +310,7 @@ def test_second_factors_are_sealed_anew_when_the_vaults_key_changes() -> None:
         (told,) = check_sealed_factors(None, databases=["default"])
         assert told.msg.startswith("2 of 2 stored second factors can't be opened")
     with override_settings(AS2CERTS_VAULT_KEYS=[fresh, *settings.AS2CERTS_VAULT_KEYS]):
-        assert factors.reseal_all() == 2
+        assert second_factors.reseal_all() == 2
     with override_settings(AS2CERTS_VAULT_KEYS=[fresh]):
         assert check_sealed_factors(None, databases=["default"]) == []
         client = by_password()

@@ -20,7 +20,7 @@ from django.urls import reverse
 
 from as2certs.accounts import openid
 from as2certs.accounts.models import Installation, User
-from as2certs.accounts.rights import RIGHTS
+from as2certs.accounts.permissions import RIGHTS
 from as2certs.audit.models import Entry
 from tests.accounts.openid import CLIENT, SECRET, Provider, running
 from tests.accounts.test_second_factor import minutes_pass

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from as2certs.accounts.models import User
-from as2certs.accounts.patience import MOST_CODES
+from as2certs.accounts.throttling import MOST_CODES
 from as2certs.audit.models import Entry
 from identities.models import IdentityCertificate
 from tests.accounts.test_second_factor import by_password, later, minutes_pass, with_app

@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import reverse
 
 from as2certs.accounts.models import User
-from as2certs.accounts.patience import (
+from as2certs.accounts.throttling import (
     MOST_FROM_ANYWHERE,
     MOST_FROM_ONE_ADDRESS,
     NOT_LOOKED_AT,

@@ -16,7 +16,7 @@ from as2certs.mail.models import Message
 from as2certs.mail.outbox import queue
 from identities.models import AS2System, Identity
 from partners.models import Contact, Partner, Partnership
-from rotations import actions
+from rotations.lifecycle import actions
 from rotations.models import Rotation, Step
 from tests.attack.addresses import everywhere, root_client
 from tests.inventory import make_identity

@@ -25,8 +25,9 @@ from as2certs.vault import vault
 from identities.generation import ask, generate_next
 from identities.models import IdentityCertificate, PrivateKey
 from partners.models import Contact
-from rotations import actions, runner
-from rotations.portal import links
+from rotations import runner
+from rotations.letters import access_links
+from rotations.lifecycle import actions
 from tests.audit.conftest import ALICE
 from tests.certificates import key_pem, make_pair, p12, rsa_key
 from tests.people import confirm
@@ -131,7 +132,7 @@ def look_at_partners(company: Company) -> list[str]:
     """Open a partner's page by its link, and by a wrong one; return the tokens and what is kept of them."""
     partner = company.partners[0]
     contact = Contact.objects.create(partner=partner, name="Dave", email="dave@example.com")
-    fresh = links.make(partner, participant=None, contact=contact, by=company.by, now=database_now())
+    fresh = access_links.make(partner, participant=None, contact=contact, by=company.by, now=database_now())
     token = fresh.url.rstrip("/").rsplit("/", 1)[1]
     wrong = "w" + token[1:]
     for address in (token, wrong):
@@ -139,7 +140,7 @@ def look_at_partners(company: Company) -> list[str]:
         client.get(reverse("portal", args=[address]))
         client.get(reverse("portal-hand-in", args=[address]))
         client.post(reverse("portal-hand-in", args=[address]), {"certificate_text": "no certificate"})
-    return [token, wrong, links.hash_of(token)]
+    return [token, wrong, access_links.hash_of(token)]
 
 
 def look_at_a_change(company: Company) -> None:

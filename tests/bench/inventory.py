@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from as2certs.accounts.models import User
 from identities.models import Identity, IdentityCertificate, IdentityService
 from tests.certificates import cert_der, make_pair
-from tests.rotations.expiries import columns
+from tests.rotations.notifications.expiries import columns
 
 PEOPLE = 100
 BATCH = 2000

@@ -11,12 +11,12 @@ from django.utils import timezone
 
 from as2certs import pki
 from as2certs.audit.recording import Actor
-from identities.intake import take_in
+from identities.certificate_import import take_in
 from partners.models import Partner
 from tests.bench.figures import Figure, Found, Scale
 from tests.bench.grounds import DATABASES, Grounds, ask
 from tests.certificates import cert_pem, make_pair
-from tests.rotations.expiries import certificate, partner
+from tests.rotations.notifications.expiries import certificate, partner
 
 LIMIT = (
     "An upload waits for six statements where its floor waits for one: it holds the holder, asks for what is like the "

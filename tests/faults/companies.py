@@ -14,12 +14,12 @@ from as2certs.clock import database_now
 from identities import keys
 from identities.connectors import Change, Item, connector_of
 from identities.models import AS2System, Identity, IdentityCertificate
-from rotations import actions, setup
+from rotations.lifecycle import actions, drafts
 from rotations.models import Rotation, Step
-from rotations.windows import Window
+from rotations.planning.windows import Window
 from tests.certificates import Pair, cert_pem, make_pair, rsa_key
+from tests.role_assignments import begin
 from tests.rotations.company import CHICAGO, confirm_all, draft, make_company
-from tests.service import begin
 
 ROLES = ("sign", "decrypt")
 
@@ -67,8 +67,10 @@ def many(
     ):
         at = begin + timedelta(seconds=seconds)
         window = Window(at, at + timedelta(minutes=minutes), CHICAGO)
-        wish = setup.Wish(roles=ROLES, old=old, new=new, window=window)
-        rotation = setup.set_up(old.identity, wish, by=Actor(name="Alice", source="web", user=alice), now=now)
+        wish = drafts.Wish(roles=ROLES, old=old, new=new, window=window)
+        rotation = drafts.set_up(
+            old.identity, wish, by=Actor(name="Alice", source="web", user=alice), now=now
+        )
         rotations.append(actions.approve(rotation, by=Actor(name="Bob", source="web", user=bob), now=now))
     if not ago:
         move(begin - database_now())

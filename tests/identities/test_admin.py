@@ -20,7 +20,7 @@ from identities.models import (
     IdentityService,
     PrivateKey,
 )
-from partners import signing
+from partners import signing_choices
 from partners.models import Contact, Partner, PartnerCertificate, PartnerService, Partnership, SigningChoice
 from tests.inventory import NOW, certify, make_identity, make_partner, queries, trail, verbs
 
@@ -53,7 +53,7 @@ def everything() -> None:
     certify(partner)
     Contact.objects.create(partner=partner, name="Dana", email="dana@example.com")
     partnership = Partnership.objects.create(identity=identity, partner=partner)
-    signing.choose(partnership, certify(identity, days=700, with_key=False), at=NOW)
+    signing_choices.choose(partnership, certify(identity, days=700, with_key=False), at=NOW)
     CertificateRequest.objects.create(identity=identity, created_at=NOW)
 
 

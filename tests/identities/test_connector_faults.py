@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from identities.connectors.base import ConnectorError, Outcome, Result, Standing
-from identities.connectors.station import Station
+from identities.connectors.station_folder import Station
 from tests.identities.connector_parts import (
     C1,
     C2,

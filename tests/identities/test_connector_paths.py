@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from identities.connectors.base import Change, ConnectorError, Outcome, Standing
 from identities.connectors.directory import Directory
-from identities.connectors.station import encode
+from identities.connectors.station_folder import encode
 from tests.identities.connector_parts import C1, C2, FOLDER, change, current, filled, snapshot, station_of
 
 AS2_IDS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=128)

@@ -14,7 +14,7 @@ from django.db import transaction
 
 from as2certs import background
 from as2certs.celery import app
-from as2certs.mail import outbox, private, tasks
+from as2certs.mail import outbox, sealed_values, tasks
 from as2certs.mail.models import Message
 from as2certs.pki.vault import new_key
 from tests.mail.letters import NOW, letter
@@ -118,10 +118,10 @@ def test_links_that_wait_open_after_the_vault_has_another_key(settings: Any) -> 
     assert message is not None
     queue("without:a:link")
     settings.AS2CERTS_VAULT_KEYS = [new, old]
-    assert private.reseal_all() == 1
+    assert sealed_values.reseal_all() == 1
     settings.AS2CERTS_VAULT_KEYS = [new]
     message.refresh_from_db()
-    assert private.opened(message) == {"link": "https://certs.example.com/p/secret/"}
+    assert sealed_values.opened(message) == {"link": "https://certs.example.com/p/secret/"}
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from as2certs.mail import delivery, outbox, stopping
+from as2certs.mail import delivery, outbox, unsubscribe
 from as2certs.mail.delivery import Outcome, Verdict
 from as2certs.mail.models import Attachment, Message
 from tests.mail.letters import NOW, letter
@@ -45,11 +45,11 @@ def test_a_reminder_can_be_stopped_by_one_request_and_no_page_shows_by_which(
     message, _ = letter(kind="reminder"), letter("lee@example.com", kind="applied")
     outbox.send_due(now=NOW)
     (_, mail), (_, other) = smtp.accepted
-    address = f"https://certs.example.com/stop/{stopping.token(message)}/"
+    address = f"https://certs.example.com/stop/{unsubscribe.token(message)}/"
     assert mail["List-Unsubscribe"].strip() == f"<{address}>"
     assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert other["List-Unsubscribe"] is None
-    assert stopping.token(message) not in delivery.header(message)
+    assert unsubscribe.token(message) not in delivery.header(message)
     assert "<https://certs.example.com/stop/left-out-here/>" in delivery.header(message)
 
 

@@ -17,11 +17,11 @@ from django.test.utils import CaptureQueriesContext
 from as2certs import pki
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
-from identities import service
-from identities.intake import take_in
+from identities import role_assignments
+from identities.certificate_import import take_in
 from identities.models import PrivateKey
-from partners.importing import bringing_in, listing
-from partners.importing.bringing_in import Outcome, SomebodyElse, bring_in
+from partners.importing import apply, csv_rows
+from partners.importing.apply import Outcome, SomebodyElse, bring_in
 from partners.importing.sources import Archive, Folder, NoSource, Nowhere, Source
 from partners.models import Contact, Partner, PartnerCertificate, PartnerService, Partnership
 from tests.certificates import cert_pem, key_pem, make_pair, p12
@@ -58,7 +58,7 @@ def lines(*rows: str, heads: str = HEADS) -> bytes:
 
 def run(data: bytes, source: Source | Path | None = None, **options: Any) -> Outcome:
     where: Source = Folder(source) if isinstance(source, Path) else source or Nowhere()
-    return bring_in(listing.read(data), where, by=BY, now=options.pop("now", NOW), **options)
+    return bring_in(csv_rows.read(data), where, by=BY, now=options.pop("now", NOW), **options)
 
 
 def said(outcome: Outcome) -> str:
@@ -98,11 +98,14 @@ def test_a_list_brings_partners_with_all_that_belongs_to_them(folder: Path) -> N
     assert (contact.name, contact.email, contact.phone) == ("Dana", "dana@northwind.example", "+1 312")
     assert contact.confirmed_at is None
     assert Partnership.objects.get().identity == acme
-    assert {role: len(held) for role, held in service.serving(northwind).items()} == {
+    assert {role: len(held) for role, held in role_assignments.serving(northwind).items()} == {
         "verify": 1,
         "encrypt": 1,
     }
-    assert {role: len(held) for role, held in service.serving(contoso).items()} == {"verify": 0, "encrypt": 1}
+    assert {role: len(held) for role, held in role_assignments.serving(contoso).items()} == {
+        "verify": 0,
+        "encrypt": 1,
+    }
     assert outcome.in_service == 2
     assert outcome.waiting == 0
 
@@ -180,7 +183,7 @@ def test_a_certificate_that_differs_from_the_one_in_use_waits_for_a_rotation(fol
     in_use = certify(partner)
     outcome = run(lines("Northwind,NORTHWIND,,,,,,,,northwind.pem,"), folder)
     assert (outcome.partners, outcome.certificates, outcome.in_service, outcome.waiting) == (0, 1, 0, 1)
-    assert service.serving(partner) == {"verify": [in_use], "encrypt": [in_use]}
+    assert role_assignments.serving(partner) == {"verify": [in_use], "encrypt": [in_use]}
     assert partner.certificates.count() == 2
     partner.refresh_from_db()
     assert partner.name == "Northwind Ltd"
@@ -195,7 +198,7 @@ def test_of_two_certificates_in_a_list_the_first_serves_and_the_second_waits(fol
     )
     partner = Partner.objects.get()
     now, soon = partner.certificates.order_by("not_after")
-    assert service.serving(partner) == {"verify": [now], "encrypt": [soon]}
+    assert role_assignments.serving(partner) == {"verify": [now], "encrypt": [soon]}
     assert (outcome.in_service, outcome.waiting) == (2, 1)
 
 
@@ -377,7 +380,7 @@ def test_a_file_with_a_private_key_is_refused_and_nothing_of_it_kept(folder: Pat
 
 def test_a_list_that_holds_a_private_key_is_not_read() -> None:
     key = key_pem(make_pair("NORTHWIND")[1]).decode()
-    with pytest.raises(listing.UnreadableList, match="holds a private key"):
+    with pytest.raises(csv_rows.UnreadableList, match="holds a private key"):
         run(lines(f'Northwind,NORTHWIND,,,,,,,,"{key}",'))
 
 
@@ -405,8 +408,8 @@ def test_a_name_that_looks_like_a_formula_is_a_name() -> None:
     ],
 )
 def test_a_list_that_is_none_is_refused_in_a_sentence(data: bytes, why: str) -> None:
-    with pytest.raises(listing.UnreadableList, match=why):
-        listing.read(data)
+    with pytest.raises(csv_rows.UnreadableList, match=why):
+        csv_rows.read(data)
 
 
 # A ZIP.
@@ -445,7 +448,7 @@ def test_a_zip_that_lies_about_sizes_is_read_no_further_either() -> None:
 
 
 def test_thousands_of_large_files_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bringing_in, "MOST_BYTES", 3 * 1024 * 1024)
+    monkeypatch.setattr(apply, "MOST_BYTES", 3 * 1024 * 1024)
     rows = [f"P{n},P{n},,,,,,,,n.pem," for n in range(10)]
     with pytest.raises(NoSource, match="more than 3 MiB together"):
         run(lines(*rows), Archive(packed(**{"n.pem": bytes(2 * 1024 * 1024)})))
@@ -514,7 +517,7 @@ def test_a_failure_in_the_middle_undoes_all_of_it(folder: Path, monkeypatch: pyt
     def fail(*args: object, **kwargs: object) -> None:
         raise IntegrityError("somebody was first")
 
-    monkeypatch.setattr("identities.intake_many.record_many", fail)
+    monkeypatch.setattr("identities.certificate_bulk_import.record_many", fail)
     with pytest.raises(SomebodyElse, match="run it again"):
         run(TWO, folder)
     assert nothing_is_stored()

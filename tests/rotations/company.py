@@ -9,12 +9,12 @@ from pathlib import Path
 from as2certs import pki
 from as2certs.accounts.models import User
 from as2certs.audit.recording import Actor
-from identities.intake import take_in
+from identities.certificate_import import take_in
 from identities.models import AS2System, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate, Partnership
-from rotations import actions, setup
+from rotations.lifecycle import actions, drafts
 from rotations.models import Rotation
-from rotations.windows import Window
+from rotations.planning.windows import Window
 from tests.certificates import make_pair
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -104,10 +104,10 @@ def window(starts: datetime, *, minutes: int = 60, zone: str = CHICAGO) -> Windo
 
 def draft(company: Company, *, starts: datetime, now: datetime = NOW, minutes: int = 60) -> Rotation:
     """Set up the rotation of both roles from the old certificate to the new."""
-    wish = setup.Wish(
+    wish = drafts.Wish(
         roles=("sign", "decrypt"), old=company.old, new=company.new, window=window(starts, minutes=minutes)
     )
-    return setup.set_up(company.identity, wish, by=company.by, now=now)
+    return drafts.set_up(company.identity, wish, by=company.by, now=now)
 
 
 def confirm_all(rotation: Rotation, company: Company, *, now: datetime = NOW, agreed: bool = True) -> None:

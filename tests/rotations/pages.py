@@ -8,9 +8,9 @@ from typing import Any
 from django.test import Client
 from django.urls import reverse
 
-from rotations import actions
+from rotations.lifecycle import actions
+from rotations.lifecycle.edit_conflicts import stamp
 from rotations.models import Participant, Rotation, Step
-from rotations.stale import stamp
 from tests.rotations.company import NOW, Company, confirm_all, draft
 
 #: A window on Chicago's clock, ten days ahead: 2026-12-03 22:00 to 23:00 CST.

@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from as2certs.accounts.models import Installation
 from identities.models import Identity, IdentityCertificate
 from partners.models import Partner, Partnership
-from rotations import actions, progress, rehearsing, setup
+from rotations.execution import transitions
+from rotations.lifecycle import actions, drafts, rehearsals
 from rotations.models import Rotation
-from rotations.plan import Act
-from rotations.states import SETTLED, StepAction
+from rotations.planning.plan import Act
+from rotations.planning.states import SETTLED, StepAction
 from tests.rotations.company import NOW, Company, confirm_all, draft, own_certificate, window
 
 #: The window of the rehearsal is open; that of the change in production comes later.
@@ -33,13 +34,13 @@ class TestSide:
     now: datetime = NOW
 
     def draft(self, *, roles: tuple[str, ...] = ("sign", "decrypt")) -> Rotation:
-        wish = setup.Wish(roles=roles, old=self.old, new=self.new, window=window(self.now, minutes=600))
-        return setup.set_up(self.identity, wish, by=self.company.by, now=self.now)
+        wish = drafts.Wish(roles=roles, old=self.old, new=self.new, window=window(self.now, minutes=600))
+        return drafts.set_up(self.identity, wish, by=self.company.by, now=self.now)
 
     def rehearse(self, rotation: Rotation, *, roles: tuple[str, ...] = ("sign", "decrypt")) -> Rotation:
         """Set a draft up that counts as the rehearsal of a rotation."""
         made = self.draft(roles=roles)
-        rehearsing.link(rotation, made, by=self.company.by, now=self.now)
+        rehearsals.link(rotation, made, by=self.company.by, now=self.now)
         return made
 
     def apply(self, made: Rotation) -> Rotation:
@@ -62,7 +63,7 @@ def settle(rotation: Rotation, *acts: str, company: Company, now: datetime = NOW
         for step in rotation.steps.filter(act=act).exclude(state__in=SETTLED).order_by("position"):
             rotation.steps.filter(pk=step.pk).update(state="running")
             step.refresh_from_db()
-            progress.settle(step, StepAction.FINISH, by=company.by, now=now)
+            transitions.settle(step, StepAction.FINISH, by=company.by, now=now)
 
 
 def make_test_side(company: Company, *, now: datetime = NOW) -> TestSide:

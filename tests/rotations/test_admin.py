@@ -13,7 +13,8 @@ from django.urls import reverse
 from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
 from partners.models import Contact
-from rotations.exchange import asking
+from rotations.exchange import certificate_requests
+from rotations.letters import access_links
 from rotations.models import (
     HandedIn,
     Heartbeat,
@@ -26,7 +27,6 @@ from rotations.models import (
     SlotAnswer,
     Step,
 )
-from rotations.portal import links
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company
 from tests.rotations.exchange.incoming import brought, in_use
@@ -57,8 +57,8 @@ def exchanged(company: Company) -> str:
     rotation, partner = approved(company), company.partners[0]
     contact = Contact.objects.create(partner=partner, name="Fay", email="fay@x.example")
     in_use(company, partner)
-    asking.ask(partner, by=company.by, now=NOW)
-    fresh = links.make(partner, participant=None, contact=contact, by=company.by, now=NOW)
+    certificate_requests.ask(partner, by=company.by, now=NOW)
+    fresh = access_links.make(partner, participant=None, contact=contact, by=company.by, now=NOW)
     brought(partner, link=fresh.link)
     slot = Slot.objects.create(rotation=rotation, start=NOW, end=NOW + timedelta(hours=1), zone="UTC")
     SlotAnswer.objects.create(slot=slot, participant=first_participant(rotation), can=True, at=NOW)
@@ -168,7 +168,7 @@ def test_staff_without_any_right_see_nothing(company: Company) -> None:
 
 
 def test_no_page_shows_what_opens_a_partners_page(staff: Client, exchanged: str) -> None:
-    secrets = [exchanged, links.hash_of(exchanged)]
+    secrets = [exchanged, access_links.hash_of(exchanged)]
     secrets += [link.token_hash for link in Link.objects.all()]
     secrets += [bytes(m.sealed).decode() for m in Message.objects.all() if m.sealed]
     assert len(secrets) > 4

@@ -8,11 +8,11 @@ import pytest
 
 from identities.models import Identity, IdentityCertificate
 from partners.models import Contact, Partner, PartnerCertificate
-from rotations import demo, rehearsal
-from rotations.exchange.evidence import histories, participants_in
-from rotations.exchange.standing import Standing, standing
-from rotations.models import Freeze, HandedIn, Rotation
-from rotations.setup import NotPossible
+from rotations.exchange.partner_evidence import histories, participants_in
+from rotations.exchange.partner_status import Standing, standing
+from rotations.lifecycle.drafts import NotPossible
+from rotations.management import demo
+from rotations.models import Freeze, HandedIn, Rotation, rehearsal
 from tests.rotations.company import NOW
 
 pytestmark = pytest.mark.django_db

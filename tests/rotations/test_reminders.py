@@ -18,7 +18,16 @@ from as2certs.mail import outbox
 from as2certs.mail.models import Message
 from rotations import reminders, tasks
 from rotations.models import Heartbeat, Notice, Rotation
-from tests.rotations.expiries import DAY, HOUR, NOW, certificate, identity, partner, person, rotation
+from tests.rotations.notifications.expiries import (
+    DAY,
+    HOUR,
+    NOW,
+    certificate,
+    identity,
+    partner,
+    person,
+    rotation,
+)
 
 pytestmark = pytest.mark.django_db
 

@@ -13,9 +13,9 @@ from as2certs.mail.models import Message
 from identities.models import Identity, IdentityCertificate, IdentityService
 from partners.models import Contact, Partner, PartnerCertificate, PartnerService
 from rotations import reminders
-from rotations.exchange import asking
+from rotations.exchange import certificate_requests
 from rotations.models import Notice
-from tests.rotations.expiries import DAY, NOW, columns, person
+from tests.rotations.notifications.expiries import DAY, NOW, columns, person
 
 STATIONS = 5_000
 PEOPLE = 20
@@ -104,12 +104,12 @@ def test_of_20_000_certificates_of_partners_those_who_are_due_are_found_in_secon
     know_sizes()
     began = time.monotonic()
     with CaptureQueriesContext(connection) as queries:
-        found = asking.due(NOW)
+        found = certificate_requests.due(NOW)
     assert time.monotonic() - began < 10
     assert len(queries) <= 8
     # Left are those that reach their first rung today.
     assert len(found) == len({c.partner_id for c in certificates if c.not_after == NOW + 90 * DAY})
     assert sum(1 for one in found for line in one.all_lines if line.rung != 90) == 0
     began = time.monotonic()
-    assert asking.ask_due(NOW) == len(found) < asking.AT_ONCE
+    assert certificate_requests.ask_due(NOW) == len(found) < certificate_requests.AT_ONCE
     assert time.monotonic() - began < 20

@@ -13,7 +13,7 @@ from tests.stack import ROOT, Stack
 
 SEED = """
 from datetime import UTC, datetime
-from tests.rotations.expiries import DAY, certificate, identity, person
+from tests.rotations.notifications.expiries import DAY, certificate, identity, person
 people = [person(f"person{n}") for n in range(30)]
 for n in range(90):
     certificate(identity(f"ACME-{n}", owners=[people[n % 30]]), datetime.now(UTC) + 20 * DAY)

@@ -6,11 +6,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from as2certs.accounts import factors
+from as2certs.accounts import second_factors
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, record
 from as2certs.clock import database_now
-from as2certs.mail import private
+from as2certs.mail import sealed_values
 from as2certs.pki import VaultError, new_key
 from identities import keys
 
@@ -34,8 +34,8 @@ class Command(BaseCommand):
             return
         try:
             count = keys.reseal_all()
-            mails = private.reseal_all()
-            people = factors.reseal_all()
+            mails = sealed_values.reseal_all()
+            people = second_factors.reseal_all()
         except VaultError as error:
             raise CommandError(f"{error} The keys sealed anew so far are fine; run this again.") from error
         record(

@@ -9,9 +9,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from partners.importing import listing
-from partners.importing.bringing_in import Outcome, SomebodyElse, bring_in
-from partners.importing.listing import Trouble, UnreadableList
+from partners.importing import csv_rows
+from partners.importing.apply import Outcome, SomebodyElse, bring_in
+from partners.importing.csv_rows import Trouble, UnreadableList
 from partners.importing.sources import NoSource, open_source
 
 #: So many warnings are printed; --dry-run -v 2 prints all.
@@ -40,7 +40,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            rows = listing.read(_bytes(options["list"]))
+            rows = csv_rows.read(_bytes(options["list"]))
             with open_source(options["certificates"]) as source:
                 outcome = bring_in(
                     rows,
@@ -75,7 +75,7 @@ def _bytes(path: Path) -> bytes:
     """Return what the list holds, at most a byte more than one may have. Raises UnreadableList."""
     try:
         with path.open("rb") as file:
-            return file.read(listing.MOST_BYTES + 1)
+            return file.read(csv_rows.MOST_BYTES + 1)
     except OSError as error:
         raise UnreadableList(f"{path} can’t be read: {error.strerror}.") from None
 

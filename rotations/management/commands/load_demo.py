@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from as2certs.clock import database_now
-from rotations import demo
-from rotations.setup import NotPossible
+from rotations.lifecycle.drafts import NotPossible
+from rotations.management import demo
 
 
 class Command(BaseCommand):

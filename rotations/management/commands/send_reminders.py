@@ -9,8 +9,8 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from as2certs.clock import database_now
 from rotations import reminders
-from rotations.exchange import asking, digest, following
-from rotations.exchange.rungs import Rung
+from rotations.exchange import certificate_requests, digest, follow_up
+from rotations.letters.schedule import Rung
 
 
 class Command(BaseCommand):
@@ -50,7 +50,7 @@ class Command(BaseCommand):
         return len(due)
 
     def _asked(self, now: datetime) -> int:
-        asked = asking.due(now)
+        asked = certificate_requests.due(now)
         for one in asked:
             for contact, lines in one.lines.items():
                 day = min(line.rung for line in lines)
@@ -89,5 +89,5 @@ def _told(rung: Rung) -> str:
     return f"{days} after it was told" if rung.kind == "after" else f"{days} before the window"
 
 
-def _watched(now: datetime) -> list[following.Watched]:
-    return following.watched(following.awaited(now))
+def _watched(now: datetime) -> list[follow_up.Watched]:
+    return follow_up.watched(follow_up.awaited(now))

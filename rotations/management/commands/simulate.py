@@ -7,9 +7,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from rotations.parts import Step
-from rotations.simulation import Outcome, Traffic, simulate
-from rotations.simulation.combinations import (
+from rotations.planning.change import Step
+from rotations.planning.simulation import Outcome, Traffic, simulate
+from rotations.planning.simulation.combinations import (
     ENDS,
     NAMES,
     STARTS,

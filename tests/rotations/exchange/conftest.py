@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from partners.models import Contact
-from rotations import actions
+from rotations.lifecycle import actions
 from rotations.models import Participant, Rotation
 from tests.rotations.company import NOW, Company, make_company
 from tests.rotations.pages import drafted

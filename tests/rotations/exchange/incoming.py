@@ -7,9 +7,9 @@ from typing import Any
 
 from as2certs.audit.recording import Actor
 from partners.models import Contact, Partner, PartnerCertificate
-from rotations.exchange.handing_in import Arrival, hand_in
+from rotations.exchange.submitted_certificates import Arrival, hand_in
+from rotations.letters import access_links
 from rotations.models import Link
-from rotations.portal import links
 from tests.certificates import cert_pem, make_pair
 from tests.rotations.company import NOW, Company, partner_certificate
 
@@ -31,7 +31,7 @@ def in_use(company: Company, partner: Partner, *, days: float = 20) -> PartnerCe
 def link_to(partner: Partner, contact: Contact | None = None, *, now: datetime = NOW) -> Link:
     """Make a link by which a partner hands in its certificate."""
     by = Actor(name="Alice", source="web")
-    return links.make(partner, participant=None, contact=contact, by=by, now=now).link
+    return access_links.make(partner, participant=None, contact=contact, by=by, now=now).link
 
 
 def brought(

@@ -16,10 +16,12 @@ from as2certs import pki
 from as2certs.accounts.models import User
 from as2certs.mail.models import Message
 from partners.models import Contact, Partner
-from rotations import actions, reminders
-from rotations.answers import confirm, waive
-from rotations.exchange import answering, blocking, digest, following, letters
-from rotations.exchange.announcing import announce
+from rotations import reminders
+from rotations.exchange import blocking, digest, follow_up, responses
+from rotations.execution.confirmations import confirm, waive
+from rotations.letters import compose
+from rotations.letters.announcements import announce
+from rotations.lifecycle import actions
 from rotations.models import Letter, Participant, Rotation
 from tests.people import make_person
 from tests.rotations.company import NOW, Company, window
@@ -148,12 +150,12 @@ CASES: dict[str, tuple[Callable[[Participant, Company], Any], str]] = {
         "Theirs: Northwind Opened. They still have to say that it is installed. By",
     ),
     "another time": (
-        lambda p, c: answering.propose(p, window(STARTS + DAY), note="", by=c.by, now=NOW),
+        lambda p, c: responses.propose(p, window(STARTS + DAY), note="", by=c.by, now=NOW),
         "YOUR TURN: Northwind Other time proposed. Accept their time (Sat 5 Dec 2026, 05:00 to 06:00 CET "
         "(UTC+01:00)), or stay with the window.",
     ),
     "no": (
-        lambda p, c: answering.decline(p, reason="Closed", by=c.by, now=NOW),
+        lambda p, c: responses.decline(p, reason="Closed", by=c.by, now=NOW),
         "YOUR TURN: Northwind Said no. Find another way with them.",
     ),
     "bounced": (
@@ -161,7 +163,7 @@ CASES: dict[str, tuple[Callable[[Participant, Company], Any], str]] = {
         "YOUR TURN: Northwind Unreachable. Call them: no mail gets there.",
     ),
     "more time": (
-        lambda p, c: following.extend(p, STARTS - DAY, by=c.by, now=NOW),
+        lambda p, c: follow_up.extend(p, STARTS - DAY, by=c.by, now=NOW),
         "Theirs: Northwind Announced. They still have to say that it is installed. By Thu 3 Dec 2026, 05:00 CET",
     ),
     "escalated": (
@@ -278,7 +280,7 @@ def another_rotation(
     partner = Partner.objects.create(name=name, as2_id=name)
     Contact.objects.create(partner=partner, name="Pat", email=f"pat@{name.lower()}.example")
     participant = Participant.objects.create(rotation=rotation, partner=partner, announced_at=NOW)
-    letters.send(Letter.Kind.ANNOUNCEMENT, participant, partner.contacts.all(), by=company.by, now=NOW)
+    compose.send(Letter.Kind.ANNOUNCEMENT, participant, partner.contacts.all(), by=company.by, now=NOW)
     step = like.steps.get(act="install")
     step.pk, step.uid, step.rotation, step.participant = None, uuid.uuid4(), rotation, participant
     step.save()
@@ -336,7 +338,7 @@ def test_it_is_complete_as_text_and_asks_nothing_from_elsewhere(
     told: Participant, company: Company, settings: Any
 ) -> None:
     settings.AS2CERTS_BASE_URL = "https://certs.example.com"
-    following.follow_up(STARTS - 12 * HOUR)
+    follow_up.follow_up(STARTS - 12 * HOUR)
     digest.send(STARTS - 12 * HOUR)
     messages = list(Message.objects.filter(kind__in=("digest", "silent")))
     assert {message.kind for message in messages} == {"digest", "silent"}

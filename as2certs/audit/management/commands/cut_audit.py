@@ -9,9 +9,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from as2certs.audit import cutting, sealing
-from as2certs.audit.cutting import NotPossible
+from as2certs.audit import sealing, truncation
 from as2certs.audit.recording import Actor
+from as2certs.audit.truncation import NotPossible
 from as2certs.clock import database_now
 
 
@@ -34,7 +34,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["finish"]:
-            self.stdout.write(f"{cutting.finish():,} entries were removed.")
+            self.stdout.write(f"{truncation.finish():,} entries were removed.")
             return
         if options["before"] is None:
             raise CommandError("Say what is to be removed: --before with a day such as 2025-12-31.")
@@ -50,16 +50,16 @@ class Command(BaseCommand):
     ) -> None:
         sealing.seal(most=None, wait=True)
         now = database_now()
-        end = cutting.end_of(before, now=now)
-        count = cutting.check(end)
+        end = truncation.end_of(before, now=now)
+        count = truncation.check(end)
         if not commit:
             self.stdout.write(
                 f"{count:,} entries, up to position {end.position}, would be removed. Nothing was done: add --commit."
             )
             return
-        sha256 = cutting.archive(end, archive) if archive else ""
+        sha256 = truncation.archive(end, archive) if archive else ""
         by = Actor.command("cut_audit")
-        removed = cutting.cut(end, by=by, now=now, reason=reason.strip(), archive_sha256=sha256)
+        removed = truncation.cut(end, by=by, now=now, reason=reason.strip(), archive_sha256=sha256)
         sealing.seal(most=None, wait=True)
         self.stdout.write(f"{removed:,} entries, up to position {end.position}, were removed.")
         if archive:

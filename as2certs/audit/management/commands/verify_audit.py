@@ -12,10 +12,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from as2certs.audit import sealing, signing, verifying
+from as2certs.audit import sealing, signing, verification
 from as2certs.audit.chain import SEAL, START, TOLD, Link, Told
 from as2certs.audit.models import Chain, Entry
-from as2certs.audit.verifying import Finding, Walk
+from as2certs.audit.verification import Finding, Walk
 
 COLUMNS = {*TOLD, *SEAL, "subjects"}
 
@@ -54,16 +54,16 @@ class Command(BaseCommand):
             self._verify_file(options["file"])
             return
         sealing.seal(most=None, wait=True)
-        chain, last = verifying.head()
+        chain, last = verification.head()
         walk = Walk(
             start=_start(chain, options["first"]),
             signet=signing.signet(),
             head=Link(chain.position, chain.hash),
-            place_of=verifying.place_of,
+            place_of=verification.place_of,
         )
         begin = walk.end.position + 1
-        count = self._say(verifying.verify(walk, chain, last))
-        count += self._say(verifying.judge_noted(options["head"], chain))
+        count = self._say(verification.verify(walk, chain, last))
+        count += self._say(verification.judge_noted(options["head"], chain))
         if Chain.objects.filter(pk=1, cut_position__gt=chain.cut_position).exists():
             raise CommandError("The oldest entries were removed by cut_audit meanwhile. Run this again.")
         self._tell_notes(walk)

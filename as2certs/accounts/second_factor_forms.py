@@ -1,0 +1,148 @@
+"""What is asked of people who show, or show again, who they are: patiently, though not endlessly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allauth.core import context
+from allauth.mfa.base.forms import AuthenticateForm, ReauthenticateForm
+from allauth.mfa.totp.forms import ActivateTOTPForm
+from allauth.mfa.webauthn.forms import (
+    AddWebAuthnForm,
+    AuthenticateWebAuthnForm,
+    ReauthenticateWebAuthnForm,
+)
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from as2certs.accounts.forms import page_layout
+from as2certs.accounts.models import User
+from as2certs.accounts.throttling import CODES_REST, RESTING, codes_rest, is_resting
+from as2certs.audit.recording import Actor, address_of, record
+from as2certs.clock import database_now
+
+#: What is said where a passkey is none, or another one.
+NO_PASSKEY = "This is not a passkey that we can check. Try again."
+
+
+class _OneAtATime(forms.Form):
+    """Look at a code while no other of the same person is looked at, unless too many were wrong."""
+
+    user: User
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["code"].label = "Code"
+        self.fields["code"].widget.attrs = {"autocomplete": "one-time-code", "autofocus": True}
+        self.fields["code"].help_text = "Six digits from your authenticator app, or a recovery code."
+        self.helper = page_layout("code")
+
+    def clean_code(self) -> str:
+        with transaction.atomic():
+            User.objects.select_for_update().get(pk=self.user.pk)
+            if codes_rest(self.user, now=database_now()):
+                raise ValidationError(CODES_REST, code="resting")
+            try:
+                return str(super().clean_code())  # type: ignore[misc]
+            except ValidationError as error:
+                wrong = error
+        raise wrong  # outside: the entry in the trail stays
+
+
+class CodeForm(_OneAtATime, AuthenticateForm):
+    """The code after the password."""
+
+
+class ConfirmByCodeForm(_OneAtATime, ReauthenticateForm):
+    """A code, to show again who one is."""
+
+
+class ConfirmByPasswordForm(forms.Form):
+    """The password, to show again who one is."""
+
+    password = forms.CharField(
+        label="Your password",
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password", "autofocus": True}),
+        help_text="The one you log in with.",
+    )
+
+    helper = page_layout("password")
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user = user
+
+    def clean_password(self) -> str:
+        """Check the password, unless too many wrong ones were given; note a wrong one."""
+        request, now = context.request, database_now()
+        if is_resting(self.user, address=address_of(request), now=now):
+            raise ValidationError(RESTING, code="resting")
+        if not self.user.check_password(self.cleaned_data["password"]):
+            with transaction.atomic():
+                record("person.confirmation_refused", on=self.user, by=Actor.of(request), now=now)
+            raise ValidationError("This is not your password.", code="wrong_password")
+        return ""
+
+
+class AddAppForm(ActivateTOTPForm):
+    """The first code of an authenticator app, which shows that it took the key."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["code"].label = "The code that the app shows now"
+        self.fields["code"].widget.attrs = {"autocomplete": "one-time-code", "inputmode": "numeric"}
+        self.helper = page_layout("code")
+
+
+class CredentialField(forms.JSONField):
+    """What a browser says about a passkey: JSON, and nothing that only a program can't read."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            found = super().to_python(value)
+        except (ValueError, RecursionError):  # numbers without end, brackets without end
+            found = None
+        if not isinstance(found, dict):
+            raise ValidationError(NO_PASSKEY, code="invalid")
+        return found
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        return initial  # the next try brings its own
+
+
+class _Passkey(forms.Form):
+    """Read what a browser, or somebody in its place, says about a passkey."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["credential"] = CredentialField(widget=forms.HiddenInput)
+
+    def full_clean(self) -> None:
+        try:
+            super().full_clean()
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            # The libraries look into it as if a browser had made it, and stumble over what none makes.
+            self.add_error("credential", ValidationError(NO_PASSKEY, code="invalid"))
+
+
+class PasskeyForm(_Passkey, AuthenticateWebAuthnForm):
+    """A passkey after the password."""
+
+
+class ConfirmByPasskeyForm(_Passkey, ReauthenticateWebAuthnForm):
+    """A passkey, to show again who one is."""
+
+
+class AddPasskeyForm(_Passkey, AddWebAuthnForm):
+    """A name for a passkey, and what the browser made."""
+
+    name = forms.CharField(
+        required=False,
+        max_length=60,
+        label="Name",
+        help_text="So that you tell it from others: the device, or the key’s colour.",
+    )
+
+    helper = page_layout("name", "credential")

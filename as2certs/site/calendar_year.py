@@ -1,0 +1,143 @@
+"""The next twelve months as a picture: a row per station, its ends and windows as marks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Exists, OuterRef, QuerySet
+
+from as2certs.site.active_rotations import Running
+from as2certs.site.time_text import Meaning, meaning_of_end, tell
+from as2certs.site.timeline import Axis, Tick, ticks
+from identities.models import IdentityService
+from partners.models import PartnerService
+
+BEFORE = timedelta(days=14)
+AHEAD = timedelta(days=365)
+#: Rows on each side: the stations whose certificates end first.
+AT_MOST = 25
+#: Rows of service that are read for them.
+READ = 200
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The end of a certificate, or a window, at ``x`` per cent of the picture."""
+
+    x: float
+    width: float
+    meaning: Meaning
+    title: str
+
+
+@dataclass
+class Row:
+    """One station."""
+
+    name: str
+    url: str
+    is_test: bool
+    ends: list[Mark] = field(default_factory=list)
+    windows: list[Mark] = field(default_factory=list)
+    life: float = 0.0
+    beyond: str = ""
+
+    @property
+    def told(self) -> str:
+        """Say the row for those who don't see it."""
+        return f"{self.name}: " + (
+            "; ".join(mark.title for mark in (*self.ends, *self.windows)) or self.beyond
+        )
+
+
+@dataclass(frozen=True)
+class Picture:
+    """All rows, the months along the axis, and where today is."""
+
+    rows: Sequence[Row]
+    ticks: Sequence[Tick]
+    today: float
+    more: bool
+
+
+def picture(running: Sequence[Running], *, now: datetime, zone: str) -> Picture:
+    """Place the certificates in use and the windows to come on one axis; two queries."""
+    axis = Axis(now - BEFORE, now + AHEAD)
+    rows: dict[tuple[str, int], Row] = {}
+    more = False
+    for side, services in (("identity", IdentityService.objects), ("partner", PartnerService.objects)):
+        found, cut = _rows(side, services, axis, now=now, zone=zone)
+        rows |= {(side, pk): row for pk, row in found.items()}
+        more = more or cut
+    for one in running:
+        side = "identity" if one.rotation.identity_id else "partner"
+        row = rows.get((side, one.rotation.holder.pk))
+        start, end = one.rotation.window_start, one.rotation.window_end
+        if row and start and end and axis.holds(start):
+            x = axis.at(start)
+            row.windows.append(
+                Mark(
+                    x,
+                    max(axis.at(end) - x, 0.0),
+                    "neutral",
+                    f"window {tell(start, zone)} to {tell(end, zone)}",
+                )
+            )
+    return Picture(list(rows.values()), ticks(axis, 13), axis.at(now), more)
+
+
+def _rows(side: str, services: Any, axis: Axis, *, now: datetime, zone: str) -> tuple[dict[int, Row], bool]:
+    """Return the stations of one side by primary key, the one whose certificate ends first on top."""
+    found: dict[int, Row] = {}
+    seen: dict[int, set[datetime]] = {}
+    read = 0
+    for service in _in_use(side, services):
+        read += 1
+        station = getattr(service, side)
+        if station.pk not in found:
+            if len(found) == AT_MOST:
+                return found, True
+            found[station.pk] = Row(station.name, station.get_absolute_url(), station.is_test)
+            seen[station.pk] = set()
+        row, end = found[station.pk], service.certificate.not_after
+        row.life = max(row.life, axis.at(end))
+        if end in seen[station.pk]:
+            continue
+        seen[station.pk].add(end)
+        verb = "ended" if end < now else "ends"
+        if axis.holds(end):
+            title = f"{service.certificate.short_name} {verb} {tell(end, zone, 'day')}"
+            row.ends.append(Mark(axis.at(end), 0.0, meaning_of_end(end, now, zone), title))
+        elif end < now:
+            title = f"{service.certificate.short_name} ended {tell(end, zone, 'day')}"
+            row.ends.append(Mark(0.6, 0.0, "urgent", title))
+        else:
+            row.beyond = f"until {tell(end, zone, 'day')}"
+    return found, read == READ
+
+
+def _in_use(side: str, services: Any) -> QuerySet[Any]:
+    """Return what serves, the first to end on top.
+
+    Which certificates these are is asked first: by the index of ends, where SQLite would sort all that serve.
+    """
+    certificates = services.model._meta.get_field("certificate").related_model
+    serves = Exists(services.open().filter(certificate=OuterRef("pk")))
+    soonest = certificates.objects.filter(serves, **{f"{side}__archived_at": None}).order_by(
+        "not_after", f"{side}__name", "id"
+    )
+    rows: QuerySet[Any] = (
+        services.open()
+        .filter(certificate__in=soonest.values("pk")[:READ])
+        .select_related(side, "certificate")
+        .only(
+            "certificate__sha256",
+            "certificate__not_after",
+            *(f"{side}__{column}" for column in ("uid", "name", "environment")),
+        )
+        .order_by("certificate__not_after", f"{side}__name", "id")[:READ]
+    )
+    return rows

@@ -1,0 +1,181 @@
+"""A certificate of ours comes in: uploaded, generated here, or as a CA's answer."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+
+from as2certs import pki
+from as2certs.accounts.access import needs
+from as2certs.audit.recording import Actor
+from as2certs.clock import database_now
+from identities import generation, role_assignments
+from identities.certificate_import import Intake, Refused, take_in
+from identities.certificate_import_forms import AnswerForm, GenerateForm, IntakeForm, UploadForm
+from identities.models import CertificateRequest, Identity
+from identities.open_tasks import rotation_url
+from identities.stations import AbstractStation
+from identities.views.common import brought, download, form_page, posted
+
+State = CertificateRequest.State
+
+
+@sensitive_variables("form")
+@sensitive_post_parameters("certificate_text", "password")
+@needs("identities.add_identitycertificate")
+def identity_upload(request: HttpRequest, uid: UUID) -> HttpResponse:
+    identity = _in_use(uid)
+    now = database_now()
+    form = UploadForm(identity, posted(request), brought(request), now=now)
+    done = taken_in(request, form, "identity")
+    context = {"identity": identity, "environment": identity.environment}
+    return done or intake_page(request, "identities/identity_upload.html", form, **context)
+
+
+def _in_use(uid: UUID) -> Identity:
+    return get_object_or_404(Identity.objects.active(), uid=uid)
+
+
+@sensitive_variables("form")
+def taken_in(request: HttpRequest, form: IntakeForm, side: str) -> HttpResponse | None:
+    """Take in what a valid form holds and go on from there; None when the form is to be shown (again)."""
+    if request.method != "POST" or not form.is_valid():
+        return None
+    try:
+        intake = take_in(
+            form.holder, form.material, roles=form.cleaned_data["roles"], by=Actor.of(request), now=form.now
+        )
+    except (Refused, pki.PkiError) as error:
+        form.add_error(None, str(error))
+        return None
+    return go_on(request, form.holder, intake, side)
+
+
+def intake_page(request: HttpRequest, template: str, form: IntakeForm, **context: Any) -> HttpResponse:
+    """Show an upload form.
+
+    When only its warnings want a tick, a page with JavaScript gets these alone: the chosen files stay in the form.
+    """
+    if form.must_confirm and request.headers.get("HX-Request") == "true":
+        response = render(request, "identities/_intake_warnings.html", {"form": form})
+        response["HX-Retarget"] = "#intake-warnings"
+        response["HX-Reselect"] = "#intake-warnings"
+        response["HX-Reswap"] = "outerHTML"
+        return response
+    return form_page(request, template, form, **context)
+
+
+def go_on(request: HttpRequest, holder: AbstractStation, intake: Intake, side: str) -> HttpResponse:
+    """Say what became of a certificate, and lead to the rotation where a role waits for one."""
+    target = intake.certificate.get_absolute_url()
+    name = intake.certificate.short_name
+    if intake.serves:
+        messages.success(request, f"{name} is taken in and used at once to {' and '.join(intake.serves)}.")
+    elif not intake.waits:
+        messages.info(request, f"{name} was here already, and serves {holder}.")
+    if intake.waits:
+        old, roles = _waited_for(holder, intake.waits)
+        target = rotation_url(side, holder, old=old, new=intake.certificate, roles=roles)
+        messages.info(
+            request,
+            f"{name} is taken in. {holder} uses {old.short_name} to {' and '.join(roles)} now, so nothing is "
+            "overwritten: set up the rotation that puts the new one in its place.",
+        )
+    if request.headers.get("HX-Request") == "true":
+        return HttpResponse(headers={"HX-Redirect": target})
+    return HttpResponseRedirect(target)
+
+
+def _waited_for(holder: AbstractStation, waits: tuple[str, ...]) -> tuple[Any, list[str]]:
+    """Return the certificate that is to be replaced first, and the waiting roles that it serves."""
+    held = role_assignments.serving(holder)
+    old = held[waits[0]][-1]
+    return old, [role for role in waits if old in held[role]]
+
+
+@needs("identities.add_certificaterequest")
+def identity_generate(request: HttpRequest, uid: UUID) -> HttpResponse:
+    identity = _in_use(uid)
+    form = GenerateForm(identity, posted(request))
+    if request.method == "POST" and form.is_valid():
+        given = form.cleaned_data
+        asked = generation.ask(
+            identity,
+            kind=given["kind"],
+            bits=given["bits"],
+            hash_name=given["hash_name"],
+            days=given["days"],
+            subject=form.subject,
+            roles=given["roles"],
+            by=Actor.of(request),
+            now=database_now(),
+        )
+        return redirect(asked)
+    context = {"identity": identity, "environment": identity.environment}
+    return form_page(request, "identities/identity_generate.html", form, **context)
+
+
+@needs("identities.view_certificaterequest")
+def request_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Show how far a key has come; the page asks each second for the part that changes."""
+    asked = _request(uid)
+    partial = request.headers.get("HX-Request") == "true"
+    template = "identities/_request_progress.html" if partial else "identities/request_detail.html"
+    return render(request, template, _progress(asked) | {"form": AnswerForm()})
+
+
+def _request(uid: UUID) -> CertificateRequest:
+    found = CertificateRequest.objects.select_related("identity", "certificate", "created_by")
+    return get_object_or_404(found.defer("certificate__der", "certificate__chain_pem"), uid=uid)
+
+
+def _progress(asked: CertificateRequest) -> dict[str, Any]:
+    context: dict[str, Any] = {
+        "asked": asked,
+        "identity": asked.identity,
+        "environment": asked.identity.environment,
+        "hash_label": asked.hash_name.replace("sha", "SHA-"),
+        "busy": asked.state in (State.QUEUED, State.WORKING),
+        "now": database_now(),
+    }
+    if asked.certificate:
+        held = role_assignments.serving(asked.identity)
+        context["serves"] = [role for role, now in held.items() if asked.certificate in now]
+        waits = tuple(role for role in asked.roles if held[role] and asked.certificate not in held[role])
+        if waits and asked.certificate.not_after > context["now"]:
+            old, roles = _waited_for(asked.identity, waits)
+            context |= {"waits": roles, "old": old}
+            context["rotation_url"] = rotation_url(
+                "identity", asked.identity, old=old, new=asked.certificate, roles=roles
+            )
+    return context
+
+
+@needs("identities.view_certificaterequest")
+def request_csr(request: HttpRequest, uid: UUID) -> HttpResponse:
+    asked = _request(uid)
+    if not asked.csr_pem:
+        raise Http404("There is no CSR here.")
+    return download(asked.csr_pem.encode(), f"{asked.identity}.csr", "application/pkcs10")
+
+
+@needs("identities.change_certificaterequest")
+def request_answer(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Take in the CA's answer; shown at the request's page."""
+    asked = _request(uid)
+    if request.method != "POST":
+        return redirect(asked)
+    form = AnswerForm(request.POST, request.FILES)
+    if form.is_valid():
+        try:
+            intake = generation.take_answer(asked, form.answer, by=Actor.of(request), now=database_now())
+        except (pki.PkiError, Refused) as error:
+            form.add_error(form.came_in, str(error))
+        else:
+            return go_on(request, asked.identity, intake, "identity")
+    return render(request, "identities/request_detail.html", _progress(asked) | {"form": form})

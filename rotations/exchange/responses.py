@@ -1,0 +1,199 @@
+"""What else partners may say: another time, no, that they have switched, that it works or doesn't.
+
+The same functions for both doors: an operator who records what was said on the telephone, and the partner's page.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+
+from as2certs.audit.recording import Actor, record
+from rotations.execution import stored_plan, transitions
+from rotations.execution.confirmations import (
+    answering,
+    forget_proposal,
+    open_steps,
+    refuse_removed,
+    take_back_no,
+)
+from rotations.execution.transitions import NotPossible
+from rotations.letters import compose
+from rotations.models import Participant, Rotation
+from rotations.notifications import operator_mail
+from rotations.planning import plan, windows
+from rotations.planning.local_time import span
+from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction
+
+#: Findings of a window that an operator may decide to live with, and a partner may not ask for.
+OUTSIDE_THE_OLD = ("after_old_ends", "old_ends_inside", "already_open")
+#: States in which a partner may still have a say in when the change is made.
+OPEN_WINDOW = (RotationState.EXCHANGING, RotationState.SCHEDULED)
+#: What a partner says that it has done by itself, in the words of the trail.
+SWITCHED, DROPPED = "uses the new certificate", "removed the old certificate"
+#: States in which a partner can say how the change went.
+MADE = (RotationState.UNDER_WAY, RotationState.APPLIED, RotationState.CLOSED)
+
+
+def refuse_begun(rotation: Rotation, *, now: datetime, participant: Participant | None = None) -> None:
+    """Refuse another window once the change has begun; of one participant, once it has begun with it.
+
+    Raises NotPossible.
+    """
+    if participant is not None and stored_plan.is_apart(rotation):
+        _refuse_begun_alone(rotation, participant, now=now)
+        return
+    if rotation.state not in OPEN_WINDOW:
+        raise NotPossible(
+            "The change has begun already: its time can't be chosen any more. Call us if it can't be so."
+        )
+    if rotation.window_start is not None and rotation.window_start <= now:
+        raise NotPossible("The agreed time has come: it can't be moved from here any more. Call us.")
+
+
+def _refuse_begun_alone(rotation: Rotation, participant: Participant, *, now: datetime) -> None:
+    may = rotation.state in AWAITING_WINDOW and participant.pk not in stored_plan.made_with(rotation)
+    if not may:
+        raise NotPossible(
+            "We have changed over for you already: its time can't be chosen any more. Call us if it can't be so."
+        )
+    if participant.starts is not None and participant.starts <= now and participant.taken_back_at is None:
+        raise NotPossible("The agreed time has come: it can't be moved from here any more. Call us.")
+
+
+@transaction.atomic
+def propose(participant: Participant, window: windows.Window, *, note: str, by: Actor, now: datetime) -> None:
+    """Record that a partner would have the change at another time; nothing moves before somebody here decides.
+
+    Raises NotPossible for a time that is over, or that lies outside the life of the certificates.
+    """
+    rotation, participant = answering(participant)
+    refuse_begun(rotation, now=now, participant=participant)
+    old, new = rotation.old, rotation.new
+    found = windows.check_window(
+        window,
+        now=now,
+        old_ends=old.not_after if old else None,
+        new_begins=new.not_before if new else None,
+        new_ends=new.not_after if new else None,
+    )
+    refused = [f for f in found if f.level == "error" or f.code in OUTSIDE_THE_OLD]
+    if refused:
+        raise NotPossible(f"{refused[0].reason} {refused[0].advice}")
+    participant.proposed_at, participant.proposed_note = now, note
+    participant.proposed_start, participant.proposed_end = window.start, window.end
+    participant.proposed_zone = window.zone
+    take_back_no(participant)
+    participant.save()
+    told = span(window.start, window.end, window.zone)
+    record(
+        "participant.proposed",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder, participant.partner],
+        new={"window": told},
+        reason=note,
+    )
+    _tell_us(rotation, participant, f"{participant.partner} proposes another time: {told}.", note, now=now)
+
+
+@transaction.atomic
+def refuse_proposal(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
+    """Stay with the window although a partner proposed another one, and tell it why. Raises NotPossible."""
+    rotation, participant = answering(participant)
+    if participant.proposed_at is None:
+        raise NotPossible(f"{participant.partner} proposes no other time any more.")
+    if not reason.strip():
+        raise NotPossible(f"Say why: {participant.partner} is told.")
+    forget_proposal(participant)
+    participant.save()
+    record(
+        "participant.proposal_refused",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder, participant.partner],
+        reason=reason,
+    )
+    compose.answer_proposal(participant, reason, by=by, now=now)
+
+
+@transaction.atomic
+def decline(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
+    """Record that a partner says no, and tell our people at once. Raises NotPossible."""
+    rotation, participant = answering(participant)
+    if rotation.state in MADE:
+        raise NotPossible("The change has been made already. If something does not work, say that instead.")
+    if not reason.strip():
+        raise NotPossible("Say why it can’t be done, so that we can find another way.")
+    participant.declined_at, participant.declined_reason = now, reason
+    participant.save()
+    record(
+        "participant.declined",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder, participant.partner],
+        reason=reason,
+    )
+    _tell_us(rotation, participant, f"{participant.partner} says no.", reason, now=now)
+
+
+@transaction.atomic
+def say_switched(participant: Participant, act: str, *, by: Actor, now: datetime) -> int:
+    """Record a partner's word that it has switched (or dropped the old one) where it may do so by itself.
+
+    Returns how many steps that settled; raises NotPossible when none is open.
+    """
+    rotation, participant = answering(participant)
+    said = [step for step in open_steps(participant, act) if not step.blocked and not step.simultaneous]
+    if act not in (plan.Act.PARTNER_CUT_OVER, plan.Act.PARTNER_RETIRE) or not said:
+        raise NotPossible("There is nothing to switch at this moment: that step is done, or comes later.")
+    record(
+        "participant.switched",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder, participant.partner],
+        new={"what": DROPPED if act == plan.Act.PARTNER_RETIRE else SWITCHED},
+    )
+    for step in said:
+        transitions.settle(
+            step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=f"{participant.partner} said so"
+        )
+    return len(said)
+
+
+@transaction.atomic
+def report(participant: Participant, *, works: bool, note: str, by: Actor, now: datetime) -> None:
+    """Record whether messages flow after the change, and tell our people at once when they don't.
+
+    Raises NotPossible before the change was made, or for trouble without a word about it.
+    """
+    rotation = transitions.lock(participant.rotation_id)
+    refuse_removed(rotation, participant)
+    if rotation.state not in MADE:
+        raise NotPossible("The change has not been made yet, so it is too early to say whether it works.")
+    if not works and not note.strip():
+        raise NotPossible("Say what does not work, such as the error that your system shows.")
+    participant = rotation.participants.select_related("partner").get(pk=participant.pk)
+    participant.works, participant.works_at, participant.works_note = works, now, note
+    participant.save()
+    record(
+        "participant.works" if works else "participant.does_not_work",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder, participant.partner],
+        reason=note,
+    )
+    if not works:
+        _tell_us(
+            rotation, participant, f"{participant.partner} reports trouble after the change.", note, now=now
+        )
+
+
+def _tell_us(rotation: Rotation, participant: Participant, text: str, more: str, *, now: datetime) -> None:
+    operator_mail.partner_said(rotation, participant, text, more, at=now)

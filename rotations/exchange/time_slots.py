@@ -1,0 +1,188 @@
+"""Moments that are offered where one has to suit all partners, and who can when."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+
+from as2certs.audit.recording import Actor, record
+from rotations.exchange.responses import OUTSIDE_THE_OLD, refuse_begun
+from rotations.execution import transitions
+from rotations.execution.confirmations import answering, count_as_agreed, refuse_unapproved
+from rotations.execution.transitions import NotPossible
+from rotations.lifecycle import actions, drafts
+from rotations.models import Participant, Rotation, Slot, SlotAnswer
+from rotations.planning import windows
+
+
+@dataclass(frozen=True)
+class Column:
+    """An offered moment, and what each participant said to it: can, can't, or nothing yet (None)."""
+
+    slot: Slot
+    said: Mapping[int, bool | None]
+    is_over: bool
+
+    @property
+    def window(self) -> windows.Window:
+        return windows.Window(self.slot.start, self.slot.end, self.slot.zone)
+
+    @property
+    def can(self) -> int:
+        """Count those who can."""
+        return sum(said is True for said in self.said.values())
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Who can at which of the offered moments."""
+
+    participants: Sequence[Participant]
+    columns: Sequence[Column]
+
+    @property
+    def best(self) -> Column | None:
+        """Return the moment at which most can; of several the earliest. None while nobody can at any to come."""
+        possible = [column for column in self.columns if column.can and not column.is_over]
+        return max(possible, key=lambda column: (column.can, -column.slot.start.timestamp()), default=None)
+
+    @property
+    def silent(self) -> list[Participant]:
+        """Return those who have said nothing to any of them."""
+        return [p for p in self.participants if all(c.said.get(p.pk) is None for c in self.columns)]
+
+    @property
+    def rows(self) -> list[tuple[Participant, list[tuple[Column, bool | None]]]]:
+        """Return each participant with what it said, moment by moment."""
+        return [(p, [(column, column.said.get(p.pk)) for column in self.columns]) for p in self.participants]
+
+
+def matrix(rotation: Rotation, *, now: datetime) -> Matrix:
+    """Read who can at which of the moments that a rotation offers: three queries."""
+    taking_part = list(rotation.participants.filter(removed_reason="").select_related("partner"))
+    slots = list(rotation.slots.prefetch_related("answers"))
+    columns = []
+    for slot in slots:
+        answers = {answer.participant_id: answer.can for answer in slot.answers.all()}
+        said = {participant.pk: answers.get(participant.pk) for participant in taking_part}
+        columns.append(Column(slot, said, slot.start <= now))
+    return Matrix(taking_part, columns)
+
+
+def refuse_moment(rotation: Rotation, window: windows.Window, *, now: datetime) -> None:
+    """Refuse a moment that partners can't be offered. Raises NotPossible."""
+    found = actions.window_findings(rotation, window, now=now)
+    refused = [f for f in found if f.level == "error" or f.code in OUTSIDE_THE_OLD]
+    if refused:
+        raise NotPossible(f"{refused[0].reason} {refused[0].advice}")
+
+
+@transaction.atomic
+def offer_slots(
+    rotation: Rotation, offered: Sequence[windows.Window], *, by: Actor, now: datetime
+) -> list[Slot]:
+    """Offer partners some moments to choose from, in place of those offered before; answers to kept ones stay.
+
+    Raises NotPossible for none or too many, or for one that can't be.
+    """
+    rotation = transitions.lock(rotation.pk)
+    refuse_unapproved(rotation)
+    refuse_begun(rotation, now=now)
+    spans = {(w.start, w.end): w for w in offered}
+    if not spans or len(spans) > Slot.MOST:
+        raise NotPossible(f"Offer one to {Slot.MOST} moments; these are {len(spans)}.")
+    for window in spans.values():
+        refuse_moment(rotation, window, now=now)
+    rotation.slots.exclude(pk__in=[s.pk for s in rotation.slots.all() if (s.start, s.end) in spans]).delete()
+    known = {(s.start, s.end) for s in rotation.slots.all()}
+    Slot.objects.bulk_create(
+        Slot(rotation=rotation, start=w.start, end=w.end, zone=w.zone)
+        for span, w in spans.items()
+        if span not in known
+    )
+    record(
+        "rotation.slots_offered",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder],
+        new={"moments": [f"{w.local_start:%Y-%m-%d %H:%M} {w.zone}" for w in spans.values()]},
+    )
+    return list(rotation.slots.all())
+
+
+@transaction.atomic
+def answer_slots(participant: Participant, can: Collection[Slot], *, by: Actor, now: datetime) -> None:
+    """Record at which of the offered moments a partner can; at the others it can't.
+
+    Raises NotPossible once the change has begun, or when nothing is offered.
+    """
+    rotation, participant = answering(participant)
+    refuse_begun(rotation, now=now)
+    slots = list(rotation.slots.all())
+    if not slots:
+        raise NotPossible("No times are offered any more: look at the page again.")
+    able = {slot.pk for slot in can}
+    for slot in slots:
+        SlotAnswer.objects.update_or_create(
+            slot=slot, participant=participant, defaults={"can": slot.pk in able, "at": now}
+        )
+    told = [f"{s.start:%Y-%m-%d %H:%M}Z" for s in slots if s.pk in able]
+    record(
+        "participant.slots",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder, participant.partner],
+        new={"can": told or "at none of them"},
+    )
+
+
+@transaction.atomic
+def withdraw_slots(rotation: Rotation, *, by: Actor, now: datetime) -> None:
+    """Offer no moments any more; the window stays. Raises NotPossible when none are offered."""
+    rotation = transitions.lock(rotation.pk)
+    offered = list(rotation.slots.all())
+    if not offered:
+        raise NotPossible("No times are offered any more: nothing was changed.")
+    rotation.slots.all().delete()
+    record("rotation.slots_withdrawn", on=rotation, by=by, now=now, also=[rotation.holder])
+
+
+@transaction.atomic
+def take(slot: Slot, *, by: Actor, now: datetime) -> Rotation:
+    """Move the change to an offered moment, and count those who said that they can then as agreed.
+
+    The others are asked to agree. Raises NotPossible when it is no longer offered, or can't be any more.
+    """
+    rotation = transitions.lock(slot.rotation_id)
+    refuse_begun(rotation, now=now)
+    found = rotation.slots.filter(pk=slot.pk).first()
+    if found is None:
+        raise NotPossible("This time is no longer offered: look at the page again.")
+    window = windows.Window(found.start, found.end, found.zone)
+    can = [answer.participant for answer in found.answers.filter(can=True).select_related("participant")]
+    if (rotation.window_start, rotation.window_end) == (window.start, window.end):
+        return _stay(rotation, can, by=by, now=now)
+    partners = [participant.partner for participant in rotation.participants.select_related("partner")]
+    frozen = drafts.freezing(rotation.holder, partners, window)
+    return actions.postpone(
+        rotation,
+        window,
+        reason="It suits most partners.",
+        freeze_reason=rotation.freeze_reason if frozen else "",
+        agreed=can,
+        by=by,
+        now=now,
+    )
+
+
+def _stay(rotation: Rotation, can: Collection[Participant], *, by: Actor, now: datetime) -> Rotation:
+    """Take the window that the change has already: nobody has to be told of another one."""
+    record("rotation.slot_taken", on=rotation, by=by, now=now, also=[rotation.holder])
+    count_as_agreed(rotation, can, by=by, now=now)
+    rotation.slots.all().delete()
+    return rotation

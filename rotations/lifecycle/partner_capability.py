@@ -1,0 +1,245 @@
+"""What a partner's system can hold: what it says itself, and what a past change has shown.
+
+Neither is taken over by itself. "Several" lets a change be made in two steps instead of at one moment, and whoever has
+a link can say it: so somebody here looks at what it changes, and decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Min, OuterRef, Subquery
+from django.urls import reverse
+
+from as2certs.audit.models import Entry, identify
+from as2certs.audit.recording import Actor, record
+from partners.models import Partner
+from rotations.execution.confirmations import answering
+from rotations.execution.stored_plan import PAST
+from rotations.execution.transitions import NotPossible, SomebodyElseWasFirst
+from rotations.lifecycle.replanning import Other, holding_of
+from rotations.models import Participant, Rotation, Step
+from rotations.notifications import operator_mail
+from rotations.planning import plan
+from rotations.planning.local_time import day
+from rotations.planning.states import RotationState, StepState
+from rotations.web.presenters.open_tasks import Need, names
+
+#: What a partner's system can hold, as it is said of it.
+SAYS = {
+    Partner.Holds.SEVERAL: "can keep both certificates for a while",
+    Partner.Holds.ONE: "holds one certificate at a time",
+    Partner.Holds.UNKNOWN: "can hold what its people don’t know",
+}
+#: Roles in which a partner reads, so that it matters what its system can hold.
+READ_BY_THEM = (plan.Role.SIGN, plan.Role.ENCRYPT)
+#: How long before our change the new certificate has to have been there to show that both were: with the old one gone,
+#: messages would have failed for so long.
+AT_LEAST = timedelta(days=1)
+
+
+def matters(rotation: Rotation) -> bool:
+    """Say whether it makes a difference to a rotation what its partners' systems can hold."""
+    return any(role in rotation.roles for role in READ_BY_THEM)
+
+
+@transaction.atomic
+def say_holds(participant: Participant, holds: str, *, by: Actor, now: datetime) -> None:
+    """Record what a partner says that its system can hold; nothing changes before somebody here decides.
+
+    Our people are told when it is something else than what we go by. Raises NotPossible.
+    """
+    rotation, participant = answering(participant)
+    if holds not in Partner.Holds.values:
+        raise NotPossible("Say whether your system can keep both certificates for a while.")
+    before = participant.says_holds
+    if holds != before:
+        participant.holds_decided_at = None
+    participant.says_holds, participant.says_holds_at = holds, now
+    participant.save(update_fields=["says_holds", "says_holds_at", "holds_decided_at"])
+    partner = participant.partner
+    record(
+        "participant.said_holds",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder, partner],
+        new={"holds": participant.get_says_holds_display()},
+    )
+    if holds != before and participant.holds_undecided:
+        text = f"{partner} says that its system {SAYS[Partner.Holds(holds)]}."
+        more = "Nothing has changed by that: look at what it would mean for the plan, and decide."
+        operator_mail.partner_said(rotation, participant, text, more, at=now)
+
+
+def said_in(participant: Participant) -> Entry | None:
+    """Return the trail's entry of what a participant said last of its system: by whom, when, from where."""
+    kind, uid = identify(participant.partner)
+    said = Entry.objects.about(participant.rotation).filter(verb="participant.said_holds")
+    return said.filter(subjects__kind=kind, subjects__uid=uid).first()
+
+
+# What needs somebody.
+
+
+def undecided_needs(participants: Sequence[Participant]) -> Iterator[Need]:
+    """Yield what partners said of their systems that somebody has to decide about."""
+    for participant in participants:
+        if participant.holds_undecided:
+            yield undecided_need(participant)
+
+
+def undecided_need(participant: Participant) -> Need:
+    """Return what a partner said of its system, as something to decide."""
+    holds = Partner.Holds(participant.says_holds)
+    return Need(
+        "needs_you",
+        f"{participant.partner} says that its system {SAYS[holds]}.",
+        "Its plan stays as it is until you have looked at what that changes.",
+        "Look at both plans …",
+        reverse("participant-holds", args=[participant.uid]),
+    )
+
+
+def plan_needs(
+    rotation: Rotation, participants: Sequence[Participant], steps: Sequence[Step], *, now: datetime
+) -> Iterator[Need]:
+    """Yield that the plan would be another one now; at most two queries, whatever the number of partners."""
+    other = Other.of(rotation, now=now, participants=participants, steps=steps)
+    if not other.is_to_be_looked_at:
+        return
+    who = names([participant.partner.name for participant in other.anew])
+    yield Need(
+        "needs_you",
+        f"The plan would be another one now: something else is known of what {who or 'our AS2 system'} can hold.",
+        "What was approved stays as it is until you decide.",
+        "Look at both plans …",
+        reverse("rotation-plan", args=[rotation.uid]),
+    )
+
+
+def supposed(participant: Participant, *, now: datetime) -> Other:
+    """Return what becomes of a participant's rotation where its word is taken over."""
+    return Other.of(participant.rotation, now=now, holding=holding_of(participant))
+
+
+# What a past change has shown.
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """That a partner had the new certificate beside the old one in a past change."""
+
+    participant: Participant
+    changed_at: datetime
+
+    @property
+    def partner(self) -> Partner:
+        return self.participant.partner
+
+    @property
+    def sentence(self) -> str:
+        """Say what shows it, so that somebody can judge it."""
+        there = self.participant.confirmed_at
+        assert there is not None  # asked for those
+        zone = self.partner.time_zone
+        return (
+            f"In “{self.participant.rotation}” the new certificate’s fingerprint came from its system on "
+            f"{day(there, zone)}, we went on with the old one until {day(self.changed_at, zone)}, and it says that "
+            "messages flow since. So it seems to have held both."
+        )
+
+
+def learnt(partners: Collection[Partner]) -> Mapping[int, Learnt]:
+    """Return what past changes have shown of those partners of whom nothing is known, by primary key; one query.
+
+    What counts: the fingerprint that matched at least a day before we changed over with it, and its word afterwards
+    that it works, with no report of trouble after that.
+    """
+    unknown = {partner.pk: partner for partner in partners if partner.holds == Partner.Holds.UNKNOWN}
+    if not unknown:
+        return {}
+    cut_overs = Step.objects.filter(
+        rotation=OuterRef("rotation"), act=plan.Act.CUT_OVER, state=StepState.DONE
+    ).exclude(key__startswith=f"{PAST}:")
+    alone = cut_overs.filter(participant=OuterRef("pk")).order_by().values("participant")
+    for_all = cut_overs.filter(participant=None).order_by().values("rotation")
+    first = Min("done_at")
+    found = (
+        Participant.objects.filter(
+            partner__in=list(unknown),
+            removed_reason="",
+            taken_back_at=None,
+            straggling_at=None,
+            evidence=Participant.Evidence.STRONG,
+            works=True,
+            confirmed_at__isnull=False,
+            rotation__identity__isnull=False,
+            rotation__state__in=(RotationState.APPLIED, RotationState.CLOSED),
+        )
+        .annotate(
+            alone_at=Subquery(alone.annotate(first=first).values("first")),
+            for_all_at=Subquery(for_all.annotate(first=first).values("first")),
+        )
+        .select_related("rotation__identity")
+        .order_by("rotation_id")
+    )
+    shown: dict[int, Learnt] = {}
+    for participant in found:
+        changed_at = participant.alone_at or participant.for_all_at
+        there = participant.confirmed_at
+        if changed_at is None or there is None or plan.Role.SIGN not in participant.rotation.roles:
+            continue
+        if changed_at - there >= AT_LEAST:
+            participant.partner = unknown[participant.partner_id]
+            shown[participant.partner_id] = Learnt(participant, changed_at)
+    return shown
+
+
+@transaction.atomic
+def take_learnt(partner: Partner, *, by: Actor, now: datetime) -> None:
+    """Note that a partner's system holds both, since a past change showed it. Raises NotPossible."""
+    shown = learnt([partner]).get(partner.pk)
+    if shown is None:
+        raise NotPossible(
+            f"No past change shows that {partner} holds both, or what it holds is known by now."
+        )
+    unknown = Partner.objects.filter(pk=partner.pk, holds=Partner.Holds.UNKNOWN)
+    if not unknown.update(holds=Partner.Holds.SEVERAL):
+        raise SomebodyElseWasFirst(str(partner))
+    record(
+        "partner.holds_learnt",
+        on=partner,
+        by=by,
+        now=now,
+        also=[shown.participant.rotation],
+        old={"holds": Partner.Holds.UNKNOWN.label},
+        new={"holds": Partner.Holds.SEVERAL.label},
+        reason=shown.sentence,
+    )
+
+
+def learnt_needs(partners: Collection[Partner]) -> Iterator[Need]:
+    """Yield what past changes have shown of partners of whom it is not known, to be accepted with one press."""
+    for shown in learnt(partners).values():
+        yield Need(
+            "soon",
+            f"{shown.partner} seems to be able to keep both certificates for a while.",
+            shown.sentence,
+            "It can keep both",
+            reverse("partner-holds-both", args=[shown.partner.uid]),
+            "partners.change_partner",
+            is_post=True,
+        )
+
+
+def partner_needs(partner: Partner) -> list[Need]:
+    """Return what about a partner's system is to be decided, on its own page; two queries."""
+    parts = partner.participations.filter(holds_decided_at=None, removed_reason="").exclude(says_holds="")
+    said = list(parts.order_by("-says_holds_at"))
+    for participant in said:
+        participant.partner = partner
+    return [*list(undecided_needs(said))[:1], *learnt_needs([partner])]

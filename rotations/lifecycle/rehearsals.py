@@ -1,0 +1,66 @@
+"""What people decide about a rehearsal: that a rotation is one, or that there will be none."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+
+from as2certs.audit.recording import Actor, record
+from rotations.execution import transitions
+from rotations.execution.transitions import NotPossible
+from rotations.models import Rotation, rehearsal
+from rotations.planning.states import ENDED, RotationState
+
+
+@transaction.atomic
+def link(rotation: Rotation, made: Rotation, *, by: Actor, now: datetime) -> None:
+    """Let a rotation on the test side count as the rehearsal of another one.
+
+    Raises NotPossible where it is not the same change on the test counterpart, or no other rehearsal is needed.
+    """
+    rotation = transitions.lock(rotation.pk)
+    made.refresh_from_db(fields=["state"])
+    if made.state in ENDED:
+        raise NotPossible(
+            f"The rotation of {made.holder} has ended ({made.get_state_display()}): set up a new one."
+        )
+    if wrong := rehearsal.misfit(rotation, made.holder, made.roles):
+        raise NotPossible(wrong)
+    Rotation.objects.filter(pk=rotation.pk).update(rehearsal=made)
+    rotation.rehearsal = made
+    record(
+        "rotation.rehearsal_named",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder, made, made.holder],
+        new={"rehearsal": str(made)},
+    )
+    transitions.advance(rotation, by=by, now=now)
+
+
+@transaction.atomic
+def waive(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> None:
+    """Let a rotation go on without a rehearsal, with a reason. Raises NotPossible where nothing is waived by that."""
+    rotation = transitions.lock(rotation.pk)
+    if obstacle := not_to_waive(rotation):
+        raise NotPossible(obstacle)
+    if not reason.strip():
+        raise NotPossible("Say why this change may go on without a rehearsal: the reason stays in the trail.")
+    Rotation.objects.filter(pk=rotation.pk).update(rehearsal_waived=reason)
+    rotation.rehearsal_waived = reason
+    record("rotation.rehearsal_waived", on=rotation, by=by, now=now, also=[rotation.holder], reason=reason)
+    transitions.advance(rotation, by=by, now=now)
+
+
+def not_to_waive(rotation: Rotation) -> str:
+    """Say why there is no rehearsal to do without; empty where a rotation waits for one, or will."""
+    state = RotationState(rotation.state)
+    if state not in (RotationState.DRAFT, RotationState.EXCHANGING):
+        return f"This rotation is {rotation.get_state_display()}: it waits for no rehearsal."
+    if rotation.rehearsal_waived:
+        return f"It goes on without a rehearsal already: {rotation.rehearsal_waived}"
+    if not rehearsal.obstacle(rotation):
+        return f"Nothing waits for a rehearsal here. {rehearsal.result_of(rotation).sentence}"
+    return ""

@@ -1,0 +1,324 @@
+"""Another plan for a rotation that runs: old and new set against each other, and one put in the place of the other.
+
+What is known of a system may change while a rotation runs: a partner answers whether its system keeps both
+certificates, or somebody here corrects it. The plan that was approved stays as it is until somebody has looked at both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from django.db import transaction
+
+from as2certs.audit.recording import Actor, record
+from partners.models import Partner
+from rotations.execution import stored_plan, transitions
+from rotations.execution.plan_diff import (
+    SHARED,
+    Shape,
+    as_planned,
+    begun,
+    may_be_planned_anew,
+    planned_shape,
+    stored_shape,
+)
+from rotations.execution.stored_plan import PAST, ROLL_BACK
+from rotations.execution.transitions import NotPossible, SomebodyElseWasFirst
+from rotations.letters import compose
+from rotations.letters.instructions import Task
+from rotations.lifecycle import edit_conflicts, four_eyes
+from rotations.models import Letter, Participant, Rotation, Step
+from rotations.planning import plan
+from rotations.planning.states import SETTLED, RotationState, StepState
+
+
+@dataclass(frozen=True)
+class Other:
+    """The plan of a rotation as it is stored, and as it would be made now. ``holding`` is what that supposes.
+
+    ``shape`` is None where the plan can't be another one any more: the change is made, or its window is over.
+    """
+
+    rotation: Rotation
+    participants: Sequence[Participant]
+    steps: Sequence[Step]
+    holding: Mapping[int, str]
+    now: datetime
+
+    @classmethod
+    def of(
+        cls,
+        rotation: Rotation,
+        *,
+        now: datetime,
+        holding: Mapping[int, str] | None = None,
+        participants: Sequence[Participant] | None = None,
+        steps: Sequence[Step] | None = None,
+    ) -> Other:
+        """Read a rotation's plan; ``holding`` as in ``runbook.preview``. What is at hand need not be read again."""
+        if participants is None:
+            participants = stored_plan.participants_of(rotation)
+        if steps is None:
+            steps = list(rotation.steps.select_related("system", "participant__partner"))
+        started = begun(steps)
+        before = as_planned(steps, [p for p in participants if p.pk in started])
+        return cls(rotation, participants, steps, {**(holding or {}), **before}, now)
+
+    @cached_property
+    def begun(self) -> set[int]:
+        """Return the participants (primary keys) with whom the change has begun; they keep their steps."""
+        return begun(self.steps)
+
+    @cached_property
+    def shape(self) -> Shape | None:
+        if not may_be_planned_anew(self.rotation, self.steps):
+            return None
+        try:
+            return planned_shape(
+                self.rotation, self.participants, holding=self.holding, but=self.begun, now=self.now
+            )
+        except plan.PlanError:
+            return None  # its window is over, which another line of the page says
+
+    @cached_property
+    def stored(self) -> Shape:
+        return stored_shape(self.steps, [p for p in self.participants if p.pk not in self.begun])
+
+    @property
+    def is_another(self) -> bool:
+        """Say whether the plan made now is another one than the stored one."""
+        return self.shape is not None and self.shape.parts != self.stored.parts
+
+    @property
+    def is_to_be_looked_at(self) -> bool:
+        """Say whether it is another one that nobody has decided about."""
+        return self.is_another and self.shape is not None and self.shape.digest != self.rotation.plan_kept
+
+    @property
+    def seen(self) -> str:
+        """Return what a form carries along: which rotation, which stored plan and which new one its reader saw."""
+        facts = [
+            edit_conflicts.stamp(self.rotation),
+            self.stored.digest,
+            self.shape.digest if self.shape else "",
+        ]
+        facts += sorted(f"{step.key} {step.state}" for step in self.steps if step.state in SETTLED)
+        return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:24]
+
+    @cached_property
+    def anew(self) -> list[Participant]:
+        """Return the participants whose own part is another one."""
+        if self.shape is None:
+            return []
+        others = set(self.shape.others_than(self.stored))
+        return [p for p in self.participants if str(p.partner.uid) in others]
+
+    @property
+    def is_ours_too(self) -> bool:
+        """Say whether something is another one that concerns all: what we do, and when messages are held."""
+        return self.shape is not None and self.shape.parts[SHARED] != self.stored.parts[SHARED]
+
+    @cached_property
+    def before(self) -> list[Step]:
+        """Return the steps of the stored plan, in order, without those of a time that is past."""
+        return [s for s in self.steps if s.act != ROLL_BACK and not s.key.startswith(f"{PAST}:")]
+
+    @cached_property
+    def fresh(self) -> list[Step]:
+        """Return the steps of the new plan, unsaved. Raises PlanError."""
+        return stored_plan.preview(self.rotation, now=self.now, awaited=True, holding=self.holding)
+
+    @cached_property
+    def after(self) -> list[Step]:
+        """Return the steps as they would be: those that are done as they are, the others as planned anew."""
+        stays = {s.key: s for s in self.before if s.state in SETTLED or s.participant_id in self.begun}
+        anew = {participant.pk for participant in self.anew}
+        for step in self.before:
+            if step.participant_id in anew and step.act == plan.Act.AGREE:
+                stays.pop(step.key, None)
+        found = []
+        for step in self.fresh:
+            if step.key in stays:
+                found.append(stays[step.key])
+            elif step.participant_id not in self.begun:
+                found.append(step)
+        return found
+
+    def task(self, participant: Participant, steps: Sequence[Step]) -> Task:
+        """Return what a participant is asked by these steps of the whole plan."""
+        assert participant.starts is not None  # approved rotations have a window
+        assert participant.ends is not None
+        mine = [step for step in steps if step.participant_id == participant.pk]
+        return Task(self.rotation.side, mine, participant.starts, participant.ends, None)
+
+    @property
+    def obstacle(self) -> str:
+        """Say why the new plan can't be put in the place of the stored one at this moment; empty when it can."""
+        if any(step.state == StepState.RUNNING for step in self.steps):
+            return "A step is being carried out at this moment. Wait until it is done, then decide."
+        for step in stored_plan.releasing(self.steps):
+            return (
+                f"Messages are held back for this change in {step.system or 'our AS2 system'}. Release them there, "
+                f"record “{step.title}” as done, and decide then."
+            )
+        for step in self.steps:
+            if step.act == ROLL_BACK and step.state not in SETTLED:
+                return f"“{step.title}” is not done yet. Finish that first."
+        return ""
+
+
+@transaction.atomic
+def adopt(
+    rotation: Rotation,
+    *,
+    seen: str,
+    by: Actor,
+    now: datetime,
+    participant: Participant | None = None,
+    reason: str = "",
+) -> Other:
+    """Put the plan as it would be made now in the place of the stored one, as far as it is another one.
+
+    With ``participant``, what that said of its system is taken over first: for this rotation, and for all to come.
+    ``seen`` is ``Other.seen`` of what was looked at. Whose steps are others is told. Raises NotPossible, PlanError, and
+    SomebodyElseWasFirst when something has changed since.
+    """
+    rotation = transitions.lock(rotation.pk)
+    if participant is not None:
+        participant = _saying(rotation, participant)
+    other = Other.of(rotation, now=now, holding=holding_of(participant))
+    must_be_as_seen(other, seen)
+    if participant is not None:
+        _take_over(participant, by=by, now=now, reason=reason)
+    if other.is_another:
+        if other.obstacle:
+            raise NotPossible(other.obstacle)
+        _put_in_place(other, by=by, now=now, reason=reason, because=participant)
+    elif participant is None:
+        raise NotPossible("The plan is the one that would be made now: nothing was changed.")
+    return other
+
+
+@transaction.atomic
+def leave(
+    rotation: Rotation,
+    *,
+    seen: str,
+    by: Actor,
+    now: datetime,
+    reason: str,
+    participant: Participant | None = None,
+) -> None:
+    """Leave plan and partner as they are, with a reason; it is asked again once something else is known.
+
+    Raises NotPossible, and SomebodyElseWasFirst when something has changed since.
+    """
+    rotation = transitions.lock(rotation.pk)
+    if participant is not None:
+        participant = _saying(rotation, participant)
+    other = Other.of(rotation, now=now, holding=holding_of(participant))
+    must_be_as_seen(other, seen)
+    if not reason.strip():
+        raise NotPossible("Say why it stays as it is: the reason stays in the trail.")
+    if participant is not None:
+        rotation.participants.filter(pk=participant.pk).update(holds_decided_at=now)
+        new = {"said": participant.get_says_holds_display()}
+        also = [rotation.holder, participant.partner]
+        record("participant.holds_left", on=rotation, by=by, now=now, also=also, new=new, reason=reason)
+        return
+    if other.shape is None or not other.is_another:
+        raise NotPossible("The plan is the one that would be made now: there is nothing to decide.")
+    Rotation.objects.filter(pk=rotation.pk).update(plan_kept=other.shape.digest)
+    record("rotation.plan_kept", on=rotation, by=by, now=now, also=[rotation.holder], reason=reason)
+
+
+def holding_of(participant: Participant | None) -> dict[int, str]:
+    """Return what is supposed where a participant's word is taken over; nothing where none is to be decided."""
+    if participant is None or not participant.holds_undecided:
+        return {}
+    return {participant.partner_id: participant.says_holds}
+
+
+def must_be_as_seen(other: Other, seen: str) -> None:
+    """Refuse a decision about another plan than those that were looked at. Raises SomebodyElseWasFirst."""
+    if seen != other.seen:
+        raise SomebodyElseWasFirst(f"The rotation of {other.rotation}")
+
+
+def _saying(rotation: Rotation, participant: Participant) -> Participant:
+    """Return a participant as it is now, if something that it said is to be decided. Raises NotPossible."""
+    found = rotation.participants.select_related("partner").get(pk=participant.pk)
+    found.rotation = rotation
+    if not found.holds_undecided:
+        raise NotPossible(f"Nothing that {found.partner} said of its system is left to decide.")
+    if found.says_holds != participant.says_holds:
+        raise SomebodyElseWasFirst(f"What {found.partner} said of its system")
+    return found
+
+
+def _take_over(participant: Participant, *, by: Actor, now: datetime, reason: str) -> None:
+    partner, rotation = participant.partner, participant.rotation
+    before = Partner.Holds(partner.holds)
+    held = Partner.objects.filter(pk=partner.pk, holds=before)
+    if not held.update(holds=participant.says_holds):
+        raise SomebodyElseWasFirst(str(partner))
+    rotation.participants.filter(pk=participant.pk).update(holds_decided_at=now)
+    record(
+        "participant.holds_taken_over",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder, partner],
+        old={"holds": before.label},
+        new={"holds": participant.get_says_holds_display()},
+        reason=reason,
+    )
+    partner.holds = participant.says_holds
+
+
+def _put_in_place(
+    other: Other, *, by: Actor, now: datetime, reason: str, because: Participant | None
+) -> None:
+    rotation, anew = other.rotation, [participant.pk for participant in other.anew]
+    _ask_again(other)
+    stored_plan.put_in_place(rotation, other.fresh, anew=anew, begun=other.begun)
+    Rotation.objects.filter(pk=rotation.pk).update(plan_kept="")
+    names = [participant.partner.name for participant in other.anew]
+    record(
+        "rotation.replanned",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder, *(participant.partner for participant in other.anew)],
+        new={
+            **({"because of": because.partner.name} if because else {}),
+            **({"other steps for": names} if names else {}),
+        },
+        reason=reason,
+    )
+    four_eyes.withdraw(rotation, "put another plan in the place of the approved one", by=by, now=now)
+    transitions.block_again(rotation)
+    transitions.advance(rotation, by=by, now=now)
+    if rotation.state in (RotationState.EXCHANGING, RotationState.SCHEDULED, RotationState.UNDER_WAY):
+        unconcerned = [p.pk for p in other.participants if p.pk not in anew]
+        compose.tell_participants(rotation, Letter.Kind.REPLANNED, by=by, now=now, but=unconcerned)
+
+
+def _ask_again(other: Other) -> None:
+    """Forget what participants said to the part that was planned for them before: another one is asked of them now.
+
+    What was compared stays; that it is installed beside the old one has to be said by whoever was not asked for that.
+    """
+    installs = {step.participant_id for step in other.fresh if step.act == plan.Act.INSTALL}
+    had = {step.participant_id for step in other.before if step.act == plan.Act.INSTALL}
+    rotation = other.rotation
+    concerned = rotation.participants.filter(pk__in=[participant.pk for participant in other.anew])
+    concerned.update(agreed_at=None, escalated_at=None, waived_reason="")
+    newly = concerned.filter(pk__in=[pk for pk in installs - had if pk is not None])
+    newly.update(confirmed_at=None, confirmed_with="")
+    if rotation.side == "own":
+        newly.update(evidence="", fingerprint="")

@@ -1,0 +1,245 @@
+"""One partner at a time, where we sign per partner: another moment for it, or back to the old certificate alone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+
+from as2certs.audit.recording import Actor, record
+from rotations.exchange.responses import OUTSIDE_THE_OLD
+from rotations.execution import stored_plan, transitions
+from rotations.execution.confirmations import count_as_agreed, refuse_removed
+from rotations.execution.stored_plan import PAST, ROLL_BACK
+from rotations.execution.transitions import NotPossible
+from rotations.letters import compose
+from rotations.lifecycle import drafts, four_eyes
+from rotations.lifecycle.actions import NOT_AGREED, back_step, window_findings
+from rotations.models import Letter, Participant, Rotation, Step
+from rotations.planning import plan, windows
+from rotations.planning.states import (
+    SETTLED,
+    IllegalAction,
+    RotationAction,
+    RotationState,
+    StepState,
+    next_state,
+)
+
+#: What is done once more when a partner goes back: all that was about the moment at which it changed over.
+TIED = (plan.Act.AGREE, plan.Act.HOLD, plan.Act.CUT_OVER, plan.Act.TEST, plan.Act.RELEASE)
+
+ALL_AT_ONCE = "All partners of this rotation change over at once: postpone the rotation to move it."
+
+
+def move_obstacle(participant: Participant) -> str:
+    """Say why a participant can't get another moment of its own now; empty when it can."""
+    rotation, partner = participant.rotation, participant.partner
+    if participant.is_removed:
+        return f"{partner} takes no part in this rotation."
+    try:
+        next_state(RotationState(rotation.state), RotationAction.MOVE_ONE)
+    except IllegalAction as error:
+        return str(error)
+    if not participant.steps.alone().exists():
+        return ALL_AT_ONCE
+    if participant.pk in stored_plan.made_with(rotation):
+        return f"We have changed over for {partner} already."
+    return _hands_on(participant)
+
+
+def _hands_on(participant: Participant) -> str:
+    """Say what is going on with a participant at this moment, so that nothing can be decided; empty for nothing."""
+    partner, steps = participant.partner, list(participant.steps.select_related("system"))
+    if any(step.state == StepState.RUNNING for step in steps):
+        return f"A step for {partner} is being carried out at this moment. Wait until it is done, then decide again."
+    for step in (s for s in steps if s.act == ROLL_BACK and s.state not in SETTLED):
+        return f"“{step.title}” is not done yet. Finish that first."
+    return ""
+
+
+def move_findings(
+    participant: Participant, window: windows.Window, *, now: datetime
+) -> list[windows.WindowFinding]:
+    """Return what speaks against a moment of its own for a participant.
+
+    It has to lie in the overlap, in which both certificates are accepted; where that is over, only haste is left.
+    """
+    rotation = participant.rotation
+    found = window_findings(rotation, window, now=now, partners=[participant.partner])
+    if rotation.old is None or rotation.old.not_after <= now:
+        return found
+    return [
+        windows.WindowFinding(f.code, "error", f.reason, f.advice)
+        if f.code in OUTSIDE_THE_OLD and f.code != "already_open"
+        else f
+        for f in found
+    ]
+
+
+@transaction.atomic
+def move_participant(
+    participant: Participant,
+    window: windows.Window,
+    *,
+    reason: str,
+    by: Actor,
+    now: datetime,
+    freeze_reason: str = "",
+) -> Participant:
+    """Give one participant a moment of its own; all others keep theirs.
+
+    Its steps are planned again, and it is asked again where it had agreed to the old moment, unless it proposed just
+    this one. ``freeze_reason`` says why the moment may lie in a freeze. Raises NotPossible once we have changed over
+    for it, for a moment that can't be, and where all change at once.
+    """
+    rotation = transitions.lock(participant.rotation_id)
+    next_state(RotationState(rotation.state), RotationAction.MOVE_ONE)
+    refuse_removed(rotation, participant)
+    participant = _whole(rotation, participant)
+    if obstacle := move_obstacle(participant):
+        raise NotPossible(obstacle)
+    for step in (s for s in stored_plan.held_back(rotation) if s.participant_id == participant.pk):
+        raise NotPossible(
+            f"Messages to {participant.partner} are held back for this change. Release them, record “{step.title}” as "
+            "done, and decide then."
+        )
+    found = move_findings(participant, window, now=now)
+    errors = [f for f in found if f.level == "error" and not (f.code == "frozen" and freeze_reason.strip())]
+    if errors:
+        raise NotPossible(" ".join(f"{f.reason} {f.advice}" for f in errors))
+    before = f"{participant.local} {participant.zone}"
+    willing = (participant.proposed_start, participant.proposed_end) == (window.start, window.end)
+    rotation.participants.filter(pk=participant.pk).update(
+        **NOT_AGREED,
+        window_start=window.start,
+        window_end=window.end,
+        window_zone=window.zone,
+        window_local=drafts.window_words(window),
+        taken_back_at=None,
+    )
+    participant = _whole(rotation, participant)
+    try:
+        stored_plan.replan_one(participant, now=now)
+    except stored_plan.NoOwnMoment:
+        raise NotPossible(
+            f"The plan has no cut-over for {participant.partner} alone any more, since an AS2 system of ours has "
+            "changed. Postpone the rotation, to plan all of it anew."
+        ) from None
+    record(
+        "participant.moved",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder, participant.partner],
+        old={"window": before},
+        new={
+            "window": f"{participant.local} {participant.zone}",
+            **({"freeze overridden": freeze_reason} if freeze_reason else {}),
+        },
+        reason=reason,
+    )
+    four_eyes.withdraw(rotation, f"moved {participant.partner}", by=by, now=now)
+    transitions.advance(rotation, by=by, now=now)
+    if willing:
+        count_as_agreed(rotation, [participant], by=by, now=now)
+    contacts = compose.everybody_told(participant, Letter.Kind.MOVED)
+    compose.send(Letter.Kind.MOVED, participant, contacts, by=by, now=now, note=reason)
+    return participant
+
+
+def _whole(rotation: Rotation, participant: Participant) -> Participant:
+    found = rotation.participants.select_related("partner").prefetch_related("partner__contacts")
+    whole = found.get(pk=participant.pk)
+    whole.rotation = rotation
+    return whole
+
+
+def take_back_obstacle(participant: Participant, *, now: datetime) -> str:
+    """Say why one participant can't go back to the old certificate alone; empty when it can."""
+    rotation, partner, old = participant.rotation, participant.partner, participant.rotation.old
+    try:
+        next_state(RotationState(rotation.state), RotationAction.TAKE_BACK_ONE)
+    except IllegalAction:
+        return f"Nothing was changed over for {partner} that could be taken back."
+    if participant.pk not in stored_plan.made_with(rotation):
+        return f"Nothing was changed over for {partner} alone that could be taken back."
+    if old is None:
+        return "There was no certificate before this one."
+    if old.not_after <= now:
+        return f"The old certificate expired on {old.not_after:%Y-%m-%d %H:%M} UTC."
+    if participant.steps.filter(act=plan.Act.PARTNER_RETIRE, state=StepState.DONE).exists():
+        return f"{partner} has already dropped the old certificate."
+    if rotation.steps.filter(act=plan.Act.RETIRE, state=StepState.DONE).exists():
+        return "The old certificate has already been retired here."
+    if rotation.steps.filter(act__in=(plan.Act.RETIRE, plan.Act.CUT_OVER), state=StepState.RUNNING).exists():
+        return "A step is being carried out at this moment. Wait until it is done, then decide again."
+    return _hands_on(participant)
+
+
+@transaction.atomic
+def take_back_one(participant: Participant, *, reason: str, by: Actor, now: datetime) -> Participant:
+    """Let one partner go back to the old certificate alone, now; the others stay, and it waits for another moment.
+
+    Raises NotPossible saying why it can't be.
+    """
+    rotation = transitions.lock(participant.rotation_id)
+    next_state(RotationState(rotation.state), RotationAction.TAKE_BACK_ONE)
+    participant = _whole(rotation, participant)
+    if obstacle := take_back_obstacle(participant, now=now):
+        raise NotPossible(f"This can't be taken back any more. {obstacle}")
+    if not reason.strip():
+        raise NotPossible("Say why this partner goes back: the reason stays in the trail.")
+    if rotation.state == RotationState.APPLIED:
+        transitions.move(
+            rotation, RotationAction.TAKE_BACK_ONE, by=by, now=now, reason=reason, applied_at=None
+        )
+    rotation.participants.filter(pk=participant.pk).update(
+        agreed_at=None, works=None, works_at=None, taken_back_at=now
+    )
+    _once_more(participant, now=now)
+    transitions.block_again(rotation)
+    record(
+        "participant.taken_back",
+        on=rotation,
+        by=by,
+        now=now,
+        also=[rotation.holder, participant.partner],
+        reason=reason,
+    )
+    transitions.advance(rotation, by=by, now=now)
+    participant = _whole(rotation, participant)
+    contacts = compose.everybody_told(participant, Letter.Kind.ROLLED_BACK)
+    compose.send(Letter.Kind.ROLLED_BACK, participant, contacts, by=by, now=now, note=reason)
+    return participant
+
+
+def _once_more(participant: Participant, *, now: datetime) -> None:
+    """Put what was done at the old moment into the past, plan the way back, and all of it once more without a moment.
+
+    What is still held back is released once both sides are on the old certificate again.
+    """
+    rotation = participant.rotation
+    steps = list(participant.steps.select_related("system", "participant__partner").order_by("position"))
+    tied = [step for step in steps if _is_tied(step)]
+    held = [step for step in stored_plan.releasing(steps) if step in tied]
+    past = [step for step in tied if step.state in SETTLED or step in held]
+    fresh = [stored_plan.again(step) for step in tied]
+    number = 1 + sum(step.key.startswith(f"{PAST}:") and step.act == plan.Act.CUT_OVER for step in steps)
+    for step in past:
+        step.key = f"{PAST}:{number}:{step.key}"
+    last = rotation.steps.order_by("-position").values_list("position", flat=True).first() or 0
+    switched = [step for step in past if step.act in plan.SWITCHING and step.state == StepState.DONE]
+    ways = [back_step(step, position=last + n, now=now) for n, step in enumerate(switched, start=1)]
+    Step.objects.filter(pk__in=[step.pk for step in tied if step not in past]).delete()
+    for step in held:
+        step.after, step.blocked = [way.key for way in ways], True
+    Step.objects.bulk_update(past, ["key", "after", "blocked"])
+    Step.objects.bulk_create([*fresh, *ways])
+
+
+def _is_tied(step: Step) -> bool:
+    """Say whether a step of a participant was about the moment at which it changed over."""
+    if step.key.startswith(f"{PAST}:"):
+        return False
+    return step.act in TIED or (step.act == plan.Act.PARTNER_CUT_OVER and step.simultaneous)

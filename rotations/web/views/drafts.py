@@ -1,0 +1,198 @@
+"""Set a rotation up, change its draft, and look ahead while filling it in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.core.files.uploadedfile import UploadedFile
+from django.db.models import Min, Prefetch, Q
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.datastructures import MultiValueDict
+from django.views.decorators.http import require_POST
+
+from as2certs.accounts.access import needs, person
+from as2certs.audit.recording import Actor
+from as2certs.clock import database_now
+from as2certs.paging import searched
+from identities.certificate_import import Refused
+from identities.models import Identity
+from partners.models import Partner
+from rotations.lifecycle.edit_conflicts import stamp
+from rotations.models import Rotation, rehearsal
+from rotations.planning.states import RotationAction
+from rotations.web.forms.draft_preview import Foresight
+from rotations.web.forms.drafts import DraftForm
+from rotations.web.forms.save_draft import keep
+from rotations.web.forms.windows import has_suggestion, window_of
+from rotations.web.views.confirm_page import REFUSALS, found, not_now, posted
+
+#: So many stations of each side are offered; a search finds the others.
+OFFERED = 20
+
+
+@needs("rotations.add_rotation")
+def rotation_create(request: HttpRequest) -> HttpResponse:
+    holder = holder_of(request.GET)
+    if holder is None:
+        return render(request, "rotations/rotation_choose.html", _whose(request))
+    if holder.archived_at is not None:
+        messages.error(request, f"{holder} is archived: restore it first, then start the rotation.")
+        return redirect(holder)
+    rehearses = _rehearsed_by(request.GET)
+    if rehearses and request.method == "GET" and (wrong := rehearsal.misfit(rehearses, holder)):
+        messages.error(request, wrong)
+        return redirect(rehearses)
+    now = database_now()
+    initial = preset(holder, request.GET) | ({"roles": rehearses.roles} if rehearses else {})
+    form = DraftForm(holder, posted(request), _files(request), now=now, user=person(request), initial=initial)
+    what = "rehearsal" if rehearses else "rotation"
+    said = f"The {what} is set up as a draft. Look at its plan, then have it approved."
+    return _kept(request, form, now, said, rehearses=rehearses)
+
+
+def _rehearsed_by(query: QueryDict) -> Rotation | None:
+    """Return the rotation that an address names as the one to rehearse; 404 where there is none by that name."""
+    named = str(query.get("rehearses") or "")
+    return found(_uid(named)) if named else None
+
+
+@needs("rotations.change_rotation")
+def rotation_update(request: HttpRequest, uid: UUID) -> HttpResponse:
+    rotation, now = found(uid), database_now()
+    obstacle = not_now(rotation, RotationAction.EDIT)
+    if obstacle:
+        messages.error(
+            request, f"{obstacle} What was approved is not changed any more: postpone it, or cancel it."
+        )
+        return redirect(rotation)
+    form = DraftForm(
+        rotation.holder,
+        posted(request),
+        _files(request),
+        now=now,
+        user=person(request),
+        rotation=rotation,
+        initial=window_of(request.GET),
+    )
+    return _kept(request, form, now, "The draft is changed.")
+
+
+def _kept(
+    request: HttpRequest, form: DraftForm, now: datetime, said: str, *, rehearses: Rotation | None = None
+) -> HttpResponse:
+    if request.method == "POST" and not has_suggestion(request.POST) and form.is_valid():
+        try:
+            rotation = keep(form, by=Actor.of(request), now=now, rehearses=rehearses)
+        except Refused as error:
+            form.add_error("successor", str(error))
+        except REFUSALS as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, said)
+            return redirect(rotation)
+    stored = Rotation.objects.get(pk=form.rotation.pk) if form.rotation else None
+    context = {
+        "form": form,
+        "holder": form.holder,
+        "rotation": stored,
+        "rehearses": rehearses,
+        # Fresh, not what was sent: whoever reads that somebody else was first can send it again knowingly.
+        "stamp": stamp(found(stored.uid)) if stored else "",
+        "environment": form.holder.environment,
+        "foresight": Foresight(form, reader=timezone.get_current_timezone_name()) if form.is_bound else None,
+        "now": now,
+    }
+    refused = form.errors and not has_suggestion(request.POST)
+    return render(request, "rotations/rotation_form.html", context, status=422 if refused else 200)
+
+
+def _files(request: HttpRequest) -> MultiValueDict[str, UploadedFile[bytes]] | None:
+    """Return the files that were sent; None for a page that was only opened, or its form would count as sent."""
+    return request.FILES if request.method == "POST" else None
+
+
+@require_POST
+@needs("rotations.view_rotation")
+def rotation_preview(request: HttpRequest) -> HttpResponse:
+    """Answer with what the form, as it is filled in now, would lead to; nothing is kept."""
+    named = str(request.GET.get("rotation") or "")
+    rotation = get_object_or_404(Rotation, uid=_uid(named)) if named else None
+    if not person(request).has_perm("rotations.change_rotation" if rotation else "rotations.add_rotation"):
+        raise PermissionDenied
+    holder = rotation.holder if rotation else holder_of(request.GET)
+    if holder is None:
+        raise Http404
+    form = DraftForm(
+        holder, request.POST, request.FILES, now=database_now(), user=person(request), rotation=rotation
+    )
+    form.full_clean()
+    context = {"foresight": Foresight(form, reader=timezone.get_current_timezone_name()), "now": form.now}
+    return render(request, "rotations/_foresight.html", context)
+
+
+def holder_of(query: QueryDict) -> Identity | Partner | None:
+    """Return the identity or partner that an address names; None where it names none, 404 where there is none."""
+    if named := str(query.get("identity") or ""):
+        return get_object_or_404(Identity, uid=_uid(named))
+    if named := str(query.get("partner") or ""):
+        return get_object_or_404(Partner, uid=_uid(named))
+    return None
+
+
+def _uid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise Http404 from error
+
+
+def preset(holder: Identity | Partner, query: QueryDict) -> dict[str, Any]:
+    """Return what an address presets of the form; what does not belong to the holder is left out."""
+    initial: dict[str, Any] = {}
+    serving: dict[str, list[str]] = {}
+    for uid, role in holder.service.open().values_list("certificate__uid", "role"):
+        serving.setdefault(str(uid), []).append(role)
+    old, new = str(query.get("old") or ""), str(query.get("new") or "")
+    if old in serving:
+        initial |= {"old": old, "roles": [role for role in holder.ROLES if role in serving[old]]}
+    if new and _has(holder, new):
+        initial |= {"successor": "inventory", "certificate": new}
+    roles = [role for role in query.getlist("roles") if role in holder.ROLES]
+    return initial | ({"roles": roles} if roles else {})
+
+
+def _has(holder: Identity | Partner, uid: str) -> bool:
+    try:
+        return bool(holder.certificates.filter(uid=UUID(uid)).exists())
+    except ValueError:
+        return False
+
+
+def _whose(request: HttpRequest) -> dict[str, Any]:
+    words = searched(request)
+    return {
+        "q": words,
+        "identities": _stations(Identity, words),
+        "partners": _stations(Partner, words),
+        "offered": OFFERED,
+        "now": database_now(),
+    }
+
+
+def _stations(model: type[Identity] | type[Partner], words: str) -> Sequence[Identity | Partner]:
+    """Return the stations of one side, those whose certificates end first in front."""
+    rows = model.objects.active().annotate(
+        ends=Min("service__certificate__not_after", filter=Q(service__ends_at=None))
+    )
+    if words:
+        rows = rows.filter(Q(name__icontains=words) | Q(as2_id__icontains=words))
+    running = Prefetch("rotations", queryset=Rotation.objects.running(), to_attr="running")
+    found = rows.filter(ends__isnull=False).prefetch_related(running)
+    return list(found.order_by("ends", "name", "id")[:OFFERED])
