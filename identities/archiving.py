@@ -10,14 +10,11 @@ from django.db import IntegrityError, models, transaction
 
 from as2certs.audit.form_saving import noun
 from as2certs.audit.recording import Actor, record
+from identities.errors import ArchiveRefused
 from identities.models import AS2System, CertificateRequest, Identity
 from identities.stations import AbstractStation
 
 M = TypeVar("M", bound=models.Model)
-
-
-class NotNow(Exception):
-    """It can't be archived or restored; the message is one sentence that says why and what to do first."""
 
 
 def archive(
@@ -31,15 +28,15 @@ def archive(
 ) -> None:
     """Archive an object, with a reason for the trail.
 
-    ``unless`` returns what stands in the way, or nothing. Raises NotNow when something does, or when it is archived
-    already.
+    ``unless`` returns what stands in the way, or nothing. Raises ArchiveRefused when something does, or when it is
+    archived already.
     """
     with transaction.atomic():
         row = _locked(obj)
         if row.archived_at is not None:
-            raise NotNow(f"{obj} is archived already.")
+            raise ArchiveRefused(f"{obj} is archived already.")
         if obstacle := unless(row):
-            raise NotNow(obstacle)
+            raise ArchiveRefused(obstacle)
         row.archived_at = now
         row.save(update_fields=["archived_at"])
         record(f"{noun(obj)}.archived", on=obj, by=by, now=now, also=also, reason=reason)
@@ -54,19 +51,19 @@ def restore(
     now: datetime,
     also: Iterable[models.Model] = (),
 ) -> None:
-    """Bring an archived object back. Raises NotNow when it is in use, or something stands in the way."""
+    """Bring an archived object back. Raises ArchiveRefused when it is in use, or something stands in the way."""
     try:
         with transaction.atomic():
             row = _locked(obj)
             if row.archived_at is None:
-                raise NotNow(f"{obj} is not archived.")
+                raise ArchiveRefused(f"{obj} is not archived.")
             if obstacle := unless(row):
-                raise NotNow(obstacle)
+                raise ArchiveRefused(obstacle)
             row.archived_at = None
             row.save(update_fields=["archived_at"])
             record(f"{noun(obj)}.restored", on=obj, by=by, now=now, also=also, reason=reason)
     except IntegrityError as error:
-        raise NotNow(
+        raise ArchiveRefused(
             f"Something else took the place of {obj} meanwhile. Look again at what is in use."
         ) from error
 

@@ -14,20 +14,12 @@ from as2certs import pki
 from as2certs.audit.recording import Actor, record
 from as2certs.background import nudge
 from identities import keys, role_assignments
+from identities.errors import CertificateRefused
 from identities.models import Identity, PrivateKey
 from identities.stations import AbstractCertificate, AbstractStation
 
 #: A certificate is compared with so many that are like it.
 MOST_ALIKE = 40
-
-
-class Refused(Exception):
-    """The certificate has errors; ``findings`` says which, why, and what to do."""
-
-    def __init__(self, findings: list[pki.Finding]) -> None:
-        self.findings = findings
-        errors = [f for f in findings if f.level == "error"]
-        super().__init__(" ".join(f"{f.reason} {f.advice}" for f in errors))
 
 
 @dataclass(frozen=True)
@@ -141,7 +133,7 @@ def take_in(
 ) -> Intake:
     """Store a certificate (and, on our side, its sealed key) and let it serve the roles that have none.
 
-    Raises Refused when a finding is an error; nothing is stored then.
+    Raises CertificateRefused when a finding is an error; nothing is stored then.
     """
     certificate, findings = _put_by(holder, material, roles=roles, by=by, now=now, source=source)
     held = set(holder.service.open().values_list("role", "certificate_id"))
@@ -164,7 +156,7 @@ def put_by(
 ) -> tuple[Any, list[pki.Finding]]:
     """Store a certificate that is meant for these roles without letting it serve any, not even one that has none.
 
-    Raises Refused when a finding is an error; nothing is stored then.
+    Raises CertificateRefused when a finding is an error; nothing is stored then.
     """
     return _put_by(holder, material, roles=roles, by=by, now=now, source=source)
 
@@ -184,7 +176,7 @@ def _put_by(
     known = known_like(material.description, holder)
     findings = _check(holder, material, known, roles=roles, now=now)
     if any(finding.level == "error" for finding in findings):
-        raise Refused(findings)
+        raise CertificateRefused(findings)
     row = _there(holder, material.description.sha256, known)
     certificate, is_new = _stored(holder, material, row, by=by, now=now, source=source)
     if is_new:

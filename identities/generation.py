@@ -12,8 +12,9 @@ from django.db.models import Q
 from as2certs import pki
 from as2certs.audit.recording import Actor, record
 from as2certs.background import nudge
+from as2certs.errors import DomainError
 from identities import keys
-from identities.certificate_import import Intake, Refused, take_in
+from identities.certificate_import import Intake, take_in
 from identities.models import CertificateRequest, Identity, IdentityCertificate
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def generate_next(*, now: datetime) -> bool:
         key = pki.generate_key(request.bits)
         with transaction.atomic():
             _finish(request, key, now=now)
-    except (pki.PkiError, Refused) as error:
+    except DomainError as error:
         _fail(request, str(error), now=now)
     except (TypeError, ValueError, IntegrityError) as error:
         # It would come to the same each time that a worker took it up again.
@@ -155,7 +156,7 @@ def take_answer(request: CertificateRequest, data: bytes, *, by: Actor, now: dat
     """Take in the CA's answer to our CSR.
 
     ``data`` is the file as it came (PEM, DER or PKCS#7). Raises PkiError when it can't be read, KeyMismatch when it
-    does not belong to the waiting key, and Refused when a finding is an error.
+    does not belong to the waiting key, and CertificateRefused when a finding is an error.
     """
     request = CertificateRequest.objects.select_for_update().get(pk=request.pk)
     if request.state != State.AWAITING_CA or request.private_key is None:

@@ -8,20 +8,17 @@ from typing import Any
 from django.db import models, transaction
 
 from as2certs.audit.recording import Actor, record
+from partners.errors import ContactRefused
 from partners.models import Contact
-
-
-class NotThisContact(Exception):
-    """It can't be done with this contact as it is now; the message says why and what to do."""
 
 
 def confirm(contact: Contact, *, how: str, by: Actor, now: datetime) -> None:
     """Record how somebody made sure that a contact is who it says.
 
-    Raises NotThisContact for somebody who was only named on a partner's page.
+    Raises ContactRefused for somebody who was only named on a partner's page.
     """
     if contact.suggested_by:
-        raise NotThisContact(f"{contact.name} was only named by {contact.suggested_by}: take them on first.")
+        raise ContactRefused(f"{contact.name} was only named by {contact.suggested_by}: take them on first.")
     _change(
         contact,
         "confirmed",
@@ -36,7 +33,7 @@ def confirm(contact: Contact, *, how: str, by: Actor, now: datetime) -> None:
 def take_back(contact: Contact, *, reason: str, by: Actor, now: datetime) -> None:
     """Take a confirmation back: links made before count as those of somebody whom nobody made sure of.
 
-    Raises NotThisContact where there is none.
+    Raises ContactRefused where there is none.
     """
     _change(
         contact,
@@ -54,7 +51,7 @@ def take_back(contact: Contact, *, reason: str, by: Actor, now: datetime) -> Non
 def take_on(contact: Contact, *, by: Actor, now: datetime) -> None:
     """Make somebody who was named on a partner's page one of our contacts: they are told things from now on.
 
-    Raises NotThisContact where they are one already.
+    Raises ContactRefused where they are one already.
     """
     _change(
         contact,
@@ -70,9 +67,9 @@ def take_on(contact: Contact, *, by: Actor, now: datetime) -> None:
 
 @transaction.atomic
 def dismiss(contact: Contact, *, by: Actor, now: datetime) -> None:
-    """Forget somebody who was named on a partner's page. Raises NotThisContact once they were taken on."""
+    """Forget somebody who was named on a partner's page. Raises ContactRefused once they were taken on."""
     if not Contact.objects.select_for_update().filter(pk=contact.pk).exclude(suggested_by="").exists():
-        raise NotThisContact(f"{contact.name} is a contact already: remove them on their own page.")
+        raise ContactRefused(f"{contact.name} is a contact already: remove them on their own page.")
     record(
         "contact.dismissed",
         on=contact,
@@ -99,7 +96,7 @@ def note_bounced(contact: Contact, *, reason: str, by: Actor, now: datetime) -> 
 
 
 def tell_less(contact: Contact, tick: str, *, by: Actor, now: datetime) -> None:
-    """Take away one of the ticks of what a contact is told. Raises NotThisContact where that was done before."""
+    """Take away one of the ticks of what a contact is told. Raises ContactRefused where that was done before."""
     _change(
         contact,
         "told_less",
@@ -113,7 +110,7 @@ def tell_less(contact: Contact, tick: str, *, by: Actor, now: datetime) -> None:
 
 
 def works_again(contact: Contact, *, by: Actor, now: datetime) -> None:
-    """Note that an address from which mail came back works again. Raises NotThisContact where none did."""
+    """Note that an address from which mail came back works again. Raises ContactRefused where none did."""
     _change(
         contact,
         "works_again",
@@ -147,7 +144,7 @@ def _change(
     otherwise: str = "",
 ) -> None:
     if not Contact.objects.filter(models.Q(**where), pk=contact.pk).update(**columns):
-        raise NotThisContact(
+        raise ContactRefused(
             otherwise
             or f"{contact.name} was changed in the meantime. Look at them as they are now, and decide again."
         )

@@ -14,7 +14,7 @@ from as2certs.audit.admin import AuditedAdmin, ReadOnlyAdmin, ReadOnlyInline
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from rotations.execution.transitions import SomebodyElseWasFirst
+from rotations.errors import RotationError
 from rotations.lifecycle import actions
 from rotations.models import (
     HandedIn,
@@ -28,7 +28,6 @@ from rotations.models import (
     SlotAnswer,
     Step,
 )
-from rotations.planning.states import IllegalAction
 
 CERTIFICATES = tuple(
     f"{which}_{side}_certificate" for which in ("old", "new") for side in ("identity", "partner")
@@ -119,7 +118,7 @@ def _each(request: HttpRequest, rows: QuerySet[Any], act: Callable[[Any], object
     for row in rows:
         try:
             act(row)
-        except (actions.NotPossible, IllegalAction, SomebodyElseWasFirst) as error:
+        except RotationError as error:
             messages.error(request, f"{row}: {error}")
         else:
             count += 1

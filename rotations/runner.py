@@ -35,14 +35,15 @@ from as2certs.background import never_waiting
 from as2certs.clock import database_now
 from identities.connectors import connector_of
 from identities.connectors.base import Change, Connector, ConnectorError, Outcome, Result, Standing
+from rotations.errors import ActionRefused, EditConflict, IllegalTransition
 from rotations.execution import inventory, stored_plan, transitions
 from rotations.execution.connector_change import change_for
 from rotations.execution.transitions import CUTTING_OVER
-from rotations.execution.unit_of_work import Books, Known, NotPossible, SomebodyElseWasFirst
+from rotations.execution.unit_of_work import Books, Known
 from rotations.lifecycle import open_window
 from rotations.models import Heartbeat, Rotation, Step, StepQuerySet, rehearsal
 from rotations.planning import plan
-from rotations.planning.states import AWAITING_WINDOW, IllegalAction, RotationState, StepAction, StepState
+from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction, StepState
 
 log = logging.getLogger(__name__)
 
@@ -332,9 +333,9 @@ def _do_inside(step: Step, known: Known, *, now: datetime) -> bool:
             else:
                 _lease(step, now=now)
                 return False
-    except SomebodyElseWasFirst as error:
+    except EditConflict as error:
         log.info("Step %s was left alone: %s", step.uid, error)
-    except NotPossible as error:
+    except ActionRefused as error:
         step.refresh_from_db()
         transitions.fail(step, str(error), by=Actor.runner(), now=now)
     except Exception as error:
@@ -348,7 +349,7 @@ def _lease(step: Step, *, now: datetime) -> None:
     """Take a step with a lease. The number of attempts marks the claim: an older claimer can't settle any more."""
     mine = Step.objects.filter(pk=step.pk, state=step.state, attempts=step.attempts)
     if not mine.update(state=StepState.RUNNING, lease_until=now + LEASE, attempts=F("attempts") + 1):
-        raise SomebodyElseWasFirst(f"The step “{step.title}”")
+        raise EditConflict(f"The step “{step.title}”")
     step.state, step.lease_until, step.attempts = StepState.RUNNING, now + LEASE, step.attempts + 1
 
 
@@ -434,7 +435,7 @@ def _carry_out(claim: Claim) -> None:
         result = Result(Outcome.UNKNOWN, f"{type(error).__name__}: {error}")
     try:
         _note_result(step, result, now=database_now())
-    except (SomebodyElseWasFirst, IllegalAction) as error:
+    except (EditConflict, IllegalTransition) as error:
         log.info("Step %s was settled by somebody else: %s", step.uid, error)
 
 
@@ -452,7 +453,7 @@ def _note_result(step: Step, result: Result, *, now: datetime) -> None:
                 transitions.fail(step, result.message, by=Actor.runner(), now=now)
             case _:
                 _try_later(step, result.message, now=now)
-    except NotPossible as error:
+    except ActionRefused as error:
         step.state = StepState.RUNNING  # settling was undone in the database, but not in this object
         done = "The AS2 system has made the change, but the inventory can't follow."
         transitions.fail(step, f"{done} {error}", by=Actor.runner(), now=now)

@@ -53,7 +53,7 @@ SIGNATURES = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "E
 CLOCKS = 60
 
 
-class Refused(OAuth2Error):
+class SignOnRefused(OAuth2Error):
     """What a provider said can't be believed; the text holds nothing secret."""
 
 
@@ -101,9 +101,9 @@ class CompanyAdapter(OpenIDConnectOAuth2Adapter):
             claims = self._checked(app, kwargs["response"].get("id_token"))
             info = self._fetch_user_info(token.token) if "userinfo_endpoint" in self.openid_config else {}
         except (KeyError, TypeError, ValueError, jwt.PyJWTError) as error:
-            raise Refused(f"its answer is not as the standard says ({type(error).__name__})") from error
+            raise SignOnRefused(f"its answer is not as the standard says ({type(error).__name__})") from error
         if info and info.get("sub") != claims["sub"]:  # OpenID Connect Core, section 5.3.2
-            raise Refused("it spoke of two different people")
+            raise SignOnRefused("it spoke of two different people")
         login = self.get_provider().sociallogin_from_response(request, {"id_token": claims})
         login.claims = {**info, **claims}
         return login
@@ -111,12 +111,12 @@ class CompanyAdapter(OpenIDConnectOAuth2Adapter):
     def _checked(self, app: SocialApp, id_token: str | None) -> dict[str, Any]:
         """Check an ID token as OpenID Connect Core, section 3.1.3.7 says, except for the nonce."""
         if not isinstance(id_token, str):
-            raise Refused("it sent no ID token")
+            raise SignOnRefused("it sent no ID token")
         config = self.openid_config
         if config["issuer"] != provider_settings()["issuer"]:
-            raise Refused(f"it calls itself {config['issuer']!r}, and not as AS2CERTS_OIDC_ISSUER does")
+            raise SignOnRefused(f"it calls itself {config['issuer']!r}, and not as AS2CERTS_OIDC_ISSUER does")
         if jwt.get_unverified_header(id_token).get("alg") not in SIGNATURES:
-            raise Refused("its ID token is not signed as we want it")
+            raise SignOnRefused("its ID token is not signed as we want it")
         try:
             claims: dict[str, Any] = jwtkit.verify_and_decode(
                 credential=id_token,
@@ -127,12 +127,12 @@ class CompanyAdapter(OpenIDConnectOAuth2Adapter):
             )
         except OAuth2Error as error:
             why = type(error.__cause__ or error).__name__
-            raise Refused(f"its ID token does not hold ({why})") from error
+            raise SignOnRefused(f"its ID token does not hold ({why})") from error
         audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
         if claims.get("azp", app.client_id) != app.client_id or (len(audience) > 1 and "azp" not in claims):
-            raise Refused("its ID token is meant for somebody else")
+            raise SignOnRefused("its ID token is meant for somebody else")
         if not all(claims.get(part) for part in ("sub", "exp", "iat")):
-            raise Refused("its ID token says too little")
+            raise SignOnRefused("its ID token says too little")
         return claims
 
 
@@ -214,7 +214,7 @@ class SignOnAdapter(DefaultSocialAccountAdapter):
         extra_context: Any = None,
     ) -> None:
         """Say on the login page that it was in vain. Only what the provider itself got wrong stands in the trail."""
-        if isinstance(exception, Refused):
+        if isinstance(exception, SignOnRefused):
             refuse(request, str(exception))
         if isinstance(exception, OAuth2Error):
             logger.warning(

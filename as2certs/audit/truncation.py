@@ -20,23 +20,24 @@ from as2certs.audit import sealing, signing, verification
 from as2certs.audit.chain import Link
 from as2certs.audit.models import Chain, Entry
 from as2certs.audit.recording import Actor, record
+from as2certs.errors import DomainError
 
 #: What is younger is never removed: others look back on it, such as who counts wrong passwords.
 KEPT = timedelta(days=30)
 BATCH = 2000
 
 
-class NotPossible(Exception):
+class TruncationRefused(DomainError):
     """Raised with a sentence that says why nothing was removed."""
 
 
 def end_of(before: datetime, *, now: datetime) -> Link:
     """Return the last entry such that it and all in front of it are older than ``before``.
 
-    Raises NotPossible when that is less than 30 days ago, or when there is none.
+    Raises TruncationRefused when that is less than 30 days ago, or when there is none.
     """
     if before > now - KEPT:
-        raise NotPossible(f"The last {KEPT.days} days stay. Give an earlier day.")
+        raise TruncationRefused(f"The last {KEPT.days} days stay. Give an earlier day.")
     chain = _chain()
     first_kept = Entry.objects.sealed().order_by().filter(at__gte=before).aggregate(first=Min("position"))
     older = Entry.objects.sealed().filter(position__gt=chain.cut_position)
@@ -44,17 +45,17 @@ def end_of(before: datetime, *, now: datetime) -> Link:
         older = older.filter(position__lt=first_kept["first"])
     last = older.last()
     if last is None or last.position is None:
-        raise NotPossible(f"There is no entry from before {before:%Y-%m-%d %H:%M} UTC to be removed.")
+        raise TruncationRefused(f"There is no entry from before {before:%Y-%m-%d %H:%M} UTC to be removed.")
     return Link(last.position, last.hash)
 
 
 def check(end: Link) -> int:
-    """Verify what is to be removed, and return how many entries that is; raise NotPossible when it is not whole."""
+    """Verify the entries to remove and return their number. Raises TruncationRefused if they are not intact."""
     chain = _chain()
     walk = verification.Walk(start=Link(chain.cut_position, chain.cut_hash), signet=signing.signet())
     for rows in chained.batches(Entry.objects.all(), after=chain.cut_position, upto=end.position):
         for finding in walk.go(rows):
-            raise NotPossible(
+            raise TruncationRefused(
                 f"What would be removed was tampered with, and is evidence, so it stays. {finding} "
                 "`manage.py verify_audit` finds everything."
             )
@@ -79,13 +80,13 @@ def archive(end: Link, path: Path) -> str:
 def cut(end: Link, *, by: Actor, now: datetime, reason: str, archive_sha256: str = "") -> int:
     """Remove the chain up to and with ``end``, and record it; return how many entries that were.
 
-    The trail tells of it before anything is gone. Raises NotPossible when somebody else was first.
+    The trail tells of it before anything is gone. Raises TruncationRefused when somebody else was first.
     """
     with transaction.atomic():
         chain = sealing.hold(wait=True)
         assert chain is not None  # we waited
         if end.position <= chain.cut_position:
-            raise NotPossible("Somebody else has just removed these entries.")
+            raise TruncationRefused("Somebody else has just removed these entries.")
         told = {"through": end.position, "hash": end.hash, "entries": end.position - chain.cut_position}
         if archive_sha256:
             told["archive_sha256"] = archive_sha256

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 
+from as2certs.errors import DomainError
 from as2certs.mail import delivery_reports
 from as2certs.mail.delivery import tell
 from as2certs.mail.models import Postbox
@@ -29,7 +30,7 @@ _UID_VALIDITY = re.compile(rb"\d{1,10}")
 PATIENCE = timedelta(minutes=15)
 
 
-class PostboxError(Exception):
+class PostboxError(DomainError):
     """The mailbox can't be read; the message says why, without the password."""
 
 

@@ -25,6 +25,7 @@ from django.utils import timezone
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, record
 from as2certs.background import nudge
+from as2certs.errors import DomainError
 from as2certs.mail import delivery
 from as2certs.mail.delivery import Outcome, Verdict
 from as2certs.mail.models import Attachment, Message
@@ -282,21 +283,19 @@ def bounced(message: Message, reason: str, *, by: Actor, now: datetime) -> bool:
     return True
 
 
-class NothingToSendAgain(Exception):
+class ResendRefused(DomainError):
     """The mail has left, or is leaving."""
 
 
 def send_again(message: Message, *, by: Actor, now: datetime) -> None:
     """Put a mail that was given up, or that waits for its next attempt, back to the front of the outbox.
 
-    Raises NothingToSendAgain.
+    Raises ResendRefused.
     """
     with transaction.atomic():
         waiting = Message.objects.filter(pk=message.pk, state__in=[State.FAILED, State.QUEUED])
         if not waiting.update(state=State.QUEUED, attempts=0, unanswered=0, due_at=now):
-            raise NothingToSendAgain(
-                "This mail has left already, or is leaving right now: nothing was changed."
-            )
+            raise ResendRefused("This mail has left already, or is leaving right now: nothing was changed.")
         record(
             "mail.sent_again",
             on=message,

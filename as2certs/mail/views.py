@@ -96,7 +96,7 @@ def mail_send_again(request: HttpRequest, uid: UUID) -> HttpResponse:
     message = get_object_or_404(Message, uid=uid)
     try:
         outbox.send_again(message, by=Actor.of(request), now=database_now())
-    except outbox.NothingToSendAgain as error:
+    except outbox.ResendRefused as error:
         messages.warning(request, str(error))
     else:
         messages.success(request, f"The mail to {message.to_address} is sent again within seconds.")

@@ -17,6 +17,8 @@ from cryptography.x509 import (
     UnsupportedGeneralNameType,
 )
 
+from as2certs.errors import DomainError
+
 BROKEN = (
     ValueError,
     TypeError,
@@ -36,7 +38,7 @@ BROKEN = (
 """What the parsers raise for bytes that are not what they should be, beside a panic of their Rust part."""
 
 
-class PkiError(Exception):
+class PkiError(DomainError):
     """A file, a key or a request that can't be used; the message is one sentence for the user."""
 
 

@@ -10,12 +10,12 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
-from as2certs import pki
 from as2certs.accounts.access import needs
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from as2certs.errors import DomainError
 from identities import generation, role_assignments
-from identities.certificate_import import Intake, Refused, take_in
+from identities.certificate_import import Intake, take_in
 from identities.certificate_import_forms import AnswerForm, GenerateForm, IntakeForm, UploadForm
 from identities.models import CertificateRequest, Identity
 from identities.open_tasks import rotation_url
@@ -50,7 +50,7 @@ def taken_in(request: HttpRequest, form: IntakeForm, side: str) -> HttpResponse 
         intake = take_in(
             form.holder, form.material, roles=form.cleaned_data["roles"], by=Actor.of(request), now=form.now
         )
-    except (Refused, pki.PkiError) as error:
+    except DomainError as error:
         form.add_error(None, str(error))
         return None
     return go_on(request, form.holder, intake, side)
@@ -174,7 +174,7 @@ def request_answer(request: HttpRequest, uid: UUID) -> HttpResponse:
     if form.is_valid():
         try:
             intake = generation.take_answer(asked, form.answer, by=Actor.of(request), now=database_now())
-        except (pki.PkiError, Refused) as error:
+        except DomainError as error:
             form.add_error(form.came_in, str(error))
         else:
             return go_on(request, asked.identity, intake, "identity")

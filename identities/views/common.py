@@ -17,7 +17,8 @@ from django.utils.datastructures import MultiValueDict
 from as2certs.audit.form_saving import keep, noun
 from as2certs.audit.recording import Actor, record
 from as2certs.clock import database_now
-from identities.archiving import NotNow, archive, restore
+from identities.archiving import archive, restore
+from identities.errors import ArchiveRefused
 from identities.forms import ReasonForm
 
 
@@ -106,7 +107,7 @@ def _moved(
         reason = form.cleaned_data["reason"]
         try:
             move(obj, unless=unless, reason=reason, by=Actor.of(request), now=database_now(), also=also)
-        except NotNow as error:
+        except ArchiveRefused as error:
             messages.error(request, str(error))
         else:
             messages.success(request, said.format(obj))

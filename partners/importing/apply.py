@@ -19,15 +19,12 @@ from as2certs.audit.recording import Actor, Happening, record, record_many
 from as2certs.rows import add_objects, batched
 from identities.certificate_bulk_import import BATCH, Arrival, Register, take_in_many
 from identities.models import Identity
+from partners.errors import ImportConflict, UnreadableCertificateFile, UnreadableSource
 from partners.importing.csv_rows import Listing, Row, Trouble
-from partners.importing.sources import MOST_BYTES, NoSource, Source, Unreadable
+from partners.importing.sources import MOST_BYTES, Source
 from partners.models import Contact, Partner, PartnerCertificate, Partnership
 
 Station = tuple[str, str]
-
-
-class SomebodyElse(Exception):
-    """Somebody stored the same at this moment: nothing of the run is stored; run it again."""
 
 
 @dataclass
@@ -82,8 +79,8 @@ def bring_in(
 ) -> Outcome:
     """Store what a list says, and return what became of it; ``name`` is the list's, for the trail.
 
-    With a trouble in any row nothing is stored, unless ``skip_faulty`` leaves out such rows. Raises NoSource for more
-    bytes of certificates than a run may have, SomebodyElse.
+    With a trouble in any row nothing is stored, unless ``skip_faulty`` leaves out such rows. Raises UnreadableSource
+    for more bytes of certificates than a run may have, ImportConflict.
     """
     outcome = Outcome(rows=listing.rows_in_all, troubles=list(listing.troubles))
     rows = list(_with_files(listing.rows, source, outcome))
@@ -97,7 +94,7 @@ def bring_in(
             if not outcome.stored:
                 transaction.set_rollback(True)
     except IntegrityError as error:
-        raise SomebodyElse(
+        raise ImportConflict(
             "Somebody stored the same at this moment, so nothing was: run it again."
         ) from error
     return outcome
@@ -112,7 +109,7 @@ class _Read:
 
 
 def _with_files(rows: Iterable[Row], source: Source, outcome: Outcome) -> Iterator[tuple[Row, _Read | None]]:
-    """Read each row's certificate; a row whose file is none is left out, and a trouble. Raises NoSource."""
+    """Read each row's certificate; a row whose file is none is left out, and a trouble. Raises UnreadableSource."""
     left = MOST_BYTES
     chains: dict[str, str] = {}  # a chain that thousands of files share is held once
     for row in rows:
@@ -123,7 +120,7 @@ def _with_files(rows: Iterable[Row], source: Source, outcome: Outcome) -> Iterat
             data = source.read(row.certificate)
             left -= len(data)
             material = pki.read_public(data, partner=True)
-        except (Unreadable, pki.PkiError) as error:
+        except (UnreadableCertificateFile, pki.PkiError) as error:
             left -= pki.MAX_FILE_BYTES if isinstance(error, pki.UnreadableFile) else 0
             outcome.troubles.append(Trouble(row.line, _about_file(row.certificate, str(error))))
         else:
@@ -131,7 +128,7 @@ def _with_files(rows: Iterable[Row], source: Source, outcome: Outcome) -> Iterat
             columns["chain_pem"] = chains.setdefault(columns["chain_pem"], columns["chain_pem"])
             yield row, _Read(material.description, columns)
         if left < 0:
-            raise NoSource(
+            raise UnreadableSource(
                 f"The certificates take more than {MOST_BYTES // 1024 // 1024} MiB together, where 20,000 take less: "
                 "look which files are no certificates, or cut the list into several."
             )

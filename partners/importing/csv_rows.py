@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from as2certs import pki
+from partners.errors import UnreadableList
 
 #: No list is larger: 20,000 rows take 2 to 4 MiB.
 MOST_BYTES = 16 * 1024 * 1024
@@ -33,10 +34,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 _HEADS = {spelled: name for name, others in COLUMNS.items() for spelled in (name.replace("_", " "), *others)}
 _NEEDED = ("name", "as2_id")
-
-
-class UnreadableList(Exception):
-    """Nothing of the list can be read; the message says why and what to do."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from as2certs.clock import database_now
 from identities.forms import ReasonForm
 from identities.views.common import form_page, posted
 from partners import contacts
-from partners.contacts import NotThisContact
+from partners.errors import ContactRefused
 from partners.forms import ConfirmForm, ContactForm
 from partners.models import Contact, Partner
 
@@ -71,7 +71,7 @@ def contact_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             contacts.confirm(contact, how=form.cleaned_data["how"], by=Actor.of(request), now=database_now())
-        except NotThisContact as error:
+        except ContactRefused as error:
             form.add_error(None, str(error))
         else:
             messages.success(request, f"{contact.name} is confirmed.")
@@ -139,7 +139,7 @@ def _done(request: HttpRequest, contact: Contact, do: Callable[[], None], said: 
     """Do something with a contact, or say why it can't be; and go to its partner."""
     try:
         do()
-    except NotThisContact as error:
+    except ContactRefused as error:
         messages.error(request, str(error))
     else:
         messages.success(request, said)

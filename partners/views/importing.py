@@ -20,9 +20,10 @@ from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from identities.files import BytesField
 from identities.views.common import brought, posted
+from partners.errors import ImportRefused, UnreadableSource
 from partners.importing import csv_rows
-from partners.importing.apply import Outcome, SomebodyElse, bring_in
-from partners.importing.sources import Archive, NoSource, Nowhere
+from partners.importing.apply import Outcome, bring_in
+from partners.importing.sources import Archive, Nowhere
 
 #: So many rows with troubles, and with notes, are shown.
 SHOWN = 100
@@ -70,8 +71,10 @@ def partner_import(request: HttpRequest) -> HttpResponse:
         store = request.POST.get("store") == form.digest  # what was looked at, and nothing else
         try:
             outcome = _run(form, request, store=store)
-        except (csv_rows.UnreadableList, NoSource, SomebodyElse) as error:
-            form.add_error("certificates_file" if isinstance(error, NoSource) else "list_file", str(error))
+        except ImportRefused as error:
+            form.add_error(
+                "certificates_file" if isinstance(error, UnreadableSource) else "list_file", str(error)
+            )
     if outcome is not None and outcome.stored:
         return _done(request, outcome)
     return _page(request, form, outcome)
@@ -79,7 +82,7 @@ def partner_import(request: HttpRequest) -> HttpResponse:
 
 @sensitive_variables("form")
 def _run(form: ImportForm, request: HttpRequest, *, store: bool) -> Outcome:
-    """Raises listing.UnreadableList, NoSource, SomebodyElse."""
+    """Raises listing.UnreadableList, UnreadableSource, ImportConflict."""
     rows = csv_rows.read(form.cleaned_data["list_file"])
     packed = form.cleaned_data["certificates_file"]
     return bring_in(

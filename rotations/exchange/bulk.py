@@ -10,17 +10,15 @@ from typing import Generic, TypeVar
 
 from django.db import DatabaseError, transaction
 
-from rotations.execution.transitions import NotPossible, SomebodyElseWasFirst
-from rotations.letters.mail_templates import UnknownPlaceholder
+from rotations.errors import ActionRefused, EditConflict, IllegalTransition, UnknownPlaceholder
 from rotations.models import Participant
-from rotations.planning.states import IllegalAction
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 #: What a participant may be refused with; each message is a sentence for the person.
-REFUSED = (NotPossible, SomebodyElseWasFirst, IllegalAction, UnknownPlaceholder)
+REFUSED = (ActionRefused, EditConflict, IllegalTransition, UnknownPlaceholder)
 #: So many seconds are spent on one request: what is left then is said to be left.
 PATIENCE = 20.0
 

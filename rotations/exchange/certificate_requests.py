@@ -23,8 +23,8 @@ from as2certs.audit.recording import Actor, record
 from as2certs.batches import batches
 from as2certs.mail import outbox
 from partners.models import Contact, Partner, PartnerCertificate
+from rotations.errors import ActionRefused
 from rotations.exchange.submitted_certificates import predecessors, uses
-from rotations.execution.transitions import NotPossible
 from rotations.letters import access_links, mail_templates
 from rotations.letters.compose import Draft, Fact, store
 from rotations.letters.contacts import Desk, contacts_for, desk_for, why_nobody
@@ -412,10 +412,10 @@ def _sender(partner: Partner, *, now: datetime) -> Sender:
 def ask(partner: Partner, *, by: Actor, now: datetime) -> list[Letter]:
     """Ask a partner's contacts for its new certificate now, whatever the ladder says.
 
-    The rung that is reached counts as told. Raises NotPossible, UnknownPlaceholder.
+    The rung that is reached counts as told. Raises ActionRefused, UnknownPlaceholder.
     """
     if obstacle := _obstacle(partner):
-        raise NotPossible(obstacle)
+        raise ActionRefused(obstacle)
     endings, contacts = _endings(partner), _reachable(partner)
     ladder = rungs(
         Installation.current().reminder_days if partner.reminder_days is None else partner.reminder_days
@@ -438,9 +438,9 @@ def ask(partner: Partner, *, by: Actor, now: datetime) -> list[Letter]:
 def share(partner: Partner, *, by: Actor, now: datetime) -> access_links.Fresh:
     """Make a link by which a partner hands in its certificate, to be given another way than by mail.
 
-    The address is shown once: only its hash is kept. Raises NotPossible for an archived partner.
+    The address is shown once: only its hash is kept. Raises ActionRefused for an archived partner.
     """
     if partner.archived_at is not None:
-        raise NotPossible(f"{partner} is archived: restore it first.")
+        raise ActionRefused(f"{partner} is archived: restore it first.")
     with transaction.atomic():
         return access_links.make(partner, participant=None, contact=None, by=by, now=now)

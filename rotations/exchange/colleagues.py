@@ -8,7 +8,7 @@ from django.db import transaction
 
 from as2certs.audit.recording import Actor, record
 from partners.models import Contact, Partner
-from rotations.execution.transitions import NotPossible
+from rotations.errors import ActionRefused
 from rotations.models import Participant
 from rotations.notifications import operator_mail
 
@@ -22,19 +22,19 @@ def name_colleague(
 ) -> Contact:
     """Keep who somebody at a partner says is the right person, and tell our people.
 
-    Raises NotPossible without a way to reach them, for an address that is known already, and when too many were named
+    Raises ActionRefused without a way to reach them, for an address that is known already, and when too many were named
     before.
     """
     # One at a time for a partner: of two that name the same person at once, the second is told so.
     partner = Partner.objects.select_for_update(no_key=True).get(pk=participant.partner_id)
     if not email and not phone:
-        raise NotPossible("Give an e-mail address or a phone number: how else could we reach them?")
+        raise ActionRefused("Give an e-mail address or a phone number: how else could we reach them?")
     known = partner.contacts.filter(email__iexact=email).first() if email else None
     if known is not None:
         was_named = "was named before" if known.suggested_by else "is known to us already"
-        raise NotPossible(f"{email} {was_named}: you need not do anything more.")
+        raise ActionRefused(f"{email} {was_named}: you need not do anything more.")
     if partner.contacts.exclude(suggested_by="").count() >= MOST_OPEN:
-        raise NotPossible(
+        raise ActionRefused(
             f"{MOST_OPEN} people have been named already, and we have not got to them yet. Please call us instead."
         )
     contact = Contact.objects.create(

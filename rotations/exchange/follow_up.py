@@ -18,11 +18,11 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, record
 from partners.models import Contact
+from rotations.errors import ActionRefused
 from rotations.exchange.partner_evidence import History, Sent, histories, participants_in
 from rotations.exchange.partner_status import MEANING, Standing, standing
 from rotations.execution import transitions
 from rotations.execution.confirmations import CONFIRMING, answering, refuse_ended
-from rotations.execution.transitions import NotPossible
 from rotations.letters import compose
 from rotations.letters.contacts import contacts_for, why_nobody
 from rotations.letters.schedule import Ladder, Rung
@@ -274,13 +274,13 @@ def _unreached(one: Watched) -> str:
 
 @transaction.atomic
 def nudge(participant: Participant, *, by: Actor, now: datetime) -> list[Letter]:
-    """Remind a partner at once. Raises NotPossible when that would be out of place, or reach nobody."""
+    """Remind a partner at once. Raises ActionRefused when that would be out of place, or reach nobody."""
     rotation, participant = answering(participant)
     participant.rotation = rotation
     one = watched_alone(participant)
     obstacle = no_nudge(one, now=now)
     if obstacle:
-        raise NotPossible(obstacle)
+        raise ActionRefused(obstacle)
     return _nudge(one, "by hand", now.isoformat(), by=by, now=now)
 
 
@@ -339,17 +339,17 @@ def not_awaited(history: History, *, now: datetime) -> str:
 def extend(participant: Participant, answer_by: datetime, *, by: Actor, now: datetime) -> None:
     """Give a partner more time to answer: it is left alone for half of it, and our people until it is over.
 
-    Raises NotPossible for a moment that is over or lies beyond the window, where nothing is awaited, and where the
+    Raises ActionRefused for a moment that is over or lies beyond the window, where nothing is awaited, and where the
     partner has longer already.
     """
     rotation, participant = answering(participant)
     participant.rotation = rotation
     refuse_moment(rotation, answer_by, now=now, starts=participant.starts)
     if obstacle := not_awaited(histories([participant])[participant.pk], now=now):
-        raise NotPossible(obstacle)
+        raise ActionRefused(obstacle)
     if participant.answer_by is not None and answer_by <= participant.answer_by:
         until = brief(participant.answer_by, rotation.window_zone)
-        raise NotPossible(f"{participant.partner} has until {until} already.")
+        raise ActionRefused(f"{participant.partner} has until {until} already.")
     record(
         "participant.extended",
         on=rotation,
@@ -369,13 +369,13 @@ def refuse_moment(
 ) -> None:
     """Refuse a moment until which nobody can be given time; ``starts`` is that of a partner's own window.
 
-    Raises NotPossible.
+    Raises ActionRefused.
     """
     if answer_by <= now:
-        raise NotPossible("That moment is over: choose a later one.")
+        raise ActionRefused("That moment is over: choose a later one.")
     start = starts or rotation.window_start
     if start is not None and answer_by > start:
-        raise NotPossible(
+        raise ActionRefused(
             f"The window begins {brief(start, rotation.window_zone)}: an answer is needed by then. Choose an earlier "
             "moment, or postpone the change."
         )
@@ -385,7 +385,7 @@ def refuse_moment(
 def set_ladder(
     rotation: Rotation, *, after: Sequence[int], before: Sequence[int], by: Actor, now: datetime
 ) -> Rotation:
-    """Change when the partners of a rotation are reminded. Raises NotPossible once it has ended."""
+    """Change when the partners of a rotation are reminded. Raises ActionRefused once it has ended."""
     rotation = transitions.lock(rotation.pk)
     refuse_ended(rotation)
     old = {"after": rotation.nudge_after, "before": rotation.nudge_before}

@@ -10,6 +10,7 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, record
+from rotations.errors import ActionRefused
 from rotations.execution import stored_plan, transitions
 from rotations.execution.confirmations import (
     answering,
@@ -18,7 +19,6 @@ from rotations.execution.confirmations import (
     refuse_removed,
     take_back_no,
 )
-from rotations.execution.transitions import NotPossible
 from rotations.letters import compose
 from rotations.models import Participant, Rotation
 from rotations.notifications import operator_mail
@@ -39,34 +39,34 @@ MADE = (RotationState.UNDER_WAY, RotationState.APPLIED, RotationState.CLOSED)
 def refuse_begun(rotation: Rotation, *, now: datetime, participant: Participant | None = None) -> None:
     """Refuse another window once the change has begun; of one participant, once it has begun with it.
 
-    Raises NotPossible.
+    Raises ActionRefused.
     """
     if participant is not None and stored_plan.is_apart(rotation):
         _refuse_begun_alone(rotation, participant, now=now)
         return
     if rotation.state not in OPEN_WINDOW:
-        raise NotPossible(
+        raise ActionRefused(
             "The change has begun already: its time can't be chosen any more. Call us if it can't be so."
         )
     if rotation.window_start is not None and rotation.window_start <= now:
-        raise NotPossible("The agreed time has come: it can't be moved from here any more. Call us.")
+        raise ActionRefused("The agreed time has come: it can't be moved from here any more. Call us.")
 
 
 def _refuse_begun_alone(rotation: Rotation, participant: Participant, *, now: datetime) -> None:
     may = rotation.state in AWAITING_WINDOW and participant.pk not in stored_plan.made_with(rotation)
     if not may:
-        raise NotPossible(
+        raise ActionRefused(
             "We have changed over for you already: its time can't be chosen any more. Call us if it can't be so."
         )
     if participant.starts is not None and participant.starts <= now and participant.taken_back_at is None:
-        raise NotPossible("The agreed time has come: it can't be moved from here any more. Call us.")
+        raise ActionRefused("The agreed time has come: it can't be moved from here any more. Call us.")
 
 
 @transaction.atomic
 def propose(participant: Participant, window: windows.Window, *, note: str, by: Actor, now: datetime) -> None:
     """Record that a partner would have the change at another time; nothing moves before somebody here decides.
 
-    Raises NotPossible for a time that is over, or that lies outside the life of the certificates.
+    Raises ActionRefused for a time that is over, or that lies outside the life of the certificates.
     """
     rotation, participant = answering(participant)
     refuse_begun(rotation, now=now, participant=participant)
@@ -80,7 +80,7 @@ def propose(participant: Participant, window: windows.Window, *, note: str, by: 
     )
     refused = [f for f in found if f.level == "error" or f.code in OUTSIDE_THE_OLD]
     if refused:
-        raise NotPossible(f"{refused[0].reason} {refused[0].advice}")
+        raise ActionRefused(f"{refused[0].reason} {refused[0].advice}")
     participant.proposed_at, participant.proposed_note = now, note
     participant.proposed_start, participant.proposed_end = window.start, window.end
     participant.proposed_zone = window.zone
@@ -101,12 +101,12 @@ def propose(participant: Participant, window: windows.Window, *, note: str, by: 
 
 @transaction.atomic
 def refuse_proposal(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
-    """Stay with the window although a partner proposed another one, and tell it why. Raises NotPossible."""
+    """Stay with the window although a partner proposed another one, and tell it why. Raises ActionRefused."""
     rotation, participant = answering(participant)
     if participant.proposed_at is None:
-        raise NotPossible(f"{participant.partner} proposes no other time any more.")
+        raise ActionRefused(f"{participant.partner} proposes no other time any more.")
     if not reason.strip():
-        raise NotPossible(f"Say why: {participant.partner} is told.")
+        raise ActionRefused(f"Say why: {participant.partner} is told.")
     forget_proposal(participant)
     participant.save()
     record(
@@ -122,12 +122,12 @@ def refuse_proposal(participant: Participant, *, reason: str, by: Actor, now: da
 
 @transaction.atomic
 def decline(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
-    """Record that a partner says no, and tell our people at once. Raises NotPossible."""
+    """Record that a partner says no, and tell our people at once. Raises ActionRefused."""
     rotation, participant = answering(participant)
     if rotation.state in MADE:
-        raise NotPossible("The change has been made already. If something does not work, say that instead.")
+        raise ActionRefused("The change has been made already. If something does not work, say that instead.")
     if not reason.strip():
-        raise NotPossible("Say why it can’t be done, so that we can find another way.")
+        raise ActionRefused("Say why it can’t be done, so that we can find another way.")
     participant.declined_at, participant.declined_reason = now, reason
     participant.save()
     record(
@@ -145,12 +145,12 @@ def decline(participant: Participant, *, reason: str, by: Actor, now: datetime) 
 def say_switched(participant: Participant, act: str, *, by: Actor, now: datetime) -> int:
     """Record a partner's word that it has switched (or dropped the old one) where it may do so by itself.
 
-    Returns how many steps that settled; raises NotPossible when none is open.
+    Returns how many steps that settled; raises ActionRefused when none is open.
     """
     rotation, participant = answering(participant)
     said = [step for step in open_steps(participant, act) if not step.blocked and not step.simultaneous]
     if act not in (plan.Act.PARTNER_CUT_OVER, plan.Act.PARTNER_RETIRE) or not said:
-        raise NotPossible("There is nothing to switch at this moment: that step is done, or comes later.")
+        raise ActionRefused("There is nothing to switch at this moment: that step is done, or comes later.")
     record(
         "participant.switched",
         on=rotation,
@@ -170,14 +170,14 @@ def say_switched(participant: Participant, act: str, *, by: Actor, now: datetime
 def report(participant: Participant, *, works: bool, note: str, by: Actor, now: datetime) -> None:
     """Record whether messages flow after the change, and tell our people at once when they don't.
 
-    Raises NotPossible before the change was made, or for trouble without a word about it.
+    Raises ActionRefused before the change was made, or for trouble without a word about it.
     """
     rotation = transitions.lock(participant.rotation_id)
     refuse_removed(rotation, participant)
     if rotation.state not in MADE:
-        raise NotPossible("The change has not been made yet, so it is too early to say whether it works.")
+        raise ActionRefused("The change has not been made yet, so it is too early to say whether it works.")
     if not works and not note.strip():
-        raise NotPossible("Say what does not work, such as the error that your system shows.")
+        raise ActionRefused("Say what does not work, such as the error that your system shows.")
     participant = rotation.participants.select_related("partner").get(pk=participant.pk)
     participant.works, participant.works_at, participant.works_note = works, now, note
     participant.save()

@@ -20,8 +20,8 @@ from identities import certificate_import, role_assignments
 from identities.models import IdentityCertificate
 from identities.stations import WRITER_ROLES
 from partners.models import Partner, PartnerCertificate
+from rotations.errors import ActionRefused, SubmissionRefused
 from rotations.execution import fingerprint_check, transitions
-from rotations.execution.transitions import NotPossible
 from rotations.letters import access_links
 from rotations.lifecycle import actions, drafts
 from rotations.models import HandedIn, Link, Rotation
@@ -54,11 +54,7 @@ _THEIR_ADVICE = {
 }
 
 
-class NotTaken(Exception):
-    """What a partner brought is not taken; the message is a sentence for the partner, saying what to do."""
-
-
-class KeyShown(NotTaken):
+class KeyShown(SubmissionRefused):
     """A private key was in what a partner brought. Nothing of it is kept."""
 
 
@@ -83,16 +79,18 @@ class Reading:
 def read(partner: Partner, data: bytes, *, roles: Collection[str] = (), now: datetime) -> Reading:
     """Read and check what a partner brought, as PEM, DER or PKCS#7; nothing is kept.
 
-    Without ``roles``, those are taken for which the certificate is made. Raises KeyShown, NotTaken.
+    Without ``roles``, those are taken for which the certificate is made. Raises KeyShown, SubmissionRefused.
     """
     if partner.archived_at is not None:
-        raise NotTaken("We no longer exchange messages with this station: call us if that is not so.")
+        raise SubmissionRefused(
+            "We no longer exchange messages with this station: call us if that is not so."
+        )
     try:
         material = pki.read_public(data, partner=True)
     except pki.PrivateKeyFound:
         raise KeyShown(KEY_SHOWN) from None
     except pki.PkiError as error:
-        raise NotTaken(str(error)) from None
+        raise SubmissionRefused(str(error)) from None
     description = material.description
     _refuse_others(partner, description)
     _refuse_known(partner, description)
@@ -102,19 +100,19 @@ def read(partner: Partner, data: bytes, *, roles: Collection[str] = (), now: dat
     told = [_in_their_words(finding) for finding in findings if not finding.code.endswith(_ABOUT_OTHERS)]
     errors = [finding for finding in told if finding.level == "error"]
     if errors:
-        raise NotTaken(" ".join(_sentence(finding) for finding in errors))
+        raise SubmissionRefused(" ".join(_sentence(finding) for finding in errors))
     return Reading(material, description, chosen, [*told, *_shared_with_itself(partner, description)])
 
 
 def _refuse_others(partner: Partner, description: pki.Description) -> None:
-    """Refuse what is ours or somebody else's, without a word about whose. Raises NotTaken."""
+    """Refuse what is ours or somebody else's, without a word about whose. Raises SubmissionRefused."""
     if IdentityCertificate.objects.filter(_alike(description)).exists():
-        raise NotTaken(
+        raise SubmissionRefused(
             "This is a certificate of ours, not of yours: choose the one whose private key your system has."
         )
     others = PartnerCertificate.objects.filter(_alike(description), partner__archived_at=None)
     if others.exclude(partner=partner).exclude(partner__in=_counterparts(partner)).exists():
-        raise NotTaken(
+        raise SubmissionRefused(
             "This certificate, or its key, belongs to another station than yours: choose the one whose private key "
             "your system has, or call us if both are yours."
         )
@@ -131,17 +129,19 @@ def _counterparts(partner: Partner) -> list[Partner]:
 
 
 def _refuse_known(partner: Partner, description: pki.Description) -> None:
-    """Refuse what is used already, and what was refused before. Raises NotTaken."""
+    """Refuse what is used already, and what was refused before. Raises SubmissionRefused."""
     same = partner.certificates.filter(sha256=description.sha256)
     if partner.service.open().filter(certificate__in=same).exists():
-        raise NotTaken(
+        raise SubmissionRefused(
             "This is the certificate that you use with us already: hand in the one that is to follow it."
         )
     settled = HandedIn.objects.filter(partner=partner, certificate__in=same)
     refused = settled.filter(accepted=False).first()
     if refused is not None and refused.settled_at is not None and not settled.standing().exists():
         when = day(refused.settled_at, partner.time_zone)
-        raise NotTaken(f"We did not accept this certificate on {when}: call us before you hand it in again.")
+        raise SubmissionRefused(
+            f"We did not accept this certificate on {when}: call us before you hand it in again."
+        )
 
 
 def uses(roles: Collection[str]) -> str:
@@ -220,7 +220,7 @@ def hand_in(
     """Keep a partner's new certificate, in no role, and start the rotation in which it takes over, as a draft.
 
     A draft that waits for it gets it; where a rotation already changes these roles, somebody here decides. The same
-    certificate twice is one. Raises KeyShown, NotTaken.
+    certificate twice is one. Raises KeyShown, SubmissionRefused.
     """
     # Rotations are locked before their holder, everywhere.
     running = [
@@ -265,7 +265,7 @@ def hand_in(
 def _refuse_too_many(partner: Partner, certificate: PartnerCertificate) -> None:
     waiting = HandedIn.objects.pending().filter(partner=partner).exclude(certificate=certificate)
     if waiting.values("certificate").distinct().count() >= MOST_WAITING:
-        raise NotTaken(
+        raise SubmissionRefused(
             f"{MOST_WAITING} certificates of yours wait for us to compare them already: call us before you hand in "
             "more."
         )
@@ -343,13 +343,13 @@ def accept(
 ) -> None:
     """Record that somebody compared the fingerprint with the partner over another channel, and that it matches.
 
-    Raises PkiError where what was read out is no SHA-256 fingerprint, NotPossible where it is another one or the
-    matter is settled already, SomebodyElseWasFirst.
+    Raises PkiError where what was read out is no SHA-256 fingerprint, ActionRefused where it is another one or the
+    matter is settled already, EditConflict.
     """
     refuse_settled(handed)
     _must_match(handed, fingerprint)
     if not spoke_with.strip() or not channel.strip():
-        raise NotPossible("Say with whom you compared it, and over which channel.")
+        raise ActionRefused("Say with whom you compared it, and over which channel.")
     _accept(handed, "certificate.accepted", spoke_with, channel, note, by=by, now=now)
 
 
@@ -362,10 +362,10 @@ def _accept(
 
 
 def refuse_settled(handed: HandedIn) -> None:
-    """Refuse to decide a second time. Raises NotPossible."""
+    """Refuse to decide a second time. Raises ActionRefused."""
     if handed.settled_at is not None:
         done = "accepted" if handed.accepted else "refused"
-        raise NotPossible(
+        raise ActionRefused(
             f"This certificate was {done} already, by {handed.settled_by} on {day(handed.settled_at, 'UTC')}."
         )
 
@@ -376,10 +376,10 @@ def _must_match(handed: HandedIn, fingerprint: str) -> None:
     if said == certificate.sha256:
         return
     if partner.service.open().filter(certificate__sha256=said).exists():
-        raise NotPossible(
+        raise ActionRefused(
             f"That is the fingerprint of the certificate that {partner} uses now: ask for that of the new one."
         )
-    raise NotPossible(
+    raise ActionRefused(
         f"That is not the fingerprint of what was handed in, which begins with {certificate.short_name[:5]}. If it is "
         f"what {partner} reads from its own new certificate, somebody else handed this one in: refuse it."
     )
@@ -390,11 +390,11 @@ def refuse(handed: HandedIn, *, reason: str, withdraw: bool = False, by: Actor, 
     """Refuse what was handed in: a draft waits for another one, and an approved rotation to it is cancelled.
 
     ``withdraw`` takes the link back by which it came.
-    Raises NotPossible, IllegalAction, SomebodyElseWasFirst.
+    Raises ActionRefused, IllegalTransition, EditConflict.
     """
     refuse_settled(handed)
     if not reason.strip():
-        raise NotPossible("Say why: it is kept in the trail.")
+        raise ActionRefused("Say why: it is kept in the trail.")
     rotations = fingerprint_check.settle(
         handed,
         accepted=False,

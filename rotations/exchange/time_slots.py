@@ -9,10 +9,10 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, record
+from rotations.errors import ActionRefused
 from rotations.exchange.responses import OUTSIDE_THE_OLD, refuse_begun
 from rotations.execution import transitions
 from rotations.execution.confirmations import answering, count_as_agreed, refuse_unapproved
-from rotations.execution.transitions import NotPossible
 from rotations.lifecycle import actions, drafts
 from rotations.models import Participant, Rotation, Slot, SlotAnswer
 from rotations.planning import windows
@@ -73,11 +73,11 @@ def matrix(rotation: Rotation, *, now: datetime) -> Matrix:
 
 
 def refuse_moment(rotation: Rotation, window: windows.Window, *, now: datetime) -> None:
-    """Refuse a moment that partners can't be offered. Raises NotPossible."""
+    """Refuse a moment that partners can't be offered. Raises ActionRefused."""
     found = actions.window_findings(rotation, window, now=now)
     refused = [f for f in found if f.level == "error" or f.code in OUTSIDE_THE_OLD]
     if refused:
-        raise NotPossible(f"{refused[0].reason} {refused[0].advice}")
+        raise ActionRefused(f"{refused[0].reason} {refused[0].advice}")
 
 
 @transaction.atomic
@@ -86,14 +86,14 @@ def offer_slots(
 ) -> list[Slot]:
     """Offer partners some moments to choose from, in place of those offered before; answers to kept ones stay.
 
-    Raises NotPossible for none or too many, or for one that can't be.
+    Raises ActionRefused for none or too many, or for one that can't be.
     """
     rotation = transitions.lock(rotation.pk)
     refuse_unapproved(rotation)
     refuse_begun(rotation, now=now)
     spans = {(w.start, w.end): w for w in offered}
     if not spans or len(spans) > Slot.MOST:
-        raise NotPossible(f"Offer one to {Slot.MOST} moments; these are {len(spans)}.")
+        raise ActionRefused(f"Offer one to {Slot.MOST} moments; these are {len(spans)}.")
     for window in spans.values():
         refuse_moment(rotation, window, now=now)
     rotation.slots.exclude(pk__in=[s.pk for s in rotation.slots.all() if (s.start, s.end) in spans]).delete()
@@ -118,13 +118,13 @@ def offer_slots(
 def answer_slots(participant: Participant, can: Collection[Slot], *, by: Actor, now: datetime) -> None:
     """Record at which of the offered moments a partner can; at the others it can't.
 
-    Raises NotPossible once the change has begun, or when nothing is offered.
+    Raises ActionRefused once the change has begun, or when nothing is offered.
     """
     rotation, participant = answering(participant)
     refuse_begun(rotation, now=now)
     slots = list(rotation.slots.all())
     if not slots:
-        raise NotPossible("No times are offered any more: look at the page again.")
+        raise ActionRefused("No times are offered any more: look at the page again.")
     able = {slot.pk for slot in can}
     for slot in slots:
         SlotAnswer.objects.update_or_create(
@@ -143,11 +143,11 @@ def answer_slots(participant: Participant, can: Collection[Slot], *, by: Actor, 
 
 @transaction.atomic
 def withdraw_slots(rotation: Rotation, *, by: Actor, now: datetime) -> None:
-    """Offer no moments any more; the window stays. Raises NotPossible when none are offered."""
+    """Offer no moments any more; the window stays. Raises ActionRefused when none are offered."""
     rotation = transitions.lock(rotation.pk)
     offered = list(rotation.slots.all())
     if not offered:
-        raise NotPossible("No times are offered any more: nothing was changed.")
+        raise ActionRefused("No times are offered any more: nothing was changed.")
     rotation.slots.all().delete()
     record("rotation.slots_withdrawn", on=rotation, by=by, now=now, also=[rotation.holder])
 
@@ -156,13 +156,13 @@ def withdraw_slots(rotation: Rotation, *, by: Actor, now: datetime) -> None:
 def take(slot: Slot, *, by: Actor, now: datetime) -> Rotation:
     """Move the change to an offered moment, and count those who said that they can then as agreed.
 
-    The others are asked to agree. Raises NotPossible when it is no longer offered, or can't be any more.
+    The others are asked to agree. Raises ActionRefused when it is no longer offered, or can't be any more.
     """
     rotation = transitions.lock(slot.rotation_id)
     refuse_begun(rotation, now=now)
     found = rotation.slots.filter(pk=slot.pk).first()
     if found is None:
-        raise NotPossible("This time is no longer offered: look at the page again.")
+        raise ActionRefused("This time is no longer offered: look at the page again.")
     window = windows.Window(found.start, found.end, found.zone)
     can = [answer.participant for answer in found.answers.filter(can=True).select_related("participant")]
     if (rotation.window_start, rotation.window_end) == (window.start, window.end):

@@ -13,8 +13,8 @@ from django.db import transaction
 
 from as2certs import pki
 from as2certs.audit.recording import Actor, record
+from rotations.errors import ActionRefused, FingerprintMismatch
 from rotations.execution import fingerprint_check, transitions
-from rotations.execution.transitions import NotPossible
 from rotations.models import Participant, Rotation, Step
 from rotations.planning import plan
 from rotations.planning.states import SETTLED, RotationState, StepAction
@@ -23,18 +23,10 @@ from rotations.planning.states import SETTLED, RotationState, StepAction
 CONFIRMING = (plan.Act.ANNOUNCE, plan.Act.INSTALL, plan.Act.AGREE)
 
 
-class OtherCertificate(NotPossible):
-    """The fingerprint is another certificate's; ``is_old`` says that it is the one which is being replaced."""
-
-    def __init__(self, message: str, *, is_old: bool) -> None:
-        super().__init__(message)
-        self.is_old = is_old
-
-
 def refuse_ended(rotation: Rotation) -> None:
-    """Refuse to change what has ended. Raises NotPossible."""
+    """Refuse to change what has ended. Raises ActionRefused."""
     if rotation.ended_at is not None:
-        raise NotPossible(f"This rotation has ended ({rotation.get_state_display()}).")
+        raise ActionRefused(f"This rotation has ended ({rotation.get_state_display()}).")
 
 
 @transaction.atomic
@@ -58,7 +50,8 @@ def confirm(
     ``another_channel`` than the one by which it came; ``channel`` says which, in words. Ours is recognised by its
     SHA-1 too; a partner's is compared by its SHA-256 alone, since others can be made with the same SHA-1. Without
     ``installed`` only the window is settled, or nothing but the note is kept; None leaves the earlier note as it is.
-    Raises OtherCertificate when the fingerprint is another certificate's, NotPossible, and PkiError when it is none.
+    Raises FingerprintMismatch when the fingerprint is another certificate's, ActionRefused, and PkiError when it is
+    none.
     """
     rotation = transitions.lock(participant.rotation_id)
     refuse_unapproved(rotation)
@@ -121,16 +114,16 @@ def confirm(
 
 
 def refuse_unapproved(rotation: Rotation) -> None:
-    """Refuse what needs an approved rotation that goes on. Raises NotPossible."""
+    """Refuse what needs an approved rotation that goes on. Raises ActionRefused."""
     if rotation.state == RotationState.DRAFT:
-        raise NotPossible("Approve the plan first: only then is it known what each partner has to confirm.")
+        raise ActionRefused("Approve the plan first: only then is it known what each partner has to confirm.")
     refuse_ended(rotation)
 
 
 def refuse_removed(rotation: Rotation, participant: Participant) -> None:
-    """Refuse what a partner that was left out can't do. Raises NotPossible."""
+    """Refuse what a partner that was left out can't do. Raises ActionRefused."""
     if rotation.participants.exclude(removed_reason="").filter(pk=participant.pk).exists():
-        raise NotPossible(f"{participant.partner} takes no part in this rotation.")
+        raise ActionRefused(f"{participant.partner} takes no part in this rotation.")
 
 
 def open_steps(participant: Participant, *acts: str) -> list[Step]:
@@ -145,19 +138,19 @@ def _words(participant: Participant, channel: str) -> str:
 
 
 def _matches(rotation: Rotation, fingerprint: str) -> bool:
-    """Compare a fingerprint that was read out with the successor's. Raises OtherCertificate when it is another's."""
+    """Compare a fingerprint that was read out with the successor's. Raises FingerprintMismatch when it is another's."""
     said = pki.normalise_fingerprint(fingerprint, sha1=rotation.side == "own")
     new, old = rotation.new, rotation.old
     assert new is not None  # approved rotations have a successor
     if said in (new.sha256, new.sha1):
         return True
     if old is not None and said in (old.sha256, old.sha1):
-        raise OtherCertificate(
+        raise FingerprintMismatch(
             "That is the fingerprint of the old certificate: the partner looked at the one that it already had. "
             f"The new one's begins with {pki.format_fingerprint(new.sha256)[:11]}.",
             is_old=True,
         )
-    raise OtherCertificate(
+    raise FingerprintMismatch(
         "That is the fingerprint of neither the old nor the new certificate. The new one's is "
         f"{pki.format_fingerprint(new.sha256)}: ask what exactly the partner has installed.",
         is_old=False,
@@ -166,12 +159,12 @@ def _matches(rotation: Rotation, fingerprint: str) -> bool:
 
 @transaction.atomic
 def waive(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
-    """Go on without a partner's confirmation, with a reason. Raises NotPossible."""
+    """Go on without a partner's confirmation, with a reason. Raises ActionRefused."""
     rotation = transitions.lock(participant.rotation_id)
     refuse_unapproved(rotation)
     refuse_removed(rotation, participant)
     if not reason.strip():
-        raise NotPossible("Say why the change may go on without this partner's confirmation.")
+        raise ActionRefused("Say why the change may go on without this partner's confirmation.")
     rotation.participants.filter(pk=participant.pk).update(waived_reason=reason)
     record(
         "participant.waived",
@@ -220,7 +213,7 @@ def forget_proposal(participant: Participant) -> None:
 
 
 def answering(participant: Participant) -> tuple[Rotation, Participant]:
-    """Return rotation and participant as they are now, held until the end of the transaction. Raises NotPossible."""
+    """Return rotation and participant as they are now, held until the end of the transaction. Raises ActionRefused."""
     rotation = transitions.lock(participant.rotation_id)
     refuse_unapproved(rotation)
     refuse_removed(rotation, participant)

@@ -11,8 +11,8 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, record
+from rotations.errors import ActionRefused, EditConflict
 from rotations.execution import transitions
-from rotations.execution.transitions import NotPossible, SomebodyElseWasFirst
 from rotations.models import HandedIn, Rotation, Step
 from rotations.planning import plan
 from rotations.planning.local_time import day
@@ -29,10 +29,10 @@ def uncompared(rotation: Rotation) -> HandedIn | None:
 def refuse_uncompared(rotation: Rotation, step: Step) -> None:
     """Refuse to settle the comparison by a mere word where a stranger may have handed the certificate in.
 
-    Raises NotPossible.
+    Raises ActionRefused.
     """
     if step.act == plan.Act.CHECK and uncompared(rotation) is not None:
-        raise NotPossible(
+        raise ActionRefused(
             f"The certificate came by a link. Compare its fingerprint with {rotation.holder} over another channel, and "
             "record with whom: that settles this step."
         )
@@ -57,7 +57,7 @@ def settle(
 ) -> list[Rotation]:
     """Accept or refuse a certificate for all that it was handed in for, and return the running rotations to it.
 
-    Where it is accepted, the steps that wait for that are settled. Raises SomebodyElseWasFirst.
+    Where it is accepted, the steps that wait for that are settled. Raises EditConflict.
     """
     certificate, partner = handed.certificate, handed.partner
     coming = Rotation.objects.running().filter(new_partner_certificate=certificate).order_by("pk")
@@ -71,7 +71,7 @@ def settle(
         channel=channel,
         note=note,
     ):
-        raise SomebodyElseWasFirst(f"What {partner} handed in")
+        raise EditConflict(f"What {partner} handed in")
     handed.refresh_from_db()
     told = {"spoke with": spoke_with, "over": channel} if spoke_with or channel else {}
     record(verb, on=certificate, by=by, now=now, also=[partner, *rotations], new=told, reason=note)

@@ -9,9 +9,10 @@ from identities.models import IdentityCertificate
 from identities.stations import WRITER_ROLES, AbstractCertificate
 from partners import signing_choices
 from partners.models import Partnership, SigningChoice
+from rotations.errors import ActionRefused
 from rotations.execution import stored_plan
 from rotations.execution.stored_plan import ROLL_BACK
-from rotations.execution.unit_of_work import Books, Known, NotPossible
+from rotations.execution.unit_of_work import Books, Known
 from rotations.models import Rotation, Step
 from rotations.planning import plan
 from rotations.planning.states import SETTLED
@@ -20,7 +21,7 @@ from rotations.planning.states import SETTLED
 def change(rotation: Rotation, step: Step, books: Books) -> None:
     """Note what serves which role now. With several AS2 systems, the inventory moves with the last of them.
 
-    Raises NotPossible when a certificate that this rotation does not know holds a role that has room for one.
+    Raises ActionRefused when a certificate that this rotation does not know holds a role that has room for one.
     """
     if step.act == plan.Act.RETIRE and rotation.old_identity_certificate is not None:
         _end_choices(rotation, books, at=books.now, certificate=rotation.old_identity_certificate)
@@ -90,7 +91,7 @@ def _end_old(rotation: Rotation, step: Step, books: Books) -> None:
 
 
 def _change_choice(rotation: Rotation, step: Step, books: Books) -> None:
-    """Note what signs for one partner alone from now on. Raises NotPossible when another certificate does."""
+    """Note what signs for one partner alone from now on. Raises ActionRefused when another certificate does."""
     assert rotation.identity is not None  # only our own signature changes partner by partner
     assert step.participant is not None
     _refuse_stranger(rotation, [plan.Role.SIGN], books)
@@ -117,7 +118,7 @@ def _end_choices(
 
 def _refuse_stranger(rotation: Rotation, roles: Collection[str], books: Books) -> None:
     if roles and (stranger := stranger_in(rotation, roles, books)):
-        raise NotPossible(stranger)
+        raise ActionRefused(stranger)
 
 
 def stranger_in(rotation: Rotation, roles: Iterable[str], known: Known) -> str:

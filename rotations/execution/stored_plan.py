@@ -11,6 +11,7 @@ from django.db.models import Q
 from identities.connectors import may_sign_per_partner
 from identities.models import AS2System, Identity
 from partners.models import Partner
+from rotations.errors import NoOwnWindow, PlanError
 from rotations.models import Participant, Rotation, Step
 from rotations.planning import plan
 from rotations.planning.states import SETTLED, RotationState
@@ -33,9 +34,9 @@ def change_of(
     Raises PlanError when the window is still missing, or the successor, unless it may be ``awaited``.
     """
     if rotation.window_start is None or rotation.window_end is None:
-        raise plan.PlanError("The plan needs a window: choose when the change is to happen.")
+        raise PlanError("The plan needs a window: choose when the change is to happen.")
     if rotation.new is None and not awaited:
-        raise plan.PlanError("The plan needs the successor: generate, upload or choose the new certificate.")
+        raise PlanError("The plan needs the successor: generate, upload or choose the new certificate.")
     if parties is None:
         parties = [participant_in_plan(participant) for participant in participants_of(rotation)]
     return plan.Change(
@@ -161,7 +162,7 @@ def replan(rotation: Rotation, *, now: datetime) -> None:
 def replan_one(participant: Participant, *, now: datetime) -> None:
     """Plan again for one participant's moved moment: its own steps, and when the default and the end may come.
 
-    What was done stays done, but for what was tied to the old moment. Raises NoOwnMoment where the plan would not have
+    What was done stays done, but for what was tied to the old moment. Raises NoOwnWindow where the plan would not have
     a cut-over for it alone any more.
     """
     rotation = participant.rotation
@@ -172,7 +173,7 @@ def replan_one(participant: Participant, *, now: datetime) -> None:
     if not any(
         step.act == plan.Act.CUT_OVER and rotation.steps.filter(key=step.key).exists() for step in own
     ):
-        raise NoOwnMoment
+        raise NoOwnWindow
     kept.exclude(key__in=settled).delete()
     Step.objects.bulk_create(step for step in own if step.key not in settled)
     shared = rotation.steps.filter(participant=None, act__in=(plan.Act.CUT_OVER, plan.Act.RETIRE))
@@ -229,10 +230,6 @@ def put_in_place(
     Step.objects.bulk_update(to_come, _PLANNED, batch_size=500)
     Step.objects.bulk_create(step for key, step in planned.items() if key not in kept)
     _renumber(rotation.steps.filter(key__in=[step.key for step in fresh]), fresh)
-
-
-class NoOwnMoment(Exception):
-    """Nothing is planned for this participant alone: all change at once."""
 
 
 def again(step: Step) -> Step:

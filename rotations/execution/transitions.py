@@ -17,8 +17,9 @@ from django.db.models import Model
 
 from as2certs.audit.recording import Actor, Happening, record
 from as2certs.background import nudge
+from rotations.errors import ActionRefused, EditConflict
 from rotations.execution import inventory
-from rotations.execution.unit_of_work import Books, NotPossible, SomebodyElseWasFirst
+from rotations.execution.unit_of_work import Books
 from rotations.models import CERTIFICATES, Rotation, RotationQuerySet, Step, rehearsal
 from rotations.notifications import operator_mail
 from rotations.planning import plan
@@ -31,7 +32,7 @@ from rotations.planning.states import (
     next_state,
 )
 
-__all__ = ["NotPossible", "SomebodyElseWasFirst"]
+__all__ = ["ActionRefused", "EditConflict"]
 
 #: What belongs to a rotation and is always wanted with it.
 WHOLE_ROTATION = (
@@ -79,7 +80,7 @@ def move(
 ) -> None:
     """Bring a rotation to its next state. Call it inside a transaction.
 
-    Raises IllegalAction when the table has no such transition, SomebodyElseWasFirst when the row has moved on.
+    Raises IllegalTransition when the table has no such transition, EditConflict when the row has moved on.
     """
     books = Books([rotation], by=by, now=now)
     _move(rotation, action, books, reason=reason, new=new, **columns)
@@ -122,7 +123,7 @@ def settle(
 ) -> None:
     """Finish, complete or skip a step, and let everything happen that follows from it.
 
-    Raises IllegalAction, SomebodyElseWasFirst, or NotPossible where the inventory knows another certificate, and then
+    Raises IllegalTransition, EditConflict, or ActionRefused where the inventory knows another certificate, and then
     nothing has changed. ``step`` is as its claimer read it: a worker that lost its lease to another one finds the
     number of attempts changed.
     """
@@ -145,7 +146,7 @@ def settle_in(
 ) -> None:
     """Settle a step of a rotation in the books, with all that follows; ``stored`` are its state and attempts there.
 
-    Raises IllegalAction, or NotPossible where the inventory knows another certificate; the books are spoilt then.
+    Raises IllegalTransition, or ActionRefused where the inventory knows another certificate; the books are spoilt then.
     """
     rotation = step.rotation
     after = next_state(StepState(step.state), action)
@@ -181,7 +182,7 @@ def fail(step: Step, reason: str, *, by: Actor, now: datetime, action: StepActio
         before = StepState(step.state)
         mine = Step.objects.filter(pk=step.pk, state=before, attempts=step.attempts)
         if not mine.update(state=next_state(before, action), error=reason, lease_until=None):
-            raise SomebodyElseWasFirst(f"The step “{step.title}”")
+            raise EditConflict(f"The step “{step.title}”")
         step.state, step.error = StepState.FAILED, reason
         record(
             "step.failed",

@@ -16,22 +16,10 @@ from as2certs.audit.recording import Actor, Happening, record_many
 from identities.models import Identity
 from identities.role_assignments import Roster
 from partners.models import Partner, SigningChoice
+from rotations.errors import EditConflict
 from rotations.models import Rotation, Step
 from rotations.notifications import operator_mail
 from rotations.planning.states import SETTLED, RotationState
-
-
-class NotPossible(Exception):
-    """What was asked for can't be done now; the message says why and what to do."""
-
-
-class SomebodyElseWasFirst(Exception):
-    """The row is no longer in the state that this change began with; nothing was changed."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            f"{what} has changed in the meantime. Look at the page as it is now, and decide again."
-        )
 
 
 class Known:
@@ -146,7 +134,7 @@ class Books(Known):
     def close(self) -> None:
         """Write all of it, in the transaction that holds the rotations.
 
-        Raises SomebodyElseWasFirst where a row has changed since it was read, or IntegrityError; then nothing may stay.
+        Raises EditConflict where a row has changed since it was read, or IntegrityError; then nothing may stay.
         """
         self._write_steps()
         for roster in self._rosters.values():
@@ -160,7 +148,7 @@ class Books(Known):
         for ((state, attempts), now_attempts, columns), steps in self._settled.items():
             mine = Step.objects.filter(pk__in=[s.pk for s in steps], state=state, attempts=attempts)
             if mine.update(attempts=now_attempts, **dict(columns)) != len(steps):
-                raise SomebodyElseWasFirst(f"The step “{steps[0].title}”")
+                raise EditConflict(f"The step “{steps[0].title}”")
         if self._free:
             Step.objects.filter(pk__in=self._free).update(blocked=False)
 
@@ -172,4 +160,4 @@ class Books(Known):
             moved = [one for one in moved if list(one[1:]) != [stored, columns]]
             mine = Rotation.objects.filter(pk__in=[rotation.pk for rotation in alike], state=stored)
             if mine.update(**columns) != len(alike):
-                raise SomebodyElseWasFirst(f"The rotation of {alike[0]}")
+                raise EditConflict(f"The rotation of {alike[0]}")

@@ -17,16 +17,13 @@ from django.urls import reverse
 
 from as2certs.audit.recording import Actor, record
 from partners.models import Contact, Partner
+from rotations.errors import LinkExpired
 from rotations.models import Link, Participant
 
 #: How long a link still shows how a rotation ended.
 AFTERWARDS = timedelta(days=30)
 #: How long a partner may take to hand in its own certificate by a link, unless a date is given.
 HAND_IN = timedelta(days=120)
-
-
-class Gone(Exception):
-    """The link was good once; the message says what became of it and what to do."""
 
 
 @dataclass(frozen=True)
@@ -97,22 +94,24 @@ def find(token: str) -> Link | None:
 
 
 def refuse_gone(link: Link, *, now: datetime) -> None:
-    """Refuse a link that was withdrawn or has ended. Raises Gone."""
+    """Refuse a link that was withdrawn or has ended. Raises LinkExpired."""
     if link.revoked_at is not None:
-        raise Gone(
+        raise LinkExpired(
             "This link was withdrawn, because it may have come into other hands. Ask us for a new one."
         )
     if link.expires_at is not None and link.expires_at <= now:
-        raise Gone(f"This link ended on {link.expires_at:%d %B %Y}. Ask us for a new one.")
+        raise LinkExpired(f"This link ended on {link.expires_at:%d %B %Y}. Ask us for a new one.")
     if link.participant is None:
         return
     ended = link.participant.rotation.ended_at
     if ended is not None and ended + AFTERWARDS <= now:
-        raise Gone(
+        raise LinkExpired(
             f"The change that this link was for ended on {ended:%d %B %Y}. There is nothing left to do."
         )
     if link.participant.is_removed:
-        raise Gone("This change no longer concerns you: you have nothing to do, and nothing changes for you.")
+        raise LinkExpired(
+            "This change no longer concerns you: you have nothing to do, and nothing changes for you."
+        )
 
 
 @transaction.atomic

@@ -19,9 +19,9 @@ from as2certs.audit.recording import Actor, record
 from as2certs.mail import outbox
 from as2certs.mail.models import Attachment
 from partners.models import Contact
+from rotations.errors import ActionRefused, PreviewOutdated
 from rotations.execution import transitions
 from rotations.execution.confirmations import answering, open_steps
-from rotations.execution.transitions import NotPossible
 from rotations.letters import access_links, compose
 from rotations.letters.contacts import contacts_for, lacking, why_nobody
 from rotations.models import Letter, Participant, Rotation, Step
@@ -50,10 +50,6 @@ class Obstacle:
 
     text: str
     mend: Mend
-
-
-class LooksOtherwise(NotPossible):
-    """The mails to a partner are no longer those that somebody looked at."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +92,14 @@ class Envelope:
         return ".".join(_hash(part) for part in (recipients, subjects, rest))
 
     def must_be_as_seen(self, seen: str) -> None:
-        """Refuse to send other mails than those that were looked at. Raises LooksOtherwise, which says what changed."""
+        """Refuse to send other mails than those that were looked at. Raises PreviewOutdated, which says what
+        changed."""
         if seen == self.stamp:
             return
         parts = ("who gets it", "its subject", "its text")
         was, is_ = seen.split("."), self.stamp.split(".")
         changed = [part for part, one, other in zip(parts, was, is_, strict=False) if one != other]
-        raise LooksOtherwise(
+        raise PreviewOutdated(
             f"The mail to {self.participant.partner} is no longer the one that you looked at. What changed: "
             f"{', '.join(changed) if len(was) == len(is_) else 'all of it'}."
         )
@@ -208,14 +205,15 @@ def _reaches_nobody(participant: Participant) -> Obstacle | None:
 def announce(participant: Participant, *, by: Actor, now: datetime, seen: str | None = None) -> list[Letter]:
     """Send the announcement to a partner's contacts, and note that it was told.
 
-    ``seen`` is the stamp of the envelope that somebody looked at; without it nobody did. Raises NotPossible when it is
-    not its turn, or when the letter would reach nobody, LooksOtherwise when other mails would go out than were seen.
+    ``seen`` is the stamp of the envelope that somebody looked at; without it nobody did. Raises ActionRefused when it
+    is not its turn, or when the letter would reach nobody, PreviewOutdated when other mails would go out than were
+    seen.
     """
     rotation, participant = answering(participant)
     participant.rotation = rotation
     envelope = envelope_of(participant, now=now)
     if envelope.obstacle:
-        raise NotPossible(envelope.obstacle)
+        raise ActionRefused(envelope.obstacle)
     if seen is not None:
         envelope.must_be_as_seen(seen)
     contacts = [outline.contact for outline in envelope.outlines]
@@ -232,12 +230,12 @@ def share(
 ) -> access_links.Fresh:
     """Make a link to give to a partner another way than by mail, and note that it was told.
 
-    The address is shown once: only its hash is kept. Raises NotPossible when it is not its turn.
+    The address is shown once: only its hash is kept. Raises ActionRefused when it is not its turn.
     """
     rotation, participant = answering(participant)
     participant.rotation = rotation
     if obstacle := share_obstacle(participant, now=now):
-        raise NotPossible(obstacle)
+        raise ActionRefused(obstacle)
     fresh = access_links.make(
         participant.partner, participant=participant, contact=None, by=by, now=now, expires_at=expires_at
     )
@@ -255,15 +253,15 @@ def share_obstacle(participant: Participant, *, now: datetime) -> str:
 def send_anew(participant: Participant, contact: Contact, *, by: Actor, now: datetime) -> list[Letter]:
     """Send the announcement to one contact once more, with a new link; earlier links stay good.
 
-    Raises NotPossible when it is not the partner's turn, or this contact can't be written to any more.
+    Raises ActionRefused when it is not the partner's turn, or this contact can't be written to any more.
     """
     rotation, participant = answering(participant)
     participant.rotation = rotation
     if obstacle := share_obstacle(participant, now=now):
-        raise NotPossible(obstacle)
+        raise ActionRefused(obstacle)
     found = participant.partner.contacts.with_address().filter(pk=contact.pk).first()
     if found is None:
-        raise NotPossible(f"{contact.name} has no address any more, or has left {participant.partner}.")
+        raise ActionRefused(f"{contact.name} has no address any more, or has left {participant.partner}.")
     sent = compose.send(ANNOUNCEMENT, participant, [found], by=by, now=now)
     note_told(rotation, participant, f"mail to {found.email}", by=by, now=now)
     return sent
@@ -289,13 +287,13 @@ def note_told(rotation: Rotation, participant: Participant, how: str, *, by: Act
 def send_to_oneself(participant: Participant, user: User, *, now: datetime) -> int:
     """Send the letters to a partner to the person who asks, as they would go out, with a link that only shows.
 
-    Raises NotPossible when there are none, or the person has no address.
+    Raises ActionRefused when there are none, or the person has no address.
     """
     if not user.email:
-        raise NotPossible("Your account has no e-mail address: enter one under “Your account”.")
+        raise ActionRefused("Your account has no e-mail address: enter one under “Your account”.")
     envelope = envelope_of(participant, now=now)
     if not envelope.outlines:
-        raise NotPossible(envelope.obstacle or "There is no mail to this partner.")
+        raise ActionRefused(envelope.obstacle or "There is no mail to this partner.")
     with transaction.atomic():
         for draft in envelope.drafts:
             message = draft.message

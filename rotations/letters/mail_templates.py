@@ -18,6 +18,7 @@ from django.db.models import Q, QuerySet
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, record
 from partners.models import Partner
+from rotations.errors import UnknownPlaceholder
 from rotations.models import Phrase
 
 #: What can be put into wording, and what it becomes.
@@ -69,10 +70,6 @@ HAND_IN = (
 )
 
 _BRACED = re.compile(r"\{([^{}]*)\}")
-
-
-class UnknownPlaceholder(ValueError):
-    """Wording names something that is not known; the message says what, and what is known."""
 
 
 @dataclass(frozen=True)

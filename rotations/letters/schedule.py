@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from rotations.errors import ThresholdError
+
 #: Rungs that are nearer to each other than this are one.
 APART = timedelta(days=1)
 #: Days: no rung is farther away, and no ladder has more of them.
@@ -95,15 +97,11 @@ class Ladder:
         return last + (self.starts - last) / 2
 
 
-class DaysError(ValueError):
-    """These days make no ladder; the message says why and what to do."""
-
-
 def check_days(days: Sequence[int]) -> None:
-    """Refuse days that make no ladder: more than ``MOST``, one twice, or one out of range. Raises DaysError."""
+    """Refuse days that make no ladder: more than ``MOST``, one twice, or one out of range. Raises ThresholdError."""
     if outside := [day for day in days if not 1 <= day <= FARTHEST]:
-        raise DaysError(f"{outside[0]} is out of range: choose days between 1 and {FARTHEST}.")
+        raise ThresholdError(f"{outside[0]} is out of range: choose days between 1 and {FARTHEST}.")
     if twice := [day for day in days if list(days).count(day) > 1]:
-        raise DaysError(f"{twice[0]} stands there twice: each day reminds once.")
+        raise ThresholdError(f"{twice[0]} stands there twice: each day reminds once.")
     if len(days) > MOST:
-        raise DaysError(f"These are {len(days)} days, and {MOST} at most make sense: leave some out.")
+        raise ThresholdError(f"These are {len(days)} days, and {MOST} at most make sense: leave some out.")

@@ -10,13 +10,13 @@ from django.db import transaction
 from as2certs.audit.recording import Actor, record
 from as2certs.background import nudge
 from partners.models import Partner
+from rotations.errors import ActionRefused
 from rotations.execution import fingerprint_check, inventory, stored_plan, transitions
 from rotations.execution.confirmations import CONFIRMING, confirm, count_as_agreed, refuse_ended, waive
 from rotations.execution.stored_plan import ROLL_BACK
 from rotations.execution.unit_of_work import Known
 from rotations.letters import compose
 from rotations.lifecycle import drafts, four_eyes, late_partners
-from rotations.lifecycle.drafts import NotPossible
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.planning import plan, windows
 from rotations.planning.states import (
@@ -29,7 +29,7 @@ from rotations.planning.states import (
     next_state,
 )
 
-__all__ = ["CONFIRMING", "NotPossible", "confirm", "waive"]
+__all__ = ["CONFIRMING", "ActionRefused", "confirm", "waive"]
 
 #: What can't be left out, and why: the inventory would say what is not so, or a role be left without a certificate.
 NEEDED = {
@@ -54,7 +54,7 @@ APPROVED_FIRST = (plan.Act.STAGE, *AT_THE_WINDOW, plan.Act.RETIRE)
 def approve(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
     """Approve a draft: its plan is stored, and its first steps begin. Or approve again what was changed since.
 
-    Raises NotPossible or PlanError saying what is missing, IllegalAction when there is nothing to approve.
+    Raises ActionRefused or PlanError saying what is missing, IllegalTransition when there is nothing to approve.
     """
     rotation = transitions.lock(rotation.pk)
     if rotation.is_withdrawn:
@@ -100,17 +100,17 @@ def _approve_again(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
 
 
 def _refuse_errors(rotation: Rotation, *, now: datetime) -> None:
-    """Refuse to approve a change to a certificate that something speaks against. Raises NotPossible."""
+    """Refuse to approve a change to a certificate that something speaks against. Raises ActionRefused."""
     errors = [f for f in drafts.findings_of(rotation, now=now) if f.level == "error"]
     if errors:
-        raise NotPossible(" ".join(f"{f.reason} {f.advice}" for f in errors))
+        raise ActionRefused(" ".join(f"{f.reason} {f.advice}" for f in errors))
 
 
 def _refuse_all_over(rotation: Rotation, *, now: datetime) -> None:
     """Refuse to approve again what can't be made any more: the windows of all that is left are over."""
     left = list(rotation.steps.filter(act=plan.Act.CUT_OVER).exclude(state__in=SETTLED))
     if left and all(step.latest_at is not None and step.latest_at <= now for step in left):
-        raise NotPossible(
+        raise ActionRefused(
             "The window is over. Postpone the rotation to another one, and let that be approved."
         )
 
@@ -118,17 +118,17 @@ def _refuse_all_over(rotation: Rotation, *, now: datetime) -> None:
 def _refuse_strangers(rotation: Rotation) -> None:
     """Refuse a plan that starts from what is no longer so: now, and not at the moment of the change."""
     if stranger := inventory.stranger_in(rotation, rotation.roles, Known([rotation])):
-        raise NotPossible(stranger)
+        raise ActionRefused(stranger)
 
 
 def _refuse_left_out(rotation: Rotation) -> None:
-    """Refuse a plan without partners that were connected since it was set up. Raises NotPossible."""
+    """Refuse a plan without partners that were connected since it was set up. Raises ActionRefused."""
     left_out = drafts.newly_connected(rotation)
     if left_out:
         names = ", ".join(partner.name for partner in left_out[:4]) + (
             " and others" if len(left_out) > 4 else ""
         )
-        raise NotPossible(
+        raise ActionRefused(
             f"Connected with {rotation.holder} since this was set up, and not yet part of it: {names}. "
             "Open the draft and save it again to take them in; leave out whom it does not concern."
         )
@@ -136,14 +136,14 @@ def _refuse_left_out(rotation: Rotation) -> None:
 
 def _refuse_window(rotation: Rotation, *, now: datetime) -> None:
     if rotation.window_start is None or rotation.window_end is None:
-        raise NotPossible("Choose a window first: when the change is to happen, in whose time zone.")
+        raise ActionRefused("Choose a window first: when the change is to happen, in whose time zone.")
     window = windows.Window(rotation.window_start, rotation.window_end, rotation.window_zone)
     errors = [f for f in window_findings(rotation, window, now=now) if f.level == "error"]
     # A window that has begun is late, not lost: what can still be done inside it may be approved.
     if window.start <= now < window.end:
         errors = [f for f in errors if f.code != "past"]
     if errors:
-        raise NotPossible(" ".join(f"{f.reason} {f.advice}" for f in errors))
+        raise ActionRefused(" ".join(f"{f.reason} {f.advice}" for f in errors))
 
 
 def window_findings(
@@ -192,20 +192,20 @@ def postpone(
 
     Where we sign per partner, this is about those that have not changed over yet: moments of their own are given up.
     Not asked are those of ``agreed``, who said that they can then, and whoever proposed just this window.
-    ``freeze_reason`` says why the new window may lie in a freeze. Raises NotPossible when the window can't be,
-    IllegalAction when a cut-over has begun.
+    ``freeze_reason`` says why the new window may lie in a freeze. Raises ActionRefused when the window can't be,
+    IllegalTransition when a cut-over has begun.
     """
     rotation = transitions.lock(rotation.pk)
     next_state(RotationState(rotation.state), RotationAction.POSTPONE)
     rotation.freeze_reason = freeze_reason
     errors = [f for f in window_findings(rotation, window, now=now) if f.level == "error"]
     if errors:
-        raise NotPossible(" ".join(f"{f.reason} {f.advice}" for f in errors))
+        raise ActionRefused(" ".join(f"{f.reason} {f.advice}" for f in errors))
     refuse_running(rotation)
     refuse_held(rotation)
     _refuse_half_back(rotation)
     if rotation.is_emergency:
-        raise NotPossible("In an emergency nothing waits for a window: the change is being made now.")
+        raise ActionRefused("In an emergency nothing waits for a window: the change is being made now.")
     before = f"{rotation.window_local} {rotation.window_zone}"
     made = stored_plan.made_with(rotation)
     _keep_windows(rotation, made)
@@ -273,7 +273,7 @@ def _keep_windows(rotation: Rotation, made: Collection[int]) -> None:
 def cancel(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotation:
     """End a rotation before anything was cut over; its steps do nothing any more.
 
-    Raises IllegalAction once a cut-over has begun: then it can be rolled back.
+    Raises IllegalTransition once a cut-over has begun: then it can be rolled back.
     """
     rotation = transitions.lock(rotation.pk)
     next_state(RotationState(rotation.state), RotationAction.CANCEL)
@@ -287,7 +287,7 @@ def cancel(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rota
 
 def refuse_running(rotation: Rotation) -> None:
     if rotation.steps.filter(state=StepState.RUNNING).exists():
-        raise NotPossible(
+        raise ActionRefused(
             "A step is being carried out at this moment. Wait until it is done, then decide again."
         )
 
@@ -295,7 +295,7 @@ def refuse_running(rotation: Rotation) -> None:
 def refuse_held(rotation: Rotation) -> None:
     """Refuse to let go of a rotation while messages are held for it: nobody would release them any more."""
     for step in stored_plan.held_back(rotation)[:1]:
-        raise NotPossible(
+        raise ActionRefused(
             f"Messages are held back for this change in {step.system or 'our AS2 system'}. Release them there, record "
             f"“{step.title}” as done, and decide then."
         )
@@ -304,7 +304,7 @@ def refuse_held(rotation: Rotation) -> None:
 def _refuse_half_back(rotation: Rotation) -> None:
     """Refuse another moment while a partner is on its way back: what is in its AS2 system is not known yet."""
     for step in rotation.steps.filter(act=ROLL_BACK).exclude(state__in=SETTLED)[:1]:
-        raise NotPossible(f"“{step.title}” is not done yet. Finish that, then choose another moment.")
+        raise ActionRefused(f"“{step.title}” is not done yet. Finish that, then choose another moment.")
 
 
 def _skip_rest(rotation: Rotation, *, now: datetime, by: Actor, why: str, but: Collection[Step] = ()) -> None:
@@ -315,7 +315,7 @@ def _skip_rest(rotation: Rotation, *, now: datetime, by: Actor, why: str, but: C
 
 
 def retry(step: Step, *, by: Actor, now: datetime) -> None:
-    """Let a step that failed be tried again at once. Raises IllegalAction when it has not failed."""
+    """Let a step that failed be tried again at once. Raises IllegalTransition when it has not failed."""
     with transaction.atomic():
         rotation = transitions.lock(step.rotation_id)
         step = rotation.steps.get(pk=step.pk)
@@ -335,7 +335,7 @@ def complete(step: Step, *, note: str, by: Actor, now: datetime) -> None:
     """Record that a step was done by hand, with the evidence in words.
 
     The old certificate may have been retired by hand at any time after the change, and held messages are released
-    whenever somebody has to. Raises NotPossible for a step that the application carries out itself, or whose turn has
+    whenever somebody has to. Raises ActionRefused for a step that the application carries out itself, or whose turn has
     not come.
     """
     with transaction.atomic():
@@ -344,43 +344,43 @@ def complete(step: Step, *, note: str, by: Actor, now: datetime) -> None:
         refuse_ended(rotation)
         fingerprint_check.refuse_uncompared(rotation, step)
         if step.act in AT_THE_WINDOW and step.participant and step.participant.taken_back_at:
-            raise NotPossible(
+            raise ActionRefused(
                 f"{step.participant.partner} has gone back to the old certificate: agree another moment with it first."
             )
         if step.automatic and step.state != StepState.FAILED and step.act != plan.Act.RETIRE:
-            raise NotPossible(f"“{step.title}” is carried out by the application at its moment.")
+            raise ActionRefused(f"“{step.title}” is carried out by the application at its moment.")
         if step.blocked and step not in stored_plan.held_back(rotation):
-            raise NotPossible(f"“{step.title}” comes later: {_missing(rotation, step)}.")
+            raise ActionRefused(f"“{step.title}” comes later: {_missing(rotation, step)}.")
         if step.act == plan.Act.RETIRE and not note.strip() and not rotation.is_emergency:
             _refuse_undrained(rotation, step, now=now)
         if step.act in APPROVED_FIRST and (kept := transitions.unapproved(rotation)):
-            raise NotPossible(kept)
+            raise ActionRefused(kept)
         if step.act in AT_THE_WINDOW and (waits := transitions.not_yet(rotation, step)):
-            raise NotPossible(f"“{step.title}” comes later. {waits}")
+            raise ActionRefused(f"“{step.title}” comes later. {waits}")
         transitions.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=note)
 
 
 def _refuse_undrained(rotation: Rotation, step: Step, *, now: datetime) -> None:
     """Refuse to record without a word that the old certificate went while late messages may still use it.
 
-    The application itself waits for the grace. Raises NotPossible.
+    The application itself waits for the grace. Raises ActionRefused.
     """
     drain = late_partners.drain_of(rotation, [step.system])
     over = stored_plan.over_at(rotation)
     if over is not None and now < over + drain:
         until = over + drain
-        raise NotPossible(
+        raise ActionRefused(
             f"Late MDNs and retries may still use the old certificate until {until:%Y-%m-%d %H:%M} UTC. Keep it until "
             "then; if it is gone already, say why."
         )
 
 
 def _refuse_short_grace(rotation: Rotation) -> None:
-    """Refuse a grace that is over before late messages have come. Raises NotPossible."""
+    """Refuse a grace that is over before late messages have come. Raises ActionRefused."""
     drain = late_partners.drain_of(rotation, stored_plan.systems_of(rotation))
     if timedelta(days=rotation.grace_days) < drain:
         days = -(-drain // timedelta(days=1))
-        raise NotPossible(
+        raise ActionRefused(
             f"Late MDNs and retries come within {drain // timedelta(hours=1)} hours: keep the old certificate for at "
             f"least {days} day{'' if days == 1 else 's'} after the window."
         )
@@ -389,12 +389,12 @@ def _refuse_short_grace(rotation: Rotation) -> None:
 def skip(step: Step, *, reason: str, by: Actor, now: datetime) -> None:
     """Leave a step out, with a reason.
 
-    Raises IllegalAction, and NotPossible for what the steps after it or the inventory stand on.
+    Raises IllegalTransition, and ActionRefused for what the steps after it or the inventory stand on.
     """
     if step.act in NEEDED:
-        raise NotPossible(NEEDED[step.act])
+        raise ActionRefused(NEEDED[step.act])
     if not reason.strip():
-        raise NotPossible("Say why this step is left out: the reason stays in the trail.")
+        raise ActionRefused("Say why this step is left out: the reason stays in the trail.")
     with transaction.atomic():
         rotation = transitions.lock(step.rotation_id)
         refuse_ended(rotation)
@@ -431,12 +431,12 @@ def _possible(rotation: Rotation) -> tuple[RotationAction, ...]:
 
 @transaction.atomic
 def roll_back(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotation:
-    """Let the writers go back to the old certificate, now. Raises NotPossible saying why it can't be."""
+    """Let the writers go back to the old certificate, now. Raises ActionRefused saying why it can't be."""
     rotation = transitions.lock(rotation.pk)
     next_state(RotationState(rotation.state), RotationAction.ROLL_BACK)
     obstacle = way_back_obstacle(rotation, now=now)
     if obstacle:
-        raise NotPossible(f"This can't be rolled back any more. {obstacle}")
+        raise ActionRefused(f"This can't be rolled back any more. {obstacle}")
     refuse_running(rotation)
     transitions.move(rotation, RotationAction.ROLL_BACK, by=by, now=now, reason=reason)
     held = stored_plan.held_back(rotation)
@@ -534,18 +534,18 @@ def _back_for_one(step: Step, partner: Partner, *, position: int, now: datetime)
 def close(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotation:
     """End an applied rotation although steps are left, with a reason.
 
-    Raises NotPossible while the old certificate is still in service: retiring it is what is left to do.
+    Raises ActionRefused while the old certificate is still in service: retiring it is what is left to do.
     """
     rotation = transitions.lock(rotation.pk)
     next_state(RotationState(rotation.state), RotationAction.CLOSE)
     refuse_held(rotation)
     left = rotation.steps.exclude(state__in=SETTLED)
     if left.filter(act=plan.Act.RETIRE).exists():
-        raise NotPossible(
+        raise ActionRefused(
             "The old certificate is not retired yet. That happens at its time; the rotation closes then."
         )
     if left.exists() and not reason.strip():
-        raise NotPossible("Steps are left. Say why they are not needed any more.")
+        raise ActionRefused("Steps are left. Say why they are not needed any more.")
     _skip_rest(rotation, now=now, by=by, why=f"closed: {reason}")
     transitions.move(rotation, RotationAction.CLOSE, by=by, now=now, reason=reason, ended_at=now)
     return rotation

@@ -15,8 +15,8 @@ from as2certs.audit.recording import Actor, changes, record
 from identities.certificate_import import inspect
 from identities.models import CertificateRequest, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate
+from rotations.errors import ActionRefused
 from rotations.execution import transitions
-from rotations.execution.transitions import NotPossible
 from rotations.lifecycle import four_eyes
 from rotations.models import Freeze, Participant, Rotation
 from rotations.planning import freeze_calendar, states, window_suggestions
@@ -55,12 +55,12 @@ def connected_partners(holder: Identity | Partner) -> list[Partner]:
 def set_up(holder: Identity | Partner, wish: Wish, *, by: Actor, now: datetime) -> Rotation:
     """Begin a rotation as a draft, with every connected partner as a participant.
 
-    Raises NotPossible when another rotation already changes one of these roles.
+    Raises ActionRefused when another rotation already changes one of these roles.
     """
     # Held until the end, so that of two people who set the same up at once the second one is refused.
     held = type(holder)._base_manager.select_for_update().get(pk=holder.pk)
     if held.archived_at is not None:
-        raise NotPossible(f"{holder} is archived: restore it first, then start the rotation.")
+        raise ActionRefused(f"{holder} is archived: restore it first, then start the rotation.")
     refuse_second(holder, wish.roles)
     rotation = Rotation(set_up_by=by.user, set_up_at=now)
     if isinstance(holder, Identity):
@@ -82,7 +82,7 @@ def set_up(holder: Identity | Partner, wish: Wish, *, by: Actor, now: datetime) 
 def change_draft(rotation: Rotation, wish: Wish, *, by: Actor, now: datetime) -> Rotation:
     """Change a rotation that was not approved yet.
 
-    Raises IllegalAction when it was, NotPossible when another rotation changes one of these roles.
+    Raises IllegalTransition when it was, ActionRefused when another rotation changes one of these roles.
     """
     rotation = transitions.lock(rotation.pk)
     states.next_state(states.RotationState(rotation.state), states.RotationAction.EDIT)
@@ -195,14 +195,14 @@ def suggestions(
 
 
 def refuse_second(holder: Identity | Partner, roles: Collection[str], *, but: Rotation | None = None) -> None:
-    """Refuse a second rotation of the same role of the same holder. Raises NotPossible."""
+    """Refuse a second rotation of the same role of the same holder. Raises ActionRefused."""
     running = Rotation.objects.of(holder).running()
     if but is not None:
         running = running.exclude(pk=but.pk)
     for other in running:
         both = sorted(set(roles) & set(other.roles))
         if both:
-            raise NotPossible(
+            raise ActionRefused(
                 f"Another rotation of {holder} already changes {' and '.join(both)} ({other.get_state_display()}). "
                 "Go on with that one, or cancel it first."
             )
@@ -264,14 +264,16 @@ def take_successor_away(rotation: Rotation, *, reason: str, by: Actor, now: date
 def remove_participant(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
     """Leave a partner out of a draft, with the reason.
 
-    Raises IllegalAction once the rotation was approved: its plan counts on every participant.
+    Raises IllegalTransition once the rotation was approved: its plan counts on every participant.
     """
     rotation = transitions.lock(participant.rotation_id)
     states.next_state(states.RotationState(rotation.state), states.RotationAction.EDIT)
     if rotation.side == "partner":
-        raise NotPossible("It is this partner's own certificate that changes: cancel the rotation instead.")
+        raise ActionRefused("It is this partner's own certificate that changes: cancel the rotation instead.")
     if not reason.strip():
-        raise NotPossible("Say why this partner takes no part: it goes on trading with the old certificate.")
+        raise ActionRefused(
+            "Say why this partner takes no part: it goes on trading with the old certificate."
+        )
     Participant.objects.filter(pk=participant.pk).update(removed_reason=reason)
     four_eyes.note_change(rotation, by)
     record(
@@ -288,13 +290,13 @@ def remove_participant(participant: Participant, *, reason: str, by: Actor, now:
 def restore_participant(participant: Participant, *, by: Actor, now: datetime) -> None:
     """Let a partner that was left out of a draft take part again.
 
-    Raises IllegalAction once the rotation was approved, NotPossible when the partner takes part.
+    Raises IllegalTransition once the rotation was approved, ActionRefused when the partner takes part.
     """
     rotation = transitions.lock(participant.rotation_id)
     states.next_state(states.RotationState(rotation.state), states.RotationAction.EDIT)
     left_out = rotation.participants.filter(pk=participant.pk).exclude(removed_reason="")
     if not left_out.update(removed_reason=""):
-        raise NotPossible(f"{participant.partner} takes part already.")
+        raise ActionRefused(f"{participant.partner} takes part already.")
     four_eyes.note_change(rotation, by)
     record("participant.restored", on=rotation, by=by, now=now, also=[rotation.holder, participant.partner])
 

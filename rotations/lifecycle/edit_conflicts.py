@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from rotations.execution.transitions import SomebodyElseWasFirst
+from rotations.errors import EditConflict
 from rotations.models import Rotation
 
 
@@ -45,7 +45,7 @@ def _changed_plan(rotation: Rotation) -> list[object]:
 def must_be_as_seen(rotation: Rotation, seen: str) -> None:
     """Refuse a decision about another version than the one that was looked at.
 
-    Call it with the rotation locked. Raises SomebodyElseWasFirst.
+    Call it with the rotation locked. Raises EditConflict.
     """
     if seen != stamp(rotation):
-        raise SomebodyElseWasFirst(f"The rotation of {rotation}")
+        raise EditConflict(f"The rotation of {rotation}")

@@ -14,15 +14,15 @@ from django.db import transaction
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor
 from as2certs.background import nudge
+from rotations.errors import ActionRefused, IllegalTransition
 from rotations.execution import fingerprint_check, inventory, stored_plan, transitions
-from rotations.execution.transitions import NotPossible
 from rotations.execution.unit_of_work import Known
 from rotations.letters import announcements, compose
 from rotations.letters.contacts import contacts_for
 from rotations.lifecycle import actions, drafts, four_eyes
 from rotations.models import Letter, Participant, Rotation
 from rotations.planning import windows
-from rotations.planning.states import IllegalAction, RotationAction, RotationState, next_state
+from rotations.planning.states import RotationAction, RotationState, next_state
 
 #: Until when partners are asked to have replaced the certificate; we don't wait for it.
 ASKED_WITHIN = timedelta(days=1)
@@ -34,7 +34,7 @@ def obstacle(rotation: Rotation, *, now: datetime) -> str:
         return "This is an emergency already: everything that can be done at once is being done."
     try:
         next_state(RotationState(rotation.state), RotationAction.EMERGENCY)
-    except IllegalAction as error:
+    except IllegalTransition as error:
         return str(error)
     new = rotation.new
     if new is None:
@@ -67,17 +67,17 @@ def planned(rotation: Rotation, reason: str, *, now: datetime) -> Rotation:
 def declare(rotation: Rotation, *, reason: str, alone: str, by: Actor, now: datetime) -> Rotation:
     """Change everything at once, and tell all partners.
 
-    ``reason`` says what happened, ``alone`` why nobody else looked at it, where nobody did. Raises NotPossible saying
-    what is missing, IllegalAction once the rotation has ended.
+    ``reason`` says what happened, ``alone`` why nobody else looked at it, where nobody did. Raises ActionRefused saying
+    what is missing, IllegalTransition once the rotation has ended.
     """
     rotation = transitions.lock(rotation.pk)
     next_state(RotationState(rotation.state), RotationAction.EMERGENCY)
     if found := obstacle(rotation, now=now):
-        raise NotPossible(found)
+        raise ActionRefused(found)
     if not reason.strip():
-        raise NotPossible("Say what happened: the reason stays in the trail.")
+        raise ActionRefused("Say what happened: the reason stays in the trail.")
     if needs_reason_alone(rotation, by) and not alone.strip():
-        raise NotPossible(
+        raise ActionRefused(
             "Nobody but you has looked at this: let somebody else press the button, or say why not."
         )
     actions.refuse_running(rotation)
@@ -104,9 +104,9 @@ def declare(rotation: Rotation, *, reason: str, alone: str, by: Actor, now: date
 
 
 def _take_in_all(rotation: Rotation) -> None:
-    """Let everybody take part that is connected by now. Raises NotPossible when another certificate is in use."""
+    """Let everybody take part that is connected by now. Raises ActionRefused when another certificate is in use."""
     if stranger := inventory.stranger_in(rotation, rotation.roles, Known([rotation])):
-        raise NotPossible(stranger)
+        raise ActionRefused(stranger)
     Participant.objects.bulk_create(
         Participant(rotation=rotation, partner=partner) for partner in drafts.newly_connected(rotation)
     )

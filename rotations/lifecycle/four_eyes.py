@@ -13,8 +13,8 @@ from datetime import datetime
 from as2certs.accounts.models import Installation, User
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
+from rotations.errors import ActionRefused
 from rotations.execution import transitions
-from rotations.execution.transitions import NotPossible
 from rotations.models import Rotation
 from rotations.notifications import operator_mail
 from rotations.planning.local_time import brief
@@ -27,13 +27,13 @@ def are_asked_for(rotation: Rotation) -> bool:
 
 
 def may_approve(rotation: Rotation, by: Actor) -> None:
-    """Refuse, under four eyes, whoever set up or changed what is to be approved. Raises NotPossible."""
+    """Refuse, under four eyes, whoever set up or changed what is to be approved. Raises ActionRefused."""
     if by.user is None or not are_asked_for(rotation):
         return
     those = changed_by(rotation)
     if by.user in those:
         did = "changed this rotation" if rotation.is_withdrawn else "set this rotation up or changed it"
-        raise NotPossible(f"Four eyes: {_named(those)} {did}, so somebody else has to approve it.")
+        raise ActionRefused(f"Four eyes: {_named(those)} {did}, so somebody else has to approve it.")
 
 
 def changed_by(rotation: Rotation) -> list[User]:

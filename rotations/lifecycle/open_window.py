@@ -15,8 +15,8 @@ from django.db.models.functions import Greatest
 
 from as2certs.audit.recording import Actor, record
 from as2certs.background import nudge
+from rotations.errors import ActionRefused
 from rotations.execution import transitions
-from rotations.execution.transitions import NotPossible
 from rotations.lifecycle import actions
 from rotations.models import AtEnd, Participant, Rotation, Step, StepQuerySet
 from rotations.planning import plan, windows
@@ -55,10 +55,10 @@ def switch_obstacle(rotation: Rotation, *, now: datetime) -> str:
 
 @transaction.atomic
 def switch_now(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotation:
-    """Make the change now, on somebody's word. Raises NotPossible saying why it can't be."""
+    """Make the change now, on somebody's word. Raises ActionRefused saying why it can't be."""
     rotation = transitions.lock(rotation.pk)
     if obstacle := switch_obstacle(rotation, now=now):
-        raise NotPossible(obstacle)
+        raise ActionRefused(obstacle)
     _let_go(_waiting(rotation), rotation, reason, by=by, now=now)
     return rotation
 
@@ -109,7 +109,7 @@ def _decide(pk: int, *, now: datetime) -> int:
             if not waiting.exists() or waiting.filter(due_at__lt=end - plan.DECIDED_BEFORE).exists():
                 return 0
             _carry_out(rotation, now=now)
-    except NotPossible as refused:
+    except ActionRefused as refused:
         _put_before_a_person(pk, str(refused), now=now)
     except Exception:
         # One that can't be decided about must not keep the others from their moment; it is tried again.

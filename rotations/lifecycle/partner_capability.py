@@ -17,9 +17,9 @@ from django.urls import reverse
 from as2certs.audit.models import Entry, identify
 from as2certs.audit.recording import Actor, record
 from partners.models import Partner
+from rotations.errors import ActionRefused, EditConflict
 from rotations.execution.confirmations import answering
 from rotations.execution.stored_plan import PAST
-from rotations.execution.transitions import NotPossible, SomebodyElseWasFirst
 from rotations.lifecycle.replanning import Other, holding_of
 from rotations.models import Participant, Rotation, Step
 from rotations.notifications import operator_mail
@@ -50,11 +50,11 @@ def matters(rotation: Rotation) -> bool:
 def say_holds(participant: Participant, holds: str, *, by: Actor, now: datetime) -> None:
     """Record what a partner says that its system can hold; nothing changes before somebody here decides.
 
-    Our people are told when it is something else than what we go by. Raises NotPossible.
+    Our people are told when it is something else than what we go by. Raises ActionRefused.
     """
     rotation, participant = answering(participant)
     if holds not in Partner.Holds.values:
-        raise NotPossible("Say whether your system can keep both certificates for a while.")
+        raise ActionRefused("Say whether your system can keep both certificates for a while.")
     before = participant.says_holds
     if holds != before:
         participant.holds_decided_at = None
@@ -201,15 +201,15 @@ def learnt(partners: Collection[Partner]) -> Mapping[int, Learnt]:
 
 @transaction.atomic
 def take_learnt(partner: Partner, *, by: Actor, now: datetime) -> None:
-    """Note that a partner's system holds both, since a past change showed it. Raises NotPossible."""
+    """Note that a partner's system holds both, since a past change showed it. Raises ActionRefused."""
     shown = learnt([partner]).get(partner.pk)
     if shown is None:
-        raise NotPossible(
+        raise ActionRefused(
             f"No past change shows that {partner} holds both, or what it holds is known by now."
         )
     unknown = Partner.objects.filter(pk=partner.pk, holds=Partner.Holds.UNKNOWN)
     if not unknown.update(holds=Partner.Holds.SEVERAL):
-        raise SomebodyElseWasFirst(str(partner))
+        raise EditConflict(str(partner))
     record(
         "partner.holds_learnt",
         on=partner,

@@ -7,8 +7,8 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, record
+from rotations.errors import ActionRefused
 from rotations.execution import transitions
-from rotations.execution.transitions import NotPossible
 from rotations.models import Rotation, rehearsal
 from rotations.planning.states import ENDED, RotationState
 
@@ -17,16 +17,16 @@ from rotations.planning.states import ENDED, RotationState
 def link(rotation: Rotation, made: Rotation, *, by: Actor, now: datetime) -> None:
     """Let a rotation on the test side count as the rehearsal of another one.
 
-    Raises NotPossible where it is not the same change on the test counterpart, or no other rehearsal is needed.
+    Raises ActionRefused where it is not the same change on the test counterpart, or no other rehearsal is needed.
     """
     rotation = transitions.lock(rotation.pk)
     made.refresh_from_db(fields=["state"])
     if made.state in ENDED:
-        raise NotPossible(
+        raise ActionRefused(
             f"The rotation of {made.holder} has ended ({made.get_state_display()}): set up a new one."
         )
     if wrong := rehearsal.misfit(rotation, made.holder, made.roles):
-        raise NotPossible(wrong)
+        raise ActionRefused(wrong)
     Rotation.objects.filter(pk=rotation.pk).update(rehearsal=made)
     rotation.rehearsal = made
     record(
@@ -42,12 +42,14 @@ def link(rotation: Rotation, made: Rotation, *, by: Actor, now: datetime) -> Non
 
 @transaction.atomic
 def waive(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> None:
-    """Let a rotation go on without a rehearsal, with a reason. Raises NotPossible where nothing is waived by that."""
+    """Let a rotation go on without a rehearsal, with a reason. Raises ActionRefused where nothing is waived by that."""
     rotation = transitions.lock(rotation.pk)
     if obstacle := not_to_waive(rotation):
-        raise NotPossible(obstacle)
+        raise ActionRefused(obstacle)
     if not reason.strip():
-        raise NotPossible("Say why this change may go on without a rehearsal: the reason stays in the trail.")
+        raise ActionRefused(
+            "Say why this change may go on without a rehearsal: the reason stays in the trail."
+        )
     Rotation.objects.filter(pk=rotation.pk).update(rehearsal_waived=reason)
     rotation.rehearsal_waived = reason
     record("rotation.rehearsal_waived", on=rotation, by=by, now=now, also=[rotation.holder], reason=reason)

@@ -16,6 +16,7 @@ from django.db import transaction
 
 from as2certs.audit.recording import Actor, record
 from partners.models import Partner
+from rotations.errors import ActionRefused, EditConflict, PlanError
 from rotations.execution import stored_plan, transitions
 from rotations.execution.plan_diff import (
     SHARED,
@@ -27,7 +28,6 @@ from rotations.execution.plan_diff import (
     stored_shape,
 )
 from rotations.execution.stored_plan import PAST, ROLL_BACK
-from rotations.execution.transitions import NotPossible, SomebodyElseWasFirst
 from rotations.letters import compose
 from rotations.letters.instructions import Task
 from rotations.lifecycle import edit_conflicts, four_eyes
@@ -81,7 +81,7 @@ class Other:
             return planned_shape(
                 self.rotation, self.participants, holding=self.holding, but=self.begun, now=self.now
             )
-        except plan.PlanError:
+        except PlanError:
             return None  # its window is over, which another line of the page says
 
     @cached_property
@@ -184,8 +184,8 @@ def adopt(
     """Put the plan as it would be made now in the place of the stored one, as far as it is another one.
 
     With ``participant``, what that said of its system is taken over first: for this rotation, and for all to come.
-    ``seen`` is ``Other.seen`` of what was looked at. Whose steps are others is told. Raises NotPossible, PlanError, and
-    SomebodyElseWasFirst when something has changed since.
+    ``seen`` is ``Other.seen`` of what was looked at. Whose steps are others is told. Raises ActionRefused, PlanError,
+    and EditConflict when something has changed since.
     """
     rotation = transitions.lock(rotation.pk)
     if participant is not None:
@@ -196,10 +196,10 @@ def adopt(
         _take_over(participant, by=by, now=now, reason=reason)
     if other.is_another:
         if other.obstacle:
-            raise NotPossible(other.obstacle)
+            raise ActionRefused(other.obstacle)
         _put_in_place(other, by=by, now=now, reason=reason, because=participant)
     elif participant is None:
-        raise NotPossible("The plan is the one that would be made now: nothing was changed.")
+        raise ActionRefused("The plan is the one that would be made now: nothing was changed.")
     return other
 
 
@@ -215,7 +215,7 @@ def leave(
 ) -> None:
     """Leave plan and partner as they are, with a reason; it is asked again once something else is known.
 
-    Raises NotPossible, and SomebodyElseWasFirst when something has changed since.
+    Raises ActionRefused, and EditConflict when something has changed since.
     """
     rotation = transitions.lock(rotation.pk)
     if participant is not None:
@@ -223,7 +223,7 @@ def leave(
     other = Other.of(rotation, now=now, holding=holding_of(participant))
     must_be_as_seen(other, seen)
     if not reason.strip():
-        raise NotPossible("Say why it stays as it is: the reason stays in the trail.")
+        raise ActionRefused("Say why it stays as it is: the reason stays in the trail.")
     if participant is not None:
         rotation.participants.filter(pk=participant.pk).update(holds_decided_at=now)
         new = {"said": participant.get_says_holds_display()}
@@ -231,7 +231,7 @@ def leave(
         record("participant.holds_left", on=rotation, by=by, now=now, also=also, new=new, reason=reason)
         return
     if other.shape is None or not other.is_another:
-        raise NotPossible("The plan is the one that would be made now: there is nothing to decide.")
+        raise ActionRefused("The plan is the one that would be made now: there is nothing to decide.")
     Rotation.objects.filter(pk=rotation.pk).update(plan_kept=other.shape.digest)
     record("rotation.plan_kept", on=rotation, by=by, now=now, also=[rotation.holder], reason=reason)
 
@@ -244,19 +244,19 @@ def holding_of(participant: Participant | None) -> dict[int, str]:
 
 
 def must_be_as_seen(other: Other, seen: str) -> None:
-    """Refuse a decision about another plan than those that were looked at. Raises SomebodyElseWasFirst."""
+    """Refuse a decision about another plan than those that were looked at. Raises EditConflict."""
     if seen != other.seen:
-        raise SomebodyElseWasFirst(f"The rotation of {other.rotation}")
+        raise EditConflict(f"The rotation of {other.rotation}")
 
 
 def _saying(rotation: Rotation, participant: Participant) -> Participant:
-    """Return a participant as it is now, if something that it said is to be decided. Raises NotPossible."""
+    """Return a participant as it is now, if something that it said is to be decided. Raises ActionRefused."""
     found = rotation.participants.select_related("partner").get(pk=participant.pk)
     found.rotation = rotation
     if not found.holds_undecided:
-        raise NotPossible(f"Nothing that {found.partner} said of its system is left to decide.")
+        raise ActionRefused(f"Nothing that {found.partner} said of its system is left to decide.")
     if found.says_holds != participant.says_holds:
-        raise SomebodyElseWasFirst(f"What {found.partner} said of its system")
+        raise EditConflict(f"What {found.partner} said of its system")
     return found
 
 
@@ -265,7 +265,7 @@ def _take_over(participant: Participant, *, by: Actor, now: datetime, reason: st
     before = Partner.Holds(partner.holds)
     held = Partner.objects.filter(pk=partner.pk, holds=before)
     if not held.update(holds=participant.says_holds):
-        raise SomebodyElseWasFirst(str(partner))
+        raise EditConflict(str(partner))
     rotation.participants.filter(pk=participant.pk).update(holds_decided_at=now)
     record(
         "participant.holds_taken_over",

@@ -7,24 +7,17 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, record
+from rotations.errors import ActionRefused, IllegalTransition, NoOwnWindow
 from rotations.exchange.responses import OUTSIDE_THE_OLD
 from rotations.execution import stored_plan, transitions
 from rotations.execution.confirmations import count_as_agreed, refuse_removed
 from rotations.execution.stored_plan import PAST, ROLL_BACK
-from rotations.execution.transitions import NotPossible
 from rotations.letters import compose
 from rotations.lifecycle import drafts, four_eyes
 from rotations.lifecycle.actions import NOT_AGREED, back_step, window_findings
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.planning import plan, windows
-from rotations.planning.states import (
-    SETTLED,
-    IllegalAction,
-    RotationAction,
-    RotationState,
-    StepState,
-    next_state,
-)
+from rotations.planning.states import SETTLED, RotationAction, RotationState, StepState, next_state
 
 #: What is done once more when a partner goes back: all that was about the moment at which it changed over.
 TIED = (plan.Act.AGREE, plan.Act.HOLD, plan.Act.CUT_OVER, plan.Act.TEST, plan.Act.RELEASE)
@@ -39,7 +32,7 @@ def move_obstacle(participant: Participant) -> str:
         return f"{partner} takes no part in this rotation."
     try:
         next_state(RotationState(rotation.state), RotationAction.MOVE_ONE)
-    except IllegalAction as error:
+    except IllegalTransition as error:
         return str(error)
     if not participant.steps.alone().exists():
         return ALL_AT_ONCE
@@ -90,7 +83,7 @@ def move_participant(
     """Give one participant a moment of its own; all others keep theirs.
 
     Its steps are planned again, and it is asked again where it had agreed to the old moment, unless it proposed just
-    this one. ``freeze_reason`` says why the moment may lie in a freeze. Raises NotPossible once we have changed over
+    this one. ``freeze_reason`` says why the moment may lie in a freeze. Raises ActionRefused once we have changed over
     for it, for a moment that can't be, and where all change at once.
     """
     rotation = transitions.lock(participant.rotation_id)
@@ -98,16 +91,16 @@ def move_participant(
     refuse_removed(rotation, participant)
     participant = _whole(rotation, participant)
     if obstacle := move_obstacle(participant):
-        raise NotPossible(obstacle)
+        raise ActionRefused(obstacle)
     for step in (s for s in stored_plan.held_back(rotation) if s.participant_id == participant.pk):
-        raise NotPossible(
+        raise ActionRefused(
             f"Messages to {participant.partner} are held back for this change. Release them, record “{step.title}” as "
             "done, and decide then."
         )
     found = move_findings(participant, window, now=now)
     errors = [f for f in found if f.level == "error" and not (f.code == "frozen" and freeze_reason.strip())]
     if errors:
-        raise NotPossible(" ".join(f"{f.reason} {f.advice}" for f in errors))
+        raise ActionRefused(" ".join(f"{f.reason} {f.advice}" for f in errors))
     before = f"{participant.local} {participant.zone}"
     willing = (participant.proposed_start, participant.proposed_end) == (window.start, window.end)
     rotation.participants.filter(pk=participant.pk).update(
@@ -121,8 +114,8 @@ def move_participant(
     participant = _whole(rotation, participant)
     try:
         stored_plan.replan_one(participant, now=now)
-    except stored_plan.NoOwnMoment:
-        raise NotPossible(
+    except NoOwnWindow:
+        raise ActionRefused(
             f"The plan has no cut-over for {participant.partner} alone any more, since an AS2 system of ours has "
             "changed. Postpone the rotation, to plan all of it anew."
         ) from None
@@ -160,7 +153,7 @@ def take_back_obstacle(participant: Participant, *, now: datetime) -> str:
     rotation, partner, old = participant.rotation, participant.partner, participant.rotation.old
     try:
         next_state(RotationState(rotation.state), RotationAction.TAKE_BACK_ONE)
-    except IllegalAction:
+    except IllegalTransition:
         return f"Nothing was changed over for {partner} that could be taken back."
     if participant.pk not in stored_plan.made_with(rotation):
         return f"Nothing was changed over for {partner} alone that could be taken back."
@@ -181,15 +174,15 @@ def take_back_obstacle(participant: Participant, *, now: datetime) -> str:
 def take_back_one(participant: Participant, *, reason: str, by: Actor, now: datetime) -> Participant:
     """Let one partner go back to the old certificate alone, now; the others stay, and it waits for another moment.
 
-    Raises NotPossible saying why it can't be.
+    Raises ActionRefused saying why it can't be.
     """
     rotation = transitions.lock(participant.rotation_id)
     next_state(RotationState(rotation.state), RotationAction.TAKE_BACK_ONE)
     participant = _whole(rotation, participant)
     if obstacle := take_back_obstacle(participant, now=now):
-        raise NotPossible(f"This can't be taken back any more. {obstacle}")
+        raise ActionRefused(f"This can't be taken back any more. {obstacle}")
     if not reason.strip():
-        raise NotPossible("Say why this partner goes back: the reason stays in the trail.")
+        raise ActionRefused("Say why this partner goes back: the reason stays in the trail.")
     if rotation.state == RotationState.APPLIED:
         transitions.move(
             rotation, RotationAction.TAKE_BACK_ONE, by=by, now=now, reason=reason, applied_at=None

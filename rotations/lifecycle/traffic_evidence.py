@@ -15,8 +15,8 @@ from django.db.models import Q
 from as2certs import pki
 from as2certs.audit.recording import Actor, record
 from partners.models import Partner
+from rotations.errors import ActionRefused
 from rotations.execution import transitions
-from rotations.execution.transitions import NotPossible
 from rotations.lifecycle import open_window
 from rotations.models import Participant, Rotation, Sighting, Step
 from rotations.notifications import operator_mail
@@ -44,16 +44,16 @@ def observe(
 ) -> Sighting:
     """Record a message of a partner's at ``at`` (UTC): signed with, or encrypted to, the certificate of this serial.
 
-    ``serial`` may be in any spelling. It counts for the newest rotation that knows the certificate. Raises NotPossible
-    for what can't be a serial number, and for a message from the future.
+    ``serial`` may be in any spelling. It counts for the newest rotation that knows the certificate. Raises
+    ActionRefused for what can't be a serial number, and for a message from the future.
     """
     spelled = pki.possible_serials(serial)
     if not spelled:
-        raise NotPossible(
+        raise ActionRefused(
             f"“{serial[:60]}” is no serial number: copy it as your system shows it, decimal or hex."
         )
     if at > now + SLACK:
-        raise NotPossible(
+        raise ActionRefused(
             f"This message would come from the future, {moment(at, 'UTC')}. Check day and time zone."
         )
     participant, found, verdict = _meant(partner, use, spelled)

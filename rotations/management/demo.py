@@ -16,10 +16,10 @@ from identities.certificate_import import take_in
 from identities.models import AS2System, Identity, IdentityCertificate
 from partners import contacts
 from partners.models import Contact, Partner, PartnerCertificate, Partnership
+from rotations.errors import ActionRefused
 from rotations.exchange.submitted_certificates import hand_in
 from rotations.letters import access_links
 from rotations.lifecycle import actions, drafts, rehearsals
-from rotations.lifecycle.drafts import NotPossible
 from rotations.management import demo_exchange
 from rotations.models import Freeze, Rotation
 from rotations.planning.windows import Window
@@ -75,10 +75,10 @@ PARTNERS = (
 def load(*, now: datetime) -> Rotation:
     """Fill an empty installation, and return the rotation that applies itself two minutes after ``now`` (UTC).
 
-    Raises NotPossible when there is anything here already.
+    Raises ActionRefused when there is anything here already.
     """
     if Identity.objects.exists() or Partner.objects.exists():
-        raise NotPossible(
+        raise ActionRefused(
             "The example data goes into an empty installation only; here are identities or partners."
         )
     company = _Company(now)

@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
+from rotations.errors import PlanError
+
 GRACE = timedelta(days=14)
 """How long readers keep the old certificate after the window, so that late MDNs and retries have drained."""
 
@@ -289,10 +291,6 @@ class Step:
         if self.system and self.partner:
             return us_to(self.system, self.partner)
         return us(self.system) if self.system else them(self.partner or "")
-
-
-class PlanError(ValueError):
-    """The change can't be planned; the message says what is wrong with it and what to do."""
 
 
 def in_order(roles: Collection[Role]) -> tuple[Role, ...]:

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from dateutil.rrule import rrulestr
 
+from rotations.errors import FreezeError
 from rotations.planning.windows import Window, zone_named
 
 #: How often a freeze may come back: rules for hours and seconds mean nothing for whole days, and would never end.
@@ -33,10 +34,6 @@ PARTS = (
 LONGEST = timedelta(days=366)
 #: So many occurrences of one freeze are looked at, for a rule that nobody meant like that.
 MOST = 1000
-
-
-class FreezeError(ValueError):
-    """The freeze can't be; the message says what is wrong with it and what to do."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from rotations.errors import PlanError
 from rotations.planning.change import (
     COMPARING,
     GRACE,
@@ -26,7 +27,6 @@ from rotations.planning.change import (
     Holds,
     Move,
     Party,
-    PlanError,
     Role,
     Step,
     System,

@@ -9,6 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar, overload
 
+from rotations.errors import IllegalTransition
+
 State = TypeVar("State", bound=StrEnum)
 Action = TypeVar("Action", bound=StrEnum)
 
@@ -190,23 +192,6 @@ AWAITING_WINDOW = frozenset({RotationState.EXCHANGING, RotationState.SCHEDULED, 
 """States of an approved rotation whose cut-overs are not all made."""
 
 
-class IllegalAction(ValueError):
-    """The table has no such transition; the message says what is possible instead."""
-
-    def __init__(
-        self, state: RotationState | StepState, action: RotationAction | StepAction, possible: Iterable[str]
-    ) -> None:
-        """Take the state, the action that it does not allow, and those that it does."""
-        self.state = state
-        self.action = action
-        self.possible = tuple(possible)
-        thing = "rotation" if isinstance(state, RotationState) else "step"
-        instead = (
-            f"Possible now: {', '.join(map(label, self.possible))}." if self.possible else "It has ended."
-        )
-        super().__init__(f'This {thing} is {label(state)}: "{label(action)}" is not possible. {instead}')
-
-
 def label(value: str) -> str:
     """Write the name of a state or an action as words."""
     return value.replace("_", " ")
@@ -225,7 +210,7 @@ def next_state(
 ) -> RotationState | StepState:
     """Look up the state that the action leads to.
 
-    Raises IllegalAction when it is not possible in this state.
+    Raises IllegalTransition when it is not possible in this state.
     """
     # Rotations and steps share words such as "retry", which compare equal: the types keep them apart.
     if isinstance(state, RotationState) and isinstance(action, RotationAction):
@@ -236,7 +221,15 @@ def next_state(
         following = None
     if following is not None:
         return following
-    raise IllegalAction(state, action, actions_from(state))
+    possible = actions_from(state)
+    thing = "rotation" if isinstance(state, RotationState) else "step"
+    instead = f"Possible now: {', '.join(map(label, possible))}." if possible else "It has ended."
+    raise IllegalTransition(
+        f'This {thing} is {label(state)}: "{label(action)}" is not possible. {instead}',
+        state=state,
+        action=action,
+        possible=possible,
+    )
 
 
 @overload

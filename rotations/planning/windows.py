@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from rotations.errors import AmbiguousTime, Candidate, NonexistentTime, UnknownZone, WindowError
+
 SHORTEST = timedelta(minutes=5)
 LONGEST = timedelta(days=14)
 MARGIN = timedelta(days=7)
@@ -19,59 +21,6 @@ NOTICE = timedelta(days=3)
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 NEAR_DAYS = {-1: "yesterday", 0: "today", 1: "tomorrow"}
-
-
-class WindowError(ValueError):
-    """A moment can't be told; the message says why and what to do."""
-
-
-class UnknownZone(WindowError):
-    """The zone is not among the IANA time zones."""
-
-
-class NonexistentTime(WindowError):
-    """The clocks jump over this local time; `next_valid` (naive, local) is the first one after the jump."""
-
-    def __init__(self, local: datetime, zone: str, jump_from: datetime, jump_to: datetime) -> None:
-        """Take the local time asked for and the local times between which the clocks jump, all naive."""
-        self.local = local
-        self.zone = zone
-        self.jump_from = jump_from
-        self.jump_to = jump_to
-        self.next_valid = jump_to
-        landing = (
-            _clock(jump_to) if jump_to.date() == jump_from.date() else f"{_day(jump_to)}, {_clock(jump_to)}"
-        )
-        super().__init__(
-            f"{_day(local)}, {_clock(local)} does not exist in {zone}: "
-            f"the clocks jump from {_clock(jump_from)} to {landing}. Choose {landing} or later."
-        )
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One of the two moments that a local time may mean; `fold` picks it in `to_utc`."""
-
-    at: datetime
-    fold: int
-    offset: timedelta
-    abbreviation: str
-    text: str
-
-
-class AmbiguousTime(WindowError):
-    """The clocks pass this local time twice; `candidates` holds both moments, the earlier first."""
-
-    def __init__(self, local: datetime, zone: str, candidates: tuple[Candidate, Candidate]) -> None:
-        """Take the naive local time asked for and both moments that it may mean."""
-        self.local = local
-        self.zone = zone
-        self.candidates = candidates
-        first, second = candidates
-        super().__init__(
-            f"{_day(local)}, {_clock(local)} comes twice in {zone}, because the clocks go back. "
-            f"Say which one: {first.text}, or {second.text}."
-        )
 
 
 def zone_named(name: str) -> ZoneInfo:
@@ -103,15 +52,25 @@ def to_utc(local: datetime, zone: str, *, fold: int | None = None) -> datetime:
     if earlier > later:
         jump = _offset_change(later, earlier, info)
         before = jump - timedelta(seconds=1)
+        jump_from = before.astimezone(info).replace(tzinfo=None) + timedelta(seconds=1)
+        jump_to = jump.astimezone(info).replace(tzinfo=None)
+        landing = (
+            _clock(jump_to) if jump_to.date() == jump_from.date() else f"{_day(jump_to)}, {_clock(jump_to)}"
+        )
         raise NonexistentTime(
-            local,
-            zone,
-            jump_from=(before.astimezone(info).replace(tzinfo=None) + timedelta(seconds=1)),
-            jump_to=jump.astimezone(info).replace(tzinfo=None),
+            f"{_day(local)}, {_clock(local)} does not exist in {zone}: "
+            f"the clocks jump from {_clock(jump_from)} to {landing}. Choose {landing} or later.",
+            jump_from=jump_from,
+            jump_to=jump_to,
         )
     if fold is not None:
         return later if fold else earlier
-    raise AmbiguousTime(local, zone, (_candidate(earlier, 0, info), _candidate(later, 1, info)))
+    first, second = _candidate(earlier, 0, info), _candidate(later, 1, info)
+    raise AmbiguousTime(
+        f"{_day(local)}, {_clock(local)} comes twice in {zone}, because the clocks go back. "
+        f"Say which one: {first.text}, or {second.text}.",
+        (first, second),
+    )
 
 
 def _offset_change(before: datetime, after: datetime, info: ZoneInfo) -> datetime:

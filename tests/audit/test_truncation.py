@@ -170,7 +170,7 @@ def test_the_last_thirty_days_stay(partner: Partner, days: float, possible: bool
     if possible:
         assert truncation.end_of(before, now=now).position == 1
     else:
-        with pytest.raises(truncation.NotPossible, match="The last 30 days stay"):
+        with pytest.raises(truncation.TruncationRefused, match="The last 30 days stay"):
             truncation.end_of(before, now=now)
 
 
@@ -195,7 +195,7 @@ def test_the_second_of_two_finds_nothing_left(trail: Partner) -> None:
     end = truncation.end_of(LONG_AGO + timedelta(days=1), now=database_now())
     who = {"by": Actor.command("cut_audit"), "now": database_now(), "reason": "x"}
     assert truncation.cut(end, **who) == 5  # type: ignore[arg-type]
-    with pytest.raises(truncation.NotPossible, match="Somebody else has just removed these"):
+    with pytest.raises(truncation.TruncationRefused, match="Somebody else has just removed these"):
         truncation.cut(end, **who)  # type: ignore[arg-type]
     assert Entry.objects.filter(verb="trail.cut").count() == 1
 

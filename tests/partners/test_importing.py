@@ -20,9 +20,10 @@ from as2certs.audit.recording import Actor
 from identities import role_assignments
 from identities.certificate_import import take_in
 from identities.models import PrivateKey
+from partners.errors import ImportConflict, UnreadableList, UnreadableSource
 from partners.importing import apply, csv_rows
-from partners.importing.apply import Outcome, SomebodyElse, bring_in
-from partners.importing.sources import Archive, Folder, NoSource, Nowhere, Source
+from partners.importing.apply import Outcome, bring_in
+from partners.importing.sources import Archive, Folder, Nowhere, Source
 from partners.models import Contact, Partner, PartnerCertificate, PartnerService, Partnership
 from tests.certificates import cert_pem, key_pem, make_pair, p12
 from tests.inventory import NOW, certify, make_identity, make_partner, verbs
@@ -380,7 +381,7 @@ def test_a_file_with_a_private_key_is_refused_and_nothing_of_it_kept(folder: Pat
 
 def test_a_list_that_holds_a_private_key_is_not_read() -> None:
     key = key_pem(make_pair("NORTHWIND")[1]).decode()
-    with pytest.raises(csv_rows.UnreadableList, match="holds a private key"):
+    with pytest.raises(UnreadableList, match="holds a private key"):
         run(lines(f'Northwind,NORTHWIND,,,,,,,,"{key}",'))
 
 
@@ -408,7 +409,7 @@ def test_a_name_that_looks_like_a_formula_is_a_name() -> None:
     ],
 )
 def test_a_list_that_is_none_is_refused_in_a_sentence(data: bytes, why: str) -> None:
-    with pytest.raises(csv_rows.UnreadableList, match=why):
+    with pytest.raises(UnreadableList, match=why):
         csv_rows.read(data)
 
 
@@ -450,7 +451,7 @@ def test_a_zip_that_lies_about_sizes_is_read_no_further_either() -> None:
 def test_thousands_of_large_files_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apply, "MOST_BYTES", 3 * 1024 * 1024)
     rows = [f"P{n},P{n},,,,,,,,n.pem," for n in range(10)]
-    with pytest.raises(NoSource, match="more than 3 MiB together"):
+    with pytest.raises(UnreadableSource, match="more than 3 MiB together"):
         run(lines(*rows), Archive(packed(**{"n.pem": bytes(2 * 1024 * 1024)})))
 
 
@@ -472,7 +473,7 @@ def test_what_can_not_be_unpacked_is_told(spoil: str) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"no zip", b"PK\x05\x06" + b"\xff" * 18, b"PK\x05\x06" + bytes(8)])
 def test_what_is_no_zip_is_refused(data: bytes) -> None:
-    with pytest.raises(NoSource):
+    with pytest.raises(UnreadableSource):
         Archive(io.BytesIO(data)).read("n.pem")
 
 
@@ -518,7 +519,7 @@ def test_a_failure_in_the_middle_undoes_all_of_it(folder: Path, monkeypatch: pyt
         raise IntegrityError("somebody was first")
 
     monkeypatch.setattr("identities.certificate_bulk_import.record_many", fail)
-    with pytest.raises(SomebodyElse, match="run it again"):
+    with pytest.raises(ImportConflict, match="run it again"):
         run(TWO, folder)
     assert nothing_is_stored()
 

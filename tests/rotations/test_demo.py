@@ -8,9 +8,9 @@ import pytest
 
 from identities.models import Identity, IdentityCertificate
 from partners.models import Contact, Partner, PartnerCertificate
+from rotations.errors import ActionRefused
 from rotations.exchange.partner_evidence import histories, participants_in
 from rotations.exchange.partner_status import Standing, standing
-from rotations.lifecycle.drafts import NotPossible
 from rotations.management import demo
 from rotations.models import Freeze, HandedIn, Rotation, rehearsal
 from tests.rotations.company import NOW
@@ -69,6 +69,6 @@ def test_a_partner_has_handed_in_a_certificate_that_waits_to_be_compared() -> No
 
 def test_it_goes_into_an_empty_installation_only() -> None:
     Identity.objects.create(name="ACME", as2_id="ACME")
-    with pytest.raises(NotPossible, match="empty installation"):
+    with pytest.raises(ActionRefused, match="empty installation"):
         demo.load(now=NOW)
     assert Partner.objects.count() == 0

@@ -9,10 +9,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from partners.errors import ImportRefused, UnreadableList
 from partners.importing import csv_rows
-from partners.importing.apply import Outcome, SomebodyElse, bring_in
-from partners.importing.csv_rows import Trouble, UnreadableList
-from partners.importing.sources import NoSource, open_source
+from partners.importing.apply import Outcome, bring_in
+from partners.importing.csv_rows import Trouble
+from partners.importing.sources import open_source
 
 #: So many warnings are printed; --dry-run -v 2 prints all.
 MOST_REMARKS = 50
@@ -51,7 +52,7 @@ class Command(BaseCommand):
                     dry_run=options["dry_run"],
                     skip_faulty=options["skip_faulty"],
                 )
-        except (UnreadableList, NoSource, SomebodyElse) as error:
+        except ImportRefused as error:
             raise CommandError(str(error)) from error
         self._tell_remarks(outcome.remarks, options["verbosity"])
         for trouble in outcome.troubles:

@@ -11,11 +11,12 @@ from django import forms
 
 from as2certs import pki
 from as2certs.accounts.models import Installation, User
+from rotations.errors import ThresholdError, WindowError
 from rotations.execution import stored_plan
-from rotations.letters.schedule import DaysError, check_days
+from rotations.letters.schedule import check_days
 from rotations.lifecycle import actions, drafts, single_partner
 from rotations.models import Participant, Rotation, Sighting
-from rotations.planning.windows import Window, WindowError, WindowFinding, to_utc
+from rotations.planning.windows import Window, WindowFinding, to_utc
 from rotations.web.forms.windows import WindowForm, initial_window
 
 
@@ -217,7 +218,7 @@ class DaysField(forms.CharField):
         super().validate(value)
         try:
             check_days(value)
-        except DaysError as error:
+        except ThresholdError as error:
             raise forms.ValidationError(str(error)) from error
 
     def run_validators(self, value: Any) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import cached_property
 
+from rotations.errors import PlanError
 from rotations.execution import stored_plan
 from rotations.lifecycle import drafts
 from rotations.models import Participant, Rotation
@@ -87,7 +88,7 @@ class Foresight:
         )
         try:
             return plan.plan(change)
-        except plan.PlanError:
+        except PlanError:
             return ()  # the form's own errors say what is missing
 
     def _unsaved(self) -> Rotation:

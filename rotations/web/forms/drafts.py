@@ -21,6 +21,7 @@ from identities.models import CertificateRequest, Identity
 from identities.stations import AbstractCertificate
 from partners.forms import PartnerUploadForm
 from partners.models import Partner
+from rotations.errors import ActionRefused
 from rotations.lifecycle import drafts
 from rotations.models import AtEnd, Rotation
 from rotations.planning.windows import Window, WindowFinding, check_window
@@ -294,7 +295,7 @@ class DraftForm(WindowForm):
                 )
         try:
             drafts.refuse_second(self.holder, roles, but=self.rotation)
-        except drafts.NotPossible as error:
+        except ActionRefused as error:
             self.add_error("roles", str(error))
 
     def _check_successor(self, successor: str, roles: Sequence[str]) -> None:

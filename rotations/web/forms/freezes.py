@@ -10,9 +10,9 @@ from django import forms
 from as2certs.accounts.forms import TimeZoneField, page_layout
 from identities.models import Identity
 from partners.models import Partner
+from rotations.errors import FreezeError, WindowError
 from rotations.models import Freeze
 from rotations.planning import freeze_calendar
-from rotations.planning.windows import WindowError
 
 #: Rules that people choose; what else RRULE can say is written out.
 RULES = [
@@ -76,7 +76,7 @@ class FreezeForm(forms.ModelForm[Freeze]):
                     cleaned["name"], cleaned["first"], cleaned["last"], cleaned["zone"], cleaned["rule"]
                 )
             )
-        except freeze_calendar.FreezeError as error:
+        except FreezeError as error:
             at = "rule" if cleaned["rule"] and "rule" in str(error).lower() else "last"
             self.add_error(at, str(error))
         except WindowError as error:

@@ -9,12 +9,12 @@ from typing import Any
 from django import forms
 
 from partners.models import Partner
+from rotations.errors import RotationError, UnknownPlaceholder
 from rotations.exchange.follow_up import refuse_moment
-from rotations.execution.transitions import NotPossible
 from rotations.letters import mail_templates
 from rotations.models import Participant, Phrase, Rotation
 from rotations.planning.local_time import span_of
-from rotations.planning.windows import WindowError, to_utc, zone_named
+from rotations.planning.windows import to_utc, zone_named
 from rotations.web.forms.actions import reason_field
 
 #: No link that somebody hands over is good for longer.
@@ -94,7 +94,7 @@ class ExtendForm(ChosenForm):
             try:
                 cleaned["answer_by"] = to_utc(local, self.rotation.window_zone, fold=0)
                 refuse_moment(self.rotation, cleaned["answer_by"], now=self.now)
-            except (WindowError, NotPossible) as error:
+            except RotationError as error:
                 self.add_error("day", str(error))
         return cleaned
 
@@ -175,7 +175,7 @@ class PhraseForm(forms.ModelForm[Phrase]):
                 cleaned[name] = cleaned[name].replace("\r\n", "\n")
                 try:
                     mail_templates.check(cleaned[name], self.instance.kind)
-                except mail_templates.UnknownPlaceholder as error:
+                except UnknownPlaceholder as error:
                     self.add_error(name, str(error))
         return cleaned
 

@@ -21,8 +21,8 @@ from rotations.web.forms.drafts import DraftForm
 def keep(form: DraftForm, *, by: Actor, now: datetime, rehearses: Rotation | None = None) -> Rotation:
     """Set up what a valid form says, or change the draft that it was opened for.
 
-    What is set up counts as the rehearsal of ``rehearses``, where that is given. Raises NotPossible, IllegalAction,
-    SomebodyElseWasFirst, Refused or PkiError; nothing has happened then.
+    What is set up counts as the rehearsal of ``rehearses``, where that is given. Raises ActionRefused,
+    IllegalTransition, EditConflict, CertificateRefused or PkiError; nothing has happened then.
     """
     if form.rotation is None:
         made = drafts.set_up(form.holder, _wish(form, by=by, now=now), by=by, now=now)

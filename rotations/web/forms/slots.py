@@ -9,8 +9,8 @@ from typing import Any
 from django import forms
 
 from as2certs.accounts.models import Installation, User
+from rotations.errors import ActionRefused
 from rotations.exchange.time_slots import refuse_moment
-from rotations.execution.transitions import NotPossible
 from rotations.models import Rotation, Slot
 from rotations.planning.windows import Window
 from rotations.web.forms.windows import WindowForm, initial_window, zone_choices
@@ -37,7 +37,7 @@ class SlotForm(WindowForm):
     def _judge(self, window: Window) -> None:
         try:
             refuse_moment(self.rotation, window, now=self.now)
-        except NotPossible as error:
+        except ActionRefused as error:
             self.add_error("window_date", str(error))
 
     @property

@@ -10,16 +10,10 @@ from uuid import UUID
 from django import forms
 
 from as2certs.accounts.forms import zone_choices as everywhere
+from rotations.errors import AmbiguousTime, Candidate, NonexistentTime, WindowError
 from rotations.models import Participant, Rotation
 from rotations.planning import windows
-from rotations.planning.windows import (
-    AmbiguousTime,
-    Candidate,
-    NonexistentTime,
-    Window,
-    WindowError,
-    WindowFinding,
-)
+from rotations.planning.windows import Window, WindowFinding
 
 #: The button that takes a proposed window over.
 SUGGESTED = "suggested"

@@ -15,6 +15,7 @@ from django.utils import timezone
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor, address_of
 from as2certs.clock import database_now
+from rotations.errors import LinkExpired
 from rotations.letters import access_links
 from rotations.letters.contacts import Desk, desk_for
 from rotations.models import Link
@@ -64,7 +65,7 @@ def _answer(
         return _refused(request, "unknown", 404)
     try:
         access_links.refuse_gone(link, now=now)
-    except access_links.Gone as gone:
+    except LinkExpired as gone:
         return _refused(request, "gone", 410, text=str(gone), desk=desk_for(link.partner))
     if request.method == "POST" and rate_limit.is_too_busy(link, now=now):
         return _refused(request, "busy", 429)

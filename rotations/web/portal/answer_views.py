@@ -13,15 +13,15 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods
 
 from as2certs import pki
+from as2certs.errors import DomainError
+from rotations.errors import ActionRefused, FingerprintMismatch
 from rotations.exchange import colleagues, responses
 from rotations.exchange.time_slots import answer_slots
 from rotations.execution import transitions
-from rotations.execution.confirmations import OtherCertificate, confirm
-from rotations.execution.transitions import NotPossible, SomebodyElseWasFirst
+from rotations.execution.confirmations import confirm
 from rotations.lifecycle import partner_capability
 from rotations.models import Participant
 from rotations.planning import states
-from rotations.planning.states import IllegalAction
 from rotations.web.portal import edit_conflicts, texts
 from rotations.web.portal.access import Visit, by_link
 from rotations.web.portal.forms import (
@@ -78,15 +78,9 @@ def settle(
                 participant = _as_seen(page.participant, request.POST.get("seen", ""), form.NAME)
                 if is_valid:
                     do(participant)
-        except OtherCertificate as error:
+        except FingerprintMismatch as error:
             form.refuse(_other(page, is_old=error.is_old), _field_of(form))
-        except (
-            NotPossible,
-            IllegalAction,
-            SomebodyElseWasFirst,
-            pki.PkiError,
-            edit_conflicts.ChangedMeanwhile,
-        ) as error:
+        except DomainError as error:
             form.refuse(str(error))
     if not form.is_valid():
         return shown(request, page.participant, visit, Refused(form, part))
@@ -97,16 +91,16 @@ def settle(
 def _as_seen(participant: Participant, stamp: str, name: str) -> Participant:
     """Return a participant as it is now, held, if it is as its reader saw it.
 
-    Raises ChangedMeanwhile, and NotPossible when the change is over or the partner was left out of it.
+    Raises PageOutdated, and ActionRefused when the change is over or the partner was left out of it.
     """
     rotation = transitions.lock(participant.rotation_id)
     participant = rotation.participants.select_related("partner").get(pk=participant.pk)
     participant.rotation = rotation
     edit_conflicts.must_be_as_seen(participant, stamp)
     if participant.is_removed:
-        raise NotPossible("This change no longer concerns you: you have nothing to do.")
+        raise ActionRefused("This change no longer concerns you: you have nothing to do.")
     if rotation.state in states.ENDED and (name not in AFTERWARDS or rotation.state == CANCELLED):
-        raise NotPossible("This change is over: nothing has to be answered any more. Nothing was recorded.")
+        raise ActionRefused("This change is over: nothing has to be answered any more. Nothing was recorded.")
     return participant
 
 

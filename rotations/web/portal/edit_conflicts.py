@@ -11,6 +11,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from as2certs.accounts.models import Installation
+from rotations.errors import PageOutdated
 from rotations.models import Participant
 from rotations.planning.local_time import brief
 from rotations.web.portal import history
@@ -32,17 +33,13 @@ ANSWERS = (
 )
 
 
-class ChangedMeanwhile(Exception):
-    """Somebody answered, or the change moved, since the page was opened; the message says what and who."""
-
-
 def stamp(participant: Participant, *, now: datetime) -> str:
     """Return what a form carries along: a digest of what is answered about, and when (UTC) it was looked at."""
     return f"{_digest(participant)}.{int(now.timestamp() * 1_000_000)}"
 
 
 def must_be_as_seen(participant: Participant, seen: str) -> None:
-    """Refuse an answer to a page that is outdated. Call it with the rotation locked. Raises ChangedMeanwhile."""
+    """Refuse an answer to a page that is outdated. Call it with the rotation locked. Raises PageOutdated."""
     digest, _, looked_at = seen.partition(".")
     if digest == _digest(participant):
         return
@@ -51,7 +48,7 @@ def must_be_as_seen(participant: Participant, seen: str) -> None:
     what = "something has changed here"
     if newest is not None:
         what = f"{newest.sentence} ({brief(newest.at, participant.partner.time_zone)})"
-    raise ChangedMeanwhile(
+    raise PageOutdated(
         f"Since you opened this page, {what}. Nothing of yours was recorded yet: look at the page as it is now, and "
         "send it again if it still holds."
     )

@@ -9,7 +9,8 @@ from django import forms
 
 from identities.files import BytesField, PastedField
 from partners.models import Partner
-from rotations.exchange.submitted_certificates import KeyShown, NotTaken, Reading, read
+from rotations.errors import SubmissionRefused
+from rotations.exchange.submitted_certificates import KeyShown, Reading, read
 
 #: For which use, in a partner's words, and in which of our roles that is.
 USES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -62,7 +63,7 @@ class BringForm(forms.Form):
         data: bytes = cleaned[came_in]
         try:
             self.reading = read(self.partner, data, now=self.now)
-        except NotTaken as error:
+        except SubmissionRefused as error:
             self.key_shown = isinstance(error, KeyShown)
             self.add_error(came_in, str(error))
         return cleaned

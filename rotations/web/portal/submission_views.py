@@ -16,8 +16,9 @@ from django.views.decorators.http import require_http_methods
 
 from as2certs.accounts.models import Installation
 from partners.models import Partner
+from rotations.errors import SubmissionRefused
 from rotations.exchange import submitted_certificates
-from rotations.exchange.submitted_certificates import NotTaken, Reading
+from rotations.exchange.submitted_certificates import Reading
 from rotations.letters import access_links
 from rotations.letters.contacts import desk_for
 from rotations.models import HandedIn
@@ -69,19 +70,19 @@ def portal_hand_in_confirm(request: HttpRequest, visit: Visit) -> HttpResponse:
             messages.success(request, _said(arrival))
             return redirect("portal-hand-in", visit.token)
         reading = submitted_certificates.read(partner, form.data_brought, now=visit.now)
-    except NotTaken as error:
+    except SubmissionRefused as error:
         return _not_taken(request, visit, form, error)
     return _read_back(request, visit, reading, form)
 
 
-def _not_taken(request: HttpRequest, visit: Visit, form: MeantForm, error: NotTaken) -> HttpResponse:
+def _not_taken(request: HttpRequest, visit: Visit, form: MeantForm, error: SubmissionRefused) -> HttpResponse:
     """Say why a certificate is not taken: where its use was wrong beside that, otherwise where another is brought."""
     if isinstance(error, submitted_certificates.KeyShown):
         submitted_certificates.note_key_shown(visit.link.partner, by=visit.by, now=visit.now)
     else:
         try:
             reading = submitted_certificates.read(visit.link.partner, form.data_brought, now=visit.now)
-        except NotTaken:
+        except SubmissionRefused:
             pass  # said below: it can't be used at all
         else:
             form.add_error("use", str(error))

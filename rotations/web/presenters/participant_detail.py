@@ -9,6 +9,7 @@ from datetime import datetime
 from django.urls import reverse
 
 from as2certs.audit.models import Entry, identify
+from rotations.errors import LinkExpired
 from rotations.exchange.responses import OPEN_WINDOW
 from rotations.letters import access_links
 from rotations.lifecycle import single_partner
@@ -92,7 +93,7 @@ def _gone(link: Link, participant: Participant, now: datetime) -> str:
     link.participant = participant
     try:
         access_links.refuse_gone(link, now=now)
-    except access_links.Gone as gone:
+    except LinkExpired as gone:
         return str(gone)
     return ""
 

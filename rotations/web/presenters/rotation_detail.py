@@ -15,15 +15,15 @@ from as2certs.accounts.models import Installation, User
 from as2certs.audit.recording import Actor
 from as2certs.pki import Finding
 from identities.models import CertificateRequest
+from rotations.errors import ActionRefused, PlanError
 from rotations.exchange import time_slots
 from rotations.exchange.responses import OPEN_WINDOW
 from rotations.execution import stored_plan
 from rotations.execution.concurrent import neighbours
 from rotations.execution.transitions import WHOLE_ROTATION
 from rotations.lifecycle import actions, drafts, four_eyes, open_window, partner_capability
-from rotations.lifecycle.actions import NotPossible
 from rotations.models import Participant, Rotation, Step
-from rotations.planning.plan import Act, PlanError
+from rotations.planning.plan import Act
 from rotations.planning.states import (
     AWAITING_WINDOW,
     ENDED,
@@ -265,7 +265,7 @@ class Sheet:
         """Say why this person can't approve although they have the right; empty when they can."""
         try:
             four_eyes.may_approve(self.rotation, Actor(str(self.user), "web", self.user))
-        except NotPossible as error:
+        except ActionRefused as error:
             return str(error)
         return ""
 

@@ -16,12 +16,11 @@ from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.mail.views import html_alone
 from identities.views.common import download
+from rotations.errors import PreviewOutdated, RotationError, UnknownPlaceholder
 from rotations.exchange.bulk import Outcome, one_by_one
-from rotations.execution.transitions import NotPossible
 from rotations.letters import announcements
-from rotations.letters.announcements import Envelope, LooksOtherwise
+from rotations.letters.announcements import Envelope
 from rotations.letters.compose import Draft
-from rotations.letters.mail_templates import UnknownPlaceholder
 from rotations.models import Letter, Participant, Rotation
 from rotations.web.forms.partners import AnnounceForm, named
 from rotations.web.views.bulk_messages import count, tell_refused
@@ -62,7 +61,7 @@ def _changed(envelopes: Sequence[Envelope], form: AnnounceForm) -> dict[str, str
         if envelope.participant.pk in chosen and not envelope.obstacle:
             try:
                 envelope.must_be_as_seen(form.stamps.get(uid, ""))
-            except LooksOtherwise as error:
+            except PreviewOutdated as error:
                 found[uid] = str(error)
     return found
 
@@ -173,7 +172,7 @@ def participant_to_oneself(request: HttpRequest, uid: UUID) -> HttpResponse:
     participant, me = found_participant(uid), person(request)
     try:
         number = announcements.send_to_oneself(participant, me, now=database_now())
-    except (NotPossible, UnknownPlaceholder) as error:
+    except RotationError as error:
         said, level = str(error), messages.ERROR
     else:
         said, level = f"{count(number, 'mail')} on the way to {me.email}.", messages.SUCCESS

@@ -13,13 +13,14 @@ from django.views.decorators.http import require_POST
 from as2certs.accounts.access import needs
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from as2certs.errors import DomainError
 from partners.models import Partner
 from rotations.lifecycle import four_eyes, partner_capability, replanning
 from rotations.lifecycle.replanning import Other
 from rotations.models import Participant, Rotation
 from rotations.web.forms.actions import PlanForm
 from rotations.web.presenters.plan_comparison import Comparison
-from rotations.web.views.confirm_page import REFUSALS, Question, ask, found, found_participant, posted
+from rotations.web.views.confirm_page import Question, ask, found, found_participant, posted
 
 
 @needs("rotations.change_rotation")
@@ -128,7 +129,7 @@ def partner_holds_both(request: HttpRequest, uid: UUID) -> HttpResponse:
     partner = get_object_or_404(Partner, uid=uid)
     try:
         partner_capability.take_learnt(partner, by=Actor.of(request), now=database_now())
-    except REFUSALS as error:
+    except DomainError as error:
         messages.error(request, str(error))
     else:
         messages.success(

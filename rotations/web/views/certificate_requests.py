@@ -17,9 +17,8 @@ from as2certs.clock import database_now
 from as2certs.mail.sealed_values import put_in
 from as2certs.mail.views import html_alone
 from partners.models import Partner
+from rotations.errors import ActionRefused, UnknownPlaceholder
 from rotations.exchange import certificate_requests
-from rotations.execution.transitions import NotPossible
-from rotations.letters.mail_templates import UnknownPlaceholder
 from rotations.models import Link
 from rotations.web.views.links import shown_once
 
@@ -41,7 +40,7 @@ def partner_ask(request: HttpRequest, uid: UUID) -> HttpResponse:
                 messages.success(request, f"{partner} is asked: a mail to {to} leaves within seconds.")
                 return redirect(partner)
             refused = "This is no longer what you looked at. Nothing was sent: look again, and send it then."
-    except NotPossible as error:
+    except ActionRefused as error:
         refused = str(error)
     except UnknownPlaceholder as error:
         refused = f"No mail can be written: {error} Mend the wording first."
@@ -91,7 +90,7 @@ def partner_hand_in_link(request: HttpRequest, uid: UUID) -> HttpResponse:
         return render(request, template, context)
     try:
         fresh = certificate_requests.share(partner, by=Actor.of(request), now=now)
-    except NotPossible as error:
+    except ActionRefused as error:
         messages.error(request, str(error))
         return redirect(partner)
     return shown_once(request, template, fresh, partner=partner)

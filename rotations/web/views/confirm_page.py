@@ -12,19 +12,13 @@ from django.forms import Form
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 
-from as2certs import pki
 from as2certs.clock import database_now
-from identities.certificate_import import Refused
-from rotations.execution.transitions import WHOLE_ROTATION, SomebodyElseWasFirst
-from rotations.lifecycle.actions import NotPossible
+from as2certs.errors import DomainError
+from rotations.errors import IllegalTransition
+from rotations.execution.transitions import WHOLE_ROTATION
 from rotations.models import Participant, Rotation, Step
-from rotations.planning.plan import PlanError
-from rotations.planning.states import IllegalAction, RotationAction, RotationState, next_state
-from rotations.planning.windows import WindowError
+from rotations.planning.states import RotationAction, RotationState, next_state
 from rotations.web.forms.windows import has_suggestion
-
-#: What actions refuse with: each message is a sentence for the person.
-REFUSALS = (NotPossible, IllegalAction, PlanError, SomebodyElseWasFirst, Refused, WindowError, pki.PkiError)
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,7 @@ def not_now(rotation: Rotation, action: RotationAction) -> str:
     """Say why an action is not possible in this state; empty when it is."""
     try:
         next_state(RotationState(rotation.state), action)
-    except IllegalAction as error:
+    except IllegalTransition as error:
         return str(error)
     return ""
 
@@ -89,7 +83,7 @@ def ask(
     if request.method == "POST" and not has_suggestion(request.POST) and form.is_valid():
         try:
             do()
-        except REFUSALS as error:
+        except DomainError as error:
             form.add_error(None, str(error))
         else:
             messages.success(request, said)

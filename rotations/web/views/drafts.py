@@ -20,8 +20,9 @@ from django.views.decorators.http import require_POST
 from as2certs.accounts.access import needs, person
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from as2certs.errors import DomainError
 from as2certs.paging import searched
-from identities.certificate_import import Refused
+from identities.errors import CertificateRefused
 from identities.models import Identity
 from partners.models import Partner
 from rotations.lifecycle.edit_conflicts import stamp
@@ -31,7 +32,7 @@ from rotations.web.forms.draft_preview import Foresight
 from rotations.web.forms.drafts import DraftForm
 from rotations.web.forms.save_draft import keep
 from rotations.web.forms.windows import has_suggestion, window_of
-from rotations.web.views.confirm_page import REFUSALS, found, not_now, posted
+from rotations.web.views.confirm_page import found, not_now, posted
 
 #: So many stations of each side are offered; a search finds the others.
 OFFERED = 20
@@ -90,9 +91,9 @@ def _kept(
     if request.method == "POST" and not has_suggestion(request.POST) and form.is_valid():
         try:
             rotation = keep(form, by=Actor.of(request), now=now, rehearses=rehearses)
-        except Refused as error:
+        except CertificateRefused as error:
             form.add_error("successor", str(error))
-        except REFUSALS as error:
+        except DomainError as error:
             form.add_error(None, str(error))
         else:
             messages.success(request, said)

@@ -11,11 +11,12 @@ from django.utils import timezone
 from as2certs.accounts.access import needs, person
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from rotations.errors import PlanError
 from rotations.execution import stored_plan, transitions
 from rotations.lifecycle import emergency
 from rotations.lifecycle.edit_conflicts import must_be_as_seen, stamp
 from rotations.models import Rotation
-from rotations.planning.plan import Act, PlanError
+from rotations.planning.plan import Act
 from rotations.web.forms.actions import EmergencyForm
 from rotations.web.presenters import rotation_text
 from rotations.web.presenters.rotation_detail import Sheet

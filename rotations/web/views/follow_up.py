@@ -11,11 +11,12 @@ from django.shortcuts import redirect, render
 from as2certs.accounts.access import needs
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from as2certs.errors import DomainError
 from rotations.exchange import follow_up
 from rotations.letters import compose
 from rotations.planning.local_time import brief
 from rotations.web.forms.actions import LadderForm, NothingForm
-from rotations.web.views.confirm_page import REFUSALS, Question, ask, found, found_participant, posted
+from rotations.web.views.confirm_page import Question, ask, found, found_participant, posted
 
 
 @needs("rotations.change_rotation")
@@ -33,7 +34,7 @@ def rotation_following(request: HttpRequest, uid: UUID) -> HttpResponse:
         else:
             try:
                 follow_up.set_ladder(rotation, **form.cleaned_data, by=Actor.of(request), now=now)
-            except REFUSALS as error:
+            except DomainError as error:
                 form.add_error(None, str(error))
             else:
                 messages.success(request, "Partners that have not answered are reminded on these days.")

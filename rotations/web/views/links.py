@@ -15,10 +15,10 @@ from django.views.decorators.debug import sensitive_variables
 from as2certs.accounts.access import needs
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from rotations.execution.transitions import WHOLE_ROTATION, NotPossible
+from rotations.errors import RotationError
+from rotations.execution.transitions import WHOLE_ROTATION
 from rotations.letters import access_links, announcements
 from rotations.letters.access_links import Fresh
-from rotations.letters.mail_templates import UnknownPlaceholder
 from rotations.models import Link, Participant
 from rotations.web.forms.actions import NothingForm, ReasonForm
 from rotations.web.forms.partners import ShareForm
@@ -39,7 +39,7 @@ def participant_share(request: HttpRequest, uid: UUID) -> HttpResponse:
             fresh = announcements.share(
                 participant, by=Actor.of(request), now=now, expires_at=form.expires_at
             )
-        except (NotPossible, UnknownPlaceholder) as error:
+        except RotationError as error:
             form.add_error(None, str(error))
         else:
             template = "rotations/participant_shared.html"

@@ -17,6 +17,7 @@ from as2certs.audit.form_saving import keep
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from partners.models import Partner
+from rotations.errors import UnknownPlaceholder
 from rotations.letters import mail_templates
 from rotations.models import Phrase
 from rotations.web.forms.partners import PhraseForm
@@ -86,7 +87,7 @@ def _update(request: HttpRequest, partner: Partner | None, kind: str) -> HttpRes
     values = mail_templates.example_for(partner)
     try:
         example = form.words.filled({name: values[name] for name in mail_templates.known_to(kind)})
-    except mail_templates.UnknownPlaceholder:
+    except UnknownPlaceholder:
         example = None
     context = {
         "partner": partner,

@@ -12,12 +12,13 @@ from django.views.decorators.http import require_POST
 from as2certs.accounts.access import needs
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from as2certs.errors import DomainError
 from rotations.lifecycle import rehearsals
 from rotations.models import rehearsal
 from rotations.web.forms.actions import ReasonForm
 from rotations.web.presenters import rotation_text
 from rotations.web.presenters.rehearsal import RehearsalPart
-from rotations.web.views.confirm_page import REFUSALS, Question, ask, found, posted
+from rotations.web.views.confirm_page import Question, ask, found, posted
 
 
 @needs("rotations.approve_rotation")
@@ -56,7 +57,7 @@ def rotation_name_rehearsal(request: HttpRequest, uid: UUID) -> HttpResponse:
         return redirect(rotation)
     try:
         rehearsals.link(rotation, alike, by=Actor.of(request), now=database_now())
-    except REFUSALS as error:
+    except DomainError as error:
         messages.error(request, str(error))
     else:
         messages.success(request, f"The rotation of {alike.holder} counts as the rehearsal.")

@@ -12,11 +12,12 @@ from django.utils import timezone
 from as2certs.accounts.access import needs
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from as2certs.errors import DomainError
 from partners.models import Partner
 from rotations.lifecycle.traffic_evidence import observe
 from rotations.models import Sighting
 from rotations.web.forms.actions import SightingForm
-from rotations.web.views.confirm_page import REFUSALS, posted
+from rotations.web.views.confirm_page import posted
 
 #: So many earlier ones are shown below the form.
 SHOWN = 20
@@ -32,7 +33,7 @@ def sighting_create(request: HttpRequest, uid: UUID) -> HttpResponse:
         found = {name: form.cleaned_data[name] for name in ("use", "serial", "at", "note")}
         try:
             sighting = observe(partner, **found, by=Actor.of(request), now=now)
-        except REFUSALS as error:
+        except DomainError as error:
             form.add_error("serial", str(error))
         else:
             messages.success(request, _said(sighting))

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from as2certs.accounts.access import needs
 from as2certs.clock import database_now
+from rotations.errors import PlanError
 from rotations.execution import stored_plan
 from rotations.models import Rotation
 from rotations.planning import plan
@@ -81,6 +82,6 @@ def rotation_paper(request: HttpRequest, uid: UUID) -> HttpResponse:
         asked = next((q for q in paper.questions if q.key == request.GET.get("ask")), None)
         answers = [paper.answer(question) for question in (paper.questions[0], asked) if question is not None]
         context |= {"answers": answers, "asked": asked, "questions": paper.questions[1:]}
-    except plan.PlanError as error:
+    except PlanError as error:
         context["obstacle"] = str(error)
     return render(request, "rotations/rotation_paper.html", context)

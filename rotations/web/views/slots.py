@@ -14,9 +14,11 @@ from django.views.decorators.http import require_POST
 from as2certs.accounts.access import needs, person
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from as2certs.errors import DomainError
+from rotations.errors import ActionRefused
 from rotations.exchange import time_slots
 from rotations.exchange.responses import refuse_begun
-from rotations.execution.transitions import WHOLE_ROTATION, NotPossible
+from rotations.execution.transitions import WHOLE_ROTATION
 from rotations.lifecycle import drafts, four_eyes
 from rotations.models import Rotation, Slot
 from rotations.planning.local_time import span
@@ -24,7 +26,7 @@ from rotations.web.forms.actions import NothingForm
 from rotations.web.forms.slots import SlotsForm
 from rotations.web.presenters.open_tasks import names
 from rotations.web.views.bulk_messages import count
-from rotations.web.views.confirm_page import REFUSALS, Question, ask, found, posted
+from rotations.web.views.confirm_page import Question, ask, found, posted
 
 #: So many moments are proposed where none is offered yet.
 PROPOSED = 3
@@ -45,7 +47,7 @@ def rotation_slots(request: HttpRequest, uid: UUID) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             offered = time_slots.offer_slots(rotation, form.offered, by=Actor.of(request), now=now)
-        except REFUSALS as error:
+        except DomainError as error:
             form.add_error(None, str(error))
         else:
             messages.success(
@@ -73,7 +75,7 @@ def rotation_slots_withdraw(request: HttpRequest, uid: UUID) -> HttpResponse:
     rotation = found(uid)
     try:
         time_slots.withdraw_slots(rotation, by=Actor.of(request), now=database_now())
-    except REFUSALS as error:
+    except DomainError as error:
         messages.error(request, str(error))
     else:
         messages.success(request, "No times are offered any more. The window stays as it is.")
@@ -134,6 +136,6 @@ def _not_now(rotation: Rotation) -> str:
         return "Approve the plan first: partners choose once they are told of the change."
     try:
         refuse_begun(rotation, now=database_now())
-    except NotPossible as error:
+    except ActionRefused as error:
         return str(error)
     return ""

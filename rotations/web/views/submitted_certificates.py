@@ -15,6 +15,7 @@ from django.views.decorators.debug import sensitive_variables
 from as2certs.accounts.access import needs
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from as2certs.errors import DomainError
 from identities.open_tasks import rotation_url
 from rotations.exchange import submitted_certificates
 from rotations.exchange.known import circle
@@ -23,7 +24,7 @@ from rotations.execution.transitions import WHOLE_ROTATION
 from rotations.models import HandedIn, Rotation
 from rotations.planning.states import RotationState
 from rotations.web.forms.submitted import CompareForm, RefuseForm
-from rotations.web.views.confirm_page import REFUSALS, posted
+from rotations.web.views.confirm_page import posted
 
 
 @needs("rotations.change_rotation")
@@ -78,7 +79,7 @@ def _ask(
     if request.method == "POST" and form.is_valid():
         try:
             do()
-        except REFUSALS as error:
+        except DomainError as error:
             form.add_error(None, str(error))
         else:
             messages.success(request, said)

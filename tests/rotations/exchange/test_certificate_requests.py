@@ -18,9 +18,9 @@ from as2certs.mail.delivery import compose
 from as2certs.mail.models import Message
 from partners.models import Contact, Partner, PartnerCertificate
 from rotations import reminders
+from rotations.errors import ActionRefused
 from rotations.exchange import certificate_requests
 from rotations.exchange.certificate_requests import ask, ask_due, due, envelope, share
-from rotations.execution.transitions import NotPossible
 from rotations.letters import access_links
 from rotations.models import HandedIn, Letter, Link, Notice, Phrase, Rotation
 from tests.rotations.notifications import expiries
@@ -139,7 +139,7 @@ def test_who_is_not_to_be_told_or_can_not_be_reached_is_let_alone(change: dict[s
 
 def test_a_partner_is_exempted_as_a_whole_or_by_being_archived() -> None:
     station("Quiet", told_expiry=False)
-    station("Gone", archived_at=NOW)
+    station("LinkExpired", archived_at=NOW)
     assert asked() == {}
 
 
@@ -409,19 +409,19 @@ def test_it_says_why_nobody_would_be_reached(change: dict[str, Any], said: str) 
     Contact.objects.update(**change)
     shown = envelope(northwind, now=NOW)
     assert (list(shown.drafts), shown.obstacle.startswith(said)) == ([], True)
-    with pytest.raises(NotPossible, match=said):
+    with pytest.raises(ActionRefused, match=said):
         ask(northwind, by=BY, now=NOW)
     assert not Letter.objects.exists()
 
 
 def test_an_archived_partner_and_one_without_a_certificate_are_not_asked() -> None:
-    with pytest.raises(NotPossible, match="is archived: restore it first"):
-        ask(station("Gone", archived_at=NOW), by=BY, now=NOW)
-    with pytest.raises(NotPossible, match="is archived"):
+    with pytest.raises(ActionRefused, match="is archived: restore it first"):
+        ask(station("LinkExpired", archived_at=NOW), by=BY, now=NOW)
+    with pytest.raises(ActionRefused, match="is archived"):
         share(Partner.objects.get(), by=BY, now=NOW)
     fresh = expiries.partner("Fresh")
     fresh.contacts.create(name="Fred", email="fred@fresh.example")
-    with pytest.raises(NotPossible, match="No certificate of Fresh is in use, so none ends: make a link"):
+    with pytest.raises(ActionRefused, match="No certificate of Fresh is in use, so none ends: make a link"):
         ask(fresh, by=BY, now=NOW)
 
 

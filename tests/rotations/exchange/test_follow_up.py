@@ -18,9 +18,9 @@ from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
 from partners.models import Contact, Partner
 from rotations import reminders
+from rotations.errors import ActionRefused
 from rotations.exchange import follow_up, responses
 from rotations.execution.confirmations import confirm, waive
-from rotations.execution.transitions import NotPossible
 from rotations.letters import compose
 from rotations.letters.announcements import announce, share
 from rotations.lifecycle import actions
@@ -368,7 +368,7 @@ def test_more_time_after_they_were_told_makes_them_be_told_once_more(
 def test_more_time_is_refused_where_there_is_none(
     told: Participant, company: Company, until: datetime, said: str
 ) -> None:
-    with pytest.raises(NotPossible, match=said):
+    with pytest.raises(ActionRefused, match=said):
         follow_up.extend(told, until, by=company.by, now=NOW)
     told.refresh_from_db()
     assert told.answer_by is None
@@ -378,12 +378,12 @@ def test_more_time_is_in_the_trail_and_is_never_less(told: Participant, company:
     follow_up.extend(told, STARTS, by=company.by, now=NOW)
     entry = Entry.objects.get(verb="participant.extended")
     assert entry.new == {"partner": "Northwind", "until": STARTS.isoformat()}
-    with pytest.raises(NotPossible, match="Northwind has until Thu 3 Dec 2026, 22:00 CST already"):
+    with pytest.raises(ActionRefused, match="Northwind has until Thu 3 Dec 2026, 22:00 CST already"):
         follow_up.extend(told, STARTS - DAY, by=company.by, now=NOW)
 
 
 def test_who_was_not_told_gets_no_more_time(fabrikam: Participant, company: Company) -> None:
-    with pytest.raises(NotPossible, match="Fabrikam has not been told yet: announce the change first"):
+    with pytest.raises(ActionRefused, match="Fabrikam has not been told yet: announce the change first"):
         follow_up.extend(fabrikam, STARTS, by=company.by, now=NOW)
 
 
@@ -406,7 +406,7 @@ def test_a_reminder_by_hand_goes_at_once(told: Participant, company: Company) ->
 def test_twice_in_an_hour_is_too_much(told: Participant, company: Company) -> None:
     follow_up.nudge(told, by=company.by, now=NOW + DAY)
     with pytest.raises(
-        NotPossible, match=r"Northwind was written to 59 minutes ago\. Wait for an hour, or call"
+        ActionRefused, match=r"Northwind was written to 59 minutes ago\. Wait for an hour, or call"
     ):
         follow_up.nudge(told, by=company.by, now=NOW + DAY + HOUR - SECOND)
     assert follow_up.nudge(told, by=company.by, now=NOW + DAY + HOUR)
@@ -434,7 +434,7 @@ def test_a_reminder_by_hand_says_why_it_is_out_of_place(
     change, said = REFUSED[what]
     change(told, company)
     before = Message.objects.count()
-    with pytest.raises(NotPossible, match=f"^{said}"):
+    with pytest.raises(ActionRefused, match=f"^{said}"):
         follow_up.nudge(told, by=company.by, now=NOW + DAY)
     assert Message.objects.count() == before
 

@@ -10,9 +10,9 @@ from as2certs import pki
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from as2certs.mail.models import Message
+from rotations.errors import ActionRefused
 from rotations.exchange import responses, time_slots
 from rotations.execution.confirmations import confirm
-from rotations.execution.transitions import NotPossible
 from rotations.lifecycle import actions
 from rotations.models import Letter, Participant, Rotation
 from rotations.planning.windows import Window
@@ -69,13 +69,13 @@ def test_another_time_is_kept_and_told_and_moves_nothing(
 def test_a_time_that_can_not_be_is_refused(
     company: Company, northwind: Participant, starts: timedelta, said: str
 ) -> None:
-    with pytest.raises(NotPossible, match=said):
+    with pytest.raises(ActionRefused, match=said):
         responses.propose(northwind, window(NOW + starts), note="", by=NORA, now=NOW)
     assert not Message.objects.exists()
 
 
 def test_nothing_is_proposed_once_the_time_has_come(company: Company, northwind: Participant) -> None:
-    with pytest.raises(NotPossible, match="The agreed time has come"):
+    with pytest.raises(ActionRefused, match="The agreed time has come"):
         responses.propose(northwind, window(STARTS + timedelta(days=1)), note="", by=NORA, now=STARTS)
 
 
@@ -93,7 +93,7 @@ def test_staying_with_the_window_is_told_with_the_reason(company: Company, north
     assert letter.message.to_address == "nora@northwind.example"
     assert "Eleven others have agreed." in letter.message.text
     assert "We stay with Thu 3 Dec 2026, 22:00 to 23:00 CST" in letter.message.text
-    with pytest.raises(NotPossible, match="proposes no other time any more"):
+    with pytest.raises(ActionRefused, match="proposes no other time any more"):
         responses.refuse_proposal(northwind, reason="Again", by=company.by, now=NOW)
 
 
@@ -105,7 +105,7 @@ def test_no_is_told_at_once_and_taken_back_by_a_yes(company: Company, northwind:
 
 
 def test_no_needs_a_reason(company: Company, northwind: Participant) -> None:
-    with pytest.raises(NotPossible, match="Say why"):
+    with pytest.raises(ActionRefused, match="Say why"):
         responses.decline(northwind, reason=" ", by=NORA, now=NOW)
 
 
@@ -114,12 +114,12 @@ def test_a_sha1_fingerprint_shows_that_ours_is_installed(company: Company, north
 
 
 def test_the_old_fingerprint_is_told_apart(company: Company, northwind: Participant) -> None:
-    with pytest.raises(NotPossible, match="fingerprint of the old certificate"):
+    with pytest.raises(ActionRefused, match="fingerprint of the old certificate"):
         said(northwind, company.old.sha256)
 
 
 def test_whether_it_works_is_asked_after_the_change_only(company: Company, northwind: Participant) -> None:
-    with pytest.raises(NotPossible, match="too early"):
+    with pytest.raises(ActionRefused, match="too early"):
         responses.report(northwind, works=True, note="", by=NORA, now=NOW)
 
 
@@ -127,7 +127,7 @@ def test_trouble_after_the_change_is_told_at_once(
     company: Company, rotation: Rotation, northwind: Participant
 ) -> None:
     Rotation.objects.filter(pk=rotation.pk).update(state="applied")
-    with pytest.raises(NotPossible, match="Say what does not work"):
+    with pytest.raises(ActionRefused, match="Say what does not work"):
         responses.report(northwind, works=False, note="", by=NORA, now=NOW)
     responses.report(northwind, works=False, note="authentication-failed", by=NORA, now=NOW)
     northwind.refresh_from_db()
@@ -143,7 +143,7 @@ def test_a_partner_switches_by_itself_where_the_plan_lets_it(
 ) -> None:
     northwind.steps.filter(act="partner_cut_over").update(blocked=False)
     assert responses.say_switched(northwind, "partner_cut_over", by=NORA, now=NOW) == 1
-    with pytest.raises(NotPossible, match="nothing to switch"):
+    with pytest.raises(ActionRefused, match="nothing to switch"):
         responses.say_switched(northwind, "partner_cut_over", by=NORA, now=NOW)
 
 
@@ -156,7 +156,7 @@ def test_a_cancelled_rotation_takes_no_answers(
         lambda: responses.propose(northwind, window(STARTS + timedelta(days=1)), note="", by=NORA, now=NOW),
         lambda: said(northwind, company.new.sha256),
     ):
-        with pytest.raises(NotPossible, match=r"This rotation has ended \(cancelled\)"):
+        with pytest.raises(ActionRefused, match=r"This rotation has ended \(cancelled\)"):
             answer()
 
 
@@ -168,7 +168,7 @@ def offered(days: int) -> Window:
 
 
 def test_up_to_five_moments_are_offered(company: Company, rotation: Rotation) -> None:
-    with pytest.raises(NotPossible, match="Offer one to 5 moments; these are 6"):
+    with pytest.raises(ActionRefused, match="Offer one to 5 moments; these are 6"):
         time_slots.offer_slots(rotation, [offered(n) for n in range(6)], by=company.by, now=NOW)
     assert len(time_slots.offer_slots(rotation, [offered(n) for n in range(5)], by=company.by, now=NOW)) == 5
 

@@ -18,11 +18,11 @@ from identities import certificate_import
 from identities.models import PrivateKey
 from partners import contacts
 from partners.models import Partner, PartnerCertificate, PartnerService
+from rotations.errors import ActionRefused, EditConflict, SubmissionRefused
 from rotations.exchange import submitted_certificates
 from rotations.exchange.known import circle
-from rotations.exchange.submitted_certificates import KeyShown, NotTaken, accept, read, refuse
+from rotations.exchange.submitted_certificates import KeyShown, accept, read, refuse
 from rotations.execution import confirmations
-from rotations.execution.transitions import NotPossible, SomebodyElseWasFirst
 from rotations.lifecycle import actions, drafts
 from rotations.lifecycle.drafts import Wish, set_up
 from rotations.models import HandedIn, Link, Participant, Rotation
@@ -190,7 +190,9 @@ def test_where_a_rotation_changes_these_roles_it_is_kept_for_somebody_to_decide(
 def test_only_so_many_wait_to_be_compared(company: Company, northwind: Partner) -> None:
     for number in range(submitted_certificates.MOST_WAITING):
         brought(northwind, made(f"N-{number}"))
-    with pytest.raises(NotTaken, match="5 certificates of yours wait for us to compare them already"):
+    with pytest.raises(
+        SubmissionRefused, match="5 certificates of yours wait for us to compare them already"
+    ):
         brought(northwind, made("ONE-MORE"))
     compared(HandedIn.objects.order_by("id")[0], company)
     assert brought(northwind, made("ONE-MORE")).is_new
@@ -241,7 +243,7 @@ def bad_inputs() -> dict[str, tuple[Callable[[], bytes], str]]:
 @pytest.mark.parametrize("what", list(bad_inputs()))
 def test_what_can_not_be_used_is_refused_in_one_sentence(northwind: Partner, what: str) -> None:
     make, said = bad_inputs()[what]
-    with pytest.raises(NotTaken, match=f"^{re.escape(said)}"):
+    with pytest.raises(SubmissionRefused, match=f"^{re.escape(said)}"):
         brought(northwind, make())
     assert not HandedIn.objects.exists()
     assert northwind.certificates.count() == 1
@@ -276,13 +278,13 @@ def test_one_that_begins_later_is_fine(northwind: Partner) -> None:
 
 
 def test_the_one_in_use_is_told_apart(northwind: Partner, old: PartnerCertificate) -> None:
-    with pytest.raises(NotTaken, match="the certificate that you use with us already"):
+    with pytest.raises(SubmissionRefused, match="the certificate that you use with us already"):
         brought(northwind, pki.to_pem(old.certificate))
 
 
 def test_our_own_is_told_apart(company: Company, northwind: Partner) -> None:
     assert company.new.private_key is not None
-    with pytest.raises(NotTaken, match="a certificate of ours, not of yours"):
+    with pytest.raises(SubmissionRefused, match="a certificate of ours, not of yours"):
         brought(northwind, pki.to_pem(company.new.certificate))
 
 
@@ -292,7 +294,7 @@ def test_another_partners_is_refused_without_a_word_about_whose(
     theirs = in_use(company, fabrikam, days=300)
     key = make_pair("FABRIKAM", not_before=NOW - timedelta(days=1), not_after=NOW + timedelta(days=300))[1]
     for data in (pki.to_pem(theirs.certificate), made("SAME-KEY", key=key)):
-        with pytest.raises(NotTaken, match="belongs to another station than yours") as refused:
+        with pytest.raises(SubmissionRefused, match="belongs to another station than yours") as refused:
             brought(northwind, data)
         assert "Fabrikam" not in str(refused.value)
     fabrikam.archived_at = NOW
@@ -315,7 +317,7 @@ def test_an_archived_partner_hands_in_nothing(northwind: Partner) -> None:
     link = link_to(northwind)
     northwind.archived_at = NOW
     northwind.save()
-    with pytest.raises(NotTaken, match="We no longer exchange messages with this station"):
+    with pytest.raises(SubmissionRefused, match="We no longer exchange messages with this station"):
         brought(northwind, link=link)
 
 
@@ -324,13 +326,13 @@ def test_what_it_is_for_comes_from_its_key_usages(northwind: Partner) -> None:
     assert read(northwind, signing, now=NOW).roles == ("verify",)
     assert read(northwind, made("ENCRYPTS", usages=("key_encipherment",)), now=NOW).roles == ("encrypt",)
     assert read(northwind, made("ALL", usages=None), now=NOW).roles == BOTH
-    with pytest.raises(NotTaken, match="and encryption needs keyEncipherment: use a certificate"):
+    with pytest.raises(SubmissionRefused, match="and encryption needs keyEncipherment: use a certificate"):
         read(northwind, signing, roles=BOTH, now=NOW)
 
 
 def test_an_elliptic_key_is_refused_for_encryption_in_words_of_theirs(northwind: Partner) -> None:
     elliptic: Any = generate_private_key(SECP256R1())
-    with pytest.raises(NotTaken, match=r"for encryption AS2 systems need RSA: use .* for this use"):
+    with pytest.raises(SubmissionRefused, match=r"for encryption AS2 systems need RSA: use .* for this use"):
         read(northwind, made("EC", key=elliptic, usages=None), now=NOW)
 
 
@@ -375,13 +377,13 @@ def test_another_fingerprint_accepts_nothing(
         (old.sha256, "the certificate that Northwind uses now"),
         (company.new.sha256, "somebody else handed this one in: refuse it"),
     ):
-        with pytest.raises(NotPossible, match=why):
+        with pytest.raises(ActionRefused, match=why):
             compared(handed, company, fingerprint=said)
     for said in (handed.certificate.sha1, handed.certificate.sha256[:-2], "", "yes, it matches"):
         with pytest.raises(pki.PkiError):
             compared(handed, company, fingerprint=said)
     for missing in ("spoke_with", "channel"):
-        with pytest.raises(NotPossible, match="Say with whom"):
+        with pytest.raises(ActionRefused, match="Say with whom"):
             compared(handed, company, **{missing: " "})
     assert HandedIn.objects.pending().count() == 1
 
@@ -390,11 +392,11 @@ def test_it_is_settled_once(company: Company, northwind: Partner) -> None:
     (handed,) = brought(northwind).rows
     stale = HandedIn.objects.get()
     compared(handed, company)
-    with pytest.raises(NotPossible, match="was accepted already, by Alice on 23 Nov 2026"):
+    with pytest.raises(ActionRefused, match="was accepted already, by Alice on 23 Nov 2026"):
         compared(handed, company)
-    with pytest.raises(NotPossible, match="was accepted already"):
+    with pytest.raises(ActionRefused, match="was accepted already"):
         refuse(handed, reason="No", by=company.by, now=NOW)
-    with pytest.raises(SomebodyElseWasFirst):
+    with pytest.raises(EditConflict):
         compared(stale, company)
 
 
@@ -429,9 +431,9 @@ def test_approved_before_it_was_compared_nothing_is_set_up_until_then(
 def test_a_mere_word_does_not_settle_the_check(company: Company, northwind: Partner) -> None:
     (handed,) = brought(northwind).rows
     step = check_step(approved(only(northwind), company))
-    with pytest.raises(NotPossible, match="Compare its fingerprint with Northwind over another channel"):
+    with pytest.raises(ActionRefused, match="Compare its fingerprint with Northwind over another channel"):
         actions.complete(step, note="looks fine", by=company.by, now=NOW)
-    with pytest.raises(NotPossible, match="Compare its fingerprint"):
+    with pytest.raises(ActionRefused, match="Compare its fingerprint"):
         actions.skip(step, reason="in a hurry", by=company.by, now=NOW)
     compared(handed, company)
     assert check_step(only(northwind)).state == "done"
@@ -548,7 +550,7 @@ def test_a_refused_one_leaves_the_draft_waiting(
     assert (handed.accepted, handed.note) == (False, "Nobody there knows of it")
     rotation = only(northwind)
     assert (rotation.state, rotation.new, rotation.old) == ("draft", None, old)
-    with pytest.raises(NotTaken, match="We did not accept this certificate on 23 Nov 2026: call us"):
+    with pytest.raises(SubmissionRefused, match="We did not accept this certificate on 23 Nov 2026: call us"):
         brought(northwind)
     (another,) = brought(northwind, made("NORTHWIND-3")).rows
     assert (only(northwind), only(northwind).new) == (rotation, another.certificate)
@@ -565,7 +567,7 @@ def test_a_refused_one_cancels_what_was_approved(company: Company, northwind: Pa
 
 def test_refusing_wants_a_reason_and_may_withdraw_the_link(company: Company, northwind: Partner) -> None:
     (handed,) = brought(northwind).rows
-    with pytest.raises(NotPossible, match="Say why"):
+    with pytest.raises(ActionRefused, match="Say why"):
         refuse(handed, reason=" ", by=company.by, now=NOW)
     refuse(handed, reason="A stranger", withdraw=True, by=company.by, now=NOW)
     assert handed.link is not None

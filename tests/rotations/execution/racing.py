@@ -21,10 +21,9 @@ from identities.certificate_import import take_in
 from identities.models import Identity, IdentityCertificate
 from partners.models import Partnership
 from rotations import runner
-from rotations.execution.transitions import NotPossible, SomebodyElseWasFirst
+from rotations.errors import ActionRefused, EditConflict, IllegalTransition
 from rotations.lifecycle import actions, drafts
 from rotations.models import Rotation
-from rotations.planning.states import IllegalAction
 from rotations.planning.windows import Window
 from tests.certificates import make_pair
 from tests.rotations.company import CHICAGO, Company, make_company
@@ -55,7 +54,7 @@ class Races:
 
     def apply(self, rotation: Rotation) -> object:
         if not runner.apply_due(wait=False):
-            raise NotPossible("Nothing was due any more.")
+            raise ActionRefused("Nothing was due any more.")
         return None
 
     def change(self, rotation: Rotation) -> object:
@@ -117,7 +116,7 @@ class Races:
         return found + gaps(self.company.identity)
 
 
-REFUSED = (type(None), NotPossible, IllegalAction, SomebodyElseWasFirst)
+REFUSED = (type(None), ActionRefused, IllegalTransition, EditConflict)
 
 
 def gaps(identity: Identity) -> list[str]:

@@ -17,17 +17,16 @@ from as2certs.audit.models import Entry
 from identities.models import AS2System, Identity
 from partners.models import Partner, Partnership
 from rotations import runner
-from rotations.execution.transitions import NotPossible, SomebodyElseWasFirst
+from rotations.errors import ActionRefused, EditConflict, IllegalTransition, PlanError
 from rotations.lifecycle import actions, drafts, emergency, open_window, single_partner
 from rotations.models import Participant, Rotation, Step
-from rotations.planning.plan import PlanError
-from rotations.planning.states import ENDED, SETTLED, IllegalAction, RotationState
+from rotations.planning.states import ENDED, SETTLED, RotationState
 from tests.rotations.company import NOW, Company, make_company, partner_certificate, window
 
 # Not inside a transaction of the test: the runner renews its leases and drops connections as it does for real.
 pytestmark = pytest.mark.django_db(transaction=True)
 
-REFUSED = (NotPossible, IllegalAction, PlanError, SomebodyElseWasFirst, pki.PkiError)
+REFUSED = (ActionRefused, IllegalTransition, PlanError, EditConflict, pki.PkiError)
 Case = tuple[str, tuple[str, ...], str, str, str | None, str]
 #: Own or partner's certificate, its roles, what our AS2 systems and our partners hold, how we are connected; and
 #: whether we sign per partner ("apart"), or what happens at the end of a window without a fixed moment.
@@ -99,13 +98,13 @@ class Story:
         ready = [s for s in steps if s.state not in SETTLED and not s.blocked]
         chosen = ready if ready and self.dice.random() < 0.8 else steps
         if not chosen:
-            raise NotPossible("There are no steps yet.")
+            raise ActionRefused("There are no steps yet.")
         return self.dice.choice(chosen)
 
     def participant(self) -> Participant:
         everybody = list(self.rotation.participants.all())
         if not everybody:
-            raise NotPossible("Nobody takes part in this.")
+            raise ActionRefused("Nobody takes part in this.")
         return self.dice.choice(everybody)
 
     # What may happen.

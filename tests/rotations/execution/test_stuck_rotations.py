@@ -13,9 +13,9 @@ from identities import role_assignments
 from identities.models import AS2System, Identity
 from partners.models import Partner, Partnership
 from rotations import runner
+from rotations.errors import ActionRefused, EditConflict
 from rotations.execution import inventory, transitions
 from rotations.lifecycle import actions, drafts
-from rotations.lifecycle.drafts import NotPossible
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState, StepAction, StepState
 from rotations.web.presenters.rotation_detail import Sheet
@@ -160,7 +160,7 @@ def test_a_cut_over_that_is_being_made_leaves_the_rotation_postponable_when_it_f
     cut_over = Step.objects.select_related("rotation").get(rotation=rotation, act="cut_over")
     runner._lease(cut_over, now=STARTS)
     confirm_all(rotation, company, now=STARTS)  # something else happens while a worker is at it
-    with pytest.raises(NotPossible, match="being carried out"):
+    with pytest.raises(ActionRefused, match="being carried out"):
         actions.cancel(rotation, reason="x", by=company.by, now=STARTS)
     transitions.fail(cut_over, "the disk is full", by=company.by, now=STARTS)
     assert state(rotation) == RotationState.SCHEDULED
@@ -188,7 +188,7 @@ def test_a_cut_over_waits_in_its_window_for_a_partner_that_was_not_told_yet(
 
     clock.now = STARTS
     assert run() == 0
-    with pytest.raises(NotPossible, match="Not every participant"):
+    with pytest.raises(ActionRefused, match="Not every participant"):
         do(Step.objects.get(pk=_as_failed(one(rotation, "cut_over")).pk), company, STARTS)
     rotation.steps.filter(act="cut_over").update(state="waiting", error="")
 
@@ -216,9 +216,9 @@ def _as_failed(step: Step) -> Step:
 def test_nothing_ends_while_messages_are_on_hold(clock: Clock) -> None:
     company = make_company(connector="manual", overlap="none", holds=Partner.Holds.ONE)
     rotation = one_slot(company)
-    with pytest.raises(NotPossible, match="Messages are held back"):
+    with pytest.raises(ActionRefused, match="Messages are held back"):
         actions.cancel(rotation, reason="no", by=company.by, now=STARTS)
-    with pytest.raises(NotPossible, match="Messages are held back"):
+    with pytest.raises(ActionRefused, match="Messages are held back"):
         actions.postpone(rotation, window(ENDS), reason="no", by=company.by, now=STARTS)
     page = Sheet.of(rotation, user=company.alice, now=NOW, zone="UTC")
     assert (
@@ -251,7 +251,7 @@ def test_the_way_back_takes_along_partners_that_moved_with_us_and_releases_messa
     assert [step.who for step in back] == ["we", "partner"]
     assert one(rotation, "release").blocked is True
     for step in back:
-        with pytest.raises(NotPossible, match="can't be left out"):
+        with pytest.raises(ActionRefused, match="can't be left out"):
             actions.skip(step, reason="x", by=company.by, now=STARTS)
         do(step, company, STARTS)
     assert state(rotation) == RotationState.ROLLING_BACK
@@ -272,7 +272,7 @@ def test_a_change_that_meets_another_certificate_is_a_sentence_and_not_a_crash(
     do(one(rotation, "stage"), company, NOW)
     third = own_certificate(company.identity, by=company.by, now=NOW, ends=NOW + timedelta(days=400))
     replace(company.old, third, "sign", at=NOW + timedelta(minutes=1))
-    with pytest.raises(NotPossible, match=f"but {third.short_name} serves it now"):
+    with pytest.raises(ActionRefused, match=f"but {third.short_name} serves it now"):
         do(one(rotation, "cut_over"), company, STARTS)
     assert role_assignments.serving(company.identity)["sign"] == [third]
 
@@ -305,7 +305,7 @@ def test_a_plan_that_starts_from_what_is_gone_is_not_approved(clock: Clock) -> N
     rotation = draft(company, starts=STARTS)
     third = own_certificate(company.identity, by=company.by, now=NOW, ends=NOW + timedelta(days=400))
     replace(company.old, third, "sign", at=NOW)
-    with pytest.raises(NotPossible, match="serves it now"):
+    with pytest.raises(ActionRefused, match="serves it now"):
         actions.approve(rotation, by=company.approver, now=NOW)
 
 
@@ -314,7 +314,7 @@ def test_a_partner_that_came_later_is_not_forgotten(clock: Clock) -> None:
     rotation = draft(company, starts=STARTS)
     contoso = Partner.objects.create(name="Contoso", as2_id="CONTOSO")
     Partnership.objects.create(identity=company.identity, partner=contoso)
-    with pytest.raises(NotPossible, match="not yet part of it: Contoso"):
+    with pytest.raises(ActionRefused, match="not yet part of it: Contoso"):
         actions.approve(rotation, by=company.approver, now=NOW)
     wish = drafts.Wish(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
     drafts.change_draft(rotation, wish, by=company.by, now=NOW)
@@ -343,7 +343,7 @@ def test_the_change_is_not_made_in_an_as2_system_that_carries_the_traffic_no_mor
 def test_a_step_that_the_inventory_stands_on_is_not_left_out(clock: Clock, act: str) -> None:
     company = make_company(connector="manual")
     rotation = started(company)
-    with pytest.raises(NotPossible):
+    with pytest.raises(ActionRefused):
         actions.skip(one(rotation, act), reason="we don't need it", by=company.by, now=NOW)
     assert one(rotation, act).state == StepState.WAITING
 
@@ -422,7 +422,7 @@ def test_nobody_settles_what_was_settled(clock: Clock) -> None:
     before = one(rotation, "cut_over")
     clock.now = STARTS
     run()
-    with pytest.raises(transitions.SomebodyElseWasFirst):
+    with pytest.raises(EditConflict):
         transitions.settle(before, StepAction.COMPLETE_BY_HAND, by=company.by, now=STARTS)
     assert (
         pki.short_fingerprint(role_assignments.serving(company.identity)["sign"][0].sha256)

@@ -23,6 +23,7 @@ from identities.models import AS2System, Identity
 from partners import signing_choices
 from partners.models import Partnership, SigningChoice
 from rotations import runner
+from rotations.errors import EditConflict
 from rotations.execution import inventory, transitions
 from rotations.execution.connector_change import change_for
 from rotations.execution.unit_of_work import Books
@@ -394,7 +395,7 @@ def test_a_worker_that_lost_its_lease_can_not_settle_any_more(clock: Clock, fold
     clock.now = NOW + timedelta(seconds=6)
     assert runner.apply_due(wait=False) == 1
     assert rotation.steps.get(act="stage").state == StepState.DONE
-    with pytest.raises(transitions.SomebodyElseWasFirst):
+    with pytest.raises(EditConflict):
         transitions.settle(stage, StepAction.FINISH, by=company.by, now=clock.now)
     assert Entry.objects.filter(key=f"step:{stage.uid}").count() == 1
 

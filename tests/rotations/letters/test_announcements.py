@@ -15,7 +15,7 @@ from as2certs.audit.models import Entry
 from as2certs.mail.delivery import compose
 from as2certs.mail.models import Message
 from partners.models import Contact
-from rotations.execution.transitions import NotPossible
+from rotations.errors import ActionRefused
 from rotations.letters import access_links, announcements
 from rotations.letters.announcements import announce, envelopes
 from rotations.lifecycle import actions
@@ -185,7 +185,7 @@ def test_it_says_why_nobody_would_be_reached(
     Contact.objects.filter(partner=northwind.partner).update(**change)
     (envelope,) = envelopes(rotation, [northwind], now=NOW)
     assert envelope.obstacle.startswith(said)
-    with pytest.raises(NotPossible, match=said):
+    with pytest.raises(ActionRefused, match=said):
         announce(northwind, by=company.by, now=NOW)
     assert not Letter.objects.exists()
 
@@ -195,7 +195,7 @@ def test_nobody_is_told_before_the_key_is_staged(
 ) -> None:
     rotation.steps.filter(act="stage").update(state="waiting", done_at=None)
     rotation.steps.filter(act="announce").update(blocked=True)
-    with pytest.raises(NotPossible, match="Not yet: first “Load"):
+    with pytest.raises(ActionRefused, match="Not yet: first “Load"):
         announce(northwind, by=company.by, now=NOW)
 
 

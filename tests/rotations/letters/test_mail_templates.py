@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from partners.models import Partner
+from rotations.errors import UnknownPlaceholder
 from rotations.exchange.partner_status import MEANING, Evidence, Standing, standing
 from rotations.letters import mail_templates
 from rotations.letters.instructions import Task, instructions
@@ -31,13 +32,13 @@ STARTS = NOW + timedelta(days=10)
     ],
 )
 def test_wording_that_names_what_is_not_known_is_refused(text: str, said: str) -> None:
-    with pytest.raises(mail_templates.UnknownPlaceholder) as error:
+    with pytest.raises(UnknownPlaceholder) as error:
         mail_templates.check(text, Phrase.Kind.ANNOUNCEMENT)
     assert said in str(error.value)
 
 
 def test_a_request_for_a_certificate_knows_no_window() -> None:
-    with pytest.raises(mail_templates.UnknownPlaceholder):
+    with pytest.raises(UnknownPlaceholder):
         mail_templates.check("{window}", Phrase.Kind.HAND_IN)
 
 

@@ -16,12 +16,12 @@ from as2certs.audit.models import Entry
 from identities import role_assignments
 from partners.models import Contact
 from rotations import runner
-from rotations.execution.transitions import NotPossible
+from rotations.errors import ActionRefused, IllegalTransition
 from rotations.letters import announcements
 from rotations.lifecycle import actions, drafts, emergency
 from rotations.models import Letter, Rotation
 from rotations.planning import plan
-from rotations.planning.states import IllegalAction, RotationState
+from rotations.planning.states import RotationState
 from tests.people import log_in, make_person
 from tests.rotations.company import (
     NOW,
@@ -193,7 +193,7 @@ def test_a_partners_new_certificate_is_compared_even_then(company: Company) -> N
 
 def test_it_takes_two_or_a_reason(company: Company) -> None:
     rotation = draft(company, starts=STARTS)
-    with pytest.raises(NotPossible, match="Nobody but you"):
+    with pytest.raises(ActionRefused, match="Nobody but you"):
         emergency.declare(rotation, reason=LEAKED, alone=" ", by=company.by, now=NOW)
     rotation = emergency.declare(rotation, reason=LEAKED, alone="Night shift", by=company.by, now=NOW)
     assert rotation.emergency_alone == "Night shift"
@@ -202,24 +202,24 @@ def test_it_takes_two_or_a_reason(company: Company) -> None:
 
 def test_what_cant_be_is_said(company: Company) -> None:
     rotation = draft(company, starts=STARTS)
-    with pytest.raises(NotPossible, match="Say what happened"):
+    with pytest.raises(ActionRefused, match="Say what happened"):
         emergency.declare(rotation, reason="", alone="", by=company.approver, now=NOW)
     Rotation.objects.filter(pk=rotation.pk).update(new_identity_certificate=None)
-    with pytest.raises(NotPossible, match="no certificate yet"):
+    with pytest.raises(ActionRefused, match="no certificate yet"):
         declare(rotation, company)
     actions.cancel(rotation, reason="x", by=company.by, now=NOW)
-    with pytest.raises(IllegalAction):
+    with pytest.raises(IllegalTransition):
         declare(rotation, company)
 
 
 def test_there_is_no_way_back_and_no_window(company: Company) -> None:
     rotation = declare(draft(company, starts=STARTS), company)
     runner.apply_due(wait=False)
-    with pytest.raises(NotPossible, match="may be known to others"):
+    with pytest.raises(ActionRefused, match="may be known to others"):
         actions.roll_back(rotation, reason="x", by=company.by, now=NOW)
-    with pytest.raises((NotPossible, IllegalAction)):
+    with pytest.raises((ActionRefused, IllegalTransition)):
         actions.postpone(rotation, window(STARTS), reason="x", by=company.by, now=NOW)
-    with pytest.raises(NotPossible, match="emergency already"):
+    with pytest.raises(ActionRefused, match="emergency already"):
         declare(rotation, company)
 
 

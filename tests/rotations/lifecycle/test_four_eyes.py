@@ -20,8 +20,8 @@ from identities import role_assignments
 from identities.models import Identity
 from partners.models import Contact, Partner
 from rotations import runner
+from rotations.errors import ActionRefused, IllegalTransition
 from rotations.exchange import follow_up, responses, time_slots
-from rotations.execution.transitions import NotPossible
 from rotations.lifecycle import (
     actions,
     drafts,
@@ -35,7 +35,7 @@ from rotations.lifecycle import (
 from rotations.lifecycle.edit_conflicts import stamp
 from rotations.lifecycle.replanning import Other
 from rotations.models import AtEnd, Letter, Participant, Rotation, Step
-from rotations.planning.states import IllegalAction, RotationState, StepState
+from rotations.planning.states import RotationState, StepState
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, confirm_all, draft, make_company, window
 from tests.rotations.conftest import VIEWS
@@ -238,7 +238,7 @@ def test_what_a_draft_holds_is_fixed_by_its_approval(
     what: str, company: Company, clock: Clock, kim: Actor
 ) -> None:
     rotation = started(company)
-    with pytest.raises(IllegalAction):
+    with pytest.raises(IllegalTransition):
         FIXED[what](rotation, kim)
 
 
@@ -252,7 +252,7 @@ def test_nobody_who_set_a_draft_up_or_changed_it_approves_it(company: Company, k
     drafts.change_draft(rotation, wish, by=kim, now=NOW)
     drafts.remove_participant(part(rotation, "Northwind"), reason="gone", by=carla, now=NOW)
     for by in (company.by, kim, carla):
-        with pytest.raises(NotPossible, match="somebody else has to approve it"):
+        with pytest.raises(ActionRefused, match="somebody else has to approve it"):
             actions.approve(again(rotation), by=by, now=NOW)
     assert actions.approve(again(rotation), by=company.approver, now=NOW).state == RotationState.EXCHANGING
     assert not again(rotation).changed_by.exists()
@@ -323,7 +323,7 @@ def test_nobody_who_changed_it_since_approves_it_again(company: Company, clock: 
     rotation = postponed(ready(company, clock), kim)
     postponed(rotation, company.approver, to=LATER + timedelta(days=1))
     for by in (kim, company.approver):
-        with pytest.raises(NotPossible, match="Four eyes: Kim and bob changed this rotation"):
+        with pytest.raises(ActionRefused, match="Four eyes: Kim and bob changed this rotation"):
             actions.approve(rotation, by=by, now=AT_NIGHT)
     rotation = actions.approve(rotation, by=company.by, now=AT_NIGHT)
     assert (rotation.approved_by, rotation.approved_at, rotation.is_withdrawn) == (
@@ -349,7 +349,7 @@ def test_after_another_approval_another_change_withdraws_that_one(
 def test_it_can_not_be_approved_twice(company: Company, clock: Clock, kim: Actor) -> None:
     rotation = postponed(ready(company, clock), kim)
     actions.approve(rotation, by=company.approver, now=AT_NIGHT)
-    with pytest.raises(IllegalAction):
+    with pytest.raises(IllegalTransition):
         actions.approve(rotation, by=company.approver, now=AT_NIGHT)
 
 
@@ -358,7 +358,7 @@ def test_it_can_not_be_approved_again_once_its_window_is_over(
 ) -> None:
     rotation = postponed(ready(company, clock), kim)
     over = LATER + timedelta(hours=1)
-    with pytest.raises(NotPossible, match="The window is over"):
+    with pytest.raises(ActionRefused, match="The window is over"):
         actions.approve(rotation, by=company.approver, now=over)
     before = over - timedelta(seconds=1)
     assert actions.approve(rotation, by=company.approver, now=before).approved_at == before
@@ -397,7 +397,7 @@ def test_nothing_is_done_by_hand_either(company: Company, clock: Clock, kim: Act
     rotation = actions.approve(draft(company, starts=STARTS), by=company.approver, now=NOW)
     postponed(rotation, kim)
     stage = Step.objects.get(rotation=rotation, act="stage")
-    with pytest.raises(NotPossible, match="approval is withdrawn, since Kim moved the window"):
+    with pytest.raises(ActionRefused, match="approval is withdrawn, since Kim moved the window"):
         actions.complete(stage, note="loaded", by=kim, now=AT_NIGHT)
     actions.approve(rotation, by=company.approver, now=AT_NIGHT)
     actions.complete(stage, note="loaded", by=kim, now=AT_NIGHT)
@@ -483,7 +483,7 @@ def test_nobodys_word_makes_a_change_whose_approval_is_withdrawn(
 ) -> None:
     rotation = fuzzily_started(company, clock, AtEnd.SWITCH)
     postponed(rotation, kim)
-    with pytest.raises(NotPossible, match="approval is withdrawn"):
+    with pytest.raises(ActionRefused, match="approval is withdrawn"):
         open_window.switch_now(again(rotation), reason="they called", by=kim, now=LATER)
 
 

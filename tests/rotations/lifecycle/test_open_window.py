@@ -14,7 +14,7 @@ from identities import role_assignments
 from identities.models import AS2System
 from partners.models import Partner
 from rotations import runner
-from rotations.execution.transitions import NotPossible
+from rotations.errors import ActionRefused, PlanError
 from rotations.lifecycle import actions, drafts, open_window, traffic_evidence
 from rotations.models import AtEnd, Rotation, Sighting, Step
 from rotations.planning import plan
@@ -100,7 +100,7 @@ def test_the_change_is_due_just_before_the_end(which: str) -> None:
 @pytest.mark.parametrize("which", sorted(ROLES))
 def test_it_needs_room_for_both_on_both_sides(which: str) -> None:
     change = replace(make_change(which, (plan.Holds.SEVERAL,), (plan.Holds.UNKNOWN,)), fuzzy=True)
-    with pytest.raises(plan.PlanError, match="Without a fixed moment"):
+    with pytest.raises(PlanError, match="Without a fixed moment"):
         plan.plan(change)
 
 
@@ -134,12 +134,12 @@ def test_after_a_message_before_the_window_the_change_is_made_when_it_opens(
 @pytest.mark.django_db(transaction=True)
 def test_somebodys_word_makes_the_change(company: Company, clock: Clock) -> None:
     rotation = started(company, clock, AtEnd.EXTEND)
-    with pytest.raises(NotPossible, match="The window is not open"):
+    with pytest.raises(ActionRefused, match="The window is not open"):
         open_window.switch_now(rotation, reason="they called", by=company.by, now=NOW)
     open_window.switch_now(rotation, reason="they called", by=company.by, now=INSIDE)
     run(clock, INSIDE)
     assert role_assignments.serving(company.partners[0])["encrypt"] == [rotation.new]
-    with pytest.raises(NotPossible):
+    with pytest.raises(ActionRefused):
         open_window.switch_now(rotation, reason="again", by=company.by, now=INSIDE)
 
 
@@ -187,7 +187,7 @@ def test_what_was_chosen_and_cant_be_is_put_before_a_person(
     rotation = started(company, clock, AtEnd.EXTEND)
 
     def refuse(*_: object, **__: object) -> None:
-        raise NotPossible("The old certificate ends before that.")
+        raise ActionRefused("The old certificate ends before that.")
 
     monkeypatch.setattr(actions, "postpone", refuse)
     run(clock, ENDS - timedelta(seconds=60))

@@ -9,8 +9,8 @@ import pytest
 from as2certs import pki
 from as2certs.audit.models import Entry
 from partners.models import Partner
+from rotations.errors import ActionRefused, EditConflict
 from rotations.execution import stored_plan, transitions
-from rotations.execution.transitions import NotPossible, SomebodyElseWasFirst
 from rotations.lifecycle import actions, replanning
 from rotations.lifecycle.replanning import Other
 from rotations.models import Letter, Participant, Rotation
@@ -184,7 +184,7 @@ def test_corrected_by_hand_the_plan_is_offered_and_can_be_left(rotation: Rotatio
     other = Other.of(Rotation.objects.get(pk=rotation.pk), now=LATER)
     assert other.is_to_be_looked_at
     assert [participant.partner.name for participant in other.anew] == ["Northwind"]
-    with pytest.raises(NotPossible, match="Say why"):
+    with pytest.raises(ActionRefused, match="Say why"):
         replanning.leave(rotation, seen=other.seen, reason=" ", by=company.by, now=LATER)
     replanning.leave(rotation, seen=other.seen, reason="The night is agreed", by=company.by, now=LATER)
     left = Other.of(Rotation.objects.get(pk=rotation.pk), now=LATER)
@@ -265,7 +265,7 @@ def test_where_each_has_its_own_moment_those_that_have_changed_keep_their_steps(
 def test_nothing_is_planned_anew_while_messages_are_held(rotation: Rotation, company: Company) -> None:
     northwind = says(rotation, company)
     rotation.steps.filter(act="hold").update(state="done", done_at=NOW)
-    with pytest.raises(NotPossible, match="Messages are held back"):
+    with pytest.raises(ActionRefused, match="Messages are held back"):
         take(rotation, company, northwind)
     assert part(rotation).partner.holds == Partner.Holds.UNKNOWN
 
@@ -273,7 +273,7 @@ def test_nothing_is_planned_anew_while_messages_are_held(rotation: Rotation, com
 def test_nothing_is_planned_anew_while_a_step_runs(rotation: Rotation, company: Company) -> None:
     northwind = says(rotation, company)
     rotation.steps.filter(act="test").update(state="running")
-    with pytest.raises(NotPossible, match="carried out at this moment"):
+    with pytest.raises(ActionRefused, match="carried out at this moment"):
         take(rotation, company, northwind)
 
 
@@ -281,11 +281,11 @@ def test_whoever_changed_something_meanwhile_is_noticed(rotation: Rotation, comp
     northwind = says(rotation, company)
     seen = supposed(northwind).seen
     confirm(part(rotation, "Fabrikam"), company, agreed=True)  # a step more is done
-    with pytest.raises(SomebodyElseWasFirst):
+    with pytest.raises(EditConflict):
         replanning.adopt(rotation, seen=seen, participant=northwind, by=company.by, now=LATER)
     seen = supposed(northwind).seen
     Partner.objects.filter(name="Fabrikam").update(holds=ONE)  # the plan would be yet another one
-    with pytest.raises(SomebodyElseWasFirst):
+    with pytest.raises(EditConflict):
         replanning.adopt(rotation, seen=seen, participant=northwind, by=company.by, now=LATER)
     assert part(rotation).partner.holds == Partner.Holds.UNKNOWN
 
@@ -294,16 +294,16 @@ def test_a_word_that_was_taken_back_meanwhile_is_not_taken_over(rotation: Rotati
     northwind = says(rotation, company)
     seen = supposed(northwind).seen
     says(rotation, company, ONE)
-    with pytest.raises(SomebodyElseWasFirst):
+    with pytest.raises(EditConflict):
         replanning.adopt(rotation, seen=seen, participant=northwind, by=company.by, now=LATER)
 
 
 def test_done_twice_it_is_refused(rotation: Rotation, company: Company) -> None:
     northwind = says(rotation, company)
     take(rotation, company, northwind)
-    with pytest.raises(NotPossible, match="left to decide"):
+    with pytest.raises(ActionRefused, match="left to decide"):
         take(rotation, company, northwind)
-    with pytest.raises(NotPossible, match="nothing was changed"):
+    with pytest.raises(ActionRefused, match="nothing was changed"):
         take(rotation, company)
 
 

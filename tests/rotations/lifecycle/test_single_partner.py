@@ -20,11 +20,11 @@ from identities.models import AS2System
 from partners import signing_choices
 from partners.models import Contact, Partner, Partnership
 from rotations import runner
-from rotations.execution.transitions import NotPossible
+from rotations.errors import ActionRefused, IllegalTransition
 from rotations.letters import announcements
 from rotations.lifecycle import actions, drafts, single_partner
 from rotations.models import Letter, Participant, Rotation, Step
-from rotations.planning.states import IllegalAction, RotationState, StepState
+from rotations.planning.states import RotationState, StepState
 from tests.rotations.company import NOW, Company, confirm_all, make_company, window
 from tests.rotations.ticking import Clock
 
@@ -252,7 +252,7 @@ def test_one_goes_back_alone_while_others_are_still_to_come(
     assert signs(folder, "NORTHWIND") == company.new.sha256
     assert signs(folder) == company.old.sha256  # the default waits for the one that went back
     assert state(rotation) == RotationState.UNDER_WAY
-    with pytest.raises(NotPossible, match="agree another moment"):
+    with pytest.raises(ActionRefused, match="agree another moment"):
         actions.complete(cut_over(rotation, "Fabrikam"), note="x", by=company.by, now=LATER)
 
     again = LATER + timedelta(days=1)
@@ -305,21 +305,21 @@ def test_postponing_is_about_those_that_are_still_to_come(
 def test_a_moment_lies_in_the_overlap(company: Company, folder: Path, clock: Clock) -> None:
     rotation = started(company)
     ends = company.old.not_after
-    with pytest.raises(NotPossible, match="The old certificate ends before"):
+    with pytest.raises(ActionRefused, match="The old certificate ends before"):
         move(rotation, "Fabrikam", company, ends + timedelta(hours=1))
     confirm_all(rotation, company)
     move(rotation, "Northwind", company, LATER)
     run(clock, STARTS)
-    with pytest.raises(NotPossible, match="changed over for Fabrikam already"):
+    with pytest.raises(ActionRefused, match="changed over for Fabrikam already"):
         move(rotation, "Fabrikam", company, LATER, now=STARTS)
 
 
 def test_where_all_change_at_once_nobody_has_a_moment_of_its_own(folder: Path, clock: Clock) -> None:
     company = make_company()
     rotation = started(company)
-    with pytest.raises(NotPossible, match="at once: postpone"):
+    with pytest.raises(ActionRefused, match="at once: postpone"):
         move(rotation, "Fabrikam", company, LATER)
-    with pytest.raises(IllegalAction):
+    with pytest.raises(IllegalTransition):
         back(rotation, "Fabrikam", company, now=NOW)
 
 

@@ -11,8 +11,8 @@ from django.urls import reverse
 from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
 from partners.models import Contact
+from rotations.errors import ActionRefused
 from rotations.exchange import responses
-from rotations.execution.transitions import NotPossible
 from rotations.lifecycle import actions, late_partners
 from rotations.lifecycle.late_partners import WARNING, warn_and_release, would_break
 from rotations.lifecycle.traffic_evidence import observe
@@ -135,9 +135,9 @@ def test_a_serial_number_is_known_in_every_spelling(
 
 
 def test_what_can_not_be_is_refused(company: Company, northwind: Participant) -> None:
-    with pytest.raises(NotPossible, match="is no serial number"):
+    with pytest.raises(ActionRefused, match="is no serial number"):
         observe(northwind.partner, use="encrypted", serial="hello", at=NOW, by=company.by, now=NOW)
-    with pytest.raises(NotPossible, match="from the future"):
+    with pytest.raises(ActionRefused, match="from the future"):
         seen(company, northwind, "new", NOW + timedelta(hours=1), now=NOW)
     assert not Sighting.objects.exists()
 
@@ -234,7 +234,7 @@ def test_it_is_never_dropped_before_late_messages_have_drained(
     if possible:
         actions.complete(step, note="", by=company.by, now=ENDED + after)
     else:
-        with pytest.raises(NotPossible, match="Late MDNs and retries may still use the old certificate"):
+        with pytest.raises(ActionRefused, match="Late MDNs and retries may still use the old certificate"):
             actions.complete(step, note="", by=company.by, now=ENDED + after)
         actions.complete(step, note="Somebody removed it by mistake", by=company.by, now=ENDED + after)
 
@@ -242,7 +242,7 @@ def test_it_is_never_dropped_before_late_messages_have_drained(
 def test_a_grace_that_is_shorter_than_that_is_not_approved(company: Company) -> None:
     rotation = drafted(company)
     Rotation.objects.filter(pk=rotation.pk).update(grace_days=1)
-    with pytest.raises(NotPossible, match="keep the old certificate for at least 2 days after the window"):
+    with pytest.raises(ActionRefused, match="keep the old certificate for at least 2 days after the window"):
         actions.approve(rotation, by=company.approver, now=NOW)
     assert late_partners.drain_of(rotation, [company.system]) == timedelta(hours=48)
 

@@ -21,22 +21,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from as2certs import pki
 from as2certs.audit.models import Entry
 from identities.models import IdentityService
-from rotations.execution.transitions import NotPossible, SomebodyElseWasFirst
+from rotations.errors import ActionRefused, EditConflict, IllegalTransition, PlanError
 from rotations.lifecycle import actions, drafts, emergency
 from rotations.models import Rotation, Step
-from rotations.planning.plan import PlanError
-from rotations.planning.states import (
-    ENDED,
-    SETTLED,
-    IllegalAction,
-    RotationAction,
-    RotationState,
-    StepState,
-    next_state,
-)
+from rotations.planning.states import ENDED, SETTLED, RotationAction, RotationState, StepState, next_state
 from tests.rotations.company import NOW, make_company, window
 
-REFUSED = (NotPossible, IllegalAction, PlanError, SomebodyElseWasFirst, pki.PkiError)
+REFUSED = (ActionRefused, IllegalTransition, PlanError, EditConflict, pki.PkiError)
 operators = st.sampled_from(["alice", "bob"])
 picks = st.integers(0, 11)
 
@@ -94,7 +85,7 @@ class TwoOperators(RuleBasedStateMachine):
     def step(self, rotation: Rotation, pick: int) -> Step:
         steps = list(rotation.steps.select_related("rotation").order_by("position"))
         if not steps:
-            raise NotPossible("There are no steps to be done yet.")
+            raise ActionRefused("There are no steps to be done yet.")
         return steps[pick % len(steps)]
 
     # What they do.

@@ -15,9 +15,9 @@ from as2certs.mail.models import Message
 from identities.models import Identity
 from partners.models import Partner, Partnership
 from rotations import runner
+from rotations.errors import ActionRefused
 from rotations.execution import transitions
 from rotations.lifecycle import actions, drafts, rehearsals
-from rotations.lifecycle.drafts import NotPossible
 from rotations.models import Rotation, rehearsal
 from rotations.models.rehearsal import RehearsalState
 from rotations.planning.plan import PREPARING
@@ -185,13 +185,13 @@ def test_it_is_linked_and_both_trails_say_so(company: Company, side: TestSide) -
 
 def test_what_is_not_the_same_change_on_the_counterpart_is_refused(company: Company, side: TestSide) -> None:
     rotation = draft(company, starts=STARTS)
-    with pytest.raises(NotPossible, match=r"that of ACME is sign \+ decrypt\. Choose the same roles"):
+    with pytest.raises(ActionRefused, match=r"that of ACME is sign \+ decrypt\. Choose the same roles"):
         side.rehearse(rotation, roles=("sign",))
     other = Identity.objects.create(name="Other test", as2_id="OTHER-TEST", environment="test")
     Rotation.objects.update(identity=other)
     made = Rotation.objects.get(pk=rotation.pk)
     Rotation.objects.filter(pk=rotation.pk).update(identity=company.identity)
-    with pytest.raises(NotPossible, match="ACME is rehearsed on ACME test, not on Other test"):
+    with pytest.raises(ActionRefused, match="ACME is rehearsed on ACME test, not on Other test"):
         rehearsals.link(fresh(rotation), made, by=company.by, now=NOW)
     assert fresh(rotation).rehearsal is None
     assert "rotation.rehearsal_named" not in verbs(rotation)
@@ -200,7 +200,7 @@ def test_what_is_not_the_same_change_on_the_counterpart_is_refused(company: Comp
 def test_a_change_on_the_test_side_is_not_rehearsed(company: Company, side: TestSide) -> None:
     made = side.draft()
     assert result(made)[0] is RehearsalState.NONE
-    with pytest.raises(NotPossible, match="ACME test has no test counterpart"):
+    with pytest.raises(ActionRefused, match="ACME test has no test counterpart"):
         rehearsals.link(made, made, by=company.by, now=NOW)
 
 
@@ -208,17 +208,17 @@ def test_one_rehearsal_at_a_time_and_another_after_it_failed(company: Company, s
     rotation = draft(company, starts=STARTS)
     first = side.rehearse(rotation)
     with pytest.raises(
-        NotPossible, match=r"It needs no other rehearsal\. The rehearsal on ACME test is a draft"
+        ActionRefused, match=r"It needs no other rehearsal\. The rehearsal on ACME test is a draft"
     ):
         rehearsals.link(rotation, first, by=company.by, now=NOW)
     actions.cancel(first, reason="wrong key", by=company.by, now=NOW)
-    with pytest.raises(NotPossible, match="has ended"):
+    with pytest.raises(ActionRefused, match="has ended"):
         rehearsals.link(rotation, first, by=company.by, now=NOW)
     second = side.rehearse(rotation)
     assert fresh(rotation).rehearsal == second
     made = side.apply(second)
     side.test(made)
-    with pytest.raises(NotPossible, match="It needs no other rehearsal"):
+    with pytest.raises(ActionRefused, match="It needs no other rehearsal"):
         rehearsals.link(rotation, made, by=company.by, now=NOW)
 
 
@@ -226,7 +226,7 @@ def test_what_has_begun_is_not_rehearsed_any_more(company: Company, side: TestSi
     rotation = prepared(company)
     made = side.draft()
     Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
-    with pytest.raises(NotPossible, match="is under way: there is nothing left to rehearse"):
+    with pytest.raises(ActionRefused, match="is under way: there is nothing left to rehearse"):
         rehearsals.link(rotation, made, by=company.by, now=NOW)
     Rotation.objects.filter(pk=rotation.pk).update(state="scheduled")
     rehearsals.link(rotation, made, by=company.by, now=NOW)
@@ -395,7 +395,7 @@ def test_the_window_opens_and_nothing_is_cut_over(
         assert runner.apply_due(wait=False) == 0
         transitions.let_go_on(now=moment)
         rotation.steps.filter(pk=cut_over.pk).update(automatic=False)
-        with pytest.raises(NotPossible, match=r"comes later\. It is to be rehearsed first\."):
+        with pytest.raises(ActionRefused, match=r"comes later\. It is to be rehearsed first\."):
             actions.complete(cut_over, note="", by=company.by, now=moment)
         rotation.steps.filter(pk=cut_over.pk).update(automatic=True)
     monkeypatch.setattr(runner, "database_now", lambda: STARTS + timedelta(minutes=60))
@@ -429,7 +429,7 @@ def test_going_on_without_schedules_it_and_stays_in_the_trail(company: Company, 
 def test_going_on_without_wants_a_reason(company: Company, side: TestSide) -> None:
     ask_for_rehearsals()
     rotation = prepared(company)
-    with pytest.raises(NotPossible, match="Say why"):
+    with pytest.raises(ActionRefused, match="Say why"):
         waive(rotation, company, reason=" ")
     assert state(rotation) == "exchanging"
 
@@ -448,19 +448,19 @@ def test_going_on_without_twice_is_refused(company: Company, side: TestSide) -> 
     ask_for_rehearsals()
     rotation = draft(company, starts=STARTS)
     waive(rotation, company)
-    with pytest.raises(NotPossible, match="goes on without a rehearsal already: The test system"):
+    with pytest.raises(ActionRefused, match="goes on without a rehearsal already: The test system"):
         waive(rotation, company, reason="again")
     assert Entry.objects.filter(verb="rotation.rehearsal_waived").count() == 1
 
 
 def test_where_nothing_waits_there_is_nothing_to_do_without(company: Company, side: TestSide) -> None:
     rotation = draft(company, starts=STARTS)
-    with pytest.raises(NotPossible, match="Nothing waits for a rehearsal here"):
+    with pytest.raises(ActionRefused, match="Nothing waits for a rehearsal here"):
         waive(rotation, company)
     ask_for_rehearsals()
     side.test(side.apply(side.rehearse(rotation)))
     with pytest.raises(
-        NotPossible, match=r"Nothing waits for a rehearsal here\. The rehearsal on ACME test has passed"
+        ActionRefused, match=r"Nothing waits for a rehearsal here\. The rehearsal on ACME test has passed"
     ):
         waive(rotation, company)
     assert fresh(rotation).rehearsal_waived == ""
@@ -473,7 +473,7 @@ def test_what_waits_for_nothing_any_more_is_not_let_go_on(
     rotation = prepared(company)
     ask_for_rehearsals()
     Rotation.objects.filter(pk=rotation.pk).update(state=after)
-    with pytest.raises(NotPossible, match="it waits for no rehearsal"):
+    with pytest.raises(ActionRefused, match="it waits for no rehearsal"):
         waive(rotation, company)
 
 

@@ -6,8 +6,9 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from rotations.planning.freeze_calendar import Freeze, FreezeError, check, freezing
-from rotations.planning.windows import UnknownZone, Window
+from rotations.errors import FreezeError, UnknownZone
+from rotations.planning.freeze_calendar import Freeze, check, freezing
+from rotations.planning.windows import Window
 
 CHRISTMAS = Freeze("Christmas", date(2026, 11, 15), date(2027, 1, 6), "America/Chicago")
 

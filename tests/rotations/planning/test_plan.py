@@ -6,6 +6,7 @@ from itertools import product
 
 import pytest
 
+from rotations.errors import PlanError
 from rotations.planning.plan import (
     HOLD_LEAD,
     PREPARING,
@@ -15,7 +16,6 @@ from rotations.planning.plan import (
     Evidence,
     Holds,
     Move,
-    PlanError,
     Role,
     Step,
     Who,

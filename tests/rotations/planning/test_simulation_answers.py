@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from rotations.errors import UnknownZone
 from rotations.planning.plan import Act, Change, Holds, Role, plan
 from rotations.planning.simulation import (
     AS_PLANNED,
@@ -21,7 +22,6 @@ from rotations.planning.simulation import (
 )
 from rotations.planning.simulation.clock_texts import length
 from rotations.planning.simulation.failures import names
-from rotations.planning.windows import UnknownZone
 from tests.rotations.planning.changes import ENDS, ONE, ROLES, SEVERAL, STARTS, make_change
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

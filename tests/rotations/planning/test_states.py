@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rotations.errors import IllegalTransition
 from rotations.planning.states import (
     AWAITING_WINDOW,
     CHOICES,
@@ -16,7 +17,6 @@ from rotations.planning.states import (
     STEP_CHOICES,
     STEP_MEANING,
     STEP_TABLE,
-    IllegalAction,
     RotationAction,
     RotationState,
     StepAction,
@@ -94,7 +94,7 @@ def test_a_rotation_goes_where_the_table_says_and_nowhere_else(
 ) -> None:
     expected = ROTATION_TRANSITIONS.get((state.value, action.value))
     if expected is None:
-        with pytest.raises(IllegalAction):
+        with pytest.raises(IllegalTransition):
             next_state(state, action)
     else:
         assert next_state(state, action) is RotationState(expected)
@@ -104,14 +104,14 @@ def test_a_rotation_goes_where_the_table_says_and_nowhere_else(
 def test_a_step_goes_where_the_table_says_and_nowhere_else(state: StepState, action: StepAction) -> None:
     expected = STEP_TRANSITIONS.get((state.value, action.value))
     if expected is None:
-        with pytest.raises(IllegalAction):
+        with pytest.raises(IllegalTransition):
             next_state(state, action)
     else:
         assert next_state(state, action) is StepState(expected)
 
 
 def test_a_refusal_names_the_state_the_action_and_what_is_possible_instead() -> None:
-    with pytest.raises(IllegalAction) as refused:
+    with pytest.raises(IllegalTransition) as refused:
         next_state(RotationState.UNDER_WAY, RotationAction.CANCEL)
     assert str(refused.value) == (
         'This rotation is under way: "cancel" is not possible. Possible now: finish, postpone, '
@@ -133,13 +133,15 @@ def test_a_refusal_names_the_state_the_action_and_what_is_possible_instead() -> 
 
 
 def test_a_refusal_at_the_end_says_that_it_has_ended() -> None:
-    with pytest.raises(IllegalAction, match=r'This step is done: "claim" is not possible\. It has ended\.'):
+    with pytest.raises(
+        IllegalTransition, match=r'This step is done: "claim" is not possible\. It has ended\.'
+    ):
         next_state(StepState.DONE, StepAction.CLAIM)
 
 
 def test_an_action_of_a_step_is_none_of_a_rotation_although_both_are_spelled_alike() -> None:
     assert next_state(RotationState.APPLIED, RotationAction.RETRY) is RotationState.APPLIED
-    with pytest.raises(IllegalAction, match='This rotation is applied: "retry" is not possible'):
+    with pytest.raises(IllegalTransition, match='This rotation is applied: "retry" is not possible'):
         next_state(RotationState.APPLIED, StepAction.RETRY)  # type: ignore[call-overload]
 
 

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from as2certs.audit.models import Entry
-from rotations.execution.transitions import NotPossible
+from rotations.errors import ActionRefused
 from rotations.lifecycle import actions
 from rotations.models import Freeze, Rotation
 from tests.rotations.company import NOW, Company, window
@@ -108,7 +108,7 @@ def test_a_freeze_that_came_later_keeps_a_draft_from_being_approved(company: Com
     Freeze.objects.create(
         name="Count", partner=company.partners[0], first=day, last=day, zone="America/Chicago"
     )
-    with pytest.raises(NotPossible, match=r"nothing is to be changed: Count \(Fabrikam\)"):
+    with pytest.raises(ActionRefused, match=r"nothing is to be changed: Count \(Fabrikam\)"):
         actions.approve(rotation, by=company.approver, now=NOW)
 
 
@@ -126,7 +126,7 @@ def test_it_is_not_postponed_into_a_freeze(company: Company, starts: datetime, r
     )
     later = window(starts)
     if refused:
-        with pytest.raises(NotPossible, match="nothing is to be changed"):
+        with pytest.raises(ActionRefused, match="nothing is to be changed"):
             actions.postpone(rotation, later, reason="x", by=company.by, now=NOW)
         actions.postpone(rotation, later, reason="x", freeze_reason="Urgent", by=company.by, now=NOW)
     else:

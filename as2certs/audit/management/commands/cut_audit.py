@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from as2certs.audit import sealing, truncation
 from as2certs.audit.recording import Actor
-from as2certs.audit.truncation import NotPossible
+from as2certs.audit.truncation import TruncationRefused
 from as2certs.clock import database_now
 
 
@@ -42,7 +42,7 @@ class Command(BaseCommand):
             raise CommandError("Say why, with --reason: it stays in the trail.")
         try:
             self._cut(**options)
-        except (NotPossible, OSError) as error:
+        except (TruncationRefused, OSError) as error:
             raise CommandError(str(error)) from error
 
     def _cut(

@@ -15,10 +15,9 @@ from django.urls import reverse
 from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
 from partners.models import Contact, Partner, Partnership
+from rotations.errors import ActionRefused, PreviewOutdated
 from rotations.exchange import bulk
-from rotations.execution.transitions import NotPossible
 from rotations.letters import announcements
-from rotations.letters.announcements import LooksOtherwise
 from rotations.lifecycle import actions
 from rotations.models import Letter, Link, Participant, Phrase, Rotation
 from rotations.web.views import announcements as views
@@ -140,9 +139,9 @@ def test_a_change_between_looking_and_sending_is_noticed_under_the_lock(
 ) -> None:
     seen = announcements.envelope_of(northwind, now=NOW).stamp
     northwind.partner.contacts.update(email="other@northwind.example")
-    with pytest.raises(LooksOtherwise, match="What changed: who gets it"):
+    with pytest.raises(PreviewOutdated, match="What changed: who gets it"):
         announcements.announce(northwind, by=company.by, now=NOW, seen=seen)
-    with pytest.raises(LooksOtherwise, match="What changed: all of it"):
+    with pytest.raises(PreviewOutdated, match="What changed: all of it"):
         announcements.announce(northwind, by=company.by, now=NOW, seen="")
     assert not Message.objects.exists()
     assert announcements.announce(northwind, by=company.by, now=NOW)
@@ -160,7 +159,7 @@ def test_one_that_fails_keeps_nobody_from_being_told_and_is_named(
     def only_northwind(participant: Participant, **options: Any) -> list[Letter]:
         letters = announce(participant, **options)
         if participant.partner.name == "Fabrikam":
-            raise NotPossible("The mail could not be written.")
+            raise ActionRefused("The mail could not be written.")
         return letters
 
     monkeypatch.setattr(announcements, "announce", only_northwind)

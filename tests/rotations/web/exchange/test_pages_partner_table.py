@@ -19,10 +19,10 @@ from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from as2certs.mail.models import Message
 from partners.models import Contact, Partner, Partnership
+from rotations.errors import ActionRefused
 from rotations.exchange import follow_up, responses, time_slots
 from rotations.exchange.last_words import last_words
 from rotations.exchange.partner_status import Standing
-from rotations.execution.transitions import NotPossible
 from rotations.letters import access_links, announcements
 from rotations.lifecycle import actions
 from rotations.models import Letter, Participant, Rotation
@@ -312,7 +312,7 @@ def test_each_is_reminded_by_itself_and_the_result_names_them(
     def not_fabrikam(participant: Participant, **options: Any) -> list[Letter]:
         sent = nudge(participant, **options)
         if participant.partner.name == "Fabrikam":
-            raise NotPossible("Its mail could not be written.")
+            raise ActionRefused("Its mail could not be written.")
         return sent
 
     monkeypatch.setattr(follow_up, "nudge", not_fabrikam)

@@ -16,8 +16,8 @@ from as2certs.audit.recording import Actor
 from as2certs.mail.models import Message
 from identities.models import IdentityCertificate
 from partners.models import Contact, Partner, Partnership
+from rotations.errors import ActionRefused
 from rotations.exchange import time_slots
-from rotations.execution.transitions import NotPossible
 from rotations.letters import announcements
 from rotations.lifecycle import actions
 from rotations.models import Freeze, Letter, Participant, Rotation, Slot
@@ -181,7 +181,7 @@ def test_taking_one_moves_the_change_and_counts_those_who_can_as_agreed(
     assert Entry.objects.filter(verb="participant.agreed").count() == 1
     # It is gone, so nobody can take it twice.
     assert send(operator, "slot-take", second.uid).status_code == 404
-    with pytest.raises(NotPossible, match="no longer offered"):
+    with pytest.raises(ActionRefused, match="no longer offered"):
         time_slots.take(second, by=company.by, now=NOW)
 
 
@@ -215,10 +215,10 @@ def test_nothing_of_it_happens_when_a_part_fails(
     time_slots.answer_slots(northwind, [slot], by=NORA, now=NOW)
 
     def fails(*args: Any, **options: Any) -> None:
-        raise NotPossible("It can't be.")
+        raise ActionRefused("It can't be.")
 
     monkeypatch.setattr(actions, "count_as_agreed", fails)
-    with pytest.raises(NotPossible):
+    with pytest.raises(ActionRefused):
         time_slots.take(slot, by=company.by, now=NOW)
     told.refresh_from_db()
     assert told.window_start == FIRST.start
