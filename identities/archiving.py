@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from django.db import IntegrityError, models, transaction
 
 from as2certs.audit.form_saving import noun
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from identities.errors import ArchiveRefused
 from identities.models import AS2System, CertificateRequest, Identity
 from identities.stations import AbstractStation
@@ -39,7 +39,7 @@ def archive(
             raise ArchiveRefused(obstacle)
         row.archived_at = now
         row.save(update_fields=["archived_at"])
-        record(f"{noun(obj)}.archived", on=obj, by=by, now=now, also=also, reason=reason)
+        record(AuditEvent(f"{noun(obj)}.archived", obj, also=also, reason=reason), by=by, now=now)
 
 
 def restore(
@@ -61,7 +61,7 @@ def restore(
                 raise ArchiveRefused(obstacle)
             row.archived_at = None
             row.save(update_fields=["archived_at"])
-            record(f"{noun(obj)}.restored", on=obj, by=by, now=now, also=also, reason=reason)
+            record(AuditEvent(f"{noun(obj)}.restored", obj, also=also, reason=reason), by=by, now=now)
     except IntegrityError as error:
         raise ArchiveRefused(
             f"Something else took the place of {obj} meanwhile. Look again at what is in use."

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from as2certs import pki
-from as2certs.audit.recording import Actor, Happening, record_many
+from as2certs.audit.recording import Actor, AuditEvent, record_many
 from as2certs.background import nudge
 from as2certs.rows import add_objects, batched
 from identities import role_assignments
@@ -152,10 +152,10 @@ def _take_in_batch(arrivals: Sequence[Arrival], *, by: Actor, now: datetime, sou
     pairs = [(row, one.roles) for row, one in zip(certificates, arrivals, strict=True)]
     served = role_assignments.begin_many_where_none(pairs, at=now)
     happened = [
-        Happening("certificate.taken_in", row, also=(row.holder,), new=told_of(row)) for row in new.values()
+        AuditEvent("certificate.taken_in", row, also=(row.holder,), new=told_of(row)) for row in new.values()
     ]
     happened += [
-        Happening("certificate.in_service", row, also=(row.holder,), new={"roles": list(roles)})
+        AuditEvent("certificate.in_service", row, also=(row.holder,), new={"roles": list(roles)})
         for row, roles in zip(certificates, served, strict=True)
         if roles
     ]

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Q, Value
 
 from as2certs import pki
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import nudge
 from identities import keys, role_assignments
 from identities.errors import CertificateRefused
@@ -181,12 +181,9 @@ def _put_by(
     certificate, is_new = _stored(holder, material, row, by=by, now=now, source=source)
     if is_new:
         record(
-            "certificate.taken_in",
-            on=certificate,
+            AuditEvent("certificate.taken_in", certificate, also=(holder,), new=told_of(certificate)),
             by=by,
             now=now,
-            also=(holder,),
-            new=told_of(certificate),
         )
     return certificate, findings
 
@@ -207,12 +204,11 @@ def put_in_service(
     serves = role_assignments.begin_where_none(certificate, roles, at=now)
     if serves:
         record(
-            "certificate.in_service",
-            on=certificate,
+            AuditEvent(
+                "certificate.in_service", certificate, also=(certificate.holder,), new={"roles": list(serves)}
+            ),
             by=by,
             now=now,
-            also=(certificate.holder,),
-            new={"roles": list(serves)},
         )
         # Whoever takes in a certificate that ends soon hears of it now, not at the next regular run.
         nudge("rotations.tasks.send_reminders")
@@ -253,4 +249,4 @@ def _add_key(row: Any, key: PrivateKey, *, by: Actor, now: datetime) -> None:
     """Put the key that came later beside a certificate that came without one; what was read from it stays."""
     type(row)._base_manager.filter(pk=row.pk, private_key=None).update(private_key=key)
     row.private_key = key
-    record("certificate.key_added", on=row, by=by, now=now, also=(row.holder,))
+    record(AuditEvent("certificate.key_added", row, also=(row.holder,)), by=by, now=now)

@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from as2certs import pki
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import nudge
 from as2certs.errors import DomainError
 from identities import keys
@@ -51,7 +51,9 @@ def ask(
             created_by=by.user,
         )
         record(
-            "key.requested", on=request, by=by, now=now, also=(identity,), new={"kind": kind, "bits": bits}
+            AuditEvent("key.requested", request, also=(identity,), new={"kind": kind, "bits": bits}),
+            by=by,
+            now=now,
         )
         nudge("identities.tasks.generate_requested")
     return request
@@ -111,7 +113,9 @@ def _finish(request: CertificateRequest, key: pki.PrivateKey, *, now: datetime) 
     request.lease_until = None
     request.save()
     record(
-        "key.generated", on=request, by=by, now=now, also=(request.identity,), new={"state": request.state}
+        AuditEvent("key.generated", request, also=(request.identity,), new={"state": request.state}),
+        by=by,
+        now=now,
     )
 
 
@@ -135,12 +139,9 @@ def _fail(request: CertificateRequest, reason: str, *, now: datetime) -> None:
         if not mine.update(state=State.FAILED, error=reason, lease_until=None, finished_at=now):
             return  # another worker took it up
         record(
-            "key.failed",
-            on=request,
+            AuditEvent("key.failed", request, also=(request.identity,), reason=reason),
             by=_worker_for(request),
             now=now,
-            also=(request.identity,),
-            reason=reason,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from as2certs import pki
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from identities import keys
 from identities.models import IdentityCertificate
 
@@ -32,13 +32,11 @@ def export_private(
         raise pki.PkiError("Say why the private key leaves: the reason is kept in the trail.")
     key = keys.unseal(certificate.private_key, by=by, now=now, purpose=reason, also=(certificate,))
     record(
-        "key.exported",
-        on=certificate,
+        AuditEvent(
+            "key.exported", certificate, also=(certificate.identity,), new={"form": form}, reason=reason
+        ),
         by=by,
         now=now,
-        also=(certificate.identity,),
-        new={"form": form},
-        reason=reason,
     )
     leaf, chain = certificate.certificate, certificate.chain
     if form == "pem":

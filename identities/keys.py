@@ -7,7 +7,7 @@ from datetime import datetime
 from django.db import models, transaction
 
 from as2certs import pki
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.vault import vault
 from identities.models import Identity, PrivateKey
 
@@ -42,7 +42,7 @@ def unseal(
     """
     sealed = PrivateKey.objects.only("sealed").get(pk=row.pk).sealed
     key = pki.key_from_der(vault().unseal(bytes(sealed)))
-    record("key.opened", on=row, by=by, now=now, also=(row.identity, *also), reason=purpose)
+    record(AuditEvent("key.opened", row, also=(row.identity, *also), reason=purpose), by=by, now=now)
     return key
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import models, transaction
 
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from partners.errors import ContactRefused
 from partners.models import Contact
 
@@ -71,12 +71,14 @@ def dismiss(contact: Contact, *, by: Actor, now: datetime) -> None:
     if not Contact.objects.select_for_update().filter(pk=contact.pk).exclude(suggested_by="").exists():
         raise ContactRefused(f"{contact.name} is a contact already: remove them on their own page.")
     record(
-        "contact.dismissed",
-        on=contact,
+        AuditEvent(
+            "contact.dismissed",
+            contact,
+            also=(contact.partner,),
+            old={"named by": contact.suggested_by, "e-mail": contact.email, "phone": contact.phone},
+        ),
         by=by,
         now=now,
-        also=(contact.partner,),
-        old={"named by": contact.suggested_by, "e-mail": contact.email, "phone": contact.phone},
     )
     contact.delete()
 
@@ -151,12 +153,7 @@ def _change(
     for name, value in columns.items():
         setattr(contact, name, value)
     record(
-        f"contact.{done}",
-        on=contact,
+        AuditEvent(f"contact.{done}", contact, also=(contact.partner,), old=old, new=new, reason=reason),
         by=by,
         now=now,
-        also=(contact.partner,),
-        old=old,
-        new=new,
-        reason=reason,
     )

@@ -17,7 +17,7 @@ from as2certs.accounts import second_factors
 from as2certs.accounts.models import Installation, User
 from as2certs.accounts.throttling import NOT_LOOKED_AT, is_resting
 from as2certs.audit.models import Entry
-from as2certs.audit.recording import Actor, address_of, record
+from as2certs.audit.recording import Actor, AuditEvent, address_of, record
 from as2certs.clock import database_now
 
 
@@ -36,7 +36,7 @@ def logged_in(sender: object, request: HttpRequest | None, user: User, **kwargs:
     ways = second_factors.ways_used(request, user) if request else []
     new = {"with": ways} if ways and ways != ["password"] else None
     with transaction.atomic():
-        record("person.logged_in", on=user, by=_somebody(request, user), now=database_now(), new=new)
+        record(AuditEvent("person.logged_in", user, new=new), by=_somebody(request, user), now=database_now())
 
 
 @receiver(signals.user_logged_out, dispatch_uid="accounts.trail.out")
@@ -45,7 +45,7 @@ def logged_out(sender: object, request: HttpRequest | None, user: User | None, *
     if user is None:
         return
     with transaction.atomic():
-        record("person.logged_out", on=user, by=_somebody(request, user), now=database_now())
+        record(AuditEvent("person.logged_out", user), by=_somebody(request, user), now=database_now())
 
 
 @receiver(signals.user_login_failed, dispatch_uid="accounts.trail.failed")
@@ -60,11 +60,11 @@ def login_failed(
     with transaction.atomic():
         now = database_now()
         record(
-            "person.login_failed",
-            on=user or Installation.current(),
+            AuditEvent(
+                "person.login_failed", user or Installation.current(), reason=_why(user, request, now)
+            ),
             by=_somebody(request, None),
             now=now,
-            reason=_why(user, request, now),
         )
 
 
@@ -125,7 +125,7 @@ def codes_made(sender: object, request: HttpRequest, user: User, **kwargs: Any) 
 def _note(verb: str, request: HttpRequest, user: User, *, new: dict[str, Any] | None = None) -> None:
     by = _somebody(request, user if request.user.is_authenticated else None)
     with transaction.atomic():
-        record(verb, on=user, by=by, now=database_now(), new=new)
+        record(AuditEvent(verb, user, new=new), by=by, now=database_now())
 
 
 def _shown(authenticator: Authenticator) -> dict[str, str]:

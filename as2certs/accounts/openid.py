@@ -42,7 +42,7 @@ from as2certs.accounts.sign_on import (
     set_roles,
     user_name_of,
 )
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 
 logger = logging.getLogger(__name__)
@@ -201,7 +201,9 @@ class SignOnAdapter(DefaultSocialAccountAdapter):
             user.save()
             SocialAccount.objects.create(user=user, provider=provider_id(), uid=sociallogin.account.uid)
             by = provider_itself(request)
-            record("user.created", on=user, by=by, now=database_now(), new={"username": user.username})
+            record(
+                AuditEvent("user.created", user, new={"username": user.username}), by=by, now=database_now()
+            )
             set_roles(user, roles_in(sociallogin.claims), request)
         return user
 
@@ -250,7 +252,11 @@ def refuse(request: HttpRequest, why: str, *, say: str = "", user: User | None =
     with transaction.atomic():
         by = Actor.of(request)
         on = user or Installation.current()
-        record("person.sign_on_refused", on=on, by=by, now=database_now(), reason=f"{name()}: {why}"[:500])
+        record(
+            AuditEvent("person.sign_on_refused", on, reason=f"{name()}: {why}"[:500]),
+            by=by,
+            now=database_now(),
+        )
     messages.error(
         request,
         say or f"{name()} could not be believed: {why}. Try again; if it stays so, tell an administrator.",

@@ -19,7 +19,7 @@ from django.db import transaction
 from as2certs.accounts.forms import page_layout
 from as2certs.accounts.models import User
 from as2certs.accounts.throttling import CODES_REST, RESTING, codes_rest, is_resting
-from as2certs.audit.recording import Actor, address_of, record
+from as2certs.audit.recording import Actor, AuditEvent, address_of, record
 from as2certs.clock import database_now
 
 #: What is said where a passkey is none, or another one.
@@ -81,7 +81,7 @@ class ConfirmByPasswordForm(forms.Form):
             raise ValidationError(RESTING, code="resting")
         if not self.user.check_password(self.cleaned_data["password"]):
             with transaction.atomic():
-                record("person.confirmation_refused", on=self.user, by=Actor.of(request), now=now)
+                record(AuditEvent("person.confirmation_refused", self.user), by=Actor.of(request), now=now)
             raise ValidationError("This is not your password.", code="wrong_password")
         return ""
 

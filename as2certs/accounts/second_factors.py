@@ -13,7 +13,7 @@ from django.dispatch import receiver
 from django.http import HttpRequest
 
 from as2certs.accounts.models import Installation, User
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.pki.errors import VaultError
 from as2certs.vault import vault
 
@@ -73,7 +73,11 @@ def reset(user: User, *, by: Actor, now: datetime, reason: str = "") -> int:
         Authenticator.objects.filter(pk__in=[row.pk for row in rows]).delete()
         if rows:
             kinds = sorted({NAMES[row.type] for row in rows})
-            record("person.second_factor_reset", on=user, by=by, now=now, old={"had": kinds}, reason=reason)
+            record(
+                AuditEvent("person.second_factor_reset", user, old={"had": kinds}, reason=reason),
+                by=by,
+                now=now,
+            )
     return len(rows)
 
 

@@ -21,7 +21,7 @@ from django.http import HttpRequest
 
 from as2certs.accounts.models import User
 from as2certs.accounts.permissions import RIGHTS
-from as2certs.audit.recording import Actor, address_of, record
+from as2certs.audit.recording import Actor, AuditEvent, address_of, record
 from as2certs.clock import database_now
 
 
@@ -73,7 +73,11 @@ def set_roles(user: User, roles: list[str], request: HttpRequest) -> None:
         user.save(update_fields=["is_staff"])
         by = provider_itself(request)
         now = database_now()
-        record("person.roles_set", on=user, by=by, now=now, old={"roles": old}, new={"roles": sorted(roles)})
+        record(
+            AuditEvent("person.roles_set", user, old={"roles": old}, new={"roles": sorted(roles)}),
+            by=by,
+            now=now,
+        )
 
 
 def user_name_of(claims: Mapping[str, Any]) -> str:
@@ -89,7 +93,7 @@ def link(user: User, subject: str, *, by: Actor) -> None:
         if other is not None:
             raise ValidationError(f"“{subject}” is linked to {other.user.username} already.")
         SocialAccount.objects.create(user=user, provider=provider_id(), uid=subject)
-        record("person.sign_on_linked", on=user, by=by, now=database_now(), new={"subject": subject})
+        record(AuditEvent("person.sign_on_linked", user, new={"subject": subject}), by=by, now=database_now())
 
 
 def unlink(user: User, *, by: Actor) -> int:
@@ -97,7 +101,7 @@ def unlink(user: User, *, by: Actor) -> int:
     with transaction.atomic():
         count, _ = SocialAccount.objects.filter(user=user, provider=provider_id()).delete()
         if count:
-            record("person.sign_on_unlinked", on=user, by=by, now=database_now())
+            record(AuditEvent("person.sign_on_unlinked", user), by=by, now=database_now())
     return int(count)
 
 

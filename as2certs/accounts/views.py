@@ -23,7 +23,7 @@ from as2certs.accounts.forms import AccountForm, InstallationForm, page_layout
 from as2certs.accounts.models import Installation, User
 from as2certs.accounts.throttling import RESTING, is_resting
 from as2certs.audit.form_saving import keep
-from as2certs.audit.recording import Actor, address_of, record
+from as2certs.audit.recording import Actor, AuditEvent, address_of, record
 from as2certs.clock import database_now
 
 
@@ -90,7 +90,11 @@ class PasswordChange(auth_views.PasswordChangeView):
         """Note that somebody did not know the password that holds now: it may not be them at the keyboard."""
         if form.has_error("old_password", code="password_incorrect"):
             with transaction.atomic():
-                record("person.password_refused", on=form.user, by=Actor.of(self.request), now=database_now())
+                record(
+                    AuditEvent("person.password_refused", form.user),
+                    by=Actor.of(self.request),
+                    now=database_now(),
+                )
         return super().form_invalid(form)
 
     def form_valid(self, form: Any) -> HttpResponse:
@@ -98,7 +102,11 @@ class PasswordChange(auth_views.PasswordChangeView):
         with transaction.atomic():
             form.user.must_change_password = False
             answer = super().form_valid(form)
-            record("person.password_changed", on=form.user, by=Actor.of(self.request), now=database_now())
+            record(
+                AuditEvent("person.password_changed", form.user),
+                by=Actor.of(self.request),
+                now=database_now(),
+            )
         messages.success(self.request, "Your password is changed. Other sessions of yours are logged out.")
         return answer
 

@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from as2certs.audit.filters import verbs
 from as2certs.audit.form_saving import noun, snapshot
 from as2certs.audit.models import Chain, Entry, Subject
-from as2certs.audit.recording import Actor, changes, record
+from as2certs.audit.recording import Actor, AuditEvent, changes, record
 from as2certs.clock import database_now
 
 
@@ -65,7 +65,8 @@ class AuditedAdmin(SturdyAdmin):
     def tell(self, request: HttpRequest, obj: Any, done: str, **values: Any) -> None:
         """Write to the trail what was done here."""
         by = Actor.of(request, source=Entry.Source.ADMIN)
-        record(f"{noun(obj)}.{done}", on=obj, by=by, now=database_now(), also=self.subjects(obj), **values)
+        event = AuditEvent(f"{noun(obj)}.{done}", obj, also=self.subjects(obj), **values)
+        record(event, by=by, now=database_now())
 
     def _names(self, form: ModelForm[Any]) -> list[str]:
         columns = {field.name for field in form._meta.model._meta.get_fields()}

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from django.db import models, transaction
 from django.forms import ModelForm
 
-from as2certs.audit.recording import Actor, changes, record
+from as2certs.audit.recording import Actor, AuditEvent, changes, record
 
 M = TypeVar("M", bound=models.Model)
 
@@ -53,16 +53,13 @@ def keep(
         before, after = changes(old, snapshot(obj, names))
         if stored is None:
             after = {name: value for name, value in after.items() if value not in (None, "", [], {})}
-            record(f"{noun(obj)}.created", on=obj, by=by, now=now, also=also, new=after, reason=reason)
+            record(
+                AuditEvent(f"{noun(obj)}.created", obj, also=also, new=after, reason=reason), by=by, now=now
+            )
         elif after:
             record(
-                f"{noun(obj)}.changed",
-                on=obj,
+                AuditEvent(f"{noun(obj)}.changed", obj, also=also, old=before, new=after, reason=reason),
                 by=by,
                 now=now,
-                also=also,
-                old=before,
-                new=after,
-                reason=reason,
             )
     return obj

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -85,47 +85,38 @@ def _is_our_proxy(address: Address) -> bool:
     return any(address in network for network in settings.AS2CERTS_PROXIES)
 
 
-def record(
-    verb: str,
-    *,
-    on: models.Model,
-    by: Actor,
-    now: datetime,
-    also: Iterable[models.Model] = (),
-    old: Mapping[str, Any] | None = None,
-    new: Mapping[str, Any] | None = None,
-    reason: str = "",
-    key: str | None = None,
-) -> Entry:
-    """Add one entry to the trail; call it in the transaction of the change itself.
-
-    Entry and subjects are committed together: an entry may be sealed, with what it speaks of, right afterwards.
-
-    ``verb`` is ``<noun>.<past participle>`` ("rotation.approved"); ``also`` are objects on whose pages the entry
-    should be seen too. ``key`` makes a second entry with the same key an IntegrityError, which undoes the transaction
-    around it: that is how a step can't be applied twice. Never pass key bytes, passwords or tokens.
-    """
-    one = Happening(verb, on, also=tuple(also), old=old or {}, new=new or {}, reason=reason, key=key)
-    with transaction.atomic(savepoint=False):
-        entry = Entry.objects.create(**_common(by, now), **_columns(one))
-        Subject.objects.bulk_create(Subject(entry=entry, kind=kind, uid=uid) for kind, uid in _subjects(one))
-    return entry
-
-
 @dataclass(frozen=True)
-class Happening:
-    """One thing that happened among many; the fields are what ``record`` takes."""
+class AuditEvent:
+    """What an entry of the trail says, apart from who did it and when.
+
+    ``verb`` is ``<noun>.<past participle>`` ("rotation.approved"); the entry also appears on the pages of the objects
+    in ``also``. A second entry with the same ``key`` raises IntegrityError and undoes the transaction around it, which
+    keeps a step from being applied twice. Never pass key bytes, passwords or tokens.
+    """
 
     verb: str
     on: models.Model
-    also: tuple[models.Model, ...] = ()
-    old: Mapping[str, Any] = field(default_factory=dict)
-    new: Mapping[str, Any] = field(default_factory=dict)
+    also: Iterable[models.Model] = ()
+    old: Mapping[str, Any] | None = None
+    new: Mapping[str, Any] | None = None
     reason: str = ""
     key: str | None = None
 
 
-def record_many(happenings: Iterable[Happening], *, by: Actor, now: datetime) -> int:
+def record(event: AuditEvent, *, by: Actor, now: datetime) -> Entry:
+    """Add one entry to the trail; call it in the transaction of the change itself.
+
+    The entry and its subjects are committed together, because an entry may be sealed right afterwards.
+    """
+    with transaction.atomic(savepoint=False):
+        entry = Entry.objects.create(**_common(by, now), **_columns(event))
+        Subject.objects.bulk_create(
+            Subject(entry=entry, kind=kind, uid=uid) for kind, uid in _subjects(event)
+        )
+    return entry
+
+
+def record_many(happenings: Iterable[AuditEvent], *, by: Actor, now: datetime) -> int:
     """Add an entry for each of many things that happened, in their order, and return how many.
 
     It is ``record`` for thousands, and the same holds: call it in the transaction of the change itself, with which
@@ -159,21 +150,21 @@ def _common(by: Actor, now: datetime) -> dict[str, Any]:
     }
 
 
-def _columns(one: Happening) -> dict[str, Any]:
+def _columns(one: AuditEvent) -> dict[str, Any]:
     kind, uid = identify(one.on)
     return {
         "verb": one.verb,
         "object_kind": kind,
         "object_uid": uid,
         "object_name": str(one.on)[:300],
-        "old": dict(one.old),
-        "new": dict(one.new),
+        "old": dict(one.old or {}),
+        "new": dict(one.new or {}),
         "reason": one.reason,
         "key": one.key,
     }
 
 
-def _subjects(one: Happening) -> list[tuple[str, str]]:
+def _subjects(one: AuditEvent) -> list[tuple[str, str]]:
     """Return kind and public id of whatever an entry speaks of, each once."""
     return sorted({identify(obj) for obj in (one.on, *one.also)})
 

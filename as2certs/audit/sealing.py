@@ -22,7 +22,7 @@ from as2certs.audit import chain as chained
 from as2certs.audit import signing
 from as2certs.audit.chain import BATCH, START, Link, Told
 from as2certs.audit.models import ORIGIN, Chain, Entry
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 
 log = logging.getLogger(__name__)
@@ -150,7 +150,11 @@ def _mend(chain: Chain, wrong: str) -> None:
     last = Entry.objects.sealed().values("position", "hash").last() or {"position": 0, "hash": ORIGIN}
     cut = last_cut()
     now = database_now()
-    record(BROKEN, on=Installation.current(), by=Actor.runner(), now=now, old=told, new=last, reason=wrong)
+    record(
+        AuditEvent(BROKEN, Installation.current(), old=told, new=last, reason=wrong),
+        by=Actor.runner(),
+        now=now,
+    )
     move(chain, now=now, **last, cut_position=cut.position, cut_hash=cut.hash)
 
 

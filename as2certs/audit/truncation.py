@@ -19,7 +19,7 @@ from as2certs.audit import chain as chained
 from as2certs.audit import sealing, signing, verification
 from as2certs.audit.chain import Link
 from as2certs.audit.models import Chain, Entry
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.errors import DomainError
 
 #: What is younger is never removed: others look back on it, such as who counts wrong passwords.
@@ -90,7 +90,7 @@ def cut(end: Link, *, by: Actor, now: datetime, reason: str, archive_sha256: str
         told = {"through": end.position, "hash": end.hash, "entries": end.position - chain.cut_position}
         if archive_sha256:
             told["archive_sha256"] = archive_sha256
-        record(sealing.CUT, on=Installation.current(), by=by, now=now, new=told, reason=reason)
+        record(AuditEvent(sealing.CUT, Installation.current(), new=told, reason=reason), by=by, now=now)
         sealing.move(chain, now=now, cut_position=end.position, cut_hash=end.hash)
     return finish()
 

@@ -14,7 +14,7 @@ from as2certs.audit import sealing
 from as2certs.audit.exporting import FORMATS
 from as2certs.audit.filters import TrailFilter
 from as2certs.audit.models import Chain, Entry
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 
 PAGE = 50
@@ -70,7 +70,7 @@ def export(request: HttpRequest) -> HttpResponseBase:
         return redirect(f"{reverse('audit-list')}?{request.GET.urlencode()}")
     now = database_now()
     told = {"format": form, **found.asked}
-    record("trail.exported", on=Installation.current(), by=Actor.of(request), now=now, new=told)
+    record(AuditEvent("trail.exported", Installation.current(), new=told), by=Actor.of(request), now=now)
     sealing.seal(wait=True)
     chain = Chain.objects.filter(pk=1).first() or Chain()
     response = StreamingHttpResponse(

@@ -23,7 +23,7 @@ from django.template import Context, Engine
 from django.utils import timezone
 
 from as2certs.accounts.models import Installation
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import nudge
 from as2certs.errors import DomainError
 from as2certs.mail import delivery
@@ -279,7 +279,9 @@ def bounced(message: Message, reason: str, *, by: Actor, now: datetime) -> bool:
         sent = Message.objects.filter(pk=message.pk, state=State.SENT, bounced_at=None)
         if not sent.update(bounced_at=now, error=reason):
             return False
-        record("mail.bounced", on=message, by=by, now=now, new={"to": message.to_address}, reason=reason)
+        record(
+            AuditEvent("mail.bounced", message, new={"to": message.to_address}, reason=reason), by=by, now=now
+        )
     return True
 
 
@@ -297,11 +299,13 @@ def send_again(message: Message, *, by: Actor, now: datetime) -> None:
         if not waiting.update(state=State.QUEUED, attempts=0, unanswered=0, due_at=now):
             raise ResendRefused("This mail has left already, or is leaving right now: nothing was changed.")
         record(
-            "mail.sent_again",
-            on=message,
+            AuditEvent(
+                "mail.sent_again",
+                message,
+                old={"state": message.state, "attempts": message.attempts, "error": message.error},
+                new={"state": State.QUEUED.value, "to": message.to_address},
+            ),
             by=by,
             now=now,
-            old={"state": message.state, "attempts": message.attempts, "error": message.error},
-            new={"state": State.QUEUED.value, "to": message.to_address},
         )
         nudge("as2certs.mail.tasks.send_due")

@@ -15,7 +15,7 @@ from django.shortcuts import redirect, render
 from django.utils.datastructures import MultiValueDict
 
 from as2certs.audit.form_saving import keep, noun
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 from identities.archiving import archive, restore
 from identities.errors import ArchiveRefused
@@ -124,7 +124,7 @@ def subscribed(request: HttpRequest, station: Any) -> HttpResponseRedirect:
         else:
             station.subscribers.add(user)
             verb, said = "subscribed", "You get the reminders about {} from now on."
-        record(f"{noun(station)}.{verb}", on=station, by=Actor.of(request), now=database_now())
+        record(AuditEvent(f"{noun(station)}.{verb}", station), by=Actor.of(request), now=database_now())
     messages.success(request, said.format(station))
     return redirect(station)
 

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST
 
 from as2certs.accounts.access import needs
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 from identities.archiving import nothing, system_in_use
 from identities.connectors import CHOICES, ConnectorError, Outcome, connector_of
@@ -85,7 +85,11 @@ def _keep_check(request: HttpRequest, system: AS2System, *, ok: bool, said: str)
     now = database_now()
     with transaction.atomic():
         AS2System.objects.filter(pk=system.pk).update(checked_at=now, check_ok=ok, check_message=said)
-        record("system.checked", on=system, by=Actor.of(request), now=now, new={"works": ok, "said": said})
+        record(
+            AuditEvent("system.checked", system, new={"works": ok, "said": said}),
+            by=Actor.of(request),
+            now=now,
+        )
     (messages.success if ok else messages.error)(request, said)
 
 

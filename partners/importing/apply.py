@@ -15,7 +15,7 @@ from django.db import IntegrityError, models, transaction
 
 from as2certs import pki
 from as2certs.accounts.models import Installation
-from as2certs.audit.recording import Actor, Happening, record, record_many
+from as2certs.audit.recording import Actor, AuditEvent, record, record_many
 from as2certs.rows import add_objects, batched
 from identities.certificate_bulk_import import BATCH, Arrival, Register, take_in_many
 from identities.models import Identity
@@ -295,13 +295,13 @@ class _Run:
                 row.partner = row.partner  # its key, now that it has one
             _create(rows)
         happened = [
-            *(Happening("partner.created", one, new=_told(one, _OF_PARTNER)) for one in new),
+            *(AuditEvent("partner.created", one, new=_told(one, _OF_PARTNER)) for one in new),
             *(
-                Happening("contact.created", one, also=(one.partner,), new=_told(one, _OF_CONTACT))
+                AuditEvent("contact.created", one, also=(one.partner,), new=_told(one, _OF_CONTACT))
                 for one in self.contacts
             ),
             *(
-                Happening("partnership.created", one, also=(one.identity, one.partner))
+                AuditEvent("partnership.created", one, also=(one.identity, one.partner))
                 for one in self.partnerships
             ),
         ]
@@ -338,7 +338,7 @@ def _record(outcome: Outcome, name: str, *, by: Actor, now: datetime) -> None:
         "partnerships": outcome.partnerships,
         "certificates": outcome.certificates,
     }
-    record("inventory.imported", on=Installation.current(), by=by, now=now, new=counts)
+    record(AuditEvent("inventory.imported", Installation.current(), new=counts), by=by, now=now)
 
 
 def _identities_of(row: Row) -> list[str]:

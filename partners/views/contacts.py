@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST
 
 from as2certs.accounts.access import needs
 from as2certs.audit.form_saving import keep
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 from identities.forms import ReasonForm
 from identities.views.common import form_page, posted
@@ -56,7 +56,9 @@ def contact_delete(request: HttpRequest, uid: UUID) -> HttpResponse:
     contact = _contact(uid)
     with transaction.atomic():
         record(
-            "contact.deleted", on=contact, by=Actor.of(request), now=database_now(), also=(contact.partner,)
+            AuditEvent("contact.deleted", contact, also=(contact.partner,)),
+            by=Actor.of(request),
+            now=database_now(),
         )
         contact.delete()
     messages.success(request, f"{contact.name} is no longer a contact.")

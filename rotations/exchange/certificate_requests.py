@@ -19,7 +19,7 @@ from django.db import IntegrityError, transaction
 
 from as2certs import pki
 from as2certs.accounts.models import Installation
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.batches import batches
 from as2certs.mail import outbox
 from partners.models import Contact, Partner, PartnerCertificate
@@ -280,14 +280,16 @@ def _send(
         if letter is not None:
             sent.append(letter)
     record(
-        "partner.asked",
-        on=partner,
+        AuditEvent(
+            "partner.asked",
+            partner,
+            new={
+                "to": [contact.email for contact in wanted],
+                "ends": first_end(e for endings in wanted.values() for e in endings).isoformat(),
+            },
+        ),
         by=by,
         now=now,
-        new={
-            "to": [contact.email for contact in wanted],
-            "ends": first_end(e for endings in wanted.values() for e in endings).isoformat(),
-        },
     )
     return sent
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from partners.models import Contact, Partner
 from rotations.errors import ActionRefused
 from rotations.models import Participant
@@ -42,12 +42,14 @@ def name_colleague(
     )
     reach = ", ".join(part for part in (job, email, phone) if part)
     record(
-        "contact.suggested",
-        on=contact,
+        AuditEvent(
+            "contact.suggested",
+            contact,
+            also=[partner, participant.rotation],
+            new={"name": name, "e-mail": email, "phone": phone, "job": job},
+        ),
         by=by,
         now=now,
-        also=[partner, participant.rotation],
-        new={"name": name, "e-mail": email, "phone": phone, "job": job},
     )
     operator_mail.partner_said(
         participant.rotation,

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from as2certs.accounts.models import Installation
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from partners.models import Contact
 from rotations.errors import ActionRefused
 from rotations.exchange.partner_evidence import History, Sent, histories, participants_in
@@ -188,16 +188,18 @@ def _nudge(one: Watched, rung: str, anew: str, *, by: Actor, now: datetime) -> l
     sent = compose.send(Letter.Kind.NUDGE, participant, one.contacts, by=by, now=now, event=event)
     if sent:
         record(
-            "participant.nudged",
-            on=participant.rotation,
+            AuditEvent(
+                "participant.nudged",
+                participant.rotation,
+                also=[participant.rotation.holder, participant.partner],
+                new={
+                    "partner": participant.partner.name,
+                    "rung": rung,
+                    "to": [contact.email for contact in one.contacts],
+                },
+            ),
             by=by,
             now=now,
-            also=[participant.rotation.holder, participant.partner],
-            new={
-                "partner": participant.partner.name,
-                "rung": rung,
-                "to": [contact.email for contact in one.contacts],
-            },
         )
     return sent
 
@@ -211,12 +213,14 @@ def _escalate(rotation: Rotation, now: datetime) -> int:
     rotation.participants.filter(pk__in=[p.pk for p in fresh]).update(escalated_at=now)
     for participant in fresh:
         record(
-            "participant.escalated",
-            on=rotation,
+            AuditEvent(
+                "participant.escalated",
+                rotation,
+                also=[rotation.holder, participant.partner],
+                new={"partner": participant.partner.name},
+            ),
             by=Actor.runner(),
             now=now,
-            also=[rotation.holder, participant.partner],
-            new={"partner": participant.partner.name},
         )
     ours.sort(key=lambda one: one.participant.escalated_at is not None)  # what is new comes first
     return operator_mail.silent(
@@ -351,13 +355,15 @@ def extend(participant: Participant, answer_by: datetime, *, by: Actor, now: dat
         until = brief(participant.answer_by, rotation.window_zone)
         raise ActionRefused(f"{participant.partner} has until {until} already.")
     record(
-        "participant.extended",
-        on=rotation,
+        AuditEvent(
+            "participant.extended",
+            rotation,
+            also=[rotation.holder, participant.partner],
+            old={"until": participant.answer_by.isoformat() if participant.answer_by else ""},
+            new={"partner": participant.partner.name, "until": answer_by.isoformat()},
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, participant.partner],
-        old={"until": participant.answer_by.isoformat() if participant.answer_by else ""},
-        new={"partner": participant.partner.name, "until": answer_by.isoformat()},
     )
     # Whoever gives more time has taken care of the silence so far; our people are told again after it.
     participant.answer_by, participant.extended_at, participant.escalated_at = answer_by, now, None
@@ -393,7 +399,11 @@ def set_ladder(
     new = {"after": rotation.nudge_after, "before": rotation.nudge_before}
     if old != new:
         rotation.save(update_fields=["nudge_after", "nudge_before"])
-        record("rotation.ladder_set", on=rotation, by=by, now=now, also=[rotation.holder], old=old, new=new)
+        record(
+            AuditEvent("rotation.ladder_set", rotation, also=[rotation.holder], old=old, new=new),
+            by=by,
+            now=now,
+        )
     return rotation
 
 

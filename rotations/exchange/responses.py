@@ -9,7 +9,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from rotations.errors import ActionRefused
 from rotations.execution import stored_plan, transitions
 from rotations.execution.confirmations import (
@@ -88,13 +88,15 @@ def propose(participant: Participant, window: windows.Window, *, note: str, by: 
     participant.save()
     told = span(window.start, window.end, window.zone)
     record(
-        "participant.proposed",
-        on=rotation,
+        AuditEvent(
+            "participant.proposed",
+            rotation,
+            also=[rotation.holder, participant.partner],
+            new={"window": told},
+            reason=note,
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, participant.partner],
-        new={"window": told},
-        reason=note,
     )
     _tell_us(rotation, participant, f"{participant.partner} proposes another time: {told}.", note, now=now)
 
@@ -110,12 +112,14 @@ def refuse_proposal(participant: Participant, *, reason: str, by: Actor, now: da
     forget_proposal(participant)
     participant.save()
     record(
-        "participant.proposal_refused",
-        on=rotation,
+        AuditEvent(
+            "participant.proposal_refused",
+            rotation,
+            also=[rotation.holder, participant.partner],
+            reason=reason,
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, participant.partner],
-        reason=reason,
     )
     compose.answer_proposal(participant, reason, by=by, now=now)
 
@@ -131,12 +135,11 @@ def decline(participant: Participant, *, reason: str, by: Actor, now: datetime) 
     participant.declined_at, participant.declined_reason = now, reason
     participant.save()
     record(
-        "participant.declined",
-        on=rotation,
+        AuditEvent(
+            "participant.declined", rotation, also=[rotation.holder, participant.partner], reason=reason
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, participant.partner],
-        reason=reason,
     )
     _tell_us(rotation, participant, f"{participant.partner} says no.", reason, now=now)
 
@@ -152,12 +155,14 @@ def say_switched(participant: Participant, act: str, *, by: Actor, now: datetime
     if act not in (plan.Act.PARTNER_CUT_OVER, plan.Act.PARTNER_RETIRE) or not said:
         raise ActionRefused("There is nothing to switch at this moment: that step is done, or comes later.")
     record(
-        "participant.switched",
-        on=rotation,
+        AuditEvent(
+            "participant.switched",
+            rotation,
+            also=[rotation.holder, participant.partner],
+            new={"what": DROPPED if act == plan.Act.PARTNER_RETIRE else SWITCHED},
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, participant.partner],
-        new={"what": DROPPED if act == plan.Act.PARTNER_RETIRE else SWITCHED},
     )
     for step in said:
         transitions.settle(
@@ -182,12 +187,14 @@ def report(participant: Participant, *, works: bool, note: str, by: Actor, now: 
     participant.works, participant.works_at, participant.works_note = works, now, note
     participant.save()
     record(
-        "participant.works" if works else "participant.does_not_work",
-        on=rotation,
+        AuditEvent(
+            "participant.works" if works else "participant.does_not_work",
+            rotation,
+            also=[rotation.holder, participant.partner],
+            reason=note,
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, participant.partner],
-        reason=note,
     )
     if not works:
         _tell_us(

@@ -8,7 +8,7 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.accounts.models import User
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.mail.models import Message
 from partners import contacts
 from partners.models import Contact
@@ -50,6 +50,8 @@ def stop(message: Message, *, by: Actor, now: datetime) -> None:
     reader = reader_of(message)
     for user in reader.users:
         if User.objects.filter(pk=user.pk, wants_reminders=True).update(wants_reminders=False):
-            record("user.reminders_stopped", on=user, by=by, now=now, new={"e-mail": message.to_address})
+            record(
+                AuditEvent("user.reminders_stopped", user, new={"e-mail": message.to_address}), by=by, now=now
+            )
     if reader.contact is not None:
         contacts.tell_less(reader.contact, reader.tick, by=by, now=now)

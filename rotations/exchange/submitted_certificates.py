@@ -15,7 +15,7 @@ from django.db.models import Q
 
 from as2certs import pki
 from as2certs.accounts.models import Installation
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from identities import certificate_import, role_assignments
 from identities.models import IdentityCertificate
 from identities.stations import WRITER_ROLES
@@ -210,7 +210,7 @@ class Arrival:
 
 def note_key_shown(partner: Partner, *, by: Actor, now: datetime) -> None:
     """Note in the trail that a partner sent a private key, and that it was thrown away."""
-    record("partner.key_thrown_away", on=partner, by=by, now=now)
+    record(AuditEvent("partner.key_thrown_away", partner), by=by, now=now)
 
 
 @transaction.atomic
@@ -247,12 +247,14 @@ def hand_in(
         rows.append(row)
     changed = [row.rotation for row in rows if row.rotation]
     record(
-        "certificate.handed_in",
-        on=certificate,
+        AuditEvent(
+            "certificate.handed_in",
+            certificate,
+            also=[partner, link, *changed],
+            new={"roles": left, "sha256": certificate.sha256, "not_after": certificate.not_after.isoformat()},
+        ),
         by=by,
         now=now,
-        also=[partner, link, *changed],
-        new={"roles": left, "sha256": certificate.sha256, "not_after": certificate.not_after.isoformat()},
     )
     _settle_at_once(rows[0], link, by=by, now=now)
     for row in rows:

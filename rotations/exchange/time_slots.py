@@ -8,7 +8,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from rotations.errors import ActionRefused
 from rotations.exchange.responses import OUTSIDE_THE_OLD, refuse_begun
 from rotations.execution import transitions
@@ -104,12 +104,14 @@ def offer_slots(
         if span not in known
     )
     record(
-        "rotation.slots_offered",
-        on=rotation,
+        AuditEvent(
+            "rotation.slots_offered",
+            rotation,
+            also=[rotation.holder],
+            new={"moments": [f"{w.local_start:%Y-%m-%d %H:%M} {w.zone}" for w in spans.values()]},
+        ),
         by=by,
         now=now,
-        also=[rotation.holder],
-        new={"moments": [f"{w.local_start:%Y-%m-%d %H:%M} {w.zone}" for w in spans.values()]},
     )
     return list(rotation.slots.all())
 
@@ -132,12 +134,14 @@ def answer_slots(participant: Participant, can: Collection[Slot], *, by: Actor, 
         )
     told = [f"{s.start:%Y-%m-%d %H:%M}Z" for s in slots if s.pk in able]
     record(
-        "participant.slots",
-        on=rotation,
+        AuditEvent(
+            "participant.slots",
+            rotation,
+            also=[rotation.holder, participant.partner],
+            new={"can": told or "at none of them"},
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, participant.partner],
-        new={"can": told or "at none of them"},
     )
 
 
@@ -149,7 +153,7 @@ def withdraw_slots(rotation: Rotation, *, by: Actor, now: datetime) -> None:
     if not offered:
         raise ActionRefused("No times are offered any more: nothing was changed.")
     rotation.slots.all().delete()
-    record("rotation.slots_withdrawn", on=rotation, by=by, now=now, also=[rotation.holder])
+    record(AuditEvent("rotation.slots_withdrawn", rotation, also=[rotation.holder]), by=by, now=now)
 
 
 @transaction.atomic
@@ -182,7 +186,7 @@ def take(slot: Slot, *, by: Actor, now: datetime) -> Rotation:
 
 def _stay(rotation: Rotation, can: Collection[Participant], *, by: Actor, now: datetime) -> Rotation:
     """Take the window that the change has already: nobody has to be told of another one."""
-    record("rotation.slot_taken", on=rotation, by=by, now=now, also=[rotation.holder])
+    record(AuditEvent("rotation.slot_taken", rotation, also=[rotation.holder]), by=by, now=now)
     count_as_agreed(rotation, can, by=by, now=now)
     rotation.slots.all().delete()
     return rotation

@@ -12,7 +12,7 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs import pki
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from rotations.errors import ActionRefused, FingerprintMismatch
 from rotations.execution import fingerprint_check, transitions
 from rotations.models import Participant, Rotation, Step
@@ -75,19 +75,21 @@ def confirm(
         forget_proposal(participant)
     participant.save()
     record(
-        "participant.confirmed",
-        on=rotation,
+        AuditEvent(
+            "participant.confirmed",
+            rotation,
+            also=[rotation.holder, participant.partner],
+            new={
+                "evidence": participant.evidence,
+                "installed": installed,
+                "agreed": agreed,
+                "spoke with": spoke_with,
+                **({"channel": channel} if channel else {}),
+            },
+            reason=note or "",
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, participant.partner],
-        new={
-            "evidence": participant.evidence,
-            "installed": installed,
-            "agreed": agreed,
-            "spoke with": spoke_with,
-            **({"channel": channel} if channel else {}),
-        },
-        reason=note or "",
     )
     if strong and another_channel and (handed := fingerprint_check.uncompared(rotation)):
         fingerprint_check.settle(
@@ -167,12 +169,11 @@ def waive(participant: Participant, *, reason: str, by: Actor, now: datetime) ->
         raise ActionRefused("Say why the change may go on without this partner's confirmation.")
     rotation.participants.filter(pk=participant.pk).update(waived_reason=reason)
     record(
-        "participant.waived",
-        on=rotation,
+        AuditEvent(
+            "participant.waived", rotation, also=[rotation.holder, participant.partner], reason=reason
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, participant.partner],
-        reason=reason,
     )
     for step in open_steps(participant, *CONFIRMING):
         transitions.settle(step, StepAction.SKIP, by=by, now=now, note=f"waived: {reason}")
@@ -189,12 +190,14 @@ def count_as_agreed(
     agreed.update(agreed_at=now, declined_at=None, declined_reason="")
     for participant in agreed.select_related("partner"):
         record(
-            "participant.agreed",
-            on=rotation,
+            AuditEvent(
+                "participant.agreed",
+                rotation,
+                also=[rotation.holder, participant.partner],
+                new={"partner": participant.partner.name},
+            ),
             by=by,
             now=now,
-            also=[rotation.holder, participant.partner],
-            new={"partner": participant.partner.name},
         )
         for step in open_steps(participant, plan.Act.AGREE):
             note = f"{participant.partner} had said that it can then"

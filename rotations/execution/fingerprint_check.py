@@ -10,7 +10,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from rotations.errors import ActionRefused, EditConflict
 from rotations.execution import transitions
 from rotations.models import HandedIn, Rotation, Step
@@ -74,7 +74,7 @@ def settle(
         raise EditConflict(f"What {partner} handed in")
     handed.refresh_from_db()
     told = {"spoke with": spoke_with, "over": channel} if spoke_with or channel else {}
-    record(verb, on=certificate, by=by, now=now, also=[partner, *rotations], new=told, reason=note)
+    record(AuditEvent(verb, certificate, also=[partner, *rotations], new=told, reason=note), by=by, now=now)
     if accepted:
         for rotation in rotations:
             settle_check(rotation, by=by, now=now)

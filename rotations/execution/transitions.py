@@ -15,7 +15,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Model
 
-from as2certs.audit.recording import Actor, Happening, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import nudge
 from rotations.errors import ActionRefused, EditConflict
 from rotations.execution import inventory
@@ -100,7 +100,7 @@ def _move(
     before = RotationState(rotation.state)
     after = next_state(before, action)
     books.move(rotation, before, {"state": after, **columns})
-    happening = Happening(
+    happening = AuditEvent(
         f"rotation.{action}",
         rotation,
         also=(rotation.holder,),
@@ -163,7 +163,7 @@ def settle_in(
     books.settle(step, stored=stored, columns=columns)
     if after is StepState.DONE:
         inventory.change(rotation, step, books)
-    happening = Happening(
+    happening = AuditEvent(
         "step.done" if after is StepState.DONE else "step.skipped",
         rotation,
         also=_concerned(step, rotation),
@@ -185,13 +185,15 @@ def fail(step: Step, reason: str, *, by: Actor, now: datetime, action: StepActio
             raise EditConflict(f"The step “{step.title}”")
         step.state, step.error = StepState.FAILED, reason
         record(
-            "step.failed",
-            on=rotation,
+            AuditEvent(
+                "step.failed",
+                rotation,
+                also=_concerned(step, rotation),
+                new={"step": step.key, "title": step.title, "attempt": step.attempts},
+                reason=reason,
+            ),
             by=by,
             now=now,
-            also=_concerned(step, rotation),
-            new={"step": step.key, "title": step.title, "attempt": step.attempts},
-            reason=reason,
         )
         operator_mail.needs_attention(rotation, step, reason, at=now)
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from as2certs.audit.recording import Actor, Happening, record_many
+from as2certs.audit.recording import Actor, AuditEvent, record_many
 from identities.models import Identity
 from identities.role_assignments import Roster
 from partners.models import Partner, SigningChoice
@@ -97,7 +97,7 @@ class Books(Known):
     def __init__(self, rotations: Sequence[Rotation], *, by: Actor, now: datetime) -> None:
         super().__init__(rotations)
         self.by, self.now = by, now
-        self._happened: list[Happening] = []
+        self._happened: list[AuditEvent] = []
         self._settled: dict[tuple[Any, ...], list[Step]] = defaultdict(list)
         self._moved: dict[int, tuple[Rotation, RotationState, dict[str, Any]]] = {}
         self._free: list[int] = []
@@ -123,7 +123,7 @@ class Books(Known):
         _, stored, others = self._moved.get(rotation.pk, (rotation, before, {}))
         self._moved[rotation.pk] = (rotation, stored, {**others, **columns})
 
-    def record(self, happening: Happening) -> None:
+    def record(self, happening: AuditEvent) -> None:
         """Add an entry to the trail."""
         self._happened.append(happening)
 

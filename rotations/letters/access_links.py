@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import transaction
 from django.urls import reverse
 
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from partners.models import Contact, Partner
 from rotations.errors import LinkExpired
 from rotations.models import Link, Participant
@@ -71,15 +71,17 @@ def make(
         expires_at=expires_at,
     )
     record(
-        "link.made",
-        on=link,
+        AuditEvent(
+            "link.made",
+            link,
+            also=[partner, *([participant.rotation] if participant else [])],
+            new={
+                "for": link.whose or str(partner),
+                **({"expires": expires_at.isoformat()} if expires_at else {}),
+            },
+        ),
         by=by,
         now=now,
-        also=[partner, *([participant.rotation] if participant else [])],
-        new={
-            "for": link.whose or str(partner),
-            **({"expires": expires_at.isoformat()} if expires_at else {}),
-        },
     )
     return Fresh(link, settings.AS2CERTS_BASE_URL + reverse("portal", args=[token]))
 
@@ -120,7 +122,7 @@ def revoke(link: Link, *, reason: str, by: Actor, now: datetime) -> bool:
     if not Link.objects.filter(pk=link.pk, revoked_at=None).update(revoked_at=now, revoked_by=by.name):
         return False
     also = [link.partner, *([link.participant.rotation] if link.participant else [])]
-    record("link.revoked", on=link, by=by, now=now, also=also, new={"for": str(link)}, reason=reason)
+    record(AuditEvent("link.revoked", link, also=also, new={"for": str(link)}, reason=reason), by=by, now=now)
     return True
 
 
@@ -155,4 +157,6 @@ def _note_first(link: Link, column: str, verb: str, *, by: Actor, now: datetime,
     first = Participant.objects.filter(pk=participant.pk, **{f"{column}__isnull": True})
     if first.update(**{column: now}):
         rotation = participant.rotation
-        record(verb, on=rotation, by=by, now=now, also=[rotation.holder, link.partner], new=dict(new))
+        record(
+            AuditEvent(verb, rotation, also=[rotation.holder, link.partner], new=dict(new)), by=by, now=now
+        )

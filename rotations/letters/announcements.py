@@ -15,7 +15,7 @@ from django.db.models import Prefetch, QuerySet
 from django.urls import reverse
 
 from as2certs.accounts.models import User
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.mail import outbox
 from as2certs.mail.models import Attachment
 from partners.models import Contact
@@ -273,12 +273,14 @@ def note_told(rotation: Rotation, participant: Participant, how: str, *, by: Act
         participant.announced_at = now
         participant.save(update_fields=["announced_at"])
     record(
-        "participant.announced",
-        on=rotation,
+        AuditEvent(
+            "participant.announced",
+            rotation,
+            also=[rotation.holder, participant.partner],
+            new={"partner": participant.partner.name, "how": how},
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, participant.partner],
-        new={"partner": participant.partner.name, "how": how},
     )
     for step in open_steps(participant, plan.Act.ANNOUNCE):
         transitions.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=how)

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from as2certs.accounts.models import Installation
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from partners.models import Partner
 from rotations.errors import UnknownPlaceholder
 from rotations.models import Phrase
@@ -205,6 +205,6 @@ def reset(kind: str, partner: Partner | None, *, by: Actor, now: datetime) -> bo
     if row is None:
         return False
     old = {"subject": row.subject, "opening": row.opening, "closing": row.closing}
-    record("phrase.reset", on=row, by=by, now=now, also=[partner or Installation.current()], old=old)
+    record(AuditEvent("phrase.reset", row, also=[partner or Installation.current()], old=old), by=by, now=now)
     row.delete()
     return True

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import nudge
 from partners.models import Partner
 from rotations.errors import ActionRefused
@@ -328,7 +328,11 @@ def retry(step: Step, *, by: Actor, now: datetime) -> None:
             lease_until=None,
             attempts=step.attempts + 1,
         )
-        record("step.retried", on=rotation, by=by, now=now, also=[rotation.holder], new={"step": step.key})
+        record(
+            AuditEvent("step.retried", rotation, also=[rotation.holder], new={"step": step.key}),
+            by=by,
+            now=now,
+        )
 
 
 def complete(step: Step, *, note: str, by: Actor, now: datetime) -> None:

@@ -11,7 +11,7 @@ from django.db.models import Q
 
 from as2certs import pki
 from as2certs.accounts.models import Installation
-from as2certs.audit.recording import Actor, changes, record
+from as2certs.audit.recording import Actor, AuditEvent, changes, record
 from identities.certificate_import import inspect
 from identities.models import CertificateRequest, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate
@@ -74,7 +74,7 @@ def set_up(holder: Identity | Partner, wish: Wish, *, by: Actor, now: datetime) 
     )
     four_eyes.note_change(rotation, by)
     also = [holder, *(c for c in (wish.old, wish.new) if c is not None)]
-    record("rotation.set_up", on=rotation, by=by, now=now, also=also, new=_facts(rotation))
+    record(AuditEvent("rotation.set_up", rotation, also=also, new=_facts(rotation)), by=by, now=now)
     return rotation
 
 
@@ -96,7 +96,7 @@ def change_draft(rotation: Rotation, wish: Wish, *, by: Actor, now: datetime) ->
         Participant(rotation=rotation, partner=partner) for partner in newly_connected(rotation)
     )
     old, new = changes(before, {**dict.fromkeys(before, ""), **_facts(rotation)})
-    record("rotation.changed", on=rotation, by=by, now=now, also=[rotation.holder], old=old, new=new)
+    record(AuditEvent("rotation.changed", rotation, also=[rotation.holder], old=old, new=new), by=by, now=now)
     return rotation
 
 
@@ -234,12 +234,14 @@ def give_successor(rotation: Rotation, certificate: AnyCertificate, *, by: Actor
     rotation.take_successor(certificate)
     rotation.save(update_fields=["new_identity_certificate", "new_partner_certificate"])
     record(
-        "rotation.successor_ready",
-        on=rotation,
+        AuditEvent(
+            "rotation.successor_ready",
+            rotation,
+            also=[rotation.holder, certificate],
+            new={"new": str(certificate)},
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, certificate],
-        new={"new": str(certificate)},
     )
 
 
@@ -250,13 +252,15 @@ def take_successor_away(rotation: Rotation, *, reason: str, by: Actor, now: date
     rotation.new_identity_certificate = rotation.new_partner_certificate = None
     rotation.save(update_fields=["new_identity_certificate", "new_partner_certificate"])
     record(
-        "rotation.successor_refused",
-        on=rotation,
+        AuditEvent(
+            "rotation.successor_refused",
+            rotation,
+            also=[rotation.holder, refused],
+            old={"new": str(refused)},
+            reason=reason,
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, refused],
-        old={"new": str(refused)},
-        reason=reason,
     )
 
 
@@ -277,12 +281,11 @@ def remove_participant(participant: Participant, *, reason: str, by: Actor, now:
     Participant.objects.filter(pk=participant.pk).update(removed_reason=reason)
     four_eyes.note_change(rotation, by)
     record(
-        "participant.removed",
-        on=rotation,
+        AuditEvent(
+            "participant.removed", rotation, also=[rotation.holder, participant.partner], reason=reason
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, participant.partner],
-        reason=reason,
     )
 
 
@@ -298,7 +301,11 @@ def restore_participant(participant: Participant, *, by: Actor, now: datetime) -
     if not left_out.update(removed_reason=""):
         raise ActionRefused(f"{participant.partner} takes part already.")
     four_eyes.note_change(rotation, by)
-    record("participant.restored", on=rotation, by=by, now=now, also=[rotation.holder, participant.partner])
+    record(
+        AuditEvent("participant.restored", rotation, also=[rotation.holder, participant.partner]),
+        by=by,
+        now=now,
+    )
 
 
 def findings_of(rotation: Rotation, *, now: datetime) -> list[pki.Finding]:

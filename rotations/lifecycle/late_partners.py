@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from rotations.execution import transitions
 from rotations.letters import compose
 from rotations.models import Letter, Participant, Rotation, Step
@@ -116,12 +116,17 @@ def _warn(rotation: Rotation, participant: Participant, *, now: datetime) -> Non
     contacts = compose.everybody_told(participant, Letter.Kind.WARNED)
     sent = compose.send(Letter.Kind.WARNED, participant, contacts, by=by, now=now, event="grace over")
     record(
-        "participant.warned",
-        on=rotation,
+        AuditEvent(
+            "participant.warned",
+            rotation,
+            also=[rotation.holder, participant.partner],
+            new={
+                "partner": participant.partner.name,
+                "by mail": [letter.message.to_address for letter in sent],
+            },
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, participant.partner],
-        new={"partner": participant.partner.name, "by mail": [letter.message.to_address for letter in sent]},
     )
     more = f"The old certificate goes in {WARNING.days} days unless you hold it. " + (
         "They were warned by mail." if sent else "Nobody there could be written to: call them."

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import DateTimeField, Q, Value
 from django.db.models.functions import Greatest
 
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import nudge
 from rotations.errors import ActionRefused
 from rotations.execution import transitions
@@ -80,7 +80,7 @@ def _let_go(steps: StepQuerySet, rotation: Rotation, why: str, *, by: Actor, now
     moment = Greatest("earliest_at", Value(now, output_field=DateTimeField()))
     if not steps.filter(automatic=True, due_at__gt=moment).update(due_at=moment):
         return
-    record("rotation.moment_came", on=rotation, by=by, now=now, also=[rotation.holder], reason=why)
+    record(AuditEvent("rotation.moment_came", rotation, also=[rotation.holder], reason=why), by=by, now=now)
     nudge("rotations.tasks.apply_due")
 
 

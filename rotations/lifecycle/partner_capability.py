@@ -15,7 +15,7 @@ from django.db.models import Min, OuterRef, Subquery
 from django.urls import reverse
 
 from as2certs.audit.models import Entry, identify
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from partners.models import Partner
 from rotations.errors import ActionRefused, EditConflict
 from rotations.execution.confirmations import answering
@@ -62,12 +62,14 @@ def say_holds(participant: Participant, holds: str, *, by: Actor, now: datetime)
     participant.save(update_fields=["says_holds", "says_holds_at", "holds_decided_at"])
     partner = participant.partner
     record(
-        "participant.said_holds",
-        on=rotation,
+        AuditEvent(
+            "participant.said_holds",
+            rotation,
+            also=[rotation.holder, partner],
+            new={"holds": participant.get_says_holds_display()},
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, partner],
-        new={"holds": participant.get_says_holds_display()},
     )
     if holds != before and participant.holds_undecided:
         text = f"{partner} says that its system {SAYS[Partner.Holds(holds)]}."
@@ -211,14 +213,16 @@ def take_learnt(partner: Partner, *, by: Actor, now: datetime) -> None:
     if not unknown.update(holds=Partner.Holds.SEVERAL):
         raise EditConflict(str(partner))
     record(
-        "partner.holds_learnt",
-        on=partner,
+        AuditEvent(
+            "partner.holds_learnt",
+            partner,
+            also=[shown.participant.rotation],
+            old={"holds": Partner.Holds.UNKNOWN.label},
+            new={"holds": Partner.Holds.SEVERAL.label},
+            reason=shown.sentence,
+        ),
         by=by,
         now=now,
-        also=[shown.participant.rotation],
-        old={"holds": Partner.Holds.UNKNOWN.label},
-        new={"holds": Partner.Holds.SEVERAL.label},
-        reason=shown.sentence,
     )
 
 

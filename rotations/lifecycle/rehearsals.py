@@ -6,7 +6,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from rotations.errors import ActionRefused
 from rotations.execution import transitions
 from rotations.models import Rotation, rehearsal
@@ -30,12 +30,14 @@ def link(rotation: Rotation, made: Rotation, *, by: Actor, now: datetime) -> Non
     Rotation.objects.filter(pk=rotation.pk).update(rehearsal=made)
     rotation.rehearsal = made
     record(
-        "rotation.rehearsal_named",
-        on=rotation,
+        AuditEvent(
+            "rotation.rehearsal_named",
+            rotation,
+            also=[rotation.holder, made, made.holder],
+            new={"rehearsal": str(made)},
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, made, made.holder],
-        new={"rehearsal": str(made)},
     )
     transitions.advance(rotation, by=by, now=now)
 
@@ -52,7 +54,11 @@ def waive(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> None:
         )
     Rotation.objects.filter(pk=rotation.pk).update(rehearsal_waived=reason)
     rotation.rehearsal_waived = reason
-    record("rotation.rehearsal_waived", on=rotation, by=by, now=now, also=[rotation.holder], reason=reason)
+    record(
+        AuditEvent("rotation.rehearsal_waived", rotation, also=[rotation.holder], reason=reason),
+        by=by,
+        now=now,
+    )
     transitions.advance(rotation, by=by, now=now)
 
 

@@ -14,7 +14,7 @@ from functools import cached_property
 
 from django.db import transaction
 
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from partners.models import Partner
 from rotations.errors import ActionRefused, EditConflict, PlanError
 from rotations.execution import stored_plan, transitions
@@ -228,12 +228,14 @@ def leave(
         rotation.participants.filter(pk=participant.pk).update(holds_decided_at=now)
         new = {"said": participant.get_says_holds_display()}
         also = [rotation.holder, participant.partner]
-        record("participant.holds_left", on=rotation, by=by, now=now, also=also, new=new, reason=reason)
+        record(
+            AuditEvent("participant.holds_left", rotation, also=also, new=new, reason=reason), by=by, now=now
+        )
         return
     if other.shape is None or not other.is_another:
         raise ActionRefused("The plan is the one that would be made now: there is nothing to decide.")
     Rotation.objects.filter(pk=rotation.pk).update(plan_kept=other.shape.digest)
-    record("rotation.plan_kept", on=rotation, by=by, now=now, also=[rotation.holder], reason=reason)
+    record(AuditEvent("rotation.plan_kept", rotation, also=[rotation.holder], reason=reason), by=by, now=now)
 
 
 def holding_of(participant: Participant | None) -> dict[int, str]:
@@ -268,14 +270,16 @@ def _take_over(participant: Participant, *, by: Actor, now: datetime, reason: st
         raise EditConflict(str(partner))
     rotation.participants.filter(pk=participant.pk).update(holds_decided_at=now)
     record(
-        "participant.holds_taken_over",
-        on=rotation,
+        AuditEvent(
+            "participant.holds_taken_over",
+            rotation,
+            also=[rotation.holder, partner],
+            old={"holds": before.label},
+            new={"holds": participant.get_says_holds_display()},
+            reason=reason,
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, partner],
-        old={"holds": before.label},
-        new={"holds": participant.get_says_holds_display()},
-        reason=reason,
     )
     partner.holds = participant.says_holds
 
@@ -289,16 +293,18 @@ def _put_in_place(
     Rotation.objects.filter(pk=rotation.pk).update(plan_kept="")
     names = [participant.partner.name for participant in other.anew]
     record(
-        "rotation.replanned",
-        on=rotation,
+        AuditEvent(
+            "rotation.replanned",
+            rotation,
+            also=[rotation.holder, *(participant.partner for participant in other.anew)],
+            new={
+                **({"because of": because.partner.name} if because else {}),
+                **({"other steps for": names} if names else {}),
+            },
+            reason=reason,
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, *(participant.partner for participant in other.anew)],
-        new={
-            **({"because of": because.partner.name} if because else {}),
-            **({"other steps for": names} if names else {}),
-        },
-        reason=reason,
     )
     four_eyes.withdraw(rotation, "put another plan in the place of the approved one", by=by, now=now)
     transitions.block_again(rotation)

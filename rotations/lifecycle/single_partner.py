@@ -6,7 +6,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from rotations.errors import ActionRefused, IllegalTransition, NoOwnWindow
 from rotations.exchange.responses import OUTSIDE_THE_OLD
 from rotations.execution import stored_plan, transitions
@@ -120,17 +120,19 @@ def move_participant(
             "changed. Postpone the rotation, to plan all of it anew."
         ) from None
     record(
-        "participant.moved",
-        on=rotation,
+        AuditEvent(
+            "participant.moved",
+            rotation,
+            also=[rotation.holder, participant.partner],
+            old={"window": before},
+            new={
+                "window": f"{participant.local} {participant.zone}",
+                **({"freeze overridden": freeze_reason} if freeze_reason else {}),
+            },
+            reason=reason,
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, participant.partner],
-        old={"window": before},
-        new={
-            "window": f"{participant.local} {participant.zone}",
-            **({"freeze overridden": freeze_reason} if freeze_reason else {}),
-        },
-        reason=reason,
     )
     four_eyes.withdraw(rotation, f"moved {participant.partner}", by=by, now=now)
     transitions.advance(rotation, by=by, now=now)
@@ -193,12 +195,11 @@ def take_back_one(participant: Participant, *, reason: str, by: Actor, now: date
     _once_more(participant, now=now)
     transitions.block_again(rotation)
     record(
-        "participant.taken_back",
-        on=rotation,
+        AuditEvent(
+            "participant.taken_back", rotation, also=[rotation.holder, participant.partner], reason=reason
+        ),
         by=by,
         now=now,
-        also=[rotation.holder, participant.partner],
-        reason=reason,
     )
     transitions.advance(rotation, by=by, now=now)
     participant = _whole(rotation, participant)

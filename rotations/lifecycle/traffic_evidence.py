@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from as2certs import pki
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from partners.models import Partner
 from rotations.errors import ActionRefused
 from rotations.execution import transitions
@@ -70,13 +70,18 @@ def observe(
     )
     also = [participant.rotation, participant.rotation.holder] if participant else []
     record(
-        "partner.seen",
-        on=partner,
+        AuditEvent(
+            "partner.seen",
+            partner,
+            also=also,
+            new={
+                "what": f"{sighting.get_use_display()} {sighting.get_verdict_display()}",
+                "at": at.isoformat(),
+            },
+            reason=note,
+        ),
         by=by,
         now=now,
-        also=also,
-        new={"what": f"{sighting.get_use_display()} {sighting.get_verdict_display()}", "at": at.isoformat()},
-        reason=note,
     )
     if participant is not None:
         _conclude(sighting, participant, by=by, now=now)

@@ -17,7 +17,7 @@ from as2certs.accounts.throttling import (
     is_resting,
 )
 from as2certs.audit.models import Entry
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 from tests.inventory import certify, make_identity
 from tests.people import PASSWORD, confirm, log_in, make_person
@@ -72,7 +72,7 @@ def test_guessing_from_many_addresses_ends_too_and_the_rest_is_not_prolonged_by_
     now = database_now()
     for number in range(MOST_FROM_ANYWHERE):
         somebody = Actor("somebody", "web", address=f"198.51.100.{number}")
-        record("person.login_failed", on=vera, by=somebody, now=now)
+        record(AuditEvent("person.login_failed", vera), by=somebody, now=now)
     assert is_resting(vera, address="127.0.0.1", now=now)
     assert try_to_log_in(PASSWORD) == 200
     assert not is_resting(vera, address="127.0.0.1", now=now + WITHIN + timedelta(seconds=1))

@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from as2certs.audit.models import Entry
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 from partners.models import Partner
 
@@ -27,20 +27,22 @@ def note(
     """Add so many entries about a partner; by the database's clock unless another moment is given."""
     return [
         record(
-            verb,
-            on=partner,
+            AuditEvent(
+                verb,
+                partner,
+                old={"time_zone": "UTC", "holds": ["a", "b"]},
+                new={
+                    "time_zone": "Europe/Zürich",
+                    "holds": [],
+                    "days": 14,
+                    "ratio": 0.5,
+                    "late": False,
+                    "at": None,
+                },
+                reason="They said: “moved”.\nTwice.",
+            ),
             by=ALICE,
             now=(now or database_now()) + timedelta(milliseconds=number),
-            old={"time_zone": "UTC", "holds": ["a", "b"]},
-            new={
-                "time_zone": "Europe/Zürich",
-                "holds": [],
-                "days": 14,
-                "ratio": 0.5,
-                "late": False,
-                "at": None,
-            },
-            reason="They said: “moved”.\nTwice.",
         )
         for number in range(count)
     ]

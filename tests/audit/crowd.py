@@ -14,7 +14,7 @@ from django.db import connection, connections, transaction
 from as2certs.accounts.models import Installation
 from as2certs.audit import sealing
 from as2certs.audit.models import Entry
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 
 BY = Actor.command("tests")
@@ -25,7 +25,7 @@ def add(count: int, *, word: str = "x") -> None:
     on = Installation.current()
     with transaction.atomic():
         for _ in range(count):
-            record("installation.changed", on=on, by=BY, now=database_now(), new={"word": word})
+            record(AuditEvent("installation.changed", on, new={"word": word}), by=BY, now=database_now())
 
 
 class Undone(Exception):

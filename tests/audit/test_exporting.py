@@ -20,7 +20,7 @@ from django.urls import reverse
 from as2certs.audit import chain as chained
 from as2certs.audit import sealing
 from as2certs.audit.models import Chain, Entry
-from as2certs.audit.recording import record
+from as2certs.audit.recording import AuditEvent, record
 from as2certs.clock import database_now
 from partners.models import Partner
 from tests.audit.conftest import ALICE, findings, note, verify
@@ -169,7 +169,11 @@ def test_a_narrowing_that_can_not_be_read_exports_nothing(client: Client, partne
 
 def test_csv_is_for_spreadsheets_and_starts_no_formula(client: Client, partner: Partner) -> None:
     evil = Partner(name='=HYPERLINK("https://evil")', as2_id="E")
-    record("partner.created", on=evil, by=ALICE, now=database_now(), new={"name": "Zoë"}, reason="a,b\nc")
+    record(
+        AuditEvent("partner.created", evil, new={"name": "Zoë"}, reason="a,b\nc"),
+        by=ALICE,
+        now=database_now(),
+    )
     answer = export(client, "csv")
     text = content(answer).decode("utf-8-sig")
     row, own = csv.DictReader(io.StringIO(text))

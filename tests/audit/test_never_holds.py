@@ -19,7 +19,7 @@ from as2certs import pki
 from as2certs.accounts.models import User
 from as2certs.audit import exporting, sealing, signing
 from as2certs.audit.models import Chain, Entry, Subject
-from as2certs.audit.recording import record
+from as2certs.audit.recording import AuditEvent, record
 from as2certs.clock import database_now
 from as2certs.vault import vault
 from identities.generation import ask, generate_next
@@ -219,5 +219,5 @@ def test_the_search_finds_what_it_looks_for() -> None:
 
 
 def everything_told_of(anna: User, word: str) -> bytes:
-    record("user.changed", on=anna, by=ALICE, now=database_now(), new={"word": word})
+    record(AuditEvent("user.changed", anna, new={"word": word}), by=ALICE, now=database_now())
     return everything_told()

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from as2certs.accounts import second_factors
 from as2certs.accounts.models import Installation
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 from as2certs.mail import sealed_values
 from as2certs.pki import VaultError, new_key
@@ -39,11 +39,9 @@ class Command(BaseCommand):
         except VaultError as error:
             raise CommandError(f"{error} The keys sealed anew so far are fine; run this again.") from error
         record(
-            "vault.resealed",
-            on=Installation.current(),
+            AuditEvent("vault.resealed", Installation.current(), new={"keys": count}),
             by=Actor.command("reseal_keys"),
             now=database_now(),
-            new={"keys": count},
         )
         self.stdout.write(
             f"{count} private keys, {people} second factors and the links in {mails} mails are sealed with the first "

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST
 from as2certs.accounts.access import needs
 from as2certs.accounts.models import Installation
 from as2certs.audit.form_saving import keep
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 from identities.views.common import form_page, posted
 from rotations.models import Freeze
@@ -56,7 +56,7 @@ def freeze_delete(request: HttpRequest, uid: UUID) -> HttpResponse:
     freeze = get_object_or_404(Freeze.objects.select_related("identity", "partner"), uid=uid)
     with transaction.atomic():
         also = [freeze.whom] if freeze.whom else []
-        record("freeze.deleted", on=freeze, by=Actor.of(request), now=database_now(), also=also)
+        record(AuditEvent("freeze.deleted", freeze, also=also), by=Actor.of(request), now=database_now())
         freeze.delete()
     messages.success(request, f"{freeze} is lifted.")
     return redirect("freeze-list")

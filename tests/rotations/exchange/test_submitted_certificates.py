@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 
 from as2certs import pki
 from as2certs.audit.models import Entry
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.mail.models import Message
 from identities import certificate_import
 from identities.models import PrivateKey
@@ -591,7 +591,7 @@ def test_only_people_known_before_the_link_are_to_be_called(company: Company, no
         (moved, "contact.changed", {"phone": "+2"}),
         (nora, "contact.changed", {"notes": "on leave"}),
     ):
-        record(verb, on=contact, by=company.by, now=NOW, new=new)
+        record(AuditEvent(verb, contact, new=new), by=company.by, now=NOW)
     (handed,) = brought(northwind, link=link).rows
     found = circle(handed)
     assert (found.before, set(found.since)) == ([nora], {named, moved})

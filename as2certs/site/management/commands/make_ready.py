@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connection, transaction
 
 from as2certs.accounts.models import User
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 from as2certs.mail.delivery import goes_into_folder
 
@@ -68,7 +68,7 @@ class Command(BaseCommand):
             user.set_password(password)
             user.save()
             user.groups.add(Group.objects.get(name="administrator"))
-            record("user.created", on=user, by=Actor.command("make_ready"), now=database_now())
+            record(AuditEvent("user.created", user), by=Actor.command("make_ready"), now=database_now())
         self.stdout.write(
             f"\n    Log in as  admin\n    password   {password}\n\n"
             "    It is shown this once. You are asked for one of your own at the first login.\n"
