@@ -68,7 +68,7 @@ def test_the_list_is_searched_and_narrowed(operator: Client) -> None:
     assert names_in(operator, LIST, environment="test") == ["Test"]
     assert names_in(operator, LIST, holds="one") == ["Soon"]
     assert names_in(operator, LIST, expires="30") == ["Soon"]
-    assert names_in(operator, LIST, archived="only") == ["LinkExpired"]
+    assert names_in(operator, LIST, archived="only") == ["Gone"]
 
 
 def test_the_list_shows_those_connected_with_an_identity(operator: Client) -> None:

@@ -139,7 +139,7 @@ def test_who_is_not_to_be_told_or_can_not_be_reached_is_let_alone(change: dict[s
 
 def test_a_partner_is_exempted_as_a_whole_or_by_being_archived() -> None:
     station("Quiet", told_expiry=False)
-    station("LinkExpired", archived_at=NOW)
+    station("Gone", archived_at=NOW)
     assert asked() == {}
 
 
@@ -416,7 +416,7 @@ def test_it_says_why_nobody_would_be_reached(change: dict[str, Any], said: str) 
 
 def test_an_archived_partner_and_one_without_a_certificate_are_not_asked() -> None:
     with pytest.raises(ActionRefused, match="is archived: restore it first"):
-        ask(station("LinkExpired", archived_at=NOW), by=BY, now=NOW)
+        ask(station("Gone", archived_at=NOW), by=BY, now=NOW)
     with pytest.raises(ActionRefused, match="is archived"):
         share(Partner.objects.get(), by=BY, now=NOW)
     fresh = expiries.partner("Fresh")
