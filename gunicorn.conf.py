@@ -36,7 +36,7 @@ logconfig_dict = {
     },
     "formatters": {
         "generic": {
-            "()": "as2certs.logs.OneLine",
+            "()": "as2certs.logs.OneLineFormatter",
             "format": "%(asctime)s [%(process)d] [%(levelname)s] %(message)s",
             "datefmt": "[%Y-%m-%d %H:%M:%S %z]",
         }

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 #: No database that we run on refuses so many parameters.
-MOST = 10_000
+MAX_KEYS = 10_000
 
 
-def batches(keys: Iterable[int]) -> Iterator[list[int]]:
+def key_batches(keys: Iterable[int]) -> Iterator[list[int]]:
     """Yield the different keys in order, in lists of at most ``MOST``."""
     ordered = sorted(set(keys))
-    for start in range(0, len(ordered), MOST):
-        yield ordered[start : start + MOST]
+    for start in range(0, len(ordered), MAX_KEYS):
+        yield ordered[start : start + MAX_KEYS]

@@ -13,7 +13,7 @@ POLICY = (
 )
 
 
-class ContentPolicyMiddleware:
+class ContentSecurityPolicyMiddleware:
     """Send the policy with each answer that has none of its own."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.views.debug import SafeExceptionReporterFilter
 
 
-class PlacesOnly(SafeExceptionReporterFilter):
+class LocationsOnlyReporterFilter(SafeExceptionReporterFilter):
     """Hide every value that was sent and every variable: any of them may be a key, a password or a file.
 
     Marking the sensitive ones would have to be right in each function that a key passes through, those of libraries

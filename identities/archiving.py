@@ -8,19 +8,19 @@ from typing import Any, TypeVar
 
 from django.db import IntegrityError, models, transaction
 
-from as2certs.audit.form_saving import noun
+from as2certs.audit.form_saving import trail_noun
 from as2certs.audit.recording import Actor, AuditEvent, record
 from identities.errors import ArchiveRefused
 from identities.models import AS2System, CertificateRequest, Identity
 from identities.stations import AbstractStation
 
-M = TypeVar("M", bound=models.Model)
+ModelT = TypeVar("ModelT", bound=models.Model)
 
 
 def archive(
-    obj: M,
+    obj: ModelT,
     *,
-    unless: Callable[[M], str],
+    unless: Callable[[ModelT], str],
     reason: str,
     by: Actor,
     now: datetime,
@@ -39,13 +39,13 @@ def archive(
             raise ArchiveRefused(obstacle)
         row.archived_at = now
         row.save(update_fields=["archived_at"])
-        record(AuditEvent(f"{noun(obj)}.archived", obj, also=also, reason=reason), by=by, now=now)
+        record(AuditEvent(f"{trail_noun(obj)}.archived", obj, also=also, reason=reason), by=by, now=now)
 
 
 def restore(
-    obj: M,
+    obj: ModelT,
     *,
-    unless: Callable[[M], str],
+    unless: Callable[[ModelT], str],
     reason: str,
     by: Actor,
     now: datetime,
@@ -61,7 +61,7 @@ def restore(
                 raise ArchiveRefused(obstacle)
             row.archived_at = None
             row.save(update_fields=["archived_at"])
-            record(AuditEvent(f"{noun(obj)}.restored", obj, also=also, reason=reason), by=by, now=now)
+            record(AuditEvent(f"{trail_noun(obj)}.restored", obj, also=also, reason=reason), by=by, now=now)
     except IntegrityError as error:
         raise ArchiveRefused(
             f"Something else took the place of {obj} meanwhile. Look again at what is in use."
@@ -72,7 +72,7 @@ def _locked(obj: models.Model) -> Any:
     return type(obj)._base_manager.select_for_update().get(pk=obj.pk)
 
 
-def identity_in_use(identity: Identity) -> str:
+def identity_archive_obstacle(identity: Identity) -> str:
     """Return what keeps an identity from being archived, as a sentence; empty when nothing does."""
     rotation = identity.rotations.running().first()
     if rotation is not None:
@@ -83,7 +83,7 @@ def identity_in_use(identity: Identity) -> str:
     return ""
 
 
-def system_in_use(system: AS2System) -> str:
+def system_archive_obstacle(system: AS2System) -> str:
     """Return what keeps an AS2 system from being archived, as a sentence; empty when nothing does."""
     names = list(system.identities.active().values_list("name", flat=True)[:4])
     if names:
@@ -94,7 +94,7 @@ def system_in_use(system: AS2System) -> str:
     return ""
 
 
-def as2_id_taken(station: AbstractStation) -> str:
+def as2_id_conflict(station: AbstractStation) -> str:
     """Return who uses an archived station's AS2 ID now, as a sentence; empty when nobody does."""
     other = (
         type(station)
@@ -110,6 +110,6 @@ def as2_id_taken(station: AbstractStation) -> str:
     )
 
 
-def nothing(obj: models.Model) -> str:
+def no_obstacle(obj: models.Model) -> str:
     """Return that nothing stands in the way."""
     return ""

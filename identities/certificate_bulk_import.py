@@ -17,18 +17,24 @@ from django.db.models import Q
 
 from as2certs import pki
 from as2certs.audit.recording import Actor, AuditEvent, record_many
-from as2certs.background import nudge
-from as2certs.rows import add_objects, batched
+from as2certs.background import wake_task
+from as2certs.rows import in_batches, insert_objects
 from identities import role_assignments
-from identities.certificate_import import MOST_ALIKE, Intake, Stored, stored_where, told_of
+from identities.certificate_import import (
+    MAX_SIMILAR,
+    CertificateImportResult,
+    StoredCertificate,
+    audit_values,
+    stored_certificates,
+)
 from identities.stations import AbstractCertificate, AbstractStation
 
 #: So many certificates are looked up, and stored, by one statement.
-BATCH = 500
+BATCH_SIZE = 500
 
 
 @dataclass(frozen=True)
-class Arrival:
+class IncomingCertificate:
     """A certificate that comes in for some roles of its holder; the holder may still be unsaved while it is checked.
 
     ``columns`` are those of its row, ``description`` is what it says.
@@ -40,25 +46,29 @@ class Arrival:
     columns: dict[str, Any]
 
 
-class Register:
+class CertificateIndex:
     """What new certificates are compared with: those of the inventory that are like them, and each other."""
 
     def __init__(self, descriptions: Iterable[pki.Description]) -> None:
         """Look up, by one query per batch, what the inventory holds that is like one of these."""
-        self._stored: dict[tuple[str, ...], list[Stored]] = defaultdict(list)
-        self._came: dict[tuple[str, ...], list[tuple[AbstractStation, pki.Known]]] = defaultdict(list)
+        self._stored: dict[tuple[str, ...], list[StoredCertificate]] = defaultdict(list)
+        self._came: dict[tuple[str, ...], list[tuple[AbstractStation, pki.KnownCertificate]]] = defaultdict(
+            list
+        )
         seen: set[tuple[str, int, str]] = set()
-        for batch in batched(descriptions, BATCH):
-            for one in stored_where(_like_any(batch)):
+        for batch in in_batches(descriptions, BATCH_SIZE):
+            for one in stored_certificates(_similar_to_any(batch)):
                 row = (one.kind, one.holder_pk, one.sha256)
                 if row not in seen:
                     seen.add(row)
-                    for mark in _marks(one.sha256, one.public_key_sha256, one.issuer, one.serial):
+                    for mark in _match_keys(one.sha256, one.public_key_sha256, one.issuer, one.serial):
                         self._stored[mark].append(one)
 
-    def findings(self, arrival: Arrival, *, now: datetime) -> list[pki.Finding]:
-        """Return what speaks against a certificate, errors first, as ``identities.certificate_import.inspect`` does."""
-        return pki.check(
+    def findings(self, arrival: IncomingCertificate, *, now: datetime) -> list[pki.CertificateFinding]:
+        """Return what speaks against a certificate, errors first, as
+        ``identities.certificate_import.check_for_station`` does.
+        """
+        return pki.check_certificate(
             arrival.description,
             roles=arrival.roles,
             environment=arrival.holder.environment,
@@ -73,10 +83,10 @@ class Register:
             (one.kind, one.holder_pk) == place for one in self._stored.get(("certificate", sha256), ())
         )
 
-    def add(self, arrival: Arrival) -> None:
+    def add(self, arrival: IncomingCertificate) -> None:
         """Let those that come later be compared with this one too."""
         d, holder = arrival.description, arrival.holder
-        known = pki.Known(
+        known = pki.KnownCertificate(
             holder=str(holder),
             same_holder=False,
             environment=holder.environment,
@@ -85,21 +95,21 @@ class Register:
             issuer=d.issuer,
             serial=d.serial,
         )
-        for mark in _marks_of(d):
+        for mark in _match_keys_of(d):
             self._came[mark].append((holder, known))
 
-    def _known_like(self, arrival: Arrival) -> list[pki.Known]:
-        found: dict[pki.Known, None] = {}
-        for mark in _marks_of(arrival.description):
-            for one in self._stored.get(mark, ())[:MOST_ALIKE]:
+    def _known_like(self, arrival: IncomingCertificate) -> list[pki.KnownCertificate]:
+        found: dict[pki.KnownCertificate, None] = {}
+        for mark in _match_keys_of(arrival.description):
+            for one in self._stored.get(mark, ())[:MAX_SIMILAR]:
                 found[one.beside(arrival.holder)] = None
-            for holder, known in self._came.get(mark, ())[:MOST_ALIKE]:
+            for holder, known in self._came.get(mark, ())[:MAX_SIMILAR]:
                 # Two stations that are not saved yet are the same only when they are the same object.
                 found[replace(known, same_holder=True) if holder == arrival.holder else known] = None
-        return list(found)[:MOST_ALIKE]
+        return list(found)[:MAX_SIMILAR]
 
 
-def _like_any(descriptions: Sequence[pki.Description]) -> Q:
+def _similar_to_any(descriptions: Sequence[pki.Description]) -> Q:
     """Return a condition that holds for all that are like one of these, and for little else."""
     return (
         Q(sha256__in={d.sha256 for d in descriptions})
@@ -108,51 +118,54 @@ def _like_any(descriptions: Sequence[pki.Description]) -> Q:
     )
 
 
-def _marks_of(d: pki.Description) -> tuple[tuple[str, ...], ...]:
-    return _marks(d.sha256, d.public_key_sha256, d.issuer, str(d.serial))
+def _match_keys_of(d: pki.Description) -> tuple[tuple[str, ...], ...]:
+    return _match_keys(d.sha256, d.public_key_sha256, d.issuer, str(d.serial))
 
 
-def _marks(sha256: str, public_key_sha256: str, issuer: str, serial: str) -> tuple[tuple[str, ...], ...]:
+def _match_keys(sha256: str, public_key_sha256: str, issuer: str, serial: str) -> tuple[tuple[str, ...], ...]:
     """Return by what a certificate is found: two are alike that have one of these in common."""
     return ("certificate", sha256), ("key", public_key_sha256), ("name", issuer, serial)
 
 
-def take_in_many(
-    arrivals: Sequence[Arrival],
+def import_certificates(
+    arrivals: Sequence[IncomingCertificate],
     *,
     by: Actor,
     now: datetime,
     source: str = AbstractCertificate.Source.UPLOADED,
-) -> list[Intake]:
+) -> list[CertificateImportResult]:
     """Store certificates that were found good, of holders of one kind, and let each serve the roles that have none.
 
     Call it in one transaction with the check, and with the holders locked: nothing is compared here any more. What is
     there already stays as it is. The answers come in the order of the arrivals, without findings.
     """
-    intakes: list[Intake] = []
-    for batch in batched(arrivals, BATCH):
-        intakes += _take_in_batch(batch, by=by, now=now, source=source)
+    intakes: list[CertificateImportResult] = []
+    for batch in in_batches(arrivals, BATCH_SIZE):
+        intakes += _import_batch(batch, by=by, now=now, source=source)
     if any(intake.serves for intake in intakes):
-        nudge("rotations.tasks.send_reminders")
+        wake_task("rotations.tasks.send_reminders")
     return intakes
 
 
 @transaction.atomic(savepoint=False)
-def _take_in_batch(arrivals: Sequence[Arrival], *, by: Actor, now: datetime, source: str) -> list[Intake]:
+def _import_batch(
+    arrivals: Sequence[IncomingCertificate], *, by: Actor, now: datetime, source: str
+) -> list[CertificateImportResult]:
     model = arrivals[0].holder.certificates.model
-    rows = _there(model, arrivals)
+    rows = _existing_rows(model, arrivals)
     new: dict[tuple[int, str], Any] = {}
     for one in arrivals:
-        place = _place(one)
+        place = _row_key(one)
         if place not in rows:
             columns = {model.HOLDER: one.holder, **one.columns, "der": memoryview(one.columns["der"])}
             rows[place] = new[place] = model(**columns, source=source, created_at=now, created_by=by.name)
-    add_objects(list(new.values()))
-    certificates = [rows[_place(one)] for one in arrivals]
+    insert_objects(list(new.values()))
+    certificates = [rows[_row_key(one)] for one in arrivals]
     pairs = [(row, one.roles) for row, one in zip(certificates, arrivals, strict=True)]
-    served = role_assignments.begin_many_where_none(pairs, at=now)
+    served = role_assignments.assign_free_roles_in_bulk(pairs, at=now)
     happened = [
-        AuditEvent("certificate.taken_in", row, also=(row.holder,), new=told_of(row)) for row in new.values()
+        AuditEvent("certificate.taken_in", row, also=(row.holder,), new=audit_values(row))
+        for row in new.values()
     ]
     happened += [
         AuditEvent("certificate.in_service", row, also=(row.holder,), new={"roles": list(roles)})
@@ -160,18 +173,22 @@ def _take_in_batch(arrivals: Sequence[Arrival], *, by: Actor, now: datetime, sou
         if roles
     ]
     record_many(happened, by=by, now=now)
-    already = _serving(arrivals)
+    already = _active_assignments(arrivals)
     return [
-        Intake(row, roles, tuple(role for role in one.roles if (row.pk, role) not in already), [])
+        CertificateImportResult(
+            row, roles, tuple(role for role in one.roles if (row.pk, role) not in already), []
+        )
         for row, roles, one in zip(certificates, served, arrivals, strict=True)
     ]
 
 
-def _place(one: Arrival) -> tuple[int, str]:
+def _row_key(one: IncomingCertificate) -> tuple[int, str]:
     return one.holder.pk, one.description.sha256
 
 
-def _there(model: type[AbstractCertificate], arrivals: Sequence[Arrival]) -> dict[tuple[int, str], Any]:
+def _existing_rows(
+    model: type[AbstractCertificate], arrivals: Sequence[IncomingCertificate]
+) -> dict[tuple[int, str], Any]:
     """Return those of the certificates that their holders have already."""
     found = (
         model._default_manager.filter(
@@ -184,7 +201,7 @@ def _there(model: type[AbstractCertificate], arrivals: Sequence[Arrival]) -> dic
     return {(row.holder.pk, row.sha256): row for row in found}
 
 
-def _serving(arrivals: Sequence[Arrival]) -> set[tuple[int, str]]:
+def _active_assignments(arrivals: Sequence[IncomingCertificate]) -> set[tuple[int, str]]:
     """Return certificate and role of what the holders have in service."""
     rows = (
         arrivals[0]

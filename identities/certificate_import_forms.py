@@ -9,11 +9,11 @@ from crispy_forms.layout import Column, Fieldset, Row
 from django import forms
 
 from as2certs import pki
-from as2certs.accounts.forms import page_layout
-from identities.certificate_import import inspect
-from identities.files import BytesField, PastedField
+from as2certs.accounts.forms import form_helper
+from identities.certificate_import import check_for_station
+from identities.files import FileContentField, PastedContentField
 from identities.forms import SUBJECT_ROWS, CountryField
-from identities.key_export import FORMS
+from identities.key_export import PRIVATE_KEY_FORMATS
 from identities.models import CertificateRequest, Identity
 from identities.stations import AbstractStation
 
@@ -47,15 +47,15 @@ class RolesField(forms.MultipleChoiceField):
         )
 
 
-class IntakeForm(forms.Form):
+class CertificateImportForm(forms.Form):
     """A certificate from a file or from pasted text; warnings about it want a tick before it is taken in.
 
     After a valid ``clean``, ``material`` is what was read. ``warnings`` are findings to show, ``must_confirm`` says
     that they alone stand in the way.
     """
 
-    certificate_file = BytesField(required=False, label="Certificate file")
-    certificate_text = PastedField(required=False, label="or paste it as text")
+    certificate_file = FileContentField(required=False, label="Certificate file")
+    certificate_text = PastedContentField(required=False, label="or paste it as text")
     despite_warnings = forms.BooleanField(required=False, label="I have read this: take it in all the same")
 
     material: pki.Material
@@ -63,10 +63,10 @@ class IntakeForm(forms.Form):
     def __init__(self, holder: AbstractStation, *args: Any, now: datetime, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.holder, self.now = holder, now
-        self.warnings: list[pki.Finding] = []
+        self.warnings: list[pki.CertificateFinding] = []
         self.must_confirm = False
         self.fields["roles"] = RolesField(holder.ROLES)
-        self.helper = page_layout(*self.parts())
+        self.helper = form_helper(*self.parts())
 
     def parts(self) -> tuple[Any, ...]:
         return ("certificate_file", "certificate_text", "roles")
@@ -86,7 +86,7 @@ class IntakeForm(forms.Form):
             return cleaned
         try:
             self.material = self.read(data)
-            findings = inspect(self.holder, self.material, roles=cleaned["roles"], now=self.now)
+            findings = check_for_station(self.holder, self.material, roles=cleaned["roles"], now=self.now)
         except pki.PkiError as error:
             self.add_error(self.field_of(error, came_in), str(error))
             return cleaned
@@ -110,10 +110,10 @@ class IntakeForm(forms.Form):
         return ("certificate_file", file) if file is not None else ("certificate_text", text)
 
 
-class UploadForm(IntakeForm):
+class IdentityUploadForm(CertificateImportForm):
     """A certificate of ours with its private key, in one file or two."""
 
-    key_file = BytesField(
+    key_file = FileContentField(
         required=False,
         label="Private key file",
         help_text="Only when the key is in a file of its own. It must be the key of this certificate.",
@@ -148,7 +148,7 @@ class UploadForm(IntakeForm):
     def read(self, data: bytes) -> pki.Material:
         password = self.cleaned_data["password"] or None
         key_data = self.cleaned_data["key_file"]
-        return pki.read_own(data, password=password, key_data=key_data, key_password=password)
+        return pki.read_with_key(data, password=password, key_data=key_data, key_password=password)
 
     def field_of(self, error: pki.PkiError, came_in: str) -> str:
         key_data = self.cleaned_data.get("key_file")
@@ -228,7 +228,7 @@ class GenerateForm(forms.Form):
         kwargs["initial"] = initial | kwargs.get("initial", {})
         super().__init__(*args, **kwargs)
         self.fields["roles"] = RolesField(identity.ROLES)
-        self.helper = page_layout(
+        self.helper = form_helper(
             "kind",
             Row(
                 Column("bits", css_class="col-md-4"),
@@ -248,13 +248,13 @@ class GenerateForm(forms.Form):
         return {name: self.cleaned_data[name] for name in self.SUBJECT}
 
 
-class AnswerForm(forms.Form):
+class CAResponseForm(forms.Form):
     """The CA's answer to a CSR of ours."""
 
-    answer_file = BytesField(required=False, label="File")
-    answer_text = PastedField(required=False, label="or paste it as text")
+    answer_file = FileContentField(required=False, label="File")
+    answer_text = PastedContentField(required=False, label="or paste it as text")
 
-    helper = page_layout("answer_file", "answer_text")
+    helper = form_helper("answer_file", "answer_text")
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -273,7 +273,7 @@ class AnswerForm(forms.Form):
         return data
 
 
-class ExportPrivateForm(forms.Form):
+class PrivateKeyExportForm(forms.Form):
     """Take a private key out: why, and how the file is protected."""
 
     reason = forms.CharField(
@@ -284,7 +284,7 @@ class ExportPrivateForm(forms.Form):
     )
     form = forms.ChoiceField(
         label="As",
-        choices=[(name, label) for name, (label, _suffix, _type) in FORMS.items()],
+        choices=[(name, label) for name, (label, _suffix, _type) in PRIVATE_KEY_FORMATS.items()],
         widget=forms.RadioSelect,
         initial="pkcs12",
     )
@@ -300,7 +300,7 @@ class ExportPrivateForm(forms.Form):
     )
     password_again = password_field("The same again", new=True, max_length=1023)
 
-    helper = page_layout(
+    helper = form_helper(
         "reason",
         "form",
         Row(Column("password", css_class="col-md-6"), Column("password_again", css_class="col-md-6")),

@@ -17,7 +17,7 @@ class ArchiveRefused(IdentityError):
 class CertificateRefused(IdentityError):
     """The certificate has errors; ``findings`` holds each with its reason and what to do."""
 
-    def __init__(self, findings: list[pki.Finding]) -> None:
+    def __init__(self, findings: list[pki.CertificateFinding]) -> None:
         self.findings = findings
         errors = [f for f in findings if f.level == "error"]
         super().__init__(" ".join(f"{f.reason} {f.advice}" for f in errors))

@@ -9,14 +9,14 @@ from as2certs.audit.recording import Actor, AuditEvent, record
 from identities import keys
 from identities.models import IdentityCertificate
 
-FORMS = {
+PRIVATE_KEY_FORMATS = {
     "pkcs12": ("PKCS#12 (.p12), AES-256", "p12", "application/x-pkcs12"),
     "pkcs12-legacy": ("PKCS#12 (.p12), 3DES for old systems", "p12", "application/x-pkcs12"),
     "pem": ("encrypted PEM", "pem", "application/x-pem-file"),
 }
 
 
-def export_private(
+def export_private_key(
     certificate: IdentityCertificate, *, form: str, password: str, reason: str, by: Actor, now: datetime
 ) -> bytes:
     """Return certificate, chain and private key as a file protected by ``password``.

@@ -54,16 +54,16 @@ def reseal_all() -> int:
     return sum(1 for row in _sealed_rows().iterator(chunk_size=100) if _reseal(row))
 
 
-def closed(*, most: int) -> tuple[int, int]:
+def count_unreadable(*, most: int) -> tuple[int, int]:
     """Return how many of the stored keys the vault does not open, and how many were tried, oldest first.
 
     Nothing is taken out: what was sealed is forgotten at once.
     """
-    tried = [_is_closed(row) for row in _sealed_rows()[:most]]
+    tried = [_is_unreadable(row) for row in _sealed_rows()[:most]]
     return sum(tried), len(tried)
 
 
-def _is_closed(row: PrivateKey) -> bool:
+def _is_unreadable(row: PrivateKey) -> bool:
     try:
         vault().unseal(bytes(row.sealed))
     except pki.VaultError:

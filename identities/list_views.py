@@ -12,10 +12,10 @@ from django.shortcuts import render
 from django_filters import FilterSet
 
 from as2certs.clock import database_now
-from as2certs.paging import turn_to
+from as2certs.paging import paginate_table
 
 
-def order_by_end(service: type[Any], holder: str) -> Callable[[Any, QuerySet[Any], bool], Any]:
+def order_by_expiry(service: type[Any], holder: str) -> Callable[[Any, QuerySet[Any], bool], Any]:
     """Return an ordering of stations by the end of what serves them, those without last."""
 
     def order(table: Any, queryset: QuerySet[Any], is_descending: bool) -> tuple[QuerySet[Any], bool]:
@@ -30,7 +30,7 @@ def order_by_end(service: type[Any], holder: str) -> Callable[[Any, QuerySet[Any
     return order
 
 
-def listed(
+def render_list(
     request: HttpRequest,
     template: str,
     *,
@@ -42,6 +42,6 @@ def listed(
     """Answer with one page of a list. ``table`` and ``filter`` are in the template's context."""
     narrowing = filters(request.GET, queryset=rows)
     shown = table(narrowing.qs)  # with the request it would page by itself, and count
-    turn_to(shown, request)
+    paginate_table(shown, request)
     context |= {"filter": narrowing, "table": shown, "now": database_now()}
     return render(request, template, context)

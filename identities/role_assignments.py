@@ -8,19 +8,19 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from as2certs.rows import add_rows, batched
+from as2certs.rows import in_batches, insert_rows
 from identities.stations import AbstractCertificate, AbstractStation
 
 #: Of so many certificates the service begins by one statement.
-BATCH = 500
+BATCH_SIZE = 500
 
 
-def serving(holder: AbstractStation) -> dict[str, list[Any]]:
+def certificates_by_role(holder: AbstractStation) -> dict[str, list[Any]]:
     """Return, for each role of the holder, the certificates that serve it now, the newest last."""
-    return Roster([holder]).serving(holder)
+    return RoleAssignments([holder]).serving(holder)
 
 
-class Roster:
+class RoleAssignments:
     """Which certificates serve which roles of some holders now, read by one query when it is first asked.
 
     What changes is known here at once, and written by ``save``, in a few statements however many holders there are.
@@ -101,7 +101,7 @@ class Roster:
             self._model._default_manager.open().filter(pk__in=keys).update(ends_at=at)
         if self._begun:
             names = (self._key, "certificate_id", "role", "starts_at")
-            add_rows(self._model, names, [[getattr(row, name) for name in names] for row in self._begun])
+            insert_rows(self._model, names, [[getattr(row, name) for name in names] for row in self._begun])
         self._ended.clear()
         self._begun.clear()
 
@@ -110,7 +110,7 @@ class Roster:
         return next((r for r in rows if (r.role, r.certificate_id) == (role, certificate.pk)), None)
 
 
-def begin_where_none(
+def assign_free_roles(
     certificate: AbstractCertificate, roles: Iterable[str], *, at: datetime
 ) -> tuple[str, ...]:
     """Let a certificate serve those of the roles that have none yet, and return them."""
@@ -126,7 +126,7 @@ def begin_where_none(
     return free
 
 
-def begin_many_where_none(
+def assign_free_roles_in_bulk(
     certificates: Sequence[tuple[AbstractCertificate, Collection[str]]], *, at: datetime
 ) -> list[tuple[str, ...]]:
     """Do as ``begin_where_none`` does for each of many certificates of one kind, in order; return the roles of each.
@@ -134,7 +134,7 @@ def begin_many_where_none(
     The first of two certificates of a holder gets a role that is free. Takes two statements per batch.
     """
     served: list[tuple[str, ...]] = []
-    for batch in batched(certificates, BATCH):
+    for batch in in_batches(certificates, BATCH_SIZE):
         model = batch[0][0].holder.service.model
         key = f"{batch[0][0].HOLDER}_id"
         holders = {getattr(certificate, key) for certificate, _ in batch}
@@ -147,5 +147,5 @@ def begin_many_where_none(
             taken.update((holder, role) for role in free)
             beginnings += [(holder, certificate.pk, role) for role in free]
             served.append(free)
-        add_rows(model, (key, "certificate_id", "role"), beginnings, same={"starts_at": at})
+        insert_rows(model, (key, "certificate_id", "role"), beginnings, same={"starts_at": at})
     return served

@@ -12,11 +12,11 @@ from django.db.models import Count, Prefetch, Q, QuerySet
 from identities.stations import WRITER_ROLES, AbstractCertificate, AbstractService, AbstractStation
 
 #: From how many days before its end a certificate without a rotation needs somebody.
-ATTENTION = timedelta(days=30)
+ATTENTION_PERIOD = timedelta(days=30)
 
 
 @dataclass(frozen=True)
-class RoleStanding:
+class RoleStatus:
     """One role of a station. ``now`` begins with the certificate that the others side uses or is given."""
 
     role: str
@@ -35,7 +35,7 @@ class RoleStanding:
         return self.now[0].not_after if self.now else None
 
 
-def serving(model: type[AbstractService]) -> Prefetch[str]:
+def prefetch_assignments(model: type[AbstractService]) -> Prefetch[str]:
     """Prefetch what serves now, without the bytes of the certificates, as ``station.serving_now``."""
     rows = (
         model._default_manager.filter(ends_at=None)
@@ -46,34 +46,37 @@ def serving(model: type[AbstractService]) -> Prefetch[str]:
     return Prefetch("service", queryset=rows, to_attr="serving_now")
 
 
-def roles_now(model: type[AbstractService]) -> Prefetch[str]:
+def prefetch_roles(model: type[AbstractService]) -> Prefetch[str]:
     """Prefetch which roles each certificate serves now, as ``certificate.serving_now``."""
     rows = model._default_manager.filter(ends_at=None).order_by("-role", "starts_at", "id")
     return Prefetch("service", queryset=rows, to_attr="serving_now")
 
 
-def standings(
+def role_statuses(
     station: AbstractStation, services: Iterable[AbstractService], rotations: Sequence[Any] = ()
-) -> list[RoleStanding]:
+) -> list[RoleStatus]:
     """Return one standing per role of the station, from its open rows of service and its running rotations."""
     by_role: dict[str, list[AbstractCertificate]] = {role: [] for role in station.ROLES}
     for row in services:
         by_role[row.role].append(row.certificate)  # type: ignore[attr-defined]
     written = [held[0] for role, held in by_role.items() if role in WRITER_ROLES and held]
-    return [_standing(role, _leading_first(held, written), rotations) for role, held in by_role.items()]
+    return [
+        _role_status(role, _writer_certificate_first(held, written), rotations)
+        for role, held in by_role.items()
+    ]
 
 
-def _leading_first(
+def _writer_certificate_first(
     held: list[AbstractCertificate], written: list[AbstractCertificate]
 ) -> tuple[AbstractCertificate, ...]:
     """Put the certificate first that the writer's role uses too: that is the one in use during an overlap."""
     return tuple(sorted(held, key=lambda certificate: certificate not in written))
 
 
-def _standing(role: str, held: tuple[AbstractCertificate, ...], rotations: Sequence[Any]) -> RoleStanding:
+def _role_status(role: str, held: tuple[AbstractCertificate, ...], rotations: Sequence[Any]) -> RoleStatus:
     rotation = next((r for r in rotations if role in r.roles), None)
     new = rotation.new if rotation and rotation.new not in held[:1] else None
-    return RoleStanding(
+    return RoleStatus(
         role=role,
         now=held,
         next=new,
@@ -82,7 +85,9 @@ def _standing(role: str, held: tuple[AbstractCertificate, ...], rotations: Seque
     )
 
 
-def in_use(standings: Sequence[RoleStanding]) -> list[tuple[list[str], AbstractCertificate | None]]:
+def group_by_certificate(
+    standings: Sequence[RoleStatus],
+) -> list[tuple[list[str], AbstractCertificate | None]]:
     """Return the certificates in use, each with all roles that it serves; None stands for roles without one."""
     groups: dict[int | None, tuple[list[str], AbstractCertificate | None]] = {}
     for standing in standings:
@@ -106,7 +111,7 @@ def running_rotations(station: AbstractStation, side: str) -> QuerySet[Any]:
 
 
 @dataclass(frozen=True)
-class Band:
+class AssignmentPeriod:
     """One certificate's time in one role; ``start`` and ``end`` are UTC, ``end`` is None while it serves."""
 
     role: str
@@ -115,12 +120,14 @@ class Band:
     end: datetime | None
 
 
-def history(station: AbstractStation, limit: int = 200) -> list[tuple[str, list[Band]]]:
+def assignment_history(
+    station: AbstractStation, limit: int = 200
+) -> list[tuple[str, list[AssignmentPeriod]]]:
     """Return, for each role, what served it when, the oldest first; at most ``limit`` rows, the newest ones."""
     rows = (
         station.service.select_related("certificate")
         .defer("certificate__der", "certificate__chain_pem")
         .order_by("-starts_at", "-id")[:limit]
     )
-    bands = [Band(row.role, row.certificate, row.starts_at, row.ends_at) for row in rows][::-1]
+    bands = [AssignmentPeriod(row.role, row.certificate, row.starts_at, row.ends_at) for row in rows][::-1]
     return [(role, [band for band in bands if band.role == role]) for role in station.ROLES]

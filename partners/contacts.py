@@ -19,10 +19,10 @@ def confirm(contact: Contact, *, how: str, by: Actor, now: datetime) -> None:
     """
     if contact.suggested_by:
         raise ContactRefused(f"{contact.name} was only named by {contact.suggested_by}: take them on first.")
-    _change(
+    _update(
         contact,
         "confirmed",
-        _as_it_is(contact),
+        _unchanged_address(contact),
         {"confirmed_at": now, "confirmed_by": by.name, "confirmed_how": how},
         by=by,
         now=now,
@@ -30,12 +30,12 @@ def confirm(contact: Contact, *, how: str, by: Actor, now: datetime) -> None:
     )
 
 
-def take_back(contact: Contact, *, reason: str, by: Actor, now: datetime) -> None:
+def withdraw_confirmation(contact: Contact, *, reason: str, by: Actor, now: datetime) -> None:
     """Take a confirmation back: links made before count as those of somebody whom nobody made sure of.
 
     Raises ContactRefused where there is none.
     """
-    _change(
+    _update(
         contact,
         "confirmation_taken_back",
         {"confirmed_at__isnull": False},
@@ -48,12 +48,12 @@ def take_back(contact: Contact, *, reason: str, by: Actor, now: datetime) -> Non
     )
 
 
-def take_on(contact: Contact, *, by: Actor, now: datetime) -> None:
+def accept_suggestion(contact: Contact, *, by: Actor, now: datetime) -> None:
     """Make somebody who was named on a partner's page one of our contacts: they are told things from now on.
 
     Raises ContactRefused where they are one already.
     """
-    _change(
+    _update(
         contact,
         "taken_on",
         {"suggested_by__gt": ""},
@@ -66,7 +66,7 @@ def take_on(contact: Contact, *, by: Actor, now: datetime) -> None:
 
 
 @transaction.atomic
-def dismiss(contact: Contact, *, by: Actor, now: datetime) -> None:
+def dismiss_suggestion(contact: Contact, *, by: Actor, now: datetime) -> None:
     """Forget somebody who was named on a partner's page. Raises ContactRefused once they were taken on."""
     if not Contact.objects.select_for_update().filter(pk=contact.pk).exclude(suggested_by="").exists():
         raise ContactRefused(f"{contact.name} is a contact already: remove them on their own page.")
@@ -83,12 +83,12 @@ def dismiss(contact: Contact, *, by: Actor, now: datetime) -> None:
     contact.delete()
 
 
-def note_bounced(contact: Contact, *, reason: str, by: Actor, now: datetime) -> None:
+def record_bounce(contact: Contact, *, reason: str, by: Actor, now: datetime) -> None:
     """Note that mail to a contact's address comes back."""
-    _change(
+    _update(
         contact,
         "bounced",
-        _as_it_is(contact),
+        _unchanged_address(contact),
         {"bounced_at": now, "bounce_reason": reason},
         by=by,
         now=now,
@@ -97,12 +97,12 @@ def note_bounced(contact: Contact, *, reason: str, by: Actor, now: datetime) -> 
     )
 
 
-def tell_less(contact: Contact, tick: str, *, by: Actor, now: datetime) -> None:
+def unsubscribe(contact: Contact, tick: str, *, by: Actor, now: datetime) -> None:
     """Take away one of the ticks of what a contact is told. Raises ContactRefused where that was done before."""
-    _change(
+    _update(
         contact,
         "told_less",
-        {**_as_it_is(contact), tick: True},
+        {**_unchanged_address(contact), tick: True},
         {tick: False},
         by=by,
         now=now,
@@ -111,9 +111,9 @@ def tell_less(contact: Contact, tick: str, *, by: Actor, now: datetime) -> None:
     )
 
 
-def works_again(contact: Contact, *, by: Actor, now: datetime) -> None:
+def clear_bounce(contact: Contact, *, by: Actor, now: datetime) -> None:
     """Note that an address from which mail came back works again. Raises ContactRefused where none did."""
-    _change(
+    _update(
         contact,
         "works_again",
         {"bounced_at__isnull": False},
@@ -126,13 +126,13 @@ def works_again(contact: Contact, *, by: Actor, now: datetime) -> None:
     )
 
 
-def _as_it_is(contact: Contact) -> dict[str, Any]:
+def _unchanged_address(contact: Contact) -> dict[str, Any]:
     """Return that the address is still the one that was looked at: what is noted is noted about that."""
     return {"email": contact.email, "suggested_by": contact.suggested_by}
 
 
 @transaction.atomic
-def _change(
+def _update(
     contact: Contact,
     done: str,
     where: dict[str, Any],

@@ -20,7 +20,7 @@ from partners.models import Partner, Partnership, SigningChoice
 
 
 @dataclass(frozen=True)
-class Span:
+class SigningPeriod:
     """A time (UTC) in which one certificate signed for a partnership; ``end`` None: it does now.
 
     ``own`` says that it was this partnership's choice, and not the identity's default.
@@ -38,8 +38,8 @@ def choose(partnership: Partnership, certificate: IdentityCertificate, *, at: da
     Nothing happens when it does already. The moment is never before what signs now began, which a machine with another
     clock may have noted.
     """
-    own = chosen(partnership)
-    default = _defaults(partnership.identity).open().first()
+    own = open_choice(partnership)
+    default = _default_assignments(partnership.identity).open().first()
     signs = own or default
     if signs is not None and signs.certificate_id == certificate.pk:
         return
@@ -62,27 +62,27 @@ def end_choices(identity: Identity, *, at: datetime, certificate: IdentityCertif
     return int(rows.update(ends_at=Greatest("starts_at", Value(at, output_field=DateTimeField()))))
 
 
-def chosen(partnership: Partnership) -> SigningChoice | None:
+def open_choice(partnership: Partnership) -> SigningChoice | None:
     """Return the choice that is open for a partnership, or None where the default signs for it."""
     found: SigningChoice | None = partnership.signing.open().select_related("certificate").first()
     return found
 
 
-def signed_with(partnership: Partnership, moment: datetime) -> IdentityCertificate | None:
+def signing_certificate_at(partnership: Partnership, moment: datetime) -> IdentityCertificate | None:
     """Say what we signed with for a partnership at a moment (aware); None before anything did."""
     own = partnership.signing.at(moment).select_related("certificate").first()
-    row = own or _defaults(partnership.identity).at(moment).select_related("certificate").last()
+    row = own or _default_assignments(partnership.identity).at(moment).select_related("certificate").last()
     return row.certificate if row else None
 
 
-def history(partnership: Partnership) -> list[Span]:
+def signing_history(partnership: Partnership) -> list[SigningPeriod]:
     """Return what signed for a partnership and when, the oldest first, without gap and without double."""
     light = ("certificate__der", "certificate__chain_pem")
     choices = list(partnership.signing.select_related("certificate").defer(*light))
-    defaults = list(_defaults(partnership.identity).select_related("certificate").defer(*light))
+    defaults = list(_default_assignments(partnership.identity).select_related("certificate").defer(*light))
     rows = [*choices, *defaults]
     turns = sorted({turn for row in rows for turn in (row.starts_at, row.ends_at) if turn is not None})
-    spans: list[Span] = []
+    spans: list[SigningPeriod] = []
     for start, end in pairwise([*turns, None]):
         assert start is not None  # only the last turn has nothing behind it
         row = next((row for row in rows if _covers(row, start)), None)
@@ -91,11 +91,11 @@ def history(partnership: Partnership) -> list[Span]:
         own = row in choices
         if spans and (spans[-1].end, spans[-1].certificate, spans[-1].own) == (start, row.certificate, own):
             start = spans.pop().start
-        spans.append(Span(row.certificate, start, end, own))
+        spans.append(SigningPeriod(row.certificate, start, end, own))
     return spans
 
 
-def ever_apart(partner: Partner) -> QuerySet[Partnership]:
+def partnerships_with_choices(partner: Partner) -> QuerySet[Partnership]:
     """Return a partner's partnerships, ended ones too, to which we ever signed with a choice of their own."""
     rows = Partnership.objects.filter(partner=partner, signing__isnull=False).distinct()
     return rows.select_related("identity")
@@ -105,6 +105,6 @@ def _covers(row: SigningChoice | IdentityService, moment: datetime) -> bool:
     return row.starts_at <= moment and (row.ends_at is None or row.ends_at > moment)
 
 
-def _defaults(identity: Identity) -> ServiceQuerySet:
+def _default_assignments(identity: Identity) -> ServiceQuerySet:
     rows: ServiceQuerySet = identity.service.filter(role=OwnRole.SIGN).order_by("starts_at", "id")
     return rows

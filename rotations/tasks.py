@@ -15,8 +15,8 @@ from rotations.lifecycle import drafts
 def apply_due() -> None:
     """Carry out the steps that are due, and give waiting rotations their finished successors, or let them go on."""
     runner.apply_due()
-    drafts.adopt_generated(now=database_now())
-    transitions.let_go_on(now=database_now())
+    drafts.assign_generated_successors(now=database_now())
+    transitions.advance_rehearsed(now=database_now())
 
 
 @shared_task(ignore_result=True)
@@ -28,4 +28,4 @@ def send_reminders() -> None:
 @shared_task(ignore_result=True)
 def collect_bounces() -> None:
     """Read the mailbox in which mails come back, where there is one."""
-    mail_feedback.collect_now()
+    mail_feedback.read_mailbox_now()

@@ -39,7 +39,7 @@ urlpatterns = [
     path("rotations/freezes/<uuid:uid>/lift/", freezes.freeze_delete, name="freeze-delete"),
     path("rotations/<uuid:uid>/", rotations.rotation_detail, name="rotation-detail"),
     path("rotations/<uuid:uid>/live/", rotations.rotation_live, name="rotation-live"),
-    path("rotations/<uuid:uid>/on-paper/", simulation.rotation_paper, name="rotation-paper"),
+    path("rotations/<uuid:uid>/on-paper/", simulation.rotation_simulation, name="rotation-paper"),
     path("rotations/<uuid:uid>/plan/", capability.rotation_plan, name="rotation-plan"),
     path("rotations/<uuid:uid>/change/", drafts.rotation_update, name="rotation-update"),
     path("rotations/<uuid:uid>/approve/", lifecycle.rotation_approve, name="rotation-approve"),
@@ -64,7 +64,7 @@ urlpatterns = [
         "rotations/<uuid:uid>/times/withdraw/", slots.rotation_slots_withdraw, name="rotation-slots-withdraw"
     ),
     path("rotations/times/<uuid:uid>/take/", slots.slot_take, name="slot-take"),
-    path("rotations/<uuid:uid>/together/", bulk.rotation_together, name="rotation-together"),
+    path("rotations/<uuid:uid>/together/", bulk.rotation_bulk_action, name="rotation-together"),
     path("rotations/<uuid:uid>/print/", bulk.rotation_print, name="rotation-print"),
     path("rotations/<uuid:uid>/done/<slug:act>/", steps.steps_done, name="rotation-steps-done"),
     path("rotations/steps/<uuid:uid>/done/", steps.step_done, name="rotation-step-done"),
@@ -82,7 +82,7 @@ urlpatterns = [
         name="partner-hand-in-link",
     ),
     path("stop/<str:signed>/", unsubscribe.mail_stop, name="mail-stop"),
-    path("bounces/", bounces.bounce_in, name="bounce-in"),
+    path("bounces/", bounces.bounce_report, name="bounce-in"),
     path("mail/<uuid:uid>/came-back/", bounces.mail_bounced, name="mail-bounced"),
     path("rotations/handed-in/<uuid:uid>/", submitted_certificates.handed_in_accept, name="handed-in-accept"),
     path(

@@ -19,9 +19,9 @@ def unguarded() -> Iterator[None]:
             yield
             cursor.execute("SET session_replication_role = origin")
         return
-    triggers.take_down(connection)
+    triggers.drop_triggers(connection)
     yield
-    triggers.put_up(connection)
+    triggers.create_triggers(connection)
 
 
 def tamper(sql: str, *values: int | str | None) -> int:

@@ -12,21 +12,21 @@ from django.utils import timezone
 from as2certs.accounts import second_factors
 from as2certs.accounts.models import User
 
-Answer = Callable[[HttpRequest], HttpResponse]
+GetResponse = Callable[[HttpRequest], HttpResponse]
 
 
 class TimeZoneMiddleware:
     """Show times in the zone of the person who reads."""
 
-    def __init__(self, get_response: Answer) -> None:
+    def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        with timezone.override(zone_of(request)):
+        with timezone.override(user_zone(request)):
             return self.get_response(request)
 
 
-def zone_of(request: HttpRequest) -> zoneinfo.ZoneInfo:
+def user_zone(request: HttpRequest) -> zoneinfo.ZoneInfo:
     """Return the reader's zone; UTC for strangers, and where the zone's name is no longer known."""
     name = request.user.time_zone if isinstance(request.user, User) else "UTC"
     try:
@@ -35,12 +35,12 @@ def zone_of(request: HttpRequest) -> zoneinfo.ZoneInfo:
         return zoneinfo.ZoneInfo("UTC")
 
 
-class OwnPasswordMiddleware:
+class PasswordChangeMiddleware:
     """Lead somebody who logged in with a password made for them to the page where they choose their own."""
 
     STILL_OPEN = frozenset({"password-change", "logout", "healthz", "readyz"})
 
-    def __init__(self, get_response: Answer) -> None:
+    def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
@@ -73,7 +73,7 @@ class SecondFactorMiddleware:
         }
     )
 
-    def __init__(self, get_response: Answer) -> None:
+    def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:

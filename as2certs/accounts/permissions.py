@@ -8,7 +8,7 @@ from django.apps import AppConfig, apps
 from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Group, Permission
 
-VIEW = (
+VIEW_PERMISSIONS = (
     "identities.view_as2system",
     "identities.view_identity",
     "identities.view_identitycertificate",
@@ -21,7 +21,7 @@ VIEW = (
     "rotations.view_freeze",
     "audit.view_entry",
 )
-OPERATE = (
+OPERATE_PERMISSIONS = (
     "identities.add_as2system",
     "identities.change_as2system",
     "identities.add_identity",
@@ -45,8 +45,8 @@ OPERATE = (
     "mail.view_message",
     "mail.change_message",
 )
-APPROVE = ("rotations.approve_rotation",)
-ADMINISTER = (
+APPROVE_PERMISSIONS = ("rotations.approve_rotation",)
+ADMINISTER_PERMISSIONS = (
     "audit.export_entry",
     "identities.export_privatekey",
     "identities.view_privatekey",
@@ -62,21 +62,21 @@ ADMINISTER = (
 )
 
 #: What each role of a person holds. An administrator is made by these groups, not by ``is_superuser``.
-RIGHTS: dict[str, tuple[str, ...]] = {
-    "viewer": VIEW,
-    "operator": VIEW + OPERATE,
-    "approver": VIEW + APPROVE,
-    "administrator": VIEW + OPERATE + APPROVE + ADMINISTER,
+ROLE_PERMISSIONS: dict[str, tuple[str, ...]] = {
+    "viewer": VIEW_PERMISSIONS,
+    "operator": VIEW_PERMISSIONS + OPERATE_PERMISSIONS,
+    "approver": VIEW_PERMISSIONS + APPROVE_PERMISSIONS,
+    "administrator": VIEW_PERMISSIONS + OPERATE_PERMISSIONS + APPROVE_PERMISSIONS + ADMINISTER_PERMISSIONS,
 }
 
 
-def grant() -> None:
+def grant_role_permissions() -> None:
     """Make the groups and give each exactly the permissions of the table."""
     by_name = {
         f"{p.content_type.app_label}.{p.codename}": p
         for p in Permission.objects.select_related("content_type")
     }
-    for name, permissions in RIGHTS.items():
+    for name, permissions in ROLE_PERMISSIONS.items():
         group, _ = Group.objects.get_or_create(name=name)
         group.permissions.set([by_name[permission] for permission in permissions])
 
@@ -87,4 +87,4 @@ def grant_after_migrate(sender: AppConfig, using: str, **kwargs: Any) -> None:
         return
     for config in apps.get_app_configs():
         create_permissions(config, verbosity=0, using=using, apps=apps)
-    grant()
+    grant_role_permissions()

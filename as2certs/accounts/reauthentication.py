@@ -25,7 +25,7 @@ P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 
 
-def recently(request: HttpRequest, *, logins_too: bool = False) -> bool:
+def is_recently_confirmed(request: HttpRequest, *, logins_too: bool = False) -> bool:
     """Say whether somebody showed again who they are within the last minutes, of the machine's own clock."""
     if not isinstance(request.user, User):
         return False
@@ -38,17 +38,17 @@ def recently(request: HttpRequest, *, logins_too: bool = False) -> bool:
     )
 
 
-def may_go_on(request: HttpRequest, *, app: str) -> bool:
+def is_sufficient(request: HttpRequest, *, app: str) -> bool:
     """Say whether a page of allauth, such as those about second factors, may do what it does.
 
     A login just now is not enough: whoever sits down at an open browser would add a factor of theirs, and confirm with
     it. It has to be for those without a password, whose provider may not be able to ask them again.
     """
     no_password = isinstance(request.user, User) and not request.user.has_usable_password()
-    return recently(request, logins_too=app == "allauth.mfa" and no_password)
+    return is_recently_confirmed(request, logins_too=app == "allauth.mfa" and no_password)
 
 
-def ask(request: HttpRequest, *, then: str) -> HttpResponse:
+def redirect_to_confirmation(request: HttpRequest, *, then: str) -> HttpResponse:
     """Lead somebody to the page that asks, and from there to ``then``.
 
     What was typed into a form is not kept: it may hold a secret. Raises PermissionDenied where there is no way to ask.
@@ -61,13 +61,13 @@ def ask(request: HttpRequest, *, then: str) -> HttpResponse:
     return redirect(f"{ways[0]['url']}?{urlencode({'next': then})}")
 
 
-def confirmed(view: View[P]) -> View[P]:
+def require_confirmation(view: View[P]) -> View[P]:
     """Let only people go on to a view who showed again, minutes ago, who they are; behind the check of rights."""
 
     @wraps(view)
     def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
-        if not recently(request):
-            return ask(request, then=request.get_full_path())
+        if not is_recently_confirmed(request):
+            return redirect_to_confirmation(request, then=request.get_full_path())
         return view(request, *args, **kwargs)
 
     return guarded

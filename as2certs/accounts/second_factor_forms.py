@@ -16,17 +16,22 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from as2certs.accounts.forms import page_layout
+from as2certs.accounts.forms import form_helper
 from as2certs.accounts.models import User
-from as2certs.accounts.throttling import CODES_REST, RESTING, codes_rest, is_resting
-from as2certs.audit.recording import Actor, AuditEvent, address_of, record
+from as2certs.accounts.throttling import (
+    CODE_THROTTLED_MESSAGE,
+    THROTTLED_MESSAGE,
+    is_code_throttled,
+    is_password_throttled,
+)
+from as2certs.audit.recording import Actor, AuditEvent, client_address, record
 from as2certs.clock import database_now
 
 #: What is said where a passkey is none, or another one.
-NO_PASSKEY = "This is not a passkey that we can check. Try again."
+INVALID_PASSKEY_MESSAGE = "This is not a passkey that we can check. Try again."
 
 
-class _OneAtATime(forms.Form):
+class _LockingCodeForm(forms.Form):
     """Look at a code while no other of the same person is looked at, unless too many were wrong."""
 
     user: User
@@ -36,13 +41,13 @@ class _OneAtATime(forms.Form):
         self.fields["code"].label = "Code"
         self.fields["code"].widget.attrs = {"autocomplete": "one-time-code", "autofocus": True}
         self.fields["code"].help_text = "Six digits from your authenticator app, or a recovery code."
-        self.helper = page_layout("code")
+        self.helper = form_helper("code")
 
     def clean_code(self) -> str:
         with transaction.atomic():
             User.objects.select_for_update().get(pk=self.user.pk)
-            if codes_rest(self.user, now=database_now()):
-                raise ValidationError(CODES_REST, code="resting")
+            if is_code_throttled(self.user, now=database_now()):
+                raise ValidationError(CODE_THROTTLED_MESSAGE, code="resting")
             try:
                 return str(super().clean_code())  # type: ignore[misc]
             except ValidationError as error:
@@ -50,11 +55,11 @@ class _OneAtATime(forms.Form):
         raise wrong  # outside: the entry in the trail stays
 
 
-class CodeForm(_OneAtATime, AuthenticateForm):
+class CodeForm(_LockingCodeForm, AuthenticateForm):
     """The code after the password."""
 
 
-class ConfirmByCodeForm(_OneAtATime, ReauthenticateForm):
+class ConfirmByCodeForm(_LockingCodeForm, ReauthenticateForm):
     """A code, to show again who one is."""
 
 
@@ -68,7 +73,7 @@ class ConfirmByPasswordForm(forms.Form):
         help_text="The one you log in with.",
     )
 
-    helper = page_layout("password")
+    helper = form_helper("password")
 
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -77,8 +82,8 @@ class ConfirmByPasswordForm(forms.Form):
     def clean_password(self) -> str:
         """Check the password, unless too many wrong ones were given; note a wrong one."""
         request, now = context.request, database_now()
-        if is_resting(self.user, address=address_of(request), now=now):
-            raise ValidationError(RESTING, code="resting")
+        if is_password_throttled(self.user, address=client_address(request), now=now):
+            raise ValidationError(THROTTLED_MESSAGE, code="resting")
         if not self.user.check_password(self.cleaned_data["password"]):
             with transaction.atomic():
                 record(AuditEvent("person.confirmation_refused", self.user), by=Actor.of(request), now=now)
@@ -93,7 +98,7 @@ class AddAppForm(ActivateTOTPForm):
         super().__init__(*args, **kwargs)
         self.fields["code"].label = "The code that the app shows now"
         self.fields["code"].widget.attrs = {"autocomplete": "one-time-code", "inputmode": "numeric"}
-        self.helper = page_layout("code")
+        self.helper = form_helper("code")
 
 
 class CredentialField(forms.JSONField):
@@ -105,14 +110,14 @@ class CredentialField(forms.JSONField):
         except (ValueError, RecursionError):  # numbers without end, brackets without end
             found = None
         if not isinstance(found, dict):
-            raise ValidationError(NO_PASSKEY, code="invalid")
+            raise ValidationError(INVALID_PASSKEY_MESSAGE, code="invalid")
         return found
 
     def bound_data(self, data: Any, initial: Any) -> Any:
         return initial  # the next try brings its own
 
 
-class _Passkey(forms.Form):
+class _PasskeyFormBase(forms.Form):
     """Read what a browser, or somebody in its place, says about a passkey."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -124,18 +129,18 @@ class _Passkey(forms.Form):
             super().full_clean()
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             # The libraries look into it as if a browser had made it, and stumble over what none makes.
-            self.add_error("credential", ValidationError(NO_PASSKEY, code="invalid"))
+            self.add_error("credential", ValidationError(INVALID_PASSKEY_MESSAGE, code="invalid"))
 
 
-class PasskeyForm(_Passkey, AuthenticateWebAuthnForm):
+class PasskeyForm(_PasskeyFormBase, AuthenticateWebAuthnForm):
     """A passkey after the password."""
 
 
-class ConfirmByPasskeyForm(_Passkey, ReauthenticateWebAuthnForm):
+class ConfirmByPasskeyForm(_PasskeyFormBase, ReauthenticateWebAuthnForm):
     """A passkey, to show again who one is."""
 
 
-class AddPasskeyForm(_Passkey, AddWebAuthnForm):
+class AddPasskeyForm(_PasskeyFormBase, AddWebAuthnForm):
     """A name for a passkey, and what the browser made."""
 
     name = forms.CharField(
@@ -145,4 +150,4 @@ class AddPasskeyForm(_Passkey, AddWebAuthnForm):
         help_text="So that you tell it from others: the device, or the key’s colour.",
     )
 
-    helper = page_layout("name", "credential")
+    helper = form_helper("name", "credential")

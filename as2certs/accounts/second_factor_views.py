@@ -15,7 +15,7 @@ from as2certs.accounts import second_factors
 from as2certs.accounts.models import Installation
 
 
-class Factors(base.IndexView):
+class SecondFactorList(base.IndexView):
     """One's own second factors, and what can be done about them."""
 
     template_name = "accounts/factor_list.html"
@@ -28,12 +28,12 @@ class Factors(base.IndexView):
             "passkeys": mine.filter(type=Authenticator.Type.WEBAUTHN),
             "codes": codes,
             "codes_left": len(codes.wrap().get_unused_codes()) if codes else 0,
-            "has_one": second_factors.has_one(self.request.user),
+            "has_one": second_factors.has_second_factor(self.request.user),
             "required": Installation.current().second_factor == Installation.SecondFactor.REQUIRED,
         }
 
 
-class AskForFactor(base.AuthenticateView):
+class SecondFactorLogin(base.AuthenticateView):
     """The second step of the login."""
 
     template_name = "accounts/factor_ask.html"
@@ -43,15 +43,15 @@ class AskForFactor(base.AuthenticateView):
         return super().get_context_data(**kwargs) | {"has_passkeys": mine.exists()}
 
 
-class Passkeys(webauthn.RemoveWebAuthnView):
+class PasskeyRemove(webauthn.RemoveWebAuthnView):
     """Remove a passkey of one's own."""
 
     template_name = "accounts/passkey_remove.html"
     context_object_name = "passkey"
 
 
-index = Factors.as_view()
-authenticate = AskForFactor.as_view()
+index = SecondFactorList.as_view()
+authenticate = SecondFactorLogin.as_view()
 confirm_by_password = ReauthenticateView.as_view(template_name="accounts/confirm_by_password.html")
 confirm_by_code = base.ReauthenticateView.as_view(template_name="accounts/confirm_by_code.html")
 confirm_by_passkey = webauthn.ReauthenticateWebAuthnView.as_view(
@@ -60,6 +60,6 @@ confirm_by_passkey = webauthn.ReauthenticateWebAuthnView.as_view(
 add_app = totp.ActivateTOTPView.as_view(template_name="accounts/app_add.html")
 remove_app = totp.DeactivateTOTPView.as_view(template_name="accounts/app_remove.html")
 add_passkey = webauthn.AddWebAuthnView.as_view(template_name="accounts/passkey_add.html")
-remove_passkey = Passkeys.as_view()
+remove_passkey = PasskeyRemove.as_view()
 show_codes = recovery.ViewRecoveryCodesView.as_view(template_name="accounts/codes_show.html")
 make_codes = recovery.GenerateRecoveryCodesView.as_view(template_name="accounts/codes_make.html")

@@ -18,7 +18,7 @@ from as2certs.pki.errors import VaultError
 from as2certs.vault import vault
 
 #: What people call each kind.
-NAMES = {
+METHOD_NAMES = {
     "totp": "authenticator app",
     "webauthn": "passkey",
     "recovery_codes": "recovery code",
@@ -26,39 +26,41 @@ NAMES = {
     "socialaccount": "single sign-on",
 }
 #: The kinds that are a second factor by themselves: recovery codes only stand in for one that was lost.
-BY_THEMSELVES = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
+FACTOR_TYPES = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
 #: What in a session says that the second factor is missing that is asked of everybody.
-MISSING = "second_factor_missing"
+MISSING_SESSION_KEY = "second_factor_missing"
 #: Parts of a row that are sealed.
-SEALED = ("secret", "seed")
+SEALED_FIELDS = ("secret", "seed")
 
 
-def has_one(user: User) -> bool:
+def has_second_factor(user: User) -> bool:
     """Say whether somebody has a second factor."""
-    return Authenticator.objects.filter(user=user, type__in=BY_THEMSELVES).exists()
+    return Authenticator.objects.filter(user=user, type__in=FACTOR_TYPES).exists()
 
 
-def ways_used(request: HttpRequest, user: User) -> list[str]:
+def methods_used(request: HttpRequest, user: User) -> list[str]:
     """Return, in words, by what somebody showed in this session who they are, the first way first."""
     records = get_authentication_records(request, user)
-    return [NAMES[str(entry.get("type") or entry["method"])] for entry in records]
+    return [METHOD_NAMES[str(entry.get("type") or entry["method"])] for entry in records]
 
 
 @receiver(user_logged_in, dispatch_uid="accounts.factors.missing")
-def note_what_is_missing(sender: object, request: HttpRequest | None, user: User, **kwargs: Any) -> None:
+def note_missing_factor(sender: object, request: HttpRequest | None, user: User, **kwargs: Any) -> None:
     """Note in the session of somebody who just logged in whether they have to set up a second factor first."""
-    if request is not None and _is_required() and not has_one(user):
+    if request is not None and _is_required() and not has_second_factor(user):
         # Single sign-on asks for what it wants by itself.
-        request.session[MISSING] = NAMES["socialaccount"] not in ways_used(request, user)
+        request.session[MISSING_SESSION_KEY] = METHOD_NAMES["socialaccount"] not in methods_used(
+            request, user
+        )
 
 
 def is_missing(request: HttpRequest, user: User) -> bool:
     """Say whether somebody has to set up a second factor before anything else, as their login noted."""
-    if not request.session.get(MISSING):
+    if not request.session.get(MISSING_SESSION_KEY):
         return False
-    if _is_required() and not has_one(user):
+    if _is_required() and not has_second_factor(user):
         return True
-    del request.session[MISSING]
+    del request.session[MISSING_SESSION_KEY]
     return False
 
 
@@ -66,13 +68,13 @@ def _is_required() -> bool:
     return Installation.current().second_factor == Installation.SecondFactor.REQUIRED
 
 
-def reset(user: User, *, by: Actor, now: datetime, reason: str = "") -> int:
+def remove_all(user: User, *, by: Actor, now: datetime, reason: str = "") -> int:
     """Take all second factors from somebody who lost theirs, and return how many there were."""
     with transaction.atomic():
         rows = list(Authenticator.objects.select_for_update().filter(user=user))
         Authenticator.objects.filter(pk__in=[row.pk for row in rows]).delete()
         if rows:
-            kinds = sorted({NAMES[row.type] for row in rows})
+            kinds = sorted({METHOD_NAMES[row.type] for row in rows})
             record(
                 AuditEvent("person.second_factor_reset", user, old={"had": kinds}, reason=reason),
                 by=by,
@@ -86,17 +88,19 @@ def reseal_all() -> int:
     return sum(_reseal(pk) for pk in Authenticator.objects.order_by("pk").values_list("pk", flat=True))
 
 
-def closed() -> tuple[int, int]:
+def count_unreadable() -> tuple[int, int]:
     """Return how many second factors the vault does not open, and how many have something sealed."""
     tried = [
-        _is_closed(row) for row in Authenticator.objects.all() if any(name in row.data for name in SEALED)
+        _is_unreadable(row)
+        for row in Authenticator.objects.all()
+        if any(name in row.data for name in SEALED_FIELDS)
     ]
     return sum(tried), len(tried)
 
 
-def _is_closed(row: Authenticator) -> bool:
+def _is_unreadable(row: Authenticator) -> bool:
     try:
-        for name in SEALED:
+        for name in SEALED_FIELDS:
             if name in row.data:
                 vault().unseal(row.data[name].encode())
     except VaultError:
@@ -107,7 +111,7 @@ def _is_closed(row: Authenticator) -> bool:
 def _reseal(pk: int) -> bool:
     with transaction.atomic():
         row = Authenticator.objects.select_for_update().filter(pk=pk).first()
-        if row is None or not any(name in row.data for name in SEALED):
+        if row is None or not any(name in row.data for name in SEALED_FIELDS):
             return False
         row.data = {name: _resealed(name, value) for name, value in row.data.items()}
         row.save(update_fields=["data"])
@@ -115,4 +119,4 @@ def _reseal(pk: int) -> bool:
 
 
 def _resealed(name: str, value: Any) -> Any:
-    return vault().reseal(value.encode()).decode() if name in SEALED else value
+    return vault().reseal(value.encode()).decode() if name in SEALED_FIELDS else value

@@ -11,4 +11,4 @@ class AuditConfig(AppConfig):
     def ready(self) -> None:
         from as2certs.audit import triggers
 
-        post_migrate.connect(triggers.put_up_after_migrate, sender=self, dispatch_uid="audit.guards")
+        post_migrate.connect(triggers.create_triggers_after_migrate, sender=self, dispatch_uid="audit.guards")

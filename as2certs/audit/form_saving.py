@@ -9,22 +9,22 @@ from typing import Any, TypeVar
 from django.db import models, transaction
 from django.forms import ModelForm
 
-from as2certs.audit.recording import Actor, AuditEvent, changes, record
+from as2certs.audit.recording import Actor, AuditEvent, changed_fields, record
 
 M = TypeVar("M", bound=models.Model)
 
 
-def noun(obj: models.Model) -> str:
+def trail_noun(obj: models.Model) -> str:
     """Return the word with which the trail's verbs about an object begin: "identity", "partner"."""
     return getattr(obj, "TRAIL_NOUN", obj._meta.model_name or "")
 
 
-def snapshot(obj: models.Model, names: Iterable[str]) -> dict[str, Any]:
+def field_values(obj: models.Model, names: Iterable[str]) -> dict[str, Any]:
     """Return the values of some fields as the trail shows them: related objects by their names."""
-    return {name: _shown(obj, name) for name in names}
+    return {name: _field_value(obj, name) for name in names}
 
 
-def _shown(obj: models.Model, name: str) -> Any:
+def _field_value(obj: models.Model, name: str) -> Any:
     field = obj._meta.get_field(name)
     if field.many_to_many:
         return sorted(str(other) for other in getattr(obj, name).all()) if obj.pk else []
@@ -34,7 +34,7 @@ def _shown(obj: models.Model, name: str) -> Any:
     return getattr(obj, name)
 
 
-def keep(
+def save_form(
     form: ModelForm[M], *, by: Actor, now: datetime, also: Iterable[models.Model] = (), reason: str = ""
 ) -> M:
     """Save a valid form's object and record it as ``<noun>.created`` or ``<noun>.changed`` with old and new values.
@@ -48,17 +48,21 @@ def keep(
         stored = (
             None if form.instance._state.adding else form._meta.model._base_manager.get(pk=form.instance.pk)
         )
-        old = snapshot(stored, names) if stored else {}
+        old = field_values(stored, names) if stored else {}
         obj = form.save()
-        before, after = changes(old, snapshot(obj, names))
+        before, after = changed_fields(old, field_values(obj, names))
         if stored is None:
             after = {name: value for name, value in after.items() if value not in (None, "", [], {})}
             record(
-                AuditEvent(f"{noun(obj)}.created", obj, also=also, new=after, reason=reason), by=by, now=now
+                AuditEvent(f"{trail_noun(obj)}.created", obj, also=also, new=after, reason=reason),
+                by=by,
+                now=now,
             )
         elif after:
             record(
-                AuditEvent(f"{noun(obj)}.changed", obj, also=also, old=before, new=after, reason=reason),
+                AuditEvent(
+                    f"{trail_noun(obj)}.changed", obj, also=also, old=before, new=after, reason=reason
+                ),
                 by=by,
                 now=now,
             )

@@ -17,14 +17,14 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
-SEALING = ("position", "sealed_at", "previous", "hash", "signature", "signed_with")
-CHANGED = "A row of the trail is never changed."
-DELETED = "A row of the trail is never deleted."
+SEAL_COLUMNS = ("position", "sealed_at", "previous", "hash", "signature", "signed_with")
+CHANGE_REFUSED = "A row of the trail is never changed."
+DELETION_REFUSED = "A row of the trail is never deleted."
 
 _WAS_CUT = "<= (SELECT cut_position FROM audit_chain WHERE id = 1)"
 
 #: On PostgreSQL: functions first, then trigger → (table, rest of its statement).
-_FUNCTIONS = f"""
+_POSTGRES_FUNCTIONS = f"""
 CREATE OR REPLACE FUNCTION audit_entry_stays() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     otherwise audit_entry;
@@ -33,15 +33,15 @@ BEGIN
         IF OLD.position {_WAS_CUT} THEN
             RETURN OLD;
         END IF;
-        RAISE EXCEPTION '{DELETED}' USING ERRCODE = 'restrict_violation';
+        RAISE EXCEPTION '{DELETION_REFUSED}' USING ERRCODE = 'restrict_violation';
     END IF;
     otherwise := NEW;
-    {" ".join(f"otherwise.{column} := OLD.{column};" for column in SEALING)}
+    {" ".join(f"otherwise.{column} := OLD.{column};" for column in SEAL_COLUMNS)}
     -- *= compares byte by byte: = holds 1 and 1.0 in a JSON value for the same.
     IF OLD.position IS NULL AND NEW.position IS NOT NULL AND otherwise *= OLD THEN
         RETURN NEW;
     END IF;
-    RAISE EXCEPTION '{CHANGED}' USING ERRCODE = 'restrict_violation';
+    RAISE EXCEPTION '{CHANGE_REFUSED}' USING ERRCODE = 'restrict_violation';
 END $$;
 
 CREATE OR REPLACE FUNCTION audit_subject_stays() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -50,17 +50,17 @@ BEGIN
         IF (SELECT position FROM audit_entry WHERE id = OLD.entry_id) {_WAS_CUT} THEN
             RETURN OLD;
         END IF;
-        RAISE EXCEPTION '{DELETED}' USING ERRCODE = 'restrict_violation';
+        RAISE EXCEPTION '{DELETION_REFUSED}' USING ERRCODE = 'restrict_violation';
     END IF;
-    RAISE EXCEPTION '{CHANGED}' USING ERRCODE = 'restrict_violation';
+    RAISE EXCEPTION '{CHANGE_REFUSED}' USING ERRCODE = 'restrict_violation';
 END $$;
 
 CREATE OR REPLACE FUNCTION audit_is_not_emptied() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION '{DELETED}' USING ERRCODE = 'restrict_violation';
+    RAISE EXCEPTION '{DELETION_REFUSED}' USING ERRCODE = 'restrict_violation';
 END $$;
 """  # noqa: S608  # constants
-_ON_POSTGRES = {
+_POSTGRES_TRIGGERS = {
     f"{table}_{name}": (table, f"BEFORE {event} ON {table} FOR EACH {each} EXECUTE FUNCTION {function}()")
     for table in ("audit_entry", "audit_subject")
     for name, event, each, function in (
@@ -70,7 +70,7 @@ _ON_POSTGRES = {
 }
 
 
-def _on_sqlite(columns: list[str]) -> dict[str, tuple[str, str]]:
+def _sqlite_triggers(columns: list[str]) -> dict[str, tuple[str, str]]:
     """Return trigger → (table, rest of its statement); ``columns`` are those of an entry beside its seal."""
     same = " AND ".join(f"NEW.{column} IS OLD.{column}" for column in columns)
     entry_was_cut = f"(SELECT position FROM audit_entry WHERE id = OLD.entry_id) {_WAS_CUT}"  # noqa: S608  # a constant
@@ -78,11 +78,11 @@ def _on_sqlite(columns: list[str]) -> dict[str, tuple[str, str]]:
         "audit_entry_keeps": (
             "UPDATE",
             f"NOT (OLD.position IS NULL AND NEW.position IS NOT NULL AND {same})",
-            CHANGED,
+            CHANGE_REFUSED,
         ),
-        "audit_entry_stays": ("DELETE", f"NOT COALESCE(OLD.position {_WAS_CUT}, FALSE)", DELETED),
-        "audit_subject_keeps": ("UPDATE", "TRUE", CHANGED),
-        "audit_subject_stays": ("DELETE", f"NOT COALESCE({entry_was_cut}, FALSE)", DELETED),
+        "audit_entry_stays": ("DELETE", f"NOT COALESCE(OLD.position {_WAS_CUT}, FALSE)", DELETION_REFUSED),
+        "audit_subject_keeps": ("UPDATE", "TRUE", CHANGE_REFUSED),
+        "audit_subject_stays": ("DELETE", f"NOT COALESCE({entry_was_cut}, FALSE)", DELETION_REFUSED),
     }
     return {
         name: (
@@ -95,13 +95,13 @@ def _on_sqlite(columns: list[str]) -> dict[str, tuple[str, str]]:
 
 def _triggers(connection: BaseDatabaseWrapper) -> dict[str, tuple[str, str]]:
     if connection.vendor == "postgresql":
-        return _ON_POSTGRES
+        return _POSTGRES_TRIGGERS
     with connection.cursor() as cursor:
         described = connection.introspection.get_table_description(cursor, "audit_entry")
-    return _on_sqlite([column.name for column in described if column.name not in SEALING])
+    return _sqlite_triggers([column.name for column in described if column.name not in SEAL_COLUMNS])
 
 
-def missing(connection: BaseDatabaseWrapper) -> list[str]:
+def missing_triggers(connection: BaseDatabaseWrapper) -> list[str]:
     """Return the names of the triggers that are not there, or are switched off."""
     query = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
     if connection.vendor == "postgresql":
@@ -115,12 +115,12 @@ def missing(connection: BaseDatabaseWrapper) -> list[str]:
     return sorted(set(_triggers(connection)) - there)
 
 
-def put_up(connection: BaseDatabaseWrapper) -> None:
+def create_triggers(connection: BaseDatabaseWrapper) -> None:
     """Make the triggers that are missing; one that is there but switched off is made anew."""
-    wanted, absent = _triggers(connection), missing(connection)
+    wanted, absent = _triggers(connection), missing_triggers(connection)
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql" and absent:
-            cursor.execute(_FUNCTIONS)
+            cursor.execute(_POSTGRES_FUNCTIONS)
         for name in absent:
             table, rest = wanted[name]
             if connection.vendor == "postgresql":
@@ -128,7 +128,7 @@ def put_up(connection: BaseDatabaseWrapper) -> None:
             cursor.execute(f"CREATE TRIGGER {name} {rest}")
 
 
-def take_down(connection: BaseDatabaseWrapper) -> None:
+def drop_triggers(connection: BaseDatabaseWrapper) -> None:
     """Remove the triggers."""
     with connection.cursor() as cursor:
         for name, (table, _) in _triggers(connection).items():
@@ -138,19 +138,19 @@ def take_down(connection: BaseDatabaseWrapper) -> None:
 
 def migrate_up(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
     """Put them up in a migration."""
-    put_up(schema_editor.connection)
+    create_triggers(schema_editor.connection)
 
 
 def migrate_down(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
     """Take them down in a migration that is undone."""
-    take_down(schema_editor.connection)
+    drop_triggers(schema_editor.connection)
     if schema_editor.connection.vendor == "postgresql":
         for name in ("audit_entry_stays", "audit_subject_stays", "audit_is_not_emptied"):
             schema_editor.execute(f"DROP FUNCTION IF EXISTS {name}()")
 
 
-def put_up_after_migrate(using: str, **kwargs: Any) -> None:
+def create_triggers_after_migrate(using: str, **kwargs: Any) -> None:
     """Put up what a migration has dropped, or somebody has taken down, once the trail is there."""
     connection = connections[using]
     if "audit_chain" in connection.introspection.table_names():
-        put_up(connection)
+        create_triggers(connection)

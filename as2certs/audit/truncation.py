@@ -17,28 +17,28 @@ from django.db.models import Min
 from as2certs.accounts.models import Installation
 from as2certs.audit import chain as chained
 from as2certs.audit import sealing, signing, verification
-from as2certs.audit.chain import Link
+from as2certs.audit.chain import ChainLink
 from as2certs.audit.models import Chain, Entry
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.errors import DomainError
 
 #: What is younger is never removed: others look back on it, such as who counts wrong passwords.
-KEPT = timedelta(days=30)
-BATCH = 2000
+MIN_AGE = timedelta(days=30)
+BATCH_SIZE = 2000
 
 
 class TruncationRefused(DomainError):
     """Raised with a sentence that says why nothing was removed."""
 
 
-def end_of(before: datetime, *, now: datetime) -> Link:
+def find_end(before: datetime, *, now: datetime) -> ChainLink:
     """Return the last entry such that it and all in front of it are older than ``before``.
 
     Raises TruncationRefused when that is less than 30 days ago, or when there is none.
     """
-    if before > now - KEPT:
-        raise TruncationRefused(f"The last {KEPT.days} days stay. Give an earlier day.")
-    chain = _chain()
+    if before > now - MIN_AGE:
+        raise TruncationRefused(f"The last {MIN_AGE.days} days stay. Give an earlier day.")
+    chain = _current_head()
     first_kept = Entry.objects.sealed().order_by().filter(at__gte=before).aggregate(first=Min("position"))
     older = Entry.objects.sealed().filter(position__gt=chain.cut_position)
     if first_kept["first"] is not None:
@@ -46,14 +46,16 @@ def end_of(before: datetime, *, now: datetime) -> Link:
     last = older.last()
     if last is None or last.position is None:
         raise TruncationRefused(f"There is no entry from before {before:%Y-%m-%d %H:%M} UTC to be removed.")
-    return Link(last.position, last.hash)
+    return ChainLink(last.position, last.hash)
 
 
-def check(end: Link) -> int:
+def verify_removable(end: ChainLink) -> int:
     """Verify the entries to remove and return their number. Raises TruncationRefused if they are not intact."""
-    chain = _chain()
-    walk = verification.Walk(start=Link(chain.cut_position, chain.cut_hash), signet=signing.signet())
-    for rows in chained.batches(Entry.objects.all(), after=chain.cut_position, upto=end.position):
+    chain = _current_head()
+    walk = verification.ChainVerifier(
+        start=ChainLink(chain.cut_position, chain.cut_hash), signet=signing.trail_signer()
+    )
+    for rows in chained.read_in_batches(Entry.objects.all(), after=chain.cut_position, upto=end.position):
         for finding in walk.go(rows):
             raise TruncationRefused(
                 f"What would be removed was tampered with, and is evidence, so it stays. {finding} "
@@ -62,14 +64,16 @@ def check(end: Link) -> int:
     return walk.checked
 
 
-def archive(end: Link, path: Path) -> str:
+def write_archive(end: ChainLink, path: Path) -> str:
     """Write what is to be removed into a new file, as JSON lines, readable by us only; return its SHA-256 in hex."""
     digest = sha256()
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
-        for rows in chained.batches(Entry.objects.all(), after=_chain().cut_position, upto=end.position):
+        for rows in chained.read_in_batches(
+            Entry.objects.all(), after=_current_head().cut_position, upto=end.position
+        ):
             for told in rows:
-                line = chained.line(told).encode() + b"\n"
+                line = chained.to_json_line(told).encode() + b"\n"
                 digest.update(line)
                 file.write(line)
         file.flush()
@@ -77,31 +81,31 @@ def archive(end: Link, path: Path) -> str:
     return digest.hexdigest()
 
 
-def cut(end: Link, *, by: Actor, now: datetime, reason: str, archive_sha256: str = "") -> int:
+def cut_trail(end: ChainLink, *, by: Actor, now: datetime, reason: str, archive_sha256: str = "") -> int:
     """Remove the chain up to and with ``end``, and record it; return how many entries that were.
 
     The trail tells of it before anything is gone. Raises TruncationRefused when somebody else was first.
     """
     with transaction.atomic():
-        chain = sealing.hold(wait=True)
+        chain = sealing.lock_head(wait=True)
         assert chain is not None  # we waited
         if end.position <= chain.cut_position:
             raise TruncationRefused("Somebody else has just removed these entries.")
         told = {"through": end.position, "hash": end.hash, "entries": end.position - chain.cut_position}
         if archive_sha256:
             told["archive_sha256"] = archive_sha256
-        record(AuditEvent(sealing.CUT, Installation.current(), new=told, reason=reason), by=by, now=now)
-        sealing.move(chain, now=now, cut_position=end.position, cut_hash=end.hash)
-    return finish()
+        record(AuditEvent(sealing.CUT_VERB, Installation.current(), new=told, reason=reason), by=by, now=now)
+        sealing.update_head(chain, now=now, cut_position=end.position, cut_hash=end.hash)
+    return delete_cut_entries()
 
 
-def finish() -> int:
+def delete_cut_entries() -> int:
     """Remove what the trail says is removed; there is something left only after a crash. Return how many."""
-    cut_position = _chain().cut_position
+    cut_position = _current_head().cut_position
     there = Entry.objects.sealed().filter(position__lte=cut_position).values_list("position", flat=True)
     removed = 0
     while (first := there.first()) is not None:
-        upto = min(first + BATCH, cut_position)
+        upto = min(first + BATCH_SIZE, cut_position)
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(
                 "DELETE FROM audit_subject WHERE entry_id IN (SELECT id FROM audit_entry WHERE position <= %s)",
@@ -112,5 +116,5 @@ def finish() -> int:
     return removed
 
 
-def _chain() -> Chain:
+def _current_head() -> Chain:
     return Chain.objects.filter(pk=1).first() or Chain()

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from email.message import Message as Part
 
 #: So much of a report is read, in bytes. What it says comes first, and the header of the mail that it is about next.
-MOST = 128 * 1024
+MAX_BYTES = 128 * 1024
 #: A report has three parts and quotes one mail; with more than this it was made to keep us busy.
-MOST_NESTED = 20
+MAX_NESTED = 20
 #: So much of what a server said is kept.
-REASON_LENGTH = 300
+MAX_REASON_LENGTH = 300
 
 _STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 #: Printable ASCII: a database takes neither NUL nor half a character.
@@ -21,7 +21,7 @@ _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,198}>")
 
 
 @dataclass(frozen=True)
-class Failure:
+class DeliveryFailure:
     """One reader whom a mail will not reach: their addresses in lower case, the ids of mails that it may be about.
 
     ``status`` is that of RFC 3463, such as 5.1.1.
@@ -38,25 +38,25 @@ class Failure:
         return self.status.startswith("5.")
 
 
-def failure(*, addresses: set[str], message_ids: str, status: str, said: str) -> Failure | None:
+def build_failure(*, addresses: set[str], message_ids: str, status: str, said: str) -> DeliveryFailure | None:
     """Return a failure from what somebody claims; None where it is none, or does not say of which mail and reader."""
     found = _STATUS.match(status.strip())
     ids = frozenset(_MESSAGE_ID.findall(message_ids[:4000])[:10])
-    known = frozenset(address for given in addresses if (address := _address(given)))
+    known = frozenset(address for given in addresses if (address := _normalise_address(given)))
     if not found or not ids or not known:
         return None
-    reason = _plain(said) or f"The mail server reported {found[0]}."
-    return Failure(known, ids, found[0], reason)
+    reason = _printable(said) or f"The mail server reported {found[0]}."
+    return DeliveryFailure(known, ids, found[0], reason)
 
 
-def read(raw: bytes) -> list[Failure]:
+def read_report(raw: bytes) -> list[DeliveryFailure]:
     """Return the readers whom a mail will not reach for good, by this report; none where it is no report of that.
 
     Never raises: whatever can't be read says nothing.
     """
-    raw = raw[:MOST]
+    raw = raw[:MAX_BYTES]
     small = raw.lower()
-    if small.count(b"boundary") > MOST_NESTED or small.count(b"message/") > MOST_NESTED:
+    if small.count(b"boundary") > MAX_NESTED or small.count(b"message/") > MAX_NESTED:
         return []
     try:
         return list(_failures(email.message_from_bytes(raw)))
@@ -65,37 +65,37 @@ def read(raw: bytes) -> list[Failure]:
         return []
 
 
-def _failures(report: Part) -> Iterator[Failure]:
+def _failures(report: Part) -> Iterator[DeliveryFailure]:
     if report.get_content_type() != "multipart/report":
         return
-    ids = " ".join(_ids(report))
+    ids = " ".join(_message_ids(report))
     for part in _parts(report):
         if part.get_content_type() != "message/delivery-status":
             continue
         for said in _parts(part):
-            if _said(said, "Action").strip().lower() != "failed":
+            if _field(said, "Action").strip().lower() != "failed":
                 continue
-            found = failure(
+            found = build_failure(
                 addresses={
-                    _said(said, "Final-Recipient").partition(";")[2],
-                    _said(said, "Original-Recipient").partition(";")[2],
+                    _field(said, "Final-Recipient").partition(";")[2],
+                    _field(said, "Original-Recipient").partition(";")[2],
                 },
                 message_ids=ids,
-                status=_said(said, "Status"),
-                said=_said(said, "Diagnostic-Code").partition(";")[2],
+                status=_field(said, "Status"),
+                said=_field(said, "Diagnostic-Code").partition(";")[2],
             )
             if found is not None and found.is_permanent:
                 yield found
 
 
-def _ids(report: Part) -> Iterator[str]:
+def _message_ids(report: Part) -> Iterator[str]:
     """Name the mail that a report is about: as the report quotes it, or as what the report answers."""
     for part in _parts(report):
         if part.get_content_type() == "message/rfc822":
-            yield from (_said(quoted, "Message-ID") for quoted in _parts(part))
+            yield from (_field(quoted, "Message-ID") for quoted in _parts(part))
         elif part.get_content_type() == "text/rfc822-headers":
-            yield _said(email.message_from_string(str(part.get_payload())), "Message-ID")
-    yield from (_said(report, name) for name in ("In-Reply-To", "References"))
+            yield _field(email.message_from_string(str(part.get_payload())), "Message-ID")
+    yield from (_field(report, name) for name in ("In-Reply-To", "References"))
 
 
 def _parts(whole: Part) -> list[Part]:
@@ -104,16 +104,16 @@ def _parts(whole: Part) -> list[Part]:
     return [part for part in inner if isinstance(part, Part)] if isinstance(inner, list) else []
 
 
-def _said(part: Part, name: str) -> str:
+def _field(part: Part, name: str) -> str:
     return str(part.get(name, ""))
 
 
-def _address(text: str) -> str:
+def _normalise_address(text: str) -> str:
     """Return an address as it is compared; empty where there is none."""
     found = text.strip().strip("<>").strip().lower()
     return found if "@" in found and len(found) <= 254 and found.isprintable() else ""
 
 
-def _plain(text: str) -> str:
+def _printable(text: str) -> str:
     """Return a server's words in one line, without what can't be printed."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text[:2000]).split())[:REASON_LENGTH]
+    return " ".join("".join(c if c.isprintable() else " " for c in text[:2000]).split())[:MAX_REASON_LENGTH]

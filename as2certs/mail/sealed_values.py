@@ -12,20 +12,20 @@ from as2certs.mail.models import Message
 from as2certs.vault import vault
 
 #: What stands in place of a private part where a mail is shown.
-COVER = "•••"
+MASK = "•••"
 
 
-def mark(name: str) -> str:
+def placeholder(name: str) -> str:
     """Return what stands for a private part in the stored text; nothing in it needs escaping in HTML."""
     return f"~~{name}~~"
 
 
-def seal(parts: Mapping[str, str]) -> bytes | None:
+def seal_values(parts: Mapping[str, str]) -> bytes | None:
     """Seal the private parts of a mail, by name; None where there are none."""
     return vault().seal(json.dumps(dict(parts)).encode()) if parts else None
 
 
-def opened(message: Message) -> dict[str, str]:
+def unseal_values(message: Message) -> dict[str, str]:
     """Return the private parts of a mail, by name. Raises VaultError when the vault does not open them."""
     if message.sealed is None:
         return {}
@@ -36,23 +36,23 @@ def opened(message: Message) -> dict[str, str]:
 def reseal_all() -> int:
     """Seal what waits in mails anew with the first vault key, and return how many mails. Raises VaultError."""
     rows = Message.objects.exclude(sealed=None).only("pk", "sealed").order_by("pk")
-    return sum(_reseal(row) for row in rows.iterator(chunk_size=100))
+    return sum(_reseal_message(row) for row in rows.iterator(chunk_size=100))
 
 
-def _reseal(row: Message) -> bool:
+def _reseal_message(row: Message) -> bool:
     old = row.sealed
     assert old is not None  # only those are read that have something
     # A mail that left in between has forgotten it.
     return bool(Message.objects.filter(pk=row.pk, sealed=old).update(sealed=vault().reseal(bytes(old))))
 
 
-def put_in(text: str, parts: Mapping[str, str]) -> str:
+def fill_in(text: str, parts: Mapping[str, str]) -> str:
     """Return a text with its private parts in the places of their marks."""
     for name, part in parts.items():
-        text = text.replace(mark(name), part)
+        text = text.replace(placeholder(name), part)
     return text
 
 
-def covered(text: str, names: tuple[str, ...] = ("link",)) -> str:
+def mask_values(text: str, names: tuple[str, ...] = ("link",)) -> str:
     """Return a text for somebody who may not know its private parts."""
-    return put_in(text, dict.fromkeys(names, COVER))
+    return fill_in(text, dict.fromkeys(names, MASK))

@@ -19,7 +19,7 @@ from cryptography.x509 import (
 
 from as2certs.errors import DomainError
 
-BROKEN = (
+PARSER_ERRORS = (
     ValueError,
     TypeError,
     KeyError,
@@ -62,13 +62,13 @@ class VaultError(PkiError):
     """The vault's keys are not usable, or none of them opens what was sealed."""
 
 
-def is_panic(error: BaseException) -> bool:
+def is_rust_panic(error: BaseException) -> bool:
     """Say whether an error is a panic of the Rust code below, which is no `Exception`."""
     return type(error).__name__ == "PanicException"
 
 
 @contextmanager
-def refusing(sentence: str, kind: type[PkiError] = UnreadableFile) -> Iterator[None]:
+def convert_parser_errors(sentence: str, kind: type[PkiError] = UnreadableFile) -> Iterator[None]:
     """Turn whatever a parser raises inside the block into one refusal.
 
     The parser's own words are dropped, since they may quote the bytes they stumbled over.
@@ -77,9 +77,9 @@ def refusing(sentence: str, kind: type[PkiError] = UnreadableFile) -> Iterator[N
         yield
     except PkiError:
         raise
-    except BROKEN:
+    except PARSER_ERRORS:
         raise kind(sentence) from None
     except BaseException as error:
-        if not is_panic(error):
+        if not is_rust_panic(error):
             raise
         raise kind(sentence) from None

@@ -10,7 +10,7 @@ from asn1crypto.core import Any, Asn1Value, Integer, OctetString, Sequence, Void
 from asn1crypto.keys import EncryptedPrivateKeyInfo
 from asn1crypto.pkcs12 import AuthenticatedSafe, Pfx, SafeContents
 
-from as2certs.pki.errors import UnreadableFile, WrongPassword, refusing
+from as2certs.pki.errors import UnreadableFile, WrongPassword, convert_parser_errors
 
 MAX_FILE_BYTES = 1024 * 1024
 MAX_PARTS = 100
@@ -58,11 +58,11 @@ def read_bounded(stream: IO[bytes], limit: int = MAX_FILE_BYTES) -> bytes:
         pieces.append(piece)
         left -= len(piece)
     data = b"".join(pieces)
-    must_be_small(data, limit)
+    check_file_size(data, limit)
     return data
 
 
-def must_be_small(data: bytes, limit: int = MAX_FILE_BYTES) -> None:
+def check_file_size(data: bytes, limit: int = MAX_FILE_BYTES) -> None:
     """Raise UnreadableFile for more bytes than a file with certificates and keys has."""
     if len(data) > limit:
         size = f"{limit // (1024 * 1024)} MiB" if limit >= 1024 * 1024 else f"{limit} bytes"
@@ -91,15 +91,15 @@ def password_bytes(password: str | None) -> bytes | None:
     return secret
 
 
-def bound_encrypted_key(der: bytes) -> None:
+def check_encrypted_key_cost(der: bytes) -> None:
     """Refuse an encrypted PKCS#8 key that would take long to open or to check; raise UnreadableFile."""
-    bound_key_size(der)
-    with refusing("The encrypted private key is damaged: export it again."):
+    check_key_size(der)
+    with convert_parser_errors("The encrypted private key is damaged: export it again."):
         rounds = _rounds(EncryptedPrivateKeyInfo.load(der)["encryption_algorithm"])
-    _bound_rounds(rounds)
+    _check_rounds(rounds)
 
 
-def bound_key_size(der: bytes) -> None:
+def check_key_size(der: bytes) -> None:
     """Refuse a private key that would take long to check; raise UnreadableFile."""
     if len(der) > MAX_KEY_BYTES:
         raise UnreadableFile(
@@ -107,22 +107,22 @@ def bound_key_size(der: bytes) -> None:
         )
 
 
-def bound_pkcs12(der: bytes) -> None:
+def check_pkcs12_cost(der: bytes) -> None:
     """Refuse a PKCS#12 file that would take long to open; raise UnreadableFile.
 
     Looks at all that can be seen without the password: the MAC, the encrypted safes, and the keys in open safes.
     """
-    with refusing("The PKCS#12 file is damaged or cut off: export it again."):
+    with convert_parser_errors("The PKCS#12 file is damaged or cut off: export it again."):
         keys, rounds = _pkcs12_costs(Pfx.load(der))
     for key in keys:
-        bound_key_size(key)
-    _bound_rounds(rounds)
+        check_key_size(key)
+    _check_rounds(rounds)
 
 
 def _pkcs12_costs(pfx: Pfx) -> tuple[list[bytes], int]:
     """Return the keys (encrypted or not) and the rounds of key derivation that can be seen from outside."""
     keys, rounds = [], _mac_rounds(pfx)
-    for content in _plain_safes(pfx):
+    for content in _safe_contents(pfx):
         if content["content_type"].native == "encrypted_data":
             rounds += _rounds(content["content"]["encrypted_content_info"]["content_encryption_algorithm"])
             continue
@@ -139,7 +139,7 @@ def _pkcs12_costs(pfx: Pfx) -> tuple[list[bytes], int]:
     return keys, rounds
 
 
-def _plain_safes(pfx: Pfx) -> Iterator[Asn1Value]:
+def _safe_contents(pfx: Pfx) -> Iterator[Asn1Value]:
     safes = AuthenticatedSafe.load(pfx["auth_safe"]["content"].native)
     if len(safes) > MAX_PARTS:
         raise UnreadableFile(
@@ -181,7 +181,7 @@ def _kdf_rounds(kdf: KdfAlgorithm) -> int:
     return 0
 
 
-def _bound_rounds(rounds: int) -> None:
+def _check_rounds(rounds: int) -> None:
     if rounds > MAX_ITERATIONS:
         raise UnreadableFile(
             f"The file asks for {rounds:,} rounds of key derivation, which no AS2 product sets: export it again with"

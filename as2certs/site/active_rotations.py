@@ -9,23 +9,23 @@ from typing import Any
 
 from django.db.models import Count, F, Prefetch, Q
 
-from identities.open_tasks import Need
+from identities.open_tasks import OpenTask
 from rotations.models import Participant, Rotation
-from rotations.notifications.thresholds import countdown
+from rotations.notifications.thresholds import format_countdown
 from rotations.planning.states import RotationState
 
 #: From how long before its window a partner that has not confirmed needs somebody.
-CLOSE = timedelta(days=3)
+CONFIRMATION_WARNING = timedelta(days=3)
 #: Rotations that the home page looks at: those whose window comes first.
-AT_MOST = 50
+MAX_ROTATIONS = 50
 
-_TAKES_PART = Q(participants__removed_reason="")
+_PARTICIPATES = Q(participants__removed_reason="")
 _ANSWERED = Q(participants__confirmed_at__isnull=False) | Q(participants__agreed_at__isnull=False)
 _WAIVED = ~Q(participants__waived_reason="")
 
 
 @dataclass(frozen=True)
-class Running:
+class ActiveRotation:
     """A rotation that has not ended."""
 
     rotation: Rotation
@@ -34,25 +34,25 @@ class Running:
     ready: int
     silent: Sequence[Participant]
 
-    def needs(self, now: datetime, *, quiet: bool = False) -> Iterator[Need]:
+    def needs(self, now: datetime, *, quiet: bool = False) -> Iterator[OpenTask]:
         """Yield what about it waits for a person; with ``quiet`` not that it is a draft, which is told already."""
         rotation, url = self.rotation, self.rotation.get_absolute_url()
         state = RotationState(rotation.state)
         if self.failed:
-            yield Need("urgent", f"{rotation}: a step failed", "Look at the step", url)
+            yield OpenTask("urgent", f"{rotation}: a step failed", "Look at the step", url)
         if rotation.is_overdue(now):
-            yield Need(
+            yield OpenTask(
                 "urgent", f"{rotation}: its window is over, and it is not applied", "Decide what to do", url
             )
         elif rotation.is_withdrawn:
-            yield Need("needs_you", f"{rotation}: its approval is withdrawn", "Open the rotation", url)
+            yield OpenTask("needs_you", f"{rotation}: its approval is withdrawn", "Open the rotation", url)
         elif state is RotationState.DRAFT and not quiet:
-            yield Need("needs_you", f"{rotation}: the rotation is a draft", "Open the draft", url)
+            yield OpenTask("needs_you", f"{rotation}: the rotation is a draft", "Open the draft", url)
         elif state is RotationState.EXCHANGING and self._is_close(now):
             assert rotation.window_start is not None  # it is close
-            when = countdown(rotation.window_start, now)
+            when = format_countdown(rotation.window_start, now)
             for participant in self.silent[:3]:
-                yield Need(
+                yield OpenTask(
                     "needs_you",
                     f"{participant.partner} has not confirmed · window of {rotation} {when}",
                     "Open the rotation",
@@ -61,10 +61,10 @@ class Running:
 
     def _is_close(self, now: datetime) -> bool:
         start = self.rotation.window_start
-        return start is not None and start - now <= CLOSE
+        return start is not None and start - now <= CONFIRMATION_WARNING
 
 
-def running() -> list[Running]:
+def get_active_rotations() -> list[ActiveRotation]:
     """Return the running rotations, those with the next window first; two queries."""
     silent = (
         Participant.objects.filter(removed_reason="", waived_reason="", confirmed_at=None, agreed_at=None)
@@ -82,10 +82,10 @@ def running() -> list[Running]:
         )
         .annotate(
             failed=Count("steps", filter=Q(steps__state="failed"), distinct=True),
-            asked=Count("participants", filter=_TAKES_PART, distinct=True),
-            ready=Count("participants", filter=_TAKES_PART & (_ANSWERED | _WAIVED), distinct=True),
+            asked=Count("participants", filter=_PARTICIPATES, distinct=True),
+            ready=Count("participants", filter=_PARTICIPATES & (_ANSWERED | _WAIVED), distinct=True),
         )
         .prefetch_related(Prefetch("participants", queryset=silent, to_attr="silent"))
-        .order_by(F("window_start").asc(nulls_last=True), "id")[:AT_MOST]
+        .order_by(F("window_start").asc(nulls_last=True), "id")[:MAX_ROTATIONS]
     )
-    return [Running(row, row.failed, row.asked, row.ready, row.silent) for row in rows]
+    return [ActiveRotation(row, row.failed, row.asked, row.ready, row.silent) for row in rows]

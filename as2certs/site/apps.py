@@ -3,7 +3,7 @@ import gc
 from django.apps import AppConfig
 
 
-class HomeConfig(AppConfig):
+class SiteConfig(AppConfig):
     name = "as2certs.site"
     label = "home"
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from as2certs import pki
 from as2certs.audit.models import Entry
-from as2certs.site.time_text import tell
+from as2certs.site.time_text import format_moment
 
 #: Verbs whose sentence is not simply "<past participle> the <noun>".
-SENTENCES = {
+VERB_TEXTS = {
     "person.logged_in": "logged in",
     "person.logged_out": "logged out",
     "person.login_failed": "tried to log in, in vain",
@@ -125,14 +125,14 @@ SENTENCES = {
     "trail.cut": "removed the oldest entries of the trail",
     "trail.broken": "found the end of the trail tampered with",
 }
-NOUNS = {"as2system": "AS2 system", "user": "person", "installation": "settings"}
+NOUN_TEXTS = {"as2system": "AS2 system", "user": "person", "installation": "settings"}
 #: What is in a row for machines, or says nothing by itself.
-SILENT = frozenset({"step"})
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+HIDDEN_FIELDS = frozenset({"step"})
+_ISO_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
 @dataclass(frozen=True)
-class Said:
+class ChangedValue:
     """One value of an entry, with the one it replaced where there was one."""
 
     name: str
@@ -141,47 +141,51 @@ class Said:
     had: bool
 
 
-def sentence(verb: str) -> str:
+def verb_text(verb: str) -> str:
     """Write a verb of the trail as the words that follow a name: "identity.archived" → "archived the identity"."""
-    if verb in SENTENCES:
-        return SENTENCES[verb]
+    if verb in VERB_TEXTS:
+        return VERB_TEXTS[verb]
     noun, _, done = verb.partition(".")
-    return f"{done} the {NOUNS.get(noun, noun)}".replace("_", " ")
+    return f"{done} the {NOUN_TEXTS.get(noun, noun)}".replace("_", " ")
 
 
-def said(entry: Entry, zone: str) -> list[Said]:
+def changed_values(entry: Entry, zone: str) -> list[ChangedValue]:
     """Return what an entry says was changed, in words, with moments on the clock of a zone."""
     found = []
     for name, value in entry.new.items():
-        if name in SILENT or (name == "late" and not value):
+        if name in HIDDEN_FIELDS or (name == "late" and not value):
             continue
         old = entry.old.get(name)
         if name in entry.old and old == value:
             continue  # such as the state that a rotation keeps while its approval is withdrawn
         words = "" if name == "title" else name.replace("_", " ")
-        found.append(Said(words, _in_words(name, old, zone), _in_words(name, value, zone), name in entry.old))
+        found.append(
+            ChangedValue(
+                words, _format_value(name, old, zone), _format_value(name, value, zone), name in entry.old
+            )
+        )
     return found
 
 
-def _in_words(name: str, value: Any, zone: str) -> str:
+def _format_value(name: str, value: Any, zone: str) -> str:
     if value is None or value == "" or value == []:
         return "nothing"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return ", ".join(f"{part} {_in_words(part, inner, zone)}" for part, inner in value.items())
+        return ", ".join(f"{part} {_format_value(part, inner, zone)}" for part, inner in value.items())
     if isinstance(value, str):
-        return _text(name, value, zone)
+        return _format_text(name, value, zone)
     if isinstance(value, Iterable):
-        return ", ".join(_in_words(name, part, zone) for part in value)
+        return ", ".join(_format_value(name, part, zone) for part in value)
     return str(value)
 
 
-def _text(name: str, value: str, zone: str) -> str:
+def _format_text(name: str, value: str, zone: str) -> str:
     if name == "state":
         return value.replace("_", " ")
     if name == "sha256" and re.fullmatch(r"[0-9a-f]{64}", value):
         return pki.short_fingerprint(value)
-    if _MOMENT.fullmatch(value):
-        return tell(datetime.fromisoformat(value.replace("Z", "+00:00")), zone)
+    if _ISO_MOMENT.fullmatch(value):
+        return format_moment(datetime.fromisoformat(value.replace("Z", "+00:00")), zone)
     return value

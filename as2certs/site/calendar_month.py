@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-from as2certs.site.badges import sign_of_rotation
-from as2certs.site.time_text import Meaning, meaning_of_end
+from as2certs.site.badges import rotation_badge
+from as2certs.site.time_text import Meaning, expiry_meaning
 from identities.models import IdentityService
 from partners.models import PartnerService
 from rotations.models import Freeze, Rotation
 from rotations.planning.states import RotationState
-from rotations.planning.windows import zone_named
+from rotations.planning.windows import load_zone
 
-FIRST = date(2000, 1, 1)
-LAST = date(2099, 12, 1)
+FIRST_MONTH = date(2000, 1, 1)
+LAST_MONTH = date(2099, 12, 1)
 #: Events of one kind that a month shows.
-AT_MOST = 200
+MAX_EVENTS = 200
 
 
 @dataclass(frozen=True)
-class Event:
+class CalendarEvent:
     """Something on a day. ``at`` is its moment; a window has a span in words."""
 
     at: datetime
@@ -36,22 +36,22 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Day:
+class CalendarDay:
     """A day and what happens on it."""
 
     date: date
     inside: bool
     is_today: bool
-    events: Sequence[Event]
+    events: Sequence[CalendarEvent]
     frozen: Sequence[str]
 
 
 @dataclass(frozen=True)
-class Month:
+class CalendarMonth:
     """The weeks of a month, Monday first, and its neighbours."""
 
     first: date
-    weeks: Sequence[Sequence[Day]]
+    weeks: Sequence[Sequence[CalendarDay]]
     earlier: date | None
     later: date | None
     cut: bool
@@ -63,71 +63,71 @@ def parse_month(text: str, today: date) -> date:
         first = date.fromisoformat(f"{text}-01")
     except ValueError:
         first = today.replace(day=1)
-    return min(max(first, FIRST), LAST)
+    return min(max(first, FIRST_MONTH), LAST_MONTH)
 
 
-def month(first: date, *, now: datetime, zone: str) -> Month:
+def build_month(first: date, *, now: datetime, zone: str) -> CalendarMonth:
     """Return a month as the reader's calendar has it; four queries."""
     days = [day for week in calendar.Calendar().monthdatescalendar(first.year, first.month) for day in week]
-    start, end = _begins(days[0], zone), _begins(days[-1] + timedelta(days=1), zone)
-    events = [*_windows(start, end, now), *_ends(start, end, now, zone)]
-    by_day: Mapping[date, list[Event]] = defaultdict(list)
+    start, end = _day_start(days[0], zone), _day_start(days[-1] + timedelta(days=1), zone)
+    events = [*_window_events(start, end, now), *_expiry_events(start, end, now, zone)]
+    by_day: Mapping[date, list[CalendarEvent]] = defaultdict(list)
     for event in sorted(events, key=lambda event: (event.at, event.text)):
-        by_day[event.at.astimezone(zone_named(zone)).date()].append(event)
-    today = now.astimezone(zone_named(zone)).date()
-    frozen = _frozen(start, end, zone)
+        by_day[event.at.astimezone(load_zone(zone)).date()].append(event)
+    today = now.astimezone(load_zone(zone)).date()
+    frozen = _freezes_by_day(start, end, zone)
     cells = [
-        Day(day, day.month == first.month, day == today, by_day.get(day, []), frozen.get(day, []))
+        CalendarDay(day, day.month == first.month, day == today, by_day.get(day, []), frozen.get(day, []))
         for day in days
     ]
     before, after = first - timedelta(days=1), first + timedelta(days=31)
-    return Month(
+    return CalendarMonth(
         first=first,
         weeks=[cells[i : i + 7] for i in range(0, len(cells), 7)],
-        earlier=before.replace(day=1) if first > FIRST else None,
-        later=after.replace(day=1) if first < LAST else None,
-        cut=len(events) >= AT_MOST,
+        earlier=before.replace(day=1) if first > FIRST_MONTH else None,
+        later=after.replace(day=1) if first < LAST_MONTH else None,
+        cut=len(events) >= MAX_EVENTS,
     )
 
 
-def _frozen(start: datetime, end: datetime, zone: str) -> Mapping[date, list[str]]:
+def _freezes_by_day(start: datetime, end: datetime, zone: str) -> Mapping[date, list[str]]:
     """Return, by the reader's days, what is frozen on them."""
-    info = zone_named(zone)
+    info = load_zone(zone)
     found: Mapping[date, list[str]] = defaultdict(list)
     for freeze in Freeze.objects.select_related("identity", "partner"):
         name = f"{freeze}, {freeze.whom}" if freeze.whom else str(freeze)
         for begins, ends in freeze.planned.spans(start, end):
             day = max(begins, start).astimezone(info).date()
-            while _begins(day, zone) < min(ends, end):
+            while _day_start(day, zone) < min(ends, end):
                 found[day].append(name)
                 day += timedelta(days=1)
     return found
 
 
-def _begins(day: date, zone: str) -> datetime:
-    return datetime.combine(day, time.min, tzinfo=zone_named(zone))
+def _day_start(day: date, zone: str) -> datetime:
+    return datetime.combine(day, time.min, tzinfo=load_zone(zone))
 
 
-def _windows(start: datetime, end: datetime, now: datetime) -> Iterator[Event]:
+def _window_events(start: datetime, end: datetime, now: datetime) -> Iterator[CalendarEvent]:
     rows = (
         Rotation.objects.filter(window_start__gte=start, window_start__lt=end)
         .exclude(state=RotationState.CANCELLED)
         .select_related("identity", "partner")
-        .order_by("window_start")[:AT_MOST]
+        .order_by("window_start")[:MAX_EVENTS]
     )
     for rotation in rows:
         assert rotation.window_start is not None  # asked for above
-        yield Event(
+        yield CalendarEvent(
             rotation.window_start,
             "window",
-            sign_of_rotation(rotation, now).meaning,
+            rotation_badge(rotation, now).meaning,
             str(rotation),
             rotation.get_absolute_url(),
             rotation.holder.is_test,
         )
 
 
-def _ends(start: datetime, end: datetime, now: datetime, zone: str) -> Iterator[Event]:
+def _expiry_events(start: datetime, end: datetime, now: datetime, zone: str) -> Iterator[CalendarEvent]:
     sides: tuple[tuple[str, Any], ...] = (
         ("identity", IdentityService.objects),
         ("partner", PartnerService.objects),
@@ -142,7 +142,7 @@ def _ends(start: datetime, end: datetime, now: datetime, zone: str) -> Iterator[
             )
             .select_related(side, "certificate")
             .defer("certificate__der", "certificate__chain_pem")
-            .order_by("certificate__not_after", "certificate_id", "role")[:AT_MOST]
+            .order_by("certificate__not_after", "certificate_id", "role")[:MAX_EVENTS]
         )
         roles: dict[int, tuple[Any, set[str]]] = {}
         for service in rows:
@@ -150,10 +150,10 @@ def _ends(start: datetime, end: datetime, now: datetime, zone: str) -> Iterator[
         for service, names in roles.values():
             station, not_after = getattr(service, side), service.certificate.not_after
             serves = " + ".join(role for role in station.ROLES if role in names)
-            yield Event(
+            yield CalendarEvent(
                 not_after,
                 "end",
-                meaning_of_end(not_after, now, zone),
+                expiry_meaning(not_after, now, zone),
                 f"{station.name} {serves} {'ended' if not_after < now else 'ends'}",
                 service.certificate.get_absolute_url(),
                 station.is_test,

@@ -9,22 +9,22 @@ from typing import Any
 
 from django.db.models import Exists, OuterRef, QuerySet
 
-from as2certs.site.active_rotations import Running
-from as2certs.site.time_text import Meaning, meaning_of_end, tell
-from as2certs.site.timeline import Axis, Tick, ticks
+from as2certs.site.active_rotations import ActiveRotation
+from as2certs.site.time_text import Meaning, expiry_meaning, format_moment
+from as2certs.site.timeline import AxisTick, TimeAxis, month_ticks
 from identities.models import IdentityService
 from partners.models import PartnerService
 
-BEFORE = timedelta(days=14)
-AHEAD = timedelta(days=365)
+SHOWN_BEFORE = timedelta(days=14)
+SHOWN_AHEAD = timedelta(days=365)
 #: Rows on each side: the stations whose certificates end first.
-AT_MOST = 25
+MAX_ROWS = 25
 #: Rows of service that are read for them.
-READ = 200
+MAX_SERVICES = 200
 
 
 @dataclass(frozen=True)
-class Mark:
+class YearMark:
     """The end of a certificate, or a window, at ``x`` per cent of the picture."""
 
     x: float
@@ -34,14 +34,14 @@ class Mark:
 
 
 @dataclass
-class Row:
+class StationRow:
     """One station."""
 
     name: str
     url: str
     is_test: bool
-    ends: list[Mark] = field(default_factory=list)
-    windows: list[Mark] = field(default_factory=list)
+    ends: list[YearMark] = field(default_factory=list)
+    windows: list[YearMark] = field(default_factory=list)
     life: float = 0.0
     beyond: str = ""
 
@@ -54,22 +54,22 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Picture:
+class YearPicture:
     """All rows, the months along the axis, and where today is."""
 
-    rows: Sequence[Row]
-    ticks: Sequence[Tick]
+    rows: Sequence[StationRow]
+    ticks: Sequence[AxisTick]
     today: float
     more: bool
 
 
-def picture(running: Sequence[Running], *, now: datetime, zone: str) -> Picture:
+def build_year(running: Sequence[ActiveRotation], *, now: datetime, zone: str) -> YearPicture:
     """Place the certificates in use and the windows to come on one axis; two queries."""
-    axis = Axis(now - BEFORE, now + AHEAD)
-    rows: dict[tuple[str, int], Row] = {}
+    axis = TimeAxis(now - SHOWN_BEFORE, now + SHOWN_AHEAD)
+    rows: dict[tuple[str, int], StationRow] = {}
     more = False
     for side, services in (("identity", IdentityService.objects), ("partner", PartnerService.objects)):
-        found, cut = _rows(side, services, axis, now=now, zone=zone)
+        found, cut = _station_rows(side, services, axis, now=now, zone=zone)
         rows |= {(side, pk): row for pk, row in found.items()}
         more = more or cut
     for one in running:
@@ -79,28 +79,30 @@ def picture(running: Sequence[Running], *, now: datetime, zone: str) -> Picture:
         if row and start and end and axis.holds(start):
             x = axis.at(start)
             row.windows.append(
-                Mark(
+                YearMark(
                     x,
                     max(axis.at(end) - x, 0.0),
                     "neutral",
-                    f"window {tell(start, zone)} to {tell(end, zone)}",
+                    f"window {format_moment(start, zone)} to {format_moment(end, zone)}",
                 )
             )
-    return Picture(list(rows.values()), ticks(axis, 13), axis.at(now), more)
+    return YearPicture(list(rows.values()), month_ticks(axis, 13), axis.at(now), more)
 
 
-def _rows(side: str, services: Any, axis: Axis, *, now: datetime, zone: str) -> tuple[dict[int, Row], bool]:
+def _station_rows(
+    side: str, services: Any, axis: TimeAxis, *, now: datetime, zone: str
+) -> tuple[dict[int, StationRow], bool]:
     """Return the stations of one side by primary key, the one whose certificate ends first on top."""
-    found: dict[int, Row] = {}
+    found: dict[int, StationRow] = {}
     seen: dict[int, set[datetime]] = {}
     read = 0
-    for service in _in_use(side, services):
+    for service in _services_in_use(side, services):
         read += 1
         station = getattr(service, side)
         if station.pk not in found:
-            if len(found) == AT_MOST:
+            if len(found) == MAX_ROWS:
                 return found, True
-            found[station.pk] = Row(station.name, station.get_absolute_url(), station.is_test)
+            found[station.pk] = StationRow(station.name, station.get_absolute_url(), station.is_test)
             seen[station.pk] = set()
         row, end = found[station.pk], service.certificate.not_after
         row.life = max(row.life, axis.at(end))
@@ -109,17 +111,17 @@ def _rows(side: str, services: Any, axis: Axis, *, now: datetime, zone: str) -> 
         seen[station.pk].add(end)
         verb = "ended" if end < now else "ends"
         if axis.holds(end):
-            title = f"{service.certificate.short_name} {verb} {tell(end, zone, 'day')}"
-            row.ends.append(Mark(axis.at(end), 0.0, meaning_of_end(end, now, zone), title))
+            title = f"{service.certificate.short_name} {verb} {format_moment(end, zone, 'day')}"
+            row.ends.append(YearMark(axis.at(end), 0.0, expiry_meaning(end, now, zone), title))
         elif end < now:
-            title = f"{service.certificate.short_name} ended {tell(end, zone, 'day')}"
-            row.ends.append(Mark(0.6, 0.0, "urgent", title))
+            title = f"{service.certificate.short_name} ended {format_moment(end, zone, 'day')}"
+            row.ends.append(YearMark(0.6, 0.0, "urgent", title))
         else:
-            row.beyond = f"until {tell(end, zone, 'day')}"
-    return found, read == READ
+            row.beyond = f"until {format_moment(end, zone, 'day')}"
+    return found, read == MAX_SERVICES
 
 
-def _in_use(side: str, services: Any) -> QuerySet[Any]:
+def _services_in_use(side: str, services: Any) -> QuerySet[Any]:
     """Return what serves, the first to end on top.
 
     Which certificates these are is asked first: by the index of ends, where SQLite would sort all that serve.
@@ -131,13 +133,13 @@ def _in_use(side: str, services: Any) -> QuerySet[Any]:
     )
     rows: QuerySet[Any] = (
         services.open()
-        .filter(certificate__in=soonest.values("pk")[:READ])
+        .filter(certificate__in=soonest.values("pk")[:MAX_SERVICES])
         .select_related(side, "certificate")
         .only(
             "certificate__sha256",
             "certificate__not_after",
             *(f"{side}__{column}" for column in ("uid", "name", "environment")),
         )
-        .order_by("certificate__not_after", f"{side}__name", "id")[:READ]
+        .order_by("certificate__not_after", f"{side}__name", "id")[:MAX_SERVICES]
     )
     return rows

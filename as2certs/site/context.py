@@ -8,6 +8,6 @@ from django.conf import settings
 from django.http import HttpRequest
 
 
-def shell(request: HttpRequest) -> dict[str, Any]:
+def page_context(request: HttpRequest) -> dict[str, Any]:
     """Say whether mail is kept in a folder, where the application shows it."""
     return {"mail_in_folder": settings.EMAIL_BACKEND == "as2certs.mail.backends.FolderBackend"}

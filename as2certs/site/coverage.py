@@ -14,26 +14,33 @@ from django.urls import reverse
 from as2certs.accounts.models import User
 from as2certs.mail import bounce_mailbox
 from as2certs.mail.models import Message
-from as2certs.site.active_rotations import Running
+from as2certs.site.active_rotations import ActiveRotation
 from as2certs.site.health import stuck_mail
-from as2certs.site.time_text import meaning_of_end
+from as2certs.site.time_text import expiry_meaning
 from identities.models import AS2System, CertificateRequest, Identity, IdentityService
-from identities.open_tasks import Need, most_pressing_first
-from identities.role_status import ATTENTION
+from identities.open_tasks import OpenTask, sort_by_urgency
+from identities.role_status import ATTENTION_PERIOD
 from partners.models import Partner, PartnerService
 from rotations.models import HandedIn
-from rotations.notifications.expiry import SIDES, Expiring, Pending, ending_by, pending_of, unattended
-from rotations.notifications.thresholds import Outlook, expires
+from rotations.notifications.expiry import (
+    ALL_KINDS,
+    ExpiringCertificate,
+    PendingRotation,
+    ending_by,
+    find_unattended,
+    pending_rotations,
+)
+from rotations.notifications.thresholds import Outlook, format_expiry
 from rotations.planning.states import RotationState
 
 #: How far ahead the page looks for the end of coverage: first near, and only while all is well there, farther.
-HORIZONS = (ATTENTION, timedelta(days=60), timedelta(days=400))
+HORIZONS = (ATTENTION_PERIOD, timedelta(days=60), timedelta(days=400))
 #: States of a request that wait for somebody.
 OPEN_REQUESTS = (CertificateRequest.State.AWAITING_CA, CertificateRequest.State.FAILED)
 #: Rows of one kind in the list of needs.
-AT_MOST = 8
+MAX_PER_KIND = 8
 #: So long it is told that mail to one of our own people came back, unless they have another address by then.
-REMEMBERED = timedelta(days=14)
+BOUNCE_AGE = timedelta(days=14)
 
 
 @dataclass(frozen=True)
@@ -42,16 +49,16 @@ class Coverage:
 
     until: datetime | None
     lapsed: tuple[str, ...]
-    gaps: tuple[Expiring, ...]
+    gaps: tuple[ExpiringCertificate, ...]
 
 
-def look(now: datetime) -> Coverage:
+def get_coverage(now: datetime) -> Coverage:
     """Look at every certificate in use that nobody replaces in time; four queries at most, and two mostly."""
-    gaps: list[Expiring] = []
-    pending = pending_of(*SIDES)
+    gaps: list[ExpiringCertificate] = []
+    pending = pending_rotations(*ALL_KINDS)
     for horizon in HORIZONS:
-        ending = ((side, ending_by(side, now + horizon)) for side in SIDES)
-        gaps = unattended(*ending, now=now, pending=pending)
+        ending = ((side, ending_by(side, now + horizon)) for side in ALL_KINDS)
+        gaps = find_unattended(*ending, now=now, pending=pending)
         if any(not gap.is_test for gap in gaps):
             break
     # An installation that only has test stations is measured by those.
@@ -63,57 +70,66 @@ def look(now: datetime) -> Coverage:
     )
 
 
-def needs(coverage: Coverage, running: Sequence[Running], *, now: datetime, zone: str) -> list[Need]:
+def list_open_tasks(
+    coverage: Coverage, running: Sequence[ActiveRotation], *, now: datetime, zone: str
+) -> list[OpenTask]:
     """Return what needs somebody, the most pressing first; each kind of thing at most ``AT_MOST`` times."""
     found = [
-        *_rotations(coverage, running, now),
-        *_endings(coverage, now, zone),
-        *_mail_unnoticed(now),
-        *(need for rows, tell in _present(now) for need in tell(rows)),
+        *_rotation_tasks(coverage, running, now),
+        *_expiry_tasks(coverage, now, zone),
+        *_bounce_mailbox_tasks(now),
+        *(need for rows, tell in _present_kinds(now) for need in tell(rows)),
     ]
-    return most_pressing_first(found)
+    return sort_by_urgency(found)
 
 
-def _present(now: datetime) -> list[tuple[QuerySet[Any], Callable[[QuerySet[Any]], Iterator[Need]]]]:
+def _present_kinds(
+    now: datetime,
+) -> list[tuple[QuerySet[Any], Callable[[QuerySet[Any]], Iterator[OpenTask]]]]:
     """Return the kinds of things that need somebody and are there at all, mostly few; one query says which."""
-    kinds: list[tuple[QuerySet[Any], Callable[[QuerySet[Any]], Iterator[Need]]]] = [
-        (HandedIn.objects.pending().filter(partner__archived_at=None), _handed_in),
-        (_unserved(Identity, IdentityService, "identity"), _identities_without_certificate),
-        (_unserved(Partner, PartnerService, "partner"), _partners_without_certificate),
-        (CertificateRequest.objects.filter(state__in=OPEN_REQUESTS, identity__archived_at=None), _requests),
-        (AS2System.objects.active().filter(check_ok=False), _systems),
-        (stuck_mail(now), _stuck),
-        (_came_back_from_us(now), _came_back),
+    kinds: list[tuple[QuerySet[Any], Callable[[QuerySet[Any]], Iterator[OpenTask]]]] = [
+        (HandedIn.objects.pending().filter(partner__archived_at=None), _submission_tasks),
+        (_without_certificate(Identity, IdentityService, "identity"), _identity_certificate_tasks),
+        (_without_certificate(Partner, PartnerService, "partner"), _partner_certificate_tasks),
+        (
+            CertificateRequest.objects.filter(state__in=OPEN_REQUESTS, identity__archived_at=None),
+            _request_tasks,
+        ),
+        (AS2System.objects.active().filter(check_ok=False), _system_tasks),
+        (stuck_mail(now), _stuck_mail_tasks),
+        (_bounced_staff_mail(now), _bounce_tasks),
     ]
     # A row to put the question to; whoever looks at a page is one.
     there = User.objects.order_by("pk").values_list(*(Exists(rows) for rows, _ in kinds)).first()
     return [kind for n, kind in enumerate(kinds) if there is None or there[n]]
 
 
-def _rotations(coverage: Coverage, running: Sequence[Running], now: datetime) -> Iterator[Need]:
+def _rotation_tasks(
+    coverage: Coverage, running: Sequence[ActiveRotation], now: datetime
+) -> Iterator[OpenTask]:
     # A draft whose certificate ends soon is told by that end.
-    told = {gap.rotation.uid for gap in _ending(coverage, now) if gap.rotation}
+    told = {gap.rotation.uid for gap in _ending_soon(coverage, now) if gap.rotation}
     found = (need for one in running for need in one.needs(now, quiet=one.rotation.uid in told))
-    yield from (need for need, _ in zip(found, range(AT_MOST), strict=False))
+    yield from (need for need, _ in zip(found, range(MAX_PER_KIND), strict=False))
 
 
-def _ending(coverage: Coverage, now: datetime) -> list[Expiring]:
+def _ending_soon(coverage: Coverage, now: datetime) -> list[ExpiringCertificate]:
     """Return the certificates that end soon, without those whose rotation is overdue: that is told by itself."""
-    near = (gap for gap in coverage.gaps if gap.not_after - now <= ATTENTION)
+    near = (gap for gap in coverage.gaps if gap.not_after - now <= ATTENTION_PERIOD)
     return [gap for gap in near if gap.rotation is None or gap.rotation.outlook is not Outlook.OVERDUE]
 
 
-def _endings(coverage: Coverage, now: datetime, zone: str) -> Iterator[Need]:
-    near = _ending(coverage, now)
-    for gap in near[:AT_MOST]:
+def _expiry_tasks(coverage: Coverage, now: datetime, zone: str) -> Iterator[OpenTask]:
+    near = _ending_soon(coverage, now)
+    for gap in near[:MAX_PER_KIND]:
         roles = sorted(gap.roles, key=gap.side.station.ROLES.index)
-        what = f"{gap.holder_name} {' + '.join(roles)} {expires(gap.not_after, now, zone)}"
-        meaning = "soon" if meaning_of_end(gap.not_after, now, zone) == "soon" else "urgent"
+        what = f"{gap.holder_name} {' + '.join(roles)} {format_expiry(gap.not_after, now, zone)}"
+        meaning = "soon" if expiry_meaning(gap.not_after, now, zone) == "soon" else "urgent"
         if gap.rotation:
             url = reverse("rotation-detail", args=[gap.rotation.uid])
-            yield Need(
+            yield OpenTask(
                 meaning,
-                f"{what}, {_why_not(gap.rotation)}",
+                f"{what}, {_rotation_problem(gap.rotation)}",
                 "Open the rotation",
                 url,
                 "rotations.view_rotation",
@@ -121,12 +137,14 @@ def _endings(coverage: Coverage, now: datetime, zone: str) -> Iterator[Need]:
             continue
         query = urlencode({gap.side.name: gap.holder_uid, "old": gap.certificate_uid})
         start = f"{reverse('rotation-create')}?{query}"
-        yield Need(meaning, f"{what}, no rotation", "Start rotation", start, "rotations.add_rotation")
-    if len(near) > AT_MOST:
-        yield Need("soon", f"{len(near) - AT_MOST} more certificates end within {ATTENTION.days} days.")
+        yield OpenTask(meaning, f"{what}, no rotation", "Start rotation", start, "rotations.add_rotation")
+    if len(near) > MAX_PER_KIND:
+        yield OpenTask(
+            "soon", f"{len(near) - MAX_PER_KIND} more certificates end within {ATTENTION_PERIOD.days} days."
+        )
 
 
-def _why_not(rotation: Pending) -> str:
+def _rotation_problem(rotation: PendingRotation) -> str:
     """Say why a rotation that is set up does not take care of its certificate."""
     if rotation.state is RotationState.DRAFT:
         return "its rotation is a draft"
@@ -135,9 +153,9 @@ def _why_not(rotation: Pending) -> str:
     return "its rotation comes too late"
 
 
-def _handed_in(rows: QuerySet[HandedIn]) -> Iterator[Need]:
-    for handed in rows.select_related("partner").order_by("id")[:AT_MOST]:
-        yield Need(
+def _submission_tasks(rows: QuerySet[HandedIn]) -> Iterator[OpenTask]:
+    for handed in rows.select_related("partner").order_by("id")[:MAX_PER_KIND]:
+        yield OpenTask(
             "needs_you",
             f"{handed.partner} handed in a new certificate, not compared yet",
             "Compare it",
@@ -146,7 +164,7 @@ def _handed_in(rows: QuerySet[HandedIn]) -> Iterator[Need]:
         )
 
 
-def _unserved(
+def _without_certificate(
     station: type[Identity | Partner], service: type[IdentityService | PartnerService], side: str
 ) -> QuerySet[Any]:
     """Return the stations of one side that no certificate serves."""
@@ -155,9 +173,9 @@ def _unserved(
     return station.objects.active().exclude(Exists(serving))
 
 
-def _identities_without_certificate(rows: QuerySet[Identity]) -> Iterator[Need]:
-    for identity in rows.order_by("name")[:AT_MOST]:
-        yield Need(
+def _identity_certificate_tasks(rows: QuerySet[Identity]) -> Iterator[OpenTask]:
+    for identity in rows.order_by("name")[:MAX_PER_KIND]:
+        yield OpenTask(
             "needs_you",
             f"{identity} has no certificate yet",
             "Add its certificate",
@@ -166,9 +184,9 @@ def _identities_without_certificate(rows: QuerySet[Identity]) -> Iterator[Need]:
         )
 
 
-def _partners_without_certificate(rows: QuerySet[Partner]) -> Iterator[Need]:
-    for partner in rows.order_by("name")[:AT_MOST]:
-        yield Need(
+def _partner_certificate_tasks(rows: QuerySet[Partner]) -> Iterator[OpenTask]:
+    for partner in rows.order_by("name")[:MAX_PER_KIND]:
+        yield OpenTask(
             "needs_you",
             f"{partner} has no certificate yet",
             "Upload its certificate",
@@ -177,12 +195,14 @@ def _partners_without_certificate(rows: QuerySet[Partner]) -> Iterator[Need]:
         )
 
 
-def _requests(rows: QuerySet[CertificateRequest]) -> Iterator[Need]:
-    for request in rows.select_related("identity").defer("csr_pem").order_by("-id")[:AT_MOST]:
+def _request_tasks(rows: QuerySet[CertificateRequest]) -> Iterator[OpenTask]:
+    for request in rows.select_related("identity").defer("csr_pem").order_by("-id")[:MAX_PER_KIND]:
         if request.state == CertificateRequest.State.FAILED:
-            yield Need("urgent", f"{request}: the key could not be made", "Look", request.get_absolute_url())
+            yield OpenTask(
+                "urgent", f"{request}: the key could not be made", "Look", request.get_absolute_url()
+            )
         else:
-            yield Need(
+            yield OpenTask(
                 "needs_you",
                 f"{request.identity}: a request waits for the CA’s answer",
                 "Take in the answer",
@@ -191,35 +211,41 @@ def _requests(rows: QuerySet[CertificateRequest]) -> Iterator[Need]:
             )
 
 
-def _systems(rows: QuerySet[AS2System]) -> Iterator[Need]:
-    for system in rows[:AT_MOST]:
-        yield Need("soon", f"{system} did not pass its last check", "Look at it", system.get_absolute_url())
+def _system_tasks(rows: QuerySet[AS2System]) -> Iterator[OpenTask]:
+    for system in rows[:MAX_PER_KIND]:
+        yield OpenTask(
+            "soon", f"{system} did not pass its last check", "Look at it", system.get_absolute_url()
+        )
 
 
-def _stuck(rows: QuerySet[Message]) -> Iterator[Need]:
+def _stuck_mail_tasks(rows: QuerySet[Message]) -> Iterator[OpenTask]:
     stuck = rows.count()
     words = "One mail has not been sent" if stuck == 1 else f"{stuck} mails have not been sent"
     url = f"{reverse('mail-list')}?state=stuck"
     if stuck:
-        yield Need("urgent", words, "Look at the mail", url, "mail.view_message")
+        yield OpenTask("urgent", words, "Look at the mail", url, "mail.view_message")
 
 
-def _mail_unnoticed(now: datetime) -> Iterator[Need]:
-    trouble = bounce_mailbox.trouble(now)
+def _bounce_mailbox_tasks(now: datetime) -> Iterator[OpenTask]:
+    trouble = bounce_mailbox.find_problem(now)
     if trouble:
-        yield Need("soon", f"Mail that comes back goes unnoticed. {trouble}", permission="mail.view_message")
+        yield OpenTask(
+            "soon", f"Mail that comes back goes unnoticed. {trouble}", permission="mail.view_message"
+        )
 
 
-def _came_back(rows: QuerySet[Message]) -> Iterator[Need]:
+def _bounce_tasks(rows: QuerySet[Message]) -> Iterator[OpenTask]:
     """Tell of the last mail that came back of each address."""
     last = {message.to_address: message for message in rows.order_by("bounced_at")}
-    for message in list(last.values())[:AT_MOST]:
+    for message in list(last.values())[:MAX_PER_KIND]:
         url = reverse("mail-detail", args=[message.uid])
-        yield Need("soon", f"Mail to {message.to_address} comes back", "Look at it", url, "mail.view_message")
+        yield OpenTask(
+            "soon", f"Mail to {message.to_address} comes back", "Look at it", url, "mail.view_message"
+        )
 
 
-def _came_back_from_us(now: datetime) -> QuerySet[Message]:
+def _bounced_staff_mail(now: datetime) -> QuerySet[Message]:
     """Return the mails that came back of our own addresses; what partners get is told by rotations."""
     in_use = User.objects.filter(is_active=True).exclude(email="").values("email")
-    rows = Message.objects.filter(bounced_at__gte=now - REMEMBERED, letter=None, to_address__in=in_use)
+    rows = Message.objects.filter(bounced_at__gte=now - BOUNCE_AGE, letter=None, to_address__in=in_use)
     return rows.defer("text", "html", "sealed")

@@ -25,16 +25,16 @@ from rotations.models import Heartbeat
 log = logging.getLogger(__name__)
 
 #: Without a tick for this long nothing is applied any more: three times what a busy worker may take.
-LATEST_TICK = timedelta(seconds=30)
+MAX_TICK_AGE = timedelta(seconds=30)
 #: Mail that waits longer than this is stuck.
-LONGEST_WAIT = timedelta(minutes=15)
+MAX_MAIL_WAIT = timedelta(minutes=15)
 #: Entries of the trail that are older and not sealed: nobody seals, which takes seconds.
-LONGEST_UNSEALED = timedelta(minutes=5)
+MAX_UNSEALED_AGE = timedelta(minutes=5)
 #: Up to so many of them are counted.
-MOST_UNSEALED = 1000
+MAX_UNSEALED_COUNTED = 1000
 #: Reminders run every ten minutes; two runs that did not are a worker that was busy.
-LATEST_REMINDERS = timedelta(minutes=35)
-BROKER_SECONDS = 1.0
+MAX_REMINDER_AGE = timedelta(minutes=35)
+BROKER_TIMEOUT_SECONDS = 1.0
 
 OK = "ok"
 
@@ -74,7 +74,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
             "start a worker with beat"
         )
     if database.unsealed_entries:
-        minutes = LONGEST_UNSEALED.seconds // 60
+        minutes = MAX_UNSEALED_AGE.seconds // 60
         stuck.append(
             f"trail: {database.unsealed_entries} entries are not sealed after {minutes} minutes; "
             "start a worker with beat, or the mail loop"
@@ -106,7 +106,7 @@ class DatabaseState:
 
     @property
     def ticks(self) -> bool:
-        return self.seconds_since_tick is not None and self.seconds_since_tick <= LATEST_TICK.total_seconds()
+        return self.seconds_since_tick is not None and self.seconds_since_tick <= MAX_TICK_AGE.total_seconds()
 
 
 def broker_state() -> str:
@@ -115,7 +115,10 @@ def broker_state() -> str:
         folder = Path(settings.CELERY_BROKER_TRANSPORT_OPTIONS["data_folder_in"])
         return OK if os.access(folder, os.W_OK) else "its folder can't be written"
     connection = redis.Redis.from_url(
-        settings.REDIS_URL, socket_timeout=BROKER_SECONDS, socket_connect_timeout=BROKER_SECONDS, retry=None
+        settings.REDIS_URL,
+        socket_timeout=BROKER_TIMEOUT_SECONDS,
+        socket_connect_timeout=BROKER_TIMEOUT_SECONDS,
+        retry=None,
     )
     try:
         connection.ping()
@@ -136,7 +139,7 @@ def database_state() -> DatabaseState:
             seconds_since_tick=seconds_since_tick(now),
             stuck_mail=stuck_mail(now).count(),
             unsealed_entries=unsealed_entries(now),
-            postbox_trouble=bounce_mailbox.trouble(now),
+            postbox_trouble=bounce_mailbox.find_problem(now),
             hours_without_reminders=hours_without_reminders(now),
         )
     except Error as error:
@@ -165,16 +168,16 @@ def hours_without_reminders(now: datetime) -> float:
     Where nobody ever did, an installation has just been set up.
     """
     latest = Heartbeat.objects.filter(name="send_reminders").first()
-    if latest is None or now - latest.at <= LATEST_REMINDERS:
+    if latest is None or now - latest.at <= MAX_REMINDER_AGE:
         return 0
     return (now - latest.at).total_seconds() / 3600
 
 
 def stuck_mail(now: datetime) -> QuerySet[Message]:
     """Return the mails that wait too long to be sent, or were given up."""
-    return Message.objects.stuck(now, since=now - LONGEST_WAIT)
+    return Message.objects.stuck(now, since=now - MAX_MAIL_WAIT)
 
 
 def unsealed_entries(now: datetime) -> int:
     """Return how many entries wait too long for being sealed, counting up to MOST_UNSEALED."""
-    return Entry.objects.unsealed().filter(at__lt=now - LONGEST_UNSEALED)[:MOST_UNSEALED].count()
+    return Entry.objects.unsealed().filter(at__lt=now - MAX_UNSEALED_AGE)[:MAX_UNSEALED_COUNTED].count()

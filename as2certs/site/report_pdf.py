@@ -7,18 +7,18 @@ from pathlib import Path
 from django.conf import settings
 from fpdf import FPDF, FontFace
 
-from as2certs.site.report import Report, Section
+from as2certs.site.report import ReportSection, RotationReport
 
 FONTS = Path(settings.BASE_DIR) / "static" / "vendor" / "dejavu-fonts-2.37"
-QUIET = (82, 96, 100)
-LINE = (195, 205, 207)
-HEAD = (242, 245, 245)
+MUTED_COLOR = (82, 96, 100)
+LINE_COLOR = (195, 205, 207)
+HEADER_COLOR = (242, 245, 245)
 
 
-class _Paper(FPDF):
+class _ReportPDF(FPDF):
     """A4 across, with the title and the page's number on each page."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: RotationReport) -> None:
         super().__init__(orientation="landscape", format="A4")
         self.report = report
         self.set_margins(14, 14)
@@ -33,7 +33,7 @@ class _Paper(FPDF):
     def footer(self) -> None:
         self.set_y(-12)
         self.set_font("sans", size=7)
-        self.set_text_color(*QUIET)
+        self.set_text_color(*MUTED_COLOR)
         made = f"{self.report.our_name} · {self.report.title} · made {self.report.made_at} by {self.report.made_by}"
         self.cell(0, 5, made[:150])
         self.set_x(-40)
@@ -41,28 +41,28 @@ class _Paper(FPDF):
         self.set_text_color(0)
 
 
-def pdf_of(report: Report) -> bytes:
+def render_pdf(report: RotationReport) -> bytes:
     """Return a report as a PDF."""
-    paper = _Paper(report)
+    paper = _ReportPDF(report)
     paper.add_page()
     paper.set_font("sans", "B", 15)
     paper.multi_cell(0, 8, report.title, new_x="LMARGIN", new_y="NEXT")
     paper.set_font("sans", size=8)
-    paper.set_text_color(*QUIET)
+    paper.set_text_color(*MUTED_COLOR)
     paper.multi_cell(0, 5, "All times are in UTC unless they name a zone.", new_x="LMARGIN", new_y="NEXT")
     paper.set_text_color(0)
     for section in report.sections:
-        _draw(paper, section)
+        _draw_section(paper, section)
     return bytes(paper.output())
 
 
-def _draw(paper: _Paper, section: Section) -> None:
+def _draw_section(paper: _ReportPDF, section: ReportSection) -> None:
     paper.ln(4)
     if paper.will_page_break(45):
         paper.add_page()
     paper.set_font("sans", "B", 11)
     paper.multi_cell(0, 7, section.title, new_x="LMARGIN", new_y="NEXT")
-    paper.set_draw_color(*LINE)
+    paper.set_draw_color(*LINE_COLOR)
     paper.set_font("sans", size=7.5)
     if section.note:
         paper.multi_cell(0, 5, section.note, new_x="LMARGIN", new_y="NEXT")
@@ -70,7 +70,7 @@ def _draw(paper: _Paper, section: Section) -> None:
     table = section.table
     if not rows and table is None:
         return
-    style = FontFace(emphasis="BOLD", fill_color=HEAD)
+    style = FontFace(emphasis="BOLD", fill_color=HEADER_COLOR)
     with paper.table(
         col_widths=tuple(table.widths) if table else (1, 4),
         line_height=4,

@@ -16,13 +16,13 @@ from identities.models import AS2System, Identity, IdentityCertificate
 from partners.models import Contact, Partner, PartnerCertificate
 from rotations.models import Rotation
 
-AT_MOST = 10
+MAX_RESULTS = 10
 #: Fewer hex digits than this are words, not part of a fingerprint.
-FEWEST_DIGITS = 4
+MIN_FINGERPRINT_DIGITS = 4
 
 
 @dataclass(frozen=True)
-class Group:
+class SearchGroup:
     """What was found of one kind."""
 
     title: str
@@ -31,7 +31,7 @@ class Group:
     more: bool
 
 
-def search(words: str, person: User | AnonymousUser) -> list[Group]:
+def search(words: str, person: User | AnonymousUser) -> list[SearchGroup]:
     """Return what matches and the person may see, by kind; one query per kind."""
     words = words.strip()
     if not words:
@@ -74,16 +74,20 @@ def search(words: str, person: User | AnonymousUser) -> list[Group]:
     for title, template, permission, found in kinds:
         if not person.has_perm(permission):
             continue
-        rows = list(found[: AT_MOST + 1])
+        rows = list(found[: MAX_RESULTS + 1])
         if rows:
-            groups.append(Group(title, f"home/_found_{template}.html", rows[:AT_MOST], len(rows) > AT_MOST))
+            groups.append(
+                SearchGroup(
+                    title, f"home/_found_{template}.html", rows[:MAX_RESULTS], len(rows) > MAX_RESULTS
+                )
+            )
     return groups
 
 
 def certificate_query(words: str) -> Q:
     """Return the question for certificates: by name, and by fingerprint or serial number in any spelling."""
     query = Q(common_name__icontains=words) | Q(subject__icontains=words)
-    for start, end in _fingerprints(words):
+    for start, end in _fingerprint_parts(words):
         query |= Q(sha256__startswith=start, sha256__endswith=end)
         query |= Q(sha1__startswith=start, sha1__endswith=end)
     for serial in pki.possible_serials(words):
@@ -91,17 +95,17 @@ def certificate_query(words: str) -> Q:
     return query
 
 
-def _digits(text: str) -> str | None:
+def _hex_digits(text: str) -> str | None:
     """Return the hex digits of a text in lower case, or None when it holds anything else than separators."""
     bare = re.sub(r"[\s:\-.]", "", text).lower()
     return bare if re.fullmatch(r"[0-9a-f]*", bare) else None
 
 
-def _fingerprints(words: str) -> list[tuple[str, str]]:
+def _fingerprint_parts(words: str) -> list[tuple[str, str]]:
     """Return beginnings and ends that a fingerprint may have: "4A:1F:…:9C" has both."""
     bare = re.sub(r"(?i)^.*(fingerprint|sha-?(256|1))\s*[=:]?\s*", "", words)
     start, dots, end = re.sub(r"\.{3}", "…", bare).partition("…")
-    first, last = _digits(start), _digits(end)
-    if first is None or last is None or len(first) + len(last) < FEWEST_DIGITS:
+    first, last = _hex_digits(start), _hex_digits(end)
+    if first is None or last is None or len(first) + len(last) < MIN_FINGERPRINT_DIGITS:
         return []
     return [(first, last if dots else "")]

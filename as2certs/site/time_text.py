@@ -10,37 +10,37 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from rotations.notifications.thresholds import days_until
-from rotations.planning.windows import DAYS, MONTHS, zone_named
+from rotations.planning.windows import DAY_NAMES, MONTH_NAMES, load_zone
 
 Meaning = Literal["fine", "soon", "urgent", "needs_you", "neutral"]
-Form = Literal["day", "date", "long_day", "hour", "time", "short", "full", "exact"]
+MomentForm = Literal["day", "date", "long_day", "hour", "time", "short", "full", "exact"]
 
 #: Days before the end of a certificate from which it is "soon", and "urgent".
 SOON_DAYS = 30
 URGENT_DAYS = 7
 
 
-def zone_letters(local: datetime) -> str:
+def zone_abbreviation(local: datetime) -> str:
     """Return the abbreviation of an aware moment's zone, "CST", or "UTC−03:00" where a zone has no letters."""
     letters = local.tzname() or ""
-    return letters if letters.isalpha() else f"UTC{offset_of(local)}"
+    return letters if letters.isalpha() else f"UTC{format_offset(local)}"
 
 
-def offset_of(local: datetime) -> str:
+def format_offset(local: datetime) -> str:
     """Return an aware moment's distance from UTC, such as "−06:00"."""
     offset = local.utcoffset() or timedelta(0)
     minutes = abs(int(offset.total_seconds())) // 60
     return f"{'−' if offset < timedelta(0) else '+'}{minutes // 60:02}:{minutes % 60:02}"
 
 
-def tell(at: datetime, zone: str, form: Form = "full") -> str:
+def format_moment(at: datetime, zone: str, form: MomentForm = "full") -> str:
     """Tell an aware moment on the clock of a zone.
 
     "day" → 24 Nov 2026; "date" → 24 Nov; "long_day" → 24 November 2026; "hour" → 22:00; "time" → 22:00 CST;
     "short" → 24 Nov, 22:00; "full" → Tue 24 Nov 2026, 22:00 CST; "exact" → 24 Nov 2026, 22:00:07 CST.
     """
-    local = at.astimezone(zone_named(zone))
-    day = f"{local.day} {MONTHS[local.month - 1]}"
+    local = at.astimezone(load_zone(zone))
+    day = f"{local.day} {MONTH_NAMES[local.month - 1]}"
     if form == "day":
         return f"{day} {local.year}"
     if form == "date":
@@ -50,24 +50,28 @@ def tell(at: datetime, zone: str, form: Form = "full") -> str:
     if form == "hour":
         return f"{local:%H:%M}"
     if form == "time":
-        return f"{local:%H:%M} {zone_letters(local)}"
+        return f"{local:%H:%M} {zone_abbreviation(local)}"
     if form == "short":
         return f"{day}, {local:%H:%M}"
     if form == "exact":
-        return f"{day} {local.year}, {local:%H:%M:%S} {zone_letters(local)}"
-    return f"{DAYS[local.weekday()]} {day} {local.year}, {local:%H:%M} {zone_letters(local)}"
+        return f"{day} {local.year}, {local:%H:%M:%S} {zone_abbreviation(local)}"
+    return f"{DAY_NAMES[local.weekday()]} {day} {local.year}, {local:%H:%M} {zone_abbreviation(local)}"
 
 
-def tell_whole(at: datetime, zone: str) -> str:
+def format_moment_and_utc(at: datetime, zone: str) -> str:
     """Tell a moment with its zone's offset, and again in UTC: what stands behind a short form."""
-    local, universal = at.astimezone(zone_named(zone)), at.astimezone(zone_named("UTC"))
+    local, universal = at.astimezone(load_zone(zone)), at.astimezone(load_zone("UTC"))
     if local.utcoffset() == timedelta(0):
-        return tell(at, zone)
-    again = tell(at, "UTC", "time") if local.date() == universal.date() else tell(at, "UTC", "short") + " UTC"
-    return f"{tell(at, zone)} (UTC{offset_of(local)}) · {again}"
+        return format_moment(at, zone)
+    again = (
+        format_moment(at, "UTC", "time")
+        if local.date() == universal.date()
+        else format_moment(at, "UTC", "short") + " UTC"
+    )
+    return f"{format_moment(at, zone)} (UTC{format_offset(local)}) · {again}"
 
 
-def away(at: datetime, now: datetime, zone: str) -> str:
+def format_distance(at: datetime, now: datetime, zone: str) -> str:
     """Say how far a moment is away: "in 20 days", "3 days ago", "in 5 hours", "now".
 
     Days are those of the zone's calendar; within a day it counts hours and minutes.
@@ -84,7 +88,7 @@ def away(at: datetime, now: datetime, zone: str) -> str:
     return f"in {words}" if seconds > 0 else f"{words} ago"
 
 
-def meaning_of_end(at: datetime, now: datetime, zone: str = "UTC") -> Meaning:
+def expiry_meaning(at: datetime, now: datetime, zone: str = "UTC") -> Meaning:
     """Say what the end of a certificate at this moment means today."""
     days = days_until(at, now, zone)
     if days <= URGENT_DAYS or at < now:
@@ -92,24 +96,28 @@ def meaning_of_end(at: datetime, now: datetime, zone: str = "UTC") -> Meaning:
     return "soon" if days <= SOON_DAYS else "fine"
 
 
-def tell_window(start: datetime, end: datetime, zone: str, here: str) -> str:
+def format_window(start: datetime, end: datetime, zone: str, here: str) -> str:
     """Tell a window in the zone of its agreement, and when it starts on the reader's clock.
 
     "Tue 24 Nov 2026, 22:00 to 23:00 CST (25 Nov, 05:00 CET here)".
     """
-    info = zone_named(zone)
+    info = load_zone(zone)
     begins, ends = start.astimezone(info), end.astimezone(info)
-    day = f"{DAYS[begins.weekday()]} {tell(start, zone, 'day')}"
+    day = f"{DAY_NAMES[begins.weekday()]} {format_moment(start, zone, 'day')}"
     same_day, same_letters = begins.date() == ends.date(), begins.tzname() == ends.tzname()
-    first = f"{begins:%H:%M}" if same_letters else tell(start, zone, "time")
-    last = tell(end, zone, "time") if same_day else f"{DAYS[ends.weekday()]} {tell(end, zone, 'short')}"
-    told = f"{day}, {first} to {last}" + ("" if same_day else f" {zone_letters(ends)}")
-    local = start.astimezone(zone_named(here))
+    first = f"{begins:%H:%M}" if same_letters else format_moment(start, zone, "time")
+    last = (
+        format_moment(end, zone, "time")
+        if same_day
+        else f"{DAY_NAMES[ends.weekday()]} {format_moment(end, zone, 'short')}"
+    )
+    told = f"{day}, {first} to {last}" + ("" if same_day else f" {zone_abbreviation(ends)}")
+    local = start.astimezone(load_zone(here))
     if local.utcoffset() == begins.utcoffset():
         return told
     when = (
-        tell(start, here, "time")
+        format_moment(start, here, "time")
         if local.date() == begins.date()
-        else f"{tell(start, here, 'short')} {zone_letters(local)}"
+        else f"{format_moment(start, here, 'short')} {zone_abbreviation(local)}"
     )
     return f"{told} ({when} here)"

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from rotations.planning.windows import MONTHS
+from rotations.planning.windows import MONTH_NAMES
 
 #: A bar that is any shorter can't be seen, in per cent.
-NARROWEST = 0.4
+MIN_BAR_WIDTH = 0.4
 #: What a tick's label and the left half of "now" take of an axis as wide as a phone, in per cent.
-LABEL = 13.0
+LABEL_WIDTH = 13.0
 
 
 @dataclass(frozen=True)
-class Axis:
+class TimeAxis:
     """A stretch of time from ``start`` to ``end``, both aware."""
 
     start: datetime
@@ -33,7 +33,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Tick:
+class AxisTick:
     """A mark on an axis: a month's first day, or a year's."""
 
     x: float
@@ -54,7 +54,7 @@ def month_starts(start: datetime, end: datetime, every: int = 1) -> Iterator[dat
             yield first
 
 
-def ticks(axis: Axis, at_most: int = 12) -> list[Tick]:
+def month_ticks(axis: TimeAxis, at_most: int = 12) -> list[AxisTick]:
     """Return marks for an axis of any length: months, or every third or twelfth of them when there are many.
 
     January carries its year.
@@ -64,27 +64,29 @@ def ticks(axis: Axis, at_most: int = 12) -> list[Tick]:
         if len(found) <= at_most:
             break
     return [
-        Tick(axis.at(first), str(first.year) if first.month == 1 else MONTHS[first.month - 1])
+        AxisTick(axis.at(first), str(first.year) if first.month == 1 else MONTH_NAMES[first.month - 1])
         for first in found
     ]
 
 
-def day_ticks(axis: Axis, at_most: int = 8) -> list[Tick]:
+def day_ticks(axis: TimeAxis, at_most: int = 8) -> list[AxisTick]:
     """Return marks for an axis of days and weeks: every day, or every so many where there are many (days in UTC)."""
     first = axis.start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     days = max(1, (axis.end - first).days + 1)
     every = next((n for n in (1, 2, 7, 14, 28, 91) if days / n <= at_most), 364)
     found = [first + timedelta(days=n) for n in range(0, days, every)]
-    return [Tick(axis.at(day), f"{day.day} {MONTHS[day.month - 1]}") for day in found if day < axis.end]
+    return [
+        AxisTick(axis.at(day), f"{day.day} {MONTH_NAMES[day.month - 1]}") for day in found if day < axis.end
+    ]
 
 
-def labelled(ticks: Iterable[Tick], today: float) -> list[Tick]:
+def drop_crowded_labels(ticks: Iterable[AxisTick], today: float) -> list[AxisTick]:
     """Leave out the ticks whose label would run into "now", or off the end of a history's axis behind it."""
-    return [tick for tick in ticks if tick.x + LABEL <= today]
+    return [tick for tick in ticks if tick.x + LABEL_WIDTH <= today]
 
 
 @dataclass(frozen=True)
-class Span:
+class ServiceSpan:
     """One certificate's time in a role; ``end`` is None while it serves. ``title`` says it in words."""
 
     key: int
@@ -94,7 +96,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Bar:
+class TimelineBar:
     """A span placed on an axis: ``x`` and ``width`` in per cent, ``lane`` counted from the top."""
 
     key: int
@@ -104,7 +106,7 @@ class Bar:
     title: str
 
 
-def bars(axis: Axis, spans: Iterable[Span], now: datetime) -> list[Bar]:
+def place_bars(axis: TimeAxis, spans: Iterable[ServiceSpan], now: datetime) -> list[TimelineBar]:
     """Place the spans of one role; those that overlap, as readers may, lie in lanes under each other."""
     free_from: list[datetime] = []
     found = []
@@ -113,12 +115,14 @@ def bars(axis: Axis, spans: Iterable[Span], now: datetime) -> list[Bar]:
         lane = next((i for i, free in enumerate(free_from) if free <= span.start), len(free_from))
         free_from[lane : lane + 1] = [end]
         x = axis.at(span.start)
-        found.append(Bar(span.key, x, max(round(axis.at(end) - x, 3), NARROWEST), lane, span.title))
+        found.append(
+            TimelineBar(span.key, x, max(round(axis.at(end) - x, 3), MIN_BAR_WIDTH), lane, span.title)
+        )
     return found
 
 
-def history_axis(starts: list[datetime], now: datetime) -> Axis:
+def history_axis(starts: list[datetime], now: datetime) -> TimeAxis:
     """Return the axis of a history: from its first moment to a little past now, so that today has room."""
     first = min(starts, default=now - timedelta(days=30))
     span = max(now - first, timedelta(days=30))
-    return Axis(first - span / 50, now + span / 12)
+    return TimeAxis(first - span / 50, now + span / 12)

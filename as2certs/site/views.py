@@ -14,17 +14,17 @@ from django.utils import timezone
 from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_GET, require_POST
 
-from as2certs.accounts.access import needs, person
+from as2certs.accounts.access import current_user, require_permissions
 from as2certs.accounts.models import Installation
 from as2certs.clock import database_now
-from as2certs.paging import searched
+from as2certs.paging import search_words
 from as2certs.site import active_rotations, calendar_year, coverage, searching
-from as2certs.site.calendar_month import month, parse_month
+from as2certs.site.calendar_month import build_month, parse_month
 from as2certs.site.first_steps import first_steps
-from as2certs.site.report import Report, report_of
+from as2certs.site.report import RotationReport, build_report
 from identities.models import Identity
 from partners.models import Partner
-from rotations.execution.transitions import WHOLE_ROTATION
+from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.management import demo
 from rotations.models import Rotation
 
@@ -41,14 +41,14 @@ def home(request: HttpRequest) -> HttpResponse:
         "next_step": next((step for step in steps if not step.done and not step.optional), None),
         "is_empty": bool(steps) and not any(step.done for step in steps),
     }
-    if not context["is_empty"] and person(request).has_perm("rotations.view_rotation"):
-        going_on = active_rotations.running()
-        covered = coverage.look(now)
+    if not context["is_empty"] and current_user(request).has_perm("rotations.view_rotation"):
+        going_on = active_rotations.get_active_rotations()
+        covered = coverage.get_coverage(now)
         context |= {
             "coverage": covered,
-            "needs": coverage.needs(covered, going_on, now=now, zone=zone),
+            "needs": coverage.list_open_tasks(covered, going_on, now=now, zone=zone),
             "windows": [r for r in going_on if r.rotation.window_end and r.rotation.window_end > now][:6],
-            "picture": calendar_year.picture(going_on, now=now, zone=zone),
+            "picture": calendar_year.build_year(going_on, now=now, zone=zone),
         }
     return render(request, "home/home.html", context)
 
@@ -57,20 +57,22 @@ def home(request: HttpRequest) -> HttpResponse:
 @require_GET
 def search(request: HttpRequest) -> HttpResponse:
     """Find a station, a certificate, a rotation or a contact."""
-    words = searched(request)
+    words = search_words(request)
     groups = searching.search(words, request.user)
     return render(
         request, "home/search.html", {"search_words": words, "groups": groups, "now": database_now()}
     )
 
 
-@needs("rotations.view_rotation")
+@require_permissions("rotations.view_rotation")
 @require_GET
 def calendar(request: HttpRequest) -> HttpResponse:
     """Show one month's windows and ends of certificates."""
     now, zone = database_now(), timezone.get_current_timezone_name()
     first = parse_month(request.GET.get("month", ""), timezone.localdate(now))
-    return render(request, "home/calendar.html", {"now": now, "month": month(first, now=now, zone=zone)})
+    return render(
+        request, "home/calendar.html", {"now": now, "month": build_month(first, now=now, zone=zone)}
+    )
 
 
 @login_required
@@ -89,7 +91,7 @@ def help_page(request: HttpRequest) -> HttpResponse:
     )
 
 
-@needs("accounts.change_installation")
+@require_permissions("accounts.change_installation")
 @require_POST
 def load_demo(request: HttpRequest) -> HttpResponse:
     """Fill an empty database with the example company."""
@@ -105,7 +107,7 @@ def load_demo(request: HttpRequest) -> HttpResponse:
     return redirect("home")
 
 
-@needs("rotations.view_rotation", "audit.view_entry")
+@require_permissions("rotations.view_rotation", "audit.view_entry")
 @require_GET
 def rotation_report(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Show all that is known of a rotation in one piece, for whoever has to judge it afterwards."""
@@ -113,20 +115,20 @@ def rotation_report(request: HttpRequest, uid: UUID) -> HttpResponse:
     return render(request, "home/report.html", {"rotation": rotation, "report": report})
 
 
-@needs("rotations.view_rotation", "audit.view_entry")
+@require_permissions("rotations.view_rotation", "audit.view_entry")
 @require_GET
 def rotation_report_pdf(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Answer with the same report on paper."""
     # Here and not above: fonts and pictures are 25 MB in each process, for the few who want paper.
-    from as2certs.site.report_pdf import pdf_of
+    from as2certs.site.report_pdf import render_pdf
 
     rotation, report = _report(request, uid)
     name = f"rotation-{rotation.holder.as2_id}-{rotation.set_up_at:%Y-%m-%d}.pdf".replace(" ", "-")
     headers = {"Content-Disposition": content_disposition_header(True, name) or ""}
-    return HttpResponse(pdf_of(report), content_type="application/pdf", headers=headers)
+    return HttpResponse(render_pdf(report), content_type="application/pdf", headers=headers)
 
 
-def _report(request: HttpRequest, uid: UUID) -> tuple[Rotation, Report]:
-    whole = Rotation.objects.select_related(*WHOLE_ROTATION, "set_up_by", "approved_by")
+def _report(request: HttpRequest, uid: UUID) -> tuple[Rotation, RotationReport]:
+    whole = Rotation.objects.select_related(*ROTATION_RELATIONS, "set_up_by", "approved_by")
     rotation = get_object_or_404(whole, uid=uid)
-    return rotation, report_of(rotation, by=str(person(request)), now=database_now())
+    return rotation, build_report(rotation, by=str(current_user(request)), now=database_now())

@@ -9,10 +9,10 @@ import shutil
 import uuid
 from pathlib import Path
 
-from identities.connectors.station_folder import sync, write_file
+from identities.connectors.station_folder import fsync_folder, write_file
 
 
-def explain(error: OSError, folder: Path) -> str:
+def explain_os_error(error: OSError, folder: Path) -> str:
     """Say in one sentence why writing below a folder failed, and what to do."""
     place = error.filename if isinstance(error.filename, str) else str(folder)
     match error.errno:
@@ -29,7 +29,7 @@ def explain(error: OSError, folder: Path) -> str:
             return f"Writing failed at {place}: {error.strerror or error}. Look at that disk, then retry."
 
 
-def probe(folder: Path) -> None:
+def probe_writable(folder: Path) -> None:
     """Write a file into a folder, or into what would be its parent, and remove it; raise OSError if that fails."""
     place = folder
     while not place.is_dir():
@@ -40,9 +40,9 @@ def probe(folder: Path) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
-    sync(place)
+    fsync_folder(place)
 
 
-def startable(program: str) -> bool:
+def is_executable(program: str) -> bool:
     """Say whether a hook's program is there and may be run."""
     return shutil.which(program) is not None

@@ -33,12 +33,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from identities.connectors.base import ConnectorError
 
-BROKEN = "broken"
+BROKEN_LINK = "broken"
 """What a link that leads elsewhere or nowhere is read as: no release has this name."""
 
 READ_LIMIT = 1024 * 1024
 
-CHOICES = "partners"
+CHOICES_FOLDER = "partners"
 """Below a station of ours: what is chosen for single partners."""
 MANIFEST = "manifest.json"
 
@@ -48,19 +48,19 @@ _NAME_LENGTH = 150
 _WAIT_SECONDS = 0.05
 
 
-class Busy(ConnectorError):
+class StationBusy(ConnectorError):
     """Somebody else is writing to the same station, and did not end in time."""
 
 
 @dataclass(frozen=True)
-class Links:
+class LinkPair:
     """What the two links of one place point to: ids of releases, None for no link, or BROKEN."""
 
     current: str | None = None
     previous: str | None = None
 
 
-State = Mapping[str, Links]
+LinkState = Mapping[str, LinkPair]
 
 
 def release_id(sha256: str) -> str:
@@ -68,7 +68,7 @@ def release_id(sha256: str) -> str:
     return sha256[:16]
 
 
-def encode(name: str) -> str:
+def encode_name(name: str) -> str:
     """Turn an AS2 ID or an operation into one name of a folder or a file, and different ones into different names.
 
     Long ones are cut and end in "~" and a hash; "~" occurs in no other, so it can also mark names of our own.
@@ -80,14 +80,14 @@ def encode(name: str) -> str:
     return f"{cut}~{hashlib.sha256(name.encode()).hexdigest()[:32]}"
 
 
-def choice(partner: str, role: str) -> str:
+def choice_place(partner: str, role: str) -> str:
     """Name the place of what is chosen for one partner, by its AS2 ID."""
-    return f"{CHOICES}/{encode(partner)}/{role}"
+    return f"{CHOICES_FOLDER}/{encode_name(partner)}/{role}"
 
 
 def is_choice(place: str) -> bool:
     """Say whether a place is one partner's, and not a role's own."""
-    return place.startswith(f"{CHOICES}/")
+    return place.startswith(f"{CHOICES_FOLDER}/")
 
 
 def role_of(place: str) -> str:
@@ -95,7 +95,7 @@ def role_of(place: str) -> str:
     return place.rpartition("/")[2]
 
 
-def below(root: Path, folder: str) -> Path:
+def resolve_below(root: Path, folder: str) -> Path:
     """Return the path of a folder below the root, where no part of it may be a link or lead out.
 
     Raises ConnectorError for anything else; the folder need not exist, the root must.
@@ -111,11 +111,11 @@ def below(root: Path, folder: str) -> Path:
         )
     path = root.resolve()
     for part in parts:
-        path = real(path / part)
+        path = require_folder(path / part)
     return path
 
 
-def real(path: Path) -> Path:
+def require_folder(path: Path) -> Path:
     """Return a path again that is a folder or does not exist yet; refuse a link or a file in its place."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise ConnectorError(
@@ -124,7 +124,7 @@ def real(path: Path) -> Path:
     return path
 
 
-def sync(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """Make the names in a folder last."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
@@ -148,56 +148,58 @@ def read_file(path: Path) -> bytes:
         return file.read(READ_LIMIT)
 
 
-class Station:
+class StationFolder:
     """The folder of one AS2 ID on one side of one AS2 system."""
 
     def __init__(self, system: Path, *, side: str, as2_id: str) -> None:
         self.private = side == "own"
-        self.path = real(real(system / ("own" if self.private else "partners")) / encode(as2_id))
-        self.releases = real(self.path / "releases")
-        self.work = real(self.path / ".work")
-        self.operations = real(self.path / ".operations")
+        self.path = require_folder(
+            require_folder(system / ("own" if self.private else "partners")) / encode_name(as2_id)
+        )
+        self.releases = require_folder(self.path / "releases")
+        self.work = require_folder(self.path / ".work")
+        self.operations = require_folder(self.path / ".operations")
 
     # Reading.
 
     def place(self, place: str) -> Path:
         """Return the folder of a place, where no part of it may be a link."""
-        if place in (self.releases.name, CHOICES):
+        if place in (self.releases.name, CHOICES_FOLDER):
             raise ConnectorError(f"A role can't have the name {place!r}.")
         path = self.path
         for part in place.split("/"):
-            path = real(path / part)
+            path = require_folder(path / part)
         return path
 
-    def links(self, place: str) -> Links:
+    def links(self, place: str) -> LinkPair:
         """Read both links of a place."""
-        folder, up = self.place(place), _up(place)
-        return Links(_target(folder / "current", up), _target(folder / "previous", up))
+        folder, up = self.place(place), _relative_up(place)
+        return LinkPair(_read_link(folder / "current", up), _read_link(folder / "previous", up))
 
     def choices(self, role: str = "") -> list[str]:
         """Name the places in which something is chosen for one partner, in one role or in any."""
-        folder = real(self.path / CHOICES)
+        folder = require_folder(self.path / CHOICES_FOLDER)
         places = [
-            f"{CHOICES}/{partner.name}/{used.name}"
-            for partner in _folders(folder)
-            for used in _folders(real(partner))
+            f"{CHOICES_FOLDER}/{partner.name}/{used.name}"
+            for partner in _list_folders(folder)
+            for used in _list_folders(require_folder(partner))
             if role in ("", used.name)
         ]
-        return [place for place in places if self.links(place) != Links()]
+        return [place for place in places if self.links(place) != LinkPair()]
 
     def sha256(self, release: str | None) -> str | None:
         """Return the SHA-256 of the certificate that a release really holds, or BROKEN where it holds none."""
-        if release is None or release == BROKEN:
+        if release is None or release == BROKEN_LINK:
             return release
         try:
             pem = read_file(self.release(release) / "cert.pem")
             certificate = x509.load_pem_x509_certificate(pem)
         except (FileNotFoundError, NotADirectoryError, ValueError, ConnectorError):
-            return BROKEN
+            return BROKEN_LINK
         return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
 
     def release(self, release: str) -> Path:
-        return real(self.releases / release)
+        return require_folder(self.releases / release)
 
     def holds(self, release: str) -> bool:
         """Say whether a release is there with the certificate that it is named for."""
@@ -207,7 +209,9 @@ class Station:
     def linked(self) -> set[str]:
         """Name the releases that some link points to, of a role or of what is chosen for a partner."""
         roles = [
-            folder.name for folder in _folders(self.path) if folder.name not in (self.releases.name, CHOICES)
+            folder.name
+            for folder in _list_folders(self.path)
+            if folder.name not in (self.releases.name, CHOICES_FOLDER)
         ]
         every = [self.links(place) for place in (*roles, *self.choices())]
         return {release for links in every for release in (links.current, links.previous) if release}
@@ -217,9 +221,9 @@ class Station:
     def make(self) -> None:
         """Make the station's folders, those of our own side for ourselves only."""
         for folder in (*reversed(self.path.parents), self.path):
-            _make(folder, 0o700 if self.private and folder in (self.path, self.path.parent) else 0o777)
+            _make_folder(folder, 0o700 if self.private and folder in (self.path, self.path.parent) else 0o777)
         for folder in (self.releases, self.work, self.operations):
-            _make(folder, 0o700 if self.private or folder != self.releases else 0o777)
+            _make_folder(folder, 0o700 if self.private or folder != self.releases else 0o777)
 
     @contextlib.contextmanager
     def locked(self, seconds: float) -> Iterator[None]:
@@ -233,7 +237,7 @@ class Station:
                     break
                 except BlockingIOError:
                     if time.monotonic() >= deadline:
-                        raise Busy(
+                        raise StationBusy(
                             f"Another change is being written to {self.path}: it is tried again."
                         ) from None
                     time.sleep(_WAIT_SECONDS)
@@ -255,9 +259,9 @@ class Station:
         folder.mkdir(0o700 if self.private else 0o777)
         for name, (content, mode) in files.items():
             write_file(folder / name, content, mode)
-        sync(folder)
+        fsync_folder(folder)
         folder.rename(self.release(release))
-        sync(self.releases)
+        fsync_folder(self.releases)
 
     def remove_releases(self, releases: Collection[str]) -> None:
         """Remove those of the releases that no link points to: each is out of sight at once, and then deleted."""
@@ -267,7 +271,7 @@ class Station:
             if folder.is_dir():
                 folder.rename(self.work / f"gone-{uuid.uuid4().hex}")
         if going:
-            sync(self.releases)
+            fsync_folder(self.releases)
         self.sweep()
 
     def remove_unlinked(self) -> None:
@@ -276,7 +280,7 @@ class Station:
             [entry.name for entry in self.releases.iterdir() if _RELEASE.fullmatch(entry.name)]
         )
 
-    def point(self, state: State, *, forward: bool) -> bool:
+    def point(self, state: LinkState, *, forward: bool) -> bool:
         """Point the links of places as the state says, in its order, and say whether any had to change.
 
         Forward, the old comes to stand as `previous` before `current` leaves it; backward the other way round: so
@@ -295,27 +299,27 @@ class Station:
                 path.unlink()
             else:
                 new.replace(path)
-            sync(path.parent)
+            fsync_folder(path.parent)
         return bool(changes)
 
     def _make_place(self, folder: Path) -> None:
         for path in (*reversed(folder.relative_to(self.path).parents[:-1]), folder.relative_to(self.path)):
-            _make(self.path / path, 0o700 if self.private else 0o777)
+            _make_folder(self.path / path, 0o700 if self.private else 0o777)
 
     def _new_link(self, release: str | None, place: str) -> Path | None:
         if release is None:
             return None
-        if release == BROKEN:
+        if release == BROKEN_LINK:
             raise ConnectorError(f"A link below {self.path} led nowhere before: set it right by hand.")
         if not self.holds(release):
             raise ConnectorError(f"The release {release} is gone from {self.releases}.")
         path = self.work / f"link-{uuid.uuid4().hex}"
-        path.symlink_to(f"{_up(place)}releases/{release}")
+        path.symlink_to(f"{_relative_up(place)}releases/{release}")
         return path
 
     def name_partner(self, partner: str, as2_id: str) -> None:
         """Write beside what is chosen for a partner whose AS2 ID that is: the folder's name may spell it otherwise."""
-        path = self.place(f"{CHOICES}/{encode(partner)}") / MANIFEST
+        path = self.place(f"{CHOICES_FOLDER}/{encode_name(partner)}") / MANIFEST
         if path.is_file():
             return
         self._make_place(path.parent)
@@ -323,7 +327,7 @@ class Station:
         content = {"as2_id": as2_id, "partner": partner}
         write_file(draft, json.dumps(content, indent=2).encode() + b"\n", 0o666)
         draft.replace(path)
-        sync(path.parent)
+        fsync_folder(path.parent)
 
     def tidy(self) -> None:
         """Remove the folders of partners for whom nothing is chosen any more, if they hold only what we wrote.
@@ -333,21 +337,21 @@ class Station:
         if any(self.operations.glob("*~started")):
             return
         kept = {Path(place).parent.name for place in self.choices()}
-        for partner in _folders(real(self.path / CHOICES)):
+        for partner in _list_folders(require_folder(self.path / CHOICES_FOLDER)):
             if partner.name not in kept:
-                for role in _folders(real(partner)):
+                for role in _list_folders(require_folder(partner)):
                     _remove_empty(role)
-                if not _folders(partner):
+                if not _list_folders(partner):
                     (partner / MANIFEST).unlink(missing_ok=True)
                 _remove_empty(partner)
-        _remove_empty(self.path / CHOICES)
+        _remove_empty(self.path / CHOICES_FOLDER)
 
     # What is known of an operation: begun and not finished, or done.
 
     def done(self, operation: str) -> bool:
-        return (self.operations / encode(operation)).is_file()
+        return (self.operations / encode_name(operation)).is_file()
 
-    def begun(self, operation: str) -> dict[str, Links] | None:
+    def begun(self, operation: str) -> dict[str, LinkPair] | None:
         """Return the state before an operation that was begun and not finished, or None."""
         try:
             return parse_state(json.loads(read_file(self._started(operation))))
@@ -358,56 +362,56 @@ class Station:
                 f"{self._started(operation)} can't be read: remove it, then retry."
             ) from error
 
-    def begin(self, operation: str, before: State) -> None:
+    def begin(self, operation: str, before: LinkState) -> None:
         """Note the state before an operation; from here on it counts as begun."""
         draft = self.work / f"note-{uuid.uuid4().hex}"
         write_file(draft, json.dumps(dump_state(before)).encode(), 0o600)
         draft.replace(self._started(operation))
-        (self.operations / encode(operation)).unlink(missing_ok=True)
-        sync(self.operations)
+        (self.operations / encode_name(operation)).unlink(missing_ok=True)
+        fsync_folder(self.operations)
 
     def finish(self, operation: str) -> None:
         """Mark an operation as done; it needs no space, so a full disk can't undo what was done."""
-        self._started(operation).replace(self.operations / encode(operation))
-        sync(self.operations)
+        self._started(operation).replace(self.operations / encode_name(operation))
+        fsync_folder(self.operations)
 
     def forget(self, operation: str) -> None:
         """Leave no trace of an operation: all is as before it."""
-        for path in (self._started(operation), self.operations / encode(operation)):
+        for path in (self._started(operation), self.operations / encode_name(operation)):
             path.unlink(missing_ok=True)
-        sync(self.operations)
+        fsync_folder(self.operations)
 
     def _started(self, operation: str) -> Path:
-        return self.operations / f"{encode(operation)}~started"
+        return self.operations / f"{encode_name(operation)}~started"
 
 
-def dump_state(state: State) -> dict[str, dict[str, str | None]]:
+def dump_state(state: LinkState) -> dict[str, dict[str, str | None]]:
     """Turn a state into JSON."""
     return {place: asdict(links) for place, links in state.items()}
 
 
-def parse_state(value: object) -> dict[str, Links]:
+def parse_state(value: object) -> dict[str, LinkPair]:
     """Turn JSON into a state again; raise ValueError for anything that no `dump_state` wrote."""
     if not isinstance(value, dict):
         raise ValueError("not a state")
     return {str(place): _parse_links(links) for place, links in value.items()}
 
 
-def _parse_links(value: object) -> Links:
+def _parse_links(value: object) -> LinkPair:
     if not isinstance(value, dict) or set(value) != {"current", "previous"}:
         raise ValueError("not a state")
     for release in value.values():
-        if release is not None and release != BROKEN and not _RELEASE.fullmatch(str(release)):
+        if release is not None and release != BROKEN_LINK and not _RELEASE.fullmatch(str(release)):
             raise ValueError("not a release")
-    return Links(**value)
+    return LinkPair(**value)
 
 
-def _up(place: str) -> str:
+def _relative_up(place: str) -> str:
     """Return the way from a place's folder up to the station's."""
     return "../" * len(place.split("/"))
 
 
-def _folders(folder: Path) -> list[Path]:
+def _list_folders(folder: Path) -> list[Path]:
     """List the folders in a folder that may be missing, without hidden ones."""
     if not folder.is_dir():
         return []
@@ -423,26 +427,26 @@ def _remove_empty(folder: Path) -> None:
         if error.errno != errno.ENOTEMPTY:
             raise
         return
-    sync(folder.parent)
+    fsync_folder(folder.parent)
 
 
-def _target(link: Path, up: str) -> str | None:
+def _read_link(link: Path, up: str) -> str | None:
     try:
         target = str(link.readlink())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         if error.errno == errno.EINVAL:  # a file or a folder in the link's place
-            return BROKEN
+            return BROKEN_LINK
         raise
     found = _LINK.fullmatch(target)
-    return found[2] if found and found[1] == up else BROKEN
+    return found[2] if found and found[1] == up else BROKEN_LINK
 
 
-def _make(folder: Path, mode: int) -> None:
+def _make_folder(folder: Path, mode: int) -> None:
     """Make a folder that is missing, and make its name last."""
     if folder.is_dir():
         return
     with contextlib.suppress(FileExistsError):  # another worker was first
         folder.mkdir(mode)
-        sync(folder.parent)
+        fsync_folder(folder.parent)

@@ -16,19 +16,24 @@ from django.db import IntegrityError, models, transaction
 from as2certs import pki
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, AuditEvent, record, record_many
-from as2certs.rows import add_objects, batched
-from identities.certificate_bulk_import import BATCH, Arrival, Register, take_in_many
+from as2certs.rows import in_batches, insert_objects
+from identities.certificate_bulk_import import (
+    BATCH_SIZE,
+    CertificateIndex,
+    IncomingCertificate,
+    import_certificates,
+)
 from identities.models import Identity
 from partners.errors import ImportConflict, UnreadableCertificateFile, UnreadableSource
-from partners.importing.csv_rows import Listing, Row, Trouble
-from partners.importing.sources import MOST_BYTES, Source
+from partners.importing.csv_rows import ListRow, ParsedList, RowProblem
+from partners.importing.sources import MAX_BYTES, CertificateSource
 from partners.models import Contact, Partner, PartnerCertificate, Partnership
 
-Station = tuple[str, str]
+StationKey = tuple[str, str]
 
 
 @dataclass
-class Outcome:
+class InventoryImportResult:
     """What a run did, or would do: numbers of rows and of what they bring, and what is to be said about rows.
 
     A row with a trouble brings nothing. ``unlike`` rows are brought in, and want to be read all the same: a
@@ -36,8 +41,8 @@ class Outcome:
     """
 
     rows: int = 0
-    troubles: list[Trouble] = field(default_factory=list)
-    remarks: list[Trouble] = field(default_factory=list)
+    troubles: list[RowProblem] = field(default_factory=list)
+    remarks: list[RowProblem] = field(default_factory=list)
     partners: int = 0
     contacts: int = 0
     partnerships: int = 0
@@ -55,10 +60,10 @@ class Outcome:
     def brings(self) -> str:
         """Say how many of each are new: "2 partners, 1 contact, no partnerships and 2 certificates"."""
         counts = [
-            _counted(self.partners, "partner"),
-            _counted(self.contacts, "contact"),
-            _counted(self.partnerships, "partnership"),
-            _counted(self.certificates, "certificate"),
+            _format_count(self.partners, "partner"),
+            _format_count(self.contacts, "contact"),
+            _format_count(self.partnerships, "partnership"),
+            _format_count(self.certificates, "certificate"),
         ]
         return f"{', '.join(counts[:-1])} and {counts[-1]}"
 
@@ -67,26 +72,26 @@ class Outcome:
         return len({trouble.line for trouble in self.troubles})
 
 
-def bring_in(
-    listing: Listing,
-    source: Source,
+def import_list(
+    listing: ParsedList,
+    source: CertificateSource,
     *,
     by: Actor,
     now: datetime,
     name: str = "",
     dry_run: bool = False,
     skip_faulty: bool = False,
-) -> Outcome:
+) -> InventoryImportResult:
     """Store what a list says, and return what became of it; ``name`` is the list's, for the trail.
 
     With a trouble in any row nothing is stored, unless ``skip_faulty`` leaves out such rows. Raises UnreadableSource
     for more bytes of certificates than a run may have, ImportConflict.
     """
-    outcome = Outcome(rows=listing.rows_in_all, troubles=list(listing.troubles))
-    rows = list(_with_files(listing.rows, source, outcome))
+    outcome = InventoryImportResult(rows=listing.rows_in_all, troubles=list(listing.troubles))
+    rows = list(_read_certificates(listing.rows, source, outcome))
     try:
         with transaction.atomic():
-            _Run(rows, outcome, by=by, now=now).do()
+            _ImportRun(rows, outcome, by=by, now=now).do()
             outcome.troubles.sort(key=lambda trouble: trouble.line)
             outcome.stored = not dry_run and (skip_faulty or not outcome.troubles)
             if outcome.stored and not outcome.is_nothing_new:
@@ -101,16 +106,18 @@ def bring_in(
 
 
 @dataclass(frozen=True)
-class _Read:
+class _ReadCertificate:
     """What is kept of a row's file: what it says, and the columns of its row, without the parsed certificate."""
 
     description: pki.Description
     columns: dict[str, Any]
 
 
-def _with_files(rows: Iterable[Row], source: Source, outcome: Outcome) -> Iterator[tuple[Row, _Read | None]]:
+def _read_certificates(
+    rows: Iterable[ListRow], source: CertificateSource, outcome: InventoryImportResult
+) -> Iterator[tuple[ListRow, _ReadCertificate | None]]:
     """Read each row's certificate; a row whose file is none is left out, and a trouble. Raises UnreadableSource."""
-    left = MOST_BYTES
+    left = MAX_BYTES
     chains: dict[str, str] = {}  # a chain that thousands of files share is held once
     for row in rows:
         if not row.certificate:
@@ -122,37 +129,42 @@ def _with_files(rows: Iterable[Row], source: Source, outcome: Outcome) -> Iterat
             material = pki.read_public(data, partner=True)
         except (UnreadableCertificateFile, pki.PkiError) as error:
             left -= pki.MAX_FILE_BYTES if isinstance(error, pki.UnreadableFile) else 0
-            outcome.troubles.append(Trouble(row.line, _about_file(row.certificate, str(error))))
+            outcome.troubles.append(RowProblem(row.line, _prefix_file_name(row.certificate, str(error))))
         else:
             columns = PartnerCertificate.columns_from(material)
             columns["chain_pem"] = chains.setdefault(columns["chain_pem"], columns["chain_pem"])
-            yield row, _Read(material.description, columns)
+            yield row, _ReadCertificate(material.description, columns)
         if left < 0:
             raise UnreadableSource(
-                f"The certificates take more than {MOST_BYTES // 1024 // 1024} MiB together, where 20,000 take less: "
+                f"The certificates take more than {MAX_BYTES // 1024 // 1024} MiB together, where 20,000 take less: "
                 "look which files are no certificates, or cut the list into several."
             )
 
 
-def _about_file(name: str, said: str) -> str:
+def _prefix_file_name(name: str, said: str) -> str:
     return said if name in said else f"{name}: {said}"
 
 
-def _counted(number: int, noun: str) -> str:
+def _format_count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}" if number else f"no {noun}s"
 
 
-class _Run:
+class _ImportRun:
     """One run inside its transaction."""
 
     def __init__(
-        self, rows: list[tuple[Row, _Read | None]], outcome: Outcome, *, by: Actor, now: datetime
+        self,
+        rows: list[tuple[ListRow, _ReadCertificate | None]],
+        outcome: InventoryImportResult,
+        *,
+        by: Actor,
+        now: datetime,
     ) -> None:
         self.rows, self.outcome, self.by, self.now = rows, outcome, by, now
-        self.arrivals: list[Arrival] = []
+        self.arrivals: list[IncomingCertificate] = []
         self.contacts: list[Contact] = []
         self.partnerships: list[Partnership] = []
-        self.new_partners: dict[Station, Partner] = {}
+        self.new_partners: dict[StationKey, Partner] = {}
 
     def do(self) -> None:
         self._look_up()
@@ -164,34 +176,34 @@ class _Run:
 
     def _look_up(self) -> None:
         ids = {row.as2_id for row, _ in self.rows}
-        self.partners: dict[Station, Partner] = {}
-        self.archived: set[Station] = set()
-        for some in batched(sorted(ids), BATCH):
+        self.partners: dict[StationKey, Partner] = {}
+        self.archived: set[StationKey] = set()
+        for some in in_batches(sorted(ids), BATCH_SIZE):
             found = Partner.objects.filter(as2_id__in=some)
             # One at a time for a partner, as in a single upload; in one order, so that two runs don't block each other.
             for partner in found.active().order_by("pk").select_for_update(no_key=True):
                 self.partners[partner.as2_id, partner.environment] = partner
             self.archived.update(found.exclude(archived_at=None).values_list("as2_id", "environment"))
-        wanted = {one for row, _ in self.rows for one in _identities_of(row)}
-        self.identities: dict[Station, Identity] = {}
-        for some in batched(sorted(wanted), BATCH):
+        wanted = {one for row, _ in self.rows for one in _identity_ids(row)}
+        self.identities: dict[StationKey, Identity] = {}
+        for some in in_batches(sorted(wanted), BATCH_SIZE):
             for identity in Identity.objects.active().filter(as2_id__in=some):
                 self.identities[identity.as2_id, identity.environment] = identity
         self.people: set[tuple[int, str]] = set()
         self.connected: dict[tuple[int, int], bool] = {}
-        for partners in batched([partner.pk for partner in self.partners.values()], BATCH):
+        for partners in in_batches([partner.pk for partner in self.partners.values()], BATCH_SIZE):
             for contact in Contact.objects.filter(partner__in=partners):
-                self.people.add((contact.partner_id, _person(contact)))
+                self.people.add((contact.partner_id, _contact_key(contact)))
             pairs = Partnership.objects.filter(partner__in=partners)
             for partner, identity, ended in pairs.values_list("partner_id", "identity_id", "archived_at"):
                 self.connected[partner, identity] = ended is None
-        self.register = Register(read.description for _, read in self.rows if read is not None)
-        self.new_people: set[tuple[Station, str]] = set()
-        self.new_pairs: set[tuple[Station, int]] = set()
+        self.register = CertificateIndex(read.description for _, read in self.rows if read is not None)
+        self.new_people: set[tuple[StationKey, str]] = set()
+        self.new_pairs: set[tuple[StationKey, int]] = set()
 
     # One row: all of it, or its troubles.
 
-    def _take(self, row: Row, read: _Read | None) -> None:
+    def _take(self, row: ListRow, read: _ReadCertificate | None) -> None:
         troubles: list[str] = []
         remarks: list[str] = []
         partner = self._partner(row, troubles, remarks)
@@ -199,21 +211,21 @@ class _Run:
         pairs = self._partnerships(row, partner, troubles, remarks)
         arrival = self._arrival(row, partner, read, troubles, remarks)
         if troubles:
-            self.outcome.troubles += [Trouble(row.line, text) for text in troubles]
+            self.outcome.troubles += [RowProblem(row.line, text) for text in troubles]
             return
-        self.outcome.remarks += [Trouble(row.line, text) for text in remarks]
+        self.outcome.remarks += [RowProblem(row.line, text) for text in remarks]
         if partner._state.adding:
             self.new_partners[row.station] = partner
         if contact is not None:
             self.contacts.append(contact)
-            self.new_people.add((row.station, _person(contact)))
+            self.new_people.add((row.station, _contact_key(contact)))
         self.partnerships += pairs
         self.new_pairs.update((row.station, pair.identity_id) for pair in pairs)
         if arrival is not None:
             self.arrivals.append(arrival)
             self.register.add(arrival)
 
-    def _partner(self, row: Row, troubles: list[str], remarks: list[str]) -> Partner:
+    def _partner(self, row: ListRow, troubles: list[str], remarks: list[str]) -> Partner:
         known = self.partners.get(row.station) or self.new_partners.get(row.station)
         if known is not None:
             for column, here in (("name", known.name), ("url", known.url), ("time_zone", known.time_zone)):
@@ -234,10 +246,10 @@ class _Run:
                 f"The partner {row.as2_id} in {row.environment} was archived here: bring it back on its page, or take "
                 "the row out."
             )
-        troubles += _wrong_with(partner, ("name", "as2_id", "url", "time_zone"))
+        troubles += _field_errors(partner, ("name", "as2_id", "url", "time_zone"))
         return partner
 
-    def _contact(self, row: Row, partner: Partner, troubles: list[str]) -> Contact | None:
+    def _contact(self, row: ListRow, partner: Partner, troubles: list[str]) -> Contact | None:
         if not (row.contact_name or row.contact_email or row.contact_phone):
             return None
         name = row.contact_name or row.contact_email or row.contact_phone
@@ -246,12 +258,12 @@ class _Run:
             troubles.append(
                 f"The contact {row.contact_name} has neither e-mail nor phone: how else could they be reached?"
             )
-        troubles += _wrong_with(contact, ("name", "email", "phone"))
-        here = (partner.pk, _person(contact)) in self.people
-        return None if here or (row.station, _person(contact)) in self.new_people else contact
+        troubles += _field_errors(contact, ("name", "email", "phone"))
+        here = (partner.pk, _contact_key(contact)) in self.people
+        return None if here or (row.station, _contact_key(contact)) in self.new_people else contact
 
     def _partnerships(
-        self, row: Row, partner: Partner, troubles: list[str], remarks: list[str]
+        self, row: ListRow, partner: Partner, troubles: list[str], remarks: list[str]
     ) -> list[Partnership]:
         found = []
         for as2_id in self._named(row):
@@ -269,35 +281,45 @@ class _Run:
                 found.append(Partnership(partner=partner, identity=identity))
         return found
 
-    def _named(self, row: Row) -> list[str]:
+    def _named(self, row: ListRow) -> list[str]:
         """Return the AS2 IDs of a row's identities; one that has a | in it stands alone."""
         whole = row.connected_with
-        return [whole] if (whole, row.environment) in self.identities else _identities_of(row)[1:]
+        return [whole] if (whole, row.environment) in self.identities else _identity_ids(row)[1:]
 
     def _arrival(
-        self, row: Row, partner: Partner, read: _Read | None, troubles: list[str], remarks: list[str]
-    ) -> Arrival | None:
+        self,
+        row: ListRow,
+        partner: Partner,
+        read: _ReadCertificate | None,
+        troubles: list[str],
+        remarks: list[str],
+    ) -> IncomingCertificate | None:
         if read is None or self.register.holds(partner, read.description.sha256):
             return None  # what is here already is not judged again: it may have expired since
-        arrival = Arrival(partner, row.roles, read.description, read.columns)
+        arrival = IncomingCertificate(partner, row.roles, read.description, read.columns)
         for finding in self.register.findings(arrival, now=self.now):
             said = troubles if finding.level == "error" else remarks
-            said.append(_about_file(row.certificate, f"{finding.reason} {finding.advice}"))
+            said.append(_prefix_file_name(row.certificate, f"{finding.reason} {finding.advice}"))
         return arrival
 
     # All that is new.
 
     def _store(self) -> None:
         new = list(self.new_partners.values())
-        add_objects(new, ("uid", "name", "as2_id", "environment", "url", "time_zone"))
+        insert_objects(new, ("uid", "name", "as2_id", "environment", "url", "time_zone"))
         for rows in (self.contacts, self.partnerships):
             for row in rows:
                 row.partner = row.partner  # its key, now that it has one
-            _create(rows)
+            _bulk_create(rows)
         happened = [
-            *(AuditEvent("partner.created", one, new=_told(one, _OF_PARTNER)) for one in new),
             *(
-                AuditEvent("contact.created", one, also=(one.partner,), new=_told(one, _OF_CONTACT))
+                AuditEvent("partner.created", one, new=_audit_values(one, _PARTNER_AUDIT_FIELDS))
+                for one in new
+            ),
+            *(
+                AuditEvent(
+                    "contact.created", one, also=(one.partner,), new=_audit_values(one, _CONTACT_AUDIT_FIELDS)
+                )
                 for one in self.contacts
             ),
             *(
@@ -306,7 +328,7 @@ class _Run:
             ),
         ]
         record_many(happened, by=self.by, now=self.now)
-        intakes = take_in_many(self.arrivals, by=self.by, now=self.now)
+        intakes = import_certificates(self.arrivals, by=self.by, now=self.now)
         self.outcome.partners = len(new)
         self.outcome.contacts = len(self.contacts)
         self.outcome.partnerships = len(self.partnerships)
@@ -316,20 +338,20 @@ class _Run:
 
 
 #: What the trail holds of what was set up, as after a form.
-_OF_PARTNER = ("name", "environment", "as2_id", "url", "time_zone", "holds")
-_OF_CONTACT = ("name", "email", "phone")
+_PARTNER_AUDIT_FIELDS = ("name", "environment", "as2_id", "url", "time_zone", "holds")
+_CONTACT_AUDIT_FIELDS = ("name", "email", "phone")
 
 
-def _told(obj: models.Model, names: Iterable[str]) -> Mapping[str, Any]:
+def _audit_values(obj: models.Model, names: Iterable[str]) -> Mapping[str, Any]:
     return {name: value for name in names if (value := getattr(obj, name))}
 
 
-def _create(rows: list[Any]) -> None:
-    for batch in batched(rows, BATCH):
+def _bulk_create(rows: list[Any]) -> None:
+    for batch in in_batches(rows, BATCH_SIZE):
         type(batch[0])._default_manager.bulk_create(batch)
 
 
-def _record(outcome: Outcome, name: str, *, by: Actor, now: datetime) -> None:
+def _record(outcome: InventoryImportResult, name: str, *, by: Actor, now: datetime) -> None:
     counts = {
         "list": name,
         "rows": outcome.rows - outcome.faulty_rows,
@@ -341,18 +363,18 @@ def _record(outcome: Outcome, name: str, *, by: Actor, now: datetime) -> None:
     record(AuditEvent("inventory.imported", Installation.current(), new=counts), by=by, now=now)
 
 
-def _identities_of(row: Row) -> list[str]:
+def _identity_ids(row: ListRow) -> list[str]:
     """Return what a row's identities may be called: the whole cell, which may be one, then its parts."""
     cell = row.connected_with
     return [cell, *dict.fromkeys(part.strip() for part in cell.replace("\n", "|").split("|") if part.strip())]
 
 
-def _person(contact: Contact) -> str:
+def _contact_key(contact: Contact) -> str:
     """Return by what a person at a partner is known: the address, else name and number."""
     return contact.email.lower() or f"{contact.name} {contact.phone}"
 
 
-def _wrong_with(obj: models.Model, names: tuple[str, ...]) -> list[str]:
+def _field_errors(obj: models.Model, names: tuple[str, ...]) -> list[str]:
     """Return what the model says against these values, in words."""
     others = {f.name for f in obj._meta.fields} - set(names)
     try:

@@ -12,8 +12,8 @@ from as2certs import pki
 from partners.errors import UnreadableList
 
 #: No list is larger: 20,000 rows take 2 to 4 MiB.
-MOST_BYTES = 16 * 1024 * 1024
-MOST_ROWS = 20_000
+MAX_BYTES = 16 * 1024 * 1024
+MAX_ROWS = 20_000
 
 ROLES = ("verify", "encrypt")
 
@@ -32,12 +32,14 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "certificate": ("certificate file", "file"),
     "roles": ("role",),
 }
-_HEADS = {spelled: name for name, others in COLUMNS.items() for spelled in (name.replace("_", " "), *others)}
-_NEEDED = ("name", "as2_id")
+_COLUMN_BY_HEADING = {
+    spelled: name for name, others in COLUMNS.items() for spelled in (name.replace("_", " "), *others)
+}
+_REQUIRED = ("name", "as2_id")
 
 
 @dataclass(frozen=True)
-class Trouble:
+class RowProblem:
     """Something about a row, in one or two sentences: what, and what to do. ``line`` is the row's first in the file."""
 
     line: int
@@ -48,7 +50,7 @@ class Trouble:
 
 
 @dataclass(frozen=True)
-class Row:
+class ListRow:
     """One row, cut and stripped; what is not given is empty."""
 
     line: int
@@ -71,25 +73,25 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Listing:
+class ParsedList:
     """The rows of a list that can be read, and what is wrong with the others. ``rows_in_all`` counts both."""
 
-    rows: list[Row]
-    troubles: list[Trouble]
+    rows: list[ListRow]
+    troubles: list[RowProblem]
 
     @property
     def rows_in_all(self) -> int:
         return len(self.rows) + len({trouble.line for trouble in self.troubles})
 
 
-def read(data: bytes) -> Listing:
+def read_list(data: bytes) -> ParsedList:
     """Read a list in UTF-8, with commas, semicolons or tabs. Raises UnreadableList when it is none."""
-    text = _text(data)
+    text = _decode(data)
     rows, troubles = [], []
     try:
-        for line, cells in _records(text):
-            found = _row(line, cells)
-            if isinstance(found, Row):
+        for line, cells in _read_records(text):
+            found = _parse_row(line, cells)
+            if isinstance(found, ListRow):
                 rows.append(found)
             else:
                 troubles += found
@@ -99,15 +101,15 @@ def read(data: bytes) -> Listing:
         ) from None
     if not rows and not troubles:
         raise UnreadableList("The list has a row of heads and nothing below it: add a row for each partner.")
-    return Listing(rows, troubles)
+    return ParsedList(rows, troubles)
 
 
-def _text(data: bytes) -> str:
-    if len(data) > MOST_BYTES:
+def _decode(data: bytes) -> str:
+    if len(data) > MAX_BYTES:
         raise UnreadableList(
-            f"The list is larger than {MOST_BYTES // 1024 // 1024} MiB: cut it into several, each with the first row."
+            f"The list is larger than {MAX_BYTES // 1024 // 1024} MiB: cut it into several, each with the first row."
         )
-    if pki.shows_private_key(data):
+    if pki.contains_private_key(data):
         raise UnreadableList(
             "The list holds a private key, which must never stand in a list: nothing of it was kept. Treat that key as "
             "compromised, and take it out."
@@ -128,7 +130,7 @@ def _text(data: bytes) -> str:
     return text
 
 
-def _records(text: str) -> Iterator[tuple[int, dict[str, str]]]:
+def _read_records(text: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Return each row that is not empty, with the line in which it begins, as column → cell."""
     skipped = 0
     first, _, rest = text.partition("\n")
@@ -137,17 +139,17 @@ def _records(text: str) -> Iterator[tuple[int, dict[str, str]]]:
     ):  # a hint that spreadsheets leave for each other
         text, skipped = rest, 1
         first = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(first), strict=True)
-    heads = _heads(next(reader, []))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_detect_delimiter(first), strict=True)
+    heads = _parse_headings(next(reader, []))
     before, count = reader.line_num, 0
     for cells in reader:
         line, before = before + 1 + skipped, reader.line_num
         if not any(cell.strip() for cell in cells):
             continue
         count += 1
-        if count > MOST_ROWS:
+        if count > MAX_ROWS:
             raise UnreadableList(
-                f"The list has more than {MOST_ROWS:,} rows: cut it into several, each with the row of heads."
+                f"The list has more than {MAX_ROWS:,} rows: cut it into several, each with the row of heads."
             )
         if any(cell.strip() for cell in cells[len(heads) :]):
             yield line, {"": str(len(cells))}
@@ -155,52 +157,52 @@ def _records(text: str) -> Iterator[tuple[int, dict[str, str]]]:
         yield line, {name: cell.strip() for name, cell in zip(heads, cells, strict=False)}
 
 
-def _delimiter(first: str) -> str:
+def _detect_delimiter(first: str) -> str:
     """Return what stands between the heads most often."""
     return max(",;\t", key=first.count)
 
 
-def _heads(cells: Iterable[str]) -> list[str]:
+def _parse_headings(cells: Iterable[str]) -> list[str]:
     heads = []
     for cell in cells:
         spelled = " ".join(re.sub(r"[_\-]", " ", cell).lower().split())
-        if spelled and spelled not in _HEADS:
+        if spelled and spelled not in _COLUMN_BY_HEADING:
             raise UnreadableList(
-                f"There is no column “{_shown(cell)}”. The columns are: {', '.join(COLUMNS)}. Take it out."
+                f"There is no column “{_display_text(cell)}”. The columns are: {', '.join(COLUMNS)}. Take it out."
             )
-        name = _HEADS.get(spelled, "")
+        name = _COLUMN_BY_HEADING.get(spelled, "")
         if name and name in heads:
             raise UnreadableList(f"The list has two columns “{name}”: take one out.")
         heads.append(name)
     while heads and not heads[-1]:
         heads.pop()
-    if lacking := [name for name in _NEEDED if name not in heads]:
+    if lacking := [name for name in _REQUIRED if name not in heads]:
         raise UnreadableList(
             f"The first row has no head “{lacking[0]}”. The columns are: {', '.join(COLUMNS)}; "
-            f"{' and '.join(_NEEDED)} are needed, the others are not."
+            f"{' and '.join(_REQUIRED)} are needed, the others are not."
         )
     return heads
 
 
-def _row(line: int, cells: dict[str, str]) -> Row | list[Trouble]:
-    wrong = list(_wrong_with(cells))
-    roles = _roles(cells.get("roles", ""))
+def _parse_row(line: int, cells: dict[str, str]) -> ListRow | list[RowProblem]:
+    wrong = list(_cell_errors(cells))
+    roles = _parse_roles(cells.get("roles", ""))
     environment = (cells.get("environment", "") or "production").lower()
     if roles is None:
         wrong.append(
-            f"“{_shown(cells['roles'])}” is no role of a partner’s certificate: write verify, encrypt, or both."
+            f"“{_display_text(cells['roles'])}” is no role of a partner’s certificate: write verify, encrypt, or both."
         )
     if environment not in ("production", "test"):
         wrong.append(
-            f"“{_shown(environment)}” is no environment: write production or test, or leave it empty."
+            f"“{_display_text(environment)}” is no environment: write production or test, or leave it empty."
         )
     if wrong or roles is None:
-        return [Trouble(line, text) for text in wrong]
+        return [RowProblem(line, text) for text in wrong]
     given = {name: cells.get(name, "") for name in COLUMNS if name != "side"}
-    return Row(line, **(given | {"environment": environment, "roles": roles}))  # type: ignore[arg-type]
+    return ListRow(line, **(given | {"environment": environment, "roles": roles}))  # type: ignore[arg-type]
 
 
-def _wrong_with(cells: dict[str, str]) -> Iterator[str]:
+def _cell_errors(cells: dict[str, str]) -> Iterator[str]:
     if cells.get(""):
         yield (
             "It has more cells than there are heads: a value with a comma or semicolon in it stands between "
@@ -215,12 +217,13 @@ def _wrong_with(cells: dict[str, str]) -> Iterator[str]:
     side = cells.get("side", "").lower()
     if side not in ("", "partner"):
         yield (
-            f"“{_shown(side)}” is no side that a list brings in: only partners come this way. Your own identities are "
+            f"“{_display_text(side)}” is no side that a list brings in: only partners come this way. Your "
+            "own identities are "
             "set up on their page, where a private key is sealed at once."
         )
 
 
-def _roles(text: str) -> tuple[str, ...] | None:
+def _parse_roles(text: str) -> tuple[str, ...] | None:
     """Return the roles that a cell names, both for an empty one; None where a word is none."""
     words = set(re.split(r"[\s,;/|+&]+", text.lower().strip())) - {"", "and"}
     if words <= {"both"}:
@@ -228,7 +231,7 @@ def _roles(text: str) -> tuple[str, ...] | None:
     return tuple(role for role in ROLES if role in words) if words <= set(ROLES) else None
 
 
-def _shown(text: str) -> str:
+def _display_text(text: str) -> str:
     """Return what a cell holds so that it fits into a sentence."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text.strip())
     return shown if len(shown) <= 60 else f"{shown[:59]}…"

@@ -18,13 +18,13 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: What a participant may be refused with; each message is a sentence for the person.
-REFUSED = (ActionRefused, EditConflict, IllegalTransition, UnknownPlaceholder)
+REFUSALS = (ActionRefused, EditConflict, IllegalTransition, UnknownPlaceholder)
 #: So many seconds are spent on one request: what is left then is said to be left.
-PATIENCE = 20.0
+MAX_SECONDS = 20.0
 
 
 @dataclass
-class Outcome(Generic[T]):
+class BulkResult(Generic[T]):
     """What came of it: for whom it was done, who was refused and why, and for whom no time was left."""
 
     done: list[tuple[Participant, T]] = field(default_factory=list)
@@ -37,11 +37,11 @@ class Outcome(Generic[T]):
         return [participant.partner.name for participant, _ in self.done]
 
 
-def one_by_one(
-    participants: Iterable[Participant], do: Callable[[Participant], T], *, patience: float = PATIENCE
-) -> Outcome[T]:
+def run_for_each(
+    participants: Iterable[Participant], do: Callable[[Participant], T], *, patience: float = MAX_SECONDS
+) -> BulkResult[T]:
     """Do something for each of these participants, at most for ``patience`` seconds."""
-    outcome: Outcome[T] = Outcome()
+    outcome: BulkResult[T] = BulkResult()
     ends = monotonic() + patience
     for participant in participants:
         if monotonic() > ends:
@@ -50,7 +50,7 @@ def one_by_one(
         try:
             with transaction.atomic():
                 result = do(participant)
-        except REFUSED as error:
+        except REFUSALS as error:
             outcome.refused.append((participant, str(error)))
         except DatabaseError as error:
             log.exception("Not done for %s", participant.uid)

@@ -13,11 +13,11 @@ from rotations.models import Participant
 from rotations.notifications import operator_mail
 
 #: So many people may be named for a partner before one of us has looked at them.
-MOST_OPEN = 5
+MAX_SUGGESTED = 5
 
 
 @transaction.atomic
-def name_colleague(
+def suggest_contact(
     participant: Participant, *, name: str, email: str, phone: str, job: str, by: Actor, now: datetime
 ) -> Contact:
     """Keep who somebody at a partner says is the right person, and tell our people.
@@ -33,9 +33,9 @@ def name_colleague(
     if known is not None:
         was_named = "was named before" if known.suggested_by else "is known to us already"
         raise ActionRefused(f"{email} {was_named}: you need not do anything more.")
-    if partner.contacts.exclude(suggested_by="").count() >= MOST_OPEN:
+    if partner.contacts.exclude(suggested_by="").count() >= MAX_SUGGESTED:
         raise ActionRefused(
-            f"{MOST_OPEN} people have been named already, and we have not got to them yet. Please call us instead."
+            f"{MAX_SUGGESTED} people have been named already, and we have not got to them yet. Please call us instead."
         )
     contact = Contact.objects.create(
         partner=partner, name=name, email=email, phone=phone, job=job, suggested_by=by.name
@@ -51,7 +51,7 @@ def name_colleague(
         by=by,
         now=now,
     )
-    operator_mail.partner_said(
+    operator_mail.notify_partner_response(
         participant.rotation,
         participant,
         f"{partner} names {name} as the right person: take them on at the partner’s page, or not.",

@@ -15,7 +15,7 @@ from django.db import transaction
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.mail import bounce_mailbox, delivery_reports, outbox
-from as2certs.mail.delivery_reports import Failure
+from as2certs.mail.delivery_reports import DeliveryFailure
 from as2certs.mail.models import Message
 from partners import contacts
 from partners.models import Contact
@@ -25,32 +25,32 @@ log = logging.getLogger(__name__)
 
 
 @transaction.atomic
-def note(message: Message, reason: str, *, by: Actor, now: datetime) -> bool:
+def record_bounce(message: Message, reason: str, *, by: Actor, now: datetime) -> bool:
     """Note it at the mail, and at its contact while that has this address; False where it is known already."""
-    if not outbox.bounced(message, reason, by=by, now=now):
+    if not outbox.record_bounce(message, reason, by=by, now=now):
         return False
     letters = Letter.objects.filter(message=message).values("contact")
     contact = Contact.objects.select_for_update().filter(pk__in=letters).first()
     if contact is not None and contact.email.lower() == message.to_address.lower():
-        contacts.note_bounced(contact, reason=reason, by=by, now=now)
+        contacts.record_bounce(contact, reason=reason, by=by, now=now)
     return True
 
 
-def take_in(failures: Iterable[Failure], *, by: Actor, now: datetime) -> int:
+def record_failures(failures: Iterable[DeliveryFailure], *, by: Actor, now: datetime) -> int:
     """Note what came back for good of the mails that we sent, and return how many mails that were."""
-    return sum(_take_in(failure, by=by, now=now) for failure in failures)
+    return sum(_record_failure(failure, by=by, now=now) for failure in failures)
 
 
-def _take_in(failure: Failure, *, by: Actor, now: datetime) -> bool:
+def _record_failure(failure: DeliveryFailure, *, by: Actor, now: datetime) -> bool:
     if not failure.is_permanent:
         return False
     ours = Message.objects.filter(message_id__in=failure.message_ids).defer("text", "html", "sealed")
     # A list may pass a mail on to somebody who is gone: that says nothing about the reader whom we know.
     message = next((m for m in ours if m.to_address.lower() in failure.addresses), None)
-    return message is not None and note(message, failure.reason, by=by, now=now)
+    return message is not None and record_bounce(message, failure.reason, by=by, now=now)
 
 
-def collect(*, now: datetime) -> tuple[int, int]:
+def read_mailbox(*, now: datetime) -> tuple[int, int]:
     """Read what is new in the mailbox, and return how many mails that were and how many of ours came back.
 
     Raises postbox.PostboxError.
@@ -59,17 +59,17 @@ def collect(*, now: datetime) -> tuple[int, int]:
 
     def take(raw: bytes) -> None:
         nonlocal came_back
-        came_back += take_in(delivery_reports.read(raw), by=Actor.runner(), now=now)
+        came_back += record_failures(delivery_reports.read_report(raw), by=Actor.runner(), now=now)
 
-    seen = bounce_mailbox.collect(take, now=now)
+    seen = bounce_mailbox.read_new(take, now=now)
     return seen, came_back
 
 
-def collect_now() -> None:
+def read_mailbox_now() -> None:
     """Read the mailbox where there is one; what keeps us from it is told on the home page and by /readyz."""
     if not bounce_mailbox.is_set_up():
         return
     try:
-        collect(now=database_now())
-    except bounce_mailbox.PostboxError as error:
+        read_mailbox(now=database_now())
+    except bounce_mailbox.MailboxError as error:
         log.warning("%s", error)

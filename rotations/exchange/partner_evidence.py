@@ -10,19 +10,19 @@ from datetime import datetime
 from django.db.models import QuerySet, prefetch_related_objects
 
 from as2certs.mail.models import Message
-from rotations.exchange.partner_status import Evidence, Standing, standing
-from rotations.execution.confirmations import CONFIRMING
-from rotations.letters.schedule import Ladder
+from rotations.exchange.partner_status import PartnerEvidence, PartnerStatus, derive_status
+from rotations.execution.confirmations import CONFIRMED_ACTS
+from rotations.letters.schedule import ReminderSchedule
 from rotations.models import Letter, Link, Participant, Rotation, Step
 from rotations.planning import plan
 from rotations.planning.states import SETTLED
 
 #: Letters after which it is the partner's turn to answer, and its ladder begins anew.
-ASKING = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.MOVED, Letter.Kind.REPLANNED, Letter.Kind.ANSWERED)
+ANSWERABLE_KINDS = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.MOVED, Letter.Kind.REPLANNED, Letter.Kind.ANSWERED)
 
 
 @dataclass(frozen=True)
-class Sent:
+class SentLetter:
     """A letter as far as it matters whether it got there: what, when, to which address."""
 
     kind: str
@@ -33,19 +33,19 @@ class Sent:
 
 
 @dataclass(frozen=True)
-class History:
+class ParticipantHistory:
     """What has passed between us and one participant, the oldest first, and the steps that wait for its word."""
 
     participant: Participant
     steps: Sequence[Step]
-    sent: Sequence[Sent]
+    sent: Sequence[SentLetter]
     #: When links were made that were given to the partner in another way than by mail.
     handed_over: Sequence[datetime]
 
     @property
     def awaited(self) -> list[Step]:
         """Return the steps that its word settles and that are open."""
-        return [step for step in self.steps if step.act in CONFIRMING and step.state not in SETTLED]
+        return [step for step in self.steps if step.act in CONFIRMED_ACTS and step.state not in SETTLED]
 
     @property
     def told_at(self) -> datetime | None:
@@ -59,7 +59,9 @@ class History:
         told = self.told_at
         if told is None:
             return None
-        return max([told, *self.handed_over, *(sent.at for sent in self.sent if sent.kind in ASKING)])
+        return max(
+            [told, *self.handed_over, *(sent.at for sent in self.sent if sent.kind in ANSWERABLE_KINDS)]
+        )
 
     @property
     def written_at(self) -> datetime | None:
@@ -68,7 +70,7 @@ class History:
         return None if asked is None else max([asked, *(sent.at for sent in self.sent)])
 
     @property
-    def nudges(self) -> list[Sent]:
+    def nudges(self) -> list[SentLetter]:
         """Return the reminders since it was last asked."""
         asked = self.asked_at
         kind = Letter.Kind.NUDGE
@@ -81,12 +83,12 @@ class History:
         return {address for address, has_arrived in last.items() if not has_arrived}
 
     @property
-    def ladder(self) -> Ladder | None:
+    def ladder(self) -> ReminderSchedule | None:
         """Return when it is to be reminded; None while it was not told, or has no window."""
         rotation, asked = self.participant.rotation, self.asked_at
         if asked is None or self.participant.starts is None:
             return None
-        return Ladder(
+        return ReminderSchedule(
             after=rotation.nudge_after,
             before=rotation.nudge_before,
             asked_at=asked,
@@ -95,11 +97,11 @@ class History:
             extended_at=self.participant.extended_at,
         )
 
-    def evidence(self, *, now: datetime) -> Evidence:
+    def evidence(self, *, now: datetime) -> PartnerEvidence:
         """Return what its standing is derived from."""
         participant, ladder = self.participant, self.ladder
         rungs = ladder.rungs() if ladder else []
-        return Evidence(
+        return PartnerEvidence(
             told_at=self.told_at,
             written=bool(self.sent or self.handed_over),
             reached=bool(self.handed_over) or any(sent.has_arrived for sent in self.sent),
@@ -118,16 +120,17 @@ class History:
         )
 
 
-def standings(
+def partner_statuses(
     whose: Rotation | QuerySet[Participant] | Sequence[Participant], *, now: datetime
-) -> dict[int, Standing]:
+) -> dict[int, PartnerStatus]:
     """Return the one word for each of these participants, by primary key, in a constant number of queries."""
     return {
-        pk: standing(history.evidence(now=now)) for pk, history in histories(participants_in(whose)).items()
+        pk: derive_status(history.evidence(now=now))
+        for pk, history in load_histories(load_participants(whose)).items()
     }
 
 
-def participants_in(
+def load_participants(
     whose: Rotation | QuerySet[Participant] | Sequence[Participant],
 ) -> list[Participant]:
     """Return participants with their rotation and partner at hand."""
@@ -142,12 +145,12 @@ def participants_in(
     return list(whose)
 
 
-def histories(participants: Iterable[Participant]) -> dict[int, History]:
+def load_histories(participants: Iterable[Participant]) -> dict[int, ParticipantHistory]:
     """Return what has passed with each of these participants, by primary key: three queries."""
     by_pk = {participant.pk: participant for participant in participants}
     steps, sent, handed_over = _steps(by_pk), _sent(by_pk), _handed_over(by_pk)
     return {
-        pk: History(participant, steps.get(pk, ()), sent.get(pk, ()), handed_over.get(pk, ()))
+        pk: ParticipantHistory(participant, steps.get(pk, ()), sent.get(pk, ()), handed_over.get(pk, ()))
         for pk, participant in by_pk.items()
     }
 
@@ -161,7 +164,7 @@ def _steps(participants: Iterable[int]) -> Mapping[int, list[Step]]:
     return found
 
 
-def _sent(participants: Iterable[int]) -> Mapping[int, list[Sent]]:
+def _sent(participants: Iterable[int]) -> Mapping[int, list[SentLetter]]:
     rows = (
         Letter.objects.filter(participant__in=list(participants))
         .order_by("at", "pk")
@@ -175,11 +178,11 @@ def _sent(participants: Iterable[int]) -> Mapping[int, list[Sent]]:
             "message__bounced_at",
         )
     )
-    found: dict[int, list[Sent]] = defaultdict(list)
+    found: dict[int, list[SentLetter]] = defaultdict(list)
     for pk, kind, rung, at, address, state, bounced_at in rows:
         # What waits in the outbox, or is on its way, counts as there until it is known not to be.
         has_arrived = state != Message.State.FAILED and bounced_at is None
-        found[pk].append(Sent(kind, rung, at, address.lower(), has_arrived))
+        found[pk].append(SentLetter(kind, rung, at, address.lower(), has_arrived))
     return found
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 
-class Standing(StrEnum):
+class PartnerStatus(StrEnum):
     """The one word for a participant, the furthest that its evidence shows."""
 
     NOT_TOLD = "not told"
@@ -30,34 +30,40 @@ class Standing(StrEnum):
 
 
 #: What each means to whoever looks: fine, soon, urgent, needs_you, neutral.
-MEANING: dict[Standing, str] = {
-    Standing.NOT_TOLD: "neutral",
-    Standing.UNREACHABLE: "urgent",
-    Standing.ANNOUNCED: "neutral",
-    Standing.OPENED: "neutral",
-    Standing.DOWNLOADED: "soon",
-    Standing.SILENT: "needs_you",
-    Standing.INSTALLED_WEAK: "soon",
-    Standing.INSTALLED: "soon",
-    Standing.AGREED: "soon",
-    Standing.READY: "fine",
-    Standing.OTHER_TIME: "needs_you",
-    Standing.DECLINED: "urgent",
-    Standing.WAIVED: "neutral",
-    Standing.MIGRATED: "fine",
-    Standing.STRAGGLES: "urgent",
-    Standing.WORKS: "fine",
-    Standing.DOES_NOT_WORK: "urgent",
+STATUS_MEANING: dict[PartnerStatus, str] = {
+    PartnerStatus.NOT_TOLD: "neutral",
+    PartnerStatus.UNREACHABLE: "urgent",
+    PartnerStatus.ANNOUNCED: "neutral",
+    PartnerStatus.OPENED: "neutral",
+    PartnerStatus.DOWNLOADED: "soon",
+    PartnerStatus.SILENT: "needs_you",
+    PartnerStatus.INSTALLED_WEAK: "soon",
+    PartnerStatus.INSTALLED: "soon",
+    PartnerStatus.AGREED: "soon",
+    PartnerStatus.READY: "fine",
+    PartnerStatus.OTHER_TIME: "needs_you",
+    PartnerStatus.DECLINED: "urgent",
+    PartnerStatus.WAIVED: "neutral",
+    PartnerStatus.MIGRATED: "fine",
+    PartnerStatus.STRAGGLES: "urgent",
+    PartnerStatus.WORKS: "fine",
+    PartnerStatus.DOES_NOT_WORK: "urgent",
 }
 
 #: Those whose answer is still awaited although they know of it.
-AWAITED = frozenset(
-    {Standing.ANNOUNCED, Standing.OPENED, Standing.DOWNLOADED, Standing.SILENT, Standing.UNREACHABLE}
+AWAITED_STATUSES = frozenset(
+    {
+        PartnerStatus.ANNOUNCED,
+        PartnerStatus.OPENED,
+        PartnerStatus.DOWNLOADED,
+        PartnerStatus.SILENT,
+        PartnerStatus.UNREACHABLE,
+    }
 )
 
 
 @dataclass(frozen=True)
-class Evidence:
+class PartnerEvidence:
     """What is known of a participant. ``awaited`` says that a step still waits for its word.
 
     ``nudged`` says that it was reminded, or should have been by now; ``reached`` that at least one letter or link got
@@ -81,40 +87,40 @@ class Evidence:
     straggling_at: datetime | None = None
 
 
-def standing(known: Evidence) -> Standing:
+def derive_status(known: PartnerEvidence) -> PartnerStatus:
     """Return the one word for what is known: the last decisive answer, or else how far silence has got."""
     if known.works is False:
-        return Standing.DOES_NOT_WORK
+        return PartnerStatus.DOES_NOT_WORK
     if known.straggling_at is not None:
-        return Standing.STRAGGLES
+        return PartnerStatus.STRAGGLES
     if known.works or known.migrated_at is not None:
-        return Standing.WORKS if known.works else Standing.MIGRATED
+        return PartnerStatus.WORKS if known.works else PartnerStatus.MIGRATED
     if known.waived:
-        return Standing.WAIVED
+        return PartnerStatus.WAIVED
     if known.declined_at is not None:
-        return Standing.DECLINED
+        return PartnerStatus.DECLINED
     if known.proposed_at is not None:
-        return Standing.OTHER_TIME
+        return PartnerStatus.OTHER_TIME
     if known.strength or known.agreed_at:
-        return _answered(known)
-    return _unanswered(known)
+        return _answered_status(known)
+    return _unanswered_status(known)
 
 
-def _answered(known: Evidence) -> Standing:
+def _answered_status(known: PartnerEvidence) -> PartnerStatus:
     if not known.awaited:
-        return Standing.READY if known.strength != "weak" else Standing.INSTALLED_WEAK
+        return PartnerStatus.READY if known.strength != "weak" else PartnerStatus.INSTALLED_WEAK
     if known.strength:
-        return Standing.INSTALLED if known.strength == "strong" else Standing.INSTALLED_WEAK
-    return Standing.AGREED
+        return PartnerStatus.INSTALLED if known.strength == "strong" else PartnerStatus.INSTALLED_WEAK
+    return PartnerStatus.AGREED
 
 
-def _unanswered(known: Evidence) -> Standing:
+def _unanswered_status(known: PartnerEvidence) -> PartnerStatus:
     if known.told_at is None:
-        return Standing.NOT_TOLD
+        return PartnerStatus.NOT_TOLD
     if known.written and not known.reached and known.opened_at is None:
-        return Standing.UNREACHABLE
+        return PartnerStatus.UNREACHABLE
     if known.nudged:
-        return Standing.SILENT
+        return PartnerStatus.SILENT
     if known.downloaded_at is not None:
-        return Standing.DOWNLOADED
-    return Standing.OPENED if known.opened_at is not None else Standing.ANNOUNCED
+        return PartnerStatus.DOWNLOADED
+    return PartnerStatus.OPENED if known.opened_at is not None else PartnerStatus.ANNOUNCED

@@ -13,11 +13,11 @@ from as2certs.audit.recording import Actor, AuditEvent, record
 from rotations.errors import ActionRefused
 from rotations.execution import stored_plan, transitions
 from rotations.execution.confirmations import (
-    answering,
-    forget_proposal,
+    clear_proposal,
+    clear_refusal,
+    lock_for_answer,
     open_steps,
-    refuse_removed,
-    take_back_no,
+    require_participating,
 )
 from rotations.letters import compose
 from rotations.models import Participant, Rotation
@@ -27,13 +27,13 @@ from rotations.planning.local_time import span
 from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction
 
 #: Findings of a window that an operator may decide to live with, and a partner may not ask for.
-OUTSIDE_THE_OLD = ("after_old_ends", "old_ends_inside", "already_open")
+OPERATOR_ONLY_FINDINGS = ("after_old_ends", "old_ends_inside", "already_open")
 #: States in which a partner may still have a say in when the change is made.
-OPEN_WINDOW = (RotationState.EXCHANGING, RotationState.SCHEDULED)
+BEFORE_CHANGE = (RotationState.EXCHANGING, RotationState.SCHEDULED)
 #: What a partner says that it has done by itself, in the words of the trail.
-SWITCHED, DROPPED = "uses the new certificate", "removed the old certificate"
+SWITCHED_TEXT, REMOVED_TEXT = "uses the new certificate", "removed the old certificate"
 #: States in which a partner can say how the change went.
-MADE = (RotationState.UNDER_WAY, RotationState.APPLIED, RotationState.CLOSED)
+AFTER_CHANGE = (RotationState.UNDER_WAY, RotationState.APPLIED, RotationState.CLOSED)
 
 
 def refuse_begun(rotation: Rotation, *, now: datetime, participant: Participant | None = None) -> None:
@@ -41,10 +41,10 @@ def refuse_begun(rotation: Rotation, *, now: datetime, participant: Participant 
 
     Raises ActionRefused.
     """
-    if participant is not None and stored_plan.is_apart(rotation):
-        _refuse_begun_alone(rotation, participant, now=now)
+    if participant is not None and stored_plan.signs_per_partner(rotation):
+        _refuse_begun_for(rotation, participant, now=now)
         return
-    if rotation.state not in OPEN_WINDOW:
+    if rotation.state not in BEFORE_CHANGE:
         raise ActionRefused(
             "The change has begun already: its time can't be chosen any more. Call us if it can't be so."
         )
@@ -52,8 +52,10 @@ def refuse_begun(rotation: Rotation, *, now: datetime, participant: Participant 
         raise ActionRefused("The agreed time has come: it can't be moved from here any more. Call us.")
 
 
-def _refuse_begun_alone(rotation: Rotation, participant: Participant, *, now: datetime) -> None:
-    may = rotation.state in AWAITING_WINDOW and participant.pk not in stored_plan.made_with(rotation)
+def _refuse_begun_for(rotation: Rotation, participant: Participant, *, now: datetime) -> None:
+    may = rotation.state in AWAITING_WINDOW and participant.pk not in stored_plan.switched_participants(
+        rotation
+    )
     if not may:
         raise ActionRefused(
             "We have changed over for you already: its time can't be chosen any more. Call us if it can't be so."
@@ -63,12 +65,14 @@ def _refuse_begun_alone(rotation: Rotation, participant: Participant, *, now: da
 
 
 @transaction.atomic
-def propose(participant: Participant, window: windows.Window, *, note: str, by: Actor, now: datetime) -> None:
+def propose_window(
+    participant: Participant, window: windows.Window, *, note: str, by: Actor, now: datetime
+) -> None:
     """Record that a partner would have the change at another time; nothing moves before somebody here decides.
 
     Raises ActionRefused for a time that is over, or that lies outside the life of the certificates.
     """
-    rotation, participant = answering(participant)
+    rotation, participant = lock_for_answer(participant)
     refuse_begun(rotation, now=now, participant=participant)
     old, new = rotation.old, rotation.new
     found = windows.check_window(
@@ -78,13 +82,13 @@ def propose(participant: Participant, window: windows.Window, *, note: str, by: 
         new_begins=new.not_before if new else None,
         new_ends=new.not_after if new else None,
     )
-    refused = [f for f in found if f.level == "error" or f.code in OUTSIDE_THE_OLD]
+    refused = [f for f in found if f.level == "error" or f.code in OPERATOR_ONLY_FINDINGS]
     if refused:
         raise ActionRefused(f"{refused[0].reason} {refused[0].advice}")
     participant.proposed_at, participant.proposed_note = now, note
     participant.proposed_start, participant.proposed_end = window.start, window.end
     participant.proposed_zone = window.zone
-    take_back_no(participant)
+    clear_refusal(participant)
     participant.save()
     told = span(window.start, window.end, window.zone)
     record(
@@ -98,18 +102,20 @@ def propose(participant: Participant, window: windows.Window, *, note: str, by: 
         by=by,
         now=now,
     )
-    _tell_us(rotation, participant, f"{participant.partner} proposes another time: {told}.", note, now=now)
+    _notify_operators(
+        rotation, participant, f"{participant.partner} proposes another time: {told}.", note, now=now
+    )
 
 
 @transaction.atomic
 def refuse_proposal(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
     """Stay with the window although a partner proposed another one, and tell it why. Raises ActionRefused."""
-    rotation, participant = answering(participant)
+    rotation, participant = lock_for_answer(participant)
     if participant.proposed_at is None:
         raise ActionRefused(f"{participant.partner} proposes no other time any more.")
     if not reason.strip():
         raise ActionRefused(f"Say why: {participant.partner} is told.")
-    forget_proposal(participant)
+    clear_proposal(participant)
     participant.save()
     record(
         AuditEvent(
@@ -121,14 +127,14 @@ def refuse_proposal(participant: Participant, *, reason: str, by: Actor, now: da
         by=by,
         now=now,
     )
-    compose.answer_proposal(participant, reason, by=by, now=now)
+    compose.send_proposal_refusal(participant, reason, by=by, now=now)
 
 
 @transaction.atomic
 def decline(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
     """Record that a partner says no, and tell our people at once. Raises ActionRefused."""
-    rotation, participant = answering(participant)
-    if rotation.state in MADE:
+    rotation, participant = lock_for_answer(participant)
+    if rotation.state in AFTER_CHANGE:
         raise ActionRefused("The change has been made already. If something does not work, say that instead.")
     if not reason.strip():
         raise ActionRefused("Say why it can’t be done, so that we can find another way.")
@@ -141,16 +147,16 @@ def decline(participant: Participant, *, reason: str, by: Actor, now: datetime) 
         by=by,
         now=now,
     )
-    _tell_us(rotation, participant, f"{participant.partner} says no.", reason, now=now)
+    _notify_operators(rotation, participant, f"{participant.partner} says no.", reason, now=now)
 
 
 @transaction.atomic
-def say_switched(participant: Participant, act: str, *, by: Actor, now: datetime) -> int:
+def report_switched(participant: Participant, act: str, *, by: Actor, now: datetime) -> int:
     """Record a partner's word that it has switched (or dropped the old one) where it may do so by itself.
 
     Returns how many steps that settled; raises ActionRefused when none is open.
     """
-    rotation, participant = answering(participant)
+    rotation, participant = lock_for_answer(participant)
     said = [step for step in open_steps(participant, act) if not step.blocked and not step.simultaneous]
     if act not in (plan.Act.PARTNER_CUT_OVER, plan.Act.PARTNER_RETIRE) or not said:
         raise ActionRefused("There is nothing to switch at this moment: that step is done, or comes later.")
@@ -159,27 +165,27 @@ def say_switched(participant: Participant, act: str, *, by: Actor, now: datetime
             "participant.switched",
             rotation,
             also=[rotation.holder, participant.partner],
-            new={"what": DROPPED if act == plan.Act.PARTNER_RETIRE else SWITCHED},
+            new={"what": REMOVED_TEXT if act == plan.Act.PARTNER_RETIRE else SWITCHED_TEXT},
         ),
         by=by,
         now=now,
     )
     for step in said:
-        transitions.settle(
+        transitions.settle_step(
             step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=f"{participant.partner} said so"
         )
     return len(said)
 
 
 @transaction.atomic
-def report(participant: Participant, *, works: bool, note: str, by: Actor, now: datetime) -> None:
+def report_result(participant: Participant, *, works: bool, note: str, by: Actor, now: datetime) -> None:
     """Record whether messages flow after the change, and tell our people at once when they don't.
 
     Raises ActionRefused before the change was made, or for trouble without a word about it.
     """
-    rotation = transitions.lock(participant.rotation_id)
-    refuse_removed(rotation, participant)
-    if rotation.state not in MADE:
+    rotation = transitions.lock_rotation(participant.rotation_id)
+    require_participating(rotation, participant)
+    if rotation.state not in AFTER_CHANGE:
         raise ActionRefused("The change has not been made yet, so it is too early to say whether it works.")
     if not works and not note.strip():
         raise ActionRefused("Say what does not work, such as the error that your system shows.")
@@ -197,10 +203,12 @@ def report(participant: Participant, *, works: bool, note: str, by: Actor, now: 
         now=now,
     )
     if not works:
-        _tell_us(
+        _notify_operators(
             rotation, participant, f"{participant.partner} reports trouble after the change.", note, now=now
         )
 
 
-def _tell_us(rotation: Rotation, participant: Participant, text: str, more: str, *, now: datetime) -> None:
-    operator_mail.partner_said(rotation, participant, text, more, at=now)
+def _notify_operators(
+    rotation: Rotation, participant: Participant, text: str, more: str, *, now: datetime
+) -> None:
+    operator_mail.notify_partner_response(rotation, participant, text, more, at=now)

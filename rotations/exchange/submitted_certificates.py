@@ -30,36 +30,36 @@ from rotations.planning.local_time import day
 from rotations.planning.states import RotationState
 
 #: So many certificates of a partner may wait to be compared; with more, somebody has to talk to it first.
-MOST_WAITING = 5
+MAX_WAITING = 5
 
-KEY_SHOWN = (
+PRIVATE_KEY_REFUSAL = (
     "This file holds a private key, which only you may have: nothing of it was kept, but replace that key, since it "
     "has left your house, and hand in the certificate of the new one."
 )
 
 #: What our roles are for a partner.
-FOR_THEM = {"verify": "signing", "encrypt": "encryption"}
+ROLE_TEXT = {"verify": "signing", "encrypt": "encryption"}
 #: Findings that name other stations: a partner learns nothing about them.
-_ABOUT_OTHERS = ("-elsewhere", "-both-environments")
+_OTHER_STATION_CODES = ("-elsewhere", "-both-environments")
 #: How pki speaks of roles and how a partner does, and what a partner can do where pki speaks to us.
-_THEIR_WORDS = (
+_PARTNER_TERMS = (
     ("the role encrypt", "encryption"),
     ("the role verify", "signing"),
     ("for this role", "for this use"),
     ("leave this role to", "leave this use to"),
 )
-_THEIR_ADVICE = {
+_PARTNER_ADVICE = {
     "expired": "Hand in the one that follows it.",
     "not-yet-valid": "That is fine: the change is made after that.",
 }
 
 
-class KeyShown(SubmissionRefused):
+class PrivateKeySubmitted(SubmissionRefused):
     """A private key was in what a partner brought. Nothing of it is kept."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadSubmission:
     """What was read from what a partner brought: to be compared with what it meant, before it says so.
 
     ``findings`` are warnings in the partner's words; ``roles`` is what it would be used for.
@@ -68,7 +68,7 @@ class Reading:
     material: pki.Material
     description: pki.Description
     roles: tuple[str, ...]
-    findings: Sequence[pki.Finding]
+    findings: Sequence[pki.CertificateFinding]
 
     @property
     def pem(self) -> str:
@@ -76,7 +76,9 @@ class Reading:
         return pki.to_pem(self.material.leaf, self.material.chain).decode("ascii")
 
 
-def read(partner: Partner, data: bytes, *, roles: Collection[str] = (), now: datetime) -> Reading:
+def read_submission(
+    partner: Partner, data: bytes, *, roles: Collection[str] = (), now: datetime
+) -> ReadSubmission:
     """Read and check what a partner brought, as PEM, DER or PKCS#7; nothing is kept.
 
     Without ``roles``, those are taken for which the certificate is made. Raises KeyShown, SubmissionRefused.
@@ -88,29 +90,33 @@ def read(partner: Partner, data: bytes, *, roles: Collection[str] = (), now: dat
     try:
         material = pki.read_public(data, partner=True)
     except pki.PrivateKeyFound:
-        raise KeyShown(KEY_SHOWN) from None
+        raise PrivateKeySubmitted(PRIVATE_KEY_REFUSAL) from None
     except pki.PkiError as error:
         raise SubmissionRefused(str(error)) from None
     description = material.description
-    _refuse_others(partner, description)
+    _refuse_foreign(partner, description)
     _refuse_known(partner, description)
-    chosen = tuple(role for role in partner.ROLES if role in (roles or suited(description, partner)))
+    chosen = tuple(role for role in partner.ROLES if role in (roles or suitable_roles(description, partner)))
     old = next((old for old, _ in predecessors(partner, chosen)), None)
-    findings = certificate_import.inspect(partner, material, roles=chosen, now=now, predecessor=old)
-    told = [_in_their_words(finding) for finding in findings if not finding.code.endswith(_ABOUT_OTHERS)]
+    findings = certificate_import.check_for_station(partner, material, roles=chosen, now=now, predecessor=old)
+    told = [_for_partner(finding) for finding in findings if not finding.code.endswith(_OTHER_STATION_CODES)]
     errors = [finding for finding in told if finding.level == "error"]
     if errors:
-        raise SubmissionRefused(" ".join(_sentence(finding) for finding in errors))
-    return Reading(material, description, chosen, [*told, *_shared_with_itself(partner, description)])
+        raise SubmissionRefused(" ".join(_format_finding(finding) for finding in errors))
+    return ReadSubmission(
+        material, description, chosen, [*told, *_shared_with_counterpart(partner, description)]
+    )
 
 
-def _refuse_others(partner: Partner, description: pki.Description) -> None:
+def _refuse_foreign(partner: Partner, description: pki.Description) -> None:
     """Refuse what is ours or somebody else's, without a word about whose. Raises SubmissionRefused."""
-    if IdentityCertificate.objects.filter(_alike(description)).exists():
+    if IdentityCertificate.objects.filter(_same_certificate_or_key(description)).exists():
         raise SubmissionRefused(
             "This is a certificate of ours, not of yours: choose the one whose private key your system has."
         )
-    others = PartnerCertificate.objects.filter(_alike(description), partner__archived_at=None)
+    others = PartnerCertificate.objects.filter(
+        _same_certificate_or_key(description), partner__archived_at=None
+    )
     if others.exclude(partner=partner).exclude(partner__in=_counterparts(partner)).exists():
         raise SubmissionRefused(
             "This certificate, or its key, belongs to another station than yours: choose the one whose private key "
@@ -118,7 +124,7 @@ def _refuse_others(partner: Partner, description: pki.Description) -> None:
         )
 
 
-def _alike(description: pki.Description) -> Q:
+def _same_certificate_or_key(description: pki.Description) -> Q:
     return Q(sha256=description.sha256) | Q(public_key_sha256=description.public_key_sha256)
 
 
@@ -144,12 +150,12 @@ def _refuse_known(partner: Partner, description: pki.Description) -> None:
         )
 
 
-def uses(roles: Collection[str]) -> str:
+def format_uses(roles: Collection[str]) -> str:
     """Say what roles of ours are for a partner: "signing and encryption"."""
-    return " and ".join(FOR_THEM[role] for role in roles)
+    return " and ".join(ROLE_TEXT[role] for role in roles)
 
 
-def suited(description: pki.Description, partner: Partner) -> tuple[str, ...]:
+def suitable_roles(description: pki.Description, partner: Partner) -> tuple[str, ...]:
     """Return the roles for which a certificate is made, by its key usages; all of them where it says nothing."""
     usages = set(description.key_usages)
     made_for = {
@@ -163,7 +169,7 @@ def predecessors(
     partner: Partner, roles: Collection[str]
 ) -> list[tuple[PartnerCertificate | None, tuple[str, ...]]]:
     """Return the certificates that serve these roles now, each with those of the roles; None where none does."""
-    held = role_assignments.serving(partner)
+    held = role_assignments.certificates_by_role(partner)
     written = [certificate for role in WRITER_ROLES for certificate in held.get(role, [])]
     groups: dict[PartnerCertificate | None, list[str]] = {}
     for role in roles:
@@ -173,23 +179,27 @@ def predecessors(
     return [(old, tuple(served)) for old, served in groups.items()]
 
 
-def _in_their_words(finding: pki.Finding) -> pki.Finding:
-    reason, advice = finding.reason, _THEIR_ADVICE.get(finding.code, finding.advice)
-    for ours, theirs in _THEIR_WORDS:
+def _for_partner(finding: pki.CertificateFinding) -> pki.CertificateFinding:
+    reason, advice = finding.reason, _PARTNER_ADVICE.get(finding.code, finding.advice)
+    for ours, theirs in _PARTNER_TERMS:
         reason, advice = reason.replace(ours, theirs), advice.replace(ours, theirs)
-    return pki.Finding(finding.code, finding.level, reason, advice)
+    return pki.CertificateFinding(finding.code, finding.level, reason, advice)
 
 
-def _sentence(finding: pki.Finding) -> str:
+def _format_finding(finding: pki.CertificateFinding) -> str:
     """Say a finding in one sentence."""
     return f"{finding.reason.removesuffix('.')}: {finding.advice[:1].lower()}{finding.advice[1:]}"
 
 
-def _shared_with_itself(partner: Partner, description: pki.Description) -> Iterator[pki.Finding]:
-    theirs = PartnerCertificate.objects.filter(_alike(description), partner__in=_counterparts(partner))
+def _shared_with_counterpart(
+    partner: Partner, description: pki.Description
+) -> Iterator[pki.CertificateFinding]:
+    theirs = PartnerCertificate.objects.filter(
+        _same_certificate_or_key(description), partner__in=_counterparts(partner)
+    )
     if theirs.exists():
         other = "production" if partner.is_test else "test"
-        yield pki.Finding(
+        yield pki.CertificateFinding(
             "same-key-both-environments",
             "warning",
             f"Your {other} station uses this certificate, or its key, too.",
@@ -201,22 +211,22 @@ def _shared_with_itself(partner: Partner, description: pki.Description) -> Itera
 
 
 @dataclass(frozen=True)
-class Arrival:
+class Submission:
     """What was handed in, one row for each certificate that it is to replace; ``is_new`` unless it was here before."""
 
     rows: Sequence[HandedIn]
     is_new: bool
 
 
-def note_key_shown(partner: Partner, *, by: Actor, now: datetime) -> None:
+def record_private_key(partner: Partner, *, by: Actor, now: datetime) -> None:
     """Note in the trail that a partner sent a private key, and that it was thrown away."""
     record(AuditEvent("partner.key_thrown_away", partner), by=by, now=now)
 
 
 @transaction.atomic
-def hand_in(
+def submit(
     partner: Partner, data: bytes, *, roles: Collection[str], link: Link, by: Actor, now: datetime
-) -> Arrival:
+) -> Submission:
     """Keep a partner's new certificate, in no role, and start the rotation in which it takes over, as a draft.
 
     A draft that waits for it gets it; where a rotation already changes these roles, somebody here decides. The same
@@ -224,17 +234,20 @@ def hand_in(
     """
     # Rotations are locked before their holder, everywhere.
     running = [
-        transitions.lock(pk) for pk in partner.rotations.running().order_by("pk").values_list("pk", flat=True)
+        transitions.lock_rotation(pk)
+        for pk in partner.rotations.running().order_by("pk").values_list("pk", flat=True)
     ]
-    reading = read(partner, data, roles=roles, now=now)
-    certificate, _ = certificate_import.put_by(partner, reading.material, roles=reading.roles, by=by, now=now)
+    reading = read_submission(partner, data, roles=roles, now=now)
+    certificate, _ = certificate_import.store_certificate(
+        partner, reading.material, roles=reading.roles, by=by, now=now
+    )
     before = list(HandedIn.objects.standing().filter(partner=partner, certificate=certificate))
     left = [role for role in reading.roles if not any(role in row.roles for row in before)]
     if not left:
-        return Arrival(before, is_new=False)
+        return Submission(before, is_new=False)
     _refuse_too_many(partner, certificate)
     rows = []
-    for rotation, served in _places(partner, certificate, left, running, by=by, now=now):
+    for rotation, served in _assign_rotations(partner, certificate, left, running, by=by, now=now):
         row = HandedIn.objects.create(
             partner=partner,
             certificate=certificate,
@@ -256,24 +269,24 @@ def hand_in(
         by=by,
         now=now,
     )
-    _settle_at_once(rows[0], link, by=by, now=now)
+    _accept_automatically(rows[0], link, by=by, now=now)
     for row in rows:
         row.refresh_from_db()
     beside = [rotation for rotation in running if set(rotation.roles) & set(left)]
-    operator_mail.handed_in(rows[0], (changed or beside)[0], at=now)
-    return Arrival(rows, is_new=True)
+    operator_mail.notify_submitted(rows[0], (changed or beside)[0], at=now)
+    return Submission(rows, is_new=True)
 
 
 def _refuse_too_many(partner: Partner, certificate: PartnerCertificate) -> None:
     waiting = HandedIn.objects.pending().filter(partner=partner).exclude(certificate=certificate)
-    if waiting.values("certificate").distinct().count() >= MOST_WAITING:
+    if waiting.values("certificate").distinct().count() >= MAX_WAITING:
         raise SubmissionRefused(
-            f"{MOST_WAITING} certificates of yours wait for us to compare them already: call us before you hand in "
+            f"{MAX_WAITING} certificates of yours wait for us to compare them already: call us before you hand in "
             "more."
         )
 
 
-def _places(
+def _assign_rotations(
     partner: Partner,
     certificate: PartnerCertificate,
     roles: Sequence[str],
@@ -293,37 +306,37 @@ def _places(
         locked = next((one for one in running if one.pk == rotation.pk), rotation)
         if locked.new == certificate:
             yield locked, mine
-        elif locked in running and _waits(locked) and set(mine) == set(locked.roles):
-            drafts.give_successor(locked, certificate, by=by, now=now)
+        elif locked in running and _waits_for_successor(locked) and set(mine) == set(locked.roles):
+            drafts.assign_successor(locked, certificate, by=by, now=now)
             yield locked, mine
         else:
             yield None, mine
     for old, served in predecessors(partner, left):
-        wish = drafts.Wish(
+        wish = drafts.DraftSpec(
             roles=served, old=old, new=certificate, grace_days=Installation.current().grace_days
         )
-        yield drafts.set_up(partner, wish, by=by, now=now), served
+        yield drafts.create_draft(partner, wish, by=by, now=now), served
 
 
-def _waits(rotation: Rotation) -> bool:
+def _waits_for_successor(rotation: Rotation) -> bool:
     return rotation.state == RotationState.DRAFT and rotation.new is None
 
 
 # Accepting it, or not.
 
 
-def _settle_at_once(handed: HandedIn, link: Link, *, by: Actor, now: datetime) -> None:
+def _accept_automatically(handed: HandedIn, link: Link, *, by: Actor, now: datetime) -> None:
     """Accept by the partner's rule, or because somebody compared the certificate before it came by this link."""
-    step = fingerprint_check.check_of(handed.rotation) if handed.rotation else None
+    step = fingerprint_check.check_step(handed.rotation) if handed.rotation else None
     if step is not None and step.done_at is not None:
         note = f"compared before it was handed in: {step.note or step.done_by}"
         _accept(handed, "certificate.accepted", "", "", note, by=Actor.runner(), now=now)
-    elif by_rule(handed.partner, link, by):
+    elif is_accepted_by_rule(handed.partner, link, by):
         note = f"by the rule of {handed.partner}: it came by the link of {link.whose}, who had been confirmed before"
         _accept(handed, "certificate.accepted_by_rule", "", "by rule", note, by=Actor.runner(), now=now)
 
 
-def by_rule(partner: Partner, link: Link, by: Actor) -> bool:
+def is_accepted_by_rule(partner: Partner, link: Link, by: Actor) -> bool:
     """Say whether a partner's rule accepts what comes by a link.
 
     Its contact had been confirmed when the link was made, and is still; and it is not one of us who uses it.
@@ -349,7 +362,7 @@ def accept(
     matter is settled already, EditConflict.
     """
     refuse_settled(handed)
-    _must_match(handed, fingerprint)
+    _require_match(handed, fingerprint)
     if not spoke_with.strip() or not channel.strip():
         raise ActionRefused("Say with whom you compared it, and over which channel.")
     _accept(handed, "certificate.accepted", spoke_with, channel, note, by=by, now=now)
@@ -358,7 +371,7 @@ def accept(
 def _accept(
     handed: HandedIn, verb: str, spoke_with: str, channel: str, note: str, *, by: Actor, now: datetime
 ) -> None:
-    fingerprint_check.settle(
+    fingerprint_check.settle_submission(
         handed, accepted=True, verb=verb, spoke_with=spoke_with, channel=channel, note=note, by=by, now=now
     )
 
@@ -372,7 +385,7 @@ def refuse_settled(handed: HandedIn) -> None:
         )
 
 
-def _must_match(handed: HandedIn, fingerprint: str) -> None:
+def _require_match(handed: HandedIn, fingerprint: str) -> None:
     said = pki.normalise_fingerprint(fingerprint)
     partner, certificate = handed.partner, handed.certificate
     if said == certificate.sha256:
@@ -397,7 +410,7 @@ def refuse(handed: HandedIn, *, reason: str, withdraw: bool = False, by: Actor, 
     refuse_settled(handed)
     if not reason.strip():
         raise ActionRefused("Say why: it is kept in the trail.")
-    rotations = fingerprint_check.settle(
+    rotations = fingerprint_check.settle_submission(
         handed,
         accepted=False,
         verb="certificate.refused",
@@ -409,8 +422,8 @@ def refuse(handed: HandedIn, *, reason: str, withdraw: bool = False, by: Actor, 
     )
     for rotation in rotations:
         if rotation.state == RotationState.DRAFT:
-            drafts.take_successor_away(rotation, reason=reason, by=by, now=now)
+            drafts.clear_successor(rotation, reason=reason, by=by, now=now)
         else:
             actions.cancel(rotation, reason=reason, by=by, now=now)
     if withdraw and handed.link is not None:
-        access_links.revoke(handed.link, reason=reason, by=by, now=now)
+        access_links.revoke_link(handed.link, reason=reason, by=by, now=now)

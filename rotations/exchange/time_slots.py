@@ -10,16 +10,16 @@ from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
 from rotations.errors import ActionRefused
-from rotations.exchange.responses import OUTSIDE_THE_OLD, refuse_begun
+from rotations.exchange.responses import OPERATOR_ONLY_FINDINGS, refuse_begun
 from rotations.execution import transitions
-from rotations.execution.confirmations import answering, count_as_agreed, refuse_unapproved
+from rotations.execution.confirmations import lock_for_answer, record_agreement, require_approved
 from rotations.lifecycle import actions, drafts
 from rotations.models import Participant, Rotation, Slot, SlotAnswer
 from rotations.planning import windows
 
 
 @dataclass(frozen=True)
-class Column:
+class SlotAnswers:
     """An offered moment, and what each participant said to it: can, can't, or nothing yet (None)."""
 
     slot: Slot
@@ -37,14 +37,14 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Matrix:
+class Availability:
     """Who can at which of the offered moments."""
 
     participants: Sequence[Participant]
-    columns: Sequence[Column]
+    columns: Sequence[SlotAnswers]
 
     @property
-    def best(self) -> Column | None:
+    def best(self) -> SlotAnswers | None:
         """Return the moment at which most can; of several the earliest. None while nobody can at any to come."""
         possible = [column for column in self.columns if column.can and not column.is_over]
         return max(possible, key=lambda column: (column.can, -column.slot.start.timestamp()), default=None)
@@ -55,12 +55,12 @@ class Matrix:
         return [p for p in self.participants if all(c.said.get(p.pk) is None for c in self.columns)]
 
     @property
-    def rows(self) -> list[tuple[Participant, list[tuple[Column, bool | None]]]]:
+    def rows(self) -> list[tuple[Participant, list[tuple[SlotAnswers, bool | None]]]]:
         """Return each participant with what it said, moment by moment."""
         return [(p, [(column, column.said.get(p.pk)) for column in self.columns]) for p in self.participants]
 
 
-def matrix(rotation: Rotation, *, now: datetime) -> Matrix:
+def load_availability(rotation: Rotation, *, now: datetime) -> Availability:
     """Read who can at which of the moments that a rotation offers: three queries."""
     taking_part = list(rotation.participants.filter(removed_reason="").select_related("partner"))
     slots = list(rotation.slots.prefetch_related("answers"))
@@ -68,14 +68,14 @@ def matrix(rotation: Rotation, *, now: datetime) -> Matrix:
     for slot in slots:
         answers = {answer.participant_id: answer.can for answer in slot.answers.all()}
         said = {participant.pk: answers.get(participant.pk) for participant in taking_part}
-        columns.append(Column(slot, said, slot.start <= now))
-    return Matrix(taking_part, columns)
+        columns.append(SlotAnswers(slot, said, slot.start <= now))
+    return Availability(taking_part, columns)
 
 
-def refuse_moment(rotation: Rotation, window: windows.Window, *, now: datetime) -> None:
+def require_possible_slot(rotation: Rotation, window: windows.Window, *, now: datetime) -> None:
     """Refuse a moment that partners can't be offered. Raises ActionRefused."""
     found = actions.window_findings(rotation, window, now=now)
-    refused = [f for f in found if f.level == "error" or f.code in OUTSIDE_THE_OLD]
+    refused = [f for f in found if f.level == "error" or f.code in OPERATOR_ONLY_FINDINGS]
     if refused:
         raise ActionRefused(f"{refused[0].reason} {refused[0].advice}")
 
@@ -88,14 +88,14 @@ def offer_slots(
 
     Raises ActionRefused for none or too many, or for one that can't be.
     """
-    rotation = transitions.lock(rotation.pk)
-    refuse_unapproved(rotation)
+    rotation = transitions.lock_rotation(rotation.pk)
+    require_approved(rotation)
     refuse_begun(rotation, now=now)
     spans = {(w.start, w.end): w for w in offered}
     if not spans or len(spans) > Slot.MOST:
         raise ActionRefused(f"Offer one to {Slot.MOST} moments; these are {len(spans)}.")
     for window in spans.values():
-        refuse_moment(rotation, window, now=now)
+        require_possible_slot(rotation, window, now=now)
     rotation.slots.exclude(pk__in=[s.pk for s in rotation.slots.all() if (s.start, s.end) in spans]).delete()
     known = {(s.start, s.end) for s in rotation.slots.all()}
     Slot.objects.bulk_create(
@@ -122,7 +122,7 @@ def answer_slots(participant: Participant, can: Collection[Slot], *, by: Actor, 
 
     Raises ActionRefused once the change has begun, or when nothing is offered.
     """
-    rotation, participant = answering(participant)
+    rotation, participant = lock_for_answer(participant)
     refuse_begun(rotation, now=now)
     slots = list(rotation.slots.all())
     if not slots:
@@ -148,7 +148,7 @@ def answer_slots(participant: Participant, can: Collection[Slot], *, by: Actor, 
 @transaction.atomic
 def withdraw_slots(rotation: Rotation, *, by: Actor, now: datetime) -> None:
     """Offer no moments any more; the window stays. Raises ActionRefused when none are offered."""
-    rotation = transitions.lock(rotation.pk)
+    rotation = transitions.lock_rotation(rotation.pk)
     offered = list(rotation.slots.all())
     if not offered:
         raise ActionRefused("No times are offered any more: nothing was changed.")
@@ -157,12 +157,12 @@ def withdraw_slots(rotation: Rotation, *, by: Actor, now: datetime) -> None:
 
 
 @transaction.atomic
-def take(slot: Slot, *, by: Actor, now: datetime) -> Rotation:
+def take_slot(slot: Slot, *, by: Actor, now: datetime) -> Rotation:
     """Move the change to an offered moment, and count those who said that they can then as agreed.
 
     The others are asked to agree. Raises ActionRefused when it is no longer offered, or can't be any more.
     """
-    rotation = transitions.lock(slot.rotation_id)
+    rotation = transitions.lock_rotation(slot.rotation_id)
     refuse_begun(rotation, now=now)
     found = rotation.slots.filter(pk=slot.pk).first()
     if found is None:
@@ -170,9 +170,9 @@ def take(slot: Slot, *, by: Actor, now: datetime) -> Rotation:
     window = windows.Window(found.start, found.end, found.zone)
     can = [answer.participant for answer in found.answers.filter(can=True).select_related("participant")]
     if (rotation.window_start, rotation.window_end) == (window.start, window.end):
-        return _stay(rotation, can, by=by, now=now)
+        return _keep_window(rotation, can, by=by, now=now)
     partners = [participant.partner for participant in rotation.participants.select_related("partner")]
-    frozen = drafts.freezing(rotation.holder, partners, window)
+    frozen = drafts.freeze_names(rotation.holder, partners, window)
     return actions.postpone(
         rotation,
         window,
@@ -184,9 +184,9 @@ def take(slot: Slot, *, by: Actor, now: datetime) -> Rotation:
     )
 
 
-def _stay(rotation: Rotation, can: Collection[Participant], *, by: Actor, now: datetime) -> Rotation:
+def _keep_window(rotation: Rotation, can: Collection[Participant], *, by: Actor, now: datetime) -> Rotation:
     """Take the window that the change has already: nobody has to be told of another one."""
     record(AuditEvent("rotation.slot_taken", rotation, also=[rotation.holder]), by=by, now=now)
-    count_as_agreed(rotation, can, by=by, now=now)
+    record_agreement(rotation, can, by=by, now=now)
     rotation.slots.all().delete()
     return rotation

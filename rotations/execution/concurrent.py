@@ -13,13 +13,13 @@ from rotations.models import Participant, Rotation
 from rotations.planning.states import AWAITING_WINDOW, RotationState
 
 #: Windows no farther apart than this can as well be one.
-NEAR = timedelta(days=7)
+NEARBY = timedelta(days=7)
 #: States of a rotation whose window can still be another one, or whose partners can still be told of both.
-OPEN = (RotationState.DRAFT, *AWAITING_WINDOW)
+OPEN_STATES = (RotationState.DRAFT, *AWAITING_WINDOW)
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class ConcurrentRotation:
     """Another rotation, the partners that both concern, and whether the windows overlap or are the very same."""
 
     rotation: Rotation
@@ -28,16 +28,16 @@ class Neighbour:
     same: bool
 
 
-def neighbours(rotation: Rotation) -> list[Neighbour]:
+def concurrent_rotations(rotation: Rotation) -> list[ConcurrentRotation]:
     """Return the rotations near this one's window that share a partnership with it, the soonest first.
 
     A constant number of queries, however many rotations and partners there are.
     """
     start, end = rotation.window_start, rotation.window_end
-    if start is None or end is None or rotation.state not in OPEN:
+    if start is None or end is None or rotation.state not in OPEN_STATES:
         return []
     near = Rotation.objects.filter(
-        state__in=OPEN, window_start__lte=end + NEAR, window_end__gte=start - NEAR
+        state__in=OPEN_STATES, window_start__lte=end + NEARBY, window_end__gte=start - NEARBY
     ).exclude(pk=rotation.pk)
     others = list(near.select_related("identity", "partner").order_by("window_start", "pk"))
     if not others:
@@ -52,7 +52,7 @@ def neighbours(rotation: Rotation) -> list[Neighbour]:
         if shared:
             overlaps = other.window_start < end and other.window_end > start
             same = (other.window_start, other.window_end) == (start, end)
-            found.append(Neighbour(other, tuple(dict.fromkeys(shared)), overlaps, same))
+            found.append(ConcurrentRotation(other, tuple(dict.fromkeys(shared)), overlaps, same))
     return found
 
 

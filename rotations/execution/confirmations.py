@@ -20,10 +20,10 @@ from rotations.planning import plan
 from rotations.planning.states import SETTLED, RotationState, StepAction
 
 #: What a partner's word completes: being told, installing, agreeing to the window.
-CONFIRMING = (plan.Act.ANNOUNCE, plan.Act.INSTALL, plan.Act.AGREE)
+CONFIRMED_ACTS = (plan.Act.ANNOUNCE, plan.Act.INSTALL, plan.Act.AGREE)
 
 
-def refuse_ended(rotation: Rotation) -> None:
+def require_not_ended(rotation: Rotation) -> None:
     """Refuse to change what has ended. Raises ActionRefused."""
     if rotation.ended_at is not None:
         raise ActionRefused(f"This rotation has ended ({rotation.get_state_display()}).")
@@ -53,10 +53,10 @@ def confirm(
     Raises FingerprintMismatch when the fingerprint is another certificate's, ActionRefused, and PkiError when it is
     none.
     """
-    rotation = transitions.lock(participant.rotation_id)
-    refuse_unapproved(rotation)
-    refuse_removed(rotation, participant)
-    strong = bool(fingerprint.strip()) and _matches(rotation, fingerprint)
+    rotation = transitions.lock_rotation(participant.rotation_id)
+    require_approved(rotation)
+    require_participating(rotation, participant)
+    strong = bool(fingerprint.strip()) and _matches_successor(rotation, fingerprint)
     participant = rotation.participants.select_related("partner").get(pk=participant.pk)
     if strong:
         participant.evidence = Participant.Evidence.STRONG
@@ -70,9 +70,9 @@ def confirm(
     if note is not None:
         participant.note = note
     if installed or agreed:
-        take_back_no(participant)
+        clear_refusal(participant)
     if agreed:
-        forget_proposal(participant)
+        clear_proposal(participant)
     participant.save()
     record(
         AuditEvent(
@@ -91,8 +91,8 @@ def confirm(
         by=by,
         now=now,
     )
-    if strong and another_channel and (handed := fingerprint_check.uncompared(rotation)):
-        fingerprint_check.settle(
+    if strong and another_channel and (handed := fingerprint_check.unverified_submission(rotation)):
+        fingerprint_check.settle_submission(
             handed,
             accepted=True,
             verb="certificate.accepted",
@@ -109,20 +109,20 @@ def confirm(
         plan.Act.AGREE: agreed,
     }
     for step in [step for step in open_steps(participant, *settled_by) if settled_by[plan.Act(step.act)]]:
-        transitions.settle(
-            step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=_words(participant, channel)
+        transitions.settle_step(
+            step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=_step_note(participant, channel)
         )
     return participant
 
 
-def refuse_unapproved(rotation: Rotation) -> None:
+def require_approved(rotation: Rotation) -> None:
     """Refuse what needs an approved rotation that goes on. Raises ActionRefused."""
     if rotation.state == RotationState.DRAFT:
         raise ActionRefused("Approve the plan first: only then is it known what each partner has to confirm.")
-    refuse_ended(rotation)
+    require_not_ended(rotation)
 
 
-def refuse_removed(rotation: Rotation, participant: Participant) -> None:
+def require_participating(rotation: Rotation, participant: Participant) -> None:
     """Refuse what a partner that was left out can't do. Raises ActionRefused."""
     if rotation.participants.exclude(removed_reason="").filter(pk=participant.pk).exists():
         raise ActionRefused(f"{participant.partner} takes no part in this rotation.")
@@ -133,13 +133,13 @@ def open_steps(participant: Participant, *acts: str) -> list[Step]:
     return list(participant.steps.filter(act__in=acts).exclude(state__in=SETTLED).order_by("position"))
 
 
-def _words(participant: Participant, channel: str) -> str:
+def _step_note(participant: Participant, channel: str) -> str:
     over = f" {channel}" if channel else ""
     how = f"read out the fingerprint{over}, which matches" if participant.evidence == "strong" else "said so"
     return f"{participant.confirmed_with or participant.partner} {how}"
 
 
-def _matches(rotation: Rotation, fingerprint: str) -> bool:
+def _matches_successor(rotation: Rotation, fingerprint: str) -> bool:
     """Compare a fingerprint that was read out with the successor's. Raises FingerprintMismatch when it is another's."""
     said = pki.normalise_fingerprint(fingerprint, sha1=rotation.side == "own")
     new, old = rotation.new, rotation.old
@@ -162,9 +162,9 @@ def _matches(rotation: Rotation, fingerprint: str) -> bool:
 @transaction.atomic
 def waive(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
     """Go on without a partner's confirmation, with a reason. Raises ActionRefused."""
-    rotation = transitions.lock(participant.rotation_id)
-    refuse_unapproved(rotation)
-    refuse_removed(rotation, participant)
+    rotation = transitions.lock_rotation(participant.rotation_id)
+    require_approved(rotation)
+    require_participating(rotation, participant)
     if not reason.strip():
         raise ActionRefused("Say why the change may go on without this partner's confirmation.")
     rotation.participants.filter(pk=participant.pk).update(waived_reason=reason)
@@ -175,11 +175,11 @@ def waive(participant: Participant, *, reason: str, by: Actor, now: datetime) ->
         by=by,
         now=now,
     )
-    for step in open_steps(participant, *CONFIRMING):
-        transitions.settle(step, StepAction.SKIP, by=by, now=now, note=f"waived: {reason}")
+    for step in open_steps(participant, *CONFIRMED_ACTS):
+        transitions.settle_step(step, StepAction.SKIP, by=by, now=now, note=f"waived: {reason}")
 
 
-def count_as_agreed(
+def record_agreement(
     rotation: Rotation, participants: Collection[Participant], *, by: Actor, now: datetime
 ) -> None:
     """Record that partners agreed to a rotation's window by what they said before: they proposed it, or chose it.
@@ -201,23 +201,23 @@ def count_as_agreed(
         )
         for step in open_steps(participant, plan.Act.AGREE):
             note = f"{participant.partner} had said that it can then"
-            transitions.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=note)
+            transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=note)
 
 
-def take_back_no(participant: Participant) -> None:
+def clear_refusal(participant: Participant) -> None:
     """Forget that a partner said no, since it says something else now (does not save)."""
     participant.declined_at, participant.declined_reason = None, ""
 
 
-def forget_proposal(participant: Participant) -> None:
+def clear_proposal(participant: Participant) -> None:
     """Forget the other time that a partner proposed (does not save)."""
     participant.proposed_at = participant.proposed_start = participant.proposed_end = None
     participant.proposed_zone = participant.proposed_note = ""
 
 
-def answering(participant: Participant) -> tuple[Rotation, Participant]:
+def lock_for_answer(participant: Participant) -> tuple[Rotation, Participant]:
     """Return rotation and participant as they are now, held until the end of the transaction. Raises ActionRefused."""
-    rotation = transitions.lock(participant.rotation_id)
-    refuse_unapproved(rotation)
-    refuse_removed(rotation, participant)
+    rotation = transitions.lock_rotation(participant.rotation_id)
+    require_approved(rotation)
+    require_participating(rotation, participant)
     return rotation, rotation.participants.select_related("partner").get(pk=participant.pk)

@@ -8,7 +8,7 @@ from datetime import datetime
 from as2certs import pki
 from as2certs.audit.recording import Actor
 from identities import keys
-from identities.connectors.base import Change, Item
+from identities.connectors.base import ConnectorChange, InstallableCertificate
 from identities.models import IdentityCertificate
 from partners.models import PartnerCertificate
 from rotations.execution import stored_plan
@@ -17,7 +17,7 @@ from rotations.models import Step
 from rotations.planning import plan
 
 
-def change_for(step: Step, *, by: Actor, now: datetime) -> Change:
+def build_connector_change(step: Step, *, by: Actor, now: datetime) -> ConnectorChange:
     """Return a step as a change that a connector can apply; keys are opened only when the connector asks for them.
 
     The way back is the same change the other way round: the old certificate takes over from the new one.
@@ -25,39 +25,39 @@ def change_for(step: Step, *, by: Actor, now: datetime) -> Change:
     rotation = step.rotation
     old, new = (rotation.new, rotation.old) if step.act == ROLL_BACK else (rotation.old, rotation.new)
     assert new is not None  # a plan has a successor, and the way back an old certificate
-    return Change(
+    return ConnectorChange(
         operation=str(step.uid),
         side=rotation.side,
         as2_id=rotation.holder.as2_id,
-        moves=_moves(step),
-        old=_item(old, step, by=by, now=now) if old else None,
-        new=_item(new, step, by=by, now=now),
+        moves=_connector_moves(step),
+        old=_connector_item(old, step, by=by, now=now) if old else None,
+        new=_connector_item(new, step, by=by, now=now),
         partner=step.participant.partner.as2_id if step.participant else "",
     )
 
 
-def _moves(step: Step) -> dict[str, str]:
+def _connector_moves(step: Step) -> dict[str, str]:
     """Return role → move; retiring lets go of the old certificate in all roles, in writers' too."""
     if step.act == plan.Act.RETIRE:
         return dict.fromkeys(step.rotation.roles, plan.Move.DROP.value)
-    return stored_plan.our_effects(step)
+    return stored_plan.own_moves(step)
 
 
-def _item(
+def _connector_item(
     certificate: IdentityCertificate | PartnerCertificate, step: Step, *, by: Actor, now: datetime
-) -> Item:
-    return Item(
+) -> InstallableCertificate:
+    return InstallableCertificate(
         certificate_pem=pki.to_pem(certificate.certificate),
         chain_pem=certificate.chain_pem.encode("ascii"),
         sha256=certificate.sha256,
         serial=int(certificate.serial),
         not_before=certificate.not_before,
         not_after=certificate.not_after,
-        key=_key_of(certificate, step, by=by, now=now),
+        key=_key_loader(certificate, step, by=by, now=now),
     )
 
 
-def _key_of(
+def _key_loader(
     certificate: IdentityCertificate | PartnerCertificate, step: Step, *, by: Actor, now: datetime
 ) -> Callable[[], pki.PrivateKey] | None:
     if not isinstance(certificate, IdentityCertificate) or certificate.private_key_id is None:

@@ -19,32 +19,32 @@ from rotations.planning.local_time import day
 from rotations.planning.states import SETTLED, StepAction
 
 
-def uncompared(rotation: Rotation) -> HandedIn | None:
+def unverified_submission(rotation: Rotation) -> HandedIn | None:
     """Return what was handed in as a rotation's successor and nobody has accepted yet."""
     if rotation.new_partner_certificate_id is None:
         return None
     return HandedIn.objects.pending().filter(certificate_id=rotation.new_partner_certificate_id).first()
 
 
-def refuse_uncompared(rotation: Rotation, step: Step) -> None:
+def require_compared(rotation: Rotation, step: Step) -> None:
     """Refuse to settle the comparison by a mere word where a stranger may have handed the certificate in.
 
     Raises ActionRefused.
     """
-    if step.act == plan.Act.CHECK and uncompared(rotation) is not None:
+    if step.act == plan.Act.CHECK and unverified_submission(rotation) is not None:
         raise ActionRefused(
             f"The certificate came by a link. Compare its fingerprint with {rotation.holder} over another channel, and "
             "record with whom: that settles this step."
         )
 
 
-def check_of(rotation: Rotation) -> Step | None:
+def check_step(rotation: Rotation) -> Step | None:
     """Return the step in which the fingerprint is compared; None before a plan is approved that has one."""
     return rotation.steps.filter(act=plan.Act.CHECK).first()
 
 
 @transaction.atomic
-def settle(
+def settle_submission(
     handed: HandedIn,
     *,
     accepted: bool,
@@ -61,7 +61,7 @@ def settle(
     """
     certificate, partner = handed.certificate, handed.partner
     coming = Rotation.objects.running().filter(new_partner_certificate=certificate).order_by("pk")
-    rotations = [transitions.lock(pk) for pk in coming.values_list("pk", flat=True)]
+    rotations = [transitions.lock_rotation(pk) for pk in coming.values_list("pk", flat=True)]
     waiting = HandedIn.objects.pending().filter(partner=partner, certificate=certificate)
     if not waiting.update(
         accepted=accepted,
@@ -77,22 +77,24 @@ def settle(
     record(AuditEvent(verb, certificate, also=[partner, *rotations], new=told, reason=note), by=by, now=now)
     if accepted:
         for rotation in rotations:
-            settle_check(rotation, by=by, now=now)
+            complete_check_step(rotation, by=by, now=now)
     return rotations
 
 
-def settle_check(rotation: Rotation, *, by: Actor, now: datetime) -> None:
+def complete_check_step(rotation: Rotation, *, by: Actor, now: datetime) -> None:
     """Complete the step in which the fingerprint is compared, where its certificate was accepted before."""
     accepted = HandedIn.objects.filter(
         certificate_id=rotation.new_partner_certificate_id, accepted=True
     ).first()
-    step = check_of(rotation)
+    step = check_step(rotation)
     if accepted is None or step is None or step.state in SETTLED:
         return
-    transitions.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=how(accepted))
+    transitions.settle_step(
+        step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=describe_settlement(accepted)
+    )
 
 
-def how(handed: HandedIn) -> str:
+def describe_settlement(handed: HandedIn) -> str:
     """Say in one line how a certificate that was handed in came to be accepted or refused."""
     assert handed.settled_at is not None  # asked for what is settled
     when = day(handed.settled_at, "UTC")

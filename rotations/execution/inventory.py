@@ -12,41 +12,41 @@ from partners.models import Partnership, SigningChoice
 from rotations.errors import ActionRefused
 from rotations.execution import stored_plan
 from rotations.execution.stored_plan import ROLL_BACK
-from rotations.execution.unit_of_work import Books, Known
+from rotations.execution.unit_of_work import RotationFacts, UnitOfWork
 from rotations.models import Rotation, Step
 from rotations.planning import plan
 from rotations.planning.states import SETTLED
 
 
-def change(rotation: Rotation, step: Step, books: Books) -> None:
+def apply_step(rotation: Rotation, step: Step, books: UnitOfWork) -> None:
     """Note what serves which role now. With several AS2 systems, the inventory moves with the last of them.
 
     Raises ActionRefused when a certificate that this rotation does not know holds a role that has room for one.
     """
     if step.act == plan.Act.RETIRE and rotation.old_identity_certificate is not None:
-        _end_choices(rotation, books, at=books.now, certificate=rotation.old_identity_certificate)
+        _end_signing_choices(rotation, books, at=books.now, certificate=rotation.old_identity_certificate)
     if step.act == plan.Act.RETIRE and rotation.is_emergency:
-        _end_old(rotation, step, books)
-    mine = stored_plan.our_effects(step)
+        _end_old_certificate(rotation, step, books)
+    mine = stored_plan.own_moves(step)
     if not mine:
         return
     if step.participant is not None:
-        _change_choice(rotation, step, books)
+        _change_signing_choice(rotation, step, books)
         return
     still_to_come = books.effects_to_come(rotation, beside=step)
     now_moving = {role: how for role, how in mine.items() if (role, how) not in still_to_come}
-    _refuse_stranger(rotation, _taken_over(step, now_moving, still_to_come), books)
+    _require_known_certificates(rotation, _replaced_roles(step, now_moving, still_to_come), books)
     for role, how in now_moving.items():
-        _move(rotation, step, role, how, still_to_come, books)
+        _apply_move(rotation, step, role, how, still_to_come, books)
 
 
-def _move(
+def _apply_move(
     rotation: Rotation,
     step: Step,
     role: str,
     how: str,
     still_to_come: Collection[tuple[str, str]],
-    books: Books,
+    books: UnitOfWork,
 ) -> None:
     """Let what serves one role change, as a step does it."""
     roster, at = books.roster(rotation), books.now
@@ -59,14 +59,14 @@ def _move(
             roster.end(old, role, at=at)
     elif step.act == ROLL_BACK:
         assert old is not None  # rolling back without an old certificate is refused
-        _let_default_sign(rotation, role, books, at=roster.replace(new, old, role, at=at))
+        _end_choices_for_default(rotation, role, books, at=roster.replace(new, old, role, at=at))
     elif (role, plan.Move.DROP) in still_to_come:
         roster.begin(new, role, at=at)  # another AS2 system reads with both until it drops the old one
     else:
-        _let_default_sign(rotation, role, books, at=roster.replace(old, new, role, at=at))
+        _end_choices_for_default(rotation, role, books, at=roster.replace(old, new, role, at=at))
 
 
-def _taken_over(
+def _replaced_roles(
     step: Step, moving: Mapping[str, str], still_to_come: Collection[tuple[str, str]]
 ) -> list[str]:
     """Return the roles in which one certificate now takes the place of the other."""
@@ -78,7 +78,7 @@ def _taken_over(
     ]
 
 
-def _end_old(rotation: Rotation, step: Step, books: Books) -> None:
+def _end_old_certificate(rotation: Rotation, step: Step, books: UnitOfWork) -> None:
     """In an emergency, end whatever the old certificate still serves, once the last AS2 system has let go of it."""
     if rotation.old is None or any(
         other.act in (plan.Act.CUT_OVER, plan.Act.RETIRE) and other.state not in SETTLED
@@ -90,11 +90,11 @@ def _end_old(rotation: Rotation, step: Step, books: Books) -> None:
         books.roster(rotation).end(rotation.old, role, at=books.now)
 
 
-def _change_choice(rotation: Rotation, step: Step, books: Books) -> None:
+def _change_signing_choice(rotation: Rotation, step: Step, books: UnitOfWork) -> None:
     """Note what signs for one partner alone from now on. Raises ActionRefused when another certificate does."""
     assert rotation.identity is not None  # only our own signature changes partner by partner
     assert step.participant is not None
-    _refuse_stranger(rotation, [plan.Role.SIGN], books)
+    _require_known_certificates(rotation, [plan.Role.SIGN], books)
     back = step.act == ROLL_BACK
     certificate = rotation.old_identity_certificate if back else rotation.new_identity_certificate
     assert certificate is not None  # a plan has a successor, and a way back an old certificate
@@ -102,35 +102,37 @@ def _change_choice(rotation: Rotation, step: Step, books: Books) -> None:
     signing_choices.choose(partnership, certificate, at=books.now)
 
 
-def _let_default_sign(rotation: Rotation, role: str, books: Books, *, at: datetime) -> None:
+def _end_choices_for_default(rotation: Rotation, role: str, books: UnitOfWork, *, at: datetime) -> None:
     """Let the default sign for every partner, from the moment on at which it has changed."""
     if role == plan.Role.SIGN:
-        _end_choices(rotation, books, at=at)
+        _end_signing_choices(rotation, books, at=at)
 
 
-def _end_choices(
-    rotation: Rotation, books: Books, *, at: datetime, certificate: IdentityCertificate | None = None
+def _end_signing_choices(
+    rotation: Rotation, books: UnitOfWork, *, at: datetime, certificate: IdentityCertificate | None = None
 ) -> None:
     """End what signs for single partners, where anything does; with a certificate, only that one."""
     if rotation.identity is not None and books.choices(rotation):
         signing_choices.end_choices(rotation.identity, at=at, certificate=certificate)
 
 
-def _refuse_stranger(rotation: Rotation, roles: Collection[str], books: Books) -> None:
-    if roles and (stranger := stranger_in(rotation, roles, books)):
+def _require_known_certificates(rotation: Rotation, roles: Collection[str], books: UnitOfWork) -> None:
+    if roles and (stranger := unknown_certificate(rotation, roles, books)):
         raise ActionRefused(stranger)
 
 
-def stranger_in(rotation: Rotation, roles: Iterable[str], known: Known) -> str:
+def unknown_certificate(rotation: Rotation, roles: Iterable[str], known: RotationFacts) -> str:
     """Say which certificate that this rotation does not know serves one of the roles alone; empty when none does."""
     serving = known.serving(rotation)
     for role in roles:
-        if found := _choosing(rotation, role, known) or _holding(rotation, role, serving[role]):
+        if found := _unknown_signing_choice(rotation, role, known) or _unknown_role_holder(
+            rotation, role, serving[role]
+        ):
             return found
     return ""
 
 
-def _choosing(rotation: Rotation, role: str, known: Known) -> str:
+def _unknown_signing_choice(rotation: Rotation, role: str, known: RotationFacts) -> str:
     """Say which certificate signs for one partner alone, and is none of this rotation's."""
     if role != plan.Role.SIGN:
         return ""
@@ -145,7 +147,7 @@ def _choosing(rotation: Rotation, role: str, known: Known) -> str:
     return ""
 
 
-def _holding(rotation: Rotation, role: str, held: Collection[AbstractCertificate]) -> str:
+def _unknown_role_holder(rotation: Rotation, role: str, held: Collection[AbstractCertificate]) -> str:
     """Say which certificate holds a role that has room for one, and is none of this rotation's."""
     if not held or role not in WRITER_ROLES or {rotation.old, rotation.new} & set(held):
         return ""

@@ -23,12 +23,12 @@ NO_SYSTEM = "none"
 ROLL_BACK = "roll_back"
 
 #: How the keys of steps begin that were done before their partner went back alone; those to come have the plan's keys.
-PAST = "past"
+PAST_PREFIX = "past"
 
 
-def change_of(
+def build_change(
     rotation: Rotation, *, now: datetime, awaited: bool = False, parties: Sequence[plan.Party] | None = None
-) -> plan.Change:
+) -> plan.CertificateChange:
     """Return what a rotation asks for, as the planner wants it; ``parties`` in place of all who take part.
 
     Raises PlanError when the window is still missing, or the successor, unless it may be ``awaited``.
@@ -38,11 +38,11 @@ def change_of(
     if rotation.new is None and not awaited:
         raise PlanError("The plan needs the successor: generate, upload or choose the new certificate.")
     if parties is None:
-        parties = [participant_in_plan(participant) for participant in participants_of(rotation)]
-    return plan.Change(
+        parties = [party_for_participant(participant) for participant in active_participants(rotation)]
+    return plan.CertificateChange(
         side=rotation.side,
         roles=frozenset(plan.Role(role) for role in rotation.roles),
-        systems=tuple(system_in_plan(system) for system in systems_of(rotation)),
+        systems=tuple(planned_system(system) for system in affected_systems(rotation)),
         parties=tuple(parties),
         starts=rotation.window_start,
         ends=rotation.window_end,
@@ -56,7 +56,7 @@ def change_of(
     )
 
 
-def participants_of(rotation: Rotation, holding: Mapping[int, str] | None = None) -> list[Participant]:
+def active_participants(rotation: Rotation, holding: Mapping[int, str] | None = None) -> list[Participant]:
     """Return the participants that were not removed; with ``holding``, as if their systems held that."""
     found = list(rotation.participants.filter(removed_reason="").select_related("partner"))
     for participant in found:
@@ -64,7 +64,7 @@ def participants_of(rotation: Rotation, holding: Mapping[int, str] | None = None
     return found
 
 
-def systems_of(rotation: Rotation) -> list[AS2System | None]:
+def affected_systems(rotation: Rotation) -> list[AS2System | None]:
     """Return the AS2 systems of ours that a rotation touches; None stands for "no system connected"."""
     if rotation.identity is not None:
         return [rotation.identity.as2_system]
@@ -75,26 +75,26 @@ def systems_of(rotation: Rotation) -> list[AS2System | None]:
     return sorted(found, key=lambda system: (system is None, str(system))) or [None]
 
 
-def party_in_plan(partner: Partner) -> plan.Party:
+def party_for_partner(partner: Partner) -> plan.Party:
     """Return a partner as the planner wants it."""
-    return plan.Party(key=str(partner.uid), name=partner.name, holds=plan.Holds(partner.holds))
+    return plan.Party(key=str(partner.uid), name=partner.name, holds=plan.Capacity(partner.holds))
 
 
-def participant_in_plan(participant: Participant) -> plan.Party:
+def party_for_participant(participant: Participant) -> plan.Party:
     """Return a participant as the planner wants it, with its own moment where it has one."""
-    party = party_in_plan(participant.partner)
+    party = party_for_partner(participant.partner)
     return replace(party, starts=participant.window_start, ends=participant.window_end)
 
 
-def system_in_plan(system: AS2System | None) -> plan.System:
+def planned_system(system: AS2System | None) -> plan.System:
     """Return an AS2 system of ours as the planner wants it."""
     if system is None:
-        return plan.System(key=NO_SYSTEM, name="our AS2 system", holds=plan.Holds.UNKNOWN)
-    several = plan.Holds.SEVERAL if system.holds_several else plan.Holds.ONE
+        return plan.System(key=NO_SYSTEM, name="our AS2 system", holds=plan.Capacity.UNKNOWN)
+    several = plan.Capacity.SEVERAL if system.holds_several else plan.Capacity.ONE
     return plan.System(
         key=str(system.uid),
         name=system.name,
-        holds=plan.Holds.UNKNOWN if system.overlap == AS2System.Overlap.UNKNOWN else several,
+        holds=plan.Capacity.UNKNOWN if system.overlap == AS2System.Overlap.UNKNOWN else several,
         signs_per_partner=system.signs_per_partner and may_sign_per_partner(system.connector),
         automatic=system.connector != "manual",
         dated=system.overlap == AS2System.Overlap.DATED,
@@ -102,7 +102,7 @@ def system_in_plan(system: AS2System | None) -> plan.System:
     )
 
 
-def preview(
+def preview_steps(
     rotation: Rotation, *, now: datetime, awaited: bool = False, holding: Mapping[int, str] | None = None
 ) -> list[Step]:
     """Return the steps that approving the rotation now would store, unsaved.
@@ -110,10 +110,10 @@ def preview(
     ``holding`` says what the systems of some partners (primary keys) hold, in place of what is known of them. Raises
     PlanError when it can't be planned; with ``awaited``, the successor may be missing.
     """
-    participants = {str(p.partner.uid): p for p in participants_of(rotation, holding)}
-    parties = [participant_in_plan(participant) for participant in participants.values()]
-    steps = plan.plan(change_of(rotation, now=now, awaited=awaited, parties=parties))
-    systems = {str(s.uid): s for s in systems_of(rotation) if s is not None}
+    participants = {str(p.partner.uid): p for p in active_participants(rotation, holding)}
+    parties = [party_for_participant(participant) for participant in participants.values()]
+    steps = plan.plan(build_change(rotation, now=now, awaited=awaited, parties=parties))
+    systems = {str(s.uid): s for s in affected_systems(rotation) if s is not None}
     return [
         Step(
             rotation=rotation,
@@ -140,9 +140,9 @@ def preview(
     ]
 
 
-def store(rotation: Rotation, *, now: datetime) -> None:
+def store_steps(rotation: Rotation, *, now: datetime) -> None:
     """Write the plan down as steps, in place of those of an earlier plan that were not begun."""
-    Step.objects.bulk_create(preview(rotation, now=now))
+    Step.objects.bulk_create(preview_steps(rotation, now=now))
 
 
 def replan(rotation: Rotation, *, now: datetime) -> None:
@@ -151,25 +151,29 @@ def replan(rotation: Rotation, *, now: datetime) -> None:
     Only what is tied to the window is asked for again: that partners agree to it, and that messages are held and
     released around a cut-over that is not made yet.
     """
-    settled = {s.key: s for s in rotation.steps.filter(state__in=("done", "skipped")) if not _is_over(s)}
+    settled = {
+        s.key: s for s in rotation.steps.filter(state__in=("done", "skipped")) if not _lapsed_with_window(s)
+    }
     rotation.steps.exclude(pk__in=[s.pk for s in settled.values()]).delete()
-    fresh = preview(rotation, now=now)
+    fresh = preview_steps(rotation, now=now)
     keys = {step.key for step in fresh}
     _renumber((s for key, s in settled.items() if key in keys), fresh)
     Step.objects.bulk_create(step for step in fresh if step.key not in settled)
 
 
-def replan_one(participant: Participant, *, now: datetime) -> None:
+def replan_participant(participant: Participant, *, now: datetime) -> None:
     """Plan again for one participant's moved moment: its own steps, and when the default and the end may come.
 
     What was done stays done, but for what was tied to the old moment. Raises NoOwnWindow where the plan would not have
     a cut-over for it alone any more.
     """
     rotation = participant.rotation
-    fresh = {step.key: step for step in preview(rotation, now=now)}
+    fresh = {step.key: step for step in preview_steps(rotation, now=now)}
     own = [step for step in fresh.values() if step.participant_id == participant.pk]
     kept = rotation.steps.filter(participant=participant).exclude(act=ROLL_BACK)
-    settled = {step.key for step in kept.filter(state__in=("done", "skipped")) if not _is_over(step)}
+    settled = {
+        step.key for step in kept.filter(state__in=("done", "skipped")) if not _lapsed_with_window(step)
+    }
     if not any(
         step.act == plan.Act.CUT_OVER and rotation.steps.filter(key=step.key).exists() for step in own
     ):
@@ -190,7 +194,7 @@ def replan_one(participant: Participant, *, now: datetime) -> None:
 
 
 #: What of a step to come is as the plan says.
-_PLANNED = (
+_PLANNED_FIELDS = (
     *(
         "position",
         "who",
@@ -207,7 +211,7 @@ _PLANNED = (
 )
 
 
-def put_in_place(
+def replace_plan(
     rotation: Rotation, fresh: Sequence[Step], *, anew: Collection[int], begun: Collection[int]
 ) -> None:
     """Put another plan for the same window in the place of the stored one; what is done stays done.
@@ -216,7 +220,7 @@ def put_in_place(
     they are asked again whether the window suits. Those with whom the change has ``begun`` keep all of their steps.
     """
     planned = {step.key: step for step in fresh if step.participant_id not in begun}
-    stored = rotation.steps.exclude(act=ROLL_BACK).exclude(key__startswith=f"{PAST}:")
+    stored = rotation.steps.exclude(act=ROLL_BACK).exclude(key__startswith=f"{PAST_PREFIX}:")
     for step in list(stored.exclude(participant__in=begun)):
         settled = step.state in SETTLED
         asked_again = step.participant_id in anew and (step.act == plan.Act.AGREE or step.key not in planned)
@@ -225,14 +229,14 @@ def put_in_place(
     kept = {step.key: step for step in rotation.steps.filter(key__in=planned)}
     to_come = [step for step in kept.values() if step.state not in SETTLED]
     for step in to_come:
-        for name in _PLANNED:
+        for name in _PLANNED_FIELDS:
             setattr(step, name, getattr(planned[step.key], name))
-    Step.objects.bulk_update(to_come, _PLANNED, batch_size=500)
+    Step.objects.bulk_update(to_come, _PLANNED_FIELDS, batch_size=500)
     Step.objects.bulk_create(step for key, step in planned.items() if key not in kept)
     _renumber(rotation.steps.filter(key__in=[step.key for step in fresh]), fresh)
 
 
-def again(step: Step) -> Step:
+def copy_step(step: Step) -> Step:
     """Return a step that was done as one that is to be done once more, at a moment that is not known yet (unsaved)."""
     fields = ("position", "key", "who", "act", "roles", "system", "participant", "title", "why", "evidence")
     more = ("effects", "after", "simultaneous", "automatic")
@@ -240,63 +244,63 @@ def again(step: Step) -> Step:
     return Step(rotation=step.rotation, **copied, blocked=True)
 
 
-def is_apart(rotation: Rotation) -> bool:
+def signs_per_partner(rotation: Rotation) -> bool:
     """Say whether our signing changes partner by partner in this rotation, each at its own moment."""
     return rotation.steps.alone().exists()
 
 
-def waits_for_more(participant: Participant) -> bool:
+def awaits_preparation(participant: Participant) -> bool:
     """Say whether our change waits for something before its window: for this partner alone where we sign per partner.
 
     Elsewhere for anybody: a rotation that is still exchanging is ready with nobody.
     """
     rotation = participant.rotation
-    if not is_apart(rotation):
+    if not signs_per_partner(rotation):
         return rotation.state == RotationState.EXCHANGING
-    before = rotation.steps.filter(act__in=plan.PREPARING).exclude(state__in=SETTLED)
+    before = rotation.steps.filter(act__in=plan.PREPARATION_ACTS).exclude(state__in=SETTLED)
     return before.filter(Q(participant=participant) | Q(participant=None)).exists()
 
 
-def over_at(rotation: Rotation) -> datetime | None:
+def last_window_end(rotation: Rotation) -> datetime | None:
     """Return when the last window of a rotation ends (UTC): of all participants where each has its own moment."""
-    if not is_apart(rotation):
+    if not signs_per_partner(rotation):
         return rotation.window_end
-    own = [participant.ends for participant in participants_of(rotation)]
+    own = [participant.ends for participant in active_participants(rotation)]
     return max((end for end in own if end is not None), default=rotation.window_end)
 
 
-def made_with(rotation: Rotation) -> set[int]:
+def switched_participants(rotation: Rotation) -> set[int]:
     """Return the participants (primary keys) towards which alone we have changed over, and not gone back."""
     done = rotation.steps.alone().filter(state="done")
-    return set(done.exclude(key__startswith=f"{PAST}:").values_list("participant", flat=True))
+    return set(done.exclude(key__startswith=f"{PAST_PREFIX}:").values_list("participant", flat=True))
 
 
-def _is_over(step: Step) -> bool:
+def _lapsed_with_window(step: Step) -> bool:
     """Say whether a settled step went by with the old window."""
-    if step.key.startswith(f"{PAST}:"):
+    if step.key.startswith(f"{PAST_PREFIX}:"):
         return False
     made = step.rotation.steps.filter(act=plan.Act.CUT_OVER, participant=step.participant, state="done")
-    made = made.exclude(key__startswith=f"{PAST}:")
+    made = made.exclude(key__startswith=f"{PAST_PREFIX}:")
     if step.act in (plan.Act.HOLD, plan.Act.RELEASE):
         return step.state == "done" and not made.filter(system=step.system).exists()
     return step.act == plan.Act.AGREE and not (step.participant and made.exists())
 
 
-def held_back(rotation: Rotation) -> list[Step]:
+def open_releases(rotation: Rotation) -> list[Step]:
     """Return the open steps that let messages go again, where they are held for this rotation now."""
-    return releasing(list(rotation.steps.select_related("system")))
+    return filter_open_releases(list(rotation.steps.select_related("system")))
 
 
-def releasing(steps: Sequence[Step]) -> list[Step]:
+def filter_open_releases(steps: Sequence[Step]) -> list[Step]:
     """Return those of a rotation's steps that end a hold which was begun; they may be done before their turn."""
-    held = {_queue(step) for step in steps if step.act == plan.Act.HOLD and step.state == "done"}
-    releases = [step for step in steps if step.act == plan.Act.RELEASE and _queue(step) in held]
+    held = {_hold_key(step) for step in steps if step.act == plan.Act.HOLD and step.state == "done"}
+    releases = [step for step in steps if step.act == plan.Act.RELEASE and _hold_key(step) in held]
     return [step for step in releases if step.state not in ("done", "skipped")]
 
 
-def _queue(step: Step) -> tuple[int | None, int | None, str]:
+def _hold_key(step: Step) -> tuple[int | None, int | None, str]:
     """Name what a step holds or releases: all that leaves a system, or what goes to one participant, and which time."""
-    which = step.key.split(":")[1] if step.key.startswith(f"{PAST}:") else ""
+    which = step.key.split(":")[1] if step.key.startswith(f"{PAST_PREFIX}:") else ""
     return step.system_id, step.participant_id, which
 
 
@@ -308,6 +312,6 @@ def _renumber(kept: Iterable[Step], fresh: Sequence[Step]) -> None:
             step.save(update_fields=["position"])
 
 
-def our_effects(step: Step) -> dict[str, str]:
+def own_moves(step: Step) -> dict[str, str]:
     """Return what a step does on our side: role → move."""
     return {e["role"]: e["move"] for e in step.effects if e["at"].startswith("us:")}

@@ -14,7 +14,7 @@ from typing import Any
 
 from as2certs.audit.recording import Actor, AuditEvent, record_many
 from identities.models import Identity
-from identities.role_assignments import Roster
+from identities.role_assignments import RoleAssignments
 from partners.models import Partner, SigningChoice
 from rotations.errors import EditConflict
 from rotations.models import Rotation, Step
@@ -22,7 +22,7 @@ from rotations.notifications import operator_mail
 from rotations.planning.states import SETTLED, RotationState
 
 
-class Known:
+class RotationFacts:
     """What some rotations stand on, each kind read by one query for all of them when it is first asked."""
 
     def __init__(self, rotations: Sequence[Rotation]) -> None:
@@ -32,7 +32,7 @@ class Known:
         """Return the certificates that serve each role of a rotation's holder."""
         return self.roster(rotation).serving(rotation.holder)
 
-    def roster(self, rotation: Rotation) -> Roster:
+    def roster(self, rotation: Rotation) -> RoleAssignments:
         """Return what serves the roles of a rotation's holder, and of the others of its kind."""
         return self._rosters[type(rotation.holder)]
 
@@ -55,11 +55,11 @@ class Known:
         }
 
     @cached_property
-    def _rosters(self) -> dict[type[Identity] | type[Partner], Roster]:
+    def _rosters(self) -> dict[type[Identity] | type[Partner], RoleAssignments]:
         holders: dict[Any, dict[int, Any]] = defaultdict(dict)
         for rotation in self.rotations:
             holders[type(rotation.holder)][rotation.holder.pk] = rotation.holder
-        return {kind: Roster(list(some.values())) for kind, some in holders.items()}
+        return {kind: RoleAssignments(list(some.values())) for kind, some in holders.items()}
 
     @cached_property
     def _choices(self) -> dict[int, dict[int, int]]:
@@ -88,7 +88,7 @@ class Known:
         return dict(rows.values_list("pk", "effects"))
 
 
-class Books(Known):
+class UnitOfWork(RotationFacts):
     """Known things, and what changes of them at one moment by one hand, until ``close`` writes it.
 
     Open it in the transaction that holds the rotations. Nobody writes beside it what it writes itself.
@@ -142,7 +142,7 @@ class Books(Known):
         self._write_rotations()
         record_many(self._happened, by=self.by, now=self.now)
         if self._applied:
-            operator_mail.applied(self._applied, at=self.now)
+            operator_mail.notify_applied(self._applied, at=self.now)
 
     def _write_steps(self) -> None:
         for ((state, attempts), now_attempts, columns), steps in self._settled.items():

@@ -21,13 +21,13 @@ from rotations.errors import LinkExpired
 from rotations.models import Link, Participant
 
 #: How long a link still shows how a rotation ended.
-AFTERWARDS = timedelta(days=30)
+VISIBLE_AFTER_END = timedelta(days=30)
 #: How long a partner may take to hand in its own certificate by a link, unless a date is given.
-HAND_IN = timedelta(days=120)
+SUBMISSION_LIFETIME = timedelta(days=120)
 
 
 @dataclass(frozen=True)
-class Fresh:
+class NewLink:
     """A link just made, with the only copy of its token, as a whole address."""
 
     link: Link
@@ -37,12 +37,12 @@ class Fresh:
         return f"<Fresh {self.link.uid}>"
 
 
-def hash_of(token: str) -> str:
+def hash_token(token: str) -> str:
     """Return what is kept of a token: its SHA-256 in hex."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
-def make(
+def create_link(
     partner: Partner,
     *,
     participant: Participant | None,
@@ -50,7 +50,7 @@ def make(
     by: Actor,
     now: datetime,
     expires_at: datetime | None = None,
-) -> Fresh:
+) -> NewLink:
     """Make a link to a partner's page; call it in the transaction of what it is made for.
 
     With a participant it ends with the rotation, or at ``expires_at`` where that comes first. Without one it lets the
@@ -58,14 +58,14 @@ def make(
     """
     token = secrets.token_urlsafe(32)
     if participant is None and expires_at is None:
-        expires_at = now + HAND_IN
+        expires_at = now + SUBMISSION_LIFETIME
     link = Link.objects.create(
         partner=partner,
         participant=participant,
         contact=contact,
         whose=contact.name if contact else "",
         confirmed=contact is not None and contact.confirmed_at is not None,
-        token_hash=hash_of(token),
+        token_hash=hash_token(token),
         created_at=now,
         created_by=by.name,
         expires_at=expires_at,
@@ -83,19 +83,19 @@ def make(
         by=by,
         now=now,
     )
-    return Fresh(link, settings.AS2CERTS_BASE_URL + reverse("portal", args=[token]))
+    return NewLink(link, settings.AS2CERTS_BASE_URL + reverse("portal", args=[token]))
 
 
-def find(token: str) -> Link | None:
+def find_link(token: str) -> Link | None:
     """Return the link with this token, whatever became of it; None where there is none."""
     return (
         Link.objects.select_related("partner", "contact", "participant__partner", "participant__rotation")
-        .filter(token_hash=hash_of(token))
+        .filter(token_hash=hash_token(token))
         .first()
     )
 
 
-def refuse_gone(link: Link, *, now: datetime) -> None:
+def require_active_link(link: Link, *, now: datetime) -> None:
     """Refuse a link that was withdrawn or has ended. Raises LinkExpired."""
     if link.revoked_at is not None:
         raise LinkExpired(
@@ -106,7 +106,7 @@ def refuse_gone(link: Link, *, now: datetime) -> None:
     if link.participant is None:
         return
     ended = link.participant.rotation.ended_at
-    if ended is not None and ended + AFTERWARDS <= now:
+    if ended is not None and ended + VISIBLE_AFTER_END <= now:
         raise LinkExpired(
             f"The change that this link was for ended on {ended:%d %B %Y}. There is nothing left to do."
         )
@@ -117,7 +117,7 @@ def refuse_gone(link: Link, *, now: datetime) -> None:
 
 
 @transaction.atomic
-def revoke(link: Link, *, reason: str, by: Actor, now: datetime) -> bool:
+def revoke_link(link: Link, *, reason: str, by: Actor, now: datetime) -> bool:
     """Withdraw a link at once; False where it was withdrawn already."""
     if not Link.objects.filter(pk=link.pk, revoked_at=None).update(revoked_at=now, revoked_by=by.name):
         return False
@@ -126,7 +126,7 @@ def revoke(link: Link, *, reason: str, by: Actor, now: datetime) -> bool:
     return True
 
 
-def note_opened(link: Link, *, by: Actor, now: datetime) -> None:
+def record_opened(link: Link, *, by: Actor, now: datetime) -> None:
     """Note that a link was used from an address, and, the first time, that its page was opened.
 
     Mail scanners open links too: an opened page is no answer, and nothing else comes of it.
@@ -139,18 +139,18 @@ def note_opened(link: Link, *, by: Actor, now: datetime) -> None:
         if not Link.objects.filter(pk=link.pk, opened_at=None).update(opened_at=now):
             return
         link.opened_at = now
-        _note_first(link, "opened_at", "participant.opened", by=by, now=now)
+        _record_first(link, "opened_at", "participant.opened", by=by, now=now)
 
 
-def note_downloaded(link: Link, form: str, *, by: Actor, now: datetime) -> None:
+def record_download(link: Link, form: str, *, by: Actor, now: datetime) -> None:
     """Note that the certificate was downloaded in some form; the first time, that the partner has it."""
     if link.participant is None:
         return
     with transaction.atomic():
-        _note_first(link, "downloaded_at", "participant.downloaded", by=by, now=now, form=form)
+        _record_first(link, "downloaded_at", "participant.downloaded", by=by, now=now, form=form)
 
 
-def _note_first(link: Link, column: str, verb: str, *, by: Actor, now: datetime, **new: str) -> None:
+def _record_first(link: Link, column: str, verb: str, *, by: Actor, now: datetime, **new: str) -> None:
     participant = link.participant
     if participant is None:
         return

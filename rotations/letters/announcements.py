@@ -21,20 +21,20 @@ from as2certs.mail.models import Attachment
 from partners.models import Contact
 from rotations.errors import ActionRefused, PreviewOutdated
 from rotations.execution import transitions
-from rotations.execution.confirmations import answering, open_steps
+from rotations.execution.confirmations import lock_for_answer, open_steps
 from rotations.letters import access_links, compose
-from rotations.letters.contacts import contacts_for, lacking, why_nobody
+from rotations.letters.contacts import contacts_for, explain_contact_gap, find_contact_gap
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.planning import plan
 from rotations.planning.states import SETTLED, RotationState, StepAction
 
 #: States of a rotation in which partners may be told of it.
-TELLING = (RotationState.EXCHANGING, RotationState.SCHEDULED, RotationState.UNDER_WAY)
+ANNOUNCEABLE_STATES = (RotationState.EXCHANGING, RotationState.SCHEDULED, RotationState.UNDER_WAY)
 
 ANNOUNCEMENT = Letter.Kind.ANNOUNCEMENT
 
 
-class Mend(StrEnum):
+class Remedy(StrEnum):
     """Where an obstacle is mended."""
 
     CONTACT = "contact"
@@ -45,21 +45,21 @@ class Mend(StrEnum):
 
 
 @dataclass(frozen=True)
-class Obstacle:
+class AnnouncementObstacle:
     """Why a partner can't be told now, in one sentence, and where that is mended."""
 
     text: str
-    mend: Mend
+    mend: Remedy
 
 
 @dataclass(frozen=True)
-class Envelope:
+class AnnouncementPreview:
     """All that would go to one partner: a mail per contact, or why there is none."""
 
-    scene: compose.Scene
-    outlines: Sequence[compose.Outline]
+    scene: compose.LetterContext
+    outlines: Sequence[compose.LetterContent]
     obstacle: str
-    mend: Mend = Mend.NOWHERE
+    mend: Remedy = Remedy.NOWHERE
 
     @property
     def participant(self) -> Participant:
@@ -73,15 +73,15 @@ class Envelope:
     @property
     def is_due(self) -> bool:
         """Say whether it is this partner's turn to be told, and nobody has told it yet."""
-        step = _announcing(self.scene)
+        step = _announcement_step(self.scene)
         is_open = step is None or step.state not in SETTLED
         return not self.obstacle and not self.is_again and is_open
 
     @cached_property
-    def drafts(self) -> list[compose.Draft]:
+    def drafts(self) -> list[compose.ComposedLetter]:
         """Write the mails out as they would leave."""
         url = preview_url(self.participant)
-        return [compose.draw(self.scene, ANNOUNCEMENT, outline, url=url) for outline in self.outlines]
+        return [compose.render(self.scene, ANNOUNCEMENT, outline, url=url) for outline in self.outlines]
 
     @property
     def stamp(self) -> str:
@@ -109,28 +109,32 @@ def _hash(what: object) -> str:
     return hashlib.sha256(repr(what).encode()).hexdigest()[:10]
 
 
-def to_tell(rotation: Rotation) -> list[Participant]:
+def load_participants(rotation: Rotation) -> list[Participant]:
     """Return who takes part in a rotation, with all that writing to them needs."""
-    return list(_with_all(rotation.participants.filter(removed_reason="")))
+    return list(_with_related(rotation.participants.filter(removed_reason="")))
 
 
-def _with_all(participants: QuerySet[Participant]) -> QuerySet[Participant]:
+def _with_related(participants: QuerySet[Participant]) -> QuerySet[Participant]:
     steps = Step.objects.defer("evidence", "effects", "checkpoint")  # many rows, and nothing of that is told
     return participants.select_related("partner").prefetch_related(
         "partner__contacts", Prefetch("steps", steps)
     )
 
 
-def envelopes(rotation: Rotation, participants: Sequence[Participant], *, now: datetime) -> list[Envelope]:
+def build_previews(
+    rotation: Rotation, participants: Sequence[Participant], *, now: datetime
+) -> list[AnnouncementPreview]:
     """Say what announcing would send to these participants; nothing is stored, and drawn only where it is asked for.
 
     Takes a constant number of queries for participants of ``to_tell``. Raises UnknownPlaceholder when the operator's
     wording has one.
     """
-    common = compose.Common.of(rotation, now=now)
-    scenes = [compose.Scene.of(_in(rotation, p), now=now, common=common) for p in participants]
+    common = compose.RotationContext.of(rotation, now=now)
+    scenes = [
+        compose.LetterContext.of(_with_rotation(rotation, p), now=now, common=common) for p in participants
+    ]
     waits_for = {
-        key for scene in scenes if (step := _announcing(scene)) and step.blocked for key in step.after
+        key for scene in scenes if (step := _announcement_step(scene)) and step.blocked for key in step.after
     }
     still_open = (
         rotation.steps.filter(key__in=waits_for).exclude(state__in=SETTLED)
@@ -138,31 +142,31 @@ def envelopes(rotation: Rotation, participants: Sequence[Participant], *, now: d
         else Step.objects.none()
     )
     titles = dict(still_open.order_by("position").values_list("key", "title"))
-    return [_envelope(scene, titles) for scene in scenes]
+    return [_build_preview(scene, titles) for scene in scenes]
 
 
-def _in(rotation: Rotation, participant: Participant) -> Participant:
+def _with_rotation(rotation: Rotation, participant: Participant) -> Participant:
     participant.rotation = rotation
     return participant
 
 
-def envelope_of(participant: Participant, *, now: datetime) -> Envelope:
+def build_preview(participant: Participant, *, now: datetime) -> AnnouncementPreview:
     """Say what announcing would send to one participant, as it is now."""
     rotation = participant.rotation
-    again = _with_all(rotation.participants.filter(pk=participant.pk)).get()
-    (envelope,) = envelopes(rotation, [again], now=now)
+    again = _with_related(rotation.participants.filter(pk=participant.pk)).get()
+    (envelope,) = build_previews(rotation, [again], now=now)
     return envelope
 
 
-def _envelope(scene: compose.Scene, still_open: Mapping[str, str]) -> Envelope:
+def _build_preview(scene: compose.LetterContext, still_open: Mapping[str, str]) -> AnnouncementPreview:
     participant = scene.participant
-    obstacle = _not_its_turn(scene, still_open) or _reaches_nobody(participant)
-    if not may_be_told(scene.rotation):
-        return Envelope(scene, (), obstacle.text if obstacle else "")
+    obstacle = _order_obstacle(scene, still_open) or _contact_obstacle(participant)
+    if not can_be_announced(scene.rotation):
+        return AnnouncementPreview(scene, (), obstacle.text if obstacle else "")
     contacts = contacts_for(participant.partner, ANNOUNCEMENT)
-    outlines = [compose.outline(scene, ANNOUNCEMENT, contact) for contact in contacts]
-    return Envelope(
-        scene, outlines, obstacle.text if obstacle else "", obstacle.mend if obstacle else Mend.NOWHERE
+    outlines = [compose.build_content(scene, ANNOUNCEMENT, contact) for contact in contacts]
+    return AnnouncementPreview(
+        scene, outlines, obstacle.text if obstacle else "", obstacle.mend if obstacle else Remedy.NOWHERE
     )
 
 
@@ -171,34 +175,42 @@ def preview_url(participant: Participant) -> str:
     return settings.AS2CERTS_BASE_URL + reverse("participant-as-partner", args=[participant.uid])
 
 
-def may_be_told(rotation: Rotation) -> bool:
+def can_be_announced(rotation: Rotation) -> bool:
     """Say whether partners are told in this state; in an emergency also of what is done already."""
     late = rotation.is_emergency and rotation.state == RotationState.APPLIED
-    return rotation.state in TELLING or late
+    return rotation.state in ANNOUNCEABLE_STATES or late
 
 
-def _announcing(scene: compose.Scene) -> Step | None:
+def _announcement_step(scene: compose.LetterContext) -> Step | None:
     return next((step for step in scene.steps if step.act == plan.Act.ANNOUNCE), None)
 
 
-def _not_its_turn(scene: compose.Scene, still_open: Mapping[str, str]) -> Obstacle | None:
+def _order_obstacle(
+    scene: compose.LetterContext, still_open: Mapping[str, str]
+) -> AnnouncementObstacle | None:
     """Say why it is not a participant's turn to be told. ``still_open`` are the steps that come first: key → title."""
-    if not may_be_told(scene.rotation):
-        return Obstacle(
-            "Partners are told once the plan is approved, and until the change is made.", Mend.NOWHERE
+    if not can_be_announced(scene.rotation):
+        return AnnouncementObstacle(
+            "Partners are told once the plan is approved, and until the change is made.", Remedy.NOWHERE
         )
     if scene.participant.is_removed:
-        return Obstacle(f"{scene.participant.partner} takes no part in this rotation.", Mend.NOWHERE)
-    step = _announcing(scene)
+        return AnnouncementObstacle(
+            f"{scene.participant.partner} takes no part in this rotation.", Remedy.NOWHERE
+        )
+    step = _announcement_step(scene)
     if step is None or not step.blocked:
         return None
     first = next((title for key, title in still_open.items() if key in step.after), None)
-    return Obstacle(f"Not yet: first “{first}”.", Mend.STEP) if first else None
+    return AnnouncementObstacle(f"Not yet: first “{first}”.", Remedy.STEP) if first else None
 
 
-def _reaches_nobody(participant: Participant) -> Obstacle | None:
-    lack = lacking(participant.partner, ANNOUNCEMENT)
-    return Obstacle(why_nobody(participant.partner, ANNOUNCEMENT), Mend(lack.value)) if lack else None
+def _contact_obstacle(participant: Participant) -> AnnouncementObstacle | None:
+    lack = find_contact_gap(participant.partner, ANNOUNCEMENT)
+    return (
+        AnnouncementObstacle(explain_contact_gap(participant.partner, ANNOUNCEMENT), Remedy(lack.value))
+        if lack
+        else None
+    )
 
 
 @transaction.atomic
@@ -209,65 +221,67 @@ def announce(participant: Participant, *, by: Actor, now: datetime, seen: str | 
     is not its turn, or when the letter would reach nobody, PreviewOutdated when other mails would go out than were
     seen.
     """
-    rotation, participant = answering(participant)
+    rotation, participant = lock_for_answer(participant)
     participant.rotation = rotation
-    envelope = envelope_of(participant, now=now)
+    envelope = build_preview(participant, now=now)
     if envelope.obstacle:
         raise ActionRefused(envelope.obstacle)
     if seen is not None:
         envelope.must_be_as_seen(seen)
     contacts = [outline.contact for outline in envelope.outlines]
     common = envelope.scene.common
-    sent = compose.send(ANNOUNCEMENT, participant, contacts, by=by, now=now, common=common)
+    sent = compose.send_letters(ANNOUNCEMENT, participant, contacts, by=by, now=now, common=common)
     to = ", ".join(contact.email for contact in contacts)
-    note_told(rotation, participant, f"mail to {to}", by=by, now=now)
+    record_announced(rotation, participant, f"mail to {to}", by=by, now=now)
     return sent
 
 
 @transaction.atomic
-def share(
+def share_link(
     participant: Participant, *, by: Actor, now: datetime, expires_at: datetime | None = None
-) -> access_links.Fresh:
+) -> access_links.NewLink:
     """Make a link to give to a partner another way than by mail, and note that it was told.
 
     The address is shown once: only its hash is kept. Raises ActionRefused when it is not its turn.
     """
-    rotation, participant = answering(participant)
+    rotation, participant = lock_for_answer(participant)
     participant.rotation = rotation
-    if obstacle := share_obstacle(participant, now=now):
+    if obstacle := share_link_obstacle(participant, now=now):
         raise ActionRefused(obstacle)
-    fresh = access_links.make(
+    fresh = access_links.create_link(
         participant.partner, participant=participant, contact=None, by=by, now=now, expires_at=expires_at
     )
-    note_told(rotation, participant, "a link to hand over", by=by, now=now)
+    record_announced(rotation, participant, "a link to hand over", by=by, now=now)
     return fresh
 
 
-def share_obstacle(participant: Participant, *, now: datetime) -> str:
+def share_link_obstacle(participant: Participant, *, now: datetime) -> str:
     """Say why no link can be handed to a participant now; empty when it can. That no mail reaches it is no obstacle."""
-    envelope = envelope_of(participant, now=now)
-    return envelope.obstacle if envelope.mend in (Mend.STEP, Mend.NOWHERE) else ""
+    envelope = build_preview(participant, now=now)
+    return envelope.obstacle if envelope.mend in (Remedy.STEP, Remedy.NOWHERE) else ""
 
 
 @transaction.atomic
-def send_anew(participant: Participant, contact: Contact, *, by: Actor, now: datetime) -> list[Letter]:
+def send_to_contact(participant: Participant, contact: Contact, *, by: Actor, now: datetime) -> list[Letter]:
     """Send the announcement to one contact once more, with a new link; earlier links stay good.
 
     Raises ActionRefused when it is not the partner's turn, or this contact can't be written to any more.
     """
-    rotation, participant = answering(participant)
+    rotation, participant = lock_for_answer(participant)
     participant.rotation = rotation
-    if obstacle := share_obstacle(participant, now=now):
+    if obstacle := share_link_obstacle(participant, now=now):
         raise ActionRefused(obstacle)
     found = participant.partner.contacts.with_address().filter(pk=contact.pk).first()
     if found is None:
         raise ActionRefused(f"{contact.name} has no address any more, or has left {participant.partner}.")
-    sent = compose.send(ANNOUNCEMENT, participant, [found], by=by, now=now)
-    note_told(rotation, participant, f"mail to {found.email}", by=by, now=now)
+    sent = compose.send_letters(ANNOUNCEMENT, participant, [found], by=by, now=now)
+    record_announced(rotation, participant, f"mail to {found.email}", by=by, now=now)
     return sent
 
 
-def note_told(rotation: Rotation, participant: Participant, how: str, *, by: Actor, now: datetime) -> None:
+def record_announced(
+    rotation: Rotation, participant: Participant, how: str, *, by: Actor, now: datetime
+) -> None:
     """Note that a participant was told, and how; call it in the transaction that tells it."""
     if participant.announced_at is None:
         participant.announced_at = now
@@ -283,26 +297,26 @@ def note_told(rotation: Rotation, participant: Participant, how: str, *, by: Act
         now=now,
     )
     for step in open_steps(participant, plan.Act.ANNOUNCE):
-        transitions.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=how)
+        transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=how)
 
 
-def send_to_oneself(participant: Participant, user: User, *, now: datetime) -> int:
+def send_test_copy(participant: Participant, user: User, *, now: datetime) -> int:
     """Send the letters to a partner to the person who asks, as they would go out, with a link that only shows.
 
     Raises ActionRefused when there are none, or the person has no address.
     """
     if not user.email:
         raise ActionRefused("Your account has no e-mail address: enter one under “Your account”.")
-    envelope = envelope_of(participant, now=now)
+    envelope = build_preview(participant, now=now)
     if not envelope.outlines:
         raise ActionRefused(envelope.obstacle or "There is no mail to this partner.")
     with transaction.atomic():
         for draft in envelope.drafts:
             message = draft.message
             message.to_address, message.to_name = user.email, str(user)
-            message.key = outbox.fit(f"to-oneself:{user.pk}:{message.key}")
+            message.key = outbox.fit_key(f"to-oneself:{user.pk}:{message.key}")
             message.kind = "preview"
-            for stored in outbox.store([message]):
+            for stored in outbox.store_messages([message]):
                 Attachment.objects.bulk_create(
                     Attachment(message=stored, name=f.name, content_type=f.content_type, content=f.content)
                     for f in draft.files

@@ -14,32 +14,32 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from icalendar import Alarm, Calendar, Event, vCalAddress, vText
 
-from as2certs.mail.outbox import File
-from rotations.letters.contacts import Desk
+from as2certs.mail.outbox import AttachedFile
+from rotations.letters.contacts import SupportContact
 from rotations.models import Participant, Rotation
 
 #: REQUEST and CANCEL go by mail to somebody; PUBLISH is an entry that somebody takes for themselves.
-Method = Literal["REQUEST", "CANCEL", "PUBLISH"]
+CalendarMethod = Literal["REQUEST", "CANCEL", "PUBLISH"]
 
 #: What the file is called.
-NAME = "change.ics"
+FILE_NAME = "change.ics"
 
 
-def uid_of(participant: Participant) -> str:
+def event_uid(participant: Participant) -> str:
     """Return the UID of a participant's entry, for as long as the installation keeps its address."""
     return f"{participant.uid}@{urlsplit(settings.AS2CERTS_BASE_URL).hostname or 'localhost'}"
 
 
-def invitation(
+def build_calendar_file(
     participant: Participant,
     *,
-    method: Method,
+    method: CalendarMethod,
     sequence: int,
     our_name: str,
-    desk: Desk,
+    desk: SupportContact,
     attendee: str = "",
     now: datetime,
-) -> File:
+) -> AttachedFile:
     """Return the entry of a participant's window as a file; ``now`` (UTC) is its stamp.
 
     ``attendee`` is the reader's address; a published entry has none (RFC 5546, section 3.2.1).
@@ -53,7 +53,7 @@ def invitation(
     calendar.add("version", "2.0")
     calendar.add("method", method)
     event = Event()
-    event.add("uid", uid_of(participant))
+    event.add("uid", event_uid(participant))
     event.add("sequence", sequence)
     event.add("dtstamp", now.replace(microsecond=0))
     event.add("dtstart", start)
@@ -79,7 +79,7 @@ def invitation(
         alarm["trigger"] = "-PT1H"
         event.add_component(alarm)
     calendar.add_component(event)
-    return File(NAME, f"text/calendar; method={method}", calendar.to_ical())
+    return AttachedFile(FILE_NAME, f"text/calendar; method={method}", calendar.to_ical())
 
 
 def _summary(rotation: Rotation, our_name: str) -> str:
@@ -87,7 +87,7 @@ def _summary(rotation: Rotation, our_name: str) -> str:
     return f"AS2 certificate of {whose} changes ({rotation.holder.as2_id})"
 
 
-def _description(rotation: Rotation, our_name: str, desk: Desk) -> str:
+def _description(rotation: Rotation, our_name: str, desk: SupportContact) -> str:
     lines = [
         f"Certificate of AS2 ID {rotation.holder.as2_id}, agreed with {our_name}.",
         f"Old: {rotation.old.short_name}" if rotation.old else "",

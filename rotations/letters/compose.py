@@ -21,32 +21,32 @@ from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor
 from as2certs.mail import outbox
 from as2certs.mail.models import Attachment, Message
-from as2certs.mail.outbox import File
-from as2certs.mail.sealed_values import opened, put_in
+from as2certs.mail.outbox import AttachedFile
+from as2certs.mail.sealed_values import fill_in, unseal_values
 from identities.public_files import public_file
 from identities.stations import AbstractCertificate
 from partners.models import Contact
 from rotations.letters import access_links, mail_templates
-from rotations.letters.calendar_invite import NAME as ENTRY_NAME
-from rotations.letters.calendar_invite import Method, invitation
-from rotations.letters.contacts import Desk, contacts_for, desk_of
-from rotations.letters.instructions import Instruction, Task, instructions
+from rotations.letters.calendar_invite import FILE_NAME as ENTRY_NAME
+from rotations.letters.calendar_invite import CalendarMethod, build_calendar_file
+from rotations.letters.contacts import SupportContact, contacts_for, support_for_rotation
+from rotations.letters.instructions import Instruction, PartnerTask, build_instructions
 from rotations.models import Letter, Link, Participant, Phrase, Rotation, Step
 from rotations.planning.local_time import brief, day, moment, span_of
 
 #: What a letter carries in the way of a calendar entry.
-ENTRY: Mapping[str, Method] = {
+CALENDAR_METHODS: Mapping[str, CalendarMethod] = {
     Letter.Kind.ANNOUNCEMENT: "REQUEST",
     Letter.Kind.MOVED: "REQUEST",
     Letter.Kind.CANCELLED: "CANCEL",
     Letter.Kind.REPLANNED: "REQUEST",
 }
 #: Letters that bring the certificate.
-WITH_CERTIFICATE = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE, Letter.Kind.EMERGENCY)
+CERTIFICATE_KINDS = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE, Letter.Kind.EMERGENCY)
 #: Letters that ask for an answer.
-ASKS = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE, Letter.Kind.MOVED, Letter.Kind.REPLANNED)
+ANSWERABLE_KINDS = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE, Letter.Kind.MOVED, Letter.Kind.REPLANNED)
 #: What stands in the event of a reminder between its rung and what lets the same rung speak anew.
-ANEW = "@"
+EVENT_SEPARATOR = "@"
 
 
 @dataclass(frozen=True)
@@ -64,26 +64,26 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Draft:
+class ComposedLetter:
     """A letter as it would go to one contact, not stored yet."""
 
     contact: Contact
     message: Message
-    files: Sequence[File]
+    files: Sequence[AttachedFile]
 
     @property
     def text(self) -> str:
         """Return the plain text with the link in its place, for whoever may know it."""
-        return put_in(self.message.text, opened(self.message))
+        return fill_in(self.message.text, unseal_values(self.message))
 
     @property
     def html(self) -> str:
         """Return the HTML with the link in its place, for whoever may know it."""
-        return put_in(self.message.html, opened(self.message))
+        return fill_in(self.message.html, unseal_values(self.message))
 
 
 @dataclass(frozen=True)
-class Outline:
+class LetterContent:
     """What a letter to one contact says, before it is drawn as text and HTML: all its templates are given.
 
     Making one is cheap, so those of many partners can be compared with what somebody has looked at.
@@ -108,21 +108,25 @@ def _hash(*what: object) -> str:
 
 
 @dataclass(frozen=True)
-class Common:
+class RotationContext:
     """What all letters about a rotation have in common, read once, however many partners they go to."""
 
     rotation: Rotation
     installation: Installation
-    desk: Desk
-    wording: mail_templates.Wording
+    desk: SupportContact
+    wording: mail_templates.MailTextSet
     now: datetime
 
     @classmethod
-    def of(cls, rotation: Rotation, *, now: datetime) -> Common:
+    def of(cls, rotation: Rotation, *, now: datetime) -> RotationContext:
         """Read what the letters about a rotation are made of."""
         partners = rotation.participants.values("partner")
         return cls(
-            rotation, Installation.current(), desk_of(rotation), mail_templates.Wording.of(partners), now
+            rotation,
+            Installation.current(),
+            support_for_rotation(rotation),
+            mail_templates.MailTextSet.of(partners),
+            now,
         )
 
     @cached_property
@@ -132,29 +136,31 @@ class Common:
         return rotation.holder.as2_id if rotation.side == "own" else _our_ids(rotation)
 
     @cached_property
-    def files(self) -> Mapping[str, File]:
+    def files(self) -> Mapping[str, AttachedFile]:
         """Return our new certificate in the forms that systems take, by form."""
         assert self.rotation.new is not None  # approved rotations have a successor
-        made = {form: public_file(self.rotation.new, form) for form in FORMS}
-        return {form: File(file.name, file.content_type, file.content) for form, file in made.items()}
+        made = {form: public_file(self.rotation.new, form) for form in CERTIFICATE_FORMATS}
+        return {form: AttachedFile(file.name, file.content_type, file.content) for form, file in made.items()}
 
 
 #: In which forms our certificate goes out; PKCS#7 goes to partners that prefer it.
-FORMS = ("pem", "der", "zip", "p7b")
+CERTIFICATE_FORMATS = ("pem", "der", "zip", "p7b")
 
 
 @dataclass(frozen=True)
-class Scene:
+class LetterContext:
     """What all letters of a participant have in common, read once."""
 
     participant: Participant
     steps: Sequence[Step]
-    common: Common
+    common: RotationContext
 
     @classmethod
-    def of(cls, participant: Participant, *, now: datetime, common: Common | None = None) -> Scene:
+    def of(
+        cls, participant: Participant, *, now: datetime, common: RotationContext | None = None
+    ) -> LetterContext:
         """Read what a participant's letters are made of; works on prefetched steps without a query."""
-        common = common or Common.of(participant.rotation, now=now)
+        common = common or RotationContext.of(participant.rotation, now=now)
         return cls(participant, list(participant.steps.all()), common)
 
     @property
@@ -162,7 +168,7 @@ class Scene:
         return self.common.installation
 
     @property
-    def desk(self) -> Desk:
+    def desk(self) -> SupportContact:
         return self.common.desk
 
     @property
@@ -178,21 +184,21 @@ class Scene:
         return self.participant.partner.time_zone
 
     @property
-    def task(self) -> Task:
+    def task(self) -> PartnerTask:
         rotation, starts, ends = self.rotation, self.participant.starts, self.participant.ends
         assert starts is not None  # approved rotations have a window
         assert ends is not None
         old_ends = rotation.old.not_after if rotation.old else None
-        return Task(rotation.side, self.steps, starts, ends, old_ends, rotation.is_emergency)
+        return PartnerTask(rotation.side, self.steps, starts, ends, old_ends, rotation.is_emergency)
 
     @property
     def until(self) -> datetime:
         """Return until when an answer is asked for: never later than the window."""
-        return answer_by(self.participant)
+        return answer_deadline(self.participant)
 
     @property
     def todo(self) -> list[Instruction]:
-        return instructions(self.task)
+        return build_instructions(self.task)
 
     @property
     def asked(self) -> str:
@@ -227,7 +233,7 @@ class Scene:
         }
 
 
-def answer_by(participant: Participant) -> datetime:
+def answer_deadline(participant: Participant) -> datetime:
     """Return until when a participant is asked to answer (UTC): as extended, or the beginning of its window."""
     assert participant.starts is not None  # approved rotations have a window
     return participant.answer_by or participant.starts
@@ -243,27 +249,27 @@ def _our_ids(rotation: Rotation) -> str:
 # What a letter says.
 
 
-def compose(
+def compose_letter(
     kind: str, participant: Participant, contact: Contact, *, url: str, now: datetime, note: str = ""
-) -> Draft:
+) -> ComposedLetter:
     """Write a letter to one contact, with ``url`` as the link to their page; nothing is stored.
 
     ``note`` is what somebody here wants said with it, in their own words. Raises UnknownPlaceholder when the
     operator's wording has one.
     """
-    scene = Scene.of(participant, now=now)
-    return draw(scene, kind, outline(scene, kind, contact, note=note), url=url)
+    scene = LetterContext.of(participant, now=now)
+    return render(scene, kind, build_content(scene, kind, contact, note=note), url=url)
 
 
-def outline(scene: Scene, kind: str, contact: Contact, *, note: str = "") -> Outline:
+def build_content(scene: LetterContext, kind: str, contact: Contact, *, note: str = "") -> LetterContent:
     """Say what a letter to one contact says. Raises UnknownPlaceholder when the operator's wording has one."""
-    words = _words(scene, kind, contact)
+    words = _operator_texts(scene, kind, contact)
     others = [c.name for c in contacts_for(scene.participant.partner, kind) if c.pk != contact.pk]
     says = {
         "our_name": scene.installation.name,
         "is_test": scene.rotation.holder.is_test,
         "subject": words.subject,
-        "lead": _lead(scene, kind),
+        "lead": _lead_sentence(scene, kind),
         "opening": words.opening,
         "note": note,
         "closing": words.closing,
@@ -271,20 +277,20 @@ def outline(scene: Scene, kind: str, contact: Contact, *, note: str = "") -> Out
         "facts": _facts(scene, kind),
         "files": [
             *(file.name for file in _certificate_files(scene, kind)),
-            *([ENTRY_NAME] if _entry_method(scene.participant, kind) else []),
+            *([ENTRY_NAME] if _calendar_method(scene.participant, kind) else []),
         ],
         "others": ", ".join(others),
         "desk": scene.desk,
         "partner": scene.participant.partner.name,
-        "asks": kind in (*ASKS, Letter.Kind.EMERGENCY),
+        "asks": kind in (*ANSWERABLE_KINDS, Letter.Kind.EMERGENCY),
     }
-    return Outline(contact, says)
+    return LetterContent(contact, says)
 
 
-def draw(scene: Scene, kind: str, outlined: Outline, *, url: str) -> Draft:
+def render(scene: LetterContext, kind: str, outlined: LetterContent, *, url: str) -> ComposedLetter:
     """Write a letter out as text and HTML, with its files and ``url`` as the link; nothing is stored."""
     contact = outlined.contact
-    message = outbox.write(
+    message = outbox.render_mail(
         "partner",
         to=contact.email,
         to_name=contact.name,
@@ -296,10 +302,12 @@ def draw(scene: Scene, kind: str, outlined: Outline, *, url: str) -> Draft:
         reply_to=scene.desk.email,
         private={"link": url},
     )
-    return Draft(contact, message, [*_certificate_files(scene, kind), *_entry(scene, kind, contact)])
+    return ComposedLetter(
+        contact, message, [*_certificate_files(scene, kind), *_calendar_files(scene, kind, contact)]
+    )
 
 
-def _words(scene: Scene, kind: str, contact: Contact) -> mail_templates.Words:
+def _operator_texts(scene: LetterContext, kind: str, contact: Contact) -> mail_templates.MailText:
     values = {**scene.values, "contact": contact.name}
     partner, rotation = scene.participant.partner, scene.rotation
     match kind:
@@ -310,55 +318,55 @@ def _words(scene: Scene, kind: str, contact: Contact) -> mail_templates.Words:
         case Letter.Kind.NUDGE:
             return scene.common.wording.of_partner(Phrase.Kind.NUDGE, partner).filled(values)
         case _:
-            return FIXED[kind].filled(values)
+            return FIXED_TEXTS[kind].filled(values)
 
 
 #: Wording that is not the operator's to change: it says what happened.
-FIXED: Mapping[str, mail_templates.Words] = {
-    Letter.Kind.MOVED: mail_templates.Words(
+FIXED_TEXTS: Mapping[str, mail_templates.MailText] = {
+    Letter.Kind.MOVED: mail_templates.MailText(
         "{our_name}, AS2 ID {as2_id}: the certificate change moves to {window}",
         "Hello {contact},\n\nthe change of the AS2 certificate between {partner} and us has another time now. The "
         "attached calendar entry replaces the earlier one. What you have installed already stays as it is.",
         "",
     ),
-    Letter.Kind.REPLANNED: mail_templates.Words(
+    Letter.Kind.REPLANNED: mail_templates.MailText(
         "{our_name}, AS2 ID {as2_id}: you have other steps now, {what_to_do}",
         "Hello {contact},\n\nwe know something else now of what your system or ours can hold. So in the change of the "
         "AS2 certificate between {partner} and us your steps are others than we wrote before: those below hold. The "
         "time stays as it is.",
         "",
     ),
-    Letter.Kind.CANCELLED: mail_templates.Words(
+    Letter.Kind.CANCELLED: mail_templates.MailText(
         "{our_name}, AS2 ID {as2_id}: the certificate change is called off",
         "Hello {contact},\n\nthe change of the AS2 certificate between {partner} and us is called off. Go on with the "
         "old certificate. If you have added the new one already, it does no harm; it will not be used.",
         "",
     ),
-    Letter.Kind.ROLLED_BACK: mail_templates.Words(
+    Letter.Kind.ROLLED_BACK: mail_templates.MailText(
         "{our_name}, AS2 ID {as2_id}: we are back on the old certificate",
         "Hello {contact},\n\nwe have taken the change of the AS2 certificate back and use the old one again. Please "
         "keep the old one, or put it back now if you have replaced it.",
         "",
     ),
-    Letter.Kind.NOT_NOW: mail_templates.Words(
+    Letter.Kind.NOT_NOW: mail_templates.MailText(
         "{our_name}, AS2 ID {as2_id}: wait, please do not change certificates yet",
         "Hello {contact},\n\nour side is not ready to change certificates at the agreed time. Please keep the old one "
         "until you hear from us, even when the agreed time comes: changed alone, messages between us would fail.",
         "",
     ),
-    Letter.Kind.NOW: mail_templates.Words(
+    Letter.Kind.NOW: mail_templates.MailText(
         "{our_name}, AS2 ID {as2_id}: we have changed, please change now",
         "Hello {contact},\n\nwe have changed to the new certificate just now, later than agreed. Please change "
         "now too, and tell us on your page whether messages flow.",
         "",
     ),
-    Letter.Kind.WARNED: mail_templates.Words(
+    Letter.Kind.WARNED: mail_templates.MailText(
         "{our_name}, AS2 ID {as2_id}: the old certificate goes in a week, do you use the new one?",
         "Hello {contact},\n\nnothing has shown us yet that {partner} uses the new certificate. In a week we stop "
         "accepting the old one; messages that still use it will fail then. Please switch now, and tell us so.",
         "",
     ),
-    Letter.Kind.EMERGENCY: mail_templates.Words(
+    Letter.Kind.EMERGENCY: mail_templates.MailText(
         "URGENT: {our_name}, AS2 ID {as2_id}: replace the AS2 certificate now",
         "Hello {contact},\n\nthe private key of the old AS2 certificate may be known to somebody else. We are "
         "replacing it at this moment, and use the new one only: until you have replaced it too, messages between us "
@@ -366,7 +374,7 @@ FIXED: Mapping[str, mail_templates.Words] = {
         "If you are unsure whether this mail is genuine, call us at a number that you know from elsewhere, and compare "
         "the fingerprint.",
     ),
-    Letter.Kind.ANSWERED: mail_templates.Words(
+    Letter.Kind.ANSWERED: mail_templates.MailText(
         "{our_name}, AS2 ID {as2_id}: we stay with {window}",
         "Hello {contact},\n\nthank you for proposing another time for the change of the AS2 certificate. We can’t "
         "make it then and stay with the time below. If that is impossible for you, please call us.",
@@ -375,7 +383,7 @@ FIXED: Mapping[str, mail_templates.Words] = {
 }
 
 
-def _lead(scene: Scene, kind: str) -> str:
+def _lead_sentence(scene: LetterContext, kind: str) -> str:
     """Say the whole mail in its first line."""
     own = scene.rotation.side == "own"
     ours = f"{scene.installation.name} changes its AS2 certificate ({scene.rotation.holder.as2_id})"
@@ -404,15 +412,16 @@ def _lead(scene: Scene, kind: str) -> str:
             return f"{ours if own else 'Your AS2 certificate changes'}: please {scene.asked}."
 
 
-def _steps(scene: Scene, kind: str) -> list[dict[str, Any]]:
+def _steps(scene: LetterContext, kind: str) -> list[dict[str, Any]]:
     if kind in (Letter.Kind.CANCELLED, Letter.Kind.ROLLED_BACK, Letter.Kind.NOT_NOW):
         return []
     return [
-        {"title": i.title, "why": i.why, "when": told_when(i, scene.zone), "done": i.done} for i in scene.todo
+        {"title": i.title, "why": i.why, "when": format_timing(i, scene.zone), "done": i.done}
+        for i in scene.todo
     ]
 
 
-def told_when(instruction: Instruction, zone: str) -> str:
+def format_timing(instruction: Instruction, zone: str) -> str:
     """Tell when an instruction is to be followed, on the clock of a zone: "exactly at …", "by …", "from … on"."""
     if instruction.moment is None:
         return ""
@@ -420,7 +429,7 @@ def told_when(instruction: Instruction, zone: str) -> str:
     return {"at": f"exactly at {at}", "by": f"by {at}", "from": f"from {at} on", "": ""}[instruction.when]
 
 
-def _facts(scene: Scene, kind: str) -> list[Fact]:
+def _facts(scene: LetterContext, kind: str) -> list[Fact]:
     rotation, zone, partner = scene.rotation, scene.zone, scene.participant.partner
     assert rotation.new is not None  # approved rotations have a successor
     values = scene.values
@@ -435,7 +444,7 @@ def _facts(scene: Scene, kind: str) -> list[Fact]:
         found.append(Fact("Old certificate", f"{rotation.old.short_name}, {ends}"))
     if kind not in (Letter.Kind.CANCELLED, Letter.Kind.EMERGENCY):
         found += window_facts(scene.participant, zone)
-    if kind in ASKS:
+    if kind in ANSWERABLE_KINDS:
         found.append(Fact("Answer by", moment(scene.until, zone)))
     found.append(Fact("Questions", scene.desk.told))
     return found
@@ -460,27 +469,27 @@ def window_facts(participant: Participant, zone: str) -> list[Fact]:
 # What goes with it.
 
 
-def _certificate_files(scene: Scene, kind: str) -> list[File]:
+def _certificate_files(scene: LetterContext, kind: str) -> list[AttachedFile]:
     """Return our new certificate in the forms that systems take; a zip too, since gateways strip bare ones."""
-    if scene.rotation.side != "own" or kind not in WITH_CERTIFICATE:
+    if scene.rotation.side != "own" or kind not in CERTIFICATE_KINDS:
         return []
-    wanted = FORMS if scene.participant.partner.wants_pkcs7 else FORMS[:-1]
+    wanted = CERTIFICATE_FORMATS if scene.participant.partner.wants_pkcs7 else CERTIFICATE_FORMATS[:-1]
     return [scene.common.files[form] for form in wanted]
 
 
-def _entry_method(participant: Participant, kind: str) -> Method | None:
+def _calendar_method(participant: Participant, kind: str) -> CalendarMethod | None:
     """Return what a letter does to the calendar; an emergency takes away what was planned, if anything was."""
     if kind == Letter.Kind.EMERGENCY:
         return None if participant.calendar_sequence is None else "CANCEL"
-    return ENTRY.get(kind)
+    return CALENDAR_METHODS.get(kind)
 
 
-def _entry(scene: Scene, kind: str, contact: Contact) -> list[File]:
-    method = _entry_method(scene.participant, kind)
+def _calendar_files(scene: LetterContext, kind: str, contact: Contact) -> list[AttachedFile]:
+    method = _calendar_method(scene.participant, kind)
     if method is None:
         return []
     return [
-        invitation(
+        build_calendar_file(
             scene.participant,
             method=method,
             sequence=_next_sequence(scene.participant),
@@ -499,7 +508,7 @@ def _next_sequence(participant: Participant) -> int:
 # Sending it.
 
 
-def send(
+def send_letters(
     kind: str,
     participant: Participant,
     contacts: Iterable[Contact],
@@ -508,44 +517,46 @@ def send(
     now: datetime,
     event: str = "",
     note: str = "",
-    common: Common | None = None,
+    common: RotationContext | None = None,
 ) -> list[Letter]:
     """Queue a letter to each of these contacts, each with a link of its own; call it in the change's transaction.
 
     ``event`` makes a letter go once per participant and contact: a second call with the same one queues nothing. Of a
     reminder it is the rung, ``ANEW``, and what that counts from, such as "after 7@2026-11-23T12:00:00+00:00".
     """
-    scene = Scene.of(participant, now=now, common=common)
+    scene = LetterContext.of(participant, now=now, common=common)
     sent = [
         letter
         for contact in contacts
-        if (letter := _send_one(scene, kind, contact, by=by, event=event or now.isoformat(), note=note))
+        if (letter := _send_letter(scene, kind, contact, by=by, event=event or now.isoformat(), note=note))
     ]
-    if sent and _entry_method(participant, kind):
+    if sent and _calendar_method(participant, kind):
         participant.calendar_sequence = _next_sequence(participant)
         participant.save(update_fields=["calendar_sequence"])
     return sent
 
 
-def _send_one(
-    scene: Scene, kind: str, contact: Contact, *, by: Actor, event: str, note: str
+def _send_letter(
+    scene: LetterContext, kind: str, contact: Contact, *, by: Actor, event: str, note: str
 ) -> Letter | None:
     participant = scene.participant
-    key = outbox.fit(f"partner:{kind}:{participant.uid}:{contact.uid}:{event}")
+    key = outbox.fit_key(f"partner:{kind}:{participant.uid}:{contact.uid}:{event}")
     if Message.objects.filter(key=key).exists():
         return None
-    fresh = access_links.make(
+    fresh = access_links.create_link(
         participant.partner, participant=participant, contact=contact, by=by, now=scene.now
     )
-    draft = draw(scene, kind, outline(scene, kind, contact, note=note), url=fresh.url)
+    draft = render(scene, kind, build_content(scene, kind, contact, note=note), url=fresh.url)
     draft.message.key = key
-    rung = event.partition(ANEW)[0] if kind == Letter.Kind.NUDGE else ""
-    return store(draft, kind, link=fresh.link, now=scene.now, rung=rung)
+    rung = event.partition(EVENT_SEPARATOR)[0] if kind == Letter.Kind.NUDGE else ""
+    return store_letter(draft, kind, link=fresh.link, now=scene.now, rung=rung)
 
 
-def store(draft: Draft, kind: str, *, link: Link, now: datetime, rung: str = "") -> Letter | None:
+def store_letter(
+    draft: ComposedLetter, kind: str, *, link: Link, now: datetime, rung: str = ""
+) -> Letter | None:
     """Put a composed letter into the outbox, and note that it was sent; None where its key is there already."""
-    stored = outbox.store([draft.message])
+    stored = outbox.store_messages([draft.message])
     if not stored:
         return None
     Attachment.objects.bulk_create(
@@ -564,12 +575,12 @@ def store(draft: Draft, kind: str, *, link: Link, now: datetime, rung: str = "")
     )
 
 
-def everybody_told(participant: Participant, kind: str) -> list[Contact]:
+def informed_contacts(participant: Participant, kind: str) -> list[Contact]:
     """Return the contacts of a participant that a letter about its rotation goes to; none before it was announced."""
     return contacts_for(participant.partner, kind) if participant.announced_at else []
 
 
-def tell_participants(
+def notify_participants(
     rotation: Rotation, kind: str, *, by: Actor, now: datetime, note: str = "", but: Collection[int] = ()
 ) -> int:
     """Send a letter to all who have heard of a rotation: that its window moved, or that it is called off.
@@ -578,15 +589,15 @@ def tell_participants(
     """
     heard = rotation.participants.filter(removed_reason="", announced_at__isnull=False).exclude(pk__in=but)
     found = heard.select_related("partner").prefetch_related("partner__contacts").order_by("pk")
-    common, count = Common.of(rotation, now=now), 0
+    common, count = RotationContext.of(rotation, now=now), 0
     for participant in found:
         participant.rotation = rotation
-        contacts = everybody_told(participant, kind)
-        count += len(send(kind, participant, contacts, by=by, now=now, note=note, common=common))
+        contacts = informed_contacts(participant, kind)
+        count += len(send_letters(kind, participant, contacts, by=by, now=now, note=note, common=common))
     return count
 
 
-def answer_proposal(participant: Participant, reason: str, *, by: Actor, now: datetime) -> None:
+def send_proposal_refusal(participant: Participant, reason: str, *, by: Actor, now: datetime) -> None:
     """Tell a partner that we stay with the window, and why."""
-    contacts = everybody_told(participant, Letter.Kind.ANSWERED)
-    send(Letter.Kind.ANSWERED, participant, contacts, by=by, now=now, note=reason)
+    contacts = informed_contacts(participant, Letter.Kind.ANSWERED)
+    send_letters(Letter.Kind.ANSWERED, participant, contacts, by=by, now=now, note=reason)

@@ -12,7 +12,7 @@ from partners.models import Contact, Partner
 from rotations.models import Letter, Rotation
 
 #: Which tick of a contact lets a letter through.
-TOLD: Mapping[str, tuple[str, ...]] = {
+CONTACT_FLAGS: Mapping[str, tuple[str, ...]] = {
     Letter.Kind.ANNOUNCEMENT: ("told_new_certificates",),
     Letter.Kind.NUDGE: ("told_new_certificates",),
     Letter.Kind.ANSWERED: ("told_windows", "told_new_certificates"),
@@ -29,7 +29,7 @@ TOLD: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Desk:
+class SupportContact:
     """Who answers a partner's questions here; parts that nobody has set are empty."""
 
     name: str
@@ -42,23 +42,23 @@ class Desk:
         return ", ".join(part for part in (self.name, self.phone, self.email) if part)
 
 
-def desk_of(rotation: Rotation) -> Desk:
+def support_for_rotation(rotation: Rotation) -> SupportContact:
     """Return who answers questions about a rotation: the first owner of its holder, or whoever set it up."""
-    return _desk(rotation.holder, rotation)
+    return _support_contact(rotation.holder, rotation)
 
 
-def desk_for(partner: Partner) -> Desk:
+def support_for_partner(partner: Partner) -> SupportContact:
     """Return who answers a partner's questions outside a rotation."""
-    return _desk(partner, None)
+    return _support_contact(partner, None)
 
 
-def _desk(holder: Identity | Partner, rotation: Rotation | None) -> Desk:
+def _support_contact(holder: Identity | Partner, rotation: Rotation | None) -> SupportContact:
     installation = Installation.current()
     person = holder.owners.filter(is_active=True).exclude(email="").order_by("pk").first()
     if person is None and rotation is not None:
         person = rotation.set_up_by
     email = holder.email if isinstance(holder, Identity) else ""
-    return Desk(
+    return SupportContact(
         name=str(person) if person else installation.name,
         email=email or (person.email if person else "") or installation.email,
         phone=(person.phone if person else "") or installation.phone,
@@ -72,12 +72,16 @@ def contacts_for(partner: Partner, kind: str) -> list[Contact]:
     """
     found: dict[str, Contact] = {}
     for contact in partner.contacts.all():
-        if contact.email and not contact.suggested_by and any(getattr(contact, tick) for tick in TOLD[kind]):
+        if (
+            contact.email
+            and not contact.suggested_by
+            and any(getattr(contact, tick) for tick in CONTACT_FLAGS[kind])
+        ):
             found.setdefault(contact.email.lower(), contact)
     return list(found.values())
 
 
-class Lack(StrEnum):
+class ContactGap(StrEnum):
     """What a partner lacks so that a letter would reach somebody there."""
 
     CONTACT = "contact"
@@ -85,28 +89,28 @@ class Lack(StrEnum):
     TICK = "tick"
 
 
-def lacking(partner: Partner, kind: str) -> Lack | None:
+def find_contact_gap(partner: Partner, kind: str) -> ContactGap | None:
     """Return what a partner lacks to get a letter of a kind; None when it reaches somebody."""
     if contacts_for(partner, kind):
         return None
     contacts = [contact for contact in partner.contacts.all() if not contact.suggested_by]
     if not contacts:
-        return Lack.CONTACT
-    return Lack.TICK if any(contact.email for contact in contacts) else Lack.ADDRESS
+        return ContactGap.CONTACT
+    return ContactGap.TICK if any(contact.email for contact in contacts) else ContactGap.ADDRESS
 
 
-def why_nobody(partner: Partner, kind: str) -> str:
+def explain_contact_gap(partner: Partner, kind: str) -> str:
     """Say in one sentence why a letter reaches nobody at a partner, and what to do; empty when it reaches somebody."""
-    match lacking(partner, kind):
+    match find_contact_gap(partner, kind):
         case None:
             return ""
-        case Lack.CONTACT:
+        case ContactGap.CONTACT:
             return f"No contact of {partner} is known: add one, or give them the link another way."
-        case Lack.ADDRESS:
+        case ContactGap.ADDRESS:
             return (
                 f"No contact of {partner} has an e-mail address: add one, or give them the link another way."
             )
-        case Lack.TICK:
+        case ContactGap.TICK:
             return (
                 f"No contact of {partner} is to be told this by mail: change what they are told, or give them the "
                 "link."

@@ -14,7 +14,7 @@ from rotations.planning.change import Act, Role
 from rotations.planning.states import SETTLED
 
 #: Steps that need the partner's hands or word, in the order in which a plan has them.
-THEIRS = (
+PARTNER_ACTS = (
     Act.CHECK,
     Act.INSTALL,
     Act.AGREE,
@@ -24,7 +24,7 @@ THEIRS = (
 )
 
 
-class PlannedStep(Protocol):
+class InstructionSource(Protocol):
     """As much of a step, planned or stored, as is looked at here."""
 
     act: Any
@@ -48,11 +48,11 @@ class Instruction:
 
 
 @dataclass(frozen=True)
-class Task:
+class PartnerTask:
     """All that a partner has to do for one change. ``starts`` to ``ends`` is its window, aware."""
 
     side: Literal["own", "partner"]
-    steps: Sequence[PlannedStep]
+    steps: Sequence[InstructionSource]
     starts: datetime
     ends: datetime
     old_ends: datetime | None
@@ -82,22 +82,24 @@ class Task:
         return "use the new one from now on"
 
 
-def instructions(task: Task) -> list[Instruction]:
+def build_instructions(task: PartnerTask) -> list[Instruction]:
     """Return what the partner does, in order; what nobody asks of it is left out."""
-    found = [_instruction(task, step) for step in task.steps if step.act in THEIRS]
+    found = [_instruction(task, step) for step in task.steps if step.act in PARTNER_ACTS]
     return [instruction for instruction in found if instruction is not None]
 
 
-def _instruction(task: Task, step: PlannedStep) -> Instruction | None:
-    words = _own(task, step) if task.side == "own" else _their_own(task, step)
+def _instruction(task: PartnerTask, step: InstructionSource) -> Instruction | None:
+    words = _our_change(task, step) if task.side == "own" else _partner_change(task, step)
     if words is None:
         return None
     title, why = words
-    when, moment = _when(task, step)
+    when, moment = _timing(task, step)
     return Instruction(str(step.act), title, why, when, moment, step.state in SETTLED)
 
 
-def _when(task: Task, step: PlannedStep) -> tuple[Literal["", "by", "at", "from"], datetime | None]:
+def _timing(
+    task: PartnerTask, step: InstructionSource
+) -> tuple[Literal["", "by", "at", "from"], datetime | None]:
     match step.act:
         case _ if task.emergency:
             return "", None
@@ -111,10 +113,10 @@ def _when(task: Task, step: PlannedStep) -> tuple[Literal["", "by", "at", "from"
             return "by", step.latest_at
 
 
-Words = tuple[str, str]
+InstructionText = tuple[str, str]
 
 
-def _own(task: Task, step: PlannedStep) -> Words | None:
+def _our_change(task: PartnerTask, step: InstructionSource) -> InstructionText | None:
     """Our certificate changes; the partner checks our signatures with it, encrypts to it, or both."""
     roles = set(map(str, step.roles))
     match step.act:
@@ -170,7 +172,7 @@ def _too_early_or_late(roles: set[str]) -> str:
     return f"Too early, {' and '.join(early)}. Too late, {' and '.join(late)}. Pause your queue to us for that moment."
 
 
-def _their_own(task: Task, step: PlannedStep) -> Words | None:
+def _partner_change(task: PartnerTask, step: InstructionSource) -> InstructionText | None:
     """The partner's certificate changes; we check its signatures with it, encrypt to it, or both."""
     match step.act:
         case Act.PARTNER_CUT_OVER if task.emergency:
@@ -219,7 +221,7 @@ def _their_own(task: Task, step: PlannedStep) -> Words | None:
     return None
 
 
-def tally(found: Iterable[Instruction]) -> Mapping[str, int]:
+def count_done(found: Iterable[Instruction]) -> Mapping[str, int]:
     """Count how many of the instructions are done, and how many there are."""
     everything = list(found)
     return {"done": sum(i.done for i in everything), "all": len(everything)}

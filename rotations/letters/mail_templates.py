@@ -58,7 +58,7 @@ EXAMPLES: Mapping[str, str] = {
     "our_phone": "+49 40 1234",
 }
 #: Placeholders that a request for a partner's own new certificate knows; there is no window and nothing new yet.
-HAND_IN = (
+REQUEST_PLACEHOLDERS = (
     "contact",
     "partner",
     "our_name",
@@ -69,46 +69,46 @@ HAND_IN = (
     "our_phone",
 )
 
-_BRACED = re.compile(r"\{([^{}]*)\}")
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True)
-class Words:
+class MailText:
     """Wording as somebody wrote it, placeholders and all."""
 
     subject: str
     opening: str
     closing: str
 
-    def filled(self, values: Mapping[str, str]) -> Words:
+    def filled(self, values: Mapping[str, str]) -> MailText:
         """Put values in the places of placeholders, each on one line. Raises UnknownPlaceholder."""
-        return Words(
-            " ".join(fill(self.subject, values).split()),
-            fill(self.opening, values),
-            fill(self.closing, values),
+        return MailText(
+            " ".join(fill_placeholders(self.subject, values).split()),
+            fill_placeholders(self.opening, values),
+            fill_placeholders(self.closing, values),
         )
 
 
-DEFAULTS: Mapping[str, Words] = {
-    Phrase.Kind.ANNOUNCEMENT: Words(
+DEFAULT_TEXTS: Mapping[str, MailText] = {
+    Phrase.Kind.ANNOUNCEMENT: MailText(
         "{our_name}, AS2 ID {as2_id}: new certificate, please {what_to_do}",
         "Hello {contact},\n\nour certificate for AS2 messages with {partner} ends on {old_ends}. We replace it; our "
         "AS2 ID and our address stay as they are. Please {what_to_do}.",
         "Thank you for your help.",
     ),
-    Phrase.Kind.YOUR_CHANGE: Words(
+    Phrase.Kind.YOUR_CHANGE: MailText(
         "{our_name}: change to your new AS2 certificate, please {what_to_do}",
         "Hello {contact},\n\nyour certificate for AS2 messages with us ends on {old_ends}, and we have your new one. "
         "Please {what_to_do}.",
         "Thank you for your help.",
     ),
-    Phrase.Kind.NUDGE: Words(
+    Phrase.Kind.NUDGE: MailText(
         "Reminder: {our_name}, AS2 ID {as2_id}: please answer by {until}",
         "Hello {contact},\n\nwe have not heard from you yet about the change of an AS2 certificate between {partner} "
         "and us. Without your answer we can’t tell whether messages will flow after it.",
         "",
     ),
-    Phrase.Kind.HAND_IN: Words(
+    Phrase.Kind.HAND_IN: MailText(
         "{our_name}: your AS2 certificate ends on {old_ends}, please send us the new one",
         "Hello {contact},\n\nthe certificate with which {partner} signs or decrypts AS2 messages with us ends on "
         "{old_ends}. Please hand in the public part of your new one on the page below; never its private key. We "
@@ -118,26 +118,26 @@ DEFAULTS: Mapping[str, Words] = {
 }
 
 
-def known_to(kind: str) -> tuple[str, ...]:
+def placeholders_for(kind: str) -> tuple[str, ...]:
     """Return the placeholders that wording of this kind may use."""
-    return HAND_IN if kind == Phrase.Kind.HAND_IN else tuple(PLACEHOLDERS)
+    return REQUEST_PLACEHOLDERS if kind == Phrase.Kind.HAND_IN else tuple(PLACEHOLDERS)
 
 
-def check(text: str, kind: str) -> None:
+def check_placeholders(text: str, kind: str) -> None:
     """Refuse wording with a placeholder that this kind does not know. Raises UnknownPlaceholder."""
-    known = known_to(kind)
-    for name in _BRACED.findall(text):
+    known = placeholders_for(kind)
+    for name in _PLACEHOLDER.findall(text):
         if name.strip() not in known:
             listed = ", ".join(f"{{{one}}}" for one in known)
             raise UnknownPlaceholder(f"“{{{name}}}” is not a placeholder. Known here are: {listed}.")
-    rest = _BRACED.sub("", text)
+    rest = _PLACEHOLDER.sub("", text)
     if "{" in rest or "}" in rest:
         raise UnknownPlaceholder(
             "A brace stands alone: write a placeholder as {partner}, and no other braces."
         )
 
 
-def fill(text: str, values: Mapping[str, str]) -> str:
+def fill_placeholders(text: str, values: Mapping[str, str]) -> str:
     """Return a text with its placeholders filled in. Raises UnknownPlaceholder."""
 
     def value(found: re.Match[str]) -> str:
@@ -146,14 +146,14 @@ def fill(text: str, values: Mapping[str, str]) -> str:
             raise UnknownPlaceholder(f"“{{{name}}}” is not a placeholder.")
         return " ".join(str(values[name]).split())
 
-    return _BRACED.sub(value, text)
+    return _PLACEHOLDER.sub(value, text)
 
 
 @dataclass(frozen=True)
-class Wording:
+class MailTextSet:
     """The wording in force for all partners, and for some of them: read once for many letters."""
 
-    own: Mapping[tuple[str, int | None], Words]
+    own: Mapping[tuple[str, int | None], MailText]
 
     @classmethod
     def of(cls, partners: Iterable[Partner] | QuerySet[Any]) -> Self:
@@ -163,29 +163,29 @@ class Wording:
     @classmethod
     def from_rows(cls, rows: Iterable[Phrase]) -> Self:
         """Return the wording that these rows hold."""
-        return cls({(r.kind, r.partner_id): Words(r.subject, r.opening, r.closing) for r in rows})
+        return cls({(r.kind, r.partner_id): MailText(r.subject, r.opening, r.closing) for r in rows})
 
-    def of_partner(self, kind: str, partner: Partner) -> Words:
+    def of_partner(self, kind: str, partner: Partner) -> MailText:
         """Return the wording for a partner: its own, the installation's, or what comes with the application."""
         return self.own.get((kind, partner.pk)) or self.of_all(kind)
 
-    def of_all(self, kind: str) -> Words:
+    def of_all(self, kind: str) -> MailText:
         """Return the wording for partners that have none of their own."""
-        return self.own.get((kind, None)) or DEFAULTS[kind]
+        return self.own.get((kind, None)) or DEFAULT_TEXTS[kind]
 
 
-def all_words(kind: str) -> Callable[[Partner], Words]:
+def mail_text_lookup(kind: str) -> Callable[[Partner], MailText]:
     """Return what gives the wording for a partner, as ``words_for`` does, for many of them; one query."""
-    wording = Wording.from_rows(Phrase.objects.filter(kind=kind))
+    wording = MailTextSet.from_rows(Phrase.objects.filter(kind=kind))
     return lambda partner: wording.of_partner(kind, partner)
 
 
-def words_for(kind: str, partner: Partner) -> Words:
+def mail_text_for(kind: str, partner: Partner) -> MailText:
     """Return the wording for a partner: its own, the installation's, or what comes with the application."""
-    return Wording.of([partner]).of_partner(kind, partner)
+    return MailTextSet.of([partner]).of_partner(kind, partner)
 
 
-def example_for(partner: Partner | None) -> Mapping[str, str]:
+def example_values(partner: Partner | None) -> Mapping[str, str]:
     """Return what stands for placeholders where the wording for a partner, or for all, is tried out."""
     values = {**EXAMPLES, "our_name": Installation.current().name}
     if partner is not None:
@@ -196,7 +196,7 @@ def example_for(partner: Partner | None) -> Mapping[str, str]:
 
 
 @transaction.atomic
-def reset(kind: str, partner: Partner | None, *, by: Actor, now: datetime) -> bool:
+def reset_mail_text(kind: str, partner: Partner | None, *, by: Actor, now: datetime) -> bool:
     """Forget the wording of a partner, or of the installation: what stood behind it is in force again.
 
     Returns whether there was any.

@@ -22,13 +22,13 @@ from typing import Literal
 from rotations.errors import ThresholdError
 
 #: Rungs that are nearer to each other than this are one.
-APART = timedelta(days=1)
+MIN_DISTANCE = timedelta(days=1)
 #: Days: no rung is farther away, and no ladder has more of them.
-FARTHEST, MOST = 60, 10
+MAX_DAYS, MAX_REMINDERS = 60, 10
 
 
 @dataclass(frozen=True)
-class Rung:
+class ScheduledReminder:
     """One moment (aware) at which a partner is reminded: so many days "after" it was asked, or "before" the window."""
 
     kind: Literal["after", "before"]
@@ -42,7 +42,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Ladder:
+class ReminderSchedule:
     """What decides when one partner is reminded; all moments are aware.
 
     ``asked_at`` is when it was last asked for an answer: by the announcement, or anew because the window moved or its
@@ -56,16 +56,20 @@ class Ladder:
     answer_by: datetime | None = None
     extended_at: datetime | None = None
 
-    def rungs(self) -> list[Rung]:
+    def rungs(self) -> list[ScheduledReminder]:
         """Return its rungs in the order of their moments."""
-        before = [Rung("before", days, self.starts - timedelta(days=days)) for days in set(self.before)]
-        after = [Rung("after", days, self.asked_at + timedelta(days=days)) for days in set(self.after)]
+        before = [
+            ScheduledReminder("before", days, self.starts - timedelta(days=days)) for days in set(self.before)
+        ]
+        after = [
+            ScheduledReminder("after", days, self.asked_at + timedelta(days=days)) for days in set(self.after)
+        ]
         before = [rung for rung in before if rung.at > self.asked_at]
-        after = [rung for rung in after if all(abs(rung.at - other.at) >= APART for other in before)]
+        after = [rung for rung in after if all(abs(rung.at - other.at) >= MIN_DISTANCE for other in before)]
         inside = [rung for rung in (*before, *after) if rung.at < self.starts]
         return self._put_off(sorted(inside, key=lambda rung: rung.at))
 
-    def _put_off(self, rungs: list[Rung]) -> list[Rung]:
+    def _put_off(self, rungs: list[ScheduledReminder]) -> list[ScheduledReminder]:
         """Let the rungs in the first half of an extension wait for its end, the last of them for all."""
         if self.answer_by is None or self.extended_at is None:
             return rungs
@@ -75,7 +79,7 @@ class Ladder:
         waiting = [replace(quiet[-1], at=until)] if quiet else []
         return sorted([*others, *waiting], key=lambda rung: rung.at)
 
-    def crossed(self, now: datetime, *, written_at: datetime) -> Rung | None:
+    def crossed(self, now: datetime, *, written_at: datetime) -> ScheduledReminder | None:
         """Return the last rung that was crossed after the partner was last written to; None where there is none."""
         if now >= self.starts:
             return None
@@ -84,7 +88,7 @@ class Ladder:
             (rung for rung in self.rungs() if since < rung.at <= now), key=lambda r: r.at, default=None
         )
 
-    def coming(self, now: datetime) -> list[Rung]:
+    def coming(self, now: datetime) -> list[ScheduledReminder]:
         """Return the rungs that are still to come, the next one first."""
         return [rung for rung in self.rungs() if rung.at > now]
 
@@ -99,9 +103,11 @@ class Ladder:
 
 def check_days(days: Sequence[int]) -> None:
     """Refuse days that make no ladder: more than ``MOST``, one twice, or one out of range. Raises ThresholdError."""
-    if outside := [day for day in days if not 1 <= day <= FARTHEST]:
-        raise ThresholdError(f"{outside[0]} is out of range: choose days between 1 and {FARTHEST}.")
+    if outside := [day for day in days if not 1 <= day <= MAX_DAYS]:
+        raise ThresholdError(f"{outside[0]} is out of range: choose days between 1 and {MAX_DAYS}.")
     if twice := [day for day in days if list(days).count(day) > 1]:
         raise ThresholdError(f"{twice[0]} stands there twice: each day reminds once.")
-    if len(days) > MOST:
-        raise ThresholdError(f"These are {len(days)} days, and {MOST} at most make sense: leave some out.")
+    if len(days) > MAX_REMINDERS:
+        raise ThresholdError(
+            f"These are {len(days)} days, and {MAX_REMINDERS} at most make sense: leave some out."
+        )

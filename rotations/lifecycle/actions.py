@@ -8,13 +8,19 @@ from datetime import datetime, timedelta
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
-from as2certs.background import nudge
+from as2certs.background import wake_task
 from partners.models import Partner
 from rotations.errors import ActionRefused
 from rotations.execution import fingerprint_check, inventory, stored_plan, transitions
-from rotations.execution.confirmations import CONFIRMING, confirm, count_as_agreed, refuse_ended, waive
+from rotations.execution.confirmations import (
+    CONFIRMED_ACTS,
+    confirm,
+    record_agreement,
+    require_not_ended,
+    waive,
+)
 from rotations.execution.stored_plan import ROLL_BACK
-from rotations.execution.unit_of_work import Known
+from rotations.execution.unit_of_work import RotationFacts
 from rotations.letters import compose
 from rotations.lifecycle import drafts, four_eyes, late_partners
 from rotations.models import Letter, Participant, Rotation, Step
@@ -29,10 +35,10 @@ from rotations.planning.states import (
     next_state,
 )
 
-__all__ = ["CONFIRMING", "ActionRefused", "confirm", "waive"]
+__all__ = ["CONFIRMED_ACTS", "ActionRefused", "confirm", "waive"]
 
 #: What can't be left out, and why: the inventory would say what is not so, or a role be left without a certificate.
-NEEDED = {
+NOT_SKIPPABLE = {
     plan.Act.CUT_OVER: "The cut-over is what this rotation is for: postpone or cancel the rotation instead.",
     plan.Act.STAGE: (
         "Without this step we could not read what partners write with the new certificate. Try again, do it by hand "
@@ -45,9 +51,9 @@ NEEDED = {
     ROLL_BACK: "The way back can't be left out half-way: try again, or do it by hand and record it.",
 }
 #: What is done once a rotation is scheduled and not before: messages are held for no change that is not made then.
-AT_THE_WINDOW = (plan.Act.HOLD, plan.Act.CUT_OVER)
+WINDOW_ACTS = (plan.Act.HOLD, plan.Act.CUT_OVER)
 #: What is not done by hand either while the approval is withdrawn.
-APPROVED_FIRST = (plan.Act.STAGE, *AT_THE_WINDOW, plan.Act.RETIRE)
+ACTS_NEEDING_APPROVAL = (plan.Act.STAGE, *WINDOW_ACTS, plan.Act.RETIRE)
 
 
 @transaction.atomic
@@ -56,34 +62,36 @@ def approve(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
 
     Raises ActionRefused or PlanError saying what is missing, IllegalTransition when there is nothing to approve.
     """
-    rotation = transitions.lock(rotation.pk)
+    rotation = transitions.lock_rotation(rotation.pk)
     if rotation.is_withdrawn:
         return _approve_again(rotation, by=by, now=now)
     next_state(RotationState(rotation.state), RotationAction.APPROVE)
-    four_eyes.may_approve(rotation, by)
-    _refuse_errors(rotation, now=now)
-    _refuse_strangers(rotation)
-    _refuse_left_out(rotation)
-    _refuse_short_grace(rotation)
-    _refuse_window(rotation, now=now)
-    stored_plan.store(rotation, now=now)
-    transitions.move(rotation, RotationAction.APPROVE, by=by, now=now, approved_by=by.user, approved_at=now)
-    four_eyes.settle(rotation)
-    fingerprint_check.settle_check(rotation, by=by, now=now)
-    transitions.advance(rotation, by=by, now=now)
+    four_eyes.require_second_person(rotation, by)
+    _require_valid_successor(rotation, now=now)
+    _require_known_certificates(rotation)
+    _require_all_connected(rotation)
+    _require_grace_covers_drain(rotation)
+    _require_valid_window(rotation, now=now)
+    stored_plan.store_steps(rotation, now=now)
+    transitions.apply_action(
+        rotation, RotationAction.APPROVE, by=by, now=now, approved_by=by.user, approved_at=now
+    )
+    four_eyes.clear_changes(rotation)
+    fingerprint_check.complete_check_step(rotation, by=by, now=now)
+    transitions.advance_rotation(rotation, by=by, now=now)
     return rotation
 
 
 def _approve_again(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
     """Let a plan go on that was changed after its approval; what was done before is done."""
     next_state(RotationState(rotation.state), RotationAction.APPROVE_AGAIN)
-    four_eyes.may_approve(rotation, by)
-    _refuse_errors(rotation, now=now)
-    _refuse_strangers(rotation)
-    _refuse_all_over(rotation, now=now)
+    four_eyes.require_second_person(rotation, by)
+    _require_valid_successor(rotation, now=now)
+    _require_known_certificates(rotation)
+    _require_open_window(rotation, now=now)
     because = rotation.withdrawn_because
-    four_eyes.settle(rotation)
-    transitions.move(
+    four_eyes.clear_changes(rotation)
+    transitions.apply_action(
         rotation,
         RotationAction.APPROVE_AGAIN,
         by=by,
@@ -94,19 +102,19 @@ def _approve_again(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
         withdrawn_at=None,
         withdrawn_because="",
     )
-    transitions.advance(rotation, by=by, now=now)
-    nudge("rotations.tasks.apply_due")
+    transitions.advance_rotation(rotation, by=by, now=now)
+    wake_task("rotations.tasks.apply_due")
     return rotation
 
 
-def _refuse_errors(rotation: Rotation, *, now: datetime) -> None:
+def _require_valid_successor(rotation: Rotation, *, now: datetime) -> None:
     """Refuse to approve a change to a certificate that something speaks against. Raises ActionRefused."""
-    errors = [f for f in drafts.findings_of(rotation, now=now) if f.level == "error"]
+    errors = [f for f in drafts.successor_findings(rotation, now=now) if f.level == "error"]
     if errors:
         raise ActionRefused(" ".join(f"{f.reason} {f.advice}" for f in errors))
 
 
-def _refuse_all_over(rotation: Rotation, *, now: datetime) -> None:
+def _require_open_window(rotation: Rotation, *, now: datetime) -> None:
     """Refuse to approve again what can't be made any more: the windows of all that is left are over."""
     left = list(rotation.steps.filter(act=plan.Act.CUT_OVER).exclude(state__in=SETTLED))
     if left and all(step.latest_at is not None and step.latest_at <= now for step in left):
@@ -115,15 +123,15 @@ def _refuse_all_over(rotation: Rotation, *, now: datetime) -> None:
         )
 
 
-def _refuse_strangers(rotation: Rotation) -> None:
+def _require_known_certificates(rotation: Rotation) -> None:
     """Refuse a plan that starts from what is no longer so: now, and not at the moment of the change."""
-    if stranger := inventory.stranger_in(rotation, rotation.roles, Known([rotation])):
+    if stranger := inventory.unknown_certificate(rotation, rotation.roles, RotationFacts([rotation])):
         raise ActionRefused(stranger)
 
 
-def _refuse_left_out(rotation: Rotation) -> None:
+def _require_all_connected(rotation: Rotation) -> None:
     """Refuse a plan without partners that were connected since it was set up. Raises ActionRefused."""
-    left_out = drafts.newly_connected(rotation)
+    left_out = drafts.newly_connected_partners(rotation)
     if left_out:
         names = ", ".join(partner.name for partner in left_out[:4]) + (
             " and others" if len(left_out) > 4 else ""
@@ -134,7 +142,7 @@ def _refuse_left_out(rotation: Rotation) -> None:
         )
 
 
-def _refuse_window(rotation: Rotation, *, now: datetime) -> None:
+def _require_valid_window(rotation: Rotation, *, now: datetime) -> None:
     if rotation.window_start is None or rotation.window_end is None:
         raise ActionRefused("Choose a window first: when the change is to happen, in whose time zone.")
     window = windows.Window(rotation.window_start, rotation.window_end, rotation.window_zone)
@@ -172,9 +180,9 @@ def freeze_findings(
     if rotation.freeze_reason:
         return []
     if partners is None:
-        partners = [participant.partner for participant in stored_plan.participants_of(rotation)]
-    names = drafts.freezing(rotation.holder, partners, window)
-    return [windows.frozen_finding(window, names)] if names else []
+        partners = [participant.partner for participant in stored_plan.active_participants(rotation)]
+    names = drafts.freeze_names(rotation.holder, partners, window)
+    return [windows.freeze_finding(window, names)] if names else []
 
 
 @transaction.atomic
@@ -195,20 +203,20 @@ def postpone(
     ``freeze_reason`` says why the new window may lie in a freeze. Raises ActionRefused when the window can't be,
     IllegalTransition when a cut-over has begun.
     """
-    rotation = transitions.lock(rotation.pk)
+    rotation = transitions.lock_rotation(rotation.pk)
     next_state(RotationState(rotation.state), RotationAction.POSTPONE)
     rotation.freeze_reason = freeze_reason
     errors = [f for f in window_findings(rotation, window, now=now) if f.level == "error"]
     if errors:
         raise ActionRefused(" ".join(f"{f.reason} {f.advice}" for f in errors))
-    refuse_running(rotation)
-    refuse_held(rotation)
-    _refuse_half_back(rotation)
+    require_no_running_step(rotation)
+    require_no_held_messages(rotation)
+    _require_finished_roll_back(rotation)
     if rotation.is_emergency:
         raise ActionRefused("In an emergency nothing waits for a window: the change is being made now.")
     before = f"{rotation.window_local} {rotation.window_zone}"
-    made = stored_plan.made_with(rotation)
-    _keep_windows(rotation, made)
+    made = stored_plan.switched_participants(rotation)
+    _keep_switched_windows(rotation, made)
     drafts.set_window(rotation, window)
     rotation.save(
         update_fields=["window_start", "window_end", "window_zone", "window_local", "freeze_reason"]
@@ -217,10 +225,10 @@ def postpone(
     willing = [*agreed, *proposed]
     # What was agreed, proposed or offered was about the old window; what was installed stays installed.
     to_come = rotation.participants.exclude(pk__in=made)
-    to_come.update(**NOT_AGREED, **NO_OWN_WINDOW, taken_back_at=None)
+    to_come.update(**NO_AGREEMENT, **NO_OWN_WINDOW, taken_back_at=None)
     rotation.slots.all().delete()
     stored_plan.replan(rotation, now=now)
-    transitions.move(
+    transitions.apply_action(
         rotation,
         RotationAction.POSTPONE,
         by=by,
@@ -232,15 +240,15 @@ def postpone(
             **({"freeze overridden": freeze_reason} if freeze_reason else {}),
         },
     )
-    four_eyes.withdraw(rotation, "moved the window", by=by, now=now)
-    transitions.advance(rotation, by=by, now=now)
-    count_as_agreed(rotation, [p for p in willing if p.pk not in made], by=by, now=now)
-    compose.tell_participants(rotation, Letter.Kind.MOVED, by=by, now=now, note=reason, but=made)
+    four_eyes.withdraw_approval(rotation, "moved the window", by=by, now=now)
+    transitions.advance_rotation(rotation, by=by, now=now)
+    record_agreement(rotation, [p for p in willing if p.pk not in made], by=by, now=now)
+    compose.notify_participants(rotation, Letter.Kind.MOVED, by=by, now=now, note=reason, but=made)
     return rotation
 
 
 #: What a participant said of a window, taken back since there is another one.
-NOT_AGREED: dict[str, object] = {
+NO_AGREEMENT: dict[str, object] = {
     "agreed_at": None,
     "answer_by": None,
     "extended_at": None,
@@ -259,7 +267,7 @@ NO_OWN_WINDOW: dict[str, object] = {
 }
 
 
-def _keep_windows(rotation: Rotation, made: Collection[int]) -> None:
+def _keep_switched_windows(rotation: Rotation, made: Collection[int]) -> None:
     """Keep for participants that have changed over when that was agreed, although the rotation's window moves."""
     rotation.participants.filter(pk__in=made, window_start=None).update(
         window_start=rotation.window_start,
@@ -275,49 +283,51 @@ def cancel(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rota
 
     Raises IllegalTransition once a cut-over has begun: then it can be rolled back.
     """
-    rotation = transitions.lock(rotation.pk)
+    rotation = transitions.lock_rotation(rotation.pk)
     next_state(RotationState(rotation.state), RotationAction.CANCEL)
-    refuse_running(rotation)
-    refuse_held(rotation)
-    transitions.move(rotation, RotationAction.CANCEL, by=by, now=now, reason=reason, ended_at=now)
-    _skip_rest(rotation, now=now, by=by, why="the rotation was cancelled")
-    compose.tell_participants(rotation, Letter.Kind.CANCELLED, by=by, now=now)
+    require_no_running_step(rotation)
+    require_no_held_messages(rotation)
+    transitions.apply_action(rotation, RotationAction.CANCEL, by=by, now=now, reason=reason, ended_at=now)
+    _skip_open_steps(rotation, now=now, by=by, why="the rotation was cancelled")
+    compose.notify_participants(rotation, Letter.Kind.CANCELLED, by=by, now=now)
     return rotation
 
 
-def refuse_running(rotation: Rotation) -> None:
+def require_no_running_step(rotation: Rotation) -> None:
     if rotation.steps.filter(state=StepState.RUNNING).exists():
         raise ActionRefused(
             "A step is being carried out at this moment. Wait until it is done, then decide again."
         )
 
 
-def refuse_held(rotation: Rotation) -> None:
+def require_no_held_messages(rotation: Rotation) -> None:
     """Refuse to let go of a rotation while messages are held for it: nobody would release them any more."""
-    for step in stored_plan.held_back(rotation)[:1]:
+    for step in stored_plan.open_releases(rotation)[:1]:
         raise ActionRefused(
             f"Messages are held back for this change in {step.system or 'our AS2 system'}. Release them there, record "
             f"“{step.title}” as done, and decide then."
         )
 
 
-def _refuse_half_back(rotation: Rotation) -> None:
+def _require_finished_roll_back(rotation: Rotation) -> None:
     """Refuse another moment while a partner is on its way back: what is in its AS2 system is not known yet."""
     for step in rotation.steps.filter(act=ROLL_BACK).exclude(state__in=SETTLED)[:1]:
         raise ActionRefused(f"“{step.title}” is not done yet. Finish that, then choose another moment.")
 
 
-def _skip_rest(rotation: Rotation, *, now: datetime, by: Actor, why: str, but: Collection[Step] = ()) -> None:
+def _skip_open_steps(
+    rotation: Rotation, *, now: datetime, by: Actor, why: str, but: Collection[Step] = ()
+) -> None:
     left = rotation.steps.filter(state__in=(StepState.WAITING, StepState.FAILED))
     left.exclude(pk__in=[step.pk for step in but]).update(
         state=StepState.SKIPPED, note=why, done_at=now, done_by=by.name, blocked=False
     )
 
 
-def retry(step: Step, *, by: Actor, now: datetime) -> None:
+def retry_step(step: Step, *, by: Actor, now: datetime) -> None:
     """Let a step that failed be tried again at once. Raises IllegalTransition when it has not failed."""
     with transaction.atomic():
-        rotation = transitions.lock(step.rotation_id)
+        rotation = transitions.lock_rotation(step.rotation_id)
         step = rotation.steps.get(pk=step.pk)
         after = next_state(StepState(step.state), StepAction.RETRY)
         next_state(RotationState(rotation.state), RotationAction.RETRY)
@@ -335,7 +345,7 @@ def retry(step: Step, *, by: Actor, now: datetime) -> None:
         )
 
 
-def complete(step: Step, *, note: str, by: Actor, now: datetime) -> None:
+def complete_step(step: Step, *, note: str, by: Actor, now: datetime) -> None:
     """Record that a step was done by hand, with the evidence in words.
 
     The old certificate may have been retired by hand at any time after the change, and held messages are released
@@ -343,34 +353,34 @@ def complete(step: Step, *, note: str, by: Actor, now: datetime) -> None:
     not come.
     """
     with transaction.atomic():
-        rotation = transitions.lock(step.rotation_id)
+        rotation = transitions.lock_rotation(step.rotation_id)
         step = rotation.steps.get(pk=step.pk)
-        refuse_ended(rotation)
-        fingerprint_check.refuse_uncompared(rotation, step)
-        if step.act in AT_THE_WINDOW and step.participant and step.participant.taken_back_at:
+        require_not_ended(rotation)
+        fingerprint_check.require_compared(rotation, step)
+        if step.act in WINDOW_ACTS and step.participant and step.participant.taken_back_at:
             raise ActionRefused(
                 f"{step.participant.partner} has gone back to the old certificate: agree another moment with it first."
             )
         if step.automatic and step.state != StepState.FAILED and step.act != plan.Act.RETIRE:
             raise ActionRefused(f"“{step.title}” is carried out by the application at its moment.")
-        if step.blocked and step not in stored_plan.held_back(rotation):
-            raise ActionRefused(f"“{step.title}” comes later: {_missing(rotation, step)}.")
+        if step.blocked and step not in stored_plan.open_releases(rotation):
+            raise ActionRefused(f"“{step.title}” comes later: {_missing_steps(rotation, step)}.")
         if step.act == plan.Act.RETIRE and not note.strip() and not rotation.is_emergency:
-            _refuse_undrained(rotation, step, now=now)
-        if step.act in APPROVED_FIRST and (kept := transitions.unapproved(rotation)):
+            _require_drained(rotation, step, now=now)
+        if step.act in ACTS_NEEDING_APPROVAL and (kept := transitions.approval_obstacle(rotation)):
             raise ActionRefused(kept)
-        if step.act in AT_THE_WINDOW and (waits := transitions.not_yet(rotation, step)):
+        if step.act in WINDOW_ACTS and (waits := transitions.readiness_obstacle(rotation, step)):
             raise ActionRefused(f"“{step.title}” comes later. {waits}")
-        transitions.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=note)
+        transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=note)
 
 
-def _refuse_undrained(rotation: Rotation, step: Step, *, now: datetime) -> None:
+def _require_drained(rotation: Rotation, step: Step, *, now: datetime) -> None:
     """Refuse to record without a word that the old certificate went while late messages may still use it.
 
     The application itself waits for the grace. Raises ActionRefused.
     """
-    drain = late_partners.drain_of(rotation, [step.system])
-    over = stored_plan.over_at(rotation)
+    drain = late_partners.drain_time(rotation, [step.system])
+    over = stored_plan.last_window_end(rotation)
     if over is not None and now < over + drain:
         until = over + drain
         raise ActionRefused(
@@ -379,9 +389,9 @@ def _refuse_undrained(rotation: Rotation, step: Step, *, now: datetime) -> None:
         )
 
 
-def _refuse_short_grace(rotation: Rotation) -> None:
+def _require_grace_covers_drain(rotation: Rotation) -> None:
     """Refuse a grace that is over before late messages have come. Raises ActionRefused."""
-    drain = late_partners.drain_of(rotation, stored_plan.systems_of(rotation))
+    drain = late_partners.drain_time(rotation, stored_plan.affected_systems(rotation))
     if timedelta(days=rotation.grace_days) < drain:
         days = -(-drain // timedelta(days=1))
         raise ActionRefused(
@@ -390,31 +400,31 @@ def _refuse_short_grace(rotation: Rotation) -> None:
         )
 
 
-def skip(step: Step, *, reason: str, by: Actor, now: datetime) -> None:
+def skip_step(step: Step, *, reason: str, by: Actor, now: datetime) -> None:
     """Leave a step out, with a reason.
 
     Raises IllegalTransition, and ActionRefused for what the steps after it or the inventory stand on.
     """
-    if step.act in NEEDED:
-        raise ActionRefused(NEEDED[step.act])
+    if step.act in NOT_SKIPPABLE:
+        raise ActionRefused(NOT_SKIPPABLE[step.act])
     if not reason.strip():
         raise ActionRefused("Say why this step is left out: the reason stays in the trail.")
     with transaction.atomic():
-        rotation = transitions.lock(step.rotation_id)
-        refuse_ended(rotation)
-        fingerprint_check.refuse_uncompared(rotation, step)
-        transitions.settle(rotation.steps.get(pk=step.pk), StepAction.SKIP, by=by, now=now, note=reason)
+        rotation = transitions.lock_rotation(step.rotation_id)
+        require_not_ended(rotation)
+        fingerprint_check.require_compared(rotation, step)
+        transitions.settle_step(rotation.steps.get(pk=step.pk), StepAction.SKIP, by=by, now=now, note=reason)
 
 
-def _missing(rotation: Rotation, step: Step) -> str:
+def _missing_steps(rotation: Rotation, step: Step) -> str:
     open_steps = rotation.steps.filter(key__in=step.after).exclude(state__in=SETTLED)
     return "first " + ", then ".join(f"“{title}”" for title in open_steps.values_list("title", flat=True)[:3])
 
 
-def way_back_obstacle(rotation: Rotation, *, now: datetime) -> str | None:
+def roll_back_obstacle(rotation: Rotation, *, now: datetime) -> str | None:
     """Say why a rotation can't be rolled back, or None when it can."""
     old = rotation.old
-    if RotationAction.ROLL_BACK not in _possible(rotation):
+    if RotationAction.ROLL_BACK not in _possible_actions(rotation):
         return "Nothing was cut over that could be taken back."
     if rotation.is_emergency:
         return "The key of the old certificate may be known to others: there is no way back to it."
@@ -429,45 +439,47 @@ def way_back_obstacle(rotation: Rotation, *, now: datetime) -> str | None:
     return None
 
 
-def _possible(rotation: Rotation) -> tuple[RotationAction, ...]:
+def _possible_actions(rotation: Rotation) -> tuple[RotationAction, ...]:
     return actions_from(RotationState(rotation.state))
 
 
 @transaction.atomic
 def roll_back(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotation:
     """Let the writers go back to the old certificate, now. Raises ActionRefused saying why it can't be."""
-    rotation = transitions.lock(rotation.pk)
+    rotation = transitions.lock_rotation(rotation.pk)
     next_state(RotationState(rotation.state), RotationAction.ROLL_BACK)
-    obstacle = way_back_obstacle(rotation, now=now)
+    obstacle = roll_back_obstacle(rotation, now=now)
     if obstacle:
         raise ActionRefused(f"This can't be rolled back any more. {obstacle}")
-    refuse_running(rotation)
-    transitions.move(rotation, RotationAction.ROLL_BACK, by=by, now=now, reason=reason)
-    held = stored_plan.held_back(rotation)
-    _skip_rest(rotation, now=now, by=by, why="the rotation was rolled back", but=held)
-    switched = _to_take_back(rotation)
+    require_no_running_step(rotation)
+    transitions.apply_action(rotation, RotationAction.ROLL_BACK, by=by, now=now, reason=reason)
+    held = stored_plan.open_releases(rotation)
+    _skip_open_steps(rotation, now=now, by=by, why="the rotation was rolled back", but=held)
+    switched = _steps_to_roll_back(rotation)
     last = rotation.steps.order_by("position").last()
     position = last.position if last else 0
-    back = [back_step(step, position=position + n, now=now) for n, step in enumerate(switched, start=1)]
+    back = [roll_back_step(step, position=position + n, now=now) for n, step in enumerate(switched, start=1)]
     Step.objects.bulk_create(back)
     # What is held back is released once both sides are on the old certificate again.
     rotation.steps.filter(pk__in=[s.pk for s in held]).update(after=[s.key for s in back], blocked=True)
-    transitions.advance(rotation, by=by, now=now)
-    compose.tell_participants(rotation, Letter.Kind.ROLLED_BACK, by=by, now=now)
+    transitions.advance_rotation(rotation, by=by, now=now)
+    compose.notify_participants(rotation, Letter.Kind.ROLLED_BACK, by=by, now=now)
     return rotation
 
 
-def _to_take_back(rotation: Rotation) -> list[Step]:
+def _steps_to_roll_back(rotation: Rotation) -> list[Step]:
     """Return what was switched and has to go back: ours, and the partners' that moved together with it.
 
     A partner that writes at its own pace may go on with the new one, which we keep reading, as long as ours changed.
     Where we sign per partner, all go back with the default, whether that has flipped or not: choices end with it.
     """
     ours = rotation.steps.filter(act=plan.Act.CUT_OVER)
-    is_ours, is_apart = ours.exists(), stored_plan.is_apart(rotation)
-    done = rotation.steps.filter(act__in=plan.SWITCHING, state=StepState.DONE).order_by("position")
+    is_ours, is_apart = ours.exists(), stored_plan.signs_per_partner(rotation)
+    done = rotation.steps.filter(act__in=plan.SWITCH_ACTS, state=StepState.DONE).order_by("position")
     found = list(
-        done.exclude(key__startswith=f"{stored_plan.PAST}:").select_related("system", "participant__partner")
+        done.exclude(key__startswith=f"{stored_plan.PAST_PREFIX}:").select_related(
+            "system", "participant__partner"
+        )
     )
     if is_apart:
         default = ours.filter(participant=None).select_related("system")
@@ -475,17 +487,17 @@ def _to_take_back(rotation: Rotation) -> list[Step]:
     return [s for s in found if s.act == plan.Act.CUT_OVER or s.simultaneous or not is_ours]
 
 
-def back_step(step: Step, *, position: int, now: datetime) -> Step:
+def roll_back_step(step: Step, *, position: int, now: datetime) -> Step:
     """Return the step that leads back from one that was done (unsaved): it is due at once."""
     if step.participant is not None and step.system is not None:
-        return _back_for_one(step, step.participant.partner, position=position, now=now)
+        return _roll_back_step_for_one(step, step.participant.partner, position=position, now=now)
     if step.participant is not None:
         partner = step.participant.partner
         return Step(
             rotation=step.rotation,
             position=position,
             key=f"{ROLL_BACK}:{step.key}",
-            who=plan.Who.PARTNER,
+            who=plan.StepOwner.PARTNER,
             act=ROLL_BACK,
             roles=step.roles,
             participant=step.participant,
@@ -500,7 +512,7 @@ def back_step(step: Step, *, position: int, now: datetime) -> Step:
         rotation=step.rotation,
         position=position,
         key=f"{ROLL_BACK}:{step.key}",
-        who=plan.Who.WE,
+        who=plan.StepOwner.WE,
         act=ROLL_BACK,
         roles=step.roles,
         system=step.system,
@@ -514,12 +526,12 @@ def back_step(step: Step, *, position: int, now: datetime) -> Step:
     )
 
 
-def _back_for_one(step: Step, partner: Partner, *, position: int, now: datetime) -> Step:
+def _roll_back_step_for_one(step: Step, partner: Partner, *, position: int, now: datetime) -> Step:
     return Step(
         rotation=step.rotation,
         position=position,
         key=f"{ROLL_BACK}:{step.key}",
-        who=plan.Who.WE,
+        who=plan.StepOwner.WE,
         act=ROLL_BACK,
         roles=step.roles,
         system=step.system,
@@ -540,9 +552,9 @@ def close(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotat
 
     Raises ActionRefused while the old certificate is still in service: retiring it is what is left to do.
     """
-    rotation = transitions.lock(rotation.pk)
+    rotation = transitions.lock_rotation(rotation.pk)
     next_state(RotationState(rotation.state), RotationAction.CLOSE)
-    refuse_held(rotation)
+    require_no_held_messages(rotation)
     left = rotation.steps.exclude(state__in=SETTLED)
     if left.filter(act=plan.Act.RETIRE).exists():
         raise ActionRefused(
@@ -550,6 +562,6 @@ def close(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotat
         )
     if left.exists() and not reason.strip():
         raise ActionRefused("Steps are left. Say why they are not needed any more.")
-    _skip_rest(rotation, now=now, by=by, why=f"closed: {reason}")
-    transitions.move(rotation, RotationAction.CLOSE, by=by, now=now, reason=reason, ended_at=now)
+    _skip_open_steps(rotation, now=now, by=by, why=f"closed: {reason}")
+    transitions.apply_action(rotation, RotationAction.CLOSE, by=by, now=now, reason=reason, ended_at=now)
     return rotation

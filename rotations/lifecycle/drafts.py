@@ -11,8 +11,8 @@ from django.db.models import Q
 
 from as2certs import pki
 from as2certs.accounts.models import Installation
-from as2certs.audit.recording import Actor, AuditEvent, changes, record
-from identities.certificate_import import inspect
+from as2certs.audit.recording import Actor, AuditEvent, changed_fields, record
+from identities.certificate_import import check_for_station
 from identities.models import CertificateRequest, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate
 from rotations.errors import ActionRefused
@@ -26,7 +26,7 @@ AnyCertificate = IdentityCertificate | PartnerCertificate
 
 
 @dataclass(frozen=True)
-class Wish:
+class DraftSpec:
     """What somebody wants changed. ``new`` or ``request`` may both be missing: the successor is awaited then."""
 
     roles: tuple[str, ...]
@@ -52,7 +52,7 @@ def connected_partners(holder: Identity | Partner) -> list[Partner]:
 
 
 @transaction.atomic
-def set_up(holder: Identity | Partner, wish: Wish, *, by: Actor, now: datetime) -> Rotation:
+def create_draft(holder: Identity | Partner, wish: DraftSpec, *, by: Actor, now: datetime) -> Rotation:
     """Begin a rotation as a draft, with every connected partner as a participant.
 
     Raises ActionRefused when another rotation already changes one of these roles.
@@ -61,52 +61,52 @@ def set_up(holder: Identity | Partner, wish: Wish, *, by: Actor, now: datetime) 
     held = type(holder)._base_manager.select_for_update().get(pk=holder.pk)
     if held.archived_at is not None:
         raise ActionRefused(f"{holder} is archived: restore it first, then start the rotation.")
-    refuse_second(holder, wish.roles)
+    require_no_other_rotation(holder, wish.roles)
     rotation = Rotation(set_up_by=by.user, set_up_at=now)
     if isinstance(holder, Identity):
         rotation.identity = holder
     else:
         rotation.partner = holder
-    _write(rotation, wish)
+    _assign_spec(rotation, wish)
     rotation.save()
     Participant.objects.bulk_create(
         Participant(rotation=rotation, partner=partner) for partner in connected_partners(holder)
     )
-    four_eyes.note_change(rotation, by)
+    four_eyes.record_change(rotation, by)
     also = [holder, *(c for c in (wish.old, wish.new) if c is not None)]
-    record(AuditEvent("rotation.set_up", rotation, also=also, new=_facts(rotation)), by=by, now=now)
+    record(AuditEvent("rotation.set_up", rotation, also=also, new=_audit_values(rotation)), by=by, now=now)
     return rotation
 
 
 @transaction.atomic
-def change_draft(rotation: Rotation, wish: Wish, *, by: Actor, now: datetime) -> Rotation:
+def change_draft(rotation: Rotation, wish: DraftSpec, *, by: Actor, now: datetime) -> Rotation:
     """Change a rotation that was not approved yet.
 
     Raises IllegalTransition when it was, ActionRefused when another rotation changes one of these roles.
     """
-    rotation = transitions.lock(rotation.pk)
+    rotation = transitions.lock_rotation(rotation.pk)
     states.next_state(states.RotationState(rotation.state), states.RotationAction.EDIT)
-    refuse_second(rotation.holder, wish.roles, but=rotation)
-    before = _facts(rotation)
-    _write(rotation, wish)
+    require_no_other_rotation(rotation.holder, wish.roles, but=rotation)
+    before = _audit_values(rotation)
+    _assign_spec(rotation, wish)
     rotation.set_up_by = by.user
     rotation.save()
-    four_eyes.note_change(rotation, by)
+    four_eyes.record_change(rotation, by)
     Participant.objects.bulk_create(
-        Participant(rotation=rotation, partner=partner) for partner in newly_connected(rotation)
+        Participant(rotation=rotation, partner=partner) for partner in newly_connected_partners(rotation)
     )
-    old, new = changes(before, {**dict.fromkeys(before, ""), **_facts(rotation)})
+    old, new = changed_fields(before, {**dict.fromkeys(before, ""), **_audit_values(rotation)})
     record(AuditEvent("rotation.changed", rotation, also=[rotation.holder], old=old, new=new), by=by, now=now)
     return rotation
 
 
-def newly_connected(rotation: Rotation) -> list[Partner]:
+def newly_connected_partners(rotation: Rotation) -> list[Partner]:
     """Return the partners that were connected with the holder after its rotation was set up."""
     known = set(rotation.participants.values_list("partner_id", flat=True))
     return [partner for partner in connected_partners(rotation.holder) if partner.pk not in known]
 
 
-def _write(rotation: Rotation, wish: Wish) -> None:
+def _assign_spec(rotation: Rotation, wish: DraftSpec) -> None:
     rotation.roles = list(wish.roles)
     rotation.request = wish.request
     rotation.grace_days = wish.grace_days
@@ -129,17 +129,17 @@ def set_window(rotation: Rotation, window: Window | None) -> None:
     rotation.window_start = window.start if window else None
     rotation.window_end = window.end if window else None
     rotation.window_zone = window.zone if window else ""
-    rotation.window_local = window_words(window) if window else ""
+    rotation.window_local = format_local_window(window) if window else ""
 
 
-def window_words(window: Window) -> str:
+def format_local_window(window: Window) -> str:
     """Return the local times of a window as they were agreed, such as "2026-11-24 22:00–23:00"."""
     start, end = window.local_start, window.local_end
     until = f"{end:%H:%M}" if end.date() == start.date() else f"{end:%Y-%m-%d %H:%M}"
     return f"{start:%Y-%m-%d %H:%M}–{until}"
 
 
-def _facts(rotation: Rotation) -> dict[str, object]:
+def _audit_values(rotation: Rotation) -> dict[str, object]:
     return {
         "roles": list(rotation.roles),
         "old": str(rotation.old or ""),
@@ -151,27 +151,27 @@ def _facts(rotation: Rotation) -> dict[str, object]:
     }
 
 
-def freezing(holder: Identity | Partner, partners: Iterable[Partner], window: Window) -> list[str]:
+def freeze_names(holder: Identity | Partner, partners: Iterable[Partner], window: Window) -> list[str]:
     """Return the names of the freezes in which a part of a window lies, with whose they are."""
     concerned = Freeze.objects.concerning(holder, partners).select_related("identity", "partner")
-    found = [freeze for freeze in concerned if freeze_calendar.freezing(window, [freeze.planned])]
+    found = [freeze for freeze in concerned if freeze_calendar.freezes_touching(window, [freeze.planned])]
     return [f"{freeze} ({freeze.whom})" if freeze.whom else str(freeze) for freeze in found]
 
 
-def suggestions(
+def suggest_windows(
     holder: Identity | Partner,
     *,
     old: AnyCertificate | None,
     new: AnyCertificate | None,
     zone: str,
     now: datetime,
-) -> list[window_suggestions.Suggestion]:
+) -> list[window_suggestions.WindowSuggestion]:
     """Propose windows of an hour that suit us and the partners: outside freezes, at work, with notice, in time."""
     ours, partners = Installation.current(), connected_partners(holder)
     days = frozenset(ours.works_days)
-    hours = [window_suggestions.Hours("we", ours.time_zone, ours.works_from, ours.works_until, days)]
+    hours = [window_suggestions.WorkingHours("we", ours.time_zone, ours.works_from, ours.works_until, days)]
     hours += [
-        window_suggestions.Hours(
+        window_suggestions.WorkingHours(
             partner.name,
             partner.time_zone,
             partner.works_from or ours.works_from,
@@ -180,21 +180,25 @@ def suggestions(
         )
         for partner in partners
     ]
-    wish = window_suggestions.Wish(
+    wish = window_suggestions.WindowRequirements(
         now=now,
         length=timedelta(hours=1),
         zone=zone,
         hours=hours,
         freezes=[freeze.planned for freeze in Freeze.objects.concerning(holder, partners)],
-        lead=window_suggestions.lead_of([partner.lead_days for partner in partners], usual=ours.lead_days),
+        lead=window_suggestions.longest_lead(
+            [partner.lead_days for partner in partners], usual=ours.lead_days
+        ),
         old_ends=old.not_after if old else None,
         new_begins=new.not_before if new else None,
         new_ends=new.not_after if new else None,
     )
-    return window_suggestions.suggest(wish)
+    return window_suggestions.suggest_windows(wish)
 
 
-def refuse_second(holder: Identity | Partner, roles: Collection[str], *, but: Rotation | None = None) -> None:
+def require_no_other_rotation(
+    holder: Identity | Partner, roles: Collection[str], *, but: Rotation | None = None
+) -> None:
     """Refuse a second rotation of the same role of the same holder. Raises ActionRefused."""
     running = Rotation.objects.of(holder).running()
     if but is not None:
@@ -208,28 +212,28 @@ def refuse_second(holder: Identity | Partner, roles: Collection[str], *, but: Ro
             )
 
 
-def adopt_generated(*, now: datetime) -> int:
+def assign_generated_successors(*, now: datetime) -> int:
     """Give rotations that wait for a generated or issued certificate their successor, and return how many."""
     waiting = Rotation.objects.filter(
         Q(state=states.RotationState.DRAFT),
         request__certificate__isnull=False,
         new_identity_certificate=None,
     )
-    return sum(_adopt(pk, now=now) for pk in waiting.values_list("pk", flat=True))
+    return sum(_assign_generated_successor(pk, now=now) for pk in waiting.values_list("pk", flat=True))
 
 
 @transaction.atomic
-def _adopt(pk: int, *, now: datetime) -> bool:
-    rotation = transitions.lock(pk)
+def _assign_generated_successor(pk: int, *, now: datetime) -> bool:
+    rotation = transitions.lock_rotation(pk)
     if rotation.state != states.RotationState.DRAFT or rotation.new is not None or rotation.request is None:
         return False
     certificate = rotation.request.certificate
     assert certificate is not None  # as the query asked
-    give_successor(rotation, certificate, by=Actor.runner(), now=now)
+    assign_successor(rotation, certificate, by=Actor.runner(), now=now)
     return True
 
 
-def give_successor(rotation: Rotation, certificate: AnyCertificate, *, by: Actor, now: datetime) -> None:
+def assign_successor(rotation: Rotation, certificate: AnyCertificate, *, by: Actor, now: datetime) -> None:
     """Give a draft that waits for its successor the one that has come; call it with the rotation locked."""
     rotation.take_successor(certificate)
     rotation.save(update_fields=["new_identity_certificate", "new_partner_certificate"])
@@ -245,7 +249,7 @@ def give_successor(rotation: Rotation, certificate: AnyCertificate, *, by: Actor
     )
 
 
-def take_successor_away(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> None:
+def clear_successor(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> None:
     """Let a draft wait for another successor than the one it had; call it with the rotation locked."""
     refused = rotation.new
     assert refused is not None  # asked for drafts that have one
@@ -270,7 +274,7 @@ def remove_participant(participant: Participant, *, reason: str, by: Actor, now:
 
     Raises IllegalTransition once the rotation was approved: its plan counts on every participant.
     """
-    rotation = transitions.lock(participant.rotation_id)
+    rotation = transitions.lock_rotation(participant.rotation_id)
     states.next_state(states.RotationState(rotation.state), states.RotationAction.EDIT)
     if rotation.side == "partner":
         raise ActionRefused("It is this partner's own certificate that changes: cancel the rotation instead.")
@@ -279,7 +283,7 @@ def remove_participant(participant: Participant, *, reason: str, by: Actor, now:
             "Say why this partner takes no part: it goes on trading with the old certificate."
         )
     Participant.objects.filter(pk=participant.pk).update(removed_reason=reason)
-    four_eyes.note_change(rotation, by)
+    four_eyes.record_change(rotation, by)
     record(
         AuditEvent(
             "participant.removed", rotation, also=[rotation.holder, participant.partner], reason=reason
@@ -295,12 +299,12 @@ def restore_participant(participant: Participant, *, by: Actor, now: datetime) -
 
     Raises IllegalTransition once the rotation was approved, ActionRefused when the partner takes part.
     """
-    rotation = transitions.lock(participant.rotation_id)
+    rotation = transitions.lock_rotation(participant.rotation_id)
     states.next_state(states.RotationState(rotation.state), states.RotationAction.EDIT)
     left_out = rotation.participants.filter(pk=participant.pk).exclude(removed_reason="")
     if not left_out.update(removed_reason=""):
         raise ActionRefused(f"{participant.partner} takes part already.")
-    four_eyes.note_change(rotation, by)
+    four_eyes.record_change(rotation, by)
     record(
         AuditEvent("participant.restored", rotation, also=[rotation.holder, participant.partner]),
         by=by,
@@ -308,16 +312,18 @@ def restore_participant(participant: Participant, *, by: Actor, now: datetime) -
     )
 
 
-def findings_of(rotation: Rotation, *, now: datetime) -> list[pki.Finding]:
+def successor_findings(rotation: Rotation, *, now: datetime) -> list[pki.CertificateFinding]:
     """Return what speaks against the successor of a rotation, errors first; none while it is awaited."""
     new = rotation.new
     if new is None:
         return []
     material = pki.Material(leaf=new.certificate, chain=new.chain, key=None, container="stored")
-    return inspect(rotation.holder, material, roles=rotation.roles, now=now, predecessor=rotation.old)
+    return check_for_station(
+        rotation.holder, material, roles=rotation.roles, now=now, predecessor=rotation.old
+    )
 
 
-def preset(holder: Identity | Partner) -> Mapping[str, object]:
+def initial_values(holder: Identity | Partner) -> Mapping[str, object]:
     """Return old certificate and roles to begin with: the one that ends first, and all that it serves."""
     rows = list(holder.service.open().select_related("certificate").order_by("certificate__not_after", "id"))
     if not rows:

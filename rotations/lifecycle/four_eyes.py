@@ -21,19 +21,19 @@ from rotations.planning.local_time import brief
 from rotations.planning.states import AWAITING_WINDOW, RotationAction, RotationState
 
 
-def are_asked_for(rotation: Rotation) -> bool:
+def is_required(rotation: Rotation) -> bool:
     """Say whether four eyes hold in the environment of a rotation."""
     return Installation.current().asks_for_four_eyes(is_test=rotation.holder.is_test)
 
 
-def may_approve(rotation: Rotation, by: Actor) -> None:
+def require_second_person(rotation: Rotation, by: Actor) -> None:
     """Refuse, under four eyes, whoever set up or changed what is to be approved. Raises ActionRefused."""
-    if by.user is None or not are_asked_for(rotation):
+    if by.user is None or not is_required(rotation):
         return
     those = changed_by(rotation)
     if by.user in those:
         did = "changed this rotation" if rotation.is_withdrawn else "set this rotation up or changed it"
-        raise ActionRefused(f"Four eyes: {_named(those)} {did}, so somebody else has to approve it.")
+        raise ActionRefused(f"Four eyes: {_format_people(those)} {did}, so somebody else has to approve it.")
 
 
 def changed_by(rotation: Rotation) -> list[User]:
@@ -46,13 +46,13 @@ def changed_by(rotation: Rotation) -> list[User]:
     return found
 
 
-def note_change(rotation: Rotation, by: Actor) -> None:
+def record_change(rotation: Rotation, by: Actor) -> None:
     """Remember who changed a draft; call it in the transaction of the change."""
     if by.user is not None:
         rotation.changed_by.add(by.user)
 
 
-def withdraw(rotation: Rotation, what: str, *, by: Actor, now: datetime) -> None:
+def withdraw_approval(rotation: Rotation, what: str, *, by: Actor, now: datetime) -> None:
     """Withdraw the approval of a rotation, where four eyes hold, since somebody has changed what was approved.
 
     ``what`` they did, as the words behind their name: "moved the window". Call it with the rotation locked, after the
@@ -61,11 +61,11 @@ def withdraw(rotation: Rotation, what: str, *, by: Actor, now: datetime) -> None
     if by.source == Entry.Source.TASK or rotation.is_emergency or rotation.state not in AWAITING_WINDOW:
         return
     if not rotation.is_withdrawn:
-        if not are_asked_for(rotation):
+        if not is_required(rotation):
             return
         rotation.changed_by.clear()
         because = f"{by.name} {what}"
-        transitions.move(
+        transitions.apply_action(
             rotation,
             RotationAction.WITHDRAW,
             by=by,
@@ -74,17 +74,17 @@ def withdraw(rotation: Rotation, what: str, *, by: Actor, now: datetime) -> None
             withdrawn_at=now,
             withdrawn_because=because,
         )
-        operator_mail.approval_withdrawn(rotation, at=now)
-    note_change(rotation, by)
+        operator_mail.notify_approval_withdrawn(rotation, at=now)
+    record_change(rotation, by)
 
 
-def settle(rotation: Rotation) -> None:
+def clear_changes(rotation: Rotation) -> None:
     """Forget who changed a rotation, and that its approval was withdrawn, once it is approved (does not save)."""
     rotation.changed_by.clear()
     rotation.withdrawn_at, rotation.withdrawn_because = None, ""
 
 
-def sentence(rotation: Rotation, *, zone: str) -> str:
+def withdrawal_text(rotation: Rotation, *, zone: str) -> str:
     """Say who approved a rotation, what withdrew that, and who can approve it again; empty where it stands."""
     if not rotation.is_withdrawn:
         return ""
@@ -97,13 +97,13 @@ def sentence(rotation: Rotation, *, zone: str) -> str:
         f"{approved}; withdrawn because {rotation.withdrawn_because} ({brief(rotation.withdrawn_at, zone)})."
     )
     those = changed_by(rotation)
-    if not those or not are_asked_for(rotation):
+    if not those or not is_required(rotation):
         return f"{said} Somebody has to approve it again."
     since = " They all changed it since." if len(those) > 1 else ""
-    return f"{said} Somebody other than {_named(those)} has to approve it again.{since}"
+    return f"{said} Somebody other than {_format_people(those)} has to approve it again.{since}"
 
 
-def warning(rotation: Rotation) -> list[str]:
+def withdrawal_warnings(rotation: Rotation) -> list[str]:
     """Say beforehand what a change does to the approval of a rotation; nothing where it does nothing."""
     if rotation.state not in AWAITING_WINDOW or rotation.is_emergency:
         return []
@@ -111,7 +111,7 @@ def warning(rotation: Rotation) -> list[str]:
         return [
             "Four eyes: the approval is withdrawn already. Whoever changes something more can’t approve it again."
         ]
-    if not are_asked_for(rotation):
+    if not is_required(rotation):
         return []
     return [
         "Four eyes: this withdraws the approval. What was agreed before does not happen any more, and nothing further "
@@ -119,6 +119,6 @@ def warning(rotation: Rotation) -> list[str]:
     ]
 
 
-def _named(people: Sequence[User]) -> str:
+def _format_people(people: Sequence[User]) -> str:
     names = [str(person) for person in people]
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

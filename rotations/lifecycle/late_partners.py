@@ -23,12 +23,12 @@ from rotations.planning.states import SETTLED, RotationState, StepAction
 log = logging.getLogger(__name__)
 
 #: Between the warning that the old certificate goes, and its going.
-WARNING = timedelta(days=7)
+WARNING_PERIOD = timedelta(days=7)
 #: What a partner may still owe when the old certificate's time has come.
-OWED = (plan.Act.PARTNER_CUT_OVER, plan.Act.TEST)
+OWED_ACTS = (plan.Act.PARTNER_CUT_OVER, plan.Act.TEST)
 
 
-def drain_of(rotation: Rotation, systems: Iterable[object]) -> timedelta:
+def drain_time(rotation: Rotation, systems: Iterable[object]) -> timedelta:
     """Return how long after the window late messages may still come, at the slowest of our AS2 systems."""
     hours = [getattr(system, "drain_hours", 0) for system in systems]
     return timedelta(hours=max(hours, default=0))
@@ -41,7 +41,7 @@ def would_break(
 
     Where only what partners read with changes, nobody: our readers hold nothing old for them.
     """
-    if not set(rotation.roles) & set(plan.READERS):
+    if not set(rotation.roles) & set(plan.READER_ROLES):
         return []
     owing = {
         step.participant_id
@@ -71,28 +71,28 @@ def warn_and_release(now: datetime) -> int:
         steps__blocked=True,
         steps__earliest_at__lte=now,
     ).distinct()
-    return sum(_of_one(pk, now=now) for pk in due.order_by("pk").values_list("pk", flat=True))
+    return sum(_process_rotation(pk, now=now) for pk in due.order_by("pk").values_list("pk", flat=True))
 
 
-def _of_one(pk: int, *, now: datetime) -> int:
+def _process_rotation(pk: int, *, now: datetime) -> int:
     try:
         with transaction.atomic():
-            return _warned_or_released(pk, now=now)
+            return _warn_or_release(pk, now=now)
     except Exception:
         # One rotation that can't be told of must not keep the others waiting; it is tried again in the next run.
         log.exception("Rotation %s: its stragglers could not be warned", pk)
         return 0
 
 
-def _warned_or_released(pk: int, *, now: datetime) -> int:
-    rotation = transitions.lock(pk)
+def _warn_or_release(pk: int, *, now: datetime) -> int:
+    rotation = transitions.lock_rotation(pk)
     if rotation.state != RotationState.APPLIED:
         return 0
     count = 0
     for participant in rotation.participants.select_related("partner").prefetch_related("partner__contacts"):
         participant.rotation = rotation
         owed = list(
-            participant.steps.filter(act__in=OWED, blocked=False)
+            participant.steps.filter(act__in=OWED_ACTS, blocked=False)
             .exclude(state__in=SETTLED)
             .order_by("position")
         )
@@ -101,10 +101,10 @@ def _warned_or_released(pk: int, *, now: datetime) -> int:
         if participant.warned_at is None:
             _warn(rotation, participant, now=now)
             count += 1
-        elif participant.straggling_at is None and participant.warned_at + WARNING <= now:
+        elif participant.straggling_at is None and participant.warned_at + WARNING_PERIOD <= now:
             for step in owed:
                 told = f"warned on {participant.warned_at:%d %b %Y}, and nothing was heard"
-                transitions.settle(step, StepAction.SKIP, by=Actor.runner(), now=now, note=told)
+                transitions.settle_step(step, StepAction.SKIP, by=Actor.runner(), now=now, note=told)
             count += 1
     return count
 
@@ -113,8 +113,8 @@ def _warn(rotation: Rotation, participant: Participant, *, now: datetime) -> Non
     participant.warned_at = now
     participant.save(update_fields=["warned_at"])
     by = Actor.runner()
-    contacts = compose.everybody_told(participant, Letter.Kind.WARNED)
-    sent = compose.send(Letter.Kind.WARNED, participant, contacts, by=by, now=now, event="grace over")
+    contacts = compose.informed_contacts(participant, Letter.Kind.WARNED)
+    sent = compose.send_letters(Letter.Kind.WARNED, participant, contacts, by=by, now=now, event="grace over")
     record(
         AuditEvent(
             "participant.warned",
@@ -128,8 +128,8 @@ def _warn(rotation: Rotation, participant: Participant, *, now: datetime) -> Non
         by=by,
         now=now,
     )
-    more = f"The old certificate goes in {WARNING.days} days unless you hold it. " + (
+    more = f"The old certificate goes in {WARNING_PERIOD.days} days unless you hold it. " + (
         "They were warned by mail." if sent else "Nobody there could be written to: call them."
     )
     text = f"Nothing shows that {participant.partner} uses the new certificate."
-    operator_mail.partner_said(rotation, participant, text, more, at=now)
+    operator_mail.notify_partner_response(rotation, participant, text, more, at=now)

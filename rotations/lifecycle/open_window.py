@@ -14,7 +14,7 @@ from django.db.models import DateTimeField, Q, Value
 from django.db.models.functions import Greatest
 
 from as2certs.audit.recording import Actor, AuditEvent, record
-from as2certs.background import nudge
+from as2certs.background import wake_task
 from rotations.errors import ActionRefused
 from rotations.execution import transitions
 from rotations.lifecycle import actions
@@ -24,10 +24,10 @@ from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction
 
 log = logging.getLogger(__name__)
 
-NOTHING_CAME = "The window ends, and nothing has shown that the other side has changed."
+NO_EVIDENCE = "The window ends, and nothing has shown that the other side has changed."
 
 
-def _waiting(rotation: Rotation, participant: Participant | None = None) -> StepQuerySet:
+def _waiting_cut_overs(rotation: Rotation, participant: Participant | None = None) -> StepQuerySet:
     """Return our cut-overs that wait for their moment; of one participant, those that concern it."""
     steps: StepQuerySet = Step.objects.filter(
         rotation=rotation, act=plan.Act.CUT_OVER, state=StepState.WAITING
@@ -40,15 +40,15 @@ def switch_obstacle(rotation: Rotation, *, now: datetime) -> str:
     start, end = rotation.window_start, rotation.window_end
     if not rotation.is_fuzzy or start is None or end is None:
         return "This change has a fixed moment: it is made when its window opens."
-    if kept := transitions.unapproved(rotation):
+    if kept := transitions.approval_obstacle(rotation):
         return kept
-    if rotation.state not in transitions.CUTTING_OVER:
-        return transitions.only_unrehearsed(rotation) or (
+    if rotation.state not in transitions.CUT_OVER_STATES:
+        return transitions.sole_rehearsal_obstacle(rotation) or (
             "Not everybody is ready: record their answers, or go on without them."
         )
     if not start <= now < end:
         return "The window is not open: the change can be made on your word from its beginning to its end."
-    if not _waiting(rotation).filter(automatic=True, blocked=False).exists():
+    if not _waiting_cut_overs(rotation).filter(automatic=True, blocked=False).exists():
         return "There is nothing that the application could switch now: what is left is done by hand."
     return ""
 
@@ -56,14 +56,14 @@ def switch_obstacle(rotation: Rotation, *, now: datetime) -> str:
 @transaction.atomic
 def switch_now(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotation:
     """Make the change now, on somebody's word. Raises ActionRefused saying why it can't be."""
-    rotation = transitions.lock(rotation.pk)
+    rotation = transitions.lock_rotation(rotation.pk)
     if obstacle := switch_obstacle(rotation, now=now):
         raise ActionRefused(obstacle)
-    _let_go(_waiting(rotation), rotation, reason, by=by, now=now)
+    _make_due(_waiting_cut_overs(rotation), rotation, reason, by=by, now=now)
     return rotation
 
 
-def on_evidence(
+def switch_on_evidence(
     rotation: Rotation, participant: Participant, proof: str, *, by: Actor, now: datetime
 ) -> None:
     """Make the change since a message has shown that the other side has changed, where that was waited for.
@@ -73,18 +73,18 @@ def on_evidence(
     end = participant.ends
     if not rotation.is_fuzzy or end is None or now >= end:
         return
-    _let_go(_waiting(rotation, participant), rotation, proof, by=by, now=now)
+    _make_due(_waiting_cut_overs(rotation, participant), rotation, proof, by=by, now=now)
 
 
-def _let_go(steps: StepQuerySet, rotation: Rotation, why: str, *, by: Actor, now: datetime) -> None:
+def _make_due(steps: StepQuerySet, rotation: Rotation, why: str, *, by: Actor, now: datetime) -> None:
     moment = Greatest("earliest_at", Value(now, output_field=DateTimeField()))
     if not steps.filter(automatic=True, due_at__gt=moment).update(due_at=moment):
         return
     record(AuditEvent("rotation.moment_came", rotation, also=[rotation.holder], reason=why), by=by, now=now)
-    nudge("rotations.tasks.apply_due")
+    wake_task("rotations.tasks.apply_due")
 
 
-def decide(now: datetime) -> int:
+def decide_ending_windows(now: datetime) -> int:
     """Decide, shortly before their windows end, about changes that nothing has shown; return about how many.
 
     Those that are made all the same have their moment in the plan; here are those that are called off or extended.
@@ -92,25 +92,25 @@ def decide(now: datetime) -> int:
     near = Rotation.objects.filter(
         at_end__in=(AtEnd.GO_BACK, AtEnd.EXTEND),
         state__in=AWAITING_WINDOW,
-        window_end__lte=now + plan.DECIDED_BEFORE,
+        window_end__lte=now + plan.DECISION_LEAD,
     )
-    return sum(_decide(pk, now=now) for pk in near.order_by("pk").values_list("pk", flat=True))
+    return sum(_decide_rotation(pk, now=now) for pk in near.order_by("pk").values_list("pk", flat=True))
 
 
-def _decide(pk: int, *, now: datetime) -> int:
+def _decide_rotation(pk: int, *, now: datetime) -> int:
     try:
         with transaction.atomic():
-            rotation = transitions.lock(pk)
+            rotation = transitions.lock_rotation(pk)
             end = rotation.window_end
-            if end is None or end > now + plan.DECIDED_BEFORE or rotation.state not in AWAITING_WINDOW:
+            if end is None or end > now + plan.DECISION_LEAD or rotation.state not in AWAITING_WINDOW:
                 return 0
-            waiting = _waiting(rotation)
+            waiting = _waiting_cut_overs(rotation)
             # Where a message or a word has come, there is nothing to decide: it was to be made, and is late.
-            if not waiting.exists() or waiting.filter(due_at__lt=end - plan.DECIDED_BEFORE).exists():
+            if not waiting.exists() or waiting.filter(due_at__lt=end - plan.DECISION_LEAD).exists():
                 return 0
-            _carry_out(rotation, now=now)
+            _apply_decision(rotation, now=now)
     except ActionRefused as refused:
-        _put_before_a_person(pk, str(refused), now=now)
+        _fail_for_operator(pk, str(refused), now=now)
     except Exception:
         # One that can't be decided about must not keep the others from their moment; it is tried again.
         log.exception("Rotation %s: its window ends, and nothing could be decided", pk)
@@ -118,17 +118,17 @@ def _decide(pk: int, *, now: datetime) -> int:
     return 1
 
 
-def _carry_out(rotation: Rotation, *, now: datetime) -> None:
+def _apply_decision(rotation: Rotation, *, now: datetime) -> None:
     by = Actor.runner()
     if rotation.at_end == AtEnd.EXTEND:
-        actions.postpone(rotation, longer(rotation, now=now), reason=NOTHING_CAME, by=by, now=now)
+        actions.postpone(rotation, following_window(rotation, now=now), reason=NO_EVIDENCE, by=by, now=now)
     elif rotation.state == RotationState.UNDER_WAY:
-        actions.roll_back(rotation, reason=NOTHING_CAME, by=by, now=now)
+        actions.roll_back(rotation, reason=NO_EVIDENCE, by=by, now=now)
     else:
-        actions.cancel(rotation, reason=NOTHING_CAME, by=by, now=now)
+        actions.cancel(rotation, reason=NO_EVIDENCE, by=by, now=now)
 
 
-def longer(rotation: Rotation, *, now: datetime) -> windows.Window:
+def following_window(rotation: Rotation, *, now: datetime) -> windows.Window:
     """Return the window that follows a rotation's own, as long as that; never in the past."""
     start, end = rotation.window_start, rotation.window_end
     assert start is not None  # asked for by the callers
@@ -137,7 +137,9 @@ def longer(rotation: Rotation, *, now: datetime) -> windows.Window:
     return windows.Window(begins, begins + (end - start), rotation.window_zone)
 
 
-def _put_before_a_person(pk: int, reason: str, *, now: datetime) -> None:
+def _fail_for_operator(pk: int, reason: str, *, now: datetime) -> None:
     """Let what was chosen beforehand and is not possible be decided by somebody: the cut-overs wait no longer."""
-    for step in _waiting(Rotation.objects.get(pk=pk)):
-        transitions.fail(step, f"{NOTHING_CAME} {reason}", by=Actor.runner(), now=now, action=StepAction.FAIL)
+    for step in _waiting_cut_overs(Rotation.objects.get(pk=pk)):
+        transitions.fail_step(
+            step, f"{NO_EVIDENCE} {reason}", by=Actor.runner(), now=now, action=StepAction.FAIL
+        )

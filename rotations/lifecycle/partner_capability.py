@@ -14,45 +14,45 @@ from django.db import transaction
 from django.db.models import Min, OuterRef, Subquery
 from django.urls import reverse
 
-from as2certs.audit.models import Entry, identify
+from as2certs.audit.models import Entry, object_reference
 from as2certs.audit.recording import Actor, AuditEvent, record
 from partners.models import Partner
 from rotations.errors import ActionRefused, EditConflict
-from rotations.execution.confirmations import answering
-from rotations.execution.stored_plan import PAST
-from rotations.lifecycle.replanning import Other, holding_of
+from rotations.execution.confirmations import lock_for_answer
+from rotations.execution.stored_plan import PAST_PREFIX
+from rotations.lifecycle.replanning import AlternativePlan, assumed_capability
 from rotations.models import Participant, Rotation, Step
 from rotations.notifications import operator_mail
 from rotations.planning import plan
 from rotations.planning.local_time import day
 from rotations.planning.states import RotationState, StepState
-from rotations.web.presenters.open_tasks import Need, names
+from rotations.web.presenters.open_tasks import OpenTask, join_names
 
 #: What a partner's system can hold, as it is said of it.
-SAYS = {
+CAPABILITY_PHRASES = {
     Partner.Holds.SEVERAL: "can keep both certificates for a while",
     Partner.Holds.ONE: "holds one certificate at a time",
     Partner.Holds.UNKNOWN: "can hold what its people don’t know",
 }
 #: Roles in which a partner reads, so that it matters what its system can hold.
-READ_BY_THEM = (plan.Role.SIGN, plan.Role.ENCRYPT)
+PARTNER_READ_ROLES = (plan.Role.SIGN, plan.Role.ENCRYPT)
 #: How long before our change the new certificate has to have been there to show that both were: with the old one gone,
 #: messages would have failed for so long.
-AT_LEAST = timedelta(days=1)
+MIN_OVERLAP = timedelta(days=1)
 
 
-def matters(rotation: Rotation) -> bool:
+def is_relevant(rotation: Rotation) -> bool:
     """Say whether it makes a difference to a rotation what its partners' systems can hold."""
-    return any(role in rotation.roles for role in READ_BY_THEM)
+    return any(role in rotation.roles for role in PARTNER_READ_ROLES)
 
 
 @transaction.atomic
-def say_holds(participant: Participant, holds: str, *, by: Actor, now: datetime) -> None:
+def record_capability(participant: Participant, holds: str, *, by: Actor, now: datetime) -> None:
     """Record what a partner says that its system can hold; nothing changes before somebody here decides.
 
     Our people are told when it is something else than what we go by. Raises ActionRefused.
     """
-    rotation, participant = answering(participant)
+    rotation, participant = lock_for_answer(participant)
     if holds not in Partner.Holds.values:
         raise ActionRefused("Say whether your system can keep both certificates for a while.")
     before = participant.says_holds
@@ -72,14 +72,14 @@ def say_holds(participant: Participant, holds: str, *, by: Actor, now: datetime)
         now=now,
     )
     if holds != before and participant.holds_undecided:
-        text = f"{partner} says that its system {SAYS[Partner.Holds(holds)]}."
+        text = f"{partner} says that its system {CAPABILITY_PHRASES[Partner.Holds(holds)]}."
         more = "Nothing has changed by that: look at what it would mean for the plan, and decide."
-        operator_mail.partner_said(rotation, participant, text, more, at=now)
+        operator_mail.notify_partner_response(rotation, participant, text, more, at=now)
 
 
-def said_in(participant: Participant) -> Entry | None:
+def capability_entry(participant: Participant) -> Entry | None:
     """Return the trail's entry of what a participant said last of its system: by whom, when, from where."""
-    kind, uid = identify(participant.partner)
+    kind, uid = object_reference(participant.partner)
     said = Entry.objects.about(participant.rotation).filter(verb="participant.said_holds")
     return said.filter(subjects__kind=kind, subjects__uid=uid).first()
 
@@ -87,34 +87,34 @@ def said_in(participant: Participant) -> Entry | None:
 # What needs somebody.
 
 
-def undecided_needs(participants: Sequence[Participant]) -> Iterator[Need]:
+def undecided_tasks(participants: Sequence[Participant]) -> Iterator[OpenTask]:
     """Yield what partners said of their systems that somebody has to decide about."""
     for participant in participants:
         if participant.holds_undecided:
-            yield undecided_need(participant)
+            yield undecided_task(participant)
 
 
-def undecided_need(participant: Participant) -> Need:
+def undecided_task(participant: Participant) -> OpenTask:
     """Return what a partner said of its system, as something to decide."""
     holds = Partner.Holds(participant.says_holds)
-    return Need(
+    return OpenTask(
         "needs_you",
-        f"{participant.partner} says that its system {SAYS[holds]}.",
+        f"{participant.partner} says that its system {CAPABILITY_PHRASES[holds]}.",
         "Its plan stays as it is until you have looked at what that changes.",
         "Look at both plans …",
         reverse("participant-holds", args=[participant.uid]),
     )
 
 
-def plan_needs(
+def plan_tasks(
     rotation: Rotation, participants: Sequence[Participant], steps: Sequence[Step], *, now: datetime
-) -> Iterator[Need]:
+) -> Iterator[OpenTask]:
     """Yield that the plan would be another one now; at most two queries, whatever the number of partners."""
-    other = Other.of(rotation, now=now, participants=participants, steps=steps)
+    other = AlternativePlan.of(rotation, now=now, participants=participants, steps=steps)
     if not other.is_to_be_looked_at:
         return
-    who = names([participant.partner.name for participant in other.anew])
-    yield Need(
+    who = join_names([participant.partner.name for participant in other.anew])
+    yield OpenTask(
         "needs_you",
         f"The plan would be another one now: something else is known of what {who or 'our AS2 system'} can hold.",
         "What was approved stays as it is until you decide.",
@@ -123,16 +123,16 @@ def plan_needs(
     )
 
 
-def supposed(participant: Participant, *, now: datetime) -> Other:
+def compare_with_capability(participant: Participant, *, now: datetime) -> AlternativePlan:
     """Return what becomes of a participant's rotation where its word is taken over."""
-    return Other.of(participant.rotation, now=now, holding=holding_of(participant))
+    return AlternativePlan.of(participant.rotation, now=now, holding=assumed_capability(participant))
 
 
 # What a past change has shown.
 
 
 @dataclass(frozen=True)
-class Learnt:
+class ObservedCapability:
     """That a partner had the new certificate beside the old one in a past change."""
 
     participant: Participant
@@ -155,7 +155,7 @@ class Learnt:
         )
 
 
-def learnt(partners: Collection[Partner]) -> Mapping[int, Learnt]:
+def observed_capabilities(partners: Collection[Partner]) -> Mapping[int, ObservedCapability]:
     """Return what past changes have shown of those partners of whom nothing is known, by primary key; one query.
 
     What counts: the fingerprint that matched at least a day before we changed over with it, and its word afterwards
@@ -166,7 +166,7 @@ def learnt(partners: Collection[Partner]) -> Mapping[int, Learnt]:
         return {}
     cut_overs = Step.objects.filter(
         rotation=OuterRef("rotation"), act=plan.Act.CUT_OVER, state=StepState.DONE
-    ).exclude(key__startswith=f"{PAST}:")
+    ).exclude(key__startswith=f"{PAST_PREFIX}:")
     alone = cut_overs.filter(participant=OuterRef("pk")).order_by().values("participant")
     for_all = cut_overs.filter(participant=None).order_by().values("rotation")
     first = Min("done_at")
@@ -189,22 +189,22 @@ def learnt(partners: Collection[Partner]) -> Mapping[int, Learnt]:
         .select_related("rotation__identity")
         .order_by("rotation_id")
     )
-    shown: dict[int, Learnt] = {}
+    shown: dict[int, ObservedCapability] = {}
     for participant in found:
         changed_at = participant.alone_at or participant.for_all_at
         there = participant.confirmed_at
         if changed_at is None or there is None or plan.Role.SIGN not in participant.rotation.roles:
             continue
-        if changed_at - there >= AT_LEAST:
+        if changed_at - there >= MIN_OVERLAP:
             participant.partner = unknown[participant.partner_id]
-            shown[participant.partner_id] = Learnt(participant, changed_at)
+            shown[participant.partner_id] = ObservedCapability(participant, changed_at)
     return shown
 
 
 @transaction.atomic
-def take_learnt(partner: Partner, *, by: Actor, now: datetime) -> None:
+def accept_observed_capability(partner: Partner, *, by: Actor, now: datetime) -> None:
     """Note that a partner's system holds both, since a past change showed it. Raises ActionRefused."""
-    shown = learnt([partner]).get(partner.pk)
+    shown = observed_capabilities([partner]).get(partner.pk)
     if shown is None:
         raise ActionRefused(
             f"No past change shows that {partner} holds both, or what it holds is known by now."
@@ -226,10 +226,10 @@ def take_learnt(partner: Partner, *, by: Actor, now: datetime) -> None:
     )
 
 
-def learnt_needs(partners: Collection[Partner]) -> Iterator[Need]:
+def observed_tasks(partners: Collection[Partner]) -> Iterator[OpenTask]:
     """Yield what past changes have shown of partners of whom it is not known, to be accepted with one press."""
-    for shown in learnt(partners).values():
-        yield Need(
+    for shown in observed_capabilities(partners).values():
+        yield OpenTask(
             "soon",
             f"{shown.partner} seems to be able to keep both certificates for a while.",
             shown.sentence,
@@ -240,10 +240,10 @@ def learnt_needs(partners: Collection[Partner]) -> Iterator[Need]:
         )
 
 
-def partner_needs(partner: Partner) -> list[Need]:
+def partner_tasks(partner: Partner) -> list[OpenTask]:
     """Return what about a partner's system is to be decided, on its own page; two queries."""
     parts = partner.participations.filter(holds_decided_at=None, removed_reason="").exclude(says_holds="")
     said = list(parts.order_by("-says_holds_at"))
     for participant in said:
         participant.partner = partner
-    return [*list(undecided_needs(said))[:1], *learnt_needs([partner])]
+    return [*list(undecided_tasks(said))[:1], *observed_tasks([partner])]

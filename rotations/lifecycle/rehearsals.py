@@ -14,18 +14,18 @@ from rotations.planning.states import ENDED, RotationState
 
 
 @transaction.atomic
-def link(rotation: Rotation, made: Rotation, *, by: Actor, now: datetime) -> None:
+def link_rehearsal(rotation: Rotation, made: Rotation, *, by: Actor, now: datetime) -> None:
     """Let a rotation on the test side count as the rehearsal of another one.
 
     Raises ActionRefused where it is not the same change on the test counterpart, or no other rehearsal is needed.
     """
-    rotation = transitions.lock(rotation.pk)
+    rotation = transitions.lock_rotation(rotation.pk)
     made.refresh_from_db(fields=["state"])
     if made.state in ENDED:
         raise ActionRefused(
             f"The rotation of {made.holder} has ended ({made.get_state_display()}): set up a new one."
         )
-    if wrong := rehearsal.misfit(rotation, made.holder, made.roles):
+    if wrong := rehearsal.rehearsal_mismatch(rotation, made.holder, made.roles):
         raise ActionRefused(wrong)
     Rotation.objects.filter(pk=rotation.pk).update(rehearsal=made)
     rotation.rehearsal = made
@@ -39,14 +39,14 @@ def link(rotation: Rotation, made: Rotation, *, by: Actor, now: datetime) -> Non
         by=by,
         now=now,
     )
-    transitions.advance(rotation, by=by, now=now)
+    transitions.advance_rotation(rotation, by=by, now=now)
 
 
 @transaction.atomic
-def waive(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> None:
+def waive_rehearsal(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> None:
     """Let a rotation go on without a rehearsal, with a reason. Raises ActionRefused where nothing is waived by that."""
-    rotation = transitions.lock(rotation.pk)
-    if obstacle := not_to_waive(rotation):
+    rotation = transitions.lock_rotation(rotation.pk)
+    if obstacle := waiver_obstacle(rotation):
         raise ActionRefused(obstacle)
     if not reason.strip():
         raise ActionRefused(
@@ -59,16 +59,16 @@ def waive(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> None:
         by=by,
         now=now,
     )
-    transitions.advance(rotation, by=by, now=now)
+    transitions.advance_rotation(rotation, by=by, now=now)
 
 
-def not_to_waive(rotation: Rotation) -> str:
+def waiver_obstacle(rotation: Rotation) -> str:
     """Say why there is no rehearsal to do without; empty where a rotation waits for one, or will."""
     state = RotationState(rotation.state)
     if state not in (RotationState.DRAFT, RotationState.EXCHANGING):
         return f"This rotation is {rotation.get_state_display()}: it waits for no rehearsal."
     if rotation.rehearsal_waived:
         return f"It goes on without a rehearsal already: {rotation.rehearsal_waived}"
-    if not rehearsal.obstacle(rotation):
-        return f"Nothing waits for a rehearsal here. {rehearsal.result_of(rotation).sentence}"
+    if not rehearsal.rehearsal_obstacle(rotation):
+        return f"Nothing waits for a rehearsal here. {rehearsal.rehearsal_result(rotation).sentence}"
     return ""

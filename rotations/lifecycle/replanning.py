@@ -20,16 +20,16 @@ from rotations.errors import ActionRefused, EditConflict, PlanError
 from rotations.execution import stored_plan, transitions
 from rotations.execution.plan_diff import (
     SHARED,
-    Shape,
-    as_planned,
-    begun,
-    may_be_planned_anew,
+    PlanShape,
+    can_be_replanned,
+    planned_capabilities,
     planned_shape,
+    started_participants,
     stored_shape,
 )
-from rotations.execution.stored_plan import PAST, ROLL_BACK
+from rotations.execution.stored_plan import PAST_PREFIX, ROLL_BACK
 from rotations.letters import compose
-from rotations.letters.instructions import Task
+from rotations.letters.instructions import PartnerTask
 from rotations.lifecycle import edit_conflicts, four_eyes
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.planning import plan
@@ -37,7 +37,7 @@ from rotations.planning.states import SETTLED, RotationState, StepState
 
 
 @dataclass(frozen=True)
-class Other:
+class AlternativePlan:
     """The plan of a rotation as it is stored, and as it would be made now. ``holding`` is what that supposes.
 
     ``shape`` is None where the plan can't be another one any more: the change is made, or its window is over.
@@ -58,24 +58,24 @@ class Other:
         holding: Mapping[int, str] | None = None,
         participants: Sequence[Participant] | None = None,
         steps: Sequence[Step] | None = None,
-    ) -> Other:
+    ) -> AlternativePlan:
         """Read a rotation's plan; ``holding`` as in ``runbook.preview``. What is at hand need not be read again."""
         if participants is None:
-            participants = stored_plan.participants_of(rotation)
+            participants = stored_plan.active_participants(rotation)
         if steps is None:
             steps = list(rotation.steps.select_related("system", "participant__partner"))
-        started = begun(steps)
-        before = as_planned(steps, [p for p in participants if p.pk in started])
+        started = started_participants(steps)
+        before = planned_capabilities(steps, [p for p in participants if p.pk in started])
         return cls(rotation, participants, steps, {**(holding or {}), **before}, now)
 
     @cached_property
     def begun(self) -> set[int]:
         """Return the participants (primary keys) with whom the change has begun; they keep their steps."""
-        return begun(self.steps)
+        return started_participants(self.steps)
 
     @cached_property
-    def shape(self) -> Shape | None:
-        if not may_be_planned_anew(self.rotation, self.steps):
+    def shape(self) -> PlanShape | None:
+        if not can_be_replanned(self.rotation, self.steps):
             return None
         try:
             return planned_shape(
@@ -85,7 +85,7 @@ class Other:
             return None  # its window is over, which another line of the page says
 
     @cached_property
-    def stored(self) -> Shape:
+    def stored(self) -> PlanShape:
         return stored_shape(self.steps, [p for p in self.participants if p.pk not in self.begun])
 
     @property
@@ -125,12 +125,12 @@ class Other:
     @cached_property
     def before(self) -> list[Step]:
         """Return the steps of the stored plan, in order, without those of a time that is past."""
-        return [s for s in self.steps if s.act != ROLL_BACK and not s.key.startswith(f"{PAST}:")]
+        return [s for s in self.steps if s.act != ROLL_BACK and not s.key.startswith(f"{PAST_PREFIX}:")]
 
     @cached_property
     def fresh(self) -> list[Step]:
         """Return the steps of the new plan, unsaved. Raises PlanError."""
-        return stored_plan.preview(self.rotation, now=self.now, awaited=True, holding=self.holding)
+        return stored_plan.preview_steps(self.rotation, now=self.now, awaited=True, holding=self.holding)
 
     @cached_property
     def after(self) -> list[Step]:
@@ -148,19 +148,19 @@ class Other:
                 found.append(step)
         return found
 
-    def task(self, participant: Participant, steps: Sequence[Step]) -> Task:
+    def task(self, participant: Participant, steps: Sequence[Step]) -> PartnerTask:
         """Return what a participant is asked by these steps of the whole plan."""
         assert participant.starts is not None  # approved rotations have a window
         assert participant.ends is not None
         mine = [step for step in steps if step.participant_id == participant.pk]
-        return Task(self.rotation.side, mine, participant.starts, participant.ends, None)
+        return PartnerTask(self.rotation.side, mine, participant.starts, participant.ends, None)
 
     @property
     def obstacle(self) -> str:
         """Say why the new plan can't be put in the place of the stored one at this moment; empty when it can."""
         if any(step.state == StepState.RUNNING for step in self.steps):
             return "A step is being carried out at this moment. Wait until it is done, then decide."
-        for step in stored_plan.releasing(self.steps):
+        for step in stored_plan.filter_open_releases(self.steps):
             return (
                 f"Messages are held back for this change in {step.system or 'our AS2 system'}. Release them there, "
                 f"record “{step.title}” as done, and decide then."
@@ -172,7 +172,7 @@ class Other:
 
 
 @transaction.atomic
-def adopt(
+def adopt_new_plan(
     rotation: Rotation,
     *,
     seen: str,
@@ -180,31 +180,31 @@ def adopt(
     now: datetime,
     participant: Participant | None = None,
     reason: str = "",
-) -> Other:
+) -> AlternativePlan:
     """Put the plan as it would be made now in the place of the stored one, as far as it is another one.
 
     With ``participant``, what that said of its system is taken over first: for this rotation, and for all to come.
     ``seen`` is ``Other.seen`` of what was looked at. Whose steps are others is told. Raises ActionRefused, PlanError,
     and EditConflict when something has changed since.
     """
-    rotation = transitions.lock(rotation.pk)
+    rotation = transitions.lock_rotation(rotation.pk)
     if participant is not None:
-        participant = _saying(rotation, participant)
-    other = Other.of(rotation, now=now, holding=holding_of(participant))
-    must_be_as_seen(other, seen)
+        participant = _participant_to_decide(rotation, participant)
+    other = AlternativePlan.of(rotation, now=now, holding=assumed_capability(participant))
+    require_plan_version(other, seen)
     if participant is not None:
-        _take_over(participant, by=by, now=now, reason=reason)
+        _accept_capability(participant, by=by, now=now, reason=reason)
     if other.is_another:
         if other.obstacle:
             raise ActionRefused(other.obstacle)
-        _put_in_place(other, by=by, now=now, reason=reason, because=participant)
+        _replace_plan(other, by=by, now=now, reason=reason, because=participant)
     elif participant is None:
         raise ActionRefused("The plan is the one that would be made now: nothing was changed.")
     return other
 
 
 @transaction.atomic
-def leave(
+def keep_stored_plan(
     rotation: Rotation,
     *,
     seen: str,
@@ -217,11 +217,11 @@ def leave(
 
     Raises ActionRefused, and EditConflict when something has changed since.
     """
-    rotation = transitions.lock(rotation.pk)
+    rotation = transitions.lock_rotation(rotation.pk)
     if participant is not None:
-        participant = _saying(rotation, participant)
-    other = Other.of(rotation, now=now, holding=holding_of(participant))
-    must_be_as_seen(other, seen)
+        participant = _participant_to_decide(rotation, participant)
+    other = AlternativePlan.of(rotation, now=now, holding=assumed_capability(participant))
+    require_plan_version(other, seen)
     if not reason.strip():
         raise ActionRefused("Say why it stays as it is: the reason stays in the trail.")
     if participant is not None:
@@ -238,20 +238,20 @@ def leave(
     record(AuditEvent("rotation.plan_kept", rotation, also=[rotation.holder], reason=reason), by=by, now=now)
 
 
-def holding_of(participant: Participant | None) -> dict[int, str]:
+def assumed_capability(participant: Participant | None) -> dict[int, str]:
     """Return what is supposed where a participant's word is taken over; nothing where none is to be decided."""
     if participant is None or not participant.holds_undecided:
         return {}
     return {participant.partner_id: participant.says_holds}
 
 
-def must_be_as_seen(other: Other, seen: str) -> None:
+def require_plan_version(other: AlternativePlan, seen: str) -> None:
     """Refuse a decision about another plan than those that were looked at. Raises EditConflict."""
     if seen != other.seen:
         raise EditConflict(f"The rotation of {other.rotation}")
 
 
-def _saying(rotation: Rotation, participant: Participant) -> Participant:
+def _participant_to_decide(rotation: Rotation, participant: Participant) -> Participant:
     """Return a participant as it is now, if something that it said is to be decided. Raises ActionRefused."""
     found = rotation.participants.select_related("partner").get(pk=participant.pk)
     found.rotation = rotation
@@ -262,7 +262,7 @@ def _saying(rotation: Rotation, participant: Participant) -> Participant:
     return found
 
 
-def _take_over(participant: Participant, *, by: Actor, now: datetime, reason: str) -> None:
+def _accept_capability(participant: Participant, *, by: Actor, now: datetime, reason: str) -> None:
     partner, rotation = participant.partner, participant.rotation
     before = Partner.Holds(partner.holds)
     held = Partner.objects.filter(pk=partner.pk, holds=before)
@@ -284,12 +284,12 @@ def _take_over(participant: Participant, *, by: Actor, now: datetime, reason: st
     partner.holds = participant.says_holds
 
 
-def _put_in_place(
-    other: Other, *, by: Actor, now: datetime, reason: str, because: Participant | None
+def _replace_plan(
+    other: AlternativePlan, *, by: Actor, now: datetime, reason: str, because: Participant | None
 ) -> None:
     rotation, anew = other.rotation, [participant.pk for participant in other.anew]
-    _ask_again(other)
-    stored_plan.put_in_place(rotation, other.fresh, anew=anew, begun=other.begun)
+    _reset_answers(other)
+    stored_plan.replace_plan(rotation, other.fresh, anew=anew, begun=other.begun)
     Rotation.objects.filter(pk=rotation.pk).update(plan_kept="")
     names = [participant.partner.name for participant in other.anew]
     record(
@@ -306,15 +306,15 @@ def _put_in_place(
         by=by,
         now=now,
     )
-    four_eyes.withdraw(rotation, "put another plan in the place of the approved one", by=by, now=now)
-    transitions.block_again(rotation)
-    transitions.advance(rotation, by=by, now=now)
+    four_eyes.withdraw_approval(rotation, "put another plan in the place of the approved one", by=by, now=now)
+    transitions.reblock_steps(rotation)
+    transitions.advance_rotation(rotation, by=by, now=now)
     if rotation.state in (RotationState.EXCHANGING, RotationState.SCHEDULED, RotationState.UNDER_WAY):
         unconcerned = [p.pk for p in other.participants if p.pk not in anew]
-        compose.tell_participants(rotation, Letter.Kind.REPLANNED, by=by, now=now, but=unconcerned)
+        compose.notify_participants(rotation, Letter.Kind.REPLANNED, by=by, now=now, but=unconcerned)
 
 
-def _ask_again(other: Other) -> None:
+def _reset_answers(other: AlternativePlan) -> None:
     """Forget what participants said to the part that was planned for them before: another one is asked of them now.
 
     What was compared stays; that it is installed beside the old one has to be said by whoever was not asked for that.

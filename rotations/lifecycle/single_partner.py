@@ -8,21 +8,21 @@ from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
 from rotations.errors import ActionRefused, IllegalTransition, NoOwnWindow
-from rotations.exchange.responses import OUTSIDE_THE_OLD
+from rotations.exchange.responses import OPERATOR_ONLY_FINDINGS
 from rotations.execution import stored_plan, transitions
-from rotations.execution.confirmations import count_as_agreed, refuse_removed
-from rotations.execution.stored_plan import PAST, ROLL_BACK
+from rotations.execution.confirmations import record_agreement, require_participating
+from rotations.execution.stored_plan import PAST_PREFIX, ROLL_BACK
 from rotations.letters import compose
 from rotations.lifecycle import drafts, four_eyes
-from rotations.lifecycle.actions import NOT_AGREED, back_step, window_findings
+from rotations.lifecycle.actions import NO_AGREEMENT, roll_back_step, window_findings
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.planning import plan, windows
 from rotations.planning.states import SETTLED, RotationAction, RotationState, StepState, next_state
 
 #: What is done once more when a partner goes back: all that was about the moment at which it changed over.
-TIED = (plan.Act.AGREE, plan.Act.HOLD, plan.Act.CUT_OVER, plan.Act.TEST, plan.Act.RELEASE)
+REPEATED_ACTS = (plan.Act.AGREE, plan.Act.HOLD, plan.Act.CUT_OVER, plan.Act.TEST, plan.Act.RELEASE)
 
-ALL_AT_ONCE = "All partners of this rotation change over at once: postpone the rotation to move it."
+NOT_PER_PARTNER = "All partners of this rotation change over at once: postpone the rotation to move it."
 
 
 def move_obstacle(participant: Participant) -> str:
@@ -35,13 +35,13 @@ def move_obstacle(participant: Participant) -> str:
     except IllegalTransition as error:
         return str(error)
     if not participant.steps.alone().exists():
-        return ALL_AT_ONCE
-    if participant.pk in stored_plan.made_with(rotation):
+        return NOT_PER_PARTNER
+    if participant.pk in stored_plan.switched_participants(rotation):
         return f"We have changed over for {partner} already."
-    return _hands_on(participant)
+    return _open_obstacle(participant)
 
 
-def _hands_on(participant: Participant) -> str:
+def _open_obstacle(participant: Participant) -> str:
     """Say what is going on with a participant at this moment, so that nothing can be decided; empty for nothing."""
     partner, steps = participant.partner, list(participant.steps.select_related("system"))
     if any(step.state == StepState.RUNNING for step in steps):
@@ -64,7 +64,7 @@ def move_findings(
         return found
     return [
         windows.WindowFinding(f.code, "error", f.reason, f.advice)
-        if f.code in OUTSIDE_THE_OLD and f.code != "already_open"
+        if f.code in OPERATOR_ONLY_FINDINGS and f.code != "already_open"
         else f
         for f in found
     ]
@@ -86,13 +86,13 @@ def move_participant(
     this one. ``freeze_reason`` says why the moment may lie in a freeze. Raises ActionRefused once we have changed over
     for it, for a moment that can't be, and where all change at once.
     """
-    rotation = transitions.lock(participant.rotation_id)
+    rotation = transitions.lock_rotation(participant.rotation_id)
     next_state(RotationState(rotation.state), RotationAction.MOVE_ONE)
-    refuse_removed(rotation, participant)
-    participant = _whole(rotation, participant)
+    require_participating(rotation, participant)
+    participant = _load_participant(rotation, participant)
     if obstacle := move_obstacle(participant):
         raise ActionRefused(obstacle)
-    for step in (s for s in stored_plan.held_back(rotation) if s.participant_id == participant.pk):
+    for step in (s for s in stored_plan.open_releases(rotation) if s.participant_id == participant.pk):
         raise ActionRefused(
             f"Messages to {participant.partner} are held back for this change. Release them, record “{step.title}” as "
             "done, and decide then."
@@ -104,16 +104,16 @@ def move_participant(
     before = f"{participant.local} {participant.zone}"
     willing = (participant.proposed_start, participant.proposed_end) == (window.start, window.end)
     rotation.participants.filter(pk=participant.pk).update(
-        **NOT_AGREED,
+        **NO_AGREEMENT,
         window_start=window.start,
         window_end=window.end,
         window_zone=window.zone,
-        window_local=drafts.window_words(window),
+        window_local=drafts.format_local_window(window),
         taken_back_at=None,
     )
-    participant = _whole(rotation, participant)
+    participant = _load_participant(rotation, participant)
     try:
-        stored_plan.replan_one(participant, now=now)
+        stored_plan.replan_participant(participant, now=now)
     except NoOwnWindow:
         raise ActionRefused(
             f"The plan has no cut-over for {participant.partner} alone any more, since an AS2 system of ours has "
@@ -134,16 +134,16 @@ def move_participant(
         by=by,
         now=now,
     )
-    four_eyes.withdraw(rotation, f"moved {participant.partner}", by=by, now=now)
-    transitions.advance(rotation, by=by, now=now)
+    four_eyes.withdraw_approval(rotation, f"moved {participant.partner}", by=by, now=now)
+    transitions.advance_rotation(rotation, by=by, now=now)
     if willing:
-        count_as_agreed(rotation, [participant], by=by, now=now)
-    contacts = compose.everybody_told(participant, Letter.Kind.MOVED)
-    compose.send(Letter.Kind.MOVED, participant, contacts, by=by, now=now, note=reason)
+        record_agreement(rotation, [participant], by=by, now=now)
+    contacts = compose.informed_contacts(participant, Letter.Kind.MOVED)
+    compose.send_letters(Letter.Kind.MOVED, participant, contacts, by=by, now=now, note=reason)
     return participant
 
 
-def _whole(rotation: Rotation, participant: Participant) -> Participant:
+def _load_participant(rotation: Rotation, participant: Participant) -> Participant:
     found = rotation.participants.select_related("partner").prefetch_related("partner__contacts")
     whole = found.get(pk=participant.pk)
     whole.rotation = rotation
@@ -157,7 +157,7 @@ def take_back_obstacle(participant: Participant, *, now: datetime) -> str:
         next_state(RotationState(rotation.state), RotationAction.TAKE_BACK_ONE)
     except IllegalTransition:
         return f"Nothing was changed over for {partner} that could be taken back."
-    if participant.pk not in stored_plan.made_with(rotation):
+    if participant.pk not in stored_plan.switched_participants(rotation):
         return f"Nothing was changed over for {partner} alone that could be taken back."
     if old is None:
         return "There was no certificate before this one."
@@ -169,31 +169,31 @@ def take_back_obstacle(participant: Participant, *, now: datetime) -> str:
         return "The old certificate has already been retired here."
     if rotation.steps.filter(act__in=(plan.Act.RETIRE, plan.Act.CUT_OVER), state=StepState.RUNNING).exists():
         return "A step is being carried out at this moment. Wait until it is done, then decide again."
-    return _hands_on(participant)
+    return _open_obstacle(participant)
 
 
 @transaction.atomic
-def take_back_one(participant: Participant, *, reason: str, by: Actor, now: datetime) -> Participant:
+def take_back_participant(participant: Participant, *, reason: str, by: Actor, now: datetime) -> Participant:
     """Let one partner go back to the old certificate alone, now; the others stay, and it waits for another moment.
 
     Raises ActionRefused saying why it can't be.
     """
-    rotation = transitions.lock(participant.rotation_id)
+    rotation = transitions.lock_rotation(participant.rotation_id)
     next_state(RotationState(rotation.state), RotationAction.TAKE_BACK_ONE)
-    participant = _whole(rotation, participant)
+    participant = _load_participant(rotation, participant)
     if obstacle := take_back_obstacle(participant, now=now):
         raise ActionRefused(f"This can't be taken back any more. {obstacle}")
     if not reason.strip():
         raise ActionRefused("Say why this partner goes back: the reason stays in the trail.")
     if rotation.state == RotationState.APPLIED:
-        transitions.move(
+        transitions.apply_action(
             rotation, RotationAction.TAKE_BACK_ONE, by=by, now=now, reason=reason, applied_at=None
         )
     rotation.participants.filter(pk=participant.pk).update(
         agreed_at=None, works=None, works_at=None, taken_back_at=now
     )
-    _once_more(participant, now=now)
-    transitions.block_again(rotation)
+    _repeat_steps(participant, now=now)
+    transitions.reblock_steps(rotation)
     record(
         AuditEvent(
             "participant.taken_back", rotation, also=[rotation.holder, participant.partner], reason=reason
@@ -201,30 +201,32 @@ def take_back_one(participant: Participant, *, reason: str, by: Actor, now: date
         by=by,
         now=now,
     )
-    transitions.advance(rotation, by=by, now=now)
-    participant = _whole(rotation, participant)
-    contacts = compose.everybody_told(participant, Letter.Kind.ROLLED_BACK)
-    compose.send(Letter.Kind.ROLLED_BACK, participant, contacts, by=by, now=now, note=reason)
+    transitions.advance_rotation(rotation, by=by, now=now)
+    participant = _load_participant(rotation, participant)
+    contacts = compose.informed_contacts(participant, Letter.Kind.ROLLED_BACK)
+    compose.send_letters(Letter.Kind.ROLLED_BACK, participant, contacts, by=by, now=now, note=reason)
     return participant
 
 
-def _once_more(participant: Participant, *, now: datetime) -> None:
+def _repeat_steps(participant: Participant, *, now: datetime) -> None:
     """Put what was done at the old moment into the past, plan the way back, and all of it once more without a moment.
 
     What is still held back is released once both sides are on the old certificate again.
     """
     rotation = participant.rotation
     steps = list(participant.steps.select_related("system", "participant__partner").order_by("position"))
-    tied = [step for step in steps if _is_tied(step)]
-    held = [step for step in stored_plan.releasing(steps) if step in tied]
+    tied = [step for step in steps if _is_repeated(step)]
+    held = [step for step in stored_plan.filter_open_releases(steps) if step in tied]
     past = [step for step in tied if step.state in SETTLED or step in held]
-    fresh = [stored_plan.again(step) for step in tied]
-    number = 1 + sum(step.key.startswith(f"{PAST}:") and step.act == plan.Act.CUT_OVER for step in steps)
+    fresh = [stored_plan.copy_step(step) for step in tied]
+    number = 1 + sum(
+        step.key.startswith(f"{PAST_PREFIX}:") and step.act == plan.Act.CUT_OVER for step in steps
+    )
     for step in past:
-        step.key = f"{PAST}:{number}:{step.key}"
+        step.key = f"{PAST_PREFIX}:{number}:{step.key}"
     last = rotation.steps.order_by("-position").values_list("position", flat=True).first() or 0
-    switched = [step for step in past if step.act in plan.SWITCHING and step.state == StepState.DONE]
-    ways = [back_step(step, position=last + n, now=now) for n, step in enumerate(switched, start=1)]
+    switched = [step for step in past if step.act in plan.SWITCH_ACTS and step.state == StepState.DONE]
+    ways = [roll_back_step(step, position=last + n, now=now) for n, step in enumerate(switched, start=1)]
     Step.objects.filter(pk__in=[step.pk for step in tied if step not in past]).delete()
     for step in held:
         step.after, step.blocked = [way.key for way in ways], True
@@ -232,8 +234,8 @@ def _once_more(participant: Participant, *, now: datetime) -> None:
     Step.objects.bulk_create([*fresh, *ways])
 
 
-def _is_tied(step: Step) -> bool:
+def _is_repeated(step: Step) -> bool:
     """Say whether a step of a participant was about the moment at which it changed over."""
-    if step.key.startswith(f"{PAST}:"):
+    if step.key.startswith(f"{PAST_PREFIX}:"):
         return False
-    return step.act in TIED or (step.act == plan.Act.PARTNER_CUT_OVER and step.simultaneous)
+    return step.act in REPEATED_ACTS or (step.act == plan.Act.PARTNER_CUT_OVER and step.simultaneous)

@@ -25,11 +25,11 @@ from rotations.planning.local_time import moment
 from rotations.planning.states import SETTLED, RotationState, StepAction
 
 #: In which role of a rotation a use of a certificate counts.
-ROLE_OF = {Sighting.Use.SIGNED: plan.Role.VERIFY, Sighting.Use.ENCRYPTED: plan.Role.DECRYPT}
+ROLE_OF_USE = {Sighting.Use.SIGNED: plan.Role.VERIFY, Sighting.Use.ENCRYPTED: plan.Role.DECRYPT}
 #: Clocks of mail and AS2 systems differ; a message later than this is a slip of the pen.
-SLACK = timedelta(minutes=15)
+CLOCK_TOLERANCE = timedelta(minutes=15)
 #: States of a rotation for which a message still says something.
-OPEN = (
+OBSERVED_STATES = (
     RotationState.EXCHANGING,
     RotationState.SCHEDULED,
     RotationState.UNDER_WAY,
@@ -39,7 +39,7 @@ OPEN = (
 
 
 @transaction.atomic
-def observe(
+def record_sighting(
     partner: Partner, *, use: str, serial: str, at: datetime, by: Actor, now: datetime, note: str = ""
 ) -> Sighting:
     """Record a message of a partner's at ``at`` (UTC): signed with, or encrypted to, the certificate of this serial.
@@ -52,11 +52,11 @@ def observe(
         raise ActionRefused(
             f"“{serial[:60]}” is no serial number: copy it as your system shows it, decimal or hex."
         )
-    if at > now + SLACK:
+    if at > now + CLOCK_TOLERANCE:
         raise ActionRefused(
             f"This message would come from the future, {moment(at, 'UTC')}. Check day and time zone."
         )
-    participant, found, verdict = _meant(partner, use, spelled)
+    participant, found, verdict = _match_participant(partner, use, spelled)
     sighting = Sighting.objects.create(
         partner=partner,
         participant=participant,
@@ -84,19 +84,21 @@ def observe(
         now=now,
     )
     if participant is not None:
-        _conclude(sighting, participant, by=by, now=now)
+        _apply_sighting(sighting, participant, by=by, now=now)
     return sighting
 
 
-def _meant(partner: Partner, use: str, serials: list[str]) -> tuple[Participant | None, str, str]:
+def _match_participant(partner: Partner, use: str, serials: list[str]) -> tuple[Participant | None, str, str]:
     """Return the newest participation whose rotation knows one of the serials, which it is, and old or new."""
-    role = ROLE_OF[Sighting.Use(use)]
-    parts = Participant.objects.filter(partner=partner, removed_reason="", rotation__state__in=OPEN)
+    role = ROLE_OF_USE[Sighting.Use(use)]
+    parts = Participant.objects.filter(
+        partner=partner, removed_reason="", rotation__state__in=OBSERVED_STATES
+    )
     side = "partner" if use == Sighting.Use.SIGNED else "identity"
     knows = Q(**{f"rotation__new_{side}_certificate__serial__in": serials}) | Q(
         **{f"rotation__old_{side}_certificate__serial__in": serials}
     )
-    whole = [f"rotation__{column}" for column in transitions.WHOLE_ROTATION]
+    whole = [f"rotation__{column}" for column in transitions.ROTATION_RELATIONS]
     for participant in parts.filter(knows).select_related("partner", *whole).order_by("-rotation_id"):
         rotation = participant.rotation
         if role not in rotation.roles:
@@ -110,13 +112,13 @@ def _meant(partner: Partner, use: str, serials: list[str]) -> tuple[Participant 
     return None, serials[0], Sighting.Verdict.OTHER
 
 
-def _conclude(sighting: Sighting, participant: Participant, *, by: Actor, now: datetime) -> None:
-    rotation = transitions.lock(participant.rotation_id)
+def _apply_sighting(sighting: Sighting, participant: Participant, *, by: Actor, now: datetime) -> None:
+    rotation = transitions.lock_rotation(participant.rotation_id)
     participant = rotation.participants.select_related("partner").get(pk=participant.pk)
     if sighting.verdict == Sighting.Verdict.NEW:
-        _migrated(rotation, participant, sighting, by=by, now=now)
+        _mark_migrated(rotation, participant, sighting, by=by, now=now)
     elif sighting.verdict == Sighting.Verdict.OLD and is_late(participant, sighting.at):
-        _straggles(rotation, participant, sighting, now=now)
+        _mark_straggling(rotation, participant, sighting, now=now)
 
 
 def is_late(participant: Participant, at: datetime) -> bool:
@@ -129,7 +131,7 @@ def is_late(participant: Participant, at: datetime) -> bool:
     return made and participant.ends is not None and at >= participant.ends
 
 
-def _migrated(
+def _mark_migrated(
     rotation: Rotation, participant: Participant, sighting: Sighting, *, by: Actor, now: datetime
 ) -> None:
     if participant.migrated_at is None or sighting.at < participant.migrated_at:
@@ -139,22 +141,24 @@ def _migrated(
     participant.save(update_fields=["migrated_at", "straggling_at"])
     open_steps = participant.steps.exclude(state__in=SETTLED).filter(blocked=False).order_by("position")
     proof = f"a message of {moment(sighting.at, 'UTC')} used it (serial {sighting.serial})"
-    for step in _proven(open_steps, ROLE_OF[Sighting.Use(sighting.use)]):
-        transitions.settle(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=proof)
-    open_window.on_evidence(rotation, participant, proof, by=by, now=now)
+    for step in _proven_steps(open_steps, ROLE_OF_USE[Sighting.Use(sighting.use)]):
+        transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=proof)
+    open_window.switch_on_evidence(rotation, participant, proof, by=by, now=now)
 
 
-def _proven(steps: Iterable[Step], role: str) -> list[Step]:
+def _proven_steps(steps: Iterable[Step], role: str) -> list[Step]:
     """Return the steps that an inbound message with the new certificate shows to be done."""
     return [
         step
         for step in steps
-        if plan.Evidence.INBOUND_MESSAGE in step.evidence
+        if plan.StepEvidence.INBOUND_MESSAGE in step.evidence
         and (step.act != plan.Act.PARTNER_CUT_OVER or any(effect["role"] == role for effect in step.effects))
     ]
 
 
-def _straggles(rotation: Rotation, participant: Participant, sighting: Sighting, *, now: datetime) -> None:
+def _mark_straggling(
+    rotation: Rotation, participant: Participant, sighting: Sighting, *, now: datetime
+) -> None:
     newer = participant.migrated_at is not None and participant.migrated_at > sighting.at
     if newer or (participant.straggling_at is not None and participant.straggling_at >= sighting.at):
         return
@@ -167,4 +171,4 @@ def _straggles(rotation: Rotation, participant: Participant, sighting: Sighting,
             f"A message of {moment(sighting.at, participant.partner.time_zone)} was {sighting.get_use_display()} it. "
             "Call them before the old certificate is retired here."
         )
-        operator_mail.partner_said(rotation, participant, text, more, at=now)
+        operator_mail.notify_partner_response(rotation, participant, text, more, at=now)

@@ -12,12 +12,12 @@ from django.db import transaction
 from as2certs import pki
 from as2certs.accounts.models import Installation, User
 from as2certs.audit.recording import Actor
-from identities.certificate_import import take_in
+from identities.certificate_import import import_certificate
 from identities.models import AS2System, Identity, IdentityCertificate
 from partners import contacts
 from partners.models import Contact, Partner, PartnerCertificate, Partnership
 from rotations.errors import ActionRefused
-from rotations.exchange.submitted_certificates import hand_in
+from rotations.exchange.submitted_certificates import submit
 from rotations.letters import access_links
 from rotations.lifecycle import actions, drafts, rehearsals
 from rotations.management import demo_exchange
@@ -25,13 +25,13 @@ from rotations.models import Freeze, Rotation
 from rotations.planning.windows import Window
 
 #: How long after loading the example rotation's window opens.
-LEAD = timedelta(minutes=2)
+DUE_LEAD = timedelta(minutes=2)
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
-class Example:
+class ExamplePartner:
     """A partner: days until its certificate ends, and how much its system holds."""
 
     name: str
@@ -44,19 +44,19 @@ class Example:
 
 
 PARTNERS = (
-    Example("Northwind Retail", "NORTHWIND-AS2", "America/Chicago", "Dana Whitfield", 412),
-    Example("Fabrikam Wholesale", "FABRIKAM", "America/New_York", "Luis Ortega", 28),
-    Example("Contoso Logistics", "CONTOSO_LOG", "Europe/London", "Priya Nair", 190),
-    Example("Alpine Dairy", "ALPINE-DAIRY", "Europe/Zurich", "Reto Gasser", 655),
-    Example("Tailspin Toys", "TAILSPIN", "America/Los_Angeles", "Kim Okafor", 12, "unknown"),
-    Example("Adventure Cycles", "ADVCYCLES", "Europe/Amsterdam", "Joost de Wit", -2, "one"),
-    Example("Wide World Importers", "WWI-EDI", "Asia/Singapore", "Mei Lin Tan", 88, "unknown"),
-    Example("Lamna Healthcare", "LAMNA", "Australia/Sydney", "Ruth Carey", 240, "one"),
-    Example("Proseware Paper", "PROSEWARE", "Europe/Warsaw", "Ewa Zielińska", 501),
-    Example("Humongous Foods", "HUMONGOUS FOODS", "America/Sao_Paulo", "Caio Prado", 55),
-    Example("Litware Freight", "LITWARE-FRT", "America/Toronto", "Noor Haddad", 131),
-    Example("Woodgrove Bank", "WOODGROVE", "Europe/Berlin", "Jonas Brandt", 3),
-    Example(
+    ExamplePartner("Northwind Retail", "NORTHWIND-AS2", "America/Chicago", "Dana Whitfield", 412),
+    ExamplePartner("Fabrikam Wholesale", "FABRIKAM", "America/New_York", "Luis Ortega", 28),
+    ExamplePartner("Contoso Logistics", "CONTOSO_LOG", "Europe/London", "Priya Nair", 190),
+    ExamplePartner("Alpine Dairy", "ALPINE-DAIRY", "Europe/Zurich", "Reto Gasser", 655),
+    ExamplePartner("Tailspin Toys", "TAILSPIN", "America/Los_Angeles", "Kim Okafor", 12, "unknown"),
+    ExamplePartner("Adventure Cycles", "ADVCYCLES", "Europe/Amsterdam", "Joost de Wit", -2, "one"),
+    ExamplePartner("Wide World Importers", "WWI-EDI", "Asia/Singapore", "Mei Lin Tan", 88, "unknown"),
+    ExamplePartner("Lamna Healthcare", "LAMNA", "Australia/Sydney", "Ruth Carey", 240, "one"),
+    ExamplePartner("Proseware Paper", "PROSEWARE", "Europe/Warsaw", "Ewa Zielińska", 501),
+    ExamplePartner("Humongous Foods", "HUMONGOUS FOODS", "America/Sao_Paulo", "Caio Prado", 55),
+    ExamplePartner("Litware Freight", "LITWARE-FRT", "America/Toronto", "Noor Haddad", 131),
+    ExamplePartner("Woodgrove Bank", "WOODGROVE", "Europe/Berlin", "Jonas Brandt", 3),
+    ExamplePartner(
         "Northwind Retail (test)",
         "NORTHWIND-TEST",
         "America/Chicago",
@@ -65,7 +65,7 @@ PARTNERS = (
         "several",
         "test",
     ),
-    Example(
+    ExamplePartner(
         "Fabrikam Wholesale (test)", "FABRIKAM-TEST", "America/New_York", "Luis Ortega", 75, "several", "test"
     ),
 )
@@ -81,18 +81,18 @@ def load(*, now: datetime) -> Rotation:
         raise ActionRefused(
             "The example data goes into an empty installation only; here are identities or partners."
         )
-    company = _Company(now)
+    company = _DemoCompany(now)
     company.fill()
     return company.rotation
 
 
-class _Company:
+class _DemoCompany:
     """Meridian Foods, with its stations, partners and a fortnight of work."""
 
     def __init__(self, now: datetime) -> None:
         self.now = now
-        self.alice = _person("alice", "Alice", "Fischer", "operator")
-        self.bob = _person("bob", "Bob", "Marchetti", "approver")
+        self.alice = _get_or_create_user("alice", "Alice", "Fischer", "operator")
+        self.bob = _get_or_create_user("bob", "Bob", "Marchetti", "approver")
         self.by = Actor(name=str(self.alice), source="command", user=self.alice)
         self.approver = Actor(name=str(self.bob), source="command", user=self.bob)
 
@@ -213,9 +213,9 @@ class _Company:
     ) -> IdentityCertificate:
         since = since or self.now + ends_in * DAY - 730 * DAY
         key = pki.generate_key(2048)
-        leaf = pki.self_signed(
+        leaf = pki.make_self_signed(
             key,
-            subject=pki.Subject(
+            subject=pki.CertificateSubject(
                 common_name=identity.as2_id,
                 organization=identity.organization,
                 locality="Hamburg",
@@ -226,7 +226,7 @@ class _Company:
             now=since,
         )
         material = pki.Material(leaf=leaf, chain=(), key=key, container="generated")
-        taken = take_in(identity, material, roles=roles, by=self.by, now=since, source="generated")
+        taken = import_certificate(identity, material, roles=roles, by=self.by, now=since, source="generated")
         certificate: IdentityCertificate = taken.certificate
         return certificate
 
@@ -234,15 +234,15 @@ class _Company:
         since = since or self.now + ends_in * DAY - 730 * DAY
         leaf = self.made(partner, since=since, ends_in=ends_in)
         material = pki.Material(leaf=leaf, chain=(), key=None, container="pem")
-        taken = take_in(partner, material, roles=("verify", "encrypt"), by=self.by, now=since)
+        taken = import_certificate(partner, material, roles=("verify", "encrypt"), by=self.by, now=since)
         certificate: PartnerCertificate = taken.certificate
         return certificate
 
     def made(self, partner: Partner, *, since: datetime, ends_in: int) -> Certificate:
         """Make a partner's certificate, with a key that nobody keeps."""
-        return pki.self_signed(
+        return pki.make_self_signed(
             pki.generate_key(2048),
-            subject=pki.Subject(common_name=partner.as2_id, organization=partner.name),
+            subject=pki.CertificateSubject(common_name=partner.as2_id, organization=partner.name),
             days=((self.now + ends_in * DAY) - since).days,
             roles=("verify", "encrypt"),
             now=since,
@@ -272,7 +272,7 @@ class _Company:
         self.rehearsed(rotation)
         rotation.refresh_from_db()
         rotation = actions.approve(rotation, by=self.approver, now=self.now - 10 * DAY)
-        demo_exchange.take_part(rotation, by=self.by, now=self.now)
+        demo_exchange.add_partner_answers(rotation, by=self.by, now=self.now)
 
     def rehearsed(self, production: Rotation) -> None:
         """Its rehearsal, which is over: the freight test station got its new certificate twelve days ago."""
@@ -281,7 +281,7 @@ class _Company:
         rotation = self.draft(
             self.freight_test, self.rehearsal_old, new, starts=moment, at=then, roles=("sign",), grace=2
         )
-        rehearsals.link(production, rotation, by=self.by, now=then)
+        rehearsals.link_rehearsal(production, rotation, by=self.by, now=then)
         rotation = actions.approve(rotation, by=self.approver, now=then)
         self.confirm(rotation, at=then + DAY)
         for step in rotation.steps.filter(automatic=False).order_by("position"):
@@ -289,12 +289,12 @@ class _Company:
             if step.state == "waiting":
                 note = "seen in the gateway's console"
                 moment = max(moment, step.earliest_at or moment) + timedelta(minutes=3)
-                actions.complete(step, note=note, by=self.by, now=moment)
+                actions.complete_step(step, note=note, by=self.by, now=moment)
 
     def due_soon(self) -> Rotation:
         """The rotation to watch: everybody has confirmed, and it applies itself in two minutes."""
         new = self.own(self.retail, ("sign", "decrypt"), ends_in=750, since=self.now - 5 * DAY)
-        rotation = self.rotate(self.retail, self.old, new, starts=self.now + LEAD, at=self.now)
+        rotation = self.rotate(self.retail, self.old, new, starts=self.now + DUE_LEAD, at=self.now)
         self.confirm(rotation, at=self.now)
         return rotation
 
@@ -309,21 +309,23 @@ class _Company:
             starts=(self.now + 9 * DAY).replace(hour=15, minute=0, second=0, microsecond=0),
             at=self.now,
         )
-        wish = drafts.Wish(
+        wish = drafts.DraftSpec(
             roles=("verify", "encrypt"),
             old=toys.certificates.get(),
             notes="Kim promised the new certificate for the end of the week.",
         )
-        drafts.set_up(toys, wish, by=self.by, now=self.now)
+        drafts.create_draft(toys, wish, by=self.by, now=self.now)
 
     def handed_in(self) -> None:
         """A partner brought its new certificate by its page, and named a colleague: both wait for somebody here."""
         bank, retail = self.by_name["Woodgrove Bank"], self.by_name["Northwind Retail"]
         jonas, then = bank.contacts.get(), self.now - 3 * HOUR
-        link = access_links.make(bank, participant=None, contact=jonas, by=self.by, now=then - 2 * DAY).link
+        link = access_links.create_link(
+            bank, participant=None, contact=jonas, by=self.by, now=then - 2 * DAY
+        ).link
         his = Actor(name=f"{jonas.name} ({bank})", source="portal", address="203.0.113.24")
         new = pki.to_pem(self.made(bank, since=then - DAY, ends_in=760))
-        hand_in(bank, new, roles=bank.ROLES, link=link, by=his, now=then)
+        submit(bank, new, roles=bank.ROLES, link=link, by=his, now=then)
         Contact.objects.create(
             partner=bank, name="Hanna Vogel", email="hanna@woodgrove.example", suggested_by=his.name
         )
@@ -354,14 +356,14 @@ class _Company:
         grace: int = 14,
     ) -> Rotation:
         zone = holder.time_zone if isinstance(holder, Partner) else "America/Chicago"
-        wish = drafts.Wish(
+        wish = drafts.DraftSpec(
             roles=roles or holder.ROLES,
             old=old,
             new=new,
             window=Window(start=starts, end=starts + timedelta(hours=1), zone=zone),
             grace_days=grace,
         )
-        return drafts.set_up(holder, wish, by=self.by, now=at)
+        return drafts.create_draft(holder, wish, by=self.by, now=at)
 
     def confirm(self, rotation: Rotation, *, at: datetime) -> None:
         assert rotation.new is not None  # given by `rotate`
@@ -378,7 +380,7 @@ class _Company:
             )
 
 
-def _person(username: str, first: str, last: str, role: str) -> User:
+def _get_or_create_user(username: str, first: str, last: str, role: str) -> User:
     user, is_new = User.objects.get_or_create(
         username=username,
         defaults={

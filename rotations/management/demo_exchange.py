@@ -19,12 +19,12 @@ from rotations.planning.windows import Window
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 #: Was told a week later than the others.
-LATE = "Wide World Importers"
-UNKNOWN = "550 5.1.1 no such user here"
+LATE_PARTNER = "Wide World Importers"
+UNKNOWN_ADDRESS = "550 5.1.1 no such user here"
 
 
 @dataclass(frozen=True)
-class Visit:
+class DemoVisit:
     """A partner's contact who opens the page behind the link of their mail."""
 
     participant: Participant
@@ -33,7 +33,7 @@ class Visit:
     by: Actor
 
     @classmethod
-    def of(cls, participant: Participant, number: int) -> Visit:
+    def of(cls, participant: Participant, number: int) -> DemoVisit:
         contact = participant.partner.contacts.get()
         link = Link.objects.get(participant=participant)
         by = Actor(
@@ -55,43 +55,43 @@ class Visit:
         )
 
 
-def take_part(rotation: Rotation, *, by: Actor, now: datetime) -> None:
+def add_partner_answers(rotation: Rotation, *, by: Actor, now: datetime) -> None:
     """Announce a rotation of the freight station nine days before ``now`` (UTC), and let its partners answer or not."""
     told = now - 9 * DAY
     for step in rotation.steps.filter(act="stage"):
-        actions.complete(step, note="entered in the gateway's console", by=by, now=told - 2 * HOUR)
+        actions.complete_step(step, note="entered in the gateway's console", by=by, now=told - 2 * HOUR)
     participants = list(rotation.participants.select_related("partner").order_by("partner__name"))
     for participant in participants:
-        late = participant.partner.name == LATE
+        late = participant.partner.name == LATE_PARTNER
         announcements.announce(participant, by=by, now=now - 2 * DAY if late else told)
-    visits = {one.partner.name: Visit.of(one, number) for number, one in enumerate(participants)}
-    _comes_back(visits["Adventure Cycles"], by=by, now=told + HOUR)
+    visits = {one.partner.name: DemoVisit.of(one, number) for number, one in enumerate(participants)}
+    _bounce_mail(visits["Adventure Cycles"], by=by, now=told + HOUR)
     for name, days in (
         ("Litware Freight", 8),
         ("Contoso Logistics", 7),
         ("Lamna Healthcare", 6),
         ("Woodgrove Bank", 5),
-        (LATE, 1),
+        (LATE_PARTNER, 1),
     ):
         visit = visits[name]
-        access_links.note_opened(visit.link, by=visit.by, now=now - days * DAY)
+        access_links.record_opened(visit.link, by=visit.by, now=now - days * DAY)
         if name != "Lamna Healthcare":
-            access_links.note_downloaded(visit.link, "der", by=visit.by, now=now - days * DAY + HOUR / 6)
-    _answer(rotation, visits, now=now)
-    follow_up.follow_up(now - DAY)
+            access_links.record_download(visit.link, "der", by=visit.by, now=now - days * DAY + HOUR / 6)
+    _record_answers(rotation, visits, now=now)
+    follow_up.run_follow_up(now - DAY)
 
 
-def _comes_back(visit: Visit, *, by: Actor, now: datetime) -> None:
+def _bounce_mail(visit: DemoVisit, *, by: Actor, now: datetime) -> None:
     """The mail server knew nobody at this address."""
     letter = Letter.objects.select_related("message").get(participant=visit.participant)
     message = letter.message
     assert message is not None  # just written
     Message.objects.filter(pk=message.pk).update(state=Message.State.SENT, sent_at=now)
-    outbox.bounced(message, UNKNOWN, by=by, now=now)
-    contacts.note_bounced(visit.contact, reason=UNKNOWN, by=by, now=now)
+    outbox.record_bounce(message, UNKNOWN_ADDRESS, by=by, now=now)
+    contacts.record_bounce(visit.contact, reason=UNKNOWN_ADDRESS, by=by, now=now)
 
 
-def _answer(rotation: Rotation, visits: dict[str, Visit], *, now: datetime) -> None:
+def _record_answers(rotation: Rotation, visits: dict[str, DemoVisit], *, now: datetime) -> None:
     assert rotation.new is not None  # an approved rotation has a successor
     fingerprint = pki.format_fingerprint(rotation.new.sha256)
     litware, contoso = visits["Litware Freight"], visits["Contoso Logistics"]
@@ -106,6 +106,6 @@ def _answer(rotation: Rotation, visits: dict[str, Visit], *, now: datetime) -> N
     )
     starts = (now + 18 * DAY).replace(hour=7, minute=0, second=0, microsecond=0)
     window = Window(start=starts, end=starts + HOUR, zone=bank.participant.partner.time_zone)
-    responses.propose(
+    responses.propose_window(
         bank.participant, window, note="We are not staffed at night.", by=bank.by, now=now - 5 * DAY + HOUR
     )

@@ -17,7 +17,7 @@ from as2certs.mail.models import Message
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate
 from partners.models import Contact, Partner, PartnerCertificate
 from rotations.planning import freeze_calendar, states
-from rotations.planning.plan import PREPARING, Act
+from rotations.planning.plan import PREPARATION_ACTS, Act
 
 
 def default_nudge_after() -> list[int]:
@@ -29,7 +29,7 @@ def default_nudge_before() -> list[int]:
 
 
 #: The columns that name a rotation's certificates.
-CERTIFICATES = (
+CERTIFICATE_FIELDS = (
     "old_identity_certificate",
     "new_identity_certificate",
     "old_partner_certificate",
@@ -77,7 +77,7 @@ class RotationQuerySet(models.QuerySet["Rotation"]):
 
     def prepared(self) -> Self:
         """Rotations before their window whose preparations are all settled: nobody there is waited for."""
-        open_ = Step.objects.filter(rotation=OuterRef("pk"), act__in=PREPARING)
+        open_ = Step.objects.filter(rotation=OuterRef("pk"), act__in=PREPARATION_ACTS)
         return self.filter(
             ~Exists(open_.exclude(state__in=states.SETTLED)), state=states.RotationState.EXCHANGING
         )
@@ -120,7 +120,9 @@ class Rotation(models.Model):
         help_text="Where the successor is being generated or waits for a CA.",
     )
 
-    state = models.CharField(max_length=14, choices=states.CHOICES, default=states.RotationState.DRAFT)
+    state = models.CharField(
+        max_length=14, choices=states.ROTATION_CHOICES, default=states.RotationState.DRAFT
+    )
     window_start = models.DateTimeField(null=True, blank=True)
     window_end = models.DateTimeField(null=True, blank=True)
     window_zone = models.CharField(max_length=64, blank=True, validators=[validate_time_zone])
@@ -242,7 +244,7 @@ class Rotation(models.Model):
 
     def know_certificates_of(self, other: Rotation) -> None:
         """Take over what another copy of this row has read of its certificates: their rows never change."""
-        for name in CERTIFICATES:
+        for name in CERTIFICATE_FIELDS:
             if name in other._state.fields_cache and getattr(self, f"{name}_id") == getattr(
                 other, f"{name}_id"
             ):
@@ -516,9 +518,9 @@ class Freeze(models.Model):
         return self.name
 
     @property
-    def planned(self) -> freeze_calendar.Freeze:
+    def planned(self) -> freeze_calendar.FreezePeriod:
         """Return it as windows are checked against it."""
-        return freeze_calendar.Freeze(self.name, self.first, self.last, self.zone, self.rule)
+        return freeze_calendar.FreezePeriod(self.name, self.first, self.last, self.zone, self.rule)
 
     def next_from(self, now: datetime) -> tuple[datetime, datetime] | None:
         """Return when it holds next, or now (UTC); None when it is over for good."""

@@ -21,9 +21,9 @@ from rotations.planning.plan import Act
 from rotations.planning.states import ENDED, RotationState, StepState, label
 
 #: States of a rotation of which a rehearsal can still say something.
-BEFORE = (RotationState.DRAFT, RotationState.EXCHANGING, RotationState.SCHEDULED)
+REHEARSABLE_STATES = (RotationState.DRAFT, RotationState.EXCHANGING, RotationState.SCHEDULED)
 #: States of a rehearsal whose change was made.
-MADE = (RotationState.APPLIED, RotationState.CLOSED)
+APPLIED_STATES = (RotationState.APPLIED, RotationState.CLOSED)
 
 
 class RehearsalState(StrEnum):
@@ -39,7 +39,7 @@ class RehearsalState(StrEnum):
 
 
 @dataclass(frozen=True)
-class Result:
+class RehearsalResult:
     """What the rehearsal of a change has come to, as a sentence too; on what it is made, and by which rotation."""
 
     state: RehearsalState
@@ -55,16 +55,16 @@ class Result:
         return self.rehearsal is None or self.rehearsal.state in ENDED
 
 
-def counterpart_of(holder: Identity | Partner) -> Identity | Partner | None:
+def counterpart_for(holder: Identity | Partner) -> Identity | Partner | None:
     """Return the test station on which a change of this one is rehearsed; None where there is none in use."""
     return holder.counterpart
 
 
-def result_of(rotation: Rotation) -> Result:
+def rehearsal_result(rotation: Rotation) -> RehearsalResult:
     """Return what the rehearsal of a rotation has come to."""
-    counterpart, rehearsal = counterpart_of(rotation.holder), rotation.rehearsal
+    counterpart, rehearsal = counterpart_for(rotation.holder), rotation.rehearsal
     if rehearsal is not None:
-        state, sentence = _come_to(rotation, rehearsal)
+        state, sentence = _rehearsal_outcome(rotation, rehearsal)
     elif counterpart is not None:
         state = RehearsalState.PROPOSED
         sentence = f"This change has not been made on {counterpart} yet."
@@ -73,10 +73,10 @@ def result_of(rotation: Rotation) -> Result:
     if rotation.rehearsal_waived and state is not RehearsalState.PASSED:
         state = RehearsalState.WAIVED
         sentence = f"It goes on without a rehearsal: {rotation.rehearsal_waived}"
-    return Result(state, sentence, counterpart, rehearsal)
+    return RehearsalResult(state, sentence, counterpart, rehearsal)
 
 
-def _come_to(rotation: Rotation, rehearsal: Rotation) -> tuple[RehearsalState, str]:
+def _rehearsal_outcome(rotation: Rotation, rehearsal: Rotation) -> tuple[RehearsalState, str]:
     what, now = f"The rehearsal on {rehearsal.holder}", RotationState(rehearsal.state)
     if set(rehearsal.roles) != set(rotation.roles):
         theirs, ours = " + ".join(rehearsal.roles), " + ".join(rotation.roles)
@@ -86,20 +86,20 @@ def _come_to(rotation: Rotation, rehearsal: Rotation) -> tuple[RehearsalState, s
         return RehearsalState.FAILED, f"{what} was {how}."
     if now is RotationState.ROLLING_BACK:
         return RehearsalState.FAILED, f"{what} is being rolled back."
-    count = _count(rehearsal)
-    if now in MADE and count["tests"] == count["tested"]:
+    count = _count_steps(rehearsal)
+    if now in APPLIED_STATES and count["tests"] == count["tested"]:
         tested = "its tests are done" if count["tests"] else "its plan has no test"
         return RehearsalState.PASSED, f"{what} has passed: it is applied, and {tested}."
     if count["failed"] and now is not RotationState.CLOSED:
         return RehearsalState.FAILED, f"{what} has come to a step that failed."
-    if now in MADE:
-        return RehearsalState.UNTESTED, f"{what} is applied, but {_untested(**count)}."
+    if now in APPLIED_STATES:
+        return RehearsalState.UNTESTED, f"{what} is applied, but {_describe_untested(**count)}."
     if now is RotationState.DRAFT:
         return RehearsalState.UNDER_WAY, f"{what} is a draft, and waits to be approved."
     return RehearsalState.UNDER_WAY, f"{what} is on its way ({label(now)})."
 
 
-def _count(rehearsal: Rotation) -> dict[str, int]:
+def _count_steps(rehearsal: Rotation) -> dict[str, int]:
     tests, done = Q(act=Act.TEST), Q(state=StepState.DONE)
     return rehearsal.steps.aggregate(
         tests=Count("pk", filter=tests),
@@ -109,7 +109,7 @@ def _count(rehearsal: Rotation) -> dict[str, int]:
     )
 
 
-def _untested(*, tests: int, tested: int, left_out: int, failed: int) -> str:
+def _describe_untested(*, tests: int, tested: int, left_out: int, failed: int) -> str:
     """Say which of its tests keep a rehearsal from passing; those that were left out are not made any more."""
     number, (one, many), how = tests - tested, ("is", "are"), "not done yet"
     if left_out:
@@ -118,7 +118,7 @@ def _untested(*, tests: int, tested: int, left_out: int, failed: int) -> str:
     return f"{which} {one if number == 1 else many} {how}"
 
 
-def obstacle(rotation: Rotation, result: Result | None = None) -> str:
+def rehearsal_obstacle(rotation: Rotation, result: RehearsalResult | None = None) -> str:
     """Say why a rotation must not be scheduled yet for want of a rehearsal; empty where nothing keeps it.
 
     Costs no query while the settings ask for none and ``progress.lock`` has read the rotation; else a few, however
@@ -128,27 +128,29 @@ def obstacle(rotation: Rotation, result: Result | None = None) -> str:
         rotation.holder.is_test
         or rotation.is_emergency
         or rotation.rehearsal_waived
-        or not _is_asked_for(rotation)
+        or not _is_required(rotation)
     ):
         return ""
-    result = result or result_of(rotation)
+    result = result or rehearsal_result(rotation)
     if result.counterpart is None or result.state is RehearsalState.PASSED:
         return ""
     return f"It is to be rehearsed first. {result.sentence}"
 
 
-def _is_asked_for(rotation: Rotation) -> bool:
+def _is_required(rotation: Rotation) -> bool:
     known = rotation.rehearse_first
     return Installation.current().require_rehearsal if known is None else known
 
 
-def misfit(rotation: Rotation, holder: Identity | Partner, roles: Collection[str] | None = None) -> str:
+def rehearsal_mismatch(
+    rotation: Rotation, holder: Identity | Partner, roles: Collection[str] | None = None
+) -> str:
     """Say why a rotation of ``holder`` in these roles can't be the rehearsal of ``rotation``; empty where it can.
 
     Without ``roles`` it is asked before they are chosen.
     """
-    state, result = RotationState(rotation.state), result_of(rotation)
-    if state not in BEFORE:
+    state, result = RotationState(rotation.state), rehearsal_result(rotation)
+    if state not in REHEARSABLE_STATES:
         return f"The rotation of {rotation.holder} is {label(state)}: there is nothing left to rehearse."
     if result.counterpart is None:
         return f"{rotation.holder} has no test counterpart to rehearse on. Name one on its page first."
@@ -165,7 +167,7 @@ def misfit(rotation: Rotation, holder: Identity | Partner, roles: Collection[str
     return ""
 
 
-def set_up_url(rotation: Rotation, counterpart: Identity | Partner) -> str:
+def rehearsal_create_url(rotation: Rotation, counterpart: Identity | Partner) -> str:
     """Return the address of the form in which the rehearsal of a rotation is set up."""
     side = "identity" if isinstance(counterpart, Identity) else "partner"
     query = urlencode({side: str(counterpart.uid), "rehearses": str(rotation.uid)})

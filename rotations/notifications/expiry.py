@@ -21,18 +21,18 @@ from identities.models import Identity, IdentityService
 from identities.stations import Environment
 from partners.models import Partner, PartnerService
 from rotations.models import Rotation
-from rotations.notifications.thresholds import PENDING, Outlook, outlook
+from rotations.notifications.thresholds import PENDING_STATES, Outlook, rotation_outlook
 from rotations.planning.states import RotationState
 
 #: No ladder reaches further ahead; accounts.models.validate_reminder_days refuses more.
-FARTHEST = timedelta(days=400)
+MAX_HORIZON = timedelta(days=400)
 
 #: How much a rotation in view of a certificate's end matters for what is said: the later ones win.
-_GRAVITY = (Outlook.UNDECIDED, Outlook.TOO_LATE, Outlook.OVERDUE)
+_SEVERITY = (Outlook.UNDECIDED, Outlook.TOO_LATE, Outlook.OVERDUE)
 
 
 @dataclass(frozen=True)
-class Side:
+class HolderKind:
     """Ours or theirs: the same questions, asked of another pair of tables."""
 
     name: str
@@ -45,17 +45,17 @@ class Side:
         return f"{self.name}_certificate"
 
 
-OURS = Side("identity", Identity, IdentityService)
-THEIRS = Side("partner", Partner, PartnerService)
-SIDES = (OURS, THEIRS)
-BY_NAME = {side.name: side for side in SIDES}
+OURS = HolderKind("identity", Identity, IdentityService)
+THEIRS = HolderKind("partner", Partner, PartnerService)
+ALL_KINDS = (OURS, THEIRS)
+HOLDER_KINDS = {side.name: side for side in ALL_KINDS}
 
 #: What rotations have still to be made, by the name of a side and the primary key of whose they are.
-Planned = Mapping[str, Mapping[int, list[dict[str, Any]]]]
+PendingByHolder = Mapping[str, Mapping[int, list[dict[str, Any]]]]
 
 
 @dataclass(frozen=True)
-class Pending:
+class PendingRotation:
     """A rotation that is to replace a certificate, but not in time, or not for certain."""
 
     uid: uuid.UUID
@@ -66,10 +66,10 @@ class Pending:
 
 
 @dataclass(frozen=True)
-class Expiring:
+class ExpiringCertificate:
     """A certificate in use whose end nobody is taking care of (in time)."""
 
-    side: Side
+    side: HolderKind
     holder_id: int
     holder_uid: uuid.UUID
     holder_name: str
@@ -80,7 +80,7 @@ class Expiring:
     sha256: str
     not_after: datetime
     roles: tuple[str, ...]
-    rotation: Pending | None
+    rotation: PendingRotation | None
 
     @property
     def is_test(self) -> bool:
@@ -101,7 +101,7 @@ class Expiring:
         return f"{settings.AS2CERTS_BASE_URL}{reverse('rotation-create')}?{chosen}"
 
 
-def in_view(side: Side, *, now: datetime, ladder: Iterable[int]) -> tuple[QuerySet[Any], ...]:
+def services_in_view(side: HolderKind, *, now: datetime, ladder: Iterable[int]) -> tuple[QuerySet[Any], ...]:
     """Return the rows "this certificate serves this role now" whose end is near enough for some ladder.
 
     ``ladder`` is that of the installation; stations with one of their own are looked at as far as any may reach. They
@@ -111,33 +111,37 @@ def in_view(side: Side, *, now: datetime, ladder: Iterable[int]) -> tuple[QueryS
     own_ladder = side.station._default_manager.filter(reminder_days__isnull=False).order_by().values("pk")
     return (
         ending_by(side, horizon).filter(**{f"{side.name}__reminder_days__isnull": True}),
-        _open(side).filter(**{f"{side.name}__in": own_ladder}, certificate__not_after__lte=now + FARTHEST),
+        _open_services(side).filter(
+            **{f"{side.name}__in": own_ladder}, certificate__not_after__lte=now + MAX_HORIZON
+        ),
     )
 
 
-def ending_by(side: Side, moment: datetime) -> QuerySet[Any]:
+def ending_by(side: HolderKind, moment: datetime) -> QuerySet[Any]:
     """Return the rows "this certificate serves this role now" that end at a moment or before.
 
     The few that end are looked up first, by the index; SQLite would otherwise go through all that serve.
     """
     certificates = side.service._meta.get_field("certificate").related_model
     ending = certificates._default_manager.filter(not_after__lte=moment).order_by()
-    return _open(side).filter(certificate__in=ending.values("pk"))
+    return _open_services(side).filter(certificate__in=ending.values("pk"))
 
 
-def _open(side: Side) -> QuerySet[Any]:
+def _open_services(side: HolderKind) -> QuerySet[Any]:
     return side.service._default_manager.filter(
         **{f"{side.name}__archived_at": None}, ends_at=None
     ).order_by()
 
 
-def expiring(side: Side, *, now: datetime, ladder: Iterable[int]) -> list[Expiring]:
+def find_expiring(side: HolderKind, *, now: datetime, ladder: Iterable[int]) -> list[ExpiringCertificate]:
     """Return the certificates of one side that need somebody by some ladder, the most urgent first; two queries."""
-    parts = ((side, rows) for rows in in_view(side, now=now, ladder=ladder))
-    return unattended(*parts, now=now, pending=pending_of(side))
+    parts = ((side, rows) for rows in services_in_view(side, now=now, ladder=ladder))
+    return find_unattended(*parts, now=now, pending=pending_rotations(side))
 
 
-def unattended(*parts: tuple[Side, QuerySet[Any]], now: datetime, pending: Planned) -> list[Expiring]:
+def find_unattended(
+    *parts: tuple[HolderKind, QuerySet[Any]], now: datetime, pending: PendingByHolder
+) -> list[ExpiringCertificate]:
     """Return whose end nobody takes care of (in time), the most urgent first; one query for all parts of the rows.
 
     ``pending`` is what ``pending_of`` said of their sides.
@@ -145,28 +149,28 @@ def unattended(*parts: tuple[Side, QuerySet[Any]], now: datetime, pending: Plann
     Left out are roles for which the successor serves already, and those that a rotation takes over in time.
     """
     roles: dict[tuple[str, int], list[str]] = defaultdict(list)
-    rotations: dict[tuple[str, int], Pending | None] = {}
+    rotations: dict[tuple[str, int], PendingRotation | None] = {}
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for row in _rows(parts):
         certificate = row["side"], row["certificate_id"]
-        rotation = _best(pending[row["side"]][row["holder_id"]], row, now)
+        rotation = _best_rotation(pending[row["side"]][row["holder_id"]], row, now)
         if rotation and rotation.outlook is Outlook.IN_TIME:
             continue
         if row["succeeded"] and not (rotation and rotation.outlook is Outlook.TOO_LATE):
             continue
         rows[certificate] = row
         roles[certificate].append(row["role"])
-        rotations[certificate] = _graver(rotations.get(certificate), rotation)
-    found = [_expiring(row, roles[key], rotations[key]) for key, row in rows.items()]
+        rotations[certificate] = _more_severe(rotations.get(certificate), rotation)
+    found = [_build_expiring(row, roles[key], rotations[key]) for key, row in rows.items()]
     return sorted(found, key=lambda e: (e.not_after, e.holder_name, e.certificate_id))
 
 
-def _rows(parts: Iterable[tuple[Side, QuerySet[Any]]]) -> Iterable[dict[str, Any]]:
+def _rows(parts: Iterable[tuple[HolderKind, QuerySet[Any]]]) -> Iterable[dict[str, Any]]:
     first, *others = (_with_columns(side, rows) for side, rows in parts)
     return first.union(*others, all=True) if others else first
 
 
-def _with_columns(side: Side, rows: QuerySet[Any]) -> Any:
+def _with_columns(side: HolderKind, rows: QuerySet[Any]) -> Any:
     """Return what is read of each row, under the same names on either side."""
     successor = side.service._default_manager.filter(
         **{side.name: OuterRef(side.name)},
@@ -190,10 +194,10 @@ def _with_columns(side: Side, rows: QuerySet[Any]) -> Any:
     )
 
 
-def pending_of(*sides: Side) -> Planned:
+def pending_rotations(*sides: HolderKind) -> PendingByHolder:
     """Return what rotations have still to be made, by side and primary key of whose they are; one query."""
     of_a_side = (Q(**{f"{side.name}__isnull": False}) for side in sides)
-    rows = Rotation.objects.filter(reduce(or_, of_a_side), state__in=PENDING).order_by("pk")
+    rows = Rotation.objects.filter(reduce(or_, of_a_side), state__in=PENDING_STATES).order_by("pk")
     columns = [f"{name}_id" for side in sides for name in (side.name, f"old_{side.name}_certificate")]
     found: dict[str, Mapping[int, list[dict[str, Any]]]] = {side.name: defaultdict(list) for side in sides}
     for row in rows.values("uid", "state", "roles", "window_start", "window_end", *columns):
@@ -203,32 +207,36 @@ def pending_of(*sides: Side) -> Planned:
     return found
 
 
-def _best(rotations: Iterable[dict[str, Any]], row: Mapping[str, Any], now: datetime) -> Pending | None:
+def _best_rotation(
+    rotations: Iterable[dict[str, Any]], row: Mapping[str, Any], now: datetime
+) -> PendingRotation | None:
     """Return the rotation that does most for this certificate in this role."""
     meant = [
-        Pending(
+        PendingRotation(
             uid=r["uid"],
             state=RotationState(r["state"]),
             window_start=r["window_start"],
             window_end=r["window_end"],
-            outlook=outlook(RotationState(r["state"]), r["window_end"], row["not_after"], now),
+            outlook=rotation_outlook(RotationState(r["state"]), r["window_end"], row["not_after"], now),
         )
         for r in rotations
         if row["role"] in r["roles"] and r["old"] in (row["certificate_id"], None)
     ]
-    order = (Outlook.IN_TIME, *_GRAVITY)
+    order = (Outlook.IN_TIME, *_SEVERITY)
     return min(meant, key=lambda p: order.index(p.outlook), default=None)
 
 
-def _graver(one: Pending | None, other: Pending | None) -> Pending | None:
+def _more_severe(one: PendingRotation | None, other: PendingRotation | None) -> PendingRotation | None:
     """Of the rotations of a certificate's roles, return the one that has to be spoken of."""
     known = [p for p in (one, other) if p is not None]
-    return max(known, key=lambda p: _GRAVITY.index(p.outlook), default=None)
+    return max(known, key=lambda p: _SEVERITY.index(p.outlook), default=None)
 
 
-def _expiring(row: Mapping[str, Any], roles: list[str], rotation: Pending | None) -> Expiring:
-    side = BY_NAME[row["side"]]
-    return Expiring(
+def _build_expiring(
+    row: Mapping[str, Any], roles: list[str], rotation: PendingRotation | None
+) -> ExpiringCertificate:
+    side = HOLDER_KINDS[row["side"]]
+    return ExpiringCertificate(
         side=side,
         holder_id=row["holder_id"],
         holder_uid=row["holder_uid"],

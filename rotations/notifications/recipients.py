@@ -11,13 +11,13 @@ from typing import Self
 from django.db.models import Q, prefetch_related_objects
 
 from as2certs.accounts.models import Installation, User
-from as2certs.batches import batches
+from as2certs.batches import key_batches
 from identities.models import Identity
 from partners.models import Partner
 from rotations.models import Rotation
 
 #: The group whose members are told where a station has no owner who can be reached.
-LAST_RESORT = "administrator"
+FALLBACK_GROUP = "administrator"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Recipient:
         return cls(email=user.email, name=str(user), time_zone=user.time_zone)
 
 
-def once(recipients: Iterable[Recipient]) -> list[Recipient]:
+def unique_recipients(recipients: Iterable[Recipient]) -> list[Recipient]:
     """Leave out those whose address came before."""
     found: dict[str, Recipient] = {}
     for recipient in recipients:
@@ -51,13 +51,15 @@ def once(recipients: Iterable[Recipient]) -> list[Recipient]:
 
 def administrators(*, reminding: bool = False) -> list[Recipient]:
     """Return those who are told where nobody else is; ``reminding``: without those who want no reminders."""
-    people = User.objects.filter(Q(groups__name=LAST_RESORT) | Q(is_superuser=True), is_active=True)
+    people = User.objects.filter(Q(groups__name=FALLBACK_GROUP) | Q(is_superuser=True), is_active=True)
     if reminding:
         people = people.filter(wants_reminders=True)
-    return once(Recipient.of(user) for user in people.exclude(email="").distinct().order_by("pk"))
+    return unique_recipients(
+        Recipient.of(user) for user in people.exclude(email="").distinct().order_by("pk")
+    )
 
 
-def escalation(installation: Installation) -> Recipient | None:
+def escalation_recipient(installation: Installation) -> Recipient | None:
     """Return the address that is told too once it gets urgent, where one is set."""
     if not installation.escalation_email:
         return None
@@ -67,7 +69,7 @@ def escalation(installation: Installation) -> Recipient | None:
 
 
 @dataclass(frozen=True)
-class People:
+class HolderRecipients:
     """Who is told of which station, by the station's primary key."""
 
     owners: Mapping[int, list[Recipient]]
@@ -82,25 +84,25 @@ class People:
     def of(self, station: int) -> list[Recipient]:
         """Return who is told of a station, each address once."""
         owners, subscribers = self.owners.get(station) or self.last_resort, self.subscribers.get(station, [])
-        return owners if len(owners) == 1 and not subscribers else once([*owners, *subscribers])
+        return owners if len(owners) == 1 and not subscribers else unique_recipients([*owners, *subscribers])
 
 
-def people_of(
+def recipients_of(
     model: type[Identity] | type[Partner], stations: Collection[int], *, reminding: bool = False
-) -> People:
+) -> HolderRecipients:
     """Return who is told of these stations (primary keys), in three queries at most where they are one batch.
 
     ``reminding``: without those who want no reminders. A station that has no other owner then counts as one that
     nobody owns.
     """
-    return People(
-        owners=_linked(model, "owners", stations, reminding=reminding),
-        subscribers=_linked(model, "subscribers", stations, reminding=reminding),
+    return HolderRecipients(
+        owners=_linked_users(model, "owners", stations, reminding=reminding),
+        subscribers=_linked_users(model, "subscribers", stations, reminding=reminding),
         reminding=reminding,
     )
 
 
-def _linked(
+def _linked_users(
     model: type[Identity] | type[Partner], field: str, stations: Collection[int], *, reminding: bool
 ) -> Mapping[int, list[Recipient]]:
     station = f"{model._meta.model_name}_id"
@@ -108,7 +110,7 @@ def _linked(
     links = getattr(model, field).through._default_manager.filter(user__is_active=True, **wanted)
     found: dict[int, list[Recipient]] = defaultdict(list)
     known: dict[tuple[str, ...], Recipient] = {}  # people who own many stations
-    for batch in batches(stations):
+    for batch in key_batches(stations):
         rows = (
             links.filter(**{f"{station}__in": batch})
             .exclude(user__email="")
@@ -133,7 +135,7 @@ def _linked(
     return dict(found)
 
 
-def people_of_rotations(rotations: Sequence[Rotation]) -> dict[int, list[Recipient]]:
+def recipients_of_rotations(rotations: Sequence[Rotation]) -> dict[int, list[Recipient]]:
     """Return who is told of each rotation, by its primary key: its holder's people, and whoever set it up."""
     prefetch_related_objects(rotations, "set_up_by")
     found: dict[int, list[Recipient]] = {}
@@ -141,10 +143,10 @@ def people_of_rotations(rotations: Sequence[Rotation]) -> dict[int, list[Recipie
         holders = {
             rotation.pk: rotation.holder.pk for rotation in rotations if isinstance(rotation.holder, kind)
         }
-        people = people_of(kind, holders.values()) if holders else None
+        people = recipients_of(kind, holders.values()) if holders else None
         found |= {key: people.of(holder) for key, holder in holders.items() if people}
     for rotation in rotations:
         author = rotation.set_up_by
         if author is not None and author.is_active and author.email:
-            found[rotation.pk] = once([*found[rotation.pk], Recipient.of(author)])
+            found[rotation.pk] = unique_recipients([*found[rotation.pk], Recipient.of(author)])
     return found

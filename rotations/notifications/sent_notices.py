@@ -6,18 +6,18 @@ from collections.abc import Iterable, Mapping
 
 from django.db.models import Min
 
-from as2certs.batches import batches
+from as2certs.batches import key_batches
 from rotations.models import Notice
-from rotations.notifications.expiry import Side
+from rotations.notifications.expiry import HolderKind
 
 
-def told(side: Side, certificates: Iterable[int]) -> Mapping[tuple[int, str], int]:
+def sent_thresholds(side: HolderKind, certificates: Iterable[int]) -> Mapping[tuple[int, str], int]:
     """Return the most urgent rung that each address has been told of each certificate; a query for each batch.
 
     ``certificates`` are primary keys; addresses are in lower case.
     """
     found: dict[tuple[int, str], int] = {}
-    for batch in batches(certificates):
+    for batch in key_batches(certificates):
         rows = (
             Notice.objects.filter(**{f"{side.notice}__in": batch})
             .order_by()

@@ -14,10 +14,10 @@ from rotations.planning.states import RotationState
 
 _DAY = timedelta(days=1)
 
-LAST_CALL = timedelta(days=14)
+MIN_LEAD_TIME = timedelta(days=14)
 """With less than this left, a rotation for which no window is agreed would come too late."""
 
-PENDING = frozenset(
+PENDING_STATES = frozenset(
     {RotationState.DRAFT, RotationState.EXCHANGING, RotationState.SCHEDULED, RotationState.UNDER_WAY}
 )
 """States of a rotation that may still replace its certificate."""
@@ -32,7 +32,7 @@ class Outlook(StrEnum):
     OVERDUE = "overdue"
 
 
-def crossed(ladder: Iterable[int], not_after: datetime, now: datetime) -> int | None:
+def reached_threshold(ladder: Iterable[int], not_after: datetime, now: datetime) -> int | None:
     """Return the most urgent rung that has been reached, None while there is none.
 
     Each rung holds from its own moment up to, and without, that of the next one; the last holds for ever.
@@ -41,10 +41,12 @@ def crossed(ladder: Iterable[int], not_after: datetime, now: datetime) -> int | 
     return min((days for days in ladder if left <= days), default=None)
 
 
-def outlook(state: RotationState, window_end: datetime | None, not_after: datetime, now: datetime) -> Outlook:
+def rotation_outlook(
+    state: RotationState, window_end: datetime | None, not_after: datetime, now: datetime
+) -> Outlook:
     """Say whether a pending rotation replaces its certificate before that ends."""
     if window_end is None:
-        return Outlook.TOO_LATE if not_after - now <= LAST_CALL else Outlook.UNDECIDED
+        return Outlook.TOO_LATE if not_after - now <= MIN_LEAD_TIME else Outlook.UNDECIDED
     if window_end <= now:
         return Outlook.OVERDUE
     if window_end >= not_after:
@@ -58,7 +60,7 @@ def days_until(at: datetime, now: datetime, zone: str) -> int:
     return (at.astimezone(info).date() - now.astimezone(info).date()).days
 
 
-def near(at: datetime, now: datetime, zone: str) -> str:
+def format_relative_day(at: datetime, now: datetime, zone: str) -> str:
     """Tell how far a day is: "in 20 days", "tomorrow", "today", "3 days ago"."""
     match days_until(at, now, zone):
         case 0:
@@ -73,12 +75,12 @@ def near(at: datetime, now: datetime, zone: str) -> str:
             return f"{-days} days ago"
 
 
-def expires(not_after: datetime, now: datetime, zone: str) -> str:
+def format_expiry(not_after: datetime, now: datetime, zone: str) -> str:
     """Tell a certificate's end as a verb and a time: "expires in 20 days", "expired yesterday"."""
-    return f"{'expires' if now <= not_after else 'expired'} {near(not_after, now, zone)}"
+    return f"{'expires' if now <= not_after else 'expired'} {format_relative_day(not_after, now, zone)}"
 
 
-def countdown(at: datetime, now: datetime) -> str:
+def format_countdown(at: datetime, now: datetime) -> str:
     """Tell how long it is until a moment, rounded to what matters: "in 24 hours", "in 55 minutes", "now"."""
     minutes = round((at - now).total_seconds() / 60)
     if minutes <= 0:

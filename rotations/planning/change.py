@@ -12,7 +12,7 @@ from typing import Literal
 
 from rotations.errors import PlanError
 
-GRACE = timedelta(days=14)
+DEFAULT_GRACE = timedelta(days=14)
 """How long readers keep the old certificate after the window, so that late MDNs and retries have drained."""
 
 
@@ -25,15 +25,15 @@ class Role(StrEnum):
     ENCRYPT = "encrypt"
 
 
-OWN = frozenset({Role.SIGN, Role.DECRYPT})
-THEIRS = frozenset({Role.VERIFY, Role.ENCRYPT})
-READERS = frozenset({Role.DECRYPT, Role.VERIFY})
+OWN_ROLES = frozenset({Role.SIGN, Role.DECRYPT})
+PARTNER_ROLES = frozenset({Role.VERIFY, Role.ENCRYPT})
+READER_ROLES = frozenset({Role.DECRYPT, Role.VERIFY})
 """Roles in which our system reads and the partner writes."""
-WRITERS = frozenset({Role.SIGN, Role.ENCRYPT})
+WRITER_ROLES = frozenset({Role.SIGN, Role.ENCRYPT})
 """Roles in which our system writes and the partner reads."""
 
 
-class Holds(StrEnum):
+class Capacity(StrEnum):
     """How many certificates the readers of a side accept at the same time."""
 
     ONE = "one"
@@ -43,10 +43,10 @@ class Holds(StrEnum):
     @property
     def both(self) -> bool:
         """Say whether the old and the new fit beside each other; unknown counts as one."""
-        return self is Holds.SEVERAL
+        return self is Capacity.SEVERAL
 
 
-class Who(StrEnum):
+class StepOwner(StrEnum):
     """Whose hands a step needs."""
 
     WE = "we"
@@ -70,15 +70,15 @@ class Act(StrEnum):
     RETIRE = "retire"
 
 
-COMPARING = frozenset({Act.CHECK})
+CHECK_ACTS = frozenset({Act.CHECK})
 """What is waited for even in an emergency: a certificate that nobody compared could be the intruder's own."""
-PREPARING = frozenset({Act.CHECK, Act.STAGE, Act.ANNOUNCE, Act.INSTALL, Act.AGREE})
+PREPARATION_ACTS = frozenset({Act.CHECK, Act.STAGE, Act.ANNOUNCE, Act.INSTALL, Act.AGREE})
 """Acts that are all done or skipped before a rotation counts as scheduled."""
-SWITCHING = frozenset({Act.CUT_OVER, Act.PARTNER_CUT_OVER})
+SWITCH_ACTS = frozenset({Act.CUT_OVER, Act.PARTNER_CUT_OVER})
 """Acts that move writers, and with them the readers that hold one."""
 
 
-class Evidence(StrEnum):
+class StepEvidence(StrEnum):
     """What may show that a step is done."""
 
     WRITTEN_AND_READ_BACK = "written_and_read_back"
@@ -92,7 +92,7 @@ class Evidence(StrEnum):
     OPERATOR = "operator"
 
 
-WEAK = frozenset({Evidence.SENT, Evidence.WORD})
+WEAK_EVIDENCE = frozenset({StepEvidence.SENT, StepEvidence.WORD})
 """Evidence that says less than it seems to: "sent" is not "installed", nor is a click."""
 
 
@@ -105,17 +105,17 @@ class Move(StrEnum):
     DROP = "drop"
 
 
-def us(system: str) -> str:
+def our_side(system: str) -> str:
     """Name the side of ours that the AS2 system with this key is, as `Effect.at` spells it."""
     return f"us:{system}"
 
 
-def us_to(system: str, party: str) -> str:
+def our_side_to(system: str, party: str) -> str:
     """Name our side towards one partner alone, where the AS2 system signs for each with a certificate of its own."""
     return f"us:{system}>{party}"
 
 
-def them(party: str) -> str:
+def partner_side(party: str) -> str:
     """Name the side that the partner with this key is, as `Effect.at` spells it."""
     return f"partner:{party}"
 
@@ -142,7 +142,7 @@ class Effect:
     @property
     def reads(self) -> bool:
         """Say whether the place is a reader, which may hold several, and not a writer, which holds one."""
-        return (self.role in READERS) == self.at.startswith("us:")
+        return (self.role in READER_ROLES) == self.at.startswith("us:")
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class System:
 
     key: str
     name: str
-    holds: Holds
+    holds: Capacity
     signs_per_partner: bool = False
     automatic: bool = True
     dated: bool = False
@@ -171,13 +171,13 @@ class Party:
 
     key: str
     name: str
-    holds: Holds
+    holds: Capacity
     starts: datetime | None = None
     ends: datetime | None = None
 
 
 @dataclass(frozen=True)
-class Change:
+class CertificateChange:
     """One certificate that gives way to another, and everybody whom that touches.
 
     Side "own": exactly one system, any number of parties. Side "partner": exactly one party, and every system
@@ -197,7 +197,7 @@ class Change:
     starts: datetime
     ends: datetime
     now: datetime
-    grace: timedelta = GRACE
+    grace: timedelta = DEFAULT_GRACE
     emergency: bool = False
     fuzzy: bool = False
     old_name: str = "the old certificate"
@@ -207,12 +207,12 @@ class Change:
     @property
     def read_by_us(self) -> frozenset[Role]:
         """Give the changing roles in which our systems read and the partners write."""
-        return self.roles & READERS
+        return self.roles & READER_ROLES
 
     @property
     def read_by_them(self) -> frozenset[Role]:
         """Give the changing roles in which our systems write and the partners read."""
-        return self.roles & WRITERS
+        return self.roles & WRITER_ROLES
 
     @property
     def per_partner(self) -> bool:
@@ -257,7 +257,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedStep:
     """One thing that one side does.
 
     `due` is set where the step carries itself out (`automatic`), and None where it waits for a person or for
@@ -268,7 +268,7 @@ class Step:
     """
 
     key: str
-    who: Who
+    who: StepOwner
     act: Act
     roles: tuple[Role, ...]
     system: str | None
@@ -279,7 +279,7 @@ class Step:
     automatic: bool
     simultaneous: bool
     after: tuple[str, ...]
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[StepEvidence, ...]
     effects: tuple[Effect, ...]
     title: str
     why: str
@@ -289,16 +289,16 @@ class Step:
     def at(self) -> str:
         """Name the side that whoever does the step has in hand, as `Effect.at` spells it."""
         if self.system and self.partner:
-            return us_to(self.system, self.partner)
-        return us(self.system) if self.system else them(self.partner or "")
+            return our_side_to(self.system, self.partner)
+        return our_side(self.system) if self.system else partner_side(self.partner or "")
 
 
-def in_order(roles: Collection[Role]) -> tuple[Role, ...]:
+def sort_roles(roles: Collection[Role]) -> tuple[Role, ...]:
     """Sort roles as `Role` lists them."""
     return tuple(role for role in Role if role in roles)
 
 
-LETTERS = {
+CHANGE_LETTERS = {
     frozenset({Role.SIGN}): "A",
     frozenset({Role.DECRYPT}): "B",
     frozenset({Role.SIGN, Role.DECRYPT}): "C",
@@ -308,13 +308,13 @@ LETTERS = {
 }
 
 
-def letter(change: Change) -> str:
+def change_letter(change: CertificateChange) -> str:
     """Name which of the six changes this is, "A" to "F".
 
     Raises PlanError when the roles are none of the six.
     """
     try:
-        return LETTERS[change.roles]
+        return CHANGE_LETTERS[change.roles]
     except KeyError:
         found = ", ".join(sorted(change.roles)) or "none"
         raise PlanError(
@@ -323,14 +323,14 @@ def letter(change: Change) -> str:
         ) from None
 
 
-def require_sound(change: Change) -> None:
+def validate_change(change: CertificateChange) -> None:
     """Refuse a change that contradicts itself: raises PlanError with the reason and what to do."""
-    letter(change)
+    change_letter(change)
     own = change.side == "own"
-    if not change.roles <= (OWN if own else THEIRS):
+    if not change.roles <= (OWN_ROLES if own else PARTNER_ROLES):
         raise PlanError(
             f"The side is {change.side!r}, but the roles belong to the other one: "
-            f"{', '.join(in_order(change.roles))}. Plan one side's certificate at a time."
+            f"{', '.join(sort_roles(change.roles))}. Plan one side's certificate at a time."
         )
     if own and len(change.systems) != 1:
         raise PlanError(

@@ -11,61 +11,61 @@ from functools import cached_property
 
 from rotations.errors import PlanError
 from rotations.planning.change import (
-    COMPARING,
-    GRACE,
-    OWN,
-    PREPARING,
-    READERS,
-    SWITCHING,
-    THEIRS,
-    WEAK,
-    WRITERS,
+    CHECK_ACTS,
+    DEFAULT_GRACE,
+    OWN_ROLES,
+    PARTNER_ROLES,
+    PREPARATION_ACTS,
+    READER_ROLES,
+    SWITCH_ACTS,
+    WEAK_EVIDENCE,
+    WRITER_ROLES,
     Act,
-    Change,
+    Capacity,
+    CertificateChange,
     Effect,
-    Evidence,
-    Holds,
     Move,
     Party,
+    PlannedStep,
     Role,
-    Step,
+    StepEvidence,
+    StepOwner,
     System,
-    Who,
-    in_order,
-    letter,
-    require_sound,
-    them,
-    us,
-    us_to,
+    change_letter,
+    our_side,
+    our_side_to,
+    partner_side,
+    sort_roles,
+    validate_change,
 )
 from rotations.planning.rules import violations
-from rotations.planning.step_texts import Scene, say
+from rotations.planning.step_texts import StepContext, describe_step
 
 __all__ = [
-    "COMPARING",
-    "DECIDED_BEFORE",
-    "GRACE",
+    "CHECK_ACTS",
+    "DECISION_LEAD",
+    "DEFAULT_GRACE",
     "HOLD_LEAD",
-    "OWN",
-    "PREPARING",
-    "READERS",
-    "SWITCHING",
-    "THEIRS",
-    "WEAK",
-    "WRITERS",
+    "OWN_ROLES",
+    "PARTNER_ROLES",
+    "PREPARATION_ACTS",
+    "READER_ROLES",
+    "SWITCH_ACTS",
+    "WEAK_EVIDENCE",
+    "WRITER_ROLES",
     "Act",
-    "Change",
+    "Capacity",
+    "CertificateChange",
     "Effect",
-    "Evidence",
-    "Holds",
     "Move",
     "Party",
     "PlanError",
+    "PlannedStep",
     "Role",
-    "Step",
+    "StepEvidence",
+    "StepOwner",
     "System",
-    "Who",
-    "letter",
+    "change_letter",
     "plan",
     "violations",
 ]
@@ -73,32 +73,32 @@ __all__ = [
 HOLD_LEAD = timedelta(hours=1)
 """How long before the window our outbound queue may be paused, so that asynchronous MDNs can drain."""
 
-DECIDED_BEFORE = timedelta(minutes=1)
+DECISION_LEAD = timedelta(minutes=1)
 """How long before the end of a fuzzy window it is decided what becomes of a change that nothing has shown yet."""
 
-BY_CONNECTOR = frozenset({Act.STAGE, Act.CUT_OVER, Act.RETIRE})
-BY_PARTNER = frozenset({Act.INSTALL, Act.AGREE, Act.PARTNER_CUT_OVER, Act.PARTNER_RETIRE})
+CONNECTOR_ACTS = frozenset({Act.STAGE, Act.CUT_OVER, Act.RETIRE})
+PARTNER_ACTS = frozenset({Act.INSTALL, Act.AGREE, Act.PARTNER_CUT_OVER, Act.PARTNER_RETIRE})
 
 
-def plan(change: Change) -> tuple[Step, ...]:
+def plan(change: CertificateChange) -> tuple[PlannedStep, ...]:
     """List the steps of the change in the order in which a runbook shows them.
 
     Raises PlanError when the change contradicts itself.
     """
-    require_sound(change)
-    return (_AtOnce(change) if change.emergency else _Planner(change)).steps()
+    validate_change(change)
+    return (_EmergencyPlanner(change) if change.emergency else _Planner(change)).steps()
 
 
 class _Planner:
     """Work out the steps of one change, group by group; each step comes after those that it waits for."""
 
-    def __init__(self, change: Change) -> None:
+    def __init__(self, change: CertificateChange) -> None:
         self.change = change
         self.systems = change.systems
         self.parties = change.parties
         self.theirs = change.side == "partner"
 
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[PlannedStep, ...]:
         """List all groups in the order of a runbook."""
         return (
             *(*self.checks, *self.stages, *self.announces, *self.installs, *self.agrees, *self.free),
@@ -109,11 +109,11 @@ class _Planner:
     # Before the window.
 
     @cached_property
-    def checks(self) -> list[Step]:
+    def checks(self) -> list[PlannedStep]:
         return [self.step(Act.CHECK, party=party) for party in self.parties if self.theirs]
 
     @cached_property
-    def stages(self) -> list[Step]:
+    def stages(self) -> list[PlannedStep]:
         return [
             self.step(Act.STAGE, system=system, effects=added, after=self.checks)
             for system in self.systems
@@ -121,48 +121,48 @@ class _Planner:
         ]
 
     @cached_property
-    def announces(self) -> list[Step]:
+    def announces(self) -> list[PlannedStep]:
         """Tell a partner only what is true already: that we accept the new one, so it may use it."""
         wanted = not self.theirs or bool(self.change.read_by_us)
         after = [*self.checks, *self.stages]
         return [self.step(Act.ANNOUNCE, party=party, after=after) for party in self.parties if wanted]
 
     @cached_property
-    def installs(self) -> list[Step]:
+    def installs(self) -> list[PlannedStep]:
         cause = self.checks if self.theirs else self.announces
         return [
-            self.step(Act.INSTALL, party=party, effects=added, after=_of(party, cause))
+            self.step(Act.INSTALL, party=party, effects=added, after=_for_party(party, cause))
             for party in self.parties
             if (added := self.beside(party, Move.ADD))
         ]
 
     @cached_property
-    def agrees(self) -> list[Step]:
+    def agrees(self) -> list[PlannedStep]:
         return [
-            self.step(Act.AGREE, party=party, after=_of(party, self.announces or self.checks))
+            self.step(Act.AGREE, party=party, after=_for_party(party, self.announces or self.checks))
             for party in self.parties
             if self.together(party)
         ]
 
     @property
-    def gate(self) -> list[Step]:
+    def gate(self) -> list[PlannedStep]:
         """List what has to be ready before anything that waits for the window may move."""
         return [*self.checks, *self.stages, *self.installs, *self.agrees]
 
-    def gate_of(self, party: Party) -> list[Step]:
+    def gate_of(self, party: Party) -> list[PlannedStep]:
         """List what has to be ready before anything that concerns this partner alone may move."""
-        return [*self.stages, *_of(party, self.installs), *_of(party, self.agrees)]
+        return [*self.stages, *_for_party(party, self.installs), *_for_party(party, self.agrees)]
 
-    def ready_for(self, party: Party) -> list[Step]:
+    def ready_for(self, party: Party) -> list[PlannedStep]:
         """List what a swap with this partner waits for, on both sides."""
         if self.change.per_partner:
-            return [*self.gate_of(party), *_of(party, self.holds)]
+            return [*self.gate_of(party), *_for_party(party, self.holds)]
         return [*self.gate, *self.holds]
 
     # In the window.
 
     @cached_property
-    def holds(self) -> list[Step]:
+    def holds(self) -> list[PlannedStep]:
         if self.change.per_partner:
             return [
                 self.step(Act.HOLD, system=system, party=party, after=self.gate_of(party))
@@ -182,7 +182,7 @@ class _Planner:
         return sorted(self.parties, key=self.together)
 
     @cached_property
-    def cut_overs(self) -> list[Step]:
+    def cut_overs(self) -> list[PlannedStep]:
         """List our cut-overs: one for all, or where we sign per partner one for each, which waits for it alone."""
         if self.change.per_partner:
             return [
@@ -190,7 +190,7 @@ class _Planner:
                     Act.CUT_OVER,
                     system=system,
                     party=party,
-                    effects=(Effect(us_to(system.key, party.key), Role.SIGN, Move.SWITCH),),
+                    effects=(Effect(our_side_to(system.key, party.key), Role.SIGN, Move.SWITCH),),
                     after=self.ready_for(party),
                     simultaneous=self.together(party),
                 )
@@ -210,18 +210,21 @@ class _Planner:
         ]
 
     @cached_property
-    def defaults(self) -> list[Step]:
+    def defaults(self) -> list[PlannedStep]:
         """List what flips for nobody in particular, once everybody who takes part has changed over."""
         return [
             self.step(
-                Act.CUT_OVER, system=system, effects=self.switched(system), after=_at(system, self.cut_overs)
+                Act.CUT_OVER,
+                system=system,
+                effects=self.switched(system),
+                after=_on_system(system, self.cut_overs),
             )
             for system in self.systems
             if self.change.per_partner
         ]
 
     @cached_property
-    def joint(self) -> list[Step]:
+    def joint(self) -> list[PlannedStep]:
         """List the partners' cut-overs that must happen together with ours."""
         return [
             self.step(
@@ -236,72 +239,74 @@ class _Planner:
         ]
 
     @cached_property
-    def free(self) -> list[Step]:
+    def free(self) -> list[PlannedStep]:
         """List the partners' cut-overs that may happen at any time, since all that reads them is ready."""
         return [
-            self.step(Act.PARTNER_CUT_OVER, party=party, effects=moved, after=_of(party, self.announces))
+            self.step(
+                Act.PARTNER_CUT_OVER, party=party, effects=moved, after=_for_party(party, self.announces)
+            )
             for party in self.parties
             if (moved := self.switched(party)) and not self.together(party)
         ]
 
     @cached_property
-    def tests(self) -> list[Step]:
+    def tests(self) -> list[PlannedStep]:
         return [
-            self.step(Act.TEST, system=system, party=party, after=[*ours, *_of(party, self.joint)])
+            self.step(Act.TEST, system=system, party=party, after=[*ours, *_for_party(party, self.joint)])
             for system in self.systems
             for party in self.parties
-            if (ours := _at(system, self.cut_overs_for(party)))
+            if (ours := _on_system(system, self.cut_overs_for(party)))
         ]
 
-    def cut_overs_for(self, party: Party) -> list[Step]:
+    def cut_overs_for(self, party: Party) -> list[PlannedStep]:
         """List our cut-overs that change something for this partner."""
-        return _of(party, self.cut_overs) if self.change.per_partner else self.cut_overs
+        return _for_party(party, self.cut_overs) if self.change.per_partner else self.cut_overs
 
     @cached_property
-    def releases(self) -> list[Step]:
+    def releases(self) -> list[PlannedStep]:
         if self.change.per_partner:
             return [
                 self.step(
                     Act.RELEASE,
                     system=system,
                     party=party,
-                    after=[*held, *_at(system, _of(party, self.tests))],
+                    after=[*held, *_on_system(system, _for_party(party, self.tests))],
                 )
                 for system in self.systems
                 for party in self.in_turn
-                if (held := _at(system, _of(party, self.holds)))
+                if (held := _on_system(system, _for_party(party, self.holds)))
             ]
         waited_for = [
-            step for party in self.parties if self.together(party) for step in _of(party, self.tests)
+            step for party in self.parties if self.together(party) for step in _for_party(party, self.tests)
         ]
         return [
-            self.step(Act.RELEASE, system=system, after=[*self.holds, *_at(system, waited_for)])
+            self.step(Act.RELEASE, system=system, after=[*self.holds, *_on_system(system, waited_for)])
             for system in self.systems
-            if _at(system, self.holds)
+            if _on_system(system, self.holds)
         ]
 
     # After the grace.
 
     @cached_property
-    def partner_retires(self) -> list[Step]:
+    def partner_retires(self) -> list[PlannedStep]:
         return [
             self.step(
                 Act.PARTNER_RETIRE,
                 party=party,
                 effects=dropped,
-                after=[*self.cut_overs_for(party), *_of(party, self.tests)],
+                after=[*self.cut_overs_for(party), *_for_party(party, self.tests)],
             )
             for party in self.parties
             if (dropped := self.beside(party, Move.DROP))
         ]
 
     @cached_property
-    def retires(self) -> list[Step]:
+    def retires(self) -> list[PlannedStep]:
         """Let go of the old one in every system, also where nothing reads with it: its key lies there until then."""
 
-        def before(system: System) -> list[Step]:
+        def before(system: System) -> list[PlannedStep]:
             ours = [*self.stages, *self.cut_overs, *self.defaults, *self.releases]
-            return [*_at(system, ours), *self.free, *self.joint, *_at(system, self.tests)]
+            return [*_on_system(system, ours), *self.free, *self.joint, *_on_system(system, self.tests)]
 
         return [
             self.step(Act.RETIRE, system=system, effects=self.beside(system, Move.DROP), after=before(system))
@@ -354,17 +359,17 @@ class _Planner:
         system: System | None = None,
         party: Party | None = None,
         effects: tuple[Effect, ...] = (),
-        after: Iterable[Step] = (),
+        after: Iterable[PlannedStep] = (),
         simultaneous: bool = False,
-    ) -> Step:
-        automatic = act in BY_CONNECTOR and system is not None and system.automatic
+    ) -> PlannedStep:
+        automatic = act in CONNECTOR_ACTS and system is not None and system.automatic
         earliest, latest = self.span(act, party, simultaneous)
-        title, why = say(Scene(self.change, act, system, party, effects, simultaneous))
-        return Step(
+        title, why = describe_step(StepContext(self.change, act, system, party, effects, simultaneous))
+        return PlannedStep(
             key=":".join([act, *(side.key for side in (system, party) if side)]),
-            who=Who.PARTNER if act in BY_PARTNER else Who.WE,
+            who=StepOwner.PARTNER if act in PARTNER_ACTS else StepOwner.WE,
             act=act,
-            roles=in_order({effect.role for effect in effects} or self.change.roles),
+            roles=sort_roles({effect.role for effect in effects} or self.change.roles),
             system=system.key if system else None,
             partner=party.key if party else None,
             earliest=earliest,
@@ -387,7 +392,7 @@ class _Planner:
     def due(self, act: Act, earliest: datetime | None, latest: datetime | None) -> datetime | None:
         """Say when a step carries itself out; in a fuzzy window, unless evidence comes before."""
         if self.change.fuzzy and act is Act.CUT_OVER and earliest is not None and latest is not None:
-            return max(earliest, latest - DECIDED_BEFORE)
+            return max(earliest, latest - DECISION_LEAD)
         return earliest
 
     def span(
@@ -414,83 +419,84 @@ class _Planner:
             case _:
                 return starts, ends
 
-    def evidence(self, act: Act, automatic: bool) -> tuple[Evidence, ...]:
+    def evidence(self, act: Act, automatic: bool) -> tuple[StepEvidence, ...]:
         """List what may show that an act is done, the strongest first."""
         match act:
             case Act.CHECK:
-                return (Evidence.FINGERPRINT,)
+                return (StepEvidence.FINGERPRINT,)
             case Act.ANNOUNCE:
-                return (Evidence.SENT,)
+                return (StepEvidence.SENT,)
             case Act.INSTALL if self.change.read_by_us and self.theirs:
                 # Its first valid signature with the new key proves that it holds that key.
-                return (Evidence.FINGERPRINT, Evidence.INBOUND_MESSAGE, Evidence.WORD)
+                return (StepEvidence.FINGERPRINT, StepEvidence.INBOUND_MESSAGE, StepEvidence.WORD)
             case Act.INSTALL:
-                return (Evidence.FINGERPRINT, Evidence.WORD)
+                return (StepEvidence.FINGERPRINT, StepEvidence.WORD)
             case Act.AGREE:
-                return (Evidence.AGREED_WINDOW,)
+                return (StepEvidence.AGREED_WINDOW,)
             case Act.PARTNER_CUT_OVER if self.change.read_by_us:
-                return (Evidence.INBOUND_MESSAGE, Evidence.WORD)
+                return (StepEvidence.INBOUND_MESSAGE, StepEvidence.WORD)
             case Act.PARTNER_CUT_OVER | Act.PARTNER_RETIRE:
-                return (Evidence.WORD,)
+                return (StepEvidence.WORD,)
             case Act.TEST if not self.change.read_by_them:
-                return (Evidence.TEST_MESSAGE, Evidence.INBOUND_MESSAGE)
+                return (StepEvidence.TEST_MESSAGE, StepEvidence.INBOUND_MESSAGE)
             case Act.TEST:
-                return (Evidence.TEST_MESSAGE,)
+                return (StepEvidence.TEST_MESSAGE,)
             case _:
-                return (Evidence.WRITTEN_AND_READ_BACK,) if automatic else (Evidence.OPERATOR,)
+                return (StepEvidence.WRITTEN_AND_READ_BACK,) if automatic else (StepEvidence.OPERATOR,)
 
 
-class _AtOnce(_Planner):
+class _EmergencyPlanner(_Planner):
     """Work out the steps of an emergency: our systems let go of the old certificate now, and everybody is told.
 
     The law's overlap is given up on purpose: between our cut-over and a partner's own, messages with it fail. What a
     partner hands in is compared first all the same.
     """
 
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[PlannedStep, ...]:
         return (*self.checks, *self.cut_overs, *self.announces, *self.retires, *self.free, *self.tests)
 
     @cached_property
-    def cut_overs(self) -> list[Step]:
+    def cut_overs(self) -> list[PlannedStep]:
         return [
             self.step(Act.CUT_OVER, system=system, effects=self.switched(system), after=self.checks)
             for system in self.systems
         ]
 
     @cached_property
-    def announces(self) -> list[Step]:
+    def announces(self) -> list[PlannedStep]:
         """Tell everybody whose certificate it is not; who gave us a new one knows."""
         return [self.step(Act.ANNOUNCE, party=party) for party in self.parties if not self.theirs]
 
     @cached_property
-    def free(self) -> list[Step]:
+    def free(self) -> list[PlannedStep]:
         return [
             self.step(
                 Act.PARTNER_CUT_OVER,
                 party=party,
                 effects=self.switched(party),
-                after=_of(party, self.announces or self.checks),
+                after=_for_party(party, self.announces or self.checks),
             )
             for party in self.parties
         ]
 
     @cached_property
-    def tests(self) -> list[Step]:
+    def tests(self) -> list[PlannedStep]:
         return [
             self.step(
                 Act.TEST,
                 system=system,
                 party=party,
-                after=[*_at(system, self.cut_overs), *_of(party, self.free)],
+                after=[*_on_system(system, self.cut_overs), *_for_party(party, self.free)],
             )
             for system in self.systems
             for party in self.parties
         ]
 
     @cached_property
-    def retires(self) -> list[Step]:
+    def retires(self) -> list[PlannedStep]:
         return [
-            self.step(Act.RETIRE, system=system, after=_at(system, self.cut_overs)) for system in self.systems
+            self.step(Act.RETIRE, system=system, after=_on_system(system, self.cut_overs))
+            for system in self.systems
         ]
 
     def switched(self, side: System | Party) -> tuple[Effect, ...]:
@@ -505,17 +511,17 @@ class _AtOnce(_Planner):
     def span(
         self, act: Act, party: Party | None, simultaneous: bool
     ) -> tuple[datetime | None, datetime | None]:
-        return self.change.now, self.change.ends if act in BY_PARTNER else None
+        return self.change.now, self.change.ends if act in PARTNER_ACTS else None
 
 
 def _effects(side: System | Party, roles: Collection[Role], move: Move) -> tuple[Effect, ...]:
-    at = us(side.key) if isinstance(side, System) else them(side.key)
-    return tuple(Effect(at, role, move) for role in in_order(roles))
+    at = our_side(side.key) if isinstance(side, System) else partner_side(side.key)
+    return tuple(Effect(at, role, move) for role in sort_roles(roles))
 
 
-def _of(party: Party, steps: Iterable[Step]) -> list[Step]:
+def _for_party(party: Party, steps: Iterable[PlannedStep]) -> list[PlannedStep]:
     return [step for step in steps if step.partner == party.key]
 
 
-def _at(system: System, steps: Iterable[Step]) -> list[Step]:
+def _on_system(system: System, steps: Iterable[PlannedStep]) -> list[PlannedStep]:
     return [step for step in steps if step.system == system.key]

@@ -9,23 +9,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rotations.planning.change import (
-    READERS,
+    READER_ROLES,
     Act,
-    Change,
+    CertificateChange,
     Effect,
     Move,
     Party,
+    PlannedStep,
     Role,
-    Step,
     System,
-    in_order,
-    them,
-    us,
-    us_to,
+    our_side,
+    our_side_to,
+    partner_side,
+    sort_roles,
 )
 
-ACQUIRES = frozenset({Move.ADD, Move.REPLACE})
-LETS_GO = frozenset({Move.DROP, Move.REPLACE})
+ACQUIRING_MOVES = frozenset({Move.ADD, Move.REPLACE})
+RELEASING_MOVES = frozenset({Move.DROP, Move.REPLACE})
 
 OUR_USE = {
     Role.SIGN: "signing",
@@ -42,7 +42,7 @@ THEIR_USE = {
 
 
 @dataclass(frozen=True)
-class Place:
+class CertificatePlace:
     """A side and the role in which it uses the changing certificate."""
 
     at: str
@@ -69,14 +69,16 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Link:
+class PlacePair:
     """A place that writes, and one that reads what it writes."""
 
-    writer: Place
-    reader: Place
+    writer: CertificatePlace
+    reader: CertificatePlace
 
 
-def violations(change: Change, steps: Sequence[Step], order: Sequence[str] | None = None) -> list[str]:
+def violations(
+    change: CertificateChange, steps: Sequence[PlannedStep], order: Sequence[str] | None = None
+) -> list[str]:
     """List every breach of the law, in sentences; an empty list means that the plan is safe.
 
     Without `order`, every order that the steps' `after` permits is judged at once. With `order` (keys of all
@@ -84,50 +86,55 @@ def violations(change: Change, steps: Sequence[Step], order: Sequence[str] | Non
 
     An emergency gives the overlap up on purpose: of it, only its shape and what it still waits for is judged.
     """
-    found = [*_misshapen(change, steps), *_ill_timed(change, steps)]
+    found = [*_shape_violations(change, steps), *_timing_violations(change, steps)]
     if change.emergency:
-        found += _hasty(change, steps)
+        found += _emergency_violations(change, steps)
     elif not found:
-        case = _Case(change, steps)
+        case = _OrderChecker(change, steps)
         found = [*(case.in_any_order() if order is None else case.in_this_order(order))]
     return list(dict.fromkeys(found))
 
 
-def _places(change: Change) -> dict[tuple[str, Role], Place]:
+def _places(change: CertificateChange) -> dict[tuple[str, Role], CertificatePlace]:
     """List every place that picks a certificate; where we sign per partner, one for each, and the default."""
     places = [
         *(
-            Place(
-                us(system.key),
+            CertificatePlace(
+                our_side(system.key),
                 role,
                 _our_name(change, system, role),
                 system.holds.both and not change.emergency,
             )
             for system in change.systems
-            for role in in_order(change.roles)
+            for role in sort_roles(change.roles)
         ),
         *(
-            Place(
-                us_to(system.key, party.key), Role.SIGN, f"{system.name} for {party.name}", system.holds.both
+            CertificatePlace(
+                our_side_to(system.key, party.key),
+                Role.SIGN,
+                f"{system.name} for {party.name}",
+                system.holds.both,
             )
             for system in change.systems
             for party in change.parties
             if change.per_partner
         ),
         *(
-            Place(them(party.key), role, party.name, party.holds.both and not change.emergency)
+            CertificatePlace(
+                partner_side(party.key), role, party.name, party.holds.both and not change.emergency
+            )
             for party in change.parties
-            for role in in_order(change.roles)
+            for role in sort_roles(change.roles)
         ),
     ]
     return {(place.at, place.role): place for place in places}
 
 
-def _our_name(change: Change, system: System, role: Role) -> str:
+def _our_name(change: CertificateChange, system: System, role: Role) -> str:
     return f"{system.name} by default" if change.per_partner and role is Role.SIGN else system.name
 
 
-def _misshapen(change: Change, steps: Sequence[Step]) -> Iterator[str]:
+def _shape_violations(change: CertificateChange, steps: Sequence[PlannedStep]) -> Iterator[str]:
     """Find what is wrong with the steps whatever their order is."""
     places = _places(change)
     seen: set[str] = set()
@@ -154,7 +161,7 @@ def _misshapen(change: Change, steps: Sequence[Step]) -> Iterator[str]:
             )
 
 
-def _ill_timed(change: Change, steps: Sequence[Step]) -> Iterator[str]:
+def _timing_violations(change: CertificateChange, steps: Sequence[PlannedStep]) -> Iterator[str]:
     """Find what could happen before its moment, or without one."""
     windows = {party.key: change.window_of(party) for party in change.parties}
     for step in steps:
@@ -176,7 +183,7 @@ def _ill_timed(change: Change, steps: Sequence[Step]) -> Iterator[str]:
             yield f"{step.key} drops the old certificate before late messages have drained."
 
 
-def _hasty(change: Change, steps: Sequence[Step]) -> Iterator[str]:
+def _emergency_violations(change: CertificateChange, steps: Sequence[PlannedStep]) -> Iterator[str]:
     """Find what even an emergency may not do: trust what nobody compared, or let go before the new one is in use."""
     before = _ancestors(steps)
     checks = {step.key for step in steps if step.act is Act.CHECK}
@@ -190,30 +197,30 @@ def _hasty(change: Change, steps: Sequence[Step]) -> Iterator[str]:
         yield "Nobody compares the partner's certificate."
 
 
-class _Case:
+class _OrderChecker:
     """A well-shaped plan, judged."""
 
-    def __init__(self, change: Change, steps: Sequence[Step]) -> None:
+    def __init__(self, change: CertificateChange, steps: Sequence[PlannedStep]) -> None:
         self.change = change
         self.steps = {step.key: step for step in steps}
         self.places = _places(change)
-        self.links = list(_links(change, self.places))
+        self.links = list(_place_pairs(change, self.places))
         self.by_move = {(e.at, e.role, e.move): step for step in steps for e in step.effects}
         self.before = _ancestors(steps)
 
-    def switch(self, place: Place) -> Step:
+    def switch(self, place: CertificatePlace) -> PlannedStep:
         return self.by_move[place.at, place.role, Move.SWITCH]
 
-    def reader_step(self, place: Place, moves: frozenset[Move]) -> Step:
+    def reader_step(self, place: CertificatePlace, moves: frozenset[Move]) -> PlannedStep:
         (move,) = moves & place.moves
         return self.by_move[place.at, place.role, move]
 
-    def joint(self, link: Link) -> bool:
+    def joint(self, link: PlacePair) -> bool:
         """Say whether both ends move in the window at once, held back by the same steps until then.
 
         A reader with room has no excuse: it could have moved first.
         """
-        writes, reads = self.switch(link.writer), self.reader_step(link.reader, ACQUIRES)
+        writes, reads = self.switch(link.writer), self.reader_step(link.reader, ACQUIRING_MOVES)
         both_marked = writes.simultaneous and reads.simultaneous
         return not link.reader.roomy and both_marked and set(writes.after) == set(reads.after)
 
@@ -223,7 +230,9 @@ class _Case:
         accounted: set[str] = set()
         for link in self.links:
             writes = self.switch(link.writer)
-            reads, lets_go = (self.reader_step(link.reader, moves) for moves in (ACQUIRES, LETS_GO))
+            reads, lets_go = (
+                self.reader_step(link.reader, moves) for moves in (ACQUIRING_MOVES, RELEASING_MOVES)
+            )
             if self.joint(link):
                 accounted |= {writes.key, reads.key}
                 yield from self.unpaused(link, writes, reads)
@@ -238,14 +247,14 @@ class _Case:
 
     def hasty_default(self) -> Iterator[str]:
         """Find a default that flips while it still signs for somebody who takes part."""
-        for at in (us(system.key) for system in self.change.systems if self.change.per_partner):
+        for at in (our_side(system.key) for system in self.change.systems if self.change.per_partner):
             default = self.switch(self.places[at, Role.SIGN])
             for link in self.links:
                 own = self.switch(link.writer)
                 if link.writer.at.startswith(f"{at}>") and own.key not in self.before[default.key]:
                     yield f"{default.key} flips the default before {link.writer} has changed ({own.key})."
 
-    def unpaused(self, link: Link, *swap: Step) -> Iterator[str]:
+    def unpaused(self, link: PlacePair, *swap: PlannedStep) -> Iterator[str]:
         """Find a swap during which our messages, or the MDNs that answer them, would fail."""
         ours = next(place for place in (link.writer, link.reader) if place.at.startswith("us:"))
         if ours.role is Role.DECRYPT:  # Inbound only, and MDNs are never encrypted.
@@ -273,7 +282,7 @@ class _Case:
             done.add(key)
             for effect in step.effects:
                 for place in self.moved_by(effect):
-                    held[place] = _moved(held[place], effect.move)
+                    held[place] = _after_move(held[place], effect.move)
             yield from self.broken(held, key)
 
     def moved_by(self, effect: Effect) -> Iterator[tuple[str, Role]]:
@@ -294,21 +303,23 @@ class _Case:
                 )
 
 
-def _links(change: Change, places: Mapping[tuple[str, Role], Place]) -> Iterator[Link]:
-    for role in in_order(change.roles):
+def _place_pairs(
+    change: CertificateChange, places: Mapping[tuple[str, Role], CertificatePlace]
+) -> Iterator[PlacePair]:
+    for role in sort_roles(change.roles):
         for system in change.systems:
             for party in change.parties:
-                ours = places[_our_side(change, system, party, role), role]
-                theirs = places[them(party.key), role]
-                yield Link(theirs, ours) if role in READERS else Link(ours, theirs)
+                ours = places[_our_signing_side(change, system, party, role), role]
+                theirs = places[partner_side(party.key), role]
+                yield PlacePair(theirs, ours) if role in READER_ROLES else PlacePair(ours, theirs)
 
 
-def _our_side(change: Change, system: System, party: Party, role: Role) -> str:
+def _our_signing_side(change: CertificateChange, system: System, party: Party, role: Role) -> str:
     apart = change.per_partner and role is Role.SIGN
-    return us_to(system.key, party.key) if apart else us(system.key)
+    return our_side_to(system.key, party.key) if apart else our_side(system.key)
 
 
-def _ancestors(steps: Sequence[Step]) -> dict[str, frozenset[str]]:
+def _ancestors(steps: Sequence[PlannedStep]) -> dict[str, frozenset[str]]:
     """Map each step to all that it waits for, directly or in between (those come before it in `steps`)."""
     before: dict[str, frozenset[str]] = {}
     for step in steps:
@@ -316,7 +327,7 @@ def _ancestors(steps: Sequence[Step]) -> dict[str, frozenset[str]]:
     return before
 
 
-def _moved(held: frozenset[str], move: Move) -> frozenset[str]:
+def _after_move(held: frozenset[str], move: Move) -> frozenset[str]:
     match move:
         case Move.ADD:
             return held | {"new"}

@@ -197,7 +197,7 @@ def label(value: str) -> str:
     return value.replace("_", " ")
 
 
-CHOICES = [(state.value, label(state)) for state in RotationState]
+ROTATION_CHOICES = [(state.value, label(state)) for state in RotationState]
 STEP_CHOICES = [(state.value, label(state)) for state in StepState]
 
 
@@ -266,7 +266,7 @@ def needs_attention(
     return unready or is_overdue(state, window_end, now) or StepState.FAILED in step_states
 
 
-def draw(table: Mapping[State, Mapping[Action, State]]) -> str:
+def draw_diagram(table: Mapping[State, Mapping[Action, State]]) -> str:
     """Draw a table as a Mermaid state diagram."""
     lines = ["stateDiagram-v2", f"    [*] --> {next(iter(table))}"]
     for state, actions in table.items():
@@ -276,23 +276,23 @@ def draw(table: Mapping[State, Mapping[Action, State]]) -> str:
     return "\n".join(lines)
 
 
-def tell(meaning: Mapping[Action, str]) -> str:
+def format_meanings(meaning: Mapping[Action, str]) -> str:
     """Write what the actions mean as a Markdown table."""
     rows = [f"| {label(action)} | {text} |" for action, text in meaning.items()]
     return "\n".join(["| action | happens when |", "|---|---|", *rows])
 
 
-def page() -> str:
+def render_page() -> str:
     """Write the whole of docs/states.md."""
-    return PAGE.format(
-        rotation_picture=draw(ROTATION_TABLE),
-        rotation_actions=tell(ROTATION_MEANING),
-        step_picture=draw(STEP_TABLE),
-        step_actions=tell(STEP_MEANING),
+    return PAGE_TEMPLATE.format(
+        rotation_picture=draw_diagram(ROTATION_TABLE),
+        rotation_actions=format_meanings(ROTATION_MEANING),
+        step_picture=draw_diagram(STEP_TABLE),
+        step_actions=format_meanings(STEP_MEANING),
     )
 
 
-PAGE = """\
+PAGE_TEMPLATE = """\
 # States
 
 Drawn from the tables in `rotations/planning/states.py` by `python -m rotations.planning.states > docs/states.md`.
@@ -326,4 +326,4 @@ nothing further is made, however far a rotation is, until somebody else has appr
 """
 
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    sys.stdout.write(render_page())

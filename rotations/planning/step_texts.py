@@ -5,14 +5,14 @@ One sentence of reason per step says what goes wrong when it is made too early, 
 
 from dataclasses import dataclass
 
-from rotations.planning.change import Act, Change, Effect, Move, Party, Role, System, in_order
+from rotations.planning.change import Act, CertificateChange, Effect, Move, Party, Role, System, sort_roles
 
 
 @dataclass(frozen=True)
-class Scene:
+class StepContext:
     """One step as far as it is known before it has words."""
 
-    change: Change
+    change: CertificateChange
     act: Act
     system: System | None
     party: Party | None
@@ -55,12 +55,12 @@ class Scene:
         return bool(self.change.read_by_them) and self.party is not None and not self.party.holds.both
 
 
-Words = tuple[str, str]
+TitleAndReason = tuple[str, str]
 
 
-def say(scene: Scene) -> Words:
+def describe_step(scene: StepContext) -> TitleAndReason:
     """Give a step its title and, in one plain sentence, its reason."""
-    if scene.change.emergency and (words := _at_once(scene)):
+    if scene.change.emergency and (words := _emergency(scene)):
         return words
     match scene.act:
         case Act.CHECK:
@@ -68,7 +68,7 @@ def say(scene: Scene) -> Words:
         case Act.STAGE:
             return _stage(scene)
         case Act.ANNOUNCE:
-            return _send(scene) if scene.change.side == "own" else _tell(scene)
+            return _announce_own(scene) if scene.change.side == "own" else _announce_partner(scene)
         case Act.INSTALL:
             return _install(scene)
         case Act.AGREE:
@@ -76,7 +76,7 @@ def say(scene: Scene) -> Words:
         case Act.HOLD:
             return _hold(scene)
         case Act.CUT_OVER:
-            return _cut_over_title(scene), f"{_cut_over_reason(scene)}{_by_date(scene)}"
+            return _cut_over_title(scene), f"{_cut_over_reason(scene)}{_dated_system_note(scene)}"
         case Act.PARTNER_CUT_OVER:
             return _partner_cut_over_title(scene), _partner_cut_over_reason(scene)
         case Act.TEST:
@@ -89,7 +89,7 @@ def say(scene: Scene) -> Words:
             return _retire(scene)
 
 
-def _at_once(scene: Scene) -> Words | None:
+def _emergency(scene: StepContext) -> TitleAndReason | None:
     """Say what an emergency does otherwise; None where a step is what it always is."""
     match scene.act:
         case Act.CUT_OVER:
@@ -113,7 +113,7 @@ def _at_once(scene: Scene) -> Words | None:
     return None
 
 
-def _check(scene: Scene) -> Words:
+def _check(scene: StepContext) -> TitleAndReason:
     return (
         f"Compare the SHA-256 of {scene.new} with {scene.they} over another channel",
         (
@@ -123,7 +123,7 @@ def _check(scene: Scene) -> Words:
     )
 
 
-def _stage(scene: Scene) -> Words:
+def _stage(scene: StepContext) -> TitleAndReason:
     if Role.DECRYPT in scene.moves:
         return (
             f"Load {scene.new}'s key beside {scene.old} for decryption in {scene.ours}",
@@ -141,7 +141,7 @@ def _stage(scene: Scene) -> Words:
     )
 
 
-def _send(scene: Scene) -> Words:
+def _announce_own(scene: StepContext) -> TitleAndReason:
     holder = f" of {scene.change.holder_name}" if scene.change.holder_name else ""
     title = f"Send {scene.new}{holder} with its SHA-256 to {scene.they}"
     if scene.we_read_with_one:
@@ -165,7 +165,7 @@ def _send(scene: Scene) -> Words:
     )
 
 
-def _tell(scene: Scene) -> Words:
+def _announce_partner(scene: StepContext) -> TitleAndReason:
     if scene.we_read_with_one:
         return (
             f"Tell {scene.they} that we change to {scene.new} in the window",
@@ -183,7 +183,7 @@ def _tell(scene: Scene) -> Words:
     )
 
 
-def _install(scene: Scene) -> Words:
+def _install(scene: StepContext) -> TitleAndReason:
     if scene.change.side == "own":
         return (
             (
@@ -205,7 +205,7 @@ def _install(scene: Scene) -> Words:
     )
 
 
-def _agree(scene: Scene) -> Words:
+def _agree(scene: StepContext) -> TitleAndReason:
     holder = scene.they if scene.they_read_with_one else "our side"
     return (
         f"{scene.they} agrees to the window",
@@ -216,14 +216,14 @@ def _agree(scene: Scene) -> Words:
     )
 
 
-def _queue(scene: Scene) -> str:
+def _queue_name(scene: StepContext) -> str:
     """Name the queue that is held: all that leaves a system, or what goes to one partner."""
     return f"our outbound queue to {scene.they}" if scene.party else "our outbound queue"
 
 
-def _hold(scene: Scene) -> Words:
+def _hold(scene: StepContext) -> TitleAndReason:
     return (
-        f"Pause {_queue(scene)} in {scene.ours}",
+        f"Pause {_queue_name(scene)} in {scene.ours}",
         (
             "What we send while the two sides change could be rejected or answered with an MDN that does "
             "not verify; paused late, asynchronous MDNs are still on their way when the certificates "
@@ -232,7 +232,7 @@ def _hold(scene: Scene) -> Words:
     )
 
 
-def _cut_over_title(scene: Scene) -> str:
+def _cut_over_title(scene: StepContext) -> str:
     if scene.change.per_partner:
         to_whom = f"to {scene.they}" if scene.party else "by default"
         return f"Sign {to_whom} with {scene.new} in {scene.ours}"
@@ -251,14 +251,14 @@ def _cut_over_title(scene: Scene) -> str:
             return f"Verify with {scene.new} instead of {scene.old} in {scene.ours}"
 
 
-def _cut_over_reason(scene: Scene) -> str:
+def _cut_over_reason(scene: StepContext) -> str:
     if scene.simultaneous:
         return (
             "Both sides change in the same window because one of them holds one certificate only: earlier or "
             "later than the other side, messages fail until it has moved too."
         )
     if scene.change.per_partner:
-        return _own_moment_reason(scene)
+        return _per_partner_reason(scene)
     if Role.SIGN in scene.moves:
         return (
             f"The partners accept {scene.new} by now; earlier, our messages get authentication-failed and "
@@ -272,7 +272,7 @@ def _cut_over_reason(scene: Scene) -> str:
     )
 
 
-def _by_date(scene: Scene) -> str:
+def _dated_system_note(scene: StepContext) -> str:
     """Say that nobody has to be there at the moment, where a person serves a system that takes dates."""
     if scene.system is None or scene.system.automatic or not scene.system.dated:
         return ""
@@ -282,7 +282,7 @@ def _by_date(scene: Scene) -> str:
     )
 
 
-def _own_moment_reason(scene: Scene) -> str:
+def _per_partner_reason(scene: StepContext) -> str:
     if scene.party is None:
         return (
             f"Every partner that takes part is signed to with {scene.new} by now; earlier, those that do not accept it "
@@ -295,7 +295,7 @@ def _own_moment_reason(scene: Scene) -> str:
     )
 
 
-def _partner_cut_over_title(scene: Scene) -> str:
+def _partner_cut_over_title(scene: StepContext) -> str:
     match scene.moves:
         case {Role.SIGN: _, Role.DECRYPT: _}:
             return f"{scene.they} verifies with and encrypts to {scene.new} instead of {scene.old}"
@@ -311,7 +311,7 @@ def _partner_cut_over_title(scene: Scene) -> str:
             return f"{scene.they} signs with {scene.new}"
 
 
-def _partner_cut_over_reason(scene: Scene) -> str:
+def _partner_cut_over_reason(scene: StepContext) -> str:
     if scene.simultaneous:
         return (
             f"{scene.they} pauses its queue and changes in the same window as we do: earlier or later, "
@@ -323,7 +323,7 @@ def _partner_cut_over_reason(scene: Scene) -> str:
     )
 
 
-def _test(scene: Scene) -> Words:
+def _test(scene: StepContext) -> TitleAndReason:
     roles = scene.change.roles
     if roles == {Role.DECRYPT}:
         return (
@@ -346,16 +346,16 @@ def _test(scene: Scene) -> Words:
         Role.VERIFY: f"that we verify what {scene.they} signs with {scene.new}",
         Role.ENCRYPT: f"that {scene.they} decrypts with {scene.new}",
     }
-    proven = " and ".join(proof[role] for role in in_order(roles) if role in proof)
+    proven = " and ".join(proof[role] for role in sort_roles(roles) if role in proof)
     return (
         f"Exchange test messages between {scene.ours} and {scene.they}, both ways",
         f"A positive MDN whose signature verifies shows {proven}; without it, the next order is the test.",
     )
 
 
-def _release(scene: Scene) -> Words:
+def _release(scene: StepContext) -> TitleAndReason:
     return (
-        f"Release {_queue(scene)} in {scene.ours}",
+        f"Release {_queue_name(scene)} in {scene.ours}",
         (
             "The tests have passed, so waiting messages may go; released earlier, they could all fail at "
             "once, and held longer, orders are late."
@@ -363,7 +363,7 @@ def _release(scene: Scene) -> Words:
     )
 
 
-def _partner_retire(scene: Scene) -> Words:
+def _partner_retire(scene: StepContext) -> TitleAndReason:
     return (
         f"{scene.they} drops {scene.old}",
         (
@@ -373,7 +373,7 @@ def _partner_retire(scene: Scene) -> Words:
     )
 
 
-def _retire(scene: Scene) -> Words:
+def _retire(scene: StepContext) -> TitleAndReason:
     if not scene.moves:
         return (
             f"Remove {scene.old} from {scene.ours}",

@@ -11,19 +11,19 @@ from zoneinfo import ZoneInfo
 
 from rotations.errors import AmbiguousTime, Candidate, NonexistentTime, UnknownZone, WindowError
 
-SHORTEST = timedelta(minutes=5)
-LONGEST = timedelta(days=14)
-MARGIN = timedelta(days=7)
+SHORT_WINDOW = timedelta(minutes=5)
+LONG_WINDOW = timedelta(days=14)
+EXPIRY_MARGIN = timedelta(days=7)
 """What should lie between the end of a window and the end of the old certificate, for a second attempt."""
-NOTICE = timedelta(days=3)
+PARTNER_NOTICE = timedelta(days=3)
 """What partners should get between hearing of a window and its start."""
 
-DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+DAY_NAMES = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 NEAR_DAYS = {-1: "yesterday", 0: "today", 1: "tomorrow"}
 
 
-def zone_named(name: str) -> ZoneInfo:
+def load_zone(name: str) -> ZoneInfo:
     """Find an IANA time zone by its name, such as "America/Chicago".
 
     Raises UnknownZone.
@@ -44,7 +44,7 @@ def to_utc(local: datetime, zone: str, *, fold: int | None = None) -> datetime:
         raise WindowError(
             f"{local.isoformat()} already carries a zone; give the time as the clock on the wall shows it."
         )
-    info = zone_named(zone)
+    info = load_zone(zone)
     earlier, later = (local.replace(tzinfo=info, fold=side).astimezone(UTC) for side in (0, 1))
     if earlier == later:
         return earlier
@@ -101,7 +101,7 @@ class Window:
 
     def __post_init__(self) -> None:
         """Refuse naive moments and unknown zones, and keep UTC."""
-        zone_named(self.zone)
+        load_zone(self.zone)
         for name in ("start", "end"):
             moment: datetime = getattr(self, name)
             if moment.utcoffset() is None:
@@ -113,12 +113,12 @@ class Window:
     @property
     def local_start(self) -> datetime:
         """Give the start in the zone of the agreement (aware)."""
-        return self.start.astimezone(zone_named(self.zone))
+        return self.start.astimezone(load_zone(self.zone))
 
     @property
     def local_end(self) -> datetime:
         """Give the end in the zone of the agreement (aware)."""
-        return self.end.astimezone(zone_named(self.zone))
+        return self.end.astimezone(load_zone(self.zone))
 
     @property
     def length(self) -> timedelta:
@@ -150,14 +150,14 @@ def check_window(
     where there is no such certificate (yet). All moments are aware.
     """
     found = [
-        *_against_itself(window, now),
-        *_against_the_old(window, now, old_ends),
-        *_against_the_new(window, now, new_begins, new_ends),
+        *_own_findings(window, now),
+        *_old_certificate_findings(window, now, old_ends),
+        *_new_certificate_findings(window, now, new_begins, new_ends),
     ]
     return sorted(found, key=lambda finding: finding.level != "error")
 
 
-def _against_itself(window: Window, now: datetime) -> Iterator[WindowFinding]:
+def _own_findings(window: Window, now: datetime) -> Iterator[WindowFinding]:
     def tell(moment: datetime) -> str:
         return describe_moment(moment, window.zone, now)
 
@@ -181,32 +181,34 @@ def _against_itself(window: Window, now: datetime) -> Iterator[WindowFinding]:
             f"The window has been open since {tell(window.start)}.",
             "The cut-over happens as soon as everybody is ready. Choose a later start to prevent that.",
         )
-    elif window.start - now < NOTICE:
+    elif window.start - now < PARTNER_NOTICE:
         yield WindowFinding(
             "short_notice",
             "warning",
-            f"Partners get less than {NOTICE.days} days' notice: the window starts at {tell(window.start)}.",
+            f"Partners get less than {PARTNER_NOTICE.days} days' notice: the window starts at {tell(window.start)}.",
             "Make sure that each partner can act by then, by telephone if need be, or choose a later window.",
         )
-    if window.length < SHORTEST:
+    if window.length < SHORT_WINDOW:
         yield WindowFinding(
             "short",
             "warning",
-            f"The window is shorter than {SHORTEST.seconds // 60} minutes. "
+            f"The window is shorter than {SHORT_WINDOW.seconds // 60} minutes. "
             "What isn't cut over when it closes waits for a person.",
             "Choose a longer window, so that a slow system or a retry still fits in.",
         )
-    if window.length > LONGEST:
+    if window.length > LONG_WINDOW:
         yield WindowFinding(
             "long",
             "warning",
-            f"The window is longer than {LONGEST.days} days. "
+            f"The window is longer than {LONG_WINDOW.days} days. "
             "Where a side holds one certificate only, it is unclear all that time which one is in use.",
             "Agree on a narrower window with the partners.",
         )
 
 
-def _against_the_old(window: Window, now: datetime, ends: datetime | None) -> Iterator[WindowFinding]:
+def _old_certificate_findings(
+    window: Window, now: datetime, ends: datetime | None
+) -> Iterator[WindowFinding]:
     if ends is None:
         return
     when = describe_moment(ends, window.zone, now)
@@ -226,17 +228,17 @@ def _against_the_old(window: Window, now: datetime, ends: datetime | None) -> It
             "What isn't cut over by then may be rejected by partners.",
             "Choose a window that ends before the old certificate does.",
         )
-    elif ends - window.end < MARGIN:
+    elif ends - window.end < EXPIRY_MARGIN:
         yield WindowFinding(
             "close_to_old_end",
             "warning",
-            f"Less than {MARGIN.days} days lie between the window and the end of the old certificate: "
+            f"Less than {EXPIRY_MARGIN.days} days lie between the window and the end of the old certificate: "
             f"{when}. If the window fails, little time is left for another one.",
             "Choose an earlier window if the partners can keep it.",
         )
 
 
-def _against_the_new(
+def _new_certificate_findings(
     window: Window, now: datetime, begins: datetime | None, ends: datetime | None
 ) -> Iterator[WindowFinding]:
     if begins is not None and window.start < begins:
@@ -256,7 +258,7 @@ def _against_the_new(
         )
 
 
-def frozen_finding(window: Window, names: Iterable[str]) -> WindowFinding:
+def freeze_finding(window: Window, names: Iterable[str]) -> WindowFinding:
     """Say that a window lies in a time in which nothing is to be changed."""
     return WindowFinding(
         "frozen",
@@ -271,7 +273,7 @@ def describe_moment(at: datetime, zone: str, now: datetime) -> str:
 
     Within a day of `now`, by that zone's calendar, the word "yesterday", "today" or "tomorrow" follows.
     """
-    info = zone_named(zone)
+    info = load_zone(zone)
     days_ahead = (at.astimezone(info).date() - now.astimezone(info).date()).days
     near = NEAR_DAYS.get(days_ahead)
     return _told(at, info) + (f", {near}" if near else "")
@@ -279,7 +281,7 @@ def describe_moment(at: datetime, zone: str, now: datetime) -> str:
 
 def in_zones(at: datetime, zones: Iterable[str]) -> list[tuple[str, str]]:
     """Tell a moment (aware) on the clocks of several zones, each zone once, in the order given."""
-    return [(zone, _told(at, zone_named(zone))) for zone in dict.fromkeys(zones)]
+    return [(zone, _told(at, load_zone(zone))) for zone in dict.fromkeys(zones)]
 
 
 def _told(at: datetime, info: ZoneInfo) -> str:
@@ -304,4 +306,4 @@ def _clock(moment: datetime) -> str:
 
 def _day(moment: datetime) -> str:
     """Write a date the same way under every locale."""
-    return f"{DAYS[moment.weekday()]} {moment.day} {MONTHS[moment.month - 1]} {moment.year}"
+    return f"{DAY_NAMES[moment.weekday()]} {moment.day} {MONTH_NAMES[moment.month - 1]} {moment.year}"

@@ -24,7 +24,7 @@ def form(identity: Identity | None = None, **fields: Any) -> IdentityForm:
 
 
 def test_what_is_new_is_told_without_its_empty_fields() -> None:
-    identity = form_saving.keep(form(url="https://as2.example.com"), by=BY, now=NOW)
+    identity = form_saving.save_form(form(url="https://as2.example.com"), by=BY, now=NOW)
     entry = Entry.objects.get()
     assert (entry.verb, entry.at, entry.actor_name) == ("identity.created", NOW, "Alice")
     assert entry.new == {
@@ -40,7 +40,7 @@ def test_a_change_tells_related_objects_by_their_names() -> None:
     identity = make_identity(name="ACME")
     system = AS2System.objects.create(name="OpenAS2")
     owner = get_user_model().objects.create_user("olga", first_name="Olga")
-    form_saving.keep(form(identity, as2_system=system.pk, owners=[owner.pk]), by=BY, now=NOW)
+    form_saving.save_form(form(identity, as2_system=system.pk, owners=[owner.pk]), by=BY, now=NOW)
     entry = Entry.objects.get()
     assert entry.old == {"as2_system": None, "owners": []}
     assert entry.new == {"as2_system": "OpenAS2", "owners": ["Olga"]}
@@ -50,12 +50,12 @@ def test_the_old_value_is_the_stored_one_even_if_somebody_else_changed_it_meanwh
     identity = make_identity(name="First")
     filled = form(identity, name="Third")
     Identity.objects.update(name="Second")
-    form_saving.keep(filled, by=BY, now=NOW)
+    form_saving.save_form(filled, by=BY, now=NOW)
     assert Entry.objects.get().old == {"name": "Second"}
 
 
 def test_nothing_changed_leaves_no_entry() -> None:
-    form_saving.keep(form(make_identity(name="ACME")), by=BY, now=NOW)
+    form_saving.save_form(form(make_identity(name="ACME")), by=BY, now=NOW)
     assert not Entry.objects.exists()
 
 
@@ -65,5 +65,5 @@ def test_without_its_entry_nothing_is_saved(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(form_saving, "record", full)
     with pytest.raises(OSError, match="the disk is full"):
-        form_saving.keep(form(), by=BY, now=NOW)
+        form_saving.save_form(form(), by=BY, now=NOW)
     assert not Identity.objects.exists()

@@ -11,7 +11,7 @@ from as2certs.audit.models import Entry, Subject
 from as2certs.audit.recording import AuditEvent, record, record_many
 from as2certs.clock import database_now
 from partners.models import Contact, Partner
-from tests.audit.conftest import ALICE, whole
+from tests.audit.conftest import ALICE, is_intact
 
 pytestmark = pytest.mark.django_db
 
@@ -38,13 +38,13 @@ def test_an_entry_among_many_is_the_same_as_one_alone(partner: Partner) -> None:
 def test_they_keep_their_order_over_batches_and_can_be_sealed(
     partner: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, "BATCH", 4)
+    monkeypatch.setattr(recording, "BATCH_SIZE", 4)
     happened = (AuditEvent("partner.changed", partner, new={"n": n}) for n in range(10))
     assert record_many(happened, by=ALICE, now=database_now()) == 10
     assert [entry.new["n"] for entry in Entry.objects.order_by("id")] == list(range(10))
     assert Subject.objects.count() == 10
     assert sealing.seal() == 10
-    assert whole()
+    assert is_intact()
 
 
 def test_they_take_two_statements_a_batch(partner: Partner) -> None:

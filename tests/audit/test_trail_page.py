@@ -11,7 +11,7 @@ from django.urls import reverse
 from as2certs.audit import sealing
 from as2certs.audit.models import Chain, Entry
 from as2certs.audit.recording import Actor, AuditEvent, record
-from as2certs.audit.views import PAGE
+from as2certs.audit.views import PAGE_SIZE
 from partners.models import Partner
 from tests.people import log_in, make_person
 
@@ -107,13 +107,13 @@ def test_days_are_those_of_the_reader_and_both_ends_are_included(client: Client,
 
 
 def test_older_entries_follow_page_by_page_without_gaps_or_repeats(client: Client, partner: Partner) -> None:
-    for number in range(PAGE + 5):
+    for number in range(PAGE_SIZE + 5):
         record(AuditEvent("partner.changed", partner), by=ALICE, now=NOW + timedelta(seconds=number))
     first = client.get(reverse("audit-list"), {"q": "north"})
     record(AuditEvent("partner.changed", partner), by=ALICE, now=NOW + timedelta(hours=1))
     second = client.get(f"{reverse('audit-list')}?{first.context['older']}")
     seen = [entry.pk for page in (first, second) for entry in page.context["entries"]]
-    assert len(seen) == len(set(seen)) == PAGE + 5
+    assert len(seen) == len(set(seen)) == PAGE_SIZE + 5
     assert second.context["older"] == ""
     assert second.context["newest"] == "q=north"
 
@@ -122,7 +122,7 @@ def test_a_page_costs_the_same_however_long_the_trail_is(client: Client, partner
     record(AuditEvent("partner.changed", partner), by=ALICE, now=NOW)
     with CaptureQueriesContext(connection) as few:
         client.get(reverse("audit-list"))
-    for _ in range(3 * PAGE):
+    for _ in range(3 * PAGE_SIZE):
         record(AuditEvent("partner.changed", partner), by=ALICE, now=NOW)
     with CaptureQueriesContext(connection) as many:
         client.get(reverse("audit-list"))

@@ -10,7 +10,7 @@ from django.db import DatabaseError, connection, transaction
 from as2certs.audit import sealing, triggers
 from as2certs.audit.models import Chain, Entry, Subject, TrailIsAppendOnly
 from partners.models import Partner
-from tests.audit.conftest import note
+from tests.audit.conftest import add_entries
 
 pytestmark = pytest.mark.django_db
 
@@ -37,7 +37,7 @@ def execute(sql: str, *values: int | str) -> None:
     ],
 )
 def test_the_models_refuse_to_change_or_delete(partner: Partner, attempt: Callable[[Entry], object]) -> None:
-    (entry,) = note(partner)
+    (entry,) = add_entries(partner)
     with pytest.raises(TrailIsAppendOnly):
         attempt(entry)
 
@@ -59,7 +59,7 @@ def test_the_models_refuse_to_change_or_delete(partner: Partner, attempt: Callab
     ],
 )
 def test_the_database_refuses_to_change_or_delete(partner: Partner, sql: str, sealed: bool) -> None:
-    (entry,) = note(partner)
+    (entry,) = add_entries(partner)
     if sealed:
         sealing.seal()
     before = list(Entry.objects.values()), list(Subject.objects.values())
@@ -69,7 +69,7 @@ def test_the_database_refuses_to_change_or_delete(partner: Partner, sql: str, se
 
 
 def test_a_number_in_a_value_keeps_its_spelling_when_an_entry_is_sealed(partner: Partner) -> None:
-    (entry,) = note(partner)
+    (entry,) = add_entries(partner)
     with pytest.raises(DatabaseError, match="never changed"):
         execute(
             "UPDATE audit_entry SET position = 1, new = %s WHERE id = %s",
@@ -82,7 +82,7 @@ def test_a_number_in_a_value_keeps_its_spelling_when_an_entry_is_sealed(partner:
 def test_the_database_refuses_to_empty_the_tables(partner: Partner, table: str) -> None:
     if connection.vendor != "postgresql":
         return  # SQLite has no TRUNCATE
-    note(partner)
+    add_entries(partner)
     execute("SET CONSTRAINTS ALL IMMEDIATE")  # so that the tables could be emptied in this transaction
     with pytest.raises(DatabaseError, match="never deleted"):
         execute(f"TRUNCATE {table} CASCADE")
@@ -90,14 +90,14 @@ def test_the_database_refuses_to_empty_the_tables(partner: Partner, table: str) 
 
 
 def test_a_seal_is_set_once(partner: Partner) -> None:
-    (entry,) = note(partner)
+    (entry,) = add_entries(partner)
     assert sealing.seal() == 1
     with pytest.raises(DatabaseError, match="never changed"):
         execute("UPDATE audit_entry SET position = 2 WHERE id = %s", entry.pk)
 
 
 def test_only_what_the_chain_says_was_cut_may_be_deleted(partner: Partner) -> None:
-    first, second = note(partner, 2)
+    first, second = add_entries(partner, 2)
     sealing.seal()
     Chain.objects.update(cut_position=1)
     execute("DELETE FROM audit_subject WHERE entry_id = %s", first.pk)
@@ -108,17 +108,17 @@ def test_only_what_the_chain_says_was_cut_may_be_deleted(partner: Partner) -> No
 
 
 def test_the_guards_are_there_after_all_migrations_and_come_back_with_the_next() -> None:
-    assert triggers.missing(connection) == []
-    triggers.take_down(connection)
-    assert len(triggers.missing(connection)) == 4
-    triggers.put_up_after_migrate(using="default")
-    assert triggers.missing(connection) == []
+    assert triggers.missing_triggers(connection) == []
+    triggers.drop_triggers(connection)
+    assert len(triggers.missing_triggers(connection)) == 4
+    triggers.create_triggers_after_migrate(using="default")
+    assert triggers.missing_triggers(connection) == []
 
 
 def test_a_guard_that_is_switched_off_counts_as_missing() -> None:
     if connection.vendor != "postgresql":
         return  # SQLite can't switch one off
     execute("ALTER TABLE audit_entry DISABLE TRIGGER audit_entry_stays")
-    assert triggers.missing(connection) == ["audit_entry_stays"]
-    triggers.put_up(connection)
-    assert triggers.missing(connection) == []
+    assert triggers.missing_triggers(connection) == ["audit_entry_stays"]
+    triggers.create_triggers(connection)
+    assert triggers.missing_triggers(connection) == []

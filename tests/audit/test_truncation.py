@@ -13,11 +13,11 @@ from django.core.management import CommandError, call_command
 
 from as2certs.audit import chain as chained
 from as2certs.audit import sealing, truncation
-from as2certs.audit.models import ORIGIN, Chain, Entry, Subject
+from as2certs.audit.models import GENESIS_HASH, Chain, Entry, Subject
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from partners.models import Partner
-from tests.audit.conftest import LONG_AGO, findings, note, verify, whole
+from tests.audit.conftest import LONG_AGO, add_entries, findings, is_intact, run_verify_audit
 from tests.trail import tamper
 
 pytestmark = pytest.mark.django_db
@@ -28,8 +28,8 @@ DAY = "--before=2021-01-01"
 @pytest.fixture
 def trail(partner: Partner) -> Partner:
     """Five old entries and two of today."""
-    note(partner, 5, now=LONG_AGO)
-    note(partner, 2)
+    add_entries(partner, 5, now=LONG_AGO)
+    add_entries(partner, 2)
     sealing.seal()
     return partner
 
@@ -57,7 +57,7 @@ def test_it_removes_what_is_older_and_says_so_in_the_trail(trail: Partner) -> No
         "Kept for a year.",
     )
     assert entry.new == {"through": 5, "hash": last.hash, "entries": 5}
-    lines = verify()
+    lines = run_verify_audit()
     assert "Note: entries up to position 5 were removed by cut_audit." in lines
     assert "The trail is whole: 3 entries checked, from position 6 to 8." in lines
 
@@ -84,14 +84,14 @@ def test_the_first_one_that_is_left_must_follow_on_the_last_one_removed(trail: P
 
 
 def test_it_can_be_done_again_later(partner: Partner) -> None:
-    note(partner, 2, now=LONG_AGO)
-    note(partner, 2, now=LONG_AGO + timedelta(days=700))
+    add_entries(partner, 2, now=LONG_AGO)
+    add_entries(partner, 2, now=LONG_AGO + timedelta(days=700))
     cut("--before=2021-01-01", "--reason=first", "--commit")
     with pytest.raises(CommandError, match="There is no entry from before 2021-01-01"):
         cut("--before=2021-01-01", "--reason=again", "--commit")
     cut("--before=2022-06-01", "--reason=second", "--commit")
     assert positions() == [5, 6]
-    assert whole()
+    assert is_intact()
 
 
 def test_an_end_noted_before_is_told_to_be_gone_or_compared(trail: Partner) -> None:
@@ -99,22 +99,22 @@ def test_an_end_noted_before_is_told_to_be_gone_or_compared(trail: Partner) -> N
         f"{e.position}:{e.hash}" for e in Entry.objects.filter(position__in=(3, 5, 7)).order_by("position")
     ]
     cut(DAY, "--reason=x", "--commit")
-    lines = verify(*(word for head in noted for word in ("--head", head)))
+    lines = run_verify_audit(*(word for head in noted for word in ("--head", head)))
     assert "Note: the end noted at position 3 can't be compared any more." in lines
     assert findings("--head", noted[1], "--head", noted[2]) == []
-    assert len(findings("--head", f"5:{ORIGIN}")) == 1
+    assert len(findings("--head", f"5:{GENESIS_HASH}")) == 1
 
 
 def test_the_archive_holds_what_was_removed_and_can_be_verified(trail: Partner, tmp_path: Path) -> None:
     path = tmp_path / "old.jsonl"
-    removed = chained.tell(Entry.objects.sealed().filter(position__lte=5))
+    removed = chained.read_entries(Entry.objects.sealed().filter(position__lte=5))
     said = cut(DAY, "--reason=x", "--commit", "--archive", str(path))
     assert [json.loads(line) for line in path.read_text().splitlines()] == removed
     digest = sha256(path.read_bytes()).hexdigest()
     assert Entry.objects.get(verb="trail.cut").new["archive_sha256"] == digest
     assert digest in said
     assert path.stat().st_mode & 0o077 == 0
-    lines = verify("--file", str(path))
+    lines = run_verify_audit("--file", str(path))
     assert "The trail is whole: 5 entries checked, from position 1 to 5." in lines
     assert f"It ends at 5:{removed[-1]['hash']}" in lines
 
@@ -131,9 +131,9 @@ def test_an_archive_that_is_there_is_not_written_over_and_nothing_is_removed(
 
 
 def test_an_entry_that_is_younger_keeps_all_behind_it(partner: Partner) -> None:
-    note(partner, 2, now=LONG_AGO)
-    note(partner)
-    note(partner, 2, now=LONG_AGO)
+    add_entries(partner, 2, now=LONG_AGO)
+    add_entries(partner)
+    add_entries(partner, 2, now=LONG_AGO)
     assert "2 entries, up to position 2" in cut(DAY, "--reason=x")
 
 
@@ -164,14 +164,14 @@ def test_what_it_can_not_do_it_says(trail: Partner, arguments: list[str], said: 
 @pytest.mark.parametrize(("days", "possible"), [(29.9, False), (30.1, True)])
 def test_the_last_thirty_days_stay(partner: Partner, days: float, possible: bool) -> None:
     now = database_now()
-    note(partner, now=LONG_AGO)
+    add_entries(partner, now=LONG_AGO)
     sealing.seal()
     before = now - timedelta(days=days)
     if possible:
-        assert truncation.end_of(before, now=now).position == 1
+        assert truncation.find_end(before, now=now).position == 1
     else:
         with pytest.raises(truncation.TruncationRefused, match="The last 30 days stay"):
-            truncation.end_of(before, now=now)
+            truncation.find_end(before, now=now)
 
 
 def test_a_crash_between_leaves_what_can_be_finished(trail: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,39 +179,39 @@ def test_a_crash_between_leaves_what_can_be_finished(trail: Partner, monkeypatch
         raise OSError("the power failed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(truncation, "finish", crash)
+        patch.setattr(truncation, "delete_cut_entries", crash)
         with pytest.raises(CommandError, match="the power failed"):
             cut(DAY, "--reason=x", "--commit")
     assert positions() == [1, 2, 3, 4, 5, 6, 7]
-    assert whole()
-    assert "Note: 5 of them are still there. Run cut_audit with --finish." in verify()
+    assert is_intact()
+    assert "Note: 5 of them are still there. Run cut_audit with --finish." in run_verify_audit()
     assert cut("--finish") == "5 entries were removed.\n"
     assert positions() == [6, 7, 8]
-    assert whole()
+    assert is_intact()
     assert cut("--finish") == "0 entries were removed.\n"
 
 
 def test_the_second_of_two_finds_nothing_left(trail: Partner) -> None:
-    end = truncation.end_of(LONG_AGO + timedelta(days=1), now=database_now())
+    end = truncation.find_end(LONG_AGO + timedelta(days=1), now=database_now())
     who = {"by": Actor.command("cut_audit"), "now": database_now(), "reason": "x"}
-    assert truncation.cut(end, **who) == 5  # type: ignore[arg-type]
+    assert truncation.cut_trail(end, **who) == 5  # type: ignore[arg-type]
     with pytest.raises(truncation.TruncationRefused, match="Somebody else has just removed these"):
-        truncation.cut(end, **who)  # type: ignore[arg-type]
+        truncation.cut_trail(end, **who)  # type: ignore[arg-type]
     assert Entry.objects.filter(verb="trail.cut").count() == 1
 
 
 def test_many_are_removed_in_batches(partner: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(truncation, "BATCH", 2)
-    note(partner, 7, now=LONG_AGO)
+    monkeypatch.setattr(truncation, "BATCH_SIZE", 2)
+    add_entries(partner, 7, now=LONG_AGO)
     cut(DAY, "--reason=x", "--commit")
     assert positions() == [8]
-    assert whole()
+    assert is_intact()
 
 
 def test_a_lost_end_of_the_chain_does_not_forget_what_was_removed(trail: Partner) -> None:
     cut(DAY, "--reason=x", "--commit")
     tamper("DELETE FROM audit_chain")
-    note(trail)
+    add_entries(trail)
     sealing.seal()
     assert (Chain.objects.get().cut_position, Chain.objects.get().position) == (5, 10)
     (found,) = findings()

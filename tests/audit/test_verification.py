@@ -14,7 +14,7 @@ from as2certs.audit import sealing, signing, triggers
 from as2certs.audit.models import Chain, Entry, Subject
 from as2certs.clock import database_now
 from partners.models import Partner
-from tests.audit.conftest import findings, note, verify, whole
+from tests.audit.conftest import add_entries, findings, is_intact, run_verify_audit
 from tests.trail import tamper, unguarded
 
 pytestmark = pytest.mark.django_db
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def trail(partner: Partner) -> Partner:
     """Six entries at the positions 1 to 6."""
-    note(partner, 6)
+    add_entries(partner, 6)
     assert sealing.seal() == 6
     return partner
 
@@ -37,8 +37,8 @@ def hash_anew(first: int) -> None:
     previous = at(first - 1).hash if first > 1 else "0" * 64
     for entry in Entry.objects.sealed().filter(position__gte=first):
         tamper("UPDATE audit_entry SET previous = %s WHERE id = %s", previous, entry.pk)
-        (told,) = chained.tell(Entry.objects.filter(pk=entry.pk))
-        previous = chained.digest(told)
+        (told,) = chained.read_entries(Entry.objects.filter(pk=entry.pk))
+        previous = chained.compute_hash(told)
         tamper("UPDATE audit_entry SET hash = %s WHERE id = %s", previous, entry.pk)
 
 
@@ -61,18 +61,18 @@ def add(position: int, *, like: int) -> None:
 
 
 def test_a_trail_that_nobody_touched_is_whole(trail: Partner) -> None:
-    lines = verify()
+    lines = run_verify_audit()
     assert lines[0] == "The trail is whole: 6 entries checked, from position 1 to 6."
     assert lines[1] == f"It ends at {Chain.objects.get()}"
 
 
 def test_an_empty_trail_is_whole() -> None:
-    assert verify()[0] == "The trail is whole: 0 entries checked, from position 1 to 0."
+    assert run_verify_audit()[0] == "The trail is whole: 0 entries checked, from position 1 to 0."
 
 
 def test_what_was_not_sealed_yet_is_sealed_first(trail: Partner) -> None:
-    note(trail, 2)
-    assert verify()[0] == "The trail is whole: 8 entries checked, from position 1 to 8."
+    add_entries(trail, 2)
+    assert run_verify_audit()[0] == "The trail is whole: 8 entries checked, from position 1 to 8."
 
 
 CHANGES = {
@@ -109,7 +109,7 @@ def test_a_changed_entry_is_named_and_no_other(trail: Partner, column: str) -> N
 
 
 def test_every_column_is_tried() -> None:
-    assert set(CHANGES) == {*chained.TOLD, "hash"} - {"position"}
+    assert set(CHANGES) == {*chained.ENTRY_COLUMNS, "hash"} - {"position"}
 
 
 @pytest.mark.parametrize("column", ["signature", "signed_with"])
@@ -158,7 +158,7 @@ def test_missing_entries_are_named_by_their_place(
     (found,) = findings()
     assert found.startswith(said)
     # What comes afterwards does not cover it up.
-    note(trail)
+    add_entries(trail)
     (found,) = findings()
     assert found.startswith(said.split(" at the end")[0])
 
@@ -183,18 +183,18 @@ def test_an_entry_added_at_the_end_is_named(trail: Partner) -> None:
     hash_anew(7)
     assert [found.split(" (")[0] for found in findings()] == ["ADDED: position 7", "FORGED: position 7"]
     # It stays found after the trail went on behind it.
-    note(trail)
+    add_entries(trail)
     sealing.seal()
     assert [found.split(" (")[0] for found in findings()] == ["FORGED: position 7", "BROKEN: position 9"]
 
 
 def test_an_entry_that_was_added_without_a_seal_says_when_it_was_sealed(trail: Partner) -> None:
     """Adding is what everybody with rights on the database may do; what is dated back stands out."""
-    note(trail, now=database_now() - timedelta(days=3))
-    assert verify()[0] == (
+    add_entries(trail, now=database_now() - timedelta(days=3))
+    assert run_verify_audit()[0] == (
         "Note: 1 entries tell of a moment more than an hour away from when they were sealed, at position 7."
     )
-    assert whole()
+    assert is_intact()
 
 
 def test_entries_that_changed_places_are_named_with_the_place_where_they_stood(trail: Partner) -> None:
@@ -223,8 +223,8 @@ def test_a_changed_entry_whose_chain_was_computed_anew_is_named_by_its_signature
 
 def test_a_changed_entry_with_its_own_hash_anew_is_named_alone(trail: Partner) -> None:
     tamper("UPDATE audit_entry SET reason = 'x' WHERE position = 3")
-    (told,) = chained.tell(Entry.objects.filter(position=3))
-    tamper("UPDATE audit_entry SET hash = %s WHERE position = 3", chained.digest(told))
+    (told,) = chained.read_entries(Entry.objects.filter(position=3))
+    tamper("UPDATE audit_entry SET hash = %s WHERE position = 3", chained.compute_hash(told))
     (found,) = findings()
     assert found.startswith("FORGED: position 3 ")
 
@@ -232,11 +232,11 @@ def test_a_changed_entry_with_its_own_hash_anew_is_named_alone(trail: Partner) -
 def test_the_newest_entry_is_held_against_the_end_of_the_chain(trail: Partner) -> None:
     """Somebody who has the key of the vault, but not that of the end: it is the same one, so this is a bug of ours."""
     tamper("UPDATE audit_entry SET reason = 'x' WHERE position = 6")
-    (told,) = chained.tell(Entry.objects.filter(position=6))
-    signature = signing.signet().sign(signing.of_entry(chained.digest(told)))
+    (told,) = chained.read_entries(Entry.objects.filter(position=6))
+    signature = signing.trail_signer().sign(signing.entry_message(chained.compute_hash(told)))
     tamper(
         "UPDATE audit_entry SET hash = %s, signature = %s WHERE position = 6",
-        chained.digest(told),
+        chained.compute_hash(told),
         signature,
     )
     (found,) = findings()
@@ -258,8 +258,8 @@ def test_a_whole_chain_signed_by_a_key_that_nobody_knows_does_not_have_a_signed_
     tamper("UPDATE audit_chain SET hash = %s", at(6).hash)
     (found,) = findings()
     assert found == "BROKEN: what is said to be the end of the chain is not what was signed."
-    assert f"Note: 6 entries are signed with the key {'0' * 16}" in "\n".join(verify())
-    note(trail)
+    assert f"Note: 6 entries are signed with the key {'0' * 16}" in "\n".join(run_verify_audit())
+    add_entries(trail)
     sealing.seal()
     assert findings()[-1].startswith("BROKEN: position 8 "), "the trail tells that its end was not signed"
 
@@ -281,7 +281,7 @@ def test_an_end_of_the_chain_that_was_tampered_with_is_found_now_and_ever_after(
 ) -> None:
     tamper(sql)
     assert any(found.startswith(("BROKEN", "ADDED")) for found in findings())
-    note(trail)
+    add_entries(trail)
     sealing.seal()
     (found,) = findings()
     assert found.startswith("BROKEN: position 8 ")
@@ -298,7 +298,7 @@ def test_the_newest_entries_removed_together_with_the_end_are_found(trail: Partn
 def test_an_end_that_was_noted_elsewhere_shows_what_an_old_copy_of_the_database_hides(trail: Partner) -> None:
     """Whoever puts back the signed end of yesterday hides what came since; only what was noted outside tells."""
     old = Chain.objects.values().get()
-    note(trail, 2)
+    add_entries(trail, 2)
     sealing.seal()
     noted = str(Chain.objects.get())
     assert findings("--head", noted) == []
@@ -309,19 +309,19 @@ def test_an_end_that_was_noted_elsewhere_shows_what_an_old_copy_of_the_database_
         old["hash"],
         old["signature"],
     )
-    assert whole()
+    assert is_intact()
     (found,) = findings("--head", noted)
     assert found == "MISSING: position 8: the chain ended there once, and is shorter now."
-    note(trail, 2)
+    add_entries(trail, 2)
     sealing.seal()
-    assert whole()
+    assert is_intact()
     (found,) = findings("--head", noted)
     assert found.startswith("CHANGED: position 8: another entry was there")
 
 
 def test_several_ends_can_be_given(trail: Partner) -> None:
     first = str(Chain.objects.get())
-    note(trail)
+    add_entries(trail)
     sealing.seal()
     assert findings("--head", first, "--head", str(Chain.objects.get())) == []
     assert len(findings("--head", f"3:{'0' * 64}", "--head", first)) == 1
@@ -329,7 +329,10 @@ def test_several_ends_can_be_given(trail: Partner) -> None:
 
 @pytest.mark.parametrize("head", ["6", "6:abc", "0:" + "0" * 64, "-1:" + "0" * 64, "6:" + "G" * 64])
 def test_an_end_that_can_not_be_read_is_refused(trail: Partner, head: str) -> None:
-    assert "It should be a position, a colon, and a hash of 64 hex digits." in verify(f"--head={head}")[-1]
+    assert (
+        "It should be a position, a colon, and a hash of 64 hex digits."
+        in run_verify_audit(f"--head={head}")[-1]
+    )
 
 
 def test_entries_said_to_be_cut_without_an_entry_that_tells_so_are_missing(trail: Partner) -> None:
@@ -341,19 +344,21 @@ def test_entries_said_to_be_cut_without_an_entry_that_tells_so_are_missing(trail
 
 
 def test_it_tells_that_the_database_is_not_guarded(trail: Partner) -> None:
-    triggers.take_down(connection)
-    assert len(findings()) == len(triggers.missing(connection)) > 0
-    triggers.put_up(connection)
-    assert whole()
+    triggers.drop_triggers(connection)
+    assert len(findings()) == len(triggers.missing_triggers(connection)) > 0
+    triggers.create_triggers(connection)
+    assert is_intact()
 
 
 def test_it_can_begin_at_a_position(trail: Partner) -> None:
     tamper("UPDATE audit_entry SET reason = 'x' WHERE position = 2")
     assert len(findings()) == 1
-    assert verify("--from", "4")[0] == "The trail is whole: 3 entries checked, from position 4 to 6."
+    assert (
+        run_verify_audit("--from", "4")[0] == "The trail is whole: 3 entries checked, from position 4 to 6."
+    )
     tamper("UPDATE audit_entry SET reason = 'x' WHERE position = 5")
     assert len(findings("--from", "4")) == 1
-    assert verify("--from", "99") == ["There is no entry at position 98 to begin behind."]
+    assert run_verify_audit("--from", "99") == ["There is no entry at position 98 to begin behind."]
 
 
 def test_what_an_entry_holds_can_not_make_up_lines(trail: Partner) -> None:
@@ -366,13 +371,13 @@ def test_what_an_entry_holds_can_not_make_up_lines(trail: Partner) -> None:
 def test_memory_does_not_grow_with_the_trail(partner: Partner) -> None:
     def peak() -> int:
         tracemalloc.start()
-        assert whole()
+        assert is_intact()
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
 
     def grow(count: int) -> None:
-        (like,) = note(partner)
+        (like,) = add_entries(partner)
         columns = {
             "at": like.at,
             "verb": "x",
@@ -390,4 +395,4 @@ def test_memory_does_not_grow_with_the_trail(partner: Partner) -> None:
 
 
 def test_the_fingerprint_of_a_key_is_not_its_hash() -> None:
-    assert signing.fingerprint(b"k") != sha256(b"k").hexdigest()[:16]
+    assert signing.key_fingerprint(b"k") != sha256(b"k").hexdigest()[:16]

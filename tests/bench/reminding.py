@@ -77,6 +77,6 @@ def measure(certificates: int, due: int) -> dict[str, Any]:
 
 def _find_and_write(now: datetime) -> float:
     began = time.perf_counter()
-    for reminder in reminders.due(now):
-        operator_mail.reminder(reminder.recipient, [line.certificate for line in reminder.lines], now)
+    for reminder in reminders.find_due(now):
+        operator_mail.build_reminder(reminder.recipient, [line.certificate for line in reminder.lines], now)
     return time.perf_counter() - began

@@ -14,7 +14,7 @@ from django.db import OperationalError
 from as2certs.command_loop import LoopCommand
 
 
-class Searching(LoopCommand):
+class SearchingCommand(LoopCommand):
     """Finds the database away at first, then finds something, and then is told to stop."""
 
     looks_for = "letters"
@@ -43,7 +43,7 @@ def own_signals() -> Iterator[None]:
 
 
 def test_it_looks_once_and_says_what_it_did() -> None:
-    searching, out = Searching(), StringIO()
+    searching, out = SearchingCommand(), StringIO()
     call_command(searching, stdout=out)
     assert (searching.rounds, out.getvalue()) == ([False], "1 letter.\n")
 
@@ -53,7 +53,7 @@ def test_it_looks_once_and_says_what_it_did() -> None:
 def test_a_loop_outlives_a_database_that_is_away_and_ends_when_it_is_told_to(
     told: signal.Signals, caplog: pytest.LogCaptureFixture
 ) -> None:
-    searching, out = Searching(), StringIO()
+    searching, out = SearchingCommand(), StringIO()
     searching.told = told
     call_command(searching, loop=True, stdout=out)
     assert searching.rounds == [True] * 3

@@ -12,7 +12,7 @@ from as2certs import pki
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from identities import certificate_import, generation, role_assignments
-from identities.certificate_import import take_in
+from identities.certificate_import import import_certificate
 from identities.models import CertificateRequest, Identity, PrivateKey
 from partners.models import Partner
 from tests.certificates import make_pair
@@ -35,9 +35,9 @@ def identity() -> Identity:
 
 
 def test_a_key_that_comes_later_is_put_beside_its_certificate(identity: Identity) -> None:
-    first = take_in(identity, material(with_key=False), roles=ROLES, by=BY, now=NOW).certificate
+    first = import_certificate(identity, material(with_key=False), roles=ROLES, by=BY, now=NOW).certificate
     assert first.private_key is None
-    again = take_in(identity, material(with_key=True), roles=ROLES, by=BY, now=NOW).certificate
+    again = import_certificate(identity, material(with_key=True), roles=ROLES, by=BY, now=NOW).certificate
     assert again == first
     stored = identity.certificates.get()
     assert stored.private_key == PrivateKey.objects.get(public_key_sha256=first.public_key_sha256)
@@ -45,23 +45,27 @@ def test_a_key_that_comes_later_is_put_beside_its_certificate(identity: Identity
 
 
 def test_a_certificate_finds_the_key_that_is_here_already(identity: Identity) -> None:
-    take_in(identity, material(with_key=True), roles=ROLES, by=BY, now=NOW)
+    import_certificate(identity, material(with_key=True), roles=ROLES, by=BY, now=NOW)
     renewed, _ = make_pair("ACME", not_after=NOW + timedelta(days=900), key=make_pair("ACME")[1])
     issued = pki.Material(leaf=renewed, chain=(), key=None, container="pem")
-    certificate = take_in(identity, issued, roles=ROLES, by=BY, now=NOW).certificate
+    certificate = import_certificate(identity, issued, roles=ROLES, by=BY, now=NOW).certificate
     assert certificate.private_key == PrivateKey.objects.get()
 
 
 def test_a_key_of_another_identity_is_not_used(identity: Identity) -> None:
     other = Identity.objects.create(name="Other", as2_id="OTHER")
-    take_in(other, material(with_key=True), roles=ROLES, by=BY, now=NOW)
-    certificate = take_in(identity, material(with_key=False), roles=ROLES, by=BY, now=NOW).certificate
+    import_certificate(other, material(with_key=True), roles=ROLES, by=BY, now=NOW)
+    certificate = import_certificate(
+        identity, material(with_key=False), roles=ROLES, by=BY, now=NOW
+    ).certificate
     assert certificate.private_key is None
 
 
 def test_the_same_file_twice_is_one_certificate_in_service_once(identity: Identity) -> None:
-    first = take_in(identity, material(with_key=True), roles=ROLES, by=BY, now=NOW)
-    second = take_in(identity, material(with_key=True), roles=ROLES, by=BY, now=NOW + timedelta(hours=1))
+    first = import_certificate(identity, material(with_key=True), roles=ROLES, by=BY, now=NOW)
+    second = import_certificate(
+        identity, material(with_key=True), roles=ROLES, by=BY, now=NOW + timedelta(hours=1)
+    )
     assert (second.certificate, second.serves, second.waits) == (first.certificate, (), ())
     assert identity.service.count() == 2
     assert Entry.objects.filter(verb="certificate.taken_in").count() == 1
@@ -70,7 +74,7 @@ def test_the_same_file_twice_is_one_certificate_in_service_once(identity: Identi
 def ask(identity: Identity, **changed: object) -> CertificateRequest:
     wanted = {"kind": "self_signed", "bits": 2048, "hash_name": "sha256", "days": 730} | changed
     subject = {"common_name": "ACME"}
-    return generation.ask(identity, subject=subject, roles=ROLES, by=BY, now=NOW, **wanted)  # type: ignore[arg-type]
+    return generation.request_certificate(identity, subject=subject, roles=ROLES, by=BY, now=NOW, **wanted)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("wrong", [{"bits": 12}, {"hash_name": "sha3000"}, {"days": 10**9}])
@@ -84,14 +88,14 @@ def test_what_can_not_be_made_fails_once_and_does_not_stop_the_others(
     good.refresh_from_db()
     assert (bad.state, good.state) == ("failed", "done")
     assert bad.error
-    assert role_assignments.serving(identity)["sign"] == [good.certificate]
+    assert role_assignments.certificates_by_role(identity)["sign"] == [good.certificate]
 
 
 def test_a_worker_that_was_given_up_can_not_fail_what_another_one_made(identity: Identity) -> None:
     ask(identity)
     slow = generation._claim(NOW)
     assert slow is not None
-    later = NOW + generation.LEASE + timedelta(seconds=1)
+    later = NOW + generation.LEASE_DURATION + timedelta(seconds=1)
     assert generation.generate_next(now=later)  # another worker takes it up
     generation._fail(slow, "no entropy", now=later)
     slow.refresh_from_db()
@@ -102,7 +106,7 @@ def test_a_request_whose_worker_died_is_taken_up_when_its_lease_is_over(identity
     ask(identity)
     assert generation._claim(NOW) is not None
     assert not generation.generate_next(now=NOW + timedelta(minutes=1))
-    assert generation.generate_next(now=NOW + generation.LEASE + timedelta(seconds=1))
+    assert generation.generate_next(now=NOW + generation.LEASE_DURATION + timedelta(seconds=1))
     assert identity.certificates.count() == 1
 
 
@@ -110,11 +114,11 @@ def test_a_request_whose_worker_died_is_taken_up_when_its_lease_is_over(identity
 def test_what_comes_twice_is_stored_once_however_many_are_like_it(
     most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(certificate_import, "MOST_ALIKE", most)
+    monkeypatch.setattr(certificate_import, "MAX_SIMILAR", most)
     three = [Partner.objects.create(name=f"P{n}", as2_id=f"P{n}", environment="test") for n in range(3)]
     for _ in range(2):
         for one in three:
-            take_in(one, material(with_key=False), roles=("verify",), by=BY, now=NOW)
+            import_certificate(one, material(with_key=False), roles=("verify",), by=BY, now=NOW)
     assert [one.certificates.count() for one in three] == [1, 1, 1]
 
 
@@ -122,7 +126,7 @@ def test_what_is_new_is_looked_for_once() -> None:
     partner = Partner.objects.create(name="P", as2_id="P")
     new = material(with_key=False)
     with CaptureQueriesContext(connection) as asked:
-        take_in(partner, new, roles=("verify",), by=BY, now=NOW)
+        import_certificate(partner, new, roles=("verify",), by=BY, now=NOW)
     statements = [one["sql"] for one in asked.captured_queries]
     looked = [one for one in statements if "SELECT" in one and f"'{new.description.sha256}'" in one]
     assert sum(not one.startswith("INSERT") for one in looked) == 1

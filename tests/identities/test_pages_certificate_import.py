@@ -13,7 +13,7 @@ from django.urls import reverse
 from as2certs import pki
 from identities.models import Identity, IdentityCertificate, PrivateKey
 from tests.certificates import Pair, cert_der, cert_pem, key_pem, make_pair, p12, rsa_key
-from tests.inventory import NOW, certify, make_identity, make_partner, verbs
+from tests.inventory import NOW, add_certificate, make_identity, make_partner, verbs
 
 pytestmark = pytest.mark.django_db
 
@@ -83,7 +83,7 @@ def test_a_certificate_for_one_role_serves_only_that(operator: Client) -> None:
 
 def test_where_one_is_in_use_it_leads_to_the_rotation_and_overwrites_nothing(operator: Client) -> None:
     identity = make_identity()
-    old = certify(identity, days=20)
+    old = add_certificate(identity, days=20)
     answer = upload(operator, identity, certificate_file=file(p12(pair())), password="secret")
     new = IdentityCertificate.objects.exclude(pk=old.pk).get()
     assert answer["Location"] == (
@@ -99,8 +99,8 @@ def test_where_one_is_in_use_it_leads_to_the_rotation_and_overwrites_nothing(ope
 
 def test_where_each_role_has_another_it_rotates_the_first_of_them(operator: Client) -> None:
     identity = make_identity()
-    signing = certify(identity, days=20, roles=("sign",))
-    certify(identity, days=30, roles=("decrypt",))
+    signing = add_certificate(identity, days=20, roles=("sign",))
+    add_certificate(identity, days=30, roles=("decrypt",))
     answer = upload(operator, identity, certificate_file=file(p12(pair())), password="secret")
     assert f"old={signing.uid}" in answer["Location"]
     assert answer["Location"].endswith("&roles=sign")
@@ -259,7 +259,7 @@ def test_nothing_comes_in_for_an_archived_identity(operator: Client) -> None:
 
 
 def test_a_certificate_that_a_partner_uses_too_is_warned_of(operator: Client) -> None:
-    certify(make_partner(), days=700, name="SHARED")
+    add_certificate(make_partner(), days=700, name="SHARED")
     leaf, key = make_pair("SHARED", not_before=NOW - timedelta(days=400), not_after=NOW + timedelta(days=700))
     answer = upload(operator, make_identity(), certificate_file=file(p12((leaf, key))), password="secret")
     said = errors(answer)

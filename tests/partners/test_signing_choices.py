@@ -10,10 +10,10 @@ from django.db import IntegrityError, transaction
 from django.test import Client
 
 from identities.models import Identity
-from identities.stations import HistoryStays
+from identities.stations import HistoryNotDeletable
 from partners import signing_choices
 from partners.models import Partnership, SigningChoice
-from tests.inventory import NOW, certify, make_identity, make_partner
+from tests.inventory import NOW, add_certificate, make_identity, make_partner
 from tests.role_assignments import replace
 
 pytestmark = pytest.mark.django_db
@@ -31,12 +31,12 @@ def identity() -> Identity:
 
 @pytest.fixture
 def old(identity: Identity) -> Any:
-    return certify(identity)
+    return add_certificate(identity)
 
 
 @pytest.fixture
 def new(identity: Identity, old: Any) -> Any:
-    return certify(identity, days=700)
+    return add_certificate(identity, days=700)
 
 
 @pytest.fixture
@@ -51,7 +51,8 @@ def fabrikam(identity: Identity) -> Partnership:
 
 def told(partnership: Partnership) -> list[tuple[Any, datetime, datetime | None, bool]]:
     return [
-        (span.certificate, span.start, span.end, span.own) for span in signing_choices.history(partnership)
+        (span.certificate, span.start, span.end, span.own)
+        for span in signing_choices.signing_history(partnership)
     ]
 
 
@@ -64,10 +65,10 @@ def test_a_choice_signs_for_its_partner_alone(
     northwind: Partnership, fabrikam: Partnership, old: Any, new: Any
 ) -> None:
     signing_choices.choose(northwind, new, at=THIRD_OF_MARCH)
-    assert signing_choices.signed_with(northwind, THIRD_OF_MARCH - MOMENT) == old
-    assert signing_choices.signed_with(northwind, THIRD_OF_MARCH) == new
-    assert signing_choices.signed_with(fabrikam, THIRD_OF_MARCH) == old
-    assert signing_choices.signed_with(northwind, NOW - MOMENT) is None
+    assert signing_choices.signing_certificate_at(northwind, THIRD_OF_MARCH - MOMENT) == old
+    assert signing_choices.signing_certificate_at(northwind, THIRD_OF_MARCH) == new
+    assert signing_choices.signing_certificate_at(fabrikam, THIRD_OF_MARCH) == old
+    assert signing_choices.signing_certificate_at(northwind, NOW - MOMENT) is None
 
 
 def test_choices_end_when_the_default_flips_without_gap_and_without_double(
@@ -82,8 +83,8 @@ def test_choices_end_when_the_default_flips_without_gap_and_without_double(
         (new, FLIP, None, False),
     ]
     assert told(fabrikam) == [(old, NOW, FLIP, False), (new, FLIP, None, False)]
-    assert signing_choices.signed_with(northwind, FLIP - MOMENT) == new
-    assert signing_choices.signed_with(northwind, FLIP) == new
+    assert signing_choices.signing_certificate_at(northwind, FLIP - MOMENT) == new
+    assert signing_choices.signing_certificate_at(northwind, FLIP) == new
 
 
 def test_a_partner_that_goes_back_is_signed_to_by_default_again(
@@ -91,7 +92,7 @@ def test_a_partner_that_goes_back_is_signed_to_by_default_again(
 ) -> None:
     signing_choices.choose(northwind, new, at=THIRD_OF_MARCH)
     signing_choices.choose(northwind, old, at=FLIP)
-    assert signing_choices.chosen(northwind) is None
+    assert signing_choices.open_choice(northwind) is None
     assert told(northwind)[1:] == [(new, THIRD_OF_MARCH, FLIP, True), (old, FLIP, None, False)]
 
 
@@ -100,10 +101,10 @@ def test_a_partner_can_go_back_alone_after_the_default_has_flipped(
 ) -> None:
     flip(identity, old, new, THIRD_OF_MARCH)
     signing_choices.choose(northwind, old, at=FLIP)
-    assert signing_choices.signed_with(northwind, FLIP) == old
-    assert signing_choices.signed_with(fabrikam, FLIP) == new
+    assert signing_choices.signing_certificate_at(northwind, FLIP) == old
+    assert signing_choices.signing_certificate_at(fabrikam, FLIP) == new
     signing_choices.choose(northwind, new, at=FLIP + timedelta(days=1))
-    assert signing_choices.chosen(northwind) is None
+    assert signing_choices.open_choice(northwind) is None
     assert told(northwind) == [
         (old, NOW, THIRD_OF_MARCH, False),
         (new, THIRD_OF_MARCH, FLIP, False),
@@ -123,19 +124,19 @@ def test_choosing_what_signs_already_changes_nothing(northwind: Partnership, old
 def test_a_certificate_that_retires_ends_only_the_choices_of_itself(
     identity: Identity, northwind: Partnership, fabrikam: Partnership, old: Any, new: Any
 ) -> None:
-    third = certify(identity, days=900)
+    third = add_certificate(identity, days=900)
     signing_choices.choose(northwind, new, at=THIRD_OF_MARCH)
     signing_choices.choose(fabrikam, third, at=THIRD_OF_MARCH)
     assert signing_choices.end_choices(identity, at=FLIP, certificate=new) == 1
-    assert signing_choices.signed_with(northwind, FLIP) == old
-    assert signing_choices.signed_with(fabrikam, FLIP) == third
+    assert signing_choices.signing_certificate_at(northwind, FLIP) == old
+    assert signing_choices.signing_certificate_at(fabrikam, FLIP) == third
 
 
 def test_choices_of_other_identities_stay(northwind: Partnership, old: Any, new: Any) -> None:
     other = make_identity("ACME-2")
-    certify(other)
+    add_certificate(other)
     theirs = Partnership.objects.create(identity=other, partner=northwind.partner)
-    signing_choices.choose(theirs, certify(other, days=700), at=THIRD_OF_MARCH)
+    signing_choices.choose(theirs, add_certificate(other, days=700), at=THIRD_OF_MARCH)
     signing_choices.choose(northwind, new, at=THIRD_OF_MARCH)
     signing_choices.end_choices(northwind.identity, at=FLIP)
     assert [row.partnership for row in SigningChoice.objects.open()] == [theirs]
@@ -150,7 +151,7 @@ def test_another_machines_clock_that_was_ahead_makes_neither_gap_nor_double(
     signing_choices.choose(northwind, new, at=FLIP)
     flip(identity, old, new, THIRD_OF_MARCH)
     for moment in (THIRD_OF_MARCH, FLIP - MOMENT, FLIP):
-        assert signing_choices.signed_with(northwind, moment) == new
+        assert signing_choices.signing_certificate_at(northwind, moment) == new
 
 
 def test_two_writers_for_one_partnership_are_refused_by_the_database(
@@ -161,7 +162,7 @@ def test_two_writers_for_one_partnership_are_refused_by_the_database(
         SigningChoice.objects.create(partnership=northwind, certificate=old, starts_at=FLIP)
     with pytest.raises(IntegrityError), transaction.atomic():
         SigningChoice.objects.update(ends_at=THIRD_OF_MARCH - MOMENT)
-    with pytest.raises(HistoryStays):
+    with pytest.raises(HistoryNotDeletable):
         SigningChoice.objects.get().delete()
 
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from as2certs import pki
 from tests.certificates import NOT_AFTER, NOT_BEFORE, cert_der, make_pair, p12
-from tests.pki.sentences import refusal
+from tests.pki.sentences import error_message
 
 LEAF, KEY = make_pair()
 STORE = p12((LEAF, KEY), "sesame")
@@ -100,20 +100,24 @@ STORES: dict[str, Callable[[int], bytes]] = {
 @pytest.mark.parametrize("rounds", TOO_MANY)
 def test_a_store_that_asks_for_too_many_rounds_is_refused_at_once(place: str, rounds: int) -> None:
     with at_once():
-        message = refusal(lambda: pki.read_own(STORES[place](rounds), password="sesame"), pki.UnreadableFile)
+        message = error_message(
+            lambda: pki.read_with_key(STORES[place](rounds), password="sesame"), pki.UnreadableFile
+        )
     assert "rounds of key derivation" in message
 
 
 @pytest.mark.parametrize("place", STORES)
 def test_a_store_with_as_many_rounds_as_people_set_is_opened_as_far_as_its_mac_allows(place: str) -> None:
-    refusal(lambda: pki.read_own(STORES[place](100_000), password="sesame"), pki.WrongPassword)
+    error_message(lambda: pki.read_with_key(STORES[place](100_000), password="sesame"), pki.WrongPassword)
 
 
 def test_the_rounds_of_all_places_together_are_bounded() -> None:
     pfx = Pfx.load(key_rounds(1_500_000))
     pfx["mac_data"]["iterations"] = 1_500_000
     with at_once():
-        message = refusal(lambda: pki.read_own(pfx.dump(force=True), password="sesame"), pki.UnreadableFile)
+        message = error_message(
+            lambda: pki.read_with_key(pfx.dump(force=True), password="sesame"), pki.UnreadableFile
+        )
     assert "3,0" in message
 
 
@@ -121,9 +125,11 @@ def test_a_store_whose_mac_names_an_algorithm_that_nobody_knows_is_refused() -> 
     sha256 = bytes.fromhex("0609608648016503040201")
     unknown = sha256[:-1] + b"\x63"
     place = STORE.rindex(sha256)
-    refusal(lambda: pki.read_own(STORE[:place] + unknown + STORE[place + 11 :], password="sesame"))
-    refusal(
-        lambda: pki.read_own(STORE[:place] + sha256.replace(b"\x06\x09", b"\x02\x09") + STORE[place + 11 :])
+    error_message(lambda: pki.read_with_key(STORE[:place] + unknown + STORE[place + 11 :], password="sesame"))
+    error_message(
+        lambda: pki.read_with_key(
+            STORE[:place] + sha256.replace(b"\x06\x09", b"\x02\x09") + STORE[place + 11 :]
+        )
     )
 
 
@@ -133,7 +139,9 @@ def test_an_encrypted_key_that_asks_for_too_many_rounds_is_refused_at_once(round
     kdf = info["encryption_algorithm"]["parameters"]["key_derivation_func"]
     kdf["parameters"]["iteration_count"] = rounds
     with at_once():
-        message = refusal(lambda: pki.read_key(info.dump(force=True), password="sesame"), pki.UnreadableFile)
+        message = error_message(
+            lambda: pki.read_key(info.dump(force=True), password="sesame"), pki.UnreadableFile
+        )
     assert "rounds of key derivation" in message
 
 
@@ -152,27 +160,27 @@ def scrypt_key(cost: int, block: int) -> bytes:
 def test_a_key_that_asks_scrypt_for_gigabytes_is_refused_at_once(cost: int, block: int) -> None:
     data = scrypt_key(cost, block)
     with at_once():
-        assert "memory" in refusal(lambda: pki.read_key(data, password="sesame"), pki.UnreadableFile)
+        assert "memory" in error_message(lambda: pki.read_key(data, password="sesame"), pki.UnreadableFile)
 
 
 @pytest.mark.parametrize(("cost", "block"), [(16_962, 8), (0, 8), (1, 1), (2**14, 0), (2**17, 8)])
 def test_a_key_with_parameters_that_scrypt_does_not_know_is_refused(cost: int, block: int) -> None:
-    refusal(lambda: pki.read_key(scrypt_key(cost, block), password="sesame"), pki.WrongPassword)
+    error_message(lambda: pki.read_key(scrypt_key(cost, block), password="sesame"), pki.WrongPassword)
 
 
 def test_a_key_with_an_enormous_modulus_is_refused_before_its_primes_are_checked() -> None:
     huge = Integer(2**16_385 - 1).dump()
     numbers = [Integer(0).dump(), huge, Integer(65537).dump(), *[huge] * 6]
     with at_once():
-        assert "RSA 8192" in refusal(lambda: pki.read_key(sequence(*numbers)), pki.UnreadableFile)
+        assert "RSA 8192" in error_message(lambda: pki.read_key(sequence(*numbers)), pki.UnreadableFile)
 
 
 @pytest.mark.parametrize("opening", [b"\x30\x80", b"\xa0\x80", b"\x24\x80", b"\x30\x84\x00\x0f\x00\x00"])
 def test_a_structure_that_nests_for_ever_is_refused_at_once(opening: bytes) -> None:
     data = b"\x30\x80" + opening * 100_000
     with at_once():
-        refusal(lambda: pki.read_public(data, partner=True))
-        refusal(lambda: pki.read_own(data))
+        error_message(lambda: pki.read_public(data, partner=True))
+        error_message(lambda: pki.read_with_key(data))
 
 
 @pytest.mark.parametrize("bits", [16_384, 65_536, 400_000])
@@ -184,7 +192,7 @@ def test_a_certificate_with_an_enormous_modulus_is_described_or_refused_at_once(
     certificate = builder.public_key(numbers.public_key()).sign(KEY, hashes.SHA256())
     with at_once():
         described = pki.describe(pki.read_public(cert_der(certificate), partner=True).leaf)
-        found = pki.check(described, roles=["verify"], environment="test", now=NOT_BEFORE)
+        found = pki.check_certificate(described, roles=["verify"], environment="test", now=NOT_BEFORE)
     assert described.key_size == bits
     assert "rsa-too-large" in {finding.code for finding in found}
 
@@ -192,4 +200,4 @@ def test_a_certificate_with_an_enormous_modulus_is_described_or_refused_at_once(
 def test_a_megabyte_of_pem_marks_is_refused_at_once() -> None:
     for data in (b"-----BEGIN CERTIFICATE-----\n" * 37_000, b"-----BEGIN A" * 80_000, b"-" * 1_000_000):
         with at_once():
-            refusal(lambda d=data: pki.read_public(d, partner=True), pki.UnreadableFile)  # type: ignore[misc]
+            error_message(lambda d=data: pki.read_public(d, partner=True), pki.UnreadableFile)  # type: ignore[misc]

@@ -9,8 +9,8 @@ import pytest
 from identities.models import Identity, IdentityCertificate
 from partners.models import Contact, Partner, PartnerCertificate
 from rotations.errors import ActionRefused
-from rotations.exchange.partner_evidence import histories, participants_in
-from rotations.exchange.partner_status import Standing, standing
+from rotations.exchange.partner_evidence import load_histories, load_participants
+from rotations.exchange.partner_status import PartnerStatus, derive_status
 from rotations.management import demo
 from rotations.models import Freeze, HandedIn, Rotation, rehearsal
 from tests.rotations.company import NOW
@@ -37,16 +37,16 @@ def test_its_rotation_waits_for_nothing_but_the_staging_and_the_moment() -> None
 def test_partners_take_part_in_a_rehearsed_rotation_each_in_its_own_way() -> None:
     demo.load(now=NOW)
     rotation = Rotation.objects.get(identity__name="Freight")
-    assert rehearsal.result_of(rotation).state == "passed"
-    found = histories(list(participants_in(rotation.participants.all()))).values()
-    assert {h.participant.partner.name: standing(h.evidence(now=NOW)) for h in found} == {
-        "Adventure Cycles": Standing.UNREACHABLE,
-        "Contoso Logistics": Standing.INSTALLED_WEAK,
-        "Lamna Healthcare": Standing.DECLINED,
-        "Litware Freight": Standing.READY,
-        "Tailspin Toys": Standing.SILENT,
-        "Wide World Importers": Standing.DOWNLOADED,
-        "Woodgrove Bank": Standing.OTHER_TIME,
+    assert rehearsal.rehearsal_result(rotation).state == "passed"
+    found = load_histories(list(load_participants(rotation.participants.all()))).values()
+    assert {h.participant.partner.name: derive_status(h.evidence(now=NOW)) for h in found} == {
+        "Adventure Cycles": PartnerStatus.UNREACHABLE,
+        "Contoso Logistics": PartnerStatus.INSTALLED_WEAK,
+        "Lamna Healthcare": PartnerStatus.DECLINED,
+        "Litware Freight": PartnerStatus.READY,
+        "Tailspin Toys": PartnerStatus.SILENT,
+        "Wide World Importers": PartnerStatus.DOWNLOADED,
+        "Woodgrove Bank": PartnerStatus.OTHER_TIME,
     }
 
 

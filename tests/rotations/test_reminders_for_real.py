@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 
-from tests.mail.moody import MoodyServer
+from tests.mail.moody import ScriptedSmtpServer
 from tests.servers import Postgres
 from tests.stack import ROOT, Stack
 
@@ -42,7 +42,7 @@ def at_once(stack: Stack, command: str, processes: int) -> None:
 
 
 def test_runs_at_once_tell_everybody_once(make_stack: Callable[..., Stack], postgres: Postgres) -> None:
-    with MoodyServer() as server:
+    with ScriptedSmtpServer() as server:
         stack = make_stack(database_url=postgres.new_database(), email_url=f"smtp://127.0.0.1:{server.port}")
         stack.python(SEED)
         at_once(stack, "send_reminders", 4)

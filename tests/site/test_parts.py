@@ -11,13 +11,13 @@ from django.urls import reverse
 from django.utils import timezone
 
 from as2certs import pki
-from as2certs.pki import Finding
-from as2certs.site.badges import ROTATION_SIGNS, STEP_SIGNS, sign_of_rotation
-from identities.role_status import history
+from as2certs.pki import CertificateFinding
+from as2certs.site.badges import ROTATION_BADGES, STEP_BADGES, rotation_badge
+from identities.role_status import assignment_history
 from rotations.lifecycle import actions
 from rotations.planning.states import RotationState, StepState
 from tests.people import log_in, make_person
-from tests.rotations.company import NOW, Company, draft, make_company
+from tests.rotations.company import NOW, Company, make_company, make_draft
 
 pytestmark = pytest.mark.django_db
 
@@ -37,16 +37,18 @@ def render(source: str, **context: Any) -> str:
 
 
 def test_every_state_has_a_meaning_an_icon_and_a_word() -> None:
-    assert set(ROTATION_SIGNS) == set(RotationState)
-    assert set(STEP_SIGNS) == set(StepState)
-    assert all(sign.word and sign.icon for sign in (*ROTATION_SIGNS.values(), *STEP_SIGNS.values()))
+    assert set(ROTATION_BADGES) == set(RotationState)
+    assert set(STEP_BADGES) == set(StepState)
+    assert all(sign.word and sign.icon for sign in (*ROTATION_BADGES.values(), *STEP_BADGES.values()))
 
 
 def test_an_overdue_rotation_says_so_before_its_state(company: Company) -> None:
-    rotation = actions.approve(draft(company, starts=NOW + timedelta(days=1)), by=company.approver, now=NOW)
+    rotation = actions.approve(
+        make_draft(company, starts=NOW + timedelta(days=1)), by=company.approver, now=NOW
+    )
     assert rotation.window_end is not None
-    assert sign_of_rotation(rotation, rotation.window_end - timedelta(seconds=1)).word == "exchanging"
-    late = sign_of_rotation(rotation, rotation.window_end)
+    assert rotation_badge(rotation, rotation.window_end - timedelta(seconds=1)).word == "exchanging"
+    late = rotation_badge(rotation, rotation.window_end)
     assert (late.meaning, late.word) == ("urgent", "overdue · exchanging")
 
 
@@ -117,7 +119,7 @@ def test_a_successor_that_is_awaited_is_compared_with_nothing(company: Company) 
 
 
 def test_the_bands_tell_who_served_when_in_words_too(company: Company) -> None:
-    text = render("{% role_bands history %}", history=history(company.identity))
+    text = render("{% role_bands history %}", history=assignment_history(company.identity))
     assert f'aria-label="sign: {company.old.short_name}: Mon 23 Nov 2026, 12:00 UTC to now"' in text
     assert company.old.get_absolute_url() in text
 
@@ -127,7 +129,7 @@ def test_a_history_without_rows_is_drawn_too(company: Company) -> None:
 
 
 def test_findings_name_what_to_do() -> None:
-    finding = Finding("expired", "error", "It has expired.", "Use a newer one.")
+    finding = CertificateFinding("expired", "error", "It has expired.", "Use a newer one.")
     text = render('{% include "components/_findings.html" %}', findings=[finding])
     assert "is-urgent" in text
     assert "It has expired." in text

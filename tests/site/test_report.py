@@ -15,13 +15,13 @@ from django.urls import reverse
 from pypdf import PdfReader
 
 from as2certs import pki
-from as2certs.site.report import report_of
-from as2certs.site.report_pdf import pdf_of
+from as2certs.site.report import build_report
+from as2certs.site.report_pdf import render_pdf
 from rotations.models import Rotation
-from tests.inventory import queries
+from tests.inventory import count_queries
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, make_company
-from tests.rotations.pages import drafted, scheduled, text
+from tests.rotations.pages import make_drafted, make_scheduled, page_text
 
 pytestmark = pytest.mark.django_db
 
@@ -36,7 +36,7 @@ def company(db: None) -> Company:
 
 @pytest.fixture
 def rotation(company: Company) -> Rotation:
-    rotation = scheduled(company)
+    rotation = make_scheduled(company)
     step = rotation.steps.get(act="stage")
     step.done_at, step.done_by, step.note = NOW + timedelta(seconds=7), "AS2 Certs", "written, and read back"
     step.save()
@@ -45,7 +45,7 @@ def rotation(company: Company) -> Rotation:
 
 def test_it_says_what_an_auditor_asks_for(company: Company, rotation: Rotation) -> None:
     client = log_in(make_person("vera", "viewer"))
-    shown = text(client.get(reverse("rotation-report", args=[rotation.uid])))
+    shown = page_text(client.get(reverse("rotation-report", args=[rotation.uid])))
     for wanted in (
         pki.format_fingerprint(company.old.sha256),
         pki.format_fingerprint(company.new.sha256),
@@ -63,8 +63,8 @@ def test_it_says_what_an_auditor_asks_for(company: Company, rotation: Rotation) 
 
 
 def test_the_pdf_says_the_same(rotation: Rotation) -> None:
-    report = report_of(rotation, by="Vera", now=NOW)
-    pdf = pdf_of(report)
+    report = build_report(rotation, by="Vera", now=NOW)
+    pdf = render_pdf(report)
     assert pdf.startswith(b"%PDF-")
     words = squeezed("".join(page.extract_text() for page in PdfReader(BytesIO(pdf)).pages))
     for section in report.sections:
@@ -93,14 +93,14 @@ def test_the_download_names_itself(rotation: Rotation) -> None:
 
 
 def test_the_number_of_queries_does_not_grow_with_the_partners(company: Company, rotation: Rotation) -> None:
-    few = queries(lambda: report_of(rotation, by="Vera", now=NOW))
+    few = count_queries(lambda: build_report(rotation, by="Vera", now=NOW))
     assert few <= 16
 
 
 def test_it_can_be_made_of_a_draft_too(company: Company) -> None:
-    report = report_of(drafted(company), by="Vera", now=NOW)
+    report = build_report(make_drafted(company), by="Vera", now=NOW)
     assert report.sections[3].note == "No step was planned."
-    assert pdf_of(report).startswith(b"%PDF-")
+    assert render_pdf(report).startswith(b"%PDF-")
 
 
 def test_no_process_carries_what_draws_paper_before_somebody_wants_paper() -> None:

@@ -8,11 +8,11 @@ from django.urls import reverse
 
 from as2certs import pki
 from as2certs.accounts.models import User
-from as2certs.site.searching import AT_MOST, search
+from as2certs.site.searching import MAX_RESULTS, search
 from identities.models import IdentityCertificate
 from partners.models import Contact, Partner
 from tests.people import log_in, make_person
-from tests.rotations.company import NOW, Company, draft, make_company, partner_certificate
+from tests.rotations.company import NOW, Company, make_company, make_draft, partner_certificate
 
 pytestmark = pytest.mark.django_db
 
@@ -74,7 +74,7 @@ def test_names_and_as2_ids_of_both_sides_are_found_and_grouped(company: Company)
 
 
 def test_a_rotation_is_found_by_the_name_of_its_holder(company: Company) -> None:
-    rotation = draft(company, starts=NOW + timedelta(days=3))
+    rotation = make_draft(company, starts=NOW + timedelta(days=3))
     rows = [
         r for g in search("acme", make_person("vera", "viewer")) if g.title == "Rotations" for r in g.rows
     ]
@@ -86,9 +86,9 @@ def test_somebody_without_rights_finds_nothing(company: Company) -> None:
 
 
 def test_a_search_that_matches_everything_shows_ten_of_each_and_says_that_there_are_more() -> None:
-    Partner.objects.bulk_create(Partner(name=f"Shop {i}", as2_id=f"SHOP-{i}") for i in range(AT_MOST + 3))
+    Partner.objects.bulk_create(Partner(name=f"Shop {i}", as2_id=f"SHOP-{i}") for i in range(MAX_RESULTS + 3))
     (group,) = search("shop", make_person("vera", "viewer"))
-    assert len(group.rows) == AT_MOST
+    assert len(group.rows) == MAX_RESULTS
     assert group.more
 
 

@@ -16,15 +16,15 @@ from django.utils.safestring import SafeString
 from as2certs import pki
 from as2certs.accounts.models import Installation
 from as2certs.site import badges, time_text
-from as2certs.site.badges import ICONS, WORDS
-from rotations.exchange.partner_status import Standing
+from as2certs.site.badges import MEANING_ICONS, MEANING_WORDS
+from rotations.exchange.partner_status import PartnerStatus
 from rotations.models import Participant, Rotation, Slot, Step
 from rotations.planning.states import StepState
 
 register = template.Library()
 
 
-def now_of(context: template.Context) -> datetime:
+def page_now(context: template.Context) -> datetime:
     """Return the moment for which the page was made: the view's ``now``, or the clock's."""
     return context.get("now") or timezone.now()
 
@@ -46,50 +46,52 @@ def badge(meaning: str, word: str = "", symbol: str = "") -> SafeString:
     return format_html(
         '<span class="status is-{}">{}{}</span>',
         meaning,
-        icon(symbol or ICONS.get(meaning, ICONS["neutral"])),
-        word or WORDS.get(meaning, meaning),
+        icon(symbol or MEANING_ICONS.get(meaning, MEANING_ICONS["neutral"])),
+        word or MEANING_WORDS.get(meaning, meaning),
     )
 
 
-def _draw(sign: badges.Sign) -> SafeString:
+def _render_badge(sign: badges.Badge) -> SafeString:
     return badge(sign.meaning, sign.word, sign.icon)
 
 
 @register.simple_tag
 def meaning_icon(meaning: str) -> SafeString:
     """Draw the icon of a meaning, with its word for those who don't see it."""
-    return icon(ICONS.get(meaning, ICONS["neutral"]), WORDS.get(meaning, ""))
+    return icon(MEANING_ICONS.get(meaning, MEANING_ICONS["neutral"]), MEANING_WORDS.get(meaning, ""))
 
 
 @register.simple_tag(takes_context=True)
 def rotation_state(context: template.Context, rotation: Rotation) -> SafeString:
     """Draw a rotation's state; overdue wins."""
-    return _draw(badges.sign_of_rotation(rotation, now_of(context)))
+    return _render_badge(badges.rotation_badge(rotation, page_now(context)))
 
 
 @register.simple_tag
-def standing_badge(standing: Standing) -> SafeString:
+def standing_badge(standing: PartnerStatus) -> SafeString:
     """Draw what a partner's part in a rotation has come to."""
-    return _draw(badges.sign_of_standing(standing))
+    return _render_badge(badges.partner_status_badge(standing))
 
 
 @register.simple_tag
 def step_mark(step: Step) -> SafeString:
     """Draw a step's state as its icon only, read out as a word."""
-    sign = badges.STEP_SIGNS[StepState(step.state)]
+    sign = badges.STEP_BADGES[StepState(step.state)]
     return format_html('<span class="step-mark is-{}">{}</span>', sign.meaning, icon(sign.icon, sign.word))
 
 
 @register.simple_tag
 def request_state(state: str) -> SafeString:
     """Draw how far the generation of a key, or a waiting CSR, has come."""
-    return _draw(badges.REQUEST_SIGNS[state])
+    return _render_badge(badges.REQUEST_BADGES[state])
 
 
 @register.simple_tag(takes_context=True)
 def certificate_state(context: template.Context, certificate: Any) -> SafeString:
     """Draw whether a certificate is valid, and for how long still."""
-    return _draw(badges.sign_of_validity(certificate.not_before, certificate.not_after, now_of(context)))
+    return _render_badge(
+        badges.validity_badge(certificate.not_before, certificate.not_after, page_now(context))
+    )
 
 
 @register.simple_tag
@@ -199,19 +201,19 @@ def middle(text: object, length: int = 32) -> SafeString:
 
 
 @register.simple_tag
-def moment(at: datetime | None, form: time_text.Form = "full") -> SafeString:
+def moment(at: datetime | None, form: time_text.MomentForm = "full") -> SafeString:
     """Write a moment in the reader's zone, with offset and UTC on hover. Forms: day, time, short, full, exact."""
     if at is None:
         return format_html('<span class="quiet">{}</span>', "–")
-    return _time(at, time_text.tell(at, timezone.get_current_timezone_name(), form))
+    return _render_time(at, time_text.format_moment(at, timezone.get_current_timezone_name(), form))
 
 
-def _time(at: datetime, shown: str, *, kept_up_to_date: bool = False) -> SafeString:
+def _render_time(at: datetime, shown: str, *, kept_up_to_date: bool = False) -> SafeString:
     """Write a moment as ``shown``, with its offset and UTC on hover."""
     return format_html(
         '<time datetime="{}" title="{}"{}>{}</time>',
         at.isoformat(),
-        time_text.tell_whole(at, timezone.get_current_timezone_name()),
+        time_text.format_moment_and_utc(at, timezone.get_current_timezone_name()),
         SafeString(" data-countdown") if kept_up_to_date else "",
         shown,
     )
@@ -222,14 +224,16 @@ def away(context: template.Context, at: datetime | None) -> SafeString:
     """Write how far a moment is away: "in 20 days", "3 hours ago"; the moment itself on hover."""
     if at is None:
         return format_html('<span class="quiet">{}</span>', "never")
-    return _time(at, time_text.away(at, now_of(context), timezone.get_current_timezone_name()))
+    return _render_time(
+        at, time_text.format_distance(at, page_now(context), timezone.get_current_timezone_name())
+    )
 
 
 @register.simple_tag(takes_context=True)
 def countdown(context: template.Context, at: datetime) -> SafeString:
     """Write how far a moment is away, kept up to date while the page is open."""
-    shown = time_text.away(at, now_of(context), timezone.get_current_timezone_name())
-    return _time(at, shown, kept_up_to_date=True)
+    shown = time_text.format_distance(at, page_now(context), timezone.get_current_timezone_name())
+    return _render_time(at, shown, kept_up_to_date=True)
 
 
 @register.simple_tag(takes_context=True)
@@ -240,15 +244,15 @@ def days_left(context: template.Context, at: datetime | None, quiet: bool = Fals
     """
     if at is None:
         return format_html('<span class="quiet">{}</span>', "–")
-    now, zone = now_of(context), timezone.get_current_timezone_name()
-    meaning = "neutral" if quiet else time_text.meaning_of_end(at, now, zone)
+    now, zone = page_now(context), timezone.get_current_timezone_name()
+    meaning = "neutral" if quiet else time_text.expiry_meaning(at, now, zone)
     return format_html(
         '<time class="days is-{}" datetime="{}" title="{}">{}{}</time>',
         meaning,
         at.isoformat(),
-        time_text.tell_whole(at, zone),
-        "" if meaning in ("neutral", "fine") else icon(ICONS[meaning], WORDS[meaning]),
-        time_text.away(at, now, zone),
+        time_text.format_moment_and_utc(at, zone),
+        "" if meaning in ("neutral", "fine") else icon(MEANING_ICONS[meaning], MEANING_WORDS[meaning]),
+        time_text.format_distance(at, now, zone),
     )
 
 
@@ -261,14 +265,14 @@ def window_words(whose: Rotation | Participant) -> SafeString | str:
         start, end, zone = whose.starts, whose.ends, whose.zone
     if start is None or end is None:
         return "no window yet"
-    told = time_text.tell_window(start, end, zone or "UTC", timezone.get_current_timezone_name())
+    told = time_text.format_window(start, end, zone or "UTC", timezone.get_current_timezone_name())
     return format_html('<time datetime="{}">{}</time>', start.isoformat(), told)
 
 
 @register.simple_tag
 def slot_words(slot: Slot) -> str:
     """Write an offered moment in the zone in which it was offered, with its start on the reader's clock."""
-    return time_text.tell_window(slot.start, slot.end, slot.zone, timezone.get_current_timezone_name())
+    return time_text.format_window(slot.start, slot.end, slot.zone, timezone.get_current_timezone_name())
 
 
 @register.simple_tag
@@ -278,7 +282,7 @@ def proposal_words(participant: Participant) -> str:
     if start is None or end is None:
         return ""
     zone = participant.proposed_zone or "UTC"
-    return time_text.tell_window(start, end, zone, timezone.get_current_timezone_name())
+    return time_text.format_window(start, end, zone, timezone.get_current_timezone_name())
 
 
 # --- Us, as partners know us ------------------------------------------------------------------------------------------

@@ -16,11 +16,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_tables2.paginators import LazyPaginator
 
-from as2certs.audit.models import Entry, identify
+from as2certs.audit.models import Entry, object_reference
 from as2certs.site import audit_text, timeline
-from as2certs.site.templatetags.looks import fingerprint, moment, now_of, serial
-from as2certs.site.time_text import tell
-from identities.role_status import Band
+from as2certs.site.templatetags.looks import fingerprint, moment, page_now, serial
+from as2certs.site.time_text import format_moment
+from identities.role_status import AssignmentPeriod
 from identities.stations import AbstractCertificate
 from partners.models import Partner
 from rotations.lifecycle import partner_capability
@@ -28,11 +28,11 @@ from rotations.models import Step
 from rotations.planning.windows import Window
 from rotations.web.forms import windows
 from rotations.web.presenters import overlap
-from rotations.web.presenters.open_tasks import Need
+from rotations.web.presenters.open_tasks import OpenTask
 
 register = template.Library()
 
-LEVELS = {
+LEVEL_MEANINGS = {
     "success": "fine",
     "warning": "soon",
     "error": "urgent",
@@ -44,7 +44,7 @@ LEVELS = {
 @register.filter
 def meaning_of_level(level: str) -> str:
     """Return the meaning of a message's or a finding's level."""
-    return LEVELS.get(level, "neutral")
+    return LEVEL_MEANINGS.get(level, "neutral")
 
 
 @register.simple_tag(takes_context=True)
@@ -57,7 +57,7 @@ def may(context: template.Context, permission: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedFact:
     """One fact of two certificates."""
 
     name: str
@@ -82,12 +82,16 @@ def compare_certificates(old: AbstractCertificate | None, new: AbstractCertifica
     ]
     rows = []
     for name, field, draw in facts:
-        was, will = _fact(old, field), _fact(new, field)
-        rows.append(Compared(name, _drawn(was, draw), _drawn(will, draw), bool(old and new and was != will)))
+        was, will = _certificate_fact(old, field), _certificate_fact(new, field)
+        rows.append(
+            ComparedFact(
+                name, _render_fact(was, draw), _render_fact(will, draw), bool(old and new and was != will)
+            )
+        )
     return {"rows": rows}
 
 
-def _fact(certificate: AbstractCertificate | None, field: str) -> Any:
+def _certificate_fact(certificate: AbstractCertificate | None, field: str) -> Any:
     if certificate is None:
         return None
     if field == "key":
@@ -95,34 +99,36 @@ def _fact(certificate: AbstractCertificate | None, field: str) -> Any:
     return getattr(certificate, field)
 
 
-def _drawn(value: Any, draw: Any) -> Any:
+def _render_fact(value: Any, draw: Any) -> Any:
     if value is None:
         return "–"
     return draw(value) if draw else value
 
 
 #: Pixels from one lane of a role's band to the next.
-LANE = 22
-TONES = 4
+LANE_HEIGHT = 22
+TONE_COUNT = 4
 
 
 @register.inclusion_tag("components/_bands.html", takes_context=True)
-def role_bands(context: template.Context, history: Sequence[tuple[str, Sequence[Band]]]) -> dict[str, Any]:
-    """Draw what served which role when, as a band per role; ``history`` is what identities.role_status.history
-    gives."""
-    now, zone = now_of(context), timezone.get_current_timezone_name()
+def role_bands(
+    context: template.Context, history: Sequence[tuple[str, Sequence[AssignmentPeriod]]]
+) -> dict[str, Any]:
+    """Draw what served which role when, as a band per role; ``history`` is what
+    identities.role_status.assignment_history gives."""
+    now, zone = page_now(context), timezone.get_current_timezone_name()
     everything = sorted((band for _, row in history for band in row), key=lambda band: band.start)
     certificates: dict[int, Any] = {band.certificate.pk: band.certificate for band in everything}
-    tones = {pk: number % TONES + 1 for number, pk in enumerate(certificates)}
+    tones = {pk: number % TONE_COUNT + 1 for number, pk in enumerate(certificates)}
     axis = timeline.history_axis([band.start for band in everything], now)
     rows = []
     for role, row in history:
-        placed = timeline.bars(axis, (_span(band, zone) for band in row), now)
+        placed = timeline.place_bars(axis, (_service_span(band, zone) for band in row), now)
         rows.append(
             {
                 "role": role,
-                "bars": [{"bar": bar, "y": bar.lane * LANE, "tone": tones[bar.key]} for bar in placed],
-                "height": LANE * (1 + max((bar.lane for bar in placed), default=0)),
+                "bars": [{"bar": bar, "y": bar.lane * LANE_HEIGHT, "tone": tones[bar.key]} for bar in placed],
+                "height": LANE_HEIGHT * (1 + max((bar.lane for bar in placed), default=0)),
                 "told": f"{role}: " + ("; ".join(bar.title for bar in placed) or "nothing so far"),
             }
         )
@@ -130,18 +136,18 @@ def role_bands(context: template.Context, history: Sequence[tuple[str, Sequence[
         {"tone": tones[pk], "name": certificate.short_name, "url": certificate.get_absolute_url()}
         for pk, certificate in certificates.items()
     ]
-    ticks, today = timeline.ticks(axis, 10), axis.at(now)
-    labelled = timeline.labelled(ticks, today)
+    ticks, today = timeline.month_ticks(axis, 10), axis.at(now)
+    labelled = timeline.drop_crowded_labels(ticks, today)
     return {"rows": rows, "ticks": ticks, "labelled": labelled, "today": today, "legend": legend}
 
 
-def _span(band: Band, zone: str) -> timeline.Span:
-    until = tell(band.end, zone) if band.end else "now"
-    title = f"{band.certificate.short_name}: {tell(band.start, zone)} to {until}"
-    return timeline.Span(band.certificate.pk, band.start, band.end, title)
+def _service_span(band: AssignmentPeriod, zone: str) -> timeline.ServiceSpan:
+    until = format_moment(band.end, zone) if band.end else "now"
+    title = f"{band.certificate.short_name}: {format_moment(band.start, zone)} to {until}"
+    return timeline.ServiceSpan(band.certificate.pk, band.start, band.end, title)
 
 
-KINDS: dict[overlap.Kind, tuple[str, str]] = {
+CHANGE_KINDS: dict[overlap.LaneKind, tuple[str, str]] = {
     "changed": ("fine", "changed"),
     "agreed": ("fine", "agreed"),
     "planned": ("neutral", "as planned"),
@@ -153,20 +159,20 @@ KINDS: dict[overlap.Kind, tuple[str, str]] = {
 @register.inclusion_tag("components/_overlap.html", takes_context=True)
 def overlap_picture(context: template.Context, found: overlap.Overlap) -> dict[str, Any]:
     """Draw since when each partner accepts both certificates, until when they are both good, and its moment."""
-    now, zone = now_of(context), timezone.get_current_timezone_name()
+    now, zone = page_now(context), timezone.get_current_timezone_name()
     moments = [lane.moment for lane in found.lanes]
     first = min([now, found.begins or now, found.window_start, *moments])
     last = max([now, found.ends, found.window_end, *moments])
-    axis = timeline.Axis(first - (last - first) / 40, last + (last - first) / 30)
+    axis = timeline.TimeAxis(first - (last - first) / 40, last + (last - first) / 30)
     rows = []
     for lane in found.lanes:
-        meaning, words = KINDS[lane.kind]
+        meaning, words = CHANGE_KINDS[lane.kind]
         both = (
-            f"accepts both since {tell(lane.both_from, zone)}"
+            f"accepts both since {format_moment(lane.both_from, zone)}"
             if lane.both_from
             else "does not accept both yet"
         )
-        title = f"{tell(lane.moment, zone)}, {words}"
+        title = f"{format_moment(lane.moment, zone)}, {words}"
         begin = axis.at(lane.both_from) if lane.both_from else 0.0
         rows.append(
             {
@@ -188,13 +194,13 @@ def overlap_picture(context: template.Context, found: overlap.Overlap) -> dict[s
         "rows": rows,
         "ticks": timeline.day_ticks(axis),
         "today": axis.at(now),
-        "window": {"x": start, "width": max(round(end - start, 3), timeline.NARROWEST)},
+        "window": {"x": start, "width": max(round(end - start, 3), timeline.MIN_BAR_WIDTH)},
         "ends": axis.at(found.ends),
-        "ends_at": tell(found.ends, zone),
+        "ends_at": format_moment(found.ends, zone),
         "more": found.more,
         "legend": [
             {"meaning": meaning, "words": words, "is_open": kind in ("open", "proposed")}
-            for kind, (meaning, words) in KINDS.items()
+            for kind, (meaning, words) in CHANGE_KINDS.items()
             if kind in shown
         ],
     }
@@ -202,7 +208,7 @@ def overlap_picture(context: template.Context, found: overlap.Overlap) -> dict[s
 
 # --- A runbook --------------------------------------------------------------------------------------------------------
 
-EVIDENCE = {
+EVIDENCE_TEXTS = {
     "written_and_read_back": "written, and read back",
     "sent": "sent",
     "fingerprint": "fingerprint compared",
@@ -238,16 +244,16 @@ def step_proof(step: Step) -> SafeString | str:
         return format_html("{}{}{}", step.note, " · " if step.note and step.done_by else "", step.done_by)
     if step.state == "running":
         return "under way"
-    wanted = " or ".join(EVIDENCE.get(name, name) for name in step.evidence)
+    wanted = " or ".join(EVIDENCE_TEXTS.get(name, name) for name in step.evidence)
     if step.automatic and step.state == "waiting":
         return format_html("by itself{}", f", {wanted}" if wanted else "")
     return f"shown by: {wanted}" if wanted else ""
 
 
 @register.simple_tag
-def capability_needs(partner: Partner) -> list[Need]:
+def capability_needs(partner: Partner) -> list[OpenTask]:
     """Return what of a partner's system is to be decided: what it said itself, what a past change has shown."""
-    return [] if partner.archived_at else partner_capability.partner_needs(partner)
+    return [] if partner.archived_at else partner_capability.partner_tasks(partner)
 
 
 @register.simple_tag
@@ -259,7 +265,7 @@ def suggestion_value(window: Window) -> str:
 # --- The trail --------------------------------------------------------------------------------------------------------
 
 #: Kind of object in the trail → the page that shows it.
-PAGES = {
+OBJECT_PAGES = {
     "identities.identity": "identity-detail",
     "identities.identitycertificate": "certificate-detail",
     "identities.as2system": "system-detail",
@@ -275,13 +281,13 @@ PAGES = {
 @register.filter
 def verb(name: str) -> str:
     """Write a verb of the trail as the words that follow a name."""
-    return audit_text.sentence(name)
+    return audit_text.verb_text(name)
 
 
 @register.simple_tag
 def entry_object(entry: Entry) -> SafeString:
     """Write the name of the object that an entry is about, as a link where it has a page."""
-    page = PAGES.get(entry.object_kind)
+    page = OBJECT_PAGES.get(entry.object_kind)
     if page is None:
         return format_html("{}", entry.object_name)
     target = reverse(page, args=[] if page == "settings" else [entry.object_uid])
@@ -289,15 +295,15 @@ def entry_object(entry: Entry) -> SafeString:
 
 
 @register.simple_tag
-def entry_changes(entry: Entry) -> list[audit_text.Said]:
+def entry_changes(entry: Entry) -> list[audit_text.ChangedValue]:
     """Return what an entry says was changed, in words."""
-    return audit_text.said(entry, timezone.get_current_timezone_name())
+    return audit_text.changed_values(entry, timezone.get_current_timezone_name())
 
 
 @register.inclusion_tag("components/_trail.html", takes_context=True)
 def trail_of(context: template.Context, obj: models.Model, limit: int = 10) -> dict[str, Any]:
     """List the newest entries of the trail about an object, with the way to all of them."""
-    kind, uid = identify(obj)
+    kind, uid = object_reference(obj)
     found = list(Entry.objects.about(obj)[: limit + 1])
     more = f"{reverse('audit-list')}?about={kind}:{uid}" if len(found) > limit else ""
     return {"entries": found[:limit], "more_url": more, "perms": context.get("perms"), "show_object": True}

@@ -11,7 +11,7 @@ from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 from as2certs.mail import sealed_values
-from as2certs.pki import VaultError, new_key
+from as2certs.pki import VaultError, new_vault_key
 from identities import keys
 
 
@@ -30,7 +30,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["new_key"]:
-            self.stdout.write(new_key())
+            self.stdout.write(new_vault_key())
             return
         try:
             count = keys.reseal_all()

@@ -23,6 +23,6 @@ class Command(LoopCommand):
 
     def look(self, *, loop: bool) -> str:
         taken = runner.apply_due(wait=loop)
-        drafts.adopt_generated(now=database_now())
-        transitions.let_go_on(now=database_now())
+        drafts.assign_generated_successors(now=database_now())
+        transitions.advance_rehearsed(now=database_now())
         return f"{taken} steps taken up."

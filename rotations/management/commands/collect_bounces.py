@@ -19,10 +19,10 @@ class Command(LoopCommand):
         if not bounce_mailbox.is_set_up():
             raise CommandError("Set AS2CERTS_BOUNCES_MAILBOX first: no mailbox is named there.")
         if loop:
-            mail_feedback.collect_now()
+            mail_feedback.read_mailbox_now()
             return ""
         try:
-            seen, came_back = mail_feedback.collect(now=database_now())
-        except bounce_mailbox.PostboxError as error:
+            seen, came_back = mail_feedback.read_mailbox(now=database_now())
+        except bounce_mailbox.MailboxError as error:
             raise CommandError(str(error)) from error
         return f"{seen} mails read, {came_back} of ours came back."

@@ -4,32 +4,44 @@
 is computed from the arguments: no Django, no I/O, no clock. docs/simulation.md says what is simulated.
 """
 
-from rotations.planning.simulation.answers import ON_A_PAGE, Answer, what_if
-from rotations.planning.simulation.run import Outcome, Used, simulate
-from rotations.planning.simulation.scenario_behaviour import AS_PLANNED, Behaviour, Conduct, Kill, Outage
-from rotations.planning.simulation.scenarios import Question, condition, questions
-from rotations.planning.simulation.stations import Validity
-from rotations.planning.simulation.traffic import Failure, Mishap, Reason, Tally, Traffic
+from rotations.planning.simulation.answers import PAGE_TRAFFIC, SimulationAnswer, what_if
+from rotations.planning.simulation.run import CertificateUsage, SimulationResult, simulate
+from rotations.planning.simulation.scenario_behaviour import (
+    AS_PLANNED,
+    Behaviour,
+    PartnerBehaviour,
+    WorkerKill,
+    WorkerOutage,
+)
+from rotations.planning.simulation.scenarios import Scenario, describe_behaviour, list_scenarios
+from rotations.planning.simulation.stations import CertificateValidity
+from rotations.planning.simulation.traffic import (
+    DisruptedMessage,
+    FailedAttempt,
+    FailureReason,
+    FlowResult,
+    Traffic,
+)
 
 __all__ = [
     "AS_PLANNED",
-    "ON_A_PAGE",
-    "Answer",
+    "PAGE_TRAFFIC",
     "Behaviour",
-    "Conduct",
-    "Failure",
-    "Kill",
-    "Mishap",
-    "Outage",
-    "Outcome",
-    "Question",
-    "Reason",
-    "Tally",
+    "CertificateUsage",
+    "CertificateValidity",
+    "DisruptedMessage",
+    "FailedAttempt",
+    "FailureReason",
+    "FlowResult",
+    "PartnerBehaviour",
+    "Scenario",
+    "SimulationAnswer",
+    "SimulationResult",
     "Traffic",
-    "Used",
-    "Validity",
-    "condition",
-    "questions",
+    "WorkerKill",
+    "WorkerOutage",
+    "describe_behaviour",
+    "list_scenarios",
     "simulate",
     "what_if",
 ]

@@ -5,24 +5,24 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from rotations.planning.change import Act, Change, Step, them, us, us_to
-from rotations.planning.simulation.clock_texts import Clock
-from rotations.planning.simulation.failures import troubles
-from rotations.planning.simulation.run import ANY_TIME, Outcome, simulate
+from rotations.planning.change import Act, CertificateChange, PlannedStep, our_side, our_side_to, partner_side
+from rotations.planning.simulation.clock_texts import ZoneClock
+from rotations.planning.simulation.failures import group_failures
+from rotations.planning.simulation.run import ALWAYS_VALID, SimulationResult, simulate
 from rotations.planning.simulation.scenario_behaviour import AS_PLANNED, Behaviour
-from rotations.planning.simulation.scenarios import condition
-from rotations.planning.simulation.stations import Validity
-from rotations.planning.simulation.timeline import Happening
+from rotations.planning.simulation.scenarios import describe_behaviour
+from rotations.planning.simulation.stations import CertificateValidity
+from rotations.planning.simulation.timeline import StepRun
 from rotations.planning.simulation.traffic import Traffic
 
-ON_A_PAGE = Traffic(every=timedelta(minutes=15))
+PAGE_TRAFFIC = Traffic(every=timedelta(minutes=15))
 """The traffic that answers speak of: a message every quarter of an hour, each way, with each partner."""
 
-LATE = timedelta(minutes=1)
+PUNCTUALITY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
-class Answer:
+class SimulationAnswer:
     """What comes of a plan under a condition.
 
     `condition` is half a sentence, `sentences` say what follows and are never empty. `level` is "bad" where messages
@@ -33,7 +33,7 @@ class Answer:
     condition: str
     sentences: tuple[str, ...]
     level: Literal["good", "warning", "bad"]
-    outcome: Outcome
+    outcome: SimulationResult
 
     def __str__(self) -> str:
         """Tell all of it in one paragraph."""
@@ -41,16 +41,16 @@ class Answer:
 
 
 def what_if(
-    change: Change,
-    steps: Sequence[Step],
+    change: CertificateChange,
+    steps: Sequence[PlannedStep],
     behaviour: Behaviour = AS_PLANNED,
     *,
-    traffic: Traffic = ON_A_PAGE,
-    validity: Validity = ANY_TIME,
+    traffic: Traffic = PAGE_TRAFFIC,
+    validity: CertificateValidity = ALWAYS_VALID,
     done: Mapping[str, datetime] | None = None,
     skipped: Collection[str] = (),
     zone: str = "UTC",
-) -> Answer:
+) -> SimulationAnswer:
     """Say what comes of a plan when it is carried out like this, with moments on the clock of an IANA zone.
 
     `steps` is `rotations.planning.plan.plan(change)`; `validity` says when the old certificate ends and the new one
@@ -61,18 +61,18 @@ def what_if(
     outcome = simulate(
         change, steps, behaviour, traffic=traffic, validity=validity, done=done, skipped=skipped
     )
-    report = _Report(change, outcome, validity, Clock(zone))
+    report = _Report(change, outcome, validity, ZoneClock(zone))
     sentences = (
         *report.about_cut_overs(),
-        *(trouble.told(report.clock) for trouble in troubles(change, outcome, traffic, validity)),
+        *(trouble.told(report.clock) for trouble in group_failures(change, outcome, traffic, validity)),
         *([] if outcome.mishaps else ["No message is rejected, lost or delivered twice."]),
         *report.about_pauses(),
         *report.about_retiring(),
     )
-    return Answer(condition(change, steps, behaviour), sentences, _level(outcome), outcome)
+    return SimulationAnswer(describe_behaviour(change, steps, behaviour), sentences, _level(outcome), outcome)
 
 
-def _level(outcome: Outcome) -> Literal["good", "warning", "bad"]:
+def _level(outcome: SimulationResult) -> Literal["good", "warning", "bad"]:
     if outcome.lost or outcome.stuck or (outcome.twice and outcome.violations):
         return "bad"
     return "warning" if outcome.mishaps or outcome.violations or not outcome.made else "good"
@@ -81,12 +81,18 @@ def _level(outcome: Outcome) -> Literal["good", "warning", "bad"]:
 class _Report:
     """Tell what became of the steps."""
 
-    def __init__(self, change: Change, outcome: Outcome, validity: Validity, clock: Clock) -> None:
+    def __init__(
+        self,
+        change: CertificateChange,
+        outcome: SimulationResult,
+        validity: CertificateValidity,
+        clock: ZoneClock,
+    ) -> None:
         self.change, self.outcome, self.validity, self.clock = change, outcome, validity, clock
         self.done = {h.step.key: h.done for h in outcome.happenings}
         self.steps = {h.step.key: h.step for h in outcome.happenings}
 
-    def of(self, act: Act) -> list[Happening]:
+    def of(self, act: Act) -> list[StepRun]:
         return [happening for happening in self.outcome.happenings if happening.step.act is act]
 
     def about_cut_overs(self) -> Iterator[str]:
@@ -97,13 +103,13 @@ class _Report:
                 continue
             if happening.done is None:
                 yield self.about_missed(happening)
-            elif happening.done > starts + LATE and happening.writes:
+            elif happening.done > starts + PUNCTUALITY and happening.writes:
                 missing = self.missing(happening.step, starts)
                 for_what = f", because it waits for {missing}" if missing else ""
                 where, when = self.system_of(happening.step), self.clock.moment(happening.done)
                 yield f"We make the change in {where} on {when}{for_what}."
 
-    def about_missed(self, happening: Happening) -> str:
+    def about_missed(self, happening: StepRun) -> str:
         where = self.system_of(happening.step)
         if happening.writes:
             return (
@@ -119,11 +125,11 @@ class _Report:
             f"Agree a new window{by}."
         )
 
-    def missing(self, step: Step, by: datetime) -> str:
+    def missing(self, step: PlannedStep, by: datetime) -> str:
         """Name what keeps a step from being done by a moment: what it waits for, and does not wait itself."""
         return " and ".join(f"“{self.steps[key].title}”" for key in dict.fromkeys(self.causes(step, by)))
 
-    def causes(self, step: Step, by: datetime) -> Iterator[str]:
+    def causes(self, step: PlannedStep, by: datetime) -> Iterator[str]:
         for key in step.after:
             done = self.done.get(key)
             if key in self.steps and (done is None or done > by):
@@ -136,16 +142,16 @@ class _Report:
                 missing = self.missing(happening.step, self.outcome.span[1])
                 yield f"{self.change.old_name} stays in {self.system_of(happening.step)} until {missing} is done."
 
-    def system_of(self, step: Step) -> str:
+    def system_of(self, step: PlannedStep) -> str:
         name = next((s.name for s in self.change.systems if s.key == step.system), "our AS2 system")
         party = next((p.name for p in self.change.parties if p.key == step.partner), "")
         return f"{name} for {party}" if party else name
 
     def about_pauses(self) -> Iterator[str]:
-        sides = {us(s.key): (s.name, "of our messages from") for s in self.change.systems}
-        sides |= {them(p.key): (p.name, "of the messages from") for p in self.change.parties}
+        sides = {our_side(s.key): (s.name, "of our messages from") for s in self.change.systems}
+        sides |= {partner_side(p.key): (p.name, "of the messages from") for p in self.change.parties}
         sides |= {
-            us_to(s.key, p.key): (f"{s.name} to {p.name}", "of our messages from")
+            our_side_to(s.key, p.key): (f"{s.name} to {p.name}", "of our messages from")
             for s in self.change.systems
             for p in self.change.parties
         }

@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 
 from rotations.planning.windows import in_zones
 
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 @dataclass(frozen=True)
-class Clock:
+class ZoneClock:
     """The clock of an IANA zone, read to the minute. Its methods raise UnknownZone."""
 
     zone: str
@@ -35,10 +35,10 @@ class Clock:
         return f"{since} {day}, {clock} {until} {last_day}, {last_clock}"
 
 
-def length(time: timedelta) -> str:
+def format_duration(time: timedelta) -> str:
     """Tell a length of time in its largest whole unit: "two hours", "90 seconds"."""
     seconds = round(time.total_seconds())
     units = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
     unit, size = next((unit, size) for unit, size in units if size == 1 or (seconds and seconds % size == 0))
     count = seconds // size
-    return f"{NUMBERS[count] if count < len(NUMBERS) else count} {unit}{'' if count == 1 else 's'}"
+    return f"{NUMBER_WORDS[count] if count < len(NUMBER_WORDS) else count} {unit}{'' if count == 1 else 's'}"

@@ -11,26 +11,38 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from random import Random
 
-from rotations.planning.change import GRACE, LETTERS, OWN, Act, Change, Holds, Party, Role, Step, System, Who
+from rotations.planning.change import (
+    CHANGE_LETTERS,
+    DEFAULT_GRACE,
+    OWN_ROLES,
+    Act,
+    Capacity,
+    CertificateChange,
+    Party,
+    PlannedStep,
+    Role,
+    StepOwner,
+    System,
+)
 from rotations.planning.plan import plan
-from rotations.planning.simulation.scenario_behaviour import Behaviour, Conduct, Kill
-from rotations.planning.simulation.timeline import run_course
+from rotations.planning.simulation.scenario_behaviour import Behaviour, PartnerBehaviour, WorkerKill
+from rotations.planning.simulation.timeline import build_timeline
 
 NOW = datetime(2027, 3, 1, 9, tzinfo=UTC)
 STARTS = NOW + timedelta(days=14, hours=17)
 ENDS = STARTS + timedelta(hours=1)
 
-LONGEST_KILL = timedelta(minutes=10)
+MAX_RESUME_DELAY = timedelta(minutes=10)
 """How long the step of a killed worker waits at most for the next one."""
 
-ASKED_WITHIN = timedelta(days=1)
+EMERGENCY_DEADLINE = timedelta(days=1)
 """In an emergency, until when partners are asked to have followed."""
-INTO_THE_WINDOW = timedelta(minutes=20)
+SWITCH_DELAY = timedelta(minutes=20)
 """How long after a window without a fixed moment has opened somebody's word comes."""
-LATE_IN_THE_WINDOW = 0.9985
+LATE_PACE = 0.9985
 """How much of its time, about two weeks, a partner takes whose switch is to fall into the window."""
 
-NAMES = {
+CHANGE_NAMES = {
     "A": "our signing",
     "B": "our encryption",
     "C": "our single certificate",
@@ -38,10 +50,10 @@ NAMES = {
     "E": "partner’s encryption",
     "F": "partner’s single certificate",
 }
-ROLES = {letter: roles for roles, letter in LETTERS.items()}
+ROLES_BY_LETTER = {letter: roles for roles, letter in CHANGE_LETTERS.items()}
 
 
-class Moment(StrEnum):
+class ChangeTiming(StrEnum):
     """When a change is made: as agreed, at once, or in a window without a fixed moment when something happens."""
 
     AGREED = "agreed"
@@ -53,7 +65,9 @@ class Moment(StrEnum):
     EXTENDED = "extended"
 
 
-FUZZY = tuple(moment for moment in Moment if moment not in (Moment.AGREED, Moment.EMERGENCY))
+FUZZY_TIMINGS = tuple(
+    moment for moment in ChangeTiming if moment not in (ChangeTiming.AGREED, ChangeTiming.EMERGENCY)
+)
 
 
 @dataclass(frozen=True)
@@ -61,30 +75,30 @@ class Combination:
     """One of the six changes, and what the sides can hold; `per_partner` is None where we sign with nothing new."""
 
     letter: str
-    ours: Holds
-    theirs: Holds
+    ours: Capacity
+    theirs: Capacity
     per_partner: bool | None
-    moment: Moment = Moment.AGREED
+    moment: ChangeTiming = ChangeTiming.AGREED
 
     @property
     def window(self) -> tuple[datetime, datetime]:
         """Give the window in which it is made: two weeks ahead, the next one where it is extended, or now."""
-        if self.moment is Moment.EMERGENCY:
-            return NOW, NOW + ASKED_WITHIN
-        if self.moment is Moment.EXTENDED:
+        if self.moment is ChangeTiming.EMERGENCY:
+            return NOW, NOW + EMERGENCY_DEADLINE
+        if self.moment is ChangeTiming.EXTENDED:
             return ENDS, ENDS + (ENDS - STARTS)
         return STARTS, ENDS
 
     @property
-    def change(self) -> Change:
+    def change(self) -> CertificateChange:
         """Make the change."""
         starts, ends = self.window
-        emergency = self.moment is Moment.EMERGENCY
-        roles = ROLES[self.letter]
-        own = roles <= OWN
+        emergency = self.moment is ChangeTiming.EMERGENCY
+        roles = ROLES_BY_LETTER[self.letter]
+        own = roles <= OWN_ROLES
         system_names = ["System 1"] if own else ["System 1", "System 2"]
         party_names = ["Partner 1", "Partner 2"] if own else ["Partner 1"]
-        return Change(
+        return CertificateChange(
             side="own" if own else "partner",
             roles=roles,
             systems=tuple(
@@ -95,87 +109,96 @@ class Combination:
             starts=starts,
             ends=ends,
             now=NOW,
-            grace=timedelta(0) if emergency else GRACE,
+            grace=timedelta(0) if emergency else DEFAULT_GRACE,
             emergency=emergency,
-            fuzzy=self.moment in FUZZY,
+            fuzzy=self.moment in FUZZY_TIMINGS,
         )
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[PlannedStep, ...]:
         """Plan the change."""
         return plan(self.change)
 
 
-def every_combination() -> Iterator[Combination]:
+def scheduled_combinations() -> Iterator[Combination]:
     """List all combinations, in the order of the changes."""
-    for letter, roles in ROLES.items():
-        for ours in Holds:
-            for theirs in Holds:
+    for letter, roles in ROLES_BY_LETTER.items():
+        for ours in Capacity:
+            for theirs in Capacity:
                 for per_partner in (False, True) if Role.SIGN in roles else (None,):
                     yield Combination(letter, ours, theirs, per_partner)
 
 
-def without_an_agreed_moment() -> Iterator[Combination]:
+def unscheduled_combinations() -> Iterator[Combination]:
     """List the emergencies, and the windows without a fixed moment in which a writer of ours switches.
 
     In an emergency it makes no difference what the sides can hold; without a fixed moment both hold both.
     """
-    for letter, roles in ROLES.items():
+    for letter, roles in ROLES_BY_LETTER.items():
         yield Combination(
-            letter, Holds.SEVERAL, Holds.SEVERAL, False if Role.SIGN in roles else None, Moment.EMERGENCY
+            letter,
+            Capacity.SEVERAL,
+            Capacity.SEVERAL,
+            False if Role.SIGN in roles else None,
+            ChangeTiming.EMERGENCY,
         )
-    for letter, roles in ROLES.items():
+    for letter, roles in ROLES_BY_LETTER.items():
         for per_partner in (False, True) if Role.SIGN in roles else (None,):
-            for moment in FUZZY:
-                combination = Combination(letter, Holds.SEVERAL, Holds.SEVERAL, per_partner, moment)
+            for moment in FUZZY_TIMINGS:
+                combination = Combination(letter, Capacity.SEVERAL, Capacity.SEVERAL, per_partner, moment)
                 acts = {step.act for step in combination.steps}
-                shown = Act.PARTNER_CUT_OVER in acts or moment is not Moment.EVIDENCE
+                shown = Act.PARTNER_CUT_OVER in acts or moment is not ChangeTiming.EVIDENCE
                 if Act.CUT_OVER in acts and shown:
                     yield combination
 
 
-def in_its_window(
+def steps_and_behaviour(
     combination: Combination, skew: timedelta, seed: int | None = None
-) -> tuple[tuple[Step, ...], Behaviour]:
+) -> tuple[tuple[PlannedStep, ...], Behaviour]:
     """Return the steps as they come to be due, and how they are carried out by those who do what they should.
 
     A message that shows the other side's change, or somebody's word, lets our cut-overs be made at that moment.
     """
     steps, moment = combination.steps, combination.moment
-    behaviour = lawful_behaviour(steps, skew, seed)
+    behaviour = compliant_behaviour(steps, skew, seed)
     theirs = [step for step in steps if step.act is Act.PARTNER_CUT_OVER]
     match moment:
-        case Moment.EVIDENCE:
+        case ChangeTiming.EVIDENCE:
             behaviour = replace(
-                behaviour, pace={**behaviour.pace, **{step.key: LATE_IN_THE_WINDOW for step in theirs}}
+                behaviour, pace={**behaviour.pace, **{step.key: LATE_PACE for step in theirs}}
             )
-            done = run_course(combination.change, steps, behaviour).done
+            done = build_timeline(combination.change, steps, behaviour).done
             shown = {step.partner: done[step.key] for step in theirs if step.key in done}
             first = min(shown.values())
-            return tuple(_let_go(step, shown.get(step.partner, first)) for step in steps), behaviour
-        case Moment.WORD | Moment.EXTENDED:
-            word = combination.window[0] + INTO_THE_WINDOW
-            return tuple(_let_go(step, word) for step in steps), behaviour
-        case Moment.CALLED_OFF:
-            silent = {step.partner or "": Conduct(never=frozenset({Act.PARTNER_CUT_OVER})) for step in theirs}
+            return tuple(_due_by(step, shown.get(step.partner, first)) for step in steps), behaviour
+        case ChangeTiming.WORD | ChangeTiming.EXTENDED:
+            word = combination.window[0] + SWITCH_DELAY
+            return tuple(_due_by(step, word) for step in steps), behaviour
+        case ChangeTiming.CALLED_OFF:
+            silent = {
+                step.partner or "": PartnerBehaviour(never=frozenset({Act.PARTNER_CUT_OVER}))
+                for step in theirs
+            }
             partners = {**behaviour.partners, **silent}
             return steps, replace(behaviour, partners=partners, called_off=True)
     return steps, behaviour
 
 
-def _let_go(step: Step, moment: datetime) -> Step:
+def _due_by(step: PlannedStep, moment: datetime) -> PlannedStep:
     """Let a cut-over of ours that waits in its window be due at a moment, if that comes before its own."""
     if step.act is not Act.CUT_OVER or step.due is None:
         return step
     return replace(step, due=min(step.due, max(step.earliest or moment, moment)))
 
 
-def at_once(steps: tuple[Step, ...]) -> bool:
+def switches_at_once(steps: tuple[PlannedStep, ...]) -> bool:
     """Say whether both sides have to switch at once, because one of them has no room for two certificates."""
     return any(step.simultaneous for step in steps)
 
 
-def lawful_behaviour(steps: tuple[Step, ...], skew: timedelta, seed: int | None = None) -> Behaviour:
+def compliant_behaviour(
+    steps: tuple[PlannedStep, ...], skew: timedelta, seed: int | None = None
+) -> Behaviour:
     """Let everybody do what the plan asks for, with the partners' part of a swap `skew` after ours.
 
     A second partner takes half as long; with a negative skew we come last. A `seed` draws when within its time each
@@ -184,13 +207,17 @@ def lawful_behaviour(steps: tuple[Step, ...], skew: timedelta, seed: int | None 
     """
     partners = sorted({step.partner for step in steps if step.partner})
     behaviour = Behaviour(
-        partners={key: Conduct(lag=max(skew, timedelta(0)) / n) for n, key in enumerate(partners, 1)},
+        partners={
+            key: PartnerBehaviour(lag=max(skew, timedelta(0)) / n) for n, key in enumerate(partners, 1)
+        },
         lag=max(-skew, timedelta(0)),
     )
     if seed is None:
         return behaviour
     random = Random(seed)  # noqa: S311 - nothing to guess here: the same seed must give the same table
-    pace = {step.key: random.random() * (0.9 if step.who is Who.PARTNER else 0.4) for step in steps}
+    pace = {step.key: random.random() * (0.9 if step.who is StepOwner.PARTNER else 0.4) for step in steps}
     killed = [step for step in steps if step.automatic and random.random() < 0.5]
-    kills = [Kill(step.key, random.randint(0, 3), random.random() * LONGEST_KILL) for step in killed]
+    kills = [
+        WorkerKill(step.key, random.randint(0, 3), random.random() * MAX_RESUME_DELAY) for step in killed
+    ]
     return replace(behaviour, pace=pace, kills=tuple(kills))

@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 
 from rotations.planning.change import Act, Role
 
-PROMPT = timedelta(minutes=5)
+OPERATOR_DELAY = timedelta(minutes=5)
 """How long our own people take for a step that they may begin."""
-LEISURE = timedelta(days=1)
+OPEN_ENDED_TIME = timedelta(days=1)
 """The time in which a step without a last moment is done."""
 
 
 @dataclass(frozen=True)
-class Conduct:
+class PartnerBehaviour:
     """How one partner keeps to a plan. As it stands, it does everything in the time that the plan leaves it.
 
     `shifts` holds acts that it does by its own clock, whatever they should have waited for: that much before the
@@ -38,7 +38,7 @@ class Conduct:
 
 
 @dataclass(frozen=True)
-class Kill:
+class WorkerKill:
     """A worker that ends in the middle of an automatic step; the next one takes the step up after `gap`.
 
     `written` is how many of the step's writes had reached the AS2 system by then.
@@ -50,7 +50,7 @@ class Kill:
 
 
 @dataclass(frozen=True)
-class Outage:
+class WorkerOutage:
     """A time in which no worker of ours runs: automatic steps wait for its end."""
 
     begins: datetime
@@ -67,17 +67,17 @@ class Behaviour:
     once. `called_off` says that our side does not make the change: nothing had shown it by the end of its window.
     """
 
-    partners: Mapping[str, Conduct] = field(default_factory=dict)
+    partners: Mapping[str, PartnerBehaviour] = field(default_factory=dict)
     pace: Mapping[str, float] = field(default_factory=dict)
-    kills: tuple[Kill, ...] = ()
-    outages: tuple[Outage, ...] = ()
+    kills: tuple[WorkerKill, ...] = ()
+    outages: tuple[WorkerOutage, ...] = ()
     lag: timedelta = timedelta(0)
     called_off: bool = False
 
-    def of(self, partner: str | None) -> Conduct:
+    def of(self, partner: str | None) -> PartnerBehaviour:
         """Return how this partner behaves."""
-        return self.partners.get(partner or "", RELIABLE)
+        return self.partners.get(partner or "", RELIABLE_PARTNER)
 
 
-RELIABLE = Conduct()
+RELIABLE_PARTNER = PartnerBehaviour()
 AS_PLANNED = Behaviour()

@@ -11,22 +11,32 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import product
 
-from rotations.planning.change import Change, Move, Party, Role, System, in_order, them, us, us_to
-from rotations.planning.rules import OUR_USE, THEIR_USE, Place
+from rotations.planning.change import (
+    CertificateChange,
+    Move,
+    Party,
+    Role,
+    System,
+    our_side,
+    our_side_to,
+    partner_side,
+    sort_roles,
+)
+from rotations.planning.rules import OUR_USE, THEIR_USE, CertificatePlace
 
 OLD = "old"
 NEW = "new"
 Certificates = frozenset[str]
 
-SIGNATURES = frozenset({Role.SIGN, Role.VERIFY})
+SIGNATURE_ROLES = frozenset({Role.SIGN, Role.VERIFY})
 """Roles of a certificate that signs; whoever reads it verifies messages and MDNs."""
 
 
 @dataclass(frozen=True)
-class Slot:
+class CertificateSlot:
     """One choice of certificates: of a writer, for all partners or `facing` one; or of a reader, maybe for `mdns`."""
 
-    place: Place
+    place: CertificatePlace
     facing: Party | None = None
     mdns: bool = False
 
@@ -34,17 +44,17 @@ class Slot:
     def name(self) -> str:
         """Name the slot as a sentence does, such as "verifying MDNs at Northwind"."""
         use = (OUR_USE if self.place.at.startswith("us:") else THEIR_USE)[self.place.role]
-        if self.place.reads and self.place.role in SIGNATURES:
+        if self.place.reads and self.place.role in SIGNATURE_ROLES:
             use += " MDNs" if self.mdns else " messages"
         return f"{use} at {self.place.name}" + (f" for {self.facing.name}" if self.facing else "")
 
 
 @dataclass(frozen=True)
-class Link:
+class SlotPair:
     """A slot that writes and one that reads what it writes, between one system of ours and one partner."""
 
-    writer: Slot
-    reader: Slot
+    writer: CertificateSlot
+    reader: CertificateSlot
     system: System
     party: Party
 
@@ -55,24 +65,24 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Write:
+class SlotWrite:
     """A moment at which a slot changes."""
 
     at: datetime
-    slot: Slot
+    slot: CertificateSlot
     move: Move
 
 
-class Line:
+class SlotHistory:
     """What a slot holds over time. It begins with the old certificate alone."""
 
-    def __init__(self, writes: Iterable[Write]) -> None:
+    def __init__(self, writes: Iterable[SlotWrite]) -> None:
         """Take the slot's own writes, in any order."""
         self.moments: list[datetime] = []
         self.states: list[Certificates] = [frozenset({OLD})]
         for write in sorted(writes, key=lambda write: write.at):
             self.moments.append(write.at)
-            self.states.append(moved(self.states[-1], write.move))
+            self.states.append(after_move(self.states[-1], write.move))
 
     def at(self, moment: datetime) -> Certificates:
         """Return what is held at a moment; what is written at that very moment counts already."""
@@ -86,7 +96,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Validity:
+class CertificateValidity:
     """From when the new and until when the old certificate is accepted by anybody; None is "any time"."""
 
     old_until: datetime | None = None
@@ -104,7 +114,7 @@ class Validity:
         return [moment for moment in (self.old_until, self.new_from) if moment is not None]
 
 
-def moved(held: Certificates, move: Move) -> Certificates:
+def after_move(held: Certificates, move: Move) -> Certificates:
     """Return what a slot holds after a move."""
     match move:
         case Move.ADD:
@@ -115,38 +125,47 @@ def moved(held: Certificates, move: Move) -> Certificates:
             return frozenset({NEW})
 
 
-def slots_of(change: Change) -> list[Slot]:
+def slots_of(change: CertificateChange) -> list[CertificateSlot]:
     """List all slots that a change concerns."""
     return [
         slot
         for sides in (change.systems, change.parties)
         for side in sides
-        for role in in_order(change.roles)
+        for role in sort_roles(change.roles)
         for slot in _slots(change, side, role)
     ]
 
 
-def links_of(change: Change) -> list[Link]:
+def slot_pairs(change: CertificateChange) -> list[SlotPair]:
     """List every writer with every reader of what it writes."""
     return [
-        Link(writer, reader, system, party)
-        for role in in_order(change.roles)
+        SlotPair(writer, reader, system, party)
+        for role in sort_roles(change.roles)
         for system in change.systems
         for party in change.parties
-        for writer, reader in _pairs(_slots(change, system, role), _slots(change, party, role))
+        for writer, reader in _writers_and_readers(_slots(change, system, role), _slots(change, party, role))
         if writer.facing in (None, party)
     ]
 
 
-def _pairs(ours: list[Slot], theirs: list[Slot]) -> Iterator[tuple[Slot, Slot]]:
+def _writers_and_readers(
+    ours: list[CertificateSlot], theirs: list[CertificateSlot]
+) -> Iterator[tuple[CertificateSlot, CertificateSlot]]:
     return product(ours, theirs) if theirs[0].place.reads else product(theirs, ours)
 
 
-def _slots(change: Change, side: System | Party, role: Role) -> list[Slot]:
-    at = us(side.key) if isinstance(side, System) else them(side.key)
-    place = Place(at, role, side.name, side.holds.both and not change.emergency)
+def _slots(change: CertificateChange, side: System | Party, role: Role) -> list[CertificateSlot]:
+    at = our_side(side.key) if isinstance(side, System) else partner_side(side.key)
+    place = CertificatePlace(at, role, side.name, side.holds.both and not change.emergency)
     if place.reads:
-        return [Slot(place), Slot(place, mdns=True)] if role in SIGNATURES else [Slot(place)]
+        return (
+            [CertificateSlot(place), CertificateSlot(place, mdns=True)]
+            if role in SIGNATURE_ROLES
+            else [CertificateSlot(place)]
+        )
     if isinstance(side, System) and role is Role.SIGN and change.per_partner:
-        return [Slot(replace(place, at=us_to(side.key, party.key)), facing=party) for party in change.parties]
-    return [Slot(place)]
+        return [
+            CertificateSlot(replace(place, at=our_side_to(side.key, party.key)), facing=party)
+            for party in change.parties
+        ]
+    return [CertificateSlot(place)]

@@ -13,12 +13,12 @@ from functools import cached_property
 from itertools import pairwise
 from random import Random
 
-from rotations.planning.change import Party, Role, System, them, us, us_to
-from rotations.planning.simulation.stations import Line, Link, Validity
-from rotations.planning.simulation.timeline import Course, Pause
+from rotations.planning.change import Party, Role, System, our_side, our_side_to, partner_side
+from rotations.planning.simulation.stations import CertificateValidity, SlotHistory, SlotPair
+from rotations.planning.simulation.timeline import QueuePause, Timeline
 
 
-class Reason(StrEnum):
+class FailureReason(StrEnum):
     """What an attempt failed with: the modifier of the MDN, or that the MDN itself could not be verified."""
 
     AUTHENTICATION_FAILED = "authentication-failed"
@@ -49,21 +49,21 @@ class Traffic:
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedAttempt:
     """One attempt that failed: what was written with a certificate at `written` could not be read at `read`.
 
     `expired` says that the reader held the certificate, but it was not valid.
     """
 
-    link: Link
-    reason: Reason
+    link: SlotPair
+    reason: FailureReason
     written: datetime
     read: datetime
     expired: bool
 
 
 @dataclass(frozen=True)
-class Mishap:
+class DisruptedMessage:
     """A message that did not go through at once.
 
     `delivered` lists when it was processed; more than once where its MDN did not verify. `acknowledged` is when the
@@ -74,7 +74,7 @@ class Mishap:
     outbound: bool
     system: System
     party: Party
-    failures: tuple[Failure, ...]
+    failures: tuple[FailedAttempt, ...]
     delivered: tuple[datetime, ...]
     acknowledged: datetime | None
     stuck: bool = False
@@ -82,7 +82,7 @@ class Mishap:
     @property
     def rejected(self) -> bool:
         """Say whether its receiver rejected it at least once."""
-        return any(failure.reason is not Reason.MDN_SIGNATURE_FAILED for failure in self.failures)
+        return any(failure.reason is not FailureReason.MDN_SIGNATURE_FAILED for failure in self.failures)
 
     @property
     def lost(self) -> bool:
@@ -96,7 +96,7 @@ class Mishap:
 
 
 @dataclass(frozen=True)
-class Tally:
+class FlowResult:
     """What became of the messages of one flow: how many there were, how many waited in a queue, what went wrong.
 
     `broken` says that at the end messages fail, or wait for good.
@@ -107,31 +107,31 @@ class Tally:
     party: Party
     messages: int
     waited: int
-    mishaps: tuple[Mishap, ...]
+    mishaps: tuple[DisruptedMessage, ...]
     broken: bool
 
     @property
     def queues(self) -> tuple[str, ...]:
         """Name what may hold its messages, as `Effect.at` spells it: a side as a whole, or ours towards the partner."""
-        return _queues(self.system, self.party, outbound=self.outbound)
+        return _queue_sides(self.system, self.party, outbound=self.outbound)
 
 
 @dataclass(frozen=True)
-class Check:
+class ReadCheck:
     """One place at which a message or MDN is read, and what it was written with."""
 
-    link: Link
-    written: Line
-    read: Line
-    reason: Reason
-    validity: Validity
+    link: SlotPair
+    written: SlotHistory
+    read: SlotHistory
+    reason: FailureReason
+    validity: CertificateValidity
 
-    def failure(self, written: datetime, read: datetime) -> Failure | None:
+    def failure(self, written: datetime, read: datetime) -> FailedAttempt | None:
         """Return what goes wrong with something written and read at these moments."""
         certificates = self.written.at(written)
         unknown = not certificates or not certificates <= self.read.at(read)
         if unknown or not all(self.validity.accepts(certificate, read) for certificate in certificates):
-            return Failure(self.link, self.reason, written, read, expired=not unknown)
+            return FailedAttempt(self.link, self.reason, written, read, expired=not unknown)
         return None
 
     @property
@@ -140,63 +140,67 @@ class Check:
         return [*self.written.moments, *self.read.moments, *self.validity.moments]
 
 
-def flows_of(
-    course: Course, traffic: Traffic, validity: Validity, span: tuple[datetime, datetime], seed: int
-) -> Iterator["Flow"]:
+def message_flows(
+    course: Timeline,
+    traffic: Traffic,
+    validity: CertificateValidity,
+    span: tuple[datetime, datetime],
+    seed: int,
+) -> Iterator["MessageFlow"]:
     """Make both flows between each system of ours and each partner, with messages created within the span."""
     for system in course.change.systems:
         for party in course.change.parties:
             between = [link for link in course.links if (link.system, link.party) == (system, party)]
             links = {(link.role, link.reader.mdns): link for link in between}
             for outbound in (True, False):
-                yield Flow(course, traffic, validity, span, seed, (system, party), outbound, links)
+                yield MessageFlow(course, traffic, validity, span, seed, (system, party), outbound, links)
 
 
-class Flow:
+class MessageFlow:
     """The messages from one side to the other. The same arguments always make the same ones."""
 
     def __init__(
         self,
-        course: Course,
+        course: Timeline,
         traffic: Traffic,
-        validity: Validity,
+        validity: CertificateValidity,
         span: tuple[datetime, datetime],
         seed: int,
         sides: tuple[System, Party],
         outbound: bool,
-        links: Mapping[tuple[Role, bool], Link],
+        links: Mapping[tuple[Role, bool], SlotPair],
     ) -> None:
         """Take who talks to whom, and the links between them by role and whether MDNs are read."""
         self.course, self.traffic, self.validity = course, traffic, validity
         self.system, self.party = sides
         self.outbound = outbound
-        sender, receiver = us(self.system.key), them(self.party.key)
-        held = [at for at in _queues(self.system, self.party, outbound=outbound) if at in course.pauses]
-        self.pause: Pause | None = course.pauses[held[0]] if held else None
+        sender, receiver = our_side(self.system.key), partner_side(self.party.key)
+        held = [at for at in _queue_sides(self.system, self.party, outbound=outbound) if at in course.pauses]
+        self.pause: QueuePause | None = course.pauses[held[0]] if held else None
         encrypts, signs, acknowledges = (
             (Role.ENCRYPT, Role.SIGN, Role.VERIFY) if outbound else (Role.DECRYPT, Role.VERIFY, Role.SIGN)
         )
         self.to_receiver = [
             check
             for check in (
-                self.check(links.get((encrypts, False)), Reason.DECRYPTION_FAILED),
-                self.check(links.get((signs, False)), Reason.AUTHENTICATION_FAILED),
+                self.check(links.get((encrypts, False)), FailureReason.DECRYPTION_FAILED),
+                self.check(links.get((signs, False)), FailureReason.AUTHENTICATION_FAILED),
             )
             if check is not None
         ]
-        self.to_sender = self.check(links.get((acknowledges, True)), Reason.MDN_SIGNATURE_FAILED)
+        self.to_sender = self.check(links.get((acknowledges, True)), FailureReason.MDN_SIGNATURE_FAILED)
         self.seed = f"{seed}/{sender}/{receiver}/{outbound}"
         self.begins, self.ends = span
-        self.first = self.begins + traffic.every * _drawn(self.seed).random()
+        self.first = self.begins + traffic.every * _seeded_random(self.seed).random()
 
-    def check(self, link: Link | None, reason: Reason) -> Check | None:
+    def check(self, link: SlotPair | None, reason: FailureReason) -> ReadCheck | None:
         if link is None:  # The certificate of this role does not change: it never fails.
             return None
         lines = self.course.lines
-        return Check(link, lines[link.writer], lines[link.reader], reason, self.validity)
+        return ReadCheck(link, lines[link.writer], lines[link.reader], reason, self.validity)
 
     @cached_property
-    def checks(self) -> list[Check]:
+    def checks(self) -> list[ReadCheck]:
         """List all places at which a message of this flow or its MDN may fail."""
         return [*self.to_receiver, *([self.to_sender] if self.to_sender else [])]
 
@@ -208,9 +212,9 @@ class Flow:
         """Give the number of the first message that is created at a moment or after it."""
         return max(0, -((self.first - moment) // self.traffic.every))
 
-    def run(self) -> Tally:
+    def run(self) -> FlowResult:
         """Send all messages. Those that pass, and in whose life nothing changes, are only counted."""
-        waited, mishaps = 0, list[Mishap]()
+        waited, mishaps = 0, list[DisruptedMessage]()
         for begins, ends in pairwise(self.turns()):
             calm = ends - self.traffic.life if self.passes(begins) else begins
             since, until = self.number_from(begins), self.number_from(ends)
@@ -220,7 +224,7 @@ class Flow:
                 if mishap is not None:
                     mishaps.append(mishap)
         count, broken = self.number_from(self.ends), not self.passes(self.ends)
-        return Tally(self.outbound, self.system, self.party, count, waited, tuple(mishaps), broken)
+        return FlowResult(self.outbound, self.system, self.party, count, waited, tuple(mishaps), broken)
 
     def turns(self) -> list[datetime]:
         """List begin, end, and the moments in between at which the fate of messages may turn."""
@@ -237,10 +241,10 @@ class Flow:
         """Say whether a message that is sent and read at this moment goes through, with its MDN."""
         return not self.waits(moment) and not any(check.failure(moment, moment) for check in self.checks)
 
-    def send(self, number: int) -> Mishap | None:
+    def send(self, number: int) -> DisruptedMessage | None:
         """Send one message, as often as it takes; return what went wrong, or None."""
         created = moment = self.created(number)
-        failures, delivered = list[Failure](), list[datetime]()
+        failures, delivered = list[FailedAttempt](), list[datetime]()
         for attempt, wait in enumerate((*self.traffic.retries, None)):
             if self.pause and self.pause.covers(moment):
                 if self.pause.ends is None:
@@ -262,7 +266,7 @@ class Flow:
 
     def answered(self, number: int, attempt: int, arrives: datetime) -> tuple[datetime, datetime]:
         """Say when the MDN of a processed message is signed, and when it arrives at the sender."""
-        random = _drawn(f"{self.seed}/{number}/{attempt}")
+        random = _seeded_random(f"{self.seed}/{number}/{attempt}")
         if random.random() < 0.5:
             return arrives, arrives + self.traffic.transit
         delay = self.traffic.mdn_delay * random.random()
@@ -271,13 +275,13 @@ class Flow:
     def mishap(
         self,
         created: datetime,
-        failures: list[Failure],
+        failures: list[FailedAttempt],
         delivered: list[datetime],
         *,
         acknowledged: datetime | None = None,
         stuck: bool = False,
-    ) -> Mishap:
-        return Mishap(
+    ) -> DisruptedMessage:
+        return DisruptedMessage(
             created,
             self.outbound,
             self.system,
@@ -289,9 +293,11 @@ class Flow:
         )
 
 
-def _queues(system: System, party: Party, *, outbound: bool) -> tuple[str, ...]:
-    return (us(system.key), us_to(system.key, party.key)) if outbound else (them(party.key),)
+def _queue_sides(system: System, party: Party, *, outbound: bool) -> tuple[str, ...]:
+    return (
+        (our_side(system.key), our_side_to(system.key, party.key)) if outbound else (partner_side(party.key),)
+    )
 
 
-def _drawn(seed: str) -> Random:
+def _seeded_random(seed: str) -> Random:
     return Random(seed)  # noqa: S311 - nothing to guess here: the same seed must give the same messages

@@ -32,7 +32,7 @@ def reason_field(label: str = "Reason", *, required: bool = True, help_text: str
     )
 
 
-class ReasonForm(forms.Form):
+class RotationReasonForm(forms.Form):
     """Why something is done."""
 
     reason = reason_field()
@@ -50,7 +50,7 @@ class ApproveForm(forms.Form):
     seen = forms.CharField(widget=forms.HiddenInput)
 
 
-class PlanForm(forms.Form):
+class PlanDecisionForm(forms.Form):
     """Which of two plans holds; ``seen`` says which two were looked at."""
 
     TAKE, LEAVE = "take", "leave"
@@ -90,11 +90,11 @@ class EmergencyForm(forms.Form):
             del self.fields["alone"]
 
 
-class NothingForm(forms.Form):
+class EmptyForm(forms.Form):
     """A question with no answer but yes."""
 
 
-class DoneForm(forms.Form):
+class StepDoneForm(forms.Form):
     """A step was done by hand."""
 
     note = forms.CharField(
@@ -107,7 +107,7 @@ class DoneForm(forms.Form):
 
 
 #: Over which channel a partner's own fingerprint may have been compared, in words for the trail.
-CHANNELS = (
+CHANNEL_CHOICES = (
     ("on the telephone", "on the telephone"),
     ("face to face", "face to face"),
     ("in a signed mail", "in a signed mail, or on signed paper"),
@@ -117,7 +117,7 @@ CHANNELS = (
 SAME_CHANNEL = ("as it came", "the way by which the certificate came: this does not count as compared")
 
 
-class ConfirmForm(forms.Form):
+class PartnerAnswerForm(forms.Form):
     """What a partner said on the telephone or wrote."""
 
     fingerprint = forms.CharField(
@@ -138,7 +138,7 @@ class ConfirmForm(forms.Form):
     channel = forms.ChoiceField(
         required=False,
         label="Over which channel",
-        choices=[*CHANNELS, SAME_CHANNEL],
+        choices=[*CHANNEL_CHOICES, SAME_CHANNEL],
         widget=forms.RadioSelect,
         error_messages={"invalid_choice": "Choose one of these channels."},
     )
@@ -225,7 +225,7 @@ class DaysField(forms.CharField):
         """Leave out those of a text: the value is a list."""
 
 
-class LadderForm(forms.Form):
+class ReminderScheduleForm(forms.Form):
     """When partners that have not answered are reminded."""
 
     after = DaysField(
@@ -309,11 +309,11 @@ class PostponeForm(WindowForm):
         return [finding for finding in found if finding.code != "frozen"]  # that has a field of its own
 
     def freezing(self, window: Window) -> list[str]:
-        partners = [participant.partner for participant in stored_plan.participants_of(self.rotation)]
-        return drafts.freezing(self.rotation.holder, partners, window)
+        partners = [participant.partner for participant in stored_plan.active_participants(self.rotation)]
+        return drafts.freeze_names(self.rotation.holder, partners, window)
 
 
-class MoveForm(PostponeForm):
+class MoveParticipantForm(PostponeForm):
     """A moment of its own for one participant, and why."""
 
     def __init__(
@@ -337,4 +337,4 @@ class MoveForm(PostponeForm):
         return [finding for finding in found if finding.code != "frozen"]
 
     def freezing(self, window: Window) -> list[str]:
-        return drafts.freezing(self.rotation.holder, [self.participant.partner], window)
+        return drafts.freeze_names(self.rotation.holder, [self.participant.partner], window)

@@ -11,13 +11,13 @@ from rotations.execution import stored_plan
 from rotations.lifecycle import drafts
 from rotations.models import Participant, Rotation
 from rotations.planning import plan
-from rotations.planning.window_suggestions import Suggestion
+from rotations.planning.window_suggestions import WindowSuggestion
 from rotations.planning.windows import WindowFinding
 from rotations.web.forms.drafts import DraftForm
-from rotations.web.presenters.rotation_detail import Told, clocks
+from rotations.web.presenters.rotation_detail import LocalWindow, local_windows
 
 
-class Foresight:
+class DraftPreview:
     """The consequences of a form that was cleaned, as far as it is filled in. Nothing is stored."""
 
     def __init__(self, form: DraftForm, *, reader: str) -> None:
@@ -26,23 +26,23 @@ class Foresight:
     @cached_property
     def participants(self) -> list[Participant]:
         if self.form.rotation is not None:
-            return stored_plan.participants_of(self.form.rotation)
+            return stored_plan.active_participants(self.form.rotation)
         return [Participant(partner=partner) for partner in drafts.connected_partners(self.form.holder)]
 
     @property
-    def clocks(self) -> list[Told]:
+    def clocks(self) -> list[LocalWindow]:
         window = self.form.window
-        return clocks(window, self.participants, reader=self.reader) if window else []
+        return local_windows(window, self.participants, reader=self.reader) if window else []
 
     @cached_property
-    def suggestions(self) -> Sequence[Suggestion]:
+    def suggestions(self) -> Sequence[WindowSuggestion]:
         """Propose windows, as long as none is chosen."""
         form = self.form
         if form.window is not None or self.window_errors:
             return ()
         zone = form.data.get("window_zone") or self.reader
         old, new = form.chosen_old, form.chosen_new
-        return drafts.suggestions(form.holder, old=old, new=new, zone=zone, now=form.now)  # type: ignore[arg-type]
+        return drafts.suggest_windows(form.holder, old=old, new=new, zone=zone, now=form.now)  # type: ignore[arg-type]
 
     @property
     def warnings(self) -> list[WindowFinding]:
@@ -63,20 +63,20 @@ class Foresight:
         return [str(error) for name in names for error in self.form.errors.get(name, [])] if filled else []
 
     @cached_property
-    def steps(self) -> Sequence[plan.Step]:
+    def steps(self) -> Sequence[plan.PlannedStep]:
         """Return the plan, or nothing while it can't be made yet."""
         form, window = self.form, self.form.window
         roles = form.cleaned_data.get("roles") or []
         if window is None or not roles or window.end <= form.now:
             return ()
         old, new = form.chosen_old, form.chosen_new
-        change = plan.Change(
+        change = plan.CertificateChange(
             side="own" if form.is_own else "partner",
             roles=frozenset(plan.Role(role) for role in roles),
             systems=tuple(
-                stored_plan.system_in_plan(system) for system in stored_plan.systems_of(self._unsaved())
+                stored_plan.planned_system(system) for system in stored_plan.affected_systems(self._unsaved())
             ),
-            parties=tuple(stored_plan.party_in_plan(p.partner) for p in self.participants),
+            parties=tuple(stored_plan.party_for_partner(p.partner) for p in self.participants),
             starts=window.start,
             ends=window.end,
             now=form.now,

@@ -16,7 +16,12 @@ from django.utils.formats import date_format
 
 from as2certs import pki
 from as2certs.accounts.models import Installation, User
-from identities.certificate_import_forms import ROLE_LABELS, GenerateForm, IntakeForm, UploadForm
+from identities.certificate_import_forms import (
+    ROLE_LABELS,
+    CertificateImportForm,
+    GenerateForm,
+    IdentityUploadForm,
+)
 from identities.models import CertificateRequest, Identity
 from identities.stations import AbstractCertificate
 from partners.forms import PartnerUploadForm
@@ -28,13 +33,13 @@ from rotations.planning.windows import Window, WindowFinding, check_window
 from rotations.web.forms.windows import WindowForm, initial_window
 
 #: Requests that may still bring a certificate.
-PENDING = (
+PENDING_REQUEST_STATES = (
     CertificateRequest.State.QUEUED,
     CertificateRequest.State.WORKING,
     CertificateRequest.State.AWAITING_CA,
 )
 #: So many certificates are offered as a successor, those that end last first.
-OFFERED = 100
+MAX_CERTIFICATES = 100
 
 _SUBJECT_OIDS = {
     "common_name": NameOID.COMMON_NAME,
@@ -47,7 +52,7 @@ _SUBJECT_OIDS = {
 }
 
 
-def subject_of(certificate: x509.Certificate) -> dict[str, str]:
+def subject_fields(certificate: x509.Certificate) -> dict[str, str]:
     """Return the fields of a certificate's subject that a successor can repeat."""
     found = {name: certificate.subject.get_attributes_for_oid(oid) for name, oid in _SUBJECT_OIDS.items()}
     return {name: str(attributes[0].value) for name, attributes in found.items() if attributes}
@@ -64,7 +69,7 @@ class SuccessorGenerateForm(GenerateForm):
         del self.fields["roles"]
 
 
-class _SuccessorIntake(IntakeForm):
+class _SuccessorImportForm(CertificateImportForm):
     """A certificate brought along; the roles are those of the rotation, warnings are shown before it is approved."""
 
     use_required_attribute = False
@@ -82,11 +87,11 @@ class _SuccessorIntake(IntakeForm):
         return super().clean()
 
 
-class OwnSuccessorForm(_SuccessorIntake, UploadForm):
+class OwnSuccessorForm(_SuccessorImportForm, IdentityUploadForm):
     """A certificate of ours with its key."""
 
 
-class PartnerSuccessorForm(_SuccessorIntake, PartnerUploadForm):
+class PartnerSuccessorForm(_SuccessorImportForm, PartnerUploadForm):
     """A partner's certificate: its public part only."""
 
 
@@ -138,8 +143,8 @@ class DraftForm(WindowForm):
         **kwargs: Any,
     ) -> None:
         self.holder, self.user, self.rotation = holder, user, rotation
-        self.serving = _serving(holder)
-        zones = _zones(holder, user, rotation)
+        self.serving = _certificates_in_use(holder)
+        zones = _suggested_zones(holder, user, rotation)
         kwargs["initial"] = self._initial(zones) | kwargs.get("initial", {})
         super().__init__(*args, now=now, zones=zones, **kwargs)
         self.known = {str(c.uid): c for c in self._certificates()}
@@ -153,19 +158,21 @@ class DraftForm(WindowForm):
     def _certificates(self) -> Iterator[AbstractCertificate]:
         stored: QuerySet[Any] = self.holder.certificates.light()
         named = [self.initial.get("old"), self.initial.get("certificate"), self.data.get("certificate")]
-        wanted = Q(pk__in=list(self.serving)) | Q(uid__in=[uid for name in named if (uid := _uuid(name))])
+        wanted = Q(pk__in=list(self.serving)) | Q(
+            uid__in=[uid for name in named if (uid := _parse_uuid(name))]
+        )
         yield from stored.filter(wanted)
-        yield from stored.exclude(wanted).order_by("-not_after")[:OFFERED]
+        yield from stored.exclude(wanted).order_by("-not_after")[:MAX_CERTIFICATES]
 
     def _pending(self) -> Iterator[CertificateRequest]:
         if isinstance(self.holder, Identity):
             mine = Q(pk=self.rotation.request_id if self.rotation else None)
-            yield from self.holder.requests.filter(Q(state__in=PENDING) | mine)
+            yield from self.holder.requests.filter(Q(state__in=PENDING_REQUEST_STATES) | mine)
 
     def _initial(self, zones: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         zone = zones["Here"][0]
         if self.rotation is None:
-            preset = drafts.preset(self.holder)
+            preset = drafts.initial_values(self.holder)
             old = preset["old"]
             return {
                 "old": str(old.uid) if isinstance(old, AbstractCertificate) else "",
@@ -195,11 +202,11 @@ class DraftForm(WindowForm):
             c for c in self.known.values() if self.rotation and c == self.rotation.old and c not in in_use
         ]
         choices = [(str(c.uid), self._named(c)) for c in (*in_use, *leaving)]
-        _choices(self, "old", choices or [("", "None: no certificate is in use")])
-        _choices(self, "roles", [(role, ROLE_LABELS[role]) for role in self.holder.ROLES])
+        _set_choices(self, "old", choices or [("", "None: no certificate is in use")])
+        _set_choices(self, "roles", [(role, ROLE_LABELS[role]) for role in self.holder.ROLES])
         beside = sorted(self.known.values(), key=lambda c: c.not_after, reverse=True)
-        _choices(self, "certificate", [(str(c.uid), self._named(c)) for c in beside])
-        _choices(
+        _set_choices(self, "certificate", [(str(c.uid), self._named(c)) for c in beside])
+        _set_choices(
             self, "request", [(uid, f"{r} – {r.get_state_display()}") for uid, r in self.requests.items()]
         )
 
@@ -232,7 +239,7 @@ class DraftForm(WindowForm):
             ),
             ("awaited", "It comes later – set up the rest now", True),
         ]
-        _choices(self, "successor", [(value, label) for value, label, possible in offered if possible])
+        _set_choices(self, "successor", [(value, label) for value, label, possible in offered if possible])
 
     def _add_forms(self) -> None:
         data, files = (self.data, self.files) if self.is_bound else (None, None)
@@ -240,7 +247,7 @@ class DraftForm(WindowForm):
         self.upload: OwnSuccessorForm | PartnerSuccessorForm
         if isinstance(self.holder, Identity):
             old = self.known.get(str(self.initial.get("old") or ""))
-            subject = dict.fromkeys(GenerateForm.SUBJECT, "") | subject_of(old.certificate) if old else {}
+            subject = dict.fromkeys(GenerateForm.SUBJECT, "") | subject_fields(old.certificate) if old else {}
             self.generate = SuccessorGenerateForm(self.holder, data, prefix="generate", initial=subject)
             self.upload = OwnSuccessorForm(self.holder, data, files, prefix="upload", now=self.now)
         else:
@@ -294,7 +301,7 @@ class DraftForm(WindowForm):
                     "roles", f"{old.short_name} does not serve {role} now, another certificate does."
                 )
         try:
-            drafts.refuse_second(self.holder, roles, but=self.rotation)
+            drafts.require_no_other_rotation(self.holder, roles, but=self.rotation)
         except ActionRefused as error:
             self.add_error("roles", str(error))
 
@@ -321,7 +328,7 @@ class DraftForm(WindowForm):
         )
 
     def freezing(self, window: Window) -> list[str]:
-        return drafts.freezing(self.holder, drafts.connected_partners(self.holder), window)
+        return drafts.freeze_names(self.holder, drafts.connected_partners(self.holder), window)
 
     def _validity(self) -> tuple[datetime | None, datetime | None]:
         """Return from when until when the successor is valid, as far as that is known."""
@@ -337,20 +344,20 @@ class DraftForm(WindowForm):
         return (new.not_before, new.not_after) if new else (None, None)
 
 
-def _choices(form: forms.Form, name: str, choices: list[tuple[str, str]]) -> None:
+def _set_choices(form: forms.Form, name: str, choices: list[tuple[str, str]]) -> None:
     field = form.fields[name]
     assert isinstance(field, forms.ChoiceField)
     field.choices = choices
 
 
-def _uuid(text: object) -> UUID | None:
+def _parse_uuid(text: object) -> UUID | None:
     try:
         return UUID(str(text))
     except ValueError:
         return None
 
 
-def _serving(holder: Identity | Partner) -> dict[int, list[str]]:
+def _certificates_in_use(holder: Identity | Partner) -> dict[int, list[str]]:
     """Return which certificates serve now, by primary key, each with its roles."""
     found: dict[int, list[str]] = {}
     rows = holder.service.open().order_by("certificate__not_after", "id")
@@ -359,7 +366,9 @@ def _serving(holder: Identity | Partner) -> dict[int, list[str]]:
     return {pk: [role for role in holder.ROLES if role in roles] for pk, roles in found.items()}
 
 
-def _zones(holder: Identity | Partner, user: User, rotation: Rotation | None) -> dict[str, list[str]]:
+def _suggested_zones(
+    holder: Identity | Partner, user: User, rotation: Rotation | None
+) -> dict[str, list[str]]:
     """Return the zones that come to mind first: those of the partners, of the installation, of the person."""
     theirs = [partner.time_zone for partner in drafts.connected_partners(holder)]
     stored = [rotation.window_zone] if rotation and rotation.window_zone else []

@@ -13,18 +13,22 @@ from identities.stations import Environment
 from rotations.models import Rotation, RotationQuerySet
 from rotations.planning import states
 
-STATES = [("running", "running"), *states.CHOICES]
-NEEDS = [("attention", "needs somebody"), ("overdue", "is overdue")]
-SIDES = [("own", "our certificates"), ("partner", "partners’ certificates")]
+STATE_CHOICES = [("running", "running"), *states.ROTATION_CHOICES]
+ATTENTION_CHOICES = [("attention", "needs somebody"), ("overdue", "is overdue")]
+SIDE_CHOICES = [("own", "our certificates"), ("partner", "partners’ certificates")]
 
 
 class RotationFilter(django_filters.FilterSet):
     q = django_filters.CharFilter(method="search", **search_field("Name or AS2 ID of whose it is"))
-    state = django_filters.ChoiceFilter(label="State", choices=STATES, empty_label="any", method="in_state")
-    needs = django_filters.ChoiceFilter(
-        label="Needs attention", choices=NEEDS, empty_label="or not", method="needing"
+    state = django_filters.ChoiceFilter(
+        label="State", choices=STATE_CHOICES, empty_label="any", method="in_state"
     )
-    side = django_filters.ChoiceFilter(choices=SIDES, empty_label="both", label="Side", method="on_side")
+    needs = django_filters.ChoiceFilter(
+        label="Needs attention", choices=ATTENTION_CHOICES, empty_label="or not", method="needing"
+    )
+    side = django_filters.ChoiceFilter(
+        choices=SIDE_CHOICES, empty_label="both", label="Side", method="on_side"
+    )
     environment = django_filters.ChoiceFilter(
         label="Environment", choices=Environment.choices, empty_label="any", method="in_environment"
     )

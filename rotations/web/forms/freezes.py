@@ -7,7 +7,7 @@ from typing import Any
 from crispy_forms.layout import Column, Row
 from django import forms
 
-from as2certs.accounts.forms import TimeZoneField, page_layout
+from as2certs.accounts.forms import TimeZoneField, form_helper
 from identities.models import Identity
 from partners.models import Partner
 from rotations.errors import FreezeError, WindowError
@@ -15,7 +15,7 @@ from rotations.models import Freeze
 from rotations.planning import freeze_calendar
 
 #: Rules that people choose; what else RRULE can say is written out.
-RULES = [
+RULE_CHOICES = [
     ("", "only once"),
     ("FREQ=YEARLY", "every year"),
     ("FREQ=MONTHLY", "every month"),
@@ -27,7 +27,7 @@ class FreezeForm(forms.ModelForm[Freeze]):
     """Whole days on somebody's calendar, everywhere or at one station."""
 
     zone = TimeZoneField(label="On whose calendar")
-    again = forms.ChoiceField(label="Comes back", choices=RULES, required=False)
+    again = forms.ChoiceField(label="Comes back", choices=RULE_CHOICES, required=False)
 
     class Meta:
         model = Freeze
@@ -48,8 +48,8 @@ class FreezeForm(forms.ModelForm[Freeze]):
             field.queryset = model.objects.active()
             field.empty_label = "everywhere" if name == "identity" else "–"
         rule = self.instance.rule
-        self.fields["again"].initial = rule if rule in dict(RULES) else "own"
-        self.helper = page_layout(
+        self.fields["again"].initial = rule if rule in dict(RULE_CHOICES) else "own"
+        self.helper = form_helper(
             "name",
             Row(Column("first", css_class="col-md-4"), Column("last", css_class="col-md-4")),
             "zone",
@@ -71,8 +71,8 @@ class FreezeForm(forms.ModelForm[Freeze]):
 
     def _check(self, cleaned: dict[str, Any]) -> None:
         try:
-            freeze_calendar.check(
-                freeze_calendar.Freeze(
+            freeze_calendar.validate_freeze(
+                freeze_calendar.FreezePeriod(
                     cleaned["name"], cleaned["first"], cleaned["last"], cleaned["zone"], cleaned["rule"]
                 )
             )

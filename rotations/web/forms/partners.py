@@ -10,18 +10,18 @@ from django import forms
 
 from partners.models import Partner
 from rotations.errors import RotationError, UnknownPlaceholder
-from rotations.exchange.follow_up import refuse_moment
+from rotations.exchange.follow_up import require_valid_deadline
 from rotations.letters import mail_templates
 from rotations.models import Participant, Phrase, Rotation
 from rotations.planning.local_time import span_of
-from rotations.planning.windows import to_utc, zone_named
+from rotations.planning.windows import load_zone, to_utc
 from rotations.web.forms.actions import reason_field
 
 #: No link that somebody hands over is good for longer.
-LONGEST_LINK = timedelta(days=730)
+MAX_LINK_LIFETIME = timedelta(days=730)
 
 
-class ChosenForm(forms.Form):
+class PartnerSelectionForm(forms.Form):
     """Some of the partners of a rotation. After a valid ``clean``, ``chosen`` are their participants."""
 
     partner = forms.MultipleChoiceField(
@@ -55,7 +55,7 @@ class ChosenForm(forms.Form):
         return [participant for uid, participant in self._by_uid.items() if uid in ticked]
 
 
-class AnnounceForm(ChosenForm):
+class AnnounceForm(PartnerSelectionForm):
     """Whom to tell. ``seen`` says which mails its reader looked at: a line for each partner, its id and the stamp."""
 
     seen = forms.CharField(widget=forms.HiddenInput)
@@ -72,7 +72,7 @@ class AnnounceForm(ChosenForm):
         return {line[0]: line[1] for line in lines if len(line) == 2}
 
 
-class ExtendForm(ChosenForm):
+class ExtendForm(PartnerSelectionForm):
     """Until when some partners may take to answer; ``answer_by`` (UTC) is that moment once it is valid."""
 
     day = forms.DateField(
@@ -93,24 +93,24 @@ class ExtendForm(ChosenForm):
             local = datetime.combine(cleaned["day"], cleaned["time"])
             try:
                 cleaned["answer_by"] = to_utc(local, self.rotation.window_zone, fold=0)
-                refuse_moment(self.rotation, cleaned["answer_by"], now=self.now)
+                require_valid_deadline(self.rotation, cleaned["answer_by"], now=self.now)
             except RotationError as error:
                 self.add_error("day", str(error))
         return cleaned
 
 
-class WaiveForm(ChosenForm):
+class WaiveForm(PartnerSelectionForm):
     """Why the change may go on without the word of some partners."""
 
     reason = reason_field("Why it may go on without them")
 
 
-def named(asked: Collection[str], participants: Sequence[Participant]) -> set[str]:
+def selected_uids(asked: Collection[str], participants: Sequence[Participant]) -> set[str]:
     """Return which of the ids that an address or a table names are those of participants."""
     return {str(participant.uid) for participant in participants} & set(asked)
 
 
-class ShareForm(forms.Form):
+class ShareLinkForm(forms.Form):
     """How long a link is good that is handed over. After a valid ``clean``, ``expires_at`` is its end (UTC) or None."""
 
     until = forms.DateField(
@@ -129,12 +129,12 @@ class ShareForm(forms.Form):
         cleaned = super().clean() or self.cleaned_data
         if day := cleaned.get("until"):
             # The last minute of that day where the partner is.
-            ends = datetime.combine(day, time(23, 59), tzinfo=zone_named(self.partner.time_zone)).astimezone(
+            ends = datetime.combine(day, time(23, 59), tzinfo=load_zone(self.partner.time_zone)).astimezone(
                 UTC
             )
             if ends <= self.now:
                 self.add_error("until", "That day is over: choose a later one, or leave it empty.")
-            elif ends > self.now + LONGEST_LINK:
+            elif ends > self.now + MAX_LINK_LIFETIME:
                 self.add_error(
                     "until", "That is more than two years ahead: choose an earlier day, or leave it empty."
                 )
@@ -160,8 +160,8 @@ class PhraseForm(forms.ModelForm[Phrase]):
     def __init__(self, kind: str, partner: Partner | None, data: Any = None) -> None:
         row = Phrase.objects.filter(kind=kind, partner=partner).first()
         self.is_own = row is not None
-        wording = mail_templates.Wording.of([partner] if partner else [])
-        self.behind = wording.of_all(kind) if partner else mail_templates.DEFAULTS[kind]
+        wording = mail_templates.MailTextSet.of([partner] if partner else [])
+        self.behind = wording.of_all(kind) if partner else mail_templates.DEFAULT_TEXTS[kind]
         words = self.behind
         row = row or Phrase(
             kind=kind, partner=partner, subject=words.subject, opening=words.opening, closing=words.closing
@@ -174,19 +174,21 @@ class PhraseForm(forms.ModelForm[Phrase]):
             if name in cleaned:
                 cleaned[name] = cleaned[name].replace("\r\n", "\n")
                 try:
-                    mail_templates.check(cleaned[name], self.instance.kind)
+                    mail_templates.check_placeholders(cleaned[name], self.instance.kind)
                 except UnknownPlaceholder as error:
                     self.add_error(name, str(error))
         return cleaned
 
     @property
-    def words(self) -> mail_templates.Words:
+    def words(self) -> mail_templates.MailText:
         """Return what was typed, or what is there where nothing was."""
         given = {name: str(self[name].value() or "") for name in self._meta.fields or ()}
-        return mail_templates.Words(**given)
+        return mail_templates.MailText(**given)
 
     @property
     def says_nothing_new(self) -> bool:
         """Say whether this is the wording that is in force without it."""
-        typed = mail_templates.Words(*(self.cleaned_data[name] for name in ("subject", "opening", "closing")))
+        typed = mail_templates.MailText(
+            *(self.cleaned_data[name] for name in ("subject", "opening", "closing"))
+        )
         return not self.is_own and typed == self.behind

@@ -8,7 +8,7 @@ from django.db import transaction
 
 from as2certs.audit.recording import Actor
 from identities import generation
-from identities.certificate_import import take_in
+from identities.certificate_import import import_certificate
 from identities.models import Identity
 from rotations.execution import transitions
 from rotations.lifecycle import drafts, rehearsals
@@ -18,30 +18,30 @@ from rotations.web.forms.drafts import DraftForm
 
 
 @transaction.atomic
-def keep(form: DraftForm, *, by: Actor, now: datetime, rehearses: Rotation | None = None) -> Rotation:
+def save_draft(form: DraftForm, *, by: Actor, now: datetime, rehearses: Rotation | None = None) -> Rotation:
     """Set up what a valid form says, or change the draft that it was opened for.
 
     What is set up counts as the rehearsal of ``rehearses``, where that is given. Raises ActionRefused,
     IllegalTransition, EditConflict, CertificateRefused or PkiError; nothing has happened then.
     """
     if form.rotation is None:
-        made = drafts.set_up(form.holder, _wish(form, by=by, now=now), by=by, now=now)
+        made = drafts.create_draft(form.holder, _draft_content(form, by=by, now=now), by=by, now=now)
         if rehearses is not None:
-            rehearsals.link(rehearses, made, by=by, now=now)
+            rehearsals.link_rehearsal(rehearses, made, by=by, now=now)
         return made
-    rotation = transitions.lock(form.rotation.pk)
+    rotation = transitions.lock_rotation(form.rotation.pk)
     must_be_as_seen(rotation, form.cleaned_data["seen"])
-    return drafts.change_draft(rotation, _wish(form, by=by, now=now), by=by, now=now)
+    return drafts.change_draft(rotation, _draft_content(form, by=by, now=now), by=by, now=now)
 
 
-def _wish(form: DraftForm, *, by: Actor, now: datetime) -> drafts.Wish:
+def _draft_content(form: DraftForm, *, by: Actor, now: datetime) -> drafts.DraftSpec:
     chosen = form.cleaned_data
     new, request = form.chosen_new, form.chosen_request
     if chosen["successor"] == "generate":
         assert form.generate is not None  # it is offered to identities only
         assert isinstance(form.holder, Identity)
         wanted = form.generate.cleaned_data
-        request = generation.ask(
+        request = generation.request_certificate(
             form.holder,
             kind=wanted["kind"],
             bits=wanted["bits"],
@@ -53,8 +53,10 @@ def _wish(form: DraftForm, *, by: Actor, now: datetime) -> drafts.Wish:
             now=now,
         )
     elif chosen["successor"] == "upload":
-        new = take_in(form.holder, form.upload.material, roles=chosen["roles"], by=by, now=now).certificate
-    return drafts.Wish(
+        new = import_certificate(
+            form.holder, form.upload.material, roles=chosen["roles"], by=by, now=now
+        ).certificate
+    return drafts.DraftSpec(
         roles=tuple(chosen["roles"]),
         old=form.chosen_old,  # type: ignore[arg-type]  # a certificate of this very holder
         new=new,  # type: ignore[arg-type]

@@ -10,13 +10,13 @@ from django import forms
 
 from as2certs.accounts.models import Installation, User
 from rotations.errors import ActionRefused
-from rotations.exchange.time_slots import refuse_moment
+from rotations.exchange.time_slots import require_possible_slot
 from rotations.models import Rotation, Slot
 from rotations.planning.windows import Window
 from rotations.web.forms.windows import WindowForm, initial_window, zone_choices
 
 
-class SlotForm(WindowForm):
+class OfferedSlotForm(WindowForm):
     """One offered moment, on the clock of ``zone``; empty where fewer are offered."""
 
     WINDOW_REQUIRED = False
@@ -36,7 +36,7 @@ class SlotForm(WindowForm):
 
     def _judge(self, window: Window) -> None:
         try:
-            refuse_moment(self.rotation, window, now=self.now)
+            require_possible_slot(self.rotation, window, now=self.now)
         except ActionRefused as error:
             self.add_error("window_date", str(error))
 
@@ -46,7 +46,7 @@ class SlotForm(WindowForm):
         return not any(self[name].value() for name in ("window_date", "window_from", "window_until"))
 
 
-class SlotsForm(forms.Form):
+class OfferSlotsForm(forms.Form):
     """Up to five moments and whose clock they are on. After a valid ``clean``, ``offered`` are the windows."""
 
     zone = forms.ChoiceField(label="On whose clock", help_text="Partners see them on theirs, and in UTC.")
@@ -81,7 +81,7 @@ class SlotsForm(forms.Form):
         } | {"UTC"}
         initial = [initial_window(window.start, window.end, zone) for window in first]
         self.slots = [
-            SlotForm(
+            OfferedSlotForm(
                 rotation,
                 data,
                 zone=chosen if chosen in known else "UTC",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from django import forms
 
-from rotations.web.forms.actions import ReasonForm
+from rotations.web.forms.actions import RotationReasonForm
 
 
-class RefuseForm(ReasonForm):
+class RefuseSubmissionForm(RotationReasonForm):
     """Why what was handed in is refused, and whether the link by which it came is withdrawn."""
 
     withdraw = forms.BooleanField(
@@ -17,7 +17,7 @@ class RefuseForm(ReasonForm):
     )
 
 
-class CompareForm(forms.Form):
+class FingerprintComparisonForm(forms.Form):
     """With whom the fingerprint of what was handed in was compared, over which channel, and what they read out."""
 
     CHANNELS = (

@@ -16,9 +16,9 @@ from rotations.planning import windows
 from rotations.planning.windows import Window, WindowFinding
 
 #: The button that takes a proposed window over.
-SUGGESTED = "suggested"
+SUGGESTION_FIELD = "suggested"
 #: Fields that together say when; all of them, or none where the window may still be open.
-PARTS = ("window_date", "window_from", "window_until")
+WINDOW_FIELDS = ("window_date", "window_from", "window_until")
 
 
 def zone_choices(first: Mapping[str, Iterable[str]]) -> list[Any]:
@@ -76,7 +76,7 @@ class WindowForm(forms.Form):
     def __init__(
         self, data: Any = None, *args: Any, now: datetime, zones: Mapping[str, Iterable[str]], **kwargs: Any
     ) -> None:
-        super().__init__(_with_suggestion(data), *args, **kwargs)
+        super().__init__(_apply_suggestion(data), *args, **kwargs)
         self.now = now
         self.window: Window | None = None
         self.frozen: list[str] = []
@@ -126,11 +126,11 @@ class WindowForm(forms.Form):
         self._judge(self.window)
 
     def _is_given(self, cleaned: dict[str, Any]) -> bool:
-        if any(name in self.errors for name in (*PARTS, "window_last_date", "window_zone")):
+        if any(name in self.errors for name in (*WINDOW_FIELDS, "window_last_date", "window_zone")):
             return False
-        missing = [name for name in PARTS if cleaned.get(name) is None]
+        missing = [name for name in WINDOW_FIELDS if cleaned.get(name) is None]
         if (
-            len(missing) == len(PARTS)
+            len(missing) == len(WINDOW_FIELDS)
             and not self.WINDOW_REQUIRED
             and cleaned.get("window_last_date") is None
         ):
@@ -173,7 +173,7 @@ class WindowForm(forms.Form):
         found = self.findings(window)
         self.frozen = self.freezing(window)
         if self.frozen and not str(self.cleaned_data.get("freeze_reason") or "").strip():
-            finding = windows.frozen_finding(window, self.frozen)
+            finding = windows.freeze_finding(window, self.frozen)
             self.add_error("freeze_reason", f"{finding.reason} {finding.advice}")
         elif not self.frozen:
             self.cleaned_data["freeze_reason"] = ""  # a reason that is left over from another window
@@ -189,13 +189,13 @@ class WindowForm(forms.Form):
             )
 
 
-def window_of(query: Mapping[str, Any]) -> dict[str, Any]:
+def initial_from_query(query: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields' initial values for what an address names: a rotation's window, or a participant's proposal.
 
     ``?window=`` and the rotation's public id, or ``?proposal=`` and the participant's.
     """
     if query.get("proposal"):
-        return _proposed_by(str(query["proposal"]))
+        return _initial_from_proposal(str(query["proposal"]))
     try:
         uid = UUID(str(query.get("window") or ""))
     except ValueError:
@@ -204,7 +204,7 @@ def window_of(query: Mapping[str, Any]) -> dict[str, Any]:
     return initial_window(other.window_start, other.window_end, other.window_zone) if other else {}
 
 
-def _proposed_by(uid: str) -> dict[str, Any]:
+def _initial_from_proposal(uid: str) -> dict[str, Any]:
     try:
         participant = Participant.objects.select_related("partner").filter(uid=UUID(uid)).first()
     except ValueError:
@@ -218,7 +218,7 @@ def _proposed_by(uid: str) -> dict[str, Any]:
 
 def has_suggestion(data: Mapping[str, Any]) -> bool:
     """Say whether a form was sent to take a proposed window over into its fields, and not to be kept."""
-    return bool(data.get(SUGGESTED))
+    return bool(data.get(SUGGESTION_FIELD))
 
 
 def suggestion_value(window: Window) -> str:
@@ -226,11 +226,11 @@ def suggestion_value(window: Window) -> str:
     return f"{window.start.isoformat()} {window.end.isoformat()} {window.zone}"
 
 
-def _with_suggestion(data: Any) -> Any:
+def _apply_suggestion(data: Any) -> Any:
     """Put the window that somebody chose from the proposed ones into the fields of what was sent."""
     if not data or not has_suggestion(data):
         return data
-    start, end, zone = [*str(data[SUGGESTED]).split(" "), "", ""][:3]
+    start, end, zone = [*str(data[SUGGESTION_FIELD]).split(" "), "", ""][:3]
     try:
         fields = initial_window(datetime.fromisoformat(start), datetime.fromisoformat(end), zone)
     except (ValueError, WindowError, TypeError):

@@ -44,7 +44,9 @@ def must_be_as_seen(participant: Participant, seen: str) -> None:
     if digest == _digest(participant):
         return
     our_name = Installation.current().name
-    newest = next(iter(history.lines_of(participant, our_name=our_name, since=_moment(looked_at))), None)
+    newest = next(
+        iter(history.partner_history(participant, our_name=our_name, since=_moment(looked_at))), None
+    )
     what = "something has changed here"
     if newest is not None:
         what = f"{newest.sentence} ({brief(newest.at, participant.partner.time_zone)})"

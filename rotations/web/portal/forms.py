@@ -11,15 +11,15 @@ from django.forms.utils import ErrorDict
 from django.http import QueryDict
 
 from as2certs import pki
-from identities.files import BytesField
+from identities.files import FileContentField
 from partners.models import Partner
-from rotations.exchange.responses import OUTSIDE_THE_OLD
+from rotations.exchange.responses import OPERATOR_ONLY_FINDINGS
 from rotations.models import Rotation, Slot
 from rotations.planning.plan import Act
 from rotations.planning.windows import Window, WindowFinding, check_window, describe_moment
 from rotations.web.forms.windows import WindowForm
 
-KEY_THROWN_AWAY = (
+PRIVATE_KEY_DISCARDED = (
     "What you sent holds a private key. We threw it away at once and kept nothing of it. But a private key that has "
     "left your system is not safe any more: please replace that key, and send us only certificates, never keys."
 )
@@ -44,7 +44,7 @@ class PortalForm(forms.Form):
         """Return what was typed without texts that show a private key: they are neither kept nor shown again."""
         clean = data.copy()
         for name, values in data.lists():
-            if any(pki.shows_private_key(str(value).encode()) for value in values):
+            if any(pki.contains_private_key(str(value).encode()) for value in values):
                 clean.setlist(name, [""])
                 self.holds_key = True
         return clean
@@ -52,7 +52,7 @@ class PortalForm(forms.Form):
     def full_clean(self) -> None:
         super().full_clean()
         if self.holds_key:
-            self.refuse(KEY_THROWN_AWAY)
+            self.refuse(PRIVATE_KEY_DISCARDED)
 
     def refuse(self, sentence: str, field: str | None = None) -> None:
         """Let one sentence stand in the place of whatever else was wrong."""
@@ -65,7 +65,7 @@ class PortalForm(forms.Form):
         found = []
         for field in self.visible_fields():
             value = field.data
-            if isinstance(value, str) and value.strip() and not isinstance(field.field, BytesField):
+            if isinstance(value, str) and value.strip() and not isinstance(field.field, FileContentField):
                 found.append((str(field.label), value))
         return found
 
@@ -95,7 +95,7 @@ class InstalledForm(PortalForm):
             },
         ),
     )
-    certificate_file = BytesField(
+    certificate_file = FileContentField(
         required=False,
         label="The certificate, exported from your system",
         help_text="A .cer, .pem or .p7b file. Only the certificate, never its private key.",
@@ -152,13 +152,13 @@ class InstalledForm(PortalForm):
             self.proof, self.came_in = pki.describe(leaf).sha256, field
 
 
-class TimeForm(PortalForm):
+class AgreeForm(PortalForm):
     """That the time suits."""
 
     NAME = "window"
 
 
-class SlotsForm(PortalForm):
+class AnswerSlotsForm(PortalForm):
     """At which of the offered times a partner can."""
 
     NAME = "slots"
@@ -222,7 +222,7 @@ class ProposeForm(PortalForm, WindowForm):
             new_begins=new.not_before if new else None,
             new_ends=new.not_after if new else None,
         )
-        impossible = [f for f in found if f.level == "error" or f.code in OUTSIDE_THE_OLD]
+        impossible = [f for f in found if f.level == "error" or f.code in OPERATOR_ONLY_FINDINGS]
         return [WindowFinding(f.code, "error", *self._why_not(f, window)) for f in impossible]
 
     def _why_not(self, finding: WindowFinding, window: Window) -> tuple[str, str]:

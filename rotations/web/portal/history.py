@@ -13,15 +13,15 @@ from typing import Any
 
 from django.db.models import Q
 
-from as2certs.audit.models import Entry, Subject, identify
+from as2certs.audit.models import Entry, Subject, object_reference
 from rotations.models import Participant
 
 #: The newest so many are shown.
-MOST = 60
+MAX_ENTRIES = 60
 
 
 @dataclass(frozen=True)
-class Line:
+class PartnerHistoryEntry:
     """One thing that happened: "Nora North" "said that it can't be done", and in whose words."""
 
     at: datetime
@@ -34,10 +34,10 @@ class Line:
         return f"{self.who} {self.what}" + (f": “{self.words}”" if self.words else "")
 
 
-Said = Mapping[str, Any]
+AuditValues = Mapping[str, Any]
 
 
-def _confirmed(new: Said) -> str:
+def _confirmed_text(new: AuditValues) -> str:
     parts = []
     if new.get("installed", True):
         proof = ", and the fingerprint matches" if new.get("evidence") == "strong" else ""
@@ -47,7 +47,7 @@ def _confirmed(new: Said) -> str:
     return f"said {' and '.join(parts)}" if parts else "said something about it"
 
 
-def _slots(new: Said) -> str:
+def _slots_text(new: AuditValues) -> str:
     can = new.get("can")
     return (
         f"said when you can: {', '.join(can)}"
@@ -57,23 +57,23 @@ def _slots(new: Said) -> str:
 
 
 #: What is about this partner alone, and how it is told.
-ABOUT_THEM: Mapping[str, Callable[[Said], str]] = {
+PARTNER_VERBS: Mapping[str, Callable[[AuditValues], str]] = {
     "participant.announced": lambda new: "told you of this change",
     "participant.opened": lambda new: "opened this page",
     "participant.downloaded": lambda new: "downloaded the certificate",
-    "participant.confirmed": _confirmed,
+    "participant.confirmed": _confirmed_text,
     "participant.proposed": lambda new: f"proposed another time, {new.get('window', '')}",
     "participant.proposal_refused": lambda new: "stayed with the time as it is",
     "participant.declined": lambda new: "said that it can’t be done",
     "participant.switched": lambda new: f"said that you {new.get('what', 'switched')}",
-    "participant.slots": _slots,
+    "participant.slots": _slots_text,
     "participant.said_holds": lambda new: f"said of your system: {new.get('holds', '')}",
     "participant.works": lambda new: "said that messages flow",
     "participant.does_not_work": lambda new: "said that something does not work",
     "contact.suggested": lambda new: f"named {new.get('name', 'somebody')} as the right person",
 }
 #: What happened to the change as a whole.
-ABOUT_ALL: Mapping[str, Callable[[Said], str]] = {
+ROTATION_VERBS: Mapping[str, Callable[[AuditValues], str]] = {
     "rotation.postpone": lambda new: f"moved the time to {new.get('to', 'another one')}",
     "rotation.replanned": lambda new: "planned the steps anew",
     "rotation.slots_offered": lambda new: "offered times to choose from",
@@ -84,31 +84,38 @@ ABOUT_ALL: Mapping[str, Callable[[Said], str]] = {
     "rotation.close": lambda new: "completed the change",
 }
 #: What changes nothing that somebody else may be answering at that moment.
-QUIET = ("participant.announced", "participant.opened", "participant.downloaded", "contact.suggested")
+NON_CONFLICTING_VERBS = (
+    "participant.announced",
+    "participant.opened",
+    "participant.downloaded",
+    "contact.suggested",
+)
 #: Words of ours that the partner was told anyway.
-TOLD_THEM = ("participant.proposal_refused",)
+VISIBLE_REASON_VERBS = ("participant.proposal_refused",)
 
 
-def lines_of(participant: Participant, *, our_name: str, since: datetime | None = None) -> list[Line]:
+def partner_history(
+    participant: Participant, *, our_name: str, since: datetime | None = None
+) -> list[PartnerHistoryEntry]:
     """Return what happened to a partner's part, newest first; with ``since``, only what was answered or moved after."""
-    kind, uid = identify(participant.partner)
+    kind, uid = object_reference(participant.partner)
     theirs = Subject.objects.filter(kind=kind, uid=uid).values("entry")
-    shown = Q(verb__in=ABOUT_THEM, pk__in=theirs) | Q(verb__in=ABOUT_ALL)
+    shown = Q(verb__in=PARTNER_VERBS, pk__in=theirs) | Q(verb__in=ROTATION_VERBS)
     found = Entry.objects.about(participant.rotation).filter(shown)
     if since is not None:
-        found = found.filter(at__gt=since).exclude(verb__in=QUIET)
-    return [_line(entry, participant, our_name) for entry in found[:MOST]]
+        found = found.filter(at__gt=since).exclude(verb__in=NON_CONFLICTING_VERBS)
+    return [_history_entry(entry, participant, our_name) for entry in found[:MAX_ENTRIES]]
 
 
-def _line(entry: Entry, participant: Participant, our_name: str) -> Line:
+def _history_entry(entry: Entry, participant: Participant, our_name: str) -> PartnerHistoryEntry:
     by_them = entry.source == Entry.Source.PORTAL
-    tell = ABOUT_THEM.get(entry.verb) or ABOUT_ALL[entry.verb]
+    tell = PARTNER_VERBS.get(entry.verb) or ROTATION_VERBS[entry.verb]
     what = tell(entry.new)
     if not by_them and what.startswith("said "):
         what = f"noted that you {what}"
-    return Line(
+    return PartnerHistoryEntry(
         at=entry.at,
         who=entry.actor_name.removesuffix(f" ({participant.partner})") if by_them else our_name,
         what=what,
-        words=entry.reason if by_them or entry.verb in TOLD_THEM else "",
+        words=entry.reason if by_them or entry.verb in VISIBLE_REASON_VERBS else "",
     )

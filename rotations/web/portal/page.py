@@ -18,11 +18,11 @@ from as2certs import pki
 from as2certs.audit.models import Entry
 from identities.stations import AbstractCertificate
 from partners.models import Partner
-from rotations.exchange.responses import MADE, OPEN_WINDOW
-from rotations.exchange.window_notices import AHEAD
+from rotations.exchange.responses import AFTER_CHANGE, BEFORE_CHANGE
+from rotations.exchange.window_notices import LEAD_TIME
 from rotations.execution import stored_plan
-from rotations.execution.transitions import WHOLE_ROTATION
-from rotations.letters.compose import Scene, told_when
+from rotations.execution.transitions import ROTATION_RELATIONS
+from rotations.letters.compose import LetterContext, format_timing
 from rotations.letters.instructions import Instruction
 from rotations.lifecycle import partner_capability
 from rotations.models import Participant, Rotation, Slot, Step
@@ -34,10 +34,10 @@ from rotations.web.portal import history
 #: From here on the page says how few hours are left.
 SOON = timedelta(hours=24)
 
-_RELATED = ("partner", "rotation__set_up_by", *(f"rotation__{name}" for name in WHOLE_ROTATION))
+_RELATED = ("partner", "rotation__set_up_by", *(f"rotation__{name}" for name in ROTATION_RELATIONS))
 
 
-class Phase(StrEnum):
+class PortalPhase(StrEnum):
     """How far a change is for one partner."""
 
     ASKING = "asking"
@@ -51,15 +51,15 @@ class Phase(StrEnum):
 
 
 #: Facts of a certificate that are compared digit by digit.
-MONO = ("SHA-256", "SHA-1", "Serial number")
+MONOSPACE_FACTS = ("SHA-256", "SHA-1", "Serial number")
 #: While the change is still to be made.
-BEFORE = (Phase.ASKING, Phase.OPEN, Phase.MISSED)
+PHASES_BEFORE_CHANGE = (PortalPhase.ASKING, PortalPhase.OPEN, PortalPhase.MISSED)
 #: When nothing can be answered any more, but how it went.
-OVER = (Phase.WENT_BACK, Phase.CALLED_OFF, Phase.COMPLETE)
+ENDED_PHASES = (PortalPhase.WENT_BACK, PortalPhase.CALLED_OFF, PortalPhase.COMPLETE)
 
 
 @dataclass(frozen=True)
-class Question:
+class PortalQuestion:
     """One thing that a partner is asked. ``answer`` is empty while it is open; ``later`` says when its time comes."""
 
     key: str
@@ -80,7 +80,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Told:
+class PortalStep:
     """One step of the partner's instructions, with its moment in words."""
 
     instruction: Instruction
@@ -89,7 +89,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Compared:
+class CertificateFact:
     """One fact of the new and the old certificate; ``mono`` for what is compared digit by digit."""
 
     name: str
@@ -99,7 +99,7 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Offered:
+class OfferedTime:
     """One of the times to choose from, on the partner's clock and in UTC."""
 
     uid: str
@@ -108,27 +108,27 @@ class Offered:
 
 
 @dataclass(frozen=True)
-class Page:
+class PortalPage:
     """Everything that is on a partner's page.
 
     ``ours`` are our own cut-overs that change something for this partner; ``went_back`` says that the change was made
     and taken back.
     """
 
-    scene: Scene
+    scene: LetterContext
     slots: Sequence[Slot]
     able: frozenset[int]
     answered_slots: bool
     ours: Sequence[Step]
     went_back: bool
-    lines: Sequence[history.Line]
+    lines: Sequence[history.PartnerHistoryEntry]
 
     @classmethod
-    def of(cls, participant: Participant, *, now: datetime) -> Page:
+    def of(cls, participant: Participant, *, now: datetime) -> PortalPage:
         """Read the page of a participant whose rotation was approved."""
         participant = Participant.objects.select_related(*_RELATED).get(pk=participant.pk)
         rotation = participant.rotation
-        scene = Scene.of(participant, now=now)
+        scene = LetterContext.of(participant, now=now)
         answers = dict(participant.slot_answers.values_list("slot", "can"))
         taken_back = Entry.objects.about(rotation).filter(verb="rotation.rolled_back")
         return cls(
@@ -138,7 +138,7 @@ class Page:
             answered_slots=bool(answers),
             ours=_our_cut_overs(participant),
             went_back=rotation.state == RotationState.CANCELLED and taken_back.exists(),
-            lines=history.lines_of(participant, our_name=scene.installation.name),
+            lines=history.partner_history(participant, our_name=scene.installation.name),
         )
 
     # What it is about.
@@ -215,10 +215,10 @@ class Page:
         return self.scene.task.changes_together
 
     @property
-    def offered(self) -> list[Offered]:
+    def offered(self) -> list[OfferedTime]:
         """Return the times that are offered to choose from."""
         return [
-            Offered(
+            OfferedTime(
                 str(slot.uid),
                 span(slot.start, slot.end, self.zone),
                 "" if self.zone == "UTC" else span(slot.start, slot.end, "UTC"),
@@ -232,32 +232,35 @@ class Page:
         return brief(self.ends, self.zone)
 
     @property
-    def compared(self) -> list[Compared]:
+    def compared(self) -> list[CertificateFact]:
         """Set the new certificate beside the old one, fact by fact."""
-        facts = [_facts(certificate, self.zone) for certificate in (self.new, self.old)]
-        return [Compared(name, new, old, name in MONO) for (name, new), (_, old) in zip(*facts, strict=True)]
+        facts = [_certificate_facts(certificate, self.zone) for certificate in (self.new, self.old)]
+        return [
+            CertificateFact(name, new, old, name in MONOSPACE_FACTS)
+            for (name, new), (_, old) in zip(*facts, strict=True)
+        ]
 
     # How far it is.
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> PortalPhase:
         match RotationState(self.rotation.state):
             case RotationState.ROLLING_BACK:
-                return Phase.GOING_BACK
+                return PortalPhase.GOING_BACK
             case RotationState.CANCELLED:
-                return Phase.WENT_BACK if self.went_back else Phase.CALLED_OFF
+                return PortalPhase.WENT_BACK if self.went_back else PortalPhase.CALLED_OFF
             case RotationState.CLOSED:
-                return Phase.COMPLETE
+                return PortalPhase.COMPLETE
             case RotationState.APPLIED if self.we_switch:
-                return Phase.MADE
+                return PortalPhase.MADE
             case RotationState.UNDER_WAY if any(step.state == StepState.DONE for step in self.ours):
-                return Phase.MADE
+                return PortalPhase.MADE
         switching = self._steps(Act.PARTNER_CUT_OVER)
         if not self.we_switch and switching and all(step.state in SETTLED for step in switching):
-            return Phase.MADE
+            return PortalPhase.MADE
         if self.now < self.starts:
-            return Phase.ASKING
-        return Phase.OPEN if self.now < self.ends else Phase.MISSED
+            return PortalPhase.ASKING
+        return PortalPhase.OPEN if self.now < self.ends else PortalPhase.MISSED
 
     @property
     def we_switch(self) -> bool:
@@ -274,21 +277,25 @@ class Page:
     @property
     def must_wait(self) -> bool:
         """Say whether a partner that changes together with us must not yet, since we are not ready at the moment."""
-        is_near = self.starts - AHEAD <= self.now < self.ends
-        may_be = self.rotation.state in AWAITING_WINDOW and self.phase is not Phase.MADE
-        return self.together and is_near and may_be and stored_plan.waits_for_more(self.participant)
+        is_near = self.starts - LEAD_TIME <= self.now < self.ends
+        may_be = self.rotation.state in AWAITING_WINDOW and self.phase is not PortalPhase.MADE
+        return self.together and is_near and may_be and stored_plan.awaits_preparation(self.participant)
 
     @property
     def is_over(self) -> bool:
-        return self.phase in OVER
+        return self.phase in ENDED_PHASES
 
     @property
     def is_soon(self) -> bool:
-        return self.phase is Phase.ASKING and self.starts - self.now <= SOON
+        return self.phase is PortalPhase.ASKING and self.starts - self.now <= SOON
 
     @property
     def can_decline(self) -> bool:
-        return self.phase in BEFORE and self.rotation.state not in MADE and not self.rotation.is_emergency
+        return (
+            self.phase in PHASES_BEFORE_CHANGE
+            and self.rotation.state not in AFTER_CHANGE
+            and not self.rotation.is_emergency
+        )
 
     @property
     def can_choose_time(self) -> bool:
@@ -296,8 +303,8 @@ class Page:
         if self.rotation.is_emergency:
             return False
         apart = any(step.participant_id for step in self.ours)
-        if self.phase is not Phase.ASKING or self.rotation.state not in (
-            AWAITING_WINDOW if apart else OPEN_WINDOW
+        if self.phase is not PortalPhase.ASKING or self.rotation.state not in (
+            AWAITING_WINDOW if apart else BEFORE_CHANGE
         ):
             return False
         return self.we_switch or self.together or bool(self.slots)
@@ -305,12 +312,12 @@ class Page:
     @property
     def gives_files(self) -> bool:
         """Say whether our certificate can be downloaded."""
-        return self.is_own and not self.is_over and self.phase is not Phase.GOING_BACK
+        return self.is_own and not self.is_over and self.phase is not PortalPhase.GOING_BACK
 
     @property
     def shows_steps(self) -> bool:
         """Say whether the steps of the plan are still what a partner should follow."""
-        return self.phase in (*BEFORE, Phase.MADE)
+        return self.phase in (*PHASES_BEFORE_CHANGE, PortalPhase.MADE)
 
     @property
     def parts(self) -> set[str]:
@@ -327,7 +334,7 @@ class Page:
     # What is asked.
 
     @cached_property
-    def questions(self) -> list[Question]:
+    def questions(self) -> list[PortalQuestion]:
         """Return what is asked, at most four things, in order; the first that has to be answered is the one now."""
         before = [self._works(), self._holds(), self._installed(), self._time()]
         asked = [*before, self._switched(), self._dropped()]
@@ -341,7 +348,7 @@ class Page:
         return {question.key for question in self.questions}
 
     @property
-    def question_now(self) -> Question | None:
+    def question_now(self) -> PortalQuestion | None:
         return next((question for question in self.questions if question.is_now), None)
 
     @property
@@ -357,7 +364,11 @@ class Page:
     def can_say_holds(self) -> bool:
         """Say whether it may be said, or said anew, what the partner's system can hold."""
         asked = not self.is_holding_known or bool(self.participant.says_holds)
-        return asked and self.phase in (*BEFORE, Phase.MADE) and partner_capability.matters(self.rotation)
+        return (
+            asked
+            and self.phase in (*PHASES_BEFORE_CHANGE, PortalPhase.MADE)
+            and partner_capability.is_relevant(self.rotation)
+        )
 
     @property
     def says_holds(self) -> str:
@@ -368,31 +379,35 @@ class Page:
             Partner.Holds.UNKNOWN.value: "you don’t know",
         }.get(self.participant.says_holds, "")
 
-    def _holds(self) -> Question | None:
+    def _holds(self) -> PortalQuestion | None:
         """Ask what the partner's system can hold, as long as nobody knows and it can still make a difference."""
-        if self.is_holding_known or self.phase is not Phase.ASKING or not self.can_say_holds:
+        if self.is_holding_known or self.phase is not PortalPhase.ASKING or not self.can_say_holds:
             return None
         whose = "our old and our new" if self.is_own else "the keys of your old and your new"
         title = f"Can your system keep {whose} certificate for a while?"
-        return Question("holds", title, self.says_holds, is_required=True)
+        return PortalQuestion("holds", title, self.says_holds, is_required=True)
 
-    def _installed(self) -> Question | None:
+    def _installed(self) -> PortalQuestion | None:
         participant, phase = self.participant, self.phase
         installs = bool(self._steps(Act.INSTALL))
         strong = participant.evidence == Participant.Evidence.STRONG
-        if phase not in BEFORE and not (phase is Phase.MADE and self.is_own and not strong):
+        if phase not in PHASES_BEFORE_CHANGE and not (
+            phase is PortalPhase.MADE and self.is_own and not strong
+        ):
             return None
         if not self.is_own:
             answer = "you have loaded it" if participant.confirmed_at else ""
             title = "Load the key of your new certificate"
-            return Question("installed", title, answer, is_required=True) if installs else None
+            return PortalQuestion("installed", title, answer, is_required=True) if installs else None
         answer = ""
         if participant.evidence:
             answer = "the fingerprint matches" if strong else "as you told us"
-        elif self.together and phase is Phase.ASKING and participant.downloaded_at:
+        elif self.together and phase is PortalPhase.ASKING and participant.downloaded_at:
             answer = "you have downloaded it"
-        waits = phase in (Phase.ASKING, Phase.OPEN) or (phase is Phase.MISSED and not self.together)
-        return Question("installed", self._installed_title(installs), answer, is_required=waits)
+        waits = phase in (PortalPhase.ASKING, PortalPhase.OPEN) or (
+            phase is PortalPhase.MISSED and not self.together
+        )
+        return PortalQuestion("installed", self._installed_title(installs), answer, is_required=waits)
 
     def _installed_title(self, installs: bool) -> str:
         if installs:
@@ -400,13 +415,13 @@ class Page:
         if not self.together:
             return "Take our new certificate"
         match self.phase:
-            case Phase.OPEN if not self.must_wait:
+            case PortalPhase.OPEN if not self.must_wait:
                 return "Replace the old certificate by the new one"
-            case Phase.MADE:
+            case PortalPhase.MADE:
                 return "Confirm that the new certificate is in its place"
         return "Get our new certificate ready"
 
-    def _time(self) -> Question | None:
+    def _time(self) -> PortalQuestion | None:
         if not self.can_choose_time:
             return None
         participant = self.participant
@@ -418,7 +433,7 @@ class Page:
             answer = "agreed"
         elif self.answered_slots:
             answer = f"you can at {len(self.able)} of {len(self.slots)} times"
-        return Question("time", "Say whether the time suits you", answer, is_required=required)
+        return PortalQuestion("time", "Say whether the time suits you", answer, is_required=required)
 
     @property
     def proposed(self) -> str:
@@ -428,18 +443,21 @@ class Page:
             return ""
         return span(participant.proposed_start, participant.proposed_end, participant.proposed_zone)
 
-    def _works(self) -> Question | None:
-        if self.rotation.state not in MADE or self.phase not in (Phase.MADE, Phase.COMPLETE):
+    def _works(self) -> PortalQuestion | None:
+        if self.rotation.state not in AFTER_CHANGE or self.phase not in (
+            PortalPhase.MADE,
+            PortalPhase.COMPLETE,
+        ):
             return None
         works = self.participant.works
         answer = "" if works is None else "you say that it does" if works else "you say that it does not"
-        required = self.phase is Phase.MADE
-        return Question("works", "Tell us whether messages flow", answer, is_required=required)
+        required = self.phase is PortalPhase.MADE
+        return PortalQuestion("works", "Tell us whether messages flow", answer, is_required=required)
 
-    def _switched(self) -> Question | None:
+    def _switched(self) -> PortalQuestion | None:
         """Ask for the switch that a partner makes by itself, at its own pace."""
         steps = [step for step in self._steps(Act.PARTNER_CUT_OVER) if not step.simultaneous]
-        if not steps or self.phase not in (*BEFORE, Phase.MADE):
+        if not steps or self.phase not in (*PHASES_BEFORE_CHANGE, PortalPhase.MADE):
             return None
         title = (
             "Encrypt your messages to us with the new certificate"
@@ -452,11 +470,11 @@ class Page:
             return None
         answer = "you have switched" if all(step.state in SETTLED for step in steps) else ""
         later = "We tell you when." if any(step.blocked for step in steps) else ""
-        return Question("switched", title, answer, later, is_required=True)
+        return PortalQuestion("switched", title, answer, later, is_required=True)
 
-    def _dropped(self) -> Question | None:
+    def _dropped(self) -> PortalQuestion | None:
         steps = self._steps(Act.PARTNER_RETIRE)
-        if self.phase is not Phase.MADE or not steps or steps[0].state == StepState.SKIPPED:
+        if self.phase is not PortalPhase.MADE or not steps or steps[0].state == StepState.SKIPPED:
             return None
         step = steps[0]
         title = "Remove our old certificate" if self.is_own else "Remove the key of your old certificate"
@@ -466,13 +484,13 @@ class Page:
             later = f"Not before {brief(step.earliest_at, self.zone)}."
         elif step.blocked:
             later = "We tell you when."
-        return Question("dropped", title, answer, "" if answer else later, is_required=True)
+        return PortalQuestion("dropped", title, answer, "" if answer else later, is_required=True)
 
     @property
-    def todo(self) -> list[Told]:
+    def todo(self) -> list[PortalStep]:
         """Return what the partner does, step by step; what we went on without is not done for that."""
         done = {step.act for step in self.scene.steps if step.state == StepState.DONE}
-        return [Told(one, told_when(one, self.zone), one.act in done) for one in self.scene.todo]
+        return [PortalStep(one, format_timing(one, self.zone), one.act in done) for one in self.scene.todo]
 
 
 def _our_cut_overs(participant: Participant) -> list[Step]:
@@ -482,21 +500,21 @@ def _our_cut_overs(participant: Participant) -> list[Step]:
     return [step for step in found if step.participant_id] or found
 
 
-def _facts(certificate: AbstractCertificate | None, zone: str) -> list[tuple[str, str]]:
+def _certificate_facts(certificate: AbstractCertificate | None, zone: str) -> list[tuple[str, str]]:
     """Return what of a certificate is compared, in words; dashes where there is none."""
     if certificate is None:
-        return [(name, "–") for name in (*MONO, "Subject", "Issuer", "Valid from", "Valid until")]
+        return [(name, "–") for name in (*MONOSPACE_FACTS, "Subject", "Issuer", "Valid from", "Valid until")]
     return [
         ("SHA-256", pki.format_fingerprint(certificate.sha256)),
         ("SHA-1", pki.format_fingerprint(certificate.sha1)),
         ("Serial number", pki.serial_hex(int(certificate.serial))),
         ("Subject", certificate.subject),
         ("Issuer", "itself" if certificate.self_signed else certificate.issuer),
-        ("Valid from", _both_clocks(certificate.not_before, zone)),
-        ("Valid until", _both_clocks(certificate.not_after, zone)),
+        ("Valid from", _local_and_utc(certificate.not_before, zone)),
+        ("Valid until", _local_and_utc(certificate.not_after, zone)),
     ]
 
 
-def _both_clocks(at: datetime, zone: str) -> str:
+def _local_and_utc(at: datetime, zone: str) -> str:
     """Tell a moment on the partner's clock, then in UTC, as systems show it."""
     return brief(at, zone) if zone == "UTC" else f"{brief(at, zone)} ({brief(at, 'UTC')})"

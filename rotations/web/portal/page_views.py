@@ -10,14 +10,15 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from identities.public_files import FORMATS, public_file
-from identities.views.common import download
+from identities.public_files import PUBLIC_FORMATS, public_file
+from identities.views.common import download_response
 from rotations.letters import access_links
-from rotations.letters.calendar_invite import invitation
+from rotations.letters.calendar_invite import build_calendar_file
 from rotations.models import Participant
-from rotations.web.portal.access import Visit, by_link
+from rotations.web.portal.access import PortalVisit, link_required
 from rotations.web.portal.edit_conflicts import stamp
 from rotations.web.portal.forms import (
+    AnswerSlotsForm,
     ColleagueForm,
     DeclineForm,
     HoldsForm,
@@ -25,9 +26,8 @@ from rotations.web.portal.forms import (
     PortalForm,
     ProposeForm,
     ReportForm,
-    SlotsForm,
 )
-from rotations.web.portal.page import Page
+from rotations.web.portal.page import PortalPage
 from rotations.web.portal.texts import headline
 
 #: Our certificate in the forms that systems take, the most usual first.
@@ -38,13 +38,23 @@ DOWNLOADS = (
     ("zip", "All (.zip)", "with the fingerprints"),
 )
 #: Parts of the page that stand inside of another one.
-WITHIN = {"propose": "time"}
+ENCLOSING_PARTS = {"propose": "time"}
 #: Where each form of the page is sent.
-SENT_TO = ("installed", "window", "slots", "propose", "decline", "holds", "switched", "report", "colleague")
+FORM_URL_NAMES = (
+    "installed",
+    "window",
+    "slots",
+    "propose",
+    "decline",
+    "holds",
+    "switched",
+    "report",
+    "colleague",
+)
 
 
 @dataclass(frozen=True)
-class Refused:
+class RejectedForm:
     """A form that was sent and not taken, and whose part of the page it belongs to."""
 
     form: PortalForm
@@ -52,40 +62,43 @@ class Refused:
 
 
 @require_safe
-@by_link
-def portal(request: HttpRequest, visit: Visit) -> HttpResponse:
+@link_required
+def portal(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
     """Show what is asked. Opening it is noted, and is no answer; mail scanners that only look ahead don't count."""
     if request.method == "GET":
-        access_links.note_opened(visit.link, by=visit.by, now=visit.now)
+        access_links.record_opened(visit.link, by=visit.by, now=visit.now)
     participant = visit.link.participant
     if participant is None:
         return redirect("portal-hand-in", visit.token)
-    return shown(request, participant, visit)
+    return render_page(request, participant, visit)
 
 
-def shown(
-    request: HttpRequest, participant: Participant, visit: Visit, refused: Refused | None = None
+def render_page(
+    request: HttpRequest, participant: Participant, visit: PortalVisit, refused: RejectedForm | None = None
 ) -> HttpResponse:
     """Answer with a partner's page, with a form that was refused in its place on it."""
-    page = Page.of(participant, now=visit.now)
-    context = context_of(page, token=visit.token, refused=refused)
+    page = PortalPage.of(participant, now=visit.now)
+    context = page_context(page, token=visit.token, refused=refused)
     return render(request, "portal/rotation.html", context, status=422 if refused else 200)
 
 
-def context_of(page: Page, *, token: str, refused: Refused | None = None) -> dict[str, Any]:
+def page_context(page: PortalPage, *, token: str, refused: RejectedForm | None = None) -> dict[str, Any]:
     """Return what the page's template needs. Without a token it leads nowhere, and nothing can be sent."""
-    to = addresses(token)
+    to = page_urls(token)
     now = page.question_now
     return {
         "page": page,
         "headline": headline(page),
         "our_name": page.our_name,
         "environment": page.rotation.environment,
-        "forms": {**fresh_forms(page), **({refused.form.NAME: refused.form} if refused else {})},
+        "forms": {**empty_forms(page), **({refused.form.NAME: refused.form} if refused else {})},
         "refused": refused,
         "lost": refused.form.typed if refused and refused.part not in page.parts else [],
-        "opened": {now.key if now else "", WITHIN.get(refused.part, refused.part) if refused else ""},
-        "ticked": _ticked(page, refused),
+        "opened": {
+            now.key if now else "",
+            ENCLOSING_PARTS.get(refused.part, refused.part) if refused else "",
+        },
+        "ticked": _ticked_slots(page, refused),
         "seen": stamp(page.participant, now=page.now),
         "to": to,
         "downloads": [(to.get(form, ""), label, for_whom) for form, label, for_whom in DOWNLOADS],
@@ -94,20 +107,20 @@ def context_of(page: Page, *, token: str, refused: Refused | None = None) -> dic
     }
 
 
-def _ticked(page: Page, refused: Refused | None) -> set[str]:
+def _ticked_slots(page: PortalPage, refused: RejectedForm | None) -> set[str]:
     """Return which of the offered times are ticked: as just sent, or as answered before."""
-    if refused and isinstance(refused.form, SlotsForm):
+    if refused and isinstance(refused.form, AnswerSlotsForm):
         return refused.form.sent
     nothing = page.answered_slots and not page.able
     return {*(str(slot.uid) for slot in page.slots if slot.pk in page.able), *(["none"] if nothing else [])}
 
 
-def fresh_forms(page: Page) -> dict[str, PortalForm]:
+def empty_forms(page: PortalPage) -> dict[str, PortalForm]:
     """Return the forms of a page, each empty, by its name."""
     slots = {str(slot.uid): slot for slot in page.slots}
     forms: list[PortalForm] = [
         InstalledForm(is_own=page.is_own),
-        SlotsForm(slots=slots),
+        AnswerSlotsForm(slots=slots),
         ProposeForm(page.rotation, page.zone, now=page.now),
         DeclineForm(),
         HoldsForm(),
@@ -117,12 +130,12 @@ def fresh_forms(page: Page) -> dict[str, PortalForm]:
     return {form.NAME: form for form in forms}
 
 
-def addresses(token: str) -> dict[str, str]:
+def page_urls(token: str) -> dict[str, str]:
     """Return where the page's forms and links lead, by name; empty ones without a token."""
     if not token:
         return {}
-    found = {name: reverse(f"portal-{name}", args=[token]) for name in SENT_TO}
-    found |= {form: reverse("portal-download", args=[token, form]) for form in FORMATS}
+    found = {name: reverse(f"portal-{name}", args=[token]) for name in FORM_URL_NAMES}
+    found |= {form: reverse("portal-download", args=[token, form]) for form in PUBLIC_FORMATS}
     return {
         **found,
         "calendar": reverse("portal-calendar", args=[token]),
@@ -131,28 +144,28 @@ def addresses(token: str) -> dict[str, str]:
 
 
 @require_safe
-@by_link
-def portal_download(request: HttpRequest, visit: Visit, form: str) -> HttpResponse:
+@link_required
+def portal_download(request: HttpRequest, visit: PortalVisit, form: str) -> HttpResponse:
     """Answer with our new certificate, and note that it was downloaded; the page says where there is none to give."""
-    if form not in FORMATS:
+    if form not in PUBLIC_FORMATS:
         raise Http404("There is no such form of a certificate.")
-    page = _page(visit)
+    page = _visited_page(visit)
     if page is None or not page.gives_files:
         return redirect("portal", visit.token)
     if request.method == "GET":
-        access_links.note_downloaded(visit.link, form, by=visit.by, now=visit.now)
+        access_links.record_download(visit.link, form, by=visit.by, now=visit.now)
     file = public_file(page.new, form)
-    return download(file.content, file.name, file.content_type)
+    return download_response(file.content, file.name, file.content_type)
 
 
 @require_safe
-@by_link
-def portal_calendar(request: HttpRequest, visit: Visit) -> HttpResponse:
+@link_required
+def portal_calendar(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
     """Answer with the time of the change for somebody's calendar; nothing in it leads to the page."""
-    page = _page(visit)
+    page = _visited_page(visit)
     if page is None or page.is_over:
         return redirect("portal", visit.token)
-    entry = invitation(
+    entry = build_calendar_file(
         page.participant,
         method="PUBLISH",
         sequence=page.participant.calendar_sequence or 0,
@@ -160,9 +173,9 @@ def portal_calendar(request: HttpRequest, visit: Visit) -> HttpResponse:
         desk=page.scene.desk,
         now=visit.now,
     )
-    return download(entry.content, entry.name, entry.content_type)
+    return download_response(entry.content, entry.name, entry.content_type)
 
 
-def _page(visit: Visit) -> Page | None:
+def _visited_page(visit: PortalVisit) -> PortalPage | None:
     participant = visit.link.participant
-    return Page.of(participant, now=visit.now) if participant else None
+    return PortalPage.of(participant, now=visit.now) if participant else None

@@ -7,43 +7,43 @@ from typing import Any
 
 from django import forms
 
-from identities.files import BytesField, PastedField
+from identities.files import FileContentField, PastedContentField
 from partners.models import Partner
 from rotations.errors import SubmissionRefused
-from rotations.exchange.submitted_certificates import KeyShown, Reading, read
+from rotations.exchange.submitted_certificates import PrivateKeySubmitted, ReadSubmission, read_submission
 
 #: For which use, in a partner's words, and in which of our roles that is.
-USES: dict[str, tuple[str, tuple[str, ...]]] = {
+CERTIFICATE_USES: dict[str, tuple[str, tuple[str, ...]]] = {
     "both": ("signing and encryption: your system uses one certificate for both", ("verify", "encrypt")),
     "signing": ("signing only: your messages and receipts (MDNs)", ("verify",)),
     "encryption": ("encryption only: what we send to you", ("encrypt",)),
 }
 
 
-def use_of(roles: tuple[str, ...]) -> str:
+def use_for_roles(roles: tuple[str, ...]) -> str:
     """Return the use that these roles are for a partner."""
-    return next(name for name, (_, served) in USES.items() if set(served) == set(roles))
+    return next(name for name, (_, served) in CERTIFICATE_USES.items() if set(served) == set(roles))
 
 
-class BringForm(forms.Form):
+class SubmissionForm(forms.Form):
     """A new certificate, as a file or as text.
 
     After a valid ``clean``, ``reading`` is what it is. ``key_shown`` says that a private key was in it, which is kept
     nowhere.
     """
 
-    certificate_file = BytesField(
+    certificate_file = FileContentField(
         required=False,
         label="The certificate’s file",
         help_text=".cer, .crt, .pem, .der or .p7b, at most 1 MiB. Only the certificate, never its private key.",
     )
-    certificate_text = PastedField(
+    certificate_text = PastedContentField(
         required=False,
         label="or paste it as text",
         help_text="The block from BEGIN CERTIFICATE to END CERTIFICATE.",
     )
 
-    reading: Reading
+    reading: ReadSubmission
 
     def __init__(self, partner: Partner, *args: Any, now: datetime, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -62,20 +62,20 @@ class BringForm(forms.Form):
         came_in = "certificate_file" if file is not None else "certificate_text"
         data: bytes = cleaned[came_in]
         try:
-            self.reading = read(self.partner, data, now=self.now)
+            self.reading = read_submission(self.partner, data, now=self.now)
         except SubmissionRefused as error:
-            self.key_shown = isinstance(error, KeyShown)
+            self.key_shown = isinstance(error, PrivateKeySubmitted)
             self.add_error(came_in, str(error))
         return cleaned
 
 
-class MeantForm(forms.Form):
+class ConfirmSubmissionForm(forms.Form):
     """That what was read is what the partner meant, and for which use it is."""
 
     pem = forms.CharField(widget=forms.HiddenInput)
     use = forms.ChoiceField(
         label="What it is for",
-        choices=[(name, label) for name, (label, _) in USES.items()],
+        choices=[(name, label) for name, (label, _) in CERTIFICATE_USES.items()],
         widget=forms.RadioSelect,
         error_messages={
             "required": "Say what it is for.",
@@ -90,4 +90,4 @@ class MeantForm(forms.Form):
 
     @property
     def roles(self) -> tuple[str, ...]:
-        return USES[self.cleaned_data["use"]][1]
+        return CERTIFICATE_USES[self.cleaned_data["use"]][1]

@@ -9,27 +9,27 @@ from datetime import datetime
 from django.db.models import Q
 from django.urls import reverse
 
-from as2certs.pki import Finding
+from as2certs.pki import CertificateFinding
 from identities.models import CertificateRequest
-from rotations.exchange.partner_status import Standing
-from rotations.exchange.time_slots import Matrix
-from rotations.execution.concurrent import Neighbour
-from rotations.letters.contacts import why_nobody
-from rotations.lifecycle.actions import APPROVED_FIRST, AT_THE_WINDOW, CONFIRMING
+from rotations.exchange.partner_status import PartnerStatus
+from rotations.exchange.time_slots import Availability
+from rotations.execution.concurrent import ConcurrentRotation
+from rotations.letters.contacts import explain_contact_gap
+from rotations.lifecycle.actions import ACTS_NEEDING_APPROVAL, CONFIRMED_ACTS, WINDOW_ACTS
 from rotations.models import HandedIn, Letter, Participant, Rotation, Step
-from rotations.models.rehearsal import Result, set_up_url
+from rotations.models.rehearsal import RehearsalResult, rehearsal_create_url
 from rotations.planning.local_time import span
-from rotations.planning.plan import PREPARING, Act
+from rotations.planning.plan import PREPARATION_ACTS, Act
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState, is_overdue
 from rotations.planning.windows import WindowFinding
-from rotations.web.presenters.partner_table import Row
+from rotations.web.presenters.partner_table import PartnerRow
 
 #: So many partners are named in one sentence.
-NAMED = 4
+MAX_NAMES = 4
 
 
 @dataclass(frozen=True)
-class Way:
+class RehearsalLink:
     """A button, and the right that it asks for."""
 
     label: str
@@ -38,7 +38,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Need:
+class OpenTask:
     """One thing for somebody to decide or do. ``is_post`` says that its button acts at once."""
 
     meaning: str
@@ -48,55 +48,55 @@ class Need:
     url: str = ""
     permission: str = "rotations.change_rotation"
     is_post: bool = False
-    or_else: Way | None = None
+    or_else: RehearsalLink | None = None
 
 
-def names(words: Sequence[str]) -> str:
+def join_names(words: Sequence[str]) -> str:
     """Return names as a sentence holds them: "Fabrikam, Northwind and 3 more"."""
-    if len(words) <= NAMED:
+    if len(words) <= MAX_NAMES:
         return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-    return f"{', '.join(words[:NAMED])} and {len(words) - NAMED} more"
+    return f"{', '.join(words[:MAX_NAMES])} and {len(words) - MAX_NAMES} more"
 
 
-def outstanding(steps: Sequence[Step]) -> list[Participant]:
+def awaited_participants(steps: Sequence[Step]) -> list[Participant]:
     """Return the participants whose word is still awaited, each once, in the order of the steps."""
     found: dict[int, Participant] = {}
     for step in steps:
-        if step.participant is not None and step.act in CONFIRMING and step.state not in SETTLED:
+        if step.participant is not None and step.act in CONFIRMED_ACTS and step.state not in SETTLED:
             found.setdefault(step.participant.pk, step.participant)
     return list(found.values())
 
 
-def draft_needs(
+def draft_tasks(
     rotation: Rotation,
     *,
     plan_error: str,
-    findings: Sequence[Finding | WindowFinding],
+    findings: Sequence[CertificateFinding | WindowFinding],
     four_eyes: str,
-) -> list[Need]:
+) -> list[OpenTask]:
     """Return what keeps a draft from being approved, and that it waits."""
-    found = [*successor_needs(rotation), *handed_in_needs(rotation)]
+    found = [*successor_tasks(rotation), *submission_tasks(rotation)]
     edit = reverse("rotation-update", args=[rotation.uid])
     if rotation.window_start is None:
-        found.append(Need("needs_you", "No window is chosen yet.", label="Choose a window", url=edit))
+        found.append(OpenTask("needs_you", "No window is chosen yet.", label="Choose a window", url=edit))
     elif plan_error:
-        found.append(Need("urgent", "The plan can't be made.", plan_error, "Change the draft", edit))
+        found.append(OpenTask("urgent", "The plan can't be made.", plan_error, "Change the draft", edit))
     for finding in findings:
         if finding.level == "error":
-            found.append(Need("urgent", finding.reason, finding.advice, "Change the draft", edit))
+            found.append(OpenTask("urgent", finding.reason, finding.advice, "Change the draft", edit))
     if four_eyes:
-        found.append(Need("needs_you", four_eyes))
+        found.append(OpenTask("needs_you", four_eyes))
     return found
 
 
-def successor_needs(rotation: Rotation) -> Iterator[Need]:
+def successor_tasks(rotation: Rotation) -> Iterator[OpenTask]:
     """Yield how far the successor has come, while there is none."""
     if rotation.new is not None:
         return
     request = rotation.request
     edit = reverse("rotation-update", args=[rotation.uid])
     if request is None:
-        yield Need(
+        yield OpenTask(
             "needs_you",
             "The new certificate is awaited.",
             "Nothing can be approved without it.",
@@ -107,11 +107,11 @@ def successor_needs(rotation: Rotation) -> Iterator[Need]:
     url = request.get_absolute_url()
     match request.state:
         case CertificateRequest.State.FAILED:
-            yield Need(
+            yield OpenTask(
                 "urgent", "The new certificate could not be made.", request.error, "Choose another way", edit
             )
         case CertificateRequest.State.AWAITING_CA:
-            yield Need(
+            yield OpenTask(
                 "needs_you",
                 "The new certificate waits for the CA’s answer.",
                 "Send the CSR to the CA, and bring its answer here.",
@@ -120,12 +120,12 @@ def successor_needs(rotation: Rotation) -> Iterator[Need]:
                 "identities.change_certificaterequest",
             )
         case _:
-            yield Need(
+            yield OpenTask(
                 "soon", f"The new certificate is on its way: {request.get_state_display()}.", f"{request}."
             )
 
 
-def handed_in_needs(rotation: Rotation) -> Iterator[Need]:
+def submission_tasks(rotation: Rotation) -> Iterator[OpenTask]:
     """Yield what the partner of a rotation handed in and nobody has compared yet: its successor, or another one."""
     if rotation.partner_id is None:
         return
@@ -134,7 +134,7 @@ def handed_in_needs(rotation: Rotation) -> Iterator[Need]:
     for handed in found.filter(Q(settled_at=None) | Q(accepted=False, certificate_id=new)):
         url = reverse("handed-in-accept", args=[handed.uid])
         if handed.settled_at is not None:
-            yield Need(
+            yield OpenTask(
                 "urgent",
                 f"{handed.settled_by} refused this certificate when it was handed in.",
                 handed.note,
@@ -142,7 +142,7 @@ def handed_in_needs(rotation: Rotation) -> Iterator[Need]:
                 url,
             )
         elif handed.certificate_id == new:
-            yield Need(
+            yield OpenTask(
                 "needs_you",
                 "The new certificate came by a link, and nobody has compared its fingerprint yet.",
                 f"From {handed.said_by}. Nothing is set up with it before that.",
@@ -150,7 +150,7 @@ def handed_in_needs(rotation: Rotation) -> Iterator[Need]:
                 url,
             )
         elif set(handed.roles) & set(rotation.roles):
-            yield Need(
+            yield OpenTask(
                 "needs_you",
                 "Another certificate for this was handed in meanwhile.",
                 f"From {handed.said_by}. Nothing was set up with it: decide which of the two is to take over.",
@@ -159,41 +159,41 @@ def handed_in_needs(rotation: Rotation) -> Iterator[Need]:
             )
 
 
-def running_needs(
+def running_tasks(
     rotation: Rotation,
     steps: Sequence[Step],
     *,
     now: datetime,
-    unrehearsed: Result | None = None,
+    unrehearsed: RehearsalResult | None = None,
     spoken_for: Collection[int] = (),
-) -> list[Need]:
+) -> list[OpenTask]:
     """Return what keeps an approved rotation from going on; ``unrehearsed`` is the rehearsal that it waits for.
 
     ``spoken_for`` are the participants (primary keys) of which another line says already what they lack.
     """
     state = RotationState(rotation.state)
-    found = [_failed(step) for step in steps if step.state == StepState.FAILED]
-    found += [_stumbling(step) for step in steps if step.error and step.state == StepState.WAITING]
-    found += handed_in_needs(rotation)
-    waiting = outstanding(steps)
+    found = [_failed_step_task(step) for step in steps if step.state == StepState.FAILED]
+    found += [_retrying_step_task(step) for step in steps if step.error and step.state == StepState.WAITING]
+    found += submission_tasks(rotation)
+    waiting = awaited_participants(steps)
     postpone = reverse("rotation-postpone", args=[rotation.uid])
     alone = [step for step in steps if step.act == Act.CUT_OVER and step.participant_id]
     if alone:
-        found += _alone_needs(rotation, alone, waiting, spoken_for, now=now)
+        found += _single_partner_tasks(rotation, alone, waiting, spoken_for, now=now)
     elif is_overdue(state, rotation.window_end, now):
-        found.append(_overdue(rotation, state, waiting, postpone))
+        found.append(_overdue_task(rotation, state, waiting, postpone))
     elif state is RotationState.EXCHANGING and waiting:
         is_open = rotation.window_start is not None and rotation.window_start <= now
         silent = waiting if is_open else [p for p in waiting if p.pk not in spoken_for]
-        found += [_unconfirmed(rotation, silent, now=now)] if silent else []
+        found += [_unconfirmed_task(rotation, silent, now=now)] if silent else []
     elif (
         state is RotationState.EXCHANGING
         and rotation.window_start
         and rotation.window_start <= now
-        and unprepared(steps)
+        and is_unprepared(steps)
     ):
         found.append(
-            Need(
+            OpenTask(
                 "urgent",
                 "The window is open, but not everything is prepared.",
                 "See the first open step.",
@@ -202,20 +202,20 @@ def running_needs(
             )
         )
     if unrehearsed is not None:
-        found.append(_unrehearsed(rotation, unrehearsed, now=now))
+        found.append(_rehearsal_task(rotation, unrehearsed, now=now))
     if state in (*AWAITING_WINDOW, RotationState.APPLIED, RotationState.ROLLING_BACK):
-        found += _by_hand(steps, now=now)
+        found += _manual_step_tasks(steps, now=now)
     return found
 
 
-def _alone_needs(
+def _single_partner_tasks(
     rotation: Rotation,
     cut_overs: Sequence[Step],
     waiting: Sequence[Participant],
     spoken_for: Collection[int],
     *,
     now: datetime,
-) -> Iterator[Need]:
+) -> Iterator[OpenTask]:
     """Yield what keeps single partners from changing over at their own moments; the others go on."""
     to_come = [step for step in cut_overs if step.state not in SETTLED and step.participant is not None]
     back = [step for step in to_come if step.participant and step.participant.taken_back_at]
@@ -225,12 +225,12 @@ def _alone_needs(
         (missed, "was not changed over in its window", "were not changed over in their windows"),
     ):
         if those:
-            who = names([step.participant.partner.name for step in those if step.participant])
+            who = join_names([step.participant.partner.name for step in those if step.participant])
             text = f"{who} {one if len(those) == 1 else several}."
             uid = those[0].participant.uid if those[0].participant else rotation.uid
             url = reverse("participant-move", args=[uid])
             more = "The others go on; the default changes once they have changed over too."
-            yield Need("urgent", text, more, "Another moment …", url)
+            yield OpenTask("urgent", text, more, "Another moment …", url)
     open_now = {
         step.participant_id
         for step in to_come
@@ -239,9 +239,9 @@ def _alone_needs(
     late = [p for p in waiting if p.pk in open_now]
     if late:
         verb = "has" if len(late) == 1 else "have"
-        yield Need(
+        yield OpenTask(
             "urgent",
-            f"{names([p.partner.name for p in late])} {verb} not confirmed, and the window is open.",
+            f"{join_names([p.partner.name for p in late])} {verb} not confirmed, and the window is open.",
             "Only the change with them waits. Record the answer, go on without it with a reason, or give them another "
             "moment.",
             "Record answers",
@@ -253,73 +253,83 @@ def _alone_needs(
         (step for step in ahead if step.participant_id in pks), key=lambda step: step.earliest_at or now
     )
     if soon and soon[0].earliest_at:
-        meaning, when = _how_near(soon[0].earliest_at, now)
-        who = names([step.participant.partner.name for step in soon if step.participant])
+        meaning, when = _urgency(soon[0].earliest_at, now)
+        who = join_names([step.participant.partner.name for step in soon if step.participant])
         verb, first = ("has", "its window") if len(soon) == 1 else ("have", "the first window")
-        yield Need(
+        yield OpenTask(
             meaning, f"{who} {verb} not confirmed · {first} opens {when}.", "", "Record answers", "#partners"
         )
 
 
 #: What partners may have come to that somebody here has to decide about, the most pressing first: its meaning, how it
 #: is said of one and of several, and the button.
-DECIDING: tuple[tuple[Standing, str, str, str, str], ...] = (
+DECISIONS: tuple[tuple[PartnerStatus, str, str, str, str], ...] = (
     (
-        Standing.DOES_NOT_WORK,
+        PartnerStatus.DOES_NOT_WORK,
         "urgent",
         "reports trouble after the change",
         "report trouble after the change",
         "Look",
     ),
-    (Standing.STRAGGLES, "urgent", "still uses the old certificate", "still use the old certificate", "Look"),
-    (Standing.DECLINED, "urgent", "says no", "say no", "Decide"),
-    (Standing.OTHER_TIME, "needs_you", "proposes another time", "propose another time", "Decide"),
-    (Standing.UNREACHABLE, "urgent", "can’t be reached by mail", "can’t be reached by mail", "Look"),
+    (
+        PartnerStatus.STRAGGLES,
+        "urgent",
+        "still uses the old certificate",
+        "still use the old certificate",
+        "Look",
+    ),
+    (PartnerStatus.DECLINED, "urgent", "says no", "say no", "Decide"),
+    (PartnerStatus.OTHER_TIME, "needs_you", "proposes another time", "propose another time", "Decide"),
+    (PartnerStatus.UNREACHABLE, "urgent", "can’t be reached by mail", "can’t be reached by mail", "Look"),
 )
 
 
-DECIDED_ON = frozenset(standing for standing, *_ in DECIDING)
+DECISION_STATUSES = frozenset(standing for standing, *_ in DECISIONS)
 #: In which order needs are listed.
-PRESSING = ("urgent", "needs_you", "soon", "neutral")
+URGENCY_ORDER = ("urgent", "needs_you", "soon", "neutral")
 
 
-def exchange_needs(
+def exchange_tasks(
     rotation: Rotation,
     steps: Sequence[Step],
-    rows: Sequence[Row],
+    rows: Sequence[PartnerRow],
     *,
     now: datetime,
-    unrehearsed: Result | None = None,
-) -> list[Need]:
+    unrehearsed: RehearsalResult | None = None,
+) -> list[OpenTask]:
     """Return what an approved rotation and its partners need of somebody, the most pressing first."""
-    spoken_for = {row.participant.pk for row in rows if row.standing in DECIDED_ON or _is_to_be_told(row)}
-    running = running_needs(rotation, steps, now=now, unrehearsed=unrehearsed, spoken_for=spoken_for)
+    spoken_for = {
+        row.participant.pk
+        for row in rows
+        if row.standing in DECISION_STATUSES or _is_due_for_announcement(row)
+    }
+    running = running_tasks(rotation, steps, now=now, unrehearsed=unrehearsed, spoken_for=spoken_for)
     found = [
-        *(need for need in running if need.meaning == PRESSING[0]),
-        *participant_needs(rows),
-        *telling_needs(rotation, rows, now=now),
-        *(need for need in running if need.meaning != PRESSING[0]),
+        *(need for need in running if need.meaning == URGENCY_ORDER[0]),
+        *participant_tasks(rows),
+        *announcement_tasks(rotation, rows, now=now),
+        *(need for need in running if need.meaning != URGENCY_ORDER[0]),
     ]
-    return sorted(found, key=lambda need: PRESSING.index(need.meaning))
+    return sorted(found, key=lambda need: URGENCY_ORDER.index(need.meaning))
 
 
-def _is_to_be_told(row: Row) -> bool:
-    return row.standing is Standing.NOT_TOLD and row.may_be_told and row.is_awaited
+def _is_due_for_announcement(row: PartnerRow) -> bool:
+    return row.standing is PartnerStatus.NOT_TOLD and row.may_be_told and row.is_awaited
 
 
-def to_be_told(rows: Sequence[Row]) -> list[Row]:
+def due_for_announcement(rows: Sequence[PartnerRow]) -> list[PartnerRow]:
     """Return whose turn it is to be told, and was not, as far as a mail reaches them."""
-    return [row for row in rows if _is_to_be_told(row) and row.is_reached_by_mail]
+    return [row for row in rows if _is_due_for_announcement(row) and row.is_reached_by_mail]
 
 
-def participant_needs(rows: Sequence[Row]) -> list[Need]:
+def participant_tasks(rows: Sequence[PartnerRow]) -> list[OpenTask]:
     """Return what partners said, or failed to get, that somebody has to decide about: one line for each such word."""
     found = []
-    for standing, meaning, one, several, label in DECIDING:
+    for standing, meaning, one, several, label in DECISIONS:
         those = [row for row in rows if row.standing is standing]
         if not those:
             continue
-        who = names([row.participant.partner.name for row in those])
+        who = join_names([row.participant.partner.name for row in those])
         if len(those) == 1:
             text, url = f"{who} {one}.", those[0].page
         else:
@@ -328,21 +338,21 @@ def participant_needs(rows: Sequence[Row]) -> list[Need]:
                 f"{who} {several}.",
                 f"{rotation.get_absolute_url()}?show={standing.name.lower()}#partners",
             )
-        found.append(Need(meaning, text, _in_their_words(those), label, url, "rotations.view_rotation"))
+        found.append(OpenTask(meaning, text, _partner_quote(those), label, url, "rotations.view_rotation"))
     return found
 
 
-def _in_their_words(rows: Sequence[Row]) -> str:
+def _partner_quote(rows: Sequence[PartnerRow]) -> str:
     """Quote what was said with it, where one partner said it."""
     if len(rows) > 1:
         return ""
     participant = rows[0].participant
     match rows[0].standing:
-        case Standing.DOES_NOT_WORK:
+        case PartnerStatus.DOES_NOT_WORK:
             note = participant.works_note
-        case Standing.DECLINED:
+        case PartnerStatus.DECLINED:
             note = participant.declined_reason
-        case Standing.OTHER_TIME:
+        case PartnerStatus.OTHER_TIME:
             note = participant.proposed_note
             if participant.proposed_start and participant.proposed_end:
                 zone = participant.proposed_zone or participant.partner.time_zone
@@ -353,26 +363,28 @@ def _in_their_words(rows: Sequence[Row]) -> str:
     return f"“{note}”" if note else ""
 
 
-def telling_needs(rotation: Rotation, rows: Sequence[Row], *, now: datetime) -> Iterator[Need]:
+def announcement_tasks(
+    rotation: Rotation, rows: Sequence[PartnerRow], *, now: datetime
+) -> Iterator[OpenTask]:
     """Yield that partners are not told yet whose turn it is: those whom a mail reaches, and those whom none does."""
     start = rotation.window_start
     assert start is not None  # approved rotations have a window
-    meaning, when = _how_near(start, now)
+    meaning, when = _urgency(start, now)
     when = f"the window opens {when}" if start > now else "the window is open"
-    if waiting := to_be_told(rows):
-        yield Need(
+    if waiting := due_for_announcement(rows):
+        yield OpenTask(
             meaning,
-            f"{_who_is(waiting)} not told yet · {when}.",
+            f"{_names_with_verb(waiting)} not told yet · {when}.",
             "Look at the mails, then send them.",
             announce_label(waiting),
             reverse("rotation-announce", args=[rotation.uid]),
         )
-    if mute := [row for row in rows if _is_to_be_told(row) and not row.is_reached_by_mail]:
+    if mute := [row for row in rows if _is_due_for_announcement(row) and not row.is_reached_by_mail]:
         one = len(mute) == 1
-        yield Need(
+        yield OpenTask(
             meaning,
-            f"{_who_is(mute)} not told yet, and no mail reaches {'it' if one else 'them'} · {when}.",
-            why_nobody(mute[0].participant.partner, Letter.Kind.ANNOUNCEMENT) if one else "",
+            f"{_names_with_verb(mute)} not told yet, and no mail reaches {'it' if one else 'them'} · {when}.",
+            explain_contact_gap(mute[0].participant.partner, Letter.Kind.ANNOUNCEMENT) if one else "",
             "Make a link …" if one else "Look",
             reverse("participant-share", args=[mute[0].participant.uid])
             if one
@@ -380,16 +392,16 @@ def telling_needs(rotation: Rotation, rows: Sequence[Row], *, now: datetime) -> 
         )
 
 
-def _who_is(rows: Sequence[Row]) -> str:
-    return f"{names([row.participant.partner.name for row in rows])} {'is' if len(rows) == 1 else 'are'}"
+def _names_with_verb(rows: Sequence[PartnerRow]) -> str:
+    return f"{join_names([row.participant.partner.name for row in rows])} {'is' if len(rows) == 1 else 'are'}"
 
 
-def announce_label(waiting: Sequence[Row]) -> str:
+def announce_label(waiting: Sequence[PartnerRow]) -> str:
     """Name what announcing to these partners is: "Announce to 12 partners …"."""
     return f"Announce to {len(waiting)} partner{'' if len(waiting) == 1 else 's'} …"
 
 
-def slot_needs(rotation: Rotation, times: Matrix | None) -> list[Need]:
+def slot_tasks(rotation: Rotation, times: Availability | None) -> list[OpenTask]:
     """Return how far the choice among offered times has come, while there is one."""
     if times is None:
         return []
@@ -401,24 +413,24 @@ def slot_needs(rotation: Rotation, times: Matrix | None) -> list[Need]:
     if times.silent:
         said = asked - len(times.silent)
         return [
-            Need(
+            OpenTask(
                 "neutral", f"{said} of {asked} have said which of the offered times suit.", suits, "Look", url
             )
         ]
     return [
-        Need("needs_you", "Everybody has said which of the offered times suit.", suits, "Take one …", url)
+        OpenTask("needs_you", "Everybody has said which of the offered times suit.", suits, "Take one …", url)
     ]
 
 
-def neighbour_needs(rotation: Rotation, found: Sequence[Neighbour]) -> list[Need]:
+def concurrent_change_tasks(rotation: Rotation, found: Sequence[ConcurrentRotation]) -> list[OpenTask]:
     """Return the other changes that the same partners have to make at about the same time, but in another window."""
     state = RotationState(rotation.state)
     verb = "rotation-update" if state is RotationState.DRAFT else "rotation-postpone"
     movable = state in (RotationState.DRAFT, RotationState.EXCHANGING, RotationState.SCHEDULED)
     return [
-        Need(
+        OpenTask(
             "soon",
-            f"{names(n.partners)} {'has' if len(n.partners) == 1 else 'have'} another change "
+            f"{join_names(n.partners)} {'has' if len(n.partners) == 1 else 'have'} another change "
             f"{'in an overlapping window' if n.overlaps else 'within a week of this one'}: {n.rotation}.",
             "One window for both means one call and one night for them.",
             "Use its window …" if movable else "Look at it",
@@ -431,99 +443,107 @@ def neighbour_needs(rotation: Rotation, found: Sequence[Neighbour]) -> list[Need
     ]
 
 
-def _failed(step: Step) -> Need:
+def _failed_step_task(step: Step) -> OpenTask:
     retry = reverse("rotation-step-retry", args=[step.uid])
     label = "Try again" if step.automatic else "Put it back in line"
-    return Need("urgent", f"{step.title}: this did not work.", step.error, label, retry, is_post=True)
+    return OpenTask("urgent", f"{step.title}: this did not work.", step.error, label, retry, is_post=True)
 
 
-def _stumbling(step: Step) -> Need:
-    return Need(
+def _retrying_step_task(step: Step) -> OpenTask:
+    return OpenTask(
         "soon", f"{step.title}: not yet, it is tried again by itself.", step.error, "Look", "#runbook"
     )
 
 
-def _overdue(rotation: Rotation, state: RotationState, waiting: Sequence[Participant], url: str) -> Need:
-    who = f" Not ready by then: {names([p.partner.name for p in waiting])}." if waiting else ""
+def _overdue_task(
+    rotation: Rotation, state: RotationState, waiting: Sequence[Participant], url: str
+) -> OpenTask:
+    who = f" Not ready by then: {join_names([p.partner.name for p in waiting])}." if waiting else ""
     next_move = (
         "Agree a new window with the partners and postpone to it, or cancel."
         if state is not RotationState.UNDER_WAY
         else "Part of the change is made: finish the open steps, postpone the rest to a new window, or roll back."
     )
-    return Need(
+    return OpenTask(
         "urgent", "The window is over, and the change is not complete.", f"{next_move}{who}", "Postpone", url
     )
 
 
-def _unconfirmed(rotation: Rotation, waiting: Sequence[Participant], *, now: datetime) -> Need:
+def _unconfirmed_task(rotation: Rotation, waiting: Sequence[Participant], *, now: datetime) -> OpenTask:
     assert rotation.window_start is not None  # approved rotations have a window
-    who = names([p.partner.name for p in waiting])
+    who = join_names([p.partner.name for p in waiting])
     verb = "has" if len(waiting) == 1 else "have"
     if rotation.window_start <= now:
-        return Need(
+        return OpenTask(
             "urgent",
             f"{who} {verb} not confirmed, and the window is open.",
             "The change waits for every answer. Record it, go on without it with a reason, or postpone.",
             "Record answers",
             "#partners",
         )
-    meaning, when = _how_near(rotation.window_start, now)
-    return Need(
+    meaning, when = _urgency(rotation.window_start, now)
+    return OpenTask(
         meaning, f"{who} {verb} not confirmed · the window opens {when}.", "", "Record answers", "#partners"
     )
 
 
-def _how_near(start: datetime, now: datetime) -> tuple[str, str]:
+def _urgency(start: datetime, now: datetime) -> tuple[str, str]:
     """Return how pressing a window is that opens at ``start``, and when that is in words."""
     left = (start - now).days
     when = "in less than a day" if left < 1 else "in 1 day" if left == 1 else f"in {left} days"
     return "urgent" if left < 1 else "soon" if left < 3 else "needs_you", when
 
 
-def unprepared(steps: Sequence[Step]) -> bool:
+def is_unprepared(steps: Sequence[Step]) -> bool:
     """Say whether something that comes before the window is still open, by us or by a partner."""
-    return any(step.act in PREPARING and step.state not in SETTLED for step in steps)
+    return any(step.act in PREPARATION_ACTS and step.state not in SETTLED for step in steps)
 
 
-def _unrehearsed(rotation: Rotation, result: Result, *, now: datetime) -> Need:
+def _rehearsal_task(rotation: Rotation, result: RehearsalResult, *, now: datetime) -> OpenTask:
     start = rotation.window_start
     assert start is not None  # approved rotations have a window
-    meaning, when = _how_near(start, now)
+    meaning, when = _urgency(start, now)
     text = f"It waits for its rehearsal · the window opens {when}."
     if start <= now:
         meaning, text = "urgent", "It waits for its rehearsal, and its window has come."
-    way = way_to(rotation, result)
-    without = Way(
+    way = rehearsal_link(rotation, result)
+    without = RehearsalLink(
         "Go on without …",
         reverse("rotation-waive-rehearsal", args=[rotation.uid]),
         "rotations.approve_rotation",
     )
-    return Need(meaning, text, result.sentence, way.label, way.url, way.permission, or_else=without)
+    return OpenTask(meaning, text, result.sentence, way.label, way.url, way.permission, or_else=without)
 
 
-def way_to(rotation: Rotation, result: Result) -> Way:
+def rehearsal_link(rotation: Rotation, result: RehearsalResult) -> RehearsalLink:
     """Return what brings a rehearsal that has not passed further: to set it up, or to look at it."""
     if result.rehearsal is not None and not result.may_begin:
-        return Way("Open the rehearsal", result.rehearsal.get_absolute_url(), "rotations.view_rotation")
+        return RehearsalLink(
+            "Open the rehearsal", result.rehearsal.get_absolute_url(), "rotations.view_rotation"
+        )
     assert result.counterpart is not None  # nothing waits for a rehearsal that can't be made
     label = f"Set up the rehearsal on {result.counterpart}"
-    return Way(label, set_up_url(rotation, result.counterpart), "rotations.add_rotation")
+    return RehearsalLink(label, rehearsal_create_url(rotation, result.counterpart), "rotations.add_rotation")
 
 
-def _by_hand(steps: Sequence[Step], *, now: datetime) -> Iterator[Need]:
+def _manual_step_tasks(steps: Sequence[Step], *, now: datetime) -> Iterator[OpenTask]:
     """Yield what our own people have to do now: one line, however many steps."""
-    ours = [s for s in steps if is_our_turn(s, now=now) and s.state == StepState.WAITING and s.who == "we"]
-    ours = [s for s in ours if s.act not in CONFIRMING]
+    ours = [
+        s
+        for s in steps
+        if can_be_settled_by_hand(s, now=now) and s.state == StepState.WAITING and s.who == "we"
+    ]
+    ours = [s for s in ours if s.act not in CONFIRMED_ACTS]
     if ours:
         more = f"and {len(ours) - 1} more" if len(ours) > 1 else ""
-        yield Need("needs_you", f"To be done by hand: {ours[0].title}", more, "Go there", "#runbook")
+        yield OpenTask("needs_you", f"To be done by hand: {ours[0].title}", more, "Go there", "#runbook")
 
 
-def is_our_turn(step: Step, *, now: datetime) -> bool:
+def can_be_settled_by_hand(step: Step, *, now: datetime) -> bool:
     """Say whether a person may settle a step now."""
-    is_for_all = step.act in AT_THE_WINDOW and step.participant_id is None
+    is_for_all = step.act in WINDOW_ACTS and step.participant_id is None
     is_early = is_for_all and step.rotation.state == RotationState.EXCHANGING
-    is_early = is_early or (step.act in APPROVED_FIRST and step.rotation.is_withdrawn)
+    is_early = is_early or (step.act in ACTS_NEEDING_APPROVAL and step.rotation.is_withdrawn)
     waits = step.state == StepState.WAITING and not step.automatic and not is_early
     open_ = step.state == StepState.FAILED or waits
     return open_ and not step.blocked and (step.earliest_at is None or step.earliest_at <= now)

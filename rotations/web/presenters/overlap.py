@@ -13,30 +13,30 @@ from typing import Literal
 from rotations.models import Rotation, Step
 from rotations.planning.plan import Act, Role
 from rotations.planning.states import StepState
-from rotations.web.presenters.partner_table import Row
+from rotations.web.presenters.partner_table import PartnerRow
 
 #: So many partners are drawn.
-DRAWN = 60
+MAX_LANES = 60
 
-Kind = Literal["changed", "agreed", "planned", "proposed", "open"]
+LaneKind = Literal["changed", "agreed", "planned", "proposed", "open"]
 
 
 @dataclass(frozen=True)
-class Lane:
+class OverlapLane:
     """One partner: since when it accepts both certificates (None: not yet), and the moment that is known for it."""
 
     partner: str
     url: str
     both_from: datetime | None
     moment: datetime
-    kind: Kind
+    kind: LaneKind
 
 
 @dataclass(frozen=True)
 class Overlap:
     """The time in which both certificates are good, the window inside it, and each partner’s moment."""
 
-    lanes: Sequence[Lane]
+    lanes: Sequence[OverlapLane]
     more: int
     ends: datetime
     window_start: datetime
@@ -48,7 +48,7 @@ class Overlap:
         return min((lane.both_from for lane in self.lanes if lane.both_from), default=None)
 
 
-def overlap_of(rotation: Rotation, rows: Sequence[Row], steps: Iterable[Step]) -> Overlap | None:
+def build_overlap(rotation: Rotation, rows: Sequence[PartnerRow], steps: Iterable[Step]) -> Overlap | None:
     """Return the overlap of a rotation; None where our system changes once for all, or nothing is to be drawn."""
     system = rotation.identity.as2_system if rotation.identity else None
     if system is None or not system.signs_per_partner or Role.SIGN.value not in rotation.roles:
@@ -58,18 +58,18 @@ def overlap_of(rotation: Rotation, rows: Sequence[Row], steps: Iterable[Step]) -
         return None
     retired = [step.done_at or step.due_at or step.earliest_at for step in steps if step.act == Act.RETIRE]
     ends = min([old.not_after, *(moment for moment in retired if moment)])
-    lanes = [_lane(row, start) for row in rows[:DRAWN]]
-    return Overlap(lanes, max(0, len(rows) - DRAWN), ends, start, end)
+    lanes = [_lane(row, start) for row in rows[:MAX_LANES]]
+    return Overlap(lanes, max(0, len(rows) - MAX_LANES), ends, start, end)
 
 
-def _lane(row: Row, window_start: datetime) -> Lane:
-    moment, kind = _moment(row, window_start)
+def _lane(row: PartnerRow, window_start: datetime) -> OverlapLane:
+    moment, kind = _lane_moment(row, window_start)
     install = row.install
     both = install.done_at if install and install.state == StepState.DONE else None
-    return Lane(row.participant.partner.name, row.page, both, moment, kind)
+    return OverlapLane(row.participant.partner.name, row.page, both, moment, kind)
 
 
-def _moment(row: Row, window_start: datetime) -> tuple[datetime, Kind]:
+def _lane_moment(row: PartnerRow, window_start: datetime) -> tuple[datetime, LaneKind]:
     """Return the moment that is known for a partner: its own cut-over, what it proposes, or everybody's window."""
     participant = row.participant
     own = row.cut_over

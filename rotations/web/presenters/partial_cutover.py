@@ -12,15 +12,15 @@ from datetime import datetime
 
 from django.urls import reverse
 
-from rotations.execution.stored_plan import PAST, ROLL_BACK
+from rotations.execution.stored_plan import PAST_PREFIX, ROLL_BACK
 from rotations.models import Rotation, Step
-from rotations.planning.plan import SWITCHING, Act
+from rotations.planning.plan import SWITCH_ACTS, Act
 from rotations.planning.states import RotationState, StepState
-from rotations.web.presenters.partner_table import CHANGE, Choice
+from rotations.web.presenters.partner_table import CHANGE_PERMISSION, ActionLink
 
 
 @dataclass(frozen=True)
-class Place:
+class EndpointStatus:
     """One AS2 system or partner, what it uses, since when (UTC) that is known, and what can be done about it alone.
 
     ``sure`` says that it is known: a step that failed or is being carried out may have left either.
@@ -31,10 +31,10 @@ class Place:
     since: datetime | None
     sure: bool
     note: str
-    choices: Sequence[Choice] = field(default=())
+    choices: Sequence[ActionLink] = field(default=())
 
 
-def places_of(rotation: Rotation, steps: Sequence[Step]) -> list[Place]:
+def endpoint_statuses(rotation: Rotation, steps: Sequence[Step]) -> list[EndpointStatus]:
     """Return what is where; nothing while nothing was switched, and once everything is. ``steps`` are all of them."""
     if rotation.state not in (RotationState.UNDER_WAY, RotationState.ROLLING_BACK):
         return []
@@ -42,34 +42,47 @@ def places_of(rotation: Rotation, steps: Sequence[Step]) -> list[Place]:
     switching = [
         s
         for s in steps
-        if s.act in SWITCHING
+        if s.act in SWITCH_ACTS
         and (s.act == Act.CUT_OVER or s.simultaneous)
-        and not s.key.startswith(f"{PAST}:")
+        and not s.key.startswith(f"{PAST_PREFIX}:")
     ]
-    found = [_place(rotation, step, back.get(step.key)) for step in switching]
+    found = [_endpoint_status(rotation, step, back.get(step.key)) for step in switching]
     return found if len({(place.uses, place.sure) for place in found}) > 1 else []
 
 
-def _place(rotation: Rotation, step: Step, back: Step | None) -> Place:
+def _endpoint_status(rotation: Rotation, step: Step, back: Step | None) -> EndpointStatus:
     old = rotation.old.short_name if rotation.old else "nothing"
     new = rotation.new.short_name if rotation.new else "the new one"
     now_at, last = (old, back) if back is not None else (new, step)
     match StepState(last.state):
         case StepState.DONE:
-            return Place(_name(step), now_at, last.done_at, True, "", _choices(step) if back is None else ())
+            return EndpointStatus(
+                _endpoint_name(step),
+                now_at,
+                last.done_at,
+                True,
+                "",
+                _endpoint_links(step) if back is None else (),
+            )
         case StepState.FAILED:
             note = f"It is read back before anything else is done there. {last.error}".strip()
-            retry = Choice("Try again …", reverse("rotation-step-retry", args=[last.uid]), CHANGE)
-            return Place(_name(step), f"{old} or {new}", None, False, note, (retry,))
+            retry = ActionLink(
+                "Try again …", reverse("rotation-step-retry", args=[last.uid]), CHANGE_PERMISSION
+            )
+            return EndpointStatus(_endpoint_name(step), f"{old} or {new}", None, False, note, (retry,))
         case StepState.RUNNING:
-            return Place(_name(step), f"{old} or {new}", None, False, "It is being changed at this moment.")
+            return EndpointStatus(
+                _endpoint_name(step), f"{old} or {new}", None, False, "It is being changed at this moment."
+            )
     left_out = (
         "left out" if last.state == StepState.SKIPPED else "not its turn yet" if last.blocked else "to come"
     )
-    return Place(_name(step), old if back is None else new, None, True, left_out, _choices(step))
+    return EndpointStatus(
+        _endpoint_name(step), old if back is None else new, None, True, left_out, _endpoint_links(step)
+    )
 
 
-def _name(step: Step) -> str:
+def _endpoint_name(step: Step) -> str:
     where = str(step.system) if step.system else "our inventory"
     if step.participant is None:
         return where
@@ -77,11 +90,19 @@ def _name(step: Step) -> str:
     return f"{where}, towards {partner}" if step.act == Act.CUT_OVER else partner
 
 
-def _choices(step: Step) -> Sequence[Choice]:
+def _endpoint_links(step: Step) -> Sequence[ActionLink]:
     """Return what can be done with one partner alone, where we sign per partner."""
     participant = step.participant
     if participant is None or step.act != Act.CUT_OVER:
         return ()
     if step.state == StepState.DONE:
-        return (Choice("Go back alone …", reverse("participant-take-back", args=[participant.uid]), CHANGE),)
-    return (Choice("Another moment …", reverse("participant-move", args=[participant.uid]), CHANGE),)
+        return (
+            ActionLink(
+                "Go back alone …", reverse("participant-take-back", args=[participant.uid]), CHANGE_PERMISSION
+            ),
+        )
+    return (
+        ActionLink(
+            "Another moment …", reverse("participant-move", args=[participant.uid]), CHANGE_PERMISSION
+        ),
+    )

@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from rotations.letters import compose
-from rotations.lifecycle.replanning import Other
+from rotations.lifecycle.replanning import AlternativePlan
 from rotations.models import Letter, Participant, Step
 from rotations.planning import plan
 from rotations.planning.states import SETTLED, StepState
-from rotations.web.presenters.open_tasks import names
-from rotations.web.presenters.step_groups import Line, fold
+from rotations.web.presenters.open_tasks import join_names
+from rotations.web.presenters.step_groups import StepGroup, group_steps
 
 #: How a line differs from the other plan's, in words and as a sign.
 SAME, OTHERWISE, GOES, COMES = "", "otherwise", "falls away", "new"
 
 
 @dataclass(frozen=True)
-class Side:
+class StepGroupDiff:
     """A line of one of the plans, and how it differs from the other plan: for ``whose`` of several partners."""
 
-    line: Line
+    line: StepGroup
     differs: str
     whose: str = ""
 
@@ -41,7 +41,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class ForOne:
+class ParticipantPlanChange:
     """What changes for one partner: its part until now, and then; and what comes of that."""
 
     participant: Participant
@@ -51,18 +51,18 @@ class ForOne:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PlanComparison:
     """A rotation's stored plan and the one that would be made now; ``speaking`` is whose word that supposes."""
 
-    other: Other
+    other: AlternativePlan
     speaking: Participant | None = None
 
     @cached_property
-    def before(self) -> list[Side]:
+    def before(self) -> list[StepGroupDiff]:
         return self._sides(self.other.before, self._after, GOES)
 
     @cached_property
-    def after(self) -> list[Side]:
+    def after(self) -> list[StepGroupDiff]:
         return self._sides(self.other.after, self._before, COMES)
 
     @cached_property
@@ -73,24 +73,26 @@ class Comparison:
     def _after(self) -> Mapping[str, Step]:
         return {step.key: step for step in self.other.after}
 
-    def _sides(self, steps: Sequence[Step], there: Mapping[str, Step], lacking: str) -> list[Side]:
-        return [_side(line, there, lacking) for line in fold(self.other.rotation, steps)]
+    def _sides(self, steps: Sequence[Step], there: Mapping[str, Step], lacking: str) -> list[StepGroupDiff]:
+        return [_diff_group(line, there, lacking) for line in group_steps(self.other.rotation, steps)]
 
     @property
     def done(self) -> list[str]:
         """Return what is done already and stays done, in the words of the runbook."""
         stays = [step for step in self.other.after if step.state == StepState.DONE]
-        return [line.title for line in fold(self.other.rotation, stays)]
+        return [line.title for line in group_steps(self.other.rotation, stays)]
 
     @cached_property
-    def for_whom(self) -> list[ForOne]:
+    def for_whom(self) -> list[ParticipantPlanChange]:
         """Return what changes for each partner whose part is another one."""
         return [self._for_one(participant) for participant in self.other.anew]
 
-    def _for_one(self, participant: Participant) -> ForOne:
+    def _for_one(self, participant: Participant) -> ParticipantPlanChange:
         before = self.other.task(participant, self.other.before)
         after = self.other.task(participant, self.other.after)
-        return ForOne(participant, before.in_short, after.in_short, list(self._follows(participant)))
+        return ParticipantPlanChange(
+            participant, before.in_short, after.in_short, list(self._follows(participant))
+        )
 
     def _follows(self, participant: Participant) -> list[str]:
         partner, found = participant.partner, []
@@ -113,7 +115,7 @@ class Comparison:
             found.append("It is waited for again, although you went on without it before.")
         if participant.announced_at is None:
             return [*found, "It was not told yet: it hears of its steps when it is."]
-        if not compose.everybody_told(participant, Letter.Kind.REPLANNED):
+        if not compose.informed_contacts(participant, Letter.Kind.REPLANNED):
             return [*found, f"No mail reaches {partner}: tell it of its steps yourself."]
         return [*found, f"{partner} gets a mail with its new steps; they are on its page at once."]
 
@@ -123,7 +125,7 @@ class Comparison:
         others = [p for p in self.other.participants if p not in self.other.anew]
         if not others:
             return ""
-        who = names([participant.partner.name for participant in others])
+        who = join_names([participant.partner.name for participant in others])
         kept = f"Nothing changes in what {who} {'does' if len(others) == 1 else 'do'}; what they said stays."
         ours = " What we do ourselves changes too, see below." if self.other.is_ours_too else ""
         return f"{kept}{ours}"
@@ -146,16 +148,18 @@ class Comparison:
         return "The plan of this change stays as it is: it makes no difference to it."
 
 
-def _side(line: Line, there: Mapping[str, Step], lacking: str) -> Side:
+def _diff_group(line: StepGroup, there: Mapping[str, Step], lacking: str) -> StepGroupDiff:
     absent = [step for step in line.steps if step.key not in there]
     present = [step for step in line.steps if step.key in there]
-    moved = [step for step in present if _in_words(step) != _in_words(there[step.key])]
+    moved = [step for step in present if _step_text(step) != _step_text(there[step.key])]
     for those, differs in ((absent, lacking), (moved, OTHERWISE)):
         if those:
             some = those if len(those) < len(line.steps) else []
-            return Side(line, differs, names([s.participant.partner.name for s in some if s.participant]))
-    return Side(line, SAME)
+            return StepGroupDiff(
+                line, differs, join_names([s.participant.partner.name for s in some if s.participant])
+            )
+    return StepGroupDiff(line, SAME)
 
 
-def _in_words(step: Step) -> tuple[bool, str]:
+def _step_text(step: Step) -> tuple[bool, str]:
     return step.simultaneous, step.title

@@ -6,34 +6,34 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from rotations.models import Rotation, rehearsal
-from rotations.models.rehearsal import RehearsalState, Result
+from rotations.models.rehearsal import RehearsalResult, RehearsalState
 from rotations.planning.states import RotationState
-from rotations.web.presenters.open_tasks import Way, way_to
+from rotations.web.presenters.open_tasks import RehearsalLink, rehearsal_link
 
 #: What a rotation is rehearsed on, and by what: read with it.
-REHEARSED = (
+REHEARSAL_RELATED = (
     "identity__rehearsal_identity",
     "partner__rehearsal_partner",
     "rehearsal__identity",
     "rehearsal__partner",
 )
 #: States of a rehearsal with which nothing is to be done about it any more.
-SETTLED = (RehearsalState.NONE, RehearsalState.PASSED, RehearsalState.WAIVED)
+SETTLED_STATES = (RehearsalState.NONE, RehearsalState.PASSED, RehearsalState.WAIVED)
 
 
 @dataclass
-class RehearsalPart:
+class RehearsalSummary:
     """The rehearsal of a rotation, as its page shows it."""
 
     rotation: Rotation
 
     @cached_property
-    def result(self) -> Result:
-        return rehearsal.result_of(self.rotation)
+    def result(self) -> RehearsalResult:
+        return rehearsal.rehearsal_result(self.rotation)
 
     @property
     def _is_in_time(self) -> bool:
-        return self.rotation.state in rehearsal.BEFORE
+        return self.rotation.state in rehearsal.REHEARSABLE_STATES
 
     @property
     def is_shown(self) -> bool:
@@ -45,13 +45,13 @@ class RehearsalPart:
     def obstacle(self) -> str:
         """Say what its rehearsal lacks, while the rotation can't be scheduled for that; empty where it can."""
         waits = self.rotation.state in (RotationState.DRAFT, RotationState.EXCHANGING)
-        return rehearsal.obstacle(self.rotation, self.result) if waits else ""
+        return rehearsal.rehearsal_obstacle(self.rotation, self.result) if waits else ""
 
     @property
-    def way(self) -> Way | None:
+    def way(self) -> RehearsalLink | None:
         """Return what brings the rehearsal further, where that is still of use."""
-        is_open = self._is_in_time and self.result.state not in SETTLED
-        return way_to(self.rotation, self.result) if is_open else None
+        is_open = self._is_in_time and self.result.state not in SETTLED_STATES
+        return rehearsal_link(self.rotation, self.result) if is_open else None
 
     @cached_property
     def alike(self) -> Rotation | None:

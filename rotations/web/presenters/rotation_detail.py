@@ -13,14 +13,14 @@ from django.urls import reverse
 
 from as2certs.accounts.models import Installation, User
 from as2certs.audit.recording import Actor
-from as2certs.pki import Finding
+from as2certs.pki import CertificateFinding
 from identities.models import CertificateRequest
 from rotations.errors import ActionRefused, PlanError
 from rotations.exchange import time_slots
-from rotations.exchange.responses import OPEN_WINDOW
+from rotations.exchange.responses import BEFORE_CHANGE
 from rotations.execution import stored_plan
-from rotations.execution.concurrent import neighbours
-from rotations.execution.transitions import WHOLE_ROTATION
+from rotations.execution.concurrent import concurrent_rotations
+from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.lifecycle import actions, drafts, four_eyes, open_window, partner_capability
 from rotations.models import Participant, Rotation, Step
 from rotations.planning.plan import Act
@@ -36,26 +36,26 @@ from rotations.planning.states import (
 from rotations.planning.windows import Window, WindowFinding, in_zones
 from rotations.web.presenters import partner_summary, rotation_text
 from rotations.web.presenters.open_tasks import (
-    Need,
+    OpenTask,
     announce_label,
-    draft_needs,
-    exchange_needs,
-    is_our_turn,
-    neighbour_needs,
-    outstanding,
-    slot_needs,
-    to_be_told,
+    awaited_participants,
+    can_be_settled_by_hand,
+    concurrent_change_tasks,
+    draft_tasks,
+    due_for_announcement,
+    exchange_tasks,
+    slot_tasks,
 )
-from rotations.web.presenters.overlap import Overlap, overlap_of
-from rotations.web.presenters.partial_cutover import Place, places_of
-from rotations.web.presenters.partner_table import Choice, Row, rows_of
-from rotations.web.presenters.rehearsal import REHEARSED, RehearsalPart
-from rotations.web.presenters.step_groups import Line, fold
+from rotations.web.presenters.overlap import Overlap, build_overlap
+from rotations.web.presenters.partial_cutover import EndpointStatus, endpoint_statuses
+from rotations.web.presenters.partner_table import ActionLink, PartnerRow, partner_rows
+from rotations.web.presenters.rehearsal import REHEARSAL_RELATED, RehearsalSummary
+from rotations.web.presenters.step_groups import StepGroup, group_steps
 
 #: A step due within this time is watched every second.
-CLOSE = timedelta(minutes=3)
+CLOSE_TO_DUE = timedelta(minutes=3)
 
-_VERBS = {
+_ACTIONS = {
     RotationAction.EDIT: ("update", "Change the draft", "rotations.change_rotation"),
     RotationAction.APPROVE: ("approve", "Approve …", "rotations.approve_rotation"),
     RotationAction.APPROVE_AGAIN: ("approve", "Approve again …", "rotations.approve_rotation"),
@@ -70,7 +70,7 @@ _APPROVING = (RotationAction.APPROVE, RotationAction.APPROVE_AGAIN)
 
 
 @dataclass(frozen=True)
-class Told:
+class LocalWindow:
     """The window on one clock. ``whose`` says who reads it there."""
 
     zone: str
@@ -84,7 +84,7 @@ class Told:
 
 
 @dataclass
-class Sheet:
+class RotationDetail:
     """A rotation as one person sees it at one moment."""
 
     rotation: Rotation
@@ -94,12 +94,14 @@ class Sheet:
     show: str = ""
 
     @classmethod
-    def of(cls, rotation: Rotation, *, user: User, now: datetime, zone: str, show: str = "") -> Sheet:
+    def of(
+        cls, rotation: Rotation, *, user: User, now: datetime, zone: str, show: str = ""
+    ) -> RotationDetail:
         """Read the rotation again with all that its page needs. ``zone`` is the reader's.
 
         ``show`` narrows the table of partners: a name of ``summary.chips``.
         """
-        wanted = (*WHOLE_ROTATION, *REHEARSED, "request", "set_up_by", "approved_by")
+        wanted = (*ROTATION_RELATIONS, *REHEARSAL_RELATED, "request", "set_up_by", "approved_by")
         found = Rotation.objects.with_rule().select_related(*wanted).get(pk=rotation.pk)
         return cls(found, user, now, zone, show)
 
@@ -137,7 +139,7 @@ class Sheet:
     @cached_property
     def _planned(self) -> tuple[list[Step], str]:
         try:
-            return stored_plan.preview(self.rotation, now=self.now, awaited=True), ""
+            return stored_plan.preview_steps(self.rotation, now=self.now, awaited=True), ""
         except PlanError as error:
             return [], str(error)
 
@@ -159,16 +161,16 @@ class Sheet:
         return steps
 
     @cached_property
-    def lines(self) -> list[Line]:
-        return fold(self.rotation, self.steps)
+    def lines(self) -> list[StepGroup]:
+        return group_steps(self.rotation, self.steps)
 
     @cached_property
     def turns(self) -> set[object]:
         """Return the public ids of the steps that a person may settle now."""
         if self.is_draft or self.has_ended:
             return set()
-        ours = [step for step in self.steps if is_our_turn(step, now=self.now)]
-        return {step.uid for step in (*ours, *stored_plan.releasing(self.steps))}
+        ours = [step for step in self.steps if can_be_settled_by_hand(step, now=self.now)]
+        return {step.uid for step in (*ours, *stored_plan.filter_open_releases(self.steps))}
 
     @property
     def turns_by_act(self) -> dict[str, int]:
@@ -177,34 +179,34 @@ class Sheet:
         return {act: n for act, n in counts.items() if n > 1 and act not in (Act.INSTALL, Act.AGREE)}
 
     @cached_property
-    def rows(self) -> list[Row]:
-        return rows_of(self.rotation, self.taking_part, self.steps, now=self.now)
+    def rows(self) -> list[PartnerRow]:
+        return partner_rows(self.rotation, self.taking_part, self.steps, now=self.now)
 
     @property
-    def shown(self) -> list[Row]:
+    def shown(self) -> list[PartnerRow]:
         """Return the rows that are asked for."""
-        return partner_summary.narrowed(self.rows, self.show)
+        return partner_summary.filter_rows(self.rows, self.show)
 
     @property
-    def chips(self) -> list[partner_summary.Chip]:
-        return [] if self.is_draft else partner_summary.chips(self.rows)
+    def chips(self) -> list[partner_summary.StatusFilter]:
+        return [] if self.is_draft else partner_summary.status_filters(self.rows)
 
     @property
     def summary(self) -> str:
-        return partner_summary.summary(self.rows) if self.rows and not self.is_draft else ""
+        return partner_summary.summarize_partners(self.rows) if self.rows and not self.is_draft else ""
 
     @cached_property
     def awaited(self) -> list[Participant]:
-        return [] if self.is_draft or self.has_ended else outstanding(self.steps)
+        return [] if self.is_draft or self.has_ended else awaited_participants(self.steps)
 
     @cached_property
-    def rehearsal(self) -> RehearsalPart:
-        return RehearsalPart(self.rotation)
+    def rehearsal(self) -> RehearsalSummary:
+        return RehearsalSummary(self.rotation)
 
     @cached_property
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[CertificateFinding]:
         """Return what speaks against the successor; once it is approved, only the stored facts count."""
-        return drafts.findings_of(self.rotation, now=self.now) if self.is_draft else []
+        return drafts.successor_findings(self.rotation, now=self.now) if self.is_draft else []
 
     @cached_property
     def window_findings(self) -> list[WindowFinding]:
@@ -220,23 +222,23 @@ class Sheet:
         return Window(rotation.window_start, rotation.window_end, rotation.window_zone)
 
     @cached_property
-    def times(self) -> time_slots.Matrix | None:
+    def times(self) -> time_slots.Availability | None:
         """Return who can at which of the offered moments; None while none are offered, or it is too late for them."""
-        if self.state not in OPEN_WINDOW:
+        if self.state not in BEFORE_CHANGE:
             return None
-        found = time_slots.matrix(self.rotation, now=self.now)
+        found = time_slots.load_availability(self.rotation, now=self.now)
         return found if found.columns else None
 
     @property
-    def clocks(self) -> list[Told]:
+    def clocks(self) -> list[LocalWindow]:
         """Return the window on the clocks of all concerned, that of the agreement first."""
         window = self.window
-        return clocks(window, self.taking_part, reader=self.zone) if window else []
+        return local_windows(window, self.taking_part, reader=self.zone) if window else []
 
     @cached_property
     def overlap(self) -> Overlap | None:
         """Return who accepts both certificates since when, where our system can change for each partner by itself."""
-        return None if self.is_draft else overlap_of(self.rotation, self.rows, self.steps)
+        return None if self.is_draft else build_overlap(self.rotation, self.rows, self.steps)
 
     @property
     def is_counting(self) -> bool:
@@ -248,11 +250,11 @@ class Sheet:
 
     @property
     def title(self) -> str:
-        return rotation_text.title(self.rotation)
+        return rotation_text.rotation_title(self.rotation)
 
     @property
     def lead(self) -> str:
-        return rotation_text.lead(
+        return rotation_text.status_sentence(
             self.rotation,
             self.steps,
             partners=len(self.taking_part),
@@ -264,43 +266,43 @@ class Sheet:
     def four_eyes(self) -> str:
         """Say why this person can't approve although they have the right; empty when they can."""
         try:
-            four_eyes.may_approve(self.rotation, Actor(str(self.user), "web", self.user))
+            four_eyes.require_second_person(self.rotation, Actor(str(self.user), "web", self.user))
         except ActionRefused as error:
             return str(error)
         return ""
 
     @cached_property
-    def needs(self) -> list[Need]:
+    def needs(self) -> list[OpenTask]:
         if self.has_ended:
             return []
-        beside = neighbour_needs(self.rotation, neighbours(self.rotation))
+        beside = concurrent_change_tasks(self.rotation, concurrent_rotations(self.rotation))
         if not self.is_draft:
             kept = self.rehearsal.result if self.rehearsal.obstacle else None
-            found = exchange_needs(self.rotation, self.steps, self.rows, now=self.now, unrehearsed=kept)
+            found = exchange_tasks(self.rotation, self.steps, self.rows, now=self.now, unrehearsed=kept)
             held = [
-                *partner_capability.undecided_needs(self.taking_part),
-                *partner_capability.plan_needs(self.rotation, self.taking_part, self.steps, now=self.now),
+                *partner_capability.undecided_tasks(self.taking_part),
+                *partner_capability.plan_tasks(self.rotation, self.taking_part, self.steps, now=self.now),
             ]
             again = list(self._approval_needs())
-            return [*again, *found, *held, *slot_needs(self.rotation, self.times), *beside]
+            return [*again, *found, *held, *slot_tasks(self.rotation, self.times), *beside]
         may = self.user.has_perm("rotations.approve_rotation")
-        found = draft_needs(
+        found = draft_tasks(
             self.rotation,
             plan_error=self.plan_error,
             findings=[*self.findings, *self.window_findings],
             four_eyes=self.four_eyes if may else "",
         )
-        seen = partner_capability.learnt_needs([p.partner for p in self.taking_part])
-        return [*found, *(seen if partner_capability.matters(self.rotation) else []), *beside]
+        seen = partner_capability.observed_tasks([p.partner for p in self.taking_part])
+        return [*found, *(seen if partner_capability.is_relevant(self.rotation) else []), *beside]
 
-    def _approval_needs(self) -> Iterator[Need]:
+    def _approval_needs(self) -> Iterator[OpenTask]:
         """Yield that the approval is withdrawn, and who can give it again."""
         if not self.rotation.is_withdrawn:
             return
         ours = "" if self.four_eyes else "Approve again …"
-        yield Need(
+        yield OpenTask(
             "needs_you",
-            four_eyes.sentence(self.rotation, zone=self.zone),
+            four_eyes.withdrawal_text(self.rotation, zone=self.zone),
             "Until then nothing further is made. What was done stays done, and partners may go on answering.",
             ours,
             reverse("rotation-approve", args=[self.rotation.uid]) if ours else "",
@@ -311,7 +313,7 @@ class Sheet:
     def can_be_approved(self) -> bool:
         if self.rotation.is_withdrawn:
             return not self.four_eyes
-        found: list[Finding | WindowFinding] = [*self.findings, *self.window_findings]
+        found: list[CertificateFinding | WindowFinding] = [*self.findings, *self.window_findings]
         errors = any(finding.level == "error" for finding in found)
         return (
             self.is_draft
@@ -333,8 +335,8 @@ class Sheet:
     # What is where, while the change is half made.
 
     @cached_property
-    def places(self) -> list[Place]:
-        return places_of(self.rotation, self.steps)
+    def places(self) -> list[EndpointStatus]:
+        return endpoint_statuses(self.rotation, self.steps)
 
     @property
     def half_made(self) -> str:
@@ -343,7 +345,7 @@ class Sheet:
         made = sum(place.sure and place.uses == new for place in self.places)
         if self.state is RotationState.ROLLING_BACK:
             return f"{len(self.places) - made} of {len(self.places)} are back on the old certificate."
-        obstacle = actions.way_back_obstacle(self.rotation, now=self.now)
+        obstacle = actions.roll_back_obstacle(self.rotation, now=self.now)
         back = "or all go back (“Roll back …”)." if obstacle is None else f"there is no way back. {obstacle}"
         return (
             f"{made} of {len(self.places)} use the new certificate. What is left goes forward at its moment, by trying "
@@ -353,20 +355,20 @@ class Sheet:
     # What can be done.
 
     @cached_property
-    def choices(self) -> dict[RotationAction, Choice]:
+    def choices(self) -> dict[RotationAction, ActionLink]:
         possible = actions_from(self.state)
         return {
-            action: Choice(
+            action: ActionLink(
                 label, reverse(f"rotation-{name}", args=[self.rotation.uid]), right, self._obstacle(action)
             )
-            for action, (name, label, right) in _VERBS.items()
+            for action, (name, label, right) in _ACTIONS.items()
             if action in possible and self.user.has_perm(right)
             if action is not RotationAction.APPROVE_AGAIN or self.rotation.is_withdrawn
         }
 
     def _obstacle(self, action: RotationAction) -> str:
         if action is RotationAction.ROLL_BACK:
-            return actions.way_back_obstacle(self.rotation, now=self.now) or ""
+            return actions.roll_back_obstacle(self.rotation, now=self.now) or ""
         if action is RotationAction.CLOSE:
             retiring = any(s.act == Act.RETIRE and s.state not in SETTLED for s in self.steps)
             return (
@@ -381,7 +383,7 @@ class Sheet:
         return ""
 
     @property
-    def primary(self) -> Choice | None:
+    def primary(self) -> ActionLink | None:
         """Return the one thing to do next, or None where there is nothing."""
         choices = self.choices
         approve = choices.get(RotationAction.APPROVE) or choices.get(RotationAction.APPROVE_AGAIN)
@@ -393,47 +395,49 @@ class Sheet:
         if (switching := self._switching) and not switching[0].obstacle:
             return switching[0]
         may = self.user.has_perm("rotations.change_rotation")
-        if may and (waiting := to_be_told(self.rows)):
+        if may and (waiting := due_for_announcement(self.rows)):
             url = reverse("rotation-announce", args=[self.rotation.uid])
-            return Choice(announce_label(waiting), url, "rotations.change_rotation")
+            return ActionLink(announce_label(waiting), url, "rotations.change_rotation")
         if may and self.awaited and self.state is RotationState.EXCHANGING:
-            return Choice("Record answers", "#partners", "rotations.change_rotation")
+            return ActionLink("Record answers", "#partners", "rotations.change_rotation")
         way = self.rehearsal.way
         if way and self.rehearsal.obstacle and self.user.has_perm(way.permission):
-            return Choice(way.label, way.url, way.permission)
+            return ActionLink(way.label, way.url, way.permission)
         close = choices.get(RotationAction.CLOSE)
         return close if close and not close.obstacle else None
 
     @property
-    def _switching(self) -> list[Choice]:
+    def _switching(self) -> list[ActionLink]:
         """Return that somebody's word makes the change now, where its moment is not known before."""
         right = "rotations.change_rotation"
         going_on = self.state in AWAITING_WINDOW and self.rotation.is_fuzzy
         if not going_on or not self.user.has_perm(right):
             return []
         url = reverse("rotation-switch-now", args=[self.rotation.uid])
-        return [Choice("Switch now …", url, right, open_window.switch_obstacle(self.rotation, now=self.now))]
+        return [
+            ActionLink("Switch now …", url, right, open_window.switch_obstacle(self.rotation, now=self.now))
+        ]
 
     @property
-    def menu(self) -> list[Choice]:
+    def menu(self) -> list[ActionLink]:
         """Return everything else that can be done."""
         about = [*self._switching, *self._following, *self._offering]
         about = [choice for choice in about if choice != self.primary]
         return [*about, *(choice for choice in self.choices.values() if choice != self.primary)]
 
     @property
-    def _following(self) -> list[Choice]:
+    def _following(self) -> list[ActionLink]:
         right = "rotations.change_rotation"
         if self.has_ended or not self.taking_part or not self.user.has_perm(right):
             return []
-        return [Choice("Following up", reverse("rotation-following", args=[self.rotation.uid]), right)]
+        return [ActionLink("Following up", reverse("rotation-following", args=[self.rotation.uid]), right)]
 
     @property
-    def _offering(self) -> list[Choice]:
+    def _offering(self) -> list[ActionLink]:
         right = "rotations.change_rotation"
-        if self.state not in OPEN_WINDOW or not self.taking_part or not self.user.has_perm(right):
+        if self.state not in BEFORE_CHANGE or not self.taking_part or not self.user.has_perm(right):
             return []
-        return [Choice("Offer times …", reverse("rotation-slots", args=[self.rotation.uid]), right)]
+        return [ActionLink("Offer times …", reverse("rotation-slots", args=[self.rotation.uid]), right)]
 
     # How often the page looks again.
 
@@ -456,7 +460,7 @@ class Sheet:
                 and step.automatic
                 and not step.blocked
                 and step.due_at is not None
-                and step.due_at <= self.now + CLOSE
+                and step.due_at <= self.now + CLOSE_TO_DUE
             )
             for step in self.steps
         )
@@ -484,7 +488,7 @@ class Sheet:
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:20]
 
     @staticmethod
-    def _seen_of(row: Row) -> tuple[object, ...]:
+    def _seen_of(row: PartnerRow) -> tuple[object, ...]:
         """Return what the table shows of a partner beside its steps."""
         p = row.participant
         heard = (p.announced_at, p.opened_at, p.downloaded_at, p.proposed_at, p.proposed_start, p.works_at)
@@ -492,7 +496,7 @@ class Sheet:
         return (row.standing, row.told_at, row.reminded_at, row.word, slots, *heard)
 
 
-def clocks(window: Window, participants: Sequence[Participant], *, reader: str) -> list[Told]:
+def local_windows(window: Window, participants: Sequence[Participant], *, reader: str) -> list[LocalWindow]:
     """Tell a window on the clocks of its agreement, of the partners, of the reader, and in UTC, each once."""
     whose: dict[str, list[str]] = {window.zone: ["as agreed"]}
     for participant in participants:
@@ -502,10 +506,13 @@ def clocks(window: Window, participants: Sequence[Participant], *, reader: str) 
     whose.setdefault(ours, []).append("our zone")
     whose.setdefault("UTC", [])
     starts, ends = dict(in_zones(window.start, whose)), dict(in_zones(window.end, whose))
-    return [Told(zone, *_span(starts[zone], ends[zone]), _few(who)) for zone, who in whose.items()]
+    return [
+        LocalWindow(zone, *_window_texts(starts[zone], ends[zone]), _short_list(who))
+        for zone, who in whose.items()
+    ]
 
 
-def _span(start: str, end: str) -> tuple[str, str]:
+def _window_texts(start: str, end: str) -> tuple[str, str]:
     """Say what two told moments share only once: "Tue 24 Nov 2026, 22:00" and "23:00 CST (UTC−06:00)"."""
     day, _, clock = end.partition(", ")
     zone = clock.partition(" ")[2]
@@ -513,5 +520,5 @@ def _span(start: str, end: str) -> tuple[str, str]:
     return begins, clock if start.startswith(f"{day}, ") else end
 
 
-def _few(who: Sequence[str]) -> str:
+def _short_list(who: Sequence[str]) -> str:
     return ", ".join(who[:3]) + (f" and {len(who) - 3} more" if len(who) > 3 else "")

@@ -13,11 +13,11 @@ from rotations.planning.plan import Act
 from rotations.planning.states import SETTLED, StepState
 
 #: From how many partners on their steps fold into one line.
-FOLD_FROM = 2
+MIN_GROUP_SIZE = 2
 
 
 @dataclass(frozen=True)
-class Line:
+class StepGroup:
     """One line of the runbook: a step, or what several partners do alike."""
 
     key: str
@@ -51,24 +51,24 @@ class Line:
         return "part" if states & SETTLED else str(StepState.WAITING)
 
 
-def fold(rotation: Rotation, steps: Iterable[Step]) -> list[Line]:
+def group_steps(rotation: Rotation, steps: Iterable[Step]) -> list[StepGroup]:
     """Return the lines of a runbook, in the order of the steps."""
-    lines: list[Line] = []
-    for (act, together, by_partner), group in groupby(steps, key=_alike):
+    lines: list[StepGroup] = []
+    for (act, together, by_partner), group in groupby(steps, key=_group_key):
         members = tuple(group)
-        if by_partner and len(members) >= FOLD_FROM:
+        if by_partner and len(members) >= MIN_GROUP_SIZE:
             key = f"{act}{'-together' if together else ''}"
-            lines.append(Line(key, _title(rotation, act, members), members, _tally(act, members)))
+            lines.append(StepGroup(key, _group_title(rotation, act, members), members, _tally(act, members)))
         else:
-            lines += [Line(step.key, step.title, (step,), "") for step in members]
+            lines += [StepGroup(step.key, step.title, (step,), "") for step in members]
     return lines
 
 
-def _alike(step: Step) -> tuple[str, bool, bool]:
+def _group_key(step: Step) -> tuple[str, bool, bool]:
     return step.act, step.simultaneous, step.participant_id is not None
 
 
-def _title(rotation: Rotation, act: str, steps: Sequence[Step]) -> str:
+def _group_title(rotation: Rotation, act: str, steps: Sequence[Step]) -> str:
     old = rotation.old.short_name if rotation.old else "the old certificate"
     new = rotation.new.short_name if rotation.new else "the new certificate"
     match act:
@@ -108,7 +108,7 @@ _DONE: dict[str, str] = {
 
 
 def _tally(act: str, steps: Sequence[Step]) -> str:
-    counts = Counter(_word(act, step) for step in steps)
+    counts = Counter(_step_state_text(act, step) for step in steps)
     order = (
         "failed",
         "running",
@@ -124,18 +124,18 @@ def _tally(act: str, steps: Sequence[Step]) -> str:
     return ", ".join(f"{counts[word]} {word}" for word in order if counts[word])
 
 
-def _word(act: str, step: Step) -> str:
+def _step_state_text(act: str, step: Step) -> str:
     if step.state in (StepState.FAILED, StepState.RUNNING):
         return str(step.state)
     participant = step.participant
     if act == Act.INSTALL and participant is not None:
-        return _installed(step, participant)
+        return _install_state_text(step, participant)
     if step.state == StepState.DONE:
         return _DONE.get(act, "done")
     return "left out" if step.state == StepState.SKIPPED else "open"
 
 
-def _installed(step: Step, participant: Participant) -> str:
+def _install_state_text(step: Step, participant: Participant) -> str:
     if step.state == StepState.SKIPPED:
         return "waived" if participant.waived_reason else "left out"
     if participant.evidence == Participant.Evidence.STRONG:

@@ -8,10 +8,10 @@ from typing import Any
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
-from as2certs.tables import CompactTable, from_template
+from as2certs.tables import CompactTable, template_column
 from rotations.models import Participant, Rotation
 
-_BYTES = [
+_CERTIFICATE_BYTES = [
     f"{which}_{side}_certificate__{column}"
     for which in ("old", "new")
     for side in ("identity", "partner")
@@ -22,15 +22,17 @@ _BYTES = [
 class RotationTable(CompactTable):
     """Rotations as ``listed_rotations`` returns them."""
 
-    holder = from_template(
+    holder = template_column(
         "rotations/_cell_holder.html", verbose_name="Whose", order_by=("holder_name", "-id")
     )
-    change = from_template("rotations/_cell_change.html", orderable=False)
-    state = from_template("rotations/_cell_state.html", order_by=("state", "-id"))
-    window = from_template(
+    change = template_column("rotations/_cell_change.html", orderable=False)
+    state = template_column("rotations/_cell_state.html", order_by=("state", "-id"))
+    window = template_column(
         "rotations/_cell_window.html", verbose_name="Window", order_by=("window_start", "-id")
     )
-    partners = from_template("rotations/_cell_partners.html", verbose_name="Partners ready", orderable=False)
+    partners = template_column(
+        "rotations/_cell_partners.html", verbose_name="Partners ready", orderable=False
+    )
 
     class Meta(CompactTable.Meta):
         model = Rotation
@@ -57,7 +59,7 @@ def listed_rotations(now: datetime) -> QuerySet[Any]:
             "old_partner_certificate",
             "new_partner_certificate",
         )
-        .defer(*_BYTES)
+        .defer(*_CERTIFICATE_BYTES)
         .annotate(
             holder_name=Coalesce("identity__name", "partner__name"),
             asked=count(taking_part),

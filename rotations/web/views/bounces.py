@@ -14,35 +14,35 @@ from django.utils.crypto import constant_time_compare
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from as2certs.accounts.access import needs
+from as2certs.accounts.access import require_permissions
 from as2certs.audit.models import Entry
-from as2certs.audit.recording import Actor, address_of
+from as2certs.audit.recording import Actor, client_address
 from as2certs.clock import database_now
 from as2certs.mail import delivery_reports
-from as2certs.mail.delivery_reports import Failure
+from as2certs.mail.delivery_reports import DeliveryFailure
 from as2certs.mail.models import Message
 from rotations.exchange import mail_feedback
 from rotations.models import Letter
-from rotations.web.forms.actions import ReasonForm
-from rotations.web.views.confirm_page import posted
+from rotations.web.forms.actions import RotationReasonForm
+from rotations.web.views.confirm_page import post_data
 
 #: A report may quote the whole mail; no more than this of it is read into memory.
-MOST_BYTES = 1024 * 1024
+MAX_REPORT_BYTES = 1024 * 1024
 #: What a report in JSON holds, each a text.
-TOLD = ("message_id", "recipient", "status", "diagnostic")
+REPORT_FIELDS = ("message_id", "recipient", "status", "diagnostic")
 
 
-@needs("mail.change_message")
+@require_permissions("mail.change_message")
 def mail_bounced(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Ask what the mail server said, and mark the mail, and the contact whose address that still is."""
     message = get_object_or_404(Message, uid=uid)
-    form = ReasonForm(posted(request))
+    form = RotationReasonForm(post_data(request))
     form.fields["reason"].label = "What the mail server said"
     form.fields["reason"].help_text = "Such as “550 5.1.1 no such user”. It is kept in the trail."
     form.fields["reason"].error_messages = {"required": "Say what the mail server said."}
     if request.method == "POST" and form.is_valid():
         reason = form.cleaned_data["reason"]
-        if mail_feedback.note(message, reason, by=Actor.of(request), now=database_now()):
+        if mail_feedback.record_bounce(message, reason, by=Actor.of(request), now=database_now()):
             messages.success(request, f"Noted: mail to {message.to_address} comes back.")
         else:
             messages.warning(request, "That is noted already, or the mail has not left: nothing was changed.")
@@ -54,7 +54,7 @@ def mail_bounced(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 @csrf_exempt  # a mail server has no form of ours; it shows the key instead
 @require_POST
-def bounce_in(request: HttpRequest) -> HttpResponse:
+def bounce_report(request: HttpRequest) -> HttpResponse:
     """Take in what a mail server reports: as RFC 3464 has it, or as JSON. Answers how many mails were noted.
 
     The key is compared before anything of the body is read.
@@ -65,27 +65,29 @@ def bounce_in(request: HttpRequest) -> HttpResponse:
     if not constant_time_compare(request.headers.get("Authorization", ""), f"Bearer {key}"):
         return JsonResponse({"error": "The key is missing or wrong."}, status=403)
     length = request.META.get("CONTENT_LENGTH") or "0"
-    if not length.isdecimal() or int(length) > MOST_BYTES:
-        return JsonResponse({"error": f"A report has at most {MOST_BYTES} bytes."}, status=413)
+    if not length.isdecimal() or int(length) > MAX_REPORT_BYTES:
+        return JsonResponse({"error": f"A report has at most {MAX_REPORT_BYTES} bytes."}, status=413)
     if request.content_type == "application/json":
-        failures = told(request.body)
+        failures = parse_json_report(request.body)
         if failures is None:
-            return JsonResponse({"error": f"This is no JSON object with {', '.join(TOLD)}."}, status=400)
+            return JsonResponse(
+                {"error": f"This is no JSON object with {', '.join(REPORT_FIELDS)}."}, status=400
+            )
     else:
-        failures = delivery_reports.read(request.body)
-    by = Actor(name="A mail server’s report", source=Entry.Source.TASK, address=address_of(request))
-    return JsonResponse({"noted": mail_feedback.take_in(failures, by=by, now=database_now())})
+        failures = delivery_reports.read_report(request.body)
+    by = Actor(name="A mail server’s report", source=Entry.Source.TASK, address=client_address(request))
+    return JsonResponse({"noted": mail_feedback.record_failures(failures, by=by, now=database_now())})
 
 
-def told(body: bytes) -> list[Failure] | None:
+def parse_json_report(body: bytes) -> list[DeliveryFailure] | None:
     """Return what a report in JSON says; None where that is not one object with the texts in TOLD."""
     try:
         found: Any = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in TOLD):
+    if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in REPORT_FIELDS):
         return None
-    failure = delivery_reports.failure(
+    failure = delivery_reports.build_failure(
         addresses={found["recipient"]},
         message_ids=found["message_id"],
         status=found["status"],

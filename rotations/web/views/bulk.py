@@ -13,25 +13,25 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils import timezone
 
-from as2certs.accounts.access import needs, person
+from as2certs.accounts.access import current_user, require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from rotations.exchange import follow_up
-from rotations.exchange.bulk import one_by_one
-from rotations.exchange.partner_evidence import History, histories
-from rotations.letters.announcements import to_tell
+from rotations.exchange.bulk import run_for_each
+from rotations.exchange.partner_evidence import ParticipantHistory, load_histories
+from rotations.letters.announcements import load_participants
 from rotations.lifecycle import actions
 from rotations.models import Participant, Rotation
-from rotations.web.forms.partners import ChosenForm, ExtendForm, WaiveForm, named
-from rotations.web.presenters.open_tasks import names
-from rotations.web.presenters.rotation_detail import Sheet
+from rotations.web.forms.partners import ExtendForm, PartnerSelectionForm, WaiveForm, selected_uids
+from rotations.web.presenters.open_tasks import join_names
+from rotations.web.presenters.rotation_detail import RotationDetail
 from rotations.web.views.announcements import rotation_announce
-from rotations.web.views.bulk_messages import count, tell_refused
-from rotations.web.views.confirm_page import found
+from rotations.web.views.bulk_messages import count_noun, report_refusals
+from rotations.web.views.confirm_page import get_rotation_or_404
 
 
 @dataclass(frozen=True)
-class Line:
+class BulkPreview:
     """What would happen to one partner, or why it can't."""
 
     participant: Participant
@@ -40,32 +40,32 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Deed:
+class BulkAction:
     """Something that is done for several partners. ``label`` names it on the button for so many of them."""
 
     title: str
     label: Callable[[str], str]
-    form: type[ChosenForm]
-    look: Callable[[History, datetime], tuple[str, str]]
+    form: type[PartnerSelectionForm]
+    look: Callable[[ParticipantHistory, datetime], tuple[str, str]]
     do: Callable[[Participant, Mapping[str, Any], Actor], object]
     said: Callable[[str], str]
     refused: str
     danger: bool = False
 
 
-def _look_nudge(history: History, now: datetime) -> tuple[str, str]:
-    one = follow_up.watched_alone(history.participant, history)
+def _preview_nudge(history: ParticipantHistory, now: datetime) -> tuple[str, str]:
+    one = follow_up.load_awaited_participant(history.participant, history)
     to = ", ".join(f"{contact.name}, {contact.email}" for contact in one.contacts)
-    return f"A reminder goes to {to}.", follow_up.no_nudge(one, now=now)
+    return f"A reminder goes to {to}.", follow_up.nudge_obstacle(one, now=now)
 
 
-def _look_extend(history: History, now: datetime) -> tuple[str, str]:
-    return "Is reminded less until then, and nobody here is told before.", follow_up.not_awaited(
+def _preview_extend(history: ParticipantHistory, now: datetime) -> tuple[str, str]:
+    return "Is reminded less until then, and nobody here is told before.", follow_up.explain_not_awaited(
         history, now=now
     )
 
 
-def _look_waive(history: History, now: datetime) -> tuple[str, str]:
+def _preview_waive(history: ParticipantHistory, now: datetime) -> tuple[str, str]:
     participant = history.participant
     obstacle = "" if history.awaited else f"Nothing is awaited from {participant.partner} any more."
     has_it = participant.evidence == Participant.Evidence.STRONG
@@ -73,32 +73,32 @@ def _look_waive(history: History, now: datetime) -> tuple[str, str]:
     return f"The change no longer waits for it.{fails}", obstacle
 
 
-DEEDS: Mapping[str, Deed] = {
-    "nudge": Deed(
+BULK_ACTIONS: Mapping[str, BulkAction] = {
+    "nudge": BulkAction(
         title="Remind partners now",
         label=lambda partners: f"Remind {partners}",
-        form=ChosenForm,
-        look=_look_nudge,
-        do=lambda participant, _, by: follow_up.nudge(participant, by=by, now=database_now()),
+        form=PartnerSelectionForm,
+        look=_preview_nudge,
+        do=lambda participant, _, by: follow_up.nudge_now(participant, by=by, now=database_now()),
         said=lambda who: f"Reminded: {who}.",
         refused="was not reminded",
     ),
-    "extend": Deed(
+    "extend": BulkAction(
         title="Give partners more time to answer",
         label=lambda partners: f"Give {partners} until then",
         form=ExtendForm,
-        look=_look_extend,
-        do=lambda participant, given, by: follow_up.extend(
+        look=_preview_extend,
+        do=lambda participant, given, by: follow_up.extend_deadline(
             participant, given["answer_by"], by=by, now=database_now()
         ),
         said=lambda who: f"Has more time now: {who}.",
         refused="got no more time",
     ),
-    "waive": Deed(
+    "waive": BulkAction(
         title="Go on without partners",
         label=lambda partners: f"Don’t wait for {partners}",
         form=WaiveForm,
-        look=_look_waive,
+        look=_preview_waive,
         do=lambda participant, given, by: actions.waive(
             participant, reason=given["reason"], by=by, now=database_now()
         ),
@@ -109,8 +109,8 @@ DEEDS: Mapping[str, Deed] = {
 }
 
 
-@needs("rotations.change_rotation")
-def rotation_together(request: HttpRequest, uid: UUID) -> HttpResponseBase:
+@require_permissions("rotations.change_rotation")
+def rotation_bulk_action(request: HttpRequest, uid: UUID) -> HttpResponseBase:
     """Ask what is to happen to the partners that are ticked, and do it once that is sent."""
     sent = request.POST if request.method == "POST" else request.GET
     act = sent.get("act", "nudge")
@@ -118,18 +118,18 @@ def rotation_together(request: HttpRequest, uid: UUID) -> HttpResponseBase:
         return rotation_announce(request, uid=uid)
     if act == "print":
         return rotation_print(request, uid=uid)
-    if act not in DEEDS:
+    if act not in BULK_ACTIONS:
         raise Http404("Nothing of this name is done for several partners.")
-    deed, rotation, now = DEEDS[act], found(uid), database_now()
-    participants = to_tell(rotation)
-    lines = _lines(deed, rotation, participants, named(sent.getlist("partner"), participants), now)
+    deed, rotation, now = BULK_ACTIONS[act], get_rotation_or_404(uid), database_now()
+    participants = load_participants(rotation)
+    lines = _previews(deed, rotation, participants, selected_uids(sent.getlist("partner"), participants), now)
     if not lines:
         messages.info(request, "Tick the partners first.")
         return redirect(f"{rotation.get_absolute_url()}#partners")
     sure = request.method == "POST" and "sure" in request.POST
     form = deed.form(participants, request.POST if sure else None, rotation=rotation, now=now)
     if sure and form.is_valid():
-        return _done(request, rotation, deed, form)
+        return _apply(request, rotation, deed, form)
     possible = [line for line in lines if not line.obstacle]
     context = {
         "rotation": rotation,
@@ -138,7 +138,7 @@ def rotation_together(request: HttpRequest, uid: UUID) -> HttpResponseBase:
         "deed": deed,
         "lines": lines,
         "possible": len(possible),
-        "label": deed.label(count(len(possible), "partner")),
+        "label": deed.label(count_noun(len(possible), "partner")),
         "template": deed.label("{partners}"),
         "form": form,
         "now": now,
@@ -146,40 +146,45 @@ def rotation_together(request: HttpRequest, uid: UUID) -> HttpResponseBase:
     return render(request, "rotations/rotation_together.html", context, status=422 if form.errors else 200)
 
 
-def _lines(
-    deed: Deed, rotation: Rotation, participants: Sequence[Participant], asked: set[str], now: datetime
-) -> list[Line]:
+def _previews(
+    deed: BulkAction, rotation: Rotation, participants: Sequence[Participant], asked: set[str], now: datetime
+) -> list[BulkPreview]:
     chosen = [participant for participant in participants if str(participant.uid) in asked]
     for participant in chosen:
         participant.rotation = rotation
-    return [Line(history.participant, *deed.look(history, now)) for history in histories(chosen).values()]
+    return [
+        BulkPreview(history.participant, *deed.look(history, now))
+        for history in load_histories(chosen).values()
+    ]
 
 
-def _done(request: HttpRequest, rotation: Rotation, deed: Deed, form: ChosenForm) -> HttpResponse:
+def _apply(
+    request: HttpRequest, rotation: Rotation, deed: BulkAction, form: PartnerSelectionForm
+) -> HttpResponse:
     """Do it for each by itself, and say for whom it was done and for whom not."""
     by = Actor.of(request)
-    outcome = one_by_one(form.chosen, lambda participant: deed.do(participant, form.cleaned_data, by))
+    outcome = run_for_each(form.chosen, lambda participant: deed.do(participant, form.cleaned_data, by))
     if outcome.done:
-        messages.success(request, deed.said(names(outcome.names)))
-    tell_refused(request, outcome, deed.refused)
+        messages.success(request, deed.said(join_names(outcome.names)))
+    report_refusals(request, outcome, deed.refused)
     if outcome.left:
         left = ", ".join(participant.partner.name for participant in outcome.left)
         messages.warning(request, f"No time was left for these; tick them again: {left}.")
     return redirect(f"{rotation.get_absolute_url()}#partners")
 
 
-@needs("rotations.view_rotation")
+@require_permissions("rotations.view_rotation")
 def rotation_print(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Show head and table of a rotation to be printed: all partners, those of a chip, or those that are ticked."""
     sent = request.POST if request.method == "POST" else request.GET
-    sheet = Sheet.of(
-        found(uid),
-        user=person(request),
+    sheet = RotationDetail.of(
+        get_rotation_or_404(uid),
+        user=current_user(request),
         now=database_now(),
         zone=timezone.get_current_timezone_name(),
         show=sent.get("show", ""),
     )
-    ticked = named(sent.getlist("partner"), sheet.taking_part)
+    ticked = selected_uids(sent.getlist("partner"), sheet.taking_part)
     rows = [row for row in sheet.shown if not ticked or str(row.participant.uid) in ticked]
     context = {
         "sheet": sheet,

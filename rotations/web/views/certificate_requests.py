@@ -11,31 +11,31 @@ from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_safe
 
-from as2certs.accounts.access import needs
+from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from as2certs.mail.sealed_values import put_in
-from as2certs.mail.views import html_alone
+from as2certs.mail.sealed_values import fill_in
+from as2certs.mail.views import html_response
 from partners.models import Partner
 from rotations.errors import ActionRefused, UnknownPlaceholder
 from rotations.exchange import certificate_requests
 from rotations.models import Link
-from rotations.web.views.links import shown_once
+from rotations.web.views.links import render_link_once
 
 #: What stands in the place of the personal link before a mail is written.
-LINK = "(a link of their own)"
+LINK_PLACEHOLDER = "(a link of their own)"
 
 
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def partner_ask(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Show the mails that ask a partner for its new certificate as they will leave, and send them."""
     partner, now = get_object_or_404(Partner, uid=uid), database_now()
     refused, envelope = "", None
     try:
-        envelope = certificate_requests.envelope(partner, now=now)
+        envelope = certificate_requests.build_request_preview(partner, now=now)
         if request.method == "POST":
             if request.POST.get("seen") == envelope.stamp:
-                sent = certificate_requests.ask(partner, by=Actor.of(request), now=now)
+                sent = certificate_requests.send_request(partner, by=Actor.of(request), now=now)
                 to = ", ".join(letter.message.to_address for letter in sent)
                 messages.success(request, f"{partner} is asked: a mail to {to} leaves within seconds.")
                 return redirect(partner)
@@ -52,7 +52,7 @@ def partner_ask(request: HttpRequest, uid: UUID) -> HttpResponse:
             {
                 "contact": draft.contact,
                 "subject": draft.message.subject,
-                "text": put_in(draft.message.text, {"link": LINK}),
+                "text": fill_in(draft.message.text, {"link": LINK_PLACEHOLDER}),
             }
             for draft in (envelope.drafts if envelope else ())
         ],
@@ -67,20 +67,22 @@ def partner_ask(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 @xframe_options_sameorigin
 @require_safe
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def partner_ask_html(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Answer with the HTML of the mail to the first contact, for the frame that shows it beforehand."""
     try:
-        found = certificate_requests.envelope(get_object_or_404(Partner, uid=uid), now=database_now())
+        found = certificate_requests.build_request_preview(
+            get_object_or_404(Partner, uid=uid), now=database_now()
+        )
     except UnknownPlaceholder as error:
         raise Http404(str(error)) from error
     if not found.drafts:
         raise Http404(found.obstacle)
-    return html_alone(found.drafts[0].html)
+    return html_response(found.drafts[0].html)
 
 
 @sensitive_variables("fresh")
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def partner_hand_in_link(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Make a link by which a partner hands in its certificate; the answer shows its address, once."""
     partner, now = get_object_or_404(Partner, uid=uid), database_now()
@@ -89,8 +91,8 @@ def partner_hand_in_link(request: HttpRequest, uid: UUID) -> HttpResponse:
         context = {"partner": partner, "environment": partner.environment, "now": now}
         return render(request, template, context)
     try:
-        fresh = certificate_requests.share(partner, by=Actor.of(request), now=now)
+        fresh = certificate_requests.create_submission_link(partner, by=Actor.of(request), now=now)
     except ActionRefused as error:
         messages.error(request, str(error))
         return redirect(partner)
-    return shown_once(request, template, fresh, partner=partner)
+    return render_link_once(request, template, fresh, partner=partner)

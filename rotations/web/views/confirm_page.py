@@ -15,14 +15,14 @@ from django.shortcuts import get_object_or_404, redirect, render
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
 from rotations.errors import IllegalTransition
-from rotations.execution.transitions import WHOLE_ROTATION
+from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.models import Participant, Rotation, Step
 from rotations.planning.states import RotationAction, RotationState, next_state
 from rotations.web.forms.windows import has_suggestion
 
 
 @dataclass(frozen=True)
-class Question:
+class ConfirmPage:
     """A page that asks before something is done. ``label`` is on the button and names the consequence."""
 
     title: str
@@ -33,29 +33,29 @@ class Question:
     template: str = "rotations/rotation_act.html"
 
 
-def posted(request: HttpRequest) -> QueryDict | None:
+def post_data(request: HttpRequest) -> QueryDict | None:
     """Return what was sent, even if it is nothing; None when the page was only opened."""
     return request.POST if request.method == "POST" else None
 
 
-def found(uid: UUID) -> Rotation:
+def get_rotation_or_404(uid: UUID) -> Rotation:
     """Return a rotation with all that belongs to it; 404 where there is none."""
-    return get_object_or_404(Rotation.objects.select_related(*WHOLE_ROTATION, "request"), uid=uid)
+    return get_object_or_404(Rotation.objects.select_related(*ROTATION_RELATIONS, "request"), uid=uid)
 
 
-def found_step(uid: UUID) -> Step:
-    rotation = [f"rotation__{name}" for name in WHOLE_ROTATION]
+def get_step_or_404(uid: UUID) -> Step:
+    rotation = [f"rotation__{name}" for name in ROTATION_RELATIONS]
     return get_object_or_404(
         Step.objects.select_related("system", "participant__partner", *rotation), uid=uid
     )
 
 
-def found_participant(uid: UUID) -> Participant:
-    rotation = [f"rotation__{name}" for name in WHOLE_ROTATION]
+def get_participant_or_404(uid: UUID) -> Participant:
+    rotation = [f"rotation__{name}" for name in ROTATION_RELATIONS]
     return get_object_or_404(Participant.objects.select_related("partner", *rotation), uid=uid)
 
 
-def not_now(rotation: Rotation, action: RotationAction) -> str:
+def transition_obstacle(rotation: Rotation, action: RotationAction) -> str:
     """Say why an action is not possible in this state; empty when it is."""
     try:
         next_state(RotationState(rotation.state), action)
@@ -64,11 +64,11 @@ def not_now(rotation: Rotation, action: RotationAction) -> str:
     return ""
 
 
-def ask(
+def confirm(
     request: HttpRequest,
     rotation: Rotation,
     form: Form,
-    question: Question,
+    question: ConfirmPage,
     do: Callable[[], Any],
     said: str,
     *,

@@ -17,57 +17,59 @@ from django.utils import timezone
 from django.utils.datastructures import MultiValueDict
 from django.views.decorators.http import require_POST
 
-from as2certs.accounts.access import needs, person
+from as2certs.accounts.access import current_user, require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
-from as2certs.paging import searched
+from as2certs.paging import search_words
 from identities.errors import CertificateRefused
 from identities.models import Identity
 from partners.models import Partner
 from rotations.lifecycle.edit_conflicts import stamp
 from rotations.models import Rotation, rehearsal
 from rotations.planning.states import RotationAction
-from rotations.web.forms.draft_preview import Foresight
+from rotations.web.forms.draft_preview import DraftPreview
 from rotations.web.forms.drafts import DraftForm
-from rotations.web.forms.save_draft import keep
-from rotations.web.forms.windows import has_suggestion, window_of
-from rotations.web.views.confirm_page import found, not_now, posted
+from rotations.web.forms.save_draft import save_draft
+from rotations.web.forms.windows import has_suggestion, initial_from_query
+from rotations.web.views.confirm_page import get_rotation_or_404, post_data, transition_obstacle
 
 #: So many stations of each side are offered; a search finds the others.
-OFFERED = 20
+MAX_STATIONS = 20
 
 
-@needs("rotations.add_rotation")
+@require_permissions("rotations.add_rotation")
 def rotation_create(request: HttpRequest) -> HttpResponse:
-    holder = holder_of(request.GET)
+    holder = get_holder_or_404(request.GET)
     if holder is None:
-        return render(request, "rotations/rotation_choose.html", _whose(request))
+        return render(request, "rotations/rotation_choose.html", _holder_choices(request))
     if holder.archived_at is not None:
         messages.error(request, f"{holder} is archived: restore it first, then start the rotation.")
         return redirect(holder)
-    rehearses = _rehearsed_by(request.GET)
-    if rehearses and request.method == "GET" and (wrong := rehearsal.misfit(rehearses, holder)):
+    rehearses = _rotation_to_rehearse(request.GET)
+    if rehearses and request.method == "GET" and (wrong := rehearsal.rehearsal_mismatch(rehearses, holder)):
         messages.error(request, wrong)
         return redirect(rehearses)
     now = database_now()
-    initial = preset(holder, request.GET) | ({"roles": rehearses.roles} if rehearses else {})
-    form = DraftForm(holder, posted(request), _files(request), now=now, user=person(request), initial=initial)
+    initial = _initial_for(holder, request.GET) | ({"roles": rehearses.roles} if rehearses else {})
+    form = DraftForm(
+        holder, post_data(request), _post_files(request), now=now, user=current_user(request), initial=initial
+    )
     what = "rehearsal" if rehearses else "rotation"
     said = f"The {what} is set up as a draft. Look at its plan, then have it approved."
-    return _kept(request, form, now, said, rehearses=rehearses)
+    return _save(request, form, now, said, rehearses=rehearses)
 
 
-def _rehearsed_by(query: QueryDict) -> Rotation | None:
+def _rotation_to_rehearse(query: QueryDict) -> Rotation | None:
     """Return the rotation that an address names as the one to rehearse; 404 where there is none by that name."""
     named = str(query.get("rehearses") or "")
-    return found(_uid(named)) if named else None
+    return get_rotation_or_404(_uid_or_404(named)) if named else None
 
 
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def rotation_update(request: HttpRequest, uid: UUID) -> HttpResponse:
-    rotation, now = found(uid), database_now()
-    obstacle = not_now(rotation, RotationAction.EDIT)
+    rotation, now = get_rotation_or_404(uid), database_now()
+    obstacle = transition_obstacle(rotation, RotationAction.EDIT)
     if obstacle:
         messages.error(
             request, f"{obstacle} What was approved is not changed any more: postpone it, or cancel it."
@@ -75,22 +77,22 @@ def rotation_update(request: HttpRequest, uid: UUID) -> HttpResponse:
         return redirect(rotation)
     form = DraftForm(
         rotation.holder,
-        posted(request),
-        _files(request),
+        post_data(request),
+        _post_files(request),
         now=now,
-        user=person(request),
+        user=current_user(request),
         rotation=rotation,
-        initial=window_of(request.GET),
+        initial=initial_from_query(request.GET),
     )
-    return _kept(request, form, now, "The draft is changed.")
+    return _save(request, form, now, "The draft is changed.")
 
 
-def _kept(
+def _save(
     request: HttpRequest, form: DraftForm, now: datetime, said: str, *, rehearses: Rotation | None = None
 ) -> HttpResponse:
     if request.method == "POST" and not has_suggestion(request.POST) and form.is_valid():
         try:
-            rotation = keep(form, by=Actor.of(request), now=now, rehearses=rehearses)
+            rotation = save_draft(form, by=Actor.of(request), now=now, rehearses=rehearses)
         except CertificateRefused as error:
             form.add_error("successor", str(error))
         except DomainError as error:
@@ -105,56 +107,60 @@ def _kept(
         "rotation": stored,
         "rehearses": rehearses,
         # Fresh, not what was sent: whoever reads that somebody else was first can send it again knowingly.
-        "stamp": stamp(found(stored.uid)) if stored else "",
+        "stamp": stamp(get_rotation_or_404(stored.uid)) if stored else "",
         "environment": form.holder.environment,
-        "foresight": Foresight(form, reader=timezone.get_current_timezone_name()) if form.is_bound else None,
+        "foresight": DraftPreview(form, reader=timezone.get_current_timezone_name())
+        if form.is_bound
+        else None,
         "now": now,
     }
     refused = form.errors and not has_suggestion(request.POST)
     return render(request, "rotations/rotation_form.html", context, status=422 if refused else 200)
 
 
-def _files(request: HttpRequest) -> MultiValueDict[str, UploadedFile[bytes]] | None:
+def _post_files(request: HttpRequest) -> MultiValueDict[str, UploadedFile[bytes]] | None:
     """Return the files that were sent; None for a page that was only opened, or its form would count as sent."""
     return request.FILES if request.method == "POST" else None
 
 
 @require_POST
-@needs("rotations.view_rotation")
+@require_permissions("rotations.view_rotation")
 def rotation_preview(request: HttpRequest) -> HttpResponse:
     """Answer with what the form, as it is filled in now, would lead to; nothing is kept."""
     named = str(request.GET.get("rotation") or "")
-    rotation = get_object_or_404(Rotation, uid=_uid(named)) if named else None
-    if not person(request).has_perm("rotations.change_rotation" if rotation else "rotations.add_rotation"):
+    rotation = get_object_or_404(Rotation, uid=_uid_or_404(named)) if named else None
+    if not current_user(request).has_perm(
+        "rotations.change_rotation" if rotation else "rotations.add_rotation"
+    ):
         raise PermissionDenied
-    holder = rotation.holder if rotation else holder_of(request.GET)
+    holder = rotation.holder if rotation else get_holder_or_404(request.GET)
     if holder is None:
         raise Http404
     form = DraftForm(
-        holder, request.POST, request.FILES, now=database_now(), user=person(request), rotation=rotation
+        holder, request.POST, request.FILES, now=database_now(), user=current_user(request), rotation=rotation
     )
     form.full_clean()
-    context = {"foresight": Foresight(form, reader=timezone.get_current_timezone_name()), "now": form.now}
+    context = {"foresight": DraftPreview(form, reader=timezone.get_current_timezone_name()), "now": form.now}
     return render(request, "rotations/_foresight.html", context)
 
 
-def holder_of(query: QueryDict) -> Identity | Partner | None:
+def get_holder_or_404(query: QueryDict) -> Identity | Partner | None:
     """Return the identity or partner that an address names; None where it names none, 404 where there is none."""
     if named := str(query.get("identity") or ""):
-        return get_object_or_404(Identity, uid=_uid(named))
+        return get_object_or_404(Identity, uid=_uid_or_404(named))
     if named := str(query.get("partner") or ""):
-        return get_object_or_404(Partner, uid=_uid(named))
+        return get_object_or_404(Partner, uid=_uid_or_404(named))
     return None
 
 
-def _uid(text: str) -> UUID:
+def _uid_or_404(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError as error:
         raise Http404 from error
 
 
-def preset(holder: Identity | Partner, query: QueryDict) -> dict[str, Any]:
+def _initial_for(holder: Identity | Partner, query: QueryDict) -> dict[str, Any]:
     """Return what an address presets of the form; what does not belong to the holder is left out."""
     initial: dict[str, Any] = {}
     serving: dict[str, list[str]] = {}
@@ -163,26 +169,26 @@ def preset(holder: Identity | Partner, query: QueryDict) -> dict[str, Any]:
     old, new = str(query.get("old") or ""), str(query.get("new") or "")
     if old in serving:
         initial |= {"old": old, "roles": [role for role in holder.ROLES if role in serving[old]]}
-    if new and _has(holder, new):
+    if new and _has_certificate(holder, new):
         initial |= {"successor": "inventory", "certificate": new}
     roles = [role for role in query.getlist("roles") if role in holder.ROLES]
     return initial | ({"roles": roles} if roles else {})
 
 
-def _has(holder: Identity | Partner, uid: str) -> bool:
+def _has_certificate(holder: Identity | Partner, uid: str) -> bool:
     try:
         return bool(holder.certificates.filter(uid=UUID(uid)).exists())
     except ValueError:
         return False
 
 
-def _whose(request: HttpRequest) -> dict[str, Any]:
-    words = searched(request)
+def _holder_choices(request: HttpRequest) -> dict[str, Any]:
+    words = search_words(request)
     return {
         "q": words,
         "identities": _stations(Identity, words),
         "partners": _stations(Partner, words),
-        "offered": OFFERED,
+        "offered": MAX_STATIONS,
         "now": database_now(),
     }
 
@@ -196,4 +202,4 @@ def _stations(model: type[Identity] | type[Partner], words: str) -> Sequence[Ide
         rows = rows.filter(Q(name__icontains=words) | Q(as2_id__icontains=words))
     running = Prefetch("rotations", queryset=Rotation.objects.running(), to_attr="running")
     found = rows.filter(ends__isnull=False).prefetch_related(running)
-    return list(found.order_by("ends", "name", "id")[:OFFERED])
+    return list(found.order_by("ends", "name", "id")[:MAX_STATIONS])

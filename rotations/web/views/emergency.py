@@ -8,7 +8,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
-from as2certs.accounts.access import needs, person
+from as2certs.accounts.access import current_user, require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from rotations.errors import PlanError
@@ -19,29 +19,29 @@ from rotations.models import Rotation
 from rotations.planning.plan import Act
 from rotations.web.forms.actions import EmergencyForm
 from rotations.web.presenters import rotation_text
-from rotations.web.presenters.rotation_detail import Sheet
-from rotations.web.views.confirm_page import Question, ask, found, posted
+from rotations.web.presenters.rotation_detail import RotationDetail
+from rotations.web.views.confirm_page import ConfirmPage, confirm, get_rotation_or_404, post_data
 
 
-@needs("rotations.approve_rotation")
+@require_permissions("rotations.approve_rotation")
 def rotation_emergency(request: HttpRequest, uid: UUID) -> HttpResponse:
-    rotation, now = found(uid), database_now()
+    rotation, now = get_rotation_or_404(uid), database_now()
     by = Actor.of(request)
-    alone = emergency.needs_reason_alone(rotation, by)
-    form = EmergencyForm(alone, posted(request), initial={"seen": stamp(rotation)})
-    question = Question(
-        title=f"Emergency: {rotation_text.title(rotation)}",
+    alone = emergency.needs_single_person_reason(rotation, by)
+    form = EmergencyForm(alone, post_data(request), initial={"seen": stamp(rotation)})
+    question = ConfirmPage(
+        title=f"Emergency: {rotation_text.rotation_title(rotation)}",
         label="Change everything now, and tell everybody",
         consequences=_consequences(rotation),
         danger=True,
-        obstacle=emergency.obstacle(rotation, now=now),
+        obstacle=emergency.emergency_obstacle(rotation, now=now),
         template="rotations/rotation_emergency.html",
     )
 
     @transaction.atomic
     def do() -> None:
-        must_be_as_seen(transitions.lock(rotation.pk), form.cleaned_data["seen"])
-        emergency.declare(
+        must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
+        emergency.declare_emergency(
             rotation,
             reason=form.cleaned_data["reason"],
             alone=form.cleaned_data.get("alone", ""),
@@ -50,8 +50,10 @@ def rotation_emergency(request: HttpRequest, uid: UUID) -> HttpResponse:
         )
 
     said = "The change is being made now, and the partners are told. Call those that messages fail with."
-    sheet = Sheet.of(rotation, user=person(request), now=now, zone=timezone.get_current_timezone_name())
-    return ask(request, rotation, form, question, do, said, sheet=sheet, now=now)
+    sheet = RotationDetail.of(
+        rotation, user=current_user(request), now=now, zone=timezone.get_current_timezone_name()
+    )
+    return confirm(request, rotation, form, question, do, said, sheet=sheet, now=now)
 
 
 def _consequences(rotation: Rotation) -> list[str]:
@@ -60,7 +62,7 @@ def _consequences(rotation: Rotation) -> list[str]:
     found = []
     try:
         # Not saved: what is on the page is what pressing the button does.
-        steps = stored_plan.preview(emergency.planned(rotation, "shown", now=now), now=now)
+        steps = stored_plan.preview_steps(emergency.prepare_emergency(rotation, "shown", now=now), now=now)
     except PlanError as error:
         return [str(error)]
     finally:

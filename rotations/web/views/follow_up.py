@@ -8,23 +8,29 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
-from as2certs.accounts.access import needs
+from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
 from rotations.exchange import follow_up
 from rotations.letters import compose
 from rotations.planning.local_time import brief
-from rotations.web.forms.actions import LadderForm, NothingForm
-from rotations.web.views.confirm_page import Question, ask, found, found_participant, posted
+from rotations.web.forms.actions import EmptyForm, ReminderScheduleForm
+from rotations.web.views.confirm_page import (
+    ConfirmPage,
+    confirm,
+    get_participant_or_404,
+    get_rotation_or_404,
+    post_data,
+)
 
 
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def rotation_following(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Show and change when partners are reminded; with ``look`` only show what other days would lead to."""
-    rotation, now = found(uid), database_now()
+    rotation, now = get_rotation_or_404(uid), database_now()
     stored = {"after": rotation.nudge_after, "before": rotation.nudge_before}
-    form = LadderForm(posted(request), initial=stored)
+    form = ReminderScheduleForm(post_data(request), initial=stored)
     if request.method == "POST" and form.is_valid():
         if "look" in request.POST:
             rotation.nudge_after, rotation.nudge_before = (
@@ -33,7 +39,7 @@ def rotation_following(request: HttpRequest, uid: UUID) -> HttpResponse:
             )
         else:
             try:
-                follow_up.set_ladder(rotation, **form.cleaned_data, by=Actor.of(request), now=now)
+                follow_up.set_reminder_days(rotation, **form.cleaned_data, by=Actor.of(request), now=now)
             except DomainError as error:
                 form.add_error(None, str(error))
             else:
@@ -44,20 +50,20 @@ def rotation_following(request: HttpRequest, uid: UUID) -> HttpResponse:
         "environment": rotation.environment,
         "form": form,
         "is_look": form.is_bound and not form.errors,
-        "ahead": follow_up.foresight(rotation, now=now),
+        "ahead": follow_up.preview_follow_up(rotation, now=now),
         "now": now,
     }
     return render(request, "rotations/rotation_following.html", context, status=422 if form.errors else 200)
 
 
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def participant_nudge(request: HttpRequest, uid: UUID) -> HttpResponse:
-    participant, now = found_participant(uid), database_now()
+    participant, now = get_participant_or_404(uid), database_now()
     rotation, partner = participant.rotation, participant.partner
-    one = follow_up.watched_alone(participant)
-    obstacle = follow_up.no_nudge(one, now=now)
+    one = follow_up.load_awaited_participant(participant)
+    obstacle = follow_up.nudge_obstacle(one, now=now)
     names = " and ".join(contact.name for contact in one.contacts)
-    question = Question(
+    question = ConfirmPage(
         title=f"Remind {partner} now",
         label=f"Send the reminder to {names}",
         consequences=[] if obstacle else _consequences(one),
@@ -65,16 +71,16 @@ def participant_nudge(request: HttpRequest, uid: UUID) -> HttpResponse:
     )
 
     def do() -> None:
-        follow_up.nudge(participant, by=Actor.of(request), now=database_now())
+        follow_up.nudge_now(participant, by=Actor.of(request), now=database_now())
 
-    form = NothingForm(posted(request))
-    return ask(request, rotation, form, question, do, f"The reminder to {partner} is on its way.")
+    form = EmptyForm(post_data(request))
+    return confirm(request, rotation, form, question, do, f"The reminder to {partner} is on its way.")
 
 
-def _consequences(one: follow_up.Watched) -> list[str]:
+def _consequences(one: follow_up.AwaitedParticipant) -> list[str]:
     participant, zone = one.participant, one.participant.partner.time_zone
     to = " and ".join(f"{contact.name} ({contact.email})" for contact in one.contacts)
-    until = brief(compose.answer_by(participant), zone)
+    until = brief(compose.answer_deadline(participant), zone)
     many = len(one.contacts) > 1
     return [
         f"{to} {'each get' if many else 'gets'} a mail with the certificate and a link of their own.",

@@ -8,7 +8,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
-from as2certs.accounts.access import needs, person
+from as2certs.accounts.access import current_user, require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from rotations.execution import transitions
@@ -17,39 +17,47 @@ from rotations.lifecycle.edit_conflicts import must_be_as_seen, stamp
 from rotations.models import Rotation
 from rotations.planning.plan import Act
 from rotations.planning.states import SETTLED, RotationAction
-from rotations.web.forms.actions import ApproveForm, OptionalReasonForm, PostponeForm, ReasonForm
-from rotations.web.forms.windows import window_of
+from rotations.web.forms.actions import ApproveForm, OptionalReasonForm, PostponeForm, RotationReasonForm
+from rotations.web.forms.windows import initial_from_query
 from rotations.web.presenters import rotation_text
-from rotations.web.presenters.rotation_detail import Sheet
-from rotations.web.views.confirm_page import Question, ask, found, not_now, posted
+from rotations.web.presenters.rotation_detail import RotationDetail
+from rotations.web.views.confirm_page import (
+    ConfirmPage,
+    confirm,
+    get_rotation_or_404,
+    post_data,
+    transition_obstacle,
+)
 
 
-@needs("rotations.approve_rotation")
+@require_permissions("rotations.approve_rotation")
 def rotation_approve(request: HttpRequest, uid: UUID) -> HttpResponse:
-    rotation, now = found(uid), database_now()
-    sheet = Sheet.of(rotation, user=person(request), now=now, zone=timezone.get_current_timezone_name())
-    form = ApproveForm(posted(request), initial={"seen": stamp(rotation)})
+    rotation, now = get_rotation_or_404(uid), database_now()
+    sheet = RotationDetail.of(
+        rotation, user=current_user(request), now=now, zone=timezone.get_current_timezone_name()
+    )
+    form = ApproveForm(post_data(request), initial={"seen": stamp(rotation)})
     again = rotation.is_withdrawn
     left = [step for step in sheet.steps if step.state not in SETTLED]
     action = RotationAction.APPROVE_AGAIN if again else RotationAction.APPROVE
-    question = Question(
-        title=f"{'Approve again:' if again else 'Approve'} {rotation_text.title(rotation)}",
+    question = ConfirmPage(
+        title=f"{'Approve again:' if again else 'Approve'} {rotation_text.rotation_title(rotation)}",
         label=rotation_text.approve_label(rotation, left, now=now),
         consequences=[
-            *([four_eyes.sentence(rotation, zone=sheet.zone)] if again else []),
-            *rotation_text.set_in_motion(left, zone=rotation.window_zone, now=now),
-            *_rehearsed_first(sheet),
+            *([four_eyes.withdrawal_text(rotation, zone=sheet.zone)] if again else []),
+            *rotation_text.approval_effects(left, zone=rotation.window_zone, now=now),
+            *_rehearsal_consequence(sheet),
         ],
-        obstacle=not_now(rotation, action) or sheet.not_approved_because,
+        obstacle=transition_obstacle(rotation, action) or sheet.not_approved_because,
         template="rotations/rotation_approve.html",
     )
 
     @transaction.atomic
     def do() -> None:
-        must_be_as_seen(transitions.lock(rotation.pk), form.cleaned_data["seen"])
+        must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
         actions.approve(rotation, by=Actor.of(request), now=database_now())
 
-    return ask(
+    return confirm(
         request,
         rotation,
         form,
@@ -62,32 +70,34 @@ def rotation_approve(request: HttpRequest, uid: UUID) -> HttpResponse:
     )
 
 
-def _rehearsed_first(sheet: Sheet) -> list[str]:
+def _rehearsal_consequence(sheet: RotationDetail) -> list[str]:
     if not sheet.rehearsal.obstacle:
         return []
     return [f"Not scheduled before its rehearsal has passed. {sheet.rehearsal.result.sentence}"]
 
 
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
-    rotation, now = found(uid), database_now()
-    seen = posted(request)
-    form = PostponeForm(rotation, person(request), seen, now=now, initial=window_of(request.GET))
-    question = Question(
-        title=f"Postpone {rotation_text.title(rotation)}",
+    rotation, now = get_rotation_or_404(uid), database_now()
+    seen = post_data(request)
+    form = PostponeForm(
+        rotation, current_user(request), seen, now=now, initial=initial_from_query(request.GET)
+    )
+    question = ConfirmPage(
+        title=f"Postpone {rotation_text.rotation_title(rotation)}",
         label="Move the change to this window",
         consequences=[
             "The plan is made again for the new window. What was done stays done, what was installed stays installed.",
             "Every partner that agreed to the old window has to agree to the new one.",
-            *four_eyes.warning(rotation),
+            *four_eyes.withdrawal_warnings(rotation),
         ],
-        obstacle=not_now(rotation, RotationAction.POSTPONE),
+        obstacle=transition_obstacle(rotation, RotationAction.POSTPONE),
         template="rotations/rotation_postpone.html",
     )
 
     @transaction.atomic
     def do() -> None:
-        must_be_as_seen(transitions.lock(rotation.pk), form.cleaned_data["seen"])
+        must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
         assert form.window is not None  # the form asks for it
         actions.postpone(
             rotation,
@@ -99,19 +109,23 @@ def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
         )
 
     zone = timezone.get_current_timezone_name()
-    suggestions = drafts.suggestions(rotation.holder, old=rotation.old, new=rotation.new, zone=zone, now=now)
+    suggestions = drafts.suggest_windows(
+        rotation.holder, old=rotation.old, new=rotation.new, zone=zone, now=now
+    )
     said = "The change is postponed. Tell the partners, and record what they say to the new window."
-    return ask(request, rotation, form, question, do, said, stamp=stamp(rotation), suggestions=suggestions)
+    return confirm(
+        request, rotation, form, question, do, said, stamp=stamp(rotation), suggestions=suggestions
+    )
 
 
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def rotation_switch_now(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Make the change of a window without a fixed moment now, on somebody's word."""
-    rotation, now = found(uid), database_now()
-    form = ReasonForm(posted(request))
+    rotation, now = get_rotation_or_404(uid), database_now()
+    form = RotationReasonForm(post_data(request))
     waiting = rotation.steps.filter(act=Act.CUT_OVER, state="waiting", automatic=True)
-    question = Question(
-        title=f"Switch now: {rotation_text.title(rotation)}",
+    question = ConfirmPage(
+        title=f"Switch now: {rotation_text.rotation_title(rotation)}",
         label="Make the change now",
         consequences=[f"At once, by itself: {step.title}." for step in waiting.select_related("system")[:12]],
         obstacle=open_window.switch_obstacle(rotation, now=now),
@@ -122,13 +136,13 @@ def rotation_switch_now(request: HttpRequest, uid: UUID) -> HttpResponse:
             rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
 
-    return ask(request, rotation, form, question, do, "The change is being made now.")
+    return confirm(request, rotation, form, question, do, "The change is being made now.")
 
 
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def rotation_cancel(request: HttpRequest, uid: UUID) -> HttpResponse:
-    rotation = found(uid)
-    form = ReasonForm(posted(request))
+    rotation = get_rotation_or_404(uid)
+    form = RotationReasonForm(post_data(request))
     consequences = ["Nothing of it happens any more; the old certificate stays in use."]
     if rotation.approved_at:
         consequences.append(
@@ -136,35 +150,35 @@ def rotation_cancel(request: HttpRequest, uid: UUID) -> HttpResponse:
         )
     if rotation.old and rotation.new:
         consequences.append(f"{rotation.new.short_name} stays in the inventory, for another rotation.")
-    question = Question(
-        title=f"Cancel {rotation_text.title(rotation)}",
+    question = ConfirmPage(
+        title=f"Cancel {rotation_text.rotation_title(rotation)}",
         label="Cancel this rotation for good",
         consequences=consequences,
         danger=True,
-        obstacle=not_now(rotation, RotationAction.CANCEL),
+        obstacle=transition_obstacle(rotation, RotationAction.CANCEL),
     )
 
     def do() -> None:
         actions.cancel(rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
 
-    return ask(
+    return confirm(
         request, rotation, form, question, do, "The rotation is cancelled. The old certificate stays in use."
     )
 
 
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def rotation_close(request: HttpRequest, uid: UUID) -> HttpResponse:
-    rotation = found(uid)
-    form = OptionalReasonForm(posted(request))
+    rotation = get_rotation_or_404(uid)
+    form = OptionalReasonForm(post_data(request))
     left = list(rotation.steps.exclude(state__in=SETTLED).values_list("title", "act"))
     retiring = any(act == Act.RETIRE for _, act in left)
-    question = Question(
-        title=f"Close {rotation_text.title(rotation)}",
+    question = ConfirmPage(
+        title=f"Close {rotation_text.rotation_title(rotation)}",
         label="Close it, and leave out what is open" if left else "Close it",
         consequences=[f"Left out: {title}." for title, _ in left[:12]]
         + ([f"… and {len(left) - 12} more steps."] if len(left) > 12 else [])
         + ["It can't be rolled back from here any more."],
-        obstacle=not_now(rotation, RotationAction.CLOSE)
+        obstacle=transition_obstacle(rotation, RotationAction.CLOSE)
         or (
             "The old certificate is still accepted: it closes by itself once that is over."
             if retiring
@@ -175,19 +189,19 @@ def rotation_close(request: HttpRequest, uid: UUID) -> HttpResponse:
     def do() -> None:
         actions.close(rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
 
-    return ask(request, rotation, form, question, do, "The rotation is closed.")
+    return confirm(request, rotation, form, question, do, "The rotation is closed.")
 
 
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def rotation_roll_back(request: HttpRequest, uid: UUID) -> HttpResponse:
-    rotation, now = found(uid), database_now()
-    form = ReasonForm(posted(request))
-    question = Question(
-        title=f"Roll back {rotation_text.title(rotation)}",
+    rotation, now = get_rotation_or_404(uid), database_now()
+    form = RotationReasonForm(post_data(request))
+    question = ConfirmPage(
+        title=f"Roll back {rotation_text.rotation_title(rotation)}",
         label=_back_label(rotation),
         consequences=_back_consequences(rotation),
         danger=True,
-        obstacle=actions.way_back_obstacle(rotation, now=now) or "",
+        obstacle=actions.roll_back_obstacle(rotation, now=now) or "",
     )
 
     def do() -> None:
@@ -195,7 +209,7 @@ def rotation_roll_back(request: HttpRequest, uid: UUID) -> HttpResponse:
             rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
 
-    return ask(request, rotation, form, question, do, "The old certificate is taking over again.")
+    return confirm(request, rotation, form, question, do, "The old certificate is taking over again.")
 
 
 def _back_label(rotation: Rotation) -> str:
@@ -213,7 +227,7 @@ def _back_consequences(rotation: Rotation) -> list[str]:
         found.append(f"At once, {where} goes back to the old certificate, {hand}.")
     found.append("All open steps are left out, and the rotation ends as cancelled.")
     if rotation.old:
-        until = rotation_text.at(rotation.old.not_after, rotation.window_zone, database_now())
+        until = rotation_text.format_at_place(rotation.old.not_after, rotation.window_zone, database_now())
         found.append(
             f"Possible until the old certificate ends ({until}), a partner drops it, or it is retired here: "
             "after that nobody could read what it signs or decrypt for it."

@@ -12,46 +12,46 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_variables
 
-from as2certs.accounts.access import needs
+from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from rotations.errors import RotationError
-from rotations.execution.transitions import WHOLE_ROTATION
+from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.letters import access_links, announcements
-from rotations.letters.access_links import Fresh
+from rotations.letters.access_links import NewLink
 from rotations.models import Link, Participant
-from rotations.web.forms.actions import NothingForm, ReasonForm
-from rotations.web.forms.partners import ShareForm
-from rotations.web.views.confirm_page import Question, ask, found_participant, posted
+from rotations.web.forms.actions import EmptyForm, RotationReasonForm
+from rotations.web.forms.partners import ShareLinkForm
+from rotations.web.views.confirm_page import ConfirmPage, confirm, get_participant_or_404, post_data
 
 #: Pixels of a module of a QR code: together about 250, which a phone reads from a screen.
-MODULE = 5
+QR_MODULE_PIXELS = 5
 
 
 @sensitive_variables("fresh")
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def participant_share(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Make a link to hand over; the answer shows its address, once: nothing here keeps it."""
-    participant, now = found_participant(uid), database_now()
-    form = ShareForm(participant.partner, posted(request), now=now)
+    participant, now = get_participant_or_404(uid), database_now()
+    form = ShareLinkForm(participant.partner, post_data(request), now=now)
     if request.method == "POST" and form.is_valid():
         try:
-            fresh = announcements.share(
+            fresh = announcements.share_link(
                 participant, by=Actor.of(request), now=now, expires_at=form.expires_at
             )
         except RotationError as error:
             form.add_error(None, str(error))
         else:
             template = "rotations/participant_shared.html"
-            back = _page_of(participant)
-            return shown_once(request, template, fresh, participant=participant, back=back)
+            back = _participant_url(participant)
+            return render_link_once(request, template, fresh, participant=participant, back=back)
     partner = participant.partner
     context = {
         "participant": participant,
         "rotation": participant.rotation,
         "environment": participant.rotation.environment,
         "form": form,
-        "question": Question(
+        "question": ConfirmPage(
             title=f"Make a link for {partner}",
             label="Make the link, and show it once",
             consequences=[
@@ -59,22 +59,22 @@ def participant_share(request: HttpRequest, uid: UUID) -> HttpResponse:
                 f"Whoever has it sees what {partner} is asked, and answers in its name, until you withdraw it.",
                 f"{partner} counts as told from then on. No mail is sent.",
             ],
-            obstacle=announcements.share_obstacle(participant, now=now),
+            obstacle=announcements.share_link_obstacle(participant, now=now),
         ),
-        "back": _page_of(participant),
+        "back": _participant_url(participant),
         "now": now,
     }
     return render(request, "rotations/rotation_act.html", context, status=422 if form.errors else 200)
 
 
 @sensitive_variables("fresh", "url")
-def shown_once(request: HttpRequest, template: str, fresh: Fresh, **context: Any) -> HttpResponse:
+def render_link_once(request: HttpRequest, template: str, fresh: NewLink, **context: Any) -> HttpResponse:
     """Answer with the address of a link, as text and as a QR code; ``template`` includes rotations/_shared.html."""
     url = fresh.url
     context |= {
         "link": fresh.link,
         "url": url,
-        "qr": segno.make(url, micro=False).svg_data_uri(scale=MODULE, dark="#000", light="#fff"),
+        "qr": segno.make(url, micro=False).svg_data_uri(scale=QR_MODULE_PIXELS, dark="#000", light="#fff"),
         "environment": fresh.link.partner.environment,
         "now": database_now(),
     }
@@ -83,19 +83,19 @@ def shown_once(request: HttpRequest, template: str, fresh: Fresh, **context: Any
     return response
 
 
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def link_revoke(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Withdraw a link, with a reason; whoever opens it from then on is told so."""
-    link, now = _found(uid), database_now()
+    link, now = _get_link_or_404(uid), database_now()
     whose = link.whose or str(link.partner)
-    form = ReasonForm(posted(request))
+    form = RotationReasonForm(post_data(request))
     if request.method == "POST" and form.is_valid():
         reason = form.cleaned_data["reason"]
-        if access_links.revoke(link, reason=reason, by=Actor.of(request), now=now):
+        if access_links.revoke_link(link, reason=reason, by=Actor.of(request), now=now):
             messages.success(request, f"The link of {whose} is withdrawn: it opens nothing any more.")
         else:
             messages.info(request, f"The link of {whose} was withdrawn already.")
-        return redirect(_back(link))
+        return redirect(_back_url(link))
     context = {
         "link": link,
         "participant": link.participant,
@@ -103,24 +103,24 @@ def link_revoke(request: HttpRequest, uid: UUID) -> HttpResponse:
         "form": form,
         "obstacle": "It was withdrawn already: it opens nothing any more." if link.revoked_at else "",
         "whose": whose,
-        "back": _back(link),
+        "back": _back_url(link),
         "now": now,
     }
     return render(request, "rotations/link_revoke.html", context, status=422 if form.errors else 200)
 
 
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def link_renew(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Send the announcement once more to the contact whose link this is, with a new one."""
-    link = _found(uid)
+    link = _get_link_or_404(uid)
     participant, contact = link.participant, link.contact
     if participant is None or contact is None:
         messages.info(request, "This link was not sent to a contact: make another one, and hand it over.")
         return redirect(
-            _back(link) if participant is None else reverse("participant-share", args=[participant.uid])
+            _back_url(link) if participant is None else reverse("participant-share", args=[participant.uid])
         )
-    form = NothingForm(posted(request))
-    question = Question(
+    form = EmptyForm(post_data(request))
+    question = ConfirmPage(
         title=f"Send {contact.name} a new link",
         label=f"Send the mail to {contact.email} again",
         consequences=[
@@ -131,31 +131,31 @@ def link_renew(request: HttpRequest, uid: UUID) -> HttpResponse:
     )
 
     def do() -> None:
-        announcements.send_anew(participant, contact, by=Actor.of(request), now=database_now())
+        announcements.send_to_contact(participant, contact, by=Actor.of(request), now=database_now())
 
     said = f"A mail with a new link is on the way to {contact.email}."
-    return ask(
+    return confirm(
         request,
         participant.rotation,
         form,
         question,
         do,
         said,
-        back=_page_of(participant),
+        back=_participant_url(participant),
         participant=participant,
     )
 
 
-def _found(uid: UUID) -> Link:
-    rotation = [f"participant__rotation__{name}" for name in WHOLE_ROTATION]
+def _get_link_or_404(uid: UUID) -> Link:
+    rotation = [f"participant__rotation__{name}" for name in ROTATION_RELATIONS]
     return get_object_or_404(
         Link.objects.select_related("partner", "contact", "participant__partner", *rotation), uid=uid
     )
 
 
-def _back(link: Link) -> str:
-    return _page_of(link.participant) if link.participant else link.partner.get_absolute_url()
+def _back_url(link: Link) -> str:
+    return _participant_url(link.participant) if link.participant else link.partner.get_absolute_url()
 
 
-def _page_of(participant: Participant) -> str:
+def _participant_url(participant: Participant) -> str:
     return reverse("participant-detail", args=[participant.uid])

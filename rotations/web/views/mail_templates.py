@@ -11,9 +11,9 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from as2certs.accounts.access import needs
+from as2certs.accounts.access import require_permissions
 from as2certs.accounts.models import Installation
-from as2certs.audit.form_saving import keep
+from as2certs.audit.form_saving import save_form
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from partners.models import Partner
@@ -21,43 +21,43 @@ from rotations.errors import UnknownPlaceholder
 from rotations.letters import mail_templates
 from rotations.models import Phrase
 from rotations.web.forms.partners import PhraseForm
-from rotations.web.views.confirm_page import posted
+from rotations.web.views.confirm_page import post_data
 
 
-@needs("accounts.change_installation")
+@require_permissions("accounts.change_installation")
 def phrase_list(request: HttpRequest) -> HttpResponse:
-    return _list(request, None)
+    return _render_list(request, None)
 
 
-@needs("accounts.change_installation")
+@require_permissions("accounts.change_installation")
 def phrase_update(request: HttpRequest, kind: str) -> HttpResponse:
-    return _update(request, None, kind)
+    return _update_phrase(request, None, kind)
 
 
 @require_POST
-@needs("accounts.change_installation")
+@require_permissions("accounts.change_installation")
 def phrase_reset(request: HttpRequest, kind: str) -> HttpResponse:
-    return _reset(request, None, kind)
+    return _reset_phrase(request, None, kind)
 
 
-@needs("partners.change_partner")
+@require_permissions("partners.change_partner")
 def partner_phrase_list(request: HttpRequest, uid: UUID) -> HttpResponse:
-    return _list(request, get_object_or_404(Partner, uid=uid))
+    return _render_list(request, get_object_or_404(Partner, uid=uid))
 
 
-@needs("partners.change_partner")
+@require_permissions("partners.change_partner")
 def partner_phrase_update(request: HttpRequest, uid: UUID, kind: str) -> HttpResponse:
-    return _update(request, get_object_or_404(Partner, uid=uid), kind)
+    return _update_phrase(request, get_object_or_404(Partner, uid=uid), kind)
 
 
 @require_POST
-@needs("partners.change_partner")
+@require_permissions("partners.change_partner")
 def partner_phrase_reset(request: HttpRequest, uid: UUID, kind: str) -> HttpResponse:
-    return _reset(request, get_object_or_404(Partner, uid=uid), kind)
+    return _reset_phrase(request, get_object_or_404(Partner, uid=uid), kind)
 
 
-def _list(request: HttpRequest, partner: Partner | None) -> HttpResponse:
-    wording = mail_templates.Wording.of([partner] if partner else [])
+def _render_list(request: HttpRequest, partner: Partner | None) -> HttpResponse:
+    wording = mail_templates.MailTextSet.of([partner] if partner else [])
     kinds = [
         {
             "label": kind.label,
@@ -77,16 +77,16 @@ def _list(request: HttpRequest, partner: Partner | None) -> HttpResponse:
     return render(request, "rotations/phrase_list.html", context)
 
 
-def _update(request: HttpRequest, partner: Partner | None, kind: str) -> HttpResponse:
+def _update_phrase(request: HttpRequest, partner: Partner | None, kind: str) -> HttpResponse:
     """Show and keep wording; what is only looked at (``look``) is shown with an example and not kept."""
-    _known(kind)
-    form = PhraseForm(kind, partner, posted(request))
+    _check_kind(kind)
+    form = PhraseForm(kind, partner, post_data(request))
     looks = "look" in request.POST
-    if request.method == "POST" and form.is_valid() and not looks and _kept(request, form, partner):
+    if request.method == "POST" and form.is_valid() and not looks and _save_phrase(request, form, partner):
         return redirect(_url("list", partner))
-    values = mail_templates.example_for(partner)
+    values = mail_templates.example_values(partner)
     try:
-        example = form.words.filled({name: values[name] for name in mail_templates.known_to(kind)})
+        example = form.words.filled({name: values[name] for name in mail_templates.placeholders_for(kind)})
     except UnknownPlaceholder:
         example = None
     context = {
@@ -94,7 +94,9 @@ def _update(request: HttpRequest, partner: Partner | None, kind: str) -> HttpRes
         "kind": Phrase.Kind(kind),
         "form": form,
         "example": example,
-        "placeholders": [(name, mail_templates.PLACEHOLDERS[name]) for name in mail_templates.known_to(kind)],
+        "placeholders": [
+            (name, mail_templates.PLACEHOLDERS[name]) for name in mail_templates.placeholders_for(kind)
+        ],
         "list_url": _url("list", partner),
         "reset_url": _url("reset", partner, kind) if form.is_own else "",
         "of_all": Phrase.objects.filter(kind=kind, partner=None).exists(),
@@ -107,13 +109,13 @@ def _update(request: HttpRequest, partner: Partner | None, kind: str) -> HttpRes
     )
 
 
-def _kept(request: HttpRequest, form: PhraseForm, partner: Partner | None) -> bool:
+def _save_phrase(request: HttpRequest, form: PhraseForm, partner: Partner | None) -> bool:
     """Keep the wording; False where somebody else has just written some, which the form then says."""
     if form.says_nothing_new:
         messages.info(request, "That is the wording in force already: nothing was changed.")
         return True
     try:
-        keep(form, by=Actor.of(request), now=database_now(), also=[partner or Installation.current()])
+        save_form(form, by=Actor.of(request), now=database_now(), also=[partner or Installation.current()])
     except IntegrityError:
         form.add_error(
             None, "Somebody wrote this wording at the same moment. Open it again, and look at theirs first."
@@ -124,9 +126,9 @@ def _kept(request: HttpRequest, form: PhraseForm, partner: Partner | None) -> bo
     return True
 
 
-def _reset(request: HttpRequest, partner: Partner | None, kind: str) -> HttpResponse:
-    _known(kind)
-    if mail_templates.reset(kind, partner, by=Actor.of(request), now=database_now()):
+def _reset_phrase(request: HttpRequest, partner: Partner | None, kind: str) -> HttpResponse:
+    _check_kind(kind)
+    if mail_templates.reset_mail_text(kind, partner, by=Actor.of(request), now=database_now()):
         said = "as for all partners" if partner else "as it comes with the application"
         messages.success(request, f"The wording is {said} again.")
     else:
@@ -134,7 +136,7 @@ def _reset(request: HttpRequest, partner: Partner | None, kind: str) -> HttpResp
     return redirect(_url("list", partner))
 
 
-def _known(kind: str) -> None:
+def _check_kind(kind: str) -> None:
     if kind not in Phrase.Kind.values:
         raise Http404("There are no mails of this kind.")
 

@@ -9,22 +9,22 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 
-from as2certs.accounts.access import needs
+from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from rotations.exchange.responses import refuse_proposal
 from rotations.models import Participant
 from rotations.planning.local_time import span_of
-from rotations.web.forms.actions import ReasonForm
-from rotations.web.presenters.participant_detail import dossier_of
-from rotations.web.views.confirm_page import Question, ask, found_participant, posted
+from rotations.web.forms.actions import RotationReasonForm
+from rotations.web.presenters.participant_detail import build_participant_detail
+from rotations.web.views.confirm_page import ConfirmPage, confirm, get_participant_or_404, post_data
 
 
-@needs("rotations.view_rotation")
+@require_permissions("rotations.view_rotation")
 def participant_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
-    participant, now = found_participant(uid), database_now()
+    participant, now = get_participant_or_404(uid), database_now()
     context = {
-        "dossier": dossier_of(participant, now=now, zone=timezone.get_current_timezone_name()),
+        "dossier": build_participant_detail(participant, now=now, zone=timezone.get_current_timezone_name()),
         "participant": participant,
         "rotation": participant.rotation,
         "environment": participant.rotation.environment,
@@ -33,25 +33,25 @@ def participant_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     return render(request, "rotations/participant_detail.html", context)
 
 
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def participant_stay(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Stay with the window although a partner would rather have another one, and tell it why."""
-    participant = found_participant(uid)
+    participant = get_participant_or_404(uid)
     rotation, partner = participant.rotation, participant.partner
-    form = ReasonForm(posted(request))
+    form = RotationReasonForm(post_data(request))
     form.fields["reason"].help_text = f"{partner} reads it in the mail, and it is kept in the trail."
     window = span_of(participant, partner.time_zone) if participant.starts else ""
     told = f"{partner} gets a mail that we stay with {window}, with your reason in it."
     if participant.announced_at is None:
         told = f"{partner} was not told by mail, so tell them yourself that we stay with {window}."
-    question = Question(
+    question = ConfirmPage(
         title=f"Stay with the window, and tell {partner} why",
         label=f"Stay with it, and tell {partner}",
         consequences=[
             told,
             f"What {partner} proposed is no longer shown; {partner} is asked for an answer again.",
         ],
-        obstacle=_nothing_proposed(participant),
+        obstacle=_proposal_obstacle(participant),
     )
 
     def do() -> None:
@@ -59,7 +59,7 @@ def participant_stay(request: HttpRequest, uid: UUID) -> HttpResponse:
             participant, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
 
-    return ask(
+    return confirm(
         request,
         rotation,
         form,
@@ -71,5 +71,5 @@ def participant_stay(request: HttpRequest, uid: UUID) -> HttpResponse:
     )
 
 
-def _nothing_proposed(participant: Participant) -> str:
+def _proposal_obstacle(participant: Participant) -> str:
     return "" if participant.proposed_at else f"{participant.partner} proposes no other time any more."

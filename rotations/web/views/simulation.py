@@ -12,19 +12,25 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
-from as2certs.accounts.access import needs
+from as2certs.accounts.access import require_permissions
 from as2certs.clock import database_now
 from rotations.errors import PlanError
 from rotations.execution import stored_plan
 from rotations.models import Rotation
 from rotations.planning import plan
-from rotations.planning.simulation import Answer, Question, Validity, questions, what_if
+from rotations.planning.simulation import (
+    CertificateValidity,
+    Scenario,
+    SimulationAnswer,
+    list_scenarios,
+    what_if,
+)
 from rotations.planning.states import StepState
-from rotations.web.views.confirm_page import found
+from rotations.web.views.confirm_page import get_rotation_or_404
 
 
 @dataclass(frozen=True)
-class Paper:
+class PlanSimulation:
     """A rotation's plan, ready to be asked about."""
 
     rotation: Rotation
@@ -32,12 +38,12 @@ class Paper:
     zone: str
 
     @cached_property
-    def change(self) -> plan.Change:
+    def change(self) -> plan.CertificateChange:
         """Return what is planned. Raises PlanError where nothing can be."""
-        return stored_plan.change_of(self.rotation, now=self.now, awaited=True)
+        return stored_plan.build_change(self.rotation, now=self.now, awaited=True)
 
     @cached_property
-    def steps(self) -> Sequence[plan.Step]:
+    def steps(self) -> Sequence[plan.PlannedStep]:
         return plan.plan(self.change)
 
     @cached_property
@@ -53,12 +59,12 @@ class Paper:
         return frozenset(rows.values_list("key", flat=True))
 
     @cached_property
-    def questions(self) -> tuple[Question, ...]:
-        return questions(self.change, self.steps)
+    def questions(self) -> tuple[Scenario, ...]:
+        return list_scenarios(self.change, self.steps)
 
-    def answer(self, question: Question) -> Answer:
+    def answer(self, question: Scenario) -> SimulationAnswer:
         old, new = self.rotation.old, self.rotation.new
-        validity = Validity(
+        validity = CertificateValidity(
             old_until=old.not_after if old else None, new_from=new.not_before if new else None
         )
         return what_if(
@@ -72,11 +78,11 @@ class Paper:
         )
 
 
-@needs("rotations.view_rotation")
-def rotation_paper(request: HttpRequest, uid: UUID) -> HttpResponse:
+@require_permissions("rotations.view_rotation")
+def rotation_simulation(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Show what becomes of messages as planned, and what would under the question that the address asks."""
-    rotation, now = found(uid), database_now()
-    paper = Paper(rotation, now, timezone.get_current_timezone_name())
+    rotation, now = get_rotation_or_404(uid), database_now()
+    paper = PlanSimulation(rotation, now, timezone.get_current_timezone_name())
     context = {"rotation": rotation, "environment": rotation.environment, "now": now}
     try:
         asked = next((q for q in paper.questions if q.key == request.GET.get("ask")), None)

@@ -8,7 +8,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
-from as2certs.accounts.access import needs, person
+from as2certs.accounts.access import current_user, require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from rotations.execution import stored_plan, transitions
@@ -16,29 +16,35 @@ from rotations.lifecycle import four_eyes, single_partner
 from rotations.lifecycle.edit_conflicts import must_be_as_seen, stamp
 from rotations.models import Participant
 from rotations.planning import plan
-from rotations.web.forms.actions import MoveForm, ReasonForm
-from rotations.web.forms.windows import window_of
+from rotations.web.forms.actions import MoveParticipantForm, RotationReasonForm
+from rotations.web.forms.windows import initial_from_query
 from rotations.web.presenters import rotation_text
-from rotations.web.views.confirm_page import Question, ask, found_participant, posted
+from rotations.web.views.confirm_page import ConfirmPage, confirm, get_participant_or_404, post_data
 
 
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def participant_move(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Give one partner a moment of its own; ``?proposal=`` takes over the one that it proposed."""
-    participant, now = found_participant(uid), database_now()
+    participant, now = get_participant_or_404(uid), database_now()
     rotation, partner = participant.rotation, participant.partner
-    form = MoveForm(participant, person(request), posted(request), now=now, initial=window_of(request.GET))
-    question = Question(
+    form = MoveParticipantForm(
+        participant,
+        current_user(request),
+        post_data(request),
+        now=now,
+        initial=initial_from_query(request.GET),
+    )
+    question = ConfirmPage(
         title=f"Another moment for {partner}",
         label=f"Change over with {partner} then",
-        consequences=[*_if_moved(participant), *four_eyes.warning(rotation)],
+        consequences=[*_move_consequences(participant), *four_eyes.withdrawal_warnings(rotation)],
         obstacle=single_partner.move_obstacle(participant),
         template="rotations/participant_move.html",
     )
 
     @transaction.atomic
     def do() -> None:
-        must_be_as_seen(transitions.lock(rotation.pk), form.cleaned_data["seen"])
+        must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
         assert form.window is not None  # the form asks for it
         single_partner.move_participant(
             participant,
@@ -51,12 +57,12 @@ def participant_move(request: HttpRequest, uid: UUID) -> HttpResponse:
 
     said = f"{partner} has a moment of its own. All others keep theirs."
     back = reverse("participant-detail", args=[participant.uid])
-    return ask(
+    return confirm(
         request, rotation, form, question, do, said, back=back, participant=participant, stamp=stamp(rotation)
     )
 
 
-def _if_moved(participant: Participant) -> list[str]:
+def _move_consequences(participant: Participant) -> list[str]:
     partner = participant.partner
     found = [
         f"We sign to {partner} with the new certificate at this moment. All others keep theirs.",
@@ -69,35 +75,35 @@ def _if_moved(participant: Participant) -> list[str]:
     return [*found, f"{partner} gets a mail with the new time, and its calendar entry moves."]
 
 
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def participant_take_back(request: HttpRequest, uid: UUID) -> HttpResponse:
-    participant, now = found_participant(uid), database_now()
+    participant, now = get_participant_or_404(uid), database_now()
     rotation, partner = participant.rotation, participant.partner
-    form = ReasonForm(posted(request))
+    form = RotationReasonForm(post_data(request))
     form.fields["reason"].help_text = f"{partner} reads it in the mail, and it is kept in the trail."
-    question = Question(
+    question = ConfirmPage(
         title=f"Go back to the old certificate with {partner} alone",
         label=f"Sign to {partner} with the old one again",
-        consequences=_if_taken_back(participant),
+        consequences=_take_back_consequences(participant),
         danger=True,
         obstacle=single_partner.take_back_obstacle(participant, now=now),
     )
 
     def do() -> None:
-        single_partner.take_back_one(
+        single_partner.take_back_participant(
             participant, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
 
     said = f"{partner} goes back to the old certificate. Give it another moment once it is ready."
     back = reverse("participant-detail", args=[participant.uid])
-    return ask(request, rotation, form, question, do, said, back=back, participant=participant)
+    return confirm(request, rotation, form, question, do, said, back=back, participant=participant)
 
 
-def _if_taken_back(participant: Participant) -> list[str]:
+def _take_back_consequences(participant: Participant) -> list[str]:
     rotation, partner = participant.rotation, participant.partner
-    done = participant.steps.filter(act__in=plan.SWITCHING, state="done")
+    done = participant.steps.filter(act__in=plan.SWITCH_ACTS, state="done")
     found = []
-    for step in done.exclude(key__startswith=f"{stored_plan.PAST}:").select_related("system"):
+    for step in done.exclude(key__startswith=f"{stored_plan.PAST_PREFIX}:").select_related("system"):
         if step.act == plan.Act.PARTNER_CUT_OVER:
             found.append(f"{partner} has changed over with us: call them, they go back too.")
         else:
@@ -107,7 +113,7 @@ def _if_taken_back(participant: Participant) -> list[str]:
         "All other partners stay as they are; the default changes once this one has changed over too."
     )
     if rotation.old:
-        until = rotation_text.at(rotation.old.not_after, rotation.window_zone, database_now())
+        until = rotation_text.format_at_place(rotation.old.not_after, rotation.window_zone, database_now())
         found.append(
             f"Possible until the old certificate ends ({until}), {partner} drops it, or it is retired here: after that "
             "nobody could verify what it signs."

@@ -7,44 +7,50 @@ from uuid import UUID
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 
-from as2certs.accounts.access import needs
+from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from rotations.lifecycle import actions
 from rotations.planning.plan import Act
-from rotations.web.forms.actions import DoneForm, NothingForm, ReasonForm
+from rotations.web.forms.actions import EmptyForm, RotationReasonForm, StepDoneForm
 from rotations.web.presenters import rotation_text
-from rotations.web.presenters.open_tasks import is_our_turn
-from rotations.web.views.confirm_page import Question, ask, found, found_step, posted
+from rotations.web.presenters.open_tasks import can_be_settled_by_hand
+from rotations.web.views.confirm_page import (
+    ConfirmPage,
+    confirm,
+    get_rotation_or_404,
+    get_step_or_404,
+    post_data,
+)
 
 #: What only a partner's own answer settles.
-ANSWERED = (Act.INSTALL, Act.AGREE)
+PARTNER_ACTS = (Act.INSTALL, Act.AGREE)
 
 
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def step_done(request: HttpRequest, uid: UUID) -> HttpResponse:
-    step = found_step(uid)
-    form = DoneForm(posted(request))
+    step = get_step_or_404(uid)
+    form = StepDoneForm(post_data(request))
     consequences = [step.why] if step.why else []
     if step.earliest_at and step.earliest_at > database_now():
-        when = rotation_text.at(step.earliest_at, step.rotation.window_zone, database_now())
+        when = rotation_text.format_at_place(step.earliest_at, step.rotation.window_zone, database_now())
         consequences.insert(0, f"Too early: the plan says not before {when}.")
-    question = Question(title=step.title, label="Record it as done", consequences=consequences)
+    question = ConfirmPage(title=step.title, label="Record it as done", consequences=consequences)
 
     def do() -> None:
-        actions.complete(step, note=form.cleaned_data["note"], by=Actor.of(request), now=database_now())
+        actions.complete_step(step, note=form.cleaned_data["note"], by=Actor.of(request), now=database_now())
 
-    return ask(request, step.rotation, form, question, do, f"Recorded as done: {step.title}.")
+    return confirm(request, step.rotation, form, question, do, f"Recorded as done: {step.title}.")
 
 
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def steps_done(request: HttpRequest, uid: UUID, act: str) -> HttpResponse:
     """Record what was done for several partners alike, such as one mail to all of them."""
-    rotation, now = found(uid), database_now()
+    rotation, now = get_rotation_or_404(uid), database_now()
     same = rotation.steps.filter(act=act).select_related("participant__partner")
-    steps = [step for step in same if step.act not in ANSWERED and is_our_turn(step, now=now)]
-    form = DoneForm(posted(request))
-    question = Question(
+    steps = [step for step in same if step.act not in PARTNER_ACTS and can_be_settled_by_hand(step, now=now)]
+    form = StepDoneForm(post_data(request))
+    question = ConfirmPage(
         title=f"Record {len(steps)} steps as done",
         label=f"Record all {len(steps)} as done",
         consequences=[step.title for step in steps],
@@ -54,16 +60,18 @@ def steps_done(request: HttpRequest, uid: UUID, act: str) -> HttpResponse:
     @transaction.atomic
     def do() -> None:
         for step in steps:
-            actions.complete(step, note=form.cleaned_data["note"], by=Actor.of(request), now=database_now())
+            actions.complete_step(
+                step, note=form.cleaned_data["note"], by=Actor.of(request), now=database_now()
+            )
 
-    return ask(request, rotation, form, question, do, f"Recorded as done: {len(steps)} steps.")
+    return confirm(request, rotation, form, question, do, f"Recorded as done: {len(steps)} steps.")
 
 
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def step_skip(request: HttpRequest, uid: UUID) -> HttpResponse:
-    step = found_step(uid)
-    form = ReasonForm(posted(request))
-    question = Question(
+    step = get_step_or_404(uid)
+    form = RotationReasonForm(post_data(request))
+    question = ConfirmPage(
         title=f"Leave out: {step.title}",
         label="Leave this step out",
         consequences=["The steps after it go on as if it were done.", *([step.why] if step.why else [])],
@@ -71,19 +79,19 @@ def step_skip(request: HttpRequest, uid: UUID) -> HttpResponse:
     )
 
     def do() -> None:
-        actions.skip(step, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
+        actions.skip_step(step, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
 
-    return ask(request, step.rotation, form, question, do, f"Left out: {step.title}.")
+    return confirm(request, step.rotation, form, question, do, f"Left out: {step.title}.")
 
 
-@needs("rotations.change_rotation")
+@require_permissions("rotations.change_rotation")
 def step_retry(request: HttpRequest, uid: UUID) -> HttpResponse:
-    step = found_step(uid)
-    form = NothingForm(posted(request))
+    step = get_step_or_404(uid)
+    form = EmptyForm(post_data(request))
     tried = f"It failed: {step.error}" if step.error else "It is tried once more."
-    question = Question(title=f"Try again: {step.title}", label="Try again now", consequences=[tried])
+    question = ConfirmPage(title=f"Try again: {step.title}", label="Try again now", consequences=[tried])
 
     def do() -> None:
-        actions.retry(step, by=Actor.of(request), now=database_now())
+        actions.retry_step(step, by=Actor.of(request), now=database_now())
 
-    return ask(request, step.rotation, form, question, do, f"Tried again: {step.title}.")
+    return confirm(request, step.rotation, form, question, do, f"Tried again: {step.title}.")

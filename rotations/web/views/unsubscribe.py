@@ -9,7 +9,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from as2certs.audit.models import Entry
-from as2certs.audit.recording import Actor, address_of
+from as2certs.audit.recording import Actor, client_address
 from as2certs.clock import database_now
 from as2certs.mail import unsubscribe as addresses
 from rotations.exchange import stopping
@@ -20,14 +20,18 @@ from rotations.exchange import stopping
 @never_cache
 def mail_stop(request: HttpRequest, signed: str) -> HttpResponse:
     """Ask whether to stop reminders to an address; a POST stops them. Looking changes nothing."""
-    message = addresses.found(signed)
+    message = addresses.find_reminder(signed)
     if message is None:
         return render(request, "rotations/mail_stop.html", {"message": None}, status=404)
     if request.method == "POST":
         who = f"Whoever has the mail to {message.to_address}"
-        by = Actor(name=who[:200], source=Entry.Source.WEB, address=address_of(request))
-        stopping.stop(message, by=by, now=database_now())
-    context = {"message": message, "reader": stopping.reader_of(message), "done": request.method == "POST"}
+        by = Actor(name=who[:200], source=Entry.Source.WEB, address=client_address(request))
+        stopping.stop_reminders(message, by=by, now=database_now())
+    context = {
+        "message": message,
+        "reader": stopping.reminder_recipient(message),
+        "done": request.method == "POST",
+    }
     response = render(request, "rotations/mail_stop.html", context)
     response.headers["Referrer-Policy"] = "no-referrer"
     return response

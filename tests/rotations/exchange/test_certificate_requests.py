@@ -14,17 +14,31 @@ from as2certs import pki
 from as2certs.accounts.models import Installation
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
-from as2certs.mail.delivery import compose
+from as2certs.mail.delivery import build_email
 from as2certs.mail.models import Message
 from partners.models import Contact, Partner, PartnerCertificate
 from rotations import reminders
 from rotations.errors import ActionRefused
 from rotations.exchange import certificate_requests
-from rotations.exchange.certificate_requests import ask, ask_due, due, envelope, share
+from rotations.exchange.certificate_requests import (
+    build_request_preview,
+    create_submission_link,
+    find_due,
+    send_due_requests,
+    send_request,
+)
 from rotations.letters import access_links
 from rotations.models import HandedIn, Letter, Link, Notice, Phrase, Rotation
 from tests.rotations.notifications import expiries
-from tests.rotations.notifications.expiries import DAY, HOUR, NOW, certificate, identity, person, rotation
+from tests.rotations.notifications.expiries import (
+    DAY,
+    HOUR,
+    NOW,
+    make_certificate,
+    make_identity,
+    make_rotation,
+    make_user,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -32,12 +46,12 @@ SECOND = timedelta(seconds=1)
 CHICAGO = "America/Chicago"
 
 
-def station(
+def make_partner(
     name: str = "Northwind", *, ends: float = 20, contact: str | None = "Nora North", **more: Any
 ) -> Partner:
     """Store a partner whose certificate ends in so many days, with a contact."""
-    made = expiries.partner(name, time_zone=CHICAGO, **more)
-    certificate(made, NOW + ends * DAY)
+    made = expiries.make_partner(name, time_zone=CHICAGO, **more)
+    make_certificate(made, NOW + ends * DAY)
     if contact:
         first = contact.split()[0].lower()
         made.contacts.create(name=contact, email=f"{first}@{name.lower()}.example")
@@ -49,11 +63,11 @@ def old(partner: Partner) -> PartnerCertificate:
     return found
 
 
-def asked(now: datetime = NOW) -> dict[str, list[int]]:
+def requests_sent(now: datetime = NOW) -> dict[str, list[int]]:
     """Return who is to be asked, and on which rungs."""
     return {
         contact.email: [line.rung for line in lines]
-        for one in due(now)
+        for one in find_due(now)
         for contact, lines in one.lines.items()
     }
 
@@ -62,9 +76,9 @@ def asked(now: datetime = NOW) -> dict[str, list[int]]:
 
 
 def test_a_contact_is_asked_in_time() -> None:
-    station()
-    assert asked() == {"nora@northwind.example": [30]}
-    assert ask_due(NOW) == 1
+    make_partner()
+    assert requests_sent() == {"nora@northwind.example": [30]}
+    assert send_due_requests(NOW) == 1
     message = Message.objects.get()
     assert (message.to_address, message.kind) == ("nora@northwind.example", "partner_hand_in")
     letter = Letter.objects.get()
@@ -77,46 +91,46 @@ def test_a_contact_is_asked_in_time() -> None:
 
 
 def test_just_before_the_first_rung_nobody_is_asked() -> None:
-    station(ends=90)
-    assert asked(NOW - SECOND) == {}
-    assert asked(NOW) == {"nora@northwind.example": [90]}
+    make_partner(ends=90)
+    assert requests_sent(NOW - SECOND) == {}
+    assert requests_sent(NOW) == {"nora@northwind.example": [90]}
 
 
 def test_each_rung_speaks_once_and_none_after_the_end() -> None:
-    station(ends=91)
+    make_partner(ends=91)
     spoken, at = [], NOW
     while at < NOW + 200 * DAY:
-        found = asked(at)
-        assert ask_due(at) == len(found)
+        found = requests_sent(at)
+        assert send_due_requests(at) == len(found)
         spoken += [rung for rungs in found.values() for rung in rungs]
         at += 20 * HOUR
     assert spoken == [90, 60, 30, 14, 7, 3, 1, 0]
 
 
 def test_after_downtime_only_the_most_urgent_speaks() -> None:
-    station(ends=31)
-    assert ask_due(NOW) == 1
-    assert asked(NOW + 28 * DAY) == {"nora@northwind.example": [3]}
+    make_partner(ends=31)
+    assert send_due_requests(NOW) == 1
+    assert requests_sent(NOW + 28 * DAY) == {"nora@northwind.example": [3]}
 
 
 def test_long_after_the_end_nobody_is_asked_by_itself() -> None:
-    station(ends=0)
-    late = NOW + certificate_requests.GIVEN_UP
-    assert asked(late - SECOND) == {"nora@northwind.example": [0]}
-    assert asked(late) == {}
+    make_partner(ends=0)
+    late = NOW + certificate_requests.MAX_AFTER_EXPIRY
+    assert requests_sent(late - SECOND) == {"nora@northwind.example": [0]}
+    assert requests_sent(late) == {}
 
 
 def test_a_partner_may_have_a_ladder_of_its_own_without_days_after_the_end() -> None:
-    station("Early", ends=150, reminder_days=[200, -3])
-    station("Never", ends=5, reminder_days=[])
-    station("After", ends=-1, reminder_days=[-1])
-    assert asked() == {"nora@early.example": [200]}
+    make_partner("Early", ends=150, reminder_days=[200, -3])
+    make_partner("Never", ends=5, reminder_days=[])
+    make_partner("After", ends=-1, reminder_days=[-1])
+    assert requests_sent() == {"nora@early.example": [200]}
 
 
 def test_without_a_ladder_nobody_is_asked() -> None:
     Installation(reminder_days=[-1, -2]).save()
-    station(ends=-5)
-    assert asked() == {}
+    make_partner(ends=-5)
+    assert requests_sent() == {}
 
 
 # Whom.
@@ -132,22 +146,22 @@ def test_without_a_ladder_nobody_is_asked() -> None:
     ],
 )
 def test_who_is_not_to_be_told_or_can_not_be_reached_is_let_alone(change: dict[str, Any]) -> None:
-    station()
+    make_partner()
     Contact.objects.update(**change)
-    assert asked() == {}
+    assert requests_sent() == {}
 
 
 def test_a_partner_is_exempted_as_a_whole_or_by_being_archived() -> None:
-    station("Quiet", told_expiry=False)
-    station("Gone", archived_at=NOW)
-    assert asked() == {}
+    make_partner("Quiet", told_expiry=False)
+    make_partner("Gone", archived_at=NOW)
+    assert requests_sent() == {}
 
 
 def test_several_contacts_get_a_mail_each_with_a_link_of_their_own_and_each_address_one() -> None:
-    northwind = station()
+    northwind = make_partner()
     northwind.contacts.create(name="Ned Night", email="ned@northwind.example")
     northwind.contacts.create(name="Nora again", email="NORA@northwind.example")
-    assert ask_due(NOW) == 2
+    assert send_due_requests(NOW) == 2
     links_in = {url_in(message) for message in Message.objects.all()}
     assert len(links_in) == 2
     assert {link.whose for link in Link.objects.all()} == {"Ned Night", "Nora North"}
@@ -157,19 +171,19 @@ def test_several_contacts_get_a_mail_each_with_a_link_of_their_own_and_each_addr
 
 
 def test_somebody_who_comes_later_is_told_what_holds_now() -> None:
-    northwind = station()
-    ask_due(NOW)
+    northwind = make_partner()
+    send_due_requests(NOW)
     northwind.contacts.create(name="Ned Night", email="ned@northwind.example")
-    assert asked(NOW + HOUR) == {"ned@northwind.example": [30]}
+    assert requests_sent(NOW + HOUR) == {"ned@northwind.example": [30]}
 
 
 def test_two_certificates_of_a_partner_are_one_mail() -> None:
-    northwind = expiries.partner(time_zone=CHICAGO)
-    certificate(northwind, NOW + 20 * DAY, serves=["verify"])
-    certificate(northwind, NOW + 5 * DAY, serves=["encrypt"])
+    northwind = expiries.make_partner(time_zone=CHICAGO)
+    make_certificate(northwind, NOW + 20 * DAY, serves=["verify"])
+    make_certificate(northwind, NOW + 5 * DAY, serves=["encrypt"])
     northwind.contacts.create(name="Nora", email="nora@northwind.example")
-    assert asked() == {"nora@northwind.example": [7, 30]}
-    assert ask_due(NOW) == 1
+    assert requests_sent() == {"nora@northwind.example": [7, 30]}
+    assert send_due_requests(NOW) == 1
     text = Message.objects.get().text
     assert "expires in 5 days" in text
     assert "for encryption" in text
@@ -180,34 +194,34 @@ def test_two_certificates_of_a_partner_are_one_mail() -> None:
 # Quiet where it is taken care of.
 
 
-def handed(
+def submission(
     partner: Partner, *, days: float, roles: tuple[str, ...] = ("verify", "encrypt"), **more: Any
 ) -> HandedIn:
-    new = certificate(partner, NOW + days * DAY, serves=[])
+    new = make_certificate(partner, NOW + days * DAY, serves=[])
     return HandedIn.objects.create(
         partner=partner, certificate=new, roles=list(roles), said_by="Nora", at=NOW, **more
     )
 
 
 def test_what_was_handed_in_keeps_it_quiet_unless_it_was_refused() -> None:
-    northwind = station()
-    row = handed(northwind, days=700)
-    assert asked() == {}
+    northwind = make_partner()
+    row = submission(northwind, days=700)
+    assert requests_sent() == {}
     HandedIn.objects.filter(pk=row.pk).update(accepted=True, settled_at=NOW)
-    assert asked() == {}
+    assert requests_sent() == {}
     HandedIn.objects.filter(pk=row.pk).update(accepted=False)
-    assert asked() == {"nora@northwind.example": [30]}
+    assert requests_sent() == {"nora@northwind.example": [30]}
 
 
 def test_what_was_handed_in_for_one_role_leaves_the_other_speaking() -> None:
-    handed(station(), days=700, roles=("verify",))
-    (one,) = due(NOW)
+    submission(make_partner(), days=700, roles=("verify",))
+    (one,) = find_due(NOW)
     assert [line.roles for lines in one.lines.values() for line in lines] == [("encrypt",)]
 
 
 def test_one_that_ends_no_later_is_no_successor() -> None:
-    handed(station(), days=20)
-    assert asked() == {"nora@northwind.example": [30]}
+    submission(make_partner(), days=20)
+    assert requests_sent() == {"nora@northwind.example": [30]}
 
 
 @pytest.mark.parametrize(
@@ -222,33 +236,33 @@ def test_one_that_ends_no_later_is_no_successor() -> None:
     ],
 )
 def test_a_rotation_in_time_or_with_its_successor_keeps_it_quiet(given: dict[str, Any], quiet: bool) -> None:
-    northwind = station()
+    northwind = make_partner()
     leaving = old(northwind)
     if given.pop("has_new", False):
-        given["new_partner_certificate"] = certificate(northwind, NOW + 700 * DAY, serves=[])
-    rotation(leaving, **given)
-    assert asked() == ({} if quiet else {"nora@northwind.example": [30]})
+        given["new_partner_certificate"] = make_certificate(northwind, NOW + 700 * DAY, serves=[])
+    make_rotation(leaving, **given)
+    assert requests_sent() == ({} if quiet else {"nora@northwind.example": [30]})
 
 
 def test_one_that_was_replaced_is_quiet() -> None:
-    northwind = station()
+    northwind = make_partner()
     northwind.service.update(ends_at=NOW)
-    assert asked() == {}
+    assert requests_sent() == {}
 
 
 # The mail.
 
 
 def url_in(message: Message) -> str:
-    found = re.search(r"http\S+/p/\S+/", str(compose(message).body))
-    assert found, compose(message).body
+    found = re.search(r"http\S+/p/\S+/", str(build_email(message).body))
+    assert found, build_email(message).body
     return found[0]
 
 
 def test_the_mail_says_what_ends_when_and_what_to_do_in_both_forms() -> None:
     Installation(name="Meridian Foods", phone="+49 40 1234", email="edi@meridian.example").save()
-    northwind = station()
-    ask_due(NOW)
+    northwind = make_partner()
+    send_due_requests(NOW)
     message = Message.objects.get()
     assert message.subject == (
         "Meridian Foods: your AS2 certificate ends on 13 Dec 2026, please send us the new one"
@@ -276,10 +290,10 @@ def test_the_mail_says_what_ends_when_and_what_to_do_in_both_forms() -> None:
 
 
 def test_the_link_leads_to_the_page_and_is_nowhere_in_the_database() -> None:
-    station()
-    ask_due(NOW)
+    make_partner()
+    send_due_requests(NOW)
     token = url_in(Message.objects.get()).rstrip("/").rsplit("/", 1)[1]
-    link = access_links.find(token)
+    link = access_links.find_link(token)
     assert link is not None
     assert (link.participant, link.contact, link.whose) == (None, Contact.objects.get(), "Nora North")
     everything = repr(list(Message.objects.values())) + repr(list(Link.objects.values()))
@@ -287,8 +301,8 @@ def test_the_link_leads_to_the_page_and_is_nowhere_in_the_database() -> None:
 
 
 def test_a_test_station_is_marked() -> None:
-    station(environment="test")
-    ask_due(NOW)
+    make_partner(environment="test")
+    send_due_requests(NOW)
     message = Message.objects.get()
     assert message.subject.startswith("TEST: ")
     assert message.text.startswith("TEST environment. ")
@@ -296,10 +310,10 @@ def test_a_test_station_is_marked() -> None:
 
 
 def test_the_wording_is_the_partners_or_the_installations() -> None:
-    one, other = station("One"), station("Other")
+    one, other = make_partner("One"), make_partner("Other")
     Phrase.objects.create(kind="hand_in", subject="For all: {old_ends}", opening="Dear {contact}")
     Phrase.objects.create(kind="hand_in", partner=one, subject="For one", opening="Dear {contact}")
-    ask_due(NOW)
+    send_due_requests(NOW)
     subjects = {m.to_address: m.subject for m in Message.objects.all()}
     assert subjects == {"nora@one.example": "For one", "nora@other.example": "For all: 13 Dec 2026"}
     assert "Dear Nora North" in Message.objects.get(letter__partner=other).text
@@ -309,8 +323,8 @@ def test_the_wording_is_the_partners_or_the_installations() -> None:
 
 
 def test_it_runs_with_the_reminders_of_our_own_people() -> None:
-    alice = person("alice")
-    northwind = station()
+    alice = make_user("alice")
+    northwind = make_partner()
     northwind.owners.add(alice)
     assert reminders.run(NOW) == 2
     assert reminders.run(NOW + HOUR) == 0
@@ -318,33 +332,33 @@ def test_it_runs_with_the_reminders_of_our_own_people() -> None:
 
 
 def test_what_can_not_be_written_blocks_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    first = station("First", ends=10)
-    station("Second", ends=20)
+    first = make_partner("First", ends=10)
+    make_partner("Second", ends=20)
     Phrase.objects.create(kind="hand_in", partner=first, subject="{nonsense}", opening="x")
-    assert ask_due(NOW) == 1
+    assert send_due_requests(NOW) == 1
     assert [m.to_address for m in Message.objects.all()] == ["nora@second.example"]
     assert "could not be asked" in caplog.text
     assert not Notice.objects.filter(recipient="nora@first.example").exists()
     Phrase.objects.all().delete()
-    assert ask_due(NOW) == 1
+    assert send_due_requests(NOW) == 1
 
 
 def test_of_two_runs_at_once_one_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    station()
-    found = due(NOW)
-    assert ask_due(NOW) == 1
-    monkeypatch.setattr(certificate_requests, "due", lambda now: found)
-    assert ask_due(NOW) == 0
+    make_partner()
+    found = find_due(NOW)
+    assert send_due_requests(NOW) == 1
+    monkeypatch.setattr(certificate_requests, "find_due", lambda now: found)
+    assert send_due_requests(NOW) == 0
     assert (Message.objects.count(), Link.objects.count()) == (1, 1)
 
 
 def test_very_many_are_asked_in_several_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certificate_requests, "AT_ONCE", 2)
+    monkeypatch.setattr(certificate_requests, "MAX_PER_RUN", 2)
     for number in range(3):
-        station(f"P{number}", ends=20 - number)
-    assert ask_due(NOW) == 2
-    assert ask_due(NOW) == 1
-    assert ask_due(NOW) == 0
+        make_partner(f"P{number}", ends=20 - number)
+    assert send_due_requests(NOW) == 2
+    assert send_due_requests(NOW) == 1
+    assert send_due_requests(NOW) == 0
     assert [m.to_address for m in Message.objects.order_by("id")] == [
         "nora@p2.example",
         "nora@p1.example",
@@ -353,16 +367,16 @@ def test_very_many_are_asked_in_several_runs(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_to_find_out_costs_the_same_however_much_is_found() -> None:
-    station("First")
-    handed(Partner.objects.get(), days=1)
+    make_partner("First")
+    submission(Partner.objects.get(), days=1)
     with CaptureQueriesContext(connection) as few:
-        due(NOW)
+        find_due(NOW)
     for number in range(20):
-        made = station(f"P{number}", ends=10 + number)
-        handed(made, days=1)
-    certificate(identity(), NOW + 20 * DAY)
+        made = make_partner(f"P{number}", ends=10 + number)
+        submission(made, days=1)
+    make_certificate(make_identity(), NOW + 20 * DAY)
     with CaptureQueriesContext(connection) as many:
-        assert len(due(NOW)) == 21
+        assert len(find_due(NOW)) == 21
     assert len(many) == len(few) <= 8
 
 
@@ -373,9 +387,9 @@ BY = Actor(name="Alice", source="web")
 
 
 def test_what_is_shown_beforehand_is_what_is_sent_and_the_rung_counts_as_told() -> None:
-    northwind = station()
-    shown = envelope(northwind, now=NOW)
-    (letter,) = ask(northwind, by=BY, now=NOW)
+    northwind = make_partner()
+    shown = build_request_preview(northwind, now=NOW)
+    (letter,) = send_request(northwind, by=BY, now=NOW)
     sent = letter.message
     (draft,) = shown.drafts
     assert (sent.subject, sent.text, sent.html) == (
@@ -383,16 +397,16 @@ def test_what_is_shown_beforehand_is_what_is_sent_and_the_rung_counts_as_told() 
         draft.message.text,
         draft.message.html,
     )
-    assert shown.stamp == envelope(northwind, now=NOW).stamp
-    assert asked() == {}
-    assert asked(NOW + 6 * DAY) == {"nora@northwind.example": [14]}
+    assert shown.stamp == build_request_preview(northwind, now=NOW).stamp
+    assert requests_sent() == {}
+    assert requests_sent(NOW + 6 * DAY) == {"nora@northwind.example": [14]}
     assert Entry.objects.about(northwind).get(verb="partner.asked").actor_name == "Alice"
 
 
 def test_by_hand_they_are_asked_whenever_and_again() -> None:
-    northwind = station(ends=300, told_expiry=False)
+    northwind = make_partner(ends=300, told_expiry=False)
     for count in (1, 2):
-        ask(northwind, by=BY, now=NOW + count * SECOND)
+        send_request(northwind, by=BY, now=NOW + count * SECOND)
         assert Message.objects.count() == count
 
 
@@ -405,31 +419,31 @@ def test_by_hand_they_are_asked_whenever_and_again() -> None:
     ],
 )
 def test_it_says_why_nobody_would_be_reached(change: dict[str, Any], said: str) -> None:
-    northwind = station()
+    northwind = make_partner()
     Contact.objects.update(**change)
-    shown = envelope(northwind, now=NOW)
+    shown = build_request_preview(northwind, now=NOW)
     assert (list(shown.drafts), shown.obstacle.startswith(said)) == ([], True)
     with pytest.raises(ActionRefused, match=said):
-        ask(northwind, by=BY, now=NOW)
+        send_request(northwind, by=BY, now=NOW)
     assert not Letter.objects.exists()
 
 
 def test_an_archived_partner_and_one_without_a_certificate_are_not_asked() -> None:
     with pytest.raises(ActionRefused, match="is archived: restore it first"):
-        ask(station("Gone", archived_at=NOW), by=BY, now=NOW)
+        send_request(make_partner("Gone", archived_at=NOW), by=BY, now=NOW)
     with pytest.raises(ActionRefused, match="is archived"):
-        share(Partner.objects.get(), by=BY, now=NOW)
-    fresh = expiries.partner("Fresh")
+        create_submission_link(Partner.objects.get(), by=BY, now=NOW)
+    fresh = expiries.make_partner("Fresh")
     fresh.contacts.create(name="Fred", email="fred@fresh.example")
     with pytest.raises(ActionRefused, match="No certificate of Fresh is in use, so none ends: make a link"):
-        ask(fresh, by=BY, now=NOW)
+        send_request(fresh, by=BY, now=NOW)
 
 
 def test_a_link_to_hand_over_is_made_for_nobody_in_particular() -> None:
-    northwind = station()
-    fresh = share(northwind, by=BY, now=NOW)
+    northwind = make_partner()
+    fresh = create_submission_link(northwind, by=BY, now=NOW)
     assert (fresh.link.contact, fresh.link.whose, fresh.link.confirmed) == (None, "", False)
-    assert fresh.link.expires_at == NOW + access_links.HAND_IN
+    assert fresh.link.expires_at == NOW + access_links.SUBMISSION_LIFETIME
     assert fresh.url not in repr(fresh)
     assert not Rotation.objects.exists()
     assert Entry.objects.about(northwind).get(verb="link.made").actor_name == "Alice"

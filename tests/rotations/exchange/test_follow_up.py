@@ -22,7 +22,7 @@ from rotations.errors import ActionRefused
 from rotations.exchange import follow_up, responses
 from rotations.execution.confirmations import confirm, waive
 from rotations.letters import compose
-from rotations.letters.announcements import announce, share
+from rotations.letters.announcements import announce, share_link
 from rotations.lifecycle import actions
 from rotations.models import Heartbeat, Letter, Link, Participant, Rotation
 from tests.rotations.company import NOW, Company, window
@@ -66,7 +66,7 @@ def answer(participant: Participant, company: Company, at: datetime) -> None:
 def run_every(step: timedelta, *, until: datetime, since: datetime = NOW) -> None:
     at = since
     while at < until:
-        follow_up.follow_up(at)
+        follow_up.run_follow_up(at)
         at += step
 
 
@@ -98,37 +98,37 @@ def test_each_rung_speaks_once(told: Participant) -> None:
 
 @pytest.mark.parametrize(("at", "rung"), [(FIRST, "before 7"), (SECOND_RUNG, "before 3"), (LAST, "before 1")])
 def test_just_before_and_on_each_rung(told: Participant, at: datetime, rung: str) -> None:
-    follow_up.follow_up(at - SECOND)
+    follow_up.run_follow_up(at - SECOND)
     assert rung not in [told for _, told in nudges()]
-    follow_up.follow_up(at)
+    follow_up.run_follow_up(at)
     assert nudges()[-1] == ("nora@northwind.example", rung)
 
 
 def test_after_downtime_over_three_rungs_only_the_last_speaks(told: Participant) -> None:
-    assert follow_up.follow_up(LAST + HOUR) == 1
-    assert follow_up.follow_up(LAST + 2 * HOUR) == 0
+    assert follow_up.run_follow_up(LAST + HOUR) == 1
+    assert follow_up.run_follow_up(LAST + 2 * HOUR) == 0
     assert nudges() == [("nora@northwind.example", "before 1")]
 
 
 def test_a_rung_before_the_announcement_is_passed_over(company: Company, northwind: Participant) -> None:
     announce(northwind, by=company.by, now=FIRST + HOUR)
-    assert follow_up.follow_up(FIRST + 2 * HOUR) == 0
+    assert follow_up.run_follow_up(FIRST + 2 * HOUR) == 0
 
 
 def test_days_after_the_announcement_count_too(told: Participant, rotation: Rotation) -> None:
     Rotation.objects.filter(pk=rotation.pk).update(nudge_after=[2], nudge_before=[])
-    assert follow_up.follow_up(NOW + 2 * DAY - SECOND) == 0
-    assert follow_up.follow_up(NOW + 2 * DAY) == 1
+    assert follow_up.run_follow_up(NOW + 2 * DAY - SECOND) == 0
+    assert follow_up.run_follow_up(NOW + 2 * DAY) == 1
     assert nudges() == [("nora@northwind.example", "after 2")]
 
 
 def test_a_postponement_starts_the_ladder_anew(
     told: Participant, rotation: Rotation, company: Company
 ) -> None:
-    follow_up.follow_up(LAST)
+    follow_up.run_follow_up(LAST)
     later = STARTS + 8 * DAY
     actions.postpone(rotation, window(later), reason="Inventory", by=company.by, now=LAST + HOUR)
-    assert follow_up.follow_up(LAST + 2 * HOUR) == 0
+    assert follow_up.run_follow_up(LAST + 2 * HOUR) == 0
     run_every(5 * HOUR, since=LAST, until=later)
     assert [rung for _, rung in nudges()] == ["before 1", "before 7", "before 3", "before 1"]
 
@@ -146,8 +146,8 @@ def test_across_a_change_of_the_clocks_nothing_is_doubled(told: Participant, rot
 
 
 def test_what_was_sent_by_hand_silences_the_rungs_before_it(told: Participant, company: Company) -> None:
-    follow_up.nudge(told, by=company.by, now=FIRST + HOUR)
-    assert follow_up.follow_up(FIRST + 2 * HOUR) == 0
+    follow_up.nudge_now(told, by=company.by, now=FIRST + HOUR)
+    assert follow_up.run_follow_up(FIRST + 2 * HOUR) == 0
     assert nudges() == [("nora@northwind.example", "by hand")]
 
 
@@ -155,20 +155,20 @@ def test_what_was_sent_by_hand_silences_the_rungs_before_it(told: Participant, c
 
 
 def test_who_was_not_told_is_not_reminded(northwind: Participant) -> None:
-    assert follow_up.follow_up(LAST) == 0
+    assert follow_up.run_follow_up(LAST) == 0
 
 
 def test_who_answers_in_between_is_left_alone(told: Participant, company: Company) -> None:
-    follow_up.follow_up(FIRST)
+    follow_up.run_follow_up(FIRST)
     answer(told, company, FIRST + DAY)
     run_every(5 * HOUR, since=FIRST, until=STARTS + DAY)
     assert [rung for _, rung in nudges()] == ["before 7"]
     assert escalations() == []
 
 
-SAID: dict[str, Callable[[Participant, Company], Any]] = {
+RESPONSES: dict[str, Callable[[Participant, Company], Any]] = {
     "no": lambda p, c: responses.decline(p, reason="Closed", by=c.by, now=NOW),
-    "another time": lambda p, c: responses.propose(p, window(STARTS + DAY), note="", by=c.by, now=NOW),
+    "another time": lambda p, c: responses.propose_window(p, window(STARTS + DAY), note="", by=c.by, now=NOW),
     "waived": lambda p, c: waive(p, reason="It only receives", by=c.by, now=NOW),
     "removed": lambda p, c: Participant.objects.filter(pk=p.pk).update(removed_reason="gone"),
     "cancelled": lambda p, c: actions.cancel(p.rotation, reason="Not needed", by=c.by, now=NOW),
@@ -179,11 +179,11 @@ SAID: dict[str, Callable[[Participant, Company], Any]] = {
 }
 
 
-@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("said", RESPONSES)
 def test_nobody_is_reminded_where_that_is_out_of_place(
     told: Participant, company: Company, said: str
 ) -> None:
-    SAID[said](told, company)
+    RESPONSES[said](told, company)
     run_every(5 * HOUR, since=LAST, until=STARTS + HOUR)
     assert (nudges(), escalations()) == ([], [])
 
@@ -202,19 +202,19 @@ def test_a_no_that_is_taken_back_by_a_yes_to_the_window_leaves_the_rest_awaited(
         by=company.by,
         now=NOW + DAY,
     )
-    assert follow_up.follow_up(FIRST) == 1
+    assert follow_up.run_follow_up(FIRST) == 1
 
 
 def test_refusing_a_proposal_asks_anew(told: Participant, company: Company) -> None:
-    responses.propose(told, window(STARTS + DAY), note="", by=company.by, now=NOW)
+    responses.propose_window(told, window(STARTS + DAY), note="", by=company.by, now=NOW)
     responses.refuse_proposal(told, reason="Eleven agreed", by=company.by, now=FIRST + HOUR)
-    assert follow_up.follow_up(FIRST + 2 * HOUR) == 0
-    assert follow_up.follow_up(SECOND_RUNG) == 1
+    assert follow_up.run_follow_up(FIRST + 2 * HOUR) == 0
+    assert follow_up.run_follow_up(SECOND_RUNG) == 1
 
 
 def test_everybody_there_is_written_to_with_a_link_of_their_own(told: Participant) -> None:
     Contact.objects.create(partner=told.partner, name="Ned Night", email="ned@northwind.example")
-    assert follow_up.follow_up(FIRST) == 2
+    assert follow_up.run_follow_up(FIRST) == 2
     assert [rung for _, rung in nudges()] == ["before 7", "before 7"]
     assert Link.objects.filter(participant=told).count() == 3
     text = Letter.objects.filter(kind=Letter.Kind.NUDGE)[0].message.text
@@ -225,12 +225,12 @@ def test_an_address_that_came_back_gets_no_reminder(told: Participant) -> None:
     Contact.objects.create(
         partner=told.partner, name="Ned Night", email="ned@northwind.example", bounced_at=NOW
     )
-    follow_up.follow_up(FIRST)
+    follow_up.run_follow_up(FIRST)
     assert nudges() == [("nora@northwind.example", "before 7")]
 
 
 def test_the_trail_says_who_was_reminded(told: Participant) -> None:
-    follow_up.follow_up(FIRST)
+    follow_up.run_follow_up(FIRST)
     entry = Entry.objects.get(verb="participant.nudged")
     assert entry.new == {"partner": "Northwind", "rung": "before 7", "to": ["nora@northwind.example"]}
     assert entry.actor_name == "AS2 Certs"
@@ -242,8 +242,8 @@ def test_the_trail_says_who_was_reminded(told: Participant) -> None:
 def test_our_people_are_told_halfway_from_the_last_rung_to_the_window(told: Participant) -> None:
     run_every(HOUR, until=TOLD_AT)
     assert escalations() == []
-    assert follow_up.follow_up(TOLD_AT - SECOND) == 0
-    assert follow_up.follow_up(TOLD_AT) == 1
+    assert follow_up.run_follow_up(TOLD_AT - SECOND) == 0
+    assert follow_up.run_follow_up(TOLD_AT) == 1
     run_every(HOUR, since=TOLD_AT, until=STARTS + HOUR)
     (message,) = escalations()
     assert message.to_address == "alice@example.com"
@@ -259,7 +259,7 @@ def test_the_mail_says_whom_to_call_and_what_was_tried(told: Participant) -> Non
     Contact.objects.create(partner=told.partner, name="Ned Night", email="ned@northwind.example")
     Participant.objects.update(opened_at=NOW + DAY)
     run_every(5 * HOUR, until=TOLD_AT)
-    follow_up.follow_up(TOLD_AT)
+    follow_up.run_follow_up(TOLD_AT)
     (message,) = escalations()
     for part in (message.text, message.html):
         words = " ".join(part.split())
@@ -273,31 +273,31 @@ def test_one_mail_lists_all_that_are_silent(
 ) -> None:
     announce(fabrikam, by=company.by, now=NOW)
     run_every(5 * HOUR, until=TOLD_AT)
-    assert follow_up.follow_up(TOLD_AT) == 1
+    assert follow_up.run_follow_up(TOLD_AT) == 1
     assert "Fabrikam and Northwind have not answered" in escalations()[0].subject
 
 
 def test_the_escalation_address_is_told_too(told: Participant) -> None:
     Installation(escalation_email="boss@example.com").save()
-    follow_up.follow_up(LAST)
-    assert follow_up.follow_up(TOLD_AT) == 2
+    follow_up.run_follow_up(LAST)
+    assert follow_up.run_follow_up(TOLD_AT) == 2
     assert {m.to_address for m in escalations()} == {"alice@example.com", "boss@example.com"}
 
 
 def test_a_new_window_makes_them_tell_again(told: Participant, rotation: Rotation, company: Company) -> None:
-    follow_up.follow_up(TOLD_AT)
+    follow_up.run_follow_up(TOLD_AT)
     actions.postpone(
         rotation, window(STARTS + 8 * DAY), reason="Inventory", by=company.by, now=TOLD_AT + HOUR
     )
-    follow_up.follow_up(TOLD_AT + 8 * DAY)
+    follow_up.run_follow_up(TOLD_AT + 8 * DAY)
     assert len(escalations()) == 2
 
 
 @pytest.mark.parametrize("lost", [{"state": Message.State.FAILED}, {"bounced_at": NOW}])
 def test_who_can_not_be_reached_is_told_at_once(told: Participant, lost: dict[str, object]) -> None:
     Message.objects.update(**lost)
-    assert follow_up.follow_up(NOW + MINUTE) == 1
-    assert follow_up.follow_up(FIRST) == 0
+    assert follow_up.run_follow_up(NOW + MINUTE) == 1
+    assert follow_up.run_follow_up(FIRST) == 0
     (message,) = escalations()
     assert message.subject.startswith("ACME: Northwind can’t be reached by mail, window in 11 days")
     assert "Northwind: unreachable" in message.text
@@ -306,7 +306,7 @@ def test_who_can_not_be_reached_is_told_at_once(told: Participant, lost: dict[st
 
 def test_a_contact_known_to_bounce_is_told_at_once(told: Participant) -> None:
     Contact.objects.update(bounced_at=NOW)
-    assert follow_up.follow_up(NOW + MINUTE) == 1
+    assert follow_up.run_follow_up(NOW + MINUTE) == 1
     assert len(escalations()) == 1
 
 
@@ -314,18 +314,18 @@ def test_who_has_no_address_is_told_when_it_would_have_been_reminded(
     northwind: Participant, company: Company
 ) -> None:
     Contact.objects.update(email="")
-    share(northwind, by=company.by, now=NOW)
-    assert follow_up.follow_up(FIRST - SECOND) == 0
-    assert follow_up.follow_up(FIRST) == 1
+    share_link(northwind, by=company.by, now=NOW)
+    assert follow_up.run_follow_up(FIRST - SECOND) == 0
+    assert follow_up.run_follow_up(FIRST) == 1
     assert "No contact of Northwind has an e-mail address" in " ".join(escalations()[0].text.split())
 
 
 def test_after_downtime_they_are_told_while_the_window_is_open(told: Participant) -> None:
-    assert follow_up.follow_up(STARTS + MINUTE) == 1
+    assert follow_up.run_follow_up(STARTS + MINUTE) == 1
     assert nudges() == []
     assert escalations()[0].subject.endswith("the window is open")
     assert "the window has opened" in " ".join(escalations()[0].text.split())
-    assert follow_up.follow_up(STARTS + 2 * HOUR) == 0
+    assert follow_up.run_follow_up(STARTS + 2 * HOUR) == 0
 
 
 # More time.
@@ -333,25 +333,25 @@ def test_after_downtime_they_are_told_while_the_window_is_open(told: Participant
 
 def test_more_time_keeps_everybody_quiet_for_half_of_it(told: Participant, company: Company) -> None:
     until = FIRST + 2 * DAY
-    follow_up.extend(told, until, by=company.by, now=FIRST - 2 * DAY)
+    follow_up.extend_deadline(told, until, by=company.by, now=FIRST - 2 * DAY)
     run_every(HOUR, since=FIRST - 2 * DAY, until=FIRST)
     assert nudges() == []
-    assert follow_up.follow_up(FIRST) == 1
+    assert follow_up.run_follow_up(FIRST) == 1
 
 
 def test_our_people_are_told_when_the_extra_time_is_over(told: Participant, company: Company) -> None:
     until = NOW + 2 * DAY
-    follow_up.extend(told, until, by=company.by, now=NOW)
-    assert follow_up.follow_up(until - SECOND) == 0
-    assert follow_up.follow_up(until) == 1
+    follow_up.extend_deadline(told, until, by=company.by, now=NOW)
+    assert follow_up.run_follow_up(until - SECOND) == 0
+    assert follow_up.run_follow_up(until) == 1
     assert len(escalations()) == 1
 
 
 def test_more_time_after_they_were_told_makes_them_be_told_once_more(
     told: Participant, company: Company
 ) -> None:
-    follow_up.follow_up(TOLD_AT)
-    follow_up.extend(told, STARTS - HOUR, by=company.by, now=TOLD_AT + HOUR)
+    follow_up.run_follow_up(TOLD_AT)
+    follow_up.extend_deadline(told, STARTS - HOUR, by=company.by, now=TOLD_AT + HOUR)
     run_every(30 * MINUTE, since=TOLD_AT + HOUR, until=STARTS - HOUR)
     assert len(escalations()) == 1
     run_every(30 * MINUTE, since=STARTS - HOUR, until=STARTS + HOUR)
@@ -369,27 +369,27 @@ def test_more_time_is_refused_where_there_is_none(
     told: Participant, company: Company, until: datetime, said: str
 ) -> None:
     with pytest.raises(ActionRefused, match=said):
-        follow_up.extend(told, until, by=company.by, now=NOW)
+        follow_up.extend_deadline(told, until, by=company.by, now=NOW)
     told.refresh_from_db()
     assert told.answer_by is None
 
 
 def test_more_time_is_in_the_trail_and_is_never_less(told: Participant, company: Company) -> None:
-    follow_up.extend(told, STARTS, by=company.by, now=NOW)
+    follow_up.extend_deadline(told, STARTS, by=company.by, now=NOW)
     entry = Entry.objects.get(verb="participant.extended")
     assert entry.new == {"partner": "Northwind", "until": STARTS.isoformat()}
     with pytest.raises(ActionRefused, match="Northwind has until Thu 3 Dec 2026, 22:00 CST already"):
-        follow_up.extend(told, STARTS - DAY, by=company.by, now=NOW)
+        follow_up.extend_deadline(told, STARTS - DAY, by=company.by, now=NOW)
 
 
 def test_who_was_not_told_gets_no_more_time(fabrikam: Participant, company: Company) -> None:
     with pytest.raises(ActionRefused, match="Fabrikam has not been told yet: announce the change first"):
-        follow_up.extend(fabrikam, STARTS, by=company.by, now=NOW)
+        follow_up.extend_deadline(fabrikam, STARTS, by=company.by, now=NOW)
 
 
 def test_a_letter_asks_until_the_extended_moment(told: Participant, company: Company) -> None:
-    follow_up.extend(told, STARTS - DAY, by=company.by, now=NOW)
-    follow_up.nudge(told, by=company.by, now=NOW + 2 * HOUR)
+    follow_up.extend_deadline(told, STARTS - DAY, by=company.by, now=NOW)
+    follow_up.nudge_now(told, by=company.by, now=NOW + 2 * HOUR)
     assert "please answer by Wed 2 Dec 2026, 22:00 CST" in Message.objects.latest("id").subject
 
 
@@ -397,51 +397,51 @@ def test_a_letter_asks_until_the_extended_moment(told: Participant, company: Com
 
 
 def test_a_reminder_by_hand_goes_at_once(told: Participant, company: Company) -> None:
-    assert len(follow_up.nudge(told, by=company.by, now=NOW + DAY)) == 1
+    assert len(follow_up.nudge_now(told, by=company.by, now=NOW + DAY)) == 1
     assert nudges() == [("nora@northwind.example", "by hand")]
     entry = Entry.objects.get(verb="participant.nudged")
     assert (entry.actor_name, entry.address) == ("Alice", "192.0.2.7")
 
 
 def test_twice_in_an_hour_is_too_much(told: Participant, company: Company) -> None:
-    follow_up.nudge(told, by=company.by, now=NOW + DAY)
+    follow_up.nudge_now(told, by=company.by, now=NOW + DAY)
     with pytest.raises(
         ActionRefused, match=r"Northwind was written to 59 minutes ago\. Wait for an hour, or call"
     ):
-        follow_up.nudge(told, by=company.by, now=NOW + DAY + HOUR - SECOND)
-    assert follow_up.nudge(told, by=company.by, now=NOW + DAY + HOUR)
+        follow_up.nudge_now(told, by=company.by, now=NOW + DAY + HOUR - SECOND)
+    assert follow_up.nudge_now(told, by=company.by, now=NOW + DAY + HOUR)
 
 
-REFUSED: dict[str, tuple[Callable[[Participant, Company], Any], str]] = {
-    "no": (SAID["no"], "Northwind said no"),
-    "another time": (SAID["another time"], "Northwind proposes another time, so it is our turn"),
-    "waived": (SAID["waived"], "Nobody waits for Northwind: It only receives"),
-    "removed": (SAID["removed"], "Northwind takes no part"),
-    "cancelled": (SAID["cancelled"], "This rotation has ended"),
-    "draft": (SAID["draft"], "Approve the plan first"),
-    "under way": (SAID["under way"], "The window has begun"),
-    "not its turn": (SAID["not its turn"], "It is not Northwind’s turn yet"),
+REFUSALS: dict[str, tuple[Callable[[Participant, Company], Any], str]] = {
+    "no": (RESPONSES["no"], "Northwind said no"),
+    "another time": (RESPONSES["another time"], "Northwind proposes another time, so it is our turn"),
+    "waived": (RESPONSES["waived"], "Nobody waits for Northwind: It only receives"),
+    "removed": (RESPONSES["removed"], "Northwind takes no part"),
+    "cancelled": (RESPONSES["cancelled"], "This rotation has ended"),
+    "draft": (RESPONSES["draft"], "Approve the plan first"),
+    "under way": (RESPONSES["under way"], "The window has begun"),
+    "not its turn": (RESPONSES["not its turn"], "It is not Northwind’s turn yet"),
     "answered": (lambda p, c: answer(p, c, NOW), "Northwind has answered"),
     "bounced": (lambda p, c: Contact.objects.update(bounced_at=NOW), "Mail to Northwind comes back"),
     "no address": (lambda p, c: Contact.objects.update(email=""), "No contact of Northwind has an e-mail"),
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("what", REFUSALS)
 def test_a_reminder_by_hand_says_why_it_is_out_of_place(
     told: Participant, company: Company, what: str
 ) -> None:
-    change, said = REFUSED[what]
+    change, said = REFUSALS[what]
     change(told, company)
     before = Message.objects.count()
     with pytest.raises(ActionRefused, match=f"^{said}"):
-        follow_up.nudge(told, by=company.by, now=NOW + DAY)
+        follow_up.nudge_now(told, by=company.by, now=NOW + DAY)
     assert Message.objects.count() == before
 
 
 def test_an_address_that_failed_is_tried_again_by_hand(told: Participant, company: Company) -> None:
     Message.objects.update(state=Message.State.FAILED)
-    follow_up.nudge(told, by=company.by, now=NOW + DAY)
+    follow_up.nudge_now(told, by=company.by, now=NOW + DAY)
     assert len(nudges()) == 1
 
 
@@ -463,15 +463,15 @@ def test_a_poisoned_partner_keeps_nobody_from_being_reminded(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     announce(fabrikam, by=company.by, now=NOW)
-    real = compose.send
+    real = compose.send_letters
 
     def send(kind: str, participant: Participant, *given: Any, **named: Any) -> list[Letter]:
         if participant.partner.name == "Fabrikam":
             raise RuntimeError("poisoned")
         return real(kind, participant, *given, **named)
 
-    monkeypatch.setattr(compose, "send", send)
-    assert follow_up.follow_up(FIRST) == 1
+    monkeypatch.setattr(compose, "send_letters", send)
+    assert follow_up.run_follow_up(FIRST) == 1
     assert nudges() == [("nora@northwind.example", "before 7")]
     assert "Fabrikam in ACME: sign + decrypt could not be reminded" in caplog.text
 
@@ -480,15 +480,15 @@ def test_a_poisoned_rotation_keeps_no_other_from_being_followed_up(
     told: Participant, company: Company, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = another_rotation(told, company, "ZETA")
-    real = follow_up._remind
+    real = follow_up._send_reminders
 
     def remind(rotation: Rotation, now: datetime) -> int:
         if rotation.pk == told.rotation_id:
             raise RuntimeError("poisoned")
         return real(rotation, now)
 
-    monkeypatch.setattr(follow_up, "_remind", remind)
-    assert follow_up.follow_up(FIRST) == 1
+    monkeypatch.setattr(follow_up, "_send_reminders", remind)
+    assert follow_up.run_follow_up(FIRST) == 1
     assert Letter.objects.get(kind=Letter.Kind.NUDGE).participant == other
     assert f"The partners in rotation {told.rotation_id} could not be followed up" in caplog.text
 
@@ -501,7 +501,9 @@ def another_rotation(like: Participant, company: Company, name: str) -> Particip
     partner = Partner.objects.create(name=name, as2_id=name)
     Contact.objects.create(partner=partner, name="Pat", email=f"pat@{name.lower()}.example")
     participant = Participant.objects.create(rotation=rotation, partner=partner, announced_at=NOW)
-    compose.send(Letter.Kind.ANNOUNCEMENT, participant, partner.contacts.all(), by=company.by, now=NOW)
+    compose.send_letters(
+        Letter.Kind.ANNOUNCEMENT, participant, partner.contacts.all(), by=company.by, now=NOW
+    )
     step = like.steps.get(act="install")
     step.pk, step.uid, step.rotation, step.participant = (
         None,
@@ -516,7 +518,7 @@ def another_rotation(like: Participant, company: Company, name: str) -> Particip
 def test_looking_costs_the_same_for_any_number(told: Participant, company: Company) -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as found:
-            assert follow_up.follow_up(FIRST - HOUR) == 0
+            assert follow_up.run_follow_up(FIRST - HOUR) == 0
         return len(found)
 
     before = queries()

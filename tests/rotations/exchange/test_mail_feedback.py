@@ -20,16 +20,16 @@ from as2certs.mail.models import Message, Postbox
 from as2certs.site import coverage
 from partners.models import Contact, Partner
 from rotations.exchange import certificate_requests, mail_feedback
-from rotations.exchange.partner_evidence import standings
-from rotations.exchange.partner_status import Standing
+from rotations.exchange.partner_evidence import partner_statuses
+from rotations.exchange.partner_status import PartnerStatus
 from rotations.letters import announcements
 from rotations.models import Participant
-from tests.mail.came_back import report
+from tests.mail.came_back import build_report
 from tests.mail.imap import ImapServer
-from tests.mail.letters import letter
-from tests.mail.post_office import Papers, papers
+from tests.mail.letters import make_message
+from tests.mail.post_office import ServerCertificates, make_server_certificates
 from tests.rotations.company import NOW, Company
-from tests.rotations.exchange.incoming import in_use
+from tests.rotations.exchange.incoming import put_in_use
 from tests.stack import Stack
 
 NORA = "nora@northwind.example"
@@ -45,8 +45,8 @@ def partner(company: Company) -> Partner:
 @pytest.fixture
 def mail(company: Company, partner: Partner) -> Message:
     """A mail to Nora that the mail server has taken."""
-    in_use(company, partner)
-    (sent,) = certificate_requests.ask(partner, by=company.by, now=NOW)
+    put_in_use(company, partner)
+    (sent,) = certificate_requests.send_request(partner, by=company.by, now=NOW)
     Message.objects.filter(pk=sent.message_id).update(state="sent", sent_at=NOW)
     return Message.objects.get()
 
@@ -56,11 +56,11 @@ def nora() -> Contact:
 
 
 def take_in(raw: bytes) -> int:
-    return mail_feedback.take_in(delivery_reports.read(raw), by=Actor.runner(), now=NOW)
+    return mail_feedback.record_failures(delivery_reports.read_report(raw), by=Actor.runner(), now=NOW)
 
 
 def test_a_report_marks_the_mail_and_its_contact_and_says_so_in_the_trail(mail: Message) -> None:
-    assert take_in(report(mail.message_id, NORA)) == 1
+    assert take_in(build_report(mail.message_id, NORA)) == 1
     mail.refresh_from_db()
     assert (mail.bounced_at, mail.error) == (NOW, "550 5.1.1 no such user")
     assert (nora().bounced_at, nora().bounce_reason) == (NOW, "550 5.1.1 no such user")
@@ -69,7 +69,7 @@ def test_a_report_marks_the_mail_and_its_contact_and_says_so_in_the_trail(mail: 
 
 
 def test_the_same_report_again_says_nothing_new(mail: Message) -> None:
-    assert [take_in(report(mail.message_id, NORA)) for _ in range(3)] == [1, 0, 0]
+    assert [take_in(build_report(mail.message_id, NORA)) for _ in range(3)] == [1, 0, 0]
     assert Entry.objects.filter(verb="contact.bounced").count() == 1
 
 
@@ -79,22 +79,22 @@ def test_a_participant_whose_only_mail_came_back_is_unreachable(
     announcements.announce(northwind, by=company.approver, now=NOW)
     mail = Message.objects.get(to_address=NORA)
     Message.objects.update(state="sent", sent_at=NOW)
-    assert standings([northwind], now=NOW)[northwind.pk] is not Standing.UNREACHABLE
-    take_in(report(mail.message_id, NORA))
+    assert partner_statuses([northwind], now=NOW)[northwind.pk] is not PartnerStatus.UNREACHABLE
+    take_in(build_report(mail.message_id, NORA))
     northwind.refresh_from_db()
-    assert standings([northwind], now=NOW)[northwind.pk] is Standing.UNREACHABLE
+    assert partner_statuses([northwind], now=NOW)[northwind.pk] is PartnerStatus.UNREACHABLE
 
 
 def forged(mail: Message) -> dict[str, bytes]:
     return {
-        "of no mail": report("", NORA),
-        "of a mail that we did not send": report("<made-up@certs.example.com>", NORA),
-        "of a mail to somebody else": report(mail.message_id, "fay@fabrikam.example"),
-        "of a mail that was passed on": report(
+        "of no mail": build_report("", NORA),
+        "of a mail that we did not send": build_report("<made-up@certs.example.com>", NORA),
+        "of a mail to somebody else": build_report(mail.message_id, "fay@fabrikam.example"),
+        "of a mail that was passed on": build_report(
             mail.message_id, "n.north@elsewhere.example", original="x@y.example"
         ),
-        "of a delay": report(mail.message_id, NORA, action="delayed", status="4.4.1"),
-        "of a full mailbox for now": report(mail.message_id, NORA, status="4.2.2"),
+        "of a delay": build_report(mail.message_id, NORA, action="delayed", status="4.4.1"),
+        "of a full mailbox for now": build_report(mail.message_id, NORA, status="4.2.2"),
     }
 
 
@@ -107,16 +107,16 @@ def test_a_report_that_is_forged_or_not_final_marks_nobody(mail: Message) -> Non
 
 def test_a_contact_with_another_address_by_now_is_not_marked(mail: Message) -> None:
     Contact.objects.filter(email=NORA).update(email="new@northwind.example")
-    assert take_in(report(mail.message_id, NORA)) == 1
+    assert take_in(build_report(mail.message_id, NORA)) == 1
     assert not Contact.objects.exclude(bounced_at=None).exists()
 
 
 def test_mail_that_comes_back_from_our_own_people_is_told_on_the_home_page(company: Company) -> None:
-    ours = letter(company.alice.email, state="sent")
-    take_in(report(ours.message_id, company.alice.email))
+    ours = make_message(company.alice.email, state="sent")
+    take_in(build_report(ours.message_id, company.alice.email))
 
     def needs(now: Any) -> list[str]:
-        found = coverage.needs(coverage.look(now), [], now=now, zone="UTC")
+        found = coverage.list_open_tasks(coverage.get_coverage(now), [], now=now, zone="UTC")
         return [need.text for need in found if "comes back" in need.text]
 
     assert needs(NOW) == [f"Mail to {company.alice.email} comes back"]
@@ -146,19 +146,19 @@ def as_json(mail: Message, **other: Any) -> str:
 
 
 def test_nobody_can_report_before_a_key_is_set(mail: Message, settings: Any) -> None:
-    assert post(report(mail.message_id, NORA), key="").status_code == 404
+    assert post(build_report(mail.message_id, NORA), key="").status_code == 404
     assert nora().bounced_at is None
 
 
 @pytest.mark.parametrize("key", [None, "", "k" * 31, "k" * 33, "ключ"])
 def test_nobody_can_report_without_the_key(mail: Message, with_key: None, key: str | None) -> None:
-    answer = post(report(mail.message_id, NORA), key=key)
+    answer = post(build_report(mail.message_id, NORA), key=key)
     assert (answer.status_code, answer.json()) == (403, {"error": "The key is missing or wrong."})
     assert nora().bounced_at is None
 
 
 def test_a_mail_server_reports_as_mail_servers_do(mail: Message, with_key: None) -> None:
-    answers = [post(report(mail.message_id, NORA)) for _ in range(2)]
+    answers = [post(build_report(mail.message_id, NORA)) for _ in range(2)]
     assert [(a.status_code, a.json()) for a in answers] == [(200, {"noted": 1}), (200, {"noted": 0})]
     assert nora().bounce_reason == "550 5.1.1 no such user"
     entry = Entry.objects.get(verb="contact.bounced")
@@ -198,13 +198,13 @@ def test_looking_at_the_address_changes_nothing(with_key: None) -> None:
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Papers:
-    return papers(tmp_path_factory.mktemp("imap"))
+def shown(tmp_path_factory: pytest.TempPathFactory) -> ServerCertificates:
+    return make_server_certificates(tmp_path_factory.mktemp("imap"))
 
 
 @pytest.fixture
 def imap(
-    shown: Papers, settings: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    shown: ServerCertificates, settings: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[ImapServer]:
     """An IMAP server whose mailbox is read."""
     server = ImapServer(shown.shown, tls=getattr(request, "param", "implicit"))
@@ -220,12 +220,12 @@ def imap(
 @pytest.mark.parametrize("imap", ["implicit", "starttls"], indirect=True)
 def test_the_mailbox_is_read_over_tls_and_left_as_it_is(mail: Message, imap: ImapServer) -> None:
     imap.deliver(b"Subject: Out of office\r\n\r\nI am away.")
-    imap.deliver(report(mail.message_id, NORA))
-    assert mail_feedback.collect(now=NOW) == (2, 1)
+    imap.deliver(build_report(mail.message_id, NORA))
+    assert mail_feedback.read_mailbox(now=NOW) == (2, 1)
     assert nora().bounced_at == NOW
-    assert mail_feedback.collect(now=NOW) == (0, 0)
-    imap.deliver(report("<made-up@certs.example.com>", NORA))
-    assert mail_feedback.collect(now=NOW) == (1, 0)
+    assert mail_feedback.read_mailbox(now=NOW) == (0, 0)
+    imap.deliver(build_report("<made-up@certs.example.com>", NORA))
+    assert mail_feedback.read_mailbox(now=NOW) == (1, 0)
     begun = imap.said.index("LOGIN")
     assert imap.said[begun + 1 : begun + 3] == ['EXAMINE "INBOX"', "UID SEARCH SINCE 09-Nov-2026"]
     assert ("STARTTLS" in imap.said[:begun]) == (imap.tls == "starttls")
@@ -235,40 +235,40 @@ def test_the_mailbox_is_read_over_tls_and_left_as_it_is(mail: Message, imap: Ima
 def test_a_mailbox_that_was_made_anew_is_read_from_its_beginning(mail: Message, imap: ImapServer) -> None:
     for _ in range(3):
         imap.deliver(b"Subject: x\r\n\r\n")
-    assert mail_feedback.collect(now=NOW) == (3, 0)
+    assert mail_feedback.read_mailbox(now=NOW) == (3, 0)
     for path in imap.mails.glob("*.eml"):
         path.unlink()
     imap.begin_anew(2)
-    imap.deliver(report(mail.message_id, NORA))
-    assert mail_feedback.collect(now=NOW) == (1, 1)
+    imap.deliver(build_report(mail.message_id, NORA))
+    assert mail_feedback.read_mailbox(now=NOW) == (1, 1)
 
 
 def test_a_flood_is_read_in_parts_and_large_mails_in_their_beginning(
     mail: Message, imap: ImapServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounce_mailbox, "AT_ONCE", 4)
+    monkeypatch.setattr(bounce_mailbox, "MAX_PER_ROUND", 4)
     for _ in range(5):
-        imap.deliver(report(mail.message_id, NORA) + b"x" * 3_000_000)
-    assert [mail_feedback.collect(now=NOW) for _ in range(3)] == [(4, 1), (1, 0), (0, 0)]
+        imap.deliver(build_report(mail.message_id, NORA) + b"x" * 3_000_000)
+    assert [mail_feedback.read_mailbox(now=NOW) for _ in range(3)] == [(4, 1), (1, 0), (0, 0)]
 
 
 def test_what_was_read_before_we_died_is_not_read_again(
     mail: Message, imap: ImapServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     imap.deliver(b"Subject: x\r\n\r\n")
-    imap.deliver(report(mail.message_id, NORA))
+    imap.deliver(build_report(mail.message_id, NORA))
 
-    def die(raw: bytes) -> list[delivery_reports.Failure]:
+    def die(raw: bytes) -> list[delivery_reports.DeliveryFailure]:
         if b"delivery-status" in raw:
             raise KeyboardInterrupt
         return []
 
     with monkeypatch.context() as patch:
-        patch.setattr(delivery_reports, "read", die)
+        patch.setattr(delivery_reports, "read_report", die)
         with pytest.raises(KeyboardInterrupt):
-            mail_feedback.collect(now=NOW)
+            mail_feedback.read_mailbox(now=NOW)
     assert Postbox.objects.get().last_uid == 1
-    assert mail_feedback.collect(now=NOW) == (1, 1)
+    assert mail_feedback.read_mailbox(now=NOW) == (1, 1)
 
 
 def test_a_server_with_the_certificate_of_somebody_else_hears_no_password(
@@ -276,9 +276,9 @@ def test_a_server_with_the_certificate_of_somebody_else_hears_no_password(
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     with pytest.raises(
-        bounce_mailbox.PostboxError, match="on localhost can't be read: its certificate was refused"
+        bounce_mailbox.MailboxError, match="on localhost can't be read: its certificate was refused"
     ):
-        mail_feedback.collect(now=NOW)
+        mail_feedback.read_mailbox(now=NOW)
     assert imap.said == []
 
 
@@ -293,8 +293,8 @@ def test_what_keeps_us_from_reading_is_told_without_the_password(
     mail: Message, imap: ImapServer, settings: Any, old: str, new: str, said: str
 ) -> None:
     settings.AS2CERTS_BOUNCES_MAILBOX = imap.url.replace(old, new)
-    with pytest.raises(bounce_mailbox.PostboxError, match=said) as raised:
-        mail_feedback.collect(now=NOW)
+    with pytest.raises(bounce_mailbox.MailboxError, match=said) as raised:
+        mail_feedback.read_mailbox(now=NOW)
     assert "p/w" not in str(raised.value)
     assert "p%2Fw" not in str(raised.value)
 
@@ -303,15 +303,15 @@ def test_a_mailbox_that_can_not_be_read_for_long_is_told_on_the_home_page_and_by
     company: Company, imap: ImapServer, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def told(now: Any) -> list[str]:
-        found = coverage.needs(coverage.look(now), [], now=now, zone="UTC")
+        found = coverage.list_open_tasks(coverage.get_coverage(now), [], now=now, zone="UTC")
         return [need.text for need in found if "goes unnoticed" in need.text]
 
-    monkeypatch.setattr(bounce_mailbox, "SECONDS", 0.5)
-    mail_feedback.collect(now=NOW)
+    monkeypatch.setattr(bounce_mailbox, "TIMEOUT_SECONDS", 0.5)
+    mail_feedback.read_mailbox(now=NOW)
     imap.pause()
     for minutes in (1, 2):
-        with pytest.raises(bounce_mailbox.PostboxError, match="timed out"):
-            mail_feedback.collect(now=NOW + minutes * MINUTE)
+        with pytest.raises(bounce_mailbox.MailboxError, match="timed out"):
+            mail_feedback.read_mailbox(now=NOW + minutes * MINUTE)
     imap.resume()
     assert told(NOW + 15 * MINUTE) == []
     (text,) = told(NOW + 17 * MINUTE)
@@ -319,13 +319,13 @@ def test_a_mailbox_that_can_not_be_read_for_long_is_told_on_the_home_page_and_by
     Postbox.objects.update(failing_since="2026-01-01T00:00Z")
     settings.CELERY_BROKER_TRANSPORT_OPTIONS = {"data_folder_in": str(imap.folder)}
     assert "mail that comes back: The mailbox on localhost" in str(Client().get("/readyz").json()["problems"])
-    mail_feedback.collect(now=NOW + 18 * MINUTE)
+    mail_feedback.read_mailbox(now=NOW + 18 * MINUTE)
     assert told(NOW + 19 * MINUTE) == []
     assert "is a worker with beat running?" in told(NOW + 60 * MINUTE)[0]
 
 
 def test_a_command_reads_it_and_beat_has_it_read_each_minute(
-    make_stack: Callable[..., Stack], shown: Papers, tmp_path: Path
+    make_stack: Callable[..., Stack], shown: ServerCertificates, tmp_path: Path
 ) -> None:
     server = ImapServer(shown.shown)
     try:

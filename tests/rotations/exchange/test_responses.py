@@ -28,7 +28,7 @@ def mails() -> list[tuple[str, str]]:
     return [(m.to_address, m.subject) for m in Message.objects.order_by("id")]
 
 
-def said(participant: Participant, fingerprint: str = "", **options: bool) -> Participant:
+def respond(participant: Participant, fingerprint: str = "", **options: bool) -> Participant:
     return confirm(
         participant,
         **{"fingerprint": fingerprint, "agreed": False, "spoke_with": "", "note": "", **options},  # type: ignore[arg-type]
@@ -41,7 +41,7 @@ def test_another_time_is_kept_and_told_and_moves_nothing(
     company: Company, rotation: Rotation, northwind: Participant
 ) -> None:
     later = window(STARTS + timedelta(days=2))
-    responses.propose(northwind, later, note="Inventory count", by=NORA, now=NOW)
+    responses.propose_window(northwind, later, note="Inventory count", by=NORA, now=NOW)
     northwind.refresh_from_db()
     rotation.refresh_from_db()
     assert (northwind.proposed_start, northwind.proposed_zone) == (later.start, CHICAGO)
@@ -70,24 +70,24 @@ def test_a_time_that_can_not_be_is_refused(
     company: Company, northwind: Participant, starts: timedelta, said: str
 ) -> None:
     with pytest.raises(ActionRefused, match=said):
-        responses.propose(northwind, window(NOW + starts), note="", by=NORA, now=NOW)
+        responses.propose_window(northwind, window(NOW + starts), note="", by=NORA, now=NOW)
     assert not Message.objects.exists()
 
 
 def test_nothing_is_proposed_once_the_time_has_come(company: Company, northwind: Participant) -> None:
     with pytest.raises(ActionRefused, match="The agreed time has come"):
-        responses.propose(northwind, window(STARTS + timedelta(days=1)), note="", by=NORA, now=STARTS)
+        responses.propose_window(northwind, window(STARTS + timedelta(days=1)), note="", by=NORA, now=STARTS)
 
 
 def test_to_agree_forgets_what_was_proposed(company: Company, northwind: Participant) -> None:
-    responses.propose(northwind, window(STARTS + timedelta(days=2)), note="", by=NORA, now=NOW)
-    assert said(northwind, agreed=True, installed=False).proposed_at is None
+    responses.propose_window(northwind, window(STARTS + timedelta(days=2)), note="", by=NORA, now=NOW)
+    assert respond(northwind, agreed=True, installed=False).proposed_at is None
 
 
 def test_staying_with_the_window_is_told_with_the_reason(company: Company, northwind: Participant) -> None:
     northwind.announced_at = NOW
     northwind.save()
-    responses.propose(northwind, window(STARTS + timedelta(days=2)), note="", by=NORA, now=NOW)
+    responses.propose_window(northwind, window(STARTS + timedelta(days=2)), note="", by=NORA, now=NOW)
     responses.refuse_proposal(northwind, reason="Eleven others have agreed.", by=company.by, now=NOW)
     letter = Letter.objects.get(kind=Letter.Kind.ANSWERED)
     assert letter.message.to_address == "nora@northwind.example"
@@ -101,7 +101,7 @@ def test_no_is_told_at_once_and_taken_back_by_a_yes(company: Company, northwind:
     responses.decline(northwind, reason="We are closed until January.", by=NORA, now=NOW)
     assert mails() == [("alice@example.com", "ACME: Northwind says no.")]
     assert "We are closed until January." in Message.objects.get().text
-    assert said(northwind, pki.format_fingerprint(company.new.sha256)).declined_at is None
+    assert respond(northwind, pki.format_fingerprint(company.new.sha256)).declined_at is None
 
 
 def test_no_needs_a_reason(company: Company, northwind: Participant) -> None:
@@ -110,17 +110,17 @@ def test_no_needs_a_reason(company: Company, northwind: Participant) -> None:
 
 
 def test_a_sha1_fingerprint_shows_that_ours_is_installed(company: Company, northwind: Participant) -> None:
-    assert said(northwind, company.new.sha1.upper()).evidence == "strong"
+    assert respond(northwind, company.new.sha1.upper()).evidence == "strong"
 
 
 def test_the_old_fingerprint_is_told_apart(company: Company, northwind: Participant) -> None:
     with pytest.raises(ActionRefused, match="fingerprint of the old certificate"):
-        said(northwind, company.old.sha256)
+        respond(northwind, company.old.sha256)
 
 
 def test_whether_it_works_is_asked_after_the_change_only(company: Company, northwind: Participant) -> None:
     with pytest.raises(ActionRefused, match="too early"):
-        responses.report(northwind, works=True, note="", by=NORA, now=NOW)
+        responses.report_result(northwind, works=True, note="", by=NORA, now=NOW)
 
 
 def test_trouble_after_the_change_is_told_at_once(
@@ -128,12 +128,12 @@ def test_trouble_after_the_change_is_told_at_once(
 ) -> None:
     Rotation.objects.filter(pk=rotation.pk).update(state="applied")
     with pytest.raises(ActionRefused, match="Say what does not work"):
-        responses.report(northwind, works=False, note="", by=NORA, now=NOW)
-    responses.report(northwind, works=False, note="authentication-failed", by=NORA, now=NOW)
+        responses.report_result(northwind, works=False, note="", by=NORA, now=NOW)
+    responses.report_result(northwind, works=False, note="authentication-failed", by=NORA, now=NOW)
     northwind.refresh_from_db()
     assert (northwind.works, northwind.works_note) == (False, "authentication-failed")
     assert mails() == [("alice@example.com", "ACME: Northwind reports trouble after the change.")]
-    responses.report(northwind, works=True, note="", by=NORA, now=NOW)
+    responses.report_result(northwind, works=True, note="", by=NORA, now=NOW)
     northwind.refresh_from_db()
     assert northwind.works is True
 
@@ -142,9 +142,9 @@ def test_a_partner_switches_by_itself_where_the_plan_lets_it(
     company: Company, northwind: Participant
 ) -> None:
     northwind.steps.filter(act="partner_cut_over").update(blocked=False)
-    assert responses.say_switched(northwind, "partner_cut_over", by=NORA, now=NOW) == 1
+    assert responses.report_switched(northwind, "partner_cut_over", by=NORA, now=NOW) == 1
     with pytest.raises(ActionRefused, match="nothing to switch"):
-        responses.say_switched(northwind, "partner_cut_over", by=NORA, now=NOW)
+        responses.report_switched(northwind, "partner_cut_over", by=NORA, now=NOW)
 
 
 def test_a_cancelled_rotation_takes_no_answers(
@@ -153,8 +153,10 @@ def test_a_cancelled_rotation_takes_no_answers(
     actions.cancel(rotation, reason="Not needed", by=company.by, now=NOW)
     for answer in (
         lambda: responses.decline(northwind, reason="No", by=NORA, now=NOW),
-        lambda: responses.propose(northwind, window(STARTS + timedelta(days=1)), note="", by=NORA, now=NOW),
-        lambda: said(northwind, company.new.sha256),
+        lambda: responses.propose_window(
+            northwind, window(STARTS + timedelta(days=1)), note="", by=NORA, now=NOW
+        ),
+        lambda: respond(northwind, company.new.sha256),
     ):
         with pytest.raises(ActionRefused, match=r"This rotation has ended \(cancelled\)"):
             answer()

@@ -20,15 +20,15 @@ from rotations.exchange import certificate_requests, digest
 from rotations.letters import compose
 from rotations.models import Letter, Participant
 from rotations.notifications import operator_mail, recipients
-from tests.mail.letters import letter
+from tests.mail.letters import make_message
 from tests.rotations.company import NOW, Company
-from tests.rotations.exchange.incoming import in_use
+from tests.rotations.exchange.incoming import put_in_use
 
 DAY = timedelta(days=1)
 
 
 def address(message: Message) -> str:
-    return reverse("mail-stop", args=[unsubscribe.token(message)])
+    return reverse("mail-stop", args=[unsubscribe.unsubscribe_token(message)])
 
 
 def one_click(message: Message) -> Any:
@@ -43,7 +43,7 @@ def shown(answer: Any) -> str:
 @pytest.fixture
 def reminder(company: Company) -> Message:
     """A reminder to Alice, who owns ACME."""
-    assert reminders.send(company.old.not_after - 20 * DAY)
+    assert reminders.send_due(company.old.not_after - 20 * DAY)
     return Message.objects.get(to_address=company.alice.email)
 
 
@@ -67,18 +67,18 @@ def test_who_stopped_them_is_told_what_happens_but_not_reminded(company: Company
     admin = User.objects.create_superuser("root", "root@example.com", "a long password")
     one_click(reminder)
     Message.objects.all().delete()
-    assert reminders.send(company.old.not_after - 5 * DAY) == 1
+    assert reminders.send_due(company.old.not_after - 5 * DAY) == 1
     assert Message.objects.get().to_address == admin.email, "a station without a reader counts as nobody's"
-    found = recipients.people_of(type(company.identity), [company.identity.pk])
+    found = recipients.recipients_of(type(company.identity), [company.identity.pk])
     assert company.alice.email in [reader.email for reader in found.of(company.identity.pk)]
 
 
 def test_the_digest_stops_too(northwind: Participant, company: Company) -> None:
     at = NOW + DAY
-    letters_to = {edition.recipient.email for edition in digest.due(at)}
+    letters_to = {edition.recipient.email for edition in digest.find_due(at)}
     assert company.alice.email in letters_to
-    one_click(letter(company.alice.email, kind="digest"))
-    assert company.alice.email not in {edition.recipient.email for edition in digest.due(at)}
+    one_click(make_message(company.alice.email, kind="digest"))
+    assert company.alice.email not in {edition.recipient.email for edition in digest.find_due(at)}
 
 
 def test_the_account_has_it_again(company: Company, reminder: Message) -> None:
@@ -95,8 +95,8 @@ def test_the_account_has_it_again(company: Company, reminder: Message) -> None:
 
 def test_a_contact_is_not_asked_for_a_certificate_any_more(company: Company) -> None:
     partner = company.partners[1]
-    in_use(company, partner)
-    certificate_requests.ask(partner, by=company.by, now=NOW)
+    put_in_use(company, partner)
+    certificate_requests.send_request(partner, by=company.by, now=NOW)
     message = Message.objects.get(kind="partner_hand_in")
     assert "is not told any more when your certificates come to their end" in shown(
         Client().get(address(message))
@@ -110,7 +110,7 @@ def test_a_contact_is_not_asked_for_a_certificate_any_more(company: Company) -> 
 
 def test_a_contact_is_not_reminded_to_answer_any_more(northwind: Participant, company: Company) -> None:
     nora = northwind.partner.contacts.get()
-    compose.send(Letter.Kind.NUDGE, northwind, [nora], by=company.by, now=NOW)
+    compose.send_letters(Letter.Kind.NUDGE, northwind, [nora], by=company.by, now=NOW)
     one_click(Message.objects.get(kind="partner_nudge"))
     nora.refresh_from_db()
     assert (nora.told_new_certificates, nora.told_expiry) == (False, True)
@@ -120,7 +120,7 @@ def test_a_contact_with_another_address_by_now_keeps_its_reminders(
     northwind: Participant, company: Company
 ) -> None:
     nora = northwind.partner.contacts.get()
-    compose.send(Letter.Kind.NUDGE, northwind, [nora], by=company.by, now=NOW)
+    compose.send_letters(Letter.Kind.NUDGE, northwind, [nora], by=company.by, now=NOW)
     Contact.objects.filter(pk=nora.pk).update(email="new@northwind.example")
     one_click(Message.objects.get(kind="partner_nudge"))
     nora.refresh_from_db()
@@ -128,13 +128,13 @@ def test_a_contact_with_another_address_by_now_keeps_its_reminders(
 
 
 def test_a_made_up_address_stops_nothing(company: Company, reminder: Message) -> None:
-    signed = unsubscribe.token(reminder)
-    other = letter(company.alice.email, kind="applied")
+    signed = unsubscribe.unsubscribe_token(reminder)
+    other = make_message(company.alice.email, kind="applied")
     for token in (
         str(reminder.uid),
         signed[:-1],
         f"{uuid4()}:{signed.partition(':')[2]}",
-        unsubscribe.token(other),
+        unsubscribe.unsubscribe_token(other),
     ):
         answer = Client().post(reverse("mail-stop", args=[token]))
         assert answer.status_code == 404
@@ -144,8 +144,8 @@ def test_a_made_up_address_stops_nothing(company: Company, reminder: Message) ->
 
 def test_an_address_that_only_the_settings_name_is_not_offered_it(company: Company) -> None:
     higher = recipients.Recipient("ops@example.com", "", "UTC", is_person=False)
-    (due,) = reminders.due(company.old.not_after - 5 * DAY)
+    (due,) = reminders.find_due(company.old.not_after - 5 * DAY)
     found = [line.certificate for line in due.lines]
-    message = operator_mail.reminder(higher, found, NOW)
+    message = operator_mail.build_reminder(higher, found, NOW)
     assert message.kind == "escalation"
-    assert unsubscribe.headers(message) == {}
+    assert unsubscribe.unsubscribe_headers(message) == {}

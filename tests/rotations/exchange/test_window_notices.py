@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from partners.models import Partner
-from rotations.exchange.window_notices import AHEAD, tell_at_the_window
+from rotations.exchange.window_notices import LEAD_TIME, send_window_notices
 from rotations.models import Letter, Rotation
 from tests.rotations.company import NOW, Company
 from tests.rotations.pages import STARTS
@@ -32,45 +32,45 @@ def letters(kind: str) -> list[str]:
 
 
 def test_whoever_changes_with_us_is_told_to_wait_half_an_hour_before(rotation: Rotation) -> None:
-    assert tell_at_the_window(STARTS - AHEAD - timedelta(seconds=1)) == 0
-    assert tell_at_the_window(STARTS - AHEAD) == 1
+    assert send_window_notices(STARTS - LEAD_TIME - timedelta(seconds=1)) == 0
+    assert send_window_notices(STARTS - LEAD_TIME) == 1
     assert letters("not_now") == ["nora@northwind.example"]
     text = Letter.objects.get().message.text
     assert text.startswith("Please wait: keep the old certificate until you hear from us.")
     assert "WHAT TO DO" not in text
-    assert tell_at_the_window(STARTS) == 0
+    assert send_window_notices(STARTS) == 0
 
 
 def test_nobody_is_told_to_wait_when_all_are_ready(rotation: Rotation) -> None:
     Rotation.objects.filter(pk=rotation.pk).update(state="scheduled")
-    assert tell_at_the_window(STARTS) == 0
+    assert send_window_notices(STARTS) == 0
 
 
 def test_after_the_window_it_is_a_matter_of_postponing(rotation: Rotation) -> None:
-    assert tell_at_the_window(STARTS + timedelta(hours=1)) == 0
+    assert send_window_notices(STARTS + timedelta(hours=1)) == 0
 
 
 @pytest.mark.parametrize("state", ["under_way", "applied"])
 def test_whoever_was_told_to_wait_hears_when_we_have_changed(rotation: Rotation, state: str) -> None:
-    tell_at_the_window(STARTS)
+    send_window_notices(STARTS)
     Rotation.objects.filter(pk=rotation.pk).update(state=state)
-    assert tell_at_the_window(STARTS + timedelta(minutes=5)) == 1
+    assert send_window_notices(STARTS + timedelta(minutes=5)) == 1
     assert letters("now") == ["nora@northwind.example"]
-    assert tell_at_the_window(STARTS + timedelta(minutes=6)) == 0
+    assert send_window_notices(STARTS + timedelta(minutes=6)) == 0
 
 
 def test_whoever_was_not_told_to_wait_hears_nothing(rotation: Rotation) -> None:
     Rotation.objects.filter(pk=rotation.pk).update(state="applied")
-    assert tell_at_the_window(STARTS + timedelta(minutes=5)) == 0
+    assert send_window_notices(STARTS + timedelta(minutes=5)) == 0
 
 
 def test_whoever_has_changed_already_hears_nothing(rotation: Rotation) -> None:
     rotation.steps.filter(act="partner_cut_over").update(state="done")
-    assert tell_at_the_window(STARTS) == 0
+    assert send_window_notices(STARTS) == 0
 
 
 def test_another_window_is_another_matter(rotation: Rotation) -> None:
-    tell_at_the_window(STARTS)
+    send_window_notices(STARTS)
     later = STARTS + timedelta(days=1)
     Rotation.objects.filter(pk=rotation.pk).update(window_start=later, window_end=later + timedelta(hours=1))
-    assert tell_at_the_window(later) == 1
+    assert send_window_notices(later) == 1

@@ -17,7 +17,7 @@ from as2certs import pki
 from as2certs.audit.models import Entry
 from as2certs.clock import database_now
 from identities import role_assignments
-from identities.certificate_import import take_in
+from identities.certificate_import import import_certificate
 from identities.models import Identity, IdentityCertificate
 from partners.models import Partnership
 from rotations import runner
@@ -58,12 +58,16 @@ class Races:
         return None
 
     def change(self, rotation: Rotation) -> object:
-        wish = drafts.Wish(roles=("sign",), old=self.signs, new=self._other, window=None, notes="changed")
+        wish = drafts.DraftSpec(
+            roles=("sign",), old=self.signs, new=self._other, window=None, notes="changed"
+        )
         return drafts.change_draft(rotation, wish, by=self.company.by, now=database_now())
 
     @property
     def signs(self) -> IdentityCertificate:
-        certificate: IdentityCertificate = role_assignments.serving(self.company.identity)["sign"][0]
+        certificate: IdentityCertificate = role_assignments.certificates_by_role(self.company.identity)[
+            "sign"
+        ][0]
         return certificate
 
     @property
@@ -73,8 +77,8 @@ class Races:
     def rotation(self, *, upto: str) -> Rotation:
         """Return a rotation whose window is open, as a draft, "due" or "applied"."""
         starts = database_now() - timedelta(minutes=1)
-        wish = drafts.Wish(roles=("sign",), old=self.signs, new=self._other, window=_window(starts))
-        rotation = drafts.set_up(self.company.identity, wish, by=self.company.by, now=database_now())
+        wish = drafts.DraftSpec(roles=("sign",), old=self.signs, new=self._other, window=_window(starts))
+        rotation = drafts.create_draft(self.company.identity, wish, by=self.company.by, now=database_now())
         if upto != "draft":
             rotation = actions.approve(rotation, by=self.company.approver, now=database_now())
         if upto == "applied":
@@ -167,10 +171,10 @@ def uploads(times: int) -> dict[str, Any]:
 
         def take(material: pki.Material, identity: Identity = identity) -> object:
             roles = ("sign", "decrypt")
-            return take_in(identity, material, roles=roles, by=company.by, now=database_now())
+            return import_certificate(identity, material, roles=roles, by=company.by, now=database_now())
 
         results = at_once([partial(take, material) for material in files], pauses)
         wrong += [repr(e) for e in results if e is not None and "already" not in str(e)]
-        served = {role: len(held) for role, held in role_assignments.serving(identity).items()}
+        served = {role: len(held) for role, held in role_assignments.certificates_by_role(identity).items()}
         wrong += [] if served == {"sign": 1, "decrypt": 1} else [str(served)]
     return {"wrong": wrong[:5]}

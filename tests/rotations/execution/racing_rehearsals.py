@@ -21,16 +21,16 @@ from rotations import runner
 from rotations.execution import transitions
 from rotations.lifecycle import actions, rehearsals
 from rotations.models import Rotation
-from tests.rotations.company import Company, confirm_all, draft, make_company
+from tests.rotations.company import Company, confirm_all, make_company, make_draft
 from tests.rotations.execution.racing import JITTER, REFUSED, at_once
 from tests.rotations.rehearsals import (
     LATER,
     TestSide,
-    ask_for_rehearsals,
-    certificate,
+    make_certificate,
+    make_prepared,
     make_test_side,
-    prepared,
-    settle,
+    require_rehearsals,
+    settle_steps,
 )
 
 #: Seconds for which a batch holds what it took first, so that the other one has taken its own.
@@ -47,10 +47,10 @@ class RehearsalRaces:
         self.company: Company = make_company(now=self.now, connector=None)
         identity = Identity.objects.create(name="EMCA", as2_id="EMCA-PROD")
         Partnership.objects.create(identity=identity, partner=self.company.partners[0])
-        old, new = (certificate(identity, self.company, days=days, now=self.now) for days in (20, 750))
+        old, new = (make_certificate(identity, self.company, days=days, now=self.now) for days in (20, 750))
         self.other: Company = replace(self.company, identity=identity, old=old, new=new)
         self.side, self.other_side = (make_test_side(c, now=self.now) for c in (self.company, self.other))
-        ask_for_rehearsals()
+        require_rehearsals()
         self.dice = random.Random(7)
 
     def run(self, name: str, times: int) -> dict[str, Any]:
@@ -68,8 +68,10 @@ class RehearsalRaces:
     def last_words(self) -> tuple[str, list[str]]:
         """The last partner confirms while the last test of the rehearsal is recorded: no tick makes up for it."""
         company, now = self.company, self.now
-        rotation = actions.approve(draft(company, starts=now + LATER, now=now), by=company.approver, now=now)
-        settle(rotation, "stage", company=company, now=now)
+        rotation = actions.approve(
+            make_draft(company, starts=now + LATER, now=now), by=company.approver, now=now
+        )
+        settle_steps(rotation, "stage", company=company, now=now)
         made = self._rehearsed(rotation, self.side)
         confirm = partial(confirm_all, rotation, company, now=now)
         wrong = self._at_once(confirm, partial(self.side.test, made))
@@ -77,10 +79,10 @@ class RehearsalRaces:
 
     def waived(self) -> tuple[str, list[str]]:
         """Somebody goes on without a rehearsal while it passes: one of them schedules it, once."""
-        rotation = prepared(self.company, now=self.now)
+        rotation = make_prepared(self.company, now=self.now)
         made = self._rehearsed(rotation, self.side)
         by = self.company.approver
-        waive = partial(rehearsals.waive, rotation, reason="race", by=by, now=self.now)
+        waive = partial(rehearsals.waive_rehearsal, rotation, reason="race", by=by, now=self.now)
         wrong = self._at_once(waive, partial(self.side.test, made))
         rotation.refresh_from_db()
         how = "waived" if rotation.rehearsal_waived else "passed"
@@ -89,12 +91,12 @@ class RehearsalRaces:
     def crosswise(self) -> tuple[str, list[str]]:
         """Two who each hold one rotation, as a runner's batch does, finish the rehearsal of the other's."""
         both = ((self.company, self.side), (self.other, self.other_side))
-        pairs = [(prepared(company, now=self.now), side) for company, side in both]
+        pairs = [(make_prepared(company, now=self.now), side) for company, side in both]
         made = [self._rehearsed(rotation, side) for rotation, side in pairs]
 
         def batch(mine: int, others: int) -> None:
             with transaction.atomic():
-                transitions.lock(pairs[mine][0].pk)
+                transitions.lock_rotation(pairs[mine][0].pk)
                 time.sleep(HELD)
                 pairs[others][1].test(made[others])
 
@@ -104,7 +106,7 @@ class RehearsalRaces:
     def taken_back(self) -> tuple[str, list[str]]:
         """The rehearsal is rolled back as the window opens: the change is made, or waits; never half of each."""
         company, now = self.company, self.now
-        rotation = prepared(company, now=now)
+        rotation = make_prepared(company, now=now)
         made = self._rehearsed(rotation, self.side)
         self.side.test(made)
         rotation.steps.filter(act="cut_over").update(due_at=now, earliest_at=now)
@@ -120,7 +122,7 @@ class RehearsalRaces:
 
     def _rehearsed(self, rotation: Rotation, side: TestSide) -> Rotation:
         """Return a rehearsal of which only the test is missing: to and fro between two certificates."""
-        if role_assignments.serving(side.identity)["sign"] != [side.old]:
+        if role_assignments.certificates_by_role(side.identity)["sign"] != [side.old]:
             side.old, side.new = side.new, side.old
         return side.apply(side.rehearse(rotation))
 

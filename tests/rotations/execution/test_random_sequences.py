@@ -27,10 +27,10 @@ from tests.rotations.company import NOW, Company, make_company, partner_certific
 pytestmark = pytest.mark.django_db(transaction=True)
 
 REFUSED = (ActionRefused, IllegalTransition, PlanError, EditConflict, pki.PkiError)
-Case = tuple[str, tuple[str, ...], str, str, str | None, str]
+SequenceCase = tuple[str, tuple[str, ...], str, str, str | None, str]
 #: Own or partner's certificate, its roles, what our AS2 systems and our partners hold, how we are connected; and
 #: whether we sign per partner ("apart"), or what happens at the end of a window without a fixed moment.
-CASES: list[Case] = [
+CASES: list[SequenceCase] = [
     ("own", ("sign", "decrypt"), "readers", "several", "directory", ""),
     ("own", ("sign", "decrypt"), "none", "one", "directory", ""),
     ("own", ("sign",), "none", "one", "manual", ""),
@@ -49,10 +49,10 @@ CASES: list[Case] = [
 SEQUENCES, LENGTH = 2, 22
 
 
-class Story:
+class RandomSequence:
     """One rotation, a clock moved by hand, and everything that may happen to it."""
 
-    def __init__(self, case: Case, dice: random.Random) -> None:
+    def __init__(self, case: SequenceCase, dice: random.Random) -> None:
         side, roles, overlap, holds, connector, more = case
         self.dice, self.now, self.told = dice, NOW, list[str]()
         self.company: Company = make_company(
@@ -79,7 +79,7 @@ class Story:
             )
             other = Identity.objects.create(name="ACME 2", as2_id="ACME-2", as2_system=second)
             Partnership.objects.create(identity=other, partner=self.holder)
-        wish = drafts.Wish(
+        wish = drafts.DraftSpec(
             roles=roles,
             old=old,
             new=new,
@@ -87,7 +87,7 @@ class Story:
             at_end="" if more == "apart" else more,
             grace_days=1,
         )
-        self.pk = drafts.set_up(self.holder, wish, by=self.company.by, now=NOW).pk
+        self.pk = drafts.create_draft(self.holder, wish, by=self.company.by, now=NOW).pk
 
     @property
     def rotation(self) -> Rotation:
@@ -130,13 +130,13 @@ class Story:
         actions.waive(self.participant(), reason="on holiday", by=self.company.by, now=self.now)
 
     def done(self) -> None:
-        actions.complete(self.step(), note="", by=self.company.by, now=self.now)
+        actions.complete_step(self.step(), note="", by=self.company.by, now=self.now)
 
     def skip(self) -> None:
-        actions.skip(self.step(), reason="not needed", by=self.company.by, now=self.now)
+        actions.skip_step(self.step(), reason="not needed", by=self.company.by, now=self.now)
 
     def retry(self) -> None:
-        actions.retry(self.step(), by=self.company.by, now=self.now)
+        actions.retry_step(self.step(), by=self.company.by, now=self.now)
 
     def postpone(self) -> None:
         later = window(self.now + timedelta(hours=self.dice.choice([-5, 1, 30])))
@@ -157,7 +157,9 @@ class Story:
         )
 
     def take_back(self) -> None:
-        single_partner.take_back_one(self.participant(), reason="it fails", by=self.company.by, now=self.now)
+        single_partner.take_back_participant(
+            self.participant(), reason="it fails", by=self.company.by, now=self.now
+        )
 
     def switch_now(self) -> None:
         open_window.switch_now(self.rotation, reason="they called", by=self.company.by, now=self.now)
@@ -165,7 +167,7 @@ class Story:
     def emergency(self) -> None:
         if self.dice.random() < 0.3:
             by = self.company.approver
-            emergency.declare(self.rotation, reason="leaked", alone="", by=by, now=self.now)
+            emergency.declare_emergency(self.rotation, reason="leaked", alone="", by=by, now=self.now)
 
     def close(self) -> None:
         actions.close(self.rotation, reason="enough", by=self.company.by, now=self.now)
@@ -245,7 +247,7 @@ class Story:
                     )
                     self._try(move)
             for step in rotation.steps.exclude(state__in=SETTLED).filter(blocked=False).order_by("position"):
-                self._try(partial(actions.complete, step, note="", by=self.company.by, now=self.now))
+                self._try(partial(actions.complete_step, step, note="", by=self.company.by, now=self.now))
             self.now += timedelta(hours=1)
             self.run()
             self.check()
@@ -256,7 +258,7 @@ class Story:
 
     def _postpone_or_release(self) -> None:
         for step in self.rotation.steps.filter(act="release").exclude(state__in=SETTLED):
-            self._try(partial(actions.complete, step, note="", by=self.company.by, now=self.now))
+            self._try(partial(actions.complete_step, step, note="", by=self.company.by, now=self.now))
         later = window(self.now + timedelta(minutes=30), minutes=120)
         by, now = self.company.by, self.now
         self._try(partial(actions.postpone, self.rotation, later, reason="x", by=by, now=now))
@@ -277,7 +279,7 @@ ACTS += ["move_one", "move_one", "take_back", "switch_now", "emergency"]
 @pytest.mark.parametrize("seed", range(SEQUENCES))
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)).replace("', '", "+"))
 def test_nothing_breaks_and_an_end_is_always_in_reach(
-    case: Case,
+    case: SequenceCase,
     seed: int,
     monkeypatch: pytest.MonkeyPatch,
     settings: LazySettings,
@@ -287,7 +289,7 @@ def test_nothing_breaks_and_an_end_is_always_in_reach(
     dice = random.Random(f"{case}{seed}")
     settings.AS2CERTS_DIRECTORY_ROOT = tmp_path
     settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
-    story = Story(case, dice)
+    story = RandomSequence(case, dice)
     monkeypatch.setattr(runner, "database_now", lambda: story.now)
     if dice.random() < 0.9:
         story.approve()

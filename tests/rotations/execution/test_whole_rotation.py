@@ -18,29 +18,29 @@ from as2certs.audit.models import Entry
 from as2certs.clock import database_now
 from as2certs.mail.models import Message
 from identities import role_assignments
-from identities.connectors import connector_of
+from identities.connectors import connector_for
 from identities.models import AS2System, Identity
 from partners import signing_choices
 from partners.models import Partnership, SigningChoice
 from rotations import runner
 from rotations.errors import EditConflict
 from rotations.execution import inventory, transitions
-from rotations.execution.connector_change import change_for
-from rotations.execution.unit_of_work import Books
+from rotations.execution.connector_change import build_connector_change
+from rotations.execution.unit_of_work import UnitOfWork
 from rotations.lifecycle import actions, drafts
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState, StepAction, StepState
 from tests.faults import companies
-from tests.inventory import certify
+from tests.inventory import add_certificate
 from tests.role_assignments import replace
 from tests.rotations.company import (
     NOW,
     Company,
     confirm_all,
-    draft,
+    current_certificate_path,
     make_company,
+    make_draft,
     partner_certificate,
-    stand_in,
     window,
 )
 
@@ -49,7 +49,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 STARTS = NOW + timedelta(hours=2)
 
 
-class Clock:
+class ManualClock:
     """The database's clock, held still and moved by hand."""
 
     def __init__(self, now: datetime) -> None:
@@ -60,8 +60,8 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock(NOW)
+def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
+    clock = ManualClock(NOW)
     monkeypatch.setattr(runner, "database_now", clock)
     return clock
 
@@ -72,12 +72,12 @@ def folder(tmp_path: Path, settings: LazySettings) -> Path:
     return tmp_path
 
 
-def fresh(rotation: Rotation) -> Rotation:
+def reload(rotation: Rotation) -> Rotation:
     return Rotation.objects.get(pk=rotation.pk)
 
 
-def serves(company: Company, role: str) -> list[str]:
-    return [c.sha256 for c in role_assignments.serving(company.identity)[role]]
+def certificates_in_use(company: Company, role: str) -> list[str]:
+    return [c.sha256 for c in role_assignments.certificates_by_role(company.identity)[role]]
 
 
 def fingerprint_in(path: Path) -> str:
@@ -85,31 +85,36 @@ def fingerprint_in(path: Path) -> str:
 
 
 def approved(company: Company, *, confirmed: bool = True) -> Rotation:
-    rotation = actions.approve(draft(company, starts=STARTS), by=company.approver, now=NOW)
+    rotation = actions.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     if confirmed:
         confirm_all(rotation, company)
     return rotation
 
 
-def test_a_rotation_of_both_roles_is_applied_at_its_moment(clock: Clock, folder: Path) -> None:
+def test_a_rotation_of_both_roles_is_applied_at_its_moment(clock: ManualClock, folder: Path) -> None:
     company = make_company()
     rotation = approved(company)
 
     assert runner.apply_due(wait=False) == 1  # the new key is staged for decrypting, at once
-    assert fingerprint_in(stand_in(folder, "own", "ACME-PROD", "decrypt")) == company.new.sha256
-    assert fingerprint_in(stand_in(folder, "own", "ACME-PROD", "decrypt", "previous")) == company.old.sha256
-    assert serves(company, "decrypt") == [company.old.sha256, company.new.sha256]
-    assert serves(company, "sign") == [company.old.sha256]
-    assert fresh(rotation).state == RotationState.SCHEDULED
+    assert (
+        fingerprint_in(current_certificate_path(folder, "own", "ACME-PROD", "decrypt")) == company.new.sha256
+    )
+    assert (
+        fingerprint_in(current_certificate_path(folder, "own", "ACME-PROD", "decrypt", "previous"))
+        == company.old.sha256
+    )
+    assert certificates_in_use(company, "decrypt") == [company.old.sha256, company.new.sha256]
+    assert certificates_in_use(company, "sign") == [company.old.sha256]
+    assert reload(rotation).state == RotationState.SCHEDULED
 
     clock.now = STARTS - timedelta(milliseconds=1)
     assert runner.apply_due(wait=False) == 0
-    assert serves(company, "sign") == [company.old.sha256]
+    assert certificates_in_use(company, "sign") == [company.old.sha256]
 
     clock.now = STARTS
     assert runner.apply_due(wait=False) == 1
-    assert serves(company, "sign") == [company.new.sha256]
-    assert fresh(rotation).state == RotationState.APPLIED
+    assert certificates_in_use(company, "sign") == [company.new.sha256]
+    assert reload(rotation).state == RotationState.APPLIED
     station = folder / "openas2" / "own" / "ACME-PROD"
     assert fingerprint_in(station / "sign/current/cert.pem") == company.new.sha256
     assert fingerprint_in(station / "sign/previous/cert.pem") == company.old.sha256
@@ -123,7 +128,7 @@ def test_a_rotation_of_both_roles_is_applied_at_its_moment(clock: Clock, folder:
 
 
 def test_the_old_certificate_is_retired_after_the_grace_and_the_rotation_closes(
-    clock: Clock, folder: Path
+    clock: ManualClock, folder: Path
 ) -> None:
     company = make_company()
     rotation = approved(company)
@@ -131,35 +136,35 @@ def test_the_old_certificate_is_retired_after_the_grace_and_the_rotation_closes(
     clock.now = STARTS
     runner.apply_due(wait=False)
     for step in rotation.steps.filter(automatic=False).exclude(state="done").order_by("position"):
-        actions.complete(step, note="seen in the log", by=company.by, now=clock.now)
+        actions.complete_step(step, note="seen in the log", by=company.by, now=clock.now)
 
     clock.now = STARTS + timedelta(hours=1, days=14) - timedelta(seconds=1)
     assert runner.apply_due(wait=False) == 0
-    assert serves(company, "decrypt") == [company.old.sha256, company.new.sha256]
+    assert certificates_in_use(company, "decrypt") == [company.old.sha256, company.new.sha256]
     clock.now += timedelta(seconds=1)
     assert runner.apply_due(wait=False) == 1
 
-    assert serves(company, "decrypt") == [company.new.sha256]
-    assert not stand_in(folder, "own", "ACME-PROD", "decrypt", "previous").exists()
-    assert fresh(rotation).state == RotationState.CLOSED
+    assert certificates_in_use(company, "decrypt") == [company.new.sha256]
+    assert not current_certificate_path(folder, "own", "ACME-PROD", "decrypt", "previous").exists()
+    assert reload(rotation).state == RotationState.CLOSED
 
 
-def test_nothing_is_cut_over_before_the_partners_confirmed(clock: Clock, folder: Path) -> None:
+def test_nothing_is_cut_over_before_the_partners_confirmed(clock: ManualClock, folder: Path) -> None:
     company = make_company()
     rotation = approved(company, confirmed=False)
     runner.apply_due(wait=False)
     clock.now = STARTS + timedelta(minutes=1)
     assert runner.apply_due(wait=False) == 0
-    assert fresh(rotation).state == RotationState.EXCHANGING
+    assert reload(rotation).state == RotationState.EXCHANGING
 
-    confirm_all(fresh(rotation), company, now=clock.now)  # late, but the window still runs
+    confirm_all(reload(rotation), company, now=clock.now)  # late, but the window still runs
     assert runner.apply_due(wait=False) == 1
 
-    assert serves(company, "sign") == [company.new.sha256]
+    assert certificates_in_use(company, "sign") == [company.new.sha256]
     assert Step.objects.get(rotation=rotation, act="cut_over").late
 
 
-def test_after_the_window_a_person_decides(clock: Clock, folder: Path) -> None:
+def test_after_the_window_a_person_decides(clock: ManualClock, folder: Path) -> None:
     company = make_company()
     rotation = approved(company)
     runner.apply_due(wait=False)
@@ -167,7 +172,7 @@ def test_after_the_window_a_person_decides(clock: Clock, folder: Path) -> None:
 
     assert runner.apply_due(wait=False) == 1
 
-    assert serves(company, "sign") == [company.old.sha256]
+    assert certificates_in_use(company, "sign") == [company.old.sha256]
     step = Step.objects.get(rotation=rotation, act="cut_over")
     assert step.state == StepState.FAILED
     assert "window ended" in step.error
@@ -178,19 +183,23 @@ def test_after_the_window_a_person_decides(clock: Clock, folder: Path) -> None:
     assert moved.state == RotationState.SCHEDULED  # partners that hold both have nothing to agree to again
     clock.now = STARTS + timedelta(days=1)
     runner.apply_due(wait=False)
-    assert serves(company, "sign") == [company.new.sha256]
+    assert certificates_in_use(company, "sign") == [company.new.sha256]
 
 
-def test_a_change_of_the_inventory_alone_is_made_without_an_as2_system(clock: Clock) -> None:
+def test_a_change_of_the_inventory_alone_is_made_without_an_as2_system(clock: ManualClock) -> None:
     company = make_company(connector=None)
     rotation = approved(company)
     clock.now = STARTS
     runner.apply_due(wait=False)
-    assert serves(company, "sign") == serves(company, "decrypt") == [company.new.sha256]
-    assert fresh(rotation).state == RotationState.APPLIED
+    assert (
+        certificates_in_use(company, "sign")
+        == certificates_in_use(company, "decrypt")
+        == [company.new.sha256]
+    )
+    assert reload(rotation).state == RotationState.APPLIED
 
 
-def test_what_is_due_at_once_is_settled_by_few_statements_however_much_it_is(clock: Clock) -> None:
+def test_what_is_due_at_once_is_settled_by_few_statements_however_much_it_is(clock: ManualClock) -> None:
     counts = []
     for name, many in (("few", 2), ("more", 12)):
         make_many(name, many)
@@ -207,7 +216,7 @@ def test_what_is_due_at_once_is_settled_by_few_statements_however_much_it_is(clo
     }
     for rotation in rotations:
         assert rotation.identity is not None
-        assert role_assignments.serving(rotation.identity) == {
+        assert role_assignments.certificates_by_role(rotation.identity) == {
             "sign": [rotation.new],
             "decrypt": [rotation.new],
         }
@@ -226,21 +235,21 @@ def make_many(prefix: str, count: int, *, ago: float = 1) -> list[Rotation]:
 
 
 def test_one_that_can_not_be_settled_keeps_none_of_the_others(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make_many("all", 9)
     stale, poisoned = made[2], made[6]
     assert stale.identity is not None
     assert stale.old is not None
-    replace(stale.old, certify(stale.identity, days=400), "sign", at=NOW)
-    change = inventory.change
+    replace(stale.old, add_certificate(stale.identity, days=400), "sign", at=NOW)
+    change = inventory.apply_step
 
-    def poison(rotation: Rotation, step: Step, books: Books) -> None:
+    def poison(rotation: Rotation, step: Step, books: UnitOfWork) -> None:
         change(rotation, step, books)
         if rotation.pk == poisoned.pk:
             raise RuntimeError("poisoned")
 
-    monkeypatch.setattr(inventory, "change", poison)
+    monkeypatch.setattr(inventory, "apply_step", poison)
     clock.now = database_now()
     assert runner.apply_due(wait=False) == 9
     steps = {s.rotation_id: s for s in Step.objects.filter(act="cut_over")}
@@ -261,9 +270,11 @@ def test_one_that_can_not_be_settled_keeps_none_of_the_others(
     assert Step.objects.get(pk=steps[poisoned.pk].pk).state == StepState.DONE
 
 
-def test_what_has_many_steps_is_settled_by_itself(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_many_steps_is_settled_by_itself(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = make_many("large", 4)
-    monkeypatch.setattr(runner, "MOST_STEPS", made[0].steps.count())
+    monkeypatch.setattr(runner, "MAX_STEPS_TOGETHER", made[0].steps.count())
     for n in range(3):
         Step.objects.create(
             rotation=made[1], position=90 + n, key=f"more {n}", who="we", act="test", title="Try it"
@@ -283,13 +294,13 @@ def test_what_has_many_steps_is_settled_by_itself(clock: Clock, monkeypatch: pyt
 
 
 def test_what_is_settled_one_by_one_is_not_held_for_long(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_many("slow", 4)
-    monkeypatch.setattr(runner, "MOST_STEPS", 0)  # as with many partners
-    monkeypatch.setattr(runner, "LOOK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "MAX_STEPS_TOGETHER", 0)  # as with many partners
+    monkeypatch.setattr(runner, "ROUND_SECONDS", 0.0)
     clock.now = database_now()
-    assert runner._settle_inside(runner._due(clock.now), 200) == 1
+    assert runner._settle_internal(runner._due_steps(clock.now), 200) == 1
     assert list(Step.objects.filter(act="cut_over").order_by("pk").values_list("state", flat=True)) == [
         "done",
         "waiting",
@@ -299,7 +310,7 @@ def test_what_is_settled_one_by_one_is_not_held_for_long(
     assert runner.apply_due(wait=False) == 3
 
 
-def test_retiring_where_nothing_was_before_ends_nobody_elses_choice(clock: Clock) -> None:
+def test_retiring_where_nothing_was_before_ends_nobody_elses_choice(clock: ManualClock) -> None:
     company = make_company(connector=None)
     partnership = Partnership.objects.get(identity=company.identity, partner=company.partners[0])
     signing_choices.choose(partnership, company.new, at=NOW)
@@ -313,37 +324,39 @@ def test_retiring_where_nothing_was_before_ends_nobody_elses_choice(clock: Clock
     retire = Step.objects.create(
         rotation=rotation, position=1, key="retire", who="we", act="retire", title="Let go of nothing"
     )
-    transitions.settle(retire, StepAction.COMPLETE_BY_HAND, by=company.by, now=NOW)
-    assert fresh(rotation).state == RotationState.CLOSED
+    transitions.settle_step(retire, StepAction.COMPLETE_BY_HAND, by=company.by, now=NOW)
+    assert reload(rotation).state == RotationState.CLOSED
     assert [choice.certificate for choice in SigningChoice.objects.open()] == [company.new]
 
 
-def test_a_partners_certificate_is_added_first_and_used_at_the_moment(clock: Clock, folder: Path) -> None:
+def test_a_partners_certificate_is_added_first_and_used_at_the_moment(
+    clock: ManualClock, folder: Path
+) -> None:
     company = make_company()
     fabrikam = company.partners[0]
     old = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=30))
     new = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=700))
-    wish = drafts.Wish(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
+    wish = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
     rotation = actions.approve(
-        drafts.set_up(fabrikam, wish, by=company.by, now=NOW), by=company.approver, now=NOW
+        drafts.create_draft(fabrikam, wish, by=company.by, now=NOW), by=company.approver, now=NOW
     )
     check = rotation.steps.get(act="check")
-    actions.complete(check, note="read out by Dave over the phone", by=company.by, now=NOW)
+    actions.complete_step(check, note="read out by Dave over the phone", by=company.by, now=NOW)
     runner.apply_due(wait=False)
-    held = role_assignments.serving(fabrikam)
+    held = role_assignments.certificates_by_role(fabrikam)
     assert held["verify"] == [old, new]
     assert held["encrypt"] == [old]
     confirm_all(rotation, company)
     clock.now = STARTS
     runner.apply_due(wait=False)
-    assert role_assignments.serving(fabrikam)["encrypt"] == [new]
+    assert role_assignments.certificates_by_role(fabrikam)["encrypt"] == [new]
     station = folder / "openas2" / "partners" / "FABRIKAM"
     assert fingerprint_in(station / "encrypt/current/cert.pem") == new.sha256
     assert not list(station.rglob("key.pem"))
 
 
 def test_a_hook_that_fails_leaves_the_old_certificate_in_force(
-    clock: Clock, folder: Path, settings: LazySettings
+    clock: ManualClock, folder: Path, settings: LazySettings
 ) -> None:
     settings.AS2CERTS_HOOKS = {"reload": ["/bin/false"]}
     company = make_company(hook="reload")
@@ -351,16 +364,16 @@ def test_a_hook_that_fails_leaves_the_old_certificate_in_force(
     runner.apply_due(wait=False)
     stage = rotation.steps.get(act="stage")
     assert stage.state == StepState.FAILED
-    assert serves(company, "decrypt") == [company.old.sha256]
+    assert certificates_in_use(company, "decrypt") == [company.old.sha256]
     assert Message.objects.filter(kind="needs_attention").exists()
 
     settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
-    actions.retry(stage, by=company.by, now=NOW)
+    actions.retry_step(stage, by=company.by, now=NOW)
     runner.apply_due(wait=False)
-    assert serves(company, "decrypt") == [company.old.sha256, company.new.sha256]
+    assert certificates_in_use(company, "decrypt") == [company.old.sha256, company.new.sha256]
 
 
-def test_the_writer_goes_back(clock: Clock, folder: Path) -> None:
+def test_the_writer_goes_back(clock: ManualClock, folder: Path) -> None:
     company = make_company()
     rotation = approved(company)
     runner.apply_due(wait=False)
@@ -372,36 +385,36 @@ def test_the_writer_goes_back(clock: Clock, folder: Path) -> None:
     runner.apply_due(wait=False)
 
     assert list(rotation.steps.filter(act="roll_back").values_list("state", "error")) == [("done", "")]
-    assert serves(company, "sign") == [company.old.sha256]
-    assert fingerprint_in(stand_in(folder, "own", "ACME-PROD", "sign")) == company.old.sha256
-    assert fresh(rotation).state == RotationState.CANCELLED
+    assert certificates_in_use(company, "sign") == [company.old.sha256]
+    assert fingerprint_in(current_certificate_path(folder, "own", "ACME-PROD", "sign")) == company.old.sha256
+    assert reload(rotation).state == RotationState.CANCELLED
 
 
-def test_a_cancelled_rotation_does_nothing(clock: Clock, folder: Path) -> None:
+def test_a_cancelled_rotation_does_nothing(clock: ManualClock, folder: Path) -> None:
     company = make_company()
     rotation = approved(company)
     runner.apply_due(wait=False)
     actions.cancel(rotation, reason="another date", by=company.by, now=NOW)
     clock.now = STARTS
     assert runner.apply_due(wait=False) == 0
-    assert serves(company, "sign") == [company.old.sha256]
+    assert certificates_in_use(company, "sign") == [company.old.sha256]
 
 
-def test_a_worker_that_lost_its_lease_can_not_settle_any_more(clock: Clock, folder: Path) -> None:
+def test_a_worker_that_lost_its_lease_can_not_settle_any_more(clock: ManualClock, folder: Path) -> None:
     company = make_company()
     rotation = approved(company)
     stage = rotation.steps.get(act="stage")
-    runner._lease(stage, now=NOW)  # a worker took it, and died
+    runner._take_lease(stage, now=NOW)  # a worker took it, and died
     clock.now = NOW + timedelta(seconds=6)
     assert runner.apply_due(wait=False) == 1
     assert rotation.steps.get(act="stage").state == StepState.DONE
     with pytest.raises(EditConflict):
-        transitions.settle(stage, StepAction.FINISH, by=company.by, now=clock.now)
+        transitions.settle_step(stage, StepAction.FINISH, by=company.by, now=clock.now)
     assert Entry.objects.filter(key=f"step:{stage.uid}").count() == 1
 
 
 def test_a_database_that_went_away_says_nothing_about_a_step(
-    clock: Clock, folder: Path, monkeypatch: pytest.MonkeyPatch
+    clock: ManualClock, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     company = make_company()
     rotation = approved(company)
@@ -409,7 +422,9 @@ def test_a_database_that_went_away_says_nothing_about_a_step(
     runner.apply_due(wait=False)
     stage = rotation.steps.get(act="stage")
     assert (stage.state, stage.error) == (StepState.RUNNING, "")
-    assert stage.lease_until == NOW + runner.LEASE  # and no longer pause than that, however often it happens
+    assert (
+        stage.lease_until == NOW + runner.LEASE_DURATION
+    )  # and no longer pause than that, however often it happens
     monkeypatch.undo()
     monkeypatch.setattr(runner, "database_now", clock)
     clock.now = NOW + timedelta(seconds=6)
@@ -418,12 +433,12 @@ def test_a_database_that_went_away_says_nothing_about_a_step(
 
 
 def test_a_database_that_goes_away_with_one_step_each_time_puts_that_before_a_person(
-    clock: Clock, folder: Path, monkeypatch: pytest.MonkeyPatch
+    clock: ManualClock, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     company = make_company()
     rotation = approved(company)
     stage = rotation.steps.filter(act="stage")
-    stage.update(attempts=runner.MOST_UNREACHABLE - 1)
+    stage.update(attempts=runner.MAX_UNREACHABLE_ATTEMPTS - 1)
     monkeypatch.setattr(runner, "change_for", _lost)
     runner.apply_due(wait=False)
     assert stage.get().state == StepState.FAILED
@@ -435,7 +450,7 @@ def _lost(*args: object, **kwargs: object) -> None:
 
 
 def test_a_slow_system_is_given_two_steps_at_once_and_the_others_theirs(
-    clock: Clock, folder: Path, settings: LazySettings
+    clock: ManualClock, folder: Path, settings: LazySettings
 ) -> None:
     settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
     companies.many([0.0] * 9, directories=range(9), ago=1)  # in three AS2 systems, three steps each
@@ -443,7 +458,7 @@ def test_a_slow_system_is_given_two_steps_at_once_and_the_others_theirs(
     slow = AS2System.objects.get(name="System 0")
     there = Step.objects.filter(act="cut_over", system=slow).select_related("rotation").order_by("pk")
     for step in there[:2]:
-        runner._lease(step, now=clock.now)  # two workers wait for the slow one
+        runner._take_lease(step, now=clock.now)  # two workers wait for the slow one
     assert runner.apply_due(wait=False) == 6
     assert [step.state for step in there] == ["running", "running", "waiting"]
     assert not Step.objects.filter(act="cut_over").exclude(system=slow).exclude(state="done").exists()
@@ -452,7 +467,7 @@ def test_a_slow_system_is_given_two_steps_at_once_and_the_others_theirs(
 
 
 def test_what_waits_for_its_partners_keeps_nothing_else_from_its_system(
-    clock: Clock, folder: Path, settings: LazySettings
+    clock: ManualClock, folder: Path, settings: LazySettings
 ) -> None:
     settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
     companies.many([0.0, 0.0, 0.0, 0.5], directories=[0, 3], ago=1)  # two of them in one AS2 system
@@ -465,7 +480,7 @@ def test_what_waits_for_its_partners_keeps_nothing_else_from_its_system(
 
 
 def test_a_step_without_a_moment_of_its_own_that_is_tried_again_keeps_nothing_back(
-    clock: Clock, folder: Path, settings: LazySettings
+    clock: ManualClock, folder: Path, settings: LazySettings
 ) -> None:
     settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
     companies.many([0.0, 0.0, 0.0, 0.5], directories=[0, 3], ago=1)  # two of them in one AS2 system
@@ -476,40 +491,42 @@ def test_a_step_without_a_moment_of_its_own_that_is_tried_again_keeps_nothing_ba
     assert set(Step.objects.filter(act="cut_over").values_list("state", flat=True)) == {"done"}
 
 
-def test_the_old_key_leaves_the_directory_also_where_it_only_signed(clock: Clock, folder: Path) -> None:
+def test_the_old_key_leaves_the_directory_also_where_it_only_signed(clock: ManualClock, folder: Path) -> None:
     company = make_company()
-    wish = drafts.Wish(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
-    rotation = drafts.set_up(company.identity, wish, by=company.by, now=NOW)
+    wish = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
+    rotation = drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
     actions.approve(rotation, by=company.approver, now=NOW)
     confirm_all(rotation, company)
     clock.now = STARTS
     runner.apply_due(wait=False)
-    before = stand_in(folder, "own", "ACME-PROD", "sign", "previous")
+    before = current_certificate_path(folder, "own", "ACME-PROD", "sign", "previous")
     assert before.exists()
     for step in rotation.steps.filter(automatic=False).exclude(state="done").order_by("position"):
-        actions.complete(step, note="seen", by=company.by, now=clock.now)
+        actions.complete_step(step, note="seen", by=company.by, now=clock.now)
     clock.now = STARTS + timedelta(hours=1, days=14)
     runner.apply_due(wait=False)
     assert not before.exists()
     assert len(list((folder / "openas2/own/ACME-PROD/releases").iterdir())) == 1
-    assert serves(company, "decrypt") == [company.old.sha256]  # only what was asked for has changed
+    assert certificates_in_use(company, "decrypt") == [
+        company.old.sha256
+    ]  # only what was asked for has changed
 
 
 def test_a_change_cut_short_and_found_after_its_window_is_told_as_begun(
-    clock: Clock, folder: Path, settings: LazySettings
+    clock: ManualClock, folder: Path, settings: LazySettings
 ) -> None:
     company = make_company()
     rotation = approved(company)
     runner.apply_due(wait=False)
     cut_over = rotation.steps.select_related("rotation", "system").get(act="cut_over")
     clock.now = STARTS
-    runner._lease(
+    runner._take_lease(
         cut_over, now=clock.now
     )  # this worker died after it had turned the links, before the hook ended
     assert company.system is not None
-    connector = connector_of(company.system)
+    connector = connector_for(company.system)
     assert connector is not None
-    assert connector.apply(change_for(cut_over, by=company.by, now=clock.now)).outcome.good
+    assert connector.apply(build_connector_change(cut_over, by=company.by, now=clock.now)).outcome.good
     for marker in (folder / "openas2/own/ACME-PROD/.operations").glob(str(cut_over.uid)):
         marker.unlink()
     company.system.config["hook"] = "reload"

@@ -12,12 +12,12 @@ from icalendar import Calendar
 
 from as2certs import pki
 from as2certs.audit.models import Entry
-from as2certs.mail.delivery import compose
+from as2certs.mail.delivery import build_email
 from as2certs.mail.models import Message
 from partners.models import Contact
 from rotations.errors import ActionRefused
 from rotations.letters import access_links, announcements
-from rotations.letters.announcements import announce, envelopes
+from rotations.letters.announcements import announce, build_previews
 from rotations.lifecycle import actions
 from rotations.models import Letter, Link, Participant, Rotation
 from tests.rotations.company import NOW, Company, window
@@ -26,15 +26,15 @@ from tests.rotations.pages import STARTS
 pytestmark = pytest.mark.django_db
 
 
-def told(company: Company, participant: Participant) -> Letter:
+def announce_to(company: Company, participant: Participant) -> Letter:
     (letter,) = announce(participant, by=company.by, now=NOW)
     return letter
 
 
 def url_in(message: Message) -> str:
     """Return the personal link that a mail brings, as it leaves."""
-    found = re.search(r"http\S+/p/\S+/", str(compose(message).body))
-    assert found, compose(message).body
+    found = re.search(r"http\S+/p/\S+/", str(build_email(message).body))
+    assert found, build_email(message).body
     return found[0]
 
 
@@ -43,15 +43,15 @@ def files_of(message: Message) -> dict[str, bytes]:
 
 
 def test_the_preview_is_what_is_sent(company: Company, rotation: Rotation, northwind: Participant) -> None:
-    (envelope,) = envelopes(rotation, [northwind], now=NOW)
+    (envelope,) = build_previews(rotation, [northwind], now=NOW)
     shown = envelope.drafts[0].message
-    sent = told(company, northwind).message
+    sent = announce_to(company, northwind).message
     assert (sent.subject, sent.text, sent.html) == (shown.subject, shown.text, shown.html)
     assert {f.name: f.content for f in envelope.drafts[0].files} == files_of(sent)
 
 
 def test_the_first_line_says_all(company: Company, northwind: Participant) -> None:
-    text = told(company, northwind).message.text
+    text = announce_to(company, northwind).message.text
     first = " ".join(text.partition("\n\n")[0].split())
     assert first.startswith(
         "Our company changes its AS2 certificate (ACME-PROD): please add the new one beside"
@@ -60,7 +60,7 @@ def test_the_first_line_says_all(company: Company, northwind: Participant) -> No
 
 
 def test_it_says_everything_that_has_to_be_compared(company: Company, northwind: Participant) -> None:
-    text = told(company, northwind).message.text
+    text = announce_to(company, northwind).message.text
     new = company.new
     assert pki.format_fingerprint(new.sha256) in text
     assert pki.format_fingerprint(new.sha1) in text
@@ -72,14 +72,14 @@ def test_it_says_everything_that_has_to_be_compared(company: Company, northwind:
 
 
 def test_what_to_do_comes_from_the_plan(company: Company, rotation: Rotation, northwind: Participant) -> None:
-    text = " ".join(told(company, northwind).message.text.split())
+    text = " ".join(announce_to(company, northwind).message.text.split())
     assert "1. Add our new certificate beside the old one" in text
     assert "Encrypt your messages to us with the new certificate" in text
     assert "your system then sends orders again that we have already processed" in text
 
 
 def test_the_certificate_is_attached_in_every_form(company: Company, northwind: Participant) -> None:
-    files = files_of(told(company, northwind).message)
+    files = files_of(announce_to(company, northwind).message)
     stem = f"ACME-{company.new.sha256[:8]}"
     assert set(files) == {f"{stem}.pem", f"{stem}.cer", f"{stem}.zip", "change.ics"}
     assert pki.read_public(files[f"{stem}.cer"], partner=False).leaf == company.new.certificate
@@ -89,20 +89,20 @@ def test_the_certificate_is_attached_in_every_form(company: Company, northwind: 
 def test_pkcs7_goes_to_those_who_prefer_it(company: Company, northwind: Participant) -> None:
     northwind.partner.wants_pkcs7 = True
     northwind.partner.save()
-    assert any(name.endswith(".p7b") for name in files_of(told(company, northwind).message))
+    assert any(name.endswith(".p7b") for name in files_of(announce_to(company, northwind).message))
 
 
 def test_replies_go_to_the_owner(company: Company, northwind: Participant) -> None:
-    assert told(company, northwind).message.reply_to == "alice@example.com"
+    assert announce_to(company, northwind).message.reply_to == "alice@example.com"
 
 
 def test_the_link_is_in_the_mail_that_leaves_and_nowhere_in_the_database(
     company: Company, northwind: Participant
 ) -> None:
-    letter = told(company, northwind)
+    letter = announce_to(company, northwind)
     url = url_in(letter.message)
     token = url.rstrip("/").rsplit("/", 1)[1]
-    assert access_links.find(token) == letter.link
+    assert access_links.find_link(token) == letter.link
     everything = repr(list(Message.objects.values())) + repr(list(Link.objects.values()))
     everything += repr(list(Entry.objects.values())) + repr(list(Letter.objects.values()))
     assert token not in everything
@@ -111,7 +111,7 @@ def test_the_link_is_in_the_mail_that_leaves_and_nowhere_in_the_database(
 def test_the_calendar_entry_holds_no_link_and_a_uid_that_stays(
     company: Company, northwind: Participant
 ) -> None:
-    first = Calendar.from_ical(files_of(told(company, northwind).message)["change.ics"])
+    first = Calendar.from_ical(files_of(announce_to(company, northwind).message)["change.ics"])
     event = first.walk("VEVENT")[0]
     assert first["method"] == "REQUEST"
     assert (event["sequence"], str(event["uid"]).split("@")[0]) == (0, str(northwind.uid))
@@ -122,7 +122,7 @@ def test_the_calendar_entry_holds_no_link_and_a_uid_that_stays(
 def test_a_postponement_counts_the_entry_up_and_a_cancellation_takes_it_back(
     company: Company, rotation: Rotation, northwind: Participant
 ) -> None:
-    told(company, northwind)
+    announce_to(company, northwind)
     later = window(STARTS + timedelta(days=1))
     actions.postpone(rotation, later, reason="Inventory count", by=company.by, now=NOW)
     moved = Letter.objects.get(kind=Letter.Kind.MOVED)
@@ -141,7 +141,7 @@ def test_a_postponement_counts_the_entry_up_and_a_cancellation_takes_it_back(
 def test_calendars_see_the_entry_as_another_form_of_the_text(
     company: Company, northwind: Participant
 ) -> None:
-    message = compose(told(company, northwind).message).message()
+    message = build_email(announce_to(company, northwind).message).message()
     types = [part["Content-Type"] for part in message.walk() if part.get_content_type() == "text/calendar"]
     assert len(types) == 2  # one to be offered by the calendar, one to be kept as a file
     assert all("method" in str(kind) and "REQUEST" in str(kind) for kind in types)
@@ -150,7 +150,7 @@ def test_calendars_see_the_entry_as_another_form_of_the_text(
 def test_telling_settles_the_step_and_no_more(
     company: Company, rotation: Rotation, northwind: Participant
 ) -> None:
-    told(company, northwind)
+    announce_to(company, northwind)
     step = northwind.steps.get(act="announce")
     assert (step.state, step.note) == ("done", "mail to nora@northwind.example")
     northwind.refresh_from_db()
@@ -183,7 +183,7 @@ def test_it_says_why_nobody_would_be_reached(
     company: Company, rotation: Rotation, northwind: Participant, change: dict[str, object], said: str
 ) -> None:
     Contact.objects.filter(partner=northwind.partner).update(**change)
-    (envelope,) = envelopes(rotation, [northwind], now=NOW)
+    (envelope,) = build_previews(rotation, [northwind], now=NOW)
     assert envelope.obstacle.startswith(said)
     with pytest.raises(ActionRefused, match=said):
         announce(northwind, by=company.by, now=NOW)
@@ -200,8 +200,8 @@ def test_nobody_is_told_before_the_key_is_staged(
 
 
 def test_a_link_to_hand_over_counts_as_told(company: Company, northwind: Participant) -> None:
-    fresh = announcements.share(northwind, by=company.by, now=NOW)
-    assert access_links.find(fresh.url.rstrip("/").rsplit("/", 1)[1]) == fresh.link
+    fresh = announcements.share_link(northwind, by=company.by, now=NOW)
+    assert access_links.find_link(fresh.url.rstrip("/").rsplit("/", 1)[1]) == fresh.link
     northwind.refresh_from_db()
     assert northwind.announced_at == NOW
     assert fresh.url not in repr(fresh)
@@ -211,11 +211,11 @@ def test_a_link_to_hand_over_counts_as_told(company: Company, northwind: Partici
 def test_the_letter_sent_to_oneself_is_the_one_that_partners_get(
     company: Company, northwind: Participant
 ) -> None:
-    announcements.send_to_oneself(northwind, company.alice, now=NOW)
+    announcements.send_test_copy(northwind, company.alice, now=NOW)
     mine = Message.objects.get()
     assert (mine.to_address, mine.kind) == ("alice@example.com", "preview")
-    assert "/p/" not in str(compose(mine).body)
-    assert f"/rotations/partners/{northwind.uid}/as-partner/" in str(compose(mine).body)
+    assert "/p/" not in str(build_email(mine).body)
+    assert f"/rotations/partners/{northwind.uid}/as-partner/" in str(build_email(mine).body)
     northwind.refresh_from_db()
     assert northwind.announced_at is None
-    assert told(company, northwind).message.text == mine.text
+    assert announce_to(company, northwind).message.text == mine.text

@@ -10,11 +10,11 @@ import pytest
 
 from partners.models import Partner
 from rotations.errors import UnknownPlaceholder
-from rotations.exchange.partner_status import MEANING, Evidence, Standing, standing
+from rotations.exchange.partner_status import STATUS_MEANING, PartnerEvidence, PartnerStatus, derive_status
 from rotations.letters import mail_templates
-from rotations.letters.instructions import Task, instructions
+from rotations.letters.instructions import PartnerTask, build_instructions
 from rotations.models import Phrase
-from rotations.planning.plan import Change, Holds, Party, Role, System, plan
+from rotations.planning.plan import Capacity, CertificateChange, Party, Role, System, plan
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 STARTS = NOW + timedelta(days=10)
@@ -33,49 +33,52 @@ STARTS = NOW + timedelta(days=10)
 )
 def test_wording_that_names_what_is_not_known_is_refused(text: str, said: str) -> None:
     with pytest.raises(UnknownPlaceholder) as error:
-        mail_templates.check(text, Phrase.Kind.ANNOUNCEMENT)
+        mail_templates.check_placeholders(text, Phrase.Kind.ANNOUNCEMENT)
     assert said in str(error.value)
 
 
 def test_a_request_for_a_certificate_knows_no_window() -> None:
     with pytest.raises(UnknownPlaceholder):
-        mail_templates.check("{window}", Phrase.Kind.HAND_IN)
+        mail_templates.check_placeholders("{window}", Phrase.Kind.HAND_IN)
 
 
 @pytest.mark.parametrize("kind", Phrase.Kind.values)
 def test_the_wording_that_comes_with_it_passes_its_own_check(kind: str) -> None:
-    words = mail_templates.DEFAULTS[kind]
+    words = mail_templates.DEFAULT_TEXTS[kind]
     for text in (words.subject, words.opening, words.closing):
-        mail_templates.check(text, kind)
+        mail_templates.check_placeholders(text, kind)
 
 
 def test_a_value_never_brings_a_line_of_its_own() -> None:
     assert (
-        mail_templates.fill("Hello {contact},", {"contact": "Nora\r\nBcc: x@example.com"})
+        mail_templates.fill_placeholders("Hello {contact},", {"contact": "Nora\r\nBcc: x@example.com"})
         == "Hello Nora Bcc: x@example.com,"
     )
 
 
 def test_a_value_is_not_filled_in_again() -> None:
-    assert mail_templates.fill("{partner}", {"partner": "{our_phone}", "our_phone": "1"}) == "{our_phone}"
+    assert (
+        mail_templates.fill_placeholders("{partner}", {"partner": "{our_phone}", "our_phone": "1"})
+        == "{our_phone}"
+    )
 
 
 @pytest.mark.django_db
 def test_a_partners_own_wording_wins_over_that_for_all() -> None:
     northwind = Partner.objects.create(name="Northwind", as2_id="N")
     contoso = Partner.objects.create(name="Contoso", as2_id="C")
-    assert mail_templates.words_for("nudge", northwind) == mail_templates.DEFAULTS["nudge"]
+    assert mail_templates.mail_text_for("nudge", northwind) == mail_templates.DEFAULT_TEXTS["nudge"]
     Phrase.objects.create(kind="nudge", subject="All", opening="a")
     Phrase.objects.create(kind="nudge", subject="Northwind", opening="n", partner=northwind)
-    assert mail_templates.words_for("nudge", northwind).subject == "Northwind"
-    assert mail_templates.words_for("nudge", contoso).subject == "All"
+    assert mail_templates.mail_text_for("nudge", northwind).subject == "Northwind"
+    assert mail_templates.mail_text_for("nudge", contoso).subject == "All"
 
 
 # Instructions.
 
 
-def told(side: str, roles: set[Role], ours: Holds, theirs: Holds) -> list[tuple[str, str]]:
-    change = Change(
+def instructed(side: str, roles: set[Role], ours: Capacity, theirs: Capacity) -> list[tuple[str, str]]:
+    change = CertificateChange(
         side=side,  # type: ignore[arg-type]
         roles=frozenset(roles),
         systems=(System("s", "OpenAS2", ours),),
@@ -96,11 +99,11 @@ def told(side: str, roles: set[Role], ours: Holds, theirs: Holds) -> list[tuple[
         for s in plan(change)
         if s.partner == "p"
     ]
-    task = Task(side, steps, change.starts, change.ends, None)  # type: ignore[arg-type]
-    return [(i.title, i.when) for i in instructions(task)]
+    task = PartnerTask(side, steps, change.starts, change.ends, None)  # type: ignore[arg-type]
+    return [(i.title, i.when) for i in build_instructions(task)]
 
 
-BOTH, ONE = Holds.SEVERAL, Holds.ONE
+BOTH, ONE = Capacity.SEVERAL, Capacity.ONE
 ADD = ("Add our new certificate beside the old one", "by")
 ENCRYPT = ("Encrypt your messages to us with the new certificate", "by")
 AGREE = ("Agree to the time, or propose another one", "by")
@@ -129,14 +132,14 @@ REMOVE_KEY = ("Remove the key of your old certificate", "from")
     ],
 )
 def test_what_a_partner_does_follows_the_plan(
-    side: str, roles: set[Role], ours: Holds, theirs: Holds, expected: list[tuple[str, str]]
+    side: str, roles: set[Role], ours: Capacity, theirs: Capacity, expected: list[tuple[str, str]]
 ) -> None:
-    assert told(side, roles, ours, theirs) == expected
+    assert instructed(side, roles, ours, theirs) == expected
 
 
 # What a participant has come to.
 
-NOTHING = Evidence(
+NOTHING = PartnerEvidence(
     told_at=None,
     written=False,
     reached=False,
@@ -151,39 +154,39 @@ NOTHING = Evidence(
     works=None,
     awaited=True,
 )
-TOLD = replace(NOTHING, told_at=NOW, written=True, reached=True)
+ANNOUNCED = replace(NOTHING, told_at=NOW, written=True, reached=True)
 
 
 @pytest.mark.parametrize(
     ("known", "word"),
     [
-        (NOTHING, Standing.NOT_TOLD),
-        (TOLD, Standing.ANNOUNCED),
-        (replace(TOLD, reached=False), Standing.UNREACHABLE),
-        (replace(TOLD, reached=False, opened_at=NOW), Standing.OPENED),
-        (replace(TOLD, opened_at=NOW), Standing.OPENED),
-        (replace(TOLD, opened_at=NOW, downloaded_at=NOW), Standing.DOWNLOADED),
-        (replace(TOLD, opened_at=NOW, downloaded_at=NOW, nudged=True), Standing.SILENT),
-        (replace(TOLD, strength="weak"), Standing.INSTALLED_WEAK),
-        (replace(TOLD, strength="weak", awaited=False), Standing.INSTALLED_WEAK),
-        (replace(TOLD, strength="strong"), Standing.INSTALLED),
-        (replace(TOLD, strength="strong", awaited=False), Standing.READY),
-        (replace(TOLD, agreed_at=NOW), Standing.AGREED),
-        (replace(TOLD, agreed_at=NOW, awaited=False), Standing.READY),
-        (replace(TOLD, strength="strong", proposed_at=NOW), Standing.OTHER_TIME),
-        (replace(TOLD, strength="strong", proposed_at=NOW, declined_at=NOW), Standing.DECLINED),
-        (replace(TOLD, declined_at=NOW, waived=True), Standing.WAIVED),
-        (replace(TOLD, waived=True, works=True), Standing.WORKS),
-        (replace(TOLD, strength="strong", works=False), Standing.DOES_NOT_WORK),
-        (replace(TOLD, migrated_at=NOW), Standing.MIGRATED),
-        (replace(TOLD, migrated_at=NOW, works=True), Standing.WORKS),
-        (replace(TOLD, works=True, straggling_at=NOW), Standing.STRAGGLES),
-        (replace(TOLD, works=False, straggling_at=NOW), Standing.DOES_NOT_WORK),
+        (NOTHING, PartnerStatus.NOT_TOLD),
+        (ANNOUNCED, PartnerStatus.ANNOUNCED),
+        (replace(ANNOUNCED, reached=False), PartnerStatus.UNREACHABLE),
+        (replace(ANNOUNCED, reached=False, opened_at=NOW), PartnerStatus.OPENED),
+        (replace(ANNOUNCED, opened_at=NOW), PartnerStatus.OPENED),
+        (replace(ANNOUNCED, opened_at=NOW, downloaded_at=NOW), PartnerStatus.DOWNLOADED),
+        (replace(ANNOUNCED, opened_at=NOW, downloaded_at=NOW, nudged=True), PartnerStatus.SILENT),
+        (replace(ANNOUNCED, strength="weak"), PartnerStatus.INSTALLED_WEAK),
+        (replace(ANNOUNCED, strength="weak", awaited=False), PartnerStatus.INSTALLED_WEAK),
+        (replace(ANNOUNCED, strength="strong"), PartnerStatus.INSTALLED),
+        (replace(ANNOUNCED, strength="strong", awaited=False), PartnerStatus.READY),
+        (replace(ANNOUNCED, agreed_at=NOW), PartnerStatus.AGREED),
+        (replace(ANNOUNCED, agreed_at=NOW, awaited=False), PartnerStatus.READY),
+        (replace(ANNOUNCED, strength="strong", proposed_at=NOW), PartnerStatus.OTHER_TIME),
+        (replace(ANNOUNCED, strength="strong", proposed_at=NOW, declined_at=NOW), PartnerStatus.DECLINED),
+        (replace(ANNOUNCED, declined_at=NOW, waived=True), PartnerStatus.WAIVED),
+        (replace(ANNOUNCED, waived=True, works=True), PartnerStatus.WORKS),
+        (replace(ANNOUNCED, strength="strong", works=False), PartnerStatus.DOES_NOT_WORK),
+        (replace(ANNOUNCED, migrated_at=NOW), PartnerStatus.MIGRATED),
+        (replace(ANNOUNCED, migrated_at=NOW, works=True), PartnerStatus.WORKS),
+        (replace(ANNOUNCED, works=True, straggling_at=NOW), PartnerStatus.STRAGGLES),
+        (replace(ANNOUNCED, works=False, straggling_at=NOW), PartnerStatus.DOES_NOT_WORK),
     ],
 )
-def test_one_word_says_what_a_participant_has_come_to(known: Evidence, word: Standing) -> None:
-    assert standing(known) is word
+def test_one_word_says_what_a_participant_has_come_to(known: PartnerEvidence, word: PartnerStatus) -> None:
+    assert derive_status(known) is word
 
 
 def test_every_word_has_a_meaning() -> None:
-    assert set(MEANING) == set(Standing)
+    assert set(STATUS_MEANING) == set(PartnerStatus)

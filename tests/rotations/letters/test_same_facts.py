@@ -16,16 +16,16 @@ from partners.models import Contact
 from rotations import reminders
 from rotations.exchange import certificate_requests, digest
 from rotations.letters import announcements, compose
-from rotations.letters.compose import FIXED
+from rotations.letters.compose import FIXED_TEXTS
 from rotations.models import HandedIn, Letter, Participant
 from rotations.notifications import operator_mail
 from tests.rotations.company import NOW, Company, partner_certificate
-from tests.rotations.exchange.incoming import in_use
+from tests.rotations.exchange.incoming import put_in_use
 
 DAY = timedelta(days=1)
 
 
-class _Reading(HTMLParser):
+class _HtmlFacts(HTMLParser):
     """What a reader of HTML sees, and where its links lead."""
 
     def __init__(self) -> None:
@@ -56,8 +56,8 @@ class _Reading(HTMLParser):
             self.text.append(data)
 
 
-def read(html: str) -> _Reading:
-    reading = _Reading()
+def parse_html(html: str) -> _HtmlFacts:
+    reading = _HtmlFacts()
     reading.feed(html)
     return reading
 
@@ -82,20 +82,22 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     assert rotation.window_start is not None
     announcements.announce(northwind, by=company.approver, now=NOW)
     nora = northwind.partner.contacts.get(name="Nora North")
-    for kind in (Letter.Kind.NUDGE, *FIXED):
-        compose.send(kind, northwind, [nora], by=company.by, now=at, note="Please call 4711 first.")
-    in_use(company, northwind.partner)
-    certificate_requests.ask(northwind.partner, by=company.by, now=NOW)
-    operator_mail.window_soon(rotation.window_start - timedelta(minutes=50))
-    operator_mail.applied([(rotation, True)], at)
-    operator_mail.needs_attention(rotation, rotation.steps.first(), "The folder is full: 0 bytes left.", at)
-    operator_mail.partner_said(
+    for kind in (Letter.Kind.NUDGE, *FIXED_TEXTS):
+        compose.send_letters(kind, northwind, [nora], by=company.by, now=at, note="Please call 4711 first.")
+    put_in_use(company, northwind.partner)
+    certificate_requests.send_request(northwind.partner, by=company.by, now=NOW)
+    operator_mail.notify_window_soon(rotation.window_start - timedelta(minutes=50))
+    operator_mail.notify_applied([(rotation, True)], at)
+    operator_mail.notify_needs_attention(
+        rotation, rotation.steps.first(), "The folder is full: 0 bytes left.", at
+    )
+    operator_mail.notify_partner_response(
         rotation, northwind, "Northwind proposes 17:30", "We are closed until 9.", at=at
     )
     silences = [
-        operator_mail.Silence("Northwind", "told", [("Nora North", "+1 312 555 0100")], "2 mails", "")
+        operator_mail.SilentPartner("Northwind", "told", [("Nora North", "+1 312 555 0100")], "2 mails", "")
     ]
-    operator_mail.silent(rotation, lambda zone: silences, event="e", higher=None, at=at)
+    operator_mail.notify_silent_partners(rotation, lambda zone: silences, event="e", higher=None, at=at)
     handed = HandedIn.objects.create(
         partner=northwind.partner,
         certificate=partner_certificate(northwind.partner, by=company.by, now=NOW, ends=NOW + 99 * DAY),
@@ -103,12 +105,12 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
         said_by="Nora North",
         at=NOW,
     )
-    operator_mail.handed_in(handed, rotation, at=at)
-    digest.send(NOW + DAY)
+    operator_mail.notify_submitted(handed, rotation, at=at)
+    digest.send_digests(NOW + DAY)
     type(rotation).objects.filter(pk=rotation.pk).update(window_end=company.old.not_after + DAY)
-    operator_mail.too_late(at)
+    operator_mail.notify_too_late(at)
     type(rotation).objects.filter(pk=rotation.pk).update(state="draft")
-    reminders.send(company.old.not_after - 3 * DAY)
+    reminders.send_due(company.old.not_after - 3 * DAY)
     return list(Message.objects.order_by("id"))
 
 
@@ -128,7 +130,7 @@ def test_html_and_text_say_the_same(all_kinds: list[Message]) -> None:
     )
     wrong = []
     for mail in all_kinds:
-        html = read(mail.html)
+        html = parse_html(mail.html)
         shown = " ".join("".join(html.text).split())
         text = " ".join(mail.text.split())
         for what, in_html, in_text in (
@@ -143,15 +145,15 @@ def test_html_and_text_say_the_same(all_kinds: list[Message]) -> None:
 
 def test_no_mail_loads_anything_or_sends_anything_when_it_is_opened(all_kinds: list[Message]) -> None:
     for mail in all_kinds:
-        assert read(mail.html).loads == [], mail.kind
+        assert parse_html(mail.html).loads == [], mail.kind
         assert "url(" not in mail.html, mail.kind
 
 
 def test_the_comparison_finds_what_one_of_them_lacks() -> None:
-    html = read(
+    html = parse_html(
         '<p>At 17:30, <b>AA:BB</b></p><style>a { color: #123 }</style><a href="https://x.example/1">Open</a>'
     )
     assert numbers("".join(html.text)) == {"17:30"}
     assert html.links == {"https://x.example/1"}
     assert numbers("At 17:31: https://x.example/1") == {"17:31"}
-    assert read('<p><img src="https://x.example/p.gif"></p>').loads == ["img"]
+    assert parse_html('<p><img src="https://x.example/p.gif"></p>').loads == ["img"]

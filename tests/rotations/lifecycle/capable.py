@@ -6,11 +6,13 @@ from partners.models import Contact, Partner
 from rotations.letters import announcements
 from rotations.lifecycle import actions, partner_capability
 from rotations.models import Participant, Rotation
-from tests.rotations.company import NOW, Company, draft, make_company
+from tests.rotations.company import NOW, Company, make_company, make_draft
 from tests.rotations.pages import STARTS
 
 
-def with_one_unknown(*, holds: str = Partner.Holds.UNKNOWN, signs_per_partner: bool = False) -> Company:
+def company_with_unknown_capability(
+    *, holds: str = Partner.Holds.UNKNOWN, signs_per_partner: bool = False
+) -> Company:
     """Return a company whose own system holds both and is served by hand; of Northwind's, ``holds`` is known."""
     company = make_company(connector="manual")
     assert company.system is not None
@@ -24,29 +26,29 @@ def with_one_unknown(*, holds: str = Partner.Holds.UNKNOWN, signs_per_partner: b
     return company
 
 
-def told(company: Company) -> Rotation:
+def announced_rotation(company: Company) -> Rotation:
     """Approve a rotation of which both partners are told, and whose staging is done."""
-    rotation = actions.approve(draft(company, starts=STARTS), by=company.approver, now=NOW)
+    rotation = actions.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     for step in rotation.steps.filter(act="stage"):
-        actions.complete(step, note="loaded", by=company.by, now=NOW)
+        actions.complete_step(step, note="loaded", by=company.by, now=NOW)
     for participant in rotation.participants.all():
         announcements.announce(participant, by=company.by, now=NOW)
     return Rotation.objects.get(pk=rotation.pk)
 
 
-def part(rotation: Rotation, name: str = "Northwind") -> Participant:
+def participant_of(rotation: Rotation, name: str = "Northwind") -> Participant:
     """Return a partner's part as it is now."""
     return Participant.objects.select_related("partner", "rotation").get(
         rotation=rotation, partner__name=name
     )
 
 
-def says(rotation: Rotation, company: Company, holds: str = Partner.Holds.SEVERAL) -> Participant:
+def state_capability(rotation: Rotation, company: Company, holds: str = Partner.Holds.SEVERAL) -> Participant:
     """Let Northwind say what its system can hold."""
-    partner_capability.say_holds(part(rotation), holds, by=company.by, now=NOW)
-    return part(rotation)
+    partner_capability.record_capability(participant_of(rotation), holds, by=company.by, now=NOW)
+    return participant_of(rotation)
 
 
-def acts(participant: Participant) -> dict[str, bool]:
+def planned_acts(participant: Participant) -> dict[str, bool]:
     """Return what is planned with a partner: each act, and whether both sides do it at once."""
     return {step.act: step.simultaneous for step in participant.steps.all()}

@@ -27,12 +27,12 @@ from tests.rotations.company import (
     NOW,
     Company,
     confirm_all,
-    draft,
     make_company,
+    make_draft,
     partner_certificate,
     window,
 )
-from tests.rotations.pages import page, send, text
+from tests.rotations.pages import get_page, page_text, post_form
 from tests.rotations.planning.changes import ROLES, make_change
 
 STARTS = NOW + timedelta(days=3)
@@ -59,7 +59,7 @@ def company(db: None, folder: Path, clock: None) -> Company:
 
 
 def declare(rotation: Rotation, company: Company, *, alone: str = "", now: datetime = NOW) -> Rotation:
-    return emergency.declare(rotation, reason=LEAKED, alone=alone, by=company.approver, now=now)
+    return emergency.declare_emergency(rotation, reason=LEAKED, alone=alone, by=company.approver, now=now)
 
 
 def state(rotation: Rotation) -> str:
@@ -77,14 +77,14 @@ def held(folder: Path, role: str) -> list[str]:
 
 
 @pytest.mark.parametrize("which", sorted(ROLES))
-@pytest.mark.parametrize("holds", list(plan.Holds))
-def test_everything_is_due_now_in_every_change(which: str, holds: plan.Holds) -> None:
+@pytest.mark.parametrize("holds", list(plan.Capacity))
+def test_everything_is_due_now_in_every_change(which: str, holds: plan.Capacity) -> None:
     change = replace(
         make_change(which, (holds,), (holds,), automatic=True, per_partner=True, moments={}), emergency=True
     )
     steps = plan.plan(change)
     assert plan.violations(change, steps) == []
-    ours = [step for step in steps if step.who is plan.Who.WE]
+    ours = [step for step in steps if step.who is plan.StepOwner.WE]
     assert {step.earliest for step in ours} == {change.now}
     assert [s.due for s in ours if s.act in (plan.Act.CUT_OVER, plan.Act.RETIRE)] == [change.now] * 2
     assert not {step.act for step in steps} & {
@@ -101,7 +101,9 @@ def test_everything_is_due_now_in_every_change(which: str, holds: plan.Holds) ->
 
 def test_the_check_finds_what_even_an_emergency_may_not_do() -> None:
     change = replace(
-        make_change("F", (plan.Holds.ONE,), (plan.Holds.ONE,), automatic=True, per_partner=False, moments={}),
+        make_change(
+            "F", (plan.Capacity.ONE,), (plan.Capacity.ONE,), automatic=True, per_partner=False, moments={}
+        ),
         emergency=True,
     )
     steps = plan.plan(change)
@@ -116,12 +118,12 @@ def test_the_check_finds_what_even_an_emergency_may_not_do() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_draft_is_applied_at_once_and_the_old_one_is_gone(company: Company, folder: Path) -> None:
-    rotation = declare(draft(company, starts=STARTS), company)
+    rotation = declare(make_draft(company, starts=STARTS), company)
     runner.apply_due(wait=False)
     assert state(rotation) == RotationState.APPLIED
     for role in ("sign", "decrypt"):
         assert held(folder, role) == [company.new.sha256]
-        assert role_assignments.serving(company.identity)[role] == [company.new]
+        assert role_assignments.certificates_by_role(company.identity)[role] == [company.new]
     letters = Letter.objects.filter(kind=Letter.Kind.EMERGENCY)
     assert letters.count() == 2
     for letter in letters:
@@ -139,7 +141,7 @@ def test_a_draft_is_applied_at_once_and_the_old_one_is_gone(company: Company, fo
 def test_one_that_was_being_prepared_is_hurried_and_keeps_what_was_done(
     company: Company, folder: Path
 ) -> None:
-    rotation = actions.approve(draft(company, starts=STARTS), by=company.approver, now=NOW)
+    rotation = actions.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     runner.apply_due(wait=False)  # the new key is loaded beside the old one
     for participant in rotation.participants.all():
         announcements.announce(participant, by=company.by, now=NOW)
@@ -149,7 +151,7 @@ def test_one_that_was_being_prepared_is_hurried_and_keeps_what_was_done(
     runner.apply_due(wait=False)
     assert state(rotation) == RotationState.APPLIED
     assert held(folder, "decrypt") == [company.new.sha256]
-    assert role_assignments.serving(company.identity)["decrypt"] == [company.new]
+    assert role_assignments.certificates_by_role(company.identity)["decrypt"] == [company.new]
     (letter, _) = Letter.objects.filter(kind=Letter.Kind.EMERGENCY)
     (entry,) = letter.message.attachments.filter(name__endswith=".ics")
     assert b"METHOD:CANCEL" in bytes(entry.content)  # the agreed window is no more
@@ -157,7 +159,7 @@ def test_one_that_was_being_prepared_is_hurried_and_keeps_what_was_done(
 
 @pytest.mark.django_db(transaction=True)
 def test_the_grace_ends_at_once(company: Company, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rotation = actions.approve(draft(company, starts=STARTS), by=company.approver, now=NOW)
+    rotation = actions.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     runner.apply_due(wait=False)
     confirm_all(rotation, company)
     monkeypatch.setattr(runner, "database_now", lambda: STARTS)
@@ -167,7 +169,7 @@ def test_the_grace_ends_at_once(company: Company, folder: Path, monkeypatch: pyt
     declare(rotation, company, now=STARTS)
     runner.apply_due(wait=False)
     assert held(folder, "decrypt") == [company.new.sha256]
-    assert role_assignments.serving(company.identity)["decrypt"] == [company.new]
+    assert role_assignments.certificates_by_role(company.identity)["decrypt"] == [company.new]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -175,16 +177,16 @@ def test_a_partners_new_certificate_is_compared_even_then(company: Company) -> N
     fabrikam = company.partners[0]
     old = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=30))
     new = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=700))
-    wish = drafts.Wish(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
-    rotation = drafts.set_up(fabrikam, wish, by=company.by, now=NOW)
+    wish = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
+    rotation = drafts.create_draft(fabrikam, wish, by=company.by, now=NOW)
     declare(rotation, company)
     runner.apply_due(wait=False)
     assert state(rotation) == RotationState.EXCHANGING
-    assert role_assignments.serving(fabrikam)["encrypt"] == [old]
+    assert role_assignments.certificates_by_role(fabrikam)["encrypt"] == [old]
     confirm_all(rotation, company, agreed=False)
     runner.apply_due(wait=False)
     assert state(rotation) == RotationState.APPLIED
-    assert role_assignments.serving(fabrikam) == {"verify": [new], "encrypt": [new]}
+    assert role_assignments.certificates_by_role(fabrikam) == {"verify": [new], "encrypt": [new]}
     assert not Letter.objects.exists()  # it told us, and needs no telling
 
 
@@ -192,18 +194,20 @@ def test_a_partners_new_certificate_is_compared_even_then(company: Company) -> N
 
 
 def test_it_takes_two_or_a_reason(company: Company) -> None:
-    rotation = draft(company, starts=STARTS)
+    rotation = make_draft(company, starts=STARTS)
     with pytest.raises(ActionRefused, match="Nobody but you"):
-        emergency.declare(rotation, reason=LEAKED, alone=" ", by=company.by, now=NOW)
-    rotation = emergency.declare(rotation, reason=LEAKED, alone="Night shift", by=company.by, now=NOW)
+        emergency.declare_emergency(rotation, reason=LEAKED, alone=" ", by=company.by, now=NOW)
+    rotation = emergency.declare_emergency(
+        rotation, reason=LEAKED, alone="Night shift", by=company.by, now=NOW
+    )
     assert rotation.emergency_alone == "Night shift"
     assert Entry.objects.get(verb="rotation.emergency").new["alone"] == "Night shift"
 
 
 def test_what_cant_be_is_said(company: Company) -> None:
-    rotation = draft(company, starts=STARTS)
+    rotation = make_draft(company, starts=STARTS)
     with pytest.raises(ActionRefused, match="Say what happened"):
-        emergency.declare(rotation, reason="", alone="", by=company.approver, now=NOW)
+        emergency.declare_emergency(rotation, reason="", alone="", by=company.approver, now=NOW)
     Rotation.objects.filter(pk=rotation.pk).update(new_identity_certificate=None)
     with pytest.raises(ActionRefused, match="no certificate yet"):
         declare(rotation, company)
@@ -213,7 +217,7 @@ def test_what_cant_be_is_said(company: Company) -> None:
 
 
 def test_there_is_no_way_back_and_no_window(company: Company) -> None:
-    rotation = declare(draft(company, starts=STARTS), company)
+    rotation = declare(make_draft(company, starts=STARTS), company)
     runner.apply_due(wait=False)
     with pytest.raises(ActionRefused, match="may be known to others"):
         actions.roll_back(rotation, reason="x", by=company.by, now=NOW)
@@ -233,31 +237,31 @@ def test_the_page_says_what_happens_and_asks_what_happened(
     for name in ("emergency", "rotations", "confirm_page"):
         monkeypatch.setattr(f"rotations.web.views.{name}.database_now", lambda: NOW)
     client: Client = log_in(make_person("amir", "approver"))
-    rotation = draft(company, starts=STARTS)
-    assert "Emergency: change at once …" in text(page(client, "rotation-detail", rotation.uid))
-    asked = page(client, "rotation-emergency", rotation.uid)
-    shown = text(asked)
+    rotation = make_draft(company, starts=STARTS)
+    assert "Emergency: change at once …" in page_text(get_page(client, "rotation-detail", rotation.uid))
+    asked = get_page(client, "rotation-emergency", rotation.uid)
+    shown = page_text(asked)
     assert "At once, by itself: Sign and decrypt with" in shown
     assert "A mail goes to all 2 partners now" in shown
     assert "There is no way back" in shown
     assert "Why nobody else looks at it first" not in shown  # somebody else set it up
     assert Rotation.objects.get(pk=rotation.pk).emergency_reason == ""  # looking changes nothing
     seen = asked.context["form"].initial["seen"]
-    refused = send(client, "rotation-emergency", rotation.uid, seen=seen, reason="")
+    refused = post_form(client, "rotation-emergency", rotation.uid, seen=seen, reason="")
     assert refused.status_code == 422
-    done = send(client, "rotation-emergency", rotation.uid, seen=seen, reason=LEAKED)
+    done = post_form(client, "rotation-emergency", rotation.uid, seen=seen, reason=LEAKED)
     assert done.status_code == 302
-    shown = text(page(client, "rotation-detail", rotation.uid))
+    shown = page_text(get_page(client, "rotation-detail", rotation.uid))
     assert f"at once: {LEAKED}. 0 of 2 partners changed over too" in shown
 
 
 @pytest.mark.usefixtures("clock")
 def test_the_partners_page_says_it_is_urgent(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rotations.web.views.participants.database_now", lambda: NOW)
-    rotation = declare(draft(company, starts=STARTS), company)
+    rotation = declare(make_draft(company, starts=STARTS), company)
     client: Client = log_in(make_person("olivia", "operator"))
     for _ in range(2):  # before our own change, and after
-        shown = text(page(client, "participant-as-partner", rotation.participants.all()[0].uid))
+        shown = page_text(get_page(client, "participant-as-partner", rotation.participants.all()[0].uid))
         assert "Urgent: replace our old certificate now" in shown
         assert "Replace our old certificate now" in shown
         assert "propose another" not in shown.lower()

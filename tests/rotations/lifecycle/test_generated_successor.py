@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.core.management import call_command
 
-from identities.generation import ask, generate_next
+from identities.generation import generate_next, request_certificate
 from rotations.lifecycle import drafts
 from rotations.models import Rotation
 from rotations.tasks import apply_due
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def awaiting(company: Company) -> Rotation:
-    request = ask(
+    request = request_certificate(
         company.identity,
         kind="self_signed",
         bits=2048,
@@ -28,8 +28,8 @@ def awaiting(company: Company) -> Rotation:
         by=company.by,
         now=NOW,
     )
-    wish = drafts.Wish(roles=("sign", "decrypt"), old=company.old, request=request)
-    return drafts.set_up(company.identity, wish, by=company.by, now=NOW)
+    wish = drafts.DraftSpec(roles=("sign", "decrypt"), old=company.old, request=request)
+    return drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
 
 
 @pytest.mark.parametrize("tick", [apply_due, lambda: call_command("apply_due")], ids=["beat", "loop"])

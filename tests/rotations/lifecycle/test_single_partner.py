@@ -14,8 +14,8 @@ from django.conf import LazySettings
 from as2certs import pki
 from as2certs.audit.models import Entry
 from identities import keys, role_assignments
-from identities.connectors import connector_of
-from identities.connectors.base import Change, Item, Outcome
+from identities.connectors import connector_for
+from identities.connectors.base import ConnectorChange, ConnectorOutcome, InstallableCertificate
 from identities.models import AS2System
 from partners import signing_choices
 from partners.models import Contact, Partner, Partnership
@@ -26,7 +26,7 @@ from rotations.lifecycle import actions, drafts, single_partner
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.planning.states import RotationState, StepState
 from tests.rotations.company import NOW, Company, confirm_all, make_company, window
-from tests.rotations.ticking import Clock
+from tests.rotations.ticking import FakeClock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -35,8 +35,8 @@ LATER = STARTS + timedelta(days=1)
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    clock = FakeClock()
     monkeypatch.setattr(runner, "database_now", clock)
     return clock
 
@@ -49,10 +49,10 @@ def folder(tmp_path: Path, settings: LazySettings) -> Path:
 
 @pytest.fixture
 def company(folder: Path) -> Company:
-    return apart_company()
+    return per_partner_company()
 
 
-def apart_company(*, holds: str = Partner.Holds.SEVERAL) -> Company:
+def per_partner_company(*, holds: str = Partner.Holds.SEVERAL) -> Company:
     """A company whose AS2 system can sign for each partner with a certificate of its own."""
     company = make_company(holds=holds)
     AS2System.objects.update(signs_per_partner=True)
@@ -67,7 +67,7 @@ def _load(company: Company, system: AS2System) -> None:
     old = company.old
     key = old.private_key
     assert key is not None
-    item = Item(
+    item = InstallableCertificate(
         certificate_pem=pki.to_pem(old.certificate),
         chain_pem=b"",
         sha256=old.sha256,
@@ -77,21 +77,23 @@ def _load(company: Company, system: AS2System) -> None:
         key=lambda: keys.unseal(key, by=company.by, now=NOW, purpose="loading what was there"),
     )
     moves = {"decrypt": "add", "sign": "switch"}
-    first = Change(operation="first", side="own", as2_id="ACME-PROD", moves=moves, old=None, new=item)
-    connector = connector_of(system)
+    first = ConnectorChange(
+        operation="first", side="own", as2_id="ACME-PROD", moves=moves, old=None, new=item
+    )
+    connector = connector_for(system)
     assert connector is not None
-    assert connector.apply(first).outcome is Outcome.APPLIED
+    assert connector.apply(first).outcome is ConnectorOutcome.APPLIED
 
 
 def started(company: Company, *, roles: tuple[str, ...] = ("sign", "decrypt")) -> Rotation:
-    wish = drafts.Wish(roles=roles, old=company.old, new=company.new, window=window(STARTS))
-    rotation = drafts.set_up(company.identity, wish, by=company.by, now=NOW)
+    wish = drafts.DraftSpec(roles=roles, old=company.old, new=company.new, window=window(STARTS))
+    rotation = drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
     rotation = actions.approve(rotation, by=company.approver, now=NOW)
     runner.apply_due(wait=False)
     return rotation
 
 
-def run(clock: Clock, at: datetime) -> None:
+def run(clock: FakeClock, at: datetime) -> None:
     clock.now = at
     runner.apply_due(wait=False)
 
@@ -139,20 +141,20 @@ def signs(folder: Path, partner: str = "") -> str:
 
 def in_inventory(company: Company, name: str, at: datetime) -> str:
     partnership = Partnership.objects.get(partner__name=name)
-    certificate = signing_choices.signed_with(partnership, at)
+    certificate = signing_choices.signing_certificate_at(partnership, at)
     assert certificate is not None
     return str(certificate.sha256)
 
 
 def turns(name: str) -> list[tuple[str, datetime]]:
     """Return what signed for a partner and from when on, whether that was its choice or the default."""
-    spans = signing_choices.history(Partnership.objects.get(partner__name=name))
+    spans = signing_choices.signing_history(Partnership.objects.get(partner__name=name))
     by_certificate = groupby(spans, key=lambda span: span.certificate.sha256)
     return [(sha256, next(group).start) for sha256, group in by_certificate]
 
 
 def test_each_partner_changes_over_at_its_own_moment_and_the_default_last(
-    company: Company, folder: Path, clock: Clock
+    company: Company, folder: Path, clock: FakeClock
 ) -> None:
     rotation = started(company)
     confirm_all(rotation, company)
@@ -165,7 +167,7 @@ def test_each_partner_changes_over_at_its_own_moment_and_the_default_last(
     run(clock, STARTS)
     assert (signs(folder, "FABRIKAM"), signs(folder, "NORTHWIND"), signs(folder)) == (new, old, old)
     assert state(rotation) == RotationState.UNDER_WAY
-    assert role_assignments.serving(company.identity)["sign"] == [company.old]
+    assert role_assignments.certificates_by_role(company.identity)["sign"] == [company.old]
     now = STARTS + timedelta(minutes=1)
     assert (in_inventory(company, "Fabrikam", now), in_inventory(company, "Northwind", now)) == (new, old)
 
@@ -173,14 +175,14 @@ def test_each_partner_changes_over_at_its_own_moment_and_the_default_last(
     assert (signs(folder, "FABRIKAM"), signs(folder, "NORTHWIND"), signs(folder)) == (new, new, new)
     assert not (folder / "partners").exists() or not list((folder / "partners").rglob("current"))
     assert state(rotation) == RotationState.APPLIED
-    assert role_assignments.serving(company.identity)["sign"] == [company.new]
+    assert role_assignments.certificates_by_role(company.identity)["sign"] == [company.new]
 
     assert turns("Fabrikam") == [(old, NOW), (new, STARTS)]
     assert turns("Northwind") == [(old, NOW), (new, LATER)]
 
 
 def test_one_that_is_not_ready_keeps_nobody_else_waiting(
-    company: Company, folder: Path, clock: Clock
+    company: Company, folder: Path, clock: FakeClock
 ) -> None:
     rotation = started(company)
     confirm(rotation, "Fabrikam", company)
@@ -196,7 +198,7 @@ def test_one_that_is_not_ready_keeps_nobody_else_waiting(
 
 
 def test_one_whose_window_went_by_is_given_another_and_the_rest_stands(
-    company: Company, folder: Path, clock: Clock
+    company: Company, folder: Path, clock: FakeClock
 ) -> None:
     rotation = started(company)
     confirm(rotation, "Fabrikam", company)
@@ -216,14 +218,14 @@ def test_one_whose_window_went_by_is_given_another_and_the_rest_stands(
 
 
 def test_one_goes_back_alone_after_all_and_changes_over_again(
-    company: Company, folder: Path, clock: Clock
+    company: Company, folder: Path, clock: FakeClock
 ) -> None:
     rotation = started(company)
     confirm_all(rotation, company)
     run(clock, STARTS)
     assert state(rotation) == RotationState.APPLIED  # all of them, and the default
     now = STARTS + timedelta(minutes=10)
-    back(rotation, "Fabrikam", company, now=now)
+    take_back(rotation, "Fabrikam", company, now=now)
     run(clock, now)
     assert state(rotation) == RotationState.UNDER_WAY
     assert (signs(folder, "FABRIKAM"), signs(folder)) == (company.old.sha256, company.new.sha256)
@@ -236,7 +238,7 @@ def test_one_goes_back_alone_after_all_and_changes_over_again(
 
 
 def test_one_goes_back_alone_while_others_are_still_to_come(
-    company: Company, folder: Path, clock: Clock
+    company: Company, folder: Path, clock: FakeClock
 ) -> None:
     rotation = started(company)
     confirm_all(rotation, company)
@@ -244,7 +246,7 @@ def test_one_goes_back_alone_while_others_are_still_to_come(
     confirm(rotation, "Northwind", company)
     run(clock, STARTS)
     now = STARTS + timedelta(minutes=10)
-    back(rotation, "Fabrikam", company, now=now)
+    take_back(rotation, "Fabrikam", company, now=now)
     run(clock, now)
     assert signs(folder, "FABRIKAM") == company.old.sha256
     assert in_inventory(company, "Fabrikam", now) == company.old.sha256
@@ -253,7 +255,7 @@ def test_one_goes_back_alone_while_others_are_still_to_come(
     assert signs(folder) == company.old.sha256  # the default waits for the one that went back
     assert state(rotation) == RotationState.UNDER_WAY
     with pytest.raises(ActionRefused, match="agree another moment"):
-        actions.complete(cut_over(rotation, "Fabrikam"), note="x", by=company.by, now=LATER)
+        actions.complete_step(cut_over(rotation, "Fabrikam"), note="x", by=company.by, now=LATER)
 
     again = LATER + timedelta(days=1)
     move(rotation, "Fabrikam", company, again, now=LATER)
@@ -268,11 +270,13 @@ def test_one_goes_back_alone_while_others_are_still_to_come(
     ]
 
 
-def back(rotation: Rotation, name: str, company: Company, *, now: datetime) -> None:
-    single_partner.take_back_one(part(rotation, name), reason="they can't read it", by=company.by, now=now)
+def take_back(rotation: Rotation, name: str, company: Company, *, now: datetime) -> None:
+    single_partner.take_back_participant(
+        part(rotation, name), reason="they can't read it", by=company.by, now=now
+    )
 
 
-def test_all_go_back_with_the_default(company: Company, folder: Path, clock: Clock) -> None:
+def test_all_go_back_with_the_default(company: Company, folder: Path, clock: FakeClock) -> None:
     rotation = started(company)
     confirm_all(rotation, company)
     move(rotation, "Northwind", company, LATER)
@@ -287,7 +291,7 @@ def test_all_go_back_with_the_default(company: Company, folder: Path, clock: Clo
 
 
 def test_postponing_is_about_those_that_are_still_to_come(
-    company: Company, folder: Path, clock: Clock
+    company: Company, folder: Path, clock: FakeClock
 ) -> None:
     rotation = started(company)
     confirm(rotation, "Fabrikam", company)
@@ -302,7 +306,7 @@ def test_postponing_is_about_those_that_are_still_to_come(
     assert state(rotation) == RotationState.APPLIED
 
 
-def test_a_moment_lies_in_the_overlap(company: Company, folder: Path, clock: Clock) -> None:
+def test_a_moment_lies_in_the_overlap(company: Company, folder: Path, clock: FakeClock) -> None:
     rotation = started(company)
     ends = company.old.not_after
     with pytest.raises(ActionRefused, match="The old certificate ends before"):
@@ -314,25 +318,25 @@ def test_a_moment_lies_in_the_overlap(company: Company, folder: Path, clock: Clo
         move(rotation, "Fabrikam", company, LATER, now=STARTS)
 
 
-def test_where_all_change_at_once_nobody_has_a_moment_of_its_own(folder: Path, clock: Clock) -> None:
+def test_where_all_change_at_once_nobody_has_a_moment_of_its_own(folder: Path, clock: FakeClock) -> None:
     company = make_company()
     rotation = started(company)
     with pytest.raises(ActionRefused, match="at once: postpone"):
         move(rotation, "Fabrikam", company, LATER)
     with pytest.raises(IllegalTransition):
-        back(rotation, "Fabrikam", company, now=NOW)
+        take_back(rotation, "Fabrikam", company, now=NOW)
 
 
 def test_a_partner_with_one_slot_changes_together_with_us_at_its_own_moment(
-    folder: Path, clock: Clock
+    folder: Path, clock: FakeClock
 ) -> None:
-    company = apart_company(holds=Partner.Holds.ONE)
+    company = per_partner_company(holds=Partner.Holds.ONE)
     rotation = started(company, roles=("sign",))
     confirm_all(rotation, company)
     move(rotation, "Northwind", company, LATER)
     confirm(rotation, "Northwind", company)
     for step in rotation.steps.filter(act="hold", participant__partner__name="Fabrikam"):
-        actions.complete(step, note="held", by=company.by, now=STARTS - timedelta(minutes=30))
+        actions.complete_step(step, note="held", by=company.by, now=STARTS - timedelta(minutes=30))
     run(clock, STARTS)
     assert signs(folder, "FABRIKAM") == company.new.sha256
     assert signs(folder, "NORTHWIND") == company.old.sha256
@@ -340,7 +344,9 @@ def test_a_partner_with_one_slot_changes_together_with_us_at_its_own_moment(
     assert theirs.earliest_at == LATER
 
 
-def test_whoever_moves_is_told_and_the_others_are_not(company: Company, folder: Path, clock: Clock) -> None:
+def test_whoever_moves_is_told_and_the_others_are_not(
+    company: Company, folder: Path, clock: FakeClock
+) -> None:
     for partner in company.partners:
         Contact.objects.create(partner=partner, name="Dana", email=f"dana@{partner.as2_id.lower()}.example")
     rotation = started(company)

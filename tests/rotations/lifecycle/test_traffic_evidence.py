@@ -14,11 +14,11 @@ from partners.models import Contact
 from rotations.errors import ActionRefused
 from rotations.exchange import responses
 from rotations.lifecycle import actions, late_partners
-from rotations.lifecycle.late_partners import WARNING, warn_and_release, would_break
-from rotations.lifecycle.traffic_evidence import observe
+from rotations.lifecycle.late_partners import WARNING_PERIOD, warn_and_release, would_break
+from rotations.lifecycle.traffic_evidence import record_sighting
 from rotations.models import Letter, Participant, Rotation, Sighting
 from tests.rotations.company import NOW, Company, confirm_all, make_company
-from tests.rotations.pages import STARTS, drafted, page, text
+from tests.rotations.pages import STARTS, get_page, make_drafted, page_text
 
 pytestmark = pytest.mark.django_db
 
@@ -38,7 +38,7 @@ def company(db: None) -> Company:
 @pytest.fixture
 def made(company: Company) -> Rotation:
     """A rotation whose change was made; only whether partners encrypt to the new one is open."""
-    rotation = actions.approve(drafted(company), by=company.approver, now=NOW)
+    rotation = actions.approve(make_drafted(company), by=company.approver, now=NOW)
     rotation.steps.filter(act="stage").update(state="done", done_at=NOW)
     rotation.steps.filter(act__in=("announce", "partner_cut_over")).update(blocked=False)
     confirm_all(rotation, company)
@@ -58,7 +58,7 @@ def seen(
     company: Company, participant: Participant, which: str, at: datetime, *, now: datetime | None = None
 ) -> Sighting:
     certificate = company.new if which == "new" else company.old
-    return observe(
+    return record_sighting(
         participant.partner,
         use=Sighting.Use.ENCRYPTED,
         serial=f"{int(certificate.serial):x}",
@@ -96,7 +96,7 @@ def test_a_message_to_the_new_one_shows_that_the_partner_switched(
 def test_a_message_signed_with_it_says_nothing_of_what_they_encrypt_to(
     company: Company, northwind: Participant
 ) -> None:
-    sighting = observe(
+    sighting = record_sighting(
         northwind.partner, use="signed", serial=company.new.serial, at=ENDED, by=company.by, now=ENDED
     )
     assert (sighting.verdict, sighting.participant) == ("other", None)
@@ -130,13 +130,15 @@ def test_a_serial_number_is_known_in_every_spelling(
     company: Company, northwind: Participant, spelled: str
 ) -> None:
     serial = spelled.format(int(company.new.serial))
-    found = observe(northwind.partner, use="encrypted", serial=serial, at=ENDED, by=company.by, now=ENDED)
+    found = record_sighting(
+        northwind.partner, use="encrypted", serial=serial, at=ENDED, by=company.by, now=ENDED
+    )
     assert found.verdict == "new"
 
 
 def test_what_can_not_be_is_refused(company: Company, northwind: Participant) -> None:
     with pytest.raises(ActionRefused, match="is no serial number"):
-        observe(northwind.partner, use="encrypted", serial="hello", at=NOW, by=company.by, now=NOW)
+        record_sighting(northwind.partner, use="encrypted", serial="hello", at=NOW, by=company.by, now=NOW)
     with pytest.raises(ActionRefused, match="from the future"):
         seen(company, northwind, "new", NOW + timedelta(hours=1), now=NOW)
     assert not Sighting.objects.exists()
@@ -164,7 +166,7 @@ def test_it_says_who_would_break_if_the_old_one_went_now(
     seen(company, northwind, "new", ENDED)
     assert breaking(made) == ["Fabrikam"]
     fabrikam = made.participants.get(partner__name="Fabrikam")
-    responses.report(fabrikam, works=True, note="", by=company.by, now=ENDED)
+    responses.report_result(fabrikam, works=True, note="", by=company.by, now=ENDED)
     assert breaking(made) == []
     seen(company, northwind, "old", ENDED + timedelta(hours=1))
     assert breaking(made) == ["Northwind"]
@@ -188,13 +190,13 @@ def test_whoever_shows_nothing_is_warned_when_the_grace_is_over(company: Company
         "ACME: Nothing shows that Fabrikam uses the new certificate.",
         "ACME: Nothing shows that Northwind uses the new certificate.",
     ]
-    assert warn_and_release(GRACE_OVER + WARNING - timedelta(seconds=1)) == 0
+    assert warn_and_release(GRACE_OVER + WARNING_PERIOD - timedelta(seconds=1)) == 0
 
 
 def test_a_week_after_the_warning_nobody_is_waited_for(company: Company, made: Rotation) -> None:
     warn_and_release(GRACE_OVER)
     assert made.steps.get(act="retire").blocked
-    assert warn_and_release(GRACE_OVER + WARNING) == 2
+    assert warn_and_release(GRACE_OVER + WARNING_PERIOD) == 2
     assert not made.steps.get(act="retire").blocked
     step = made.steps.filter(act="partner_cut_over")[0]
     assert (step.state, step.note) == ("skipped", "warned on 18 Dec 2026, and nothing was heard")
@@ -205,7 +207,7 @@ def test_one_that_was_seen_with_the_old_one_is_left_to_a_person(
 ) -> None:
     warn_and_release(GRACE_OVER)
     seen(company, northwind, "old", GRACE_OVER + timedelta(days=1))
-    warn_and_release(GRACE_OVER + WARNING)
+    warn_and_release(GRACE_OVER + WARNING_PERIOD)
     assert switched(northwind) == "waiting"
     assert made.steps.get(act="retire").blocked
 
@@ -215,7 +217,7 @@ def test_who_answers_after_the_warning_is_not_left_out(
 ) -> None:
     warn_and_release(GRACE_OVER)
     seen(company, northwind, "new", GRACE_OVER + timedelta(days=1))
-    warn_and_release(GRACE_OVER + WARNING)
+    warn_and_release(GRACE_OVER + WARNING_PERIOD)
     assert switched(northwind) == "done"
 
 
@@ -232,19 +234,19 @@ def test_it_is_never_dropped_before_late_messages_have_drained(
     made.steps.filter(act="retire").update(blocked=False)
     step = made.steps.get(act="retire")
     if possible:
-        actions.complete(step, note="", by=company.by, now=ENDED + after)
+        actions.complete_step(step, note="", by=company.by, now=ENDED + after)
     else:
         with pytest.raises(ActionRefused, match="Late MDNs and retries may still use the old certificate"):
-            actions.complete(step, note="", by=company.by, now=ENDED + after)
-        actions.complete(step, note="Somebody removed it by mistake", by=company.by, now=ENDED + after)
+            actions.complete_step(step, note="", by=company.by, now=ENDED + after)
+        actions.complete_step(step, note="Somebody removed it by mistake", by=company.by, now=ENDED + after)
 
 
 def test_a_grace_that_is_shorter_than_that_is_not_approved(company: Company) -> None:
-    rotation = drafted(company)
+    rotation = make_drafted(company)
     Rotation.objects.filter(pk=rotation.pk).update(grace_days=1)
     with pytest.raises(ActionRefused, match="keep the old certificate for at least 2 days after the window"):
         actions.approve(rotation, by=company.approver, now=NOW)
-    assert late_partners.drain_of(rotation, [company.system]) == timedelta(hours=48)
+    assert late_partners.drain_time(rotation, [company.system]) == timedelta(hours=48)
 
 
 # The page.
@@ -265,13 +267,13 @@ def test_an_operator_notes_a_message(
     assert answer.status_code == 302
     assert answer["Location"] == made.get_absolute_url()
     assert switched(northwind) == "done"
-    assert "Noted before" in text(page(operator, "partner-seen", northwind.partner.uid))
+    assert "Noted before" in page_text(get_page(operator, "partner-seen", northwind.partner.uid))
 
 
 def test_a_viewer_notes_nothing(
     clock: datetime, company: Company, northwind: Participant, viewer: Client
 ) -> None:
-    assert page(viewer, "partner-seen", northwind.partner.uid).status_code == 403
+    assert get_page(viewer, "partner-seen", northwind.partner.uid).status_code == 403
 
 
 def test_a_bad_serial_number_comes_back_with_everything_filled_in(
@@ -281,5 +283,5 @@ def test_a_bad_serial_number_comes_back_with_everything_filled_in(
     sent = {"use": "encrypted", "serial": "zz", "day": "2026-11-23", "time": "11:00", "note": "kept"}
     answer = operator.post(address, sent)
     assert answer.status_code == 422
-    assert "is no serial number" in text(answer)
-    assert "kept" in text(answer)
+    assert "is no serial number" in page_text(answer)
+    assert "kept" in page_text(answer)

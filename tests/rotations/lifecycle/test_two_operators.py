@@ -42,13 +42,13 @@ class TwoOperators(RuleBasedStateMachine):
         self.company = make_company(connector=None)
         self.by = {"alice": self.company.by, "bob": self.company.approver}
         self.now = NOW
-        wish = drafts.Wish(
+        wish = drafts.DraftSpec(
             roles=("sign", "decrypt"),
             old=self.company.old,
             new=self.company.new,
             window=window(NOW + timedelta(hours=2)),
         )
-        rotation = drafts.set_up(self.company.identity, wish, by=self.company.by, now=NOW)
+        rotation = drafts.create_draft(self.company.identity, wish, by=self.company.by, now=NOW)
         self.seen = {"alice": rotation, "bob": rotation}
         self.states = [RotationState(rotation.state)]
 
@@ -134,7 +134,7 @@ class TwoOperators(RuleBasedStateMachine):
     def complete(self, who: str, pick: int) -> None:
         self.press(
             who,
-            lambda rotation: actions.complete(
+            lambda rotation: actions.complete_step(
                 self.step(rotation, pick), note="seen", by=self.by[who], now=self.now
             ),
         )
@@ -143,7 +143,7 @@ class TwoOperators(RuleBasedStateMachine):
     def skip(self, who: str, pick: int) -> None:
         self.press(
             who,
-            lambda rotation: actions.skip(
+            lambda rotation: actions.skip_step(
                 self.step(rotation, pick), reason="no", by=self.by[who], now=self.now
             ),
         )
@@ -176,7 +176,7 @@ class TwoOperators(RuleBasedStateMachine):
     def hurry(self, who: str) -> None:
         self.press(
             who,
-            lambda rotation: emergency.declare(
+            lambda rotation: emergency.declare_emergency(
                 rotation, reason="leaked", alone="night", by=self.by[who], now=self.now
             ),
         )

@@ -22,23 +22,23 @@ Certificate = IdentityCertificate | PartnerCertificate
 ROLES = {"identity": ("sign", "decrypt"), "partner": ("verify", "encrypt")}
 
 
-def person(name: str, *, time_zone: str = "UTC", **columns: Any) -> User:
+def make_user(name: str, *, time_zone: str = "UTC", **columns: Any) -> User:
     return User.objects.create_user(name, f"{name}@example.com", time_zone=time_zone, **columns)
 
 
-def identity(name: str = "ACME-PROD", *, owners: Sequence[User] = (), **columns: Any) -> Identity:
+def make_identity(name: str = "ACME-PROD", *, owners: Sequence[User] = (), **columns: Any) -> Identity:
     made = Identity.objects.create(name=name, as2_id=name, **columns)
     made.owners.add(*owners)
     return made
 
 
-def partner(name: str = "Northwind", *, owners: Sequence[User] = (), **columns: Any) -> Partner:
+def make_partner(name: str = "Northwind", *, owners: Sequence[User] = (), **columns: Any) -> Partner:
     made = Partner.objects.create(name=name, as2_id=name, **columns)
     made.owners.add(*owners)
     return made
 
 
-def columns(ends: datetime) -> dict[str, Any]:
+def certificate_fields(ends: datetime) -> dict[str, Any]:
     """Return the columns of a certificate that nobody looks into."""
     print_of_it = uuid.uuid4().hex * 2
     return {
@@ -61,17 +61,17 @@ def columns(ends: datetime) -> dict[str, Any]:
     }
 
 
-def certificate(holder: Station, ends: datetime, *, serves: Sequence[str] | None = None) -> Any:
+def make_certificate(holder: Station, ends: datetime, *, serves: Sequence[str] | None = None) -> Any:
     """Store a certificate of a station; it serves both roles unless ``serves`` says otherwise."""
     roles = ROLES[holder._meta.model_name or ""] if serves is None else serves
     if isinstance(holder, Identity):
-        own = IdentityCertificate.objects.create(identity=holder, **columns(ends))
+        own = IdentityCertificate.objects.create(identity=holder, **certificate_fields(ends))
         for role in roles:
             IdentityService.objects.create(
                 identity=holder, certificate=own, role=role, starts_at=NOW - 100 * DAY
             )
         return own
-    theirs = PartnerCertificate.objects.create(partner=holder, **columns(ends))
+    theirs = PartnerCertificate.objects.create(partner=holder, **certificate_fields(ends))
     for role in roles:
         PartnerService.objects.create(
             partner=holder, certificate=theirs, role=role, starts_at=NOW - 100 * DAY
@@ -79,7 +79,7 @@ def certificate(holder: Station, ends: datetime, *, serves: Sequence[str] | None
     return theirs
 
 
-def rotation(
+def make_rotation(
     old: Any,
     *,
     state: str = "scheduled",

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotations.notifications.thresholds import Outlook, countdown, crossed, days_until, expires, near, outlook
+from rotations.notifications.thresholds import (
+    Outlook,
+    days_until,
+    format_countdown,
+    format_expiry,
+    format_relative_day,
+    reached_threshold,
+    rotation_outlook,
+)
 from rotations.planning.states import RotationState
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -36,11 +44,11 @@ LADDER = (90, 60, 30, 14, 7, 3, 1, 0, -1, -7)
     ],
 )
 def test_a_rung_holds_from_its_moment_up_to_the_next_one(left: timedelta, rung: int | None) -> None:
-    assert crossed(LADDER, NOW + left, NOW) == rung
+    assert reached_threshold(LADDER, NOW + left, NOW) == rung
 
 
 def test_a_ladder_without_rungs_never_speaks() -> None:
-    assert crossed((), NOW - DAY, NOW) is None
+    assert reached_threshold((), NOW - DAY, NOW) is None
 
 
 ladders = st.lists(st.integers(-30, 400), min_size=1, max_size=15, unique=True)
@@ -49,7 +57,10 @@ moments = st.integers(-40 * 86400, 410 * 86400).map(lambda s: timedelta(seconds=
 
 @given(ladders, moments, st.timedeltas(timedelta(0), timedelta(days=500)))
 def test_it_only_ever_gets_more_urgent(ladder: list[int], left: timedelta, later: timedelta) -> None:
-    first, second = crossed(ladder, NOW + left, NOW), crossed(ladder, NOW + left, NOW + later)
+    first, second = (
+        reached_threshold(ladder, NOW + left, NOW),
+        reached_threshold(ladder, NOW + left, NOW + later),
+    )
     assert first is None or (second is not None and second <= first)
 
 
@@ -76,13 +87,13 @@ def test_what_a_rotation_means_20_days_before_the_end(
     state: RotationState, window_end: timedelta | None, expected: Outlook
 ) -> None:
     end = None if window_end is None else NOW + window_end
-    assert outlook(state, end, NOW + 20 * DAY, NOW) is expected
+    assert rotation_outlook(state, end, NOW + 20 * DAY, NOW) is expected
 
 
 @pytest.mark.parametrize("state", [S.DRAFT, S.EXCHANGING])
 def test_without_a_window_it_comes_too_late_in_the_last_14_days(state: RotationState) -> None:
-    assert outlook(state, None, NOW + 14 * DAY + SECOND, NOW) is Outlook.UNDECIDED
-    assert outlook(state, None, NOW + 14 * DAY, NOW) is Outlook.TOO_LATE
+    assert rotation_outlook(state, None, NOW + 14 * DAY + SECOND, NOW) is Outlook.UNDECIDED
+    assert rotation_outlook(state, None, NOW + 14 * DAY, NOW) is Outlook.TOO_LATE
 
 
 def test_days_are_those_of_the_readers_calendar() -> None:
@@ -108,13 +119,13 @@ def test_days_across_a_change_of_the_clocks() -> None:
     ],
 )
 def test_days_in_words(away: int, words: str) -> None:
-    assert near(NOW + away * DAY, NOW, "UTC") == words
+    assert format_relative_day(NOW + away * DAY, NOW, "UTC") == words
 
 
 def test_on_its_last_day_a_certificate_expires_and_then_has_expired() -> None:
-    assert expires(NOW, NOW, "UTC") == "expires today"
-    assert expires(NOW - SECOND, NOW, "UTC") == "expired today"
-    assert expires(NOW - 2 * DAY, NOW, "UTC") == "expired 2 days ago"
+    assert format_expiry(NOW, NOW, "UTC") == "expires today"
+    assert format_expiry(NOW - SECOND, NOW, "UTC") == "expired today"
+    assert format_expiry(NOW - 2 * DAY, NOW, "UTC") == "expired 2 days ago"
 
 
 @pytest.mark.parametrize(
@@ -130,4 +141,4 @@ def test_on_its_last_day_a_certificate_expires_and_then_has_expired() -> None:
     ],
 )
 def test_a_countdown_says_what_matters(left: timedelta, words: str) -> None:
-    assert countdown(NOW + left, NOW) == words
+    assert format_countdown(NOW + left, NOW) == words

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from rotations.planning.plan import OWN, Change, Holds, Party, Role, System
+from rotations.planning.plan import OWN_ROLES, Capacity, CertificateChange, Party, Role, System
 
 NOW = datetime(2026, 11, 3, 9, tzinfo=UTC)
 STARTS = datetime(2026, 11, 25, 4, tzinfo=UTC)
@@ -17,18 +17,18 @@ ROLES = {
     "E": {Role.ENCRYPT},
     "F": {Role.VERIFY, Role.ENCRYPT},
 }
-ONE, SEVERAL, UNKNOWN = Holds.ONE, Holds.SEVERAL, Holds.UNKNOWN
+ONE, SEVERAL, UNKNOWN = Capacity.ONE, Capacity.SEVERAL, Capacity.UNKNOWN
 
 
 def make_change(
     which: str,
-    ours: tuple[Holds, ...] = (SEVERAL,),
-    theirs: tuple[Holds, ...] = (SEVERAL,),
+    ours: tuple[Capacity, ...] = (SEVERAL,),
+    theirs: tuple[Capacity, ...] = (SEVERAL,),
     *,
     automatic: bool = True,
     per_partner: bool = False,
     moments: Mapping[str, datetime] | None = None,
-) -> Change:
+) -> CertificateChange:
     """Make the change with this letter, with systems s1, s2, … and partners p1, p2, …
 
     `per_partner`: our systems can sign with another certificate for each. `moments` says for the keys of partners
@@ -36,8 +36,8 @@ def make_change(
     """
     own = moments or {}
     roles = frozenset(ROLES[which])
-    return Change(
-        side="own" if roles <= OWN else "partner",
+    return CertificateChange(
+        side="own" if roles <= OWN_ROLES else "partner",
         roles=roles,
         systems=tuple(
             System(f"s{n}", f"System {n}", holds, signs_per_partner=per_partner, automatic=automatic)

@@ -6,14 +6,14 @@ from random import Random
 
 from hypothesis import strategies as st
 
-from rotations.planning.plan import Change, Holds, Move, Role, Step
+from rotations.planning.plan import Capacity, CertificateChange, Move, PlannedStep, Role
 from tests.rotations.planning.changes import ROLES, STARTS, make_change
 
-holds = st.sampled_from(Holds)
+holds = st.sampled_from(Capacity)
 
 
 @st.composite
-def changes(draw: st.DrawFn) -> Change:
+def changes(draw: st.DrawFn) -> CertificateChange:
     """Draw any of the six changes among up to three systems or up to four partners."""
     which = draw(st.sampled_from(list(ROLES)))
     own = which in "ABC"
@@ -32,24 +32,24 @@ def changes(draw: st.DrawFn) -> Change:
     )
 
 
-def signs_apart(change: Change) -> bool:
+def changes_per_partner(change: CertificateChange) -> bool:
     """Say, from the rules, whether we sign to each partner with a choice of its own during this change."""
-    one_slot_for_both = Role.DECRYPT in change.roles and change.systems[0].holds is not Holds.SEVERAL
+    one_slot_for_both = Role.DECRYPT in change.roles and change.systems[0].holds is not Capacity.SEVERAL
     able = all(system.signs_per_partner for system in change.systems)
     return Role.SIGN in change.roles and able and bool(change.parties) and not one_slot_for_both
 
 
-def window_of(change: Change, key: str | None) -> tuple[datetime, datetime]:
+def window_of(change: CertificateChange, key: str | None) -> tuple[datetime, datetime]:
     """Return when we change over towards a partner; without one, when the last of them has."""
     own = [(p.starts or change.starts, p.ends or change.ends) for p in change.parties if key in (p.key, None)]
-    if not signs_apart(change) or not own:
+    if not changes_per_partner(change) or not own:
         return change.starts, change.ends
     return max(starts for starts, _ in own), max(ends for _, ends in own)
 
 
-def shuffle(steps: Sequence[Step], random: Random) -> list[Step]:
+def shuffle(steps: Sequence[PlannedStep], random: Random) -> list[PlannedStep]:
     """Put the steps into some order that their `after` permits."""
-    left, order = list(steps), list[Step]()
+    left, order = list(steps), list[PlannedStep]()
     while left:
         done = {step.key for step in order}
         step = random.choice([step for step in left if set(step.after) <= done])
@@ -58,7 +58,9 @@ def shuffle(steps: Sequence[Step], random: Random) -> list[Step]:
     return order
 
 
-def every_order(steps: Sequence[Step], begun: tuple[Step, ...] = ()) -> Iterator[tuple[Step, ...]]:
+def every_order(
+    steps: Sequence[PlannedStep], begun: tuple[PlannedStep, ...] = ()
+) -> Iterator[tuple[PlannedStep, ...]]:
     """Walk through all orders that the steps' `after` permits."""
     if len(begun) == len(steps):
         yield begun
@@ -68,10 +70,10 @@ def every_order(steps: Sequence[Step], begun: tuple[Step, ...] = ()) -> Iterator
             yield from every_order(steps, (*begun, step))
 
 
-def pairs(change: Change) -> list[tuple[Role, str, str]]:
+def writer_reader_pairs(change: CertificateChange) -> list[tuple[Role, str, str]]:
     """List role, writer and reader of all that is signed or encrypted, straight from the six places."""
     we_write = {Role.SIGN, Role.ENCRYPT}
-    apart = signs_apart(change)
+    apart = changes_per_partner(change)
     return [
         (role, *((ours, theirs) if role in we_write else (theirs, ours)))
         for role in sorted(change.roles)
@@ -82,7 +84,7 @@ def pairs(change: Change) -> list[tuple[Role, str, str]]:
     ]
 
 
-def first_failure(change: Change, order: Sequence[Step]) -> str:
+def first_failure(change: CertificateChange, order: Sequence[PlannedStep]) -> str:
     """Carry the steps out and name the first moment at which a message would fail; "" when none does.
 
     A writer and a one-slot reader that are both marked simultaneous may be apart for a moment. Our default signs for
@@ -105,7 +107,7 @@ def first_failure(change: Change, order: Sequence[Step]) -> str:
                 else:
                     place.clear()
                     place.add("new")
-        for role, writer, reader in pairs(change):
+        for role, writer, reader in writer_reader_pairs(change):
             apart = held.get((writer, role), {"old"}) - held.get((reader, role), {"old"})
             excused = {(writer, role), (reader, role)} <= together and (reader, role) in replaced
             if apart and not excused:

@@ -7,10 +7,10 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from rotations.errors import FreezeError, UnknownZone
-from rotations.planning.freeze_calendar import Freeze, check, freezing
+from rotations.planning.freeze_calendar import FreezePeriod, freezes_touching, validate_freeze
 from rotations.planning.windows import Window
 
-CHRISTMAS = Freeze("Christmas", date(2026, 11, 15), date(2027, 1, 6), "America/Chicago")
+CHRISTMAS = FreezePeriod("Christmas", date(2026, 11, 15), date(2027, 1, 6), "America/Chicago")
 
 
 def at(*parts: int) -> datetime:
@@ -32,30 +32,32 @@ def window(start: datetime, *, hours: float = 1) -> Window:
     ],
 )
 def test_it_holds_from_midnight_to_midnight_in_its_zone(start: datetime, frozen: bool) -> None:
-    assert bool(freezing(window(start), [CHRISTMAS])) is frozen
+    assert bool(freezes_touching(window(start), [CHRISTMAS])) is frozen
 
 
 def test_it_comes_back_every_year() -> None:
-    yearly = Freeze("Christmas", date(2026, 11, 15), date(2027, 1, 6), "Europe/Berlin", "FREQ=YEARLY")
+    yearly = FreezePeriod("Christmas", date(2026, 11, 15), date(2027, 1, 6), "Europe/Berlin", "FREQ=YEARLY")
     for year in (2026, 2027, 2035):
-        assert freezing(window(at(year, 12, 24)), [yearly])
-        assert freezing(window(at(year + 1, 1, 6, 12)), [yearly])
-        assert not freezing(window(at(year + 1, 1, 7, 12)), [yearly])
-    assert not freezing(window(at(2025, 12, 24)), [yearly])
+        assert freezes_touching(window(at(year, 12, 24)), [yearly])
+        assert freezes_touching(window(at(year + 1, 1, 6, 12)), [yearly])
+        assert not freezes_touching(window(at(year + 1, 1, 7, 12)), [yearly])
+    assert not freezes_touching(window(at(2025, 12, 24)), [yearly])
 
 
 def test_the_last_days_of_each_month() -> None:
-    closing = Freeze("Closing", date(2026, 1, 30), date(2026, 1, 31), "UTC", "FREQ=MONTHLY;BYMONTHDAY=-2")
-    assert freezing(window(at(2026, 2, 28, 12)), [closing])
-    assert freezing(window(at(2026, 4, 29, 1)), [closing])
-    assert not freezing(window(at(2026, 4, 28, 12)), [closing])
+    closing = FreezePeriod(
+        "Closing", date(2026, 1, 30), date(2026, 1, 31), "UTC", "FREQ=MONTHLY;BYMONTHDAY=-2"
+    )
+    assert freezes_touching(window(at(2026, 2, 28, 12)), [closing])
+    assert freezes_touching(window(at(2026, 4, 29, 1)), [closing])
+    assert not freezes_touching(window(at(2026, 4, 28, 12)), [closing])
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Chicago", "Australia/Lord_Howe", "Africa/Cairo"])
 def test_a_day_with_a_change_of_the_clock_is_a_whole_day(zone: str) -> None:
     days = [date(2026, 3, 29), date(2026, 3, 8), date(2026, 10, 4), date(2026, 4, 24)]
     for day in days:
-        freeze = Freeze("One day", day, day, zone)
+        freeze = FreezePeriod("One day", day, day, zone)
         ((begins, ends),) = freeze.spans(at(2026, 1, 1), at(2027, 1, 1))
         assert timedelta(hours=23) <= ends - begins <= timedelta(hours=25)
 
@@ -76,14 +78,14 @@ def test_a_day_with_a_change_of_the_clock_is_a_whole_day(zone: str) -> None:
 )
 def test_a_rule_that_is_none_is_refused(rule: str, said: str) -> None:
     with pytest.raises(FreezeError, match=said):
-        check(Freeze("x", date(2026, 1, 1), date(2026, 1, 2), "UTC", rule))
+        validate_freeze(FreezePeriod("x", date(2026, 1, 1), date(2026, 1, 2), "UTC", rule))
 
 
 def test_a_freeze_has_a_length_and_a_zone() -> None:
     with pytest.raises(FreezeError, match="The last day comes before the first"):
-        check(Freeze("x", date(2026, 1, 2), date(2026, 1, 1), "UTC"))
+        validate_freeze(FreezePeriod("x", date(2026, 1, 2), date(2026, 1, 1), "UTC"))
     with pytest.raises(FreezeError, match="a year at most"):
-        check(Freeze("x", date(2026, 1, 1), date(2027, 6, 1), "UTC"))
+        validate_freeze(FreezePeriod("x", date(2026, 1, 1), date(2027, 6, 1), "UTC"))
     with pytest.raises(UnknownZone):
-        check(Freeze("x", date(2026, 1, 1), date(2026, 1, 2), "Moon/Crater"))
-    check(CHRISTMAS)
+        validate_freeze(FreezePeriod("x", date(2026, 1, 1), date(2026, 1, 2), "Moon/Crater"))
+    validate_freeze(CHRISTMAS)

@@ -9,17 +9,17 @@ import pytest
 from rotations.errors import PlanError
 from rotations.planning.plan import (
     HOLD_LEAD,
-    PREPARING,
-    SWITCHING,
+    PREPARATION_ACTS,
+    SWITCH_ACTS,
     Act,
-    Change,
-    Evidence,
-    Holds,
+    Capacity,
+    CertificateChange,
     Move,
+    PlannedStep,
     Role,
-    Step,
-    Who,
-    letter,
+    StepEvidence,
+    StepOwner,
+    change_letter,
     plan,
     violations,
 )
@@ -27,7 +27,7 @@ from tests.rotations.planning.changes import ENDS, NOW, ONE, ROLES, SEVERAL, STA
 from tests.rotations.planning.expected_plans import EXPECTED, EXPECTED_PER_PARTNER
 
 
-def write_down(steps: tuple[Step, ...]) -> list[str]:
+def format_steps(steps: tuple[PlannedStep, ...]) -> list[str]:
     """Write each step as "key: role move …", with "=" in front of those that happen together."""
     return [
         f"{'=' if step.simultaneous else ''}{step.key}"
@@ -37,18 +37,20 @@ def write_down(steps: tuple[Step, ...]) -> list[str]:
 
 
 @pytest.mark.parametrize(("which", "ours", "theirs"), EXPECTED, ids=lambda value: str(value))
-def test_the_plan_of_each_change_is_as_written_down(which: str, ours: Holds, theirs: Holds) -> None:
+def test_the_plan_of_each_change_is_as_written_down(which: str, ours: Capacity, theirs: Capacity) -> None:
     steps = plan(make_change(which, (ours,), (theirs,)))
-    assert write_down(steps) == [line.strip() for line in EXPECTED[which, ours, theirs].strip().splitlines()]
+    assert format_steps(steps) == [
+        line.strip() for line in EXPECTED[which, ours, theirs].strip().splitlines()
+    ]
 
 
 @pytest.mark.parametrize(("which", "ours", "theirs"), EXPECTED_PER_PARTNER, ids=lambda value: str(value))
 def test_the_plan_of_each_change_where_we_sign_per_partner_is_as_written_down(
-    which: str, ours: Holds, theirs: tuple[Holds, ...]
+    which: str, ours: Capacity, theirs: tuple[Capacity, ...]
 ) -> None:
     change = make_change(which, (ours,), theirs, per_partner=True)
     wanted = EXPECTED_PER_PARTNER[which, ours, theirs].strip().splitlines()
-    assert write_down(plan(change)) == [line.strip() for line in wanted]
+    assert format_steps(plan(change)) == [line.strip() for line in wanted]
     assert violations(change, plan(change)) == []
 
 
@@ -58,7 +60,7 @@ def test_signing_per_partner_changes_nothing_for_an_identity_without_partners(wh
     assert plan(alone) == plan(make_change(which, theirs=()))
 
 
-ALL_HOLDS = list(Holds)
+ALL_HOLDS = list(Capacity)
 SYSTEM_CHOICES = [(holds,) for holds in ALL_HOLDS] + list(product(ALL_HOLDS, repeat=2))
 EVERY_COMBINATION = [
     (which, ours, theirs, automatic, per_partner)
@@ -69,7 +71,7 @@ EVERY_COMBINATION = [
     for per_partner in (False, True)
     if (len(ours) == 1 if which in "ABC" else len(theirs) == 1 and not per_partner)
 ]
-Case = tuple[str, tuple[Holds, ...], tuple[Holds, ...], bool, bool]
+Case = tuple[str, tuple[Capacity, ...], tuple[Capacity, ...], bool, bool]
 
 
 def name_case(case: Case) -> str:
@@ -105,10 +107,10 @@ def test_unknown_is_planned_as_one(which: str) -> None:
 
 @pytest.mark.parametrize("which", ROLES)
 def test_its_letter_is_that_of_the_rules(which: str) -> None:
-    assert letter(make_change(which)) == which
+    assert change_letter(make_change(which)) == which
 
 
-def step_named(steps: tuple[Step, ...], key: str) -> Step:
+def step_named(steps: tuple[PlannedStep, ...], key: str) -> PlannedStep:
     return next(step for step in steps if step.key == key)
 
 
@@ -126,13 +128,13 @@ def test_a_system_without_connector_leaves_its_steps_to_a_person_at_the_same_mom
     steps = plan(make_change("C", automatic=False))
     cut_over = step_named(steps, "cut_over:s1")
     assert (cut_over.due, cut_over.earliest, cut_over.latest) == (None, STARTS, ENDS)
-    assert cut_over.evidence == (Evidence.OPERATOR,)
+    assert cut_over.evidence == (StepEvidence.OPERATOR,)
 
 
 def test_a_connector_shows_its_work_by_reading_back() -> None:
     steps = plan(make_change("C"))
     shown = {step.evidence for step in steps if step.automatic}
-    assert shown == {(Evidence.WRITTEN_AND_READ_BACK,)}
+    assert shown == {(StepEvidence.WRITTEN_AND_READ_BACK,)}
 
 
 def test_the_grace_of_the_change_delays_both_retirements() -> None:
@@ -144,13 +146,13 @@ def test_the_grace_of_the_change_delays_both_retirements() -> None:
 
 def test_preparation_should_be_over_when_the_window_opens() -> None:
     steps = plan(make_change("F"))
-    assert {step.latest for step in steps if step.act in PREPARING} == {STARTS}
+    assert {step.latest for step in steps if step.act in PREPARATION_ACTS} == {STARTS}
 
 
 def test_a_window_that_is_open_already_leaves_time_to_prepare_until_its_end() -> None:
     change = replace(make_change("C"), now=STARTS + timedelta(minutes=10))
     steps = plan(change)
-    assert {step.latest for step in steps if step.act in PREPARING} == {ENDS}
+    assert {step.latest for step in steps if step.act in PREPARATION_ACTS} == {ENDS}
     assert violations(change, steps) == []
 
 
@@ -181,7 +183,7 @@ def test_partners_with_and_without_room_each_get_their_own_steps() -> None:
     by_partner = {
         partner: [
             line.removeprefix("=").split(":")[0]
-            for line, step in zip(write_down(steps), steps, strict=True)
+            for line, step in zip(format_steps(steps), steps, strict=True)
             if step.partner == partner
         ]
         for partner in ("p1", "p2")
@@ -221,7 +223,7 @@ def test_each_system_that_trades_with_the_partner_gets_its_own_steps() -> None:
 
 def test_one_system_without_room_ties_the_partners_switch_to_the_window_for_all() -> None:
     steps = plan(make_change("D", (SEVERAL, ONE)))
-    assert write_down(steps) == [
+    assert format_steps(steps) == [
         "check:p1",
         "stage:s1 verify-add",
         "announce:p1",
@@ -247,7 +249,11 @@ def test_a_partners_certificate_is_used_for_nothing_before_its_fingerprint_was_c
     for which in "DEF":
         steps = plan(make_change(which))
         first = steps[0]
-        assert (first.key, first.who, first.evidence) == ("check:p1", Who.WE, (Evidence.FINGERPRINT,))
+        assert (first.key, first.who, first.evidence) == (
+            "check:p1",
+            StepOwner.WE,
+            (StepEvidence.FINGERPRINT,),
+        )
         reached = {"check:p1"}
         for step in steps[1:]:
             assert reached & set(step.after), f"{step.key} does not wait for the check"
@@ -256,12 +262,16 @@ def test_a_partners_certificate_is_used_for_nothing_before_its_fingerprint_was_c
 
 def test_one_slot_partners_agree_to_the_window_before_it() -> None:
     agree = step_named(plan(make_change("A", theirs=(ONE,))), "agree:p1")
-    assert (agree.who, agree.latest, agree.evidence) == (Who.PARTNER, STARTS, (Evidence.AGREED_WINDOW,))
+    assert (agree.who, agree.latest, agree.evidence) == (
+        StepOwner.PARTNER,
+        STARTS,
+        (StepEvidence.AGREED_WINDOW,),
+    )
 
 
 def test_an_identity_without_partners_just_changes() -> None:
     change = make_change("C", theirs=())
-    assert write_down(plan(change)) == [
+    assert format_steps(plan(change)) == [
         "stage:s1 decrypt-add",
         "cut_over:s1 sign-switch",
         "retire:s1 decrypt-drop",
@@ -280,7 +290,7 @@ def test_a_one_slot_identity_without_partners_replaces_in_one_step() -> None:
 
 def test_every_plan_switches_somebody() -> None:
     for which in ROLES:
-        assert any(step.act in SWITCHING for step in plan(make_change(which)))
+        assert any(step.act in SWITCH_ACTS for step in plan(make_change(which)))
 
 
 def test_the_same_change_gives_the_same_plan() -> None:
@@ -369,39 +379,50 @@ def test_the_sentences_of_per_partner_signing_say_to_whom() -> None:
     assert "whatever the others do" in step_named(steps, "cut_over:s1:p1").why
 
 
-SOUND = make_change("C")
-S1, P1 = SOUND.systems[0], SOUND.parties[0]
+VALID_CHANGE = make_change("C")
+S1, P1 = VALID_CHANGE.systems[0], VALID_CHANGE.parties[0]
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (replace(SOUND, roles=frozenset()), "These roles can't change together: none"),
-        (replace(SOUND, roles=frozenset({Role.SIGN, Role.VERIFY})), "can't change together: sign, verify"),
-        (replace(SOUND, roles=frozenset({Role.ENCRYPT})), "the roles belong to the other one: encrypt"),
+        (replace(VALID_CHANGE, roles=frozenset()), "These roles can't change together: none"),
+        (
+            replace(VALID_CHANGE, roles=frozenset({Role.SIGN, Role.VERIFY})),
+            "can't change together: sign, verify",
+        ),
+        (
+            replace(VALID_CHANGE, roles=frozenset({Role.ENCRYPT})),
+            "the roles belong to the other one: encrypt",
+        ),
         (replace(make_change("F"), roles=frozenset({Role.SIGN})), "the roles belong to the other one: sign"),
-        (replace(SOUND, systems=()), "exactly one AS2 system, but 0 were given"),
-        (replace(SOUND, systems=(S1, replace(S1, key="s2"))), "exactly one AS2 system, but 2 were given"),
+        (replace(VALID_CHANGE, systems=()), "exactly one AS2 system, but 0 were given"),
+        (
+            replace(VALID_CHANGE, systems=(S1, replace(S1, key="s2"))),
+            "exactly one AS2 system, but 2 were given",
+        ),
         (replace(make_change("F"), systems=()), "at least one AS2 system of ours; 1 and 0 were given"),
         (replace(make_change("F"), parties=()), "exactly one partner"),
         (
-            replace(SOUND, parties=(P1, P1)),
+            replace(VALID_CHANGE, parties=(P1, P1)),
             "Each partner needs a key of its own; these were given: 'p1', 'p1'",
         ),
-        (replace(SOUND, systems=(replace(S1, key=""),)), "Each AS2 system needs a key of its own"),
-        (replace(SOUND, starts=STARTS.replace(tzinfo=None)), "need a time zone"),
-        (replace(SOUND, ends=STARTS), "ends before it starts"),
-        (replace(SOUND, now=ENDS), "The window is over"),
-        (replace(SOUND, grace=timedelta(days=-1)), "the grace is negative"),
+        (replace(VALID_CHANGE, systems=(replace(S1, key=""),)), "Each AS2 system needs a key of its own"),
+        (replace(VALID_CHANGE, starts=STARTS.replace(tzinfo=None)), "need a time zone"),
+        (replace(VALID_CHANGE, ends=STARTS), "ends before it starts"),
+        (replace(VALID_CHANGE, now=ENDS), "The window is over"),
+        (replace(VALID_CHANGE, grace=timedelta(days=-1)), "the grace is negative"),
     ],
 )
-def test_a_change_that_contradicts_itself_is_refused_with_the_reason(change: Change, complaint: str) -> None:
+def test_a_change_that_contradicts_itself_is_refused_with_the_reason(
+    change: CertificateChange, complaint: str
+) -> None:
     with pytest.raises(PlanError, match=complaint):
         plan(change)
 
 
 def test_a_change_is_planned_until_the_last_moment_of_its_window() -> None:
-    assert plan(replace(SOUND, now=ENDS - timedelta(microseconds=1)))
+    assert plan(replace(VALID_CHANGE, now=ENDS - timedelta(microseconds=1)))
 
 
 def test_a_person_at_a_system_that_takes_dates_need_not_be_there_at_the_moment() -> None:

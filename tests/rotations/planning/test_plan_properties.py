@@ -8,35 +8,47 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotations.planning.plan import Act, Change, Evidence, Holds, Move, Step, Who, plan, violations
+from rotations.planning.plan import (
+    Act,
+    Capacity,
+    CertificateChange,
+    Move,
+    PlannedStep,
+    StepEvidence,
+    StepOwner,
+    plan,
+    violations,
+)
 from tests.rotations.planning.changes import ONE, ROLES, SEVERAL, make_change
 from tests.rotations.planning.plan_runs import (
     changes,
+    changes_per_partner,
     every_order,
     first_failure,
     shuffle,
-    signs_apart,
     window_of,
 )
 
 
 @given(changes(), st.randoms(use_true_random=False))
 def test_no_writer_moves_before_its_reader_and_the_old_leaves_the_reader_last(
-    change: Change, random: Random
+    change: CertificateChange, random: Random
 ) -> None:
     order = shuffle(plan(change), random)
     assert first_failure(change, order) == ""
 
 
 @given(changes(), st.randoms(use_true_random=False))
-def test_the_check_agrees_that_every_permitted_order_is_safe(change: Change, random: Random) -> None:
+def test_the_check_agrees_that_every_permitted_order_is_safe(
+    change: CertificateChange, random: Random
+) -> None:
     steps = plan(change)
     assert violations(change, steps) == []
     assert violations(change, steps, [step.key for step in shuffle(steps, random)]) == []
 
 
 @given(changes())
-def test_nothing_but_the_roles_that_expire_is_touched(change: Change) -> None:
+def test_nothing_but_the_roles_that_expire_is_touched(change: CertificateChange) -> None:
     sides = {f"us:{s.key}" for s in change.systems} | {f"partner:{p.key}" for p in change.parties}
     for step in plan(change):
         assert set(step.roles) <= change.roles
@@ -44,19 +56,22 @@ def test_nothing_but_the_roles_that_expire_is_touched(change: Change) -> None:
             assert effect.role in change.roles
             side, _, towards = effect.at.partition(">")
             assert side in sides
-            assert side == (f"us:{step.system}" if step.who is Who.WE else f"partner:{step.partner}")
+            assert side == (f"us:{step.system}" if step.who is StepOwner.WE else f"partner:{step.partner}")
             assert towards == (step.partner if step.act is Act.CUT_OVER and step.partner else "")
 
 
 @given(changes(), st.randoms(use_true_random=False))
 def test_no_place_holds_more_than_it_can_and_all_end_with_the_new_one_alone(
-    change: Change, random: Random
+    change: CertificateChange, random: Random
 ) -> None:
     room = {f"us:{s.key}": s.holds for s in change.systems} | {
         f"partner:{p.key}": p.holds for p in change.parties
     }
     room |= {
-        f"us:{s.key}>{p.key}": s.holds for s in change.systems for p in change.parties if signs_apart(change)
+        f"us:{s.key}>{p.key}": s.holds
+        for s in change.systems
+        for p in change.parties
+        if changes_per_partner(change)
     }
     held = {(at, role): {"old"} for at in room for role in change.roles if ">" not in at or role == "sign"}
     for step in shuffle(plan(change), random):
@@ -69,11 +84,11 @@ def test_no_place_holds_more_than_it_can_and_all_end_with_the_new_one_alone(
 
 
 @given(changes(), st.randoms(use_true_random=False))
-def test_whoever_moves_together_becomes_ready_together(change: Change, random: Random) -> None:
-    joint: dict[str | None, list[Step]] = defaultdict(list)
+def test_whoever_moves_together_becomes_ready_together(change: CertificateChange, random: Random) -> None:
+    joint: dict[str | None, list[PlannedStep]] = defaultdict(list)
     for step in plan(change):
         if step.simultaneous:
-            joint[step.partner if signs_apart(change) else None].append(step)
+            joint[step.partner if changes_per_partner(change) else None].append(step)
     done: set[str] = set()
     for step in shuffle(plan(change), random):
         for together in joint.values():
@@ -83,15 +98,18 @@ def test_whoever_moves_together_becomes_ready_together(change: Change, random: R
 
 
 @given(changes())
-def test_both_sides_take_part_in_whatever_happens_together(change: Change) -> None:
+def test_both_sides_take_part_in_whatever_happens_together(change: CertificateChange) -> None:
     joint = [step for step in plan(change) if step.simultaneous]
     for partner in {step.partner for step in joint if step.partner}:
-        assert {step.who for step in joint if step.partner in (partner, None)} == {Who.WE, Who.PARTNER}
+        assert {step.who for step in joint if step.partner in (partner, None)} == {
+            StepOwner.WE,
+            StepOwner.PARTNER,
+        }
     assert all((step.earliest, step.latest) == window_of(change, step.partner) for step in joint)
 
 
 @given(changes())
-def test_nothing_moves_together_where_every_reader_has_room(change: Change) -> None:
+def test_nothing_moves_together_where_every_reader_has_room(change: CertificateChange) -> None:
     roomy = replace(
         change,
         systems=tuple(replace(system, holds=SEVERAL) for system in change.systems),
@@ -103,17 +121,17 @@ def test_nothing_moves_together_where_every_reader_has_room(change: Change) -> N
 
 
 @given(changes())
-def test_our_own_cut_over_never_comes_before_the_window(change: Change) -> None:
+def test_our_own_cut_over_never_comes_before_the_window(change: CertificateChange) -> None:
     for step in plan(change):
         if step.act is Act.CUT_OVER:
             starts, ends = window_of(change, step.partner)
-            is_default = signs_apart(change) and step.partner is None
+            is_default = changes_per_partner(change) and step.partner is None
             assert (step.earliest, step.latest) == (starts, None if is_default else ends)
             assert step.due in {starts, None}
 
 
 @given(changes())
-def test_the_old_one_is_kept_through_the_grace(change: Change) -> None:
+def test_the_old_one_is_kept_through_the_grace(change: CertificateChange) -> None:
     for step in plan(change):
         if any(effect.move is Move.DROP for effect in step.effects):
             _, ends = window_of(change, step.partner)
@@ -122,11 +140,11 @@ def test_the_old_one_is_kept_through_the_grace(change: Change) -> None:
 
 @given(changes())
 def test_where_we_sign_per_partner_each_waits_for_nobody_but_itself_and_the_default_comes_last(
-    change: Change,
+    change: CertificateChange,
 ) -> None:
     steps = {step.key: step for step in plan(change)}
     ours = [step for step in steps.values() if step.act is Act.CUT_OVER]
-    if not signs_apart(change):
+    if not changes_per_partner(change):
         assert all(step.partner is None for step in ours)
         return
     *apart, default = ours
@@ -140,7 +158,7 @@ def test_where_we_sign_per_partner_each_waits_for_nobody_but_itself_and_the_defa
 
 
 @given(changes(), st.randoms(use_true_random=False))
-def test_a_beginning_of_a_plan_is_as_safe_as_the_whole(change: Change, random: Random) -> None:
+def test_a_beginning_of_a_plan_is_as_safe_as_the_whole(change: CertificateChange, random: Random) -> None:
     keys = [step.key for step in shuffle(plan(change), random)]
     begun = keys[: random.randint(0, len(keys))]
     assert violations(change, plan(change), begun) == []
@@ -151,7 +169,7 @@ def test_a_beginning_of_a_plan_is_as_safe_as_the_whole(change: Change, random: R
 @pytest.mark.parametrize("theirs", [ONE, SEVERAL])
 @pytest.mark.parametrize("per_partner", [False, True])
 def test_every_single_order_of_a_small_plan_is_safe(
-    which: str, ours: Holds, theirs: Holds, per_partner: bool
+    which: str, ours: Capacity, theirs: Capacity, per_partner: bool
 ) -> None:
     change = make_change(which, (ours,), (theirs,), per_partner=per_partner)
     orders = list(every_order(plan(change)))
@@ -162,4 +180,4 @@ def test_every_single_order_of_a_small_plan_is_safe(
 def test_evidence_that_nothing_shows_is_never_asked_for() -> None:
     """Only a word can tell that a partner reads with its new key: no message of ours shows it beforehand."""
     install = next(step for step in plan(make_change("E")) if step.act is Act.INSTALL)
-    assert Evidence.INBOUND_MESSAGE not in install.evidence
+    assert StepEvidence.INBOUND_MESSAGE not in install.evidence

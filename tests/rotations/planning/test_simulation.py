@@ -6,79 +6,100 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from rotations.planning.plan import GRACE, Act, Change, Holds, Move, Role, Step, plan, violations
+from rotations.planning.plan import (
+    DEFAULT_GRACE,
+    Act,
+    Capacity,
+    CertificateChange,
+    Move,
+    PlannedStep,
+    Role,
+    plan,
+    violations,
+)
 from rotations.planning.simulation import (
     Behaviour,
-    Conduct,
-    Kill,
-    Outage,
-    Outcome,
-    Reason,
+    CertificateValidity,
+    FailureReason,
+    PartnerBehaviour,
+    SimulationResult,
     Traffic,
-    Validity,
+    WorkerKill,
+    WorkerOutage,
     simulate,
 )
 from tests.rotations.planning.changes import ENDS, NOW, ONE, ROLES, SEVERAL, STARTS, make_change
-from tests.rotations.planning.test_rules import alter, forget, leave_out
+from tests.rotations.planning.test_rules import change_step, drop_dependency, drop_step
 
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
-def run(which: str, ours: Holds = SEVERAL, theirs: Holds = SEVERAL, **conduct: object) -> Outcome:
+def run(
+    which: str, ours: Capacity = SEVERAL, theirs: Capacity = SEVERAL, **conduct: object
+) -> SimulationResult:
     """Simulate the change with one partner that behaves like this."""
     change = make_change(which, (ours,), (theirs,))
     return simulate(change, plan(change), partner(**conduct))
 
 
 def partner(**conduct: object) -> Behaviour:
-    return Behaviour(partners={"p1": Conduct(**conduct)})  # type: ignore[arg-type]
+    return Behaviour(partners={"p1": PartnerBehaviour(**conduct)})  # type: ignore[arg-type]
 
 
-def counts(outcome: Outcome) -> tuple[int, int, int]:
+def counts(outcome: SimulationResult) -> tuple[int, int, int]:
     return outcome.rejected, outcome.lost, outcome.twice
 
 
-def reasons(outcome: Outcome, *, outbound: bool) -> set[Reason]:
+def reasons(outcome: SimulationResult, *, outbound: bool) -> set[FailureReason]:
     return {f.reason for m in outcome.mishaps if m.outbound is outbound for f in m.failures}
 
 
 AUTHENTICATION, DECRYPTION, MDN = (
-    Reason.AUTHENTICATION_FAILED,
-    Reason.DECRYPTION_FAILED,
-    Reason.MDN_SIGNATURE_FAILED,
+    FailureReason.AUTHENTICATION_FAILED,
+    FailureReason.DECRYPTION_FAILED,
+    FailureReason.MDN_SIGNATURE_FAILED,
 )
 
 
 # Plans that break the law.
 
 
-def install_second(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    steps = forget(steps, "cut_over:s1", "install:p1")
-    return alter(steps, "install:p1", earliest=ENDS + DAY, latest=ENDS + DAY)
+def install_second(steps: tuple[PlannedStep, ...]) -> tuple[PlannedStep, ...]:
+    steps = drop_dependency(steps, "cut_over:s1", "install:p1")
+    return change_step(steps, "install:p1", earliest=ENDS + DAY, latest=ENDS + DAY)
 
 
-def stage_second(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    steps = forget(steps, "announce:p1", "stage:s1")
-    return alter(steps, "stage:s1", earliest=ENDS + DAY, latest=ENDS + DAY, due=ENDS + DAY)
+def stage_second(steps: tuple[PlannedStep, ...]) -> tuple[PlannedStep, ...]:
+    steps = drop_dependency(steps, "announce:p1", "stage:s1")
+    return change_step(steps, "stage:s1", earliest=ENDS + DAY, latest=ENDS + DAY, due=ENDS + DAY)
 
 
-def write_early(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    steps = forget(steps, "cut_over:s1", "install:p1")
-    return alter(steps, "cut_over:s1", earliest=NOW + HOUR, due=NOW + HOUR)
+def write_early(steps: tuple[PlannedStep, ...]) -> tuple[PlannedStep, ...]:
+    steps = drop_dependency(steps, "cut_over:s1", "install:p1")
+    return change_step(steps, "cut_over:s1", earliest=NOW + HOUR, due=NOW + HOUR)
 
 
-def retire_early(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    steps = forget(steps, "retire:s1", "partner_cut_over:p1")
-    return alter(steps, "retire:s1", earliest=NOW + HOUR, due=NOW + HOUR)
+def retire_early(steps: tuple[PlannedStep, ...]) -> tuple[PlannedStep, ...]:
+    steps = drop_dependency(steps, "retire:s1", "partner_cut_over:p1")
+    return change_step(steps, "retire:s1", earliest=NOW + HOUR, due=NOW + HOUR)
 
 
-def let_the_partner_retire_early(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    steps = forget(forget(steps, "partner_retire:p1", "cut_over:s1"), "partner_retire:p1", "test:s1:p1")
-    return alter(steps, "partner_retire:p1", earliest=STARTS - 2 * DAY, latest=STARTS - 2 * DAY)
+def let_the_partner_retire_early(steps: tuple[PlannedStep, ...]) -> tuple[PlannedStep, ...]:
+    steps = drop_dependency(
+        drop_dependency(steps, "partner_retire:p1", "cut_over:s1"), "partner_retire:p1", "test:s1:p1"
+    )
+    return change_step(steps, "partner_retire:p1", earliest=STARTS - 2 * DAY, latest=STARTS - 2 * DAY)
 
 
 # (change, tampering, what our messages fail with, what the partner's fail with)
-WRONG: list[tuple[str, Callable[[tuple[Step, ...]], tuple[Step, ...]], set[Reason], set[Reason]]] = [
+WRONG: list[
+    tuple[
+        str,
+        Callable[[tuple[PlannedStep, ...]], tuple[PlannedStep, ...]],
+        set[FailureReason],
+        set[FailureReason],
+    ]
+] = [
     ("A", install_second, {AUTHENTICATION}, {MDN}),
     ("C", install_second, {AUTHENTICATION}, {MDN}),
     ("E", install_second, {DECRYPTION}, set()),
@@ -102,9 +123,9 @@ WRONG: list[tuple[str, Callable[[tuple[Step, ...]], tuple[Step, ...]], set[Reaso
 @pytest.mark.parametrize(("which", "tamper", "ours", "theirs"), WRONG)
 def test_a_plan_that_breaks_the_law_costs_messages(
     which: str,
-    tamper: Callable[[tuple[Step, ...]], tuple[Step, ...]],
-    ours: set[Reason],
-    theirs: set[Reason],
+    tamper: Callable[[tuple[PlannedStep, ...]], tuple[PlannedStep, ...]],
+    ours: set[FailureReason],
+    theirs: set[FailureReason],
 ) -> None:
     change = make_change(which)
     outcome = simulate(change, tamper(plan(change)))
@@ -120,7 +141,7 @@ def test_a_plan_that_breaks_the_law_costs_messages(
 
 def test_without_the_pause_our_messages_fail_between_the_two_switches() -> None:
     change = make_change("A", theirs=(ONE,))
-    steps = leave_out(leave_out(plan(change), "hold:s1"), "release:s1")
+    steps = drop_step(drop_step(plan(change), "hold:s1"), "release:s1")
     outcome = simulate(change, steps, partner(lag=20 * MINUTE))
     ours = [mishap for mishap in outcome.mishaps if mishap.outbound]
     assert {mishap.created.replace(minute=0, second=0, microsecond=0) for mishap in ours} == {STARTS}
@@ -141,7 +162,7 @@ def test_a_writer_with_two_certificates_and_one_with_none_are_seen() -> None:
     steps = plan(change)
     (effect,) = next(step for step in steps if step.key == "cut_over:s1").effects
     for move, found in (("add", "both certificates"), ("drop", "no certificate")):
-        wrong = alter(steps, "cut_over:s1", effects=(replace(effect, move=Move(move)),))
+        wrong = change_step(steps, "cut_over:s1", effects=(replace(effect, move=Move(move)),))
         assert any(
             f"signing at System 1 has {found}" in sentence for sentence in simulate(change, wrong).violations
         )
@@ -225,7 +246,7 @@ def test_a_partner_can_use_its_own_certificate_before_we_accept_it() -> None:
 def test_a_partner_that_moves_one_role_of_two_is_found_out_when_the_old_one_leaves() -> None:
     outcome = run("C", roles=frozenset({Role.SIGN}))
     assert outcome.lost > 0
-    assert min(m.created for m in outcome.mishaps) >= ENDS + GRACE
+    assert min(m.created for m in outcome.mishaps) >= ENDS + DEFAULT_GRACE
     assert reasons(outcome, outbound=False) == {DECRYPTION}
 
 
@@ -278,7 +299,7 @@ def test_one_partner_that_is_late_does_not_touch_the_messages_of_another() -> No
 
 def test_a_worker_that_is_down_at_the_moment_makes_the_change_when_it_is_back() -> None:
     change = make_change("C")
-    outage = Outage(STARTS - MINUTE, STARTS + 20 * MINUTE)
+    outage = WorkerOutage(STARTS - MINUTE, STARTS + 20 * MINUTE)
     outcome = simulate(change, plan(change), Behaviour(outages=(outage,)))
     assert next(h.done for h in outcome.happenings if h.step.key == "cut_over:s1") == outage.ends
     assert counts(outcome) == (0, 0, 0)
@@ -286,7 +307,7 @@ def test_a_worker_that_is_down_at_the_moment_makes_the_change_when_it_is_back() 
 
 def test_a_window_without_a_worker_passes_unused() -> None:
     change = make_change("C")
-    outcome = simulate(change, plan(change), Behaviour(outages=(Outage(STARTS, ENDS),)))
+    outcome = simulate(change, plan(change), Behaviour(outages=(WorkerOutage(STARTS, ENDS),)))
     assert next(h for h in outcome.happenings if h.step.key == "cut_over:s1").missed
     assert counts(outcome) == (0, 0, 0)
     assert outcome.violations == ()
@@ -295,14 +316,14 @@ def test_a_window_without_a_worker_passes_unused() -> None:
 def test_a_partner_with_one_slot_is_left_alone_when_our_side_misses_the_window() -> None:
     """It switches as agreed; that is against the law, and shows why somebody has to be told at once."""
     change = make_change("B", (ONE,), (ONE,))
-    outcome = simulate(change, plan(change), Behaviour(outages=(Outage(STARTS, ENDS),)))
+    outcome = simulate(change, plan(change), Behaviour(outages=(WorkerOutage(STARTS, ENDS),)))
     assert outcome.lost > 0
     assert outcome.violations
 
 
 def test_a_killed_worker_leaves_a_step_half_written_until_the_next_one_goes_on() -> None:
     change = make_change("F", (ONE,), (ONE,))
-    kill = Kill("cut_over:s1", written=1, gap=10 * MINUTE)
+    kill = WorkerKill("cut_over:s1", written=1, gap=10 * MINUTE)
     outcome = simulate(change, plan(change), Behaviour(kills=(kill,)))
     cut_over = next(h for h in outcome.happenings if h.step.key == "cut_over:s1")
     assert [write.at for write in cut_over.writes] == [STARTS] + [STARTS + 10 * MINUTE] * 2
@@ -313,13 +334,13 @@ def test_a_killed_worker_leaves_a_step_half_written_until_the_next_one_goes_on()
 
 def test_a_step_that_is_half_written_when_its_window_ends_stays_so() -> None:
     change = make_change("C", (ONE,), (ONE,))
-    outcome = simulate(change, plan(change), Behaviour(kills=(Kill("cut_over:s1", 1, 2 * HOUR),)))
+    outcome = simulate(change, plan(change), Behaviour(kills=(WorkerKill("cut_over:s1", 1, 2 * HOUR),)))
     cut_over = next(h for h in outcome.happenings if h.step.key == "cut_over:s1")
     assert (cut_over.missed, cut_over.done, len(cut_over.writes)) == (True, None, 1)
     assert outcome.violations
 
 
-def signing(outcome: Outcome) -> dict[str, datetime | None]:
+def signing(outcome: SimulationResult) -> dict[str, datetime | None]:
     """Map the places where we sign to the moment since when they do so with the new certificate."""
     used = [use for use in outcome.history if use.place.startswith("signing") and use.certificate == "new"]
     return {use.place: use.since for use in used}
@@ -328,7 +349,7 @@ def signing(outcome: Outcome) -> dict[str, datetime | None]:
 def test_our_signing_is_chosen_for_each_partner_where_the_system_can() -> None:
     """A killed worker then leaves some partners switched and others not, which is lawful."""
     change = make_change("A", theirs=(SEVERAL, SEVERAL), per_partner=True)
-    outcome = simulate(change, plan(change), Behaviour(kills=(Kill("cut_over:s1:p1", 0, 10 * MINUTE),)))
+    outcome = simulate(change, plan(change), Behaviour(kills=(WorkerKill("cut_over:s1:p1", 0, 10 * MINUTE),)))
     assert signing(outcome) == {
         "signing at System 1 for Partner 1": STARTS + 10 * MINUTE,
         "signing at System 1 for Partner 2": STARTS,
@@ -350,7 +371,7 @@ def test_each_partner_changes_at_its_own_moment_and_only_its_own_messages_wait_f
 
 def test_a_partner_that_is_late_keeps_nobody_but_the_default_waiting() -> None:
     change = make_change("C", theirs=(SEVERAL, SEVERAL), per_partner=True)
-    never = Behaviour(partners={"p1": Conduct(never=frozenset({Act.INSTALL}))})
+    never = Behaviour(partners={"p1": PartnerBehaviour(never=frozenset({Act.INSTALL}))})
     outcome = simulate(change, plan(change), never)
     assert signing(outcome) == {"signing at System 1 for Partner 2": STARTS}
     done = {h.step.key: h.done for h in outcome.happenings}
@@ -361,7 +382,7 @@ def test_a_partner_that_is_late_keeps_nobody_but_the_default_waiting() -> None:
 def test_a_default_that_flips_before_its_partners_takes_them_along() -> None:
     change = make_change("A", theirs=(SEVERAL, SEVERAL), per_partner=True)
     hasty = tuple(replace(step, after=()) if step.key == "cut_over:s1" else step for step in plan(change))
-    never = Behaviour(partners={"p1": Conduct(never=frozenset({Act.INSTALL}))})
+    never = Behaviour(partners={"p1": PartnerBehaviour(never=frozenset({Act.INSTALL}))})
     outcome = simulate(change, hasty, never)
     assert signing(outcome)["signing at System 1 for Partner 1"] == STARTS
     assert any("signing at System 1 for Partner 1 used the new" in found for found in outcome.violations)
@@ -374,7 +395,7 @@ def test_a_certificate_that_ends_while_it_is_in_use_is_rejected_from_that_moment
     change = make_change("D")
     until = ENDS + 30 * DAY
     behaviour = partner(never=frozenset({Act.PARTNER_CUT_OVER}))
-    outcome = simulate(change, plan(change), behaviour, validity=Validity(old_until=until))
+    outcome = simulate(change, plan(change), behaviour, validity=CertificateValidity(old_until=until))
     assert outcome.span[1] > until
     assert timedelta(0) <= min(m.created for m in outcome.mishaps if not m.outbound) - until < 5 * MINUTE
     assert all(failure.expired for mishap in outcome.mishaps for failure in mishap.failures)
@@ -383,14 +404,14 @@ def test_a_certificate_that_ends_while_it_is_in_use_is_rejected_from_that_moment
 
 def test_a_certificate_that_is_used_before_it_is_valid_is_rejected_until_then() -> None:
     change = make_change("E")
-    outcome = simulate(change, plan(change), validity=Validity(new_from=STARTS + 30 * MINUTE))
+    outcome = simulate(change, plan(change), validity=CertificateValidity(new_from=STARTS + 30 * MINUTE))
     assert outcome.rejected == 6
     assert outcome.lost == 0
 
 
 def test_a_certificate_that_ends_after_the_change_is_not_missed() -> None:
     change = make_change("C")
-    outcome = simulate(change, plan(change), validity=Validity(old_until=ENDS + DAY))
+    outcome = simulate(change, plan(change), validity=CertificateValidity(old_until=ENDS + DAY))
     assert counts(outcome) == (0, 0, 0)
 
 
@@ -438,7 +459,7 @@ def test_messages_flow_from_before_the_first_step_to_after_the_last() -> None:
 
 def test_the_same_arguments_give_the_same_outcome_and_another_seed_other_messages() -> None:
     def created(seed: int) -> list[datetime]:
-        change: Change = make_change("D", (ONE,), (ONE,))
+        change: CertificateChange = make_change("D", (ONE,), (ONE,))
         outcome = simulate(change, plan(change), partner(lag=30 * MINUTE), seed=seed)
         return [mishap.created for mishap in outcome.mishaps]
 
@@ -467,7 +488,7 @@ def test_a_partner_that_switches_after_the_grace_costs_nothing_since_late_messag
     """The old certificate stays for as long as late messages may come, counted from the last switch."""
     plain = make_change("D")
     change = replace(plain, systems=tuple(replace(s, drain=2 * DAY) for s in plain.systems))
-    late = partner(shifts={Act.PARTNER_CUT_OVER: GRACE + DAY})
+    late = partner(shifts={Act.PARTNER_CUT_OVER: DEFAULT_GRACE + DAY})
     outcome = simulate(change, plan(change), late, traffic=Traffic(every=MINUTE))
     switched = next(h.done for h in outcome.happenings if h.step.act is Act.PARTNER_CUT_OVER)
     retired = next(h.done for h in outcome.happenings if h.step.act is Act.RETIRE)

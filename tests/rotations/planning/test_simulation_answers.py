@@ -7,27 +7,27 @@ from datetime import timedelta
 import pytest
 
 from rotations.errors import UnknownZone
-from rotations.planning.plan import Act, Change, Holds, Role, plan
+from rotations.planning.plan import Act, Capacity, CertificateChange, Role, plan
 from rotations.planning.simulation import (
     AS_PLANNED,
-    Answer,
     Behaviour,
-    Conduct,
-    Outage,
+    CertificateValidity,
+    PartnerBehaviour,
+    SimulationAnswer,
     Traffic,
-    Validity,
-    condition,
-    questions,
+    WorkerOutage,
+    describe_behaviour,
+    list_scenarios,
     what_if,
 )
-from rotations.planning.simulation.clock_texts import length
-from rotations.planning.simulation.failures import names
+from rotations.planning.simulation.clock_texts import format_duration
+from rotations.planning.simulation.failures import format_names
 from tests.rotations.planning.changes import ENDS, ONE, ROLES, SEVERAL, STARTS, make_change
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
-def named(which: str, ours: Holds = SEVERAL, theirs: Holds = SEVERAL) -> Change:
+def named(which: str, ours: Capacity = SEVERAL, theirs: Capacity = SEVERAL) -> CertificateChange:
     """Make a change with names as people give them."""
     change = make_change(which, (ours,), (theirs,))
     return replace(
@@ -37,8 +37,8 @@ def named(which: str, ours: Holds = SEVERAL, theirs: Holds = SEVERAL) -> Change:
     )
 
 
-def ask(change: Change, *, zone: str = "UTC", **conduct: object) -> Answer:
-    behaviour = Behaviour(partners={"p1": Conduct(**conduct)})  # type: ignore[arg-type]
+def ask(change: CertificateChange, *, zone: str = "UTC", **conduct: object) -> SimulationAnswer:
+    behaviour = Behaviour(partners={"p1": PartnerBehaviour(**conduct)})  # type: ignore[arg-type]
     return what_if(change, plan(change), behaviour, zone=zone)
 
 
@@ -105,7 +105,7 @@ def test_what_never_ends_by_itself_is_told_so() -> None:
 
 def test_lost_messages_are_counted() -> None:
     change = named("E")
-    behaviour = Behaviour(partners={"p1": Conduct(shifts={Act.INSTALL: 2 * HOUR}, says_so=True)})
+    behaviour = Behaviour(partners={"p1": PartnerBehaviour(shifts={Act.INSTALL: 2 * HOUR}, says_so=True)})
     impatient = Traffic(every=15 * MINUTE, retries=(5 * MINUTE, 10 * MINUTE))
     (sentence,) = what_if(change, plan(change), behaviour, traffic=impatient).sentences
     assert sentence.endswith(
@@ -161,10 +161,10 @@ def test_a_queue_that_nothing_releases_wants_somebody() -> None:
 
 def test_a_window_without_workers_and_a_worker_that_comes_late_are_told() -> None:
     change = named("C")
-    down = what_if(change, plan(change), Behaviour(outages=(Outage(STARTS, ENDS),)))
+    down = what_if(change, plan(change), Behaviour(outages=(WorkerOutage(STARTS, ENDS),)))
     assert down.condition == "If no worker of ours runs for one hour"
     assert "because no worker of ours runs before that; C1 stays in use there." in down.sentences[0]
-    late = what_if(change, plan(change), Behaviour(outages=(Outage(STARTS, STARTS + 20 * MINUTE),)))
+    late = what_if(change, plan(change), Behaviour(outages=(WorkerOutage(STARTS, STARTS + 20 * MINUTE),)))
     assert late.sentences[0] == "We make the change in OpenAS2 on Wed 25 Nov 2026, 04:20 UTC."
     assert late.level == "good"
 
@@ -180,14 +180,14 @@ def test_a_longer_window_waits_for_the_late_partner() -> None:
 
 def test_a_certificate_that_ends_is_named_as_the_reason() -> None:
     change = named("B")
-    behaviour = Behaviour(partners={"p1": Conduct(never=frozenset({Act.PARTNER_CUT_OVER}))})
-    answer = what_if(change, plan(change), behaviour, validity=Validity(old_until=ENDS + 20 * DAY))
+    behaviour = Behaviour(partners={"p1": PartnerBehaviour(never=frozenset({Act.PARTNER_CUT_OVER}))})
+    answer = what_if(change, plan(change), behaviour, validity=CertificateValidity(old_until=ENDS + 20 * DAY))
     assert answer.sentences[0] == (
         "From Tue 15 Dec 2026, 05:06 UTC on, messages from Northwind are rejected with decryption-failed, as C1 has "
         "ended, and lost when their retries run out, until somebody steps in."
     )
     change = named("E")
-    early = what_if(change, plan(change), validity=Validity(new_from=STARTS + 30 * MINUTE))
+    early = what_if(change, plan(change), validity=CertificateValidity(new_from=STARTS + 30 * MINUTE))
     assert "are rejected with decryption-failed, as C2 is not valid yet,; they" not in early.sentences[0]
     assert (
         "are rejected with decryption-failed, as C2 is not valid yet; they go through" in early.sentences[0]
@@ -196,8 +196,10 @@ def test_a_certificate_that_ends_is_named_as_the_reason() -> None:
 
 def test_a_missed_window_is_told_with_how_long_there_is_for_another() -> None:
     change = named("E")
-    behaviour = Behaviour(partners={"p1": Conduct(never=frozenset({Act.INSTALL}))})
-    answer = what_if(change, plan(change), behaviour, validity=Validity(old_until=STARTS + 20 * DAY))
+    behaviour = Behaviour(partners={"p1": PartnerBehaviour(never=frozenset({Act.INSTALL}))})
+    answer = what_if(
+        change, plan(change), behaviour, validity=CertificateValidity(old_until=STARTS + 20 * DAY)
+    )
     assert answer.sentences[0].endswith(
         "C1 stays in use there. Agree a new window before C1 ends on Tue 15 Dec 2026, 04:00 UTC."
     )
@@ -222,7 +224,7 @@ def test_several_systems_of_ours_are_named() -> None:
 
 def test_what_happens_to_many_partners_at_once_is_one_sentence() -> None:
     change = make_change("B", (ONE,), (ONE,) * 6)
-    answer = what_if(change, plan(change), Behaviour(outages=(Outage(STARTS, ENDS),)))
+    answer = what_if(change, plan(change), Behaviour(outages=(WorkerOutage(STARTS, ENDS),)))
     assert answer.sentences[1:] == (
         (
             "From Wed 25 Nov 2026, 04:06 UTC on, messages from Partner 1, Partner 2, Partner 3 and 3 others are "
@@ -241,7 +243,7 @@ def test_what_happens_to_many_partners_at_once_is_one_sentence() -> None:
     ],
 )
 def test_names_are_counted_where_they_are_many(found: list[str], told: str) -> None:
-    assert names(found) == told
+    assert format_names(found) == told
 
 
 def test_a_waived_partner_is_not_waited_for() -> None:
@@ -263,10 +265,12 @@ def test_a_zone_that_is_none_is_refused() -> None:
 @pytest.mark.parametrize("ours", [ONE, SEVERAL])
 @pytest.mark.parametrize("theirs", [ONE, SEVERAL])
 @pytest.mark.parametrize("which", ROLES)
-def test_every_question_has_an_answer_in_whole_sentences(which: str, ours: Holds, theirs: Holds) -> None:
+def test_every_question_has_an_answer_in_whole_sentences(
+    which: str, ours: Capacity, theirs: Capacity
+) -> None:
     change = named(which, ours, theirs)
     steps = plan(change)
-    asked = questions(change, steps)
+    asked = list_scenarios(change, steps)
     assert asked[0].key == "as-planned"
     assert (
         len({question.key for question in asked}) == len({question.text for question in asked}) == len(asked)
@@ -304,10 +308,10 @@ def test_every_question_has_an_answer_in_whole_sentences(which: str, ours: Holds
     ],
 )
 def test_only_what_a_partner_can_do_in_its_plan_is_asked(
-    which: str, ours: Holds, theirs: Holds, keys: str
+    which: str, ours: Capacity, theirs: Capacity, keys: str
 ) -> None:
     change = named(which, ours, theirs)
-    asked = [question.key for question in questions(change, plan(change))]
+    asked = [question.key for question in list_scenarios(change, plan(change))]
     of_partner = [key.removesuffix(":p1") for key in asked if key.endswith(":p1")]
     assert of_partner == keys.split()
 
@@ -315,7 +319,7 @@ def test_only_what_a_partner_can_do_in_its_plan_is_asked(
 def test_our_workers_are_asked_about_where_steps_carry_themselves_out() -> None:
     for automatic, found in ((True, ["killed:s1", "down"]), (False, [])):
         change = make_change("C", automatic=automatic)
-        asked = [question.key for question in questions(change, plan(change))]
+        asked = [question.key for question in list_scenarios(change, plan(change))]
         assert asked[0] == "as-planned"
         assert [key for key in asked[1:] if not key.endswith(":p1")] == found
 
@@ -324,16 +328,18 @@ def test_a_condition_puts_several_things_into_one_sentence() -> None:
     change = named("C")
     behaviour = Behaviour(
         partners={
-            "p1": Conduct(roles=frozenset({Role.SIGN}), replaces=True, shifts={Act.AGREE: timedelta(0)})
+            "p1": PartnerBehaviour(
+                roles=frozenset({Role.SIGN}), replaces=True, shifts={Act.AGREE: timedelta(0)}
+            )
         },
         lag=90 * timedelta(seconds=1),
     )
-    assert condition(change, plan(change), behaviour) == (
+    assert describe_behaviour(change, plan(change), behaviour) == (
         "If Northwind agrees to the window by the clock, whatever we do and Northwind installs C2 for verifying only "
         "and Northwind replaces C1 at once instead of keeping both and our side switches 90 seconds after the agreed "
         "moment"
     )
-    assert condition(change, plan(change), AS_PLANNED) == "If everybody keeps to the plan"
+    assert describe_behaviour(change, plan(change), AS_PLANNED) == "If everybody keeps to the plan"
 
 
 @pytest.mark.parametrize(
@@ -348,4 +354,4 @@ def test_a_condition_puts_several_things_into_one_sentence() -> None:
     ],
 )
 def test_lengths_of_time_are_told_in_their_largest_whole_unit(time: timedelta, told: str) -> None:
-    assert length(time) == told
+    assert format_duration(time) == told

@@ -9,19 +9,26 @@ from itertools import product
 import pytest
 from django.core.management import CommandError, call_command
 
-from rotations.planning.plan import Act, Change, Holds, Role, plan
-from rotations.planning.simulation import Behaviour, Conduct, Mishap, Outcome, Traffic, simulate
+from rotations.planning.plan import Act, Capacity, CertificateChange, Role, plan
+from rotations.planning.simulation import (
+    Behaviour,
+    DisruptedMessage,
+    PartnerBehaviour,
+    SimulationResult,
+    Traffic,
+    simulate,
+)
 from rotations.planning.simulation.combinations import (
-    ASKED_WITHIN,
+    EMERGENCY_DEADLINE,
     ENDS,
-    FUZZY,
-    INTO_THE_WINDOW,
+    FUZZY_TIMINGS,
     NOW,
+    SWITCH_DELAY,
+    ChangeTiming,
     Combination,
-    Moment,
-    every_combination,
-    in_its_window,
-    without_an_agreed_moment,
+    scheduled_combinations,
+    steps_and_behaviour,
+    unscheduled_combinations,
 )
 from rotations.planning.simulation.combinations import STARTS as OPENS
 from tests.rotations.planning.changes import ROLES, SEVERAL, STARTS, make_change
@@ -41,12 +48,12 @@ READERS = {
 
 EVERY = [
     (which, ours, theirs, many, per_partner)
-    for which, ours, theirs, many in product(ROLES, Holds, Holds, (False, True))
+    for which, ours, theirs, many in product(ROLES, Capacity, Capacity, (False, True))
     for per_partner in ((False, True) if Role.SIGN in ROLES[which] else (False,))
 ]
 
 
-def make(which: str, ours: Holds, theirs: Holds, many: bool, per_partner: bool) -> Change:
+def make(which: str, ours: Capacity, theirs: Capacity, many: bool, per_partner: bool) -> CertificateChange:
     """Make a change with one partner and one system, or with two of those that there may be several of."""
     own = which in "ABC"
     change = make_change(
@@ -55,12 +62,12 @@ def make(which: str, ours: Holds, theirs: Holds, many: bool, per_partner: bool) 
     return replace(change, systems=tuple(replace(s, signs_per_partner=per_partner) for s in change.systems))
 
 
-def overlaps(which: str, ours: Holds, theirs: Holds) -> bool:
+def overlaps(which: str, ours: Capacity, theirs: Capacity) -> bool:
     room = {"ours": ours, "theirs": theirs}
     return all(room[side] is SEVERAL for side in READERS[which])
 
 
-def under_way(mishap: Mishap) -> Iterator[tuple[datetime, datetime]]:
+def under_way(mishap: DisruptedMessage) -> Iterator[tuple[datetime, datetime]]:
     """List from when until when each failed attempt of a message was on its way to being read."""
     return ((failure.written, failure.read) for failure in mishap.failures)
 
@@ -68,13 +75,14 @@ def under_way(mishap: Mishap) -> Iterator[tuple[datetime, datetime]]:
 @pytest.mark.parametrize("skew", [timedelta(0), 3 * MINUTE, -3 * MINUTE, 40 * MINUTE], ids=str)
 @pytest.mark.parametrize(("which", "ours", "theirs", "many", "per_partner"), EVERY)
 def test_nothing_fails_where_both_fit_and_elsewhere_only_what_falls_between_the_two_switches(
-    which: str, ours: Holds, theirs: Holds, many: bool, per_partner: bool, skew: timedelta
+    which: str, ours: Capacity, theirs: Capacity, many: bool, per_partner: bool, skew: timedelta
 ) -> None:
     change = make(which, ours, theirs, many, per_partner)
     steps = plan(change)
     lag = max(skew, timedelta(0))
     behaviour = Behaviour(
-        partners={party.key: Conduct(lag=lag) for party in change.parties}, lag=max(-skew, timedelta(0))
+        partners={party.key: PartnerBehaviour(lag=lag) for party in change.parties},
+        lag=max(-skew, timedelta(0)),
     )
     outcome = simulate(change, steps, behaviour, traffic=TRAFFIC)
     assert outcome.violations == ()
@@ -95,36 +103,36 @@ def test_nothing_fails_where_both_fit_and_elsewhere_only_what_falls_between_the_
 @pytest.mark.parametrize("which", "BDF")
 def test_inbound_messages_do_fail_between_two_switches(which: str) -> None:
     """The counts of the other combinations would be zero also if nobody looked."""
-    change = make_change(which, (Holds.ONE,), (Holds.ONE,))
-    behaviour = Behaviour(partners={"p1": Conduct(lag=40 * MINUTE)})
+    change = make_change(which, (Capacity.ONE,), (Capacity.ONE,))
+    behaviour = Behaviour(partners={"p1": PartnerBehaviour(lag=40 * MINUTE)})
     assert 40 <= simulate(change, plan(change), behaviour, traffic=TRAFFIC).rejected <= 41
 
 
 # Without an agreed moment.
 
-OTHERS = list(without_an_agreed_moment())
+UNSCHEDULED = list(unscheduled_combinations())
 
 
-def carried_out(combination: Combination, behaviour: Behaviour | None = None) -> Outcome:
-    steps, lawful = in_its_window(combination, 2 * MINUTE)
+def carried_out(combination: Combination, behaviour: Behaviour | None = None) -> SimulationResult:
+    steps, lawful = steps_and_behaviour(combination, 2 * MINUTE)
     return simulate(combination.change, steps, behaviour or lawful, traffic=TRAFFIC)
 
 
-def ours(outcome: Outcome) -> list[datetime | None]:
+def ours(outcome: SimulationResult) -> list[datetime | None]:
     """Return when our cut-overs were made; where we sign per partner, without the default that follows."""
     cut_overs = [h for h in outcome.happenings if h.step.act is Act.CUT_OVER]
     return [h.done for h in cut_overs if h.step.partner or not any(c.step.partner for c in cut_overs)]
 
 
 def test_every_way_out_of_a_window_without_a_fixed_moment_is_there_for_every_writer_of_ours() -> None:
-    found = {(c.letter, c.moment) for c in OTHERS}
-    assert {letter for letter, moment in found if moment is Moment.EMERGENCY} == set("ABCDEF")
-    assert {letter for letter, moment in found if moment is Moment.EVIDENCE} == set("CF")
-    for moment in set(FUZZY) - {Moment.EVIDENCE}:
+    found = {(c.letter, c.moment) for c in UNSCHEDULED}
+    assert {letter for letter, moment in found if moment is ChangeTiming.EMERGENCY} == set("ABCDEF")
+    assert {letter for letter, moment in found if moment is ChangeTiming.EVIDENCE} == set("CF")
+    for moment in set(FUZZY_TIMINGS) - {ChangeTiming.EVIDENCE}:
         assert {letter for letter, which in found if which is moment} == set("ACEF")
 
 
-@pytest.mark.parametrize("combination", [c for c in OTHERS if c.moment in FUZZY], ids=str)
+@pytest.mark.parametrize("combination", [c for c in UNSCHEDULED if c.moment in FUZZY_TIMINGS], ids=str)
 def test_in_a_window_without_a_fixed_moment_nothing_fails_whatever_comes_of_it(
     combination: Combination,
 ) -> None:
@@ -133,67 +141,67 @@ def test_in_a_window_without_a_fixed_moment_nothing_fails_whatever_comes_of_it(
     assert (outcome.rejected, outcome.lost, outcome.twice, outcome.stuck) == (0, 0, 0, 0)
     made = ours(outcome)
     match combination.moment:
-        case Moment.CALLED_OFF:
+        case ChangeTiming.CALLED_OFF:
             assert set(made) == {None}
             writers = [used for used in outcome.history if not used.reads]
             assert {used.certificate for used in writers} == {"old"}
-        case Moment.WORD:
-            assert set(made) == {OPENS + INTO_THE_WINDOW}
-        case Moment.EXTENDED:
-            assert set(made) == {ENDS + INTO_THE_WINDOW}
-        case Moment.AT_THE_END:
+        case ChangeTiming.WORD:
+            assert set(made) == {OPENS + SWITCH_DELAY}
+        case ChangeTiming.EXTENDED:
+            assert set(made) == {ENDS + SWITCH_DELAY}
+        case ChangeTiming.AT_THE_END:
             assert set(made) == {ENDS - MINUTE}
-        case Moment.EVIDENCE:
+        case ChangeTiming.EVIDENCE:
             theirs = [h.done for h in outcome.happenings if h.step.act is Act.PARTNER_CUT_OVER]
             assert all(moment is not None and OPENS < moment < ENDS - MINUTE for moment in made)
             assert set(made) <= set(theirs)
 
 
 def test_a_partner_that_only_said_that_it_accepts_both_breaks_the_law_in_such_a_window() -> None:
-    combination = Combination("A", SEVERAL, SEVERAL, False, Moment.WORD)
-    _, lawful = in_its_window(combination, 2 * MINUTE)
-    silent = Conduct(never=frozenset({Act.INSTALL}), says_so=True)
+    combination = Combination("A", SEVERAL, SEVERAL, False, ChangeTiming.WORD)
+    _, lawful = steps_and_behaviour(combination, 2 * MINUTE)
+    silent = PartnerBehaviour(never=frozenset({Act.INSTALL}), says_so=True)
     outcome = carried_out(combination, replace(lawful, partners={**lawful.partners, "p1": silent}))
     assert outcome.violations
     assert outcome.rejected > 0
 
 
-@pytest.mark.parametrize("holds", list(Holds))
+@pytest.mark.parametrize("holds", list(Capacity))
 @pytest.mark.parametrize("letter", "ABCDEF")
 def test_in_an_emergency_messages_fail_until_the_other_side_has_followed_and_no_longer(
-    letter: str, holds: Holds
+    letter: str, holds: Capacity
 ) -> None:
-    combination = Combination(letter, holds, holds, False, Moment.EMERGENCY)
+    combination = Combination(letter, holds, holds, False, ChangeTiming.EMERGENCY)
     outcome = carried_out(combination)
     assert outcome.violations == ()
     assert outcome.lost > 0  # nobody follows within the three hours of the retries
     followed = [h.done for h in outcome.happenings if h.step.act is Act.PARTNER_CUT_OVER]
     last = max(moment for moment in followed if moment is not None)
-    assert NOW < last < NOW + ASKED_WITHIN
+    assert NOW < last < NOW + EMERGENCY_DEADLINE
     for mishap in outcome.mishaps:
         assert all(written <= last for written, _ in under_way(mishap))
 
 
 def test_in_an_emergency_nothing_excuses_a_partner_that_has_not_followed_in_its_day() -> None:
-    combination = Combination("A", SEVERAL, SEVERAL, False, Moment.EMERGENCY)
-    never = Behaviour(partners={"p1": Conduct(never=frozenset({Act.PARTNER_CUT_OVER}))})
+    combination = Combination("A", SEVERAL, SEVERAL, False, ChangeTiming.EMERGENCY)
+    never = Behaviour(partners={"p1": PartnerBehaviour(never=frozenset({Act.PARTNER_CUT_OVER}))})
     outcome = carried_out(combination, never)
     assert any("verifying" in sentence for sentence in outcome.violations)
 
 
-def called(*arguments: str) -> tuple[list[str], str]:
+def call_simulate(*arguments: str) -> tuple[list[str], str]:
     out, err = StringIO(), StringIO()
     call_command("simulate", *arguments, stdout=out, stderr=err)
     return out.getvalue().splitlines(), err.getvalue()
 
 
 def test_the_command_writes_a_line_for_each_combination_in_aligned_columns() -> None:
-    lines, errors = called()
+    lines, errors = call_simulate()
     heading, *rows, last = lines
     assert errors == ""
     agreed = [row for row in rows if " agreed " in row]
-    assert len(agreed) == len(list(every_combination())) == 6 * 9 + 2 * 9
-    assert len(rows) == len(agreed) + len(list(without_an_agreed_moment()))
+    assert len(agreed) == len(list(scheduled_combinations())) == 6 * 9 + 2 * 9
+    assert len(rows) == len(agreed) + len(list(unscheduled_combinations()))
     assert {len(row) for row in rows} == {len(heading)}
     assert [name for name in ("messages", "rejected", "lost", "twice") if name not in heading] == []
     assert last.startswith("105 combinations: the law holds in each.")
@@ -215,7 +223,7 @@ def test_the_command_ends_with_an_error_when_the_law_is_broken() -> None:
 
 @pytest.mark.parametrize("seed", ["1", "2"])
 def test_the_command_finds_the_law_kept_by_any_draw_and_the_same_twice(seed: str) -> None:
-    lines, errors = called("--seed", seed, "--skew", "-300")
+    lines, errors = call_simulate("--seed", seed, "--skew", "-300")
     assert errors == ""
-    assert lines == called("--seed", seed, "--skew", "-300")[0]
-    assert lines != called("--skew", "-300")[0]
+    assert lines == call_simulate("--seed", seed, "--skew", "-300")[0]
+    assert lines != call_simulate("--skew", "-300")[0]

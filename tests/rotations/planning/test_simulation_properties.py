@@ -9,21 +9,30 @@ from itertools import pairwise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rotations.planning.plan import GRACE, Act, Change, Role, Step, Who, plan, violations
+from rotations.planning.plan import (
+    DEFAULT_GRACE,
+    Act,
+    CertificateChange,
+    PlannedStep,
+    Role,
+    StepOwner,
+    plan,
+    violations,
+)
 from rotations.planning.simulation import (
     Behaviour,
-    Conduct,
-    Kill,
-    Outage,
-    Outcome,
+    CertificateValidity,
+    PartnerBehaviour,
+    SimulationResult,
     Traffic,
-    Validity,
+    WorkerKill,
+    WorkerOutage,
     simulate,
 )
-from rotations.planning.simulation.timeline import run_course
-from rotations.planning.simulation.traffic import flows_of
+from rotations.planning.simulation.timeline import build_timeline
+from rotations.planning.simulation.traffic import message_flows
 from tests.rotations.planning.changes import ENDS, NOW, SEVERAL, STARTS
-from tests.rotations.planning.plan_runs import changes, pairs
+from tests.rotations.planning.plan_runs import changes, writer_reader_pairs
 
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -48,7 +57,7 @@ traffics = st.builds(
 
 
 @st.composite
-def all_changes(draw: st.DrawFn) -> Change:
+def all_changes(draw: st.DrawFn) -> CertificateChange:
     """Draw any change; our system may choose its signing certificate for each partner."""
     change = draw(changes())
     per_partner = draw(st.booleans())
@@ -56,7 +65,7 @@ def all_changes(draw: st.DrawFn) -> Change:
 
 
 @st.composite
-def roomy_changes(draw: st.DrawFn) -> Change:
+def roomy_changes(draw: st.DrawFn) -> CertificateChange:
     """Draw a change in which everybody holds several."""
     change = draw(all_changes())
     return replace(
@@ -67,7 +76,7 @@ def roomy_changes(draw: st.DrawFn) -> Change:
 
 
 @st.composite
-def lawful(draw: st.DrawFn, steps: Sequence[Step]) -> Behaviour:
+def compliant_behaviours(draw: st.DrawFn, steps: Sequence[PlannedStep]) -> Behaviour:
     """Draw how everybody does what the plan asks for: whenever it may be done, with killed workers and outages.
 
     Nobody agrees or pauses so late that what is on its way could not drain before the window, and no worker is away
@@ -76,19 +85,19 @@ def lawful(draw: st.DrawFn, steps: Sequence[Step]) -> Behaviour:
     partners = sorted({step.partner for step in steps if step.partner})
     automatic = [step.key for step in steps if step.automatic]
     kills = st.builds(
-        Kill, step=st.sampled_from(automatic or [""]), written=st.integers(0, 5), gap=spans(10 * MINUTE)
+        WorkerKill, step=st.sampled_from(automatic or [""]), written=st.integers(0, 5), gap=spans(10 * MINUTE)
     )
     outages = st.builds(
-        lambda begins, lasts: Outage(begins, begins + lasts),
-        st.sampled_from([NOW, STARTS, ENDS + GRACE]).flatmap(
+        lambda begins, lasts: WorkerOutage(begins, begins + lasts),
+        st.sampled_from([NOW, STARTS, ENDS + DEFAULT_GRACE]).flatmap(
             lambda moment: spans(HOUR).map(lambda span: moment + span - HOUR / 2)
         ),
         spans(10 * MINUTE),
     )
     return Behaviour(
-        partners={key: Conduct(lag=draw(spans(15 * MINUTE))) for key in partners},
+        partners={key: PartnerBehaviour(lag=draw(spans(15 * MINUTE))) for key in partners},
         pace={
-            step.key: draw(st.floats(0, 0.9 if step.who is Who.PARTNER else 0.4))
+            step.key: draw(st.floats(0, 0.9 if step.who is StepOwner.PARTNER else 0.4))
             for step in steps
             if not step.automatic
         },
@@ -99,7 +108,9 @@ def lawful(draw: st.DrawFn, steps: Sequence[Step]) -> Behaviour:
 
 
 @st.composite
-def wayward(draw: st.DrawFn, change: Change, steps: Sequence[Step]) -> Behaviour:
+def deviating_behaviours(
+    draw: st.DrawFn, change: CertificateChange, steps: Sequence[PlannedStep]
+) -> Behaviour:
     """Draw a behaviour with partners that may do anything."""
     shifts = st.dictionaries(
         st.sampled_from([Act.INSTALL, Act.AGREE, Act.PARTNER_CUT_OVER, Act.PARTNER_RETIRE]),
@@ -107,7 +118,7 @@ def wayward(draw: st.DrawFn, change: Change, steps: Sequence[Step]) -> Behaviour
         max_size=2,
     )
     conducts = st.builds(
-        Conduct,
+        PartnerBehaviour,
         shifts=shifts,
         never=st.frozensets(st.sampled_from([Act.INSTALL, Act.PARTNER_CUT_OVER]), max_size=1),
         says_so=st.booleans(),
@@ -117,11 +128,11 @@ def wayward(draw: st.DrawFn, change: Change, steps: Sequence[Step]) -> Behaviour
         pauses=st.booleans(),
         lag=spans(2 * HOUR),
     )
-    behaviour = draw(lawful(steps))
+    behaviour = draw(compliant_behaviours(steps))
     return replace(behaviour, partners={party.key: draw(conducts) for party in change.parties})
 
 
-def held_at(outcome: Outcome, moment: datetime) -> dict[tuple[str, Role], dict[str, set[str]]]:
+def held_at(outcome: SimulationResult, moment: datetime) -> dict[tuple[str, Role], dict[str, set[str]]]:
     """Read from the history what each place held: (side, role) -> its slots -> certificates."""
     held: dict[tuple[str, Role], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for use in outcome.history:
@@ -131,13 +142,15 @@ def held_at(outcome: Outcome, moment: datetime) -> dict[tuple[str, Role], dict[s
     return held
 
 
-def turns(outcome: Outcome) -> list[datetime]:
+def turns(outcome: SimulationResult) -> list[datetime]:
     """List the moments from which on somebody held something else, and one before all of them."""
     found = {m for use in outcome.history for m in (use.since, use.until) if m is not None}
     return [outcome.span[0], *sorted(found)]
 
 
-def swapped(outcome: Outcome, change: Change) -> dict[tuple[str, str, Role], tuple[datetime, datetime]]:
+def swapped(
+    outcome: SimulationResult, change: CertificateChange
+) -> dict[tuple[str, str, Role], tuple[datetime, datetime]]:
     """Map writer, reader and role to when the first and the last of both switched, where that was to be at once."""
     moments: dict[tuple[str, Role], list[datetime]] = defaultdict(list)
     replaced = set()
@@ -148,7 +161,7 @@ def swapped(outcome: Outcome, change: Change) -> dict[tuple[str, str, Role], tup
                 replaced.add((write.slot.place.at, write.slot.place.role))
     return {
         (writer, reader, role): (min(both), max(both))
-        for role, writer, reader in pairs(change)
+        for role, writer, reader in writer_reader_pairs(change)
         if (reader, role) in replaced
         for both in [moments[writer, role] + moments[reader, role]]
     }
@@ -157,16 +170,16 @@ def swapped(outcome: Outcome, change: Change) -> dict[tuple[str, str, Role], tup
 @steadily
 @given(st.data(), all_changes(), traffics, st.integers(0, 99))
 def test_whoever_keeps_to_the_plan_keeps_the_law_in_every_state_and_for_every_message(
-    data: st.DataObject, change: Change, traffic: Traffic, seed: int
+    data: st.DataObject, change: CertificateChange, traffic: Traffic, seed: int
 ) -> None:
     steps = plan(change)
-    outcome = simulate(change, steps, data.draw(lawful(steps)), traffic=traffic, seed=seed)
+    outcome = simulate(change, steps, data.draw(compliant_behaviours(steps)), traffic=traffic, seed=seed)
     assert outcome.violations == ()
     assert all(happening.done for happening in outcome.happenings)
     swaps = swapped(outcome, change)
     for moment in turns(outcome):
         held = held_at(outcome, moment)
-        for role, writer, reader in pairs(change):
+        for role, writer, reader in writer_reader_pairs(change):
             begins, ends = swaps.get((writer, reader, role), (None, None))
             if begins and ends and begins <= moment <= ends:
                 continue
@@ -185,10 +198,10 @@ def test_whoever_keeps_to_the_plan_keeps_the_law_in_every_state_and_for_every_me
 @steadily
 @given(st.data(), all_changes())
 def test_no_writer_has_a_gap_or_two_certificates_and_no_reader_more_than_it_can_hold(
-    data: st.DataObject, change: Change
+    data: st.DataObject, change: CertificateChange
 ) -> None:
     steps = plan(change)
-    outcome = simulate(change, steps, data.draw(wayward(change, steps)), traffic=SPARSE)
+    outcome = simulate(change, steps, data.draw(deviating_behaviours(change, steps)), traffic=SPARSE)
     room = {f"us:{s.key}": s.holds for s in change.systems} | {
         f"partner:{p.key}": p.holds for p in change.parties
     }
@@ -211,25 +224,25 @@ def test_no_writer_has_a_gap_or_two_certificates_and_no_reader_more_than_it_can_
 @steadily
 @given(st.data(), roomy_changes(), traffics)
 def test_where_everybody_holds_both_no_honest_delay_and_no_outage_costs_a_message(
-    data: st.DataObject, change: Change, traffic: Traffic
+    data: st.DataObject, change: CertificateChange, traffic: Traffic
 ) -> None:
     """However late partners are, as long as they say so; however long workers are away, and whatever they leave."""
     steps = plan(change)
-    late = spans(GRACE - DAY)
+    late = spans(DEFAULT_GRACE - DAY)
     honest = st.builds(
-        Conduct,
+        PartnerBehaviour,
         shifts=st.dictionaries(st.sampled_from([Act.INSTALL, Act.PARTNER_CUT_OVER]), late),
         never=st.frozensets(st.sampled_from([Act.INSTALL, Act.PARTNER_CUT_OVER, Act.PARTNER_RETIRE])),
     )
     automatic = [step.key for step in steps if step.automatic]
     kills = st.builds(
-        Kill, step=st.sampled_from(automatic or [""]), written=st.integers(0, 5), gap=spans(3 * HOUR)
+        WorkerKill, step=st.sampled_from(automatic or [""]), written=st.integers(0, 5), gap=spans(3 * HOUR)
     )
     behaviour = Behaviour(
         partners={party.key: data.draw(honest) for party in change.parties},
         pace={step.key: data.draw(st.floats(0, 1)) for step in steps},
         kills=tuple(data.draw(st.lists(kills, max_size=3, unique_by=lambda kill: kill.step))),
-        outages=(Outage(STARTS - data.draw(spans(DAY)), STARTS + data.draw(spans(DAY))),),
+        outages=(WorkerOutage(STARTS - data.draw(spans(DAY)), STARTS + data.draw(spans(DAY))),),
     )
     outcome = simulate(change, steps, behaviour, traffic=traffic)
     assert (outcome.rejected, outcome.lost, outcome.twice, outcome.waited) == (0, 0, 0, 0)
@@ -239,12 +252,12 @@ def test_where_everybody_holds_both_no_honest_delay_and_no_outage_costs_a_messag
 @steadily
 @given(st.data(), all_changes(), traffics)
 def test_every_message_that_fails_is_accounted_for(
-    data: st.DataObject, change: Change, traffic: Traffic
+    data: st.DataObject, change: CertificateChange, traffic: Traffic
 ) -> None:
     """Whatever partners do, and whatever the plan forgot to wait for."""
-    steps = data.draw(forgetful(plan(change)))
+    steps = data.draw(plans_without_dependency(plan(change)))
     traffic = replace(traffic, every=traffic.every * 8)  # what partners break, they break for weeks
-    outcome = simulate(change, steps, data.draw(wayward(change, steps)), traffic=traffic)
+    outcome = simulate(change, steps, data.draw(deviating_behaviours(change, steps)), traffic=traffic)
     for mishap in outcome.mishaps:
         assert mishap.failures or mishap.stuck
         assert mishap.stuck or mishap.acknowledged or len(mishap.failures) == len(traffic.retries) + 1
@@ -262,16 +275,16 @@ def test_every_message_that_fails_is_accounted_for(
 @steadily
 @given(st.data(), all_changes())
 def test_a_law_that_is_broken_by_keeping_to_a_wrong_plan_is_found_in_the_plan(
-    data: st.DataObject, change: Change
+    data: st.DataObject, change: CertificateChange
 ) -> None:
-    steps = data.draw(forgetful(plan(change)))
-    outcome = simulate(change, steps, data.draw(lawful(steps)))
+    steps = data.draw(plans_without_dependency(plan(change)))
+    outcome = simulate(change, steps, data.draw(compliant_behaviours(steps)))
     if any("held only the" in sentence for sentence in outcome.violations):
         assert violations(change, steps)
 
 
 @st.composite
-def forgetful(draw: st.DrawFn, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+def plans_without_dependency(draw: st.DrawFn, steps: tuple[PlannedStep, ...]) -> tuple[PlannedStep, ...]:
     """Let some steps no longer wait for some others."""
     edges = [(step.key, waited) for step in steps for waited in step.after]
     forgotten = set(draw(st.lists(st.sampled_from(edges), max_size=4))) if edges else set()
@@ -284,12 +297,12 @@ def forgetful(draw: st.DrawFn, steps: tuple[Step, ...]) -> tuple[Step, ...]:
 @settings(steadily, max_examples=25)
 @given(st.data(), all_changes(), traffics, st.booleans())
 def test_messages_that_are_only_counted_would_have_gone_through(
-    data: st.DataObject, change: Change, traffic: Traffic, ends: bool
+    data: st.DataObject, change: CertificateChange, traffic: Traffic, ends: bool
 ) -> None:
-    steps = data.draw(forgetful(plan(change)))
-    validity = Validity(old_until=STARTS + 2 * DAY if ends else None)
-    course = run_course(change, steps, data.draw(wayward(change, steps)))
-    for flow in flows_of(course, traffic, validity, (STARTS - DAY, STARTS + 3 * DAY), seed=1):
+    steps = data.draw(plans_without_dependency(plan(change)))
+    validity = CertificateValidity(old_until=STARTS + 2 * DAY if ends else None)
+    course = build_timeline(change, steps, data.draw(deviating_behaviours(change, steps)))
+    for flow in message_flows(course, traffic, validity, (STARTS - DAY, STARTS + 3 * DAY), seed=1):
         tally = flow.run()
         one_by_one = [flow.send(number) for number in range(tally.messages)]
         assert [mishap for mishap in one_by_one if mishap] == list(tally.mishaps)

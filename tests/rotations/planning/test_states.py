@@ -9,8 +9,8 @@ import pytest
 from rotations.errors import IllegalTransition
 from rotations.planning.states import (
     AWAITING_WINDOW,
-    CHOICES,
     ENDED,
+    ROTATION_CHOICES,
     ROTATION_MEANING,
     ROTATION_TABLE,
     SETTLED,
@@ -22,11 +22,11 @@ from rotations.planning.states import (
     StepAction,
     StepState,
     actions_from,
-    draw,
+    draw_diagram,
     is_overdue,
     needs_attention,
     next_state,
-    page,
+    render_page,
 )
 
 STARTS = datetime(2026, 11, 25, 4, tzinfo=UTC)
@@ -191,8 +191,8 @@ def test_every_action_has_a_place_in_the_tables_and_a_meaning() -> None:
 
 
 def test_choices_carry_readable_names() -> None:
-    assert ("under_way", "under way") in CHOICES
-    assert ("rolling_back", "rolling back") in CHOICES
+    assert ("under_way", "under way") in ROTATION_CHOICES
+    assert ("rolling_back", "rolling back") in ROTATION_CHOICES
     assert [value for value, _ in STEP_CHOICES] == ["waiting", "running", "done", "failed", "skipped"]
 
 
@@ -241,7 +241,7 @@ def test_a_failed_step_needs_a_person_while_rolling_back_and_after_applying() ->
 
 
 def test_the_picture_has_an_arrow_for_every_transition() -> None:
-    picture = draw(STEP_TABLE)
+    picture = draw_diagram(STEP_TABLE)
     assert picture.startswith("stateDiagram-v2\n    [*] --> waiting\n")
     assert picture.count("-->") == len(STEP_TRANSITIONS) + 1 + len(SETTLED)
     assert "    running --> waiting: retry later\n" in picture
@@ -249,6 +249,6 @@ def test_the_picture_has_an_arrow_for_every_transition() -> None:
 
 def test_the_documentation_shows_the_tables_as_they_are() -> None:
     written = Path(__file__).resolve().parents[2] / "docs" / "states.md"
-    assert written.read_text(encoding="utf-8") == page(), (
+    assert written.read_text(encoding="utf-8") == render_page(), (
         "Run: python -m rotations.planning.states > docs/states.md"
     )

@@ -21,7 +21,16 @@ from rotations.models import Rotation
 from tests.certificates import cert_pem, key_pem, make_pair, p12
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, partner_certificate
-from tests.rotations.pages import STARTS, WINDOW, approved, drafted, page, plan_form, send, text
+from tests.rotations.pages import (
+    STARTS,
+    WINDOW,
+    get_page,
+    make_approved,
+    make_drafted,
+    page_text,
+    plan_form,
+    post_form,
+)
 
 DAY = 86400
 
@@ -36,21 +45,21 @@ def only() -> Rotation:
 
 
 def test_whose_certificate_it_is_can_be_chosen(operator: Client, company: Company) -> None:
-    shown = text(page(operator, "rotation-create"))
+    shown = page_text(get_page(operator, "rotation-create"))
     assert f"?identity={company.identity.uid}" in shown
     assert company.partners[0].name not in shown  # its certificate is not known
 
 
 def test_a_rotation_that_is_running_is_shown_beside(operator: Client, company: Company) -> None:
-    rotation = drafted(company)
-    assert rotation.get_absolute_url() in text(page(operator, "rotation-create"))
+    rotation = make_drafted(company)
+    assert rotation.get_absolute_url() in page_text(get_page(operator, "rotation-create"))
 
 
 def test_the_search_finds_others(operator: Client, company: Company) -> None:
-    assert f"?identity={company.identity.uid}" in text(
+    assert f"?identity={company.identity.uid}" in page_text(
         operator.get(reverse("rotation-create"), {"q": "acme-p"})
     )
-    assert "Nothing with a certificate" in text(operator.get(reverse("rotation-create"), {"q": "zzz"}))
+    assert "Nothing with a certificate" in page_text(operator.get(reverse("rotation-create"), {"q": "zzz"}))
 
 
 def test_the_form_presets_the_certificate_that_ends_and_all_its_roles(
@@ -100,7 +109,7 @@ def test_warnings_about_the_window_are_shown_and_want_a_tick(operator: Client, c
     late = {**WINDOW, "window_date": "2026-12-10"}
     response = create(operator, company, **late, window_known="")
     assert response.status_code == 422
-    assert "Less than 7 days lie between the window and the end of the old certificate" in text(response)
+    assert "Less than 7 days lie between the window and the end of the old certificate" in page_text(response)
     assert not Rotation.objects.exists()
     assert create(operator, company, **late, window_known="close_to_old_end").status_code == 302
 
@@ -130,11 +139,11 @@ def test_the_successor_is_made_now(operator: Client, company: Company) -> None:
         ["sign", "decrypt"],
         "ACME-PROD",
     )
-    assert "waiting for its turn" in text(page(operator, "rotation-detail", rotation.uid))
+    assert "waiting for its turn" in page_text(get_page(operator, "rotation-detail", rotation.uid))
     generate_next(now=NOW)
-    assert page(operator, "rotation-detail", rotation.uid).status_code == 200
+    assert get_page(operator, "rotation-detail", rotation.uid).status_code == 200
     assert only().new is None  # looking changes nothing
-    drafts.adopt_generated(now=NOW)
+    drafts.assign_generated_successors(now=NOW)
     assert only().new == CertificateRequest.objects.get().certificate
 
 
@@ -184,7 +193,7 @@ def test_a_wrong_password_is_said_at_its_field_and_keeps_nothing(operator: Clien
     )
     assert "password" in response.context["form"].upload.errors
     assert (Rotation.objects.count(), PrivateKey.objects.count()) == (0, keys)
-    assert 'value="2026-12-03"' in text(response)  # the rest is still filled in
+    assert 'value="2026-12-03"' in page_text(response)  # the rest is still filled in
 
 
 def test_the_successor_may_come_later_and_the_window_too(operator: Client, company: Company) -> None:
@@ -192,7 +201,7 @@ def test_the_successor_may_come_later_and_the_window_too(operator: Client, compa
     assert create(operator, company, successor="awaited", **open_window).status_code == 302
     rotation = only()
     assert (rotation.new, rotation.window_start) == (None, None)
-    shown = text(page(operator, "rotation-detail", rotation.uid))
+    shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
     assert "The new certificate is awaited." in shown
     assert "No window is chosen yet." in shown
 
@@ -211,7 +220,7 @@ def test_a_role_that_another_certificate_serves_is_refused(operator: Client, com
 def test_a_second_rotation_of_the_same_role_is_refused_at_the_roles(
     operator: Client, company: Company
 ) -> None:
-    drafted(company)
+    make_drafted(company)
     response = create(operator, company, roles=["sign"])
     assert "already changes sign" in response.context["form"].errors["roles"][0]
     assert Rotation.objects.count() == 1
@@ -233,11 +242,11 @@ def test_an_archived_identity_starts_nothing(operator: Client, company: Company)
 def test_nobody_without_the_right_sets_up_or_changes(
     viewer: Client, approver: Client, company: Company
 ) -> None:
-    rotation = drafted(company)
+    rotation = make_drafted(company)
     for client in (viewer, approver):
         assert create(client, company).status_code == 403
-        assert page(client, "rotation-create").status_code == 403
-        assert page(client, "rotation-update", rotation.uid).status_code == 403
+        assert get_page(client, "rotation-create").status_code == 403
+        assert get_page(client, "rotation-update", rotation.uid).status_code == 403
     assert Client().get(reverse("rotation-create"))["Location"].startswith(reverse("login"))
 
 
@@ -266,7 +275,7 @@ def test_a_partners_p7b_becomes_the_successor(operator: Client, company: Company
     assert (rotation.partner, rotation.old) == (partner, old)
     assert isinstance(rotation.new, PartnerCertificate)
     assert [p.partner for p in rotation.participants.all()] == [partner]
-    assert "Compare the SHA-256" in text(page(operator, "rotation-detail", rotation.uid))
+    assert "Compare the SHA-256" in page_text(get_page(operator, "rotation-detail", rotation.uid))
 
 
 def test_a_partners_file_with_a_private_key_is_refused(operator: Client, company: Company) -> None:
@@ -276,7 +285,7 @@ def test_a_partners_file_with_a_private_key_is_refused(operator: Client, company
     data = plan_form(company, old="", roles=["verify"], successor="upload", certificate="", window_known="")
     data["upload-certificate_file"] = SimpleUploadedFile("new.pem", cert_pem(pair[0]) + key_pem(pair[1]))
     response = operator.post(f"{reverse('rotation-create')}?partner={partner.uid}", data)
-    assert "compromised" in text(response)
+    assert "compromised" in page_text(response)
     assert PartnerCertificate.objects.count() == 1
 
 
@@ -284,20 +293,20 @@ def test_a_partners_file_with_a_private_key_is_refused(operator: Client, company
 
 
 def change(client: Client, rotation: Rotation, company: Company, **changed: Any) -> Any:
-    return send(
+    return post_form(
         client, "rotation-update", rotation.uid, **plan_form(company, **{"seen": stamp(rotation), **changed})
     )
 
 
 def test_the_form_of_a_draft_shows_what_is_there(operator: Client, company: Company) -> None:
-    rotation = drafted(company)
-    form = page(operator, "rotation-update", rotation.uid).context["form"]
+    rotation = make_drafted(company)
+    form = get_page(operator, "rotation-update", rotation.uid).context["form"]
     assert form["certificate"].value() == str(company.new.uid)
     assert str(form["window_date"].value()) == "2026-12-03"
 
 
 def test_a_draft_is_changed_and_the_trail_says_what(operator: Client, company: Company) -> None:
-    rotation = drafted(company)
+    rotation = make_drafted(company)
     assert change(operator, rotation, company, roles=["sign"], grace_days="7").status_code == 302
     rotation = only()
     assert (rotation.roles, rotation.grace_days) == (["sign"], 7)
@@ -315,14 +324,14 @@ def test_a_draft_is_changed_and_the_trail_says_what(operator: Client, company: C
 def test_of_two_people_who_change_the_same_draft_the_second_is_told(
     operator: Client, company: Company
 ) -> None:
-    rotation = drafted(company)
+    rotation = make_drafted(company)
     seen = stamp(rotation)
     other = log_in(make_person("oscar", "operator"))
     assert change(other, rotation, company, grace_days="30").status_code == 302
     response = change(operator, rotation, company, grace_days="7", seen=seen)
     assert response.status_code == 422
-    assert "has changed in the meantime" in text(response)
-    assert 'value="7"' in text(response)  # nothing that was typed is lost
+    assert "has changed in the meantime" in page_text(response)
+    assert 'value="7"' in page_text(response)  # nothing that was typed is lost
     assert only().grace_days == 30
 
 
@@ -330,7 +339,7 @@ def test_a_successor_that_arrives_meanwhile_is_no_change(operator: Client, compa
     create(operator, company, successor="generate", certificate="")
     rotation, seen = only(), stamp(only())
     generate_next(now=NOW)
-    drafts.adopt_generated(now=NOW)
+    drafts.assign_generated_successors(now=NOW)
     request = CertificateRequest.objects.get()
     response = change(
         operator, rotation, company, seen=seen, successor="request", request=str(request.uid), grace_days="9"
@@ -341,8 +350,8 @@ def test_a_successor_that_arrives_meanwhile_is_no_change(operator: Client, compa
 
 
 def test_what_was_approved_is_not_changed(operator: Client, company: Company) -> None:
-    rotation = approved(company)
-    assert page(operator, "rotation-update", rotation.uid)["Location"] == rotation.get_absolute_url()
+    rotation = make_approved(company)
+    assert get_page(operator, "rotation-update", rotation.uid)["Location"] == rotation.get_absolute_url()
     assert change(operator, rotation, company, grace_days="1").status_code == 302
     assert only().grace_days == 14
 
@@ -356,7 +365,7 @@ def preview(client: Client, company: Company, **changed: Any) -> Any:
 
 
 def test_the_preview_tells_the_window_on_every_clock_and_the_plan(operator: Client, company: Company) -> None:
-    shown = text(preview(operator, company))
+    shown = page_text(preview(operator, company))
     assert 'Thu 3 Dec 2026, 22:00 <span class="nowrap">– 23:00 CST (UTC−06:00)' in shown
     assert "Fri 4 Dec 2026, 04:00" in shown
     assert "Partners" not in shown
@@ -365,21 +374,21 @@ def test_the_preview_tells_the_window_on_every_clock_and_the_plan(operator: Clie
 
 
 def test_the_preview_says_what_is_wrong_with_the_window(operator: Client, company: Company) -> None:
-    shown = text(preview(operator, company, window_date="2027-03-14", window_from="02:30"))
+    shown = page_text(preview(operator, company, window_date="2027-03-14", window_from="02:30"))
     assert "does not exist in America/Chicago" in shown
 
 
 def test_the_preview_of_half_a_form_is_quiet(operator: Client, company: Company) -> None:
     response = preview(operator, company, window_date="", roles=None, certificate="")
     assert response.status_code == 200
-    assert "Say the day" not in text(response)
+    assert "Say the day" not in page_text(response)
 
 
 def test_the_preview_of_a_draft_leaves_removed_partners_out(operator: Client, company: Company) -> None:
-    rotation = drafted(company)
+    rotation = make_drafted(company)
     rotation.participants.filter(partner__name="Northwind").update(removed_reason="moved away")
     url = f"{reverse('rotation-preview')}?rotation={rotation.uid}"
-    shown = text(operator.post(url, plan_form(company)))
+    shown = page_text(operator.post(url, plan_form(company)))
     assert "to Fabrikam" in shown
     assert "Northwind" not in shown
 

@@ -14,7 +14,7 @@ from rotations.errors import ActionRefused
 from rotations.lifecycle import actions
 from rotations.models import Freeze, Rotation
 from tests.rotations.company import NOW, Company, window
-from tests.rotations.pages import approved, drafted, page, plan_form, send, text
+from tests.rotations.pages import get_page, make_approved, make_drafted, page_text, plan_form, post_form
 
 pytestmark = pytest.mark.django_db
 
@@ -41,14 +41,14 @@ def test_an_operator_sets_a_freeze_up_and_lifts_it(operator: Client) -> None:
     assert operator.post(reverse("freeze-create"), FORM).status_code == 302
     freeze = Freeze.objects.get()
     assert (freeze.rule, freeze.whom) == ("FREQ=YEARLY", None)
-    assert "every year" in text(page(operator, "freeze-list"))
+    assert "every year" in page_text(get_page(operator, "freeze-list"))
     operator.post(
         reverse("freeze-update", args=[freeze.uid]),
         {**FORM, "again": "own", "rule": "freq=yearly;interval=2"},
     )
     freeze.refresh_from_db()
     assert freeze.rule == "FREQ=YEARLY;INTERVAL=2"
-    send(operator, "freeze-delete", freeze.uid)
+    post_form(operator, "freeze-delete", freeze.uid)
     assert not Freeze.objects.exists()
     verbs = list(
         Entry.objects.filter(object_kind="rotations.freeze").order_by("id").values_list("verb", flat=True)
@@ -69,13 +69,13 @@ def test_what_can_not_be_is_refused_at_its_field(
     operator: Client, changed: dict[str, str], said: str
 ) -> None:
     answer = operator.post(reverse("freeze-create"), {**FORM, **changed})
-    assert said in text(answer)
+    assert said in page_text(answer)
     assert not Freeze.objects.exists()
 
 
 def test_a_viewer_sees_freezes_and_changes_none(viewer: Client, freeze: Freeze) -> None:
-    assert "Christmas" in text(page(viewer, "freeze-list"))
-    assert send(viewer, "freeze-delete", freeze.uid).status_code == 403
+    assert "Christmas" in page_text(get_page(viewer, "freeze-list"))
+    assert post_form(viewer, "freeze-delete", freeze.uid).status_code == 403
 
 
 def test_the_calendar_shows_them(viewer: Client, freeze: Freeze) -> None:
@@ -87,7 +87,7 @@ def test_the_calendar_shows_them(viewer: Client, freeze: Freeze) -> None:
 def test_a_draft_in_a_freeze_needs_a_reason(operator: Client, company: Company, freeze: Freeze) -> None:
     address = f"{reverse('rotation-create')}?identity={company.identity.uid}"
     answer = operator.post(address, plan_form(company))
-    assert "In this window nothing is to be changed: Christmas." in text(answer)
+    assert "In this window nothing is to be changed: Christmas." in page_text(answer)
     assert not Rotation.objects.exists()
     operator.post(address, plan_form(company, freeze_reason="The key is compromised"))
     rotation = Rotation.objects.get()
@@ -103,7 +103,7 @@ def test_a_reason_without_a_freeze_is_not_kept(operator: Client, company: Compan
 
 
 def test_a_freeze_that_came_later_keeps_a_draft_from_being_approved(company: Company) -> None:
-    rotation = drafted(company)
+    rotation = make_drafted(company)
     day = date(2026, 12, 3)
     Freeze.objects.create(
         name="Count", partner=company.partners[0], first=day, last=day, zone="America/Chicago"
@@ -120,7 +120,7 @@ def test_a_freeze_that_came_later_keeps_a_draft_from_being_approved(company: Com
     ],
 )
 def test_it_is_not_postponed_into_a_freeze(company: Company, starts: datetime, refused: bool) -> None:
-    rotation = approved(company)
+    rotation = make_approved(company)
     Freeze.objects.create(
         name="Count", first=date(2026, 12, 6), last=date(2026, 12, 7), zone="America/Chicago"
     )
@@ -143,10 +143,10 @@ def test_windows_are_proposed_until_one_is_chosen(operator: Client, company: Com
     address = f"{reverse('rotation-preview')}?identity={company.identity.uid}"
     empty: dict[str, Any] = {"window_date": "", "window_from": "", "window_until": ""}
     answer = operator.post(address, plan_form(company, **empty))
-    assert "Windows that suit" in text(answer)
+    assert "Windows that suit" in page_text(answer)
     # Notice of 14 days and seven before the end, in 20 days: none is left.
-    assert "No window suits" in text(answer)
-    assert "Windows that suit" not in text(operator.post(address, plan_form(company)))
+    assert "No window suits" in page_text(answer)
+    assert "Windows that suit" not in page_text(operator.post(address, plan_form(company)))
 
 
 def test_a_proposed_window_is_taken_over_and_nothing_kept(operator: Client, company: Company) -> None:

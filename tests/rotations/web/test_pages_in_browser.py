@@ -42,8 +42,8 @@ def inside(page: Page, live_server: object, company: Company) -> Page:
 def running(company: Company) -> Rotation:
     now = database_now()
     window = Window(now + timedelta(days=5), now + timedelta(days=5, hours=1), "America/Chicago")
-    wish = drafts.Wish(roles=("sign", "decrypt"), old=company.old, new=company.new, window=window)
-    rotation = drafts.set_up(company.identity, wish, by=company.by, now=now)
+    wish = drafts.DraftSpec(roles=("sign", "decrypt"), old=company.old, new=company.new, window=window)
+    rotation = drafts.create_draft(company.identity, wish, by=company.by, now=now)
     return actions.approve(rotation, by=company.approver, now=now)
 
 
@@ -54,7 +54,7 @@ def test_the_page_goes_on_by_itself_and_keeps_what_is_open(
     inside.goto(f"{live_server}{rotation.get_absolute_url()}")
     inside.locator("#fold-install > summary").click()
     step = rotation.steps.get(act="stage")
-    actions.complete(step, note="Ticket 4711", by=company.by, now=database_now())
+    actions.complete_step(step, note="Ticket 4711", by=company.by, now=database_now())
     expect(inside.locator(f"#step-{step.uid}")).to_contain_text("Ticket 4711", timeout=20_000)
     expect(inside.locator("#fold-install")).to_have_attribute("open", "")
     confirm_all(rotation, company, now=database_now())

@@ -14,12 +14,19 @@ from as2certs.audit.models import Entry
 from partners.models import Partner, Partnership
 from rotations.lifecycle import actions, rehearsals
 from rotations.models import Rotation
-from rotations.web.presenters.open_tasks import Need
-from rotations.web.presenters.rotation_detail import Sheet
-from tests.inventory import queries
-from tests.rotations.company import NOW, Company, draft
-from tests.rotations.pages import approved, page, plan_form, send, state, text
-from tests.rotations.rehearsals import STARTS, TestSide, ask_for_rehearsals, make_test_side, prepared, settle
+from rotations.web.presenters.open_tasks import OpenTask
+from rotations.web.presenters.rotation_detail import RotationDetail
+from tests.inventory import count_queries
+from tests.rotations.company import NOW, Company, make_draft
+from tests.rotations.pages import get_page, make_approved, page_text, plan_form, post_form, stored_state
+from tests.rotations.rehearsals import (
+    STARTS,
+    TestSide,
+    make_prepared,
+    make_test_side,
+    require_rehearsals,
+    settle_steps,
+)
 
 REASON = "The test system is down for a week"
 
@@ -30,7 +37,7 @@ def side(company: Company) -> TestSide:
 
 
 def shown(client: Client, rotation: Rotation) -> str:
-    return text(page(client, "rotation-detail", rotation.uid))
+    return page_text(get_page(client, "rotation-detail", rotation.uid))
 
 
 def address(side: TestSide, rotation: Rotation) -> str:
@@ -46,9 +53,9 @@ def set_up(client: Client, side: TestSide, rotation: Rotation, **changed: Any) -
     return client.post(address(side, rotation), data)
 
 
-def needs(rotation: Rotation, *, now: datetime = NOW) -> list[Need]:
+def needs(rotation: Rotation, *, now: datetime = NOW) -> list[OpenTask]:
     alice = User.objects.get(username="alice")
-    return Sheet.of(rotation, user=alice, now=now, zone="Europe/Berlin").needs
+    return RotationDetail.of(rotation, user=alice, now=now, zone="Europe/Berlin").needs
 
 
 # Proposed, and set up
@@ -57,7 +64,7 @@ def needs(rotation: Rotation, *, now: datetime = NOW) -> list[Need]:
 def test_a_draft_in_production_proposes_its_rehearsal(
     operator: Client, viewer: Client, company: Company, side: TestSide
 ) -> None:
-    rotation = draft(company, starts=STARTS)
+    rotation = make_draft(company, starts=STARTS)
     seen = shown(operator, rotation)
     assert "This change has not been made on ACME test yet." in seen
     assert f'href="{in_html(address(side, rotation))}">Set up the rehearsal on ACME test</a>' in seen
@@ -69,13 +76,13 @@ def test_a_draft_in_production_proposes_its_rehearsal(
 
 
 def test_without_a_counterpart_nothing_is_said_about_rehearsing(operator: Client, company: Company) -> None:
-    ask_for_rehearsals()
-    rotation = draft(company, starts=STARTS)
+    require_rehearsals()
+    rotation = make_draft(company, starts=STARTS)
     assert 'id="rehearsal"' not in shown(operator, rotation)
 
 
 def test_what_has_begun_proposes_nothing_any_more(operator: Client, company: Company, side: TestSide) -> None:
-    rotation = prepared(company)
+    rotation = make_prepared(company)
     Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
     assert 'id="rehearsal"' not in shown(operator, rotation)
 
@@ -83,18 +90,18 @@ def test_what_has_begun_proposes_nothing_any_more(operator: Client, company: Com
 def test_the_form_comes_with_the_same_roles_and_says_what_it_rehearses(
     operator: Client, company: Company, side: TestSide
 ) -> None:
-    rotation = draft(company, starts=STARTS)
+    rotation = make_draft(company, starts=STARTS)
     Rotation.objects.filter(pk=rotation.pk).update(roles=["decrypt"])
     response = operator.get(address(side, rotation))
     assert response.context["form"]["roles"].value() == ["decrypt"]
     assert response.context["form"]["old"].value() == str(side.old.uid)
-    assert f'This rehearses <a href="{rotation.get_absolute_url()}">ACME: decrypt</a>' in text(response)
+    assert f'This rehearses <a href="{rotation.get_absolute_url()}">ACME: decrypt</a>' in page_text(response)
 
 
 def test_the_draft_is_linked_when_it_is_saved_and_each_page_leads_to_the_other(
     operator: Client, company: Company, side: TestSide
 ) -> None:
-    rotation = draft(company, starts=STARTS)
+    rotation = make_draft(company, starts=STARTS)
     response = set_up(operator, side, rotation)
     made = Rotation.objects.get(identity=side.identity)
     assert response["Location"] == made.get_absolute_url()
@@ -113,29 +120,29 @@ def test_the_draft_is_linked_when_it_is_saved_and_each_page_leads_to_the_other(
 def test_other_roles_are_refused_and_nothing_is_kept(
     operator: Client, company: Company, side: TestSide
 ) -> None:
-    rotation = draft(company, starts=STARTS)
+    rotation = make_draft(company, starts=STARTS)
     response = set_up(operator, side, rotation, roles=["sign"])
     assert response.status_code == 422
-    assert "A rehearsal makes the same change: that of ACME is sign + decrypt." in text(response)
+    assert "A rehearsal makes the same change: that of ACME is sign + decrypt." in page_text(response)
     assert not Rotation.objects.filter(identity=side.identity).exists()
 
 
 def test_saving_twice_makes_one_rehearsal(operator: Client, company: Company, side: TestSide) -> None:
-    rotation = draft(company, starts=STARTS)
+    rotation = make_draft(company, starts=STARTS)
     assert set_up(operator, side, rotation).status_code == 302
     assert set_up(operator, side, rotation).status_code == 422
     again = operator.get(address(side, rotation), follow=True)
-    assert "It needs no other rehearsal." in text(again)
+    assert "It needs no other rehearsal." in page_text(again)
     assert Rotation.objects.filter(identity=side.identity).count() == 1
 
 
 def test_the_address_of_somebody_elses_rehearsal_leads_back_with_the_reason(
     operator: Client, company: Company, side: TestSide
 ) -> None:
-    rotation = draft(company, starts=STARTS)
+    rotation = make_draft(company, starts=STARTS)
     url = f"{reverse('rotation-create')}?identity={company.identity.uid}&rehearses={rotation.uid}"
     answer = operator.get(url, follow=True)
-    assert "ACME is rehearsed on ACME test, not on ACME." in text(answer)
+    assert "ACME is rehearsed on ACME test, not on ACME." in page_text(answer)
     for wrong in ("nonsense", "00000000-0000-4000-8000-000000000000"):
         url = f"{reverse('rotation-create')}?identity={side.identity.uid}&rehearses={wrong}"
         assert operator.get(url).status_code == 404
@@ -145,19 +152,22 @@ def test_a_rotation_of_the_counterpart_that_is_running_can_count(
     operator: Client, approver: Client, company: Company, side: TestSide
 ) -> None:
     other, made = side.draft(roles=("sign",)), None
-    rotation = draft(company, starts=STARTS)
+    rotation = make_draft(company, starts=STARTS)
     assert "Count it as the rehearsal" not in shown(operator, rotation)
     actions.cancel(other, reason="wrong", by=company.by, now=NOW)
     made = side.draft()
     seen = shown(operator, rotation)
     assert "A rotation of ACME test makes the same change already" in seen
     assert "Set up the rehearsal on" not in seen  # it would be refused: the roles are taken
-    assert send(approver, "rotation-name-rehearsal", rotation.uid).status_code == 403
-    assert send(operator, "rotation-name-rehearsal", rotation.uid)["Location"] == rotation.get_absolute_url()
+    assert post_form(approver, "rotation-name-rehearsal", rotation.uid).status_code == 403
+    assert (
+        post_form(operator, "rotation-name-rehearsal", rotation.uid)["Location"]
+        == rotation.get_absolute_url()
+    )
     rotation.refresh_from_db()
     assert rotation.rehearsal == made
     again = operator.post(reverse("rotation-name-rehearsal", args=[rotation.uid]), follow=True)
-    assert "No rotation of the test counterpart that makes this change is running now." in text(again)
+    assert "No rotation of the test counterpart that makes this change is running now." in page_text(again)
 
 
 # Waiting for it
@@ -166,8 +176,8 @@ def test_a_rotation_of_the_counterpart_that_is_running_can_count(
 def test_what_waits_for_its_rehearsal_alone_says_so_with_both_ways_on(
     operator: Client, approver: Client, company: Company, side: TestSide
 ) -> None:
-    ask_for_rehearsals()
-    rotation = prepared(company)
+    require_rehearsals()
+    rotation = make_prepared(company)
     (need,) = needs(rotation)
     assert need.text == "It waits for its rehearsal · the window opens in 2 days."
     assert (need.meaning, need.more) == ("soon", "This change has not been made on ACME test yet.")
@@ -186,8 +196,8 @@ def test_what_waits_for_its_rehearsal_alone_says_so_with_both_ways_on(
 
 
 def test_partners_are_waited_for_beside_it(operator: Client, company: Company, side: TestSide) -> None:
-    ask_for_rehearsals()
-    rotation = approved(company)
+    require_rehearsals()
+    rotation = make_approved(company)
     first, second, *_ = needs(rotation)
     assert "are not told yet" in first.text
     assert second.text == "It waits for its rehearsal · the window opens in 10 days."
@@ -206,8 +216,8 @@ def test_partners_are_waited_for_beside_it(operator: Client, company: Company, s
 def test_it_gets_more_pressing_as_the_window_comes_nearer(
     company: Company, side: TestSide, left: timedelta, meaning: str, said: str
 ) -> None:
-    ask_for_rehearsals()
-    need = needs(prepared(company), now=STARTS - left)[-1]
+    require_rehearsals()
+    need = needs(make_prepared(company), now=STARTS - left)[-1]
     assert need.meaning == meaning
     assert said in need.text
 
@@ -215,20 +225,20 @@ def test_it_gets_more_pressing_as_the_window_comes_nearer(
 def test_nothing_is_to_be_done_by_hand_while_the_rehearsal_is_missing(
     operator: Client, company: Company, side: TestSide
 ) -> None:
-    ask_for_rehearsals()
-    rotation = prepared(company)
+    require_rehearsals()
+    rotation = make_prepared(company)
     rotation.steps.update(earliest_at=NOW, automatic=False)
     assert rotation.steps.filter(act="cut_over", blocked=False).count() == 1
     assert "To be done by hand" not in " ".join(need.text for need in needs(rotation))
-    rehearsals.waive(rotation, reason=REASON, by=company.approver, now=NOW)
+    rehearsals.waive_rehearsal(rotation, reason=REASON, by=company.approver, now=NOW)
     assert "To be done by hand" in " ".join(need.text for need in needs(rotation))
 
 
 def test_once_it_has_passed_the_page_says_so_and_asks_for_nothing(
     operator: Client, company: Company, side: TestSide
 ) -> None:
-    ask_for_rehearsals()
-    rotation = prepared(company)
+    require_rehearsals()
+    rotation = make_prepared(company)
     made = side.apply(side.rehearse(rotation))
     assert "The rehearsal on ACME test is applied, but its test is not done yet." in shown(operator, rotation)
     side.test(made)
@@ -241,10 +251,10 @@ def test_once_it_has_passed_the_page_says_so_and_asks_for_nothing(
 def test_the_page_renews_itself_when_the_rehearsal_has_come_further(
     viewer: Client, company: Company, side: TestSide
 ) -> None:
-    rotation = draft(company, starts=STARTS)
+    rotation = make_draft(company, starts=STARTS)
     made = side.rehearse(rotation)
     url = reverse("rotation-live", args=[rotation.uid])
-    seen = page(viewer, "rotation-detail", rotation.uid).context["sheet"].version
+    seen = get_page(viewer, "rotation-detail", rotation.uid).context["sheet"].version
     assert viewer.get(url, {"seen": seen}).status_code == 204
     actions.approve(made, by=company.approver, now=NOW)
     assert viewer.get(url, {"seen": seen}).status_code == 200
@@ -253,25 +263,25 @@ def test_the_page_renews_itself_when_the_rehearsal_has_come_further(
 def test_approving_says_that_it_is_not_scheduled_yet(
     approver: Client, company: Company, side: TestSide
 ) -> None:
-    rotation = draft(company, starts=STARTS)
-    assert "its rehearsal has passed" not in text(page(approver, "rotation-approve", rotation.uid))
-    ask_for_rehearsals()
+    rotation = make_draft(company, starts=STARTS)
+    assert "its rehearsal has passed" not in page_text(get_page(approver, "rotation-approve", rotation.uid))
+    require_rehearsals()
     said = "Not scheduled before its rehearsal has passed. This change has not been made on ACME test yet."
-    assert said in text(page(approver, "rotation-approve", rotation.uid))
+    assert said in page_text(get_page(approver, "rotation-approve", rotation.uid))
 
 
 # Going on without
 
 
 def test_an_approver_lets_it_go_on_with_a_reason(approver: Client, company: Company, side: TestSide) -> None:
-    ask_for_rehearsals()
-    rotation = prepared(company)
-    question = text(page(approver, "rotation-waive-rehearsal", rotation.uid))
+    require_rehearsals()
+    rotation = make_prepared(company)
+    question = page_text(get_page(approver, "rotation-waive-rehearsal", rotation.uid))
     assert "made in production without having passed on ACME test first" in question
-    assert state(rotation) == "exchanging"  # looking changes nothing
-    assert send(approver, "rotation-waive-rehearsal", rotation.uid, reason=" ").status_code == 422
-    assert send(approver, "rotation-waive-rehearsal", rotation.uid, reason=REASON).status_code == 302
-    assert state(rotation) == "scheduled"
+    assert stored_state(rotation) == "exchanging"  # looking changes nothing
+    assert post_form(approver, "rotation-waive-rehearsal", rotation.uid, reason=" ").status_code == 422
+    assert post_form(approver, "rotation-waive-rehearsal", rotation.uid, reason=REASON).status_code == 302
+    assert stored_state(rotation) == "scheduled"
     seen = shown(approver, rotation)
     assert f"It goes on without a rehearsal: {REASON}" in seen
     assert "let the rotation go on without a rehearsal" in seen
@@ -282,28 +292,28 @@ def test_an_approver_lets_it_go_on_with_a_reason(approver: Client, company: Comp
 def test_going_on_without_twice_says_that_it_does_already(
     approver: Client, company: Company, side: TestSide
 ) -> None:
-    ask_for_rehearsals()
-    rotation = draft(company, starts=STARTS)
-    send(approver, "rotation-waive-rehearsal", rotation.uid, reason=REASON)
-    again = send(approver, "rotation-waive-rehearsal", rotation.uid, reason="again")
+    require_rehearsals()
+    rotation = make_draft(company, starts=STARTS)
+    post_form(approver, "rotation-waive-rehearsal", rotation.uid, reason=REASON)
+    again = post_form(approver, "rotation-waive-rehearsal", rotation.uid, reason="again")
     assert again.status_code == 422
-    assert f"It goes on without a rehearsal already: {REASON}" in text(again)
+    assert f"It goes on without a rehearsal already: {REASON}" in page_text(again)
 
 
 def test_others_do_not_decide_that(
     operator: Client, viewer: Client, company: Company, side: TestSide
 ) -> None:
-    ask_for_rehearsals()
-    rotation = prepared(company)
+    require_rehearsals()
+    rotation = make_prepared(company)
     for client in (operator, viewer):
-        assert page(client, "rotation-waive-rehearsal", rotation.uid).status_code == 403
-        assert send(client, "rotation-waive-rehearsal", rotation.uid, reason=REASON).status_code == 403
-    assert state(rotation) == "exchanging"
+        assert get_page(client, "rotation-waive-rehearsal", rotation.uid).status_code == 403
+        assert post_form(client, "rotation-waive-rehearsal", rotation.uid, reason=REASON).status_code == 403
+    assert stored_state(rotation) == "exchanging"
 
 
 def test_where_nothing_waits_the_page_says_so(approver: Client, company: Company, side: TestSide) -> None:
-    rotation = prepared(company)
-    shows = text(page(approver, "rotation-waive-rehearsal", rotation.uid))
+    rotation = make_prepared(company)
+    shows = page_text(get_page(approver, "rotation-waive-rehearsal", rotation.uid))
     assert "This rotation is scheduled: it waits for no rehearsal." in shows
     assert "<textarea" not in shows
 
@@ -314,26 +324,26 @@ def test_where_nothing_waits_the_page_says_so(approver: Client, company: Company
 def test_the_page_asks_as_often_however_large_the_rehearsal_is(
     operator: Client, company: Company, side: TestSide
 ) -> None:
-    ask_for_rehearsals()
+    require_rehearsals()
 
     def asked(rotation: Rotation) -> int:
         url = reverse("rotation-detail", args=[rotation.uid])
         operator.get(url)
-        return queries(lambda: operator.get(url))
+        return count_queries(lambda: operator.get(url))
 
-    few = prepared(company)
+    few = make_prepared(company)
     made = side.apply(side.rehearse(few))
     first, there = asked(few), asked(made)
     for rotation in (few, made):
         Rotation.objects.filter(pk=rotation.pk).update(state="closed", ended_at=NOW)
-    settle(made, "retire", company=company)
+    settle_steps(made, "retire", company=company)
     for n in range(30):
         for identity, where in ((company.identity, "production"), (side.identity, "test")):
             name = f"P{n} {where}"
             partner = Partner.objects.create(name=name, as2_id=name, environment=where, holds="several")
             Partnership.objects.create(identity=identity, partner=partner)
     side.old, side.new = side.new, side.old
-    many = prepared(company)
+    many = make_prepared(company)
     made = side.apply(side.rehearse(many))
     assert made.steps.filter(act="test").count() == 31
     assert (asked(many), asked(made)) == (first, there)

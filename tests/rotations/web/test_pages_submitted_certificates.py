@@ -10,11 +10,11 @@ from django.urls import reverse
 
 from as2certs import pki
 from partners.models import Contact, Partner
-from rotations.lifecycle.drafts import Wish, change_draft
+from rotations.lifecycle.drafts import DraftSpec, change_draft
 from rotations.models import HandedIn, Rotation
 from tests.rotations.company import NOW, Company, window
-from tests.rotations.exchange.incoming import brought, in_use, made
-from tests.rotations.pages import STARTS, approve, page, send, state, text
+from tests.rotations.exchange.incoming import make_pem, put_in_use, submit_new
+from tests.rotations.pages import STARTS, get_page, page_text, post_approval, post_form, stored_state
 
 
 @pytest.fixture
@@ -23,13 +23,13 @@ def northwind(company: Company) -> Partner:
     Contact.objects.create(
         partner=partner, name="Nora North", email="nora@x.example", phone="+1 312 555 0100"
     )
-    in_use(company, partner)
+    put_in_use(company, partner)
     return partner
 
 
 @pytest.fixture
 def handed(northwind: Partner) -> HandedIn:
-    (row,) = brought(northwind).rows
+    (row,) = submit_new(northwind).rows
     return row
 
 
@@ -44,13 +44,13 @@ def answers(handed: HandedIn, **given: Any) -> dict[str, Any]:
 
 
 def compare(client: Client, handed: HandedIn, **given: Any) -> Any:
-    return send(client, "handed-in-accept", handed.uid, **answers(handed, **given))
+    return post_form(client, "handed-in-accept", handed.uid, **answers(handed, **given))
 
 
 def test_the_page_shows_both_certificates_the_fingerprint_and_whom_to_call(
     operator: Client, handed: HandedIn
 ) -> None:
-    shown = text(page(operator, "handed-in-accept", handed.uid))
+    shown = page_text(get_page(operator, "handed-in-accept", handed.uid))
     assert "Compare with Northwind" in shown
     assert pki.format_fingerprint(handed.certificate.sha256) in shown.replace("<wbr>", "")
     assert "Nora North" in shown
@@ -65,7 +65,7 @@ def test_it_is_accepted_and_leads_to_the_draft(operator: Client, handed: HandedI
     assert answer["Location"] == rotation.get_absolute_url()
     handed.refresh_from_db()
     assert (handed.accepted, handed.settled_by, handed.note) == (True, "olivia", "the number in the contract")
-    shown = text(page(operator, "handed-in-accept", handed.uid))
+    shown = page_text(get_page(operator, "handed-in-accept", handed.uid))
     assert "olivia compared it with Nora North (telephone) on 23 Nov 2026" in shown
     assert "accept this certificate" not in shown
 
@@ -86,23 +86,26 @@ def test_what_does_not_compare_accepts_nothing_and_loses_nothing(
 ) -> None:
     answer = compare(operator, handed, **given)
     assert answer.status_code == 422
-    assert said in text(answer)
-    assert "the number in the contract" in text(answer)
+    assert said in page_text(answer)
+    assert "the number in the contract" in page_text(answer)
     assert HandedIn.objects.pending().exists()
 
 
 def test_somebody_else_was_first(operator: Client, handed: HandedIn) -> None:
     compare(operator, handed)
-    for answer in (compare(operator, handed), send(operator, "handed-in-refuse", handed.uid, reason="No")):
+    for answer in (
+        compare(operator, handed),
+        post_form(operator, "handed-in-refuse", handed.uid, reason="No"),
+    ):
         assert answer.status_code == 422
-        assert "This certificate was accepted already, by olivia on 23 Nov 2026." in text(answer)
+        assert "This certificate was accepted already, by olivia on 23 Nov 2026." in page_text(answer)
 
 
 def test_it_is_refused_with_a_reason(operator: Client, handed: HandedIn) -> None:
-    shown = text(page(operator, "handed-in-refuse", handed.uid))
+    shown = page_text(get_page(operator, "handed-in-refuse", handed.uid))
     assert "The draft waits for another certificate." in shown
-    assert send(operator, "handed-in-refuse", handed.uid, reason="").status_code == 422
-    answer = send(operator, "handed-in-refuse", handed.uid, reason="Nobody knows of it", withdraw="on")
+    assert post_form(operator, "handed-in-refuse", handed.uid, reason="").status_code == 422
+    answer = post_form(operator, "handed-in-refuse", handed.uid, reason="Nobody knows of it", withdraw="on")
     assert answer["Location"] == handed.certificate.get_absolute_url()
     handed.refresh_from_db()
     assert handed.link is not None
@@ -112,21 +115,21 @@ def test_it_is_refused_with_a_reason(operator: Client, handed: HandedIn) -> None
 def test_a_refused_one_that_somebody_chooses_all_the_same_is_told_so(
     operator: Client, company: Company, handed: HandedIn
 ) -> None:
-    send(operator, "handed-in-refuse", handed.uid, reason="Nobody there knows of it")
+    post_form(operator, "handed-in-refuse", handed.uid, reason="Nobody there knows of it")
     rotation = Rotation.objects.get()
-    assert "refused this certificate" not in text(operator.get(rotation.get_absolute_url()))
-    wish = Wish(roles=("verify", "encrypt"), old=rotation.old, new=handed.certificate)
+    assert "refused this certificate" not in page_text(operator.get(rotation.get_absolute_url()))
+    wish = DraftSpec(roles=("verify", "encrypt"), old=rotation.old, new=handed.certificate)
     change_draft(rotation, wish, by=company.by, now=NOW)
-    shown = text(operator.get(rotation.get_absolute_url()))
+    shown = page_text(operator.get(rotation.get_absolute_url()))
     assert "olivia refused this certificate when it was handed in." in shown
     assert "Nobody there knows of it" in shown
 
 
 def test_nobody_else_decides(viewer: Client, approver: Client, handed: HandedIn) -> None:
     for client in (viewer, approver):
-        assert page(client, "handed-in-accept", handed.uid).status_code == 403
+        assert get_page(client, "handed-in-accept", handed.uid).status_code == 403
         assert compare(client, handed).status_code == 403
-        assert send(client, "handed-in-refuse", handed.uid, reason="No").status_code == 403
+        assert post_form(client, "handed-in-refuse", handed.uid, reason="No").status_code == 403
     assert HandedIn.objects.pending().exists()
 
 
@@ -146,27 +149,27 @@ def test_that_it_is_not_compared_yet_is_seen_wherever_it_matters(
         "partner": "nobody has compared its fingerprint yet",
         "certificate": "not compared yet",
     }[where]
-    before = text(operator.get(address))
+    before = page_text(operator.get(address))
     assert said in before
     assert handed.get_absolute_url() in before
     compare(operator, handed)
-    assert said not in text(operator.get(address))
+    assert said not in page_text(operator.get(address))
 
 
 def test_one_that_was_kept_beside_a_rotation_is_seen_there_and_starts_the_next(
     operator: Client, company: Company, northwind: Partner, handed: HandedIn
 ) -> None:
-    (kept,) = brought(northwind, made("SECOND")).rows
+    (kept,) = submit_new(northwind, make_pem("SECOND")).rows
     rotation = Rotation.objects.get()
-    assert "Another certificate for this was handed in meanwhile." in text(
+    assert "Another certificate for this was handed in meanwhile." in page_text(
         operator.get(rotation.get_absolute_url())
     )
-    shown = text(page(operator, "handed-in-accept", kept.uid))
+    shown = page_text(get_page(operator, "handed-in-accept", kept.uid))
     assert "already changes verify and encrypt, so nothing was set up with this one" in shown
     answer = compare(operator, kept)
     assert answer["Location"] == kept.certificate.get_absolute_url()
     Rotation.objects.update(state="cancelled", ended_at=NOW)
-    shown = text(page(operator, "handed-in-accept", kept.uid))
+    shown = page_text(get_page(operator, "handed-in-accept", kept.uid))
     assert f"new={kept.certificate.uid}" in shown
 
 
@@ -174,16 +177,16 @@ def test_a_draft_with_it_can_be_approved_before_it_is_compared(
     operator: Client, approver: Client, company: Company, handed: HandedIn
 ) -> None:
     rotation = Rotation.objects.get()
-    wish = Wish(roles=("verify", "encrypt"), old=rotation.old, new=rotation.new, window=window(STARTS))
+    wish = DraftSpec(roles=("verify", "encrypt"), old=rotation.old, new=rotation.new, window=window(STARTS))
     change_draft(rotation, wish, by=company.by, now=NOW)
     rotation = Rotation.objects.get()
-    assert approve(approver, rotation).status_code == 302
-    assert state(rotation) == "exchanging"
-    assert "nobody has compared its fingerprint yet" in text(operator.get(rotation.get_absolute_url()))
+    assert post_approval(approver, rotation).status_code == 302
+    assert stored_state(rotation) == "exchanging"
+    assert "nobody has compared its fingerprint yet" in page_text(operator.get(rotation.get_absolute_url()))
     step = rotation.steps.get(act="check")
-    answer = send(operator, "rotation-step-done", step.uid, note="looks fine")
+    answer = post_form(operator, "rotation-step-done", step.uid, note="looks fine")
     assert answer.status_code == 422
-    assert "The certificate came by a link." in text(answer)
+    assert "The certificate came by a link." in page_text(answer)
     compare(operator, handed)
     step.refresh_from_db()
     assert step.state == "done"
@@ -192,4 +195,4 @@ def test_a_draft_with_it_can_be_approved_before_it_is_compared(
 def test_a_test_station_is_marked(operator: Client, handed: HandedIn) -> None:
     Partner.objects.filter(pk=handed.partner_id).update(environment="test")
     for name in ("handed-in-accept", "handed-in-refuse"):
-        assert "This page shows a test environment." in text(page(operator, name, handed.uid))
+        assert "This page shows a test environment." in page_text(get_page(operator, name, handed.uid))

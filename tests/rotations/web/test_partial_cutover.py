@@ -15,7 +15,7 @@ from rotations import runner
 from rotations.lifecycle import actions, drafts
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState
-from rotations.web.presenters.rotation_detail import Sheet
+from rotations.web.presenters.rotation_detail import RotationDetail
 from tests.people import log_in, make_person
 from tests.rotations.company import (
     NOW,
@@ -25,8 +25,8 @@ from tests.rotations.company import (
     partner_certificate,
     window,
 )
-from tests.rotations.pages import page, text
-from tests.rotations.ticking import Clock
+from tests.rotations.pages import get_page, page_text
+from tests.rotations.ticking import FakeClock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -34,19 +34,19 @@ STARTS = NOW + timedelta(hours=2)
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    clock = FakeClock()
     monkeypatch.setattr(runner, "database_now", clock)
     return clock
 
 
 @pytest.fixture
-def company(tmp_path: Path, settings: LazySettings, clock: Clock) -> Company:
+def company(tmp_path: Path, settings: LazySettings, clock: FakeClock) -> Company:
     settings.AS2CERTS_DIRECTORY_ROOT = tmp_path
     return make_company()
 
 
-def two_systems(company: Company, clock: Clock) -> Rotation:
+def two_systems(company: Company, clock: FakeClock) -> Rotation:
     """Return Fabrikam's rotation with a directory that has changed over, and a second system served by hand."""
     second = AS2System.objects.create(name="Second", overlap="readers")
     other = Identity.objects.create(name="ACME 2", as2_id="ACME-2", as2_system=second)
@@ -54,8 +54,8 @@ def two_systems(company: Company, clock: Clock) -> Rotation:
     Partnership.objects.create(identity=other, partner=fabrikam)
     old = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=30))
     new = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=700))
-    wish = drafts.Wish(roles=("encrypt",), old=old, new=new, window=window(STARTS))
-    rotation = drafts.set_up(fabrikam, wish, by=company.by, now=NOW)
+    wish = drafts.DraftSpec(roles=("encrypt",), old=old, new=new, window=window(STARTS))
+    rotation = drafts.create_draft(fabrikam, wish, by=company.by, now=NOW)
     rotation = actions.approve(rotation, by=company.approver, now=NOW)
     confirm_all(rotation, company)
     clock.now = STARTS
@@ -64,11 +64,11 @@ def two_systems(company: Company, clock: Clock) -> Rotation:
     return rotation
 
 
-def sheet(rotation: Rotation, company: Company) -> Sheet:
-    return Sheet.of(rotation, user=company.alice, now=STARTS, zone="UTC")
+def sheet(rotation: Rotation, company: Company) -> RotationDetail:
+    return RotationDetail.of(rotation, user=company.alice, now=STARTS, zone="UTC")
 
 
-def test_it_says_which_system_uses_which(company: Company, clock: Clock) -> None:
+def test_it_says_which_system_uses_which(company: Company, clock: FakeClock) -> None:
     rotation = two_systems(company, clock)
     assert rotation.state == RotationState.UNDER_WAY
     assert rotation.old is not None
@@ -81,12 +81,12 @@ def test_it_says_which_system_uses_which(company: Company, clock: Clock) -> None
     assert found.half_made.startswith("1 of 2 use the new certificate.")
     assert "“Roll back …”" in found.half_made
     client: Client = log_in(make_person("olivia", "operator"))
-    shown = text(page(client, "rotation-detail", rotation.uid))
+    shown = page_text(get_page(client, "rotation-detail", rotation.uid))
     assert "What is where" in shown
     assert "1 of 2 use the new certificate." in shown
 
 
-def test_what_failed_is_not_known_and_can_be_tried_again(company: Company, clock: Clock) -> None:
+def test_what_failed_is_not_known_and_can_be_tried_again(company: Company, clock: FakeClock) -> None:
     rotation = two_systems(company, clock)
     Step.objects.filter(rotation=rotation, act="cut_over", system__name="Second").update(
         state="failed", error="Permission denied"
@@ -98,11 +98,11 @@ def test_what_failed_is_not_known_and_can_be_tried_again(company: Company, clock
     assert [choice.label for choice in unknown.choices] == ["Try again …"]
 
 
-def test_where_we_sign_per_partner_one_can_go_back_alone(company: Company, clock: Clock) -> None:
+def test_where_we_sign_per_partner_one_can_go_back_alone(company: Company, clock: FakeClock) -> None:
     AS2System.objects.update(signs_per_partner=True)
     company.identity.refresh_from_db()
-    wish = drafts.Wish(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
-    rotation = drafts.set_up(company.identity, wish, by=company.by, now=NOW)
+    wish = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
+    rotation = drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
     actions.approve(rotation, by=company.approver, now=NOW)
     runner.apply_due(wait=False)
     fabrikam = rotation.participants.get(partner__name="Fabrikam")
@@ -126,9 +126,9 @@ def test_where_we_sign_per_partner_one_can_go_back_alone(company: Company, clock
     }
 
 
-def test_before_and_after_there_is_nothing_to_tell(company: Company, clock: Clock) -> None:
+def test_before_and_after_there_is_nothing_to_tell(company: Company, clock: FakeClock) -> None:
     rotation = two_systems(company, clock)
     second = rotation.steps.get(act="cut_over", system__name="Second")
-    actions.complete(second, note="done", by=company.by, now=STARTS)
+    actions.complete_step(second, note="done", by=company.by, now=STARTS)
     rotation.refresh_from_db()
     assert sheet(rotation, company).places == []

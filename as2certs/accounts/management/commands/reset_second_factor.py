@@ -25,7 +25,7 @@ class Command(BaseCommand):
         user = User.objects.filter(username=options["username"]).first()
         if user is None:
             raise CommandError(f"Nobody logs in as “{options['username']}”. Names are case-sensitive.")
-        count = second_factors.reset(user, by=Actor.command("reset_second_factor"), now=database_now())
+        count = second_factors.remove_all(user, by=Actor.command("reset_second_factor"), now=database_now())
         if not count:
             raise CommandError(f"{user.username} has no second factor. Nothing was changed.")
         self.stdout.write(

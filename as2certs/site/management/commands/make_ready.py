@@ -16,7 +16,7 @@ from django.db import OperationalError, connection, transaction
 from as2certs.accounts.models import User
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
-from as2certs.mail.delivery import goes_into_folder
+from as2certs.mail.delivery import uses_mail_folder
 
 
 class Command(BaseCommand):
@@ -64,7 +64,7 @@ class Command(BaseCommand):
                 return
             user = User(username="admin", is_staff=True, is_superuser=True, must_change_password=True)
             # Without a mail server every mail stays in the built-in mail view, so any address will do.
-            user.email = "admin@localhost" if goes_into_folder() else ""
+            user.email = "admin@localhost" if uses_mail_folder() else ""
             user.set_password(password)
             user.save()
             user.groups.add(Group.objects.get(name="administrator"))

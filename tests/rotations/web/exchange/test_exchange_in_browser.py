@@ -35,13 +35,13 @@ def rotation(company: Company) -> Rotation:
     """An approved rotation in which it is the partners' turn to be told."""
     now = database_now()
     starts = (now + timedelta(days=12)).replace(minute=0, second=0, microsecond=0)
-    wish = drafts.Wish(
+    wish = drafts.DraftSpec(
         roles=("sign", "decrypt"),
         old=company.old,
         new=company.new,
         window=Window(starts, starts + timedelta(hours=1), CHICAGO),
     )
-    rotation = drafts.set_up(company.identity, wish, by=company.by, now=now)
+    rotation = drafts.create_draft(company.identity, wish, by=company.by, now=now)
     rotation = actions.approve(rotation, by=company.approver, now=now)
     rotation.steps.filter(act="stage").update(state="done", done_at=now)
     rotation.steps.filter(act="announce").update(blocked=False)

@@ -13,10 +13,10 @@ from partners.models import Partner
 from rotations.exchange import responses
 from rotations.lifecycle import actions
 from rotations.models import Participant, Rotation, Step
-from rotations.web.presenters.overlap import DRAWN, Overlap, overlap_of
-from rotations.web.presenters.rotation_detail import Sheet
+from rotations.web.presenters.overlap import MAX_LANES, Overlap, build_overlap
+from rotations.web.presenters.rotation_detail import RotationDetail
 from tests.rotations.company import NOW, Company, window
-from tests.rotations.pages import STARTS, drafted, page, text
+from tests.rotations.pages import STARTS, get_page, make_drafted, page_text
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
@@ -31,7 +31,7 @@ def per_partner(rotation: Rotation) -> Rotation:
 
 
 def drawn(rotation: Rotation, company: Company) -> Overlap | None:
-    return Sheet.of(rotation, user=company.alice, now=NOW, zone="UTC").overlap
+    return RotationDetail.of(rotation, user=company.alice, now=NOW, zone="UTC").overlap
 
 
 def lanes(rotation: Rotation, company: Company) -> dict[str, tuple[object, object, str]]:
@@ -44,7 +44,9 @@ def test_nothing_is_drawn_where_one_moment_has_to_serve_all(
     operator: Client, company: Company, rotation: Rotation
 ) -> None:
     assert drawn(rotation, company) is None
-    assert "Who accepts both certificates" not in text(page(operator, "rotation-detail", rotation.uid))
+    assert "Who accepts both certificates" not in page_text(
+        get_page(operator, "rotation-detail", rotation.uid)
+    )
 
 
 def test_a_partner_accepts_both_from_its_word_until_the_old_one_goes(
@@ -61,7 +63,7 @@ def test_a_partner_accepts_both_from_its_word_until_the_old_one_goes(
     gone = retires.due_at or retires.earliest_at
     assert gone is not None
     assert (found.begins, found.ends) == (NOW, min(company.old.not_after, gone))
-    shown = text(page(operator, "rotation-detail", per_partner.uid))
+    shown = page_text(get_page(operator, "rotation-detail", per_partner.uid))
     assert (
         'aria-label="Northwind: accepts both since Mon 23 Nov 2026, 12:00 UTC; Fri 4 Dec 2026, 04:00 UTC'
         in shown
@@ -74,7 +76,7 @@ def test_what_a_partner_proposes_and_agrees_to_is_marked(
     company: Company, per_partner: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
     other = window(STARTS + timedelta(days=2))
-    responses.propose(northwind, other, note="", by=NORA, now=NOW)
+    responses.propose_window(northwind, other, note="", by=NORA, now=NOW)
     actions.confirm(fabrikam, fingerprint="", agreed=True, spoke_with="", note="", by=NORA, now=NOW)
     found = lanes(per_partner, company)
     assert found["Northwind"] == (None, other.start, "proposed")
@@ -84,7 +86,7 @@ def test_what_a_partner_proposes_and_agrees_to_is_marked(
 def test_who_has_to_agree_and_has_not_is_open(company: Company) -> None:
     Partner.objects.update(holds="one")
     AS2System.objects.update(signs_per_partner=True)
-    rotation = actions.approve(drafted(company), by=company.approver, now=NOW)
+    rotation = actions.approve(make_drafted(company), by=company.approver, now=NOW)
     assert {kind for _, _, kind in lanes(rotation, company).values()} == {"open"}
 
 
@@ -110,7 +112,7 @@ def test_a_cut_over_of_its_own_is_drawn_where_the_plan_has_one(
 def test_of_very_many_partners_some_are_drawn_and_the_rest_counted(
     company: Company, per_partner: Rotation
 ) -> None:
-    sheet = Sheet.of(per_partner, user=company.alice, now=NOW, zone="UTC")
-    found = overlap_of(sheet.rotation, sheet.rows * DRAWN, sheet.steps)
+    sheet = RotationDetail.of(per_partner, user=company.alice, now=NOW, zone="UTC")
+    found = build_overlap(sheet.rotation, sheet.rows * MAX_LANES, sheet.steps)
     assert found is not None
-    assert (len(found.lanes), found.more) == (DRAWN, DRAWN)
+    assert (len(found.lanes), found.more) == (MAX_LANES, MAX_LANES)

@@ -23,7 +23,7 @@ from rotations.models import Letter, Link, Participant, Phrase, Rotation
 from rotations.web.views import announcements as views
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, window
-from tests.rotations.pages import STARTS, drafted, page, send, text
+from tests.rotations.pages import STARTS, get_page, make_drafted, page_text, post_form
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
@@ -37,8 +37,8 @@ def seen_on(response: Any) -> str:
 
 def tell(client: Client, rotation: Rotation, *participants: Participant, seen: str | None = None) -> Any:
     """Look at the mails, and send those to these partners."""
-    seen = seen_on(page(client, "rotation-announce", rotation.uid)) if seen is None else seen
-    return send(
+    seen = seen_on(get_page(client, "rotation-announce", rotation.uid)) if seen is None else seen
+    return post_form(
         client, "rotation-announce", rotation.uid, seen=seen, partner=[str(p.uid) for p in participants]
     )
 
@@ -46,7 +46,7 @@ def tell(client: Client, rotation: Rotation, *participants: Participant, seen: s
 def test_each_mail_is_shown_before_the_first_one_leaves(
     operator: Client, rotation: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
-    shown = text(page(operator, "rotation-announce", rotation.uid))
+    shown = page_text(get_page(operator, "rotation-announce", rotation.uid))
     assert "Send 2 mails to 2 partners" in shown
     assert shown.count('" checked') == 2
     assert "Fay Fisher, fay@fabrikam.example" in shown
@@ -58,14 +58,15 @@ def test_each_mail_is_shown_before_the_first_one_leaves(
 
 
 def test_what_is_shown_is_what_goes_out(operator: Client, rotation: Rotation, northwind: Participant) -> None:
-    preview = page(operator, "participant-announcement", northwind.uid)
-    html = page(operator, "participant-announcement-html", northwind.uid).content.decode()
+    preview = get_page(operator, "participant-announcement", northwind.uid)
+    html = get_page(operator, "participant-announcement-html", northwind.uid).content.decode()
     assert (
-        "sandbox" in page(operator, "participant-announcement-html", northwind.uid)["Content-Security-Policy"]
+        "sandbox"
+        in get_page(operator, "participant-announcement-html", northwind.uid)["Content-Security-Policy"]
     )
     assert tell(operator, rotation, northwind).status_code == 302
     message = Letter.objects.get().message
-    assert message.subject in text(preview).replace("&#x27;", "'")
+    assert message.subject in page_text(preview).replace("&#x27;", "'")
     link = announcements.preview_url(northwind)
     assert html.replace('<base target="_top">', "") == message.html.replace("~~link~~", link)
     northwind.refresh_from_db()
@@ -73,22 +74,22 @@ def test_what_is_shown_is_what_goes_out(operator: Client, rotation: Rotation, no
 
 
 def test_the_files_can_be_downloaded_before_they_leave(operator: Client, northwind: Participant) -> None:
-    shown = text(page(operator, "participant-announcement", northwind.uid))
+    shown = page_text(get_page(operator, "participant-announcement", northwind.uid))
     names = re.findall(r"announcement/files/([^/]+)/", shown)
     assert [name.rpartition(".")[2] for name in names] == ["pem", "cer", "zip", "ics"]
     for name in names:
-        file = page(operator, "participant-announcement-file", northwind.uid, name)
+        file = get_page(operator, "participant-announcement-file", northwind.uid, name)
         assert file["Content-Disposition"] == f'attachment; filename="{name}"'
-    assert page(operator, "participant-announcement-file", northwind.uid, "key.pem").status_code == 404
+    assert get_page(operator, "participant-announcement-file", northwind.uid, "key.pem").status_code == 404
 
 
 def test_it_says_how_many_mails_went_to_how_many(
     operator: Client, rotation: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
     Contact.objects.create(partner=northwind.partner, name="Nils", email="nils@northwind.example")
-    assert "Send 3 mails to 2 partners" in text(page(operator, "rotation-announce", rotation.uid))
+    assert "Send 3 mails to 2 partners" in page_text(get_page(operator, "rotation-announce", rotation.uid))
     tell(operator, rotation, northwind, fabrikam)
-    shown = text(page(operator, "rotation-detail", rotation.uid))
+    shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
     assert "3 mails to 2 partners will leave within seconds." in shown
     assert Letter.objects.count() == 3
     assert Entry.objects.filter(verb="participant.announced", actor_name="olivia").count() == 2
@@ -103,7 +104,7 @@ def test_what_changed_since_it_was_looked_at_is_shown_again(
     fabrikam: Participant,
     change: str,
 ) -> None:
-    seen = seen_on(page(operator, "rotation-announce", rotation.uid))
+    seen = seen_on(get_page(operator, "rotation-announce", rotation.uid))
     match change:
         case "address":
             northwind.partner.contacts.update(email="other@northwind.example")
@@ -118,7 +119,7 @@ def test_what_changed_since_it_was_looked_at_is_shown_again(
             actions.postpone(rotation, later, reason="Stock count", by=company.by, now=NOW)
     response = tell(operator, rotation, northwind, fabrikam, seen=seen)
     assert response.status_code == 422
-    shown = text(response)
+    shown = page_text(response)
     assert "Nothing was sent: some of it is no longer what you looked at." in shown
     what = {
         "address": "who gets it.",
@@ -137,7 +138,7 @@ def test_what_changed_since_it_was_looked_at_is_shown_again(
 def test_a_change_between_looking_and_sending_is_noticed_under_the_lock(
     company: Company, rotation: Rotation, northwind: Participant
 ) -> None:
-    seen = announcements.envelope_of(northwind, now=NOW).stamp
+    seen = announcements.build_preview(northwind, now=NOW).stamp
     northwind.partner.contacts.update(email="other@northwind.example")
     with pytest.raises(PreviewOutdated, match="What changed: who gets it"):
         announcements.announce(northwind, by=company.by, now=NOW, seen=seen)
@@ -164,7 +165,7 @@ def test_one_that_fails_keeps_nobody_from_being_told_and_is_named(
 
     monkeypatch.setattr(announcements, "announce", only_northwind)
     tell(operator, rotation, northwind, fabrikam)
-    shown = text(page(operator, "rotation-detail", rotation.uid))
+    shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
     assert "1 mail to 1 partner will leave" in shown
     assert "Fabrikam was not told: The mail could not be written." in shown
     # What was begun for it is undone.
@@ -182,11 +183,11 @@ def test_what_takes_too_long_for_one_answer_is_said_to_be_left(
     monkeypatch.setattr(
         views,
         "one_by_one",
-        lambda who, do: bulk.one_by_one(who, do, patience=-1),  # no time at all
+        lambda who, do: bulk.run_for_each(who, do, patience=-1),  # no time at all
     )
     response = tell(operator, rotation, northwind, fabrikam)
     assert response["Location"] == reverse("rotation-announce", args=[rotation.uid])
-    assert "2 partners are still to be told." in text(operator.get(response["Location"]))
+    assert "2 partners are still to be told." in page_text(operator.get(response["Location"]))
 
 
 def test_what_stands_in_the_way_is_said_with_the_way_to_mend_it(
@@ -194,7 +195,7 @@ def test_what_stands_in_the_way_is_said_with_the_way_to_mend_it(
 ) -> None:
     fabrikam.partner.contacts.all().delete()
     northwind.partner.contacts.update(email="")
-    shown = text(page(operator, "rotation-announce", rotation.uid))
+    shown = page_text(get_page(operator, "rotation-announce", rotation.uid))
     assert "No contact of Fabrikam is known" in shown
     assert reverse("contact-create", args=[fabrikam.partner.uid]) in shown
     assert "No contact of Northwind has an e-mail address" in shown
@@ -209,25 +210,27 @@ def test_nobody_is_told_before_the_key_is_staged(
 ) -> None:
     rotation.steps.filter(act="stage").update(state="waiting", done_at=None)
     rotation.steps.filter(act="announce").update(blocked=True)
-    shown = text(page(operator, "rotation-announce", rotation.uid))
+    shown = page_text(get_page(operator, "rotation-announce", rotation.uid))
     assert "Not yet: first “Load" in shown
     assert "Go to the runbook" in shown
     assert tell(operator, rotation, northwind).status_code == 302
-    assert "Northwind was not told: Not yet: first" in text(page(operator, "rotation-detail", rotation.uid))
+    assert "Northwind was not told: Not yet: first" in page_text(
+        get_page(operator, "rotation-detail", rotation.uid)
+    )
     assert not Message.objects.exists()
 
 
 def test_a_draft_has_no_mails_yet(operator: Client, company: Company) -> None:
-    shown = text(page(operator, "rotation-announce", drafted(company).uid))
+    shown = page_text(get_page(operator, "rotation-announce", make_drafted(company).uid))
     assert "Partners are told once the plan is approved" in shown
 
 
 def test_whom_somebody_ticked_in_the_table_is_ticked_here_and_nothing_is_sent(
     operator: Client, rotation: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
-    response = send(operator, "rotation-announce", rotation.uid, partner=[str(northwind.uid)])
+    response = post_form(operator, "rotation-announce", rotation.uid, partner=[str(northwind.uid)])
     assert response.status_code == 200
-    shown = text(response)
+    shown = page_text(response)
     assert "Send 1 mail to 1 partner" in shown
     assert re.search(rf'id="tell-{northwind.uid}"[^>]* checked', shown)
     assert not re.search(rf'id="tell-{fabrikam.uid}"[^>]* checked', shown)
@@ -242,7 +245,7 @@ def test_who_was_told_is_not_ticked_but_may_be_told_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tell(operator, rotation, northwind, fabrikam)
-    shown = text(page(operator, "rotation-announce", rotation.uid))
+    shown = page_text(get_page(operator, "rotation-announce", rotation.uid))
     assert "Everybody who can be told has been told." in shown
     assert '" checked' not in shown
     monkeypatch.setattr(views, "database_now", lambda: NOW + timedelta(minutes=1))
@@ -254,30 +257,32 @@ def test_who_was_told_is_not_ticked_but_may_be_told_again(
 def test_nobody_ticked_or_a_stranger_ticked_sends_nothing(
     operator: Client, rotation: Rotation, northwind: Participant
 ) -> None:
-    assert "Tick at least one partner." in text(tell(operator, rotation))
+    assert "Tick at least one partner." in page_text(tell(operator, rotation))
     setup_removed = Participant.objects.filter(pk=northwind.pk)
-    seen = seen_on(page(operator, "rotation-announce", rotation.uid))
+    seen = seen_on(get_page(operator, "rotation-announce", rotation.uid))
     setup_removed.update(removed_reason="Ends in May")
-    assert "takes no part any more" in text(tell(operator, rotation, northwind, seen=seen))
+    assert "takes no part any more" in page_text(tell(operator, rotation, northwind, seen=seen))
     assert not Message.objects.exists()
 
 
 @pytest.mark.parametrize("role", ["viewer", "approver"])
 def test_only_operators_tell_partners(role: str, rotation: Rotation, northwind: Participant) -> None:
     client = log_in(make_person(f"a {role}", role))
-    assert page(client, "rotation-announce", rotation.uid).status_code == 403
+    assert get_page(client, "rotation-announce", rotation.uid).status_code == 403
     assert (
-        send(client, "rotation-announce", rotation.uid, seen="x", partner=[str(northwind.uid)]).status_code
+        post_form(
+            client, "rotation-announce", rotation.uid, seen="x", partner=[str(northwind.uid)]
+        ).status_code
         == 403
     )
-    assert send(client, "participant-to-oneself", northwind.uid).status_code == 403
+    assert post_form(client, "participant-to-oneself", northwind.uid).status_code == 403
     assert not Message.objects.exists()
 
 
 def test_the_mail_can_be_sent_to_oneself_first(operator: Client, northwind: Participant) -> None:
-    shown = send(operator, "participant-to-oneself", northwind.uid)
+    shown = post_form(operator, "participant-to-oneself", northwind.uid)
     assert shown["Location"] == reverse("participant-announcement", args=[northwind.uid])
-    assert "1 mail on the way to olivia@example.com." in text(operator.get(shown["Location"]))
+    assert "1 mail on the way to olivia@example.com." in page_text(operator.get(shown["Location"]))
     mine = Message.objects.get()
     assert (mine.to_address, mine.kind) == ("olivia@example.com", "preview")
     assert not Letter.objects.exists()
@@ -285,7 +290,7 @@ def test_the_mail_can_be_sent_to_oneself_first(operator: Client, northwind: Part
 
 def test_within_the_list_the_answer_is_a_message_alone(operator: Client, northwind: Participant) -> None:
     url = reverse("participant-to-oneself", args=[northwind.uid])
-    shown = text(operator.post(url, headers={"HX-Request": "true"}))
+    shown = page_text(operator.post(url, headers={"HX-Request": "true"}))
     assert shown.startswith('<div class="message is-fine"')
     part = operator.get(
         reverse("participant-announcement", args=[northwind.uid]), headers={"HX-Request": "true"}
@@ -299,9 +304,9 @@ def test_somebody_without_an_address_is_told_so(
     client = log_in(make_person("nobody", "operator"))
     client.session.save()
     type(company.alice).objects.filter(username="nobody").update(email="")
-    send(client, "participant-to-oneself", northwind.uid)
-    assert "Your account has no e-mail address" in text(
-        page(client, "participant-announcement", northwind.uid)
+    post_form(client, "participant-to-oneself", northwind.uid)
+    assert "Your account has no e-mail address" in page_text(
+        get_page(client, "participant-announcement", northwind.uid)
     )
 
 
@@ -309,10 +314,10 @@ def test_wording_that_names_what_is_not_there_stops_the_announcement(
     operator: Client, rotation: Rotation, northwind: Participant
 ) -> None:
     Phrase.objects.create(kind="announcement", subject="{nonsense}", opening="x", closing="")
-    response = page(operator, "rotation-announce", rotation.uid)
+    response = get_page(operator, "rotation-announce", rotation.uid)
     assert response.status_code == 302
-    assert "Mend the wording first." in text(operator.get(response["Location"]))
-    assert page(operator, "participant-announcement", northwind.uid).status_code == 404
+    assert "Mend the wording first." in page_text(operator.get(response["Location"]))
+    assert get_page(operator, "participant-announcement", northwind.uid).status_code == 404
 
 
 def many(company: Company, number: int) -> Rotation:
@@ -321,7 +326,7 @@ def many(company: Company, number: int) -> Rotation:
         partner = Partner.objects.create(name=f"P{n:03}", as2_id=f"P{n:03}", holds="several", time_zone="UTC")
         Partnership.objects.create(identity=company.identity, partner=partner)
         Contact.objects.create(partner=partner, name="Ann", email=f"ann@p{n:03}.example")
-    rotation = actions.approve(drafted(company), by=company.approver, now=NOW)
+    rotation = actions.approve(make_drafted(company), by=company.approver, now=NOW)
     rotation.steps.filter(act="stage").update(state="done", done_at=NOW)
     rotation.steps.filter(act="announce").update(blocked=False)
     return rotation

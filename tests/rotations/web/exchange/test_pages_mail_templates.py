@@ -14,7 +14,7 @@ from rotations.letters import announcements, mail_templates
 from rotations.models import Participant, Phrase
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company
-from tests.rotations.pages import page, text
+from tests.rotations.pages import get_page, page_text
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
@@ -38,20 +38,20 @@ def write(
 
 
 def test_it_begins_with_the_wording_that_comes_with_it(administrator: Client) -> None:
-    shown = text(page(administrator, "phrase-update", "announcement"))
-    assert mail_templates.DEFAULTS["announcement"].subject in shown
+    shown = page_text(get_page(administrator, "phrase-update", "announcement"))
+    assert mail_templates.DEFAULT_TEXTS["announcement"].subject in shown
     assert "Go back to the wording" not in shown
-    assert text(page(administrator, "phrase-list")).count("as it comes") == len(Phrase.Kind)
+    assert page_text(get_page(administrator, "phrase-list")).count("as it comes") == len(Phrase.Kind)
 
 
 def test_own_wording_is_in_the_next_mail(administrator: Client, northwind: Participant) -> None:
     assert write(administrator, "announcement", **OWN).status_code == 302
-    (draft,) = announcements.envelope_of(northwind, now=NOW).drafts
+    (draft,) = announcements.build_preview(northwind, now=NOW).drafts
     assert draft.message.subject == "Our company: new key for ACME"
     assert "Dear Nora North,\nhere it is." in draft.text
     entry = Entry.objects.get(verb="phrase.created")
     assert (entry.actor_name, entry.new["closing"]) == ("ada", "Bye")
-    assert "own wording" in text(page(administrator, "phrase-list"))
+    assert "own wording" in page_text(get_page(administrator, "phrase-list"))
 
 
 def test_a_partners_own_goes_before_that_for_all(
@@ -60,11 +60,11 @@ def test_a_partners_own_goes_before_that_for_all(
     write(administrator, "announcement", **OWN)
     write(operator, "announcement", northwind.partner, **{**OWN, "subject": "For {partner} alone"})
     subjects = [
-        announcements.envelope_of(p, now=NOW).drafts[0].message.subject for p in (northwind, fabrikam)
+        announcements.build_preview(p, now=NOW).drafts[0].message.subject for p in (northwind, fabrikam)
     ]
     assert subjects == ["For Northwind alone", "Our company: new key for ACME"]
-    assert "For Northwind alone" in text(
-        page(operator, "partner-phrase-list", northwind.partner.uid)
+    assert "For Northwind alone" in page_text(
+        get_page(operator, "partner-phrase-list", northwind.partner.uid)
     ).replace("{partner}", "Northwind")
     assert Entry.objects.about(northwind.partner).filter(verb="phrase.created").count() == 1
 
@@ -93,29 +93,29 @@ def test_what_can_not_be_filled_in_is_refused_at_its_field(
 
 
 def test_it_can_be_tried_out_without_being_kept(administrator: Client, northwind: Participant) -> None:
-    shown = text(write(administrator, "announcement", look="1", **OWN))
+    shown = page_text(write(administrator, "announcement", look="1", **OWN))
     assert "Our company: new key for Retail" in shown
     assert "Dear Dana Whitfield," in shown
     assert not Phrase.objects.exists()
     url = reverse("partner-phrase-update", args=[northwind.partner.uid, "announcement"])
-    part = text(administrator.post(url, {**OWN, "look": "1"}, headers={"HX-Request": "true"}))
+    part = page_text(administrator.post(url, {**OWN, "look": "1"}, headers={"HX-Request": "true"}))
     assert part.startswith("<h2>An example</h2>")
     assert "Dear Nora North," in part  # the example is the partner's own
-    part = text(
+    part = page_text(
         administrator.post(url, {**OWN, "closing": "{oh}", "look": "1"}, headers={"HX-Request": "true"})
     )
     assert "How it ends: “{oh}” is not a placeholder" in part
 
 
 def test_placeholders_are_listed_with_their_meaning(administrator: Client) -> None:
-    shown = text(page(administrator, "phrase-update", "hand_in"))
+    shown = page_text(get_page(administrator, "phrase-update", "hand_in"))
     assert '<dt class="mono">{old_ends}</dt><dd>the day on which the old certificate ends</dd>' in shown
     assert "{window}" not in shown
-    assert "{window}" in text(page(administrator, "phrase-update", "nudge"))
+    assert "{window}" in page_text(get_page(administrator, "phrase-update", "nudge"))
 
 
 def test_saving_what_is_in_force_already_keeps_nothing(administrator: Client) -> None:
-    words = mail_templates.DEFAULTS["nudge"]
+    words = mail_templates.DEFAULT_TEXTS["nudge"]
     given: dict[str, Any] = {
         "subject": words.subject,
         "opening": words.opening.replace("\n", "\r\n"),
@@ -128,18 +128,18 @@ def test_saving_what_is_in_force_already_keeps_nothing(administrator: Client) ->
 def test_going_back_forgets_it_once(administrator: Client, operator: Client, northwind: Participant) -> None:
     write(administrator, "announcement", **OWN)
     write(operator, "announcement", northwind.partner, **{**OWN, "subject": "Alone"})
-    shown = text(page(operator, "partner-phrase-update", northwind.partner.uid, "announcement"))
+    shown = page_text(get_page(operator, "partner-phrase-update", northwind.partner.uid, "announcement"))
     assert "Go back to the wording for all partners" in shown
     response = write(operator, "announcement", northwind.partner, verb="reset")
-    assert "The wording is as for all partners again." in text(operator.get(response["Location"]))
+    assert "The wording is as for all partners again." in page_text(operator.get(response["Location"]))
     assert (
-        announcements.envelope_of(northwind, now=NOW).outlines[0].subject == "Our company: new key for ACME"
+        announcements.build_preview(northwind, now=NOW).outlines[0].subject == "Our company: new key for ACME"
     )
     response = write(operator, "announcement", northwind.partner, verb="reset")
-    assert "nothing was changed" in text(operator.get(response["Location"]))
+    assert "nothing was changed" in page_text(operator.get(response["Location"]))
     write(administrator, "announcement", verb="reset")
     assert (
-        announcements.envelope_of(northwind, now=NOW)
+        announcements.build_preview(northwind, now=NOW)
         .outlines[0]
         .subject.startswith("Our company, AS2 ID ACME-PROD")
     )
@@ -149,29 +149,29 @@ def test_going_back_forgets_it_once(administrator: Client, operator: Client, nor
 def test_two_who_write_at_the_same_moment_are_told_so(
     administrator: Client, company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page(administrator, "phrase-update", "nudge")
-    check = mail_templates.check
+    get_page(administrator, "phrase-update", "nudge")
+    check = mail_templates.check_placeholders
 
     def and_somebody_else_writes(text: str, kind: str) -> None:
         check(text, kind)
         Phrase.objects.get_or_create(kind=kind, partner=None, defaults={"subject": "Theirs", "opening": "x"})
 
-    monkeypatch.setattr(mail_templates, "check", and_somebody_else_writes)
+    monkeypatch.setattr(mail_templates, "check_placeholders", and_somebody_else_writes)
     response = write(administrator, "nudge", **{**OWN, "subject": "Mine"})
     assert response.status_code == 422
-    assert "Somebody wrote this wording at the same moment." in text(response)
+    assert "Somebody wrote this wording at the same moment." in page_text(response)
     assert Phrase.objects.get().subject == "Theirs"
 
 
 def test_mails_of_no_kind_are_not_found(administrator: Client, company: Company) -> None:
-    assert page(administrator, "phrase-update", "greeting").status_code == 404
+    assert get_page(administrator, "phrase-update", "greeting").status_code == 404
     assert write(administrator, "greeting", verb="reset").status_code == 404
 
 
 def test_who_may_change_which_wording(operator: Client, viewer: Client, company: Company) -> None:
     partner = company.partners[0]
-    assert page(operator, "phrase-update", "nudge").status_code == 403
-    assert page(operator, "partner-phrase-update", partner.uid, "nudge").status_code == 200
+    assert get_page(operator, "phrase-update", "nudge").status_code == 403
+    assert get_page(operator, "partner-phrase-update", partner.uid, "nudge").status_code == 200
     for client, given in ((operator, None), (viewer, partner)):
         assert write(client, "nudge", given, **OWN).status_code == 403
         assert write(client, "nudge", given, verb="reset").status_code == 403

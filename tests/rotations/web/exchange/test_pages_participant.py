@@ -20,7 +20,7 @@ from rotations.letters import access_links, announcements
 from rotations.lifecycle import actions
 from rotations.models import Letter, Participant, Rotation
 from tests.rotations.company import NOW, Company, window
-from tests.rotations.pages import STARTS, page, send, state, text
+from tests.rotations.pages import STARTS, get_page, page_text, post_form, stored_state
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
@@ -43,17 +43,17 @@ def together(company: Company) -> None:
 
 
 def propose(participant: Participant) -> None:
-    responses.propose(participant, OTHER, note="Stock count", by=NORA, now=NOW)
+    responses.propose_window(participant, OTHER, note="Stock count", by=NORA, now=NOW)
 
 
 def test_it_shows_all_that_passed_with_a_partner(operator: Client, company: Company, told: Rotation) -> None:
     northwind = told.participants.get(partner__name="Northwind")
     link = northwind.links.get()
-    access_links.note_opened(link, by=NORA, now=NOW)
+    access_links.record_opened(link, by=NORA, now=NOW)
     link.refresh_from_db()
-    access_links.note_downloaded(link, "pem", by=NORA, now=NOW)
+    access_links.record_download(link, "pem", by=NORA, now=NOW)
     responses.decline(northwind, reason="Our software is replaced", by=NORA, now=NOW)
-    shown = text(page(operator, "participant-detail", northwind.uid))
+    shown = page_text(get_page(operator, "participant-detail", northwind.uid))
     for words in (
         "said no",
         "Northwind says no.",
@@ -83,8 +83,8 @@ def test_it_shows_what_became_of_each_mail(
         case "came back":
             Message.objects.update(state="sent", sent_at=NOW)
             message.refresh_from_db()
-            outbox.bounced(message, "The mailbox is full", by=company.by, now=NOW)
-    shown = text(page(operator, "participant-detail", northwind.uid))
+            outbox.record_bounce(message, "The mailbox is full", by=company.by, now=NOW)
+    shown = page_text(get_page(operator, "participant-detail", northwind.uid))
     assert what in shown.partition('aria-labelledby="letters"')[2].partition("</section>")[0]
     said = {"given up": "550 5.1.1 No such user", "came back": "The mailbox is full"}
     assert said.get(what, "") in shown
@@ -113,7 +113,7 @@ def test_a_draft_and_somebody_left_out_have_a_page_too(
 ) -> None:
     northwind = rotation.participants.get(partner__name="Northwind")
     Participant.objects.filter(pk=northwind.pk).update(removed_reason="Ends in May")
-    shown = text(page(operator, "participant-detail", northwind.uid))
+    shown = page_text(get_page(operator, "participant-detail", northwind.uid))
     assert "left out, Ends in May" in shown
     assert "Record answer" not in shown
 
@@ -125,7 +125,7 @@ def test_a_proposal_is_shown_on_both_clocks_with_what_moving_means(
     operator: Client, told: Rotation, northwind: Participant
 ) -> None:
     propose(northwind)
-    shown = text(page(operator, "participant-detail", northwind.uid))
+    shown = page_text(get_page(operator, "participant-detail", northwind.uid))
     assert "Sat 5 Dec 2026, 23:00 to Sun 6 Dec 2026, 00:00 EST (UTC−05:00)" in shown
     assert "Sun 6 Dec 2026, 04:00 to 05:00 UTC here" in shown
     assert "Nobody else has to agree to the time; the 2 that know of it are told" not in shown
@@ -137,10 +137,10 @@ def test_it_says_who_is_asked_again(
     operator: Client, together: None, told: Rotation, northwind: Participant
 ) -> None:
     propose(northwind)
-    shown = text(page(operator, "participant-detail", northwind.uid))
+    shown = page_text(get_page(operator, "participant-detail", northwind.uid))
     assert "1 other partner has to agree to the new time once more;" in shown
     Participant.objects.filter(rotation=told).exclude(pk=northwind.pk).update(removed_reason="Ends in May")
-    shown = text(page(operator, "participant-detail", northwind.uid))
+    shown = page_text(get_page(operator, "participant-detail", northwind.uid))
     assert "Northwind is the only partner of this change: nobody else is asked" in shown
 
 
@@ -201,20 +201,22 @@ def test_an_address_that_names_no_proposal_prefills_nothing(operator: Client, to
 
 def test_staying_tells_the_partner_why(operator: Client, told: Rotation, northwind: Participant) -> None:
     propose(northwind)
-    assert "gets a mail that we stay with Thu 3 Dec 2026, 22:00 to 23:00 CST" in text(
-        page(operator, "participant-stay", northwind.uid)
+    assert "gets a mail that we stay with Thu 3 Dec 2026, 22:00 to 23:00 CST" in page_text(
+        get_page(operator, "participant-stay", northwind.uid)
     )
-    assert send(operator, "participant-stay", northwind.uid, reason="").status_code == 422
-    response = send(operator, "participant-stay", northwind.uid, reason="All others agreed")
+    assert post_form(operator, "participant-stay", northwind.uid, reason="").status_code == 422
+    response = post_form(operator, "participant-stay", northwind.uid, reason="All others agreed")
     assert response["Location"] == reverse("participant-detail", args=[northwind.uid])
     letter = Letter.objects.get(kind="answered")
     assert "All others agreed" in letter.message.text
     northwind.refresh_from_db()
     assert northwind.proposed_at is None
-    assert state(told) == "exchanging"
+    assert stored_state(told) == "exchanging"
     # Nothing is left to refuse.
-    assert "proposes no other time any more" in text(page(operator, "participant-stay", northwind.uid))
-    assert send(operator, "participant-stay", northwind.uid, reason="Again").status_code == 422
+    assert "proposes no other time any more" in page_text(
+        get_page(operator, "participant-stay", northwind.uid)
+    )
+    assert post_form(operator, "participant-stay", northwind.uid, reason="Again").status_code == 422
     assert Letter.objects.filter(kind="answered").count() == 1
 
 
@@ -223,15 +225,15 @@ def test_a_proposal_after_the_change_has_begun_can_only_be_read(
 ) -> None:
     propose(northwind)
     Rotation.objects.filter(pk=told.pk).update(state="under_way")
-    shown = text(page(operator, "participant-detail", northwind.uid))
+    shown = page_text(get_page(operator, "participant-detail", northwind.uid))
     assert "The change has begun: it can’t be moved any more." in shown
     assert "Move the change there" not in shown
 
 
 def test_viewers_read_it_and_decide_nothing(viewer: Client, told: Rotation, northwind: Participant) -> None:
     propose(northwind)
-    shown = text(page(viewer, "participant-detail", northwind.uid))
+    shown = page_text(get_page(viewer, "participant-detail", northwind.uid))
     assert "It proposes another time" in shown
     assert "Move the change there" not in shown
     assert "Stay with the window" not in shown
-    assert send(viewer, "participant-stay", northwind.uid, reason="x").status_code == 403
+    assert post_form(viewer, "participant-stay", northwind.uid, reason="x").status_code == 403

@@ -21,16 +21,16 @@ from as2certs.mail.models import Message
 from partners.models import Contact, Partner, Partnership
 from rotations.errors import ActionRefused
 from rotations.exchange import follow_up, responses, time_slots
-from rotations.exchange.last_words import last_words
-from rotations.exchange.partner_status import Standing
+from rotations.exchange.last_words import last_responses
+from rotations.exchange.partner_status import PartnerStatus
 from rotations.letters import access_links, announcements
 from rotations.lifecycle import actions
 from rotations.models import Letter, Participant, Rotation
 from rotations.web.presenters import partner_summary
-from rotations.web.presenters.rotation_detail import Sheet
+from rotations.web.presenters.rotation_detail import RotationDetail
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, window
-from tests.rotations.pages import STARTS, drafted, page, send, text
+from tests.rotations.pages import STARTS, get_page, make_drafted, page_text, post_form
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
@@ -46,9 +46,9 @@ def told(company: Company, rotation: Rotation) -> Rotation:
     return rotation
 
 
-def sheet(rotation: Rotation, *, at: timedelta = timedelta(0), show: str = "") -> Sheet:
+def sheet(rotation: Rotation, *, at: timedelta = timedelta(0), show: str = "") -> RotationDetail:
     user = User.objects.get(username="alice")
-    return Sheet.of(rotation, user=user, now=NOW + at, zone="Europe/Berlin", show=show)
+    return RotationDetail.of(rotation, user=user, now=NOW + at, zone="Europe/Berlin", show=show)
 
 
 def row_of(rotation: Rotation, name: str, **options: Any) -> Any:
@@ -62,7 +62,7 @@ def confirm(participant: Participant, company: Company, **said: Any) -> None:
 
 def propose(participant: Participant) -> None:
     other = window(STARTS + timedelta(days=2), zone="America/Chicago")
-    responses.propose(participant, other, note="Stock count", by=NORA, now=NOW)
+    responses.propose_window(participant, other, note="Stock count", by=NORA, now=NOW)
 
 
 # What each has come to
@@ -72,7 +72,7 @@ def test_the_row_shows_what_a_partner_has_come_to(
     operator: Client, company: Company, told: Rotation, northwind: Participant
 ) -> None:
     confirm(northwind, company, fingerprint=pki.format_fingerprint(company.new.sha256), note="Night shift")
-    shown = text(page(operator, "rotation-detail", told.uid))
+    shown = page_text(get_page(operator, "rotation-detail", told.uid))
     row = shown.partition(f'id="partner-{northwind.uid}"')[2].partition("</tr>")[0]
     for words in ("ready", "23 Nov", "fingerprint", "Has it", "“Night shift”", "Nora North, "):
         assert words in row
@@ -81,15 +81,18 @@ def test_the_row_shows_what_a_partner_has_come_to(
 
 
 def test_the_sum_is_told_in_words(company: Company, told: Rotation, northwind: Participant) -> None:
-    assert partner_summary.summary(sheet(told).rows) == "0 of 2 ready, 2 told"
+    assert partner_summary.summarize_partners(sheet(told).rows) == "0 of 2 ready, 2 told"
     propose(northwind)
-    assert partner_summary.summary(sheet(told).rows) == "0 of 2 ready, 1 proposes another time, 1 told"
+    assert (
+        partner_summary.summarize_partners(sheet(told).rows)
+        == "0 of 2 ready, 1 proposes another time, 1 told"
+    )
     responses.decline(northwind, reason="No", by=NORA, now=NOW)
-    assert partner_summary.summary(sheet(told).rows) == "0 of 2 ready, 1 said no, 1 told"
+    assert partner_summary.summarize_partners(sheet(told).rows) == "0 of 2 ready, 1 said no, 1 told"
 
 
 def test_every_standing_has_its_words_and_its_icon() -> None:
-    assert {*partner_summary.SUMS, Standing.READY} == set(Standing)
+    assert {*partner_summary.STATUS_TEXTS, PartnerStatus.READY} == set(PartnerStatus)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +112,7 @@ def test_the_table_is_narrowed_by_who_is_waited_for_and_by_standing(
     assert [r.participant.partner.name for r in sheet(told, show=show).shown] == names
     chips = [(chip.name, chip.count) for chip in sheet(told).chips]
     assert chips == [("", 2), ("awaited", 2), ("declined", 1), ("announced", 1)]
-    shown = text(operator.get(f"{told.get_absolute_url()}?show={show}"))
+    shown = page_text(operator.get(f"{told.get_absolute_url()}?show={show}"))
     assert f"&amp;show={show}" in shown or not show  # the part that renews itself stays narrowed
 
 
@@ -140,7 +143,7 @@ def test_the_next_thing_to_do_is_one_button(
 
 
 def test_a_draft_shows_whom_it_is_about_and_no_more(operator: Client, company: Company) -> None:
-    shown = text(page(operator, "rotation-detail", drafted(company).uid))
+    shown = page_text(get_page(operator, "rotation-detail", make_drafted(company).uid))
     assert "Leave out …" in shown
     assert "Comes to" not in shown
 
@@ -148,13 +151,13 @@ def test_a_draft_shows_whom_it_is_about_and_no_more(operator: Client, company: C
 def test_the_last_word_is_read_off_the_trail(
     company: Company, told: Rotation, northwind: Participant
 ) -> None:
-    assert last_words(told) == {}
+    assert last_responses(told) == {}
     propose(northwind)
     confirm(northwind, company, note="We can after all", agreed=False)
-    (word,) = last_words(told).values()
+    (word,) = last_responses(told).values()
     assert (word.who, word.what, word.note) == (NORA.name, "says that it has it", "We can after all")
     confirm(northwind, company, agreed=False, installed=False, spoke_with="Nils", note="Ill today")
-    (word,) = last_words(told).values()
+    (word,) = last_responses(told).values()
     assert (word.who, word.note) == ("Nils", "Ill today")
 
 
@@ -227,9 +230,9 @@ def test_whatever_a_partner_does_renews_the_page(
     link.participant = northwind
     match what:
         case "opened":
-            access_links.note_opened(link, by=NORA, now=NOW)
+            access_links.record_opened(link, by=NORA, now=NOW)
         case "downloaded":
-            access_links.note_downloaded(link, "pem", by=NORA, now=NOW)
+            access_links.record_download(link, "pem", by=NORA, now=NOW)
         case "proposed":
             propose(northwind)
         case "declined":
@@ -251,7 +254,7 @@ def more(company: Company, number: int) -> Rotation:
         partner = Partner.objects.create(name=f"P{n:03}", as2_id=f"P{n:03}", holds="several", time_zone="UTC")
         Partnership.objects.create(identity=company.identity, partner=partner)
         Contact.objects.create(partner=partner, name="Ann", email=f"ann@p{n:03}.example")
-    rotation = actions.approve(drafted(company), by=company.approver, now=NOW)
+    rotation = actions.approve(make_drafted(company), by=company.approver, now=NOW)
     rotation.steps.filter(act="stage").update(state="done", done_at=NOW)
     rotation.steps.filter(act="announce").update(blocked=False)
     (slot,) = time_slots.offer_slots(rotation, [window(STARTS)], by=company.by, now=NOW)
@@ -284,7 +287,7 @@ def test_the_pages_ask_as_often_for_two_partners_as_for_twenty(
 
 def together(client: Client, rotation: Rotation, act: str, *participants: Participant, **given: Any) -> Any:
     ticked = [str(participant.uid) for participant in participants]
-    return send(client, "rotation-together", rotation.uid, act=act, partner=ticked, **given)
+    return post_form(client, "rotation-together", rotation.uid, act=act, partner=ticked, **given)
 
 
 def test_what_happens_to_whom_is_named_before_it_is_done(
@@ -293,7 +296,7 @@ def test_what_happens_to_whom_is_named_before_it_is_done(
     confirm(fabrikam, company, fingerprint=company.new.sha256)
     response = together(operator, told, "nudge", northwind, fabrikam)
     assert response.status_code == 200
-    shown = text(response)
+    shown = page_text(response)
     assert "A reminder goes to Nora North, nora@northwind.example." in shown
     assert "Fabrikam has answered: nothing is awaited from it any more." in shown
     assert "Remind 1 partner<" in shown
@@ -307,7 +310,7 @@ def test_each_is_reminded_by_itself_and_the_result_names_them(
     fabrikam: Participant,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    nudge = follow_up.nudge
+    nudge = follow_up.nudge_now
 
     def not_fabrikam(participant: Participant, **options: Any) -> list[Letter]:
         sent = nudge(participant, **options)
@@ -315,9 +318,9 @@ def test_each_is_reminded_by_itself_and_the_result_names_them(
             raise ActionRefused("Its mail could not be written.")
         return sent
 
-    monkeypatch.setattr(follow_up, "nudge", not_fabrikam)
+    monkeypatch.setattr(follow_up, "nudge_now", not_fabrikam)
     assert together(operator, told, "nudge", northwind, fabrikam, sure="1").status_code == 302
-    shown = text(page(operator, "rotation-detail", told.uid))
+    shown = page_text(get_page(operator, "rotation-detail", told.uid))
     assert "Reminded: Northwind." in shown
     assert "Fabrikam was not reminded: Its mail could not be written." in shown
     assert [letter.partner.name for letter in Letter.objects.filter(kind="nudge")] == ["Northwind"]
@@ -327,10 +330,10 @@ def test_reminding_twice_within_an_hour_is_refused(
     operator: Client, told: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
     together(operator, told, "nudge", northwind, sure="1")
-    assert "was written to a minute ago" in text(together(operator, told, "nudge", northwind, fabrikam))
+    assert "was written to a minute ago" in page_text(together(operator, told, "nudge", northwind, fabrikam))
     together(operator, told, "nudge", northwind, sure="1")
-    assert "Northwind was not reminded: Northwind was written to" in text(
-        page(operator, "rotation-detail", told.uid)
+    assert "Northwind was not reminded: Northwind was written to" in page_text(
+        get_page(operator, "rotation-detail", told.uid)
     )
     assert Letter.objects.filter(kind="nudge").count() == 1
 
@@ -342,10 +345,12 @@ def test_more_time_is_given_until_a_moment_on_the_windows_clock(
     assert together(operator, told, "extend", northwind, fabrikam, **given).status_code == 302
     northwind.refresh_from_db()
     assert northwind.answer_by == datetime(2026, 12, 1, 23, 0, tzinfo=UTC)  # 17:00 in Chicago
-    assert "Has more time now: Fabrikam and Northwind." in text(page(operator, "rotation-detail", told.uid))
+    assert "Has more time now: Fabrikam and Northwind." in page_text(
+        get_page(operator, "rotation-detail", told.uid)
+    )
     together(operator, told, "extend", northwind, **given)
-    assert "Northwind got no more time: Northwind has until" in text(
-        page(operator, "rotation-detail", told.uid)
+    assert "Northwind got no more time: Northwind has until" in page_text(
+        get_page(operator, "rotation-detail", told.uid)
     )
 
 
@@ -374,15 +379,17 @@ def test_going_on_without_several_wants_one_reason(
     assert together(operator, told, "waive", northwind, fabrikam, sure="1", reason="Pilot").status_code == 302
     assert set(told.participants.values_list("waived_reason", flat=True)) == {"Pilot"}
     assert Entry.objects.filter(verb="participant.waived", reason="Pilot").count() == 2
-    assert "Nothing is awaited from Northwind any more." in text(together(operator, told, "waive", northwind))
+    assert "Nothing is awaited from Northwind any more." in page_text(
+        together(operator, told, "waive", northwind)
+    )
 
 
 def test_ticks_lead_to_the_mails_and_to_paper(
     operator: Client, told: Rotation, northwind: Participant
 ) -> None:
-    shown = text(together(operator, told, "announce", northwind))
+    shown = page_text(together(operator, told, "announce", northwind))
     assert "Send 1 mail to 1 partner" in shown
-    shown = text(together(operator, told, "print", northwind))
+    shown = page_text(together(operator, told, "print", northwind))
     assert "1 of them here" in shown
     assert "Fabrikam" not in shown.partition("<table")[2]
     assert Letter.objects.count() == 2
@@ -391,7 +398,7 @@ def test_ticks_lead_to_the_mails_and_to_paper(
 def test_nothing_ticked_and_nothing_known_do_nothing(operator: Client, told: Rotation) -> None:
     response = together(operator, told, "nudge")
     assert response["Location"] == f"{told.get_absolute_url()}#partners"
-    assert "Tick the partners first." in text(page(operator, "rotation-detail", told.uid))
+    assert "Tick the partners first." in page_text(get_page(operator, "rotation-detail", told.uid))
     assert together(operator, told, "dance").status_code == 404
 
 
@@ -411,14 +418,14 @@ def test_only_operators_do_something_for_several(
 ) -> None:
     client = log_in(make_person(f"a {role}", role))
     assert together(client, told, act, northwind, sure="1", reason="x").status_code == 403
-    shown = text(page(client, "rotation-detail", told.uid))
+    shown = page_text(get_page(client, "rotation-detail", told.uid))
     assert "With those ticked" not in shown
     assert 'name="partner"' not in shown
-    assert page(client, "rotation-print", told.uid).status_code == 200
+    assert get_page(client, "rotation-print", told.uid).status_code == 200
 
 
 def test_paper_holds_head_and_table_and_nothing_to_press(operator: Client, told: Rotation) -> None:
-    shown = text(page(operator, "rotation-print", told.uid))
+    shown = page_text(get_page(operator, "rotation-print", told.uid))
     main = shown.partition("<main")[2]
     assert "css/paper" in shown
     assert pki.format_fingerprint(told.new.sha256).replace(":", ":<wbr>") in main  # type: ignore[union-attr]

@@ -21,10 +21,10 @@ from rotations.exchange import time_slots
 from rotations.letters import announcements
 from rotations.lifecycle import actions
 from rotations.models import Freeze, Letter, Participant, Rotation, Slot
-from rotations.web.presenters.rotation_detail import Sheet
+from rotations.web.presenters.rotation_detail import RotationDetail
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, window
-from tests.rotations.pages import STARTS, drafted, page, send, state, text
+from tests.rotations.pages import STARTS, get_page, make_drafted, page_text, post_form, stored_state
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
@@ -66,12 +66,16 @@ def test_times_are_proposed_where_none_is_offered_yet(
     operator: Client, company: Company, told: Rotation
 ) -> None:
     def empty() -> list[bool]:
-        return [slot.is_empty for slot in page(operator, "rotation-slots", told.uid).context["form"].slots]
+        return [
+            slot.is_empty for slot in get_page(operator, "rotation-slots", told.uid).context["form"].slots
+        ]
 
     assert empty() == [True] * 5  # so near the end of the old certificate, none can be recommended
     IdentityCertificate.objects.filter(pk=company.old.pk).update(not_after=NOW + timedelta(days=90))
     assert empty() == [False, False, False, True, True]
-    assert "These suit the working hours of most." in text(page(operator, "rotation-slots", told.uid))
+    assert "These suit the working hours of most." in page_text(
+        get_page(operator, "rotation-slots", told.uid)
+    )
 
 
 def test_offering_sends_nobody_a_mail(operator: Client, told: Rotation) -> None:
@@ -86,7 +90,7 @@ def test_offering_sends_nobody_a_mail(operator: Client, told: Rotation) -> None:
     assert Message.objects.count() == before
     entry = Entry.objects.get(verb="rotation.slots_offered")
     assert entry.new["moments"] == ["2026-12-04 22:00 America/Chicago", "2026-12-05 22:00 America/Chicago"]
-    shown = text(page(operator, "rotation-slots", told.uid))
+    shown = page_text(get_page(operator, "rotation-slots", told.uid))
     assert "2 times offered: partners choose on their pages. Nobody got a mail." in shown
     assert "2 of 2 have not said anything to these times." in shown
 
@@ -107,7 +111,7 @@ def test_what_can_not_be_offered_is_refused_in_its_place(
 ) -> None:
     response = operator.post(reverse("rotation-slots", args=[told.uid]), data)
     assert response.status_code == 422
-    assert said in text(response)
+    assert said in page_text(response)
     assert not told.slots.exists()
 
 
@@ -115,7 +119,7 @@ def test_no_time_in_a_freeze_is_offered(operator: Client, told: Rotation) -> Non
     Freeze.objects.create(name="Stock count", first=SECOND.start.date(), last=SECOND.end.date(), zone="UTC")
     response = operator.post(reverse("rotation-slots", args=[told.uid]), given("2026-12-04"))
     assert response.status_code == 422
-    assert "Stock count" in text(response)
+    assert "Stock count" in page_text(response)
 
 
 def test_a_time_that_comes_twice_asks_which(operator: Client, told: Rotation) -> None:
@@ -123,7 +127,7 @@ def test_a_time_that_comes_twice_asks_which(operator: Client, told: Rotation) ->
     twice = given(
         "2027-10-31", zone="Europe/Berlin", **{"slot0-window_from": "02:30", "slot0-window_until": "04:00"}
     )
-    shown = text(operator.post(reverse("rotation-slots", args=[told.uid]), twice))
+    shown = page_text(operator.post(reverse("rotation-slots", args=[told.uid]), twice))
     assert "the earlier: " in shown
     assert 'name="slot0-from_which"' in shown
 
@@ -132,18 +136,18 @@ def test_the_best_is_where_most_can_and_of_several_the_earliest(
     company: Company, told: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
     first, second, third = offered(company, told)
-    assert time_slots.matrix(told, now=NOW).best is None
+    assert time_slots.load_availability(told, now=NOW).best is None
     time_slots.answer_slots(northwind, [second, third], by=NORA, now=NOW)
-    found = time_slots.matrix(told, now=NOW)
+    found = time_slots.load_availability(told, now=NOW)
     assert found.best is not None
     assert found.best.slot == second
     assert [p.partner.name for p in found.silent] == ["Fabrikam"]
     time_slots.answer_slots(fabrikam, [first, third], by=NORA, now=NOW)
-    found = time_slots.matrix(told, now=NOW)
+    found = time_slots.load_availability(told, now=NOW)
     assert found.best is not None
     assert (found.best.slot, found.best.can) == (third, 2)
     # What is over is no longer the best, however many could.
-    late = time_slots.matrix(told, now=third.start)
+    late = time_slots.load_availability(told, now=third.start)
     assert late.best is None
 
 
@@ -152,7 +156,7 @@ def test_the_matrix_shows_who_can_when(
 ) -> None:
     _, second, _ = offered(company, told)
     time_slots.answer_slots(northwind, [second], by=NORA, now=NOW)
-    shown = text(page(operator, "rotation-slots", told.uid))
+    shown = page_text(get_page(operator, "rotation-slots", told.uid))
     assert "1 of 2" in shown
     assert shown.count("Take this one …") == 3
     assert shown.count("can’t</span>") == 2
@@ -165,10 +169,10 @@ def test_taking_one_moves_the_change_and_counts_those_who_can_as_agreed(
     _, second, _ = offered(company, told)
     time_slots.answer_slots(northwind, [second], by=NORA, now=NOW)
     time_slots.answer_slots(fabrikam, [], by=NORA, now=NOW)
-    shown = text(page(operator, "slot-take", second.uid))
+    shown = page_text(get_page(operator, "slot-take", second.uid))
     assert "Northwind counts as agreed." in shown
     assert "Fabrikam is asked to agree, as far as that is needed." in shown
-    assert send(operator, "slot-take", second.uid)["Location"] == told.get_absolute_url()
+    assert post_form(operator, "slot-take", second.uid)["Location"] == told.get_absolute_url()
     told.refresh_from_db()
     assert (told.window_start, told.window_end) == (SECOND.start, SECOND.end)
     northwind.refresh_from_db()
@@ -180,9 +184,9 @@ def test_taking_one_moves_the_change_and_counts_those_who_can_as_agreed(
     assert Letter.objects.filter(kind="moved").count() == 2
     assert Entry.objects.filter(verb="participant.agreed").count() == 1
     # It is gone, so nobody can take it twice.
-    assert send(operator, "slot-take", second.uid).status_code == 404
+    assert post_form(operator, "slot-take", second.uid).status_code == 404
     with pytest.raises(ActionRefused, match="no longer offered"):
-        time_slots.take(second, by=company.by, now=NOW)
+        time_slots.take_slot(second, by=company.by, now=NOW)
 
 
 def test_when_everybody_can_the_change_is_scheduled_at_once(
@@ -192,8 +196,8 @@ def test_when_everybody_can_the_change_is_scheduled_at_once(
     (slot,) = offered(company, told, SECOND)
     for participant in (northwind, fabrikam):
         time_slots.answer_slots(participant, [slot], by=NORA, now=NOW)
-    time_slots.take(slot, by=company.by, now=NOW)
-    assert state(told) == "scheduled"
+    time_slots.take_slot(slot, by=company.by, now=NOW)
+    assert stored_state(told) == "scheduled"
 
 
 def test_taking_the_window_that_holds_already_tells_nobody_of_a_move(
@@ -201,7 +205,7 @@ def test_taking_the_window_that_holds_already_tells_nobody_of_a_move(
 ) -> None:
     (slot,) = offered(company, told, FIRST)
     time_slots.answer_slots(northwind, [slot], by=NORA, now=NOW)
-    time_slots.take(slot, by=company.by, now=NOW)
+    time_slots.take_slot(slot, by=company.by, now=NOW)
     northwind.refresh_from_db()
     assert northwind.agreed_at == NOW
     assert not told.slots.exists()
@@ -219,7 +223,7 @@ def test_nothing_of_it_happens_when_a_part_fails(
 
     monkeypatch.setattr(actions, "count_as_agreed", fails)
     with pytest.raises(ActionRefused):
-        time_slots.take(slot, by=company.by, now=NOW)
+        time_slots.take_slot(slot, by=company.by, now=NOW)
     told.refresh_from_db()
     assert told.window_start == FIRST.start
     assert told.slots.count() == 1
@@ -241,26 +245,28 @@ def test_what_can_not_be_any_more_is_not_taken(
                 name="Stock count", first=SECOND.start.date(), last=SECOND.end.date(), zone="UTC"
             )
     said = {"begun": "has begun already", "over": "The window was over", "frozen": "Stock count"}[why]
-    response = send(operator, "slot-take", slot.uid)
+    response = post_form(operator, "slot-take", slot.uid)
     assert response.status_code == 422
-    assert said in text(response)
+    assert said in page_text(response)
     told.refresh_from_db()
     assert told.window_start == FIRST.start
 
 
 def test_offers_can_be_withdrawn_once(operator: Client, company: Company, told: Rotation) -> None:
     offered(company, told)
-    assert send(operator, "rotation-slots-withdraw", told.uid).status_code == 302
+    assert post_form(operator, "rotation-slots-withdraw", told.uid).status_code == 302
     assert not told.slots.exists()
-    response = send(operator, "rotation-slots-withdraw", told.uid)
-    assert "No times are offered any more: nothing was changed." in text(operator.get(response["Location"]))
+    response = post_form(operator, "rotation-slots-withdraw", told.uid)
+    assert "No times are offered any more: nothing was changed." in page_text(
+        operator.get(response["Location"])
+    )
     assert Entry.objects.filter(verb="rotation.slots_withdrawn").count() == 1
 
 
 def test_a_draft_or_an_end_offers_nothing(operator: Client, company: Company, told: Rotation) -> None:
     actions.cancel(told, reason="No", by=company.by, now=NOW)
-    for rotation, said in ((told, "has begun already"), (drafted(company), "Approve the plan first")):
-        assert said in text(page(operator, "rotation-slots", rotation.uid))
+    for rotation, said in ((told, "has begun already"), (make_drafted(company), "Approve the plan first")):
+        assert said in page_text(get_page(operator, "rotation-slots", rotation.uid))
         response = operator.post(reverse("rotation-slots", args=[rotation.uid]), given("2026-12-04"))
         assert response.status_code == 422
         assert not rotation.slots.exists()
@@ -272,7 +278,7 @@ def test_the_rotation_says_how_far_the_choice_has_come(
     (slot,) = offered(company, told, SECOND)
 
     def said() -> list[str]:
-        sheet = Sheet.of(told, user=company.alice, now=NOW, zone="UTC")
+        sheet = RotationDetail.of(told, user=company.alice, now=NOW, zone="UTC")
         return [f"{need.text} {need.more}".strip() for need in sheet.needs if "offered times" in need.text]
 
     assert said() == ["0 of 2 have said which of the offered times suit."]
@@ -286,10 +292,10 @@ def test_the_rotation_says_how_far_the_choice_has_come(
 def test_only_operators_offer_and_take(role: str, company: Company, told: Rotation) -> None:
     (slot,) = offered(company, told, SECOND)
     client = log_in(make_person(f"a {role}", role))
-    assert page(client, "rotation-slots", told.uid).status_code == 403
-    assert send(client, "rotation-slots", told.uid, **given("2026-12-05")).status_code == 403
-    assert send(client, "rotation-slots-withdraw", told.uid).status_code == 403
-    assert send(client, "slot-take", slot.uid).status_code == 403
+    assert get_page(client, "rotation-slots", told.uid).status_code == 403
+    assert post_form(client, "rotation-slots", told.uid, **given("2026-12-05")).status_code == 403
+    assert post_form(client, "rotation-slots-withdraw", told.uid).status_code == 403
+    assert post_form(client, "slot-take", slot.uid).status_code == 403
     assert told.slots.get() == slot
 
 
@@ -299,7 +305,7 @@ def test_the_page_asks_as_often_for_two_partners_as_for_twenty(operator: Client,
             partner = Partner.objects.create(name=f"P{n:03}", as2_id=f"P{n:03}", holds="one", time_zone="UTC")
             Partnership.objects.create(identity=company.identity, partner=partner)
             Contact.objects.create(partner=partner, name="Ann", email=f"ann@p{n:03}.example")
-        rotation = actions.approve(drafted(company), by=company.approver, now=NOW)
+        rotation = actions.approve(make_drafted(company), by=company.approver, now=NOW)
         offered(company, rotation)
         for participant in rotation.participants.all():
             time_slots.answer_slots(participant, [], by=NORA, now=NOW)

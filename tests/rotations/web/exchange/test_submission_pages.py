@@ -19,7 +19,7 @@ from rotations.models import HandedIn, Link, Participant, Rotation
 from tests.certificates import cert_pem, key_pem, make_pair
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company
-from tests.rotations.exchange.incoming import brought, in_use, made
+from tests.rotations.exchange.incoming import make_pem, put_in_use, submit_new
 from tests.test_secrets import betrayed, traces
 
 pytestmark = pytest.mark.django_db
@@ -37,7 +37,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> datetime:
 @pytest.fixture
 def northwind(company: Company) -> Partner:
     partner = company.partners[1]
-    in_use(company, partner)
+    put_in_use(company, partner)
     return partner
 
 
@@ -48,7 +48,7 @@ def token(company: Company, northwind: Partner) -> str:
 
 def token_of(partner: Partner, company: Company) -> str:
     contact = partner.contacts.first()
-    url = access_links.make(partner, participant=None, contact=contact, by=company.by, now=NOW).url
+    url = access_links.create_link(partner, participant=None, contact=contact, by=company.by, now=NOW).url
     return url.rstrip("/").rsplit("/", 1)[1]
 
 
@@ -101,7 +101,7 @@ def test_the_link_for_it_leads_there_and_opening_it_is_noted_and_changes_nothing
 
 
 def test_what_was_read_is_shown_and_nothing_is_kept(token: str, northwind: Partner) -> None:
-    data = made(organization="Northwind Ltd")
+    data = make_pem(organization="Northwind Ltd")
     shown = bring(token, data)
     d = pki.describe(pki.read_public(data).leaf)
     for fact in (
@@ -118,7 +118,7 @@ def test_what_was_read_is_shown_and_nothing_is_kept(token: str, northwind: Partn
 
 @pytest.mark.parametrize("form", ["PEM", "DER", "PKCS#7", "pasted"])
 def test_it_is_brought_in_any_form_and_handed_in(token: str, northwind: Partner, form: str) -> None:
-    leaf = pki.read_public(made()).leaf
+    leaf = pki.read_public(make_pem()).leaf
     data = {"PEM": pki.to_pem(leaf), "DER": pki.to_der(leaf), "PKCS#7": pki.to_pkcs7(leaf)}.get(form, b"")
     answer = bring(token, data) if data else bring(token, certificate_text=pki.to_pem(leaf).decode())
     done = confirm(token, carried(answer))
@@ -133,7 +133,7 @@ def test_it_is_brought_in_any_form_and_handed_in(token: str, northwind: Partner,
 
 def test_afterwards_the_page_says_what_we_have_and_what_comes_next(token: str, northwind: Partner) -> None:
     client = Client()
-    confirm(token, made().decode(), client=client)
+    confirm(token, make_pem().decode(), client=client)
     shown = text(page(token, client))
     assert "Before anything uses it, we compare its fingerprint with you over another channel" in shown
     assert "being compared" in shown
@@ -145,7 +145,7 @@ def test_afterwards_the_page_says_what_we_have_and_what_comes_next(token: str, n
 
 
 def test_once_it_is_in_use_the_page_speaks_of_its_own_end(token: str, northwind: Partner) -> None:
-    confirm(token, made().decode())
+    confirm(token, make_pem().decode())
     new = HandedIn.objects.get().certificate
     HandedIn.objects.update(accepted=True, settled_at=NOW)
     northwind.service.update(certificate=new)
@@ -157,18 +157,18 @@ def test_once_it_is_in_use_the_page_speaks_of_its_own_end(token: str, northwind:
 def test_the_same_twice_is_one(token: str, northwind: Partner) -> None:
     client = Client()
     for _ in range(2):
-        assert confirm(token, made().decode(), client=client).status_code == 302
+        assert confirm(token, make_pem().decode(), client=client).status_code == 302
     assert HandedIn.objects.count() == 1
     assert "We have this certificate already" in text(page(token, client))
 
 
 def test_the_use_is_the_partners_to_say(token: str, northwind: Partner) -> None:
-    confirm(token, made().decode(), use="signing")
+    confirm(token, make_pem().decode(), use="signing")
     assert HandedIn.objects.get().roles == ["verify"]
 
 
 def test_a_use_for_which_it_is_not_made_is_said_beside_it(token: str, northwind: Partner) -> None:
-    signing = made("SIGNS", usages=("digital_signature",))
+    signing = make_pem("SIGNS", usages=("digital_signature",))
     answer = bring(token, signing)
     assert answer.context["form"]["use"].value() == "signing"
     refused = confirm(token, carried(answer), use="both")
@@ -179,7 +179,7 @@ def test_a_use_for_which_it_is_not_made_is_said_beside_it(token: str, northwind:
 
 @pytest.mark.parametrize("use", ["", "everything"])
 def test_a_use_that_is_none_is_asked_for_again(token: str, northwind: Partner, use: str) -> None:
-    answer = confirm(token, made().decode(), use=use)
+    answer = confirm(token, make_pem().decode(), use=use)
     assert answer.status_code == 422
     assert "Say what it is for" in text(answer)
     assert not HandedIn.objects.exists()
@@ -206,7 +206,7 @@ def test_what_is_no_certificate_ends_in_one_sentence_at_its_field(
 
 def test_nothing_and_both_are_told_apart(token: str, northwind: Partner) -> None:
     assert "or paste its text below" in text(bring(token))
-    assert "give only one of them" in text(bring(token, made(), certificate_text="x"))
+    assert "give only one of them" in text(bring(token, make_pem(), certificate_text="x"))
 
 
 @pytest.mark.parametrize("way", ["file", "pasted", "confirmed"])
@@ -230,8 +230,8 @@ def test_a_private_key_is_thrown_away_and_noted(
 
 
 def test_what_went_out_of_date_in_between_is_checked_again(token: str, northwind: Partner) -> None:
-    answer = bring(token, made())
-    brought(northwind)
+    answer = bring(token, make_pem())
+    submit_new(northwind)
     refused_row = HandedIn.objects.get()
     HandedIn.objects.update(accepted=False, settled_at=NOW)
     done = confirm(token, carried(answer))
@@ -242,17 +242,17 @@ def test_what_went_out_of_date_in_between_is_checked_again(token: str, northwind
 
 def test_a_link_to_a_rotation_takes_it_too(company: Company, northwind: Partner, rotation: Rotation) -> None:
     participant = Participant.objects.select_related("partner").get(rotation=rotation, partner=northwind)
-    url = announcements.share(participant, by=company.by, now=NOW).url
+    url = announcements.share_link(participant, by=company.by, now=NOW).url
     token = url.rstrip("/").rsplit("/", 1)[1]
     assert "Back to the change" in text(page(token))
-    assert confirm(token, made().decode()).status_code == 302
+    assert confirm(token, make_pem().decode()).status_code == 302
     assert northwind.rotations.get().new == HandedIn.objects.get().certificate
     rotation.refresh_from_db()
     assert rotation.state == "exchanging"
 
 
 def test_nothing_about_others_is_on_it(company: Company, token: str, northwind: Partner) -> None:
-    theirs = in_use(company, company.partners[0], days=300)
+    theirs = put_in_use(company, company.partners[0], days=300)
     answer = bring(token, pki.to_pem(theirs.certificate))
     assert "belongs to another station than yours" in text(answer)
     assert "Fabrikam" not in text(answer)
@@ -263,9 +263,9 @@ def test_nothing_about_others_is_on_it(company: Company, token: str, northwind: 
 def test_a_link_that_is_none_or_was_withdrawn_takes_nothing(
     company: Company, token: str, northwind: Partner, name: str
 ) -> None:
-    data = {"pem": made().decode(), "use": "both", "certificate_text": made().decode()}
+    data = {"pem": make_pem().decode(), "use": "both", "certificate_text": make_pem().decode()}
     assert Client().post(reverse(name, args=["x" * 43]), data).status_code == 404
-    access_links.revoke(Link.objects.get(), reason="leaked", by=company.by, now=NOW)
+    access_links.revoke_link(Link.objects.get(), reason="leaked", by=company.by, now=NOW)
     answer = Client().post(reverse(name, args=[token]), data)
     assert answer.status_code == 410
     assert "This link was withdrawn" in text(answer)
@@ -276,7 +276,7 @@ def test_it_ends_when_the_link_ends(
     company: Company, northwind: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = token_of(northwind, company)
-    ends = NOW + access_links.HAND_IN
+    ends = NOW + access_links.SUBMISSION_LIFETIME
     monkeypatch.setattr("rotations.web.portal.access.database_now", lambda: ends - timedelta(seconds=1))
     assert page(token).status_code == 200
     monkeypatch.setattr("rotations.web.portal.access.database_now", lambda: ends)
@@ -294,23 +294,23 @@ def test_one_of_us_by_the_partners_link_is_named_and_no_rule_holds(
     Partner.objects.update(accept_by_rule=True)
     northwind.contacts.update(confirmed_at=NOW)
     Link.objects.update(confirmed=True)
-    confirm(token, made().decode(), client=log_in(make_person("olivia", "operator")))
+    confirm(token, make_pem().decode(), client=log_in(make_person("olivia", "operator")))
     handed = HandedIn.objects.get()
     assert handed.said_by == "olivia, by the link of Nora North (Northwind)"
     assert handed.accepted is None
-    confirm(token, made("NORTHWIND-3").decode())
+    confirm(token, make_pem("NORTHWIND-3").decode())
     assert HandedIn.objects.order_by("-id")[0].accepted is True
 
 
 def test_a_test_station_is_marked(token: str, northwind: Partner) -> None:
     Partner.objects.filter(pk=northwind.pk).update(environment="test")
     assert "<b>TEST</b>" in text(page(token))
-    assert "<b>TEST</b>" in text(bring(token, made()))
+    assert "<b>TEST</b>" in text(bring(token, make_pem()))
 
 
 def test_a_partner_without_a_certificate_hands_in_its_first(company: Company) -> None:
     fabrikam = company.partners[0]
     token = token_of(fabrikam, company)
     assert "We have no certificate of yours yet: hand in your first one." in text(page(token))
-    assert confirm(token, made().decode()).status_code == 302
+    assert confirm(token, make_pem().decode()).status_code == 302
     assert PartnerCertificate.objects.get().service.count() == 0

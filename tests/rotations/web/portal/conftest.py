@@ -12,7 +12,7 @@ from partners.models import Contact, Partner
 from rotations.letters import access_links, announcements
 from rotations.lifecycle import actions
 from rotations.models import Participant, Rotation
-from tests.rotations.company import NOW, Company, draft, make_company
+from tests.rotations.company import NOW, Company, make_company, make_draft
 from tests.rotations.pages import STARTS
 from tests.rotations.web.portal.visitor import Visitor
 
@@ -52,7 +52,7 @@ def with_contacts(company: Company) -> Company:
 
 def approved(company: Company, *, starts: datetime = STARTS) -> Rotation:
     """Approve a rotation of ACME, and tell both partners of it."""
-    rotation = actions.approve(draft(company, starts=starts), by=company.approver, now=NOW)
+    rotation = actions.approve(make_draft(company, starts=starts), by=company.approver, now=NOW)
     rotation.steps.filter(act="stage").update(state="done", done_at=NOW)
     rotation.steps.filter(act="announce").update(blocked=False)
     for participant in rotation.participants.all():
@@ -79,7 +79,7 @@ def visit(db: None) -> Callable[..., Visitor]:
 
     def make(participant: Participant, *, address: str = "198.51.100.7", whose: str = "") -> Visitor:
         contact = participant.partner.contacts.filter(name__startswith=whose).first()
-        fresh = access_links.make(
+        fresh = access_links.create_link(
             participant.partner, participant=participant, contact=contact, by=ALICE, now=NOW
         )
         return Visitor(fresh, address)

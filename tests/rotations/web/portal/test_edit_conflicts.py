@@ -31,7 +31,7 @@ def ned(nora: Visitor, northwind: Participant, clock: Clock) -> Visitor:
     """Somebody else at Northwind, with a link of his own and the page open; then a minute goes by."""
     northwind.partner.contacts.create(name="Ned Night", email="ned@northwind.example")
     ned = northwind.partner.contacts.get(name="Ned Night")
-    fresh = access_links.make(northwind.partner, participant=northwind, contact=ned, by=ALICE, now=NOW)
+    fresh = access_links.create_link(northwind.partner, participant=northwind, contact=ned, by=ALICE, now=NOW)
     visitor = Visitor(fresh, "198.51.100.8")
     visitor.open()
     nora.open()
@@ -58,7 +58,7 @@ def test_the_second_of_two_is_told_what_the_first_said(
 
 
 def test_the_same_link_opened_by_two_is_no_different(nora: Visitor, northwind: Participant) -> None:
-    other = Visitor(access_links.Fresh(nora.link, f"http://x/p/{nora.token}/"), "203.0.113.9")
+    other = Visitor(access_links.NewLink(nora.link, f"http://x/p/{nora.token}/"), "203.0.113.9")
     other.open()
     nora.send("window")
     assert other.send("decline", reason="No").status_code == 422
@@ -159,7 +159,7 @@ def test_a_link_that_is_withdrawn_while_its_page_is_open_takes_nothing(
     nora: Visitor, northwind: Participant, company: Company
 ) -> None:
     nora.open()
-    access_links.revoke(nora.link, reason="it leaked", by=company.by, now=NOW)
+    access_links.revoke_link(nora.link, reason="it leaked", by=company.by, now=NOW)
     answer = nora.send("decline", reason="No")
     assert answer.status_code == 410
     assert "This link was withdrawn" in nora.text

@@ -13,7 +13,11 @@ from partners.models import Partner
 from rotations.models import Participant, Rotation
 from rotations.web.portal import rate_limit
 from tests.rotations.company import NOW, Company
-from tests.rotations.lifecycle.capable import part, told, with_one_unknown
+from tests.rotations.lifecycle.capable import (
+    announced_rotation,
+    company_with_unknown_capability,
+    participant_of,
+)
 from tests.rotations.web.portal.conftest import Clock
 from tests.rotations.web.portal.visitor import Visitor
 
@@ -24,12 +28,12 @@ QUESTION = "Can your system keep our old and our new certificate for a while?"
 
 @pytest.fixture
 def company(db: None, clock: Clock) -> Company:
-    return with_one_unknown()
+    return company_with_unknown_capability()
 
 
 @pytest.fixture
 def rotation(company: Company) -> Rotation:
-    return told(company)
+    return announced_rotation(company)
 
 
 def test_it_is_asked_first_where_nobody_knows(nora: Visitor) -> None:
@@ -40,7 +44,7 @@ def test_it_is_asked_first_where_nobody_knows(nora: Visitor) -> None:
 
 
 def test_it_is_not_asked_where_it_is_known(rotation: Rotation, visit: Callable[..., Visitor]) -> None:
-    fay = visit(part(rotation, "Fabrikam"))
+    fay = visit(participant_of(rotation, "Fabrikam"))
     fay.open()
     assert QUESTION not in fay.text
     assert "what your system can hold" not in fay.text
@@ -52,7 +56,7 @@ def test_yes_is_noted_with_time_and_address_and_decided_here(
     before = list(rotation.steps.values_list("key", "simultaneous"))
     nora.send("holds", holds="several")
     assert "Thank you, noted. Your steps stay as they are for now" in nora.text
-    northwind = part(rotation)
+    northwind = participant_of(rotation)
     assert (northwind.says_holds, northwind.says_holds_at) == ("several", NOW)
     assert northwind.partner.holds == Partner.Holds.UNKNOWN
     assert list(rotation.steps.values_list("key", "simultaneous")) == before
@@ -74,11 +78,11 @@ def test_it_is_said_anew(nora: Visitor, rotation: Rotation, clock: Clock) -> Non
     assert Message.objects.filter(kind="partner_said").count() == 1  # nothing new for our people
     clock.now += timedelta(minutes=1)
     nora.send("holds", holds="one")
-    assert part(rotation).says_holds == "one"
+    assert participant_of(rotation).says_holds == "one"
     assert Message.objects.filter(kind="partner_said").count() == 2
     nora.send("holds", holds="unknown")
     assert "plan as if it could hold one only" in nora.text
-    assert not part(rotation).holds_undecided
+    assert not participant_of(rotation).holds_undecided
 
 
 def test_once_it_is_taken_over_it_can_still_be_corrected(
@@ -90,7 +94,7 @@ def test_once_it_is_taken_over_it_can_still_be_corrected(
     assert QUESTION not in nora.text
     assert "Correct what your system can hold: you said it holds one at a time" in nora.text
     nora.send("holds", holds="several")
-    assert part(rotation).holds_undecided
+    assert participant_of(rotation).holds_undecided
 
 
 @pytest.mark.parametrize("holds", ["", "both", "SEVERAL", "several\x00", "2"])
@@ -98,13 +102,13 @@ def test_anything_else_is_refused_where_it_was_sent(nora: Visitor, rotation: Rot
     answer = nora.send("holds", holds=holds)
     assert answer.status_code == 422
     assert "Say yes or no, or that you don’t know." in nora.text
-    assert part(rotation).says_holds == ""
+    assert participant_of(rotation).says_holds == ""
 
 
 def test_opening_its_address_says_nothing(nora: Visitor, rotation: Rotation) -> None:
     answer = nora.client.get(nora.address("portal-holds"))
     assert answer.status_code == 302
-    assert part(rotation).says_holds == ""
+    assert participant_of(rotation).says_holds == ""
 
 
 def test_an_outdated_page_is_told_what_somebody_else_said(nora: Visitor, rotation: Rotation) -> None:
@@ -115,7 +119,7 @@ def test_an_outdated_page_is_told_what_somebody_else_said(nora: Visitor, rotatio
     answer = nora.send("holds", holds="several")
     assert answer.status_code == 422
     assert "Nora said of your system: one certificate at a time" in nora.text
-    assert part(rotation).says_holds == "one"
+    assert participant_of(rotation).says_holds == "one"
 
 
 def test_after_the_end_nothing_is_noted(nora: Visitor, rotation: Rotation) -> None:
@@ -124,13 +128,13 @@ def test_after_the_end_nothing_is_noted(nora: Visitor, rotation: Rotation) -> No
     nora.open()
     assert "what your system can hold" not in nora.text
     nora.client.post(nora.address("portal-holds"), {"holds": "several", "seen": "x"})
-    assert part(rotation).says_holds == ""
+    assert participant_of(rotation).says_holds == ""
 
 
 def test_it_counts_among_the_answers_that_are_limited(
     nora: Visitor, rotation: Rotation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rate_limit, "MOST_BY_LINK", 1)
+    monkeypatch.setattr(rate_limit, "MAX_REQUESTS_PER_LINK", 1)
     nora.send("holds", holds="several")
     assert nora.send("holds", holds="one").status_code == 429
-    assert part(rotation).says_holds == "several"
+    assert participant_of(rotation).says_holds == "several"

@@ -39,13 +39,13 @@ class Setting:
         self.now = database_now()
         self.company: Company = with_contacts(make_company(now=self.now, holds=holds))
         starts = (self.now + timedelta(hours=hours)).replace(minute=0, second=0, microsecond=0)
-        wish = drafts.Wish(
+        wish = drafts.DraftSpec(
             roles=("sign", "decrypt"),
             old=self.company.old,
             new=self.company.new,
             window=Window(starts, starts + timedelta(hours=1), CHICAGO),
         )
-        rotation = drafts.set_up(self.company.identity, wish, by=self.company.by, now=self.now)
+        rotation = drafts.create_draft(self.company.identity, wish, by=self.company.by, now=self.now)
         self.rotation = actions.approve(rotation, by=self.company.approver, now=self.now)
         self.rotation.steps.filter(act="stage").update(state="done", done_at=self.now)
         self.rotation.steps.filter(act="announce").update(blocked=False)
@@ -62,7 +62,7 @@ class Setting:
         """Return the path of a new link to Northwind's page."""
         partner = self.northwind.partner
         contact = partner.contacts.get()
-        fresh = access_links.make(
+        fresh = access_links.create_link(
             partner, participant=self.northwind, contact=contact, by=ALICE, now=self.now
         )
         return "/p/" + fresh.url.partition("/p/")[2]
@@ -168,7 +168,7 @@ def test_each_state_fits_a_phone_and_a_desk_and_has_names_for_all(
 def test_those_who_are_not_let_in_get_a_page_as_good(chromium: Browser, live_server: object) -> None:
     setting, desk, tour = Setting(str(live_server)), Desk(chromium, str(live_server)), Tour()
     look_at(desk, "/p/wrong/", tour)
-    access_links.revoke(setting.northwind.links.first(), reason="x", by=ALICE, now=setting.now)  # type: ignore[arg-type]
+    access_links.revoke_link(setting.northwind.links.first(), reason="x", by=ALICE, now=setting.now)  # type: ignore[arg-type]
     look_at(desk, setting.path, tour)
     desk.context.close()
     assert [wrong for wrong in [*tour.too_wide.values(), *tour.nameless.values()] if wrong] == []

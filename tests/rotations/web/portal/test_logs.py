@@ -15,7 +15,7 @@ from django.test import Client, override_settings
 from django.urls import path, reverse
 
 from as2certs import urls
-from as2certs.logs import OneLine
+from as2certs.logs import OneLineFormatter
 from tests.servers import wait_until
 from tests.stack import Stack
 
@@ -36,7 +36,7 @@ def log(settings: LazySettings) -> Iterator[io.StringIO]:
     told: dict[str, Any] = settings.LOGGING["formatters"]["line"]  # type: ignore[index]
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(OneLine(told["format"], style=told["style"]))
+    handler.setFormatter(OneLineFormatter(told["format"], style=told["style"]))
     handler.setLevel(logging.DEBUG)
     logging.getLogger().addHandler(handler)
     yield stream
@@ -69,7 +69,7 @@ def test_what_django_says_of_refused_requests_names_no_token(log: io.StringIO) -
 
 
 def test_whatever_is_said_of_an_address_comes_out_without_its_token() -> None:
-    formatter = OneLine("%(message)s")
+    formatter = OneLineFormatter("%(message)s")
     for said in (
         f"GET /p/{TOKEN} HTTP/1.1",
         f"POST /stop/{TOKEN}/ HTTP/1.1",

@@ -24,10 +24,10 @@ from rotations.execution.confirmations import confirm, waive
 from rotations.lifecycle import actions, drafts
 from rotations.models import Participant, Rotation, Step
 from tests.people import log_in, make_person
-from tests.rotations.company import NOW, Company, draft, partner_certificate, window
+from tests.rotations.company import NOW, Company, make_draft, partner_certificate, window
 from tests.rotations.pages import STARTS
 from tests.rotations.web.portal.conftest import ALICE, Clock
-from tests.rotations.web.portal.visitor import Visitor, plain
+from tests.rotations.web.portal.visitor import Visitor, page_text
 
 pytestmark = pytest.mark.django_db
 
@@ -260,7 +260,7 @@ def test_a_change_that_was_taken_back_is_not_one_that_was_called_off(
     actions.roll_back(rotation, reason="a secret reason", by=company.by, now=NOW)
     rotation.steps.exclude(state="skipped").update(state="done")
     rotation.refresh_from_db()
-    transitions.advance(rotation, by=company.by, now=NOW)
+    transitions.advance_rotation(rotation, by=company.by, now=NOW)
     nora.open()
     assert "We went back to the old certificate" in nora.text
     assert "The change was taken back on" in nora.text
@@ -320,8 +320,8 @@ def test_their_own_certificate_is_not_ours_to_give(company: Company, visit: Visi
     partner = company.partners[1]
     old = partner_certificate(partner, by=company.by, now=NOW, ends=NOW + timedelta(days=15))
     new = partner_certificate(partner, by=company.by, now=NOW, ends=NOW + timedelta(days=400))
-    wish = drafts.Wish(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
-    change = drafts.set_up(partner, wish, by=company.by, now=NOW)
+    wish = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
+    change = drafts.create_draft(partner, wish, by=company.by, now=NOW)
     actions.approve(change, by=company.approver, now=NOW)
     nora = visit(change.participants.get())
     nora.open()
@@ -409,12 +409,12 @@ def test_an_operator_sees_the_very_page_and_can_send_nothing(
     shown = vera.get(reverse("participant-as-partner", args=[northwind.uid]))
     text = shown.content.decode()
     nora.open()
-    assert "This is what Northwind sees." in plain(shown)
+    assert "This is what Northwind sees." in page_text(shown)
     for words in (
         "Please add the new one beside the old one by",
         "Add our new certificate beside the old one",
     ):
-        assert words in plain(shown)
+        assert words in page_text(shown)
     assert "/p/" not in text
     assert text.count("<form") == text.count("<fieldset disabled>") > 3
     northwind.refresh_from_db()
@@ -422,9 +422,9 @@ def test_an_operator_sees_the_very_page_and_can_send_nothing(
 
 
 def test_an_operator_sees_that_a_draft_asks_for_nothing(company: Company) -> None:
-    participant = draft(company, starts=STARTS).participants.first()
+    participant = make_draft(company, starts=STARTS).participants.first()
     assert participant is not None
     shown = log_in(make_person("vera", "viewer")).get(
         reverse("participant-as-partner", args=[participant.uid])
     )
-    assert f"Nothing is asked of {participant.partner} yet" in plain(shown)
+    assert f"Nothing is asked of {participant.partner} yet" in page_text(shown)

@@ -25,12 +25,12 @@ from partners.models import Contact, Partner
 from rotations.letters import access_links
 from rotations.models import Link, Participant, Rotation, Step, Tries
 from rotations.web.portal import rate_limit
-from rotations.web.portal.access import Visit
+from rotations.web.portal.access import PortalVisit
 from tests.attack.test_scripts import EVIL, EVIL_ID, TRACES
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company
 from tests.rotations.web.portal.conftest import ALICE, Clock
-from tests.rotations.web.portal.visitor import Visitor, plain
+from tests.rotations.web.portal.visitor import Visitor, page_text
 from tests.test_rights import patterns
 from tests.test_secrets import betrayed, traces
 
@@ -78,9 +78,9 @@ def test_a_link_that_is_gone_says_so_and_opens_nothing(
     for address in addresses(nora.token):
         answer = nora.client.get(address)
         assert answer.status_code == 410, address
-        assert said in plain(answer)
-        assert "You reach us here: " in plain(answer)
-        assert "ACME-PROD" not in plain(answer)
+        assert said in page_text(answer)
+        assert "You reach us here: " in page_text(answer)
+        assert "ACME-PROD" not in page_text(answer)
         assert nora.client.post(address).status_code in (405, 410)
 
 
@@ -97,16 +97,16 @@ def test_two_hundred_wrong_links_lock_an_address_out_and_nobody_else(
     nora: Visitor, rotation: Rotation, clock: Clock
 ) -> None:
     guesser = Client(REMOTE_ADDR="203.0.113.66")
-    for number in range(rate_limit.MOST_WRONG):
+    for number in range(rate_limit.MAX_WRONG_TOKENS):
         assert guesser.get(reverse("portal", args=[f"guess{number}"])).status_code == 404
     locked = guesser.get(reverse("portal", args=["guess"]))
     assert locked.status_code == 429
-    assert "Too many wrong links were tried from your network." in plain(locked)
+    assert "Too many wrong links were tried from your network." in page_text(locked)
     # A right one is not looked at either, so nothing is learned from the answer.
     assert guesser.get(nora.address()).content == locked.content
     # Nobody elsewhere notices.
     assert nora.open().status_code == 200
-    clock.now = NOW + rate_limit.LOCKED + timedelta(minutes=1)
+    clock.now = NOW + rate_limit.LOCKOUT + timedelta(minutes=1)
     assert guesser.get(nora.address()).status_code == 200
 
 
@@ -114,7 +114,7 @@ def test_whoever_used_their_link_from_there_before_gets_through(
     nora: Visitor, visit: Callable[..., Visitor], rotation: Rotation
 ) -> None:
     nora.open()
-    for number in range(rate_limit.MOST_WRONG):
+    for number in range(rate_limit.MAX_WRONG_TOKENS):
         nora.client.get(reverse("portal", args=[f"guess{number}"]))
     assert nora.client.get(reverse("portal", args=["guess"])).status_code == 429
     assert nora.open().status_code == 200
@@ -130,7 +130,7 @@ def test_behind_a_proxy_of_ours_it_is_the_guesser_who_is_locked_out(
 ) -> None:
     settings.AS2CERTS_PROXIES = [ipaddress.ip_network("10.0.0.5")]
     proxy = Client(REMOTE_ADDR="10.0.0.5")
-    for number in range(rate_limit.MOST_WRONG):
+    for number in range(rate_limit.MAX_WRONG_TOKENS):
         # Whatever the guesser puts in front, the proxy adds whom it heard.
         chain = {"x-forwarded-for": f"192.0.2.{number}, 203.0.113.66"}
         proxy.get(reverse("portal", args=[f"guess{number}"]), headers=chain)
@@ -141,7 +141,7 @@ def test_behind_a_proxy_of_ours_it_is_the_guesser_who_is_locked_out(
 def test_a_link_that_sends_very_much_waits_and_loses_nothing(nora: Visitor) -> None:
     nora.open()
     Tries.objects.create(
-        key=f"link {nora.link.uid}", minute=NOW.replace(second=0), count=rate_limit.MOST_BY_LINK
+        key=f"link {nora.link.uid}", minute=NOW.replace(second=0), count=rate_limit.MAX_REQUESTS_PER_LINK
     )
     assert nora.send("installed", how="word").status_code == 429
     assert "Go back, wait a minute, and send it again." in nora.text
@@ -191,7 +191,7 @@ def test_a_form_of_another_site_is_not_taken(nora: Visitor, northwind: Participa
     for name in SENT:
         answer = browser.post(nora.address(f"portal-{name}"), {"seen": seen, "how": "word", "reason": "x"})
         assert answer.status_code == 403
-        assert "Please send it once more" in plain(answer)
+        assert "Please send it once more" in page_text(answer)
     northwind.refresh_from_db()
     assert (northwind.evidence, northwind.declined_at) == ("", None)
 
@@ -295,12 +295,12 @@ def test_whatever_is_sent_breaks_nothing(nora: Visitor) -> None:
 def test_a_file_of_a_hundred_megabytes_ends_in_one_sentence(nora: Visitor, northwind: Participant) -> None:
     nora.open()
     body = b"--x\r\nContent-Disposition: form-data; name=certificate_file; filename=f\r\n\r\n"
-    body += b"\x00" * (uploads.MOST_BYTES + 1)
+    body += b"\x00" * (uploads.MAX_REQUEST_BYTES + 1)
     answer = nora.client.post(
         nora.address("portal-installed"), body, content_type="multipart/form-data; boundary=x"
     )
     assert answer.status_code == 413
-    assert "the file of a certificate has at most 1 MiB" in plain(answer)
+    assert "the file of a certificate has at most 1 MiB" in page_text(answer)
     assert "AS2 Certs" not in answer.content.decode()
     assert "no-store" in answer["Cache-Control"]
 
@@ -314,7 +314,7 @@ def test_a_file_a_little_too_large_keeps_what_was_typed(nora: Visitor) -> None:
 
 
 def test_no_token_is_shown_by_what_stands_for_a_visitor(nora: Visitor) -> None:
-    visit = Visit(nora.link, nora.token, ALICE, NOW)
+    visit = PortalVisit(nora.link, nora.token, ALICE, NOW)
     assert nora.token not in repr(visit)
     assert nora.token not in repr(nora.link)
 
@@ -327,7 +327,7 @@ def test_our_own_look_at_a_page_brings_no_token(nora: Visitor, northwind: Partic
 def test_a_link_for_handing_in_alone_shows_no_change(
     rotation: Rotation, northwind: Participant, clock: Clock
 ) -> None:
-    fresh = access_links.make(northwind.partner, participant=None, contact=None, by=ALICE, now=NOW)
+    fresh = access_links.create_link(northwind.partner, participant=None, contact=None, by=ALICE, now=NOW)
     visitor = Visitor(fresh, "198.51.100.7")
     for address in addresses(visitor.token):
         for method in (visitor.client.get, visitor.client.post):

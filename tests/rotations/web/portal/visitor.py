@@ -8,13 +8,13 @@ from typing import Any
 from django.test import Client
 from django.urls import reverse
 
-from rotations.letters.access_links import Fresh
+from rotations.letters.access_links import NewLink
 
 
 class Visitor:
     """A browser with a link. ``page`` is what it saw last: forms are sent with what stands in it."""
 
-    def __init__(self, fresh: Fresh, address: str) -> None:
+    def __init__(self, fresh: NewLink, address: str) -> None:
         self.link = fresh.link
         self.token = fresh.url.rstrip("/").rsplit("/", 1)[1]
         self.client = Client(REMOTE_ADDR=address)
@@ -43,10 +43,10 @@ class Visitor:
     @property
     def text(self) -> str:
         """Return the page as its reader has it, without tags and in one line."""
-        return plain(self.page)
+        return page_text(self.page)
 
 
-def plain(page: Any) -> str:
+def page_text(page: Any) -> str:
     """Return what a page says, without tags and in one line."""
     html = re.sub(r"<(script|style)[^>]*>.*?</\1>", " ", page.content.decode(), flags=re.S)
     words = re.sub(r"<wbr>", "", html)
