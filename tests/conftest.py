@@ -24,13 +24,11 @@ FIXTURES = {
     "redis_server": "redis",
     "broker": "redis",
     "chromium": "browser",
-    "page": "browser",
     "libfaketime": "libfaketime",
 }
 
-#: What wants the machine for itself: whole installations, browsers, and parts of the tests that keep appointments.
-ALONE_FIXTURES = {"make_stack", "chromium", "page"}
-ALONE_FOLDERS = {"attack", "bench", "e2e", "faults", "ground", "mail"}
+#: Fixtures of tests with processes of their own: installations and browsers. Each test gets its own marker from them.
+PROCESS_FIXTURES = {"moulds", "chromium"}
 
 MISSING = programs.missing()
 
@@ -55,8 +53,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark tests by the fixtures that they use and where they are, and skip those whose program is missing."""
     rows.sort_out(config, items)
     for item in items:
-        if item.path.parent.name in ALONE_FOLDERS or ALONE_FIXTURES & set(getattr(item, "fixturenames", ())):
-            item.add_marker("alone")
+        if PROCESS_FIXTURES & set(getattr(item, "fixturenames", ())) and not item.get_closest_marker("alone"):
+            item.add_marker("processes")
         for fixture in getattr(item, "fixturenames", ()):
             if fixture in FIXTURES:
                 item.add_marker(FIXTURES[fixture])

@@ -14,6 +14,10 @@ from dataclasses import dataclass
 #: One process for each processor.
 BESIDE_EACH_OTHER = ("-n", "auto", "--dist", "worksteal")
 ON_POSTGRES = ("-p", "tests.on_postgres")
+#: Three for two processors, since most of their time these tests wait; those of one group share what they set up.
+WAITING = ("-n", "3", "--dist", "loadgroup")
+#: Tests that run within the process of pytest.
+WITHIN = "not processes and not alone"
 
 
 @dataclass(frozen=True)
@@ -27,23 +31,23 @@ class Part:
 
 PARTS = {
     "test": [
-        Part("SQLite", "not alone and not extended"),
+        Part("SQLite", f"{WITHIN} and not extended"),
         Part(
             "PostgreSQL",
-            "django_db and not alone and on_postgres and not extended",
+            f"django_db and {WITHIN} and on_postgres and not extended",
             (*ON_POSTGRES, *BESIDE_EACH_OTHER),
         ),
+        Part("processes", "processes and not extended", WAITING),
         Part("alone", "alone and not extended", ()),
     ],
     "rest": [
-        Part("SQLite, extended", "not alone and extended"),
+        Part("SQLite, extended", f"{WITHIN} and extended"),
         Part(
             "PostgreSQL, the rest",
-            "django_db and not alone and (extended or not on_postgres)",
+            f"django_db and {WITHIN} and (extended or not on_postgres)",
             (*ON_POSTGRES, *BESIDE_EACH_OTHER),
         ),
-        Part("alone, extended", "alone and extended", ()),
-        Part("PostgreSQL, alone", "django_db and alone and not browser", ON_POSTGRES),
+        Part("processes, extended", "processes and extended", WAITING),
     ],
 }
 

@@ -21,7 +21,7 @@ from tests.e2e.office import Office
 from tests.servers import MailServer, wait_until
 from tests.stack import Stack
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.extended]
 
 PASSWORD = "a long password of Olivia’s"
 NAMES = (

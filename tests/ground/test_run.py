@@ -24,6 +24,8 @@ from tests.servers import free_port, wait_until
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUN = [sys.executable, "-m", "as2certs.run"]
 
+pytestmark = pytest.mark.processes
+
 
 def environment(var: Path, port: int, **more: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "AS2CERTS_VAR": str(var), "PORT": str(port), **more}
