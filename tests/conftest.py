@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from django.test import TransactionTestCase
 from hypothesis import settings
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from tests import programs
+from tests.e2e.desk import own_browser
 from tests.faults import rows
 from tests.servers import MailServer, Postgres, Redis
 from tests.stack import Stack
@@ -145,12 +146,8 @@ def chromium() -> Iterator[Browser]:
     """A headless browser, the one that is installed."""
     # Playwright keeps an event loop running in this thread; Django would refuse the database for that.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=programs.chromium(), args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
-        )
+    with own_browser() as browser:
         yield browser
-        browser.close()
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 

@@ -6,10 +6,14 @@ that one run shows everything; it ends with 1 if one of them failed.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tests.programs import other_time
 
 #: One process for each processor.
 BESIDE_EACH_OTHER = ("-n", "auto", "--dist", "worksteal")
@@ -22,11 +26,22 @@ WITHIN = "not processes and not alone"
 
 @dataclass(frozen=True)
 class Part:
-    """One run of pytest: its name in the table of durations, the marker expression, and further arguments."""
+    """One run of pytest: its name in the table of durations, the marker expression, and further arguments.
+
+    With ``at``, a moment in UTC such as "2027-03-14 06:30", it runs as if it began then.
+    """
 
     name: str
     markers: str
     arguments: tuple[str, ...] = BESIDE_EACH_OTHER
+    at: str = ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        if not self.at:
+            return dict(os.environ)
+        ahead = datetime.fromisoformat(self.at).replace(tzinfo=UTC) - datetime.now(UTC)
+        return {**os.environ, **other_time(f"{ahead.total_seconds():+.0f}")}
 
 
 PARTS = {
@@ -48,6 +63,9 @@ PARTS = {
             (*ON_POSTGRES, *BESIDE_EACH_OTHER),
         ),
         Part("processes, extended", "processes and extended", WAITING),
+        # Each while a day ends in Chicago: before its clocks jump, and at a year's end.
+        Part("dates, 14 March", "dates", WAITING, at="2027-03-14 05:15"),
+        Part("dates, 31 December", "dates", WAITING, at="2026-12-31 05:45"),
     ],
 }
 
@@ -55,7 +73,8 @@ PARTS = {
 def run(part: Part) -> tuple[int, float]:
     """Run a part and return pytest's exit status and the seconds that it took."""
     began = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "pytest", *part.arguments, "-m", part.markers], check=False)
+    argv = [sys.executable, "-m", "pytest", *part.arguments, "-m", part.markers]
+    done = subprocess.run(argv, env=part.environment, check=False)
     return done.returncode, time.monotonic() - began
 
 

@@ -31,6 +31,20 @@ def libfaketime() -> str | None:
     return str(found[0]) if found else None
 
 
+def other_time(offset: str) -> dict[str, str]:
+    """Return the environment variables by which a program's clock differs by an offset, such as "+1h" or "-90".
+
+    What it measures goes on as ever, and files keep their real times.
+    """
+    return {
+        "LD_PRELOAD": str(libfaketime()),
+        "FAKETIME": offset,
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "NO_FAKE_STAT": "1",
+        "PYTHONPATH": str(Path(__file__).parent / "faults" / "sleeping"),
+    }
+
+
 @dataclass(frozen=True)
 class Program:
     """A program behind a pytest marker."""

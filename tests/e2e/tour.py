@@ -121,9 +121,7 @@ def kind_of(path: str) -> str:
     return re.sub("[0-9a-f-]{36}|[0-9]+", "*", path.partition("?")[0])
 
 
-def ask_for_everything(
-    request: APIRequestContext, url: str, *, alike: int | None = None
-) -> list[Answer]:
+def ask_for_everything(request: APIRequestContext, url: str, *, alike: int | None = None) -> list[Answer]:
     """Follow the links from the first page on, as the person does whose cookies `request` has.
 
     Ask for so many addresses that are ``alike`` in all but the object and the query, by default for all objects.
