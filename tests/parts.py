@@ -18,8 +18,8 @@ from tests.programs import other_time
 #: One process for each processor.
 BESIDE_EACH_OTHER = ("-n", "auto", "--dist", "worksteal")
 ON_POSTGRES = ("-p", "tests.on_postgres")
-#: Three for two processors, since most of their time these tests wait; those of one group share what they set up.
-WAITING = ("-n", "3", "--dist", "loadgroup")
+#: Three for two processors, since most of their time these tests wait. Those of one file share an installation.
+WAITING = ("-n", "3", "--dist", "loadfile")
 #: Tests that run within the process of pytest.
 WITHIN = "not processes and not alone"
 

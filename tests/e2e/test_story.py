@@ -21,12 +21,7 @@ from tests.e2e.story import FILE_PASSWORD, Change, Story, Told, settle
 from tests.servers import MailServer
 from tests.stack import Stack
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.openssl,
-    pytest.mark.processes,
-    pytest.mark.xdist_group("story"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.openssl, pytest.mark.processes]
 
 KINDS = [
     "embedded",
