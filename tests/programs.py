@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +44,14 @@ def other_time(offset: str) -> dict[str, str]:
         "NO_FAKE_STAT": "1",
         "PYTHONPATH": str(Path(__file__).parent / "faults" / "sleeping"),
     }
+
+
+def real_time() -> dict[str, str]:
+    """Return this process's environment variables without the other time that it may have.
+
+    For programs that don't start with one: Chromium, Redis.
+    """
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
 
 
 @dataclass(frozen=True)

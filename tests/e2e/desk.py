@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,10 +22,7 @@ ARGS = ("--no-sandbox", "--disable-gpu", "--disable-quic")
 @contextmanager
 def own_browser() -> Iterator[Browser]:
     """Start a browser that belongs to the thread in which this is called."""
-    # A browser keeps the real time where the tests run with another one: it does not start under libfaketime.
-    environment: dict[str, str | float | bool] = {
-        name: value for name, value in os.environ.items() if name != "LD_PRELOAD"
-    }
+    environment: dict[str, str | float | bool] = {**programs.real_time()}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=programs.chromium(), args=ARGS, env=environment)
         yield browser

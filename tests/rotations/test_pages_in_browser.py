@@ -17,6 +17,7 @@ from rotations import actions, setup
 from rotations.models import Rotation
 from rotations.windows import Window
 from tests.certificates import make_pair, p12
+from tests.people import log_in_browser
 from tests.rotations.company import CHICAGO, Company, confirm_all, make_company
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,11 +33,7 @@ def company(db: None) -> Company:
 @pytest.fixture
 def inside(page: Page, live_server: object, company: Company) -> Page:
     """A browser in which Alice is logged in."""
-    page.goto(f"{live_server}/login/")
-    page.get_by_label("User name").fill("alice")
-    page.get_by_label("Password").fill("a long password")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("navigation", name="Main")).to_be_visible()
+    log_in_browser(page.context, company.alice, str(live_server))
     return page
 
 
