@@ -62,6 +62,7 @@ def addresses() -> list[str]:
     ]
 
 
+@pytest.mark.extended  # tests/e2e/test_every_page.py looks at these pages too
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_is_wider_than_a_phone_or_complains_in_the_console(open_page: Open, scheme: str) -> None:
     demo.load(now=database_now())
