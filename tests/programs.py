@@ -46,6 +46,13 @@ def other_time(offset: str) -> dict[str, str]:
     }
 
 
+def this_time() -> dict[str, str]:
+    """Return the environment variables that this process's programs need to have the same other time as it."""
+    return {
+        name: os.environ[name] for name in other_time("") if "FAKETIME" in os.environ and name in os.environ
+    }
+
+
 def real_time() -> dict[str, str]:
     """Return this process's environment variables without the other time that it may have.
 

@@ -128,7 +128,7 @@ def text_of(mail: EmailMessage) -> str:
 @pytest.fixture
 def site(make_stack: Callable[..., Stack], smtp_server: MailServer) -> Stack:
     smtp_server.refused.add(address_of("Wingtip"))
-    stack = make_stack(email_url=smtp_server.url, environment={"PYTHONPATH": str(Path.cwd())})
+    stack = make_stack(email_url=smtp_server.url)
     (stack.folder / "as2").mkdir()
     stack.manage("shell", "-c", SET_UP)
     stack.start()
