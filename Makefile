@@ -1,5 +1,7 @@
 # make run            start the application (PORT=8001, HOST=0.0.0.0, DEMO=1 work)
-# make test           set up what is wanted and run every test (ARGS="tests/mail -x" for some)
+# make test           set up what is wanted and test every rule (ARGS="tests/mail -x" for some tests)
+# make test-all       make test, and the rest: all values, everything on PostgreSQL too, all browser stories
+# make test-rest      only what make test-all runs besides make test
 # make test-faults    the tests of faults with all their numbers: kills, cuts, clocks, full disks (ARGS="-k redis" for some)
 # make check          lint, format, types, direction of imports, templates, migrations
 # make bench          measure, and write docs/benchmarks.md (QUICK=1: a tenth of the sizes; ARGS="idle": one only)
@@ -16,7 +18,7 @@ PIP_COMPILE = $(VENV) -m piptools compile --quiet --strip-extras --no-header --a
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help python run dev test test-faults check bench format fuzz audit requirements
+.PHONY: help python run dev test test-all test-rest test-faults check bench format fuzz audit requirements
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -31,17 +33,19 @@ run: python
 dev: python
 	@$(PYTHON) -m as2certs.run --install requirements.txt requirements-dev.txt
 
-# Most tests run beside each other, one process for each processor; then those that want the machine for themselves; and
-# then once more on PostgreSQL what uses the database, without a browser.
+# tests/parts.py says which parts there are, and prints how long each took.
 test: dev
 ifneq ($(ARGS),)
 	@$(VENV) -m pytest $(ARGS)
 else
-	@$(VENV) -m pytest -n auto --dist worksteal -m "not alone"
-	@$(VENV) -m pytest -m alone
-	@$(VENV) -m pytest -n auto --dist worksteal -p tests.on_postgres -m "django_db and not alone"
-	@$(VENV) -m pytest -p tests.on_postgres -m "django_db and alone and not browser"
+	@$(VENV) -m tests.parts test
 endif
+
+test-all: dev
+	@$(VENV) -m tests.parts test rest
+
+test-rest: dev
+	@$(VENV) -m tests.parts rest
 
 test-faults: dev
 	@$(VENV) -m pytest -m faults --faults=full $(ARGS)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from django.test import TransactionTestCase
 from hypothesis import settings
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from tests import programs
+from tests.e2e.desk import own_browser
 from tests.faults import rows
 from tests.servers import MailServer, Postgres, Redis
 from tests.stack import Stack
@@ -24,13 +25,11 @@ FIXTURES = {
     "redis_server": "redis",
     "broker": "redis",
     "chromium": "browser",
-    "page": "browser",
     "libfaketime": "libfaketime",
 }
 
-#: What wants the machine for itself: whole installations, browsers, and parts of the tests that keep appointments.
-ALONE_FIXTURES = {"make_stack", "chromium", "page"}
-ALONE_FOLDERS = {"attack", "bench", "e2e", "faults", "ground", "mail"}
+#: Fixtures of tests with processes of their own: installations and browsers. Each test gets its own marker from them.
+PROCESS_FIXTURES = {"moulds", "chromium"}
 
 MISSING = programs.missing()
 
@@ -55,8 +54,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark tests by the fixtures that they use and where they are, and skip those whose program is missing."""
     rows.sort_out(config, items)
     for item in items:
-        if item.path.parent.name in ALONE_FOLDERS or ALONE_FIXTURES & set(getattr(item, "fixturenames", ())):
-            item.add_marker("alone")
+        if PROCESS_FIXTURES & set(getattr(item, "fixturenames", ())) and not item.get_closest_marker("alone"):
+            item.add_marker("processes")
         for fixture in getattr(item, "fixturenames", ()):
             if fixture in FIXTURES:
                 item.add_marker(FIXTURES[fixture])
@@ -67,7 +66,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
     """Say how the rows of the table of faults are covered, where it is they that are asked for."""
-    return list(rows.counted(items)) if config.option.markexpr == "faults" else []
+    return list(rows.counted(items)) if config.option.markexpr.startswith("faults") else []
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -147,12 +146,8 @@ def chromium() -> Iterator[Browser]:
     """A headless browser, the one that is installed."""
     # Playwright keeps an event loop running in this thread; Django would refuse the database for that.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=programs.chromium(), args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
-        )
+    with own_browser() as browser:
         yield browser
-        browser.close()
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 

@@ -18,6 +18,7 @@ from typing import Any, Self
 from honcho.environ import parse_procfile
 
 from as2certs.pki.vault import new_vault_key
+from tests.programs import this_time
 from tests.servers import free_port, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,7 +89,7 @@ class Stack:
 
     @property
     def env(self) -> dict[str, str]:
-        """Return the environment of each process: nothing of ours but where programs are found."""
+        """Return the environment of each process: nothing of ours but where programs are found, and what time it is."""
         settings = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",
@@ -100,7 +101,12 @@ class Stack:
             "EMAIL_URL": self.email_url,
         }
         kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
-        return {**kept, **{name: value for name, value in settings.items() if value}, **self.environment}
+        return {
+            **kept,
+            **this_time(),
+            **{name: value for name, value in settings.items() if value},
+            **self.environment,
+        }
 
     def prepare(self, *, mould: Stack | None = None) -> None:
         """Make secrets and folders, and bring the database to today's shape.

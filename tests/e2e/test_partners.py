@@ -21,7 +21,7 @@ from tests.e2e.office import Office
 from tests.servers import MailServer, wait_until
 from tests.stack import Stack
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.extended]
 
 PASSWORD = "a long password of Olivia’s"
 NAMES = (
@@ -128,7 +128,7 @@ def text_of(mail: EmailMessage) -> str:
 @pytest.fixture
 def site(make_stack: Callable[..., Stack], smtp_server: MailServer) -> Stack:
     smtp_server.refused.add(address_of("Wingtip"))
-    stack = make_stack(email_url=smtp_server.url, environment={"PYTHONPATH": str(Path.cwd())})
+    stack = make_stack(email_url=smtp_server.url)
     (stack.folder / "as2").mkdir()
     stack.manage("shell", "-c", SET_UP)
     stack.start()

@@ -110,11 +110,24 @@ class Tour:
         own = [path for path in paths if not re.match(r"/admin/|/.*/html/?(\?|$)", path)]
         return list({urlsplit(path).path: path for path in reversed(own)}.values())
 
+    @property
+    def first_of_each_kind(self) -> list[str]:
+        """Return one page of those that differ in the object alone that they show."""
+        return list({kind_of(path): path for path in reversed(self.pages)}.values())
 
-def ask_for_everything(request: APIRequestContext, url: str) -> list[Answer]:
-    """Follow every link from the first page on, as the person does whose cookies `request` has."""
+
+def kind_of(path: str) -> str:
+    """Return a path without its query, and with a star for the object that it is about."""
+    return re.sub("[0-9a-f-]{36}|[0-9]+", "*", path.partition("?")[0])
+
+
+def ask_for_everything(request: APIRequestContext, url: str, *, alike: int | None = None) -> list[Answer]:
+    """Follow the links from the first page on, as the person does whose cookies `request` has.
+
+    Ask for so many addresses that are ``alike`` in all but the object and the query, by default for all objects.
+    """
     waiting, seen = deque((path, "") for path in BEGINNINGS), set(BEGINNINGS)
-    alike: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
     answers = []
     while waiting:
         path, came_from = waiting.popleft()
@@ -128,7 +141,7 @@ def ask_for_everything(request: APIRequestContext, url: str) -> list[Answer]:
             links += parser.found
         for link in links:
             target = _own_address(urljoin(url + path, link), url)
-            if target and target not in seen and _is_wanted(target, alike):
+            if target and target not in seen and _is_wanted(target, asked, alike):
                 seen.add(target)
                 waiting.append((target, path))
         response.dispose()
@@ -140,14 +153,16 @@ def _own_address(link: str, url: str) -> str:
     return urldefrag(link)[0].removeprefix(url) if link.startswith(f"{url}/") else ""
 
 
-def _is_wanted(target: str, alike: Counter[str]) -> bool:
+def _is_wanted(target: str, asked: Counter[str], alike: int | None) -> bool:
     path, _, query = target.partition("?")
     in_admin = path.startswith("/admin/")
-    if not query and not in_admin:
+    if not query and not in_admin and alike is None:
         return True
-    kind = re.sub("[0-9a-f-]{36}|[0-9]+", "*", path) + "?" * bool(query) if in_admin else path
-    alike[kind] += 1
-    return alike[kind] <= (ALIKE_IN_ADMIN if in_admin else VARIANTS)
+    kind = kind_of(path) if in_admin or alike is not None else path
+    most = ALIKE_IN_ADMIN if in_admin else VARIANTS
+    kind += "?" * bool(query)
+    asked[kind] += 1
+    return asked[kind] <= (most if alike is None else min(most, alike))
 
 
 def look_at(desk: Desk, path: str, tour: Tour) -> None:

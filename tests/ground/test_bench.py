@@ -33,6 +33,7 @@ def test_it_refuses_what_nobody_knows() -> None:
 
 @pytest.mark.postgres
 @pytest.mark.redis
+@pytest.mark.processes
 def test_a_small_run_ends_with_one_line_per_figure() -> None:
     done = bench("--part", "500", "inventory")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -24,6 +24,8 @@ from tests.servers import free_port, wait_until
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUN = [sys.executable, "-m", "as2certs.run"]
 
+pytestmark = pytest.mark.processes
+
 
 def environment(var: Path, port: int, **more: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "AS2CERTS_VAR": str(var), "PORT": str(port), **more}
@@ -112,22 +114,17 @@ def test_it_starts_everything_shows_a_password_once_and_ends_everything(tmp_path
     assert processes_of(var) == []
 
 
-def test_the_example_data_is_loaded_once_and_left_alone_at_the_next_start(tmp_path: Path) -> None:
-    var = tmp_path / "var"
-    for said in ("Example data loaded.", "No example data loaded"):
-        with running_application(var, free_port(), DEMO="1"):
-            assert said in logs(var)[-1]
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_it_ends_everything_when_it_is_told_to_or_its_terminal_is_closed(
-    tmp_path: Path, number: signal.Signals
+def test_the_example_data_is_loaded_once_and_sigterm_or_a_closed_terminal_ends_everything(
+    tmp_path: Path,
 ) -> None:
     var = tmp_path / "var"
-    with running_application(var, free_port()) as process:
-        process.send_signal(number)
-        assert process.wait(timeout=30) == 0
-    assert processes_of(var) == []
+    ends = {"Example data loaded.": signal.SIGTERM, "No example data loaded": signal.SIGHUP}
+    for said, number in ends.items():
+        with running_application(var, free_port(), DEMO="1") as process:
+            assert said in logs(var)[-1]
+            process.send_signal(number)
+            assert process.wait(timeout=30) == 0
+        assert processes_of(var) == []
 
 
 def test_a_taken_port_is_one_line(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from identities import generation
 from identities.models import CertificateRequest, Identity, IdentityCertificate
 from tests.certificates import make_pair, p12
 from tests.inventory import PASSWORD, make_identity
+from tests.people import log_in_browser
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -23,11 +24,7 @@ def inside(page: Page, live_server: object) -> Page:
     """A browser in which an operator is logged in."""
     user = User.objects.create_user("operator", password=PASSWORD)
     user.groups.add(Group.objects.get(name="operator"))
-    page.goto(f"{live_server}/login/")
-    page.get_by_label("User name").fill("operator")
-    page.get_by_label("Password").fill(PASSWORD)
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("navigation", name="Main")).to_be_visible()
+    log_in_browser(page.context, user, str(live_server))
     return page
 
 

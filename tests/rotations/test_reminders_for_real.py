@@ -43,7 +43,7 @@ def at_once(stack: Stack, command: str, processes: int) -> None:
 
 def test_runs_at_once_tell_everybody_once(make_stack: Callable[..., Stack], postgres: Postgres) -> None:
     with ScriptedSmtpServer() as server:
-        stack = make_stack(database_url=postgres.new_database(), email_url=f"smtp://127.0.0.1:{server.port}")
+        stack = make_stack(postgres=postgres, email_url=f"smtp://127.0.0.1:{server.port}")
         stack.python(SEED)
         at_once(stack, "send_reminders", 4)
         assert stack.python(COUNT) == [30, 90, 0]

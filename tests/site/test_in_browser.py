@@ -12,7 +12,7 @@ from identities.models import Identity, IdentityCertificate
 from partners.models import Partner
 from rotations.management import demo
 from rotations.models import Rotation
-from tests.people import PASSWORD, make_person
+from tests.people import log_in_browser, make_person
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -22,17 +22,15 @@ Open = Callable[..., Page]
 @pytest.fixture
 def open_page(chromium: Browser, live_server: object) -> Iterator[Open]:
     """Return a page in which an administrator is logged in, made with the options of a browser's context."""
-    make_person("anna", "administrator", time_zone="Europe/Berlin")
+    anna = make_person("anna", "administrator", time_zone="Europe/Berlin")
     contexts: list[BrowserContext] = []
 
     def make(**options: object) -> Page:
         context = chromium.new_context(base_url=str(live_server), **options)  # type: ignore[arg-type]
         contexts.append(context)
+        log_in_browser(context, anna, str(live_server))
         page = context.new_page()
-        page.goto("/login/")
-        page.get_by_label("User name").fill("anna")
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Log in").click()
+        page.goto("/")
         expect(page.locator("main h1")).to_be_visible()
         return page
 
@@ -64,6 +62,7 @@ def addresses() -> list[str]:
     ]
 
 
+@pytest.mark.extended  # tests/e2e/test_every_page.py looks at these pages too
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_is_wider_than_a_phone_or_complains_in_the_console(open_page: Open, scheme: str) -> None:
     demo.load(now=database_now())

@@ -50,8 +50,8 @@ def test_of_two_at_once_one_wins(
     full: bool,
 ) -> None:
     stack = make_stack(postgres=postgres)
-    often = 500 if full else 200
-    result = stack.python(RACE.format(upto=upto, names=names, times=often if names in OFTEN else 50))
+    often, seldom = (500, 50) if full else (60, 25)
+    result = stack.python(RACE.format(upto=upto, names=names, times=often if names in OFTEN else seldom))
     print(result)  # noqa: T201
     assert result["wrong"] == []
     assert "" not in result["won"]  # somebody always wins

@@ -366,7 +366,7 @@ def preview(client: Client, company: Company, **changed: Any) -> Any:
 
 def test_the_preview_tells_the_window_on_every_clock_and_the_plan(operator: Client, company: Company) -> None:
     shown = page_text(preview(operator, company))
-    assert 'Thu 3 Dec 2026, 22:00 <span class="nowrap">– 23:00 CST (UTC−06:00)' in shown
+    assert 'Thu 3 Dec 2026, 22:00 <span class="until">– 23:00 CST (UTC−06:00)' in shown
     assert "Fri 4 Dec 2026, 04:00" in shown
     assert "Partners" not in shown
     assert "of ACME with its SHA-256 to Fabrikam" in shown

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.contrib.auth.models import Group
@@ -16,7 +17,8 @@ from rotations.lifecycle import actions, drafts
 from rotations.models import Rotation
 from rotations.planning.windows import Window
 from tests.certificates import make_pair, p12
-from tests.rotations.company import Company, confirm_all, make_company
+from tests.people import log_in_browser
+from tests.rotations.company import CHICAGO, Company, confirm_all, make_company
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -31,17 +33,16 @@ def company(db: None) -> Company:
 @pytest.fixture
 def inside(page: Page, live_server: object, company: Company) -> Page:
     """A browser in which Alice is logged in."""
-    page.goto(f"{live_server}/login/")
-    page.get_by_label("User name").fill("alice")
-    page.get_by_label("Password").fill("a long password")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("navigation", name="Main")).to_be_visible()
+    log_in_browser(page.context, company.alice, str(live_server))
     return page
 
 
 def running(company: Company) -> Rotation:
+    """Return an approved rotation whose window crosses midnight on its clock, as the longest ones to read do."""
     now = database_now()
-    window = Window(now + timedelta(days=5), now + timedelta(days=5, hours=1), "America/Chicago")
+    day = (now + timedelta(days=5)).astimezone(ZoneInfo(CHICAGO))
+    starts = day.replace(hour=23, minute=53, second=55, microsecond=0).astimezone(UTC)
+    window = Window(starts, starts + timedelta(hours=1), CHICAGO)
     wish = drafts.DraftSpec(roles=("sign", "decrypt"), old=company.old, new=company.new, window=window)
     rotation = drafts.create_draft(company.identity, wish, by=company.by, now=now)
     return actions.approve(rotation, by=company.approver, now=now)
@@ -137,7 +138,8 @@ def test_every_page_fits_a_phone(inside: Page, live_server: object, company: Com
         ),
         *(reverse(f"participant-{name}", args=[participant.uid]) for name in ("confirm", "waive", "remove")),
     ]
-    inside.set_viewport_size({"width": 390, "height": 844})
     for path in paths:
         inside.goto(f"{live_server}{path}")
-        assert inside.evaluate("document.documentElement.scrollWidth") <= 390, path
+        for width in (390, 360):
+            inside.set_viewport_size({"width": width, "height": 844})
+            assert inside.evaluate("document.documentElement.scrollWidth") <= width, path

@@ -16,6 +16,7 @@ from rotations.letters import announcements
 from rotations.lifecycle import actions, drafts
 from rotations.models import Letter, Participant, Rotation
 from rotations.planning.windows import Window
+from tests.people import log_in_browser
 from tests.rotations.company import CHICAGO, Company, make_company
 from tests.rotations.web.portal.conftest import with_contacts
 
@@ -60,11 +61,7 @@ def told(rotation: Rotation, company: Company) -> Rotation:
 @pytest.fixture
 def inside(page: Page, live_server: object, company: Company) -> Page:
     """A browser in which Alice is logged in."""
-    page.goto(f"{live_server}/login/")
-    page.get_by_label("User name").fill("alice")
-    page.get_by_label("Password").fill("a long password")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("navigation", name="Main")).to_be_visible()
+    log_in_browser(page.context, company.alice, str(live_server))
     return page
 
 

@@ -139,7 +139,9 @@ def answers(now: datetime) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("holds", [Partner.Holds.SEVERAL, Partner.Holds.ONE])
+@pytest.mark.parametrize(
+    "holds", [Partner.Holds.SEVERAL, pytest.param(Partner.Holds.ONE, marks=pytest.mark.extended)]
+)
 def test_each_state_fits_a_phone_and_a_desk_and_has_names_for_all(
     chromium: Browser, live_server: object, holds: str
 ) -> None:
