@@ -49,7 +49,7 @@ from rotations.execution.transitions import CUT_OVER_STATES
 from rotations.execution.unit_of_work import RotationFacts, UnitOfWork
 from rotations.lifecycle import open_window
 from rotations.models import Heartbeat, Rotation, Step, StepQuerySet, rehearsal
-from rotations.planning import plan
+from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction, StepState
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ _AWAITING_APPROVAL = Q(
     state=StepState.WAITING,
     rotation__withdrawn_at__isnull=False,
     rotation__state__in=AWAITING_WINDOW,
-) & ~Q(act__in=(stored_plan.ROLL_BACK, plan.Act.RELEASE))
+) & ~Q(act__in=(stored_plan.ROLL_BACK, Act.RELEASE))
 
 
 def apply_due(*, wait: bool = True) -> int:
@@ -299,7 +299,7 @@ def _due_steps(now: datetime) -> StepQuerySet:
     One for a single partner waits for nobody else, but for the rotation's rehearsal, where one is asked for. Where the
     approval is withdrawn, nothing further is begun: only what leads back, or lets messages go again.
     """
-    waits = Q(act=plan.Act.CUT_OVER, state=StepState.WAITING, latest_at__gt=now)
+    waits = Q(act=Act.CUT_OVER, state=StepState.WAITING, latest_at__gt=now)
     not_ready = waits & ~Q(rotation__state__in=CUT_OVER_STATES)
     for_one = Q(participant__isnull=False)
     due = Step.objects.due(now).filter(rotation__state__in=ACTIVE_STATES).exclude(_AWAITING_APPROVAL)
@@ -374,7 +374,7 @@ def step_obstacle(step: Step, known: RotationFacts, *, now: datetime) -> str | N
     What the step takes for granted is looked at again under the lock: the window, the old certificate, the new one.
     """
     rotation = step.rotation
-    if step.act == plan.Act.CUT_OVER:
+    if step.act == Act.CUT_OVER:
         if step.latest_at is not None and now >= step.latest_at:
             return (
                 f"The window ended at {step.latest_at:%Y-%m-%d %H:%M} UTC before the change could be made, so it was "
@@ -382,7 +382,7 @@ def step_obstacle(step: Step, known: RotationFacts, *, now: datetime) -> str | N
             )
         if waits := transitions.readiness_obstacle(rotation, step):
             return waits
-    if step.act in (plan.Act.CUT_OVER, plan.Act.STAGE):
+    if step.act in (Act.CUT_OVER, Act.STAGE):
         return _system_obstacle(rotation, step) or _certificate_obstacle(rotation, step, known, now=now)
     return None
 
@@ -406,7 +406,7 @@ def _certificate_obstacle(
     if new is None:
         return "There is no successor. Take it in, then try again."
     # Reading with it may be prepared before it is valid; writing with it may not begin.
-    if now > new.not_after or (now < new.not_before and step.act == plan.Act.CUT_OVER):
+    if now > new.not_after or (now < new.not_before and step.act == Act.CUT_OVER):
         return (
             f"The successor {new.short_name} is valid from {new.not_before:%Y-%m-%d %H:%M} to "
             f"{new.not_after:%Y-%m-%d %H:%M} UTC, not now. Cancel, and rotate to a certificate that is valid."
@@ -427,7 +427,7 @@ def _certificate_obstacle(
 
 def _is_late(step: Step, now: datetime) -> bool:
     """Say whether a cut-over came after its moment; for the other steps no moment was agreed with anybody."""
-    if step.act != plan.Act.CUT_OVER or step.earliest_at is None or step.latest_at is None:
+    if step.act != Act.CUT_OVER or step.earliest_at is None or step.latest_at is None:
         return False
     return now - step.earliest_at > LATE_AFTER
 
@@ -547,7 +547,7 @@ def _wait_for_system(step: Step, reason: str, *, now: datetime) -> None:
     of their moments: the first asks for all of them, and the others follow a second later.
     """
     again = now + min(_back_off(step), MAX_PAUSE)
-    has_window = step.act == plan.Act.CUT_OVER and step.latest_at is not None
+    has_window = step.act == Act.CUT_OVER and step.latest_at is not None
     with transaction.atomic():
         if _is_window_over(step, again) if has_window else step.attempts >= MAX_UNREACHABLE_ATTEMPTS:
             _give_up(step, reason, now=now)
@@ -566,7 +566,7 @@ def _back_off(step: Step) -> timedelta:
 
 def _is_window_over(step: Step, at: datetime) -> bool:
     """Say whether the window of a cut-over is over at a moment."""
-    return step.act == plan.Act.CUT_OVER and step.latest_at is not None and at >= step.latest_at
+    return step.act == Act.CUT_OVER and step.latest_at is not None and at >= step.latest_at
 
 
 def _give_up(step: Step, reason: str, *, now: datetime) -> None:

@@ -13,7 +13,7 @@ from rotations.exchange.partner_evidence import ParticipantHistory
 from rotations.exchange.partner_status import STATUS_MEANING, PartnerStatus, derive_status
 from rotations.execution.confirmations import CONFIRMED_ACTS
 from rotations.models import Participant, Rotation, RotationQuerySet, Step
-from rotations.planning import plan
+from rotations.planning.change import Act, StepOwner
 from rotations.planning.local_time import span
 from rotations.planning.states import SETTLED, RotationState
 
@@ -29,11 +29,11 @@ BEFORE_CHANGE = (RotationState.EXCHANGING, RotationState.SCHEDULED)
 
 #: What a partner still has to do, by the step that waits for it.
 AWAITED_TEXT = {
-    plan.Act.ANNOUNCE: "answer",
-    plan.Act.INSTALL: "say that it is installed",
-    plan.Act.AGREE: "agree to the window",
-    plan.Act.PARTNER_CUT_OVER: "switch",
-    plan.Act.PARTNER_RETIRE: "remove the old one",
+    Act.ANNOUNCE: "answer",
+    Act.INSTALL: "say that it is installed",
+    Act.AGREE: "agree to the window",
+    Act.PARTNER_CUT_OVER: "switch",
+    Act.PARTNER_RETIRE: "remove the old one",
 }
 
 
@@ -68,7 +68,7 @@ def waiting_for_partners(now: datetime) -> RotationQuerySet:
     steps = Step.objects.filter(
         rotation=OuterRef("pk"), participant__removed_reason="", participant__waived_reason="", blocked=False
     ).exclude(state__in=SETTLED)
-    theirs = steps.filter(Q(act__in=CONFIRMED_ACTS) | Q(who=plan.StepOwner.PARTNER, latest_at__lte=now))
+    theirs = steps.filter(Q(act__in=CONFIRMED_ACTS) | Q(who=StepOwner.PARTNER, latest_at__lte=now))
     said = Participant.objects.filter(
         Q(declined_at__isnull=False)
         | Q(proposed_at__isnull=False)
@@ -118,7 +118,7 @@ def _overdue_blocker(history: ParticipantHistory, word: PartnerStatus, *, now: d
     late = [
         step
         for step in history.steps
-        if step.who == plan.StepOwner.PARTNER
+        if step.who == StepOwner.PARTNER
         and step.state not in SETTLED
         and not step.blocked
         and step.latest_at is not None
@@ -133,7 +133,7 @@ def _overdue_blocker(history: ParticipantHistory, word: PartnerStatus, *, now: d
 def _format_awaited(steps: Iterable[Step]) -> str:
     """Say what steps wait for: "they still have to say that it is installed and agree to the window"."""
     return "they still have to " + " and ".join(
-        dict.fromkeys(AWAITED_TEXT[plan.Act(step.act)] for step in steps if step.act in AWAITED_TEXT)
+        dict.fromkeys(AWAITED_TEXT[Act(step.act)] for step in steps if step.act in AWAITED_TEXT)
     )
 
 

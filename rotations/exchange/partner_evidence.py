@@ -14,7 +14,7 @@ from rotations.exchange.partner_status import PartnerEvidence, PartnerStatus, de
 from rotations.execution.confirmations import CONFIRMED_ACTS
 from rotations.letters.schedule import ReminderSchedule
 from rotations.models import Letter, Link, Participant, Rotation, Step
-from rotations.planning import plan
+from rotations.planning.change import Act
 from rotations.planning.states import SETTLED
 
 #: Letters after which it is the partner's turn to answer, and its ladder begins anew.
@@ -50,7 +50,7 @@ class ParticipantHistory:
     @property
     def told_at(self) -> datetime | None:
         """Return when it was told of the change, by us or by somebody here who recorded it."""
-        by_hand = [s.done_at for s in self.steps if s.act == plan.Act.ANNOUNCE and s.state == "done"]
+        by_hand = [s.done_at for s in self.steps if s.act == Act.ANNOUNCE and s.state == "done"]
         return self.participant.announced_at or next(iter(by_hand), None)
 
     @property

@@ -22,7 +22,8 @@ from rotations.execution.confirmations import (
 from rotations.letters import compose
 from rotations.models import Participant, Rotation
 from rotations.notifications import operator_mail
-from rotations.planning import plan, windows
+from rotations.planning import windows
+from rotations.planning.change import Act
 from rotations.planning.local_time import span
 from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction
 
@@ -158,14 +159,14 @@ def report_switched(participant: Participant, act: str, *, by: Actor, now: datet
     """
     rotation, participant = lock_for_answer(participant)
     said = [step for step in open_steps(participant, act) if not step.blocked and not step.simultaneous]
-    if act not in (plan.Act.PARTNER_CUT_OVER, plan.Act.PARTNER_RETIRE) or not said:
+    if act not in (Act.PARTNER_CUT_OVER, Act.PARTNER_RETIRE) or not said:
         raise ActionRefused("There is nothing to switch at this moment: that step is done, or comes later.")
     record(
         AuditEvent(
             "participant.switched",
             rotation,
             also=[rotation.holder, participant.partner],
-            new={"what": REMOVED_TEXT if act == plan.Act.PARTNER_RETIRE else SWITCHED_TEXT},
+            new={"what": REMOVED_TEXT if act == Act.PARTNER_RETIRE else SWITCHED_TEXT},
         ),
         by=by,
         now=now,

@@ -17,7 +17,7 @@ from as2certs.audit.recording import Actor
 from rotations.execution import stored_plan, transitions
 from rotations.letters import compose
 from rotations.models import Letter, Participant, Rotation, Step, rehearsal
-from rotations.planning import plan
+from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def send_window_notices(now: datetime) -> int:
 def _due_individually(now: datetime) -> list[int]:
     """Return the participants (primary keys) that change together with us at their own moment, near to it or late."""
     ours = Step.objects.alone().filter(participant=OuterRef("participant"))
-    open_ = Step.objects.filter(Exists(ours), act=plan.Act.PARTNER_CUT_OVER, simultaneous=True)
+    open_ = Step.objects.filter(Exists(ours), act=Act.PARTNER_CUT_OVER, simultaneous=True)
     near = open_.exclude(state__in=SETTLED).filter(earliest_at__lte=now + LEAD_TIME)
     going_on = near.filter(rotation__state__in=(*AWAITING_WINDOW, RotationState.APPLIED))
     return list(going_on.order_by("participant").values_list("participant", flat=True).distinct())
@@ -102,7 +102,7 @@ def _notify_rotation(pk: int, kind: str, states: tuple[RotationState, ...], *, n
 def _simultaneous_participants(rotation: Rotation) -> list[Participant]:
     """Return the participants that have still to change at the same moment as we do."""
     open_steps = (
-        rotation.steps.filter(act=plan.Act.PARTNER_CUT_OVER, simultaneous=True)
+        rotation.steps.filter(act=Act.PARTNER_CUT_OVER, simultaneous=True)
         .exclude(state__in=SETTLED)
         .values("participant")
     )

@@ -16,11 +16,11 @@ from as2certs.audit.recording import Actor, AuditEvent, record
 from rotations.errors import ActionRefused, FingerprintMismatch
 from rotations.execution import fingerprint_check, transitions
 from rotations.models import Participant, Rotation, Step
-from rotations.planning import plan
+from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepAction
 
 #: What a partner's word completes: being told, installing, agreeing to the window.
-CONFIRMED_ACTS = (plan.Act.ANNOUNCE, plan.Act.INSTALL, plan.Act.AGREE)
+CONFIRMED_ACTS = (Act.ANNOUNCE, Act.INSTALL, Act.AGREE)
 
 
 def require_not_ended(rotation: Rotation) -> None:
@@ -103,12 +103,12 @@ def confirm(
             now=now,
         )
     settled_by = {
-        plan.Act.CHECK: strong and another_channel,
-        plan.Act.ANNOUNCE: agreed or installed,
-        plan.Act.INSTALL: installed,
-        plan.Act.AGREE: agreed,
+        Act.CHECK: strong and another_channel,
+        Act.ANNOUNCE: agreed or installed,
+        Act.INSTALL: installed,
+        Act.AGREE: agreed,
     }
-    for step in [step for step in open_steps(participant, *settled_by) if settled_by[plan.Act(step.act)]]:
+    for step in [step for step in open_steps(participant, *settled_by) if settled_by[Act(step.act)]]:
         transitions.settle_step(
             step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=_step_note(participant, channel)
         )
@@ -199,7 +199,7 @@ def record_agreement(
             by=by,
             now=now,
         )
-        for step in open_steps(participant, plan.Act.AGREE):
+        for step in open_steps(participant, Act.AGREE):
             note = f"{participant.partner} had said that it can then"
             transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=note)
 

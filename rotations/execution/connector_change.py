@@ -14,7 +14,7 @@ from partners.models import PartnerCertificate
 from rotations.execution import stored_plan
 from rotations.execution.stored_plan import ROLL_BACK
 from rotations.models import Step
-from rotations.planning import plan
+from rotations.planning.change import Act, Move
 
 
 def build_connector_change(step: Step, *, by: Actor, now: datetime) -> ConnectorChange:
@@ -38,8 +38,8 @@ def build_connector_change(step: Step, *, by: Actor, now: datetime) -> Connector
 
 def _connector_moves(step: Step) -> dict[str, str]:
     """Return role → move; retiring lets go of the old certificate in all roles, in writers' too."""
-    if step.act == plan.Act.RETIRE:
-        return dict.fromkeys(step.rotation.roles, plan.Move.DROP.value)
+    if step.act == Act.RETIRE:
+        return dict.fromkeys(step.rotation.roles, Move.DROP.value)
     return stored_plan.own_moves(step)
 
 

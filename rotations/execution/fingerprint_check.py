@@ -14,7 +14,7 @@ from as2certs.audit.recording import Actor, AuditEvent, record
 from rotations.errors import ActionRefused, EditConflict
 from rotations.execution import transitions
 from rotations.models import HandedIn, Rotation, Step
-from rotations.planning import plan
+from rotations.planning.change import Act
 from rotations.planning.local_time import day
 from rotations.planning.states import SETTLED, StepAction
 
@@ -31,7 +31,7 @@ def require_compared(rotation: Rotation, step: Step) -> None:
 
     Raises ActionRefused.
     """
-    if step.act == plan.Act.CHECK and unverified_submission(rotation) is not None:
+    if step.act == Act.CHECK and unverified_submission(rotation) is not None:
         raise ActionRefused(
             f"The certificate came by a link. Compare its fingerprint with {rotation.holder} over another channel, and "
             "record with whom: that settles this step."
@@ -40,7 +40,7 @@ def require_compared(rotation: Rotation, step: Step) -> None:
 
 def check_step(rotation: Rotation) -> Step | None:
     """Return the step in which the fingerprint is compared; None before a plan is approved that has one."""
-    return rotation.steps.filter(act=plan.Act.CHECK).first()
+    return rotation.steps.filter(act=Act.CHECK).first()
 
 
 @transaction.atomic

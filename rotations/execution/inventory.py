@@ -14,7 +14,7 @@ from rotations.execution import stored_plan
 from rotations.execution.stored_plan import ROLL_BACK
 from rotations.execution.unit_of_work import RotationFacts, UnitOfWork
 from rotations.models import Rotation, Step
-from rotations.planning import plan
+from rotations.planning.change import Act, Move, Role
 from rotations.planning.states import SETTLED
 
 
@@ -23,9 +23,9 @@ def apply_step(rotation: Rotation, step: Step, books: UnitOfWork) -> None:
 
     Raises ActionRefused when a certificate that this rotation does not know holds a role that has room for one.
     """
-    if step.act == plan.Act.RETIRE and rotation.old_identity_certificate is not None:
+    if step.act == Act.RETIRE and rotation.old_identity_certificate is not None:
         _end_signing_choices(rotation, books, at=books.now, certificate=rotation.old_identity_certificate)
-    if step.act == plan.Act.RETIRE and rotation.is_emergency:
+    if step.act == Act.RETIRE and rotation.is_emergency:
         _end_old_certificate(rotation, step, books)
     mine = stored_plan.own_moves(step)
     if not mine:
@@ -52,15 +52,15 @@ def _apply_move(
     roster, at = books.roster(rotation), books.now
     old, new = rotation.old, rotation.new
     assert new is not None  # a plan has a successor
-    if how == plan.Move.ADD:
+    if how == Move.ADD:
         roster.begin(new, role, at=at)
-    elif how == plan.Move.DROP:
-        if old is not None and (role, plan.Move.REPLACE) not in still_to_come:
+    elif how == Move.DROP:
+        if old is not None and (role, Move.REPLACE) not in still_to_come:
             roster.end(old, role, at=at)
     elif step.act == ROLL_BACK:
         assert old is not None  # rolling back without an old certificate is refused
         _end_choices_for_default(rotation, role, books, at=roster.replace(new, old, role, at=at))
-    elif (role, plan.Move.DROP) in still_to_come:
+    elif (role, Move.DROP) in still_to_come:
         roster.begin(new, role, at=at)  # another AS2 system reads with both until it drops the old one
     else:
         _end_choices_for_default(rotation, role, books, at=roster.replace(old, new, role, at=at))
@@ -73,15 +73,15 @@ def _replaced_roles(
     return [
         role
         for role, how in moving.items()
-        if how not in (plan.Move.ADD, plan.Move.DROP)
-        and (step.act == ROLL_BACK or (role, plan.Move.DROP) not in still_to_come)
+        if how not in (Move.ADD, Move.DROP)
+        and (step.act == ROLL_BACK or (role, Move.DROP) not in still_to_come)
     ]
 
 
 def _end_old_certificate(rotation: Rotation, step: Step, books: UnitOfWork) -> None:
     """In an emergency, end whatever the old certificate still serves, once the last AS2 system has let go of it."""
     if rotation.old is None or any(
-        other.act in (plan.Act.CUT_OVER, plan.Act.RETIRE) and other.state not in SETTLED
+        other.act in (Act.CUT_OVER, Act.RETIRE) and other.state not in SETTLED
         for other in books.steps(rotation)
         if other.pk != step.pk
     ):
@@ -94,7 +94,7 @@ def _change_signing_choice(rotation: Rotation, step: Step, books: UnitOfWork) ->
     """Note what signs for one partner alone from now on. Raises ActionRefused when another certificate does."""
     assert rotation.identity is not None  # only our own signature changes partner by partner
     assert step.participant is not None
-    _require_known_certificates(rotation, [plan.Role.SIGN], books)
+    _require_known_certificates(rotation, [Role.SIGN], books)
     back = step.act == ROLL_BACK
     certificate = rotation.old_identity_certificate if back else rotation.new_identity_certificate
     assert certificate is not None  # a plan has a successor, and a way back an old certificate
@@ -104,7 +104,7 @@ def _change_signing_choice(rotation: Rotation, step: Step, books: UnitOfWork) ->
 
 def _end_choices_for_default(rotation: Rotation, role: str, books: UnitOfWork, *, at: datetime) -> None:
     """Let the default sign for every partner, from the moment on at which it has changed."""
-    if role == plan.Role.SIGN:
+    if role == Role.SIGN:
         _end_signing_choices(rotation, books, at=at)
 
 
@@ -134,7 +134,7 @@ def unknown_certificate(rotation: Rotation, roles: Iterable[str], known: Rotatio
 
 def _unknown_signing_choice(rotation: Rotation, role: str, known: RotationFacts) -> str:
     """Say which certificate signs for one partner alone, and is none of this rotation's."""
-    if role != plan.Role.SIGN:
+    if role != Role.SIGN:
         return ""
     mine = {rotation.old_identity_certificate_id, rotation.new_identity_certificate_id}
     for key, certificate in known.choices(rotation).items():

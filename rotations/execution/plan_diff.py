@@ -18,6 +18,7 @@ from rotations.execution.stored_plan import PAST_PREFIX, ROLL_BACK
 from rotations.models import Participant, Rotation, Step
 from rotations.planning import change as plan_parts
 from rotations.planning import plan
+from rotations.planning.change import SWITCH_ACTS, Act, Capacity, Move
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, StepState
 
 #: A step without moments and words: its key but for the partner's, whether both sides do it at once, what it moves.
@@ -53,7 +54,7 @@ def started_participants(steps: Iterable[Step]) -> set[int]:
         step.participant_id
         for step in steps
         if step.participant_id is not None
-        and step.act in plan.SWITCH_ACTS
+        and step.act in SWITCH_ACTS
         and step.state in made
         and not step.key.startswith(f"{PAST_PREFIX}:")
     }
@@ -63,7 +64,7 @@ def can_be_replanned(rotation: Rotation, steps: Sequence[Step]) -> bool:
     """Say whether a rotation has a plan that can still be another one: its cut-over is not begun, or not with all."""
     if rotation.state not in AWAITING_WINDOW:
         return False
-    for_all = [s for s in steps if s.act == plan.Act.CUT_OVER and s.participant_id is None]
+    for_all = [s for s in steps if s.act == Act.CUT_OVER and s.participant_id is None]
     return bool(steps) and not any(s.state in (*SETTLED, StepState.RUNNING) for s in for_all)
 
 
@@ -98,7 +99,7 @@ def planned_shape(
     parties = {
         participant.pk: replace(
             stored_plan.party_for_partner(participant.partner),
-            holds=plan.Capacity(holding.get(participant.partner_id, participant.partner.holds)),
+            holds=Capacity(holding.get(participant.partner_id, participant.partner.holds)),
         )
         for participant in participants
     }
@@ -121,11 +122,9 @@ def planned_capabilities(steps: Iterable[Step], participants: Iterable[Participa
     for step in steps:
         if step.participant_id in partners:
             for effect in step.effects:
-                if effect["at"].startswith(PARTNER_SIDE) and effect["move"] != plan.Move.SWITCH:
-                    both = effect["move"] != plan.Move.REPLACE
-                    found[partners[step.participant_id]] = (
-                        plan.Capacity.SEVERAL if both else plan.Capacity.ONE
-                    )
+                if effect["at"].startswith(PARTNER_SIDE) and effect["move"] != Move.SWITCH:
+                    both = effect["move"] != Move.REPLACE
+                    found[partners[step.participant_id]] = Capacity.SEVERAL if both else Capacity.ONE
     return found
 
 

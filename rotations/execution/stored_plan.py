@@ -14,6 +14,7 @@ from partners.models import Partner
 from rotations.errors import NoOwnWindow, PlanError
 from rotations.models import Participant, Rotation, Step
 from rotations.planning import plan
+from rotations.planning.change import PREPARATION_ACTS, Act, Capacity, CertificateChange, Party, Role, System
 from rotations.planning.states import SETTLED, RotationState
 
 #: Key of "our side" in a plan where no AS2 system is connected: the change is then one of the inventory alone.
@@ -27,8 +28,8 @@ PAST_PREFIX = "past"
 
 
 def build_change(
-    rotation: Rotation, *, now: datetime, awaited: bool = False, parties: Sequence[plan.Party] | None = None
-) -> plan.CertificateChange:
+    rotation: Rotation, *, now: datetime, awaited: bool = False, parties: Sequence[Party] | None = None
+) -> CertificateChange:
     """Return what a rotation asks for, as the planner wants it; ``parties`` in place of all who take part.
 
     Raises PlanError when the window is still missing, or the successor, unless it may be ``awaited``.
@@ -39,9 +40,9 @@ def build_change(
         raise PlanError("The plan needs the successor: generate, upload or choose the new certificate.")
     if parties is None:
         parties = [party_for_participant(participant) for participant in active_participants(rotation)]
-    return plan.CertificateChange(
+    return CertificateChange(
         side=rotation.side,
-        roles=frozenset(plan.Role(role) for role in rotation.roles),
+        roles=frozenset(Role(role) for role in rotation.roles),
         systems=tuple(planned_system(system) for system in affected_systems(rotation)),
         parties=tuple(parties),
         starts=rotation.window_start,
@@ -75,26 +76,26 @@ def affected_systems(rotation: Rotation) -> list[AS2System | None]:
     return sorted(found, key=lambda system: (system is None, str(system))) or [None]
 
 
-def party_for_partner(partner: Partner) -> plan.Party:
+def party_for_partner(partner: Partner) -> Party:
     """Return a partner as the planner wants it."""
-    return plan.Party(key=str(partner.uid), name=partner.name, holds=plan.Capacity(partner.holds))
+    return Party(key=str(partner.uid), name=partner.name, holds=Capacity(partner.holds))
 
 
-def party_for_participant(participant: Participant) -> plan.Party:
+def party_for_participant(participant: Participant) -> Party:
     """Return a participant as the planner wants it, with its own moment where it has one."""
     party = party_for_partner(participant.partner)
     return replace(party, starts=participant.window_start, ends=participant.window_end)
 
 
-def planned_system(system: AS2System | None) -> plan.System:
+def planned_system(system: AS2System | None) -> System:
     """Return an AS2 system of ours as the planner wants it."""
     if system is None:
-        return plan.System(key=NO_SYSTEM, name="our AS2 system", holds=plan.Capacity.UNKNOWN)
-    several = plan.Capacity.SEVERAL if system.holds_several else plan.Capacity.ONE
-    return plan.System(
+        return System(key=NO_SYSTEM, name="our AS2 system", holds=Capacity.UNKNOWN)
+    several = Capacity.SEVERAL if system.holds_several else Capacity.ONE
+    return System(
         key=str(system.uid),
         name=system.name,
-        holds=plan.Capacity.UNKNOWN if system.overlap == AS2System.Overlap.UNKNOWN else several,
+        holds=Capacity.UNKNOWN if system.overlap == AS2System.Overlap.UNKNOWN else several,
         signs_per_partner=system.signs_per_partner and may_sign_per_partner(system.connector),
         automatic=system.connector != "manual",
         dated=system.overlap == AS2System.Overlap.DATED,
@@ -174,13 +175,11 @@ def replan_participant(participant: Participant, *, now: datetime) -> None:
     settled = {
         step.key for step in kept.filter(state__in=("done", "skipped")) if not _lapsed_with_window(step)
     }
-    if not any(
-        step.act == plan.Act.CUT_OVER and rotation.steps.filter(key=step.key).exists() for step in own
-    ):
+    if not any(step.act == Act.CUT_OVER and rotation.steps.filter(key=step.key).exists() for step in own):
         raise NoOwnWindow
     kept.exclude(key__in=settled).delete()
     Step.objects.bulk_create(step for step in own if step.key not in settled)
-    shared = rotation.steps.filter(participant=None, act__in=(plan.Act.CUT_OVER, plan.Act.RETIRE))
+    shared = rotation.steps.filter(participant=None, act__in=(Act.CUT_OVER, Act.RETIRE))
     # What was asked for and is there already is wanted by another moment too: its page tells until when.
     for step in (*shared.exclude(state__in=("done", "skipped")), *kept.filter(key__in=settled)):
         if planned := fresh.get(step.key):
@@ -223,7 +222,7 @@ def replace_plan(
     stored = rotation.steps.exclude(act=ROLL_BACK).exclude(key__startswith=f"{PAST_PREFIX}:")
     for step in list(stored.exclude(participant__in=begun)):
         settled = step.state in SETTLED
-        asked_again = step.participant_id in anew and (step.act == plan.Act.AGREE or step.key not in planned)
+        asked_again = step.participant_id in anew and (step.act == Act.AGREE or step.key not in planned)
         if asked_again or (step.key not in planned and not settled):
             step.delete()
     kept = {step.key: step for step in rotation.steps.filter(key__in=planned)}
@@ -257,7 +256,7 @@ def awaits_preparation(participant: Participant) -> bool:
     rotation = participant.rotation
     if not signs_per_partner(rotation):
         return rotation.state == RotationState.EXCHANGING
-    before = rotation.steps.filter(act__in=plan.PREPARATION_ACTS).exclude(state__in=SETTLED)
+    before = rotation.steps.filter(act__in=PREPARATION_ACTS).exclude(state__in=SETTLED)
     return before.filter(Q(participant=participant) | Q(participant=None)).exists()
 
 
@@ -279,11 +278,11 @@ def _lapsed_with_window(step: Step) -> bool:
     """Say whether a settled step went by with the old window."""
     if step.key.startswith(f"{PAST_PREFIX}:"):
         return False
-    made = step.rotation.steps.filter(act=plan.Act.CUT_OVER, participant=step.participant, state="done")
+    made = step.rotation.steps.filter(act=Act.CUT_OVER, participant=step.participant, state="done")
     made = made.exclude(key__startswith=f"{PAST_PREFIX}:")
-    if step.act in (plan.Act.HOLD, plan.Act.RELEASE):
+    if step.act in (Act.HOLD, Act.RELEASE):
         return step.state == "done" and not made.filter(system=step.system).exists()
-    return step.act == plan.Act.AGREE and not (step.participant and made.exists())
+    return step.act == Act.AGREE and not (step.participant and made.exists())
 
 
 def open_releases(rotation: Rotation) -> list[Step]:
@@ -293,8 +292,8 @@ def open_releases(rotation: Rotation) -> list[Step]:
 
 def filter_open_releases(steps: Sequence[Step]) -> list[Step]:
     """Return those of a rotation's steps that end a hold which was begun; they may be done before their turn."""
-    held = {_hold_key(step) for step in steps if step.act == plan.Act.HOLD and step.state == "done"}
-    releases = [step for step in steps if step.act == plan.Act.RELEASE and _hold_key(step) in held]
+    held = {_hold_key(step) for step in steps if step.act == Act.HOLD and step.state == "done"}
+    releases = [step for step in steps if step.act == Act.RELEASE and _hold_key(step) in held]
     return [step for step in releases if step.state not in ("done", "skipped")]
 
 

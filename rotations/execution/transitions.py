@@ -22,7 +22,7 @@ from rotations.execution import inventory
 from rotations.execution.unit_of_work import UnitOfWork
 from rotations.models import CERTIFICATE_FIELDS, Rotation, RotationQuerySet, Step, rehearsal
 from rotations.notifications import operator_mail
-from rotations.planning import plan
+from rotations.planning.change import CHECK_ACTS, PREPARATION_ACTS, SWITCH_ACTS, Act
 from rotations.planning.states import (
     SETTLED,
     RotationAction,
@@ -234,7 +234,7 @@ def _advance_rotation(rotation: Rotation, books: UnitOfWork) -> None:
 
 def _decides_rehearsal(state: RotationState, steps: list[Step]) -> bool:
     """Say whether a rotation, taken as a rehearsal, has passed or can't pass any more."""
-    tested = all(step.state == StepState.DONE for step in steps if step.act == plan.Act.TEST)
+    tested = all(step.state == StepState.DONE for step in steps if step.act == Act.TEST)
     return state is RotationState.ROLLING_BACK or (state in rehearsal.APPLIED_STATES and tested)
 
 
@@ -280,7 +280,7 @@ def approval_obstacle(rotation: Rotation) -> str:
 
 def sole_rehearsal_obstacle(rotation: Rotation) -> str:
     """Say what its rehearsal lacks where a rotation waits for nothing else before its window; else empty."""
-    unprepared = rotation.steps.filter(act__in=plan.PREPARATION_ACTS).exclude(state__in=SETTLED)
+    unprepared = rotation.steps.filter(act__in=PREPARATION_ACTS).exclude(state__in=SETTLED)
     return "" if unprepared.exists() else rehearsal.rehearsal_obstacle(rotation)
 
 
@@ -299,7 +299,7 @@ def reconsider_rehearsal(rotation_id: int, *, by: Actor, now: datetime) -> bool:
 def _unschedule(rotation: Rotation, *, by: Actor, now: datetime) -> None:
     """Take a rotation back that was scheduled on a rehearsal that no longer counts, if nothing was begun."""
     why, steps = rehearsal.rehearsal_obstacle(rotation), list(rotation.steps.all())
-    at_the_window = {plan.Act.HOLD.value, *_switching_acts(steps)}
+    at_the_window = {Act.HOLD.value, *_switching_acts(steps)}
     if why and all(step.state == StepState.WAITING for step in steps if step.act in at_the_window):
         apply_action(rotation, RotationAction.UNREADY, by=by, now=now, reason=why)
         operator_mail.notify_needs_attention(rotation, None, why, at=now)
@@ -333,7 +333,7 @@ def _unblock(rotation: Rotation, steps: list[Step], books: UnitOfWork) -> None:
     free = [s for s in steps if s.blocked and settled >= known.intersection(s.after)]
     books.unblock(free)
     for step in free:
-        if step.act == plan.Act.RETIRE and not rotation.is_emergency:
+        if step.act == Act.RETIRE and not rotation.is_emergency:
             _extend_for_drain(step, now=books.now)
 
 
@@ -370,9 +370,9 @@ def _next_action(rotation: Rotation, steps: list[Step]) -> RotationAction | None
     return None
 
 
-def _preparing_acts(rotation: Rotation) -> frozenset[plan.Act]:
+def _preparing_acts(rotation: Rotation) -> frozenset[Act]:
     """Return the acts that are waited for before our cut-over."""
-    return plan.CHECK_ACTS if rotation.is_emergency else plan.PREPARATION_ACTS
+    return CHECK_ACTS if rotation.is_emergency else PREPARATION_ACTS
 
 
 def _has_switched(steps: list[Step]) -> bool:
@@ -386,7 +386,7 @@ def _has_switched(steps: list[Step]) -> bool:
 
 def _has_switched_for_one(steps: list[Step]) -> bool:
     """Say whether something was switched for one partner alone, whatever the others have come to."""
-    alone = [step for step in steps if step.act == plan.Act.CUT_OVER and step.participant_id is not None]
+    alone = [step for step in steps if step.act == Act.CUT_OVER and step.participant_id is not None]
     return any(step.state in SETTLED for step in alone)
 
 
@@ -396,5 +396,5 @@ def _all_settled(steps: list[Step], acts: Any) -> bool:
 
 def _switching_acts(steps: list[Step]) -> set[str]:
     """Return the acts after which a change counts as applied: ours, or the partners' where we switch nothing."""
-    ours = {plan.Act.CUT_OVER.value}
-    return ours if any(step.act in ours for step in steps) else {act.value for act in plan.SWITCH_ACTS}
+    ours = {Act.CUT_OVER.value}
+    return ours if any(step.act in ours for step in steps) else {act.value for act in SWITCH_ACTS}

@@ -25,7 +25,7 @@ from rotations.execution.confirmations import lock_for_answer, open_steps
 from rotations.letters import access_links, compose
 from rotations.letters.contacts import contacts_for, explain_contact_gap, find_contact_gap
 from rotations.models import Letter, Participant, Rotation, Step
-from rotations.planning import plan
+from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepAction
 
 #: States of a rotation in which partners may be told of it.
@@ -182,7 +182,7 @@ def can_be_announced(rotation: Rotation) -> bool:
 
 
 def _announcement_step(scene: compose.LetterContext) -> Step | None:
-    return next((step for step in scene.steps if step.act == plan.Act.ANNOUNCE), None)
+    return next((step for step in scene.steps if step.act == Act.ANNOUNCE), None)
 
 
 def _order_obstacle(
@@ -296,7 +296,7 @@ def record_announced(
         by=by,
         now=now,
     )
-    for step in open_steps(participant, plan.Act.ANNOUNCE):
+    for step in open_steps(participant, Act.ANNOUNCE):
         transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=how)
 
 

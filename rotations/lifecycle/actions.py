@@ -13,18 +13,16 @@ from partners.models import Partner
 from rotations.errors import ActionRefused
 from rotations.execution import fingerprint_check, inventory, stored_plan, transitions
 from rotations.execution.confirmations import (
-    CONFIRMED_ACTS,
-    confirm,
     record_agreement,
     require_not_ended,
-    waive,
 )
 from rotations.execution.stored_plan import ROLL_BACK
 from rotations.execution.unit_of_work import RotationFacts
 from rotations.letters import compose
 from rotations.lifecycle import drafts, four_eyes, late_partners
 from rotations.models import Letter, Participant, Rotation, Step
-from rotations.planning import plan, windows
+from rotations.planning import windows
+from rotations.planning.change import SWITCH_ACTS, Act, StepOwner
 from rotations.planning.states import (
     SETTLED,
     RotationAction,
@@ -35,25 +33,23 @@ from rotations.planning.states import (
     next_state,
 )
 
-__all__ = ["CONFIRMED_ACTS", "ActionRefused", "confirm", "waive"]
-
 #: What can't be left out, and why: the inventory would say what is not so, or a role be left without a certificate.
 NOT_SKIPPABLE = {
-    plan.Act.CUT_OVER: "The cut-over is what this rotation is for: postpone or cancel the rotation instead.",
-    plan.Act.STAGE: (
+    Act.CUT_OVER: "The cut-over is what this rotation is for: postpone or cancel the rotation instead.",
+    Act.STAGE: (
         "Without this step we could not read what partners write with the new certificate. Try again, do it by hand "
         "and record it, or cancel the rotation."
     ),
-    plan.Act.RETIRE: (
+    Act.RETIRE: (
         "The old certificate would count as accepted for good. It leaves at its time; where somebody has removed it "
         "before, record this step as done."
     ),
     ROLL_BACK: "The way back can't be left out half-way: try again, or do it by hand and record it.",
 }
 #: What is done once a rotation is scheduled and not before: messages are held for no change that is not made then.
-WINDOW_ACTS = (plan.Act.HOLD, plan.Act.CUT_OVER)
+WINDOW_ACTS = (Act.HOLD, Act.CUT_OVER)
 #: What is not done by hand either while the approval is withdrawn.
-ACTS_NEEDING_APPROVAL = (plan.Act.STAGE, *WINDOW_ACTS, plan.Act.RETIRE)
+ACTS_NEEDING_APPROVAL = (Act.STAGE, *WINDOW_ACTS, Act.RETIRE)
 
 
 @transaction.atomic
@@ -116,7 +112,7 @@ def _require_valid_successor(rotation: Rotation, *, now: datetime) -> None:
 
 def _require_open_window(rotation: Rotation, *, now: datetime) -> None:
     """Refuse to approve again what can't be made any more: the windows of all that is left are over."""
-    left = list(rotation.steps.filter(act=plan.Act.CUT_OVER).exclude(state__in=SETTLED))
+    left = list(rotation.steps.filter(act=Act.CUT_OVER).exclude(state__in=SETTLED))
     if left and all(step.latest_at is not None and step.latest_at <= now for step in left):
         raise ActionRefused(
             "The window is over. Postpone the rotation to another one, and let that be approved."
@@ -361,11 +357,11 @@ def complete_step(step: Step, *, note: str, by: Actor, now: datetime) -> None:
             raise ActionRefused(
                 f"{step.participant.partner} has gone back to the old certificate: agree another moment with it first."
             )
-        if step.automatic and step.state != StepState.FAILED and step.act != plan.Act.RETIRE:
+        if step.automatic and step.state != StepState.FAILED and step.act != Act.RETIRE:
             raise ActionRefused(f"“{step.title}” is carried out by the application at its moment.")
         if step.blocked and step not in stored_plan.open_releases(rotation):
             raise ActionRefused(f"“{step.title}” comes later: {_missing_steps(rotation, step)}.")
-        if step.act == plan.Act.RETIRE and not note.strip() and not rotation.is_emergency:
+        if step.act == Act.RETIRE and not note.strip() and not rotation.is_emergency:
             _require_drained(rotation, step, now=now)
         if step.act in ACTS_NEEDING_APPROVAL and (kept := transitions.approval_obstacle(rotation)):
             raise ActionRefused(kept)
@@ -432,9 +428,9 @@ def roll_back_obstacle(rotation: Rotation, *, now: datetime) -> str | None:
         return "There was no certificate before this one."
     if old.not_after <= now:
         return f"The old certificate expired on {old.not_after:%Y-%m-%d %H:%M} UTC."
-    if rotation.steps.filter(act=plan.Act.PARTNER_RETIRE, state=StepState.DONE).exists():
+    if rotation.steps.filter(act=Act.PARTNER_RETIRE, state=StepState.DONE).exists():
         return "A partner has already dropped the old certificate."
-    if rotation.steps.filter(act=plan.Act.RETIRE, state=StepState.DONE).exists():
+    if rotation.steps.filter(act=Act.RETIRE, state=StepState.DONE).exists():
         return "The old certificate has already been retired here."
     return None
 
@@ -473,9 +469,9 @@ def _steps_to_roll_back(rotation: Rotation) -> list[Step]:
     A partner that writes at its own pace may go on with the new one, which we keep reading, as long as ours changed.
     Where we sign per partner, all go back with the default, whether that has flipped or not: choices end with it.
     """
-    ours = rotation.steps.filter(act=plan.Act.CUT_OVER)
+    ours = rotation.steps.filter(act=Act.CUT_OVER)
     is_ours, is_apart = ours.exists(), stored_plan.signs_per_partner(rotation)
-    done = rotation.steps.filter(act__in=plan.SWITCH_ACTS, state=StepState.DONE).order_by("position")
+    done = rotation.steps.filter(act__in=SWITCH_ACTS, state=StepState.DONE).order_by("position")
     found = list(
         done.exclude(key__startswith=f"{stored_plan.PAST_PREFIX}:").select_related(
             "system", "participant__partner"
@@ -483,8 +479,8 @@ def _steps_to_roll_back(rotation: Rotation) -> list[Step]:
     )
     if is_apart:
         default = ours.filter(participant=None).select_related("system")
-        return [*default, *(s for s in found if s.act == plan.Act.PARTNER_CUT_OVER and s.simultaneous)]
-    return [s for s in found if s.act == plan.Act.CUT_OVER or s.simultaneous or not is_ours]
+        return [*default, *(s for s in found if s.act == Act.PARTNER_CUT_OVER and s.simultaneous)]
+    return [s for s in found if s.act == Act.CUT_OVER or s.simultaneous or not is_ours]
 
 
 def roll_back_step(step: Step, *, position: int, now: datetime) -> Step:
@@ -497,7 +493,7 @@ def roll_back_step(step: Step, *, position: int, now: datetime) -> Step:
             rotation=step.rotation,
             position=position,
             key=f"{ROLL_BACK}:{step.key}",
-            who=plan.StepOwner.PARTNER,
+            who=StepOwner.PARTNER,
             act=ROLL_BACK,
             roles=step.roles,
             participant=step.participant,
@@ -512,7 +508,7 @@ def roll_back_step(step: Step, *, position: int, now: datetime) -> Step:
         rotation=step.rotation,
         position=position,
         key=f"{ROLL_BACK}:{step.key}",
-        who=plan.StepOwner.WE,
+        who=StepOwner.WE,
         act=ROLL_BACK,
         roles=step.roles,
         system=step.system,
@@ -531,7 +527,7 @@ def _roll_back_step_for_one(step: Step, partner: Partner, *, position: int, now:
         rotation=step.rotation,
         position=position,
         key=f"{ROLL_BACK}:{step.key}",
-        who=plan.StepOwner.WE,
+        who=StepOwner.WE,
         act=ROLL_BACK,
         roles=step.roles,
         system=step.system,
@@ -556,7 +552,7 @@ def close(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotat
     next_state(RotationState(rotation.state), RotationAction.CLOSE)
     require_no_held_messages(rotation)
     left = rotation.steps.exclude(state__in=SETTLED)
-    if left.filter(act=plan.Act.RETIRE).exists():
+    if left.filter(act=Act.RETIRE).exists():
         raise ActionRefused(
             "The old certificate is not retired yet. That happens at its time; the rotation closes then."
         )

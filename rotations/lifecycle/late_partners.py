@@ -17,7 +17,7 @@ from rotations.execution import transitions
 from rotations.letters import compose
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.notifications import operator_mail
-from rotations.planning import plan
+from rotations.planning.change import READER_ROLES, Act
 from rotations.planning.states import SETTLED, RotationState, StepAction
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 #: Between the warning that the old certificate goes, and its going.
 WARNING_PERIOD = timedelta(days=7)
 #: What a partner may still owe when the old certificate's time has come.
-OWED_ACTS = (plan.Act.PARTNER_CUT_OVER, plan.Act.TEST)
+OWED_ACTS = (Act.PARTNER_CUT_OVER, Act.TEST)
 
 
 def drain_time(rotation: Rotation, systems: Iterable[object]) -> timedelta:
@@ -41,12 +41,12 @@ def would_break(
 
     Where only what partners read with changes, nobody: our readers hold nothing old for them.
     """
-    if not set(rotation.roles) & set(plan.READER_ROLES):
+    if not set(rotation.roles) & set(READER_ROLES):
         return []
     owing = {
         step.participant_id
         for step in steps
-        if step.act == plan.Act.PARTNER_CUT_OVER and step.state not in SETTLED
+        if step.act == Act.PARTNER_CUT_OVER and step.state not in SETTLED
     }
     return [
         p
@@ -66,7 +66,7 @@ def warn_and_release(now: datetime) -> int:
     """
     due = Rotation.objects.filter(
         state=RotationState.APPLIED,
-        steps__act=plan.Act.RETIRE,
+        steps__act=Act.RETIRE,
         steps__state="waiting",
         steps__blocked=True,
         steps__earliest_at__lte=now,

@@ -20,6 +20,7 @@ from rotations.execution import transitions
 from rotations.lifecycle import actions
 from rotations.models import AtEnd, Participant, Rotation, Step, StepQuerySet
 from rotations.planning import plan, windows
+from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction, StepState
 
 log = logging.getLogger(__name__)
@@ -29,9 +30,7 @@ NO_EVIDENCE = "The window ends, and nothing has shown that the other side has ch
 
 def _waiting_cut_overs(rotation: Rotation, participant: Participant | None = None) -> StepQuerySet:
     """Return our cut-overs that wait for their moment; of one participant, those that concern it."""
-    steps: StepQuerySet = Step.objects.filter(
-        rotation=rotation, act=plan.Act.CUT_OVER, state=StepState.WAITING
-    )
+    steps: StepQuerySet = Step.objects.filter(rotation=rotation, act=Act.CUT_OVER, state=StepState.WAITING)
     return steps if participant is None else steps.filter(Q(participant=None) | Q(participant=participant))
 
 

@@ -23,7 +23,7 @@ from rotations.execution.stored_plan import PAST_PREFIX
 from rotations.lifecycle.replanning import AlternativePlan, assumed_capability
 from rotations.models import Participant, Rotation, Step
 from rotations.notifications import operator_mail
-from rotations.planning import plan
+from rotations.planning.change import Act, Role
 from rotations.planning.local_time import day
 from rotations.planning.states import RotationState, StepState
 from rotations.web.presenters.open_tasks import OpenTask, join_names
@@ -35,7 +35,7 @@ CAPABILITY_PHRASES = {
     Partner.Holds.UNKNOWN: "can hold what its people don’t know",
 }
 #: Roles in which a partner reads, so that it matters what its system can hold.
-PARTNER_READ_ROLES = (plan.Role.SIGN, plan.Role.ENCRYPT)
+PARTNER_READ_ROLES = (Role.SIGN, Role.ENCRYPT)
 #: How long before our change the new certificate has to have been there to show that both were: with the old one gone,
 #: messages would have failed for so long.
 MIN_OVERLAP = timedelta(days=1)
@@ -165,7 +165,7 @@ def observed_capabilities(partners: Collection[Partner]) -> Mapping[int, Observe
     if not unknown:
         return {}
     cut_overs = Step.objects.filter(
-        rotation=OuterRef("rotation"), act=plan.Act.CUT_OVER, state=StepState.DONE
+        rotation=OuterRef("rotation"), act=Act.CUT_OVER, state=StepState.DONE
     ).exclude(key__startswith=f"{PAST_PREFIX}:")
     alone = cut_overs.filter(participant=OuterRef("pk")).order_by().values("participant")
     for_all = cut_overs.filter(participant=None).order_by().values("rotation")
@@ -193,7 +193,7 @@ def observed_capabilities(partners: Collection[Partner]) -> Mapping[int, Observe
     for participant in found:
         changed_at = participant.alone_at or participant.for_all_at
         there = participant.confirmed_at
-        if changed_at is None or there is None or plan.Role.SIGN not in participant.rotation.roles:
+        if changed_at is None or there is None or Role.SIGN not in participant.rotation.roles:
             continue
         if changed_at - there >= MIN_OVERLAP:
             participant.partner = unknown[participant.partner_id]

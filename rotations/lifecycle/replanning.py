@@ -32,7 +32,7 @@ from rotations.letters import compose
 from rotations.letters.instructions import PartnerTask
 from rotations.lifecycle import edit_conflicts, four_eyes
 from rotations.models import Letter, Participant, Rotation, Step
-from rotations.planning import plan
+from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepState
 
 
@@ -138,7 +138,7 @@ class AlternativePlan:
         stays = {s.key: s for s in self.before if s.state in SETTLED or s.participant_id in self.begun}
         anew = {participant.pk for participant in self.anew}
         for step in self.before:
-            if step.participant_id in anew and step.act == plan.Act.AGREE:
+            if step.participant_id in anew and step.act == Act.AGREE:
                 stays.pop(step.key, None)
         found = []
         for step in self.fresh:
@@ -319,8 +319,8 @@ def _reset_answers(other: AlternativePlan) -> None:
 
     What was compared stays; that it is installed beside the old one has to be said by whoever was not asked for that.
     """
-    installs = {step.participant_id for step in other.fresh if step.act == plan.Act.INSTALL}
-    had = {step.participant_id for step in other.before if step.act == plan.Act.INSTALL}
+    installs = {step.participant_id for step in other.fresh if step.act == Act.INSTALL}
+    had = {step.participant_id for step in other.before if step.act == Act.INSTALL}
     rotation = other.rotation
     concerned = rotation.participants.filter(pk__in=[participant.pk for participant in other.anew])
     concerned.update(agreed_at=None, escalated_at=None, waived_reason="")

@@ -16,11 +16,12 @@ from rotations.letters import compose
 from rotations.lifecycle import drafts, four_eyes
 from rotations.lifecycle.actions import NO_AGREEMENT, roll_back_step, window_findings
 from rotations.models import Letter, Participant, Rotation, Step
-from rotations.planning import plan, windows
+from rotations.planning import windows
+from rotations.planning.change import SWITCH_ACTS, Act
 from rotations.planning.states import SETTLED, RotationAction, RotationState, StepState, next_state
 
 #: What is done once more when a partner goes back: all that was about the moment at which it changed over.
-REPEATED_ACTS = (plan.Act.AGREE, plan.Act.HOLD, plan.Act.CUT_OVER, plan.Act.TEST, plan.Act.RELEASE)
+REPEATED_ACTS = (Act.AGREE, Act.HOLD, Act.CUT_OVER, Act.TEST, Act.RELEASE)
 
 NOT_PER_PARTNER = "All partners of this rotation change over at once: postpone the rotation to move it."
 
@@ -163,11 +164,11 @@ def take_back_obstacle(participant: Participant, *, now: datetime) -> str:
         return "There was no certificate before this one."
     if old.not_after <= now:
         return f"The old certificate expired on {old.not_after:%Y-%m-%d %H:%M} UTC."
-    if participant.steps.filter(act=plan.Act.PARTNER_RETIRE, state=StepState.DONE).exists():
+    if participant.steps.filter(act=Act.PARTNER_RETIRE, state=StepState.DONE).exists():
         return f"{partner} has already dropped the old certificate."
-    if rotation.steps.filter(act=plan.Act.RETIRE, state=StepState.DONE).exists():
+    if rotation.steps.filter(act=Act.RETIRE, state=StepState.DONE).exists():
         return "The old certificate has already been retired here."
-    if rotation.steps.filter(act__in=(plan.Act.RETIRE, plan.Act.CUT_OVER), state=StepState.RUNNING).exists():
+    if rotation.steps.filter(act__in=(Act.RETIRE, Act.CUT_OVER), state=StepState.RUNNING).exists():
         return "A step is being carried out at this moment. Wait until it is done, then decide again."
     return _open_obstacle(participant)
 
@@ -219,13 +220,11 @@ def _repeat_steps(participant: Participant, *, now: datetime) -> None:
     held = [step for step in stored_plan.filter_open_releases(steps) if step in tied]
     past = [step for step in tied if step.state in SETTLED or step in held]
     fresh = [stored_plan.copy_step(step) for step in tied]
-    number = 1 + sum(
-        step.key.startswith(f"{PAST_PREFIX}:") and step.act == plan.Act.CUT_OVER for step in steps
-    )
+    number = 1 + sum(step.key.startswith(f"{PAST_PREFIX}:") and step.act == Act.CUT_OVER for step in steps)
     for step in past:
         step.key = f"{PAST_PREFIX}:{number}:{step.key}"
     last = rotation.steps.order_by("-position").values_list("position", flat=True).first() or 0
-    switched = [step for step in past if step.act in plan.SWITCH_ACTS and step.state == StepState.DONE]
+    switched = [step for step in past if step.act in SWITCH_ACTS and step.state == StepState.DONE]
     ways = [roll_back_step(step, position=last + n, now=now) for n, step in enumerate(switched, start=1)]
     Step.objects.filter(pk__in=[step.pk for step in tied if step not in past]).delete()
     for step in held:
@@ -238,4 +237,4 @@ def _is_repeated(step: Step) -> bool:
     """Say whether a step of a participant was about the moment at which it changed over."""
     if step.key.startswith(f"{PAST_PREFIX}:"):
         return False
-    return step.act in REPEATED_ACTS or (step.act == plan.Act.PARTNER_CUT_OVER and step.simultaneous)
+    return step.act in REPEATED_ACTS or (step.act == Act.PARTNER_CUT_OVER and step.simultaneous)

@@ -20,12 +20,12 @@ from rotations.execution import transitions
 from rotations.lifecycle import open_window
 from rotations.models import Participant, Rotation, Sighting, Step
 from rotations.notifications import operator_mail
-from rotations.planning import plan
+from rotations.planning.change import Act, Role, StepEvidence
 from rotations.planning.local_time import moment
 from rotations.planning.states import SETTLED, RotationState, StepAction
 
 #: In which role of a rotation a use of a certificate counts.
-ROLE_OF_USE = {Sighting.Use.SIGNED: plan.Role.VERIFY, Sighting.Use.ENCRYPTED: plan.Role.DECRYPT}
+ROLE_OF_USE = {Sighting.Use.SIGNED: Role.VERIFY, Sighting.Use.ENCRYPTED: Role.DECRYPT}
 #: Clocks of mail and AS2 systems differ; a message later than this is a slip of the pen.
 CLOCK_TOLERANCE = timedelta(minutes=15)
 #: States of a rotation for which a message still says something.
@@ -151,8 +151,8 @@ def _proven_steps(steps: Iterable[Step], role: str) -> list[Step]:
     return [
         step
         for step in steps
-        if plan.StepEvidence.INBOUND_MESSAGE in step.evidence
-        and (step.act != plan.Act.PARTNER_CUT_OVER or any(effect["role"] == role for effect in step.effects))
+        if StepEvidence.INBOUND_MESSAGE in step.evidence
+        and (step.act != Act.PARTNER_CUT_OVER or any(effect["role"] == role for effect in step.effects))
     ]
 
 

@@ -18,6 +18,7 @@ from partners import contacts
 from partners.models import Contact, Partner, PartnerCertificate, Partnership
 from rotations.errors import ActionRefused
 from rotations.exchange.submitted_certificates import submit
+from rotations.execution import confirmations
 from rotations.letters import access_links
 from rotations.lifecycle import actions, drafts, rehearsals
 from rotations.management import demo_exchange
@@ -369,7 +370,7 @@ class _DemoCompany:
         assert rotation.new is not None  # given by `rotate`
         for participant in rotation.participants.select_related("partner"):
             contact = participant.partner.contacts.get()
-            actions.confirm(
+            confirmations.confirm(
                 participant,
                 fingerprint=pki.format_fingerprint(rotation.new.sha256),
                 agreed=True,

@@ -12,6 +12,7 @@ from as2certs.mail.models import Message
 from partners import contacts
 from partners.models import Contact
 from rotations.exchange import follow_up, responses
+from rotations.execution import confirmations
 from rotations.letters import access_links, announcements
 from rotations.lifecycle import actions
 from rotations.models import Letter, Link, Participant, Rotation
@@ -44,7 +45,7 @@ class DemoVisit:
         return cls(participant, contact, link, by)
 
     def confirm(self, *, fingerprint: str = "", agreed: bool, note: str = "", now: datetime) -> None:
-        actions.confirm(
+        confirmations.confirm(
             self.participant,
             fingerprint=fingerprint,
             agreed=agreed,

@@ -17,7 +17,7 @@ from as2certs.mail.models import Message
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate
 from partners.models import Contact, Partner, PartnerCertificate
 from rotations.planning import freeze_calendar, states
-from rotations.planning.plan import PREPARATION_ACTS, Act
+from rotations.planning.change import PREPARATION_ACTS, Act
 
 
 def default_nudge_after() -> list[int]:

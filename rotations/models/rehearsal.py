@@ -17,7 +17,7 @@ from as2certs.accounts.models import Installation
 from identities.models import Identity
 from partners.models import Partner
 from rotations.models import Rotation
-from rotations.planning.plan import Act
+from rotations.planning.change import Act
 from rotations.planning.states import ENDED, RotationState, StepState, label
 
 #: States of a rotation of which a rehearsal can still say something.

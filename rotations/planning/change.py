@@ -1,7 +1,6 @@
 """What a plan is made of: the change that is asked for, and the steps that carry it out.
 
-Pure values without Django, I/O or a clock. All moments are aware and in UTC. `rotations.planning.plan` is the door to
-this module: import these names from there.
+Pure values without Django, I/O or a clock. All datetimes are aware and in UTC.
 """
 
 from collections.abc import Collection

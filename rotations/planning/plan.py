@@ -9,19 +9,8 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from rotations.errors import PlanError
 from rotations.planning.change import (
-    CHECK_ACTS,
-    DEFAULT_GRACE,
-    OWN_ROLES,
-    PARTNER_ROLES,
-    PREPARATION_ACTS,
-    READER_ROLES,
-    SWITCH_ACTS,
-    WEAK_EVIDENCE,
-    WRITER_ROLES,
     Act,
-    Capacity,
     CertificateChange,
     Effect,
     Move,
@@ -31,44 +20,13 @@ from rotations.planning.change import (
     StepEvidence,
     StepOwner,
     System,
-    change_letter,
     our_side,
     our_side_to,
     partner_side,
     sort_roles,
     validate_change,
 )
-from rotations.planning.rules import violations
 from rotations.planning.step_texts import StepContext, describe_step
-
-__all__ = [
-    "CHECK_ACTS",
-    "DECISION_LEAD",
-    "DEFAULT_GRACE",
-    "HOLD_LEAD",
-    "OWN_ROLES",
-    "PARTNER_ROLES",
-    "PREPARATION_ACTS",
-    "READER_ROLES",
-    "SWITCH_ACTS",
-    "WEAK_EVIDENCE",
-    "WRITER_ROLES",
-    "Act",
-    "Capacity",
-    "CertificateChange",
-    "Effect",
-    "Move",
-    "Party",
-    "PlanError",
-    "PlannedStep",
-    "Role",
-    "StepEvidence",
-    "StepOwner",
-    "System",
-    "change_letter",
-    "plan",
-    "violations",
-]
 
 HOLD_LEAD = timedelta(hours=1)
 """How long before the window our outbound queue may be paused, so that asynchronous MDNs can drain."""

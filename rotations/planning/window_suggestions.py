@@ -117,12 +117,3 @@ def _round_up_to_grid(moment: datetime) -> datetime:
 def longest_lead(days: Collection[int | None], *, usual: int) -> timedelta:
     """Return the notice that the slowest partner needs; ``usual`` (days) where nobody has said."""
     return timedelta(days=max([usual if own is None else own for own in days] or [usual]))
-
-
-__all__ = [
-    "WindowRequirements",
-    "WindowSuggestion",
-    "WorkingHours",
-    "longest_lead",
-    "suggest_windows",
-]

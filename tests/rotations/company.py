@@ -12,7 +12,8 @@ from as2certs.audit.recording import Actor
 from identities.certificate_import import import_certificate
 from identities.models import AS2System, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate, Partnership
-from rotations.lifecycle import actions, drafts
+from rotations.execution import confirmations
+from rotations.lifecycle import drafts
 from rotations.models import Rotation
 from rotations.planning.windows import Window
 from tests.certificates import make_pair
@@ -113,7 +114,7 @@ def make_draft(company: Company, *, starts: datetime, now: datetime = NOW, minut
 def confirm_all(rotation: Rotation, company: Company, *, now: datetime = NOW, agreed: bool = True) -> None:
     assert rotation.new is not None
     for participant in rotation.participants.all():
-        actions.confirm(
+        confirmations.confirm(
             participant,
             fingerprint=pki.format_fingerprint(rotation.new.sha256),
             agreed=agreed,

@@ -11,7 +11,7 @@ from partners.models import Partner, Partnership
 from rotations.execution import transitions
 from rotations.lifecycle import actions, drafts, rehearsals
 from rotations.models import Rotation
-from rotations.planning.plan import Act
+from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, StepAction
 from tests.rotations.company import NOW, Company, confirm_all, make_draft, own_certificate, window
 

@@ -11,6 +11,7 @@ from rotations.execution import stored_plan
 from rotations.lifecycle import drafts
 from rotations.models import Participant, Rotation
 from rotations.planning import plan
+from rotations.planning.change import CertificateChange, PlannedStep, Role
 from rotations.planning.window_suggestions import WindowSuggestion
 from rotations.planning.windows import WindowFinding
 from rotations.web.forms.drafts import DraftForm
@@ -63,16 +64,16 @@ class DraftPreview:
         return [str(error) for name in names for error in self.form.errors.get(name, [])] if filled else []
 
     @cached_property
-    def steps(self) -> Sequence[plan.PlannedStep]:
+    def steps(self) -> Sequence[PlannedStep]:
         """Return the plan, or nothing while it can't be made yet."""
         form, window = self.form, self.form.window
         roles = form.cleaned_data.get("roles") or []
         if window is None or not roles or window.end <= form.now:
             return ()
         old, new = form.chosen_old, form.chosen_new
-        change = plan.CertificateChange(
+        change = CertificateChange(
             side="own" if form.is_own else "partner",
-            roles=frozenset(plan.Role(role) for role in roles),
+            roles=frozenset(Role(role) for role in roles),
             systems=tuple(
                 stored_plan.planned_system(system) for system in stored_plan.affected_systems(self._unsaved())
             ),

@@ -15,7 +15,7 @@ from identities.files import FileContentField
 from partners.models import Partner
 from rotations.exchange.responses import OPERATOR_ONLY_FINDINGS
 from rotations.models import Rotation, Slot
-from rotations.planning.plan import Act
+from rotations.planning.change import Act
 from rotations.planning.windows import Window, WindowFinding, check_window, describe_moment
 from rotations.web.forms.windows import WindowForm
 

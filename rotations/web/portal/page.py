@@ -26,8 +26,8 @@ from rotations.letters.compose import LetterContext, format_timing
 from rotations.letters.instructions import Instruction
 from rotations.lifecycle import partner_capability
 from rotations.models import Participant, Rotation, Slot, Step
+from rotations.planning.change import Act
 from rotations.planning.local_time import brief, day, span, span_of
-from rotations.planning.plan import Act
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
 from rotations.web.portal import history
 

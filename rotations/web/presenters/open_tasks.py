@@ -14,12 +14,13 @@ from identities.models import CertificateRequest
 from rotations.exchange.partner_status import PartnerStatus
 from rotations.exchange.time_slots import Availability
 from rotations.execution.concurrent import ConcurrentRotation
+from rotations.execution.confirmations import CONFIRMED_ACTS
 from rotations.letters.contacts import explain_contact_gap
-from rotations.lifecycle.actions import ACTS_NEEDING_APPROVAL, CONFIRMED_ACTS, WINDOW_ACTS
+from rotations.lifecycle.actions import ACTS_NEEDING_APPROVAL, WINDOW_ACTS
 from rotations.models import HandedIn, Letter, Participant, Rotation, Step
 from rotations.models.rehearsal import RehearsalResult, rehearsal_create_url
+from rotations.planning.change import PREPARATION_ACTS, Act
 from rotations.planning.local_time import span
-from rotations.planning.plan import PREPARATION_ACTS, Act
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState, is_overdue
 from rotations.planning.windows import WindowFinding
 from rotations.web.presenters.partner_table import PartnerRow

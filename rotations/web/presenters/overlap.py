@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Literal
 
 from rotations.models import Rotation, Step
-from rotations.planning.plan import Act, Role
+from rotations.planning.change import Act, Role
 from rotations.planning.states import StepState
 from rotations.web.presenters.partner_table import PartnerRow
 

@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from rotations.execution.stored_plan import PAST_PREFIX, ROLL_BACK
 from rotations.models import Rotation, Step
-from rotations.planning.plan import SWITCH_ACTS, Act
+from rotations.planning.change import SWITCH_ACTS, Act
 from rotations.planning.states import RotationState, StepState
 from rotations.web.presenters.partner_table import CHANGE_PERMISSION, ActionLink
 

@@ -15,8 +15,8 @@ from rotations.letters import access_links
 from rotations.lifecycle import single_partner
 from rotations.lifecycle.partner_capability import undecided_tasks
 from rotations.models import Letter, Link, Participant, Rotation, SlotAnswer
+from rotations.planning.change import Act
 from rotations.planning.local_time import span
-from rotations.planning.plan import Act
 from rotations.web.presenters.open_tasks import OpenTask, participant_tasks
 from rotations.web.presenters.partner_table import PartnerRow, partner_rows
 

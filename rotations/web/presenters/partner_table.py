@@ -18,7 +18,7 @@ from rotations.execution.stored_plan import PAST_PREFIX
 from rotations.letters.announcements import can_be_announced
 from rotations.letters.contacts import contacts_for
 from rotations.models import Letter, Participant, Rotation, Step
-from rotations.planning.plan import Act
+from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, ENDED, SETTLED, RotationState, StepState
 
 CHANGE_PERMISSION = "rotations.change_rotation"

@@ -9,7 +9,7 @@ from functools import cached_property
 from rotations.letters import compose
 from rotations.lifecycle.replanning import AlternativePlan
 from rotations.models import Letter, Participant, Step
-from rotations.planning import plan
+from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, StepState
 from rotations.web.presenters.open_tasks import join_names
 from rotations.web.presenters.step_groups import StepGroup, group_steps
@@ -98,8 +98,8 @@ class PlanComparison:
         partner, found = participant.partner, []
         acts = {step.act: step for step in self.other.after if step.participant_id == participant.pk}
         had = {step.act for step in self.other.before if step.participant_id == participant.pk}
-        installs, agrees = acts.get(plan.Act.INSTALL), acts.get(plan.Act.AGREE)
-        if installs and plan.Act.INSTALL not in had:
+        installs, agrees = acts.get(Act.INSTALL), acts.get(Act.AGREE)
+        if installs and Act.INSTALL not in had:
             again = (
                 " What it confirmed until now was about the other plan." if participant.confirmed_at else ""
             )
@@ -109,7 +109,7 @@ class PlanComparison:
         if agrees and agrees.state not in SETTLED:
             again = " once more: what it agreed to was something else" if participant.agreed_at else ""
             found.append(f"The change waits until it agrees to the window{again}.")
-        elif plan.Act.AGREE in had and not agrees:
+        elif Act.AGREE in had and not agrees:
             found.append("It need not agree to the window any more: nobody has to be there at that moment.")
         if participant.waived_reason:
             found.append("It is waited for again, although you went on without it before.")

@@ -23,7 +23,7 @@ from rotations.execution.concurrent import concurrent_rotations
 from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.lifecycle import actions, drafts, four_eyes, open_window, partner_capability
 from rotations.models import Participant, Rotation, Step
-from rotations.planning.plan import Act
+from rotations.planning.change import Act
 from rotations.planning.states import (
     AWAITING_WINDOW,
     ENDED,

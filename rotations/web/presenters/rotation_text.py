@@ -7,7 +7,7 @@ from datetime import datetime
 
 from rotations.execution.stored_plan import PAST_PREFIX
 from rotations.models import AtEnd, Rotation, Step
-from rotations.planning.plan import Act
+from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepState
 from rotations.planning.windows import describe_moment
 from rotations.web.presenters.open_tasks import awaited_participants, is_unprepared

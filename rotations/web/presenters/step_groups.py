@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import groupby
 
 from rotations.models import Participant, Rotation, Step
-from rotations.planning.plan import Act
+from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, StepState
 
 #: From how many partners on their steps fold into one line.

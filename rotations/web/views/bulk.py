@@ -19,8 +19,8 @@ from as2certs.clock import database_now
 from rotations.exchange import follow_up
 from rotations.exchange.bulk import run_for_each
 from rotations.exchange.partner_evidence import ParticipantHistory, load_histories
+from rotations.execution import confirmations
 from rotations.letters.announcements import load_participants
-from rotations.lifecycle import actions
 from rotations.models import Participant, Rotation
 from rotations.web.forms.partners import ExtendForm, PartnerSelectionForm, WaiveForm, selected_uids
 from rotations.web.presenters.open_tasks import join_names
@@ -99,7 +99,7 @@ BULK_ACTIONS: Mapping[str, BulkAction] = {
         label=lambda partners: f"Don’t wait for {partners}",
         form=WaiveForm,
         look=_preview_waive,
-        do=lambda participant, given, by: actions.waive(
+        do=lambda participant, given, by: confirmations.waive(
             participant, reason=given["reason"], by=by, now=database_now()
         ),
         said=lambda who: f"The change goes on without {who}.",

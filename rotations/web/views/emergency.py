@@ -16,7 +16,7 @@ from rotations.execution import stored_plan, transitions
 from rotations.lifecycle import emergency
 from rotations.lifecycle.edit_conflicts import must_be_as_seen, stamp
 from rotations.models import Rotation
-from rotations.planning.plan import Act
+from rotations.planning.change import Act
 from rotations.web.forms.actions import EmergencyForm
 from rotations.web.presenters import rotation_text
 from rotations.web.presenters.rotation_detail import RotationDetail

@@ -15,7 +15,7 @@ from rotations.execution import transitions
 from rotations.lifecycle import actions, drafts, four_eyes, open_window
 from rotations.lifecycle.edit_conflicts import must_be_as_seen, stamp
 from rotations.models import Rotation
-from rotations.planning.plan import Act
+from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationAction
 from rotations.web.forms.actions import ApproveForm, OptionalReasonForm, PostponeForm, RotationReasonForm
 from rotations.web.forms.windows import initial_from_query

@@ -12,9 +12,10 @@ from django.utils import timezone
 from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from rotations.lifecycle import actions, drafts
+from rotations.execution import confirmations
+from rotations.lifecycle import drafts
 from rotations.models import Participant
-from rotations.planning.plan import Act
+from rotations.planning.change import Act
 from rotations.planning.states import RotationAction, RotationState
 from rotations.planning.windows import Window
 from rotations.web.forms.actions import EmptyForm, PartnerAnswerForm, RotationReasonForm
@@ -47,7 +48,7 @@ def participant_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
 
     def do() -> None:
         answer = form.cleaned_data
-        actions.confirm(
+        confirmations.confirm(
             participant,
             fingerprint=answer["fingerprint"],
             agreed=answer.get("agreed", False),
@@ -91,7 +92,7 @@ def participant_waive(request: HttpRequest, uid: UUID) -> HttpResponse:
     )
 
     def do() -> None:
-        actions.waive(
+        confirmations.waive(
             participant, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
 

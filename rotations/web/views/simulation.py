@@ -18,6 +18,7 @@ from rotations.errors import PlanError
 from rotations.execution import stored_plan
 from rotations.models import Rotation
 from rotations.planning import plan
+from rotations.planning.change import CertificateChange, PlannedStep
 from rotations.planning.simulation import (
     CertificateValidity,
     Scenario,
@@ -38,12 +39,12 @@ class PlanSimulation:
     zone: str
 
     @cached_property
-    def change(self) -> plan.CertificateChange:
+    def change(self) -> CertificateChange:
         """Return what is planned. Raises PlanError where nothing can be."""
         return stored_plan.build_change(self.rotation, now=self.now, awaited=True)
 
     @cached_property
-    def steps(self) -> Sequence[plan.PlannedStep]:
+    def steps(self) -> Sequence[PlannedStep]:
         return plan.plan(self.change)
 
     @cached_property

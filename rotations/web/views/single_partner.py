@@ -15,7 +15,7 @@ from rotations.execution import stored_plan, transitions
 from rotations.lifecycle import four_eyes, single_partner
 from rotations.lifecycle.edit_conflicts import must_be_as_seen, stamp
 from rotations.models import Participant
-from rotations.planning import plan
+from rotations.planning.change import SWITCH_ACTS, Act
 from rotations.web.forms.actions import MoveParticipantForm, RotationReasonForm
 from rotations.web.forms.windows import initial_from_query
 from rotations.web.presenters import rotation_text
@@ -68,7 +68,7 @@ def _move_consequences(participant: Participant) -> list[str]:
         f"We sign to {partner} with the new certificate at this moment. All others keep theirs.",
         "Until then we sign to it with the old one, which everybody still accepts.",
     ]
-    if participant.steps.filter(act=plan.Act.AGREE).exists():
+    if participant.steps.filter(act=Act.AGREE).exists():
         found.append(f"{partner} has to agree to it once more, unless it proposed just this one.")
     if participant.announced_at is None:
         return [*found, f"{partner} was not told by mail: tell them yourself."]
@@ -101,10 +101,10 @@ def participant_take_back(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 def _take_back_consequences(participant: Participant) -> list[str]:
     rotation, partner = participant.rotation, participant.partner
-    done = participant.steps.filter(act__in=plan.SWITCH_ACTS, state="done")
+    done = participant.steps.filter(act__in=SWITCH_ACTS, state="done")
     found = []
     for step in done.exclude(key__startswith=f"{stored_plan.PAST_PREFIX}:").select_related("system"):
-        if step.act == plan.Act.PARTNER_CUT_OVER:
+        if step.act == Act.PARTNER_CUT_OVER:
             found.append(f"{partner} has changed over with us: call them, they go back too.")
         else:
             hand = "by itself" if step.automatic else "by hand: record it when it is done"

@@ -11,7 +11,7 @@ from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from rotations.lifecycle import actions
-from rotations.planning.plan import Act
+from rotations.planning.change import Act
 from rotations.web.forms.actions import EmptyForm, RotationReasonForm, StepDoneForm
 from rotations.web.presenters import rotation_text
 from rotations.web.presenters.open_tasks import can_be_settled_by_hand

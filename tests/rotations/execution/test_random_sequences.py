@@ -18,6 +18,7 @@ from identities.models import AS2System, Identity
 from partners.models import Partner, Partnership
 from rotations import runner
 from rotations.errors import ActionRefused, EditConflict, IllegalTransition, PlanError
+from rotations.execution import confirmations
 from rotations.lifecycle import actions, drafts, emergency, open_window, single_partner
 from rotations.models import Participant, Rotation, Step
 from rotations.planning.states import ENDED, SETTLED, RotationState
@@ -115,7 +116,7 @@ class RandomSequence:
     def confirm(self) -> None:
         rotation = self.rotation
         assert rotation.new is not None
-        actions.confirm(
+        confirmations.confirm(
             self.participant(),
             fingerprint=self.dice.choice(["", rotation.new.sha256, rotation.new.sha1, "ab" * 32, "no hex"]),
             agreed=self.dice.random() < 0.7,
@@ -127,7 +128,7 @@ class RandomSequence:
         )
 
     def waive(self) -> None:
-        actions.waive(self.participant(), reason="on holiday", by=self.company.by, now=self.now)
+        confirmations.waive(self.participant(), reason="on holiday", by=self.company.by, now=self.now)
 
     def done(self) -> None:
         actions.complete_step(self.step(), note="", by=self.company.by, now=self.now)
@@ -235,7 +236,9 @@ class RandomSequence:
             ):
                 self._postpone_or_release()
             for participant in rotation.participants.all():
-                self._try(partial(actions.waive, participant, reason="x", by=self.company.by, now=self.now))
+                self._try(
+                    partial(confirmations.waive, participant, reason="x", by=self.company.by, now=self.now)
+                )
             self._try(self.switch_now)
             self.run()
             soon = window(self.now + timedelta(minutes=10), minutes=120)

@@ -14,7 +14,7 @@ from identities.models import AS2System, Identity
 from partners.models import Partner, Partnership
 from rotations import runner
 from rotations.errors import ActionRefused, EditConflict
-from rotations.execution import inventory, transitions
+from rotations.execution import confirmations, inventory, transitions
 from rotations.lifecycle import actions, drafts
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState, StepAction, StepState
@@ -197,7 +197,7 @@ def test_a_cut_over_waits_in_its_window_for_a_partner_that_was_not_told_yet(
     rotation.steps.filter(act="cut_over").update(state="waiting", error="")
 
     word = {"spoke_with": "Dave", "note": "", "by": company.by}
-    actions.confirm(
+    confirmations.confirm(
         participant,
         fingerprint=new.sha256,
         agreed=True,

@@ -14,7 +14,8 @@ from rotations.exchange.partner_status import STATUS_MEANING, PartnerEvidence, P
 from rotations.letters import mail_templates
 from rotations.letters.instructions import PartnerTask, build_instructions
 from rotations.models import Phrase
-from rotations.planning.plan import Capacity, CertificateChange, Party, Role, System, plan
+from rotations.planning.change import Capacity, CertificateChange, Party, Role, System
+from rotations.planning.plan import plan
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 STARTS = NOW + timedelta(days=10)

@@ -21,6 +21,8 @@ from rotations.letters import announcements
 from rotations.lifecycle import actions, drafts, emergency
 from rotations.models import Letter, Rotation
 from rotations.planning import plan
+from rotations.planning.change import Act, Capacity, StepOwner
+from rotations.planning.rules import violations
 from rotations.planning.states import RotationState
 from tests.people import log_in, make_person
 from tests.rotations.company import (
@@ -77,40 +79,38 @@ def held(folder: Path, role: str) -> list[str]:
 
 
 @pytest.mark.parametrize("which", sorted(ROLES))
-@pytest.mark.parametrize("holds", list(plan.Capacity))
-def test_everything_is_due_now_in_every_change(which: str, holds: plan.Capacity) -> None:
+@pytest.mark.parametrize("holds", list(Capacity))
+def test_everything_is_due_now_in_every_change(which: str, holds: Capacity) -> None:
     change = replace(
         make_change(which, (holds,), (holds,), automatic=True, per_partner=True, moments={}), emergency=True
     )
     steps = plan.plan(change)
-    assert plan.violations(change, steps) == []
-    ours = [step for step in steps if step.who is plan.StepOwner.WE]
+    assert violations(change, steps) == []
+    ours = [step for step in steps if step.who is StepOwner.WE]
     assert {step.earliest for step in ours} == {change.now}
-    assert [s.due for s in ours if s.act in (plan.Act.CUT_OVER, plan.Act.RETIRE)] == [change.now] * 2
+    assert [s.due for s in ours if s.act in (Act.CUT_OVER, Act.RETIRE)] == [change.now] * 2
     assert not {step.act for step in steps} & {
-        plan.Act.INSTALL,
-        plan.Act.AGREE,
-        plan.Act.HOLD,
-        plan.Act.STAGE,
+        Act.INSTALL,
+        Act.AGREE,
+        Act.HOLD,
+        Act.STAGE,
     }
-    cut_over = next(step for step in steps if step.act is plan.Act.CUT_OVER)
-    waits = [step.key for step in steps if step.act is plan.Act.CHECK]
+    cut_over = next(step for step in steps if step.act is Act.CUT_OVER)
+    waits = [step.key for step in steps if step.act is Act.CHECK]
     assert list(cut_over.after) == waits
     assert bool(waits) == (change.side == "partner")
 
 
 def test_the_check_finds_what_even_an_emergency_may_not_do() -> None:
     change = replace(
-        make_change(
-            "F", (plan.Capacity.ONE,), (plan.Capacity.ONE,), automatic=True, per_partner=False, moments={}
-        ),
+        make_change("F", (Capacity.ONE,), (Capacity.ONE,), automatic=True, per_partner=False, moments={}),
         emergency=True,
     )
     steps = plan.plan(change)
-    unwaited = [replace(step, after=()) if step.act is plan.Act.CUT_OVER else step for step in steps]
-    assert any("nobody has compared" in found for found in plan.violations(change, unwaited))
-    hasty = [replace(step, after=()) if step.act is plan.Act.RETIRE else step for step in steps]
-    assert any("before the new one is in use" in found for found in plan.violations(change, hasty))
+    unwaited = [replace(step, after=()) if step.act is Act.CUT_OVER else step for step in steps]
+    assert any("nobody has compared" in found for found in violations(change, unwaited))
+    hasty = [replace(step, after=()) if step.act is Act.RETIRE else step for step in steps]
+    assert any("before the new one is in use" in found for found in violations(change, hasty))
 
 
 # Carried out.

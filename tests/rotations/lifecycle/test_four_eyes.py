@@ -22,6 +22,7 @@ from partners.models import Contact, Partner
 from rotations import runner
 from rotations.errors import ActionRefused, IllegalTransition
 from rotations.exchange import follow_up, responses, time_slots
+from rotations.execution import confirmations
 from rotations.lifecycle import (
     actions,
     drafts,
@@ -175,7 +176,7 @@ def test_a_change_after_the_approval_withdraws_it_where_four_eyes_hold(
 
 
 def agree(participant: Participant, by: Actor) -> None:
-    actions.confirm(
+    confirmations.confirm(
         participant, fingerprint="", agreed=True, spoke_with="Dave", note="", by=by, now=NOW, installed=False
     )
 
@@ -196,7 +197,7 @@ KEEPING: dict[str, tuple[Callable[[Participant, Actor], object], str]] = {
         "an answer changes nothing before somebody here takes it over",
     ),
     "it goes on without a partner": (
-        lambda p, by: actions.waive(p, reason="they closed", by=by, now=NOW),
+        lambda p, by: confirmations.waive(p, reason="they closed", by=by, now=NOW),
         "the plan foresees it; the reason stays in the trail",
     ),
     "times are offered": (

@@ -18,6 +18,8 @@ from rotations.errors import ActionRefused, PlanError
 from rotations.lifecycle import actions, drafts, open_window, traffic_evidence
 from rotations.models import AtEnd, Rotation, Sighting, Step
 from rotations.planning import plan
+from rotations.planning.change import Act, Capacity
+from rotations.planning.rules import violations
 from rotations.planning.states import RotationState, StepState
 from rotations.web.presenters import rotation_text
 from tests.people import log_in, make_person
@@ -93,15 +95,15 @@ def cut_over(rotation: Rotation) -> Step:
 def test_the_change_is_due_just_before_the_end(which: str) -> None:
     change = replace(make_change(which), fuzzy=True)
     steps = plan.plan(change)
-    assert plan.violations(change, steps) == []
+    assert violations(change, steps) == []
     for step in steps:
-        if step.act is plan.Act.CUT_OVER:
+        if step.act is Act.CUT_OVER:
             assert (step.earliest, step.due) == (change.starts, change.ends - timedelta(minutes=1))
 
 
 @pytest.mark.parametrize("which", sorted(ROLES))
 def test_it_needs_room_for_both_on_both_sides(which: str) -> None:
-    change = replace(make_change(which, (plan.Capacity.SEVERAL,), (plan.Capacity.UNKNOWN,)), fuzzy=True)
+    change = replace(make_change(which, (Capacity.SEVERAL,), (Capacity.UNKNOWN,)), fuzzy=True)
     with pytest.raises(PlanError, match="Without a fixed moment"):
         plan.plan(change)
 
@@ -245,7 +247,7 @@ def test_approving_promises_no_moment_that_is_not_known(
     company: Company, clock: FakeClock, automatic: bool, told: str
 ) -> None:
     rotation = started(company, clock, AtEnd.GO_BACK)
-    steps = list(rotation.steps.filter(act=plan.Act.CUT_OVER).select_related("rotation", "system"))
+    steps = list(rotation.steps.filter(act=Act.CUT_OVER).select_related("rotation", "system"))
     for step in steps:
         step.automatic = automatic
     assert rotation.new is not None

@@ -10,8 +10,8 @@ from as2certs import pki
 from as2certs.audit.models import Entry
 from partners.models import Partner
 from rotations.errors import ActionRefused, EditConflict
-from rotations.execution import stored_plan, transitions
-from rotations.lifecycle import actions, replanning
+from rotations.execution import confirmations, stored_plan, transitions
+from rotations.lifecycle import replanning
 from rotations.lifecycle.replanning import AlternativePlan
 from rotations.models import Letter, Participant, Rotation
 from rotations.planning.plan import plan
@@ -47,7 +47,7 @@ def rotation(company: Company) -> Rotation:
 
 def confirm(participant: Participant, company: Company, *, agreed: bool, now: datetime = NOW) -> None:
     assert participant.rotation.new is not None
-    actions.confirm(
+    confirmations.confirm(
         participant,
         fingerprint=pki.format_fingerprint(participant.rotation.new.sha256),
         agreed=agreed,

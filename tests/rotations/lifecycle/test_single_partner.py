@@ -21,6 +21,7 @@ from partners import signing_choices
 from partners.models import Contact, Partner, Partnership
 from rotations import runner
 from rotations.errors import ActionRefused, IllegalTransition
+from rotations.execution import confirmations
 from rotations.letters import announcements
 from rotations.lifecycle import actions, drafts, single_partner
 from rotations.models import Letter, Participant, Rotation, Step
@@ -108,7 +109,7 @@ def part(rotation: Rotation, name: str) -> Participant:
 
 def confirm(rotation: Rotation, name: str, company: Company, *, now: datetime = NOW) -> None:
     assert rotation.new is not None
-    actions.confirm(
+    confirmations.confirm(
         part(rotation, name),
         fingerprint=pki.format_fingerprint(rotation.new.sha256),
         agreed=True,

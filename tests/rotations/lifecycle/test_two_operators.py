@@ -22,6 +22,7 @@ from as2certs import pki
 from as2certs.audit.models import Entry
 from identities.models import IdentityService
 from rotations.errors import ActionRefused, EditConflict, IllegalTransition, PlanError
+from rotations.execution import confirmations
 from rotations.lifecycle import actions, drafts, emergency
 from rotations.models import Rotation, Step
 from rotations.planning.states import ENDED, SETTLED, RotationAction, RotationState, StepState, next_state
@@ -111,7 +112,7 @@ class TwoOperators(RuleBasedStateMachine):
         participant = list(self.seen[who].participants.order_by("pk"))[pick % 2]
         self.press(
             who,
-            lambda _: actions.confirm(
+            lambda _: confirmations.confirm(
                 participant,
                 fingerprint=self.company.new.sha256 if strong else "",
                 agreed=True,
@@ -127,7 +128,8 @@ class TwoOperators(RuleBasedStateMachine):
     def waive(self, who: str, pick: int) -> None:
         participant = list(self.seen[who].participants.order_by("pk"))[pick % 2]
         self.press(
-            who, lambda _: actions.waive(participant, reason="on holiday", by=self.by[who], now=self.now)
+            who,
+            lambda _: confirmations.waive(participant, reason="on holiday", by=self.by[who], now=self.now),
         )
 
     @rule(who=operators, pick=picks)

@@ -20,7 +20,7 @@ from rotations.execution import transitions
 from rotations.lifecycle import actions, drafts, rehearsals
 from rotations.models import Rotation, rehearsal
 from rotations.models.rehearsal import RehearsalState
-from rotations.planning.plan import PREPARATION_ACTS
+from rotations.planning.change import PREPARATION_ACTS
 from tests.rotations.company import NOW, Company, confirm_all, make_draft, partner_certificate, window
 from tests.rotations.pages import stored_state
 from tests.rotations.rehearsals import (

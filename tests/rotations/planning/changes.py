@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from rotations.planning.plan import OWN_ROLES, Capacity, CertificateChange, Party, Role, System
+from rotations.planning.change import OWN_ROLES, Capacity, CertificateChange, Party, Role, System
 
 NOW = datetime(2026, 11, 3, 9, tzinfo=UTC)
 STARTS = datetime(2026, 11, 25, 4, tzinfo=UTC)

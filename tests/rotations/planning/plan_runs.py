@@ -6,7 +6,7 @@ from random import Random
 
 from hypothesis import strategies as st
 
-from rotations.planning.plan import Capacity, CertificateChange, Move, PlannedStep, Role
+from rotations.planning.change import Capacity, CertificateChange, Move, PlannedStep, Role
 from tests.rotations.planning.changes import ROLES, STARTS, make_change
 
 holds = st.sampled_from(Capacity)

@@ -7,8 +7,7 @@ from itertools import product
 import pytest
 
 from rotations.errors import PlanError
-from rotations.planning.plan import (
-    HOLD_LEAD,
+from rotations.planning.change import (
     PREPARATION_ACTS,
     SWITCH_ACTS,
     Act,
@@ -20,9 +19,9 @@ from rotations.planning.plan import (
     StepEvidence,
     StepOwner,
     change_letter,
-    plan,
-    violations,
 )
+from rotations.planning.plan import HOLD_LEAD, plan
+from rotations.planning.rules import violations
 from tests.rotations.planning.changes import ENDS, NOW, ONE, ROLES, SEVERAL, STARTS, UNKNOWN, make_change
 from tests.rotations.planning.expected_plans import EXPECTED, EXPECTED_PER_PARTNER
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotations.planning.plan import (
+from rotations.planning.change import (
     Act,
     Capacity,
     CertificateChange,
@@ -16,9 +16,9 @@ from rotations.planning.plan import (
     PlannedStep,
     StepEvidence,
     StepOwner,
-    plan,
-    violations,
 )
+from rotations.planning.plan import plan
+from rotations.planning.rules import violations
 from tests.rotations.planning.changes import ONE, ROLES, SEVERAL, make_change
 from tests.rotations.planning.plan_runs import (
     changes,

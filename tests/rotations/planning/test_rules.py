@@ -9,16 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotations.planning.plan import (
-    Capacity,
-    CertificateChange,
-    Effect,
-    Move,
-    PlannedStep,
-    Role,
-    plan,
-    violations,
-)
+from rotations.planning.change import Capacity, CertificateChange, Effect, Move, PlannedStep, Role
+from rotations.planning.plan import plan
+from rotations.planning.rules import violations
 from tests.rotations.planning.changes import ENDS, ONE, SEVERAL, STARTS, make_change
 from tests.rotations.planning.plan_runs import changes, every_order, first_failure, shuffle
 

@@ -6,17 +6,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from rotations.planning.plan import (
-    DEFAULT_GRACE,
-    Act,
-    Capacity,
-    CertificateChange,
-    Move,
-    PlannedStep,
-    Role,
-    plan,
-    violations,
-)
+from rotations.planning.change import DEFAULT_GRACE, Act, Capacity, CertificateChange, Move, PlannedStep, Role
+from rotations.planning.plan import plan
+from rotations.planning.rules import violations
 from rotations.planning.simulation import (
     Behaviour,
     CertificateValidity,

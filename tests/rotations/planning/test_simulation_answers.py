@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from rotations.errors import UnknownZone
-from rotations.planning.plan import Act, Capacity, CertificateChange, Role, plan
+from rotations.planning.change import Act, Capacity, CertificateChange, Role
+from rotations.planning.plan import plan
 from rotations.planning.simulation import (
     AS_PLANNED,
     Behaviour,

@@ -9,7 +9,8 @@ from itertools import product
 import pytest
 from django.core.management import CommandError, call_command
 
-from rotations.planning.plan import Act, Capacity, CertificateChange, Role, plan
+from rotations.planning.change import Act, Capacity, CertificateChange, Role
+from rotations.planning.plan import plan
 from rotations.planning.simulation import (
     Behaviour,
     DisruptedMessage,

@@ -9,16 +9,9 @@ from itertools import pairwise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rotations.planning.plan import (
-    DEFAULT_GRACE,
-    Act,
-    CertificateChange,
-    PlannedStep,
-    Role,
-    StepOwner,
-    plan,
-    violations,
-)
+from rotations.planning.change import DEFAULT_GRACE, Act, CertificateChange, PlannedStep, Role, StepOwner
+from rotations.planning.plan import plan
+from rotations.planning.rules import violations
 from rotations.planning.simulation import (
     Behaviour,
     CertificateValidity,

@@ -12,6 +12,7 @@ from as2certs import pki
 from as2certs.audit.models import Entry
 from identities.models import AS2System
 from partners.models import Contact, Partner
+from rotations.execution import confirmations
 from rotations.lifecycle import actions, drafts
 from rotations.models import Participant, Rotation
 from rotations.planning.windows import Window
@@ -291,7 +292,7 @@ def test_a_partners_own_is_not_compared_by_its_sha1(operator: Client, company: C
     response = answer(operator, participant, fingerprint=rotation.new.sha1, channel="on the telephone")
     assert "SHA-1 fingerprint" in response.context["form"].errors["fingerprint"][0]
     with pytest.raises(pki.PkiError, match="SHA-1"):
-        actions.confirm(
+        confirmations.confirm(
             participant,
             fingerprint=rotation.new.sha1,
             agreed=False,

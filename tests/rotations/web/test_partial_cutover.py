@@ -12,6 +12,7 @@ from django.test import Client
 from identities.models import AS2System, Identity
 from partners.models import Partnership
 from rotations import runner
+from rotations.execution import confirmations
 from rotations.lifecycle import actions, drafts
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState
@@ -106,7 +107,7 @@ def test_where_we_sign_per_partner_one_can_go_back_alone(company: Company, clock
     actions.approve(rotation, by=company.approver, now=NOW)
     runner.apply_due(wait=False)
     fabrikam = rotation.participants.get(partner__name="Fabrikam")
-    actions.confirm(
+    confirmations.confirm(
         fabrikam,
         fingerprint=company.new.sha256,
         agreed=True,

@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from as2certs.clock import database_now
 from as2certs.mail.models import Message
+from rotations.execution import confirmations
 from rotations.letters import announcements
 from rotations.lifecycle import actions, drafts
 from rotations.models import Letter, Participant, Rotation
@@ -180,7 +181,7 @@ def test_ticks_stay_while_the_page_renews_itself(
     show(inside, live_server, told)
     inside.get_by_label("Tick Northwind").check()
     fabrikam = told.participants.get(partner__name="Fabrikam")
-    actions.confirm(
+    confirmations.confirm(
         fabrikam,
         fingerprint="",
         agreed=True,

@@ -11,6 +11,7 @@ from as2certs.audit.recording import Actor
 from identities.models import AS2System
 from partners.models import Partner
 from rotations.exchange import responses
+from rotations.execution import confirmations
 from rotations.lifecycle import actions
 from rotations.models import Participant, Rotation, Step
 from rotations.web.presenters.overlap import MAX_LANES, Overlap, build_overlap
@@ -53,7 +54,7 @@ def test_a_partner_accepts_both_from_its_word_until_the_old_one_goes(
     operator: Client, company: Company, per_partner: Rotation, northwind: Participant
 ) -> None:
     assert lanes(per_partner, company)["Northwind"] == (None, STARTS, "planned")
-    actions.confirm(
+    confirmations.confirm(
         northwind, fingerprint=company.new.sha256, agreed=False, spoke_with="", note="", by=NORA, now=NOW
     )
     assert lanes(per_partner, company)["Northwind"] == (NOW, STARTS, "planned")
@@ -77,7 +78,7 @@ def test_what_a_partner_proposes_and_agrees_to_is_marked(
 ) -> None:
     other = window(STARTS + timedelta(days=2))
     responses.propose_window(northwind, other, note="", by=NORA, now=NOW)
-    actions.confirm(fabrikam, fingerprint="", agreed=True, spoke_with="", note="", by=NORA, now=NOW)
+    confirmations.confirm(fabrikam, fingerprint="", agreed=True, spoke_with="", note="", by=NORA, now=NOW)
     found = lanes(per_partner, company)
     assert found["Northwind"] == (None, other.start, "proposed")
     assert found["Fabrikam"] == (NOW, STARTS, "agreed")

@@ -23,6 +23,7 @@ from rotations.errors import ActionRefused
 from rotations.exchange import follow_up, responses, time_slots
 from rotations.exchange.last_words import last_responses
 from rotations.exchange.partner_status import PartnerStatus
+from rotations.execution import confirmations
 from rotations.letters import access_links, announcements
 from rotations.lifecycle import actions
 from rotations.models import Letter, Participant, Rotation
@@ -57,7 +58,7 @@ def row_of(rotation: Rotation, name: str, **options: Any) -> Any:
 
 def confirm(participant: Participant, company: Company, **said: Any) -> None:
     answer = {"fingerprint": "", "agreed": True, "spoke_with": "", "note": "", **said}
-    actions.confirm(participant, by=NORA, now=NOW, **answer)
+    confirmations.confirm(participant, by=NORA, now=NOW, **answer)
 
 
 def propose(participant: Participant) -> None:

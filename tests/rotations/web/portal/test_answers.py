@@ -14,7 +14,7 @@ from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
 from partners.models import Contact
 from rotations.exchange.time_slots import offer_slots
-from rotations.lifecycle import actions
+from rotations.execution import confirmations
 from rotations.models import Participant, Rotation
 from tests.certificates import cert_der, cert_pem, key_pem, make_pair, p12
 from tests.rotations.company import NOW, Company, window
@@ -205,7 +205,7 @@ def test_a_file_that_is_none_ends_in_a_sentence(nora: Visitor) -> None:
 def test_a_note_goes_with_it_and_an_empty_one_takes_nothing_away(
     nora: Visitor, northwind: Participant, company: Company
 ) -> None:
-    actions.confirm(
+    confirmations.confirm(
         northwind, fingerprint="", agreed=False, spoke_with="", note="Call at night", by=company.by, now=NOW
     )
     nora.send("installed", how="word", note="")
