@@ -10,8 +10,12 @@ from django.urls import reverse
 
 from partners.models import Contact
 from rotations.exchange import follow_up
-from rotations.exchange.last_words import PartnerResponse, last_responses
-from rotations.exchange.partner_evidence import ParticipantHistory, load_histories
+from rotations.exchange.partner_evidence import (
+    ParticipantHistory,
+    PartnerResponse,
+    last_responses,
+    load_histories,
+)
 from rotations.exchange.partner_status import PartnerStatus, derive_status
 from rotations.execution.confirmations import CONFIRMED_ACTS
 from rotations.execution.stored_plan import PAST_PREFIX

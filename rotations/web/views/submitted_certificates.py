@@ -18,7 +18,7 @@ from as2certs.clock import database_now
 from as2certs.errors import DomainError
 from identities.open_tasks import rotation_create_url
 from rotations.exchange import submitted_certificates
-from rotations.exchange.known import contacts_by_age
+from rotations.exchange.submitted_certificates import contacts_by_age
 from rotations.execution import fingerprint_check
 from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.models import HandedIn, Rotation

@@ -17,7 +17,7 @@ from as2certs.accounts.models import User
 from as2certs.mail.models import Message
 from partners.models import Contact, Partner
 from rotations import reminders
-from rotations.exchange import blocking, digest, follow_up, responses
+from rotations.exchange import digest, follow_up, responses
 from rotations.execution.confirmations import confirm, waive
 from rotations.letters import compose
 from rotations.letters.announcements import announce
@@ -315,7 +315,7 @@ def test_a_poisoned_rotation_keeps_nobody_from_hearing_of_the_others(
     told: Participant, company: Company, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     another_rotation(told, company, "ZETA")
-    real = blocking.find_blocker
+    real = digest.find_blocker
 
     def block(history: Any, **given: Any) -> Any:
         if history.participant.partner.name == "Northwind":

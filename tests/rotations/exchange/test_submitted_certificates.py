@@ -20,8 +20,13 @@ from partners import contacts
 from partners.models import Partner, PartnerCertificate, PartnerService
 from rotations.errors import ActionRefused, EditConflict, SubmissionRefused
 from rotations.exchange import submitted_certificates
-from rotations.exchange.known import contacts_by_age
-from rotations.exchange.submitted_certificates import PrivateKeySubmitted, accept, read_submission, refuse
+from rotations.exchange.submitted_certificates import (
+    PrivateKeySubmitted,
+    accept,
+    contacts_by_age,
+    read_submission,
+    refuse,
+)
 from rotations.execution import confirmations
 from rotations.lifecycle import actions, drafts
 from rotations.lifecycle.drafts import DraftSpec, create_draft
