@@ -1,4 +1,4 @@
-"""Celery's door to rotations: argument-free, because the database knows what is due."""
+"""The Celery tasks of rotations. They take no arguments, since the database knows what is due."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def apply_due() -> None:
 
 @shared_task(ignore_result=True)
 def send_reminders() -> None:
-    """Queue what people are to be told now: windows that are near, rotations in trouble, certificates that end."""
+    """Queue all mail that is due: about windows, rotations and expiring certificates."""
     reminders.run(now=database_now())
 
 
 @shared_task(ignore_result=True)
 def collect_bounces() -> None:
-    """Read the mailbox in which mails come back, where there is one."""
+    """Read the bounce mailbox, if one is configured."""
     mail_feedback.read_mailbox_now()

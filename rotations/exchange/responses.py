@@ -20,7 +20,7 @@ from rotations.execution.confirmations import (
     open_steps,
     require_participating,
 )
-from rotations.letters import compose
+from rotations.letters import sending
 from rotations.models import Participant, Rotation
 from rotations.notifications import operator_mail
 from rotations.planning import windows
@@ -129,7 +129,7 @@ def refuse_proposal(participant: Participant, *, reason: str, by: Actor, now: da
         by=by,
         now=now,
     )
-    compose.send_proposal_refusal(participant, reason, by=by, now=now)
+    sending.send_proposal_refusal(participant, reason, by=by, now=now)
 
 
 @transaction.atomic

@@ -15,7 +15,8 @@ from django.db.models import Exists, OuterRef
 
 from as2certs.audit.recording import Actor
 from rotations.execution import stored_plan, transitions
-from rotations.letters import compose
+from rotations.letters.context import LetterContext
+from rotations.letters.sending import informed_contacts, send_letters
 from rotations.models import Letter, Participant, Rotation, Step, rehearsal
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState
@@ -119,5 +120,6 @@ def _notify_participant(rotation: Rotation, participant: Participant, kind: str,
     ).exists()
     if kind == Letter.Kind.NOW and not told_to_wait:
         return 0
-    contacts = compose.informed_contacts(participant, kind)
-    return len(compose.send_letters(kind, participant, contacts, by=Actor.runner(), now=now, event=event))
+    contacts = informed_contacts(participant, kind)
+    context = LetterContext.of(participant, now=now)
+    return len(send_letters(context, kind, contacts, by=Actor.runner(), event=event))

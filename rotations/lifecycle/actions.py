@@ -18,7 +18,7 @@ from rotations.execution.confirmations import (
 )
 from rotations.execution.stored_plan import ROLL_BACK
 from rotations.execution.unit_of_work import RotationFacts
-from rotations.letters import compose
+from rotations.letters import sending
 from rotations.lifecycle import drafts, four_eyes, late_partners
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.planning import windows
@@ -239,7 +239,7 @@ def postpone(
     four_eyes.withdraw_approval(rotation, "moved the window", by=by, now=now)
     transitions.advance_rotation(rotation, by=by, now=now)
     record_agreement(rotation, [p for p in willing if p.pk not in made], by=by, now=now)
-    compose.notify_participants(rotation, Letter.Kind.MOVED, by=by, now=now, note=reason, but=made)
+    sending.notify_participants(rotation, Letter.Kind.MOVED, by=by, now=now, note=reason, exclude=made)
     return rotation
 
 
@@ -285,7 +285,7 @@ def cancel(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rota
     require_no_held_messages(rotation)
     transitions.apply_action(rotation, RotationAction.CANCEL, by=by, now=now, reason=reason, ended_at=now)
     _skip_open_steps(rotation, now=now, by=by, why="the rotation was cancelled")
-    compose.notify_participants(rotation, Letter.Kind.CANCELLED, by=by, now=now)
+    sending.notify_participants(rotation, Letter.Kind.CANCELLED, by=by, now=now)
     return rotation
 
 
@@ -459,7 +459,7 @@ def roll_back(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> R
     # What is held back is released once both sides are on the old certificate again.
     rotation.steps.filter(pk__in=[s.pk for s in held]).update(after=[s.key for s in back], blocked=True)
     transitions.advance_rotation(rotation, by=by, now=now)
-    compose.notify_participants(rotation, Letter.Kind.ROLLED_BACK, by=by, now=now)
+    sending.notify_participants(rotation, Letter.Kind.ROLLED_BACK, by=by, now=now)
     return rotation
 
 

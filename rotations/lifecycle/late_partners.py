@@ -14,7 +14,8 @@ from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
 from rotations.execution import transitions
-from rotations.letters import compose
+from rotations.letters.context import LetterContext
+from rotations.letters.sending import informed_contacts, send_letters
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.notifications import operator_mail
 from rotations.planning.change import READER_ROLES, Act
@@ -113,8 +114,9 @@ def _warn(rotation: Rotation, participant: Participant, *, now: datetime) -> Non
     participant.warned_at = now
     participant.save(update_fields=["warned_at"])
     by = Actor.runner()
-    contacts = compose.informed_contacts(participant, Letter.Kind.WARNED)
-    sent = compose.send_letters(Letter.Kind.WARNED, participant, contacts, by=by, now=now, event="grace over")
+    contacts = informed_contacts(participant, Letter.Kind.WARNED)
+    context = LetterContext.of(participant, now=now)
+    sent = send_letters(context, Letter.Kind.WARNED, contacts, by=by, event="grace over")
     record(
         AuditEvent(
             "participant.warned",

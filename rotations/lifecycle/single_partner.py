@@ -12,7 +12,8 @@ from rotations.exchange.responses import OPERATOR_ONLY_FINDINGS
 from rotations.execution import stored_plan, transitions
 from rotations.execution.confirmations import record_agreement, require_participating
 from rotations.execution.stored_plan import PAST_PREFIX, ROLL_BACK
-from rotations.letters import compose
+from rotations.letters.context import LetterContext
+from rotations.letters.sending import informed_contacts, send_letters
 from rotations.lifecycle import drafts, four_eyes
 from rotations.lifecycle.actions import NO_AGREEMENT, roll_back_step, window_findings
 from rotations.models import Letter, Participant, Rotation, Step
@@ -139,8 +140,9 @@ def move_participant(
     transitions.advance_rotation(rotation, by=by, now=now)
     if willing:
         record_agreement(rotation, [participant], by=by, now=now)
-    contacts = compose.informed_contacts(participant, Letter.Kind.MOVED)
-    compose.send_letters(Letter.Kind.MOVED, participant, contacts, by=by, now=now, note=reason)
+    contacts = informed_contacts(participant, Letter.Kind.MOVED)
+    context = LetterContext.of(participant, now=now)
+    send_letters(context, Letter.Kind.MOVED, contacts, by=by, note=reason)
     return participant
 
 
@@ -204,8 +206,9 @@ def take_back_participant(participant: Participant, *, reason: str, by: Actor, n
     )
     transitions.advance_rotation(rotation, by=by, now=now)
     participant = _load_participant(rotation, participant)
-    contacts = compose.informed_contacts(participant, Letter.Kind.ROLLED_BACK)
-    compose.send_letters(Letter.Kind.ROLLED_BACK, participant, contacts, by=by, now=now, note=reason)
+    contacts = informed_contacts(participant, Letter.Kind.ROLLED_BACK)
+    context = LetterContext.of(participant, now=now)
+    send_letters(context, Letter.Kind.ROLLED_BACK, contacts, by=by, note=reason)
     return participant
 
 

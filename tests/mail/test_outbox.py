@@ -41,7 +41,9 @@ def templates(tmp_path: Path, settings: Any) -> None:
 
 
 def queue(key: str = "window:1:kim", **given: Any) -> Message | None:
-    wanted: dict[str, Any] = {
+    """Queue a mail to Kim; None if its key was queued before."""
+    columns: dict[str, Any] = {
+        "template": "hello",
         "to": "kim@example.com",
         "to_name": "Kim",
         "kind": "window_soon",
@@ -50,7 +52,7 @@ def queue(key: str = "window:1:kim", **given: Any) -> Message | None:
         "time_zone": "America/Chicago",
         **given,
     }
-    return outbox.queue("hello", key=key, **wanted)
+    return next(iter(outbox.queue([outbox.Mail(key=key, **columns)])), None)
 
 
 @pytest.mark.django_db

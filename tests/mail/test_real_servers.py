@@ -18,7 +18,7 @@ from django.conf import settings
 from as2certs.clock import database_now
 from as2certs.mail import outbox, smtp
 from as2certs.mail.models import Message
-smtp.VERDICT_SECONDS, settings.EMAIL_TIMEOUT = VERDICT, TIMEOUT
+smtp.REPLY_TIMEOUT_SECONDS, settings.EMAIL_TIMEOUT = VERDICT, TIMEOUT
 now = database_now()
 Message.objects.get_or_create(key="k", defaults=dict(
     kind="test", to_address="kim@example.com", subject="s", text="t", message_id="<one@example.com>",

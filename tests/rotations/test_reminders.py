@@ -371,7 +371,7 @@ def test_notices_and_mail_are_kept_together_or_not_at_all(
         raise OSError("No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(outbox, "store_messages", full_disk)
+        broken.setattr(outbox, "queue", full_disk)
         with pytest.raises(OSError, match="No space left"):
             reminders.send_due(NOW)
     assert not Notice.objects.exists()

@@ -75,7 +75,7 @@ def test_both_sides_are_looked_at_by_one_question() -> None:
     with CaptureQueriesContext(connection) as asked:
         found = coverage.get_coverage(at)
     assert len(asked) == 2
-    assert [(gap.side.name, gap.holder_name) for gap in found.gaps] == [
+    assert [(gap.kind.name, gap.holder_name) for gap in found.gaps] == [
         ("partner", company.partners[0].name),
         ("identity", company.identity.name),
     ]

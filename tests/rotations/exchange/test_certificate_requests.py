@@ -66,9 +66,9 @@ def old(partner: Partner) -> PartnerCertificate:
 def requests_sent(now: datetime = NOW) -> dict[str, list[int]]:
     """Return who is to be asked, and on which rungs."""
     return {
-        contact.email: [line.rung for line in lines]
+        contact.email: [certificate.threshold for certificate in certificates]
         for one in find_due(now)
-        for contact, lines in one.lines.items()
+        for contact, certificates in one.by_contact.items()
     }
 
 
@@ -216,7 +216,7 @@ def test_what_was_handed_in_keeps_it_quiet_unless_it_was_refused() -> None:
 def test_what_was_handed_in_for_one_role_leaves_the_other_speaking() -> None:
     submission(make_partner(), days=700, roles=("verify",))
     (one,) = find_due(NOW)
-    assert [line.roles for lines in one.lines.values() for line in lines] == [("encrypt",)]
+    assert [certificate.roles for certificate in one.certificates] == [("encrypt",)]
 
 
 def test_one_that_ends_no_later_is_no_successor() -> None:
@@ -391,13 +391,13 @@ def test_what_is_shown_beforehand_is_what_is_sent_and_the_rung_counts_as_told() 
     shown = build_request_preview(northwind, now=NOW)
     (letter,) = send_request(northwind, by=BY, now=NOW)
     sent = letter.message
-    (draft,) = shown.drafts
+    (draft,) = shown.letters
     assert (sent.subject, sent.text, sent.html) == (
         draft.message.subject,
         draft.message.text,
         draft.message.html,
     )
-    assert shown.stamp == build_request_preview(northwind, now=NOW).stamp
+    assert shown.version_token == build_request_preview(northwind, now=NOW).version_token
     assert requests_sent() == {}
     assert requests_sent(NOW + 6 * DAY) == {"nora@northwind.example": [14]}
     assert Entry.objects.about(northwind).get(verb="partner.asked").actor_name == "Alice"
@@ -422,7 +422,7 @@ def test_it_says_why_nobody_would_be_reached(change: dict[str, Any], said: str) 
     northwind = make_partner()
     Contact.objects.update(**change)
     shown = build_request_preview(northwind, now=NOW)
-    assert (list(shown.drafts), shown.obstacle.startswith(said)) == ([], True)
+    assert (list(shown.letters), shown.obstacle.startswith(said)) == ([], True)
     with pytest.raises(ActionRefused, match=said):
         send_request(northwind, by=BY, now=NOW)
     assert not Letter.objects.exists()

@@ -19,8 +19,9 @@ from partners.models import Contact, Partner
 from rotations import reminders
 from rotations.exchange import digest, follow_up, responses
 from rotations.execution.confirmations import confirm, waive
-from rotations.letters import compose
 from rotations.letters.announcements import announce
+from rotations.letters.context import LetterContext
+from rotations.letters.sending import send_letters
 from rotations.lifecycle import actions
 from rotations.models import Letter, Participant, Rotation
 from tests.people import make_person
@@ -280,8 +281,11 @@ def another_rotation(
     partner = Partner.objects.create(name=name, as2_id=name)
     Contact.objects.create(partner=partner, name="Pat", email=f"pat@{name.lower()}.example")
     participant = Participant.objects.create(rotation=rotation, partner=partner, announced_at=NOW)
-    compose.send_letters(
-        Letter.Kind.ANNOUNCEMENT, participant, partner.contacts.all(), by=company.by, now=NOW
+    send_letters(
+        LetterContext.of(participant, now=NOW),
+        Letter.Kind.ANNOUNCEMENT,
+        partner.contacts.all(),
+        by=company.by,
     )
     step = like.steps.get(act="install")
     step.pk, step.uid, step.rotation, step.participant = None, uuid.uuid4(), rotation, participant
@@ -322,7 +326,7 @@ def test_a_poisoned_rotation_keeps_nobody_from_hearing_of_the_others(
             raise RuntimeError("poisoned")
         return real(history, **given)
 
-    monkeypatch.setattr(digest, "block", block)
+    monkeypatch.setattr(digest, "find_blocker", block)
     assert digest.send_digests(SEVEN) == 1
     assert "ZETA" in digests()[0].text
     assert "can't be told" in caplog.text

@@ -21,8 +21,9 @@ from rotations import reminders
 from rotations.errors import ActionRefused
 from rotations.exchange import follow_up, responses
 from rotations.execution.confirmations import confirm, waive
-from rotations.letters import compose
 from rotations.letters.announcements import announce, share_link
+from rotations.letters.context import LetterContext
+from rotations.letters.sending import send_letters
 from rotations.lifecycle import actions
 from rotations.models import Heartbeat, Letter, Link, Participant, Rotation
 from tests.rotations.company import NOW, Company, window
@@ -463,14 +464,13 @@ def test_a_poisoned_partner_keeps_nobody_from_being_reminded(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     announce(fabrikam, by=company.by, now=NOW)
-    real = compose.send_letters
 
-    def send(kind: str, participant: Participant, *given: Any, **named: Any) -> list[Letter]:
-        if participant.partner.name == "Fabrikam":
+    def send(context: LetterContext, *given: Any, **named: Any) -> list[Letter]:
+        if context.participant.partner.name == "Fabrikam":
             raise RuntimeError("poisoned")
-        return real(kind, participant, *given, **named)
+        return send_letters(context, *given, **named)
 
-    monkeypatch.setattr(compose, "send_letters", send)
+    monkeypatch.setattr(follow_up, "send_letters", send)
     assert follow_up.run_follow_up(FIRST) == 1
     assert nudges() == [("nora@northwind.example", "before 7")]
     assert "Fabrikam in ACME: sign + decrypt could not be reminded" in caplog.text
@@ -501,8 +501,11 @@ def another_rotation(like: Participant, company: Company, name: str) -> Particip
     partner = Partner.objects.create(name=name, as2_id=name)
     Contact.objects.create(partner=partner, name="Pat", email=f"pat@{name.lower()}.example")
     participant = Participant.objects.create(rotation=rotation, partner=partner, announced_at=NOW)
-    compose.send_letters(
-        Letter.Kind.ANNOUNCEMENT, participant, partner.contacts.all(), by=company.by, now=NOW
+    send_letters(
+        LetterContext.of(participant, now=NOW),
+        Letter.Kind.ANNOUNCEMENT,
+        partner.contacts.all(),
+        by=company.by,
     )
     step = like.steps.get(act="install")
     step.pk, step.uid, step.rotation, step.participant = (

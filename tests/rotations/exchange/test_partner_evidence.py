@@ -15,8 +15,10 @@ from rotations.exchange import responses
 from rotations.exchange.partner_evidence import load_histories, partner_statuses
 from rotations.exchange.partner_status import PartnerStatus
 from rotations.execution.confirmations import confirm, waive
-from rotations.letters import access_links, compose
+from rotations.letters import access_links
 from rotations.letters.announcements import announce, share_link
+from rotations.letters.context import LetterContext
+from rotations.letters.sending import send_letters
 from rotations.lifecycle import actions
 from rotations.models import Letter, Link, Participant, Rotation
 from tests.rotations.company import NOW, Company, window
@@ -33,7 +35,7 @@ def status_of(participant: Participant, now: datetime = NOW) -> PartnerStatus:
 
 
 def test_who_was_not_told(northwind: Participant) -> None:
-    assert status_of(northwind) is PartnerStatus.NOT_TOLD
+    assert status_of(northwind) is PartnerStatus.NOT_INFORMED
 
 
 def test_a_letter_that_waits_in_the_outbox_counts_as_there(company: Company, northwind: Participant) -> None:
@@ -67,8 +69,11 @@ def test_a_link_that_was_handed_over_counts_as_there_until_it_is_withdrawn(
     fresh = share_link(northwind, by=company.by, now=NOW)
     assert status_of(northwind) is PartnerStatus.ANNOUNCED
     access_links.revoke_link(fresh.link, reason="sent to the wrong chat", by=company.by, now=NOW)
-    compose.send_letters(
-        Letter.Kind.ANNOUNCEMENT, northwind, northwind.partner.contacts.all(), by=company.by, now=NOW
+    send_letters(
+        LetterContext.of(northwind, now=NOW),
+        Letter.Kind.ANNOUNCEMENT,
+        northwind.partner.contacts.all(),
+        by=company.by,
     )
     Message.objects.update(state=Message.State.FAILED)
     assert status_of(northwind) is PartnerStatus.UNREACHABLE
@@ -143,7 +148,7 @@ def test_a_rotation_a_query_or_a_list_may_be_asked_for(
     company: Company, rotation: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
     announce(northwind, by=company.by, now=NOW)
-    expected = {northwind.pk: PartnerStatus.ANNOUNCED, fabrikam.pk: PartnerStatus.NOT_TOLD}
+    expected = {northwind.pk: PartnerStatus.ANNOUNCED, fabrikam.pk: PartnerStatus.NOT_INFORMED}
     assert partner_statuses(rotation, now=NOW) == expected
     assert partner_statuses(rotation.participants.all(), now=NOW) == expected
     assert partner_statuses(list(Participant.objects.all()), now=NOW) == expected
@@ -171,5 +176,7 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_participants(
         partner = Partner.objects.create(name=f"Partner {n}", as2_id=f"P{n}")
         Contact.objects.create(partner=partner, name="Pat", email=f"pat@p{n}.example")
         more = Participant.objects.create(rotation=rotation, partner=partner, announced_at=NOW)
-        compose.send_letters(Letter.Kind.ANNOUNCEMENT, more, partner.contacts.all(), by=company.by, now=NOW)
+        send_letters(
+            LetterContext.of(more, now=NOW), Letter.Kind.ANNOUNCEMENT, partner.contacts.all(), by=company.by
+        )
     assert count_queries(rotation, of_what) == before

@@ -17,9 +17,11 @@ from as2certs.mail.models import Message
 from partners.models import Contact
 from rotations import reminders
 from rotations.exchange import certificate_requests, digest
-from rotations.letters import compose
+from rotations.letters.context import LetterContext
+from rotations.letters.sending import send_letters
 from rotations.models import Letter, Participant
-from rotations.notifications import operator_mail, recipients
+from rotations.notifications import recipients
+from rotations.notifications.expiry_mail import build_reminder
 from tests.mail.letters import make_message
 from tests.rotations.company import NOW, Company
 from tests.rotations.exchange.incoming import put_in_use
@@ -110,7 +112,7 @@ def test_a_contact_is_not_asked_for_a_certificate_any_more(company: Company) -> 
 
 def test_a_contact_is_not_reminded_to_answer_any_more(northwind: Participant, company: Company) -> None:
     nora = northwind.partner.contacts.get()
-    compose.send_letters(Letter.Kind.NUDGE, northwind, [nora], by=company.by, now=NOW)
+    send_letters(LetterContext.of(northwind, now=NOW), Letter.Kind.NUDGE, [nora], by=company.by)
     one_click(Message.objects.get(kind="partner_nudge"))
     nora.refresh_from_db()
     assert (nora.told_new_certificates, nora.told_expiry) == (False, True)
@@ -120,7 +122,7 @@ def test_a_contact_with_another_address_by_now_keeps_its_reminders(
     northwind: Participant, company: Company
 ) -> None:
     nora = northwind.partner.contacts.get()
-    compose.send_letters(Letter.Kind.NUDGE, northwind, [nora], by=company.by, now=NOW)
+    send_letters(LetterContext.of(northwind, now=NOW), Letter.Kind.NUDGE, [nora], by=company.by)
     Contact.objects.filter(pk=nora.pk).update(email="new@northwind.example")
     one_click(Message.objects.get(kind="partner_nudge"))
     nora.refresh_from_db()
@@ -146,6 +148,6 @@ def test_an_address_that_only_the_settings_name_is_not_offered_it(company: Compa
     higher = recipients.Recipient("ops@example.com", "", "UTC", is_person=False)
     (due,) = reminders.find_due(company.old.not_after - 5 * DAY)
     found = [line.certificate for line in due.lines]
-    message = operator_mail.build_reminder(higher, found, NOW)
+    message = build_reminder(higher, found, NOW).render()
     assert message.kind == "escalation"
     assert unsubscribe.unsubscribe_headers(message) == {}

@@ -44,10 +44,10 @@ def files_of(message: Message) -> dict[str, bytes]:
 
 def test_the_preview_is_what_is_sent(company: Company, rotation: Rotation, northwind: Participant) -> None:
     (envelope,) = build_previews(rotation, [northwind], now=NOW)
-    shown = envelope.drafts[0].message
+    shown = envelope.letters[0].message
     sent = announce_to(company, northwind).message
     assert (sent.subject, sent.text, sent.html) == (shown.subject, shown.text, shown.html)
-    assert {f.name: f.content for f in envelope.drafts[0].files} == files_of(sent)
+    assert {f.name: f.content for f in envelope.letters[0].mail.attachments} == files_of(sent)
 
 
 def test_the_first_line_says_all(company: Company, northwind: Participant) -> None:

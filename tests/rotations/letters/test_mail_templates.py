@@ -141,10 +141,10 @@ def test_what_a_partner_does_follows_the_plan(
 # What a participant has come to.
 
 NOTHING = PartnerEvidence(
-    told_at=None,
+    informed_at=None,
     written=False,
     reached=False,
-    nudged=False,
+    reminded=False,
     opened_at=None,
     downloaded_at=None,
     strength="",
@@ -155,19 +155,19 @@ NOTHING = PartnerEvidence(
     works=None,
     awaited=True,
 )
-ANNOUNCED = replace(NOTHING, told_at=NOW, written=True, reached=True)
+ANNOUNCED = replace(NOTHING, informed_at=NOW, written=True, reached=True)
 
 
 @pytest.mark.parametrize(
     ("known", "word"),
     [
-        (NOTHING, PartnerStatus.NOT_TOLD),
+        (NOTHING, PartnerStatus.NOT_INFORMED),
         (ANNOUNCED, PartnerStatus.ANNOUNCED),
         (replace(ANNOUNCED, reached=False), PartnerStatus.UNREACHABLE),
         (replace(ANNOUNCED, reached=False, opened_at=NOW), PartnerStatus.OPENED),
         (replace(ANNOUNCED, opened_at=NOW), PartnerStatus.OPENED),
         (replace(ANNOUNCED, opened_at=NOW, downloaded_at=NOW), PartnerStatus.DOWNLOADED),
-        (replace(ANNOUNCED, opened_at=NOW, downloaded_at=NOW, nudged=True), PartnerStatus.SILENT),
+        (replace(ANNOUNCED, opened_at=NOW, downloaded_at=NOW, reminded=True), PartnerStatus.SILENT),
         (replace(ANNOUNCED, strength="weak"), PartnerStatus.INSTALLED_WEAK),
         (replace(ANNOUNCED, strength="weak", awaited=False), PartnerStatus.INSTALLED_WEAK),
         (replace(ANNOUNCED, strength="strong"), PartnerStatus.INSTALLED),
@@ -181,7 +181,7 @@ ANNOUNCED = replace(NOTHING, told_at=NOW, written=True, reached=True)
         (replace(ANNOUNCED, strength="strong", works=False), PartnerStatus.DOES_NOT_WORK),
         (replace(ANNOUNCED, migrated_at=NOW), PartnerStatus.MIGRATED),
         (replace(ANNOUNCED, migrated_at=NOW, works=True), PartnerStatus.WORKS),
-        (replace(ANNOUNCED, works=True, straggling_at=NOW), PartnerStatus.STRAGGLES),
+        (replace(ANNOUNCED, works=True, straggling_at=NOW), PartnerStatus.USES_OLD),
         (replace(ANNOUNCED, works=False, straggling_at=NOW), PartnerStatus.DOES_NOT_WORK),
     ],
 )

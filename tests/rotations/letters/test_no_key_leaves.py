@@ -12,8 +12,9 @@ from as2certs.mail.models import Message
 from as2certs.vault import vault
 from identities.models import PrivateKey
 from rotations.exchange import responses
-from rotations.letters import compose as letters
 from rotations.letters.announcements import announce, send_test_copy
+from rotations.letters.context import LetterContext
+from rotations.letters.sending import send_letters
 from rotations.lifecycle import actions
 from rotations.models import Letter, Participant, Rotation
 from tests.rotations.company import NOW, Company, window
@@ -43,7 +44,7 @@ def test_every_mail_is_held_against_every_key(
     responses.propose_window(northwind, later, note="", by=company.by, now=NOW)
     responses.refuse_proposal(northwind, reason="No", by=company.by, now=NOW)
     contacts = list(fabrikam.partner.contacts.all())
-    letters.send_letters(Letter.Kind.NUDGE, fabrikam, contacts, by=company.by, now=NOW)
+    send_letters(LetterContext.of(fabrikam, now=NOW), Letter.Kind.NUDGE, contacts, by=company.by)
     actions.postpone(rotation, later, reason="Later", by=company.by, now=NOW)
     actions.cancel(rotation, reason="Never", by=company.by, now=NOW)
     keys = [pki.key_from_der(vault().unseal(bytes(row.sealed))) for row in PrivateKey.objects.all()]

@@ -15,10 +15,13 @@ from as2certs.mail.models import Message
 from partners.models import Contact
 from rotations import reminders
 from rotations.exchange import certificate_requests, digest
-from rotations.letters import announcements, compose
-from rotations.letters.compose import FIXED_TEXTS
+from rotations.letters import announcements
+from rotations.letters.context import LetterContext
+from rotations.letters.sending import send_letters
+from rotations.letters.texts import FIXED_TEXTS
 from rotations.models import HandedIn, Letter, Participant
 from rotations.notifications import operator_mail
+from rotations.notifications.texts import SilentPartner
 from tests.rotations.company import NOW, Company, partner_certificate
 from tests.rotations.exchange.incoming import put_in_use
 
@@ -83,7 +86,9 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     announcements.announce(northwind, by=company.approver, now=NOW)
     nora = northwind.partner.contacts.get(name="Nora North")
     for kind in (Letter.Kind.NUDGE, *FIXED_TEXTS):
-        compose.send_letters(kind, northwind, [nora], by=company.by, now=at, note="Please call 4711 first.")
+        send_letters(
+            LetterContext.of(northwind, now=at), kind, [nora], by=company.by, note="Please call 4711 first."
+        )
     put_in_use(company, northwind.partner)
     certificate_requests.send_request(northwind.partner, by=company.by, now=NOW)
     operator_mail.notify_window_soon(rotation.window_start - timedelta(minutes=50))
@@ -94,10 +99,8 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     operator_mail.notify_partner_response(
         rotation, northwind, "Northwind proposes 17:30", "We are closed until 9.", at=at
     )
-    silences = [
-        operator_mail.SilentPartner("Northwind", "told", [("Nora North", "+1 312 555 0100")], "2 mails", "")
-    ]
-    operator_mail.notify_silent_partners(rotation, lambda zone: silences, event="e", higher=None, at=at)
+    partners = [SilentPartner("Northwind", "told", [("Nora North", "+1 312 555 0100")], "2 mails", "")]
+    operator_mail.notify_silent_partners(rotation, lambda zone: partners, event="e", escalate_to=None, at=at)
     handed = HandedIn.objects.create(
         partner=northwind.partner,
         certificate=partner_certificate(northwind.partner, by=company.by, now=NOW, ends=NOW + 99 * DAY),

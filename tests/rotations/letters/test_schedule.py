@@ -21,7 +21,7 @@ def make_schedule(**changed: Any) -> ReminderSchedule:
 
 
 def reminders_sent(of: ReminderSchedule) -> list[tuple[str, timedelta]]:
-    return [(rung.name, rung.at - ASKED) for rung in of.rungs()]
+    return [(rung.name, rung.at - ASKED) for rung in of.reminders()]
 
 
 def test_the_usual_ladder() -> None:
@@ -37,28 +37,28 @@ def test_the_usual_ladder() -> None:
 @pytest.mark.parametrize(("name", "at"), reminders_sent(make_schedule()))
 def test_each_rung_speaks_from_its_moment_on(name: str, at: timedelta) -> None:
     """Just before its moment the one before it holds, or nobody; the moment itself counts."""
-    before = make_schedule().crossed(ASKED + at - SECOND, written_at=ASKED)
+    before = make_schedule().due(ASKED + at - SECOND, written_at=ASKED)
     assert before is None or before.name != name
-    crossed = make_schedule().crossed(ASKED + at, written_at=ASKED)
+    crossed = make_schedule().due(ASKED + at, written_at=ASKED)
     assert crossed is not None
     assert crossed.name == name
 
 
 def test_after_downtime_only_the_last_one_speaks() -> None:
-    crossed = make_schedule().crossed(ASKED + 28 * DAY, written_at=ASKED)
+    crossed = make_schedule().due(ASKED + 28 * DAY, written_at=ASKED)
     assert crossed is not None
     assert crossed.name == "before 3"
-    assert make_schedule().crossed(ASKED + 28 * DAY, written_at=ASKED + 28 * DAY) is None
+    assert make_schedule().due(ASKED + 28 * DAY, written_at=ASKED + 28 * DAY) is None
 
 
 def test_nothing_speaks_once_the_window_has_begun() -> None:
-    assert make_schedule().crossed(STARTS - SECOND, written_at=ASKED) is not None
-    assert make_schedule().crossed(STARTS, written_at=ASKED) is None
+    assert make_schedule().due(STARTS - SECOND, written_at=ASKED) is not None
+    assert make_schedule().due(STARTS, written_at=ASKED) is None
 
 
 def test_rungs_before_the_last_letter_are_passed_over() -> None:
-    assert make_schedule().crossed(ASKED + 8 * DAY, written_at=ASKED + 7 * DAY) is None
-    assert make_schedule().crossed(ASKED + 8 * DAY, written_at=ASKED + 7 * DAY - SECOND) is not None
+    assert make_schedule().due(ASKED + 8 * DAY, written_at=ASKED + 7 * DAY) is None
+    assert make_schedule().due(ASKED + 8 * DAY, written_at=ASKED + 7 * DAY - SECOND) is not None
 
 
 def test_rungs_outside_of_asking_and_window_do_not_count() -> None:
@@ -83,7 +83,7 @@ def test_a_rung_after_gives_way_to_one_before_on_the_same_day() -> None:
 def test_days_are_elapsed_time_across_a_change_of_the_clocks() -> None:
     """Chicago goes back on 1 November 2026: by its own clock the rung is an hour later, not a letter more or less."""
     starts = datetime(2026, 11, 3, 22, 0, tzinfo=ZoneInfo("America/Chicago")).astimezone(UTC)
-    (rung,) = make_schedule(asked_at=starts - 20 * DAY, starts=starts, after=[], before=[7]).rungs()
+    (rung,) = make_schedule(asked_at=starts - 20 * DAY, starts=starts, after=[], before=[7]).reminders()
     assert starts - rung.at == 7 * DAY
     assert rung.at.astimezone(ZoneInfo("America/Chicago")).hour == 23
 
@@ -97,15 +97,15 @@ def test_who_was_given_more_time_is_left_alone_for_half_of_it() -> None:
         ("before 8", 23 * DAY),
         ("before 1", 29 * DAY),
     ]
-    assert given.crossed(ASKED + 23 * DAY - SECOND, written_at=ASKED + 14 * DAY) is None
-    crossed = given.crossed(ASKED + 23 * DAY, written_at=ASKED + 14 * DAY)
+    assert given.due(ASKED + 23 * DAY - SECOND, written_at=ASKED + 14 * DAY) is None
+    crossed = given.due(ASKED + 23 * DAY, written_at=ASKED + 14 * DAY)
     assert crossed is not None
     assert crossed.name == "before 8"
 
 
 def test_what_was_due_before_more_time_was_given_is_not_made_up_for() -> None:
     given = make_schedule(extended_at=ASKED + 8 * DAY, answer_by=ASKED + 12 * DAY)
-    assert given.crossed(ASKED + 9 * DAY, written_at=ASKED) is None
+    assert given.due(ASKED + 9 * DAY, written_at=ASKED) is None
 
 
 def test_our_people_are_told_halfway_from_the_last_rung_to_the_window() -> None:
@@ -120,7 +120,7 @@ def test_our_people_are_told_once_the_extra_time_is_over() -> None:
 
 
 def test_the_next_rungs_are_those_to_come() -> None:
-    assert [rung.name for rung in make_schedule().coming(ASKED + 14 * DAY)] == [
+    assert [rung.name for rung in make_schedule().upcoming(ASKED + 14 * DAY)] == [
         "before 7",
         "before 3",
         "before 1",
