@@ -16,7 +16,7 @@ from rotations.exchange.time_slots import Availability
 from rotations.execution.concurrent import ConcurrentRotation
 from rotations.execution.confirmations import CONFIRMED_ACTS
 from rotations.letters.contacts import explain_contact_gap
-from rotations.lifecycle.actions import ACTS_NEEDING_APPROVAL, WINDOW_ACTS
+from rotations.lifecycle.step_actions import ACTS_NEEDING_APPROVAL, WINDOW_ACTS
 from rotations.models import HandedIn, Letter, Participant, Rotation, Step
 from rotations.models.rehearsal import RehearsalResult, rehearsal_create_url
 from rotations.planning.change import PREPARATION_ACTS, Act

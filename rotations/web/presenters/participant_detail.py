@@ -12,7 +12,7 @@ from as2certs.audit.models import Entry, object_reference
 from rotations.errors import LinkExpired
 from rotations.exchange.responses import BEFORE_CHANGE
 from rotations.letters import access_links
-from rotations.lifecycle import single_partner
+from rotations.lifecycle import rescheduling
 from rotations.lifecycle.partner_capability import undecided_tasks
 from rotations.models import Letter, Link, Participant, Rotation, SlotAnswer
 from rotations.planning.change import Act
@@ -115,7 +115,7 @@ def _proposed_time(row: PartnerRow, zone: str) -> ProposedTime | None:
     if row.cut_over is not None:
         move, may = (
             reverse("participant-move", args=[participant.uid]),
-            not single_partner.move_obstacle(participant),
+            not rescheduling.move_obstacle(participant),
         )
     return ProposedTime(
         theirs=span(start, end, theirs),

@@ -21,7 +21,14 @@ from rotations.exchange.responses import BEFORE_CHANGE
 from rotations.execution import stored_plan
 from rotations.execution.concurrent import concurrent_rotations
 from rotations.execution.transitions import ROTATION_RELATIONS
-from rotations.lifecycle import actions, drafts, four_eyes, open_window, partner_capability
+from rotations.lifecycle import (
+    drafts,
+    endings,
+    four_eyes,
+    open_window,
+    partner_capability,
+    rescheduling,
+)
 from rotations.models import Participant, Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import (
@@ -212,7 +219,7 @@ class RotationDetail:
     def window_findings(self) -> list[WindowFinding]:
         if not self.is_draft or self.window is None:
             return []
-        return actions.window_findings(self.rotation, self.window, now=self.now)
+        return rescheduling.window_findings(self.rotation, self.window, now=self.now)
 
     @property
     def window(self) -> Window | None:
@@ -345,7 +352,7 @@ class RotationDetail:
         made = sum(place.sure and place.uses == new for place in self.places)
         if self.state is RotationState.ROLLING_BACK:
             return f"{len(self.places) - made} of {len(self.places)} are back on the old certificate."
-        obstacle = actions.roll_back_obstacle(self.rotation, now=self.now)
+        obstacle = endings.roll_back_obstacle(self.rotation, now=self.now)
         back = "or all go back (“Roll back …”)." if obstacle is None else f"there is no way back. {obstacle}"
         return (
             f"{made} of {len(self.places)} use the new certificate. What is left goes forward at its moment, by trying "
@@ -368,7 +375,7 @@ class RotationDetail:
 
     def _obstacle(self, action: RotationAction) -> str:
         if action is RotationAction.ROLL_BACK:
-            return actions.roll_back_obstacle(self.rotation, now=self.now) or ""
+            return endings.roll_back_obstacle(self.rotation, now=self.now) or ""
         if action is RotationAction.CLOSE:
             retiring = any(s.act == Act.RETIRE and s.state not in SETTLED for s in self.steps)
             return (
