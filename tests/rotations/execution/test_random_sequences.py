@@ -28,6 +28,7 @@ from rotations.lifecycle import (
     rescheduling,
     step_actions,
 )
+from rotations.lifecycle.rescheduling import WindowChange
 from rotations.models import Participant, Rotation, Step
 from rotations.planning.states import ENDED, SETTLED, RotationState
 from tests.rotations.company import NOW, Company, make_company, partner_certificate, window
@@ -252,14 +253,11 @@ class RandomSequence:
                 )
             self._try(self.switch_now)
             self.run()
-            soon = window(self.now + timedelta(minutes=10), minutes=120)
+            soon = WindowChange(window(self.now + timedelta(minutes=10), minutes=120), "x")
             by, now = self.company.by, self.now
             for participant in rotation.participants.all():
                 if participant.taken_back_at or (participant.ends and participant.ends <= now):
-                    move = partial(
-                        rescheduling.move_participant, participant, soon, reason="x", by=by, now=now
-                    )
-                    self._try(move)
+                    self._try(partial(rescheduling.move_participant, participant, soon, by=by, now=now))
             for step in rotation.steps.exclude(state__in=SETTLED).filter(blocked=False).order_by("position"):
                 self._try(
                     partial(step_actions.complete_step, step, note="", by=self.company.by, now=self.now)
@@ -275,9 +273,8 @@ class RandomSequence:
     def _postpone_or_release(self) -> None:
         for step in self.rotation.steps.filter(act="release").exclude(state__in=SETTLED):
             self._try(partial(step_actions.complete_step, step, note="", by=self.company.by, now=self.now))
-        later = window(self.now + timedelta(minutes=30), minutes=120)
-        by, now = self.company.by, self.now
-        self._try(partial(rescheduling.postpone, self.rotation, later, reason="x", by=by, now=now))
+        later = WindowChange(window(self.now + timedelta(minutes=30), minutes=120), "x")
+        self._try(partial(rescheduling.postpone, self.rotation, later, by=self.company.by, now=self.now))
 
     def _try(self, act: Callable[[], object]) -> str | None:
         try:

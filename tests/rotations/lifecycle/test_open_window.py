@@ -15,11 +15,12 @@ from identities.models import AS2System
 from partners.models import Partner
 from rotations import runner
 from rotations.errors import ActionRefused, PlanError
-from rotations.lifecycle import (, rescheduling
+from rotations.lifecycle import (
     approval,
     changeover_evidence,
     drafts,
     open_window,
+    rescheduling,
     step_actions,
 )
 from rotations.models import AtEnd, Rotation, Sighting, Step

@@ -19,7 +19,7 @@ from partners.models import Contact, Partner, Partnership
 from rotations.errors import ActionRefused
 from rotations.exchange import time_slots
 from rotations.letters import announcements
-from rotations.lifecycle import actions, approval, endings
+from rotations.lifecycle import approval, endings, rescheduling
 from rotations.models import Freeze, Letter, Participant, Rotation, Slot
 from rotations.web.presenters.rotation_detail import RotationDetail
 from tests.people import log_in, make_person
@@ -221,7 +221,7 @@ def test_nothing_of_it_happens_when_a_part_fails(
     def fails(*args: Any, **options: Any) -> None:
         raise ActionRefused("It can't be.")
 
-    monkeypatch.setattr(actions, "count_as_agreed", fails)
+    monkeypatch.setattr(rescheduling, "record_agreement", fails)
     with pytest.raises(ActionRefused):
         time_slots.take_slot(slot, by=company.by, now=NOW)
     told.refresh_from_db()
