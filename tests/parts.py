@@ -64,8 +64,8 @@ PARTS = {
         ),
         Part("processes, extended", "processes and extended", WAITING),
         # Each while a day ends in Chicago: before its clocks jump, and at a year's end.
-        Part("dates, 14 March", "dates", WAITING, at="2027-03-14 05:15"),
-        Part("dates, 31 December", "dates", WAITING, at="2026-12-31 05:45"),
+        Part("dates, 14 March", "dates and not extended", WAITING, at="2027-03-14 05:15"),
+        Part("dates, 31 December", "dates and not extended", WAITING, at="2026-12-31 05:45"),
     ],
 }
 

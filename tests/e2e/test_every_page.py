@@ -17,6 +17,8 @@ from tests.servers import Postgres
 from tests.stack import Stack
 from tests.test_rights import BY_LINK
 
+pytestmark = pytest.mark.dates
+
 PASSWORD = "a password of my own"
 
 #: Pages that no link leads to: forms that send (POST), what asks for itself, what only machines ask for, and what
