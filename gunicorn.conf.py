@@ -36,7 +36,7 @@ logconfig_dict = {
     },
     "formatters": {
         "generic": {
-            "()": "as2certs.logs.OneLine",
+            "()": "as2certs.logs.OneLineFormatter",
             "format": "%(asctime)s [%(process)d] [%(levelname)s] %(message)s",
             "datefmt": "[%Y-%m-%d %H:%M:%S %z]",
         }
@@ -52,7 +52,7 @@ def on_starting(server: object) -> None:
     except SystemCheckError as error:
         sys.exit(f"as2certs: {error}")
     connections.close_all()  # the processes that serve open their own
-    for name in ("factor_views", "sign_on_views"):  # which other processes don't need
+    for name in ("second_factor_views", "sign_on_views"):  # which other processes don't need
         import_module(f"as2certs.accounts.{name}")
     gc.collect()
     gc.freeze()  # what is loaded now is shared with them: a collection would touch, and so copy, all of it

@@ -22,13 +22,13 @@ app.autodiscover_tasks()
 
 
 @signals.worker_process_init.connect
-def finish_the_task(**kwargs: Any) -> None:
+def ignore_sigterm(**kwargs: Any) -> None:
     """Let a pool process finish its task: honcho ends the whole group, and the parent ends its pool in order."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @signals.worker_init.connect
-def warm_up(**kwargs: Any) -> None:
+def preload(**kwargs: Any) -> None:
     """Load before the pool is forked what each of its processes would load at the first step's moment."""
     from rotations import runner  # models can't be loaded before this app is
 

@@ -14,7 +14,7 @@ from as2certs.pki.errors import VaultError
 from as2certs.pki.vault import Vault
 
 #: Sealed keys that are tried at a start, oldest first: an old vault key that was taken away too early is found there.
-SAMPLE = 2000
+MAX_KEYS_TRIED = 2000
 
 
 @register(Tags.security)
@@ -37,7 +37,7 @@ def check_sealed_keys(
     if "default" not in (databases or ()):
         return []
     try:
-        closed, tried = keys.closed(most=SAMPLE)
+        closed, tried = keys.count_unreadable(most=MAX_KEYS_TRIED)
     except VaultError:
         return []  # said by check_vault_keys
     except DatabaseError:
@@ -58,12 +58,12 @@ def check_sealed_factors(
     app_configs: Sequence[AppConfig] | None, *, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Refuse vault keys with which somebody's second factor can't be checked: they could not log in."""
-    from as2certs.accounts import factors
+    from as2certs.accounts import second_factors
 
     if "default" not in (databases or ()):
         return []
     try:
-        closed, tried = factors.closed()
+        closed, tried = second_factors.count_unreadable()
     except (VaultError, DatabaseError):
         return []  # said by check_vault_keys, or not migrated yet
     if not closed:

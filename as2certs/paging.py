@@ -11,15 +11,15 @@ from django.http import HttpRequest
 PER_PAGE = 50
 
 #: Page numbers that are looked up; no database takes an offset of any length.
-_NUMBER = re.compile(r"[0-9]{1,9}")
+_PAGE_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
-def searched(request: HttpRequest) -> str:
+def search_words(request: HttpRequest) -> str:
     """Return the words that are searched for (``q``), at most 200 characters; PostgreSQL knows no NUL in a text."""
     return request.GET.get("q", "").replace("\x00", "").strip()[:200]
 
 
-def turn_to(table: tables.Table, request: HttpRequest) -> None:
+def paginate_table(table: tables.Table, request: HttpRequest) -> None:
     """Sort a table and turn to its page as the address asks; a page that there can't be is the first one.
 
     How many rows a page has is ours to say: an address that could ask for a million would be answered with them.
@@ -29,7 +29,7 @@ def turn_to(table: tables.Table, request: HttpRequest) -> None:
     if order := [name for name in asked_order if name.removeprefix("-") in table.base_columns]:
         table.order_by = order
     asked = request.GET.get(table.prefixed_page_field, "")
-    number = int(asked) if _NUMBER.fullmatch(asked) else 1
+    number = int(asked) if _PAGE_NUMBER.fullmatch(asked) else 1
     try:
         table.paginate(tables.LazyPaginator, per_page=PER_PAGE, page=max(number, 1))
     except EmptyPage:

@@ -16,17 +16,17 @@ from django.db import connection, models
 T = TypeVar("T")
 
 #: No statement adds more rows.
-BATCH = 1000
+BATCH_SIZE = 1000
 
 
-def batched(things: Iterable[T], size: int) -> Iterator[list[T]]:
+def in_batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
     """Cut what comes into lists of at most ``size``."""
     rest = iter(things)
     while batch := list(islice(rest, size)):
         yield batch
 
 
-def add_rows(
+def insert_rows(
     model: type[models.Model],
     names: Sequence[str],
     rows: Iterable[Sequence[Any]],
@@ -43,16 +43,16 @@ def add_rows(
     differing = [fields.pop(name) for name in names]
     alike = {field: (same or {}).get(name, field.get_default()) for name, field in fields.items()}
     keys: list[int] = []
-    add = _on_postgres if connection.vendor == "postgresql" else _on_sqlite
+    add = _postgres_insert if connection.vendor == "postgresql" else _sqlite_insert
     with connection.cursor() as cursor:
-        for batch in batched(rows, _most_rows(len(differing) + len(alike))):
+        for batch in in_batches(rows, _max_rows(len(differing) + len(alike))):
             statement, values = add(model, differing, batch, alike)
             cursor.execute(statement, values)
             keys += [key for (key,) in cursor.fetchall()]
     return keys
 
 
-def add_objects(objects: Sequence[models.Model], names: Sequence[str] = ()) -> None:
+def insert_objects(objects: Sequence[models.Model], names: Sequence[str] = ()) -> None:
     """Add new objects of one model by ``add_rows``, and give them their keys.
 
     With ``names`` only these columns are read of them. What a binary column holds has to be a ``memoryview``.
@@ -61,21 +61,21 @@ def add_objects(objects: Sequence[models.Model], names: Sequence[str] = ()) -> N
         return
     model = type(objects[0])
     read = names or [field.attname for field in model._meta.concrete_fields if not field.primary_key]
-    keys = add_rows(model, read, ([getattr(one, name) for name in read] for one in objects))
+    keys = insert_rows(model, read, ([getattr(one, name) for name in read] for one in objects))
     for one, key in zip(objects, keys, strict=True):
         one.pk = key
         one._state.adding, one._state.db = False, connection.alias
 
 
-def _most_rows(columns: int) -> int:
+def _max_rows(columns: int) -> int:
     """Return how many rows one statement takes."""
     if connection.vendor == "postgresql":
-        return BATCH  # it is given one value for each column
+        return BATCH_SIZE  # it is given one value for each column
     connection.ensure_connection()
-    return min(BATCH, connection.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // columns)
+    return min(BATCH_SIZE, connection.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // columns)
 
 
-def _on_postgres(
+def _postgres_insert(
     model: type[models.Model],
     differing: Sequence[models.Field[Any, Any]],
     rows: Sequence[Sequence[Any]],
@@ -87,34 +87,37 @@ def _on_postgres(
     read = ", ".join(f"new.c{n}" for n in range(len(differing)))
     named = ", ".join(f"c{n}" for n in range(len(differing)))
     new = f"UNNEST({lists}) WITH ORDINALITY AS new ({named}, place)"
-    begin = _begin(model, (*differing, *alike))
+    begin = _insert_clause(model, (*differing, *alike))
     statement = f"{begin} SELECT {read}{scalars} FROM {new} ORDER BY place RETURNING id"  # noqa: S608  # names of ours
-    columns = [[_plain(value) for value in column] for column in zip(*rows, strict=True)]
-    return statement, [*(_plain(value) for value in alike.values()), *columns]
+    columns = [[_driver_value(value) for value in column] for column in zip(*rows, strict=True)]
+    return statement, [*(_driver_value(value) for value in alike.values()), *columns]
 
 
-def _on_sqlite(
+def _sqlite_insert(
     model: type[models.Model],
     differing: Sequence[models.Field[Any, Any]],
     rows: Sequence[Sequence[Any]],
     alike: Mapping[models.Field[Any, Any], Any],
 ) -> tuple[str, list[Any]]:
-    rest = [_plain(value) for value in alike.values()]
+    rest = [_driver_value(value) for value in alike.values()]
     one = f"({', '.join(['%s'] * (len(differing) + len(rest)))})"
     values: list[Any] = []
     for row in rows:
-        values += [_plain(value) for value in row]
+        values += [_driver_value(value) for value in row]
         values += rest
-    return f"{_begin(model, (*differing, *alike))} VALUES {', '.join([one] * len(rows))} RETURNING id", values
+    return (
+        f"{_insert_clause(model, (*differing, *alike))} VALUES {', '.join([one] * len(rows))} RETURNING id",
+        values,
+    )
 
 
-def _begin(model: type[models.Model], fields: Iterable[models.Field[Any, Any]]) -> str:
+def _insert_clause(model: type[models.Model], fields: Iterable[models.Field[Any, Any]]) -> str:
     quote = connection.ops.quote_name
     columns = ", ".join(quote(str(field.column)) for field in fields)
     return f"INSERT INTO {quote(model._meta.db_table)} ({columns})"
 
 
-def _plain(value: Any) -> Any:
+def _driver_value(value: Any) -> Any:
     """Return a value as the database's driver takes it."""
     if type(value) in (str, int, bool, NoneType):
         return value

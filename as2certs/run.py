@@ -26,32 +26,32 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
-STAMP = VENV / "installed.json"
-EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  # only compared with
+INSTALLED_STAMP = VENV / "installed.json"
+WILDCARD_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104  # only compared with
 
 
-def stop(line: str) -> NoReturn:
+def exit_with(line: str) -> NoReturn:
     """End with one line."""
     sys.exit(f"as2certs: {line}")
 
 
-def install(*files: str) -> None:
+def install_requirements(*files: str) -> None:
     """Make .venv and install these requirement files, unless exactly that was done before."""
     wanted = {name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in files}
-    if not works(PYTHON):
+    if not is_usable_python(PYTHON):
         make_venv()
     with contextlib.suppress(OSError, ValueError):
-        if wanted.items() <= json.loads(STAMP.read_text()).items():
+        if wanted.items() <= json.loads(INSTALLED_STAMP.read_text()).items():
             return
     print("Installing what is needed. The first time this takes a minute or two.", flush=True)
     listed = [word for name in files for word in ("-r", name)]
     pip = [str(PYTHON), "-m", "pip", "install", "-qq", "--no-input", "--disable-pip-version-check", *listed]
     if subprocess.run(pip, cwd=ROOT, check=False).returncode:
-        stop("Python packages could not be installed; the lines above say why. Is the network there?")
-    STAMP.write_text(json.dumps(wanted))
+        exit_with("Python packages could not be installed; the lines above say why. Is the network there?")
+    INSTALLED_STAMP.write_text(json.dumps(wanted))
 
 
-def works(python: Path) -> bool:
+def is_usable_python(python: Path) -> bool:
     """Tell whether this interpreter is there, starts, and is new enough: a .venv may have outlived its Python."""
     code = "import sys; sys.exit(sys.version_info < (3, 11))"
     return (
@@ -68,10 +68,10 @@ def make_venv() -> None:
         return
     said = (made.stdout + made.stderr).strip()
     if "ensurepip" in said:
-        stop(
+        exit_with(
             "This Python can't make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"
         )
-    stop(f"{VENV} could not be made: {said.splitlines()[-1] if said else 'no reason was given'}")
+    exit_with(f"{VENV} could not be made: {said.splitlines()[-1] if said else 'no reason was given'}")
 
 
 def check_folder(folder: Path) -> None:
@@ -81,14 +81,14 @@ def check_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        stop(
+        exit_with(
             f"{folder} can't be written: {error.strerror}. Change its rights, or set AS2CERTS_VAR to another folder."
         )
 
 
 def check_port(host: str, port: str) -> None:
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        stop(f"PORT can't be read (it is “{port}”). It should be a number from 1 to 65535.")
+        exit_with(f"PORT can't be read (it is “{port}”). It should be a number from 1 to 65535.")
     try:
         kind, *_, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
         with socket.socket(kind, socket.SOCK_STREAM) as listener:
@@ -96,10 +96,10 @@ def check_port(host: str, port: str) -> None:
             listener.bind(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            stop(
+            exit_with(
                 f"Port {port} is taken by another program. Choose another one: make run PORT={int(port) % 65535 + 1}"
             )
-        stop(f"{host}:{port} can't be listened on: {error.strerror}.")
+        exit_with(f"{host}:{port} can't be listened on: {error.strerror}.")
 
 
 def make_secrets(folder: Path) -> None:
@@ -117,14 +117,14 @@ def make_secrets(folder: Path) -> None:
             opened.write(value + "\n")
 
 
-def manage(*arguments: str) -> None:
+def run_management_command(*arguments: str) -> None:
     """Run a command of manage.py; it has said itself what went wrong."""
     returncode = subprocess.run([PYTHON, "manage.py", *arguments], cwd=ROOT, check=False).returncode
     if returncode:
         sys.exit(returncode)
 
 
-def serve() -> int:
+def run_processes() -> int:
     """Run the processes of the Procfile until one ends or somebody ends us, and end all of them.
 
     They live in a session of their own, so a Ctrl-C or a closed terminal reaches only us, once, and is passed on.
@@ -155,23 +155,23 @@ def run() -> int:
     var = Path(os.environ.get("AS2CERTS_VAR") or ROOT / "var").absolute()
     check_port(host, port)
     check_folder(var)
-    install("requirements.txt")
+    install_requirements("requirements.txt")
     make_secrets(var)
-    shown = "localhost" if host in EVERYWHERE else host
+    shown = "localhost" if host in WILDCARD_ADDRESSES else host
     os.environ.setdefault("AS2CERTS_BASE_URL", f"http://{shown}:{port}")
     os.environ["PATH"] = f"{PYTHON.parent}{os.pathsep}{os.environ.get('PATH', '')}"
     os.environ["PYTHONUNBUFFERED"] = "1"
     os.environ.update(HOST=host, PORT=port)
-    manage("make_ready", "--administrator")
+    run_management_command("make_ready", "--administrator")
     if os.environ.get("DEMO", "") not in ("", "0"):
-        manage("load_demo", "--if-empty")
-    return serve()
+        run_management_command("load_demo", "--if-empty")
+    return run_processes()
 
 
 def main(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["--install"]:
         check_folder(ROOT)
-        install(*arguments[1:])
+        install_requirements(*arguments[1:])
         return 0
     return run()
 

@@ -25,7 +25,7 @@ class CellColumn(tables.TemplateColumn):
         return drawn
 
 
-def from_template(name: str, **kwargs: Any) -> CellColumn:
+def template_column(name: str, **kwargs: Any) -> CellColumn:
     """Return a column whose cells are drawn by ``templates/<name>``."""
     return CellColumn(template_name=name, **kwargs)
 

@@ -12,10 +12,10 @@ from django.core.files.uploadhandler import FileUploadHandler, StopFutureHandler
 from as2certs import pki
 
 #: A request of more bytes than this is refused before it is read.
-MOST_BYTES = 32 * 1024 * 1024
+MAX_REQUEST_BYTES = 32 * 1024 * 1024
 
 
-class MemoryOnly(FileUploadHandler):
+class MemoryOnlyUploadHandler(FileUploadHandler):
     """Keep the beginning of each file, one byte more than is allowed, and drop the rest as it comes in.
 
     Nothing touches a disk: a file that somebody sends may hold a private key that must not stay here, and a process
@@ -31,8 +31,10 @@ class MemoryOnly(FileUploadHandler):
         encoding: Any = None,
     ) -> None:
         """Refuse a request that is larger than any of our forms could be. Raises RequestDataTooBig."""
-        if content_length > MOST_BYTES:
-            raise RequestDataTooBig(f"A request of {content_length} bytes: at most {MOST_BYTES} are read.")
+        if content_length > MAX_REQUEST_BYTES:
+            raise RequestDataTooBig(
+                f"A request of {content_length} bytes: at most {MAX_REQUEST_BYTES} are read."
+            )
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
         super().new_file(*args, **kwargs)

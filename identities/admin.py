@@ -82,7 +82,7 @@ class AS2SystemAdmin(AuditedAdmin):
     search_fields = ("name", "notes", "uid")
 
 
-class ServiceInline(ReadOnlyInline):
+class IdentityServiceInline(ReadOnlyInline):
     model = IdentityService
     fields = ("role", "certificate", "starts_at", "ends_at")
     ordering = ("-starts_at", "-id")
@@ -101,7 +101,7 @@ class IdentityAdmin(AuditedAdmin):
     list_filter = ("environment", "as2_system", ("archived_at", admin.EmptyFieldListFilter))
     list_select_related = ("as2_system",)
     search_fields = ("name", "as2_id", "url", "notes", "uid")
-    inlines = (ServiceInline,)
+    inlines = (IdentityServiceInline,)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         return [*IdentityAdminForm.Meta.fields, *self.readonly_fields]

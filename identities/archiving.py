@@ -8,22 +8,19 @@ from typing import Any, TypeVar
 
 from django.db import IntegrityError, models, transaction
 
-from as2certs.audit.keeping import noun
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.form_saving import trail_noun
+from as2certs.audit.recording import Actor, AuditEvent, record
+from identities.errors import ArchiveRefused
 from identities.models import AS2System, CertificateRequest, Identity
 from identities.stations import AbstractStation
 
-M = TypeVar("M", bound=models.Model)
-
-
-class NotNow(Exception):
-    """It can't be archived or restored; the message is one sentence that says why and what to do first."""
+ModelT = TypeVar("ModelT", bound=models.Model)
 
 
 def archive(
-    obj: M,
+    obj: ModelT,
     *,
-    unless: Callable[[M], str],
+    unless: Callable[[ModelT], str],
     reason: str,
     by: Actor,
     now: datetime,
@@ -31,42 +28,42 @@ def archive(
 ) -> None:
     """Archive an object, with a reason for the trail.
 
-    ``unless`` returns what stands in the way, or nothing. Raises NotNow when something does, or when it is archived
-    already.
+    ``unless`` returns what stands in the way, or nothing. Raises ArchiveRefused when something does, or when it is
+    archived already.
     """
     with transaction.atomic():
         row = _locked(obj)
         if row.archived_at is not None:
-            raise NotNow(f"{obj} is archived already.")
+            raise ArchiveRefused(f"{obj} is archived already.")
         if obstacle := unless(row):
-            raise NotNow(obstacle)
+            raise ArchiveRefused(obstacle)
         row.archived_at = now
         row.save(update_fields=["archived_at"])
-        record(f"{noun(obj)}.archived", on=obj, by=by, now=now, also=also, reason=reason)
+        record(AuditEvent(f"{trail_noun(obj)}.archived", obj, also=also, reason=reason), by=by, now=now)
 
 
 def restore(
-    obj: M,
+    obj: ModelT,
     *,
-    unless: Callable[[M], str],
+    unless: Callable[[ModelT], str],
     reason: str,
     by: Actor,
     now: datetime,
     also: Iterable[models.Model] = (),
 ) -> None:
-    """Bring an archived object back. Raises NotNow when it is in use, or something stands in the way."""
+    """Bring an archived object back. Raises ArchiveRefused when it is in use, or something stands in the way."""
     try:
         with transaction.atomic():
             row = _locked(obj)
             if row.archived_at is None:
-                raise NotNow(f"{obj} is not archived.")
+                raise ArchiveRefused(f"{obj} is not archived.")
             if obstacle := unless(row):
-                raise NotNow(obstacle)
+                raise ArchiveRefused(obstacle)
             row.archived_at = None
             row.save(update_fields=["archived_at"])
-            record(f"{noun(obj)}.restored", on=obj, by=by, now=now, also=also, reason=reason)
+            record(AuditEvent(f"{trail_noun(obj)}.restored", obj, also=also, reason=reason), by=by, now=now)
     except IntegrityError as error:
-        raise NotNow(
+        raise ArchiveRefused(
             f"Something else took the place of {obj} meanwhile. Look again at what is in use."
         ) from error
 
@@ -75,7 +72,7 @@ def _locked(obj: models.Model) -> Any:
     return type(obj)._base_manager.select_for_update().get(pk=obj.pk)
 
 
-def identity_in_use(identity: Identity) -> str:
+def identity_archive_obstacle(identity: Identity) -> str:
     """Return what keeps an identity from being archived, as a sentence; empty when nothing does."""
     rotation = identity.rotations.running().first()
     if rotation is not None:
@@ -86,7 +83,7 @@ def identity_in_use(identity: Identity) -> str:
     return ""
 
 
-def system_in_use(system: AS2System) -> str:
+def system_archive_obstacle(system: AS2System) -> str:
     """Return what keeps an AS2 system from being archived, as a sentence; empty when nothing does."""
     names = list(system.identities.active().values_list("name", flat=True)[:4])
     if names:
@@ -97,7 +94,7 @@ def system_in_use(system: AS2System) -> str:
     return ""
 
 
-def as2_id_taken(station: AbstractStation) -> str:
+def as2_id_conflict(station: AbstractStation) -> str:
     """Return who uses an archived station's AS2 ID now, as a sentence; empty when nobody does."""
     other = (
         type(station)
@@ -113,6 +110,6 @@ def as2_id_taken(station: AbstractStation) -> str:
     )
 
 
-def nothing(obj: models.Model) -> str:
+def no_obstacle(obj: models.Model) -> str:
     """Return that nothing stands in the way."""
     return ""

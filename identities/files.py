@@ -10,14 +10,14 @@ from django.core.exceptions import ValidationError
 from as2certs import pki
 
 
-class UnechoedTextarea(forms.Textarea):
+class NoEchoTextarea(forms.Textarea):
     """A text box that comes back empty: what was pasted may hold a private key."""
 
     def format_value(self, value: Any) -> str:
         return ""
 
 
-class BytesField(forms.FileField):
+class FileContentField(forms.FileField):
     """A file's content as bytes, at most ``pki.MAX_FILE_BYTES`` of it; what it is comes from the content."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -33,11 +33,11 @@ class BytesField(forms.FileField):
             raise ValidationError(str(error)) from error
 
 
-class PastedField(forms.CharField):
+class PastedContentField(forms.CharField):
     """Pasted text as bytes; None when nothing was pasted."""
 
     def __init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault("widget", UnechoedTextarea(attrs={"rows": 5, "class": "font-monospace small"}))
+        kwargs.setdefault("widget", NoEchoTextarea(attrs={"rows": 5, "class": "font-monospace small"}))
         super().__init__(max_length=pki.MAX_FILE_BYTES, **kwargs)
 
     def clean(self, value: Any) -> bytes | None:

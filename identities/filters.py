@@ -50,38 +50,38 @@ class ArchivedFilter(django_filters.ChoiceFilter):
         return queryset.filter(archived_at__isnull=value != "only")
 
 
-def station_search(queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
+def search_stations(queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
     """Narrow stations to those whose name, AS2 ID or notes hold the words."""
     words = value.strip()
     return queryset.filter(Q(name__icontains=words) | Q(as2_id__icontains=words) | Q(notes__icontains=words))
 
 
-def ends_within(value: str, now: datetime) -> Q:
+def expires_within(value: str, now: datetime) -> Q:
     """Return the condition on a certificate for one of the choices of expiry."""
     if value == "expired":
         return Q(not_after__lt=now)
     return Q(not_after__gte=now, not_after__lte=now + timedelta(days=int(value)))
 
 
-def serving_ends(service: type[Any], holder: str) -> Callable[[QuerySet[Any], str, str], QuerySet[Any]]:
+def filter_by_expiry(service: type[Any], holder: str) -> Callable[[QuerySet[Any], str, str], QuerySet[Any]]:
     """Return a filter for stations by the end of a certificate that serves them now."""
 
     def narrow(queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
         ending = service._default_manager.filter(
-            **{holder: OuterRef("pk")}, ends_at=None, certificate__in=_ending(service, value)
+            **{holder: OuterRef("pk")}, ends_at=None, certificate__in=_expiring_certificates(service, value)
         )
         return queryset.filter(Exists(ending))
 
     return narrow
 
 
-def _ending(service: type[Any], value: str) -> QuerySet[Any]:
+def _expiring_certificates(service: type[Any], value: str) -> QuerySet[Any]:
     certificates = service._meta.get_field("certificate").related_model._default_manager
-    ending: QuerySet[Any] = certificates.filter(ends_within(value, database_now())).values("pk")
+    ending: QuerySet[Any] = certificates.filter(expires_within(value, database_now())).values("pk")
     return ending
 
 
-def certificate_search(holder: str, stations: QuerySet[Any], value: str) -> Q:
+def certificate_search_condition(holder: str, stations: QuerySet[Any], value: str) -> Q:
     """Return the condition for a search: a fingerprint or serial number in any spelling, or words of a name.
 
     Which of the ``stations`` have such a name is asked once, and not of each certificate.
@@ -100,7 +100,7 @@ def certificate_search(holder: str, stations: QuerySet[Any], value: str) -> Q:
     return found
 
 
-def narrowed_in_passing(queryset: QuerySet[Any], condition: Q) -> QuerySet[Any]:
+def filter_by_subquery(queryset: QuerySet[Any], condition: Q) -> QuerySet[Any]:
     """Narrow a long list to the few rows of a condition that no index helps with.
 
     SQLite would go through the list in its order, which means to look each row up where it lies, all over the file.
@@ -114,7 +114,7 @@ def narrowed_in_passing(queryset: QuerySet[Any], condition: Q) -> QuerySet[Any]:
 
 
 class IdentityFilter(django_filters.FilterSet):
-    q = django_filters.CharFilter(method=station_search, **search_field("Name or AS2 ID"))
+    q = django_filters.CharFilter(method=search_stations, **search_field("Name or AS2 ID"))
     environment = django_filters.ChoiceFilter(choices=Environment.choices, empty_label="any")
     as2_system = django_filters.ModelChoiceFilter(
         label="AS2 system", queryset=AS2System.objects.active(), empty_label="any", null_label="none"
@@ -123,7 +123,7 @@ class IdentityFilter(django_filters.FilterSet):
         label="Certificate ends",
         choices=EXPIRY_CHOICES,
         empty_label="any time",
-        method=serving_ends(IdentityService, "identity"),
+        method=filter_by_expiry(IdentityService, "identity"),
     )
     archived = ArchivedFilter()
 
@@ -179,13 +179,13 @@ class CertificateFilter(django_filters.FilterSet):
 
     def search(self, queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
         stations = self._holder()._default_manager.all()
-        return narrowed_in_passing(queryset, certificate_search(self.HOLDER, stations, value))
+        return filter_by_subquery(queryset, certificate_search_condition(self.HOLDER, stations, value))
 
     def in_environment(self, queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
         return queryset.filter(**{f"{self.HOLDER}__environment": value})
 
     def ending(self, queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
-        return queryset.filter(ends_within(value, database_now()))
+        return queryset.filter(expires_within(value, database_now()))
 
     def serving(self, queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
         if value == "all":

@@ -11,9 +11,8 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db.models import Q
 
-from as2certs.accounts.forms import ReminderDaysField, page_layout
-from identities.connectors import CHOICES as CONNECTOR_CHOICES
-from identities.connectors import may_sign_per_partner
+from as2certs.accounts.forms import ReminderDaysField, form_helper
+from identities.connectors import CONNECTOR_CHOICES, may_sign_per_partner
 from identities.models import AS2System, Identity
 from identities.stations import AbstractStation, Environment
 
@@ -32,7 +31,7 @@ STATION_ROWS = (
     Row(Column("name", css_class="col-md-8"), Column("environment", css_class="col-md-4")),
     Row(Column("as2_id", css_class="col-md-5"), Column("url", css_class="col-md-7")),
 )
-REMINDED = Fieldset(
+REMINDER_FIELDSET = Fieldset(
     "Who is reminded",
     Row(Column("owners", css_class="col-md-6"), Column("reminder_days", css_class="col-md-6")),
 )
@@ -175,7 +174,7 @@ class IdentityForm(StationForm):
         assert isinstance(system, forms.ModelChoiceField)
         system.queryset = AS2System.objects.filter(Q(archived_at=None) | Q(pk=self.instance.as2_system_id))
         system.empty_label = "None: a person applies changes"
-        self.helper = page_layout(
+        self.helper = form_helper(
             *STATION_ROWS,
             Fieldset(
                 "How a change gets there",
@@ -184,7 +183,7 @@ class IdentityForm(StationForm):
                     Column("rehearsal_identity", css_class="col-md-6"),
                 ),
             ),
-            REMINDED,
+            REMINDER_FIELDSET,
             Fieldset(
                 "What new certificates say",
                 HTML(
@@ -271,7 +270,7 @@ class SystemForm(forms.ModelForm[AS2System]):
         config = self.instance.config or {}
         self.fields["folder"].initial = config.get("folder", "")
         self.fields["hook"].initial = config.get("hook", "")
-        self.helper = page_layout(
+        self.helper = form_helper(
             Row(Column("name", css_class="col-md-8"), Column("environment", css_class="col-md-4")),
             Fieldset("What it can hold", "overlap", "signs_per_partner", "drain_hours"),
             Fieldset(
@@ -334,7 +333,7 @@ class SystemForm(forms.ModelForm[AS2System]):
         return super().save(commit)
 
 
-class ReasonForm(forms.Form):
+class AuditReasonForm(forms.Form):
     """Why somebody archives, restores or exports something: kept in the trail."""
 
     reason = forms.CharField(
@@ -346,4 +345,4 @@ class ReasonForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.helper = page_layout("reason")
+        self.helper = form_helper("reason")

@@ -10,21 +10,22 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from as2certs import pki
-from as2certs.audit.recording import Actor, record
-from as2certs.background import nudge
+from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.background import wake_task
+from as2certs.errors import DomainError
 from identities import keys
-from identities.intake import Intake, Refused, take_in
+from identities.certificate_import import CertificateImportResult, import_certificate
 from identities.models import CertificateRequest, Identity, IdentityCertificate
 
 log = logging.getLogger(__name__)
 
 #: Longer than the slowest key takes; after it, another worker takes the request up.
-LEASE = timedelta(minutes=5)
+LEASE_DURATION = timedelta(minutes=5)
 
-State = CertificateRequest.State
+RequestState = CertificateRequest.State
 
 
-def ask(
+def request_certificate(
     identity: Identity,
     *,
     kind: str,
@@ -50,9 +51,11 @@ def ask(
             created_by=by.user,
         )
         record(
-            "key.requested", on=request, by=by, now=now, also=(identity,), new={"kind": kind, "bits": bits}
+            AuditEvent("key.requested", request, also=(identity,), new={"kind": kind, "bits": bits}),
+            by=by,
+            now=now,
         )
-        nudge("identities.tasks.generate_requested")
+        wake_task("identities.tasks.generate_requested")
     return request
 
 
@@ -65,7 +68,7 @@ def generate_next(*, now: datetime) -> bool:
         key = pki.generate_key(request.bits)
         with transaction.atomic():
             _finish(request, key, now=now)
-    except (pki.PkiError, Refused) as error:
+    except DomainError as error:
         _fail(request, str(error), now=now)
     except (TypeError, ValueError, IntegrityError) as error:
         # It would come to the same each time that a worker took it up again.
@@ -75,29 +78,29 @@ def generate_next(*, now: datetime) -> bool:
 
 
 def _claim(now: datetime) -> CertificateRequest | None:
-    free = Q(state=State.QUEUED) | Q(state=State.WORKING, lease_until__lt=now)
+    free = Q(state=RequestState.QUEUED) | Q(state=RequestState.WORKING, lease_until__lt=now)
     for request in CertificateRequest.objects.filter(free).order_by("created_at")[:5]:
         mine = CertificateRequest.objects.filter(free, pk=request.pk)
-        if mine.update(state=State.WORKING, lease_until=now + LEASE):
+        if mine.update(state=RequestState.WORKING, lease_until=now + LEASE_DURATION):
             request.refresh_from_db()
             return request
     return None
 
 
 def _finish(request: CertificateRequest, key: pki.PrivateKey, *, now: datetime) -> None:
-    subject = pki.Subject(**request.subject)
-    by = _worker_for(request)
+    subject = pki.CertificateSubject(**request.subject)
+    by = _actor_for(request)
     locked = CertificateRequest.objects.select_for_update().get(pk=request.pk)
-    if locked.state != State.WORKING or locked.lease_until != request.lease_until:
+    if locked.state != RequestState.WORKING or locked.lease_until != request.lease_until:
         return  # another worker took it up
     if request.kind == CertificateRequest.Kind.CSR:
-        request.csr_pem = pki.signing_request(
+        request.csr_pem = pki.make_signing_request(
             key, subject=subject, roles=request.roles, hash_name=request.hash_name
         ).decode("ascii")
         request.private_key = keys.seal(request.identity, key, now=now)
-        request.state = State.AWAITING_CA
+        request.state = RequestState.AWAITING_CA
     else:
-        certificate = pki.self_signed(
+        certificate = pki.make_self_signed(
             key,
             subject=subject,
             days=request.days,
@@ -106,21 +109,25 @@ def _finish(request: CertificateRequest, key: pki.PrivateKey, *, now: datetime) 
             hash_name=request.hash_name,
         )
         material = pki.Material(leaf=certificate, chain=(), key=key, container="generated")
-        _adopt(request, material, source=IdentityCertificate.Source.GENERATED, by=by, now=now)
+        _import_for_request(request, material, source=IdentityCertificate.Source.GENERATED, by=by, now=now)
     request.lease_until = None
     request.save()
     record(
-        "key.generated", on=request, by=by, now=now, also=(request.identity,), new={"state": request.state}
+        AuditEvent("key.generated", request, also=(request.identity,), new={"state": request.state}),
+        by=by,
+        now=now,
     )
 
 
-def _adopt(
+def _import_for_request(
     request: CertificateRequest, material: pki.Material, *, source: str, by: Actor, now: datetime
-) -> Intake:
-    intake = take_in(request.identity, material, roles=request.roles, by=by, now=now, source=source)
+) -> CertificateImportResult:
+    intake = import_certificate(
+        request.identity, material, roles=request.roles, by=by, now=now, source=source
+    )
     request.certificate = intake.certificate
     request.private_key = intake.certificate.private_key
-    request.state = State.DONE
+    request.state = RequestState.DONE
     request.finished_at = now
     return intake
 
@@ -129,21 +136,18 @@ def _fail(request: CertificateRequest, reason: str, *, now: datetime) -> None:
     log.warning("Certificate request %s failed: %s", request.uid, reason)
     with transaction.atomic():
         mine = CertificateRequest.objects.filter(
-            pk=request.pk, state=State.WORKING, lease_until=request.lease_until
+            pk=request.pk, state=RequestState.WORKING, lease_until=request.lease_until
         )
-        if not mine.update(state=State.FAILED, error=reason, lease_until=None, finished_at=now):
+        if not mine.update(state=RequestState.FAILED, error=reason, lease_until=None, finished_at=now):
             return  # another worker took it up
         record(
-            "key.failed",
-            on=request,
-            by=_worker_for(request),
+            AuditEvent("key.failed", request, also=(request.identity,), reason=reason),
+            by=_actor_for(request),
             now=now,
-            also=(request.identity,),
-            reason=reason,
         )
 
 
-def _worker_for(request: CertificateRequest) -> Actor:
+def _actor_for(request: CertificateRequest) -> Actor:
     """Return the application, acting for whoever asked."""
     runner = Actor.runner()
     asked = f" for {request.created_by}" if request.created_by else ""
@@ -151,19 +155,21 @@ def _worker_for(request: CertificateRequest) -> Actor:
 
 
 @transaction.atomic
-def take_answer(request: CertificateRequest, data: bytes, *, by: Actor, now: datetime) -> Intake:
+def import_ca_response(
+    request: CertificateRequest, data: bytes, *, by: Actor, now: datetime
+) -> CertificateImportResult:
     """Take in the CA's answer to our CSR.
 
     ``data`` is the file as it came (PEM, DER or PKCS#7). Raises PkiError when it can't be read, KeyMismatch when it
-    does not belong to the waiting key, and Refused when a finding is an error.
+    does not belong to the waiting key, and CertificateRefused when a finding is an error.
     """
     request = CertificateRequest.objects.select_for_update().get(pk=request.pk)
-    if request.state != State.AWAITING_CA or request.private_key is None:
+    if request.state != RequestState.AWAITING_CA or request.private_key is None:
         raise pki.PkiError(
             f"This request does not wait for a CA's answer: it is {request.get_state_display()}."
         )
     key = keys.unseal(request.private_key, by=by, now=now, purpose="compare with the CA's answer")
-    material = pki.read_answer(data, key=key)
-    intake = _adopt(request, material, source=IdentityCertificate.Source.ISSUED, by=by, now=now)
+    material = pki.read_ca_response(data, key=key)
+    intake = _import_for_request(request, material, source=IdentityCertificate.Source.ISSUED, by=by, now=now)
     request.save()
     return intake

@@ -7,7 +7,7 @@ from datetime import datetime
 from django.db import models, transaction
 
 from as2certs import pki
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.vault import vault
 from identities.models import Identity, PrivateKey
 
@@ -42,7 +42,7 @@ def unseal(
     """
     sealed = PrivateKey.objects.only("sealed").get(pk=row.pk).sealed
     key = pki.key_from_der(vault().unseal(bytes(sealed)))
-    record("key.opened", on=row, by=by, now=now, also=(row.identity, *also), reason=purpose)
+    record(AuditEvent("key.opened", row, also=(row.identity, *also), reason=purpose), by=by, now=now)
     return key
 
 
@@ -54,16 +54,16 @@ def reseal_all() -> int:
     return sum(1 for row in _sealed_rows().iterator(chunk_size=100) if _reseal(row))
 
 
-def closed(*, most: int) -> tuple[int, int]:
+def count_unreadable(*, most: int) -> tuple[int, int]:
     """Return how many of the stored keys the vault does not open, and how many were tried, oldest first.
 
     Nothing is taken out: what was sealed is forgotten at once.
     """
-    tried = [_is_closed(row) for row in _sealed_rows()[:most]]
+    tried = [_is_unreadable(row) for row in _sealed_rows()[:most]]
     return sum(tried), len(tried)
 
 
-def _is_closed(row: PrivateKey) -> bool:
+def _is_unreadable(row: PrivateKey) -> bool:
     try:
         vault().unseal(bytes(row.sealed))
     except pki.VaultError:

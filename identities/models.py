@@ -16,7 +16,7 @@ from identities.stations import (
     AbstractStation,
     Environment,
     StationQuerySet,
-    may_rehearse,
+    can_rehearse_on,
     refuse_delete,
     service_constraints,
 )
@@ -137,13 +137,13 @@ class Identity(AbstractStation):
     @property
     def counterpart(self) -> Identity | None:
         """Return the test identity on which a change of this one is rehearsed, as long as it is in use."""
-        return self.rehearsal_identity if may_rehearse(self, self.rehearsal_identity) else None
+        return self.rehearsal_identity if can_rehearse_on(self, self.rehearsal_identity) else None
 
     @property
     def rehearsed_here(self) -> list[Identity]:
         """Return the identities in use whose changes are rehearsed on this one."""
         others = self.rehearses.active() if self.is_test else ()
-        return [other for other in others if may_rehearse(other, self)]
+        return [other for other in others if can_rehearse_on(other, self)]
 
 
 class PrivateKey(models.Model):

@@ -9,11 +9,11 @@ from as2certs import pki
 from identities.stations import AbstractCertificate
 
 #: By format: suffix, content type, and how it is made from the certificate and its chain.
-FORMATS: dict[str, tuple[str, str, Callable[[AbstractCertificate], bytes]]] = {
+PUBLIC_FORMATS: dict[str, tuple[str, str, Callable[[AbstractCertificate], bytes]]] = {
     "pem": ("pem", "application/x-pem-file", lambda c: pki.to_pem(c.certificate, c.chain)),
     "der": ("cer", "application/pkix-cert", lambda c: pki.to_der(c.certificate)),
     "p7b": ("p7b", "application/x-pkcs7-certificates", lambda c: pki.to_pkcs7(c.certificate, c.chain)),
-    "zip": ("zip", "application/zip", lambda c: pki.to_zip(c.certificate, c.chain, name=stem_of(c))),
+    "zip": ("zip", "application/zip", lambda c: pki.to_zip(c.certificate, c.chain, name=file_stem(c))),
 }
 
 
@@ -28,10 +28,10 @@ class PublicFile:
 
 def public_file(certificate: AbstractCertificate, form: str) -> PublicFile:
     """Return the public part of a certificate in a format of FORMATS. Raises KeyError for another one."""
-    suffix, content_type, make = FORMATS[form]
-    return PublicFile(f"{stem_of(certificate)}.{suffix}", content_type, make(certificate))
+    suffix, content_type, make = PUBLIC_FORMATS[form]
+    return PublicFile(f"{file_stem(certificate)}.{suffix}", content_type, make(certificate))
 
 
-def stem_of(certificate: AbstractCertificate) -> str:
+def file_stem(certificate: AbstractCertificate) -> str:
     """Return how files of a certificate are called: whose, and which."""
     return f"{certificate.holder}-{certificate.sha256[:8]}"

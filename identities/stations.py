@@ -89,12 +89,12 @@ class AbstractStation(models.Model):
         return self.environment == Environment.TEST
 
 
-def may_rehearse(station: AbstractStation, other: AbstractStation | None) -> bool:
+def can_rehearse_on(station: AbstractStation, other: AbstractStation | None) -> bool:
     """Say whether a change of a station may be tried on another first: a test one in use, for production ones."""
     return other is not None and other.is_test and other.archived_at is None and not station.is_test
 
 
-class CertificateRowChanged(TypeError):
+class CertificateRowImmutable(TypeError):
     """Raised when something tries to change a certificate's row."""
 
 
@@ -156,7 +156,7 @@ class AbstractCertificate(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
-            raise CertificateRowChanged(
+            raise CertificateRowImmutable(
                 "A certificate's row never changes: take the other certificate in beside it."
             )
         super().save(*args, **kwargs)
@@ -238,12 +238,12 @@ class AbstractService(models.Model):
         return f"{self.role}: from {self.starts_at:%Y-%m-%d %H:%M}Z {until}"
 
 
-class HistoryStays(TypeError):
+class HistoryNotDeletable(TypeError):
     """Raised when something tries to delete history."""
 
 
 def refuse_delete(*args: Any, **kwargs: Any) -> NoReturn:
-    raise HistoryStays("History is not deleted; archive what it hangs on.")
+    raise HistoryNotDeletable("History is not deleted; archive what it hangs on.")
 
 
 def service_constraints(prefix: str, holder: str) -> list[models.BaseConstraint]:

@@ -47,7 +47,7 @@ class ContactInline(ReadOnlyInline):
     readonly_fields = ("confirmed_at", "bounced_at", "suggested_by")
 
 
-class ServiceInline(ReadOnlyInline):
+class PartnerServiceInline(ReadOnlyInline):
     model = PartnerService
     fields = ("role", "certificate", "starts_at", "ends_at")
     ordering = ("-starts_at", "-id")
@@ -82,7 +82,7 @@ class PartnerAdmin(AuditedAdmin):
     )
     search_fields = ("name", "as2_id", "url", "notes", "uid")
     show_full_result_count = False
-    inlines = (ContactInline, ServiceInline)
+    inlines = (ContactInline, PartnerServiceInline)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         return [*PartnerAdminForm.Meta.fields, *self.readonly_fields]

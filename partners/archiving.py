@@ -5,7 +5,7 @@ from __future__ import annotations
 from partners.models import Partner, Partnership
 
 
-def partner_in_use(partner: Partner) -> str:
+def partner_archive_obstacle(partner: Partner) -> str:
     """Return what keeps a partner from being archived, as a sentence; empty when nothing does."""
     own = partner.rotations.running().first()
     if own is not None:
@@ -17,7 +17,7 @@ def partner_in_use(partner: Partner) -> str:
     return ""
 
 
-def partnership_in_use(partnership: Partnership) -> str:
+def partnership_archive_obstacle(partnership: Partnership) -> str:
     """Return what keeps a partnership from being ended, as a sentence; empty when nothing does."""
     identity, partner = partnership.identity, partnership.partner
     ours = identity.rotations.running().filter(participants__partner=partner, participants__removed_reason="")
@@ -30,7 +30,7 @@ def partnership_in_use(partnership: Partnership) -> str:
     return ""
 
 
-def partnership_blocked(partnership: Partnership) -> str:
+def partnership_restore_obstacle(partnership: Partnership) -> str:
     """Return what keeps an ended partnership from being restored, as a sentence; empty when nothing does."""
     identity, partner = partnership.identity, partnership.partner
     for station in (identity, partner):

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from identities.models import Identity
 from partners.models import Partner, Partnership
 
@@ -30,11 +30,8 @@ def connect(identity: Identity, partner: Partner, *, notes: str, by: Actor, now:
             partnership.notes = notes or partnership.notes
             partnership.save(update_fields=["archived_at", "notes"])
         record(
-            verb,
-            on=partnership,
+            AuditEvent(verb, partnership, also=(identity, partner), new={"notes": notes} if notes else {}),
             by=by,
             now=now,
-            also=(identity, partner),
-            new={"notes": notes} if notes else {},
         )
     return partnership

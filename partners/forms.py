@@ -9,9 +9,9 @@ from django import forms
 from django.db.models import Q, QuerySet
 
 from as2certs import pki
-from as2certs.accounts.forms import TimeZoneField, check_hours, keep_zone, page_layout
-from identities.forms import REMINDED, STATION_ROWS, STATION_WIDGETS, StationForm
-from identities.intake_forms import IntakeForm
+from as2certs.accounts.forms import TimeZoneField, form_helper, offer_current_zone, validate_work_hours
+from identities.certificate_import_forms import CertificateImportForm
+from identities.forms import REMINDER_FIELDSET, STATION_ROWS, STATION_WIDGETS, StationForm
 from identities.models import Identity
 from identities.stations import AbstractStation
 from partners.models import Contact, Partner, Partnership
@@ -72,8 +72,8 @@ class PartnerForm(StationForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        keep_zone(self)
-        self.helper = page_layout(
+        offer_current_zone(self)
+        self.helper = form_helper(
             *STATION_ROWS,
             Row(
                 Column("time_zone", css_class="col-md-6"),
@@ -84,13 +84,13 @@ class PartnerForm(StationForm):
             Fieldset("What their system can hold", "holds", "wants_pkcs7"),
             Fieldset("Their own certificates", "told_expiry", "accept_by_rule"),
             Fieldset("Where a change is tried first", Row(Column("rehearsal_partner", css_class="col-md-8"))),
-            REMINDED,
+            REMINDER_FIELDSET,
             "notes",
         )
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
-        check_hours(self, cleaned)
+        validate_work_hours(self, cleaned)
         environment = cleaned.get("environment")
         if environment and self.instance.pk:
             connected = self.instance.partnerships.active().exclude(identity__environment=environment)
@@ -146,7 +146,7 @@ class ContactForm(forms.ModelForm[Contact]):
         self.address_before = self.instance.email
         if self.instance.confirmed_at is not None:
             self.fields["email"].help_text = "Another address has to be confirmed again."
-        self.helper = page_layout(
+        self.helper = form_helper(
             Row(Column("name", css_class="col-md-6"), Column("job", css_class="col-md-6")),
             Row(Column("email", css_class="col-md-6"), Column("phone", css_class="col-md-6")),
             Fieldset("What they are told by mail", "told_new_certificates", "told_windows", "told_expiry"),
@@ -167,7 +167,7 @@ class ContactForm(forms.ModelForm[Contact]):
         return super().save(commit)
 
 
-class ConfirmForm(forms.Form):
+class ContactConfirmForm(forms.Form):
     """How somebody made sure that a contact is who it says."""
 
     how = forms.CharField(
@@ -180,10 +180,10 @@ class ConfirmForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.helper = page_layout("how")
+        self.helper = form_helper("how")
 
 
-class PartnerUploadForm(IntakeForm):
+class PartnerUploadForm(CertificateImportForm):
     """A partner's certificate: public, in any of the formats that partners send."""
 
     def __init__(self, holder: Partner, *args: Any, **kwargs: Any) -> None:
@@ -226,7 +226,7 @@ class PartnershipForm(forms.Form):
                 "invalid_choice": f"One of those is no {self.noun} in use any more: choose again.",
             },
         )
-        self.helper = page_layout("notes")
+        self.helper = form_helper("notes")
 
     @property
     def connected(self) -> QuerySet[Partnership]:

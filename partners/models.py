@@ -19,7 +19,7 @@ from identities.stations import (
     Environment,
     ServiceQuerySet,
     StationQuerySet,
-    may_rehearse,
+    can_rehearse_on,
     refuse_delete,
     service_constraints,
 )
@@ -114,8 +114,8 @@ class Partner(AbstractStation):
         if self.is_test:
             return None
         if self.rehearsal_partner_id:
-            return self.rehearsal_partner if may_rehearse(self, self.rehearsal_partner) else None
-        namesakes = Partner.objects.active().filter(_is_on_test(), as2_id=self.as2_id)
+            return self.rehearsal_partner if can_rehearse_on(self, self.rehearsal_partner) else None
+        namesakes = Partner.objects.active().filter(_is_connected_test_partner(), as2_id=self.as2_id)
         return namesakes.first()
 
     @property
@@ -124,12 +124,12 @@ class Partner(AbstractStation):
         if not self.is_test or self.archived_at is not None:
             return []
         mine = Q(rehearsal_partner=self)
-        if Partner.objects.filter(_is_on_test(), pk=self.pk).exists():
+        if Partner.objects.filter(_is_connected_test_partner(), pk=self.pk).exists():
             mine |= Q(rehearsal_partner=None, as2_id=self.as2_id)
         return list(Partner.objects.active().filter(mine, environment=Environment.PRODUCTION))
 
 
-def _is_on_test() -> Q:
+def _is_connected_test_partner() -> Q:
     """Return the condition for a test partner that a test identity of ours is connected with."""
     connected = Partnership.objects.active().filter(
         partner=OuterRef("pk"), identity__environment=Environment.TEST, identity__archived_at=None
@@ -222,7 +222,8 @@ class Partnership(models.Model):
 
 
 class SigningChoice(models.Model):
-    """Which certificate of ours signed for one partnership alone, from when until when; see ``partners.signing``.
+    """Which certificate of ours signed for one partnership alone, from when until when; see
+    ``partners.signing_choices``.
 
     At all other times the identity's default signed for it: what serves the role ``sign``.
     """

@@ -18,7 +18,7 @@ from as2certs import pki
 from as2certs.accounts.models import User
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
-from identities.intake import take_in
+from identities.certificate_import import import_certificate
 from identities.models import Identity
 from identities.stations import AbstractStation
 from partners.models import Partner
@@ -78,7 +78,7 @@ def make_partner(as2_id: str = "NORTHWIND", **columns: Any) -> Partner:
     return Partner.objects.create(**{"name": as2_id.title(), "as2_id": as2_id, **columns})
 
 
-def certify(
+def add_certificate(
     station: AbstractStation,
     *,
     days: float = 20,
@@ -91,7 +91,7 @@ def certify(
     leaf, key = make_pair(name or station.as2_id, not_before=NOW - timedelta(days=400), not_after=ends)
     ours = isinstance(station, Identity) and with_key
     material = pki.Material(leaf=leaf, chain=(), key=key if ours else None, container="pem")
-    return take_in(station, material, roles=roles or station.ROLES, by=BY, now=NOW).certificate
+    return import_certificate(station, material, roles=roles or station.ROLES, by=BY, now=NOW).certificate
 
 
 def start_rotation(station: AbstractStation, old: Any, new: Any = None, **columns: Any) -> Rotation:
@@ -113,13 +113,13 @@ def verbs() -> list[str]:
     return [entry.verb for entry in trail()]
 
 
-def names_in(client: Client, address: str, **query: str) -> list[str]:
+def listed_names(client: Client, address: str, **query: str) -> list[str]:
     """Return the names of the rows that a list shows."""
     table = client.get(address, query).context["table"]
     return [str(getattr(row.record, "name", row.record)) for row in table.page.object_list]
 
 
-def queries(ask: Callable[[], Any]) -> int:
+def count_queries(ask: Callable[[], Any]) -> int:
     """Return how many queries something takes."""
     with CaptureQueriesContext(connection) as captured:
         ask()

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from honcho.environ import parse_procfile
 
-from as2certs.pki.vault import new_key
+from as2certs.pki.vault import new_vault_key
 from tests.programs import this_time
 from tests.servers import free_port, wait_until
 
@@ -117,7 +117,7 @@ class Stack:
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in ("secret_key", "vault_keys"):
             if not (self.folder / name).exists():
-                (self.folder / name).write_text(new_key())
+                (self.folder / name).write_text(new_vault_key())
         if mould is None:
             self.manage("make_ready")
             return

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from django.db import connection
 
-from as2certs.audit import guards
+from as2certs.audit import triggers
 
 
 @contextmanager
@@ -19,9 +19,9 @@ def unguarded() -> Iterator[None]:
             yield
             cursor.execute("SET session_replication_role = origin")
         return
-    guards.take_down(connection)
+    triggers.drop_triggers(connection)
     yield
-    guards.put_up(connection)
+    triggers.create_triggers(connection)
 
 
 def tamper(sql: str, *values: int | str | None) -> int:

@@ -16,7 +16,7 @@ P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 
 
-def needs(*permissions: str) -> Callable[[View[P]], View[P]]:
+def require_permissions(*permissions: str) -> Callable[[View[P]], View[P]]:
     """Let only people with all these permissions in.
 
     Somebody who is not logged in is sent to the login; somebody without the right gets the page 403.
@@ -36,6 +36,6 @@ def needs(*permissions: str) -> Callable[[View[P]], View[P]]:
     return guard
 
 
-def person(request: HttpRequest) -> User:
+def current_user(request: HttpRequest) -> User:
     """Return the person behind a request that has passed ``needs``."""
     return cast(User, request.user)

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from as2certs.accounts import confirming, factors
+from as2certs.accounts import reauthentication, second_factors
 from as2certs.accounts.forms import InstallationForm
 from as2certs.accounts.models import Installation, User
 from as2certs.audit.admin import AuditedAdmin, ReadOnlyAdmin
@@ -76,22 +76,22 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
             may = self.has_change_permission(request, self.get_object(request, object_id))
         else:
             may = self.has_add_permission(request)
-        if may and not confirming.recently(request):
-            return confirming.ask(request, then=request.get_full_path())
+        if may and not reauthentication.is_recently_confirmed(request):
+            return reauthentication.redirect_to_confirmation(request, then=request.get_full_path())
         return super().changeform_view(request, object_id, *args, **kwargs)
 
     @admin.action(description="Take the second factor of these people away", permissions=["change"])
     def take_second_factors_away(self, request: HttpRequest, people: QuerySet[User]) -> HttpResponse | None:
         """Help people who lost theirs: they log in with their password alone, and set up another one."""
-        if not confirming.recently(request):
-            return confirming.ask(request, then=request.get_full_path())
+        if not reauthentication.is_recently_confirmed(request):
+            return reauthentication.redirect_to_confirmation(request, then=request.get_full_path())
         by = Actor.of(request, source=Entry.Source.ADMIN)
         for person in people:
             if not self.has_change_permission(request, person):
                 messages.error(
                     request, f"{person} may do more than you: you can’t take their second factor away."
                 )
-            elif factors.reset(person, by=by, now=database_now()):
+            elif second_factors.remove_all(person, by=by, now=database_now()):
                 messages.success(request, f"{person} has no second factor any more.")
             else:
                 messages.warning(request, f"{person} has no second factor.")
@@ -108,7 +108,7 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
         """Refuse to change somebody who may do more: a password set for them would be a way to be them."""
         if obj is not None and not request.user.is_superuser:
             mine = request.user.get_all_permissions()
-            if obj.is_superuser or any(not _rights(group) <= mine for group in obj.groups.all()):
+            if obj.is_superuser or any(not _group_permissions(group) <= mine for group in obj.groups.all()):
                 return False
         return super().has_change_permission(request, obj)
 
@@ -117,15 +117,15 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
         if db_field.name == "groups" and not request.user.is_superuser:
             mine = request.user.get_all_permissions()
             kwargs["queryset"] = Group.objects.filter(
-                pk__in=[group.pk for group in Group.objects.all() if _rights(group) <= mine]
+                pk__in=[group.pk for group in Group.objects.all() if _group_permissions(group) <= mine]
             )
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         """Set somebody's password, and have them choose one of their own at the next login."""
         may = self.has_change_permission(request, self.get_object(request, id))
-        if may and not confirming.recently(request):
-            return confirming.ask(request, then=request.get_full_path())
+        if may and not reauthentication.is_recently_confirmed(request):
+            return reauthentication.redirect_to_confirmation(request, then=request.get_full_path())
         with transaction.atomic():
             answer = super().user_change_password(request, id, form_url)
             person = self.get_object(request, id)
@@ -136,7 +136,7 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
         return answer
 
 
-def _rights(group: Group) -> set[str]:
+def _group_permissions(group: Group) -> set[str]:
     return {
         f"{app}.{name}" for app, name in group.permissions.values_list("content_type__app_label", "codename")
     }

@@ -38,7 +38,7 @@ class TimeZoneField(forms.ChoiceField):
         super().__init__(choices=zone_choices(), **kwargs)
 
 
-def keep_zone(form: forms.ModelForm[Any]) -> None:
+def offer_current_zone(form: forms.ModelForm[Any]) -> None:
     """Let a form offer the zone that its object has now too, even if it has an old name."""
     zone = form.fields["time_zone"]
     assert isinstance(zone, TimeZoneField)
@@ -89,7 +89,7 @@ class WorkDaysField(forms.TypedMultipleChoiceField):
         )
 
 
-def page_layout(*parts: Any) -> FormHelper:
+def form_helper(*parts: Any) -> FormHelper:
     """Return a crispy helper without a form tag of its own: the page has it, with the buttons."""
     helper = FormHelper()
     helper.form_tag = False
@@ -113,8 +113,8 @@ class AccountForm(forms.ModelForm[User]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        keep_zone(self)
-        self.helper = page_layout(
+        offer_current_zone(self)
+        self.helper = form_helper(
             Row(Column("first_name"), Column("last_name")),
             Row(Column("email"), Column("phone")),
             "time_zone",
@@ -122,7 +122,7 @@ class AccountForm(forms.ModelForm[User]):
         )
 
 
-def check_hours(form: forms.ModelForm[Any], cleaned: dict[str, Any]) -> None:
+def validate_work_hours(form: forms.ModelForm[Any], cleaned: dict[str, Any]) -> None:
     """Put an error at the field where the end of the working day does not come after its beginning."""
     begins, ends = cleaned.get("works_from"), cleaned.get("works_until")
     if begins is not None and ends is not None and ends <= begins:
@@ -190,8 +190,8 @@ class InstallationForm(forms.ModelForm[Installation]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        keep_zone(self)
-        self.helper = page_layout(
+        offer_current_zone(self)
+        self.helper = form_helper(
             Fieldset(
                 "Who we are",
                 "name",
@@ -218,5 +218,5 @@ class InstallationForm(forms.ModelForm[Installation]):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
-        check_hours(self, cleaned)
+        validate_work_hours(self, cleaned)
         return cleaned

@@ -9,24 +9,24 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 
-from as2certs.accounts import factors
+from as2certs.accounts import second_factors
 from as2certs.accounts.models import User
 
-Answer = Callable[[HttpRequest], HttpResponse]
+GetResponse = Callable[[HttpRequest], HttpResponse]
 
 
 class TimeZoneMiddleware:
     """Show times in the zone of the person who reads."""
 
-    def __init__(self, get_response: Answer) -> None:
+    def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        with timezone.override(zone_of(request)):
+        with timezone.override(user_zone(request)):
             return self.get_response(request)
 
 
-def zone_of(request: HttpRequest) -> zoneinfo.ZoneInfo:
+def user_zone(request: HttpRequest) -> zoneinfo.ZoneInfo:
     """Return the reader's zone; UTC for strangers, and where the zone's name is no longer known."""
     name = request.user.time_zone if isinstance(request.user, User) else "UTC"
     try:
@@ -35,12 +35,12 @@ def zone_of(request: HttpRequest) -> zoneinfo.ZoneInfo:
         return zoneinfo.ZoneInfo("UTC")
 
 
-class OwnPasswordMiddleware:
+class PasswordChangeMiddleware:
     """Lead somebody who logged in with a password made for them to the page where they choose their own."""
 
     STILL_OPEN = frozenset({"password-change", "logout", "healthz", "readyz"})
 
-    def __init__(self, get_response: Answer) -> None:
+    def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
@@ -73,7 +73,7 @@ class SecondFactorMiddleware:
         }
     )
 
-    def __init__(self, get_response: Answer) -> None:
+    def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
@@ -84,4 +84,4 @@ class SecondFactorMiddleware:
         name = request.resolver_match.url_name if request.resolver_match else None
         if name in self.STILL_OPEN or not isinstance(request.user, User):
             return None
-        return redirect("mfa_index") if factors.is_missing(request, request.user) else None
+        return redirect("mfa_index") if second_factors.is_missing(request, request.user) else None

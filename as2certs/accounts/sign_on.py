@@ -20,12 +20,12 @@ from django.db import transaction
 from django.http import HttpRequest
 
 from as2certs.accounts.models import User
-from as2certs.accounts.rights import RIGHTS
-from as2certs.audit.recording import Actor, address_of, record
+from as2certs.accounts.permissions import ROLE_PERMISSIONS
+from as2certs.audit.recording import Actor, AuditEvent, client_address, record
 from as2certs.clock import database_now
 
 
-def is_on() -> bool:
+def is_enabled() -> bool:
     """Say whether people can log in at a provider."""
     return settings.AS2CERTS_OIDC is not None
 
@@ -37,7 +37,7 @@ def provider_settings() -> dict[str, Any]:
     return given
 
 
-def name() -> str:
+def provider_name() -> str:
     """Return what people call the provider."""
     return str(provider_settings()["name"])
 
@@ -49,16 +49,16 @@ def provider_id() -> str:
 
 def is_linked(user: Any) -> bool:
     """Say whether somebody can log in at the provider."""
-    return is_on() and SocialAccount.objects.filter(user_id=user.pk, provider=provider_id()).exists()
+    return is_enabled() and SocialAccount.objects.filter(user_id=user.pk, provider=provider_id()).exists()
 
 
-def roles_in(claims: Mapping[str, Any]) -> list[str]:
+def roles_from_claims(claims: Mapping[str, Any]) -> list[str]:
     """Return the roles that the groups of somebody stand for, the mightiest last."""
     groups = claims.get(provider_settings()["groups_claim"])
     groups = [groups] if isinstance(groups, str) else groups if isinstance(groups, list) else []
     mapped = provider_settings()["groups"]
     found = {role for group in groups if isinstance(group, str) for role in mapped.get(group, ())}
-    return [role for role in RIGHTS if role in found]
+    return [role for role in ROLE_PERMISSIONS if role in found]
 
 
 def set_roles(user: User, roles: list[str], request: HttpRequest) -> None:
@@ -71,12 +71,16 @@ def set_roles(user: User, roles: list[str], request: HttpRequest) -> None:
         user.groups.set(Group.objects.filter(name__in=roles))
         user.is_staff = is_staff
         user.save(update_fields=["is_staff"])
-        by = provider_itself(request)
+        by = provider_actor(request)
         now = database_now()
-        record("person.roles_set", on=user, by=by, now=now, old={"roles": old}, new={"roles": sorted(roles)})
+        record(
+            AuditEvent("person.roles_set", user, old={"roles": old}, new={"roles": sorted(roles)}),
+            by=by,
+            now=now,
+        )
 
 
-def user_name_of(claims: Mapping[str, Any]) -> str:
+def username_from_claims(claims: Mapping[str, Any]) -> str:
     """Return the user name of somebody new: the provider's, in letters that we take."""
     wished = str(claims.get("preferred_username") or claims.get("email") or "")
     return re.sub(r"[^\w.@+-]+", "-", wished)[:150] or f"sign-on-{secrets.token_hex(4)}"
@@ -89,7 +93,7 @@ def link(user: User, subject: str, *, by: Actor) -> None:
         if other is not None:
             raise ValidationError(f"“{subject}” is linked to {other.user.username} already.")
         SocialAccount.objects.create(user=user, provider=provider_id(), uid=subject)
-        record("person.sign_on_linked", on=user, by=by, now=database_now(), new={"subject": subject})
+        record(AuditEvent("person.sign_on_linked", user, new={"subject": subject}), by=by, now=database_now())
 
 
 def unlink(user: User, *, by: Actor) -> int:
@@ -97,10 +101,10 @@ def unlink(user: User, *, by: Actor) -> int:
     with transaction.atomic():
         count, _ = SocialAccount.objects.filter(user=user, provider=provider_id()).delete()
         if count:
-            record("person.sign_on_unlinked", on=user, by=by, now=database_now())
+            record(AuditEvent("person.sign_on_unlinked", user), by=by, now=database_now())
     return int(count)
 
 
-def provider_itself(request: HttpRequest) -> Actor:
+def provider_actor(request: HttpRequest) -> Actor:
     """Return who it was that made somebody, or gave them roles."""
-    return Actor(name=name(), source="web", address=address_of(request))
+    return Actor(name=provider_name(), source="web", address=client_address(request))

@@ -10,10 +10,10 @@ from django.db import models
 from django.forms import ModelForm
 from django.http import HttpRequest
 
-from as2certs.audit.filters import verbs
-from as2certs.audit.keeping import noun, snapshot
+from as2certs.audit.filters import verb_choices
+from as2certs.audit.form_saving import field_values, trail_noun
 from as2certs.audit.models import Chain, Entry, Subject
-from as2certs.audit.recording import Actor, changes, record
+from as2certs.audit.recording import Actor, AuditEvent, changed_fields, record
 from as2certs.clock import database_now
 
 
@@ -42,13 +42,13 @@ class AuditedAdmin(SturdyAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm[Any], change: bool) -> None:
         stored = type(obj)._base_manager.get(pk=obj.pk) if change else None
-        form.trail_old = snapshot(stored, self._names(form)) if stored else {}  # type: ignore[attr-defined]
+        form.trail_old = field_values(stored, self._names(form)) if stored else {}  # type: ignore[attr-defined]
         super().save_model(request, obj, form, change)
 
     def save_related(self, request: HttpRequest, form: ModelForm[Any], formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
         obj = form.instance
-        old, new = changes(form.trail_old, snapshot(obj, self._names(form)))  # type: ignore[attr-defined]
+        old, new = changed_fields(form.trail_old, field_values(obj, self._names(form)))  # type: ignore[attr-defined]
         if not change:
             new = {name: value for name, value in new.items() if value not in (None, "", [], {})}
         if new or not change:
@@ -65,7 +65,8 @@ class AuditedAdmin(SturdyAdmin):
     def tell(self, request: HttpRequest, obj: Any, done: str, **values: Any) -> None:
         """Write to the trail what was done here."""
         by = Actor.of(request, source=Entry.Source.ADMIN)
-        record(f"{noun(obj)}.{done}", on=obj, by=by, now=database_now(), also=self.subjects(obj), **values)
+        event = AuditEvent(f"{trail_noun(obj)}.{done}", obj, also=self.subjects(obj), **values)
+        record(event, by=by, now=database_now())
 
     def _names(self, form: ModelForm[Any]) -> list[str]:
         columns = {field.name for field in form._meta.model._meta.get_fields()}
@@ -115,7 +116,7 @@ class VerbListFilter(admin.SimpleListFilter):
     parameter_name = "verb"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return verbs()
+        return verb_choices()
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         return queryset.filter(verb=self.value()) if self.value() else queryset

@@ -22,12 +22,12 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from as2certs.audit.models import ORIGIN, EntryQuerySet, Subject
+from as2certs.audit.models import GENESIS_HASH, EntryQuerySet, Subject
 
 #: An entry as it is told.
-Told = dict[str, Any]
+EntryData = dict[str, Any]
 
-TOLD = (
+ENTRY_COLUMNS = (
     "position",
     "previous",
     "sealed_at",
@@ -46,57 +46,57 @@ TOLD = (
     "reason",
     "key",
 )
-SEAL = ("hash", "signature", "signed_with")
+SEAL_COLUMNS = ("hash", "signature", "signed_with")
 
 #: Entries that are held in memory at a time.
-BATCH = 500
+BATCH_SIZE = 500
 
-_write = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True)
-class Link:
+class ChainLink:
     """A place in the chain, and the hash of the entry there."""
 
     position: int
     hash: str
 
 
-START = Link(0, ORIGIN)
+CHAIN_START = ChainLink(0, GENESIS_HASH)
 
 
-def line(told: Told) -> str:
+def to_json_line(told: EntryData) -> str:
     """Write an entry on one line, as it is exported."""
-    return _write(told)
+    return _encode(told)
 
 
-def digest(told: Told) -> str:
+def compute_hash(told: EntryData) -> str:
     """Return the hash that an entry should have."""
-    content = {name: value for name, value in told.items() if name not in SEAL}
-    return sha256(_write(content).encode("ascii")).hexdigest()
+    content = {name: value for name, value in told.items() if name not in SEAL_COLUMNS}
+    return sha256(_encode(content).encode("ascii")).hexdigest()
 
 
-def tell(entries: EntryQuerySet) -> list[Told]:
+def read_entries(entries: EntryQuerySet) -> list[EntryData]:
     """Read entries with what they speak of; two queries."""
-    rows: list[Told] = list(entries.values(*TOLD, *SEAL))
+    rows: list[EntryData] = list(entries.values(*ENTRY_COLUMNS, *SEAL_COLUMNS))
     subjects: defaultdict[int, list[list[str]]] = defaultdict(list)
     of = Subject.objects.filter(entry__in=[row["id"] for row in rows])
     for entry, kind, uid in of.values_list("entry_id", "kind", "uid"):
         subjects[entry].append([kind, uid])
     for row in rows:
-        row["at"] = moment(row["at"])
-        row["sealed_at"] = row["sealed_at"] and moment(row["sealed_at"])
+        row["at"] = format_timestamp(row["at"])
+        row["sealed_at"] = row["sealed_at"] and format_timestamp(row["sealed_at"])
         row["subjects"] = sorted(subjects[row["id"]])
     return rows
 
 
-def moment(at: datetime) -> str:
+def format_timestamp(at: datetime) -> str:
     """Write a moment as entries tell it."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def batches(entries: EntryQuerySet, *, after: int, upto: int) -> Iterator[list[Told]]:
+def read_in_batches(entries: EntryQuerySet, *, after: int, upto: int) -> Iterator[list[EntryData]]:
     """Read sealed entries in the order of the chain, some at a time, beginning behind the place ``after``."""
-    while rows := tell(entries.sealed().filter(position__gt=after, position__lte=upto)[:BATCH]):
+    while rows := read_entries(entries.sealed().filter(position__gt=after, position__lte=upto)[:BATCH_SIZE]):
         yield rows
         after = rows[-1]["position"]

@@ -16,7 +16,7 @@ from django.utils import timezone
 from as2certs.audit.models import Entry, EntryQuerySet
 
 #: What the trail speaks about: the words to choose from, and the nouns with which such verbs begin.
-SUBJECTS: dict[str, tuple[str, ...]] = {
+SUBJECT_NOUNS: dict[str, tuple[str, ...]] = {
     "rotations": ("rotation",),
     "freezes": ("freeze",),
     "steps of rotations": ("step",),
@@ -34,13 +34,13 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
 }
 
 
-def day_begins(day: date) -> datetime:
+def day_start(day: date) -> datetime:
     """Return the first moment of a day in the reader's zone."""
     return timezone.make_aware(datetime.combine(day, time.min))
 
 
 #: Each verb that is there by jumping along its index, which a plain DISTINCT would read from end to end.
-_VERBS = """
+_DISTINCT_VERBS_SQL = """
 WITH RECURSIVE found(verb) AS (
     SELECT MIN(verb) FROM audit_entry
     UNION ALL
@@ -50,10 +50,10 @@ SELECT verb FROM found WHERE verb IS NOT NULL
 """
 
 
-def verbs() -> list[tuple[str, str]]:
+def verb_choices() -> list[tuple[str, str]]:
     """Return the verbs that the trail holds, with words to choose them by."""
     with connection.cursor() as cursor:
-        cursor.execute(_VERBS)
+        cursor.execute(_DISTINCT_VERBS_SQL)
         found = [verb for (verb,) in cursor.fetchall()]
     return [(verb, verb.replace(".", ": ").replace("_", " ")) for verb in found]
 
@@ -70,12 +70,12 @@ class TrailFilter(django_filters.FilterSet):
     q = django_filters.CharFilter(field_name="object_name", lookup_expr="icontains", label="On what")
     who = django_filters.CharFilter(field_name="actor_name", lookup_expr="icontains", label="Who")
     what = django_filters.ChoiceFilter(
-        choices=[(words, words) for words in SUBJECTS],
+        choices=[(words, words) for words in SUBJECT_NOUNS],
         method="by_subject",
         label="What about",
         empty_label="everything",
     )
-    verb = django_filters.ChoiceFilter(choices=verbs, label="What exactly", empty_label="everything")
+    verb = django_filters.ChoiceFilter(choices=verb_choices, label="What exactly", empty_label="everything")
     through = django_filters.ChoiceFilter(
         field_name="source", choices=Entry.Source.choices, label="Through", empty_label="any way"
     )
@@ -93,16 +93,16 @@ class TrailFilter(django_filters.FilterSet):
         fields: list[str] = []
 
     def by_subject(self, entries: EntryQuerySet, name: str, words: str) -> EntryQuerySet:
-        begins = (Q(verb__startswith=f"{noun}.") for noun in SUBJECTS[words])
+        begins = (Q(verb__startswith=f"{noun}.") for noun in SUBJECT_NOUNS[words])
         return entries.filter(reduce(or_, begins))
 
     def by_first_day(self, entries: EntryQuerySet, name: str, day: date) -> EntryQuerySet:
-        return entries.filter(at__gte=day_begins(day))
+        return entries.filter(at__gte=day_start(day))
 
     def by_last_day(self, entries: EntryQuerySet, name: str, day: date) -> EntryQuerySet:
         if day == date.max:
             return entries
-        return entries.filter(at__lt=day_begins(day + timedelta(days=1)))
+        return entries.filter(at__lt=day_start(day + timedelta(days=1)))
 
     def by_object(self, entries: EntryQuerySet, name: str, about: str) -> EntryQuerySet:
         """Keep what names one object: ``about`` is its kind and public id, "partners.partner:<uid>"."""

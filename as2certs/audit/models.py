@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import models
 
 #: What stands for the hash of an entry before the first.
-ORIGIN = "0" * 64
+GENESIS_HASH = "0" * 64
 
 
 class TrailIsAppendOnly(TypeError):
@@ -48,7 +48,7 @@ class AppendOnly(models.Model):
 class EntryQuerySet(AppendOnlyQuerySet["Entry"]):
     def about(self, obj: models.Model) -> EntryQuerySet:
         """Entries that name this object, newest first."""
-        kind, uid = identify(obj)
+        kind, uid = object_reference(obj)
         return self.filter(subjects__kind=kind, subjects__uid=uid).order_by("-id")
 
     def sealed(self) -> EntryQuerySet:
@@ -155,9 +155,9 @@ class Chain(models.Model):
     """
 
     position = models.BigIntegerField("newest place", default=0)
-    hash = models.CharField("its hash", max_length=64, default=ORIGIN)
+    hash = models.CharField("its hash", max_length=64, default=GENESIS_HASH)
     cut_position = models.BigIntegerField("removed up to", default=0)
-    cut_hash = models.CharField("hash of the last one removed", max_length=64, default=ORIGIN)
+    cut_hash = models.CharField("hash of the last one removed", max_length=64, default=GENESIS_HASH)
     sealed_at = models.DateTimeField(null=True, blank=True)
     signature = models.CharField(max_length=64, blank=True, default="")
     signed_with = models.CharField("fingerprint of the signing key", max_length=16, blank=True, default="")
@@ -171,7 +171,7 @@ class Chain(models.Model):
         return f"{self.position}:{self.hash}"
 
 
-def identify(obj: models.Model) -> tuple[str, str]:
+def object_reference(obj: models.Model) -> tuple[str, str]:
     """Return the kind (``app.model``) and the public id under which the trail knows an object."""
     uid = getattr(obj, "uid", None)
     return obj._meta.label_lower, str(obj.pk if uid is None else uid)

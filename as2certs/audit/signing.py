@@ -19,16 +19,16 @@ from django.conf import settings
 from as2certs.audit.models import Chain
 
 #: What the keys are derived for: another purpose, another key.
-PURPOSE = b"as2certs: signatures of the trail"
+KEY_PURPOSE = b"as2certs: signatures of the trail"
 
 
-class Signet:
+class TrailSigner:
     """Signs with the first of its keys, and knows what any of them signed. Each is derived from a key of the vault."""
 
     def __init__(self, vault_keys: Sequence[str]) -> None:
-        derived = [derive(key) for key in vault_keys]
-        self._keys = {fingerprint(key): key for key in derived}
-        self.name = fingerprint(derived[0])
+        derived = [derive_key(key) for key in vault_keys]
+        self._keys = {key_fingerprint(key): key for key in derived}
+        self.name = key_fingerprint(derived[0])
 
     def __repr__(self) -> str:
         return f"<Signet {self.name}>"
@@ -49,35 +49,35 @@ class Signet:
         return self.knows(name) and hmac.compare_digest(_hmac(self._keys[name], text), signature)
 
 
-def fingerprint(key: bytes) -> str:
+def key_fingerprint(key: bytes) -> str:
     """Return the name of a derived key, from which nothing of it can be learned."""
     return sha256(b"fingerprint of " + key).hexdigest()[:16]
 
 
-def of_entry(hash: str) -> str:
+def entry_message(hash: str) -> str:
     """Return what is signed of an entry."""
     return f"entry {hash}"
 
 
-def of_chain(chain: Chain) -> str:
+def head_message(chain: Chain) -> str:
     """Return what is signed of the chain's head: an entry's own signature can't stand for it."""
     return f"chain {chain.position} {chain.hash} {chain.cut_position} {chain.cut_hash}"
 
 
-def signet() -> Signet:
+def trail_signer() -> TrailSigner:
     """Return the signet of this installation."""
-    return _signet_of(tuple(settings.AS2CERTS_VAULT_KEYS))
+    return _signer_for(tuple(settings.AS2CERTS_VAULT_KEYS))
 
 
 @lru_cache(maxsize=4)
-def _signet_of(vault_keys: tuple[str, ...]) -> Signet:
-    return Signet(vault_keys)
+def _signer_for(vault_keys: tuple[str, ...]) -> TrailSigner:
+    return TrailSigner(vault_keys)
 
 
-def derive(vault_key: str) -> bytes:
+def derive_key(vault_key: str) -> bytes:
     """Return the signing key that comes from a key of the vault."""
     secret = base64.urlsafe_b64decode(vault_key.strip())
-    return HKDF(algorithm=SHA256(), length=32, salt=None, info=PURPOSE).derive(secret)
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=KEY_PURPOSE).derive(secret)
 
 
 def _hmac(key: bytes, text: str) -> str:

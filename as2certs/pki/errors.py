@@ -17,7 +17,9 @@ from cryptography.x509 import (
     UnsupportedGeneralNameType,
 )
 
-BROKEN = (
+from as2certs.errors import DomainError
+
+PARSER_ERRORS = (
     ValueError,
     TypeError,
     KeyError,
@@ -36,7 +38,7 @@ BROKEN = (
 """What the parsers raise for bytes that are not what they should be, beside a panic of their Rust part."""
 
 
-class PkiError(Exception):
+class PkiError(DomainError):
     """A file, a key or a request that can't be used; the message is one sentence for the user."""
 
 
@@ -60,13 +62,13 @@ class VaultError(PkiError):
     """The vault's keys are not usable, or none of them opens what was sealed."""
 
 
-def is_panic(error: BaseException) -> bool:
+def is_rust_panic(error: BaseException) -> bool:
     """Say whether an error is a panic of the Rust code below, which is no `Exception`."""
     return type(error).__name__ == "PanicException"
 
 
 @contextmanager
-def refusing(sentence: str, kind: type[PkiError] = UnreadableFile) -> Iterator[None]:
+def convert_parser_errors(sentence: str, kind: type[PkiError] = UnreadableFile) -> Iterator[None]:
     """Turn whatever a parser raises inside the block into one refusal.
 
     The parser's own words are dropped, since they may quote the bytes they stumbled over.
@@ -75,9 +77,9 @@ def refusing(sentence: str, kind: type[PkiError] = UnreadableFile) -> Iterator[N
         yield
     except PkiError:
         raise
-    except BROKEN:
+    except PARSER_ERRORS:
         raise kind(sentence) from None
     except BaseException as error:
-        if not is_panic(error):
+        if not is_rust_panic(error):
             raise
         raise kind(sentence) from None

@@ -19,14 +19,14 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
-from as2certs.pki.bounds import password_bytes
 from as2certs.pki.describing import describe
 from as2certs.pki.errors import WrongPassword
 from as2certs.pki.fingerprints import format_fingerprint
-from as2certs.pki.keys import PrivateKey, must_belong
+from as2certs.pki.keys import PrivateKey, require_key_matches
+from as2certs.pki.limits import password_bytes
 
-_ROUNDS = 100_000
-_LEGACY_ROUNDS = 20_000
+_KDF_ROUNDS = 100_000
+_LEGACY_KDF_ROUNDS = 20_000
 
 
 def to_pem(cert: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> bytes:
@@ -99,7 +99,7 @@ def to_pkcs12(
     password: str,
     name: str,
     legacy: bool = False,
-    rounds: int = _ROUNDS,
+    rounds: int = _KDF_ROUNDS,
 ) -> bytes:
     """Return certificate, chain and key as PKCS#12: AES-256 with SHA-256, or `legacy` 3DES with SHA-1.
 
@@ -107,11 +107,11 @@ def to_pkcs12(
 
     Raises KeyMismatch for another certificate's key, WrongPassword for a password that can't be one.
     """
-    must_belong(key, cert)
+    require_key_matches(key, cert)
     builder = PrivateFormat.PKCS12.encryption_builder()
     if legacy:
         builder = (
-            builder.kdf_rounds(_LEGACY_ROUNDS)
+            builder.kdf_rounds(_LEGACY_KDF_ROUNDS)
             .key_cert_algorithm(pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC)
             .hmac_hash(hashes.SHA1())  # noqa: S303 - what old systems read
         )
@@ -122,7 +122,7 @@ def to_pkcs12(
             .hmac_hash(hashes.SHA256())
         )
     return pkcs12.serialize_key_and_certificates(
-        name.encode() or None, key, cert, list(chain) or None, builder.build(_password(password))
+        name.encode() or None, key, cert, list(chain) or None, builder.build(_require_password(password))
     )
 
 
@@ -133,12 +133,12 @@ def to_encrypted_pem(
 
     Raises KeyMismatch for another certificate's key, WrongPassword for a password that can't be one.
     """
-    must_belong(key, cert)
-    protection: KeySerializationEncryption = BestAvailableEncryption(_password(password))
+    require_key_matches(key, cert)
+    protection: KeySerializationEncryption = BestAvailableEncryption(_require_password(password))
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection) + to_pem(cert, chain)
 
 
-def _password(password: str) -> bytes:
+def _require_password(password: str) -> bytes:
     secret = password_bytes(password)
     if not secret:
         raise WrongPassword("A private key leaves only under a password: give one.")

@@ -6,7 +6,7 @@ import re
 
 from as2certs.pki.errors import PkiError
 
-_NAMES = {32: "MD5", 40: "SHA-1", 56: "SHA-224", 64: "SHA-256", 96: "SHA-384", 128: "SHA-512"}
+_ALGORITHM_BY_LENGTH = {32: "MD5", 40: "SHA-1", 56: "SHA-224", 64: "SHA-256", 96: "SHA-384", 128: "SHA-512"}
 _LABEL = re.compile(
     r"^\W*(?:(?:x\.?509|certificate|cert|(?:finger|thumb)print|md-?5|sha-?\s?(?:1|224|256|384|512)|hash|digest)"
     r"[\s()]*)+[:=]?",
@@ -48,14 +48,15 @@ def normalise_fingerprint(text: str, *, sha1: bool = False) -> str:
     if not _HEX.fullmatch(digits):
         odd = next(character for character in digits if character not in "0123456789abcdef")
         raise PkiError(
-            f"A fingerprint has only the digits 0 to 9 and the letters A to F, and this one has “{_shown(odd)}”:"
+            "A fingerprint has only the digits 0 to 9 and the letters A to F, and this one has "
+            f"“{_display_character(odd)}”:"
             " copy the SHA-256 fingerprint again."
         )
     if len(digits) == 64 or (sha1 and len(digits) == 40):
         return digits
-    if len(digits) in _NAMES:
+    if len(digits) in _ALGORITHM_BY_LENGTH:
         raise PkiError(
-            f"This is as long as a {_NAMES[len(digits)]} fingerprint ({len(digits)} hex digits):"
+            f"This is as long as a {_ALGORITHM_BY_LENGTH[len(digits)]} fingerprint ({len(digits)} hex digits):"
             " ask for the SHA-256 fingerprint, which has 64."
         )
     lack = "some are missing" if len(digits) < 64 else "there are too many"
@@ -77,5 +78,5 @@ def possible_serials(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _shown(character: str) -> str:
+def _display_character(character: str) -> str:
     return character if character.isprintable() else f"U+{ord(character):04X}"

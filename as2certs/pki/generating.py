@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from as2certs.pki.checking import ROLES
-from as2certs.pki.describing import printable, shortened
+from as2certs.pki.describing import escape_unprintable, shorten
 from as2certs.pki.errors import PkiError
 from as2certs.pki.keys import PrivateKey
 
@@ -32,7 +32,7 @@ CLOCK_SKEW = timedelta(minutes=5)
 """A certificate begins this much before it is made, so that a partner's slow clock accepts it at once."""
 
 #: Field of `Subject`, its OID, the most characters that RFC 5280, appendix A.1, allows, and what people call it.
-_SUBJECT = (
+_SUBJECT_FIELDS = (
     ("country", NameOID.COUNTRY_NAME, 2, "country"),
     ("state", NameOID.STATE_OR_PROVINCE_NAME, 128, "state"),
     ("locality", NameOID.LOCALITY_NAME, 128, "locality"),
@@ -42,13 +42,13 @@ _SUBJECT = (
     ("email", NameOID.EMAIL_ADDRESS, 255, "e-mail address"),
 )
 
-_USAGE_OF_ROLE = {
+_KEY_USAGE_BY_ROLE = {
     "sign": "digital_signature",
     "verify": "digital_signature",
     "decrypt": "key_encipherment",
     "encrypt": "key_encipherment",
 }
-_USAGES = (
+_KEY_USAGES = (
     "digital_signature",
     "content_commitment",
     "key_encipherment",
@@ -60,14 +60,14 @@ _USAGES = (
     "decipher_only",
 )
 
-_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
-_HOST = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*", re.IGNORECASE)
+_DNS_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
+_DNS_NAME = re.compile(rf"(?:\*\.)?{_DNS_LABEL}(?:\.{_DNS_LABEL})*", re.IGNORECASE)
 
 BuilderT = TypeVar("BuilderT", x509.CertificateBuilder, x509.CertificateSigningRequestBuilder)
 
 
 @dataclass(frozen=True)
-class Subject:
+class CertificateSubject:
     """Whose certificate it is; only the common name is needed, the country is its two-letter code."""
 
     common_name: str
@@ -86,10 +86,10 @@ def generate_key(bits: int) -> PrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
 
-def self_signed(
+def make_self_signed(
     key: PrivateKey,
     *,
-    subject: Subject,
+    subject: CertificateSubject,
     days: int,
     roles: Collection[str],
     now: datetime,
@@ -102,41 +102,43 @@ def self_signed(
     """
     if not 1 <= days <= MAX_DAYS:
         raise PkiError(f"A certificate can't be valid for {days} days: choose 1 to {MAX_DAYS}, usually 730.")
-    name = _name(subject)
+    name = _x509_name(subject)
     start = now.replace(microsecond=0)
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
-        .public_key(_rsa(key).public_key())
+        .public_key(_require_rsa(key).public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start - CLOCK_SKEW)
         .not_valid_after(start + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(_rsa(key).public_key()), critical=False)
         .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(_rsa(key).public_key()), critical=False
+            x509.SubjectKeyIdentifier.from_public_key(_require_rsa(key).public_key()), critical=False
+        )
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(_require_rsa(key).public_key()), critical=False
         )
     )
-    builder = _with_usages_and_names(builder, roles, subject, dns_names)
-    return builder.sign(_rsa(key), _hash(hash_name))
+    builder = _add_usages_and_names(builder, roles, subject, dns_names)
+    return builder.sign(_require_rsa(key), _hash_algorithm(hash_name))
 
 
-def signing_request(
+def make_signing_request(
     key: PrivateKey,
     *,
-    subject: Subject,
+    subject: CertificateSubject,
     roles: Collection[str],
     hash_name: str = "sha256",
     dns_names: Collection[str] = (),
 ) -> bytes:
     """Return a certificate signing request (PKCS#10) as PEM; raises PkiError as `self_signed` does."""
-    builder = x509.CertificateSigningRequestBuilder().subject_name(_name(subject))
-    builder = _with_usages_and_names(builder, roles, subject, dns_names)
-    return builder.sign(_rsa(key), _hash(hash_name)).public_bytes(Encoding.PEM)
+    builder = x509.CertificateSigningRequestBuilder().subject_name(_x509_name(subject))
+    builder = _add_usages_and_names(builder, roles, subject, dns_names)
+    return builder.sign(_require_rsa(key), _hash_algorithm(hash_name)).public_bytes(Encoding.PEM)
 
 
-def _rsa(key: PrivateKey) -> rsa.RSAPrivateKey:
+def _require_rsa(key: PrivateKey) -> rsa.RSAPrivateKey:
     if not isinstance(key, rsa.RSAPrivateKey):
         raise PkiError(
             "Certificates are made with RSA keys here, since many AS2 systems know no others: generate one."
@@ -144,7 +146,7 @@ def _rsa(key: PrivateKey) -> rsa.RSAPrivateKey:
     return key
 
 
-def _hash(name: str) -> CertificateHash:
+def _hash_algorithm(name: str) -> CertificateHash:
     try:
         return HASHES[name]
     except KeyError:
@@ -153,9 +155,9 @@ def _hash(name: str) -> CertificateHash:
         ) from None
 
 
-def _name(subject: Subject) -> x509.Name:
+def _x509_name(subject: CertificateSubject) -> x509.Name:
     attributes = []
-    for field, oid, longest, spoken in _SUBJECT:
+    for field, oid, longest, spoken in _SUBJECT_FIELDS:
         value = getattr(subject, field).strip()
         if not value:
             continue
@@ -163,7 +165,7 @@ def _name(subject: Subject) -> x509.Name:
             value = value.upper()
             if len(value) != 2 or not value.isascii() or not value.isalpha():
                 raise PkiError(
-                    f"The country “{_shown(value)}” is no two-letter code: write US or DE, for example."
+                    f"The country “{_display_text(value)}” is no two-letter code: write US or DE, for example."
                 )
         if not value.isprintable():
             raise PkiError(f"The {spoken} holds a character that can't be printed: type it again.")
@@ -177,8 +179,8 @@ def _name(subject: Subject) -> x509.Name:
     return x509.Name(attributes)
 
 
-def _with_usages_and_names(
-    builder: BuilderT, roles: Collection[str], subject: Subject, dns_names: Collection[str]
+def _add_usages_and_names(
+    builder: BuilderT, roles: Collection[str], subject: CertificateSubject, dns_names: Collection[str]
 ) -> BuilderT:
     """Add the key usages that the roles need (RFC 8551, 4.4.2), and the alternative names where there are any."""
     unknown = sorted(set(roles) - set(ROLES))
@@ -186,8 +188,8 @@ def _with_usages_and_names(
         raise PkiError(
             f"A certificate serves {', '.join(ROLES)}, not “{', '.join(unknown)}”: choose at least one."
         )
-    wanted = {_USAGE_OF_ROLE[role] for role in roles}
-    usage = x509.KeyUsage(**{name: name in wanted for name in _USAGES})
+    wanted = {_KEY_USAGE_BY_ROLE[role] for role in roles}
+    usage = x509.KeyUsage(**{name: name in wanted for name in _KEY_USAGES})
     builder = builder.add_extension(usage, critical=True)
     names = [*(_dns_name(name) for name in dns_names), *_email_names(subject)]
     return builder.add_extension(x509.SubjectAlternativeName(names), critical=False) if names else builder
@@ -196,24 +198,25 @@ def _with_usages_and_names(
 def _dns_name(text: str) -> x509.GeneralName:
     try:
         name = text.strip().rstrip(".").encode("idna").decode("ascii")
-        if not _HOST.fullmatch(name):
+        if not _DNS_NAME.fullmatch(name):
             raise ValueError
         return x509.DNSName(name)
     except ValueError:
-        raise PkiError(f"“{_shown(text)}” is no DNS name: write it as in as2.example.com.") from None
+        raise PkiError(f"“{_display_text(text)}” is no DNS name: write it as in as2.example.com.") from None
 
 
-def _email_names(subject: Subject) -> list[x509.GeneralName]:
+def _email_names(subject: CertificateSubject) -> list[x509.GeneralName]:
     email = subject.email.strip()
     if not email:
         return []
     user, at, host = email.rpartition("@")
     if not (user and at and host and email.isascii()) or " " in email:
         raise PkiError(
-            f"“{_shown(email)}” is no e-mail address that a certificate can hold: write it in ASCII, as in a@b.com."
+            f"“{_display_text(email)}” is no e-mail address that a certificate can hold: write it in "
+            "ASCII, as in a@b.com."
         )
     return [x509.RFC822Name(email)]
 
 
-def _shown(text: str) -> str:
-    return shortened(printable(text))
+def _display_text(text: str) -> str:
+    return shorten(escape_unprintable(text))

@@ -17,7 +17,13 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from as2certs.pki.errors import BROKEN, KeyMismatch, UnreadableFile, is_panic, refusing
+from as2certs.pki.errors import (
+    PARSER_ERRORS,
+    KeyMismatch,
+    UnreadableFile,
+    convert_parser_errors,
+    is_rust_panic,
+)
 from as2certs.pki.fingerprints import short_fingerprint
 
 PrivateKey = (
@@ -38,7 +44,7 @@ KEY_CLASSES = (
 _CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521", "secp224r1": "P-224"}
 _RSA = "1.2.840.113549.1.1.1"
 _RSA_PSS = "1.2.840.113549.1.1.10"
-_TYPES = {
+_KEY_TYPES = {
     _RSA: "RSA",
     _RSA_PSS: "RSA-PSS",
     "1.2.840.10045.2.1": "EC",
@@ -73,16 +79,16 @@ def public_key_facts(holder: x509.Certificate | PrivateKey) -> KeyFacts:
     Raises UnreadableFile when those make no sense either.
     """
     if not isinstance(holder, x509.Certificate):
-        return _facts(holder.public_key())
+        return _public_key_facts(holder.public_key())
     oid = holder.public_key_algorithm_oid.dotted_string
     try:
-        facts = _facts(holder.public_key())
-    except BROKEN:
-        return _facts_from_bytes(holder, oid)
+        facts = _public_key_facts(holder.public_key())
+    except PARSER_ERRORS:
+        return _public_key_facts_from_der(holder, oid)
     except BaseException as error:
-        if not is_panic(error):
+        if not is_rust_panic(error):
             raise
-        return _facts_from_bytes(holder, oid)
+        return _public_key_facts_from_der(holder, oid)
     return KeyFacts("RSA-PSS", facts.size, facts.sha256) if oid == _RSA_PSS else facts
 
 
@@ -91,26 +97,28 @@ def public_key_sha256(key_or_cert: x509.Certificate | PrivateKey) -> str:
     return public_key_facts(key_or_cert).sha256
 
 
-def must_belong(key: PrivateKey, certificate: x509.Certificate) -> None:
+def require_key_matches(key: PrivateKey, certificate: x509.Certificate) -> None:
     """Raise KeyMismatch, saying how the two differ, unless the key is the certificate's."""
     ours, theirs = public_key_facts(key), public_key_facts(certificate)
     if ours.sha256 != theirs.sha256:
-        raise KeyMismatch(f"The private key does not belong to this certificate: {difference(ours, theirs)}.")
+        raise KeyMismatch(
+            f"The private key does not belong to this certificate: {describe_mismatch(ours, theirs)}."
+        )
 
 
-def pem_key_fits(pem: bytes, certificate: x509.Certificate) -> bool:
+def pem_key_matches(pem: bytes, certificate: x509.Certificate) -> bool:
     """Say whether an open PEM key is the certificate's, and whole. Raises ValueError or UnreadableFile for no key.
 
     The numbers of an RSA key are held against each other and the certificate's modulus (RFC 8017, section 3.2), which
     leaves nothing for the slow check of its primes to find. Keys of other kinds are checked whenever they are loaded.
     """
-    key = known_kind(load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True))
+    key = require_supported_key(load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True))
     if public_key_sha256(key) != public_key_sha256(certificate):
         return False
-    return not isinstance(key, rsa.RSAPrivateKey) or _is_whole(key.private_numbers())
+    return not isinstance(key, rsa.RSAPrivateKey) or _is_consistent(key.private_numbers())
 
 
-def _is_whole(key: rsa.RSAPrivateNumbers) -> bool:
+def _is_consistent(key: rsa.RSAPrivateNumbers) -> bool:
     n, e = key.public_numbers.n, key.public_numbers.e
     if not (1 < key.p < n and 1 < key.q < n and key.p * key.q == n):
         return False
@@ -120,7 +128,7 @@ def _is_whole(key: rsa.RSAPrivateNumbers) -> bool:
     )
 
 
-def difference(key: KeyFacts, certificate: KeyFacts) -> str:
+def describe_mismatch(key: KeyFacts, certificate: KeyFacts) -> str:
     """Say how a key and the key in a certificate differ: by their kinds and sizes, else by their fingerprints."""
     if str(key) != str(certificate):
         return f"the key is {key}, the certificate holds {certificate}"
@@ -140,12 +148,14 @@ def key_from_der(der: bytes) -> PrivateKey:
 
     The numbers were checked when the key was read or made, so the slow primality checks are left out.
     """
-    with refusing("The stored private key can't be read: it was damaged, so restore it from a backup."):
+    with convert_parser_errors(
+        "The stored private key can't be read: it was damaged, so restore it from a backup."
+    ):
         key = load_der_private_key(bytes(der), None, unsafe_skip_rsa_key_validation=True)
-    return known_kind(key)
+    return require_supported_key(key)
 
 
-def known_kind(key: object) -> PrivateKey:
+def require_supported_key(key: object) -> PrivateKey:
     """Return the key when it can sign or decrypt; raise UnreadableFile for a kind that no certificate here can use."""
     if isinstance(key, KEY_CLASSES):
         return key
@@ -153,7 +163,7 @@ def known_kind(key: object) -> PrivateKey:
     raise UnreadableFile(f"The private key is of the kind {kind}, which AS2 can't use: bring an RSA key.")
 
 
-def _facts(key: object) -> KeyFacts:
+def _public_key_facts(key: object) -> KeyFacts:
     if isinstance(key, rsa.RSAPublicKey):
         kind, size = "RSA", key.key_size
     elif isinstance(key, ec.EllipticCurvePublicKey):
@@ -166,11 +176,15 @@ def _facts(key: object) -> KeyFacts:
     return KeyFacts(kind, size, hashlib.sha256(spki).hexdigest())
 
 
-def _facts_from_bytes(certificate: x509.Certificate, oid: str) -> KeyFacts:
+def _public_key_facts_from_der(certificate: x509.Certificate, oid: str) -> KeyFacts:
     """Describe a public key that the library refuses to load, such as RSA 512 or a national algorithm."""
-    with refusing("The certificate's public key can't be read: it is damaged, so ask for the file again."):
+    with convert_parser_errors(
+        "The certificate's public key can't be read: it is damaged, so ask for the file again."
+    ):
         spki = TbsCertificate.load(certificate.tbs_certificate_bytes)["subject_public_key_info"]
         size = None
         if oid in (_RSA, _RSA_PSS):
             size = int(spki["public_key"].parsed["modulus"]).bit_length()
-        return KeyFacts(_TYPES.get(oid, f"unknown ({oid})"), size, hashlib.sha256(spki.dump()).hexdigest())
+        return KeyFacts(
+            _KEY_TYPES.get(oid, f"unknown ({oid})"), size, hashlib.sha256(spki.dump()).hexdigest()
+        )

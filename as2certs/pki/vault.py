@@ -14,7 +14,7 @@ from as2certs.pki.errors import VaultError
 _KEY_BYTES = 32
 
 
-def new_key() -> str:
+def new_vault_key() -> str:
     """Return a new random key for the vault, as URL-safe base64."""
     return Fernet.generate_key().decode("ascii")
 
@@ -48,17 +48,17 @@ class Vault:
         try:
             return self._fernets.decrypt(bytes(sealed))
         except InvalidToken:
-            raise VaultError(_NO_KEY_OPENS) from None
+            raise VaultError(_NO_KEY_MATCHES_MESSAGE) from None
 
     def reseal(self, sealed: bytes) -> bytes:
         """Return the same content sealed with the first key; raise VaultError when no key opens it."""
         try:
             return self._fernets.rotate(bytes(sealed))
         except InvalidToken:
-            raise VaultError(_NO_KEY_OPENS) from None
+            raise VaultError(_NO_KEY_MATCHES_MESSAGE) from None
 
 
-_NO_KEY_OPENS = (
+_NO_KEY_MATCHES_MESSAGE = (
     "This was sealed with a key this installation does not have, or it was damaged since:"
     " put the vault key of that time back behind the first one."
 )

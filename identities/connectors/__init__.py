@@ -7,42 +7,42 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 
 from identities.connectors.base import (
-    Change,
     Connector,
+    ConnectorChange,
     ConnectorError,
-    Held,
-    Item,
-    Outcome,
-    Result,
-    Standing,
+    ConnectorOutcome,
+    ConnectorResult,
+    ConnectorState,
+    HeldCertificates,
+    InstallableCertificate,
 )
-from identities.connectors.directory import Directory
+from identities.connectors.directory import DirectoryConnector
 
 if TYPE_CHECKING:
     from identities.models import AS2System
 
 __all__ = [
-    "CHOICES",
     "CONNECTORS",
+    "CONNECTOR_CHOICES",
     "MANUAL",
-    "Change",
     "Connector",
+    "ConnectorChange",
     "ConnectorError",
-    "Held",
-    "Item",
-    "Outcome",
-    "Result",
-    "Standing",
-    "connector_of",
+    "ConnectorOutcome",
+    "ConnectorResult",
+    "ConnectorState",
+    "HeldCertificates",
+    "InstallableCertificate",
+    "connector_for",
     "may_sign_per_partner",
 ]
 
 MANUAL = "manual"
 """The kind of a system that no connector reaches: a person applies its changes."""
 
-CONNECTORS: dict[str, type[Directory]] = {Directory.kind: Directory}
+CONNECTORS: dict[str, type[DirectoryConnector]] = {DirectoryConnector.kind: DirectoryConnector}
 
-CHOICES: list[tuple[str, str]] = [
+CONNECTOR_CHOICES: list[tuple[str, str]] = [
     (MANUAL, "A person applies changes by hand"),
     *((kind, connector.label) for kind, connector in CONNECTORS.items()),
 ]
@@ -53,7 +53,7 @@ def may_sign_per_partner(kind: str) -> bool:
     return kind == MANUAL or (kind in CONNECTORS and CONNECTORS[kind].signs_per_partner)
 
 
-def connector_of(system: AS2System) -> Connector | None:
+def connector_for(system: AS2System) -> Connector | None:
     """Return the connector of an AS2 system, or None where a person applies changes.
 
     Raises ConnectorError when the system names a kind that this installation does not know, or lacks what it needs.
@@ -63,7 +63,7 @@ def connector_of(system: AS2System) -> Connector | None:
     try:
         kind = CONNECTORS[system.connector]
     except KeyError:
-        known = ", ".join(name for name, _ in CHOICES)
+        known = ", ".join(name for name, _ in CONNECTOR_CHOICES)
         raise ConnectorError(
             f"The AS2 system {system.name} names the connector {system.connector!r}, which this installation does "
             f"not have: choose one of {known}."

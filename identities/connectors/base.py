@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from as2certs.pki import PrivateKey
 
 MOVES = frozenset({"add", "switch", "replace", "drop"})
-"""What can happen in a role: `add` accepts the new beside the old, `drop` lets the old go; see `rotations.parts`."""
+"""What can happen in a role: `add` accepts the new beside the old, `drop` lets the old go; see
+`rotations.planning.change`."""
 
 SIDES = frozenset({"own", "partner"})
 
@@ -27,7 +28,7 @@ class ConnectorError(Exception):
     """The AS2 system can't be asked; the message is one sentence that says what is wrong and what to do."""
 
 
-class Outcome(StrEnum):
+class ConnectorOutcome(StrEnum):
     """What came of a call. After `UNKNOWN` the system is read, never written to at once."""
 
     APPLIED = "applied"
@@ -41,10 +42,10 @@ class Outcome(StrEnum):
     @property
     def good(self) -> bool:
         """Say whether what was asked for is so now."""
-        return self in (Outcome.APPLIED, Outcome.ALREADY_APPLIED)
+        return self in (ConnectorOutcome.APPLIED, ConnectorOutcome.ALREADY_APPLIED)
 
 
-class Standing(StrEnum):
+class ConnectorState(StrEnum):
     """Where a system stands in relation to one change."""
 
     OLD = "old"
@@ -60,15 +61,15 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True)
-class Result:
+class ConnectorResult:
     """The outcome of a call, and one sentence that a person can act on."""
 
-    outcome: Outcome
+    outcome: ConnectorOutcome
     message: str
 
 
 @dataclass(frozen=True)
-class Item:
+class InstallableCertificate:
     """One certificate, as an AS2 system needs it.
 
     `sha256` is 64 lowercase hex digits over the DER, the dates are aware and in UTC. `key` opens the private key and
@@ -85,7 +86,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Change:
+class ConnectorChange:
     """What one step changes for one station in one AS2 system.
 
     `operation` is the idempotency key: the same change carries the same one each time. `moves` says for each role
@@ -97,8 +98,8 @@ class Change:
     side: Literal["own", "partner"]
     as2_id: str
     moves: Mapping[str, str]
-    old: Item | None
-    new: Item
+    old: InstallableCertificate | None
+    new: InstallableCertificate
     partner: str = ""
 
     def __post_init__(self) -> None:
@@ -121,7 +122,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldCertificates:
     """What a system holds in one role, as SHA-256 in hex: the one it uses first, and others that it still accepts."""
 
     current: str | None
@@ -142,26 +143,26 @@ class Connector(Protocol):
     signs_per_partner: ClassVar[bool]
     """Whether it can make a change for one partner alone; without, such a change is never asked of it."""
 
-    def read(self, change: Change) -> Mapping[str, Held]:
+    def read(self, change: ConnectorChange) -> Mapping[str, HeldCertificates]:
         """Say what the system holds in each role of the change."""
         ...
 
-    def standing(self, change: Change) -> Standing:
+    def standing(self, change: ConnectorChange) -> ConnectorState:
         """Say where the system stands in relation to the change."""
         ...
 
-    def checkpoint(self, change: Change) -> dict[str, Any]:
+    def checkpoint(self, change: ConnectorChange) -> dict[str, Any]:
         """Note the state before the change, as JSON and without a secret: for people, nothing reads it again."""
         ...
 
-    def apply(self, change: Change) -> Result:
+    def apply(self, change: ConnectorChange) -> ConnectorResult:
         """Make the change: once per operation, and on failure with the old certificate in force."""
         ...
 
-    def verify(self, change: Change) -> Result:
+    def verify(self, change: ConnectorChange) -> ConnectorResult:
         """Read back and compare with what the change asked for."""
         ...
 
-    def check(self) -> Result:
+    def check(self) -> ConnectorResult:
         """Say whether the system can be reached and written to, without changing anything there."""
         ...

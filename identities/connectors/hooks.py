@@ -17,19 +17,19 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-SECONDS = 30.0
+DEFAULT_SECONDS = 30.0
 """How long a hook may take before it is ended."""
 
-SAID_BYTES = 4096
+MAX_OUTPUT_BYTES = 4096
 """How much of a hook's output is kept: its end."""
 
 _READ_BYTES = 64 * 1024
 _GRACE_SECONDS = 1.0
 _PAUSE_SECONDS = 0.02
-_CONTROL = re.compile(r"[^\S\n]+|[\x00-\x09\x0b-\x1f\x7f]+")
+_CONTROL_CHARACTERS = re.compile(r"[^\S\n]+|[\x00-\x09\x0b-\x1f\x7f]+")
 
 
-UNREACHABLE = 75
+EXIT_UNREACHABLE = 75
 """The status by which a hook says that its AS2 system can't be reached just now (EX_TEMPFAIL of sysexits.h)."""
 
 
@@ -47,7 +47,7 @@ class Hook:
 
     name: str
     argv: tuple[str, ...]
-    seconds: float = SECONDS
+    seconds: float = DEFAULT_SECONDS
 
     def run(self, *, cwd: Path, environment: Mapping[str, str], hide: Collection[str] = ()) -> None:
         """Run the command to its end, without a shell and with a small environment.
@@ -62,7 +62,7 @@ class Hook:
             process = self._start(into, cwd, environment)
             os.close(into)
             into = -1
-            said = _Tail(out)
+            said = _OutputTail(out)
             while not (ended := _has_ended(process.pid)) and time.monotonic() < deadline:
                 said.listen(min(_PAUSE_SECONDS, max(0.0, deadline - time.monotonic())))
             if not ended:
@@ -73,15 +73,15 @@ class Hook:
             os.close(out)
             if into >= 0:
                 os.close(into)
-        words = _quote(said.text(hide))
+        words = _quote_output(said.text(hide))
         if not ended:
             raise HookFailed(
                 f'The hook "{self.name}" did not end within {self.seconds:g} seconds and was ended{words}'
             )
-        if status == UNREACHABLE:
+        if status == EXIT_UNREACHABLE:
             raise SystemUnreachable(f'The hook "{self.name}" can\'t reach its AS2 system just now{words}')
         if status:
-            raise HookFailed(f'The hook "{self.name}" ended with {_spell(status)}{words}')
+            raise HookFailed(f'The hook "{self.name}" ended with {_format_status(status)}{words}')
 
     def _start(self, into: int, cwd: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         base = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}
@@ -101,7 +101,7 @@ class Hook:
             ) from error
 
 
-class _Tail:
+class _OutputTail:
     """The end of what comes out of a pipe; it never waits for the pipe's other end to be closed."""
 
     def __init__(self, pipe: int) -> None:
@@ -134,7 +134,9 @@ class _Tail:
             return "(withheld, since it showed a private key)"
         for secret in filter(None, hide):
             text = text.replace(secret, "********")
-        return _CONTROL.sub(" ", text).strip().encode()[-SAID_BYTES:].decode("utf-8", "ignore")
+        return (
+            _CONTROL_CHARACTERS.sub(" ", text).strip().encode()[-MAX_OUTPUT_BYTES:].decode("utf-8", "ignore")
+        )
 
 
 def _has_ended(pid: int) -> bool:
@@ -156,9 +158,9 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-def _spell(status: int) -> str:
+def _format_status(status: int) -> str:
     return f"status {status}" if status > 0 else f"signal {-status}"
 
 
-def _quote(said: str) -> str:
+def _quote_output(said: str) -> str:
     return f", and said: “{said}”." if said else ", without a word."

@@ -9,19 +9,19 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
 from as2certs import pki
-from as2certs.accounts.access import needs
+from as2certs.accounts.access import require_permissions
 from as2certs.clock import database_now
+from identities.certificate_import import check_for_station
 from identities.filters import CertificateFilter
-from identities.intake import inspect
-from identities.listing import listed
+from identities.list_views import render_list
 from identities.models import IdentityCertificate, IdentityService
 from identities.public_files import public_file
-from identities.standing import roles_now
+from identities.role_status import prefetch_roles
 from identities.stations import AbstractCertificate
 from identities.tables import CertificateTable
-from identities.views.common import download
+from identities.views.common import download_response
 
-PUBLIC_LABELS = [
+DOWNLOAD_FORMATS = [
     ("pem", "PEM (.pem)", "text, with the issuers below it"),
     ("der", "DER (.cer)", "what most portals and Windows take"),
     ("p7b", "PKCS#7 (.p7b)", "certificate and issuers in one"),
@@ -29,31 +29,31 @@ PUBLIC_LABELS = [
 ]
 
 #: So many partners for whom a certificate signed alone are shown.
-CHOICES = 25
+MAX_CHOICES = 25
 
 
-@needs("identities.view_identitycertificate")
+@require_permissions("identities.view_identitycertificate")
 def certificate_list(request: HttpRequest) -> HttpResponse:
     rows = IdentityCertificate.objects.light().select_related("identity")
-    return listed(
+    return render_list(
         request,
         "identities/certificate_list.html",
         filters=CertificateFilter,
         table=CertificateTable,
-        rows=rows.prefetch_related(roles_now(IdentityService)),
+        rows=rows.prefetch_related(prefetch_roles(IdentityService)),
         any=IdentityCertificate.objects.exists(),
         side="identity",
     )
 
 
-@needs("identities.view_identitycertificate")
+@require_permissions("identities.view_identitycertificate")
 def certificate_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     found = IdentityCertificate.objects.select_related("identity").defer("private_key__sealed")
     certificate = get_object_or_404(found.select_related("private_key"), uid=uid)
-    return render(request, "identities/certificate_detail.html", page_of(certificate, "identity"))
+    return render(request, "identities/certificate_detail.html", certificate_context(certificate, "identity"))
 
 
-def page_of(certificate: AbstractCertificate, side: str) -> dict[str, Any]:
+def certificate_context(certificate: AbstractCertificate, side: str) -> dict[str, Any]:
     """Return what the page of a certificate of either side shows. ``side`` is "identity" or "partner"."""
     now = database_now()
     holder = certificate.holder
@@ -67,35 +67,35 @@ def page_of(certificate: AbstractCertificate, side: str) -> dict[str, Any]:
         "holder": holder,
         "environment": holder.environment,
         "service": service,
-        "choices": _choices(certificate),
+        "choices": _signing_choices(certificate),
         "roles": roles,
-        "findings": inspect(holder, material, roles=roles or holder.ROLES, now=now),
-        "downloads": PUBLIC_LABELS,
+        "findings": check_for_station(holder, material, roles=roles or holder.ROLES, now=now),
+        "downloads": DOWNLOAD_FORMATS,
         "rotation": certificate.rotations_away.running().first(),  # type: ignore[attr-defined]
         "side": side,
         "now": now,
     }
 
 
-def _choices(certificate: AbstractCertificate) -> list[Any]:
+def _signing_choices(certificate: AbstractCertificate) -> list[Any]:
     """Return for which partners alone one of our certificates signs, or signed, the newest first."""
     if not isinstance(certificate, IdentityCertificate):
         return []
     rows = certificate.signing_choices.select_related("partnership__partner")
-    return list(rows.order_by("ends_at", "-starts_at", "-id")[:CHOICES])
+    return list(rows.order_by("ends_at", "-starts_at", "-id")[:MAX_CHOICES])
 
 
-@needs("identities.view_identitycertificate")
+@require_permissions("identities.view_identitycertificate")
 def certificate_export(request: HttpRequest, uid: UUID) -> HttpResponse:
-    return exported(
+    return export_view(
         request, get_object_or_404(IdentityCertificate.objects.select_related("identity"), uid=uid)
     )
 
 
-def exported(request: HttpRequest, certificate: AbstractCertificate) -> HttpResponse:
+def export_view(request: HttpRequest, certificate: AbstractCertificate) -> HttpResponse:
     """Answer with the public part of a certificate in the format asked for."""
     try:
         file = public_file(certificate, request.GET.get("format", "pem"))
     except KeyError as error:
         raise Http404("There is no such format: pem, der, p7b and zip are.") from error
-    return download(file.content, file.name, file.content_type)
+    return download_response(file.content, file.name, file.content_type)

@@ -14,29 +14,30 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDi
 from django.shortcuts import redirect, render
 from django.utils.datastructures import MultiValueDict
 
-from as2certs.audit.keeping import keep, noun
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.form_saving import save_form, trail_noun
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
-from identities.archiving import NotNow, archive, restore
-from identities.forms import ReasonForm
+from identities.archiving import archive, restore
+from identities.errors import ArchiveRefused
+from identities.forms import AuditReasonForm
 
 
-def form_page(request: HttpRequest, template: str, form: Any, **context: Any) -> HttpResponse:
+def render_form(request: HttpRequest, template: str, form: Any, **context: Any) -> HttpResponse:
     """Show a form, for the first time or with its errors."""
     return render(request, template, {"form": form, "now": database_now(), **context})
 
 
-def posted(request: HttpRequest) -> QueryDict | None:
+def post_data(request: HttpRequest) -> QueryDict | None:
     """Return what was typed into a form; None where it is only looked at."""
     return request.POST if request.method == "POST" else None
 
 
-def brought(request: HttpRequest) -> MultiValueDict[str, UploadedFile[Any]] | None:
+def post_files(request: HttpRequest) -> MultiValueDict[str, UploadedFile[Any]] | None:
     """Return the files that came with a form; None where it is only looked at."""
     return request.FILES if request.method == "POST" else None
 
 
-def saved(
+def save_and_redirect(
     request: HttpRequest, form: ModelForm[Any], said: str, *, also: Iterable[models.Model] = ()
 ) -> HttpResponseRedirect | None:
     """Keep a form that is valid and go to its object's page; None when the page is to be shown (again).
@@ -46,7 +47,7 @@ def saved(
     if request.method != "POST" or not form.is_valid():
         return None
     try:
-        obj = keep(form, by=Actor.of(request), now=database_now(), also=also)
+        obj = save_form(form, by=Actor.of(request), now=database_now(), also=also)
     except IntegrityError:
         form.add_error(
             None, "Somebody saved the same at this moment. Look at what is there now, and try again."
@@ -56,17 +57,17 @@ def saved(
     return redirect(obj)
 
 
-def update_page(
+def update_view(
     request: HttpRequest, obj: models.Model, form_class: type[ModelForm[Any]], template: str
 ) -> HttpResponse:
     """Show and keep the form of an object that is there; its page's head names it as stored, not as just typed."""
-    form = form_class(posted(request), instance=obj)
-    done = saved(request, form, "{} is changed.")
+    form = form_class(post_data(request), instance=obj)
+    done = save_and_redirect(request, form, "{} is changed.")
     stored = type(obj)._base_manager.get(pk=obj.pk)
-    return done or form_page(request, template, form, **{noun(obj): stored})
+    return done or render_form(request, template, form, **{trail_noun(obj): stored})
 
 
-def archived(
+def archive_view(
     request: HttpRequest,
     obj: Any,
     *,
@@ -75,10 +76,10 @@ def archived(
     also: Iterable[models.Model] = (),
 ) -> HttpResponseRedirect:
     """Archive an object for the reason that was posted, and go back to its page."""
-    return _moved(request, obj, archive, "{} is archived. Its history stays.", unless, back, also)
+    return _change_archived(request, obj, archive, "{} is archived. Its history stays.", unless, back, also)
 
 
-def restored(
+def restore_view(
     request: HttpRequest,
     obj: Any,
     *,
@@ -87,10 +88,10 @@ def restored(
     also: Iterable[models.Model] = (),
 ) -> HttpResponseRedirect:
     """Bring an archived object back, and go to its page."""
-    return _moved(request, obj, restore, "{} is back in use.", unless, back, also)
+    return _change_archived(request, obj, restore, "{} is back in use.", unless, back, also)
 
 
-def _moved(
+def _change_archived(
     request: HttpRequest,
     obj: Any,
     move: Callable[..., None],
@@ -99,21 +100,21 @@ def _moved(
     back: str,
     also: Iterable[models.Model],
 ) -> HttpResponseRedirect:
-    form = ReasonForm(request.POST)
+    form = AuditReasonForm(request.POST)
     if not form.is_valid():
         messages.error(request, " ".join(str(said) for said in form.errors["reason"]))
     else:
         reason = form.cleaned_data["reason"]
         try:
             move(obj, unless=unless, reason=reason, by=Actor.of(request), now=database_now(), also=also)
-        except NotNow as error:
+        except ArchiveRefused as error:
             messages.error(request, str(error))
         else:
             messages.success(request, said.format(obj))
     return redirect(back or obj)
 
 
-def subscribed(request: HttpRequest, station: Any) -> HttpResponseRedirect:
+def toggle_subscription(request: HttpRequest, station: Any) -> HttpResponseRedirect:
     """Turn the reminders about a station on or off for whoever asks."""
     user = request.user
     with transaction.atomic():
@@ -123,21 +124,21 @@ def subscribed(request: HttpRequest, station: Any) -> HttpResponseRedirect:
         else:
             station.subscribers.add(user)
             verb, said = "subscribed", "You get the reminders about {} from now on."
-        record(f"{noun(station)}.{verb}", on=station, by=Actor.of(request), now=database_now())
+        record(AuditEvent(f"{trail_noun(station)}.{verb}", station), by=Actor.of(request), now=database_now())
     messages.success(request, said.format(station))
     return redirect(station)
 
 
-def download(data: bytes, name: str, content_type: str) -> HttpResponse:
+def download_response(data: bytes, name: str, content_type: str) -> HttpResponse:
     """Answer with a file that the browser saves and nobody on the way keeps."""
     response = HttpResponse(data, content_type=content_type)
-    response["Content-Disposition"] = f'attachment; filename="{file_name(name)}"'
+    response["Content-Disposition"] = f'attachment; filename="{safe_file_name(name)}"'
     response["Cache-Control"] = "no-store"
     response["X-Content-Type-Options"] = "nosniff"
     return response
 
 
-def file_name(name: str) -> str:
+def safe_file_name(name: str) -> str:
     """Return a name that every file system takes."""
     stem, dot, suffix = name.rpartition(".")
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:80] or "certificate"

@@ -14,29 +14,30 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_variables
 
-from as2certs.accounts.access import needs
-from as2certs.accounts.forms import page_layout
+from as2certs.accounts.access import require_permissions
+from as2certs.accounts.forms import form_helper
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from identities.files import BytesField
-from identities.views.common import brought, posted
-from partners.importing import listing
-from partners.importing.bringing_in import Outcome, SomebodyElse, bring_in
-from partners.importing.sources import Archive, NoSource, Nowhere
+from identities.files import FileContentField
+from identities.views.common import post_data, post_files
+from partners.errors import ImportRefused, UnreadableSource
+from partners.importing import csv_rows
+from partners.importing.apply import InventoryImportResult, import_list
+from partners.importing.sources import NoSource, ZipSource
 
 #: So many rows with troubles, and with notes, are shown.
-SHOWN = 100
+MAX_SHOWN = 100
 
 
-class ImportForm(forms.Form):
+class InventoryImportForm(forms.Form):
     """A list, and the ZIP of the certificates that it names."""
 
-    list_file = BytesField(
+    list_file = FileContentField(
         label="List (CSV)",
         help_text="UTF-8, with a first row that names the columns. At most 1 MiB, some thousand rows.",
         error_messages={"required": "Choose the list."},
     )
-    certificates_file = BytesField(
+    certificates_file = FileContentField(
         required=False,
         label="Certificates (ZIP)",
         help_text="The files that the list names: public certificates, never a private key. At most 1 MiB, some "
@@ -45,7 +46,7 @@ class ImportForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.helper = page_layout(
+        self.helper = form_helper(
             Row(Column("list_file", css_class="col-md-6"), Column("certificates_file", css_class="col-md-6"))
         )
 
@@ -57,34 +58,36 @@ class ImportForm(forms.Form):
 
 
 @sensitive_variables("form")
-@needs(
+@require_permissions(
     "partners.add_partner",
     "partners.add_contact",
     "partners.add_partnership",
     "partners.add_partnercertificate",
 )
 def partner_import(request: HttpRequest) -> HttpResponse:
-    form = ImportForm(posted(request), brought(request))
+    form = InventoryImportForm(post_data(request), post_files(request))
     outcome = None
     if request.method == "POST" and form.is_valid():
         store = request.POST.get("store") == form.digest  # what was looked at, and nothing else
         try:
-            outcome = _run(form, request, store=store)
-        except (listing.UnreadableList, NoSource, SomebodyElse) as error:
-            form.add_error("certificates_file" if isinstance(error, NoSource) else "list_file", str(error))
+            outcome = _import_list(form, request, store=store)
+        except ImportRefused as error:
+            form.add_error(
+                "certificates_file" if isinstance(error, UnreadableSource) else "list_file", str(error)
+            )
     if outcome is not None and outcome.stored:
-        return _done(request, outcome)
-    return _page(request, form, outcome)
+        return _redirect_to_list(request, outcome)
+    return _render_page(request, form, outcome)
 
 
 @sensitive_variables("form")
-def _run(form: ImportForm, request: HttpRequest, *, store: bool) -> Outcome:
-    """Raises listing.UnreadableList, NoSource, SomebodyElse."""
-    rows = listing.read(form.cleaned_data["list_file"])
+def _import_list(form: InventoryImportForm, request: HttpRequest, *, store: bool) -> InventoryImportResult:
+    """Raises listing.UnreadableList, UnreadableSource, ImportConflict."""
+    rows = csv_rows.read_list(form.cleaned_data["list_file"])
     packed = form.cleaned_data["certificates_file"]
-    return bring_in(
+    return import_list(
         rows,
-        Archive(io.BytesIO(packed)) if packed else Nowhere(),
+        ZipSource(io.BytesIO(packed)) if packed else NoSource(),
         by=Actor.of(request),
         now=database_now(),
         name=str(request.FILES["list_file"])[:100],
@@ -92,7 +95,7 @@ def _run(form: ImportForm, request: HttpRequest, *, store: bool) -> Outcome:
     )
 
 
-def _done(request: HttpRequest, outcome: Outcome) -> HttpResponse:
+def _redirect_to_list(request: HttpRequest, outcome: InventoryImportResult) -> HttpResponse:
     messages.success(request, f"New here: {outcome.brings}.")
     target = reverse("partner-list")
     if request.headers.get("HX-Request") == "true":
@@ -101,15 +104,17 @@ def _done(request: HttpRequest, outcome: Outcome) -> HttpResponse:
 
 
 @sensitive_variables("form")
-def _page(request: HttpRequest, form: ImportForm, outcome: Outcome | None) -> HttpResponse:
+def _render_page(
+    request: HttpRequest, form: InventoryImportForm, outcome: InventoryImportResult | None
+) -> HttpResponse:
     """Show the page; one with JavaScript gets the outcome alone, so that the chosen files stay in the form."""
-    context: dict[str, Any] = {"form": form, "outcome": outcome, "columns": listing.COLUMNS}
+    context: dict[str, Any] = {"form": form, "outcome": outcome, "columns": csv_rows.COLUMNS}
     if outcome is not None:
         context |= {
-            "troubles": outcome.troubles[:SHOWN],
-            "more_troubles": len(outcome.troubles[SHOWN:]),
-            "remarks": outcome.remarks[:SHOWN],
-            "more_remarks": len(outcome.remarks[SHOWN:]),
+            "troubles": outcome.troubles[:MAX_SHOWN],
+            "more_troubles": len(outcome.troubles[MAX_SHOWN:]),
+            "remarks": outcome.remarks[:MAX_SHOWN],
+            "more_remarks": len(outcome.remarks[MAX_SHOWN:]),
             "digest": form.digest,
         }
     if request.method == "POST" and request.headers.get("HX-Request") == "true":

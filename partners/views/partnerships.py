@@ -10,27 +10,27 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_POST
 
-from as2certs.accounts.access import needs
+from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from as2certs.paging import searched
+from as2certs.paging import search_words
 from identities.models import Identity
-from identities.views.common import archived, form_page, posted, restored
-from partners.archiving import partnership_blocked, partnership_in_use
+from identities.views.common import archive_view, post_data, render_form, restore_view
+from partners.archiving import partnership_archive_obstacle, partnership_restore_obstacle
 from partners.connecting import connect
 from partners.forms import PartnershipForm
 from partners.models import Partner, Partnership
 
 
-@needs("partners.add_partnership")
+@require_permissions("partners.add_partnership")
 def partnership_create(request: HttpRequest) -> HttpResponse:
     """Connect the station that the address names (``?identity=`` or ``?partner=``) with others."""
     if not request.GET.keys() & {"identity", "partner"}:
         messages.info(request, "Choose an identity first, then connect it with partners on its page.")
         return redirect("identity-list")
-    station = _station(request)
-    form = PartnershipForm(station, posted(request), words=searched(request))
-    if request.method == "POST" and form.is_valid() and _connected(request, station, form):
+    station = _get_station(request)
+    form = PartnershipForm(station, post_data(request), words=search_words(request))
+    if request.method == "POST" and form.is_valid() and _connect_chosen(request, station, form):
         return redirect(station)
     offered = form.offered
     context = {
@@ -40,10 +40,10 @@ def partnership_create(request: HttpRequest) -> HttpResponse:
         "more": len(offered) > form.SHOWN,
         "chosen": form.data.getlist("others") if form.is_bound else [],  # type: ignore[attr-defined]
     }
-    return form_page(request, "partners/partnership_form.html", form, **context)
+    return render_form(request, "partners/partnership_form.html", form, **context)
 
 
-def _station(request: HttpRequest) -> Identity | Partner:
+def _get_station(request: HttpRequest) -> Identity | Partner:
     try:
         if "identity" in request.GET:
             return get_object_or_404(Identity.objects.active(), uid=UUID(request.GET["identity"]))
@@ -52,7 +52,7 @@ def _station(request: HttpRequest) -> Identity | Partner:
         raise Http404("The address names no identity and no partner.") from error
 
 
-def _connected(request: HttpRequest, station: Identity | Partner, form: PartnershipForm) -> bool:
+def _connect_chosen(request: HttpRequest, station: Identity | Partner, form: PartnershipForm) -> bool:
     by, now = Actor.of(request), database_now()
     others = form.cleaned_data["others"]
     try:
@@ -69,29 +69,37 @@ def _connected(request: HttpRequest, station: Identity | Partner, form: Partners
 
 
 @require_POST
-@needs("partners.change_partnership")
+@require_permissions("partners.change_partnership")
 def partnership_archive(request: HttpRequest, uid: UUID) -> HttpResponse:
-    partnership = _partnership(uid)
+    partnership = _get_partnership(uid)
     stations = (partnership.identity, partnership.partner)
-    return archived(
-        request, partnership, unless=partnership_in_use, back=_back(request, partnership), also=stations
+    return archive_view(
+        request,
+        partnership,
+        unless=partnership_archive_obstacle,
+        back=_return_url(request, partnership),
+        also=stations,
     )
 
 
 @require_POST
-@needs("partners.change_partnership")
+@require_permissions("partners.change_partnership")
 def partnership_restore(request: HttpRequest, uid: UUID) -> HttpResponse:
-    partnership = _partnership(uid)
+    partnership = _get_partnership(uid)
     stations = (partnership.identity, partnership.partner)
-    return restored(
-        request, partnership, unless=partnership_blocked, back=_back(request, partnership), also=stations
+    return restore_view(
+        request,
+        partnership,
+        unless=partnership_restore_obstacle,
+        back=_return_url(request, partnership),
+        also=stations,
     )
 
 
-def _partnership(uid: UUID) -> Partnership:
+def _get_partnership(uid: UUID) -> Partnership:
     return get_object_or_404(Partnership.objects.select_related("identity", "partner"), uid=uid)
 
 
-def _back(request: HttpRequest, partnership: Partnership) -> str:
+def _return_url(request: HttpRequest, partnership: Partnership) -> str:
     """Return the page that the button was on."""
     return (partnership.identity if "identity" in request.GET else partnership.partner).get_absolute_url()

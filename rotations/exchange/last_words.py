@@ -7,11 +7,11 @@ from datetime import datetime
 
 from django.db.models import Max
 
-from as2certs.audit.models import Entry, Subject, identify
+from as2certs.audit.models import Entry, Subject, object_reference
 from rotations.models import Rotation
 
 #: Entries of the trail that are a partner's word, whoever noted it.
-WORDS = (
+RESPONSE_VERBS = (
     "participant.confirmed",
     "participant.agreed",
     "participant.proposed",
@@ -24,7 +24,7 @@ WORDS = (
 
 
 @dataclass(frozen=True)
-class Word:
+class PartnerResponse:
     """The last that was heard of a partner: who said what, when, and in which words."""
 
     at: datetime
@@ -33,10 +33,10 @@ class Word:
     note: str
 
 
-def last_words(rotation: Rotation) -> dict[str, Word]:
+def last_responses(rotation: Rotation) -> dict[str, PartnerResponse]:
     """Return what was heard last of each partner of a rotation, by the partner's public id: two queries."""
-    kind, uid = identify(rotation)
-    entries = Subject.objects.filter(kind=kind, uid=uid, entry__verb__in=WORDS).values("entry")
+    kind, uid = object_reference(rotation)
+    entries = Subject.objects.filter(kind=kind, uid=uid, entry__verb__in=RESPONSE_VERBS).values("entry")
     newest = (
         Subject.objects.filter(kind="partners.partner", entry__in=entries)
         .values("uid")
@@ -45,16 +45,16 @@ def last_words(rotation: Rotation) -> dict[str, Word]:
     )
     last = dict(newest)
     found = Entry.objects.in_bulk(list(last.values()))
-    return {partner: word_of(found[pk]) for partner, pk in last.items()}
+    return {partner: response_from_entry(found[pk]) for partner, pk in last.items()}
 
 
-def word_of(entry: Entry) -> Word:
+def response_from_entry(entry: Entry) -> PartnerResponse:
     """Return an entry of the trail as a partner's word."""
     who = str(entry.new.get("spoke with") or entry.actor_name)
-    return Word(entry.at, who, _what(entry), entry.reason)
+    return PartnerResponse(entry.at, who, _format_response(entry), entry.reason)
 
 
-def _what(entry: Entry) -> str:
+def _format_response(entry: Entry) -> str:
     new = entry.new
     match entry.verb:
         case "participant.confirmed":

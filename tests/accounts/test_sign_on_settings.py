@@ -14,7 +14,7 @@ from as2certs import settings
 from tests.stack import ROOT
 
 SECRET = "hunter2 of the client"
-SOUND = {
+VALID = {
     "AS2CERTS_OIDC_ISSUER": "https://login.example.com/realms/company",
     "AS2CERTS_OIDC_CLIENT_ID": "as2-certs",
     "AS2CERTS_OIDC_CLIENT_SECRET": SECRET,
@@ -24,15 +24,15 @@ SOUND = {
 
 def changed(**parts: str | None) -> dict[str, str]:
     """Return sound settings but for these, named by their last part; None takes one away."""
-    given = {**SOUND, **{f"AS2CERTS_OIDC_{name}": value for name, value in parts.items()}}
+    given = {**VALID, **{f"AS2CERTS_OIDC_{name}": value for name, value in parts.items()}}
     return {name: value for name, value in given.items() if value is not None}
 
 
-def refused(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> str:
+def refusal(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> str:
     """Return what is said of these settings, in one line and without the secret."""
     monkeypatch.setattr(settings.env, "ENVIRON", given)
     with pytest.raises(ImproperlyConfigured) as error:
-        settings.single_sign_on()
+        settings.oidc_settings()
     said = str(error.value)
     assert SECRET not in said
     assert "\n" not in said
@@ -40,10 +40,10 @@ def refused(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> str:
 
 
 def test_sound_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    padded = {name: f" {value}\n" for name, value in SOUND.items()}
-    for given in (SOUND, padded):
+    padded = {name: f" {value}\n" for name, value in VALID.items()}
+    for given in (VALID, padded):
         monkeypatch.setattr(settings.env, "ENVIRON", given)
-        assert settings.single_sign_on() == {
+        assert settings.oidc_settings() == {
             "issuer": "https://login.example.com/realms/company",
             "client_id": "as2-certs",
             "secret": SECRET,
@@ -54,16 +54,16 @@ def test_sound_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         }
 
 
-@pytest.mark.parametrize("given", [{}, dict.fromkeys(SOUND, ""), {"AS2CERTS_OIDC_NAME": " "}])
+@pytest.mark.parametrize("given", [{}, dict.fromkeys(VALID, ""), {"AS2CERTS_OIDC_NAME": " "}])
 def test_without_any_it_is_off(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
     monkeypatch.setattr(settings.env, "ENVIRON", given)
-    assert settings.single_sign_on() is None
+    assert settings.oidc_settings() is None
 
 
-@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize("name", VALID)
 @pytest.mark.parametrize("value", [None, "", "  "])
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str | None) -> None:
-    said = refused(monkeypatch, changed(**{name.removeprefix("AS2CERTS_OIDC_"): value}))
+    said = refusal(monkeypatch, changed(**{name.removeprefix("AS2CERTS_OIDC_"): value}))
     assert said.startswith(f"{name} is missing: single sign-on wants more than AS2CERTS_OIDC_")
     assert "docs/settings.md says what to set" in said
 
@@ -72,7 +72,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, name: str, va
 def test_what_means_nothing_by_itself_is_no_silent_nothing(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    said = refused(monkeypatch, {f"AS2CERTS_OIDC_{name}": "openid"})
+    said = refusal(monkeypatch, {f"AS2CERTS_OIDC_{name}": "openid"})
     assert said.startswith(
         "AS2CERTS_OIDC_ISSUER, AS2CERTS_OIDC_CLIENT_ID, AS2CERTS_OIDC_CLIENT_SECRET, AS2CERTS_OIDC_GROUPS are "
         f"missing: single sign-on wants more than AS2CERTS_OIDC_{name}."
@@ -80,7 +80,7 @@ def test_what_means_nothing_by_itself_is_no_silent_nothing(
 
 
 def test_a_file_that_holds_no_secret_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = refused(monkeypatch, changed(CLIENT_SECRET="", CLIENT_SECRET_FILE="/run/secrets/oidc"))
+    said = refusal(monkeypatch, changed(CLIENT_SECRET="", CLIENT_SECRET_FILE="/run/secrets/oidc"))
     assert "The file that AS2CERTS_OIDC_CLIENT_SECRET_FILE names is empty." in said
 
 
@@ -109,13 +109,13 @@ def test_a_file_that_holds_no_secret_is_told(monkeypatch: pytest.MonkeyPatch) ->
 def test_an_issuer_that_can_not_be_one_is_refused(
     monkeypatch: pytest.MonkeyPatch, issuer: str, wrong: str
 ) -> None:
-    said = refused(monkeypatch, changed(ISSUER=issuer))
+    said = refusal(monkeypatch, changed(ISSUER=issuer))
     assert said.startswith(f"AS2CERTS_OIDC_ISSUER can't be used (it is “{issuer}”): {wrong}")
     assert "such as https://login.example.com/realms/company" in said
 
 
 def test_a_password_in_the_issuer_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = refused(monkeypatch, changed(ISSUER=f"https://us:{SECRET}@login.example.com".replace(" ", "")))
+    said = refusal(monkeypatch, changed(ISSUER=f"https://us:{SECRET}@login.example.com".replace(" ", "")))
     assert said.startswith("AS2CERTS_OIDC_ISSUER can't be used: it holds more")
     assert "hunter2" not in said
 
@@ -123,7 +123,7 @@ def test_a_password_in_the_issuer_is_not_shown(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("host", ["localhost:8080", "127.0.0.1:8080", "[::1]:8080"])
 def test_on_this_machine_http_will_do(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setattr(settings.env, "ENVIRON", changed(ISSUER=f"http://{host}/realms/company"))
-    found = settings.single_sign_on()
+    found = settings.oidc_settings()
     assert found is not None
     assert found["issuer"] == f"http://{host}/realms/company"
 
@@ -151,7 +151,7 @@ def test_on_this_machine_http_will_do(monkeypatch: pytest.MonkeyPatch, host: str
 def test_groups_that_stand_for_nothing_are_refused(
     monkeypatch: pytest.MonkeyPatch, groups: str, wrong: str
 ) -> None:
-    said = refused(monkeypatch, changed(GROUPS=groups))
+    said = refusal(monkeypatch, changed(GROUPS=groups))
     assert said.startswith("AS2CERTS_OIDC_GROUPS ")
     assert wrong in said
     assert 'JSON such as {"edi-team": "Operator"' in said or "Take Viewer, Operator, Approver" in said
@@ -159,7 +159,7 @@ def test_groups_that_stand_for_nothing_are_refused(
 
 @pytest.mark.parametrize("scopes", ["profile email", "openid,profile,email", "OpenID profile"])
 def test_scopes_without_openid_are_refused(monkeypatch: pytest.MonkeyPatch, scopes: str) -> None:
-    said = refused(monkeypatch, changed(SCOPES=scopes))
+    said = refusal(monkeypatch, changed(SCOPES=scopes))
     assert said.startswith(
         f"AS2CERTS_OIDC_SCOPES lacks openid (it is “{scopes}”). It should be names with spaces"
     )

@@ -8,7 +8,7 @@ import pytest
 from django.conf import LazySettings
 from django.test import RequestFactory
 
-from as2certs.audit.recording import address_of
+from as2certs.audit.recording import client_address
 
 OURS = ["10.0.0.5", "10.1.0.0/24", "fd00::/8"]
 
@@ -20,7 +20,7 @@ def _proxies(settings: LazySettings) -> None:
 
 def came_from(peer: str, heard: str | None = None) -> str | None:
     headers = {} if heard is None else {"x-forwarded-for": heard}
-    return address_of(RequestFactory().get("/", headers=headers, REMOTE_ADDR=peer))
+    return client_address(RequestFactory().get("/", headers=headers, REMOTE_ADDR=peer))
 
 
 @pytest.mark.parametrize("heard", [None, "198.51.100.1", "10.0.0.5", "127.0.0.1, 10.0.0.5", "nonsense"])

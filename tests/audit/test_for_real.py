@@ -36,7 +36,7 @@ def positions(stack: Stack) -> list[int | None]:
         return [position for (position,) in file.execute("SELECT position FROM audit_entry ORDER BY id")]
 
 
-def whole(stack: Stack) -> int:
+def verify_intact(stack: Stack) -> int:
     """Let verify_audit find nothing, and return how many entries it checked."""
     said = re.search(r"The trail is whole: ([\d,]+) entries", stack.manage("verify_audit"))
     assert said
@@ -52,7 +52,7 @@ def test_entries_are_sealed_within_seconds_by_whoever_runs(
     stack.python(ADD.format(count=3))
     wait_until(lambda: positions(stack) == [1, 2, 3], seconds=30, what="the seals")
     stack.stop()
-    assert whole(stack) == 3
+    assert verify_intact(stack) == 3
 
 
 def test_many_writers_and_several_sealers_leave_one_chain_without_gaps(
@@ -67,7 +67,7 @@ def test_many_writers_and_several_sealers_leave_one_chain_without_gaps(
     assert result["without_gap"]
     assert result["passes"] > 5
     assert result["out_of_order"] > 0, "some were committed later than others that were begun after them"
-    assert whole(stack) == result["entries"]
+    assert verify_intact(stack) == result["entries"]
     assert "deadlock" not in postgres.log
 
 
@@ -82,7 +82,7 @@ def test_who_writes_and_who_seals_never_wait_for_each_other(
         "sealed 6",  # all but the two that are not committed
         "sealed 2",
     ]
-    assert whole(stack) == 9
+    assert verify_intact(stack) == 9
 
 
 def test_a_sealer_that_is_killed_leaves_whole_batches(
@@ -111,7 +111,7 @@ def test_a_sealer_that_is_killed_leaves_whole_batches(
         process.kill()
         process.wait()
     assert 0 < sealed() <= 6000
-    assert whole(stack) == 6000
+    assert verify_intact(stack) == 6000
 
 
 def test_what_was_done_by_raw_sql_ends_the_command_with_an_error(
@@ -119,7 +119,7 @@ def test_what_was_done_by_raw_sql_ends_the_command_with_an_error(
 ) -> None:
     stack = make_stack(postgres=postgres)
     stack.python(ADD.format(count=5))
-    assert whole(stack) == 5
+    assert verify_intact(stack) == 5
     with closing(psycopg.connect(stack.database_url, autocommit=True)) as connection:
         for sql in (
             "UPDATE audit_entry SET reason = 'x'",
@@ -149,4 +149,4 @@ def test_entries_of_before_the_chain_are_sealed_after_the_migration(
             "'{}', '{}', '')\")\n"
         )
         stack.manage("migrate")
-        assert whole(stack) == 3
+        assert verify_intact(stack) == 3

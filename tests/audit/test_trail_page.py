@@ -10,8 +10,8 @@ from django.urls import reverse
 
 from as2certs.audit import sealing
 from as2certs.audit.models import Chain, Entry
-from as2certs.audit.recording import Actor, record
-from as2certs.audit.views import PAGE
+from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.audit.views import PAGE_SIZE
 from partners.models import Partner
 from tests.people import log_in, make_person
 
@@ -38,13 +38,15 @@ def shown(client: Client, **question: str) -> list[Entry]:
 
 def test_it_says_who_did_what_on_what_when_and_from_where(client: Client, partner: Partner) -> None:
     record(
-        "partner.changed",
-        on=partner,
+        AuditEvent(
+            "partner.changed",
+            partner,
+            old={"time_zone": "UTC"},
+            new={"time_zone": "America/Chicago"},
+            reason="They moved.",
+        ),
         by=ALICE,
         now=NOW,
-        old={"time_zone": "UTC"},
-        new={"time_zone": "America/Chicago"},
-        reason="They moved.",
     )
     text = " ".join(client.get(reverse("audit-list")).content.decode().split())
     for words in (
@@ -59,9 +61,11 @@ def test_it_says_who_did_what_on_what_when_and_from_where(client: Client, partne
 
 
 def test_it_is_filtered_by_person_kind_and_object(client: Client, partner: Partner) -> None:
-    first = record("partner.created", on=partner, by=ALICE, now=NOW)
-    second = record("partnership.created", on=partner, by=BOB, now=NOW)
-    other = record("partner.created", on=Partner.objects.create(name="Fabrikam", as2_id="F"), by=BOB, now=NOW)
+    first = record(AuditEvent("partner.created", partner), by=ALICE, now=NOW)
+    second = record(AuditEvent("partnership.created", partner), by=BOB, now=NOW)
+    other = record(
+        AuditEvent("partner.created", Partner.objects.create(name="Fabrikam", as2_id="F")), by=BOB, now=NOW
+    )
     assert shown(client, who="ali") == [first]
     assert shown(client, what="partnerships") == [second]
     assert shown(client, q="fabri") == [other]
@@ -70,10 +74,10 @@ def test_it_is_filtered_by_person_kind_and_object(client: Client, partner: Partn
 
 
 def test_it_is_filtered_by_verb_door_and_address(client: Client, partner: Partner) -> None:
-    first = record("partner.created", on=partner, by=ALICE, now=NOW)
-    second = record("partner.changed", on=partner, by=BOB, now=NOW)
+    first = record(AuditEvent("partner.created", partner), by=ALICE, now=NOW)
+    second = record(AuditEvent("partner.changed", partner), by=BOB, now=NOW)
     elsewhere = Actor(name="Alice", source="web", address="2001:db8::7")
-    third = record("partner.changed", on=partner, by=elsewhere, now=NOW)
+    third = record(AuditEvent("partner.changed", partner), by=elsewhere, now=NOW)
     assert shown(client, verb="partner.changed") == [third, second]
     assert shown(client, verb="partner.changed", through="web") == [third]
     assert shown(client, through="command") == [second]
@@ -86,7 +90,7 @@ def test_it_is_filtered_by_verb_door_and_address(client: Client, partner: Partne
 
 def test_each_entry_shows_its_place_once_it_has_one(client: Client, partner: Partner) -> None:
     assert "sealed up to" not in client.get(reverse("audit-list")).content.decode()
-    record("partner.created", on=partner, by=ALICE, now=NOW)
+    record(AuditEvent("partner.created", partner), by=ALICE, now=NOW)
     sealing.seal()
     page = client.get(reverse("audit-list"), {"who": "Alice"}).content.decode()
     assert "browser, 192.0.2.7 · No. 2</span>" in page
@@ -95,31 +99,31 @@ def test_each_entry_shows_its_place_once_it_has_one(client: Client, partner: Par
 
 def test_days_are_those_of_the_reader_and_both_ends_are_included(client: Client, partner: Partner) -> None:
     midnight = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)  # in Chicago
-    before = record("partner.changed", on=partner, by=ALICE, now=midnight - timedelta(seconds=1))
-    after = record("partner.changed", on=partner, by=ALICE, now=midnight)
+    before = record(AuditEvent("partner.changed", partner), by=ALICE, now=midnight - timedelta(seconds=1))
+    after = record(AuditEvent("partner.changed", partner), by=ALICE, now=midnight)
     assert shown(client, q="north", since="2026-11-23") == [after]
     assert shown(client, q="north", until="2026-11-22") == [before]
     assert shown(client, q="north", since="2026-11-22", until="2026-11-23") == [after, before]
 
 
 def test_older_entries_follow_page_by_page_without_gaps_or_repeats(client: Client, partner: Partner) -> None:
-    for number in range(PAGE + 5):
-        record("partner.changed", on=partner, by=ALICE, now=NOW + timedelta(seconds=number))
+    for number in range(PAGE_SIZE + 5):
+        record(AuditEvent("partner.changed", partner), by=ALICE, now=NOW + timedelta(seconds=number))
     first = client.get(reverse("audit-list"), {"q": "north"})
-    record("partner.changed", on=partner, by=ALICE, now=NOW + timedelta(hours=1))
+    record(AuditEvent("partner.changed", partner), by=ALICE, now=NOW + timedelta(hours=1))
     second = client.get(f"{reverse('audit-list')}?{first.context['older']}")
     seen = [entry.pk for page in (first, second) for entry in page.context["entries"]]
-    assert len(seen) == len(set(seen)) == PAGE + 5
+    assert len(seen) == len(set(seen)) == PAGE_SIZE + 5
     assert second.context["older"] == ""
     assert second.context["newest"] == "q=north"
 
 
 def test_a_page_costs_the_same_however_long_the_trail_is(client: Client, partner: Partner) -> None:
-    record("partner.changed", on=partner, by=ALICE, now=NOW)
+    record(AuditEvent("partner.changed", partner), by=ALICE, now=NOW)
     with CaptureQueriesContext(connection) as few:
         client.get(reverse("audit-list"))
-    for _ in range(3 * PAGE):
-        record("partner.changed", on=partner, by=ALICE, now=NOW)
+    for _ in range(3 * PAGE_SIZE):
+        record(AuditEvent("partner.changed", partner), by=ALICE, now=NOW)
     with CaptureQueriesContext(connection) as many:
         client.get(reverse("audit-list"))
     assert len(many) == len(few)
@@ -131,12 +135,12 @@ def test_a_page_costs_the_same_however_long_the_trail_is(client: Client, partner
                  {"address": "192.0.2"}],
 )  # fmt: skip
 def test_odd_questions_get_an_answer(client: Client, partner: Partner, question: dict[str, str]) -> None:
-    record("partner.changed", on=partner, by=ALICE, now=NOW)
+    record(AuditEvent("partner.changed", partner), by=ALICE, now=NOW)
     assert client.get(reverse("audit-list"), question).status_code == 200
 
 
 def test_names_of_what_is_gone_are_still_there(client: Client, partner: Partner) -> None:
-    record("partner.created", on=partner, by=ALICE, now=NOW)
+    record(AuditEvent("partner.created", partner), by=ALICE, now=NOW)
     Partner.objects.all().delete()
     assert "Northwind" in client.get(reverse("audit-list")).content.decode()
 

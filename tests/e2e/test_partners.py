@@ -46,7 +46,7 @@ from as2certs.accounts.models import Installation, User
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from django.contrib.auth.models import Group
-from identities.intake import take_in
+from identities.certificate_import import take_in
 from identities.models import AS2System, Identity
 from partners.models import Contact, Partner, Partnership
 from tests.certificates import make_pair

@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from rotations import actions
+from rotations.lifecycle import actions
 from rotations.models import Step
-from rotations.window_forms import WindowForm
+from rotations.web.forms.windows import WindowForm
 from tests.faults import companies
 
 #: Two that jump by an hour at night, one by half an hour, one at midnight.

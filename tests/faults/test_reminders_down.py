@@ -14,7 +14,7 @@ pytestmark = pytest.mark.faults(row=13)
 #: Three people with a certificate each that ends in so many days; the ladder has 30, 14, 7, 3 and 1 among its rungs.
 SEED = """
 from as2certs.clock import database_now
-from tests.rotations.expiries import DAY, certificate, identity, person
+from tests.rotations.notifications.expiries import DAY, certificate, identity, person
 for name, days in {people}:
     certificate(identity("ACME-" + name, owners=[person(name)]), database_now() + days * DAY)
 """

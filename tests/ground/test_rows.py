@@ -10,7 +10,7 @@ from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from as2certs.audit.models import Entry, Subject
-from as2certs.rows import BATCH, add_rows, batched
+from as2certs.rows import BATCH_SIZE, in_batches, insert_rows
 from partners.models import Partner
 
 pytestmark = pytest.mark.django_db
@@ -19,7 +19,7 @@ NAMES = ("uid", "name", "as2_id")
 
 
 def add(*names: str) -> list[int]:
-    return add_rows(
+    return insert_rows(
         Partner, NAMES, [(uuid.uuid4(), name, name.upper()) for name in names], same={"url": "https://x"}
     )
 
@@ -35,7 +35,7 @@ def test_a_row_gets_the_defaults_of_its_fields() -> None:
 
 
 def test_keys_come_in_the_order_of_the_rows_over_several_statements() -> None:
-    names = [f"P{n:05}" for n in range(BATCH + 7)]
+    names = [f"P{n:05}" for n in range(BATCH_SIZE + 7)]
     keys = add(*names)
     assert list(Partner.objects.order_by("name").values_list("pk", flat=True)) == keys
     assert keys == sorted(keys)
@@ -46,7 +46,7 @@ def test_moments_json_and_nothing_are_stored_as_by_django() -> None:
     columns = {"verb": "x.y", "actor_name": "Ä", "source": "web", "object_kind": "k", "object_uid": "1"}
     new = {"quote": 'it\'s "{1,2}" \\', "nothing": None, "list": [1, 2.5, True], "ü": "\u2028"}
     Entry.objects.create(at=now, address="192.0.2.7", new=new, **columns)
-    add_rows(Entry, ("new", "key"), [(new, None)], same={"at": now, "address": "192.0.2.7", **columns})
+    insert_rows(Entry, ("new", "key"), [(new, None)], same={"at": now, "address": "192.0.2.7", **columns})
     one, other = Entry.objects.order_by("id").values()
     assert {**one, "id": 0} == {**other, "id": 0}
 
@@ -56,7 +56,7 @@ def test_the_constraints_of_the_database_hold() -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         add("B", "A")
     with pytest.raises(IntegrityError), transaction.atomic():
-        add_rows(Subject, ("entry_id", "kind", "uid"), [(1, "k", None)])
+        insert_rows(Subject, ("entry_id", "kind", "uid"), [(1, "k", None)])
     assert Partner.objects.count() == 1
 
 
@@ -65,5 +65,5 @@ def test_no_rows_are_no_statement_and_what_is_unknown_is_refused() -> None:
         assert add() == []
     assert not queries.captured_queries
     with pytest.raises(TypeError, match="bytes can't be added"):
-        add_rows(Partner, NAMES, [(uuid.uuid4(), b"name", "A")])
-    assert list(batched([], 3)) == []
+        insert_rows(Partner, NAMES, [(uuid.uuid4(), b"name", "A")])
+    assert list(in_batches([], 3)) == []

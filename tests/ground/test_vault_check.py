@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from as2certs.pki.vault import new_key
+from as2certs.pki.vault import new_vault_key
 from tests.stack import Stack
 
 SEAL_A_KEY = """
@@ -29,7 +29,7 @@ def stack(make_stack: Callable[..., Stack]) -> Stack:
 
 
 def test_a_vault_key_that_was_lost_is_told_before_anything_starts(stack: Stack) -> None:
-    (stack.folder / "vault_keys").write_text(new_key())
+    (stack.folder / "vault_keys").write_text(new_vault_key())
     with pytest.raises(
         RuntimeError, match="1 of 1 stored private keys can't be opened with AS2CERTS_VAULT_KEYS"
     ):
@@ -40,13 +40,13 @@ def test_a_vault_key_that_was_lost_is_told_before_anything_starts(stack: Stack) 
 
 def test_a_new_vault_key_before_the_old_one_opens_everything(stack: Stack) -> None:
     old = (stack.folder / "vault_keys").read_text()
-    (stack.folder / "vault_keys").write_text(f"{new_key()},{old}")
+    (stack.folder / "vault_keys").write_text(f"{new_vault_key()},{old}")
     stack.start("web")
     assert stack.get("/healthz")[0] == 200
 
 
 def test_after_resealing_the_old_key_is_not_needed_any_more(stack: Stack) -> None:
-    old, new = (stack.folder / "vault_keys").read_text(), new_key()
+    old, new = (stack.folder / "vault_keys").read_text(), new_vault_key()
     (stack.folder / "vault_keys").write_text(f"{new},{old}")
     stack.manage("reseal_keys")
     (stack.folder / "vault_keys").write_text(new)

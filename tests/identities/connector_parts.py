@@ -11,8 +11,8 @@ from typing import Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from identities.connectors.base import Change, Item
-from identities.connectors.directory import Directory
+from identities.connectors.base import ConnectorChange, InstallableCertificate
+from identities.connectors.directory import DirectoryConnector
 from tests.certificates import Pair, cert_pem, make_pair, sha256
 
 AS2_ID = "ACME-PROD"
@@ -24,9 +24,9 @@ def pair(number: int) -> Pair:
     return make_pair(not_after=datetime(2026 + number, 6, 1, tzinfo=UTC))
 
 
-def item(number: int, *, key: bool = True, chain: bytes = b"") -> Item:
+def item(number: int, *, key: bool = True, chain: bytes = b"") -> InstallableCertificate:
     certificate, private = pair(number)
-    return Item(
+    return InstallableCertificate(
         certificate_pem=cert_pem(certificate),
         chain_pem=chain,
         sha256=sha256(certificate),
@@ -47,37 +47,43 @@ def change(
     *,
     side: Literal["own", "partner"] = "own",
     as2_id: str = AS2_ID,
-    old: Item | None = C1,
-    new: Item = C2,
-) -> Change:
-    return Change(operation, side, as2_id, moves or {"decrypt": "add", "sign": "switch"}, old, new)
+    old: InstallableCertificate | None = C1,
+    new: InstallableCertificate = C2,
+) -> ConnectorChange:
+    return ConnectorChange(operation, side, as2_id, moves or {"decrypt": "add", "sign": "switch"}, old, new)
 
 
 def choice(
-    partner: str = "NORTHWIND", operation: str = "", *, old: Item | None = C1, new: Item = C2
-) -> Change:
+    partner: str = "NORTHWIND",
+    operation: str = "",
+    *,
+    old: InstallableCertificate | None = C1,
+    new: InstallableCertificate = C2,
+) -> ConnectorChange:
     """Return the change of what we sign with for one partner alone."""
-    return Change(operation or f"sign-{partner}", "own", AS2_ID, {"sign": "switch"}, old, new, partner)
+    return ConnectorChange(
+        operation or f"sign-{partner}", "own", AS2_ID, {"sign": "switch"}, old, new, partner
+    )
 
 
-def signs(station: Path, partner: str) -> str | None:
+def signing_sha256(station: Path, partner: str) -> str | None:
     """Return the SHA-256 of what signs for a partner, by its folder's name: its own choice, or else the default."""
     return current(station, f"partners/{partner}/sign") or current(station, "sign")
 
 
-def back(operation: str = "back-1", *, new: Item = C1) -> Change:
+def rollback_change(operation: str = "back-1", *, new: InstallableCertificate = C1) -> ConnectorChange:
     """Return the same change the other way round, as a rotation that is rolled back asks for it."""
     return change(operation, old=C2, new=new)
 
 
-def filled(root: Path, **options: object) -> Directory:
+def filled_connector(root: Path, **options: object) -> DirectoryConnector:
     """Return a connector whose folder holds C1 for both of our roles, without a hook's having run."""
     root.mkdir(exist_ok=True)
-    first = Directory(root=root, folder=FOLDER).apply(
+    first = DirectoryConnector(root=root, folder=FOLDER).apply(
         change("first", {"decrypt": "add", "sign": "switch"}, old=None, new=C1)
     )
     assert first.outcome == "applied", first
-    return Directory(root=root, folder=FOLDER, **options)  # type: ignore[arg-type]
+    return DirectoryConnector(root=root, folder=FOLDER, **options)  # type: ignore[arg-type]
 
 
 def station_of(root: Path, side: str = "own", name: str = AS2_ID) -> Path:

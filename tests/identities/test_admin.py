@@ -20,9 +20,9 @@ from identities.models import (
     IdentityService,
     PrivateKey,
 )
-from partners import signing
+from partners import signing_choices
 from partners.models import Contact, Partner, PartnerCertificate, PartnerService, Partnership, SigningChoice
-from tests.inventory import NOW, certify, make_identity, make_partner, queries, trail, verbs
+from tests.inventory import NOW, add_certificate, count_queries, make_identity, make_partner, trail, verbs
 
 pytestmark = pytest.mark.django_db
 
@@ -49,11 +49,11 @@ def everything() -> None:
     """Store one object of each kind."""
     system = AS2System.objects.create(name="OpenAS2")
     identity, partner = make_identity(as2_system=system), make_partner()
-    certify(identity)
-    certify(partner)
+    add_certificate(identity)
+    add_certificate(partner)
     Contact.objects.create(partner=partner, name="Dana", email="dana@example.com")
     partnership = Partnership.objects.create(identity=identity, partner=partner)
-    signing.choose(partnership, certify(identity, days=700, with_key=False), at=NOW)
+    signing_choices.choose(partnership, add_certificate(identity, days=700, with_key=False), at=NOW)
     CertificateRequest.objects.create(identity=identity, created_at=NOW)
 
 
@@ -165,21 +165,21 @@ def test_a_contacts_deletion_by_the_list_stands_in_the_trail_too(administrator: 
 
 
 def test_a_certificate_is_found_by_its_fingerprint_in_any_spelling(administrator: Client) -> None:
-    certificate = certify(make_identity())
-    certify(make_identity("OTHER"), days=40)
+    certificate = add_certificate(make_identity())
+    add_certificate(make_identity("OTHER"), days=40)
     spelled = certificate.sha256.upper()
     answer = administrator.get(address(IdentityCertificate, "changelist"), {"q": f"SHA256={spelled}"})
     assert list(answer.context["cl"].queryset) == [certificate]
 
 
 def test_a_longer_list_takes_no_more_queries(administrator: Client) -> None:
-    certify(make_identity("ONE"))
+    add_certificate(make_identity("ONE"))
     for model in (Identity, IdentityCertificate, IdentityService, PrivateKey):
         administrator.get(address(model, "changelist"))
-    few = {m: queries(lambda m=m: administrator.get(address(m, "changelist"))) for m in OURS}  # type: ignore[misc]
+    few = {m: count_queries(lambda m=m: administrator.get(address(m, "changelist"))) for m in OURS}  # type: ignore[misc]
     for number in range(10):
-        certify(make_identity(f"ID-{number}"), days=30 + number)
-    many = {m: queries(lambda m=m: administrator.get(address(m, "changelist"))) for m in OURS}  # type: ignore[misc]
+        add_certificate(make_identity(f"ID-{number}"), days=30 + number)
+    many = {m: count_queries(lambda m=m: administrator.get(address(m, "changelist"))) for m in OURS}  # type: ignore[misc]
     assert many == few
 
 

@@ -12,20 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from identities.connectors.base import ConnectorError, Outcome, Result, Standing
-from identities.connectors.station import Station
+from identities.connectors.base import ConnectorError, ConnectorOutcome, ConnectorResult, ConnectorState
+from identities.connectors.station_folder import StationFolder
 from tests.identities.connector_parts import (
     C1,
     C2,
     C3,
     FOLDER,
-    back,
     change,
     current,
-    filled,
+    filled_connector,
     hook,
     leftovers,
     previous,
+    rollback_change,
     snapshot,
     station_of,
 )
@@ -76,17 +76,17 @@ def fill(disk: Path, *, but: int) -> Path:
 def test_a_full_disk_leaves_the_old_one_in_force_and_no_leftovers(disk: Path, tmp_path: Path) -> None:
     root = disk / "as2"
     argv = hook(tmp_path / "h", "true")
-    connector = filled(root, hook="reload", hooks={"reload": argv})
+    connector = filled_connector(root, hook="reload", hooks={"reload": argv})
     before = snapshot(root)
     refused = 0
     for free in range(8):
         filler = fill(disk, but=free)
         result = connector.apply(change(f"cut-over-{free}"))
         filler.unlink()
-        if result.outcome is Outcome.APPLIED:
+        if result.outcome is ConnectorOutcome.APPLIED:
             break
         refused += 1
-        assert result.outcome is Outcome.REJECTED, free
+        assert result.outcome is ConnectorOutcome.REJECTED, free
         assert "full" in result.message
         assert str(root) in result.message
         assert snapshot(root) == before, free
@@ -98,7 +98,7 @@ def test_a_full_disk_leaves_the_old_one_in_force_and_no_leftovers(disk: Path, tm
 
 def test_a_disk_that_has_no_room_for_names_leaves_the_old_one_in_force(few_files: Path) -> None:
     root = few_files / "as2"
-    connector = filled(root)
+    connector = filled_connector(root)
     before = snapshot(root)
     refused = 0
     for free in range(20):
@@ -108,10 +108,10 @@ def test_a_disk_that_has_no_room_for_names_leaves_the_old_one_in_force(few_files
         result = connector.apply(change(f"cut-over-{free}"))
         for filler in fillers:
             filler.unlink()
-        if result.outcome is Outcome.APPLIED:
+        if result.outcome is ConnectorOutcome.APPLIED:
             break
         refused += 1
-        assert result.outcome is Outcome.REJECTED, (free, result)
+        assert result.outcome is ConnectorOutcome.REJECTED, (free, result)
         assert "full" in result.message
         assert snapshot(root) == before, free
         assert leftovers(station_of(root)) == [], free
@@ -121,16 +121,16 @@ def test_a_disk_that_has_no_room_for_names_leaves_the_old_one_in_force(few_files
 
 def test_a_read_only_disk_leaves_the_old_one_in_force_and_is_named(disk: Path) -> None:
     root = disk / "as2"
-    connector = filled(root)
+    connector = filled_connector(root)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     before = snapshot(root)
     for result in (connector.apply(change()), connector.check()):
-        assert result.outcome is Outcome.REJECTED
+        assert result.outcome is ConnectorOutcome.REJECTED
         assert "read-only" in result.message
     assert snapshot(root) == before
-    assert connector.standing(change()) is Standing.OLD
+    assert connector.standing(change()) is ConnectorState.OLD
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-    assert connector.apply(change()).outcome is Outcome.APPLIED
+    assert connector.apply(change()).outcome is ConnectorOutcome.APPLIED
 
 
 def as_nobody(act: Callable[[], bool]) -> bool:
@@ -165,7 +165,7 @@ def test_missing_rights_are_named_with_the_folder(open_to_all: Path) -> None:
     root = open_to_all / "as2"
 
     def refused() -> bool:
-        connector = filled(root)
+        connector = filled_connector(root)
         for place in (station_of(root) / "releases", station_of(root) / "sign"):
             place.chmod(0o500)
             results = [connector.apply(change(f"cut-over-{place.name}"))]
@@ -185,7 +185,7 @@ def test_a_folder_that_can_not_be_read_raises_a_sentence(open_to_all: Path) -> N
     root = open_to_all / "as2"
 
     def told() -> bool:
-        connector = filled(root)
+        connector = filled_connector(root)
         station_of(root).chmod(0)
         try:
             connector.standing(change())
@@ -199,11 +199,11 @@ def test_a_folder_that_can_not_be_read_raises_a_sentence(open_to_all: Path) -> N
 # Two at once.
 
 
-def at_once(*acts: Callable[[], Result]) -> list[Result]:
-    results: list[Result] = []
+def at_once(*acts: Callable[[], ConnectorResult]) -> list[ConnectorResult]:
+    results: list[ConnectorResult] = []
     barrier = threading.Barrier(len(acts))
 
-    def run(act: Callable[[], Result]) -> None:
+    def run(act: Callable[[], ConnectorResult]) -> None:
         barrier.wait()
         results.append(act())
 
@@ -217,14 +217,14 @@ def at_once(*acts: Callable[[], Result]) -> list[Result]:
 
 def test_the_same_change_by_several_at_once_is_made_once(root: Path, tmp_path: Path) -> None:
     argv = hook(tmp_path / "h", f'echo run >> "{tmp_path}/runs"; sleep 0.1')
-    connector = filled(root, hook="reload", hooks={"reload": argv})
+    connector = filled_connector(root, hook="reload", hooks={"reload": argv})
     results = at_once(*[lambda: connector.apply(change())] * 4)
     assert sorted(result.outcome for result in results) == ["already_applied"] * 3 + ["applied"]
     assert (tmp_path / "runs").read_text().split() == ["run"]
 
 
 def test_two_different_changes_at_once_do_not_mix(root: Path, tmp_path: Path) -> None:
-    connector = filled(root, hook="reload", hooks={"reload": hook(tmp_path / "h", "sleep 0.1")})
+    connector = filled_connector(root, hook="reload", hooks={"reload": hook(tmp_path / "h", "sleep 0.1")})
     results = at_once(
         lambda: connector.apply(change("to-2", new=C2)), lambda: connector.apply(change("to-3", new=C3))
     )
@@ -235,16 +235,16 @@ def test_two_different_changes_at_once_do_not_mix(root: Path, tmp_path: Path) ->
 
 
 def test_a_station_that_stays_locked_is_tried_again_later(root: Path) -> None:
-    connector = filled(root, lock_seconds=0.2)
-    with Station(root / FOLDER, side="own", as2_id="ACME-PROD").locked(1):
+    connector = filled_connector(root, lock_seconds=0.2)
+    with StationFolder(root / FOLDER, side="own", as2_id="ACME-PROD").locked(1):
         result = connector.apply(change())
-    assert result.outcome is Outcome.RETRYABLE
+    assert result.outcome is ConnectorOutcome.RETRYABLE
     assert current(station_of(root), "sign") == C1.sha256
-    assert connector.apply(change()).outcome is Outcome.APPLIED
+    assert connector.apply(change()).outcome is ConnectorOutcome.APPLIED
 
 
 def test_a_reader_never_finds_a_gap_while_changes_go_back_and_forth(root: Path) -> None:
-    connector = filled(root)
+    connector = filled_connector(root)
     stop = threading.Event()
     gaps: list[str] = []
 
@@ -260,8 +260,8 @@ def test_a_reader_never_finds_a_gap_while_changes_go_back_and_forth(root: Path) 
     reader.start()
     try:
         for number in range(15):
-            assert connector.apply(change(f"there-{number}")).outcome is Outcome.APPLIED
-            assert connector.apply(back(f"back-{number}")).outcome is Outcome.APPLIED
+            assert connector.apply(change(f"there-{number}")).outcome is ConnectorOutcome.APPLIED
+            assert connector.apply(rollback_change(f"back-{number}")).outcome is ConnectorOutcome.APPLIED
     finally:
         stop.set()
         reader.join()

@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 
 from as2certs import pki
-from identities.connectors.base import Outcome, Standing
-from identities.connectors.directory import Directory
+from identities.connectors.base import ConnectorOutcome, ConnectorState
+from identities.connectors.directory import DirectoryConnector
 from tests.identities.connector_parts import (
     C1,
     C2,
     FOLDER,
-    back,
     change,
     current,
-    filled,
+    filled_connector,
     hook,
     leftovers,
     previous,
     python_hook,
+    rollback_change,
     snapshot,
     station_of,
 )
@@ -33,8 +33,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "as2"
 
 
-def hooked(root: Path, argv: list[str], **options: object) -> Directory:
-    return filled(root, hook="reload", hooks={"reload": argv}, **options)
+def hooked(root: Path, argv: list[str], **options: object) -> DirectoryConnector:
+    return filled_connector(root, hook="reload", hooks={"reload": argv}, **options)
 
 
 def running(pid: int) -> bool:
@@ -49,12 +49,12 @@ def test_the_hook_runs_once_and_sees_the_new_certificate_in_place(root: Path, tm
     argv = hook(tmp_path / "h", f'cat sign/current/cert.pem >> "{tmp_path}/seen"; env > "{tmp_path}/env"')
     connector = hooked(root, argv)
     result = connector.apply(change())
-    assert result.outcome is Outcome.APPLIED
+    assert result.outcome is ConnectorOutcome.APPLIED
     assert 'the hook "reload" ran' in result.message
     assert (tmp_path / "seen").read_bytes() == C2.certificate_pem
-    assert connector.apply(change()).outcome is Outcome.ALREADY_APPLIED
+    assert connector.apply(change()).outcome is ConnectorOutcome.ALREADY_APPLIED
     assert (tmp_path / "seen").read_bytes() == C2.certificate_pem
-    assert connector.verify(change()).outcome is Outcome.APPLIED
+    assert connector.verify(change()).outcome is ConnectorOutcome.APPLIED
 
 
 def test_the_hook_gets_a_small_environment_and_nothing_of_ours(
@@ -90,7 +90,7 @@ def test_what_a_person_typed_reaches_no_shell(root: Path, tmp_path: Path) -> Non
     as2_id = f"$(touch {tmp_path}/harm); `id` & 'x'"
     argv = hook(tmp_path / "h", f'printf %s "$AS2CERTS_AS2_ID" > "{tmp_path}/told"')
     connector = hooked(root, argv)
-    assert connector.apply(change(as2_id=as2_id, old=None)).outcome is Outcome.APPLIED
+    assert connector.apply(change(as2_id=as2_id, old=None)).outcome is ConnectorOutcome.APPLIED
     assert (tmp_path / "told").read_text() == as2_id
     assert not (tmp_path / "harm").exists()
 
@@ -103,31 +103,33 @@ def test_a_failing_hook_puts_the_old_one_back_and_is_run_again_for_it(root: Path
     connector = hooked(root, argv)
     before = snapshot(root)
     result = connector.apply(change())
-    assert result.outcome is Outcome.REJECTED
+    assert result.outcome is ConnectorOutcome.REJECTED
     assert "status 3" in result.message
     assert "keystore is locked" in result.message
     assert f"{pki.short_fingerprint(C1.sha256)} is still in force." in result.message
     assert (tmp_path / "phases").read_text().split() == ["switch", "put_back"]
     assert snapshot(root) == before
     assert leftovers(station_of(root)) == []
-    assert connector.standing(change()) is Standing.OLD
+    assert connector.standing(change()) is ConnectorState.OLD
 
 
 def test_a_hook_that_was_mended_lets_the_same_change_through(root: Path, tmp_path: Path) -> None:
     argv = hook(tmp_path / "h", f'test -e "{tmp_path}/mended"')
     connector = hooked(root, argv)
-    assert connector.apply(change()).outcome is Outcome.REJECTED
+    assert connector.apply(change()).outcome is ConnectorOutcome.REJECTED
     (tmp_path / "mended").touch()
-    assert connector.apply(change()).outcome is Outcome.APPLIED
+    assert connector.apply(change()).outcome is ConnectorOutcome.APPLIED
     assert previous(station_of(root), "sign") == C1.sha256
 
 
 def test_a_failing_hook_keeps_the_old_one_beside_at_a_retirement(root: Path, tmp_path: Path) -> None:
     hooked(root, hook(tmp_path / "good", "true")).apply(change())
-    connector = Directory(root, FOLDER, hook="reload", hooks={"reload": hook(tmp_path / "bad", "exit 1")})
+    connector = DirectoryConnector(
+        root, FOLDER, hook="reload", hooks={"reload": hook(tmp_path / "bad", "exit 1")}
+    )
     before = snapshot(root)
     result = connector.apply(change("retire-1", {"decrypt": "drop", "sign": "drop"}))
-    assert result.outcome is Outcome.REJECTED
+    assert result.outcome is ConnectorOutcome.REJECTED
     assert "still accepted" in result.message
     assert snapshot(root) == before
 
@@ -142,7 +144,7 @@ def test_a_hook_that_hangs_is_ended_with_all_that_it_started(root: Path, tmp_pat
     began = time.monotonic()
     result = connector.apply(change())
     assert time.monotonic() - began < 20
-    assert result.outcome is Outcome.REJECTED
+    assert result.outcome is ConnectorOutcome.REJECTED
     assert "0.5 seconds" in result.message
     assert "waiting for the server" in result.message
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
@@ -154,7 +156,7 @@ def test_a_hook_that_hangs_is_ended_with_all_that_it_started(root: Path, tmp_pat
 def test_a_hook_that_leaves_something_running_is_not_waited_for(root: Path, tmp_path: Path) -> None:
     argv = hook(tmp_path / "h", f'sleep 60 & echo $! > "{tmp_path}/pid"; exit 0')
     began = time.monotonic()
-    assert hooked(root, argv).apply(change()).outcome is Outcome.APPLIED
+    assert hooked(root, argv).apply(change()).outcome is ConnectorOutcome.APPLIED
     assert time.monotonic() - began < 20
     os.kill(int((tmp_path / "pid").read_text()), 9)
 
@@ -162,7 +164,7 @@ def test_a_hook_that_leaves_something_running_is_not_waited_for(root: Path, tmp_
 def test_a_hook_that_writes_without_end_is_cut_off(root: Path, tmp_path: Path) -> None:
     argv = python_hook(tmp_path / "h.py", "while True: print('noise ' * 1000)")
     result = hooked(root, argv, seconds=0.5).apply(change())
-    assert result.outcome is Outcome.REJECTED
+    assert result.outcome is ConnectorOutcome.REJECTED
     assert len(result.message) < 10_000
 
 
@@ -203,11 +205,11 @@ def test_a_hook_that_shows_a_password_is_quoted_without_it(root: Path, tmp_path:
 def test_a_hook_that_can_not_be_started_is_named(root: Path, tmp_path: Path) -> None:
     connector = hooked(root, [str(tmp_path / "absent")])
     result = connector.apply(change())
-    assert result.outcome is Outcome.REJECTED
+    assert result.outcome is ConnectorOutcome.REJECTED
     assert "could not be started" in result.message
     assert current(station_of(root), "sign") == C1.sha256
     checked = connector.check()
-    assert checked.outcome is Outcome.REJECTED
+    assert checked.outcome is ConnectorOutcome.REJECTED
     assert "AS2CERTS_HOOKS" in checked.message
 
 
@@ -217,23 +219,23 @@ def test_a_hook_that_can_not_be_started_is_named(root: Path, tmp_path: Path) -> 
 def test_a_hook_that_the_server_does_not_name_so_is_refused_before_anything_changes(
     root: Path, hooks: dict[str, object]
 ) -> None:
-    connector = filled(root, hook="reload", hooks=hooks)
+    connector = filled_connector(root, hook="reload", hooks=hooks)
     before = snapshot(root)
     result = connector.apply(change())
-    assert result.outcome is Outcome.REJECTED
+    assert result.outcome is ConnectorOutcome.REJECTED
     assert "AS2CERTS_HOOKS" in result.message
-    assert connector.check().outcome is Outcome.REJECTED
+    assert connector.check().outcome is ConnectorOutcome.REJECTED
     assert snapshot(root) == before
 
 
 def test_links_without_the_hook_are_not_yet_the_new_state(root: Path) -> None:
-    filled(root).apply(change())
-    connector = Directory(root, FOLDER, hook="reload", hooks={"reload": ["true"]})
+    filled_connector(root).apply(change())
+    connector = DirectoryConnector(root, FOLDER, hook="reload", hooks={"reload": ["true"]})
     other = change("another operation")
-    assert connector.standing(other) is Standing.PARTLY
-    assert connector.verify(other).outcome is Outcome.REJECTED
-    assert connector.apply(other).outcome is Outcome.APPLIED
-    assert connector.standing(other) is Standing.NEW
+    assert connector.standing(other) is ConnectorState.PARTLY
+    assert connector.verify(other).outcome is ConnectorOutcome.REJECTED
+    assert connector.apply(other).outcome is ConnectorOutcome.APPLIED
+    assert connector.standing(other) is ConnectorState.NEW
 
 
 def test_a_hook_that_fails_on_the_way_back_leaves_the_new_one_until_it_is_mended(
@@ -243,16 +245,16 @@ def test_a_hook_that_fails_on_the_way_back_leaves_the_new_one_until_it_is_mended
         tmp_path / "h", f'echo "$AS2CERTS_PHASE" >> "{tmp_path}/phases"; test ! -e "{tmp_path}/broken"'
     )
     connector = hooked(root, argv)
-    assert connector.apply(change()).outcome is Outcome.APPLIED
+    assert connector.apply(change()).outcome is ConnectorOutcome.APPLIED
     there = snapshot(root)
     (tmp_path / "broken").touch()
-    failed = connector.apply(back())
-    assert failed.outcome is Outcome.REJECTED
+    failed = connector.apply(rollback_change())
+    assert failed.outcome is ConnectorOutcome.REJECTED
     assert f"{pki.short_fingerprint(C2.sha256)} is still in force." in failed.message
     assert snapshot(root) == there
-    assert connector.standing(back()) is Standing.OLD
+    assert connector.standing(rollback_change()) is ConnectorState.OLD
     (tmp_path / "broken").unlink()
-    assert connector.apply(back()).outcome is Outcome.APPLIED
-    assert connector.verify(back()).outcome is Outcome.APPLIED
+    assert connector.apply(rollback_change()).outcome is ConnectorOutcome.APPLIED
+    assert connector.verify(rollback_change()).outcome is ConnectorOutcome.APPLIED
     assert (tmp_path / "phases").read_text().split() == ["switch", "switch", "put_back", "switch"]
     assert current(station_of(root), "sign") == C1.sha256

@@ -13,20 +13,20 @@ from typing import IO
 import pytest
 
 from as2certs import pki
-from identities.connectors.base import Outcome, Result, Standing
-from identities.connectors.directory import Directory
+from identities.connectors.base import ConnectorOutcome, ConnectorResult, ConnectorState
+from identities.connectors.directory import DirectoryConnector
 from tests.identities.connector_parts import (
     C1,
     C2,
     FOLDER,
-    back,
     change,
     current,
-    filled,
+    filled_connector,
     hook,
     leftovers,
     previous,
     releases,
+    rollback_change,
     snapshot,
     station_of,
 )
@@ -41,7 +41,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "as2"
 
 
-def killed_at(number: int, act: Callable[[], Result]) -> bool:
+def killed_at(number: int, act: Callable[[], ConnectorResult]) -> bool:
     """Call in a process of its own that kills itself before its n-th step on the disk; say whether it got there."""
     pid = os.fork()
     if pid == 0:
@@ -73,7 +73,7 @@ def _die_at(number: int) -> None:
     sys.addaudithook(lambda event, args: step() if event in EVENTS else None)
 
 
-def each_kill(act: Callable[[], Result], prepare: Callable[[], None]) -> Iterator[int]:
+def each_kill(act: Callable[[], ConnectorResult], prepare: Callable[[], None]) -> Iterator[int]:
     """Kill the call at its first step, its second, … until it ends unharmed; prepare the disk before each."""
     for number in range(400):
         prepare()
@@ -88,9 +88,9 @@ def test_killed_anywhere_a_reader_finds_a_whole_certificate_and_the_next_call_go
     root: Path, tmp_path: Path
 ) -> None:
     argv = hook(tmp_path / "h", f'echo run >> "{tmp_path}/runs"')
-    filled(root)
+    filled_connector(root)
     shutil.copytree(root, tmp_path / "kept", symlinks=True)
-    connector = Directory(root, FOLDER, hook="reload", hooks={"reload": argv})
+    connector = DirectoryConnector(root, FOLDER, hook="reload", hooks={"reload": argv})
 
     def afresh() -> None:
         shutil.rmtree(root)
@@ -106,20 +106,20 @@ def test_killed_anywhere_a_reader_finds_a_whole_certificate_and_the_next_call_go
             assert found == C1.sha256 or previous(station, role) == C1.sha256, number
         standing = connector.standing(change())
         seen.add(standing)
-        assert standing is not Standing.NEW or (tmp_path / "runs").exists(), number
+        assert standing is not ConnectorState.NEW or (tmp_path / "runs").exists(), number
         again = connector.apply(change())
-        assert again.outcome in (Outcome.APPLIED, Outcome.ALREADY_APPLIED), (number, again)
+        assert again.outcome in (ConnectorOutcome.APPLIED, ConnectorOutcome.ALREADY_APPLIED), (number, again)
         assert (tmp_path / "runs").exists(), number
-        assert connector.verify(change()).outcome is Outcome.APPLIED, number
+        assert connector.verify(change()).outcome is ConnectorOutcome.APPLIED, number
         assert leftovers(station) == [], number
         assert releases(station) == {C1.sha256[:16], C2.sha256[:16]}, number
-    assert seen == {Standing.OLD, Standing.PARTLY, Standing.NEW}
+    assert seen == {ConnectorState.OLD, ConnectorState.PARTLY, ConnectorState.NEW}
 
 
 def test_killed_anywhere_in_a_retirement_the_next_call_deletes_the_old_key(
     root: Path, tmp_path: Path
 ) -> None:
-    connector = filled(root)
+    connector = filled_connector(root)
     connector.apply(change())
     shutil.copytree(root, tmp_path / "kept", symlinks=True)
     drop = change("retire-1", {"decrypt": "drop", "sign": "drop"})
@@ -130,26 +130,29 @@ def test_killed_anywhere_in_a_retirement_the_next_call_deletes_the_old_key(
 
     for number in each_kill(lambda: connector.apply(drop), afresh):
         assert current(station_of(root), "decrypt") == C2.sha256, number
-        assert connector.apply(drop).outcome in (Outcome.APPLIED, Outcome.ALREADY_APPLIED), number
+        assert connector.apply(drop).outcome in (
+            ConnectorOutcome.APPLIED,
+            ConnectorOutcome.ALREADY_APPLIED,
+        ), number
         assert releases(station_of(root)) == {C2.sha256[:16]}, number
         assert leftovers(station_of(root)) == [], number
 
 
 def test_killed_anywhere_on_the_way_back_the_next_call_goes_on(root: Path, tmp_path: Path) -> None:
-    connector = filled(root)
+    connector = filled_connector(root)
     connector.apply(change())
     shutil.copytree(root, tmp_path / "kept", symlinks=True)
-    connector.apply(back())
+    connector.apply(rollback_change())
     whole = snapshot(root)
 
     def afresh() -> None:
         shutil.rmtree(root)
         shutil.copytree(tmp_path / "kept", root, symlinks=True)
 
-    for number in each_kill(lambda: connector.apply(back()), afresh):
+    for number in each_kill(lambda: connector.apply(rollback_change()), afresh):
         assert current(station_of(root), "sign") in (C1.sha256, C2.sha256), number
-        again = connector.apply(back())
-        assert again.outcome in (Outcome.APPLIED, Outcome.ALREADY_APPLIED), (number, again)
+        again = connector.apply(rollback_change())
+        assert again.outcome in (ConnectorOutcome.APPLIED, ConnectorOutcome.ALREADY_APPLIED), (number, again)
         assert snapshot(root) == whole, number
         assert leftovers(station_of(root)) == [], number
 
@@ -158,8 +161,10 @@ def test_killed_by_its_hook_the_change_counts_as_partly_made_until_a_hook_ran_to
     root: Path, tmp_path: Path
 ) -> None:
     killer = hook(tmp_path / "k", "kill -9 $PPID; sleep 0.2")
-    connector = filled(root, hook="reload", hooks={"reload": killer})
-    assert not killed_at(10_000, lambda: Result(Outcome.APPLIED, "the harness itself does not kill"))
+    connector = filled_connector(root, hook="reload", hooks={"reload": killer})
+    assert not killed_at(
+        10_000, lambda: ConnectorResult(ConnectorOutcome.APPLIED, "the harness itself does not kill")
+    )
     pid = os.fork()
     if pid == 0:
         try:
@@ -168,40 +173,40 @@ def test_killed_by_its_hook_the_change_counts_as_partly_made_until_a_hook_ran_to
             os._exit(0)
     assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
     assert current(station_of(root), "sign") == C2.sha256
-    assert connector.standing(change()) is Standing.PARTLY
+    assert connector.standing(change()) is ConnectorState.PARTLY
     assert connector.checkpoint(change())["links"]["sign"] == {"current": C1.sha256[:16], "previous": None}
-    good = Directory(root, FOLDER, hook="reload", hooks={"reload": ["true"]})
-    assert good.apply(change()).outcome is Outcome.APPLIED
-    assert good.standing(change()) is Standing.NEW
+    good = DirectoryConnector(root, FOLDER, hook="reload", hooks={"reload": ["true"]})
+    assert good.apply(change()).outcome is ConnectorOutcome.APPLIED
+    assert good.standing(change()) is ConnectorState.NEW
 
 
 def test_taken_up_after_a_kill_a_failing_hook_still_brings_the_old_one_back(
     root: Path, tmp_path: Path
 ) -> None:
     killer = hook(tmp_path / "k", "kill -9 $PPID; sleep 0.2")
-    before = snapshot(filled(root).root)
+    before = snapshot(filled_connector(root).root)
     pid = os.fork()
     if pid == 0:
         try:
-            Directory(root, FOLDER, hook="reload", hooks={"reload": killer}).apply(change())
+            DirectoryConnector(root, FOLDER, hook="reload", hooks={"reload": killer}).apply(change())
         finally:
             os._exit(0)
     assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
-    failing = Directory(root, FOLDER, hook="reload", hooks={"reload": ["false"]})
+    failing = DirectoryConnector(root, FOLDER, hook="reload", hooks={"reload": ["false"]})
     result = failing.apply(change())
-    assert result.outcome is Outcome.REJECTED
+    assert result.outcome is ConnectorOutcome.REJECTED
     assert f"{pki.short_fingerprint(C1.sha256)} is still in force." in result.message
     assert snapshot(root) == before
     assert leftovers(station_of(root)) == []
 
 
 def test_a_note_that_others_have_overtaken_is_not_gone_back_to(root: Path) -> None:
-    connector = filled(root)
+    connector = filled_connector(root)
     killed_at(40, lambda: connector.apply(change()))
     connector.apply(change("again"))
     connector.apply(change("retire", {"decrypt": "drop", "sign": "drop"}))
-    failing = Directory(root, FOLDER, hook="reload", hooks={"reload": ["false"]})
-    assert failing.apply(change()).outcome is Outcome.REJECTED
+    failing = DirectoryConnector(root, FOLDER, hook="reload", hooks={"reload": ["false"]})
+    assert failing.apply(change()).outcome is ConnectorOutcome.REJECTED
     assert current(station_of(root), "sign") == C2.sha256
     assert previous(station_of(root), "sign") is None
 
@@ -210,7 +215,7 @@ def test_a_note_that_others_have_overtaken_is_not_gone_back_to(root: Path) -> No
 
 
 def test_all_that_a_link_leads_to_lasts_before_the_link_is_turned_over(root: Path, tmp_path: Path) -> None:
-    connector = filled(root)
+    connector = filled_connector(root)
     with (tmp_path / "trace").open("w", buffering=1) as trace:
         pid = os.fork()
         if pid == 0:

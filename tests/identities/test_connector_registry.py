@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from django.conf import LazySettings
 
-from identities.connectors import CHOICES, CONNECTORS, MANUAL, connector_of, may_sign_per_partner
-from identities.connectors.base import ConnectorError, Outcome
-from identities.connectors.directory import Directory
+from identities.connectors import CONNECTOR_CHOICES, CONNECTORS, MANUAL, connector_for, may_sign_per_partner
+from identities.connectors.base import ConnectorError, ConnectorOutcome
+from identities.connectors.directory import DirectoryConnector
 from identities.models import AS2System
 
 
@@ -22,7 +22,7 @@ def server(settings: LazySettings, tmp_path: Path) -> None:
 
 
 def test_a_system_that_a_person_serves_has_no_connector() -> None:
-    assert connector_of(AS2System(name="Old box", connector=MANUAL)) is None
+    assert connector_for(AS2System(name="Old box", connector=MANUAL)) is None
 
 
 def test_a_directory_gets_its_folder_from_the_form_and_its_command_from_the_server(tmp_path: Path) -> None:
@@ -31,13 +31,13 @@ def test_a_directory_gets_its_folder_from_the_form_and_its_command_from_the_serv
         connector="directory",
         config={"folder": "openas2-prod", "hook": "reload", "argv": ["x"]},
     )
-    connector = connector_of(system)
-    assert isinstance(connector, Directory)
+    connector = connector_for(system)
+    assert isinstance(connector, DirectoryConnector)
     assert (connector.root, connector.folder, connector.hook) == (tmp_path, "openas2-prod", "reload")
     assert connector.hooks == {"reload": ["true"]}
     assert (connector.seconds, connector.bundle_password) == (12.0, "only-between-us")
     assert connector.automatic
-    assert connector.check().outcome is Outcome.APPLIED
+    assert connector.check().outcome is ConnectorOutcome.APPLIED
 
 
 @pytest.mark.parametrize(
@@ -46,28 +46,28 @@ def test_a_directory_gets_its_folder_from_the_form_and_its_command_from_the_serv
 def test_a_folder_that_is_missing_or_refused_shows_at_the_check(
     config: dict[str, object], tmp_path: Path
 ) -> None:
-    connector = connector_of(AS2System(name="OpenAS2", connector="directory", config=config))
+    connector = connector_for(AS2System(name="OpenAS2", connector="directory", config=config))
     assert connector is not None
     result = connector.check()
-    assert result.outcome is Outcome.REJECTED
+    assert result.outcome is ConnectorOutcome.REJECTED
     assert str(tmp_path) in result.message
 
 
 def test_a_hook_that_the_server_does_not_name_shows_at_the_check() -> None:
     system = AS2System(name="OpenAS2", connector="directory", config={"folder": "a", "hook": "rm"})
-    connector = connector_of(system)
+    connector = connector_for(system)
     assert connector is not None
     assert "AS2CERTS_HOOKS" in connector.check().message
 
 
 def test_an_unknown_kind_is_named_with_the_system_and_the_choices() -> None:
     with pytest.raises(ConnectorError, match=r"Old box.*'telepathy'.*manual, directory"):
-        connector_of(AS2System(name="Old box", connector="telepathy"))
+        connector_for(AS2System(name="Old box", connector="telepathy"))
 
 
 def test_the_choices_are_the_manual_one_and_every_connector() -> None:
-    assert CHOICES[0] == ("manual", "A person applies changes by hand")
-    assert dict(CHOICES[1:]) == {kind: connector.label for kind, connector in CONNECTORS.items()}
+    assert CONNECTOR_CHOICES[0] == ("manual", "A person applies changes by hand")
+    assert dict(CONNECTOR_CHOICES[1:]) == {kind: connector.label for kind, connector in CONNECTORS.items()}
 
 
 def test_a_person_and_a_directory_can_sign_for_one_partner_alone_and_what_is_not_known_can_not() -> None:

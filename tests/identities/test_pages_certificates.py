@@ -23,12 +23,12 @@ from identities.models import IdentityCertificate
 from tests.inventory import (
     NOW,
     PASSWORD,
-    certify,
+    add_certificate,
     client_of,
+    count_queries,
+    listed_names,
     make_identity,
     make_partner,
-    names_in,
-    queries,
     start_rotation,
     trail,
     verbs,
@@ -48,26 +48,26 @@ def page(client: Client, certificate: Any) -> Any:
 
 
 def test_the_list_shows_those_in_use_that_end_first_on_top(operator: Client) -> None:
-    later = certify(make_identity("LATER"), days=300)
+    later = add_certificate(make_identity("LATER"), days=300)
     identity = make_identity("SOON")
-    soon = certify(identity, days=20)
-    unused = certify(identity, days=500)
-    assert names_in(operator, LIST) == [str(soon), str(later)]
-    assert names_in(operator, LIST, serves="no") == [str(unused)]
-    assert names_in(operator, LIST, serves="all") == [str(soon), str(later), str(unused)]
+    soon = add_certificate(identity, days=20)
+    unused = add_certificate(identity, days=500)
+    assert listed_names(operator, LIST) == [str(soon), str(later)]
+    assert listed_names(operator, LIST, serves="no") == [str(unused)]
+    assert listed_names(operator, LIST, serves="all") == [str(soon), str(later), str(unused)]
 
 
 def test_the_list_is_narrowed_to_a_role_and_an_environment(operator: Client) -> None:
-    signing = certify(make_identity("PROD"), roles=("sign",))
-    both = certify(make_identity("TEST", environment="test"), days=40)
-    assert names_in(operator, LIST, serves="decrypt") == [str(both)]
-    assert names_in(operator, LIST, environment="production") == [str(signing)]
-    assert names_in(operator, LIST, expires="30") == [str(signing)]
+    signing = add_certificate(make_identity("PROD"), roles=("sign",))
+    both = add_certificate(make_identity("TEST", environment="test"), days=40)
+    assert listed_names(operator, LIST, serves="decrypt") == [str(both)]
+    assert listed_names(operator, LIST, environment="production") == [str(signing)]
+    assert listed_names(operator, LIST, expires="30") == [str(signing)]
 
 
 def test_a_certificate_is_found_by_its_fingerprint_and_serial_in_any_spelling(operator: Client) -> None:
-    certificate = certify(make_identity("ONE"))
-    certify(make_identity("OTHER"), days=33)
+    certificate = add_certificate(make_identity("ONE"))
+    add_certificate(make_identity("OTHER"), days=33)
     whole = pki.format_fingerprint(certificate.sha256)
     serial = certificate.description.serial_hex
     for words in (
@@ -81,27 +81,30 @@ def test_a_certificate_is_found_by_its_fingerprint_and_serial_in_any_spelling(op
         certificate.serial,
         "one",
     ):
-        assert names_in(operator, LIST, q=words) == [str(certificate)], words
+        assert listed_names(operator, LIST, q=words) == [str(certificate)], words
 
 
 def test_a_certificate_is_found_by_who_holds_it_on_either_side(operator: Client) -> None:
     identity, partner = make_identity("Contoso"), make_partner("Fabrikam")
     for station in (identity, partner):
         type(station).objects.filter(pk=station.pk).update(as2_id=f"{station.name}-AS2")
-    ours, theirs = certify(identity), certify(partner)
-    certify(make_identity("OTHER"), days=33)
-    certify(make_partner("ANOTHER"), days=33)
+    ours, theirs = add_certificate(identity), add_certificate(partner)
+    add_certificate(make_identity("OTHER"), days=33)
+    add_certificate(make_partner("ANOTHER"), days=33)
     theirs_list = reverse("partner-certificate-list")
     for words in ("contoso", "Contoso-AS2"):
-        assert names_in(operator, LIST, q=words) == [str(ours)]
-        assert names_in(operator, theirs_list, q=words) == []
+        assert listed_names(operator, LIST, q=words) == [str(ours)]
+        assert listed_names(operator, theirs_list, q=words) == []
     for words in ("fabri", "KAM-as2"):
-        assert names_in(operator, theirs_list, q=words) == [str(theirs)]
+        assert listed_names(operator, theirs_list, q=words) == [str(theirs)]
 
 
 def test_a_search_goes_through_the_table_as_it_lies_and_keeps_the_order_of_the_list() -> None:
-    later, sooner = certify(make_identity("ACME"), days=90), certify(make_identity("ACME-2"), days=40)
-    certify(make_identity("OTHER"), days=60)
+    later, sooner = (
+        add_certificate(make_identity("ACME"), days=90),
+        add_certificate(make_identity("ACME-2"), days=40),
+    )
+    add_certificate(make_identity("OTHER"), days=60)
     found = CertificateFilter({"q": "acme"}, queryset=IdentityCertificate.objects.light()).qs
     rows = found.order_by("not_after", "id")[:50]
     assert list(rows) == [sooner, later]
@@ -113,7 +116,7 @@ def test_a_search_goes_through_the_table_as_it_lies_and_keeps_the_order_of_the_l
 
 
 def test_a_search_for_nothing_there_says_so(operator: Client) -> None:
-    certify(make_identity())
+    add_certificate(make_identity())
     assert "No certificate is like that" in operator.get(LIST, {"q": "zz%_\\'\""}).content.decode()
 
 
@@ -123,11 +126,11 @@ def test_both_sides_are_one_click_apart(operator: Client) -> None:
 
 
 def test_a_longer_list_takes_no_more_queries(operator: Client) -> None:
-    certify(make_identity("ONE"))
-    few = queries(lambda: operator.get(LIST))
+    add_certificate(make_identity("ONE"))
+    few = count_queries(lambda: operator.get(LIST))
     for number in range(10):
-        certify(make_identity(f"ID-{number}"), days=30 + number)
-    assert queries(lambda: operator.get(LIST)) == few
+        add_certificate(make_identity(f"ID-{number}"), days=30 + number)
+    assert count_queries(lambda: operator.get(LIST)) == few
 
 
 def test_a_cell_knows_what_its_page_knows_without_asking_for_it_again(operator: Client) -> None:
@@ -141,13 +144,13 @@ def test_a_cell_knows_what_its_page_knows_without_asking_for_it_again(operator: 
             return binding.call_count
 
     for number in range(5):
-        certify(make_identity(f"ID-{number}"), days=30 + number)
+        add_certificate(make_identity(f"ID-{number}"), days=30 + number)
         asked.append(contexts())
     assert len(set(asked)) == 1
 
 
 def test_each_cell_names_its_column_for_narrow_screens(operator: Client) -> None:
-    certify(make_identity("ONE"))
+    add_certificate(make_identity("ONE"))
     text = operator.get(LIST).content.decode()
     assert re.findall(r'<td data-label="([^"]*)" >', text) == [
         "Certificate",
@@ -164,7 +167,7 @@ def test_each_cell_names_its_column_for_narrow_screens(operator: Client) -> None
 
 def test_the_page_tells_what_a_certificate_was_used_for_and_when(operator: Client) -> None:
     identity = make_identity()
-    certificate = certify(identity)
+    certificate = add_certificate(identity)
     identity.service.filter(role="sign").update(ends_at=NOW)
     answer = page(operator, certificate)
     assert [(row.role, row.ends_at) for row in answer.context["service"]] == [
@@ -175,15 +178,15 @@ def test_the_page_tells_what_a_certificate_was_used_for_and_when(operator: Clien
 
 
 def test_the_page_tells_what_to_know_about_it(operator: Client) -> None:
-    ours = certify(make_identity(), days=20, name="SHARED")
-    certify(make_partner(), days=20, name="SHARED")
+    ours = add_certificate(make_identity(), days=20, name="SHARED")
+    add_certificate(make_partner(), days=20, name="SHARED")
     codes = {finding.code for finding in page(operator, ours).context["findings"]}
     assert len(codes) >= 1
 
 
 def test_a_running_rotation_is_opened_instead_of_started_twice(operator: Client) -> None:
     identity = make_identity()
-    certificate = certify(identity)
+    certificate = add_certificate(identity)
     assert "Start rotation" in page(operator, certificate).content.decode()
     rotation = start_rotation(identity, certificate)
     shown = page(operator, certificate).content.decode()
@@ -199,7 +202,7 @@ def export(client: Client, certificate: Any, form: str) -> Any:
 
 
 def test_the_public_part_comes_in_each_format(viewer: Client) -> None:
-    certificate = certify(make_identity(name='Our "shop" / EU'))
+    certificate = add_certificate(make_identity(name='Our "shop" / EU'))
     der = bytes(certificate.der)
     pem, cer, p7b = (export(viewer, certificate, form).content for form in ("pem", "der", "p7b"))
     assert pki.to_der(x509.load_pem_x509_certificate(pem)) == der
@@ -213,7 +216,7 @@ def test_the_public_part_comes_in_each_format(viewer: Client) -> None:
 
 
 def test_an_unknown_format_is_not_there(viewer: Client) -> None:
-    certificate = certify(make_identity())
+    certificate = add_certificate(make_identity())
     assert export(viewer, certificate, "exe").status_code == 404
 
 
@@ -235,7 +238,7 @@ def take_out(client: Client, certificate: Any, **fields: str) -> Any:
 
 @pytest.mark.parametrize("form", ["pkcs12", "pkcs12-legacy"])
 def test_an_administrator_takes_a_key_out_as_pkcs12(administrator: Client, form: str) -> None:
-    certificate = certify(make_identity())
+    certificate = add_certificate(make_identity())
     answer = take_out(administrator, certificate, form=form)
     key, leaf, _ = pkcs12.load_key_and_certificates(answer.content, b"of the file, long")
     assert leaf is not None
@@ -246,7 +249,7 @@ def test_an_administrator_takes_a_key_out_as_pkcs12(administrator: Client, form:
 
 
 def test_an_administrator_takes_a_key_out_as_encrypted_pem(administrator: Client) -> None:
-    certificate = certify(make_identity())
+    certificate = add_certificate(make_identity())
     answer = take_out(administrator, certificate, form="pem")
     key = load_pem_private_key(
         answer.content[answer.content.index(b"-----BEGIN ENC") :], b"of the file, long"
@@ -255,7 +258,7 @@ def test_an_administrator_takes_a_key_out_as_encrypted_pem(administrator: Client
 
 
 def test_taking_a_key_out_stands_in_the_trail_with_its_reason(administrator: Client) -> None:
-    certificate = certify(make_identity())
+    certificate = add_certificate(make_identity())
     take_out(administrator, certificate)
     opened, exported = trail()[-2:]
     assert (opened.verb, exported.verb) == ("key.opened", "key.exported")
@@ -266,7 +269,7 @@ def test_taking_a_key_out_stands_in_the_trail_with_its_reason(administrator: Cli
 
 @pytest.mark.parametrize("role", ["viewer", "operator", "approver"])
 def test_nobody_else_takes_a_key_out(clock: Any, role: str) -> None:
-    certificate = certify(make_identity())
+    certificate = add_certificate(make_identity())
     client = client_of(role)
     assert take_out(client, certificate).status_code == 403
     address = reverse("certificate-export-private", args=[certificate.uid])
@@ -286,20 +289,20 @@ def test_nobody_else_takes_a_key_out(clock: Any, role: str) -> None:
 def test_what_is_missing_or_wrong_is_said_at_its_field(
     administrator: Client, fields: dict[str, str], at: str
 ) -> None:
-    certificate = certify(make_identity())
+    certificate = add_certificate(make_identity())
     answer = take_out(administrator, certificate, **fields)
     assert list(answer.context["form"].errors) == [at]
     assert "key.exported" not in verbs()
 
 
 def test_a_certificate_whose_key_is_not_here_says_so(administrator: Client) -> None:
-    certificate = certify(make_identity(), with_key=False)
+    certificate = add_certificate(make_identity(), with_key=False)
     assert take_out(administrator, certificate).status_code == 302
     assert IdentityCertificate.objects.get().private_key is None
 
 
 def test_the_page_shows_no_password_and_is_not_kept_by_the_browser(administrator: Client) -> None:
-    certificate = certify(make_identity())
+    certificate = add_certificate(make_identity())
     answer = take_out(administrator, certificate, reason="", password="of the file, long")
     assert "of the file, long" not in answer.content.decode()
     assert PASSWORD not in answer.content.decode()

@@ -15,7 +15,7 @@ from django.urls import reverse
 from identities import generation
 from identities.models import CertificateRequest, Identity, IdentityCertificate
 from tests.certificates import cert_pem, make_ca, rsa_key
-from tests.inventory import NOW, certify, make_identity, verbs
+from tests.inventory import NOW, add_certificate, make_identity, verbs
 
 pytestmark = pytest.mark.django_db
 
@@ -76,7 +76,7 @@ def test_the_page_shows_the_certificate_once_it_is_made(operator: Client) -> Non
 
 def test_the_page_leads_to_the_rotation_where_one_is_in_use(operator: Client) -> None:
     identity = make_identity()
-    old = certify(identity, days=20)
+    old = add_certificate(identity, days=20)
     generate(operator, identity)
     generation.generate_next(now=NOW)
     asked = CertificateRequest.objects.get()

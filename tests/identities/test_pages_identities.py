@@ -14,16 +14,16 @@ from django.urls import reverse
 from as2certs.accounts.models import User
 from as2certs.audit.models import Entry
 from identities.models import AS2System, CertificateRequest, Identity
-from identities.views.stations import SHOWN_REQUESTS
+from identities.views.stations import MAX_REQUESTS
 from partners.models import Partnership
 from tests.inventory import (
     NOW,
-    certify,
+    add_certificate,
     client_of,
+    count_queries,
+    listed_names,
     make_identity,
     make_partner,
-    names_in,
-    queries,
     start_rotation,
     trail,
     verbs,
@@ -54,40 +54,40 @@ def test_the_empty_list_says_what_an_identity_is_and_leads_on(operator: Client) 
 def test_the_list_leaves_archived_ones_out_unless_asked(operator: Client) -> None:
     make_identity("LIVE")
     make_identity("GONE", archived_at=NOW)
-    assert names_in(operator, LIST) == ["Live"]
-    assert names_in(operator, LIST, archived="only") == ["Gone"]
-    assert names_in(operator, LIST, archived="all") == ["Gone", "Live"]
+    assert listed_names(operator, LIST) == ["Live"]
+    assert listed_names(operator, LIST, archived="only") == ["Gone"]
+    assert listed_names(operator, LIST, archived="all") == ["Gone", "Live"]
 
 
 def test_the_list_is_searched_by_name_and_as2_id(operator: Client) -> None:
     make_identity("ACME-PROD", name="Retail")
     make_identity("OTHER", name="Freight")
-    assert names_in(operator, LIST, q="acme") == ["Retail"]
-    assert names_in(operator, LIST, q=" freight ") == ["Freight"]
+    assert listed_names(operator, LIST, q="acme") == ["Retail"]
+    assert listed_names(operator, LIST, q=" freight ") == ["Freight"]
 
 
 def test_the_list_is_narrowed_to_what_ends_soon(operator: Client) -> None:
-    certify(make_identity("SOON"), days=20)
-    certify(make_identity("LATER"), days=200)
+    add_certificate(make_identity("SOON"), days=20)
+    add_certificate(make_identity("LATER"), days=200)
     make_identity("NEVER")
-    assert names_in(operator, LIST, expires="30") == ["Soon"]
-    assert names_in(operator, LIST, expires="expired") == []
+    assert listed_names(operator, LIST, expires="30") == ["Soon"]
+    assert listed_names(operator, LIST, expires="expired") == []
 
 
 def test_the_list_sorts_by_the_end_with_those_without_a_certificate_last(operator: Client) -> None:
-    certify(make_identity("LATER"), days=200)
+    add_certificate(make_identity("LATER"), days=200)
     make_identity("NEVER")
-    certify(make_identity("SOON"), days=20)
-    assert names_in(operator, LIST, sort="in_use") == ["Soon", "Later", "Never"]
-    assert names_in(operator, LIST, sort="-in_use") == ["Later", "Soon", "Never"]
+    add_certificate(make_identity("SOON"), days=20)
+    assert listed_names(operator, LIST, sort="in_use") == ["Soon", "Later", "Never"]
+    assert listed_names(operator, LIST, sort="-in_use") == ["Later", "Soon", "Never"]
 
 
 def test_the_list_is_paged_without_counting(operator: Client) -> None:
     for number in range(60):
         make_identity(f"ID-{number:03}")
-    assert len(names_in(operator, LIST)) == 50
-    assert names_in(operator, LIST, page="2")[0] == "Id-050"
-    assert len(names_in(operator, LIST, page="2")) == 10
+    assert len(listed_names(operator, LIST)) == 50
+    assert listed_names(operator, LIST, page="2")[0] == "Id-050"
+    assert len(listed_names(operator, LIST, page="2")) == 10
 
 
 @pytest.mark.parametrize("page", ["2", "9999", "0", "-1", "last"])
@@ -101,12 +101,12 @@ def test_no_page_of_a_list_counts_all_rows(operator: Client, page: str) -> None:
 
 
 def test_a_longer_list_takes_no_more_queries(operator: Client) -> None:
-    certify(make_identity("ONE"))
-    few = queries(lambda: operator.get(LIST))
+    add_certificate(make_identity("ONE"))
+    few = count_queries(lambda: operator.get(LIST))
     for number in range(12):
         system = AS2System.objects.create(name=f"System {number}")
-        certify(make_identity(f"ID-{number}", as2_system=system), days=30 + number)
-    assert queries(lambda: operator.get(LIST)) == few
+        add_certificate(make_identity(f"ID-{number}", as2_system=system), days=30 + number)
+    assert count_queries(lambda: operator.get(LIST)) == few
 
 
 # --- The form -------------------------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ def test_a_ladder_of_reminders_that_makes_no_sense_is_refused_at_its_field(
 
 def test_the_page_shows_what_is_in_use_and_what_ends(operator: Client) -> None:
     identity = make_identity()
-    certificate = certify(identity, days=20)
+    certificate = add_certificate(identity, days=20)
     answer = detail(operator, identity)
     assert [s.current for s in answer.context["standings"]] == [certificate, certificate]
     (need,) = answer.context["needs"]
@@ -279,9 +279,9 @@ def test_the_page_shows_what_is_in_use_and_what_ends(operator: Client) -> None:
 def test_the_end_of_a_certificate_is_told_in_time(operator: Client, days: float, said: str) -> None:
     identity = make_identity()
     if days > 0:
-        certify(identity, days=days)
+        add_certificate(identity, days=days)
     else:
-        certificate = certify(identity, days=50, roles=("sign",))
+        certificate = add_certificate(identity, days=50, roles=("sign",))
         type(certificate).objects.filter(pk=certificate.pk).update(not_after=NOW + timedelta(days=days))
     texts = [need.text for need in detail(operator, identity).context["needs"] if "expire" in need.text]
     assert bool(texts) == bool(said)
@@ -290,8 +290,8 @@ def test_the_end_of_a_certificate_is_told_in_time(operator: Client, days: float,
 
 def test_a_running_rotation_silences_the_end_and_shows_what_comes_next(operator: Client) -> None:
     identity = make_identity()
-    old = certify(identity, days=20)
-    new = certify(identity, days=700)
+    old = add_certificate(identity, days=20)
+    new = add_certificate(identity, days=700)
     starts = NOW + timedelta(days=1)
     start_rotation(
         identity, old, new, state="scheduled", window_start=starts, window_end=starts + timedelta(hours=1)
@@ -303,8 +303,8 @@ def test_a_running_rotation_silences_the_end_and_shows_what_comes_next(operator:
 
 def test_a_reader_shows_both_certificates_with_that_of_the_writer_first(operator: Client) -> None:
     identity = make_identity()
-    old = certify(identity, days=20)
-    new = certify(identity, days=700)
+    old = add_certificate(identity, days=20)
+    new = add_certificate(identity, days=700)
     identity.service.create(role="decrypt", certificate=new, starts_at=NOW)
     assert detail(operator, identity).context["standings"][1].now == (old, new)
     identity.service.filter(role="sign").update(certificate=new)
@@ -327,16 +327,16 @@ def test_a_test_identity_is_marked_as_such(operator: Client) -> None:
 
 def test_more_partners_and_certificates_take_no_more_queries(operator: Client) -> None:
     identity = make_identity()
-    old = certify(identity, days=20)
-    start_rotation(identity, old, certify(identity, days=300))
+    old = add_certificate(identity, days=20)
+    start_rotation(identity, old, add_certificate(identity, days=300))
     Partnership.objects.create(identity=identity, partner=make_partner("FIRST"))
-    few = queries(lambda: detail(operator, identity))
+    few = count_queries(lambda: detail(operator, identity))
     for number in range(8):
         Partnership.objects.create(identity=identity, partner=make_partner(f"P{number}"))
-        new = certify(identity, days=400 + number)
+        new = add_certificate(identity, days=400 + number)
         identity.service.create(role="decrypt", certificate=new, starts_at=NOW)
         start_rotation(identity, old, new)
-    assert queries(lambda: detail(operator, identity)) == few <= 17
+    assert count_queries(lambda: detail(operator, identity)) == few <= 17
 
 
 def test_a_request_that_waits_for_its_ca_is_told_however_many_came_after_it(operator: Client) -> None:
@@ -344,19 +344,19 @@ def test_a_request_that_waits_for_its_ca_is_told_however_many_came_after_it(oper
     waiting = CertificateRequest.objects.create(
         identity=identity, kind="csr", state="awaiting_ca", created_at=NOW
     )
-    for _ in range(SHOWN_REQUESTS + 1):
+    for _ in range(MAX_REQUESTS + 1):
         CertificateRequest.objects.create(identity=identity, state="failed", created_at=NOW)
     CertificateRequest.objects.create(identity=identity, state="done", created_at=NOW)
     answer = detail(operator, identity)
     assert [need.url for need in answer.context["needs"] if "CSR" in need.text] == [
         waiting.get_absolute_url()
     ]
-    assert [asked.state for asked in answer.context["requests"]] == ["failed"] * SHOWN_REQUESTS
+    assert [asked.state for asked in answer.context["requests"]] == ["failed"] * MAX_REQUESTS
 
 
 def test_the_pages_load_no_bytes_of_keys(operator: Client) -> None:
     identity = make_identity()
-    certificate = certify(identity)
+    certificate = add_certificate(identity)
     with CaptureQueriesContext(connection) as captured:
         for address in (LIST, identity.get_absolute_url(), certificate.get_absolute_url(), "/certificates/"):
             assert operator.get(address).status_code == 200
@@ -373,7 +373,7 @@ def archive(client: Client, identity: Identity, reason: str = "closed down") -> 
 
 def test_an_identity_is_archived_with_a_reason_and_restored(operator: Client) -> None:
     identity = make_identity()
-    certify(identity)
+    add_certificate(identity)
     archive(operator, identity)
     identity.refresh_from_db()
     assert identity.archived_at == NOW
@@ -400,7 +400,7 @@ def test_archiving_twice_says_so_and_leaves_one_entry(operator: Client) -> None:
 
 def test_an_identity_with_a_running_rotation_is_not_archived(operator: Client) -> None:
     identity = make_identity()
-    rotation = start_rotation(identity, certify(identity))
+    rotation = start_rotation(identity, add_certificate(identity))
     (said,) = archive(operator, identity)
     assert "A rotation of Acme-Prod is running" in said
     assert Identity.objects.active().exists()

@@ -10,9 +10,18 @@ from django.conf import LazySettings
 from django.test import Client
 from django.urls import reverse
 
-from identities.connectors.directory import Directory
+from identities.connectors.directory import DirectoryConnector
 from identities.models import AS2System
-from tests.inventory import NOW, certify, make_identity, names_in, queries, start_rotation, trail, verbs
+from tests.inventory import (
+    NOW,
+    add_certificate,
+    count_queries,
+    listed_names,
+    make_identity,
+    start_rotation,
+    trail,
+    verbs,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -75,7 +84,7 @@ def test_signing_per_partner_needs_a_connector_that_can(
 ) -> None:
     create(operator, connector="directory", folder="a", signs_per_partner="on")
     assert AS2System.objects.get().signs_per_partner
-    monkeypatch.setattr(Directory, "signs_per_partner", False)
+    monkeypatch.setattr(DirectoryConnector, "signs_per_partner", False)
     refused = create(operator, name="Second", connector="directory", folder="b", signs_per_partner="on")
     (error,) = refused.context["form"].errors["signs_per_partner"]
     assert error.startswith("“Directory and hook” writes one certificate for all partners")
@@ -137,7 +146,7 @@ def test_a_check_that_fails_shows_the_reason_on_the_page_and_on_its_identities(
     assert system.check_message
     assert "does not work" in page
     identity = make_identity(as2_system=system)
-    certify(identity, days=300)
+    add_certificate(identity, days=300)
     needs = operator.get(identity.get_absolute_url()).context["needs"]
     assert needs[-1].url == system.get_absolute_url()
 
@@ -183,8 +192,8 @@ def test_a_system_that_identities_use_is_not_archived(operator: Client) -> None:
     identity.archived_at = NOW
     identity.save()
     assert "is archived" in archive(operator, system)
-    assert names_in(operator, "/systems/") == []
-    assert names_in(operator, "/systems/", archived="only") == ["One"]
+    assert listed_names(operator, "/systems/") == []
+    assert listed_names(operator, "/systems/", archived="only") == ["One"]
     operator.post(reverse("system-restore", args=[system.uid]), {"reason": "back"})
     assert AS2System.objects.active().get() == system
 
@@ -192,7 +201,7 @@ def test_a_system_that_identities_use_is_not_archived(operator: Client) -> None:
 def test_a_system_with_a_step_of_a_running_rotation_is_not_archived(operator: Client) -> None:
     system = AS2System.objects.create(name="One")
     identity = make_identity()
-    rotation = start_rotation(identity, certify(identity))
+    rotation = start_rotation(identity, add_certificate(identity))
     rotation.steps.create(position=1, key="stage", who="we", act="stage", title="Stage", system=system)
     assert "still has a step on this AS2 system" in archive(operator, system)
     assert AS2System.objects.active().exists()
@@ -200,6 +209,6 @@ def test_a_system_with_a_step_of_a_running_rotation_is_not_archived(operator: Cl
 
 def test_more_systems_take_no_more_queries(operator: Client) -> None:
     AS2System.objects.create(name="One")
-    few = queries(lambda: operator.get("/systems/"))
+    few = count_queries(lambda: operator.get("/systems/"))
     AS2System.objects.bulk_create(AS2System(name=f"System {n}") for n in range(20))
-    assert queries(lambda: operator.get("/systems/")) == few
+    assert count_queries(lambda: operator.get("/systems/")) == few

@@ -11,7 +11,7 @@ from tests.stack import Stack
 
 SEED = """
 from datetime import UTC, datetime
-from tests.rotations.expiries import DAY, certificate, identity
+from tests.rotations.notifications.expiries import DAY, certificate, identity
 certificate(identity("ACME-PROD"), datetime.now(UTC) + 20 * DAY)
 """
 

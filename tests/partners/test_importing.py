@@ -17,15 +17,16 @@ from django.test.utils import CaptureQueriesContext
 from as2certs import pki
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
-from identities import service
-from identities.intake import take_in
+from identities import role_assignments
+from identities.certificate_import import import_certificate
 from identities.models import PrivateKey
-from partners.importing import bringing_in, listing
-from partners.importing.bringing_in import Outcome, SomebodyElse, bring_in
-from partners.importing.sources import Archive, Folder, NoSource, Nowhere, Source
+from partners.errors import ImportConflict, UnreadableList, UnreadableSource
+from partners.importing import apply, csv_rows
+from partners.importing.apply import InventoryImportResult, import_list
+from partners.importing.sources import CertificateSource, FolderSource, NoSource, ZipSource
 from partners.models import Contact, Partner, PartnerCertificate, PartnerService, Partnership
 from tests.certificates import cert_pem, key_pem, make_pair, p12
-from tests.inventory import NOW, certify, make_identity, make_partner, verbs
+from tests.inventory import NOW, add_certificate, make_identity, make_partner, verbs
 
 pytestmark = pytest.mark.django_db
 
@@ -56,12 +57,12 @@ def lines(*rows: str, heads: str = HEADS) -> bytes:
     return "\n".join((heads, *rows)).encode()
 
 
-def run(data: bytes, source: Source | Path | None = None, **options: Any) -> Outcome:
-    where: Source = Folder(source) if isinstance(source, Path) else source or Nowhere()
-    return bring_in(listing.read(data), where, by=BY, now=options.pop("now", NOW), **options)
+def run(data: bytes, source: CertificateSource | Path | None = None, **options: Any) -> InventoryImportResult:
+    where: CertificateSource = FolderSource(source) if isinstance(source, Path) else source or NoSource()
+    return import_list(csv_rows.read_list(data), where, by=BY, now=options.pop("now", NOW), **options)
 
 
-def said(outcome: Outcome) -> str:
+def said(outcome: InventoryImportResult) -> str:
     return "\n".join(map(str, outcome.troubles))
 
 
@@ -98,11 +99,14 @@ def test_a_list_brings_partners_with_all_that_belongs_to_them(folder: Path) -> N
     assert (contact.name, contact.email, contact.phone) == ("Dana", "dana@northwind.example", "+1 312")
     assert contact.confirmed_at is None
     assert Partnership.objects.get().identity == acme
-    assert {role: len(held) for role, held in service.serving(northwind).items()} == {
+    assert {role: len(held) for role, held in role_assignments.certificates_by_role(northwind).items()} == {
         "verify": 1,
         "encrypt": 1,
     }
-    assert {role: len(held) for role, held in service.serving(contoso).items()} == {"verify": 0, "encrypt": 1}
+    assert {role: len(held) for role, held in role_assignments.certificates_by_role(contoso).items()} == {
+        "verify": 0,
+        "encrypt": 1,
+    }
     assert outcome.in_service == 2
     assert outcome.waiting == 0
 
@@ -148,7 +152,9 @@ def test_a_certificate_that_came_with_a_list_is_stored_as_one_that_came_alone(fo
     run(TWO, folder)
     alone = make_partner("ALONE")
     data = (folder / "northwind.pem").read_bytes()
-    take_in(alone, pki.read_public(data, partner=True), roles=("verify", "encrypt"), by=BY, now=NOW)
+    import_certificate(
+        alone, pki.read_public(data, partner=True), roles=("verify", "encrypt"), by=BY, now=NOW
+    )
 
     def columns(one: PartnerCertificate) -> dict[str, Any]:
         its_own = ("id", "uid", "partner_id")
@@ -177,10 +183,10 @@ def test_the_same_list_again_changes_nothing_and_leaves_no_entry(folder: Path) -
 
 def test_a_certificate_that_differs_from_the_one_in_use_waits_for_a_rotation(folder: Path) -> None:
     partner = make_partner("NORTHWIND", name="Northwind Ltd")
-    in_use = certify(partner)
+    in_use = add_certificate(partner)
     outcome = run(lines("Northwind,NORTHWIND,,,,,,,,northwind.pem,"), folder)
     assert (outcome.partners, outcome.certificates, outcome.in_service, outcome.waiting) == (0, 1, 0, 1)
-    assert service.serving(partner) == {"verify": [in_use], "encrypt": [in_use]}
+    assert role_assignments.certificates_by_role(partner) == {"verify": [in_use], "encrypt": [in_use]}
     assert partner.certificates.count() == 2
     partner.refresh_from_db()
     assert partner.name == "Northwind Ltd"
@@ -195,7 +201,7 @@ def test_of_two_certificates_in_a_list_the_first_serves_and_the_second_waits(fol
     )
     partner = Partner.objects.get()
     now, soon = partner.certificates.order_by("not_after")
-    assert service.serving(partner) == {"verify": [now], "encrypt": [soon]}
+    assert role_assignments.certificates_by_role(partner) == {"verify": [now], "encrypt": [soon]}
     assert (outcome.in_service, outcome.waiting) == (2, 1)
 
 
@@ -377,7 +383,7 @@ def test_a_file_with_a_private_key_is_refused_and_nothing_of_it_kept(folder: Pat
 
 def test_a_list_that_holds_a_private_key_is_not_read() -> None:
     key = key_pem(make_pair("NORTHWIND")[1]).decode()
-    with pytest.raises(listing.UnreadableList, match="holds a private key"):
+    with pytest.raises(UnreadableList, match="holds a private key"):
         run(lines(f'Northwind,NORTHWIND,,,,,,,,"{key}",'))
 
 
@@ -405,8 +411,8 @@ def test_a_name_that_looks_like_a_formula_is_a_name() -> None:
     ],
 )
 def test_a_list_that_is_none_is_refused_in_a_sentence(data: bytes, why: str) -> None:
-    with pytest.raises(listing.UnreadableList, match=why):
-        listing.read(data)
+    with pytest.raises(UnreadableList, match=why):
+        csv_rows.read_list(data)
 
 
 # A ZIP.
@@ -420,14 +426,14 @@ def packed(**files: bytes) -> io.BytesIO:
     return stream
 
 
-def one_from(stream: io.BytesIO, name: str = "n.pem") -> Outcome:
-    return run(lines(f"Northwind,NORTHWIND,,,,,,,,{name},"), Archive(stream))
+def one_from(stream: io.BytesIO, name: str = "n.pem") -> InventoryImportResult:
+    return run(lines(f"Northwind,NORTHWIND,,,,,,,,{name},"), ZipSource(stream))
 
 
 def test_files_come_out_of_a_zip_by_their_name_or_with_their_folder() -> None:
     stream = packed(**{"all__n.pem": pem("NORTHWIND"), "old__c.pem": pem("A"), "new__c.pem": pem("B")})
     assert not one_from(stream).troubles
-    assert not run(lines("C,C,,,,,,,,new/c.pem,"), Archive(stream)).troubles
+    assert not run(lines("C,C,,,,,,,,new/c.pem,"), ZipSource(stream)).troubles
     assert "2 files c.pem in different folders" in said(one_from(stream, "c.pem"))
     assert "no file x.pem in the ZIP" in said(one_from(stream, "x.pem"))
 
@@ -445,10 +451,10 @@ def test_a_zip_that_lies_about_sizes_is_read_no_further_either() -> None:
 
 
 def test_thousands_of_large_files_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bringing_in, "MOST_BYTES", 3 * 1024 * 1024)
+    monkeypatch.setattr(apply, "MOST_BYTES", 3 * 1024 * 1024)
     rows = [f"P{n},P{n},,,,,,,,n.pem," for n in range(10)]
-    with pytest.raises(NoSource, match="more than 3 MiB together"):
-        run(lines(*rows), Archive(packed(**{"n.pem": bytes(2 * 1024 * 1024)})))
+    with pytest.raises(UnreadableSource, match="more than 3 MiB together"):
+        run(lines(*rows), ZipSource(packed(**{"n.pem": bytes(2 * 1024 * 1024)})))
 
 
 def test_names_in_a_zip_lead_nowhere() -> None:
@@ -469,8 +475,8 @@ def test_what_can_not_be_unpacked_is_told(spoil: str) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"no zip", b"PK\x05\x06" + b"\xff" * 18, b"PK\x05\x06" + bytes(8)])
 def test_what_is_no_zip_is_refused(data: bytes) -> None:
-    with pytest.raises(NoSource):
-        Archive(io.BytesIO(data)).read("n.pem")
+    with pytest.raises(UnreadableSource):
+        ZipSource(io.BytesIO(data)).read("n.pem")
 
 
 # Compared with what is here, and with each other.
@@ -478,7 +484,7 @@ def test_what_is_no_zip_is_refused(data: bytes) -> None:
 
 def test_a_certificate_is_compared_with_the_inventory_and_with_the_rows_before_it(folder: Path) -> None:
     other = make_partner("FABRIKAM")
-    certify(other, name="NORTHWIND", days=300)
+    add_certificate(other, name="NORTHWIND", days=300)
     outcome = run(
         lines(
             "Northwind,NORTHWIND,,,,,,,,northwind.pem,",
@@ -514,8 +520,8 @@ def test_a_failure_in_the_middle_undoes_all_of_it(folder: Path, monkeypatch: pyt
     def fail(*args: object, **kwargs: object) -> None:
         raise IntegrityError("somebody was first")
 
-    monkeypatch.setattr("identities.intake_many.record_many", fail)
-    with pytest.raises(SomebodyElse, match="run it again"):
+    monkeypatch.setattr("identities.certificate_bulk_import.record_many", fail)
+    with pytest.raises(ImportConflict, match="run it again"):
         run(TWO, folder)
     assert nothing_is_stored()
 

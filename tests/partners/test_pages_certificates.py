@@ -16,7 +16,7 @@ from as2certs.audit.models import Entry
 from identities.models import PrivateKey
 from partners.models import Partner, PartnerCertificate
 from tests.certificates import cert_der, cert_pem, key_pem, make_ca, make_pair, p12
-from tests.inventory import NOW, certify, make_partner, names_in, queries, verbs
+from tests.inventory import NOW, add_certificate, count_queries, listed_names, make_partner, verbs
 
 pytestmark = [pytest.mark.django_db, pytest.mark.dates]
 
@@ -63,7 +63,7 @@ def test_what_a_partner_sends_is_read_and_used_at_once_where_there_is_none(
 
 def test_where_one_is_in_use_it_leads_to_the_rotation(operator: Client) -> None:
     partner = make_partner()
-    old = certify(partner)
+    old = add_certificate(partner)
     answer = upload(operator, partner, cert_pem(pair()[0]))
     new = PartnerCertificate.objects.exclude(pk=old.pk).get()
     assert answer["Location"] == (
@@ -124,25 +124,28 @@ def test_a_viewer_takes_nothing_in(viewer: Client) -> None:
 
 
 def test_the_list_shows_those_in_use_that_end_first_on_top(operator: Client) -> None:
-    later, soon = certify(make_partner("LATER"), days=300), certify(make_partner("SOON"), days=20)
+    later, soon = (
+        add_certificate(make_partner("LATER"), days=300),
+        add_certificate(make_partner("SOON"), days=20),
+    )
     partner = Partner.objects.get(as2_id="SOON")
-    unused = certify(partner, days=500)
-    assert names_in(operator, LIST) == [str(soon), str(later)]
-    assert names_in(operator, LIST, serves="no") == [str(unused)]
-    assert names_in(operator, LIST, q="later") == [str(later)]
-    assert names_in(operator, LIST, sort="-holder") == [str(soon), str(later)]
+    unused = add_certificate(partner, days=500)
+    assert listed_names(operator, LIST) == [str(soon), str(later)]
+    assert listed_names(operator, LIST, serves="no") == [str(unused)]
+    assert listed_names(operator, LIST, q="later") == [str(later)]
+    assert listed_names(operator, LIST, sort="-holder") == [str(soon), str(later)]
 
 
 def test_a_longer_list_takes_no_more_queries(operator: Client) -> None:
-    certify(make_partner("ONE"))
-    few = queries(lambda: operator.get(LIST))
+    add_certificate(make_partner("ONE"))
+    few = count_queries(lambda: operator.get(LIST))
     for number in range(10):
-        certify(make_partner(f"P-{number}"), days=30 + number)
-    assert queries(lambda: operator.get(LIST)) == few
+        add_certificate(make_partner(f"P-{number}"), days=30 + number)
+    assert count_queries(lambda: operator.get(LIST)) == few
 
 
 def test_the_page_and_the_download_show_the_public_part(viewer: Client) -> None:
-    certificate = certify(make_partner())
+    certificate = add_certificate(make_partner())
     page = viewer.get(certificate.get_absolute_url()).content.decode()
     assert "private key" not in page.lower()
     address = reverse("partner-certificate-export", args=[certificate.uid])

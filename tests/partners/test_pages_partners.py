@@ -12,11 +12,11 @@ from as2certs.accounts.models import User
 from partners.models import Contact, Partner, Partnership
 from tests.inventory import (
     NOW,
-    certify,
+    add_certificate,
+    count_queries,
+    listed_names,
     make_identity,
     make_partner,
-    names_in,
-    queries,
     start_rotation,
     trail,
     verbs,
@@ -60,15 +60,15 @@ def test_the_empty_list_says_what_a_partner_is_and_leads_on(operator: Client) ->
 
 
 def test_the_list_is_searched_and_narrowed(operator: Client) -> None:
-    certify(make_partner("SOON", holds="one"), days=20)
+    add_certificate(make_partner("SOON", holds="one"), days=20)
     make_partner("TEST", environment="test")
     make_partner("GONE", archived_at=NOW)
-    assert names_in(operator, LIST) == ["Soon", "Test"]
-    assert names_in(operator, LIST, q="soo") == ["Soon"]
-    assert names_in(operator, LIST, environment="test") == ["Test"]
-    assert names_in(operator, LIST, holds="one") == ["Soon"]
-    assert names_in(operator, LIST, expires="30") == ["Soon"]
-    assert names_in(operator, LIST, archived="only") == ["Gone"]
+    assert listed_names(operator, LIST) == ["Soon", "Test"]
+    assert listed_names(operator, LIST, q="soo") == ["Soon"]
+    assert listed_names(operator, LIST, environment="test") == ["Test"]
+    assert listed_names(operator, LIST, holds="one") == ["Soon"]
+    assert listed_names(operator, LIST, expires="30") == ["Soon"]
+    assert listed_names(operator, LIST, archived="only") == ["Gone"]
 
 
 def test_the_list_shows_those_connected_with_an_identity(operator: Client) -> None:
@@ -78,17 +78,17 @@ def test_the_list_shows_those_connected_with_an_identity(operator: Client) -> No
     ended = connect(identity, make_partner("ENDED"))
     ended.archived_at = NOW
     ended.save()
-    assert names_in(operator, LIST, identity=str(identity.uid)) == ["Mine"]
+    assert listed_names(operator, LIST, identity=str(identity.uid)) == ["Mine"]
     assert identity.name in operator.get(LIST, {"identity": str(identity.uid)}).content.decode()
     assert operator.get(LIST, {"identity": "no uid"}).status_code == 200
 
 
 def test_a_longer_list_takes_no_more_queries(operator: Client) -> None:
-    certify(make_partner("ONE"))
-    few = queries(lambda: operator.get(LIST))
+    add_certificate(make_partner("ONE"))
+    few = count_queries(lambda: operator.get(LIST))
     for number in range(12):
-        certify(make_partner(f"P-{number}"), days=30 + number)
-    assert queries(lambda: operator.get(LIST)) == few
+        add_certificate(make_partner(f"P-{number}"), days=30 + number)
+    assert count_queries(lambda: operator.get(LIST)) == few
 
 
 # --- The form -------------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def test_a_new_partner_says_what_it_lacks(operator: Client) -> None:
 
 def test_a_complete_partner_needs_nothing(operator: Client) -> None:
     partner = make_partner()
-    certify(partner, days=300)
+    add_certificate(partner, days=300)
     connect(make_identity(), partner)
     Contact.objects.create(partner=partner, name="Dana", email="dana@example.com")
     assert detail(operator, partner).context["needs"] == []
@@ -232,7 +232,7 @@ def test_a_complete_partner_needs_nothing(operator: Client) -> None:
 
 def test_a_certificate_that_ends_leads_to_the_rotation(operator: Client) -> None:
     partner = make_partner()
-    certificate = certify(partner, days=5)
+    certificate = add_certificate(partner, days=5)
     need = detail(operator, partner).context["needs"][0]
     assert f"partner={partner.uid}&old={certificate.uid}&roles=verify&roles=encrypt" in need.url
 
@@ -244,27 +244,27 @@ def test_the_page_tells_the_time_there(operator: Client) -> None:
 
 def test_the_page_shows_the_changes_of_ours_that_it_takes_part_in(operator: Client) -> None:
     partner, identity = make_partner(), make_identity()
-    rotation = start_rotation(identity, certify(identity))
+    rotation = start_rotation(identity, add_certificate(identity))
     rotation.participants.create(partner=partner)
     assert rotation.get_absolute_url() in detail(operator, partner).content.decode()
 
 
 def test_more_contacts_and_connections_take_no_more_queries(operator: Client) -> None:
     partner = make_partner()
-    old = certify(partner, days=20)
+    old = add_certificate(partner, days=20)
     start_rotation(partner, old)
     first = make_identity("FIRST")
     connect(first, partner)
     start_rotation(first, None).participants.create(partner=partner)
     Contact.objects.create(partner=partner, name="Dana")
-    few = queries(lambda: detail(operator, partner))
+    few = count_queries(lambda: detail(operator, partner))
     for number in range(8):
         identity = make_identity(f"I{number}")
         connect(identity, partner)
         start_rotation(identity, None).participants.create(partner=partner)
         Contact.objects.create(partner=partner, name=f"Person {number}")
-        start_rotation(partner, old, certify(partner, days=400 + number))
-    assert queries(lambda: detail(operator, partner)) == few
+        start_rotation(partner, old, add_certificate(partner, days=400 + number))
+    assert count_queries(lambda: detail(operator, partner)) == few
 
 
 # --- Archive, restore, subscribe ------------------------------------------------------------------------------
@@ -292,14 +292,14 @@ def test_restoring_what_is_not_archived_says_so(operator: Client) -> None:
 
 def test_a_partner_whose_certificate_is_being_replaced_is_not_archived(operator: Client) -> None:
     partner = make_partner()
-    start_rotation(partner, certify(partner))
+    start_rotation(partner, add_certificate(partner))
     assert "A rotation of Northwind is running" in archive(operator, partner)
     assert Partner.objects.active().exists()
 
 
 def test_a_partner_that_takes_part_in_a_rotation_is_archived_once_it_is_left_out(operator: Client) -> None:
     partner, identity = make_partner(), make_identity()
-    part = start_rotation(identity, certify(identity)).participants.create(partner=partner)
+    part = start_rotation(identity, add_certificate(identity)).participants.create(partner=partner)
     assert "takes part in a running rotation" in archive(operator, partner)
     part.removed_reason = "left out"
     part.save()
@@ -308,7 +308,7 @@ def test_a_partner_that_takes_part_in_a_rotation_is_archived_once_it_is_left_out
 
 def test_a_partner_that_took_part_in_a_finished_rotation_is_archived(operator: Client) -> None:
     partner, identity = make_partner(), make_identity()
-    rotation = start_rotation(identity, certify(identity), state="closed", ended_at=NOW)
+    rotation = start_rotation(identity, add_certificate(identity), state="closed", ended_at=NOW)
     rotation.participants.create(partner=partner)
     assert "is archived" in archive(operator, partner)
 

@@ -11,7 +11,16 @@ from django.urls import reverse
 from identities.models import Identity
 from partners.connecting import connect
 from partners.models import Partner, Partnership
-from tests.inventory import BY, NOW, certify, make_identity, make_partner, start_rotation, trail, verbs
+from tests.inventory import (
+    BY,
+    NOW,
+    add_certificate,
+    make_identity,
+    make_partner,
+    start_rotation,
+    trail,
+    verbs,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -147,7 +156,7 @@ def test_a_connection_is_ended_and_made_again_as_the_same_one(operator: Client) 
 def test_a_connection_with_a_part_in_a_running_rotation_stays(operator: Client) -> None:
     identity, partner = make_identity(), make_partner()
     partnership = connect(identity, partner, notes="", by=BY, now=NOW)
-    part = start_rotation(identity, certify(identity)).participants.create(partner=partner)
+    part = start_rotation(identity, add_certificate(identity)).participants.create(partner=partner)
     assert "takes part in a running rotation of Acme-Prod" in said(end(operator, partnership))
     part.removed_reason = "left out"
     part.save()
@@ -157,7 +166,7 @@ def test_a_connection_with_a_part_in_a_running_rotation_stays(operator: Client) 
 def test_a_connection_stays_while_the_partners_certificate_is_replaced(operator: Client) -> None:
     identity, partner = make_identity(), make_partner()
     partnership = connect(identity, partner, notes="", by=BY, now=NOW)
-    start_rotation(partner, certify(partner))
+    start_rotation(partner, add_certificate(partner))
     assert "A rotation of Northwind is running" in said(end(operator, partnership))
     assert Partnership.objects.active().exists()
 

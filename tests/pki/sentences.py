@@ -13,15 +13,15 @@ _QUOTED = re.compile(r"“[^”]*”")
 _SECOND_SENTENCE = re.compile(r"[.!?]\s+[A-Z]")
 
 
-def refusal(call: Callable[[], object], kind: type[PkiError] = PkiError) -> str:
+def error_message(call: Callable[[], object], kind: type[PkiError] = PkiError) -> str:
     """Return the message with which a call is refused; fail when it is not refused, or not in one sentence."""
     with pytest.raises(kind) as caught:
         call()
-    must_be_one_sentence(str(caught.value))
+    assert_one_sentence(str(caught.value))
     return str(caught.value)
 
 
-def must_be_one_sentence(message: str) -> None:
+def assert_one_sentence(message: str) -> None:
     """Fail unless a message is one printable sentence of a readable length."""
     assert message.isprintable(), repr(message)
     assert message.endswith("."), message

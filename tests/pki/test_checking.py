@@ -10,9 +10,9 @@ from typing import Literal
 import pytest
 
 from as2certs import pki
-from as2certs.pki import Description, Finding, Known, Role
+from as2certs.pki import CertificateFinding, Description, KnownCertificate, Role
 from tests.certificates import make_ca, make_pair
-from tests.pki.sentences import must_be_one_sentence
+from tests.pki.sentences import assert_one_sentence
 
 GOOD = pki.describe(make_pair("ACME-PROD", organization="ACME")[0])
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -26,11 +26,11 @@ def findings(
     *,
     environment: Literal["production", "test"] = "production",
     now: datetime = NOW,
-    known: Collection[Known] = (),
+    known: Collection[KnownCertificate] = (),
     predecessor: Description | None = None,
     **key: object,
-) -> list[Finding]:
-    found = pki.check(
+) -> list[CertificateFinding]:
+    found = pki.check_certificate(
         description,
         roles=roles,
         environment=environment,
@@ -40,8 +40,8 @@ def findings(
         **key,  # type: ignore[arg-type]
     )
     for finding in found:
-        must_be_one_sentence(finding.reason)
-        must_be_one_sentence(finding.advice)
+        assert_one_sentence(finding.reason)
+        assert_one_sentence(finding.advice)
     levels = [finding.level for finding in found]
     assert levels == sorted(levels), "errors come first"
     return found
@@ -51,8 +51,8 @@ def codes(*args: object, **kwargs: object) -> list[tuple[str, str]]:
     return [(finding.code, finding.level) for finding in findings(*args, **kwargs)]  # type: ignore[arg-type]
 
 
-def known(**changes: object) -> Known:
-    base = Known(
+def known(**changes: object) -> KnownCertificate:
+    base = KnownCertificate(
         holder="Northwind",
         same_holder=False,
         environment="production",

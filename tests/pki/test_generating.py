@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from as2certs import pki
-from as2certs.pki import Role, Subject
+from as2certs.pki import CertificateSubject, Role
 from tests.certificates import rsa_key
-from tests.pki.sentences import refusal
+from tests.pki.sentences import error_message
 
 NOW = datetime(2026, 11, 23, 12, 0, 30, 123456, tzinfo=UTC)
 KEY = rsa_key("generated")
-FULL = Subject(
+FULL = CertificateSubject(
     common_name="ACME-PROD",
     organization="ACME GmbH & Co. KG",
     organizational_unit="EDI",
@@ -31,12 +31,12 @@ FULL = Subject(
 
 def make(**changes: Any) -> x509.Certificate:
     arguments: dict[str, Any] = {
-        "subject": Subject("ACME-PROD"),
+        "subject": CertificateSubject("ACME-PROD"),
         "days": 730,
         "roles": ["sign", "decrypt"],
         "now": NOW,
     }
-    return pki.self_signed(KEY, **(arguments | changes))
+    return pki.make_self_signed(KEY, **(arguments | changes))
 
 
 @pytest.mark.parametrize("bits", pki.KEY_SIZES)
@@ -49,7 +49,7 @@ def test_a_key_of_each_size_is_generated(bits: int) -> None:
 
 @pytest.mark.parametrize("bits", [0, 512, 1024, 2047, 8192, -2048])
 def test_no_other_size_is_generated(bits: int) -> None:
-    assert "choose 2048, 3072 or 4096" in refusal(lambda: pki.generate_key(bits))
+    assert "choose 2048, 3072 or 4096" in error_message(lambda: pki.generate_key(bits))
 
 
 def test_a_self_signed_certificate_says_what_it_was_told() -> None:
@@ -70,7 +70,7 @@ def test_a_self_signed_certificate_says_what_it_was_told() -> None:
 def test_what_is_generated_has_no_findings() -> None:
     for roles in (["sign"], ["decrypt"], ["sign", "decrypt"]):
         d = pki.describe(make(roles=roles))
-        assert pki.check(d, roles=roles, environment="production", now=NOW) == []
+        assert pki.check_certificate(d, roles=roles, environment="production", now=NOW) == []
 
 
 def test_it_is_valid_in_the_very_moment_in_which_it_is_made_also_for_a_clock_that_is_slow() -> None:
@@ -120,12 +120,12 @@ def test_the_hash_can_be_chosen(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["sha1", "md5", "", "SHA256"])
 def test_no_weak_or_unknown_hash_is_used(name: str) -> None:
-    assert "choose sha256, sha384 or sha512" in refusal(lambda: make(hash_name=name))
+    assert "choose sha256, sha384 or sha512" in error_message(lambda: make(hash_name=name))
 
 
 @pytest.mark.parametrize("days", [-1, 0, 7301, 10**9])
 def test_a_validity_that_makes_no_sense_is_refused(days: int) -> None:
-    assert "days" in refusal(lambda: make(days=days))
+    assert "days" in error_message(lambda: make(days=days))
 
 
 @pytest.mark.parametrize("days", [1, 7300])
@@ -136,27 +136,29 @@ def test_the_shortest_and_the_longest_validity_are_taken(days: int) -> None:
 @pytest.mark.parametrize(
     ("subject", "expected"),
     [
-        (Subject(""), "needs a common name"),
-        (Subject("   "), "needs a common name"),
-        (Subject("", organization="ACME"), "needs a common name"),
-        (Subject("A" * 65), "common name has 65 characters"),
-        (Subject("ACME", organization="O" * 65), "organization has 65 characters"),
-        (Subject("ACME", locality="L" * 129), "locality has 129 characters"),
-        (Subject("ACME", country="USA"), "no two-letter code"),
-        (Subject("ACME", country="1A"), "no two-letter code"),
-        (Subject("ACME", country="ÖÄ"), "no two-letter code"),
-        (Subject("AC\x00ME"), "can't be printed"),
-        (Subject("AC\nME"), "can't be printed"),
-        (Subject("ACME\ud800"), "can't be printed"),
-        (Subject("ACME", email="edi"), "no e-mail address"),
-        (Subject("ACME", email="jürgen@acme.example"), "no e-mail address"),
-        (Subject("ACME", email="a b@acme.example"), "no e-mail address"),
-        (Subject("ACME", email="@"), "no e-mail address"),
+        (CertificateSubject(""), "needs a common name"),
+        (CertificateSubject("   "), "needs a common name"),
+        (CertificateSubject("", organization="ACME"), "needs a common name"),
+        (CertificateSubject("A" * 65), "common name has 65 characters"),
+        (CertificateSubject("ACME", organization="O" * 65), "organization has 65 characters"),
+        (CertificateSubject("ACME", locality="L" * 129), "locality has 129 characters"),
+        (CertificateSubject("ACME", country="USA"), "no two-letter code"),
+        (CertificateSubject("ACME", country="1A"), "no two-letter code"),
+        (CertificateSubject("ACME", country="ÖÄ"), "no two-letter code"),
+        (CertificateSubject("AC\x00ME"), "can't be printed"),
+        (CertificateSubject("AC\nME"), "can't be printed"),
+        (CertificateSubject("ACME\ud800"), "can't be printed"),
+        (CertificateSubject("ACME", email="edi"), "no e-mail address"),
+        (CertificateSubject("ACME", email="jürgen@acme.example"), "no e-mail address"),
+        (CertificateSubject("ACME", email="a b@acme.example"), "no e-mail address"),
+        (CertificateSubject("ACME", email="@"), "no e-mail address"),
     ],
 )
-def test_a_subject_that_can_not_go_into_a_certificate_is_refused(subject: Subject, expected: str) -> None:
-    assert expected in refusal(lambda: make(subject=subject))
-    assert expected in refusal(lambda: pki.signing_request(KEY, subject=subject, roles=["sign"]))
+def test_a_subject_that_can_not_go_into_a_certificate_is_refused(
+    subject: CertificateSubject, expected: str
+) -> None:
+    assert expected in error_message(lambda: make(subject=subject))
+    assert expected in error_message(lambda: pki.make_signing_request(KEY, subject=subject, roles=["sign"]))
 
 
 @pytest.mark.parametrize(
@@ -178,25 +180,25 @@ def test_a_dns_name_is_taken_or_refused_in_one_sentence(name: str) -> None:
     if name == "as2.acme.example.":
         assert pki.describe(make(dns_names=[name])).sans == ("DNS:as2.acme.example",)
     else:
-        assert "no DNS name" in refusal(lambda: make(dns_names=[name]))
+        assert "no DNS name" in error_message(lambda: make(dns_names=[name]))
 
 
 @pytest.mark.parametrize("roles", [[], ["both"], ["sign", "other"]])
 def test_roles_that_do_not_exist_are_refused(roles: list[str]) -> None:
-    assert "choose at least one" in refusal(lambda: make(roles=roles))
+    assert "choose at least one" in error_message(lambda: make(roles=roles))
 
 
 def test_certificates_are_made_with_rsa_keys_only() -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     for call in (
-        lambda: pki.self_signed(key, subject=FULL, days=1, roles=["sign"], now=NOW),
-        lambda: pki.signing_request(key, subject=FULL, roles=["sign"]),
+        lambda: pki.make_self_signed(key, subject=FULL, days=1, roles=["sign"], now=NOW),
+        lambda: pki.make_signing_request(key, subject=FULL, roles=["sign"]),
     ):
-        assert "RSA" in refusal(call)
+        assert "RSA" in error_message(call)
 
 
 def test_a_request_asks_for_what_the_certificate_would_say() -> None:
-    pem = pki.signing_request(
+    pem = pki.make_signing_request(
         KEY, subject=FULL, roles=["sign", "decrypt"], hash_name="sha384", dns_names=["as2.acme.example"]
     )
     request = x509.load_pem_x509_csr(pem)
@@ -211,7 +213,7 @@ def test_a_request_asks_for_what_the_certificate_would_say() -> None:
 
 
 def test_a_key_survives_its_way_to_the_vault_and_back() -> None:
-    vault = pki.Vault([pki.new_key()])
+    vault = pki.Vault([pki.new_vault_key()])
     sealed = vault.seal(pki.key_to_der(KEY))
     back = pki.key_from_der(vault.unseal(sealed))
     assert pki.key_to_der(back) == pki.key_to_der(KEY)
@@ -219,4 +221,4 @@ def test_a_key_survives_its_way_to_the_vault_and_back() -> None:
 
 @pytest.mark.parametrize("der", [b"", b"\x30\x00", b"x" * 100, pki.key_to_der(KEY)[:-9]])
 def test_a_damaged_key_from_the_vault_is_refused(der: bytes) -> None:
-    assert "stored private key" in refusal(lambda: pki.key_from_der(der), pki.UnreadableFile)
+    assert "stored private key" in error_message(lambda: pki.key_from_der(der), pki.UnreadableFile)

@@ -33,18 +33,18 @@ def damaged(key: RSAPrivateKey, **numbers: int) -> bytes:
 
 def fits(data: bytes) -> bool:
     try:
-        return pki.pem_key_fits(data, CERTIFICATE)
+        return pki.pem_key_matches(data, CERTIFICATE)
     except (ValueError, pki.UnreadableFile):
         return False
 
 
 def test_a_certificates_own_key_fits() -> None:
-    assert pki.pem_key_fits(pem(KEY), CERTIFICATE)
+    assert pki.pem_key_matches(pem(KEY), CERTIFICATE)
 
 
 @pytest.mark.parametrize("key", [rsa_key("another"), generate_private_key(SECP256R1())], ids=["RSA", "EC"])
 def test_another_key_does_not(key: pki.PrivateKey) -> None:
-    assert not pki.pem_key_fits(pem(key), CERTIFICATE)
+    assert not pki.pem_key_matches(pem(key), CERTIFICATE)
 
 
 NUMBERS = ["prime1", "prime2", "private_exponent", "exponent1", "exponent2", "coefficient"]
@@ -59,8 +59,8 @@ def test_a_damaged_key_of_the_same_public_half_does_not_fit(name: str) -> None:
 def test_a_key_of_openssl_fits_whose_exponent_is_the_smallest() -> None:
     numbers = KEY.private_numbers()
     smallest = math.lcm(numbers.p - 1, numbers.q - 1)
-    assert pki.pem_key_fits(damaged(KEY, private_exponent=numbers.d % smallest), CERTIFICATE)
-    assert pki.pem_key_fits(damaged(KEY, private_exponent=numbers.d % smallest + smallest), CERTIFICATE)
+    assert pki.pem_key_matches(damaged(KEY, private_exponent=numbers.d % smallest), CERTIFICATE)
+    assert pki.pem_key_matches(damaged(KEY, private_exponent=numbers.d % smallest + smallest), CERTIFICATE)
 
 
 @pytest.mark.parametrize("data", [b"", b"nothing", pem(KEY)[:200], pem(KEY).replace(b"A", b"B")])

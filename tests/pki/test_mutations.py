@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from as2certs import pki
 from tests.pki.every_way import SEEDS, read_every_way
-from tests.pki.sentences import must_be_one_sentence
+from tests.pki.sentences import assert_one_sentence
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive"),
@@ -64,9 +64,9 @@ def test_noise_is_refused(data: bytes) -> None:
 @given(data=mutated(), password=st.text(max_size=30))
 def test_any_password_is_taken_or_refused(data: bytes, password: str) -> None:
     try:
-        pki.read_own(data, password=password)
+        pki.read_with_key(data, password=password)
     except pki.PkiError as error:
-        must_be_one_sentence(str(error))
+        assert_one_sentence(str(error))
 
 
 @ROUNDS
@@ -75,6 +75,6 @@ def test_any_text_is_a_fingerprint_or_refused(text: str) -> None:
     try:
         found = pki.normalise_fingerprint(text)
     except pki.PkiError as error:
-        must_be_one_sentence(str(error))
+        assert_one_sentence(str(error))
     else:
         assert len(found) == 64

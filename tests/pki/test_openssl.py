@@ -83,7 +83,7 @@ def test_openssl_and_the_description_say_the_same(made: Path) -> None:
 
 def test_a_certificate_of_openssl_has_no_error_and_one_warning(made: Path) -> None:
     d = pki.describe(pki.read_public((made / "cert.pem").read_bytes()).leaf)
-    found = pki.check(d, roles=["sign", "decrypt"], environment="production", now=d.not_before)
+    found = pki.check_certificate(d, roles=["sign", "decrypt"], environment="production", now=d.not_before)
     assert [(finding.code, finding.level) for finding in found] == [("ca-certificate", "warning")]
 
 
@@ -105,7 +105,7 @@ def test_keys_of_openssl_are_read_beside_their_certificate(
     made: Path, name: str, password: str | None
 ) -> None:
     certificate, key = (made / "cert.pem").read_bytes(), (made / name).read_bytes()
-    material = pki.read_own(certificate, key_data=key, key_password=password)
+    material = pki.read_with_key(certificate, key_data=key, key_password=password)
     assert material.key is not None
     with pytest.raises(pki.PrivateKeyFound):
         pki.read_public(key, partner=True)
@@ -124,7 +124,7 @@ def test_keys_of_openssl_are_read_beside_their_certificate(
     ],
 )
 def test_stores_of_openssl_are_read(made: Path, name: str, password: str | None) -> None:
-    material = pki.read_own((made / name).read_bytes(), password=password)
+    material = pki.read_with_key((made / name).read_bytes(), password=password)
     assert pki.describe(material.leaf).common_name == "ACME-PROD"
     with pytest.raises(pki.PrivateKeyFound):
         pki.read_public((made / name).read_bytes(), partner=True)
@@ -174,8 +174,8 @@ def test_openssl_reads_an_encrypted_pem_export(tmp_path: Path) -> None:
 
 
 def test_openssl_trusts_what_is_generated_and_shows_its_extensions(tmp_path: Path) -> None:
-    certificate = pki.self_signed(
-        KEY, subject=pki.Subject("ACME-PROD"), days=730, roles=["sign", "decrypt"], now=NOW
+    certificate = pki.make_self_signed(
+        KEY, subject=pki.CertificateSubject("ACME-PROD"), days=730, roles=["sign", "decrypt"], now=NOW
     )
     (tmp_path / "a.pem").write_bytes(pki.to_pem(certificate))
     shown = openssl(tmp_path, "x509 -in a.pem -noout -text")
@@ -188,7 +188,9 @@ def test_openssl_trusts_what_is_generated_and_shows_its_extensions(tmp_path: Pat
 
 
 def test_a_ca_of_openssl_answers_our_request(tmp_path: Path) -> None:
-    request = pki.signing_request(KEY, subject=pki.Subject("ACME-PROD"), roles=["sign", "decrypt"])
+    request = pki.make_signing_request(
+        KEY, subject=pki.CertificateSubject("ACME-PROD"), roles=["sign", "decrypt"]
+    )
     (tmp_path / "request.pem").write_bytes(request)
     assert "verify OK" in openssl(tmp_path, "req -in request.pem -noout -verify")
     openssl(tmp_path, "req -x509 -newkey rsa:2048 -noenc -keyout ca.key -out ca.pem -subj /CN=CA -days 9")
@@ -196,7 +198,7 @@ def test_a_ca_of_openssl_answers_our_request(tmp_path: Path) -> None:
         tmp_path, "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -copy_extensions copy -out answer.pem"
     )
     answer = (tmp_path / "answer.pem").read_bytes() + (tmp_path / "ca.pem").read_bytes()
-    material = pki.read_answer(answer, key=KEY)
+    material = pki.read_ca_response(answer, key=KEY)
     d = pki.describe(material.leaf, material.chain)
     assert d.issuer == "CN=CA"
     assert d.chain == ("CN=CA",)

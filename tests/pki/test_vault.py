@@ -8,9 +8,9 @@ import pickle
 import pytest
 
 from as2certs import pki
-from tests.pki.sentences import refusal
+from tests.pki.sentences import error_message
 
-OLD, NEW, FOREIGN = pki.new_key(), pki.new_key(), pki.new_key()
+OLD, NEW, FOREIGN = pki.new_vault_key(), pki.new_vault_key(), pki.new_vault_key()
 SECRET = b"-----BEGIN PRIVATE KEY-----"
 
 
@@ -32,7 +32,7 @@ def test_the_first_key_seals_and_all_open() -> None:
 def test_resealing_moves_to_the_first_key() -> None:
     resealed = pki.Vault([NEW, OLD]).reseal(pki.Vault([OLD]).seal(SECRET))
     assert pki.Vault([NEW]).unseal(resealed) == SECRET
-    refusal(lambda: pki.Vault([OLD]).unseal(resealed), pki.VaultError)
+    error_message(lambda: pki.Vault([OLD]).unseal(resealed), pki.VaultError)
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_what_no_key_opens_is_refused(damage: object) -> None:
     sealed = pki.Vault([FOREIGN]).seal(SECRET)
     for vault in (pki.Vault([OLD]), pki.Vault([FOREIGN])):
         broken = damage(sealed)
-        message = refusal(lambda v=vault, b=broken: v.unseal(b), pki.VaultError)  # type: ignore[misc]
+        message = error_message(lambda v=vault, b=broken: v.unseal(b), pki.VaultError)  # type: ignore[misc]
         assert "a key this installation does not have" in message
-        refusal(lambda v=vault, b=broken: v.reseal(b), pki.VaultError)  # type: ignore[misc]
+        error_message(lambda v=vault, b=broken: v.reseal(b), pki.VaultError)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_no_key_opens_is_refused(damage: object) -> None:
     ],
 )
 def test_a_wrong_key_is_named_by_its_place_and_never_shown(keys: list[str], expected: str) -> None:
-    message = refusal(lambda: pki.Vault(keys), pki.VaultError)
+    message = error_message(lambda: pki.Vault(keys), pki.VaultError)
     assert expected in message
     for key in keys:
         assert not key.strip() or key not in message
@@ -86,4 +86,4 @@ def test_a_vault_can_not_be_sent_elsewhere() -> None:
 
 
 def test_new_keys_differ() -> None:
-    assert len({pki.new_key() for _ in range(20)}) == 20
+    assert len({pki.new_vault_key() for _ in range(20)}) == 20

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from as2certs import pki
-from tests.pki.sentences import must_be_one_sentence
+from tests.pki.sentences import assert_one_sentence
 
 FOLDERS = ("x509", "pkcs7", "pkcs12", "asymmetric/PKCS8")
 MOST_SECONDS = 5.0
@@ -19,8 +19,8 @@ MOST_SECONDS = 5.0
 READINGS: dict[str, Callable[[bytes], object]] = {
     "public": lambda data: pki.read_public(data),
     "partner": lambda data: pki.read_public(data, partner=True),
-    "own": lambda data: pki.read_own(data, password="password"),
-    "own without password": lambda data: pki.read_own(data),
+    "own": lambda data: pki.read_with_key(data, password="password"),
+    "own without password": lambda data: pki.read_with_key(data),
     "key": lambda data: pki.read_key(data, password="foobar"),
 }
 
@@ -49,17 +49,17 @@ def outcome(reading: Callable[[bytes], object], data: bytes) -> str:
     try:
         found = reading(data)
     except pki.PkiError as error:
-        must_be_one_sentence(str(error))
+        assert_one_sentence(str(error))
         return type(error).__name__
     if isinstance(found, pki.Material):
         described = pki.describe(found.leaf, found.chain)
         assert len(described.sha256) == 64
         assert described.not_before.utcoffset() is not None
-        for finding in pki.check(
+        for finding in pki.check_certificate(
             described, roles=pki.ROLES, environment="production", now=described.not_before
         ):
-            must_be_one_sentence(finding.reason)
-            must_be_one_sentence(finding.advice)
+            assert_one_sentence(finding.reason)
+            assert_one_sentence(finding.advice)
     return "read"
 
 
@@ -120,6 +120,6 @@ def test_keys_among_the_vectors_open_with_their_passwords(name: str, password: s
     ],
 )
 def test_stores_among_the_vectors_open_with_their_passwords(name: str, password: str | None) -> None:
-    material = pki.read_own((vectors() / "pkcs12" / name).read_bytes(), password=password)
+    material = pki.read_with_key((vectors() / "pkcs12" / name).read_bytes(), password=password)
     assert material.container == "PKCS#12"
     assert material.key is not None

@@ -9,7 +9,7 @@ from importlib import import_module
 import pytest
 from django.test import Client
 
-from rotations import views
+from rotations.web import views
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, make_company
 

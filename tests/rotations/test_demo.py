@@ -8,11 +8,11 @@ import pytest
 
 from identities.models import Identity, IdentityCertificate
 from partners.models import Contact, Partner, PartnerCertificate
-from rotations import demo, rehearsal
-from rotations.exchange.evidence import histories, participants_in
-from rotations.exchange.standing import Standing, standing
-from rotations.models import Freeze, HandedIn, Rotation
-from rotations.setup import NotPossible
+from rotations.errors import ActionRefused
+from rotations.exchange.partner_evidence import load_histories, load_participants
+from rotations.exchange.partner_status import PartnerStatus, derive_status
+from rotations.management import demo
+from rotations.models import Freeze, HandedIn, Rotation, rehearsal
 from tests.rotations.company import NOW
 
 pytestmark = pytest.mark.django_db
@@ -37,16 +37,16 @@ def test_its_rotation_waits_for_nothing_but_the_staging_and_the_moment() -> None
 def test_partners_take_part_in_a_rehearsed_rotation_each_in_its_own_way() -> None:
     demo.load(now=NOW)
     rotation = Rotation.objects.get(identity__name="Freight")
-    assert rehearsal.result_of(rotation).state == "passed"
-    found = histories(list(participants_in(rotation.participants.all()))).values()
-    assert {h.participant.partner.name: standing(h.evidence(now=NOW)) for h in found} == {
-        "Adventure Cycles": Standing.UNREACHABLE,
-        "Contoso Logistics": Standing.INSTALLED_WEAK,
-        "Lamna Healthcare": Standing.DECLINED,
-        "Litware Freight": Standing.READY,
-        "Tailspin Toys": Standing.SILENT,
-        "Wide World Importers": Standing.DOWNLOADED,
-        "Woodgrove Bank": Standing.OTHER_TIME,
+    assert rehearsal.rehearsal_result(rotation).state == "passed"
+    found = load_histories(list(load_participants(rotation.participants.all()))).values()
+    assert {h.participant.partner.name: derive_status(h.evidence(now=NOW)) for h in found} == {
+        "Adventure Cycles": PartnerStatus.UNREACHABLE,
+        "Contoso Logistics": PartnerStatus.INSTALLED_WEAK,
+        "Lamna Healthcare": PartnerStatus.DECLINED,
+        "Litware Freight": PartnerStatus.READY,
+        "Tailspin Toys": PartnerStatus.SILENT,
+        "Wide World Importers": PartnerStatus.DOWNLOADED,
+        "Woodgrove Bank": PartnerStatus.OTHER_TIME,
     }
 
 
@@ -69,6 +69,6 @@ def test_a_partner_has_handed_in_a_certificate_that_waits_to_be_compared() -> No
 
 def test_it_goes_into_an_empty_installation_only() -> None:
     Identity.objects.create(name="ACME", as2_id="ACME")
-    with pytest.raises(NotPossible, match="empty installation"):
+    with pytest.raises(ActionRefused, match="empty installation"):
         demo.load(now=NOW)
     assert Partner.objects.count() == 0

@@ -7,7 +7,7 @@ from datetime import datetime
 from tests.rotations.company import NOW
 
 
-class Clock:
+class FakeClock:
     """Stands at NOW until it is moved."""
 
     def __init__(self) -> None:

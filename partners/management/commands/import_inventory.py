@@ -9,13 +9,14 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from partners.importing import listing
-from partners.importing.bringing_in import Outcome, SomebodyElse, bring_in
-from partners.importing.listing import Trouble, UnreadableList
-from partners.importing.sources import NoSource, open_source
+from partners.errors import ImportRefused, UnreadableList
+from partners.importing import csv_rows
+from partners.importing.apply import InventoryImportResult, import_list
+from partners.importing.csv_rows import RowProblem
+from partners.importing.sources import open_source
 
 #: So many warnings are printed; --dry-run -v 2 prints all.
-MOST_REMARKS = 50
+MAX_REMARKS = 50
 
 
 class Command(BaseCommand):
@@ -40,9 +41,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            rows = listing.read(_bytes(options["list"]))
+            rows = csv_rows.read_list(_read_bytes(options["list"]))
             with open_source(options["certificates"]) as source:
-                outcome = bring_in(
+                outcome = import_list(
                     rows,
                     source,
                     by=Actor.command("import_inventory"),
@@ -51,36 +52,36 @@ class Command(BaseCommand):
                     dry_run=options["dry_run"],
                     skip_faulty=options["skip_faulty"],
                 )
-        except (UnreadableList, NoSource, SomebodyElse) as error:
+        except ImportRefused as error:
             raise CommandError(str(error)) from error
         self._tell_remarks(outcome.remarks, options["verbosity"])
         for trouble in outcome.troubles:
             self.stderr.write(str(trouble))
-        self.stdout.write(told(outcome))
+        self.stdout.write(summarize(outcome))
         if outcome.troubles and not options["skip_faulty"]:
             raise CommandError(
                 f"{outcome.faulty_rows:,} of {outcome.rows:,} rows have errors, so nothing was stored: mend them, or "
                 "leave them out with --skip-faulty."
             )
 
-    def _tell_remarks(self, remarks: list[Trouble], verbosity: int) -> None:
-        shown = remarks if verbosity > 1 else remarks[:MOST_REMARKS]
+    def _tell_remarks(self, remarks: list[RowProblem], verbosity: int) -> None:
+        shown = remarks if verbosity > 1 else remarks[:MAX_REMARKS]
         for remark in shown:
             self.stdout.write(f"Note, {str(remark)[0].lower()}{str(remark)[1:]}")
         if len(shown) < len(remarks):
             self.stdout.write(f"… and {len(remarks) - len(shown):,} more: -v 2 shows all.")
 
 
-def _bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     """Return what the list holds, at most a byte more than one may have. Raises UnreadableList."""
     try:
         with path.open("rb") as file:
-            return file.read(listing.MOST_BYTES + 1)
+            return file.read(csv_rows.MAX_BYTES + 1)
     except OSError as error:
         raise UnreadableList(f"{path} can’t be read: {error.strerror}.") from None
 
 
-def told(outcome: Outcome) -> str:
+def summarize(outcome: InventoryImportResult) -> str:
     """Say in a sentence or two what was done, or would be."""
     if outcome.is_nothing_new:
         return f"{outcome.rows:,} rows: nothing of them is new here."

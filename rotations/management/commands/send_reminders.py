@@ -9,8 +9,8 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from as2certs.clock import database_now
 from rotations import reminders
-from rotations.exchange import asking, digest, following
-from rotations.exchange.rungs import Rung
+from rotations.exchange import certificate_requests, digest, follow_up
+from rotations.letters.schedule import ScheduledReminder
 
 
 class Command(BaseCommand):
@@ -37,7 +37,7 @@ class Command(BaseCommand):
         self.stdout.write(f"{told}. Nothing was queued.")
 
     def _own(self, now: datetime) -> int:
-        due = reminders.due(now)
+        due = reminders.find_due(now)
         for reminder in due:
             self.stdout.write(reminder.recipient.email)
             for line in reminder.lines:
@@ -50,7 +50,7 @@ class Command(BaseCommand):
         return len(due)
 
     def _asked(self, now: datetime) -> int:
-        asked = asking.due(now)
+        asked = certificate_requests.find_due(now)
         for one in asked:
             for contact, lines in one.lines.items():
                 day = min(line.rung for line in lines)
@@ -60,34 +60,42 @@ class Command(BaseCommand):
         return len(asked)
 
     def _reminded(self, now: datetime) -> int:
-        found = [(one, rung) for one in _watched(now) if one.contacts and (rung := one.rung(now)) is not None]
+        found = [
+            (one, rung)
+            for one in _awaited_participants(now)
+            if one.contacts and (rung := one.rung(now)) is not None
+        ]
         for one, rung in found:
             partner, holder = one.participant.partner, one.participant.rotation.holder
             for contact in one.contacts:
                 self.stdout.write(
-                    f"{contact.email}\n  {partner}: remind it to answer for {holder} ({_told(rung)})"
+                    f"{contact.email}\n  {partner}: remind it to answer for {holder} ({_format_rung(rung)})"
                 )
         return len(found)
 
     def _escalated(self, now: datetime) -> int:
-        found = [one for one in _watched(now) if one.participant.escalated_at is None and one.is_ours(now)]
+        found = [
+            one
+            for one in _awaited_participants(now)
+            if one.participant.escalated_at is None and one.is_ours(now)
+        ]
         for one in found:
             partner, holder = one.participant.partner, one.participant.rotation.holder
             self.stdout.write(f"The people of {holder}\n  {partner}: tell them that it does not answer")
         return len(found)
 
     def _digests(self, now: datetime) -> int:
-        written = digest.written(now)
+        written = digest.build_digests(now)
         for message in written:
             self.stdout.write(f"{message.to_address}\n  digest: {message.subject}")
         return len(written)
 
 
-def _told(rung: Rung) -> str:
+def _format_rung(rung: ScheduledReminder) -> str:
     """Tell a rung: "7 days after it was told", "1 day before the window"."""
     days = f"{rung.days} day{'' if rung.days == 1 else 's'}"
     return f"{days} after it was told" if rung.kind == "after" else f"{days} before the window"
 
 
-def _watched(now: datetime) -> list[following.Watched]:
-    return following.watched(following.awaited(now))
+def _awaited_participants(now: datetime) -> list[follow_up.AwaitedParticipant]:
+    return follow_up.load_awaited(follow_up.awaited_participants(now))

@@ -12,12 +12,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from as2certs.audit import sealing, signing, verifying
-from as2certs.audit.chain import SEAL, START, TOLD, Link, Told
+from as2certs.audit import sealing, signing, verification
+from as2certs.audit.chain import CHAIN_START, ENTRY_COLUMNS, SEAL_COLUMNS, ChainLink, EntryData
 from as2certs.audit.models import Chain, Entry
-from as2certs.audit.verifying import Finding, Walk
+from as2certs.audit.verification import ChainVerifier, TrailFinding
 
-COLUMNS = {*TOLD, *SEAL, "subjects"}
+COLUMNS = {*ENTRY_COLUMNS, *SEAL_COLUMNS, "subjects"}
 
 
 class Command(BaseCommand):
@@ -39,7 +39,7 @@ class Command(BaseCommand):
             "--head",
             action="append",
             default=[],
-            type=noted,
+            type=parse_noted_head,
             metavar="POSITION:HASH",
             help="an end of the chain that was noted earlier, outside the database: it must still be a part of it",
         )
@@ -54,16 +54,16 @@ class Command(BaseCommand):
             self._verify_file(options["file"])
             return
         sealing.seal(most=None, wait=True)
-        chain, last = verifying.head()
-        walk = Walk(
-            start=_start(chain, options["first"]),
-            signet=signing.signet(),
-            head=Link(chain.position, chain.hash),
-            place_of=verifying.place_of,
+        chain, last = verification.read_head()
+        walk = ChainVerifier(
+            start=_export_start(chain, options["first"]),
+            signet=signing.trail_signer(),
+            head=ChainLink(chain.position, chain.hash),
+            place_of=verification.find_position,
         )
         begin = walk.end.position + 1
-        count = self._say(verifying.verify(walk, chain, last))
-        count += self._say(verifying.judge_noted(options["head"], chain))
+        count = self._say(verification.verify_chain(walk, chain, last))
+        count += self._say(verification.check_noted_heads(options["head"], chain))
         if Chain.objects.filter(pk=1, cut_position__gt=chain.cut_position).exists():
             raise CommandError("The oldest entries were removed by cut_audit meanwhile. Run this again.")
         self._tell_notes(walk)
@@ -75,12 +75,12 @@ class Command(BaseCommand):
         )
 
     def _verify_file(self, path: Path) -> None:
-        rows = lines(path)
+        rows = read_export(path)
         first = next(rows, None)
         if first is None:
             raise CommandError(f"{path} holds no entry.")
-        start = Link(first["position"] - 1, first["previous"])
-        walk = Walk(start=start, signet=signing.signet())
+        start = ChainLink(first["position"] - 1, first["previous"])
+        walk = ChainVerifier(start=start, signet=signing.trail_signer())
         count = self._say(walk.go(itertools.chain([first], rows)))
         self._tell_notes(walk)
         self._sum_up(walk, start.position + 1, count)
@@ -88,20 +88,20 @@ class Command(BaseCommand):
             f"It follows on {start.position}:{start.hash}\nIt ends at {walk.end.position}:{walk.end.hash}"
         )
 
-    def _say(self, findings: Iterable[Finding]) -> int:
+    def _say(self, findings: Iterable[TrailFinding]) -> int:
         """Write findings as they are found, and return how many they were."""
         count = 0
         for count, finding in enumerate(findings, start=1):  # noqa: B007  # wanted afterwards
             self.stdout.write(str(finding))
         return count
 
-    def _sum_up(self, walk: Walk, begin: int, count: int) -> None:
+    def _sum_up(self, walk: ChainVerifier, begin: int, count: int) -> None:
         checked = f"{walk.checked:,} entries checked, from position {begin} to {walk.end.position}"
         if count:
             raise CommandError(f"The trail was tampered with: {count} findings. {checked}.")
         self.stdout.write(f"The trail is whole: {checked}.")
 
-    def _tell_notes(self, walk: Walk) -> None:
+    def _tell_notes(self, walk: ChainVerifier) -> None:
         if walk.apart.count:
             self.stdout.write(
                 f"Note: {walk.apart.count:,} entries tell of a moment more than an hour away from when they were "
@@ -113,7 +113,7 @@ class Command(BaseCommand):
                 "AS2CERTS_VAULT_KEYS; what vouches for them is the signature of later ones."
             )
 
-    def _tell_removed(self, chain: Chain, heads: Iterable[Link]) -> None:
+    def _tell_removed(self, chain: Chain, heads: Iterable[ChainLink]) -> None:
         if chain.cut_position:
             self.stdout.write(f"Note: entries up to position {chain.cut_position} were removed by cut_audit.")
         if left := Entry.objects.sealed().filter(position__lte=chain.cut_position).count():
@@ -125,25 +125,25 @@ class Command(BaseCommand):
                 )
 
 
-def noted(text: str) -> Link:
+def parse_noted_head(text: str) -> ChainLink:
     """Read "4711:<64 hex digits>"."""
     if not re.fullmatch(r"[1-9][0-9]{0,17}:[0-9a-f]{64}", text):
         raise ArgumentTypeError("It should be a position, a colon, and a hash of 64 hex digits.")
     position, _, hash = text.partition(":")
-    return Link(int(position), hash)
+    return ChainLink(int(position), hash)
 
 
-def _start(chain: Chain, first: int) -> Link:
+def _export_start(chain: Chain, first: int) -> ChainLink:
     """Return the link before the first entry to be checked."""
     if first <= chain.cut_position + 1:
-        return Link(chain.cut_position, chain.cut_hash) if chain.cut_position else START
+        return ChainLink(chain.cut_position, chain.cut_hash) if chain.cut_position else CHAIN_START
     hash = Entry.objects.sealed().filter(position=first - 1).values_list("hash", flat=True).first()
     if hash is None:
         raise CommandError(f"There is no entry at position {first - 1} to begin behind.")
-    return Link(first - 1, hash)
+    return ChainLink(first - 1, hash)
 
 
-def lines(path: Path) -> Iterator[Told]:
+def read_export(path: Path) -> Iterator[EntryData]:
     """Read entries from a file of JSON lines."""
     try:
         with path.open(encoding="utf-8") as file:

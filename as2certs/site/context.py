@@ -1,0 +1,13 @@
+"""What every page knows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+
+
+def page_context(request: HttpRequest) -> dict[str, Any]:
+    """Say whether mail is kept in a folder, where the application shows it."""
+    return {"mail_in_folder": settings.EMAIL_BACKEND == "as2certs.mail.backends.FolderBackend"}

@@ -1,0 +1,332 @@
+"""The larger parts of pages: ``{% load parts %}``. Their markup is in templates/components."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms, template
+from django.core.paginator import Page
+from django.db import models
+from django.forms import BoundField
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django_tables2.paginators import LazyPaginator
+
+from as2certs.audit.models import Entry, object_reference
+from as2certs.site import audit_text, timeline
+from as2certs.site.templatetags.looks import fingerprint, moment, page_now, serial
+from as2certs.site.time_text import format_moment
+from identities.role_status import AssignmentPeriod
+from identities.stations import AbstractCertificate
+from partners.models import Partner
+from rotations.lifecycle import partner_capability
+from rotations.models import Step
+from rotations.planning.windows import Window
+from rotations.web.forms import windows
+from rotations.web.presenters import overlap
+from rotations.web.presenters.open_tasks import OpenTask
+
+register = template.Library()
+
+LEVEL_MEANINGS = {
+    "success": "fine",
+    "warning": "soon",
+    "error": "urgent",
+    "info": "neutral",
+    "debug": "neutral",
+}
+
+
+@register.filter
+def meaning_of_level(level: str) -> str:
+    """Return the meaning of a message's or a finding's level."""
+    return LEVEL_MEANINGS.get(level, "neutral")
+
+
+@register.simple_tag(takes_context=True)
+def may(context: template.Context, permission: str) -> bool:
+    """Say whether the reader holds a permission; without a name, everybody does."""
+    return not permission or bool(context["request"].user.has_perm(permission))
+
+
+# --- Certificates -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ComparedFact:
+    """One fact of two certificates."""
+
+    name: str
+    old: Any
+    new: Any
+    differs: bool
+
+
+@register.inclusion_tag("components/_certificate_compare.html")
+def compare_certificates(old: AbstractCertificate | None, new: AbstractCertificate | None) -> dict[str, Any]:
+    """Set two certificates beside each other, and mark what differs."""
+    facts: list[tuple[str, str, Any]] = [
+        ("Subject", "subject", None),
+        ("Issuer", "issuer", None),
+        ("Serial number", "serial", serial),
+        ("Not before", "not_before", moment),
+        ("Not after", "not_after", moment),
+        ("Key", "key", None),
+        ("Public key", "public_key_sha256", lambda value: fingerprint(value, copy=False)),
+        ("Signature", "signature_algorithm", None),
+        ("SHA-256", "sha256", lambda value: fingerprint(value, "whole")),
+    ]
+    rows = []
+    for name, field, draw in facts:
+        was, will = _certificate_fact(old, field), _certificate_fact(new, field)
+        rows.append(
+            ComparedFact(
+                name, _render_fact(was, draw), _render_fact(will, draw), bool(old and new and was != will)
+            )
+        )
+    return {"rows": rows}
+
+
+def _certificate_fact(certificate: AbstractCertificate | None, field: str) -> Any:
+    if certificate is None:
+        return None
+    if field == "key":
+        return f"{certificate.key_type} {certificate.key_size or ''}".strip()
+    return getattr(certificate, field)
+
+
+def _render_fact(value: Any, draw: Any) -> Any:
+    if value is None:
+        return "–"
+    return draw(value) if draw else value
+
+
+#: Pixels from one lane of a role's band to the next.
+LANE_HEIGHT = 22
+TONE_COUNT = 4
+
+
+@register.inclusion_tag("components/_bands.html", takes_context=True)
+def role_bands(
+    context: template.Context, history: Sequence[tuple[str, Sequence[AssignmentPeriod]]]
+) -> dict[str, Any]:
+    """Draw what served which role when, as a band per role; ``history`` is what
+    identities.role_status.assignment_history gives."""
+    now, zone = page_now(context), timezone.get_current_timezone_name()
+    everything = sorted((band for _, row in history for band in row), key=lambda band: band.start)
+    certificates: dict[int, Any] = {band.certificate.pk: band.certificate for band in everything}
+    tones = {pk: number % TONE_COUNT + 1 for number, pk in enumerate(certificates)}
+    axis = timeline.history_axis([band.start for band in everything], now)
+    rows = []
+    for role, row in history:
+        placed = timeline.place_bars(axis, (_service_span(band, zone) for band in row), now)
+        rows.append(
+            {
+                "role": role,
+                "bars": [{"bar": bar, "y": bar.lane * LANE_HEIGHT, "tone": tones[bar.key]} for bar in placed],
+                "height": LANE_HEIGHT * (1 + max((bar.lane for bar in placed), default=0)),
+                "told": f"{role}: " + ("; ".join(bar.title for bar in placed) or "nothing so far"),
+            }
+        )
+    legend = [
+        {"tone": tones[pk], "name": certificate.short_name, "url": certificate.get_absolute_url()}
+        for pk, certificate in certificates.items()
+    ]
+    ticks, today = timeline.month_ticks(axis, 10), axis.at(now)
+    labelled = timeline.drop_crowded_labels(ticks, today)
+    return {"rows": rows, "ticks": ticks, "labelled": labelled, "today": today, "legend": legend}
+
+
+def _service_span(band: AssignmentPeriod, zone: str) -> timeline.ServiceSpan:
+    until = format_moment(band.end, zone) if band.end else "now"
+    title = f"{band.certificate.short_name}: {format_moment(band.start, zone)} to {until}"
+    return timeline.ServiceSpan(band.certificate.pk, band.start, band.end, title)
+
+
+CHANGE_KINDS: dict[overlap.LaneKind, tuple[str, str]] = {
+    "changed": ("fine", "changed"),
+    "agreed": ("fine", "agreed"),
+    "planned": ("neutral", "as planned"),
+    "proposed": ("needs_you", "proposed by the partner"),
+    "open": ("soon", "not agreed yet"),
+}
+
+
+@register.inclusion_tag("components/_overlap.html", takes_context=True)
+def overlap_picture(context: template.Context, found: overlap.Overlap) -> dict[str, Any]:
+    """Draw since when each partner accepts both certificates, until when they are both good, and its moment."""
+    now, zone = page_now(context), timezone.get_current_timezone_name()
+    moments = [lane.moment for lane in found.lanes]
+    first = min([now, found.begins or now, found.window_start, *moments])
+    last = max([now, found.ends, found.window_end, *moments])
+    axis = timeline.TimeAxis(first - (last - first) / 40, last + (last - first) / 30)
+    rows = []
+    for lane in found.lanes:
+        meaning, words = CHANGE_KINDS[lane.kind]
+        both = (
+            f"accepts both since {format_moment(lane.both_from, zone)}"
+            if lane.both_from
+            else "does not accept both yet"
+        )
+        title = f"{format_moment(lane.moment, zone)}, {words}"
+        begin = axis.at(lane.both_from) if lane.both_from else 0.0
+        rows.append(
+            {
+                "name": lane.partner,
+                "url": lane.url,
+                "x": axis.at(lane.moment),
+                "meaning": meaning,
+                "is_open": lane.kind in ("open", "proposed"),
+                "title": title,
+                "both": both,
+                "begin": begin,
+                "width": round(axis.at(found.ends) - begin, 3) if lane.both_from else 0,
+                "told": f"{lane.partner}: {both}; {title}",
+            }
+        )
+    start, end = axis.at(found.window_start), axis.at(found.window_end)
+    shown = {lane.kind for lane in found.lanes}
+    return {
+        "rows": rows,
+        "ticks": timeline.day_ticks(axis),
+        "today": axis.at(now),
+        "window": {"x": start, "width": max(round(end - start, 3), timeline.MIN_BAR_WIDTH)},
+        "ends": axis.at(found.ends),
+        "ends_at": format_moment(found.ends, zone),
+        "more": found.more,
+        "legend": [
+            {"meaning": meaning, "words": words, "is_open": kind in ("open", "proposed")}
+            for kind, (meaning, words) in CHANGE_KINDS.items()
+            if kind in shown
+        ],
+    }
+
+
+# --- A runbook --------------------------------------------------------------------------------------------------------
+
+EVIDENCE_TEXTS = {
+    "written_and_read_back": "written, and read back",
+    "sent": "sent",
+    "fingerprint": "fingerprint compared",
+    "word": "their word",
+    "agreed_window": "window agreed",
+    "test_message": "test message",
+    "inbound_message": "a message of theirs",
+    "time_passed": "time has passed",
+    "operator": "a person’s word",
+}
+
+
+@register.simple_tag
+def step_when(step: Step) -> SafeString | str:
+    """Write when a step was done, or when it is to happen."""
+    if step.done_at:
+        return moment(step.done_at, "short")
+    if step.due_at:
+        return moment(step.due_at, "short")
+    if step.earliest_at and step.latest_at:
+        return format_html(
+            "from {}<br>to {}", moment(step.earliest_at, "short"), moment(step.latest_at, "short")
+        )
+    if step.latest_at:
+        return format_html("by {}", moment(step.latest_at, "short"))
+    return format_html("from {}", moment(step.earliest_at, "short")) if step.earliest_at else ""
+
+
+@register.simple_tag
+def step_proof(step: Step) -> SafeString | str:
+    """Write on what evidence a step was done, and by whom; or which evidence it waits for."""
+    if step.done_at:
+        return format_html("{}{}{}", step.note, " · " if step.note and step.done_by else "", step.done_by)
+    if step.state == "running":
+        return "under way"
+    wanted = " or ".join(EVIDENCE_TEXTS.get(name, name) for name in step.evidence)
+    if step.automatic and step.state == "waiting":
+        return format_html("by itself{}", f", {wanted}" if wanted else "")
+    return f"shown by: {wanted}" if wanted else ""
+
+
+@register.simple_tag
+def capability_needs(partner: Partner) -> list[OpenTask]:
+    """Return what of a partner's system is to be decided: what it said itself, what a past change has shown."""
+    return [] if partner.archived_at else partner_capability.partner_tasks(partner)
+
+
+@register.simple_tag
+def suggestion_value(window: Window) -> str:
+    """Return what the button says that takes a proposed window over."""
+    return windows.suggestion_value(window)
+
+
+# --- The trail --------------------------------------------------------------------------------------------------------
+
+#: Kind of object in the trail → the page that shows it.
+OBJECT_PAGES = {
+    "identities.identity": "identity-detail",
+    "identities.identitycertificate": "certificate-detail",
+    "identities.as2system": "system-detail",
+    "identities.certificaterequest": "request-detail",
+    "partners.partner": "partner-detail",
+    "partners.partnercertificate": "partner-certificate-detail",
+    "rotations.rotation": "rotation-detail",
+    "mail.message": "mail-detail",
+    "accounts.installation": "settings",
+}
+
+
+@register.filter
+def verb(name: str) -> str:
+    """Write a verb of the trail as the words that follow a name."""
+    return audit_text.verb_text(name)
+
+
+@register.simple_tag
+def entry_object(entry: Entry) -> SafeString:
+    """Write the name of the object that an entry is about, as a link where it has a page."""
+    page = OBJECT_PAGES.get(entry.object_kind)
+    if page is None:
+        return format_html("{}", entry.object_name)
+    target = reverse(page, args=[] if page == "settings" else [entry.object_uid])
+    return format_html('<a href="{}">{}</a>', target, entry.object_name)
+
+
+@register.simple_tag
+def entry_changes(entry: Entry) -> list[audit_text.ChangedValue]:
+    """Return what an entry says was changed, in words."""
+    return audit_text.changed_values(entry, timezone.get_current_timezone_name())
+
+
+@register.inclusion_tag("components/_trail.html", takes_context=True)
+def trail_of(context: template.Context, obj: models.Model, limit: int = 10) -> dict[str, Any]:
+    """List the newest entries of the trail about an object, with the way to all of them."""
+    kind, uid = object_reference(obj)
+    found = list(Entry.objects.about(obj)[: limit + 1])
+    more = f"{reverse('audit-list')}?about={kind}:{uid}" if len(found) > limit else ""
+    return {"entries": found[:limit], "more_url": more, "perms": context.get("perms"), "show_object": True}
+
+
+# --- Lists ------------------------------------------------------------------------------------------------------------
+
+
+@register.simple_tag
+def filter_field(field: BoundField) -> SafeString:
+    """Draw a field of a filter with Bootstrap's classes."""
+    widget = field.field.widget
+    css = "form-select" if isinstance(widget, forms.Select) else "form-control"
+    if isinstance(widget, forms.CheckboxInput):
+        css = "form-check-input"
+    return field.as_widget(attrs={"class": css})
+
+
+@register.simple_tag
+def page_words(page: Page[Any]) -> str:
+    """Say which rows a page shows: "51–100 of 312"; without the sum where counting would take long."""
+    first = (page.number - 1) * page.paginator.per_page + 1
+    last = first + len(page.object_list) - 1
+    if isinstance(page.paginator, LazyPaginator):
+        return f"{first}–{last}"
+    return f"{first}–{last} of {page.paginator.count}"

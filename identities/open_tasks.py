@@ -1,0 +1,145 @@
+"""What about a station needs somebody: the list at the top of its page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from django.urls import reverse
+from django.utils import timezone
+
+from identities.models import CertificateRequest, Identity
+from identities.role_status import ATTENTION_PERIOD, RoleStatus
+from identities.stations import AbstractCertificate, AbstractStation
+
+ROLE_PHRASES = {
+    "sign": "signs",
+    "decrypt": "decrypts",
+    "verify": "verifies their signatures",
+    "encrypt": "encrypts to them",
+}
+
+
+@dataclass(frozen=True)
+class OpenTask:
+    """One thing for somebody to do. ``meaning`` is "urgent", "soon" or "needs_you"; the link may be empty."""
+
+    meaning: str
+    text: str
+    label: str = ""
+    url: str = ""
+    permission: str = ""
+
+
+def sort_by_urgency(needs: Iterable[OpenTask]) -> list[OpenTask]:
+    """Return what is urgent first, and what is only soon last; what is alike stays in its order."""
+    return sorted(needs, key=lambda need: ("urgent", "needs_you", "soon").index(need.meaning))
+
+
+def rotation_create_url(
+    side: str,
+    station: AbstractStation,
+    *,
+    old: AbstractCertificate | None = None,
+    new: AbstractCertificate | None = None,
+    roles: Sequence[str] = (),
+) -> str:
+    """Return the address where a rotation is set up, filled in. ``side`` is "identity" or "partner"."""
+    pairs = [(side, str(station.uid))]
+    pairs += [(name, str(row.uid)) for name, row in (("old", old), ("new", new)) if row]
+    pairs += [("roles", role) for role in roles]
+    return f"{reverse('rotation-create')}?{urlencode(pairs)}"
+
+
+def role_tasks(
+    side: str, station: AbstractStation, standings: Sequence[RoleStatus], *, now: datetime
+) -> Iterator[OpenTask]:
+    """Yield what the roles lack: a certificate at all, or a rotation in time."""
+    without = [standing.role for standing in standings if standing.current is None]
+    if without:
+        what = " or ".join(ROLE_PHRASES[role] for role in without)
+        yield OpenTask(
+            "needs_you",
+            f"There is no certificate that {what}.",
+            "Upload a certificate",
+            reverse(f"{side}-upload", args=[station.uid]),
+            "identities.add_identitycertificate" if side == "identity" else "partners.add_partnercertificate",
+        )
+    for certificate, roles in _expiring_without_rotation(standings, now):
+        yield OpenTask(
+            "urgent",
+            _expiry_text(certificate, roles, now),
+            "Start rotation",
+            rotation_create_url(side, station, old=certificate, roles=roles),
+            "rotations.add_rotation",
+        )
+
+
+def _expiring_without_rotation(
+    standings: Sequence[RoleStatus], now: datetime
+) -> list[tuple[AbstractCertificate, list[str]]]:
+    """Return the certificates in use that end soon without a rotation, each with its roles."""
+    ending: dict[Any, tuple[AbstractCertificate, list[str]]] = {}
+    for standing in standings:
+        current = standing.current
+        if current and standing.rotation is None and current.not_after - now <= ATTENTION_PERIOD:
+            ending.setdefault(current.pk, (current, []))[1].append(standing.role)
+    return list(ending.values())
+
+
+def _expiry_text(certificate: AbstractCertificate, roles: Sequence[str], now: datetime) -> str:
+    what = f"{certificate.short_name} ({' + '.join(roles)})"
+    days = (timezone.localdate(certificate.not_after) - timezone.localdate(now)).days  # as mails count them
+    if certificate.not_after < now:
+        return f"{what} has expired, and no rotation is set up."
+    when = {0: "today", 1: "tomorrow"}.get(days, f"in {days} days")
+    return f"{what} expires {when}, and no rotation is set up."
+
+
+def rotation_tasks(rotations: Sequence[Any], *, now: datetime) -> Iterator[OpenTask]:
+    """Yield the running rotations that wait for a person."""
+    for rotation in rotations:
+        url = rotation.get_absolute_url()
+        if rotation.failed:
+            yield OpenTask(
+                "urgent", f"A step of the rotation of {' + '.join(rotation.roles)} failed.", "Look", url
+            )
+        elif rotation.window_end and rotation.window_end < now and rotation.applied_at is None:
+            yield OpenTask("urgent", "The window of a rotation is over, and it is not applied.", "Look", url)
+        elif rotation.state == "draft":
+            yield OpenTask(
+                "needs_you", "A rotation is a draft: it waits to be approved.", "Open the draft", url
+            )
+
+
+def identity_tasks(
+    identity: Identity,
+    standings: Sequence[RoleStatus],
+    rotations: Sequence[Any],
+    requests: Sequence[CertificateRequest],
+    *,
+    now: datetime,
+) -> list[OpenTask]:
+    """Return what about an identity needs somebody, the most pressing first. ``requests`` begin with the newest."""
+    needs = [*role_tasks("identity", identity, standings, now=now), *rotation_tasks(rotations, now=now)]
+    awaiting = CertificateRequest.State.AWAITING_CA
+    if waiting := next((request for request in requests if request.state == awaiting), None):
+        needs.append(
+            OpenTask(
+                "needs_you",
+                "A CSR waits for the CA’s answer.",
+                "Take in the answer",
+                waiting.get_absolute_url(),
+            )
+        )
+    system = identity.as2_system
+    if system and system.check_ok is False:
+        needs.append(
+            OpenTask(
+                "soon", f"{system} did not answer its last check.", "Look at it", system.get_absolute_url()
+            )
+        )
+    return sort_by_urgency(needs)

@@ -1,0 +1,124 @@
+"""Four eyes: whoever set up or changed a rotation can't approve it, and a change after the approval withdraws that.
+
+A setting for each environment. Nobody is kept from stopping a change: whoever moves the window at night does so at
+once, and partners are told. But nothing is made by the changed plan before somebody else has approved it. What the
+application does by itself as it was approved, and what partners say or wish, withdraws nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from as2certs.accounts.models import Installation, User
+from as2certs.audit.models import Entry
+from as2certs.audit.recording import Actor
+from rotations.errors import ActionRefused
+from rotations.execution import transitions
+from rotations.models import Rotation
+from rotations.notifications import operator_mail
+from rotations.planning.local_time import brief
+from rotations.planning.states import AWAITING_WINDOW, RotationAction, RotationState
+
+
+def is_required(rotation: Rotation) -> bool:
+    """Say whether four eyes hold in the environment of a rotation."""
+    return Installation.current().asks_for_four_eyes(is_test=rotation.holder.is_test)
+
+
+def require_second_person(rotation: Rotation, by: Actor) -> None:
+    """Refuse, under four eyes, whoever set up or changed what is to be approved. Raises ActionRefused."""
+    if by.user is None or not is_required(rotation):
+        return
+    those = changed_by(rotation)
+    if by.user in those:
+        did = "changed this rotation" if rotation.is_withdrawn else "set this rotation up or changed it"
+        raise ActionRefused(f"Four eyes: {_format_people(those)} {did}, so somebody else has to approve it.")
+
+
+def changed_by(rotation: Rotation) -> list[User]:
+    """Return who set up or changed what waits to be approved, a draft or what was approved before, the first first."""
+    links = rotation.changed_by.through._default_manager.filter(rotation=rotation)
+    found = [link.user for link in links.select_related("user").order_by("pk")]
+    author = rotation.set_up_by
+    if rotation.state == RotationState.DRAFT and author is not None and author not in found:
+        found.insert(0, author)
+    return found
+
+
+def record_change(rotation: Rotation, by: Actor) -> None:
+    """Remember who changed a draft; call it in the transaction of the change."""
+    if by.user is not None:
+        rotation.changed_by.add(by.user)
+
+
+def withdraw_approval(rotation: Rotation, what: str, *, by: Actor, now: datetime) -> None:
+    """Withdraw the approval of a rotation, where four eyes hold, since somebody has changed what was approved.
+
+    ``what`` they did, as the words behind their name: "moved the window". Call it with the rotation locked, after the
+    change and before the rotation is moved on.
+    """
+    if by.source == Entry.Source.TASK or rotation.is_emergency or rotation.state not in AWAITING_WINDOW:
+        return
+    if not rotation.is_withdrawn:
+        if not is_required(rotation):
+            return
+        rotation.changed_by.clear()
+        because = f"{by.name} {what}"
+        transitions.apply_action(
+            rotation,
+            RotationAction.WITHDRAW,
+            by=by,
+            now=now,
+            reason=because,
+            withdrawn_at=now,
+            withdrawn_because=because,
+        )
+        operator_mail.notify_approval_withdrawn(rotation, at=now)
+    record_change(rotation, by)
+
+
+def clear_changes(rotation: Rotation) -> None:
+    """Forget who changed a rotation, and that its approval was withdrawn, once it is approved (does not save)."""
+    rotation.changed_by.clear()
+    rotation.withdrawn_at, rotation.withdrawn_because = None, ""
+
+
+def withdrawal_text(rotation: Rotation, *, zone: str) -> str:
+    """Say who approved a rotation, what withdrew that, and who can approve it again; empty where it stands."""
+    if not rotation.is_withdrawn:
+        return ""
+    assert rotation.withdrawn_at is not None  # it is withdrawn
+    approved = "Approved"
+    if rotation.approved_at is not None:
+        who = f" by {rotation.approved_by}" if rotation.approved_by else ""
+        approved = f"Approved{who} ({brief(rotation.approved_at, zone)})"
+    said = (
+        f"{approved}; withdrawn because {rotation.withdrawn_because} ({brief(rotation.withdrawn_at, zone)})."
+    )
+    those = changed_by(rotation)
+    if not those or not is_required(rotation):
+        return f"{said} Somebody has to approve it again."
+    since = " They all changed it since." if len(those) > 1 else ""
+    return f"{said} Somebody other than {_format_people(those)} has to approve it again.{since}"
+
+
+def withdrawal_warnings(rotation: Rotation) -> list[str]:
+    """Say beforehand what a change does to the approval of a rotation; nothing where it does nothing."""
+    if rotation.state not in AWAITING_WINDOW or rotation.is_emergency:
+        return []
+    if rotation.is_withdrawn:
+        return [
+            "Four eyes: the approval is withdrawn already. Whoever changes something more can’t approve it again."
+        ]
+    if not is_required(rotation):
+        return []
+    return [
+        "Four eyes: this withdraws the approval. What was agreed before does not happen any more, and nothing further "
+        "is made before somebody other than you has approved it again."
+    ]
+
+
+def _format_people(people: Sequence[User]) -> str:
+    names = [str(person) for person in people]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -1,0 +1,144 @@
+"""Windows whose exact moment is not known: "22 October, 11:00 to 13:00 UTC, some time in between".
+
+Both certificates are accepted throughout. The writer switches at the first evidence that the other side has, or on the
+operator's word; and shortly before the end a decision is forced, the one that was chosen beforehand.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import DateTimeField, Q, Value
+from django.db.models.functions import Greatest
+
+from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.background import wake_task
+from rotations.errors import ActionRefused
+from rotations.execution import transitions
+from rotations.lifecycle import actions
+from rotations.models import AtEnd, Participant, Rotation, Step, StepQuerySet
+from rotations.planning import plan, windows
+from rotations.planning.change import Act
+from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction, StepState
+
+log = logging.getLogger(__name__)
+
+NO_EVIDENCE = "The window ends, and nothing has shown that the other side has changed."
+
+
+def _waiting_cut_overs(rotation: Rotation, participant: Participant | None = None) -> StepQuerySet:
+    """Return our cut-overs that wait for their moment; of one participant, those that concern it."""
+    steps: StepQuerySet = Step.objects.filter(rotation=rotation, act=Act.CUT_OVER, state=StepState.WAITING)
+    return steps if participant is None else steps.filter(Q(participant=None) | Q(participant=participant))
+
+
+def switch_obstacle(rotation: Rotation, *, now: datetime) -> str:
+    """Say why somebody's word can't make the change now; empty where it can."""
+    start, end = rotation.window_start, rotation.window_end
+    if not rotation.is_fuzzy or start is None or end is None:
+        return "This change has a fixed moment: it is made when its window opens."
+    if kept := transitions.approval_obstacle(rotation):
+        return kept
+    if rotation.state not in transitions.CUT_OVER_STATES:
+        return transitions.sole_rehearsal_obstacle(rotation) or (
+            "Not everybody is ready: record their answers, or go on without them."
+        )
+    if not start <= now < end:
+        return "The window is not open: the change can be made on your word from its beginning to its end."
+    if not _waiting_cut_overs(rotation).filter(automatic=True, blocked=False).exists():
+        return "There is nothing that the application could switch now: what is left is done by hand."
+    return ""
+
+
+@transaction.atomic
+def switch_now(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotation:
+    """Make the change now, on somebody's word. Raises ActionRefused saying why it can't be."""
+    rotation = transitions.lock_rotation(rotation.pk)
+    if obstacle := switch_obstacle(rotation, now=now):
+        raise ActionRefused(obstacle)
+    _make_due(_waiting_cut_overs(rotation), rotation, reason, by=by, now=now)
+    return rotation
+
+
+def switch_on_evidence(
+    rotation: Rotation, participant: Participant, proof: str, *, by: Actor, now: datetime
+) -> None:
+    """Make the change since a message has shown that the other side has changed, where that was waited for.
+
+    Before the window, it is made when that opens. Call it with the rotation locked.
+    """
+    end = participant.ends
+    if not rotation.is_fuzzy or end is None or now >= end:
+        return
+    _make_due(_waiting_cut_overs(rotation, participant), rotation, proof, by=by, now=now)
+
+
+def _make_due(steps: StepQuerySet, rotation: Rotation, why: str, *, by: Actor, now: datetime) -> None:
+    moment = Greatest("earliest_at", Value(now, output_field=DateTimeField()))
+    if not steps.filter(automatic=True, due_at__gt=moment).update(due_at=moment):
+        return
+    record(AuditEvent("rotation.moment_came", rotation, also=[rotation.holder], reason=why), by=by, now=now)
+    wake_task("rotations.tasks.apply_due")
+
+
+def decide_ending_windows(now: datetime) -> int:
+    """Decide, shortly before their windows end, about changes that nothing has shown; return about how many.
+
+    Those that are made all the same have their moment in the plan; here are those that are called off or extended.
+    """
+    near = Rotation.objects.filter(
+        at_end__in=(AtEnd.GO_BACK, AtEnd.EXTEND),
+        state__in=AWAITING_WINDOW,
+        window_end__lte=now + plan.DECISION_LEAD,
+    )
+    return sum(_decide_rotation(pk, now=now) for pk in near.order_by("pk").values_list("pk", flat=True))
+
+
+def _decide_rotation(pk: int, *, now: datetime) -> int:
+    try:
+        with transaction.atomic():
+            rotation = transitions.lock_rotation(pk)
+            end = rotation.window_end
+            if end is None or end > now + plan.DECISION_LEAD or rotation.state not in AWAITING_WINDOW:
+                return 0
+            waiting = _waiting_cut_overs(rotation)
+            # Where a message or a word has come, there is nothing to decide: it was to be made, and is late.
+            if not waiting.exists() or waiting.filter(due_at__lt=end - plan.DECISION_LEAD).exists():
+                return 0
+            _apply_decision(rotation, now=now)
+    except ActionRefused as refused:
+        _fail_for_operator(pk, str(refused), now=now)
+    except Exception:
+        # One that can't be decided about must not keep the others from their moment; it is tried again.
+        log.exception("Rotation %s: its window ends, and nothing could be decided", pk)
+        return 0
+    return 1
+
+
+def _apply_decision(rotation: Rotation, *, now: datetime) -> None:
+    by = Actor.runner()
+    if rotation.at_end == AtEnd.EXTEND:
+        actions.postpone(rotation, following_window(rotation, now=now), reason=NO_EVIDENCE, by=by, now=now)
+    elif rotation.state == RotationState.UNDER_WAY:
+        actions.roll_back(rotation, reason=NO_EVIDENCE, by=by, now=now)
+    else:
+        actions.cancel(rotation, reason=NO_EVIDENCE, by=by, now=now)
+
+
+def following_window(rotation: Rotation, *, now: datetime) -> windows.Window:
+    """Return the window that follows a rotation's own, as long as that; never in the past."""
+    start, end = rotation.window_start, rotation.window_end
+    assert start is not None  # asked for by the callers
+    assert end is not None  # a window has both
+    begins = max(end, now)
+    return windows.Window(begins, begins + (end - start), rotation.window_zone)
+
+
+def _fail_for_operator(pk: int, reason: str, *, now: datetime) -> None:
+    """Let what was chosen beforehand and is not possible be decided by somebody: the cut-overs wait no longer."""
+    for step in _waiting_cut_overs(Rotation.objects.get(pk=pk)):
+        transitions.fail_step(
+            step, f"{NO_EVIDENCE} {reason}", by=Actor.runner(), now=now, action=StepAction.FAIL
+        )

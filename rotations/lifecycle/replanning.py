@@ -1,0 +1,330 @@
+"""Another plan for a rotation that runs: old and new set against each other, and one put in the place of the other.
+
+What is known of a system may change while a rotation runs: a partner answers whether its system keeps both
+certificates, or somebody here corrects it. The plan that was approved stays as it is until somebody has looked at both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from django.db import transaction
+
+from as2certs.audit.recording import Actor, AuditEvent, record
+from partners.models import Partner
+from rotations.errors import ActionRefused, EditConflict, PlanError
+from rotations.execution import stored_plan, transitions
+from rotations.execution.plan_diff import (
+    SHARED,
+    PlanShape,
+    can_be_replanned,
+    planned_capabilities,
+    planned_shape,
+    started_participants,
+    stored_shape,
+)
+from rotations.execution.stored_plan import PAST_PREFIX, ROLL_BACK
+from rotations.letters import compose
+from rotations.letters.instructions import PartnerTask
+from rotations.lifecycle import edit_conflicts, four_eyes
+from rotations.models import Letter, Participant, Rotation, Step
+from rotations.planning.change import Act
+from rotations.planning.states import SETTLED, RotationState, StepState
+
+
+@dataclass(frozen=True)
+class AlternativePlan:
+    """The plan of a rotation as it is stored, and as it would be made now. ``holding`` is what that supposes.
+
+    ``shape`` is None where the plan can't be another one any more: the change is made, or its window is over.
+    """
+
+    rotation: Rotation
+    participants: Sequence[Participant]
+    steps: Sequence[Step]
+    holding: Mapping[int, str]
+    now: datetime
+
+    @classmethod
+    def of(
+        cls,
+        rotation: Rotation,
+        *,
+        now: datetime,
+        holding: Mapping[int, str] | None = None,
+        participants: Sequence[Participant] | None = None,
+        steps: Sequence[Step] | None = None,
+    ) -> AlternativePlan:
+        """Read a rotation's plan; ``holding`` as in ``runbook.preview``. What is at hand need not be read again."""
+        if participants is None:
+            participants = stored_plan.active_participants(rotation)
+        if steps is None:
+            steps = list(rotation.steps.select_related("system", "participant__partner"))
+        started = started_participants(steps)
+        before = planned_capabilities(steps, [p for p in participants if p.pk in started])
+        return cls(rotation, participants, steps, {**(holding or {}), **before}, now)
+
+    @cached_property
+    def begun(self) -> set[int]:
+        """Return the participants (primary keys) with whom the change has begun; they keep their steps."""
+        return started_participants(self.steps)
+
+    @cached_property
+    def shape(self) -> PlanShape | None:
+        if not can_be_replanned(self.rotation, self.steps):
+            return None
+        try:
+            return planned_shape(
+                self.rotation, self.participants, holding=self.holding, but=self.begun, now=self.now
+            )
+        except PlanError:
+            return None  # its window is over, which another line of the page says
+
+    @cached_property
+    def stored(self) -> PlanShape:
+        return stored_shape(self.steps, [p for p in self.participants if p.pk not in self.begun])
+
+    @property
+    def is_another(self) -> bool:
+        """Say whether the plan made now is another one than the stored one."""
+        return self.shape is not None and self.shape.parts != self.stored.parts
+
+    @property
+    def is_to_be_looked_at(self) -> bool:
+        """Say whether it is another one that nobody has decided about."""
+        return self.is_another and self.shape is not None and self.shape.digest != self.rotation.plan_kept
+
+    @property
+    def seen(self) -> str:
+        """Return what a form carries along: which rotation, which stored plan and which new one its reader saw."""
+        facts = [
+            edit_conflicts.stamp(self.rotation),
+            self.stored.digest,
+            self.shape.digest if self.shape else "",
+        ]
+        facts += sorted(f"{step.key} {step.state}" for step in self.steps if step.state in SETTLED)
+        return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:24]
+
+    @cached_property
+    def anew(self) -> list[Participant]:
+        """Return the participants whose own part is another one."""
+        if self.shape is None:
+            return []
+        others = set(self.shape.others_than(self.stored))
+        return [p for p in self.participants if str(p.partner.uid) in others]
+
+    @property
+    def is_ours_too(self) -> bool:
+        """Say whether something is another one that concerns all: what we do, and when messages are held."""
+        return self.shape is not None and self.shape.parts[SHARED] != self.stored.parts[SHARED]
+
+    @cached_property
+    def before(self) -> list[Step]:
+        """Return the steps of the stored plan, in order, without those of a time that is past."""
+        return [s for s in self.steps if s.act != ROLL_BACK and not s.key.startswith(f"{PAST_PREFIX}:")]
+
+    @cached_property
+    def fresh(self) -> list[Step]:
+        """Return the steps of the new plan, unsaved. Raises PlanError."""
+        return stored_plan.preview_steps(self.rotation, now=self.now, awaited=True, holding=self.holding)
+
+    @cached_property
+    def after(self) -> list[Step]:
+        """Return the steps as they would be: those that are done as they are, the others as planned anew."""
+        stays = {s.key: s for s in self.before if s.state in SETTLED or s.participant_id in self.begun}
+        anew = {participant.pk for participant in self.anew}
+        for step in self.before:
+            if step.participant_id in anew and step.act == Act.AGREE:
+                stays.pop(step.key, None)
+        found = []
+        for step in self.fresh:
+            if step.key in stays:
+                found.append(stays[step.key])
+            elif step.participant_id not in self.begun:
+                found.append(step)
+        return found
+
+    def task(self, participant: Participant, steps: Sequence[Step]) -> PartnerTask:
+        """Return what a participant is asked by these steps of the whole plan."""
+        assert participant.starts is not None  # approved rotations have a window
+        assert participant.ends is not None
+        mine = [step for step in steps if step.participant_id == participant.pk]
+        return PartnerTask(self.rotation.side, mine, participant.starts, participant.ends, None)
+
+    @property
+    def obstacle(self) -> str:
+        """Say why the new plan can't be put in the place of the stored one at this moment; empty when it can."""
+        if any(step.state == StepState.RUNNING for step in self.steps):
+            return "A step is being carried out at this moment. Wait until it is done, then decide."
+        for step in stored_plan.filter_open_releases(self.steps):
+            return (
+                f"Messages are held back for this change in {step.system or 'our AS2 system'}. Release them there, "
+                f"record “{step.title}” as done, and decide then."
+            )
+        for step in self.steps:
+            if step.act == ROLL_BACK and step.state not in SETTLED:
+                return f"“{step.title}” is not done yet. Finish that first."
+        return ""
+
+
+@transaction.atomic
+def adopt_new_plan(
+    rotation: Rotation,
+    *,
+    seen: str,
+    by: Actor,
+    now: datetime,
+    participant: Participant | None = None,
+    reason: str = "",
+) -> AlternativePlan:
+    """Put the plan as it would be made now in the place of the stored one, as far as it is another one.
+
+    With ``participant``, what that said of its system is taken over first: for this rotation, and for all to come.
+    ``seen`` is ``Other.seen`` of what was looked at. Whose steps are others is told. Raises ActionRefused, PlanError,
+    and EditConflict when something has changed since.
+    """
+    rotation = transitions.lock_rotation(rotation.pk)
+    if participant is not None:
+        participant = _participant_to_decide(rotation, participant)
+    other = AlternativePlan.of(rotation, now=now, holding=assumed_capability(participant))
+    require_plan_version(other, seen)
+    if participant is not None:
+        _accept_capability(participant, by=by, now=now, reason=reason)
+    if other.is_another:
+        if other.obstacle:
+            raise ActionRefused(other.obstacle)
+        _replace_plan(other, by=by, now=now, reason=reason, because=participant)
+    elif participant is None:
+        raise ActionRefused("The plan is the one that would be made now: nothing was changed.")
+    return other
+
+
+@transaction.atomic
+def keep_stored_plan(
+    rotation: Rotation,
+    *,
+    seen: str,
+    by: Actor,
+    now: datetime,
+    reason: str,
+    participant: Participant | None = None,
+) -> None:
+    """Leave plan and partner as they are, with a reason; it is asked again once something else is known.
+
+    Raises ActionRefused, and EditConflict when something has changed since.
+    """
+    rotation = transitions.lock_rotation(rotation.pk)
+    if participant is not None:
+        participant = _participant_to_decide(rotation, participant)
+    other = AlternativePlan.of(rotation, now=now, holding=assumed_capability(participant))
+    require_plan_version(other, seen)
+    if not reason.strip():
+        raise ActionRefused("Say why it stays as it is: the reason stays in the trail.")
+    if participant is not None:
+        rotation.participants.filter(pk=participant.pk).update(holds_decided_at=now)
+        new = {"said": participant.get_says_holds_display()}
+        also = [rotation.holder, participant.partner]
+        record(
+            AuditEvent("participant.holds_left", rotation, also=also, new=new, reason=reason), by=by, now=now
+        )
+        return
+    if other.shape is None or not other.is_another:
+        raise ActionRefused("The plan is the one that would be made now: there is nothing to decide.")
+    Rotation.objects.filter(pk=rotation.pk).update(plan_kept=other.shape.digest)
+    record(AuditEvent("rotation.plan_kept", rotation, also=[rotation.holder], reason=reason), by=by, now=now)
+
+
+def assumed_capability(participant: Participant | None) -> dict[int, str]:
+    """Return what is supposed where a participant's word is taken over; nothing where none is to be decided."""
+    if participant is None or not participant.holds_undecided:
+        return {}
+    return {participant.partner_id: participant.says_holds}
+
+
+def require_plan_version(other: AlternativePlan, seen: str) -> None:
+    """Refuse a decision about another plan than those that were looked at. Raises EditConflict."""
+    if seen != other.seen:
+        raise EditConflict(f"The rotation of {other.rotation}")
+
+
+def _participant_to_decide(rotation: Rotation, participant: Participant) -> Participant:
+    """Return a participant as it is now, if something that it said is to be decided. Raises ActionRefused."""
+    found = rotation.participants.select_related("partner").get(pk=participant.pk)
+    found.rotation = rotation
+    if not found.holds_undecided:
+        raise ActionRefused(f"Nothing that {found.partner} said of its system is left to decide.")
+    if found.says_holds != participant.says_holds:
+        raise EditConflict(f"What {found.partner} said of its system")
+    return found
+
+
+def _accept_capability(participant: Participant, *, by: Actor, now: datetime, reason: str) -> None:
+    partner, rotation = participant.partner, participant.rotation
+    before = Partner.Holds(partner.holds)
+    held = Partner.objects.filter(pk=partner.pk, holds=before)
+    if not held.update(holds=participant.says_holds):
+        raise EditConflict(str(partner))
+    rotation.participants.filter(pk=participant.pk).update(holds_decided_at=now)
+    record(
+        AuditEvent(
+            "participant.holds_taken_over",
+            rotation,
+            also=[rotation.holder, partner],
+            old={"holds": before.label},
+            new={"holds": participant.get_says_holds_display()},
+            reason=reason,
+        ),
+        by=by,
+        now=now,
+    )
+    partner.holds = participant.says_holds
+
+
+def _replace_plan(
+    other: AlternativePlan, *, by: Actor, now: datetime, reason: str, because: Participant | None
+) -> None:
+    rotation, anew = other.rotation, [participant.pk for participant in other.anew]
+    _reset_answers(other)
+    stored_plan.replace_plan(rotation, other.fresh, anew=anew, begun=other.begun)
+    Rotation.objects.filter(pk=rotation.pk).update(plan_kept="")
+    names = [participant.partner.name for participant in other.anew]
+    record(
+        AuditEvent(
+            "rotation.replanned",
+            rotation,
+            also=[rotation.holder, *(participant.partner for participant in other.anew)],
+            new={
+                **({"because of": because.partner.name} if because else {}),
+                **({"other steps for": names} if names else {}),
+            },
+            reason=reason,
+        ),
+        by=by,
+        now=now,
+    )
+    four_eyes.withdraw_approval(rotation, "put another plan in the place of the approved one", by=by, now=now)
+    transitions.reblock_steps(rotation)
+    transitions.advance_rotation(rotation, by=by, now=now)
+    if rotation.state in (RotationState.EXCHANGING, RotationState.SCHEDULED, RotationState.UNDER_WAY):
+        unconcerned = [p.pk for p in other.participants if p.pk not in anew]
+        compose.notify_participants(rotation, Letter.Kind.REPLANNED, by=by, now=now, but=unconcerned)
+
+
+def _reset_answers(other: AlternativePlan) -> None:
+    """Forget what participants said to the part that was planned for them before: another one is asked of them now.
+
+    What was compared stays; that it is installed beside the old one has to be said by whoever was not asked for that.
+    """
+    installs = {step.participant_id for step in other.fresh if step.act == Act.INSTALL}
+    had = {step.participant_id for step in other.before if step.act == Act.INSTALL}
+    rotation = other.rotation
+    concerned = rotation.participants.filter(pk__in=[participant.pk for participant in other.anew])
+    concerned.update(agreed_at=None, escalated_at=None, waived_reason="")
+    newly = concerned.filter(pk__in=[pk for pk in installs - had if pk is not None])
+    newly.update(confirmed_at=None, confirmed_with="")
+    if rotation.side == "own":
+        newly.update(evidence="", fingerprint="")

@@ -1,0 +1,202 @@
+"""What signs for one partner alone: chosen, ended, and to be read off for any moment."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.test import Client
+
+from identities.models import Identity
+from identities.stations import HistoryNotDeletable
+from partners import signing_choices
+from partners.models import Partnership, SigningChoice
+from tests.inventory import NOW, add_certificate, make_identity, make_partner
+from tests.role_assignments import replace
+
+pytestmark = pytest.mark.django_db
+
+#: "What did we sign with for Northwind on 3 March at 10:00?"
+THIRD_OF_MARCH = datetime(2027, 3, 3, 10, 0, tzinfo=UTC)
+FLIP = THIRD_OF_MARCH + timedelta(days=4)
+MOMENT = timedelta(microseconds=1)
+
+
+@pytest.fixture
+def identity() -> Identity:
+    return make_identity()
+
+
+@pytest.fixture
+def old(identity: Identity) -> Any:
+    return add_certificate(identity)
+
+
+@pytest.fixture
+def new(identity: Identity, old: Any) -> Any:
+    return add_certificate(identity, days=700)
+
+
+@pytest.fixture
+def northwind(identity: Identity) -> Partnership:
+    return Partnership.objects.create(identity=identity, partner=make_partner())
+
+
+@pytest.fixture
+def fabrikam(identity: Identity) -> Partnership:
+    return Partnership.objects.create(identity=identity, partner=make_partner("FABRIKAM"))
+
+
+def told(partnership: Partnership) -> list[tuple[Any, datetime, datetime | None, bool]]:
+    return [
+        (span.certificate, span.start, span.end, span.own)
+        for span in signing_choices.signing_history(partnership)
+    ]
+
+
+def flip(identity: Identity, old: Any, new: Any, at: datetime) -> None:
+    at = replace(old, new, "sign", at=at)
+    signing_choices.end_choices(identity, at=at)
+
+
+def test_a_choice_signs_for_its_partner_alone(
+    northwind: Partnership, fabrikam: Partnership, old: Any, new: Any
+) -> None:
+    signing_choices.choose(northwind, new, at=THIRD_OF_MARCH)
+    assert signing_choices.signing_certificate_at(northwind, THIRD_OF_MARCH - MOMENT) == old
+    assert signing_choices.signing_certificate_at(northwind, THIRD_OF_MARCH) == new
+    assert signing_choices.signing_certificate_at(fabrikam, THIRD_OF_MARCH) == old
+    assert signing_choices.signing_certificate_at(northwind, NOW - MOMENT) is None
+
+
+def test_choices_end_when_the_default_flips_without_gap_and_without_double(
+    identity: Identity, northwind: Partnership, fabrikam: Partnership, old: Any, new: Any
+) -> None:
+    signing_choices.choose(northwind, new, at=THIRD_OF_MARCH)
+    flip(identity, old, new, FLIP)
+    assert not SigningChoice.objects.open().exists()
+    assert told(northwind) == [
+        (old, NOW, THIRD_OF_MARCH, False),
+        (new, THIRD_OF_MARCH, FLIP, True),
+        (new, FLIP, None, False),
+    ]
+    assert told(fabrikam) == [(old, NOW, FLIP, False), (new, FLIP, None, False)]
+    assert signing_choices.signing_certificate_at(northwind, FLIP - MOMENT) == new
+    assert signing_choices.signing_certificate_at(northwind, FLIP) == new
+
+
+def test_a_partner_that_goes_back_is_signed_to_by_default_again(
+    northwind: Partnership, old: Any, new: Any
+) -> None:
+    signing_choices.choose(northwind, new, at=THIRD_OF_MARCH)
+    signing_choices.choose(northwind, old, at=FLIP)
+    assert signing_choices.open_choice(northwind) is None
+    assert told(northwind)[1:] == [(new, THIRD_OF_MARCH, FLIP, True), (old, FLIP, None, False)]
+
+
+def test_a_partner_can_go_back_alone_after_the_default_has_flipped(
+    identity: Identity, northwind: Partnership, fabrikam: Partnership, old: Any, new: Any
+) -> None:
+    flip(identity, old, new, THIRD_OF_MARCH)
+    signing_choices.choose(northwind, old, at=FLIP)
+    assert signing_choices.signing_certificate_at(northwind, FLIP) == old
+    assert signing_choices.signing_certificate_at(fabrikam, FLIP) == new
+    signing_choices.choose(northwind, new, at=FLIP + timedelta(days=1))
+    assert signing_choices.open_choice(northwind) is None
+    assert told(northwind) == [
+        (old, NOW, THIRD_OF_MARCH, False),
+        (new, THIRD_OF_MARCH, FLIP, False),
+        (old, FLIP, FLIP + timedelta(days=1), True),
+        (new, FLIP + timedelta(days=1), None, False),
+    ]
+
+
+def test_choosing_what_signs_already_changes_nothing(northwind: Partnership, old: Any, new: Any) -> None:
+    signing_choices.choose(northwind, old, at=THIRD_OF_MARCH)
+    assert not SigningChoice.objects.exists()
+    signing_choices.choose(northwind, new, at=THIRD_OF_MARCH)
+    signing_choices.choose(northwind, new, at=FLIP)
+    assert [row.starts_at for row in SigningChoice.objects.all()] == [THIRD_OF_MARCH]
+
+
+def test_a_certificate_that_retires_ends_only_the_choices_of_itself(
+    identity: Identity, northwind: Partnership, fabrikam: Partnership, old: Any, new: Any
+) -> None:
+    third = add_certificate(identity, days=900)
+    signing_choices.choose(northwind, new, at=THIRD_OF_MARCH)
+    signing_choices.choose(fabrikam, third, at=THIRD_OF_MARCH)
+    assert signing_choices.end_choices(identity, at=FLIP, certificate=new) == 1
+    assert signing_choices.signing_certificate_at(northwind, FLIP) == old
+    assert signing_choices.signing_certificate_at(fabrikam, FLIP) == third
+
+
+def test_choices_of_other_identities_stay(northwind: Partnership, old: Any, new: Any) -> None:
+    other = make_identity("ACME-2")
+    add_certificate(other)
+    theirs = Partnership.objects.create(identity=other, partner=northwind.partner)
+    signing_choices.choose(theirs, add_certificate(other, days=700), at=THIRD_OF_MARCH)
+    signing_choices.choose(northwind, new, at=THIRD_OF_MARCH)
+    signing_choices.end_choices(northwind.identity, at=FLIP)
+    assert [row.partnership for row in SigningChoice.objects.open()] == [theirs]
+
+
+def test_another_machines_clock_that_was_ahead_makes_neither_gap_nor_double(
+    identity: Identity, northwind: Partnership, old: Any, new: Any
+) -> None:
+    signing_choices.choose(northwind, new, at=FLIP)
+    signing_choices.choose(northwind, old, at=THIRD_OF_MARCH)
+    assert told(northwind) == [(old, NOW, None, False)]
+    signing_choices.choose(northwind, new, at=FLIP)
+    flip(identity, old, new, THIRD_OF_MARCH)
+    for moment in (THIRD_OF_MARCH, FLIP - MOMENT, FLIP):
+        assert signing_choices.signing_certificate_at(northwind, moment) == new
+
+
+def test_two_writers_for_one_partnership_are_refused_by_the_database(
+    northwind: Partnership, old: Any, new: Any
+) -> None:
+    signing_choices.choose(northwind, new, at=THIRD_OF_MARCH)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        SigningChoice.objects.create(partnership=northwind, certificate=old, starts_at=FLIP)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        SigningChoice.objects.update(ends_at=THIRD_OF_MARCH - MOMENT)
+    with pytest.raises(HistoryNotDeletable):
+        SigningChoice.objects.get().delete()
+
+
+def test_the_identitys_page_lists_whom_it_signs_to_with_another_one(
+    viewer: Client, identity: Identity, northwind: Partnership, fabrikam: Partnership, old: Any, new: Any
+) -> None:
+    assert "Signs for these partners" not in viewer.get(identity.get_absolute_url()).content.decode()
+    signing_choices.choose(northwind, new, at=NOW)
+    page = viewer.get(identity.get_absolute_url())
+    assert list(page.context["signed_apart"]) == [northwind]
+    text = page.content.decode()
+    assert text.index("Signs for these partners with another one") > text.index("table-stack")
+    assert new.short_name in text
+
+
+def test_the_partners_page_tells_what_we_signed_with_from_when_until_when(
+    viewer: Client, identity: Identity, northwind: Partnership, old: Any, new: Any
+) -> None:
+    address = northwind.partner.get_absolute_url()
+    assert "What we signed with for them" not in viewer.get(address).content.decode()
+    signing_choices.choose(northwind, new, at=NOW + timedelta(hours=2))
+    text = viewer.get(address).content.decode()
+    table = text[text.index("What we signed with for them") :]
+    assert table.index(new.short_name) < table.index(old.short_name)
+    assert "chosen for them alone" in table
+    assert "14:00:00" in table
+
+
+def test_a_certificates_page_says_for_whom_alone_it_signs(
+    viewer: Client, northwind: Partnership, old: Any, new: Any
+) -> None:
+    signing_choices.choose(northwind, new, at=NOW)
+    text = viewer.get(new.get_absolute_url()).content.decode()
+    assert "To sign for one partner alone" in text
+    assert "used to sign for some partners" in text or "used to decrypt" in text
+    signing_choices.choose(northwind, old, at=FLIP)
+    assert "To sign for one partner alone" in viewer.get(new.get_absolute_url()).content.decode()

@@ -1,0 +1,48 @@
+"""A successor that was generated in the background finds its rotation, with a broker or without one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.core.management import call_command
+
+from identities.generation import generate_next, request_certificate
+from rotations.lifecycle import drafts
+from rotations.models import Rotation
+from rotations.tasks import apply_due
+from tests.rotations.company import NOW, Company, make_company
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def awaiting(company: Company) -> Rotation:
+    request = request_certificate(
+        company.identity,
+        kind="self_signed",
+        bits=2048,
+        hash_name="sha256",
+        days=730,
+        subject={"common_name": "ACME-PROD"},
+        roles=("sign", "decrypt"),
+        by=company.by,
+        now=NOW,
+    )
+    wish = drafts.DraftSpec(roles=("sign", "decrypt"), old=company.old, request=request)
+    return drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
+
+
+@pytest.mark.parametrize("tick", [apply_due, lambda: call_command("apply_due")], ids=["beat", "loop"])
+def test_a_generated_successor_finds_its_rotation(tick: object) -> None:
+    rotation = awaiting(make_company())
+    assert callable(tick)
+    tick()
+    rotation.refresh_from_db()
+    assert rotation.new is None
+    assert generate_next(now=NOW + timedelta(seconds=1))
+    tick()
+    rotation = Rotation.objects.get(pk=rotation.pk)
+    successor = rotation.new_identity_certificate
+    assert successor is not None
+    assert successor.private_key is not None
+    assert not successor.service.exists()

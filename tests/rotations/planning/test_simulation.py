@@ -1,0 +1,494 @@
+"""The simulator itself: plans that were tampered with must cost messages, and it must see whose and why."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from rotations.planning.change import DEFAULT_GRACE, Act, Capacity, CertificateChange, Move, PlannedStep, Role
+from rotations.planning.plan import plan
+from rotations.planning.rules import violations
+from rotations.planning.simulation import (
+    Behaviour,
+    CertificateValidity,
+    FailureReason,
+    PartnerBehaviour,
+    SimulationResult,
+    Traffic,
+    WorkerKill,
+    WorkerOutage,
+    simulate,
+)
+from tests.rotations.planning.changes import ENDS, NOW, ONE, ROLES, SEVERAL, STARTS, make_change
+from tests.rotations.planning.test_rules import change_step, drop_dependency, drop_step
+
+SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+
+def run(
+    which: str, ours: Capacity = SEVERAL, theirs: Capacity = SEVERAL, **conduct: object
+) -> SimulationResult:
+    """Simulate the change with one partner that behaves like this."""
+    change = make_change(which, (ours,), (theirs,))
+    return simulate(change, plan(change), partner(**conduct))
+
+
+def partner(**conduct: object) -> Behaviour:
+    return Behaviour(partners={"p1": PartnerBehaviour(**conduct)})  # type: ignore[arg-type]
+
+
+def counts(outcome: SimulationResult) -> tuple[int, int, int]:
+    return outcome.rejected, outcome.lost, outcome.twice
+
+
+def reasons(outcome: SimulationResult, *, outbound: bool) -> set[FailureReason]:
+    return {f.reason for m in outcome.mishaps if m.outbound is outbound for f in m.failures}
+
+
+AUTHENTICATION, DECRYPTION, MDN = (
+    FailureReason.AUTHENTICATION_FAILED,
+    FailureReason.DECRYPTION_FAILED,
+    FailureReason.MDN_SIGNATURE_FAILED,
+)
+
+
+# Plans that break the law.
+
+
+def install_second(steps: tuple[PlannedStep, ...]) -> tuple[PlannedStep, ...]:
+    steps = drop_dependency(steps, "cut_over:s1", "install:p1")
+    return change_step(steps, "install:p1", earliest=ENDS + DAY, latest=ENDS + DAY)
+
+
+def stage_second(steps: tuple[PlannedStep, ...]) -> tuple[PlannedStep, ...]:
+    steps = drop_dependency(steps, "announce:p1", "stage:s1")
+    return change_step(steps, "stage:s1", earliest=ENDS + DAY, latest=ENDS + DAY, due=ENDS + DAY)
+
+
+def write_early(steps: tuple[PlannedStep, ...]) -> tuple[PlannedStep, ...]:
+    steps = drop_dependency(steps, "cut_over:s1", "install:p1")
+    return change_step(steps, "cut_over:s1", earliest=NOW + HOUR, due=NOW + HOUR)
+
+
+def retire_early(steps: tuple[PlannedStep, ...]) -> tuple[PlannedStep, ...]:
+    steps = drop_dependency(steps, "retire:s1", "partner_cut_over:p1")
+    return change_step(steps, "retire:s1", earliest=NOW + HOUR, due=NOW + HOUR)
+
+
+def let_the_partner_retire_early(steps: tuple[PlannedStep, ...]) -> tuple[PlannedStep, ...]:
+    steps = drop_dependency(
+        drop_dependency(steps, "partner_retire:p1", "cut_over:s1"), "partner_retire:p1", "test:s1:p1"
+    )
+    return change_step(steps, "partner_retire:p1", earliest=STARTS - 2 * DAY, latest=STARTS - 2 * DAY)
+
+
+# (change, tampering, what our messages fail with, what the partner's fail with)
+WRONG: list[
+    tuple[
+        str,
+        Callable[[tuple[PlannedStep, ...]], tuple[PlannedStep, ...]],
+        set[FailureReason],
+        set[FailureReason],
+    ]
+] = [
+    ("A", install_second, {AUTHENTICATION}, {MDN}),
+    ("C", install_second, {AUTHENTICATION}, {MDN}),
+    ("E", install_second, {DECRYPTION}, set()),
+    ("F", install_second, {DECRYPTION}, set()),
+    ("B", stage_second, set(), {DECRYPTION}),
+    ("C", stage_second, set(), {DECRYPTION}),
+    ("D", stage_second, {MDN}, {AUTHENTICATION}),
+    ("F", stage_second, {MDN}, {AUTHENTICATION}),
+    ("A", write_early, {AUTHENTICATION}, {MDN}),
+    ("C", write_early, {AUTHENTICATION}, {MDN}),
+    ("E", write_early, {DECRYPTION}, set()),
+    ("F", write_early, {DECRYPTION}, set()),
+    ("B", retire_early, set(), {DECRYPTION}),
+    ("D", retire_early, {MDN}, {AUTHENTICATION}),
+    ("A", let_the_partner_retire_early, {AUTHENTICATION}, {MDN}),
+    ("C", let_the_partner_retire_early, {AUTHENTICATION}, {MDN}),
+    ("E", let_the_partner_retire_early, {DECRYPTION}, set()),
+]
+
+
+@pytest.mark.parametrize(("which", "tamper", "ours", "theirs"), WRONG)
+def test_a_plan_that_breaks_the_law_costs_messages(
+    which: str,
+    tamper: Callable[[tuple[PlannedStep, ...]], tuple[PlannedStep, ...]],
+    ours: set[FailureReason],
+    theirs: set[FailureReason],
+) -> None:
+    change = make_change(which)
+    outcome = simulate(change, tamper(plan(change)))
+    assert reasons(outcome, outbound=True) == ours
+    assert reasons(outcome, outbound=False) == theirs
+    assert (outcome.lost > 0) == bool({AUTHENTICATION, DECRYPTION} & (ours | theirs))
+    assert (outcome.twice > 0) == (MDN in ours | theirs)
+    # Not only the check of the plan objects: what was seen in the states and in the messages does too.
+    seen = [sentence for sentence in outcome.violations if sentence not in violations(change, plan(change))]
+    assert any("held only the" in sentence for sentence in seen)
+    assert any("outside of any swap" in sentence for sentence in seen)
+
+
+def test_without_the_pause_our_messages_fail_between_the_two_switches() -> None:
+    change = make_change("A", theirs=(ONE,))
+    steps = drop_step(drop_step(plan(change), "hold:s1"), "release:s1")
+    outcome = simulate(change, steps, partner(lag=20 * MINUTE))
+    ours = [mishap for mishap in outcome.mishaps if mishap.outbound]
+    assert {mishap.created.replace(minute=0, second=0, microsecond=0) for mishap in ours} == {STARTS}
+    assert len(ours) == 4
+    assert not any(mishap.lost for mishap in ours)
+
+
+def test_a_grace_of_nothing_lets_what_is_on_its_way_fail() -> None:
+    change = replace(make_change("D"), grace=timedelta(0))
+    behaviour = replace(partner(), pace={"partner_cut_over:p1": 1.0})
+    outcome = simulate(change, plan(change), behaviour, traffic=Traffic(every=MINUTE))
+    assert outcome.twice > 0
+    assert {mishap.outbound for mishap in outcome.mishaps if mishap.twice} == {True}
+
+
+def test_a_writer_with_two_certificates_and_one_with_none_are_seen() -> None:
+    change = make_change("A")
+    steps = plan(change)
+    (effect,) = next(step for step in steps if step.key == "cut_over:s1").effects
+    for move, found in (("add", "both certificates"), ("drop", "no certificate")):
+        wrong = change_step(steps, "cut_over:s1", effects=(replace(effect, move=Move(move)),))
+        assert any(
+            f"signing at System 1 has {found}" in sentence for sentence in simulate(change, wrong).violations
+        )
+
+
+def test_steps_that_wait_for_what_is_not_there_are_never_done() -> None:
+    change = make_change("C")
+    outcome = simulate(change, plan(change)[::-1])
+    assert {h.step.key for h in outcome.happenings if h.done is not None} == {"stage:s1"}
+    assert counts(outcome) == (0, 0, 0)
+
+
+# What partners may do.
+
+
+def test_a_partner_that_installs_late_and_says_so_holds_the_change_up_and_costs_nothing() -> None:
+    outcome = run("A", shifts={Act.INSTALL: 2 * HOUR})
+    assert next(h for h in outcome.happenings if h.step.key == "cut_over:s1").missed
+    assert counts(outcome) == (0, 0, 0)
+    assert outcome.violations == ()
+
+
+def test_in_a_longer_window_the_change_is_made_when_the_late_partner_is_ready() -> None:
+    change = replace(make_change("A"), ends=STARTS + 4 * HOUR)
+    outcome = simulate(change, plan(change), partner(shifts={Act.INSTALL: 2 * HOUR}))
+    assert next(h.done for h in outcome.happenings if h.step.key == "cut_over:s1") == change.starts + 2 * HOUR
+    assert counts(outcome) == (0, 0, 0)
+
+
+def test_a_partner_that_only_says_that_it_has_installed_rejects_our_messages_until_it_has() -> None:
+    outcome = run("A", shifts={Act.INSTALL: 2 * HOUR}, says_so=True)
+    assert outcome.rejected == 24  # two hours, a message every five minutes
+    assert outcome.lost == 0
+    assert {mishap.created.hour for mishap in outcome.mishaps if mishap.rejected} == {4, 5}
+    assert reasons(outcome, outbound=False) == {MDN}
+
+
+def test_messages_are_lost_when_their_retries_run_out() -> None:
+    change = make_change("E")
+    behaviour = partner(shifts={Act.INSTALL: 2 * HOUR}, says_so=True)
+    impatient = Traffic(retries=(10 * MINUTE, 30 * MINUTE))
+    outcome = simulate(change, plan(change), behaviour, traffic=impatient)
+    assert outcome.lost == 16  # those of the first 80 minutes
+    assert outcome.rejected == 24
+    assert max(m.created for m in outcome.mishaps if m.lost) < STARTS + 80 * MINUTE
+
+
+def test_what_was_processed_but_not_acknowledged_is_delivered_again_and_not_lost() -> None:
+    outcome = run("A", forgets_mdns=True)
+    assert outcome.lost == outcome.rejected == 0
+    assert outcome.twice > 0
+    assert not any(mishap.outbound for mishap in outcome.mishaps)
+    assert all(len(mishap.delivered) == 6 for mishap in outcome.mishaps if mishap.created > STARTS)
+
+
+def test_a_partner_that_replaces_instead_of_adding_rejects_from_then_on_until_our_switch() -> None:
+    outcome = run("E", replaces=True)
+    installed = next(h.done for h in outcome.happenings if h.step.key == "install:p1")
+    assert installed
+    assert min(m.created for m in outcome.mishaps) - installed < 5 * MINUTE
+    assert STARTS - max(m.created for m in outcome.mishaps) < 5 * MINUTE
+    assert outcome.lost > 1000
+
+
+def test_a_partner_cannot_use_our_certificate_before_we_sent_it() -> None:
+    outcome = run("B", shifts={Act.PARTNER_CUT_OVER: -20 * DAY})
+    sent = next(h.done for h in outcome.happenings if h.step.act is Act.ANNOUNCE)
+    assert sent
+    switched = next(h.writes[0].at for h in outcome.happenings if h.step.act is Act.PARTNER_CUT_OVER)
+    assert switched == sent
+    assert counts(outcome) == (0, 0, 0)
+
+
+def test_a_partner_can_use_its_own_certificate_before_we_accept_it() -> None:
+    outcome = run("D", shifts={Act.PARTNER_CUT_OVER: -2 * HOUR})
+    assert reasons(outcome, outbound=True) == {MDN}
+    assert reasons(outcome, outbound=False) == {AUTHENTICATION}
+    assert max(m.created for m in outcome.mishaps) < NOW + HOUR
+
+
+def test_a_partner_that_moves_one_role_of_two_is_found_out_when_the_old_one_leaves() -> None:
+    outcome = run("C", roles=frozenset({Role.SIGN}))
+    assert outcome.lost > 0
+    assert min(m.created for m in outcome.mishaps) >= ENDS + DEFAULT_GRACE
+    assert reasons(outcome, outbound=False) == {DECRYPTION}
+
+
+def test_a_partner_with_one_slot_that_is_early_breaks_the_law_until_we_follow() -> None:
+    outcome = run("B", ONE, ONE, shifts={Act.PARTNER_CUT_OVER: -2 * HOUR})
+    assert outcome.rejected == 24
+    assert any(
+        "encrypting at Partner 1 used the new certificate; decrypting at System 1 held only the old"
+        in sentence
+        for sentence in outcome.violations
+    )
+
+
+def test_a_partner_with_one_slot_that_is_late_leaves_our_messages_waiting_and_loses_none_of_them() -> None:
+    outcome = run("F", ONE, ONE, shifts={Act.PARTNER_CUT_OVER: 2 * HOUR})
+    assert not any(mishap.outbound for mishap in outcome.mishaps)
+    assert outcome.pauses["us:s1"].ends
+    assert outcome.pauses["us:s1"].ends > STARTS + 2 * HOUR
+    assert outcome.waited == 37  # from five past three until ten past six
+
+
+def test_a_partner_that_says_that_it_switched_does_not_get_our_queue_before_the_test_has_passed() -> None:
+    outcome = run("E", ONE, ONE, shifts={Act.PARTNER_CUT_OVER: 30 * MINUTE}, says_so=True)
+    assert counts(outcome) == (0, 0, 0)
+    assert next(h.done for h in outcome.happenings if h.step.act is Act.TEST) == STARTS + 30 * MINUTE
+
+
+def test_when_the_test_never_passes_our_queue_is_never_released() -> None:
+    outcome = run("E", ONE, ONE, never=frozenset({Act.PARTNER_CUT_OVER}))
+    assert outcome.pauses["us:s1"].ends is None
+    assert outcome.stuck > 0
+    assert outcome.lost == 0
+
+
+@pytest.mark.parametrize("which", "ABCDEF")
+def test_when_the_partner_pauses_its_queue_too_nothing_at_all_fails(which: str) -> None:
+    outcome = run(which, ONE, ONE, pauses=True, lag=10 * MINUTE)
+    assert counts(outcome) == (0, 0, 0)
+    assert outcome.waited > 0
+
+
+def test_one_partner_that_is_late_does_not_touch_the_messages_of_another() -> None:
+    change = make_change("A", theirs=(SEVERAL, SEVERAL))
+    outcome = simulate(change, plan(change), partner(shifts={Act.INSTALL: 2 * HOUR}, says_so=True))
+    assert {mishap.party.key for mishap in outcome.mishaps} == {"p1"}
+
+
+# Workers.
+
+
+def test_a_worker_that_is_down_at_the_moment_makes_the_change_when_it_is_back() -> None:
+    change = make_change("C")
+    outage = WorkerOutage(STARTS - MINUTE, STARTS + 20 * MINUTE)
+    outcome = simulate(change, plan(change), Behaviour(outages=(outage,)))
+    assert next(h.done for h in outcome.happenings if h.step.key == "cut_over:s1") == outage.ends
+    assert counts(outcome) == (0, 0, 0)
+
+
+def test_a_window_without_a_worker_passes_unused() -> None:
+    change = make_change("C")
+    outcome = simulate(change, plan(change), Behaviour(outages=(WorkerOutage(STARTS, ENDS),)))
+    assert next(h for h in outcome.happenings if h.step.key == "cut_over:s1").missed
+    assert counts(outcome) == (0, 0, 0)
+    assert outcome.violations == ()
+
+
+def test_a_partner_with_one_slot_is_left_alone_when_our_side_misses_the_window() -> None:
+    """It switches as agreed; that is against the law, and shows why somebody has to be told at once."""
+    change = make_change("B", (ONE,), (ONE,))
+    outcome = simulate(change, plan(change), Behaviour(outages=(WorkerOutage(STARTS, ENDS),)))
+    assert outcome.lost > 0
+    assert outcome.violations
+
+
+def test_a_killed_worker_leaves_a_step_half_written_until_the_next_one_goes_on() -> None:
+    change = make_change("F", (ONE,), (ONE,))
+    kill = WorkerKill("cut_over:s1", written=1, gap=10 * MINUTE)
+    outcome = simulate(change, plan(change), Behaviour(kills=(kill,)))
+    cut_over = next(h for h in outcome.happenings if h.step.key == "cut_over:s1")
+    assert [write.at for write in cut_over.writes] == [STARTS] + [STARTS + 10 * MINUTE] * 2
+    assert cut_over.done == STARTS + 10 * MINUTE
+    assert outcome.violations == ()
+    assert not any(mishap.outbound for mishap in outcome.mishaps)
+
+
+def test_a_step_that_is_half_written_when_its_window_ends_stays_so() -> None:
+    change = make_change("C", (ONE,), (ONE,))
+    outcome = simulate(change, plan(change), Behaviour(kills=(WorkerKill("cut_over:s1", 1, 2 * HOUR),)))
+    cut_over = next(h for h in outcome.happenings if h.step.key == "cut_over:s1")
+    assert (cut_over.missed, cut_over.done, len(cut_over.writes)) == (True, None, 1)
+    assert outcome.violations
+
+
+def signing(outcome: SimulationResult) -> dict[str, datetime | None]:
+    """Map the places where we sign to the moment since when they do so with the new certificate."""
+    used = [use for use in outcome.history if use.place.startswith("signing") and use.certificate == "new"]
+    return {use.place: use.since for use in used}
+
+
+def test_our_signing_is_chosen_for_each_partner_where_the_system_can() -> None:
+    """A killed worker then leaves some partners switched and others not, which is lawful."""
+    change = make_change("A", theirs=(SEVERAL, SEVERAL), per_partner=True)
+    outcome = simulate(change, plan(change), Behaviour(kills=(WorkerKill("cut_over:s1:p1", 0, 10 * MINUTE),)))
+    assert signing(outcome) == {
+        "signing at System 1 for Partner 1": STARTS + 10 * MINUTE,
+        "signing at System 1 for Partner 2": STARTS,
+    }
+    assert (counts(outcome), outcome.violations) == ((0, 0, 0), ())
+
+
+def test_each_partner_changes_at_its_own_moment_and_only_its_own_messages_wait_for_a_swap() -> None:
+    moments = {"p1": STARTS - 2 * DAY, "p3": STARTS + 5 * DAY}
+    change = make_change("C", theirs=(SEVERAL, SEVERAL, ONE), per_partner=True, moments=moments)
+    outcome = simulate(change, plan(change))
+    assert list(signing(outcome).values()) == [moments["p1"], STARTS, moments["p3"]]
+    assert (counts(outcome), outcome.violations) == ((0, 0, 0), ())
+    assert list(outcome.pauses) == ["us:s1>p3"]
+    assert [tally.party.key for tally in outcome.tallies if tally.waited] == ["p3"]
+    default = next(h for h in outcome.happenings if h.step.key == "cut_over:s1")
+    assert (default.done, default.writes) == (moments["p3"], ())
+
+
+def test_a_partner_that_is_late_keeps_nobody_but_the_default_waiting() -> None:
+    change = make_change("C", theirs=(SEVERAL, SEVERAL), per_partner=True)
+    never = Behaviour(partners={"p1": PartnerBehaviour(never=frozenset({Act.INSTALL}))})
+    outcome = simulate(change, plan(change), never)
+    assert signing(outcome) == {"signing at System 1 for Partner 2": STARTS}
+    done = {h.step.key: h.done for h in outcome.happenings}
+    assert (done["cut_over:s1:p1"], done["cut_over:s1"], done["retire:s1"]) == (None, None, None)
+    assert (counts(outcome), outcome.violations) == ((0, 0, 0), ())
+
+
+def test_a_default_that_flips_before_its_partners_takes_them_along() -> None:
+    change = make_change("A", theirs=(SEVERAL, SEVERAL), per_partner=True)
+    hasty = tuple(replace(step, after=()) if step.key == "cut_over:s1" else step for step in plan(change))
+    never = Behaviour(partners={"p1": PartnerBehaviour(never=frozenset({Act.INSTALL}))})
+    outcome = simulate(change, hasty, never)
+    assert signing(outcome)["signing at System 1 for Partner 1"] == STARTS
+    assert any("signing at System 1 for Partner 1 used the new" in found for found in outcome.violations)
+
+
+# Moments and certificates.
+
+
+def test_a_certificate_that_ends_while_it_is_in_use_is_rejected_from_that_moment() -> None:
+    change = make_change("D")
+    until = ENDS + 30 * DAY
+    behaviour = partner(never=frozenset({Act.PARTNER_CUT_OVER}))
+    outcome = simulate(change, plan(change), behaviour, validity=CertificateValidity(old_until=until))
+    assert outcome.span[1] > until
+    assert timedelta(0) <= min(m.created for m in outcome.mishaps if not m.outbound) - until < 5 * MINUTE
+    assert all(failure.expired for mishap in outcome.mishaps for failure in mishap.failures)
+    assert outcome.violations == ()  # the order was right, only too slow
+
+
+def test_a_certificate_that_is_used_before_it_is_valid_is_rejected_until_then() -> None:
+    change = make_change("E")
+    outcome = simulate(change, plan(change), validity=CertificateValidity(new_from=STARTS + 30 * MINUTE))
+    assert outcome.rejected == 6
+    assert outcome.lost == 0
+
+
+def test_a_certificate_that_ends_after_the_change_is_not_missed() -> None:
+    change = make_change("C")
+    outcome = simulate(change, plan(change), validity=CertificateValidity(old_until=ENDS + DAY))
+    assert counts(outcome) == (0, 0, 0)
+
+
+def test_steps_that_are_done_already_are_taken_as_fact() -> None:
+    change = replace(make_change("A"), now=STARTS - HOUR)
+    done = {"announce:p1": STARTS - 5 * DAY, "install:p1": STARTS - 3 * DAY}
+    outcome = simulate(change, plan(change), done=done)
+    assert {h.step.key: h.done for h in outcome.happenings if h.step.key in done} == done
+    assert outcome.span[0] == STARTS - 2 * HOUR
+    assert next(h.done for h in outcome.happenings if h.step.key == "cut_over:s1") == STARTS
+    assert counts(outcome) == (0, 0, 0)
+
+
+def test_a_step_that_is_left_out_does_nothing_and_holds_nobody_up() -> None:
+    change = make_change("E", (ONE,), (ONE,))
+    outcome = simulate(change, plan(change), partner(lag=20 * MINUTE), skipped=["hold:s1", "release:s1"])
+    assert all(happening.done for happening in outcome.happenings)
+    assert outcome.pauses == {}
+    assert reasons(outcome, outbound=True) == {DECRYPTION}
+
+
+def test_the_history_says_which_place_held_which_certificate_from_when_until_when() -> None:
+    outcome = run("A")
+    done = {h.step.key: h.done for h in outcome.happenings}
+    assert [(use.place, use.certificate, use.since, use.until) for use in outcome.history] == [
+        ("signing at System 1", "old", None, done["cut_over:s1"]),
+        ("signing at System 1", "new", done["cut_over:s1"], None),
+        ("verifying messages at Partner 1", "old", None, done["partner_retire:p1"]),
+        ("verifying messages at Partner 1", "new", done["install:p1"], None),
+        ("verifying MDNs at Partner 1", "old", None, done["partner_retire:p1"]),
+        ("verifying MDNs at Partner 1", "new", done["install:p1"], None),
+    ]
+
+
+def test_messages_flow_from_before_the_first_step_to_after_the_last() -> None:
+    for which in ROLES:
+        outcome = run(which)
+        moments = [h.done for h in outcome.happenings if h.done]
+        begins, ends = outcome.span
+        assert begins < NOW <= min(moments)
+        assert ends > max(moments)
+        five = 5 * MINUTE
+        assert abs(outcome.messages - 2 * (ends - begins) / five) <= 2
+
+
+def test_the_same_arguments_give_the_same_outcome_and_another_seed_other_messages() -> None:
+    def created(seed: int) -> list[datetime]:
+        change: CertificateChange = make_change("D", (ONE,), (ONE,))
+        outcome = simulate(change, plan(change), partner(lag=30 * MINUTE), seed=seed)
+        return [mishap.created for mishap in outcome.mishaps]
+
+    assert created(1) == created(1)
+    assert created(1) != created(2)
+
+
+# What the plan allows and the law does not see. Both are lawful as the plan stands.
+
+
+def test_a_queue_that_is_paused_in_the_last_moment_has_not_drained() -> None:
+    """The plan lets the pause begin with the window, and the cut-over follow at once, with MDNs on their way."""
+    change = make_change("D", (ONE,), (ONE,))
+    steps = plan(change)
+    assert violations(change, steps) == []
+    late = Behaviour(pace={"hold:s1": 1.0})
+    outcome = simulate(change, steps, late)
+    assert {mishap.outbound for mishap in outcome.mishaps if mishap.twice} == {True}
+    assert all(STARTS - 31 * MINUTE < m.created < STARTS for m in outcome.mishaps if m.outbound)
+    # Without asynchronous MDNs there is nothing to drain.
+    outcome = simulate(change, steps, late, traffic=Traffic(mdn_delay=timedelta(0)))
+    assert not any(mishap.outbound for mishap in outcome.mishaps)
+
+
+def test_a_partner_that_switches_after_the_grace_costs_nothing_since_late_messages_drain_first() -> None:
+    """The old certificate stays for as long as late messages may come, counted from the last switch."""
+    plain = make_change("D")
+    change = replace(plain, systems=tuple(replace(s, drain=2 * DAY) for s in plain.systems))
+    late = partner(shifts={Act.PARTNER_CUT_OVER: DEFAULT_GRACE + DAY})
+    outcome = simulate(change, plan(change), late, traffic=Traffic(every=MINUTE))
+    switched = next(h.done for h in outcome.happenings if h.step.act is Act.PARTNER_CUT_OVER)
+    retired = next(h.done for h in outcome.happenings if h.step.act is Act.RETIRE)
+    assert switched is not None
+    assert retired is not None
+    assert retired >= switched + 2 * DAY
+    assert counts(outcome) == (0, 0, 0)
+    # Where nothing is said to come late, what is on its way fails.
+    outcome = simulate(plain, plan(plain), late, traffic=Traffic(every=MINUTE))
+    assert outcome.twice > 0
+    assert all(abs(switched - mishap.created) < 31 * MINUTE for mishap in outcome.mishaps)
