@@ -27,7 +27,7 @@ from tests.audit.conftest import ALICE, add_entries, findings, run_verify_audit
 from tests.people import log_in, make_person
 from tests.trail import tamper
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.dates]
 
 ROOT = Path(__file__).resolve().parents[2]
 

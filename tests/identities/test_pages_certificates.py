@@ -35,7 +35,7 @@ from tests.inventory import (
 )
 from tests.people import confirm
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.dates]
 
 LIST = "/certificates/"
 

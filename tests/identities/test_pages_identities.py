@@ -29,7 +29,7 @@ from tests.inventory import (
     verbs,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.dates]
 
 LIST = "/identities/"
 

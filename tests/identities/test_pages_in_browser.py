@@ -16,7 +16,7 @@ from tests.certificates import make_pair, p12
 from tests.inventory import PASSWORD, make_identity
 from tests.people import log_in_browser
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.dates]
 
 
 @pytest.fixture
