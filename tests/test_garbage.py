@@ -276,19 +276,19 @@ def test_nothing_is_done_for_a_form_of_another_site(world: World) -> None:
     assert contents() == before
 
 
-def test_the_public_id_of_one_thing_opens_nothing_else(world: World) -> None:
+@some_or_all
+def test_the_public_id_of_one_thing_opens_nothing_else(world: World, every: int) -> None:
     client = client_like("root")
     uids = {kind: thing.uid for kind, thing in world.objects.items()}
     wrong = []
-    for pattern in patterns(get_resolver()):
+    for number, pattern in enumerate(patterns(get_resolver())):
         name = pattern.name or ""
         own = [kind for kind in uids if name.startswith(f"{kind}-")]
         if "uid" not in pattern.pattern.converters:
             continue
         right = world_uid(world, name, own)
-        for kind, uid in uids.items():
-            if uid == right:
-                continue
+        others = [(kind, uid) for kind, uid in uids.items() if uid != right]
+        for kind, uid in part(others, number, every):
             given = {key: uid if key == "uid" else "notify" for key in pattern.pattern.converters}
             with undone():
                 statuses = {
