@@ -50,7 +50,7 @@ def test_partners_take_part_in_a_rehearsed_rotation_each_in_its_own_way() -> Non
     }
 
 
-@pytest.mark.parametrize("day", [30, 200])
+@pytest.mark.parametrize("day", [30, pytest.param(200, marks=pytest.mark.extended)])
 def test_no_day_of_the_year_is_too_inconvenient_for_it(day: int) -> None:
     demo.load(now=NOW + timedelta(days=day, hours=7))
     assert Freeze.objects.count() == 2
