@@ -16,7 +16,8 @@ from django.db.models import Q
 from as2certs import pki
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, AuditEvent, record
-from identities import certificate_import, role_assignments
+from identities import role_assignments
+from identities.certificates import checks, single_import
 from identities.models import IdentityCertificate
 from identities.stations import WRITER_ROLES
 from partners.models import Partner, PartnerCertificate
@@ -98,7 +99,7 @@ def read_submission(
     _refuse_known(partner, description)
     chosen = tuple(role for role in partner.ROLES if role in (roles or suitable_roles(description, partner)))
     old = next((old for old, _ in predecessors(partner, chosen)), None)
-    findings = certificate_import.check_for_station(partner, material, roles=chosen, now=now, predecessor=old)
+    findings = checks.check_for_station(partner, material, roles=chosen, now=now, predecessor=old)
     told = [_for_partner(finding) for finding in findings if not finding.code.endswith(_OTHER_STATION_CODES)]
     errors = [finding for finding in told if finding.level == "error"]
     if errors:
@@ -238,7 +239,7 @@ def submit(
         for pk in partner.rotations.running().order_by("pk").values_list("pk", flat=True)
     ]
     reading = read_submission(partner, data, roles=roles, now=now)
-    certificate, _ = certificate_import.store_certificate(
+    certificate = single_import.store_certificate(
         partner, reading.material, roles=reading.roles, by=by, now=now
     )
     before = list(HandedIn.objects.standing().filter(partner=partner, certificate=certificate))

@@ -23,7 +23,7 @@ from as2certs.mail import outbox
 from as2certs.mail.models import Attachment, Message
 from as2certs.mail.outbox import AttachedFile
 from as2certs.mail.sealed_values import fill_in, unseal_values
-from identities.public_files import public_file
+from identities.certificates.public_files import public_file
 from identities.stations import AbstractCertificate
 from partners.models import Contact
 from rotations.letters import access_links, mail_templates

@@ -22,7 +22,7 @@ from as2certs.audit.models import Chain, Entry, Subject
 from as2certs.audit.recording import AuditEvent, record
 from as2certs.clock import database_now
 from as2certs.vault import vault
-from identities.generation import generate_next, request_certificate
+from identities.certificates.generation import RequestedKey, generate_next, request_certificate
 from identities.models import IdentityCertificate, PrivateKey
 from partners.models import Contact
 from rotations import runner
@@ -106,17 +106,8 @@ def exercise_keys(company: Company, client: Client) -> list[bytes]:
     ]
     for file in files:
         client.post(upload, {"roles": ["sign"], "password": PlantedSecrets.of_upload, **file})
-    request_certificate(
-        company.identity,
-        kind="csr",
-        bits=2048,
-        hash_name="sha256",
-        days=365,
-        subject={"common_name": "ACME"},
-        roles=("sign",),
-        by=company.by,
-        now=now,
-    )
+    requested = RequestedKey("csr", 2048, "sha256", 365, {"common_name": "ACME"}, ["sign"])
+    request_certificate(company.identity, requested, by=company.by, now=now)
     assert generate_next(now=now)
     stored = IdentityCertificate.objects.exclude(private_key=None).latest("pk")
     for own in (PlantedSecrets.mistyped, PlantedSecrets.second):

@@ -56,7 +56,7 @@ def outcome(reading: Callable[[bytes], object], data: bytes) -> str:
         assert len(described.sha256) == 64
         assert described.not_before.utcoffset() is not None
         for finding in pki.check_certificate(
-            described, roles=pki.ROLES, environment="production", now=described.not_before
+            described, pki.IntendedUse(pki.ROLES, "production"), now=described.not_before
         ):
             assert_one_sentence(finding.reason)
             assert_one_sentence(finding.advice)

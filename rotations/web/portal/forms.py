@@ -11,7 +11,7 @@ from django.forms.utils import ErrorDict
 from django.http import QueryDict
 
 from as2certs import pki
-from identities.files import FileContentField
+from identities.certificates.file_fields import FileContentField
 from partners.models import Partner
 from rotations.exchange.responses import OPERATOR_ONLY_FINDINGS
 from rotations.models import Rotation, Slot

@@ -20,7 +20,7 @@ from identities.connectors.base import (
     HeldCertificates,
 )
 from identities.connectors.directory import DirectoryConnector
-from tests.identities.connector_parts import (
+from tests.identities.connectors.changes import (
     C1,
     C2,
     C3,
@@ -37,7 +37,7 @@ from tests.identities.connector_parts import (
     snapshot,
     station_of,
 )
-from tests.identities.test_connector_kills import each_kill
+from tests.identities.connectors.test_kills import each_kill
 
 NORTHWIND = "partners/NORTHWIND/sign"
 STAGE = change("stage", {"decrypt": "add"})

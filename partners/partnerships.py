@@ -1,4 +1,4 @@
-"""Connect our identities with partners."""
+"""Connect identities with partners."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from partners.models import Partner, Partnership
 
 
 def connect(identity: Identity, partner: Partner, *, notes: str, by: Actor, now: datetime) -> Partnership:
-    """Connect an identity with a partner; one that they had before and that was archived comes back.
+    """Connect an identity with a partner of the same environment, or restore their archived connection.
 
-    Both are in the same environment: the form has seen to that. Raises IntegrityError when somebody else connected
-    them at this moment.
+    Raises IntegrityError if somebody else connected them at the same time.
     """
     with transaction.atomic():
         old = Partnership.objects.select_for_update().filter(identity=identity, partner=partner).first()

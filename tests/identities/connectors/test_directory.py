@@ -21,7 +21,7 @@ from identities.connectors.base import (
 )
 from identities.connectors.directory import DirectoryConnector
 from tests.certificates import cert_pem, make_ca, make_pair, sha256
-from tests.identities.connector_parts import (
+from tests.identities.connectors.changes import (
     C1,
     C2,
     C3,

@@ -1,9 +1,9 @@
-"""Make keys in the background: nobody's request waits for a 4096-bit key."""
+"""Generate keys in the background, so that no HTTP request waits for a 4096-bit key, and import CA responses."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
@@ -13,54 +13,55 @@ from as2certs import pki
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import wake_task
 from as2certs.errors import DomainError
-from identities import keys
-from identities.certificate_import import CertificateImportResult, import_certificate
+from identities.certificates import private_keys
+from identities.certificates.single_import import CertificateImportResult, import_certificate
 from identities.models import CertificateRequest, Identity, IdentityCertificate
 
 log = logging.getLogger(__name__)
 
-#: Longer than the slowest key takes; after it, another worker takes the request up.
+#: How long a worker may take, longer than the slowest key; afterwards another worker claims the request.
 LEASE_DURATION = timedelta(minutes=5)
 
 RequestState = CertificateRequest.State
 
 
+@dataclass(frozen=True)
+class RequestedKey:
+    """The key and certificate to generate: type of issuer, key size, hash, validity in days, subject and roles.
+
+    The fields are columns of ``CertificateRequest``; ``subject`` has those of ``pki.CertificateSubject``.
+    """
+
+    kind: str
+    bits: int
+    hash_name: str
+    days: int
+    subject: dict[str, str]
+    roles: list[str]
+
+
+@transaction.atomic
 def request_certificate(
-    identity: Identity,
-    *,
-    kind: str,
-    bits: int,
-    hash_name: str,
-    days: int,
-    subject: Mapping[str, str],
-    roles: Collection[str],
-    by: Actor,
-    now: datetime,
+    identity: Identity, key: RequestedKey, *, by: Actor, now: datetime
 ) -> CertificateRequest:
-    """Queue a key to be generated, and what is to become of it; a worker takes it from there."""
-    with transaction.atomic():
-        request = CertificateRequest.objects.create(
-            identity=identity,
-            kind=kind,
-            bits=bits,
-            hash_name=hash_name,
-            days=days,
-            subject=dict(subject),
-            roles=list(roles),
-            created_at=now,
-            created_by=by.user,
-        )
-        record(
-            AuditEvent("key.requested", request, also=(identity,), new={"kind": kind, "bits": bits}),
-            by=by,
-            now=now,
-        )
-        wake_task("identities.tasks.generate_requested")
+    """Queue the generation of a key and its certificate or CSR by a worker."""
+    request = CertificateRequest.objects.create(
+        identity=identity, **asdict(key), created_at=now, created_by=by.user
+    )
+    new = {"kind": key.kind, "bits": key.bits}
+    record(AuditEvent("key.requested", request, also=(identity,), new=new), by=by, now=now)
+    wake_task("identities.tasks.generate_requested")
     return request
 
 
 def generate_next(*, now: datetime) -> bool:
-    """Generate for the request that has waited longest, and say whether there was one."""
+    """Process the request that has waited longest, and return whether there was one.
+
+    1. Claim it for ``LEASE_DURATION``.
+    2. Generate the key, outside of any transaction.
+    3. Lock the request; stop if its lease expired and another worker claimed it.
+    4. Store the sealed key with the CSR, or import the self-signed certificate.
+    """
     request = _claim(now)
     if request is None:
         return False
@@ -71,7 +72,7 @@ def generate_next(*, now: datetime) -> bool:
     except DomainError as error:
         _fail(request, str(error), now=now)
     except (TypeError, ValueError, IntegrityError) as error:
-        # It would come to the same each time that a worker took it up again.
+        # A retry would end in the same way.
         log.exception("Certificate request %s can't be carried out", request.uid)
         _fail(request, f"It can't be made as it was asked for: {error}. Ask for another one.", now=now)
     return True
@@ -92,21 +93,17 @@ def _finish(request: CertificateRequest, key: pki.PrivateKey, *, now: datetime) 
     by = _actor_for(request)
     locked = CertificateRequest.objects.select_for_update().get(pk=request.pk)
     if locked.state != RequestState.WORKING or locked.lease_until != request.lease_until:
-        return  # another worker took it up
+        return  # another worker has claimed it
     if request.kind == CertificateRequest.Kind.CSR:
         request.csr_pem = pki.make_signing_request(
             key, subject=subject, roles=request.roles, hash_name=request.hash_name
         ).decode("ascii")
-        request.private_key = keys.seal(request.identity, key, now=now)
+        request.private_key = private_keys.seal(request.identity, key, now=now)
         request.state = RequestState.AWAITING_CA
     else:
+        hash_name, roles = request.hash_name, request.roles
         certificate = pki.make_self_signed(
-            key,
-            subject=subject,
-            days=request.days,
-            roles=request.roles,
-            now=now,
-            hash_name=request.hash_name,
+            key, subject=subject, days=request.days, roles=roles, now=now, hash_name=hash_name
         )
         material = pki.Material(leaf=certificate, chain=(), key=key, container="generated")
         _import_for_request(request, material, source=IdentityCertificate.Source.GENERATED, by=by, now=now)
@@ -122,14 +119,14 @@ def _finish(request: CertificateRequest, key: pki.PrivateKey, *, now: datetime) 
 def _import_for_request(
     request: CertificateRequest, material: pki.Material, *, source: str, by: Actor, now: datetime
 ) -> CertificateImportResult:
-    intake = import_certificate(
+    result = import_certificate(
         request.identity, material, roles=request.roles, by=by, now=now, source=source
     )
-    request.certificate = intake.certificate
-    request.private_key = intake.certificate.private_key
+    request.certificate = result.certificate
+    request.private_key = result.certificate.private_key
     request.state = RequestState.DONE
     request.finished_at = now
-    return intake
+    return result
 
 
 def _fail(request: CertificateRequest, reason: str, *, now: datetime) -> None:
@@ -139,7 +136,7 @@ def _fail(request: CertificateRequest, reason: str, *, now: datetime) -> None:
             pk=request.pk, state=RequestState.WORKING, lease_until=request.lease_until
         )
         if not mine.update(state=RequestState.FAILED, error=reason, lease_until=None, finished_at=now):
-            return  # another worker took it up
+            return  # another worker has claimed it
         record(
             AuditEvent("key.failed", request, also=(request.identity,), reason=reason),
             by=_actor_for(request),
@@ -148,28 +145,28 @@ def _fail(request: CertificateRequest, reason: str, *, now: datetime) -> None:
 
 
 def _actor_for(request: CertificateRequest) -> Actor:
-    """Return the application, acting for whoever asked."""
+    """Return the application as the actor, on behalf of the requester."""
     runner = Actor.runner()
-    asked = f" for {request.created_by}" if request.created_by else ""
-    return Actor(name=runner.name + asked, source=runner.source, user=request.created_by)
+    requester = f" for {request.created_by}" if request.created_by else ""
+    return Actor(name=runner.name + requester, source=runner.source, user=request.created_by)
 
 
 @transaction.atomic
 def import_ca_response(
     request: CertificateRequest, data: bytes, *, by: Actor, now: datetime
 ) -> CertificateImportResult:
-    """Take in the CA's answer to our CSR.
+    """Import the certificate that a CA issued for our CSR.
 
-    ``data`` is the file as it came (PEM, DER or PKCS#7). Raises PkiError when it can't be read, KeyMismatch when it
-    does not belong to the waiting key, and CertificateRefused when a finding is an error.
+    ``data`` is the content of the file (PEM, DER or PKCS#7). Raises PkiError when it can't be read, KeyMismatch when it
+    is for another key, and CertificateRefused when a finding is an error.
     """
     request = CertificateRequest.objects.select_for_update().get(pk=request.pk)
     if request.state != RequestState.AWAITING_CA or request.private_key is None:
         raise pki.PkiError(
             f"This request does not wait for a CA's answer: it is {request.get_state_display()}."
         )
-    key = keys.unseal(request.private_key, by=by, now=now, purpose="compare with the CA's answer")
+    key = private_keys.unseal(request.private_key, by=by, now=now, purpose="compare with the CA's answer")
     material = pki.read_ca_response(data, key=key)
-    intake = _import_for_request(request, material, source=IdentityCertificate.Source.ISSUED, by=by, now=now)
+    result = _import_for_request(request, material, source=IdentityCertificate.Source.ISSUED, by=by, now=now)
     request.save()
-    return intake
+    return result

@@ -11,7 +11,7 @@ import pytest
 from as2certs import pki
 from identities.connectors.base import ConnectorOutcome, ConnectorState
 from identities.connectors.directory import DirectoryConnector
-from tests.identities.connector_parts import (
+from tests.identities.connectors.changes import (
     C1,
     C2,
     FOLDER,

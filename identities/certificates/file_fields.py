@@ -1,4 +1,4 @@
-"""Files that people bring: read no further than allowed, and never shown back to them."""
+"""Form fields for uploaded or pasted certificate files: limited in size, and never rendered with their content."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from as2certs import pki
 
 
 class NoEchoTextarea(forms.Textarea):
-    """A text box that comes back empty: what was pasted may hold a private key."""
+    """A text box that is rendered empty, because the submitted text may contain a private key."""
 
     def format_value(self, value: Any) -> str:
         return ""
 
 
 class FileContentField(forms.FileField):
-    """A file's content as bytes, at most ``pki.MAX_FILE_BYTES`` of it; what it is comes from the content."""
+    """The content of an uploaded file as bytes, at most ``pki.MAX_FILE_BYTES``."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_empty_file=True, widget=forms.FileInput, **kwargs)

@@ -1,4 +1,4 @@
-"""The public part of a certificate as the files that other systems take in, under names that say whose it is."""
+"""The public part of a certificate as a file to download or send, named after its holder and fingerprint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from as2certs import pki
 from identities.stations import AbstractCertificate
 
-#: By format: suffix, content type, and how it is made from the certificate and its chain.
+#: By format: suffix, content type, and the function that makes the content.
 PUBLIC_FORMATS: dict[str, tuple[str, str, Callable[[AbstractCertificate], bytes]]] = {
     "pem": ("pem", "application/x-pem-file", lambda c: pki.to_pem(c.certificate, c.chain)),
     "der": ("cer", "application/pkix-cert", lambda c: pki.to_der(c.certificate)),
@@ -19,19 +19,17 @@ PUBLIC_FORMATS: dict[str, tuple[str, str, Callable[[AbstractCertificate], bytes]
 
 @dataclass(frozen=True)
 class PublicFile:
-    """A file of a certificate's public part."""
-
     name: str
     content_type: str
     content: bytes
 
 
 def public_file(certificate: AbstractCertificate, form: str) -> PublicFile:
-    """Return the public part of a certificate in a format of FORMATS. Raises KeyError for another one."""
+    """Return the public part of a certificate in a format of PUBLIC_FORMATS. Raises KeyError for others."""
     suffix, content_type, make = PUBLIC_FORMATS[form]
     return PublicFile(f"{file_stem(certificate)}.{suffix}", content_type, make(certificate))
 
 
 def file_stem(certificate: AbstractCertificate) -> str:
-    """Return how files of a certificate are called: whose, and which."""
+    """Return the name of a certificate's files, without suffix."""
     return f"{certificate.holder}-{certificate.sha256[:8]}"

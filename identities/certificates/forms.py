@@ -1,7 +1,8 @@
-"""Forms that bring a certificate in, have one made, or take a private key out."""
+"""Forms to upload a certificate, generate one, import a CA's response, or export a private key."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -10,10 +11,11 @@ from django import forms
 
 from as2certs import pki
 from as2certs.accounts.forms import form_helper
-from identities.certificate_import import check_for_station
-from identities.files import FileContentField, PastedContentField
+from identities.certificates.checks import check_for_station
+from identities.certificates.file_fields import FileContentField, PastedContentField
+from identities.certificates.generation import RequestedKey
+from identities.certificates.key_export import PRIVATE_KEY_FORMATS
 from identities.forms import SUBJECT_ROWS, CountryField
-from identities.key_export import PRIVATE_KEY_FORMATS
 from identities.models import CertificateRequest, Identity
 from identities.stations import AbstractStation
 
@@ -28,13 +30,13 @@ ROLE_LABELS = {
 
 
 def password_field(label: str, *, new: bool, **kwargs: Any) -> forms.CharField:
-    """Return a field for a password that is never shown back and is taken as typed, spaces too."""
+    """Return a field for a password that is never rendered and keeps its spaces."""
     widget = forms.PasswordInput(attrs={"autocomplete": "new-password" if new else "off"})
     return forms.CharField(label=label, strip=False, widget=widget, **kwargs)
 
 
 class RolesField(forms.MultipleChoiceField):
-    """One role or both of a kind of station."""
+    """Check boxes for the roles of a station."""
 
     def __init__(self, roles: tuple[str, ...], **kwargs: Any) -> None:
         super().__init__(
@@ -48,10 +50,10 @@ class RolesField(forms.MultipleChoiceField):
 
 
 class CertificateImportForm(forms.Form):
-    """A certificate from a file or from pasted text; warnings about it want a tick before it is taken in.
+    """Upload a certificate as a file or as pasted text, and confirm the warnings about it.
 
-    After a valid ``clean``, ``material`` is what was read. ``warnings`` are findings to show, ``must_confirm`` says
-    that they alone stand in the way.
+    If the form is valid, ``material`` is the certificate. ``warnings`` are findings to show; ``must_confirm`` means
+    that the form is invalid only because they are not confirmed yet.
     """
 
     certificate_file = FileContentField(required=False, label="Certificate file")
@@ -66,33 +68,33 @@ class CertificateImportForm(forms.Form):
         self.warnings: list[pki.CertificateFinding] = []
         self.must_confirm = False
         self.fields["roles"] = RolesField(holder.ROLES)
-        self.helper = form_helper(*self.parts())
+        self.helper = form_helper(*self.layout())
 
-    def parts(self) -> tuple[Any, ...]:
+    def layout(self) -> tuple[Any, ...]:
         return ("certificate_file", "certificate_text", "roles")
 
     def read(self, data: bytes) -> pki.Material:
-        """Return what the bytes hold. Raises PkiError."""
-        raise TypeError("A form for certificates says how it reads them.")
+        """Return the certificate in the bytes. Raises PkiError."""
+        raise NotImplementedError
 
-    def field_of(self, error: pki.PkiError, came_in: str) -> str:
-        """Return the field at which an error is shown: where the bytes came in, unless it is about another one."""
-        return came_in
+    def field_of(self, error: pki.PkiError, source: str) -> str:
+        """Return the field at which an error is shown; ``source`` is the field that the bytes came from."""
+        return source
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
-        came_in, data = self._what_came_in(cleaned)
+        source, data = self._submitted(cleaned)
         if data is None or self.errors:
             return cleaned
         try:
             self.material = self.read(data)
             findings = check_for_station(self.holder, self.material, roles=cleaned["roles"], now=self.now)
         except pki.PkiError as error:
-            self.add_error(self.field_of(error, came_in), str(error))
+            self.add_error(self.field_of(error, source), str(error))
             return cleaned
         for finding in findings:
             if finding.level == "error":
-                self.add_error(came_in, f"{finding.reason} {finding.advice}")
+                self.add_error(source, f"{finding.reason} {finding.advice}")
         self.warnings = [finding for finding in findings if finding.level == "warning"]
         if self.warnings and not self.errors and not cleaned["despite_warnings"]:
             self.must_confirm = True
@@ -101,7 +103,7 @@ class CertificateImportForm(forms.Form):
             )
         return cleaned
 
-    def _what_came_in(self, cleaned: dict[str, Any]) -> tuple[str, bytes | None]:
+    def _submitted(self, cleaned: dict[str, Any]) -> tuple[str, bytes | None]:
         file, text = cleaned.get("certificate_file"), cleaned.get("certificate_text")
         if file is not None and text is not None:
             self.add_error("certificate_text", "There is a file and pasted text: give only one of them.")
@@ -111,7 +113,7 @@ class CertificateImportForm(forms.Form):
 
 
 class IdentityUploadForm(CertificateImportForm):
-    """A certificate of ours with its private key, in one file or two."""
+    """Upload a certificate of an identity with its private key, in one file or two."""
 
     key_file = FileContentField(
         required=False,
@@ -134,7 +136,7 @@ class IdentityUploadForm(CertificateImportForm):
         )
         self.fields["certificate_text"].help_text = "PEM: the block from BEGIN to END, with its key below it."
 
-    def parts(self) -> tuple[Any, ...]:
+    def layout(self) -> tuple[Any, ...]:
         return (
             Row(
                 Column("certificate_file", css_class="col-md-6"),
@@ -150,23 +152,23 @@ class IdentityUploadForm(CertificateImportForm):
         key_data = self.cleaned_data["key_file"]
         return pki.read_with_key(data, password=password, key_data=key_data, key_password=password)
 
-    def field_of(self, error: pki.PkiError, came_in: str) -> str:
+    def field_of(self, error: pki.PkiError, source: str) -> str:
         key_data = self.cleaned_data.get("key_file")
         if isinstance(error, pki.WrongPassword):
             return "password"
         if key_data is None:
-            return came_in
+            return source
         if isinstance(error, pki.KeyMismatch):
             return "key_file"
         try:
             pki.read_key(key_data, password=self.cleaned_data["password"] or None)
         except pki.PkiError:
             return "key_file"
-        return came_in
+        return source
 
 
 class GenerateForm(forms.Form):
-    """What a new key and its certificate are to be. The subject begins with the identity's defaults."""
+    """Choose the properties of a new key and its certificate. The subject defaults to the identity's."""
 
     SUBJECT = (
         "common_name",
@@ -243,13 +245,17 @@ class GenerateForm(forms.Form):
             ),
         )
 
-    @property
-    def subject(self) -> dict[str, str]:
-        return {name: self.cleaned_data[name] for name in self.SUBJECT}
+    def requested_key(self, roles: Collection[str]) -> RequestedKey:
+        """Return what a valid form asks for, for a certificate in these roles."""
+        names = ("kind", "bits", "hash_name", "days")
+        subject = {name: self.cleaned_data[name] for name in self.SUBJECT}
+        return RequestedKey(
+            **{name: self.cleaned_data[name] for name in names}, subject=subject, roles=list(roles)
+        )
 
 
 class CAResponseForm(forms.Form):
-    """The CA's answer to a CSR of ours."""
+    """Upload the certificate that a CA issued for a CSR."""
 
     answer_file = FileContentField(required=False, label="File")
     answer_text = PastedContentField(required=False, label="or paste it as text")
@@ -263,18 +269,18 @@ class CAResponseForm(forms.Form):
             self.add_error("answer_file", "Choose the file that the CA sent, or paste its text below.")
         elif len(given) == 2:
             self.add_error("answer_text", "There is a file and pasted text: give only one of them.")
-        self.came_in = given[0] if given else "answer_file"
+        self.source = given[0] if given else "answer_file"
         return cleaned
 
     @property
     def answer(self) -> bytes:
-        data = self.cleaned_data[self.came_in]
+        data = self.cleaned_data[self.source]
         assert isinstance(data, bytes)
         return data
 
 
 class PrivateKeyExportForm(forms.Form):
-    """Take a private key out: why, and how the file is protected."""
+    """Export a private key: the reason, and how the file is protected."""
 
     reason = forms.CharField(
         max_length=500,

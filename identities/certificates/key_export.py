@@ -1,4 +1,4 @@
-"""Take a private key out of this installation: the one way in which it leaves."""
+"""Export a private key: the only way in which one leaves this installation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 
 from as2certs import pki
 from as2certs.audit.recording import Actor, AuditEvent, record
-from identities import keys
+from identities.certificates import private_keys
 from identities.models import IdentityCertificate
 
 PRIVATE_KEY_FORMATS = {
@@ -21,8 +21,8 @@ def export_private_key(
 ) -> bytes:
     """Return certificate, chain and private key as a file protected by ``password``.
 
-    ``form`` is a key of FORMS. The caller has checked the person's right, and that they just confirmed that it is them.
-    Raises PkiError when there is no private key, the password is too short, or the vault can't open the key.
+    ``form`` is a key of PRIVATE_KEY_FORMATS. The caller has checked the permission and the reauthentication.
+    Raises PkiError when there is no private key, the password is too short, or the vault can't unseal the key.
     """
     if certificate.private_key is None:
         raise pki.PkiError(
@@ -30,17 +30,12 @@ def export_private_key(
         )
     if not reason.strip():
         raise pki.PkiError("Say why the private key leaves: the reason is kept in the trail.")
-    key = keys.unseal(certificate.private_key, by=by, now=now, purpose=reason, also=(certificate,))
-    record(
-        AuditEvent(
-            "key.exported", certificate, also=(certificate.identity,), new={"form": form}, reason=reason
-        ),
-        by=by,
-        now=now,
-    )
+    key = private_keys.unseal(certificate.private_key, by=by, now=now, purpose=reason, also=(certificate,))
+    also, new = (certificate.identity,), {"form": form}
+    record(AuditEvent("key.exported", certificate, also=also, new=new, reason=reason), by=by, now=now)
     leaf, chain = certificate.certificate, certificate.chain
     if form == "pem":
         return pki.to_encrypted_pem(leaf, chain, key, password=password)
-    return pki.to_pkcs12(
-        leaf, chain, key, password=password, name=str(certificate.identity), legacy=form == "pkcs12-legacy"
-    )
+    encryption = pki.LEGACY_PKCS12 if form == "pkcs12-legacy" else pki.Pkcs12Encryption()
+    name = str(certificate.identity)
+    return pki.to_pkcs12(leaf, chain, key, password=password, name=name, encryption=encryption)

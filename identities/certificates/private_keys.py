@@ -1,4 +1,4 @@
-"""Our private keys: the one module that seals and opens them. Every opening is in the trail."""
+"""Seal and unseal the private keys of identities: the only module that does, and it records every unsealing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from identities.models import Identity, PrivateKey
 
 
 def seal(identity: Identity, key: pki.PrivateKey, *, now: datetime) -> PrivateKey:
-    """Store a private key of an identity sealed; the same key is stored once."""
+    """Store a private key of an identity, sealed; the same key is stored once."""
     facts = pki.public_key_facts(key)
     row, _ = PrivateKey.objects.get_or_create(
         identity=identity,
@@ -36,7 +36,7 @@ def unseal(
     purpose: str,
     also: tuple[models.Model, ...] = (),
 ) -> pki.PrivateKey:
-    """Open a private key, and say so in the trail.
+    """Unseal a private key, and record that and its ``purpose`` in the audit trail.
 
     Raises VaultError when no key of this installation's vault opens it.
     """
@@ -47,19 +47,19 @@ def unseal(
 
 
 def reseal_all() -> int:
-    """Seal every key anew with the first vault key, one row per transaction, and return how many.
+    """Seal every key again with the first vault key, one row per transaction, and return how many.
 
-    The application may run meanwhile: a row that somebody else changed in between is left to them.
+    The application may run meanwhile: a row that was changed in between is skipped.
     """
     return sum(1 for row in _sealed_rows().iterator(chunk_size=100) if _reseal(row))
 
 
-def count_unreadable(*, most: int) -> tuple[int, int]:
-    """Return how many of the stored keys the vault does not open, and how many were tried, oldest first.
+def count_unreadable(*, limit: int) -> tuple[int, int]:
+    """Return how many of the oldest ``limit`` keys the vault can't unseal, and how many were tried.
 
-    Nothing is taken out: what was sealed is forgotten at once.
+    The unsealed keys are discarded at once.
     """
-    tried = [_is_unreadable(row) for row in _sealed_rows()[:most]]
+    tried = [_is_unreadable(row) for row in _sealed_rows()[:limit]]
     return sum(tried), len(tried)
 
 

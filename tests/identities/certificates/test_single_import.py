@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -11,8 +13,10 @@ from django.test.utils import CaptureQueriesContext
 from as2certs import pki
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
-from identities import certificate_import, generation, role_assignments
-from identities.certificate_import import import_certificate
+from identities import role_assignments
+from identities.certificates import checks, generation
+from identities.certificates.generation import RequestedKey
+from identities.certificates.single_import import import_certificate
 from identities.models import CertificateRequest, Identity, PrivateKey
 from partners.models import Partner
 from tests.certificates import make_pair
@@ -66,15 +70,14 @@ def test_the_same_file_twice_is_one_certificate_in_service_once(identity: Identi
     second = import_certificate(
         identity, material(with_key=True), roles=ROLES, by=BY, now=NOW + timedelta(hours=1)
     )
-    assert (second.certificate, second.serves, second.waits) == (first.certificate, (), ())
+    assert (second.certificate, second.assigned, second.waiting) == (first.certificate, (), ())
     assert identity.service.count() == 2
     assert Entry.objects.filter(verb="certificate.taken_in").count() == 1
 
 
-def ask(identity: Identity, **changed: object) -> CertificateRequest:
-    wanted = {"kind": "self_signed", "bits": 2048, "hash_name": "sha256", "days": 730} | changed
-    subject = {"common_name": "ACME"}
-    return generation.request_certificate(identity, subject=subject, roles=ROLES, by=BY, now=NOW, **wanted)  # type: ignore[arg-type]
+def ask(identity: Identity, **changed: Any) -> CertificateRequest:
+    key = RequestedKey("self_signed", 2048, "sha256", 730, {"common_name": "ACME"}, list(ROLES))
+    return generation.request_certificate(identity, replace(key, **changed), by=BY, now=NOW)
 
 
 @pytest.mark.parametrize("wrong", [{"bits": 12}, {"hash_name": "sha3000"}, {"days": 10**9}])
@@ -114,7 +117,7 @@ def test_a_request_whose_worker_died_is_taken_up_when_its_lease_is_over(identity
 def test_what_comes_twice_is_stored_once_however_many_are_like_it(
     most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(certificate_import, "MAX_SIMILAR", most)
+    monkeypatch.setattr(checks, "MAX_SIMILAR", most)
     three = [Partner.objects.create(name=f"P{n}", as2_id=f"P{n}", environment="test") for n in range(3)]
     for _ in range(2):
         for one in three:

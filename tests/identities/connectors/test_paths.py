@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from identities.connectors.base import ConnectorChange, ConnectorError, ConnectorOutcome, ConnectorState
 from identities.connectors.directory import DirectoryConnector
 from identities.connectors.station_folder import encode_name
-from tests.identities.connector_parts import (
+from tests.identities.connectors.changes import (
     C1,
     C2,
     FOLDER,

@@ -14,7 +14,7 @@ import pytest
 
 from identities.connectors.base import ConnectorError, ConnectorOutcome, ConnectorResult, ConnectorState
 from identities.connectors.station_folder import StationFolder
-from tests.identities.connector_parts import (
+from tests.identities.connectors.changes import (
     C1,
     C2,
     C3,
