@@ -11,12 +11,23 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 MomentForm = Literal[
-    "date", "day", "weekday", "long_day", "hour", "time", "clock", "short", "full", "exact", "offset"
+    "date",
+    "day",
+    "weekday",
+    "long_day",
+    "hour",
+    "time",
+    "clock",
+    "short",
+    "full",
+    "exact",
+    "offset",
+    "weekday_hour",
 ]
 
-WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_LONG_MONTHS = (
+DAY_NAMES = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_LONG_MONTH_NAMES = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
@@ -27,36 +38,37 @@ def format_moment(at: datetime, zone: str, form: MomentForm = "full") -> str:
     """Return a moment on the clock of a zone.
 
     "date" → 24 Nov; "day" → 24 Nov 2026; "weekday" → Tue 24 Nov 2026; "long_day" → 24 November 2026;
-    "hour" → 22:00; "time" → 22:00 CST; "clock" → 22:00 CST (UTC−06:00); "short" → 24 Nov, 22:00;
-    "full" → Tue 24 Nov 2026, 22:00 CST; "exact" → 24 Nov 2026, 22:00:07 CST;
+    "hour" → 22:00; "weekday_hour" → Tue 22:00; "time" → 22:00 CST; "clock" → 22:00 CST (UTC−06:00);
+    "short" → 24 Nov, 22:00; "exact" → 24 Nov 2026, 22:00:07 CST; "full" → Tue 24 Nov 2026, 22:00 CST;
     "offset" → Tue 24 Nov 2026, 22:00 CST (UTC−06:00).
     """
     local = at.astimezone(ZoneInfo(zone))
-    date = f"{local.day} {MONTHS[local.month - 1]}"
-    weekday = f"{WEEKDAYS[local.weekday()]} {date} {local.year}"
+    date = f"{local.day} {MONTH_NAMES[local.month - 1]}"
     match form:
         case "date":
             return date
         case "day":
             return f"{date} {local.year}"
         case "weekday":
-            return weekday
+            return format_local_date(local)
         case "long_day":
-            return f"{local.day} {_LONG_MONTHS[local.month - 1]} {local.year}"
+            return f"{local.day} {_LONG_MONTH_NAMES[local.month - 1]} {local.year}"
+        case "weekday_hour":
+            return f"{DAY_NAMES[local.weekday()]} {local:%H:%M}"
         case "hour":
             return f"{local:%H:%M}"
         case "time":
             return f"{local:%H:%M} {zone_abbreviation(local)}"
         case "clock":
-            return _clock(local.replace(second=0))
+            return format_local_clock(local.replace(second=0))
         case "short":
             return f"{date}, {local:%H:%M}"
         case "full":
-            return f"{weekday}, {local:%H:%M} {zone_abbreviation(local)}"
+            return f"{format_local_date(local)}, {local:%H:%M} {zone_abbreviation(local)}"
         case "exact":
             return f"{date} {local.year}, {local:%H:%M:%S} {zone_abbreviation(local)}"
         case "offset":
-            return f"{weekday}, {_clock(local.replace(second=0))}"
+            return f"{format_local_date(local)}, {format_local_clock(local.replace(second=0))}"
 
 
 def format_moment_and_utc(at: datetime, zone: str) -> str:
@@ -69,13 +81,13 @@ def format_moment_and_utc(at: datetime, zone: str) -> str:
     return f"{format_moment(at, zone)} (UTC{_offset(local)}) · {in_utc}"
 
 
-def format_near_moment(at: datetime, zone: str, now: datetime) -> str:
+def format_near_moment(at: datetime, now: datetime, zone: str) -> str:
     """Return a moment as "Tue 24 Nov 2026, 22:00 CST (UTC−06:00), tomorrow", with its seconds unless they are 0.
 
     The last word follows within a day of ``now`` only, by the zone's calendar.
     """
     near = _NEAR_DAYS.get(days_until(at, now, zone))
-    return _precise(at, zone) + (f", {near}" if near else "")
+    return _precise(at.astimezone(ZoneInfo(zone))) + (f", {near}" if near else "")
 
 
 def format_utc(at: datetime, *, seconds: bool = False) -> str:
@@ -91,10 +103,8 @@ def window_ends(start: datetime, end: datetime, zone: str) -> tuple[str, str]:
     """
     begins, ends = (at.astimezone(ZoneInfo(zone)) for at in (start, end))
     same_zone = (begins.tzname(), begins.utcoffset()) == (ends.tzname(), ends.utcoffset())
-    first = (
-        f"{format_moment(start, zone, 'weekday')}, {_hour(begins)}" if same_zone else _precise(start, zone)
-    )
-    return first, _clock(ends) if begins.date() == ends.date() else _precise(end, zone)
+    first = f"{format_local_date(begins)}, {format_local_time(begins)}" if same_zone else _precise(begins)
+    return first, format_local_clock(ends) if begins.date() == ends.date() else _precise(ends)
 
 
 def format_window(start: datetime, end: datetime, zone: str) -> str:
@@ -112,8 +122,8 @@ def format_window_here(start: datetime, end: datetime, zone: str, here: str) -> 
     first = format_moment(start, zone, "hour" if same_zone else "time")
     last = format_moment(end, zone, "time")
     if not same_day:
-        last = f"{WEEKDAYS[ends.weekday()]} {format_moment(end, zone, 'date')}, {last}"
-    window = f"{format_moment(start, zone, 'weekday')}, {first} to {last}"
+        last = f"{DAY_NAMES[ends.weekday()]} {format_moment(end, zone, 'date')}, {last}"
+    window = f"{format_local_date(begins)}, {first} to {last}"
     local = start.astimezone(ZoneInfo(here))
     if local.utcoffset() == begins.utcoffset():
         return window
@@ -127,7 +137,7 @@ def days_until(at: datetime, now: datetime, zone: str) -> int:
     return (at.astimezone(info).date() - now.astimezone(info).date()).days
 
 
-def format_near_day(at: datetime, now: datetime, zone: str) -> str:
+def format_relative_day(at: datetime, now: datetime, zone: str) -> str:
     """Return how far a day is by the calendar of a zone: "in 20 days", "tomorrow", "today", "3 days ago"."""
     days = days_until(at, now, zone)
     return _NEAR_DAYS.get(days) or (f"in {days} days" if days > 0 else f"{-days} days ago")
@@ -174,17 +184,23 @@ def _offset(local: datetime) -> str:
     return f"{'−' if offset < timedelta(0) else '+'}{minutes // 60:02}:{minutes % 60:02}"
 
 
-def _hour(local: datetime) -> str:
+def format_local_date(local: datetime) -> str:
+    """Return the date of a local time, naive or aware, as "Tue 24 Nov 2026"."""
+    return f"{DAY_NAMES[local.weekday()]} {local.day} {MONTH_NAMES[local.month - 1]} {local.year}"
+
+
+def format_local_time(local: datetime) -> str:
+    """Return a local time, naive or aware, as "22:00", or as "22:00:07" where it has seconds."""
     return f"{local:%H:%M:%S}" if local.second else f"{local:%H:%M}"
 
 
-def _clock(local: datetime) -> str:
-    """Return a local time as "22:00 CST (UTC−06:00)", without letters where the zone has none."""
+def format_local_clock(local: datetime) -> str:
+    """Return an aware local time as "22:00 CST (UTC−06:00)", without letters where its zone has none."""
     letters = local.tzname() or ""
     if letters == "UTC":
-        return f"{_hour(local)} UTC"
-    return f"{_hour(local)} {letters + ' ' if letters.isalpha() else ''}(UTC{_offset(local)})"
+        return f"{format_local_time(local)} UTC"
+    return f"{format_local_time(local)} {letters + ' ' if letters.isalpha() else ''}(UTC{_offset(local)})"
 
 
-def _precise(at: datetime, zone: str) -> str:
-    return f"{format_moment(at, zone, 'weekday')}, {_clock(at.astimezone(ZoneInfo(zone)))}"
+def _precise(local: datetime) -> str:
+    return f"{format_local_date(local)}, {format_local_clock(local)}"

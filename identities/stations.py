@@ -15,6 +15,7 @@ from django.db.models import Q
 
 from as2certs import pki
 from as2certs.accounts.models import validate_reminder_days
+from as2certs.time_format import format_utc
 
 #: Roles that hold exactly one certificate at a time; the others are readers, which may accept several.
 WRITER_ROLES = ("sign", "encrypt")
@@ -234,8 +235,8 @@ class AbstractService(models.Model):
         ordering = ["role", "starts_at", "id"]
 
     def __str__(self) -> str:
-        until = f"until {self.ends_at:%Y-%m-%d %H:%M}Z" if self.ends_at else "now"
-        return f"{self.role}: from {self.starts_at:%Y-%m-%d %H:%M}Z {until}"
+        until = f"until {format_utc(self.ends_at)}" if self.ends_at else "now"
+        return f"{self.role}: from {format_utc(self.starts_at)} {until}"
 
 
 class HistoryNotDeletable(TypeError):

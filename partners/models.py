@@ -11,6 +11,7 @@ from django.db.models import Exists, OuterRef, Prefetch, Q
 from django.urls import reverse
 
 from as2certs.accounts.models import validate_time_zone
+from as2certs.time_format import format_utc
 from identities.models import Identity, IdentityCertificate
 from identities.stations import (
     AbstractCertificate,
@@ -255,8 +256,8 @@ class SigningChoice(models.Model):
         indexes = [models.Index(fields=["certificate"], condition=Q(ends_at=None), name="partners_chosen")]
 
     def __str__(self) -> str:
-        until = f"until {self.ends_at:%Y-%m-%d %H:%M}Z" if self.ends_at else "now"
-        return f"{self.partnership}: from {self.starts_at:%Y-%m-%d %H:%M}Z {until}"
+        until = f"until {format_utc(self.ends_at)}" if self.ends_at else "now"
+        return f"{self.partnership}: from {format_utc(self.starts_at)} {until}"
 
 
 class PartnerCertificate(AbstractCertificate):

@@ -7,6 +7,8 @@ from typing import Any, NoReturn, TypeVar
 from django.conf import settings
 from django.db import models
 
+from as2certs.time_format import format_utc
+
 #: What stands for the hash of an entry before the first.
 GENESIS_HASH = "0" * 64
 
@@ -19,7 +21,7 @@ M = TypeVar("M", bound=models.Model)
 
 
 class AppendOnlyQuerySet(models.QuerySet[M]):
-    """Rows that are added, and neither changed nor deleted; the database's triggers say the same (guards.py)."""
+    """Rows that are added, and neither changed nor deleted; the database's triggers say the same."""
 
     def update(self, **kwargs: Any) -> NoReturn:
         raise TrailIsAppendOnly("A row of the trail is never changed.")
@@ -129,7 +131,7 @@ class Entry(AppendOnly):
         ]
 
     def __str__(self) -> str:
-        return f"{self.at:%Y-%m-%d %H:%M:%S}Z {self.actor_name}: {self.verb} {self.object_name}"
+        return f"{format_utc(self.at, seconds=True)} {self.actor_name}: {self.verb} {self.object_name}"
 
 
 class Subject(AppendOnly):

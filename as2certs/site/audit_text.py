@@ -10,7 +10,7 @@ from typing import Any
 
 from as2certs import pki
 from as2certs.audit.models import Entry
-from as2certs.site.time_text import format_moment
+from as2certs.time_format import format_moment
 
 #: Verbs whose sentence is not simply "<past participle> the <noun>".
 VERB_TEXTS = {

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
@@ -15,6 +14,7 @@ from django.views.decorators.http import require_POST
 
 from as2certs.accounts.access import current_user, require_permissions
 from as2certs.clock import database_now
+from as2certs.time_format import format_moment
 from identities.archiving import as2_id_conflict
 from identities.list_views import render_list
 from identities.models import Identity
@@ -116,7 +116,7 @@ def partner_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
         "rehearsed_here": partner.rehearsed_here,
         "history": assignment_history(partner),
         "subscribed": partner.subscribers.filter(pk=current_user(request).pk).exists(),
-        "there": f"{now.astimezone(ZoneInfo(partner.time_zone)):%a %H:%M}",
+        "there": format_moment(now, partner.time_zone, "weekday_hour"),
         "now": now,
     }
     return render(request, "partners/partner_detail.html", context)

@@ -8,12 +8,13 @@ import pytest
 
 from as2certs.time_format import (
     MomentForm,
+    days_until,
     format_countdown,
     format_distance,
     format_moment,
     format_moment_and_utc,
-    format_near_day,
     format_near_moment,
+    format_relative_day,
     format_utc,
     format_window,
     format_window_here,
@@ -40,6 +41,7 @@ BERLIN_SPRINGS_FORWARD = datetime(2026, 3, 29, 0, 30, tzinfo=UTC)
         ("weekday", "Tue 24 Nov 2026"),
         ("long_day", "24 November 2026"),
         ("hour", "22:00"),
+        ("weekday_hour", "Tue 22:00"),
         ("time", "22:00 CST"),
         ("clock", "22:00 CST (UTC−06:00)"),
         ("short", "24 Nov, 22:00"),
@@ -105,11 +107,28 @@ def test_a_moment_is_repeated_in_utc_with_the_date_where_that_differs(
     ],
 )
 def test_a_moment_near_now_names_the_day_of_its_zone(now: datetime, zone: str, text: str) -> None:
-    assert format_near_moment(EVENING, zone, now) == text
+    assert format_near_moment(EVENING, now, zone) == text
+
+
+@pytest.mark.parametrize(
+    ("now", "near"),
+    [
+        ("2026-11-26T05:59", ", yesterday"),
+        ("2026-11-25T05:59", ", today"),
+        ("2026-11-24T06:00", ", today"),
+        ("2026-11-24T05:59", ", tomorrow"),
+        ("2026-11-23T06:00", ", tomorrow"),
+        ("2026-11-23T05:59", ""),
+        ("2026-11-26T06:00", ""),
+    ],
+)
+def test_the_days_near_a_moment_change_at_midnight_in_its_zone(now: str, near: str) -> None:
+    text = format_near_moment(EVENING, datetime.fromisoformat(f"{now}+00:00"), CHICAGO)
+    assert text == f"Tue 24 Nov 2026, 22:00:07 CST (UTC−06:00){near}"
 
 
 def test_a_moment_near_now_has_no_seconds_where_they_are_0() -> None:
-    assert format_near_moment(NOW, "UTC", NOW) == "Mon 23 Nov 2026, 12:00 UTC, today"
+    assert format_near_moment(NOW, NOW, "UTC") == "Mon 23 Nov 2026, 12:00 UTC, today"
 
 
 def test_a_moment_for_the_record_is_in_utc() -> None:
@@ -210,7 +229,7 @@ def test_the_days_of_a_distance_are_those_of_the_calendar() -> None:
     ],
 )
 def test_a_day_near_today_has_a_word(later: timedelta, text: str) -> None:
-    assert format_near_day(NOW + later, NOW, "UTC") == text
+    assert format_relative_day(NOW + later, NOW, "UTC") == text
 
 
 @pytest.mark.parametrize(
@@ -228,3 +247,14 @@ def test_a_day_near_today_has_a_word(later: timedelta, text: str) -> None:
 )
 def test_a_countdown_is_rounded(later: timedelta, text: str) -> None:
     assert format_countdown(NOW + later, NOW) == text
+
+
+def test_days_are_those_of_the_readers_calendar() -> None:
+    end = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
+    assert days_until(end, NOW, "UTC") == 1
+    assert days_until(end, NOW, "America/Chicago") == 0, "there it is still the 23rd, 21:00"
+
+
+def test_days_across_a_change_of_the_clocks() -> None:
+    before, after = datetime(2026, 10, 24, 12, tzinfo=UTC), datetime(2026, 10, 25, 23, 30, tzinfo=UTC)
+    assert days_until(after, before, "Europe/Berlin") == 2, "there it is half past midnight on the 26th"

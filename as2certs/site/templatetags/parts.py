@@ -19,7 +19,7 @@ from django_tables2.paginators import LazyPaginator
 from as2certs.audit.models import Entry, object_reference
 from as2certs.site import audit_text, timeline
 from as2certs.site.templatetags.looks import fingerprint, moment, page_now, serial
-from as2certs.site.time_text import format_moment
+from as2certs.time_format import format_moment
 from identities.role_status import AssignmentPeriod
 from identities.stations import AbstractCertificate
 from partners.models import Partner
