@@ -132,7 +132,7 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
             if request.method == "POST" and answer.status_code == 302 and person is not None:
                 if person.pk != request.user.pk:
                     User.objects.filter(pk=person.pk).update(must_change_password=True)
-                self.tell(request, person, "password_set")
+                self.record(request, person, "password_set")
         return answer
 
 

@@ -12,8 +12,8 @@ from datetime import datetime
 
 from as2certs import pki
 from as2certs.accounts.models import Installation
+from as2certs.audit import entry_text
 from as2certs.audit.models import Entry
-from as2certs.site import audit_text
 from as2certs.time_format import format_utc
 from identities.stations import AbstractCertificate
 from rotations.exchange.partner_evidence import partner_statuses
@@ -193,7 +193,7 @@ def _trail_section(rotation: Rotation) -> ReportSection:
         [
             _format_second(entry.at),
             entry.actor_name,
-            _join_lines([f"{audit_text.verb_text(entry.verb)}: {entry.object_name}", _changes(entry)]),
+            _join_lines([f"{entry_text.verb_text(entry.verb)}: {entry.object_name}", _changes(entry)]),
             entry.reason,
             _join_lines([entry.get_source_display(), entry.address or ""]),
         ]
@@ -205,7 +205,7 @@ def _trail_section(rotation: Rotation) -> ReportSection:
 
 
 def _changes(entry: Entry) -> str:
-    said = audit_text.changed_values(entry, "UTC")
+    said = entry_text.changed_values(entry, "UTC")
     return "; ".join(
-        f"{s.name}: {s.old} → {s.new}" if s.had else f"{s.name}: {s.new}" if s.name else s.new for s in said
+        f"{s.name}: {s.old} → {s.new}" if s.had_old else f"{s.name}: {s.new}" if s.name else s.new for s in said
     )
