@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from as2certs.audit.entry_text import VERB_TEXTS, ChangedValue, changed_values, verb_text
 from as2certs.audit.filters import SUBJECT_NOUNS
 from as2certs.audit.models import Entry
-from as2certs.audit.entry_text import VERB_TEXTS, ChangedValue, changed_values, verb_text
 from rotations.planning.states import RotationAction
 
 ROOT = Path(__file__).resolve().parents[2]
