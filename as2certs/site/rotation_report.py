@@ -207,5 +207,6 @@ def _trail_section(rotation: Rotation) -> ReportSection:
 def _changes(entry: Entry) -> str:
     said = entry_text.changed_values(entry, "UTC")
     return "; ".join(
-        f"{s.name}: {s.old} → {s.new}" if s.had_old else f"{s.name}: {s.new}" if s.name else s.new for s in said
+        f"{s.name}: {s.old} → {s.new}" if s.had_old else f"{s.name}: {s.new}" if s.name else s.new
+        for s in said
     )
