@@ -85,7 +85,8 @@ def record_sighting(partner: Partner, message: ObservedMessage, *, by: Actor, no
         )
     if message.at > now + CLOCK_TOLERANCE:
         raise ActionRefused(
-            f"This message would come from the future, {format_moment(message.at, 'UTC', 'offset')}. Check day and time zone."
+            f"This message would come from the future, {format_moment(message.at, 'UTC', 'offset')}. "
+            "Check day and time zone."
         )
     participant, serial, verdict = _match_participant(partner, message.use, serials)
     sighting = Sighting.objects.create(
