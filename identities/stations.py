@@ -19,6 +19,7 @@ from django.db.models import Q
 
 from as2certs import pki
 from as2certs.accounts.models import validate_reminder_days
+from as2certs.time_format import format_utc
 
 #: Roles that have exactly one certificate at a time; the others are readers, which may accept several.
 WRITER_ROLES = ("sign", "encrypt")
@@ -263,6 +264,9 @@ class HistoryNotDeletable(TypeError):
 class AbstractPeriod(models.Model):
     """A period of time (UTC) in which a certificate is used, without an end while it is. Rows are never deleted."""
 
+    #: The name of the field that says what the certificate is used for.
+    SUBJECT: ClassVar[str]
+
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField(null=True, blank=True)
 
@@ -272,13 +276,8 @@ class AbstractPeriod(models.Model):
         abstract = True
 
     def __str__(self) -> str:
-        until = f"until {self.ends_at:%Y-%m-%d %H:%M}Z" if self.ends_at else "now"
-        return f"{self.subject}: from {self.starts_at:%Y-%m-%d %H:%M}Z {until}"
-
-    @property
-    def subject(self) -> Any:
-        """Return what the certificate is used for."""
-        raise NotImplementedError
+        until = f"until {format_utc(self.ends_at)}" if self.ends_at else "now"
+        return f"{getattr(self, self.SUBJECT)}: from {format_utc(self.starts_at)} {until}"
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise HistoryNotDeletable("History is not deleted; archive what it hangs on.")
@@ -296,9 +295,7 @@ class AbstractService(AbstractPeriod):
             models.Index(fields=["certificate"], condition=Q(ends_at=None), name="%(app_label)s_serving")
         ]
 
-    @property
-    def subject(self) -> str:
-        return self.role
+    SUBJECT = "role"
 
 
 def service_constraints(holder: str) -> list[models.BaseConstraint]:

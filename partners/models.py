@@ -226,9 +226,7 @@ class SigningChoice(AbstractPeriod):
         ]
         indexes = [models.Index(fields=["certificate"], condition=Q(ends_at=None), name="partners_chosen")]
 
-    @property
-    def subject(self) -> Partnership:
-        return self.partnership
+    SUBJECT = "partnership"
 
 
 class PartnerCertificate(AbstractCertificate):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
 from as2certs.accounts.access import current_user, require_permissions
+from as2certs.time_format import format_moment
 from identities.archiving import as2_id_conflict
 from identities.models import Identity
 from identities.role_status import prefetch_assignments
@@ -94,7 +94,7 @@ def partner_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
         "handed_in": partner.handed_in.select_related("certificate").defer(
             "certificate__der", "certificate__chain_pem"
         )[:5],
-        "local_time": f"{now.astimezone(ZoneInfo(partner.time_zone)):%a %H:%M}",
+        "local_time": format_moment(now, partner.time_zone, "weekday_hour"),
     }
     return render(request, "partners/partner_detail.html", context)
 

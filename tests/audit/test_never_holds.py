@@ -161,10 +161,10 @@ def whole_trail_text() -> bytes:
     """Return the trail in every form in which it leaves the database."""
     sealing.seal()
     entries, end = Entry.objects.all(), Chain.objects.get().position
-    told = [*exporting.json_lines(entries, end), *exporting.csv_lines(entries, end)]
+    everything = [*exporting.json_lines(entries, end), *exporting.csv_lines(entries, end)]
     rows = [list(model.objects.values()) for model in (Entry, Subject, Chain)]
     shown = [str(rows), *(str(entry) for entry in entries), repr(signing.trail_signer())]
-    return b"".join(told) + "\n".join(shown).encode()
+    return b"".join(everything) + "\n".join(shown).encode()
 
 
 def test_the_trail_holds_no_key_no_password_and_no_token(tmp_path: Path, settings: LazySettings) -> None:
@@ -183,7 +183,7 @@ def test_the_trail_holds_no_key_no_password_and_no_token(tmp_path: Path, setting
     derived = [signing.derive_key(key) for key in settings.AS2CERTS_VAULT_KEYS]
     secrets += [form for key in derived for form in (key.hex(), base64.b64encode(key).decode())]
 
-    told = whole_trail_text()
+    everything = whole_trail_text()
     verbs = {entry.verb for entry in Entry.objects.all()}
     assert {
         "person.login_failed",
@@ -204,9 +204,9 @@ def test_the_trail_holds_no_key_no_password_and_no_token(tmp_path: Path, setting
     } <= verbs
     assert len(secrets) > 15
     for secret in secrets:
-        assert secret.encode() not in told, secret
-        assert json.dumps(secret).encode() not in told, secret
-    assert not betrayed(told, needles)
+        assert secret.encode() not in everything, secret
+        assert json.dumps(secret).encode() not in everything, secret
+    assert not betrayed(everything, needles)
 
 
 def test_the_search_finds_what_it_looks_for() -> None:

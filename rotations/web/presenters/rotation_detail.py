@@ -14,6 +14,7 @@ from django.urls import reverse
 from as2certs.accounts.models import Installation, User
 from as2certs.audit.recording import Actor
 from as2certs.pki import CertificateFinding
+from as2certs.time_format import window_ends
 from identities.models import CertificateRequest
 from rotations.errors import ActionRefused, PlanError
 from rotations.exchange import time_slots
@@ -40,7 +41,7 @@ from rotations.planning.states import (
     StepState,
     actions_from,
 )
-from rotations.planning.windows import Window, WindowFinding, in_zones
+from rotations.planning.windows import Window, WindowFinding
 from rotations.web.presenters import partner_summary, rotation_text
 from rotations.web.presenters.open_tasks import (
     OpenTask,
@@ -512,19 +513,10 @@ def local_windows(window: Window, participants: Sequence[Participant], *, reader
     ours = Installation.current().time_zone
     whose.setdefault(ours, []).append("our zone")
     whose.setdefault("UTC", [])
-    starts, ends = dict(in_zones(window.start, whose)), dict(in_zones(window.end, whose))
     return [
-        LocalWindow(zone, *_window_texts(starts[zone], ends[zone]), _short_list(who))
+        LocalWindow(zone, *window_ends(window.start, window.end, zone), _short_list(who))
         for zone, who in whose.items()
     ]
-
-
-def _window_texts(start: str, end: str) -> tuple[str, str]:
-    """Say what two told moments share only once: "Tue 24 Nov 2026, 22:00" and "23:00 CST (UTC−06:00)"."""
-    day, _, clock = end.partition(", ")
-    zone = clock.partition(" ")[2]
-    begins = start.removesuffix(f" {zone}")
-    return begins, clock if start.startswith(f"{day}, ") else end
 
 
 def _short_list(who: Sequence[str]) -> str:

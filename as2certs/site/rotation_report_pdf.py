@@ -7,7 +7,7 @@ from pathlib import Path
 from django.conf import settings
 from fpdf import FPDF, FontFace
 
-from as2certs.site.report import ReportSection, RotationReport
+from as2certs.site.rotation_report import ReportSection, RotationReport
 
 FONTS = Path(settings.BASE_DIR) / "static" / "vendor" / "dejavu-fonts-2.37"
 MUTED_COLOR = (82, 96, 100)

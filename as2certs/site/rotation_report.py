@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from as2certs import pki
 from as2certs.accounts.models import Installation
+from as2certs.audit import entry_text
 from as2certs.audit.models import Entry
-from as2certs.site import audit_text
+from as2certs.time_format import format_utc
 from identities.stations import AbstractCertificate
 from rotations.exchange.partner_evidence import partner_statuses
 from rotations.models import Participant, Rotation, Step
-from rotations.planning.local_time import span_of
 
 #: A report with more entries than this says so; the whole is in the trail's own export.
 MAX_ENTRIES = 5000
@@ -73,7 +73,7 @@ def build_report(rotation: Rotation, *, by: str, now: datetime) -> RotationRepor
 
 
 def _format_second(at: datetime | None) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z" if at else ""
+    return format_utc(at, seconds=True) if at else ""
 
 
 def _rotation_facts(rotation: Rotation) -> list[tuple[str, str]]:
@@ -87,8 +87,11 @@ def _rotation_facts(rotation: Rotation) -> list[tuple[str, str]]:
         ("Set up", _when_and_who(rotation.set_up_at, rotation.set_up_by)),
         ("Approved", _when_and_who(rotation.approved_at, rotation.approved_by)),
         ("Approval withdrawn", _when_and_who(rotation.withdrawn_at, rotation.withdrawn_because)),
-        ("Window", span_of(rotation, rotation.window_zone or "UTC") if rotation.window_start else "none"),
-        ("Window in UTC", span_of(rotation, "UTC") if rotation.window_start else ""),
+        (
+            "Window",
+            rotation.format_window(rotation.window_zone or "UTC") if rotation.window_start else "none",
+        ),
+        ("Window in UTC", rotation.format_window("UTC") if rotation.window_start else ""),
         ("Applied", _format_second(rotation.applied_at)),
         ("Ended", _format_second(rotation.ended_at)),
         ("Old one kept for", f"{rotation.grace_days} days after the window"),
@@ -190,7 +193,7 @@ def _trail_section(rotation: Rotation) -> ReportSection:
         [
             _format_second(entry.at),
             entry.actor_name,
-            _join_lines([f"{audit_text.verb_text(entry.verb)}: {entry.object_name}", _changes(entry)]),
+            _join_lines([f"{entry_text.verb_text(entry.verb)}: {entry.object_name}", _changes(entry)]),
             entry.reason,
             _join_lines([entry.get_source_display(), entry.address or ""]),
         ]
@@ -202,7 +205,8 @@ def _trail_section(rotation: Rotation) -> ReportSection:
 
 
 def _changes(entry: Entry) -> str:
-    said = audit_text.changed_values(entry, "UTC")
+    said = entry_text.changed_values(entry, "UTC")
     return "; ".join(
-        f"{s.name}: {s.old} → {s.new}" if s.had else f"{s.name}: {s.new}" if s.name else s.new for s in said
+        f"{s.name}: {s.old} → {s.new}" if s.had_old else f"{s.name}: {s.new}" if s.name else s.new
+        for s in said
     )

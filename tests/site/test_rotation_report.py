@@ -15,8 +15,8 @@ from django.urls import reverse
 from pypdf import PdfReader
 
 from as2certs import pki
-from as2certs.site.report import build_report
-from as2certs.site.report_pdf import render_pdf
+from as2certs.site.rotation_report import build_report
+from as2certs.site.rotation_report_pdf import render_pdf
 from rotations.models import Rotation
 from tests.inventory import count_queries
 from tests.people import log_in, make_person

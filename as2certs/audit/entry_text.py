@@ -1,4 +1,7 @@
-"""The trail in words: what a verb says, and what changed."""
+"""Put entries of the trail into words for our own people: what a verb means, and which values changed.
+
+Partners read a list of their own, of the few verbs that concern them: ``rotations/web/portal/history.py``.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from typing import Any
 
 from as2certs import pki
 from as2certs.audit.models import Entry
-from as2certs.site.time_text import format_moment
+from as2certs.time_format import format_moment
 
-#: Verbs whose sentence is not simply "<past participle> the <noun>".
+#: Verbs whose text is not simply "<past participle> the <noun>".
 VERB_TEXTS = {
     "person.logged_in": "logged in",
     "person.logged_out": "logged out",
@@ -126,45 +129,42 @@ VERB_TEXTS = {
     "trail.broken": "found the end of the trail tampered with",
 }
 NOUN_TEXTS = {"as2system": "AS2 system", "user": "person", "installation": "settings"}
-#: What is in a row for machines, or says nothing by itself.
+#: Values for programs only.
 HIDDEN_FIELDS = frozenset({"step"})
 _ISO_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
 @dataclass(frozen=True)
 class ChangedValue:
-    """One value of an entry, with the one it replaced where there was one."""
+    """One value of an entry; ``had_old`` if it replaced another one."""
 
     name: str
     old: str
     new: str
-    had: bool
+    had_old: bool
 
 
 def verb_text(verb: str) -> str:
-    """Write a verb of the trail as the words that follow a name: "identity.archived" → "archived the identity"."""
+    """Return the words that follow the actor's name: "identity.archived" → "archived the identity"."""
     if verb in VERB_TEXTS:
         return VERB_TEXTS[verb]
-    noun, _, done = verb.partition(".")
-    return f"{done} the {NOUN_TEXTS.get(noun, noun)}".replace("_", " ")
+    noun, _, participle = verb.partition(".")
+    return f"{participle} the {NOUN_TEXTS.get(noun, noun)}".replace("_", " ")
 
 
 def changed_values(entry: Entry, zone: str) -> list[ChangedValue]:
-    """Return what an entry says was changed, in words, with moments on the clock of a zone."""
-    found = []
+    """Return the values that an entry says were changed, with moments on the clock of a zone."""
+    changes = []
     for name, value in entry.new.items():
         if name in HIDDEN_FIELDS or (name == "late" and not value):
             continue
         old = entry.old.get(name)
         if name in entry.old and old == value:
-            continue  # such as the state that a rotation keeps while its approval is withdrawn
-        words = "" if name == "title" else name.replace("_", " ")
-        found.append(
-            ChangedValue(
-                words, _format_value(name, old, zone), _format_value(name, value, zone), name in entry.old
-            )
-        )
-    return found
+            continue  # such as the state of a rotation whose approval is withdrawn
+        label = "" if name == "title" else name.replace("_", " ")
+        old_text, new_text = (_format_value(name, each, zone) for each in (old, value))
+        changes.append(ChangedValue(label, old_text, new_text, name in entry.old))
+    return changes
 
 
 def _format_value(name: str, value: Any, zone: str) -> str:
@@ -173,11 +173,11 @@ def _format_value(name: str, value: Any, zone: str) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return ", ".join(f"{part} {_format_value(part, inner, zone)}" for part, inner in value.items())
+        return ", ".join(f"{key} {_format_value(key, item, zone)}" for key, item in value.items())
     if isinstance(value, str):
         return _format_text(name, value, zone)
     if isinstance(value, Iterable):
-        return ", ".join(_format_value(name, part, zone) for part in value)
+        return ", ".join(_format_value(name, item, zone) for item in value)
     return str(value)
 
 
