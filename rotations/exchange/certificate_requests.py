@@ -22,6 +22,7 @@ from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.batches import key_batches
 from as2certs.mail.outbox import Mail
+from as2certs.time_format import format_moment
 from partners.models import Contact, Partner, PartnerCertificate
 from rotations.errors import ActionRefused
 from rotations.exchange.submitted_certificates import format_uses, predecessors
@@ -40,7 +41,6 @@ from rotations.models import HandedIn, Letter, Notice, Phrase, Rotation
 from rotations.notifications.expiry import THEIRS, ExpiringCertificate, find_expiring
 from rotations.notifications.sent_notices import sent_thresholds
 from rotations.notifications.thresholds import reached_threshold
-from rotations.planning.local_time import day, moment
 
 log = logging.getLogger(__name__)
 
@@ -241,7 +241,7 @@ class RequestMail:
             "partner": self.partner.name,
             "our_name": self.support.organisation,
             "their_as2_id": self.partner.as2_id,
-            "old_ends": day(earliest_expiry(certificates), self.zone),
+            "old_ends": format_moment(earliest_expiry(certificates), self.zone, "day"),
             "our_contact": self.support.name,
             "our_email": self.support.email,
             "our_phone": self.support.phone,
@@ -256,8 +256,12 @@ class RequestMail:
                     "Certificate",
                     f"{certificate.common_name or certificate.subject}, for {format_uses(one.roles)}",
                 ),
-                Fact("Ends", moment(certificate.not_after, self.zone)),
-                *([] if self.zone == "UTC" else [Fact("in UTC", moment(certificate.not_after, "UTC"))]),
+                Fact("Ends", format_moment(certificate.not_after, self.zone, "offset")),
+                *(
+                    []
+                    if self.zone == "UTC"
+                    else [Fact("in UTC", format_moment(certificate.not_after, "UTC", "offset"))]
+                ),
                 Fact("SHA-256", pki.format_fingerprint(certificate.sha256), mono=True),
             ]
         return [*facts, *([Fact("Questions", self.support.summary)] if self.support.summary else [])]

@@ -21,6 +21,7 @@ from as2certs.accounts.models import Installation
 from as2certs.mail import outbox
 from as2certs.mail.models import Message
 from as2certs.mail.outbox import Mail
+from as2certs.time_format import format_countdown, format_moment, format_window
 from identities.models import Identity
 from partners.models import Partner
 from rotations.exchange.partner_evidence import ParticipantHistory, load_histories
@@ -29,9 +30,7 @@ from rotations.execution.confirmations import CONFIRMED_ACTS
 from rotations.models import Participant, Rotation, RotationQuerySet, Step
 from rotations.notifications.recipients import Recipient, recipients_of, unique_recipients
 from rotations.notifications.texts import format_title, shorten_names
-from rotations.notifications.thresholds import format_countdown
 from rotations.planning.change import Act, StepOwner
-from rotations.planning.local_time import brief, span
 from rotations.planning.states import SETTLED, RotationState
 from rotations.planning.windows import load_zone
 
@@ -122,7 +121,7 @@ def find_blocker(history: ParticipantHistory, *, now: datetime, zone: str) -> Bl
             return ours("find another way with them")
         case PartnerStatus.OTHER_TIME if rotation.state in BEFORE_CHANGE:
             start, end = participant.proposed_start, participant.proposed_end
-            when = f" ({span(start, end, zone)})" if start and end else ""
+            when = f" ({format_window(start, end, zone)})" if start and end else ""
             return ours(f"accept their time{when}, or stay with the window")
     awaited = [step for step in history.awaited if not step.blocked]
     if not awaited:
@@ -320,7 +319,7 @@ def _rotation_context(one: WaitingRotation, zone: str, now: datetime) -> dict[st
         "taking_part": one.taking_part,
         "ready": one.taking_part - one.blocking,
         "ours": sum(len(line.partners) for line in one.lines if line.is_ours),
-        "starts": brief(rotation.window_start, zone),
+        "starts": format_moment(rotation.window_start, zone),
         "when": _format_window(rotation, now),
         "lines": [_group_context(line, zone, now) for line in one.lines],
     }
@@ -343,7 +342,7 @@ def _group_context(line: BlockerGroup, zone: str, now: datetime) -> dict[str, An
         "is_ours": line.is_ours,
         "is_urgent": line.meaning == "urgent",
         "what": line.what,
-        "until": brief(line.until, zone) if line.until else "",
+        "until": format_moment(line.until, zone) if line.until else "",
         "is_over": line.until is not None and line.until <= now,
     }
 

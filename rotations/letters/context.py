@@ -8,12 +8,12 @@ from datetime import datetime
 from functools import cached_property
 
 from as2certs.mail.outbox import AttachedFile
-from identities.public_files import public_file
+from as2certs.time_format import format_moment
+from identities.certificates.public_files import public_file
 from rotations.letters import mail_templates
 from rotations.letters.contacts import SupportContact, support_for_rotation
 from rotations.letters.instructions import Instruction, PartnerTask, build_instructions
 from rotations.models import Participant, Rotation, Step
-from rotations.planning.local_time import brief, day, span_of
 
 #: The formats in which our certificate is attached; PKCS#7 only for partners that prefer it.
 CERTIFICATE_FORMATS = ("pem", "der", "zip", "p7b")
@@ -107,8 +107,8 @@ class LetterContext:
         if task.emergency:
             return task.in_short
         if task.changes_together:
-            return f"{task.in_short} on {span_of(self.participant, self.zone)}"
-        return f"{task.in_short} by {brief(self.deadline, self.zone)}"
+            return f"{task.in_short} on {self.participant.format_window(self.zone)}"
+        return f"{task.in_short} by {format_moment(self.deadline, self.zone)}"
 
     @cached_property
     def placeholder_values(self) -> Mapping[str, str]:
@@ -122,10 +122,10 @@ class LetterContext:
             "as2_id": self.shared.our_ids,
             "their_as2_id": partner.as2_id,
             "what_to_do": self.request_text,
-            "until": brief(self.deadline, self.zone),
-            "window": span_of(self.participant, self.zone),
-            "window_utc": span_of(self.participant, "UTC"),
-            "old_ends": day(rotation.old.not_after, self.zone) if rotation.old else "now",
+            "until": format_moment(self.deadline, self.zone),
+            "window": self.participant.format_window(self.zone),
+            "window_utc": self.participant.format_window("UTC"),
+            "old_ends": format_moment(rotation.old.not_after, self.zone, "day") if rotation.old else "now",
             "fingerprint": rotation.new.short_name,
             "our_contact": self.support.name,
             "our_email": self.support.email,

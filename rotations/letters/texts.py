@@ -14,6 +14,7 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from as2certs import pki
+from as2certs.time_format import format_moment
 from identities.stations import AbstractCertificate
 from partners.models import Contact
 from rotations.letters import mail_templates
@@ -21,7 +22,6 @@ from rotations.letters.context import LetterContext
 from rotations.letters.instructions import Instruction
 from rotations.models import Letter, Participant, Phrase
 from rotations.notifications.thresholds import format_expiry
-from rotations.planning.local_time import brief, day, moment, span_of
 
 #: Letters that request an answer.
 ANSWERABLE_KINDS = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE, Letter.Kind.MOVED, Letter.Kind.REPLANNED)
@@ -124,7 +124,7 @@ def lead_sentence(context: LetterContext, kind: str) -> str:
     ours = f"{context.our_name} changes its AS2 certificate ({context.rotation.holder.as2_id})"
     match kind:
         case Letter.Kind.MOVED:
-            return f"The change moves to {span_of(context.participant, context.zone)}."
+            return f"The change moves to {context.participant.format_window(context.zone)}."
         case Letter.Kind.REPLANNED:
             return f"You have other steps now: please {context.request_text}."
         case Letter.Kind.CANCELLED:
@@ -140,9 +140,11 @@ def lead_sentence(context: LetterContext, kind: str) -> str:
         case Letter.Kind.EMERGENCY:
             return "Urgent: replace the old certificate now, its private key may be known to somebody else."
         case Letter.Kind.ANSWERED:
-            return f"We stay with {span_of(context.participant, context.zone)}."
+            return f"We stay with {context.participant.format_window(context.zone)}."
         case Letter.Kind.NUDGE:
-            return f"Please answer by {brief(context.deadline, context.zone)}: {context.request_text}."
+            return (
+                f"Please answer by {format_moment(context.deadline, context.zone)}: {context.request_text}."
+            )
         case _:
             return f"{ours if own else 'Your AS2 certificate changes'}: please {context.request_text}."
 
@@ -160,7 +162,7 @@ def format_timing(instruction: Instruction, zone: str) -> str:
     """Return when an instruction applies, in a time zone: "exactly at …", "by …", "from … on"."""
     if instruction.moment is None:
         return ""
-    at = brief(instruction.moment, zone)
+    at = format_moment(instruction.moment, zone)
     return {"at": f"exactly at {at}", "by": f"by {at}", "from": f"from {at} on", "": ""}[instruction.when]
 
 
@@ -175,30 +177,32 @@ def letter_facts(context: LetterContext, kind: str) -> list[Fact]:
         *certificate_facts(rotation.new, zone),
     ]
     if rotation.old is not None:
-        ends = f"until {brief(rotation.old.not_after, zone)}"
+        ends = f"until {format_moment(rotation.old.not_after, zone)}"
         facts.append(Fact("Old certificate", f"{rotation.old.short_name}, {ends}"))
     if kind not in (Letter.Kind.CANCELLED, Letter.Kind.EMERGENCY):
         facts += window_facts(context.participant, zone)
     if kind in ANSWERABLE_KINDS:
-        facts.append(Fact("Answer by", moment(context.deadline, zone)))
+        facts.append(Fact("Answer by", format_moment(context.deadline, zone, "offset")))
     facts.append(Fact("Questions", context.support.summary))
     return facts
 
 
 def certificate_facts(certificate: AbstractCertificate, zone: str) -> list[Fact]:
     """Return the facts of a certificate that people compare: fingerprints, serial number, validity."""
+    starts = format_moment(certificate.not_before, zone, "day")
+    ends = format_moment(certificate.not_after, zone, "day")
     return [
         Fact("SHA-256", pki.format_fingerprint(certificate.sha256), mono=True),
         Fact("SHA-1", pki.format_fingerprint(certificate.sha1), mono=True),
         Fact("Serial", pki.serial_hex(int(certificate.serial)), mono=True),
-        Fact("Valid", f"{day(certificate.not_before, zone)} to {day(certificate.not_after, zone)}"),
+        Fact("Valid", f"{starts} to {ends}"),
     ]
 
 
 def window_facts(participant: Participant, zone: str) -> list[Fact]:
     """Return a participant's window in the given time zone, and in UTC if that is another one."""
-    facts = [Fact("Window", span_of(participant, zone))]
-    return facts if zone == "UTC" else [*facts, Fact("in UTC", span_of(participant, "UTC"))]
+    facts = [Fact("Window", participant.format_window(zone))]
+    return facts if zone == "UTC" else [*facts, Fact("in UTC", participant.format_window("UTC"))]
 
 
 # Requests for a partner's own new certificate.
@@ -222,5 +226,5 @@ REQUEST_STEPS = (
 
 def request_lead_sentence(our_name: str, not_after: datetime, *, now: datetime, zone: str) -> str:
     """Return the first sentence of a request, which sums it up."""
-    when = f"{format_expiry(not_after, now, zone)}, on {day(not_after, zone)}"
+    when = f"{format_expiry(not_after, now, zone)}, on {format_moment(not_after, zone, 'day')}"
     return f"Your certificate for AS2 messages with {our_name} {when}: please hand in the new one."

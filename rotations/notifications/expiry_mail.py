@@ -9,11 +9,11 @@ from django.conf import settings
 from django.urls import reverse
 
 from as2certs.mail.outbox import Mail
+from as2certs.time_format import format_moment
 from rotations.notifications.expiry import OURS, ExpiringCertificate
 from rotations.notifications.recipients import Recipient
 from rotations.notifications.texts import format_title, rotation_note
 from rotations.notifications.thresholds import Outlook, format_expiry
-from rotations.planning.local_time import brief, day, moment
 
 #: A certificate that expires within this time is highlighted.
 URGENT_WITHIN = timedelta(days=7)
@@ -32,9 +32,9 @@ def build_reminder(recipient: Recipient, certificates: Sequence[ExpiringCertific
             "title": format_title(certificate.holder_name, certificate.is_test),
             "roles": " + ".join(certificate.roles),
             "expires": format_expiry(certificate.not_after, now, zone),
-            "date": day(certificate.not_after, zone),
-            "moment": brief(certificate.not_after, zone),
-            "utc": "" if zone == "UTC" else moment(certificate.not_after, "UTC"),
+            "date": format_moment(certificate.not_after, zone, "day"),
+            "moment": format_moment(certificate.not_after, zone),
+            "utc": "" if zone == "UTC" else format_moment(certificate.not_after, "UTC", "offset"),
             "kind": "our station" if certificate.kind is OURS else "partner",
             "is_urgent": certificate.not_after - now <= URGENT_WITHIN,
             "is_late": certificate.rotation is not None and certificate.rotation.outlook in LATE_OUTLOOKS,

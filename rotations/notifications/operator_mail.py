@@ -17,6 +17,7 @@ from django.db.models import Exists, Max, OuterRef
 from as2certs.accounts.models import Installation
 from as2certs.mail import outbox
 from as2certs.mail.models import Message
+from as2certs.time_format import format_countdown, format_moment
 from identities.stations import AbstractCertificate
 from rotations.models import HandedIn, Participant, Rotation, RotationQuerySet, Step, rehearsal
 from rotations.notifications.recipients import Recipient, recipients_of_rotations, unique_recipients
@@ -34,11 +35,9 @@ from rotations.notifications.texts import (
 from rotations.notifications.thresholds import (
     PENDING_STATES,
     Outlook,
-    format_countdown,
     format_expiry,
     rotation_outlook,
 )
-from rotations.planning.local_time import brief, day, moment, span_of
 from rotations.planning.states import RotationState, StepState
 
 log = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
         now=now,
         variables=lambda reader: {
             "countdown": format_countdown(start, now),
-            "starts": brief(start, reader.time_zone),
+            "starts": format_moment(start, reader.time_zone),
             "outstanding": outstanding,
             "facts": [*window_facts(rotation, reader), *certificate_facts(rotation, reader, now)],
         },
@@ -85,13 +84,13 @@ def _applied_event(rotation: Rotation, late: bool, at: datetime) -> RotationEven
         event=f"applied:{rotation.uid}",
         variables=lambda reader: {
             "late": late,
-            "at": brief(at, reader.time_zone),
+            "at": format_moment(at, reader.time_zone),
             "facts": [
-                ("Changed", moment(at, reader.time_zone)),
+                ("Changed", format_moment(at, reader.time_zone, "offset")),
                 *utc_fact("in UTC", at, reader),
                 *certificate_facts(rotation, reader, at),
                 *(
-                    [("Window", span_of(rotation, reader.time_zone))]
+                    [("Window", rotation.format_window(reader.time_zone))]
                     if late and rotation.window_start
                     else []
                 ),
@@ -112,9 +111,9 @@ def notify_needs_attention(rotation: Rotation, step: Step | None, reason: str, a
             "step": step,
             "facts": [
                 *([("Step", step.title)] if step else []),
-                ("Stopped", moment(at, reader.time_zone)),
+                ("Stopped", format_moment(at, reader.time_zone, "offset")),
                 *utc_fact("in UTC", at, reader),
-                *([("Window", span_of(rotation, reader.time_zone))] if rotation.window_start else []),
+                *([("Window", rotation.format_window(reader.time_zone))] if rotation.window_start else []),
                 *certificate_facts(rotation, reader, at),
             ],
         },
@@ -153,7 +152,7 @@ def _notify_too_late(rotation: Rotation, old: AbstractCertificate, now: datetime
         now=now,
         variables=lambda reader: {
             "expires": format_expiry(not_after, now, reader.time_zone),
-            "date": day(not_after, reader.time_zone),
+            "date": format_moment(not_after, reader.time_zone, "day"),
             "why_late": explain_late(start, end, not_after, reader.time_zone),
             "facts": [*certificate_facts(rotation, reader, now), *window_facts(rotation, reader)],
         },
@@ -175,7 +174,7 @@ def notify_partner_response(
             "partner": participant.partner.name,
             "facts": [
                 *([("In its words", more)] if more else []),
-                ("Said", moment(at, reader.time_zone)),
+                ("Said", format_moment(at, reader.time_zone, "offset")),
                 *window_facts(rotation, reader),
                 *certificate_facts(rotation, reader, at),
             ],
@@ -207,7 +206,7 @@ def notify_silent_partners(
             "verb": silent_verb(found),
             "is_open": start <= at,
             "countdown": format_countdown(start, at),
-            "starts": brief(start, reader.time_zone),
+            "starts": format_moment(start, reader.time_zone),
             "facts": [*window_facts(rotation, reader), *certificate_facts(rotation, reader, at)],
         }
 
@@ -230,15 +229,20 @@ def notify_submitted(handed: HandedIn, rotation: Rotation, *, at: datetime) -> i
             "button_url": settings.AS2CERTS_BASE_URL
             + (rotation if handed.accepted else handed).get_absolute_url(),
             "facts": [
-                ("New", f"{new.short_name}, until {day(new.not_after, reader.time_zone)}"),
+                ("New", f"{new.short_name}, until {format_moment(new.not_after, reader.time_zone, 'day')}"),
                 *(
-                    [("In use", f"{old.short_name}, until {day(old.not_after, reader.time_zone)}")]
+                    [
+                        (
+                            "In use",
+                            f"{old.short_name}, until {format_moment(old.not_after, reader.time_zone, 'day')}",
+                        )
+                    ]
                     if old
                     else []
                 ),
                 ("For", " + ".join(handed.roles)),
                 ("Came from", handed.said_by),
-                ("Came", moment(handed.at, reader.time_zone)),
+                ("Came", format_moment(handed.at, reader.time_zone, "offset")),
             ],
         },
     )

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from as2certs.time_format import format_moment, format_relative_day
 from rotations.models import Rotation
 from rotations.notifications.expiry import ExpiringCertificate
 from rotations.notifications.recipients import Recipient
-from rotations.notifications.thresholds import Outlook, format_relative_day
-from rotations.planning.local_time import day, moment, span_of
+from rotations.notifications.thresholds import Outlook
 from rotations.planning.states import RotationState
 
 #: How many partners are named in a list of those that are not ready.
@@ -68,8 +68,8 @@ def explain_late(start: datetime | None, end: datetime | None, not_after: dateti
     if start is None or end is None:
         return "No window is agreed yet."
     if start >= not_after:
-        return f"Its window starts only after that: {moment(start, zone)}."
-    return f"Its window ends only after that: {moment(end, zone)}."
+        return f"Its window starts only after that: {format_moment(start, zone, 'offset')}."
+    return f"Its window ends only after that: {format_moment(end, zone, 'offset')}."
 
 
 def rotation_note(certificate: ExpiringCertificate, zone: str) -> str:
@@ -105,10 +105,10 @@ def certificate_facts(rotation: Rotation, reader: Recipient, now: datetime) -> F
     old, new, zone = rotation.old, rotation.new, reader.time_zone
     facts = [("Roles", " + ".join(rotation.roles))]
     if old is not None:
-        end = f"{day(old.not_after, zone)} ({format_relative_day(old.not_after, now, zone)})"
+        end = f"{format_moment(old.not_after, zone, 'day')} ({format_relative_day(old.not_after, now, zone)})"
         facts.append(("Old", f"{old.short_name}, until {end}"))
     if new is not None:
-        facts.append(("New", f"{new.short_name}, until {day(new.not_after, zone)}"))
+        facts.append(("New", f"{new.short_name}, until {format_moment(new.not_after, zone, 'day')}"))
     return facts
 
 
@@ -117,14 +117,16 @@ def window_facts(rotation: Rotation, reader: Recipient) -> Facts:
     start = rotation.window_start
     if start is None:
         return [("Window", "not agreed yet")]
-    facts = [("Window", span_of(rotation, reader.time_zone))]
+    facts = [("Window", rotation.format_window(reader.time_zone))]
     if reader.time_zone != "UTC":
-        facts.append(("in UTC", span_of(rotation, "UTC")))
+        facts.append(("in UTC", rotation.format_window("UTC")))
     if rotation.window_zone and rotation.window_zone not in (reader.time_zone, "UTC"):
-        facts.append(("as agreed", f"{span_of(rotation, rotation.window_zone)} ({rotation.window_zone})"))
+        facts.append(
+            ("as agreed", f"{rotation.format_window(rotation.window_zone)} ({rotation.window_zone})")
+        )
     return facts
 
 
 def utc_fact(label: str, at: datetime, reader: Recipient) -> Facts:
     """Return a moment in UTC; nothing if that is the reader's time zone."""
-    return [] if reader.time_zone == "UTC" else [(label, moment(at, "UTC"))]
+    return [] if reader.time_zone == "UTC" else [(label, format_moment(at, "UTC", "offset"))]

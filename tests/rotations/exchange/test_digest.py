@@ -22,7 +22,7 @@ from rotations.execution.confirmations import confirm, waive
 from rotations.letters.announcements import announce
 from rotations.letters.context import LetterContext
 from rotations.letters.sending import send_letters
-from rotations.lifecycle import actions
+from rotations.lifecycle import endings
 from rotations.models import Letter, Participant, Rotation
 from tests.people import make_person
 from tests.rotations.company import NOW, Company, window
@@ -375,5 +375,5 @@ def test_a_test_station_says_so_at_the_very_start(told: Participant, company: Co
 
 
 def test_a_cancelled_rotation_is_not_told(told: Participant, rotation: Rotation, company: Company) -> None:
-    actions.cancel(rotation, reason="Not needed", by=company.by, now=NOW)
+    endings.cancel(rotation, reason="Not needed", by=company.by, now=NOW)
     assert digest.send_digests(SEVEN) == 0
