@@ -24,11 +24,10 @@ from as2certs.time_format import format_moment
 from identities.role_status import AssignmentPeriod
 from identities.stations import AbstractCertificate
 from partners.models import Partner
-from rotations.lifecycle import partner_capability
 from rotations.models import Step
 from rotations.planning.windows import Window
 from rotations.web.forms import windows
-from rotations.web.presenters import overlap
+from rotations.web.presenters import overlap, plan_comparison
 from rotations.web.presenters.open_tasks import OpenTask
 
 register = template.Library()
@@ -254,7 +253,7 @@ def step_proof(step: Step) -> SafeString | str:
 @register.simple_tag
 def capability_needs(partner: Partner) -> list[OpenTask]:
     """Return what of a partner's system is to be decided: what it said itself, what a past change has shown."""
-    return [] if partner.archived_at else partner_capability.partner_tasks(partner)
+    return [] if partner.archived_at else plan_comparison.partner_tasks(partner)
 
 
 @register.simple_tag
