@@ -92,16 +92,10 @@ def confirm(
         now=now,
     )
     if strong and another_channel and (handed := fingerprint_check.unverified_submission(rotation)):
-        fingerprint_check.settle_submission(
-            handed,
-            accepted=True,
-            verb="certificate.accepted",
-            spoke_with=spoke_with or str(participant.partner),
-            channel="",
-            note=note or "",
-            by=by,
-            now=now,
+        decision = fingerprint_check.SubmissionDecision(
+            True, "certificate.accepted", note or "", spoke_with or str(participant.partner)
         )
+        fingerprint_check.settle_submission(handed, decision, by=by, now=now)
     settled_by = {
         Act.CHECK: strong and another_channel,
         Act.ANNOUNCE: agreed or installed,

@@ -6,6 +6,7 @@ with the certificate.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
@@ -43,17 +44,20 @@ def check_step(rotation: Rotation) -> Step | None:
     return rotation.steps.filter(act=Act.CHECK).first()
 
 
+@dataclass(frozen=True)
+class SubmissionDecision:
+    """Whether a submitted certificate is accepted, with the verb and the details for the trail."""
+
+    accepted: bool
+    verb: str
+    note: str
+    spoke_with: str = ""
+    channel: str = ""
+
+
 @transaction.atomic
 def settle_submission(
-    handed: HandedIn,
-    *,
-    accepted: bool,
-    verb: str,
-    spoke_with: str,
-    channel: str,
-    note: str,
-    by: Actor,
-    now: datetime,
+    handed: HandedIn, decision: SubmissionDecision, *, by: Actor, now: datetime
 ) -> list[Rotation]:
     """Accept or refuse a certificate for all that it was handed in for, and return the running rotations to it.
 
@@ -64,18 +68,21 @@ def settle_submission(
     rotations = [transitions.lock_rotation(pk) for pk in coming.values_list("pk", flat=True)]
     waiting = HandedIn.objects.pending().filter(partner=partner, certificate=certificate)
     if not waiting.update(
-        accepted=accepted,
+        accepted=decision.accepted,
         settled_at=now,
         settled_by=by.name,
-        spoke_with=spoke_with,
-        channel=channel,
-        note=note,
+        spoke_with=decision.spoke_with,
+        channel=decision.channel,
+        note=decision.note,
     ):
         raise EditConflict(f"What {partner} handed in")
     handed.refresh_from_db()
-    told = {"spoke with": spoke_with, "over": channel} if spoke_with or channel else {}
-    record(AuditEvent(verb, certificate, also=[partner, *rotations], new=told, reason=note), by=by, now=now)
-    if accepted:
+    new = {}
+    if decision.spoke_with or decision.channel:
+        new = {"spoke with": decision.spoke_with, "over": decision.channel}
+    event = AuditEvent(decision.verb, certificate, also=[partner, *rotations], new=new, reason=decision.note)
+    record(event, by=by, now=now)
+    if decision.accepted:
         for rotation in rotations:
             complete_check_step(rotation, by=by, now=now)
     return rotations

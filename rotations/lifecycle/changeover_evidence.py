@@ -204,7 +204,7 @@ def _mark_straggling(
             f"A message of {format_moment(sighting.at, participant.partner.time_zone, 'offset')} was "
             f"{sighting.get_use_display()} it. Call them before the old certificate is retired here."
         )
-        operator_mail.notify_partner_response(rotation, participant, text, more, at=now)
+        operator_mail.notify_partner_response(participant, text, more, at=now)
 
 
 def drain_time(systems: Iterable[AS2System | None]) -> timedelta:
@@ -288,4 +288,4 @@ def _warn(rotation: Rotation, participant: Participant, *, now: datetime) -> Non
         "They were warned by mail." if sent else "Nobody there could be written to: call them."
     )
     text = f"Nothing shows that {participant.partner} uses the new certificate."
-    operator_mail.notify_partner_response(rotation, participant, text, more, at=now)
+    operator_mail.notify_partner_response(participant, text, more, at=now)

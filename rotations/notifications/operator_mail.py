@@ -159,10 +159,9 @@ def _notify_too_late(rotation: Rotation, old: AbstractCertificate, now: datetime
     )
 
 
-def notify_partner_response(
-    rotation: Rotation, participant: Participant, text: str, more: str, *, at: datetime
-) -> int:
+def notify_partner_response(participant: Participant, text: str, more: str, *, at: datetime) -> int:
     """Notify people of a response that they have to decide about: no, another time, a failure."""
+    rotation = participant.rotation
     return _notify(
         "partner_said",
         rotation,

@@ -91,17 +91,10 @@ class Command(BaseCommand):
         return len(digests)
 
 
-<<<<<<< HEAD
 def _format_reminder(reminder: ScheduledReminder) -> str:
     """Return when a reminder is due: "7 days after it was told", "1 day before the window"."""
     days = f"{reminder.days} day{'' if reminder.days == 1 else 's'}"
     return f"{days} after it was told" if reminder.kind == "after" else f"{days} before the window"
-=======
-def _format_rung(rung: ScheduledReminder) -> str:
-    """Format a rung: "7 days after it was told", "1 day before the window"."""
-    days = f"{rung.days} day{'' if rung.days == 1 else 's'}"
-    return f"{days} after it was told" if rung.kind == "after" else f"{days} before the window"
->>>>>>> d991eb627af81a2ba63536125c9836303667571b
 
 
 def _awaited_participants(now: datetime) -> list[follow_up.AwaitedParticipant]:

@@ -244,6 +244,7 @@ def portal_colleague(request: HttpRequest, visit: PortalVisit, page: PortalPage)
     form = ColleagueForm(request.POST)
 
     def do(participant: Participant) -> None:
-        responses.suggest_contact(participant, **form.cleaned_data, by=visit.by, now=visit.now)
+        suggestion = responses.SuggestedContact(**form.cleaned_data)
+        responses.suggest_contact(participant, suggestion, by=visit.by, now=visit.now)
 
     return process_answer(request, visit, page, form, "colleague", do, texts.colleague_message)

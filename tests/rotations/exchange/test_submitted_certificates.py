@@ -21,6 +21,7 @@ from partners.models import Partner, PartnerCertificate, PartnerService
 from rotations.errors import ActionRefused, EditConflict, SubmissionRefused
 from rotations.exchange import submitted_certificates
 from rotations.exchange.submitted_certificates import (
+    FingerprintComparison,
     PrivateKeySubmitted,
     accept,
     contacts_by_age,
@@ -79,7 +80,7 @@ def accept_submission(handed: HandedIn, company: Company, **given: Any) -> None:
         "note": "",
         **given,
     }
-    accept(handed, **answer, by=company.by, now=NOW)
+    accept(handed, FingerprintComparison(**answer), by=company.by, now=NOW)
 
 
 def serving(partner: Partner) -> set[tuple[str, str]]:

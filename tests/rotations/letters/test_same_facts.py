@@ -97,7 +97,7 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
         rotation, rotation.steps.first(), "The folder is full: 0 bytes left.", at
     )
     operator_mail.notify_partner_response(
-        rotation, northwind, "Northwind proposes 17:30", "We are closed until 9.", at=at
+        northwind, "Northwind proposes 17:30", "We are closed until 9.", at=at
     )
     partners = [SilentPartner("Northwind", "told", [("Nora North", "+1 312 555 0100")], "2 mails", "")]
     operator_mail.notify_silent_partners(rotation, lambda zone: partners, event="e", escalate_to=None, at=at)
