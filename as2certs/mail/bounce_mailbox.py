@@ -12,9 +12,9 @@ from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 
-from as2certs.errors import DomainError
 from as2certs.mail import delivery_reports
 from as2certs.mail.delivery import describe_error
+from as2certs.mail.errors import MailboxError
 from as2certs.mail.models import Postbox
 
 #: How long the server may take for one response.
@@ -28,10 +28,6 @@ _UID_VALIDITY = re.compile(rb"\d{1,10}")
 
 #: A mailbox that could not be read for this long is reported.
 FAILURE_GRACE = timedelta(minutes=15)
-
-
-class MailboxError(DomainError):
-    """The mailbox can't be read; the message says why and does not contain the password."""
 
 
 def is_set_up() -> bool:

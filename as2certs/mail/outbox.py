@@ -25,9 +25,9 @@ from django.utils import timezone
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import wake_task
-from as2certs.errors import DomainError
 from as2certs.mail import delivery
 from as2certs.mail.delivery import DeliveryResult, DeliveryVerdict
+from as2certs.mail.errors import ResendRefused
 from as2certs.mail.models import Attachment, Message
 from as2certs.mail.sealed_values import placeholder, seal_values
 
@@ -255,10 +255,6 @@ def record_bounce(message: Message, reason: str, *, by: Actor, now: datetime) ->
             AuditEvent("mail.bounced", message, new={"to": message.to_address}, reason=reason), by=by, now=now
         )
     return True
-
-
-class ResendRefused(DomainError):
-    """The mail has been sent, or is being sent."""
 
 
 def send_again(message: Message, *, by: Actor, now: datetime) -> None:

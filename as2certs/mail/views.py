@@ -15,6 +15,7 @@ from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.mail import outbox
 from as2certs.mail.delivery import destination, format_header, uses_mail_folder
+from as2certs.mail.errors import ResendRefused
 from as2certs.mail.filters import MessageFilter, stuck
 from as2certs.mail.models import Message
 from as2certs.mail.sealed_values import fill_in, mask_values, unseal_values
@@ -96,7 +97,7 @@ def mail_send_again(request: HttpRequest, uid: UUID) -> HttpResponse:
     message = get_object_or_404(Message, uid=uid)
     try:
         outbox.send_again(message, by=Actor.of(request), now=database_now())
-    except outbox.ResendRefused as error:
+    except ResendRefused as error:
         messages.warning(request, str(error))
     else:
         messages.success(request, f"The mail to {message.to_address} is sent again within seconds.")

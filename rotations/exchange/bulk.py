@@ -10,15 +10,13 @@ from typing import Generic, TypeVar
 
 from django.db import DatabaseError, transaction
 
-from rotations.errors import ActionRefused, EditConflict, IllegalTransition, UnknownPlaceholder
+from rotations.errors import RotationError
 from rotations.models import Participant
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Errors whose message is shown to the operator.
-REFUSALS = (ActionRefused, EditConflict, IllegalTransition, UnknownPlaceholder)
 #: After this time, the remaining participants are left out and reported.
 MAX_SECONDS = 20.0
 
@@ -50,7 +48,7 @@ def run_for_each(
         try:
             with transaction.atomic():
                 value = do(participant)
-        except REFUSALS as error:
+        except RotationError as error:
             result.refused.append((participant, str(error)))
         except DatabaseError as error:
             log.exception("Not done for %s", participant.uid)

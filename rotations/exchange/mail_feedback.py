@@ -18,6 +18,7 @@ from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 from as2certs.mail import bounce_mailbox, delivery_reports, outbox
 from as2certs.mail.delivery_reports import DeliveryFailure
+from as2certs.mail.errors import MailboxError
 from as2certs.mail.models import Message
 from partners import contacts
 from partners.models import Contact
@@ -73,7 +74,7 @@ def read_mailbox_now() -> None:
         return
     try:
         read_mailbox(now=database_now())
-    except bounce_mailbox.MailboxError as error:
+    except MailboxError as error:
         log.warning("%s", error)
 
 

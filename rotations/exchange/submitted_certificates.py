@@ -23,7 +23,7 @@ from identities.certificates import checks, single_import
 from identities.models import IdentityCertificate
 from identities.stations import WRITER_ROLES
 from partners.models import Contact, Partner, PartnerCertificate
-from rotations.errors import ActionRefused, SubmissionRefused
+from rotations.errors import ActionRefused, PrivateKeySubmitted, SubmissionRefused
 from rotations.execution import fingerprint_check, transitions
 from rotations.execution.fingerprint_check import SubmissionDecision
 from rotations.letters import access_links
@@ -55,10 +55,6 @@ _PARTNER_ADVICE = {
     "expired": "Hand in the one that follows it.",
     "not-yet-valid": "That is fine: the change is made after that.",
 }
-
-
-class PrivateKeySubmitted(SubmissionRefused):
-    """The submitted file holds a private key. Nothing of it is stored."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from as2certs.accounts.models import User
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from as2certs.mail import bounce_mailbox, delivery_reports
+from as2certs.mail.errors import MailboxError
 from as2certs.mail.models import Message, Postbox
 from as2certs.site import coverage
 from partners.models import Contact, Partner
@@ -275,9 +276,7 @@ def test_a_server_with_the_certificate_of_somebody_else_hears_no_password(
     mail: Message, imap: ImapServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
-    with pytest.raises(
-        bounce_mailbox.MailboxError, match="on localhost can't be read: its certificate was refused"
-    ):
+    with pytest.raises(MailboxError, match="on localhost can't be read: its certificate was refused"):
         mail_feedback.read_mailbox(now=NOW)
     assert imap.said == []
 
@@ -293,7 +292,7 @@ def test_what_keeps_us_from_reading_is_told_without_the_password(
     mail: Message, imap: ImapServer, settings: Any, old: str, new: str, said: str
 ) -> None:
     settings.AS2CERTS_BOUNCES_MAILBOX = imap.url.replace(old, new)
-    with pytest.raises(bounce_mailbox.MailboxError, match=said) as raised:
+    with pytest.raises(MailboxError, match=said) as raised:
         mail_feedback.read_mailbox(now=NOW)
     assert "p/w" not in str(raised.value)
     assert "p%2Fw" not in str(raised.value)
@@ -310,7 +309,7 @@ def test_a_mailbox_that_can_not_be_read_for_long_is_told_on_the_home_page_and_by
     mail_feedback.read_mailbox(now=NOW)
     imap.pause()
     for minutes in (1, 2):
-        with pytest.raises(bounce_mailbox.MailboxError, match="timed out"):
+        with pytest.raises(MailboxError, match="timed out"):
             mail_feedback.read_mailbox(now=NOW + minutes * MINUTE)
     imap.resume()
     assert told(NOW + 15 * MINUTE) == []

@@ -18,11 +18,10 @@ from identities.certificates import single_import
 from identities.models import PrivateKey
 from partners import contacts
 from partners.models import Partner, PartnerCertificate, PartnerService
-from rotations.errors import ActionRefused, EditConflict, SubmissionRefused
+from rotations.errors import ActionRefused, EditConflict, PrivateKeySubmitted, SubmissionRefused
 from rotations.exchange import submitted_certificates
 from rotations.exchange.submitted_certificates import (
     FingerprintComparison,
-    PrivateKeySubmitted,
     accept,
     contacts_by_age,
     read_submission,
