@@ -177,7 +177,7 @@ def test_killed_by_its_hook_the_change_counts_as_partly_made_until_a_hook_ran_to
     assert connector.checkpoint(change())["links"]["sign"] == {"current": C1.sha256[:16], "previous": None}
     good = DirectoryConnector(root, FOLDER, hook="reload", hooks={"reload": ["true"]})
     assert good.apply(change()).outcome is ConnectorOutcome.APPLIED
-    assert good.standing(change()) is ConnectorState.NEW
+    assert good.state(change()) is ConnectorState.NEW
 
 
 def test_taken_up_after_a_kill_a_failing_hook_still_brings_the_old_one_back(
