@@ -452,7 +452,7 @@ def test_a_zip_that_lies_about_sizes_is_read_no_further_either() -> None:
 
 
 def test_thousands_of_large_files_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apply, "MOST_BYTES", 3 * 1024 * 1024)
+    monkeypatch.setattr(apply, "MAX_BYTES", 3 * 1024 * 1024)
     rows = [f"P{n},P{n},,,,,,,,n.pem," for n in range(10)]
     with pytest.raises(UnreadableSource, match="more than 3 MiB together"):
         run(lines(*rows), ZipSource(packed(**{"n.pem": bytes(2 * 1024 * 1024)})))
