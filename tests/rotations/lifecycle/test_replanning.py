@@ -21,7 +21,7 @@ from rotations.planning.simulation.timeline import Progress
 from rotations.planning.states import StepAction, StepState
 from rotations.web.presenters.plan_comparison import PlanComparison
 from tests.rotations.company import NOW, Company
-from tests.rotations.lifecycle.capable import (
+from tests.rotations.lifecycle.capability import (
     announced_rotation,
     company_with_unknown_capability,
     participant_of,
