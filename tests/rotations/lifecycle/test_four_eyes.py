@@ -42,7 +42,8 @@ from rotations.planning.states import RotationState, StepState
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, confirm_all, make_company, make_draft, window
 from tests.rotations.conftest import VIEWS
-from tests.rotations.lifecycle.capable import (
+from tests.rotations.fake_clock import FakeClock
+from tests.rotations.lifecycle.capability import (
     announced_rotation,
     company_with_unknown_capability,
     state_capability,
@@ -51,7 +52,6 @@ from tests.rotations.lifecycle.test_open_window import started as fuzzily_starte
 from tests.rotations.lifecycle.test_single_partner import confirm, part, per_partner_company, started
 from tests.rotations.pages import STARTS as PAGES_START
 from tests.rotations.pages import get_page, page_text, post_form
-from tests.rotations.ticking import FakeClock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
