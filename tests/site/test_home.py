@@ -157,7 +157,7 @@ def test_partners_that_confirmed_are_not_named(company: Company) -> None:
     confirm_all(rotation, company)
     assert needs_at(NOW + 3 * DAY) == []
     (one,) = active_rotations.get_active_rotations()
-    assert (one.ready, one.asked) == (2, 2)
+    assert (one.ready, one.participants) == (2, 2)
 
 
 def test_a_window_that_is_over_without_the_change_is_urgent(company: Company) -> None:
