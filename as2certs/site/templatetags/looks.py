@@ -287,7 +287,7 @@ def proposal_words(participant: Participant) -> str:
     return time_format.format_window_here(start, end, zone, timezone.get_current_timezone_name())
 
 
-# --- Our name ------------------------------------------------------------------------------------------
+# --- Our name --------------------------------------------------------------------------------------------------------
 
 
 @register.simple_tag(takes_context=True)
@@ -302,7 +302,7 @@ def dialled(phone: str) -> str:
     return re.sub(r"[^0-9+]", "", phone.partition("(0)")[0] + phone.partition("(0)")[2])
 
 
-# --- The navigation bar ----------------------------------------------------------------------------------------------------------
+# --- The navigation bar ----------------------------------------------------------------------------------------------
 
 
 @register.simple_tag(takes_context=True)

@@ -114,8 +114,7 @@ TONE_COUNT = 4
 def role_bands(
     context: template.Context, history: Sequence[tuple[str, Sequence[AssignmentPeriod]]]
 ) -> dict[str, Any]:
-    """Draw what served which role when, as a band per role; ``history`` is what
-    identities.role_status.assignment_history gives."""
+    """Render which certificate was in which role when; ``history`` comes from ``identities.role_status.history``."""
     now, zone = page_now(context), timezone.get_current_timezone_name()
     everything = sorted((band for _, row in history for band in row), key=lambda band: band.start)
     certificates: dict[int, Any] = {band.certificate.pk: band.certificate for band in everything}
@@ -206,7 +205,7 @@ def overlap_picture(context: template.Context, found: overlap.Overlap) -> dict[s
     }
 
 
-# --- Steps --------------------------------------------------------------------------------------------------------
+# --- Steps -----------------------------------------------------------------------------------------------------------
 
 EVIDENCE_TEXTS = {
     "written_and_read_back": "written, and read back",
