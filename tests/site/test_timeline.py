@@ -54,7 +54,7 @@ def test_a_history_has_room_for_today_even_when_it_began_just_now() -> None:
     axis = history_axis([now], now)
     assert axis.start < now < axis.end
     assert axis.end - axis.start > timedelta(days=1)
-    assert history_axis([], now).holds(now)
+    assert history_axis([], now).contains(now)
 
 
 def test_spans_that_overlap_lie_under_each_other_and_the_lane_is_used_again() -> None:
