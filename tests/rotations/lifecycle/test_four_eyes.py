@@ -41,7 +41,7 @@ from rotations.models import AtEnd, Letter, Participant, Rotation, Step
 from rotations.planning.states import RotationState, StepState
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, confirm_all, make_company, make_draft, window
-from tests.rotations.conftest import VIEWS
+from tests.rotations.conftest import ASK_THE_CLOCK
 from tests.rotations.fake_clock import FakeClock
 from tests.rotations.lifecycle.capability import (
     announced_rotation,
@@ -63,7 +63,7 @@ AT_NIGHT = NOW + timedelta(minutes=30)
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     clock = FakeClock()
-    for module in ("rotations.runner", *VIEWS):
+    for module in ("rotations.runner", *ASK_THE_CLOCK):
         monkeypatch.setattr(f"{module}.database_now", clock)
     return clock
 
