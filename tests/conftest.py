@@ -31,6 +31,8 @@ FIXTURES = {
 
 #: What wants the machine for itself: whole installations, browsers, and parts of the tests that keep appointments.
 ALONE_FIXTURES = {"make_stack", "chromium", "page"}
+#: Who uses one of these uses the database of the tests' own process.
+DATABASE_FIXTURES = {"db", "transactional_db"}
 ALONE_FOLDERS = {"attack", "bench", "e2e", "faults", "ground", "mail"}
 
 MISSING = programs.missing()
@@ -68,6 +70,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.path.parent.name in ALONE_FOLDERS or ALONE_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("alone")
+        if item.get_closest_marker("django_db") or DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("database")
         for fixture in getattr(item, "fixturenames", ()):
             if fixture in FIXTURES:
                 item.add_marker(FIXTURES[fixture])

@@ -30,7 +30,7 @@ PARTS = {
         Part("SQLite", "not alone and not extended"),
         Part(
             "PostgreSQL",
-            "django_db and not alone and on_postgres and not extended",
+            "database and not alone and on_postgres and not extended",
             (*ON_POSTGRES, *BESIDE_EACH_OTHER),
         ),
         Part("alone", "alone and not extended", ()),
@@ -39,11 +39,11 @@ PARTS = {
         Part("SQLite, extended", "not alone and extended"),
         Part(
             "PostgreSQL, the rest",
-            "django_db and not alone and (extended or not on_postgres)",
+            "database and not alone and (extended or not on_postgres)",
             (*ON_POSTGRES, *BESIDE_EACH_OTHER),
         ),
         Part("alone, extended", "alone and extended", ()),
-        Part("PostgreSQL, alone", "django_db and alone and not browser", ON_POSTGRES),
+        Part("PostgreSQL, alone", "database and alone and not browser", ON_POSTGRES),
     ],
 }
 

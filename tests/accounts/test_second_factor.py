@@ -132,6 +132,7 @@ def test_the_key_and_the_recovery_codes_are_sealed_in_the_database() -> None:
     assert vault().unseal(Authenticator.objects.get(type="totp").data["secret"].encode()).decode() == key
 
 
+@pytest.mark.on_postgres
 def test_a_code_works_once() -> None:
     _, key, _ = with_app()
     code = later(key)
@@ -180,6 +181,7 @@ def test_a_stranger_without_the_password_can_not_lock_anybody_out_of_their_codes
     assert not codes_rest(vera, now=database_now())
 
 
+@pytest.mark.on_postgres
 def test_recovery_codes_are_shown_once_and_each_lets_in_once() -> None:
     _, _, codes = with_app()
     assert len(set(codes)) == 10

@@ -79,6 +79,7 @@ def test_both_sides_are_looked_at_by_one_question() -> None:
     ]
 
 
+@pytest.mark.on_postgres
 def test_for_what_ends_first_nobody_goes_through_all_that_serve(company: Company) -> None:
     for rows in (
         ending_by(OURS, company.old.not_after),

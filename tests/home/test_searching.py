@@ -14,7 +14,7 @@ from partners.models import Contact, Partner
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, draft, make_company, partner_certificate
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.on_postgres]
 
 
 @pytest.fixture

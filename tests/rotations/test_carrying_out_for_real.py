@@ -41,7 +41,7 @@ from tests.rotations.company import (
 )
 from tests.service import replace
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.on_postgres]
 
 STARTS = NOW + timedelta(hours=2)
 
