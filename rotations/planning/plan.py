@@ -59,7 +59,9 @@ class _Planner:
     def steps(self) -> tuple[PlannedStep, ...]:
         """Return the steps of all groups in order."""
         before = chain(self.checks, self.stages, self.announces, self.installs, self.agrees)
-        cut_overs = chain(self.free_cut_overs, self.holds, self.cut_overs, self.joint_cut_overs, self.defaults)
+        cut_overs = chain(
+            self.free_cut_overs, self.holds, self.cut_overs, self.joint_cut_overs, self.defaults
+        )
         after = chain(self.tests, self.releases, self.partner_retires, self.retires)
         return (*before, *cut_overs, *after)
 

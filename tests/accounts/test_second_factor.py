@@ -132,6 +132,7 @@ def test_the_key_and_the_recovery_codes_are_sealed_in_the_database() -> None:
     assert vault().unseal(Authenticator.objects.get(type="totp").data["secret"].encode()).decode() == key
 
 
+@pytest.mark.on_postgres
 def test_a_code_works_once() -> None:
     _, key, _ = person_with_app()
     code = next_code(key)
@@ -180,6 +181,7 @@ def test_wrong_codes_without_the_password_do_not_lock_an_account() -> None:
     assert not is_code_throttled(vera, now=database_now())
 
 
+@pytest.mark.on_postgres
 def test_recovery_codes_are_shown_once_and_work_once() -> None:
     _, _, codes = person_with_app()
     assert len(set(codes)) == 10

@@ -13,7 +13,7 @@ from as2certs.clock import database_now
 from partners.models import Contact, Partner
 from tests.audit.conftest import ALICE, is_intact
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.on_postgres]
 
 
 def seen(entry: Entry) -> dict[str, object]:

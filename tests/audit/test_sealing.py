@@ -20,7 +20,7 @@ from partners.models import Partner
 from tests.audit.conftest import add_entries, findings, is_intact
 from tests.trail import tamper
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.on_postgres]
 
 
 def places() -> list[tuple[int, int | None]]:

@@ -12,7 +12,7 @@ from as2certs.audit.models import Chain, Entry, Subject, TrailIsAppendOnly
 from partners.models import Partner
 from tests.audit.conftest import add_entries
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.on_postgres]
 
 
 def execute(sql: str, *values: int | str) -> None:

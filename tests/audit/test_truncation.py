@@ -20,7 +20,7 @@ from partners.models import Partner
 from tests.audit.conftest import LONG_AGO, add_entries, findings, is_intact, run_verify_audit
 from tests.trail import tamper
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.on_postgres]
 
 DAY = "--before=2021-01-01"
 

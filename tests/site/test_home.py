@@ -81,6 +81,7 @@ def test_both_sides_are_queried_at_once() -> None:
     ]
 
 
+@pytest.mark.on_postgres
 def test_the_first_ends_are_found_by_an_index(company: Company) -> None:
     for rows in (
         ending_by(OURS, company.old.not_after),

@@ -14,7 +14,7 @@ from partners.models import Contact, Partner
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, make_company, make_draft, partner_certificate
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.on_postgres]
 
 
 @pytest.fixture
