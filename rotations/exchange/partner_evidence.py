@@ -9,6 +9,7 @@ from datetime import datetime
 
 from django.db.models import Max, QuerySet, prefetch_related_objects
 
+from as2certs.audit.entry_text import RESPONSE_TEXTS
 from as2certs.audit.models import Entry, Subject, object_reference
 from as2certs.mail.models import Message
 from rotations.exchange.partner_status import PartnerEvidence, PartnerStatus, derive_status
@@ -199,19 +200,6 @@ def _links_shared_at(participants: Iterable[int]) -> Mapping[int, list[datetime]
     return found
 
 
-#: Entries of the trail that are responses of a partner, whoever recorded them.
-RESPONSE_VERBS = (
-    "participant.confirmed",
-    "participant.agreed",
-    "participant.proposed",
-    "participant.declined",
-    "participant.slots",
-    "participant.said_holds",
-    "participant.works",
-    "participant.does_not_work",
-)
-
-
 @dataclass(frozen=True)
 class PartnerResponse:
     """The last response of a partner: who said what, when, and in which words."""
@@ -225,7 +213,7 @@ class PartnerResponse:
 def last_responses(rotation: Rotation) -> dict[str, PartnerResponse]:
     """Return the last response of each partner of a rotation, by the partner's public id: two queries."""
     kind, uid = object_reference(rotation)
-    entries = Subject.objects.filter(kind=kind, uid=uid, entry__verb__in=RESPONSE_VERBS).values("entry")
+    entries = Subject.objects.filter(kind=kind, uid=uid, entry__verb__in=list(RESPONSE_TEXTS)).values("entry")
     newest = (
         Subject.objects.filter(kind="partners.partner", entry__in=entries)
         .values("uid")
@@ -240,29 +228,4 @@ def last_responses(rotation: Rotation) -> dict[str, PartnerResponse]:
 def response_from_entry(entry: Entry) -> PartnerResponse:
     """Return an entry of the trail as a partner's response."""
     who = str(entry.new.get("spoke with") or entry.actor_name)
-    return PartnerResponse(entry.at, who, _format_response(entry), entry.reason)
-
-
-def _format_response(entry: Entry) -> str:
-    new = entry.new
-    match entry.verb:
-        case "participant.confirmed":
-            has_it = {"strong": "has it", "weak": "says that it has it"}.get(str(new.get("evidence")))
-            return has_it or ("agrees to the window" if new.get("agreed") else "")
-        case "participant.agreed":
-            return "agrees to the window"
-        case "participant.proposed":
-            return "would rather have another time"
-        case "participant.declined":
-            return "says no"
-        case "participant.slots":
-            can = new.get("can")
-            times = (
-                f"{len(can)} of the offered times" if isinstance(can, list) else "none of the offered times"
-            )
-            return f"can at {times}"
-        case "participant.said_holds":
-            return f"says of its system: {new.get('holds', '')}"
-        case "participant.works":
-            return "says that it works"
-    return "reports that it does not work"
+    return PartnerResponse(entry.at, who, RESPONSE_TEXTS[entry.verb](entry.new), entry.reason)
