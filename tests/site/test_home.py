@@ -16,7 +16,7 @@ from partners.models import Partner
 from rotations.lifecycle import approval
 from rotations.models import Rotation
 from rotations.notifications.expiry import OURS, ending_by
-from tests.mail.letters import make_message
+from tests.mail.messages import make_message
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, confirm_all, make_company, make_draft, partner_certificate
 

@@ -1,4 +1,4 @@
-"""What participants have come to, from what passed between us: for many at once, in a few queries."""
+"""Statuses of participants from letters, links and responses, for many of them in a few queries."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def status_of(participant: Participant, now: datetime = NOW) -> PartnerStatus:
     return partner_statuses(found, now=now)[participant.pk]
 
 
-def test_who_was_not_told(northwind: Participant) -> None:
+def test_a_participant_that_was_not_informed(northwind: Participant) -> None:
     assert status_of(northwind) is PartnerStatus.NOT_INFORMED
 
 
@@ -44,7 +44,7 @@ def test_a_letter_that_waits_in_the_outbox_counts_as_there(company: Company, nor
 
 
 @pytest.mark.parametrize("lost", [{"state": Message.State.FAILED}, {"bounced_at": NOW}])
-def test_a_letter_that_was_refused_or_came_back_got_nowhere(
+def test_a_refused_or_bounced_letter_did_not_arrive(
     company: Company, northwind: Participant, lost: dict[str, object]
 ) -> None:
     announce(northwind, by=company.by, now=NOW)
@@ -63,7 +63,7 @@ def test_one_contact_that_got_it_is_enough(company: Company, northwind: Particip
     assert history.dead_addresses == {"nora@northwind.example"}
 
 
-def test_a_link_that_was_handed_over_counts_as_there_until_it_is_withdrawn(
+def test_a_shared_link_counts_as_arrived_until_it_is_revoked(
     company: Company, northwind: Participant
 ) -> None:
     fresh = share_link(northwind, by=company.by, now=NOW)
@@ -95,7 +95,7 @@ def test_what_it_did_on_its_page_shows(company: Company, northwind: Participant)
     assert status_of(northwind) is PartnerStatus.DOWNLOADED
 
 
-def test_it_is_silent_from_the_first_rung_on(company: Company, northwind: Participant) -> None:
+def test_it_is_silent_from_the_first_reminder_on(company: Company, northwind: Participant) -> None:
     announce(northwind, by=company.by, now=NOW)
     first = STARTS - 7 * DAY
     assert status_of(northwind, first - timedelta(seconds=1)) is PartnerStatus.ANNOUNCED
@@ -144,14 +144,14 @@ def test_what_has_to_be_decided_comes_first(company: Company, northwind: Partici
     assert status_of(northwind, STARTS - DAY) is PartnerStatus.OTHER_TIME
 
 
-def test_told_by_somebody_here_counts_as_told(company: Company, northwind: Participant) -> None:
+def test_an_announcement_recorded_by_hand_counts(company: Company, northwind: Participant) -> None:
     step_actions.complete_step(
         northwind.steps.get(act="announce"), note="by telephone", by=company.by, now=NOW
     )
     assert status_of(northwind) is PartnerStatus.ANNOUNCED
 
 
-def test_a_rotation_a_query_or_a_list_may_be_asked_for(
+def test_statuses_of_a_rotation_a_queryset_or_a_list(
     company: Company, rotation: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
     announce(northwind, by=company.by, now=NOW)

@@ -1,4 +1,4 @@
-"""Reminders are stopped by whoever has one: by one request, and by nothing less."""
+"""Reminders are stopped with one POST request, and by nothing else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rotations.letters.sending import send_letters
 from rotations.models import Letter, Participant
 from rotations.notifications import recipients
 from rotations.notifications.expiry_mail import build_reminder
-from tests.mail.letters import make_message
+from tests.mail.messages import make_message
 from tests.rotations.company import NOW, Company
 from tests.rotations.exchange.incoming import put_in_use
 
@@ -34,7 +34,7 @@ def address(message: Message) -> str:
 
 
 def one_click(message: Message) -> Any:
-    """Send what a mail program sends for its reader."""
+    """Send the request that a mail program sends for its user."""
     return Client(enforce_csrf_checks=True).post(address(message), {"List-Unsubscribe": "One-Click"})
 
 
@@ -44,7 +44,7 @@ def shown(answer: Any) -> str:
 
 @pytest.fixture
 def reminder(company: Company) -> Message:
-    """A reminder to Alice, who owns ACME."""
+    """Return a reminder to Alice, who owns ACME."""
     assert reminders.send_due(company.old.not_after - 20 * DAY)
     return Message.objects.get(to_address=company.alice.email)
 
@@ -65,7 +65,9 @@ def test_looking_changes_nothing_and_a_request_stops_them_for_one_person(
     )
 
 
-def test_who_stopped_them_is_told_what_happens_but_not_reminded(company: Company, reminder: Message) -> None:
+def test_unsubscribed_people_are_notified_of_events_but_not_reminded(
+    company: Company, reminder: Message
+) -> None:
     admin = User.objects.create_superuser("root", "root@example.com", "a long password")
     one_click(reminder)
     Message.objects.all().delete()

@@ -1,4 +1,4 @@
-"""No mail to a partner, and nothing that goes with one, holds anything of a private key in the vault."""
+"""No mail to a partner, and no attachment, contains a private key of the vault."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db
 
 
 def contents(message: Message) -> bytes:
-    """Return a mail as it leaves, and each of its parts as its reader unpacks it."""
+    """Return a mail as it is sent, and each of its parts decoded."""
     mail = build_email(message).message()
     parts = [part.get_payload(decode=True) for part in mail.walk() if not part.is_multipart()]
     return mail.as_bytes() + b"".join(bytes(part) for part in parts if isinstance(part, bytes))

@@ -1,4 +1,4 @@
-"""Each kind of mail says the same in HTML and in plain text: links, fingerprints, times, names, numbers."""
+"""Each kind of mail holds the same links, fingerprints, times, names and numbers in HTML and in plain text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DAY = timedelta(days=1)
 
 
 class _HtmlFacts(HTMLParser):
-    """What a reader of HTML sees, and where its links lead."""
+    """Collects the visible text and the links of HTML."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,14 +69,14 @@ LINK = re.compile(r"https?://[^\s<>]+|~~link~~")
 
 
 def numbers(text: str) -> set[str]:
-    """Return all words with a digit in them: dates, times, fingerprints, serials, counts, telephones."""
+    """Return all words that contain a digit: dates, times, fingerprints, serials, counts, phone numbers."""
     words = (word.strip(".,;:()[]'’“”!?") for word in LINK.sub(" ", text).split())
     return {word for word in words if any(c.isdigit() for c in word)}
 
 
 @pytest.fixture
 def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -> list[Message]:
-    """One mail at least of each kind that there is, in zones that are not UTC."""
+    """Return at least one mail of each kind, in time zones other than UTC."""
     rotation, at = northwind.rotation, NOW + timedelta(hours=1)
     company.alice.time_zone = "Europe/Berlin"
     company.alice.save()
@@ -117,7 +117,7 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     return list(Message.objects.order_by("id"))
 
 
-def test_html_and_text_say_the_same(all_kinds: list[Message]) -> None:
+def test_html_and_text_hold_the_same_facts(all_kinds: list[Message]) -> None:
     folder = Path(settings.BASE_DIR) / "templates" / "emails"
     own = {path.name.partition(".")[0] for path in folder.glob("*.subject.txt")} - {"partner"}
     assert {m.kind for m in all_kinds} == own | {f"partner_{kind}" for kind in Letter.Kind}
