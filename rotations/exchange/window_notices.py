@@ -7,7 +7,6 @@ wait, and asked to change once we have changed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -37,13 +36,12 @@ def send_window_notices(now: datetime) -> int:
     """
     for_all = Rotation.objects.exclude(Exists(Step.objects.alone().filter(rotation=OuterRef("pk"))))
     near = for_all.filter(window_start__lte=now + LEAD_TIME, window_end__gt=now)
-    waiting = near.filter(state__in=NOT_READY_STATES)
-    changed = for_all.filter(
-        state__in=CHANGED_STATES, participants__letters__kind=Letter.Kind.NOT_NOW
-    ).distinct()
+    waiting = near.filter(state__in=NOT_READY_STATES).values_list("pk", flat=True)
+    asked_to_wait = for_all.filter(participants__letters__kind=Letter.Kind.NOT_NOW)
+    changed = asked_to_wait.filter(state__in=CHANGED_STATES).values_list("pk", flat=True).distinct()
     return (
-        sum(_notify_rotation(pk, Letter.Kind.NOT_NOW, NOT_READY_STATES, now=now) for pk in _keys(waiting))
-        + sum(_notify_rotation(pk, Letter.Kind.NOW, CHANGED_STATES, now=now) for pk in _keys(changed))
+        sum(_notify_rotation(pk, Letter.Kind.NOT_NOW, NOT_READY_STATES, now=now) for pk in list(waiting))
+        + sum(_notify_rotation(pk, Letter.Kind.NOW, CHANGED_STATES, now=now) for pk in list(changed))
         + sum(_notify_individually(pk, now=now) for pk in _due_individually(now))
     )
 
@@ -77,10 +75,6 @@ def _notify_individually(pk: int, *, now: datetime) -> int:
         # An error with one partner must not affect the others; the next run tries again.
         log.exception("Participant %s could not be told about its window", pk)
     return 0
-
-
-def _keys(rotations: Iterable[Rotation]) -> list[int]:
-    return [rotation.pk for rotation in rotations]
 
 
 def _notify_rotation(pk: int, kind: str, states: tuple[RotationState, ...], *, now: datetime) -> int:

@@ -196,7 +196,7 @@ def test_silence_is_shown_from_the_first_reminder_on(informed: Participant) -> N
 
 
 def test_informing_a_partner_is_our_turn(informed: Participant) -> None:
-    assert "YOUR TURN: Fabrikam Not informed. Tell them of the change." in digest_text()
+    assert "YOUR TURN: Fabrikam Not told. Tell them of the change." in digest_text()
 
 
 def test_partners_in_the_same_case_share_a_line(

@@ -23,7 +23,7 @@ def one_slot(company: Company) -> None:
 
 
 @pytest.fixture(autouse=True)
-def announced(rotation: Rotation) -> None:
+def announced(one_slot: None, rotation: Rotation) -> None:
     rotation.participants.update(announced_at=NOW)
 
 
