@@ -43,14 +43,14 @@ from identities.connectors.base import (
     ConnectorState,
 )
 from rotations.errors import ActionRefused, EditConflict, IllegalTransition
-from rotations.execution import inventory, stored_plan, transitions
+from rotations.execution import preconditions, transitions
 from rotations.execution.connector_change import build_connector_change
-from rotations.execution.transitions import CUT_OVER_STATES
-from rotations.execution.unit_of_work import RotationFacts, UnitOfWork
+from rotations.execution.preconditions import ACTIVE_STATES, RotationFacts
+from rotations.execution.unit_of_work import UnitOfWork
 from rotations.lifecycle import open_window
-from rotations.models import Heartbeat, Rotation, Step, StepQuerySet, rehearsal
+from rotations.models import Heartbeat, Step, StepQuerySet
 from rotations.planning.change import Act
-from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction, StepState
+from rotations.planning.states import StepAction, StepState
 
 log = logging.getLogger(__name__)
 
@@ -75,23 +75,6 @@ MAX_ATTEMPTS = 12
 MAX_PAUSE = timedelta(minutes=1)
 #: What no window ends is put before a person after so many attempts at a system that can't be reached: two hours.
 MAX_UNREACHABLE_ATTEMPTS = 120
-
-#: States of a rotation in which its steps may be carried out.
-ACTIVE_STATES = (
-    RotationState.EXCHANGING,
-    RotationState.SCHEDULED,
-    RotationState.UNDER_WAY,
-    RotationState.APPLIED,
-    RotationState.ROLLING_BACK,
-)
-
-
-#: Steps of a plan that was changed after it was approved: they wait for the next approval. What was begun is ended.
-_AWAITING_APPROVAL = Q(
-    state=StepState.WAITING,
-    rotation__withdrawn_at__isnull=False,
-    rotation__state__in=AWAITING_WINDOW,
-) & ~Q(act__in=(stored_plan.ROLL_BACK, Act.RELEASE))
 
 
 def apply_due(*, wait: bool = True) -> int:
@@ -155,7 +138,7 @@ def _run_round() -> int:
     behind an AS2 system that is slow. What is due is looked for anew once the round took a second.
     """
     begun, now = time.monotonic(), database_now()
-    due = _due_steps(now)
+    due = preconditions.startable_steps(now)
     # Asked before they are claimed: a tick that finds nothing takes no write lock on SQLite, and begins no transaction.
     inside = due.filter(system=None)
     outside = list(due.filter(system__isnull=False).values_list("pk", flat=True)[:BATCH_SIZE])
@@ -250,7 +233,7 @@ def _settle_together(steps: list[Step], *, now: datetime) -> set[int] | None:
     try:
         with transaction.atomic():
             books = UnitOfWork(transitions.lock_rotations_of(steps), by=Actor.runner(), now=now)
-            able = [step for step in steps if not step_obstacle(step, books, now=now)]
+            able = [step for step in steps if not preconditions.obstacle(step, books, now=now)]
             for step in able:
                 _claim_and_settle(books, step)
             books.close()
@@ -293,31 +276,6 @@ def _claim_next(due: StepQuerySet) -> tuple[bool, Claim | None]:
     return False, None
 
 
-def _due_steps(now: datetime) -> StepQuerySet:
-    """Find what is due. A cut-over waits as long as its window runs and somebody has still to confirm.
-
-    One for a single partner waits for nobody else, but for the rotation's rehearsal, where one is asked for. Where the
-    approval is withdrawn, nothing further is begun: only what leads back, or lets messages go again.
-    """
-    waits = Q(act=Act.CUT_OVER, state=StepState.WAITING, latest_at__gt=now)
-    not_ready = waits & ~Q(rotation__state__in=CUT_OVER_STATES)
-    for_one = Q(participant__isnull=False)
-    due = Step.objects.due(now).filter(rotation__state__in=ACTIVE_STATES).exclude(_AWAITING_APPROVAL)
-    early = due.filter(not_ready & for_one, rotation__state=RotationState.EXCHANGING)
-    due = due.exclude(not_ready & ~for_one)
-    kept = _awaiting_rehearsal(early)
-    return due.exclude(not_ready & Q(rotation__in=kept)) if kept else due
-
-
-def _awaiting_rehearsal(steps: StepQuerySet) -> list[int]:
-    """Return which of the rotations of these steps (primary keys) wait for a rehearsal; mostly one query for none."""
-    keys = set(steps.order_by().values_list("rotation", flat=True))
-    if not keys:
-        return []
-    rotations = Rotation.objects.with_rule().select_related("identity", "partner").filter(pk__in=keys)
-    return [rotation.pk for rotation in rotations if rehearsal.rehearsal_obstacle(rotation)]
-
-
 def _lock_claimable(due: StepQuerySet) -> StepQuerySet:
     """Hold what is still due, and read what belongs to it in a few queries: one that joins it all is slow to plan."""
     due = due.select_related("rotation").prefetch_related(
@@ -337,7 +295,7 @@ def _settle_or_claim(step: Step, known: RotationFacts, *, now: datetime) -> bool
     try:
         # A savepoint of its own: one poisoned step must not take the others with it.
         with transaction.atomic():
-            reason = None if is_taken_up_again else step_obstacle(step, known, now=now)
+            reason = None if is_taken_up_again else preconditions.obstacle(step, known, now=now)
             if reason:
                 transitions.fail_step(step, reason, by=Actor.runner(), now=now)
             elif step.system_id is None:
@@ -366,63 +324,6 @@ def _take_lease(step: Step, *, now: datetime) -> None:
     if not mine.update(state=StepState.RUNNING, lease_until=now + LEASE_DURATION, attempts=F("attempts") + 1):
         raise EditConflict(f"The step “{step.title}”")
     step.state, step.lease_until, step.attempts = StepState.RUNNING, now + LEASE_DURATION, step.attempts + 1
-
-
-def step_obstacle(step: Step, known: RotationFacts, *, now: datetime) -> str | None:
-    """Say why a step must not be carried out now although it is due, or None.
-
-    What the step takes for granted is looked at again under the lock: the window, the old certificate, the new one.
-    """
-    rotation = step.rotation
-    if step.act == Act.CUT_OVER:
-        if step.latest_at is not None and now >= step.latest_at:
-            return (
-                f"The window ended at {step.latest_at:%Y-%m-%d %H:%M} UTC before the change could be made, so it was "
-                "not made. Agree a new window with the partners and postpone to it, or cancel."
-            )
-        if waits := transitions.readiness_obstacle(rotation, step):
-            return waits
-    if step.act in (Act.CUT_OVER, Act.STAGE):
-        return _system_obstacle(rotation, step) or _certificate_obstacle(rotation, step, known, now=now)
-    return None
-
-
-def _system_obstacle(rotation: Rotation, step: Step) -> str | None:
-    """Say that another AS2 system carries the traffic now than when this was planned."""
-    systems = stored_plan.affected_systems(rotation)
-    if step.system in systems:
-        return None
-    now_at = ", ".join(str(system or "no AS2 system") for system in systems)
-    return (
-        f"This was planned for {step.system or 'no AS2 system'}, but the traffic is carried by {now_at} now. "
-        "Postpone the rotation, to plan it anew for what is there, or cancel it."
-    )
-
-
-def _certificate_obstacle(
-    rotation: Rotation, step: Step, known: RotationFacts, *, now: datetime
-) -> str | None:
-    old, new = rotation.old, rotation.new
-    if new is None:
-        return "There is no successor. Take it in, then try again."
-    # Reading with it may be prepared before it is valid; writing with it may not begin.
-    if now > new.not_after or (now < new.not_before and step.act == Act.CUT_OVER):
-        return (
-            f"The successor {new.short_name} is valid from {new.not_before:%Y-%m-%d %H:%M} to "
-            f"{new.not_after:%Y-%m-%d %H:%M} UTC, not now. Cancel, and rotate to a certificate that is valid."
-        )
-    in_use, roles = known.serving(rotation), stored_plan.own_moves(step)
-    if stranger := inventory.unknown_certificate(rotation, roles, known):
-        return stranger
-    for role in roles:
-        held = in_use[role]
-        if old is not None and old not in held and new not in held:
-            found = ", ".join(c.short_name for c in held) or "nothing"
-            return (
-                f"The plan replaces {old.short_name} in the role {role}, but {found} serves it now. "
-                "Cancel this rotation, and set up one that starts from what is in use."
-            )
-    return None
 
 
 def _is_late(step: Step, now: datetime) -> bool:
@@ -497,7 +398,7 @@ def _apply(claim: Claim) -> ConnectorResult:
         case ConnectorState.DRIFT:
             return ConnectorResult(ConnectorOutcome.REJECTED, _drift_message(connector, change))
     now = database_now()
-    reason = step_obstacle(step, claim.known_at(now), now=now)
+    reason = preconditions.obstacle(step, claim.known_at(now), now=now)
     if reason:
         begun = f" It was begun, though: look at what is in {step.system} before anything else."
         return ConnectorResult(

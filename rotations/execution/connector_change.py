@@ -11,7 +11,6 @@ from identities import keys
 from identities.connectors.base import ConnectorChange, InstallableCertificate
 from identities.models import IdentityCertificate
 from partners.models import PartnerCertificate
-from rotations.execution import stored_plan
 from rotations.execution.stored_plan import ROLL_BACK
 from rotations.models import Step
 from rotations.planning.change import Act, Move
@@ -40,7 +39,7 @@ def _connector_moves(step: Step) -> dict[str, str]:
     """Return role → move; retiring lets go of the old certificate in all roles, in writers' too."""
     if step.act == Act.RETIRE:
         return dict.fromkeys(step.rotation.roles, Move.DROP.value)
-    return stored_plan.own_moves(step)
+    return step.own_moves
 
 
 def _connector_item(

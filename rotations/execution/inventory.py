@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from identities.models import IdentityCertificate
-from identities.stations import WRITER_ROLES, AbstractCertificate
 from partners import signing_choices
-from partners.models import Partnership, SigningChoice
+from partners.models import Partnership
 from rotations.errors import ActionRefused
-from rotations.execution import stored_plan
+from rotations.execution.preconditions import unknown_certificate
 from rotations.execution.stored_plan import ROLL_BACK
-from rotations.execution.unit_of_work import RotationFacts, UnitOfWork
+from rotations.execution.unit_of_work import UnitOfWork
 from rotations.models import Rotation, Step
 from rotations.planning.change import Act, Move, Role
 from rotations.planning.states import SETTLED
@@ -27,13 +26,13 @@ def apply_step(rotation: Rotation, step: Step, books: UnitOfWork) -> None:
         _end_signing_choices(rotation, books, at=books.now, certificate=rotation.old_identity_certificate)
     if step.act == Act.RETIRE and rotation.is_emergency:
         _end_old_certificate(rotation, step, books)
-    mine = stored_plan.own_moves(step)
+    mine = step.own_moves
     if not mine:
         return
     if step.participant is not None:
         _change_signing_choice(rotation, step, books)
         return
-    still_to_come = books.effects_to_come(rotation, beside=step)
+    still_to_come = books.pending_moves(rotation, beside=step)
     now_moving = {role: how for role, how in mine.items() if (role, how) not in still_to_come}
     _require_known_certificates(rotation, _replaced_roles(step, now_moving, still_to_come), books)
     for role, how in now_moving.items():
@@ -49,7 +48,7 @@ def _apply_move(
     books: UnitOfWork,
 ) -> None:
     """Let what serves one role change, as a step does it."""
-    roster, at = books.roster(rotation), books.now
+    roster, at = books.role_assignments(rotation), books.now
     old, new = rotation.old, rotation.new
     assert new is not None  # a plan has a successor
     if how == Move.ADD:
@@ -87,7 +86,7 @@ def _end_old_certificate(rotation: Rotation, step: Step, books: UnitOfWork) -> N
     ):
         return
     for role in rotation.roles:
-        books.roster(rotation).end(rotation.old, role, at=books.now)
+        books.role_assignments(rotation).end(rotation.old, role, at=books.now)
 
 
 def _change_signing_choice(rotation: Rotation, step: Step, books: UnitOfWork) -> None:
@@ -112,48 +111,10 @@ def _end_signing_choices(
     rotation: Rotation, books: UnitOfWork, *, at: datetime, certificate: IdentityCertificate | None = None
 ) -> None:
     """End what signs for single partners, where anything does; with a certificate, only that one."""
-    if rotation.identity is not None and books.choices(rotation):
+    if rotation.identity is not None and books.signing_choices(rotation):
         signing_choices.end_choices(rotation.identity, at=at, certificate=certificate)
 
 
 def _require_known_certificates(rotation: Rotation, roles: Collection[str], books: UnitOfWork) -> None:
     if roles and (stranger := unknown_certificate(rotation, roles, books)):
         raise ActionRefused(stranger)
-
-
-def unknown_certificate(rotation: Rotation, roles: Iterable[str], known: RotationFacts) -> str:
-    """Say which certificate that this rotation does not know serves one of the roles alone; empty when none does."""
-    serving = known.serving(rotation)
-    for role in roles:
-        if found := _unknown_signing_choice(rotation, role, known) or _unknown_role_holder(
-            rotation, role, serving[role]
-        ):
-            return found
-    return ""
-
-
-def _unknown_signing_choice(rotation: Rotation, role: str, known: RotationFacts) -> str:
-    """Say which certificate signs for one partner alone, and is none of this rotation's."""
-    if role != Role.SIGN:
-        return ""
-    mine = {rotation.old_identity_certificate_id, rotation.new_identity_certificate_id}
-    for key, certificate in known.choices(rotation).items():
-        if certificate not in mine:
-            choice = SigningChoice.objects.select_related("certificate", "partnership__partner").get(pk=key)
-            return (
-                f"{choice.certificate.short_name} signs for {choice.partnership.partner} alone, and this plan does "
-                "not know it. Cancel this rotation, and set up one that starts from what is in use."
-            )
-    return ""
-
-
-def _unknown_role_holder(rotation: Rotation, role: str, held: Collection[AbstractCertificate]) -> str:
-    """Say which certificate holds a role that has room for one, and is none of this rotation's."""
-    if not held or role not in WRITER_ROLES or {rotation.old, rotation.new} & set(held):
-        return ""
-    planned = rotation.old.short_name if rotation.old else "nothing"
-    found = ", ".join(certificate.short_name for certificate in held)
-    return (
-        f"The plan replaces {planned} in the role {role}, but {found} serves it now. "
-        "Cancel this rotation, and set up one that starts from what is in use."
-    )

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from django.db.models import Q
 
 from identities.connectors import may_sign_per_partner
-from identities.models import AS2System, Identity
+from identities.models import AS2System
 from partners.models import Partner
 from rotations.errors import NoOwnWindow, PlanError
 from rotations.models import Participant, Rotation, Step
@@ -43,7 +43,7 @@ def build_change(
     return CertificateChange(
         side=rotation.side,
         roles=frozenset(Role(role) for role in rotation.roles),
-        systems=tuple(planned_system(system) for system in affected_systems(rotation)),
+        systems=tuple(planned_system(system) for system in rotation.affected_systems()),
         parties=tuple(parties),
         starts=rotation.window_start,
         ends=rotation.window_end,
@@ -63,17 +63,6 @@ def active_participants(rotation: Rotation, holding: Mapping[int, str] | None = 
     for participant in found:
         participant.partner.holds = (holding or {}).get(participant.partner_id, participant.partner.holds)
     return found
-
-
-def affected_systems(rotation: Rotation) -> list[AS2System | None]:
-    """Return the AS2 systems of ours that a rotation touches; None stands for "no system connected"."""
-    if rotation.identity is not None:
-        return [rotation.identity.as2_system]
-    identities = Identity.objects.active().filter(
-        partnerships__partner=rotation.partner, partnerships__archived_at=None
-    )
-    found = {identity.as2_system for identity in identities.select_related("as2_system")}
-    return sorted(found, key=lambda system: (system is None, str(system))) or [None]
 
 
 def party_for_partner(partner: Partner) -> Party:
@@ -114,7 +103,7 @@ def preview_steps(
     participants = {str(p.partner.uid): p for p in active_participants(rotation, holding)}
     parties = [party_for_participant(participant) for participant in participants.values()]
     steps = plan.plan(build_change(rotation, now=now, awaited=awaited, parties=parties))
-    systems = {str(s.uid): s for s in affected_systems(rotation) if s is not None}
+    systems = {str(s.uid): s for s in rotation.affected_systems() if s is not None}
     return [
         Step(
             rotation=rotation,
@@ -309,8 +298,3 @@ def _renumber(kept: Iterable[Step], fresh: Sequence[Step]) -> None:
         if step.position != position[step.key]:
             step.position = position[step.key]
             step.save(update_fields=["position"])
-
-
-def own_moves(step: Step) -> dict[str, str]:
-    """Return what a step does on our side: role → move."""
-    return {e["role"]: e["move"] for e in step.effects if e["at"].startswith("us:")}

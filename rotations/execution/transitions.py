@@ -41,9 +41,6 @@ ROTATION_RELATIONS = (
     *CERTIFICATE_FIELDS,
 )
 
-#: States of a rotation in which a cut-over for everybody may be made.
-CUT_OVER_STATES = (RotationState.SCHEDULED, RotationState.UNDER_WAY)
-
 
 def lock_rotation(rotation_id: int) -> Rotation:
     """Return the rotation as it is now, held until the end of the transaction."""
@@ -255,33 +252,6 @@ def _reconsider_rehearsed(rehearsal_id: int, *, by: Actor, now: datetime) -> Non
     )
     for pk in waiting.order_by("pk").values_list("pk", flat=True):
         reconsider_rehearsal(pk, by=by, now=now)
-
-
-def readiness_obstacle(rotation: Rotation, step: Step) -> str:
-    """Say what a step at the window waits for beside the steps before it; empty when it waits for nothing.
-
-    For everybody, or for the rehearsal; one that concerns a single partner waits for the rehearsal alone.
-    """
-    if rotation.state in CUT_OVER_STATES:
-        return ""
-    if step.participant_id is not None:
-        return rehearsal.rehearsal_obstacle(rotation)
-    return sole_rehearsal_obstacle(rotation) or (
-        "Not every participant has confirmed or was waived: record their answers, or go on without them."
-    )
-
-
-def approval_obstacle(rotation: Rotation) -> str:
-    """Say that nothing further may be begun, since the approval is withdrawn; empty where it stands."""
-    if not rotation.is_withdrawn:
-        return ""
-    return f"The approval is withdrawn, since {rotation.withdrawn_because}: somebody has to approve it again first."
-
-
-def sole_rehearsal_obstacle(rotation: Rotation) -> str:
-    """Say what its rehearsal lacks where a rotation waits for nothing else before its window; else empty."""
-    unprepared = rotation.steps.filter(act__in=PREPARATION_ACTS).exclude(state__in=SETTLED)
-    return "" if unprepared.exists() else rehearsal.rehearsal_obstacle(rotation)
 
 
 @transaction.atomic

@@ -7,85 +7,16 @@ once, and in the database after ``Books.close``.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 
 from as2certs.audit.recording import Actor, AuditEvent, record_many
-from identities.models import Identity
-from identities.role_assignments import RoleAssignments
-from partners.models import Partner, SigningChoice
 from rotations.errors import EditConflict
+from rotations.execution.preconditions import RotationFacts
 from rotations.models import Rotation, Step
 from rotations.notifications import operator_mail
-from rotations.planning.states import SETTLED, RotationState
-
-
-class RotationFacts:
-    """What some rotations stand on, each kind read by one query for all of them when it is first asked."""
-
-    def __init__(self, rotations: Sequence[Rotation]) -> None:
-        self.rotations = rotations
-
-    def serving(self, rotation: Rotation) -> Mapping[str, Collection[Any]]:
-        """Return the certificates that serve each role of a rotation's holder."""
-        return self.roster(rotation).serving(rotation.holder)
-
-    def roster(self, rotation: Rotation) -> RoleAssignments:
-        """Return what serves the roles of a rotation's holder, and of the others of its kind."""
-        return self._rosters[type(rotation.holder)]
-
-    def choices(self, rotation: Rotation) -> dict[int, int]:
-        """Return what signs for single partners of a rotation's identity now: choice and certificate, by their keys."""
-        return self._choices.get(rotation.identity_id or 0, {})
-
-    def steps(self, rotation: Rotation) -> list[Step]:
-        """Return all steps of a rotation, without what is only shown; keep what happens to them up to date."""
-        return self._steps[rotation.pk]
-
-    def effects_to_come(self, rotation: Rotation, *, beside: Step) -> set[tuple[str, str]]:
-        """Return what other steps will still do on our side for everybody: roles and moves."""
-        return {
-            (effect["role"], effect["move"])
-            for step in self.steps(rotation)
-            if step.pk != beside.pk and step.state not in SETTLED
-            for effect in self._effects.get(step.pk, ())
-            if effect["at"].startswith("us:")
-        }
-
-    @cached_property
-    def _rosters(self) -> dict[type[Identity] | type[Partner], RoleAssignments]:
-        holders: dict[Any, dict[int, Any]] = defaultdict(dict)
-        for rotation in self.rotations:
-            holders[type(rotation.holder)][rotation.holder.pk] = rotation.holder
-        return {kind: RoleAssignments(list(some.values())) for kind, some in holders.items()}
-
-    @cached_property
-    def _choices(self) -> dict[int, dict[int, int]]:
-        found: dict[int, dict[int, int]] = defaultdict(dict)
-        identities = {rotation.identity_id for rotation in self.rotations if rotation.identity_id}
-        if identities:
-            # Mostly there are none: what more there is to know of one is asked where it matters.
-            rows = SigningChoice.objects.open().filter(partnership__identity__in=identities).order_by("pk")
-            for pk, certificate, identity in rows.values_list("pk", "certificate", "partnership__identity"):
-                found[identity][pk] = certificate
-        return found
-
-    @cached_property
-    def _steps(self) -> dict[int, list[Step]]:
-        # With many partners these are thousands, read again whenever one is settled: only what is looked at.
-        shown = ("roles", "evidence", "effects", "checkpoint", "title", "why", "note", "error")
-        found: dict[int, list[Step]] = {rotation.pk: [] for rotation in self.rotations}
-        for step in Step.objects.filter(rotation__in=list(found)).defer(*shown):
-            found[step.rotation_id].append(step)
-        return found
-
-    @cached_property
-    def _effects(self) -> dict[int, list[dict[str, str]]]:
-        ours = Step.objects.filter(rotation__in=[rotation.pk for rotation in self.rotations])
-        rows = ours.filter(participant=None).exclude(state__in=SETTLED).order_by()
-        return dict(rows.values_list("pk", "effects"))
+from rotations.planning.states import RotationState
 
 
 class UnitOfWork(RotationFacts):
@@ -137,7 +68,7 @@ class UnitOfWork(RotationFacts):
         Raises EditConflict where a row has changed since it was read, or IntegrityError; then nothing may stay.
         """
         self._write_steps()
-        for roster in self._rosters.values():
+        for roster in self._role_assignments.values():
             roster.save()
         self._write_rotations()
         record_many(self._happened, by=self.by, now=self.now)

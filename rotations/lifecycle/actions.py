@@ -11,13 +11,10 @@ from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import wake_task
 from partners.models import Partner
 from rotations.errors import ActionRefused
-from rotations.execution import fingerprint_check, inventory, stored_plan, transitions
-from rotations.execution.confirmations import (
-    record_agreement,
-    require_not_ended,
-)
+from rotations.execution import fingerprint_check, preconditions, stored_plan, transitions
+from rotations.execution.confirmations import record_agreement, require_not_ended
+from rotations.execution.preconditions import RotationFacts
 from rotations.execution.stored_plan import ROLL_BACK
-from rotations.execution.unit_of_work import RotationFacts
 from rotations.letters import compose
 from rotations.lifecycle import drafts, four_eyes, late_partners
 from rotations.models import Letter, Participant, Rotation, Step
@@ -46,10 +43,6 @@ NOT_SKIPPABLE = {
     ),
     ROLL_BACK: "The way back can't be left out half-way: try again, or do it by hand and record it.",
 }
-#: What is done once a rotation is scheduled and not before: messages are held for no change that is not made then.
-WINDOW_ACTS = (Act.HOLD, Act.CUT_OVER)
-#: What is not done by hand either while the approval is withdrawn.
-ACTS_NEEDING_APPROVAL = (Act.STAGE, *WINDOW_ACTS, Act.RETIRE)
 
 
 @transaction.atomic
@@ -121,7 +114,7 @@ def _require_open_window(rotation: Rotation, *, now: datetime) -> None:
 
 def _require_known_certificates(rotation: Rotation) -> None:
     """Refuse a plan that starts from what is no longer so: now, and not at the moment of the change."""
-    if stranger := inventory.unknown_certificate(rotation, rotation.roles, RotationFacts([rotation])):
+    if stranger := preconditions.unknown_certificate(rotation, rotation.roles, RotationFacts([rotation])):
         raise ActionRefused(stranger)
 
 
@@ -353,20 +346,10 @@ def complete_step(step: Step, *, note: str, by: Actor, now: datetime) -> None:
         step = rotation.steps.get(pk=step.pk)
         require_not_ended(rotation)
         fingerprint_check.require_compared(rotation, step)
-        if step.act in WINDOW_ACTS and step.participant and step.participant.taken_back_at:
-            raise ActionRefused(
-                f"{step.participant.partner} has gone back to the old certificate: agree another moment with it first."
-            )
-        if step.automatic and step.state != StepState.FAILED and step.act != Act.RETIRE:
-            raise ActionRefused(f"“{step.title}” is carried out by the application at its moment.")
-        if step.blocked and step not in stored_plan.open_releases(rotation):
-            raise ActionRefused(f"“{step.title}” comes later: {_missing_steps(rotation, step)}.")
+        if obstacle := preconditions.obstacle_by_hand(step, RotationFacts([rotation])):
+            raise ActionRefused(obstacle)
         if step.act == Act.RETIRE and not note.strip() and not rotation.is_emergency:
             _require_drained(rotation, step, now=now)
-        if step.act in ACTS_NEEDING_APPROVAL and (kept := transitions.approval_obstacle(rotation)):
-            raise ActionRefused(kept)
-        if step.act in WINDOW_ACTS and (waits := transitions.readiness_obstacle(rotation, step)):
-            raise ActionRefused(f"“{step.title}” comes later. {waits}")
         transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=note)
 
 
@@ -387,7 +370,7 @@ def _require_drained(rotation: Rotation, step: Step, *, now: datetime) -> None:
 
 def _require_grace_covers_drain(rotation: Rotation) -> None:
     """Refuse a grace that is over before late messages have come. Raises ActionRefused."""
-    drain = late_partners.drain_time(rotation, stored_plan.affected_systems(rotation))
+    drain = late_partners.drain_time(rotation, rotation.affected_systems())
     if timedelta(days=rotation.grace_days) < drain:
         days = -(-drain // timedelta(days=1))
         raise ActionRefused(
@@ -410,11 +393,6 @@ def skip_step(step: Step, *, reason: str, by: Actor, now: datetime) -> None:
         require_not_ended(rotation)
         fingerprint_check.require_compared(rotation, step)
         transitions.settle_step(rotation.steps.get(pk=step.pk), StepAction.SKIP, by=by, now=now, note=reason)
-
-
-def _missing_steps(rotation: Rotation, step: Step) -> str:
-    open_steps = rotation.steps.filter(key__in=step.after).exclude(state__in=SETTLED)
-    return "first " + ", then ".join(f"“{title}”" for title in open_steps.values_list("title", flat=True)[:3])
 
 
 def roll_back_obstacle(rotation: Rotation, *, now: datetime) -> str | None:

@@ -16,7 +16,7 @@ from django.db.models.functions import Greatest
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import wake_task
 from rotations.errors import ActionRefused
-from rotations.execution import transitions
+from rotations.execution import preconditions, transitions
 from rotations.lifecycle import actions
 from rotations.models import AtEnd, Participant, Rotation, Step, StepQuerySet
 from rotations.planning import plan, windows
@@ -39,10 +39,10 @@ def switch_obstacle(rotation: Rotation, *, now: datetime) -> str:
     start, end = rotation.window_start, rotation.window_end
     if not rotation.is_fuzzy or start is None or end is None:
         return "This change has a fixed moment: it is made when its window opens."
-    if kept := transitions.approval_obstacle(rotation):
+    if kept := preconditions.approval_obstacle(rotation):
         return kept
-    if rotation.state not in transitions.CUT_OVER_STATES:
-        return transitions.sole_rehearsal_obstacle(rotation) or (
+    if rotation.state not in preconditions.CUT_OVER_STATES:
+        return preconditions.sole_rehearsal_obstacle(rotation, preconditions.RotationFacts([rotation])) or (
             "Not everybody is ready: record their answers, or go on without them."
         )
     if not start <= now < end:

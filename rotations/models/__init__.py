@@ -276,6 +276,16 @@ class Rotation(models.Model):
     def environment(self) -> str:
         return self.holder.environment
 
+    def affected_systems(self) -> list[AS2System | None]:
+        """Return the AS2 systems of ours that this rotation touches; None stands for "no system connected"."""
+        if self.identity is not None:
+            return [self.identity.as2_system]
+        identities = Identity.objects.active().filter(
+            partnerships__partner=self.partner, partnerships__archived_at=None
+        )
+        found = {identity.as2_system for identity in identities.select_related("as2_system")}
+        return sorted(found, key=lambda system: (system is None, str(system))) or [None]
+
     def is_overdue(self, now: datetime) -> bool:
         """Say whether the window is over without the change; where we sign per partner, that of one who is to come."""
         if not states.is_overdue(states.RotationState(self.state), self.window_end, now):
@@ -470,6 +480,11 @@ class Step(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+    @property
+    def own_moves(self) -> dict[str, str]:
+        """Return what the step does on our side: role → move."""
+        return {effect["role"]: effect["move"] for effect in self.effects if effect["at"].startswith("us:")}
 
 
 class FreezeQuerySet(models.QuerySet["Freeze"]):

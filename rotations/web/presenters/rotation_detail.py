@@ -39,12 +39,12 @@ from rotations.web.presenters.open_tasks import (
     OpenTask,
     announce_label,
     awaited_participants,
-    can_be_settled_by_hand,
     concurrent_change_tasks,
     draft_tasks,
     due_for_announcement,
     exchange_tasks,
     slot_tasks,
+    steps_for_hand,
 )
 from rotations.web.presenters.overlap import Overlap, build_overlap
 from rotations.web.presenters.partial_cutover import EndpointStatus, endpoint_statuses
@@ -169,7 +169,7 @@ class RotationDetail:
         """Return the public ids of the steps that a person may settle now."""
         if self.is_draft or self.has_ended:
             return set()
-        ours = [step for step in self.steps if can_be_settled_by_hand(step, now=self.now)]
+        ours = steps_for_hand(self.steps, now=self.now)
         return {step.uid for step in (*ours, *stored_plan.filter_open_releases(self.steps))}
 
     @property

@@ -17,6 +17,7 @@ from partners import signing_choices
 from partners.models import Partnership
 from rotations import runner
 from rotations.errors import ActionRefused
+from rotations.execution import confirmations
 from rotations.lifecycle import actions
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState, StepState
@@ -228,7 +229,7 @@ def test_a_cut_over_for_one_partner_waits_for_the_rehearsal_and_for_no_other_par
     rotation = approved(company)
     run_due_steps()
     first = rotation.participants.get(partner=company.partners[0])
-    actions.confirm(
+    confirmations.confirm(
         first,
         fingerprint=pki.format_fingerprint(company.new.sha256),
         agreed=True,

@@ -14,7 +14,7 @@ from identities.models import AS2System, Identity
 from partners.models import Partner, Partnership
 from rotations import runner
 from rotations.errors import ActionRefused, EditConflict
-from rotations.execution import confirmations, inventory, transitions
+from rotations.execution import confirmations, inventory, preconditions, transitions
 from rotations.lifecycle import actions, drafts
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState, StepAction, StepState
@@ -298,7 +298,7 @@ def test_what_the_inventory_can_not_follow_is_put_before_a_person_at_once(
         return write(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(runner, "_write", meanwhile)
-    monkeypatch.setattr(runner, "step_obstacle", lambda step, known, now: None)
+    monkeypatch.setattr(preconditions, "obstacle", lambda step, facts, now: "")
     clock.now = STARTS
     assert run() == 1
     step = step_with_act(rotation, "cut_over")

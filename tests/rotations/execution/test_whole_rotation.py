@@ -24,7 +24,7 @@ from partners import signing_choices
 from partners.models import Partnership, SigningChoice
 from rotations import runner
 from rotations.errors import EditConflict
-from rotations.execution import inventory, transitions
+from rotations.execution import inventory, preconditions, transitions
 from rotations.execution.connector_change import build_connector_change
 from rotations.execution.unit_of_work import UnitOfWork
 from rotations.lifecycle import actions, drafts
@@ -300,7 +300,7 @@ def test_what_is_settled_one_by_one_is_not_held_for_long(
     monkeypatch.setattr(runner, "MAX_STEPS_TOGETHER", 0)  # as with many partners
     monkeypatch.setattr(runner, "ROUND_SECONDS", 0.0)
     clock.now = database_now()
-    assert runner._settle_internal(runner._due_steps(clock.now), 200) == 1
+    assert runner._settle_internal(preconditions.startable_steps(clock.now), 200) == 1
     assert list(Step.objects.filter(act="cut_over").order_by("pk").values_list("state", flat=True)) == [
         "done",
         "waiting",
@@ -418,7 +418,7 @@ def test_a_database_that_went_away_says_nothing_about_a_step(
 ) -> None:
     company = make_company()
     rotation = approved(company)
-    monkeypatch.setattr(runner, "change_for", _lost)
+    monkeypatch.setattr(runner, "build_connector_change", _lost)
     runner.apply_due(wait=False)
     stage = rotation.steps.get(act="stage")
     assert (stage.state, stage.error) == (StepState.RUNNING, "")
@@ -439,7 +439,7 @@ def test_a_database_that_goes_away_with_one_step_each_time_puts_that_before_a_pe
     rotation = approved(company)
     stage = rotation.steps.filter(act="stage")
     stage.update(attempts=runner.MAX_UNREACHABLE_ATTEMPTS - 1)
-    monkeypatch.setattr(runner, "change_for", _lost)
+    monkeypatch.setattr(runner, "build_connector_change", _lost)
     runner.apply_due(wait=False)
     assert stage.get().state == StepState.FAILED
     assert "The database did not answer: server closed the connection" in stage.get().error
