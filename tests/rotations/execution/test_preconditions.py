@@ -21,6 +21,7 @@ from rotations.execution import confirmations
 from rotations.lifecycle import actions
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState, StepState
+from rotations.web.presenters.open_tasks import steps_for_hand
 from tests.role_assignments import replace
 from tests.rotations.company import (
     NOW,
@@ -436,3 +437,24 @@ def test_a_person_is_refused_once_the_rotation_has_ended(clock: FakeClock) -> No
     rotation = approved(company)
     actions.cancel(rotation, reason="not needed", by=company.by, now=NOW)
     assert refusal(rotation, company) == "This rotation has ended (cancelled)."
+
+
+def test_the_page_offers_a_step_only_while_nothing_is_against_recording_it(clock: FakeClock) -> None:
+    company = make_company(connector="manual")
+    rotation = approved(company)
+
+    def offered() -> list[str]:
+        return [step.act for step in steps_for_hand(rotation.steps.order_by("position"), now=STARTS)]
+
+    assert "stage" in offered()
+    withdraw_approval(rotation)
+    rotation.refresh_from_db()
+    assert "stage" not in offered()
+    Rotation.objects.filter(pk=rotation.pk).update(withdrawn_at=None)
+    rotation.refresh_from_db()
+    Step.objects.filter(rotation=rotation).update(blocked=False)
+    assert "cut_over" not in offered()
+    confirm_all(rotation, company)
+    actions.complete_step(step_of(rotation, "stage"), note="", by=company.by, now=NOW)
+    rotation.refresh_from_db()
+    assert "cut_over" in offered()
