@@ -132,7 +132,7 @@ def obstacle(step: Step, facts: RotationFacts, *, now: datetime) -> str:
     rotation = step.rotation
     if step.act in ACTS_NEEDING_APPROVAL and step.state != StepState.RUNNING and rotation.is_withdrawn:
         return approval_obstacle(rotation)
-    if step.act == Act.CUT_OVER and step.latest_at is not None and now >= step.latest_at:
+    if step.latest_at is not None and step.is_window_over(now):
         return (
             f"The window ended at {step.latest_at:%Y-%m-%d %H:%M} UTC before the change could be made, so it was "
             "not made. Agree a new window with the partners and postpone to it, or cancel."

@@ -62,9 +62,7 @@ def approve(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
     _require_grace_covers_drain(rotation)
     _require_valid_window(rotation, now=now)
     stored_plan.store_steps(rotation, now=now)
-    transitions.apply_action(
-        rotation, RotationAction.APPROVE, by=by, now=now, approved_by=by.user, approved_at=now
-    )
+    transitions.apply_action(rotation, RotationAction.APPROVE, by=by, now=now)
     four_eyes.clear_changes(rotation)
     fingerprint_check.complete_check_step(rotation, by=by, now=now)
     transitions.advance_rotation(rotation, by=by, now=now)
@@ -86,10 +84,6 @@ def _approve_again(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
         by=by,
         now=now,
         new={"withdrawn because": because},
-        approved_by=by.user,
-        approved_at=now,
-        withdrawn_at=None,
-        withdrawn_because="",
     )
     transitions.advance_rotation(rotation, by=by, now=now)
     wake_task("rotations.tasks.apply_due")
@@ -276,7 +270,7 @@ def cancel(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rota
     next_state(RotationState(rotation.state), RotationAction.CANCEL)
     require_no_running_step(rotation)
     require_no_held_messages(rotation)
-    transitions.apply_action(rotation, RotationAction.CANCEL, by=by, now=now, reason=reason, ended_at=now)
+    transitions.apply_action(rotation, RotationAction.CANCEL, by=by, now=now, reason=reason)
     _skip_open_steps(rotation, now=now, by=by, why="the rotation was cancelled")
     compose.notify_participants(rotation, Letter.Kind.CANCELLED, by=by, now=now)
     return rotation
@@ -537,5 +531,5 @@ def close(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotat
     if left.exists() and not reason.strip():
         raise ActionRefused("Steps are left. Say why they are not needed any more.")
     _skip_open_steps(rotation, now=now, by=by, why=f"closed: {reason}")
-    transitions.apply_action(rotation, RotationAction.CLOSE, by=by, now=now, reason=reason, ended_at=now)
+    transitions.apply_action(rotation, RotationAction.CLOSE, by=by, now=now, reason=reason)
     return rotation

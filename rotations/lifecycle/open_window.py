@@ -88,12 +88,8 @@ def decide_ending_windows(now: datetime) -> int:
 
     Those that are made all the same have their moment in the plan; here are those that are called off or extended.
     """
-    near = Rotation.objects.filter(
-        at_end__in=(AtEnd.GO_BACK, AtEnd.EXTEND),
-        state__in=AWAITING_WINDOW,
-        window_end__lte=now + plan.DECISION_LEAD,
-    )
-    return sum(_decide_rotation(pk, now=now) for pk in near.order_by("pk").values_list("pk", flat=True))
+    ending = Rotation.objects.with_ending_window(now).order_by("pk").values_list("pk", flat=True)
+    return sum(_decide_rotation(pk, now=now) for pk in ending)
 
 
 def _decide_rotation(pk: int, *, now: datetime) -> int:
@@ -139,6 +135,4 @@ def following_window(rotation: Rotation, *, now: datetime) -> windows.Window:
 def _fail_for_operator(pk: int, reason: str, *, now: datetime) -> None:
     """Let what was chosen beforehand and is not possible be decided by somebody: the cut-overs wait no longer."""
     for step in _waiting_cut_overs(Rotation.objects.get(pk=pk)):
-        transitions.fail_step(
-            step, f"{NO_EVIDENCE} {reason}", by=Actor.runner(), now=now, action=StepAction.FAIL
-        )
+        transitions.fail_step(step, f"{NO_EVIDENCE} {reason}", now=now, action=StepAction.FAIL)

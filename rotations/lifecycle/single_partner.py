@@ -187,9 +187,7 @@ def take_back_participant(participant: Participant, *, reason: str, by: Actor, n
     if not reason.strip():
         raise ActionRefused("Say why this partner goes back: the reason stays in the trail.")
     if rotation.state == RotationState.APPLIED:
-        transitions.apply_action(
-            rotation, RotationAction.TAKE_BACK_ONE, by=by, now=now, reason=reason, applied_at=None
-        )
+        transitions.apply_action(rotation, RotationAction.TAKE_BACK_ONE, by=by, now=now, reason=reason)
     rotation.participants.filter(pk=participant.pk).update(
         agreed_at=None, works=None, works_at=None, taken_back_at=now
     )

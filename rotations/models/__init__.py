@@ -18,6 +18,7 @@ from identities.models import AS2System, CertificateRequest, Identity, IdentityC
 from partners.models import Contact, Partner, PartnerCertificate
 from rotations.planning import freeze_calendar, states
 from rotations.planning.change import PREPARATION_ACTS, Act
+from rotations.planning.plan import DECISION_LEAD
 
 
 def default_nudge_after() -> list[int]:
@@ -35,6 +36,10 @@ CERTIFICATE_FIELDS = (
     "old_partner_certificate",
     "new_partner_certificate",
 )
+
+
+#: A cut-over is marked as late when it is made later than this after its moment.
+LATE_AFTER = timedelta(seconds=30)
 
 
 class AtEnd(models.TextChoices):
@@ -70,6 +75,14 @@ class RotationQuerySet(models.QuerySet["Rotation"]):
         missed = Exists(alone.to_come().filter(latest_at__lte=now))
         over = Q(~Exists(alone), window_end__lte=now)
         return Q(state__in=states.AWAITING_WINDOW) & (over | Q(missed))
+
+    def with_ending_window(self, now: datetime) -> Self:
+        """Rotations about which is decided now, shortly before their window ends: it is extended, or they go back."""
+        return self.filter(
+            at_end__in=(AtEnd.GO_BACK, AtEnd.EXTEND),
+            state__in=states.AWAITING_WINDOW,
+            window_end__lte=now + DECISION_LEAD,
+        )
 
     def with_rule(self) -> Self:
         """Read along whether the installation asks for rehearsals, as ``rehearse_first``."""
@@ -480,6 +493,16 @@ class Step(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+    def is_window_over(self, at: datetime) -> bool:
+        """Return whether this is a cut-over and its window is over at a moment."""
+        return self.act == Act.CUT_OVER and self.latest_at is not None and at >= self.latest_at
+
+    def is_late(self, at: datetime) -> bool:
+        """Return whether a cut-over comes late; for other steps no moment was agreed with anybody."""
+        if self.act != Act.CUT_OVER or self.earliest_at is None or self.latest_at is None:
+            return False
+        return at - self.earliest_at > LATE_AFTER
 
     @property
     def own_moves(self) -> dict[str, str]:

@@ -15,7 +15,6 @@ from identities.connectors.directory import DirectoryConnector
 from identities.models import AS2System, IdentityCertificate
 from partners import signing_choices
 from partners.models import Partnership
-from rotations import runner
 from rotations.errors import ActionRefused
 from rotations.execution import confirmations
 from rotations.lifecycle import actions
@@ -31,8 +30,8 @@ from tests.rotations.company import (
     make_draft,
     own_certificate,
 )
+from tests.rotations.fake_clock import FakeClock
 from tests.rotations.rehearsals import make_test_side, require_rehearsals
-from tests.rotations.ticking import FakeClock
 
 pytestmark = pytest.mark.django_db
 
@@ -42,10 +41,8 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    clock = FakeClock()
-    monkeypatch.setattr(runner, "database_now", clock)
-    return clock
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
@@ -58,17 +55,13 @@ def approved(company: Company) -> Rotation:
     return actions.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
 
 
-def scheduled(company: Company) -> Rotation:
+def scheduled(company: Company, clock: FakeClock) -> Rotation:
     """Return a rotation that waits for nothing but its window: staged, and confirmed by all partners."""
     rotation = approved(company)
     confirm_all(rotation, company)
-    run_due_steps()
+    clock.apply_due()
     assert Rotation.objects.get(pk=rotation.pk).state == RotationState.SCHEDULED
     return rotation
-
-
-def run_due_steps() -> None:
-    runner.apply_due(wait=False)
 
 
 def step_of(rotation: Rotation, act: str) -> Step:
@@ -98,9 +91,9 @@ def refusal(rotation: Rotation, company: Company, act: str = "cut_over") -> str:
 
 def test_a_cut_over_goes_at_its_moment_when_nothing_is_against_it(clock: FakeClock, folder: Path) -> None:
     company = make_company()
-    rotation = scheduled(company)
+    rotation = scheduled(company, clock)
     clock.now = STARTS
-    run_due_steps()
+    clock.apply_due()
     assert outcome(rotation) == (StepState.DONE, "")
     assert signing(company) == [company.new]
 
@@ -117,10 +110,10 @@ WITHDRAWN = "The approval is withdrawn, since Kim moved the window: somebody has
 
 def test_it_waits_while_the_approval_is_withdrawn(clock: FakeClock, folder: Path) -> None:
     company = make_company()
-    rotation = scheduled(company)
+    rotation = scheduled(company, clock)
     withdraw_approval(rotation)
     clock.now = STARTS
-    run_due_steps()
+    clock.apply_due()
     assert outcome(rotation) == (StepState.WAITING, "")
     assert signing(company) == [company.old]
 
@@ -134,13 +127,13 @@ def test_a_person_is_refused_too_while_the_approval_is_withdrawn(clock: FakeCloc
 
 def test_what_was_begun_before_the_approval_was_withdrawn_is_ended(clock: FakeClock, folder: Path) -> None:
     company = make_company()
-    rotation = scheduled(company)
+    rotation = scheduled(company, clock)
     Step.objects.filter(rotation=rotation, act="cut_over").update(
         state=StepState.RUNNING, attempts=1, lease_until=STARTS - MICROSECOND
     )
     withdraw_approval(rotation)
     clock.now = STARTS
-    run_due_steps()
+    clock.apply_due()
     assert outcome(rotation) == (StepState.DONE, "")
 
 
@@ -149,9 +142,9 @@ def test_what_was_begun_before_the_approval_was_withdrawn_is_ended(clock: FakeCl
 
 def test_it_is_not_made_once_the_window_is_over(clock: FakeClock, folder: Path) -> None:
     company = make_company()
-    rotation = scheduled(company)
+    rotation = scheduled(company, clock)
     clock.now = ENDS
-    run_due_steps()
+    clock.apply_due()
     assert outcome(rotation) == (
         StepState.FAILED,
         "The window ended at 2026-11-23 15:00 UTC before the change could be made, so it was not made. "
@@ -162,9 +155,9 @@ def test_it_is_not_made_once_the_window_is_over(clock: FakeClock, folder: Path) 
 
 def test_it_is_made_at_the_last_moment_of_the_window(clock: FakeClock, folder: Path) -> None:
     company = make_company()
-    rotation = scheduled(company)
+    rotation = scheduled(company, clock)
     clock.now = ENDS - MICROSECOND
-    run_due_steps()
+    clock.apply_due()
     assert outcome(rotation) == (StepState.DONE, "")
 
 
@@ -176,10 +169,10 @@ def test_it_waits_in_its_window_for_a_partner_that_has_not_confirmed(clock: Fake
     rotation = approved(company)
     Step.objects.filter(rotation=rotation).update(blocked=False)
     for clock.now in (STARTS, ENDS - MICROSECOND):
-        run_due_steps()
+        clock.apply_due()
         assert outcome(rotation) == (StepState.WAITING, "")
     clock.now = ENDS
-    run_due_steps()
+    clock.apply_due()
     state, reason = outcome(rotation)
     assert (state, reason.partition(" at ")[0]) == (StepState.FAILED, "The window ended")
 
@@ -208,7 +201,7 @@ def test_it_waits_for_its_rehearsal_in_its_window(clock: FakeClock) -> None:
     )
     Step.objects.filter(rotation=rotation, act="cut_over").update(automatic=True, due_at=STARTS)
     clock.now = STARTS
-    run_due_steps()
+    clock.apply_due()
     assert outcome(rotation) == (StepState.WAITING, "")
 
 
@@ -228,7 +221,7 @@ def test_a_cut_over_for_one_partner_waits_for_the_rehearsal_and_for_no_other_par
     make_test_side(company)
     require_rehearsals(rehearse)
     rotation = approved(company)
-    run_due_steps()
+    clock.apply_due()
     first = rotation.participants.get(partner=company.partners[0])
     confirmations.confirm(
         first,
@@ -240,7 +233,7 @@ def test_a_cut_over_for_one_partner_waits_for_the_rehearsal_and_for_no_other_par
         now=NOW,
     )
     clock.now = STARTS
-    run_due_steps()
+    clock.apply_due()
     assert Rotation.objects.get(pk=rotation.pk).state != RotationState.SCHEDULED
     assert first.steps.get(act="cut_over").state == state
 
@@ -253,11 +246,11 @@ def test_it_is_not_made_in_an_as2_system_that_no_longer_carries_the_traffic(
     clock: FakeClock, folder: Path, act: str
 ) -> None:
     company = make_company()
-    rotation = approved(company) if act == "stage" else scheduled(company)
+    rotation = approved(company) if act == "stage" else scheduled(company, clock)
     company.identity.as2_system = AS2System.objects.create(name="The new box", connector="manual")
     company.identity.save()
     clock.now = STARTS
-    run_due_steps()
+    clock.apply_due()
     assert outcome(rotation, act) == (
         StepState.FAILED,
         "This was planned for OpenAS2 production, but the traffic is carried by The new box now. Postpone the "
@@ -272,7 +265,7 @@ def test_it_is_not_made_without_a_successor(clock: FakeClock, folder: Path) -> N
     company = make_company()
     rotation = approved(company)
     Rotation.objects.filter(pk=rotation.pk).update(new_identity_certificate=None)
-    run_due_steps()
+    clock.apply_due()
     assert outcome(rotation, "stage") == (
         StepState.FAILED,
         "There is no successor. Take it in, then try again.",
@@ -292,10 +285,10 @@ def test_nothing_is_cut_over_to_a_successor_before_it_is_valid(clock: FakeClock,
     rotation = approved(company)
     IdentityCertificate.objects.filter(pk=company.new.pk).update(not_before=STARTS + MICROSECOND)
     confirm_all(rotation, company)
-    run_due_steps()
+    clock.apply_due()
     assert outcome(rotation, "stage") == (StepState.DONE, "")  # reading with it may be prepared before
     clock.now = STARTS
-    run_due_steps()
+    clock.apply_due()
     assert outcome(rotation) == (StepState.FAILED, not_valid(company))
     assert signing(company) == [company.old]
 
@@ -305,9 +298,9 @@ def test_it_is_cut_over_at_the_very_moment_from_which_the_successor_is_valid(
 ) -> None:
     company = make_company()
     IdentityCertificate.objects.filter(pk=company.new.pk).update(not_before=STARTS)
-    rotation = scheduled(company)
+    rotation = scheduled(company, clock)
     clock.now = STARTS
-    run_due_steps()
+    clock.apply_due()
     assert outcome(rotation) == (StepState.DONE, "")
     assert signing(company) == [company.new]
 
@@ -317,10 +310,10 @@ def test_neither_staged_nor_cut_over_is_a_successor_that_has_expired(
     clock: FakeClock, folder: Path, act: str
 ) -> None:
     company = make_company()
-    rotation = approved(company) if act == "stage" else scheduled(company)
+    rotation = approved(company) if act == "stage" else scheduled(company, clock)
     clock.now = STARTS
     IdentityCertificate.objects.filter(pk=company.new.pk).update(not_after=STARTS - MICROSECOND)
-    run_due_steps()
+    clock.apply_due()
     assert outcome(rotation, act) == (StepState.FAILED, not_valid(company))
 
 
@@ -329,11 +322,11 @@ def test_neither_staged_nor_cut_over_is_a_successor_that_has_expired(
 
 def test_it_is_not_made_where_another_certificate_has_taken_the_role(clock: FakeClock, folder: Path) -> None:
     company = make_company()
-    rotation = scheduled(company)
+    rotation = scheduled(company, clock)
     third = third_certificate(company)
     replace(company.old, third, "sign", at=NOW)
     clock.now = STARTS
-    run_due_steps()
+    clock.apply_due()
     assert outcome(rotation) == (
         StepState.FAILED,
         f"The plan replaces {company.old.short_name} in the role sign, but {third.short_name} serves it now. "
@@ -347,7 +340,7 @@ def test_a_reader_is_not_staged_where_neither_certificate_is_in_use(clock: FakeC
     rotation = approved(company)
     third = third_certificate(company)
     replace(company.old, third, "decrypt", at=NOW)
-    run_due_steps()
+    clock.apply_due()
     assert outcome(rotation, "stage") == (
         StepState.FAILED,
         f"The plan replaces {company.old.short_name} in the role decrypt, but {third.short_name} serves it now. "
@@ -359,12 +352,12 @@ def test_it_is_not_made_where_another_certificate_signs_for_one_partner(
     clock: FakeClock, folder: Path
 ) -> None:
     company = make_company()
-    rotation = scheduled(company)
+    rotation = scheduled(company, clock)
     third = third_certificate(company)
     partnership = Partnership.objects.get(partner=company.partners[0])
     signing_choices.choose(partnership, third, at=NOW)
     clock.now = STARTS
-    run_due_steps()
+    clock.apply_due()
     assert outcome(rotation) == (
         StepState.FAILED,
         f"{third.short_name} signs for Fabrikam alone, and this plan does not know it. Cancel this rotation, and set "
@@ -379,7 +372,7 @@ def test_a_write_that_reading_back_does_not_show_is_not_believed(
     clock: FakeClock, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     company = make_company()
-    rotation = scheduled(company)
+    rotation = scheduled(company, clock)
     write = DirectoryConnector.apply
 
     def write_nothing(*args: object) -> ConnectorResult:
@@ -387,7 +380,7 @@ def test_a_write_that_reading_back_does_not_show_is_not_believed(
 
     monkeypatch.setattr(DirectoryConnector, "apply", write_nothing)
     clock.now = STARTS
-    run_due_steps()
+    clock.apply_due()
     state, reason = outcome(rotation)
     assert state != StepState.DONE
     assert reason not in ("", "All is well.")
@@ -395,7 +388,7 @@ def test_a_write_that_reading_back_does_not_show_is_not_believed(
 
     monkeypatch.setattr(DirectoryConnector, "apply", write)
     Step.objects.filter(rotation=rotation, act="cut_over").update(state=StepState.WAITING, due_at=STARTS)
-    run_due_steps()
+    clock.apply_due()
     assert outcome(rotation) == (StepState.DONE, "")
 
 
@@ -404,7 +397,7 @@ def test_a_write_that_reading_back_does_not_show_is_not_believed(
 
 def test_a_person_is_refused_what_the_application_carries_out(clock: FakeClock, folder: Path) -> None:
     company = make_company()
-    rotation = scheduled(company)
+    rotation = scheduled(company, clock)
     title = step_of(rotation, "cut_over").title
     assert refusal(rotation, company) == f"“{title}” is carried out by the application at its moment."
 
@@ -422,7 +415,7 @@ def test_a_person_is_refused_a_cut_over_for_a_partner_that_has_gone_back(
     clock: FakeClock, folder: Path
 ) -> None:
     company = per_partner_company()
-    rotation = scheduled(company)
+    rotation = scheduled(company, clock)
     first = rotation.participants.get(partner=company.partners[0])
     rotation.participants.filter(pk=first.pk).update(taken_back_at=NOW)
     with pytest.raises(ActionRefused) as refused:

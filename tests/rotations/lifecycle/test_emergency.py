@@ -15,7 +15,6 @@ from django.test import Client
 from as2certs.audit.models import Entry
 from identities import role_assignments
 from partners.models import Contact
-from rotations import runner
 from rotations.errors import ActionRefused, IllegalTransition
 from rotations.letters import announcements
 from rotations.lifecycle import actions, drafts, emergency
@@ -34,16 +33,12 @@ from tests.rotations.company import (
     partner_certificate,
     window,
 )
+from tests.rotations.fake_clock import FakeClock
 from tests.rotations.pages import get_page, page_text, post_form
 from tests.rotations.planning.changes import ROLES, make_change
 
 STARTS = NOW + timedelta(days=3)
 LEAKED = "The key lay on a share"
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "database_now", lambda: NOW)
 
 
 @pytest.fixture
@@ -53,7 +48,7 @@ def folder(tmp_path: Path, settings: LazySettings) -> Path:
 
 
 @pytest.fixture
-def company(db: None, folder: Path, clock: None) -> Company:
+def company(db: None, folder: Path) -> Company:
     company = make_company()
     for partner in company.partners:
         Contact.objects.create(partner=partner, name="Dana", email=f"dana@{partner.as2_id.lower()}.example")
@@ -119,7 +114,7 @@ def test_the_check_finds_what_even_an_emergency_may_not_do() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_a_draft_is_applied_at_once_and_the_old_one_is_gone(company: Company, folder: Path) -> None:
     rotation = declare(make_draft(company, starts=STARTS), company)
-    runner.apply_due(wait=False)
+    FakeClock().apply_due()
     assert state(rotation) == RotationState.APPLIED
     for role in ("sign", "decrypt"):
         assert held(folder, role) == [company.new.sha256]
@@ -142,13 +137,13 @@ def test_one_that_was_being_prepared_is_hurried_and_keeps_what_was_done(
     company: Company, folder: Path
 ) -> None:
     rotation = actions.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
-    runner.apply_due(wait=False)  # the new key is loaded beside the old one
+    FakeClock().apply_due()  # the new key is loaded beside the old one
     for participant in rotation.participants.all():
         announcements.announce(participant, by=company.by, now=NOW)
     confirm_all(rotation, company)
     assert state(rotation) == RotationState.SCHEDULED
     declare(rotation, company)
-    runner.apply_due(wait=False)
+    FakeClock().apply_due()
     assert state(rotation) == RotationState.APPLIED
     assert held(folder, "decrypt") == [company.new.sha256]
     assert role_assignments.certificates_by_role(company.identity)["decrypt"] == [company.new]
@@ -158,16 +153,15 @@ def test_one_that_was_being_prepared_is_hurried_and_keeps_what_was_done(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_grace_ends_at_once(company: Company, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_grace_ends_at_once(company: Company, folder: Path) -> None:
     rotation = actions.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
-    runner.apply_due(wait=False)
+    FakeClock().apply_due()
     confirm_all(rotation, company)
-    monkeypatch.setattr(runner, "database_now", lambda: STARTS)
-    runner.apply_due(wait=False)
+    FakeClock(STARTS).apply_due()
     assert state(rotation) == RotationState.APPLIED
     assert held(folder, "decrypt") == [company.new.sha256, company.old.sha256]
     declare(rotation, company, now=STARTS)
-    runner.apply_due(wait=False)
+    FakeClock(STARTS).apply_due()
     assert held(folder, "decrypt") == [company.new.sha256]
     assert role_assignments.certificates_by_role(company.identity)["decrypt"] == [company.new]
 
@@ -180,11 +174,11 @@ def test_a_partners_new_certificate_is_compared_even_then(company: Company) -> N
     wish = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
     rotation = drafts.create_draft(fabrikam, wish, by=company.by, now=NOW)
     declare(rotation, company)
-    runner.apply_due(wait=False)
+    FakeClock().apply_due()
     assert state(rotation) == RotationState.EXCHANGING
     assert role_assignments.certificates_by_role(fabrikam)["encrypt"] == [old]
     confirm_all(rotation, company, agreed=False)
-    runner.apply_due(wait=False)
+    FakeClock().apply_due()
     assert state(rotation) == RotationState.APPLIED
     assert role_assignments.certificates_by_role(fabrikam) == {"verify": [new], "encrypt": [new]}
     assert not Letter.objects.exists()  # it told us, and needs no telling
@@ -218,7 +212,7 @@ def test_what_cant_be_is_said(company: Company) -> None:
 
 def test_there_is_no_way_back_and_no_window(company: Company) -> None:
     rotation = declare(make_draft(company, starts=STARTS), company)
-    runner.apply_due(wait=False)
+    FakeClock().apply_due()
     with pytest.raises(ActionRefused, match="may be known to others"):
         actions.roll_back(rotation, reason="x", by=company.by, now=NOW)
     with pytest.raises((ActionRefused, IllegalTransition)):
@@ -230,7 +224,6 @@ def test_there_is_no_way_back_and_no_window(company: Company) -> None:
 # On the pages.
 
 
-@pytest.mark.usefixtures("clock")
 def test_the_page_says_what_happens_and_asks_what_happened(
     company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,7 +248,6 @@ def test_the_page_says_what_happens_and_asks_what_happened(
     assert f"at once: {LEAKED}. 0 of 2 partners changed over too" in shown
 
 
-@pytest.mark.usefixtures("clock")
 def test_the_partners_page_says_it_is_urgent(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rotations.web.views.participants.database_now", lambda: NOW)
     rotation = declare(make_draft(company, starts=STARTS), company)
@@ -265,4 +257,4 @@ def test_the_partners_page_says_it_is_urgent(company: Company, monkeypatch: pyte
         assert "Urgent: replace our old certificate now" in shown
         assert "Replace our old certificate now" in shown
         assert "propose another" not in shown.lower()
-        runner.apply_due(wait=False)
+        FakeClock().apply_due()

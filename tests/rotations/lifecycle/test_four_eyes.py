@@ -19,7 +19,6 @@ from as2certs.site.active_rotations import get_active_rotations
 from identities import role_assignments
 from identities.models import Identity
 from partners.models import Contact, Partner
-from rotations import runner
 from rotations.errors import ActionRefused, IllegalTransition
 from rotations.exchange import follow_up, responses, time_slots
 from rotations.execution import confirmations
@@ -40,6 +39,7 @@ from rotations.planning.states import RotationState, StepState
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, confirm_all, make_company, make_draft, window
 from tests.rotations.conftest import VIEWS
+from tests.rotations.fake_clock import FakeClock
 from tests.rotations.lifecycle.capable import (
     announced_rotation,
     company_with_unknown_capability,
@@ -49,7 +49,6 @@ from tests.rotations.lifecycle.test_open_window import started as fuzzily_starte
 from tests.rotations.lifecycle.test_single_partner import confirm, part, per_partner_company, started
 from tests.rotations.pages import STARTS as PAGES_START
 from tests.rotations.pages import get_page, page_text, post_form
-from tests.rotations.ticking import FakeClock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -61,7 +60,7 @@ AT_NIGHT = NOW + timedelta(minutes=30)
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     clock = FakeClock()
-    for module in ("rotations.runner", *VIEWS):
+    for module in VIEWS:
         monkeypatch.setattr(f"{module}.database_now", clock)
     return clock
 
@@ -80,7 +79,7 @@ def kim() -> Actor:
 
 def run(clock: FakeClock, at: datetime) -> None:
     clock.now = at
-    runner.apply_due(wait=False)
+    clock.apply_due()
 
 
 def ready(company: Company, clock: FakeClock) -> Rotation:

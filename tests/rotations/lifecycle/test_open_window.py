@@ -13,7 +13,6 @@ from as2certs.audit.models import Entry
 from identities import role_assignments
 from identities.models import AS2System
 from partners.models import Partner
-from rotations import runner
 from rotations.errors import ActionRefused, PlanError
 from rotations.lifecycle import actions, drafts, open_window, traffic_evidence
 from rotations.models import AtEnd, Rotation, Sighting, Step
@@ -24,9 +23,9 @@ from rotations.planning.states import RotationState, StepState
 from rotations.web.presenters import rotation_text
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, confirm_all, make_company, partner_certificate, window
+from tests.rotations.fake_clock import FakeClock
 from tests.rotations.pages import get_page, page_text, post_form
 from tests.rotations.planning.changes import ROLES, make_change
-from tests.rotations.ticking import FakeClock
 
 STARTS = NOW + timedelta(hours=2)
 ENDS = STARTS + timedelta(hours=1)
@@ -34,10 +33,8 @@ INSIDE = STARTS + timedelta(minutes=20)
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    clock = FakeClock()
-    monkeypatch.setattr(runner, "database_now", clock)
-    return clock
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
@@ -48,7 +45,7 @@ def company(db: None, tmp_path: object, settings: LazySettings, clock: FakeClock
 
 def run(clock: FakeClock, at: datetime) -> None:
     clock.now = at
-    runner.apply_due(wait=False)
+    clock.apply_due()
 
 
 def started(company: Company, clock: FakeClock, at_end: str) -> Rotation:

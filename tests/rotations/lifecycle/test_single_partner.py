@@ -19,7 +19,6 @@ from identities.connectors.base import ConnectorChange, ConnectorOutcome, Instal
 from identities.models import AS2System
 from partners import signing_choices
 from partners.models import Contact, Partner, Partnership
-from rotations import runner
 from rotations.errors import ActionRefused, IllegalTransition
 from rotations.execution import confirmations
 from rotations.letters import announcements
@@ -27,7 +26,7 @@ from rotations.lifecycle import actions, drafts, single_partner
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.planning.states import RotationState, StepState
 from tests.rotations.company import NOW, Company, confirm_all, make_company, window
-from tests.rotations.ticking import FakeClock
+from tests.rotations.fake_clock import FakeClock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -36,10 +35,8 @@ LATER = STARTS + timedelta(days=1)
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    clock = FakeClock()
-    monkeypatch.setattr(runner, "database_now", clock)
-    return clock
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
@@ -90,13 +87,13 @@ def started(company: Company, *, roles: tuple[str, ...] = ("sign", "decrypt")) -
     wish = drafts.DraftSpec(roles=roles, old=company.old, new=company.new, window=window(STARTS))
     rotation = drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
     rotation = actions.approve(rotation, by=company.approver, now=NOW)
-    runner.apply_due(wait=False)
+    FakeClock().apply_due()
     return rotation
 
 
 def run(clock: FakeClock, at: datetime) -> None:
     clock.now = at
-    runner.apply_due(wait=False)
+    clock.apply_due()
 
 
 def state(rotation: Rotation) -> str:

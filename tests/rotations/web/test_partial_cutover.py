@@ -11,7 +11,6 @@ from django.test import Client
 
 from identities.models import AS2System, Identity
 from partners.models import Partnership
-from rotations import runner
 from rotations.execution import confirmations
 from rotations.lifecycle import actions, drafts
 from rotations.models import Rotation, Step
@@ -26,8 +25,8 @@ from tests.rotations.company import (
     partner_certificate,
     window,
 )
+from tests.rotations.fake_clock import FakeClock
 from tests.rotations.pages import get_page, page_text
-from tests.rotations.ticking import FakeClock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -35,10 +34,8 @@ STARTS = NOW + timedelta(hours=2)
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    clock = FakeClock()
-    monkeypatch.setattr(runner, "database_now", clock)
-    return clock
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
@@ -60,7 +57,7 @@ def two_systems(company: Company, clock: FakeClock) -> Rotation:
     rotation = actions.approve(rotation, by=company.approver, now=NOW)
     confirm_all(rotation, company)
     clock.now = STARTS
-    runner.apply_due(wait=False)
+    clock.apply_due()
     rotation.refresh_from_db()
     return rotation
 
@@ -105,7 +102,7 @@ def test_where_we_sign_per_partner_one_can_go_back_alone(company: Company, clock
     wish = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
     rotation = drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
     actions.approve(rotation, by=company.approver, now=NOW)
-    runner.apply_due(wait=False)
+    clock.apply_due()
     fabrikam = rotation.participants.get(partner__name="Fabrikam")
     confirmations.confirm(
         fabrikam,
@@ -117,7 +114,7 @@ def test_where_we_sign_per_partner_one_can_go_back_alone(company: Company, clock
         now=NOW,
     )
     clock.now = STARTS
-    runner.apply_due(wait=False)
+    clock.apply_due()
     rotation.refresh_from_db()
     told = {p.name: [c.label for c in p.choices] for p in sheet(rotation, company).places}
     assert told == {
