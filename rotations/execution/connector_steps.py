@@ -25,7 +25,7 @@ from django.db import (
 from django.db.models import F
 
 from as2certs import pki
-from identities import keys
+from identities.certificates import private_keys
 from identities.connectors import connector_for
 from identities.connectors.base import (
     Connector,
@@ -210,7 +210,7 @@ def _key_loader(
         assert row is not None  # checked above
         if step.rotation.identity is not None and step.rotation.identity_id == row.identity_id:
             row.identity = step.rotation.identity  # already read
-        return keys.unseal(row, by=RUNNER, now=now, purpose=step.title, also=(step.rotation,))
+        return private_keys.unseal(row, by=RUNNER, now=now, purpose=step.title, also=(step.rotation,))
 
     return unseal
 

@@ -17,7 +17,7 @@ from partners import signing_choices
 from partners.models import Partnership
 from rotations.errors import ActionRefused
 from rotations.execution import confirmations
-from rotations.lifecycle import actions
+from rotations.lifecycle import approval, endings, step_actions
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState, StepState
 from rotations.web.presenters.open_tasks import steps_for_hand
@@ -52,7 +52,7 @@ def folder(tmp_path: Path, settings: LazySettings) -> Path:
 
 
 def approved(company: Company) -> Rotation:
-    return actions.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
+    return approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
 
 
 def scheduled(company: Company, clock: FakeClock) -> Rotation:
@@ -85,7 +85,7 @@ def third_certificate(company: Company) -> IdentityCertificate:
 def refusal(rotation: Rotation, company: Company, act: str = "cut_over") -> str:
     """Return why a person can't record a step as done at the start of the window."""
     with pytest.raises(ActionRefused) as refused:
-        actions.complete_step(step_of(rotation, act), note="", by=company.by, now=STARTS)
+        step_actions.complete_step(step_of(rotation, act), note="", by=company.by, now=STARTS)
     return str(refused.value)
 
 
@@ -194,7 +194,7 @@ def test_it_waits_for_its_rehearsal_in_its_window(clock: FakeClock) -> None:
     require_rehearsals()
     rotation = approved(company)
     confirm_all(rotation, company)
-    actions.complete_step(step_of(rotation, "stage"), note="", by=company.by, now=NOW)
+    step_actions.complete_step(step_of(rotation, "stage"), note="", by=company.by, now=NOW)
     title = step_of(rotation, "cut_over").title
     assert refusal(rotation, company) == (
         f"“{title}” comes later. It is to be rehearsed first. This change has not been made on ACME test yet."
@@ -419,7 +419,7 @@ def test_a_person_is_refused_a_cut_over_for_a_partner_that_has_gone_back(
     first = rotation.participants.get(partner=company.partners[0])
     rotation.participants.filter(pk=first.pk).update(taken_back_at=NOW)
     with pytest.raises(ActionRefused) as refused:
-        actions.complete_step(first.steps.get(act="cut_over"), note="", by=company.by, now=STARTS)
+        step_actions.complete_step(first.steps.get(act="cut_over"), note="", by=company.by, now=STARTS)
     assert str(refused.value) == (
         "Fabrikam has gone back to the old certificate: agree another moment with it first."
     )
@@ -428,7 +428,7 @@ def test_a_person_is_refused_a_cut_over_for_a_partner_that_has_gone_back(
 def test_a_person_is_refused_once_the_rotation_has_ended(clock: FakeClock) -> None:
     company = make_company(connector="manual")
     rotation = approved(company)
-    actions.cancel(rotation, reason="not needed", by=company.by, now=NOW)
+    endings.cancel(rotation, reason="not needed", by=company.by, now=NOW)
     assert refusal(rotation, company) == "This rotation has ended (cancelled)."
 
 
@@ -448,6 +448,6 @@ def test_the_page_offers_a_step_only_while_nothing_is_against_recording_it(clock
     Step.objects.filter(rotation=rotation).update(blocked=False)
     assert "cut_over" not in offered()
     confirm_all(rotation, company)
-    actions.complete_step(step_of(rotation, "stage"), note="", by=company.by, now=NOW)
+    step_actions.complete_step(step_of(rotation, "stage"), note="", by=company.by, now=NOW)
     rotation.refresh_from_db()
     assert "cut_over" in offered()
