@@ -6,8 +6,6 @@ partner of each kind is planned, whatever their number, and everybody's stored s
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +13,7 @@ from datetime import datetime
 
 from rotations.execution import stored_plan
 from rotations.execution.stored_plan import PAST_PREFIX, ROLL_BACK
+from rotations.execution.version_token import version_token
 from rotations.models import Participant, Rotation, Step
 from rotations.planning import change as plan_parts
 from rotations.planning import plan
@@ -40,7 +39,7 @@ class PlanShape:
     def digest(self) -> str:
         """Return what is the same for two plans that ask the same."""
         facts = sorted((whose, sorted(parts)) for whose, parts in self.parts.items())
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+        return version_token(facts)
 
     def others_than(self, other: PlanShape) -> list[str]:
         """Return the partners (public ids) whose part is another one there."""

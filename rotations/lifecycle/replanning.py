@@ -6,7 +6,6 @@ certificates, or somebody here corrects it. The plan that was approved stays as 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,9 +27,10 @@ from rotations.execution.plan_diff import (
     stored_shape,
 )
 from rotations.execution.stored_plan import PAST_PREFIX, ROLL_BACK
+from rotations.execution.version_token import require_version, rotation_version, version_token
 from rotations.letters import compose
 from rotations.letters.instructions import PartnerTask
-from rotations.lifecycle import edit_conflicts, four_eyes
+from rotations.lifecycle import four_eyes
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepState
@@ -99,15 +99,11 @@ class AlternativePlan:
         return self.is_another and self.shape is not None and self.shape.digest != self.rotation.plan_kept
 
     @property
-    def seen(self) -> str:
-        """Return what a form carries along: which rotation, which stored plan and which new one its reader saw."""
-        facts = [
-            edit_conflicts.stamp(self.rotation),
-            self.stored.digest,
-            self.shape.digest if self.shape else "",
-        ]
-        facts += sorted(f"{step.key} {step.state}" for step in self.steps if step.state in SETTLED)
-        return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:24]
+    def version(self) -> str:
+        """Return the token of the rotation, its stored plan and the new one, which a form carries."""
+        settled = sorted([step.key, step.state] for step in self.steps if step.state in SETTLED)
+        shapes = [self.stored.digest, self.shape and self.shape.digest]
+        return version_token([rotation_version(self.rotation), *shapes, settled])
 
     @cached_property
     def anew(self) -> list[Participant]:
@@ -184,8 +180,8 @@ def adopt_new_plan(
     """Put the plan as it would be made now in the place of the stored one, as far as it is another one.
 
     With ``participant``, what that said of its system is taken over first: for this rotation, and for all to come.
-    ``seen`` is ``Other.seen`` of what was looked at. Whose steps are others is told. Raises ActionRefused, PlanError,
-    and EditConflict when something has changed since.
+    ``seen`` is the version of the plan that was looked at. Whose steps are others is told. Raises ActionRefused,
+    PlanError, and EditConflict when something has changed since.
     """
     rotation = transitions.lock_rotation(rotation.pk)
     if participant is not None:
@@ -247,8 +243,7 @@ def assumed_capability(participant: Participant | None) -> dict[int, str]:
 
 def require_plan_version(other: AlternativePlan, seen: str) -> None:
     """Refuse a decision about another plan than those that were looked at. Raises EditConflict."""
-    if seen != other.seen:
-        raise EditConflict(f"The rotation of {other.rotation}")
+    require_version(seen, other.version, f"The rotation of {other.rotation}")
 
 
 def _participant_to_decide(rotation: Rotation, participant: Participant) -> Participant:

@@ -8,8 +8,8 @@ from typing import Any
 from django.test import Client
 from django.urls import reverse
 
+from rotations.execution.version_token import rotation_version
 from rotations.lifecycle import approval
-from rotations.lifecycle.edit_conflicts import stamp
 from rotations.models import Participant, Rotation, Step
 from tests.rotations.company import NOW, Company, confirm_all, make_draft
 
@@ -75,7 +75,7 @@ def make_scheduled(company: Company) -> Rotation:
 
 
 def post_approval(client: Client, rotation: Rotation) -> Any:
-    return post_form(client, "rotation-approve", rotation.uid, seen=stamp(rotation))
+    return post_form(client, "rotation-approve", rotation.uid, seen=rotation_version(rotation))
 
 
 def first_participant(rotation: Rotation) -> Participant:

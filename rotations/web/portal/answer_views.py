@@ -22,7 +22,7 @@ from rotations.execution.confirmations import confirm
 from rotations.lifecycle import partner_capability
 from rotations.models import Participant
 from rotations.planning import states
-from rotations.web.portal import edit_conflicts, texts
+from rotations.web.portal import history, texts
 from rotations.web.portal.access import PortalVisit, link_required
 from rotations.web.portal.forms import (
     AgreeForm,
@@ -88,7 +88,7 @@ def process_answer(
     return redirect("portal", visit.token)
 
 
-def _lock_unchanged(participant: Participant, stamp: str, name: str) -> Participant:
+def _lock_unchanged(participant: Participant, seen: str, name: str) -> Participant:
     """Return a participant as it is now, held, if it is as its reader saw it.
 
     Raises PageOutdated, and ActionRefused when the change is over or the partner was left out of it.
@@ -96,7 +96,7 @@ def _lock_unchanged(participant: Participant, stamp: str, name: str) -> Particip
     rotation = transitions.lock_rotation(participant.rotation_id)
     participant = rotation.participants.select_related("partner").get(pk=participant.pk)
     participant.rotation = rotation
-    edit_conflicts.must_be_as_seen(participant, stamp)
+    history.require_current_page(participant, seen)
     if participant.is_removed:
         raise ActionRefused("This change no longer concerns you: you have nothing to do.")
     if rotation.state in states.ENDED and (name not in ALLOWED_AFTER_END or rotation.state == CANCELLED):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from rotations.exchange.responses import BEFORE_CHANGE
 from rotations.execution import stored_plan
 from rotations.execution.concurrent import concurrent_rotations
 from rotations.execution.transitions import ROTATION_RELATIONS
+from rotations.execution.version_token import version_token
 from rotations.lifecycle import (
     drafts,
     endings,
@@ -493,7 +493,7 @@ class RotationDetail:
             *(self._seen_of(row) for row in self.rows),
             sorted(map(str, self.turns)) if not self.is_draft else "",
         ]
-        return hashlib.sha256(repr(facts).encode()).hexdigest()[:20]
+        return version_token(facts)
 
     @staticmethod
     def _seen_of(row: PartnerRow) -> tuple[object, ...]:

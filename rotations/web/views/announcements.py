@@ -62,7 +62,7 @@ def _outdated_previews(envelopes: Sequence[AnnouncementPreview], form: AnnounceF
         uid = str(envelope.participant.uid)
         if envelope.participant.pk in chosen and not envelope.obstacle:
             try:
-                envelope.must_be_as_seen(form.stamps.get(uid, ""))
+                envelope.require_version(form.stamps.get(uid, ""))
             except PreviewOutdated as error:
                 found[uid] = str(error)
     return found
@@ -117,7 +117,7 @@ def _render_page(
         "again": [e for e in envelopes if not e.obstacle and e not in ready],
         "shown": _initially_open(ready, changed or {}),
         "mails": sum(len(envelope.outlines) for envelope in chosen),
-        "seen": AnnounceForm.write_seen((e.participant.uid, e.stamp) for e in envelopes),
+        "seen": AnnounceForm.write_seen((e.participant.uid, e.version) for e in envelopes),
         "now": database_now(),
     }
     refused = bool(changed) or (form is not None and bool(form.errors))

@@ -22,6 +22,7 @@ from partners.models import Contact, Partner
 from rotations.errors import ActionRefused, IllegalTransition
 from rotations.exchange import follow_up, responses, time_slots
 from rotations.execution import confirmations
+from rotations.execution.version_token import rotation_version
 from rotations.lifecycle import (
     approval,
     drafts,
@@ -34,7 +35,6 @@ from rotations.lifecycle import (
     rescheduling,
     step_actions,
 )
-from rotations.lifecycle.edit_conflicts import stamp
 from rotations.lifecycle.replanning import AlternativePlan
 from rotations.models import AtEnd, Letter, Participant, Rotation, Step
 from rotations.planning.states import RotationState, StepState
@@ -132,7 +132,7 @@ def take_over_another_plan(rotation: Rotation, by: Actor) -> None:
     other = AlternativePlan.of(
         participant.rotation, now=NOW, holding=replanning.assumed_capability(participant)
     )
-    replanning.adopt_new_plan(rotation, seen=other.seen, participant=participant, by=by, now=NOW)
+    replanning.adopt_new_plan(rotation, seen=other.version, participant=participant, by=by, now=NOW)
 
 
 def with_an_answer(company: Company) -> Rotation:
@@ -554,7 +554,7 @@ def test_it_is_approved_again_on_its_page(company: Company, clock: FakeClock, ki
     asked = page_text(get_page(amir, "rotation-approve", rotation.uid))
     assert "withdrawn because Kim moved the window" in asked
     assert "At once" not in asked  # what was staged is not told as if it were to come
-    old = stamp(reload(rotation))
+    old = rotation_version(reload(rotation))
     assert post_form(login(kim), "rotation-approve", rotation.uid, seen=old).status_code == 422
     assert post_form(amir, "rotation-approve", rotation.uid, seen="older").status_code == 422
     assert reload(rotation).is_withdrawn
@@ -569,7 +569,7 @@ def test_a_plan_that_changed_since_it_was_looked_at_is_not_approved_again(
     company = company_with_unknown_capability()
     rotation = with_an_answer(company)
     postpone(rotation, kim, to=PAGES_START + timedelta(days=1))
-    seen = stamp(reload(rotation))
+    seen = rotation_version(reload(rotation))
     take_over_another_plan(reload(rotation), kim)
     amir = log_in(make_person("amir", "approver"))
     assert post_form(amir, "rotation-approve", rotation.uid, seen=seen).status_code == 422

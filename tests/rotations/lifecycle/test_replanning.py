@@ -66,7 +66,7 @@ def supposed(participant: Participant) -> AlternativePlan:
 
 def take(rotation: Rotation, company: Company, participant: Participant | None = None) -> None:
     other = supposed(participant) if participant else AlternativePlan.of(rotation, now=LATER)
-    replanning.adopt_new_plan(rotation, seen=other.seen, participant=participant, by=company.by, now=LATER)
+    replanning.adopt_new_plan(rotation, seen=other.version, participant=participant, by=company.by, now=LATER)
 
 
 def test_a_word_alone_changes_neither_partner_nor_plan(rotation: Rotation, company: Company) -> None:
@@ -193,9 +193,9 @@ def test_corrected_by_hand_the_plan_is_offered_and_can_be_left(rotation: Rotatio
     assert other.is_to_be_looked_at
     assert [participant.partner.name for participant in other.anew] == ["Northwind"]
     with pytest.raises(ActionRefused, match="Say why"):
-        replanning.keep_stored_plan(rotation, seen=other.seen, reason=" ", by=company.by, now=LATER)
+        replanning.keep_stored_plan(rotation, seen=other.version, reason=" ", by=company.by, now=LATER)
     replanning.keep_stored_plan(
-        rotation, seen=other.seen, reason="The night is agreed", by=company.by, now=LATER
+        rotation, seen=other.version, reason="The night is agreed", by=company.by, now=LATER
     )
     left = AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=LATER)
     assert (left.is_another, left.is_to_be_looked_at) == (True, False)
@@ -219,7 +219,7 @@ def test_a_word_is_left_aside_with_a_reason_until_it_says_something_else(
     rotation: Rotation, company: Company
 ) -> None:
     northwind = state_capability(rotation, company)
-    seen = supposed(northwind).seen
+    seen = supposed(northwind).version
     replanning.keep_stored_plan(
         rotation, seen=seen, participant=northwind, reason="Odd", by=company.by, now=LATER
     )
@@ -291,11 +291,11 @@ def test_nothing_is_planned_anew_while_a_step_runs(rotation: Rotation, company: 
 
 def test_whoever_changed_something_meanwhile_is_noticed(rotation: Rotation, company: Company) -> None:
     northwind = state_capability(rotation, company)
-    seen = supposed(northwind).seen
+    seen = supposed(northwind).version
     confirm(participant_of(rotation, "Fabrikam"), company, agreed=True)  # a step more is done
     with pytest.raises(EditConflict):
         replanning.adopt_new_plan(rotation, seen=seen, participant=northwind, by=company.by, now=LATER)
-    seen = supposed(northwind).seen
+    seen = supposed(northwind).version
     Partner.objects.filter(name="Fabrikam").update(holds=ONE)  # the plan would be yet another one
     with pytest.raises(EditConflict):
         replanning.adopt_new_plan(rotation, seen=seen, participant=northwind, by=company.by, now=LATER)
@@ -304,7 +304,7 @@ def test_whoever_changed_something_meanwhile_is_noticed(rotation: Rotation, comp
 
 def test_a_word_that_was_taken_back_meanwhile_is_not_taken_over(rotation: Rotation, company: Company) -> None:
     northwind = state_capability(rotation, company)
-    seen = supposed(northwind).seen
+    seen = supposed(northwind).version
     state_capability(rotation, company, ONE)
     with pytest.raises(EditConflict):
         replanning.adopt_new_plan(rotation, seen=seen, participant=northwind, by=company.by, now=LATER)
