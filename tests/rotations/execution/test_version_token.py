@@ -39,7 +39,7 @@ def test_it_changes_with_each_fact_that_is_decided_about(
     seen = rotation_version(rotation)
     require_rotation_version(Rotation.objects.get(), seen)
     Rotation.objects.update(**changed)
-    with pytest.raises(EditConflict, match="^The rotation of ACME: .* has changed in the meantime"):
+    with pytest.raises(EditConflict, match=r"^The rotation of ACME: .* has changed in the meantime"):
         require_rotation_version(Rotation.objects.get(), seen)
 
 
