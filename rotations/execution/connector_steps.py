@@ -127,7 +127,7 @@ def _apply(claim: Claim) -> ConnectorResult:
             ConnectorOutcome.REJECTED, f"{step.system} has no connector: do this step by hand, and record it."
         )
     change = build_connector_change(step, now=claim.clock())
-    state = connector.standing(change)
+    state = connector.state(change)
     match state:
         case ConnectorState.NEW:
             return connector.verify(change)

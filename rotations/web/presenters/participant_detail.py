@@ -14,11 +14,11 @@ from rotations.errors import LinkExpired
 from rotations.exchange.responses import BEFORE_CHANGE
 from rotations.letters import access_links
 from rotations.lifecycle import rescheduling
-from rotations.lifecycle.partner_capability import undecided_tasks
 from rotations.models import Letter, Link, Participant, Rotation, SlotAnswer
 from rotations.planning.change import Act
 from rotations.web.presenters.open_tasks import OpenTask, participant_tasks
 from rotations.web.presenters.partner_table import PartnerRow, partner_rows
+from rotations.web.presenters.plan_comparison import undecided_tasks
 
 #: So many entries of the trail are shown.
 MAX_ENTRIES = 30

@@ -42,7 +42,7 @@ from rotations.planning.states import (
     actions_from,
 )
 from rotations.planning.windows import Window, WindowFinding
-from rotations.web.presenters import partner_summary, rotation_text
+from rotations.web.presenters import partner_summary, plan_comparison, rotation_text
 from rotations.web.presenters.open_tasks import (
     OpenTask,
     announce_label,
@@ -288,8 +288,8 @@ class RotationDetail:
             kept = self.rehearsal.result if self.rehearsal.obstacle else None
             found = exchange_tasks(self.rotation, self.steps, self.rows, now=self.now, unrehearsed=kept)
             held = [
-                *partner_capability.undecided_tasks(self.taking_part),
-                *partner_capability.plan_tasks(self.rotation, self.taking_part, self.steps, now=self.now),
+                *plan_comparison.undecided_tasks(self.taking_part),
+                *plan_comparison.plan_tasks(self.rotation, self.taking_part, self.steps, now=self.now),
             ]
             again = list(self._approval_needs())
             return [*again, *found, *held, *slot_tasks(self.rotation, self.times), *beside]
@@ -300,7 +300,7 @@ class RotationDetail:
             findings=[*self.findings, *self.window_findings],
             four_eyes=self.four_eyes if may else "",
         )
-        seen = partner_capability.observed_tasks([p.partner for p in self.taking_part])
+        seen = plan_comparison.observed_tasks([p.partner for p in self.taking_part])
         return [*found, *(seen if partner_capability.is_relevant(self.rotation) else []), *beside]
 
     def _approval_needs(self) -> Iterator[OpenTask]:

@@ -45,7 +45,7 @@ from tests.rotations.company import (
 )
 from tests.rotations.fake_clock import FakeClock
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.dates]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.dates, pytest.mark.on_postgres]
 
 STARTS = NOW + timedelta(hours=2)
 
