@@ -7,6 +7,7 @@ What else partners may say is in ``rotations.exchange.responses``.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
@@ -29,46 +30,89 @@ def require_not_ended(rotation: Rotation) -> None:
         raise ActionRefused(f"This rotation has ended ({rotation.get_state_display()}).")
 
 
-@transaction.atomic
-def confirm(
-    participant: Participant,
-    *,
-    fingerprint: str,
-    agreed: bool,
-    spoke_with: str,
-    note: str | None,
-    by: Actor,
-    now: datetime,
-    installed: bool = True,
-    another_channel: bool = True,
-    channel: str = "",
-) -> Participant:
-    """Record what a partner said: that it installed the certificate, with the fingerprint it read out; the window.
+@dataclass(frozen=True)
+class PartnerAnswer:
+    """Who answered for a partner and how, recorded by whom and when.
 
-    ``fingerprint`` may be in any spelling, or empty for a mere word, which never weakens an earlier match. Where it
-    matches ours, the partner has installed it; a partner's own is checked by that, if it was compared over
-    ``another_channel`` than the one by which it came; ``channel`` says which, in words. Ours is recognised by its
-    SHA-1 too; a partner's is compared by its SHA-256 alone, since others can be made with the same SHA-1. Without
-    ``installed`` only the window is settled, or nothing but the note is kept; None leaves the earlier note as it is.
-    Raises FingerprintMismatch when the fingerprint is another certificate's, ActionRefused, and PkiError when it is
-    none.
+    ``note`` None leaves the earlier note as it is; ``channel`` names the channel in words. ``another_channel`` is false
+    where the answer came over the channel by which a certificate of the partner's came: it can't confirm that.
     """
-    rotation = transitions.lock_rotation(participant.rotation_id)
-    require_approved(rotation)
-    require_participating(rotation, participant)
-    strong = bool(fingerprint.strip()) and _matches_successor(rotation, fingerprint)
-    participant = rotation.participants.select_related("partner").get(pk=participant.pk)
-    if strong:
+
+    spoke_with: str
+    by: Actor
+    now: datetime
+    note: str | None = ""
+    channel: str = ""
+    another_channel: bool = True
+
+
+def confirm_installation(
+    participant: Participant, answer: PartnerAnswer, *, fingerprint: str = "", agreed: bool = False
+) -> Participant:
+    """Record that a partner has installed the certificate, and whether it agrees to the window.
+
+    See ``record_answer`` for ``fingerprint`` and for the errors.
+    """
+    return record_answer(participant, answer, fingerprint=fingerprint, installed=True, agreed=agreed)
+
+
+def agree_to_window(participant: Participant, answer: PartnerAnswer) -> Participant:
+    """Record that a partner agrees to the window. Raises ActionRefused."""
+    return record_answer(participant, answer, fingerprint="", installed=False, agreed=True)
+
+
+def add_note(participant: Participant, answer: PartnerAnswer) -> Participant:
+    """Record what a partner said that settles nothing. Raises ActionRefused."""
+    return record_answer(participant, answer, fingerprint="", installed=False, agreed=False)
+
+
+@transaction.atomic
+def record_answer(
+    participant: Participant, answer: PartnerAnswer, *, fingerprint: str, installed: bool, agreed: bool
+) -> Participant:
+    """Record all that a partner answered at once, and settle the steps that this completes.
+
+    ``fingerprint`` is what the partner read out, in any spelling; empty is a mere word, which never weakens an earlier
+    match. Where it matches ours, the partner has installed our certificate; where it matches the partner's own, that
+    is checked, if it came over another channel. Ours is recognised by its SHA-1 too; a partner's only by its SHA-256,
+    because another certificate with the same SHA-1 can be made. Raises FingerprintMismatch when it belongs to another
+    certificate, PkiError when it is no fingerprint, and ActionRefused.
+    """
+    rotation, participant = lock_for_answer(participant)
+    matches = bool(fingerprint.strip()) and _matches_successor(rotation, fingerprint)
+    if matches:
         participant.evidence = Participant.Evidence.STRONG
         participant.fingerprint = pki.normalise_fingerprint(fingerprint, sha1=True)
     elif installed and participant.evidence != Participant.Evidence.STRONG:
         participant.evidence = Participant.Evidence.WEAK
-    installed = installed or (strong and rotation.side == "own")
-    participant.confirmed_at = now if installed else participant.confirmed_at
-    participant.agreed_at = now if agreed else participant.agreed_at
-    participant.confirmed_with = spoke_with
-    if note is not None:
-        participant.note = note
+    installed = installed or (matches and rotation.side == "own")
+    _store_answer(participant, answer, installed=installed, agreed=agreed)
+    is_checked = matches and answer.another_channel
+    if is_checked and (submission := fingerprint_check.unverified_submission(rotation)):
+        decision = fingerprint_check.SubmissionDecision(
+            accepted=True, spoke_with=answer.spoke_with or str(participant.partner), note=answer.note or ""
+        )
+        fingerprint_check.settle_submission(submission, decision, by=answer.by, now=answer.now)
+    completes = {
+        Act.CHECK: is_checked,
+        Act.ANNOUNCE: agreed or installed,
+        Act.INSTALL: installed,
+        Act.AGREE: agreed,
+    }
+    note = _step_note(participant, answer.channel)
+    for step in open_steps(participant, *(act for act, completed in completes.items() if completed)):
+        transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=answer.by, now=answer.now, note=note)
+    return participant
+
+
+def _store_answer(participant: Participant, answer: PartnerAnswer, *, installed: bool, agreed: bool) -> None:
+    """Store an answer in the participant's columns and in the audit trail."""
+    rotation = participant.rotation
+    participant.confirmed_at = answer.now if installed else participant.confirmed_at
+    participant.agreed_at = answer.now if agreed else participant.agreed_at
+    participant.confirmed_with = answer.spoke_with
+    if answer.note is not None:
+        participant.note = answer.note
     if installed or agreed:
         clear_refusal(participant)
     if agreed:
@@ -83,36 +127,14 @@ def confirm(
                 "evidence": participant.evidence,
                 "installed": installed,
                 "agreed": agreed,
-                "spoke with": spoke_with,
-                **({"channel": channel} if channel else {}),
+                "spoke with": answer.spoke_with,
+                **({"channel": answer.channel} if answer.channel else {}),
             },
-            reason=note or "",
+            reason=answer.note or "",
         ),
-        by=by,
-        now=now,
+        by=answer.by,
+        now=answer.now,
     )
-    if strong and another_channel and (handed := fingerprint_check.unverified_submission(rotation)):
-        fingerprint_check.settle_submission(
-            handed,
-            accepted=True,
-            verb="certificate.accepted",
-            spoke_with=spoke_with or str(participant.partner),
-            channel="",
-            note=note or "",
-            by=by,
-            now=now,
-        )
-    settled_by = {
-        Act.CHECK: strong and another_channel,
-        Act.ANNOUNCE: agreed or installed,
-        Act.INSTALL: installed,
-        Act.AGREE: agreed,
-    }
-    for step in [step for step in open_steps(participant, *settled_by) if settled_by[Act(step.act)]]:
-        transitions.settle_step(
-            step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=_step_note(participant, channel)
-        )
-    return participant
 
 
 def require_approved(rotation: Rotation) -> None:

@@ -6,6 +6,7 @@ with the certificate.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
@@ -43,28 +44,39 @@ def check_step(rotation: Rotation) -> Step | None:
     return rotation.steps.filter(act=Act.CHECK).first()
 
 
+@dataclass(frozen=True)
+class SubmissionDecision:
+    """Whether a submitted certificate is accepted, by a comparison with whom over which channel or by rule, and why."""
+
+    accepted: bool
+    note: str
+    spoke_with: str = ""
+    channel: str = ""
+    by_rule: bool = False
+
+    @property
+    def verb(self) -> str:
+        """Return the verb of the audit entry."""
+        if not self.accepted:
+            return "certificate.refused"
+        return "certificate.accepted_by_rule" if self.by_rule else "certificate.accepted"
+
+
 @transaction.atomic
 def settle_submission(
-    handed: HandedIn,
-    *,
-    accepted: bool,
-    verb: str,
-    spoke_with: str,
-    channel: str,
-    note: str,
-    by: Actor,
-    now: datetime,
+    handed: HandedIn, decision: SubmissionDecision, *, by: Actor, now: datetime
 ) -> list[Rotation]:
-    """Accept or refuse a certificate for all that it was handed in for, and return the running rotations to it.
+    """Accept or refuse a submitted certificate wherever it was submitted; return the running rotations to it.
 
-    Where it is accepted, the steps that wait for that are settled. Raises EditConflict.
+    Where it is accepted, their steps that wait for that are completed. Raises EditConflict.
     """
     certificate, partner = handed.certificate, handed.partner
+    spoke_with, channel, note = decision.spoke_with, decision.channel, decision.note
     coming = Rotation.objects.running().filter(new_partner_certificate=certificate).order_by("pk")
     rotations = [transitions.lock_rotation(pk) for pk in coming.values_list("pk", flat=True)]
-    waiting = HandedIn.objects.pending().filter(partner=partner, certificate=certificate)
-    if not waiting.update(
-        accepted=accepted,
+    pending = HandedIn.objects.pending().filter(partner=partner, certificate=certificate)
+    if not pending.update(
+        accepted=decision.accepted,
         settled_at=now,
         settled_by=by.name,
         spoke_with=spoke_with,
@@ -73,9 +85,10 @@ def settle_submission(
     ):
         raise EditConflict(f"What {partner} handed in")
     handed.refresh_from_db()
-    told = {"spoke with": spoke_with, "over": channel} if spoke_with or channel else {}
-    record(AuditEvent(verb, certificate, also=[partner, *rotations], new=told, reason=note), by=by, now=now)
-    if accepted:
+    new = {"spoke with": spoke_with, "over": channel} if spoke_with or channel else {}
+    event = AuditEvent(decision.verb, certificate, also=[partner, *rotations], new=new, reason=note)
+    record(event, by=by, now=now)
+    if decision.accepted:
         for rotation in rotations:
             complete_check_step(rotation, by=by, now=now)
     return rotations

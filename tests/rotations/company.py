@@ -114,14 +114,11 @@ def make_draft(company: Company, *, starts: datetime, now: datetime = NOW, minut
 def confirm_all(rotation: Rotation, company: Company, *, now: datetime = NOW, agreed: bool = True) -> None:
     assert rotation.new is not None
     for participant in rotation.participants.all():
-        confirmations.confirm(
+        confirmations.confirm_installation(
             participant,
+            confirmations.PartnerAnswer("Dave", by=company.by, now=now),
             fingerprint=pki.format_fingerprint(rotation.new.sha256),
             agreed=agreed,
-            spoke_with="Dave",
-            note="",
-            by=company.by,
-            now=now,
         )
 
 

@@ -18,7 +18,7 @@ from rotations.errors import ActionRefused, FingerprintMismatch
 from rotations.exchange import colleagues, responses
 from rotations.exchange.time_slots import answer_slots
 from rotations.execution import transitions
-from rotations.execution.confirmations import confirm
+from rotations.execution.confirmations import PartnerAnswer, agree_to_window, confirm_installation
 from rotations.lifecycle import partner_capability
 from rotations.models import Participant
 from rotations.planning import states
@@ -127,16 +127,14 @@ def portal_installed(request: HttpRequest, visit: PortalVisit, page: PortalPage)
     form = InstalledForm(request.POST, request.FILES, is_own=page.is_own)
 
     def do(participant: Participant) -> None:
-        confirm(
-            participant,
-            fingerprint=form.proof,
-            agreed=False,
-            spoke_with=visit.link.whose,
-            note=form.cleaned_data["note"] or None,
+        answer = PartnerAnswer(
+            visit.link.whose,
             by=visit.by,
             now=visit.now,
+            note=form.cleaned_data["note"] or None,
             another_channel=False,
         )
+        confirm_installation(participant, answer, fingerprint=form.proof)
 
     return process_answer(request, visit, page, form, "installed", do, texts.installed_message)
 
@@ -148,17 +146,8 @@ def portal_window(request: HttpRequest, visit: PortalVisit, page: PortalPage) ->
 
     def do(participant: Participant) -> None:
         responses.refuse_begun(participant.rotation, now=visit.now, participant=participant)
-        confirm(
-            participant,
-            fingerprint="",
-            agreed=True,
-            installed=False,
-            spoke_with=visit.link.whose,
-            note=None,
-            by=visit.by,
-            now=visit.now,
-            another_channel=False,
-        )
+        answer = PartnerAnswer(visit.link.whose, by=visit.by, now=visit.now, note=None, another_channel=False)
+        agree_to_window(participant, answer)
 
     return process_answer(request, visit, page, form, "time", do, texts.time_message)
 

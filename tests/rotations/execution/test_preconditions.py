@@ -223,14 +223,11 @@ def test_a_cut_over_for_one_partner_waits_for_the_rehearsal_and_for_no_other_par
     rotation = approved(company)
     clock.apply_due()
     first = rotation.participants.get(partner=company.partners[0])
-    confirmations.confirm(
+    confirmations.confirm_installation(
         first,
+        confirmations.PartnerAnswer("Dave", by=company.by, now=NOW),
         fingerprint=pki.format_fingerprint(company.new.sha256),
         agreed=True,
-        spoke_with="Dave",
-        note="",
-        by=company.by,
-        now=NOW,
     )
     clock.now = STARTS
     clock.apply_due()

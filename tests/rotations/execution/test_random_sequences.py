@@ -125,15 +125,12 @@ class RandomSequence:
     def confirm(self) -> None:
         rotation = self.rotation
         assert rotation.new is not None
-        confirmations.confirm(
+        confirmations.record_answer(
             self.participant(),
+            confirmations.PartnerAnswer("Dave", by=self.company.by, now=self.now),
             fingerprint=self.dice.choice(["", rotation.new.sha256, rotation.new.sha1, "ab" * 32, "no hex"]),
-            agreed=self.dice.random() < 0.7,
             installed=self.dice.random() < 0.7,
-            spoke_with="Dave",
-            note="",
-            by=self.company.by,
-            now=self.now,
+            agreed=self.dice.random() < 0.7,
         )
 
     def waive(self) -> None:

@@ -193,15 +193,8 @@ def test_a_cut_over_waits_in_its_window_for_a_partner_that_was_not_told_yet(
         )
     rotation.steps.filter(act="cut_over").update(state="waiting", error="")
 
-    word = {"spoke_with": "Dave", "note": "", "by": company.by}
-    confirmations.confirm(
-        participant,
-        fingerprint=new.sha256,
-        agreed=True,
-        now=STARTS,
-        installed=True,
-        **word,  # type: ignore[arg-type]
-    )
+    answer = confirmations.PartnerAnswer("Dave", by=company.by, now=STARTS)
+    confirmations.confirm_installation(participant, answer, fingerprint=new.sha256, agreed=True)
     assert clock.apply_due() == 1
     assert role_assignments.certificates_by_role(company.partners[0])["encrypt"] == [new]
 

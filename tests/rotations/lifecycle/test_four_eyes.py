@@ -182,9 +182,7 @@ def test_a_change_after_the_approval_withdraws_it_where_four_eyes_hold(
 
 
 def agree(participant: Participant, by: Actor) -> None:
-    confirmations.confirm(
-        participant, fingerprint="", agreed=True, spoke_with="Dave", note="", by=by, now=NOW, installed=False
-    )
+    confirmations.agree_to_window(participant, confirmations.PartnerAnswer("Dave", by=by, now=NOW))
 
 
 #: What happens to an approved rotation without being a change of what was approved, and why.

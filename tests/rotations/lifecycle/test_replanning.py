@@ -48,14 +48,11 @@ def rotation(company: Company) -> Rotation:
 
 def confirm(participant: Participant, company: Company, *, agreed: bool, now: datetime = NOW) -> None:
     assert participant.rotation.new is not None
-    confirmations.confirm(
+    confirmations.confirm_installation(
         participant,
+        confirmations.PartnerAnswer("Dave", by=company.by, now=now),
         fingerprint=pki.format_fingerprint(participant.rotation.new.sha256),
         agreed=agreed,
-        spoke_with="Dave",
-        note="",
-        by=company.by,
-        now=now,
     )
 
 

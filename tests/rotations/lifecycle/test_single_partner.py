@@ -107,14 +107,11 @@ def part(rotation: Rotation, name: str) -> Participant:
 
 def confirm(rotation: Rotation, name: str, company: Company, *, now: datetime = NOW) -> None:
     assert rotation.new is not None
-    confirmations.confirm(
+    confirmations.confirm_installation(
         part(rotation, name),
+        confirmations.PartnerAnswer("Dave", by=company.by, now=now),
         fingerprint=pki.format_fingerprint(rotation.new.sha256),
         agreed=True,
-        spoke_with="Dave",
-        note="",
-        by=company.by,
-        now=now,
     )
 
 

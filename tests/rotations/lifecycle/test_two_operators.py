@@ -112,15 +112,11 @@ class TwoOperators(RuleBasedStateMachine):
         participant = list(self.seen[who].participants.order_by("pk"))[pick % 2]
         self.press(
             who,
-            lambda _: confirmations.confirm(
+            lambda _: confirmations.confirm_installation(
                 participant,
+                confirmations.PartnerAnswer("Dave", by=self.by[who], now=self.now),
                 fingerprint=self.company.new.sha256 if strong else "",
                 agreed=True,
-                installed=True,
-                spoke_with="Dave",
-                note="",
-                by=self.by[who],
-                now=self.now,
             ),
         )
 

@@ -104,14 +104,11 @@ def test_where_we_sign_per_partner_one_can_go_back_alone(company: Company, clock
     approval.approve(rotation, by=company.approver, now=NOW)
     clock.apply_due()
     fabrikam = rotation.participants.get(partner__name="Fabrikam")
-    confirmations.confirm(
+    confirmations.confirm_installation(
         fabrikam,
+        confirmations.PartnerAnswer("Dave", by=company.by, now=NOW),
         fingerprint=company.new.sha256,
         agreed=True,
-        spoke_with="Dave",
-        note="",
-        by=company.by,
-        now=NOW,
     )
     clock.now = STARTS
     clock.apply_due()
