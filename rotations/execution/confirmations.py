@@ -1,7 +1,7 @@
-"""What partners say to a rotation: that they installed it, agree to its window, or that nobody waits for them.
+"""Record what partners answer: that they have installed the certificate, agree to the window, or are waived.
 
-The same functions for both doors: an operator who records what was said on the telephone, and the partner's page.
-What else partners may say is in ``rotations.exchange.responses``.
+Operators who record a telephone call and the partner's own page call the same functions. Other answers are recorded by
+``rotations.exchange.responses``.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from rotations.models import Participant, Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepAction
 
-#: What a partner's word completes: being told, installing, agreeing to the window.
+#: Acts that a partner's answer completes.
 CONFIRMED_ACTS = (Act.ANNOUNCE, Act.INSTALL, Act.AGREE)
 
 
 def require_not_ended(rotation: Rotation) -> None:
-    """Refuse to change what has ended. Raises ActionRefused."""
+    """Raise ActionRefused if a rotation has ended."""
     if rotation.ended_at is not None:
         raise ActionRefused(f"This rotation has ended ({rotation.get_state_display()}).")
 
@@ -138,20 +138,20 @@ def _store_answer(participant: Participant, answer: PartnerAnswer, *, installed:
 
 
 def require_approved(rotation: Rotation) -> None:
-    """Refuse what needs an approved rotation that goes on. Raises ActionRefused."""
+    """Raise ActionRefused if a rotation is not approved yet, or has ended."""
     if rotation.state == RotationState.DRAFT:
         raise ActionRefused("Approve the plan first: only then is it known what each partner has to confirm.")
     require_not_ended(rotation)
 
 
 def require_participating(rotation: Rotation, participant: Participant) -> None:
-    """Refuse what a partner that was left out can't do. Raises ActionRefused."""
+    """Raise ActionRefused if a participant was removed from a rotation."""
     if rotation.participants.exclude(removed_reason="").filter(pk=participant.pk).exists():
         raise ActionRefused(f"{participant.partner} takes no part in this rotation.")
 
 
 def open_steps(participant: Participant, *acts: str) -> list[Step]:
-    """Return the steps that this partner's word settles, in their order, as long as they are open."""
+    """Return the open steps of a participant with one of these acts, in their order."""
     return list(participant.steps.filter(act__in=acts).exclude(state__in=SETTLED).order_by("position"))
 
 
@@ -162,13 +162,13 @@ def _step_note(participant: Participant, channel: str) -> str:
 
 
 def _matches_successor(rotation: Rotation, fingerprint: str) -> bool:
-    """Compare a fingerprint that was read out with the successor's. Raises FingerprintMismatch when it is another's."""
-    said = pki.normalise_fingerprint(fingerprint, sha1=rotation.side == "own")
+    """Return True if a fingerprint is the successor's. Raises FingerprintMismatch if it is another certificate's."""
+    fingerprint = pki.normalise_fingerprint(fingerprint, sha1=rotation.side == "own")
     new, old = rotation.new, rotation.old
     assert new is not None  # approved rotations have a successor
-    if said in (new.sha256, new.sha1):
+    if fingerprint in (new.sha256, new.sha1):
         return True
-    if old is not None and said in (old.sha256, old.sha1):
+    if old is not None and fingerprint in (old.sha256, old.sha1):
         raise FingerprintMismatch(
             "That is the fingerprint of the old certificate: the partner looked at the one that it already had. "
             f"The new one's begins with {pki.format_fingerprint(new.sha256)[:11]}.",
@@ -183,10 +183,8 @@ def _matches_successor(rotation: Rotation, fingerprint: str) -> bool:
 
 @transaction.atomic
 def waive(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
-    """Go on without a partner's confirmation, with a reason. Raises ActionRefused."""
-    rotation = transitions.lock_rotation(participant.rotation_id)
-    require_approved(rotation)
-    require_participating(rotation, participant)
+    """Waive a partner's confirmation for a reason: its open steps are skipped. Raises ActionRefused."""
+    rotation, participant = lock_for_answer(participant)
     if not reason.strip():
         raise ActionRefused("Say why the change may go on without this partner's confirmation.")
     rotation.participants.filter(pk=participant.pk).update(waived_reason=reason)
@@ -204,9 +202,9 @@ def waive(participant: Participant, *, reason: str, by: Actor, now: datetime) ->
 def record_agreement(
     rotation: Rotation, participants: Collection[Participant], *, by: Actor, now: datetime
 ) -> None:
-    """Record that partners agreed to a rotation's window by what they said before: they proposed it, or chose it.
+    """Record that partners agree to a new window because they had proposed or chosen it.
 
-    Call it in the transaction in which the window became that.
+    Call it in the transaction that changes the window.
     """
     agreed = rotation.participants.filter(pk__in=[p.pk for p in participants], removed_reason="")
     agreed.update(agreed_at=now, declined_at=None, declined_reason="")
@@ -227,18 +225,18 @@ def record_agreement(
 
 
 def clear_refusal(participant: Participant) -> None:
-    """Forget that a partner said no, since it says something else now (does not save)."""
+    """Clear a partner's refusal, which another answer replaces (does not save)."""
     participant.declined_at, participant.declined_reason = None, ""
 
 
 def clear_proposal(participant: Participant) -> None:
-    """Forget the other time that a partner proposed (does not save)."""
+    """Clear the other time that a partner proposed (does not save)."""
     participant.proposed_at = participant.proposed_start = participant.proposed_end = None
     participant.proposed_zone = participant.proposed_note = ""
 
 
 def lock_for_answer(participant: Participant) -> tuple[Rotation, Participant]:
-    """Return rotation and participant as they are now, held until the end of the transaction. Raises ActionRefused."""
+    """Return rotation and participant as they are now, locked for an answer. Raises ActionRefused."""
     rotation = transitions.lock_rotation(participant.rotation_id)
     require_approved(rotation)
     require_participating(rotation, participant)

@@ -82,7 +82,7 @@ class AlternativePlan:
             return None
         try:
             return planned_shape(
-                self.rotation, self.participants, holding=self.holding, but=self.started, now=self.now
+                self.rotation, self.participants, holding=self.holding, excluded=self.started, now=self.now
             )
         except PlanError:
             return None  # its window is over, which the page shows elsewhere
@@ -113,7 +113,7 @@ class AlternativePlan:
         """The participants whose own steps differ."""
         if self.shape is None:
             return []
-        others = set(self.shape.others_than(self.stored))
+        others = set(self.shape.partners_differing_from(self.stored))
         return [p for p in self.participants if str(p.partner.uid) in others]
 
     @property
