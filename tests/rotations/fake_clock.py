@@ -1,4 +1,4 @@
-"""The database's clock as the runner reads it, moved by hand."""
+"""A clock for tests in place of ``database_now``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.rotations.company import NOW
 
 
 class FakeClock:
-    """Stands at NOW until it is moved."""
+    """A clock that returns NOW until ``now`` is set."""
 
     def __init__(self) -> None:
         self.now = NOW
