@@ -1,6 +1,6 @@
-"""Windows and the zones in which they are agreed: local times, clock changes, and doubts about a window.
+"""Windows and the zones in which they are agreed: local times, clock changes, and findings about a window.
 
-Everything returned is aware and in UTC unless it says otherwise. No Django, no clock: `now` is an argument.
+Returned datetimes are aware and in UTC unless stated otherwise.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,25 +9,27 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from as2certs.time_format import (
+    format_local_clock,
+    format_local_date,
+    format_local_time,
+    format_near_moment,
+)
 from rotations.errors import AmbiguousTime, Candidate, NonexistentTime, UnknownZone, WindowError
 
 SHORT_WINDOW = timedelta(minutes=5)
 LONG_WINDOW = timedelta(days=14)
 EXPIRY_MARGIN = timedelta(days=7)
-"""What should lie between the end of a window and the end of the old certificate, for a second attempt."""
+"""Recommended time between the end of a window and the expiry of the old certificate, for a second attempt."""
 PARTNER_NOTICE = timedelta(days=3)
-"""What partners should get between hearing of a window and its start."""
+"""Recommended time between the announcement of a window and its start."""
 
-DAY_NAMES = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-NEAR_DAYS = {-1: "yesterday", 0: "today", 1: "tomorrow"}
+OUTSIDE_OLD_VALIDITY = ("after_old_ends", "old_ends_inside")
+"""Codes of findings about a window that the old certificate does not outlast."""
 
 
 def load_zone(name: str) -> ZoneInfo:
-    """Find an IANA time zone by its name, such as "America/Chicago".
-
-    Raises UnknownZone.
-    """
+    """Return the IANA time zone of this name, such as "America/Chicago". Raises UnknownZone."""
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError) as error:
@@ -35,10 +37,10 @@ def load_zone(name: str) -> ZoneInfo:
 
 
 def to_utc(local: datetime, zone: str, *, fold: int | None = None) -> datetime:
-    """Turn a naive local time into the moment that it means.
+    """Return a naive local time in UTC.
 
-    `fold` answers which one is meant where a time comes twice: 0 the earlier, 1 the later; elsewhere it says
-    nothing. Raises NonexistentTime, AmbiguousTime (only without `fold`) and UnknownZone.
+    `fold` chooses the earlier (0) or the later (1) of a time that occurs twice; else it has no effect. Raises
+    NonexistentTime, AmbiguousTime (only without `fold`) and UnknownZone.
     """
     if local.tzinfo is not None:
         raise WindowError(
@@ -48,18 +50,20 @@ def to_utc(local: datetime, zone: str, *, fold: int | None = None) -> datetime:
     earlier, later = (local.replace(tzinfo=info, fold=side).astimezone(UTC) for side in (0, 1))
     if earlier == later:
         return earlier
-    # PEP 495: in a gap, fold 0 uses the offset from before the jump, and so lands behind it.
+    # PEP 495: in a gap, fold 0 uses the offset from before the jump, and so yields a time after it.
     if earlier > later:
         jump = _offset_change(later, earlier, info)
         before = jump - timedelta(seconds=1)
         jump_from = before.astimezone(info).replace(tzinfo=None) + timedelta(seconds=1)
         jump_to = jump.astimezone(info).replace(tzinfo=None)
         landing = (
-            _clock(jump_to) if jump_to.date() == jump_from.date() else f"{_day(jump_to)}, {_clock(jump_to)}"
+            format_local_time(jump_to)
+            if jump_to.date() == jump_from.date()
+            else f"{format_local_date(jump_to)}, {format_local_time(jump_to)}"
         )
         raise NonexistentTime(
-            f"{_day(local)}, {_clock(local)} does not exist in {zone}: "
-            f"the clocks jump from {_clock(jump_from)} to {landing}. Choose {landing} or later.",
+            f"{format_local_date(local)}, {format_local_time(local)} does not exist in {zone}: "
+            f"the clocks jump from {format_local_time(jump_from)} to {landing}. Choose {landing} or later.",
             jump_from=jump_from,
             jump_to=jump_to,
         )
@@ -67,14 +71,14 @@ def to_utc(local: datetime, zone: str, *, fold: int | None = None) -> datetime:
         return later if fold else earlier
     first, second = _candidate(earlier, 0, info), _candidate(later, 1, info)
     raise AmbiguousTime(
-        f"{_day(local)}, {_clock(local)} comes twice in {zone}, because the clocks go back. "
+        f"{format_local_date(local)}, {format_local_time(local)} comes twice in {zone}, because the clocks go back. "
         f"Say which one: {first.text}, or {second.text}.",
         (first, second),
     )
 
 
 def _offset_change(before: datetime, after: datetime, info: ZoneInfo) -> datetime:
-    """Find the first second after `before` at which the zone's offset is that of `after`."""
+    """Return the first second after `before` at which the zone's offset is that of `after`."""
     target = after.astimezone(info).utcoffset()
     low, high = 0, int((after - before).total_seconds())
     while low < high:
@@ -88,19 +92,21 @@ def _offset_change(before: datetime, after: datetime, info: ZoneInfo) -> datetim
 
 def _candidate(at: datetime, fold: int, info: ZoneInfo) -> Candidate:
     local = at.astimezone(info)
-    return Candidate(at, fold, local.utcoffset() or timedelta(0), local.tzname() or "", _clock_in_zone(local))
+    return Candidate(
+        at, fold, local.utcoffset() or timedelta(0), local.tzname() or "", format_local_clock(local)
+    )
 
 
 @dataclass(frozen=True)
 class Window:
-    """A window as it was agreed: `start` and `end` (aware, kept in UTC) and the IANA zone of agreement."""
+    """A window: `start` and `end` (aware, stored in UTC) and the IANA zone in which it was agreed."""
 
     start: datetime
     end: datetime
     zone: str
 
     def __post_init__(self) -> None:
-        """Refuse naive moments and unknown zones, and keep UTC."""
+        """Refuse naive datetimes and unknown zones, and convert to UTC."""
         load_zone(self.zone)
         for name in ("start", "end"):
             moment: datetime = getattr(self, name)
@@ -112,23 +118,23 @@ class Window:
 
     @property
     def local_start(self) -> datetime:
-        """Give the start in the zone of the agreement (aware)."""
+        """The start, in the zone of the window (aware)."""
         return self.start.astimezone(load_zone(self.zone))
 
     @property
     def local_end(self) -> datetime:
-        """Give the end in the zone of the agreement (aware)."""
+        """The end, in the zone of the window (aware)."""
         return self.end.astimezone(load_zone(self.zone))
 
     @property
     def length(self) -> timedelta:
-        """Give the time between start and end, as a stopwatch would measure it."""
+        """The elapsed time between start and end, whatever the clocks do."""
         return self.end - self.start
 
 
 @dataclass(frozen=True)
 class WindowFinding:
-    """Something that speaks against a window: an error forbids it, a warning wants to be read."""
+    """A problem with a window: an error forbids it, a warning has to be acknowledged."""
 
     code: str
     level: Literal["error", "warning"]
@@ -144,10 +150,10 @@ def check_window(
     new_begins: datetime | None,
     new_ends: datetime | None,
 ) -> list[WindowFinding]:
-    """List what speaks against a window, errors first.
+    """Return the problems with a window, errors first.
 
     `old_ends` is the old certificate's not after, `new_begins` and `new_ends` the new one's validity; None
-    where there is no such certificate (yet). All moments are aware.
+    if there is no such certificate (yet). All datetimes are aware.
     """
     found = [
         *_own_findings(window, now),
@@ -158,34 +164,34 @@ def check_window(
 
 
 def _own_findings(window: Window, now: datetime) -> Iterator[WindowFinding]:
-    def tell(moment: datetime) -> str:
-        return describe_moment(moment, window.zone, now)
+    def local(moment: datetime) -> str:
+        return format_near_moment(moment, now, window.zone)
 
     if window.length <= timedelta(0):
         yield WindowFinding(
             "ends_before_start",
             "error",
-            f"The window ends at {tell(window.end)}, which is not after its start at {tell(window.start)}.",
+            f"The window ends at {local(window.end)}, which is not after its start at {local(window.start)}.",
             "Choose an end that lies after the start.",
         )
         return
     if window.end <= now:
         yield WindowFinding(
-            "past", "error", f"The window was over at {tell(window.end)}.", "Choose a window in the future."
+            "past", "error", f"The window was over at {local(window.end)}.", "Choose a window in the future."
         )
         return
     if window.start <= now:
         yield WindowFinding(
             "already_open",
             "warning",
-            f"The window has been open since {tell(window.start)}.",
+            f"The window has been open since {local(window.start)}.",
             "The cut-over happens as soon as everybody is ready. Choose a later start to prevent that.",
         )
     elif window.start - now < PARTNER_NOTICE:
         yield WindowFinding(
             "short_notice",
             "warning",
-            f"Partners get less than {PARTNER_NOTICE.days} days' notice: the window starts at {tell(window.start)}.",
+            f"Partners get less than {PARTNER_NOTICE.days} days' notice: the window starts at {local(window.start)}.",
             "Make sure that each partner can act by then, by telephone if need be, or choose a later window.",
         )
     if window.length < SHORT_WINDOW:
@@ -211,7 +217,7 @@ def _old_certificate_findings(
 ) -> Iterator[WindowFinding]:
     if ends is None:
         return
-    when = describe_moment(ends, window.zone, now)
+    when = format_near_moment(ends, now, window.zone)
     if ends <= window.start:
         yield WindowFinding(
             "after_old_ends",
@@ -246,64 +252,23 @@ def _new_certificate_findings(
             "before_new_begins",
             "error",
             f"The new certificate is not valid when the window starts, "
-            f"only from {describe_moment(begins, window.zone, now)}.",
+            f"only from {format_near_moment(begins, now, window.zone)}.",
             "Choose a window that starts after that, or another certificate.",
         )
     if ends is not None and ends < window.end:
         yield WindowFinding(
             "after_new_ends",
             "error",
-            f"The new certificate ends before the window does: {describe_moment(ends, window.zone, now)}.",
+            f"The new certificate ends before the window does: {format_near_moment(ends, now, window.zone)}.",
             "Choose an earlier window, or a certificate that is valid for longer.",
         )
 
 
 def freeze_finding(window: Window, names: Iterable[str]) -> WindowFinding:
-    """Say that a window lies in a time in which nothing is to be changed."""
+    """Return the finding that a window lies in these freezes."""
     return WindowFinding(
         "frozen",
         "error",
         f"In this window nothing is to be changed: {', '.join(names)}.",
         "Choose another window, or say why it has to be then.",
     )
-
-
-def describe_moment(at: datetime, zone: str, now: datetime) -> str:
-    """Tell a moment (aware) on the clock of a zone: "Tue 24 Nov 2026, 22:00 CST (UTC−06:00)".
-
-    Within a day of `now`, by that zone's calendar, the word "yesterday", "today" or "tomorrow" follows.
-    """
-    info = load_zone(zone)
-    days_ahead = (at.astimezone(info).date() - now.astimezone(info).date()).days
-    near = NEAR_DAYS.get(days_ahead)
-    return _told(at, info) + (f", {near}" if near else "")
-
-
-def in_zones(at: datetime, zones: Iterable[str]) -> list[tuple[str, str]]:
-    """Tell a moment (aware) on the clocks of several zones, each zone once, in the order given."""
-    return [(zone, _told(at, load_zone(zone))) for zone in dict.fromkeys(zones)]
-
-
-def _told(at: datetime, info: ZoneInfo) -> str:
-    local = at.astimezone(info)
-    return f"{_day(local)}, {_clock_in_zone(local)}"
-
-
-def _clock_in_zone(local: datetime) -> str:
-    """Write an aware time as "22:00 CST (UTC−06:00)", without letters where the zone has none."""
-    offset = local.utcoffset() or timedelta(0)
-    minutes = abs(int(offset.total_seconds())) // 60
-    shift = f"UTC{'−' if offset < timedelta(0) else '+'}{minutes // 60:02}:{minutes % 60:02}"
-    letters = local.tzname() or ""
-    if letters == "UTC":
-        return f"{_clock(local)} UTC"
-    return f"{_clock(local)} {letters} ({shift})" if letters.isalpha() else f"{_clock(local)} ({shift})"
-
-
-def _clock(moment: datetime) -> str:
-    return f"{moment:%H:%M:%S}" if moment.second else f"{moment:%H:%M}"
-
-
-def _day(moment: datetime) -> str:
-    """Write a date the same way under every locale."""
-    return f"{DAY_NAMES[moment.weekday()]} {moment.day} {MONTH_NAMES[moment.month - 1]} {moment.year}"

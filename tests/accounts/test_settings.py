@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 from django.urls import reverse
 
 from as2certs.accounts.forms import ReminderDaysField
@@ -54,22 +52,6 @@ def test_four_eyes_are_chosen_for_each_environment() -> None:
         now = Installation.current()
         assert now.asks_for_four_eyes(is_test=False) is production
         assert now.asks_for_four_eyes(is_test=True) is test
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("before", [True, False])
-def test_what_held_for_all_holds_for_both_environments_after_the_migration(before: bool) -> None:
-    executor = MigrationExecutor(connection)
-    latest = executor.loader.graph.leaf_nodes()
-    try:
-        executor.migrate([("accounts", "0004_wants_reminders")])
-        old = executor.loader.project_state([("accounts", "0004_wants_reminders")]).apps
-        old.get_model("accounts", "Installation").objects.create(pk=1, four_eyes=before)
-        MigrationExecutor(connection).migrate(latest)
-        now = Installation.current()
-        assert (now.four_eyes_production, now.four_eyes_test) == (before, before)
-    finally:
-        MigrationExecutor(connection).migrate(latest)
 
 
 def test_rehearsing_first_is_asked_for_in_the_settings() -> None:

@@ -11,10 +11,10 @@ from as2certs import pki
 from as2certs.accounts.models import User
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from identities import keys
+from identities.certificates import private_keys
 from identities.connectors import ConnectorChange, InstallableCertificate, connector_for
 from identities.models import AS2System, Identity, IdentityCertificate
-from rotations.lifecycle import actions, drafts
+from rotations.lifecycle import approval, drafts
 from rotations.models import Rotation, Step
 from rotations.planning.windows import Window
 from tests.certificates import Pair, cert_pem, make_pair, rsa_key
@@ -34,7 +34,7 @@ def one(starts_in: float) -> Rotation:
     _fill_directory(company.old, _with_key(company.old))
     now = database_now()
     at = now + timedelta(seconds=starts_in)
-    rotation = actions.approve(make_draft(company, starts=at, now=now), by=company.approver, now=now)
+    rotation = approval.approve(make_draft(company, starts=at, now=now), by=company.approver, now=now)
     confirm_all(rotation, company, now=now)
     return rotation
 
@@ -43,7 +43,7 @@ def _with_key(certificate: IdentityCertificate) -> Pair:
     """Return a stored certificate of ours with its key."""
     row = certificate.private_key
     assert row is not None
-    key = keys.unseal(
+    key = private_keys.unseal(
         row, by=Actor.command("tests"), now=certificate.created_at, purpose="fill the directory"
     )
     return certificate.certificate, key  # type: ignore[return-value]  # the tests' keys are RSA
@@ -71,7 +71,7 @@ def many(
         rotation = drafts.create_draft(
             old.identity, wish, by=Actor(name="Alice", source="web", user=alice), now=now
         )
-        rotations.append(actions.approve(rotation, by=Actor(name="Bob", source="web", user=bob), now=now))
+        rotations.append(approval.approve(rotation, by=Actor(name="Bob", source="web", user=bob), now=now))
     if not ago:
         move(begin - database_now())
     return rotations
@@ -122,7 +122,7 @@ def _store(identity: Identity, pair: Pair, *, now: datetime) -> IdentityCertific
     material = pki.Material(leaf=pair[0], chain=(), key=None, container="pem")
     columns = IdentityCertificate.columns_from(material)
     if identity.as2_system_id:
-        columns["private_key"] = keys.seal(identity, pair[1], now=now)
+        columns["private_key"] = private_keys.seal(identity, pair[1], now=now)
     row: IdentityCertificate = identity.certificates.create(
         **columns, source="uploaded", created_at=now, created_by="Alice"
     )

@@ -69,7 +69,7 @@ def test_a_certificate_is_found_by_its_fingerprint_and_serial_in_any_spelling(op
     certificate = add_certificate(make_identity("ONE"))
     add_certificate(make_identity("OTHER"), days=33)
     whole = pki.format_fingerprint(certificate.sha256)
-    serial = certificate.description.serial_hex
+    serial = certificate.material.description.serial_hex
     for words in (
         whole,
         whole.lower(),

@@ -10,7 +10,7 @@ from django.contrib.auth.models import Group
 from playwright.sync_api import Page, expect
 
 from as2certs.accounts.models import User
-from identities import generation
+from identities.certificates import generation
 from identities.models import CertificateRequest, Identity, IdentityCertificate
 from tests.certificates import make_pair, p12
 from tests.inventory import PASSWORD, make_identity

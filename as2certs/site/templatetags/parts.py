@@ -16,18 +16,18 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_tables2.paginators import LazyPaginator
 
+from as2certs.audit import entry_text
 from as2certs.audit.models import Entry, object_reference
-from as2certs.site import audit_text, timeline
+from as2certs.site import timeline
 from as2certs.site.templatetags.looks import fingerprint, moment, page_now, serial
-from as2certs.site.time_text import format_moment
+from as2certs.time_format import format_moment
 from identities.role_status import AssignmentPeriod
 from identities.stations import AbstractCertificate
 from partners.models import Partner
-from rotations.lifecycle import partner_capability
 from rotations.models import Step
 from rotations.planning.windows import Window
 from rotations.web.forms import windows
-from rotations.web.presenters import overlap
+from rotations.web.presenters import overlap, plan_comparison
 from rotations.web.presenters.open_tasks import OpenTask
 
 register = template.Library()
@@ -253,7 +253,7 @@ def step_proof(step: Step) -> SafeString | str:
 @register.simple_tag
 def capability_needs(partner: Partner) -> list[OpenTask]:
     """Return what of a partner's system is to be decided: what it said itself, what a past change has shown."""
-    return [] if partner.archived_at else partner_capability.partner_tasks(partner)
+    return [] if partner.archived_at else plan_comparison.partner_tasks(partner)
 
 
 @register.simple_tag
@@ -281,7 +281,7 @@ OBJECT_PAGES = {
 @register.filter
 def verb(name: str) -> str:
     """Write a verb of the trail as the words that follow a name."""
-    return audit_text.verb_text(name)
+    return entry_text.verb_text(name)
 
 
 @register.simple_tag
@@ -295,9 +295,9 @@ def entry_object(entry: Entry) -> SafeString:
 
 
 @register.simple_tag
-def entry_changes(entry: Entry) -> list[audit_text.ChangedValue]:
+def entry_changes(entry: Entry) -> list[entry_text.ChangedValue]:
     """Return what an entry says was changed, in words."""
-    return audit_text.changed_values(entry, timezone.get_current_timezone_name())
+    return entry_text.changed_values(entry, timezone.get_current_timezone_name())
 
 
 @register.inclusion_tag("components/_trail.html", takes_context=True)

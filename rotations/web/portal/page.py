@@ -16,6 +16,7 @@ from django.db.models import Q
 
 from as2certs import pki
 from as2certs.audit.models import Entry
+from as2certs.time_format import format_moment, format_window
 from identities.stations import AbstractCertificate
 from partners.models import Partner
 from rotations.exchange.responses import AFTER_CHANGE, BEFORE_CHANGE
@@ -27,7 +28,6 @@ from rotations.letters.instructions import Instruction
 from rotations.lifecycle import partner_capability
 from rotations.models import Participant, Rotation, Slot, Step
 from rotations.planning.change import Act
-from rotations.planning.local_time import brief, day, span, span_of
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
 from rotations.web.portal import history
 
@@ -193,21 +193,21 @@ class PortalPage:
     @property
     def window(self) -> str:
         """Tell the window on the partner's clock."""
-        return span_of(self.participant, self.zone)
+        return self.participant.format_window(self.zone)
 
     @property
     def window_utc(self) -> str:
         """Tell the window in UTC; empty where that is the partner's clock."""
-        return "" if self.zone == "UTC" else span_of(self.participant, "UTC")
+        return "" if self.zone == "UTC" else self.participant.format_window("UTC")
 
     @property
     def until(self) -> str:
         """Tell until when an answer is asked for."""
-        return brief(self.scene.until, self.zone)
+        return format_moment(self.scene.until, self.zone)
 
     @property
     def old_ends(self) -> str:
-        return day(self.old.not_after, self.zone) if self.old else ""
+        return format_moment(self.old.not_after, self.zone, "day") if self.old else ""
 
     @property
     def together(self) -> bool:
@@ -220,8 +220,8 @@ class PortalPage:
         return [
             OfferedTime(
                 str(slot.uid),
-                span(slot.start, slot.end, self.zone),
-                "" if self.zone == "UTC" else span(slot.start, slot.end, "UTC"),
+                format_window(slot.start, slot.end, self.zone),
+                "" if self.zone == "UTC" else format_window(slot.start, slot.end, "UTC"),
             )
             for slot in self.slots
         ]
@@ -229,7 +229,7 @@ class PortalPage:
     @property
     def switch_by(self) -> str:
         """Tell until when a partner that switches by itself should have done so."""
-        return brief(self.ends, self.zone)
+        return format_moment(self.ends, self.zone)
 
     @property
     def compared(self) -> list[CertificateFact]:
@@ -441,7 +441,7 @@ class PortalPage:
         participant = self.participant
         if participant.proposed_start is None or participant.proposed_end is None:
             return ""
-        return span(participant.proposed_start, participant.proposed_end, participant.proposed_zone)
+        return format_window(participant.proposed_start, participant.proposed_end, participant.proposed_zone)
 
     def _works(self) -> PortalQuestion | None:
         if self.rotation.state not in AFTER_CHANGE or self.phase not in (
@@ -481,7 +481,7 @@ class PortalPage:
         answer = "you have removed it" if step.state == StepState.DONE else ""
         later = ""
         if step.earliest_at is not None and self.now < step.earliest_at:
-            later = f"Not before {brief(step.earliest_at, self.zone)}."
+            later = f"Not before {format_moment(step.earliest_at, self.zone)}."
         elif step.blocked:
             later = "We tell you when."
         return PortalQuestion("dropped", title, answer, "" if answer else later, is_required=True)
@@ -517,4 +517,8 @@ def _certificate_facts(certificate: AbstractCertificate | None, zone: str) -> li
 
 def _local_and_utc(at: datetime, zone: str) -> str:
     """Tell a moment on the partner's clock, then in UTC, as systems show it."""
-    return brief(at, zone) if zone == "UTC" else f"{brief(at, zone)} ({brief(at, 'UTC')})"
+    return (
+        format_moment(at, zone)
+        if zone == "UTC"
+        else f"{format_moment(at, zone)} ({format_moment(at, 'UTC')})"
+    )

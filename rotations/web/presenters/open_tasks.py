@@ -10,17 +10,17 @@ from django.db.models import Q
 from django.urls import reverse
 
 from as2certs.pki import CertificateFinding
+from as2certs.time_format import format_window
 from identities.models import CertificateRequest
 from rotations.exchange.partner_status import PartnerStatus
 from rotations.exchange.time_slots import Availability
 from rotations.execution.concurrent import ConcurrentRotation
 from rotations.execution.confirmations import CONFIRMED_ACTS
 from rotations.letters.contacts import explain_contact_gap
-from rotations.lifecycle.actions import ACTS_NEEDING_APPROVAL, WINDOW_ACTS
+from rotations.lifecycle.step_actions import ACTS_NEEDING_APPROVAL, WINDOW_ACTS
 from rotations.models import HandedIn, Letter, Participant, Rotation, Step
 from rotations.models.rehearsal import RehearsalResult, rehearsal_create_url
 from rotations.planning.change import PREPARATION_ACTS, Act
-from rotations.planning.local_time import span
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState, is_overdue
 from rotations.planning.windows import WindowFinding
 from rotations.web.presenters.partner_table import PartnerRow
@@ -357,7 +357,7 @@ def _partner_quote(rows: Sequence[PartnerRow]) -> str:
             note = participant.proposed_note
             if participant.proposed_start and participant.proposed_end:
                 zone = participant.proposed_zone or participant.partner.time_zone
-                note = f"{span(participant.proposed_start, participant.proposed_end, zone)}. {note}".strip()
+                note = f"{format_window(participant.proposed_start, participant.proposed_end, zone)}. {note}".strip()
             return note
         case _:
             return ""
@@ -410,7 +410,9 @@ def slot_tasks(rotation: Rotation, times: Availability | None) -> list[OpenTask]
     best = times.best
     suits = ""
     if best is not None:
-        suits = f"{span(best.slot.start, best.slot.end, best.slot.zone)} suits {best.can} of {asked}."
+        suits = (
+            f"{format_window(best.slot.start, best.slot.end, best.slot.zone)} suits {best.can} of {asked}."
+        )
     if times.silent:
         said = asked - len(times.silent)
         return [

@@ -9,16 +9,16 @@ from datetime import datetime
 from django.urls import reverse
 
 from as2certs.audit.models import Entry, object_reference
+from as2certs.time_format import format_window
 from rotations.errors import LinkExpired
 from rotations.exchange.responses import BEFORE_CHANGE
 from rotations.letters import access_links
-from rotations.lifecycle import single_partner
-from rotations.lifecycle.partner_capability import undecided_tasks
+from rotations.lifecycle import rescheduling
 from rotations.models import Letter, Link, Participant, Rotation, SlotAnswer
 from rotations.planning.change import Act
-from rotations.planning.local_time import span
 from rotations.web.presenters.open_tasks import OpenTask, participant_tasks
 from rotations.web.presenters.partner_table import PartnerRow, partner_rows
+from rotations.web.presenters.plan_comparison import undecided_tasks
 
 #: So many entries of the trail are shown.
 MAX_ENTRIES = 30
@@ -115,12 +115,12 @@ def _proposed_time(row: PartnerRow, zone: str) -> ProposedTime | None:
     if row.cut_over is not None:
         move, may = (
             reverse("participant-move", args=[participant.uid]),
-            not single_partner.move_obstacle(participant),
+            not rescheduling.move_obstacle(participant),
         )
     return ProposedTime(
-        theirs=span(start, end, theirs),
+        theirs=format_window(start, end, theirs),
         zone=theirs,
-        ours=span(start, end, zone) if zone != theirs else "",
+        ours=format_window(start, end, zone) if zone != theirs else "",
         note=participant.proposed_note,
         at=participant.proposed_at,
         consequence=_move_consequence(row),

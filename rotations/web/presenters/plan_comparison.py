@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 
+from django.urls import reverse
+
+from partners.models import Partner
 from rotations.letters import compose
+from rotations.lifecycle.partner_capability import CAPABILITY_PHRASES, observed_capabilities
 from rotations.lifecycle.replanning import AlternativePlan
-from rotations.models import Letter, Participant, Step
+from rotations.models import Letter, Participant, Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, StepState
-from rotations.web.presenters.open_tasks import join_names
+from rotations.web.presenters.open_tasks import OpenTask, join_names
 from rotations.web.presenters.step_groups import StepGroup, group_steps
 
 #: How a line differs from the other plan's, in words and as a sign.
@@ -163,3 +168,57 @@ def _diff_group(line: StepGroup, there: Mapping[str, Step], lacking: str) -> Ste
 
 def _step_text(step: Step) -> tuple[bool, str]:
     return step.simultaneous, step.title
+
+
+def undecided_tasks(participants: Sequence[Participant]) -> Iterator[OpenTask]:
+    """Yield what partners stated about their systems and nobody here has decided about."""
+    for participant in participants:
+        if participant.holds_undecided:
+            holds = Partner.Holds(participant.says_holds)
+            yield OpenTask(
+                "needs_you",
+                f"{participant.partner} says that its system {CAPABILITY_PHRASES[holds]}.",
+                "Its plan stays as it is until you have looked at what that changes.",
+                "Look at both plans …",
+                reverse("participant-holds", args=[participant.uid]),
+            )
+
+
+def plan_tasks(
+    rotation: Rotation, participants: Sequence[Participant], steps: Sequence[Step], *, now: datetime
+) -> Iterator[OpenTask]:
+    """Yield a task if the plan would differ now; at most two queries, whatever the number of partners."""
+    other = AlternativePlan.of(rotation, now=now, participants=participants, steps=steps)
+    if not other.is_to_be_looked_at:
+        return
+    who = join_names([participant.partner.name for participant in other.anew])
+    yield OpenTask(
+        "needs_you",
+        f"The plan would be another one now: something else is known of what {who or 'our AS2 system'} can hold.",
+        "What was approved stays as it is until you decide.",
+        "Look at both plans …",
+        reverse("rotation-plan", args=[rotation.uid]),
+    )
+
+
+def observed_tasks(partners: Collection[Partner]) -> Iterator[OpenTask]:
+    """Yield the capabilities that past changes have shown, to be accepted with one click."""
+    for shown in observed_capabilities(partners).values():
+        yield OpenTask(
+            "soon",
+            f"{shown.partner} seems to be able to keep both certificates for a while.",
+            shown.sentence,
+            "It can keep both",
+            reverse("partner-holds-both", args=[shown.partner.uid]),
+            "partners.change_partner",
+            is_post=True,
+        )
+
+
+def partner_tasks(partner: Partner) -> list[OpenTask]:
+    """Return what is to be decided about a partner's system, for the partner's page; two queries."""
+    undecided = partner.participations.filter(holds_decided_at=None, removed_reason="").exclude(says_holds="")
+    participants = list(undecided.order_by("-says_holds_at"))
+    for participant in participants:
+        participant.partner = partner
+    return [*list(undecided_tasks(participants))[:1], *observed_tasks([partner])]

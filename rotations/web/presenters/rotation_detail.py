@@ -14,6 +14,7 @@ from django.urls import reverse
 from as2certs.accounts.models import Installation, User
 from as2certs.audit.recording import Actor
 from as2certs.pki import CertificateFinding
+from as2certs.time_format import window_ends
 from identities.models import CertificateRequest
 from rotations.errors import ActionRefused, PlanError
 from rotations.exchange import time_slots
@@ -21,7 +22,14 @@ from rotations.exchange.responses import BEFORE_CHANGE
 from rotations.execution import stored_plan
 from rotations.execution.concurrent import concurrent_rotations
 from rotations.execution.transitions import ROTATION_RELATIONS
-from rotations.lifecycle import actions, drafts, four_eyes, open_window, partner_capability
+from rotations.lifecycle import (
+    drafts,
+    endings,
+    four_eyes,
+    open_window,
+    partner_capability,
+    rescheduling,
+)
 from rotations.models import Participant, Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import (
@@ -33,8 +41,8 @@ from rotations.planning.states import (
     StepState,
     actions_from,
 )
-from rotations.planning.windows import Window, WindowFinding, in_zones
-from rotations.web.presenters import partner_summary, rotation_text
+from rotations.planning.windows import Window, WindowFinding
+from rotations.web.presenters import partner_summary, plan_comparison, rotation_text
 from rotations.web.presenters.open_tasks import (
     OpenTask,
     announce_label,
@@ -212,7 +220,7 @@ class RotationDetail:
     def window_findings(self) -> list[WindowFinding]:
         if not self.is_draft or self.window is None:
             return []
-        return actions.window_findings(self.rotation, self.window, now=self.now)
+        return rescheduling.window_findings(self.rotation, self.window, now=self.now)
 
     @property
     def window(self) -> Window | None:
@@ -280,8 +288,8 @@ class RotationDetail:
             kept = self.rehearsal.result if self.rehearsal.obstacle else None
             found = exchange_tasks(self.rotation, self.steps, self.rows, now=self.now, unrehearsed=kept)
             held = [
-                *partner_capability.undecided_tasks(self.taking_part),
-                *partner_capability.plan_tasks(self.rotation, self.taking_part, self.steps, now=self.now),
+                *plan_comparison.undecided_tasks(self.taking_part),
+                *plan_comparison.plan_tasks(self.rotation, self.taking_part, self.steps, now=self.now),
             ]
             again = list(self._approval_needs())
             return [*again, *found, *held, *slot_tasks(self.rotation, self.times), *beside]
@@ -292,7 +300,7 @@ class RotationDetail:
             findings=[*self.findings, *self.window_findings],
             four_eyes=self.four_eyes if may else "",
         )
-        seen = partner_capability.observed_tasks([p.partner for p in self.taking_part])
+        seen = plan_comparison.observed_tasks([p.partner for p in self.taking_part])
         return [*found, *(seen if partner_capability.is_relevant(self.rotation) else []), *beside]
 
     def _approval_needs(self) -> Iterator[OpenTask]:
@@ -345,7 +353,7 @@ class RotationDetail:
         made = sum(place.sure and place.uses == new for place in self.places)
         if self.state is RotationState.ROLLING_BACK:
             return f"{len(self.places) - made} of {len(self.places)} are back on the old certificate."
-        obstacle = actions.roll_back_obstacle(self.rotation, now=self.now)
+        obstacle = endings.roll_back_obstacle(self.rotation, now=self.now)
         back = "or all go back (“Roll back …”)." if obstacle is None else f"there is no way back. {obstacle}"
         return (
             f"{made} of {len(self.places)} use the new certificate. What is left goes forward at its moment, by trying "
@@ -368,7 +376,7 @@ class RotationDetail:
 
     def _obstacle(self, action: RotationAction) -> str:
         if action is RotationAction.ROLL_BACK:
-            return actions.roll_back_obstacle(self.rotation, now=self.now) or ""
+            return endings.roll_back_obstacle(self.rotation, now=self.now) or ""
         if action is RotationAction.CLOSE:
             retiring = any(s.act == Act.RETIRE and s.state not in SETTLED for s in self.steps)
             return (
@@ -505,19 +513,10 @@ def local_windows(window: Window, participants: Sequence[Participant], *, reader
     ours = Installation.current().time_zone
     whose.setdefault(ours, []).append("our zone")
     whose.setdefault("UTC", [])
-    starts, ends = dict(in_zones(window.start, whose)), dict(in_zones(window.end, whose))
     return [
-        LocalWindow(zone, *_window_texts(starts[zone], ends[zone]), _short_list(who))
+        LocalWindow(zone, *window_ends(window.start, window.end, zone), _short_list(who))
         for zone, who in whose.items()
     ]
-
-
-def _window_texts(start: str, end: str) -> tuple[str, str]:
-    """Say what two told moments share only once: "Tue 24 Nov 2026, 22:00" and "23:00 CST (UTC−06:00)"."""
-    day, _, clock = end.partition(", ")
-    zone = clock.partition(" ")[2]
-    begins = start.removesuffix(f" {zone}")
-    return begins, clock if start.startswith(f"{day}, ") else end
 
 
 def _short_list(who: Sequence[str]) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from as2certs.time_format import format_near_moment
 from rotations.execution.stored_plan import PAST_PREFIX
 from rotations.models import AtEnd, Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepState
-from rotations.planning.windows import describe_moment
 from rotations.web.presenters.open_tasks import awaited_participants, is_unprepared
 
 ROLE_TEXTS = {
@@ -38,7 +38,7 @@ def rotation_title(rotation: Rotation) -> str:
 def format_at_place(moment: datetime, zone: str, now: datetime) -> str:
     """Tell a moment on the clock of the window's zone, with the zone's place."""
     place = zone.split("/")[-1].replace("_", " ")
-    told = describe_moment(moment, zone or "UTC", now)
+    told = format_near_moment(moment, now, zone or "UTC")
     return told if place in ("", "UTC") else f"{told}, {place}"
 
 

@@ -12,7 +12,7 @@ from as2certs.accounts.access import current_user, require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from rotations.execution import transitions
-from rotations.lifecycle import actions, drafts, four_eyes, open_window
+from rotations.lifecycle import approval, drafts, endings, four_eyes, open_window, rescheduling
 from rotations.lifecycle.edit_conflicts import must_be_as_seen, stamp
 from rotations.models import Rotation
 from rotations.planning.change import Act
@@ -55,7 +55,7 @@ def rotation_approve(request: HttpRequest, uid: UUID) -> HttpResponse:
     @transaction.atomic
     def do() -> None:
         must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
-        actions.approve(rotation, by=Actor.of(request), now=database_now())
+        approval.approve(rotation, by=Actor.of(request), now=database_now())
 
     return confirm(
         request,
@@ -99,11 +99,13 @@ def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
     def do() -> None:
         must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
         assert form.window is not None  # the form asks for it
-        actions.postpone(
+        rescheduling.postpone(
             rotation,
-            form.window,
-            reason=form.cleaned_data["reason"],
-            freeze_reason=form.cleaned_data["freeze_reason"],
+            rescheduling.WindowChange(
+                form.window,
+                reason=form.cleaned_data["reason"],
+                freeze_reason=form.cleaned_data["freeze_reason"],
+            ),
             by=Actor.of(request),
             now=database_now(),
         )
@@ -159,7 +161,7 @@ def rotation_cancel(request: HttpRequest, uid: UUID) -> HttpResponse:
     )
 
     def do() -> None:
-        actions.cancel(rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
+        endings.cancel(rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
 
     return confirm(
         request, rotation, form, question, do, "The rotation is cancelled. The old certificate stays in use."
@@ -187,7 +189,7 @@ def rotation_close(request: HttpRequest, uid: UUID) -> HttpResponse:
     )
 
     def do() -> None:
-        actions.close(rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
+        endings.close(rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
 
     return confirm(request, rotation, form, question, do, "The rotation is closed.")
 
@@ -201,11 +203,11 @@ def rotation_roll_back(request: HttpRequest, uid: UUID) -> HttpResponse:
         label=_back_label(rotation),
         consequences=_back_consequences(rotation),
         danger=True,
-        obstacle=actions.roll_back_obstacle(rotation, now=now) or "",
+        obstacle=endings.roll_back_obstacle(rotation, now=now) or "",
     )
 
     def do() -> None:
-        actions.roll_back(
+        endings.roll_back(
             rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
 

@@ -13,7 +13,7 @@ from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
-from rotations.lifecycle import rehearsals
+from rotations.lifecycle import approval
 from rotations.models import rehearsal
 from rotations.web.forms.actions import RotationReasonForm
 from rotations.web.presenters import rotation_text
@@ -35,11 +35,11 @@ def rotation_waive_rehearsal(request: HttpRequest, uid: UUID) -> HttpResponse:
             "window opens.",
         ],
         danger=True,
-        obstacle=rehearsals.waiver_obstacle(rotation),
+        obstacle=approval.waiver_obstacle(rotation),
     )
 
     def do() -> None:
-        rehearsals.waive_rehearsal(
+        approval.waive_rehearsal(
             rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
 
@@ -56,7 +56,7 @@ def rotation_name_rehearsal(request: HttpRequest, uid: UUID) -> HttpResponse:
         messages.error(request, "No rotation of the test counterpart that makes this change is running now.")
         return redirect(rotation)
     try:
-        rehearsals.link_rehearsal(rotation, alike, by=Actor.of(request), now=database_now())
+        approval.link_rehearsal(rotation, alike, by=Actor.of(request), now=database_now())
     except DomainError as error:
         messages.error(request, str(error))
     else:

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from as2certs.accounts.access import current_user, require_permissions
 from as2certs.clock import database_now
-from identities.list_views import render_list
+from identities.views.common import render_list
 from rotations.models import Rotation
 from rotations.web.forms.filters import RotationFilter
 from rotations.web.presenters.rotation_detail import RotationDetail

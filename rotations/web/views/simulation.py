@@ -19,13 +19,10 @@ from rotations.execution import stored_plan
 from rotations.models import Rotation
 from rotations.planning import plan
 from rotations.planning.change import CertificateChange, PlannedStep
-from rotations.planning.simulation import (
-    CertificateValidity,
-    Scenario,
-    SimulationAnswer,
-    list_scenarios,
-    what_if,
-)
+from rotations.planning.simulation.answers import SimulationAnswer, what_if
+from rotations.planning.simulation.scenarios import Scenario, list_scenarios
+from rotations.planning.simulation.stations import CertificateValidity
+from rotations.planning.simulation.timeline import Progress
 from rotations.planning.states import StepState
 from rotations.web.views.confirm_page import get_rotation_or_404
 
@@ -48,16 +45,13 @@ class PlanSimulation:
         return plan.plan(self.change)
 
     @cached_property
-    def done(self) -> dict[str, datetime]:
-        """Return the steps that are done already, and when."""
-        rows = self.rotation.steps.filter(state=StepState.DONE, done_at__isnull=False)
-        return {key: at for key, at in rows.values_list("key", "done_at") if at is not None}
-
-    @cached_property
-    def skipped(self) -> frozenset[str]:
-        """Return the steps that were left out."""
-        rows = self.rotation.steps.filter(state=StepState.SKIPPED)
-        return frozenset(rows.values_list("key", flat=True))
+    def progress(self) -> Progress:
+        done = self.rotation.steps.filter(state=StepState.DONE, done_at__isnull=False)
+        skipped = self.rotation.steps.filter(state=StepState.SKIPPED)
+        return Progress(
+            {key: at for key, at in done.values_list("key", "done_at") if at is not None},
+            frozenset(skipped.values_list("key", flat=True)),
+        )
 
     @cached_property
     def questions(self) -> tuple[Scenario, ...]:
@@ -73,8 +67,7 @@ class PlanSimulation:
             self.steps,
             question.behaviour,
             validity=validity,
-            done=self.done,
-            skipped=self.skipped,
+            progress=self.progress,
             zone=self.zone,
         )
 

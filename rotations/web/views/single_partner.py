@@ -12,7 +12,7 @@ from as2certs.accounts.access import current_user, require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from rotations.execution import stored_plan, transitions
-from rotations.lifecycle import four_eyes, single_partner
+from rotations.lifecycle import endings, four_eyes, rescheduling
 from rotations.lifecycle.edit_conflicts import must_be_as_seen, stamp
 from rotations.models import Participant
 from rotations.planning.change import SWITCH_ACTS, Act
@@ -38,7 +38,7 @@ def participant_move(request: HttpRequest, uid: UUID) -> HttpResponse:
         title=f"Another moment for {partner}",
         label=f"Change over with {partner} then",
         consequences=[*_move_consequences(participant), *four_eyes.withdrawal_warnings(rotation)],
-        obstacle=single_partner.move_obstacle(participant),
+        obstacle=rescheduling.move_obstacle(participant),
         template="rotations/participant_move.html",
     )
 
@@ -46,11 +46,13 @@ def participant_move(request: HttpRequest, uid: UUID) -> HttpResponse:
     def do() -> None:
         must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
         assert form.window is not None  # the form asks for it
-        single_partner.move_participant(
+        rescheduling.move_participant(
             participant,
-            form.window,
-            reason=form.cleaned_data["reason"],
-            freeze_reason=form.cleaned_data["freeze_reason"],
+            rescheduling.WindowChange(
+                form.window,
+                reason=form.cleaned_data["reason"],
+                freeze_reason=form.cleaned_data["freeze_reason"],
+            ),
             by=Actor.of(request),
             now=database_now(),
         )
@@ -86,11 +88,11 @@ def participant_take_back(request: HttpRequest, uid: UUID) -> HttpResponse:
         label=f"Sign to {partner} with the old one again",
         consequences=_take_back_consequences(participant),
         danger=True,
-        obstacle=single_partner.take_back_obstacle(participant, now=now),
+        obstacle=endings.take_back_obstacle(participant, now=now),
     )
 
     def do() -> None:
-        single_partner.take_back_participant(
+        endings.take_back_participant(
             participant, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
 

@@ -15,13 +15,13 @@ from as2certs.accounts.access import current_user, require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
+from as2certs.time_format import format_window
 from rotations.errors import ActionRefused
 from rotations.exchange import time_slots
 from rotations.exchange.responses import refuse_begun
 from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.lifecycle import drafts, four_eyes
 from rotations.models import Rotation, Slot
-from rotations.planning.local_time import span
 from rotations.web.forms.actions import EmptyForm
 from rotations.web.forms.slots import OfferSlotsForm
 from rotations.web.presenters.open_tasks import join_names
@@ -93,7 +93,7 @@ def slot_take(request: HttpRequest, uid: UUID) -> HttpResponse:
     slot = get_object_or_404(Slot.objects.select_related(*rotation_), uid=uid)
     rotation, now = slot.rotation, database_now()
     column = next(c for c in time_slots.load_availability(rotation, now=now).columns if c.slot.pk == slot.pk)
-    when = span(slot.start, slot.end, slot.zone)
+    when = format_window(slot.start, slot.end, slot.zone)
     question = ConfirmPage(
         title=f"Take {when}",
         label="Move the change to this time",

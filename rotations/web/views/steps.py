@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from rotations.lifecycle import actions
+from rotations.lifecycle import step_actions
 from rotations.planning.change import Act
 from rotations.web.forms.actions import EmptyForm, RotationReasonForm, StepDoneForm
 from rotations.web.presenters import rotation_text
@@ -38,7 +38,9 @@ def step_done(request: HttpRequest, uid: UUID) -> HttpResponse:
     question = ConfirmPage(title=step.title, label="Record it as done", consequences=consequences)
 
     def do() -> None:
-        actions.complete_step(step, note=form.cleaned_data["note"], by=Actor.of(request), now=database_now())
+        step_actions.complete_step(
+            step, note=form.cleaned_data["note"], by=Actor.of(request), now=database_now()
+        )
 
     return confirm(request, step.rotation, form, question, do, f"Recorded as done: {step.title}.")
 
@@ -60,7 +62,7 @@ def steps_done(request: HttpRequest, uid: UUID, act: str) -> HttpResponse:
     @transaction.atomic
     def do() -> None:
         for step in steps:
-            actions.complete_step(
+            step_actions.complete_step(
                 step, note=form.cleaned_data["note"], by=Actor.of(request), now=database_now()
             )
 
@@ -79,7 +81,9 @@ def step_skip(request: HttpRequest, uid: UUID) -> HttpResponse:
     )
 
     def do() -> None:
-        actions.skip_step(step, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
+        step_actions.skip_step(
+            step, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
+        )
 
     return confirm(request, step.rotation, form, question, do, f"Left out: {step.title}.")
 
@@ -92,6 +96,6 @@ def step_retry(request: HttpRequest, uid: UUID) -> HttpResponse:
     question = ConfirmPage(title=f"Try again: {step.title}", label="Try again now", consequences=[tried])
 
     def do() -> None:
-        actions.retry_step(step, by=Actor.of(request), now=database_now())
+        step_actions.retry_step(step, by=Actor.of(request), now=database_now())
 
     return confirm(request, step.rotation, form, question, do, f"Tried again: {step.title}.")

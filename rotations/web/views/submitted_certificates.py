@@ -114,7 +114,7 @@ def _context(handed: HandedIn) -> dict[str, Any]:
         "is_approved": rotation is not None and rotation.state != RotationState.DRAFT,
         "rotation_url": ""
         if rotation or others or partner.archived_at
-        else rotation_create_url("partner", partner, old=old, new=handed.certificate, roles=handed.roles),
+        else rotation_create_url(partner, old=old, new=handed.certificate, roles=handed.roles),
         "circle": contacts_by_age(handed),
         "how": fingerprint_check.describe_settlement(handed) if handed.settled_at else "",
     }

@@ -12,7 +12,7 @@ from django.urls import reverse
 from as2certs.accounts.models import User
 from as2certs.audit.models import Entry
 from partners.models import Partner, Partnership
-from rotations.lifecycle import actions, rehearsals
+from rotations.lifecycle import approval, endings
 from rotations.models import Rotation
 from rotations.web.presenters.open_tasks import OpenTask
 from rotations.web.presenters.rotation_detail import RotationDetail
@@ -154,7 +154,7 @@ def test_a_rotation_of_the_counterpart_that_is_running_can_count(
     other, made = side.draft(roles=("sign",)), None
     rotation = make_draft(company, starts=STARTS)
     assert "Count it as the rehearsal" not in shown(operator, rotation)
-    actions.cancel(other, reason="wrong", by=company.by, now=NOW)
+    endings.cancel(other, reason="wrong", by=company.by, now=NOW)
     made = side.draft()
     seen = shown(operator, rotation)
     assert "A rotation of ACME test makes the same change already" in seen
@@ -230,7 +230,7 @@ def test_nothing_is_to_be_done_by_hand_while_the_rehearsal_is_missing(
     rotation.steps.update(earliest_at=NOW, automatic=False)
     assert rotation.steps.filter(act="cut_over", blocked=False).count() == 1
     assert "To be done by hand" not in " ".join(need.text for need in needs(rotation))
-    rehearsals.waive_rehearsal(rotation, reason=REASON, by=company.approver, now=NOW)
+    approval.waive_rehearsal(rotation, reason=REASON, by=company.approver, now=NOW)
     assert "To be done by hand" in " ".join(need.text for need in needs(rotation))
 
 
@@ -256,7 +256,7 @@ def test_the_page_renews_itself_when_the_rehearsal_has_come_further(
     url = reverse("rotation-live", args=[rotation.uid])
     seen = get_page(viewer, "rotation-detail", rotation.uid).context["sheet"].version
     assert viewer.get(url, {"seen": seen}).status_code == 204
-    actions.approve(made, by=company.approver, now=NOW)
+    approval.approve(made, by=company.approver, now=NOW)
     assert viewer.get(url, {"seen": seen}).status_code == 200
 
 

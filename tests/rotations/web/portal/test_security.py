@@ -275,7 +275,8 @@ def test_no_text_of_anybody_is_html(nora: Visitor, northwind: Participant, compa
     assert not [trace for trace in TRACES if trace in seen]
 
 
-def test_whatever_is_sent_breaks_nothing(nora: Visitor) -> None:
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.extended)])
+def test_whatever_is_sent_breaks_nothing(nora: Visitor, every: int) -> None:
     nora.client.raise_request_exception = False
     values = ("", "\x00", "9" * 3000, "٣", "9999-12-31", "0001-01-01", EVIL, "%ff")
     names = [
@@ -283,7 +284,7 @@ def test_whatever_is_sent_breaks_nothing(nora: Visitor) -> None:
     ]
     names += ("window_date", "window_from", "window_until", "window_zone", "window_last_date", "from_which")
     for number, name in enumerate(SENT):
-        for value in values:
+        for value in values[number % every :: every]:
             Tries.objects.all().delete()
             answer = nora.send(name, **dict.fromkeys(names, value))
             assert answer.status_code in (200, 422), (name, value)
