@@ -16,16 +16,16 @@ import pytest
 from tests.servers import Postgres, wait_until
 from tests.stack import ROOT, Stack
 
-ADD = "from tests.audit import crowd\ncrowd.add({count})\n"
+ADD = "from tests.audit import crowd\ncrowd.add_entries({count})\n"
 CROWD = """
 import json
 from tests.audit import crowd
-print(json.dumps(crowd.crowd(writers=6, sealers=3, rounds=25)))
+print(json.dumps(crowd.run_crowd(writers=6, sealers=3, rounds=25)))
 """
 NOBODY_WAITS = """
 import json
 from tests.audit import crowd
-print(json.dumps(crowd.nobody_waits()))
+print(json.dumps(crowd.lock_waits()))
 """
 SEAL = "from as2certs.audit import sealing\nsealing.seal(most=None, wait=True)\n"
 
