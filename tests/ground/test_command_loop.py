@@ -1,4 +1,4 @@
-"""Commands that look for work in a loop: what ends them, and what does not."""
+"""Commands with --loop: what stops them, and what does not."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def own_signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_it_looks_once_and_says_what_it_did() -> None:
+def test_the_command_runs_once_and_reports_what_it_did() -> None:
     searching, out = SearchingCommand(), StringIO()
     call_command(searching, stdout=out)
     assert (searching.rounds, out.getvalue()) == ([False], "1 letter.\n")
@@ -50,7 +50,7 @@ def test_it_looks_once_and_says_what_it_did() -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
-def test_a_loop_outlives_a_database_that_is_away_and_ends_when_it_is_told_to(
+def test_a_loop_survives_a_database_outage_and_stops_on_a_signal(
     told: signal.Signals, caplog: pytest.LogCaptureFixture
 ) -> None:
     searching, out = SearchingCommand(), StringIO()

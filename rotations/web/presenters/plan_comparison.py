@@ -90,7 +90,7 @@ class PlanComparison:
     @cached_property
     def for_whom(self) -> list[ParticipantPlanChange]:
         """Return what changes for each partner whose part is another one."""
-        return [self._for_one(participant) for participant in self.other.anew]
+        return [self._for_one(participant) for participant in self.other.changed_participants]
 
     def _for_one(self, participant: Participant) -> ParticipantPlanChange:
         before = self.other.task(participant, self.other.before)
@@ -127,25 +127,25 @@ class PlanComparison:
     @property
     def for_others(self) -> str:
         """Say what changes for all others."""
-        others = [p for p in self.other.participants if p not in self.other.anew]
+        others = [p for p in self.other.participants if p not in self.other.changed_participants]
         if not others:
             return ""
         who = join_names([participant.partner.name for participant in others])
         kept = f"Nothing changes in what {who} {'does' if len(others) == 1 else 'do'}; what they said stays."
-        ours = " What we do ourselves changes too, see below." if self.other.is_ours_too else ""
+        ours = " What we do ourselves changes too, see below." if self.other.changes_shared_steps else ""
         return f"{kept}{ours}"
 
     @property
     def unchanged(self) -> str:
         """Say why the plan of this rotation stays as it is; empty where it is another one."""
-        if self.other.is_another:
+        if self.other.differs:
             return ""
         rotation = self.other.rotation
         if rotation.ended_at is not None:
             return "This change is over, so it counts from the next one on."
         if self.other.shape is None:
             return "The cut-over has begun, or its window is over, so it counts from the next change on."
-        if self.speaking is not None and self.speaking.pk in self.other.begun:
+        if self.speaking is not None and self.speaking.pk in self.other.started:
             return (
                 "The change with it has begun already, so its steps stay as they are: it counts from the next change "
                 "on."
@@ -189,9 +189,9 @@ def plan_tasks(
 ) -> Iterator[OpenTask]:
     """Yield a task if the plan would differ now; at most two queries, whatever the number of partners."""
     other = AlternativePlan.of(rotation, now=now, participants=participants, steps=steps)
-    if not other.is_to_be_looked_at:
+    if not other.needs_decision:
         return
-    who = join_names([participant.partner.name for participant in other.anew])
+    who = join_names([participant.partner.name for participant in other.changed_participants])
     yield OpenTask(
         "needs_you",
         f"The plan would be another one now: something else is known of what {who or 'our AS2 system'} can hold.",

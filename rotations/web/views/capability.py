@@ -40,7 +40,7 @@ def participant_holds(request: HttpRequest, uid: UUID) -> HttpResponse:
         title=says,
         label=_adopt_label(other, participant),
         consequences=[],
-        obstacle=_decision_obstacle(participant) or (other.obstacle if other.is_another else ""),
+        obstacle=_decision_obstacle(participant) or (other.obstacle if other.differs else ""),
         template="rotations/rotation_plan.html",
     )
     phrase = partner_capability.CAPABILITY_PHRASES[_stated_capability(participant)]
@@ -56,7 +56,7 @@ def _stated_capability(participant: Participant) -> Partner.Holds:
 
 
 def _adopt_label(other: AlternativePlan, participant: Participant) -> str:
-    return "Take over the new plan" if other.is_another else f"Note it of {participant.partner}"
+    return "Take over the new plan" if other.differs else f"Note it of {participant.partner}"
 
 
 def _decision_obstacle(participant: Participant) -> str:
@@ -74,7 +74,7 @@ def rotation_plan(request: HttpRequest, uid: UUID) -> HttpResponse:
     rotation, now = get_rotation_or_404(uid), database_now()
     other = AlternativePlan.of(rotation, now=now)
     nothing = (
-        "" if other.is_another else "The plan is the one that would be made now: there is nothing to decide."
+        "" if other.differs else "The plan is the one that would be made now: there is nothing to decide."
     )
     question = ConfirmPage(
         title="The plan would be another one now",
@@ -126,7 +126,7 @@ def _decide_plan(
         participant=participant,
         other=other,
         comparison=PlanComparison(other, participant),
-        withdraws=four_eyes.withdrawal_warnings(rotation) if other.is_another else [],
+        withdraws=four_eyes.withdrawal_warnings(rotation) if other.differs else [],
         said_in=partner_capability.capability_entry(participant) if participant else None,
         # Fresh, not what was sent: whoever reads that somebody else was first sees both plans as they are now.
         seen=other.seen,

@@ -321,6 +321,7 @@ def test_a_draft_is_changed_and_the_trail_says_what(operator: Client, company: C
     assert set(entry.new) == {"roles", "grace_days"}  # what stayed as it was is no change
 
 
+@pytest.mark.on_postgres
 def test_of_two_people_who_change_the_same_draft_the_second_is_told(
     operator: Client, company: Company
 ) -> None:

@@ -149,6 +149,7 @@ def test_postponing_wants_a_reason_and_keeps_what_was_filled_in(operator: Client
     assert rotation.window_start == STARTS
 
 
+@pytest.mark.on_postgres
 def test_of_two_who_postpone_at_once_the_second_is_told(operator: Client, company: Company) -> None:
     rotation = make_scheduled(company)
     seen = stamp(rotation)

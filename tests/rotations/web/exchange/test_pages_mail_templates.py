@@ -146,6 +146,7 @@ def test_going_back_forgets_it_once(administrator: Client, operator: Client, nor
     assert [e.old["subject"] for e in Entry.objects.filter(verb="phrase.reset")] == [OWN["subject"], "Alone"]
 
 
+@pytest.mark.on_postgres
 def test_two_who_write_at_the_same_moment_are_told_so(
     administrator: Client, company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
