@@ -133,20 +133,3 @@ def test_tampering_by_sql_makes_the_command_fail(
         connection.execute("ALTER TABLE audit_entry ENABLE TRIGGER ALL")
     with pytest.raises(RuntimeError, match=r"CHANGED: position 2 (.|\n)*1 findings\. 5 entries checked"):
         stack.manage("verify_audit")
-
-
-def test_entries_of_before_the_chain_are_sealed_after_the_migration(
-    make_stack: Callable[..., Stack], postgres: Postgres
-) -> None:
-    for stack in (make_stack(), make_stack(postgres=postgres)):
-        stack.manage("migrate", "audit", "0001")
-        stack.python(
-            "from django.db import connection\n"
-            "with connection.cursor() as cursor:\n"
-            "    for n in range(3):\n"
-            '        cursor.execute("INSERT INTO audit_entry (at, verb, actor_name, source, object_kind, object_uid, '
-            "object_name, old, new, reason) VALUES ('2026-01-01 00:00:00', 'x.y', 'Alice', 'web', 'a', 'b', 'c', "
-            "'{}', '{}', '')\")\n"
-        )
-        stack.manage("migrate")
-        assert verify_intact(stack) == 3
