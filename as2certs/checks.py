@@ -28,48 +28,28 @@ def check_vault_keys(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
 
 
 @register(Tags.database)
-def check_sealed_keys(
+def check_sealed_values(
     app_configs: Sequence[AppConfig] | None, *, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Refuse vault keys that can't unseal the stored private keys."""
+    """Refuse vault keys that can't unseal the stored private keys and second factors."""
+    from as2certs.accounts import second_factors
     from identities.certificates import private_keys
 
     if "default" not in (databases or ()):
         return []
     try:
-        closed, tried = private_keys.count_unreadable(limit=MAX_KEYS_TRIED)
+        counts = (
+            ("E002", "private keys", private_keys.count_unreadable(limit=MAX_KEYS_TRIED)),
+            ("E003", "second factors", second_factors.count_unreadable()),
+        )
     except (VaultError, DatabaseError):
         return []  # reported by check_vault_keys, or not migrated yet
-    if not closed:
-        return []
     return [
         Error(
-            f"{closed} of {tried} stored private keys can't be opened with AS2CERTS_VAULT_KEYS.",
+            f"{unreadable} of {tried} stored {what} can't be opened with AS2CERTS_VAULT_KEYS.",
             hint="Add the vault key that sealed them again, after the first one, and start anew.",
-            id="as2certs.E002",
+            id=f"as2certs.{number}",
         )
-    ]
-
-
-@register(Tags.database)
-def check_sealed_factors(
-    app_configs: Sequence[AppConfig] | None, *, databases: Sequence[str] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
-    """Refuse vault keys that can't unseal the second factors, whose owners could not log in."""
-    from as2certs.accounts import second_factors
-
-    if "default" not in (databases or ()):
-        return []
-    try:
-        closed, tried = second_factors.count_unreadable()
-    except (VaultError, DatabaseError):
-        return []  # reported by check_vault_keys, or not migrated yet
-    if not closed:
-        return []
-    return [
-        Error(
-            f"{closed} of {tried} stored second factors can't be opened with AS2CERTS_VAULT_KEYS.",
-            hint="Add the vault key that sealed them again, after the first one, and start anew.",
-            id="as2certs.E003",
-        )
+        for number, what, (unreadable, tried) in counts
+        if unreadable
     ]

@@ -53,7 +53,7 @@ PARTS = {
             (*ON_POSTGRES, *BESIDE_EACH_OTHER),
         ),
         Part("processes", "processes and not extended", WAITING),
-        Part("alone", "alone and not extended", ()),
+        Part("alone", "alone", ()),
     ],
     "rest": [
         Part("SQLite, extended", f"{WITHIN} and extended"),

@@ -16,7 +16,7 @@ from as2certs.accounts import second_factors
 from as2certs.accounts.models import Installation, User
 from as2certs.accounts.throttling import CODE_PERIOD, MAX_CODE_FAILURES, is_code_throttled
 from as2certs.audit.models import Entry
-from as2certs.checks import check_sealed_factors
+from as2certs.checks import check_sealed_values
 from as2certs.clock import database_now
 from as2certs.pki import VaultError, new_vault_key
 from as2certs.vault import vault
@@ -309,12 +309,12 @@ def test_second_factors_are_resealed_when_the_vault_key_changes() -> None:
     _, key, _ = person_with_app()
     fresh = new_vault_key()
     with override_settings(AS2CERTS_VAULT_KEYS=[fresh]):
-        (told,) = check_sealed_factors(None, databases=["default"])
-        assert told.msg.startswith("2 of 2 stored second factors can't be opened")
+        (error,) = check_sealed_values(None, databases=["default"])
+        assert error.msg.startswith("2 of 2 stored second factors can't be opened")
     with override_settings(AS2CERTS_VAULT_KEYS=[fresh, *settings.AS2CERTS_VAULT_KEYS]):
         assert second_factors.reseal_all() == 2
     with override_settings(AS2CERTS_VAULT_KEYS=[fresh]):
-        assert check_sealed_factors(None, databases=["default"]) == []
+        assert check_sealed_values(None, databases=["default"]) == []
         client = client_with_password()
         client.post(reverse("mfa_authenticate"), {"code": next_code(key)})
         assert is_logged_in(client)

@@ -265,26 +265,24 @@ def window_words(holder: Rotation | Participant) -> SafeString | str:
         start, end, zone = holder.starts, holder.ends, holder.zone
     if start is None or end is None:
         return "no window yet"
-    text = time_format.format_window_here(start, end, zone or "UTC", timezone.get_current_timezone_name())
-    return format_html('<time datetime="{}">{}</time>', start.isoformat(), text)
+    return format_html('<time datetime="{}">{}</time>', start.isoformat(), _window_here(start, end, zone))
+
+
+def _window_here(start: datetime, end: datetime, zone: str) -> str:
+    return time_format.format_window_here(start, end, zone or "UTC", timezone.get_current_timezone_name())
 
 
 @register.simple_tag
 def slot_words(slot: Slot) -> str:
     """Return an offered time slot in its own zone and in the reader's."""
-    return time_format.format_window_here(
-        slot.start, slot.end, slot.zone, timezone.get_current_timezone_name()
-    )
+    return _window_here(slot.start, slot.end, slot.zone)
 
 
 @register.simple_tag
 def proposal_words(participant: Participant) -> str:
     """Return the time that a partner proposes, in the partner's zone and in the reader's."""
     start, end = participant.proposed_start, participant.proposed_end
-    if start is None or end is None:
-        return ""
-    zone = participant.proposed_zone or "UTC"
-    return time_format.format_window_here(start, end, zone, timezone.get_current_timezone_name())
+    return _window_here(start, end, participant.proposed_zone) if start and end else ""
 
 
 # --- Our name --------------------------------------------------------------------------------------------------------
