@@ -6,8 +6,6 @@ threshold, with a link of their own; a partner whose successor is already here g
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -26,6 +24,7 @@ from as2certs.time_format import format_moment
 from partners.models import Contact, Partner, PartnerCertificate
 from rotations.errors import ActionRefused
 from rotations.exchange.submitted_certificates import format_uses, predecessors
+from rotations.execution.version_token import version_token
 from rotations.letters import access_links, mail_templates
 from rotations.letters.compose import ComposedLetter
 from rotations.letters.contacts import (
@@ -363,11 +362,10 @@ class RequestPreview:
     obstacle: str
 
     @property
-    def version_token(self) -> str:
-        """Return a token for the content of the mails, which a form carries along."""
+    def version(self) -> str:
+        """Return the token of the mails, which a form carries."""
         messages = [letter.message for letter in self.letters]
-        content = [[message.to_address, message.subject, message.text] for message in messages]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
+        return version_token([[message.to_address, message.subject, message.text] for message in messages])
 
 
 def build_request_preview(partner: Partner, *, now: datetime) -> RequestPreview:

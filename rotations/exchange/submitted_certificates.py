@@ -334,10 +334,10 @@ def _accept_automatically(handed: HandedIn, link: Link, *, by: Actor, now: datet
     step = fingerprint_check.check_step(handed.rotation) if handed.rotation else None
     if step is not None and step.done_at is not None:
         note = f"compared before it was handed in: {step.note or step.done_by}"
-        decision = SubmissionDecision(True, "certificate.accepted", note)
+        decision = SubmissionDecision(accepted=True, note=note)
     elif is_accepted_by_rule(handed.partner, link, by):
         note = f"by the rule of {handed.partner}: it came by the link of {link.whose}, who had been confirmed before"
-        decision = SubmissionDecision(True, "certificate.accepted_by_rule", note, channel="by rule")
+        decision = SubmissionDecision(accepted=True, note=note, channel="by rule", by_rule=True)
     else:
         return
     fingerprint_check.settle_submission(handed, decision, by=Actor.runner(), now=now)
@@ -374,7 +374,7 @@ def accept(handed: HandedIn, comparison: FingerprintComparison, *, by: Actor, no
     spoke_with, channel = comparison.spoke_with, comparison.channel
     if not spoke_with.strip() or not channel.strip():
         raise ActionRefused("Say with whom you compared it, and over which channel.")
-    decision = SubmissionDecision(True, "certificate.accepted", comparison.note, spoke_with, channel)
+    decision = SubmissionDecision(accepted=True, spoke_with=spoke_with, channel=channel, note=comparison.note)
     fingerprint_check.settle_submission(handed, decision, by=by, now=now)
 
 
@@ -413,7 +413,7 @@ def refuse(handed: HandedIn, *, reason: str, withdraw: bool = False, by: Actor, 
     refuse_settled(handed)
     if not reason.strip():
         raise ActionRefused("Say why: it is kept in the trail.")
-    decision = SubmissionDecision(False, "certificate.refused", reason)
+    decision = SubmissionDecision(accepted=False, note=reason)
     rotations = fingerprint_check.settle_submission(handed, decision, by=by, now=now)
     for rotation in rotations:
         if rotation.state == RotationState.DRAFT:

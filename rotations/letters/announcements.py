@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,6 +20,7 @@ from partners.models import Contact
 from rotations.errors import ActionRefused, PreviewOutdated
 from rotations.execution import transitions
 from rotations.execution.confirmations import lock_for_answer, open_steps
+from rotations.execution.version_token import version_token
 from rotations.letters import access_links
 from rotations.letters.compose import ComposedLetter, LetterContent, build_content, compose
 from rotations.letters.contacts import contacts_for, explain_contact_gap, find_contact_gap
@@ -86,28 +86,24 @@ class AnnouncementPreview:
         return [compose(self.context, ANNOUNCEMENT, one, url=url, event=event) for one in self.contents]
 
     @property
-    def version_token(self) -> str:
-        """Return a token for the content of the mails, which a form carries along."""
+    def version(self) -> str:
+        """Return the token of the mails, which a form carries: one part for each of recipients, subjects and texts."""
         recipients, subjects, rest = (
-            zip(*(content.hashes for content in self.contents), strict=True) if self.contents else ((),) * 3
+            zip(*(content.versions for content in self.contents), strict=True) if self.contents else ((),) * 3
         )
-        return ".".join(_hash(part) for part in (recipients, subjects, rest))
+        return ".".join(version_token(part, length=10) for part in (recipients, subjects, rest))
 
-    def require_version(self, token: str) -> None:
-        """Raise PreviewOutdated, which says what changed, unless the token is that of these mails."""
-        if token == self.version_token:
+    def require_version(self, seen: str) -> None:
+        """Raise PreviewOutdated, which says what changed, unless ``seen`` is the token of these mails."""
+        if seen == self.version:
             return
         parts = ("who gets it", "its subject", "its text")
-        old, new = token.split("."), self.version_token.split(".")
+        old, new = seen.split("."), self.version.split(".")
         changed = [part for part, one, other in zip(parts, old, new, strict=False) if one != other]
         raise PreviewOutdated(
             f"The mail to {self.participant.partner} is no longer the one that you looked at. What changed: "
             f"{', '.join(changed) if len(old) == len(new) else 'all of it'}."
         )
-
-
-def _hash(value: object) -> str:
-    return hashlib.sha256(repr(value).encode()).hexdigest()[:10]
 
 
 def load_participants(rotation: Rotation) -> list[Participant]:
@@ -202,18 +198,18 @@ def _contact_obstacle(participant: Participant) -> AnnouncementObstacle | None:
 
 
 @transaction.atomic
-def announce(participant: Participant, *, by: Actor, now: datetime, token: str | None = None) -> list[Letter]:
+def announce(participant: Participant, *, by: Actor, now: datetime, seen: str | None = None) -> list[Letter]:
     """Send the announcement to a partner's contacts, and record that it was announced.
 
-    ``token`` is the version token of the preview that somebody has seen, if any. Raises ActionRefused if it is too
+    ``seen`` is the version of the preview that somebody has seen, if any. Raises ActionRefused if it is too
     early or the letter would reach nobody, PreviewOutdated if other mails would be sent than were previewed.
     """
     rotation, participant = lock_for_answer(participant)
     preview = build_preview(participant, now=now)
     if preview.obstacle:
         raise ActionRefused(preview.obstacle)
-    if token is not None:
-        preview.require_version(token)
+    if seen is not None:
+        preview.require_version(seen)
     contacts = [content.contact for content in preview.contents]
     sent = send_letters(preview.context, ANNOUNCEMENT, contacts, by=by)
     to = ", ".join(contact.email for contact in contacts)

@@ -5,7 +5,6 @@ A preview and the mail that is sent are composed by the same functions.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from as2certs.mail.models import Message
 from as2certs.mail.outbox import AttachedFile, Mail
 from as2certs.mail.sealed_values import fill_in
 from partners.models import Contact
+from rotations.execution.version_token import version_token
 from rotations.letters import texts
 from rotations.letters.calendar_invite import FILE_NAME, CalendarMethod, build_calendar_file
 from rotations.letters.contacts import contacts_for
@@ -70,14 +70,12 @@ class LetterContent:
         return str(self.variables["subject"])
 
     @property
-    def hashes(self) -> tuple[str, str, str]:
-        """Return short hashes of the recipient, the subject and the rest."""
+    def versions(self) -> tuple[str, str, str]:
+        """Return short version tokens of the recipient, the subject and the rest."""
         rest = sorted((name, repr(value)) for name, value in self.variables.items() if name != "subject")
-        return _hash(self.contact.name, self.contact.email), _hash(self.subject), _hash(rest)
-
-
-def _hash(*values: object) -> str:
-    return hashlib.sha256(repr(values).encode()).hexdigest()[:12]
+        facts = [self.contact.name, self.contact.email], self.subject, rest
+        recipient, subject, text = (version_token(part, length=12) for part in facts)
+        return recipient, subject, text
 
 
 def build_content(context: LetterContext, kind: str, contact: Contact, *, note: str = "") -> LetterContent:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,10 +14,10 @@ from as2certs.time_format import format_window
 from identities.models import CertificateRequest
 from rotations.exchange.partner_status import PartnerStatus
 from rotations.exchange.time_slots import Availability
+from rotations.execution import preconditions
 from rotations.execution.concurrent import ConcurrentRotation
 from rotations.execution.confirmations import CONFIRMED_ACTS
 from rotations.letters.contacts import explain_contact_gap
-from rotations.lifecycle.step_actions import ACTS_NEEDING_APPROVAL, WINDOW_ACTS
 from rotations.models import HandedIn, Letter, Participant, Rotation, Step
 from rotations.models.rehearsal import RehearsalResult, rehearsal_create_url
 from rotations.planning.change import PREPARATION_ACTS, Act
@@ -531,22 +531,25 @@ def rehearsal_link(rotation: Rotation, result: RehearsalResult) -> RehearsalLink
 
 def _manual_step_tasks(steps: Sequence[Step], *, now: datetime) -> Iterator[OpenTask]:
     """Yield what our own people have to do now: one line, however many steps."""
-    ours = [
-        s
-        for s in steps
-        if can_be_settled_by_hand(s, now=now) and s.state == StepState.WAITING and s.who == "we"
-    ]
+    ours = [s for s in steps_for_hand(steps, now=now) if s.state == StepState.WAITING and s.who == "we"]
     ours = [s for s in ours if s.act not in CONFIRMED_ACTS]
     if ours:
         more = f"and {len(ours) - 1} more" if len(ours) > 1 else ""
         yield OpenTask("needs_you", f"To be done by hand: {ours[0].title}", more, "Go there", "#runbook")
 
 
-def can_be_settled_by_hand(step: Step, *, now: datetime) -> bool:
-    """Say whether a person may settle a step now."""
-    is_for_all = step.act in WINDOW_ACTS and step.participant_id is None
-    is_early = is_for_all and step.rotation.state == RotationState.EXCHANGING
-    is_early = is_early or (step.act in ACTS_NEEDING_APPROVAL and step.rotation.is_withdrawn)
-    waits = step.state == StepState.WAITING and not step.automatic and not is_early
-    open_ = step.state == StepState.FAILED or waits
-    return open_ and not step.blocked and (step.earliest_at is None or step.earliest_at <= now)
+def steps_for_hand(steps: Iterable[Step], *, now: datetime) -> list[Step]:
+    """Return those of one rotation's steps that a person may settle now."""
+    steps = [step for step in steps if not step.blocked]
+    facts = preconditions.RotationFacts([step.rotation for step in steps[:1]])
+    return [
+        step
+        for step in steps
+        if (step.earliest_at is None or step.earliest_at <= now)
+        and (step.state == StepState.FAILED or _is_manual(step, facts))
+    ]
+
+
+def _is_manual(step: Step, facts: preconditions.RotationFacts) -> bool:
+    is_ours = step.state == StepState.WAITING and not step.automatic
+    return is_ours and not preconditions.obstacle_by_hand(step, facts)

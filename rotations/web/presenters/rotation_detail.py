@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from rotations.exchange.responses import BEFORE_CHANGE
 from rotations.execution import stored_plan
 from rotations.execution.concurrent import concurrent_rotations
 from rotations.execution.transitions import ROTATION_RELATIONS
+from rotations.execution.version_token import version_token
 from rotations.lifecycle import (
     drafts,
     endings,
@@ -47,12 +47,12 @@ from rotations.web.presenters.open_tasks import (
     OpenTask,
     announce_label,
     awaited_participants,
-    can_be_settled_by_hand,
     concurrent_change_tasks,
     draft_tasks,
     due_for_announcement,
     exchange_tasks,
     slot_tasks,
+    steps_for_hand,
 )
 from rotations.web.presenters.overlap import Overlap, build_overlap
 from rotations.web.presenters.partial_cutover import EndpointStatus, endpoint_statuses
@@ -177,7 +177,7 @@ class RotationDetail:
         """Return the public ids of the steps that a person may settle now."""
         if self.is_draft or self.has_ended:
             return set()
-        ours = [step for step in self.steps if can_be_settled_by_hand(step, now=self.now)]
+        ours = steps_for_hand(self.steps, now=self.now)
         return {step.uid for step in (*ours, *stored_plan.filter_open_releases(self.steps))}
 
     @property
@@ -493,7 +493,7 @@ class RotationDetail:
             *(self._seen_of(row) for row in self.rows),
             sorted(map(str, self.turns)) if not self.is_draft else "",
         ]
-        return hashlib.sha256(repr(facts).encode()).hexdigest()[:20]
+        return version_token(facts)
 
     @staticmethod
     def _seen_of(row: PartnerRow) -> tuple[object, ...]:

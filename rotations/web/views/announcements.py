@@ -74,7 +74,7 @@ def _send(request: HttpRequest, rotation: Rotation, form: AnnounceForm) -> HttpR
 
     def tell(participant: Participant) -> list[Letter]:
         return announcements.announce(
-            participant, by=by, now=database_now(), token=seen.get(str(participant.uid), "")
+            participant, by=by, now=database_now(), seen=seen.get(str(participant.uid), "")
         )
 
     outcome: BulkResult[list[Letter]] = run_for_each(form.chosen, tell)
@@ -117,7 +117,7 @@ def _render_page(
         "again": [e for e in envelopes if not e.obstacle and e not in ready],
         "shown": _initially_open(ready, changed or {}),
         "mails": sum(len(envelope.contents) for envelope in chosen),
-        "seen": AnnounceForm.write_seen((e.participant.uid, e.version_token) for e in envelopes),
+        "seen": AnnounceForm.write_seen((e.participant.uid, e.version) for e in envelopes),
         "now": database_now(),
     }
     refused = bool(changed) or (form is not None and bool(form.errors))

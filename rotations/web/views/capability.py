@@ -129,7 +129,7 @@ def _decide_plan(
         withdraws=four_eyes.withdrawal_warnings(rotation) if other.differs else [],
         said_in=partner_capability.capability_entry(participant) if participant else None,
         # Fresh, not what was sent: whoever reads that somebody else was first sees both plans as they are now.
-        seen=other.seen,
+        seen=other.version,
     )
 
 

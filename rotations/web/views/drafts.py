@@ -25,7 +25,7 @@ from as2certs.paging import search_words
 from identities.errors import CertificateRefused
 from identities.models import Identity
 from partners.models import Partner
-from rotations.lifecycle.edit_conflicts import stamp
+from rotations.execution.version_token import rotation_version
 from rotations.models import Rotation, rehearsal
 from rotations.planning.states import RotationAction
 from rotations.web.forms.draft_preview import DraftPreview
@@ -107,7 +107,7 @@ def _save(
         "rotation": stored,
         "rehearses": rehearses,
         # Fresh, not what was sent: whoever reads that somebody else was first can send it again knowingly.
-        "stamp": stamp(get_rotation_or_404(stored.uid)) if stored else "",
+        "stamp": rotation_version(get_rotation_or_404(stored.uid)) if stored else "",
         "environment": form.holder.environment,
         "foresight": DraftPreview(form, reader=timezone.get_current_timezone_name())
         if form.is_bound

@@ -12,8 +12,8 @@ from as2certs.accounts.access import current_user, require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from rotations.execution import transitions
+from rotations.execution.version_token import require_rotation_version, rotation_version
 from rotations.lifecycle import approval, drafts, endings, four_eyes, open_window, rescheduling
-from rotations.lifecycle.edit_conflicts import must_be_as_seen, stamp
 from rotations.models import Rotation
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationAction
@@ -36,7 +36,7 @@ def rotation_approve(request: HttpRequest, uid: UUID) -> HttpResponse:
     sheet = RotationDetail.of(
         rotation, user=current_user(request), now=now, zone=timezone.get_current_timezone_name()
     )
-    form = ApproveForm(post_data(request), initial={"seen": stamp(rotation)})
+    form = ApproveForm(post_data(request), initial={"seen": rotation_version(rotation)})
     again = rotation.is_withdrawn
     left = [step for step in sheet.steps if step.state not in SETTLED]
     action = RotationAction.APPROVE_AGAIN if again else RotationAction.APPROVE
@@ -54,7 +54,7 @@ def rotation_approve(request: HttpRequest, uid: UUID) -> HttpResponse:
 
     @transaction.atomic
     def do() -> None:
-        must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
+        require_rotation_version(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
         approval.approve(rotation, by=Actor.of(request), now=database_now())
 
     return confirm(
@@ -97,7 +97,7 @@ def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
 
     @transaction.atomic
     def do() -> None:
-        must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
+        require_rotation_version(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
         assert form.window is not None  # the form asks for it
         rescheduling.postpone(
             rotation,
@@ -116,7 +116,7 @@ def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
     )
     said = "The change is postponed. Tell the partners, and record what they say to the new window."
     return confirm(
-        request, rotation, form, question, do, said, stamp=stamp(rotation), suggestions=suggestions
+        request, rotation, form, question, do, said, stamp=rotation_version(rotation), suggestions=suggestions
     )
 
 

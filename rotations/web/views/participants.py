@@ -48,17 +48,19 @@ def participant_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
 
     def do() -> None:
         answer = form.cleaned_data
-        confirmations.confirm(
+        confirmations.record_answer(
             participant,
+            confirmations.PartnerAnswer(
+                answer["spoke_with"],
+                by=Actor.of(request),
+                now=database_now(),
+                note=answer["note"],
+                channel=answer.get("channel", "") if answer["fingerprint"] else "",
+                another_channel=form.is_another_channel,
+            ),
             fingerprint=answer["fingerprint"],
-            agreed=answer.get("agreed", False),
             installed=answer["installed"],
-            spoke_with=answer["spoke_with"],
-            note=answer["note"],
-            channel=answer.get("channel", "") if answer["fingerprint"] else "",
-            another_channel=form.is_another_channel,
-            by=Actor.of(request),
-            now=database_now(),
+            agreed=answer.get("agreed", False),
         )
 
     window = None

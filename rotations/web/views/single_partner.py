@@ -12,8 +12,8 @@ from as2certs.accounts.access import current_user, require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from rotations.execution import stored_plan, transitions
+from rotations.execution.version_token import require_rotation_version, rotation_version
 from rotations.lifecycle import endings, four_eyes, rescheduling
-from rotations.lifecycle.edit_conflicts import must_be_as_seen, stamp
 from rotations.models import Participant
 from rotations.planning.change import SWITCH_ACTS, Act
 from rotations.web.forms.actions import MoveParticipantForm, RotationReasonForm
@@ -44,7 +44,7 @@ def participant_move(request: HttpRequest, uid: UUID) -> HttpResponse:
 
     @transaction.atomic
     def do() -> None:
-        must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
+        require_rotation_version(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
         assert form.window is not None  # the form asks for it
         rescheduling.move_participant(
             participant,
@@ -60,7 +60,15 @@ def participant_move(request: HttpRequest, uid: UUID) -> HttpResponse:
     said = f"{partner} has a moment of its own. All others keep theirs."
     back = reverse("participant-detail", args=[participant.uid])
     return confirm(
-        request, rotation, form, question, do, said, back=back, participant=participant, stamp=stamp(rotation)
+        request,
+        rotation,
+        form,
+        question,
+        do,
+        said,
+        back=back,
+        participant=participant,
+        stamp=rotation_version(rotation),
     )
 
 

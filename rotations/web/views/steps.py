@@ -14,7 +14,7 @@ from rotations.lifecycle import step_actions
 from rotations.planning.change import Act
 from rotations.web.forms.actions import EmptyForm, RotationReasonForm, StepDoneForm
 from rotations.web.presenters import rotation_text
-from rotations.web.presenters.open_tasks import can_be_settled_by_hand
+from rotations.web.presenters.open_tasks import steps_for_hand
 from rotations.web.views.confirm_page import (
     ConfirmPage,
     confirm,
@@ -50,7 +50,7 @@ def steps_done(request: HttpRequest, uid: UUID, act: str) -> HttpResponse:
     """Record what was done for several partners alike, such as one mail to all of them."""
     rotation, now = get_rotation_or_404(uid), database_now()
     same = rotation.steps.filter(act=act).select_related("participant__partner")
-    steps = [step for step in same if step.act not in PARTNER_ACTS and can_be_settled_by_hand(step, now=now)]
+    steps = [step for step in steps_for_hand(same, now=now) if step.act not in PARTNER_ACTS]
     form = StepDoneForm(post_data(request))
     question = ConfirmPage(
         title=f"Record {len(steps)} steps as done",

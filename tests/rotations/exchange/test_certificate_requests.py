@@ -398,7 +398,7 @@ def test_the_preview_is_what_is_sent_and_the_threshold_counts_as_sent() -> None:
         draft.message.text,
         draft.message.html,
     )
-    assert shown.version_token == build_request_preview(northwind, now=NOW).version_token
+    assert shown.version == build_request_preview(northwind, now=NOW).version
     assert requests_sent() == {}
     assert requests_sent(NOW + 6 * DAY) == {"nora@northwind.example": [14]}
     assert Entry.objects.about(northwind).get(verb="partner.asked").actor_name == "Alice"

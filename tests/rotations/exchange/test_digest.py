@@ -18,7 +18,7 @@ from as2certs.mail.models import Message
 from partners.models import Contact, Partner
 from rotations import reminders
 from rotations.exchange import digest, follow_up, responses
-from rotations.execution.confirmations import confirm, waive
+from rotations.execution.confirmations import PartnerAnswer, confirm_installation, waive
 from rotations.letters.announcements import announce
 from rotations.letters.context import LetterContext
 from rotations.letters.sending import send_letters
@@ -218,14 +218,10 @@ def test_nothing_is_sent_where_nothing_waits(
     informed: Participant, fabrikam: Participant, company: Company, rotation: Rotation
 ) -> None:
     waive(fabrikam, reason="It only receives", by=company.by, now=NOW)
-    confirm(
+    confirm_installation(
         informed,
+        PartnerAnswer("Nora", by=company.by, now=NOW),
         fingerprint=pki.format_fingerprint(company.new.sha256),
-        agreed=False,
-        spoke_with="Nora",
-        note="",
-        by=company.by,
-        now=NOW,
     )
     assert digest.send_digests(SEVEN) == 0
 

@@ -32,7 +32,7 @@ def northwind(company: Company) -> Partner:
 
 
 def seen(client: Client, partner: Partner) -> str:
-    stamp: str = get_page(client, "partner-ask", partner.uid).context["envelope"].version_token
+    stamp: str = get_page(client, "partner-ask", partner.uid).context["envelope"].version
     return stamp
 
 
@@ -99,7 +99,7 @@ def test_it_says_why_nobody_would_be_reached(
         operator,
         "partner-ask",
         northwind.uid,
-        seen=certificate_requests.build_request_preview(northwind, now=NOW).version_token,
+        seen=certificate_requests.build_request_preview(northwind, now=NOW).version,
     )
     assert answer.status_code == 422
     assert said in page_text(answer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.db import connection
@@ -118,9 +117,9 @@ def test_what_partners_do_alike_is_one_line_that_says_how_far_they_are(company: 
     company.identity.save()
     rotation = make_approved(company)
     first, second, third, *_ = rotation.participants.order_by("partner__name")
-    said: dict[str, Any] = {"spoke_with": "", "note": "", "by": company.by, "now": NOW, "agreed": False}
-    confirmations.confirm(first, fingerprint=company.new.sha256, **said)
-    confirmations.confirm(second, fingerprint="", **said)
+    answer = confirmations.PartnerAnswer("", by=company.by, now=NOW)
+    confirmations.confirm_installation(first, answer, fingerprint=company.new.sha256)
+    confirmations.confirm_installation(second, answer)
     confirmations.waive(third, reason="pilot", by=company.by, now=NOW)
     lines = {line.key: line for line in sheet(rotation).lines}
     assert lines["install"].tally == "1 confirmed, 1 weak, 1 waived, 2 silent"

@@ -181,14 +181,8 @@ def test_ticks_stay_while_the_page_renews_itself(
     show(inside, live_server, told)
     inside.get_by_label("Tick Northwind").check()
     fabrikam = told.participants.get(partner__name="Fabrikam")
-    confirmations.confirm(
-        fabrikam,
-        fingerprint="",
-        agreed=True,
-        spoke_with="Fay Fisher",
-        note="",
-        by=company.by,
-        now=database_now(),
+    confirmations.confirm_installation(
+        fabrikam, confirmations.PartnerAnswer("Fay Fisher", by=company.by, now=database_now()), agreed=True
     )
     row = inside.locator(f"#partner-{fabrikam.uid}")
     expect(row).to_contain_text("its word", timeout=20_000)  # the page has renewed itself

@@ -140,12 +140,12 @@ def test_what_changed_since_it_was_looked_at_is_shown_again(
 def test_a_change_between_looking_and_sending_is_noticed_under_the_lock(
     company: Company, rotation: Rotation, northwind: Participant
 ) -> None:
-    seen = announcements.build_preview(northwind, now=NOW).version_token
+    seen = announcements.build_preview(northwind, now=NOW).version
     northwind.partner.contacts.update(email="other@northwind.example")
     with pytest.raises(PreviewOutdated, match="What changed: who gets it"):
-        announcements.announce(northwind, by=company.by, now=NOW, token=seen)
+        announcements.announce(northwind, by=company.by, now=NOW, seen=seen)
     with pytest.raises(PreviewOutdated, match="What changed: all of it"):
-        announcements.announce(northwind, by=company.by, now=NOW, token="")
+        announcements.announce(northwind, by=company.by, now=NOW, seen="")
     assert not Message.objects.exists()
     assert announcements.announce(northwind, by=company.by, now=NOW)
 

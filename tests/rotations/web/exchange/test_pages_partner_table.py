@@ -56,9 +56,20 @@ def row_of(rotation: Rotation, name: str, **options: Any) -> Any:
     return next(r for r in sheet(rotation, **options).rows if r.participant.partner.name == name)
 
 
-def confirm(participant: Participant, company: Company, **said: Any) -> None:
-    answer = {"fingerprint": "", "agreed": True, "spoke_with": "", "note": "", **said}
-    confirmations.confirm(participant, by=NORA, now=NOW, **answer)
+def confirm(
+    participant: Participant,
+    *,
+    spoke_with: str = "",
+    note: str = "",
+    fingerprint: str = "",
+    agreed: bool = True,
+) -> None:
+    answer = confirmations.PartnerAnswer(spoke_with, by=NORA, now=NOW, note=note)
+    confirmations.confirm_installation(participant, answer, fingerprint=fingerprint, agreed=agreed)
+
+
+def add_note(participant: Participant, note: str, *, spoke_with: str = "") -> None:
+    confirmations.add_note(participant, confirmations.PartnerAnswer(spoke_with, by=NORA, now=NOW, note=note))
 
 
 def propose(participant: Participant) -> None:
@@ -72,7 +83,7 @@ def propose(participant: Participant) -> None:
 def test_the_row_shows_what_a_partner_has_come_to(
     operator: Client, company: Company, told: Rotation, northwind: Participant
 ) -> None:
-    confirm(northwind, company, fingerprint=pki.format_fingerprint(company.new.sha256), note="Night shift")
+    confirm(northwind, fingerprint=pki.format_fingerprint(company.new.sha256), note="Night shift")
     shown = page_text(get_page(operator, "rotation-detail", told.uid))
     row = shown.partition(f'id="partner-{northwind.uid}"')[2].partition("</tr>")[0]
     for words in ("ready", "23 Nov", "fingerprint", "Has it", "“Night shift”", "Nora North, "):
@@ -135,7 +146,7 @@ def test_the_next_thing_to_do_is_one_button(
     Message.objects.update(state="sent")
     propose(northwind)
     assert label("Northwind") == "Decide …"
-    confirm(northwind, company, fingerprint=company.new.sha256)
+    confirm(northwind, fingerprint=company.new.sha256)
     assert label("Northwind") == ""
     rotation.steps.filter(act="announce").update(blocked=True)
     assert label("Fabrikam") == "Record answer"  # somebody may have called before it was their turn
@@ -154,10 +165,10 @@ def test_the_last_word_is_read_off_the_trail(
 ) -> None:
     assert last_responses(told) == {}
     propose(northwind)
-    confirm(northwind, company, note="We can after all", agreed=False)
+    confirm(northwind, note="We can after all", agreed=False)
     (word,) = last_responses(told).values()
     assert (word.who, word.what, word.note) == (NORA.name, "says that it has it", "We can after all")
-    confirm(northwind, company, agreed=False, installed=False, spoke_with="Nils", note="Ill today")
+    add_note(northwind, "Ill today", spoke_with="Nils")
     (word,) = last_responses(told).values()
     assert (word.who, word.note) == ("Nils", "Ill today")
 
@@ -245,7 +256,7 @@ def test_whatever_a_partner_does_renews_the_page(
             before = sheet(told).version
             time_slots.answer_slots(northwind, [slot], by=NORA, now=NOW)
         case "word":
-            confirm(northwind, company, agreed=False, installed=False, note="Calls back")
+            add_note(northwind, "Calls back")
     assert sheet(told).version != before
 
 
@@ -261,7 +272,7 @@ def more(company: Company, number: int) -> Rotation:
     (slot,) = time_slots.offer_slots(rotation, [window(STARTS)], by=company.by, now=NOW)
     for participant in rotation.participants.select_related("partner"):
         announcements.announce(participant, by=company.by, now=EARLIER)
-        confirm(participant, company, agreed=False)
+        confirm(participant, agreed=False)
         time_slots.answer_slots(participant, [slot], by=NORA, now=NOW)
     return rotation
 
@@ -294,7 +305,7 @@ def together(client: Client, rotation: Rotation, act: str, *participants: Partic
 def test_what_happens_to_whom_is_named_before_it_is_done(
     operator: Client, company: Company, told: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
-    confirm(fabrikam, company, fingerprint=company.new.sha256)
+    confirm(fabrikam, fingerprint=company.new.sha256)
     response = together(operator, told, "nudge", northwind, fabrikam)
     assert response.status_code == 200
     shown = page_text(response)

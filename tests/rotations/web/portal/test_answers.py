@@ -206,8 +206,8 @@ def test_a_file_that_is_none_ends_in_a_sentence(nora: Visitor) -> None:
 def test_a_note_goes_with_it_and_an_empty_one_takes_nothing_away(
     nora: Visitor, northwind: Participant, company: Company
 ) -> None:
-    confirmations.confirm(
-        northwind, fingerprint="", agreed=False, spoke_with="", note="Call at night", by=company.by, now=NOW
+    confirmations.confirm_installation(
+        northwind, confirmations.PartnerAnswer("", by=company.by, now=NOW, note="Call at night")
     )
     nora.send("installed", how="word", note="")
     assert again(northwind).note == "Call at night"
