@@ -13,7 +13,7 @@ from django.urls import reverse
 from as2certs.audit.models import Entry
 from partners.models import Partner, PartnerCertificate
 from tests.certificates import key_pem, make_pair
-from tests.partners.test_importing import lines, packed, pem
+from tests.partners.importing.test_apply import lines, packed, pem
 
 pytestmark = pytest.mark.django_db
 
