@@ -1,4 +1,4 @@
-"""What only a browser shows: the chosen files stay while warnings are read, and a page that waits goes on."""
+"""What only a browser shows: chosen files stay during the confirmation of warnings, and pages poll."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.dates]
 
 
 @pytest.fixture
-def inside(page: Page, live_server: object) -> Page:
-    """A browser in which an operator is logged in."""
+def operator_page(page: Page, live_server: object) -> Page:
+    """A page of a browser in which an operator is logged in."""
     user = User.objects.create_user("operator", password=PASSWORD)
     user.groups.add(Group.objects.get(name="operator"))
     log_in_browser(page.context, user, str(live_server))
@@ -29,59 +29,63 @@ def inside(page: Page, live_server: object) -> Page:
 
 
 @pytest.fixture
-def identity(inside: Page) -> Identity:
+def identity(operator_page: Page) -> Identity:
     return make_identity()
 
 
 def test_the_chosen_file_stays_while_the_warnings_are_read(
-    inside: Page, live_server: object, identity: Identity, tmp_path: Path
+    operator_page: Page, live_server: object, identity: Identity, tmp_path: Path
 ) -> None:
     now = datetime.now(UTC)
     pair = make_pair("ACME", not_before=now - timedelta(days=1), not_after=now + timedelta(days=3650))
     (tmp_path / "acme.p12").write_bytes(p12(pair))
-    inside.goto(f"{live_server}{identity.get_absolute_url()}upload/")
-    inside.get_by_label("Certificate file").set_input_files(tmp_path / "acme.p12")
-    inside.get_by_label("Password").fill("wrong")
-    inside.get_by_role("button", name="Check it and take it in").click()
-    expect(inside.locator("#error_1_id_password, #div_id_password .invalid-feedback").first).to_be_visible()
-    inside.get_by_label("Certificate file").set_input_files(tmp_path / "acme.p12")
-    inside.get_by_label("Password").fill("secret")
-    inside.get_by_role("button", name="Check it and take it in").click()
-    inside.get_by_label("I have read this").check()
+    operator_page.goto(f"{live_server}{identity.get_absolute_url()}upload/")
+    operator_page.get_by_label("Certificate file").set_input_files(tmp_path / "acme.p12")
+    operator_page.get_by_label("Password").fill("wrong")
+    operator_page.get_by_role("button", name="Check it and take it in").click()
+    expect(
+        operator_page.locator("#error_1_id_password, #div_id_password .invalid-feedback").first
+    ).to_be_visible()
+    operator_page.get_by_label("Certificate file").set_input_files(tmp_path / "acme.p12")
+    operator_page.get_by_label("Password").fill("secret")
+    operator_page.get_by_role("button", name="Check it and take it in").click()
+    operator_page.get_by_label("I have read this").check()
     assert not IdentityCertificate.objects.exists()
-    inside.get_by_role("button", name="Check it and take it in").click()
-    expect(inside.get_by_text("is taken in and used at once to sign and decrypt")).to_be_visible()
-    assert inside.url.endswith(IdentityCertificate.objects.get().get_absolute_url())
+    operator_page.get_by_role("button", name="Check it and take it in").click()
+    expect(operator_page.get_by_text("is taken in and used at once to sign and decrypt")).to_be_visible()
+    assert operator_page.url.endswith(IdentityCertificate.objects.get().get_absolute_url())
 
 
 def test_the_page_of_a_new_key_shows_the_certificate_by_itself(
-    inside: Page, live_server: object, identity: Identity
+    operator_page: Page, live_server: object, identity: Identity
 ) -> None:
-    inside.goto(f"{live_server}{identity.get_absolute_url()}generate/")
-    inside.get_by_label("Key size").select_option("2048")
-    inside.get_by_role("button", name="Make the key").click()
-    expect(inside.get_by_text("It begins in a few seconds")).to_be_visible()
+    operator_page.goto(f"{live_server}{identity.get_absolute_url()}generate/")
+    operator_page.get_by_label("Key size").select_option("2048")
+    operator_page.get_by_role("button", name="Make the key").click()
+    expect(operator_page.get_by_text("It begins in a few seconds")).to_be_visible()
     generation.generate_next(now=datetime.now(UTC))
-    expect(inside.get_by_text("to sign and to decrypt")).to_be_visible()
+    expect(operator_page.get_by_text("to sign and to decrypt")).to_be_visible()
     assert CertificateRequest.objects.get().state == "done"
-    inside.get_by_role("link", name="Open the certificate").click()
-    expect(inside.get_by_role("heading", level=1)).to_have_text("ACME-PROD")
+    operator_page.get_by_role("link", name="Open the certificate").click()
+    expect(operator_page.get_by_role("heading", level=1)).to_have_text("ACME-PROD")
 
 
-def test_the_folder_is_asked_for_only_where_a_directory_is_chosen(inside: Page, live_server: object) -> None:
-    inside.goto(f"{live_server}/systems/new/")
-    expect(inside.get_by_label("Folder")).to_be_hidden()
-    inside.get_by_label("Directory and hook").check()
-    expect(inside.get_by_label("Folder")).to_be_visible()
+def test_the_folder_is_asked_for_only_where_a_directory_is_chosen(
+    operator_page: Page, live_server: object
+) -> None:
+    operator_page.goto(f"{live_server}/systems/new/")
+    expect(operator_page.get_by_label("Folder")).to_be_hidden()
+    operator_page.get_by_label("Directory and hook").check()
+    expect(operator_page.get_by_label("Folder")).to_be_visible()
 
 
 def test_archiving_asks_for_a_reason_in_the_menu(
-    inside: Page, live_server: object, identity: Identity
+    operator_page: Page, live_server: object, identity: Identity
 ) -> None:
-    inside.goto(f"{live_server}{identity.get_absolute_url()}")
-    inside.get_by_text("More", exact=True).click()
-    inside.get_by_text("Archive…").click()
-    inside.get_by_label("Reason").fill("closed down")
-    inside.get_by_role("button", name=f"Archive {identity.name}").click()
-    expect(inside.get_by_text("is archived. Its history stays.")).to_be_visible()
+    operator_page.goto(f"{live_server}{identity.get_absolute_url()}")
+    operator_page.get_by_text("More", exact=True).click()
+    operator_page.get_by_text("Archive…").click()
+    operator_page.get_by_label("Reason").fill("closed down")
+    operator_page.get_by_role("button", name=f"Archive {identity.name}").click()
+    expect(operator_page.get_by_text("is archived. Its history stays.")).to_be_visible()
     assert not Identity.objects.active().exists()
