@@ -249,6 +249,7 @@ def test_who_was_told_is_not_ticked_but_may_be_told_again(
     tell(operator, rotation, northwind, fabrikam)
     shown = page_text(get_page(operator, "rotation-announce", rotation.uid))
     assert "Everybody who can be told has been told." in shown
+    assert shown.count("· told ") == 2
     assert '" checked' not in shown
     monkeypatch.setattr(views, "database_now", lambda: NOW + timedelta(minutes=1))
     tell(operator, rotation, northwind)
