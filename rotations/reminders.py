@@ -21,7 +21,13 @@ from rotations.exchange import certificate_requests, digest, follow_up, window_n
 from rotations.lifecycle import changeover_evidence
 from rotations.models import Heartbeat, Notice
 from rotations.notifications import operator_mail
-from rotations.notifications.expiry import ALL_KINDS, ExpiringCertificate, HolderKind, find_expiring
+from rotations.notifications.expiry import (
+    ALL_KINDS,
+    ExpiringCertificate,
+    HolderKind,
+    find_expiring,
+    sent_thresholds,
+)
 from rotations.notifications.expiry_mail import build_reminder
 from rotations.notifications.recipients import (
     Recipient,
@@ -29,7 +35,6 @@ from rotations.notifications.recipients import (
     recipients_of,
     unique_recipients,
 )
-from rotations.notifications.sent_notices import sent_thresholds
 from rotations.notifications.thresholds import reached_threshold
 
 log = logging.getLogger(__name__)

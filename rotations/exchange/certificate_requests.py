@@ -37,8 +37,7 @@ from rotations.letters.mail_templates import MailText
 from rotations.letters.sending import store_letter
 from rotations.letters.texts import REQUEST_STEPS, Fact, request_lead_sentence
 from rotations.models import HandedIn, Letter, Notice, Phrase, Rotation
-from rotations.notifications.expiry import THEIRS, ExpiringCertificate, find_expiring
-from rotations.notifications.sent_notices import sent_thresholds
+from rotations.notifications.expiry import THEIRS, ExpiringCertificate, find_expiring, sent_thresholds
 from rotations.notifications.thresholds import reached_threshold
 
 log = logging.getLogger(__name__)
@@ -238,12 +237,9 @@ class RequestMail:
         return {
             "contact": contact.name,
             "partner": self.partner.name,
-            "our_name": self.support.organisation,
+            **self.support.placeholder_values,
             "their_as2_id": self.partner.as2_id,
             "old_ends": format_moment(earliest_expiry(certificates), self.zone, "day"),
-            "our_contact": self.support.name,
-            "our_email": self.support.email,
-            "our_phone": self.support.phone,
         }
 
     def _facts(self, certificates: Sequence[CertificateInUse]) -> list[Fact]:

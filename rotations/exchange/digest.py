@@ -61,28 +61,12 @@ AWAITED_TEXT = {
 
 @dataclass(frozen=True)
 class Blocker:
-    """Why a rotation waits for one partner: for what, or what our people have to do, and until when."""
+    """Why a rotation waits for a partner: for what, or what our people have to do, and until when."""
 
-    partner: str
     status: PartnerStatus
-    is_ours: bool
     what: str
     until: datetime | None
-
-
-@dataclass(frozen=True)
-class BlockerGroup:
-    """Partners for which a rotation waits for the same reason."""
-
-    partners: Sequence[str]
-    status: PartnerStatus
-    is_ours: bool
-    what: str
-    until: datetime | None
-
-    @property
-    def meaning(self) -> str:
-        return STATUS_MEANING[self.status]
+    is_ours: bool = True
 
 
 def waiting_for_partners(now: datetime) -> RotationQuerySet:
@@ -108,31 +92,28 @@ def find_blocker(history: ParticipantHistory, *, now: datetime, zone: str) -> Bl
     rotation, status = participant.rotation, derive_status(history.evidence(now=now))
     until = participant.answer_by or participant.starts
 
-    def ours(what: str, since: datetime | None = None) -> Blocker:
-        return Blocker(participant.partner.name, status, True, what, since or until)
-
     match status:
         case PartnerStatus.DOES_NOT_WORK:
-            return ours("find out with them what fails", participant.works_at)
+            return Blocker(status, "find out with them what fails", participant.works_at or until)
         case PartnerStatus.USES_OLD:
             what = "call them: their messages use the old certificate"
-            return ours(what, participant.straggling_at)
+            return Blocker(status, what, participant.straggling_at)
         case PartnerStatus.DECLINED if rotation.state in BEFORE_CHANGE:
-            return ours("find another way with them")
+            return Blocker(status, "find another way with them", until)
         case PartnerStatus.OTHER_TIME if rotation.state in BEFORE_CHANGE:
             start, end = participant.proposed_start, participant.proposed_end
             when = f" ({format_window(start, end, zone)})" if start and end else ""
-            return ours(f"accept their time{when}, or stay with the window")
+            return Blocker(status, f"accept their time{when}, or stay with the window", until)
     awaited = [step for step in history.awaited if not step.blocked]
     if not awaited:
         return _overdue_blocker(history, status, now=now)
     if status is PartnerStatus.NOT_INFORMED:
-        return ours("tell them of the change")
+        return Blocker(status, "tell them of the change", until)
     if status is PartnerStatus.UNREACHABLE:
-        return ours("call them: no mail gets there")
+        return Blocker(status, "call them: no mail gets there", until)
     if participant.escalated_at is not None or (until is not None and until <= now):
-        return ours(f"call them: {_format_awaited(awaited)}")
-    return Blocker(participant.partner.name, status, False, _format_awaited(awaited), until)
+        return Blocker(status, f"call them: {_format_awaited(awaited)}", until)
+    return Blocker(status, _format_awaited(awaited), until, is_ours=False)
 
 
 def _overdue_blocker(history: ParticipantHistory, status: PartnerStatus, *, now: datetime) -> Blocker | None:
@@ -148,8 +129,7 @@ def _overdue_blocker(history: ParticipantHistory, status: PartnerStatus, *, now:
     ]
     if not late or history.participant.waived_reason:
         return None
-    what = f"call them: {_format_awaited(late)}"
-    return Blocker(history.participant.partner.name, status, True, what, late[0].latest_at)
+    return Blocker(status, f"call them: {_format_awaited(late)}", late[0].latest_at)
 
 
 def _format_awaited(steps: Iterable[Step]) -> str:
@@ -157,18 +137,6 @@ def _format_awaited(steps: Iterable[Step]) -> str:
     return "they still have to " + " and ".join(
         dict.fromkeys(AWAITED_TEXT[Act(step.act)] for step in steps if step.act in AWAITED_TEXT)
     )
-
-
-def group_blockers(blocks: Iterable[Blocker]) -> list[BlockerGroup]:
-    """Group partners with the same reason; those that our people have to act on come first."""
-    found: dict[tuple[bool, PartnerStatus, str, datetime | None], list[str]] = defaultdict(list)
-    for one in blocks:
-        found[(one.is_ours, one.status, one.what, one.until)].append(one.partner)
-    lines = [
-        BlockerGroup(partners, status, is_ours, what, until)
-        for (is_ours, status, what, until), partners in found.items()
-    ]
-    return sorted(lines, key=lambda line: not line.is_ours)
 
 
 #: When it is due, in the reader's time zone.
@@ -189,11 +157,10 @@ class DueDigest:
 
 @dataclass(frozen=True)
 class WaitingRotation:
-    """A rotation that waits for partners, with the reasons."""
+    """A rotation that waits for partners, whose names are grouped by the reason."""
 
     rotation: Rotation
-    lines: Sequence[BlockerGroup]
-    blocking: int
+    groups: Mapping[Blocker, Sequence[str]]
     taking_part: int
 
 
@@ -295,33 +262,38 @@ def _mail(
 
 
 def _waiting_rotation(
-    rotation: Rotation, found: Sequence[ParticipantHistory], zone: str, now: datetime
+    rotation: Rotation, histories: Sequence[ParticipantHistory], zone: str, now: datetime
 ) -> WaitingRotation | None:
+    groups: dict[Blocker, list[str]] = defaultdict(list)
     try:
-        blocks = [one for history in found if (one := find_blocker(history, now=now, zone=zone)) is not None]
+        for history in histories:
+            if (blocker := find_blocker(history, now=now, zone=zone)) is not None:
+                groups[blocker].append(history.participant.partner.name)
     except Exception:
         # An error in one rotation must not keep people from being notified of the others.
         log.exception("What rotation %s waits for can't be told", rotation.uid)
         return None
-    return WaitingRotation(rotation, group_blockers(blocks), len(blocks), len(found)) if blocks else None
+    return WaitingRotation(rotation, groups, len(histories)) if groups else None
 
 
 def _rotation_context(one: WaitingRotation, zone: str, now: datetime) -> dict[str, Any]:
     """Return the template variables of one rotation."""
     rotation = one.rotation
     assert rotation.window_start is not None  # approved rotations have a window
+    groups = sorted(one.groups.items(), key=lambda group: not group[0].is_ours)
+    blocking = sum(len(partners) for _, partners in groups)
     return {
         "title": format_title(rotation.holder.name, rotation.holder.is_test),
         "name": rotation.holder.name,
         "is_test": rotation.holder.is_test,
         "url": settings.AS2CERTS_BASE_URL + rotation.get_absolute_url(),
-        "blocking": one.blocking,
+        "blocking": blocking,
         "taking_part": one.taking_part,
-        "ready": one.taking_part - one.blocking,
-        "ours": sum(len(line.partners) for line in one.lines if line.is_ours),
+        "ready": one.taking_part - blocking,
+        "ours": sum(len(partners) for blocker, partners in groups if blocker.is_ours),
         "starts": format_moment(rotation.window_start, zone),
         "when": _format_window(rotation, now),
-        "lines": [_group_context(line, zone, now) for line in one.lines],
+        "lines": [_group_context(blocker, partners, zone, now) for blocker, partners in groups],
     }
 
 
@@ -335,15 +307,15 @@ def _format_window(rotation: Rotation, now: datetime) -> str:
     return "the window is open" if end is not None and end > now else "the window is over"
 
 
-def _group_context(line: BlockerGroup, zone: str, now: datetime) -> dict[str, Any]:
+def _group_context(blocker: Blocker, partners: Sequence[str], zone: str, now: datetime) -> dict[str, Any]:
     return {
-        "partners": shorten_names(line.partners, MAX_PARTNERS),
-        "standing": line.status,
-        "is_ours": line.is_ours,
-        "is_urgent": line.meaning == "urgent",
-        "what": line.what,
-        "until": format_moment(line.until, zone) if line.until else "",
-        "is_over": line.until is not None and line.until <= now,
+        "partners": shorten_names(partners, MAX_PARTNERS),
+        "standing": blocker.status,
+        "is_ours": blocker.is_ours,
+        "is_urgent": STATUS_MEANING[blocker.status] == "urgent",
+        "what": blocker.what,
+        "until": format_moment(blocker.until, zone) if blocker.until else "",
+        "is_over": blocker.until is not None and blocker.until <= now,
     }
 
 

@@ -202,10 +202,8 @@ def _send_nudge(one: AwaitedParticipant, name: str, since: str, *, by: Actor, no
     sent = send_letters(context, Letter.Kind.NUDGE, one.contacts, by=by, event=event)
     if sent:
         record(
-            AuditEvent(
+            participant.audit_event(
                 "participant.nudged",
-                participant.rotation,
-                also=[participant.rotation.holder, participant.partner],
                 new={
                     "partner": participant.partner.name,
                     "rung": name,
@@ -227,12 +225,7 @@ def _escalate(rotation: Rotation, now: datetime) -> int:
     rotation.participants.filter(pk__in=[p.pk for p in new]).update(escalated_at=now)
     for participant in new:
         record(
-            AuditEvent(
-                "participant.escalated",
-                rotation,
-                also=[rotation.holder, participant.partner],
-                new={"partner": participant.partner.name},
-            ),
+            participant.audit_event("participant.escalated", new={"partner": participant.partner.name}),
             by=Actor.runner(),
             now=now,
         )
@@ -371,10 +364,8 @@ def extend_deadline(participant: Participant, answer_by: datetime, *, by: Actor,
         until = format_moment(participant.answer_by, rotation.window_zone)
         raise ActionRefused(f"{participant.partner} has until {until} already.")
     record(
-        AuditEvent(
+        participant.audit_event(
             "participant.extended",
-            rotation,
-            also=[rotation.holder, participant.partner],
             old={"until": participant.answer_by.isoformat() if participant.answer_by else ""},
             new={"partner": participant.partner.name, "until": answer_by.isoformat()},
         ),

@@ -94,15 +94,7 @@ def propose_window(
     participant.save()
     proposed = format_window(window.start, window.end, window.zone)
     record(
-        AuditEvent(
-            "participant.proposed",
-            rotation,
-            also=[rotation.holder, participant.partner],
-            new={"window": proposed},
-            reason=note,
-        ),
-        by=by,
-        now=now,
+        participant.audit_event("participant.proposed", new={"window": proposed}, reason=note), by=by, now=now
     )
     operator_mail.notify_partner_response(
         participant, f"{participant.partner} proposes another time: {proposed}.", note, at=now
@@ -112,23 +104,14 @@ def propose_window(
 @transaction.atomic
 def refuse_proposal(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
     """Refuse the window that a partner proposed, and inform it why. Raises ActionRefused."""
-    rotation, participant = lock_for_answer(participant)
+    _, participant = lock_for_answer(participant)
     if participant.proposed_at is None:
         raise ActionRefused(f"{participant.partner} proposes no other time any more.")
     if not reason.strip():
         raise ActionRefused(f"Say why: {participant.partner} is told.")
     clear_proposal(participant)
     participant.save()
-    record(
-        AuditEvent(
-            "participant.proposal_refused",
-            rotation,
-            also=[rotation.holder, participant.partner],
-            reason=reason,
-        ),
-        by=by,
-        now=now,
-    )
+    record(participant.audit_event("participant.proposal_refused", reason=reason), by=by, now=now)
     sending.send_proposal_refusal(participant, reason, by=by, now=now)
 
 
@@ -142,13 +125,7 @@ def decline(participant: Participant, *, reason: str, by: Actor, now: datetime) 
         raise ActionRefused("Say why it can’t be done, so that we can find another way.")
     participant.declined_at, participant.declined_reason = now, reason
     participant.save()
-    record(
-        AuditEvent(
-            "participant.declined", rotation, also=[rotation.holder, participant.partner], reason=reason
-        ),
-        by=by,
-        now=now,
-    )
+    record(participant.audit_event("participant.declined", reason=reason), by=by, now=now)
     operator_mail.notify_partner_response(participant, f"{participant.partner} says no.", reason, at=now)
 
 
@@ -158,16 +135,13 @@ def report_switched(participant: Participant, act: str, *, by: Actor, now: datet
 
     Returns how many steps that settled; raises ActionRefused if none is open.
     """
-    rotation, participant = lock_for_answer(participant)
+    _, participant = lock_for_answer(participant)
     steps = [step for step in open_steps(participant, act) if not step.blocked and not step.simultaneous]
     if act not in (Act.PARTNER_CUT_OVER, Act.PARTNER_RETIRE) or not steps:
         raise ActionRefused("There is nothing to switch at this moment: that step is done, or comes later.")
     record(
-        AuditEvent(
-            "participant.switched",
-            rotation,
-            also=[rotation.holder, participant.partner],
-            new={"what": REMOVED_TEXT if act == Act.PARTNER_RETIRE else SWITCHED_TEXT},
+        participant.audit_event(
+            "participant.switched", new={"what": REMOVED_TEXT if act == Act.PARTNER_RETIRE else SWITCHED_TEXT}
         ),
         by=by,
         now=now,
@@ -195,12 +169,7 @@ def report_result(participant: Participant, *, works: bool, note: str, by: Actor
     participant.works, participant.works_at, participant.works_note = works, now, note
     participant.save()
     record(
-        AuditEvent(
-            "participant.works" if works else "participant.does_not_work",
-            rotation,
-            also=[rotation.holder, participant.partner],
-            reason=note,
-        ),
+        participant.audit_event("participant.works" if works else "participant.does_not_work", reason=note),
         by=by,
         now=now,
     )

@@ -137,14 +137,7 @@ def answer_slots(participant: Participant, can: Collection[Slot], *, by: Actor, 
         )
     times = [format_utc(s.start) for s in slots if s.pk in able]
     record(
-        AuditEvent(
-            "participant.slots",
-            rotation,
-            also=[rotation.holder, participant.partner],
-            new={"can": times or "at none of them"},
-        ),
-        by=by,
-        now=now,
+        participant.audit_event("participant.slots", new={"can": times or "at none of them"}), by=by, now=now
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from functools import cached_property
 
 from django.conf import settings
@@ -14,7 +13,7 @@ from django.db.models import Prefetch, QuerySet
 from django.urls import reverse
 
 from as2certs.accounts.models import User
-from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.audit.recording import Actor, record
 from as2certs.mail import outbox
 from partners.models import Contact
 from rotations.errors import ActionRefused, PreviewOutdated
@@ -23,7 +22,7 @@ from rotations.execution.confirmations import lock_for_answer, open_steps
 from rotations.execution.version_token import version_token
 from rotations.letters import access_links
 from rotations.letters.compose import ComposedLetter, LetterContent, build_content, compose
-from rotations.letters.contacts import contacts_for, explain_contact_gap, find_contact_gap
+from rotations.letters.contacts import Remedy, contacts_for, explain_contact_gap, find_remedy
 from rotations.letters.context import LetterContext, RotationContext
 from rotations.letters.sending import send_letters
 from rotations.models import Letter, Participant, Rotation, Step
@@ -34,16 +33,6 @@ from rotations.planning.states import SETTLED, RotationState, StepAction
 ANNOUNCEABLE_STATES = (RotationState.EXCHANGING, RotationState.SCHEDULED, RotationState.UNDER_WAY)
 
 ANNOUNCEMENT = Letter.Kind.ANNOUNCEMENT
-
-
-class Remedy(StrEnum):
-    """What has to be changed so that a partner can be informed."""
-
-    CONTACT = "contact"
-    ADDRESS = "address"
-    TICK = "tick"
-    STEP = "step"
-    NOWHERE = ""
 
 
 @dataclass(frozen=True)
@@ -191,10 +180,10 @@ def _order_obstacle(context: LetterContext, unsettled: Mapping[str, str]) -> Ann
 
 
 def _contact_obstacle(participant: Participant) -> AnnouncementObstacle | None:
-    gap = find_contact_gap(participant.partner, ANNOUNCEMENT)
-    if gap is None:
+    remedy = find_remedy(participant.partner, ANNOUNCEMENT)
+    if remedy is None:
         return None
-    return AnnouncementObstacle(explain_contact_gap(participant.partner, ANNOUNCEMENT), Remedy(gap.value))
+    return AnnouncementObstacle(explain_contact_gap(participant.partner, ANNOUNCEMENT), remedy)
 
 
 @transaction.atomic
@@ -204,7 +193,7 @@ def announce(participant: Participant, *, by: Actor, now: datetime, seen: str | 
     ``seen`` is the version of the preview that somebody has seen, if any. Raises ActionRefused if it is too
     early or the letter would reach nobody, PreviewOutdated if other mails would be sent than were previewed.
     """
-    rotation, participant = lock_for_answer(participant)
+    _, participant = lock_for_answer(participant)
     preview = build_preview(participant, now=now)
     if preview.obstacle:
         raise ActionRefused(preview.obstacle)
@@ -213,7 +202,7 @@ def announce(participant: Participant, *, by: Actor, now: datetime, seen: str | 
     contacts = [content.contact for content in preview.contents]
     sent = send_letters(preview.context, ANNOUNCEMENT, contacts, by=by)
     to = ", ".join(contact.email for contact in contacts)
-    record_announced(rotation, participant, f"mail to {to}", by=by, now=now)
+    record_announced(participant, f"mail to {to}", by=by, now=now)
     return sent
 
 
@@ -225,13 +214,13 @@ def share_link(
 
     The URL can be shown only once, since only a hash is stored. Raises ActionRefused if it is too early.
     """
-    rotation, participant = lock_for_answer(participant)
+    _, participant = lock_for_answer(participant)
     if obstacle := share_link_obstacle(participant, now=now):
         raise ActionRefused(obstacle)
     new = access_links.create_link(
         participant.partner, participant=participant, contact=None, by=by, now=now, expires_at=expires_at
     )
-    record_announced(rotation, participant, "a link to hand over", by=by, now=now)
+    record_announced(participant, "a link to hand over", by=by, now=now)
     return new
 
 
@@ -247,30 +236,25 @@ def send_to_contact(participant: Participant, contact: Contact, *, by: Actor, no
 
     Raises ActionRefused if it is too early, or if this contact can't be written to any more.
     """
-    rotation, participant = lock_for_answer(participant)
+    _, participant = lock_for_answer(participant)
     if obstacle := share_link_obstacle(participant, now=now):
         raise ActionRefused(obstacle)
     found = participant.partner.contacts.with_address().filter(pk=contact.pk).first()
     if found is None:
         raise ActionRefused(f"{contact.name} has no address any more, or has left {participant.partner}.")
     sent = send_letters(LetterContext.of(participant, now=now), ANNOUNCEMENT, [found], by=by)
-    record_announced(rotation, participant, f"mail to {found.email}", by=by, now=now)
+    record_announced(participant, f"mail to {found.email}", by=by, now=now)
     return sent
 
 
-def record_announced(
-    rotation: Rotation, participant: Participant, how: str, *, by: Actor, now: datetime
-) -> None:
+def record_announced(participant: Participant, how: str, *, by: Actor, now: datetime) -> None:
     """Record that the change was announced to a participant, and how, in the caller's transaction."""
     if participant.announced_at is None:
         participant.announced_at = now
         participant.save(update_fields=["announced_at"])
     record(
-        AuditEvent(
-            "participant.announced",
-            rotation,
-            also=[rotation.holder, participant.partner],
-            new={"partner": participant.partner.name, "how": how},
+        participant.audit_event(
+            "participant.announced", new={"partner": participant.partner.name, "how": how}
         ),
         by=by,
         now=now,

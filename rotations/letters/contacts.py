@@ -13,16 +13,9 @@ from rotations.models import Letter, Rotation
 
 #: A contact gets a letter if one of these flags is set.
 CONTACT_FLAGS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(Letter.Kind.values, ("told_windows", "told_new_certificates")),
     Letter.Kind.ANNOUNCEMENT: ("told_new_certificates",),
     Letter.Kind.NUDGE: ("told_new_certificates",),
-    Letter.Kind.ANSWERED: ("told_windows", "told_new_certificates"),
-    Letter.Kind.MOVED: ("told_windows", "told_new_certificates"),
-    Letter.Kind.REPLANNED: ("told_windows", "told_new_certificates"),
-    Letter.Kind.CANCELLED: ("told_windows", "told_new_certificates"),
-    Letter.Kind.ROLLED_BACK: ("told_windows", "told_new_certificates"),
-    Letter.Kind.NOT_NOW: ("told_windows", "told_new_certificates"),
-    Letter.Kind.NOW: ("told_windows", "told_new_certificates"),
-    Letter.Kind.WARNED: ("told_windows", "told_new_certificates"),
     Letter.Kind.HAND_IN: ("told_expiry",),
     Letter.Kind.EMERGENCY: ("told_windows", "told_new_certificates", "told_expiry"),
 }
@@ -41,6 +34,16 @@ class SupportContact:
     def summary(self) -> str:
         """Return the person in one line, such as "Kim Meyer, +49 30 1234, kim@example.com"."""
         return ", ".join(part for part in (self.name, self.phone, self.email) if part)
+
+    @property
+    def placeholder_values(self) -> Mapping[str, str]:
+        """Return the values of the placeholders about us."""
+        return {
+            "our_name": self.organisation,
+            "our_contact": self.name,
+            "our_email": self.email,
+            "our_phone": self.phone,
+        }
 
 
 def support_for_rotation(rotation: Rotation) -> SupportContact:
@@ -80,36 +83,38 @@ def contacts_for(partner: Partner, kind: str) -> list[Contact]:
     return list(found.values())
 
 
-class ContactGap(StrEnum):
-    """Why a letter reaches nobody: no contact, no contact with an address, or none with the flag."""
+class Remedy(StrEnum):
+    """What has to be changed so that a partner can be informed."""
 
     CONTACT = "contact"
     ADDRESS = "address"
-    TICK = "tick"
+    FLAG = "flag"
+    STEP = "step"
+    NOWHERE = ""
 
 
-def find_contact_gap(partner: Partner, kind: str) -> ContactGap | None:
-    """Return why a letter of a kind reaches nobody at a partner; None if it reaches somebody."""
+def find_remedy(partner: Partner, kind: str) -> Remedy | None:
+    """Return what has to be changed so that a letter of a kind reaches a partner; None if it does."""
     if contacts_for(partner, kind):
         return None
     contacts = [contact for contact in partner.contacts.all() if not contact.suggested_by]
     if not contacts:
-        return ContactGap.CONTACT
-    return ContactGap.TICK if any(contact.email for contact in contacts) else ContactGap.ADDRESS
+        return Remedy.CONTACT
+    return Remedy.FLAG if any(contact.email for contact in contacts) else Remedy.ADDRESS
 
 
 def explain_contact_gap(partner: Partner, kind: str) -> str:
     """Return a sentence on why a letter reaches nobody and what to do; empty if it reaches somebody."""
-    match find_contact_gap(partner, kind):
+    match find_remedy(partner, kind):
         case None:
             return ""
-        case ContactGap.CONTACT:
+        case Remedy.CONTACT:
             return f"No contact of {partner} is known: add one, or give them the link another way."
-        case ContactGap.ADDRESS:
+        case Remedy.ADDRESS:
             return (
                 f"No contact of {partner} has an e-mail address: add one, or give them the link another way."
             )
-        case ContactGap.TICK:
+        case _:
             return (
                 f"No contact of {partner} is to be told this by mail: change what they are told, or give them the "
                 "link."

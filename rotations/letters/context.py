@@ -117,7 +117,7 @@ class LetterContext:
         assert rotation.new is not None  # approved rotations have a successor
         return {
             "partner": partner.name,
-            "our_name": self.our_name,
+            **self.support.placeholder_values,
             "station": rotation.holder.name,
             "as2_id": self.shared.our_ids,
             "their_as2_id": partner.as2_id,
@@ -127,9 +127,6 @@ class LetterContext:
             "window_utc": self.participant.format_window("UTC"),
             "old_ends": format_moment(rotation.old.not_after, self.zone, "day") if rotation.old else "now",
             "fingerprint": rotation.new.short_name,
-            "our_contact": self.support.name,
-            "our_email": self.support.email,
-            "our_phone": self.support.phone,
         }
 
 

@@ -135,4 +135,4 @@ def _notify_partner(context: LetterContext, *, by: Actor, now: datetime) -> None
     contacts = contacts_for(participant.partner, Letter.Kind.EMERGENCY)
     if send_letters(context, Letter.Kind.EMERGENCY, contacts, by=by):
         how = f"mail to {', '.join(contact.email for contact in contacts)}"
-        announcements.record_announced(participant.rotation, participant, how, by=by, now=now)
+        announcements.record_announced(participant, how, by=by, now=now)

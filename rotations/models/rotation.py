@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from django.conf import settings
 from django.db import models
@@ -12,6 +13,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.urls import reverse
 
 from as2certs.accounts.models import Installation, validate_time_zone
+from as2certs.audit.recording import AuditEvent
 from as2certs.time_format import format_window
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate
@@ -429,6 +431,18 @@ class Participant(models.Model):
     def local(self) -> str:
         """The local times of its window, as they were agreed."""
         return self.window_local if self.has_own_window else self.rotation.window_local
+
+    def audit_event(
+        self,
+        verb: str,
+        *,
+        old: Mapping[str, Any] | None = None,
+        new: Mapping[str, Any] | None = None,
+        reason: str = "",
+    ) -> AuditEvent:
+        """Return an event of its rotation that is also shown on the pages of the holder and the partner."""
+        rotation = self.rotation
+        return AuditEvent(verb, rotation, [rotation.holder, self.partner], old, new, reason)
 
 
 class StepQuerySet(models.QuerySet["Step"]):

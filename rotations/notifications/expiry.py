@@ -13,14 +13,15 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.db.models import Exists, F, OuterRef, Q, QuerySet, Value
+from django.db.models import Exists, F, Min, OuterRef, Q, QuerySet, Value
 from django.urls import reverse
 
 from as2certs import pki
+from as2certs.rows import key_batches
 from identities.models import Identity, IdentityService
 from identities.stations import Environment
 from partners.models import Partner, PartnerService
-from rotations.models import Rotation
+from rotations.models import Notice, Rotation
 from rotations.notifications.thresholds import PENDING_STATES, Outlook, rotation_outlook
 from rotations.planning.states import RotationState
 
@@ -251,3 +252,17 @@ def _build_expiring(
         roles=tuple(role for role in kind.station.ROLES if role in roles),
         rotation=rotation,
     )
+
+
+def sent_thresholds(side: HolderKind, certificates: Iterable[int]) -> Mapping[tuple[int, str], int]:
+    """Return the smallest threshold sent for each certificate (primary key) and address (lower case)."""
+    found: dict[tuple[int, str], int] = {}
+    for batch in key_batches(certificates):
+        rows = (
+            Notice.objects.filter(**{f"{side.notice}__in": batch})
+            .order_by()
+            .values_list(f"{side.notice}_id", "recipient")
+            .annotate(Min("threshold"))
+        )
+        found |= {(certificate, recipient): threshold for certificate, recipient, threshold in rows}
+    return found

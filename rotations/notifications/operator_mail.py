@@ -25,6 +25,7 @@ from rotations.notifications.texts import (
     SilentPartner,
     certificate_facts,
     explain_late,
+    format_certificate,
     format_names,
     format_not_ready,
     format_title,
@@ -58,11 +59,10 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
     assert start is not None  # _soon asks for it
     notice = next(name for span, name in reversed(WINDOW_REMINDERS) if start - now <= span)
     outstanding = format_not_ready(rotation)
-    return _notify(
+    event = RotationEvent(
         "window_soon",
         rotation,
         event=f"window:{rotation.uid}:{start.isoformat()}:{notice}",
-        now=now,
         variables=lambda reader: {
             "countdown": format_countdown(start, now),
             "starts": format_moment(start, reader.time_zone),
@@ -70,11 +70,12 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
             "facts": [*window_facts(rotation, reader), *certificate_facts(rotation, reader, now)],
         },
     )
+    return _notify(event, now=now)
 
 
 def notify_applied(rotations: Sequence[tuple[Rotation, bool]], at: datetime) -> int:
     """Notify people of changes that were made, and whether late, in the caller's transaction."""
-    return _notify_all([_applied_event(rotation, late, at) for rotation, late in rotations], now=at)
+    return _notify(*(_applied_event(rotation, late, at) for rotation, late in rotations), now=at)
 
 
 def _applied_event(rotation: Rotation, late: bool, at: datetime) -> RotationEvent:
@@ -101,11 +102,10 @@ def _applied_event(rotation: Rotation, late: bool, at: datetime) -> RotationEven
 
 def notify_needs_attention(rotation: Rotation, step: Step | None, reason: str, at: datetime) -> int:
     """Notify people that a rotation needs a person to continue, in the caller's transaction."""
-    return _notify(
+    event = RotationEvent(
         "needs_attention",
         rotation,
         event=f"attention:{step.uid if step else rotation.uid}:{at.isoformat()}",
-        now=at,
         variables=lambda reader: {
             "reason": reason,
             "step": step,
@@ -118,6 +118,7 @@ def notify_needs_attention(rotation: Rotation, step: Step | None, reason: str, a
             ],
         },
     )
+    return _notify(event, now=at)
 
 
 def notify_approval_withdrawn(rotation: Rotation, at: datetime) -> int:
@@ -145,11 +146,10 @@ def _comes_too_late(rotation: Rotation, old: AbstractCertificate, now: datetime)
 
 def _notify_too_late(rotation: Rotation, old: AbstractCertificate, now: datetime) -> int:
     start, end, not_after = rotation.window_start, rotation.window_end, old.not_after
-    return _notify(
+    event = RotationEvent(
         "too_late",
         rotation,
         event=f"too-late:{rotation.uid}:{start.isoformat() if start else 'none'}",
-        now=now,
         variables=lambda reader: {
             "expires": format_expiry(not_after, now, reader.time_zone),
             "date": format_moment(not_after, reader.time_zone, "day"),
@@ -157,16 +157,16 @@ def _notify_too_late(rotation: Rotation, old: AbstractCertificate, now: datetime
             "facts": [*certificate_facts(rotation, reader, now), *window_facts(rotation, reader)],
         },
     )
+    return _notify(event, now=now)
 
 
 def notify_partner_response(participant: Participant, text: str, more: str, *, at: datetime) -> int:
     """Notify people of a response that they have to decide about: no, another time, a failure."""
     rotation = participant.rotation
-    return _notify(
+    event = RotationEvent(
         "partner_said",
         rotation,
         event=f"said:{participant.uid}:{at.isoformat()}",
-        now=at,
         variables=lambda reader: {
             "text": text,
             "more": more,
@@ -179,6 +179,7 @@ def notify_partner_response(participant: Participant, text: str, more: str, *, a
             ],
         },
     )
+    return _notify(event, now=at)
 
 
 def notify_silent_partners(
@@ -209,42 +210,31 @@ def notify_silent_partners(
             "facts": [*window_facts(rotation, reader), *certificate_facts(rotation, reader, at)],
         }
 
-    return _notify(
-        "silent", rotation, event=f"silent:{event}", now=at, variables=variables, escalate_to=escalate_to
-    )
+    return _notify(RotationEvent("silent", rotation, f"silent:{event}", variables, escalate_to), now=at)
 
 
 def notify_submitted(handed: HandedIn, rotation: Rotation, *, at: datetime) -> int:
     """Notify people that a partner submitted a certificate; ``rotation`` uses it, or prevents its use."""
     new, old = handed.certificate, rotation.old
-    return _notify(
+    event = RotationEvent(
         "handed_in",
         rotation,
         event=f"handed-in:{handed.uid}",
-        now=at,
         variables=lambda reader: {
             "handed": handed,
             "is_kept": handed.rotation_id is None,
             "button_url": settings.AS2CERTS_BASE_URL
             + (rotation if handed.accepted else handed).get_absolute_url(),
             "facts": [
-                ("New", f"{new.short_name}, until {format_moment(new.not_after, reader.time_zone, 'day')}"),
-                *(
-                    [
-                        (
-                            "In use",
-                            f"{old.short_name}, until {format_moment(old.not_after, reader.time_zone, 'day')}",
-                        )
-                    ]
-                    if old
-                    else []
-                ),
+                ("New", format_certificate(new, reader.time_zone)),
+                *([("In use", format_certificate(old, reader.time_zone))] if old else []),
                 ("For", " + ".join(handed.roles)),
                 ("Came from", handed.said_by),
                 ("Came", format_moment(handed.at, reader.time_zone, "offset")),
             ],
         },
     )
+    return _notify(event, now=at)
 
 
 def notify_window_missed(now: datetime) -> int:
@@ -329,19 +319,7 @@ class RotationEvent:
         return {outbox.fit_key(f"{self.event}:{one.key}"): one for one in recipients}
 
 
-def _notify(
-    template: str,
-    rotation: Rotation,
-    *,
-    event: str,
-    now: datetime,
-    variables: Callable[[Recipient], Mapping[str, Any]],
-    escalate_to: Recipient | None = None,
-) -> int:
-    return _notify_all([RotationEvent(template, rotation, event, variables, escalate_to)], now=now)
-
-
-def _notify_all(events: Sequence[RotationEvent], *, now: datetime) -> int:
+def _notify(*events: RotationEvent, now: datetime) -> int:
     """Queue one mail per event and recipient, unless it was queued before; return how many were queued."""
     by_rotation = recipients_of_rotations([event.rotation for event in events])
     wanted = [(event, key, one) for event in events for key, one in event.recipients(by_rotation).items()]

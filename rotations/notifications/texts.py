@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from as2certs.time_format import format_moment, format_relative_day
+from identities.stations import AbstractCertificate
 from rotations.models import Rotation
 from rotations.notifications.expiry import ExpiringCertificate
 from rotations.notifications.recipients import Recipient
@@ -100,15 +101,20 @@ def format_not_ready(rotation: Rotation) -> str:
     return shorten_names(list(silent.values_list("partner__name", flat=True)), MAX_NOT_READY)
 
 
+def format_certificate(certificate: AbstractCertificate, zone: str) -> str:
+    """Return a certificate's short fingerprint and its end: "4A:1F:…:9C:07, until 13 Dec 2026"."""
+    return f"{certificate.short_name}, until {format_moment(certificate.not_after, zone, 'day')}"
+
+
 def certificate_facts(rotation: Rotation, reader: Recipient, now: datetime) -> Facts:
     """Return the roles and the old and new certificate of a rotation."""
     old, new, zone = rotation.old, rotation.new, reader.time_zone
     facts = [("Roles", " + ".join(rotation.roles))]
     if old is not None:
-        end = f"{format_moment(old.not_after, zone, 'day')} ({format_relative_day(old.not_after, now, zone)})"
-        facts.append(("Old", f"{old.short_name}, until {end}"))
+        distance = format_relative_day(old.not_after, now, zone)
+        facts.append(("Old", f"{format_certificate(old, zone)} ({distance})"))
     if new is not None:
-        facts.append(("New", f"{new.short_name}, until {format_moment(new.not_after, zone, 'day')}"))
+        facts.append(("New", format_certificate(new, zone)))
     return facts
 
 
