@@ -222,7 +222,7 @@ def copy_step(step: Step) -> Step:
 
 def signs_per_partner(rotation: Rotation) -> bool:
     """Return whether our signature changes for each partner at a moment of its own in this rotation."""
-    return rotation.steps.alone().exists()
+    return rotation.steps.for_one_partner().exists()
 
 
 def awaits_preparation(participant: Participant) -> bool:
@@ -244,7 +244,7 @@ def last_window_end(rotation: Rotation) -> datetime | None:
 
 def switched_participants(rotation: Rotation) -> set[int]:
     """Return the participants (primary keys) for which alone our signature has changed, and was not rolled back."""
-    done = rotation.steps.alone().filter(state="done")
+    done = rotation.steps.for_one_partner().filter(state="done")
     return set(done.exclude(key__startswith=f"{PAST_PREFIX}:").values_list("participant", flat=True))
 
 

@@ -248,10 +248,10 @@ def test_a_partners_change_is_rehearsed_with_its_namesake_on_our_test_side(
     old, new = (partner_certificate(partner, by=by, now=NOW, ends=NOW + n * days) for n in (1, 2))
     wish = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
     rotation = drafts.create_draft(partner, wish, by=by, now=NOW)
-    assert rehearsal.counterpart_for(partner) is None
+    assert current_result(rotation)[0] is RehearsalState.NONE
     side.partner.as2_id = partner.as2_id
     side.partner.save()
-    assert rehearsal.counterpart_for(partner) == side.partner
+    assert partner.counterpart == side.partner
     assert "has not been made on Fabrikam test yet" in rehearsal.rehearsal_obstacle(rotation)
     theirs = partner_certificate(side.partner, by=by, now=NOW, ends=NOW + days)
     there = drafts.DraftSpec(roles=("verify", "encrypt"), old=None, new=theirs, window=window(STARTS))
