@@ -112,8 +112,8 @@ def _run_round(clock: Callable[[], datetime]) -> int:
     # Claimed from all that is due: of the same few, all but one of the workers would find nothing.
     claimed = _settle_internal(internal, MAX_SETTLED_TOGETHER, clock()) if internal.exists() else 0
     while external and time.monotonic() - begun < ROUND_SECONDS:
+        free = due.filter(pk__in=external).exclude(_behind_busy_systems(due, now))
         with transaction.atomic():
-            free = due.filter(pk__in=external).exclude(_behind_busy_systems(due, now))
             step = _lock_claimable(free).first()
             claim = step and _settle_or_claim(step, clock)
         if step is None:
