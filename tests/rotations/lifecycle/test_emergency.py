@@ -1,4 +1,4 @@
-"""The old key may be known to somebody else: everything at once, in whatever state the rotation is."""
+"""Emergencies, from any state of a rotation."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def state(rotation: Rotation) -> str:
 
 
 def held(folder: Path, role: str) -> list[str]:
-    """Return the SHA-256 of what the AS2 system holds for a role: what is in use, and what it accepts beside it."""
+    """Return the SHA-256 of the certificates that the AS2 system holds for a role."""
     links = [folder / role / link / "cert.pem" for link in ("current", "previous")]
     found = [x509.load_pem_x509_certificate(link.read_bytes()) for link in links if link.exists()]
     return [certificate.fingerprint(hashes.SHA256()).hex() for certificate in found]
@@ -75,7 +75,7 @@ def held(folder: Path, role: str) -> list[str]:
 
 @pytest.mark.parametrize("which", sorted(ROLES))
 @pytest.mark.parametrize("holds", list(Capacity))
-def test_everything_is_due_now_in_every_change(which: str, holds: Capacity) -> None:
+def test_every_automatic_step_is_due_now(which: str, holds: Capacity) -> None:
     change = replace(
         make_change(which, (holds,), (holds,), automatic=True, per_partner=True, moments={}), emergency=True
     )
@@ -96,7 +96,7 @@ def test_everything_is_due_now_in_every_change(which: str, holds: Capacity) -> N
     assert bool(waits) == (change.side == "partner")
 
 
-def test_the_check_finds_what_even_an_emergency_may_not_do() -> None:
+def test_the_rules_find_violations_even_in_an_emergency() -> None:
     change = replace(
         make_change("F", (Capacity.ONE,), (Capacity.ONE,), automatic=True, per_partner=False, moments={}),
         emergency=True,
@@ -108,11 +108,11 @@ def test_the_check_finds_what_even_an_emergency_may_not_do() -> None:
     assert any("before the new one is in use" in found for found in violations(change, hasty))
 
 
-# Carried out.
+# Execution.
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_draft_is_applied_at_once_and_the_old_one_is_gone(company: Company, folder: Path) -> None:
+def test_a_draft_is_applied_at_once_and_the_old_certificate_removed(company: Company, folder: Path) -> None:
     rotation = declare(make_draft(company, starts=STARTS), company)
     FakeClock().apply_due()
     assert state(rotation) == RotationState.APPLIED
@@ -133,11 +133,9 @@ def test_a_draft_is_applied_at_once_and_the_old_one_is_gone(company: Company, fo
 
 
 @pytest.mark.django_db(transaction=True)
-def test_one_that_was_being_prepared_is_hurried_and_keeps_what_was_done(
-    company: Company, folder: Path
-) -> None:
+def test_a_rotation_in_preparation_keeps_its_done_steps(company: Company, folder: Path) -> None:
     rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
-    FakeClock().apply_due()  # the new key is loaded beside the old one
+    FakeClock().apply_due()  # stages the new key beside the old one
     for participant in rotation.participants.all():
         announcements.announce(participant, by=company.by, now=NOW)
     confirm_all(rotation, company)
@@ -149,11 +147,11 @@ def test_one_that_was_being_prepared_is_hurried_and_keeps_what_was_done(
     assert role_assignments.certificates_by_role(company.identity)["decrypt"] == [company.new]
     (letter, _) = Letter.objects.filter(kind=Letter.Kind.EMERGENCY)
     (entry,) = letter.message.attachments.filter(name__endswith=".ics")
-    assert b"METHOD:CANCEL" in bytes(entry.content)  # the agreed window is no more
+    assert b"METHOD:CANCEL" in bytes(entry.content)  # the agreed window is cancelled
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_grace_ends_at_once(company: Company, folder: Path) -> None:
+def test_the_grace_period_ends_at_once(company: Company, folder: Path) -> None:
     rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     FakeClock().apply_due()
     confirm_all(rotation, company)
@@ -167,7 +165,7 @@ def test_the_grace_ends_at_once(company: Company, folder: Path) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_partners_new_certificate_is_compared_even_then(company: Company) -> None:
+def test_a_partners_new_certificate_still_has_to_be_compared(company: Company) -> None:
     fabrikam = company.partners[0]
     old = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=30))
     new = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=700))
@@ -181,13 +179,13 @@ def test_a_partners_new_certificate_is_compared_even_then(company: Company) -> N
     FakeClock().apply_due()
     assert state(rotation) == RotationState.APPLIED
     assert role_assignments.certificates_by_role(fabrikam) == {"verify": [new], "encrypt": [new]}
-    assert not Letter.objects.exists()  # it told us, and needs no telling
+    assert not Letter.objects.exists()  # the partner reported the emergency itself
 
 
-# Who may, and what is refused.
+# Permissions and refusals.
 
 
-def test_it_takes_two_or_a_reason(company: Company) -> None:
+def test_it_needs_two_people_or_a_reason(company: Company) -> None:
     rotation = make_draft(company, starts=STARTS)
     with pytest.raises(ActionRefused, match="Nobody but you"):
         emergency.declare_emergency(rotation, reason=LEAKED, alone=" ", by=company.by, now=NOW)
@@ -198,7 +196,7 @@ def test_it_takes_two_or_a_reason(company: Company) -> None:
     assert Entry.objects.get(verb="rotation.emergency").new["alone"] == "Night shift"
 
 
-def test_what_cant_be_is_said(company: Company) -> None:
+def test_obstacles_are_explained(company: Company) -> None:
     rotation = make_draft(company, starts=STARTS)
     with pytest.raises(ActionRefused, match="Say what happened"):
         emergency.declare_emergency(rotation, reason="", alone="", by=company.approver, now=NOW)
@@ -210,7 +208,7 @@ def test_what_cant_be_is_said(company: Company) -> None:
         declare(rotation, company)
 
 
-def test_there_is_no_way_back_and_no_window(company: Company) -> None:
+def test_it_cannot_be_rolled_back_or_postponed(company: Company) -> None:
     rotation = declare(make_draft(company, starts=STARTS), company)
     FakeClock().apply_due()
     with pytest.raises(ActionRefused, match="may be known to others"):
@@ -226,7 +224,7 @@ def test_there_is_no_way_back_and_no_window(company: Company) -> None:
 # On the pages.
 
 
-def test_the_page_says_what_happens_and_asks_what_happened(
+def test_the_page_shows_the_consequences_and_requires_a_reason(
     company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("emergency", "rotations", "confirm_page"):
@@ -239,8 +237,8 @@ def test_the_page_says_what_happens_and_asks_what_happened(
     assert "At once, by itself: Sign and decrypt with" in shown
     assert "A mail goes to all 2 partners now" in shown
     assert "There is no way back" in shown
-    assert "Why nobody else looks at it first" not in shown  # somebody else set it up
-    assert Rotation.objects.get(pk=rotation.pk).emergency_reason == ""  # looking changes nothing
+    assert "Why nobody else looks at it first" not in shown  # somebody else created it
+    assert Rotation.objects.get(pk=rotation.pk).emergency_reason == ""  # a GET changes nothing
     seen = asked.context["form"].initial["seen"]
     refused = post_form(client, "rotation-emergency", rotation.uid, seen=seen, reason="")
     assert refused.status_code == 422
@@ -250,7 +248,7 @@ def test_the_page_says_what_happens_and_asks_what_happened(
     assert f"at once: {LEAKED}. 0 of 2 partners changed over too" in shown
 
 
-def test_the_partners_page_says_it_is_urgent(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_partners_page_shows_the_urgency(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rotations.web.views.participants.database_now", lambda: NOW)
     rotation = declare(make_draft(company, starts=STARTS), company)
     client: Client = log_in(make_person("olivia", "operator"))
