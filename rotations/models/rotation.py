@@ -398,8 +398,8 @@ class Participant(models.Model):
     @property
     def holds_undecided(self) -> bool:
         """Whether its statement about its system differs from ours, and nobody has decided about that."""
-        said = self.says_holds not in ("", Partner.Holds.UNKNOWN, self.partner.holds)
-        return said and self.holds_decided_at is None
+        differs = self.says_holds not in ("", Partner.Holds.UNKNOWN, self.partner.holds)
+        return differs and self.holds_decided_at is None
 
     @property
     def has_own_window(self) -> bool:
