@@ -104,7 +104,7 @@ def awaited_participants(now: datetime) -> QuerySet[Participant]:
     """Return the participants that were told, and of which a word is awaited before their window is over."""
     theirs = Step.objects.filter(participant=OuterRef("pk"), act__in=CONFIRMED_ACTS, blocked=False)
     # Where we sign per partner, others may have changed over while this one is still silent.
-    alone = Step.objects.alone().to_come().filter(participant=OuterRef("pk"))
+    alone = Step.objects.for_one_partner().unsettled().filter(participant=OuterRef("pk"))
     return (
         Participant.objects.filter(
             Exists(theirs.exclude(state__in=SETTLED)),
@@ -334,7 +334,7 @@ def explain_not_awaited(history: ParticipantHistory, *, now: datetime) -> str:
         return "Approve the plan first, and announce the change to the partners."
     if participant.is_removed:
         return f"{partner} takes no part in this rotation."
-    alone = participant.steps.alone().to_come()
+    alone = participant.steps.for_one_partner().unsettled()
     goes_on = rotation.state == RotationState.UNDER_WAY and alone.exists()
     is_followed = rotation.state in FOLLOWED_STATES or goes_on
     if not is_followed or (participant.starts and participant.starts <= now):

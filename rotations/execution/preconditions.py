@@ -194,7 +194,9 @@ def _unrehearsed_rotations(steps: StepQuerySet) -> list[int]:
     keys = set(steps.order_by().values_list("rotation", flat=True))
     if not keys:
         return []
-    rotations = Rotation.objects.with_rule().select_related("identity", "partner").filter(pk__in=keys)
+    rotations = (
+        Rotation.objects.with_rehearsal_rule().select_related("identity", "partner").filter(pk__in=keys)
+    )
     return [rotation.pk for rotation in rotations if rehearsal.rehearsal_obstacle(rotation)]
 
 

@@ -154,8 +154,8 @@ def _audit_values(rotation: Rotation) -> dict[str, object]:
 def freeze_names(holder: Identity | Partner, partners: Iterable[Partner], window: Window) -> list[str]:
     """Return the freezes that overlap a window, as text with the identity or partner that they apply to."""
     concerned = Freeze.objects.concerning(holder, partners).select_related("identity", "partner")
-    found = [freeze for freeze in concerned if freeze_calendar.freezes_touching(window, [freeze.planned])]
-    return [f"{freeze} ({freeze.whom})" if freeze.whom else str(freeze) for freeze in found]
+    found = [freeze for freeze in concerned if freeze_calendar.freezes_touching(window, [freeze.period])]
+    return [f"{freeze} ({freeze.target})" if freeze.target else str(freeze) for freeze in found]
 
 
 def suggest_windows(
@@ -185,7 +185,7 @@ def suggest_windows(
         length=timedelta(hours=1),
         zone=zone,
         hours=hours,
-        freezes=[freeze.planned for freeze in Freeze.objects.concerning(holder, partners)],
+        freezes=[freeze.period for freeze in Freeze.objects.concerning(holder, partners)],
         lead=window_suggestions.longest_lead(
             [partner.lead_days for partner in partners], usual=ours.lead_days
         ),
@@ -235,7 +235,7 @@ def _assign_generated_successor(pk: int, *, now: datetime) -> bool:
 
 def assign_successor(rotation: Rotation, certificate: AnyCertificate, *, by: Actor, now: datetime) -> None:
     """Set the successor of a draft; call it with the rotation locked."""
-    rotation.take_successor(certificate)
+    rotation.set_successor(certificate)
     rotation.save(update_fields=["new_identity_certificate", "new_partner_certificate"])
     record(
         AuditEvent(

@@ -35,7 +35,7 @@ SEVEN = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
-def alone(company: Company) -> None:
+def for_one_partner(company: Company) -> None:
     """Let Alice, who owns ACME and lives in Berlin, be the only one who is told."""
 
 

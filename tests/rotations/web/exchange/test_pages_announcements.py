@@ -184,7 +184,7 @@ def test_what_takes_too_long_for_one_answer_is_said_to_be_left(
 ) -> None:
     monkeypatch.setattr(
         views,
-        "one_by_one",
+        "run_for_each",
         lambda who, do: bulk.run_for_each(who, do, patience=-1),  # no time at all
     )
     response = tell(operator, rotation, northwind, fabrikam)
