@@ -11,7 +11,8 @@ from as2certs.audit.recording import Actor, AuditEvent, record
 from rotations.errors import ActionRefused, IllegalTransition
 from rotations.execution import stored_plan, transitions
 from rotations.execution.stored_plan import PAST_PREFIX, ROLL_BACK
-from rotations.letters import compose
+from rotations.letters import sending
+from rotations.letters.context import LetterContext
 from rotations.lifecycle.rescheduling import (
     load_participant,
     participant_obstacle,
@@ -45,7 +46,7 @@ def cancel(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rota
     require_no_held_messages(rotation)
     transitions.apply_action(rotation, RotationAction.CANCEL, by=by, now=now, reason=reason)
     _skip_open_steps(rotation, now=now, by=by, why="the rotation was cancelled")
-    compose.notify_participants(rotation, Letter.Kind.CANCELLED, by=by, now=now)
+    sending.notify_participants(rotation, Letter.Kind.CANCELLED, by=by, now=now)
     return rotation
 
 
@@ -119,7 +120,7 @@ def roll_back(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> R
     # Held messages are released once both sides use the old certificate again.
     rotation.steps.filter(pk__in=[s.pk for s in held]).update(after=[s.key for s in back], blocked=True)
     transitions.advance_rotation(rotation, by=by, now=now)
-    compose.notify_participants(rotation, Letter.Kind.ROLLED_BACK, by=by, now=now)
+    sending.notify_participants(rotation, Letter.Kind.ROLLED_BACK, by=by, now=now)
     return rotation
 
 
@@ -226,8 +227,9 @@ def take_back_participant(participant: Participant, *, reason: str, by: Actor, n
     )
     transitions.advance_rotation(rotation, by=by, now=now)
     participant = load_participant(rotation, participant)
-    contacts = compose.informed_contacts(participant, Letter.Kind.ROLLED_BACK)
-    compose.send_letters(Letter.Kind.ROLLED_BACK, participant, contacts, by=by, now=now, note=reason)
+    contacts = sending.informed_contacts(participant, Letter.Kind.ROLLED_BACK)
+    context = LetterContext.of(participant, now=now)
+    sending.send_letters(context, Letter.Kind.ROLLED_BACK, contacts, by=by, note=reason)
     return participant
 
 

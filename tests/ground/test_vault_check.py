@@ -51,4 +51,9 @@ def test_after_resealing_the_old_key_is_not_needed_any_more(stack: Stack) -> Non
     stack.manage("reseal_keys")
     (stack.folder / "vault_keys").write_text(new)
     stack.manage("make_ready")
-    assert stack.python("from identities.certificates import private_keys; print(private_keys.count_unreadable(limit=10)[0])") == 0
+    assert (
+        stack.python(
+            "from identities.certificates import private_keys; print(private_keys.count_unreadable(limit=10)[0])"
+        )
+        == 0
+    )
