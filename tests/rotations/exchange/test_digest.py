@@ -318,7 +318,7 @@ def test_a_poisoned_rotation_keeps_nobody_from_hearing_of_the_others(
             raise RuntimeError("poisoned")
         return real(history, **given)
 
-    monkeypatch.setattr(digest, "block", block)
+    monkeypatch.setattr(digest, "find_blocker", block)
     assert digest.send_digests(SEVEN) == 1
     assert "ZETA" in digests()[0].text
     assert "can't be told" in caplog.text
