@@ -7,16 +7,12 @@ from celery import shared_task
 from as2certs.clock import database_now
 from rotations import reminders, runner
 from rotations.exchange import mail_feedback
-from rotations.execution import transitions
-from rotations.lifecycle import drafts
 
 
 @shared_task(ignore_result=True)
 def apply_due() -> None:
-    """Carry out the steps that are due, and give waiting rotations their finished successors, or let them go on."""
-    runner.apply_due()
-    drafts.assign_generated_successors(now=database_now())
-    transitions.advance_rehearsed(now=database_now())
+    """Carry out the steps that are due, and advance the rotations that waited for something else."""
+    runner.tick()
 
 
 @shared_task(ignore_result=True)

@@ -104,7 +104,7 @@ def awaited_participants(now: datetime) -> QuerySet[Participant]:
     """Return the participants that were informed and whose answer is awaited before the end of their window."""
     theirs = Step.objects.filter(participant=OuterRef("pk"), act__in=CONFIRMED_ACTS, blocked=False)
     # If we sign per partner, others may have changed while this one has not answered.
-    alone = Step.objects.alone().to_come().filter(participant=OuterRef("pk"))
+    alone = Step.objects.for_one_partner().unsettled().filter(participant=OuterRef("pk"))
     return (
         Participant.objects.filter(
             Exists(theirs.exclude(state__in=SETTLED)),
@@ -329,7 +329,7 @@ def explain_not_awaited(history: ParticipantHistory, *, now: datetime) -> str:
         return "Approve the plan first, and announce the change to the partners."
     if participant.is_removed:
         return f"{partner} takes no part in this rotation."
-    alone = participant.steps.alone().to_come()
+    alone = participant.steps.for_one_partner().unsettled()
     started = rotation.state == RotationState.UNDER_WAY and alone.exists()
     is_followed = rotation.state in FOLLOWED_STATES or started
     if not is_followed or (participant.starts and participant.starts <= now):

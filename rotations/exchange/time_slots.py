@@ -9,7 +9,7 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
-from as2certs.time_format import format_utc
+from as2certs.time_format import format_moment, format_utc
 from rotations.errors import ActionRefused
 from rotations.exchange.responses import OPERATOR_ONLY_FINDINGS, refuse_begun
 from rotations.execution import transitions
@@ -111,7 +111,7 @@ def offer_slots(
             "rotation.slots_offered",
             rotation,
             also=[rotation.holder],
-            new={"moments": [f"{w.local_start:%Y-%m-%d %H:%M} {w.zone}" for w in spans.values()]},
+            new={"moments": [f"{format_moment(w.start, w.zone, 'iso')} {w.zone}" for w in spans.values()]},
         ),
         by=by,
         now=now,

@@ -34,7 +34,7 @@ def send_window_notices(now: datetime) -> int:
 
     Each letter is sent once per window and contact.
     """
-    for_all = Rotation.objects.exclude(Exists(Step.objects.alone().filter(rotation=OuterRef("pk"))))
+    for_all = Rotation.objects.exclude(Exists(Step.objects.for_one_partner().filter(rotation=OuterRef("pk"))))
     near = for_all.filter(window_start__lte=now + LEAD_TIME, window_end__gt=now)
     waiting = near.filter(state__in=NOT_READY_STATES).values_list("pk", flat=True)
     asked_to_wait = for_all.filter(participants__letters__kind=Letter.Kind.NOT_NOW)
@@ -48,7 +48,7 @@ def send_window_notices(now: datetime) -> int:
 
 def _due_individually(now: datetime) -> list[int]:
     """Return the participants (primary keys) with an own window, near or past, in which they change with us."""
-    ours = Step.objects.alone().filter(participant=OuterRef("participant"))
+    ours = Step.objects.for_one_partner().filter(participant=OuterRef("participant"))
     open_ = Step.objects.filter(Exists(ours), act=Act.PARTNER_CUT_OVER, simultaneous=True)
     near = open_.exclude(state__in=SETTLED).filter(earliest_at__lte=now + LEAD_TIME)
     going_on = near.filter(rotation__state__in=(*AWAITING_WINDOW, RotationState.APPLIED))

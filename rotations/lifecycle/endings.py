@@ -8,6 +8,7 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.time_format import format_moment
 from rotations.errors import ActionRefused, IllegalTransition
 from rotations.execution import stored_plan, transitions
 from rotations.execution.stored_plan import PAST_PREFIX, ROLL_BACK
@@ -100,7 +101,7 @@ def _old_certificate_obstacle(rotation: Rotation, *, now: datetime) -> str:
     if rotation.old is None:
         return "There was no certificate before this one."
     if rotation.old.not_after <= now:
-        return f"The old certificate expired on {rotation.old.not_after:%Y-%m-%d %H:%M} UTC."
+        return f"The old certificate expired on {format_moment(rotation.old.not_after, 'UTC', 'iso')} UTC."
     return ""
 
 

@@ -287,7 +287,7 @@ def _replace_plan(
 ) -> None:
     rotation, anew = other.rotation, [participant.pk for participant in other.changed_participants]
     _reset_answers(other)
-    stored_plan.replace_plan(rotation, other.fresh, anew=anew, begun=other.started)
+    stored_plan.replace_plan(rotation, other.fresh, changed=anew, begun=other.started)
     Rotation.objects.filter(pk=rotation.pk).update(plan_kept="")
     names = [participant.partner.name for participant in other.changed_participants]
     record(

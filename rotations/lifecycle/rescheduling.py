@@ -205,7 +205,7 @@ def move_obstacle(participant: Participant) -> str:
         next_state(RotationState(rotation.state), RotationAction.MOVE_ONE)
     except IllegalTransition as error:
         return str(error)
-    if not participant.steps.alone().exists():
+    if not participant.steps.for_one_partner().exists():
         return NOT_PER_PARTNER
     if participant.pk in stored_plan.switched_participants(rotation):
         return f"We have changed over for {partner} already."

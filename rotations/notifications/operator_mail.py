@@ -253,7 +253,7 @@ def notify_window_missed(now: datetime) -> int:
 
 def _missed_window_end(rotation: Rotation, now: datetime) -> datetime | None:
     """Return when the missed window ended; where we sign per partner, the last of the missed ones."""
-    own = rotation.steps.alone().to_come().filter(latest_at__lte=now)
+    own = rotation.steps.for_one_partner().unsettled().filter(latest_at__lte=now)
     last: datetime | None = own.aggregate(Max("latest_at"))["latest_at__max"]
     return last or rotation.window_end
 

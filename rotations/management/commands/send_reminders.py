@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from as2certs.clock import database_now
+from as2certs.time_format import format_moment
 from rotations import reminders
 from rotations.exchange import certificate_requests, digest, follow_up
 from rotations.letters.schedule import ScheduledReminder
@@ -42,7 +43,7 @@ class Command(BaseCommand):
             self.stdout.write(reminder.recipient.email)
             for line in reminder.lines:
                 c = line.certificate
-                ends = f"{c.not_after:%Y-%m-%d %H:%M} UTC"
+                ends = f"{format_moment(c.not_after, 'UTC', 'iso')} UTC"
                 self.stdout.write(
                     f"  {c.holder_name}, {' + '.join(c.roles)}: {c.fingerprint} ends {ends} "
                     f"(reminder of day {line.threshold})"

@@ -18,7 +18,7 @@ from rotations.letters.announcements import announce
 from rotations.lifecycle import approval
 from rotations.models import Letter, Link, Participant, Rotation
 from tests.rotations.company import Company, make_company, make_draft
-from tests.rotations.execution.racing import at_once
+from tests.rotations.execution.racing import run_concurrently
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 PARTNERS = 6
@@ -38,7 +38,7 @@ def run() -> dict[str, Any]:
         acts += [partial(digest.send_digests, at) for _ in range(2)]
         if at == start - 3 * DAY:
             acts.append(partial(_answer, answering, company))
-        errors += [repr(e) for e in at_once(acts, [0.0] * len(acts)) if e is not None]
+        errors += [repr(e) for e in run_concurrently(acts, [0.0] * len(acts)) if e is not None]
     nudges = Letter.objects.filter(kind=Letter.Kind.NUDGE)
     doubles = Counter(nudges.values_list("contact", "rung"))
     return {

@@ -36,7 +36,7 @@ SEVEN = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
-def alone(company: Company) -> None:
+def only_reader(company: Company) -> None:
     """Make Alice, who owns ACME and lives in Berlin, the only reader."""
 
 
