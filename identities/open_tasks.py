@@ -24,19 +24,36 @@ ROLE_PHRASES = {
 
 
 @dataclass(frozen=True)
+class ActionLink:
+    """A link or button to an action and the permission that it requires; with an obstacle, it is not possible now."""
+
+    label: str
+    url: str
+    permission: str
+    obstacle: str = ""
+
+
+@dataclass(frozen=True)
 class OpenTask:
-    """One thing for somebody to do. ``meaning`` is "urgent", "soon" or "needs_you"; the link may be empty."""
+    """Something for a person to decide or do, with the link to where that is done.
+
+    ``meaning`` is "urgent", "needs_you", "soon" or "neutral". ``is_post`` says that the button acts at once;
+    ``alternative`` is a second, less prominent link.
+    """
 
     meaning: str
     text: str
     label: str = ""
     url: str = ""
     permission: str = ""
+    more: str = ""
+    is_post: bool = False
+    alternative: ActionLink | None = None
 
 
-def sort_by_urgency(needs: Iterable[OpenTask]) -> list[OpenTask]:
-    """Return what is urgent first, and what is only soon last; what is alike stays in its order."""
-    return sorted(needs, key=lambda need: ("urgent", "needs_you", "soon").index(need.meaning))
+def sort_by_urgency(tasks: Iterable[OpenTask]) -> list[OpenTask]:
+    """Return tasks with the urgent ones first, those of the same urgency in the order given."""
+    return sorted(tasks, key=lambda task: ("urgent", "needs_you", "soon", "neutral").index(task.meaning))
 
 
 def rotation_create_url(

@@ -6,13 +6,12 @@ a link can say it: so somebody here looks at what it changes, and decides.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.db.models import Min, OuterRef, Subquery
-from django.urls import reverse
 
 from as2certs.audit.models import Entry, object_reference
 from as2certs.audit.recording import Actor, AuditEvent, record
@@ -26,7 +25,6 @@ from rotations.notifications import operator_mail
 from rotations.planning.change import Act, Role
 from rotations.planning.local_time import day
 from rotations.planning.states import RotationState, StepState
-from rotations.web.presenters.open_tasks import OpenTask, join_names
 
 #: What a partner's system can hold, as it is said of it.
 CAPABILITY_PHRASES = {
@@ -82,45 +80,6 @@ def capability_entry(participant: Participant) -> Entry | None:
     kind, uid = object_reference(participant.partner)
     said = Entry.objects.about(participant.rotation).filter(verb="participant.said_holds")
     return said.filter(subjects__kind=kind, subjects__uid=uid).first()
-
-
-# What needs somebody.
-
-
-def undecided_tasks(participants: Sequence[Participant]) -> Iterator[OpenTask]:
-    """Yield what partners said of their systems that somebody has to decide about."""
-    for participant in participants:
-        if participant.holds_undecided:
-            yield undecided_task(participant)
-
-
-def undecided_task(participant: Participant) -> OpenTask:
-    """Return what a partner said of its system, as something to decide."""
-    holds = Partner.Holds(participant.says_holds)
-    return OpenTask(
-        "needs_you",
-        f"{participant.partner} says that its system {CAPABILITY_PHRASES[holds]}.",
-        "Its plan stays as it is until you have looked at what that changes.",
-        "Look at both plans …",
-        reverse("participant-holds", args=[participant.uid]),
-    )
-
-
-def plan_tasks(
-    rotation: Rotation, participants: Sequence[Participant], steps: Sequence[Step], *, now: datetime
-) -> Iterator[OpenTask]:
-    """Yield that the plan would be another one now; at most two queries, whatever the number of partners."""
-    other = AlternativePlan.of(rotation, now=now, participants=participants, steps=steps)
-    if not other.is_to_be_looked_at:
-        return
-    who = join_names([participant.partner.name for participant in other.anew])
-    yield OpenTask(
-        "needs_you",
-        f"The plan would be another one now: something else is known of what {who or 'our AS2 system'} can hold.",
-        "What was approved stays as it is until you decide.",
-        "Look at both plans …",
-        reverse("rotation-plan", args=[rotation.uid]),
-    )
 
 
 def compare_with_capability(participant: Participant, *, now: datetime) -> AlternativePlan:
@@ -224,26 +183,3 @@ def accept_observed_capability(partner: Partner, *, by: Actor, now: datetime) ->
         by=by,
         now=now,
     )
-
-
-def observed_tasks(partners: Collection[Partner]) -> Iterator[OpenTask]:
-    """Yield what past changes have shown of partners of whom it is not known, to be accepted with one press."""
-    for shown in observed_capabilities(partners).values():
-        yield OpenTask(
-            "soon",
-            f"{shown.partner} seems to be able to keep both certificates for a while.",
-            shown.sentence,
-            "It can keep both",
-            reverse("partner-holds-both", args=[shown.partner.uid]),
-            "partners.change_partner",
-            is_post=True,
-        )
-
-
-def partner_tasks(partner: Partner) -> list[OpenTask]:
-    """Return what about a partner's system is to be decided, on its own page; two queries."""
-    parts = partner.participations.filter(holds_decided_at=None, removed_reason="").exclude(says_holds="")
-    said = list(parts.order_by("-says_holds_at"))
-    for participant in said:
-        participant.partner = partner
-    return [*list(undecided_tasks(said))[:1], *observed_tasks([partner])]

@@ -24,7 +24,7 @@ from rotations.letters.compose import ComposedLetter
 from rotations.models import Letter, Participant, Rotation
 from rotations.web.forms.partners import AnnounceForm, selected_uids
 from rotations.web.views.bulk_messages import count_noun, report_refusals
-from rotations.web.views.confirm_page import get_participant_or_404, get_rotation_or_404
+from rotations.web.views.lookups import get_participant_or_404, get_rotation_or_404
 
 
 @require_permissions("rotations.change_rotation")

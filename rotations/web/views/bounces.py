@@ -21,10 +21,10 @@ from as2certs.clock import database_now
 from as2certs.mail import delivery_reports
 from as2certs.mail.delivery_reports import DeliveryFailure
 from as2certs.mail.models import Message
+from identities.views.common import post_data
 from rotations.exchange import mail_feedback
 from rotations.models import Letter
 from rotations.web.forms.actions import RotationReasonForm
-from rotations.web.views.confirm_page import post_data
 
 #: A report may quote the whole mail; no more than this of it is read into memory.
 MAX_REPORT_BYTES = 1024 * 1024

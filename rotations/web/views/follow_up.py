@@ -1,4 +1,4 @@
-"""Follow partners up: when they are reminded, and a reminder at once."""
+"""Reminders to partners: their schedule, and one at once."""
 
 from __future__ import annotations
 
@@ -12,22 +12,18 @@ from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
+from identities.views.common import post_data
 from rotations.exchange import follow_up
 from rotations.letters import compose
 from rotations.planning.local_time import brief
 from rotations.web.forms.actions import EmptyForm, ReminderScheduleForm
-from rotations.web.views.confirm_page import (
-    ConfirmPage,
-    confirm,
-    get_participant_or_404,
-    get_rotation_or_404,
-    post_data,
-)
+from rotations.web.views.confirm_page import ConfirmPage, confirm
+from rotations.web.views.lookups import get_participant_or_404, get_rotation_or_404
 
 
 @require_permissions("rotations.change_rotation")
 def rotation_following(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Show and change when partners are reminded; with ``look`` only show what other days would lead to."""
+    """Show and change the reminder schedule; with ``look``, only preview other days."""
     rotation, now = get_rotation_or_404(uid), database_now()
     stored = {"after": rotation.nudge_after, "before": rotation.nudge_before}
     form = ReminderScheduleForm(post_data(request), initial=stored)
@@ -53,7 +49,7 @@ def rotation_following(request: HttpRequest, uid: UUID) -> HttpResponse:
         "ahead": follow_up.preview_follow_up(rotation, now=now),
         "now": now,
     }
-    return render(request, "rotations/rotation_following.html", context, status=422 if form.errors else 200)
+    return render(request, "rotations/rotation_reminders.html", context, status=422 if form.errors else 200)
 
 
 @require_permissions("rotations.change_rotation")
@@ -63,18 +59,18 @@ def participant_nudge(request: HttpRequest, uid: UUID) -> HttpResponse:
     one = follow_up.load_awaited_participant(participant)
     obstacle = follow_up.nudge_obstacle(one, now=now)
     names = " and ".join(contact.name for contact in one.contacts)
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Remind {partner} now",
         label=f"Send the reminder to {names}",
         consequences=[] if obstacle else _consequences(one),
         obstacle=obstacle,
     )
 
-    def do() -> None:
+    def apply() -> None:
         follow_up.nudge_now(participant, by=Actor.of(request), now=database_now())
 
     form = EmptyForm(post_data(request))
-    return confirm(request, rotation, form, question, do, f"The reminder to {partner} is on its way.")
+    return confirm(request, rotation, form, page, apply, f"The reminder to {partner} is on its way.")
 
 
 def _consequences(one: follow_up.AwaitedParticipant) -> list[str]:

@@ -1,4 +1,4 @@
-"""Decide about a rotation: approve, postpone, cancel, close, roll back."""
+"""The decisions on a rotation: approve, postpone, switch now, cancel, close, roll back."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.utils import timezone
 from as2certs.accounts.access import current_user, require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from identities.views.common import post_data
 from rotations.execution import transitions
 from rotations.lifecycle import actions, drafts, four_eyes, open_window
 from rotations.lifecycle.edit_conflicts import must_be_as_seen, stamp
@@ -20,70 +21,62 @@ from rotations.planning.states import SETTLED, RotationAction
 from rotations.web.forms.actions import ApproveForm, OptionalReasonForm, PostponeForm, RotationReasonForm
 from rotations.web.forms.windows import initial_from_query
 from rotations.web.presenters import rotation_text
+from rotations.web.presenters.rotation_actions import close_obstacle
 from rotations.web.presenters.rotation_detail import RotationDetail
-from rotations.web.views.confirm_page import (
-    ConfirmPage,
-    confirm,
-    get_rotation_or_404,
-    post_data,
-    transition_obstacle,
-)
+from rotations.web.views.confirm_page import ConfirmPage, confirm, transition_obstacle
+from rotations.web.views.lookups import get_rotation_or_404, load_detail
 
 
 @require_permissions("rotations.approve_rotation")
 def rotation_approve(request: HttpRequest, uid: UUID) -> HttpResponse:
     rotation, now = get_rotation_or_404(uid), database_now()
-    sheet = RotationDetail.of(
-        rotation, user=current_user(request), now=now, zone=timezone.get_current_timezone_name()
-    )
+    detail = load_detail(request, rotation)
     form = ApproveForm(post_data(request), initial={"seen": stamp(rotation)})
     again = rotation.is_withdrawn
-    left = [step for step in sheet.steps if step.state not in SETTLED]
+    open_steps = [step for step in detail.steps if step.state not in SETTLED]
     action = RotationAction.APPROVE_AGAIN if again else RotationAction.APPROVE
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"{'Approve again:' if again else 'Approve'} {rotation_text.rotation_title(rotation)}",
-        label=rotation_text.approve_label(rotation, left, now=now),
+        label=rotation_text.approve_label(rotation, open_steps, now=now),
         consequences=[
-            *([four_eyes.withdrawal_text(rotation, zone=sheet.zone)] if again else []),
-            *rotation_text.approval_effects(left, zone=rotation.window_zone, now=now),
-            *_rehearsal_consequence(sheet),
+            *([four_eyes.withdrawal_text(rotation, zone=detail.zone)] if again else []),
+            *rotation_text.approval_effects(open_steps, zone=rotation.window_zone, now=now),
+            *_rehearsal_consequence(detail),
         ],
-        obstacle=transition_obstacle(rotation, action) or sheet.not_approved_because,
+        obstacle=transition_obstacle(rotation, action) or detail.approval_obstacle,
         template="rotations/rotation_approve.html",
+        context={"detail": detail},
     )
 
     @transaction.atomic
-    def do() -> None:
+    def apply() -> None:
         must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
         actions.approve(rotation, by=Actor.of(request), now=database_now())
 
-    return confirm(
-        request,
-        rotation,
-        form,
-        question,
-        do,
-        "It is approved again, and goes on."
-        if again
-        else "The rotation is approved, and its first steps begin.",
-        sheet=sheet,
-    )
+    success = "The rotation is approved, and its first steps begin."
+    if again:
+        success = "It is approved again, and goes on."
+    return confirm(request, rotation, form, page, apply, success)
 
 
-def _rehearsal_consequence(sheet: RotationDetail) -> list[str]:
-    if not sheet.rehearsal.obstacle:
+def _rehearsal_consequence(detail: RotationDetail) -> list[str]:
+    if not detail.rehearsal.obstacle:
         return []
-    return [f"Not scheduled before its rehearsal has passed. {sheet.rehearsal.result.sentence}"]
+    return [f"Not scheduled before its rehearsal has passed. {detail.rehearsal.result.sentence}"]
 
 
 @require_permissions("rotations.change_rotation")
 def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
     rotation, now = get_rotation_or_404(uid), database_now()
-    seen = post_data(request)
     form = PostponeForm(
-        rotation, current_user(request), seen, now=now, initial=initial_from_query(request.GET)
+        rotation,
+        current_user(request),
+        post_data(request),
+        now=now,
+        initial=initial_from_query(request.GET),
     )
-    question = ConfirmPage(
+    zone = timezone.get_current_timezone_name()
+    page = ConfirmPage(
         title=f"Postpone {rotation_text.rotation_title(rotation)}",
         label="Move the change to this window",
         consequences=[
@@ -93,12 +86,18 @@ def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
         ],
         obstacle=transition_obstacle(rotation, RotationAction.POSTPONE),
         template="rotations/rotation_postpone.html",
+        context={
+            "stamp": stamp(rotation),
+            "suggestions": drafts.suggest_windows(
+                rotation.holder, old=rotation.old, new=rotation.new, zone=zone, now=now
+            ),
+        },
     )
 
     @transaction.atomic
-    def do() -> None:
+    def apply() -> None:
         must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
-        assert form.window is not None  # the form asks for it
+        assert form.window is not None  # the form requires it
         actions.postpone(
             rotation,
             form.window,
@@ -108,35 +107,29 @@ def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
             now=database_now(),
         )
 
-    zone = timezone.get_current_timezone_name()
-    suggestions = drafts.suggest_windows(
-        rotation.holder, old=rotation.old, new=rotation.new, zone=zone, now=now
-    )
-    said = "The change is postponed. Tell the partners, and record what they say to the new window."
-    return confirm(
-        request, rotation, form, question, do, said, stamp=stamp(rotation), suggestions=suggestions
-    )
+    success = "The change is postponed. Tell the partners, and record what they say to the new window."
+    return confirm(request, rotation, form, page, apply, success)
 
 
 @require_permissions("rotations.change_rotation")
 def rotation_switch_now(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Make the change of a window without a fixed moment now, on somebody's word."""
+    """Change over now in a window without a fixed time."""
     rotation, now = get_rotation_or_404(uid), database_now()
     form = RotationReasonForm(post_data(request))
     waiting = rotation.steps.filter(act=Act.CUT_OVER, state="waiting", automatic=True)
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Switch now: {rotation_text.rotation_title(rotation)}",
         label="Make the change now",
         consequences=[f"At once, by itself: {step.title}." for step in waiting.select_related("system")[:12]],
         obstacle=open_window.switch_obstacle(rotation, now=now),
     )
 
-    def do() -> None:
+    def apply() -> None:
         open_window.switch_now(
             rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
 
-    return confirm(request, rotation, form, question, do, "The change is being made now.")
+    return confirm(request, rotation, form, page, apply, "The change is being made now.")
 
 
 @require_permissions("rotations.change_rotation")
@@ -150,7 +143,7 @@ def rotation_cancel(request: HttpRequest, uid: UUID) -> HttpResponse:
         )
     if rotation.old and rotation.new:
         consequences.append(f"{rotation.new.short_name} stays in the inventory, for another rotation.")
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Cancel {rotation_text.rotation_title(rotation)}",
         label="Cancel this rotation for good",
         consequences=consequences,
@@ -158,11 +151,11 @@ def rotation_cancel(request: HttpRequest, uid: UUID) -> HttpResponse:
         obstacle=transition_obstacle(rotation, RotationAction.CANCEL),
     )
 
-    def do() -> None:
+    def apply() -> None:
         actions.cancel(rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
 
     return confirm(
-        request, rotation, form, question, do, "The rotation is cancelled. The old certificate stays in use."
+        request, rotation, form, page, apply, "The rotation is cancelled. The old certificate stays in use."
     )
 
 
@@ -170,33 +163,29 @@ def rotation_cancel(request: HttpRequest, uid: UUID) -> HttpResponse:
 def rotation_close(request: HttpRequest, uid: UUID) -> HttpResponse:
     rotation = get_rotation_or_404(uid)
     form = OptionalReasonForm(post_data(request))
-    left = list(rotation.steps.exclude(state__in=SETTLED).values_list("title", "act"))
-    retiring = any(act == Act.RETIRE for _, act in left)
-    question = ConfirmPage(
+    left = list(rotation.steps.exclude(state__in=SETTLED).only("title", "act", "state"))
+    page = ConfirmPage(
         title=f"Close {rotation_text.rotation_title(rotation)}",
         label="Close it, and leave out what is open" if left else "Close it",
-        consequences=[f"Left out: {title}." for title, _ in left[:12]]
-        + ([f"… and {len(left) - 12} more steps."] if len(left) > 12 else [])
-        + ["It can't be rolled back from here any more."],
-        obstacle=transition_obstacle(rotation, RotationAction.CLOSE)
-        or (
-            "The old certificate is still accepted: it closes by itself once that is over."
-            if retiring
-            else ""
-        ),
+        consequences=[
+            *(f"Left out: {step.title}." for step in left[:12]),
+            *([f"… and {len(left) - 12} more steps."] if len(left) > 12 else []),
+            "It can't be rolled back from here any more.",
+        ],
+        obstacle=transition_obstacle(rotation, RotationAction.CLOSE) or close_obstacle(left),
     )
 
-    def do() -> None:
+    def apply() -> None:
         actions.close(rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
 
-    return confirm(request, rotation, form, question, do, "The rotation is closed.")
+    return confirm(request, rotation, form, page, apply, "The rotation is closed.")
 
 
 @require_permissions("rotations.change_rotation")
 def rotation_roll_back(request: HttpRequest, uid: UUID) -> HttpResponse:
     rotation, now = get_rotation_or_404(uid), database_now()
     form = RotationReasonForm(post_data(request))
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Roll back {rotation_text.rotation_title(rotation)}",
         label=_back_label(rotation),
         consequences=_back_consequences(rotation),
@@ -204,12 +193,12 @@ def rotation_roll_back(request: HttpRequest, uid: UUID) -> HttpResponse:
         obstacle=actions.roll_back_obstacle(rotation, now=now) or "",
     )
 
-    def do() -> None:
+    def apply() -> None:
         actions.roll_back(
             rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
 
-    return confirm(request, rotation, form, question, do, "The old certificate is taking over again.")
+    return confirm(request, rotation, form, page, apply, "The old certificate is taking over again.")
 
 
 def _back_label(rotation: Rotation) -> str:
@@ -217,9 +206,6 @@ def _back_label(rotation: Rotation) -> str:
 
 
 def _back_consequences(rotation: Rotation) -> list[str]:
-    assert (
-        rotation.old is not None or rotation.state
-    )  # without an old certificate the obstacle is shown instead
     found = []
     for step in rotation.steps.filter(act=Act.CUT_OVER, state="done").select_related("system"):
         where = str(step.system) if step.system else "the inventory"

@@ -16,12 +16,12 @@ from as2certs.accounts.models import Installation
 from as2certs.audit.form_saving import save_form
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from identities.views.common import post_data
 from partners.models import Partner
 from rotations.errors import UnknownPlaceholder
 from rotations.letters import mail_templates
 from rotations.models import Phrase
 from rotations.web.forms.partners import PhraseForm
-from rotations.web.views.confirm_page import post_data
 
 
 @require_permissions("accounts.change_installation")

@@ -1,8 +1,7 @@
-"""What partners say and do in a rotation, as an operator records it."""
+"""What an operator records about the participants of a rotation."""
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -12,6 +11,7 @@ from django.utils import timezone
 from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from identities.views.common import post_data
 from rotations.execution import confirmations
 from rotations.lifecycle import drafts
 from rotations.models import Participant
@@ -22,14 +22,9 @@ from rotations.web.forms.actions import EmptyForm, PartnerAnswerForm, RotationRe
 from rotations.web.portal.page import PortalPage
 from rotations.web.portal.page_views import page_context
 from rotations.web.presenters.partner_table import PartnerRow, confirmed_contacts
-from rotations.web.presenters.rotation_detail import local_windows
-from rotations.web.views.confirm_page import (
-    ConfirmPage,
-    confirm,
-    get_participant_or_404,
-    post_data,
-    transition_obstacle,
-)
+from rotations.web.presenters.rotation_text import local_windows
+from rotations.web.views.confirm_page import ConfirmPage, confirm, transition_obstacle
+from rotations.web.views.lookups import get_participant_or_404
 
 
 @require_permissions("rotations.change_rotation")
@@ -38,15 +33,24 @@ def participant_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
     rotation, partner = participant.rotation, participant.partner
     asks_window = participant.steps.filter(act=Act.AGREE).exists()
     form = PartnerAnswerForm(participant, post_data(request), asks_window=asks_window)
-    question = ConfirmPage(
+    window = None
+    if participant.starts and participant.ends:
+        window = Window(participant.starts, participant.ends, participant.zone)
+    reader = timezone.get_current_timezone_name()
+    page = ConfirmPage(
         title=f"Record what {partner} answers",
         label=f"Record {partner}’s answer",
-        consequences=[],
         obstacle=_answer_obstacle(participant),
         template="rotations/participant_confirm.html",
+        context={
+            "participant": participant,
+            "row": PartnerRow(participant, confirmed_contacts(participant), list(participant.steps.all())),
+            "local_windows": local_windows(window, [participant], reader=reader) if window else [],
+            "asks_window": asks_window,
+        },
     )
 
-    def do() -> None:
+    def apply() -> None:
         answer = form.cleaned_data
         confirmations.confirm(
             participant,
@@ -61,18 +65,7 @@ def participant_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
             now=database_now(),
         )
 
-    window = None
-    if participant.starts and participant.ends:
-        window = Window(participant.starts, participant.ends, participant.zone)
-    context: dict[str, Any] = {
-        "participant": participant,
-        "row": PartnerRow(participant, confirmed_contacts(participant), list(participant.steps.all())),
-        "clocks": local_windows(window, [participant], reader=timezone.get_current_timezone_name())
-        if window
-        else [],
-        "asks_window": asks_window,
-    }
-    return confirm(request, rotation, form, question, do, f"{partner}’s answer is recorded.", **context)
+    return confirm(request, rotation, form, page, apply, f"{partner}’s answer is recorded.")
 
 
 @require_permissions("rotations.change_rotation")
@@ -80,7 +73,7 @@ def participant_waive(request: HttpRequest, uid: UUID) -> HttpResponse:
     participant = get_participant_or_404(uid)
     partner = participant.partner
     form = RotationReasonForm(post_data(request))
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Go on without {partner}’s confirmation",
         label=f"Don’t wait for {partner}",
         consequences=[
@@ -91,14 +84,12 @@ def participant_waive(request: HttpRequest, uid: UUID) -> HttpResponse:
         obstacle=_answer_obstacle(participant),
     )
 
-    def do() -> None:
+    def apply() -> None:
         confirmations.waive(
             participant, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
 
-    return confirm(
-        request, participant.rotation, form, question, do, f"The change goes on without {partner}."
-    )
+    return confirm(request, participant.rotation, form, page, apply, f"The change goes on without {partner}.")
 
 
 @require_permissions("rotations.change_rotation")
@@ -106,7 +97,7 @@ def participant_remove(request: HttpRequest, uid: UUID) -> HttpResponse:
     participant = get_participant_or_404(uid)
     partner = participant.partner
     form = RotationReasonForm(post_data(request))
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Leave {partner} out of this rotation",
         label=f"Leave {partner} out",
         consequences=[
@@ -118,13 +109,13 @@ def participant_remove(request: HttpRequest, uid: UUID) -> HttpResponse:
         or _removed_obstacle(participant),
     )
 
-    def do() -> None:
+    def apply() -> None:
         drafts.remove_participant(
             participant, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
 
     return confirm(
-        request, participant.rotation, form, question, do, f"{partner} takes no part in this rotation."
+        request, participant.rotation, form, page, apply, f"{partner} takes no part in this rotation."
     )
 
 
@@ -132,7 +123,7 @@ def participant_remove(request: HttpRequest, uid: UUID) -> HttpResponse:
 def participant_restore(request: HttpRequest, uid: UUID) -> HttpResponse:
     participant = get_participant_or_404(uid)
     partner = participant.partner
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Let {partner} take part again",
         label=f"Let {partner} take part",
         consequences=[
@@ -141,16 +132,16 @@ def participant_restore(request: HttpRequest, uid: UUID) -> HttpResponse:
         obstacle=transition_obstacle(participant.rotation, RotationAction.EDIT),
     )
 
-    def do() -> None:
+    def apply() -> None:
         drafts.restore_participant(participant, by=Actor.of(request), now=database_now())
 
     form = EmptyForm(post_data(request))
-    return confirm(request, participant.rotation, form, question, do, f"{partner} takes part again.")
+    return confirm(request, participant.rotation, form, page, apply, f"{partner} takes part again.")
 
 
 @require_permissions("rotations.view_rotation")
 def as_partner(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Show a partner's page as the partner sees it; nothing on it can be sent from here."""
+    """Render a partner's page as the partner sees it, without any way to answer on it."""
     participant = get_participant_or_404(uid)
     rotation = participant.rotation
     if rotation.window_start is None or rotation.new is None or not rotation.steps.exists():

@@ -13,12 +13,14 @@ from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
+from identities.views.common import post_data
 from rotations.lifecycle import rehearsals
 from rotations.models import rehearsal
 from rotations.web.forms.actions import RotationReasonForm
 from rotations.web.presenters import rotation_text
 from rotations.web.presenters.rehearsal import RehearsalSummary
-from rotations.web.views.confirm_page import ConfirmPage, confirm, get_rotation_or_404, post_data
+from rotations.web.views.confirm_page import ConfirmPage, confirm
+from rotations.web.views.lookups import get_rotation_or_404
 
 
 @require_permissions("rotations.approve_rotation")
@@ -26,7 +28,7 @@ def rotation_waive_rehearsal(request: HttpRequest, uid: UUID) -> HttpResponse:
     rotation = get_rotation_or_404(uid)
     form = RotationReasonForm(post_data(request))
     counterpart = rehearsal.counterpart_for(rotation.holder)
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Go on without a rehearsal: {rotation_text.rotation_title(rotation)}",
         label="Go on without a rehearsal",
         consequences=[
@@ -38,12 +40,12 @@ def rotation_waive_rehearsal(request: HttpRequest, uid: UUID) -> HttpResponse:
         obstacle=rehearsals.waiver_obstacle(rotation),
     )
 
-    def do() -> None:
+    def apply() -> None:
         rehearsals.waive_rehearsal(
             rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
 
-    return confirm(request, rotation, form, question, do, "The change goes on without a rehearsal.")
+    return confirm(request, rotation, form, page, apply, "The change goes on without a rehearsal.")
 
 
 @require_POST

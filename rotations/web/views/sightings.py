@@ -13,11 +13,11 @@ from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
+from identities.views.common import post_data
 from partners.models import Partner
 from rotations.lifecycle.traffic_evidence import record_sighting
 from rotations.models import Sighting
 from rotations.web.forms.actions import SightingForm
-from rotations.web.views.confirm_page import post_data
 
 #: So many earlier ones are shown below the form.
 MAX_SIGHTINGS = 20

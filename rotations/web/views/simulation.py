@@ -27,7 +27,7 @@ from rotations.planning.simulation import (
     what_if,
 )
 from rotations.planning.states import StepState
-from rotations.web.views.confirm_page import get_rotation_or_404
+from rotations.web.views.lookups import get_rotation_or_404
 
 
 @dataclass(frozen=True)
@@ -91,4 +91,4 @@ def rotation_simulation(request: HttpRequest, uid: UUID) -> HttpResponse:
         context |= {"answers": answers, "asked": asked, "questions": paper.questions[1:]}
     except PlanError as error:
         context["obstacle"] = str(error)
-    return render(request, "rotations/rotation_paper.html", context)
+    return render(request, "rotations/rotation_simulation.html", context)

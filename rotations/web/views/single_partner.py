@@ -1,4 +1,4 @@
-"""One partner at a time, where we sign per partner: give it another moment, or take it back alone."""
+"""Actions for a single partner when we sign per partner: another window, or back to the old certificate."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.urls import reverse
 from as2certs.accounts.access import current_user, require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from identities.views.common import post_data
 from rotations.execution import stored_plan, transitions
 from rotations.lifecycle import four_eyes, single_partner
 from rotations.lifecycle.edit_conflicts import must_be_as_seen, stamp
@@ -19,12 +20,13 @@ from rotations.planning.change import SWITCH_ACTS, Act
 from rotations.web.forms.actions import MoveParticipantForm, RotationReasonForm
 from rotations.web.forms.windows import initial_from_query
 from rotations.web.presenters import rotation_text
-from rotations.web.views.confirm_page import ConfirmPage, confirm, get_participant_or_404, post_data
+from rotations.web.views.confirm_page import ConfirmPage, confirm
+from rotations.web.views.lookups import get_participant_or_404
 
 
 @require_permissions("rotations.change_rotation")
 def participant_move(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Give one partner a moment of its own; ``?proposal=`` takes over the one that it proposed."""
+    """Give one partner a window of its own; ``?proposal=`` fills in the one that it proposed."""
     participant, now = get_participant_or_404(uid), database_now()
     rotation, partner = participant.rotation, participant.partner
     form = MoveParticipantForm(
@@ -34,18 +36,20 @@ def participant_move(request: HttpRequest, uid: UUID) -> HttpResponse:
         now=now,
         initial=initial_from_query(request.GET),
     )
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Another moment for {partner}",
         label=f"Change over with {partner} then",
         consequences=[*_move_consequences(participant), *four_eyes.withdrawal_warnings(rotation)],
         obstacle=single_partner.move_obstacle(participant),
         template="rotations/participant_move.html",
+        back=reverse("participant-detail", args=[participant.uid]),
+        context={"participant": participant, "stamp": stamp(rotation)},
     )
 
     @transaction.atomic
-    def do() -> None:
+    def apply() -> None:
         must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
-        assert form.window is not None  # the form asks for it
+        assert form.window is not None  # the form requires it
         single_partner.move_participant(
             participant,
             form.window,
@@ -55,11 +59,8 @@ def participant_move(request: HttpRequest, uid: UUID) -> HttpResponse:
             now=database_now(),
         )
 
-    said = f"{partner} has a moment of its own. All others keep theirs."
-    back = reverse("participant-detail", args=[participant.uid])
-    return confirm(
-        request, rotation, form, question, do, said, back=back, participant=participant, stamp=stamp(rotation)
-    )
+    success = f"{partner} has a moment of its own. All others keep theirs."
+    return confirm(request, rotation, form, page, apply, success)
 
 
 def _move_consequences(participant: Participant) -> list[str]:
@@ -81,22 +82,23 @@ def participant_take_back(request: HttpRequest, uid: UUID) -> HttpResponse:
     rotation, partner = participant.rotation, participant.partner
     form = RotationReasonForm(post_data(request))
     form.fields["reason"].help_text = f"{partner} reads it in the mail, and it is kept in the trail."
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Go back to the old certificate with {partner} alone",
         label=f"Sign to {partner} with the old one again",
         consequences=_take_back_consequences(participant),
         danger=True,
         obstacle=single_partner.take_back_obstacle(participant, now=now),
+        back=reverse("participant-detail", args=[participant.uid]),
+        context={"participant": participant},
     )
 
-    def do() -> None:
+    def apply() -> None:
         single_partner.take_back_participant(
             participant, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
 
-    said = f"{partner} goes back to the old certificate. Give it another moment once it is ready."
-    back = reverse("participant-detail", args=[participant.uid])
-    return confirm(request, rotation, form, question, do, said, back=back, participant=participant)
+    success = f"{partner} goes back to the old certificate. Give it another moment once it is ready."
+    return confirm(request, rotation, form, page, apply, success)
 
 
 def _take_back_consequences(participant: Participant) -> list[str]:

@@ -226,7 +226,7 @@ def test_nothing_ends_while_messages_are_on_hold(clock: FakeClock) -> None:
         actions.postpone(rotation, window(ENDS), reason="no", by=company.by, now=STARTS)
     page = RotationDetail.of(rotation, user=company.alice, now=NOW, zone="UTC")
     assert (
-        step_with_act(rotation, "release").uid in page.turns
+        step_with_act(rotation, "release").uid in page.settleable
     )  # it can be recorded there, although its turn has not come
     complete_step(step_with_act(rotation, "release"), company, STARTS)
     actions.cancel(rotation, reason="no", by=company.by, now=STARTS)

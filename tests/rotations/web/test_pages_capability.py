@@ -15,6 +15,7 @@ from partners.models import Partner, Partnership
 from rotations.lifecycle import partner_capability
 from rotations.lifecycle.replanning import AlternativePlan, assumed_capability
 from rotations.models import Participant, Rotation
+from rotations.web.presenters.partner_tasks import replanning_tasks
 from tests.rotations.company import NOW, Company
 from tests.rotations.lifecycle.capable import (
     announced_rotation,
@@ -168,7 +169,7 @@ def test_to_notice_it_costs_the_same_however_many_partners_there_are(
         with CaptureQueriesContext(
             connection,
         ) as counted:
-            list(partner_capability.plan_tasks(found, parts, steps, now=NOW))
+            list(replanning_tasks(found, parts, steps, now=NOW))
         return len(counted)
 
     before = queries()

@@ -11,10 +11,10 @@ from django.urls import reverse
 
 from as2certs.accounts.models import User
 from as2certs.audit.models import Entry
+from identities.open_tasks import OpenTask
 from partners.models import Partner, Partnership
 from rotations.lifecycle import actions, rehearsals
 from rotations.models import Rotation
-from rotations.web.presenters.open_tasks import OpenTask
 from rotations.web.presenters.rotation_detail import RotationDetail
 from tests.inventory import count_queries
 from tests.rotations.company import NOW, Company, make_draft
@@ -53,9 +53,9 @@ def set_up(client: Client, side: TestSide, rotation: Rotation, **changed: Any) -
     return client.post(address(side, rotation), data)
 
 
-def needs(rotation: Rotation, *, now: datetime = NOW) -> list[OpenTask]:
+def tasks(rotation: Rotation, *, now: datetime = NOW) -> list[OpenTask]:
     alice = User.objects.get(username="alice")
-    return RotationDetail.of(rotation, user=alice, now=now, zone="Europe/Berlin").needs
+    return RotationDetail.of(rotation, user=alice, now=now, zone="Europe/Berlin").tasks
 
 
 # Proposed, and set up
@@ -178,7 +178,7 @@ def test_what_waits_for_its_rehearsal_alone_says_so_with_both_ways_on(
 ) -> None:
     require_rehearsals()
     rotation = make_prepared(company)
-    (need,) = needs(rotation)
+    (need,) = tasks(rotation)
     assert need.text == "It waits for its rehearsal · the window opens in 2 days."
     assert (need.meaning, need.more) == ("soon", "This change has not been made on ACME test yet.")
     seen = shown(operator, rotation)
@@ -191,14 +191,14 @@ def test_what_waits_for_its_rehearsal_alone_says_so_with_both_ways_on(
     assert reverse("rotation-waive-rehearsal", args=[rotation.uid]) in seen
     assert "Set up the rehearsal on" not in seen
     side.rehearse(rotation)
-    (need,) = needs(rotation)
+    (need,) = tasks(rotation)
     assert need.label == "Open the rehearsal"
 
 
 def test_partners_are_waited_for_beside_it(operator: Client, company: Company, side: TestSide) -> None:
     require_rehearsals()
     rotation = make_approved(company)
-    first, second, *_ = needs(rotation)
+    first, second, *_ = tasks(rotation)
     assert "are not told yet" in first.text
     assert second.text == "It waits for its rehearsal · the window opens in 10 days."
     assert "0 of 2 partners ready; the change waits for the rest." in shown(operator, rotation)
@@ -217,7 +217,7 @@ def test_it_gets_more_pressing_as_the_window_comes_nearer(
     company: Company, side: TestSide, left: timedelta, meaning: str, said: str
 ) -> None:
     require_rehearsals()
-    need = needs(make_prepared(company), now=STARTS - left)[-1]
+    need = tasks(make_prepared(company), now=STARTS - left)[-1]
     assert need.meaning == meaning
     assert said in need.text
 
@@ -229,9 +229,9 @@ def test_nothing_is_to_be_done_by_hand_while_the_rehearsal_is_missing(
     rotation = make_prepared(company)
     rotation.steps.update(earliest_at=NOW, automatic=False)
     assert rotation.steps.filter(act="cut_over", blocked=False).count() == 1
-    assert "To be done by hand" not in " ".join(need.text for need in needs(rotation))
+    assert "To be done by hand" not in " ".join(need.text for need in tasks(rotation))
     rehearsals.waive_rehearsal(rotation, reason=REASON, by=company.approver, now=NOW)
-    assert "To be done by hand" in " ".join(need.text for need in needs(rotation))
+    assert "To be done by hand" in " ".join(need.text for need in tasks(rotation))
 
 
 def test_once_it_has_passed_the_page_says_so_and_asks_for_nothing(
@@ -254,7 +254,7 @@ def test_the_page_renews_itself_when_the_rehearsal_has_come_further(
     rotation = make_draft(company, starts=STARTS)
     made = side.rehearse(rotation)
     url = reverse("rotation-live", args=[rotation.uid])
-    seen = get_page(viewer, "rotation-detail", rotation.uid).context["sheet"].version
+    seen = get_page(viewer, "rotation-detail", rotation.uid).context["detail"].version
     assert viewer.get(url, {"seen": seen}).status_code == 204
     actions.approve(made, by=company.approver, now=NOW)
     assert viewer.get(url, {"seen": seen}).status_code == 200

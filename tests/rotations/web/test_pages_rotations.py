@@ -15,9 +15,9 @@ from as2certs import pki
 from as2certs.accounts.models import User
 from identities.models import AS2System
 from partners.models import Contact, Partner, Partnership
-from rotations.execution import confirmations
 from rotations.lifecycle import actions
 from rotations.models import Participant, Rotation
+from rotations.web.presenters.rotation_actions import RotationActions
 from rotations.web.presenters.rotation_detail import RotationDetail
 from rotations.web.presenters.step_groups import group_steps
 from tests.rotations.company import NOW, Company, make_draft
@@ -34,7 +34,7 @@ from tests.rotations.pages import (
 )
 
 
-def sheet(rotation: Rotation, *, at: timedelta = timedelta()) -> RotationDetail:
+def detail(rotation: Rotation, *, at: timedelta = timedelta()) -> RotationDetail:
     return RotationDetail.of(
         rotation, user=User.objects.get(username="alice"), now=NOW + at, zone="Europe/Berlin"
     )
@@ -90,7 +90,8 @@ def test_what_speaks_against_the_successor_is_shown_before_it_is_approved(
 def test_the_moment_is_told_in_all_zones_that_matter(company: Company) -> None:
     Partner.objects.filter(name="Northwind").update(time_zone="Asia/Singapore")
     told = {
-        clock.place: (clock.start, clock.end, clock.whose) for clock in sheet(make_drafted(company)).clocks
+        window.place: (window.start, window.end, window.readers)
+        for window in detail(make_drafted(company)).local_windows
     }
     assert told["Chicago"] == ("Thu 3 Dec 2026, 22:00", "23:00 CST (UTC−06:00)", "as agreed, Fabrikam")
     assert told["Singapore"] == ("Fri 4 Dec 2026, 12:00", "13:00 (UTC+08:00)", "Northwind")
@@ -103,7 +104,7 @@ def test_a_window_across_a_clock_change_tells_both_offsets(company: Company) -> 
     rotation.window_start = NOW.replace(month=11, day=1, hour=6, minute=30)
     rotation.window_end = NOW.replace(month=11, day=1, hour=7, minute=30)
     rotation.save()
-    first = sheet(rotation).clocks[0]
+    first = detail(rotation).local_windows[0]
     assert (first.start, first.end) == ("Sun 1 Nov 2026, 01:30 CDT (UTC−05:00)", "01:30 CST (UTC−06:00)")
 
 
@@ -119,10 +120,10 @@ def test_what_partners_do_alike_is_one_line_that_says_how_far_they_are(company: 
     rotation = make_approved(company)
     first, second, third, *_ = rotation.participants.order_by("partner__name")
     said: dict[str, Any] = {"spoke_with": "", "note": "", "by": company.by, "now": NOW, "agreed": False}
-    confirmations.confirm(first, fingerprint=company.new.sha256, **said)
-    confirmations.confirm(second, fingerprint="", **said)
-    confirmations.waive(third, reason="pilot", by=company.by, now=NOW)
-    lines = {line.key: line for line in sheet(rotation).lines}
+    actions.confirm(first, fingerprint=company.new.sha256, **said)
+    actions.confirm(second, fingerprint="", **said)
+    actions.waive(third, reason="pilot", by=company.by, now=NOW)
+    lines = {group.key: group for group in detail(rotation).groups}
     assert lines["install"].tally == "1 confirmed, 1 weak, 1 waived, 2 silent"
     assert lines["install"].state == "part"
     assert lines["install"].title == f"Partners add {company.new.short_name} beside {company.old.short_name}"
@@ -178,14 +179,14 @@ def test_it_gets_more_pressing_as_the_window_comes_nearer(
     company: Company, left: timedelta, meaning: str
 ) -> None:
     rotation = make_approved(company)
-    assert sheet(rotation, at=STARTS - NOW - left).needs[0].meaning == meaning
+    assert detail(rotation, at=STARTS - NOW - left).tasks[0].meaning == meaning
 
 
 def test_a_window_that_is_over_says_what_to_decide(company: Company) -> None:
     rotation = make_approved(company)
     just_before, after = STARTS - NOW + timedelta(minutes=59), STARTS - NOW + timedelta(minutes=60)
-    assert "the window is open" in sheet(rotation, at=just_before).needs[0].text
-    need = sheet(rotation, at=after).needs[0]
+    assert "the window is open" in detail(rotation, at=just_before).tasks[0].text
+    need = detail(rotation, at=after).tasks[0]
     assert need.text == "The window is over, and the change is not complete."
     assert "Not ready by then: Fabrikam and Northwind." in need.more
     assert need.label == "Postpone"
@@ -195,7 +196,7 @@ def test_a_failed_step_comes_with_its_reason_and_a_way_on(operator: Client, comp
     rotation = make_approved(company)
     step = step_of(rotation, "cut_over")
     rotation.steps.filter(pk=step.pk).update(state="failed", error="The disk is full.")
-    need = sheet(rotation).needs[0]
+    need = detail(rotation).tasks[0]
     assert (need.meaning, need.more, need.is_post) == ("urgent", "The disk is full.", True)
     assert need.url == reverse("rotation-step-retry", args=[step.uid])
 
@@ -214,12 +215,12 @@ def test_what_is_not_possible_now_is_in_the_menu_with_its_reason(operator: Clien
     rotation = make_scheduled(company)
     Rotation.objects.filter(pk=rotation.pk).update(state="applied")
     rotation.steps.filter(act="partner_retire").update(state="done", done_at=NOW)
-    menu = {choice.label: choice.obstacle for choice in sheet_for(operator, rotation).menu}
+    menu = {link.label: link.obstacle for link in RotationActions(detail_for(operator, rotation)).menu}
     assert menu["Roll back …"] == "A partner has already dropped the old certificate."
 
 
-def sheet_for(client: Client, rotation: Rotation) -> RotationDetail:
-    found: RotationDetail = get_page(client, "rotation-detail", rotation.uid).context["sheet"]
+def detail_for(client: Client, rotation: Rotation) -> RotationDetail:
+    found: RotationDetail = get_page(client, "rotation-detail", rotation.uid).context["detail"]
     return found
 
 
@@ -229,7 +230,7 @@ def sheet_for(client: Client, rotation: Rotation) -> RotationDetail:
 def test_the_live_part_is_empty_while_nothing_changed(viewer: Client, company: Company) -> None:
     rotation = make_approved(company)
     url = reverse("rotation-live", args=[rotation.uid])
-    seen = sheet_for(viewer, rotation).version
+    seen = detail_for(viewer, rotation).version
     assert viewer.get(url, {"seen": seen}).status_code == 204
     rotation.steps.filter(act="cut_over").update(state="running")
     response = viewer.get(url, {"seen": seen})
@@ -241,20 +242,20 @@ def test_the_live_part_is_empty_while_nothing_changed(viewer: Client, company: C
 @pytest.mark.parametrize("what", ["note", "waived_reason"])
 def test_a_partners_word_renews_the_page(viewer: Client, company: Company, what: str) -> None:
     rotation = make_approved(company)
-    seen = sheet_for(viewer, rotation).version
+    seen = detail_for(viewer, rotation).version
     rotation.participants.update(**{what: "changed"})
-    assert sheet_for(viewer, rotation).version != seen
+    assert detail_for(viewer, rotation).version != seen
 
 
 def test_it_looks_every_second_when_something_is_due_and_never_after_the_end(company: Company) -> None:
     rotation = make_scheduled(company)
     rotation.steps.filter(act="cut_over").update(due_at=STARTS, automatic=True, blocked=False)
-    assert sheet(rotation).pace > 1
-    assert sheet(rotation, at=STARTS - NOW - timedelta(minutes=1)).pace == 1
+    assert detail(rotation).poll_interval > 1
+    assert detail(rotation, at=STARTS - NOW - timedelta(minutes=1)).poll_interval == 1
     rotation.steps.filter(act="cut_over").update(state="running")
-    assert sheet(rotation).pace == 1
+    assert detail(rotation).poll_interval == 1
     Rotation.objects.update(state="closed")
-    assert sheet(rotation).pace == 0
+    assert detail(rotation).poll_interval == 0
 
 
 def test_a_page_that_has_ended_asks_no_more(viewer: Client, company: Company) -> None:

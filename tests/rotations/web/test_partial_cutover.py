@@ -65,7 +65,7 @@ def two_systems(company: Company, clock: FakeClock) -> Rotation:
     return rotation
 
 
-def sheet(rotation: Rotation, company: Company) -> RotationDetail:
+def detail(rotation: Rotation, company: Company) -> RotationDetail:
     return RotationDetail.of(rotation, user=company.alice, now=STARTS, zone="UTC")
 
 
@@ -74,13 +74,15 @@ def test_it_says_which_system_uses_which(company: Company, clock: FakeClock) -> 
     assert rotation.state == RotationState.UNDER_WAY
     assert rotation.old is not None
     assert rotation.new is not None
-    found = sheet(rotation, company)
-    assert [(p.name, p.uses, p.since, p.sure) for p in sorted(found.places, key=lambda p: p.name)] == [
+    found = detail(rotation, company)
+    assert [
+        (p.name, p.uses, p.since, p.is_certain) for p in sorted(found.endpoints, key=lambda p: p.name)
+    ] == [
         ("OpenAS2 production", rotation.new.short_name, STARTS, True),
         ("Second", rotation.old.short_name, None, True),
     ]
-    assert found.half_made.startswith("1 of 2 use the new certificate.")
-    assert "“Roll back …”" in found.half_made
+    assert found.partial_cutover_text.startswith("1 of 2 use the new certificate.")
+    assert "“Roll back …”" in found.partial_cutover_text
     client: Client = log_in(make_person("olivia", "operator"))
     shown = page_text(get_page(client, "rotation-detail", rotation.uid))
     assert "What is where" in shown
@@ -92,11 +94,11 @@ def test_what_failed_is_not_known_and_can_be_tried_again(company: Company, clock
     Step.objects.filter(rotation=rotation, act="cut_over", system__name="Second").update(
         state="failed", error="Permission denied"
     )
-    (unknown,) = [place for place in sheet(rotation, company).places if not place.sure]
+    (unknown,) = [endpoint for endpoint in detail(rotation, company).endpoints if not endpoint.is_certain]
     assert unknown.name == "Second"
     assert "read back" in unknown.note
     assert "Permission denied" in unknown.note
-    assert [choice.label for choice in unknown.choices] == ["Try again …"]
+    assert [link.label for link in unknown.links] == ["Try again …"]
 
 
 def test_where_we_sign_per_partner_one_can_go_back_alone(company: Company, clock: FakeClock) -> None:
@@ -119,8 +121,8 @@ def test_where_we_sign_per_partner_one_can_go_back_alone(company: Company, clock
     clock.now = STARTS
     runner.apply_due(wait=False)
     rotation.refresh_from_db()
-    told = {p.name: [c.label for c in p.choices] for p in sheet(rotation, company).places}
-    assert told == {
+    labels = {p.name: [link.label for link in p.links] for p in detail(rotation, company).endpoints}
+    assert labels == {
         "OpenAS2 production, towards Fabrikam": ["Go back alone …"],
         "OpenAS2 production, towards Northwind": ["Another moment …"],
         "OpenAS2 production": [],
@@ -132,4 +134,4 @@ def test_before_and_after_there_is_nothing_to_tell(company: Company, clock: Fake
     second = rotation.steps.get(act="cut_over", system__name="Second")
     actions.complete_step(second, note="done", by=company.by, now=STARTS)
     rotation.refresh_from_db()
-    assert sheet(rotation, company).places == []
+    assert detail(rotation, company).endpoints == []

@@ -14,7 +14,7 @@ from rotations.exchange import responses
 from rotations.execution import confirmations
 from rotations.lifecycle import actions
 from rotations.models import Participant, Rotation, Step
-from rotations.web.presenters.overlap import MAX_LANES, Overlap, build_overlap
+from rotations.web.presenters.cutover_progress import MAX_LANES, Overlap, build_overlap
 from rotations.web.presenters.rotation_detail import RotationDetail
 from tests.rotations.company import NOW, Company, window
 from tests.rotations.pages import STARTS, get_page, make_drafted, page_text
@@ -113,7 +113,7 @@ def test_a_cut_over_of_its_own_is_drawn_where_the_plan_has_one(
 def test_of_very_many_partners_some_are_drawn_and_the_rest_counted(
     company: Company, per_partner: Rotation
 ) -> None:
-    sheet = RotationDetail.of(per_partner, user=company.alice, now=NOW, zone="UTC")
-    found = build_overlap(sheet.rotation, sheet.rows * MAX_LANES, sheet.steps)
+    detail = RotationDetail.of(per_partner, user=company.alice, now=NOW, zone="UTC")
+    found = build_overlap(detail.rotation, detail.rows * MAX_LANES, detail.steps)
     assert found is not None
     assert (len(found.lanes), found.more) == (MAX_LANES, MAX_LANES)

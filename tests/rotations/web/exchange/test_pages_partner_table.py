@@ -27,7 +27,8 @@ from rotations.execution import confirmations
 from rotations.letters import access_links, announcements
 from rotations.lifecycle import actions
 from rotations.models import Letter, Participant, Rotation
-from rotations.web.presenters import partner_summary
+from rotations.web.presenters import partner_table
+from rotations.web.presenters.rotation_actions import RotationActions
 from rotations.web.presenters.rotation_detail import RotationDetail
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, window
@@ -47,13 +48,13 @@ def told(company: Company, rotation: Rotation) -> Rotation:
     return rotation
 
 
-def sheet(rotation: Rotation, *, at: timedelta = timedelta(0), show: str = "") -> RotationDetail:
+def detail(rotation: Rotation, *, at: timedelta = timedelta(0), show: str = "") -> RotationDetail:
     user = User.objects.get(username="alice")
     return RotationDetail.of(rotation, user=user, now=NOW + at, zone="Europe/Berlin", show=show)
 
 
 def row_of(rotation: Rotation, name: str, **options: Any) -> Any:
-    return next(r for r in sheet(rotation, **options).rows if r.participant.partner.name == name)
+    return next(r for r in detail(rotation, **options).rows if r.participant.partner.name == name)
 
 
 def confirm(participant: Participant, company: Company, **said: Any) -> None:
@@ -82,18 +83,17 @@ def test_the_row_shows_what_a_partner_has_come_to(
 
 
 def test_the_sum_is_told_in_words(company: Company, told: Rotation, northwind: Participant) -> None:
-    assert partner_summary.summarize_partners(sheet(told).rows) == "0 of 2 ready, 2 told"
+    assert partner_table.summarize_partners(detail(told).rows) == "0 of 2 ready, 2 told"
     propose(northwind)
     assert (
-        partner_summary.summarize_partners(sheet(told).rows)
-        == "0 of 2 ready, 1 proposes another time, 1 told"
+        partner_table.summarize_partners(detail(told).rows) == "0 of 2 ready, 1 proposes another time, 1 told"
     )
     responses.decline(northwind, reason="No", by=NORA, now=NOW)
-    assert partner_summary.summarize_partners(sheet(told).rows) == "0 of 2 ready, 1 said no, 1 told"
+    assert partner_table.summarize_partners(detail(told).rows) == "0 of 2 ready, 1 said no, 1 told"
 
 
 def test_every_standing_has_its_words_and_its_icon() -> None:
-    assert {*partner_summary.STATUS_TEXTS, PartnerStatus.READY} == set(PartnerStatus)
+    assert {*partner_table.STATUS_TEXTS, PartnerStatus.READY} == set(PartnerStatus)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ def test_the_table_is_narrowed_by_who_is_waited_for_and_by_standing(
     operator: Client, told: Rotation, northwind: Participant, show: str, names: list[str]
 ) -> None:
     responses.decline(northwind, reason="No", by=NORA, now=NOW)
-    assert [r.participant.partner.name for r in sheet(told, show=show).shown] == names
-    chips = [(chip.name, chip.count) for chip in sheet(told).chips]
-    assert chips == [("", 2), ("awaited", 2), ("declined", 1), ("announced", 1)]
+    assert [r.participant.partner.name for r in detail(told, show=show).filtered_rows] == names
+    filters = [(f.name, f.count) for f in detail(told).filters]
+    assert filters == [("", 2), ("awaited", 2), ("declined", 1), ("announced", 1)]
     shown = page_text(operator.get(f"{told.get_absolute_url()}?show={show}"))
     assert f"&amp;show={show}" in shown or not show  # the part that renews itself stays narrowed
 
@@ -166,7 +166,7 @@ def test_the_next_reminder_is_shown(told: Rotation) -> None:
     assert row_of(told, "Northwind").reminded_at == STARTS - timedelta(days=7)
 
 
-# What needs somebody
+# What tasks somebody
 
 
 def test_what_partners_said_is_listed_with_what_to_do(
@@ -174,14 +174,14 @@ def test_what_partners_said_is_listed_with_what_to_do(
 ) -> None:
     propose(northwind)
     responses.decline(fabrikam, reason="Our software is replaced", by=NORA, now=NOW)
-    needs = sheet(told).needs
-    assert [(need.meaning, need.text, need.label) for need in needs] == [
+    tasks = detail(told).tasks
+    assert [(task.meaning, task.text, task.label) for task in tasks] == [
         ("urgent", "Fabrikam says no.", "Decide"),
         ("needs_you", "Northwind proposes another time.", "Decide"),
     ]
-    assert needs[0].more == "“Our software is replaced”"
-    assert needs[1].more == "Sat 5 Dec 2026, 22:00 to 23:00 CST (UTC−06:00). Stock count"
-    assert needs[1].url == reverse("participant-detail", args=[northwind.uid])
+    assert tasks[0].more == "“Our software is replaced”"
+    assert tasks[1].more == "Sat 5 Dec 2026, 22:00 to 23:00 CST (UTC−06:00). Stock count"
+    assert tasks[1].url == reverse("participant-detail", args=[northwind.uid])
 
 
 def test_several_who_said_the_same_are_one_line(
@@ -189,33 +189,35 @@ def test_several_who_said_the_same_are_one_line(
 ) -> None:
     for participant in (northwind, fabrikam):
         responses.decline(participant, reason="No", by=NORA, now=NOW)
-    (need,) = sheet(told).needs
-    assert need.text == "Fabrikam and Northwind say no."
-    assert need.url == f"{told.get_absolute_url()}?show=declined#partners"
+    (task,) = detail(told).tasks
+    assert task.text == "Fabrikam and Northwind say no."
+    assert task.url == f"{told.get_absolute_url()}?show=declined#partners"
 
 
 def test_who_can_not_be_reached_is_named(told: Rotation) -> None:
     Message.objects.filter(to_address="nora@northwind.example").update(state="failed")
-    texts = [need.text for need in sheet(told).needs]
+    texts = [task.text for task in detail(told).tasks]
     assert "Northwind can’t be reached by mail." in texts
     assert any(text.startswith("Fabrikam has not confirmed") for text in texts)
 
 
 def test_announcing_is_the_first_thing_after_approval(company: Company, rotation: Rotation) -> None:
     company.alice.groups.add(Group.objects.get(name="operator"))
-    found = sheet(rotation)
-    assert found.primary is not None
-    assert found.primary.label == "Announce to 2 partners …"
-    assert found.primary.url == reverse("rotation-announce", args=[rotation.uid])
-    assert [need.label for need in found.needs] == ["Announce to 2 partners …"]
+    found = detail(rotation)
+    actions = RotationActions(found)
+    assert actions.primary is not None
+    assert actions.primary.label == "Announce to 2 partners …"
+    assert actions.primary.url == reverse("rotation-announce", args=[rotation.uid])
+    assert [task.label for task in found.tasks] == ["Announce to 2 partners …"]
 
 
 def test_nobody_is_announced_to_before_it_is_staged(company: Company, rotation: Rotation) -> None:
     company.alice.groups.add(Group.objects.get(name="operator"))
     rotation.steps.filter(act="announce").update(blocked=True)
-    found = sheet(rotation)
-    assert not any("not told" in need.text for need in found.needs)
-    assert found.primary is None or "Announce" not in found.primary.label
+    found = detail(rotation)
+    actions = RotationActions(found)
+    assert not any("not told" in task.text for task in found.tasks)
+    assert actions.primary is None or "Announce" not in actions.primary.label
 
 
 # The page renews itself
@@ -225,8 +227,8 @@ def test_nobody_is_announced_to_before_it_is_staged(company: Company, rotation: 
 def test_whatever_a_partner_does_renews_the_page(
     company: Company, told: Rotation, northwind: Participant, what: str
 ) -> None:
-    before = sheet(told).version
-    assert sheet(told).version == before
+    before = detail(told).version
+    assert detail(told).version == before
     link = northwind.links.get()
     link.participant = northwind
     match what:
@@ -242,11 +244,11 @@ def test_whatever_a_partner_does_renews_the_page(
             Message.objects.filter(to_address="nora@northwind.example").update(bounced_at=NOW)
         case "slots":
             (slot,) = time_slots.offer_slots(told, [window(STARTS)], by=company.by, now=NOW)
-            before = sheet(told).version
+            before = detail(told).version
             time_slots.answer_slots(northwind, [slot], by=NORA, now=NOW)
         case "word":
             confirm(northwind, company, agreed=False, installed=False, note="Calls back")
-    assert sheet(told).version != before
+    assert detail(told).version != before
 
 
 def more(company: Company, number: int) -> Rotation:

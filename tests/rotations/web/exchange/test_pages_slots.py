@@ -278,8 +278,8 @@ def test_the_rotation_says_how_far_the_choice_has_come(
     (slot,) = offered(company, told, SECOND)
 
     def said() -> list[str]:
-        sheet = RotationDetail.of(told, user=company.alice, now=NOW, zone="UTC")
-        return [f"{need.text} {need.more}".strip() for need in sheet.needs if "offered times" in need.text]
+        detail = RotationDetail.of(told, user=company.alice, now=NOW, zone="UTC")
+        return [f"{task.text} {task.more}".strip() for task in detail.tasks if "offered times" in task.text]
 
     assert said() == ["0 of 2 have said which of the offered times suit."]
     time_slots.answer_slots(northwind, [slot], by=NORA, now=NOW)

@@ -1,4 +1,4 @@
-"""The list of rotations."""
+"""The table of the list of rotations, and its query."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RotationTable(CompactTable):
 
 
 def listed_rotations(now: datetime) -> QuerySet[Any]:
-    """Return the rotations with what a list shows of each, in one query and without the certificates' bytes."""
+    """Return rotations with the columns of the list, in one query and without the bytes of their certificates."""
     taking_part = Participant.objects.filter(rotation=OuterRef("pk"), removed_reason="").order_by()
     ready = ~Q(evidence="") | ~Q(waived_reason="") | Q(agreed_at__isnull=False)
     attention = Rotation.objects.needing_attention(now).filter(pk=OuterRef("pk"))
