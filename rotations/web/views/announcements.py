@@ -23,7 +23,8 @@ from rotations.letters.announcements import AnnouncementPreview
 from rotations.letters.compose import ComposedLetter
 from rotations.models import Letter, Participant, Rotation
 from rotations.web.forms.partners import AnnounceForm, selected_uids
-from rotations.web.views.bulk_messages import count_noun, report_refusals
+from rotations.web.presenters.rotation_text import count_noun
+from rotations.web.views.bulk_messages import report_refusals
 from rotations.web.views.lookups import get_participant_or_404, get_rotation_or_404
 
 

@@ -1,4 +1,4 @@
-"""Decide about the rehearsal of a rotation: what counts as it, or that there will be none."""
+"""Decisions on the rehearsal of a rotation: which rotation counts as it, or that there is none."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def rotation_waive_rehearsal(request: HttpRequest, uid: UUID) -> HttpResponse:
 @require_POST
 @require_permissions("rotations.change_rotation")
 def rotation_name_rehearsal(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Let the rotation of the test counterpart that is running already count as the rehearsal."""
+    """Use the rotation of the test counterpart that is already running as the rehearsal."""
     rotation = get_rotation_or_404(uid)
-    alike = RehearsalSummary(rotation).alike
-    if alike is None:
+    candidate = RehearsalSummary(rotation).candidate
+    if candidate is None:
         messages.error(request, "No rotation of the test counterpart that makes this change is running now.")
         return redirect(rotation)
     try:
-        rehearsals.link_rehearsal(rotation, alike, by=Actor.of(request), now=database_now())
+        rehearsals.link_rehearsal(rotation, candidate, by=Actor.of(request), now=database_now())
     except DomainError as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, f"The rotation of {alike.holder} counts as the rehearsal.")
+        messages.success(request, f"The rotation of {candidate.holder} counts as the rehearsal.")
     return redirect(rotation)

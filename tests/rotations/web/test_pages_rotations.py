@@ -15,6 +15,7 @@ from as2certs import pki
 from as2certs.accounts.models import User
 from identities.models import AS2System
 from partners.models import Contact, Partner, Partnership
+from rotations.execution import confirmations
 from rotations.lifecycle import actions
 from rotations.models import Participant, Rotation
 from rotations.web.presenters.rotation_actions import RotationActions
@@ -120,9 +121,9 @@ def test_what_partners_do_alike_is_one_line_that_says_how_far_they_are(company: 
     rotation = make_approved(company)
     first, second, third, *_ = rotation.participants.order_by("partner__name")
     said: dict[str, Any] = {"spoke_with": "", "note": "", "by": company.by, "now": NOW, "agreed": False}
-    actions.confirm(first, fingerprint=company.new.sha256, **said)
-    actions.confirm(second, fingerprint="", **said)
-    actions.waive(third, reason="pilot", by=company.by, now=NOW)
+    confirmations.confirm(first, fingerprint=company.new.sha256, **said)
+    confirmations.confirm(second, fingerprint="", **said)
+    confirmations.waive(third, reason="pilot", by=company.by, now=NOW)
     lines = {group.key: group for group in detail(rotation).groups}
     assert lines["install"].tally == "1 confirmed, 1 weak, 1 waived, 2 silent"
     assert lines["install"].state == "part"
