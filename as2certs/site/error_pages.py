@@ -71,6 +71,6 @@ def discard_body(request: HttpRequest) -> None:
 
 
 def _portal_error(request: HttpRequest, why: str, status: int) -> HttpResponse:
-    answer = render(request, "portal/refused.html", {"why": why}, status=status)
+    answer = render(request, "portal/access_denied.html", {"reason": why}, status=status)
     answer.headers["Cache-Control"] = "no-store, private"
     return answer

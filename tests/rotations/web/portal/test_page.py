@@ -163,7 +163,7 @@ def test_a_partner_with_one_slot_gets_it_ready_and_agrees_to_the_moment(
     nora.client.get(nora.address("portal-download", "der"))
     nora.open()
     assert "Done: you have downloaded it" in nora.text
-    assert nora.page.context["page"].question_now.key == "time"
+    assert nora.page.context["page"].open_question.key == "time"
 
 
 def at(rotation: Rotation, state: str, **columns: Any) -> None:
@@ -355,7 +355,7 @@ def test_the_history_is_this_partners_and_without_our_reasons(
     rotation.refresh_from_db()
     actions.postpone(rotation, later, reason="our reason", by=company.by, now=NOW + timedelta(minutes=2))
     nora.open()
-    lines = [line.sentence for line in nora.page.context["page"].lines]
+    lines = [line.sentence for line in nora.page.context["page"].history]
     assert lines == [
         "Our company moved the time to 2026-12-04 22:00–23:00 America/Chicago",
         "Our company noted that you said that the certificate is there and that the time is all right",

@@ -1,4 +1,4 @@
-"""What a partner fills in to hand in its new certificate. What it brought is not shown back before it was read."""
+"""The forms on which a partner submits its new certificate. The input is shown only after it was parsed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from partners.models import Partner
 from rotations.errors import SubmissionRefused
 from rotations.exchange.submitted_certificates import PrivateKeySubmitted, ReadSubmission, read_submission
 
-#: For which use, in a partner's words, and in which of our roles that is.
+#: The uses of a certificate, with their labels for partners and the roles they stand for.
 CERTIFICATE_USES: dict[str, tuple[str, tuple[str, ...]]] = {
     "both": ("signing and encryption: your system uses one certificate for both", ("verify", "encrypt")),
     "signing": ("signing only: your messages and receipts (MDNs)", ("verify",)),
@@ -21,15 +21,15 @@ CERTIFICATE_USES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def use_for_roles(roles: tuple[str, ...]) -> str:
-    """Return the use that these roles are for a partner."""
+    """Return the name of the use that these roles stand for."""
     return next(name for name, (_, served) in CERTIFICATE_USES.items() if set(served) == set(roles))
 
 
 class SubmissionForm(forms.Form):
     """A new certificate, as a file or as text.
 
-    After a valid ``clean``, ``reading`` is what it is. ``key_shown`` says that a private key was in it, which is kept
-    nowhere.
+    Once valid, ``reading`` is the parsed certificate. ``key_shown`` says that the input contained a private key, which
+    is stored nowhere.
     """
 
     certificate_file = FileContentField(
@@ -59,18 +59,18 @@ class SubmissionForm(forms.Form):
             self.add_error("certificate_file", "Choose the certificate’s file, or paste its text below.")
         if self.errors:
             return cleaned
-        came_in = "certificate_file" if file is not None else "certificate_text"
-        data: bytes = cleaned[came_in]
+        field = "certificate_file" if file is not None else "certificate_text"
+        data: bytes = cleaned[field]
         try:
             self.reading = read_submission(self.partner, data, now=self.now)
         except SubmissionRefused as error:
             self.key_shown = isinstance(error, PrivateKeySubmitted)
-            self.add_error(came_in, str(error))
+            self.add_error(field, str(error))
         return cleaned
 
 
 class ConfirmSubmissionForm(forms.Form):
-    """That what was read is what the partner meant, and for which use it is."""
+    """The confirmation of the parsed certificate, and its use."""
 
     pem = forms.CharField(widget=forms.HiddenInput)
     use = forms.ChoiceField(
@@ -84,8 +84,8 @@ class ConfirmSubmissionForm(forms.Form):
     )
 
     @property
-    def data_brought(self) -> bytes:
-        """Return the certificate as it was brought along again."""
+    def certificate_pem(self) -> bytes:
+        """Return the certificate that the page carries along."""
         return str(self["pem"].value() or "").encode()
 
     @property

@@ -1,6 +1,6 @@
-"""Where a partner hands in its own new certificate: brought, read back to it, and confirmed.
+"""The pages on which a partner uploads its new certificate and confirms what was parsed.
 
-Nothing is kept between the two: the public certificate goes along in the page, and is read and checked again.
+Nothing is stored between the two steps: the page carries the certificate along, and it is parsed and checked again.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from rotations.models import HandedIn
 from rotations.notifications.thresholds import format_expiry
 from rotations.planning.local_time import day
 from rotations.web.portal.access import PortalVisit, link_required
-from rotations.web.portal.submission_forms import ConfirmSubmissionForm, SubmissionForm, use_for_roles
+from rotations.web.portal.submissions.forms import ConfirmSubmissionForm, SubmissionForm, use_for_roles
 
-#: With less than this left, a certificate's end is marked as urgent.
+#: From this long before its expiry, a certificate is marked as urgent.
 URGENT_BEFORE_END = timedelta(days=14)
-#: So many of what was handed in are shown, the newest first.
+#: How many submissions are shown, the newest first.
 MAX_SUBMISSIONS = 5
 
 
@@ -38,7 +38,7 @@ MAX_SUBMISSIONS = 5
 @require_http_methods(["GET", "HEAD", "POST"])
 @link_required
 def portal_hand_in(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
-    """Ask for the new certificate, and show what was read from it. Opening the page is noted, and is no answer."""
+    """Show the upload form, and the parsed certificate after a POST. Opening the page is recorded."""
     partner = visit.link.partner
     if request.method == "GET":
         access_links.record_opened(visit.link, by=visit.by, now=visit.now)
@@ -47,8 +47,10 @@ def portal_hand_in(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
     form = SubmissionForm(partner, request.POST, request.FILES, now=visit.now)
     if form.is_valid():
         reading = form.reading
-        meant = ConfirmSubmissionForm(initial={"pem": reading.pem, "use": use_for_roles(reading.roles)})
-        return _confirmation_page(request, visit, reading, meant)
+        confirmation = ConfirmSubmissionForm(
+            initial={"pem": reading.pem, "use": use_for_roles(reading.roles)}
+        )
+        return _confirmation_page(request, visit, reading, confirmation)
     if form.key_shown:
         submitted_certificates.record_private_key(partner, by=visit.by, now=visit.now)
     return _submission_page(request, visit, form)
@@ -57,7 +59,7 @@ def portal_hand_in(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @link_required
 def portal_hand_in_confirm(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
-    """Take the certificate that was read back and is the one that was meant."""
+    """Submit the certificate that was confirmed."""
     if request.method != "POST":
         return redirect("portal-hand-in", visit.token)
     partner, form = visit.link.partner, ConfirmSubmissionForm(request.POST)
@@ -65,11 +67,11 @@ def portal_hand_in_confirm(request: HttpRequest, visit: PortalVisit) -> HttpResp
     try:
         if roles:
             arrival = submitted_certificates.submit(
-                partner, form.data_brought, roles=roles, link=visit.link, by=visit.by, now=visit.now
+                partner, form.certificate_pem, roles=roles, link=visit.link, by=visit.by, now=visit.now
             )
             messages.success(request, _success_message(arrival))
             return redirect("portal-hand-in", visit.token)
-        reading = submitted_certificates.read_submission(partner, form.data_brought, now=visit.now)
+        reading = submitted_certificates.read_submission(partner, form.certificate_pem, now=visit.now)
     except SubmissionRefused as error:
         return _submission_rejected(request, visit, form, error)
     return _confirmation_page(request, visit, reading, form)
@@ -78,21 +80,21 @@ def portal_hand_in_confirm(request: HttpRequest, visit: PortalVisit) -> HttpResp
 def _submission_rejected(
     request: HttpRequest, visit: PortalVisit, form: ConfirmSubmissionForm, error: SubmissionRefused
 ) -> HttpResponse:
-    """Say why a certificate is not taken: where its use was wrong beside that, otherwise where another is brought."""
+    """Render why a certificate is rejected: at its use if only that is wrong, or else at the upload form."""
     if isinstance(error, submitted_certificates.PrivateKeySubmitted):
         submitted_certificates.record_private_key(visit.link.partner, by=visit.by, now=visit.now)
     else:
         try:
             reading = submitted_certificates.read_submission(
-                visit.link.partner, form.data_brought, now=visit.now
+                visit.link.partner, form.certificate_pem, now=visit.now
             )
         except SubmissionRefused:
-            pass  # said below: it can't be used at all
+            pass  # reported below: it can't be used for anything
         else:
             form.add_error("use", str(error))
             return _confirmation_page(request, visit, reading, form)
     return _submission_page(
-        request, visit, SubmissionForm(visit.link.partner, now=visit.now), refused=str(error)
+        request, visit, SubmissionForm(visit.link.partner, now=visit.now), rejection=str(error)
     )
 
 
@@ -109,10 +111,10 @@ def _success_message(arrival: submitted_certificates.Submission) -> str:
 
 
 def _lead_sentence(partner: Partner, now: datetime) -> tuple[str, str]:
-    """Return what matters to a partner's certificates, as its meaning and one sentence."""
+    """Return the state of a partner's certificates as a meaning and a sentence."""
     used = certificates_in_use(partner)
-    taken = {row["certificate"].pk for row in used}
-    newest = [row for row in _submissions(partner)[:1] if row.certificate_id not in taken]
+    used_pks = {row["certificate"].pk for row in used}
+    newest = [row for row in _submissions(partner)[:1] if row.certificate_id not in used_pks]
     if newest and newest[0].settled_at is None:
         return (
             "needs_you",
@@ -132,11 +134,11 @@ def _lead_sentence(partner: Partner, now: datetime) -> tuple[str, str]:
 
 
 def _submission_page(
-    request: HttpRequest, visit: PortalVisit, form: SubmissionForm, *, refused: str = ""
+    request: HttpRequest, visit: PortalVisit, form: SubmissionForm, *, rejection: str = ""
 ) -> HttpResponse:
     meaning, lead = _lead_sentence(visit.link.partner, visit.now)
-    context = _context(visit) | {"form": form, "refused": refused, "meaning": meaning, "lead": lead}
-    return render(request, "portal/hand_in.html", context, status=422 if form.errors or refused else 200)
+    context = _context(visit) | {"form": form, "rejection": rejection, "meaning": meaning, "lead": lead}
+    return render(request, "portal/submission.html", context, status=422 if form.errors or rejection else 200)
 
 
 def _confirmation_page(
@@ -148,13 +150,13 @@ def _confirmation_page(
         "description": description,
         "findings": reading.findings,
     }
-    return render(request, "portal/hand_in_read.html", context, status=422 if form.errors else 200)
+    return render(request, "portal/submission_confirm.html", context, status=422 if form.errors else 200)
 
 
 def _context(visit: PortalVisit) -> dict[str, Any]:
     partner = visit.link.partner
     used = certificates_in_use(partner)
-    taken = {row["certificate"].pk for row in used}
+    used_pks = {row["certificate"].pk for row in used}
     return {
         "partner": partner,
         "our_name": Installation.current().name,
@@ -162,8 +164,8 @@ def _context(visit: PortalVisit) -> dict[str, Any]:
         "link": visit.link,
         "token": visit.token,
         "in_use": used,
-        "handed_in": [
-            _submission_row(row) for row in _submissions(partner) if row.certificate_id not in taken
+        "submissions": [
+            _submission_row(row) for row in _submissions(partner) if row.certificate_id not in used_pks
         ],
         "desk": support_for_partner(partner),
         "now": visit.now,
@@ -171,7 +173,7 @@ def _context(visit: PortalVisit) -> dict[str, Any]:
 
 
 def certificates_in_use(partner: Partner) -> list[dict[str, Any]]:
-    """Return the certificates that a partner uses with us, those that end first in front, each with its uses."""
+    """Return the certificates in use with a partner and their uses, ordered by expiry."""
     found = submitted_certificates.predecessors(partner, partner.ROLES)
     rows = [
         {"certificate": old, "uses": submitted_certificates.format_uses(roles)}
