@@ -15,7 +15,7 @@ from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from rotations.errors import RotationError
-from rotations.lifecycle import actions
+from rotations.lifecycle import endings, step_actions
 from rotations.models import (
     HandedIn,
     Heartbeat,
@@ -176,7 +176,7 @@ class RotationAdmin(AuditedAdmin):
     @admin.action(description="Cancel the selected rotations", permissions=["change"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Rotation]) -> None:
         def cancel(rotation: Rotation) -> None:
-            actions.cancel(
+            endings.cancel(
                 rotation, reason="cancelled in Django admin", by=_admin_actor(request), now=database_now()
             )
 
@@ -228,7 +228,7 @@ class StepAdmin(_RotationPermissions, ReadOnlyAdmin):
         _apply_to_each(
             request,
             queryset,
-            lambda step: actions.retry_step(step, by=_admin_actor(request), now=database_now()),
+            lambda step: step_actions.retry_step(step, by=_admin_actor(request), now=database_now()),
             "Tried again",
         )
 

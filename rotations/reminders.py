@@ -18,7 +18,7 @@ from django.db import IntegrityError, transaction
 from as2certs.accounts.models import Installation
 from as2certs.mail import outbox
 from rotations.exchange import certificate_requests, digest, follow_up, window_notices
-from rotations.lifecycle import late_partners
+from rotations.lifecycle import changeover_evidence
 from rotations.models import Heartbeat, Notice
 from rotations.notifications import operator_mail
 from rotations.notifications.expiry import ALL_KINDS, ExpiringCertificate, HolderKind, find_expiring
@@ -123,7 +123,7 @@ def run(now: datetime) -> int:
         + operator_mail.notify_too_late(now)
     )
     theirs = (
-        late_partners.warn_and_release(now)
+        changeover_evidence.warn_and_release(now)
         + follow_up.run_follow_up(now)
         + certificate_requests.send_due_requests(now)
     )

@@ -18,7 +18,7 @@ from as2certs.mail.models import Message
 from identities.generation import generate_next, request_certificate
 from partners.models import Contact
 from rotations.letters import access_links
-from rotations.lifecycle import actions
+from rotations.lifecycle import approval
 from rotations.models import Freeze, HandedIn, Link, Participant, Slot
 from tests.rotations.company import NOW, Company, make_company, make_draft, partner_certificate
 
@@ -220,7 +220,7 @@ class World:
 
     def __init__(self) -> None:
         company = make_company(now=NOW)
-        rotation = actions.approve(
+        rotation = approval.approve(
             make_draft(company, starts=NOW + timedelta(hours=2)), by=company.approver, now=NOW
         )
         partner = company.partners[0]

@@ -23,7 +23,7 @@ from as2certs.vault import vault
 from identities.models import IdentityCertificate
 from rotations import runner
 from rotations.execution.connector_change import build_connector_change
-from rotations.lifecycle import actions
+from rotations.lifecycle import approval
 from tests.people import confirm
 from tests.rotations.company import Company, confirm_all, make_company, make_draft
 
@@ -61,7 +61,7 @@ def rotated(tmp_path: Path, settings: LazySettings, caplog: pytest.LogCaptureFix
     settings.AS2CERTS_DIRECTORY_ROOT = tmp_path
     now = database_now()
     company = make_company(now=now)
-    rotation = actions.approve(
+    rotation = approval.approve(
         make_draft(company, starts=now + timedelta(minutes=10), now=now), by=company.approver, now=now
     )
     confirm_all(rotation, company, now=now)

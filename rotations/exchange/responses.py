@@ -28,7 +28,7 @@ from rotations.planning.local_time import span
 from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction
 
 #: Findings of a window that an operator may decide to live with, and a partner may not ask for.
-OPERATOR_ONLY_FINDINGS = ("after_old_ends", "old_ends_inside", "already_open")
+OPERATOR_ONLY_FINDINGS = (*windows.OUTSIDE_OLD_VALIDITY, "already_open")
 #: States in which a partner may still have a say in when the change is made.
 BEFORE_CHANGE = (RotationState.EXCHANGING, RotationState.SCHEDULED)
 #: What a partner says that it has done by itself, in the words of the trail.

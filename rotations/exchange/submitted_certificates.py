@@ -23,7 +23,7 @@ from partners.models import Partner, PartnerCertificate
 from rotations.errors import ActionRefused, SubmissionRefused
 from rotations.execution import fingerprint_check, transitions
 from rotations.letters import access_links
-from rotations.lifecycle import actions, drafts
+from rotations.lifecycle import drafts, endings
 from rotations.models import HandedIn, Link, Rotation
 from rotations.notifications import operator_mail
 from rotations.planning.local_time import day
@@ -424,6 +424,6 @@ def refuse(handed: HandedIn, *, reason: str, withdraw: bool = False, by: Actor, 
         if rotation.state == RotationState.DRAFT:
             drafts.clear_successor(rotation, reason=reason, by=by, now=now)
         else:
-            actions.cancel(rotation, reason=reason, by=by, now=now)
+            endings.cancel(rotation, reason=reason, by=by, now=now)
     if withdraw and handed.link is not None:
         access_links.revoke_link(handed.link, reason=reason, by=by, now=now)

@@ -13,7 +13,7 @@ from rotations.errors import ActionRefused
 from rotations.exchange.responses import OPERATOR_ONLY_FINDINGS, refuse_begun
 from rotations.execution import transitions
 from rotations.execution.confirmations import lock_for_answer, record_agreement, require_approved
-from rotations.lifecycle import actions, drafts
+from rotations.lifecycle import drafts, rescheduling
 from rotations.models import Participant, Rotation, Slot, SlotAnswer
 from rotations.planning import windows
 
@@ -74,7 +74,7 @@ def load_availability(rotation: Rotation, *, now: datetime) -> Availability:
 
 def require_possible_slot(rotation: Rotation, window: windows.Window, *, now: datetime) -> None:
     """Refuse a moment that partners can't be offered. Raises ActionRefused."""
-    found = actions.window_findings(rotation, window, now=now)
+    found = rescheduling.window_findings(rotation, window, now=now)
     refused = [f for f in found if f.level == "error" or f.code in OPERATOR_ONLY_FINDINGS]
     if refused:
         raise ActionRefused(f"{refused[0].reason} {refused[0].advice}")
@@ -173,11 +173,11 @@ def take_slot(slot: Slot, *, by: Actor, now: datetime) -> Rotation:
         return _keep_window(rotation, can, by=by, now=now)
     partners = [participant.partner for participant in rotation.participants.select_related("partner")]
     frozen = drafts.freeze_names(rotation.holder, partners, window)
-    return actions.postpone(
+    return rescheduling.postpone(
         rotation,
-        window,
-        reason="It suits most partners.",
-        freeze_reason=rotation.freeze_reason if frozen else "",
+        rescheduling.WindowChange(
+            window, reason="It suits most partners.", freeze_reason=rotation.freeze_reason if frozen else ""
+        ),
         agreed=can,
         by=by,
         now=now,

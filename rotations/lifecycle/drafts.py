@@ -20,7 +20,7 @@ from rotations.execution import transitions
 from rotations.lifecycle import four_eyes
 from rotations.models import Freeze, Participant, Rotation
 from rotations.planning import freeze_calendar, states, window_suggestions
-from rotations.planning.windows import Window
+from rotations.planning.windows import Window, WindowFinding
 
 AnyCertificate = IdentityCertificate | PartnerCertificate
 
@@ -321,6 +321,11 @@ def successor_findings(rotation: Rotation, *, now: datetime) -> list[pki.Certifi
     return check_for_station(
         rotation.holder, material, roles=rotation.roles, now=now, predecessor=rotation.old
     )
+
+
+def error_text(findings: Iterable[pki.CertificateFinding | WindowFinding]) -> str:
+    """Return the errors among the findings as sentences; empty if there are none."""
+    return " ".join(f"{f.reason} {f.advice}" for f in findings if f.level == "error")
 
 
 def initial_values(holder: Identity | Partner) -> Mapping[str, object]:

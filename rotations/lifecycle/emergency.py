@@ -19,7 +19,7 @@ from rotations.execution import fingerprint_check, inventory, stored_plan, trans
 from rotations.execution.unit_of_work import RotationFacts
 from rotations.letters import announcements, compose
 from rotations.letters.contacts import contacts_for
-from rotations.lifecycle import actions, drafts, four_eyes
+from rotations.lifecycle import drafts, four_eyes, rescheduling
 from rotations.models import Letter, Participant, Rotation
 from rotations.planning import windows
 from rotations.planning.states import RotationAction, RotationState, next_state
@@ -44,8 +44,7 @@ def emergency_obstacle(rotation: Rotation, *, now: datetime) -> str:
         )
     if not new.not_before <= now < new.not_after:
         return f"{new.short_name} is not valid now: choose a certificate that is."
-    errors = [f for f in drafts.successor_findings(rotation, now=now) if f.level == "error"]
-    return " ".join(f"{f.reason} {f.advice}" for f in errors)
+    return drafts.error_text(drafts.successor_findings(rotation, now=now))
 
 
 def needs_single_person_reason(rotation: Rotation, by: Actor) -> bool:
@@ -80,8 +79,8 @@ def declare_emergency(rotation: Rotation, *, reason: str, alone: str, by: Actor,
         raise ActionRefused(
             "Nobody but you has looked at this: let somebody else press the button, or say why not."
         )
-    actions.require_no_running_step(rotation)
-    actions.require_no_held_messages(rotation)
+    rescheduling.require_no_running_step(rotation)
+    rescheduling.require_no_held_messages(rotation)
     _add_connected_partners(rotation)
     was_draft = rotation.state == RotationState.DRAFT
     prepare_emergency(rotation, reason, now=now)
@@ -92,7 +91,9 @@ def declare_emergency(rotation: Rotation, *, reason: str, alone: str, by: Actor,
         rotation
     )  # an emergency has its own rule of two people, and waits for no other approval
     rotation.save()
-    rotation.participants.update(**actions.NO_AGREEMENT, **actions.NO_OWN_WINDOW, taken_back_at=None)
+    rotation.participants.update(
+        **rescheduling.NO_AGREEMENT, **rescheduling.NO_OWN_WINDOW, taken_back_at=None
+    )
     rotation.slots.all().delete()
     stored_plan.replan(rotation, now=now)
     new = {"alone": rotation.emergency_alone} if rotation.emergency_alone else {}

@@ -17,7 +17,7 @@ from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import wake_task
 from rotations.errors import ActionRefused
 from rotations.execution import transitions
-from rotations.lifecycle import actions
+from rotations.lifecycle import endings, rescheduling
 from rotations.models import AtEnd, Participant, Rotation, Step, StepQuerySet
 from rotations.planning import plan, windows
 from rotations.planning.change import Act
@@ -120,11 +120,16 @@ def _decide_rotation(pk: int, *, now: datetime) -> int:
 def _apply_decision(rotation: Rotation, *, now: datetime) -> None:
     by = Actor.runner()
     if rotation.at_end == AtEnd.EXTEND:
-        actions.postpone(rotation, following_window(rotation, now=now), reason=NO_EVIDENCE, by=by, now=now)
+        rescheduling.postpone(
+            rotation,
+            rescheduling.WindowChange(following_window(rotation, now=now), reason=NO_EVIDENCE),
+            by=by,
+            now=now,
+        )
     elif rotation.state == RotationState.UNDER_WAY:
-        actions.roll_back(rotation, reason=NO_EVIDENCE, by=by, now=now)
+        endings.roll_back(rotation, reason=NO_EVIDENCE, by=by, now=now)
     else:
-        actions.cancel(rotation, reason=NO_EVIDENCE, by=by, now=now)
+        endings.cancel(rotation, reason=NO_EVIDENCE, by=by, now=now)
 
 
 def following_window(rotation: Rotation, *, now: datetime) -> windows.Window:

@@ -20,7 +20,7 @@ from rotations.errors import ActionRefused
 from rotations.exchange.submitted_certificates import submit
 from rotations.execution import confirmations
 from rotations.letters import access_links
-from rotations.lifecycle import actions, drafts, rehearsals
+from rotations.lifecycle import approval, drafts, step_actions
 from rotations.management import demo_exchange
 from rotations.models import Freeze, Rotation
 from rotations.planning.windows import Window
@@ -272,7 +272,7 @@ class _DemoCompany:
         )
         self.rehearsed(rotation)
         rotation.refresh_from_db()
-        rotation = actions.approve(rotation, by=self.approver, now=self.now - 10 * DAY)
+        rotation = approval.approve(rotation, by=self.approver, now=self.now - 10 * DAY)
         demo_exchange.add_partner_answers(rotation, by=self.by, now=self.now)
 
     def rehearsed(self, production: Rotation) -> None:
@@ -282,15 +282,15 @@ class _DemoCompany:
         rotation = self.draft(
             self.freight_test, self.rehearsal_old, new, starts=moment, at=then, roles=("sign",), grace=2
         )
-        rehearsals.link_rehearsal(production, rotation, by=self.by, now=then)
-        rotation = actions.approve(rotation, by=self.approver, now=then)
+        approval.link_rehearsal(production, rotation, by=self.by, now=then)
+        rotation = approval.approve(rotation, by=self.approver, now=then)
         self.confirm(rotation, at=then + DAY)
         for step in rotation.steps.filter(automatic=False).order_by("position"):
             step.refresh_from_db()
             if step.state == "waiting":
                 note = "seen in the gateway's console"
                 moment = max(moment, step.earliest_at or moment) + timedelta(minutes=3)
-                actions.complete_step(step, note=note, by=self.by, now=moment)
+                step_actions.complete_step(step, note=note, by=self.by, now=moment)
 
     def due_soon(self) -> Rotation:
         """The rotation to watch: everybody has confirmed, and it applies itself in two minutes."""
@@ -343,7 +343,7 @@ class _DemoCompany:
         at: datetime,
     ) -> Rotation:
         rotation = self.draft(holder, old, new, starts=starts, at=at)
-        return actions.approve(rotation, by=self.approver, now=at)
+        return approval.approve(rotation, by=self.approver, now=at)
 
     def draft(
         self,

@@ -14,7 +14,7 @@ from partners.models import Contact
 from rotations.exchange import follow_up, responses
 from rotations.execution import confirmations
 from rotations.letters import access_links, announcements
-from rotations.lifecycle import actions
+from rotations.lifecycle import step_actions
 from rotations.models import Letter, Link, Participant, Rotation
 from rotations.planning.windows import Window
 
@@ -60,7 +60,7 @@ def add_partner_answers(rotation: Rotation, *, by: Actor, now: datetime) -> None
     """Announce a rotation of the freight station nine days before ``now`` (UTC), and let its partners answer or not."""
     told = now - 9 * DAY
     for step in rotation.steps.filter(act="stage"):
-        actions.complete_step(step, note="entered in the gateway's console", by=by, now=told - 2 * HOUR)
+        step_actions.complete_step(step, note="entered in the gateway's console", by=by, now=told - 2 * HOUR)
     participants = list(rotation.participants.select_related("partner").order_by("partner__name"))
     for participant in participants:
         late = participant.partner.name == LATE_PARTNER

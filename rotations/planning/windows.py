@@ -20,6 +20,8 @@ PARTNER_NOTICE = timedelta(days=3)
 
 DAY_NAMES = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+OUTSIDE_OLD_VALIDITY = ("after_old_ends", "old_ends_inside")
+"""Codes of findings about a window that the old certificate does not outlast."""
 NEAR_DAYS = {-1: "yesterday", 0: "today", 1: "tomorrow"}
 
 

@@ -16,7 +16,7 @@ from as2certs.mail.models import Message
 from as2certs.mail.outbox import queue
 from identities.models import AS2System, Identity
 from partners.models import Contact, Partner, Partnership
-from rotations.lifecycle import actions
+from rotations.lifecycle import endings
 from rotations.models import Rotation, Step
 from tests.attack.addresses import everywhere, root_client
 from tests.inventory import make_identity
@@ -60,7 +60,7 @@ def world(settings: LazySettings, tmp_path: object) -> World:
     identity = Identity.objects.get(pk=world.company.identity.pk)
     evil = own_certificate(identity, by=by, now=NOW, ends=NOW + timedelta(days=20), name=EVIL[:64])
     world.objects["certificate"] = evil
-    actions.cancel(Rotation.objects.get(pk=world.objects["rotation"].pk), reason=EVIL, by=by, now=NOW)
+    endings.cancel(Rotation.objects.get(pk=world.objects["rotation"].pk), reason=EVIL, by=by, now=NOW)
     assert Entry.objects.filter(actor_name=EVIL, reason=EVIL).exists()
     return world
 

@@ -27,7 +27,7 @@ from identities.models import IdentityCertificate, PrivateKey
 from partners.models import Contact
 from rotations import runner
 from rotations.letters import access_links
-from rotations.lifecycle import actions
+from rotations.lifecycle import approval
 from tests.audit.conftest import ALICE
 from tests.certificates import key_pem, make_pair, p12, rsa_key
 from tests.people import confirm
@@ -157,7 +157,7 @@ def exercise_rotation(company: Company) -> None:
     """Let a rotation be applied in a directory, with its keys and bundles."""
     now = database_now()
     starts = now + timedelta(minutes=10)
-    rotation = actions.approve(make_draft(company, starts=starts, now=now), by=company.approver, now=now)
+    rotation = approval.approve(make_draft(company, starts=starts, now=now), by=company.approver, now=now)
     confirm_all(rotation, company, now=now)
     runner.apply_due(wait=False)
     rotation.steps.filter(act="cut_over").update(due_at=now)

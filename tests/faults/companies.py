@@ -14,7 +14,7 @@ from as2certs.clock import database_now
 from identities import keys
 from identities.connectors import ConnectorChange, InstallableCertificate, connector_for
 from identities.models import AS2System, Identity, IdentityCertificate
-from rotations.lifecycle import actions, drafts
+from rotations.lifecycle import approval, drafts
 from rotations.models import Rotation, Step
 from rotations.planning.windows import Window
 from tests.certificates import Pair, cert_pem, make_pair, rsa_key
@@ -34,7 +34,7 @@ def one(starts_in: float) -> Rotation:
     _fill_directory(company.old, _with_key(company.old))
     now = database_now()
     at = now + timedelta(seconds=starts_in)
-    rotation = actions.approve(make_draft(company, starts=at, now=now), by=company.approver, now=now)
+    rotation = approval.approve(make_draft(company, starts=at, now=now), by=company.approver, now=now)
     confirm_all(rotation, company, now=now)
     return rotation
 
@@ -71,7 +71,7 @@ def many(
         rotation = drafts.create_draft(
             old.identity, wish, by=Actor(name="Alice", source="web", user=alice), now=now
         )
-        rotations.append(actions.approve(rotation, by=Actor(name="Bob", source="web", user=bob), now=now))
+        rotations.append(approval.approve(rotation, by=Actor(name="Bob", source="web", user=bob), now=now))
     if not ago:
         move(begin - database_now())
     return rotations

@@ -8,7 +8,7 @@ from typing import Any
 from django.test import Client
 from django.urls import reverse
 
-from rotations.lifecycle import actions
+from rotations.lifecycle import approval
 from rotations.lifecycle.edit_conflicts import stamp
 from rotations.models import Participant, Rotation, Step
 from tests.rotations.company import NOW, Company, confirm_all, make_draft
@@ -62,7 +62,7 @@ def make_drafted(company: Company) -> Rotation:
 
 
 def make_approved(company: Company) -> Rotation:
-    return actions.approve(make_drafted(company), by=company.approver, now=NOW)
+    return approval.approve(make_drafted(company), by=company.approver, now=NOW)
 
 
 def make_scheduled(company: Company) -> Rotation:

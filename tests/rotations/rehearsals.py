@@ -9,7 +9,7 @@ from as2certs.accounts.models import Installation
 from identities.models import Identity, IdentityCertificate
 from partners.models import Partner, Partnership
 from rotations.execution import transitions
-from rotations.lifecycle import actions, drafts, rehearsals
+from rotations.lifecycle import approval, drafts
 from rotations.models import Rotation
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, StepAction
@@ -40,12 +40,12 @@ class TestSide:
     def rehearse(self, rotation: Rotation, *, roles: tuple[str, ...] = ("sign", "decrypt")) -> Rotation:
         """Set a draft up that counts as the rehearsal of a rotation."""
         made = self.draft(roles=roles)
-        rehearsals.link_rehearsal(rotation, made, by=self.company.by, now=self.now)
+        approval.link_rehearsal(rotation, made, by=self.company.by, now=self.now)
         return made
 
     def apply(self, made: Rotation) -> Rotation:
         """Approve a draft, and bring it as far as that its change is made and nothing was tested."""
-        made = actions.approve(made, by=self.company.approver, now=self.now)
+        made = approval.approve(made, by=self.company.approver, now=self.now)
         confirm_all(made, self.company, now=self.now)
         acts = (Act.STAGE, Act.HOLD, Act.CUT_OVER, Act.PARTNER_CUT_OVER)
         settle_steps(made, *acts, company=self.company, now=self.now)
@@ -94,7 +94,9 @@ def require_rehearsals(asked: bool = True) -> None:
 
 def make_prepared(company: Company, *, now: datetime = NOW) -> Rotation:
     """Return an approved rotation for which everybody has answered and our own preparations are made."""
-    rotation = actions.approve(make_draft(company, starts=now + LATER, now=now), by=company.approver, now=now)
+    rotation = approval.approve(
+        make_draft(company, starts=now + LATER, now=now), by=company.approver, now=now
+    )
     settle_steps(rotation, Act.STAGE, company=company, now=now)
     confirm_all(rotation, company, now=now)
     rotation.refresh_from_db()

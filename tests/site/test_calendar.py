@@ -6,7 +6,7 @@ import pytest
 from django.urls import reverse
 
 from as2certs.site.calendar_month import CalendarEvent, CalendarMonth, build_month, parse_month
-from rotations.lifecycle import actions
+from rotations.lifecycle import approval, endings
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, make_company, make_draft
 
@@ -30,7 +30,7 @@ def test_months_outside_of_this_century_are_held_at_its_ends() -> None:
 @pytest.mark.django_db
 def test_an_end_and_a_window_stand_on_their_days() -> None:
     company = make_company()
-    actions.approve(make_draft(company, starts=NOW + timedelta(days=2)), by=company.approver, now=NOW)
+    approval.approve(make_draft(company, starts=NOW + timedelta(days=2)), by=company.approver, now=NOW)
     november = events(build_month(date(2026, 11, 1), now=NOW, zone="UTC"))
     assert [event.text for event in november[date(2026, 11, 25)]] == ["ACME: sign + decrypt"]
     december = events(build_month(date(2026, 12, 1), now=NOW, zone="UTC"))
@@ -49,7 +49,7 @@ def test_the_day_is_that_of_the_readers_zone() -> None:
 def test_a_cancelled_rotation_has_no_window_any_more() -> None:
     company = make_company()
     rotation = make_draft(company, starts=NOW + timedelta(days=2))
-    actions.cancel(rotation, reason="not needed", by=company.by, now=NOW)
+    endings.cancel(rotation, reason="not needed", by=company.by, now=NOW)
     assert events(build_month(date(2026, 11, 1), now=NOW, zone="UTC")) == {}
 
 

@@ -13,7 +13,7 @@ from as2certs.site import active_rotations, calendar_year, coverage, views
 from identities.models import AS2System, Identity, IdentityService
 from identities.open_tasks import OpenTask
 from partners.models import Partner
-from rotations.lifecycle import actions
+from rotations.lifecycle import approval
 from rotations.models import Rotation
 from rotations.notifications.expiry import OURS, ending_by
 from tests.mail.letters import make_message
@@ -94,7 +94,7 @@ def test_for_what_ends_first_nobody_goes_through_all_that_serve(company: Company
 def test_a_rotation_in_time_moves_the_end_of_coverage_to_the_next_certificate(company: Company) -> None:
     rotation = make_draft(company, starts=NOW + 5 * DAY)
     assert coverage.get_coverage(NOW).until == company.old.not_after
-    actions.approve(rotation, by=company.approver, now=NOW)
+    approval.approve(rotation, by=company.approver, now=NOW)
     assert coverage.get_coverage(NOW).until == NOW + 300 * DAY
 
 
@@ -145,7 +145,7 @@ def test_a_draft_is_told_once_with_the_end_that_it_concerns(company: Company) ->
 
 
 def test_silent_partners_are_named_from_three_days_before_the_window(company: Company) -> None:
-    actions.approve(make_draft(company, starts=NOW + 5 * DAY), by=company.approver, now=NOW)
+    approval.approve(make_draft(company, starts=NOW + 5 * DAY), by=company.approver, now=NOW)
     assert needs_at(NOW + 2 * DAY - timedelta(seconds=1)) == []
     texts = [n.text for n in needs_at(NOW + 2 * DAY)]
     assert texts[0] == "Fabrikam has not confirmed · window of ACME: sign + decrypt in 3 days"
@@ -153,7 +153,7 @@ def test_silent_partners_are_named_from_three_days_before_the_window(company: Co
 
 
 def test_partners_that_confirmed_are_not_named(company: Company) -> None:
-    rotation = actions.approve(make_draft(company, starts=NOW + 5 * DAY), by=company.approver, now=NOW)
+    rotation = approval.approve(make_draft(company, starts=NOW + 5 * DAY), by=company.approver, now=NOW)
     confirm_all(rotation, company)
     assert needs_at(NOW + 3 * DAY) == []
     (one,) = active_rotations.get_active_rotations()
@@ -161,7 +161,7 @@ def test_partners_that_confirmed_are_not_named(company: Company) -> None:
 
 
 def test_a_window_that_is_over_without_the_change_is_urgent(company: Company) -> None:
-    rotation = actions.approve(make_draft(company, starts=NOW + 5 * DAY), by=company.approver, now=NOW)
+    rotation = approval.approve(make_draft(company, starts=NOW + 5 * DAY), by=company.approver, now=NOW)
     assert rotation.window_end is not None
     texts = [n.text for n in needs_at(rotation.window_end) if n.meaning == "urgent"]
     assert "ACME: sign + decrypt: its window is over, and it is not applied" in texts
@@ -220,7 +220,7 @@ def test_all_that_may_need_somebody_is_found_by_one_question(company: Company, c
 
 def test_it_costs_the_same_number_of_queries_however_much_there_is(company: Company, clock: object) -> None:
     client = log_in(make_person("vera", "viewer"))
-    actions.approve(make_draft(company, starts=NOW + 2 * DAY), by=company.approver, now=NOW)
+    approval.approve(make_draft(company, starts=NOW + 2 * DAY), by=company.approver, now=NOW)
     with CaptureQueriesContext(connection) as few:
         page(client)
     for number in range(30):

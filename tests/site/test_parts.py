@@ -14,7 +14,7 @@ from as2certs import pki
 from as2certs.pki import CertificateFinding
 from as2certs.site.badges import ROTATION_BADGES, STEP_BADGES, rotation_badge
 from identities.role_status import assignment_history
-from rotations.lifecycle import actions
+from rotations.lifecycle import approval
 from rotations.planning.states import RotationState, StepState
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, make_company, make_draft
@@ -43,7 +43,7 @@ def test_every_state_has_a_meaning_an_icon_and_a_word() -> None:
 
 
 def test_an_overdue_rotation_says_so_before_its_state(company: Company) -> None:
-    rotation = actions.approve(
+    rotation = approval.approve(
         make_draft(company, starts=NOW + timedelta(days=1)), by=company.approver, now=NOW
     )
     assert rotation.window_end is not None

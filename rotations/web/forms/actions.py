@@ -14,7 +14,7 @@ from as2certs.accounts.models import Installation, User
 from rotations.errors import ThresholdError, WindowError
 from rotations.execution import stored_plan
 from rotations.letters.schedule import check_days
-from rotations.lifecycle import actions, drafts, single_partner
+from rotations.lifecycle import drafts, rescheduling
 from rotations.models import Participant, Rotation, Sighting
 from rotations.planning.windows import Window, WindowFinding, to_utc
 from rotations.web.forms.windows import WindowForm, initial_window
@@ -333,7 +333,7 @@ class MoveParticipantForm(PostponeForm):
         ].help_text = f"{participant.partner} reads it in the mail, and it is kept in the trail."
 
     def findings(self, window: Window) -> list[WindowFinding]:
-        found = single_partner.move_findings(self.participant, window, now=self.now)
+        found = rescheduling.move_findings(self.participant, window, now=self.now)
         return [finding for finding in found if finding.code != "frozen"]
 
     def freezing(self, window: Window) -> list[str]:

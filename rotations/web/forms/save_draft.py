@@ -11,7 +11,7 @@ from identities import generation
 from identities.certificate_import import import_certificate
 from identities.models import Identity
 from rotations.execution import transitions
-from rotations.lifecycle import drafts, rehearsals
+from rotations.lifecycle import approval, drafts
 from rotations.lifecycle.edit_conflicts import must_be_as_seen
 from rotations.models import Rotation
 from rotations.web.forms.drafts import DraftForm
@@ -27,7 +27,7 @@ def save_draft(form: DraftForm, *, by: Actor, now: datetime, rehearses: Rotation
     if form.rotation is None:
         made = drafts.create_draft(form.holder, _draft_content(form, by=by, now=now), by=by, now=now)
         if rehearses is not None:
-            rehearsals.link_rehearsal(rehearses, made, by=by, now=now)
+            approval.link_rehearsal(rehearses, made, by=by, now=now)
         return made
     rotation = transitions.lock_rotation(form.rotation.pk)
     must_be_as_seen(rotation, form.cleaned_data["seen"])

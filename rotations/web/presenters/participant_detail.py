@@ -115,7 +115,7 @@ def _proposed_time(row: PartnerRow, zone: str) -> ProposedTime | None:
     if row.cut_over_step is not None:
         move, may = (
             reverse("participant-move", args=[participant.uid]),
-            not single_partner.move_obstacle(participant),
+            not rescheduling.move_obstacle(participant),
         )
     return ProposedTime(
         theirs=span(start, end, theirs),

@@ -182,7 +182,7 @@ class RotationDetail:
     def window_findings(self) -> list[WindowFinding]:
         if not self.is_draft or self.window is None:
             return []
-        return actions.window_findings(self.rotation, self.window, now=self.now)
+        return rescheduling.window_findings(self.rotation, self.window, now=self.now)
 
     @property
     def window(self) -> Window | None:

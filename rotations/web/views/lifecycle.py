@@ -13,7 +13,7 @@ from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from identities.views.common import post_data
 from rotations.execution import transitions
-from rotations.lifecycle import actions, drafts, four_eyes, open_window
+from rotations.lifecycle import approval, drafts, endings, four_eyes, open_window, rescheduling
 from rotations.lifecycle.edit_conflicts import must_be_as_seen, stamp
 from rotations.models import Rotation
 from rotations.planning.change import Act
@@ -51,7 +51,7 @@ def rotation_approve(request: HttpRequest, uid: UUID) -> HttpResponse:
     @transaction.atomic
     def apply() -> None:
         must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
-        actions.approve(rotation, by=Actor.of(request), now=database_now())
+        approval.approve(rotation, by=Actor.of(request), now=database_now())
 
     success = "The rotation is approved, and its first steps begin."
     if again:
@@ -100,9 +100,11 @@ def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
         assert form.window is not None  # the form requires it
         actions.postpone(
             rotation,
-            form.window,
-            reason=form.cleaned_data["reason"],
-            freeze_reason=form.cleaned_data["freeze_reason"],
+            rescheduling.WindowChange(
+                form.window,
+                reason=form.cleaned_data["reason"],
+                freeze_reason=form.cleaned_data["freeze_reason"],
+            ),
             by=Actor.of(request),
             now=database_now(),
         )
@@ -190,7 +192,7 @@ def rotation_roll_back(request: HttpRequest, uid: UUID) -> HttpResponse:
         label=_back_label(rotation),
         consequences=_back_consequences(rotation),
         danger=True,
-        obstacle=actions.roll_back_obstacle(rotation, now=now) or "",
+        obstacle=endings.roll_back_obstacle(rotation, now=now) or "",
     )
 
     def apply() -> None:

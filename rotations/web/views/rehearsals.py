@@ -37,7 +37,7 @@ def rotation_waive_rehearsal(request: HttpRequest, uid: UUID) -> HttpResponse:
             "window opens.",
         ],
         danger=True,
-        obstacle=rehearsals.waiver_obstacle(rotation),
+        obstacle=approval.waiver_obstacle(rotation),
     )
 
     def apply() -> None:

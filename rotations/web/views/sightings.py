@@ -15,7 +15,7 @@ from as2certs.clock import database_now
 from as2certs.errors import DomainError
 from identities.views.common import post_data
 from partners.models import Partner
-from rotations.lifecycle.traffic_evidence import record_sighting
+from rotations.lifecycle.changeover_evidence import ObservedMessage, record_sighting
 from rotations.models import Sighting
 from rotations.web.forms.actions import SightingForm
 
@@ -32,7 +32,7 @@ def sighting_create(request: HttpRequest, uid: UUID) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         found = {name: form.cleaned_data[name] for name in ("use", "serial", "at", "note")}
         try:
-            sighting = record_sighting(partner, **found, by=Actor.of(request), now=now)
+            sighting = record_sighting(partner, ObservedMessage(**found), by=Actor.of(request), now=now)
         except DomainError as error:
             form.add_error("serial", str(error))
         else:

@@ -13,7 +13,7 @@ from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from identities.views.common import post_data
 from rotations.execution import stored_plan, transitions
-from rotations.lifecycle import four_eyes, single_partner
+from rotations.lifecycle import endings, four_eyes, rescheduling
 from rotations.lifecycle.edit_conflicts import must_be_as_seen, stamp
 from rotations.models import Participant
 from rotations.planning.change import SWITCH_ACTS, Act
@@ -40,7 +40,7 @@ def participant_move(request: HttpRequest, uid: UUID) -> HttpResponse:
         title=f"Another moment for {partner}",
         label=f"Change over with {partner} then",
         consequences=[*_move_consequences(participant), *four_eyes.withdrawal_warnings(rotation)],
-        obstacle=single_partner.move_obstacle(participant),
+        obstacle=rescheduling.move_obstacle(participant),
         template="rotations/participant_move.html",
         back=reverse("participant-detail", args=[participant.uid]),
         context={"participant": participant, "stamp": stamp(rotation)},
@@ -52,9 +52,11 @@ def participant_move(request: HttpRequest, uid: UUID) -> HttpResponse:
         assert form.window is not None  # the form requires it
         single_partner.move_participant(
             participant,
-            form.window,
-            reason=form.cleaned_data["reason"],
-            freeze_reason=form.cleaned_data["freeze_reason"],
+            rescheduling.WindowChange(
+                form.window,
+                reason=form.cleaned_data["reason"],
+                freeze_reason=form.cleaned_data["freeze_reason"],
+            ),
             by=Actor.of(request),
             now=database_now(),
         )

@@ -56,7 +56,7 @@ def steps_done(request: HttpRequest, uid: UUID, act: str) -> HttpResponse:
     @transaction.atomic
     def apply() -> None:
         for step in steps:
-            actions.complete_step(
+            step_actions.complete_step(
                 step, note=form.cleaned_data["note"], by=Actor.of(request), now=database_now()
             )
 

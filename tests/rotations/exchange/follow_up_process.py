@@ -15,7 +15,7 @@ from partners.models import Contact, Partner, Partnership
 from rotations.exchange import digest, follow_up
 from rotations.execution.confirmations import confirm
 from rotations.letters.announcements import announce
-from rotations.lifecycle import actions
+from rotations.lifecycle import approval
 from rotations.models import Letter, Link, Participant, Rotation
 from tests.rotations.company import Company, make_company, make_draft
 from tests.rotations.execution.racing import at_once
@@ -62,7 +62,7 @@ def _announced_rotation(company: Company) -> Rotation:
     for partner in Partner.objects.all():
         Contact.objects.create(partner=partner, name="Pat", email=f"pat@{partner.as2_id.lower()}.example")
     now = database_now()
-    rotation = actions.approve(
+    rotation = approval.approve(
         make_draft(company, starts=now + 12 * DAY, now=now), by=company.approver, now=now
     )
     rotation.steps.filter(act="stage").update(state="done", done_at=now)

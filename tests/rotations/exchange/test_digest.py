@@ -21,7 +21,7 @@ from rotations.exchange import blocking, digest, follow_up, responses
 from rotations.execution.confirmations import confirm, waive
 from rotations.letters import compose
 from rotations.letters.announcements import announce
-from rotations.lifecycle import actions
+from rotations.lifecycle import endings
 from rotations.models import Letter, Participant, Rotation
 from tests.people import make_person
 from tests.rotations.company import NOW, Company, window
@@ -371,5 +371,5 @@ def test_a_test_station_says_so_at_the_very_start(told: Participant, company: Co
 
 
 def test_a_cancelled_rotation_is_not_told(told: Participant, rotation: Rotation, company: Company) -> None:
-    actions.cancel(rotation, reason="Not needed", by=company.by, now=NOW)
+    endings.cancel(rotation, reason="Not needed", by=company.by, now=NOW)
     assert digest.send_digests(SEVEN) == 0

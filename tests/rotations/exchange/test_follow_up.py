@@ -23,7 +23,7 @@ from rotations.exchange import follow_up, responses
 from rotations.execution.confirmations import confirm, waive
 from rotations.letters import compose
 from rotations.letters.announcements import announce, share_link
-from rotations.lifecycle import actions
+from rotations.lifecycle import endings, rescheduling
 from rotations.models import Heartbeat, Letter, Link, Participant, Rotation
 from tests.rotations.company import NOW, Company, window
 from tests.rotations.pages import STARTS
@@ -127,7 +127,9 @@ def test_a_postponement_starts_the_ladder_anew(
 ) -> None:
     follow_up.run_follow_up(LAST)
     later = STARTS + 8 * DAY
-    actions.postpone(rotation, window(later), reason="Inventory", by=company.by, now=LAST + HOUR)
+    rescheduling.postpone(
+        rotation, rescheduling.WindowChange(window(later), reason="Inventory"), by=company.by, now=LAST + HOUR
+    )
     assert follow_up.run_follow_up(LAST + 2 * HOUR) == 0
     run_every(5 * HOUR, since=LAST, until=later)
     assert [rung for _, rung in nudges()] == ["before 1", "before 7", "before 3", "before 1"]
@@ -171,7 +173,7 @@ RESPONSES: dict[str, Callable[[Participant, Company], Any]] = {
     "another time": lambda p, c: responses.propose_window(p, window(STARTS + DAY), note="", by=c.by, now=NOW),
     "waived": lambda p, c: waive(p, reason="It only receives", by=c.by, now=NOW),
     "removed": lambda p, c: Participant.objects.filter(pk=p.pk).update(removed_reason="gone"),
-    "cancelled": lambda p, c: actions.cancel(p.rotation, reason="Not needed", by=c.by, now=NOW),
+    "cancelled": lambda p, c: endings.cancel(p.rotation, reason="Not needed", by=c.by, now=NOW),
     "closed": lambda p, c: Rotation.objects.update(state="closed", ended_at=NOW),
     "draft": lambda p, c: Rotation.objects.update(state="draft"),
     "under way": lambda p, c: Rotation.objects.update(state="under_way"),
@@ -286,8 +288,11 @@ def test_the_escalation_address_is_told_too(told: Participant) -> None:
 
 def test_a_new_window_makes_them_tell_again(told: Participant, rotation: Rotation, company: Company) -> None:
     follow_up.run_follow_up(TOLD_AT)
-    actions.postpone(
-        rotation, window(STARTS + 8 * DAY), reason="Inventory", by=company.by, now=TOLD_AT + HOUR
+    rescheduling.postpone(
+        rotation,
+        rescheduling.WindowChange(window(STARTS + 8 * DAY), reason="Inventory"),
+        by=company.by,
+        now=TOLD_AT + HOUR,
     )
     follow_up.run_follow_up(TOLD_AT + 8 * DAY)
     assert len(escalations()) == 2

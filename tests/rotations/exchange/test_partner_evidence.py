@@ -17,7 +17,7 @@ from rotations.exchange.partner_status import PartnerStatus
 from rotations.execution.confirmations import confirm, waive
 from rotations.letters import access_links, compose
 from rotations.letters.announcements import announce, share_link
-from rotations.lifecycle import actions
+from rotations.lifecycle import rescheduling, step_actions
 from rotations.models import Letter, Link, Participant, Rotation
 from tests.rotations.company import NOW, Company, window
 from tests.rotations.pages import STARTS
@@ -101,7 +101,12 @@ def test_a_postponement_begins_anew(company: Company, rotation: Rotation, northw
     announce(northwind, by=company.by, now=NOW)
     later = STARTS - 2 * DAY
     assert status_of(northwind, later) is PartnerStatus.SILENT
-    actions.postpone(rotation, window(STARTS + 8 * DAY), reason="Inventory", by=company.by, now=later)
+    rescheduling.postpone(
+        rotation,
+        rescheduling.WindowChange(window(STARTS + 8 * DAY), reason="Inventory"),
+        by=company.by,
+        now=later,
+    )
     assert status_of(northwind, later) is PartnerStatus.ANNOUNCED
     history = load_histories([Participant.objects.select_related("rotation").get(pk=northwind.pk)])[
         northwind.pk
@@ -135,7 +140,9 @@ def test_what_has_to_be_decided_comes_first(company: Company, northwind: Partici
 
 
 def test_told_by_somebody_here_counts_as_told(company: Company, northwind: Participant) -> None:
-    actions.complete_step(northwind.steps.get(act="announce"), note="by telephone", by=company.by, now=NOW)
+    step_actions.complete_step(
+        northwind.steps.get(act="announce"), note="by telephone", by=company.by, now=NOW
+    )
     assert status_of(northwind) is PartnerStatus.ANNOUNCED
 
 

@@ -13,7 +13,7 @@ from as2certs.mail.models import Message
 from rotations.errors import ActionRefused
 from rotations.exchange import responses, time_slots
 from rotations.execution.confirmations import confirm
-from rotations.lifecycle import actions
+from rotations.lifecycle import endings
 from rotations.models import Letter, Participant, Rotation
 from rotations.planning.windows import Window
 from tests.rotations.company import CHICAGO, NOW, Company, window
@@ -150,7 +150,7 @@ def test_a_partner_switches_by_itself_where_the_plan_lets_it(
 def test_a_cancelled_rotation_takes_no_answers(
     company: Company, rotation: Rotation, northwind: Participant
 ) -> None:
-    actions.cancel(rotation, reason="Not needed", by=company.by, now=NOW)
+    endings.cancel(rotation, reason="Not needed", by=company.by, now=NOW)
     for answer in (
         lambda: responses.decline(northwind, reason="No", by=NORA, now=NOW),
         lambda: responses.propose_window(

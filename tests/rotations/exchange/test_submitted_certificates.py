@@ -23,7 +23,7 @@ from rotations.exchange import submitted_certificates
 from rotations.exchange.known import contacts_by_age
 from rotations.exchange.submitted_certificates import PrivateKeySubmitted, accept, read_submission, refuse
 from rotations.execution import confirmations
-from rotations.lifecycle import actions, drafts
+from rotations.lifecycle import approval, drafts, endings, step_actions
 from rotations.lifecycle.drafts import DraftSpec, create_draft
 from rotations.models import HandedIn, Link, Participant, Rotation
 from tests.certificates import cert_pem, key_pem, make_ca, make_pair, p12
@@ -63,7 +63,7 @@ def approved(rotation: Rotation, company: Company) -> Rotation:
     """Give a draft a window, and approve it."""
     wish = DraftSpec(roles=tuple(rotation.roles), old=rotation.old, new=rotation.new, window=window(STARTS))
     drafts.change_draft(rotation, wish, by=company.by, now=NOW)
-    return actions.approve(rotation, by=company.approver, now=NOW)
+    return approval.approve(rotation, by=company.approver, now=NOW)
 
 
 def accept_submission(handed: HandedIn, company: Company, **given: Any) -> None:
@@ -440,9 +440,9 @@ def test_a_mere_word_does_not_settle_the_check(company: Company, northwind: Part
     (handed,) = submit_new(northwind).rows
     step = check_step(approved(only(northwind), company))
     with pytest.raises(ActionRefused, match="Compare its fingerprint with Northwind over another channel"):
-        actions.complete_step(step, note="looks fine", by=company.by, now=NOW)
+        step_actions.complete_step(step, note="looks fine", by=company.by, now=NOW)
     with pytest.raises(ActionRefused, match="Compare its fingerprint"):
-        actions.skip_step(step, reason="in a hurry", by=company.by, now=NOW)
+        step_actions.skip_step(step, reason="in a hurry", by=company.by, now=NOW)
     accept_submission(handed, company)
     assert check_step(only(northwind)).state == "done"
 
@@ -453,7 +453,7 @@ def test_one_that_our_people_took_in_is_checked_by_hand_as_before(
     material = read_submission(northwind, make_pem(), now=NOW).material
     new, _ = certificate_import.store_certificate(northwind, material, roles=BOTH, by=company.by, now=NOW)
     rotation = approved(create_draft(northwind, DraftSpec(BOTH, old, new), by=company.by, now=NOW), company)
-    actions.complete_step(check_step(rotation), note="called", by=company.by, now=NOW)
+    step_actions.complete_step(check_step(rotation), note="called", by=company.by, now=NOW)
     assert check_step(rotation).state == "done"
     # Handed in afterwards, it counts as compared.
     (handed,) = submit_new(northwind).rows
@@ -484,7 +484,7 @@ def test_kept_and_accepted_it_is_checked_in_the_rotation_that_takes_it_later(
     submit_new(northwind, make_pem("FIRST"))
     (handed,) = submit_new(northwind, make_pem("SECOND")).rows
     accept_submission(handed, company)
-    actions.cancel(only(northwind), reason="The other one", by=company.by, now=NOW)
+    endings.cancel(only(northwind), reason="The other one", by=company.by, now=NOW)
     later = create_draft(northwind, DraftSpec(BOTH, old, handed.certificate), by=company.by, now=NOW)
     assert check_step(approved(later, company)).state == "done"
 

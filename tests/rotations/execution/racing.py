@@ -22,7 +22,7 @@ from identities.models import Identity, IdentityCertificate
 from partners.models import Partnership
 from rotations import runner
 from rotations.errors import ActionRefused, EditConflict, IllegalTransition
-from rotations.lifecycle import actions, drafts
+from rotations.lifecycle import approval, drafts, endings, rescheduling
 from rotations.models import Rotation
 from rotations.planning.windows import Window
 from tests.certificates import make_pair
@@ -40,17 +40,19 @@ class Races:
         Partnership.objects.update(archived_at=database_now())
 
     def cancel(self, rotation: Rotation) -> object:
-        return actions.cancel(rotation, reason="race", by=self.company.by, now=database_now())
+        return endings.cancel(rotation, reason="race", by=self.company.by, now=database_now())
 
     def postpone(self, rotation: Rotation) -> object:
         later = _window(database_now() + timedelta(days=1))
-        return actions.postpone(rotation, later, reason="race", by=self.company.by, now=database_now())
+        return rescheduling.postpone(
+            rotation, rescheduling.WindowChange(later, reason="race"), by=self.company.by, now=database_now()
+        )
 
     def roll_back(self, rotation: Rotation) -> object:
-        return actions.roll_back(rotation, reason="race", by=self.company.by, now=database_now())
+        return endings.roll_back(rotation, reason="race", by=self.company.by, now=database_now())
 
     def approve(self, rotation: Rotation) -> object:
-        return actions.approve(rotation, by=self.company.approver, now=database_now())
+        return approval.approve(rotation, by=self.company.approver, now=database_now())
 
     def apply(self, rotation: Rotation) -> object:
         if not runner.apply_due(wait=False):
@@ -80,7 +82,7 @@ class Races:
         wish = drafts.DraftSpec(roles=("sign",), old=self.signs, new=self._other, window=_window(starts))
         rotation = drafts.create_draft(self.company.identity, wish, by=self.company.by, now=database_now())
         if upto != "draft":
-            rotation = actions.approve(rotation, by=self.company.approver, now=database_now())
+            rotation = approval.approve(rotation, by=self.company.approver, now=database_now())
         if upto == "applied":
             self.apply(rotation)
         return rotation

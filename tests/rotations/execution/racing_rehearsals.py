@@ -19,7 +19,7 @@ from identities.models import Identity
 from partners.models import Partnership
 from rotations import runner
 from rotations.execution import transitions
-from rotations.lifecycle import actions, rehearsals
+from rotations.lifecycle import approval, endings
 from rotations.models import Rotation
 from tests.rotations.company import Company, confirm_all, make_company, make_draft
 from tests.rotations.execution.racing import JITTER, REFUSED, at_once
@@ -68,7 +68,7 @@ class RehearsalRaces:
     def last_words(self) -> tuple[str, list[str]]:
         """The last partner confirms while the last test of the rehearsal is recorded: no tick makes up for it."""
         company, now = self.company, self.now
-        rotation = actions.approve(
+        rotation = approval.approve(
             make_draft(company, starts=now + LATER, now=now), by=company.approver, now=now
         )
         settle_steps(rotation, "stage", company=company, now=now)
@@ -82,7 +82,7 @@ class RehearsalRaces:
         rotation = make_prepared(self.company, now=self.now)
         made = self._rehearsed(rotation, self.side)
         by = self.company.approver
-        waive = partial(rehearsals.waive_rehearsal, rotation, reason="race", by=by, now=self.now)
+        waive = partial(approval.waive_rehearsal, rotation, reason="race", by=by, now=self.now)
         wrong = self._at_once(waive, partial(self.side.test, made))
         rotation.refresh_from_db()
         how = "waived" if rotation.rehearsal_waived else "passed"
@@ -110,7 +110,7 @@ class RehearsalRaces:
         made = self._rehearsed(rotation, self.side)
         self.side.test(made)
         rotation.steps.filter(act="cut_over").update(due_at=now, earliest_at=now)
-        roll_back = partial(actions.roll_back, made, reason="race", by=company.by, now=database_now())
+        roll_back = partial(endings.roll_back, made, reason="race", by=company.by, now=database_now())
         wrong = self._at_once(roll_back, partial(runner.apply_due, wait=False), lead=TAKES)
         rotation.refresh_from_db()
         cut_over = rotation.steps.get(act="cut_over").state

@@ -19,7 +19,16 @@ from partners.models import Partner, Partnership
 from rotations import runner
 from rotations.errors import ActionRefused, EditConflict, IllegalTransition, PlanError
 from rotations.execution import confirmations
-from rotations.lifecycle import actions, drafts, emergency, open_window, single_partner
+from rotations.lifecycle import (
+    approval,
+    drafts,
+    emergency,
+    endings,
+    open_window,
+    rescheduling,
+    step_actions,
+)
+from rotations.lifecycle.rescheduling import WindowChange
 from rotations.models import Participant, Rotation, Step
 from rotations.planning.states import ENDED, SETTLED, RotationState
 from tests.rotations.company import NOW, Company, make_company, partner_certificate, window
@@ -111,7 +120,7 @@ class RandomSequence:
     # What may happen.
 
     def approve(self) -> None:
-        actions.approve(self.rotation, by=self.company.approver, now=self.now)
+        approval.approve(self.rotation, by=self.company.approver, now=self.now)
 
     def confirm(self) -> None:
         rotation = self.rotation
@@ -131,36 +140,39 @@ class RandomSequence:
         confirmations.waive(self.participant(), reason="on holiday", by=self.company.by, now=self.now)
 
     def done(self) -> None:
-        actions.complete_step(self.step(), note="", by=self.company.by, now=self.now)
+        step_actions.complete_step(self.step(), note="", by=self.company.by, now=self.now)
 
     def skip(self) -> None:
-        actions.skip_step(self.step(), reason="not needed", by=self.company.by, now=self.now)
+        step_actions.skip_step(self.step(), reason="not needed", by=self.company.by, now=self.now)
 
     def retry(self) -> None:
-        actions.retry_step(self.step(), by=self.company.by, now=self.now)
+        step_actions.retry_step(self.step(), by=self.company.by, now=self.now)
 
     def postpone(self) -> None:
         later = window(self.now + timedelta(hours=self.dice.choice([-5, 1, 30])))
-        actions.postpone(self.rotation, later, reason="later", by=self.company.by, now=self.now)
+        rescheduling.postpone(
+            self.rotation, rescheduling.WindowChange(later, reason="later"), by=self.company.by, now=self.now
+        )
 
     def cancel(self) -> None:
         if self.dice.random() < 0.3:
-            actions.cancel(self.rotation, reason="no", by=self.company.by, now=self.now)
+            endings.cancel(self.rotation, reason="no", by=self.company.by, now=self.now)
 
     def roll_back(self) -> None:
         if self.dice.random() < 0.5:
-            actions.roll_back(self.rotation, reason="back", by=self.company.by, now=self.now)
+            endings.roll_back(self.rotation, reason="back", by=self.company.by, now=self.now)
 
     def move_one(self) -> None:
         later = window(self.now + timedelta(hours=self.dice.choice([-5, 1, 30])))
-        single_partner.move_participant(
-            self.participant(), later, reason="that night", by=self.company.by, now=self.now
+        rescheduling.move_participant(
+            self.participant(),
+            rescheduling.WindowChange(later, reason="that night"),
+            by=self.company.by,
+            now=self.now,
         )
 
     def take_back(self) -> None:
-        single_partner.take_back_participant(
-            self.participant(), reason="it fails", by=self.company.by, now=self.now
-        )
+        endings.take_back_participant(self.participant(), reason="it fails", by=self.company.by, now=self.now)
 
     def switch_now(self) -> None:
         open_window.switch_now(self.rotation, reason="they called", by=self.company.by, now=self.now)
@@ -171,7 +183,7 @@ class RandomSequence:
             emergency.declare_emergency(self.rotation, reason="leaked", alone="", by=by, now=self.now)
 
     def close(self) -> None:
-        actions.close(self.rotation, reason="enough", by=self.company.by, now=self.now)
+        endings.close(self.rotation, reason="enough", by=self.company.by, now=self.now)
 
     def run(self) -> None:
         runner.apply_due(wait=False)
@@ -227,7 +239,7 @@ class RandomSequence:
             if rotation.state in ENDED:
                 return
             if rotation.state == RotationState.DRAFT:
-                actions.cancel(rotation, reason="enough", by=self.company.by, now=self.now)
+                endings.cancel(rotation, reason="enough", by=self.company.by, now=self.now)
                 continue
             if (
                 rotation.window_end
@@ -241,16 +253,15 @@ class RandomSequence:
                 )
             self._try(self.switch_now)
             self.run()
-            soon = window(self.now + timedelta(minutes=10), minutes=120)
+            soon = WindowChange(window(self.now + timedelta(minutes=10), minutes=120), "x")
             by, now = self.company.by, self.now
             for participant in rotation.participants.all():
                 if participant.taken_back_at or (participant.ends and participant.ends <= now):
-                    move = partial(
-                        single_partner.move_participant, participant, soon, reason="x", by=by, now=now
-                    )
-                    self._try(move)
+                    self._try(partial(rescheduling.move_participant, participant, soon, by=by, now=now))
             for step in rotation.steps.exclude(state__in=SETTLED).filter(blocked=False).order_by("position"):
-                self._try(partial(actions.complete_step, step, note="", by=self.company.by, now=self.now))
+                self._try(
+                    partial(step_actions.complete_step, step, note="", by=self.company.by, now=self.now)
+                )
             self.now += timedelta(hours=1)
             self.run()
             self.check()
@@ -261,10 +272,9 @@ class RandomSequence:
 
     def _postpone_or_release(self) -> None:
         for step in self.rotation.steps.filter(act="release").exclude(state__in=SETTLED):
-            self._try(partial(actions.complete_step, step, note="", by=self.company.by, now=self.now))
-        later = window(self.now + timedelta(minutes=30), minutes=120)
-        by, now = self.company.by, self.now
-        self._try(partial(actions.postpone, self.rotation, later, reason="x", by=by, now=now))
+            self._try(partial(step_actions.complete_step, step, note="", by=self.company.by, now=self.now))
+        later = WindowChange(window(self.now + timedelta(minutes=30), minutes=120), "x")
+        self._try(partial(rescheduling.postpone, self.rotation, later, by=self.company.by, now=self.now))
 
     def _try(self, act: Callable[[], object]) -> str | None:
         try:

@@ -15,7 +15,7 @@ from partners.models import Partner, Partnership
 from rotations import runner
 from rotations.errors import ActionRefused, EditConflict
 from rotations.execution import confirmations, inventory, transitions
-from rotations.lifecycle import actions, drafts
+from rotations.lifecycle import approval, drafts, endings, rescheduling, step_actions
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState, StepAction, StepState
 from rotations.web.presenters.rotation_detail import RotationDetail
@@ -67,11 +67,11 @@ def under_way(company: Company, *, roles: tuple[str, ...] = ("sign", "decrypt"))
     """Return an approved rotation whose window begins in two hours."""
     wish = drafts.DraftSpec(roles=roles, old=company.old, new=company.new, window=window(STARTS))
     rotation = drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
-    return actions.approve(rotation, by=company.approver, now=NOW)
+    return approval.approve(rotation, by=company.approver, now=NOW)
 
 
 def complete_step(step: Step, company: Company, at: datetime) -> None:
-    actions.complete_step(step, note="done", by=company.by, now=at)
+    step_actions.complete_step(step, note="done", by=company.by, now=at)
 
 
 def rotation_on_hold(company: Company) -> Rotation:
@@ -114,7 +114,7 @@ def partner_rotation(company: Company, *, roles: tuple[str, ...]) -> Rotation:
     new = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=700))
     wish = drafts.DraftSpec(roles=roles, old=old, new=new, window=window(STARTS))
     rotation = drafts.create_draft(fabrikam, wish, by=company.by, now=NOW)
-    return actions.approve(rotation, by=company.approver, now=NOW)
+    return approval.approve(rotation, by=company.approver, now=NOW)
 
 
 def test_what_is_left_of_a_change_that_was_half_made_can_get_a_new_window(
@@ -129,7 +129,9 @@ def test_what_is_left_of_a_change_that_was_half_made_can_get_a_new_window(
     assert role_assignments.certificates_by_role(company.partners[0])["encrypt"] == [rotation.old]
 
     tomorrow = STARTS + timedelta(days=1)
-    actions.postpone(rotation, window(tomorrow), reason="nobody there", by=company.by, now=ENDS)
+    rescheduling.postpone(
+        rotation, rescheduling.WindowChange(window(tomorrow), reason="nobody there"), by=company.by, now=ENDS
+    )
     assert state(rotation) == RotationState.UNDER_WAY
     left = rotation.steps.exclude(state="done").get(act="cut_over")
     assert left.earliest_at == tomorrow
@@ -145,7 +147,7 @@ def test_half_a_change_goes_back(clock: FakeClock, folder: Path) -> None:
     confirm_all(rotation, company)
     clock.now = STARTS
     run()
-    actions.roll_back(rotation, reason="the other one is down", by=company.by, now=STARTS)
+    endings.roll_back(rotation, reason="the other one is down", by=company.by, now=STARTS)
     run()
     assert state(rotation) == RotationState.CANCELLED
     assert role_assignments.certificates_by_role(company.partners[0])["encrypt"] == [rotation.old]
@@ -163,10 +165,12 @@ def test_a_cut_over_that_is_being_made_leaves_the_rotation_postponable_when_it_f
     runner._take_lease(cut_over, now=STARTS)
     confirm_all(rotation, company, now=STARTS)  # something else happens while a worker is at it
     with pytest.raises(ActionRefused, match="being carried out"):
-        actions.cancel(rotation, reason="x", by=company.by, now=STARTS)
+        endings.cancel(rotation, reason="x", by=company.by, now=STARTS)
     transitions.fail_step(cut_over, "the disk is full", by=company.by, now=STARTS)
     assert state(rotation) == RotationState.SCHEDULED
-    actions.postpone(rotation, window(ENDS), reason="disk", by=company.by, now=STARTS)
+    rescheduling.postpone(
+        rotation, rescheduling.WindowChange(window(ENDS), reason="disk"), by=company.by, now=STARTS
+    )
     assert step_with_act(rotation, "cut_over").state == StepState.WAITING
 
 
@@ -221,15 +225,17 @@ def test_nothing_ends_while_messages_are_on_hold(clock: FakeClock) -> None:
     company = make_company(connector="manual", overlap="none", holds=Partner.Holds.ONE)
     rotation = rotation_on_hold(company)
     with pytest.raises(ActionRefused, match="Messages are held back"):
-        actions.cancel(rotation, reason="no", by=company.by, now=STARTS)
+        endings.cancel(rotation, reason="no", by=company.by, now=STARTS)
     with pytest.raises(ActionRefused, match="Messages are held back"):
-        actions.postpone(rotation, window(ENDS), reason="no", by=company.by, now=STARTS)
+        rescheduling.postpone(
+            rotation, rescheduling.WindowChange(window(ENDS), reason="no"), by=company.by, now=STARTS
+        )
     page = RotationDetail.of(rotation, user=company.alice, now=NOW, zone="UTC")
     assert (
         step_with_act(rotation, "release").uid in page.settleable
     )  # it can be recorded there, although its turn has not come
     complete_step(step_with_act(rotation, "release"), company, STARTS)
-    actions.cancel(rotation, reason="no", by=company.by, now=STARTS)
+    endings.cancel(rotation, reason="no", by=company.by, now=STARTS)
     assert state(rotation) == RotationState.CANCELLED
 
 
@@ -237,7 +243,9 @@ def test_a_new_window_holds_messages_anew(clock: FakeClock) -> None:
     company = make_company(connector="manual", overlap="none", holds=Partner.Holds.ONE)
     rotation = rotation_on_hold(company)
     complete_step(step_with_act(rotation, "release"), company, STARTS)
-    actions.postpone(rotation, window(ENDS), reason="no", by=company.by, now=STARTS)
+    rescheduling.postpone(
+        rotation, rescheduling.WindowChange(window(ENDS), reason="no"), by=company.by, now=STARTS
+    )
     assert (
         step_with_act(rotation, "hold").state == step_with_act(rotation, "release").state == StepState.WAITING
     )
@@ -252,13 +260,13 @@ def test_the_way_back_takes_along_partners_that_moved_with_us_and_releases_messa
     complete_step(step_with_act(rotation, "cut_over"), company, STARTS)
     moved = rotation.steps.filter(act="partner_cut_over").order_by("position")[0]
     complete_step(moved, company, STARTS)
-    actions.roll_back(rotation, reason="Northwind can't", by=company.by, now=STARTS)
+    endings.roll_back(rotation, reason="Northwind can't", by=company.by, now=STARTS)
     back = list(rotation.steps.filter(act="roll_back").order_by("position"))
     assert [step.who for step in back] == ["we", "partner"]
     assert step_with_act(rotation, "release").blocked is True
     for step in back:
         with pytest.raises(ActionRefused, match="can't be left out"):
-            actions.skip_step(step, reason="x", by=company.by, now=STARTS)
+            step_actions.skip_step(step, reason="x", by=company.by, now=STARTS)
         complete_step(step, company, STARTS)
     assert state(rotation) == RotationState.ROLLING_BACK
     complete_step(step_with_act(rotation, "release"), company, STARTS)
@@ -312,7 +320,7 @@ def test_a_plan_that_starts_from_what_is_gone_is_not_approved(clock: FakeClock) 
     third = own_certificate(company.identity, by=company.by, now=NOW, ends=NOW + timedelta(days=400))
     replace(company.old, third, "sign", at=NOW)
     with pytest.raises(ActionRefused, match="serves it now"):
-        actions.approve(rotation, by=company.approver, now=NOW)
+        approval.approve(rotation, by=company.approver, now=NOW)
 
 
 def test_a_partner_that_came_later_is_not_forgotten(clock: FakeClock) -> None:
@@ -321,10 +329,10 @@ def test_a_partner_that_came_later_is_not_forgotten(clock: FakeClock) -> None:
     contoso = Partner.objects.create(name="Contoso", as2_id="CONTOSO")
     Partnership.objects.create(identity=company.identity, partner=contoso)
     with pytest.raises(ActionRefused, match="not yet part of it: Contoso"):
-        actions.approve(rotation, by=company.approver, now=NOW)
+        approval.approve(rotation, by=company.approver, now=NOW)
     wish = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
     drafts.change_draft(rotation, wish, by=company.by, now=NOW)
-    approved = actions.approve(rotation, by=company.approver, now=NOW)
+    approved = approval.approve(rotation, by=company.approver, now=NOW)
     assert approved.steps.filter(participant__partner=contoso).exists()
 
 
@@ -350,7 +358,9 @@ def test_a_step_that_the_inventory_stands_on_is_not_left_out(clock: FakeClock, a
     company = make_company(connector="manual")
     rotation = under_way(company)
     with pytest.raises(ActionRefused):
-        actions.skip_step(step_with_act(rotation, act), reason="we don't need it", by=company.by, now=NOW)
+        step_actions.skip_step(
+            step_with_act(rotation, act), reason="we don't need it", by=company.by, now=NOW
+        )
     assert step_with_act(rotation, act).state == StepState.WAITING
 
 

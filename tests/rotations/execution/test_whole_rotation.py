@@ -27,7 +27,7 @@ from rotations.errors import EditConflict
 from rotations.execution import inventory, transitions
 from rotations.execution.connector_change import build_connector_change
 from rotations.execution.unit_of_work import UnitOfWork
-from rotations.lifecycle import actions, drafts
+from rotations.lifecycle import approval, drafts, endings, rescheduling, step_actions
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState, StepAction, StepState
 from tests.faults import companies
@@ -85,7 +85,7 @@ def fingerprint_in(path: Path) -> str:
 
 
 def approved(company: Company, *, confirmed: bool = True) -> Rotation:
-    rotation = actions.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
+    rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     if confirmed:
         confirm_all(rotation, company)
     return rotation
@@ -136,7 +136,7 @@ def test_the_old_certificate_is_retired_after_the_grace_and_the_rotation_closes(
     clock.now = STARTS
     runner.apply_due(wait=False)
     for step in rotation.steps.filter(automatic=False).exclude(state="done").order_by("position"):
-        actions.complete_step(step, note="seen in the log", by=company.by, now=clock.now)
+        step_actions.complete_step(step, note="seen in the log", by=company.by, now=clock.now)
 
     clock.now = STARTS + timedelta(hours=1, days=14) - timedelta(seconds=1)
     assert runner.apply_due(wait=False) == 0
@@ -177,8 +177,11 @@ def test_after_the_window_a_person_decides(clock: ManualClock, folder: Path) -> 
     assert step.state == StepState.FAILED
     assert "window ended" in step.error
     assert Message.objects.filter(kind="needs_attention").count() >= 1
-    moved = actions.postpone(
-        rotation, window(STARTS + timedelta(days=1)), reason="server down", by=company.by, now=clock.now
+    moved = rescheduling.postpone(
+        rotation,
+        rescheduling.WindowChange(window(STARTS + timedelta(days=1)), reason="server down"),
+        by=company.by,
+        now=clock.now,
     )
     assert moved.state == RotationState.SCHEDULED  # partners that hold both have nothing to agree to again
     clock.now = STARTS + timedelta(days=1)
@@ -337,11 +340,11 @@ def test_a_partners_certificate_is_added_first_and_used_at_the_moment(
     old = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=30))
     new = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=700))
     wish = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
-    rotation = actions.approve(
+    rotation = approval.approve(
         drafts.create_draft(fabrikam, wish, by=company.by, now=NOW), by=company.approver, now=NOW
     )
     check = rotation.steps.get(act="check")
-    actions.complete_step(check, note="read out by Dave over the phone", by=company.by, now=NOW)
+    step_actions.complete_step(check, note="read out by Dave over the phone", by=company.by, now=NOW)
     runner.apply_due(wait=False)
     held = role_assignments.certificates_by_role(fabrikam)
     assert held["verify"] == [old, new]
@@ -368,7 +371,7 @@ def test_a_hook_that_fails_leaves_the_old_certificate_in_force(
     assert Message.objects.filter(kind="needs_attention").exists()
 
     settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
-    actions.retry_step(stage, by=company.by, now=NOW)
+    step_actions.retry_step(stage, by=company.by, now=NOW)
     runner.apply_due(wait=False)
     assert certificates_in_use(company, "decrypt") == [company.old.sha256, company.new.sha256]
 
@@ -380,7 +383,7 @@ def test_the_writer_goes_back(clock: ManualClock, folder: Path) -> None:
     clock.now = STARTS
     runner.apply_due(wait=False)
 
-    actions.roll_back(rotation, reason="Fabrikam refuses our signature", by=company.by, now=clock.now)
+    endings.roll_back(rotation, reason="Fabrikam refuses our signature", by=company.by, now=clock.now)
     clock.now += timedelta(seconds=5)
     runner.apply_due(wait=False)
 
@@ -394,7 +397,7 @@ def test_a_cancelled_rotation_does_nothing(clock: ManualClock, folder: Path) -> 
     company = make_company()
     rotation = approved(company)
     runner.apply_due(wait=False)
-    actions.cancel(rotation, reason="another date", by=company.by, now=NOW)
+    endings.cancel(rotation, reason="another date", by=company.by, now=NOW)
     clock.now = STARTS
     assert runner.apply_due(wait=False) == 0
     assert certificates_in_use(company, "sign") == [company.old.sha256]
@@ -495,14 +498,14 @@ def test_the_old_key_leaves_the_directory_also_where_it_only_signed(clock: Manua
     company = make_company()
     wish = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
     rotation = drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
-    actions.approve(rotation, by=company.approver, now=NOW)
+    approval.approve(rotation, by=company.approver, now=NOW)
     confirm_all(rotation, company)
     clock.now = STARTS
     runner.apply_due(wait=False)
     before = current_certificate_path(folder, "own", "ACME-PROD", "sign", "previous")
     assert before.exists()
     for step in rotation.steps.filter(automatic=False).exclude(state="done").order_by("position"):
-        actions.complete_step(step, note="seen", by=company.by, now=clock.now)
+        step_actions.complete_step(step, note="seen", by=company.by, now=clock.now)
     clock.now = STARTS + timedelta(hours=1, days=14)
     runner.apply_due(wait=False)
     assert not before.exists()

@@ -18,7 +18,7 @@ from partners.models import Contact
 from rotations.errors import ActionRefused
 from rotations.letters import access_links, announcements
 from rotations.letters.announcements import announce, build_previews
-from rotations.lifecycle import actions
+from rotations.lifecycle import endings, rescheduling
 from rotations.models import Letter, Link, Participant, Rotation
 from tests.rotations.company import NOW, Company, window
 from tests.rotations.pages import STARTS
@@ -124,13 +124,15 @@ def test_a_postponement_counts_the_entry_up_and_a_cancellation_takes_it_back(
 ) -> None:
     announce_to(company, northwind)
     later = window(STARTS + timedelta(days=1))
-    actions.postpone(rotation, later, reason="Inventory count", by=company.by, now=NOW)
+    rescheduling.postpone(
+        rotation, rescheduling.WindowChange(later, reason="Inventory count"), by=company.by, now=NOW
+    )
     moved = Letter.objects.get(kind=Letter.Kind.MOVED)
     assert moved.participant == northwind  # nobody else has heard of it yet
     assert "Inventory count" in moved.message.text
     event = Calendar.from_ical(files_of(moved.message)["change.ics"]).walk("VEVENT")[0]
     assert (event["sequence"], event.decoded("dtstart")) == (1, later.start)
-    actions.cancel(rotation, reason="Not needed", by=company.by, now=NOW)
+    endings.cancel(rotation, reason="Not needed", by=company.by, now=NOW)
     gone = Letter.objects.get(kind=Letter.Kind.CANCELLED)
     entry = Calendar.from_ical(files_of(gone.message)["change.ics"])
     assert entry["method"] == "CANCEL"

@@ -14,7 +14,7 @@ from identities.models import PrivateKey
 from rotations.exchange import responses
 from rotations.letters import compose as letters
 from rotations.letters.announcements import announce, send_test_copy
-from rotations.lifecycle import actions
+from rotations.lifecycle import endings, rescheduling
 from rotations.models import Letter, Participant, Rotation
 from tests.rotations.company import NOW, Company, window
 from tests.rotations.pages import STARTS
@@ -44,8 +44,8 @@ def test_every_mail_is_held_against_every_key(
     responses.refuse_proposal(northwind, reason="No", by=company.by, now=NOW)
     contacts = list(fabrikam.partner.contacts.all())
     letters.send_letters(Letter.Kind.NUDGE, fabrikam, contacts, by=company.by, now=NOW)
-    actions.postpone(rotation, later, reason="Later", by=company.by, now=NOW)
-    actions.cancel(rotation, reason="Never", by=company.by, now=NOW)
+    rescheduling.postpone(rotation, rescheduling.WindowChange(later, reason="Later"), by=company.by, now=NOW)
+    endings.cancel(rotation, reason="Never", by=company.by, now=NOW)
     keys = [pki.key_from_der(vault().unseal(bytes(row.sealed))) for row in PrivateKey.objects.all()]
     needles = [trace for key in keys for trace in traces(key)]
     mails = list(Message.objects.all())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from partners.models import Contact, Partner
 from rotations.letters import announcements
-from rotations.lifecycle import actions, partner_capability
+from rotations.lifecycle import approval, partner_capability, step_actions
 from rotations.models import Participant, Rotation
 from tests.rotations.company import NOW, Company, make_company, make_draft
 from tests.rotations.pages import STARTS
@@ -28,9 +28,9 @@ def company_with_unknown_capability(
 
 def announced_rotation(company: Company) -> Rotation:
     """Approve a rotation of which both partners are told, and whose staging is done."""
-    rotation = actions.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
+    rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     for step in rotation.steps.filter(act="stage"):
-        actions.complete_step(step, note="loaded", by=company.by, now=NOW)
+        step_actions.complete_step(step, note="loaded", by=company.by, now=NOW)
     for participant in rotation.participants.all():
         announcements.announce(participant, by=company.by, now=NOW)
     return Rotation.objects.get(pk=rotation.pk)

@@ -18,7 +18,7 @@ from partners.models import Contact
 from rotations import runner
 from rotations.errors import ActionRefused, IllegalTransition
 from rotations.letters import announcements
-from rotations.lifecycle import actions, drafts, emergency
+from rotations.lifecycle import approval, drafts, emergency, endings, rescheduling
 from rotations.models import Letter, Rotation
 from rotations.planning import plan
 from rotations.planning.change import Act, Capacity, StepOwner
@@ -141,7 +141,7 @@ def test_a_draft_is_applied_at_once_and_the_old_one_is_gone(company: Company, fo
 def test_one_that_was_being_prepared_is_hurried_and_keeps_what_was_done(
     company: Company, folder: Path
 ) -> None:
-    rotation = actions.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
+    rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     runner.apply_due(wait=False)  # the new key is loaded beside the old one
     for participant in rotation.participants.all():
         announcements.announce(participant, by=company.by, now=NOW)
@@ -159,7 +159,7 @@ def test_one_that_was_being_prepared_is_hurried_and_keeps_what_was_done(
 
 @pytest.mark.django_db(transaction=True)
 def test_the_grace_ends_at_once(company: Company, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rotation = actions.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
+    rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     runner.apply_due(wait=False)
     confirm_all(rotation, company)
     monkeypatch.setattr(runner, "database_now", lambda: STARTS)
@@ -211,7 +211,7 @@ def test_what_cant_be_is_said(company: Company) -> None:
     Rotation.objects.filter(pk=rotation.pk).update(new_identity_certificate=None)
     with pytest.raises(ActionRefused, match="no certificate yet"):
         declare(rotation, company)
-    actions.cancel(rotation, reason="x", by=company.by, now=NOW)
+    endings.cancel(rotation, reason="x", by=company.by, now=NOW)
     with pytest.raises(IllegalTransition):
         declare(rotation, company)
 
@@ -220,9 +220,11 @@ def test_there_is_no_way_back_and_no_window(company: Company) -> None:
     rotation = declare(make_draft(company, starts=STARTS), company)
     runner.apply_due(wait=False)
     with pytest.raises(ActionRefused, match="may be known to others"):
-        actions.roll_back(rotation, reason="x", by=company.by, now=NOW)
+        endings.roll_back(rotation, reason="x", by=company.by, now=NOW)
     with pytest.raises((ActionRefused, IllegalTransition)):
-        actions.postpone(rotation, window(STARTS), reason="x", by=company.by, now=NOW)
+        rescheduling.postpone(
+            rotation, rescheduling.WindowChange(window(STARTS), reason="x"), by=company.by, now=NOW
+        )
     with pytest.raises(ActionRefused, match="emergency already"):
         declare(rotation, company)
 

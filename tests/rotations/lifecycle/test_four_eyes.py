@@ -24,14 +24,16 @@ from rotations.errors import ActionRefused, IllegalTransition
 from rotations.exchange import follow_up, responses, time_slots
 from rotations.execution import confirmations
 from rotations.lifecycle import (
-    actions,
+    approval,
     drafts,
     emergency,
+    endings,
     four_eyes,
     open_window,
     partner_capability,
     replanning,
-    single_partner,
+    rescheduling,
+    step_actions,
 )
 from rotations.lifecycle.edit_conflicts import stamp
 from rotations.lifecycle.replanning import AlternativePlan
@@ -85,7 +87,7 @@ def run(clock: FakeClock, at: datetime) -> None:
 
 def ready(company: Company, clock: FakeClock) -> Rotation:
     """Return a rotation for which everything is prepared: it would be made at STARTS."""
-    rotation = actions.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
+    rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     run(clock, NOW)
     confirm_all(rotation, company)
     rotation.refresh_from_db()
@@ -94,7 +96,9 @@ def ready(company: Company, clock: FakeClock) -> Rotation:
 
 
 def postpone(rotation: Rotation, by: Actor, *, to: datetime = LATER, now: datetime = AT_NIGHT) -> Rotation:
-    actions.postpone(rotation, window(to), reason="They are not ready", by=by, now=now)
+    rescheduling.postpone(
+        rotation, rescheduling.WindowChange(window(to), reason="They are not ready"), by=by, now=now
+    )
     rotation.refresh_from_db()
     return rotation
 
@@ -116,8 +120,11 @@ def take_an_offered_time(rotation: Rotation, by: Actor) -> None:
 
 
 def give_one_a_moment_of_its_own(rotation: Rotation, by: Actor) -> None:
-    single_partner.move_participant(
-        part(rotation, "Northwind"), window(LATER), reason="a count", by=by, now=NOW
+    rescheduling.move_participant(
+        part(rotation, "Northwind"),
+        rescheduling.WindowChange(window(LATER), reason="a count"),
+        by=by,
+        now=NOW,
     )
 
 
@@ -262,8 +269,8 @@ def test_nobody_who_set_a_draft_up_or_changed_it_approves_it(company: Company, k
     drafts.remove_participant(part(rotation, "Northwind"), reason="gone", by=carla, now=NOW)
     for by in (company.by, kim, carla):
         with pytest.raises(ActionRefused, match="somebody else has to approve it"):
-            actions.approve(reload(rotation), by=by, now=NOW)
-    assert actions.approve(reload(rotation), by=company.approver, now=NOW).state == RotationState.EXCHANGING
+            approval.approve(reload(rotation), by=by, now=NOW)
+    assert approval.approve(reload(rotation), by=company.approver, now=NOW).state == RotationState.EXCHANGING
     assert not reload(rotation).changed_by.exists()
 
 
@@ -272,7 +279,7 @@ def test_on_the_test_side_one_person_may_do_it_where_only_production_asks_for_tw
     Partner.objects.update(environment="test")
     company.identity.refresh_from_db()
     rotation = make_draft(company, starts=STARTS)
-    assert actions.approve(rotation, by=company.by, now=NOW).approved_by == company.alice
+    assert approval.approve(rotation, by=company.by, now=NOW).approved_by == company.alice
 
 
 # At night.
@@ -293,7 +300,7 @@ def test_somebody_alone_at_night_can_stop_the_change_and_somebody_else_lets_the_
     assert reload(rotation).state == RotationState.EXCHANGING
     assert role_assignments.certificates_by_role(company.identity)["sign"] == [company.old]
 
-    actions.approve(rotation, by=company.approver, now=LATER)
+    approval.approve(rotation, by=company.approver, now=LATER)
     run(clock, LATER + timedelta(minutes=1))
     assert reload(rotation).state == RotationState.APPLIED
     assert role_assignments.certificates_by_role(company.identity)["sign"] == [company.new]
@@ -322,7 +329,7 @@ def test_a_withdrawn_rotation_can_be_cancelled_by_whoever_withdrew_it(
     company: Company, clock: FakeClock, kim: Actor
 ) -> None:
     rotation = postpone(ready(company, clock), kim)
-    actions.cancel(rotation, reason="not at all", by=kim, now=AT_NIGHT)
+    endings.cancel(rotation, reason="not at all", by=kim, now=AT_NIGHT)
     assert reload(rotation).state == RotationState.CANCELLED
     assert not reload(rotation).is_withdrawn
 
@@ -337,8 +344,8 @@ def test_nobody_who_changed_it_since_approves_it_again(
     postpone(rotation, company.approver, to=LATER + timedelta(days=1))
     for by in (kim, company.approver):
         with pytest.raises(ActionRefused, match="Four eyes: Kim and bob changed this rotation"):
-            actions.approve(rotation, by=by, now=AT_NIGHT)
-    rotation = actions.approve(rotation, by=company.by, now=AT_NIGHT)
+            approval.approve(rotation, by=by, now=AT_NIGHT)
+    rotation = approval.approve(rotation, by=company.by, now=AT_NIGHT)
     assert (rotation.approved_by, rotation.approved_at, rotation.is_withdrawn) == (
         company.alice,
         AT_NIGHT,
@@ -353,17 +360,17 @@ def test_after_another_approval_another_change_withdraws_that_one(
     company: Company, clock: FakeClock, kim: Actor
 ) -> None:
     rotation = postpone(ready(company, clock), kim)
-    actions.approve(rotation, by=company.approver, now=AT_NIGHT)
+    approval.approve(rotation, by=company.approver, now=AT_NIGHT)
     postpone(rotation, company.approver, to=LATER + timedelta(days=1))
     assert rotation.withdrawn_because == "Bob moved the window"
-    assert actions.approve(rotation, by=kim, now=AT_NIGHT).approved_by == kim.user
+    assert approval.approve(rotation, by=kim, now=AT_NIGHT).approved_by == kim.user
 
 
 def test_it_can_not_be_approved_twice(company: Company, clock: FakeClock, kim: Actor) -> None:
     rotation = postpone(ready(company, clock), kim)
-    actions.approve(rotation, by=company.approver, now=AT_NIGHT)
+    approval.approve(rotation, by=company.approver, now=AT_NIGHT)
     with pytest.raises(IllegalTransition):
-        actions.approve(rotation, by=company.approver, now=AT_NIGHT)
+        approval.approve(rotation, by=company.approver, now=AT_NIGHT)
 
 
 def test_it_can_not_be_approved_again_once_its_window_is_over(
@@ -372,9 +379,9 @@ def test_it_can_not_be_approved_again_once_its_window_is_over(
     rotation = postpone(ready(company, clock), kim)
     over = LATER + timedelta(hours=1)
     with pytest.raises(ActionRefused, match="The window is over"):
-        actions.approve(rotation, by=company.approver, now=over)
+        approval.approve(rotation, by=company.approver, now=over)
     before = over - timedelta(seconds=1)
-    assert actions.approve(rotation, by=company.approver, now=before).approved_at == before
+    assert approval.approve(rotation, by=company.approver, now=before).approved_at == before
 
 
 def test_where_four_eyes_are_given_up_meanwhile_anybody_may_approve_it_again(
@@ -383,19 +390,19 @@ def test_where_four_eyes_are_given_up_meanwhile_anybody_may_approve_it_again(
     rotation = postpone(ready(company, clock), kim)
     Installation.objects.update(four_eyes_production=False)
     assert "Somebody has to approve it again." in four_eyes.withdrawal_text(rotation, zone="UTC")
-    assert not actions.approve(rotation, by=kim, now=AT_NIGHT).is_withdrawn
+    assert not approval.approve(rotation, by=kim, now=AT_NIGHT).is_withdrawn
 
 
 # What goes on meanwhile, and what does not.
 
 
 def test_what_was_staged_stays_and_what_was_not_waits(company: Company, clock: FakeClock, kim: Actor) -> None:
-    rotation = actions.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
+    rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     postpone(rotation, kim)
     run(clock, AT_NIGHT)
     stage = Step.objects.get(rotation=rotation, act="stage")
     assert (stage.state, stage.attempts) == (StepState.WAITING, 0)
-    actions.approve(rotation, by=company.approver, now=AT_NIGHT)
+    approval.approve(rotation, by=company.approver, now=AT_NIGHT)
     run(clock, AT_NIGHT)
     stage.refresh_from_db()
     assert stage.state == StepState.DONE
@@ -407,13 +414,13 @@ def test_nothing_is_done_by_hand_either(company: Company, clock: FakeClock, kim:
     assert company.system is not None
     company.system.connector = "manual"
     company.system.save()
-    rotation = actions.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
+    rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     postpone(rotation, kim)
     stage = Step.objects.get(rotation=rotation, act="stage")
     with pytest.raises(ActionRefused, match="approval is withdrawn, since Kim moved the window"):
-        actions.complete_step(stage, note="loaded", by=kim, now=AT_NIGHT)
-    actions.approve(rotation, by=company.approver, now=AT_NIGHT)
-    actions.complete_step(stage, note="loaded", by=kim, now=AT_NIGHT)
+        step_actions.complete_step(stage, note="loaded", by=kim, now=AT_NIGHT)
+    approval.approve(rotation, by=company.approver, now=AT_NIGHT)
+    step_actions.complete_step(stage, note="loaded", by=kim, now=AT_NIGHT)
 
 
 def test_half_made_the_rest_waits_and_one_partner_may_go_back(
@@ -424,31 +431,36 @@ def test_half_made_the_rest_waits_and_one_partner_may_go_back(
     company = per_partner_company()
     rotation = started(company)
     confirm_all(rotation, company)
-    single_partner.move_participant(part(rotation, "Northwind"), window(LATER), reason="x", by=kim, now=NOW)
-    actions.approve(rotation, by=company.approver, now=NOW)
+    rescheduling.move_participant(
+        part(rotation, "Northwind"), rescheduling.WindowChange(window(LATER), reason="x"), by=kim, now=NOW
+    )
+    approval.approve(rotation, by=company.approver, now=NOW)
     confirm(rotation, "Northwind", company)
     run(clock, STARTS)
     assert reload(rotation).state == RotationState.UNDER_WAY
 
     now = STARTS + timedelta(minutes=5)
     much_later = LATER + timedelta(days=1)
-    single_partner.move_participant(
-        part(rotation, "Northwind"), window(much_later), reason="x", by=kim, now=now
+    rescheduling.move_participant(
+        part(rotation, "Northwind"),
+        rescheduling.WindowChange(window(much_later), reason="x"),
+        by=kim,
+        now=now,
     )
     confirm(rotation, "Northwind", company, now=now)
     assert reload(rotation).is_withdrawn
-    single_partner.take_back_participant(part(rotation, "Fabrikam"), reason="it fails", by=kim, now=now)
+    endings.take_back_participant(part(rotation, "Fabrikam"), reason="it fails", by=kim, now=now)
     run(clock, now)
     back = Step.objects.get(rotation=rotation, act="roll_back")
     assert back.state == StepState.DONE  # what leads back waits for nobody
     run(clock, much_later)
     assert role_assignments.certificates_by_role(company.identity)["sign"] == [company.old]
     assert reload(rotation).state == RotationState.UNDER_WAY
-    single_partner.move_participant(
-        part(rotation, "Fabrikam"), window(much_later), reason="x", by=kim, now=now
+    rescheduling.move_participant(
+        part(rotation, "Fabrikam"), rescheduling.WindowChange(window(much_later), reason="x"), by=kim, now=now
     )
     confirm(rotation, "Fabrikam", company, now=now)
-    actions.approve(rotation, by=company.approver, now=much_later)
+    approval.approve(rotation, by=company.approver, now=much_later)
     run(clock, much_later)
     assert reload(rotation).state == RotationState.APPLIED
 
@@ -462,10 +474,10 @@ def test_rolling_back_needs_no_approval(
     rotation = started(company)
     confirm(rotation, "Fabrikam", company)
     run(clock, STARTS)
-    single_partner.move_participant(
-        part(rotation, "Northwind"), window(LATER), reason="x", by=kim, now=STARTS
+    rescheduling.move_participant(
+        part(rotation, "Northwind"), rescheduling.WindowChange(window(LATER), reason="x"), by=kim, now=STARTS
     )
-    actions.roll_back(reload(rotation), reason="it fails", by=kim, now=STARTS)
+    endings.roll_back(reload(rotation), reason="it fails", by=kim, now=STARTS)
     run(clock, STARTS)
     assert reload(rotation).state == RotationState.CANCELLED
 
@@ -528,7 +540,7 @@ def test_the_page_says_who_withdrew_it_and_who_can_approve_it_again(
 def test_whoever_changed_it_is_told_why_they_can_not_approve_it_and_nothing_else(
     company: Company, clock: FakeClock, kim: Actor
 ) -> None:
-    rotation = actions.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
+    rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     postpone(rotation, kim)
     silent = "have not confirmed"
     assert silent in page_text(get_page(login(kim), "rotation-detail", rotation.uid))

@@ -15,7 +15,14 @@ from identities.models import AS2System
 from partners.models import Partner
 from rotations import runner
 from rotations.errors import ActionRefused, PlanError
-from rotations.lifecycle import actions, drafts, open_window, traffic_evidence
+from rotations.lifecycle import (
+    approval,
+    changeover_evidence,
+    drafts,
+    open_window,
+    rescheduling,
+    step_actions,
+)
 from rotations.models import AtEnd, Rotation, Sighting, Step
 from rotations.planning import plan
 from rotations.planning.change import Act, Capacity
@@ -60,11 +67,11 @@ def started(company: Company, clock: FakeClock, at_end: str) -> Rotation:
         roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS), at_end=at_end
     )
     rotation = drafts.create_draft(fabrikam, wish, by=company.by, now=NOW)
-    actions.approve(rotation, by=company.approver, now=NOW)
+    approval.approve(rotation, by=company.approver, now=NOW)
     confirm_all(rotation, company)
     run(clock, NOW)
     for step in rotation.steps.filter(act__in=("announce", "install")).exclude(state="done"):
-        actions.complete_step(step, note="done", by=company.by, now=NOW)
+        step_actions.complete_step(step, note="done", by=company.by, now=NOW)
     rotation.refresh_from_db()
     assert rotation.state == RotationState.SCHEDULED
     return rotation
@@ -73,11 +80,9 @@ def started(company: Company, clock: FakeClock, at_end: str) -> Rotation:
 def message(rotation: Rotation, company: Company, at: datetime) -> None:
     """Note that a message of Fabrikam's was signed with the new certificate."""
     assert rotation.new is not None
-    traffic_evidence.record_sighting(
+    changeover_evidence.record_sighting(
         company.partners[0],
-        use=Sighting.Use.SIGNED,
-        serial=str(rotation.new.serial),
-        at=at,
+        changeover_evidence.ObservedMessage(use=Sighting.Use.SIGNED, serial=str(rotation.new.serial), at=at),
         by=company.by,
         now=at,
     )
@@ -193,7 +198,7 @@ def test_what_was_chosen_and_cant_be_is_put_before_a_person(
     def refuse(*_: object, **__: object) -> None:
         raise ActionRefused("The old certificate ends before that.")
 
-    monkeypatch.setattr(actions, "postpone", refuse)
+    monkeypatch.setattr(rescheduling, "postpone", refuse)
     run(clock, ENDS - timedelta(seconds=60))
     failed = cut_over(rotation)
     assert failed.state == StepState.FAILED

@@ -23,7 +23,7 @@ from rotations import runner
 from rotations.errors import ActionRefused, IllegalTransition
 from rotations.execution import confirmations
 from rotations.letters import announcements
-from rotations.lifecycle import actions, drafts, single_partner
+from rotations.lifecycle import approval, drafts, endings, rescheduling, step_actions
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.planning.states import RotationState, StepState
 from tests.rotations.company import NOW, Company, confirm_all, make_company, window
@@ -89,7 +89,7 @@ def _load(company: Company, system: AS2System) -> None:
 def started(company: Company, *, roles: tuple[str, ...] = ("sign", "decrypt")) -> Rotation:
     wish = drafts.DraftSpec(roles=roles, old=company.old, new=company.new, window=window(STARTS))
     rotation = drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
-    rotation = actions.approve(rotation, by=company.approver, now=NOW)
+    rotation = approval.approve(rotation, by=company.approver, now=NOW)
     runner.apply_due(wait=False)
     return rotation
 
@@ -121,8 +121,11 @@ def confirm(rotation: Rotation, name: str, company: Company, *, now: datetime = 
 
 
 def move(rotation: Rotation, name: str, company: Company, starts: datetime, *, now: datetime = NOW) -> None:
-    single_partner.move_participant(
-        part(rotation, name), window(starts), reason="inventory that night", by=company.by, now=now
+    rescheduling.move_participant(
+        part(rotation, name),
+        rescheduling.WindowChange(window(starts), reason="inventory that night"),
+        by=company.by,
+        now=now,
     )
 
 
@@ -256,7 +259,7 @@ def test_one_goes_back_alone_while_others_are_still_to_come(
     assert signs(folder) == company.old.sha256  # the default waits for the one that went back
     assert state(rotation) == RotationState.UNDER_WAY
     with pytest.raises(ActionRefused, match="agree another moment"):
-        actions.complete_step(cut_over(rotation, "Fabrikam"), note="x", by=company.by, now=LATER)
+        step_actions.complete_step(cut_over(rotation, "Fabrikam"), note="x", by=company.by, now=LATER)
 
     again = LATER + timedelta(days=1)
     move(rotation, "Fabrikam", company, again, now=LATER)
@@ -272,9 +275,7 @@ def test_one_goes_back_alone_while_others_are_still_to_come(
 
 
 def take_back(rotation: Rotation, name: str, company: Company, *, now: datetime) -> None:
-    single_partner.take_back_participant(
-        part(rotation, name), reason="they can't read it", by=company.by, now=now
-    )
+    endings.take_back_participant(part(rotation, name), reason="they can't read it", by=company.by, now=now)
 
 
 def test_all_go_back_with_the_default(company: Company, folder: Path, clock: FakeClock) -> None:
@@ -284,7 +285,7 @@ def test_all_go_back_with_the_default(company: Company, folder: Path, clock: Fak
     run(clock, STARTS)
     assert signs(folder, "FABRIKAM") == company.new.sha256
     now = STARTS + timedelta(minutes=10)
-    actions.roll_back(rotation, reason="all wrong", by=company.by, now=now)
+    endings.roll_back(rotation, reason="all wrong", by=company.by, now=now)
     run(clock, now)
     assert state(rotation) == RotationState.CANCELLED
     assert (signs(folder, "FABRIKAM"), signs(folder)) == (company.old.sha256, company.old.sha256)
@@ -298,7 +299,9 @@ def test_postponing_is_about_those_that_are_still_to_come(
     confirm(rotation, "Fabrikam", company)
     run(clock, STARTS)
     now = STARTS + timedelta(minutes=10)
-    actions.postpone(rotation, window(LATER), reason="next night", by=company.by, now=now)
+    rescheduling.postpone(
+        rotation, rescheduling.WindowChange(window(LATER), reason="next night"), by=company.by, now=now
+    )
     assert part(rotation, "Fabrikam").starts == STARTS
     assert part(rotation, "Northwind").starts == LATER
     assert cut_over(rotation, "Fabrikam").state == StepState.DONE
@@ -337,7 +340,7 @@ def test_a_partner_with_one_slot_changes_together_with_us_at_its_own_moment(
     move(rotation, "Northwind", company, LATER)
     confirm(rotation, "Northwind", company)
     for step in rotation.steps.filter(act="hold", participant__partner__name="Fabrikam"):
-        actions.complete_step(step, note="held", by=company.by, now=STARTS - timedelta(minutes=30))
+        step_actions.complete_step(step, note="held", by=company.by, now=STARTS - timedelta(minutes=30))
     run(clock, STARTS)
     assert signs(folder, "FABRIKAM") == company.new.sha256
     assert signs(folder, "NORTHWIND") == company.old.sha256

@@ -12,10 +12,13 @@ from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
 from partners.models import Contact
 from rotations.errors import ActionRefused
-from rotations.exchange import responses
-from rotations.lifecycle import actions, late_partners
-from rotations.lifecycle.late_partners import WARNING_PERIOD, warn_and_release, would_break
-from rotations.lifecycle.traffic_evidence import record_sighting
+from rotations.lifecycle import approval, changeover_evidence, step_actions
+from rotations.lifecycle.changeover_evidence import (
+    WARNING_PERIOD,
+    ObservedMessage,
+    record_sighting,
+    warn_and_release,
+)
 from rotations.models import Letter, Participant, Rotation, Sighting
 from tests.rotations.company import NOW, Company, confirm_all, make_company
 from tests.rotations.pages import STARTS, get_page, make_drafted, page_text
@@ -38,7 +41,7 @@ def company(db: None) -> Company:
 @pytest.fixture
 def made(company: Company) -> Rotation:
     """A rotation whose change was made; only whether partners encrypt to the new one is open."""
-    rotation = actions.approve(make_drafted(company), by=company.approver, now=NOW)
+    rotation = approval.approve(make_drafted(company), by=company.approver, now=NOW)
     rotation.steps.filter(act="stage").update(state="done", done_at=NOW)
     rotation.steps.filter(act__in=("announce", "partner_cut_over")).update(blocked=False)
     confirm_all(rotation, company)
@@ -60,9 +63,7 @@ def seen(
     certificate = company.new if which == "new" else company.old
     return record_sighting(
         participant.partner,
-        use=Sighting.Use.ENCRYPTED,
-        serial=f"{int(certificate.serial):x}",
-        at=at,
+        ObservedMessage(use=Sighting.Use.ENCRYPTED, serial=f"{int(certificate.serial):x}", at=at),
         by=company.by,
         now=now or at,
     )
@@ -97,7 +98,10 @@ def test_a_message_signed_with_it_says_nothing_of_what_they_encrypt_to(
     company: Company, northwind: Participant
 ) -> None:
     sighting = record_sighting(
-        northwind.partner, use="signed", serial=company.new.serial, at=ENDED, by=company.by, now=ENDED
+        northwind.partner,
+        ObservedMessage(use="signed", serial=company.new.serial, at=ENDED),
+        by=company.by,
+        now=ENDED,
     )
     assert (sighting.verdict, sighting.participant) == ("other", None)
     assert switched(northwind) == "waiting"
@@ -131,14 +135,19 @@ def test_a_serial_number_is_known_in_every_spelling(
 ) -> None:
     serial = spelled.format(int(company.new.serial))
     found = record_sighting(
-        northwind.partner, use="encrypted", serial=serial, at=ENDED, by=company.by, now=ENDED
+        northwind.partner, ObservedMessage(use="encrypted", serial=serial, at=ENDED), by=company.by, now=ENDED
     )
     assert found.verdict == "new"
 
 
 def test_what_can_not_be_is_refused(company: Company, northwind: Participant) -> None:
     with pytest.raises(ActionRefused, match="is no serial number"):
-        record_sighting(northwind.partner, use="encrypted", serial="hello", at=NOW, by=company.by, now=NOW)
+        record_sighting(
+            northwind.partner,
+            ObservedMessage(use="encrypted", serial="hello", at=NOW),
+            by=company.by,
+            now=NOW,
+        )
     with pytest.raises(ActionRefused, match="from the future"):
         seen(company, northwind, "new", NOW + timedelta(hours=1), now=NOW)
     assert not Sighting.objects.exists()
@@ -152,29 +161,6 @@ def test_each_is_in_the_trail_with_who_and_when(company: Company, northwind: Par
 
 
 # Who would break.
-
-
-def breaking(rotation: Rotation) -> list[str]:
-    participants = list(rotation.participants.select_related("partner"))
-    return [str(p.partner) for p in would_break(rotation, participants, list(rotation.steps.all()))]
-
-
-def test_it_says_who_would_break_if_the_old_one_went_now(
-    company: Company, made: Rotation, northwind: Participant
-) -> None:
-    assert breaking(made) == ["Fabrikam", "Northwind"]
-    seen(company, northwind, "new", ENDED)
-    assert breaking(made) == ["Fabrikam"]
-    fabrikam = made.participants.get(partner__name="Fabrikam")
-    responses.report_result(fabrikam, works=True, note="", by=company.by, now=ENDED)
-    assert breaking(made) == []
-    seen(company, northwind, "old", ENDED + timedelta(hours=1))
-    assert breaking(made) == ["Northwind"]
-
-
-def test_nobody_breaks_where_only_partners_read(company: Company, made: Rotation) -> None:
-    made.roles = ["sign"]
-    assert breaking(made) == []
 
 
 # Past the grace.
@@ -234,19 +220,21 @@ def test_it_is_never_dropped_before_late_messages_have_drained(
     made.steps.filter(act="retire").update(blocked=False)
     step = made.steps.get(act="retire")
     if possible:
-        actions.complete_step(step, note="", by=company.by, now=ENDED + after)
+        step_actions.complete_step(step, note="", by=company.by, now=ENDED + after)
     else:
         with pytest.raises(ActionRefused, match="Late MDNs and retries may still use the old certificate"):
-            actions.complete_step(step, note="", by=company.by, now=ENDED + after)
-        actions.complete_step(step, note="Somebody removed it by mistake", by=company.by, now=ENDED + after)
+            step_actions.complete_step(step, note="", by=company.by, now=ENDED + after)
+        step_actions.complete_step(
+            step, note="Somebody removed it by mistake", by=company.by, now=ENDED + after
+        )
 
 
 def test_a_grace_that_is_shorter_than_that_is_not_approved(company: Company) -> None:
     rotation = make_drafted(company)
     Rotation.objects.filter(pk=rotation.pk).update(grace_days=1)
     with pytest.raises(ActionRefused, match="keep the old certificate for at least 2 days after the window"):
-        actions.approve(rotation, by=company.approver, now=NOW)
-    assert late_partners.drain_time(rotation, [company.system]) == timedelta(hours=48)
+        approval.approve(rotation, by=company.approver, now=NOW)
+    assert changeover_evidence.drain_time([company.system]) == timedelta(hours=48)
 
 
 # The page.

@@ -23,7 +23,7 @@ from as2certs.audit.models import Entry
 from identities.models import IdentityService
 from rotations.errors import ActionRefused, EditConflict, IllegalTransition, PlanError
 from rotations.execution import confirmations
-from rotations.lifecycle import actions, drafts, emergency
+from rotations.lifecycle import approval, drafts, emergency, endings, rescheduling, step_actions
 from rotations.models import Rotation, Step
 from rotations.planning.states import ENDED, SETTLED, RotationAction, RotationState, StepState, next_state
 from tests.rotations.company import NOW, make_company, window
@@ -93,7 +93,7 @@ class TwoOperators(RuleBasedStateMachine):
 
     @initialize()
     def approve_first(self) -> None:
-        actions.approve(self.rotation, by=self.company.approver, now=self.now)
+        approval.approve(self.rotation, by=self.company.approver, now=self.now)
 
     @rule(who=operators)
     def look(self, who: str) -> None:
@@ -105,7 +105,7 @@ class TwoOperators(RuleBasedStateMachine):
 
     @rule(who=operators)
     def approve(self, who: str) -> None:
-        self.press(who, lambda rotation: actions.approve(rotation, by=self.by[who], now=self.now))
+        self.press(who, lambda rotation: approval.approve(rotation, by=self.by[who], now=self.now))
 
     @rule(who=operators, pick=picks, strong=st.booleans())
     def confirm(self, who: str, pick: int, strong: bool) -> None:
@@ -136,7 +136,7 @@ class TwoOperators(RuleBasedStateMachine):
     def complete(self, who: str, pick: int) -> None:
         self.press(
             who,
-            lambda rotation: actions.complete_step(
+            lambda rotation: step_actions.complete_step(
                 self.step(rotation, pick), note="seen", by=self.by[who], now=self.now
             ),
         )
@@ -145,7 +145,7 @@ class TwoOperators(RuleBasedStateMachine):
     def skip(self, who: str, pick: int) -> None:
         self.press(
             who,
-            lambda rotation: actions.skip_step(
+            lambda rotation: step_actions.skip_step(
                 self.step(rotation, pick), reason="no", by=self.by[who], now=self.now
             ),
         )
@@ -155,23 +155,25 @@ class TwoOperators(RuleBasedStateMachine):
         later = window(self.now + timedelta(hours=hours))
         self.press(
             who,
-            lambda rotation: actions.postpone(rotation, later, reason="later", by=self.by[who], now=self.now),
+            lambda rotation: rescheduling.postpone(
+                rotation, rescheduling.WindowChange(later, reason="later"), by=self.by[who], now=self.now
+            ),
         )
 
     @rule(who=operators)
     def cancel(self, who: str) -> None:
-        self.press(who, lambda rotation: actions.cancel(rotation, reason="no", by=self.by[who], now=self.now))
+        self.press(who, lambda rotation: endings.cancel(rotation, reason="no", by=self.by[who], now=self.now))
 
     @rule(who=operators)
     def roll_back(self, who: str) -> None:
         self.press(
-            who, lambda rotation: actions.roll_back(rotation, reason="back", by=self.by[who], now=self.now)
+            who, lambda rotation: endings.roll_back(rotation, reason="back", by=self.by[who], now=self.now)
         )
 
     @rule(who=operators)
     def close(self, who: str) -> None:
         self.press(
-            who, lambda rotation: actions.close(rotation, reason="done", by=self.by[who], now=self.now)
+            who, lambda rotation: endings.close(rotation, reason="done", by=self.by[who], now=self.now)
         )
 
     @rule(who=operators)

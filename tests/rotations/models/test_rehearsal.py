@@ -17,7 +17,7 @@ from partners.models import Partner, Partnership
 from rotations import runner
 from rotations.errors import ActionRefused
 from rotations.execution import transitions
-from rotations.lifecycle import actions, drafts, rehearsals
+from rotations.lifecycle import approval, drafts, endings, rescheduling, step_actions
 from rotations.models import Rotation, rehearsal
 from rotations.models.rehearsal import RehearsalState
 from rotations.planning.change import PREPARATION_ACTS
@@ -86,7 +86,7 @@ def test_each_state_of_the_rehearsal_is_told(company: Company, side: TestSide) -
         state="failed"
     )  # what comes long afterwards says nothing against it
     assert current_result(rotation) == (RehearsalState.PASSED, passed)
-    actions.roll_back(made, reason="orders fail", by=company.by, now=NOW)
+    endings.roll_back(made, reason="orders fail", by=company.by, now=NOW)
     assert current_result(rotation) == (
         RehearsalState.FAILED,
         "The rehearsal on ACME test is being rolled back.",
@@ -97,7 +97,7 @@ def test_each_state_of_the_rehearsal_is_told(company: Company, side: TestSide) -
 
 def test_a_rehearsal_on_its_way_says_how_far_it_is(company: Company, side: TestSide) -> None:
     rotation = make_draft(company, starts=STARTS)
-    made = actions.approve(side.rehearse(rotation), by=company.approver, now=NOW)
+    made = approval.approve(side.rehearse(rotation), by=company.approver, now=NOW)
     assert current_result(rotation) == (
         RehearsalState.UNDER_WAY,
         "The rehearsal on ACME test is on its way (exchanging).",
@@ -107,7 +107,7 @@ def test_a_rehearsal_on_its_way_says_how_far_it_is(company: Company, side: TestS
         RehearsalState.FAILED,
         "The rehearsal on ACME test has come to a step that failed.",
     )
-    actions.cancel(made, reason="no", by=company.by, now=NOW)
+    endings.cancel(made, reason="no", by=company.by, now=NOW)
     assert current_result(rotation) == (RehearsalState.FAILED, "The rehearsal on ACME test was cancelled.")
 
 
@@ -115,7 +115,7 @@ def test_a_test_that_was_left_out_is_no_test(company: Company, side: TestSide) -
     rotation = make_draft(company, starts=STARTS)
     made = side.apply(side.rehearse(rotation))
     for step in made.steps.filter(act="test"):
-        actions.skip_step(step, reason="no partner to test with", by=company.by, now=NOW)
+        step_actions.skip_step(step, reason="no partner to test with", by=company.by, now=NOW)
     assert current_result(rotation) == (
         RehearsalState.UNTESTED,
         "The rehearsal on ACME test is applied, but its test was left out.",
@@ -129,9 +129,9 @@ def test_of_several_tests_each_has_to_be_done(company: Company, side: TestSide) 
     made = side.apply(side.rehearse(rotation))
     assert "2 of its 2 tests are not done yet." in current_result(rotation)[1]
     first, other = made.steps.filter(act="test").order_by("position")
-    actions.complete_step(first, note="", by=company.by, now=NOW)
+    step_actions.complete_step(first, note="", by=company.by, now=NOW)
     assert "1 of its 2 tests is not done yet." in current_result(rotation)[1]
-    actions.complete_step(other, note="", by=company.by, now=NOW)
+    step_actions.complete_step(other, note="", by=company.by, now=NOW)
     assert current_result(rotation)[0] is RehearsalState.PASSED
 
 
@@ -199,7 +199,7 @@ def test_what_is_not_the_same_change_on_the_counterpart_is_refused(company: Comp
     made = Rotation.objects.get(pk=rotation.pk)
     Rotation.objects.filter(pk=rotation.pk).update(identity=company.identity)
     with pytest.raises(ActionRefused, match="ACME is rehearsed on ACME test, not on Other test"):
-        rehearsals.link_rehearsal(reload(rotation), made, by=company.by, now=NOW)
+        approval.link_rehearsal(reload(rotation), made, by=company.by, now=NOW)
     assert reload(rotation).rehearsal is None
     assert "rotation.rehearsal_named" not in verbs(rotation)
 
@@ -208,7 +208,7 @@ def test_a_change_on_the_test_side_is_not_rehearsed(company: Company, side: Test
     made = side.draft()
     assert current_result(made)[0] is RehearsalState.NONE
     with pytest.raises(ActionRefused, match="ACME test has no test counterpart"):
-        rehearsals.link_rehearsal(made, made, by=company.by, now=NOW)
+        approval.link_rehearsal(made, made, by=company.by, now=NOW)
 
 
 def test_one_rehearsal_at_a_time_and_another_after_it_failed(company: Company, side: TestSide) -> None:
@@ -217,16 +217,16 @@ def test_one_rehearsal_at_a_time_and_another_after_it_failed(company: Company, s
     with pytest.raises(
         ActionRefused, match=r"It needs no other rehearsal\. The rehearsal on ACME test is a draft"
     ):
-        rehearsals.link_rehearsal(rotation, first, by=company.by, now=NOW)
-    actions.cancel(first, reason="wrong key", by=company.by, now=NOW)
+        approval.link_rehearsal(rotation, first, by=company.by, now=NOW)
+    endings.cancel(first, reason="wrong key", by=company.by, now=NOW)
     with pytest.raises(ActionRefused, match="has ended"):
-        rehearsals.link_rehearsal(rotation, first, by=company.by, now=NOW)
+        approval.link_rehearsal(rotation, first, by=company.by, now=NOW)
     second = side.rehearse(rotation)
     assert reload(rotation).rehearsal == second
     made = side.apply(second)
     side.test(made)
     with pytest.raises(ActionRefused, match="It needs no other rehearsal"):
-        rehearsals.link_rehearsal(rotation, made, by=company.by, now=NOW)
+        approval.link_rehearsal(rotation, made, by=company.by, now=NOW)
 
 
 def test_what_has_begun_is_not_rehearsed_any_more(company: Company, side: TestSide) -> None:
@@ -234,9 +234,9 @@ def test_what_has_begun_is_not_rehearsed_any_more(company: Company, side: TestSi
     made = side.draft()
     Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
     with pytest.raises(ActionRefused, match="is under way: there is nothing left to rehearse"):
-        rehearsals.link_rehearsal(rotation, made, by=company.by, now=NOW)
+        approval.link_rehearsal(rotation, made, by=company.by, now=NOW)
     Rotation.objects.filter(pk=rotation.pk).update(state="scheduled")
-    rehearsals.link_rehearsal(rotation, made, by=company.by, now=NOW)
+    approval.link_rehearsal(rotation, made, by=company.by, now=NOW)
 
 
 def test_a_partners_change_is_rehearsed_with_its_namesake_on_our_test_side(
@@ -256,7 +256,7 @@ def test_a_partners_change_is_rehearsed_with_its_namesake_on_our_test_side(
     theirs = partner_certificate(side.partner, by=by, now=NOW, ends=NOW + days)
     there = drafts.DraftSpec(roles=("verify", "encrypt"), old=None, new=theirs, window=window(STARTS))
     made = drafts.create_draft(side.partner, there, by=by, now=NOW)
-    rehearsals.link_rehearsal(rotation, made, by=by, now=NOW)
+    approval.link_rehearsal(rotation, made, by=by, now=NOW)
     assert current_result(rotation)[0] is RehearsalState.UNDER_WAY
 
 
@@ -288,7 +288,7 @@ def test_a_rehearsal_that_passed_before_keeps_nobody(company: Company, side: Tes
     require_rehearsals()
     rotation = make_draft(company, starts=STARTS)
     side.test(side.apply(side.rehearse(rotation)))
-    actions.approve(rotation, by=company.approver, now=NOW)
+    approval.approve(rotation, by=company.approver, now=NOW)
     settle_steps(rotation, "stage", company=company)
     assert stored_state(rotation) == "exchanging"  # for the partners
     confirm_all(reload(rotation), company)
@@ -299,7 +299,7 @@ def test_the_last_test_alone_does_not_schedule_what_partners_have_not_confirmed(
     company: Company, side: TestSide, django_capture_on_commit_callbacks: CaptureCommits
 ) -> None:
     require_rehearsals()
-    rotation = actions.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
+    rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     made = side.rehearse(rotation)
     with django_capture_on_commit_callbacks(execute=True):
         side.test(side.apply(made))
@@ -316,7 +316,7 @@ def test_a_rehearsal_that_is_rolled_back_takes_the_schedule_back_and_says_so(
         side.test(side.apply(made))
     assert stored_state(rotation) == "scheduled"
     with django_capture_on_commit_callbacks(execute=True):
-        actions.roll_back(made, reason="orders fail", by=company.by, now=NOW)
+        endings.roll_back(made, reason="orders fail", by=company.by, now=NOW)
     assert stored_state(rotation) == "exchanging"
     entry = Entry.objects.get(verb="rotation.unready")
     said = "It is to be rehearsed first. The rehearsal on ACME test is being rolled back."
@@ -336,7 +336,7 @@ def test_what_has_begun_is_not_taken_back(
     step = rotation.steps.filter(act="cut_over")
     step.update(state="running" if act == "cut_over" else "done", act=act)
     with django_capture_on_commit_callbacks(execute=True):
-        actions.roll_back(made, reason="orders fail", by=company.by, now=NOW)
+        endings.roll_back(made, reason="orders fail", by=company.by, now=NOW)
     assert stored_state(rotation) == "scheduled"
 
 
@@ -347,7 +347,7 @@ def test_a_rehearsal_that_nobody_asks_for_takes_nothing_back(
     made = side.rehearse(rotation)
     with django_capture_on_commit_callbacks(execute=True):
         side.test(side.apply(made))
-        actions.roll_back(made, reason="orders fail", by=company.by, now=NOW)
+        endings.roll_back(made, reason="orders fail", by=company.by, now=NOW)
     assert stored_state(rotation) == "scheduled"
 
 
@@ -386,7 +386,7 @@ def test_a_postponed_one_waits_again(company: Company, side: TestSide) -> None:
     rotation = make_prepared(company)
     require_rehearsals()
     later = window(STARTS + timedelta(days=1))
-    actions.postpone(rotation, later, reason="freeze", by=company.by, now=NOW)
+    rescheduling.postpone(rotation, rescheduling.WindowChange(later, reason="freeze"), by=company.by, now=NOW)
     assert stored_state(rotation) == "exchanging"
 
 
@@ -403,7 +403,7 @@ def test_the_window_opens_and_nothing_is_cut_over(
         transitions.advance_rehearsed(now=moment)
         rotation.steps.filter(pk=cut_over.pk).update(automatic=False)
         with pytest.raises(ActionRefused, match=r"comes later\. It is to be rehearsed first\."):
-            actions.complete_step(cut_over, note="", by=company.by, now=moment)
+            step_actions.complete_step(cut_over, note="", by=company.by, now=moment)
         rotation.steps.filter(pk=cut_over.pk).update(automatic=True)
     monkeypatch.setattr(runner, "database_now", lambda: STARTS + timedelta(minutes=60))
     assert runner.apply_due(wait=False) == 1
@@ -417,7 +417,7 @@ def test_the_window_opens_and_nothing_is_cut_over(
 
 
 def waive(rotation: Rotation, company: Company, reason: str = "The test system is down for a week") -> None:
-    rehearsals.waive_rehearsal(rotation, reason=reason, by=company.approver, now=NOW)
+    approval.waive_rehearsal(rotation, reason=reason, by=company.approver, now=NOW)
 
 
 def test_going_on_without_schedules_it_and_stays_in_the_trail(company: Company, side: TestSide) -> None:
@@ -445,7 +445,7 @@ def test_a_draft_can_be_let_go_on_before_it_is_approved(company: Company, side: 
     require_rehearsals()
     rotation = make_draft(company, starts=STARTS)
     waive(rotation, company)
-    actions.approve(rotation, by=company.approver, now=NOW)
+    approval.approve(rotation, by=company.approver, now=NOW)
     settle_steps(rotation, "stage", company=company)
     confirm_all(reload(rotation), company)
     assert stored_state(rotation) == "scheduled"
@@ -505,18 +505,18 @@ def settled(rotation: Rotation, company: Company) -> int:
     settle_steps(rotation, "stage", company=company)
     rotation.steps.filter(pk__in=[step.pk for step in others]).update(state="done")
     with CaptureQueriesContext(connection) as captured:
-        actions.skip_step(rotation.steps.get(pk=last.pk), reason="x", by=company.by, now=NOW)
+        step_actions.skip_step(rotation.steps.get(pk=last.pk), reason="x", by=company.by, now=NOW)
     return len(captured)
 
 
 def test_without_the_setting_it_costs_no_query(company: Company) -> None:
-    rotation = actions.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
+    rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     before = settled(rotation, company)
     assert stored_state(rotation) == "scheduled"
-    actions.cancel(rotation, reason="again", by=company.by, now=NOW)
+    endings.cancel(rotation, reason="again", by=company.by, now=NOW)
     make_test_side(company)
     company.identity.refresh_from_db()
-    again = actions.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
+    again = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     assert settled(again, company) == before
 
 
@@ -528,11 +528,11 @@ def test_with_the_setting_it_costs_a_few_queries_however_many_partners_there_are
     def asked() -> int:
         rotation = make_draft(company, starts=STARTS)
         made = side.apply(side.rehearse(rotation))
-        rotation = actions.approve(rotation, by=company.approver, now=NOW)
+        rotation = approval.approve(rotation, by=company.approver, now=NOW)
         count = settled(rotation, company)
         assert stored_state(rotation) == "exchanging"
-        actions.cancel(rotation, reason="again", by=company.by, now=NOW)
-        actions.roll_back(made, reason="again", by=company.by, now=NOW)
+        endings.cancel(rotation, reason="again", by=company.by, now=NOW)
+        endings.roll_back(made, reason="again", by=company.by, now=NOW)
         settle_steps(made, "roll_back", company=company)
         return count
 

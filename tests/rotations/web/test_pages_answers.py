@@ -13,7 +13,7 @@ from as2certs.audit.models import Entry
 from identities.models import AS2System
 from partners.models import Contact, Partner
 from rotations.execution import confirmations
-from rotations.lifecycle import actions, drafts
+from rotations.lifecycle import approval, drafts, endings
 from rotations.models import Participant, Rotation
 from rotations.planning.windows import Window
 from tests.rotations.company import NOW, Company, partner_certificate
@@ -174,7 +174,7 @@ def test_nobody_answers_for_a_draft_or_after_the_end(operator: Client, company: 
     participant = first_participant(rotation)
     assert "Approve the plan first" in page_text(get_page(operator, "participant-confirm", participant.uid))
     answer(operator, participant, installed="on")
-    actions.cancel(rotation, reason="no", by=company.by, now=NOW)
+    endings.cancel(rotation, reason="no", by=company.by, now=NOW)
     assert "has ended" in page_text(get_page(operator, "participant-waive", participant.uid))
     answer(operator, participant, installed="on")
     assert again(participant).evidence == ""
@@ -220,7 +220,7 @@ def test_nobody_is_brought_back_once_it_was_approved(operator: Client, company: 
     rotation = make_drafted(company)
     participant = first_participant(rotation)
     drafts.remove_participant(participant, reason="Ends in May", by=company.by, now=NOW)
-    actions.approve(rotation, by=company.approver, now=NOW)
+    approval.approve(rotation, by=company.approver, now=NOW)
     assert "is not possible" in page_text(post_form(operator, "participant-restore", participant.uid))
     assert again(participant).removed_reason == "Ends in May"
 
@@ -255,7 +255,7 @@ def partners_rotation(company: Company) -> Rotation:
     window = Window(STARTS, STARTS.replace(hour=STARTS.hour + 1), "America/Chicago")
     wish = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window)
     rotation = drafts.create_draft(partner, wish, by=company.by, now=NOW)
-    return actions.approve(rotation, by=company.approver, now=NOW)
+    return approval.approve(rotation, by=company.approver, now=NOW)
 
 
 def test_reading_out_their_own_fingerprint_checks_it_and_no_more(operator: Client, company: Company) -> None:

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from as2certs.audit.models import Entry
 from rotations.errors import ActionRefused
-from rotations.lifecycle import actions
+from rotations.lifecycle import approval, rescheduling
 from rotations.models import Freeze, Rotation
 from tests.rotations.company import NOW, Company, window
 from tests.rotations.pages import get_page, make_approved, make_drafted, page_text, plan_form, post_form
@@ -109,7 +109,7 @@ def test_a_freeze_that_came_later_keeps_a_draft_from_being_approved(company: Com
         name="Count", partner=company.partners[0], first=day, last=day, zone="America/Chicago"
     )
     with pytest.raises(ActionRefused, match=r"nothing is to be changed: Count \(Fabrikam\)"):
-        actions.approve(rotation, by=company.approver, now=NOW)
+        approval.approve(rotation, by=company.approver, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -127,10 +127,17 @@ def test_it_is_not_postponed_into_a_freeze(company: Company, starts: datetime, r
     later = window(starts)
     if refused:
         with pytest.raises(ActionRefused, match="nothing is to be changed"):
-            actions.postpone(rotation, later, reason="x", by=company.by, now=NOW)
-        actions.postpone(rotation, later, reason="x", freeze_reason="Urgent", by=company.by, now=NOW)
+            rescheduling.postpone(
+                rotation, rescheduling.WindowChange(later, reason="x"), by=company.by, now=NOW
+            )
+        rescheduling.postpone(
+            rotation,
+            rescheduling.WindowChange(later, reason="x", freeze_reason="Urgent"),
+            by=company.by,
+            now=NOW,
+        )
     else:
-        actions.postpone(rotation, later, reason="x", by=company.by, now=NOW)
+        rescheduling.postpone(rotation, rescheduling.WindowChange(later, reason="x"), by=company.by, now=NOW)
     rotation.refresh_from_db()
     assert rotation.window_start == later.start
     assert rotation.freeze_reason == ("Urgent" if refused else "")

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from as2certs.clock import database_now
 from identities.models import AS2System
-from rotations.lifecycle import actions, drafts
+from rotations.lifecycle import approval, drafts, step_actions
 from rotations.models import Rotation
 from rotations.planning.windows import Window
 from tests.certificates import make_pair, p12
@@ -45,7 +45,7 @@ def running(company: Company) -> Rotation:
     window = Window(starts, starts + timedelta(hours=1), CHICAGO)
     wish = drafts.DraftSpec(roles=("sign", "decrypt"), old=company.old, new=company.new, window=window)
     rotation = drafts.create_draft(company.identity, wish, by=company.by, now=now)
-    return actions.approve(rotation, by=company.approver, now=now)
+    return approval.approve(rotation, by=company.approver, now=now)
 
 
 def test_the_page_goes_on_by_itself_and_keeps_what_is_open(
@@ -55,7 +55,7 @@ def test_the_page_goes_on_by_itself_and_keeps_what_is_open(
     inside.goto(f"{live_server}{rotation.get_absolute_url()}")
     inside.locator("#fold-install > summary").click()
     step = rotation.steps.get(act="stage")
-    actions.complete_step(step, note="Ticket 4711", by=company.by, now=database_now())
+    step_actions.complete_step(step, note="Ticket 4711", by=company.by, now=database_now())
     expect(inside.locator(f"#step-{step.uid}")).to_contain_text("Ticket 4711", timeout=20_000)
     expect(inside.locator("#fold-install")).to_have_attribute("open", "")
     confirm_all(rotation, company, now=database_now())

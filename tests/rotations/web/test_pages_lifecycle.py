@@ -13,7 +13,7 @@ from as2certs.audit.models import Entry
 from identities import role_assignments
 from identities.models import AS2System
 from rotations.execution import transitions
-from rotations.lifecycle import actions, drafts
+from rotations.lifecycle import drafts, rescheduling
 from rotations.lifecycle.edit_conflicts import stamp
 from rotations.models import Rotation
 from rotations.planning.states import StepAction
@@ -279,7 +279,7 @@ def test_a_postponed_agreement_can_be_recorded_again(operator: Client, company: 
 def test_a_window_moves_through_the_same_door_as_a_command(company: Company) -> None:
     rotation = make_scheduled(company)
     later = Window(STARTS + timedelta(days=1), STARTS + timedelta(days=1, hours=1), "America/Chicago")
-    actions.postpone(rotation, later, reason="freeze", by=company.by, now=NOW)
+    rescheduling.postpone(rotation, rescheduling.WindowChange(later, reason="freeze"), by=company.by, now=NOW)
     rotation.refresh_from_db()
     assert rotation.window_local == "2026-12-04 22:00–23:00"
 

@@ -13,7 +13,7 @@ from as2certs.accounts.models import User
 from as2certs.audit.models import Entry
 from identities.open_tasks import OpenTask
 from partners.models import Partner, Partnership
-from rotations.lifecycle import actions, rehearsals
+from rotations.lifecycle import approval, endings
 from rotations.models import Rotation
 from rotations.web.presenters.rotation_detail import RotationDetail
 from tests.inventory import count_queries
@@ -154,7 +154,7 @@ def test_a_rotation_of_the_counterpart_that_is_running_can_count(
     other, made = side.draft(roles=("sign",)), None
     rotation = make_draft(company, starts=STARTS)
     assert "Count it as the rehearsal" not in shown(operator, rotation)
-    actions.cancel(other, reason="wrong", by=company.by, now=NOW)
+    endings.cancel(other, reason="wrong", by=company.by, now=NOW)
     made = side.draft()
     seen = shown(operator, rotation)
     assert "A rotation of ACME test makes the same change already" in seen
@@ -256,7 +256,7 @@ def test_the_page_renews_itself_when_the_rehearsal_has_come_further(
     url = reverse("rotation-live", args=[rotation.uid])
     seen = get_page(viewer, "rotation-detail", rotation.uid).context["detail"].version
     assert viewer.get(url, {"seen": seen}).status_code == 204
-    actions.approve(made, by=company.approver, now=NOW)
+    approval.approve(made, by=company.approver, now=NOW)
     assert viewer.get(url, {"seen": seen}).status_code == 200
 
 

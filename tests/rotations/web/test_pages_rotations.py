@@ -16,7 +16,7 @@ from as2certs.accounts.models import User
 from identities.models import AS2System
 from partners.models import Contact, Partner, Partnership
 from rotations.execution import confirmations
-from rotations.lifecycle import actions
+from rotations.lifecycle import endings
 from rotations.models import Participant, Rotation
 from rotations.web.presenters.rotation_actions import RotationActions
 from rotations.web.presenters.rotation_detail import RotationDetail
@@ -261,7 +261,7 @@ def test_it_looks_every_second_when_something_is_due_and_never_after_the_end(com
 
 def test_a_page_that_has_ended_asks_no_more(viewer: Client, company: Company) -> None:
     rotation = make_drafted(company)
-    actions.cancel(rotation, reason="no", by=company.by, now=NOW)
+    endings.cancel(rotation, reason="no", by=company.by, now=NOW)
     assert (
         "hx-trigger"
         not in page_text(get_page(viewer, "rotation-detail", rotation.uid)).split('id="rotation-body"')[1]
@@ -275,7 +275,7 @@ def test_the_page_asks_as_often_for_two_partners_as_for_sixty(operator: Client, 
     few = make_approved(company)
     url = reverse("rotation-detail", args=[few.uid])
     asked = queries(operator, url)
-    actions.cancel(few, reason="more partners", by=company.by, now=NOW)
+    endings.cancel(few, reason="more partners", by=company.by, now=NOW)
     connect(company, 58)
     many = make_approved(company)
     assert many.participants.count() == 60
@@ -287,7 +287,7 @@ def test_the_page_asks_as_often_for_two_partners_as_for_sixty(operator: Client, 
 def test_a_draft_asks_as_often_for_two_partners_as_for_forty(operator: Client, company: Company) -> None:
     few = make_drafted(company)
     asked = queries(operator, reverse("rotation-detail", args=[few.uid]))
-    actions.cancel(few, reason="more partners", by=company.by, now=NOW)
+    endings.cancel(few, reason="more partners", by=company.by, now=NOW)
     connect(company, 38)
     assert queries(operator, reverse("rotation-detail", args=[make_drafted(company).uid])) == asked
 
@@ -297,7 +297,7 @@ def test_the_list_asks_as_often_for_one_rotation_as_for_thirty(viewer: Client, c
     url = reverse("rotation-list")
     asked = queries(viewer, url)
     for _ in range(30):
-        actions.cancel(Rotation.objects.running().get(), reason="again", by=company.by, now=NOW)
+        endings.cancel(Rotation.objects.running().get(), reason="again", by=company.by, now=NOW)
         make_draft(company, starts=STARTS)
     assert queries(viewer, url) == asked
 

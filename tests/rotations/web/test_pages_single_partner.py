@@ -11,7 +11,7 @@ from django.test import Client
 from identities.models import AS2System
 from rotations.exchange import responses
 from rotations.execution import transitions
-from rotations.lifecycle import single_partner
+from rotations.lifecycle import rescheduling
 from rotations.lifecycle.edit_conflicts import stamp
 from rotations.models import Participant, Rotation, Step
 from rotations.planning.states import StepAction
@@ -90,7 +90,9 @@ def test_whoever_moved_it_meanwhile_is_noticed(operator: Client, per_partner: Co
     rotation = make_scheduled(per_partner)
     fabrikam = first_participant(rotation)
     seen = stamp(rotation)
-    single_partner.move_participant(fabrikam, NEXT_DAY, reason="x", by=per_partner.by, now=NOW)
+    rescheduling.move_participant(
+        fabrikam, rescheduling.WindowChange(NEXT_DAY, reason="x"), by=per_partner.by, now=NOW
+    )
     response = move(operator, fabrikam, seen=seen)
     assert response.status_code == 422
     assert "has changed in the meantime" in page_text(response)
@@ -154,7 +156,9 @@ def test_its_own_page_and_its_calendar_tell_its_own_moment(
     fabrikam, northwind = rotation.participants.select_related("partner", "rotation").order_by(
         "partner__name"
     )
-    single_partner.move_participant(fabrikam, NEXT_DAY, reason="Stocktaking", by=per_partner.by, now=NOW)
+    rescheduling.move_participant(
+        fabrikam, rescheduling.WindowChange(NEXT_DAY, reason="Stocktaking"), by=per_partner.by, now=NOW
+    )
     for participant, told in ((fabrikam, "Fri 4 Dec 2026"), (northwind, "Thu 3 Dec 2026")):
         seen = page_text(get_page(operator, "participant-as-partner", participant.uid))
         assert told in seen

@@ -13,7 +13,7 @@ from identities.models import AS2System, Identity
 from partners.models import Partnership
 from rotations import runner
 from rotations.execution import confirmations
-from rotations.lifecycle import actions, drafts
+from rotations.lifecycle import approval, drafts, step_actions
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState
 from rotations.web.presenters.rotation_detail import RotationDetail
@@ -57,7 +57,7 @@ def two_systems(company: Company, clock: FakeClock) -> Rotation:
     new = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=700))
     wish = drafts.DraftSpec(roles=("encrypt",), old=old, new=new, window=window(STARTS))
     rotation = drafts.create_draft(fabrikam, wish, by=company.by, now=NOW)
-    rotation = actions.approve(rotation, by=company.approver, now=NOW)
+    rotation = approval.approve(rotation, by=company.approver, now=NOW)
     confirm_all(rotation, company)
     clock.now = STARTS
     runner.apply_due(wait=False)
@@ -106,7 +106,7 @@ def test_where_we_sign_per_partner_one_can_go_back_alone(company: Company, clock
     company.identity.refresh_from_db()
     wish = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
     rotation = drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
-    actions.approve(rotation, by=company.approver, now=NOW)
+    approval.approve(rotation, by=company.approver, now=NOW)
     runner.apply_due(wait=False)
     fabrikam = rotation.participants.get(partner__name="Fabrikam")
     confirmations.confirm(
@@ -132,6 +132,6 @@ def test_where_we_sign_per_partner_one_can_go_back_alone(company: Company, clock
 def test_before_and_after_there_is_nothing_to_tell(company: Company, clock: FakeClock) -> None:
     rotation = two_systems(company, clock)
     second = rotation.steps.get(act="cut_over", system__name="Second")
-    actions.complete_step(second, note="done", by=company.by, now=STARTS)
+    step_actions.complete_step(second, note="done", by=company.by, now=STARTS)
     rotation.refresh_from_db()
     assert detail(rotation, company).endpoints == []

@@ -14,7 +14,7 @@ from as2certs.clock import database_now
 from as2certs.mail.models import Message
 from rotations.execution import confirmations
 from rotations.letters import announcements
-from rotations.lifecycle import actions, drafts
+from rotations.lifecycle import approval, drafts
 from rotations.models import Letter, Participant, Rotation
 from rotations.planning.windows import Window
 from tests.people import log_in_browser
@@ -44,7 +44,7 @@ def rotation(company: Company) -> Rotation:
         window=Window(starts, starts + timedelta(hours=1), CHICAGO),
     )
     rotation = drafts.create_draft(company.identity, wish, by=company.by, now=now)
-    rotation = actions.approve(rotation, by=company.approver, now=now)
+    rotation = approval.approve(rotation, by=company.approver, now=now)
     rotation.steps.filter(act="stage").update(state="done", done_at=now)
     rotation.steps.filter(act="announce").update(blocked=False)
     return rotation

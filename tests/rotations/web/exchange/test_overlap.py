@@ -12,7 +12,7 @@ from identities.models import AS2System
 from partners.models import Partner
 from rotations.exchange import responses
 from rotations.execution import confirmations
-from rotations.lifecycle import actions
+from rotations.lifecycle import approval
 from rotations.models import Participant, Rotation, Step
 from rotations.web.presenters.cutover_progress import MAX_LANES, Overlap, build_overlap
 from rotations.web.presenters.rotation_detail import RotationDetail
@@ -87,7 +87,7 @@ def test_what_a_partner_proposes_and_agrees_to_is_marked(
 def test_who_has_to_agree_and_has_not_is_open(company: Company) -> None:
     Partner.objects.update(holds="one")
     AS2System.objects.update(signs_per_partner=True)
-    rotation = actions.approve(make_drafted(company), by=company.approver, now=NOW)
+    rotation = approval.approve(make_drafted(company), by=company.approver, now=NOW)
     assert {kind for _, _, kind in lanes(rotation, company).values()} == {"open"}
 
 

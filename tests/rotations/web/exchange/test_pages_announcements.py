@@ -18,7 +18,7 @@ from partners.models import Contact, Partner, Partnership
 from rotations.errors import ActionRefused, PreviewOutdated
 from rotations.exchange import bulk
 from rotations.letters import announcements
-from rotations.lifecycle import actions
+from rotations.lifecycle import approval, endings, rescheduling
 from rotations.models import Letter, Link, Participant, Phrase, Rotation
 from rotations.web.views import announcements as views
 from tests.people import log_in, make_person
@@ -116,7 +116,9 @@ def test_what_changed_since_it_was_looked_at_is_shown_again(
             )
         case "window":
             later = window(STARTS + timedelta(days=1))
-            actions.postpone(rotation, later, reason="Stock count", by=company.by, now=NOW)
+            rescheduling.postpone(
+                rotation, rescheduling.WindowChange(later, reason="Stock count"), by=company.by, now=NOW
+            )
     response = tell(operator, rotation, northwind, fabrikam, seen=seen)
     assert response.status_code == 422
     shown = page_text(response)
@@ -326,7 +328,7 @@ def many(company: Company, number: int) -> Rotation:
         partner = Partner.objects.create(name=f"P{n:03}", as2_id=f"P{n:03}", holds="several", time_zone="UTC")
         Partnership.objects.create(identity=company.identity, partner=partner)
         Contact.objects.create(partner=partner, name="Ann", email=f"ann@p{n:03}.example")
-    rotation = actions.approve(make_drafted(company), by=company.approver, now=NOW)
+    rotation = approval.approve(make_drafted(company), by=company.approver, now=NOW)
     rotation.steps.filter(act="stage").update(state="done", done_at=NOW)
     rotation.steps.filter(act="announce").update(blocked=False)
     return rotation
@@ -342,7 +344,7 @@ def queries(client: Client, url: str) -> int:
 def test_the_page_asks_as_often_for_two_partners_as_for_forty(operator: Client, company: Company) -> None:
     first = many(company, 0)
     few = queries(operator, reverse("rotation-announce", args=[first.uid]))
-    actions.cancel(first, reason="Enough", by=company.by, now=NOW)
+    endings.cancel(first, reason="Enough", by=company.by, now=NOW)
     assert queries(operator, reverse("rotation-announce", args=[many(company, 40).uid])) == few
 
 

@@ -15,7 +15,7 @@ from partners.models import Contact, Partner
 from rotations.exchange import follow_up, responses
 from rotations.letters import compose
 from rotations.letters.announcements import announce
-from rotations.lifecycle import actions
+from rotations.lifecycle import endings
 from rotations.models import Letter, Participant, Rotation
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company
@@ -120,7 +120,7 @@ def test_days_that_make_no_ladder_are_refused(
 def test_of_an_ended_rotation_nothing_is_changed(
     operator: Client, told: Participant, rotation: Rotation, company: Company
 ) -> None:
-    actions.cancel(rotation, reason="Not needed", by=company.by, now=NOW)
+    endings.cancel(rotation, reason="Not needed", by=company.by, now=NOW)
     assert "nobody is reminded any more" in page_text(get_page(operator, "rotation-following", rotation.uid))
     assert post_form(operator, "rotation-following", rotation.uid, after="1", before="1").status_code == 422
     detail = page_text(get_page(operator, "rotation-detail", rotation.uid))

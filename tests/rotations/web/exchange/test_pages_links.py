@@ -13,7 +13,7 @@ from django.urls import reverse
 from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
 from rotations.letters import access_links, announcements
-from rotations.lifecycle import actions
+from rotations.lifecycle import endings
 from rotations.models import Letter, Link, Participant, Rotation
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company
@@ -94,7 +94,7 @@ def test_nobody_gets_a_link_before_its_turn_or_afterwards(
             rotation.steps.filter(act="stage").update(state="waiting", done_at=None)
             rotation.steps.filter(act="announce").update(blocked=True)
         case "ended":
-            actions.cancel(rotation, reason="No", by=company.by, now=NOW)
+            endings.cancel(rotation, reason="No", by=company.by, now=NOW)
         case "removed":
             Participant.objects.filter(pk=northwind.pk).update(removed_reason="Ends in May")
     said = {

@@ -17,7 +17,7 @@ from as2certs.mail.models import Message
 from partners.models import Partner
 from rotations.exchange import responses
 from rotations.letters import access_links, announcements
-from rotations.lifecycle import actions
+from rotations.lifecycle import rescheduling
 from rotations.models import Letter, Participant, Rotation
 from tests.rotations.company import NOW, Company, window
 from tests.rotations.pages import STARTS, get_page, page_text, post_form, stored_state
@@ -184,7 +184,12 @@ def test_a_move_to_another_time_asks_whoever_proposed_one_again(
     company: Company, together: None, told: Rotation, northwind: Participant
 ) -> None:
     propose(northwind)
-    actions.postpone(told, window(STARTS + timedelta(days=3)), reason="Later", by=company.by, now=NOW)
+    rescheduling.postpone(
+        told,
+        rescheduling.WindowChange(window(STARTS + timedelta(days=3)), reason="Later"),
+        by=company.by,
+        now=NOW,
+    )
     northwind.refresh_from_db()
     assert (northwind.agreed_at, northwind.proposed_at) == (None, None)
     assert northwind.steps.get(act="agree").state == "waiting"

@@ -25,7 +25,7 @@ from rotations.exchange.last_words import last_responses
 from rotations.exchange.partner_status import PartnerStatus
 from rotations.execution import confirmations
 from rotations.letters import access_links, announcements
-from rotations.lifecycle import actions
+from rotations.lifecycle import approval, endings
 from rotations.models import Letter, Participant, Rotation
 from rotations.web.presenters import partner_table
 from rotations.web.presenters.rotation_actions import RotationActions
@@ -139,7 +139,7 @@ def test_the_next_thing_to_do_is_one_button(
     assert label("Northwind") == ""
     rotation.steps.filter(act="announce").update(blocked=True)
     assert label("Fabrikam") == "Record answer"  # somebody may have called before it was their turn
-    actions.cancel(rotation, reason="No", by=company.by, now=NOW)
+    endings.cancel(rotation, reason="No", by=company.by, now=NOW)
     assert label("Fabrikam") == ""
 
 
@@ -257,7 +257,7 @@ def more(company: Company, number: int) -> Rotation:
         partner = Partner.objects.create(name=f"P{n:03}", as2_id=f"P{n:03}", holds="several", time_zone="UTC")
         Partnership.objects.create(identity=company.identity, partner=partner)
         Contact.objects.create(partner=partner, name="Ann", email=f"ann@p{n:03}.example")
-    rotation = actions.approve(make_drafted(company), by=company.approver, now=NOW)
+    rotation = approval.approve(make_drafted(company), by=company.approver, now=NOW)
     rotation.steps.filter(act="stage").update(state="done", done_at=NOW)
     rotation.steps.filter(act="announce").update(blocked=False)
     (slot,) = time_slots.offer_slots(rotation, [window(STARTS)], by=company.by, now=NOW)
@@ -281,7 +281,7 @@ def test_the_pages_ask_as_often_for_two_partners_as_for_twenty(
 
     few = more(company, 0)
     asked = queries(few)
-    actions.cancel(few, reason="Enough", by=company.by, now=NOW)
+    endings.cancel(few, reason="Enough", by=company.by, now=NOW)
     assert queries(more(company, 18)) == asked
 
 

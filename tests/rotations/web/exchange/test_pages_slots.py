@@ -19,7 +19,7 @@ from partners.models import Contact, Partner, Partnership
 from rotations.errors import ActionRefused
 from rotations.exchange import time_slots
 from rotations.letters import announcements
-from rotations.lifecycle import actions
+from rotations.lifecycle import approval, endings, rescheduling
 from rotations.models import Freeze, Letter, Participant, Rotation, Slot
 from rotations.web.presenters.rotation_detail import RotationDetail
 from tests.people import log_in, make_person
@@ -221,7 +221,7 @@ def test_nothing_of_it_happens_when_a_part_fails(
     def fails(*args: Any, **options: Any) -> None:
         raise ActionRefused("It can't be.")
 
-    monkeypatch.setattr(actions, "count_as_agreed", fails)
+    monkeypatch.setattr(rescheduling, "record_agreement", fails)
     with pytest.raises(ActionRefused):
         time_slots.take_slot(slot, by=company.by, now=NOW)
     told.refresh_from_db()
@@ -264,7 +264,7 @@ def test_offers_can_be_withdrawn_once(operator: Client, company: Company, told: 
 
 
 def test_a_draft_or_an_end_offers_nothing(operator: Client, company: Company, told: Rotation) -> None:
-    actions.cancel(told, reason="No", by=company.by, now=NOW)
+    endings.cancel(told, reason="No", by=company.by, now=NOW)
     for rotation, said in ((told, "has begun already"), (make_drafted(company), "Approve the plan first")):
         assert said in page_text(get_page(operator, "rotation-slots", rotation.uid))
         response = operator.post(reverse("rotation-slots", args=[rotation.uid]), given("2026-12-04"))
@@ -305,7 +305,7 @@ def test_the_page_asks_as_often_for_two_partners_as_for_twenty(operator: Client,
             partner = Partner.objects.create(name=f"P{n:03}", as2_id=f"P{n:03}", holds="one", time_zone="UTC")
             Partnership.objects.create(identity=company.identity, partner=partner)
             Contact.objects.create(partner=partner, name="Ann", email=f"ann@p{n:03}.example")
-        rotation = actions.approve(make_drafted(company), by=company.approver, now=NOW)
+        rotation = approval.approve(make_drafted(company), by=company.approver, now=NOW)
         offered(company, rotation)
         for participant in rotation.participants.all():
             time_slots.answer_slots(participant, [], by=NORA, now=NOW)
@@ -313,7 +313,7 @@ def test_the_page_asks_as_often_for_two_partners_as_for_twenty(operator: Client,
         operator.get(url)
         with CaptureQueriesContext(connection) as asked:
             operator.get(url)
-        actions.cancel(rotation, reason="Enough", by=company.by, now=NOW)
+        endings.cancel(rotation, reason="Enough", by=company.by, now=NOW)
         return len(asked)
 
     assert queries(0) == queries(18)

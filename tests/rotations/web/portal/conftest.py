@@ -10,7 +10,7 @@ import pytest
 from as2certs.audit.recording import Actor
 from partners.models import Contact, Partner
 from rotations.letters import access_links, announcements
-from rotations.lifecycle import actions
+from rotations.lifecycle import approval
 from rotations.models import Participant, Rotation
 from tests.rotations.company import NOW, Company, make_company, make_draft
 from tests.rotations.pages import STARTS
@@ -52,7 +52,7 @@ def with_contacts(company: Company) -> Company:
 
 def approved(company: Company, *, starts: datetime = STARTS) -> Rotation:
     """Approve a rotation of ACME, and tell both partners of it."""
-    rotation = actions.approve(make_draft(company, starts=starts), by=company.approver, now=NOW)
+    rotation = approval.approve(make_draft(company, starts=starts), by=company.approver, now=NOW)
     rotation.steps.filter(act="stage").update(state="done", done_at=NOW)
     rotation.steps.filter(act="announce").update(blocked=False)
     for participant in rotation.participants.all():

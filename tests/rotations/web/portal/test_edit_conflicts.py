@@ -10,7 +10,7 @@ import pytest
 from as2certs.audit.models import Entry
 from rotations.exchange.time_slots import offer_slots
 from rotations.letters import access_links
-from rotations.lifecycle import actions
+from rotations.lifecycle import endings, rescheduling
 from rotations.models import Participant, Rotation
 from tests.rotations.company import NOW, Company, window
 from tests.rotations.pages import STARTS
@@ -86,7 +86,9 @@ def test_a_window_that_moved_is_not_agreed_to_by_a_form_for_the_old_one(
     nora: Visitor, ned: Visitor, rotation: Rotation, company: Company, northwind: Participant, clock: Clock
 ) -> None:
     later = window(STARTS + timedelta(days=1))
-    actions.postpone(rotation, later, reason="our own reason", by=company.by, now=clock.now)
+    rescheduling.postpone(
+        rotation, rescheduling.WindowChange(later, reason="our own reason"), by=company.by, now=clock.now
+    )
     ned.send("window")
     assert "Since you opened this page, Our company moved the time to 2026-12-04 22:00" in ned.text
     assert "our own reason" not in ned.text
@@ -109,7 +111,7 @@ def test_offered_times_that_are_no_longer_those_are_not_answered(
 def test_a_change_that_is_called_off_under_ones_hands_loses_nothing(
     ned: Visitor, rotation: Rotation, company: Company, clock: Clock
 ) -> None:
-    actions.cancel(rotation, reason="our own reason", by=company.by, now=clock.now)
+    endings.cancel(rotation, reason="our own reason", by=company.by, now=clock.now)
     answer = ned.send("decline", reason="We need until Friday")
     assert answer.status_code == 422
     assert "Since you opened this page, Our company called the change off" in ned.text
@@ -123,7 +125,7 @@ def test_what_is_called_off_takes_no_answer_of_a_page_that_says_so(
     ned: Visitor, rotation: Rotation, company: Company, northwind: Participant
 ) -> None:
     seen = ned.open().context["seen"]
-    actions.cancel(rotation, reason="x", by=company.by, now=NOW)
+    endings.cancel(rotation, reason="x", by=company.by, now=NOW)
     ned.open()
     seen = ned.page.context["seen"]
     for name in ("installed", "window", "decline", "report", "colleague"):

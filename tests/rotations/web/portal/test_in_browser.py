@@ -18,7 +18,7 @@ from as2certs.clock import database_now
 from partners.models import Partner
 from rotations.exchange.time_slots import offer_slots
 from rotations.letters import access_links, announcements
-from rotations.lifecycle import actions, drafts
+from rotations.lifecycle import approval, drafts
 from rotations.models import Participant, Rotation
 from rotations.planning.windows import Window
 from tests.e2e.desk import Desk
@@ -46,7 +46,7 @@ class Setting:
             window=Window(starts, starts + timedelta(hours=1), CHICAGO),
         )
         rotation = drafts.create_draft(self.company.identity, wish, by=self.company.by, now=self.now)
-        self.rotation = actions.approve(rotation, by=self.company.approver, now=self.now)
+        self.rotation = approval.approve(rotation, by=self.company.approver, now=self.now)
         self.rotation.steps.filter(act="stage").update(state="done", done_at=self.now)
         self.rotation.steps.filter(act="announce").update(blocked=False)
         for participant in self.rotation.participants.all():

@@ -21,7 +21,7 @@ from rotations.exchange import responses
 from rotations.exchange.time_slots import offer_slots
 from rotations.execution import transitions
 from rotations.execution.confirmations import confirm, waive
-from rotations.lifecycle import actions, drafts
+from rotations.lifecycle import approval, drafts, endings, rescheduling
 from rotations.models import Participant, Rotation, Step
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, make_draft, partner_certificate, window
@@ -257,7 +257,7 @@ def test_a_change_that_was_taken_back_is_not_one_that_was_called_off(
     rotation.steps.filter(act="cut_over").update(state="done", done_at=NOW)
     at(rotation, "under_way")
     rotation.refresh_from_db()
-    actions.roll_back(rotation, reason="a secret reason", by=company.by, now=NOW)
+    endings.roll_back(rotation, reason="a secret reason", by=company.by, now=NOW)
     rotation.steps.exclude(state="skipped").update(state="done")
     rotation.refresh_from_db()
     transitions.advance_rotation(rotation, by=company.by, now=NOW)
@@ -322,7 +322,7 @@ def test_their_own_certificate_is_not_ours_to_give(company: Company, visit: Visi
     new = partner_certificate(partner, by=company.by, now=NOW, ends=NOW + timedelta(days=400))
     wish = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
     change = drafts.create_draft(partner, wish, by=company.by, now=NOW)
-    actions.approve(change, by=company.approver, now=NOW)
+    approval.approve(change, by=company.approver, now=NOW)
     nora = visit(change.participants.get())
     nora.open()
     assert "Your AS2 certificate changes" in nora.text
@@ -353,7 +353,12 @@ def test_the_history_is_this_partners_and_without_our_reasons(
     )
     later = window(STARTS + timedelta(days=1))
     rotation.refresh_from_db()
-    actions.postpone(rotation, later, reason="our reason", by=company.by, now=NOW + timedelta(minutes=2))
+    rescheduling.postpone(
+        rotation,
+        rescheduling.WindowChange(later, reason="our reason"),
+        by=company.by,
+        now=NOW + timedelta(minutes=2),
+    )
     nora.open()
     lines = [line.sentence for line in nora.page.context["page"].history]
     assert lines == [
