@@ -305,7 +305,7 @@ class PostponeForm(WindowForm):
         super().__init__(data, now=now, zones=zones, initial=stored | dict(initial or {}))
 
     def findings(self, window: Window) -> list[WindowFinding]:
-        found = actions.window_findings(self.rotation, window, now=self.now)
+        found = rescheduling.window_findings(self.rotation, window, now=self.now)
         return [finding for finding in found if finding.code != "frozen"]  # freezes have a field of their own
 
     def freezing(self, window: Window) -> list[str]:

@@ -13,7 +13,7 @@ from identities.open_tasks import OpenTask
 from rotations.errors import LinkExpired
 from rotations.exchange.responses import BEFORE_CHANGE
 from rotations.letters import access_links
-from rotations.lifecycle import single_partner
+from rotations.lifecycle import rescheduling
 from rotations.models import Letter, Link, Participant, Rotation, SlotAnswer
 from rotations.planning.change import Act
 from rotations.planning.local_time import span

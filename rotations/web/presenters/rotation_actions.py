@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from identities.open_tasks import ActionLink
 from rotations.exchange.responses import BEFORE_CHANGE
-from rotations.lifecycle import actions, open_window
+from rotations.lifecycle import endings, open_window
 from rotations.models import Step
 from rotations.planning.change import Act
 from rotations.planning.states import (
@@ -70,7 +70,7 @@ class RotationActions:
         detail = self.detail
         match action:
             case RotationAction.ROLL_BACK:
-                return actions.roll_back_obstacle(detail.rotation, now=detail.now) or ""
+                return endings.roll_back_obstacle(detail.rotation, now=detail.now)
             case RotationAction.CLOSE:
                 return close_obstacle(detail.steps)
             case RotationAction.EMERGENCY if detail.rotation.is_emergency:

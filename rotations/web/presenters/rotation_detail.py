@@ -22,7 +22,7 @@ from rotations.exchange.responses import BEFORE_CHANGE
 from rotations.execution import stored_plan
 from rotations.execution.concurrent import concurrent_rotations
 from rotations.execution.transitions import ROTATION_RELATIONS
-from rotations.lifecycle import actions, drafts, four_eyes, partner_capability
+from rotations.lifecycle import drafts, endings, four_eyes, partner_capability, rescheduling
 from rotations.models import Participant, Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, ENDED, RotationState, StepState
@@ -321,8 +321,8 @@ class RotationDetail:
         made = sum(endpoint.is_certain and endpoint.uses == new for endpoint in self.endpoints)
         if self.state is RotationState.ROLLING_BACK:
             return f"{len(self.endpoints) - made} of {len(self.endpoints)} are back on the old certificate."
-        obstacle = actions.roll_back_obstacle(self.rotation, now=self.now)
-        back = "or all go back (“Roll back …”)." if obstacle is None else f"there is no way back. {obstacle}"
+        obstacle = endings.roll_back_obstacle(self.rotation, now=self.now)
+        back = f"there is no way back. {obstacle}" if obstacle else "or all go back (“Roll back …”)."
         return (
             f"{made} of {len(self.endpoints)} use the new certificate. What is left goes forward at its moment, by "
             f"trying again or in another window (“Postpone …”); {back}"

@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import groupby
 
 from rotations.execution.confirmations import CONFIRMED_ACTS
-from rotations.lifecycle.actions import ACTS_NEEDING_APPROVAL, WINDOW_ACTS
+from rotations.lifecycle.step_actions import ACTS_NEEDING_APPROVAL, WINDOW_ACTS
 from rotations.models import Participant, Rotation, Step
 from rotations.planning.change import PREPARATION_ACTS, Act
 from rotations.planning.states import SETTLED, RotationState, StepState

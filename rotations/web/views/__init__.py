@@ -1,1 +1,1 @@
-"""The views of our own people's pages, one module per subject. Each fetches, checks a form and calls the domain once."""
+"""The views of our own people's pages, by subject. Each fetches, checks a form and calls one domain function."""

@@ -98,7 +98,7 @@ def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
     def apply() -> None:
         must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
         assert form.window is not None  # the form requires it
-        actions.postpone(
+        rescheduling.postpone(
             rotation,
             rescheduling.WindowChange(
                 form.window,
@@ -154,7 +154,7 @@ def rotation_cancel(request: HttpRequest, uid: UUID) -> HttpResponse:
     )
 
     def apply() -> None:
-        actions.cancel(rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
+        endings.cancel(rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
 
     return confirm(
         request, rotation, form, page, apply, "The rotation is cancelled. The old certificate stays in use."
@@ -178,7 +178,7 @@ def rotation_close(request: HttpRequest, uid: UUID) -> HttpResponse:
     )
 
     def apply() -> None:
-        actions.close(rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
+        endings.close(rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
 
     return confirm(request, rotation, form, page, apply, "The rotation is closed.")
 
@@ -192,11 +192,11 @@ def rotation_roll_back(request: HttpRequest, uid: UUID) -> HttpResponse:
         label=_back_label(rotation),
         consequences=_back_consequences(rotation),
         danger=True,
-        obstacle=endings.roll_back_obstacle(rotation, now=now) or "",
+        obstacle=endings.roll_back_obstacle(rotation, now=now),
     )
 
     def apply() -> None:
-        actions.roll_back(
+        endings.roll_back(
             rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
 

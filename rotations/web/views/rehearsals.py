@@ -14,7 +14,7 @@ from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
 from identities.views.common import post_data
-from rotations.lifecycle import rehearsals
+from rotations.lifecycle import approval
 from rotations.models import rehearsal
 from rotations.web.forms.actions import RotationReasonForm
 from rotations.web.presenters import rotation_text
@@ -41,7 +41,7 @@ def rotation_waive_rehearsal(request: HttpRequest, uid: UUID) -> HttpResponse:
     )
 
     def apply() -> None:
-        rehearsals.waive_rehearsal(
+        approval.waive_rehearsal(
             rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
 
@@ -58,7 +58,7 @@ def rotation_name_rehearsal(request: HttpRequest, uid: UUID) -> HttpResponse:
         messages.error(request, "No rotation of the test counterpart that makes this change is running now.")
         return redirect(rotation)
     try:
-        rehearsals.link_rehearsal(rotation, candidate, by=Actor.of(request), now=database_now())
+        approval.link_rehearsal(rotation, candidate, by=Actor.of(request), now=database_now())
     except DomainError as error:
         messages.error(request, str(error))
     else:

@@ -50,7 +50,7 @@ def participant_move(request: HttpRequest, uid: UUID) -> HttpResponse:
     def apply() -> None:
         must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
         assert form.window is not None  # the form requires it
-        single_partner.move_participant(
+        rescheduling.move_participant(
             participant,
             rescheduling.WindowChange(
                 form.window,
@@ -89,13 +89,13 @@ def participant_take_back(request: HttpRequest, uid: UUID) -> HttpResponse:
         label=f"Sign to {partner} with the old one again",
         consequences=_take_back_consequences(participant),
         danger=True,
-        obstacle=single_partner.take_back_obstacle(participant, now=now),
+        obstacle=endings.take_back_obstacle(participant, now=now),
         back=reverse("participant-detail", args=[participant.uid]),
         context={"participant": participant},
     )
 
     def apply() -> None:
-        single_partner.take_back_participant(
+        endings.take_back_participant(
             participant, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
 

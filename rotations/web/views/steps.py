@@ -11,7 +11,7 @@ from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from identities.views.common import post_data
-from rotations.lifecycle import actions
+from rotations.lifecycle import step_actions
 from rotations.planning.change import Act
 from rotations.web.forms.actions import EmptyForm, RotationReasonForm, StepDoneForm
 from rotations.web.presenters import rotation_text
@@ -34,7 +34,9 @@ def step_done(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(title=step.title, label="Record it as done", consequences=consequences)
 
     def apply() -> None:
-        actions.complete_step(step, note=form.cleaned_data["note"], by=Actor.of(request), now=database_now())
+        step_actions.complete_step(
+            step, note=form.cleaned_data["note"], by=Actor.of(request), now=database_now()
+        )
 
     return confirm(request, step.rotation, form, page, apply, f"Recorded as done: {step.title}.")
 
@@ -75,7 +77,9 @@ def step_skip(request: HttpRequest, uid: UUID) -> HttpResponse:
     )
 
     def apply() -> None:
-        actions.skip_step(step, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
+        step_actions.skip_step(
+            step, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
+        )
 
     return confirm(request, step.rotation, form, page, apply, f"Left out: {step.title}.")
 
@@ -88,6 +92,6 @@ def step_retry(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(title=f"Try again: {step.title}", label="Try again now", consequences=[failure])
 
     def apply() -> None:
-        actions.retry_step(step, by=Actor.of(request), now=database_now())
+        step_actions.retry_step(step, by=Actor.of(request), now=database_now())
 
     return confirm(request, step.rotation, form, page, apply, f"Tried again: {step.title}.")

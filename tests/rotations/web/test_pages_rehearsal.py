@@ -230,7 +230,7 @@ def test_nothing_is_to_be_done_by_hand_while_the_rehearsal_is_missing(
     rotation.steps.update(earliest_at=NOW, automatic=False)
     assert rotation.steps.filter(act="cut_over", blocked=False).count() == 1
     assert "To be done by hand" not in " ".join(need.text for need in tasks(rotation))
-    rehearsals.waive_rehearsal(rotation, reason=REASON, by=company.approver, now=NOW)
+    approval.waive_rehearsal(rotation, reason=REASON, by=company.approver, now=NOW)
     assert "To be done by hand" in " ".join(need.text for need in tasks(rotation))
 
 
