@@ -45,8 +45,8 @@ def rotation_following(request: HttpRequest, uid: UUID) -> HttpResponse:
         "rotation": rotation,
         "environment": rotation.environment,
         "form": form,
-        "is_look": form.is_bound and not form.errors,
-        "ahead": follow_up.preview_follow_up(rotation, now=now),
+        "is_preview": form.is_bound and not form.errors,
+        "forecasts": follow_up.preview_follow_up(rotation, now=now),
         "now": now,
     }
     return render(request, "rotations/rotation_reminders.html", context, status=422 if form.errors else 200)
@@ -56,13 +56,13 @@ def rotation_following(request: HttpRequest, uid: UUID) -> HttpResponse:
 def participant_nudge(request: HttpRequest, uid: UUID) -> HttpResponse:
     participant, now = get_participant_or_404(uid), database_now()
     rotation, partner = participant.rotation, participant.partner
-    one = follow_up.load_awaited_participant(participant)
-    obstacle = follow_up.nudge_obstacle(one, now=now)
-    names = " and ".join(contact.name for contact in one.contacts)
+    awaited = follow_up.load_awaited_participant(participant)
+    obstacle = follow_up.nudge_obstacle(awaited, now=now)
+    names = " and ".join(contact.name for contact in awaited.contacts)
     page = ConfirmPage(
         title=f"Remind {partner} now",
         label=f"Send the reminder to {names}",
-        consequences=[] if obstacle else _consequences(one),
+        consequences=[] if obstacle else _consequences(awaited),
         obstacle=obstacle,
     )
 
@@ -73,11 +73,11 @@ def participant_nudge(request: HttpRequest, uid: UUID) -> HttpResponse:
     return confirm(request, rotation, form, page, apply, f"The reminder to {partner} is on its way.")
 
 
-def _consequences(one: follow_up.AwaitedParticipant) -> list[str]:
-    participant, zone = one.participant, one.participant.partner.time_zone
-    to = " and ".join(f"{contact.name} ({contact.email})" for contact in one.contacts)
+def _consequences(awaited: follow_up.AwaitedParticipant) -> list[str]:
+    participant, zone = awaited.participant, awaited.participant.partner.time_zone
+    to = " and ".join(f"{contact.name} ({contact.email})" for contact in awaited.contacts)
     until = brief(compose.answer_deadline(participant), zone)
-    many = len(one.contacts) > 1
+    many = len(awaited.contacts) > 1
     return [
         f"{to} {'each get' if many else 'gets'} a mail with the certificate and a link of their own.",
         f"It asks for an answer by {until}.",

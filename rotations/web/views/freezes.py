@@ -1,4 +1,4 @@
-"""Freezes: days on which nothing is to be changed."""
+"""Freezes: days on which nothing may change."""
 
 from __future__ import annotations
 

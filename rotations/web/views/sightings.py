@@ -1,4 +1,4 @@
-"""Evidence from outside, noted by hand: which certificate a partner's message used."""
+"""Sightings entered by hand: which certificate a partner's message used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rotations.lifecycle.changeover_evidence import ObservedMessage, record_sigh
 from rotations.models import Sighting
 from rotations.web.forms.actions import SightingForm
 
-#: So many earlier ones are shown below the form.
+#: How many earlier sightings are shown below the form.
 MAX_SIGHTINGS = 20
 
 

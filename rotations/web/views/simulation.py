@@ -1,4 +1,4 @@
-"""Rehearse on paper: the plan carried out between simulated stations, as planned and when somebody departs from it."""
+"""The simulation of a plan: as planned, and under scenarios in which somebody departs from it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from rotations.web.views.lookups import get_rotation_or_404
 
 @dataclass(frozen=True)
 class PlanSimulation:
-    """A rotation's plan, ready to be asked about."""
+    """A rotation's plan with the state to simulate it from."""
 
     rotation: Rotation
     now: datetime
@@ -40,7 +40,7 @@ class PlanSimulation:
 
     @cached_property
     def change(self) -> CertificateChange:
-        """Return what is planned. Raises PlanError where nothing can be."""
+        """Return the planned change. Raises PlanError if there is no plan."""
         return stored_plan.build_change(self.rotation, now=self.now, awaited=True)
 
     @cached_property
@@ -49,13 +49,13 @@ class PlanSimulation:
 
     @cached_property
     def done(self) -> dict[str, datetime]:
-        """Return the steps that are done already, and when."""
+        """Return the times at which steps were done, by key."""
         rows = self.rotation.steps.filter(state=StepState.DONE, done_at__isnull=False)
         return {key: at for key, at in rows.values_list("key", "done_at") if at is not None}
 
     @cached_property
     def skipped(self) -> frozenset[str]:
-        """Return the steps that were left out."""
+        """Return the keys of skipped steps."""
         rows = self.rotation.steps.filter(state=StepState.SKIPPED)
         return frozenset(rows.values_list("key", flat=True))
 
@@ -81,7 +81,7 @@ class PlanSimulation:
 
 @require_permissions("rotations.view_rotation")
 def rotation_simulation(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Show what becomes of messages as planned, and what would under the question that the address asks."""
+    """Show what happens to messages as planned, and in the scenario that ``?ask=`` names."""
     rotation, now = get_rotation_or_404(uid), database_now()
     paper = PlanSimulation(rotation, now, timezone.get_current_timezone_name())
     context = {"rotation": rotation, "environment": rotation.environment, "now": now}
