@@ -182,8 +182,8 @@ class PortalPage(ParticipantProgress):
         """Ask what the partner's system can hold while that is unknown and affects the plan."""
         if self.is_capability_known or self.phase is not PortalPhase.ASKING or not self.can_state_capability:
             return None
-        whose = "our old and our new" if self.is_own else "the keys of your old and your new"
-        title = f"Can your system keep {whose} certificate for a while?"
+        certificates = "our old and our new" if self.is_own else "the keys of your old and your new"
+        title = f"Can your system keep {certificates} certificate for a while?"
         return PortalQuestion("holds", title, self.stated_capability, is_required=True)
 
     def _installed(self) -> PortalQuestion | None:

@@ -151,10 +151,11 @@ def approval_effects(steps: Iterable[Step], *, zone: str, now: datetime) -> list
             how = "The application does this by itself." if step.automatic else "A person does this by hand."
             found.append(f"After all of them: {step.title}. {how}")
         elif step.act == Act.CUT_OVER and step.rotation.is_fuzzy:
-            word = ", or on your word" if step.automatic else ""
+            on_request = ", or on your word" if step.automatic else ""
             how = WINDOW_END_TEXTS[step.rotation.at_end] if step.automatic else "A person does this by hand."
             found.append(
-                f"In the window, at the first message that shows the other side’s change{word}: {step.title}. {how}"
+                f"In the window, at the first message that shows the other side’s change{on_request}: {step.title}. "
+                f"{how}"
             )
         elif step.automatic and step.due_at is not None:
             when = "At once" if step.due_at <= now else format_at_place(step.due_at, zone, now)

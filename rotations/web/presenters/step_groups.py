@@ -123,7 +123,7 @@ def _tally(act: str, steps: Sequence[Step]) -> str:
         "silent",
         "open",
     )
-    return ", ".join(f"{counts[word]} {word}" for word in order if counts[word])
+    return ", ".join(f"{counts[text]} {text}" for text in order if counts[text])
 
 
 def _step_state_text(act: str, step: Step) -> str:

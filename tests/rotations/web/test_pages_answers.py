@@ -30,8 +30,8 @@ from tests.rotations.pages import (
 )
 
 
-def answer(client: Client, participant: Participant, **said: str) -> Any:
-    return post_form(client, "participant-confirm", participant.uid, **said)
+def answer(client: Client, participant: Participant, **fields: str) -> Any:
+    return post_form(client, "participant-confirm", participant.uid, **fields)
 
 
 def again(participant: Participant) -> Participant:
@@ -61,7 +61,7 @@ def test_a_fingerprint_counts_in_any_spelling(
     assert not participant.steps.filter(act="install").exclude(state="done").exists()
 
 
-def test_the_old_fingerprint_is_refused_and_said_to_be_that(operator: Client, company: Company) -> None:
+def test_the_old_fingerprint_is_refused_as_such(operator: Client, company: Company) -> None:
     participant = first_participant(make_approved(company))
     response = answer(
         operator, participant, fingerprint=company.old.sha256, spoke_with="Dana", note="2nd call"
@@ -74,7 +74,7 @@ def test_the_old_fingerprint_is_refused_and_said_to_be_that(operator: Client, co
     assert again(participant).evidence == ""
 
 
-def test_a_strangers_fingerprint_is_refused(operator: Client, company: Company) -> None:
+def test_an_unknown_fingerprint_is_refused(operator: Client, company: Company) -> None:
     participant = first_participant(make_approved(company))
     shown = page_text(answer(operator, participant, fingerprint="ab" * 32))
     assert "neither the old nor the new certificate" in shown
@@ -85,7 +85,7 @@ def test_a_strangers_fingerprint_is_refused(operator: Client, company: Company) 
     ("typed", "reason"),
     [("ab" * 16, "MD5 fingerprint"), ("xyz", "has only the digits"), ("ab" * 30, "some are missing")],
 )
-def test_what_is_no_fingerprint_is_refused_at_its_field(
+def test_an_invalid_fingerprint_is_an_error_of_its_field(
     operator: Client, company: Company, typed: str, reason: str
 ) -> None:
     participant = first_participant(make_approved(company))
@@ -100,7 +100,7 @@ def test_our_own_certificate_is_recognised_by_its_sha1_too(operator: Client, com
     assert "neither the old nor the new" in page_text(answer(operator, participant, fingerprint="ab" * 20))
 
 
-def test_a_mere_word_is_weak_and_never_weakens_a_match(operator: Client, company: Company) -> None:
+def test_a_statement_is_weak_and_never_weakens_a_match(operator: Client, company: Company) -> None:
     participant = first_participant(make_approved(company))
     answer(operator, participant, installed="on")
     assert again(participant).evidence == "weak"
@@ -123,7 +123,7 @@ def test_an_empty_answer_is_refused(operator: Client, company: Company) -> None:
     assert "Say what they answered" in page_text(answer(operator, participant, spoke_with="Dana"))
 
 
-def test_agreeing_to_the_window_does_not_say_that_it_is_installed(operator: Client, company: Company) -> None:
+def test_agreeing_to_the_window_confirms_no_installation(operator: Client, company: Company) -> None:
     Partner.objects.filter(name="Fabrikam").update(holds="one")
     participant = first_participant(make_approved(company))
     answer(operator, participant, agreed="on")
@@ -156,9 +156,7 @@ def test_the_last_answer_makes_it_scheduled(operator: Client, company: Company) 
     assert stored_state(rotation) == "scheduled"
 
 
-def test_the_page_of_an_answer_shows_whom_to_call_and_what_they_should_see(
-    operator: Client, company: Company
-) -> None:
+def test_the_form_shows_the_contacts_and_the_fingerprint(operator: Client, company: Company) -> None:
     Contact.objects.create(
         partner=company.partners[0], name="Dana", phone="+1 555 0100", email="d@example.com"
     )
@@ -169,7 +167,7 @@ def test_the_page_of_an_answer_shows_whom_to_call_and_what_they_should_see(
     assert pki.format_fingerprint(company.new.sha256) in shown
 
 
-def test_nobody_answers_for_a_draft_or_after_the_end(operator: Client, company: Company) -> None:
+def test_drafts_and_ended_rotations_take_no_answers(operator: Client, company: Company) -> None:
     rotation = make_drafted(company)
     participant = first_participant(rotation)
     assert "Approve the plan first" in page_text(get_page(operator, "participant-confirm", participant.uid))
@@ -183,7 +181,7 @@ def test_nobody_answers_for_a_draft_or_after_the_end(operator: Client, company: 
 # Going on without somebody
 
 
-def test_going_on_without_an_answer_wants_a_reason(operator: Client, company: Company) -> None:
+def test_waiving_an_answer_requires_a_reason(operator: Client, company: Company) -> None:
     rotation = make_approved(company)
     participant = first_participant(rotation)
     assert post_form(operator, "participant-waive", participant.uid, reason="").status_code == 422
@@ -196,7 +194,7 @@ def test_going_on_without_an_answer_wants_a_reason(operator: Client, company: Co
     assert "waived:</span> Pilot partner" in shown
 
 
-def test_a_partner_is_left_out_of_a_draft_with_a_reason(operator: Client, company: Company) -> None:
+def test_removing_a_partner_from_a_draft_requires_a_reason(operator: Client, company: Company) -> None:
     rotation = make_drafted(company)
     participant = first_participant(rotation)
     assert post_form(operator, "participant-remove", participant.uid, reason="Ends in May").status_code == 302
@@ -206,7 +204,7 @@ def test_a_partner_is_left_out_of_a_draft_with_a_reason(operator: Client, compan
     assert "takes no part already" in page_text(get_page(operator, "participant-remove", participant.uid))
 
 
-def test_a_partner_that_was_left_out_can_be_brought_back(operator: Client, company: Company) -> None:
+def test_a_removed_partner_can_be_restored(operator: Client, company: Company) -> None:
     rotation = make_drafted(company)
     participant = first_participant(rotation)
     post_form(operator, "participant-remove", participant.uid, reason="Ends in May")
@@ -216,7 +214,7 @@ def test_a_partner_that_was_left_out_can_be_brought_back(operator: Client, compa
     assert Entry.objects.filter(verb="participant.restored").count() == 1
 
 
-def test_nobody_is_brought_back_once_it_was_approved(operator: Client, company: Company) -> None:
+def test_no_partner_is_restored_after_approval(operator: Client, company: Company) -> None:
     rotation = make_drafted(company)
     participant = first_participant(rotation)
     drafts.remove_participant(participant, reason="Ends in May", by=company.by, now=NOW)
@@ -225,7 +223,7 @@ def test_nobody_is_brought_back_once_it_was_approved(operator: Client, company: 
     assert again(participant).removed_reason == "Ends in May"
 
 
-def test_nobody_is_left_out_once_it_was_approved(operator: Client, company: Company) -> None:
+def test_no_partner_is_removed_after_approval(operator: Client, company: Company) -> None:
     participant = first_participant(make_approved(company))
     assert "is not possible" in page_text(
         post_form(operator, "participant-remove", participant.uid, reason="x")
@@ -234,7 +232,9 @@ def test_nobody_is_left_out_once_it_was_approved(operator: Client, company: Comp
 
 
 @pytest.mark.parametrize("name", ["confirm", "waive", "remove", "restore"])
-def test_viewers_record_nothing(viewer: Client, approver: Client, company: Company, name: str) -> None:
+def test_viewers_can_not_record_answers(
+    viewer: Client, approver: Client, company: Company, name: str
+) -> None:
     participant = first_participant(make_approved(company))
     for client in (viewer, approver):
         assert get_page(client, f"participant-{name}", participant.uid).status_code == 403
@@ -253,12 +253,14 @@ def partners_rotation(company: Company) -> Rotation:
     old = partner_certificate(partner, by=company.by, now=NOW, ends=NOW.replace(year=2027))
     new = partner_certificate(partner, by=company.by, now=NOW, ends=NOW.replace(year=2028))
     window = Window(STARTS, STARTS.replace(hour=STARTS.hour + 1), "America/Chicago")
-    wish = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window)
-    rotation = drafts.create_draft(partner, wish, by=company.by, now=NOW)
+    spec = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window)
+    rotation = drafts.create_draft(partner, spec, by=company.by, now=NOW)
     return approval.approve(rotation, by=company.approver, now=NOW)
 
 
-def test_reading_out_their_own_fingerprint_checks_it_and_no_more(operator: Client, company: Company) -> None:
+def test_comparing_a_partners_own_fingerprint_completes_the_check_only(
+    operator: Client, company: Company
+) -> None:
     rotation = partners_rotation(company)
     participant = first_participant(rotation)
     assert rotation.new is not None
@@ -276,16 +278,16 @@ def test_the_channel_decides_whether_their_own_fingerprint_counts(operator: Clie
     rotation = partners_rotation(company)
     participant = first_participant(rotation)
     assert rotation.new is not None
-    said = rotation.new.sha256
-    assert "Say over which channel" in page_text(answer(operator, participant, fingerprint=said))
+    sha256 = rotation.new.sha256
+    assert "Say over which channel" in page_text(answer(operator, participant, fingerprint=sha256))
     assert "Choose one of these channels" in page_text(
-        answer(operator, participant, fingerprint=said, channel="x")
+        answer(operator, participant, fingerprint=sha256, channel="x")
     )
-    assert answer(operator, participant, fingerprint=said, channel="as it came").status_code == 302
+    assert answer(operator, participant, fingerprint=sha256, channel="as it came").status_code == 302
     assert step_of(rotation, "check").state == "waiting"
 
 
-def test_a_partners_own_is_not_compared_by_its_sha1(operator: Client, company: Company) -> None:
+def test_a_partners_own_certificate_is_not_compared_by_sha1(operator: Client, company: Company) -> None:
     rotation = partners_rotation(company)
     participant = first_participant(rotation)
     assert rotation.new is not None
@@ -304,13 +306,13 @@ def test_a_partners_own_is_not_compared_by_its_sha1(operator: Client, company: C
     assert step_of(rotation, "check").state == "waiting"
 
 
-def test_the_channel_is_asked_for_where_it_matters_alone(operator: Client, company: Company) -> None:
+def test_the_channel_is_asked_for_partners_certificates_only(operator: Client, company: Company) -> None:
     ours, theirs = first_participant(make_approved(company)), first_participant(partners_rotation(company))
     assert "Over which channel" not in page_text(get_page(operator, "participant-confirm", ours.uid))
     assert "Over which channel" in page_text(get_page(operator, "participant-confirm", theirs.uid))
 
 
-def test_their_word_alone_does_not_check_a_fingerprint(operator: Client, company: Company) -> None:
+def test_a_statement_does_not_complete_the_fingerprint_check(operator: Client, company: Company) -> None:
     rotation = partners_rotation(company)
     answer(operator, first_participant(rotation), installed="on", agreed="on")
     assert step_of(rotation, "check").state == "waiting"
@@ -327,7 +329,7 @@ def by_hand(company: Company) -> Rotation:
     return make_approved(company)
 
 
-def test_a_step_is_recorded_as_done_with_what_shows_it(operator: Client, company: Company) -> None:
+def test_a_step_is_recorded_as_done_with_evidence(operator: Client, company: Company) -> None:
     rotation = by_hand(company)
     step = step_of(rotation, "stage")
     assert "What shows that it is done" in page_text(get_page(operator, "rotation-detail", rotation.uid))
@@ -346,19 +348,19 @@ def test_a_step_is_done_once(operator: Client, company: Company) -> None:
     assert step.note == "first"
 
 
-def test_a_step_whose_turn_has_not_come_says_what_comes_first(operator: Client, company: Company) -> None:
+def test_a_blocked_step_names_its_predecessors(operator: Client, company: Company) -> None:
     rotation = by_hand(company)
     response = post_form(operator, "rotation-step-done", step_of(rotation, "cut_over").uid)
     assert "comes later: first" in page_text(response)
 
 
-def test_what_the_application_does_is_not_recorded_by_hand(operator: Client, company: Company) -> None:
+def test_automatic_steps_are_not_recorded_by_hand(operator: Client, company: Company) -> None:
     step = step_of(make_approved(company), "cut_over")
     assert step.automatic
     assert "carried out by the application" in page_text(post_form(operator, "rotation-step-done", step.uid))
 
 
-def test_a_step_is_left_out_with_a_reason_but_never_the_cut_over(operator: Client, company: Company) -> None:
+def test_a_step_is_skipped_with_a_reason_but_never_the_cut_over(operator: Client, company: Company) -> None:
     rotation = by_hand(company)
     test, cut = step_of(rotation, "test"), step_of(rotation, "cut_over")
     assert post_form(operator, "rotation-step-skip", test.uid, reason="").status_code == 422
@@ -370,7 +372,7 @@ def test_a_step_is_left_out_with_a_reason_but_never_the_cut_over(operator: Clien
     assert (test.state, test.note) == ("skipped", "No test partner")
 
 
-def test_what_was_sent_to_all_is_recorded_at_once(operator: Client, company: Company) -> None:
+def test_the_same_step_of_all_partners_is_recorded_at_once(operator: Client, company: Company) -> None:
     rotation = by_hand(company)
     post_form(operator, "rotation-step-done", step_of(rotation, "stage").uid)
     shown = page_text(get_page(operator, "rotation-steps-done", rotation.uid, "announce"))
@@ -392,7 +394,7 @@ def test_installations_are_not_recorded_in_bulk(operator: Client, company: Compa
 
 
 @pytest.mark.parametrize("name", ["done", "skip", "retry"])
-def test_viewers_settle_no_step(viewer: Client, company: Company, name: str) -> None:
+def test_viewers_can_not_settle_steps(viewer: Client, company: Company, name: str) -> None:
     step = step_of(by_hand(company), "stage")
     assert post_form(viewer, f"rotation-step-{name}", step.uid, reason="x").status_code == 403
     step.refresh_from_db()

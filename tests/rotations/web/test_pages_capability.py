@@ -49,9 +49,7 @@ def decide(client: Client, participant: Participant, **data: Any) -> Any:
     )
 
 
-def test_what_a_partner_said_is_put_before_somebody(
-    operator: Client, rotation: Rotation, company: Company
-) -> None:
+def test_a_stated_capability_becomes_a_task(operator: Client, rotation: Rotation, company: Company) -> None:
     northwind = state_capability(rotation, company)
     line = "Northwind says that its system can keep both certificates for a while."
     where = f"/rotations/partners/{northwind.uid}/holds/"
@@ -65,7 +63,7 @@ def test_what_a_partner_said_is_put_before_somebody(
         assert where in shown, name
 
 
-def test_both_plans_stand_beside_each_other_and_one_is_taken_over(
+def test_both_plans_are_shown_and_the_new_one_is_adopted(
     operator: Client, rotation: Rotation, company: Company
 ) -> None:
     northwind = state_capability(rotation, company)
@@ -88,7 +86,9 @@ def test_both_plans_stand_beside_each_other_and_one_is_taken_over(
     assert "says that its system" not in detail
 
 
-def test_it_is_left_aside_with_a_reason(operator: Client, rotation: Rotation, company: Company) -> None:
+def test_keeping_the_stored_plan_requires_a_reason(
+    operator: Client, rotation: Rotation, company: Company
+) -> None:
     northwind = state_capability(rotation, company)
     assert "Say why it stays as it is" in page_text(decide(operator, northwind, decision="leave"))
     assert decide(operator, northwind, decision="leave", reason="We know better").status_code == 302
@@ -98,16 +98,16 @@ def test_it_is_left_aside_with_a_reason(operator: Client, rotation: Rotation, co
     assert participant_of(rotation).partner.holds == "unknown"
 
 
-def test_neither_button_decides_nothing(operator: Client, rotation: Rotation, company: Company) -> None:
+def test_a_post_without_a_decision_changes_nothing(
+    operator: Client, rotation: Rotation, company: Company
+) -> None:
     northwind = state_capability(rotation, company)
     assert decide(operator, northwind).status_code == 422
     assert decide(operator, northwind, decision="maybe").status_code == 422
     assert participant_of(rotation).holds_undecided
 
 
-def test_whoever_looks_at_an_older_plan_is_told_so(
-    operator: Client, rotation: Rotation, company: Company
-) -> None:
+def test_an_outdated_comparison_is_refused(operator: Client, rotation: Rotation, company: Company) -> None:
     northwind = state_capability(rotation, company)
     before = seen(northwind)
     Partner.objects.filter(name="Fabrikam").update(holds="one")
@@ -117,7 +117,7 @@ def test_whoever_looks_at_an_older_plan_is_told_so(
     assert decide(operator, northwind, decision="take").status_code == 302
 
 
-def test_nothing_said_is_nothing_to_decide(operator: Client, rotation: Rotation) -> None:
+def test_without_a_statement_there_is_nothing_to_decide(operator: Client, rotation: Rotation) -> None:
     northwind = participant_of(rotation)
     assert "has said nothing of its system" in page_text(
         get_page(operator, "participant-holds", northwind.uid)
@@ -127,7 +127,7 @@ def test_nothing_said_is_nothing_to_decide(operator: Client, rotation: Rotation)
     assert "left to decide" in page_text(response)
 
 
-def test_corrected_in_the_partners_form_the_running_plan_is_asked_about(
+def test_a_change_of_the_partners_capability_asks_about_running_plans(
     operator: Client, rotation: Rotation
 ) -> None:
     assert "another one now" not in page_text(get_page(operator, "rotation-detail", rotation.uid))
@@ -152,14 +152,14 @@ def test_corrected_in_the_partners_form_the_running_plan_is_asked_about(
     assert "there is nothing to decide" in page_text(get_page(operator, "rotation-plan", rotation.uid))
 
 
-def test_after_the_cut_over_nothing_is_asked(operator: Client, rotation: Rotation) -> None:
+def test_no_new_plan_is_proposed_after_the_cut_over(operator: Client, rotation: Rotation) -> None:
     rotation.steps.filter(act="cut_over").update(state="done", done_at=NOW)
     Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
     Partner.objects.filter(name="Northwind").update(holds="several")
     assert "another one now" not in page_text(get_page(operator, "rotation-detail", rotation.uid))
 
 
-def test_to_notice_it_costs_the_same_however_many_partners_there_are(
+def test_the_check_takes_as_many_queries_for_any_number_of_partners(
     rotation: Rotation, company: Company
 ) -> None:
     def queries() -> int:
@@ -181,7 +181,7 @@ def test_to_notice_it_costs_the_same_however_many_partners_there_are(
     assert queries() == before
 
 
-def test_whoever_may_only_look_sees_it_and_decides_nothing(
+def test_viewers_see_the_task_and_can_not_decide(
     viewer: Client, rotation: Rotation, company: Company
 ) -> None:
     northwind = state_capability(rotation, company)
@@ -210,7 +210,7 @@ def shown_by(rotation: Rotation) -> bool:
     return partner.pk in partner_capability.observed_capabilities([partner])
 
 
-def test_a_past_change_suggests_that_it_holds_both(operator: Client, rotation: Rotation) -> None:
+def test_a_past_change_suggests_the_capability(operator: Client, rotation: Rotation) -> None:
     changed(rotation)
     partner = Partner.objects.get(name="Northwind")
     shown = page_text(get_page(operator, "partner-detail", partner.uid))
@@ -248,13 +248,15 @@ def test_the_next_draft_suggests_it_too(operator: Client, rotation: Rotation, co
         {"removed_reason": "left out"},
     ],
 )
-def test_with_less_than_that_nothing_is_suggested(rotation: Rotation, lacking: dict[str, Any]) -> None:
+def test_weaker_evidence_suggests_nothing(rotation: Rotation, lacking: dict[str, Any]) -> None:
     changed(rotation)
     Participant.objects.filter(partner__name="Northwind").update(**lacking)
     assert not shown_by(rotation)
 
 
-def test_a_day_before_is_enough_and_what_is_known_is_not_asked(operator: Client, rotation: Rotation) -> None:
+def test_one_day_of_overlap_suffices_and_known_capabilities_are_skipped(
+    operator: Client, rotation: Rotation
+) -> None:
     changed(rotation, there_before=DAY)
     assert shown_by(rotation)
     Partner.objects.filter(name="Northwind").update(holds="one")
@@ -265,7 +267,7 @@ def test_a_day_before_is_enough_and_what_is_known_is_not_asked(operator: Client,
     assert partner.holds == "one"
 
 
-def test_what_was_rolled_back_shows_nothing(rotation: Rotation) -> None:
+def test_a_rolled_back_change_suggests_nothing(rotation: Rotation) -> None:
     changed(rotation)
     Rotation.objects.filter(pk=rotation.pk).update(state="cancelled")
     assert not shown_by(rotation)

@@ -39,7 +39,7 @@ def seen(client: Client, partner: Partner) -> str:
 # By mail.
 
 
-def test_the_mail_is_shown_before_it_leaves(operator: Client, northwind: Partner) -> None:
+def test_the_mail_is_previewed(operator: Client, northwind: Partner) -> None:
     shown = html.unescape(page_text(get_page(operator, "partner-ask", northwind.uid)))
     assert "Nora North" in shown
     assert "your AS2 certificate ends on 13 Dec 2026, please send us the new one" in shown
@@ -49,7 +49,7 @@ def test_the_mail_is_shown_before_it_leaves(operator: Client, northwind: Partner
     assert not Link.objects.exists()
 
 
-def test_the_mail_is_shown_as_it_looks_too(operator: Client, viewer: Client, northwind: Partner) -> None:
+def test_the_mail_is_previewed_as_html(operator: Client, viewer: Client, northwind: Partner) -> None:
     shown = get_page(operator, "partner-ask-html", northwind.uid)
     assert "Hand in your new certificate" in page_text(shown)
     assert northwind.get_absolute_url() in page_text(shown)
@@ -59,7 +59,7 @@ def test_the_mail_is_shown_as_it_looks_too(operator: Client, viewer: Client, nor
     assert get_page(operator, "partner-ask-html", northwind.uid).status_code == 404
 
 
-def test_what_was_looked_at_is_sent(operator: Client, northwind: Partner) -> None:
+def test_the_previewed_mail_is_sent(operator: Client, northwind: Partner) -> None:
     answer = post_form(operator, "partner-ask", northwind.uid, seen=seen(operator, northwind))
     assert answer["Location"] == northwind.get_absolute_url()
     letter = Letter.objects.get()
@@ -71,7 +71,7 @@ def test_what_was_looked_at_is_sent(operator: Client, northwind: Partner) -> Non
 
 
 @pytest.mark.parametrize("what", ["nothing", "another wording", "another address"])
-def test_what_was_not_looked_at_is_not_sent(operator: Client, northwind: Partner, what: str) -> None:
+def test_an_outdated_preview_is_not_sent(operator: Client, northwind: Partner, what: str) -> None:
     stamp = "" if what == "nothing" else seen(operator, northwind)
     if what == "another wording":
         Phrase.objects.create(kind="hand_in", subject="Other", opening="Other")
@@ -84,17 +84,17 @@ def test_what_was_not_looked_at_is_not_sent(operator: Client, northwind: Partner
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"email": ""}, "No contact of Northwind has an e-mail address"),
         ({"bounced_at": NOW}, "Mail to everybody at Northwind who is to be told comes back"),
     ],
 )
-def test_it_says_why_nobody_would_be_reached(
-    operator: Client, northwind: Partner, change: dict[str, Any], said: str
+def test_the_page_explains_why_no_contact_is_reachable(
+    operator: Client, northwind: Partner, change: dict[str, Any], expected: str
 ) -> None:
     Contact.objects.update(**change)
-    assert said in page_text(get_page(operator, "partner-ask", northwind.uid))
+    assert expected in page_text(get_page(operator, "partner-ask", northwind.uid))
     answer = post_form(
         operator,
         "partner-ask",
@@ -102,10 +102,10 @@ def test_it_says_why_nobody_would_be_reached(
         seen=certificate_requests.build_request_preview(northwind, now=NOW).stamp,
     )
     assert answer.status_code == 422
-    assert said in page_text(answer)
+    assert expected in page_text(answer)
 
 
-def test_wording_that_can_not_be_filled_in_is_said(operator: Client, northwind: Partner) -> None:
+def test_an_unknown_placeholder_is_reported(operator: Client, northwind: Partner) -> None:
     Phrase.objects.create(kind="hand_in", subject="{nonsense}", opening="x")
     for answer in (
         get_page(operator, "partner-ask", northwind.uid),
@@ -118,7 +118,7 @@ def test_wording_that_can_not_be_filled_in_is_said(operator: Client, northwind: 
 # By a link.
 
 
-def test_a_link_is_shown_once_as_text_and_as_a_code(operator: Client, northwind: Partner) -> None:
+def test_a_link_is_shown_once_as_text_and_as_a_qr_code(operator: Client, northwind: Partner) -> None:
     assert "Make the link, and show it once" in page_text(
         get_page(operator, "partner-hand-in-link", northwind.uid)
     )
@@ -145,7 +145,7 @@ def test_an_archived_partner_is_neither_asked_nor_given_a_link(operator: Client,
     assert not Link.objects.exists()
 
 
-def test_the_partners_page_leads_to_both(operator: Client, viewer: Client, northwind: Partner) -> None:
+def test_the_page_of_the_partner_links_to_both(operator: Client, viewer: Client, northwind: Partner) -> None:
     for name in ("partner-ask", "partner-hand-in-link"):
         address = reverse(name, args=[northwind.uid])
         assert address in page_text(operator.get(northwind.get_absolute_url()))
@@ -175,9 +175,7 @@ def came_back(client: Client, message: Message, reason: str = "550 5.1.1 no such
     return client.post(reverse("mail-bounced", args=[message.uid]), {"reason": reason}, follow=True)
 
 
-def test_a_mail_that_came_back_marks_the_mail_and_its_contact(
-    operator: Client, mail: Message, northwind: Partner
-) -> None:
+def test_a_bounce_marks_the_mail_and_its_contact(operator: Client, mail: Message, northwind: Partner) -> None:
     address = reverse("mail-bounced", args=[mail.uid])
     assert address in page_text(get_page(operator, "mail-detail", mail.uid))
     assert "Nora North at Northwind is marked" in page_text(operator.get(address))
@@ -191,7 +189,7 @@ def test_a_mail_that_came_back_marks_the_mail_and_its_contact(
     assert Entry.objects.about(mail).filter(verb="mail.bounced").count() == 1
 
 
-def test_it_is_noted_once_with_what_the_server_said(operator: Client, mail: Message) -> None:
+def test_a_bounce_is_recorded_once_with_the_servers_message(operator: Client, mail: Message) -> None:
     assert "Say what the mail server said" in page_text(came_back(operator, mail, reason=""))
     came_back(operator, mail)
     assert "That is noted already" in page_text(came_back(operator, mail, reason="Again"))
@@ -199,7 +197,7 @@ def test_it_is_noted_once_with_what_the_server_said(operator: Client, mail: Mess
     assert mail.error == "550 5.1.1 no such user"
 
 
-def test_a_mail_that_has_not_left_can_not_come_back(operator: Client, mail: Message) -> None:
+def test_an_unsent_mail_can_not_bounce(operator: Client, mail: Message) -> None:
     Message.objects.update(state="queued", sent_at=None)
     assert reverse("mail-bounced", args=[mail.uid]) not in page_text(
         get_page(operator, "mail-detail", mail.uid)
@@ -208,7 +206,7 @@ def test_a_mail_that_has_not_left_can_not_come_back(operator: Client, mail: Mess
     assert not Contact.objects.filter(bounced_at__isnull=False).exists()
 
 
-def test_a_contact_with_another_address_by_now_is_not_marked(operator: Client, mail: Message) -> None:
+def test_a_contact_with_a_new_address_is_not_marked(operator: Client, mail: Message) -> None:
     Contact.objects.update(email="new@x.example")
     came_back(operator, mail)
     assert not Contact.objects.filter(bounced_at__isnull=False).exists()
@@ -216,7 +214,7 @@ def test_a_contact_with_another_address_by_now_is_not_marked(operator: Client, m
     assert mail.bounced_at == NOW
 
 
-def test_mail_to_our_own_people_has_no_such_button(operator: Client, company: Company) -> None:
+def test_mail_to_our_own_people_has_no_bounce_button(operator: Client, company: Company) -> None:
     message = Message.objects.create(
         key="k",
         kind="reminder",
@@ -231,7 +229,7 @@ def test_mail_to_our_own_people_has_no_such_button(operator: Client, company: Co
     assert "It came back" not in page_text(get_page(operator, "mail-detail", message.uid))
 
 
-def test_a_viewer_notes_nothing(viewer: Client, mail: Message) -> None:
+def test_viewers_can_not_record_bounces(viewer: Client, mail: Message) -> None:
     assert came_back(viewer, mail).status_code == 403
     mail.refresh_from_db()
     assert mail.bounced_at is None

@@ -44,34 +44,32 @@ def only() -> Rotation:
     return Rotation.objects.get()
 
 
-def test_whose_certificate_it_is_can_be_chosen(operator: Client, company: Company) -> None:
+def test_the_holder_can_be_chosen(operator: Client, company: Company) -> None:
     shown = page_text(get_page(operator, "rotation-create"))
     assert f"?identity={company.identity.uid}" in shown
     assert company.partners[0].name not in shown  # its certificate is not known
 
 
-def test_a_rotation_that_is_running_is_shown_beside(operator: Client, company: Company) -> None:
+def test_running_rotations_are_shown(operator: Client, company: Company) -> None:
     rotation = make_drafted(company)
     assert rotation.get_absolute_url() in page_text(get_page(operator, "rotation-create"))
 
 
-def test_the_search_finds_others(operator: Client, company: Company) -> None:
+def test_the_search_finds_other_holders(operator: Client, company: Company) -> None:
     assert f"?identity={company.identity.uid}" in page_text(
         operator.get(reverse("rotation-create"), {"q": "acme-p"})
     )
     assert "Nothing with a certificate" in page_text(operator.get(reverse("rotation-create"), {"q": "zzz"}))
 
 
-def test_the_form_presets_the_certificate_that_ends_and_all_its_roles(
-    operator: Client, company: Company
-) -> None:
+def test_the_form_presets_the_expiring_certificate_and_its_roles(operator: Client, company: Company) -> None:
     form = operator.get(reverse("rotation-create"), {"identity": str(company.identity.uid)}).context["form"]
     assert form["old"].value() == str(company.old.uid)
     assert form["roles"].value() == ["sign", "decrypt"]
     assert form["successor"].value() == "generate"
 
 
-def test_an_address_presets_successor_and_roles(operator: Client, company: Company) -> None:
+def test_a_url_presets_successor_and_roles(operator: Client, company: Company) -> None:
     query = {
         "identity": str(company.identity.uid),
         "new": str(company.new.uid),
@@ -83,17 +81,17 @@ def test_an_address_presets_successor_and_roles(operator: Client, company: Compa
 
 
 @pytest.mark.parametrize("uid", ["nonsense", "00000000-0000-4000-8000-000000000000"])
-def test_an_address_that_names_nobody_is_not_found(operator: Client, uid: str) -> None:
+def test_a_url_with_an_unknown_holder_is_not_found(operator: Client, uid: str) -> None:
     assert operator.get(reverse("rotation-create"), {"identity": uid}).status_code == 404
 
 
-def test_what_an_address_presets_of_somebody_else_is_left_out(operator: Client, company: Company) -> None:
+def test_presets_of_another_holder_are_ignored(operator: Client, company: Company) -> None:
     query = {"identity": str(company.identity.uid), "old": "nonsense", "new": "nonsense"}
     form = operator.get(reverse("rotation-create"), query).context["form"]
     assert (form["old"].value(), form["successor"].value()) == (str(company.old.uid), "generate")
 
 
-def test_it_sets_a_draft_up_with_all_connected_partners(operator: Client, company: Company) -> None:
+def test_a_draft_has_all_connected_partners(operator: Client, company: Company) -> None:
     response = create(operator, company, notes="Night shift knows")
     rotation = only()
     assert response["Location"] == rotation.get_absolute_url()
@@ -105,7 +103,7 @@ def test_it_sets_a_draft_up_with_all_connected_partners(operator: Client, compan
     assert Entry.objects.about(rotation).get().verb == "rotation.set_up"
 
 
-def test_warnings_about_the_window_are_shown_and_want_a_tick(operator: Client, company: Company) -> None:
+def test_warnings_about_the_window_must_be_acknowledged(operator: Client, company: Company) -> None:
     late = {**WINDOW, "window_date": "2026-12-10"}
     response = create(operator, company, **late, window_known="")
     assert response.status_code == 422
@@ -130,7 +128,7 @@ def test_a_window_that_starts_before_the_successor_is_valid_is_refused(
     assert IdentityCertificate.objects.count() == 2
 
 
-def test_the_successor_is_made_now(operator: Client, company: Company) -> None:
+def test_the_successor_is_generated(operator: Client, company: Company) -> None:
     assert create(operator, company, successor="generate", certificate="").status_code == 302
     rotation, request = only(), CertificateRequest.objects.get()
     assert (rotation.request, rotation.new) == (request, None)
@@ -155,14 +153,14 @@ def test_the_subject_of_the_old_certificate_is_repeated(operator: Client, compan
     assert form.generate.initial["email"] == ""  # the old one names none
 
 
-def test_what_a_new_key_lacks_is_said_at_its_field(operator: Client, company: Company) -> None:
+def test_an_invalid_key_request_is_an_error_of_its_field(operator: Client, company: Company) -> None:
     response = create(operator, company, **{"successor": "generate", "generate-common_name": ""})
     assert response.status_code == 422
     assert "common_name" in response.context["form"].generate.errors
     assert not Rotation.objects.exists()
 
 
-def test_fields_of_ways_that_were_not_chosen_are_not_looked_at(operator: Client, company: Company) -> None:
+def test_fields_of_other_options_are_ignored(operator: Client, company: Company) -> None:
     assert create(operator, company, **{"generate-common_name": "", "generate-days": "x"}).status_code == 302
 
 
@@ -184,7 +182,9 @@ def test_the_successor_is_uploaded_with_its_key(operator: Client, company: Compa
     assert company.identity.service.open().filter(certificate=new).count() == 0
 
 
-def test_a_wrong_password_is_said_at_its_field_and_keeps_nothing(operator: Client, company: Company) -> None:
+def test_a_wrong_password_is_an_error_of_its_field_and_stores_nothing(
+    operator: Client, company: Company
+) -> None:
     keys = PrivateKey.objects.count()
     pair = make_pair("ACME-PROD 2028", not_after=NOW.replace(year=2028))
     file = SimpleUploadedFile("c.p12", p12(pair))
@@ -206,7 +206,7 @@ def test_the_successor_may_come_later_and_the_window_too(operator: Client, compa
     assert "No window is chosen yet." in shown
 
 
-def test_the_certificate_that_leaves_is_no_successor(operator: Client, company: Company) -> None:
+def test_the_old_certificate_can_not_be_its_own_successor(operator: Client, company: Company) -> None:
     response = create(operator, company, certificate=str(company.old.uid))
     assert "This is the one that leaves" in response.context["form"].errors["certificate"][0]
 
@@ -226,20 +226,20 @@ def test_a_second_rotation_of_the_same_role_is_refused_at_the_roles(
     assert Rotation.objects.count() == 1
 
 
-def test_setting_up_twice_makes_one(operator: Client, company: Company) -> None:
+def test_posting_twice_creates_one_draft(operator: Client, company: Company) -> None:
     assert create(operator, company).status_code == 302
     assert create(operator, company).status_code == 422
     assert Rotation.objects.count() == 1
 
 
-def test_an_archived_identity_starts_nothing(operator: Client, company: Company) -> None:
+def test_an_archived_identity_starts_no_rotation(operator: Client, company: Company) -> None:
     company.identity.archived_at = NOW
     company.identity.save()
     assert create(operator, company).status_code == 302
     assert not Rotation.objects.exists()
 
 
-def test_nobody_without_the_right_sets_up_or_changes(
+def test_creating_and_changing_require_permissions(
     viewer: Client, approver: Client, company: Company
 ) -> None:
     rotation = make_drafted(company)
@@ -298,14 +298,14 @@ def change(client: Client, rotation: Rotation, company: Company, **changed: Any)
     )
 
 
-def test_the_form_of_a_draft_shows_what_is_there(operator: Client, company: Company) -> None:
+def test_the_form_of_a_draft_shows_stored_values(operator: Client, company: Company) -> None:
     rotation = make_drafted(company)
     form = get_page(operator, "rotation-update", rotation.uid).context["form"]
     assert form["certificate"].value() == str(company.new.uid)
     assert str(form["window_date"].value()) == "2026-12-03"
 
 
-def test_a_draft_is_changed_and_the_trail_says_what(operator: Client, company: Company) -> None:
+def test_a_change_of_a_draft_is_audited(operator: Client, company: Company) -> None:
     rotation = make_drafted(company)
     assert change(operator, rotation, company, roles=["sign"], grace_days="7").status_code == 302
     rotation = only()
@@ -321,9 +321,7 @@ def test_a_draft_is_changed_and_the_trail_says_what(operator: Client, company: C
     assert set(entry.new) == {"roles", "grace_days"}  # what stayed as it was is no change
 
 
-def test_of_two_people_who_change_the_same_draft_the_second_is_told(
-    operator: Client, company: Company
-) -> None:
+def test_the_second_of_two_concurrent_changes_is_refused(operator: Client, company: Company) -> None:
     rotation = make_drafted(company)
     seen = stamp(rotation)
     other = log_in(make_person("oscar", "operator"))
@@ -335,7 +333,7 @@ def test_of_two_people_who_change_the_same_draft_the_second_is_told(
     assert only().grace_days == 30
 
 
-def test_a_successor_that_arrives_meanwhile_is_no_change(operator: Client, company: Company) -> None:
+def test_a_successor_that_arrives_meanwhile_is_no_conflict(operator: Client, company: Company) -> None:
     create(operator, company, successor="generate", certificate="")
     rotation, seen = only(), stamp(only())
     generate_next(now=NOW)
@@ -349,7 +347,7 @@ def test_a_successor_that_arrives_meanwhile_is_no_change(operator: Client, compa
     assert (rotation.new, rotation.request, rotation.grace_days) == (request.certificate, request, 9)
 
 
-def test_what_was_approved_is_not_changed(operator: Client, company: Company) -> None:
+def test_an_approved_rotation_is_not_changed(operator: Client, company: Company) -> None:
     rotation = make_approved(company)
     assert get_page(operator, "rotation-update", rotation.uid)["Location"] == rotation.get_absolute_url()
     assert change(operator, rotation, company, grace_days="1").status_code == 302
@@ -364,7 +362,7 @@ def preview(client: Client, company: Company, **changed: Any) -> Any:
     return client.post(url, plan_form(company, **changed))
 
 
-def test_the_preview_tells_the_window_on_every_clock_and_the_plan(operator: Client, company: Company) -> None:
+def test_the_preview_shows_the_window_in_all_zones_and_the_plan(operator: Client, company: Company) -> None:
     shown = page_text(preview(operator, company))
     assert 'Thu 3 Dec 2026, 22:00 <span class="until">– 23:00 CST (UTC−06:00)' in shown
     assert "Fri 4 Dec 2026, 04:00" in shown
@@ -373,12 +371,12 @@ def test_the_preview_tells_the_window_on_every_clock_and_the_plan(operator: Clie
     assert not Rotation.objects.exists()
 
 
-def test_the_preview_says_what_is_wrong_with_the_window(operator: Client, company: Company) -> None:
+def test_the_preview_shows_errors_of_the_window(operator: Client, company: Company) -> None:
     shown = page_text(preview(operator, company, window_date="2027-03-14", window_from="02:30"))
     assert "does not exist in America/Chicago" in shown
 
 
-def test_the_preview_of_half_a_form_is_quiet(operator: Client, company: Company) -> None:
+def test_the_preview_of_an_incomplete_form_shows_no_errors(operator: Client, company: Company) -> None:
     response = preview(operator, company, window_date="", roles=None, certificate="")
     assert response.status_code == 200
     assert "Say the day" not in page_text(response)
@@ -393,7 +391,7 @@ def test_the_preview_of_a_draft_leaves_removed_partners_out(operator: Client, co
     assert "Northwind" not in shown
 
 
-def test_the_preview_needs_the_right_and_somebody_to_look_at(
+def test_the_preview_requires_a_permission_and_a_holder(
     viewer: Client, operator: Client, company: Company
 ) -> None:
     assert preview(viewer, company).status_code == 403

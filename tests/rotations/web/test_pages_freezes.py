@@ -37,7 +37,7 @@ def freeze() -> Freeze:
     )
 
 
-def test_an_operator_sets_a_freeze_up_and_lifts_it(operator: Client) -> None:
+def test_an_operator_creates_and_deletes_a_freeze(operator: Client) -> None:
     assert operator.post(reverse("freeze-create"), FORM).status_code == 302
     freeze = Freeze.objects.get()
     assert (freeze.rule, freeze.whom) == ("FREQ=YEARLY", None)
@@ -57,7 +57,7 @@ def test_an_operator_sets_a_freeze_up_and_lifts_it(operator: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "expected"),
     [
         ({"last": "2026-11-14"}, "The last day comes before the first one"),
         ({"again": "own", "rule": "FREQ=HOURLY"}, "comes back yearly, monthly or weekly"),
@@ -65,15 +65,15 @@ def test_an_operator_sets_a_freeze_up_and_lifts_it(operator: Client) -> None:
         ({"zone": "Moon/Crater"}, "Select a valid choice"),
     ],
 )
-def test_what_can_not_be_is_refused_at_its_field(
-    operator: Client, changed: dict[str, str], said: str
+def test_invalid_input_is_an_error_of_its_field(
+    operator: Client, changed: dict[str, str], expected: str
 ) -> None:
     answer = operator.post(reverse("freeze-create"), {**FORM, **changed})
-    assert said in page_text(answer)
+    assert expected in page_text(answer)
     assert not Freeze.objects.exists()
 
 
-def test_a_viewer_sees_freezes_and_changes_none(viewer: Client, freeze: Freeze) -> None:
+def test_a_viewer_sees_freezes_and_can_not_change_them(viewer: Client, freeze: Freeze) -> None:
     assert "Christmas" in page_text(get_page(viewer, "freeze-list"))
     assert post_form(viewer, "freeze-delete", freeze.uid).status_code == 403
 
@@ -96,13 +96,13 @@ def test_a_draft_in_a_freeze_needs_a_reason(operator: Client, company: Company, 
     assert entry.new["freeze overridden"] == "The key is compromised"
 
 
-def test_a_reason_without_a_freeze_is_not_kept(operator: Client, company: Company) -> None:
+def test_a_reason_without_a_freeze_is_not_stored(operator: Client, company: Company) -> None:
     address = f"{reverse('rotation-create')}?identity={company.identity.uid}"
     operator.post(address, plan_form(company, freeze_reason="left over"))
     assert Rotation.objects.get().freeze_reason == ""
 
 
-def test_a_freeze_that_came_later_keeps_a_draft_from_being_approved(company: Company) -> None:
+def test_a_later_freeze_blocks_the_approval(company: Company) -> None:
     rotation = make_drafted(company)
     day = date(2026, 12, 3)
     Freeze.objects.create(
@@ -119,7 +119,7 @@ def test_a_freeze_that_came_later_keeps_a_draft_from_being_approved(company: Com
         (datetime(2026, 12, 6, 5, 1, tzinfo=UTC), True),
     ],
 )
-def test_it_is_not_postponed_into_a_freeze(company: Company, starts: datetime, refused: bool) -> None:
+def test_postponing_into_a_freeze_is_refused(company: Company, starts: datetime, refused: bool) -> None:
     rotation = make_approved(company)
     Freeze.objects.create(
         name="Count", first=date(2026, 12, 6), last=date(2026, 12, 7), zone="America/Chicago"
@@ -146,7 +146,7 @@ def test_it_is_not_postponed_into_a_freeze(company: Company, starts: datetime, r
 # Windows that are proposed.
 
 
-def test_windows_are_proposed_until_one_is_chosen(operator: Client, company: Company) -> None:
+def test_windows_are_suggested_until_one_is_chosen(operator: Client, company: Company) -> None:
     address = f"{reverse('rotation-preview')}?identity={company.identity.uid}"
     empty: dict[str, Any] = {"window_date": "", "window_from": "", "window_until": ""}
     answer = operator.post(address, plan_form(company, **empty))
@@ -156,7 +156,7 @@ def test_windows_are_proposed_until_one_is_chosen(operator: Client, company: Com
     assert "Windows that suit" not in page_text(operator.post(address, plan_form(company)))
 
 
-def test_a_proposed_window_is_taken_over_and_nothing_kept(operator: Client, company: Company) -> None:
+def test_a_suggested_window_is_filled_in_and_nothing_saved(operator: Client, company: Company) -> None:
     starts = NOW + timedelta(days=10)
     value = f"{starts.isoformat()} {(starts + timedelta(hours=1)).isoformat()} Europe/Berlin"
     address = f"{reverse('rotation-create')}?identity={company.identity.uid}"
@@ -171,7 +171,7 @@ def test_a_proposed_window_is_taken_over_and_nothing_kept(operator: Client, comp
 @pytest.mark.parametrize(
     "value", ["x", "2026-12-03 2026-12-03 UTC", "a b c", "2026-12-03T00:00+00:00 x Moon/Crater"]
 )
-def test_a_proposal_that_is_none_changes_nothing(operator: Client, company: Company, value: str) -> None:
+def test_an_invalid_suggestion_changes_nothing(operator: Client, company: Company, value: str) -> None:
     address = f"{reverse('rotation-create')}?identity={company.identity.uid}"
     answer = operator.post(address, plan_form(company, suggested=value))
     assert answer.status_code == 200

@@ -43,12 +43,12 @@ def running(company: Company) -> Rotation:
     day = (now + timedelta(days=5)).astimezone(ZoneInfo(CHICAGO))
     starts = day.replace(hour=23, minute=53, second=55, microsecond=0).astimezone(UTC)
     window = Window(starts, starts + timedelta(hours=1), CHICAGO)
-    wish = drafts.DraftSpec(roles=("sign", "decrypt"), old=company.old, new=company.new, window=window)
-    rotation = drafts.create_draft(company.identity, wish, by=company.by, now=now)
+    spec = drafts.DraftSpec(roles=("sign", "decrypt"), old=company.old, new=company.new, window=window)
+    rotation = drafts.create_draft(company.identity, spec, by=company.by, now=now)
     return approval.approve(rotation, by=company.approver, now=now)
 
 
-def test_the_page_goes_on_by_itself_and_keeps_what_is_open(
+def test_the_page_refreshes_itself_and_keeps_open_sections(
     inside: Page, live_server: object, company: Company
 ) -> None:
     rotation = running(company)
@@ -62,7 +62,9 @@ def test_the_page_goes_on_by_itself_and_keeps_what_is_open(
     expect(inside.locator("#rotation-head")).to_contain_text("scheduled", timeout=20_000)
 
 
-def test_it_waits_while_somebody_is_typing(inside: Page, live_server: object, company: Company) -> None:
+def test_the_refresh_waits_while_a_field_has_the_focus(
+    inside: Page, live_server: object, company: Company
+) -> None:
     rotation = running(company)
     inside.goto(f"{live_server}{rotation.get_absolute_url()}")
     step = rotation.steps.get(act="stage")
@@ -80,7 +82,7 @@ def test_it_waits_while_somebody_is_typing(inside: Page, live_server: object, co
     assert step.note == "Loaded by the night shift"
 
 
-def test_a_chosen_file_stays_while_the_window_is_put_right(
+def test_a_chosen_file_is_kept_while_the_window_is_corrected(
     inside: Page, live_server: object, company: Company, tmp_path: Path
 ) -> None:
     now = database_now()
@@ -108,7 +110,7 @@ def test_a_chosen_file_stays_while_the_window_is_put_right(
     assert inside.url.endswith(rotation.get_absolute_url())
 
 
-def test_looking_ahead_sends_no_key_and_no_password(
+def test_the_preview_request_has_no_key_and_no_password(
     inside: Page, live_server: object, company: Company
 ) -> None:
     sent: list[str] = []

@@ -53,7 +53,7 @@ def applied(company: Company) -> Rotation:
 # Approving
 
 
-def test_the_page_says_what_approving_sets_in_motion(approver: Client, company: Company) -> None:
+def test_the_page_shows_the_effects_of_approving(approver: Client, company: Company) -> None:
     company.identity.as2_system = AS2System.objects.create(
         name="OpenAS2 production", connector="directory", overlap=AS2System.Overlap.READERS
     )
@@ -92,7 +92,7 @@ def test_approving_twice_is_refused_with_what_is_possible(approver: Client, comp
     assert Entry.objects.filter(verb="rotation.approve").count() == 1
 
 
-def test_a_plan_that_changed_since_it_was_read_is_not_approved(approver: Client, company: Company) -> None:
+def test_an_outdated_plan_is_not_approved(approver: Client, company: Company) -> None:
     rotation = make_drafted(company)
     seen = stamp(rotation)
     drafts.remove_participant(rotation.participants.all()[0], reason="moved", by=company.by, now=NOW)
@@ -102,7 +102,7 @@ def test_a_plan_that_changed_since_it_was_read_is_not_approved(approver: Client,
     assert stored_state(rotation) == "draft"
 
 
-def test_four_eyes_keep_whoever_set_it_up_from_approving(company: Company) -> None:
+def test_the_author_of_a_rotation_can_not_approve_it(company: Company) -> None:
     Installation(four_eyes_production=True).save()
     company.alice.groups.add(*make_person("x", "administrator").groups.all())
     rotation = make_drafted(company)
@@ -140,7 +140,7 @@ def test_postponing_moves_the_window_and_asks_the_partners_again(operator: Clien
     assert entry.reason == "Northwind has a freeze"
 
 
-def test_postponing_wants_a_reason_and_keeps_what_was_filled_in(operator: Client, company: Company) -> None:
+def test_postponing_requires_a_reason_and_keeps_the_input(operator: Client, company: Company) -> None:
     rotation = make_scheduled(company)
     response = postpone(operator, rotation, reason="")
     assert response.status_code == 422
@@ -149,7 +149,7 @@ def test_postponing_wants_a_reason_and_keeps_what_was_filled_in(operator: Client
     assert rotation.window_start == STARTS
 
 
-def test_of_two_who_postpone_at_once_the_second_is_told(operator: Client, company: Company) -> None:
+def test_the_second_of_two_concurrent_postponements_is_refused(operator: Client, company: Company) -> None:
     rotation = make_scheduled(company)
     seen = stamp(rotation)
     postpone(operator, rotation)
@@ -176,7 +176,7 @@ def test_a_draft_is_changed_and_not_postponed(operator: Client, company: Company
 # Cancelling, closing, rolling back
 
 
-def test_cancelling_wants_a_reason(operator: Client, company: Company) -> None:
+def test_cancelling_requires_a_reason(operator: Client, company: Company) -> None:
     rotation = make_approved(company)
     assert post_form(operator, "rotation-cancel", rotation.uid, reason=" ").status_code == 422
     assert stored_state(rotation) == "exchanging"
@@ -192,7 +192,7 @@ def test_cancelling_twice_is_refused(operator: Client, company: Company) -> None
     assert Entry.objects.filter(verb="rotation.cancel").count() == 1
 
 
-def test_what_was_applied_is_not_cancelled_but_rolled_back(operator: Client, company: Company) -> None:
+def test_an_applied_rotation_is_rolled_back_instead_of_cancelled(operator: Client, company: Company) -> None:
     rotation = applied(company)
     assert "is not possible" in page_text(post_form(operator, "rotation-cancel", rotation.uid, reason="No"))
     shown = page_text(get_page(operator, "rotation-roll-back", rotation.uid))
@@ -216,14 +216,14 @@ def test_rolling_back_is_refused_when_a_partner_dropped_the_old_one(
     assert stored_state(rotation) == "applied"
 
 
-def test_nothing_is_rolled_back_before_it_was_applied(operator: Client, company: Company) -> None:
+def test_an_unapplied_rotation_is_not_rolled_back(operator: Client, company: Company) -> None:
     rotation = make_scheduled(company)
     post_form(operator, "rotation-roll-back", rotation.uid, reason="Orders fail")
     assert stored_state(rotation) in ("exchanging", "scheduled")
     assert role_assignments.certificates_by_role(company.identity)["sign"] == [company.old]
 
 
-def test_closing_leaves_open_steps_out_with_a_reason(operator: Client, company: Company) -> None:
+def test_closing_skips_open_steps_with_a_reason(operator: Client, company: Company) -> None:
     rotation = applied(company)
     rotation.steps.filter(act="retire").update(state="done", done_at=NOW)
     shown = page_text(get_page(operator, "rotation-close", rotation.uid))
@@ -234,7 +234,7 @@ def test_closing_leaves_open_steps_out_with_a_reason(operator: Client, company: 
     assert not rotation.steps.exclude(state__in=("done", "skipped")).exists()
 
 
-def test_what_no_reader_may_drop_yet_keeps_it_from_closing(operator: Client, company: Company) -> None:
+def test_a_pending_retirement_blocks_closing(operator: Client, company: Company) -> None:
     company.identity.as2_system = AS2System.objects.create(
         name="OpenAS2", connector="manual", overlap=AS2System.Overlap.READERS
     )
@@ -261,7 +261,7 @@ def test_viewers_and_approvers_decide_nothing_else(
 
 
 @pytest.mark.parametrize("name", ["approve", "postpone", "cancel", "close", "roll-back"])
-def test_looking_at_a_question_changes_nothing(company: Company, name: str) -> None:
+def test_a_get_of_a_confirmation_page_changes_nothing(company: Company, name: str) -> None:
     rotation = make_drafted(company) if name == "approve" else make_scheduled(company)
     administrator = log_in(make_person("ada", "administrator"))
     before, entries = stored_state(rotation), Entry.objects.count()
@@ -276,7 +276,7 @@ def test_a_postponed_agreement_can_be_recorded_again(operator: Client, company: 
     assert rotation.participants.filter(agreed_at=None).count() == 0
 
 
-def test_a_window_moves_through_the_same_door_as_a_command(company: Company) -> None:
+def test_postponing_uses_the_same_function_as_the_command(company: Company) -> None:
     rotation = make_scheduled(company)
     later = Window(STARTS + timedelta(days=1), STARTS + timedelta(days=1, hours=1), "America/Chicago")
     rescheduling.postpone(rotation, rescheduling.WindowChange(later, reason="freeze"), by=company.by, now=NOW)

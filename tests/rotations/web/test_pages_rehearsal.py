@@ -75,19 +75,21 @@ def test_a_draft_in_production_proposes_its_rehearsal(
     assert "Set up the rehearsal" not in for_looking
 
 
-def test_without_a_counterpart_nothing_is_said_about_rehearsing(operator: Client, company: Company) -> None:
+def test_without_a_counterpart_no_rehearsal_is_shown(operator: Client, company: Company) -> None:
     require_rehearsals()
     rotation = make_draft(company, starts=STARTS)
     assert 'id="rehearsal"' not in shown(operator, rotation)
 
 
-def test_what_has_begun_proposes_nothing_any_more(operator: Client, company: Company, side: TestSide) -> None:
+def test_a_change_that_has_begun_proposes_no_rehearsal(
+    operator: Client, company: Company, side: TestSide
+) -> None:
     rotation = make_prepared(company)
     Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
     assert 'id="rehearsal"' not in shown(operator, rotation)
 
 
-def test_the_form_comes_with_the_same_roles_and_says_what_it_rehearses(
+def test_the_form_has_the_same_roles_and_names_the_rotation(
     operator: Client, company: Company, side: TestSide
 ) -> None:
     rotation = make_draft(company, starts=STARTS)
@@ -98,7 +100,7 @@ def test_the_form_comes_with_the_same_roles_and_says_what_it_rehearses(
     assert f'This rehearses <a href="{rotation.get_absolute_url()}">ACME: decrypt</a>' in page_text(response)
 
 
-def test_the_draft_is_linked_when_it_is_saved_and_each_page_leads_to_the_other(
+def test_the_saved_draft_is_linked_in_both_directions(
     operator: Client, company: Company, side: TestSide
 ) -> None:
     rotation = make_draft(company, starts=STARTS)
@@ -117,7 +119,7 @@ def test_the_draft_is_linked_when_it_is_saved_and_each_page_leads_to_the_other(
         assert "named the rehearsal of the rotation" in shows
 
 
-def test_other_roles_are_refused_and_nothing_is_kept(
+def test_other_roles_are_refused_and_nothing_is_saved(
     operator: Client, company: Company, side: TestSide
 ) -> None:
     rotation = make_draft(company, starts=STARTS)
@@ -127,7 +129,7 @@ def test_other_roles_are_refused_and_nothing_is_kept(
     assert not Rotation.objects.filter(identity=side.identity).exists()
 
 
-def test_saving_twice_makes_one_rehearsal(operator: Client, company: Company, side: TestSide) -> None:
+def test_posting_twice_creates_one_rehearsal(operator: Client, company: Company, side: TestSide) -> None:
     rotation = make_draft(company, starts=STARTS)
     assert set_up(operator, side, rotation).status_code == 302
     assert set_up(operator, side, rotation).status_code == 422
@@ -136,7 +138,7 @@ def test_saving_twice_makes_one_rehearsal(operator: Client, company: Company, si
     assert Rotation.objects.filter(identity=side.identity).count() == 1
 
 
-def test_the_address_of_somebody_elses_rehearsal_leads_back_with_the_reason(
+def test_a_rehearsal_of_another_holder_is_refused_with_the_reason(
     operator: Client, company: Company, side: TestSide
 ) -> None:
     rotation = make_draft(company, starts=STARTS)
@@ -148,7 +150,7 @@ def test_the_address_of_somebody_elses_rehearsal_leads_back_with_the_reason(
         assert operator.get(url).status_code == 404
 
 
-def test_a_rotation_of_the_counterpart_that_is_running_can_count(
+def test_a_running_rotation_of_the_counterpart_can_count(
     operator: Client, approver: Client, company: Company, side: TestSide
 ) -> None:
     other, made = side.draft(roles=("sign",)), None
@@ -173,14 +175,14 @@ def test_a_rotation_of_the_counterpart_that_is_running_can_count(
 # Waiting for it
 
 
-def test_what_waits_for_its_rehearsal_alone_says_so_with_both_ways_on(
+def test_a_change_that_waits_for_its_rehearsal_offers_both_actions(
     operator: Client, approver: Client, company: Company, side: TestSide
 ) -> None:
     require_rehearsals()
     rotation = make_prepared(company)
-    (need,) = tasks(rotation)
-    assert need.text == "It waits for its rehearsal · the window opens in 2 days."
-    assert (need.meaning, need.more) == ("soon", "This change has not been made on ACME test yet.")
+    (task,) = tasks(rotation)
+    assert task.text == "It waits for its rehearsal · the window opens in 2 days."
+    assert (task.meaning, task.more) == ("soon", "This change has not been made on ACME test yet.")
     seen = shown(operator, rotation)
     assert "Everything is prepared; the change waits for its rehearsal alone." in seen
     assert "No partner is waited for any more" not in seen
@@ -191,11 +193,11 @@ def test_what_waits_for_its_rehearsal_alone_says_so_with_both_ways_on(
     assert reverse("rotation-waive-rehearsal", args=[rotation.uid]) in seen
     assert "Set up the rehearsal on" not in seen
     side.rehearse(rotation)
-    (need,) = tasks(rotation)
-    assert need.label == "Open the rehearsal"
+    (task,) = tasks(rotation)
+    assert task.label == "Open the rehearsal"
 
 
-def test_partners_are_waited_for_beside_it(operator: Client, company: Company, side: TestSide) -> None:
+def test_partners_are_awaited_too(operator: Client, company: Company, side: TestSide) -> None:
     require_rehearsals()
     rotation = make_approved(company)
     first, second, *_ = tasks(rotation)
@@ -205,7 +207,7 @@ def test_partners_are_waited_for_beside_it(operator: Client, company: Company, s
 
 
 @pytest.mark.parametrize(
-    ("left", "meaning", "said"),
+    ("left", "meaning", "expected"),
     [
         (timedelta(days=1), "soon", "opens in 1 day."),
         (timedelta(hours=23), "urgent", "opens in less than a day."),
@@ -213,28 +215,28 @@ def test_partners_are_waited_for_beside_it(operator: Client, company: Company, s
         (timedelta(minutes=-60), "urgent", "its window has come"),
     ],
 )
-def test_it_gets_more_pressing_as_the_window_comes_nearer(
-    company: Company, side: TestSide, left: timedelta, meaning: str, said: str
+def test_the_task_becomes_more_urgent_as_the_window_approaches(
+    company: Company, side: TestSide, left: timedelta, meaning: str, expected: str
 ) -> None:
     require_rehearsals()
-    need = tasks(make_prepared(company), now=STARTS - left)[-1]
-    assert need.meaning == meaning
-    assert said in need.text
+    task = tasks(make_prepared(company), now=STARTS - left)[-1]
+    assert task.meaning == meaning
+    assert expected in task.text
 
 
-def test_nothing_is_to_be_done_by_hand_while_the_rehearsal_is_missing(
+def test_no_manual_step_is_due_while_the_rehearsal_is_missing(
     operator: Client, company: Company, side: TestSide
 ) -> None:
     require_rehearsals()
     rotation = make_prepared(company)
     rotation.steps.update(earliest_at=NOW, automatic=False)
     assert rotation.steps.filter(act="cut_over", blocked=False).count() == 1
-    assert "To be done by hand" not in " ".join(need.text for need in tasks(rotation))
+    assert "To be done by hand" not in " ".join(task.text for task in tasks(rotation))
     approval.waive_rehearsal(rotation, reason=REASON, by=company.approver, now=NOW)
-    assert "To be done by hand" in " ".join(need.text for need in tasks(rotation))
+    assert "To be done by hand" in " ".join(task.text for task in tasks(rotation))
 
 
-def test_once_it_has_passed_the_page_says_so_and_asks_for_nothing(
+def test_a_passed_rehearsal_is_shown_without_a_task(
     operator: Client, company: Company, side: TestSide
 ) -> None:
     require_rehearsals()
@@ -248,7 +250,7 @@ def test_once_it_has_passed_the_page_says_so_and_asks_for_nothing(
     assert "It waits for its rehearsal" not in seen
 
 
-def test_the_page_renews_itself_when_the_rehearsal_has_come_further(
+def test_progress_of_the_rehearsal_changes_the_version_of_the_page(
     viewer: Client, company: Company, side: TestSide
 ) -> None:
     rotation = make_draft(company, starts=STARTS)
@@ -260,20 +262,24 @@ def test_the_page_renews_itself_when_the_rehearsal_has_come_further(
     assert viewer.get(url, {"seen": seen}).status_code == 200
 
 
-def test_approving_says_that_it_is_not_scheduled_yet(
+def test_the_approval_page_says_that_the_rehearsal_is_awaited(
     approver: Client, company: Company, side: TestSide
 ) -> None:
     rotation = make_draft(company, starts=STARTS)
     assert "its rehearsal has passed" not in page_text(get_page(approver, "rotation-approve", rotation.uid))
     require_rehearsals()
-    said = "Not scheduled before its rehearsal has passed. This change has not been made on ACME test yet."
-    assert said in page_text(get_page(approver, "rotation-approve", rotation.uid))
+    expected = (
+        "Not scheduled before its rehearsal has passed. This change has not been made on ACME test yet."
+    )
+    assert expected in page_text(get_page(approver, "rotation-approve", rotation.uid))
 
 
 # Going on without
 
 
-def test_an_approver_lets_it_go_on_with_a_reason(approver: Client, company: Company, side: TestSide) -> None:
+def test_an_approver_waives_the_rehearsal_with_a_reason(
+    approver: Client, company: Company, side: TestSide
+) -> None:
     require_rehearsals()
     rotation = make_prepared(company)
     question = page_text(get_page(approver, "rotation-waive-rehearsal", rotation.uid))
@@ -289,9 +295,7 @@ def test_an_approver_lets_it_go_on_with_a_reason(approver: Client, company: Comp
     assert (entry.actor_name, entry.reason, entry.source) == ("amir", REASON, "web")
 
 
-def test_going_on_without_twice_says_that_it_does_already(
-    approver: Client, company: Company, side: TestSide
-) -> None:
+def test_waiving_twice_is_refused(approver: Client, company: Company, side: TestSide) -> None:
     require_rehearsals()
     rotation = make_draft(company, starts=STARTS)
     post_form(approver, "rotation-waive-rehearsal", rotation.uid, reason=REASON)
@@ -300,7 +304,7 @@ def test_going_on_without_twice_says_that_it_does_already(
     assert f"It goes on without a rehearsal already: {REASON}" in page_text(again)
 
 
-def test_others_do_not_decide_that(
+def test_only_approvers_waive_the_rehearsal(
     operator: Client, viewer: Client, company: Company, side: TestSide
 ) -> None:
     require_rehearsals()
@@ -311,7 +315,9 @@ def test_others_do_not_decide_that(
     assert stored_state(rotation) == "exchanging"
 
 
-def test_where_nothing_waits_the_page_says_so(approver: Client, company: Company, side: TestSide) -> None:
+def test_waiving_without_a_waiting_rehearsal_is_refused(
+    approver: Client, company: Company, side: TestSide
+) -> None:
     rotation = make_prepared(company)
     shows = page_text(get_page(approver, "rotation-waive-rehearsal", rotation.uid))
     assert "This rotation is scheduled: it waits for no rehearsal." in shows
@@ -321,7 +327,7 @@ def test_where_nothing_waits_the_page_says_so(approver: Client, company: Company
 # Few queries
 
 
-def test_the_page_asks_as_often_however_large_the_rehearsal_is(
+def test_the_page_takes_as_many_queries_for_any_size_of_the_rehearsal(
     operator: Client, company: Company, side: TestSide
 ) -> None:
     require_rehearsals()

@@ -59,7 +59,7 @@ def queries(client: Client, url: str) -> int:
     return len(captured)
 
 
-def test_a_draft_shows_its_plan_and_that_nothing_happens_yet(viewer: Client, company: Company) -> None:
+def test_a_draft_shows_its_plan(viewer: Client, company: Company) -> None:
     rotation = make_drafted(company)
     shown = page_text(get_page(viewer, "rotation-detail", rotation.uid))
     old, new = company.old.short_name, company.new.short_name
@@ -80,27 +80,25 @@ def test_the_plan_of_a_draft_is_shown_while_the_successor_is_awaited(
     assert "The new certificate is awaited." in shown
 
 
-def test_what_speaks_against_the_successor_is_shown_before_it_is_approved(
-    viewer: Client, company: Company
-) -> None:
+def test_findings_about_the_successor_are_shown_before_approval(viewer: Client, company: Company) -> None:
     rotation = make_drafted(company)
     Rotation.objects.update(old_identity_certificate=company.new, new_identity_certificate=company.old)
     assert "Check that it is not an older one" in page_text(get_page(viewer, "rotation-detail", rotation.uid))
 
 
-def test_the_moment_is_told_in_all_zones_that_matter(company: Company) -> None:
+def test_the_window_is_shown_in_all_zones_concerned(company: Company) -> None:
     Partner.objects.filter(name="Northwind").update(time_zone="Asia/Singapore")
-    told = {
+    windows = {
         window.place: (window.start, window.end, window.readers)
         for window in detail(make_drafted(company)).local_windows
     }
-    assert told["Chicago"] == ("Thu 3 Dec 2026, 22:00", "23:00 CST (UTC−06:00)", "as agreed, Fabrikam")
-    assert told["Singapore"] == ("Fri 4 Dec 2026, 12:00", "13:00 (UTC+08:00)", "Northwind")
-    assert told["Berlin"] == ("Fri 4 Dec 2026, 05:00", "06:00 CET (UTC+01:00)", "you")
-    assert told["UTC"][0] == "Fri 4 Dec 2026, 04:00"
+    assert windows["Chicago"] == ("Thu 3 Dec 2026, 22:00", "23:00 CST (UTC−06:00)", "as agreed, Fabrikam")
+    assert windows["Singapore"] == ("Fri 4 Dec 2026, 12:00", "13:00 (UTC+08:00)", "Northwind")
+    assert windows["Berlin"] == ("Fri 4 Dec 2026, 05:00", "06:00 CET (UTC+01:00)", "you")
+    assert windows["UTC"][0] == "Fri 4 Dec 2026, 04:00"
 
 
-def test_a_window_across_a_clock_change_tells_both_offsets(company: Company) -> None:
+def test_a_window_across_a_dst_change_shows_both_offsets(company: Company) -> None:
     rotation = make_drafted(company)
     rotation.window_start = NOW.replace(month=11, day=1, hour=6, minute=30)
     rotation.window_end = NOW.replace(month=11, day=1, hour=7, minute=30)
@@ -112,7 +110,7 @@ def test_a_window_across_a_clock_change_tells_both_offsets(company: Company) -> 
 # Folding
 
 
-def test_what_partners_do_alike_is_one_line_that_says_how_far_they_are(company: Company) -> None:
+def test_the_same_steps_of_partners_are_grouped_with_a_tally(company: Company) -> None:
     connect(company, 3)
     company.identity.as2_system = AS2System.objects.create(
         name="OpenAS2", connector="manual", overlap=AS2System.Overlap.READERS
@@ -120,9 +118,9 @@ def test_what_partners_do_alike_is_one_line_that_says_how_far_they_are(company: 
     company.identity.save()
     rotation = make_approved(company)
     first, second, third, *_ = rotation.participants.order_by("partner__name")
-    said: dict[str, Any] = {"spoke_with": "", "note": "", "by": company.by, "now": NOW, "agreed": False}
-    confirmations.confirm(first, fingerprint=company.new.sha256, **said)
-    confirmations.confirm(second, fingerprint="", **said)
+    answer: dict[str, Any] = {"spoke_with": "", "note": "", "by": company.by, "now": NOW, "agreed": False}
+    confirmations.confirm(first, fingerprint=company.new.sha256, **answer)
+    confirmations.confirm(second, fingerprint="", **answer)
     confirmations.waive(third, reason="pilot", by=company.by, now=NOW)
     lines = {group.key: group for group in detail(rotation).groups}
     assert lines["install"].tally == "1 confirmed, 1 weak, 1 waived, 2 silent"
@@ -133,13 +131,13 @@ def test_what_partners_do_alike_is_one_line_that_says_how_far_they_are(company: 
     assert lines["install"].step is None
 
 
-def test_a_single_partner_is_not_folded(company: Company) -> None:
+def test_the_steps_of_a_single_partner_are_not_grouped(company: Company) -> None:
     Partnership.objects.filter(partner=company.partners[1]).delete()
     rotation = make_approved(company)
     assert all(line.step is not None for line in group_steps(rotation, rotation.steps.all()))
 
 
-def test_every_step_is_in_exactly_one_line_and_in_its_order(company: Company) -> None:
+def test_every_step_is_in_exactly_one_group_in_order(company: Company) -> None:
     connect(company, 2)
     Partner.objects.filter(name="Fabrikam").update(holds="one")
     rotation = make_approved(company)
@@ -150,7 +148,7 @@ def test_every_step_is_in_exactly_one_line_and_in_its_order(company: Company) ->
 # What needs attention
 
 
-def test_silent_partners_are_named_with_the_days_that_are_left(operator: Client, company: Company) -> None:
+def test_silent_partners_are_named_with_the_days_left(operator: Client, company: Company) -> None:
     rotation = make_approved(company)
     shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
     assert (
@@ -176,33 +174,33 @@ def test_silent_partners_are_named_with_the_days_that_are_left(operator: Client,
         (timedelta(0), "urgent"),
     ],
 )
-def test_it_gets_more_pressing_as_the_window_comes_nearer(
+def test_the_task_becomes_more_urgent_as_the_window_approaches(
     company: Company, left: timedelta, meaning: str
 ) -> None:
     rotation = make_approved(company)
     assert detail(rotation, at=STARTS - NOW - left).tasks[0].meaning == meaning
 
 
-def test_a_window_that_is_over_says_what_to_decide(company: Company) -> None:
+def test_an_overdue_window_is_a_task(company: Company) -> None:
     rotation = make_approved(company)
     just_before, after = STARTS - NOW + timedelta(minutes=59), STARTS - NOW + timedelta(minutes=60)
     assert "the window is open" in detail(rotation, at=just_before).tasks[0].text
-    need = detail(rotation, at=after).tasks[0]
-    assert need.text == "The window is over, and the change is not complete."
-    assert "Not ready by then: Fabrikam and Northwind." in need.more
-    assert need.label == "Postpone"
+    task = detail(rotation, at=after).tasks[0]
+    assert task.text == "The window is over, and the change is not complete."
+    assert "Not ready by then: Fabrikam and Northwind." in task.more
+    assert task.label == "Postpone"
 
 
-def test_a_failed_step_comes_with_its_reason_and_a_way_on(operator: Client, company: Company) -> None:
+def test_a_failed_step_is_shown_with_its_error_and_a_button(operator: Client, company: Company) -> None:
     rotation = make_approved(company)
     step = step_of(rotation, "cut_over")
     rotation.steps.filter(pk=step.pk).update(state="failed", error="The disk is full.")
-    need = detail(rotation).tasks[0]
-    assert (need.meaning, need.more, need.is_post) == ("urgent", "The disk is full.", True)
-    assert need.url == reverse("rotation-step-retry", args=[step.uid])
+    task = detail(rotation).tasks[0]
+    assert (task.meaning, task.more, task.is_post) == ("urgent", "The disk is full.", True)
+    assert task.url == reverse("rotation-step-retry", args=[step.uid])
 
 
-def test_viewers_see_what_is_needed_without_the_buttons(viewer: Client, company: Company) -> None:
+def test_viewers_see_tasks_without_buttons(viewer: Client, company: Company) -> None:
     rotation = make_approved(company)
     shown = page_text(get_page(viewer, "rotation-detail", rotation.uid))
     assert "are not told yet" in shown
@@ -212,7 +210,7 @@ def test_viewers_see_what_is_needed_without_the_buttons(viewer: Client, company:
     assert "Cancel" not in shown
 
 
-def test_what_is_not_possible_now_is_in_the_menu_with_its_reason(operator: Client, company: Company) -> None:
+def test_impossible_actions_are_in_the_menu_with_the_reason(operator: Client, company: Company) -> None:
     rotation = make_scheduled(company)
     Rotation.objects.filter(pk=rotation.pk).update(state="applied")
     rotation.steps.filter(act="partner_retire").update(state="done", done_at=NOW)
@@ -228,7 +226,7 @@ def detail_for(client: Client, rotation: Rotation) -> RotationDetail:
 # Renewing itself
 
 
-def test_the_live_part_is_empty_while_nothing_changed(viewer: Client, company: Company) -> None:
+def test_the_live_part_is_empty_when_nothing_changed(viewer: Client, company: Company) -> None:
     rotation = make_approved(company)
     url = reverse("rotation-live", args=[rotation.uid])
     seen = detail_for(viewer, rotation).version
@@ -241,14 +239,14 @@ def test_the_live_part_is_empty_while_nothing_changed(viewer: Client, company: C
 
 
 @pytest.mark.parametrize("what", ["note", "waived_reason"])
-def test_a_partners_word_renews_the_page(viewer: Client, company: Company, what: str) -> None:
+def test_a_response_changes_the_version_of_the_page(viewer: Client, company: Company, what: str) -> None:
     rotation = make_approved(company)
     seen = detail_for(viewer, rotation).version
     rotation.participants.update(**{what: "changed"})
     assert detail_for(viewer, rotation).version != seen
 
 
-def test_it_looks_every_second_when_something_is_due_and_never_after_the_end(company: Company) -> None:
+def test_the_page_polls_every_second_near_a_due_step_and_never_after_the_end(company: Company) -> None:
     rotation = make_scheduled(company)
     rotation.steps.filter(act="cut_over").update(due_at=STARTS, automatic=True, blocked=False)
     assert detail(rotation).poll_interval > 1
@@ -259,7 +257,7 @@ def test_it_looks_every_second_when_something_is_due_and_never_after_the_end(com
     assert detail(rotation).poll_interval == 0
 
 
-def test_a_page_that_has_ended_asks_no_more(viewer: Client, company: Company) -> None:
+def test_the_page_of_an_ended_rotation_does_not_poll(viewer: Client, company: Company) -> None:
     rotation = make_drafted(company)
     endings.cancel(rotation, reason="no", by=company.by, now=NOW)
     assert (
@@ -271,7 +269,9 @@ def test_a_page_that_has_ended_asks_no_more(viewer: Client, company: Company) ->
 # Few queries
 
 
-def test_the_page_asks_as_often_for_two_partners_as_for_sixty(operator: Client, company: Company) -> None:
+def test_the_page_takes_as_many_queries_for_two_partners_as_for_sixty(
+    operator: Client, company: Company
+) -> None:
     few = make_approved(company)
     url = reverse("rotation-detail", args=[few.uid])
     asked = queries(operator, url)
@@ -284,7 +284,9 @@ def test_the_page_asks_as_often_for_two_partners_as_for_sixty(operator: Client, 
     assert asked < 30
 
 
-def test_a_draft_asks_as_often_for_two_partners_as_for_forty(operator: Client, company: Company) -> None:
+def test_a_draft_takes_as_many_queries_for_two_partners_as_for_forty(
+    operator: Client, company: Company
+) -> None:
     few = make_drafted(company)
     asked = queries(operator, reverse("rotation-detail", args=[few.uid]))
     endings.cancel(few, reason="more partners", by=company.by, now=NOW)
@@ -292,7 +294,9 @@ def test_a_draft_asks_as_often_for_two_partners_as_for_forty(operator: Client, c
     assert queries(operator, reverse("rotation-detail", args=[make_drafted(company).uid])) == asked
 
 
-def test_the_list_asks_as_often_for_one_rotation_as_for_thirty(viewer: Client, company: Company) -> None:
+def test_the_list_takes_as_many_queries_for_one_rotation_as_for_thirty(
+    viewer: Client, company: Company
+) -> None:
     make_drafted(company)
     url = reverse("rotation-list")
     asked = queries(viewer, url)
@@ -310,13 +314,13 @@ def listed(client: Client, **query: str) -> list[Rotation]:
     return [row.record for row in response.context["table"].paginated_rows]
 
 
-def test_the_list_tells_how_many_are_ready(viewer: Client, company: Company) -> None:
+def test_the_list_shows_how_many_partners_are_ready(viewer: Client, company: Company) -> None:
     rotation = make_approved(company)
     Participant.objects.filter(pk=first_participant(rotation).pk).update(evidence="weak")
     assert "1 / 2" in page_text(get_page(viewer, "rotation-list"))
 
 
-def test_the_list_is_narrowed_by_state_side_environment_and_name(viewer: Client, company: Company) -> None:
+def test_the_list_is_filtered_by_state_side_environment_and_name(viewer: Client, company: Company) -> None:
     rotation = make_drafted(company)
     for query in (
         {"state": "draft"},
@@ -336,15 +340,15 @@ def test_the_list_is_narrowed_by_state_side_environment_and_name(viewer: Client,
         assert listed(viewer, **query) == []
 
 
-def test_what_needs_somebody_is_found_and_marked(viewer: Client, company: Company) -> None:
+def test_rotations_that_need_attention_are_marked(viewer: Client, company: Company) -> None:
     rotation = make_approved(company)
-    assert listed(viewer, needs="attention") == []
+    assert listed(viewer, open_tasks="attention") == []
     rotation.steps.filter(act="cut_over").update(state="failed")
-    assert listed(viewer, needs="attention") == [rotation]
+    assert listed(viewer, open_tasks="attention") == [rotation]
     assert "needs you" in page_text(get_page(viewer, "rotation-list"))
-    assert listed(viewer, needs="overdue") == []
+    assert listed(viewer, open_tasks="overdue") == []
     Rotation.objects.update(window_start=NOW - timedelta(hours=2), window_end=NOW)
-    assert listed(viewer, needs="overdue") == [rotation]
+    assert listed(viewer, open_tasks="overdue") == [rotation]
 
 
 @pytest.mark.parametrize("sort", ["holder", "-holder", "state", "window", "-window", "nonsense"])
@@ -353,7 +357,7 @@ def test_the_list_is_sorted_by_its_columns(viewer: Client, company: Company, sor
     assert listed(viewer, sort=sort) == [rotation]
 
 
-def test_an_empty_list_leads_on(operator: Client, viewer: Client) -> None:
+def test_an_empty_list_has_links(operator: Client, viewer: Client) -> None:
     assert "Start a rotation" in page_text(get_page(operator, "rotation-list"))
     assert "An operator starts the first one." in page_text(get_page(viewer, "rotation-list"))
 
@@ -363,13 +367,13 @@ def test_the_new_certificate_can_be_downloaded_from_the_page(viewer: Client, com
     assert f"{reverse('certificate-export', args=[company.new.uid])}?format=der" in shown
 
 
-def test_a_page_of_nobodys_rotation_is_not_found(viewer: Client, company: Company) -> None:
+def test_an_unknown_rotation_is_not_found(viewer: Client, company: Company) -> None:
     uid = "00000000-0000-4000-8000-000000000000"
     assert get_page(viewer, "rotation-detail", uid).status_code == 404
     assert post_form(viewer, "rotation-live", uid).status_code == 404
 
 
-def test_no_key_byte_is_on_any_of_its_pages(operator: Client, company: Company) -> None:
+def test_no_page_contains_private_key_bytes(operator: Client, company: Company) -> None:
     rotation = make_approved(company)
     assert company.new.private_key is not None
     sealed = bytes(company.new.private_key.sealed).decode("ascii", "replace")

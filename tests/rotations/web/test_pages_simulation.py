@@ -28,7 +28,7 @@ def test_as_planned_nothing_is_lost(viewer: Client, company: Company) -> None:
     assert "As planned" in page_text(answer)
 
 
-def test_it_says_what_a_late_partner_costs(viewer: Client, company: Company) -> None:
+def test_the_consequences_of_a_late_partner_are_shown(viewer: Client, company: Company) -> None:
     rotation = make_approved(company)
     key = f"never-but-confirmed:{company.partners[1].uid}"
     answer = viewer.get(reverse("rotation-paper", args=[rotation.uid]), {"ask": key})
@@ -39,18 +39,18 @@ def test_it_says_what_a_late_partner_costs(viewer: Client, company: Company) -> 
     assert "authentication-failed" in page_text(answer)
 
 
-def test_a_question_that_is_none_is_not_answered(viewer: Client, company: Company) -> None:
+def test_an_unknown_scenario_is_ignored(viewer: Client, company: Company) -> None:
     answer = viewer.get(reverse("rotation-paper", args=[make_drafted(company).uid]), {"ask": "x:y"})
     assert len(answer.context["answers"]) == 1
 
 
-def test_without_a_window_it_says_what_is_missing(viewer: Client, company: Company) -> None:
+def test_without_a_window_the_obstacle_is_shown(viewer: Client, company: Company) -> None:
     rotation = make_drafted(company)
     Rotation.objects.update(window_start=None, window_end=None)
     assert "The plan needs a window" in page_text(get_page(viewer, "rotation-paper", rotation.uid))
 
 
-def test_it_changes_nothing(viewer: Client, company: Company) -> None:
+def test_a_simulation_changes_nothing(viewer: Client, company: Company) -> None:
     rotation = make_approved(company)
     before = list(Step.objects.values())
     get_page(viewer, "rotation-paper", rotation.uid)

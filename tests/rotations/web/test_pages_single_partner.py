@@ -54,7 +54,7 @@ def changed(rotation: Rotation, participant: Participant, company: Company) -> N
     transitions.settle_step(steps.get(), StepAction.COMPLETE_BY_HAND, by=company.by, now=NOW, note="done")
 
 
-def test_a_partner_gets_a_moment_of_its_own(operator: Client, per_partner: Company) -> None:
+def test_a_partner_gets_its_own_window(operator: Client, per_partner: Company) -> None:
     rotation = make_scheduled(per_partner)
     fabrikam = first_participant(rotation)
     asked = page_text(get_page(operator, "participant-move", fabrikam.uid))
@@ -74,7 +74,7 @@ def test_a_partner_gets_a_moment_of_its_own(operator: Client, per_partner: Compa
     assert table.count("its own:") == 1
 
 
-def test_a_moment_that_cant_be_is_refused_where_it_is_chosen(operator: Client, per_partner: Company) -> None:
+def test_an_impossible_window_is_an_error_of_its_field(operator: Client, per_partner: Company) -> None:
     participant = first_participant(make_scheduled(per_partner))
     response = move(operator, participant, window_date="2026-12-30")
     assert response.status_code == 422
@@ -86,7 +86,7 @@ def test_a_moment_that_cant_be_is_refused_where_it_is_chosen(operator: Client, p
     assert participant.window_start is None
 
 
-def test_whoever_moved_it_meanwhile_is_noticed(operator: Client, per_partner: Company) -> None:
+def test_a_concurrent_move_is_refused(operator: Client, per_partner: Company) -> None:
     rotation = make_scheduled(per_partner)
     fabrikam = first_participant(rotation)
     seen = stamp(rotation)
@@ -98,9 +98,7 @@ def test_whoever_moved_it_meanwhile_is_noticed(operator: Client, per_partner: Co
     assert "has changed in the meantime" in page_text(response)
 
 
-def test_where_all_change_at_once_the_page_says_what_to_do_instead(
-    operator: Client, company: Company
-) -> None:
+def test_when_all_change_at_once_the_page_names_the_alternative(operator: Client, company: Company) -> None:
     rotation = make_scheduled(company)
     fabrikam = first_participant(rotation)
     assert "postpone the rotation to move it" in page_text(
@@ -110,7 +108,7 @@ def test_where_all_change_at_once_the_page_says_what_to_do_instead(
     assert "Another moment" not in page_text(get_page(operator, "participant-detail", fabrikam.uid))
 
 
-def test_what_a_partner_proposes_moves_it_alone(operator: Client, per_partner: Company) -> None:
+def test_a_proposal_moves_one_partner_alone(operator: Client, per_partner: Company) -> None:
     rotation = make_approved(per_partner)
     rotation.steps.filter(act="stage").update(state="done", done_at=NOW)
     fabrikam = first_participant(rotation)
@@ -123,7 +121,7 @@ def test_what_a_partner_proposes_moves_it_alone(operator: Client, per_partner: C
     assert "Fabrikam proposed this time." in page_text(form)
 
 
-def test_one_goes_back_alone(operator: Client, per_partner: Company) -> None:
+def test_one_partner_is_taken_back_alone(operator: Client, per_partner: Company) -> None:
     rotation = make_scheduled(per_partner)
     fabrikam = first_participant(rotation)
     assert "Nothing was changed over" in page_text(get_page(operator, "participant-take-back", fabrikam.uid))
@@ -149,7 +147,7 @@ def test_one_goes_back_alone(operator: Client, per_partner: Company) -> None:
     )
 
 
-def test_its_own_page_and_its_calendar_tell_its_own_moment(
+def test_the_partners_page_and_calendar_show_its_own_window(
     operator: Client, client: Client, per_partner: Company
 ) -> None:
     rotation = make_scheduled(per_partner)
@@ -159,8 +157,8 @@ def test_its_own_page_and_its_calendar_tell_its_own_moment(
     rescheduling.move_participant(
         fabrikam, rescheduling.WindowChange(NEXT_DAY, reason="Stocktaking"), by=per_partner.by, now=NOW
     )
-    for participant, told in ((fabrikam, "Fri 4 Dec 2026"), (northwind, "Thu 3 Dec 2026")):
+    for participant, shown_times in ((fabrikam, "Fri 4 Dec 2026"), (northwind, "Thu 3 Dec 2026")):
         seen = page_text(get_page(operator, "participant-as-partner", participant.uid))
-        assert told in seen
-        other = "Thu 3 Dec" if told.startswith("Fri") else "Fri 4 Dec"
+        assert shown_times in seen
+        other = "Thu 3 Dec" if shown_times.startswith("Fri") else "Fri 4 Dec"
         assert f"{other} 2026, 22:00" not in seen

@@ -47,7 +47,7 @@ def compare(client: Client, handed: HandedIn, **given: Any) -> Any:
     return post_form(client, "handed-in-accept", handed.uid, **answers(handed, **given))
 
 
-def test_the_page_shows_both_certificates_the_fingerprint_and_whom_to_call(
+def test_the_page_shows_both_certificates_the_fingerprint_and_the_contacts(
     operator: Client, handed: HandedIn
 ) -> None:
     shown = page_text(get_page(operator, "handed-in-accept", handed.uid))
@@ -59,7 +59,7 @@ def test_the_page_shows_both_certificates_the_fingerprint_and_whom_to_call(
     assert "In use, and handed in" in shown
 
 
-def test_it_is_accepted_and_leads_to_the_draft(operator: Client, handed: HandedIn) -> None:
+def test_accepting_redirects_to_the_draft(operator: Client, handed: HandedIn) -> None:
     answer = compare(operator, handed)
     rotation = Rotation.objects.get()
     assert answer["Location"] == rotation.get_absolute_url()
@@ -71,7 +71,7 @@ def test_it_is_accepted_and_leads_to_the_draft(operator: Client, handed: HandedI
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "expected"),
     [
         ({"fingerprint": ""}, "Type in what they read out: that is the comparison."),
         ({"fingerprint": "AB:CD"}, "some are missing"),
@@ -81,17 +81,17 @@ def test_it_is_accepted_and_leads_to_the_draft(operator: Client, handed: HandedI
         ({"fingerprint": "ab" * 32}, "That is not the fingerprint of what was handed in"),
     ],
 )
-def test_what_does_not_compare_accepts_nothing_and_loses_nothing(
-    operator: Client, handed: HandedIn, given: dict[str, str], said: str
+def test_a_mismatch_accepts_nothing_and_keeps_the_input(
+    operator: Client, handed: HandedIn, given: dict[str, str], expected: str
 ) -> None:
     answer = compare(operator, handed, **given)
     assert answer.status_code == 422
-    assert said in page_text(answer)
+    assert expected in page_text(answer)
     assert "the number in the contract" in page_text(answer)
     assert HandedIn.objects.pending().exists()
 
 
-def test_somebody_else_was_first(operator: Client, handed: HandedIn) -> None:
+def test_a_settled_submission_is_not_accepted_again(operator: Client, handed: HandedIn) -> None:
     compare(operator, handed)
     for answer in (
         compare(operator, handed),
@@ -101,7 +101,7 @@ def test_somebody_else_was_first(operator: Client, handed: HandedIn) -> None:
         assert "This certificate was accepted already, by olivia on 23 Nov 2026." in page_text(answer)
 
 
-def test_it_is_refused_with_a_reason(operator: Client, handed: HandedIn) -> None:
+def test_refusing_requires_a_reason(operator: Client, handed: HandedIn) -> None:
     shown = page_text(get_page(operator, "handed-in-refuse", handed.uid))
     assert "The draft waits for another certificate." in shown
     assert post_form(operator, "handed-in-refuse", handed.uid, reason="").status_code == 422
@@ -112,20 +112,20 @@ def test_it_is_refused_with_a_reason(operator: Client, handed: HandedIn) -> None
     assert (handed.accepted, handed.link.revoked_at) == (False, NOW)
 
 
-def test_a_refused_one_that_somebody_chooses_all_the_same_is_told_so(
+def test_choosing_a_refused_certificate_is_a_task(
     operator: Client, company: Company, handed: HandedIn
 ) -> None:
     post_form(operator, "handed-in-refuse", handed.uid, reason="Nobody there knows of it")
     rotation = Rotation.objects.get()
     assert "refused this certificate" not in page_text(operator.get(rotation.get_absolute_url()))
-    wish = DraftSpec(roles=("verify", "encrypt"), old=rotation.old, new=handed.certificate)
-    change_draft(rotation, wish, by=company.by, now=NOW)
+    spec = DraftSpec(roles=("verify", "encrypt"), old=rotation.old, new=handed.certificate)
+    change_draft(rotation, spec, by=company.by, now=NOW)
     shown = page_text(operator.get(rotation.get_absolute_url()))
     assert "olivia refused this certificate when it was handed in." in shown
     assert "Nobody there knows of it" in shown
 
 
-def test_nobody_else_decides(viewer: Client, approver: Client, handed: HandedIn) -> None:
+def test_only_operators_decide(viewer: Client, approver: Client, handed: HandedIn) -> None:
     for client in (viewer, approver):
         assert get_page(client, "handed-in-accept", handed.uid).status_code == 403
         assert compare(client, handed).status_code == 403
@@ -134,7 +134,7 @@ def test_nobody_else_decides(viewer: Client, approver: Client, handed: HandedIn)
 
 
 @pytest.mark.parametrize("where", ["draft", "home", "partner", "certificate"])
-def test_that_it_is_not_compared_yet_is_seen_wherever_it_matters(
+def test_a_pending_comparison_is_shown_wherever_it_matters(
     operator: Client, handed: HandedIn, where: str
 ) -> None:
     address = {
@@ -143,20 +143,20 @@ def test_that_it_is_not_compared_yet_is_seen_wherever_it_matters(
         "partner": handed.partner.get_absolute_url(),
         "certificate": handed.certificate.get_absolute_url(),
     }[where]
-    said = {
+    expected = {
         "draft": "nobody has compared its fingerprint yet",
         "home": "Northwind handed in a new certificate, not compared yet",
         "partner": "nobody has compared its fingerprint yet",
         "certificate": "not compared yet",
     }[where]
     before = page_text(operator.get(address))
-    assert said in before
+    assert expected in before
     assert handed.get_absolute_url() in before
     compare(operator, handed)
-    assert said not in page_text(operator.get(address))
+    assert expected not in page_text(operator.get(address))
 
 
-def test_one_that_was_kept_beside_a_rotation_is_seen_there_and_starts_the_next(
+def test_a_second_submission_is_shown_at_the_rotation_and_starts_the_next(
     operator: Client, company: Company, northwind: Partner, handed: HandedIn
 ) -> None:
     (kept,) = submit_new(northwind, make_pem("SECOND")).rows
@@ -173,12 +173,12 @@ def test_one_that_was_kept_beside_a_rotation_is_seen_there_and_starts_the_next(
     assert f"new={kept.certificate.uid}" in shown
 
 
-def test_a_draft_with_it_can_be_approved_before_it_is_compared(
+def test_a_draft_can_be_approved_before_the_comparison(
     operator: Client, approver: Client, company: Company, handed: HandedIn
 ) -> None:
     rotation = Rotation.objects.get()
-    wish = DraftSpec(roles=("verify", "encrypt"), old=rotation.old, new=rotation.new, window=window(STARTS))
-    change_draft(rotation, wish, by=company.by, now=NOW)
+    spec = DraftSpec(roles=("verify", "encrypt"), old=rotation.old, new=rotation.new, window=window(STARTS))
+    change_draft(rotation, spec, by=company.by, now=NOW)
     rotation = Rotation.objects.get()
     assert post_approval(approver, rotation).status_code == 302
     assert stored_state(rotation) == "exchanging"

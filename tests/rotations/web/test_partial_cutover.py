@@ -55,8 +55,8 @@ def two_systems(company: Company, clock: FakeClock) -> Rotation:
     Partnership.objects.create(identity=other, partner=fabrikam)
     old = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=30))
     new = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=700))
-    wish = drafts.DraftSpec(roles=("encrypt",), old=old, new=new, window=window(STARTS))
-    rotation = drafts.create_draft(fabrikam, wish, by=company.by, now=NOW)
+    spec = drafts.DraftSpec(roles=("encrypt",), old=old, new=new, window=window(STARTS))
+    rotation = drafts.create_draft(fabrikam, spec, by=company.by, now=NOW)
     rotation = approval.approve(rotation, by=company.approver, now=NOW)
     confirm_all(rotation, company)
     clock.now = STARTS
@@ -69,7 +69,7 @@ def detail(rotation: Rotation, company: Company) -> RotationDetail:
     return RotationDetail.of(rotation, user=company.alice, now=STARTS, zone="UTC")
 
 
-def test_it_says_which_system_uses_which(company: Company, clock: FakeClock) -> None:
+def test_each_system_is_shown_with_its_certificate(company: Company, clock: FakeClock) -> None:
     rotation = two_systems(company, clock)
     assert rotation.state == RotationState.UNDER_WAY
     assert rotation.old is not None
@@ -89,7 +89,7 @@ def test_it_says_which_system_uses_which(company: Company, clock: FakeClock) -> 
     assert "1 of 2 use the new certificate." in shown
 
 
-def test_what_failed_is_not_known_and_can_be_tried_again(company: Company, clock: FakeClock) -> None:
+def test_a_failed_endpoint_is_uncertain_and_can_be_retried(company: Company, clock: FakeClock) -> None:
     rotation = two_systems(company, clock)
     Step.objects.filter(rotation=rotation, act="cut_over", system__name="Second").update(
         state="failed", error="Permission denied"
@@ -101,11 +101,11 @@ def test_what_failed_is_not_known_and_can_be_tried_again(company: Company, clock
     assert [link.label for link in unknown.links] == ["Try again …"]
 
 
-def test_where_we_sign_per_partner_one_can_go_back_alone(company: Company, clock: FakeClock) -> None:
+def test_one_partner_can_go_back_when_we_sign_per_partner(company: Company, clock: FakeClock) -> None:
     AS2System.objects.update(signs_per_partner=True)
     company.identity.refresh_from_db()
-    wish = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
-    rotation = drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
+    spec = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
+    rotation = drafts.create_draft(company.identity, spec, by=company.by, now=NOW)
     approval.approve(rotation, by=company.approver, now=NOW)
     runner.apply_due(wait=False)
     fabrikam = rotation.participants.get(partner__name="Fabrikam")
@@ -129,7 +129,7 @@ def test_where_we_sign_per_partner_one_can_go_back_alone(company: Company, clock
     }
 
 
-def test_before_and_after_there_is_nothing_to_tell(company: Company, clock: FakeClock) -> None:
+def test_endpoints_are_shown_only_during_a_partial_change(company: Company, clock: FakeClock) -> None:
     rotation = two_systems(company, clock)
     second = rotation.steps.get(act="cut_over", system__name="Second")
     step_actions.complete_step(second, note="done", by=company.by, now=STARTS)

@@ -33,7 +33,7 @@ def span(form: WindowForm) -> tuple[datetime, datetime]:
     return form.window.start, form.window.end
 
 
-def test_it_reads_local_times_as_moments() -> None:
+def test_local_times_become_utc() -> None:
     assert span(filled()) == (
         datetime(2026, 11, 25, 4, tzinfo=UTC),
         datetime(2026, 11, 25, 5, tzinfo=UTC),
@@ -50,29 +50,29 @@ def test_a_last_day_makes_the_window_longer() -> None:
     assert (end - start).total_seconds() == 49 * 3600
 
 
-def test_a_window_without_length_is_refused_at_its_end() -> None:
+def test_a_window_without_length_is_an_error_of_its_end() -> None:
     form = filled(window_until="22:00")
     assert list(form.errors) == ["window_until"]
     assert "not after its start" in form.errors["window_until"][0]
 
 
-def test_a_last_day_before_the_first_is_refused_at_the_end() -> None:
+def test_a_last_day_before_the_first_is_an_error_of_the_end() -> None:
     assert list(filled(window_last_date="2026-11-23").errors) == ["window_until"]
 
 
-def test_a_time_that_does_not_exist_is_refused_at_its_field() -> None:
+def test_a_nonexistent_time_is_an_error_of_its_field() -> None:
     form = filled(window_date="2027-03-14", window_from="02:30", window_until="04:00")
     assert list(form.errors) == ["window_from"]
     assert "does not exist in America/Chicago" in form.errors["window_from"][0]
     assert "Choose 03:00 or later" in form.errors["window_from"][0]
 
 
-def test_an_end_that_does_not_exist_is_refused_at_the_end() -> None:
+def test_a_nonexistent_end_is_an_error_of_the_end() -> None:
     form = filled(window_date="2027-03-14", window_from="01:00", window_until="02:30")
     assert list(form.errors) == ["window_until"]
 
 
-def test_a_time_that_comes_twice_is_asked_about_with_both_offsets() -> None:
+def test_an_ambiguous_time_is_asked_about_with_both_offsets() -> None:
     form = filled(window_date="2026-11-01", window_from="01:30", window_until="03:00")
     assert list(form.errors) == ["window_from"]
     labels = [str(label) for _, label in form.fields["from_which"].choices]  # type: ignore[attr-defined]
@@ -86,7 +86,7 @@ def test_the_answer_picks_the_moment(answer: str, hour: int) -> None:
     assert span(form)[0] == datetime(2026, 11, 1, hour, 30, tzinfo=UTC)
 
 
-def test_both_ends_may_come_twice() -> None:
+def test_both_ends_may_be_ambiguous() -> None:
     form = filled(
         window_date="2026-11-01",
         window_from="01:15",
@@ -98,11 +98,11 @@ def test_both_ends_may_come_twice() -> None:
     assert (end - start).total_seconds() == 90 * 60
 
 
-def test_an_answer_left_over_from_another_time_says_nothing() -> None:
+def test_an_answer_for_another_time_is_ignored() -> None:
     assert span(filled(from_which="1"))[0] == datetime(2026, 11, 25, 4, tzinfo=UTC)
 
 
-def test_an_answer_that_is_neither_asks_again() -> None:
+def test_an_invalid_answer_asks_again() -> None:
     form = filled(window_date="2026-11-01", window_from="01:30", window_until="03:00", from_which="2")
     assert list(form.errors) == ["window_from"]
 
@@ -112,14 +112,14 @@ def test_a_window_in_the_past_is_refused() -> None:
     assert "Choose a window in the future." in form.errors["window_date"][0]
 
 
-def test_warnings_want_a_tick() -> None:
+def test_warnings_must_be_acknowledged() -> None:
     form = filled(window_until="22:03")
     assert list(form.errors) == ["window_known"]
     assert [warning.code for warning in form.warnings] == ["short"]
     assert span(filled(window_until="22:03", window_known="short"))
 
 
-def test_a_tick_for_one_warning_does_not_pass_for_another() -> None:
+def test_an_acknowledgement_covers_only_its_own_warning() -> None:
     late = datetime(2026, 11, 24, 12, tzinfo=UTC)
     form = filled(WindowForm, late, window_until="22:03", window_known="short")
     assert list(form.errors) == ["window_known"]
@@ -128,7 +128,7 @@ def test_a_tick_for_one_warning_does_not_pass_for_another() -> None:
     assert span(filled(WindowForm, late, window_until="22:03", window_known=form.warning_codes))
 
 
-def test_a_zone_that_nobody_knows_is_refused() -> None:
+def test_an_unknown_zone_is_refused() -> None:
     assert list(filled(window_zone="Mars/Olympus").errors) == ["window_zone"]
 
 
@@ -137,13 +137,13 @@ def test_a_required_window_names_what_is_missing() -> None:
     assert set(form.errors) == {"window_date", "window_from", "window_until"}
 
 
-def test_a_draft_may_do_without_a_window() -> None:
+def test_a_draft_needs_no_window() -> None:
     form = filled(LooseForm, window_date="", window_from="", window_until="")
     assert form.is_valid()
     assert form.window is None
 
 
-def test_half_a_window_is_refused() -> None:
+def test_an_incomplete_window_is_refused() -> None:
     form = filled(LooseForm, window_until="")
     assert form.errors == {"window_until": ["Say until when, or leave the whole window empty for now."]}
 
@@ -158,7 +158,7 @@ def test_half_a_window_is_refused() -> None:
         (datetime(2026, 11, 1, 7, 15, tzinfo=UTC), datetime(2026, 11, 1, 9, tzinfo=UTC)),
     ],
 )
-def test_what_is_shown_of_a_stored_window_says_the_same_window_again(start: datetime, end: datetime) -> None:
+def test_initial_values_of_a_stored_window_give_the_same_window(start: datetime, end: datetime) -> None:
     shown = {
         name: "" if value is None else str(value)
         for name, value in initial_window(start, end, CHICAGO).items()

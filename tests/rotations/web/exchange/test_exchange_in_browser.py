@@ -37,13 +37,13 @@ def rotation(company: Company) -> Rotation:
     """An approved rotation in which it is the partners' turn to be told."""
     now = database_now()
     starts = (now + timedelta(days=12)).replace(minute=0, second=0, microsecond=0)
-    wish = drafts.DraftSpec(
+    spec = drafts.DraftSpec(
         roles=("sign", "decrypt"),
         old=company.old,
         new=company.new,
         window=Window(starts, starts + timedelta(hours=1), CHICAGO),
     )
-    rotation = drafts.create_draft(company.identity, wish, by=company.by, now=now)
+    rotation = drafts.create_draft(company.identity, spec, by=company.by, now=now)
     rotation = approval.approve(rotation, by=company.approver, now=now)
     rotation.steps.filter(act="stage").update(state="done", done_at=now)
     rotation.steps.filter(act="announce").update(blocked=False)
@@ -51,7 +51,7 @@ def rotation(company: Company) -> Rotation:
 
 
 @pytest.fixture
-def told(rotation: Rotation, company: Company) -> Rotation:
+def announced(rotation: Rotation, company: Company) -> Rotation:
     """The same, two days after both partners were told."""
     then = database_now() - timedelta(days=2)
     for participant in rotation.participants.all():
@@ -76,12 +76,12 @@ def together(inside: Page, button: str) -> None:
     inside.get_by_role("button", name=button, exact=True).click()
 
 
-def said(part: Locator) -> list[str]:
+def mail_lines(part: Locator) -> list[str]:
     """Return the lines of a mail without the address of the partner's page, which what was sent hides."""
     return re.sub(r"http\S+|•••", "<link>", part.inner_text()).split("\n")
 
 
-def test_what_is_looked_at_is_what_is_sent(inside: Page, live_server: object, rotation: Rotation) -> None:
+def test_the_previewed_mail_is_sent(inside: Page, live_server: object, rotation: Rotation) -> None:
     show(inside, live_server, rotation)
     inside.locator(".page-actions").get_by_role("link", name=re.compile("^Announce")).click()
     seen = {}
@@ -94,7 +94,7 @@ def test_what_is_looked_at_is_what_is_sent(inside: Page, live_server: object, ro
         frame = article.frame_locator("iframe").locator("body")
         subject = article.locator("dt:text-is('Subject') + dd").inner_text()
         attached = article.locator("dt:text-is('Attached') + dd a").all_inner_texts()
-        seen[name] = (subject, said(article.locator("pre")), said(frame), sorted(attached))
+        seen[name] = (subject, mail_lines(article.locator("pre")), mail_lines(frame), sorted(attached))
     assert not Message.objects.filter(kind__startswith="partner").exists()
     inside.get_by_role("button", name="Send 2 mails to 2 partners").click()
     expect(inside.locator("#messages")).to_contain_text("2 mails to 2 partners will leave within seconds.")
@@ -102,8 +102,8 @@ def test_what_is_looked_at_is_what_is_sent(inside: Page, live_server: object, ro
         message = letter.message
         assert message is not None
         inside.goto(f"{live_server}{reverse('mail-detail', args=[message.uid])}")
-        text = said(inside.get_by_role("region", name="As plain text").locator("pre"))
-        html = said(inside.frame_locator("iframe").locator("body"))
+        text = mail_lines(inside.get_by_role("region", name="As plain text").locator("pre"))
+        html = mail_lines(inside.frame_locator("iframe").locator("body"))
         with_it = inside.locator("dt:text-is('With it') + dd").all_inner_texts()
         attached = sorted(file.partition(" (")[0] for file in with_it)
         subject, seen_text, seen_html, seen_attached = seen[letter.partner.name]
@@ -112,7 +112,9 @@ def test_what_is_looked_at_is_what_is_sent(inside: Page, live_server: object, ro
         assert html == seen_html
 
 
-def test_the_button_says_for_how_many_it_is(inside: Page, live_server: object, rotation: Rotation) -> None:
+def test_the_button_shows_the_number_of_selected_partners(
+    inside: Page, live_server: object, rotation: Rotation
+) -> None:
     inside.goto(f"{live_server}{reverse('rotation-announce', args=[rotation.uid])}")
     inside.get_by_label("Fabrikam").uncheck()
     expect(inside.get_by_role("button", name="Send 1 mail to 1 partner")).to_be_enabled()
@@ -120,7 +122,7 @@ def test_the_button_says_for_how_many_it_is(inside: Page, live_server: object, r
     expect(inside.get_by_role("button", name="Tick whom to tell")).to_be_disabled()
 
 
-def test_those_ticked_are_announced_together(inside: Page, live_server: object, rotation: Rotation) -> None:
+def test_selected_partners_are_announced_to(inside: Page, live_server: object, rotation: Rotation) -> None:
     show(inside, live_server, rotation)
     inside.get_by_label("Tick Northwind").check()
     inside.locator(".together").get_by_role("button", name="Announce …").click()
@@ -131,8 +133,8 @@ def test_those_ticked_are_announced_together(inside: Page, live_server: object, 
     assert [letter.partner.name for letter in Letter.objects.all()] == ["Northwind"]
 
 
-def test_those_ticked_are_reminded_together(inside: Page, live_server: object, told: Rotation) -> None:
-    show(inside, live_server, told)
+def test_selected_partners_are_reminded(inside: Page, live_server: object, announced: Rotation) -> None:
+    show(inside, live_server, announced)
     together(inside, "Remind …")
     expect(inside.get_by_role("heading", level=1)).to_have_text("Remind partners now")
     expect(inside.locator("main")).to_contain_text("A reminder goes to Nora North, nora@northwind.example.")
@@ -142,18 +144,20 @@ def test_those_ticked_are_reminded_together(inside: Page, live_server: object, t
     assert [letter.partner.name for letter in Letter.objects.filter(kind="nudge")] == ["Northwind"]
 
 
-def test_those_ticked_get_more_time_together(inside: Page, live_server: object, told: Rotation) -> None:
-    show(inside, live_server, told)
+def test_selected_partners_get_more_time(inside: Page, live_server: object, announced: Rotation) -> None:
+    show(inside, live_server, announced)
     together(inside, "Give more time …")
     day = (database_now() + timedelta(days=6)).date()
     inside.get_by_label(re.compile("Answer by")).fill(day.isoformat())
     inside.get_by_role("button", name="Give 2 partners until then").click()
     expect(inside.locator("#messages")).to_contain_text("Has more time now: Fabrikam and Northwind.")
-    assert told.participants.filter(answer_by__date__gte=day).count() == 2
+    assert announced.participants.filter(answer_by__date__gte=day).count() == 2
 
 
-def test_the_change_goes_on_without_those_ticked(inside: Page, live_server: object, told: Rotation) -> None:
-    show(inside, live_server, told)
+def test_the_change_continues_without_selected_partners(
+    inside: Page, live_server: object, announced: Rotation
+) -> None:
+    show(inside, live_server, announced)
     together(inside, "Go on without …")
     inside.get_by_label("Northwind").uncheck()
     inside.get_by_label("Why it may go on without them").fill("Trades again in spring")
@@ -165,8 +169,8 @@ def test_the_change_goes_on_without_those_ticked(inside: Page, live_server: obje
     ]
 
 
-def test_those_ticked_are_printed(inside: Page, live_server: object, told: Rotation) -> None:
-    show(inside, live_server, told)
+def test_selected_partners_are_printed(inside: Page, live_server: object, announced: Rotation) -> None:
+    show(inside, live_server, announced)
     inside.get_by_label("Tick Northwind").check()
     inside.get_by_role("button", name="Print", exact=True).click()
     table = inside.locator("table.partners")
@@ -175,12 +179,12 @@ def test_those_ticked_are_printed(inside: Page, live_server: object, told: Rotat
     expect(inside.get_by_role("checkbox")).to_have_count(0)
 
 
-def test_ticks_stay_while_the_page_renews_itself(
-    inside: Page, live_server: object, told: Rotation, company: Company
+def test_the_selection_survives_a_refresh_of_the_page(
+    inside: Page, live_server: object, announced: Rotation, company: Company
 ) -> None:
-    show(inside, live_server, told)
+    show(inside, live_server, announced)
     inside.get_by_label("Tick Northwind").check()
-    fabrikam = told.participants.get(partner__name="Fabrikam")
+    fabrikam = announced.participants.get(partner__name="Fabrikam")
     confirmations.confirm(
         fabrikam,
         fingerprint="",

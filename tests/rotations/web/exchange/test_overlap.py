@@ -41,7 +41,7 @@ def lanes(rotation: Rotation, company: Company) -> dict[str, tuple[object, objec
     return {lane.partner: (lane.both_from, lane.moment, lane.kind) for lane in found.lanes}
 
 
-def test_nothing_is_drawn_where_one_moment_has_to_serve_all(
+def test_no_overlap_is_drawn_when_all_change_at_once(
     operator: Client, company: Company, rotation: Rotation
 ) -> None:
     assert drawn(rotation, company) is None
@@ -50,7 +50,7 @@ def test_nothing_is_drawn_where_one_moment_has_to_serve_all(
     )
 
 
-def test_a_partner_accepts_both_from_its_word_until_the_old_one_goes(
+def test_a_partner_accepts_both_from_its_confirmation_until_the_old_certificate_is_retired(
     operator: Client, company: Company, per_partner: Rotation, northwind: Participant
 ) -> None:
     assert lanes(per_partner, company)["Northwind"] == (None, STARTS, "planned")
@@ -73,7 +73,7 @@ def test_a_partner_accepts_both_from_its_word_until_the_old_one_goes(
     assert "style=" not in shown
 
 
-def test_what_a_partner_proposes_and_agrees_to_is_marked(
+def test_proposed_and_agreed_times_are_marked(
     company: Company, per_partner: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
     other = window(STARTS + timedelta(days=2))
@@ -84,14 +84,14 @@ def test_what_a_partner_proposes_and_agrees_to_is_marked(
     assert found["Fabrikam"] == (NOW, STARTS, "agreed")
 
 
-def test_who_has_to_agree_and_has_not_is_open(company: Company) -> None:
+def test_a_partner_that_still_has_to_agree_is_open(company: Company) -> None:
     Partner.objects.update(holds="one")
     AS2System.objects.update(signs_per_partner=True)
     rotation = approval.approve(make_drafted(company), by=company.approver, now=NOW)
     assert {kind for _, _, kind in lanes(rotation, company).values()} == {"open"}
 
 
-def test_a_cut_over_of_its_own_is_drawn_where_the_plan_has_one(
+def test_a_cut_over_for_a_single_partner_is_drawn(
     company: Company, per_partner: Rotation, northwind: Participant
 ) -> None:
     own = STARTS + timedelta(days=1)
@@ -110,9 +110,7 @@ def test_a_cut_over_of_its_own_is_drawn_where_the_plan_has_one(
     assert lanes(per_partner, company)["Northwind"][1:] == (own + timedelta(minutes=1), "changed")
 
 
-def test_of_very_many_partners_some_are_drawn_and_the_rest_counted(
-    company: Company, per_partner: Rotation
-) -> None:
+def test_the_number_of_drawn_partners_is_limited(company: Company, per_partner: Rotation) -> None:
     detail = RotationDetail.of(per_partner, user=company.alice, now=NOW, zone="UTC")
     found = build_overlap(detail.rotation, detail.rows * MAX_LANES, detail.steps)
     assert found is not None

@@ -35,7 +35,9 @@ def seen_on(response: Any) -> str:
     return found[1]
 
 
-def tell(client: Client, rotation: Rotation, *participants: Participant, seen: str | None = None) -> Any:
+def announce_to(
+    client: Client, rotation: Rotation, *participants: Participant, seen: str | None = None
+) -> Any:
     """Look at the mails, and send those to these partners."""
     seen = seen_on(get_page(client, "rotation-announce", rotation.uid)) if seen is None else seen
     return post_form(
@@ -43,7 +45,7 @@ def tell(client: Client, rotation: Rotation, *participants: Participant, seen: s
     )
 
 
-def test_each_mail_is_shown_before_the_first_one_leaves(
+def test_all_mails_are_previewed_before_any_is_sent(
     operator: Client, rotation: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
     shown = page_text(get_page(operator, "rotation-announce", rotation.uid))
@@ -57,14 +59,16 @@ def test_each_mail_is_shown_before_the_first_one_leaves(
     assert not Message.objects.exists()
 
 
-def test_what_is_shown_is_what_goes_out(operator: Client, rotation: Rotation, northwind: Participant) -> None:
+def test_the_preview_equals_the_sent_mail(
+    operator: Client, rotation: Rotation, northwind: Participant
+) -> None:
     preview = get_page(operator, "participant-announcement", northwind.uid)
     html = get_page(operator, "participant-announcement-html", northwind.uid).content.decode()
     assert (
         "sandbox"
         in get_page(operator, "participant-announcement-html", northwind.uid)["Content-Security-Policy"]
     )
-    assert tell(operator, rotation, northwind).status_code == 302
+    assert announce_to(operator, rotation, northwind).status_code == 302
     message = Letter.objects.get().message
     assert message.subject in page_text(preview).replace("&#x27;", "'")
     link = announcements.preview_url(northwind)
@@ -73,7 +77,7 @@ def test_what_is_shown_is_what_goes_out(operator: Client, rotation: Rotation, no
     assert northwind.announced_at == NOW
 
 
-def test_the_files_can_be_downloaded_before_they_leave(operator: Client, northwind: Participant) -> None:
+def test_attachments_can_be_downloaded_from_the_preview(operator: Client, northwind: Participant) -> None:
     shown = page_text(get_page(operator, "participant-announcement", northwind.uid))
     names = re.findall(r"announcement/files/([^/]+)/", shown)
     assert [name.rpartition(".")[2] for name in names] == ["pem", "cer", "zip", "ics"]
@@ -83,12 +87,12 @@ def test_the_files_can_be_downloaded_before_they_leave(operator: Client, northwi
     assert get_page(operator, "participant-announcement-file", northwind.uid, "key.pem").status_code == 404
 
 
-def test_it_says_how_many_mails_went_to_how_many(
+def test_the_message_counts_mails_and_partners(
     operator: Client, rotation: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
     Contact.objects.create(partner=northwind.partner, name="Nils", email="nils@northwind.example")
     assert "Send 3 mails to 2 partners" in page_text(get_page(operator, "rotation-announce", rotation.uid))
-    tell(operator, rotation, northwind, fabrikam)
+    announce_to(operator, rotation, northwind, fabrikam)
     shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
     assert "3 mails to 2 partners will leave within seconds." in shown
     assert Letter.objects.count() == 3
@@ -96,7 +100,7 @@ def test_it_says_how_many_mails_went_to_how_many(
 
 
 @pytest.mark.parametrize("change", ["address", "contact", "wording", "window"])
-def test_what_changed_since_it_was_looked_at_is_shown_again(
+def test_an_outdated_preview_is_shown_again(
     operator: Client,
     company: Company,
     rotation: Rotation,
@@ -119,7 +123,7 @@ def test_what_changed_since_it_was_looked_at_is_shown_again(
             rescheduling.postpone(
                 rotation, rescheduling.WindowChange(later, reason="Stock count"), by=company.by, now=NOW
             )
-    response = tell(operator, rotation, northwind, fabrikam, seen=seen)
+    response = announce_to(operator, rotation, northwind, fabrikam, seen=seen)
     assert response.status_code == 422
     shown = page_text(response)
     assert "Nothing was sent: some of it is no longer what you looked at." in shown
@@ -133,11 +137,11 @@ def test_what_changed_since_it_was_looked_at_is_shown_again(
     assert ("The mail to Fabrikam is no longer" in shown) == (change == "window")
     assert not Message.objects.exclude(kind="partner_moved").exists()
     # Whoever has looked again may send it.
-    assert tell(operator, rotation, northwind, fabrikam, seen=seen_on(response)).status_code == 302
+    assert announce_to(operator, rotation, northwind, fabrikam, seen=seen_on(response)).status_code == 302
     assert Letter.objects.filter(kind="announcement").count() >= 2
 
 
-def test_a_change_between_looking_and_sending_is_noticed_under_the_lock(
+def test_a_change_between_preview_and_sending_is_noticed_under_the_lock(
     company: Company, rotation: Rotation, northwind: Participant
 ) -> None:
     seen = announcements.build_preview(northwind, now=NOW).stamp
@@ -150,7 +154,7 @@ def test_a_change_between_looking_and_sending_is_noticed_under_the_lock(
     assert announcements.announce(northwind, by=company.by, now=NOW)
 
 
-def test_one_that_fails_keeps_nobody_from_being_told_and_is_named(
+def test_a_failure_is_reported_and_does_not_stop_the_others(
     operator: Client,
     rotation: Rotation,
     northwind: Participant,
@@ -166,7 +170,7 @@ def test_one_that_fails_keeps_nobody_from_being_told_and_is_named(
         return letters
 
     monkeypatch.setattr(announcements, "announce", only_northwind)
-    tell(operator, rotation, northwind, fabrikam)
+    announce_to(operator, rotation, northwind, fabrikam)
     shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
     assert "1 mail to 1 partner will leave" in shown
     assert "Fabrikam was not told: The mail could not be written." in shown
@@ -175,7 +179,7 @@ def test_one_that_fails_keeps_nobody_from_being_told_and_is_named(
     assert not Link.objects.filter(partner__name="Fabrikam").exists()
 
 
-def test_what_takes_too_long_for_one_answer_is_said_to_be_left(
+def test_partners_left_when_time_is_up_are_reported(
     operator: Client,
     rotation: Rotation,
     northwind: Participant,
@@ -187,12 +191,12 @@ def test_what_takes_too_long_for_one_answer_is_said_to_be_left(
         "one_by_one",
         lambda who, do: bulk.run_for_each(who, do, patience=-1),  # no time at all
     )
-    response = tell(operator, rotation, northwind, fabrikam)
+    response = announce_to(operator, rotation, northwind, fabrikam)
     assert response["Location"] == reverse("rotation-announce", args=[rotation.uid])
     assert "2 partners are still to be told." in page_text(operator.get(response["Location"]))
 
 
-def test_what_stands_in_the_way_is_said_with_the_way_to_mend_it(
+def test_obstacles_are_shown_with_their_remedies(
     operator: Client, rotation: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
     fabrikam.partner.contacts.all().delete()
@@ -207,7 +211,7 @@ def test_what_stands_in_the_way_is_said_with_the_way_to_mend_it(
     assert 'type="submit"' not in shown.partition('<ul class="rows">')[2].partition("</form>")[0]
 
 
-def test_nobody_is_told_before_the_key_is_staged(
+def test_nobody_is_informed_before_the_key_is_staged(
     operator: Client, rotation: Rotation, northwind: Participant
 ) -> None:
     rotation.steps.filter(act="stage").update(state="waiting", done_at=None)
@@ -215,7 +219,7 @@ def test_nobody_is_told_before_the_key_is_staged(
     shown = page_text(get_page(operator, "rotation-announce", rotation.uid))
     assert "Not yet: first “Load" in shown
     assert "Go to the runbook" in shown
-    assert tell(operator, rotation, northwind).status_code == 302
+    assert announce_to(operator, rotation, northwind).status_code == 302
     assert "Northwind was not told: Not yet: first" in page_text(
         get_page(operator, "rotation-detail", rotation.uid)
     )
@@ -227,7 +231,7 @@ def test_a_draft_has_no_mails_yet(operator: Client, company: Company) -> None:
     assert "Partners are told once the plan is approved" in shown
 
 
-def test_whom_somebody_ticked_in_the_table_is_ticked_here_and_nothing_is_sent(
+def test_a_selection_in_the_table_is_kept_and_nothing_is_sent(
     operator: Client, rotation: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
     response = post_form(operator, "rotation-announce", rotation.uid, partner=[str(northwind.uid)])
@@ -239,36 +243,36 @@ def test_whom_somebody_ticked_in_the_table_is_ticked_here_and_nothing_is_sent(
     assert not Message.objects.exists()
 
 
-def test_who_was_told_is_not_ticked_but_may_be_told_again(
+def test_informed_partners_are_not_preselected_but_can_be_selected(
     operator: Client,
     rotation: Rotation,
     northwind: Participant,
     fabrikam: Participant,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tell(operator, rotation, northwind, fabrikam)
+    announce_to(operator, rotation, northwind, fabrikam)
     shown = page_text(get_page(operator, "rotation-announce", rotation.uid))
     assert "Everybody who can be told has been told." in shown
     assert '" checked' not in shown
     monkeypatch.setattr(views, "database_now", lambda: NOW + timedelta(minutes=1))
-    tell(operator, rotation, northwind)
+    announce_to(operator, rotation, northwind)
     assert Letter.objects.filter(participant=northwind).count() == 2
     assert Link.objects.alive(NOW).filter(participant=northwind).count() == 2
 
 
-def test_nobody_ticked_or_a_stranger_ticked_sends_nothing(
+def test_no_selection_or_an_unknown_partner_sends_nothing(
     operator: Client, rotation: Rotation, northwind: Participant
 ) -> None:
-    assert "Tick at least one partner." in page_text(tell(operator, rotation))
+    assert "Tick at least one partner." in page_text(announce_to(operator, rotation))
     setup_removed = Participant.objects.filter(pk=northwind.pk)
     seen = seen_on(get_page(operator, "rotation-announce", rotation.uid))
     setup_removed.update(removed_reason="Ends in May")
-    assert "takes no part any more" in page_text(tell(operator, rotation, northwind, seen=seen))
+    assert "takes no part any more" in page_text(announce_to(operator, rotation, northwind, seen=seen))
     assert not Message.objects.exists()
 
 
 @pytest.mark.parametrize("role", ["viewer", "approver"])
-def test_only_operators_tell_partners(role: str, rotation: Rotation, northwind: Participant) -> None:
+def test_only_operators_announce(role: str, rotation: Rotation, northwind: Participant) -> None:
     client = log_in(make_person(f"a {role}", role))
     assert get_page(client, "rotation-announce", rotation.uid).status_code == 403
     assert (
@@ -281,7 +285,7 @@ def test_only_operators_tell_partners(role: str, rotation: Rotation, northwind: 
     assert not Message.objects.exists()
 
 
-def test_the_mail_can_be_sent_to_oneself_first(operator: Client, northwind: Participant) -> None:
+def test_the_user_can_get_a_test_copy(operator: Client, northwind: Participant) -> None:
     shown = post_form(operator, "participant-to-oneself", northwind.uid)
     assert shown["Location"] == reverse("participant-announcement", args=[northwind.uid])
     assert "1 mail on the way to olivia@example.com." in page_text(operator.get(shown["Location"]))
@@ -290,7 +294,7 @@ def test_the_mail_can_be_sent_to_oneself_first(operator: Client, northwind: Part
     assert not Letter.objects.exists()
 
 
-def test_within_the_list_the_answer_is_a_message_alone(operator: Client, northwind: Participant) -> None:
+def test_htmx_gets_only_a_message(operator: Client, northwind: Participant) -> None:
     url = reverse("participant-to-oneself", args=[northwind.uid])
     shown = page_text(operator.post(url, headers={"HX-Request": "true"}))
     assert shown.startswith('<div class="message is-fine"')
@@ -300,7 +304,7 @@ def test_within_the_list_the_answer_is_a_message_alone(operator: Client, northwi
     assert "<html" not in part.content.decode()
 
 
-def test_somebody_without_an_address_is_told_so(
+def test_a_user_without_an_address_gets_an_error(
     operator: Client, company: Company, northwind: Participant
 ) -> None:
     client = log_in(make_person("nobody", "operator"))
@@ -312,7 +316,7 @@ def test_somebody_without_an_address_is_told_so(
     )
 
 
-def test_wording_that_names_what_is_not_there_stops_the_announcement(
+def test_an_unknown_placeholder_stops_the_announcement(
     operator: Client, rotation: Rotation, northwind: Participant
 ) -> None:
     Phrase.objects.create(kind="announcement", subject="{nonsense}", opening="x", closing="")
@@ -341,14 +345,18 @@ def queries(client: Client, url: str) -> int:
     return len(asked)
 
 
-def test_the_page_asks_as_often_for_two_partners_as_for_forty(operator: Client, company: Company) -> None:
+def test_the_page_takes_as_many_queries_for_two_partners_as_for_forty(
+    operator: Client, company: Company
+) -> None:
     first = many(company, 0)
     few = queries(operator, reverse("rotation-announce", args=[first.uid]))
     endings.cancel(first, reason="Enough", by=company.by, now=NOW)
     assert queries(operator, reverse("rotation-announce", args=[many(company, 40).uid])) == few
 
 
-def test_a_preview_asks_as_often_for_one_contact_as_for_ten(operator: Client, northwind: Participant) -> None:
+def test_a_preview_takes_as_many_queries_for_one_contact_as_for_ten(
+    operator: Client, northwind: Participant
+) -> None:
     url = reverse("participant-announcement", args=[northwind.uid])
     one = queries(operator, url)
     for n in range(9):

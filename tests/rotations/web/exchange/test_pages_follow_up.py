@@ -32,7 +32,7 @@ def still(clock: datetime) -> None:
 
 
 @pytest.fixture
-def told(company: Company, northwind: Participant) -> Participant:
+def announced(company: Company, northwind: Participant) -> Participant:
     announce(northwind, by=company.by, now=NOW - 2 * DAY)
     northwind.refresh_from_db()
     return northwind
@@ -43,8 +43,8 @@ def operator(company: Company) -> Client:
     return log_in(make_person("olivia", "operator", time_zone="America/Chicago"))
 
 
-def test_it_shows_when_whom_and_then_our_people(
-    operator: Client, told: Participant, rotation: Rotation
+def test_the_page_shows_reminders_recipients_and_escalations(
+    operator: Client, announced: Participant, rotation: Rotation
 ) -> None:
     shown = page_text(get_page(operator, "rotation-following", rotation.uid))
     assert 'name="after" value="7, 14"' in shown
@@ -55,14 +55,16 @@ def test_it_shows_when_whom_and_then_our_people(
     assert "Fabrikam has not been told yet: announce the change first." in shown
 
 
-def test_the_rotation_leads_there(operator: Client, told: Participant, rotation: Rotation) -> None:
+def test_the_page_of_the_rotation_links_to_the_reminders(
+    operator: Client, announced: Participant, rotation: Rotation
+) -> None:
     assert reverse("rotation-following", args=[rotation.uid]) in page_text(
         get_page(operator, "rotation-detail", rotation.uid)
     )
 
 
-def test_other_days_are_shown_before_they_are_kept(
-    operator: Client, told: Participant, rotation: Rotation
+def test_other_days_are_previewed_before_they_are_saved(
+    operator: Client, announced: Participant, rotation: Rotation
 ) -> None:
     days = {"after": "3", "before": "2 5"}
     shown = page_text(post_form(operator, "rotation-following", rotation.uid, **days, look="1"))
@@ -72,8 +74,8 @@ def test_other_days_are_shown_before_they_are_kept(
     assert rotation.nudge_after == [7, 14]
 
 
-def test_other_days_are_kept_and_in_the_trail(
-    operator: Client, told: Participant, rotation: Rotation
+def test_other_days_are_saved_and_audited(
+    operator: Client, announced: Participant, rotation: Rotation
 ) -> None:
     answer = post_form(operator, "rotation-following", rotation.uid, after="20, 3", before="2;5")
     assert answer["Location"] == reverse("rotation-following", args=[rotation.uid])
@@ -86,13 +88,13 @@ def test_other_days_are_kept_and_in_the_trail(
     assert Entry.objects.filter(verb="rotation.ladder_set").count() == 1
 
 
-def test_no_days_at_all_is_an_answer(operator: Client, told: Participant, rotation: Rotation) -> None:
+def test_no_days_at_all_are_valid(operator: Client, announced: Participant, rotation: Rotation) -> None:
     assert post_form(operator, "rotation-following", rotation.uid, after="", before="").status_code == 302
     assert "none any more" in page_text(get_page(operator, "rotation-following", rotation.uid))
 
 
 @pytest.mark.parametrize(
-    ("days", "said"),
+    ("days", "expected"),
     [
         ("seven", "“seven” is not a whole number of days"),
         ("7.5", "“7.5” is not a whole number of days"),
@@ -104,21 +106,21 @@ def test_no_days_at_all_is_an_answer(operator: Client, told: Participant, rotati
     ],
 )
 @pytest.mark.parametrize("field", ["after", "before"])
-def test_days_that_make_no_ladder_are_refused(
-    operator: Client, rotation: Rotation, field: str, days: str, said: str
+def test_invalid_days_are_refused(
+    operator: Client, rotation: Rotation, field: str, days: str, expected: str
 ) -> None:
     answer = post_form(
         operator, "rotation-following", rotation.uid, **{"after": "7", "before": "7", field: days}
     )
     assert answer.status_code == 422
-    assert said in page_text(answer)
+    assert expected in page_text(answer)
     assert f'value="{days}"' in page_text(answer)
     rotation.refresh_from_db()
     assert (rotation.nudge_after, rotation.nudge_before) == ([7, 14], [7, 3, 1])
 
 
-def test_of_an_ended_rotation_nothing_is_changed(
-    operator: Client, told: Participant, rotation: Rotation, company: Company
+def test_the_days_of_an_ended_rotation_can_not_be_changed(
+    operator: Client, announced: Participant, rotation: Rotation, company: Company
 ) -> None:
     endings.cancel(rotation, reason="Not needed", by=company.by, now=NOW)
     assert "nobody is reminded any more" in page_text(get_page(operator, "rotation-following", rotation.uid))
@@ -127,7 +129,9 @@ def test_of_an_ended_rotation_nothing_is_changed(
     assert reverse("rotation-following", args=[rotation.uid]) not in detail
 
 
-def test_it_says_where_mail_reaches_nobody(operator: Client, told: Participant, rotation: Rotation) -> None:
+def test_a_partner_without_reachable_contacts_is_marked(
+    operator: Client, announced: Participant, rotation: Rotation
+) -> None:
     Contact.objects.update(bounced_at=NOW)
     shown = page_text(get_page(operator, "rotation-following", rotation.uid))
     assert "nobody whom mail reaches" in shown
@@ -136,38 +140,38 @@ def test_it_says_where_mail_reaches_nobody(operator: Client, told: Participant, 
     assert "told <time" in page_text(get_page(operator, "rotation-following", rotation.uid))
 
 
-def test_a_reminder_is_asked_for_with_its_consequence(
-    operator: Client, told: Participant, company: Company
+def test_a_reminder_is_confirmed_with_its_consequences(
+    operator: Client, announced: Participant, company: Company
 ) -> None:
-    shown = page_text(get_page(operator, "participant-nudge", told.uid))
+    shown = page_text(get_page(operator, "participant-nudge", announced.uid))
     assert "Send the reminder to Nora North" in shown
     assert "Nora North (nora@northwind.example) gets a mail with the certificate and a link" in shown
     assert "It asks for an answer by Thu 3 Dec 2026, 22:00 CST." in shown
     assert not Letter.objects.filter(kind=Letter.Kind.NUDGE).exists()
-    answer = post_form(operator, "participant-nudge", told.uid)
-    assert answer["Location"] == told.rotation.get_absolute_url()
+    answer = post_form(operator, "participant-nudge", announced.uid)
+    assert answer["Location"] == announced.rotation.get_absolute_url()
     assert Letter.objects.get(kind=Letter.Kind.NUDGE).rung == "by hand"
-    assert "was written to a minute ago" in page_text(post_form(operator, "participant-nudge", told.uid))
+    assert "was written to a minute ago" in page_text(post_form(operator, "participant-nudge", announced.uid))
     assert Letter.objects.filter(kind=Letter.Kind.NUDGE).count() == 1
 
 
-def test_a_reminder_that_is_out_of_place_is_not_offered(
-    operator: Client, told: Participant, company: Company
+def test_an_impossible_reminder_is_not_offered(
+    operator: Client, announced: Participant, company: Company
 ) -> None:
-    responses.decline(told, reason="Closed", by=company.by, now=NOW)
-    shown = page_text(get_page(operator, "participant-nudge", told.uid))
+    responses.decline(announced, reason="Closed", by=company.by, now=NOW)
+    shown = page_text(get_page(operator, "participant-nudge", announced.uid))
     assert "Northwind said no, so a reminder leads nowhere" in shown
     assert "Send the reminder" not in shown
 
 
-def test_whoever_may_only_look_reminds_nobody(told: Participant, company: Company) -> None:
+def test_viewers_can_not_remind(announced: Participant, company: Company) -> None:
     viewer = log_in(make_person("vera", "viewer"))
-    assert post_form(viewer, "participant-nudge", told.uid).status_code == 403
-    assert get_page(viewer, "rotation-following", told.rotation.uid).status_code == 403
+    assert post_form(viewer, "participant-nudge", announced.uid).status_code == 403
+    assert get_page(viewer, "rotation-following", announced.rotation.uid).status_code == 403
 
 
 def test_the_number_of_queries_does_not_depend_on_the_number_of_partners(
-    operator: Client, told: Participant, rotation: Rotation, company: Company
+    operator: Client, announced: Participant, rotation: Rotation, company: Company
 ) -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as found:

@@ -28,7 +28,7 @@ def token_in(response: Any) -> str:
     return found[1]
 
 
-def test_a_link_is_shown_once_as_text_and_as_a_picture(operator: Client, northwind: Participant) -> None:
+def test_a_link_is_shown_once_as_text_and_as_a_qr_code(operator: Client, northwind: Participant) -> None:
     response = post_form(operator, "participant-share", northwind.uid)
     assert response.status_code == 200
     assert "no-store" in response["Cache-Control"]
@@ -44,7 +44,7 @@ def test_a_link_is_shown_once_as_text_and_as_a_picture(operator: Client, northwi
     assert token not in repr(list(Entry.objects.values()))
 
 
-def test_handing_a_link_over_counts_as_told_and_sends_no_mail(
+def test_sharing_a_link_counts_as_informed_and_sends_no_mail(
     operator: Client, northwind: Participant
 ) -> None:
     post_form(operator, "participant-share", northwind.uid)
@@ -54,39 +54,41 @@ def test_handing_a_link_over_counts_as_told_and_sends_no_mail(
     assert not Message.objects.exists()
 
 
-def test_it_may_be_made_where_no_mail_reaches_anybody(operator: Client, northwind: Participant) -> None:
+def test_a_link_can_be_created_without_reachable_contacts(operator: Client, northwind: Participant) -> None:
     northwind.partner.contacts.all().delete()
     assert token_in(post_form(operator, "participant-share", northwind.uid))
 
 
-def test_it_ends_at_the_end_of_a_day_where_the_partner_is(operator: Client, northwind: Participant) -> None:
+def test_a_link_expires_at_the_end_of_the_day_in_the_partners_zone(
+    operator: Client, northwind: Participant
+) -> None:
     post_form(operator, "participant-share", northwind.uid, until="2026-12-01")
     assert Link.objects.get().expires_at == datetime(2026, 12, 2, 5, 59, tzinfo=UTC)  # 23:59 in Chicago
 
 
 @pytest.mark.parametrize(
-    ("until", "said"),
+    ("until", "expected"),
     [
         ("2026-11-22", "That day is over"),
         ("2030-01-01", "more than two years ahead"),
         ("yesterday", "Enter a valid date."),
     ],
 )
-def test_a_day_that_can_not_be_is_refused(
-    operator: Client, northwind: Participant, until: str, said: str
+def test_an_impossible_day_is_refused(
+    operator: Client, northwind: Participant, until: str, expected: str
 ) -> None:
     response = post_form(operator, "participant-share", northwind.uid, until=until)
     assert response.status_code == 422
-    assert said in response.context["form"].errors["until"][0]
+    assert expected in response.context["form"].errors["until"][0]
     assert not Link.objects.exists()
 
 
-def test_today_is_no_day_that_is_over(operator: Client, northwind: Participant) -> None:
+def test_today_is_a_valid_last_day(operator: Client, northwind: Participant) -> None:
     assert post_form(operator, "participant-share", northwind.uid, until="2026-11-23").status_code == 200
 
 
 @pytest.mark.parametrize("state", ["staging", "ended", "removed"])
-def test_nobody_gets_a_link_before_its_turn_or_afterwards(
+def test_no_link_is_created_too_early_or_after_the_end(
     operator: Client, company: Company, rotation: Rotation, northwind: Participant, state: str
 ) -> None:
     match state:
@@ -97,12 +99,12 @@ def test_nobody_gets_a_link_before_its_turn_or_afterwards(
             endings.cancel(rotation, reason="No", by=company.by, now=NOW)
         case "removed":
             Participant.objects.filter(pk=northwind.pk).update(removed_reason="Ends in May")
-    said = {
+    expected = {
         "staging": "Not yet: first “Load",
         "ended": "Partners are told once the plan is approved",
         "removed": "takes no part in this rotation",
     }[state]
-    assert said in page_text(get_page(operator, "participant-share", northwind.uid))
+    assert expected in page_text(get_page(operator, "participant-share", northwind.uid))
     assert post_form(operator, "participant-share", northwind.uid).status_code == 422
     assert not Link.objects.exists()
 
@@ -113,7 +115,7 @@ def announced(company: Company, participant: Participant) -> Link:
     return letter.link
 
 
-def test_links_are_listed_with_whose_they_are_and_what_became_of_them(
+def test_links_are_listed_with_owner_and_status(
     operator: Client, company: Company, northwind: Participant
 ) -> None:
     announced(company, northwind)
@@ -125,7 +127,7 @@ def test_links_are_listed_with_whose_they_are_and_what_became_of_them(
     assert shown.count("Withdraw …") == 2
 
 
-def test_a_withdrawn_link_opens_nothing_and_says_so(
+def test_a_revoked_link_is_refused_with_a_message(
     operator: Client, company: Company, northwind: Participant
 ) -> None:
     response = post_form(operator, "participant-share", northwind.uid)
@@ -145,7 +147,7 @@ def test_a_withdrawn_link_opens_nothing_and_says_so(
     assert Entry.objects.filter(verb="link.revoked").count() == 1
 
 
-def test_a_new_one_goes_to_the_same_person_and_leaves_the_old_one(
+def test_a_renewed_link_goes_to_the_same_contact_and_keeps_the_old_one(
     operator: Client, company: Company, northwind: Participant
 ) -> None:
     link = announced(company, northwind)
@@ -157,7 +159,7 @@ def test_a_new_one_goes_to_the_same_person_and_leaves_the_old_one(
     assert Link.objects.alive(NOW).count() == 2
 
 
-def test_somebody_who_has_left_gets_no_new_one(
+def test_a_removed_contact_gets_no_new_link(
     operator: Client, company: Company, northwind: Participant
 ) -> None:
     link = announced(company, northwind)
@@ -173,7 +175,7 @@ def test_somebody_who_has_left_gets_no_new_one(
 
 
 @pytest.mark.parametrize("role", ["viewer", "approver"])
-def test_only_operators_make_and_withdraw_links(role: str, company: Company, northwind: Participant) -> None:
+def test_only_operators_create_and_revoke_links(role: str, company: Company, northwind: Participant) -> None:
     link = announced(company, northwind)
     client = log_in(make_person(f"a {role}", role))
     for name, uid in (
@@ -188,7 +190,7 @@ def test_only_operators_make_and_withdraw_links(role: str, company: Company, nor
     assert Link.objects.alive(NOW).count() == 1
 
 
-def test_a_link_to_hand_in_a_certificate_can_be_withdrawn_too(
+def test_a_link_to_submit_a_certificate_can_be_revoked_too(
     operator: Client, company: Company, northwind: Participant
 ) -> None:
     fresh = access_links.create_link(

@@ -37,14 +37,14 @@ def write(
     return client.post(reverse(f"{'partner-' if partner else ''}phrase-{verb}", args=given), words)
 
 
-def test_it_begins_with_the_wording_that_comes_with_it(administrator: Client) -> None:
+def test_the_form_starts_with_the_default_template(administrator: Client) -> None:
     shown = page_text(get_page(administrator, "phrase-update", "announcement"))
     assert mail_templates.DEFAULT_TEXTS["announcement"].subject in shown
     assert "Go back to the wording" not in shown
     assert page_text(get_page(administrator, "phrase-list")).count("as it comes") == len(Phrase.Kind)
 
 
-def test_own_wording_is_in_the_next_mail(administrator: Client, northwind: Participant) -> None:
+def test_a_custom_template_is_used_for_the_next_mail(administrator: Client, northwind: Participant) -> None:
     assert write(administrator, "announcement", **OWN).status_code == 302
     (draft,) = announcements.build_preview(northwind, now=NOW).drafts
     assert draft.message.subject == "Our company: new key for ACME"
@@ -54,7 +54,7 @@ def test_own_wording_is_in_the_next_mail(administrator: Client, northwind: Parti
     assert "own wording" in page_text(get_page(administrator, "phrase-list"))
 
 
-def test_a_partners_own_goes_before_that_for_all(
+def test_a_partners_template_overrides_the_general_one(
     administrator: Client, operator: Client, northwind: Participant, fabrikam: Participant
 ) -> None:
     write(administrator, "announcement", **OWN)
@@ -70,7 +70,7 @@ def test_a_partners_own_goes_before_that_for_all(
 
 
 @pytest.mark.parametrize(
-    ("kind", "field", "words", "said"),
+    ("kind", "field", "words", "expected"),
     [
         (
             "announcement",
@@ -83,16 +83,18 @@ def test_a_partners_own_goes_before_that_for_all(
         ("nudge", "subject", "", "This field is required."),
     ],
 )
-def test_what_can_not_be_filled_in_is_refused_at_its_field(
-    administrator: Client, kind: str, field: str, words: str, said: str
+def test_an_unknown_placeholder_is_an_error_of_its_field(
+    administrator: Client, kind: str, field: str, words: str, expected: str
 ) -> None:
     response = write(administrator, kind, **{**OWN, "subject": "x", "opening": "x", field: words})
     assert response.status_code == 422
-    assert said in response.context["form"].errors[field][0]
+    assert expected in response.context["form"].errors[field][0]
     assert not Phrase.objects.exists()
 
 
-def test_it_can_be_tried_out_without_being_kept(administrator: Client, northwind: Participant) -> None:
+def test_a_template_can_be_previewed_without_being_saved(
+    administrator: Client, northwind: Participant
+) -> None:
     shown = page_text(write(administrator, "announcement", look="1", **OWN))
     assert "Our company: new key for Retail" in shown
     assert "Dear Dana Whitfield," in shown
@@ -114,7 +116,7 @@ def test_placeholders_are_listed_with_their_meaning(administrator: Client) -> No
     assert "{window}" in page_text(get_page(administrator, "phrase-update", "nudge"))
 
 
-def test_saving_what_is_in_force_already_keeps_nothing(administrator: Client) -> None:
+def test_saving_the_current_template_stores_nothing(administrator: Client) -> None:
     words = mail_templates.DEFAULT_TEXTS["nudge"]
     given: dict[str, Any] = {
         "subject": words.subject,
@@ -125,7 +127,9 @@ def test_saving_what_is_in_force_already_keeps_nothing(administrator: Client) ->
     assert not Phrase.objects.exists()
 
 
-def test_going_back_forgets_it_once(administrator: Client, operator: Client, northwind: Participant) -> None:
+def test_resetting_deletes_the_template_once(
+    administrator: Client, operator: Client, northwind: Participant
+) -> None:
     write(administrator, "announcement", **OWN)
     write(operator, "announcement", northwind.partner, **{**OWN, "subject": "Alone"})
     shown = page_text(get_page(operator, "partner-phrase-update", northwind.partner.uid, "announcement"))
@@ -146,7 +150,7 @@ def test_going_back_forgets_it_once(administrator: Client, operator: Client, nor
     assert [e.old["subject"] for e in Entry.objects.filter(verb="phrase.reset")] == [OWN["subject"], "Alone"]
 
 
-def test_two_who_write_at_the_same_moment_are_told_so(
+def test_a_concurrent_edit_is_reported(
     administrator: Client, company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     get_page(administrator, "phrase-update", "nudge")
@@ -163,7 +167,7 @@ def test_two_who_write_at_the_same_moment_are_told_so(
     assert Phrase.objects.get().subject == "Theirs"
 
 
-def test_mails_of_no_kind_are_not_found(administrator: Client, company: Company) -> None:
+def test_an_unknown_kind_of_mail_is_not_found(administrator: Client, company: Company) -> None:
     assert get_page(administrator, "phrase-update", "greeting").status_code == 404
     assert write(administrator, "greeting", verb="reset").status_code == 404
 

@@ -30,7 +30,7 @@ OTHER = window(STARTS + timedelta(days=2), zone="America/New_York")
 
 
 @pytest.fixture
-def told(company: Company, rotation: Rotation) -> Rotation:
+def announced(company: Company, rotation: Rotation) -> Rotation:
     for participant in rotation.participants.all():
         announcements.announce(participant, by=company.by, now=EARLIER)
     return rotation
@@ -46,8 +46,10 @@ def propose(participant: Participant) -> None:
     responses.propose_window(participant, OTHER, note="Stock count", by=NORA, now=NOW)
 
 
-def test_it_shows_all_that_passed_with_a_partner(operator: Client, company: Company, told: Rotation) -> None:
-    northwind = told.participants.get(partner__name="Northwind")
+def test_the_page_shows_the_history_of_a_participant(
+    operator: Client, company: Company, announced: Rotation
+) -> None:
+    northwind = announced.participants.get(partner__name="Northwind")
     link = northwind.links.get()
     access_links.record_opened(link, by=NORA, now=NOW)
     link.refresh_from_db()
@@ -71,8 +73,8 @@ def test_it_shows_all_that_passed_with_a_partner(operator: Client, company: Comp
 
 
 @pytest.mark.parametrize("what", ["queued", "sent", "given up", "came back"])
-def test_it_shows_what_became_of_each_mail(
-    operator: Client, company: Company, told: Rotation, northwind: Participant, what: str
+def test_the_page_shows_the_state_of_each_mail(
+    operator: Client, company: Company, announced: Rotation, northwind: Participant, what: str
 ) -> None:
     message = northwind.letters.get().message
     match what:
@@ -86,13 +88,13 @@ def test_it_shows_what_became_of_each_mail(
             outbox.record_bounce(message, "The mailbox is full", by=company.by, now=NOW)
     shown = page_text(get_page(operator, "participant-detail", northwind.uid))
     assert what in shown.partition('aria-labelledby="letters"')[2].partition("</section>")[0]
-    said = {"given up": "550 5.1.1 No such user", "came back": "The mailbox is full"}
-    assert said.get(what, "") in shown
-    assert ("unreachable" in shown) == (what in said)
+    expected = {"given up": "550 5.1.1 No such user", "came back": "The mailbox is full"}
+    assert expected.get(what, "") in shown
+    assert ("unreachable" in shown) == (what in expected)
 
 
-def test_it_asks_as_often_for_one_letter_as_for_ten(
-    operator: Client, company: Company, told: Rotation, northwind: Participant
+def test_the_page_takes_as_many_queries_for_one_mail_as_for_ten(
+    operator: Client, company: Company, announced: Rotation, northwind: Participant
 ) -> None:
     def queries() -> int:
         url = reverse("participant-detail", args=[northwind.uid])
@@ -108,7 +110,7 @@ def test_it_asks_as_often_for_one_letter_as_for_ten(
     assert queries() == one
 
 
-def test_a_draft_and_somebody_left_out_have_a_page_too(
+def test_participants_of_drafts_and_removed_ones_have_a_page(
     operator: Client, company: Company, rotation: Rotation
 ) -> None:
     northwind = rotation.participants.get(partner__name="Northwind")
@@ -121,8 +123,8 @@ def test_a_draft_and_somebody_left_out_have_a_page_too(
 # Another time
 
 
-def test_a_proposal_is_shown_on_both_clocks_with_what_moving_means(
-    operator: Client, told: Rotation, northwind: Participant
+def test_a_proposal_is_shown_in_both_zones_with_its_consequences(
+    operator: Client, announced: Rotation, northwind: Participant
 ) -> None:
     propose(northwind)
     shown = page_text(get_page(operator, "participant-detail", northwind.uid))
@@ -130,25 +132,27 @@ def test_a_proposal_is_shown_on_both_clocks_with_what_moving_means(
     assert "Sun 6 Dec 2026, 04:00 to 05:00 UTC here" in shown
     assert "Nobody else has to agree to the time; the 2 that know of it are told" not in shown
     assert "Nobody else has to agree to the time; the one that knows of it is told that it moved." in shown
-    assert f"{reverse('rotation-postpone', args=[told.uid])}?proposal={northwind.uid}" in shown
+    assert f"{reverse('rotation-postpone', args=[announced.uid])}?proposal={northwind.uid}" in shown
 
 
-def test_it_says_who_is_asked_again(
-    operator: Client, together: None, told: Rotation, northwind: Participant
+def test_the_page_shows_who_has_to_agree_again(
+    operator: Client, together: None, announced: Rotation, northwind: Participant
 ) -> None:
     propose(northwind)
     shown = page_text(get_page(operator, "participant-detail", northwind.uid))
     assert "1 other partner has to agree to the new time once more;" in shown
-    Participant.objects.filter(rotation=told).exclude(pk=northwind.pk).update(removed_reason="Ends in May")
+    Participant.objects.filter(rotation=announced).exclude(pk=northwind.pk).update(
+        removed_reason="Ends in May"
+    )
     shown = page_text(get_page(operator, "participant-detail", northwind.uid))
     assert "Northwind is the only partner of this change: nobody else is asked" in shown
 
 
-def test_moving_there_is_prefilled_and_counts_as_agreed(
-    operator: Client, together: None, told: Rotation, northwind: Participant
+def test_a_move_to_the_proposal_is_prefilled_and_counts_as_agreed(
+    operator: Client, together: None, announced: Rotation, northwind: Participant
 ) -> None:
     propose(northwind)
-    url = f"{reverse('rotation-postpone', args=[told.uid])}?proposal={northwind.uid}"
+    url = f"{reverse('rotation-postpone', args=[announced.uid])}?proposal={northwind.uid}"
     form = operator.get(url).context["form"]
     initial = {
         name: str(form[name].initial) for name in ("window_date", "window_from", "window_zone", "reason")
@@ -173,19 +177,19 @@ def test_moving_there_is_prefilled_and_counts_as_agreed(
     northwind.refresh_from_db()
     assert (northwind.agreed_at, northwind.proposed_at) == (NOW, None)
     assert northwind.steps.get(act="agree").state == "done"
-    other = told.participants.exclude(pk=northwind.pk).get()
+    other = announced.participants.exclude(pk=northwind.pk).get()
     assert other.agreed_at is None
     assert other.steps.get(act="agree").state == "waiting"
     assert Entry.objects.filter(verb="participant.agreed").count() == 1
     assert Letter.objects.filter(kind="moved").count() == 2
 
 
-def test_a_move_to_another_time_asks_whoever_proposed_one_again(
-    company: Company, together: None, told: Rotation, northwind: Participant
+def test_a_move_to_another_time_asks_the_proposing_partner_again(
+    company: Company, together: None, announced: Rotation, northwind: Participant
 ) -> None:
     propose(northwind)
     rescheduling.postpone(
-        told,
+        announced,
         rescheduling.WindowChange(window(STARTS + timedelta(days=3)), reason="Later"),
         by=company.by,
         now=NOW,
@@ -195,16 +199,18 @@ def test_a_move_to_another_time_asks_whoever_proposed_one_again(
     assert northwind.steps.get(act="agree").state == "waiting"
 
 
-def test_an_address_that_names_no_proposal_prefills_nothing(operator: Client, told: Rotation) -> None:
-    northwind = told.participants.get(partner__name="Northwind")
+def test_a_url_without_a_valid_proposal_prefills_nothing(operator: Client, announced: Rotation) -> None:
+    northwind = announced.participants.get(partner__name="Northwind")
     for named in (northwind.uid, "nonsense"):
-        form = operator.get(f"{reverse('rotation-postpone', args=[told.uid])}?proposal={named}").context[
+        form = operator.get(f"{reverse('rotation-postpone', args=[announced.uid])}?proposal={named}").context[
             "form"
         ]
         assert form["window_zone"].initial == "America/Chicago"
 
 
-def test_staying_tells_the_partner_why(operator: Client, told: Rotation, northwind: Participant) -> None:
+def test_refusing_a_proposal_mails_the_reason(
+    operator: Client, announced: Rotation, northwind: Participant
+) -> None:
     propose(northwind)
     assert "gets a mail that we stay with Thu 3 Dec 2026, 22:00 to 23:00 CST" in page_text(
         get_page(operator, "participant-stay", northwind.uid)
@@ -216,7 +222,7 @@ def test_staying_tells_the_partner_why(operator: Client, told: Rotation, northwi
     assert "All others agreed" in letter.message.text
     northwind.refresh_from_db()
     assert northwind.proposed_at is None
-    assert stored_state(told) == "exchanging"
+    assert stored_state(announced) == "exchanging"
     # Nothing is left to refuse.
     assert "proposes no other time any more" in page_text(
         get_page(operator, "participant-stay", northwind.uid)
@@ -225,17 +231,17 @@ def test_staying_tells_the_partner_why(operator: Client, told: Rotation, northwi
     assert Letter.objects.filter(kind="answered").count() == 1
 
 
-def test_a_proposal_after_the_change_has_begun_can_only_be_read(
-    operator: Client, told: Rotation, northwind: Participant
+def test_a_proposal_after_the_cut_over_began_is_read_only(
+    operator: Client, announced: Rotation, northwind: Participant
 ) -> None:
     propose(northwind)
-    Rotation.objects.filter(pk=told.pk).update(state="under_way")
+    Rotation.objects.filter(pk=announced.pk).update(state="under_way")
     shown = page_text(get_page(operator, "participant-detail", northwind.uid))
     assert "The change has begun: it can’t be moved any more." in shown
     assert "Move the change there" not in shown
 
 
-def test_viewers_read_it_and_decide_nothing(viewer: Client, told: Rotation, northwind: Participant) -> None:
+def test_viewers_can_read_but_not_decide(viewer: Client, announced: Rotation, northwind: Participant) -> None:
     propose(northwind)
     shown = page_text(get_page(viewer, "participant-detail", northwind.uid))
     assert "It proposes another time" in shown

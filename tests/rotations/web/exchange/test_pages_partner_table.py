@@ -41,7 +41,7 @@ NORA = Actor(name="Nora North (Northwind)", source="portal", address="203.0.113.
 
 
 @pytest.fixture
-def told(company: Company, rotation: Rotation) -> Rotation:
+def announced(company: Company, rotation: Rotation) -> Rotation:
     """A rotation of which both partners were told five hours ago."""
     for participant in rotation.participants.all():
         announcements.announce(participant, by=company.by, now=EARLIER)
@@ -57,8 +57,8 @@ def row_of(rotation: Rotation, name: str, **options: Any) -> Any:
     return next(r for r in detail(rotation, **options).rows if r.participant.partner.name == name)
 
 
-def confirm(participant: Participant, company: Company, **said: Any) -> None:
-    answer = {"fingerprint": "", "agreed": True, "spoke_with": "", "note": "", **said}
+def confirm(participant: Participant, company: Company, **fields: Any) -> None:
+    answer = {"fingerprint": "", "agreed": True, "spoke_with": "", "note": "", | fields}
     confirmations.confirm(participant, by=NORA, now=NOW, **answer)
 
 
@@ -70,29 +70,32 @@ def propose(participant: Participant) -> None:
 # What each has come to
 
 
-def test_the_row_shows_what_a_partner_has_come_to(
-    operator: Client, company: Company, told: Rotation, northwind: Participant
+def test_a_row_shows_the_status_of_its_partner(
+    operator: Client, company: Company, announced: Rotation, northwind: Participant
 ) -> None:
     confirm(northwind, company, fingerprint=pki.format_fingerprint(company.new.sha256), note="Night shift")
-    shown = page_text(get_page(operator, "rotation-detail", told.uid))
+    shown = page_text(get_page(operator, "rotation-detail", announced.uid))
     row = shown.partition(f'id="partner-{northwind.uid}"')[2].partition("</tr>")[0]
-    for words in ("ready", "23 Nov", "fingerprint", "Has it", "“Night shift”", "Nora North, "):
-        assert words in row
+    for status_texts in ("ready", "23 Nov", "fingerprint", "Has it", "“Night shift”", "Nora North, "):
+        assert status_texts in row
     assert "(Northwind)" not in row  # the row says whose word it is
     assert "1 of 2 ready, 1 told." in shown
 
 
-def test_the_sum_is_told_in_words(company: Company, told: Rotation, northwind: Participant) -> None:
-    assert partner_table.summarize_partners(detail(told).rows) == "0 of 2 ready, 2 told"
+def test_the_summary_counts_the_statuses(
+    company: Company, announced: Rotation, northwind: Participant
+) -> None:
+    assert partner_table.summarize_partners(detail(announced).rows) == "0 of 2 ready, 2 told"
     propose(northwind)
     assert (
-        partner_table.summarize_partners(detail(told).rows) == "0 of 2 ready, 1 proposes another time, 1 told"
+        partner_table.summarize_partners(detail(announced).rows)
+        == "0 of 2 ready, 1 proposes another time, 1 told"
     )
     responses.decline(northwind, reason="No", by=NORA, now=NOW)
-    assert partner_table.summarize_partners(detail(told).rows) == "0 of 2 ready, 1 said no, 1 told"
+    assert partner_table.summarize_partners(detail(announced).rows) == "0 of 2 ready, 1 said no, 1 told"
 
 
-def test_every_standing_has_its_words_and_its_icon() -> None:
+def test_every_status_has_a_text_and_an_icon() -> None:
     assert {*partner_table.STATUS_TEXTS, PartnerStatus.READY} == set(PartnerStatus)
 
 
@@ -106,18 +109,18 @@ def test_every_standing_has_its_words_and_its_icon() -> None:
         ("nonsense", ["Fabrikam", "Northwind"]),
     ],
 )
-def test_the_table_is_narrowed_by_who_is_waited_for_and_by_standing(
-    operator: Client, told: Rotation, northwind: Participant, show: str, names: list[str]
+def test_the_table_is_filtered_by_awaited_partners_and_by_status(
+    operator: Client, announced: Rotation, northwind: Participant, show: str, names: list[str]
 ) -> None:
     responses.decline(northwind, reason="No", by=NORA, now=NOW)
-    assert [r.participant.partner.name for r in detail(told, show=show).filtered_rows] == names
-    filters = [(f.name, f.count) for f in detail(told).filters]
+    assert [r.participant.partner.name for r in detail(announced, show=show).filtered_rows] == names
+    filters = [(f.name, f.count) for f in detail(announced).filters]
     assert filters == [("", 2), ("awaited", 2), ("declined", 1), ("announced", 1)]
-    shown = page_text(operator.get(f"{told.get_absolute_url()}?show={show}"))
+    shown = page_text(operator.get(f"{announced.get_absolute_url()}?show={show}"))
     assert f"&amp;show={show}" in shown or not show  # the part that renews itself stays narrowed
 
 
-def test_the_next_thing_to_do_is_one_button(
+def test_the_next_action_is_one_button(
     company: Company, rotation: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
     def label(name: str, **options: Any) -> str:
@@ -143,38 +146,42 @@ def test_the_next_thing_to_do_is_one_button(
     assert label("Fabrikam") == ""
 
 
-def test_a_draft_shows_whom_it_is_about_and_no_more(operator: Client, company: Company) -> None:
+def test_a_draft_shows_its_partners_without_statuses(operator: Client, company: Company) -> None:
     shown = page_text(get_page(operator, "rotation-detail", make_drafted(company).uid))
     assert "Leave out …" in shown
     assert "Comes to" not in shown
 
 
-def test_the_last_word_is_read_off_the_trail(
-    company: Company, told: Rotation, northwind: Participant
+def test_the_last_response_comes_from_the_audit_trail(
+    company: Company, announced: Rotation, northwind: Participant
 ) -> None:
-    assert last_responses(told) == {}
+    assert last_responses(announced) == {}
     propose(northwind)
     confirm(northwind, company, note="We can after all", agreed=False)
-    (word,) = last_responses(told).values()
-    assert (word.who, word.what, word.note) == (NORA.name, "says that it has it", "We can after all")
+    (last_response,) = last_responses(announced).values()
+    assert (last_response.who, last_response.what, last_response.note) == (
+        NORA.name,
+        "says that it has it",
+        "We can after all",
+    )
     confirm(northwind, company, agreed=False, installed=False, spoke_with="Nils", note="Ill today")
-    (word,) = last_responses(told).values()
-    assert (word.who, word.note) == ("Nils", "Ill today")
+    (last_response,) = last_responses(announced).values()
+    assert (last_response.who, last_response.note) == ("Nils", "Ill today")
 
 
-def test_the_next_reminder_is_shown(told: Rotation) -> None:
-    assert row_of(told, "Northwind").reminded_at == STARTS - timedelta(days=7)
+def test_the_next_reminder_is_shown(announced: Rotation) -> None:
+    assert row_of(announced, "Northwind").reminded_at == STARTS - timedelta(days=7)
 
 
 # What tasks somebody
 
 
-def test_what_partners_said_is_listed_with_what_to_do(
-    operator: Client, told: Rotation, northwind: Participant, fabrikam: Participant
+def test_responses_are_listed_with_their_actions(
+    operator: Client, announced: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
     propose(northwind)
     responses.decline(fabrikam, reason="Our software is replaced", by=NORA, now=NOW)
-    tasks = detail(told).tasks
+    tasks = detail(announced).tasks
     assert [(task.meaning, task.text, task.label) for task in tasks] == [
         ("urgent", "Fabrikam says no.", "Decide"),
         ("needs_you", "Northwind proposes another time.", "Decide"),
@@ -184,24 +191,24 @@ def test_what_partners_said_is_listed_with_what_to_do(
     assert tasks[1].url == reverse("participant-detail", args=[northwind.uid])
 
 
-def test_several_who_said_the_same_are_one_line(
-    told: Rotation, northwind: Participant, fabrikam: Participant
+def test_the_same_response_of_several_partners_is_one_task(
+    announced: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
     for participant in (northwind, fabrikam):
         responses.decline(participant, reason="No", by=NORA, now=NOW)
-    (task,) = detail(told).tasks
+    (task,) = detail(announced).tasks
     assert task.text == "Fabrikam and Northwind say no."
-    assert task.url == f"{told.get_absolute_url()}?show=declined#partners"
+    assert task.url == f"{announced.get_absolute_url()}?show=declined#partners"
 
 
-def test_who_can_not_be_reached_is_named(told: Rotation) -> None:
+def test_unreachable_partners_are_named(announced: Rotation) -> None:
     Message.objects.filter(to_address="nora@northwind.example").update(state="failed")
-    texts = [task.text for task in detail(told).tasks]
+    texts = [task.text for task in detail(announced).tasks]
     assert "Northwind can’t be reached by mail." in texts
     assert any(text.startswith("Fabrikam has not confirmed") for text in texts)
 
 
-def test_announcing_is_the_first_thing_after_approval(company: Company, rotation: Rotation) -> None:
+def test_announcing_is_the_first_task_after_approval(company: Company, rotation: Rotation) -> None:
     company.alice.groups.add(Group.objects.get(name="operator"))
     found = detail(rotation)
     actions = RotationActions(found)
@@ -211,7 +218,7 @@ def test_announcing_is_the_first_thing_after_approval(company: Company, rotation
     assert [task.label for task in found.tasks] == ["Announce to 2 partners …"]
 
 
-def test_nobody_is_announced_to_before_it_is_staged(company: Company, rotation: Rotation) -> None:
+def test_no_announcement_is_offered_before_staging(company: Company, rotation: Rotation) -> None:
     company.alice.groups.add(Group.objects.get(name="operator"))
     rotation.steps.filter(act="announce").update(blocked=True)
     found = detail(rotation)
@@ -224,11 +231,11 @@ def test_nobody_is_announced_to_before_it_is_staged(company: Company, rotation: 
 
 
 @pytest.mark.parametrize("what", ["opened", "downloaded", "proposed", "declined", "bounced", "slots", "word"])
-def test_whatever_a_partner_does_renews_the_page(
-    company: Company, told: Rotation, northwind: Participant, what: str
+def test_every_response_changes_the_version_of_the_page(
+    company: Company, announced: Rotation, northwind: Participant, what: str
 ) -> None:
-    before = detail(told).version
-    assert detail(told).version == before
+    before = detail(announced).version
+    assert detail(announced).version == before
     link = northwind.links.get()
     link.participant = northwind
     match what:
@@ -243,12 +250,12 @@ def test_whatever_a_partner_does_renews_the_page(
         case "bounced":
             Message.objects.filter(to_address="nora@northwind.example").update(bounced_at=NOW)
         case "slots":
-            (slot,) = time_slots.offer_slots(told, [window(STARTS)], by=company.by, now=NOW)
-            before = detail(told).version
+            (slot,) = time_slots.offer_slots(announced, [window(STARTS)], by=company.by, now=NOW)
+            before = detail(announced).version
             time_slots.answer_slots(northwind, [slot], by=NORA, now=NOW)
         case "word":
             confirm(northwind, company, agreed=False, installed=False, note="Calls back")
-    assert detail(told).version != before
+    assert detail(announced).version != before
 
 
 def more(company: Company, number: int) -> Rotation:
@@ -269,7 +276,7 @@ def more(company: Company, number: int) -> Rotation:
 
 
 @pytest.mark.parametrize("name", ["rotation-detail", "rotation-live", "rotation-print", "rotation-announce"])
-def test_the_pages_ask_as_often_for_two_partners_as_for_twenty(
+def test_the_pages_take_as_many_queries_for_two_partners_as_for_twenty(
     operator: Client, company: Company, name: str
 ) -> None:
     def queries(rotation: Rotation) -> int:
@@ -293,11 +300,11 @@ def together(client: Client, rotation: Rotation, act: str, *participants: Partic
     return post_form(client, "rotation-together", rotation.uid, act=act, partner=ticked, **given)
 
 
-def test_what_happens_to_whom_is_named_before_it_is_done(
-    operator: Client, company: Company, told: Rotation, northwind: Participant, fabrikam: Participant
+def test_a_bulk_action_previews_its_effect_on_each_partner(
+    operator: Client, company: Company, announced: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
     confirm(fabrikam, company, fingerprint=company.new.sha256)
-    response = together(operator, told, "nudge", northwind, fabrikam)
+    response = together(operator, announced, "nudge", northwind, fabrikam)
     assert response.status_code == 200
     shown = page_text(response)
     assert "A reminder goes to Nora North, nora@northwind.example." in shown
@@ -306,9 +313,9 @@ def test_what_happens_to_whom_is_named_before_it_is_done(
     assert not Letter.objects.filter(kind="nudge").exists()
 
 
-def test_each_is_reminded_by_itself_and_the_result_names_them(
+def test_partners_are_reminded_separately_and_the_result_names_them(
     operator: Client,
-    told: Rotation,
+    announced: Rotation,
     northwind: Participant,
     fabrikam: Participant,
     monkeypatch: pytest.MonkeyPatch,
@@ -322,115 +329,120 @@ def test_each_is_reminded_by_itself_and_the_result_names_them(
         return sent
 
     monkeypatch.setattr(follow_up, "nudge_now", not_fabrikam)
-    assert together(operator, told, "nudge", northwind, fabrikam, sure="1").status_code == 302
-    shown = page_text(get_page(operator, "rotation-detail", told.uid))
+    assert together(operator, announced, "nudge", northwind, fabrikam, sure="1").status_code == 302
+    shown = page_text(get_page(operator, "rotation-detail", announced.uid))
     assert "Reminded: Northwind." in shown
     assert "Fabrikam was not reminded: Its mail could not be written." in shown
     assert [letter.partner.name for letter in Letter.objects.filter(kind="nudge")] == ["Northwind"]
 
 
 def test_reminding_twice_within_an_hour_is_refused(
-    operator: Client, told: Rotation, northwind: Participant, fabrikam: Participant
+    operator: Client, announced: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
-    together(operator, told, "nudge", northwind, sure="1")
-    assert "was written to a minute ago" in page_text(together(operator, told, "nudge", northwind, fabrikam))
-    together(operator, told, "nudge", northwind, sure="1")
+    together(operator, announced, "nudge", northwind, sure="1")
+    assert "was written to a minute ago" in page_text(
+        together(operator, announced, "nudge", northwind, fabrikam)
+    )
+    together(operator, announced, "nudge", northwind, sure="1")
     assert "Northwind was not reminded: Northwind was written to" in page_text(
-        get_page(operator, "rotation-detail", told.uid)
+        get_page(operator, "rotation-detail", announced.uid)
     )
     assert Letter.objects.filter(kind="nudge").count() == 1
 
 
-def test_more_time_is_given_until_a_moment_on_the_windows_clock(
-    operator: Client, told: Rotation, northwind: Participant, fabrikam: Participant
+def test_the_deadline_is_extended_in_the_zone_of_the_window(
+    operator: Client, announced: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
     given = {"day": "2026-12-01", "time": "17:00", "sure": "1"}
-    assert together(operator, told, "extend", northwind, fabrikam, **given).status_code == 302
+    assert together(operator, announced, "extend", northwind, fabrikam, **given).status_code == 302
     northwind.refresh_from_db()
     assert northwind.answer_by == datetime(2026, 12, 1, 23, 0, tzinfo=UTC)  # 17:00 in Chicago
     assert "Has more time now: Fabrikam and Northwind." in page_text(
-        get_page(operator, "rotation-detail", told.uid)
+        get_page(operator, "rotation-detail", announced.uid)
     )
-    together(operator, told, "extend", northwind, **given)
+    together(operator, announced, "extend", northwind, **given)
     assert "Northwind got no more time: Northwind has until" in page_text(
-        get_page(operator, "rotation-detail", told.uid)
+        get_page(operator, "rotation-detail", announced.uid)
     )
 
 
 @pytest.mark.parametrize(
-    ("day", "said"),
+    ("day", "expected"),
     [
         ("2026-11-20", "That moment is over"),
         ("2026-12-20", "The window begins"),
         ("", "This field is required."),
     ],
 )
-def test_no_time_is_given_that_can_not_be(
-    operator: Client, told: Rotation, northwind: Participant, day: str, said: str
+def test_an_impossible_deadline_is_refused(
+    operator: Client, announced: Rotation, northwind: Participant, day: str, expected: str
 ) -> None:
-    response = together(operator, told, "extend", northwind, day=day, time="17:00", sure="1")
+    response = together(operator, announced, "extend", northwind, day=day, time="17:00", sure="1")
     assert response.status_code == 422
-    assert said in response.context["form"].errors["day"][0]
+    assert expected in response.context["form"].errors["day"][0]
     northwind.refresh_from_db()
     assert northwind.answer_by is None
 
 
-def test_going_on_without_several_wants_one_reason(
-    operator: Client, told: Rotation, northwind: Participant, fabrikam: Participant
+def test_waiving_several_partners_requires_one_reason(
+    operator: Client, announced: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
-    assert together(operator, told, "waive", northwind, fabrikam, sure="1").status_code == 422
-    assert together(operator, told, "waive", northwind, fabrikam, sure="1", reason="Pilot").status_code == 302
-    assert set(told.participants.values_list("waived_reason", flat=True)) == {"Pilot"}
+    assert together(operator, announced, "waive", northwind, fabrikam, sure="1").status_code == 422
+    assert (
+        together(operator, announced, "waive", northwind, fabrikam, sure="1", reason="Pilot").status_code
+        == 302
+    )
+    assert set(announced.participants.values_list("waived_reason", flat=True)) == {"Pilot"}
     assert Entry.objects.filter(verb="participant.waived", reason="Pilot").count() == 2
     assert "Nothing is awaited from Northwind any more." in page_text(
-        together(operator, told, "waive", northwind)
+        together(operator, announced, "waive", northwind)
     )
 
 
-def test_ticks_lead_to_the_mails_and_to_paper(
-    operator: Client, told: Rotation, northwind: Participant
+def test_a_selection_leads_to_announcing_and_to_printing(
+    operator: Client, announced: Rotation, northwind: Participant
 ) -> None:
-    shown = page_text(together(operator, told, "announce", northwind))
+    shown = page_text(together(operator, announced, "announce", northwind))
     assert "Send 1 mail to 1 partner" in shown
-    shown = page_text(together(operator, told, "print", northwind))
+    shown = page_text(together(operator, announced, "print", northwind))
     assert "1 of them here" in shown
     assert "Fabrikam" not in shown.partition("<table")[2]
     assert Letter.objects.count() == 2
 
 
-def test_nothing_ticked_and_nothing_known_do_nothing(operator: Client, told: Rotation) -> None:
-    response = together(operator, told, "nudge")
-    assert response["Location"] == f"{told.get_absolute_url()}#partners"
-    assert "Tick the partners first." in page_text(get_page(operator, "rotation-detail", told.uid))
-    assert together(operator, told, "dance").status_code == 404
+def test_no_selection_and_an_unknown_action_do_nothing(operator: Client, announced: Rotation) -> None:
+    response = together(operator, announced, "nudge")
+    assert response["Location"] == f"{announced.get_absolute_url()}#partners"
+    assert "Tick the partners first." in page_text(get_page(operator, "rotation-detail", announced.uid))
+    assert together(operator, announced, "dance").status_code == 404
 
 
-def test_who_left_meanwhile_is_told_to_be_gone(
-    operator: Client, told: Rotation, northwind: Participant
+def test_a_partner_removed_meanwhile_is_reported(
+    operator: Client, announced: Rotation, northwind: Participant
 ) -> None:
     Participant.objects.filter(pk=northwind.pk).update(removed_reason="Ends in May")
-    assert together(operator, told, "waive", northwind, sure="1", reason="x").status_code == 302
+    assert together(operator, announced, "waive", northwind, sure="1", reason="x").status_code == 302
     northwind.refresh_from_db()
     assert northwind.waived_reason == ""
 
 
 @pytest.mark.parametrize("act", ["announce", "nudge", "extend", "waive", "print"])
 @pytest.mark.parametrize("role", ["viewer", "approver"])
-def test_only_operators_do_something_for_several(
-    role: str, act: str, told: Rotation, northwind: Participant
+def test_only_operators_run_bulk_actions(
+    role: str, act: str, announced: Rotation, northwind: Participant
 ) -> None:
     client = log_in(make_person(f"a {role}", role))
-    assert together(client, told, act, northwind, sure="1", reason="x").status_code == 403
-    shown = page_text(get_page(client, "rotation-detail", told.uid))
+    assert together(client, announced, act, northwind, sure="1", reason="x").status_code == 403
+    shown = page_text(get_page(client, "rotation-detail", announced.uid))
     assert "With those ticked" not in shown
     assert 'name="partner"' not in shown
-    assert get_page(client, "rotation-print", told.uid).status_code == 200
+    assert get_page(client, "rotation-print", announced.uid).status_code == 200
 
 
-def test_paper_holds_head_and_table_and_nothing_to_press(operator: Client, told: Rotation) -> None:
-    shown = page_text(get_page(operator, "rotation-print", told.uid))
+def test_the_print_page_has_no_controls(operator: Client, announced: Rotation) -> None:
+    shown = page_text(get_page(operator, "rotation-print", announced.uid))
     main = shown.partition("<main")[2]
     assert "css/paper" in shown
-    assert pki.format_fingerprint(told.new.sha256).replace(":", ":<wbr>") in main  # type: ignore[union-attr]
+    assert pki.format_fingerprint(announced.new.sha256).replace(":", ":<wbr>") in main  # type: ignore[union-attr]
     assert "0 of 2 ready, 2 told." in main
     assert not re.search(r"<button|<input|<form", main)

@@ -78,7 +78,7 @@ def carried(answer: Any) -> str:
     return pem
 
 
-def test_the_page_says_which_certificate_ends_when(token: str, northwind: Partner) -> None:
+def test_the_page_shows_which_certificate_expires_when(token: str, northwind: Partner) -> None:
     shown = text(page(token))
     assert "Hand in your new certificate" in shown
     assert (
@@ -88,9 +88,7 @@ def test_the_page_says_which_certificate_ends_when(token: str, northwind: Partne
     assert "Your certificate expires in 20 days, on 13 Dec 2026: hand in the new one." in shown
 
 
-def test_the_link_for_it_leads_there_and_opening_it_is_noted_and_changes_nothing_else(
-    token: str, northwind: Partner
-) -> None:
+def test_opening_the_page_is_recorded_and_changes_nothing_else(token: str, northwind: Partner) -> None:
     answer = Client().get(reverse("portal", args=[token]))
     assert answer["Location"] == reverse("portal-hand-in", args=[token])
     entries = Entry.objects.count()
@@ -100,7 +98,7 @@ def test_the_link_for_it_leads_there_and_opening_it_is_noted_and_changes_nothing
     assert not HandedIn.objects.exists()
 
 
-def test_what_was_read_is_shown_and_nothing_is_kept(token: str, northwind: Partner) -> None:
+def test_the_parsed_certificate_is_shown_and_not_stored(token: str, northwind: Partner) -> None:
     data = make_pem(organization="Northwind Ltd")
     shown = bring(token, data)
     d = pki.describe(pki.read_public(data).leaf)
@@ -117,7 +115,7 @@ def test_what_was_read_is_shown_and_nothing_is_kept(token: str, northwind: Partn
 
 
 @pytest.mark.parametrize("form", ["PEM", "DER", "PKCS#7", "pasted"])
-def test_it_is_brought_in_any_form_and_handed_in(token: str, northwind: Partner, form: str) -> None:
+def test_a_certificate_in_any_format_is_submitted(token: str, northwind: Partner, form: str) -> None:
     leaf = pki.read_public(make_pem()).leaf
     data = {"PEM": pki.to_pem(leaf), "DER": pki.to_der(leaf), "PKCS#7": pki.to_pkcs7(leaf)}.get(form, b"")
     answer = bring(token, data) if data else bring(token, certificate_text=pki.to_pem(leaf).decode())
@@ -131,7 +129,7 @@ def test_it_is_brought_in_any_form_and_handed_in(token: str, northwind: Partner,
     assert Rotation.objects.get().state == "draft"
 
 
-def test_afterwards_the_page_says_what_we_have_and_what_comes_next(token: str, northwind: Partner) -> None:
+def test_the_page_shows_the_submission_and_the_next_step(token: str, northwind: Partner) -> None:
     client = Client()
     confirm(token, make_pem().decode(), client=client)
     shown = text(page(token, client))
@@ -144,7 +142,7 @@ def test_afterwards_the_page_says_what_we_have_and_what_comes_next(token: str, n
     assert "not accepted" in text(page(token))
 
 
-def test_once_it_is_in_use_the_page_speaks_of_its_own_end(token: str, northwind: Partner) -> None:
+def test_the_page_shows_the_expiry_of_the_certificate_in_use(token: str, northwind: Partner) -> None:
     confirm(token, make_pem().decode())
     new = HandedIn.objects.get().certificate
     HandedIn.objects.update(accepted=True, settled_at=NOW)
@@ -154,7 +152,7 @@ def test_once_it_is_in_use_the_page_speaks_of_its_own_end(token: str, northwind:
     assert "What we have from you" not in shown
 
 
-def test_the_same_twice_is_one(token: str, northwind: Partner) -> None:
+def test_submitting_twice_stores_one(token: str, northwind: Partner) -> None:
     client = Client()
     for _ in range(2):
         assert confirm(token, make_pem().decode(), client=client).status_code == 302
@@ -162,12 +160,12 @@ def test_the_same_twice_is_one(token: str, northwind: Partner) -> None:
     assert "We have this certificate already" in text(page(token, client))
 
 
-def test_the_use_is_the_partners_to_say(token: str, northwind: Partner) -> None:
+def test_the_partner_chooses_the_use(token: str, northwind: Partner) -> None:
     confirm(token, make_pem().decode(), use="signing")
     assert HandedIn.objects.get().roles == ["verify"]
 
 
-def test_a_use_for_which_it_is_not_made_is_said_beside_it(token: str, northwind: Partner) -> None:
+def test_an_unsuitable_use_is_an_error_of_its_field(token: str, northwind: Partner) -> None:
     signing = make_pem("SIGNS", usages=("digital_signature",))
     answer = bring(token, signing)
     assert answer.context["form"]["use"].value() == "signing"
@@ -178,7 +176,7 @@ def test_a_use_for_which_it_is_not_made_is_said_beside_it(token: str, northwind:
 
 
 @pytest.mark.parametrize("use", ["", "everything"])
-def test_a_use_that_is_none_is_asked_for_again(token: str, northwind: Partner, use: str) -> None:
+def test_an_unknown_use_is_refused(token: str, northwind: Partner, use: str) -> None:
     answer = confirm(token, make_pem().decode(), use=use)
     assert answer.status_code == 422
     assert "Say what it is for" in text(answer)
@@ -186,7 +184,7 @@ def test_a_use_that_is_none_is_asked_for_again(token: str, northwind: Partner, u
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "expected"),
     [
         (b"\n", "The file is empty: export it again and choose the new file."),
         (b"\x00garbage\xff" * 9, "The file is binary data that is neither a certificate nor a key"),
@@ -194,23 +192,23 @@ def test_a_use_that_is_none_is_asked_for_again(token: str, northwind: Partner, u
         (b"%PDF-1.7", "The file is a PDF document, not a certificate"),
     ],
 )
-def test_what_is_no_certificate_ends_in_one_sentence_at_its_field(
-    token: str, northwind: Partner, data: bytes, said: str
+def test_an_invalid_certificate_is_one_error_of_its_field(
+    token: str, northwind: Partner, data: bytes, expected: str
 ) -> None:
     answer = bring(token, data)
     assert answer.status_code == 422
     (error,) = answer.context["form"].errors["certificate_file"]
-    assert said in error
+    assert expected in error
     assert northwind.certificates.count() == 1
 
 
-def test_nothing_and_both_are_told_apart(token: str, northwind: Partner) -> None:
+def test_no_input_and_two_inputs_have_different_errors(token: str, northwind: Partner) -> None:
     assert "or paste its text below" in text(bring(token))
     assert "give only one of them" in text(bring(token, make_pem(), certificate_text="x"))
 
 
 @pytest.mark.parametrize("way", ["file", "pasted", "confirmed"])
-def test_a_private_key_is_thrown_away_and_noted(
+def test_a_private_key_is_discarded_and_audited(
     token: str, northwind: Partner, caplog: pytest.LogCaptureFixture, way: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -229,7 +227,7 @@ def test_a_private_key_is_thrown_away_and_noted(
     assert not HandedIn.objects.exists()
 
 
-def test_what_went_out_of_date_in_between_is_checked_again(token: str, northwind: Partner) -> None:
+def test_the_certificate_is_validated_again_on_confirmation(token: str, northwind: Partner) -> None:
     answer = bring(token, make_pem())
     submit_new(northwind)
     refused_row = HandedIn.objects.get()
@@ -240,7 +238,9 @@ def test_what_went_out_of_date_in_between_is_checked_again(token: str, northwind
     assert list(HandedIn.objects.all()) == [refused_row]
 
 
-def test_a_link_to_a_rotation_takes_it_too(company: Company, northwind: Partner, rotation: Rotation) -> None:
+def test_a_link_to_a_rotation_can_submit_too(
+    company: Company, northwind: Partner, rotation: Rotation
+) -> None:
     participant = Participant.objects.select_related("partner").get(rotation=rotation, partner=northwind)
     url = announcements.share_link(participant, by=company.by, now=NOW).url
     token = url.rstrip("/").rsplit("/", 1)[1]
@@ -251,7 +251,9 @@ def test_a_link_to_a_rotation_takes_it_too(company: Company, northwind: Partner,
     assert rotation.state == "exchanging"
 
 
-def test_nothing_about_others_is_on_it(company: Company, token: str, northwind: Partner) -> None:
+def test_the_page_shows_nothing_about_other_partners(
+    company: Company, token: str, northwind: Partner
+) -> None:
     theirs = put_in_use(company, company.partners[0], days=300)
     answer = bring(token, pki.to_pem(theirs.certificate))
     assert "belongs to another station than yours" in text(answer)
@@ -260,7 +262,7 @@ def test_nothing_about_others_is_on_it(company: Company, token: str, northwind: 
 
 
 @pytest.mark.parametrize("name", ["portal-hand-in", "portal-hand-in-confirm"])
-def test_a_link_that_is_none_or_was_withdrawn_takes_nothing(
+def test_unknown_and_revoked_links_submit_nothing(
     company: Company, token: str, northwind: Partner, name: str
 ) -> None:
     data = {"pem": make_pem().decode(), "use": "both", "certificate_text": make_pem().decode()}
@@ -272,7 +274,7 @@ def test_a_link_that_is_none_or_was_withdrawn_takes_nothing(
     assert not HandedIn.objects.exists()
 
 
-def test_it_ends_when_the_link_ends(
+def test_an_expired_link_submits_nothing(
     company: Company, northwind: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = token_of(northwind, company)
@@ -283,12 +285,12 @@ def test_it_ends_when_the_link_ends(
     assert page(token).status_code == 410
 
 
-def test_looking_at_the_confirming_address_leads_back(token: str, northwind: Partner) -> None:
+def test_a_get_of_the_confirmation_redirects(token: str, northwind: Partner) -> None:
     answer = Client().get(reverse("portal-hand-in-confirm", args=[token]))
     assert answer["Location"] == reverse("portal-hand-in", args=[token])
 
 
-def test_one_of_us_by_the_partners_link_is_named_and_no_rule_holds(
+def test_our_own_user_is_named_and_no_acceptance_rule_applies(
     company: Company, token: str, northwind: Partner
 ) -> None:
     Partner.objects.update(accept_by_rule=True)
@@ -308,7 +310,7 @@ def test_a_test_station_is_marked(token: str, northwind: Partner) -> None:
     assert "<b>TEST</b>" in text(bring(token, make_pem()))
 
 
-def test_a_partner_without_a_certificate_hands_in_its_first(company: Company) -> None:
+def test_a_partner_without_a_certificate_submits_its_first(company: Company) -> None:
     fabrikam = company.partners[0]
     token = token_of(fabrikam, company)
     assert "We have no certificate of yours yet: hand in your first one." in text(page(token))

@@ -77,8 +77,8 @@ def one_slot(db: None, clock: Clock) -> Rotation:
 def visit(db: None) -> Callable[..., Visitor]:
     """Return what gives somebody a browser and a link: ``visit(participant)`` is its contact."""
 
-    def make(participant: Participant, *, address: str = "198.51.100.7", whose: str = "") -> Visitor:
-        contact = participant.partner.contacts.filter(name__startswith=whose).first()
+    def make(participant: Participant, *, address: str = "198.51.100.7", owner: str = "") -> Visitor:
+        contact = participant.partner.contacts.filter(name__startswith=owner).first()
         fresh = access_links.create_link(
             participant.partner, participant=participant, contact=contact, by=ALICE, now=NOW
         )
