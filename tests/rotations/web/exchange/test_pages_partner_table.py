@@ -58,7 +58,7 @@ def row_of(rotation: Rotation, name: str, **options: Any) -> Any:
 
 
 def confirm(participant: Participant, company: Company, **fields: Any) -> None:
-    answer = {"fingerprint": "", "agreed": True, "spoke_with": "", "note": "", | fields}
+    answer = {"fingerprint": "", "agreed": True, "spoke_with": "", "note": "", **fields}
     confirmations.confirm(participant, by=NORA, now=NOW, **answer)
 
 
