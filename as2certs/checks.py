@@ -32,12 +32,12 @@ def check_sealed_keys(
     app_configs: Sequence[AppConfig] | None, *, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Refuse vault keys with which a stored private key can't be opened."""
-    from identities import keys
+    from identities.certificates import private_keys
 
     if "default" not in (databases or ()):
         return []
     try:
-        closed, tried = keys.count_unreadable(most=MAX_KEYS_TRIED)
+        closed, tried = private_keys.count_unreadable(limit=MAX_KEYS_TRIED)
     except VaultError:
         return []  # said by check_vault_keys
     except DatabaseError:

@@ -222,7 +222,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "as2certs.site.context.page_context",
+                "as2certs.site.context_processors.page_context",
             ],
         },
     },

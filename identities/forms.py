@@ -1,4 +1,4 @@
-"""Forms of our side: identities, AS2 systems, and the reason that goes with archiving."""
+"""Forms for identities and AS2 systems, and for the reason of an action."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from identities.stations import AbstractStation, Environment
 _FOLDER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
 
-#: Widgets, rows and parts of a page that the forms of identities and partners have in common.
+#: Widgets and layout that the forms of identities and partners share.
 STATION_WIDGETS: dict[str, Any] = {
     "owners": forms.CheckboxSelectMultiple,
     "notes": forms.Textarea(attrs={"rows": 3}),
@@ -36,7 +36,7 @@ REMINDER_FIELDSET = Fieldset(
     Row(Column("owners", css_class="col-md-6"), Column("reminder_days", css_class="col-md-6")),
 )
 
-#: What a certificate's subject says about a company, beside its common name.
+#: The fields of a certificate's subject, apart from its common name.
 SUBJECT_ROWS = (
     Row(
         Column("organization", css_class="col-md-6"),
@@ -51,7 +51,7 @@ SUBJECT_ROWS = (
 
 
 class CountryField(forms.CharField):
-    """A country as a certificate's subject holds it: two letters, made large; empty where none is given."""
+    """A country as in a certificate's subject: two capital letters, or empty."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(required=False, max_length=2, **kwargs)
@@ -64,10 +64,10 @@ class CountryField(forms.CharField):
 
 
 class StationForm(forms.ModelForm[Any]):
-    """What the forms of identities and partners have in common."""
+    """Base of the forms of identities and partners."""
 
-    #: The field that names the station on which a change of this one is tried first.
-    REHEARSED_ON: ClassVar[str]
+    #: The field of the test station on which changes of this station are rehearsed.
+    REHEARSAL_FIELD: ClassVar[str]
 
     reminder_days = ReminderDaysField(
         required=False,
@@ -86,11 +86,11 @@ class StationForm(forms.ModelForm[Any]):
         self._offer_counterparts()
 
     def _offer_counterparts(self) -> None:
-        """Offer the test stations in use; what was chosen before may stay, so that other things can be changed."""
-        field = self.fields[self.REHEARSED_ON]
+        """Offer the test stations in use; an earlier choice stays valid, so that other fields can be changed."""
+        field = self.fields[self.REHEARSAL_FIELD]
         assert isinstance(field, forms.ModelChoiceField)
         model = self._meta.model
-        chosen = getattr(self.instance, f"{self.REHEARSED_ON}_id")
+        chosen = getattr(self.instance, f"{self.REHEARSAL_FIELD}_id")
         offered = model._default_manager.filter(
             Q(archived_at=None, environment=Environment.TEST) | Q(pk=chosen)
         )
@@ -109,14 +109,14 @@ class StationForm(forms.ModelForm[Any]):
                 f"{other} has the AS2 ID {as2_id} in {environment} already. Open that one, or archive it.",
             )
         if environment:
-            self._check_counterpart(environment, cleaned.get(self.REHEARSED_ON))
+            self._check_counterpart(environment, cleaned.get(self.REHEARSAL_FIELD))
         return cleaned
 
     def _check_counterpart(self, environment: str, counterpart: AbstractStation | None) -> None:
         name = self._meta.model._meta.verbose_name
         if counterpart and environment == Environment.TEST:
             self.add_error(
-                self.REHEARSED_ON,
+                self.REHEARSAL_FIELD,
                 f"This is a test {name} itself: only production ones rehearse. Choose none.",
             )
         if environment != Environment.TEST and self.instance.pk:
@@ -136,7 +136,7 @@ class StationForm(forms.ModelForm[Any]):
 
 
 class IdentityForm(StationForm):
-    REHEARSED_ON = "rehearsal_identity"
+    REHEARSAL_FIELD = "rehearsal_identity"
 
     country = CountryField(help_text="Two letters, such as DE or US.")
 
@@ -220,7 +220,7 @@ class IdentityForm(StationForm):
 
 
 class SystemForm(forms.ModelForm[AS2System]):
-    """An AS2 system. The folder and the hook's name go into the connector's configuration."""
+    """An AS2 system. Folder and hook are stored in the configuration of the connector."""
 
     TRAIL_FIELDS = (
         "name",
@@ -334,7 +334,7 @@ class SystemForm(forms.ModelForm[AS2System]):
 
 
 class AuditReasonForm(forms.Form):
-    """Why somebody archives, restores or exports something: kept in the trail."""
+    """The reason of an action, for the audit trail."""
 
     reason = forms.CharField(
         max_length=500,

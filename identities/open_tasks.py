@@ -1,4 +1,4 @@
-"""What about a station needs somebody: the list at the top of its page."""
+"""The open tasks about a station: the list at the top of its page."""
 
 from __future__ import annotations
 
@@ -57,25 +57,25 @@ def sort_by_urgency(tasks: Iterable[OpenTask]) -> list[OpenTask]:
 
 
 def rotation_create_url(
-    side: str,
     station: AbstractStation,
     *,
     old: AbstractCertificate | None = None,
     new: AbstractCertificate | None = None,
     roles: Sequence[str] = (),
 ) -> str:
-    """Return the address where a rotation is set up, filled in. ``side`` is "identity" or "partner"."""
-    pairs = [(side, str(station.uid))]
+    """Return the URL of the form for a new rotation, with initial values."""
+    pairs = [(station.side, str(station.uid))]
     pairs += [(name, str(row.uid)) for name, row in (("old", old), ("new", new)) if row]
     pairs += [("roles", role) for role in roles]
     return f"{reverse('rotation-create')}?{urlencode(pairs)}"
 
 
 def role_tasks(
-    side: str, station: AbstractStation, standings: Sequence[RoleStatus], *, now: datetime
+    station: AbstractStation, statuses: Sequence[RoleStatus], *, now: datetime
 ) -> Iterator[OpenTask]:
-    """Yield what the roles lack: a certificate at all, or a rotation in time."""
-    without = [standing.role for standing in standings if standing.current is None]
+    """Yield tasks for roles without a certificate, and for certificates that expire without a rotation."""
+    side = station.side
+    without = [status.role for status in statuses if status.current is None]
     if without:
         what = " or ".join(ROLE_PHRASES[role] for role in without)
         yield OpenTask(
@@ -85,26 +85,26 @@ def role_tasks(
             reverse(f"{side}-upload", args=[station.uid]),
             "identities.add_identitycertificate" if side == "identity" else "partners.add_partnercertificate",
         )
-    for certificate, roles in _expiring_without_rotation(standings, now):
+    for certificate, roles in _expiring_without_rotation(statuses, now):
         yield OpenTask(
             "urgent",
             _expiry_text(certificate, roles, now),
             "Start rotation",
-            rotation_create_url(side, station, old=certificate, roles=roles),
+            rotation_create_url(station, old=certificate, roles=roles),
             "rotations.add_rotation",
         )
 
 
 def _expiring_without_rotation(
-    standings: Sequence[RoleStatus], now: datetime
+    statuses: Sequence[RoleStatus], now: datetime
 ) -> list[tuple[AbstractCertificate, list[str]]]:
-    """Return the certificates in use that end soon without a rotation, each with its roles."""
-    ending: dict[Any, tuple[AbstractCertificate, list[str]]] = {}
-    for standing in standings:
-        current = standing.current
-        if current and standing.rotation is None and current.not_after - now <= ATTENTION_PERIOD:
-            ending.setdefault(current.pk, (current, []))[1].append(standing.role)
-    return list(ending.values())
+    """Return the certificates in use that expire soon without a rotation, each with its roles."""
+    expiring: dict[Any, tuple[AbstractCertificate, list[str]]] = {}
+    for status in statuses:
+        current = status.current
+        if current and status.rotation is None and current.not_after - now <= ATTENTION_PERIOD:
+            expiring.setdefault(current.pk, (current, []))[1].append(status.role)
+    return list(expiring.values())
 
 
 def _expiry_text(certificate: AbstractCertificate, roles: Sequence[str], now: datetime) -> str:
@@ -117,7 +117,7 @@ def _expiry_text(certificate: AbstractCertificate, roles: Sequence[str], now: da
 
 
 def rotation_tasks(rotations: Sequence[Any], *, now: datetime) -> Iterator[OpenTask]:
-    """Yield the running rotations that wait for a person."""
+    """Yield tasks for running rotations that wait for a person."""
     for rotation in rotations:
         url = rotation.get_absolute_url()
         if rotation.failed:
@@ -134,29 +134,20 @@ def rotation_tasks(rotations: Sequence[Any], *, now: datetime) -> Iterator[OpenT
 
 def identity_tasks(
     identity: Identity,
-    standings: Sequence[RoleStatus],
+    statuses: Sequence[RoleStatus],
     rotations: Sequence[Any],
     requests: Sequence[CertificateRequest],
     *,
     now: datetime,
 ) -> list[OpenTask]:
-    """Return what about an identity needs somebody, the most pressing first. ``requests`` begin with the newest."""
-    needs = [*role_tasks("identity", identity, standings, now=now), *rotation_tasks(rotations, now=now)]
+    """Return the open tasks about an identity, urgent ones first. ``requests`` start with the newest."""
+    tasks = [*role_tasks(identity, statuses, now=now), *rotation_tasks(rotations, now=now)]
     awaiting = CertificateRequest.State.AWAITING_CA
     if waiting := next((request for request in requests if request.state == awaiting), None):
-        needs.append(
-            OpenTask(
-                "needs_you",
-                "A CSR waits for the CA’s answer.",
-                "Take in the answer",
-                waiting.get_absolute_url(),
-            )
-        )
+        url = waiting.get_absolute_url()
+        tasks.append(OpenTask("needs_you", "A CSR waits for the CA’s answer.", "Take in the answer", url))
     system = identity.as2_system
     if system and system.check_ok is False:
-        needs.append(
-            OpenTask(
-                "soon", f"{system} did not answer its last check.", "Look at it", system.get_absolute_url()
-            )
-        )
-    return sort_by_urgency(needs)
+        url = system.get_absolute_url()
+        tasks.append(OpenTask("soon", f"{system} did not answer its last check.", "Look at it", url))
+    return sort_by_urgency(tasks)

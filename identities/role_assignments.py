@@ -1,45 +1,40 @@
-"""Which certificate serves which role: the only place that opens and ends rows of service."""
+"""Assign certificates to the roles of stations: the only module that starts and ends rows of service."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from as2certs.rows import in_batches, insert_rows
+from as2certs.rows import insert_rows
 from identities.stations import AbstractCertificate, AbstractStation
-
-#: Of so many certificates the service begins by one statement.
-BATCH_SIZE = 500
 
 
 def certificates_by_role(holder: AbstractStation) -> dict[str, list[Any]]:
-    """Return, for each role of the holder, the certificates that serve it now, the newest last."""
+    """Return the certificates assigned to each role of a station now, the newest last."""
     return RoleAssignments([holder]).serving(holder)
 
 
 class RoleAssignments:
-    """Which certificates serve which roles of some holders now, read by one query when it is first asked.
+    """The certificates assigned to the roles of some stations now, loaded by one query when first needed.
 
-    What changes is known here at once, and written by ``save``, in a few statements however many holders there are.
-    Call that in the transaction of the change itself; what somebody else has begun meanwhile is an IntegrityError.
+    Changes are visible here at once; ``save`` writes them with a few statements, whatever the number of stations.
     """
 
     def __init__(self, holders: Sequence[AbstractStation]) -> None:
-        """Take holders of one kind, at least one."""
+        """Take one or more stations of one kind."""
         self._holders = holders
         self._ended: dict[datetime, list[int]] = defaultdict(list)
         self._begun: list[Any] = []
 
     @cached_property
     def _rows(self) -> dict[int, list[Any]]:
-        """The open rows of each holder, the oldest first."""
+        """Return the open rows of each station by its primary key, the oldest first."""
         found: dict[int, list[Any]] = {holder.pk: [] for holder in self._holders}
         rows = self._model._default_manager.open().filter(**{f"{self._key}__in": list(found)})
-        light = ("certificate__der", "certificate__chain_pem")
-        for row in rows.select_related("certificate").defer(*light).order_by("starts_at", "id"):
+        for row in rows.with_certificates().order_by("starts_at", "id"):
             found[getattr(row, self._key)].append(row)
         return found
 
@@ -49,18 +44,18 @@ class RoleAssignments:
 
     @property
     def _key(self) -> str:
-        """The column that names the holder."""
+        """Return the column that refers to the station."""
         return f"{self._holders[0].service.field.name}_id"
 
     def serving(self, holder: AbstractStation) -> dict[str, list[Any]]:
-        """Return, for each role of the holder, the certificates that serve it, the newest last."""
+        """Return the certificates assigned to each role of a station, the newest last."""
         by_role: dict[str, list[Any]] = {role: [] for role in holder.ROLES}
         for row in self._rows[holder.pk]:
             by_role[row.role].append(row.certificate)
         return by_role
 
     def begin(self, certificate: AbstractCertificate, role: str, *, at: datetime) -> None:
-        """Let a certificate serve a role from ``at`` (UTC) on; nothing happens when it does already."""
+        """Assign a certificate to a role from ``at`` (UTC) on; do nothing if it is assigned already."""
         if self._row(certificate, role) is None:
             holder = getattr(certificate, f"{certificate.HOLDER}_id")
             row = self._model(role=role, certificate=certificate, starts_at=at, **{self._key: holder})
@@ -68,9 +63,9 @@ class RoleAssignments:
             self._begun.append(row)
 
     def end(self, certificate: AbstractCertificate, role: str, *, at: datetime) -> None:
-        """End a certificate's service in a role at ``at`` (UTC); nothing happens when it does not serve.
+        """End a certificate's assignment to a role at ``at`` (UTC); do nothing if there is none.
 
-        It never ends before it began, which a machine whose clock is ahead may have noted.
+        It never ends before its start, which a machine whose clock is ahead may have stored.
         """
         row = self._row(certificate, role)
         if row is None:
@@ -84,9 +79,9 @@ class RoleAssignments:
     def replace(
         self, old: AbstractCertificate | None, new: AbstractCertificate, role: str, *, at: datetime
     ) -> datetime:
-        """Let the new certificate take over a role from the old one, with neither gap nor double; return when.
+        """Assign the new certificate to a role in place of the old one, without gap or overlap; return the moment.
 
-        That is at ``at`` (UTC), but never before the old one's beginning.
+        That is ``at`` (UTC), but never before the start of the old assignment.
         """
         row = None if old is None else self._row(old, role)
         if old is not None and row is not None:
@@ -96,7 +91,7 @@ class RoleAssignments:
         return at
 
     def save(self) -> None:
-        """Write what has ended and begun. Raises IntegrityError where somebody else let another one begin."""
+        """Write the changes; call it in their transaction. Raises IntegrityError if a role was assigned meanwhile."""
         for at, keys in self._ended.items():
             self._model._default_manager.open().filter(pk__in=keys).update(ends_at=at)
         if self._begun:
@@ -111,41 +106,25 @@ class RoleAssignments:
 
 
 def assign_free_roles(
-    certificate: AbstractCertificate, roles: Iterable[str], *, at: datetime
-) -> tuple[str, ...]:
-    """Let a certificate serve those of the roles that have none yet, and return them."""
-    taken = set(certificate.holder.service.open().values_list("role", flat=True))
-    free = tuple(role for role in roles if role not in taken)
-    rows = certificate.holder.service
-    rows.bulk_create(
-        rows.model(
-            **{certificate.HOLDER: certificate.holder}, certificate=certificate, role=role, starts_at=at
-        )
-        for role in free
-    )
-    return free
-
-
-def assign_free_roles_in_bulk(
     certificates: Sequence[tuple[AbstractCertificate, Collection[str]]], *, at: datetime
 ) -> list[tuple[str, ...]]:
-    """Do as ``begin_where_none`` does for each of many certificates of one kind, in order; return the roles of each.
+    """Assign each certificate, from ``at`` (UTC) on, to those of its roles that have none; return the roles of each.
 
-    The first of two certificates of a holder gets a role that is free. Takes two statements per batch.
+    The certificates belong to stations of one kind; of two for the same free role, the first one gets it. Takes two
+    statements.
     """
-    served: list[tuple[str, ...]] = []
-    for batch in in_batches(certificates, BATCH_SIZE):
-        model = batch[0][0].holder.service.model
-        key = f"{batch[0][0].HOLDER}_id"
-        holders = {getattr(certificate, key) for certificate, _ in batch}
-        rows = model._default_manager.open().filter(**{f"{key}__in": holders})
-        taken = set(rows.values_list(key, "role"))
-        beginnings: list[tuple[int, int, str]] = []
-        for certificate, roles in batch:
-            holder = getattr(certificate, key)
-            free = tuple(role for role in roles if (holder, role) not in taken)
-            taken.update((holder, role) for role in free)
-            beginnings += [(holder, certificate.pk, role) for role in free]
-            served.append(free)
-        insert_rows(model, (key, "certificate_id", "role"), beginnings, same={"starts_at": at})
-    return served
+    model = certificates[0][0].holder.service.model
+    key = f"{certificates[0][0].HOLDER}_id"
+    holders = {getattr(certificate, key) for certificate, _ in certificates}
+    rows = model._default_manager.open().filter(**{f"{key}__in": holders})
+    taken = set(rows.values_list(key, "role"))
+    assigned: list[tuple[str, ...]] = []
+    new_rows: list[tuple[int, int, str]] = []
+    for certificate, roles in certificates:
+        holder = getattr(certificate, key)
+        free = tuple(role for role in roles if (holder, role) not in taken)
+        taken.update((holder, role) for role in free)
+        new_rows += [(holder, certificate.pk, role) for role in free]
+        assigned.append(free)
+    insert_rows(model, (key, "certificate_id", "role"), new_rows, same={"starts_at": at})
+    return assigned

@@ -1,4 +1,4 @@
-"""What serves which role of a station now, what comes next, and until when: what lists and pages show."""
+"""The certificates in the roles of a station, present, next and past, as lists and pages show them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from django.db.models import Count, Prefetch, Q, QuerySet
 
 from identities.stations import WRITER_ROLES, AbstractCertificate, AbstractService, AbstractStation
 
-#: From how many days before its end a certificate without a rotation needs somebody.
+#: A certificate without a rotation becomes an open task this long before its end.
 ATTENTION_PERIOD = timedelta(days=30)
 
 
 @dataclass(frozen=True)
 class RoleStatus:
-    """One role of a station. ``now`` begins with the certificate that the others side uses or is given."""
+    """The certificates in one role of a station; the first of ``now`` is the one that the other side uses."""
 
     role: str
     now: tuple[AbstractCertificate, ...]
@@ -31,54 +31,47 @@ class RoleStatus:
 
     @property
     def until(self) -> datetime | None:
-        """The end of the certificate in use (UTC), or None where nothing serves the role."""
+        """Return the end of the certificate in use (UTC), None if there is none."""
         return self.now[0].not_after if self.now else None
 
 
 def prefetch_assignments(model: type[AbstractService]) -> Prefetch[str]:
-    """Prefetch what serves now, without the bytes of the certificates, as ``station.serving_now``."""
-    rows = (
-        model._default_manager.filter(ends_at=None)
-        .select_related("certificate")
-        .defer("certificate__der", "certificate__chain_pem")
-        .order_by("-role", "starts_at", "id")
-    )
+    """Prefetch the open role assignments of stations, with their certificates, as ``station.serving_now``."""
+    rows = model.objects.open().with_certificates().order_by("-role", "starts_at", "id")
     return Prefetch("service", queryset=rows, to_attr="serving_now")
 
 
 def prefetch_roles(model: type[AbstractService]) -> Prefetch[str]:
-    """Prefetch which roles each certificate serves now, as ``certificate.serving_now``."""
-    rows = model._default_manager.filter(ends_at=None).order_by("-role", "starts_at", "id")
+    """Prefetch the open role assignments of certificates, as ``certificate.serving_now``."""
+    rows = model.objects.open().order_by("-role", "starts_at", "id")
     return Prefetch("service", queryset=rows, to_attr="serving_now")
 
 
 def role_statuses(
     station: AbstractStation, services: Iterable[AbstractService], rotations: Sequence[Any] = ()
 ) -> list[RoleStatus]:
-    """Return one standing per role of the station, from its open rows of service and its running rotations."""
+    """Return the status of each role of a station, from its open role assignments and its running rotations."""
     by_role: dict[str, list[AbstractCertificate]] = {role: [] for role in station.ROLES}
     for row in services:
         by_role[row.role].append(row.certificate)  # type: ignore[attr-defined]
-    written = [held[0] for role, held in by_role.items() if role in WRITER_ROLES and held]
+    # During an overlap, the certificate that the writer role uses too is the one in use.
+    written = [
+        certificates[0] for role, certificates in by_role.items() if role in WRITER_ROLES and certificates
+    ]
     return [
-        _role_status(role, _writer_certificate_first(held, written), rotations)
-        for role, held in by_role.items()
+        _role_status(role, tuple(sorted(certificates, key=lambda one: one not in written)), rotations)
+        for role, certificates in by_role.items()
     ]
 
 
-def _writer_certificate_first(
-    held: list[AbstractCertificate], written: list[AbstractCertificate]
-) -> tuple[AbstractCertificate, ...]:
-    """Put the certificate first that the writer's role uses too: that is the one in use during an overlap."""
-    return tuple(sorted(held, key=lambda certificate: certificate not in written))
-
-
-def _role_status(role: str, held: tuple[AbstractCertificate, ...], rotations: Sequence[Any]) -> RoleStatus:
+def _role_status(
+    role: str, certificates: tuple[AbstractCertificate, ...], rotations: Sequence[Any]
+) -> RoleStatus:
     rotation = next((r for r in rotations if role in r.roles), None)
-    new = rotation.new if rotation and rotation.new not in held[:1] else None
+    new = rotation.new if rotation and rotation.new not in certificates[:1] else None
     return RoleStatus(
         role=role,
-        now=held,
+        now=certificates,
         next=new,
         next_from=rotation.window_start if rotation and new else None,
         rotation=rotation,
@@ -86,21 +79,22 @@ def _role_status(role: str, held: tuple[AbstractCertificate, ...], rotations: Se
 
 
 def group_by_certificate(
-    standings: Sequence[RoleStatus],
+    statuses: Sequence[RoleStatus],
 ) -> list[tuple[list[str], AbstractCertificate | None]]:
-    """Return the certificates in use, each with all roles that it serves; None stands for roles without one."""
+    """Return the certificates in use, each with all its roles; None stands for roles without a certificate."""
     groups: dict[int | None, tuple[list[str], AbstractCertificate | None]] = {}
-    for standing in standings:
-        current = standing.current
-        groups.setdefault(current.pk if current else None, ([], current))[0].append(standing.role)
+    for status in statuses:
+        current = status.current
+        groups.setdefault(current.pk if current else None, ([], current))[0].append(status.role)
     return list(groups.values())
 
 
-def running_rotations(station: AbstractStation, side: str) -> QuerySet[Any]:
-    """Return the rotations of a station that still have something to do, with what lists of them show.
+def running_rotations(station: AbstractStation) -> QuerySet[Any]:
+    """Return the running rotations of a station with their certificates (without bytes).
 
-    ``side`` is "identity" or "partner". Their certificates come without bytes; ``failed`` counts failed steps.
+    ``failed`` is the number of failed steps.
     """
+    side = station.side
     new, old = f"new_{side}_certificate", f"old_{side}_certificate"
     return (
         station.rotations.running()  # type: ignore[attr-defined]
@@ -112,7 +106,7 @@ def running_rotations(station: AbstractStation, side: str) -> QuerySet[Any]:
 
 @dataclass(frozen=True)
 class AssignmentPeriod:
-    """One certificate's time in one role; ``start`` and ``end`` are UTC, ``end`` is None while it serves."""
+    """A period in which a certificate was assigned to a role; ``start`` and ``end`` are UTC, ``end`` None means now."""
 
     role: str
     certificate: AbstractCertificate
@@ -123,11 +117,7 @@ class AssignmentPeriod:
 def assignment_history(
     station: AbstractStation, limit: int = 200
 ) -> list[tuple[str, list[AssignmentPeriod]]]:
-    """Return, for each role, what served it when, the oldest first; at most ``limit`` rows, the newest ones."""
-    rows = (
-        station.service.select_related("certificate")
-        .defer("certificate__der", "certificate__chain_pem")
-        .order_by("-starts_at", "-id")[:limit]
-    )
-    bands = [AssignmentPeriod(row.role, row.certificate, row.starts_at, row.ends_at) for row in rows][::-1]
-    return [(role, [band for band in bands if band.role == role]) for role in station.ROLES]
+    """Return the newest ``limit`` assignments of a station's certificates by role, the oldest first."""
+    rows = station.service.with_certificates().order_by("-starts_at", "-id")[:limit]
+    periods = [AssignmentPeriod(row.role, row.certificate, row.starts_at, row.ends_at) for row in rows][::-1]
+    return [(role, [period for period in periods if period.role == role]) for role in station.ROLES]

@@ -1,21 +1,37 @@
-"""The lists of our side."""
+"""Tables of identities, AS2 systems and certificates."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import django_tables2 as tables
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.template.loader import render_to_string
 
 from as2certs.tables import CompactTable, template_column
 from identities.connectors import CONNECTOR_CHOICES
-from identities.list_views import order_by_expiry
 from identities.models import AS2System, Identity, IdentityCertificate, IdentityService
 from identities.role_status import group_by_certificate, role_statuses
 
 
+def order_by_expiry(service: type[Any], holder: str) -> Callable[[Any, QuerySet[Any], bool], Any]:
+    """Return the ordering of stations by the end of their certificates in use, those without last."""
+
+    def order(table: Any, queryset: QuerySet[Any], is_descending: bool) -> tuple[QuerySet[Any], bool]:
+        open_rows = service._default_manager.filter(**{holder: OuterRef("pk")}, ends_at=None)
+        ends = Subquery(open_rows.order_by("certificate__not_after").values("certificate__not_after")[:1])
+        ordered = queryset.annotate(ends=ends)
+        by = ordered.query.resolve_ref("ends")
+        return ordered.order_by(
+            by.desc(nulls_last=True) if is_descending else by.asc(nulls_last=True), "name", "id"
+        ), True
+
+    return order
+
+
 class StationTable(CompactTable):
-    """Identities or partners, each with what serves its roles now (``serving_now``, prefetched)."""
+    """Identities or partners; ``serving_now`` is prefetched."""
 
     name = template_column("identities/_cell_station.html", order_by=("name", "id"))
     as2_id = template_column("identities/_cell_as2_id.html", verbose_name="AS2 ID", order_by=("as2_id", "id"))
@@ -61,7 +77,7 @@ class SystemTable(CompactTable):
 
 
 class CertificateTable(CompactTable):
-    """Certificates of either side; ``holder`` is who they belong to, ``serving_now`` is prefetched."""
+    """Certificates of identities or partners; ``serving_now`` is prefetched."""
 
     common_name = template_column("identities/_cell_certificate.html", verbose_name="Certificate")
     holder = template_column("identities/_cell_holder.html", order_by=("identity__name", "not_after", "id"))

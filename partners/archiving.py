@@ -1,4 +1,4 @@
-"""What keeps a partner or a partnership from being archived."""
+"""Obstacles to archiving and restoring partners and partnerships."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from partners.models import Partner, Partnership
 
 
 def partner_archive_obstacle(partner: Partner) -> str:
-    """Return what keeps a partner from being archived, as a sentence; empty when nothing does."""
+    """Return why a partner can't be archived, as a sentence; empty if it can."""
     own = partner.rotations.running().first()
     if own is not None:
         return f"A rotation of {partner} is running ({own}): close or cancel it first."
@@ -18,7 +18,7 @@ def partner_archive_obstacle(partner: Partner) -> str:
 
 
 def partnership_archive_obstacle(partnership: Partnership) -> str:
-    """Return what keeps a partnership from being ended, as a sentence; empty when nothing does."""
+    """Return why a partnership can't be ended, as a sentence; empty if it can."""
     identity, partner = partnership.identity, partnership.partner
     ours = identity.rotations.running().filter(participants__partner=partner, participants__removed_reason="")
     if ours.exists():
@@ -31,7 +31,7 @@ def partnership_archive_obstacle(partnership: Partnership) -> str:
 
 
 def partnership_restore_obstacle(partnership: Partnership) -> str:
-    """Return what keeps an ended partnership from being restored, as a sentence; empty when nothing does."""
+    """Return why an ended partnership can't be restored, as a sentence; empty if it can."""
     identity, partner = partnership.identity, partnership.partner
     for station in (identity, partner):
         if station.archived_at is not None:

@@ -1,159 +1,114 @@
-"""What is known of people at partners: who made sure of them, who named them, and whether their address works."""
+"""Change the state of contacts: confirmed or not, suggested by a partner, bounced. Each change is conditional."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from django.db import models, transaction
+from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
 from partners.errors import ContactRefused
 from partners.models import Contact
 
 
+@transaction.atomic
 def confirm(contact: Contact, *, how: str, by: Actor, now: datetime) -> None:
-    """Record how somebody made sure that a contact is who it says.
+    """Record how somebody verified that a contact is who it says.
 
-    Raises ContactRefused for somebody who was only named on a partner's page.
+    Raises ContactRefused for a contact that was only suggested on a partner's page.
     """
     if contact.suggested_by:
         raise ContactRefused(f"{contact.name} was only named by {contact.suggested_by}: take them on first.")
-    _update(
-        contact,
-        "confirmed",
-        _unchanged_address(contact),
-        {"confirmed_at": now, "confirmed_by": by.name, "confirmed_how": how},
-        by=by,
-        now=now,
-        new={"how": how},
-    )
+    columns = {"confirmed_at": now, "confirmed_by": by.name, "confirmed_how": how}
+    _update(contact, columns, only_if=_address(contact))
+    _record(contact, "confirmed", by=by, now=now, new={"how": how})
 
 
+@transaction.atomic
 def withdraw_confirmation(contact: Contact, *, reason: str, by: Actor, now: datetime) -> None:
-    """Take a confirmation back: links made before count as those of somebody whom nobody made sure of.
+    """Withdraw a confirmation; links made before count as those of an unconfirmed contact.
 
-    Raises ContactRefused where there is none.
+    Raises ContactRefused if there is none.
     """
+    old = {"how": contact.confirmed_how, "by": contact.confirmed_by}
     _update(
         contact,
-        "confirmation_taken_back",
-        {"confirmed_at__isnull": False},
         {"confirmed_at": None, "confirmed_by": "", "confirmed_how": ""},
-        by=by,
-        now=now,
-        old={"how": contact.confirmed_how, "by": contact.confirmed_by},
-        reason=reason,
-        otherwise=f"Nobody has confirmed {contact.name}, so there is nothing to take back.",
+        only_if={"confirmed_at__isnull": False},
+        refusal=f"Nobody has confirmed {contact.name}, so there is nothing to take back.",
     )
+    _record(contact, "confirmation_taken_back", by=by, now=now, old=old, reason=reason)
 
 
+@transaction.atomic
 def accept_suggestion(contact: Contact, *, by: Actor, now: datetime) -> None:
-    """Make somebody who was named on a partner's page one of our contacts: they are told things from now on.
+    """Turn somebody who was suggested on a partner's page into a contact, who is notified from now on.
 
-    Raises ContactRefused where they are one already.
+    Raises ContactRefused if they are a contact already.
     """
+    new = {"named by": contact.suggested_by, "e-mail": contact.email, "phone": contact.phone}
     _update(
         contact,
-        "taken_on",
-        {"suggested_by__gt": ""},
         {"suggested_by": ""},
-        by=by,
-        now=now,
-        new={"named by": contact.suggested_by, "e-mail": contact.email, "phone": contact.phone},
-        otherwise=f"{contact.name} is a contact already.",
+        only_if={"suggested_by__gt": ""},
+        refusal=f"{contact.name} is a contact already.",
     )
+    _record(contact, "taken_on", by=by, now=now, new=new)
 
 
 @transaction.atomic
 def dismiss_suggestion(contact: Contact, *, by: Actor, now: datetime) -> None:
-    """Forget somebody who was named on a partner's page. Raises ContactRefused once they were taken on."""
+    """Delete somebody who was suggested on a partner's page. Raises ContactRefused if they are a contact already."""
     if not Contact.objects.select_for_update().filter(pk=contact.pk).exclude(suggested_by="").exists():
         raise ContactRefused(f"{contact.name} is a contact already: remove them on their own page.")
-    record(
-        AuditEvent(
-            "contact.dismissed",
-            contact,
-            also=(contact.partner,),
-            old={"named by": contact.suggested_by, "e-mail": contact.email, "phone": contact.phone},
-        ),
-        by=by,
-        now=now,
-    )
+    old = {"named by": contact.suggested_by, "e-mail": contact.email, "phone": contact.phone}
+    _record(contact, "dismissed", by=by, now=now, old=old)
     contact.delete()
 
 
+@transaction.atomic
 def record_bounce(contact: Contact, *, reason: str, by: Actor, now: datetime) -> None:
-    """Note that mail to a contact's address comes back."""
-    _update(
-        contact,
-        "bounced",
-        _unchanged_address(contact),
-        {"bounced_at": now, "bounce_reason": reason},
-        by=by,
-        now=now,
-        new={"e-mail": contact.email},
-        reason=reason,
-    )
-
-
-def unsubscribe(contact: Contact, tick: str, *, by: Actor, now: datetime) -> None:
-    """Take away one of the ticks of what a contact is told. Raises ContactRefused where that was done before."""
-    _update(
-        contact,
-        "told_less",
-        {**_unchanged_address(contact), tick: True},
-        {tick: False},
-        by=by,
-        now=now,
-        old={tick: True},
-        new={tick: False},
-    )
-
-
-def clear_bounce(contact: Contact, *, by: Actor, now: datetime) -> None:
-    """Note that an address from which mail came back works again. Raises ContactRefused where none did."""
-    _update(
-        contact,
-        "works_again",
-        {"bounced_at__isnull": False},
-        {"bounced_at": None, "bounce_reason": ""},
-        by=by,
-        now=now,
-        old={"came back": contact.bounce_reason},
-        new={"e-mail": contact.email},
-        otherwise=f"No mail to {contact.name} has come back.",
-    )
-
-
-def _unchanged_address(contact: Contact) -> dict[str, Any]:
-    """Return that the address is still the one that was looked at: what is noted is noted about that."""
-    return {"email": contact.email, "suggested_by": contact.suggested_by}
+    """Record that mail to a contact's address bounces."""
+    _update(contact, {"bounced_at": now, "bounce_reason": reason}, only_if=_address(contact))
+    _record(contact, "bounced", by=by, now=now, new={"e-mail": contact.email}, reason=reason)
 
 
 @transaction.atomic
-def _update(
-    contact: Contact,
-    done: str,
-    where: dict[str, Any],
-    columns: dict[str, Any],
-    *,
-    by: Actor,
-    now: datetime,
-    old: dict[str, Any] | None = None,
-    new: dict[str, Any] | None = None,
-    reason: str = "",
-    otherwise: str = "",
-) -> None:
-    if not Contact.objects.filter(models.Q(**where), pk=contact.pk).update(**columns):
+def unsubscribe(contact: Contact, tick: str, *, by: Actor, now: datetime) -> None:
+    """Clear one of the check boxes of what a contact is notified of. Raises ContactRefused if it is cleared."""
+    _update(contact, {tick: False}, only_if={**_address(contact), tick: True})
+    _record(contact, "told_less", by=by, now=now, old={tick: True}, new={tick: False})
+
+
+@transaction.atomic
+def clear_bounce(contact: Contact, *, by: Actor, now: datetime) -> None:
+    """Record that an address from which mail bounced works again. Raises ContactRefused if none bounced."""
+    old = {"came back": contact.bounce_reason}
+    _update(
+        contact,
+        {"bounced_at": None, "bounce_reason": ""},
+        only_if={"bounced_at__isnull": False},
+        refusal=f"No mail to {contact.name} has come back.",
+    )
+    _record(contact, "works_again", by=by, now=now, old=old, new={"e-mail": contact.email})
+
+
+def _address(contact: Contact) -> dict[str, Any]:
+    """Return the condition that the address is still the one that was seen."""
+    return {"email": contact.email, "suggested_by": contact.suggested_by}
+
+
+def _update(contact: Contact, columns: dict[str, Any], *, only_if: dict[str, Any], refusal: str = "") -> None:
+    """Set columns of a contact if its row meets a condition; raise ContactRefused otherwise."""
+    if not Contact.objects.filter(pk=contact.pk, **only_if).update(**columns):
         raise ContactRefused(
-            otherwise
+            refusal
             or f"{contact.name} was changed in the meantime. Look at them as they are now, and decide again."
         )
     for name, value in columns.items():
         setattr(contact, name, value)
-    record(
-        AuditEvent(f"contact.{done}", contact, also=(contact.partner,), old=old, new=new, reason=reason),
-        by=by,
-        now=now,
-    )
+
+
+def _record(contact: Contact, verb: str, *, by: Actor, now: datetime, **values: Any) -> None:
+    record(AuditEvent(f"contact.{verb}", contact, also=(contact.partner,), **values), by=by, now=now)

@@ -1,4 +1,4 @@
-"""What the lists of their side can be narrowed to."""
+"""Filters of the lists of partners and their certificates."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
-"""The lists of their side."""
+"""Tables of partners and their certificates."""
 
 from __future__ import annotations
 
 import django_tables2 as tables
 
 from as2certs.tables import CompactTable, template_column
-from identities.list_views import order_by_expiry
-from identities.tables import CertificateTable, StationTable
+from identities.tables import CertificateTable, StationTable, order_by_expiry
 from partners.models import Partner, PartnerCertificate, PartnerService
 
 

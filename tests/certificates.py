@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from functools import cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import (
+    RSAPrivateKey,
+    RSAPrivateNumbers,
+    RSAPublicNumbers,
+    generate_private_key,
+    rsa_crt_dmp1,
+    rsa_crt_dmq1,
+    rsa_crt_iqmp,
+    rsa_recover_private_exponent,
+)
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -35,12 +44,45 @@ USAGES = (
     "decipher_only",
 )
 BOTH = ("digital_signature", "key_encipherment")
+EXPONENT = 65537
 
 
 @cache
 def rsa_key(name: str = "", bits: int = 2048) -> RSAPrivateKey:
     """Return the RSA key that goes by this name in this process; another name is another key."""
-    return generate_private_key(public_exponent=65537, key_size=bits)
+    return next(_keys(bits))
+
+
+@cache
+def _keys(bits: int) -> Iterator[RSAPrivateKey]:
+    """Yield different keys of this size: n generated ones and n · (2n − 2) that combine their primes.
+
+    To look for primes takes 40 ms for each key, and a run of the tests needs hundreds of keys.
+    """
+
+    def keys() -> Iterator[RSAPrivateKey]:
+        primes: list[int] = []
+        while True:
+            key = generate_private_key(public_exponent=EXPONENT, key_size=bits)
+            yield key
+            pair = key.private_numbers().p, key.private_numbers().q
+            yield from (_key_of(p, q) for p in pair for q in primes)
+            primes += pair
+
+    return keys()
+
+
+def _key_of(p: int, q: int) -> RSAPrivateKey:
+    d = rsa_recover_private_exponent(EXPONENT, p, q)
+    return RSAPrivateNumbers(
+        p=p,
+        q=q,
+        d=d,
+        dmp1=rsa_crt_dmp1(d, p),
+        dmq1=rsa_crt_dmq1(d, q),
+        iqmp=rsa_crt_iqmp(p, q),
+        public_numbers=RSAPublicNumbers(EXPONENT, p * q),
+    ).private_key(unsafe_skip_rsa_key_validation=True)
 
 
 def serial_for(common_name: str, not_before: datetime, not_after: datetime) -> int:

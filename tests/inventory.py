@@ -18,7 +18,7 @@ from as2certs import pki
 from as2certs.accounts.models import User
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
-from identities.certificate_import import import_certificate
+from identities.certificates.single_import import import_certificate
 from identities.models import Identity
 from identities.stations import AbstractStation
 from partners.models import Partner

@@ -28,7 +28,11 @@ def chromium() -> str | None:
 
 def libfaketime() -> str | None:
     """Return the library that lets a program's clock go wrong: Debian keeps it in a folder for each kind of machine."""
-    found = sorted(Path("/usr/lib").glob("**/faketime/libfaketimeMT.so.1"))
+    found = sorted(
+        path
+        for folder in ("", "*/")
+        for path in Path("/usr/lib").glob(f"{folder}faketime/libfaketimeMT.so.1")
+    )
     return str(found[0]) if found else None
 
 

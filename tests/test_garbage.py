@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -28,6 +28,11 @@ from tests.attack.addresses import everywhere, of_application, root_client
 from tests.test_rights import BY_KEY, World, client_for, patterns
 
 pytestmark = pytest.mark.django_db
+
+T = TypeVar("T")
+
+#: `make test` sends each address its own part of all that is sent, and each of these to some address.
+some_or_all = pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.extended)])
 
 #: Names that some page reads from its address.
 NAMES = [
@@ -137,6 +142,11 @@ def undone() -> Iterator[None]:
         transaction.savepoint_rollback(mark)
 
 
+def part(things: Sequence[T], number: int, every: int) -> Sequence[T]:
+    """Return one in ``every`` of these things, other ones for the next number."""
+    return things[number % every :: every]
+
+
 def client_like(role: str) -> Client:
     client = root_client() if role == "root" else client_for(role)
     client.raise_request_exception = False
@@ -159,30 +169,33 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+@some_or_all
 @pytest.mark.parametrize("role", ["root", "viewer"])
-def test_no_question_breaks_a_page(world: World, role: str) -> None:
+def test_no_question_breaks_a_page(world: World, role: str, every: int) -> None:
     client = client_like(role)
     addresses = everywhere(world) if role == "root" else of_application(world)
     found = []
-    for name, address in addresses.items():
+    for number, (name, address) in enumerate(addresses.items()):
         # Pages of the admin share their code: a few values tell.
         values = VALUES[::3] if ":" not in name and role == "root" else VALUES[6:7]
-        for query in (*QUERIES[2:3], *(urlencode(dict.fromkeys(NAMES, value)) for value in values)):
+        queries = (*QUERIES[2:3], *(urlencode(dict.fromkeys(NAMES, value)) for value in values))
+        for query in part(queries, number, min(every, len(queries))):
             with undone():
                 if how := broke(client.get(f"{address}?{query}")):
                     found.append((name, query[:80], how))
     assert not found, found
 
 
-def test_no_single_parameter_breaks_a_list(world: World) -> None:
+@some_or_all
+def test_no_single_parameter_breaks_a_list(world: World, every: int) -> None:
     client = client_like("root")
     found = []
-    for name, address in of_application(world).items():
+    for number, (name, address) in enumerate(of_application(world).items()):
         if not name.endswith("-list") and name not in ("search", "calendar", "rotation-create"):
             continue
         read = ALWAYS | set(getattr((client.get(address).context or {}).get("filter"), "filters", ()))
         queries = [urlencode({parameter: value}) for parameter in sorted(read) for value in ODD]
-        for query in (*QUERIES, *queries):
+        for query in part((*QUERIES, *queries), number, every):
             if how := broke(client.get(f"{address}?{query}")):
                 found.append((name, query[:80], how))
     assert not found, found
@@ -201,13 +214,14 @@ def fields_of(answer: Any) -> set[str]:
     return set(re.findall(r'<(?:input|select|textarea)[^>]* name="([^"]+)"', answer.content.decode()))
 
 
+@some_or_all
 @pytest.mark.parametrize("role", ["root", "viewer"])
-def test_no_answer_to_a_form_breaks_it(world: World, role: str) -> None:
+def test_no_answer_to_a_form_breaks_it(world: World, role: str, every: int) -> None:
     client = client_like(role)
     addresses = everywhere(world) if role == "root" else of_application(world)
     user = User.objects.get(username="root" if role == "root" else "a viewer")
     found = []
-    for name, address in addresses.items():
+    for number, (name, address) in enumerate(addresses.items()):
         if name in ("logout", "demo-load", "admin:logout"):
             continue
         page = client.get(address) if role == "root" else None
@@ -219,12 +233,12 @@ def test_no_answer_to_a_form_breaks_it(world: World, role: str) -> None:
         bodies: list[dict[str, object]] = [dict.fromkeys(names, value) for value in values]
         bodies += [{}, {n: [["a", "b"], "1"][len(n) % 2] for n in names}]
         bodies.append({n: SimpleUploadedFile("<b>\r\nX: 1.pem", b"\x30\x80\x00") for n in list(names)[:9]})
-        for body in bodies:
+        for body in part(bodies, number, min(every, len(bodies))):
             with undone():
                 if how := broke(client.post(address, body)):
                     found.append((name, str(body)[:80], how))
         client.force_login(user)
-        for kind, raw in RAW:
+        for kind, raw in part(RAW, number, min(every, len(RAW))):
             with undone():
                 if how := broke(client.post(address, raw, content_type=kind)):
                     found.append((name, kind, how))
@@ -262,19 +276,19 @@ def test_nothing_is_done_for_a_form_of_another_site(world: World) -> None:
     assert contents() == before
 
 
-def test_the_public_id_of_one_thing_opens_nothing_else(world: World) -> None:
+@some_or_all
+def test_the_public_id_of_one_thing_opens_nothing_else(world: World, every: int) -> None:
     client = client_like("root")
     uids = {kind: thing.uid for kind, thing in world.objects.items()}
     wrong = []
-    for pattern in patterns(get_resolver()):
+    for number, pattern in enumerate(patterns(get_resolver())):
         name = pattern.name or ""
         own = [kind for kind in uids if name.startswith(f"{kind}-")]
         if "uid" not in pattern.pattern.converters:
             continue
         right = world_uid(world, name, own)
-        for kind, uid in uids.items():
-            if uid == right:
-                continue
+        others = [(kind, uid) for kind, uid in uids.items() if uid != right]
+        for kind, uid in part(others, number, every):
             given = {key: uid if key == "uid" else "notify" for key in pattern.pattern.converters}
             with undone():
                 statuses = {

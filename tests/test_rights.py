@@ -15,7 +15,7 @@ from as2certs.accounts.models import User
 from as2certs.accounts.permissions import ROLE_PERMISSIONS
 from as2certs.mail import unsubscribe
 from as2certs.mail.models import Message
-from identities.generation import generate_next, request_certificate
+from identities.certificates.generation import RequestedKey, generate_next, request_certificate
 from partners.models import Contact
 from rotations.letters import access_links
 from rotations.lifecycle import approval
@@ -225,17 +225,8 @@ class World:
         )
         partner = company.partners[0]
         theirs = partner_certificate(partner, by=company.by, now=NOW, ends=NOW + timedelta(days=99))
-        request = request_certificate(
-            company.identity,
-            kind="csr",
-            bits=2048,
-            hash_name="sha256",
-            days=365,
-            subject={"common_name": "ACME"},
-            roles=("sign",),
-            by=company.by,
-            now=NOW,
-        )
+        key = RequestedKey("csr", 2048, "sha256", 365, {"common_name": "ACME"}, ["sign"])
+        request = request_certificate(company.identity, key, by=company.by, now=NOW)
         generate_next(now=NOW)
         message = Message.objects.create(
             key="k",

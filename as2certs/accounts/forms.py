@@ -1,4 +1,4 @@
-"""Forms about people and the installation, and the fields that others use too."""
+"""Forms of users and the installation, and shared form fields."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from django import forms
 
 from as2certs.accounts.models import Installation, User, validate_reminder_days
 
-#: Regions of the IANA database that name places; the rest are old or technical names.
+#: Regions of the IANA database; other names are old or technical ones.
 REGIONS = ("Africa", "America", "Antarctica", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
 
 
 def zone_choices(current: str = "") -> list[tuple[str, str | list[tuple[str, str]]]]:
-    """Return the zones to choose from by region, UTC first; ``current`` is kept even if it is an old name."""
+    """Return the choices of time zones by region, UTC first, and ``current`` even if it is an old name."""
     names = sorted(available_timezones())
     choices: list[tuple[str, str | list[tuple[str, str]]]] = [("UTC", "UTC")]
     for region in REGIONS:
@@ -31,7 +31,7 @@ def zone_choices(current: str = "") -> list[tuple[str, str | list[tuple[str, str
 
 
 class TimeZoneField(forms.ChoiceField):
-    """A choice among the IANA time zones, by region."""
+    """A choice of IANA time zones, by region."""
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("label", "Time zone")
@@ -39,14 +39,14 @@ class TimeZoneField(forms.ChoiceField):
 
 
 def offer_current_zone(form: forms.ModelForm[Any]) -> None:
-    """Let a form offer the zone that its object has now too, even if it has an old name."""
+    """Add the current zone of a form's object to the choices, even if it is an old name."""
     zone = form.fields["time_zone"]
     assert isinstance(zone, TimeZoneField)
     zone.choices = zone_choices(form.instance.time_zone)
 
 
 class ReminderDaysField(forms.CharField):
-    """Days before the end of a certificate, written with commas; a list of whole numbers, largest first, or None."""
+    """Days before a certificate expires, separated by commas: a list of integers in descending order, or None."""
 
     def prepare_value(self, value: Any) -> Any:
         return ", ".join(str(day) for day in value) if isinstance(value, list) else value
@@ -73,11 +73,11 @@ class ReminderDaysField(forms.CharField):
             validate_reminder_days(value)
 
     def run_validators(self, value: Any) -> None:
-        """Leave out those of a text: the value is a list."""
+        """Skip the validators of a CharField: the value is a list."""
 
 
 class WorkDaysField(forms.TypedMultipleChoiceField):
-    """Days of the week, as a list of numbers: 0 is Monday."""
+    """Weekdays as a list of numbers: 0 is Monday."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
@@ -90,7 +90,7 @@ class WorkDaysField(forms.TypedMultipleChoiceField):
 
 
 def form_helper(*parts: Any) -> FormHelper:
-    """Return a crispy helper without a form tag of its own: the page has it, with the buttons."""
+    """Return a crispy helper without a form tag: the template has it, with the buttons."""
     helper = FormHelper()
     helper.form_tag = False
     helper.layout = Layout(*parts)
@@ -98,7 +98,7 @@ def form_helper(*parts: Any) -> FormHelper:
 
 
 class AccountForm(forms.ModelForm[User]):
-    """What people set about themselves."""
+    """A user's own account."""
 
     time_zone = TimeZoneField(help_text="All times are shown in this zone, in mails too.")
 
@@ -123,14 +123,14 @@ class AccountForm(forms.ModelForm[User]):
 
 
 def validate_work_hours(form: forms.ModelForm[Any], cleaned: dict[str, Any]) -> None:
-    """Put an error at the field where the end of the working day does not come after its beginning."""
+    """Add an error if the working day does not end after it begins."""
     begins, ends = cleaned.get("works_from"), cleaned.get("works_until")
     if begins is not None and ends is not None and ends <= begins:
         form.add_error("works_until", "The working day ends before it begins. Choose a later end.")
 
 
 class InstallationForm(forms.ModelForm[Installation]):
-    """What holds for the whole installation."""
+    """The settings of the installation."""
 
     time_zone = TimeZoneField(help_text="For people who have none of their own, and for windows by default.")
     reminder_days = ReminderDaysField(

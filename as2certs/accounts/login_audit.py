@@ -1,4 +1,4 @@
-"""Note in the trail who logs in and out, and who tries to."""
+"""Record logins, attempts and changes of second factors in the trail."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def _actor(request: HttpRequest | None, user: User | None) -> Actor:
 
 @receiver(signals.user_logged_in, dispatch_uid="accounts.trail.in")
 def record_login(sender: object, request: HttpRequest | None, user: User, **kwargs: Any) -> None:
-    """Record a login, with the ways in which somebody showed who they are where a password was not all."""
-    ways = second_factors.methods_used(request, user) if request else []
-    new = {"with": ways} if ways and ways != ["password"] else None
+    """Record a login, with its methods of authentication unless it was the password alone."""
+    methods = second_factors.methods_used(request, user) if request else []
+    new = {"with": methods} if methods and methods != ["password"] else None
     with transaction.atomic():
         record(AuditEvent("person.logged_in", user, new=new), by=_actor(request, user), now=database_now())
 
 
 @receiver(signals.user_logged_out, dispatch_uid="accounts.trail.out")
 def record_logout(sender: object, request: HttpRequest | None, user: User | None, **kwargs: Any) -> None:
-    """Record a log-out; there is nobody to name when the session was over already."""
+    """Record a logout, unless the session had expired already."""
     if user is None:
         return
     with transaction.atomic():
@@ -52,9 +52,9 @@ def record_logout(sender: object, request: HttpRequest | None, user: User | None
 def record_failed_login(
     sender: object, credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any
 ) -> None:
-    """Record a login that failed.
+    """Record a failed login.
 
-    A name that nobody has is not written down: people type their password into the wrong field.
+    An unknown user name is not recorded, since it may be a password typed into the wrong field.
     """
     user = User.objects.filter(username=str(credentials.get("username", ""))[:150]).first()
     with transaction.atomic():
@@ -81,15 +81,15 @@ def _failure_reason(user: User | None, request: HttpRequest | None, now: datetim
 def record_reauthentication(
     sender: object, request: HttpRequest, user: User, method: str, reauthenticated: bool = False, **extra: Any
 ) -> None:
-    """Record that somebody showed again who they are."""
+    """Record a reauthentication."""
     if reauthenticated:
-        way = second_factors.METHOD_NAMES[str(extra.get("type") or method)]
-        _record("person.confirmed", request, user, new={"with": way})
+        method_name = second_factors.METHOD_NAMES[str(extra.get("type") or method)]
+        _record("person.confirmed", request, user, new={"with": method_name})
 
 
 @receiver(factor_signals.authentication_failed, dispatch_uid="accounts.trail.code")
 def record_refused_code(sender: object, request: HttpRequest, user: User, **kwargs: Any) -> None:
-    """Record a wrong code: whoever gave it knew the password."""
+    """Record a wrong code, entered after the right password."""
     _record("person.code_refused", request, user)
 
 
@@ -97,7 +97,7 @@ def record_refused_code(sender: object, request: HttpRequest, user: User, **kwar
 def record_used_recovery_code(
     sender: object, request: HttpRequest, user: User, authenticator: Authenticator, **kwargs: Any
 ) -> None:
-    """Record that a recovery code was used up, and how many are left."""
+    """Record the use of a recovery code, and how many are left."""
     if authenticator.type == Authenticator.Type.RECOVERY_CODES:
         authenticator.refresh_from_db()
         left = len(authenticator.wrap().get_unused_codes())
@@ -116,13 +116,13 @@ def record_added_factor(
 def record_removed_factor(
     sender: object, request: HttpRequest, user: User, authenticator: Any, **kwargs: Any
 ) -> None:
-    """Record that somebody removed a second factor of theirs."""
+    """Record the removal of a second factor by its owner."""
     _record("person.second_factor_removed", request, user, new=_factor_values(authenticator))
 
 
 @receiver(factor_signals.authenticator_reset, dispatch_uid="accounts.trail.codes")
 def record_new_recovery_codes(sender: object, request: HttpRequest, user: User, **kwargs: Any) -> None:
-    """Record new recovery codes: the old ones work no more."""
+    """Record new recovery codes, which invalidate the old ones."""
     _record("person.recovery_codes_made", request, user)
 
 

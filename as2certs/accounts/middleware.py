@@ -1,4 +1,4 @@
-"""What goes with each request of somebody who is logged in: their time zone, and a password that is theirs."""
+"""Middleware for logged-in users: their time zone, a password of their own, a second factor where it is required."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GetResponse = Callable[[HttpRequest], HttpResponse]
 
 
 class TimeZoneMiddleware:
-    """Show times in the zone of the person who reads."""
+    """Activate the user's time zone."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -27,7 +27,7 @@ class TimeZoneMiddleware:
 
 
 def user_zone(request: HttpRequest) -> zoneinfo.ZoneInfo:
-    """Return the reader's zone; UTC for strangers, and where the zone's name is no longer known."""
+    """Return the user's time zone; UTC for anonymous users and for names that no longer exist."""
     name = request.user.time_zone if isinstance(request.user, User) else "UTC"
     try:
         return zoneinfo.ZoneInfo(name)
@@ -36,9 +36,9 @@ def user_zone(request: HttpRequest) -> zoneinfo.ZoneInfo:
 
 
 class PasswordChangeMiddleware:
-    """Lead somebody who logged in with a password made for them to the page where they choose their own."""
+    """Redirect users who logged in with a password that was set for them to the page that changes it."""
 
-    STILL_OPEN = frozenset({"password-change", "logout", "healthz", "readyz"})
+    ALLOWED = frozenset({"password-change", "logout", "healthz", "readyz"})
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -47,17 +47,17 @@ class PasswordChangeMiddleware:
         return self.get_response(request)
 
     def process_view(self, request: HttpRequest, *args: object) -> HttpResponse | None:
-        """Redirect before the view runs; the page of the new password and the log-out stay open."""
+        """Redirect before the view runs, except from the pages in ``ALLOWED``."""
         name = request.resolver_match.url_name if request.resolver_match else None
-        if getattr(request.user, "must_change_password", False) and name not in self.STILL_OPEN:
+        if getattr(request.user, "must_change_password", False) and name not in self.ALLOWED:
             return redirect("password-change")
         return None
 
 
 class SecondFactorMiddleware:
-    """Lead somebody who has to have a second factor, and has none, to the page where they set one up."""
+    """Redirect users who must have a second factor, and have none, to the page that adds one."""
 
-    STILL_OPEN = frozenset(
+    ALLOWED = frozenset(
         {
             "mfa_index",
             "mfa_activate_totp",
@@ -80,8 +80,8 @@ class SecondFactorMiddleware:
         return self.get_response(request)
 
     def process_view(self, request: HttpRequest, *args: object) -> HttpResponse | None:
-        """Redirect before the view runs; what is wanted to set one up, and the log-out, stay open."""
+        """Redirect before the view runs, except from the pages in ``ALLOWED``."""
         name = request.resolver_match.url_name if request.resolver_match else None
-        if name in self.STILL_OPEN or not isinstance(request.user, User):
+        if name in self.ALLOWED or not isinstance(request.user, User):
             return None
         return redirect("mfa_index") if second_factors.is_missing(request, request.user) else None

@@ -1,6 +1,6 @@
-"""The protocol with the provider of single sign-on: what we check beyond django-allauth, and whom we let in.
+"""OpenID Connect: what is checked beyond django-allauth, and who is let in.
 
-Apart from sign_on.py, since it brings libraries that only the pages of single sign-on need.
+Separate from sign_on.py, because it imports libraries that only the pages of single sign-on need.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ from as2certs.clock import database_now
 
 logger = logging.getLogger(__name__)
 
-#: What may sign the word of a provider: keys of which it alone has the private half.
+#: Algorithms that an ID token may be signed with: asymmetric ones only.
 SIGNATURE_ALGORITHMS = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"}
 )
-#: Seconds by which its clock and ours may differ.
+#: Seconds by which the clocks of provider and application may differ.
 CLOCK_SKEW_SECONDS = 60
 
 
 class SignOnRefused(OAuth2Error):
-    """What a provider said can't be believed; the text holds nothing secret."""
+    """The answer of the provider is invalid. The message contains nothing secret."""
 
 
 class CompanyProvider(OpenIDConnectProvider):
-    """The one provider of the settings, asked with PKCE and a nonce."""
+    """The provider of the settings, used with PKCE and a nonce."""
 
     pkce_enabled_default = True
 
@@ -73,34 +73,34 @@ class CompanyProvider(OpenIDConnectProvider):
     def redirect(
         self, request: HttpRequest, process: str, next_url: Any = None, data: Any = None, **kwargs: Any
     ) -> Any:
-        """Lead to the provider; what was asked is kept in the session until it answers."""
+        """Redirect to the provider; nonce and time are kept in the session until the callback."""
         nonce = secrets.token_urlsafe(32)
-        asked = {**(kwargs.pop("auth_params", None) or {}), "nonce": nonce}
+        params = {**(kwargs.pop("auth_params", None) or {}), "nonce": nonce}
         state = {"nonce": nonce, "asked_at": time.time(), **kwargs}
-        return super().redirect(request, process, next_url, data, auth_params=asked, **state)
+        return super().redirect(request, process, next_url, data, auth_params=params, **state)
 
     def cleanup_email_addresses(
         self, email: str | None, addresses: list[Any], email_verified: bool = False
     ) -> Any:
-        """Keep no list of addresses: nobody is known by them."""
+        """Store no e-mail addresses: nobody is identified by them."""
         addresses.clear()
         return email
 
     def extract_extra_data(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Store nothing of what the provider says beside the subject."""
+        """Store no claims except the subject."""
         return {}
 
 
 class CompanyAdapter(OpenIDConnectOAuth2Adapter):
-    """The protocol as allauth speaks it, with everything checked that the standard lets a client check."""
+    """allauth's OpenID Connect, with every check that the standard provides for a client."""
 
     def get_callback_url(self, request: HttpRequest, app: SocialApp) -> str:
         return f"{settings.AS2CERTS_BASE_URL}{reverse('sign-on-return')}"
 
     def complete_login(self, request: HttpRequest, app: SocialApp, token: Any, **kwargs: Any) -> SocialLogin:
-        """Return whom the provider speaks of; raise OAuth2Error where its word can't be believed."""
+        """Return the login for the verified claims. Raises OAuth2Error if they are invalid."""
         try:
-            claims = self._checked(app, kwargs["response"].get("id_token"))
+            claims = self._verified_claims(app, kwargs["response"].get("id_token"))
             info = self._fetch_user_info(token.token) if "userinfo_endpoint" in self.openid_config else {}
         except (KeyError, TypeError, ValueError, jwt.PyJWTError) as error:
             raise SignOnRefused(f"its answer is not as the standard says ({type(error).__name__})") from error
@@ -110,8 +110,8 @@ class CompanyAdapter(OpenIDConnectOAuth2Adapter):
         login.claims = {**info, **claims}
         return login
 
-    def _checked(self, app: SocialApp, id_token: str | None) -> dict[str, Any]:
-        """Check an ID token as OpenID Connect Core, section 3.1.3.7 says, except for the nonce."""
+    def _verified_claims(self, app: SocialApp, id_token: str | None) -> dict[str, Any]:
+        """Validate an ID token (OpenID Connect Core, section 3.1.3.7), except for the nonce, and return its claims."""
         if not isinstance(id_token, str):
             raise SignOnRefused("it sent no ID token")
         config = self.openid_config
@@ -139,21 +139,21 @@ class CompanyAdapter(OpenIDConnectOAuth2Adapter):
 
 
 class SignOnAdapter(DefaultSocialAccountAdapter):
-    """Whom the provider's word lets in, and as what."""
+    """Decide who may log in by single sign-on, and with which roles."""
 
     def list_apps(self, request: HttpRequest, provider: Any = None, client_id: Any = None) -> list[SocialApp]:
-        """Return the provider of the settings; the database names none."""
+        """Return the provider of the settings; none is stored in the database."""
         if not is_enabled():
             return []
-        given = provider_settings()
+        config = provider_settings()
         return [
             SocialApp(
                 provider="openid_connect",
                 provider_id=provider_id(),
-                name=given["name"],
-                client_id=given["client_id"],
-                secret=given["secret"],
-                settings={"server_url": given["issuer"].rstrip("/"), "scope": given["scopes"]},
+                name=config["name"],
+                client_id=config["client_id"],
+                secret=config["secret"],
+                settings={"server_url": config["issuer"].rstrip("/"), "scope": config["scopes"]},
             )
         ]
 
@@ -163,7 +163,7 @@ class SignOnAdapter(DefaultSocialAccountAdapter):
         return CompanyProvider(request, app=self.get_app(request, provider=provider_id()))
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
-        """Check what only this browser knows, then who it is; stop here whoever is not to go on."""
+        """Check the nonce, then the person; refuse the login by an exception."""
         claims, state = sociallogin.claims, sociallogin.state
         if not hmac.compare_digest(
             str(claims.get("nonce", "")), str(state.get("nonce") or secrets.token_hex())
@@ -189,13 +189,13 @@ class SignOnAdapter(DefaultSocialAccountAdapter):
             _require_free_username(request, sociallogin)
 
     def is_open_for_signup(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
-        return True  # pre_social_login has stopped whoever has no role
+        return True  # pre_social_login has refused people without a role
 
     def is_auto_signup_allowed(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
-        return True  # there is no form in between
+        return True  # without a form
 
     def save_user(self, request: HttpRequest, sociallogin: SocialLogin, form: Any = None) -> User:
-        """Make an account for somebody who comes for the first time, with their roles."""
+        """Create the account and its roles at the first login of a person."""
         user: User = sociallogin.user
         user.username = username_from_claims(sociallogin.claims)
         user.time_zone = Installation.current().time_zone
@@ -218,7 +218,7 @@ class SignOnAdapter(DefaultSocialAccountAdapter):
         exception: Exception | None = None,
         extra_context: Any = None,
     ) -> None:
-        """Say on the login page that it was in vain. Only what the provider itself got wrong stands in the trail."""
+        """Show on the login page that it failed. Only an invalid answer of the provider is recorded in the trail."""
         if isinstance(exception, SignOnRefused):
             refuse_login(request, str(exception))
         if isinstance(exception, OAuth2Error):
@@ -240,7 +240,7 @@ class SignOnAdapter(DefaultSocialAccountAdapter):
 
 
 def log_provider_error(error: Exception) -> None:
-    """Log that the provider did not answer as one does, and where it was looked for."""
+    """Log that the provider did not answer properly, and its address."""
     logger.warning(
         "Single sign-on: %s could not be asked: %s. Is AS2CERTS_OIDC_ISSUER right, and is there an answer at "
         "%s/.well-known/openid-configuration from this machine?",
@@ -251,7 +251,7 @@ def log_provider_error(error: Exception) -> None:
 
 
 def refuse_login(request: HttpRequest, why: str, *, say: str = "", user: User | None = None) -> NoReturn:
-    """Stop a login, tell the person and the trail why."""
+    """Refuse a login, record the reason ``why``, and show it, or ``say``, to the person."""
     with transaction.atomic():
         by = Actor.of(request)
         on = user or Installation.current()
@@ -269,9 +269,9 @@ def refuse_login(request: HttpRequest, why: str, *, say: str = "", user: User | 
 
 
 def _require_free_username(request: HttpRequest, sociallogin: SocialLogin) -> None:
-    """Stop somebody new whose user name somebody here has: they may be somebody else."""
-    wished = username_from_claims(sociallogin.claims)
-    taken = User.objects.filter(username__iexact=wished).first()
+    """Refuse a new person whose user name is taken: it may belong to somebody else."""
+    username = username_from_claims(sociallogin.claims)
+    taken = User.objects.filter(username__iexact=username).first()
     if taken is None:
         try:
             validate_email(sociallogin.user.email)
@@ -280,16 +280,16 @@ def _require_free_username(request: HttpRequest, sociallogin: SocialLogin) -> No
         return
     refuse_login(
         request,
-        f"somebody new there has the user name {wished}, which somebody has here; their subject is "
+        f"somebody new there has the user name {username}, which somebody has here; their subject is "
         f"{sociallogin.account.uid}",
-        say=f"Somebody here has the user name {wished} already. If that is you, ask an administrator to link the two "
+        say=f"Somebody here has the user name {username} already. If that is you, ask an administrator to link the two "
         f"(your subject at {provider_name()}: {sociallogin.account.uid}).",
         user=taken,
     )
 
 
 def _confirm_person(request: HttpRequest, sociallogin: SocialLogin) -> None:
-    """Believe that somebody showed again who they are: the same person, who logged in at the provider just now."""
+    """Accept a reauthentication if the same person has just logged in at the provider."""
     if not request.user.is_authenticated or sociallogin.user != request.user:
         refuse_login(request, "another person confirmed than the one who is logged in here")
     at = sociallogin.claims.get("auth_time")
@@ -305,5 +305,5 @@ def _confirm_person(request: HttpRequest, sociallogin: SocialLogin) -> None:
     )
 
 
-# What may go wrong on the way to a provider.
+#: Exceptions of requests to the provider.
 PROVIDER_ERRORS = (requests.RequestException, OAuth2Error, KeyError, ValueError)

@@ -1,4 +1,4 @@
-"""Who may do what: one table of groups and permissions."""
+"""The permissions of each role."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ ADMINISTER_PERMISSIONS = (
     "auth.view_group",
 )
 
-#: What each role of a person holds. An administrator is made by these groups, not by ``is_superuser``.
+#: Role → its permissions. Each role is a group; administrators are no superusers.
 ROLE_PERMISSIONS: dict[str, tuple[str, ...]] = {
     "viewer": VIEW_PERMISSIONS,
     "operator": VIEW_PERMISSIONS + OPERATE_PERMISSIONS,
@@ -71,7 +71,7 @@ ROLE_PERMISSIONS: dict[str, tuple[str, ...]] = {
 
 
 def grant_role_permissions() -> None:
-    """Make the groups and give each exactly the permissions of the table."""
+    """Create the groups, and give each one exactly its permissions."""
     by_name = {
         f"{p.content_type.app_label}.{p.codename}": p
         for p in Permission.objects.select_related("content_type")
@@ -82,7 +82,7 @@ def grant_role_permissions() -> None:
 
 
 def grant_after_migrate(sender: AppConfig, using: str, **kwargs: Any) -> None:
-    """Grant once all apps' permissions exist: Django makes them app by app after a migration."""
+    """Grant after ``migrate``, once the permissions of all apps exist."""
     if sender.name != "rotations":
         return
     for config in apps.get_app_configs():

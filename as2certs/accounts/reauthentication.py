@@ -1,6 +1,6 @@
-"""Whoever does something grave says again who they are: by password, second factor or single sign-on.
+"""Reauthentication before sensitive actions: by password, second factor or single sign-on.
 
-django-allauth notes in the session how and when somebody did; it also has the pages that ask.
+django-allauth records the authentications in the session, and provides the pages.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 
 
 def is_recently_confirmed(request: HttpRequest, *, logins_too: bool = False) -> bool:
-    """Say whether somebody showed again who they are within the last minutes, of the machine's own clock."""
+    """Return whether the user reauthenticated within ACCOUNT_REAUTHENTICATION_TIMEOUT seconds.
+
+    With ``logins_too``, a login counts as well.
+    """
     if not isinstance(request.user, User):
         return False
     since = time.time() - settings.ACCOUNT_REAUTHENTICATION_TIMEOUT
@@ -39,35 +42,35 @@ def is_recently_confirmed(request: HttpRequest, *, logins_too: bool = False) -> 
 
 
 def is_sufficient(request: HttpRequest, *, app: str) -> bool:
-    """Say whether a page of allauth, such as those about second factors, may do what it does.
+    """Return whether a page of allauth, such as those of second factors, may be used without reauthentication.
 
-    A login just now is not enough: whoever sits down at an open browser would add a factor of theirs, and confirm with
-    it. It has to be for those without a password, whose provider may not be able to ask them again.
+    A recent login does not suffice: somebody at an unattended browser could add a factor and reauthenticate with it.
+    It does for users without a password, because their provider may be unable to ask again.
     """
     no_password = isinstance(request.user, User) and not request.user.has_usable_password()
     return is_recently_confirmed(request, logins_too=app == "allauth.mfa" and no_password)
 
 
 def redirect_to_confirmation(request: HttpRequest, *, then: str) -> HttpResponse:
-    """Lead somebody to the page that asks, and from there to ``then``.
+    """Redirect to the page of reauthentication, and from there to ``then``.
 
-    What was typed into a form is not kept: it may hold a secret. Raises PermissionDenied where there is no way to ask.
+    The data of a form is dropped: it may contain a secret. Raises PermissionDenied if the user has no method.
     """
-    ways = get_adapter().get_reauthentication_methods(request.user)
-    if not ways:
+    methods = get_adapter().get_reauthentication_methods(request.user)
+    if not methods:
         raise PermissionDenied
     if request.method == "POST":
         messages.warning(request, "Nothing was changed yet: confirm first that it is you, then do it again.")
-    return redirect(f"{ways[0]['url']}?{urlencode({'next': then})}")
+    return redirect(f"{methods[0]['url']}?{urlencode({'next': then})}")
 
 
 def require_confirmation(view: View[P]) -> View[P]:
-    """Let only people go on to a view who showed again, minutes ago, who they are; behind the check of rights."""
+    """Require a recent reauthentication for a view; goes below ``require_permissions``."""
 
     @wraps(view)
-    def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+    def wrapper(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         if not is_recently_confirmed(request):
             return redirect_to_confirmation(request, then=request.get_full_path())
         return view(request, *args, **kwargs)
 
-    return guarded
+    return wrapper

@@ -1,4 +1,4 @@
-"""What is asked of people who show, or show again, who they are: patiently, though not endlessly."""
+"""Forms of authentication and reauthentication, with throttling."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ from as2certs.accounts.throttling import (
 from as2certs.audit.recording import Actor, AuditEvent, client_address, record
 from as2certs.clock import database_now
 
-#: What is said where a passkey is none, or another one.
 INVALID_PASSKEY_MESSAGE = "This is not a passkey that we can check. Try again."
 
 
 class _LockingCodeForm(forms.Form):
-    """Look at a code while no other of the same person is looked at, unless too many were wrong."""
+    """Check the codes of a user one at a time, by a row lock, unless too many were wrong."""
 
     user: User
 
@@ -52,19 +51,19 @@ class _LockingCodeForm(forms.Form):
                 return str(super().clean_code())  # type: ignore[misc]
             except ValidationError as error:
                 wrong = error
-        raise wrong  # outside: the entry in the trail stays
+        raise wrong  # outside of the transaction, so that the entry in the trail is kept
 
 
 class CodeForm(_LockingCodeForm, AuthenticateForm):
-    """The code after the password."""
+    """The code at the login, after the password."""
 
 
 class ConfirmByCodeForm(_LockingCodeForm, ReauthenticateForm):
-    """A code, to show again who one is."""
+    """Reauthentication by a code."""
 
 
 class ConfirmByPasswordForm(forms.Form):
-    """The password, to show again who one is."""
+    """Reauthentication by the password."""
 
     password = forms.CharField(
         label="Your password",
@@ -80,7 +79,7 @@ class ConfirmByPasswordForm(forms.Form):
         self.user = user
 
     def clean_password(self) -> str:
-        """Check the password, unless too many wrong ones were given; note a wrong one."""
+        """Check the password, unless too many were wrong; record a wrong one."""
         request, now = context.request, database_now()
         if is_password_throttled(self.user, address=client_address(request), now=now):
             raise ValidationError(THROTTLED_MESSAGE, code="resting")
@@ -92,7 +91,7 @@ class ConfirmByPasswordForm(forms.Form):
 
 
 class AddAppForm(ActivateTOTPForm):
-    """The first code of an authenticator app, which shows that it took the key."""
+    """The first code of an authenticator app, which proves that it has the key."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -102,23 +101,23 @@ class AddAppForm(ActivateTOTPForm):
 
 
 class CredentialField(forms.JSONField):
-    """What a browser says about a passkey: JSON, and nothing that only a program can't read."""
+    """A passkey's credential from the browser: a JSON object. Anything else is a validation error."""
 
     def to_python(self, value: Any) -> Any:
         try:
-            found = super().to_python(value)
-        except (ValueError, RecursionError):  # numbers without end, brackets without end
-            found = None
-        if not isinstance(found, dict):
+            credential = super().to_python(value)
+        except (ValueError, RecursionError):  # huge numbers, deep nesting
+            credential = None
+        if not isinstance(credential, dict):
             raise ValidationError(INVALID_PASSKEY_MESSAGE, code="invalid")
-        return found
+        return credential
 
     def bound_data(self, data: Any, initial: Any) -> Any:
-        return initial  # the next try brings its own
+        return initial  # the next attempt sends a new one
 
 
 class _PasskeyFormBase(forms.Form):
-    """Read what a browser, or somebody in its place, says about a passkey."""
+    """Validate the credential of a passkey, which may be forged."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -128,20 +127,20 @@ class _PasskeyFormBase(forms.Form):
         try:
             super().full_clean()
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-            # The libraries look into it as if a browser had made it, and stumble over what none makes.
+            # The libraries expect a credential made by a browser, and raise these for anything else.
             self.add_error("credential", ValidationError(INVALID_PASSKEY_MESSAGE, code="invalid"))
 
 
 class PasskeyForm(_PasskeyFormBase, AuthenticateWebAuthnForm):
-    """A passkey after the password."""
+    """A passkey at the login, after the password."""
 
 
 class ConfirmByPasskeyForm(_PasskeyFormBase, ReauthenticateWebAuthnForm):
-    """A passkey, to show again who one is."""
+    """Reauthentication by a passkey."""
 
 
 class AddPasskeyForm(_PasskeyFormBase, AddWebAuthnForm):
-    """A name for a passkey, and what the browser made."""
+    """The name of a new passkey, and its credential."""
 
     name = forms.CharField(
         required=False,

@@ -1,4 +1,4 @@
-"""Pages of django-allauth about second factors, those that we want, in our templates."""
+"""The pages of django-allauth for second factors, with our templates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from as2certs.accounts.models import Installation
 
 
 class SecondFactorList(base.IndexView):
-    """One's own second factors, and what can be done about them."""
+    """List the user's own second factors."""
 
     template_name = "accounts/factor_list.html"
 
@@ -34,7 +34,7 @@ class SecondFactorList(base.IndexView):
 
 
 class SecondFactorLogin(base.AuthenticateView):
-    """The second step of the login."""
+    """Ask for the second factor at the login."""
 
     template_name = "accounts/factor_ask.html"
 
@@ -44,7 +44,7 @@ class SecondFactorLogin(base.AuthenticateView):
 
 
 class PasskeyRemove(webauthn.RemoveWebAuthnView):
-    """Remove a passkey of one's own."""
+    """Remove one of the user's passkeys."""
 
     template_name = "accounts/passkey_remove.html"
     context_object_name = "passkey"

@@ -17,7 +17,7 @@ from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.pki.errors import VaultError
 from as2certs.vault import vault
 
-#: What people call each kind.
+#: Labels of the methods of authentication.
 METHOD_NAMES = {
     "totp": "authenticator app",
     "webauthn": "passkey",
@@ -25,37 +25,37 @@ METHOD_NAMES = {
     "password": "password",
     "socialaccount": "single sign-on",
 }
-#: The kinds that are a second factor by themselves: recovery codes only stand in for one that was lost.
+#: Recovery codes are none: they only replace a factor that was lost.
 FACTOR_TYPES = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
-#: What in a session says that the second factor is missing that is asked of everybody.
+#: Session key: the user still has to add a second factor.
 MISSING_SESSION_KEY = "second_factor_missing"
-#: Parts of a row that are sealed.
+#: Parts of Authenticator.data that are sealed.
 SEALED_FIELDS = ("secret", "seed")
 
 
 def has_second_factor(user: User) -> bool:
-    """Say whether somebody has a second factor."""
+    """Return whether the user has a second factor."""
     return Authenticator.objects.filter(user=user, type__in=FACTOR_TYPES).exists()
 
 
 def methods_used(request: HttpRequest, user: User) -> list[str]:
-    """Return, in words, by what somebody showed in this session who they are, the first way first."""
+    """Return the labels of the methods by which the user authenticated in this session, in their order."""
     records = get_authentication_records(request, user)
     return [METHOD_NAMES[str(entry.get("type") or entry["method"])] for entry in records]
 
 
 @receiver(user_logged_in, dispatch_uid="accounts.factors.missing")
 def note_missing_factor(sender: object, request: HttpRequest | None, user: User, **kwargs: Any) -> None:
-    """Note in the session of somebody who just logged in whether they have to set up a second factor first."""
+    """Note in the session, at the login, whether the user has to add a second factor."""
     if request is not None and _is_required() and not has_second_factor(user):
-        # Single sign-on asks for what it wants by itself.
+        # The provider of single sign-on decides about second factors itself.
         request.session[MISSING_SESSION_KEY] = METHOD_NAMES["socialaccount"] not in methods_used(
             request, user
         )
 
 
 def is_missing(request: HttpRequest, user: User) -> bool:
-    """Say whether somebody has to set up a second factor before anything else, as their login noted."""
+    """Return whether the user has to add a second factor before anything else."""
     if not request.session.get(MISSING_SESSION_KEY):
         return False
     if _is_required() and not has_second_factor(user):
@@ -69,7 +69,7 @@ def _is_required() -> bool:
 
 
 def remove_all(user: User, *, by: Actor, now: datetime, reason: str = "") -> int:
-    """Take all second factors from somebody who lost theirs, and return how many there were."""
+    """Remove all second factors of a user who lost them, and return their number."""
     with transaction.atomic():
         rows = list(Authenticator.objects.select_for_update().filter(user=user))
         Authenticator.objects.filter(pk__in=[row.pk for row in rows]).delete()
@@ -84,12 +84,12 @@ def remove_all(user: User, *, by: Actor, now: datetime, reason: str = "") -> int
 
 
 def reseal_all() -> int:
-    """Seal all secrets of second factors anew with the first vault key, and return how many. Raises VaultError."""
+    """Reseal all secrets of second factors with the first vault key, and return their number. Raises VaultError."""
     return sum(_reseal(pk) for pk in Authenticator.objects.order_by("pk").values_list("pk", flat=True))
 
 
 def count_unreadable() -> tuple[int, int]:
-    """Return how many second factors the vault does not open, and how many have something sealed."""
+    """Return how many second factors the vault can't unseal, and how many are sealed."""
     tried = [
         _is_unreadable(row)
         for row in Authenticator.objects.all()

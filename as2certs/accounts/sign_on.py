@@ -1,7 +1,7 @@
-"""Single sign-on by OpenID Connect: whom we know by it, and with which roles. openid.py speaks with the provider.
+"""Single sign-on by OpenID Connect: accounts and their roles. openid.py implements the protocol.
 
-People are known by issuer and subject. An equal user name or e-mail address makes nobody somebody else: only an
-administrator links an account that is here already (``manage.py link_sign_on``).
+People are identified by issuer and subject, never by user name or e-mail address: only an administrator can link an
+existing account (``manage.py link_sign_on``).
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ from as2certs.clock import database_now
 
 
 def is_enabled() -> bool:
-    """Say whether people can log in at a provider."""
+    """Return whether single sign-on is configured."""
     return settings.AS2CERTS_OIDC is not None
 
 
 def provider_settings() -> dict[str, Any]:
-    """Return what the settings say of the provider, where it is on."""
-    given: dict[str, Any] | None = settings.AS2CERTS_OIDC
-    assert given is not None  # asked only where it is on
-    return given
+    """Return the settings of the provider; single sign-on must be configured."""
+    config: dict[str, Any] | None = settings.AS2CERTS_OIDC
+    assert config is not None
+    return config
 
 
 def provider_name() -> str:
-    """Return what people call the provider."""
+    """Return the display name of the provider."""
     return str(provider_settings()["name"])
 
 
 def provider_id() -> str:
-    """Return under which name accounts of this issuer are stored: another issuer's subjects are other people."""
+    """Return the provider id of stored accounts, derived from the issuer: subjects are unique per issuer only."""
     return f"oidc-{hashlib.sha256(provider_settings()['issuer'].encode()).hexdigest()[:24]}"
 
 
 def is_linked(user: Any) -> bool:
-    """Say whether somebody can log in at the provider."""
+    """Return whether the user can log in by single sign-on."""
     return is_enabled() and SocialAccount.objects.filter(user_id=user.pk, provider=provider_id()).exists()
 
 
 def roles_from_claims(claims: Mapping[str, Any]) -> list[str]:
-    """Return the roles that the groups of somebody stand for, the mightiest last."""
+    """Return the roles that the groups in the claims map to, the most powerful last."""
     groups = claims.get(provider_settings()["groups_claim"])
     groups = [groups] if isinstance(groups, str) else groups if isinstance(groups, list) else []
     mapped = provider_settings()["groups"]
@@ -62,7 +62,7 @@ def roles_from_claims(claims: Mapping[str, Any]) -> list[str]:
 
 
 def set_roles(user: User, roles: list[str], request: HttpRequest) -> None:
-    """Give somebody exactly these roles. Only the Administrator's opens Django admin; nobody is made a superuser."""
+    """Give a user exactly these roles. Only administrators may use Django admin; nobody becomes a superuser."""
     with transaction.atomic():
         old = sorted(user.groups.values_list("name", flat=True))
         is_staff = user.is_superuser or "administrator" in roles
@@ -81,13 +81,13 @@ def set_roles(user: User, roles: list[str], request: HttpRequest) -> None:
 
 
 def username_from_claims(claims: Mapping[str, Any]) -> str:
-    """Return the user name of somebody new: the provider's, in letters that we take."""
-    wished = str(claims.get("preferred_username") or claims.get("email") or "")
-    return re.sub(r"[^\w.@+-]+", "-", wished)[:150] or f"sign-on-{secrets.token_hex(4)}"
+    """Return the user name for a new account: the provider's, with the characters that Django permits."""
+    username = str(claims.get("preferred_username") or claims.get("email") or "")
+    return re.sub(r"[^\w.@+-]+", "-", username)[:150] or f"sign-on-{secrets.token_hex(4)}"
 
 
 def link(user: User, subject: str, *, by: Actor) -> None:
-    """Let somebody who has an account here log in at the provider. Raises ValidationError if another one does."""
+    """Link an account to a subject of the provider. Raises ValidationError if another account is linked to it."""
     with transaction.atomic():
         other = SocialAccount.objects.filter(provider=provider_id(), uid=subject).first()
         if other is not None:
@@ -97,7 +97,7 @@ def link(user: User, subject: str, *, by: Actor) -> None:
 
 
 def unlink(user: User, *, by: Actor) -> int:
-    """Take the provider's way in from somebody, and return how many there were."""
+    """Unlink an account from single sign-on, and return the number of links removed."""
     with transaction.atomic():
         count, _ = SocialAccount.objects.filter(user=user, provider=provider_id()).delete()
         if count:
@@ -106,5 +106,5 @@ def unlink(user: User, *, by: Actor) -> int:
 
 
 def provider_actor(request: HttpRequest) -> Actor:
-    """Return who it was that made somebody, or gave them roles."""
+    """Return the provider as the actor that creates accounts and assigns roles."""
     return Actor(name=provider_name(), source="web", address=client_address(request))

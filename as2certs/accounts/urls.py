@@ -1,4 +1,4 @@
-"""Addresses of people and the installation; those with an underscore have the names that django-allauth looks for."""
+"""URLs of accounts and settings; those with underscores have the names that django-allauth expects."""
 
 from __future__ import annotations
 
@@ -14,26 +14,24 @@ from as2certs.accounts import views
 
 
 def lazy_view(name: str) -> Callable[..., HttpResponseBase]:
-    """Return a view, named by module and name, whose module is loaded when one of its pages is first asked for.
+    """Return a view, given as "module.name", whose module is imported with its first request.
 
-    Every process knows all addresses, and few need what these modules bring: WebAuthn, OpenID Connect, HTTP.
+    Every process loads the URLs, but few need what these modules import: WebAuthn, OpenID Connect, HTTP.
     """
 
     def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        found: Callable[..., HttpResponseBase] = import_string(f"as2certs.accounts.{name}")
-        return found(request, *args, **kwargs)
+        target: Callable[..., HttpResponseBase] = import_string(f"as2certs.accounts.{name}")
+        return target(request, *args, **kwargs)
 
     return view
 
 
 urlpatterns = [
     path("login/", views.Login.as_view(), name="login"),
-    path(
-        "login/", views.Login.as_view(), name="account_login"
-    ),  # the same, by the name that allauth looks for
+    path("login/", views.Login.as_view(), name="account_login"),  # the name that allauth expects
     path("login/second-factor/", lazy_view("second_factor_views.authenticate"), name="mfa_authenticate"),
     path("login/sign-on/", lazy_view("sign_on_views.begin"), name="sign-on"),
-    path("login/sign-on/return/", lazy_view("sign_on_views.come_back"), name="sign-on-return"),
+    path("login/sign-on/return/", lazy_view("sign_on_views.callback"), name="sign-on-return"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("account/", views.account, name="account"),
     path("account/password/", views.PasswordChange.as_view(), name="password-change"),
@@ -54,7 +52,7 @@ urlpatterns = [
     path("account/second-factor/", lazy_view("second_factor_views.index"), name="mfa_index"),
     path(
         "account/second-factor/", lazy_view("second_factor_views.index"), name="mfa_list_webauthn"
-    ),  # all on one page
+    ),  # one page for both
     path("account/second-factor/app/", lazy_view("second_factor_views.add_app"), name="mfa_activate_totp"),
     path(
         "account/second-factor/app/remove/",

@@ -1,4 +1,4 @@
-"""Logging in, one's own account, and the settings of the installation."""
+"""Pages of the login, the user's account and the settings of the installation."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LoginForm(AuthenticationForm):
 
 
 class Login(auth_views.LoginView):
-    """Ask for the name and the password; allauth goes on from there, to the second factor where there is one."""
+    """Check user name and password; allauth continues with the second factor, if there is one."""
 
     form_class = LoginForm
     redirect_authenticated_user = True
@@ -58,14 +58,14 @@ class Login(auth_views.LoginView):
 
 
 class PasswordForm(PasswordChangeForm):
-    def __init__(self, *args: Any, resting: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, throttled: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.resting = resting
+        self.throttled = throttled
         self.helper = form_helper("old_password", "new_password1", "new_password2")
 
     def clean_old_password(self) -> str:
-        """Check the password that holds now, unless too many wrong ones were given."""
-        if self.resting:
+        """Check the current password, unless too many were wrong."""
+        if self.throttled:
             raise ValidationError(THROTTLED_MESSAGE, code="resting")
         return super().clean_old_password()
 
@@ -83,13 +83,13 @@ class PasswordChange(auth_views.PasswordChangeView):
 
     def get_form_kwargs(self) -> dict[str, Any]:
         request = self.request
-        resting = is_password_throttled(
+        throttled = is_password_throttled(
             current_user(request), address=client_address(request), now=database_now()
         )
-        return super().get_form_kwargs() | {"resting": resting}
+        return super().get_form_kwargs() | {"throttled": throttled}
 
     def form_invalid(self, form: Any) -> HttpResponse:
-        """Note that somebody did not know the password that holds now: it may not be them at the keyboard."""
+        """Record a wrong current password: it may not be its owner at the keyboard."""
         if form.has_error("old_password", code="password_incorrect"):
             with transaction.atomic():
                 record(
@@ -100,23 +100,23 @@ class PasswordChange(auth_views.PasswordChangeView):
         return super().form_invalid(form)
 
     def form_valid(self, form: Any) -> HttpResponse:
-        """Save the new password, and note that it was changed."""
+        """Save the new password, and record that."""
         with transaction.atomic():
             form.user.must_change_password = False
-            answer = super().form_valid(form)
+            response = super().form_valid(form)
             record(
                 AuditEvent("person.password_changed", form.user),
                 by=Actor.of(self.request),
                 now=database_now(),
             )
         messages.success(self.request, "Your password is changed. Other sessions of yours are logged out.")
-        return answer
+        return response
 
 
 @login_required
 @require_http_methods(["GET", "POST"])
 def account(request: HttpRequest) -> HttpResponse:
-    """Show and change one's own name, address and time zone."""
+    """Show and change the user's own account."""
     me = User.objects.get(pk=current_user(request).pk)
     form = AccountForm(request.POST or None, instance=me)
     if request.method == "POST" and form.is_valid():
@@ -136,7 +136,7 @@ def account(request: HttpRequest) -> HttpResponse:
 @require_permissions("accounts.change_installation")
 @require_http_methods(["GET", "POST"])
 def settings(request: HttpRequest) -> HttpResponse:
-    """Show and change what holds for the whole installation."""
+    """Show and change the settings of the installation."""
     form = InstallationForm(request.POST or None, instance=Installation.current())
     if request.method == "POST" and form.is_valid():
         save_form(form, by=Actor.of(request), now=database_now())

@@ -1,15 +1,15 @@
-"""The chain of the trail: what of an entry is hashed, and how, so that anybody can compute it again.
+"""The hash chain of the trail: what of an entry is hashed and how, so that anybody can compute it again.
 
-An entry is told as one object of JSON. It holds the columns in TOLD under their names, the objects that the entry
-speaks of as ``subjects``, a sorted list of [kind, uid], and the seal: ``hash``, ``signature`` and ``signed_with``.
-Moments are in UTC, as "2026-11-23T12:00:00.000000Z"; what is empty is null or "".
+An entry is serialized as one JSON object. It holds ENTRY_COLUMNS under their names, the objects that the entry concerns
+as ``subjects``, a sorted list of [kind, uid], and the seal: ``hash``, ``signature`` and ``signed_with``. Timestamps are
+in UTC, such as "2026-11-23T12:00:00.000000Z"; an empty value is null or "".
 
-``hash`` is the SHA-256, in hex, of all that but the seal, written as ASCII, its names sorted, without spaces, what is
-not ASCII as \\uXXXX: ``json.dumps(told, sort_keys=True, separators=(",", ":"))``. ``previous`` is the hash of the
-entry one ``position`` before, and 64 zeros at position 1. Positions have no gaps. They are the order of sealing, not of
-``id``: an entry whose transaction took longer is sealed later than one that was begun after it.
+``hash`` is the SHA-256, in hex, of the object without its seal, as ASCII with sorted keys, without spaces and with
+\\uXXXX escapes: ``json.dumps(entry, sort_keys=True, separators=(",", ":"))``. ``previous`` is the hash of the entry one
+``position`` before, and 64 zeros at position 1. Positions have no gaps. They are the order of sealing, not of ``id``:
+an entry whose transaction took longer is sealed after entries that were begun later.
 
-A column that is added in times to come is told only where it holds something, so that the hashes of before stay.
+A column added in the future must be serialized only where it has a value, or earlier hashes would no longer match.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 from as2certs.audit.models import GENESIS_HASH, EntryQuerySet, Subject
 
-#: An entry as it is told.
+#: An entry as the object that is serialized.
 EntryData = dict[str, Any]
 
 ENTRY_COLUMNS = (
@@ -48,7 +48,7 @@ ENTRY_COLUMNS = (
 )
 SEAL_COLUMNS = ("hash", "signature", "signed_with")
 
-#: Entries that are held in memory at a time.
+#: Entries held in memory at a time.
 BATCH_SIZE = 500
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
@@ -56,7 +56,7 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 @dataclass(frozen=True)
 class ChainLink:
-    """A place in the chain, and the hash of the entry there."""
+    """A position in the chain and the hash of the entry there."""
 
     position: int
     hash: str
@@ -65,19 +65,19 @@ class ChainLink:
 CHAIN_START = ChainLink(0, GENESIS_HASH)
 
 
-def to_json_line(told: EntryData) -> str:
-    """Write an entry on one line, as it is exported."""
-    return _encode(told)
+def to_json_line(entry: EntryData) -> str:
+    """Return an entry as one line of JSON, as it is exported."""
+    return _encode(entry)
 
 
-def compute_hash(told: EntryData) -> str:
+def compute_hash(entry: EntryData) -> str:
     """Return the hash that an entry should have."""
-    content = {name: value for name, value in told.items() if name not in SEAL_COLUMNS}
+    content = {name: value for name, value in entry.items() if name not in SEAL_COLUMNS}
     return sha256(_encode(content).encode("ascii")).hexdigest()
 
 
 def read_entries(entries: EntryQuerySet) -> list[EntryData]:
-    """Read entries with what they speak of; two queries."""
+    """Return entries with their subjects; two queries."""
     rows: list[EntryData] = list(entries.values(*ENTRY_COLUMNS, *SEAL_COLUMNS))
     subjects: defaultdict[int, list[list[str]]] = defaultdict(list)
     of = Subject.objects.filter(entry__in=[row["id"] for row in rows])
@@ -91,12 +91,12 @@ def read_entries(entries: EntryQuerySet) -> list[EntryData]:
 
 
 def format_timestamp(at: datetime) -> str:
-    """Write a moment as entries tell it."""
+    """Return a moment as it is serialized."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def read_in_batches(entries: EntryQuerySet, *, after: int, upto: int) -> Iterator[list[EntryData]]:
-    """Read sealed entries in the order of the chain, some at a time, beginning behind the place ``after``."""
+    """Yield batches of sealed entries in the order of the chain, those with ``after`` < position <= ``upto``."""
     while rows := read_entries(entries.sealed().filter(position__gt=after, position__lte=upto)[:BATCH_SIZE]):
         yield rows
         after = rows[-1]["position"]

@@ -1,4 +1,4 @@
-"""The trail as a file: JSON lines to verify, CSV to read. Both are written while they are read, in their order."""
+"""Export the trail: JSON lines to verify it, CSV to read it. Both are streamed, in the order of the chain."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from as2certs.audit import chain as chained
-from as2certs.audit.chain import ENTRY_COLUMNS, SEAL_COLUMNS, EntryData
+from as2certs.audit.chain import ENTRY_COLUMNS, SEAL_COLUMNS, EntryData, read_in_batches, to_json_line
 from as2certs.audit.models import EntryQuerySet
 
 COLUMNS = (*ENTRY_COLUMNS, "subjects", *SEAL_COLUMNS)
 
 
 def json_lines(entries: EntryQuerySet, upto: int) -> Iterator[bytes]:
-    """Write sealed entries up to a position as chain.py tells them, one on each line."""
-    for rows in chained.read_in_batches(entries, after=0, upto=upto):
-        yield b"".join(chained.to_json_line(told).encode() + b"\n" for told in rows)
+    """Yield the sealed entries up to a position as lines of JSON, in the form that is hashed."""
+    for rows in read_in_batches(entries, after=0, upto=upto):
+        yield b"".join(to_json_line(entry).encode() + b"\n" for entry in rows)
 
 
 def csv_lines(entries: EntryQuerySet, upto: int) -> Iterator[bytes]:
-    """Write sealed entries up to a position as a table; what is nested is JSON inside a cell."""
-    yield b"\xef\xbb\xbf"  # without this mark, Excel takes names for another encoding
+    """Yield the sealed entries up to a position as CSV; nested values are JSON in a cell."""
+    yield b"\xef\xbb\xbf"  # without a byte order mark, Excel assumes another encoding
     yield _csv_bytes([list(COLUMNS)])
-    for rows in chained.read_in_batches(entries, after=0, upto=upto):
-        yield _csv_bytes([[_csv_cell(told, name) for name in COLUMNS] for told in rows])
+    for rows in read_in_batches(entries, after=0, upto=upto):
+        yield _csv_bytes([[_csv_cell(entry, name) for name in COLUMNS] for entry in rows])
 
 
 def _csv_bytes(rows: list[list[str]]) -> bytes:
@@ -35,18 +34,18 @@ def _csv_bytes(rows: list[list[str]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _csv_cell(told: EntryData, name: str) -> str:
-    value = told[name]
+def _csv_cell(entry: EntryData, name: str) -> str:
+    value = entry[name]
     if isinstance(value, dict | list):
         value = json.dumps(value, ensure_ascii=False, sort_keys=True)
     text = "" if value is None else str(value)
-    # A spreadsheet would run it as a formula.
+    # A spreadsheet would evaluate it as a formula.
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") and text else text
 
 
 @dataclass(frozen=True)
 class ExportFormat:
-    """A kind of file, and how it is written."""
+    """A file format of the export."""
 
     label: str
     meant_for: str

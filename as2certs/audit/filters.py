@@ -1,4 +1,4 @@
-"""What people look for in the trail."""
+"""Filters of the page of the trail."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from as2certs.audit.models import Entry, EntryQuerySet
 
-#: What the trail speaks about: the words to choose from, and the nouns with which such verbs begin.
+#: Kinds of objects to choose from → the nouns with which their verbs begin.
 SUBJECT_NOUNS: dict[str, tuple[str, ...]] = {
     "rotations": ("rotation",),
     "freezes": ("freeze",),
@@ -35,11 +35,11 @@ SUBJECT_NOUNS: dict[str, tuple[str, ...]] = {
 
 
 def day_start(day: date) -> datetime:
-    """Return the first moment of a day in the reader's zone."""
+    """Return the first moment of a day in the current time zone."""
     return timezone.make_aware(datetime.combine(day, time.min))
 
 
-#: Each verb that is there by jumping along its index, which a plain DISTINCT would read from end to end.
+#: The distinct verbs, by skipping along their index: a plain DISTINCT would read all of it.
 _DISTINCT_VERBS_SQL = """
 WITH RECURSIVE found(verb) AS (
     SELECT MIN(verb) FROM audit_entry
@@ -51,7 +51,7 @@ SELECT verb FROM found WHERE verb IS NOT NULL
 
 
 def verb_choices() -> list[tuple[str, str]]:
-    """Return the verbs that the trail holds, with words to choose them by."""
+    """Return the verbs in the trail with their labels."""
     with connection.cursor() as cursor:
         cursor.execute(_DISTINCT_VERBS_SQL)
         found = [verb for (verb,) in cursor.fetchall()]
@@ -59,13 +59,13 @@ def verb_choices() -> list[tuple[str, str]]:
 
 
 class AddressFilter(django_filters.Filter):
-    """By an IP address, however it is spelled."""
+    """Filter by an IP address in any spelling."""
 
     field_class = forms.GenericIPAddressField
 
 
 class TrailFilter(django_filters.FilterSet):
-    """By person, kind of thing or verb, object, way in, address, and days (in the reader's zone, both included)."""
+    """Filter by actor, kind of object, verb, object, source, address and days (of the current time zone, inclusive)."""
 
     q = django_filters.CharFilter(field_name="object_name", lookup_expr="icontains", label="On what")
     who = django_filters.CharFilter(field_name="actor_name", lookup_expr="icontains", label="Who")
@@ -105,22 +105,22 @@ class TrailFilter(django_filters.FilterSet):
         return entries.filter(at__lt=day_start(day + timedelta(days=1)))
 
     def by_object(self, entries: EntryQuerySet, name: str, about: str) -> EntryQuerySet:
-        """Keep what names one object: ``about`` is its kind and public id, "partners.partner:<uid>"."""
+        """Keep the entries about one object, given by kind and public id: "partners.partner:<uid>"."""
         kind, _, uid = about.partition(":")
         return entries.filter(subjects__kind=kind, subjects__uid=uid)
 
     @property
-    def found(self) -> EntryQuerySet:
-        """Return the entries that were asked for."""
+    def entries(self) -> EntryQuerySet:
+        """Return the filtered entries."""
         return cast(EntryQuerySet, self.qs)
 
     @property
-    def narrows(self) -> bool:
-        """Say whether anything is asked for."""
-        return bool(self.asked)
+    def is_active(self) -> bool:
+        """Return whether any filter is set."""
+        return bool(self.active)
 
     @property
-    def asked(self) -> dict[str, str]:
-        """Return what is asked for; nothing when it can't be read."""
-        asked = self.form.cleaned_data if self.form.is_valid() else {}
-        return {name: str(value) for name, value in asked.items() if value}
+    def active(self) -> dict[str, str]:
+        """Return the filters that are set; none if the form is invalid."""
+        cleaned = self.form.cleaned_data if self.form.is_valid() else {}
+        return {name: str(value) for name, value in cleaned.items() if value}

@@ -1,4 +1,4 @@
-"""Save what somebody typed into a form, and say in the trail what changed: one transaction, one place."""
+"""Save a form and record what it changed, in one transaction."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ M = TypeVar("M", bound=models.Model)
 
 
 def trail_noun(obj: models.Model) -> str:
-    """Return the word with which the trail's verbs about an object begin: "identity", "partner"."""
+    """Return the noun with which the verbs about an object begin: "identity", "partner"."""
     return getattr(obj, "TRAIL_NOUN", obj._meta.model_name or "")
 
 
 def field_values(obj: models.Model, names: Iterable[str]) -> dict[str, Any]:
-    """Return the values of some fields as the trail shows them: related objects by their names."""
+    """Return the values of some fields for the trail: related objects by their names."""
     return {name: _field_value(obj, name) for name in names}
 
 
@@ -34,16 +34,25 @@ def _field_value(obj: models.Model, name: str) -> Any:
     return getattr(obj, name)
 
 
+def recorded_fields(form: ModelForm[Any]) -> list[str]:
+    """Return the fields of a form to record: its ``TRAIL_FIELDS``, or those that are the model's own."""
+    columns = {field.name for field in form._meta.model._meta.get_fields()}
+    return getattr(form, "TRAIL_FIELDS", None) or [name for name in form.fields if name in columns]
+
+
+def without_empty(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a new object that say something."""
+    return {name: value for name, value in values.items() if value not in (None, "", [], {})}
+
+
 def save_form(
     form: ModelForm[M], *, by: Actor, now: datetime, also: Iterable[models.Model] = (), reason: str = ""
 ) -> M:
     """Save a valid form's object and record it as ``<noun>.created`` or ``<noun>.changed`` with old and new values.
 
-    A form that changes nothing leaves no entry. A form whose fields are not the model's own names those to record
-    in ``TRAIL_FIELDS``.
+    A form that changes nothing leaves no entry.
     """
-    columns = {field.name for field in form._meta.model._meta.get_fields()}
-    names = getattr(form, "TRAIL_FIELDS", None) or [name for name in form.fields if name in columns]
+    names = recorded_fields(form)
     with transaction.atomic():
         stored = (
             None if form.instance._state.adding else form._meta.model._base_manager.get(pk=form.instance.pk)
@@ -52,7 +61,7 @@ def save_form(
         obj = form.save()
         before, after = changed_fields(old, field_values(obj, names))
         if stored is None:
-            after = {name: value for name, value in after.items() if value not in (None, "", [], {})}
+            after = without_empty(after)
             record(
                 AuditEvent(f"{trail_noun(obj)}.created", obj, also=also, new=after, reason=reason),
                 by=by,

@@ -1,4 +1,4 @@
-"""Write to the trail."""
+"""Record events in the audit trail."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-#: So many entries are added by one statement, with their subjects.
+#: Entries per INSERT statement.
 BATCH_SIZE = 1000
 
 _WITH_PORT = re.compile(r"\[(?P<v6>[0-9A-Fa-f:.]+)\](?::\d{1,5})?|(?P<v4>[0-9.]+):\d{1,5}")
@@ -29,7 +29,7 @@ _WITH_PORT = re.compile(r"\[(?P<v6>[0-9A-Fa-f:.]+)\](?::\d{1,5})?|(?P<v4>[0-9.]+
 
 @dataclass(frozen=True)
 class Actor:
-    """Who does something, and through which door they came in."""
+    """Who acts, and through which source."""
 
     name: str
     source: str
@@ -38,40 +38,39 @@ class Actor:
 
     @classmethod
     def of(cls, request: HttpRequest, *, source: str = Entry.Source.WEB) -> Actor:
-        """Return the person behind a request."""
+        """Return the user of a request."""
         user = request.user if request.user.is_authenticated else None
         name = str(user) if user else "somebody not logged in"
         return cls(name=name, source=source, user=user, address=client_address(request))
 
     @classmethod
     def runner(cls) -> Actor:
-        """Return the application itself, acting at an agreed moment."""
+        """Return the application itself, acting on schedule."""
         return cls(name="AS2 Certs", source=Entry.Source.TASK)
 
     @classmethod
     def command(cls, name: str) -> Actor:
-        """Return somebody on the server's command line."""
+        """Return a management command."""
         return cls(name=f"manage.py {name}", source=Entry.Source.COMMAND)
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """Return the IP address that a request comes from, or None where there is none (a Unix socket).
+    """Return the IP address that a request comes from, or None on a Unix socket.
 
-    That is the peer's own, unless it is one of our proxies: then the header in which each proxy adds whom it heard is
-    read from its end, as far as our proxies wrote it. Whatever stands before that, a stranger may have made up.
+    ``X-Forwarded-For`` is read from its end, and only as far as our own proxies wrote it: a client can forge the rest.
     """
     peer = _parse_address(request.META.get("REMOTE_ADDR", ""))
-    heard = str(request.META.get("HTTP_X_FORWARDED_FOR", "")).split(",")
-    while heard and peer is not None and _is_our_proxy(peer):
-        further = _parse_address(heard.pop())
-        if further is None:
+    forwarded = str(request.META.get("HTTP_X_FORWARDED_FOR", "")).split(",")
+    while forwarded and peer is not None and _is_our_proxy(peer):
+        client = _parse_address(forwarded.pop())
+        if client is None:
             break
-        peer = further
+        peer = client
     return None if peer is None else str(peer)
 
 
 def _parse_address(text: str) -> IPAddress | None:
-    """Read an IP address as proxies write it, with a port behind it or without."""
+    """Parse an IP address as proxies write it, with or without a port."""
     found = _WITH_PORT.fullmatch(text.strip())
     try:
         address = ipaddress.ip_address((found["v6"] or found["v4"]) if found else text.strip())
@@ -116,23 +115,22 @@ def record(event: AuditEvent, *, by: Actor, now: datetime) -> Entry:
     return entry
 
 
-def record_many(happenings: Iterable[AuditEvent], *, by: Actor, now: datetime) -> int:
-    """Add an entry for each of many things that happened, in their order, and return how many.
+def record_many(events: Iterable[AuditEvent], *, by: Actor, now: datetime) -> int:
+    """Add an entry for each of many events, in their order, and return their number.
 
-    It is ``record`` for thousands, and the same holds: call it in the transaction of the change itself, with which
-    entries and subjects are committed together. It takes a few statements per batch, and holds a batch in memory.
+    Like ``record``, but with a few statements per batch, and one batch in memory at a time.
     """
     count = 0
-    for batch in in_batches(happenings, BATCH_SIZE):
+    for batch in in_batches(events, BATCH_SIZE):
         with transaction.atomic(savepoint=False):
-            rows = [_columns(one) for one in batch]
+            rows = [_columns(event) for event in batch]
             entries = insert_rows(
                 Entry, list(rows[0]), [list(row.values()) for row in rows], same=_shared_columns(by, now)
             )
             subjects = (
                 (entry, kind, uid)
-                for entry, one in zip(entries, batch, strict=True)
-                for kind, uid in _subjects(one)
+                for entry, event in zip(entries, batch, strict=True)
+                for kind, uid in _subjects(event)
             )
             insert_rows(Subject, ("entry_id", "kind", "uid"), subjects)
         count += len(batch)
@@ -140,7 +138,7 @@ def record_many(happenings: Iterable[AuditEvent], *, by: Actor, now: datetime) -
 
 
 def _shared_columns(by: Actor, now: datetime) -> dict[str, Any]:
-    """Return the columns that are alike in all entries of one person at one moment."""
+    """Return the columns that all entries of one actor at one moment share."""
     return {
         "at": now,
         "actor_id": by.user.pk if by.user else None,
@@ -150,27 +148,27 @@ def _shared_columns(by: Actor, now: datetime) -> dict[str, Any]:
     }
 
 
-def _columns(one: AuditEvent) -> dict[str, Any]:
-    kind, uid = object_reference(one.on)
+def _columns(event: AuditEvent) -> dict[str, Any]:
+    kind, uid = object_reference(event.on)
     return {
-        "verb": one.verb,
+        "verb": event.verb,
         "object_kind": kind,
         "object_uid": uid,
-        "object_name": str(one.on)[:300],
-        "old": dict(one.old or {}),
-        "new": dict(one.new or {}),
-        "reason": one.reason,
-        "key": one.key,
+        "object_name": str(event.on)[:300],
+        "old": dict(event.old or {}),
+        "new": dict(event.new or {}),
+        "reason": event.reason,
+        "key": event.key,
     }
 
 
-def _subjects(one: AuditEvent) -> list[tuple[str, str]]:
-    """Return kind and public id of whatever an entry speaks of, each once."""
-    return sorted({object_reference(obj) for obj in (one.on, *one.also)})
+def _subjects(event: AuditEvent) -> list[tuple[str, str]]:
+    """Return kind and public id of the objects that an entry concerns, each once."""
+    return sorted({object_reference(obj) for obj in (event.on, *event.also)})
 
 
 def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return only what differs between two sets of field values, as (old, new), in a form that JSON can hold."""
+    """Return the values that differ between two sets of field values, as (old, new), JSON-serializable."""
     differing = [name for name in new if old.get(name) != new[name]]
     return {n: _json_value(old.get(n)) for n in differing}, {n: _json_value(new[n]) for n in differing}
 

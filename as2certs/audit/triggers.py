@@ -1,11 +1,11 @@
-"""Triggers with which the database itself refuses to change or delete what is in the trail.
+"""Database triggers that refuse to change or delete rows of the trail.
 
-They stop mistakes and whoever gets SQL into the application; an owner of the database can take them down, and what is
-done then is found by ``manage.py verify_audit``. Two things they let through: the seal of an entry, set once, and the
-removal of entries up to ``cut_position`` of the chain, which only ``manage.py cut_audit`` moves.
+They stop mistakes and SQL injection. The owner of the database can drop them, but ``manage.py verify_audit`` finds what
+is done then. They permit two things: the seal of an entry, set once, and the deletion of entries up to ``cut_position``
+of the chain, which only ``manage.py cut_audit`` moves.
 
-SQLite has no TRUNCATE to refuse. There, a migration that lays out one of the two tables anew drops its triggers:
-they are put up again after each ``migrate``.
+On SQLite, a migration that recreates one of the two tables drops its triggers, so they are created again after each
+``migrate``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DELETION_REFUSED = "A row of the trail is never deleted."
 
 _WAS_CUT = "<= (SELECT cut_position FROM audit_chain WHERE id = 1)"
 
-#: On PostgreSQL: functions first, then trigger → (table, rest of its statement).
+#: On PostgreSQL: functions, and trigger → (table, rest of its statement).
 _POSTGRES_FUNCTIONS = f"""
 CREATE OR REPLACE FUNCTION audit_entry_stays() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -71,7 +71,7 @@ _POSTGRES_TRIGGERS = {
 
 
 def _sqlite_triggers(columns: list[str]) -> dict[str, tuple[str, str]]:
-    """Return trigger → (table, rest of its statement); ``columns`` are those of an entry beside its seal."""
+    """Return trigger → (table, rest of its statement); ``columns`` are those of an entry without its seal."""
     same = " AND ".join(f"NEW.{column} IS OLD.{column}" for column in columns)
     entry_was_cut = f"(SELECT position FROM audit_entry WHERE id = OLD.entry_id) {_WAS_CUT}"  # noqa: S608  # a constant
     refused = {
@@ -87,9 +87,9 @@ def _sqlite_triggers(columns: list[str]) -> dict[str, tuple[str, str]]:
     return {
         name: (
             table := name.rpartition("_")[0],
-            f"BEFORE {event} ON {table} WHEN {when} BEGIN SELECT RAISE(ABORT, '{said}'); END",
+            f"BEFORE {event} ON {table} WHEN {when} BEGIN SELECT RAISE(ABORT, '{message}'); END",
         )
-        for name, (event, when, said) in refused.items()
+        for name, (event, when, message) in refused.items()
     }
 
 
@@ -102,7 +102,7 @@ def _triggers(connection: BaseDatabaseWrapper) -> dict[str, tuple[str, str]]:
 
 
 def missing_triggers(connection: BaseDatabaseWrapper) -> list[str]:
-    """Return the names of the triggers that are not there, or are switched off."""
+    """Return the names of the triggers that are missing or disabled."""
     query = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
     if connection.vendor == "postgresql":
         query = (
@@ -116,7 +116,7 @@ def missing_triggers(connection: BaseDatabaseWrapper) -> list[str]:
 
 
 def create_triggers(connection: BaseDatabaseWrapper) -> None:
-    """Make the triggers that are missing; one that is there but switched off is made anew."""
+    """Create the triggers that are missing; recreate those that are disabled."""
     wanted, absent = _triggers(connection), missing_triggers(connection)
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql" and absent:
@@ -129,7 +129,7 @@ def create_triggers(connection: BaseDatabaseWrapper) -> None:
 
 
 def drop_triggers(connection: BaseDatabaseWrapper) -> None:
-    """Remove the triggers."""
+    """Drop the triggers."""
     with connection.cursor() as cursor:
         for name, (table, _) in _triggers(connection).items():
             of = f" ON {table}" if connection.vendor == "postgresql" else ""
@@ -137,12 +137,12 @@ def drop_triggers(connection: BaseDatabaseWrapper) -> None:
 
 
 def migrate_up(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    """Put them up in a migration."""
+    """Create the triggers in a migration."""
     create_triggers(schema_editor.connection)
 
 
 def migrate_down(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    """Take them down in a migration that is undone."""
+    """Drop the triggers and their functions when a migration is reversed."""
     drop_triggers(schema_editor.connection)
     if schema_editor.connection.vendor == "postgresql":
         for name in ("audit_entry_stays", "audit_subject_stays", "audit_is_not_emptied"):
@@ -150,7 +150,7 @@ def migrate_down(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
 
 
 def create_triggers_after_migrate(using: str, **kwargs: Any) -> None:
-    """Put up what a migration has dropped, or somebody has taken down, once the trail is there."""
+    """Create missing triggers after ``migrate``, once the tables exist."""
     connection = connections[using]
     if "audit_chain" in connection.introspection.table_names():
         create_triggers(connection)

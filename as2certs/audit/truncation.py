@@ -1,7 +1,7 @@
-"""Remove the oldest entries of the trail, on purpose: the one way to do so.
+"""Remove the oldest entries of the trail: the only permitted way to do so.
 
-What is removed is the beginning of the chain. Its last entry's position and hash stay, in the signed head and in an
-entry of the trail that tells of the removal, so that what is left can still be verified.
+Position and hash of the last removed entry stay, in the signed head and in an entry that records the removal, so that
+the rest can still be verified.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from django.db import connection, transaction
 from django.db.models import Min
 
 from as2certs.accounts.models import Installation
-from as2certs.audit import chain as chained
-from as2certs.audit import sealing, signing, verification
-from as2certs.audit.chain import ChainLink
+from as2certs.audit import sealing, verification
+from as2certs.audit.chain import ChainLink, read_in_batches, to_json_line
 from as2certs.audit.models import Chain, Entry
 from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.audit.signing import trail_signer
 from as2certs.errors import DomainError
 
-#: What is younger is never removed: others look back on it, such as who counts wrong passwords.
+#: Younger entries are never removed: the throttling of logins, for example, reads them.
 MIN_AGE = timedelta(days=30)
 BATCH_SIZE = 2000
 
 
 class TruncationRefused(DomainError):
-    """Raised with a sentence that says why nothing was removed."""
+    """Raised when nothing is removed, with the reason."""
 
 
 def find_end(before: datetime, *, now: datetime) -> ChainLink:
-    """Return the last entry such that it and all in front of it are older than ``before``.
+    """Return the last entry of those at the start of the chain that are older than ``before``.
 
-    Raises TruncationRefused when that is less than 30 days ago, or when there is none.
+    Raises TruncationRefused if that is less than 30 days ago, or if there is none.
     """
     if before > now - MIN_AGE:
         raise TruncationRefused(f"The last {MIN_AGE.days} days stay. Give an earlier day.")
@@ -50,30 +50,30 @@ def find_end(before: datetime, *, now: datetime) -> ChainLink:
 
 
 def verify_removable(end: ChainLink) -> int:
-    """Verify the entries to remove and return their number. Raises TruncationRefused if they are not intact."""
+    """Verify the entries to remove, and return their number. Raises TruncationRefused if they are not intact."""
     chain = _current_head()
-    walk = verification.ChainVerifier(
-        start=ChainLink(chain.cut_position, chain.cut_hash), signet=signing.trail_signer()
+    verifier = verification.ChainVerifier(
+        start=ChainLink(chain.cut_position, chain.cut_hash), signer=trail_signer()
     )
-    for rows in chained.read_in_batches(Entry.objects.all(), after=chain.cut_position, upto=end.position):
-        for finding in walk.go(rows):
+    for rows in read_in_batches(Entry.objects.all(), after=chain.cut_position, upto=end.position):
+        for finding in verifier.check(rows):
             raise TruncationRefused(
                 f"What would be removed was tampered with, and is evidence, so it stays. {finding} "
                 "`manage.py verify_audit` finds everything."
             )
-    return walk.checked
+    return verifier.checked
 
 
 def write_archive(end: ChainLink, path: Path) -> str:
-    """Write what is to be removed into a new file, as JSON lines, readable by us only; return its SHA-256 in hex."""
+    """Write the entries to remove into a new file of JSON lines with mode 0600; return its SHA-256 in hex."""
     digest = sha256()
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
-        for rows in chained.read_in_batches(
+        for rows in read_in_batches(
             Entry.objects.all(), after=_current_head().cut_position, upto=end.position
         ):
-            for told in rows:
-                line = chained.to_json_line(told).encode() + b"\n"
+            for entry in rows:
+                line = to_json_line(entry).encode() + b"\n"
                 digest.update(line)
                 file.write(line)
         file.flush()
@@ -82,25 +82,25 @@ def write_archive(end: ChainLink, path: Path) -> str:
 
 
 def cut_trail(end: ChainLink, *, by: Actor, now: datetime, reason: str, archive_sha256: str = "") -> int:
-    """Remove the chain up to and with ``end``, and record it; return how many entries that were.
+    """Remove the chain up to and including ``end``, and return the number of entries removed.
 
-    The trail tells of it before anything is gone. Raises TruncationRefused when somebody else was first.
+    The removal is recorded and committed first. Raises TruncationRefused if another process has removed them.
     """
     with transaction.atomic():
         chain = sealing.lock_head(wait=True)
         assert chain is not None  # we waited
         if end.position <= chain.cut_position:
             raise TruncationRefused("Somebody else has just removed these entries.")
-        told = {"through": end.position, "hash": end.hash, "entries": end.position - chain.cut_position}
+        new = {"through": end.position, "hash": end.hash, "entries": end.position - chain.cut_position}
         if archive_sha256:
-            told["archive_sha256"] = archive_sha256
-        record(AuditEvent(sealing.CUT_VERB, Installation.current(), new=told, reason=reason), by=by, now=now)
+            new["archive_sha256"] = archive_sha256
+        record(AuditEvent(sealing.CUT_VERB, Installation.current(), new=new, reason=reason), by=by, now=now)
         sealing.update_head(chain, now=now, cut_position=end.position, cut_hash=end.hash)
     return delete_cut_entries()
 
 
 def delete_cut_entries() -> int:
-    """Remove what the trail says is removed; there is something left only after a crash. Return how many."""
+    """Delete the entries up to the recorded cut, also those that a crash left, and return their number."""
     cut_position = _current_head().cut_position
     there = Entry.objects.sealed().filter(position__lte=cut_position).values_list("position", flat=True)
     removed = 0

@@ -25,11 +25,11 @@ PAGE_SIZE = 50
 def trail(request: HttpRequest) -> HttpResponse:
     """List the trail, newest first.
 
-    A page begins below the last row of the page before it, so that no page costs more than the first, and none
-    shifts while entries are added.
+    A page starts after the last row of the page before it (keyset pagination): no page costs more than the first, and
+    pages don't shift while entries are added.
     """
-    found = TrailFilter(request.GET, queryset=Entry.objects.order_by("-id"))
-    entries = found.found
+    trail_filter = TrailFilter(request.GET, queryset=Entry.objects.order_by("-id"))
+    entries = trail_filter.entries
     below = request.GET.get("below", "")
     if below.isdecimal() and len(below) < 19:
         entries = entries.filter(pk__lt=int(below))
@@ -44,7 +44,7 @@ def trail(request: HttpRequest) -> HttpResponse:
         "audit/entry_list.html",
         {
             "entries": rows[:PAGE_SIZE],
-            "filter": found,
+            "filter": trail_filter,
             "older": older.urlencode() if len(rows) > PAGE_SIZE else "",
             "newest": newest.urlencode() if below else None,
             "narrowed": newest.urlencode(),
@@ -57,24 +57,24 @@ def trail(request: HttpRequest) -> HttpResponse:
 @require_permissions("audit.view_entry", "audit.export_entry")
 @require_POST
 def export(request: HttpRequest) -> HttpResponseBase:
-    """Answer with the trail as a file: what is sealed, narrowed as the address says, as the page would be.
+    """Export the sealed entries, with the filters of the query string.
 
-    The export itself is the last entry of one that is not narrowed.
+    The entry of the export itself is the last one of an unfiltered export.
     """
     form = request.POST.get("format", "")
     if form not in EXPORT_FORMATS:
         raise Http404("There is no such format: jsonl and csv are.")
-    found = TrailFilter(request.GET, queryset=Entry.objects.all())
-    if not found.form.is_valid():
+    trail_filter = TrailFilter(request.GET, queryset=Entry.objects.all())
+    if not trail_filter.form.is_valid():
         messages.error(request, "What the trail is narrowed to can't be read, so nothing was exported.")
         return redirect(f"{reverse('audit-list')}?{request.GET.urlencode()}")
     now = database_now()
-    told = {"format": form, **found.asked}
-    record(AuditEvent("trail.exported", Installation.current(), new=told), by=Actor.of(request), now=now)
+    exported = {"format": form, **trail_filter.active}
+    record(AuditEvent("trail.exported", Installation.current(), new=exported), by=Actor.of(request), now=now)
     sealing.seal(wait=True)
     chain = Chain.objects.filter(pk=1).first() or Chain()
     response = StreamingHttpResponse(
-        EXPORT_FORMATS[form].write(found.found, chain.position),
+        EXPORT_FORMATS[form].write(trail_filter.entries, chain.position),
         content_type=EXPORT_FORMATS[form].content_type,
     )
     response["Content-Disposition"] = f'attachment; filename="trail-{now:%Y-%m-%d}.{form}"'

@@ -1,9 +1,17 @@
-"""Certificates and private keys: read, describe, check, make, export, and seal them. Pure Python, no I/O, no clock.
+"""X.509 certificates and private keys: read, describe, check, generate, export and seal them.
 
-Everything that a caller needs is here; every refusal is a `PkiError` whose message is one sentence for the user.
+Pure Python without Django, I/O or a clock; what needs the database is in `identities.certificates`. Callers import from
+here; every error is a `PkiError` whose message is one sentence for the user.
 """
 
-from as2certs.pki.checking import ROLES, CertificateFinding, KnownCertificate, Role, check_certificate
+from as2certs.pki.checking import (
+    ROLES,
+    CertificateFinding,
+    IntendedUse,
+    KnownCertificate,
+    Role,
+    check_certificate,
+)
 from as2certs.pki.containers import contains_private_key
 from as2certs.pki.describing import Description, describe, load_der, serial_hex
 from as2certs.pki.errors import (
@@ -15,6 +23,8 @@ from as2certs.pki.errors import (
     WrongPassword,
 )
 from as2certs.pki.exporting import (
+    LEGACY_PKCS12,
+    Pkcs12Encryption,
     fingerprints_text,
     to_der,
     to_encrypted_pem,
@@ -53,14 +63,17 @@ from as2certs.pki.vault import Vault, new_vault_key
 __all__ = [
     "HASHES",
     "KEY_SIZES",
+    "LEGACY_PKCS12",
     "MAX_FILE_BYTES",
     "ROLES",
     "CertificateFinding",
     "CertificateSubject",
     "Description",
+    "IntendedUse",
     "KeyMismatch",
     "KnownCertificate",
     "Material",
+    "Pkcs12Encryption",
     "PkiError",
     "PrivateKey",
     "PrivateKeyFound",

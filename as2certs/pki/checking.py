@@ -1,4 +1,4 @@
-"""Whether a certificate is fit for its roles: findings, each with its reason and what to do."""
+"""Check whether a certificate is fit for its roles: findings, each with its reason and what to do."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _MAIL_USAGES = frozenset({"emailProtection", "anyExtendedKeyUsage", "clientAuth"
 
 @dataclass(frozen=True)
 class CertificateFinding:
-    """One thing about a certificate: an error forbids its use, a warning wants to be read.
+    """One result of a check: an error forbids the certificate's use, a warning has to be confirmed.
 
-    `code` is stable; `reason` says what is so, `advice` what to do, each one sentence.
+    `code` is stable; `reason` and `advice` are one sentence each.
     """
 
     code: str
@@ -39,7 +39,7 @@ class CertificateFinding:
 
 @dataclass(frozen=True)
 class KnownCertificate:
-    """Another certificate that the inventory holds, to compare with; `holder` is a name to show."""
+    """A certificate of the inventory to compare with; `holder` is a name to show."""
 
     holder: str
     same_holder: bool
@@ -50,32 +50,38 @@ class KnownCertificate:
     serial: int
 
 
+@dataclass(frozen=True)
+class IntendedUse:
+    """What a certificate is to be used for: roles out of `ROLES`, in production or test."""
+
+    roles: Collection[str]
+    environment: str
+
+
 def check_certificate(
     description: Description,
+    use: IntendedUse,
     *,
-    roles: Collection[str],
-    environment: str,
     now: datetime,
     known: Sequence[KnownCertificate] = (),
     predecessor: Description | None = None,
-    key_public_sha256: str | None = None,
-    key_type: str | None = None,
-    key_size: int | None = None,
+    key: KeyFacts | None = None,
 ) -> list[CertificateFinding]:
-    """Return everything that speaks against a certificate in these roles at `now` (aware), errors first.
+    """Return the findings about a certificate for this use at `now` (aware), errors first.
 
-    `known` is what the inventory holds beside it, `predecessor` what it is to replace. `key_public_sha256`,
-    `key_type` and `key_size` describe the private key that is to belong to it, where there is one.
+    `known` are similar certificates of the inventory, `predecessor` is the one to be replaced, `key` describes the
+    private key that came with the certificate, where one did.
     """
+    roles = use.roles
     found = [
         *_check_dates(description, now),
         *_check_key(description, roles),
         *_check_usages(description, roles),
         *_check_signature(description),
         *_check_ca_flag_and_encoding(description),
-        *_compare_with_known(description, environment, known),
+        *_compare_with_known(description, use.environment, known),
         *_compare_with_predecessor(description, predecessor, known),
-        *_check_private_key(description, key_public_sha256, key_type, key_size),
+        *_check_private_key(description, key),
     ]
     return sorted(found, key=lambda finding: finding.level != "error")
 
@@ -117,7 +123,7 @@ def _check_dates(d: Description, now: datetime) -> Iterator[CertificateFinding]:
 
 
 def _years_after(moment: datetime, years: int) -> datetime:
-    """Return the same day so many years later; from 29 February it is 1 March, past the year 9999 its end."""
+    """Return the same day `years` later: 1 March for 29 February, and at most the end of the year 9999."""
     if moment.year + years > 9999:
         return datetime.max.replace(tzinfo=moment.tzinfo)
     try:
@@ -290,15 +296,12 @@ def _compare_with_predecessor(
         )
 
 
-def _check_private_key(
-    d: Description, public_sha256: str | None, key_type: str | None, key_size: int | None
-) -> Iterator[CertificateFinding]:
-    if public_sha256 is None or public_sha256 == d.public_key_sha256:
+def _check_private_key(d: Description, key: KeyFacts | None) -> Iterator[CertificateFinding]:
+    if key is None or key.sha256 == d.public_key_sha256:
         return
-    ours = KeyFacts(key_type or d.key_type, d.key_size if key_size is None else key_size, public_sha256)
-    theirs = KeyFacts(d.key_type, d.key_size, d.public_key_sha256)
+    certified = KeyFacts(d.key_type, d.key_size, d.public_key_sha256)
     yield _error(
         "key-mismatch",
-        f"The private key does not belong to this certificate: {describe_mismatch(ours, theirs)}.",
+        f"The private key does not belong to this certificate: {describe_mismatch(key, certified)}.",
         "Upload the key that was made together with this certificate.",
     )

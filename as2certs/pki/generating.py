@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,9 +28,9 @@ HASHES: dict[str, CertificateHash] = {
 }
 MAX_DAYS = 20 * 365
 CLOCK_SKEW = timedelta(minutes=5)
-"""A certificate begins this much before it is made, so that a partner's slow clock accepts it at once."""
+"""A certificate begins this much before it is made, so that a partner whose clock is slow accepts it at once."""
 
-#: Field of `Subject`, its OID, the most characters that RFC 5280, appendix A.1, allows, and what people call it.
+#: Field of `CertificateSubject`, OID, maximum length (RFC 5280, appendix A.1), and the name in messages.
 _SUBJECT_FIELDS = (
     ("country", NameOID.COUNTRY_NAME, 2, "country"),
     ("state", NameOID.STATE_OR_PROVINCE_NAME, 128, "state"),
@@ -60,15 +59,12 @@ _KEY_USAGES = (
     "decipher_only",
 )
 
-_DNS_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
-_DNS_NAME = re.compile(rf"(?:\*\.)?{_DNS_LABEL}(?:\.{_DNS_LABEL})*", re.IGNORECASE)
-
 BuilderT = TypeVar("BuilderT", x509.CertificateBuilder, x509.CertificateSigningRequestBuilder)
 
 
 @dataclass(frozen=True)
 class CertificateSubject:
-    """Whose certificate it is; only the common name is needed, the country is its two-letter code."""
+    """The subject of a certificate; only the common name is required, the country is a two-letter code."""
 
     common_name: str
     organization: str = ""
@@ -94,7 +90,6 @@ def make_self_signed(
     roles: Collection[str],
     now: datetime,
     hash_name: str = "sha256",
-    dns_names: Collection[str] = (),
 ) -> x509.Certificate:
     """Return a self-signed end-entity certificate that ends `days` days after `now` (aware).
 
@@ -120,21 +115,16 @@ def make_self_signed(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(_require_rsa(key).public_key()), critical=False
         )
     )
-    builder = _add_usages_and_names(builder, roles, subject, dns_names)
+    builder = _add_usages_and_names(builder, roles, subject)
     return builder.sign(_require_rsa(key), _hash_algorithm(hash_name))
 
 
 def make_signing_request(
-    key: PrivateKey,
-    *,
-    subject: CertificateSubject,
-    roles: Collection[str],
-    hash_name: str = "sha256",
-    dns_names: Collection[str] = (),
+    key: PrivateKey, *, subject: CertificateSubject, roles: Collection[str], hash_name: str = "sha256"
 ) -> bytes:
     """Return a certificate signing request (PKCS#10) as PEM; raises PkiError as `self_signed` does."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(_x509_name(subject))
-    builder = _add_usages_and_names(builder, roles, subject, dns_names)
+    builder = _add_usages_and_names(builder, roles, subject)
     return builder.sign(_require_rsa(key), _hash_algorithm(hash_name)).public_bytes(Encoding.PEM)
 
 
@@ -157,7 +147,7 @@ def _hash_algorithm(name: str) -> CertificateHash:
 
 def _x509_name(subject: CertificateSubject) -> x509.Name:
     attributes = []
-    for field, oid, longest, spoken in _SUBJECT_FIELDS:
+    for field, oid, max_length, label in _SUBJECT_FIELDS:
         value = getattr(subject, field).strip()
         if not value:
             continue
@@ -168,10 +158,10 @@ def _x509_name(subject: CertificateSubject) -> x509.Name:
                     f"The country “{_display_text(value)}” is no two-letter code: write US or DE, for example."
                 )
         if not value.isprintable():
-            raise PkiError(f"The {spoken} holds a character that can't be printed: type it again.")
-        if len(value) > longest:
+            raise PkiError(f"The {label} holds a character that can't be printed: type it again.")
+        if len(value) > max_length:
             raise PkiError(
-                f"The {spoken} has {len(value)} characters, and a certificate takes {longest}: shorten it."
+                f"The {label} has {len(value)} characters, and a certificate takes {max_length}: shorten it."
             )
         attributes.append(x509.NameAttribute(oid, value))
     if not subject.common_name.strip():
@@ -179,30 +169,18 @@ def _x509_name(subject: CertificateSubject) -> x509.Name:
     return x509.Name(attributes)
 
 
-def _add_usages_and_names(
-    builder: BuilderT, roles: Collection[str], subject: CertificateSubject, dns_names: Collection[str]
-) -> BuilderT:
-    """Add the key usages that the roles need (RFC 8551, 4.4.2), and the alternative names where there are any."""
+def _add_usages_and_names(builder: BuilderT, roles: Collection[str], subject: CertificateSubject) -> BuilderT:
+    """Add the key usages that the roles need (RFC 8551, 4.4.2), and the e-mail address as alternative name."""
     unknown = sorted(set(roles) - set(ROLES))
     if unknown or not roles:
         raise PkiError(
             f"A certificate serves {', '.join(ROLES)}, not “{', '.join(unknown)}”: choose at least one."
         )
-    wanted = {_KEY_USAGE_BY_ROLE[role] for role in roles}
-    usage = x509.KeyUsage(**{name: name in wanted for name in _KEY_USAGES})
+    required = {_KEY_USAGE_BY_ROLE[role] for role in roles}
+    usage = x509.KeyUsage(**{name: name in required for name in _KEY_USAGES})
     builder = builder.add_extension(usage, critical=True)
-    names = [*(_dns_name(name) for name in dns_names), *_email_names(subject)]
+    names = _email_names(subject)
     return builder.add_extension(x509.SubjectAlternativeName(names), critical=False) if names else builder
-
-
-def _dns_name(text: str) -> x509.GeneralName:
-    try:
-        name = text.strip().rstrip(".").encode("idna").decode("ascii")
-        if not _DNS_NAME.fullmatch(name):
-            raise ValueError
-        return x509.DNSName(name)
-    except ValueError:
-        raise PkiError(f"“{_display_text(text)}” is no DNS name: write it as in as2.example.com.") from None
 
 
 def _email_names(subject: CertificateSubject) -> list[x509.GeneralName]:

@@ -9,9 +9,9 @@ from typing import Any
 
 from django.db.models import Count, F, Prefetch, Q
 
+from as2certs.time_format import format_countdown
 from identities.open_tasks import OpenTask
 from rotations.models import Participant, Rotation
-from rotations.notifications.thresholds import format_countdown
 from rotations.planning.states import RotationState
 
 #: From how long before its window a partner that has not confirmed needs somebody.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
+from typing import Literal, cast
 
-from as2certs.site.time_text import Meaning, expiry_meaning
+from as2certs.time_format import days_until
 from identities.models import CertificateRequest
 from rotations.exchange.partner_status import STATUS_MEANING, PartnerStatus
 from rotations.models import Rotation
@@ -21,6 +21,21 @@ MEANING_ICONS: dict[str, str] = {
     "test": "cone-striped",
 }
 MEANING_WORDS: dict[str, str] = {"fine": "fine", "soon": "soon", "urgent": "urgent", "needs_you": "needs you"}
+
+
+Meaning = Literal["fine", "soon", "urgent", "needs_you", "neutral"]
+
+#: Days before the end of a certificate from which it is "soon", and "urgent".
+SOON_DAYS = 30
+URGENT_DAYS = 7
+
+
+def expiry_meaning(at: datetime, now: datetime, zone: str = "UTC") -> Meaning:
+    """Return what the end of a certificate at this moment means today, by the calendar of a zone."""
+    days = days_until(at, now, zone)
+    if days <= URGENT_DAYS or at < now:
+        return "urgent"
+    return "soon" if days <= SOON_DAYS else "fine"
 
 
 @dataclass(frozen=True)

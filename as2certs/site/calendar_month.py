@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-from as2certs.site.badges import rotation_badge
-from as2certs.site.time_text import Meaning, expiry_meaning
+from as2certs.site.badges import Meaning, expiry_meaning, rotation_badge
 from identities.models import IdentityService
 from partners.models import PartnerService
 from rotations.models import Freeze, Rotation

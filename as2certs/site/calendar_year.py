@@ -10,8 +10,9 @@ from typing import Any
 from django.db.models import Exists, OuterRef, QuerySet
 
 from as2certs.site.active_rotations import ActiveRotation
-from as2certs.site.time_text import Meaning, expiry_meaning, format_moment
+from as2certs.site.badges import Meaning, expiry_meaning
 from as2certs.site.timeline import AxisTick, TimeAxis, month_ticks
+from as2certs.time_format import format_moment
 from identities.models import IdentityService
 from partners.models import PartnerService
 

@@ -15,8 +15,8 @@ from as2certs.accounts.models import User
 from as2certs.mail import bounce_mailbox
 from as2certs.mail.models import Message
 from as2certs.site.active_rotations import ActiveRotation
+from as2certs.site.badges import expiry_meaning
 from as2certs.site.health import stuck_mail
-from as2certs.site.time_text import expiry_meaning
 from identities.models import AS2System, CertificateRequest, Identity, IdentityService
 from identities.open_tasks import OpenTask, sort_by_urgency
 from identities.role_status import ATTENTION_PERIOD

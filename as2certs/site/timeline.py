@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from rotations.planning.windows import MONTH_NAMES
+from as2certs.time_format import MONTH_NAMES, format_moment
 
 #: A bar that is any shorter can't be seen, in per cent.
 MIN_BAR_WIDTH = 0.4
@@ -75,9 +75,7 @@ def day_ticks(axis: TimeAxis, at_most: int = 8) -> list[AxisTick]:
     days = max(1, (axis.end - first).days + 1)
     every = next((n for n in (1, 2, 7, 14, 28, 91) if days / n <= at_most), 364)
     found = [first + timedelta(days=n) for n in range(0, days, every)]
-    return [
-        AxisTick(axis.at(day), f"{day.day} {MONTH_NAMES[day.month - 1]}") for day in found if day < axis.end
-    ]
+    return [AxisTick(axis.at(day), format_moment(day, "UTC", "date")) for day in found if day < axis.end]
 
 
 def drop_crowded_labels(ticks: Iterable[AxisTick], today: float) -> list[AxisTick]:

@@ -21,7 +21,7 @@ from as2certs.paging import search_words
 from as2certs.site import active_rotations, calendar_year, coverage, searching
 from as2certs.site.calendar_month import build_month, parse_month
 from as2certs.site.first_steps import first_steps
-from as2certs.site.report import RotationReport, build_report
+from as2certs.site.rotation_report import RotationReport, build_report
 from identities.models import Identity
 from partners.models import Partner
 from rotations.execution.transitions import ROTATION_RELATIONS
@@ -120,7 +120,7 @@ def rotation_report(request: HttpRequest, uid: UUID) -> HttpResponse:
 def rotation_report_pdf(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Answer with the same report on paper."""
     # Here and not above: fonts and pictures are 25 MB in each process, for the few who want paper.
-    from as2certs.site.report_pdf import render_pdf
+    from as2certs.site.rotation_report_pdf import render_pdf
 
     rotation, report = _report(request, uid)
     name = f"rotation-{rotation.holder.as2_id}-{rotation.set_up_at:%Y-%m-%d}.pdf".replace(" ", "-")

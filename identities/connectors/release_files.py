@@ -23,8 +23,8 @@ PUBLIC_MODE = 0o666
 """What the umask leaves of it: everybody who may look into the folder."""
 SECRET_MODE = 0o600
 
-BUNDLE_ROUNDS = 2048
-"""What OpenSSL takes too. More would slow down each change and protect nothing: the key lies beside it, open."""
+BUNDLE_ENCRYPTION = pki.Pkcs12Encryption(rounds=2048)
+"""As many rounds as OpenSSL uses. More would slow down each change and protect nothing: the key is beside it, open."""
 
 ReleaseFiles = Mapping[str, tuple[bytes, int]]
 
@@ -53,7 +53,9 @@ def build_release_files(
                 f"The private key does not belong to the certificate {_short_name(item)}: nothing was written."
             )
         password = bundle_password or secrets.token_urlsafe(24)
-        bundle = pki.to_pkcs12(certificate, chain, key, password=password, name=as2_id, rounds=BUNDLE_ROUNDS)
+        bundle = pki.to_pkcs12(
+            certificate, chain, key, password=password, name=as2_id, encryption=BUNDLE_ENCRYPTION
+        )
         files["key.pem"] = (key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), SECRET_MODE)
         files["bundle.p12"] = (bundle, SECRET_MODE)
         if not bundle_password:

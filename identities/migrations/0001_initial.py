@@ -173,7 +173,7 @@ class Migration(migrations.Migration):
                     models.ManyToManyField(
                         blank=True,
                         help_text="They get the reminders.",
-                        related_name="owned_identities",
+                        related_name="owned_%(app_label)s",
                         to=settings.AUTH_USER_MODEL,
                     ),
                 ),
@@ -193,7 +193,7 @@ class Migration(migrations.Migration):
                     models.ManyToManyField(
                         blank=True,
                         help_text="They get them too.",
-                        related_name="subscribed_identities",
+                        related_name="subscribed_%(app_label)s",
                         to=settings.AUTH_USER_MODEL,
                     ),
                 ),

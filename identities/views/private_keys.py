@@ -1,4 +1,4 @@
-"""Take a private key out, by those who may, with a reason, and after they confirmed that it is them."""
+"""Export a private key: with the permission, after reauthentication, and for a recorded reason."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from as2certs.accounts.access import require_permissions
 from as2certs.accounts.reauthentication import require_confirmation
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from identities.certificate_import_forms import PrivateKeyExportForm
-from identities.key_export import PRIVATE_KEY_FORMATS, export_private_key
+from identities.certificates.forms import PrivateKeyExportForm
+from identities.certificates.key_export import PRIVATE_KEY_FORMATS, export_private_key
+from identities.certificates.public_files import file_stem
 from identities.models import IdentityCertificate
-from identities.public_files import file_stem
 from identities.views.common import download_response, post_data, render_form
 
 
@@ -47,12 +47,12 @@ def certificate_export_private(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 
 def _export(request: HttpRequest, certificate: IdentityCertificate, form: PrivateKeyExportForm) -> bytes:
-    given = form.cleaned_data
+    data = form.cleaned_data
     return export_private_key(
         certificate,
-        form=given["form"],
-        password=given["password"],
-        reason=given["reason"],
+        form=data["form"],
+        password=data["password"],
+        reason=data["reason"],
         by=Actor.of(request),
         now=database_now(),
     )

@@ -1,4 +1,4 @@
-"""AS2 systems: the products that carry the traffic."""
+"""List, page, form and connection check of AS2 systems."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 from identities.archiving import no_obstacle, system_archive_obstacle
-from identities.connectors import CONNECTOR_CHOICES, ConnectorError, ConnectorOutcome, connector_for
+from identities.connectors import CONNECTOR_CHOICES, ConnectorError, connector_for
 from identities.filters import SystemFilter
 from identities.forms import SystemForm
-from identities.list_views import render_list
 from identities.models import AS2System, IdentityService
 from identities.role_status import prefetch_assignments
 from identities.tables import SystemTable
 from identities.views.common import (
-    archive_view,
+    archive_views,
     post_data,
     render_form,
-    restore_view,
+    render_list,
     save_and_redirect,
     update_view,
 )
@@ -72,41 +71,33 @@ def system_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
 @require_POST
 @require_permissions("identities.change_as2system")
 def system_check(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Ask the connector whether it reaches the system, and keep the answer."""
+    """Check whether the connector reaches the system, and store the result."""
     system = get_object_or_404(AS2System, uid=uid)
     try:
         connector = connector_for(system)
         result = connector.check() if connector else None
     except ConnectorError as error:
-        _save_check(request, system, ok=False, said=str(error))
+        _save_check(request, system, ok=False, message=str(error))
     else:
         if result is None:
             messages.info(request, "A person applies its changes: there is nothing to check from here.")
         else:
-            ok = result.outcome in (ConnectorOutcome.APPLIED, ConnectorOutcome.ALREADY_APPLIED)
-            _save_check(request, system, ok=ok, said=result.message)
+            _save_check(request, system, ok=result.outcome.good, message=result.message)
     return redirect(system)
 
 
-def _save_check(request: HttpRequest, system: AS2System, *, ok: bool, said: str) -> None:
+def _save_check(request: HttpRequest, system: AS2System, *, ok: bool, message: str) -> None:
     now = database_now()
+    event = AuditEvent("system.checked", system, new={"works": ok, "said": message})
     with transaction.atomic():
-        AS2System.objects.filter(pk=system.pk).update(checked_at=now, check_ok=ok, check_message=said)
-        record(
-            AuditEvent("system.checked", system, new={"works": ok, "said": said}),
-            by=Actor.of(request),
-            now=now,
-        )
-    (messages.success if ok else messages.error)(request, said)
+        AS2System.objects.filter(pk=system.pk).update(checked_at=now, check_ok=ok, check_message=message)
+        record(event, by=Actor.of(request), now=now)
+    (messages.success if ok else messages.error)(request, message)
 
 
-@require_POST
-@require_permissions("identities.change_as2system")
-def system_archive(request: HttpRequest, uid: UUID) -> HttpResponse:
-    return archive_view(request, get_object_or_404(AS2System, uid=uid), unless=system_archive_obstacle)
-
-
-@require_POST
-@require_permissions("identities.change_as2system")
-def system_restore(request: HttpRequest, uid: UUID) -> HttpResponse:
-    return restore_view(request, get_object_or_404(AS2System, uid=uid), unless=no_obstacle)
+system_archive, system_restore = archive_views(
+    AS2System,
+    "identities.change_as2system",
+    archive_obstacle=system_archive_obstacle,
+    restore_obstacle=no_obstacle,
+)

@@ -1,4 +1,4 @@
-"""Read the list of an import: which columns it has, and what its rows say. Pure: no database, no files."""
+"""Parse a CSV list of partners. Pure: no database, no files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from as2certs import pki
 from partners.errors import UnreadableList
 
-#: No list is larger: 20,000 rows take 2 to 4 MiB.
+#: Maximum size of a list; 20,000 rows take 2 to 4 MiB.
 MAX_BYTES = 16 * 1024 * 1024
 MAX_ROWS = 20_000
 
 ROLES = ("verify", "encrypt")
 
-#: The columns, and how else their heads may be called.
+#: The columns, with other accepted headings.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "side": ("kind",),
     "name": ("partner", "partner name"),
@@ -40,7 +40,7 @@ _REQUIRED = ("name", "as2_id")
 
 @dataclass(frozen=True)
 class RowProblem:
-    """Something about a row, in one or two sentences: what, and what to do. ``line`` is the row's first in the file."""
+    """What is wrong with a row and what to do, in one or two sentences. ``line`` is its first line in the file."""
 
     line: int
     text: str
@@ -51,7 +51,7 @@ class RowProblem:
 
 @dataclass(frozen=True)
 class ListRow:
-    """One row, cut and stripped; what is not given is empty."""
+    """One row with stripped cells; missing ones are empty."""
 
     line: int
     name: str
@@ -68,40 +68,41 @@ class ListRow:
 
     @property
     def station(self) -> tuple[str, str]:
-        """Return by what a partner is known: AS2 ID and environment."""
+        """Return what identifies a partner: AS2 ID and environment."""
         return self.as2_id, self.environment
 
 
 @dataclass(frozen=True)
 class ParsedList:
-    """The rows of a list that can be read, and what is wrong with the others. ``rows_in_all`` counts both."""
+    """The valid rows of a list, and what is wrong with the others."""
 
     rows: list[ListRow]
-    troubles: list[RowProblem]
+    errors: list[RowProblem]
 
     @property
-    def rows_in_all(self) -> int:
-        return len(self.rows) + len({trouble.line for trouble in self.troubles})
+    def total(self) -> int:
+        """Return the number of all rows."""
+        return len(self.rows) + len({error.line for error in self.errors})
 
 
 def read_list(data: bytes) -> ParsedList:
-    """Read a list in UTF-8, with commas, semicolons or tabs. Raises UnreadableList when it is none."""
+    """Parse a list in UTF-8 with commas, semicolons or tabs. Raises UnreadableList for other data."""
     text = _decode(data)
-    rows, troubles = [], []
+    rows, errors = [], []
     try:
         for line, cells in _read_records(text):
             found = _parse_row(line, cells)
             if isinstance(found, ListRow):
                 rows.append(found)
             else:
-                troubles += found
+                errors += found
     except csv.Error as error:
         raise UnreadableList(
             f"The list can't be read as CSV ({error}): look for a quotation mark that is never closed, or save it anew."
         ) from None
-    if not rows and not troubles:
+    if not rows and not errors:
         raise UnreadableList("The list has a row of heads and nothing below it: add a row for each partner.")
-    return ParsedList(rows, troubles)
+    return ParsedList(rows, errors)
 
 
 def _decode(data: bytes) -> str:
@@ -131,16 +132,14 @@ def _decode(data: bytes) -> str:
 
 
 def _read_records(text: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Return each row that is not empty, with the line in which it begins, as column → cell."""
+    """Yield each row that is not empty: its first line, and its cells by column."""
     skipped = 0
     first, _, rest = text.partition("\n")
-    if re.fullmatch(
-        r"\s*sep=[,;\t]\s*", first, re.IGNORECASE
-    ):  # a hint that spreadsheets leave for each other
+    if re.fullmatch(r"\s*sep=[,;\t]\s*", first, re.IGNORECASE):  # written by spreadsheet programs
         text, skipped = rest, 1
         first = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_detect_delimiter(first), strict=True)
-    heads = _parse_headings(next(reader, []))
+    columns = _parse_headings(next(reader, []))
     before, count = reader.line_num, 0
     for cells in reader:
         line, before = before + 1 + skipped, reader.line_num
@@ -151,53 +150,53 @@ def _read_records(text: str) -> Iterator[tuple[int, dict[str, str]]]:
             raise UnreadableList(
                 f"The list has more than {MAX_ROWS:,} rows: cut it into several, each with the row of heads."
             )
-        if any(cell.strip() for cell in cells[len(heads) :]):
+        if any(cell.strip() for cell in cells[len(columns) :]):
             yield line, {"": str(len(cells))}
             continue
-        yield line, {name: cell.strip() for name, cell in zip(heads, cells, strict=False)}
+        yield line, {name: cell.strip() for name, cell in zip(columns, cells, strict=False)}
 
 
 def _detect_delimiter(first: str) -> str:
-    """Return what stands between the heads most often."""
+    """Return the delimiter that is most frequent in the first row."""
     return max(",;\t", key=first.count)
 
 
 def _parse_headings(cells: Iterable[str]) -> list[str]:
-    heads = []
+    columns = []
     for cell in cells:
-        spelled = " ".join(re.sub(r"[_\-]", " ", cell).lower().split())
-        if spelled and spelled not in _COLUMN_BY_HEADING:
+        heading = " ".join(re.sub(r"[_\-]", " ", cell).lower().split())
+        if heading and heading not in _COLUMN_BY_HEADING:
             raise UnreadableList(
                 f"There is no column “{_display_text(cell)}”. The columns are: {', '.join(COLUMNS)}. Take it out."
             )
-        name = _COLUMN_BY_HEADING.get(spelled, "")
-        if name and name in heads:
+        name = _COLUMN_BY_HEADING.get(heading, "")
+        if name and name in columns:
             raise UnreadableList(f"The list has two columns “{name}”: take one out.")
-        heads.append(name)
-    while heads and not heads[-1]:
-        heads.pop()
-    if lacking := [name for name in _REQUIRED if name not in heads]:
+        columns.append(name)
+    while columns and not columns[-1]:
+        columns.pop()
+    if missing := [name for name in _REQUIRED if name not in columns]:
         raise UnreadableList(
-            f"The first row has no head “{lacking[0]}”. The columns are: {', '.join(COLUMNS)}; "
+            f"The first row has no head “{missing[0]}”. The columns are: {', '.join(COLUMNS)}; "
             f"{' and '.join(_REQUIRED)} are needed, the others are not."
         )
-    return heads
+    return columns
 
 
 def _parse_row(line: int, cells: dict[str, str]) -> ListRow | list[RowProblem]:
-    wrong = list(_cell_errors(cells))
+    errors = list(_cell_errors(cells))
     roles = _parse_roles(cells.get("roles", ""))
     environment = (cells.get("environment", "") or "production").lower()
     if roles is None:
-        wrong.append(
+        errors.append(
             f"“{_display_text(cells['roles'])}” is no role of a partner’s certificate: write verify, encrypt, or both."
         )
     if environment not in ("production", "test"):
-        wrong.append(
+        errors.append(
             f"“{_display_text(environment)}” is no environment: write production or test, or leave it empty."
         )
-    if wrong or roles is None:
-        return [RowProblem(line, text) for text in wrong]
+    if errors or roles is None:
+        return [RowProblem(line, text) for text in errors]
     given = {name: cells.get(name, "") for name in COLUMNS if name != "side"}
     return ListRow(line, **(given | {"environment": environment, "roles": roles}))  # type: ignore[arg-type]
 
@@ -224,7 +223,7 @@ def _cell_errors(cells: dict[str, str]) -> Iterator[str]:
 
 
 def _parse_roles(text: str) -> tuple[str, ...] | None:
-    """Return the roles that a cell names, both for an empty one; None where a word is none."""
+    """Return the roles in a cell, both for an empty one; None for an unknown word."""
     words = set(re.split(r"[\s,;/|+&]+", text.lower().strip())) - {"", "and"}
     if words <= {"both"}:
         return ROLES
@@ -232,6 +231,6 @@ def _parse_roles(text: str) -> tuple[str, ...] | None:
 
 
 def _display_text(text: str) -> str:
-    """Return what a cell holds so that it fits into a sentence."""
+    """Return the content of a cell, printable and short enough for a sentence."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text.strip())
     return shown if len(shown) <= 60 else f"{shown[:59]}…"

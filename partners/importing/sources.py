@@ -1,4 +1,4 @@
-"""Where the certificates of an import lie: in a folder, in a ZIP, or nowhere. Read within bounds, written nowhere."""
+"""The certificate files of an import: in a folder or a ZIP, or none. Read within limits, never extracted to disk."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import IO, Protocol
 from as2certs import pki
 from partners.errors import UnreadableCertificateFile, UnreadableSource
 
-#: All certificates of a run together: 20,000 take 20 to 60 MiB.
+#: Maximum size of all certificates of an import; 20,000 take 20 to 60 MiB.
 MAX_BYTES = 128 * 1024 * 1024
-#: No ZIP is larger, and none has more files in it.
+#: Maximum size of a ZIP, and number of its files.
 MAX_ZIP_BYTES = 128 * 1024 * 1024
 MAX_FILES = 50_000
 
@@ -26,7 +26,7 @@ _END_OF_CENTRAL_DIRECTORY = b"PK\x05\x06"
 
 
 class CertificateSource(Protocol):
-    """Files by the names that the list has for them."""
+    """Files by their names in the list."""
 
     def read(self, name: str) -> bytes:
         """Return a file of at most ``pki.MAX_FILE_BYTES``. Raises UnreadableCertificateFile, pki.UnreadableFile."""
@@ -34,7 +34,7 @@ class CertificateSource(Protocol):
 
 
 class NoSource:
-    """No folder was given."""
+    """No files."""
 
     def read(self, name: str) -> bytes:
         raise UnreadableCertificateFile(
@@ -43,10 +43,10 @@ class NoSource:
 
 
 class FolderSource:
-    """A folder with the folders below it, as it is when it is opened. Links are not followed."""
+    """The files of a folder and its subfolders when it is opened. Symbolic links are not followed."""
 
     def __init__(self, path: Path) -> None:
-        """List its files. Raises UnreadableSource."""
+        """List the files. Raises UnreadableSource."""
         self._path = str(path)
         try:
             self._files = _FileNames(_walk(self._path))
@@ -56,7 +56,7 @@ class FolderSource:
     def read(self, name: str) -> bytes:
         path = f"{self._path}/{self._files.find(name, 'folder')}"
         try:
-            # Neither a link nor a pipe that somebody has put into its place: that would lead elsewhere, or never end.
+            # Refuse a link or a pipe that has replaced the file: it would lead out of the folder, or block.
             with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise UnreadableCertificateFile(_missing_message(name, "folder"))
@@ -66,7 +66,7 @@ class FolderSource:
 
 
 def _walk(folder: str, inner: str = "") -> Iterator[str]:
-    """Return the paths of a folder's own files, and of those in the folders below it."""
+    """Yield the relative paths of the files in a folder and its subfolders."""
     with os.scandir(f"{folder}/{inner}") as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
@@ -76,10 +76,10 @@ def _walk(folder: str, inner: str = "") -> Iterator[str]:
 
 
 class _FileNames:
-    """The names by which files may be asked for: the whole path, or its last part where only one file has that."""
+    """The names by which files are found: the whole path, or its last part if that is unique."""
 
     def __init__(self, paths: Iterable[str]) -> None:
-        """Take up the paths. Raises UnreadableSource for more than there may be."""
+        """Index the paths. Raises UnreadableSource for too many."""
         self._paths: set[str] = set()
         self._by_name: dict[str, list[str]] = defaultdict(list)
         for path in paths:
@@ -110,10 +110,10 @@ class _FileNames:
 
 
 class ZipSource:
-    """A ZIP, with the folders in it."""
+    """The files of a ZIP."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        """Read the list of its files. Raises UnreadableSource."""
+        """Read the central directory. Raises UnreadableSource."""
         _check_zip_size(stream)
         try:
             self._zip = zipfile.ZipFile(stream)
@@ -123,10 +123,10 @@ class ZipSource:
         self._files = _FileNames(self._by_path)
 
     def read(self, name: str) -> bytes:
-        found = self._by_path[self._files.find(name, "ZIP")]
+        member = self._by_path[self._files.find(name, "ZIP")]
         try:
-            # What is read counts, not what the ZIP says of its sizes.
-            with self._zip.open(found) as file:
+            # The limit counts the bytes that are read, not the size that the ZIP states.
+            with self._zip.open(member) as file:
                 return pki.read_bounded(file)
         except (
             zipfile.BadZipFile,
@@ -145,7 +145,7 @@ class ZipSource:
 
 @contextmanager
 def open_source(path: Path | None) -> Iterator[CertificateSource]:
-    """Open the folder or ZIP at a path, or nothing. Raises UnreadableSource."""
+    """Open the folder or ZIP at a path, or no source for None. Raises UnreadableSource."""
     if path is None:
         yield NoSource()
     elif path.is_dir():
@@ -169,20 +169,20 @@ def _missing_message(name: str, where: str) -> str:
 
 
 def _check_zip_size(stream: IO[bytes]) -> None:
-    """Refuse a ZIP whose list of files alone would fill the memory. Raises UnreadableSource."""
+    """Raise UnreadableSource for a ZIP with a central directory that would fill the memory."""
     size = stream.seek(0, os.SEEK_END)
     if size > MAX_ZIP_BYTES:
         raise UnreadableSource(
             f"The ZIP is larger than {MAX_ZIP_BYTES // 1024 // 1024} MiB: give the folder instead."
         )
-    stream.seek(max(0, size - 65_557))  # the end's record, with the longest comment behind it
+    stream.seek(max(0, size - 65_557))  # the end record with the longest comment
     tail = stream.read()
     end = tail.rfind(_END_OF_CENTRAL_DIRECTORY)
     if end < 0:
         raise UnreadableSource(
             "This is neither a folder nor a ZIP: give the folder of certificates, or a ZIP of it."
         )
-    # Each file takes at least 46 bytes of the list (APPNOTE.TXT, 4.3.12); one of more than 4 GiB has no place here.
+    # Each file takes at least 46 bytes of the directory (APPNOTE.TXT, 4.3.12); ZIP64 is not supported.
     listed = int.from_bytes(tail[end + 12 : end + 16], "little")
     if listed > MAX_FILES * 46 * 4:
         raise UnreadableSource(

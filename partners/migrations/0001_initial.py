@@ -136,7 +136,7 @@ class Migration(migrations.Migration):
                     models.ManyToManyField(
                         blank=True,
                         help_text="They get the reminders.",
-                        related_name="owned_partners",
+                        related_name="owned_%(app_label)s",
                         to=settings.AUTH_USER_MODEL,
                     ),
                 ),
@@ -157,7 +157,7 @@ class Migration(migrations.Migration):
                     models.ManyToManyField(
                         blank=True,
                         help_text="They get them too.",
-                        related_name="subscribed_partners",
+                        related_name="subscribed_%(app_label)s",
                         to=settings.AUTH_USER_MODEL,
                     ),
                 ),

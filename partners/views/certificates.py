@@ -1,4 +1,4 @@
-"""Partners' certificates: list, page, download, and taking one in."""
+"""List, page, download and upload of partners' certificates."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 
 from as2certs.accounts.access import require_permissions
 from as2certs.clock import database_now
-from identities.list_views import render_list
-from identities.role_status import prefetch_roles
 from identities.views.certificate_import import import_from_form, render_import_form
-from identities.views.certificates import certificate_context, export_view
+from identities.views.certificates import certificate_context, export_view, render_certificate_list
 from identities.views.common import post_data, post_files
 from partners.filters import PartnerCertificateFilter
 from partners.forms import PartnerUploadForm
@@ -23,22 +21,13 @@ from partners.tables import PartnerCertificateTable
 
 @require_permissions("partners.view_partnercertificate")
 def certificate_list(request: HttpRequest) -> HttpResponse:
-    rows = PartnerCertificate.objects.light().select_related("partner")
-    return render_list(
-        request,
-        "identities/certificate_list.html",
-        filters=PartnerCertificateFilter,
-        table=PartnerCertificateTable,
-        rows=rows.prefetch_related(prefetch_roles(PartnerService)),
-        any=PartnerCertificate.objects.exists(),
-        side="partner",
-    )
+    return render_certificate_list(request, PartnerService, PartnerCertificateFilter, PartnerCertificateTable)
 
 
 @require_permissions("partners.view_partnercertificate")
 def certificate_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     certificate = get_object_or_404(PartnerCertificate.objects.select_related("partner"), uid=uid)
-    context = certificate_context(certificate, "partner") | {"handed_in": certificate.handed_in.all()}
+    context = certificate_context(certificate) | {"handed_in": certificate.handed_in.all()}
     return render(request, "identities/certificate_detail.html", context)
 
 
@@ -55,6 +44,6 @@ def certificate_export(request: HttpRequest, uid: UUID) -> HttpResponse:
 def partner_upload(request: HttpRequest, uid: UUID) -> HttpResponse:
     partner = get_object_or_404(Partner.objects.active(), uid=uid)
     form = PartnerUploadForm(partner, post_data(request), post_files(request), now=database_now())
-    done = import_from_form(request, form, "partner")
+    done = import_from_form(request, form)
     context = {"partner": partner, "environment": partner.environment}
     return done or render_import_form(request, "partners/partner_upload.html", form, **context)

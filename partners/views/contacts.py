@@ -1,4 +1,4 @@
-"""People at partners."""
+"""Forms and actions for contacts at partners."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from as2certs.audit.form_saving import save_form
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 from identities.forms import AuditReasonForm
-from identities.views.common import post_data, render_form
+from identities.views.common import ObjectView, post_data, render_form
 from partners import contacts
 from partners.errors import ContactRefused
 from partners.forms import ContactConfirmForm, ContactForm
@@ -44,22 +44,19 @@ def _edit_contact(request: HttpRequest, form: ContactForm, partner: Partner) -> 
         contact = save_form(form, by=Actor.of(request), now=database_now(), also=(partner,))
         messages.success(request, f"{contact.name} is saved.")
         return redirect(partner)
-    contact_kept = None if form.instance._state.adding else Contact.objects.get(pk=form.instance.pk)
-    context = {"partner": partner, "environment": partner.environment, "contact": contact_kept}
+    stored = None if form.instance._state.adding else Contact.objects.get(pk=form.instance.pk)
+    context = {"partner": partner, "environment": partner.environment, "contact": stored}
     return render_form(request, "partners/contact_form.html", form, **context)
 
 
 @require_POST
 @require_permissions("partners.delete_contact")
 def contact_delete(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Forget a person: no history hangs on them, and who left wants to be forgotten."""
+    """Delete a contact: no history refers to contacts, and personal data of people who left is not kept."""
     contact = _get_contact(uid)
     with transaction.atomic():
-        record(
-            AuditEvent("contact.deleted", contact, also=(contact.partner,)),
-            by=Actor.of(request),
-            now=database_now(),
-        )
+        event = AuditEvent("contact.deleted", contact, also=(contact.partner,))
+        record(event, by=Actor.of(request), now=database_now())
         contact.delete()
     messages.success(request, f"{contact.name} is no longer a contact.")
     return redirect(contact.partner)
@@ -67,7 +64,7 @@ def contact_delete(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 @require_permissions("partners.change_contact")
 def contact_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Record how somebody made sure of a contact: the rule of their partner counts on it."""
+    """Record how a contact was confirmed; automatic acceptance of certificates depends on it."""
     contact = _get_contact(uid)
     form = ContactConfirmForm(post_data(request))
     if request.method == "POST" and form.is_valid():
@@ -90,63 +87,43 @@ def contact_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
 @require_POST
 @require_permissions("partners.change_contact")
 def contact_doubt(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Take a confirmation back."""
+    """Withdraw the confirmation of a contact."""
     contact, form = _get_contact(uid), AuditReasonForm(request.POST)
     if not form.is_valid():
-        messages.error(request, " ".join(str(said) for said in form.errors["reason"]))
+        messages.error(request, " ".join(map(str, form.errors["reason"])))
         return redirect("contact-confirm", uid=uid)
 
-    def do() -> None:
+    try:
         contacts.withdraw_confirmation(
             contact, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
         )
-
-    return _act_and_redirect(request, contact, do, f"{contact.name} is no longer confirmed.")
-
-
-@require_POST
-@require_permissions("partners.change_contact")
-def contact_take_on(request: HttpRequest, uid: UUID) -> HttpResponse:
-    contact = _get_contact(uid)
-
-    def do() -> None:
-        contacts.accept_suggestion(contact, by=Actor.of(request), now=database_now())
-
-    return _act_and_redirect(
-        request, contact, do, f"{contact.name} is a contact now. Nobody has confirmed them yet."
-    )
-
-
-@require_POST
-@require_permissions("partners.change_contact")
-def contact_dismiss(request: HttpRequest, uid: UUID) -> HttpResponse:
-    contact = _get_contact(uid)
-
-    def do() -> None:
-        contacts.dismiss_suggestion(contact, by=Actor.of(request), now=database_now())
-
-    return _act_and_redirect(request, contact, do, f"{contact.name} is dismissed.")
-
-
-@require_POST
-@require_permissions("partners.change_contact")
-def contact_works_again(request: HttpRequest, uid: UUID) -> HttpResponse:
-    contact = _get_contact(uid)
-
-    def do() -> None:
-        contacts.clear_bounce(contact, by=Actor.of(request), now=database_now())
-
-    return _act_and_redirect(request, contact, do, f"Mail goes to {contact.email} again.")
-
-
-def _act_and_redirect(
-    request: HttpRequest, contact: Contact, do: Callable[[], None], said: str
-) -> HttpResponse:
-    """Do something with a contact, or say why it can't be; and go to its partner."""
-    try:
-        do()
     except ContactRefused as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, said)
+        messages.success(request, f"{contact.name} is no longer confirmed.")
     return redirect(contact.partner)
+
+
+def _action_view(action: Callable[..., None], message: str) -> ObjectView:
+    """Return the view that carries out an action with a contact; ``message`` is shown if it succeeds."""
+
+    @require_POST
+    @require_permissions("partners.change_contact")
+    def view(request: HttpRequest, uid: UUID) -> HttpResponse:
+        contact = _get_contact(uid)
+        try:
+            action(contact, by=Actor.of(request), now=database_now())
+        except ContactRefused as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, message.format(contact))
+        return redirect(contact.partner)
+
+    return view
+
+
+contact_take_on = _action_view(
+    contacts.accept_suggestion, "{0.name} is a contact now. Nobody has confirmed them yet."
+)
+contact_dismiss = _action_view(contacts.dismiss_suggestion, "{0.name} is dismissed.")
+contact_works_again = _action_view(contacts.clear_bounce, "Mail goes to {0.email} again.")

@@ -1,4 +1,4 @@
-"""Bring a list of partners in: look at what it would do, then let it."""
+"""Import a list of partners in two steps: a trial run shows the result, a second request stores it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from crispy_forms.layout import Column, Row
 from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_variables
 
@@ -18,19 +18,19 @@ from as2certs.accounts.access import require_permissions
 from as2certs.accounts.forms import form_helper
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from identities.files import FileContentField
-from identities.views.common import post_data, post_files
+from identities.certificates.file_fields import FileContentField
+from identities.views.common import post_data, post_files, redirect_to
 from partners.errors import ImportRefused, UnreadableSource
 from partners.importing import csv_rows
-from partners.importing.apply import InventoryImportResult, import_list
+from partners.importing.apply import ImportOptions, InventoryImportResult, import_list
 from partners.importing.sources import NoSource, ZipSource
 
-#: So many rows with troubles, and with notes, are shown.
+#: Number of errors, and of remarks, on the page.
 MAX_SHOWN = 100
 
 
 class InventoryImportForm(forms.Form):
-    """A list, and the ZIP of the certificates that it names."""
+    """Upload a list, and a ZIP with the certificate files that it names."""
 
     list_file = FileContentField(
         label="List (CSV)",
@@ -52,7 +52,7 @@ class InventoryImportForm(forms.Form):
 
     @property
     def digest(self) -> str:
-        """Return by what it is seen that the same files came again."""
+        """Return the digest by which the second request shows that it has the same files."""
         parts = [self.cleaned_data["list_file"], self.cleaned_data["certificates_file"] or b""]
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
@@ -66,57 +66,49 @@ class InventoryImportForm(forms.Form):
 )
 def partner_import(request: HttpRequest) -> HttpResponse:
     form = InventoryImportForm(post_data(request), post_files(request))
-    outcome = None
+    result = None
     if request.method == "POST" and form.is_valid():
-        store = request.POST.get("store") == form.digest  # what was looked at, and nothing else
+        store = request.POST.get("store") == form.digest  # only the files of the trial run
         try:
-            outcome = _import_list(form, request, store=store)
+            result = _import_list(form, request, store=store)
         except ImportRefused as error:
             form.add_error(
                 "certificates_file" if isinstance(error, UnreadableSource) else "list_file", str(error)
             )
-    if outcome is not None and outcome.stored:
-        return _redirect_to_list(request, outcome)
-    return _render_page(request, form, outcome)
+    if result is not None and result.stored:
+        return _redirect_to_list(request, result)
+    return _render_page(request, form, result)
 
 
 @sensitive_variables("form")
 def _import_list(form: InventoryImportForm, request: HttpRequest, *, store: bool) -> InventoryImportResult:
-    """Raises listing.UnreadableList, UnreadableSource, ImportConflict."""
+    """Import the list of a valid form. Raises ImportRefused."""
     rows = csv_rows.read_list(form.cleaned_data["list_file"])
     packed = form.cleaned_data["certificates_file"]
-    return import_list(
-        rows,
-        ZipSource(io.BytesIO(packed)) if packed else NoSource(),
-        by=Actor.of(request),
-        now=database_now(),
-        name=str(request.FILES["list_file"])[:100],
-        dry_run=not store,
-    )
+    source = ZipSource(io.BytesIO(packed)) if packed else NoSource()
+    options = ImportOptions(str(request.FILES["list_file"])[:100], dry_run=not store)
+    return import_list(rows, source, options, by=Actor.of(request), now=database_now())
 
 
-def _redirect_to_list(request: HttpRequest, outcome: InventoryImportResult) -> HttpResponse:
-    messages.success(request, f"New here: {outcome.brings}.")
-    target = reverse("partner-list")
-    if request.headers.get("HX-Request") == "true":
-        return HttpResponse(headers={"HX-Redirect": target})
-    return redirect(target)
+def _redirect_to_list(request: HttpRequest, result: InventoryImportResult) -> HttpResponse:
+    messages.success(request, f"New here: {result.new_objects}.")
+    return redirect_to(request, reverse("partner-list"))
 
 
 @sensitive_variables("form")
 def _render_page(
-    request: HttpRequest, form: InventoryImportForm, outcome: InventoryImportResult | None
+    request: HttpRequest, form: InventoryImportForm, result: InventoryImportResult | None
 ) -> HttpResponse:
-    """Show the page; one with JavaScript gets the outcome alone, so that the chosen files stay in the form."""
-    context: dict[str, Any] = {"form": form, "outcome": outcome, "columns": csv_rows.COLUMNS}
-    if outcome is not None:
+    """Render the page; htmx gets the result alone, so that the form keeps the chosen files."""
+    context: dict[str, Any] = {"form": form, "result": result, "columns": csv_rows.COLUMNS}
+    if result is not None:
         context |= {
-            "troubles": outcome.troubles[:MAX_SHOWN],
-            "more_troubles": len(outcome.troubles[MAX_SHOWN:]),
-            "remarks": outcome.remarks[:MAX_SHOWN],
-            "more_remarks": len(outcome.remarks[MAX_SHOWN:]),
+            "errors": result.errors[:MAX_SHOWN],
+            "more_errors": len(result.errors[MAX_SHOWN:]),
+            "remarks": result.remarks[:MAX_SHOWN],
+            "more_remarks": len(result.remarks[MAX_SHOWN:]),
             "digest": form.digest,
         }
     if request.method == "POST" and request.headers.get("HX-Request") == "true":
-        return render(request, "partners/_import_outcome.html", context)
+        return render(request, "partners/_import_result.html", context)
     return render(request, "partners/partner_import.html", context)

@@ -1,4 +1,4 @@
-"""Which of our identities is connected with which partner."""
+"""Connect identities with partners, and end their connections."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from django.contrib import messages
 from django.db import IntegrityError, transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
-from django.views.decorators.http import require_POST
 
 from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.paging import search_words
 from identities.models import Identity
-from identities.views.common import archive_view, post_data, render_form, restore_view
+from identities.views.common import archive_views, post_data, render_form
 from partners.archiving import partnership_archive_obstacle, partnership_restore_obstacle
-from partners.connecting import connect
 from partners.forms import PartnershipForm
 from partners.models import Partner, Partnership
+from partners.partnerships import connect
 
 
 @require_permissions("partners.add_partnership")
 def partnership_create(request: HttpRequest) -> HttpResponse:
-    """Connect the station that the address names (``?identity=`` or ``?partner=``) with others."""
+    """Connect the station in the query string (``?identity=`` or ``?partner=``) with others."""
     if not request.GET.keys() & {"identity", "partner"}:
         messages.info(request, "Choose an identity first, then connect it with partners on its page.")
         return redirect("identity-list")
@@ -36,8 +35,8 @@ def partnership_create(request: HttpRequest) -> HttpResponse:
     context = {
         "station": station,
         "environment": station.environment,
-        "offered": offered[: form.SHOWN],
-        "more": len(offered) > form.SHOWN,
+        "offered": offered[: form.MAX_OFFERED],
+        "more": len(offered) > form.MAX_OFFERED,
         "chosen": form.data.getlist("others") if form.is_bound else [],  # type: ignore[attr-defined]
     }
     return render_form(request, "partners/partnership_form.html", form, **context)
@@ -68,38 +67,15 @@ def _connect_chosen(request: HttpRequest, station: Identity | Partner, form: Par
     return True
 
 
-@require_POST
-@require_permissions("partners.change_partnership")
-def partnership_archive(request: HttpRequest, uid: UUID) -> HttpResponse:
-    partnership = _get_partnership(uid)
-    stations = (partnership.identity, partnership.partner)
-    return archive_view(
-        request,
-        partnership,
-        unless=partnership_archive_obstacle,
-        back=_return_url(request, partnership),
-        also=stations,
-    )
-
-
-@require_POST
-@require_permissions("partners.change_partnership")
-def partnership_restore(request: HttpRequest, uid: UUID) -> HttpResponse:
-    partnership = _get_partnership(uid)
-    stations = (partnership.identity, partnership.partner)
-    return restore_view(
-        request,
-        partnership,
-        unless=partnership_restore_obstacle,
-        back=_return_url(request, partnership),
-        also=stations,
-    )
-
-
-def _get_partnership(uid: UUID) -> Partnership:
-    return get_object_or_404(Partnership.objects.select_related("identity", "partner"), uid=uid)
-
-
 def _return_url(request: HttpRequest, partnership: Partnership) -> str:
-    """Return the page that the button was on."""
+    """Return the page of the station where the button was clicked."""
     return (partnership.identity if "identity" in request.GET else partnership.partner).get_absolute_url()
+
+
+partnership_archive, partnership_restore = archive_views(
+    Partnership,
+    "partners.change_partnership",
+    archive_obstacle=partnership_archive_obstacle,
+    restore_obstacle=partnership_restore_obstacle,
+    return_url=_return_url,
+)

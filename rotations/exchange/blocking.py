@@ -9,12 +9,12 @@ from datetime import datetime
 
 from django.db.models import Exists, OuterRef, Q
 
+from as2certs.time_format import format_window
 from rotations.exchange.partner_evidence import ParticipantHistory
 from rotations.exchange.partner_status import STATUS_MEANING, PartnerStatus, derive_status
 from rotations.execution.confirmations import CONFIRMED_ACTS
 from rotations.models import Participant, Rotation, RotationQuerySet, Step
 from rotations.planning.change import Act, StepOwner
-from rotations.planning.local_time import span
 from rotations.planning.states import SETTLED, RotationState
 
 #: States of a rotation that may wait for partners.
@@ -99,7 +99,7 @@ def find_blocker(history: ParticipantHistory, *, now: datetime, zone: str) -> Bl
             return ours("find another way with them")
         case PartnerStatus.OTHER_TIME if rotation.state in BEFORE_CHANGE:
             start, end = participant.proposed_start, participant.proposed_end
-            when = f" ({span(start, end, zone)})" if start and end else ""
+            when = f" ({format_window(start, end, zone)})" if start and end else ""
             return ours(f"accept their time{when}, or stay with the window")
     awaited = [step for step in history.awaited if not step.blocked]
     if not awaited:

@@ -22,6 +22,7 @@ from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.batches import key_batches
 from as2certs.mail import outbox
+from as2certs.time_format import format_moment
 from partners.models import Contact, Partner, PartnerCertificate
 from rotations.errors import ActionRefused
 from rotations.exchange.submitted_certificates import format_uses, predecessors
@@ -33,7 +34,6 @@ from rotations.models import HandedIn, Letter, Notice, Phrase, Rotation
 from rotations.notifications.expiry import THEIRS, ExpiringCertificate, find_expiring
 from rotations.notifications.sent_notices import sent_thresholds
 from rotations.notifications.thresholds import format_expiry, reached_threshold
-from rotations.planning.local_time import day, moment
 
 log = logging.getLogger(__name__)
 
@@ -240,7 +240,7 @@ class RequestMail:
             "partner": self.partner.name,
             "our_name": self.our_name,
             "their_as2_id": self.partner.as2_id,
-            "old_ends": day(earliest_expiry(endings), self.zone),
+            "old_ends": format_moment(earliest_expiry(endings), self.zone, "day"),
             "our_contact": self.desk.name,
             "our_email": self.desk.email,
             "our_phone": self.desk.phone,
@@ -249,7 +249,7 @@ class RequestMail:
     def _lead(self, endings: Sequence[CertificateInUse]) -> str:
         """Say the whole mail in its first line."""
         end = earliest_expiry(endings)
-        when = f"{format_expiry(end, self.now, self.zone)}, on {day(end, self.zone)}"
+        when = f"{format_expiry(end, self.now, self.zone)}, on {format_moment(end, self.zone, 'day')}"
         return f"Your certificate for AS2 messages with {self.our_name} {when}: please hand in the new one."
 
     def _facts(self, endings: Sequence[CertificateInUse]) -> list[Fact]:
@@ -261,8 +261,12 @@ class RequestMail:
                     "Certificate",
                     f"{certificate.common_name or certificate.subject}, for {format_uses(ending.roles)}",
                 ),
-                Fact("Ends", moment(certificate.not_after, self.zone)),
-                *([] if self.zone == "UTC" else [Fact("in UTC", moment(certificate.not_after, "UTC"))]),
+                Fact("Ends", format_moment(certificate.not_after, self.zone, "offset")),
+                *(
+                    []
+                    if self.zone == "UTC"
+                    else [Fact("in UTC", format_moment(certificate.not_after, "UTC", "offset"))]
+                ),
                 Fact("SHA-256", pki.format_fingerprint(certificate.sha256), mono=True),
             ]
         return [*found, *([Fact("Questions", self.desk.told)] if self.desk.told else [])]

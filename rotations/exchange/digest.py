@@ -19,6 +19,7 @@ from django.urls import reverse
 from as2certs.accounts.models import Installation
 from as2certs.mail import outbox
 from as2certs.mail.models import Message
+from as2certs.time_format import format_countdown, format_moment
 from identities.models import Identity
 from partners.models import Partner
 from rotations.exchange.blocking import (
@@ -32,8 +33,6 @@ from rotations.exchange.partner_evidence import ParticipantHistory, load_histori
 from rotations.models import Participant, Rotation
 from rotations.notifications.operator_mail import format_title
 from rotations.notifications.recipients import Recipient, recipients_of, unique_recipients
-from rotations.notifications.thresholds import format_countdown
-from rotations.planning.local_time import brief
 from rotations.planning.windows import load_zone
 
 log = logging.getLogger(__name__)
@@ -189,7 +188,7 @@ def _rotation_context(one: WaitingRotation, zone: str, now: datetime) -> dict[st
         "taking_part": one.taking_part,
         "ready": one.taking_part - one.blocking,
         "ours": sum(len(line.partners) for line in one.lines if line.is_ours),
-        "starts": brief(rotation.window_start, zone),
+        "starts": format_moment(rotation.window_start, zone),
         "when": _format_window(rotation, now),
         "lines": [_group_context(line, zone, now) for line in one.lines],
     }
@@ -213,7 +212,7 @@ def _group_context(line: BlockerGroup, zone: str, now: datetime) -> dict[str, An
         "is_ours": line.is_ours,
         "is_urgent": line.meaning == "urgent",
         "what": line.what,
-        "until": brief(line.until, zone) if line.until else "",
+        "until": format_moment(line.until, zone) if line.until else "",
         "is_over": line.until is not None and line.until <= now,
     }
 

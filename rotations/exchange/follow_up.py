@@ -11,12 +11,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.time_format import format_moment
 from partners.models import Contact
 from rotations.errors import ActionRefused
 from rotations.exchange.partner_evidence import (
@@ -34,7 +36,6 @@ from rotations.letters.schedule import ReminderSchedule, ScheduledReminder
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.notifications import operator_mail
 from rotations.notifications.recipients import escalation_recipient
-from rotations.planning.local_time import brief, day
 from rotations.planning.states import SETTLED, RotationState
 
 log = logging.getLogger(__name__)
@@ -263,10 +264,11 @@ def format_attempts(history: ParticipantHistory, zone: str, now: datetime) -> st
     ]
     done = ((participant.opened_at, "opened its page"), (participant.downloaded_at, "took the certificate"))
     at += [(moment, what) for moment, what in done if moment is not None]
-    this_year = f" {day(now, zone)[-4:]}"
+    info = ZoneInfo(zone)
+    year = now.astimezone(info).year
     days: dict[str, list[str]] = {}
     for moment, what in sorted(at):
-        told = day(moment, zone).removesuffix(this_year)
+        told = format_moment(moment, zone, "date" if moment.astimezone(info).year == year else "day")
         if told not in days.setdefault(what, []):
             days[what].append(told)
     return ", ".join(f"{what} {_join_words(told)}" for what, told in days.items())
@@ -365,7 +367,7 @@ def extend_deadline(participant: Participant, answer_by: datetime, *, by: Actor,
     if obstacle := explain_not_awaited(load_histories([participant])[participant.pk], now=now):
         raise ActionRefused(obstacle)
     if participant.answer_by is not None and answer_by <= participant.answer_by:
-        until = brief(participant.answer_by, rotation.window_zone)
+        until = format_moment(participant.answer_by, rotation.window_zone)
         raise ActionRefused(f"{participant.partner} has until {until} already.")
     record(
         AuditEvent(
@@ -395,8 +397,8 @@ def require_valid_deadline(
     start = starts or rotation.window_start
     if start is not None and answer_by > start:
         raise ActionRefused(
-            f"The window begins {brief(start, rotation.window_zone)}: an answer is needed by then. Choose an earlier "
-            "moment, or postpone the change."
+            f"The window begins {format_moment(start, rotation.window_zone)}: an answer is needed by then. Choose an "
+            "earlier moment, or postpone the change."
         )
 
 

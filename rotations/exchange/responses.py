@@ -10,6 +10,7 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.time_format import format_window
 from rotations.errors import ActionRefused
 from rotations.execution import stored_plan, transitions
 from rotations.execution.confirmations import (
@@ -24,7 +25,6 @@ from rotations.models import Participant, Rotation
 from rotations.notifications import operator_mail
 from rotations.planning import windows
 from rotations.planning.change import Act
-from rotations.planning.local_time import span
 from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction
 
 #: Findings of a window that an operator may decide to live with, and a partner may not ask for.
@@ -91,7 +91,7 @@ def propose_window(
     participant.proposed_zone = window.zone
     clear_refusal(participant)
     participant.save()
-    told = span(window.start, window.end, window.zone)
+    told = format_window(window.start, window.end, window.zone)
     record(
         AuditEvent(
             "participant.proposed",

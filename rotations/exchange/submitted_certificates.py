@@ -16,7 +16,9 @@ from django.db.models import Q
 from as2certs import pki
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, AuditEvent, record
-from identities import certificate_import, role_assignments
+from as2certs.time_format import format_moment
+from identities import role_assignments
+from identities.certificates import checks, single_import
 from identities.models import IdentityCertificate
 from identities.stations import WRITER_ROLES
 from partners.models import Partner, PartnerCertificate
@@ -26,7 +28,6 @@ from rotations.letters import access_links
 from rotations.lifecycle import drafts, endings
 from rotations.models import HandedIn, Link, Rotation
 from rotations.notifications import operator_mail
-from rotations.planning.local_time import day
 from rotations.planning.states import RotationState
 
 #: So many certificates of a partner may wait to be compared; with more, somebody has to talk to it first.
@@ -98,7 +99,7 @@ def read_submission(
     _refuse_known(partner, description)
     chosen = tuple(role for role in partner.ROLES if role in (roles or suitable_roles(description, partner)))
     old = next((old for old, _ in predecessors(partner, chosen)), None)
-    findings = certificate_import.check_for_station(partner, material, roles=chosen, now=now, predecessor=old)
+    findings = checks.check_for_station(partner, material, roles=chosen, now=now, predecessor=old)
     told = [_for_partner(finding) for finding in findings if not finding.code.endswith(_OTHER_STATION_CODES)]
     errors = [finding for finding in told if finding.level == "error"]
     if errors:
@@ -144,7 +145,7 @@ def _refuse_known(partner: Partner, description: pki.Description) -> None:
     settled = HandedIn.objects.filter(partner=partner, certificate__in=same)
     refused = settled.filter(accepted=False).first()
     if refused is not None and refused.settled_at is not None and not settled.standing().exists():
-        when = day(refused.settled_at, partner.time_zone)
+        when = format_moment(refused.settled_at, partner.time_zone, "day")
         raise SubmissionRefused(
             f"We did not accept this certificate on {when}: call us before you hand it in again."
         )
@@ -238,7 +239,7 @@ def submit(
         for pk in partner.rotations.running().order_by("pk").values_list("pk", flat=True)
     ]
     reading = read_submission(partner, data, roles=roles, now=now)
-    certificate, _ = certificate_import.store_certificate(
+    certificate = single_import.store_certificate(
         partner, reading.material, roles=reading.roles, by=by, now=now
     )
     before = list(HandedIn.objects.standing().filter(partner=partner, certificate=certificate))
@@ -381,7 +382,8 @@ def refuse_settled(handed: HandedIn) -> None:
     if handed.settled_at is not None:
         done = "accepted" if handed.accepted else "refused"
         raise ActionRefused(
-            f"This certificate was {done} already, by {handed.settled_by} on {day(handed.settled_at, 'UTC')}."
+            f"This certificate was {done} already, by {handed.settled_by} on "
+            f"{format_moment(handed.settled_at, 'UTC', 'day')}."
         )
 
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.time_format import format_utc
 from rotations.errors import ActionRefused
 from rotations.exchange.responses import OPERATOR_ONLY_FINDINGS, refuse_begun
 from rotations.execution import transitions
@@ -132,7 +133,7 @@ def answer_slots(participant: Participant, can: Collection[Slot], *, by: Actor, 
         SlotAnswer.objects.update_or_create(
             slot=slot, participant=participant, defaults={"can": slot.pk in able, "at": now}
         )
-    told = [f"{s.start:%Y-%m-%d %H:%M}Z" for s in slots if s.pk in able]
+    told = [f"{format_utc(s.start)}" for s in slots if s.pk in able]
     record(
         AuditEvent(
             "participant.slots",

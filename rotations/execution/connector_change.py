@@ -7,7 +7,7 @@ from datetime import datetime
 
 from as2certs import pki
 from as2certs.audit.recording import Actor
-from identities import keys
+from identities.certificates import private_keys
 from identities.connectors.base import ConnectorChange, InstallableCertificate
 from identities.models import IdentityCertificate
 from partners.models import PartnerCertificate
@@ -68,6 +68,6 @@ def _key_loader(
         assert row is not None  # looked at above
         if step.rotation.identity is not None and step.rotation.identity_id == row.identity_id:
             row.identity = step.rotation.identity  # at hand already
-        return keys.unseal(row, by=by, now=now, purpose=step.title, also=(step.rotation,))
+        return private_keys.unseal(row, by=by, now=now, purpose=step.title, also=(step.rotation,))
 
     return opened

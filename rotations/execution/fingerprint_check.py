@@ -11,11 +11,11 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.time_format import format_moment
 from rotations.errors import ActionRefused, EditConflict
 from rotations.execution import transitions
 from rotations.models import HandedIn, Rotation, Step
 from rotations.planning.change import Act
-from rotations.planning.local_time import day
 from rotations.planning.states import SETTLED, StepAction
 
 
@@ -97,7 +97,7 @@ def complete_check_step(rotation: Rotation, *, by: Actor, now: datetime) -> None
 def describe_settlement(handed: HandedIn) -> str:
     """Say in one line how a certificate that was handed in came to be accepted or refused."""
     assert handed.settled_at is not None  # asked for what is settled
-    when = day(handed.settled_at, "UTC")
+    when = format_moment(handed.settled_at, "UTC", "day")
     if not handed.accepted:
         return f"{handed.settled_by} refused it on {when}: {handed.note}"
     if not handed.spoke_with:

@@ -16,6 +16,7 @@ from django.db import transaction
 from django.urls import reverse
 
 from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.time_format import format_moment
 from partners.models import Contact, Partner
 from rotations.errors import LinkExpired
 from rotations.models import Link, Participant
@@ -102,13 +103,16 @@ def require_active_link(link: Link, *, now: datetime) -> None:
             "This link was withdrawn, because it may have come into other hands. Ask us for a new one."
         )
     if link.expires_at is not None and link.expires_at <= now:
-        raise LinkExpired(f"This link ended on {link.expires_at:%d %B %Y}. Ask us for a new one.")
+        raise LinkExpired(
+            f"This link ended on {format_moment(link.expires_at, 'UTC', 'long_day')}. Ask us for a new one."
+        )
     if link.participant is None:
         return
     ended = link.participant.rotation.ended_at
     if ended is not None and ended + VISIBLE_AFTER_END <= now:
         raise LinkExpired(
-            f"The change that this link was for ended on {ended:%d %B %Y}. There is nothing left to do."
+            f"The change that this link was for ended on {format_moment(ended, 'UTC', 'long_day')}. "
+            "There is nothing left to do."
         )
     if link.participant.is_removed:
         raise LinkExpired(

@@ -23,7 +23,8 @@ from as2certs.mail import outbox
 from as2certs.mail.models import Attachment, Message
 from as2certs.mail.outbox import AttachedFile
 from as2certs.mail.sealed_values import fill_in, unseal_values
-from identities.public_files import public_file
+from as2certs.time_format import format_moment
+from identities.certificates.public_files import public_file
 from identities.stations import AbstractCertificate
 from partners.models import Contact
 from rotations.letters import access_links, mail_templates
@@ -32,7 +33,6 @@ from rotations.letters.calendar_invite import CalendarMethod, build_calendar_fil
 from rotations.letters.contacts import SupportContact, contacts_for, support_for_rotation
 from rotations.letters.instructions import Instruction, PartnerTask, build_instructions
 from rotations.models import Letter, Link, Participant, Phrase, Rotation, Step
-from rotations.planning.local_time import brief, day, moment, span_of
 
 #: What a letter carries in the way of a calendar entry.
 CALENDAR_METHODS: Mapping[str, CalendarMethod] = {
@@ -207,8 +207,8 @@ class LetterContext:
         if task.emergency:
             return task.in_short
         if task.changes_together:
-            return f"{task.in_short} on {span_of(self.participant, self.zone)}"
-        return f"{task.in_short} by {brief(self.until, self.zone)}"
+            return f"{task.in_short} on {self.participant.format_window(self.zone)}"
+        return f"{task.in_short} by {format_moment(self.until, self.zone)}"
 
     @cached_property
     def values(self) -> Mapping[str, str]:
@@ -222,10 +222,10 @@ class LetterContext:
             "as2_id": self.common.our_ids,
             "their_as2_id": partner.as2_id,
             "what_to_do": self.asked,
-            "until": brief(self.until, self.zone),
-            "window": span_of(self.participant, self.zone),
-            "window_utc": span_of(self.participant, "UTC"),
-            "old_ends": day(rotation.old.not_after, self.zone) if rotation.old else "now",
+            "until": format_moment(self.until, self.zone),
+            "window": self.participant.format_window(self.zone),
+            "window_utc": self.participant.format_window("UTC"),
+            "old_ends": format_moment(rotation.old.not_after, self.zone, "day") if rotation.old else "now",
             "fingerprint": rotation.new.short_name,
             "our_contact": self.desk.name,
             "our_email": self.desk.email,
@@ -389,7 +389,7 @@ def _lead_sentence(scene: LetterContext, kind: str) -> str:
     ours = f"{scene.installation.name} changes its AS2 certificate ({scene.rotation.holder.as2_id})"
     match kind:
         case Letter.Kind.MOVED:
-            return f"The change moves to {span_of(scene.participant, scene.zone)}."
+            return f"The change moves to {scene.participant.format_window(scene.zone)}."
         case Letter.Kind.REPLANNED:
             return f"You have other steps now: please {scene.asked}."
         case Letter.Kind.CANCELLED:
@@ -405,9 +405,9 @@ def _lead_sentence(scene: LetterContext, kind: str) -> str:
         case Letter.Kind.EMERGENCY:
             return "Urgent: replace the old certificate now, its private key may be known to somebody else."
         case Letter.Kind.ANSWERED:
-            return f"We stay with {span_of(scene.participant, scene.zone)}."
+            return f"We stay with {scene.participant.format_window(scene.zone)}."
         case Letter.Kind.NUDGE:
-            return f"Please answer by {brief(scene.until, scene.zone)}: {scene.asked}."
+            return f"Please answer by {format_moment(scene.until, scene.zone)}: {scene.asked}."
         case _:
             return f"{ours if own else 'Your AS2 certificate changes'}: please {scene.asked}."
 
@@ -425,7 +425,7 @@ def format_timing(instruction: Instruction, zone: str) -> str:
     """Tell when an instruction is to be followed, on the clock of a zone: "exactly at …", "by …", "from … on"."""
     if instruction.moment is None:
         return ""
-    at = brief(instruction.moment, zone)
+    at = format_moment(instruction.moment, zone)
     return {"at": f"exactly at {at}", "by": f"by {at}", "from": f"from {at} on", "": ""}[instruction.when]
 
 
@@ -440,12 +440,12 @@ def _facts(scene: LetterContext, kind: str) -> list[Fact]:
         *certificate_facts(rotation.new, zone),
     ]
     if rotation.old is not None:
-        ends = f"until {brief(rotation.old.not_after, zone)}"
+        ends = f"until {format_moment(rotation.old.not_after, zone)}"
         found.append(Fact("Old certificate", f"{rotation.old.short_name}, {ends}"))
     if kind not in (Letter.Kind.CANCELLED, Letter.Kind.EMERGENCY):
         found += window_facts(scene.participant, zone)
     if kind in ANSWERABLE_KINDS:
-        found.append(Fact("Answer by", moment(scene.until, zone)))
+        found.append(Fact("Answer by", format_moment(scene.until, zone, "offset")))
     found.append(Fact("Questions", scene.desk.told))
     return found
 
@@ -456,14 +456,19 @@ def certificate_facts(certificate: AbstractCertificate, zone: str) -> list[Fact]
         Fact("SHA-256", pki.format_fingerprint(certificate.sha256), mono=True),
         Fact("SHA-1", pki.format_fingerprint(certificate.sha1), mono=True),
         Fact("Serial", pki.serial_hex(int(certificate.serial)), mono=True),
-        Fact("Valid", f"{day(certificate.not_before, zone)} to {day(certificate.not_after, zone)}"),
+        Fact(
+            "Valid",
+            " to ".join(
+                format_moment(at, zone, "day") for at in (certificate.not_before, certificate.not_after)
+            ),
+        ),
     ]
 
 
 def window_facts(participant: Participant, zone: str) -> list[Fact]:
     """Return a participant's window on the partner's clock first, then in UTC."""
-    found = [Fact("Window", span_of(participant, zone))]
-    return found if zone == "UTC" else [*found, Fact("in UTC", span_of(participant, "UTC"))]
+    found = [Fact("Window", participant.format_window(zone))]
+    return found if zone == "UTC" else [*found, Fact("in UTC", participant.format_window("UTC"))]
 
 
 # What goes with it.

@@ -17,6 +17,7 @@ from django.db.models import Q
 
 from as2certs import pki
 from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.time_format import format_moment
 from identities.models import AS2System
 from partners.models import Partner
 from rotations.errors import ActionRefused
@@ -26,7 +27,6 @@ from rotations.lifecycle import open_window
 from rotations.models import Letter, Participant, Rotation, Sighting, Step
 from rotations.notifications import operator_mail
 from rotations.planning.change import Act, Role, StepEvidence
-from rotations.planning.local_time import moment
 from rotations.planning.states import SETTLED, RotationState, StepAction
 
 #: The role of a rotation that a sighting is evidence for.
@@ -85,7 +85,8 @@ def record_sighting(partner: Partner, message: ObservedMessage, *, by: Actor, no
         )
     if message.at > now + CLOCK_TOLERANCE:
         raise ActionRefused(
-            f"This message would come from the future, {moment(message.at, 'UTC')}. Check day and time zone."
+            f"This message would come from the future, {format_moment(message.at, 'UTC', 'offset')}. "
+            "Check day and time zone."
         )
     participant, serial, verdict = _match_participant(partner, message.use, serials)
     sighting = Sighting.objects.create(
@@ -171,7 +172,7 @@ def _mark_migrated(
         participant.straggling_at = None
     participant.save(update_fields=["migrated_at", "straggling_at"])
     open_steps = participant.steps.exclude(state__in=SETTLED).filter(blocked=False).order_by("position")
-    proof = f"a message of {moment(sighting.at, 'UTC')} used it (serial {sighting.serial})"
+    proof = f"a message of {format_moment(sighting.at, 'UTC', 'offset')} used it (serial {sighting.serial})"
     for step in _proven_steps(open_steps, ROLE_OF_USE[Sighting.Use(sighting.use)]):
         transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=proof)
     open_window.switch_on_evidence(rotation, participant, proof, by=by, now=now)
@@ -199,8 +200,8 @@ def _mark_straggling(
     if first:
         text = f"{participant.partner} still uses the old certificate."
         more = (
-            f"A message of {moment(sighting.at, participant.partner.time_zone)} was {sighting.get_use_display()} it. "
-            "Call them before the old certificate is retired here."
+            f"A message of {format_moment(sighting.at, participant.partner.time_zone, 'offset')} was "
+            f"{sighting.get_use_display()} it. Call them before the old certificate is retired here."
         )
         operator_mail.notify_partner_response(rotation, participant, text, more, at=now)
 
@@ -254,7 +255,9 @@ def _warn_or_release(pk: int, *, now: datetime) -> int:
             count += 1
         elif participant.straggling_at is None and participant.warned_at + WARNING_PERIOD <= now:
             for step in open_steps:
-                note = f"warned on {participant.warned_at:%d %b %Y}, and nothing was heard"
+                note = (
+                    f"warned on {format_moment(participant.warned_at, 'UTC', 'day')}, and nothing was heard"
+                )
                 transitions.settle_step(step, StepAction.SKIP, by=Actor.runner(), now=now, note=note)
             count += 1
     return count

@@ -12,7 +12,7 @@ from django.db.models import Q
 from as2certs import pki
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, AuditEvent, changed_fields, record
-from identities.certificate_import import check_for_station
+from identities.certificates.checks import check_for_station
 from identities.models import CertificateRequest, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate
 from rotations.errors import ActionRefused
@@ -317,9 +317,8 @@ def successor_findings(rotation: Rotation, *, now: datetime) -> list[pki.Certifi
     new = rotation.new
     if new is None:
         return []
-    material = pki.Material(leaf=new.certificate, chain=new.chain, key=None, container="stored")
     return check_for_station(
-        rotation.holder, material, roles=rotation.roles, now=now, predecessor=rotation.old
+        rotation.holder, new.material, roles=rotation.roles, now=now, predecessor=rotation.old
     )
 
 

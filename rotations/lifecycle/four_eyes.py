@@ -13,11 +13,11 @@ from datetime import datetime
 from as2certs.accounts.models import Installation, User
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
+from as2certs.time_format import format_moment
 from rotations.errors import ActionRefused
 from rotations.execution import transitions
 from rotations.models import Rotation
 from rotations.notifications import operator_mail
-from rotations.planning.local_time import brief
 from rotations.planning.states import AWAITING_WINDOW, RotationAction, RotationState
 
 
@@ -92,10 +92,8 @@ def withdrawal_text(rotation: Rotation, *, zone: str) -> str:
     approved = "Approved"
     if rotation.approved_at is not None:
         who = f" by {rotation.approved_by}" if rotation.approved_by else ""
-        approved = f"Approved{who} ({brief(rotation.approved_at, zone)})"
-    said = (
-        f"{approved}; withdrawn because {rotation.withdrawn_because} ({brief(rotation.withdrawn_at, zone)})."
-    )
+        approved = f"Approved{who} ({format_moment(rotation.approved_at, zone)})"
+    said = f"{approved}; withdrawn because {rotation.withdrawn_because} ({format_moment(rotation.withdrawn_at, zone)})."
     those = changed_by(rotation)
     if not those or not is_required(rotation):
         return f"{said} Somebody has to approve it again."

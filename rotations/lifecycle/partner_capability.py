@@ -15,6 +15,7 @@ from django.db.models import Min, OuterRef, Subquery
 
 from as2certs.audit.models import Entry, object_reference
 from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.time_format import format_moment
 from partners.models import Partner
 from rotations.errors import ActionRefused, EditConflict
 from rotations.execution.confirmations import lock_for_answer
@@ -23,7 +24,6 @@ from rotations.lifecycle.replanning import AlternativePlan, assumed_capability
 from rotations.models import Participant, Rotation, Step
 from rotations.notifications import operator_mail
 from rotations.planning.change import Act, Role
-from rotations.planning.local_time import day
 from rotations.planning.states import RotationState, StepState
 
 #: What a partner's system can hold, as it is said of it.
@@ -109,8 +109,9 @@ class ObservedCapability:
         zone = self.partner.time_zone
         return (
             f"In “{self.participant.rotation}” the new certificate’s fingerprint came from its system on "
-            f"{day(there, zone)}, we went on with the old one until {day(self.changed_at, zone)}, and it says that "
-            "messages flow since. So it seems to have held both."
+            f"{format_moment(there, zone, 'day')}, we went on with the old one until "
+            f"{format_moment(self.changed_at, zone, 'day')}, and it says that messages flow since. So it seems to have "
+            "held both."
         )
 
 

@@ -12,7 +12,7 @@ from django.db import transaction
 from as2certs import pki
 from as2certs.accounts.models import Installation, User
 from as2certs.audit.recording import Actor
-from identities.certificate_import import import_certificate
+from identities.certificates.single_import import import_certificate
 from identities.models import AS2System, Identity, IdentityCertificate
 from partners import contacts
 from partners.models import Contact, Partner, PartnerCertificate, Partnership

@@ -14,6 +14,7 @@ from django.urls import reverse
 
 from as2certs.accounts.models import Installation, validate_time_zone
 from as2certs.mail.models import Message
+from as2certs.time_format import format_utc, format_window
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate
 from partners.models import Contact, Partner, PartnerCertificate
 from rotations.planning import freeze_calendar, states
@@ -276,6 +277,12 @@ class Rotation(models.Model):
     def environment(self) -> str:
         return self.holder.environment
 
+    def format_window(self, zone: str) -> str:
+        """Return the window, which there has to be, on the clock of a zone."""
+        assert self.window_start is not None
+        assert self.window_end is not None
+        return format_window(self.window_start, self.window_end, zone)
+
     def is_overdue(self, now: datetime) -> bool:
         """Say whether the window is over without the change; where we sign per partner, that of one who is to come."""
         if not states.is_overdue(states.RotationState(self.state), self.window_end, now):
@@ -390,6 +397,12 @@ class Participant(models.Model):
     def zone(self) -> str:
         """In which zone its window was agreed."""
         return self.window_zone if self.has_own_window else self.rotation.window_zone
+
+    def format_window(self, zone: str) -> str:
+        """Return the window, which there has to be, on the clock of a zone."""
+        assert self.starts is not None
+        assert self.ends is not None
+        return format_window(self.starts, self.ends, zone)
 
     @property
     def local(self) -> str:
@@ -539,7 +552,7 @@ class Heartbeat(models.Model):
     at = models.DateTimeField()
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.at:%Y-%m-%d %H:%M:%S}Z"
+        return f"{self.name}: {format_utc(self.at, seconds=True)}"
 
 
 class Notice(models.Model):
@@ -713,7 +726,7 @@ class Slot(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.start:%Y-%m-%d %H:%M}Z to {self.end:%H:%M}Z"
+        return f"{format_utc(self.start)} to {self.end:%H:%M}Z"
 
 
 class SlotAnswer(models.Model):
@@ -807,7 +820,7 @@ class Sighting(models.Model):
         indexes = [models.Index(fields=["participant", "-at"], name="rotations_sightings_of")]
 
     def __str__(self) -> str:
-        return f"{self.partner}: {self.get_use_display()} {self.get_verdict_display()}, {self.at:%Y-%m-%d %H:%M}Z"
+        return f"{self.partner}: {self.get_use_display()} {self.get_verdict_display()}, {format_utc(self.at)}"
 
 
 class Tries(models.Model):

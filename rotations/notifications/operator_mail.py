@@ -18,6 +18,7 @@ from django.urls import reverse
 from as2certs.accounts.models import Installation
 from as2certs.mail import outbox
 from as2certs.mail.models import Message
+from as2certs.time_format import format_countdown, format_moment, format_relative_day
 from identities.stations import AbstractCertificate
 from rotations.models import HandedIn, Participant, Rotation, RotationQuerySet, Step, rehearsal
 from rotations.notifications.expiry import OURS, ExpiringCertificate
@@ -25,12 +26,9 @@ from rotations.notifications.recipients import Recipient, recipients_of_rotation
 from rotations.notifications.thresholds import (
     PENDING_STATES,
     Outlook,
-    format_countdown,
     format_expiry,
-    format_relative_day,
     rotation_outlook,
 )
-from rotations.planning.local_time import brief, day, moment, span_of
 from rotations.planning.states import RotationState, StepState
 
 log = logging.getLogger(__name__)
@@ -64,9 +62,9 @@ def build_reminder(
             "title": format_title(certificate.holder_name, certificate.is_test),
             "roles": " + ".join(certificate.roles),
             "expires": format_expiry(certificate.not_after, now, zone),
-            "date": day(certificate.not_after, zone),
-            "moment": brief(certificate.not_after, zone),
-            "utc": "" if zone == "UTC" else moment(certificate.not_after, "UTC"),
+            "date": format_moment(certificate.not_after, zone, "day"),
+            "moment": format_moment(certificate.not_after, zone),
+            "utc": "" if zone == "UTC" else format_moment(certificate.not_after, "UTC", "offset"),
             "kind": "our station" if certificate.side is OURS else "partner",
             "is_urgent": certificate.not_after - now <= URGENT_WITHIN,
             "is_late": certificate.rotation is not None and certificate.rotation.outlook in LATE_OUTLOOKS,
@@ -109,7 +107,7 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
         now=now,
         say=lambda reader: {
             "countdown": format_countdown(start, now),
-            "starts": brief(start, reader.time_zone),
+            "starts": format_moment(start, reader.time_zone),
             "outstanding": outstanding,
             "facts": [*_window_facts(rotation, reader), *_certificate_facts(rotation, reader, now)],
         },
@@ -128,13 +126,13 @@ def _applied_event(rotation: Rotation, late: bool, at: datetime) -> RotationEven
         event=f"applied:{rotation.uid}",
         say=lambda reader: {
             "late": late,
-            "at": brief(at, reader.time_zone),
+            "at": format_moment(at, reader.time_zone),
             "facts": [
-                ("Changed", moment(at, reader.time_zone)),
+                ("Changed", format_moment(at, reader.time_zone, "offset")),
                 *_utc_fact("in UTC", at, reader),
                 *_certificate_facts(rotation, reader, at),
                 *(
-                    [("Window", span_of(rotation, reader.time_zone))]
+                    [("Window", rotation.format_window(reader.time_zone))]
                     if late and rotation.window_start
                     else []
                 ),
@@ -155,9 +153,9 @@ def notify_needs_attention(rotation: Rotation, step: Step | None, reason: str, a
             "step": step,
             "facts": [
                 *([("Step", step.title)] if step else []),
-                ("Stopped", moment(at, reader.time_zone)),
+                ("Stopped", format_moment(at, reader.time_zone, "offset")),
                 *_utc_fact("in UTC", at, reader),
-                *([("Window", span_of(rotation, reader.time_zone))] if rotation.window_start else []),
+                *([("Window", rotation.format_window(reader.time_zone))] if rotation.window_start else []),
                 *_certificate_facts(rotation, reader, at),
             ],
         },
@@ -196,7 +194,7 @@ def _notify_too_late(rotation: Rotation, old: AbstractCertificate, now: datetime
         now=now,
         say=lambda reader: {
             "expires": format_expiry(not_after, now, reader.time_zone),
-            "date": day(not_after, reader.time_zone),
+            "date": format_moment(not_after, reader.time_zone, "day"),
             "why_late": explain_late(start, end, not_after, reader.time_zone),
             "facts": [*_certificate_facts(rotation, reader, now), *_window_facts(rotation, reader)],
         },
@@ -218,7 +216,7 @@ def notify_partner_response(
             "partner": participant.partner.name,
             "facts": [
                 *([("In its words", more)] if more else []),
-                ("Said", moment(at, reader.time_zone)),
+                ("Said", format_moment(at, reader.time_zone, "offset")),
                 *_window_facts(rotation, reader),
                 *_certificate_facts(rotation, reader, at),
             ],
@@ -266,7 +264,7 @@ def notify_silent_partners(
             "verb": _silent_verb(found),
             "is_open": start <= at,
             "countdown": format_countdown(start, at),
-            "starts": brief(start, reader.time_zone),
+            "starts": format_moment(start, reader.time_zone),
             "facts": [*_window_facts(rotation, reader), *_certificate_facts(rotation, reader, at)],
         }
 
@@ -300,15 +298,20 @@ def notify_submitted(handed: HandedIn, rotation: Rotation, *, at: datetime) -> i
             "button_url": settings.AS2CERTS_BASE_URL
             + (rotation if handed.accepted else handed).get_absolute_url(),
             "facts": [
-                ("New", f"{new.short_name}, until {day(new.not_after, reader.time_zone)}"),
+                ("New", f"{new.short_name}, until {format_moment(new.not_after, reader.time_zone, 'day')}"),
                 *(
-                    [("In use", f"{old.short_name}, until {day(old.not_after, reader.time_zone)}")]
+                    [
+                        (
+                            "In use",
+                            f"{old.short_name}, until {format_moment(old.not_after, reader.time_zone, 'day')}",
+                        )
+                    ]
                     if old
                     else []
                 ),
                 ("For", " + ".join(handed.roles)),
                 ("Came from", handed.said_by),
-                ("Came", moment(handed.at, reader.time_zone)),
+                ("Came", format_moment(handed.at, reader.time_zone, "offset")),
             ],
         },
     )
@@ -451,8 +454,8 @@ def explain_late(start: datetime | None, end: datetime | None, not_after: dateti
     if start is None or end is None:
         return "No window is agreed yet."
     if start >= not_after:
-        return f"Its window starts only after that: {moment(start, zone)}."
-    return f"Its window ends only after that: {moment(end, zone)}."
+        return f"Its window starts only after that: {format_moment(start, zone, 'offset')}."
+    return f"Its window ends only after that: {format_moment(end, zone, 'offset')}."
 
 
 def _rotation_note(certificate: ExpiringCertificate, zone: str) -> str:
@@ -489,10 +492,10 @@ def _certificate_facts(rotation: Rotation, reader: Recipient, now: datetime) -> 
     old, new, zone = rotation.old, rotation.new, reader.time_zone
     facts = [("Roles", " + ".join(rotation.roles))]
     if old is not None:
-        end = f"{day(old.not_after, zone)} ({format_relative_day(old.not_after, now, zone)})"
+        end = f"{format_moment(old.not_after, zone, 'day')} ({format_relative_day(old.not_after, now, zone)})"
         facts.append(("Old", f"{old.short_name}, until {end}"))
     if new is not None:
-        facts.append(("New", f"{new.short_name}, until {day(new.not_after, zone)}"))
+        facts.append(("New", f"{new.short_name}, until {format_moment(new.not_after, zone, 'day')}"))
     return facts
 
 
@@ -500,13 +503,15 @@ def _window_facts(rotation: Rotation, reader: Recipient) -> Facts:
     start = rotation.window_start
     if start is None:
         return [("Window", "not agreed yet")]
-    facts = [("Window", span_of(rotation, reader.time_zone))]
+    facts = [("Window", rotation.format_window(reader.time_zone))]
     if reader.time_zone != "UTC":
-        facts.append(("in UTC", span_of(rotation, "UTC")))
+        facts.append(("in UTC", rotation.format_window("UTC")))
     if rotation.window_zone and rotation.window_zone not in (reader.time_zone, "UTC"):
-        facts.append(("as agreed", f"{span_of(rotation, rotation.window_zone)} ({rotation.window_zone})"))
+        facts.append(
+            ("as agreed", f"{rotation.format_window(rotation.window_zone)} ({rotation.window_zone})")
+        )
     return facts
 
 
 def _utc_fact(label: str, at: datetime, reader: Recipient) -> Facts:
-    return [] if reader.time_zone == "UTC" else [(label, moment(at, "UTC"))]
+    return [] if reader.time_zone == "UTC" else [(label, format_moment(at, "UTC", "offset"))]

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
-from zoneinfo import ZoneInfo
 
+from as2certs.time_format import format_relative_day
 from rotations.planning.states import RotationState
 
 _DAY = timedelta(days=1)
@@ -54,38 +54,6 @@ def rotation_outlook(
     return Outlook.UNDECIDED if state is RotationState.DRAFT else Outlook.IN_TIME
 
 
-def days_until(at: datetime, now: datetime, zone: str) -> int:
-    """Count the days to a moment by the calendar of a zone; negative for the past."""
-    info = ZoneInfo(zone)
-    return (at.astimezone(info).date() - now.astimezone(info).date()).days
-
-
-def format_relative_day(at: datetime, now: datetime, zone: str) -> str:
-    """Tell how far a day is: "in 20 days", "tomorrow", "today", "3 days ago"."""
-    match days_until(at, now, zone):
-        case 0:
-            return "today"
-        case 1:
-            return "tomorrow"
-        case -1:
-            return "yesterday"
-        case days if days > 0:
-            return f"in {days} days"
-        case days:
-            return f"{-days} days ago"
-
-
 def format_expiry(not_after: datetime, now: datetime, zone: str) -> str:
     """Tell a certificate's end as a verb and a time: "expires in 20 days", "expired yesterday"."""
     return f"{'expires' if now <= not_after else 'expired'} {format_relative_day(not_after, now, zone)}"
-
-
-def format_countdown(at: datetime, now: datetime) -> str:
-    """Tell how long it is until a moment, rounded to what matters: "in 24 hours", "in 55 minutes", "now"."""
-    minutes = round((at - now).total_seconds() / 60)
-    if minutes <= 0:
-        return "now"
-    if minutes < 100:
-        return "in 1 minute" if minutes == 1 else f"in {minutes} minutes"
-    hours = round(minutes / 60)
-    return f"in {hours} hours" if hours <= 48 else f"in {round(hours / 24)} days"

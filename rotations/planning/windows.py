@@ -9,6 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from as2certs.time_format import (
+    format_local_clock,
+    format_local_date,
+    format_local_time,
+    format_near_moment,
+)
 from rotations.errors import AmbiguousTime, Candidate, NonexistentTime, UnknownZone, WindowError
 
 SHORT_WINDOW = timedelta(minutes=5)
@@ -18,11 +24,8 @@ EXPIRY_MARGIN = timedelta(days=7)
 PARTNER_NOTICE = timedelta(days=3)
 """What partners should get between hearing of a window and its start."""
 
-DAY_NAMES = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 OUTSIDE_OLD_VALIDITY = ("after_old_ends", "old_ends_inside")
 """Codes of findings about a window that the old certificate does not outlast."""
-NEAR_DAYS = {-1: "yesterday", 0: "today", 1: "tomorrow"}
 
 
 def load_zone(name: str) -> ZoneInfo:
@@ -57,11 +60,13 @@ def to_utc(local: datetime, zone: str, *, fold: int | None = None) -> datetime:
         jump_from = before.astimezone(info).replace(tzinfo=None) + timedelta(seconds=1)
         jump_to = jump.astimezone(info).replace(tzinfo=None)
         landing = (
-            _clock(jump_to) if jump_to.date() == jump_from.date() else f"{_day(jump_to)}, {_clock(jump_to)}"
+            format_local_time(jump_to)
+            if jump_to.date() == jump_from.date()
+            else f"{format_local_date(jump_to)}, {format_local_time(jump_to)}"
         )
         raise NonexistentTime(
-            f"{_day(local)}, {_clock(local)} does not exist in {zone}: "
-            f"the clocks jump from {_clock(jump_from)} to {landing}. Choose {landing} or later.",
+            f"{format_local_date(local)}, {format_local_time(local)} does not exist in {zone}: "
+            f"the clocks jump from {format_local_time(jump_from)} to {landing}. Choose {landing} or later.",
             jump_from=jump_from,
             jump_to=jump_to,
         )
@@ -69,7 +74,7 @@ def to_utc(local: datetime, zone: str, *, fold: int | None = None) -> datetime:
         return later if fold else earlier
     first, second = _candidate(earlier, 0, info), _candidate(later, 1, info)
     raise AmbiguousTime(
-        f"{_day(local)}, {_clock(local)} comes twice in {zone}, because the clocks go back. "
+        f"{format_local_date(local)}, {format_local_time(local)} comes twice in {zone}, because the clocks go back. "
         f"Say which one: {first.text}, or {second.text}.",
         (first, second),
     )
@@ -90,7 +95,9 @@ def _offset_change(before: datetime, after: datetime, info: ZoneInfo) -> datetim
 
 def _candidate(at: datetime, fold: int, info: ZoneInfo) -> Candidate:
     local = at.astimezone(info)
-    return Candidate(at, fold, local.utcoffset() or timedelta(0), local.tzname() or "", _clock_in_zone(local))
+    return Candidate(
+        at, fold, local.utcoffset() or timedelta(0), local.tzname() or "", format_local_clock(local)
+    )
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,7 @@ def check_window(
 
 def _own_findings(window: Window, now: datetime) -> Iterator[WindowFinding]:
     def tell(moment: datetime) -> str:
-        return describe_moment(moment, window.zone, now)
+        return format_near_moment(moment, now, window.zone)
 
     if window.length <= timedelta(0):
         yield WindowFinding(
@@ -213,7 +220,7 @@ def _old_certificate_findings(
 ) -> Iterator[WindowFinding]:
     if ends is None:
         return
-    when = describe_moment(ends, window.zone, now)
+    when = format_near_moment(ends, now, window.zone)
     if ends <= window.start:
         yield WindowFinding(
             "after_old_ends",
@@ -248,14 +255,14 @@ def _new_certificate_findings(
             "before_new_begins",
             "error",
             f"The new certificate is not valid when the window starts, "
-            f"only from {describe_moment(begins, window.zone, now)}.",
+            f"only from {format_near_moment(begins, now, window.zone)}.",
             "Choose a window that starts after that, or another certificate.",
         )
     if ends is not None and ends < window.end:
         yield WindowFinding(
             "after_new_ends",
             "error",
-            f"The new certificate ends before the window does: {describe_moment(ends, window.zone, now)}.",
+            f"The new certificate ends before the window does: {format_near_moment(ends, now, window.zone)}.",
             "Choose an earlier window, or a certificate that is valid for longer.",
         )
 
@@ -268,44 +275,3 @@ def freeze_finding(window: Window, names: Iterable[str]) -> WindowFinding:
         f"In this window nothing is to be changed: {', '.join(names)}.",
         "Choose another window, or say why it has to be then.",
     )
-
-
-def describe_moment(at: datetime, zone: str, now: datetime) -> str:
-    """Tell a moment (aware) on the clock of a zone: "Tue 24 Nov 2026, 22:00 CST (UTC−06:00)".
-
-    Within a day of `now`, by that zone's calendar, the word "yesterday", "today" or "tomorrow" follows.
-    """
-    info = load_zone(zone)
-    days_ahead = (at.astimezone(info).date() - now.astimezone(info).date()).days
-    near = NEAR_DAYS.get(days_ahead)
-    return _told(at, info) + (f", {near}" if near else "")
-
-
-def in_zones(at: datetime, zones: Iterable[str]) -> list[tuple[str, str]]:
-    """Tell a moment (aware) on the clocks of several zones, each zone once, in the order given."""
-    return [(zone, _told(at, load_zone(zone))) for zone in dict.fromkeys(zones)]
-
-
-def _told(at: datetime, info: ZoneInfo) -> str:
-    local = at.astimezone(info)
-    return f"{_day(local)}, {_clock_in_zone(local)}"
-
-
-def _clock_in_zone(local: datetime) -> str:
-    """Write an aware time as "22:00 CST (UTC−06:00)", without letters where the zone has none."""
-    offset = local.utcoffset() or timedelta(0)
-    minutes = abs(int(offset.total_seconds())) // 60
-    shift = f"UTC{'−' if offset < timedelta(0) else '+'}{minutes // 60:02}:{minutes % 60:02}"
-    letters = local.tzname() or ""
-    if letters == "UTC":
-        return f"{_clock(local)} UTC"
-    return f"{_clock(local)} {letters} ({shift})" if letters.isalpha() else f"{_clock(local)} ({shift})"
-
-
-def _clock(moment: datetime) -> str:
-    return f"{moment:%H:%M:%S}" if moment.second else f"{moment:%H:%M}"
-
-
-def _day(moment: datetime) -> str:
-    """Write a date the same way under every locale."""
-    return f"{DAY_NAMES[moment.weekday()]} {moment.day} {MONTH_NAMES[moment.month - 1]} {moment.year}"

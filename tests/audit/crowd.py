@@ -57,7 +57,7 @@ def run_crowd(*, writers: int, sealers: int, rounds: int) -> dict[str, Any]:
         def run() -> None:
             try:
                 work()
-            except Exception as error:  # noqa: BLE001  # told below
+            except Exception as error:  # noqa: BLE001  # reported below
                 wrong.append(repr(error))
             finally:
                 connections.close_all()
@@ -102,7 +102,7 @@ def lock_waits() -> list[str]:
                 cursor.execute("SET lock_timeout = '1ms'")
             try:
                 done.append(f"{said} {work()}")
-            except Exception as error:  # noqa: BLE001  # told by the test
+            except Exception as error:  # noqa: BLE001  # reported by the test
                 done.append(repr(error))
             finally:
                 connections.close_all()

@@ -24,7 +24,7 @@ def came_from(peer: str, heard: str | None = None) -> str | None:
 
 
 @pytest.mark.parametrize("heard", [None, "198.51.100.1", "10.0.0.5", "127.0.0.1, 10.0.0.5", "nonsense"])
-def test_a_strangers_word_is_not_believed(heard: str | None) -> None:
+def test_a_forged_header_is_not_believed(heard: str | None) -> None:
     assert came_from("203.0.113.9", heard) == "203.0.113.9"
 
 

@@ -27,7 +27,7 @@ from tests.audit.conftest import ALICE, add_entries, findings, run_verify_audit
 from tests.people import log_in, make_person
 from tests.trail import tamper
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.dates]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,10 +123,10 @@ def test_the_script_of_the_documentation_finds_what_was_changed(
     entries = add_entries(partner, 5)
     rows = lines(export(client, "jsonl"))
     change(rows)
-    code, told = run(script, b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+    code, exported = run(script, b"".join(json.dumps(row).encode() + b"\n" for row in rows))
     ids = [0, *(entry.pk for entry in entries)]
     assert code == 1
-    assert told[:-1] == [words.format(position, ids[position]) for words, position in said]
+    assert exported[:-1] == [words.format(position, ids[position]) for words, position in said]
 
 
 def test_a_file_is_verified_with_its_signatures(client: Client, partner: Partner, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_file_is_verified_with_its_signatures(client: Client, partner: Partner
 
 
 @pytest.mark.parametrize("text", ["", "x\n", "[]\n", '{"position": 1}\n', "\xff"])
-def test_a_file_that_is_no_trail_is_told(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_trail_is_reported(tmp_path: Path, text: str) -> None:
     path = tmp_path / "trail.jsonl"
     path.write_bytes(text.encode("latin-1"))
     (said,) = run_verify_audit("--file", str(path))
@@ -156,8 +156,8 @@ def test_it_is_narrowed_as_the_page_is(client: Client, partner: Partner) -> None
     add_entries(other)
     rows = lines(export(client, "jsonl", f"?about=partners.partner:{other.uid}&who=ali"))
     assert [row["object_name"] for row in rows] == ["Fabrikam"]
-    told = Entry.objects.get(verb="trail.exported").new
-    assert told == {"format": "jsonl", "about": f"partners.partner:{other.uid}", "who": "ali"}
+    exported = Entry.objects.get(verb="trail.exported").new
+    assert exported == {"format": "jsonl", "about": f"partners.partner:{other.uid}", "who": "ali"}
 
 
 def test_a_narrowing_that_can_not_be_read_exports_nothing(client: Client, partner: Partner) -> None:

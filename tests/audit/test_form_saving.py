@@ -23,7 +23,7 @@ def form(identity: Identity | None = None, **fields: Any) -> IdentityForm:
     return filled
 
 
-def test_what_is_new_is_told_without_its_empty_fields() -> None:
+def test_a_new_object_is_recorded_without_its_empty_fields() -> None:
     identity = form_saving.save_form(form(url="https://as2.example.com"), by=BY, now=NOW)
     entry = Entry.objects.get()
     assert (entry.verb, entry.at, entry.actor_name) == ("identity.created", NOW, "Alice")

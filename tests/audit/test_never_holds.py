@@ -22,7 +22,7 @@ from as2certs.audit.models import Chain, Entry, Subject
 from as2certs.audit.recording import AuditEvent, record
 from as2certs.clock import database_now
 from as2certs.vault import vault
-from identities.generation import generate_next, request_certificate
+from identities.certificates.generation import RequestedKey, generate_next, request_certificate
 from identities.models import IdentityCertificate, PrivateKey
 from partners.models import Contact
 from rotations import runner
@@ -106,17 +106,8 @@ def exercise_keys(company: Company, client: Client) -> list[bytes]:
     ]
     for file in files:
         client.post(upload, {"roles": ["sign"], "password": PlantedSecrets.of_upload, **file})
-    request_certificate(
-        company.identity,
-        kind="csr",
-        bits=2048,
-        hash_name="sha256",
-        days=365,
-        subject={"common_name": "ACME"},
-        roles=("sign",),
-        by=company.by,
-        now=now,
-    )
+    requested = RequestedKey("csr", 2048, "sha256", 365, {"common_name": "ACME"}, ["sign"])
+    request_certificate(company.identity, requested, by=company.by, now=now)
     assert generate_next(now=now)
     stored = IdentityCertificate.objects.exclude(private_key=None).latest("pk")
     for own in (PlantedSecrets.mistyped, PlantedSecrets.second):
@@ -170,10 +161,10 @@ def whole_trail_text() -> bytes:
     """Return the trail in every form in which it leaves the database."""
     sealing.seal()
     entries, end = Entry.objects.all(), Chain.objects.get().position
-    told = [*exporting.json_lines(entries, end), *exporting.csv_lines(entries, end)]
+    everything = [*exporting.json_lines(entries, end), *exporting.csv_lines(entries, end)]
     rows = [list(model.objects.values()) for model in (Entry, Subject, Chain)]
     shown = [str(rows), *(str(entry) for entry in entries), repr(signing.trail_signer())]
-    return b"".join(told) + "\n".join(shown).encode()
+    return b"".join(everything) + "\n".join(shown).encode()
 
 
 def test_the_trail_holds_no_key_no_password_and_no_token(tmp_path: Path, settings: LazySettings) -> None:
@@ -192,7 +183,7 @@ def test_the_trail_holds_no_key_no_password_and_no_token(tmp_path: Path, setting
     derived = [signing.derive_key(key) for key in settings.AS2CERTS_VAULT_KEYS]
     secrets += [form for key in derived for form in (key.hex(), base64.b64encode(key).decode())]
 
-    told = whole_trail_text()
+    everything = whole_trail_text()
     verbs = {entry.verb for entry in Entry.objects.all()}
     assert {
         "person.login_failed",
@@ -213,9 +204,9 @@ def test_the_trail_holds_no_key_no_password_and_no_token(tmp_path: Path, setting
     } <= verbs
     assert len(secrets) > 15
     for secret in secrets:
-        assert secret.encode() not in told, secret
-        assert json.dumps(secret).encode() not in told, secret
-    assert not betrayed(told, needles)
+        assert secret.encode() not in everything, secret
+        assert json.dumps(secret).encode() not in everything, secret
+    assert not betrayed(everything, needles)
 
 
 def test_the_search_finds_what_it_looks_for() -> None:

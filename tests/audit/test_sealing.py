@@ -80,15 +80,15 @@ def test_the_hash_covers_every_column_and_the_objects_spoken_of() -> None:
     assert columns == {*chained.ENTRY_COLUMNS, *chained.SEAL_COLUMNS}
 
 
-def test_an_entry_is_told_the_same_whatever_the_database(partner: Partner) -> None:
+def test_an_entry_is_serialized_alike_on_each_database(partner: Partner) -> None:
     partner.uid = "5f2f0ba2-5c3b-4d9c-9f40-1f3a8b9ad001"
     (entry,) = add_entries(partner)
-    (told,) = chained.read_entries(Entry.objects.all())
-    told |= {"id": 7, "position": 1, "previous": GENESIS_HASH, "at": "2026-11-23T12:00:00.000000Z"}
-    assert entry.verb == told["verb"]
-    told["sealed_at"] = "2026-11-23T12:00:03.250000Z"
+    (entry_data,) = chained.read_entries(Entry.objects.all())
+    entry_data |= {"id": 7, "position": 1, "previous": GENESIS_HASH, "at": "2026-11-23T12:00:00.000000Z"}
+    assert entry.verb == entry_data["verb"]
+    entry_data["sealed_at"] = "2026-11-23T12:00:03.250000Z"
     assert chained.to_json_line(
-        {name: value for name, value in told.items() if name not in chained.SEAL_COLUMNS}
+        {name: value for name, value in entry_data.items() if name not in chained.SEAL_COLUMNS}
     ) == (
         '{"actor_id":null,"actor_name":"Alice","address":"192.0.2.7","at":"2026-11-23T12:00:00.000000Z","id":7,'
         '"key":null,"new":{"at":null,"days":14,"holds":[],"late":false,"ratio":0.5,'
@@ -98,7 +98,9 @@ def test_an_entry_is_told_the_same_whatever_the_database(partner: Partner) -> No
         '"sealed_at":"2026-11-23T12:00:03.250000Z","source":"web",'
         '"subjects":[["partners.partner","5f2f0ba2-5c3b-4d9c-9f40-1f3a8b9ad001"]],"verb":"partner.changed"}'
     )
-    assert chained.compute_hash(told) == "f4baab50aff25144f4c36b87784109e53a3e5c34f25ba011f16d26782289b9e2"
+    assert (
+        chained.compute_hash(entry_data) == "f4baab50aff25144f4c36b87784109e53a3e5c34f25ba011f16d26782289b9e2"
+    )
 
 
 def test_what_was_undone_was_never_there(partner: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,9 +122,9 @@ def test_an_entry_that_goes_while_it_is_sealed_undoes_the_batch(
     partner: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_entries(partner, 2)
-    tell = chained.read_entries
+    read = chained.read_entries
     monkeypatch.setattr(
-        chained, "read_entries", lambda entries: [*tell(entries), tell(entries)[0] | {"id": -1}]
+        sealing, "read_entries", lambda entries: [*read(entries), read(entries)[0] | {"id": -1}]
     )
     with pytest.raises(IntegrityError, match="3 entries were to be sealed, and 2 were"):
         sealing.seal()
@@ -158,7 +160,7 @@ def test_a_new_vault_key_signs_from_then_on_and_the_old_one_may_go(
     assert findings() != []
 
 
-def test_a_vault_key_that_went_before_a_new_one_had_signed_is_told_in_the_trail(
+def test_a_vault_key_that_went_before_a_new_one_had_signed_is_recorded_in_the_trail(
     partner: Partner, settings: LazySettings
 ) -> None:
     add_entries(partner)
@@ -174,13 +176,13 @@ def test_a_vault_key_that_went_before_a_new_one_had_signed_is_told_in_the_trail(
     assert found.startswith("BROKEN: position 3")
 
 
-def test_a_signet_shows_nothing_of_its_keys(settings: LazySettings) -> None:
-    signet = signing.trail_signer()
-    assert repr(signet) == f"<Signet {signet.name}>"
-    assert len(signet.name) == 16
-    assert signet.name not in str(settings.AS2CERTS_VAULT_KEYS)
-    with pytest.raises(TypeError, match="not pickled"):
-        signet.__reduce__()
+def test_a_signer_reveals_nothing_of_its_keys(settings: LazySettings) -> None:
+    signer = signing.trail_signer()
+    assert repr(signer) == f"<TrailSigner {signer.name}>"
+    assert len(signer.name) == 16
+    assert signer.name not in str(settings.AS2CERTS_VAULT_KEYS)
+    with pytest.raises(TypeError, match="must not be pickled"):
+        signer.__reduce__()
 
 
 def test_an_entrys_signature_does_not_stand_for_the_chains_end(partner: Partner) -> None:

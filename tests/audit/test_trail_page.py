@@ -15,7 +15,7 @@ from as2certs.audit.views import PAGE_SIZE
 from partners.models import Partner
 from tests.people import log_in, make_person
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.dates]
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 ALICE = Actor(name="Alice", source="web", address="192.0.2.7")

@@ -94,7 +94,7 @@ def test_it_can_be_done_again_later(partner: Partner) -> None:
     assert is_intact()
 
 
-def test_an_end_noted_before_is_told_to_be_gone_or_compared(trail: Partner) -> None:
+def test_a_noted_head_is_reported_as_gone_or_compared(trail: Partner) -> None:
     noted = [
         f"{e.position}:{e.hash}" for e in Entry.objects.filter(position__in=(3, 5, 7)).order_by("position")
     ]

@@ -37,8 +37,8 @@ def hash_anew(first: int) -> None:
     previous = at(first - 1).hash if first > 1 else "0" * 64
     for entry in Entry.objects.sealed().filter(position__gte=first):
         tamper("UPDATE audit_entry SET previous = %s WHERE id = %s", previous, entry.pk)
-        (told,) = chained.read_entries(Entry.objects.filter(pk=entry.pk))
-        previous = chained.compute_hash(told)
+        (entry_data,) = chained.read_entries(Entry.objects.filter(pk=entry.pk))
+        previous = chained.compute_hash(entry_data)
         tamper("UPDATE audit_entry SET hash = %s WHERE id = %s", previous, entry.pk)
 
 
@@ -51,10 +51,10 @@ def remove(*positions: int) -> None:
 
 def add(position: int, *, like: int) -> None:
     """Add a sealed entry that is a copy of another, with the right hash and with a signature of another entry."""
-    told = Entry.objects.filter(position=like).values().get()
-    told |= {"id": 4711, "position": None, "reason": "made up"}
+    entry_data = Entry.objects.filter(position=like).values().get()
+    entry_data |= {"id": 4711, "position": None, "reason": "made up"}
     with unguarded():
-        Entry.objects.create(**told)
+        Entry.objects.create(**entry_data)
         Subject.objects.create(entry_id=4711, kind="partners.partner", uid="x")
         with connection.cursor() as cursor:
             cursor.execute("UPDATE audit_entry SET position = %s WHERE id = 4711", [position])
@@ -223,8 +223,8 @@ def test_a_changed_entry_whose_chain_was_computed_anew_is_named_by_its_signature
 
 def test_a_changed_entry_with_its_own_hash_anew_is_named_alone(trail: Partner) -> None:
     tamper("UPDATE audit_entry SET reason = 'x' WHERE position = 3")
-    (told,) = chained.read_entries(Entry.objects.filter(position=3))
-    tamper("UPDATE audit_entry SET hash = %s WHERE position = 3", chained.compute_hash(told))
+    (entry_data,) = chained.read_entries(Entry.objects.filter(position=3))
+    tamper("UPDATE audit_entry SET hash = %s WHERE position = 3", chained.compute_hash(entry_data))
     (found,) = findings()
     assert found.startswith("FORGED: position 3 ")
 
@@ -232,11 +232,11 @@ def test_a_changed_entry_with_its_own_hash_anew_is_named_alone(trail: Partner) -
 def test_the_newest_entry_is_held_against_the_end_of_the_chain(trail: Partner) -> None:
     """Somebody who has the key of the vault, but not that of the end: it is the same one, so this is a bug of ours."""
     tamper("UPDATE audit_entry SET reason = 'x' WHERE position = 6")
-    (told,) = chained.read_entries(Entry.objects.filter(position=6))
-    signature = signing.trail_signer().sign(signing.entry_message(chained.compute_hash(told)))
+    (entry_data,) = chained.read_entries(Entry.objects.filter(position=6))
+    signature = signing.trail_signer().sign(signing.entry_message(chained.compute_hash(entry_data)))
     tamper(
         "UPDATE audit_entry SET hash = %s, signature = %s WHERE position = 6",
-        chained.compute_hash(told),
+        chained.compute_hash(entry_data),
         signature,
     )
     (found,) = findings()

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from as2certs import pki
 from as2certs.audit.recording import Actor
-from identities.certificate_import import import_certificate
+from identities.certificates.single_import import import_certificate
 from partners.models import Partner
 from tests.bench.figures import Figure, Found, Scale
 from tests.bench.grounds import DATABASES, Grounds, ask

@@ -46,7 +46,7 @@ from as2certs.accounts.models import Installation, User
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from django.contrib.auth.models import Group
-from identities.certificate_import import take_in
+from identities.certificates.single_import import import_certificate
 from identities.models import AS2System, Identity
 from partners.models import Contact, Partner, Partnership
 from tests.certificates import make_pair
@@ -66,7 +66,7 @@ def certify(station, name, days):
     leaf, key = make_pair(name, not_before=now - timedelta(days=1), not_after=now + timedelta(days=days))
     ours = station is identity
     material = pki.Material(leaf=leaf, chain=(), key=key if ours else None, container="pem")
-    return take_in(station, material, roles=station.ROLES, by=by, now=now)
+    return import_certificate(station, material, roles=station.ROLES, by=by, now=now)
 certify(identity, "MERIDIAN", 60)
 certify(identity, "MERIDIAN", 700)
 for name in {NAMES!r}:

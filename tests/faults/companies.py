@@ -11,7 +11,7 @@ from as2certs import pki
 from as2certs.accounts.models import User
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from identities import keys
+from identities.certificates import private_keys
 from identities.connectors import ConnectorChange, InstallableCertificate, connector_for
 from identities.models import AS2System, Identity, IdentityCertificate
 from rotations.lifecycle import approval, drafts
@@ -43,7 +43,7 @@ def _with_key(certificate: IdentityCertificate) -> Pair:
     """Return a stored certificate of ours with its key."""
     row = certificate.private_key
     assert row is not None
-    key = keys.unseal(
+    key = private_keys.unseal(
         row, by=Actor.command("tests"), now=certificate.created_at, purpose="fill the directory"
     )
     return certificate.certificate, key  # type: ignore[return-value]  # the tests' keys are RSA
@@ -122,7 +122,7 @@ def _store(identity: Identity, pair: Pair, *, now: datetime) -> IdentityCertific
     material = pki.Material(leaf=pair[0], chain=(), key=None, container="pem")
     columns = IdentityCertificate.columns_from(material)
     if identity.as2_system_id:
-        columns["private_key"] = keys.seal(identity, pair[1], now=now)
+        columns["private_key"] = private_keys.seal(identity, pair[1], now=now)
     row: IdentityCertificate = identity.certificates.create(
         **columns, source="uploaded", created_at=now, created_by="Alice"
     )

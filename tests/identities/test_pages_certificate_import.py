@@ -223,7 +223,7 @@ def test_with_javascript_the_warnings_come_alone_so_that_the_chosen_files_stay(o
     address = reverse("identity-upload", args=[identity.uid])
     given = {"roles": ["sign"], "certificate_file": file(p12(long_lived())), "password": "secret"}
     answer = operator.post(address, given, headers={"HX-Request": "true"})
-    assert answer["HX-Retarget"] == "#intake-warnings"
+    assert answer["HX-Retarget"] == "#import-warnings"
     assert "<html" not in answer.content.decode()
     assert "despite_warnings" in answer.content.decode()
     given |= {"despite_warnings": "on", "certificate_file": file(p12(long_lived()))}

@@ -35,7 +35,7 @@ from tests.inventory import (
 )
 from tests.people import confirm
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.dates]
 
 LIST = "/certificates/"
 
@@ -69,7 +69,7 @@ def test_a_certificate_is_found_by_its_fingerprint_and_serial_in_any_spelling(op
     certificate = add_certificate(make_identity("ONE"))
     add_certificate(make_identity("OTHER"), days=33)
     whole = pki.format_fingerprint(certificate.sha256)
-    serial = certificate.description.serial_hex
+    serial = certificate.material.description.serial_hex
     for words in (
         whole,
         whole.lower(),

@@ -12,7 +12,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from identities import generation
+from identities.certificates import generation
 from identities.models import CertificateRequest, Identity, IdentityCertificate
 from tests.certificates import cert_pem, make_ca, rsa_key
 from tests.inventory import NOW, add_certificate, make_identity, verbs

@@ -29,7 +29,7 @@ from tests.inventory import (
     verbs,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.dates]
 
 LIST = "/identities/"
 
@@ -257,7 +257,7 @@ def test_the_page_shows_what_is_in_use_and_what_ends(operator: Client) -> None:
     identity = make_identity()
     certificate = add_certificate(identity, days=20)
     answer = detail(operator, identity)
-    assert [s.current for s in answer.context["standings"]] == [certificate, certificate]
+    assert [s.current for s in answer.context["statuses"]] == [certificate, certificate]
     (need,) = answer.context["needs"]
     assert (
         need.text
@@ -298,7 +298,7 @@ def test_a_running_rotation_silences_the_end_and_shows_what_comes_next(operator:
     )
     answer = detail(operator, identity)
     assert answer.context["needs"] == []
-    assert [(s.current, s.next, s.next_from) for s in answer.context["standings"]] == [(old, new, starts)] * 2
+    assert [(s.current, s.next, s.next_from) for s in answer.context["statuses"]] == [(old, new, starts)] * 2
 
 
 def test_a_reader_shows_both_certificates_with_that_of_the_writer_first(operator: Client) -> None:
@@ -306,9 +306,9 @@ def test_a_reader_shows_both_certificates_with_that_of_the_writer_first(operator
     old = add_certificate(identity, days=20)
     new = add_certificate(identity, days=700)
     identity.service.create(role="decrypt", certificate=new, starts_at=NOW)
-    assert detail(operator, identity).context["standings"][1].now == (old, new)
+    assert detail(operator, identity).context["statuses"][1].now == (old, new)
     identity.service.filter(role="sign").update(certificate=new)
-    assert detail(operator, identity).context["standings"][1].now == (new, old)
+    assert detail(operator, identity).context["statuses"][1].now == (new, old)
 
 
 def test_the_page_asks_for_a_certificate_where_there_is_none(operator: Client, viewer: Client) -> None:

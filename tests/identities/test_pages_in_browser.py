@@ -10,13 +10,13 @@ from django.contrib.auth.models import Group
 from playwright.sync_api import Page, expect
 
 from as2certs.accounts.models import User
-from identities import generation
+from identities.certificates import generation
 from identities.models import CertificateRequest, Identity, IdentityCertificate
 from tests.certificates import make_pair, p12
 from tests.inventory import PASSWORD, make_identity
 from tests.people import log_in_browser
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.dates]
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from mailbox import Maildir
 
+import pytest
+
 from tests.stack import Stack
 
 SEED = """
@@ -14,6 +16,7 @@ certificate(identity("ACME-PROD"), datetime.now(UTC) + 20 * DAY)
 """
 
 
+@pytest.mark.dates
 def test_it_is_there_without_any_setting(make_stack: Callable[..., Stack]) -> None:
     stack = make_stack()
     assert "password" in stack.manage("make_ready", "--administrator")

@@ -18,7 +18,7 @@ from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
 from tests.mail.letters import make_message
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.dates]
 
 MINUTE = timedelta(minutes=1)
 

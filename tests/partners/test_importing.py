@@ -18,11 +18,11 @@ from as2certs import pki
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from identities import role_assignments
-from identities.certificate_import import import_certificate
+from identities.certificates.single_import import import_certificate
 from identities.models import PrivateKey
 from partners.errors import ImportConflict, UnreadableList, UnreadableSource
 from partners.importing import apply, csv_rows
-from partners.importing.apply import InventoryImportResult, import_list
+from partners.importing.apply import ImportOptions, InventoryImportResult, import_list
 from partners.importing.sources import CertificateSource, FolderSource, NoSource, ZipSource
 from partners.models import Contact, Partner, PartnerCertificate, PartnerService, Partnership
 from tests.certificates import cert_pem, key_pem, make_pair, p12
@@ -59,11 +59,12 @@ def lines(*rows: str, heads: str = HEADS) -> bytes:
 
 def run(data: bytes, source: CertificateSource | Path | None = None, **options: Any) -> InventoryImportResult:
     where: CertificateSource = FolderSource(source) if isinstance(source, Path) else source or NoSource()
-    return import_list(csv_rows.read_list(data), where, by=BY, now=options.pop("now", NOW), **options)
+    now = options.pop("now", NOW)
+    return import_list(csv_rows.read_list(data), where, ImportOptions(**options), by=BY, now=now)
 
 
-def said(outcome: InventoryImportResult) -> str:
-    return "\n".join(map(str, outcome.troubles))
+def error_text(result: InventoryImportResult) -> str:
+    return "\n".join(map(str, result.errors))
 
 
 def nothing_is_stored() -> bool:
@@ -82,10 +83,10 @@ TWO = lines(
 
 def test_a_list_brings_partners_with_all_that_belongs_to_them(folder: Path) -> None:
     acme = make_identity("ACME")
-    outcome = run(TWO, folder, name="partners.csv")
-    assert not outcome.troubles
-    assert outcome.stored
-    numbers = (outcome.rows, outcome.partners, outcome.contacts, outcome.partnerships, outcome.certificates)
+    result = run(TWO, folder, name="partners.csv")
+    assert not result.errors
+    assert result.stored
+    numbers = (result.rows, result.partners, result.contacts, result.partnerships, result.certificates)
     assert numbers == (2, 2, 1, 1, 2)
     northwind, contoso = Partner.objects.get(as2_id="NORTHWIND"), Partner.objects.get(as2_id="CONTOSO")
     assert (northwind.name, northwind.environment, northwind.time_zone) == (
@@ -107,8 +108,8 @@ def test_a_list_brings_partners_with_all_that_belongs_to_them(folder: Path) -> N
         "verify": 0,
         "encrypt": 1,
     }
-    assert outcome.in_service == 2
-    assert outcome.waiting == 0
+    assert result.in_service == 2
+    assert result.waiting == 0
 
 
 def test_each_thing_that_came_is_in_the_trail_as_if_it_had_come_alone(folder: Path) -> None:
@@ -173,7 +174,7 @@ def test_the_same_list_again_changes_nothing_and_leaves_no_entry(folder: Path) -
     years_later = NOW + timedelta(days=2000)  # the certificates have expired: they were judged when they came
     again = run(TWO, folder, now=years_later)
     assert again.is_nothing_new
-    assert not again.troubles
+    assert not again.errors
     assert (Entry.objects.count(), Partner.objects.count(), PartnerCertificate.objects.count()) == (
         count,
         2,
@@ -184,47 +185,47 @@ def test_the_same_list_again_changes_nothing_and_leaves_no_entry(folder: Path) -
 def test_a_certificate_that_differs_from_the_one_in_use_waits_for_a_rotation(folder: Path) -> None:
     partner = make_partner("NORTHWIND", name="Northwind Ltd")
     in_use = add_certificate(partner)
-    outcome = run(lines("Northwind,NORTHWIND,,,,,,,,northwind.pem,"), folder)
-    assert (outcome.partners, outcome.certificates, outcome.in_service, outcome.waiting) == (0, 1, 0, 1)
+    result = run(lines("Northwind,NORTHWIND,,,,,,,,northwind.pem,"), folder)
+    assert (result.partners, result.certificates, result.in_service, result.waiting) == (0, 1, 0, 1)
     assert role_assignments.certificates_by_role(partner) == {"verify": [in_use], "encrypt": [in_use]}
     assert partner.certificates.count() == 2
     partner.refresh_from_db()
     assert partner.name == "Northwind Ltd"
-    assert "another name here (Northwind Ltd), which stays" in str(outcome.remarks)
+    assert "another name here (Northwind Ltd), which stays" in str(result.remarks)
 
 
 def test_of_two_certificates_in_a_list_the_first_serves_and_the_second_waits(folder: Path) -> None:
     (folder / "next.pem").write_bytes(pem("NORTHWIND", days=700))
-    outcome = run(
+    result = run(
         lines("Northwind,NORTHWIND,,,,,,,,northwind.pem,verify", "Northwind,NORTHWIND,,,,,,,,next.pem,both"),
         folder,
     )
     partner = Partner.objects.get()
     now, soon = partner.certificates.order_by("not_after")
     assert role_assignments.certificates_by_role(partner) == {"verify": [now], "encrypt": [soon]}
-    assert (outcome.in_service, outcome.waiting) == (2, 1)
+    assert (result.in_service, result.waiting) == (2, 1)
 
 
 def test_one_partner_may_have_rows_for_production_and_for_test(folder: Path) -> None:
-    outcome = run(
+    result = run(
         lines(
             "Northwind,NORTHWIND,production,,,,,,,northwind.pem,",
             "Northwind,NORTHWIND,test,,,,,,,contoso.cer,",
         ),
         folder,
     )
-    assert (outcome.partners, outcome.certificates) == (2, 2)
+    assert (result.partners, result.certificates) == (2, 2)
 
 
 def test_the_same_certificate_in_two_rows_is_one_with_the_roles_of_both(folder: Path) -> None:
-    outcome = run(
+    result = run(
         lines(
             "Northwind,NORTHWIND,,,,,,,,northwind.pem,verify",
             ",NORTHWIND,,,,Eve,eve@northwind.example,,,northwind.pem,encrypt",
         ),
         folder,
     )
-    assert (outcome.partners, outcome.certificates, outcome.contacts) == (1, 1, 1)
+    assert (result.partners, result.certificates, result.contacts) == (1, 1, 1)
     assert PartnerService.objects.count() == 2
 
 
@@ -240,15 +241,15 @@ def test_it_reads_what_spreadsheets_write(folder: Path, how: str) -> None:
         "sep=": "sep=;\r\n" + text.replace(",", ";"),
         "heads in words": text.replace(HEADS, HEADS.replace("as2_id", "AS2 ID").replace("_", " ").title()),
     }[how]
-    outcome = run(changed.encode(), folder)
-    assert not outcome.troubles
-    assert outcome.partners == 2
+    result = run(changed.encode(), folder)
+    assert not result.errors
+    assert result.partners == 2
 
 
 def test_it_says_in_which_line_of_the_file_a_row_with_line_breaks_begins() -> None:
     data = lines('"North\nwind",NORTHWIND,,,,,,,,,', "", "Contoso,,,,,,,,,,")
-    troubles = run(data).troubles
-    assert [trouble.line for trouble in troubles] == [2, 5]
+    errors = run(data).errors
+    assert [error.line for error in errors] == [2, 5]
 
 
 @pytest.mark.parametrize(
@@ -291,27 +292,27 @@ def test_with_one_row_that_can_not_be_taken_nothing_is_stored(folder: Path, row:
     (folder / "large.pem").write_bytes(b"x" * (pki.MAX_FILE_BYTES + 1))
     os.mkfifo(folder / "pipe")
     make_identity("ACME")
-    outcome = run(lines("Contoso,CONTOSO,,,,,,,,contoso.cer,", row), folder)
-    assert [trouble.line for trouble in outcome.troubles] == [3]
-    assert what in outcome.troubles[0].text
-    assert not outcome.stored
+    result = run(lines("Contoso,CONTOSO,,,,,,,,contoso.cer,", row), folder)
+    assert [error.line for error in result.errors] == [3]
+    assert what in result.errors[0].text
+    assert not result.stored
     assert nothing_is_stored()
 
 
 def test_all_rows_with_troubles_are_told_in_the_order_of_the_list(folder: Path) -> None:
-    outcome = run(
+    result = run(
         lines("A,A,,,,,,,,nothing.pem,", "B,,,,,,,,,,", "C,C,,,,,,,GLOBEX,,", "D,D,,,,,,,,contoso.cer,"),
         folder,
     )
-    assert [trouble.line for trouble in outcome.troubles] == [2, 3, 4]
-    assert (outcome.rows, outcome.faulty_rows) == (4, 3)
+    assert [error.line for error in result.errors] == [2, 3, 4]
+    assert (result.rows, result.faulty_rows) == (4, 3)
 
 
 def test_faulty_rows_are_left_out_when_that_is_asked_for(folder: Path) -> None:
-    outcome = run(
+    result = run(
         lines("A,A,,,,Al,al@a.example,,,nothing.pem,", "D,D,,,,,,,,contoso.cer,"), folder, skip_faulty=True
     )
-    assert outcome.stored
+    assert result.stored
     assert [partner.name for partner in Partner.objects.all()] == ["D"]
     assert not Contact.objects.exists()
 
@@ -328,15 +329,15 @@ def test_trying_it_out_says_what_would_be_done_and_stores_nothing(folder: Path) 
 
 def test_an_archived_partner_is_not_set_up_again_behind_its_back() -> None:
     make_partner("NORTHWIND", archived_at=NOW)
-    assert "was archived here" in said(run(lines("Northwind,NORTHWIND,,,,,,,,,")))
+    assert "was archived here" in error_text(run(lines("Northwind,NORTHWIND,,,,,,,,,")))
 
 
 def test_a_partnership_that_was_ended_stays_ended() -> None:
     partner, identity = make_partner("NORTHWIND"), make_identity("ACME")
     Partnership.objects.create(identity=identity, partner=partner, archived_at=NOW)
-    outcome = run(lines("Northwind,NORTHWIND,,,,,,,ACME,,"))
-    assert outcome.partnerships == 0
-    assert "was ended: it stays so" in str(outcome.remarks)
+    result = run(lines("Northwind,NORTHWIND,,,,,,,ACME,,"))
+    assert result.partnerships == 0
+    assert "was ended: it stays so" in str(result.remarks)
     assert Partnership.objects.get().archived_at == NOW
 
 
@@ -350,14 +351,14 @@ def test_several_identities_stand_in_one_cell() -> None:
 def test_a_contact_is_known_by_its_address_in_any_case() -> None:
     partner = make_partner("NORTHWIND")
     Contact.objects.create(partner=partner, name="Dana W.", email="dana@northwind.example")
-    outcome = run(
+    result = run(
         lines(
             "Northwind,NORTHWIND,,,,Dana,Dana@Northwind.example,,,,",
             "Northwind,NORTHWIND,,,,,ed@northwind.example,,,,",
             "Northwind,NORTHWIND,,,,Ed,ED@northwind.example,,,,",
         )
     )
-    assert outcome.contacts == 1
+    assert result.contacts == 1
     assert {contact.name for contact in Contact.objects.all()} == {"Dana W.", "ed@northwind.example"}
 
 
@@ -375,9 +376,9 @@ def test_a_file_with_a_private_key_is_refused_and_nothing_of_it_kept(folder: Pat
         "beside its certificate": cert_pem(pair[0]) + key_pem(pair[1]),
     }[kind]
     (folder / "key.pem").write_bytes(data)
-    outcome = run(lines("Northwind,NORTHWIND,,,,,,,,key.pem,"), folder)
-    assert "private key" in said(outcome)
-    assert "key.pem" in said(outcome)
+    result = run(lines("Northwind,NORTHWIND,,,,,,,,key.pem,"), folder)
+    assert "private key" in error_text(result)
+    assert "key.pem" in error_text(result)
     assert nothing_is_stored()
 
 
@@ -432,21 +433,21 @@ def one_from(stream: io.BytesIO, name: str = "n.pem") -> InventoryImportResult:
 
 def test_files_come_out_of_a_zip_by_their_name_or_with_their_folder() -> None:
     stream = packed(**{"all__n.pem": pem("NORTHWIND"), "old__c.pem": pem("A"), "new__c.pem": pem("B")})
-    assert not one_from(stream).troubles
-    assert not run(lines("C,C,,,,,,,,new/c.pem,"), ZipSource(stream)).troubles
-    assert "2 files c.pem in different folders" in said(one_from(stream, "c.pem"))
-    assert "no file x.pem in the ZIP" in said(one_from(stream, "x.pem"))
+    assert not one_from(stream).errors
+    assert not run(lines("C,C,,,,,,,,new/c.pem,"), ZipSource(stream)).errors
+    assert "2 files c.pem in different folders" in error_text(one_from(stream, "c.pem"))
+    assert "no file x.pem in the ZIP" in error_text(one_from(stream, "x.pem"))
 
 
 def test_a_file_in_a_zip_that_grows_without_end_is_read_no_further_than_its_bound() -> None:
-    assert "larger than 1 MiB" in said(one_from(packed(**{"n.pem": bytes(200 * 1024 * 1024)})))
+    assert "larger than 1 MiB" in error_text(one_from(packed(**{"n.pem": bytes(200 * 1024 * 1024)})))
 
 
 def test_a_zip_that_lies_about_sizes_is_read_no_further_either() -> None:
     data = bytearray(packed(**{"n.pem": bytes(20 * 1024 * 1024)}).getvalue())
     entry = data.rindex(b"PK\x01\x02")
     data[entry + 24 : entry + 28] = (100).to_bytes(4, "little")
-    assert said(one_from(io.BytesIO(bytes(data))))
+    assert error_text(one_from(io.BytesIO(bytes(data))))
     assert nothing_is_stored()
 
 
@@ -459,7 +460,7 @@ def test_thousands_of_large_files_end_the_run(monkeypatch: pytest.MonkeyPatch) -
 
 def test_names_in_a_zip_lead_nowhere() -> None:
     stream = packed(**{"..__..__etc__n.pem": pem("NORTHWIND")})
-    assert "leads out of the ZIP" in said(one_from(stream, "../../etc/n.pem"))
+    assert "leads out of the ZIP" in error_text(one_from(stream, "../../etc/n.pem"))
 
 
 @pytest.mark.parametrize("spoil", ["locked", "damaged"])
@@ -470,7 +471,7 @@ def test_what_can_not_be_unpacked_is_told(spoil: str) -> None:
         data[data.rindex(b"PK\x01\x02") + 8] |= 1
     else:
         data[60:90] = bytes(30)
-    assert "damaged, or locked" in said(one_from(io.BytesIO(bytes(data))))
+    assert "damaged, or locked" in error_text(one_from(io.BytesIO(bytes(data))))
 
 
 @pytest.mark.parametrize("data", [b"", b"no zip", b"PK\x05\x06" + b"\xff" * 18, b"PK\x05\x06" + bytes(8)])
@@ -485,7 +486,7 @@ def test_what_is_no_zip_is_refused(data: bytes) -> None:
 def test_a_certificate_is_compared_with_the_inventory_and_with_the_rows_before_it(folder: Path) -> None:
     other = make_partner("FABRIKAM")
     add_certificate(other, name="NORTHWIND", days=300)
-    outcome = run(
+    result = run(
         lines(
             "Northwind,NORTHWIND,,,,,,,,northwind.pem,",
             "A,A,,,,,,,,contoso.cer,",
@@ -493,20 +494,20 @@ def test_a_certificate_is_compared_with_the_inventory_and_with_the_rows_before_i
         ),
         folder,
     )
-    told = "\n".join(map(str, outcome.remarks))
+    told = "\n".join(map(str, result.remarks))
     assert "Line 2: northwind.pem: This same certificate is used by Fabrikam." in told
     assert "Line 4: contoso.cer: This same certificate is used by A." in told
     assert "Line 4: contoso.cer: This same certificate is used in production too, by A." in told
-    assert outcome.stored
+    assert result.stored
 
 
 def test_two_certificates_of_a_partner_with_the_same_issuer_and_serial_are_refused(folder: Path) -> None:
     (folder / "a.pem").write_bytes(pem("NORTHWIND", serial=7))
     (folder / "b.pem").write_bytes(pem("NORTHWIND", serial=7, days=500))
     rows = ("Northwind,NORTHWIND,,,,,,,,a.pem,", "Northwind,NORTHWIND,,,,,,,,b.pem,")
-    assert "Line 3: b.pem: It has the same issuer and serial" in said(run(lines(*rows), folder))
+    assert "Line 3: b.pem: It has the same issuer and serial" in error_text(run(lines(*rows), folder))
     run(lines(rows[0]), folder)
-    assert "Line 2: b.pem: It has the same issuer and serial" in said(run(lines(rows[1]), folder))
+    assert "Line 2: b.pem: It has the same issuer and serial" in error_text(run(lines(rows[1]), folder))
     run(lines(rows[1].replace("NORTHWIND", "OTHER")), folder)
     assert PartnerCertificate.objects.count() == 2
 
@@ -520,7 +521,7 @@ def test_a_failure_in_the_middle_undoes_all_of_it(folder: Path, monkeypatch: pyt
     def fail(*args: object, **kwargs: object) -> None:
         raise IntegrityError("somebody was first")
 
-    monkeypatch.setattr("identities.certificate_bulk_import.record_many", fail)
+    monkeypatch.setattr("identities.certificates.bulk_import.record_many", fail)
     with pytest.raises(ImportConflict, match="run it again"):
         run(TWO, folder)
     assert nothing_is_stored()

@@ -18,7 +18,7 @@ from partners.models import Partner, PartnerCertificate
 from tests.certificates import cert_der, cert_pem, key_pem, make_ca, make_pair, p12
 from tests.inventory import NOW, add_certificate, count_queries, listed_names, make_partner, verbs
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.dates]
 
 BEGAN = NOW - timedelta(days=10)
 LIST = "/partners/certificates/"

@@ -165,7 +165,7 @@ def test_the_admin_takes_it_back_too(administrator: Client) -> None:
 def test_who_was_named_is_listed_apart_and_taken_on_once(operator: Client) -> None:
     contact = made_contact(suggested_by="Nora (Northwind)")
     page = operator.get(contact.partner.get_absolute_url())
-    assert (page.context["contacts"], page.context["named"]) == ([], [contact])
+    assert (page.context["contacts"], page.context["suggested"]) == ([], [contact])
     assert "Named on their page as a contact: Dana." in page.content.decode()
     send(operator, "contact-take-on", contact)
     contact.refresh_from_db()

@@ -61,14 +61,14 @@ def test_other_files_than_those_that_were_looked_at_are_shown_first(operator: Cl
     assert not Partner.objects.exists()
 
 
-def test_a_page_with_javascript_gets_the_outcome_alone(operator: Client) -> None:
+def test_a_page_with_javascript_gets_the_result_alone(operator: Client) -> None:
     looked = send(operator, lines("A,A,,,,,,,,,"), htmx="yes")
-    assert looked.content.decode().lstrip().startswith('<div id="import-outcome"')
+    assert looked.content.decode().lstrip().startswith('<div id="import-result"')
     done = send(operator, lines("A,A,,,,,,,,,"), store=button(looked), htmx="yes")
     assert done.headers["HX-Redirect"] == reverse("partner-list")
 
 
-def test_troubles_are_told_and_there_is_nothing_to_go_on_with(operator: Client) -> None:
+def test_errors_are_told_and_there_is_nothing_to_go_on_with(operator: Client) -> None:
     key = packed(**{"n.pem": key_pem(make_pair("NORTHWIND")[1])}).getvalue()
     response = send(operator, lines("<b>A</b>,A,,,,,,,GLOBEX,,", ROW), key)
     assert "2 of 2 rows have errors, so nothing is stored" in shown(response)

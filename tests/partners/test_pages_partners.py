@@ -22,7 +22,7 @@ from tests.inventory import (
     verbs,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.dates]
 
 LIST = "/partners/"
 

@@ -9,8 +9,8 @@ from django.test import Client
 from django.urls import reverse
 
 from identities.models import Identity
-from partners.connecting import connect
 from partners.models import Partner, Partnership
+from partners.partnerships import connect
 from tests.inventory import (
     BY,
     NOW,

@@ -51,7 +51,7 @@ def fabrikam(identity: Identity) -> Partnership:
 
 def told(partnership: Partnership) -> list[tuple[Any, datetime, datetime | None, bool]]:
     return [
-        (span.certificate, span.start, span.end, span.own)
+        (span.certificate, span.start, span.end, span.is_choice)
         for span in signing_choices.signing_history(partnership)
     ]
 
@@ -172,7 +172,7 @@ def test_the_identitys_page_lists_whom_it_signs_to_with_another_one(
     assert "Signs for these partners" not in viewer.get(identity.get_absolute_url()).content.decode()
     signing_choices.choose(northwind, new, at=NOW)
     page = viewer.get(identity.get_absolute_url())
-    assert list(page.context["signed_apart"]) == [northwind]
+    assert list(page.context["signing_choices"]) == [northwind]
     text = page.content.decode()
     assert text.index("Signs for these partners with another one") > text.index("table-stack")
     assert new.short_name in text

@@ -55,7 +55,7 @@ def _use_material(material: pki.Material) -> None:
     described = pki.describe(material.leaf, material.chain)
     assert described.subject.isprintable()
     for finding in pki.check_certificate(
-        described, roles=("sign", "decrypt"), environment="production", now=NOW
+        described, pki.IntendedUse(("sign", "decrypt"), "production"), now=NOW
     ):
         assert finding.reason.isprintable()
         assert finding.advice.isprintable()

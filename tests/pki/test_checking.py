@@ -11,6 +11,7 @@ import pytest
 
 from as2certs import pki
 from as2certs.pki import CertificateFinding, Description, KnownCertificate, Role
+from as2certs.pki.keys import KeyFacts
 from tests.certificates import make_ca, make_pair
 from tests.pki.sentences import assert_one_sentence
 
@@ -28,16 +29,15 @@ def findings(
     now: datetime = NOW,
     known: Collection[KnownCertificate] = (),
     predecessor: Description | None = None,
-    **key: object,
+    key: KeyFacts | None = None,
 ) -> list[CertificateFinding]:
     found = pki.check_certificate(
         description,
-        roles=roles,
-        environment=environment,
+        pki.IntendedUse(roles, environment),
         now=now,
         known=tuple(known),
         predecessor=predecessor,
-        **key,  # type: ignore[arg-type]
+        key=key,
     )
     for finding in found:
         assert_one_sentence(finding.reason)
@@ -272,11 +272,11 @@ def test_a_successor_is_neither_the_same_certificate_nor_of_the_same_serial() ->
 
 
 def test_a_key_that_does_not_belong_is_an_error_that_shows_both_sizes_or_fingerprints() -> None:
-    assert codes(GOOD, key_public_sha256=GOOD.public_key_sha256, key_size=2048) == []
-    (finding,) = findings(GOOD, key_public_sha256="3" * 64, key_type="RSA", key_size=3072)
+    assert codes(GOOD, key=KeyFacts("RSA", 2048, GOOD.public_key_sha256)) == []
+    (finding,) = findings(GOOD, key=KeyFacts("RSA", 3072, "3" * 64))
     assert (finding.code, finding.level) == ("key-mismatch", "error")
     assert "the key is RSA 3072, the certificate holds RSA 2048" in finding.reason
-    (finding,) = findings(GOOD, key_public_sha256="3" * 64)
+    (finding,) = findings(GOOD, key=KeyFacts("RSA", 2048, "3" * 64))
     assert "33:33:…:33" in finding.reason
     assert pki.short_fingerprint(GOOD.public_key_sha256) in finding.reason
 

@@ -197,7 +197,7 @@ def test_the_latest_date_that_exists_is_described() -> None:
     certificate = make_pair("FOREVER", not_after=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))[0]
     d = pki.describe(certificate)
     assert d.not_after == datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-    found = pki.check_certificate(d, roles=["sign"], environment="production", now=NOT_BEFORE)
+    found = pki.check_certificate(d, pki.IntendedUse(["sign"], "production"), now=NOT_BEFORE)
     assert [finding.code for finding in found] == ["long-lifetime"]
 
 
@@ -217,7 +217,7 @@ def test_a_tiny_rsa_key_is_described_and_found_too_small(bits: int) -> None:
     assert (d.key_type, d.key_size) == ("RSA", bits)
     assert "rsa-too-small" in {
         finding.code
-        for finding in pki.check_certificate(d, roles=["sign"], environment="test", now=NOT_BEFORE)
+        for finding in pki.check_certificate(d, pki.IntendedUse(["sign"], "test"), now=NOT_BEFORE)
     }
 
 

@@ -80,10 +80,10 @@ def test_the_zips_files_have_harmless_names(name: str, stem: str) -> None:
         assert archive.namelist()[0] == f"{stem}.pem"
 
 
-@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("encryption", [pki.Pkcs12Encryption(), pki.LEGACY_PKCS12])
 @pytest.mark.parametrize("password", ["sesame", "größe €", "x" * 1000])
-def test_pkcs12_is_read_back_with_chain_and_key(legacy: bool, password: str) -> None:
-    data = pki.to_pkcs12(LEAF, CHAIN, KEY, password=password, name="ACME Köln", legacy=legacy)
+def test_pkcs12_is_read_back_with_chain_and_key(encryption: pki.Pkcs12Encryption, password: str) -> None:
+    data = pki.to_pkcs12(LEAF, CHAIN, KEY, password=password, name="ACME Köln", encryption=encryption)
     material = pki.read_with_key(data, password=password)
     assert (material.leaf, material.chain) == (LEAF, CHAIN)
     assert pki.public_key_sha256(material.key or OTHER_KEY) == pki.public_key_sha256(LEAF)
@@ -104,7 +104,7 @@ def test_encrypted_pem_is_read_back_with_chain_and_key() -> None:
 PRIVATE_EXPORTS: dict[str, Callable[[pki.PrivateKey, str], bytes]] = {
     "PKCS#12": lambda key, password: pki.to_pkcs12(LEAF, CHAIN, key, password=password, name="acme"),
     "old PKCS#12": lambda key, password: pki.to_pkcs12(
-        LEAF, CHAIN, key, password=password, name="acme", legacy=True
+        LEAF, CHAIN, key, password=password, name="acme", encryption=pki.LEGACY_PKCS12
     ),
     "PEM": lambda key, password: pki.to_encrypted_pem(LEAF, CHAIN, key, password=password),
 }

@@ -192,7 +192,7 @@ def test_a_certificate_with_an_enormous_modulus_is_described_or_refused_at_once(
     certificate = builder.public_key(numbers.public_key()).sign(KEY, hashes.SHA256())
     with at_once():
         described = pki.describe(pki.read_public(cert_der(certificate), partner=True).leaf)
-        found = pki.check_certificate(described, roles=["verify"], environment="test", now=NOT_BEFORE)
+        found = pki.check_certificate(described, pki.IntendedUse(["verify"], "test"), now=NOT_BEFORE)
     assert described.key_size == bits
     assert "rsa-too-large" in {finding.code for finding in found}
 

@@ -83,7 +83,7 @@ def test_openssl_and_the_description_say_the_same(made: Path) -> None:
 
 def test_a_certificate_of_openssl_has_no_error_and_one_warning(made: Path) -> None:
     d = pki.describe(pki.read_public((made / "cert.pem").read_bytes()).leaf)
-    found = pki.check_certificate(d, roles=["sign", "decrypt"], environment="production", now=d.not_before)
+    found = pki.check_certificate(d, pki.IntendedUse(["sign", "decrypt"], "production"), now=d.not_before)
     assert [(finding.code, finding.level) for finding in found] == [("ca-certificate", "warning")]
 
 
@@ -153,15 +153,20 @@ def test_openssl_reads_every_public_export(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("legacy", "protection"),
-    [(False, "PBES2, PBKDF2, AES-256-CBC"), (True, "pbeWithSHA1And3-KeyTripleDES-CBC")],
+    ("encryption", "algorithm"),
+    [
+        (pki.Pkcs12Encryption(), "PBES2, PBKDF2, AES-256-CBC"),
+        (pki.LEGACY_PKCS12, "pbeWithSHA1And3-KeyTripleDES-CBC"),
+    ],
 )
-def test_openssl_reads_a_pkcs12_export(tmp_path: Path, legacy: bool, protection: str) -> None:
-    store = pki.to_pkcs12(LEAF, CHAIN, KEY, password="sesame", name="acme", legacy=legacy)
+def test_openssl_reads_a_pkcs12_export(
+    tmp_path: Path, encryption: pki.Pkcs12Encryption, algorithm: str
+) -> None:
+    store = pki.to_pkcs12(LEAF, CHAIN, KEY, password="sesame", name="acme", encryption=encryption)
     (tmp_path / "a.p12").write_bytes(store)
-    old = "-legacy" if legacy else ""
+    old = "-legacy" if encryption.legacy else ""
     shown = openssl(tmp_path, f"pkcs12 -in a.p12 -passin pass:sesame -noenc -info {old}")
-    assert protection in shown
+    assert algorithm in shown
     assert shown.count("BEGIN CERTIFICATE") == 2
     assert "BEGIN PRIVATE KEY" in shown
     assert "friendlyName: acme" in shown

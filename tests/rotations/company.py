@@ -9,7 +9,7 @@ from pathlib import Path
 from as2certs import pki
 from as2certs.accounts.models import User
 from as2certs.audit.recording import Actor
-from identities.certificate_import import import_certificate
+from identities.certificates.single_import import import_certificate
 from identities.models import AS2System, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate, Partnership
 from rotations.execution import confirmations

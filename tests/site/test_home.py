@@ -20,7 +20,7 @@ from tests.mail.letters import make_message
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, confirm_all, make_company, make_draft, partner_certificate
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.dates]
 
 DAY = timedelta(days=1)
 

@@ -14,7 +14,7 @@ from rotations.management import demo
 from rotations.models import Rotation
 from tests.people import log_in_browser, make_person
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.dates]
 
 Open = Callable[..., Page]
 

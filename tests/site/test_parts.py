@@ -19,7 +19,7 @@ from rotations.planning.states import RotationState, StepState
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, make_company, make_draft
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.dates]
 
 
 @pytest.fixture

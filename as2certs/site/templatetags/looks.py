@@ -13,9 +13,9 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from as2certs import pki
+from as2certs import pki, time_format
 from as2certs.accounts.models import Installation
-from as2certs.site import badges, time_text
+from as2certs.site import badges
 from as2certs.site.badges import MEANING_ICONS, MEANING_WORDS
 from rotations.exchange.partner_status import PartnerStatus
 from rotations.models import Participant, Rotation, Slot, Step
@@ -201,11 +201,11 @@ def middle(text: object, length: int = 32) -> SafeString:
 
 
 @register.simple_tag
-def moment(at: datetime | None, form: time_text.MomentForm = "full") -> SafeString:
+def moment(at: datetime | None, form: time_format.MomentForm = "full") -> SafeString:
     """Write a moment in the reader's zone, with offset and UTC on hover. Forms: day, time, short, full, exact."""
     if at is None:
         return format_html('<span class="quiet">{}</span>', "–")
-    return _render_time(at, time_text.format_moment(at, timezone.get_current_timezone_name(), form))
+    return _render_time(at, time_format.format_moment(at, timezone.get_current_timezone_name(), form))
 
 
 def _render_time(at: datetime, shown: str, *, kept_up_to_date: bool = False) -> SafeString:
@@ -213,7 +213,7 @@ def _render_time(at: datetime, shown: str, *, kept_up_to_date: bool = False) -> 
     return format_html(
         '<time datetime="{}" title="{}"{}>{}</time>',
         at.isoformat(),
-        time_text.format_moment_and_utc(at, timezone.get_current_timezone_name()),
+        time_format.format_moment_and_utc(at, timezone.get_current_timezone_name()),
         SafeString(" data-countdown") if kept_up_to_date else "",
         shown,
     )
@@ -225,14 +225,14 @@ def away(context: template.Context, at: datetime | None) -> SafeString:
     if at is None:
         return format_html('<span class="quiet">{}</span>', "never")
     return _render_time(
-        at, time_text.format_distance(at, page_now(context), timezone.get_current_timezone_name())
+        at, time_format.format_distance(at, page_now(context), timezone.get_current_timezone_name())
     )
 
 
 @register.simple_tag(takes_context=True)
 def countdown(context: template.Context, at: datetime) -> SafeString:
     """Write how far a moment is away, kept up to date while the page is open."""
-    shown = time_text.format_distance(at, page_now(context), timezone.get_current_timezone_name())
+    shown = time_format.format_distance(at, page_now(context), timezone.get_current_timezone_name())
     return _render_time(at, shown, kept_up_to_date=True)
 
 
@@ -245,14 +245,14 @@ def days_left(context: template.Context, at: datetime | None, quiet: bool = Fals
     if at is None:
         return format_html('<span class="quiet">{}</span>', "–")
     now, zone = page_now(context), timezone.get_current_timezone_name()
-    meaning = "neutral" if quiet else time_text.expiry_meaning(at, now, zone)
+    meaning = "neutral" if quiet else badges.expiry_meaning(at, now, zone)
     return format_html(
         '<time class="days is-{}" datetime="{}" title="{}">{}{}</time>',
         meaning,
         at.isoformat(),
-        time_text.format_moment_and_utc(at, zone),
+        time_format.format_moment_and_utc(at, zone),
         "" if meaning in ("neutral", "fine") else icon(MEANING_ICONS[meaning], MEANING_WORDS[meaning]),
-        time_text.format_distance(at, now, zone),
+        time_format.format_distance(at, now, zone),
     )
 
 
@@ -265,14 +265,16 @@ def window_words(whose: Rotation | Participant) -> SafeString | str:
         start, end, zone = whose.starts, whose.ends, whose.zone
     if start is None or end is None:
         return "no window yet"
-    told = time_text.format_window(start, end, zone or "UTC", timezone.get_current_timezone_name())
+    told = time_format.format_window_here(start, end, zone or "UTC", timezone.get_current_timezone_name())
     return format_html('<time datetime="{}">{}</time>', start.isoformat(), told)
 
 
 @register.simple_tag
 def slot_words(slot: Slot) -> str:
     """Write an offered moment in the zone in which it was offered, with its start on the reader's clock."""
-    return time_text.format_window(slot.start, slot.end, slot.zone, timezone.get_current_timezone_name())
+    return time_format.format_window_here(
+        slot.start, slot.end, slot.zone, timezone.get_current_timezone_name()
+    )
 
 
 @register.simple_tag
@@ -282,7 +284,7 @@ def proposal_words(participant: Participant) -> str:
     if start is None or end is None:
         return ""
     zone = participant.proposed_zone or "UTC"
-    return time_text.format_window(start, end, zone, timezone.get_current_timezone_name())
+    return time_format.format_window_here(start, end, zone, timezone.get_current_timezone_name())
 
 
 # --- Us, as partners know us ------------------------------------------------------------------------------------------

@@ -16,10 +16,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_tables2.paginators import LazyPaginator
 
+from as2certs.audit import entry_text
 from as2certs.audit.models import Entry, object_reference
-from as2certs.site import audit_text, timeline
+from as2certs.site import timeline
 from as2certs.site.templatetags.looks import fingerprint, moment, page_now, serial
-from as2certs.site.time_text import format_moment
+from as2certs.time_format import format_moment
 from identities.open_tasks import OpenTask
 from identities.role_status import AssignmentPeriod
 from identities.stations import AbstractCertificate
@@ -281,7 +282,7 @@ OBJECT_PAGES = {
 @register.filter
 def verb(name: str) -> str:
     """Write a verb of the trail as the words that follow a name."""
-    return audit_text.verb_text(name)
+    return entry_text.verb_text(name)
 
 
 @register.simple_tag
@@ -295,9 +296,9 @@ def entry_object(entry: Entry) -> SafeString:
 
 
 @register.simple_tag
-def entry_changes(entry: Entry) -> list[audit_text.ChangedValue]:
+def entry_changes(entry: Entry) -> list[entry_text.ChangedValue]:
     """Return what an entry says was changed, in words."""
-    return audit_text.changed_values(entry, timezone.get_current_timezone_name())
+    return entry_text.changed_values(entry, timezone.get_current_timezone_name())
 
 
 @register.inclusion_tag("components/_trail.html", takes_context=True)

@@ -12,7 +12,7 @@ from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 from as2certs.mail import sealed_values
 from as2certs.pki import VaultError, new_vault_key
-from identities import keys
+from identities.certificates import private_keys
 
 
 class Command(BaseCommand):
@@ -33,7 +33,7 @@ class Command(BaseCommand):
             self.stdout.write(new_vault_key())
             return
         try:
-            count = keys.reseal_all()
+            count = private_keys.reseal_all()
             mails = sealed_values.reseal_all()
             people = second_factors.reseal_all()
         except VaultError as error:

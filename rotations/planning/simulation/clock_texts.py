@@ -3,20 +3,24 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from rotations.planning.windows import in_zones
+from as2certs.time_format import format_moment
+from rotations.planning.windows import load_zone
 
 NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 @dataclass(frozen=True)
 class ZoneClock:
-    """The clock of an IANA zone, read to the minute. Its methods raise UnknownZone."""
+    """The clock of an IANA zone, read to the minute. Raises UnknownZone."""
 
     zone: str
 
+    def __post_init__(self) -> None:
+        load_zone(self.zone)
+
     def moment(self, at: datetime) -> str:
-        """Tell a moment: "Wed 25 Nov 2026, 04:10 UTC"."""
-        return in_zones(at.replace(second=0, microsecond=0), [self.zone])[0][1]
+        """Return a moment as "Wed 25 Nov 2026, 04:10 UTC"."""
+        return format_moment(at, self.zone, "offset")
 
     def between(self, first: datetime, last: datetime) -> str:
         """Tell between which moments something happened: "on Wed 25 Nov 2026 between 04:10 and 05:00 UTC"."""
@@ -27,11 +31,14 @@ class ZoneClock:
         return self._span(first, last, "from", "until")
 
     def _span(self, first: datetime, last: datetime, since: str, until: str) -> str:
-        (day, clock), (last_day, last_clock) = (self.moment(m).split(", ", 1) for m in (first, last))
+        (day, clock), (last_day, last_clock) = (
+            (format_moment(at, self.zone, "weekday"), format_moment(at, self.zone, "clock"))
+            for at in (first, last)
+        )
         if (day, clock) == (last_day, last_clock):
             return f"on {day} at {clock}"
         if day == last_day:
-            return f"on {day} {since} {clock.split()[0]} {until} {last_clock}"
+            return f"on {day} {since} {format_moment(first, self.zone, 'hour')} {until} {last_clock}"
         return f"{since} {day}, {clock} {until} {last_day}, {last_clock}"
 
 

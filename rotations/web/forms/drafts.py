@@ -16,12 +16,7 @@ from django.utils.formats import date_format
 
 from as2certs import pki
 from as2certs.accounts.models import Installation, User
-from identities.certificate_import_forms import (
-    ROLE_LABELS,
-    CertificateImportForm,
-    GenerateForm,
-    IdentityUploadForm,
-)
+from identities.certificates.forms import ROLE_LABELS, CertificateImportForm, GenerateForm, IdentityUploadForm
 from identities.models import CertificateRequest, Identity
 from identities.stations import AbstractCertificate
 from partners.forms import PartnerUploadForm

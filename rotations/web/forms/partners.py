@@ -13,7 +13,6 @@ from rotations.errors import RotationError, UnknownPlaceholder
 from rotations.exchange.follow_up import require_valid_deadline
 from rotations.letters import mail_templates
 from rotations.models import Participant, Phrase, Rotation
-from rotations.planning.local_time import span_of
 from rotations.planning.windows import load_zone, to_utc
 from rotations.web.forms.actions import reason_field
 
@@ -82,7 +81,7 @@ class ExtendForm(PartnerSelectionForm):
 
     def __init__(self, *args: Any, rotation: Rotation, **kwargs: Any) -> None:
         super().__init__(*args, rotation=rotation, initial={"time": time(17, 0)}, **kwargs)
-        starts = span_of(rotation, rotation.window_zone) if rotation.window_start else "not chosen yet"
+        starts = rotation.format_window(rotation.window_zone) if rotation.window_start else "not chosen yet"
         self.fields[
             "time"
         ].help_text = f"On the clock of {rotation.window_zone}, and not later than the window: {starts}."

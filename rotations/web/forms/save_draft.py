@@ -7,8 +7,8 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor
-from identities import generation
-from identities.certificate_import import import_certificate
+from identities.certificates import generation
+from identities.certificates.single_import import import_certificate
 from identities.models import Identity
 from rotations.execution import transitions
 from rotations.lifecycle import approval, drafts
@@ -40,18 +40,8 @@ def _draft_content(form: DraftForm, *, by: Actor, now: datetime) -> drafts.Draft
     if chosen["successor"] == "generate":
         assert form.generate is not None  # it is offered to identities only
         assert isinstance(form.holder, Identity)
-        wanted = form.generate.cleaned_data
-        request = generation.request_certificate(
-            form.holder,
-            kind=wanted["kind"],
-            bits=wanted["bits"],
-            hash_name=wanted["hash_name"],
-            days=wanted["days"],
-            subject=form.generate.subject,
-            roles=chosen["roles"],
-            by=by,
-            now=now,
-        )
+        key = form.generate.requested_key(chosen["roles"])
+        request = generation.request_certificate(form.holder, key, by=by, now=now)
     elif chosen["successor"] == "upload":
         new = import_certificate(
             form.holder, form.upload.material, roles=chosen["roles"], by=by, now=now

@@ -11,9 +11,9 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from as2certs.accounts.models import Installation
+from as2certs.time_format import format_moment
 from rotations.errors import PageOutdated
 from rotations.models import Participant
-from rotations.planning.local_time import brief
 from rotations.web.portal import history
 
 #: What a participant answers, in columns.
@@ -49,7 +49,7 @@ def must_be_as_seen(participant: Participant, seen: str) -> None:
     )
     what = "something has changed here"
     if newest is not None:
-        what = f"{newest.sentence} ({brief(newest.at, participant.partner.time_zone)})"
+        what = f"{newest.sentence} ({format_moment(newest.at, participant.partner.time_zone)})"
     raise PageOutdated(
         f"Since you opened this page, {what}. Nothing of yours was recorded yet: look at the page as it is now, and "
         "send it again if it still holds."

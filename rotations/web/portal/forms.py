@@ -11,12 +11,13 @@ from django.forms.utils import ErrorDict
 from django.http import QueryDict
 
 from as2certs import pki
-from identities.files import FileContentField
+from as2certs.time_format import format_near_moment
+from identities.certificates.file_fields import FileContentField
 from partners.models import Partner
 from rotations.exchange.responses import OPERATOR_ONLY_FINDINGS
 from rotations.models import Rotation, Slot
 from rotations.planning.change import Act
-from rotations.planning.windows import Window, WindowFinding, check_window, describe_moment
+from rotations.planning.windows import Window, WindowFinding, check_window
 from rotations.web.forms.windows import WindowForm
 
 PRIVATE_KEY_DISCARDED = (
@@ -227,7 +228,7 @@ class ProposeForm(PortalForm, WindowForm):
 
     def _explain(self, finding: WindowFinding, window: Window) -> tuple[str, str]:
         def text(moment: datetime) -> str:
-            return describe_moment(moment, window.zone, self.now)
+            return format_near_moment(moment, self.now, window.zone)
 
         old, new = self.rotation.old, self.rotation.new
         match finding.code:

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from as2certs import pki
 from as2certs.audit.models import Entry
+from as2certs.time_format import format_moment, format_window
 from identities.stations import AbstractCertificate
 from partners.models import Partner
 from rotations.exchange.responses import AFTER_CHANGE
@@ -20,7 +21,6 @@ from rotations.letters.compose import LetterContext, format_timing
 from rotations.letters.instructions import Instruction
 from rotations.models import Participant
 from rotations.planning.change import Act
-from rotations.planning.local_time import brief, span
 from rotations.planning.states import SETTLED, RotationState, StepState
 from rotations.web.portal.history import PartnerHistoryEntry, partner_history
 from rotations.web.portal.progress import (
@@ -115,8 +115,8 @@ class PortalPage(ParticipantProgress):
         return [
             OfferedTime(
                 str(slot.uid),
-                span(slot.start, slot.end, self.zone),
-                "" if self.zone == "UTC" else span(slot.start, slot.end, "UTC"),
+                format_window(slot.start, slot.end, self.zone),
+                "" if self.zone == "UTC" else format_window(slot.start, slot.end, "UTC"),
             )
             for slot in self.slots
         ]
@@ -124,7 +124,7 @@ class PortalPage(ParticipantProgress):
     @property
     def switch_by(self) -> str:
         """Return the deadline for a partner that switches on its own."""
-        return brief(self.ends, self.zone)
+        return format_moment(self.ends, self.zone)
 
     @property
     def certificate_facts(self) -> list[CertificateFact]:
@@ -272,7 +272,7 @@ class PortalPage(ParticipantProgress):
         answer = "you have removed it" if step.state == StepState.DONE else ""
         later = ""
         if step.earliest_at is not None and self.now < step.earliest_at:
-            later = f"Not before {brief(step.earliest_at, self.zone)}."
+            later = f"Not before {format_moment(step.earliest_at, self.zone)}."
         elif step.blocked:
             later = "We tell you when."
         return PortalQuestion("dropped", title, answer, "" if answer else later, is_required=True)
@@ -301,4 +301,8 @@ def _certificate_facts(certificate: AbstractCertificate | None, zone: str) -> li
 
 def _local_and_utc(at: datetime, zone: str) -> str:
     """Format a moment in the partner's time zone and in UTC, as systems show it."""
-    return brief(at, zone) if zone == "UTC" else f"{brief(at, zone)} ({brief(at, 'UTC')})"
+    return (
+        format_moment(at, zone)
+        if zone == "UTC"
+        else f"{format_moment(at, zone)} ({format_moment(at, 'UTC')})"
+    )

@@ -10,7 +10,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from identities.public_files import PUBLIC_FORMATS, public_file
+from identities.certificates.public_files import PUBLIC_FORMATS, public_file
 from identities.views.common import download_response
 from rotations.letters import access_links
 from rotations.letters.calendar_invite import build_calendar_file

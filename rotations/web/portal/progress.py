@@ -10,6 +10,7 @@ from functools import cached_property
 
 from django.db.models import Q
 
+from as2certs.time_format import format_moment, format_window
 from identities.stations import AbstractCertificate
 from partners.models import Partner
 from rotations.exchange.responses import AFTER_CHANGE, BEFORE_CHANGE
@@ -19,7 +20,6 @@ from rotations.letters.compose import LetterContext
 from rotations.lifecycle import partner_capability
 from rotations.models import Participant, Rotation, Slot, Step
 from rotations.planning.change import Act
-from rotations.planning.local_time import brief, day, span, span_of
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
 
 #: From this long before the window, the page shows a countdown.
@@ -110,21 +110,21 @@ class ParticipantProgress:
     @property
     def window(self) -> str:
         """Return the window in the partner's time zone."""
-        return span_of(self.participant, self.zone)
+        return self.participant.format_window(self.zone)
 
     @property
     def window_utc(self) -> str:
         """Return the window in UTC; empty when that is the partner's time zone."""
-        return "" if self.zone == "UTC" else span_of(self.participant, "UTC")
+        return "" if self.zone == "UTC" else self.participant.format_window("UTC")
 
     @property
     def until(self) -> str:
         """Return the deadline for answers."""
-        return brief(self.context.until, self.zone)
+        return format_moment(self.context.until, self.zone)
 
     @property
     def old_ends(self) -> str:
-        return day(self.old.not_after, self.zone) if self.old else ""
+        return format_moment(self.old.not_after, self.zone, "day") if self.old else ""
 
     @property
     def changes_together(self) -> bool:
@@ -137,7 +137,7 @@ class ParticipantProgress:
         participant = self.participant
         if participant.proposed_start is None or participant.proposed_end is None:
             return ""
-        return span(participant.proposed_start, participant.proposed_end, participant.proposed_zone)
+        return format_window(participant.proposed_start, participant.proposed_end, participant.proposed_zone)
 
     # Progress
 

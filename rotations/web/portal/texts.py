@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from as2certs.time_format import format_moment
 from partners.models import Partner
 from rotations.models import Participant
-from rotations.planning.local_time import brief
 from rotations.web.portal.page import PortalPage
 from rotations.web.portal.progress import PortalPhase
 
@@ -143,13 +143,13 @@ def _open_headline(page: PortalPage) -> Headline:
     if page.participant.confirmed_at is None and page.open_question is not None:
         return Headline(
             "It is time, and we don’t have your answer",
-            f"We change over between now and {brief(page.ends, page.zone)}. Please answer now, or call us.",
+            f"We change over between now and {format_moment(page.ends, page.zone)}. Please answer now, or call us.",
             _reason_sentence(page),
             "urgent",
         )
     return Headline(
         "It is time: we are changing over",
-        f"Between now and {brief(page.ends, page.zone)} we begin to use the new certificate. Keep both ready.",
+        f"Between now and {format_moment(page.ends, page.zone)} we begin to use the new certificate. Keep both ready.",
         "Look at this page again afterwards, and tell us whether messages flow.",
         "soon",
     )
@@ -176,7 +176,7 @@ def _missed_headline(page: PortalPage) -> Headline:
 
 def _made_headline(page: PortalPage) -> Headline:
     made = page.made_at
-    since = f"Since {brief(made, page.zone)} " if made else ""
+    since = f"Since {format_moment(made, page.zone)} " if made else ""
     if not page.we_switch:
         title = "Thank you: you have switched"
         lead = "The new certificate is in use between us."
@@ -217,7 +217,7 @@ def _capitalize(text: str) -> str:
 
 def _end_date(page: PortalPage) -> str:
     ended = page.rotation.ended_at
-    return f" on {brief(ended, page.zone)}" if ended else ""
+    return f" on {format_moment(ended, page.zone)}" if ended else ""
 
 
 def next_step_text(page: PortalPage) -> str:

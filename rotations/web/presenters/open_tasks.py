@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.urls import reverse
 
 from as2certs.pki import CertificateFinding
+from as2certs.time_format import format_window
 from identities.models import CertificateRequest
 from identities.open_tasks import ActionLink, OpenTask, sort_by_urgency
 from rotations.exchange.time_slots import Availability
@@ -17,7 +18,6 @@ from rotations.execution.confirmations import CONFIRMED_ACTS
 from rotations.models import HandedIn, Participant, Rotation, Step
 from rotations.models.rehearsal import RehearsalResult
 from rotations.planning.change import Act
-from rotations.planning.local_time import span
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState, is_overdue
 from rotations.planning.windows import WindowFinding
 from rotations.web.presenters.partner_table import CHANGE_ROTATION, PartnerRow
@@ -267,7 +267,9 @@ def slot_tasks(rotation: Rotation, availability: Availability | None) -> list[Op
     best = availability.best
     suits = ""
     if best is not None:
-        suits = f"{span(best.slot.start, best.slot.end, best.slot.zone)} suits {best.can} of {asked}."
+        suits = (
+            f"{format_window(best.slot.start, best.slot.end, best.slot.zone)} suits {best.can} of {asked}."
+        )
     if availability.silent:
         text = f"{asked - len(availability.silent)} of {asked} have said which of the offered times suit."
         return [change_task("neutral", text, "Look", url, suits)]

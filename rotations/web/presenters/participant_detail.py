@@ -9,6 +9,7 @@ from datetime import datetime
 from django.urls import reverse
 
 from as2certs.audit.models import Entry, object_reference
+from as2certs.time_format import format_window
 from identities.open_tasks import OpenTask
 from rotations.errors import LinkExpired
 from rotations.exchange.responses import BEFORE_CHANGE
@@ -16,7 +17,6 @@ from rotations.letters import access_links
 from rotations.lifecycle import rescheduling
 from rotations.models import Letter, Link, Participant, Rotation, SlotAnswer
 from rotations.planning.change import Act
-from rotations.planning.local_time import span
 from rotations.web.presenters.partner_table import PartnerRow, partner_rows
 from rotations.web.presenters.partner_tasks import capability_tasks, participant_tasks
 
@@ -118,9 +118,9 @@ def _proposed_time(row: PartnerRow, zone: str) -> ProposedTime | None:
             not rescheduling.move_obstacle(participant),
         )
     return ProposedTime(
-        theirs=span(start, end, theirs),
+        theirs=format_window(start, end, theirs),
         zone=theirs,
-        ours=span(start, end, zone) if zone != theirs else "",
+        ours=format_window(start, end, zone) if zone != theirs else "",
         note=participant.proposed_note,
         at=participant.proposed_at,
         consequence=_move_consequence(row),

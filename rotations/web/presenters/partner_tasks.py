@@ -7,6 +7,7 @@ from datetime import datetime
 
 from django.urls import reverse
 
+from as2certs.time_format import format_window
 from identities.open_tasks import OpenTask
 from partners.models import Partner
 from rotations.exchange.partner_status import PartnerStatus
@@ -14,7 +15,6 @@ from rotations.letters.contacts import explain_contact_gap
 from rotations.lifecycle.partner_capability import CAPABILITY_PHRASES, observed_capabilities
 from rotations.lifecycle.replanning import AlternativePlan
 from rotations.models import Letter, Participant, Rotation, Step
-from rotations.planning.local_time import span
 from rotations.web.presenters.partner_table import CHANGE_ROTATION, PartnerRow
 from rotations.web.presenters.rotation_text import count_noun, join_names
 
@@ -84,7 +84,7 @@ def _quote(row: PartnerRow) -> str:
             note = participant.proposed_note
             if participant.proposed_start and participant.proposed_end:
                 zone = participant.proposed_zone or participant.partner.time_zone
-                note = f"{span(participant.proposed_start, participant.proposed_end, zone)}. {note}".strip()
+                note = f"{format_window(participant.proposed_start, participant.proposed_end, zone)}. {note}".strip()
             return note
         case _:
             return ""

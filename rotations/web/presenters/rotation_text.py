@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from as2certs.accounts.models import Installation
+from as2certs.time_format import format_near_moment, window_ends
 from rotations.execution.stored_plan import PAST_PREFIX
 from rotations.models import AtEnd, Participant, Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepState
-from rotations.planning.windows import Window, describe_moment, in_zones
+from rotations.planning.windows import Window
 from rotations.web.presenters.step_groups import awaited_participants, is_unprepared
 
 #: How many names a sentence lists.
@@ -40,7 +41,7 @@ def rotation_title(rotation: Rotation) -> str:
 def format_at_place(moment: datetime, zone: str, now: datetime) -> str:
     """Format a moment in the window's time zone, with the city of the zone."""
     place = zone_place(zone)
-    text = describe_moment(moment, zone or "UTC", now)
+    text = format_near_moment(moment, now, zone or "UTC")
     return text if place in ("", "UTC") else f"{text}, {place}"
 
 
@@ -223,18 +224,10 @@ def local_windows(window: Window, participants: Sequence[Participant], *, reader
     readers.setdefault(reader, []).append("you")
     readers.setdefault(Installation.current().time_zone, []).append("our zone")
     readers.setdefault("UTC", [])
-    starts, ends = dict(in_zones(window.start, readers)), dict(in_zones(window.end, readers))
     return [
-        LocalWindow(zone, *_window_texts(starts[zone], ends[zone]), _short_list(names))
+        LocalWindow(zone, *window_ends(window.start, window.end, zone), _short_list(names))
         for zone, names in readers.items()
     ]
-
-
-def _window_texts(start: str, end: str) -> tuple[str, str]:
-    """Return both moments without what they share: "Tue 24 Nov 2026, 22:00" and "23:00 CST (UTC−06:00)"."""
-    day, _, clock = end.partition(", ")
-    zone = clock.partition(" ")[2]
-    return start.removesuffix(f" {zone}"), clock if start.startswith(f"{day}, ") else end
 
 
 def _short_list(names: Sequence[str]) -> str:

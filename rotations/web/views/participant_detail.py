@@ -14,7 +14,6 @@ from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from identities.views.common import post_data
 from rotations.exchange.responses import refuse_proposal
-from rotations.planning.local_time import span_of
 from rotations.web.forms.actions import RotationReasonForm
 from rotations.web.presenters.participant_detail import build_participant_detail
 from rotations.web.views.confirm_page import ConfirmPage, confirm
@@ -43,7 +42,7 @@ def participant_stay(request: HttpRequest, uid: UUID) -> HttpResponse:
     rotation, partner = participant.rotation, participant.partner
     form = RotationReasonForm(post_data(request))
     form.fields["reason"].help_text = f"{partner} reads it in the mail, and it is kept in the trail."
-    window = span_of(participant, partner.time_zone) if participant.starts else ""
+    window = participant.format_window(partner.time_zone) if participant.starts else ""
     mail = f"{partner} gets a mail that we stay with {window}, with your reason in it."
     if participant.announced_at is None:
         mail = f"{partner} was not told by mail, so tell them yourself that we stay with {window}."

@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404, render
 
 from as2certs.accounts.access import require_permissions
 from as2certs.clock import database_now
-from identities.list_views import render_list
+from identities.views.common import render_list
 from rotations.models import Rotation
 from rotations.web.forms.filters import RotationFilter
 from rotations.web.presenters.rotation_actions import RotationActions

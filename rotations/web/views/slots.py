@@ -15,6 +15,7 @@ from as2certs.accounts.access import current_user, require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
+from as2certs.time_format import format_window
 from identities.views.common import post_data
 from rotations.errors import ActionRefused
 from rotations.exchange import time_slots
@@ -22,7 +23,6 @@ from rotations.exchange.responses import refuse_begun
 from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.lifecycle import drafts, four_eyes
 from rotations.models import Rotation, Slot
-from rotations.planning.local_time import span
 from rotations.web.forms.actions import EmptyForm
 from rotations.web.forms.slots import OfferSlotsForm
 from rotations.web.presenters.rotation_text import count_noun, join_names
@@ -94,7 +94,7 @@ def slot_take(request: HttpRequest, uid: UUID) -> HttpResponse:
     slot = get_object_or_404(Slot.objects.select_related(*rotation_), uid=uid)
     rotation, now = slot.rotation, database_now()
     column = next(c for c in time_slots.load_availability(rotation, now=now).columns if c.slot.pk == slot.pk)
-    when = span(slot.start, slot.end, slot.zone)
+    when = format_window(slot.start, slot.end, slot.zone)
     page = ConfirmPage(
         title=f"Take {when}",
         label="Move the change to this time",

@@ -102,9 +102,7 @@ def _context(submission: HandedIn) -> dict[str, Any]:
         "is_approved": rotation is not None and rotation.state != RotationState.DRAFT,
         "rotation_url": ""
         if rotation or others or partner.archived_at
-        else rotation_create_url(
-            "partner", partner, old=old, new=submission.certificate, roles=submission.roles
-        ),
+        else rotation_create_url(partner, old=old, new=submission.certificate, roles=submission.roles),
         "contacts": contacts_by_age(submission),
         "settlement": fingerprint_check.describe_settlement(submission) if submission.settled_at else "",
     }

@@ -14,7 +14,7 @@ from as2certs import pki
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.mail.models import Message
-from identities import certificate_import
+from identities.certificates import single_import
 from identities.models import PrivateKey
 from partners import contacts
 from partners.models import Partner, PartnerCertificate, PartnerService
@@ -133,7 +133,7 @@ def test_the_same_twice_is_one(northwind: Partner) -> None:
 
 def test_one_for_two_that_are_in_use_starts_a_draft_for_each(company: Company, fabrikam: Partner) -> None:
     signs, encrypts = [
-        certificate_import.import_certificate(
+        single_import.import_certificate(
             fabrikam,
             read_submission(fabrikam, make_pem(name), now=NOW).material,
             roles=(role,),
@@ -451,7 +451,7 @@ def test_one_that_our_people_took_in_is_checked_by_hand_as_before(
     company: Company, northwind: Partner, old: PartnerCertificate
 ) -> None:
     material = read_submission(northwind, make_pem(), now=NOW).material
-    new, _ = certificate_import.store_certificate(northwind, material, roles=BOTH, by=company.by, now=NOW)
+    new = single_import.store_certificate(northwind, material, roles=BOTH, by=company.by, now=NOW)
     rotation = approved(create_draft(northwind, DraftSpec(BOTH, old, new), by=company.by, now=NOW), company)
     step_actions.complete_step(check_step(rotation), note="called", by=company.by, now=NOW)
     assert check_step(rotation).state == "done"

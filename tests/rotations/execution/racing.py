@@ -17,7 +17,7 @@ from as2certs import pki
 from as2certs.audit.models import Entry
 from as2certs.clock import database_now
 from identities import role_assignments
-from identities.certificate_import import import_certificate
+from identities.certificates.single_import import import_certificate
 from identities.models import Identity, IdentityCertificate
 from partners.models import Partnership
 from rotations import runner

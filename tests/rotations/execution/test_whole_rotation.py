@@ -44,7 +44,7 @@ from tests.rotations.company import (
     window,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.dates]
 
 STARTS = NOW + timedelta(hours=2)
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.core.management import call_command
 
-from identities.generation import generate_next, request_certificate
+from identities.certificates.generation import RequestedKey, generate_next, request_certificate
 from rotations.lifecycle import drafts
 from rotations.models import Rotation
 from rotations.tasks import apply_due
@@ -17,17 +17,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def awaiting(company: Company) -> Rotation:
-    request = request_certificate(
-        company.identity,
-        kind="self_signed",
-        bits=2048,
-        hash_name="sha256",
-        days=730,
-        subject={"common_name": "ACME-PROD"},
-        roles=("sign", "decrypt"),
-        by=company.by,
-        now=NOW,
-    )
+    key = RequestedKey("self_signed", 2048, "sha256", 730, {"common_name": "ACME-PROD"}, ["sign", "decrypt"])
+    request = request_certificate(company.identity, key, by=company.by, now=NOW)
     wish = drafts.DraftSpec(roles=("sign", "decrypt"), old=company.old, request=request)
     return drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
 

@@ -13,7 +13,8 @@ from django.conf import LazySettings
 
 from as2certs import pki
 from as2certs.audit.models import Entry
-from identities import keys, role_assignments
+from identities import role_assignments
+from identities.certificates import private_keys
 from identities.connectors import connector_for
 from identities.connectors.base import ConnectorChange, ConnectorOutcome, InstallableCertificate
 from identities.models import AS2System
@@ -75,7 +76,7 @@ def _load(company: Company, system: AS2System) -> None:
         serial=int(old.serial),
         not_before=old.not_before,
         not_after=old.not_after,
-        key=lambda: keys.unseal(key, by=company.by, now=NOW, purpose="loading what was there"),
+        key=lambda: private_keys.unseal(key, by=company.by, now=NOW, purpose="loading what was there"),
     )
     moves = {"decrypt": "add", "sign": "switch"}
     first = ConnectorChange(

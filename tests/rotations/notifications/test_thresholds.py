@@ -10,10 +10,7 @@ from hypothesis import strategies as st
 
 from rotations.notifications.thresholds import (
     Outlook,
-    days_until,
-    format_countdown,
     format_expiry,
-    format_relative_day,
     reached_threshold,
     rotation_outlook,
 )
@@ -96,49 +93,7 @@ def test_without_a_window_it_comes_too_late_in_the_last_14_days(state: RotationS
     assert rotation_outlook(state, None, NOW + 14 * DAY, NOW) is Outlook.TOO_LATE
 
 
-def test_days_are_those_of_the_readers_calendar() -> None:
-    end = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
-    assert days_until(end, NOW, "UTC") == 1
-    assert days_until(end, NOW, "America/Chicago") == 0, "there it is still the 23rd, 21:00"
-
-
-def test_days_across_a_change_of_the_clocks() -> None:
-    before, after = datetime(2026, 10, 24, 12, tzinfo=UTC), datetime(2026, 10, 25, 23, 30, tzinfo=UTC)
-    assert days_until(after, before, "Europe/Berlin") == 2, "there it is half past midnight on the 26th"
-
-
-@pytest.mark.parametrize(
-    ("away", "words"),
-    [
-        (20, "in 20 days"),
-        (2, "in 2 days"),
-        (1, "tomorrow"),
-        (0, "today"),
-        (-1, "yesterday"),
-        (-3, "3 days ago"),
-    ],
-)
-def test_days_in_words(away: int, words: str) -> None:
-    assert format_relative_day(NOW + away * DAY, NOW, "UTC") == words
-
-
 def test_on_its_last_day_a_certificate_expires_and_then_has_expired() -> None:
     assert format_expiry(NOW, NOW, "UTC") == "expires today"
     assert format_expiry(NOW - SECOND, NOW, "UTC") == "expired today"
     assert format_expiry(NOW - 2 * DAY, NOW, "UTC") == "expired 2 days ago"
-
-
-@pytest.mark.parametrize(
-    ("left", "words"),
-    [
-        (timedelta(hours=24), "in 24 hours"),
-        (timedelta(hours=23, minutes=52), "in 24 hours"),
-        (timedelta(minutes=99), "in 99 minutes"),
-        (timedelta(minutes=60), "in 60 minutes"),
-        (timedelta(minutes=1), "in 1 minute"),
-        (timedelta(seconds=10), "now"),
-        (3 * DAY, "in 3 days"),
-    ],
-)
-def test_a_countdown_says_what_matters(left: timedelta, words: str) -> None:
-    assert format_countdown(NOW + left, NOW) == words

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotations.errors import AmbiguousTime, NonexistentTime, UnknownZone, WindowError
-from rotations.planning.windows import Window, check_window, describe_moment, in_zones, to_utc
+from rotations.planning.windows import Window, check_window, to_utc
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
@@ -351,47 +351,3 @@ def test_a_window_refuses_moments_without_zone_and_unknown_zones() -> None:
 
 
 # Telling moments.
-
-
-@pytest.mark.parametrize(
-    ("zone", "text"),
-    [
-        ("America/Chicago", "Tue 24 Nov 2026, 22:00 CST (UTC−06:00)"),
-        ("Europe/Berlin", "Wed 25 Nov 2026, 05:00 CET (UTC+01:00)"),
-        ("UTC", "Wed 25 Nov 2026, 04:00 UTC"),
-        ("Asia/Kathmandu", "Wed 25 Nov 2026, 09:45 (UTC+05:45)"),
-        ("America/Sao_Paulo", "Wed 25 Nov 2026, 01:00 (UTC−03:00)"),
-        ("America/St_Johns", "Wed 25 Nov 2026, 00:30 NST (UTC−03:30)"),
-    ],
-)
-def test_a_moment_is_told_with_day_clock_letters_and_offset(zone: str, text: str) -> None:
-    assert describe_moment(WINDOW.start, zone, NOW) == text
-
-
-@pytest.mark.parametrize(
-    ("now", "near"),
-    [
-        (utc(2026, 11, 26, 5, 59), ", yesterday"),
-        (utc(2026, 11, 25, 5, 59), ", today"),
-        (utc(2026, 11, 24, 6), ", today"),
-        (utc(2026, 11, 24, 5, 59), ", tomorrow"),
-        (utc(2026, 11, 23, 6), ", tomorrow"),
-        (utc(2026, 11, 23, 5, 59), ""),
-        (utc(2026, 11, 26, 6), ""),
-    ],
-)
-def test_days_close_by_are_named_by_the_calendar_of_the_zone(now: datetime, near: str) -> None:
-    told = describe_moment(WINDOW.start, "America/Chicago", now)
-    assert told == f"Tue 24 Nov 2026, 22:00 CST (UTC−06:00){near}"
-
-
-def test_seconds_are_told_where_there_are_any() -> None:
-    assert describe_moment(WINDOW.start + 30 * SECOND, "UTC", NOW) == "Wed 25 Nov 2026, 04:00:30 UTC"
-
-
-def test_each_zone_is_told_once_in_the_order_given() -> None:
-    assert in_zones(WINDOW.start, ["Europe/Berlin", "America/Chicago", "Europe/Berlin", "UTC"]) == [
-        ("Europe/Berlin", "Wed 25 Nov 2026, 05:00 CET (UTC+01:00)"),
-        ("America/Chicago", "Tue 24 Nov 2026, 22:00 CST (UTC−06:00)"),
-        ("UTC", "Wed 25 Nov 2026, 04:00 UTC"),
-    ]

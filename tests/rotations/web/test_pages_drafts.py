@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 
 from as2certs.audit.models import Entry
-from identities.generation import generate_next
+from identities.certificates.generation import generate_next
 from identities.models import CertificateRequest, IdentityCertificate, PrivateKey
 from partners.models import PartnerCertificate
 from rotations.lifecycle import drafts

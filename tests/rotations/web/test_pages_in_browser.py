@@ -20,7 +20,7 @@ from tests.certificates import make_pair, p12
 from tests.people import log_in_browser
 from tests.rotations.company import CHICAGO, Company, confirm_all, make_company
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.dates]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Let somebody who has an account here log in by single sign-on with it, or end that."""
+"""Link an account to single sign-on, or unlink it."""
 
 from __future__ import annotations
 

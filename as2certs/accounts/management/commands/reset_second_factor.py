@@ -1,4 +1,4 @@
-"""Take somebody's second factor away who lost it, from the server's command line."""
+"""Remove the second factors of a user who lost them."""
 
 from __future__ import annotations
 

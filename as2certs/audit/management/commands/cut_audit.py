@@ -67,7 +67,7 @@ class Command(BaseCommand):
 
 
 def parse_day(text: str) -> datetime:
-    """Read a day as its first moment in UTC."""
+    """Parse a day, and return its start in UTC."""
     try:
         return datetime.combine(date.fromisoformat(text), time.min, UTC)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Find whatever was done to the trail."""
+"""Verify the trail."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from as2certs.audit import sealing, signing, verification
+from as2certs.audit import sealing, verification
 from as2certs.audit.chain import CHAIN_START, ENTRY_COLUMNS, SEAL_COLUMNS, ChainLink, EntryData
 from as2certs.audit.models import Chain, Entry
+from as2certs.audit.signing import trail_signer
 from as2certs.audit.verification import ChainVerifier, TrailFinding
 
 COLUMNS = {*ENTRY_COLUMNS, *SEAL_COLUMNS, "subjects"}
@@ -55,22 +56,22 @@ class Command(BaseCommand):
             return
         sealing.seal(most=None, wait=True)
         chain, last = verification.read_head()
-        walk = ChainVerifier(
+        verifier = ChainVerifier(
             start=_export_start(chain, options["first"]),
-            signet=signing.trail_signer(),
+            signer=trail_signer(),
             head=ChainLink(chain.position, chain.hash),
-            place_of=verification.find_position,
+            find_position=verification.find_position,
         )
-        begin = walk.end.position + 1
-        count = self._say(verification.verify_chain(walk, chain, last))
-        count += self._say(verification.check_noted_heads(options["head"], chain))
+        begin = verifier.end.position + 1
+        count = self._write_findings(verification.verify_chain(verifier, chain, last))
+        count += self._write_findings(verification.check_noted_heads(options["head"], chain))
         if Chain.objects.filter(pk=1, cut_position__gt=chain.cut_position).exists():
             raise CommandError("The oldest entries were removed by cut_audit meanwhile. Run this again.")
-        self._tell_notes(walk)
-        self._tell_removed(chain, options["head"])
-        self._sum_up(walk, begin, count)
+        self._write_notes(verifier)
+        self._write_cut_notes(chain, options["head"])
+        self._write_summary(verifier, begin, count)
         self.stdout.write(
-            f"It ends at {walk.end.position}:{walk.end.hash}\n"
+            f"It ends at {verifier.end.position}:{verifier.end.hash}\n"
             "Keep that line outside this database: given with --head, it shows later that nothing before it is gone."
         )
 
@@ -80,40 +81,40 @@ class Command(BaseCommand):
         if first is None:
             raise CommandError(f"{path} holds no entry.")
         start = ChainLink(first["position"] - 1, first["previous"])
-        walk = ChainVerifier(start=start, signet=signing.trail_signer())
-        count = self._say(walk.go(itertools.chain([first], rows)))
-        self._tell_notes(walk)
-        self._sum_up(walk, start.position + 1, count)
+        verifier = ChainVerifier(start=start, signer=trail_signer())
+        count = self._write_findings(verifier.check(itertools.chain([first], rows)))
+        self._write_notes(verifier)
+        self._write_summary(verifier, start.position + 1, count)
         self.stdout.write(
-            f"It follows on {start.position}:{start.hash}\nIt ends at {walk.end.position}:{walk.end.hash}"
+            f"It follows on {start.position}:{start.hash}\nIt ends at {verifier.end.position}:{verifier.end.hash}"
         )
 
-    def _say(self, findings: Iterable[TrailFinding]) -> int:
-        """Write findings as they are found, and return how many they were."""
+    def _write_findings(self, findings: Iterable[TrailFinding]) -> int:
+        """Write findings as they are found, and return their number."""
         count = 0
-        for count, finding in enumerate(findings, start=1):  # noqa: B007  # wanted afterwards
+        for count, finding in enumerate(findings, start=1):  # noqa: B007  # returned below
             self.stdout.write(str(finding))
         return count
 
-    def _sum_up(self, walk: ChainVerifier, begin: int, count: int) -> None:
-        checked = f"{walk.checked:,} entries checked, from position {begin} to {walk.end.position}"
+    def _write_summary(self, verifier: ChainVerifier, begin: int, count: int) -> None:
+        checked = f"{verifier.checked:,} entries checked, from position {begin} to {verifier.end.position}"
         if count:
             raise CommandError(f"The trail was tampered with: {count} findings. {checked}.")
         self.stdout.write(f"The trail is whole: {checked}.")
 
-    def _tell_notes(self, walk: ChainVerifier) -> None:
-        if walk.apart.count:
+    def _write_notes(self, verifier: ChainVerifier) -> None:
+        if verifier.delayed.count:
             self.stdout.write(
-                f"Note: {walk.apart.count:,} entries tell of a moment more than an hour away from when they were "
-                f"sealed, at position {walk.apart}."
+                f"Note: {verifier.delayed.count:,} entries tell of a moment more than an hour away from when they were "
+                f"sealed, at position {verifier.delayed}."
             )
-        for name, number in walk.strangers.items():
+        for name, number in verifier.unknown_keys.items():
             self.stdout.write(
                 f"Note: {number:,} entries are signed with the key {name}, which comes from none of "
                 "AS2CERTS_VAULT_KEYS; what vouches for them is the signature of later ones."
             )
 
-    def _tell_removed(self, chain: Chain, heads: Iterable[ChainLink]) -> None:
+    def _write_cut_notes(self, chain: Chain, heads: Iterable[ChainLink]) -> None:
         if chain.cut_position:
             self.stdout.write(f"Note: entries up to position {chain.cut_position} were removed by cut_audit.")
         if left := Entry.objects.sealed().filter(position__lte=chain.cut_position).count():
@@ -126,7 +127,7 @@ class Command(BaseCommand):
 
 
 def parse_noted_head(text: str) -> ChainLink:
-    """Read "4711:<64 hex digits>"."""
+    """Parse "4711:<64 hex digits>"."""
     if not re.fullmatch(r"[1-9][0-9]{0,17}:[0-9a-f]{64}", text):
         raise ArgumentTypeError("It should be a position, a colon, and a hash of 64 hex digits.")
     position, _, hash = text.partition(":")
@@ -134,7 +135,7 @@ def parse_noted_head(text: str) -> ChainLink:
 
 
 def _export_start(chain: Chain, first: int) -> ChainLink:
-    """Return the link before the first entry to be checked."""
+    """Return the link before the first entry to verify."""
     if first <= chain.cut_position + 1:
         return ChainLink(chain.cut_position, chain.cut_hash) if chain.cut_position else CHAIN_START
     hash = Entry.objects.sealed().filter(position=first - 1).values_list("hash", flat=True).first()
@@ -144,13 +145,13 @@ def _export_start(chain: Chain, first: int) -> ChainLink:
 
 
 def read_export(path: Path) -> Iterator[EntryData]:
-    """Read entries from a file of JSON lines."""
+    """Yield the entries of a file of JSON lines."""
     try:
         with path.open(encoding="utf-8") as file:
             for number, text in enumerate(file, start=1):
-                told = json.loads(text)
-                if not isinstance(told, dict) or not told.keys() >= COLUMNS:
+                entry = json.loads(text)
+                if not isinstance(entry, dict) or not entry.keys() >= COLUMNS:
                     raise CommandError(f"{path}, line {number}: this is not an entry of the trail.")
-                yield told
+                yield entry
     except (OSError, ValueError) as error:
         raise CommandError(f"{path} can't be read: {error}") from error

@@ -7,7 +7,7 @@ from typing import Any
 
 from django import forms
 
-from identities.files import FileContentField, PastedContentField
+from identities.certificates.file_fields import FileContentField, PastedContentField
 from partners.models import Partner
 from rotations.errors import SubmissionRefused
 from rotations.exchange.submitted_certificates import PrivateKeySubmitted, ReadSubmission, read_submission

@@ -15,6 +15,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_http_methods
 
 from as2certs.accounts.models import Installation
+from as2certs.time_format import format_moment
 from partners.models import Partner
 from rotations.errors import SubmissionRefused
 from rotations.exchange import submitted_certificates
@@ -23,7 +24,6 @@ from rotations.letters import access_links
 from rotations.letters.contacts import support_for_partner
 from rotations.models import HandedIn
 from rotations.notifications.thresholds import format_expiry
-from rotations.planning.local_time import day
 from rotations.web.portal.access import PortalVisit, link_required
 from rotations.web.portal.submissions.forms import ConfirmSubmissionForm, SubmissionForm, use_for_roles
 
@@ -129,7 +129,8 @@ def _lead_sentence(partner: Partner, now: datetime) -> tuple[str, str]:
     meaning = "urgent" if ends - now <= URGENT_BEFORE_END else "needs_you"
     return (
         meaning,
-        f"Your certificate {format_expiry(ends, now, zone)}, on {day(ends, zone)}: hand in the new one.",
+        f"Your certificate {format_expiry(ends, now, zone)}, on {format_moment(ends, zone, 'day')}: "
+        "hand in the new one.",
     )
 
 

@@ -21,7 +21,7 @@ from tests.people import log_in_browser
 from tests.rotations.company import CHICAGO, Company, make_company
 from tests.rotations.web.portal.conftest import with_contacts
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.dates]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from tests.rotations.company import CHICAGO, Company, make_company, window
 from tests.rotations.web.portal.conftest import ALICE, with_contacts
 from tests.stack import Running, Stack
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.dates]
 
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 

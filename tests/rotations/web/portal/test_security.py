@@ -271,7 +271,8 @@ def test_all_texts_are_escaped(nora: Visitor, northwind: Participant, company: C
     assert not [trace for trace in TRACES if trace in seen]
 
 
-def test_malformed_input_causes_no_server_error(nora: Visitor) -> None:
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.extended)])
+def test_malformed_input_causes_no_server_error(nora: Visitor, every: int) -> None:
     nora.client.raise_request_exception = False
     values = ("", "\x00", "9" * 3000, "٣", "9999-12-31", "0001-01-01", EVIL, "%ff")
     names = [
@@ -279,7 +280,7 @@ def test_malformed_input_causes_no_server_error(nora: Visitor) -> None:
     ]
     names += ("window_date", "window_from", "window_until", "window_zone", "window_last_date", "from_which")
     for number, name in enumerate(SENT):
-        for value in values:
+        for value in values[number % every :: every]:
             Tries.objects.all().delete()
             answer = nora.send(name, **dict.fromkeys(names, value))
             assert answer.status_code in (200, 422), (name, value)
