@@ -278,7 +278,7 @@ def test_a_removed_partner_sees_that_nothing_changes(nora: Visitor, northwind: P
 def test_a_waived_step_is_not_shown_as_done(nora: Visitor, northwind: Participant, company: Company) -> None:
     waive(northwind, reason="They never answer", by=company.by, now=NOW)
     nora.open()
-    todo = nora.page.context["page"].todo
+    todo = nora.page.context["page"].instructions
     assert not any(step.done for step in todo)
     assert "never answer" not in nora.text
     assert "Add our new certificate beside the old one" in nora.text
@@ -287,7 +287,7 @@ def test_a_waived_step_is_not_shown_as_done(nora: Visitor, northwind: Participan
 def test_finished_steps_are_marked(nora: Visitor, northwind: Participant, company: Company) -> None:
     confirm(northwind, fingerprint="", agreed=False, spoke_with="", note="", by=company.by, now=NOW)
     nora.open()
-    done = [step.instruction.act for step in nora.page.context["page"].todo if step.done]
+    done = [step.instruction.act for step in nora.page.context["page"].instructions if step.done]
     assert done == ["install"]
 
 
