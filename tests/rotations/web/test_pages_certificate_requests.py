@@ -32,7 +32,7 @@ def northwind(company: Company) -> Partner:
 
 
 def seen(client: Client, partner: Partner) -> str:
-    stamp: str = get_page(client, "partner-ask", partner.uid).context["envelope"].stamp
+    stamp: str = get_page(client, "partner-ask", partner.uid).context["preview"].stamp
     return stamp
 
 
