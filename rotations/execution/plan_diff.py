@@ -103,7 +103,7 @@ def planned_shape(
         )
         for participant in participants
     }
-    kinds = {party.holds.both: party for party in parties.values()}
+    kinds = {party.holds.fits_both: party for party in parties.values()}
     change = stored_plan.build_change(rotation, now=now, awaited=True, parties=tuple(kinds.values()))
     parts: dict[str, set[StepShape]] = {SHARED: set(), **{party.key: set() for party in kinds.values()}}
     for step in plan.plan(change):
@@ -111,7 +111,7 @@ def planned_shape(
         whose = step.partner or SHARED
         parts[whose].add(_step_shape(step.key, whose, step.simultaneous, moves))
     like = {kind: frozenset(parts[party.key]) for kind, party in kinds.items()}
-    theirs = {party.key: like[party.holds.both] for pk, party in parties.items() if pk not in but}
+    theirs = {party.key: like[party.holds.fits_both] for pk, party in parties.items() if pk not in but}
     return PlanShape({SHARED: frozenset(parts[SHARED]), **theirs})
 
 

@@ -29,7 +29,7 @@ PARTNER_DEADLINE = timedelta(days=1)
 
 
 def emergency_obstacle(rotation: Rotation, *, now: datetime) -> str:
-    """Say why a rotation can't be made an emergency; empty where it can."""
+    """Return why a rotation can't be made an emergency; empty where it can."""
     if rotation.is_emergency:
         return "This is an emergency already: everything that can be done at once is being done."
     try:
@@ -48,7 +48,7 @@ def emergency_obstacle(rotation: Rotation, *, now: datetime) -> str:
 
 
 def needs_single_person_reason(rotation: Rotation, by: Actor) -> bool:
-    """Say whether nobody but this person has looked at the rotation, so that they have to say why."""
+    """Return whether nobody but this person has looked at the rotation, so that they have to say why."""
     others = {rotation.set_up_by_id, rotation.approved_by_id} - {None, by.user.pk if by.user else None}
     return not others
 

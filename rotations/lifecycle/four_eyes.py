@@ -22,7 +22,7 @@ from rotations.planning.states import AWAITING_WINDOW, RotationAction, RotationS
 
 
 def is_required(rotation: Rotation) -> bool:
-    """Say whether four eyes hold in the environment of a rotation."""
+    """Return whether four eyes hold in the environment of a rotation."""
     return Installation.current().asks_for_four_eyes(is_test=rotation.holder.is_test)
 
 

@@ -35,7 +35,7 @@ def _waiting_cut_overs(rotation: Rotation, participant: Participant | None = Non
 
 
 def switch_obstacle(rotation: Rotation, *, now: datetime) -> str:
-    """Say why somebody's word can't make the change now; empty where it can."""
+    """Return why somebody's word can't make the change now; empty where it can."""
     start, end = rotation.window_start, rotation.window_end
     if not rotation.is_fuzzy or start is None or end is None:
         return "This change has a fixed moment: it is made when its window opens."

@@ -1,7 +1,7 @@
-"""What a partner's system can hold: what it says itself, and what a past change has shown.
+"""How many certificates a partner's system can hold: what the partner states, and what a past change has shown.
 
-Neither is taken over by itself. "Several" lets a change be made in two steps instead of at one moment, and whoever has
-a link can say it: so somebody here looks at what it changes, and decides.
+Neither takes effect by itself: with "several", a change is made in two steps instead of simultaneously, and anybody
+with a link can state it. An operator has to look at what it changes, and decide.
 """
 
 from __future__ import annotations
@@ -23,32 +23,30 @@ from rotations.execution.stored_plan import PAST_PREFIX
 from rotations.lifecycle.replanning import AlternativePlan, assumed_capability
 from rotations.models import Participant, Rotation, Step
 from rotations.notifications import operator_mail
-from rotations.planning.change import Act, Role
+from rotations.planning.change import WRITER_ROLES, Act, Role
 from rotations.planning.states import RotationState, StepState
 
-#: What a partner's system can hold, as it is said of it.
+#: How a sentence about a partner's system goes on.
 CAPABILITY_PHRASES = {
     Partner.Holds.SEVERAL: "can keep both certificates for a while",
     Partner.Holds.ONE: "holds one certificate at a time",
     Partner.Holds.UNKNOWN: "can hold what its people don’t know",
 }
-#: Roles in which a partner reads, so that it matters what its system can hold.
-PARTNER_READ_ROLES = (Role.SIGN, Role.ENCRYPT)
-#: How long before our change the new certificate has to have been there to show that both were: with the old one gone,
-#: messages would have failed for so long.
+#: How long the new certificate has to have been installed before we switched, as evidence that the old one was kept:
+#: without it, messages would have failed all that time.
 MIN_OVERLAP = timedelta(days=1)
 
 
 def is_relevant(rotation: Rotation) -> bool:
-    """Say whether it makes a difference to a rotation what its partners' systems can hold."""
-    return any(role in rotation.roles for role in PARTNER_READ_ROLES)
+    """Return whether partners read with the certificate, so that their capability makes a difference."""
+    return not WRITER_ROLES.isdisjoint(rotation.roles)
 
 
 @transaction.atomic
 def record_capability(participant: Participant, holds: str, *, by: Actor, now: datetime) -> None:
-    """Record what a partner says that its system can hold; nothing changes before somebody here decides.
+    """Record what a partner states about its system; nothing else changes before an operator decides.
 
-    Our people are told when it is something else than what we go by. Raises ActionRefused.
+    Notify the owners if it differs from what the inventory says. Raises ActionRefused.
     """
     rotation, participant = lock_for_answer(participant)
     if holds not in Partner.Holds.values:
@@ -76,23 +74,20 @@ def record_capability(participant: Participant, holds: str, *, by: Actor, now: d
 
 
 def capability_entry(participant: Participant) -> Entry | None:
-    """Return the trail's entry of what a participant said last of its system: by whom, when, from where."""
+    """Return the audit entry of a participant's last statement about its system."""
     kind, uid = object_reference(participant.partner)
-    said = Entry.objects.about(participant.rotation).filter(verb="participant.said_holds")
-    return said.filter(subjects__kind=kind, subjects__uid=uid).first()
+    entries = Entry.objects.about(participant.rotation).filter(verb="participant.said_holds")
+    return entries.filter(subjects__kind=kind, subjects__uid=uid).first()
 
 
 def compare_with_capability(participant: Participant, *, now: datetime) -> AlternativePlan:
-    """Return what becomes of a participant's rotation where its word is taken over."""
+    """Return the plan of a participant's rotation if its statement is accepted."""
     return AlternativePlan.of(participant.rotation, now=now, holding=assumed_capability(participant))
-
-
-# What a past change has shown.
 
 
 @dataclass(frozen=True)
 class ObservedCapability:
-    """That a partner had the new certificate beside the old one in a past change."""
+    """Evidence from a past change that a partner had the new certificate beside the old one."""
 
     participant: Participant
     changed_at: datetime
@@ -103,23 +98,23 @@ class ObservedCapability:
 
     @property
     def sentence(self) -> str:
-        """Say what shows it, so that somebody can judge it."""
-        there = self.participant.confirmed_at
-        assert there is not None  # asked for those
+        """Return the evidence as a sentence, so that an operator can judge it."""
+        installed_at = self.participant.confirmed_at
+        assert installed_at is not None  # guaranteed by the query
         zone = self.partner.time_zone
         return (
             f"In “{self.participant.rotation}” the new certificate’s fingerprint came from its system on "
-            f"{format_moment(there, zone, 'day')}, we went on with the old one until "
+            f"{format_moment(installed_at, zone, 'day')}, we went on with the old one until "
             f"{format_moment(self.changed_at, zone, 'day')}, and it says that messages flow since. So it seems to have "
             "held both."
         )
 
 
 def observed_capabilities(partners: Collection[Partner]) -> Mapping[int, ObservedCapability]:
-    """Return what past changes have shown of those partners of whom nothing is known, by primary key; one query.
+    """Return what past changes have shown about partners of unknown capability, by primary key; one query.
 
-    What counts: the fingerprint that matched at least a day before we changed over with it, and its word afterwards
-    that it works, with no report of trouble after that.
+    Evidence is a fingerprint that matched at least a day before we switched, and the partner's later report that
+    messages flow, with no contrary evidence after that.
     """
     unknown = {partner.pk: partner for partner in partners if partner.holds == Partner.Holds.UNKNOWN}
     if not unknown:
@@ -152,10 +147,10 @@ def observed_capabilities(partners: Collection[Partner]) -> Mapping[int, Observe
     shown: dict[int, ObservedCapability] = {}
     for participant in found:
         changed_at = participant.alone_at or participant.for_all_at
-        there = participant.confirmed_at
-        if changed_at is None or there is None or Role.SIGN not in participant.rotation.roles:
+        installed_at = participant.confirmed_at
+        if changed_at is None or installed_at is None or Role.SIGN not in participant.rotation.roles:
             continue
-        if changed_at - there >= MIN_OVERLAP:
+        if changed_at - installed_at >= MIN_OVERLAP:
             participant.partner = unknown[participant.partner_id]
             shown[participant.partner_id] = ObservedCapability(participant, changed_at)
     return shown
@@ -163,7 +158,7 @@ def observed_capabilities(partners: Collection[Partner]) -> Mapping[int, Observe
 
 @transaction.atomic
 def accept_observed_capability(partner: Partner, *, by: Actor, now: datetime) -> None:
-    """Note that a partner's system holds both, since a past change showed it. Raises ActionRefused."""
+    """Record that a partner's system holds several, as a past change showed. Raises ActionRefused."""
     shown = observed_capabilities([partner]).get(partner.pk)
     if shown is None:
         raise ActionRefused(

@@ -90,12 +90,12 @@ class AlternativePlan:
 
     @property
     def is_another(self) -> bool:
-        """Say whether the plan made now is another one than the stored one."""
+        """Return whether the plan made now is another one than the stored one."""
         return self.shape is not None and self.shape.parts != self.stored.parts
 
     @property
     def is_to_be_looked_at(self) -> bool:
-        """Say whether it is another one that nobody has decided about."""
+        """Return whether it is another one that nobody has decided about."""
         return self.is_another and self.shape is not None and self.shape.digest != self.rotation.plan_kept
 
     @property
@@ -119,7 +119,7 @@ class AlternativePlan:
 
     @property
     def is_ours_too(self) -> bool:
-        """Say whether something is another one that concerns all: what we do, and when messages are held."""
+        """Return whether something is another one that concerns all: what we do, and when messages are held."""
         return self.shape is not None and self.shape.parts[SHARED] != self.stored.parts[SHARED]
 
     @cached_property
@@ -157,7 +157,7 @@ class AlternativePlan:
 
     @property
     def obstacle(self) -> str:
-        """Say why the new plan can't be put in the place of the stored one at this moment; empty when it can."""
+        """Return why the new plan can't be put in the place of the stored one at this moment; empty when it can."""
         if any(step.state == StepState.RUNNING for step in self.steps):
             return "A step is being carried out at this moment. Wait until it is done, then decide."
         for step in stored_plan.filter_open_releases(self.steps):

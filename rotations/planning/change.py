@@ -1,6 +1,6 @@
-"""What a plan is made of: the change that is asked for, and the steps that carry it out.
+"""The input and output of planning: a certificate change, and the steps that carry it out.
 
-Pure values without Django, I/O or a clock. All datetimes are aware and in UTC.
+All datetimes are aware and in UTC.
 """
 
 from collections.abc import Collection
@@ -12,11 +12,11 @@ from typing import Literal
 from rotations.errors import PlanError
 
 DEFAULT_GRACE = timedelta(days=14)
-"""How long readers keep the old certificate after the window, so that late MDNs and retries have drained."""
+"""How long readers keep the old certificate after the window, for late MDNs and retries."""
 
 
 class Role(StrEnum):
-    """A use of a certificate, named from our inventory: two of our own, two of the partner's."""
+    """A use of a certificate in our inventory: two of our own certificates, two of the partner's."""
 
     SIGN = "sign"
     DECRYPT = "decrypt"
@@ -33,27 +33,27 @@ WRITER_ROLES = frozenset({Role.SIGN, Role.ENCRYPT})
 
 
 class Capacity(StrEnum):
-    """How many certificates the readers of a side accept at the same time."""
+    """How many certificates the readers of a side can hold at the same time."""
 
     ONE = "one"
     SEVERAL = "several"
     UNKNOWN = "unknown"
 
     @property
-    def both(self) -> bool:
-        """Say whether the old and the new fit beside each other; unknown counts as one."""
+    def fits_both(self) -> bool:
+        """Whether there is room for the old and the new certificate; unknown counts as one."""
         return self is Capacity.SEVERAL
 
 
 class StepOwner(StrEnum):
-    """Whose hands a step needs."""
+    """The side that has to do a step."""
 
     WE = "we"
     PARTNER = "partner"
 
 
 class Act(StrEnum):
-    """What is done in a step, in the order in which a runbook lists it."""
+    """The kinds of steps, in the order of a plan."""
 
     CHECK = "check"
     STAGE = "stage"
@@ -70,15 +70,15 @@ class Act(StrEnum):
 
 
 CHECK_ACTS = frozenset({Act.CHECK})
-"""What is waited for even in an emergency: a certificate that nobody compared could be the intruder's own."""
+"""Acts that are required even in an emergency: a certificate that nobody compared could be the intruder's."""
 PREPARATION_ACTS = frozenset({Act.CHECK, Act.STAGE, Act.ANNOUNCE, Act.INSTALL, Act.AGREE})
-"""Acts that are all done or skipped before a rotation counts as scheduled."""
+"""Acts that have to be done or skipped before a rotation is scheduled."""
 SWITCH_ACTS = frozenset({Act.CUT_OVER, Act.PARTNER_CUT_OVER})
-"""Acts that move writers, and with them the readers that hold one."""
+"""Acts that switch writers, and readers with room for one certificate."""
 
 
 class StepEvidence(StrEnum):
-    """What may show that a step is done."""
+    """What can prove that a step is done."""
 
     WRITTEN_AND_READ_BACK = "written_and_read_back"
     SENT = "sent"
@@ -92,11 +92,11 @@ class StepEvidence(StrEnum):
 
 
 WEAK_EVIDENCE = frozenset({StepEvidence.SENT, StepEvidence.WORD})
-"""Evidence that says less than it seems to: "sent" is not "installed", nor is a click."""
+"""Evidence that proves little: neither a sent mail nor a click is an installed certificate."""
 
 
 class Move(StrEnum):
-    """What a step does to one place that picks a certificate."""
+    """How a step changes the certificates at one place."""
 
     ADD = "add"
     SWITCH = "switch"
@@ -105,28 +105,28 @@ class Move(StrEnum):
 
 
 def our_side(system: str) -> str:
-    """Name the side of ours that the AS2 system with this key is, as `Effect.at` spells it."""
+    """Return the side (`Effect.at`) of our AS2 system with this key."""
     return f"us:{system}"
 
 
 def our_side_to(system: str, party: str) -> str:
-    """Name our side towards one partner alone, where the AS2 system signs for each with a certificate of its own."""
+    """Return our side towards one partner, if the AS2 system selects the signing certificate per partner."""
     return f"us:{system}>{party}"
 
 
 def partner_side(party: str) -> str:
-    """Name the side that the partner with this key is, as `Effect.at` spells it."""
+    """Return the side (`Effect.at`) of the partner with this key."""
     return f"partner:{party}"
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One place that picks a certificate, and what happens to its choice.
+    """A change of the certificates at one place.
 
-    The place is side and role together: the role says whose certificate changes and for what, the side says
-    who uses it. So `sign` at "us:…" is our signing, `sign` at "partner:…" is the partner's verifying of it. Where a
-    system signs per partner, `sign` at "us:s1>p1" is our signing to that one partner, and `sign` at "us:s1" the
-    default: what signs for all who have no choice of their own. When the default switches, all choices end with it.
+    A place is a side and a role: the role is the use of the certificate in our inventory, the side is who uses it. So
+    `sign` at "us:…" is our signing, and `sign` at "partner:…" is the partner's verifying of our signatures. If a system
+    signs per partner, `sign` at "us:s1>p1" is our signing to that one partner, and `sign` at "us:s1" the default for
+    partners without a choice of their own. When the default switches, all choices per partner end.
     """
 
     at: str
@@ -135,21 +135,21 @@ class Effect:
 
     @property
     def place(self) -> str:
-        """Spell the place as one word, such as "partner:7/sign"."""
+        """The place as one word, such as "partner:7/sign"."""
         return f"{self.at}/{self.role}"
 
     @property
     def reads(self) -> bool:
-        """Say whether the place is a reader, which may hold several, and not a writer, which holds one."""
+        """Whether the place is a reader, which can hold several certificates; a writer uses exactly one."""
         return (self.role in READER_ROLES) == self.at.startswith("us:")
 
 
 @dataclass(frozen=True)
 class System:
-    """An AS2 system of ours; with `automatic` off it has no connector, and a person carries its steps out.
+    """An AS2 system of ours; unless `automatic`, it has no connector, and a person carries its steps out.
 
-    `dated`: it takes over a certificate by itself at a date that is entered beforehand. `drain` is how long after a
-    change late messages may still come: the time-out of asynchronous MDNs and all retries.
+    A `dated` system switches by itself at a date that is entered beforehand. `drain` is how long after a change late
+    messages may still arrive: the time-out of asynchronous MDNs and all retries.
     """
 
     key: str
@@ -177,16 +177,16 @@ class Party:
 
 @dataclass(frozen=True)
 class CertificateChange:
-    """One certificate that gives way to another, and everybody whom that touches.
+    """The replacement of one certificate by another, with all systems and partners that are affected.
 
     Side "own": exactly one system, any number of parties. Side "partner": exactly one party, and every system
-    of ours that trades with it. `starts` to `ends` is the agreed window, `now` the moment of planning.
+    of ours that trades with it. `starts` to `ends` is the agreed window, `now` the time of planning.
 
-    In a `fuzzy` window the moment is not known before: both certificates are accepted throughout, and our cut-over
-    is made at the first evidence or on somebody's word, at the latest just before the end.
+    In a `fuzzy` window the time of the cut-over is not fixed: both certificates are accepted throughout, and we switch
+    at the first evidence or on an operator's decision, at the latest just before the end.
 
-    In an `emergency` the old key may be known to somebody else: nothing overlaps and nobody is waited for, since
-    what is still signed with the old certificate or encrypted to it does more harm than a message that fails.
+    In an `emergency` the old key may be compromised: there is no overlap and no waiting, since messages that are still
+    signed with the old certificate or encrypted to it do more harm than messages that fail.
     """
 
     side: Literal["own", "partner"]
@@ -205,65 +205,63 @@ class CertificateChange:
 
     @property
     def read_by_us(self) -> frozenset[Role]:
-        """Give the changing roles in which our systems read and the partners write."""
+        """The changing roles in which our systems read and the partners write."""
         return self.roles & READER_ROLES
 
     @property
     def read_by_them(self) -> frozenset[Role]:
-        """Give the changing roles in which our systems write and the partners read."""
+        """The changing roles in which our systems write and the partners read."""
         return self.roles & WRITER_ROLES
 
     @property
     def per_partner(self) -> bool:
-        """Say whether our signing changes for each partner by itself, and for nobody in particular last.
+        """Whether our signing switches for each partner separately, and the default last.
 
-        The AS2 system has to be able to. It is of no use where the same certificate also decrypts and the system has
-        room for one: at the moment at which that is replaced, everybody has to encrypt to the new one. A partner with
-        one slot flips verifying and encrypting with one save, so our signing to it belongs to that same moment; and a
-        system that holds one single certificate flips its own two roles with one save, so it can't sign with the new
-        one before. Such a change has one moment for all, whatever the system could sign with.
+        The AS2 system has to support it. If the same certificate also decrypts and the system has room for one, all
+        partners have to switch together: when it is replaced, everybody has to encrypt to the new one. A partner with
+        one slot switches verifying and encrypting together, so our signing to it has to switch then; and our system
+        switches both of its roles together, so it can't sign with the new certificate before.
         """
-        decrypts_with_one = Role.DECRYPT in self.roles and any(not s.holds.both for s in self.systems)
+        decrypts_with_one = Role.DECRYPT in self.roles and any(not s.holds.fits_both for s in self.systems)
         able = all(system.signs_per_partner for system in self.systems)
-        one_by_one = Role.SIGN in self.roles and bool(self.parties) and able and not decrypts_with_one
-        return one_by_one and not self.emergency
+        signs = Role.SIGN in self.roles and bool(self.parties)
+        return signs and able and not decrypts_with_one and not self.emergency
 
     def window_of(self, party: Party) -> tuple[datetime, datetime]:
-        """Give the window in which we change over towards a partner: its own moment, or else everybody's."""
+        """Return the window in which we switch for a partner: its own, else that of the change."""
         if self.per_partner and party.starts is not None and party.ends is not None:
             return party.starts, party.ends
         return self.starts, self.ends
 
     @property
     def windows(self) -> list[tuple[datetime, datetime]]:
-        """List the windows of all parties; where there are none, the window of the change."""
+        """The windows of all parties; without parties, the window of the change."""
         return [self.window_of(party) for party in self.parties] or [(self.starts, self.ends)]
 
     @property
     def first_start(self) -> datetime:
-        """Give the moment before which nothing that waits for a window may happen."""
+        """When the first window opens."""
         return min(starts for starts, _ in self.windows)
 
     @property
     def last_start(self) -> datetime:
-        """Give the moment at which the last window opens."""
+        """When the last window opens."""
         return max(starts for starts, _ in self.windows)
 
     @property
     def last_end(self) -> datetime:
-        """Give the moment at which the last window is over."""
+        """When the last window ends."""
         return max(ends for _, ends in self.windows)
 
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """One thing that one side does.
+    """A step that one side carries out.
 
-    `due` is set where the step carries itself out (`automatic`), and None where it waits for a person or for
-    evidence. `after` names the steps that are done or skipped first; the step comes no earlier than `wait` after the
-    last of them. A `simultaneous` step happens together
-    with the other simultaneous ones of the plan, inside the window. Any one of `evidence` shows that it is
-    done.
+    `due` is set for steps that a worker carries out (`automatic`), and None for those that wait for a person or for
+    evidence. `after` has the keys of the steps to be done or skipped first; the step is carried out no earlier than
+    `wait` after the last of them. A `simultaneous` step is carried out together with the other simultaneous steps of
+    the plan, in the window. Any one of `evidence` proves that it is done.
     """
 
     key: str
@@ -286,14 +284,14 @@ class PlannedStep:
 
     @property
     def at(self) -> str:
-        """Name the side that whoever does the step has in hand, as `Effect.at` spells it."""
+        """The side (`Effect.at`) that the step is carried out on."""
         if self.system and self.partner:
             return our_side_to(self.system, self.partner)
         return our_side(self.system) if self.system else partner_side(self.partner or "")
 
 
 def sort_roles(roles: Collection[Role]) -> tuple[Role, ...]:
-    """Sort roles as `Role` lists them."""
+    """Return roles in the order of `Role`."""
     return tuple(role for role in Role if role in roles)
 
 
@@ -308,10 +306,7 @@ CHANGE_LETTERS = {
 
 
 def change_letter(change: CertificateChange) -> str:
-    """Name which of the six changes this is, "A" to "F".
-
-    Raises PlanError when the roles are none of the six.
-    """
+    """Return which of the six changes this is, "A" to "F". Raises PlanError for other combinations of roles."""
     try:
         return CHANGE_LETTERS[change.roles]
     except KeyError:
@@ -323,7 +318,7 @@ def change_letter(change: CertificateChange) -> str:
 
 
 def validate_change(change: CertificateChange) -> None:
-    """Refuse a change that contradicts itself: raises PlanError with the reason and what to do."""
+    """Raise PlanError, with the reason and what to do, if a change contradicts itself."""
     change_letter(change)
     own = change.side == "own"
     if not change.roles <= (OWN_ROLES if own else PARTNER_ROLES):
@@ -342,7 +337,7 @@ def validate_change(change: CertificateChange) -> None:
             f"{len(change.parties)} and {len(change.systems)} were given."
         )
     sides: list[System | Party] = [*change.systems, *change.parties]
-    narrow = [side.name for side in sides if not side.holds.both]
+    narrow = [side.name for side in sides if not side.holds.fits_both]
     if change.fuzzy and narrow and change.parties and not change.emergency:
         raise PlanError(
             f"Without a fixed moment both sides have to accept both certificates throughout the window, and "

@@ -1,6 +1,6 @@
-"""Times in which nothing is to be changed, such as the weeks before Christmas: once, or again by a rule.
+"""Change freezes, such as the weeks before Christmas: once, or repeated by a recurrence rule.
 
-Pure: no Django, no clock. A freeze covers whole days on the calendar of its zone; moments are aware and in UTC.
+A freeze covers whole days on the calendar of its zone; datetimes are aware and in UTC.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dateutil.rrule import rrulestr
 from rotations.errors import FreezeError
 from rotations.planning.windows import Window, load_zone
 
-#: How often a freeze may come back: rules for hours and seconds mean nothing for whole days, and would never end.
+#: Permitted frequencies of a rule: hourly or faster makes no sense for whole days, and would take too long to expand.
 FREQUENCIES = ("YEARLY", "MONTHLY", "WEEKLY")
 #: Parts of RFC 5545, section 3.3.10, that a rule for whole days may have.
 RULE_PARTS = (
@@ -30,9 +30,9 @@ RULE_PARTS = (
     "BYYEARDAY",
     "BYSETPOS",
 )
-#: No freeze is longer: a year of it would be for ever.
+#: The longest possible freeze.
 MAX_FREEZE_LENGTH = timedelta(days=366)
-#: So many occurrences of one freeze are looked at, for a rule that nobody meant like that.
+#: How many occurrences of one freeze are expanded at most.
 MAX_OCCURRENCES = 1000
 
 
@@ -47,7 +47,7 @@ class FreezePeriod:
     rule: str = ""
 
     def spans(self, since: datetime, until: datetime) -> Iterator[tuple[datetime, datetime]]:
-        """Yield when it holds, from and up to without (UTC), as far as it touches the time asked for."""
+        """Yield the half-open spans (UTC) of the occurrences that overlap the time from ``since`` to ``until``."""
         length = self.last - self.first + timedelta(days=1)
         for day in self._days(since - length - timedelta(days=2), until + timedelta(days=2)):
             begins, ends = _start_of_day(day, self.zone), _start_of_day(day + length, self.zone)
@@ -67,12 +67,12 @@ class FreezePeriod:
 
 
 def _start_of_day(day: date, zone: str) -> datetime:
-    """Return the moment (UTC) at which a day begins; where its clocks jump over midnight, just after the jump."""
+    """Return when a day begins (UTC); if the clocks skip midnight, just after the jump."""
     return datetime.combine(day, time.min, tzinfo=load_zone(zone)).astimezone(UTC)
 
 
 def validate_freeze(freeze: FreezePeriod) -> None:
-    """Refuse a freeze that ends before it begins, or whose rule is none. Raises FreezeError or UnknownZone."""
+    """Raise FreezeError or UnknownZone for a freeze that ends before it begins, is too long, or has an invalid rule."""
     load_zone(freeze.zone)
     if freeze.last < freeze.first:
         raise FreezeError("The last day comes before the first one. Choose a later last day.")
@@ -109,5 +109,5 @@ def _validate_rule(freeze: FreezePeriod) -> None:
 
 
 def freezes_touching(window: Window, freezes: Iterable[FreezePeriod]) -> list[FreezePeriod]:
-    """Return the freezes in which a part of the window lies."""
+    """Return the freezes that overlap the window."""
     return [freeze for freeze in freezes if any(freeze.spans(window.start, window.end))]

@@ -39,7 +39,7 @@ PARTNER_ACTS = frozenset({Act.INSTALL, Act.AGREE, Act.PARTNER_CUT_OVER, Act.PART
 
 
 def plan(change: CertificateChange) -> tuple[PlannedStep, ...]:
-    """List the steps of the change in the order in which a runbook shows them.
+    """Return the steps of the change in the order in which a runbook shows them.
 
     Raises PlanError when the change contradicts itself.
     """
@@ -57,7 +57,7 @@ class _Planner:
         self.theirs = change.side == "partner"
 
     def steps(self) -> tuple[PlannedStep, ...]:
-        """List all groups in the order of a runbook."""
+        """Return all groups in the order of a runbook."""
         return (
             *(*self.checks, *self.stages, *self.announces, *self.installs, *self.agrees, *self.free),
             *(*self.holds, *self.cut_overs, *self.joint, *self.defaults, *self.tests, *self.releases),
@@ -80,7 +80,7 @@ class _Planner:
 
     @cached_property
     def announces(self) -> list[PlannedStep]:
-        """Tell a partner only what is true already: that we accept the new one, so it may use it."""
+        """Format a partner only what is true already: that we accept the new one, so it may use it."""
         wanted = not self.theirs or bool(self.change.read_by_us)
         after = [*self.checks, *self.stages]
         return [self.step(Act.ANNOUNCE, party=party, after=after) for party in self.parties if wanted]
@@ -104,15 +104,15 @@ class _Planner:
 
     @property
     def gate(self) -> list[PlannedStep]:
-        """List what has to be ready before anything that waits for the window may move."""
+        """Return what has to be ready before anything that waits for the window may move."""
         return [*self.checks, *self.stages, *self.installs, *self.agrees]
 
     def gate_of(self, party: Party) -> list[PlannedStep]:
-        """List what has to be ready before anything that concerns this partner alone may move."""
+        """Return what has to be ready before anything that concerns this partner alone may move."""
         return [*self.stages, *_for_party(party, self.installs), *_for_party(party, self.agrees)]
 
     def ready_for(self, party: Party) -> list[PlannedStep]:
-        """List what a swap with this partner waits for, on both sides."""
+        """Return what a swap with this partner waits for, on both sides."""
         if self.change.per_partner:
             return [*self.gate_of(party), *_for_party(party, self.holds)]
         return [*self.gate, *self.holds]
@@ -136,7 +136,7 @@ class _Planner:
 
     @property
     def in_turn(self) -> list[Party]:
-        """List the parties as our signing changes for them: those that need nobody beside us first."""
+        """Return the parties as our signing changes for them: those that need nobody beside us first."""
         return sorted(self.parties, key=self.together)
 
     @cached_property
@@ -169,7 +169,7 @@ class _Planner:
 
     @cached_property
     def defaults(self) -> list[PlannedStep]:
-        """List what flips for nobody in particular, once everybody who takes part has changed over."""
+        """Return what flips for nobody in particular, once everybody who takes part has changed over."""
         return [
             self.step(
                 Act.CUT_OVER,
@@ -183,7 +183,7 @@ class _Planner:
 
     @cached_property
     def joint(self) -> list[PlannedStep]:
-        """List the partners' cut-overs that must happen together with ours."""
+        """Return the partners' cut-overs that must happen together with ours."""
         return [
             self.step(
                 Act.PARTNER_CUT_OVER,
@@ -198,7 +198,7 @@ class _Planner:
 
     @cached_property
     def free(self) -> list[PlannedStep]:
-        """List the partners' cut-overs that may happen at any time, since all that reads them is ready."""
+        """Return the partners' cut-overs that may happen at any time, since all that reads them is ready."""
         return [
             self.step(
                 Act.PARTNER_CUT_OVER, party=party, effects=moved, after=_for_party(party, self.announces)
@@ -284,29 +284,29 @@ class _Planner:
 
     def beside(self, side: System | Party, move: Move) -> tuple[Effect, ...]:
         """Move the readers that have room for both: ADD before, DROP in the end."""
-        return _effects(side, self.read_by(side) if side.holds.both else (), move)
+        return _effects(side, self.read_by(side) if side.holds.fits_both else (), move)
 
     def switched(self, side: System | Party) -> tuple[Effect, ...]:
         """Move the writers, and with them the readers that have room for one."""
-        replaced = () if side.holds.both else self.read_by(side)
+        replaced = () if side.holds.fits_both else self.read_by(side)
         return _effects(side, replaced, Move.REPLACE) + _effects(side, self.written_by(side), Move.SWITCH)
 
     def together(self, side: System | Party) -> bool:
-        """Say whether this side's cut-over has to happen together with the other side's."""
-        reads_with_one = bool(self.read_by(side)) and not side.holds.both
-        read_with_one = any(not other.holds.both for other in self.others(side))
+        """Return whether this side's cut-over has to happen together with the other side's."""
+        reads_with_one = bool(self.read_by(side)) and not side.holds.fits_both
+        read_with_one = any(not other.holds.fits_both for other in self.others(side))
         return bool(self.others(side)) and (reads_with_one or (bool(self.written_by(side)) and read_with_one))
 
     def pauses(self, system: System) -> bool:
-        """Say whether messages that we send during the swap, or the MDNs that answer them, would fail.
+        """Return whether messages that we send during the swap, or the MDNs that answer them, would fail.
 
         They do when a partner replaces what it reads our messages with, and when we replace what we verify
         its MDNs with. What we decrypt with has no part in this: MDNs are never encrypted.
         """
         partner_replaces = bool(self.change.read_by_them) and any(
-            not party.holds.both for party in self.parties
+            not party.holds.fits_both for party in self.parties
         )
-        return partner_replaces or (Role.VERIFY in self.change.roles and not system.holds.both)
+        return partner_replaces or (Role.VERIFY in self.change.roles and not system.holds.fits_both)
 
     # One step.
 
@@ -344,11 +344,11 @@ class _Planner:
         )
 
     def wait(self, act: Act, system: System | None) -> timedelta:
-        """Say how long late messages keep the old certificate after the last switch, however late that came."""
+        """Return how long late messages keep the old certificate after the last switch, however late that came."""
         return system.drain if act is Act.RETIRE and system is not None else timedelta(0)
 
     def due(self, act: Act, earliest: datetime | None, latest: datetime | None) -> datetime | None:
-        """Say when a step carries itself out; in a fuzzy window, unless evidence comes before."""
+        """Return when a step carries itself out; in a fuzzy window, unless evidence comes before."""
         if self.change.fuzzy and act is Act.CUT_OVER and earliest is not None and latest is not None:
             return max(earliest, latest - DECISION_LEAD)
         return earliest
@@ -356,7 +356,7 @@ class _Planner:
     def span(
         self, act: Act, party: Party | None, simultaneous: bool
     ) -> tuple[datetime | None, datetime | None]:
-        """Say when an act may be done at the earliest and should be done at the latest."""
+        """Return when an act may be done at the earliest and should be done at the latest."""
         change = self.change
         starts, ends = change.window_of(party) if party else (change.first_start, change.last_end)
         ready_by = starts if change.now < starts else ends
@@ -378,7 +378,7 @@ class _Planner:
                 return starts, ends
 
     def evidence(self, act: Act, automatic: bool) -> tuple[StepEvidence, ...]:
-        """List what may show that an act is done, the strongest first."""
+        """Return what may show that an act is done, the strongest first."""
         match act:
             case Act.CHECK:
                 return (StepEvidence.FINGERPRINT,)

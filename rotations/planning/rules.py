@@ -1,8 +1,10 @@
-"""The law of a certificate change, as a check over the steps of a plan.
+"""The rules of a certificate change, as a check of the steps of a plan.
 
-The reader moves first and holds two. The writer picks exactly one and moves second. The old certificate
-leaves the reader last. Only what is marked simultaneous, on both sides and for the same moment, may move at
-once.
+1. The reader gets the new certificate first, and holds both.
+2. The writer, which uses exactly one, switches second.
+3. The reader drops the old certificate last.
+
+Only steps that are marked simultaneous, on both sides and for the same window, may switch together.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +25,10 @@ from rotations.planning.change import (
     partner_side,
     sort_roles,
 )
+
+OLD = "old"
+NEW = "new"
+Certificates = frozenset[str]
 
 ACQUIRING_MOVES = frozenset({Move.ADD, Move.REPLACE})
 RELEASING_MOVES = frozenset({Move.DROP, Move.REPLACE})
@@ -48,22 +54,22 @@ class CertificatePlace:
     at: str
     role: Role
     name: str
-    roomy: bool
+    holds_both: bool
 
     @property
     def reads(self) -> bool:
-        """Say whether the place reads; else it writes."""
+        """Whether the place reads; else it writes."""
         return Effect(self.at, self.role, Move.ADD).reads
 
     @property
     def moves(self) -> frozenset[Move]:
-        """List the moves that bring the place from the old to the new certificate."""
+        """The moves that take the place from the old to the new certificate."""
         if not self.reads:
             return frozenset({Move.SWITCH})
-        return frozenset({Move.ADD, Move.DROP}) if self.roomy else frozenset({Move.REPLACE})
+        return frozenset({Move.ADD, Move.DROP}) if self.holds_both else frozenset({Move.REPLACE})
 
     def __str__(self) -> str:
-        """Name the place as a sentence does, such as "signing at OpenAS2 production"."""
+        """Return the name of the place in sentences, such as "signing at OpenAS2 production"."""
         use = OUR_USE if self.at.startswith("us:") else THEIR_USE
         return f"{use[self.role]} at {self.name}"
 
@@ -79,12 +85,12 @@ class PlacePair:
 def violations(
     change: CertificateChange, steps: Sequence[PlannedStep], order: Sequence[str] | None = None
 ) -> list[str]:
-    """List every breach of the law, in sentences; an empty list means that the plan is safe.
+    """Return all violations of the rules as sentences; the plan is safe if there are none.
 
-    Without `order`, every order that the steps' `after` permits is judged at once. With `order` (keys of all
-    steps, or of the first few), they are carried out in that order and every state in between is judged.
+    Without `order`, all orders that the steps' `after` permits are checked. With `order` (keys of all steps, or of
+    the first few), they are carried out in that order, and every state in between is checked.
 
-    An emergency gives the overlap up on purpose: of it, only its shape and what it still waits for is judged.
+    An emergency gives up the overlap on purpose: only its structure and what it has to wait for are checked.
     """
     found = [*_shape_violations(change, steps), *_timing_violations(change, steps)]
     if change.emergency:
@@ -96,14 +102,14 @@ def violations(
 
 
 def _places(change: CertificateChange) -> dict[tuple[str, Role], CertificatePlace]:
-    """List every place that picks a certificate; where we sign per partner, one for each, and the default."""
+    """Return every place by side and role; where we sign per partner, one for each, and the default."""
     places = [
         *(
             CertificatePlace(
                 our_side(system.key),
                 role,
                 _our_name(change, system, role),
-                system.holds.both and not change.emergency,
+                system.holds.fits_both and not change.emergency,
             )
             for system in change.systems
             for role in sort_roles(change.roles)
@@ -113,7 +119,7 @@ def _places(change: CertificateChange) -> dict[tuple[str, Role], CertificatePlac
                 our_side_to(system.key, party.key),
                 Role.SIGN,
                 f"{system.name} for {party.name}",
-                system.holds.both,
+                system.holds.fits_both,
             )
             for system in change.systems
             for party in change.parties
@@ -121,7 +127,7 @@ def _places(change: CertificateChange) -> dict[tuple[str, Role], CertificatePlac
         ),
         *(
             CertificatePlace(
-                partner_side(party.key), role, party.name, party.holds.both and not change.emergency
+                partner_side(party.key), role, party.name, party.holds.fits_both and not change.emergency
             )
             for party in change.parties
             for role in sort_roles(change.roles)
@@ -135,7 +141,7 @@ def _our_name(change: CertificateChange, system: System, role: Role) -> str:
 
 
 def _shape_violations(change: CertificateChange, steps: Sequence[PlannedStep]) -> Iterator[str]:
-    """Find what is wrong with the steps whatever their order is."""
+    """Find violations that do not depend on the order of the steps."""
     places = _places(change)
     seen: set[str] = set()
     moved: dict[tuple[str, Role], list[Move]] = {place: [] for place in places}
@@ -162,7 +168,7 @@ def _shape_violations(change: CertificateChange, steps: Sequence[PlannedStep]) -
 
 
 def _timing_violations(change: CertificateChange, steps: Sequence[PlannedStep]) -> Iterator[str]:
-    """Find what could happen before its moment, or without one."""
+    """Find steps that could be carried out at a wrong time."""
     windows = {party.key: change.window_of(party) for party in change.parties}
     for step in steps:
         if step.automatic != (step.due is not None):
@@ -184,7 +190,7 @@ def _timing_violations(change: CertificateChange, steps: Sequence[PlannedStep]) 
 
 
 def _emergency_violations(change: CertificateChange, steps: Sequence[PlannedStep]) -> Iterator[str]:
-    """Find what even an emergency may not do: trust what nobody compared, or let go before the new one is in use."""
+    """Find what is forbidden even in an emergency: an uncompared certificate, or a drop before the switch."""
     before = _ancestors(steps)
     checks = {step.key for step in steps if step.act is Act.CHECK}
     ours = {step.system: step.key for step in steps if step.act is Act.CUT_OVER}
@@ -198,13 +204,13 @@ def _emergency_violations(change: CertificateChange, steps: Sequence[PlannedStep
 
 
 class _OrderChecker:
-    """A well-shaped plan, judged."""
+    """Check the order of a plan that has no other violations."""
 
     def __init__(self, change: CertificateChange, steps: Sequence[PlannedStep]) -> None:
         self.change = change
         self.steps = {step.key: step for step in steps}
         self.places = _places(change)
-        self.links = list(_place_pairs(change, self.places))
+        self.pairs = list(_place_pairs(change, self.places))
         self.by_move = {(e.at, e.role, e.move): step for step in steps for e in step.effects}
         self.before = _ancestors(steps)
 
@@ -215,48 +221,48 @@ class _OrderChecker:
         (move,) = moves & place.moves
         return self.by_move[place.at, place.role, move]
 
-    def joint(self, link: PlacePair) -> bool:
-        """Say whether both ends move in the window at once, held back by the same steps until then.
+    def joint(self, pair: PlacePair) -> bool:
+        """Return whether both places switch together in the window, after the same steps.
 
-        A reader with room has no excuse: it could have moved first.
+        A reader with room for both is never excused: it has to get the new certificate first.
         """
-        writes, reads = self.switch(link.writer), self.reader_step(link.reader, ACQUIRING_MOVES)
+        writes, reads = self.switch(pair.writer), self.reader_step(pair.reader, ACQUIRING_MOVES)
         both_marked = writes.simultaneous and reads.simultaneous
-        return not link.reader.roomy and both_marked and set(writes.after) == set(reads.after)
+        return not pair.reader.holds_both and both_marked and set(writes.after) == set(reads.after)
 
     def in_any_order(self) -> Iterator[str]:
-        """Judge all orders at once: what has to come first must be waited for, directly or in between."""
-        yield from self.hasty_default()
+        """Check all orders at once: what has to come first must be an ancestor of what comes second."""
+        yield from self.early_default()
         accounted: set[str] = set()
-        for link in self.links:
-            writes = self.switch(link.writer)
+        for pair in self.pairs:
+            writes = self.switch(pair.writer)
             reads, lets_go = (
-                self.reader_step(link.reader, moves) for moves in (ACQUIRING_MOVES, RELEASING_MOVES)
+                self.reader_step(pair.reader, moves) for moves in (ACQUIRING_MOVES, RELEASING_MOVES)
             )
-            if self.joint(link):
+            if self.joint(pair):
                 accounted |= {writes.key, reads.key}
-                yield from self.unpaused(link, writes, reads)
+                yield from self.unpaused(pair, writes, reads)
                 continue
             if reads.key not in self.before[writes.key]:
-                yield f"{writes.key} may use the new certificate before {link.reader} holds it ({reads.key})."
+                yield f"{writes.key} may use the new certificate before {pair.reader} holds it ({reads.key})."
             if writes.key not in self.before[lets_go.key]:
-                yield f"{lets_go.key} may drop the old certificate under {link.writer} ({writes.key})."
+                yield f"{lets_go.key} may drop the old certificate under {pair.writer} ({writes.key})."
         for step in self.steps.values():
             if step.simultaneous and step.key not in accounted:
                 yield f"{step.key} is marked simultaneous, but nothing on the other side moves with it."
 
-    def hasty_default(self) -> Iterator[str]:
-        """Find a default that flips while it still signs for somebody who takes part."""
+    def early_default(self) -> Iterator[str]:
+        """Find a default that switches while it still signs for a partner that takes part."""
         for at in (our_side(system.key) for system in self.change.systems if self.change.per_partner):
             default = self.switch(self.places[at, Role.SIGN])
-            for link in self.links:
-                own = self.switch(link.writer)
-                if link.writer.at.startswith(f"{at}>") and own.key not in self.before[default.key]:
-                    yield f"{default.key} flips the default before {link.writer} has changed ({own.key})."
+            for pair in self.pairs:
+                own = self.switch(pair.writer)
+                if pair.writer.at.startswith(f"{at}>") and own.key not in self.before[default.key]:
+                    yield f"{default.key} flips the default before {pair.writer} has changed ({own.key})."
 
-    def unpaused(self, link: PlacePair, *swap: PlannedStep) -> Iterator[str]:
-        """Find a swap during which our messages, or the MDNs that answer them, would fail."""
-        ours = next(place for place in (link.writer, link.reader) if place.at.startswith("us:"))
+    def unpaused(self, pair: PlacePair, *swap: PlannedStep) -> Iterator[str]:
+        """Find a simultaneous switch during which our messages, or the MDNs for them, would fail."""
+        ours = next(place for place in (pair.writer, pair.reader) if place.at.startswith("us:"))
         if ours.role is Role.DECRYPT:  # Inbound only, and MDNs are never encrypted.
             return
         for act, word in ((Act.HOLD, "paused before"), (Act.RELEASE, "released after")):
@@ -269,9 +275,9 @@ class _OrderChecker:
                     yield f"The outbound queue of {ours.name} is not {word} {step.key}."
 
     def in_this_order(self, order: Sequence[str]) -> Iterator[str]:
-        """Carry the steps out one by one and judge the state after each."""
+        """Carry out the steps one by one and check the state after each."""
         done: set[str] = set()
-        held = {place: frozenset({"old"}) for place in self.places}
+        held = {place: frozenset({OLD}) for place in self.places}
         for key in order:
             if key not in self.steps or key in done:
                 yield f"{key} is {'done twice' if key in done else 'not a step of the plan'}."
@@ -282,24 +288,24 @@ class _OrderChecker:
             done.add(key)
             for effect in step.effects:
                 for place in self.moved_by(effect):
-                    held[place] = _after_move(held[place], effect.move)
+                    held[place] = after_move(held[place], effect.move)
             yield from self.broken(held, key)
 
     def moved_by(self, effect: Effect) -> Iterator[tuple[str, Role]]:
-        """List what an effect moves: its place, and with the default every choice, which ends then."""
+        """Yield the places that an effect changes: its own, and for a default all choices per partner, which end."""
         yield effect.at, effect.role
         yield from (
             place for place in self.places if place[0].startswith(f"{effect.at}>") and place[1] is effect.role
         )
 
-    def broken(self, held: Mapping[tuple[str, Role], frozenset[str]], key: str) -> Iterator[str]:
+    def broken(self, held: Mapping[tuple[str, Role], Certificates], key: str) -> Iterator[str]:
         """Find writers whose certificate is not among those that its reader holds."""
-        for link in self.links:
-            written, read = (held[place.at, place.role] for place in (link.writer, link.reader))
-            if not written <= read and not self.joint(link):
+        for pair in self.pairs:
+            written, read = (held[place.at, place.role] for place in (pair.writer, pair.reader))
+            if not written <= read and not self.joint(pair):
                 yield (
-                    f"After {key}, {link.writer} uses the {' and '.join(written)} certificate; "
-                    f"{link.reader} holds {'only the ' + ' and '.join(read) if read else 'none'}."
+                    f"After {key}, {pair.writer} uses the {' and '.join(written)} certificate; "
+                    f"{pair.reader} holds {'only the ' + ' and '.join(read) if read else 'none'}."
                 )
 
 
@@ -319,19 +325,20 @@ def _our_signing_side(change: CertificateChange, system: System, party: Party, r
     return our_side_to(system.key, party.key) if apart else our_side(system.key)
 
 
-def _ancestors(steps: Sequence[PlannedStep]) -> dict[str, frozenset[str]]:
-    """Map each step to all that it waits for, directly or in between (those come before it in `steps`)."""
-    before: dict[str, frozenset[str]] = {}
+def _ancestors(steps: Sequence[PlannedStep]) -> dict[str, Certificates]:
+    """Return the keys of all direct and indirect predecessors of each step; these come before it in `steps`."""
+    before: dict[str, Certificates] = {}
     for step in steps:
         before[step.key] = frozenset(step.after).union(*(before[key] for key in step.after))
     return before
 
 
-def _after_move(held: frozenset[str], move: Move) -> frozenset[str]:
+def after_move(held: Certificates, move: Move) -> Certificates:
+    """Return what a place holds after a move."""
     match move:
         case Move.ADD:
-            return held | {"new"}
+            return held | {NEW}
         case Move.DROP:
-            return held - {"old"}
+            return held - {OLD}
         case Move.SWITCH | Move.REPLACE:
-            return frozenset({"new"})
+            return frozenset({NEW})

@@ -1,6 +1,6 @@
-"""Which state a rotation and its steps may go to next: two tables, no I/O.
+"""The states of rotations and steps and the transitions between them, as two tables.
 
-`python -m rotations.planning.states` writes the page docs/states.md from these tables.
+`python -m rotations.planning.states` prints docs/states.md from these tables.
 """
 
 import sys
@@ -16,7 +16,7 @@ Action = TypeVar("Action", bound=StrEnum)
 
 
 class RotationState(StrEnum):
-    """How far a rotation has come."""
+    """The state of a rotation."""
 
     DRAFT = "draft"
     EXCHANGING = "exchanging"
@@ -29,7 +29,7 @@ class RotationState(StrEnum):
 
 
 class RotationAction(StrEnum):
-    """What may happen to a rotation, by a person or by its steps."""
+    """A transition of a rotation, caused by a person or by its steps."""
 
     EDIT = "edit"
     APPROVE = "approve"
@@ -51,7 +51,7 @@ class RotationAction(StrEnum):
 
 
 class StepState(StrEnum):
-    """How far a step has come; a failed one needs a person."""
+    """The state of a step; a failed one needs a person."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -61,7 +61,7 @@ class StepState(StrEnum):
 
 
 class StepAction(StrEnum):
-    """What may happen to a step, by a worker or by a person."""
+    """A transition of a step, caused by a worker or by a person."""
 
     CLAIM = "claim"
     REOPEN = "reopen"
@@ -153,19 +153,19 @@ STEP_TABLE: Mapping[StepState, Mapping[StepAction, StepState]] = {
 
 ROTATION_MEANING: Mapping[RotationAction, str] = {
     RotationAction.EDIT: "somebody changes the draft",
-    RotationAction.APPROVE: "somebody who may approves the plan",
-    RotationAction.WITHDRAW: "under four eyes, somebody changes what was approved: nothing further is made",
-    RotationAction.APPROVE_AGAIN: "somebody who did not change it since approves the plan as it is now",
+    RotationAction.APPROVE: "somebody with the right to approve does so",
+    RotationAction.WITHDRAW: "under four eyes, somebody changes what was approved: no further step is carried out",
+    RotationAction.APPROVE_AGAIN: "somebody who has not changed the plan since approves it as it is now",
     RotationAction.READY: "every participant has confirmed, agreed or been waived, staging is done, "
     "where a rehearsal is asked for, it has passed or was waived, and the approval stands",
-    RotationAction.UNREADY: "a confirmation or a staged certificate was taken back, or the rehearsal was",
-    RotationAction.POSTPONE: "the window moves, for what is left; partners that agreed to the old one are asked again",
-    RotationAction.MOVE_ONE: "where we sign per partner, one of them gets a moment of its own, and is asked again",
+    RotationAction.UNREADY: "a confirmation, a staged certificate or the rehearsal was taken back",
+    RotationAction.POSTPONE: "the window moves, for the remaining cut-overs; partners have to agree again",
+    RotationAction.MOVE_ONE: "where we sign per partner, one of them gets a window of its own, and is asked again",
     RotationAction.BEGIN: "the first cut-over is made; where we sign per partner, others may not be ready yet",
     RotationAction.FINISH: "our cut-overs are done, the default last, or the partners' where nothing of ours switches",
-    RotationAction.RETRY: "somebody lets a failed step be tried again",
-    RotationAction.TAKE_BACK_ONE: "where we sign per partner, one goes back alone, and waits for another moment",
-    RotationAction.EMERGENCY: "the old key may be known to others: all is changed at once, and nobody is waited for",
+    RotationAction.RETRY: "somebody retries a failed step",
+    RotationAction.TAKE_BACK_ONE: "where we sign per partner, one goes back alone, and waits for another window",
+    RotationAction.EMERGENCY: "the old key may be known to others: everything changes at once, without waiting",
     RotationAction.ROLL_BACK: "the writers go back to the old certificate",
     RotationAction.ROLLED_BACK: "the writers use the old certificate again",
     RotationAction.CLOSE: "nothing is left to do",
@@ -173,27 +173,27 @@ ROTATION_MEANING: Mapping[RotationAction, str] = {
 }
 
 STEP_MEANING: Mapping[StepAction, str] = {
-    StepAction.CLAIM: "a worker takes it, with a lease",
-    StepAction.REOPEN: "its lease ran out: another worker takes it up, and reads before it writes",
-    StepAction.FINISH: "it is carried out, and read back",
-    StepAction.RETRY_LATER: "it did not work yet: back in line with a later moment",
-    StepAction.FAIL: "it did not work, and would not the next time",
-    StepAction.GIVE_UP: "it was tried often enough, or its window is over",
-    StepAction.RETRY: "somebody lets it be tried again",
-    StepAction.COMPLETE_BY_HAND: "somebody says that it is done, and on what evidence",
-    StepAction.SKIP: "somebody leaves it out, with a reason",
+    StepAction.CLAIM: "a worker claims it, with a lease",
+    StepAction.REOPEN: "its lease has expired: another worker claims it, and reads before it writes",
+    StepAction.FINISH: "it is carried out, and verified by reading back",
+    StepAction.RETRY_LATER: "it did not work yet: it becomes due again later",
+    StepAction.FAIL: "it did not work, and a retry would not either",
+    StepAction.GIVE_UP: "it has used up its attempts, or its window is over",
+    StepAction.RETRY: "somebody retries it",
+    StepAction.COMPLETE_BY_HAND: "somebody records that it is done, and on what evidence",
+    StepAction.SKIP: "somebody skips it, with a reason",
 }
 
 ENDED = frozenset(state for state, actions in ROTATION_TABLE.items() if not actions)
 """States in which a rotation has nothing left to do."""
 SETTLED = frozenset({StepState.DONE, StepState.SKIPPED})
-"""States of a step that let the steps after it go on."""
+"""States of a step in which the steps after it may start."""
 AWAITING_WINDOW = frozenset({RotationState.EXCHANGING, RotationState.SCHEDULED, RotationState.UNDER_WAY})
 """States of an approved rotation whose cut-overs are not all made."""
 
 
 def label(value: str) -> str:
-    """Write the name of a state or an action as words."""
+    """Return the name of a state or an action as words."""
     return value.replace("_", " ")
 
 
@@ -208,11 +208,8 @@ def next_state(state: StepState, action: StepAction) -> StepState: ...
 def next_state(
     state: RotationState | StepState, action: RotationAction | StepAction
 ) -> RotationState | StepState:
-    """Look up the state that the action leads to.
-
-    Raises IllegalTransition when it is not possible in this state.
-    """
-    # Rotations and steps share words such as "retry", which compare equal: the types keep them apart.
+    """Return the state that the action leads to. Raises IllegalTransition if it is not possible in this state."""
+    # Rotations and steps have actions of the same name, such as "retry", which compare equal: check the types.
     if isinstance(state, RotationState) and isinstance(action, RotationAction):
         following: RotationState | StepState | None = ROTATION_TABLE[state].get(action)
     elif isinstance(state, StepState) and isinstance(action, StepAction):
@@ -237,14 +234,14 @@ def actions_from(state: RotationState) -> tuple[RotationAction, ...]: ...
 @overload
 def actions_from(state: StepState) -> tuple[StepAction, ...]: ...
 def actions_from(state: RotationState | StepState) -> tuple[RotationAction, ...] | tuple[StepAction, ...]:
-    """List the actions that are possible in this state."""
+    """Return the actions that are possible in this state."""
     if isinstance(state, RotationState):
         return tuple(ROTATION_TABLE[state])
     return tuple(STEP_TABLE[state])
 
 
 def is_overdue(state: RotationState, window_end: datetime | None, now: datetime) -> bool:
-    """Say whether the window is over although not every cut-over was made."""
+    """Return whether the window is over before every cut-over was made."""
     return state in AWAITING_WINDOW and window_end is not None and window_end <= now
 
 
@@ -256,9 +253,9 @@ def needs_attention(
     window_end: datetime | None,
     now: datetime,
 ) -> bool:
-    """Say whether a person has to decide something before this rotation can go on.
+    """Return whether a person has to decide something before this rotation can go on.
 
-    That is so when a step has failed, when the window opens before everybody is ready, and when it is over.
+    That is so if a step has failed, if the window opens before everybody is ready, and once it is over.
     """
     if state in ENDED:
         return False
@@ -267,7 +264,7 @@ def needs_attention(
 
 
 def draw_diagram(table: Mapping[State, Mapping[Action, State]]) -> str:
-    """Draw a table as a Mermaid state diagram."""
+    """Return a transition table as a Mermaid state diagram."""
     lines = ["stateDiagram-v2", f"    [*] --> {next(iter(table))}"]
     for state, actions in table.items():
         lines += [f"    {state} --> {following}: {label(action)}" for action, following in actions.items()]
@@ -277,13 +274,13 @@ def draw_diagram(table: Mapping[State, Mapping[Action, State]]) -> str:
 
 
 def format_meanings(meaning: Mapping[Action, str]) -> str:
-    """Write what the actions mean as a Markdown table."""
+    """Return the meanings of actions as a Markdown table."""
     rows = [f"| {label(action)} | {text} |" for action, text in meaning.items()]
     return "\n".join(["| action | happens when |", "|---|---|", *rows])
 
 
 def render_page() -> str:
-    """Write the whole of docs/states.md."""
+    """Return the content of docs/states.md."""
     return PAGE_TEMPLATE.format(
         rotation_picture=draw_diagram(ROTATION_TABLE),
         rotation_actions=format_meanings(ROTATION_MEANING),
@@ -296,7 +293,7 @@ PAGE_TEMPLATE = """\
 # States
 
 Drawn from the tables in `rotations/planning/states.py` by `python -m rotations.planning.states > docs/states.md`.
-What is not here is refused.
+Every other transition is refused.
 
 ## A rotation
 
@@ -321,8 +318,8 @@ What is not here is refused.
 *Needs attention*: a step has failed, the window has opened while partners are still outstanding, the
 rotation is overdue, or its approval is withdrawn.
 
-*Withdrawn* is no state of its own: partners may go on answering, and what was begun is brought to its end. But
-nothing further is made, however far a rotation is, until somebody else has approved it again.
+*Withdrawn* is not a state of its own: partners can still answer, and running steps finish. But no further step is
+carried out, whatever the state of the rotation, until somebody else has approved it again.
 """
 
 if __name__ == "__main__":

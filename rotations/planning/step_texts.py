@@ -46,13 +46,15 @@ class StepContext:
 
     @property
     def we_read_with_one(self) -> bool:
-        """Say whether a system of ours must replace what it reads the partner's messages with."""
-        return bool(self.change.read_by_us) and any(not system.holds.both for system in self.change.systems)
+        """Return whether a system of ours must replace what it reads the partner's messages with."""
+        return bool(self.change.read_by_us) and any(
+            not system.holds.fits_both for system in self.change.systems
+        )
 
     @property
     def they_read_with_one(self) -> bool:
-        """Say whether the partner must replace what it reads our messages with."""
-        return bool(self.change.read_by_them) and self.party is not None and not self.party.holds.both
+        """Return whether the partner must replace what it reads our messages with."""
+        return bool(self.change.read_by_them) and self.party is not None and not self.party.holds.fits_both
 
 
 TitleAndReason = tuple[str, str]

@@ -1,6 +1,6 @@
-"""Propose windows that suit all: outside freezes, in working hours on both sides, with enough notice and in time.
+"""Suggest windows: outside freezes, in the working hours of both sides, with enough notice, and before the expiry.
 
-Pure: no Django, no clock. Moments are aware and in UTC; hours are those of the wall clock in their zone.
+Datetimes are aware and in UTC; working hours are local times in their zone.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from datetime import UTC, date, datetime, time, timedelta
 from rotations.planning.freeze_calendar import FreezePeriod
 from rotations.planning.windows import EXPIRY_MARGIN, PARTNER_NOTICE, Window, load_zone
 
-#: So far ahead is looked, where no certificate ends before.
+#: How far ahead windows are suggested, unless a certificate expires before.
 HORIZON = timedelta(days=180)
-#: Windows begin at full and half hours.
+#: Suggested windows begin on the hour and half-hour.
 START_GRID = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
 class WorkingHours:
-    """When somebody works: from ``begins`` to ``ends`` on some days of the week (0 is Monday), in their zone."""
+    """When somebody works: from ``begins`` to ``ends`` (local times in ``zone``) on these weekdays (0 is Monday)."""
 
-    whose: str
+    name: str
     zone: str
     begins: time
     ends: time
     days: frozenset[int]
 
-    def hold(self, window: Window) -> bool:
-        """Say whether the whole window lies within these hours."""
+    def include(self, window: Window) -> bool:
+        """Return whether the whole window lies within these hours."""
         info = load_zone(self.zone)
         start, end = window.start.astimezone(info), window.end.astimezone(info)
         if start.date() != end.date() or start.weekday() not in self.days:
@@ -39,7 +39,7 @@ class WorkingHours:
 
 @dataclass(frozen=True)
 class WindowSuggestion:
-    """A window, and those who would not be at work in it."""
+    """A window, and the names of those who do not work then."""
 
     window: Window
     outside: tuple[str, ...]
@@ -47,7 +47,7 @@ class WindowSuggestion:
 
 @dataclass(frozen=True)
 class WindowRequirements:
-    """What a window has to keep to. ``lead`` is the notice that the slowest partner needs."""
+    """What a suggested window has to satisfy. ``lead`` is the notice that the slowest partner needs."""
 
     now: datetime
     length: timedelta
@@ -66,7 +66,7 @@ class WindowRequirements:
 
     @property
     def latest_end(self) -> datetime:
-        """Return until when it has to be over: seven days before the old certificate ends, so that one can fail."""
+        """The latest end: seven days before the old certificate expires, which leaves time for a second attempt."""
         ends = [self.now + HORIZON]
         if self.old_ends is not None:
             ends.append(self.old_ends - EXPIRY_MARGIN)
@@ -75,18 +75,21 @@ class WindowRequirements:
         return min(ends)
 
 
-def suggest_windows(wish: WindowRequirements, *, most: int = 5) -> list[WindowSuggestion]:
-    """Return up to ``most`` windows, one a day, soonest first: those in which most are at work.
+def suggest_windows(required: WindowRequirements, *, most: int = 5) -> list[WindowSuggestion]:
+    """Return up to ``most`` windows, one a day, soonest first: those in which the most people work.
 
-    Where no moment suits all, those are proposed that suit most, and each says whom it does not suit.
+    1. Find for each day the window outside the hours of the fewest people.
+    2. Of these, take those with the fewest people outside, the soonest first.
     """
     best: dict[date, WindowSuggestion] = {}
-    zone = load_zone(wish.zone)
-    alike: dict[WorkingHours, list[str]] = {}
-    for hours in wish.hours:
-        alike.setdefault(replace(hours, whose=""), []).append(hours.whose)
-    for window in _candidate_windows(wish):
-        outside = tuple(who for hours, whose in alike.items() if not hours.hold(window) for who in whose)
+    zone = load_zone(required.zone)
+    names_by_hours: dict[WorkingHours, list[str]] = {}
+    for hours in required.hours:
+        names_by_hours.setdefault(replace(hours, name=""), []).append(hours.name)
+    for window in _candidate_windows(required):
+        outside = tuple(
+            name for hours, names in names_by_hours.items() if not hours.include(window) for name in names
+        )
         day = window.start.astimezone(zone).date()
         if day not in best or len(outside) < len(best[day].outside):
             best[day] = WindowSuggestion(window, outside)
@@ -94,15 +97,16 @@ def suggest_windows(wish: WindowRequirements, *, most: int = 5) -> list[WindowSu
     return sorted(ranked[:most], key=lambda s: s.window.start)
 
 
-def _candidate_windows(wish: WindowRequirements) -> Iterator[Window]:
-    """Yield the windows on the grid that nothing forbids, but perhaps people's hours."""
-    start = _round_up_to_grid(wish.earliest)
-    blocked = sorted(span for freeze in wish.freezes for span in freeze.spans(wish.earliest, wish.latest_end))
-    while start + wish.length <= wish.latest_end:
-        window = Window(start, start + wish.length, wish.zone)
+def _candidate_windows(required: WindowRequirements) -> Iterator[Window]:
+    """Yield the windows on the grid that lie outside all freezes, whatever the working hours."""
+    start = _round_up_to_grid(required.earliest)
+    earliest, latest = required.earliest, required.latest_end
+    blocked = sorted(span for freeze in required.freezes for span in freeze.spans(earliest, latest))
+    while start + required.length <= required.latest_end:
+        window = Window(start, start + required.length, required.zone)
         inside = [ends for begins, ends in blocked if begins < window.end and ends > window.start]
         if inside:
-            start = _round_up_to_grid(max(inside))  # over the whole freeze in one step
+            start = _round_up_to_grid(max(inside))  # skip the whole freeze at once
             continue
         yield window
         start += START_GRID
@@ -115,5 +119,5 @@ def _round_up_to_grid(moment: datetime) -> datetime:
 
 
 def longest_lead(days: Collection[int | None], *, usual: int) -> timedelta:
-    """Return the notice that the slowest partner needs; ``usual`` (days) where nobody has said."""
+    """Return the longest of these lead times (days); ``usual`` stands in for None, and for an empty collection."""
     return timedelta(days=max([usual if own is None else own for own in days] or [usual]))

@@ -1,6 +1,6 @@
-"""Windows and the zones in which they are agreed: local times, clock changes, and doubts about a window.
+"""Windows and the zones in which they are agreed: local times, clock changes, and findings about a window.
 
-Everything returned is aware and in UTC unless it says otherwise. No Django, no clock: `now` is an argument.
+Returned datetimes are aware and in UTC unless stated otherwise.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,19 +20,16 @@ from rotations.errors import AmbiguousTime, Candidate, NonexistentTime, UnknownZ
 SHORT_WINDOW = timedelta(minutes=5)
 LONG_WINDOW = timedelta(days=14)
 EXPIRY_MARGIN = timedelta(days=7)
-"""What should lie between the end of a window and the end of the old certificate, for a second attempt."""
+"""Recommended time between the end of a window and the expiry of the old certificate, for a second attempt."""
 PARTNER_NOTICE = timedelta(days=3)
-"""What partners should get between hearing of a window and its start."""
+"""Recommended time between the announcement of a window and its start."""
 
 OUTSIDE_OLD_VALIDITY = ("after_old_ends", "old_ends_inside")
 """Codes of findings about a window that the old certificate does not outlast."""
 
 
 def load_zone(name: str) -> ZoneInfo:
-    """Find an IANA time zone by its name, such as "America/Chicago".
-
-    Raises UnknownZone.
-    """
+    """Return the IANA time zone of this name, such as "America/Chicago". Raises UnknownZone."""
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError) as error:
@@ -40,10 +37,10 @@ def load_zone(name: str) -> ZoneInfo:
 
 
 def to_utc(local: datetime, zone: str, *, fold: int | None = None) -> datetime:
-    """Turn a naive local time into the moment that it means.
+    """Return a naive local time in UTC.
 
-    `fold` answers which one is meant where a time comes twice: 0 the earlier, 1 the later; elsewhere it says
-    nothing. Raises NonexistentTime, AmbiguousTime (only without `fold`) and UnknownZone.
+    `fold` chooses the earlier (0) or the later (1) of a time that occurs twice; else it has no effect. Raises
+    NonexistentTime, AmbiguousTime (only without `fold`) and UnknownZone.
     """
     if local.tzinfo is not None:
         raise WindowError(
@@ -53,7 +50,7 @@ def to_utc(local: datetime, zone: str, *, fold: int | None = None) -> datetime:
     earlier, later = (local.replace(tzinfo=info, fold=side).astimezone(UTC) for side in (0, 1))
     if earlier == later:
         return earlier
-    # PEP 495: in a gap, fold 0 uses the offset from before the jump, and so lands behind it.
+    # PEP 495: in a gap, fold 0 uses the offset from before the jump, and so yields a time after it.
     if earlier > later:
         jump = _offset_change(later, earlier, info)
         before = jump - timedelta(seconds=1)
@@ -81,7 +78,7 @@ def to_utc(local: datetime, zone: str, *, fold: int | None = None) -> datetime:
 
 
 def _offset_change(before: datetime, after: datetime, info: ZoneInfo) -> datetime:
-    """Find the first second after `before` at which the zone's offset is that of `after`."""
+    """Return the first second after `before` at which the zone's offset is that of `after`."""
     target = after.astimezone(info).utcoffset()
     low, high = 0, int((after - before).total_seconds())
     while low < high:
@@ -102,14 +99,14 @@ def _candidate(at: datetime, fold: int, info: ZoneInfo) -> Candidate:
 
 @dataclass(frozen=True)
 class Window:
-    """A window as it was agreed: `start` and `end` (aware, kept in UTC) and the IANA zone of agreement."""
+    """A window: `start` and `end` (aware, stored in UTC) and the IANA zone in which it was agreed."""
 
     start: datetime
     end: datetime
     zone: str
 
     def __post_init__(self) -> None:
-        """Refuse naive moments and unknown zones, and keep UTC."""
+        """Refuse naive datetimes and unknown zones, and convert to UTC."""
         load_zone(self.zone)
         for name in ("start", "end"):
             moment: datetime = getattr(self, name)
@@ -121,23 +118,23 @@ class Window:
 
     @property
     def local_start(self) -> datetime:
-        """Give the start in the zone of the agreement (aware)."""
+        """The start, in the zone of the window (aware)."""
         return self.start.astimezone(load_zone(self.zone))
 
     @property
     def local_end(self) -> datetime:
-        """Give the end in the zone of the agreement (aware)."""
+        """The end, in the zone of the window (aware)."""
         return self.end.astimezone(load_zone(self.zone))
 
     @property
     def length(self) -> timedelta:
-        """Give the time between start and end, as a stopwatch would measure it."""
+        """The elapsed time between start and end, whatever the clocks do."""
         return self.end - self.start
 
 
 @dataclass(frozen=True)
 class WindowFinding:
-    """Something that speaks against a window: an error forbids it, a warning wants to be read."""
+    """A problem with a window: an error forbids it, a warning has to be acknowledged."""
 
     code: str
     level: Literal["error", "warning"]
@@ -153,10 +150,10 @@ def check_window(
     new_begins: datetime | None,
     new_ends: datetime | None,
 ) -> list[WindowFinding]:
-    """List what speaks against a window, errors first.
+    """Return the problems with a window, errors first.
 
     `old_ends` is the old certificate's not after, `new_begins` and `new_ends` the new one's validity; None
-    where there is no such certificate (yet). All moments are aware.
+    if there is no such certificate (yet). All datetimes are aware.
     """
     found = [
         *_own_findings(window, now),
@@ -167,34 +164,34 @@ def check_window(
 
 
 def _own_findings(window: Window, now: datetime) -> Iterator[WindowFinding]:
-    def tell(moment: datetime) -> str:
+    def local(moment: datetime) -> str:
         return format_near_moment(moment, now, window.zone)
 
     if window.length <= timedelta(0):
         yield WindowFinding(
             "ends_before_start",
             "error",
-            f"The window ends at {tell(window.end)}, which is not after its start at {tell(window.start)}.",
+            f"The window ends at {local(window.end)}, which is not after its start at {local(window.start)}.",
             "Choose an end that lies after the start.",
         )
         return
     if window.end <= now:
         yield WindowFinding(
-            "past", "error", f"The window was over at {tell(window.end)}.", "Choose a window in the future."
+            "past", "error", f"The window was over at {local(window.end)}.", "Choose a window in the future."
         )
         return
     if window.start <= now:
         yield WindowFinding(
             "already_open",
             "warning",
-            f"The window has been open since {tell(window.start)}.",
+            f"The window has been open since {local(window.start)}.",
             "The cut-over happens as soon as everybody is ready. Choose a later start to prevent that.",
         )
     elif window.start - now < PARTNER_NOTICE:
         yield WindowFinding(
             "short_notice",
             "warning",
-            f"Partners get less than {PARTNER_NOTICE.days} days' notice: the window starts at {tell(window.start)}.",
+            f"Partners get less than {PARTNER_NOTICE.days} days' notice: the window starts at {local(window.start)}.",
             "Make sure that each partner can act by then, by telephone if need be, or choose a later window.",
         )
     if window.length < SHORT_WINDOW:
@@ -268,7 +265,7 @@ def _new_certificate_findings(
 
 
 def freeze_finding(window: Window, names: Iterable[str]) -> WindowFinding:
-    """Say that a window lies in a time in which nothing is to be changed."""
+    """Return the finding that a window lies in these freezes."""
     return WindowFinding(
         "frozen",
         "error",

@@ -67,7 +67,7 @@ def settle_steps(rotation: Rotation, *acts: str, company: Company, now: datetime
 
 
 def make_test_side(company: Company, *, now: datetime = NOW) -> TestSide:
-    """Give the company's station a test counterpart. Nothing is asked for yet: see ``ask_for_rehearsals``."""
+    """Return the company's station a test counterpart. Nothing is asked for yet: see ``ask_for_rehearsals``."""
     name = company.identity.name
     identity = Identity.objects.create(name=f"{name} test", as2_id=f"{name}-TEST", environment="test")
     as2_id = f"FABRIKAM-{name}"

@@ -92,7 +92,7 @@ class Command(BaseCommand):
 
 
 def _format_rung(rung: ScheduledReminder) -> str:
-    """Tell a rung: "7 days after it was told", "1 day before the window"."""
+    """Format a rung: "7 days after it was told", "1 day before the window"."""
     days = f"{rung.days} day{'' if rung.days == 1 else 's'}"
     return f"{days} after it was told" if rung.kind == "after" else f"{days} before the window"
 

@@ -1,14 +1,14 @@
-"""Carry every plan out on paper, and count what becomes of the messages."""
+"""Simulate the plans of all changes, and count what becomes of the messages."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from rotations.planning.change import PlannedStep
-from rotations.planning.simulation import SimulationResult, Traffic, simulate
 from rotations.planning.simulation.combinations import (
     CHANGE_NAMES,
     ENDS,
@@ -20,6 +20,8 @@ from rotations.planning.simulation.combinations import (
     switches_at_once,
     unscheduled_combinations,
 )
+from rotations.planning.simulation.run import SimulationResult, simulate
+from rotations.planning.simulation.traffic import Traffic
 
 TABLE_TRAFFIC = Traffic(every=timedelta(minutes=1))
 HEADINGS = ("change", "what changes", "we hold", "they hold", "we sign", "readers", "made")
@@ -70,17 +72,19 @@ class Command(BaseCommand):
         )
 
     def show(self, combination: Combination, skew: timedelta, seed: int | None) -> bool:
-        """Carry one combination out and write its line; say whether the law holds."""
+        """Simulate one combination and write its line; return whether the rules were kept."""
         steps, behaviour = steps_and_behaviour(combination, skew, seed)
-        outcome = simulate(combination.change, steps, behaviour, traffic=TABLE_TRAFFIC, seed=seed or 0)
+        result = simulate(
+            combination.change, steps, behaviour, traffic=replace(TABLE_TRAFFIC, seed=seed or 0)
+        )
         self.stdout.write(
             _format_row(
-                _describe_combination(combination, _reader_rule(combination, steps)), _format_counts(outcome)
+                _describe_combination(combination, _reader_rule(combination, steps)), _format_counts(result)
             )
         )
-        for sentence in outcome.violations:
+        for sentence in result.violations:
             self.stderr.write(f"       {sentence}")
-        return not outcome.violations
+        return not result.violations
 
 
 def _reader_rule(combination: Combination, steps: tuple[PlannedStep, ...]) -> str:
@@ -102,8 +106,8 @@ def _describe_combination(combination: Combination, readers: str) -> tuple[str, 
     )
 
 
-def _format_counts(outcome: SimulationResult) -> tuple[str, ...]:
-    counts = (outcome.messages, outcome.rejected, outcome.lost, outcome.twice, outcome.waited)
+def _format_counts(result: SimulationResult) -> tuple[str, ...]:
+    counts = (result.messages, result.rejected, result.lost, result.twice, result.waited)
     return tuple(str(count) for count in counts)
 
 

@@ -1,6 +1,6 @@
-"""What a simulation shows, in sentences for a page."""
+"""The result of a simulation in sentences, for a page."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -12,31 +12,31 @@ from rotations.planning.simulation.run import ALWAYS_VALID, SimulationResult, si
 from rotations.planning.simulation.scenario_behaviour import AS_PLANNED, Behaviour
 from rotations.planning.simulation.scenarios import describe_behaviour
 from rotations.planning.simulation.stations import CertificateValidity
-from rotations.planning.simulation.timeline import StepRun
+from rotations.planning.simulation.timeline import NOT_STARTED, Progress, StepRun
 from rotations.planning.simulation.traffic import Traffic
 
 PAGE_TRAFFIC = Traffic(every=timedelta(minutes=15))
-"""The traffic that answers speak of: a message every quarter of an hour, each way, with each partner."""
+"""The traffic of answers: a message every quarter of an hour, each way, with each partner."""
 
 PUNCTUALITY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
 class SimulationAnswer:
-    """What comes of a plan under a condition.
+    """The consequences of a behaviour for a plan.
 
-    `condition` is half a sentence, `sentences` say what follows and are never empty. `level` is "bad" where messages
-    are lost, never sent, or delivered twice against the law; "warning" where some are rejected or delivered twice
-    while both sides switch, or our side does not change in the window; else "good".
+    `condition` is half a sentence, `sentences` are the consequences and never empty. `level` is "bad" if messages are
+    lost, never sent, or delivered twice against the rules; "warning" if some are rejected or delivered twice while both
+    sides switch, or our side does not switch in the window; else "good".
     """
 
     condition: str
     sentences: tuple[str, ...]
     level: Literal["good", "warning", "bad"]
-    outcome: SimulationResult
+    result: SimulationResult
 
     def __str__(self) -> str:
-        """Tell all of it in one paragraph."""
+        """Return everything in one paragraph."""
         return f"{self.condition}: {' '.join(self.sentences)}"
 
 
@@ -45,78 +45,71 @@ def what_if(
     steps: Sequence[PlannedStep],
     behaviour: Behaviour = AS_PLANNED,
     *,
-    traffic: Traffic = PAGE_TRAFFIC,
     validity: CertificateValidity = ALWAYS_VALID,
-    done: Mapping[str, datetime] | None = None,
-    skipped: Collection[str] = (),
+    progress: Progress = NOT_STARTED,
     zone: str = "UTC",
 ) -> SimulationAnswer:
-    """Say what comes of a plan when it is carried out like this, with moments on the clock of an IANA zone.
+    """Return the consequences of a behaviour, with times in the IANA `zone`; `steps` is `plan(change)`.
 
-    `steps` is `rotations.planning.plan.plan(change)`; `validity` says when the old certificate ends and the new one
-    begins. For a rotation that has begun, `done` maps the keys of steps that are done to when that was, and `skipped`
-    holds those of steps that are left out. Nothing is stored, and nothing is asked of any AS2 system. Raises
-    UnknownZone.
+    For a rotation that has begun, `progress` has its steps that are done or skipped. Raises UnknownZone.
     """
-    outcome = simulate(
-        change, steps, behaviour, traffic=traffic, validity=validity, done=done, skipped=skipped
-    )
-    report = _Report(change, outcome, validity, ZoneClock(zone))
+    result = simulate(change, steps, behaviour, traffic=PAGE_TRAFFIC, validity=validity, progress=progress)
+    report = _Report(change, result, validity, ZoneClock(zone))
     sentences = (
         *report.about_cut_overs(),
-        *(trouble.told(report.clock) for trouble in group_failures(change, outcome, traffic, validity)),
-        *([] if outcome.mishaps else ["No message is rejected, lost or delivered twice."]),
+        *(group.sentence(report.clock) for group in group_failures(change, result, PAGE_TRAFFIC, validity)),
+        *([] if result.disrupted else ["No message is rejected, lost or delivered twice."]),
         *report.about_pauses(),
         *report.about_retiring(),
     )
-    return SimulationAnswer(describe_behaviour(change, steps, behaviour), sentences, _level(outcome), outcome)
+    return SimulationAnswer(describe_behaviour(change, steps, behaviour), sentences, _level(result), result)
 
 
-def _level(outcome: SimulationResult) -> Literal["good", "warning", "bad"]:
-    if outcome.lost or outcome.stuck or (outcome.twice and outcome.violations):
+def _level(result: SimulationResult) -> Literal["good", "warning", "bad"]:
+    if result.lost or result.stuck or (result.twice and result.violations):
         return "bad"
-    return "warning" if outcome.mishaps or outcome.violations or not outcome.made else "good"
+    return "warning" if result.disrupted or result.violations or not result.made else "good"
 
 
 class _Report:
-    """Tell what became of the steps."""
+    """Describe the execution of the steps."""
 
     def __init__(
         self,
         change: CertificateChange,
-        outcome: SimulationResult,
+        result: SimulationResult,
         validity: CertificateValidity,
         clock: ZoneClock,
     ) -> None:
-        self.change, self.outcome, self.validity, self.clock = change, outcome, validity, clock
-        self.done = {h.step.key: h.done for h in outcome.happenings}
-        self.steps = {h.step.key: h.step for h in outcome.happenings}
+        self.change, self.result, self.validity, self.clock = change, result, validity, clock
+        self.done = {h.step.key: h.done for h in result.step_runs}
+        self.steps = {h.step.key: h.step for h in result.step_runs}
 
     def of(self, act: Act) -> list[StepRun]:
-        return [happening for happening in self.outcome.happenings if happening.step.act is act]
+        return [step_run for step_run in self.result.step_runs if step_run.step.act is act]
 
     def about_cut_overs(self) -> Iterator[str]:
-        """Tell what becomes of our cut-overs; what signs by default concerns nobody who takes part."""
-        for happening in self.of(Act.CUT_OVER):
-            starts = happening.step.earliest or self.change.starts
-            if happening.step.latest is None:
+        """Describe our cut-overs, except those of the default, which concern nobody who takes part."""
+        for step_run in self.of(Act.CUT_OVER):
+            starts = step_run.step.earliest or self.change.starts
+            if step_run.step.latest is None:
                 continue
-            if happening.done is None:
-                yield self.about_missed(happening)
-            elif happening.done > starts + PUNCTUALITY and happening.writes:
-                missing = self.missing(happening.step, starts)
+            if step_run.done is None:
+                yield self.about_missed(step_run)
+            elif step_run.done > starts + PUNCTUALITY and step_run.writes:
+                missing = self.missing(step_run.step, starts)
                 for_what = f", because it waits for {missing}" if missing else ""
-                where, when = self.system_of(happening.step), self.clock.moment(happening.done)
+                where, when = self.system_of(step_run.step), self.clock.moment(step_run.done)
                 yield f"We make the change in {where} on {when}{for_what}."
 
-    def about_missed(self, happening: StepRun) -> str:
-        where = self.system_of(happening.step)
-        if happening.writes:
+    def about_missed(self, step_run: StepRun) -> str:
+        where = self.system_of(step_run.step)
+        if step_run.writes:
             return (
                 f"The change in {where} is begun, but not finished before the window ends: somebody has to look at "
                 f"what {where} holds."
             )
-        missing = self.missing(happening.step, happening.step.latest or self.change.ends)
+        missing = self.missing(step_run.step, step_run.step.latest or self.change.ends)
         why = f"{missing} is not done by then" if missing else "no worker of ours runs before that"
         old, until = self.change.old_name, self.validity.old_until
         by = f" before {old} ends on {self.clock.moment(until)}" if until else ""
@@ -126,7 +119,7 @@ class _Report:
         )
 
     def missing(self, step: PlannedStep, by: datetime) -> str:
-        """Name what keeps a step from being done by a moment: what it waits for, and does not wait itself."""
+        """Return the titles of the steps that keep a step from being done by a time, and do not wait themselves."""
         return " and ".join(f"“{self.steps[key].title}”" for key in dict.fromkeys(self.causes(step, by)))
 
     def causes(self, step: PlannedStep, by: datetime) -> Iterator[str]:
@@ -136,11 +129,11 @@ class _Report:
                 yield from (list(self.causes(self.steps[key], by)) or [key])
 
     def about_retiring(self) -> Iterator[str]:
-        """Tell where the old certificate stays, although our side has changed."""
-        for happening in self.of(Act.RETIRE) if self.outcome.made else ():
-            if happening.done is None:
-                missing = self.missing(happening.step, self.outcome.span[1])
-                yield f"{self.change.old_name} stays in {self.system_of(happening.step)} until {missing} is done."
+        """Describe where the old certificate stays although our side has switched."""
+        for step_run in self.of(Act.RETIRE) if self.result.made else ():
+            if step_run.done is None:
+                missing = self.missing(step_run.step, self.result.span[1])
+                yield f"{self.change.old_name} stays in {self.system_of(step_run.step)} until {missing} is done."
 
     def system_of(self, step: PlannedStep) -> str:
         name = next((s.name for s in self.change.systems if s.key == step.system), "our AS2 system")
@@ -155,19 +148,21 @@ class _Report:
             for s in self.change.systems
             for p in self.change.parties
         }
-        for at, pause in self.outcome.pauses.items():
-            name, whose = sides[at]
-            waited = sum(tally.waited for tally in self.outcome.tallies if at in tally.queues)
+        for at, pause in self.result.pauses.items():
+            name, messages = sides[at]
+            waited = sum(flow.waited for flow in self.result.flows if at in flow.queues)
             if pause.ends is None:
                 missing = self.unreleased(at)
                 why = f", because it waits for {missing}" if missing else ""
                 yield f"Nothing in the plan releases the queue of {name} then{why}: somebody has to."
             elif waited:
-                subject = f"One {whose} {name} waits" if waited == 1 else f"{waited} {whose} {name} wait"
+                subject = (
+                    f"One {messages} {name} waits" if waited == 1 else f"{waited} {messages} {name} wait"
+                )
                 when = self.clock.during(pause.begins, pause.ends)
                 yield f"{subject} {when}, and {'goes' if waited == 1 else 'go'} out then."
 
     def unreleased(self, at: str) -> str:
-        """Name what the release of a queue waits for."""
+        """Return the titles of the steps that the release of a queue waits for."""
         releases = [h.step for h in self.of(Act.RELEASE) if h.step.at == at]
-        return self.missing(releases[0], self.outcome.span[1]) if releases else ""
+        return self.missing(releases[0], self.result.span[1]) if releases else ""

@@ -1,4 +1,4 @@
-"""Moments and spans of time as sentences tell them."""
+"""Format times and durations for sentences."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "ei
 
 @dataclass(frozen=True)
 class ZoneClock:
-    """The clock of an IANA zone, read to the minute. Raises UnknownZone."""
+    """Format times to the minute in an IANA zone. Raises UnknownZone."""
 
     zone: str
 
@@ -19,15 +19,15 @@ class ZoneClock:
         load_zone(self.zone)
 
     def moment(self, at: datetime) -> str:
-        """Return a moment as "Wed 25 Nov 2026, 04:10 UTC"."""
+        """Format a time: "Wed 25 Nov 2026, 04:10 UTC"."""
         return format_moment(at, self.zone, "offset")
 
     def between(self, first: datetime, last: datetime) -> str:
-        """Tell between which moments something happened: "on Wed 25 Nov 2026 between 04:10 and 05:00 UTC"."""
+        """Format the time of an event: "on Wed 25 Nov 2026 between 04:10 and 05:00 UTC"."""
         return self._span(first, last, "between", "and")
 
     def during(self, first: datetime, last: datetime) -> str:
-        """Tell from when until when something lasted: "on Wed 25 Nov 2026 from 04:10 until 05:00 UTC"."""
+        """Format a duration with begin and end: "on Wed 25 Nov 2026 from 04:10 until 05:00 UTC"."""
         return self._span(first, last, "from", "until")
 
     def _span(self, first: datetime, last: datetime, since: str, until: str) -> str:
@@ -43,7 +43,7 @@ class ZoneClock:
 
 
 def format_duration(time: timedelta) -> str:
-    """Tell a length of time in its largest whole unit: "two hours", "90 seconds"."""
+    """Format a duration in its largest whole unit: "two hours", "90 seconds"."""
     seconds = round(time.total_seconds())
     units = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
     unit, size = next((unit, size) for unit, size in units if size == 1 or (seconds and seconds % size == 0))

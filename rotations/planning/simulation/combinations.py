@@ -1,8 +1,7 @@
-"""The changes A to F in all combinations of what both sides hold, each with two on the other side.
+"""The changes A to F in all combinations of what both sides can hold.
 
-Our certificate has two partners here, a partner's two AS2 systems of ours, so that each plan has somebody to wait for
-and somebody to disturb. Beside these there are the changes without an agreed moment: in an emergency, and in a window
-whose exact moment is not known.
+Our certificate has two partners, a partner's certificate two AS2 systems of ours, so that each plan has others to wait
+for and to disturb. There are also changes without an agreed time: in an emergency, and in a fuzzy window.
 """
 
 from collections.abc import Iterator
@@ -33,14 +32,14 @@ STARTS = NOW + timedelta(days=14, hours=17)
 ENDS = STARTS + timedelta(hours=1)
 
 MAX_RESUME_DELAY = timedelta(minutes=10)
-"""How long the step of a killed worker waits at most for the next one."""
+"""How long the step of a killed worker waits for the next worker at most."""
 
 EMERGENCY_DEADLINE = timedelta(days=1)
-"""In an emergency, until when partners are asked to have followed."""
+"""The time that partners get to follow in an emergency."""
 SWITCH_DELAY = timedelta(minutes=20)
-"""How long after a window without a fixed moment has opened somebody's word comes."""
+"""How long after the beginning of a fuzzy window an operator decides to switch."""
 LATE_PACE = 0.9985
-"""How much of its time, about two weeks, a partner takes whose switch is to fall into the window."""
+"""How much of its time, about two weeks, a partner takes to switch in the window."""
 
 CHANGE_NAMES = {
     "A": "our signing",
@@ -54,7 +53,7 @@ ROLES_BY_LETTER = {letter: roles for roles, letter in CHANGE_LETTERS.items()}
 
 
 class ChangeTiming(StrEnum):
-    """When a change is made: as agreed, at once, or in a window without a fixed moment when something happens."""
+    """When a change is made: as agreed, at once, or at some time in a fuzzy window."""
 
     AGREED = "agreed"
     EMERGENCY = "emergency"
@@ -72,7 +71,7 @@ FUZZY_TIMINGS = tuple(
 
 @dataclass(frozen=True)
 class Combination:
-    """One of the six changes, and what the sides can hold; `per_partner` is None where we sign with nothing new."""
+    """One of the six changes, and what both sides can hold; `per_partner` is None unless our signing changes."""
 
     letter: str
     ours: Capacity
@@ -82,7 +81,7 @@ class Combination:
 
     @property
     def window(self) -> tuple[datetime, datetime]:
-        """Give the window in which it is made: two weeks ahead, the next one where it is extended, or now."""
+        """The window: two weeks ahead, the following one if it is extended, or now."""
         if self.moment is ChangeTiming.EMERGENCY:
             return NOW, NOW + EMERGENCY_DEADLINE
         if self.moment is ChangeTiming.EXTENDED:
@@ -91,7 +90,7 @@ class Combination:
 
     @property
     def change(self) -> CertificateChange:
-        """Make the change."""
+        """The change with these properties."""
         starts, ends = self.window
         emergency = self.moment is ChangeTiming.EMERGENCY
         roles = ROLES_BY_LETTER[self.letter]
@@ -116,12 +115,12 @@ class Combination:
 
     @property
     def steps(self) -> tuple[PlannedStep, ...]:
-        """Plan the change."""
+        """The plan of the change."""
         return plan(self.change)
 
 
 def scheduled_combinations() -> Iterator[Combination]:
-    """List all combinations, in the order of the changes."""
+    """Yield all combinations with an agreed window, in the order of the changes."""
     for letter, roles in ROLES_BY_LETTER.items():
         for ours in Capacity:
             for theirs in Capacity:
@@ -130,9 +129,9 @@ def scheduled_combinations() -> Iterator[Combination]:
 
 
 def unscheduled_combinations() -> Iterator[Combination]:
-    """List the emergencies, and the windows without a fixed moment in which a writer of ours switches.
+    """Yield the emergencies, and the fuzzy windows in which a writer of ours switches.
 
-    In an emergency it makes no difference what the sides can hold; without a fixed moment both hold both.
+    In an emergency it makes no difference what the sides can hold; in a fuzzy window both can hold both.
     """
     for letter, roles in ROLES_BY_LETTER.items():
         yield Combination(
@@ -155,9 +154,9 @@ def unscheduled_combinations() -> Iterator[Combination]:
 def steps_and_behaviour(
     combination: Combination, skew: timedelta, seed: int | None = None
 ) -> tuple[tuple[PlannedStep, ...], Behaviour]:
-    """Return the steps as they come to be due, and how they are carried out by those who do what they should.
+    """Return the steps with their resulting due times, and a behaviour that keeps to the plan.
 
-    A message that shows the other side's change, or somebody's word, lets our cut-overs be made at that moment.
+    In a fuzzy window, our cut-overs become due with the first evidence of the other side's switch, or by decision.
     """
     steps, moment = combination.steps, combination.moment
     behaviour = compliant_behaviour(steps, skew, seed)
@@ -185,25 +184,24 @@ def steps_and_behaviour(
 
 
 def _due_by(step: PlannedStep, moment: datetime) -> PlannedStep:
-    """Let a cut-over of ours that waits in its window be due at a moment, if that comes before its own."""
+    """Return a cut-over of ours that is due at this time, if that is earlier and in its window; else the step."""
     if step.act is not Act.CUT_OVER or step.due is None:
         return step
     return replace(step, due=min(step.due, max(step.earliest or moment, moment)))
 
 
 def switches_at_once(steps: tuple[PlannedStep, ...]) -> bool:
-    """Say whether both sides have to switch at once, because one of them has no room for two certificates."""
+    """Return whether both sides switch simultaneously, because one has no room for two certificates."""
     return any(step.simultaneous for step in steps)
 
 
 def compliant_behaviour(
     steps: tuple[PlannedStep, ...], skew: timedelta, seed: int | None = None
 ) -> Behaviour:
-    """Let everybody do what the plan asks for, with the partners' part of a swap `skew` after ours.
+    """Return a behaviour that keeps to the plan, with the partners' simultaneous switches `skew` after ours.
 
-    A second partner takes half as long; with a negative skew we come last. A `seed` draws when within its time each
-    step is done, and which automatic steps a worker is killed in. Nobody agrees or confirms so late that our queue
-    could not drain before the window.
+    A second partner takes half as long; with a negative skew we switch last. With a `seed`, the time of each step and
+    the kills of workers are random, but nobody confirms so late that our queue could not drain before the window.
     """
     partners = sorted({step.partner for step in steps if step.partner})
     behaviour = Behaviour(

@@ -1,4 +1,4 @@
-"""What went wrong with messages, told together where it is the same thing at the same time."""
+"""Sentences about disrupted messages, one for each group that failed for the same reason at the same time."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ from rotations.planning.simulation.stations import CertificateValidity
 from rotations.planning.simulation.traffic import DisruptedMessage, FailedAttempt, FailureReason, Traffic
 
 GROUP_GAP = timedelta(hours=12)
-"""Messages that fail for the same reason are told of together unless so much time lies between them."""
+"""The longest time between messages of one group."""
 MAX_NAMES = 4
-"""So many names are told; of more, all but the first three are counted."""
+"""How many names are listed at most; of more, all but the first three are counted."""
 
 
 @dataclass(frozen=True)
 class FailureGroup:
-    """Messages in one direction that failed with the same, close together; with `endless`, they go on failing."""
+    """Messages in one direction that failed for the same reason, close together; if `endless`, they go on failing."""
 
     change: CertificateChange
-    mishaps: tuple[DisruptedMessage, ...]
+    messages: tuple[DisruptedMessage, ...]
     endless: bool
     validity: CertificateValidity
 
-    def told(self, clock: ZoneClock) -> str:
-        """Tell what becomes of these messages in one sentence."""
+    def sentence(self, clock: ZoneClock) -> str:
+        """Return what becomes of these messages as one sentence."""
         if self.first_failure is None:
             return f"{self.from_then_on(clock)} wait and are never sent."
         if self.first_failure.reason is FailureReason.MDN_SIGNATURE_FAILED:
@@ -38,38 +38,38 @@ class FailureGroup:
 
     @property
     def outbound(self) -> bool:
-        """Say whether they are ours."""
-        return self.mishaps[0].outbound
+        """Whether they are ours."""
+        return self.messages[0].outbound
 
     @property
     def first_failure(self) -> FailedAttempt | None:
-        """Give what went wrong first; None where they wait for ever."""
-        return next(iter(self.mishaps[0].failures), None)
+        """Their first failed attempt; None if they wait for ever."""
+        return next(iter(self.messages[0].failures), None)
 
     @cached_property
     def moments(self) -> tuple[datetime, datetime]:
-        """Give when the first and the last of them was created."""
-        created = [mishap.created for mishap in self.mishaps]
+        """When the first and the last of them was created."""
+        created = [message.created for message in self.messages]
         return min(created), max(created)
 
     @property
     def lost(self) -> int:
-        """Count those that are lost."""
-        return sum(mishap.lost for mishap in self.mishaps)
+        """How many are lost."""
+        return sum(message.lost for message in self.messages)
 
     @property
     def twice(self) -> int:
-        """Count those that are delivered more than once."""
-        return sum(mishap.twice for mishap in self.mishaps)
+        """How many are delivered more than once."""
+        return sum(message.twice for message in self.messages)
 
     # Sentences.
 
     def rejections(self, clock: ZoneClock) -> str:
-        one = len(self.mishaps) == 1
+        one = len(self.messages) == 1
         if not self.lost:
             end = "it goes through with a retry" if one else "they go through with the retries"
             end += ", nothing is lost"
-        elif self.lost == len(self.mishaps):
+        elif self.lost == len(self.messages):
             end = "it is lost when its retries run out" if one else "all are lost when their retries run out"
         else:
             end = f"{self.lost} of them {_is_or_are(self.lost)} lost when the retries run out"
@@ -84,9 +84,9 @@ class FailureGroup:
         )
 
     def doubles(self, clock: ZoneClock) -> str:
-        who, them_ = ("it", "it") if len(self.mishaps) == 1 else ("they", "them")
+        who, them_ = ("it", "it") if len(self.messages) == 1 else ("they", "them")
         if self.twice:
-            which = who if self.twice == len(self.mishaps) else f"{self.twice} of them"
+            which = who if self.twice == len(self.messages) else f"{self.twice} of them"
             end = f"{self.sends} {them_} again, and {which} {_is_or_are(self.twice)} delivered {self.times}"
         else:
             end = f"{who} {'counts' if who == 'it' else 'count'} as failed at the sender"
@@ -99,19 +99,19 @@ class FailureGroup:
     # Their parts.
 
     def some_of(self, clock: ZoneClock) -> str:
-        """Begin a sentence with how many it is about, and when: "8 of our messages to Northwind on … are"."""
-        count = len(self.mishaps)
-        whose = self.all_of if self.outbound or count > 1 else f"the {self.all_of}"
+        """Return the beginning of a sentence, such as "8 of our messages to Northwind on … are"."""
+        count = len(self.messages)
+        subject = self.all_of if self.outbound or count > 1 else f"the {self.all_of}"
         number = "One of" if count == 1 else f"{count} of" if self.outbound else f"{count}"
-        return f"{number} {whose} {clock.between(*self.moments)} {_is_or_are(count)}"
+        return f"{number} {subject} {clock.between(*self.moments)} {_is_or_are(count)}"
 
     def from_then_on(self, clock: ZoneClock) -> str:
         return f"From {clock.moment(self.moments[0])} on, {self.all_of}"
 
     @cached_property
     def all_of(self) -> str:
-        """Name the messages: "our messages to Northwind", "messages from Northwind to OpenAS2 and Gateway"."""
-        concerned = {(mishap.system.key, mishap.party.key) for mishap in self.mishaps}
+        """The name of the messages, such as "our messages to Northwind", "messages from Northwind to OpenAS2"."""
+        concerned = {(message.system.key, message.party.key) for message in self.messages}
         systems = [s.name for s in self.change.systems if any(s.key == system for system, _ in concerned)]
         parties = format_names(
             [p.name for p in self.change.parties if any(p.key == party for _, party in concerned)]
@@ -140,24 +140,24 @@ class FailureGroup:
     def sends(self) -> str:
         if self.outbound:
             return "we send"
-        parties = {mishap.party.name for mishap in self.mishaps}
+        parties = {message.party.name for message in self.messages}
         return f"{parties.pop()} sends" if len(parties) == 1 else "the partners send"
 
     @property
     def times(self) -> str:
-        most = max(len(mishap.delivered) for mishap in self.mishaps)
+        most = max(len(message.delivered) for message in self.messages)
         return "twice" if most == 2 else f"up to {most} times"
 
 
 def group_failures(
-    change: CertificateChange, outcome: SimulationResult, traffic: Traffic, validity: CertificateValidity
+    change: CertificateChange, result: SimulationResult, traffic: Traffic, validity: CertificateValidity
 ) -> Iterator[FailureGroup]:
-    """Group all mishaps of an outcome, in the order of their beginnings."""
-    nearly_over = outcome.span[1] - 2 * traffic.every
+    """Yield the disrupted messages in groups, in the order of their beginnings."""
+    nearly_over = result.span[1] - 2 * traffic.every
     found: list[tuple[bool, list[DisruptedMessage]]] = []
-    for tally in outcome.tallies:
-        for run in _split_by_kind(tally.mishaps):
-            found.append((tally.broken and run[-1].created >= nearly_over and len(run) > 1, run))
+    for flow in result.flows:
+        for run in _split_by_kind(flow.disrupted):
+            found.append((flow.broken and run[-1].created >= nearly_over and len(run) > 1, run))
     found.sort(key=lambda entry: entry[1][0].created)
     together: list[tuple[bool, list[DisruptedMessage]]] = []
     for endless, run in found:
@@ -167,37 +167,37 @@ def group_failures(
                 break
         else:
             together.append((endless, list(run)))
-    for endless, mishaps in together:
-        yield FailureGroup(change, tuple(mishaps), endless, validity)
+    for endless, messages in together:
+        yield FailureGroup(change, tuple(messages), endless, validity)
 
 
-def _split_by_kind(mishaps: Sequence[DisruptedMessage]) -> Iterator[list[DisruptedMessage]]:
-    """Cut the mishaps of one flow into those of the same kind that lie together."""
+def _split_by_kind(messages: Sequence[DisruptedMessage]) -> Iterator[list[DisruptedMessage]]:
+    """Yield the disrupted messages of one flow in groups of the same kind that lie close together."""
     runs: dict[object, list[DisruptedMessage]] = {}
     found: list[list[DisruptedMessage]] = []
-    for mishap in mishaps:
-        run = runs.get(_failure_kind(mishap))
-        if run is None or mishap.created - run[-1].created > GROUP_GAP:
-            run = runs[_failure_kind(mishap)] = []
+    for message in messages:
+        run = runs.get(_failure_kind(message))
+        if run is None or message.created - run[-1].created > GROUP_GAP:
+            run = runs[_failure_kind(message)] = []
             found.append(run)
-        run.append(mishap)
+        run.append(message)
     yield from found
 
 
-def _failure_kind(mishap: DisruptedMessage) -> object:
-    return next(((failure.reason, failure.expired) for failure in mishap.failures), None)
+def _failure_kind(message: DisruptedMessage) -> object:
+    return next(((failure.reason, failure.expired) for failure in message.failures), None)
 
 
 def _is_same_kind(one: DisruptedMessage, other: DisruptedMessage) -> bool:
     return (one.outbound, _failure_kind(one)) == (other.outbound, _failure_kind(other))
 
 
-def _is_near(mishaps: Sequence[DisruptedMessage], run: Sequence[DisruptedMessage]) -> bool:
-    return run[0].created - max(mishap.created for mishap in mishaps) <= GROUP_GAP
+def _is_near(messages: Sequence[DisruptedMessage], run: Sequence[DisruptedMessage]) -> bool:
+    return run[0].created - max(message.created for message in messages) <= GROUP_GAP
 
 
 def format_names(found: Sequence[str]) -> str:
-    """List names: "A", "A and B", "A, B, C and 5 others"."""
+    """Return names as text, such as "A", "A and B", "A, B, C and 5 others"."""
     shown = (
         list(found)
         if len(found) <= MAX_NAMES

@@ -1,4 +1,4 @@
-"""How people, partners and workers carry a plan out: as it asks for, or not."""
+"""How our people, partners and workers carry out a plan: as it is, or not."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,29 +7,29 @@ from datetime import datetime, timedelta
 from rotations.planning.change import Act, Role
 
 OPERATOR_DELAY = timedelta(minutes=5)
-"""How long our own people take for a step that they may begin."""
+"""How long our own people take for a step that is ready."""
 OPEN_ENDED_TIME = timedelta(days=1)
-"""The time in which a step without a last moment is done."""
+"""The time within which a step without a latest time is done."""
 
 
 @dataclass(frozen=True)
 class PartnerBehaviour:
-    """How one partner keeps to a plan. As it stands, it does everything in the time that the plan leaves it.
+    """How one partner carries out its steps. By default, it does everything in time.
 
-    `shifts` holds acts that it does by its own clock, whatever they should have waited for: that much before the
-    first moment that the plan allows it, or after the last one. It never uses a certificate of ours before we sent
-    it. `never` holds acts that it does not do at all. With `says_so`, it tells us in time that a shifted or omitted
-    act is done; a participant that was waived comes to the same.
+    `shifts` has acts that it does at its own time, whatever they should have waited for: that much before the earliest
+    or after the latest time of the plan. It never uses a certificate of ours before we sent it. `never` has acts that
+    it does not do at all. If `claims_done`, it reports in time that a shifted or omitted act is done; waiving a
+    participant has the same effect.
 
-    `roles` limits what it installs to these roles of the change, while it believes itself done. With `replaces`, it
-    has room for one certificate although we noted several. With `forgets_mdns`, it installs our signing certificate
-    for messages but not for MDNs. With `pauses`, it sends nothing from an hour before the window until the tests
-    with it have passed. `lag` is how long after the agreed moment it makes the switch that both sides make at once.
+    `roles` limits what it installs to these roles of the change, although it reports the whole as done. If `replaces`,
+    it has room for one certificate although we recorded several. If `forgets_mdns`, it installs our signing certificate
+    for messages but not for MDNs. If `pauses`, it sends nothing from an hour before the window until its tests have
+    passed. `lag` is how long after the agreed time it makes a simultaneous switch.
     """
 
     shifts: Mapping[Act, timedelta] = field(default_factory=dict)
     never: frozenset[Act] = frozenset()
-    says_so: bool = False
+    claims_done: bool = False
     roles: frozenset[Role] | None = None
     replaces: bool = False
     forgets_mdns: bool = False
@@ -39,7 +39,7 @@ class PartnerBehaviour:
 
 @dataclass(frozen=True)
 class WorkerKill:
-    """A worker that ends in the middle of an automatic step; the next one takes the step up after `gap`.
+    """A worker that is killed during an automatic step; the next one resumes the step after `gap`.
 
     `written` is how many of the step's writes had reached the AS2 system by then.
     """
@@ -51,7 +51,7 @@ class WorkerKill:
 
 @dataclass(frozen=True)
 class WorkerOutage:
-    """A time in which no worker of ours runs: automatic steps wait for its end."""
+    """A time in which no worker of ours runs."""
 
     begins: datetime
     ends: datetime
@@ -59,12 +59,12 @@ class WorkerOutage:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """Everything about carrying a plan out that the plan leaves open, or that goes against it.
+    """Everything about the execution of a plan that the plan leaves open, or that violates it.
 
-    `partners` is keyed by the partner's key. `pace` is keyed by the step's key and says when in the time that the
-    plan leaves for it a step by hand is done: 0 at once, 1 at the last moment; without it our people are prompt and
-    partners are halfway. `lag` is how long after the agreed moment our side makes a switch that both sides make at
-    once. `called_off` says that our side does not make the change: nothing had shown it by the end of its window.
+    `partners` is keyed by the partner's key. `pace` is keyed by the step's key: when in its time a step by hand is
+    done, from 0 (at once) to 1 (at the latest time); by default our people are prompt and partners take half the
+    time. `lag` is how long after the agreed time our side makes a simultaneous switch. If `called_off`, our side does
+    not switch, as there was no evidence by the end of the window.
     """
 
     partners: Mapping[str, PartnerBehaviour] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class Behaviour:
     called_off: bool = False
 
     def of(self, partner: str | None) -> PartnerBehaviour:
-        """Return how this partner behaves."""
+        """Return the behaviour of a partner."""
         return self.partners.get(partner or "", RELIABLE_PARTNER)
 
 

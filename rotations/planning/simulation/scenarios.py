@@ -1,4 +1,4 @@
-"""What a page may ask of a plan: the things that go wrong most often, each as a behaviour and in words."""
+"""The scenarios of a plan: what goes wrong most often, each as a behaviour and as text."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,15 +26,15 @@ from rotations.planning.simulation.scenario_behaviour import (
 DEVIATION = timedelta(hours=2)
 """By how much a partner is early or late."""
 RESUME_DELAY = timedelta(minutes=2)
-"""How soon the step of a killed worker is taken up by the next one."""
+"""How soon the next worker resumes the step of a killed one."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Something that may happen to a plan.
+    """A behaviour that a plan may meet.
 
-    `key` is the same for every plan with the same partners and systems and fits into an address; `text` is half a
-    sentence, such as "If Northwind adds C2 two hours late".
+    `key` is the same for every plan with the same partners and systems, and fits into a URL; `text` is half a sentence,
+    such as "If Northwind adds C2 two hours late".
     """
 
     key: str
@@ -43,13 +43,13 @@ class Scenario:
 
 
 def list_scenarios(change: CertificateChange, steps: Sequence[PlannedStep]) -> tuple[Scenario, ...]:
-    """List what is worth asking about the plan of a change; the first one is how it goes as planned."""
+    """Return the scenarios of a plan; in the first, everybody keeps to it."""
     found = [("as-planned", AS_PLANNED)]
     for party in change.parties:
         own = [step for step in steps if step.partner == party.key]
         found += [
-            (f"{name}:{party.key}", Behaviour(partners={party.key: conduct}))
-            for name, conduct in _partner_behaviours(change, own)
+            (f"{name}:{party.key}", Behaviour(partners={party.key: partner_behaviour}))
+            for name, partner_behaviour in _partner_behaviours(change, own)
         ]
     found += _worker_behaviours(change, steps)
     return tuple(Scenario(key, describe_behaviour(change, steps, asked), asked) for key, asked in found)
@@ -58,12 +58,12 @@ def list_scenarios(change: CertificateChange, steps: Sequence[PlannedStep]) -> t
 def _partner_behaviours(
     change: CertificateChange, steps: Sequence[PlannedStep]
 ) -> Iterator[tuple[str, PartnerBehaviour]]:
-    """List how a partner may behave that does these steps."""
+    """Yield the possible behaviours of a partner that has these steps."""
     acts = {step.act for step in steps}
     if Act.INSTALL in acts:
         yield "late", PartnerBehaviour(shifts={Act.INSTALL: DEVIATION})
-        yield "late-but-confirmed", PartnerBehaviour(shifts={Act.INSTALL: DEVIATION}, says_so=True)
-        yield "never-but-confirmed", PartnerBehaviour(never=frozenset({Act.INSTALL}), says_so=True)
+        yield "late-but-confirmed", PartnerBehaviour(shifts={Act.INSTALL: DEVIATION}, claims_done=True)
+        yield "never-but-confirmed", PartnerBehaviour(never=frozenset({Act.INSTALL}), claims_done=True)
         yield "replaces", PartnerBehaviour(replaces=True)
         if Role.SIGN in change.roles:
             yield "not-for-mdns", PartnerBehaviour(forgets_mdns=True)
@@ -72,7 +72,7 @@ def _partner_behaviours(
         yield "switches-early", PartnerBehaviour(shifts={Act.PARTNER_CUT_OVER: -DEVIATION})
         yield "pauses", PartnerBehaviour(pauses=True)
     elif Act.PARTNER_CUT_OVER in acts:
-        if change.side == "partner":  # Our new certificate it can't use before we sent it.
+        if change.side == "partner":  # It can't use our new certificate before we send it.
             yield "switches-early", PartnerBehaviour(shifts={Act.PARTNER_CUT_OVER: -DEVIATION})
         yield "never-switches", PartnerBehaviour(never=frozenset({Act.PARTNER_CUT_OVER}))
     roles = {effect.role for step in steps for effect in step.effects}
@@ -83,7 +83,7 @@ def _partner_behaviours(
 def _worker_behaviours(
     change: CertificateChange, steps: Sequence[PlannedStep]
 ) -> Iterator[tuple[str, Behaviour]]:
-    """List what may happen to our own workers, where a step of the window carries itself out."""
+    """Yield the possible failures of our workers, if they carry out a step in the window."""
     cut_overs = [step for step in steps if step.act is Act.CUT_OVER and step.automatic]
     for step in cut_overs:
         yield (
@@ -95,7 +95,7 @@ def _worker_behaviours(
 
 
 def describe_behaviour(change: CertificateChange, steps: Sequence[PlannedStep], behaviour: Behaviour) -> str:
-    """Say what a behaviour is, as the first half of a sentence: "If Northwind adds C2 two hours late"."""
+    """Return a behaviour as the first half of a sentence, such as "If Northwind adds C2 two hours late"."""
     clauses = [
         clause
         for party in change.parties
@@ -116,28 +116,28 @@ def describe_behaviour(change: CertificateChange, steps: Sequence[PlannedStep], 
 
 
 def _describe_partner(
-    change: CertificateChange, party: Party, steps: Sequence[PlannedStep], conduct: PartnerBehaviour
+    change: CertificateChange, party: Party, steps: Sequence[PlannedStep], partner_behaviour: PartnerBehaviour
 ) -> Iterator[str]:
-    deeds = _act_phrases(change, party, steps)
-    tied = {step.act for step in steps if step.partner == party.key and step.simultaneous}
-    says_so = ", although it says in time that it has" if conduct.says_so else ""
-    for act, shift in conduct.shifts.items():
-        described = _describe_shift(shift, early="early" if act in tied else "too early")
-        yield f"{party.name} {deeds[act]} {described}{says_so}"
+    phrases = _act_phrases(change, party, steps)
+    simultaneous = {step.act for step in steps if step.partner == party.key and step.simultaneous}
+    claims_done = ", although it says in time that it has" if partner_behaviour.claims_done else ""
+    for act, shift in partner_behaviour.shifts.items():
+        described = _describe_shift(shift, early="early" if act in simultaneous else "too early")
+        yield f"{party.name} {phrases[act]} {described}{claims_done}"
     for act in Act:
-        if act in conduct.never:
-            yield f"{party.name} never {deeds[act]}{says_so}"
-    if conduct.roles is not None:
-        uses = " and ".join(THEIR_USE[role] for role in sort_roles(conduct.roles)) or "nothing"
+        if act in partner_behaviour.never:
+            yield f"{party.name} never {phrases[act]}{claims_done}"
+    if partner_behaviour.roles is not None:
+        uses = " and ".join(THEIR_USE[role] for role in sort_roles(partner_behaviour.roles)) or "nothing"
         yield f"{party.name} installs {change.new_name} for {uses} only"
-    if conduct.replaces:
+    if partner_behaviour.replaces:
         yield f"{party.name} replaces {change.old_name} at once instead of keeping both"
-    if conduct.forgets_mdns:
+    if partner_behaviour.forgets_mdns:
         yield f"{party.name} installs {change.new_name} for our messages, but not for our MDNs"
-    if conduct.pauses:
+    if partner_behaviour.pauses:
         yield f"{party.name} pauses its queue from an hour before the window until the tests have passed"
-    if conduct.lag:
-        yield f"{party.name} switches {format_duration(conduct.lag)} after the agreed moment"
+    if partner_behaviour.lag:
+        yield f"{party.name} switches {format_duration(partner_behaviour.lag)} after the agreed moment"
 
 
 def _describe_shift(shift: timedelta, *, early: str) -> str:

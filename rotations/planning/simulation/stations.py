@@ -1,8 +1,8 @@
-"""The certificates that each side of a change holds, place by place and over time.
+"""The certificates that each side of a change holds over time, in each of its slots.
 
-Of the six places where a side picks a certificate (see `rotations.planning.rules`), those of the changing roles are
-here. A reader of signatures has two: one for messages and one for MDNs. A writer has one for all partners, or one for
-each where the AS2 system can: what signs by default concerns nobody who takes part then, and has no slot.
+A slot belongs to a place of a changing role (see `rotations.planning.rules`). A reader of signatures has two: one for
+messages and one for MDNs. A writer has one for all partners; or one per partner if the AS2 system supports that, and
+then the default has no slot, as it signs for nobody who takes part.
 """
 
 from bisect import bisect_right
@@ -22,19 +22,15 @@ from rotations.planning.change import (
     partner_side,
     sort_roles,
 )
-from rotations.planning.rules import OUR_USE, THEIR_USE, CertificatePlace
-
-OLD = "old"
-NEW = "new"
-Certificates = frozenset[str]
+from rotations.planning.rules import OLD, OUR_USE, THEIR_USE, CertificatePlace, Certificates, after_move
 
 SIGNATURE_ROLES = frozenset({Role.SIGN, Role.VERIFY})
-"""Roles of a certificate that signs; whoever reads it verifies messages and MDNs."""
+"""Roles of certificates that sign messages and MDNs."""
 
 
 @dataclass(frozen=True)
 class CertificateSlot:
-    """One choice of certificates: of a writer, for all partners or `facing` one; or of a reader, maybe for `mdns`."""
+    """One setting for certificates: of a writer, for all partners or `facing` one; or of a reader, maybe for `mdns`."""
 
     place: CertificatePlace
     facing: Party | None = None
@@ -42,7 +38,7 @@ class CertificateSlot:
 
     @property
     def name(self) -> str:
-        """Name the slot as a sentence does, such as "verifying MDNs at Northwind"."""
+        """The name of the slot in sentences, such as "verifying MDNs at Northwind"."""
         use = (OUR_USE if self.place.at.startswith("us:") else THEIR_USE)[self.place.role]
         if self.place.reads and self.place.role in SIGNATURE_ROLES:
             use += " MDNs" if self.mdns else " messages"
@@ -51,7 +47,7 @@ class CertificateSlot:
 
 @dataclass(frozen=True)
 class SlotPair:
-    """A slot that writes and one that reads what it writes, between one system of ours and one partner."""
+    """A writer's slot and a reader's slot for what it writes, between one system of ours and one partner."""
 
     writer: CertificateSlot
     reader: CertificateSlot
@@ -60,13 +56,13 @@ class SlotPair:
 
     @property
     def role(self) -> Role:
-        """Give the role of the certificate that both hold."""
+        """The role of the certificate that both hold."""
         return self.writer.place.role
 
 
 @dataclass(frozen=True)
 class SlotWrite:
-    """A moment at which a slot changes."""
+    """A change of a slot."""
 
     at: datetime
     slot: CertificateSlot
@@ -74,10 +70,10 @@ class SlotWrite:
 
 
 class SlotHistory:
-    """What a slot holds over time. It begins with the old certificate alone."""
+    """The certificates that a slot holds over time, beginning with the old one alone."""
 
     def __init__(self, writes: Iterable[SlotWrite]) -> None:
-        """Take the slot's own writes, in any order."""
+        """Apply the writes to the slot, given in any order."""
         self.moments: list[datetime] = []
         self.states: list[Certificates] = [frozenset({OLD})]
         for write in sorted(writes, key=lambda write: write.at):
@@ -85,11 +81,11 @@ class SlotHistory:
             self.states.append(after_move(self.states[-1], write.move))
 
     def at(self, moment: datetime) -> Certificates:
-        """Return what is held at a moment; what is written at that very moment counts already."""
+        """Return what is held at a time; a write at that very time counts already."""
         return self.states[bisect_right(self.moments, moment)]
 
     def spans(self) -> Iterator[tuple[datetime | None, datetime | None, Certificates]]:
-        """List what is held from when until when; None is "always before" and "ever since"."""
+        """Yield what is held from when until when; None stands for an open beginning or end."""
         for begins, ends, held in zip((None, *self.moments), (*self.moments, None), self.states, strict=True):
             if begins is None or begins != ends:
                 yield begins, ends, held
@@ -97,36 +93,25 @@ class SlotHistory:
 
 @dataclass(frozen=True)
 class CertificateValidity:
-    """From when the new and until when the old certificate is accepted by anybody; None is "any time"."""
+    """Until when the old and from when the new certificate is valid; None stands for "always"."""
 
     old_until: datetime | None = None
     new_from: datetime | None = None
 
     def accepts(self, certificate: str, moment: datetime) -> bool:
-        """Say whether a certificate is valid at a moment."""
+        """Return whether a certificate is valid at a time."""
         if certificate == OLD:
             return self.old_until is None or moment < self.old_until
         return self.new_from is None or moment >= self.new_from
 
     @property
     def moments(self) -> list[datetime]:
-        """List the moments at which something begins or ceases to be valid."""
+        """The times at which a certificate becomes valid or expires."""
         return [moment for moment in (self.old_until, self.new_from) if moment is not None]
 
 
-def after_move(held: Certificates, move: Move) -> Certificates:
-    """Return what a slot holds after a move."""
-    match move:
-        case Move.ADD:
-            return held | {NEW}
-        case Move.DROP:
-            return held - {OLD}
-        case Move.SWITCH | Move.REPLACE:
-            return frozenset({NEW})
-
-
 def slots_of(change: CertificateChange) -> list[CertificateSlot]:
-    """List all slots that a change concerns."""
+    """Return all slots of a change."""
     return [
         slot
         for sides in (change.systems, change.parties)
@@ -137,7 +122,7 @@ def slots_of(change: CertificateChange) -> list[CertificateSlot]:
 
 
 def slot_pairs(change: CertificateChange) -> list[SlotPair]:
-    """List every writer with every reader of what it writes."""
+    """Return every writer with every reader of what it writes."""
     return [
         SlotPair(writer, reader, system, party)
         for role in sort_roles(change.roles)
@@ -156,7 +141,7 @@ def _writers_and_readers(
 
 def _slots(change: CertificateChange, side: System | Party, role: Role) -> list[CertificateSlot]:
     at = our_side(side.key) if isinstance(side, System) else partner_side(side.key)
-    place = CertificatePlace(at, role, side.name, side.holds.both and not change.emergency)
+    place = CertificatePlace(at, role, side.name, side.holds.fits_both and not change.emergency)
     if place.reads:
         return (
             [CertificateSlot(place), CertificateSlot(place, mdns=True)]

@@ -1,12 +1,11 @@
-"""Carry the steps of a plan out, each at the moment at which a behaviour lets it happen.
+"""Carry out the steps of a plan, each at the time that results from a behaviour.
 
-Only the steps decide what happens: their order, limits, moments and effects are taken as they are, also from a plan
-that is wrong.
+The order, limits, due times and effects of the steps are taken as they are, even from an unsafe plan.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
@@ -41,10 +40,21 @@ ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class StepRun:
-    """What became of a step: when it counted as done (None: never), and what it wrote when.
+class Progress:
+    """The steps of a rotation that are done already, and when, and those that are skipped, by key."""
 
-    `missed` says that its window was over before it could be done, or before it was finished.
+    done: Mapping[str, datetime] = field(default_factory=dict)
+    skipped: Collection[str] = frozenset()
+
+
+NOT_STARTED = Progress()
+
+
+@dataclass(frozen=True)
+class StepRun:
+    """The execution of a step: when it counted as done (None: never), and its writes.
+
+    If `missed`, its window was over before it could be done, or before it was finished.
     """
 
     step: PlannedStep
@@ -55,39 +65,39 @@ class StepRun:
 
 @dataclass(frozen=True)
 class QueuePause:
-    """A time in which a side sends no messages; without an end, it goes on for good."""
+    """A time in which a side sends no messages; without `ends`, it never ends."""
 
     begins: datetime
     ends: datetime | None
 
     def covers(self, moment: datetime) -> bool:
-        """Say whether the side sends nothing at this moment."""
+        """Return whether the side sends nothing at this time."""
         return self.begins <= moment and (self.ends is None or moment < self.ends)
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """How a plan went. `pauses` is keyed by the side that pauses, as `Effect.at` spells it."""
+    """The execution of a plan. `pauses` is keyed by the side (`Effect.at`) that pauses."""
 
     change: CertificateChange
-    happenings: tuple[StepRun, ...]
-    lines: Mapping[CertificateSlot, SlotHistory]
+    step_runs: tuple[StepRun, ...]
+    histories: Mapping[CertificateSlot, SlotHistory]
     pauses: Mapping[str, QueuePause]
 
     @cached_property
-    def links(self) -> list[SlotPair]:
-        """List who writes with what and who reads it."""
+    def slot_pairs(self) -> list[SlotPair]:
+        """Every writer with every reader of what it writes."""
         return slot_pairs(self.change)
 
     @cached_property
     def done(self) -> dict[str, datetime]:
-        """Map the steps that were done to when that was."""
-        return {h.step.key: h.done for h in self.happenings if h.done is not None}
+        """When steps were done, by key."""
+        return {h.step.key: h.done for h in self.step_runs if h.done is not None}
 
     @cached_property
     def moments(self) -> list[datetime]:
-        """List all moments at which anything happened, the first one first."""
-        written = {write.at for happening in self.happenings for write in happening.writes}
+        """All times at which anything happened, in order."""
+        written = {write.at for step_run in self.step_runs for write in step_run.writes}
         paused = {m for pause in self.pauses.values() for m in (pause.begins, pause.ends) if m is not None}
         return sorted(written | paused | set(self.done.values()))
 
@@ -96,25 +106,24 @@ def build_timeline(
     change: CertificateChange,
     steps: Sequence[PlannedStep],
     behaviour: Behaviour,
-    done: Mapping[str, datetime] | None = None,
-    skipped: Collection[str] = (),
+    progress: Progress = NOT_STARTED,
 ) -> Timeline:
-    """Carry the steps out in the order in which they are listed.
+    """Carry out the steps in the given order.
 
-    A step that waits for one that is not done, or not listed before it, is never done. `done` holds steps that are
-    done already, and when that was: they are taken as fact. `skipped` steps are left out, and waited for no longer.
+    A step that waits for one that is not done, or that comes later, is never done. `progress` has the steps that are
+    done already, which are taken as fact, and those that are skipped, which nothing waits for.
     """
-    unfolding = _TimelineBuilder(change, behaviour, done or {}, frozenset(skipped))
+    builder = _TimelineBuilder(change, behaviour, progress)
     for step in steps:
-        unfolding.take(step)
-    lines = slot_histories(slots_of(change), unfolding.writes)
-    return Timeline(change, tuple(unfolding.happenings), lines, unfolding.pauses())
+        builder.take(step)
+    histories = slot_histories(slots_of(change), builder.writes)
+    return Timeline(change, tuple(builder.step_runs), histories, builder.pauses())
 
 
 def slot_histories(
     slots: Iterable[CertificateSlot], writes: Iterable[SlotWrite]
 ) -> dict[CertificateSlot, SlotHistory]:
-    """Sort writes into what each slot holds over time."""
+    """Return the history of each slot from all writes."""
     own: dict[CertificateSlot, list[SlotWrite]] = defaultdict(list)
     for write in writes:
         own[write.slot].append(write)
@@ -122,61 +131,54 @@ def slot_histories(
 
 
 class _TimelineBuilder:
-    """Take step after step, and keep what happened so far."""
+    """Carry out one step after another, and keep what has happened so far."""
 
-    def __init__(
-        self,
-        change: CertificateChange,
-        behaviour: Behaviour,
-        known: Mapping[str, datetime],
-        skipped: frozenset[str],
-    ) -> None:
+    def __init__(self, change: CertificateChange, behaviour: Behaviour, progress: Progress) -> None:
         self.change = change
         self.behaviour = behaviour
-        self.known = known
-        self.skipped = skipped
+        self.progress = progress
         self.kills = {kill.step: kill for kill in behaviour.kills}
-        self.links = slot_pairs(change)
+        self.slot_pairs = slot_pairs(change)
         self.slots: dict[tuple[str, Role], list[CertificateSlot]] = defaultdict(list)
         for slot in slots_of(change):
             self.slots[slot.place.at, slot.place.role].append(slot)
         self.defaults = {our_side(system.key) for system in change.systems if change.per_partner}
-        self.happenings: list[StepRun] = []
+        self.step_runs: list[StepRun] = []
         self.done: dict[str, datetime] = {}
 
     @property
     def writes(self) -> list[SlotWrite]:
-        return [write for happening in self.happenings for write in happening.writes]
+        return [write for step_run in self.step_runs for write in step_run.writes]
 
     def take(self, step: PlannedStep) -> None:
-        happening = self.carry_out(step)
-        self.happenings.append(happening)
-        if happening.done is not None:
-            self.done[step.key] = happening.done
+        step_run = self.carry_out(step)
+        self.step_runs.append(step_run)
+        if step_run.done is not None:
+            self.done[step.key] = step_run.done
 
     def carry_out(self, step: PlannedStep) -> StepRun:
-        if step.key in self.known:
-            moment = self.known[step.key]
+        if step.key in self.progress.done:
+            moment = self.progress.done[step.key]
             return StepRun(step, moment, self.written(step.effects, moment))
-        ready = self.ready(step)
-        if step.key in self.skipped:
+        ready = self.ready_at(step)
+        if step.key in self.progress.skipped:
             return StepRun(step, ready)
         if step.who is StepOwner.PARTNER:
             return self.by_partner(step, ready)
         if ready is None:
             return StepRun(step, None)
         if step.act is Act.TEST:
-            return StepRun(step, self.passed(step, self.usual(step, ready)))
+            return StepRun(step, self.test_passed_at(step, self.regular_time(step, ready)))
         return self.by_us(step, ready)
 
-    def ready(self, step: PlannedStep) -> datetime | None:
-        """Say when all that a step waits for is done."""
+    def ready_at(self, step: PlannedStep) -> datetime | None:
+        """Return when all steps before it are done; None if one never is."""
         waited_for = [self.done.get(key) for key in step.after]
         found = [moment for moment in waited_for if moment is not None]
         return max([self.change.now, *found]) if len(found) == len(waited_for) else None
 
-    def usual(self, step: PlannedStep, ready: datetime) -> datetime:
-        """Say when a step is done by somebody who does what the plan asks for."""
+    def regular_time(self, step: PlannedStep, ready: datetime) -> datetime:
+        """Return when a step is done by somebody who keeps to the plan."""
         first = max(ready + step.wait, step.earliest or ready)
         if step.simultaneous:
             ours = step.who is StepOwner.WE
@@ -194,78 +196,84 @@ class _TimelineBuilder:
     # Our side.
 
     def by_us(self, step: PlannedStep, ready: datetime) -> StepRun:
-        moment = self.usual(step, ready)
+        moment = self.regular_time(step, ready)
         if step.automatic:
-            moment = self.awake(moment)
+            moment = self.next_worker_time(moment)
         if _is_too_late(step, moment) or (step.act is Act.CUT_OVER and self.behaviour.called_off):
             return StepRun(step, None, missed=True)
         writes = self.written(step.effects, moment)
         kill = self.kills.get(step.key) if step.automatic else None
         if kill is None:
             return StepRun(step, moment, writes)
-        resumed = self.awake(moment + kill.gap)
+        resumed = self.next_worker_time(moment + kill.gap)
         before, after = writes[: kill.written], writes[kill.written :]
         if after and _is_too_late(step, resumed):
             return StepRun(step, None, before, missed=True)
         return StepRun(step, resumed, (*before, *(replace(write, at=resumed) for write in after)))
 
-    def awake(self, moment: datetime) -> datetime:
-        """Say when the next worker runs, from a moment on."""
+    def next_worker_time(self, moment: datetime) -> datetime:
+        """Return when the next worker runs at or after a time."""
         for outage in sorted(self.behaviour.outages, key=lambda outage: outage.begins):
             if outage.begins <= moment < outage.ends:
                 moment = outage.ends
         return moment
 
-    def passed(self, step: PlannedStep, moment: datetime) -> datetime | None:
-        """Say when a test passes: at the first moment from `moment` on at which both sides understand each other."""
-        links = [
-            link for link in self.links if (link.system.key, link.party.key) == (step.system, step.partner)
+    def test_passed_at(self, step: PlannedStep, moment: datetime) -> datetime | None:
+        """Return the first time, from `moment` on, at which both sides can read each other; None for never."""
+        pairs = [
+            pair
+            for pair in self.slot_pairs
+            if (pair.system.key, pair.party.key) == (step.system, step.partner)
         ]
         writes = self.writes
-        lines = slot_histories({slot for link in links for slot in (link.writer, link.reader)}, writes)
+        histories = slot_histories({slot for pair in pairs for slot in (pair.writer, pair.reader)}, writes)
         for tried in [moment, *sorted(write.at for write in writes if write.at > moment)]:
-            if all(lines[link.writer].at(tried) <= lines[link.reader].at(tried) for link in links):
+            if all(histories[pair.writer].at(tried) <= histories[pair.reader].at(tried) for pair in pairs):
                 return tried
         return None
 
     # The partners' side.
 
     def by_partner(self, step: PlannedStep, ready: datetime | None) -> StepRun:
-        conduct = self.behaviour.of(step.partner)
-        usual = None if ready is None else self.usual(step, ready)
-        deviates = step.act in conduct.never or step.act in conduct.shifts
-        if step.simultaneous and usual is not None and _is_too_late(step, usual - conduct.lag):
-            usual = None
+        partner_behaviour = self.behaviour.of(step.partner)
+        regular = None if ready is None else self.regular_time(step, ready)
+        deviates = step.act in partner_behaviour.never or step.act in partner_behaviour.shifts
+        if step.simultaneous and regular is not None and _is_too_late(step, regular - partner_behaviour.lag):
+            regular = None
             if not deviates:
                 return StepRun(step, None, missed=True)
-        actual = self.actual(step, conduct, ready) if deviates else usual
-        writes = () if actual is None else self.written(_actual_effects(step.effects, conduct), actual)
-        if conduct.forgets_mdns:
+        actual = self.actual_time(step, partner_behaviour, ready) if deviates else regular
+        writes = (
+            () if actual is None else self.written(_actual_effects(step.effects, partner_behaviour), actual)
+        )
+        if partner_behaviour.forgets_mdns:
             writes = tuple(write for write in writes if not write.slot.mdns)
-        if conduct.says_so:
-            return StepRun(step, usual, writes)
+        if partner_behaviour.claims_done:
+            return StepRun(step, regular, writes)
         return StepRun(step, None if actual is None or ready is None else max(actual, ready), writes)
 
-    def actual(self, step: PlannedStep, conduct: PartnerBehaviour, ready: datetime | None) -> datetime | None:
-        """Say when a partner really does what it does not do as planned."""
-        has_new = self.has_new(step)
-        if step.act in conduct.never or has_new is None:
+    def actual_time(
+        self, step: PlannedStep, partner_behaviour: PartnerBehaviour, ready: datetime | None
+    ) -> datetime | None:
+        """Return when a partner does a step that it does not do as planned; None for never."""
+        has_new = self.has_new_since(step)
+        if step.act in partner_behaviour.never or has_new is None:
             return None
-        shift = conduct.shifts[step.act]
+        shift = partner_behaviour.shifts[step.act]
         if step.simultaneous or shift < timedelta(0):
             from_when = step.earliest or ready
         else:
             from_when = step.latest or step.earliest or ready
         return None if from_when is None else max(from_when + shift, has_new)
 
-    def has_new(self, step: PlannedStep) -> datetime | None:
-        """Say since when the partner has the new certificate: its own for ever, ours since we sent it."""
+    def has_new_since(self, step: PlannedStep) -> datetime | None:
+        """Return since when the partner has the new certificate: its own always, ours since we sent it."""
         if self.change.side == "partner":
             return ALWAYS
         sent = [
-            happening.done
-            for happening in self.happenings
-            if happening.step.act is Act.ANNOUNCE and happening.step.partner == step.partner
+            step_run.done
+            for step_run in self.step_runs
+            if step_run.step.act is Act.ANNOUNCE and step_run.step.partner == step.partner
         ]
         return sent[0] if sent else None
 
@@ -275,7 +283,7 @@ class _TimelineBuilder:
         )
 
     def touched(self, effect: Effect) -> list[CertificateSlot]:
-        """List the slots that an effect moves; with our default those for partners without a choice of their own."""
+        """Return the slots that an effect changes; for our default, those of partners without a choice of their own."""
         if effect.at not in self.defaults or effect.role is not Role.SIGN:
             return self.slots[effect.at, effect.role]
         chosen = {write.slot for write in self.writes}
@@ -284,17 +292,17 @@ class _TimelineBuilder:
         ]
         return [slot for slot in choices if slot not in chosen]
 
-    # Who sends nothing when.
+    # Queue pauses.
 
     def pauses(self) -> dict[str, QueuePause]:
         return self.our_pauses() | self.their_pauses()
 
     def our_pauses(self) -> dict[str, QueuePause]:
-        release = {h.step.at: h.done for h in self.happenings if h.step.act is Act.RELEASE}
+        release = {h.step.at: h.done for h in self.step_runs if h.step.act is Act.RELEASE}
         return {
             h.step.at: QueuePause(h.done, release.get(h.step.at))
-            for h in self.happenings
-            if h.step.act is Act.HOLD and h.done is not None and h.step.key not in self.skipped
+            for h in self.step_runs
+            if h.step.act is Act.HOLD and h.done is not None and h.step.key not in self.progress.skipped
         }
 
     def their_pauses(self) -> dict[str, QueuePause]:
@@ -303,7 +311,7 @@ class _TimelineBuilder:
             if self.behaviour.of(party.key).pauses:
                 tests = [
                     h.done
-                    for h in self.happenings
+                    for h in self.step_runs
                     if h.step.act is Act.TEST and h.step.partner == party.key and h.done is not None
                 ]
                 starts, ends = self.change.window_of(party)
@@ -313,15 +321,17 @@ class _TimelineBuilder:
 
 
 def _is_too_late(step: PlannedStep, moment: datetime) -> bool:
-    """Say whether it is too late for a cut-over: what was agreed holds no longer."""
+    """Return whether it is too late for a cut-over, since its window is over."""
     cuts_over = step.act is Act.CUT_OVER or step.simultaneous
     return cuts_over and step.latest is not None and moment >= step.latest
 
 
-def _actual_effects(effects: Iterable[Effect], conduct: PartnerBehaviour) -> list[Effect]:
-    """Return what a partner does instead of what it should."""
+def _actual_effects(effects: Iterable[Effect], partner_behaviour: PartnerBehaviour) -> list[Effect]:
+    """Return the effects of a step as this partner carries it out."""
     return [
-        replace(effect, move=Move.REPLACE) if conduct.replaces and effect.move is Move.ADD else effect
+        replace(effect, move=Move.REPLACE)
+        if partner_behaviour.replaces and effect.move is Move.ADD
+        else effect
         for effect in effects
-        if conduct.roles is None or effect.role in conduct.roles
+        if partner_behaviour.roles is None or effect.role in partner_behaviour.roles
     ]

@@ -1,16 +1,16 @@
 """Messages and their MDNs between one system of ours and one partner, in one direction.
 
-A message is encrypted and signed with what its sender writes with at that moment, and read with what the receiver
-holds when it arrives; the MDN likewise, the other way round. What is not acknowledged is sent again, encrypted and
-signed anew, until the retries run out.
+A message is encrypted and signed with the certificates that its sender uses when it is sent, and read with those that
+the receiver holds when it arrives; its MDN likewise, in the other direction. A message without an MDN is encrypted,
+signed and sent again until its retries run out.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, product
 from random import Random
 
 from rotations.planning.change import Party, Role, System, our_side, our_side_to, partner_side
@@ -19,7 +19,7 @@ from rotations.planning.simulation.timeline import QueuePause, Timeline
 
 
 class FailureReason(StrEnum):
-    """What an attempt failed with: the modifier of the MDN, or that the MDN itself could not be verified."""
+    """Why an attempt failed: the modifier of the MDN, or that the MDN itself could not be verified."""
 
     AUTHENTICATION_FAILED = "authentication-failed"
     DECRYPTION_FAILED = "decryption-failed"
@@ -31,31 +31,32 @@ MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class Traffic:
-    """How messages flow. `every` is the time from one to the next in one direction, `transit` that on the wire.
+    """The messages of a simulation: one is sent `every` so often in each direction, and takes `transit` to arrive.
 
-    Half of the MDNs come at once, half up to `mdn_delay` later, signed at some moment in between. `retries` are the
-    pauses before each further attempt.
+    Half of the MDNs are synchronous, half come up to `mdn_delay` later and are signed some time in between. `retries`
+    are the pauses before each further attempt. `seed` varies when exactly messages and MDNs are sent.
     """
 
     every: timedelta = 5 * MINUTE
     transit: timedelta = timedelta(seconds=2)
     mdn_delay: timedelta = 30 * MINUTE
     retries: tuple[timedelta, ...] = (5 * MINUTE, 15 * MINUTE, 30 * MINUTE, 60 * MINUTE, 60 * MINUTE)
+    seed: int = 0
 
     @property
     def life(self) -> timedelta:
-        """Give the longest time from sending a message to reading its MDN."""
+        """The longest time from sending a message to reading its MDN."""
         return 2 * self.transit + self.mdn_delay
 
 
 @dataclass(frozen=True)
 class FailedAttempt:
-    """One attempt that failed: what was written with a certificate at `written` could not be read at `read`.
+    """One attempt that failed: the reader could not read at `read` what was written at `written`.
 
-    `expired` says that the reader held the certificate, but it was not valid.
+    If `expired`, the reader held the certificate, but it was not valid.
     """
 
-    link: SlotPair
+    slots: SlotPair
     reason: FailureReason
     written: datetime
     read: datetime
@@ -64,10 +65,10 @@ class FailedAttempt:
 
 @dataclass(frozen=True)
 class DisruptedMessage:
-    """A message that did not go through at once.
+    """A message that was not delivered at the first attempt, or was never sent.
 
-    `delivered` lists when it was processed; more than once where its MDN did not verify. `acknowledged` is when the
-    sender learned of it. With `stuck`, its sender's queue is never released.
+    `delivered` has the times at which it was processed, more than one if its MDN did not verify. `acknowledged` is when
+    the sender verified an MDN. If `stuck`, its sender's queue is never released.
     """
 
     created: datetime
@@ -81,25 +82,25 @@ class DisruptedMessage:
 
     @property
     def rejected(self) -> bool:
-        """Say whether its receiver rejected it at least once."""
+        """Whether the receiver rejected it at least once."""
         return any(failure.reason is not FailureReason.MDN_SIGNATURE_FAILED for failure in self.failures)
 
     @property
     def lost(self) -> bool:
-        """Say whether it was never processed, although its retries have run out."""
+        """Whether it was never processed, although its retries have run out."""
         return not self.delivered and not self.stuck
 
     @property
     def twice(self) -> bool:
-        """Say whether it was processed twice, or more often."""
+        """Whether it was processed more than once."""
         return len(self.delivered) > 1
 
 
 @dataclass(frozen=True)
 class FlowResult:
-    """What became of the messages of one flow: how many there were, how many waited in a queue, what went wrong.
+    """The messages of one flow: how many there were, how many waited in a queue, and which were disrupted.
 
-    `broken` says that at the end messages fail, or wait for good.
+    If `broken`, messages still fail or wait at the end.
     """
 
     outbound: bool
@@ -107,7 +108,7 @@ class FlowResult:
     party: Party
     messages: int
     waited: int
-    mishaps: tuple[DisruptedMessage, ...]
+    disrupted: tuple[DisruptedMessage, ...]
     broken: bool
 
     @property
@@ -118,42 +119,35 @@ class FlowResult:
 
 @dataclass(frozen=True)
 class ReadCheck:
-    """One place at which a message or MDN is read, and what it was written with."""
+    """The check whether what one slot writes can be read with another."""
 
-    link: SlotPair
+    slots: SlotPair
     written: SlotHistory
     read: SlotHistory
     reason: FailureReason
     validity: CertificateValidity
 
     def failure(self, written: datetime, read: datetime) -> FailedAttempt | None:
-        """Return what goes wrong with something written and read at these moments."""
+        """Return the failure of something written and read at these times, or None."""
         certificates = self.written.at(written)
         unknown = not certificates or not certificates <= self.read.at(read)
         if unknown or not all(self.validity.accepts(certificate, read) for certificate in certificates):
-            return FailedAttempt(self.link, self.reason, written, read, expired=not unknown)
+            return FailedAttempt(self.slots, self.reason, written, read, expired=not unknown)
         return None
 
     @property
     def moments(self) -> list[datetime]:
-        """List the moments at which the answer may change."""
+        """The times at which the result can change."""
         return [*self.written.moments, *self.read.moments, *self.validity.moments]
 
 
 def message_flows(
-    course: Timeline,
-    traffic: Traffic,
-    validity: CertificateValidity,
-    span: tuple[datetime, datetime],
-    seed: int,
+    timeline: Timeline, traffic: Traffic, validity: CertificateValidity, span: tuple[datetime, datetime]
 ) -> Iterator["MessageFlow"]:
-    """Make both flows between each system of ours and each partner, with messages created within the span."""
-    for system in course.change.systems:
-        for party in course.change.parties:
-            between = [link for link in course.links if (link.system, link.party) == (system, party)]
-            links = {(link.role, link.reader.mdns): link for link in between}
-            for outbound in (True, False):
-                yield MessageFlow(course, traffic, validity, span, seed, (system, party), outbound, links)
+    """Yield both flows between each system of ours and each partner, with messages created within the span."""
+    for sides in product(timeline.change.systems, timeline.change.parties):
+        for outbound in (True, False):
+            yield MessageFlow(timeline, traffic, validity, span, sides, outbound=outbound)
 
 
 class MessageFlow:
@@ -161,118 +155,122 @@ class MessageFlow:
 
     def __init__(
         self,
-        course: Timeline,
+        timeline: Timeline,
         traffic: Traffic,
         validity: CertificateValidity,
         span: tuple[datetime, datetime],
-        seed: int,
         sides: tuple[System, Party],
+        *,
         outbound: bool,
-        links: Mapping[tuple[Role, bool], SlotPair],
     ) -> None:
-        """Take who talks to whom, and the links between them by role and whether MDNs are read."""
-        self.course, self.traffic, self.validity = course, traffic, validity
+        self.timeline, self.traffic, self.validity = timeline, traffic, validity
         self.system, self.party = sides
         self.outbound = outbound
         sender, receiver = our_side(self.system.key), partner_side(self.party.key)
-        held = [at for at in _queue_sides(self.system, self.party, outbound=outbound) if at in course.pauses]
-        self.pause: QueuePause | None = course.pauses[held[0]] if held else None
+        held = [
+            at for at in _queue_sides(self.system, self.party, outbound=outbound) if at in timeline.pauses
+        ]
+        self.pause: QueuePause | None = timeline.pauses[held[0]] if held else None
         encrypts, signs, acknowledges = (
             (Role.ENCRYPT, Role.SIGN, Role.VERIFY) if outbound else (Role.DECRYPT, Role.VERIFY, Role.SIGN)
         )
-        self.to_receiver = [
-            check
-            for check in (
-                self.check(links.get((encrypts, False)), FailureReason.DECRYPTION_FAILED),
-                self.check(links.get((signs, False)), FailureReason.AUTHENTICATION_FAILED),
-            )
-            if check is not None
-        ]
-        self.to_sender = self.check(links.get((acknowledges, True)), FailureReason.MDN_SIGNATURE_FAILED)
-        self.seed = f"{seed}/{sender}/{receiver}/{outbound}"
+        checks = (
+            self.check(encrypts, FailureReason.DECRYPTION_FAILED),
+            self.check(signs, FailureReason.AUTHENTICATION_FAILED),
+        )
+        self.to_receiver = [check for check in checks if check is not None]
+        self.to_sender = self.check(acknowledges, FailureReason.MDN_SIGNATURE_FAILED, mdns=True)
+        self.seed = f"{traffic.seed}/{sender}/{receiver}/{outbound}"
         self.begins, self.ends = span
         self.first = self.begins + traffic.every * _seeded_random(self.seed).random()
 
-    def check(self, link: SlotPair | None, reason: FailureReason) -> ReadCheck | None:
-        if link is None:  # The certificate of this role does not change: it never fails.
-            return None
-        lines = self.course.lines
-        return ReadCheck(link, lines[link.writer], lines[link.reader], reason, self.validity)
+    def check(self, role: Role, reason: FailureReason, *, mdns: bool = False) -> ReadCheck | None:
+        """Return the check of a role between both sides; None if its certificate does not change."""
+        histories = self.timeline.histories
+        for pair in self.timeline.slot_pairs:
+            if (pair.system, pair.party, pair.role, pair.reader.mdns) == (
+                self.system,
+                self.party,
+                role,
+                mdns,
+            ):
+                return ReadCheck(pair, histories[pair.writer], histories[pair.reader], reason, self.validity)
+        return None
 
     @cached_property
     def checks(self) -> list[ReadCheck]:
-        """List all places at which a message of this flow or its MDN may fail."""
+        """The checks that a message of this flow and its MDN have to pass."""
         return [*self.to_receiver, *([self.to_sender] if self.to_sender else [])]
 
     def created(self, number: int) -> datetime:
-        """Say when a message comes into being."""
+        """Return when a message is created."""
         return self.first + number * self.traffic.every
 
     def number_from(self, moment: datetime) -> int:
-        """Give the number of the first message that is created at a moment or after it."""
+        """Return the number of the first message that is created at or after a time."""
         return max(0, -((self.first - moment) // self.traffic.every))
 
     def run(self) -> FlowResult:
-        """Send all messages. Those that pass, and in whose life nothing changes, are only counted."""
-        waited, mishaps = 0, list[DisruptedMessage]()
-        for begins, ends in pairwise(self.turns()):
+        """Send all messages. Those that pass, with no change in their lifetime, are only counted."""
+        waited, disrupted = 0, list[DisruptedMessage]()
+        for begins, ends in pairwise(self.change_times()):
             calm = ends - self.traffic.life if self.passes(begins) else begins
             since, until = self.number_from(begins), self.number_from(ends)
             for number in range(max(since, self.number_from(calm)), until):
                 waited += self.waits(self.created(number))
-                mishap = self.send(number)
-                if mishap is not None:
-                    mishaps.append(mishap)
+                message = self.send(number)
+                if message is not None:
+                    disrupted.append(message)
         count, broken = self.number_from(self.ends), not self.passes(self.ends)
-        return FlowResult(self.outbound, self.system, self.party, count, waited, tuple(mishaps), broken)
+        return FlowResult(self.outbound, self.system, self.party, count, waited, tuple(disrupted), broken)
 
-    def turns(self) -> list[datetime]:
-        """List begin, end, and the moments in between at which the fate of messages may turn."""
+    def change_times(self) -> list[datetime]:
+        """Return begin, end, and the times in between at which the result for a message can change."""
         found = {moment for check in self.checks for moment in check.moments}
         if self.pause:
             found |= {m for m in (self.pause.begins, self.pause.ends) if m is not None}
         return [self.begins, *sorted(m for m in found if self.begins < m < self.ends), self.ends]
 
     def waits(self, moment: datetime) -> bool:
-        """Say whether the sender's queue is paused."""
+        """Return whether the sender's queue is paused at this time."""
         return self.pause is not None and self.pause.covers(moment)
 
     def passes(self, moment: datetime) -> bool:
-        """Say whether a message that is sent and read at this moment goes through, with its MDN."""
+        """Return whether a message that is sent and read at this time is delivered, and its MDN verified."""
         return not self.waits(moment) and not any(check.failure(moment, moment) for check in self.checks)
 
     def send(self, number: int) -> DisruptedMessage | None:
-        """Send one message, as often as it takes; return what went wrong, or None."""
+        """Send one message and its retries; return it if it was disrupted, else None."""
         created = moment = self.created(number)
         failures, delivered = list[FailedAttempt](), list[datetime]()
         for attempt, wait in enumerate((*self.traffic.retries, None)):
             if self.pause and self.pause.covers(moment):
                 if self.pause.ends is None:
-                    return self.mishap(created, failures, delivered, stuck=True)
+                    return self.disrupted(created, failures, delivered, stuck=True)
                 moment = self.pause.ends
             arrives = moment + self.traffic.transit
             failure = next(filter(None, (check.failure(moment, arrives) for check in self.to_receiver)), None)
             back = arrives + self.traffic.transit
             if failure is None:
                 delivered.append(arrives)
-                signed, back = self.answered(number, attempt, arrives)
+                signed, back = self.mdn_times(number, attempt, arrives)
                 failure = self.to_sender.failure(signed, back) if self.to_sender else None
             if failure is None:
-                return self.mishap(created, failures, delivered, acknowledged=back) if failures else None
+                return self.disrupted(created, failures, delivered, acknowledged=back) if failures else None
             failures.append(failure)
             if wait is not None:
                 moment = back + wait
-        return self.mishap(created, failures, delivered)
+        return self.disrupted(created, failures, delivered)
 
-    def answered(self, number: int, attempt: int, arrives: datetime) -> tuple[datetime, datetime]:
-        """Say when the MDN of a processed message is signed, and when it arrives at the sender."""
+    def mdn_times(self, number: int, attempt: int, arrives: datetime) -> tuple[datetime, datetime]:
+        """Return when the MDN of a processed message is signed, and when it arrives."""
         random = _seeded_random(f"{self.seed}/{number}/{attempt}")
         if random.random() < 0.5:
             return arrives, arrives + self.traffic.transit
         delay = self.traffic.mdn_delay * random.random()
         return arrives + delay * random.random(), arrives + delay + self.traffic.transit
 
-    def mishap(
+    def disrupted(
         self,
         created: datetime,
         failures: list[FailedAttempt],

@@ -19,13 +19,10 @@ from rotations.execution import stored_plan
 from rotations.models import Rotation
 from rotations.planning import plan
 from rotations.planning.change import CertificateChange, PlannedStep
-from rotations.planning.simulation import (
-    CertificateValidity,
-    Scenario,
-    SimulationAnswer,
-    list_scenarios,
-    what_if,
-)
+from rotations.planning.simulation.answers import SimulationAnswer, what_if
+from rotations.planning.simulation.scenarios import Scenario, list_scenarios
+from rotations.planning.simulation.stations import CertificateValidity
+from rotations.planning.simulation.timeline import Progress
 from rotations.planning.states import StepState
 from rotations.web.views.lookups import get_rotation_or_404
 
@@ -48,22 +45,19 @@ class PlanSimulation:
         return plan.plan(self.change)
 
     @cached_property
-    def done(self) -> dict[str, datetime]:
-        """Return the times at which steps were done, by key."""
-        rows = self.rotation.steps.filter(state=StepState.DONE, done_at__isnull=False)
-        return {key: at for key, at in rows.values_list("key", "done_at") if at is not None}
+    def progress(self) -> Progress:
+        done = self.rotation.steps.filter(state=StepState.DONE, done_at__isnull=False)
+        skipped = self.rotation.steps.filter(state=StepState.SKIPPED)
+        return Progress(
+            {key: at for key, at in done.values_list("key", "done_at") if at is not None},
+            frozenset(skipped.values_list("key", flat=True)),
+        )
 
     @cached_property
-    def skipped(self) -> frozenset[str]:
-        """Return the keys of skipped steps."""
-        rows = self.rotation.steps.filter(state=StepState.SKIPPED)
-        return frozenset(rows.values_list("key", flat=True))
-
-    @cached_property
-    def questions(self) -> tuple[Scenario, ...]:
+    def scenarios(self) -> tuple[Scenario, ...]:
         return list_scenarios(self.change, self.steps)
 
-    def answer(self, question: Scenario) -> SimulationAnswer:
+    def answer(self, scenario: Scenario) -> SimulationAnswer:
         old, new = self.rotation.old, self.rotation.new
         validity = CertificateValidity(
             old_until=old.not_after if old else None, new_from=new.not_before if new else None
@@ -71,10 +65,9 @@ class PlanSimulation:
         return what_if(
             self.change,
             self.steps,
-            question.behaviour,
+            scenario.behaviour,
             validity=validity,
-            done=self.done,
-            skipped=self.skipped,
+            progress=self.progress,
             zone=self.zone,
         )
 
@@ -83,12 +76,13 @@ class PlanSimulation:
 def rotation_simulation(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Show what happens to messages as planned, and in the scenario that ``?ask=`` names."""
     rotation, now = get_rotation_or_404(uid), database_now()
-    paper = PlanSimulation(rotation, now, timezone.get_current_timezone_name())
+    simulation = PlanSimulation(rotation, now, timezone.get_current_timezone_name())
     context = {"rotation": rotation, "environment": rotation.environment, "now": now}
     try:
-        asked = next((q for q in paper.questions if q.key == request.GET.get("ask")), None)
-        answers = [paper.answer(question) for question in (paper.questions[0], asked) if question is not None]
-        context |= {"answers": answers, "asked": asked, "questions": paper.questions[1:]}
+        chosen = next((s for s in simulation.scenarios if s.key == request.GET.get("ask")), None)
+        as_planned = simulation.scenarios[0]
+        answers = [simulation.answer(scenario) for scenario in (as_planned, chosen) if scenario]
+        context |= {"answers": answers, "chosen": chosen, "scenarios": simulation.scenarios[1:]}
     except PlanError as error:
         context["obstacle"] = str(error)
     return render(request, "rotations/rotation_simulation.html", context)

@@ -236,7 +236,7 @@ def test_there_is_no_way_back_and_no_window(company: Company) -> None:
 def test_the_page_says_what_happens_and_asks_what_happened(
     company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("emergency", "rotations", "confirm_page"):
+    for name in ("emergency", "lookups", "confirm_page"):
         monkeypatch.setattr(f"rotations.web.views.{name}.database_now", lambda: NOW)
     client: Client = log_in(make_person("amir", "approver"))
     rotation = make_draft(company, starts=STARTS)

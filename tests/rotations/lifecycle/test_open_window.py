@@ -214,7 +214,7 @@ def test_the_page_tells_the_rule_and_takes_a_word(
     company: Company, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rotation = started(company, clock, AtEnd.GO_BACK)
-    for name in ("lifecycle", "rotations", "confirm_page"):
+    for name in ("lifecycle", "lookups", "confirm_page"):
         monkeypatch.setattr(f"rotations.web.views.{name}.database_now", lambda: INSIDE)
     client: Client = log_in(make_person("olivia", "operator"))
     shown = page_text(get_page(client, "rotation-detail", rotation.uid))

@@ -16,7 +16,8 @@ from rotations.lifecycle.replanning import AlternativePlan
 from rotations.models import Letter, Participant, Rotation
 from rotations.planning.plan import plan
 from rotations.planning.rules import violations
-from rotations.planning.simulation import what_if
+from rotations.planning.simulation.answers import what_if
+from rotations.planning.simulation.timeline import Progress
 from rotations.planning.states import StepAction, StepState
 from rotations.web.presenters.plan_comparison import PlanComparison
 from tests.rotations.company import NOW, Company
@@ -182,7 +183,7 @@ def test_the_new_plan_keeps_the_law_and_loses_nothing_on_paper(rotation: Rotatio
     assert not violations(change, steps)
     rows = rotation.steps.filter(state=StepState.DONE).values_list("key", "done_at")
     done = {key: at for key, at in rows if at is not None}
-    outcome = what_if(change, steps, done=done).outcome
+    outcome = what_if(change, steps, progress=Progress(done)).result
     assert outcome.messages > 100
     assert (outcome.lost, outcome.rejected, outcome.twice, list(outcome.violations)) == (0, 0, 0, [])
 

@@ -9,17 +9,16 @@ import pytest
 from rotations.planning.change import DEFAULT_GRACE, Act, Capacity, CertificateChange, Move, PlannedStep, Role
 from rotations.planning.plan import plan
 from rotations.planning.rules import violations
-from rotations.planning.simulation import (
+from rotations.planning.simulation.run import SimulationResult, simulate
+from rotations.planning.simulation.scenario_behaviour import (
     Behaviour,
-    CertificateValidity,
-    FailureReason,
     PartnerBehaviour,
-    SimulationResult,
-    Traffic,
     WorkerKill,
     WorkerOutage,
-    simulate,
 )
+from rotations.planning.simulation.stations import CertificateValidity
+from rotations.planning.simulation.timeline import Progress
+from rotations.planning.simulation.traffic import FailureReason, Traffic
 from tests.rotations.planning.changes import ENDS, NOW, ONE, ROLES, SEVERAL, STARTS, make_change
 from tests.rotations.planning.test_rules import change_step, drop_dependency, drop_step
 
@@ -27,23 +26,23 @@ SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelt
 
 
 def run(
-    which: str, ours: Capacity = SEVERAL, theirs: Capacity = SEVERAL, **conduct: object
+    which: str, ours: Capacity = SEVERAL, theirs: Capacity = SEVERAL, **partner_behaviour: object
 ) -> SimulationResult:
     """Simulate the change with one partner that behaves like this."""
     change = make_change(which, (ours,), (theirs,))
-    return simulate(change, plan(change), partner(**conduct))
+    return simulate(change, plan(change), partner(**partner_behaviour))
 
 
-def partner(**conduct: object) -> Behaviour:
-    return Behaviour(partners={"p1": PartnerBehaviour(**conduct)})  # type: ignore[arg-type]
+def partner(**partner_behaviour: object) -> Behaviour:
+    return Behaviour(partners={"p1": PartnerBehaviour(**partner_behaviour)})  # type: ignore[arg-type]
 
 
-def counts(outcome: SimulationResult) -> tuple[int, int, int]:
-    return outcome.rejected, outcome.lost, outcome.twice
+def counts(result: SimulationResult) -> tuple[int, int, int]:
+    return result.rejected, result.lost, result.twice
 
 
-def reasons(outcome: SimulationResult, *, outbound: bool) -> set[FailureReason]:
-    return {f.reason for m in outcome.mishaps if m.outbound is outbound for f in m.failures}
+def reasons(result: SimulationResult, *, outbound: bool) -> set[FailureReason]:
+    return {f.reason for m in result.disrupted if m.outbound is outbound for f in m.failures}
 
 
 AUTHENTICATION, DECRYPTION, MDN = (
@@ -120,13 +119,13 @@ def test_a_plan_that_breaks_the_law_costs_messages(
     theirs: set[FailureReason],
 ) -> None:
     change = make_change(which)
-    outcome = simulate(change, tamper(plan(change)))
-    assert reasons(outcome, outbound=True) == ours
-    assert reasons(outcome, outbound=False) == theirs
-    assert (outcome.lost > 0) == bool({AUTHENTICATION, DECRYPTION} & (ours | theirs))
-    assert (outcome.twice > 0) == (MDN in ours | theirs)
+    result = simulate(change, tamper(plan(change)))
+    assert reasons(result, outbound=True) == ours
+    assert reasons(result, outbound=False) == theirs
+    assert (result.lost > 0) == bool({AUTHENTICATION, DECRYPTION} & (ours | theirs))
+    assert (result.twice > 0) == (MDN in ours | theirs)
     # Not only the check of the plan objects: what was seen in the states and in the messages does too.
-    seen = [sentence for sentence in outcome.violations if sentence not in violations(change, plan(change))]
+    seen = [sentence for sentence in result.violations if sentence not in violations(change, plan(change))]
     assert any("held only the" in sentence for sentence in seen)
     assert any("outside of any swap" in sentence for sentence in seen)
 
@@ -134,19 +133,19 @@ def test_a_plan_that_breaks_the_law_costs_messages(
 def test_without_the_pause_our_messages_fail_between_the_two_switches() -> None:
     change = make_change("A", theirs=(ONE,))
     steps = drop_step(drop_step(plan(change), "hold:s1"), "release:s1")
-    outcome = simulate(change, steps, partner(lag=20 * MINUTE))
-    ours = [mishap for mishap in outcome.mishaps if mishap.outbound]
-    assert {mishap.created.replace(minute=0, second=0, microsecond=0) for mishap in ours} == {STARTS}
+    result = simulate(change, steps, partner(lag=20 * MINUTE))
+    ours = [message for message in result.disrupted if message.outbound]
+    assert {message.created.replace(minute=0, second=0, microsecond=0) for message in ours} == {STARTS}
     assert len(ours) == 4
-    assert not any(mishap.lost for mishap in ours)
+    assert not any(message.lost for message in ours)
 
 
 def test_a_grace_of_nothing_lets_what_is_on_its_way_fail() -> None:
     change = replace(make_change("D"), grace=timedelta(0))
     behaviour = replace(partner(), pace={"partner_cut_over:p1": 1.0})
-    outcome = simulate(change, plan(change), behaviour, traffic=Traffic(every=MINUTE))
-    assert outcome.twice > 0
-    assert {mishap.outbound for mishap in outcome.mishaps if mishap.twice} == {True}
+    result = simulate(change, plan(change), behaviour, traffic=Traffic(every=MINUTE))
+    assert result.twice > 0
+    assert {message.outbound for message in result.disrupted if message.twice} == {True}
 
 
 def test_a_writer_with_two_certificates_and_one_with_none_are_seen() -> None:
@@ -162,128 +161,128 @@ def test_a_writer_with_two_certificates_and_one_with_none_are_seen() -> None:
 
 def test_steps_that_wait_for_what_is_not_there_are_never_done() -> None:
     change = make_change("C")
-    outcome = simulate(change, plan(change)[::-1])
-    assert {h.step.key for h in outcome.happenings if h.done is not None} == {"stage:s1"}
-    assert counts(outcome) == (0, 0, 0)
+    result = simulate(change, plan(change)[::-1])
+    assert {h.step.key for h in result.step_runs if h.done is not None} == {"stage:s1"}
+    assert counts(result) == (0, 0, 0)
 
 
 # What partners may do.
 
 
 def test_a_partner_that_installs_late_and_says_so_holds_the_change_up_and_costs_nothing() -> None:
-    outcome = run("A", shifts={Act.INSTALL: 2 * HOUR})
-    assert next(h for h in outcome.happenings if h.step.key == "cut_over:s1").missed
-    assert counts(outcome) == (0, 0, 0)
-    assert outcome.violations == ()
+    result = run("A", shifts={Act.INSTALL: 2 * HOUR})
+    assert next(h for h in result.step_runs if h.step.key == "cut_over:s1").missed
+    assert counts(result) == (0, 0, 0)
+    assert result.violations == ()
 
 
 def test_in_a_longer_window_the_change_is_made_when_the_late_partner_is_ready() -> None:
     change = replace(make_change("A"), ends=STARTS + 4 * HOUR)
-    outcome = simulate(change, plan(change), partner(shifts={Act.INSTALL: 2 * HOUR}))
-    assert next(h.done for h in outcome.happenings if h.step.key == "cut_over:s1") == change.starts + 2 * HOUR
-    assert counts(outcome) == (0, 0, 0)
+    result = simulate(change, plan(change), partner(shifts={Act.INSTALL: 2 * HOUR}))
+    assert next(h.done for h in result.step_runs if h.step.key == "cut_over:s1") == change.starts + 2 * HOUR
+    assert counts(result) == (0, 0, 0)
 
 
 def test_a_partner_that_only_says_that_it_has_installed_rejects_our_messages_until_it_has() -> None:
-    outcome = run("A", shifts={Act.INSTALL: 2 * HOUR}, says_so=True)
-    assert outcome.rejected == 24  # two hours, a message every five minutes
-    assert outcome.lost == 0
-    assert {mishap.created.hour for mishap in outcome.mishaps if mishap.rejected} == {4, 5}
-    assert reasons(outcome, outbound=False) == {MDN}
+    result = run("A", shifts={Act.INSTALL: 2 * HOUR}, claims_done=True)
+    assert result.rejected == 24  # two hours, a message every five minutes
+    assert result.lost == 0
+    assert {message.created.hour for message in result.disrupted if message.rejected} == {4, 5}
+    assert reasons(result, outbound=False) == {MDN}
 
 
 def test_messages_are_lost_when_their_retries_run_out() -> None:
     change = make_change("E")
-    behaviour = partner(shifts={Act.INSTALL: 2 * HOUR}, says_so=True)
+    behaviour = partner(shifts={Act.INSTALL: 2 * HOUR}, claims_done=True)
     impatient = Traffic(retries=(10 * MINUTE, 30 * MINUTE))
-    outcome = simulate(change, plan(change), behaviour, traffic=impatient)
-    assert outcome.lost == 16  # those of the first 80 minutes
-    assert outcome.rejected == 24
-    assert max(m.created for m in outcome.mishaps if m.lost) < STARTS + 80 * MINUTE
+    result = simulate(change, plan(change), behaviour, traffic=impatient)
+    assert result.lost == 16  # those of the first 80 minutes
+    assert result.rejected == 24
+    assert max(m.created for m in result.disrupted if m.lost) < STARTS + 80 * MINUTE
 
 
 def test_what_was_processed_but_not_acknowledged_is_delivered_again_and_not_lost() -> None:
-    outcome = run("A", forgets_mdns=True)
-    assert outcome.lost == outcome.rejected == 0
-    assert outcome.twice > 0
-    assert not any(mishap.outbound for mishap in outcome.mishaps)
-    assert all(len(mishap.delivered) == 6 for mishap in outcome.mishaps if mishap.created > STARTS)
+    result = run("A", forgets_mdns=True)
+    assert result.lost == result.rejected == 0
+    assert result.twice > 0
+    assert not any(message.outbound for message in result.disrupted)
+    assert all(len(message.delivered) == 6 for message in result.disrupted if message.created > STARTS)
 
 
 def test_a_partner_that_replaces_instead_of_adding_rejects_from_then_on_until_our_switch() -> None:
-    outcome = run("E", replaces=True)
-    installed = next(h.done for h in outcome.happenings if h.step.key == "install:p1")
+    result = run("E", replaces=True)
+    installed = next(h.done for h in result.step_runs if h.step.key == "install:p1")
     assert installed
-    assert min(m.created for m in outcome.mishaps) - installed < 5 * MINUTE
-    assert STARTS - max(m.created for m in outcome.mishaps) < 5 * MINUTE
-    assert outcome.lost > 1000
+    assert min(m.created for m in result.disrupted) - installed < 5 * MINUTE
+    assert STARTS - max(m.created for m in result.disrupted) < 5 * MINUTE
+    assert result.lost > 1000
 
 
 def test_a_partner_cannot_use_our_certificate_before_we_sent_it() -> None:
-    outcome = run("B", shifts={Act.PARTNER_CUT_OVER: -20 * DAY})
-    sent = next(h.done for h in outcome.happenings if h.step.act is Act.ANNOUNCE)
+    result = run("B", shifts={Act.PARTNER_CUT_OVER: -20 * DAY})
+    sent = next(h.done for h in result.step_runs if h.step.act is Act.ANNOUNCE)
     assert sent
-    switched = next(h.writes[0].at for h in outcome.happenings if h.step.act is Act.PARTNER_CUT_OVER)
+    switched = next(h.writes[0].at for h in result.step_runs if h.step.act is Act.PARTNER_CUT_OVER)
     assert switched == sent
-    assert counts(outcome) == (0, 0, 0)
+    assert counts(result) == (0, 0, 0)
 
 
 def test_a_partner_can_use_its_own_certificate_before_we_accept_it() -> None:
-    outcome = run("D", shifts={Act.PARTNER_CUT_OVER: -2 * HOUR})
-    assert reasons(outcome, outbound=True) == {MDN}
-    assert reasons(outcome, outbound=False) == {AUTHENTICATION}
-    assert max(m.created for m in outcome.mishaps) < NOW + HOUR
+    result = run("D", shifts={Act.PARTNER_CUT_OVER: -2 * HOUR})
+    assert reasons(result, outbound=True) == {MDN}
+    assert reasons(result, outbound=False) == {AUTHENTICATION}
+    assert max(m.created for m in result.disrupted) < NOW + HOUR
 
 
 def test_a_partner_that_moves_one_role_of_two_is_found_out_when_the_old_one_leaves() -> None:
-    outcome = run("C", roles=frozenset({Role.SIGN}))
-    assert outcome.lost > 0
-    assert min(m.created for m in outcome.mishaps) >= ENDS + DEFAULT_GRACE
-    assert reasons(outcome, outbound=False) == {DECRYPTION}
+    result = run("C", roles=frozenset({Role.SIGN}))
+    assert result.lost > 0
+    assert min(m.created for m in result.disrupted) >= ENDS + DEFAULT_GRACE
+    assert reasons(result, outbound=False) == {DECRYPTION}
 
 
 def test_a_partner_with_one_slot_that_is_early_breaks_the_law_until_we_follow() -> None:
-    outcome = run("B", ONE, ONE, shifts={Act.PARTNER_CUT_OVER: -2 * HOUR})
-    assert outcome.rejected == 24
+    result = run("B", ONE, ONE, shifts={Act.PARTNER_CUT_OVER: -2 * HOUR})
+    assert result.rejected == 24
     assert any(
         "encrypting at Partner 1 used the new certificate; decrypting at System 1 held only the old"
         in sentence
-        for sentence in outcome.violations
+        for sentence in result.violations
     )
 
 
 def test_a_partner_with_one_slot_that_is_late_leaves_our_messages_waiting_and_loses_none_of_them() -> None:
-    outcome = run("F", ONE, ONE, shifts={Act.PARTNER_CUT_OVER: 2 * HOUR})
-    assert not any(mishap.outbound for mishap in outcome.mishaps)
-    assert outcome.pauses["us:s1"].ends
-    assert outcome.pauses["us:s1"].ends > STARTS + 2 * HOUR
-    assert outcome.waited == 37  # from five past three until ten past six
+    result = run("F", ONE, ONE, shifts={Act.PARTNER_CUT_OVER: 2 * HOUR})
+    assert not any(message.outbound for message in result.disrupted)
+    assert result.pauses["us:s1"].ends
+    assert result.pauses["us:s1"].ends > STARTS + 2 * HOUR
+    assert result.waited == 37  # from five past three until ten past six
 
 
 def test_a_partner_that_says_that_it_switched_does_not_get_our_queue_before_the_test_has_passed() -> None:
-    outcome = run("E", ONE, ONE, shifts={Act.PARTNER_CUT_OVER: 30 * MINUTE}, says_so=True)
-    assert counts(outcome) == (0, 0, 0)
-    assert next(h.done for h in outcome.happenings if h.step.act is Act.TEST) == STARTS + 30 * MINUTE
+    result = run("E", ONE, ONE, shifts={Act.PARTNER_CUT_OVER: 30 * MINUTE}, claims_done=True)
+    assert counts(result) == (0, 0, 0)
+    assert next(h.done for h in result.step_runs if h.step.act is Act.TEST) == STARTS + 30 * MINUTE
 
 
 def test_when_the_test_never_passes_our_queue_is_never_released() -> None:
-    outcome = run("E", ONE, ONE, never=frozenset({Act.PARTNER_CUT_OVER}))
-    assert outcome.pauses["us:s1"].ends is None
-    assert outcome.stuck > 0
-    assert outcome.lost == 0
+    result = run("E", ONE, ONE, never=frozenset({Act.PARTNER_CUT_OVER}))
+    assert result.pauses["us:s1"].ends is None
+    assert result.stuck > 0
+    assert result.lost == 0
 
 
 @pytest.mark.parametrize("which", "ABCDEF")
 def test_when_the_partner_pauses_its_queue_too_nothing_at_all_fails(which: str) -> None:
-    outcome = run(which, ONE, ONE, pauses=True, lag=10 * MINUTE)
-    assert counts(outcome) == (0, 0, 0)
-    assert outcome.waited > 0
+    result = run(which, ONE, ONE, pauses=True, lag=10 * MINUTE)
+    assert counts(result) == (0, 0, 0)
+    assert result.waited > 0
 
 
 def test_one_partner_that_is_late_does_not_touch_the_messages_of_another() -> None:
     change = make_change("A", theirs=(SEVERAL, SEVERAL))
-    outcome = simulate(change, plan(change), partner(shifts={Act.INSTALL: 2 * HOUR}, says_so=True))
-    assert {mishap.party.key for mishap in outcome.mishaps} == {"p1"}
+    result = simulate(change, plan(change), partner(shifts={Act.INSTALL: 2 * HOUR}, claims_done=True))
+    assert {message.party.key for message in result.disrupted} == {"p1"}
 
 
 # Workers.
@@ -292,92 +291,92 @@ def test_one_partner_that_is_late_does_not_touch_the_messages_of_another() -> No
 def test_a_worker_that_is_down_at_the_moment_makes_the_change_when_it_is_back() -> None:
     change = make_change("C")
     outage = WorkerOutage(STARTS - MINUTE, STARTS + 20 * MINUTE)
-    outcome = simulate(change, plan(change), Behaviour(outages=(outage,)))
-    assert next(h.done for h in outcome.happenings if h.step.key == "cut_over:s1") == outage.ends
-    assert counts(outcome) == (0, 0, 0)
+    result = simulate(change, plan(change), Behaviour(outages=(outage,)))
+    assert next(h.done for h in result.step_runs if h.step.key == "cut_over:s1") == outage.ends
+    assert counts(result) == (0, 0, 0)
 
 
 def test_a_window_without_a_worker_passes_unused() -> None:
     change = make_change("C")
-    outcome = simulate(change, plan(change), Behaviour(outages=(WorkerOutage(STARTS, ENDS),)))
-    assert next(h for h in outcome.happenings if h.step.key == "cut_over:s1").missed
-    assert counts(outcome) == (0, 0, 0)
-    assert outcome.violations == ()
+    result = simulate(change, plan(change), Behaviour(outages=(WorkerOutage(STARTS, ENDS),)))
+    assert next(h for h in result.step_runs if h.step.key == "cut_over:s1").missed
+    assert counts(result) == (0, 0, 0)
+    assert result.violations == ()
 
 
 def test_a_partner_with_one_slot_is_left_alone_when_our_side_misses_the_window() -> None:
     """It switches as agreed; that is against the law, and shows why somebody has to be told at once."""
     change = make_change("B", (ONE,), (ONE,))
-    outcome = simulate(change, plan(change), Behaviour(outages=(WorkerOutage(STARTS, ENDS),)))
-    assert outcome.lost > 0
-    assert outcome.violations
+    result = simulate(change, plan(change), Behaviour(outages=(WorkerOutage(STARTS, ENDS),)))
+    assert result.lost > 0
+    assert result.violations
 
 
 def test_a_killed_worker_leaves_a_step_half_written_until_the_next_one_goes_on() -> None:
     change = make_change("F", (ONE,), (ONE,))
     kill = WorkerKill("cut_over:s1", written=1, gap=10 * MINUTE)
-    outcome = simulate(change, plan(change), Behaviour(kills=(kill,)))
-    cut_over = next(h for h in outcome.happenings if h.step.key == "cut_over:s1")
+    result = simulate(change, plan(change), Behaviour(kills=(kill,)))
+    cut_over = next(h for h in result.step_runs if h.step.key == "cut_over:s1")
     assert [write.at for write in cut_over.writes] == [STARTS] + [STARTS + 10 * MINUTE] * 2
     assert cut_over.done == STARTS + 10 * MINUTE
-    assert outcome.violations == ()
-    assert not any(mishap.outbound for mishap in outcome.mishaps)
+    assert result.violations == ()
+    assert not any(message.outbound for message in result.disrupted)
 
 
 def test_a_step_that_is_half_written_when_its_window_ends_stays_so() -> None:
     change = make_change("C", (ONE,), (ONE,))
-    outcome = simulate(change, plan(change), Behaviour(kills=(WorkerKill("cut_over:s1", 1, 2 * HOUR),)))
-    cut_over = next(h for h in outcome.happenings if h.step.key == "cut_over:s1")
+    result = simulate(change, plan(change), Behaviour(kills=(WorkerKill("cut_over:s1", 1, 2 * HOUR),)))
+    cut_over = next(h for h in result.step_runs if h.step.key == "cut_over:s1")
     assert (cut_over.missed, cut_over.done, len(cut_over.writes)) == (True, None, 1)
-    assert outcome.violations
+    assert result.violations
 
 
-def signing(outcome: SimulationResult) -> dict[str, datetime | None]:
+def signing(result: SimulationResult) -> dict[str, datetime | None]:
     """Map the places where we sign to the moment since when they do so with the new certificate."""
-    used = [use for use in outcome.history if use.place.startswith("signing") and use.certificate == "new"]
+    used = [use for use in result.usages if use.place.startswith("signing") and use.certificate == "new"]
     return {use.place: use.since for use in used}
 
 
 def test_our_signing_is_chosen_for_each_partner_where_the_system_can() -> None:
     """A killed worker then leaves some partners switched and others not, which is lawful."""
     change = make_change("A", theirs=(SEVERAL, SEVERAL), per_partner=True)
-    outcome = simulate(change, plan(change), Behaviour(kills=(WorkerKill("cut_over:s1:p1", 0, 10 * MINUTE),)))
-    assert signing(outcome) == {
+    result = simulate(change, plan(change), Behaviour(kills=(WorkerKill("cut_over:s1:p1", 0, 10 * MINUTE),)))
+    assert signing(result) == {
         "signing at System 1 for Partner 1": STARTS + 10 * MINUTE,
         "signing at System 1 for Partner 2": STARTS,
     }
-    assert (counts(outcome), outcome.violations) == ((0, 0, 0), ())
+    assert (counts(result), result.violations) == ((0, 0, 0), ())
 
 
 def test_each_partner_changes_at_its_own_moment_and_only_its_own_messages_wait_for_a_swap() -> None:
     moments = {"p1": STARTS - 2 * DAY, "p3": STARTS + 5 * DAY}
     change = make_change("C", theirs=(SEVERAL, SEVERAL, ONE), per_partner=True, moments=moments)
-    outcome = simulate(change, plan(change))
-    assert list(signing(outcome).values()) == [moments["p1"], STARTS, moments["p3"]]
-    assert (counts(outcome), outcome.violations) == ((0, 0, 0), ())
-    assert list(outcome.pauses) == ["us:s1>p3"]
-    assert [tally.party.key for tally in outcome.tallies if tally.waited] == ["p3"]
-    default = next(h for h in outcome.happenings if h.step.key == "cut_over:s1")
+    result = simulate(change, plan(change))
+    assert list(signing(result).values()) == [moments["p1"], STARTS, moments["p3"]]
+    assert (counts(result), result.violations) == ((0, 0, 0), ())
+    assert list(result.pauses) == ["us:s1>p3"]
+    assert [flow.party.key for flow in result.flows if flow.waited] == ["p3"]
+    default = next(h for h in result.step_runs if h.step.key == "cut_over:s1")
     assert (default.done, default.writes) == (moments["p3"], ())
 
 
 def test_a_partner_that_is_late_keeps_nobody_but_the_default_waiting() -> None:
     change = make_change("C", theirs=(SEVERAL, SEVERAL), per_partner=True)
     never = Behaviour(partners={"p1": PartnerBehaviour(never=frozenset({Act.INSTALL}))})
-    outcome = simulate(change, plan(change), never)
-    assert signing(outcome) == {"signing at System 1 for Partner 2": STARTS}
-    done = {h.step.key: h.done for h in outcome.happenings}
+    result = simulate(change, plan(change), never)
+    assert signing(result) == {"signing at System 1 for Partner 2": STARTS}
+    done = {h.step.key: h.done for h in result.step_runs}
     assert (done["cut_over:s1:p1"], done["cut_over:s1"], done["retire:s1"]) == (None, None, None)
-    assert (counts(outcome), outcome.violations) == ((0, 0, 0), ())
+    assert (counts(result), result.violations) == ((0, 0, 0), ())
 
 
 def test_a_default_that_flips_before_its_partners_takes_them_along() -> None:
     change = make_change("A", theirs=(SEVERAL, SEVERAL), per_partner=True)
     hasty = tuple(replace(step, after=()) if step.key == "cut_over:s1" else step for step in plan(change))
     never = Behaviour(partners={"p1": PartnerBehaviour(never=frozenset({Act.INSTALL}))})
-    outcome = simulate(change, hasty, never)
-    assert signing(outcome)["signing at System 1 for Partner 1"] == STARTS
-    assert any("signing at System 1 for Partner 1 used the new" in found for found in outcome.violations)
+    result = simulate(change, hasty, never)
+    assert signing(result)["signing at System 1 for Partner 1"] == STARTS
+    assert any("signing at System 1 for Partner 1 used the new" in found for found in result.violations)
 
 
 # Moments and certificates.
@@ -387,48 +386,49 @@ def test_a_certificate_that_ends_while_it_is_in_use_is_rejected_from_that_moment
     change = make_change("D")
     until = ENDS + 30 * DAY
     behaviour = partner(never=frozenset({Act.PARTNER_CUT_OVER}))
-    outcome = simulate(change, plan(change), behaviour, validity=CertificateValidity(old_until=until))
-    assert outcome.span[1] > until
-    assert timedelta(0) <= min(m.created for m in outcome.mishaps if not m.outbound) - until < 5 * MINUTE
-    assert all(failure.expired for mishap in outcome.mishaps for failure in mishap.failures)
-    assert outcome.violations == ()  # the order was right, only too slow
+    result = simulate(change, plan(change), behaviour, validity=CertificateValidity(old_until=until))
+    assert result.span[1] > until
+    assert timedelta(0) <= min(m.created for m in result.disrupted if not m.outbound) - until < 5 * MINUTE
+    assert all(failure.expired for message in result.disrupted for failure in message.failures)
+    assert result.violations == ()  # the order was right, only too slow
 
 
 def test_a_certificate_that_is_used_before_it_is_valid_is_rejected_until_then() -> None:
     change = make_change("E")
-    outcome = simulate(change, plan(change), validity=CertificateValidity(new_from=STARTS + 30 * MINUTE))
-    assert outcome.rejected == 6
-    assert outcome.lost == 0
+    result = simulate(change, plan(change), validity=CertificateValidity(new_from=STARTS + 30 * MINUTE))
+    assert result.rejected == 6
+    assert result.lost == 0
 
 
 def test_a_certificate_that_ends_after_the_change_is_not_missed() -> None:
     change = make_change("C")
-    outcome = simulate(change, plan(change), validity=CertificateValidity(old_until=ENDS + DAY))
-    assert counts(outcome) == (0, 0, 0)
+    result = simulate(change, plan(change), validity=CertificateValidity(old_until=ENDS + DAY))
+    assert counts(result) == (0, 0, 0)
 
 
 def test_steps_that_are_done_already_are_taken_as_fact() -> None:
     change = replace(make_change("A"), now=STARTS - HOUR)
     done = {"announce:p1": STARTS - 5 * DAY, "install:p1": STARTS - 3 * DAY}
-    outcome = simulate(change, plan(change), done=done)
-    assert {h.step.key: h.done for h in outcome.happenings if h.step.key in done} == done
-    assert outcome.span[0] == STARTS - 2 * HOUR
-    assert next(h.done for h in outcome.happenings if h.step.key == "cut_over:s1") == STARTS
-    assert counts(outcome) == (0, 0, 0)
+    result = simulate(change, plan(change), progress=Progress(done))
+    assert {h.step.key: h.done for h in result.step_runs if h.step.key in done} == done
+    assert result.span[0] == STARTS - 2 * HOUR
+    assert next(h.done for h in result.step_runs if h.step.key == "cut_over:s1") == STARTS
+    assert counts(result) == (0, 0, 0)
 
 
 def test_a_step_that_is_left_out_does_nothing_and_holds_nobody_up() -> None:
     change = make_change("E", (ONE,), (ONE,))
-    outcome = simulate(change, plan(change), partner(lag=20 * MINUTE), skipped=["hold:s1", "release:s1"])
-    assert all(happening.done for happening in outcome.happenings)
-    assert outcome.pauses == {}
-    assert reasons(outcome, outbound=True) == {DECRYPTION}
+    progress = Progress(skipped=["hold:s1", "release:s1"])
+    result = simulate(change, plan(change), partner(lag=20 * MINUTE), progress=progress)
+    assert all(step_run.done for step_run in result.step_runs)
+    assert result.pauses == {}
+    assert reasons(result, outbound=True) == {DECRYPTION}
 
 
 def test_the_history_says_which_place_held_which_certificate_from_when_until_when() -> None:
-    outcome = run("A")
-    done = {h.step.key: h.done for h in outcome.happenings}
-    assert [(use.place, use.certificate, use.since, use.until) for use in outcome.history] == [
+    result = run("A")
+    done = {h.step.key: h.done for h in result.step_runs}
+    assert [(use.place, use.certificate, use.since, use.until) for use in result.usages] == [
         ("signing at System 1", "old", None, done["cut_over:s1"]),
         ("signing at System 1", "new", done["cut_over:s1"], None),
         ("verifying messages at Partner 1", "old", None, done["partner_retire:p1"]),
@@ -440,20 +440,20 @@ def test_the_history_says_which_place_held_which_certificate_from_when_until_whe
 
 def test_messages_flow_from_before_the_first_step_to_after_the_last() -> None:
     for which in ROLES:
-        outcome = run(which)
-        moments = [h.done for h in outcome.happenings if h.done]
-        begins, ends = outcome.span
+        result = run(which)
+        moments = [h.done for h in result.step_runs if h.done]
+        begins, ends = result.span
         assert begins < NOW <= min(moments)
         assert ends > max(moments)
         five = 5 * MINUTE
-        assert abs(outcome.messages - 2 * (ends - begins) / five) <= 2
+        assert abs(result.messages - 2 * (ends - begins) / five) <= 2
 
 
 def test_the_same_arguments_give_the_same_outcome_and_another_seed_other_messages() -> None:
     def created(seed: int) -> list[datetime]:
         change: CertificateChange = make_change("D", (ONE,), (ONE,))
-        outcome = simulate(change, plan(change), partner(lag=30 * MINUTE), seed=seed)
-        return [mishap.created for mishap in outcome.mishaps]
+        result = simulate(change, plan(change), partner(lag=30 * MINUTE), traffic=Traffic(seed=seed))
+        return [message.created for message in result.disrupted]
 
     assert created(1) == created(1)
     assert created(1) != created(2)
@@ -468,12 +468,12 @@ def test_a_queue_that_is_paused_in_the_last_moment_has_not_drained() -> None:
     steps = plan(change)
     assert violations(change, steps) == []
     late = Behaviour(pace={"hold:s1": 1.0})
-    outcome = simulate(change, steps, late)
-    assert {mishap.outbound for mishap in outcome.mishaps if mishap.twice} == {True}
-    assert all(STARTS - 31 * MINUTE < m.created < STARTS for m in outcome.mishaps if m.outbound)
+    result = simulate(change, steps, late)
+    assert {message.outbound for message in result.disrupted if message.twice} == {True}
+    assert all(STARTS - 31 * MINUTE < m.created < STARTS for m in result.disrupted if m.outbound)
     # Without asynchronous MDNs there is nothing to drain.
-    outcome = simulate(change, steps, late, traffic=Traffic(mdn_delay=timedelta(0)))
-    assert not any(mishap.outbound for mishap in outcome.mishaps)
+    result = simulate(change, steps, late, traffic=Traffic(mdn_delay=timedelta(0)))
+    assert not any(message.outbound for message in result.disrupted)
 
 
 def test_a_partner_that_switches_after_the_grace_costs_nothing_since_late_messages_drain_first() -> None:
@@ -481,14 +481,14 @@ def test_a_partner_that_switches_after_the_grace_costs_nothing_since_late_messag
     plain = make_change("D")
     change = replace(plain, systems=tuple(replace(s, drain=2 * DAY) for s in plain.systems))
     late = partner(shifts={Act.PARTNER_CUT_OVER: DEFAULT_GRACE + DAY})
-    outcome = simulate(change, plan(change), late, traffic=Traffic(every=MINUTE))
-    switched = next(h.done for h in outcome.happenings if h.step.act is Act.PARTNER_CUT_OVER)
-    retired = next(h.done for h in outcome.happenings if h.step.act is Act.RETIRE)
+    result = simulate(change, plan(change), late, traffic=Traffic(every=MINUTE))
+    switched = next(h.done for h in result.step_runs if h.step.act is Act.PARTNER_CUT_OVER)
+    retired = next(h.done for h in result.step_runs if h.step.act is Act.RETIRE)
     assert switched is not None
     assert retired is not None
     assert retired >= switched + 2 * DAY
-    assert counts(outcome) == (0, 0, 0)
+    assert counts(result) == (0, 0, 0)
     # Where nothing is said to come late, what is on its way fails.
-    outcome = simulate(plain, plan(plain), late, traffic=Traffic(every=MINUTE))
-    assert outcome.twice > 0
-    assert all(abs(switched - mishap.created) < 31 * MINUTE for mishap in outcome.mishaps)
+    result = simulate(plain, plan(plain), late, traffic=Traffic(every=MINUTE))
+    assert result.twice > 0
+    assert all(abs(switched - message.created) < 31 * MINUTE for message in result.disrupted)

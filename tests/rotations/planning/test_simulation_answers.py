@@ -9,20 +9,20 @@ import pytest
 from rotations.errors import UnknownZone
 from rotations.planning.change import Act, Capacity, CertificateChange, Role
 from rotations.planning.plan import plan
-from rotations.planning.simulation import (
-    AS_PLANNED,
-    Behaviour,
-    CertificateValidity,
-    PartnerBehaviour,
-    SimulationAnswer,
-    Traffic,
-    WorkerOutage,
-    describe_behaviour,
-    list_scenarios,
-    what_if,
-)
+from rotations.planning.simulation import answers
+from rotations.planning.simulation.answers import SimulationAnswer, what_if
 from rotations.planning.simulation.clock_texts import format_duration
 from rotations.planning.simulation.failures import format_names
+from rotations.planning.simulation.scenario_behaviour import (
+    AS_PLANNED,
+    Behaviour,
+    PartnerBehaviour,
+    WorkerOutage,
+)
+from rotations.planning.simulation.scenarios import describe_behaviour, list_scenarios
+from rotations.planning.simulation.stations import CertificateValidity
+from rotations.planning.simulation.timeline import Progress
+from rotations.planning.simulation.traffic import Traffic
 from tests.rotations.planning.changes import ENDS, ONE, ROLES, SEVERAL, STARTS, make_change
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -38,8 +38,8 @@ def named(which: str, ours: Capacity = SEVERAL, theirs: Capacity = SEVERAL) -> C
     )
 
 
-def ask(change: CertificateChange, *, zone: str = "UTC", **conduct: object) -> SimulationAnswer:
-    behaviour = Behaviour(partners={"p1": PartnerBehaviour(**conduct)})  # type: ignore[arg-type]
+def ask(change: CertificateChange, *, zone: str = "UTC", **partner_behaviour: object) -> SimulationAnswer:
+    behaviour = Behaviour(partners={"p1": PartnerBehaviour(**partner_behaviour)})  # type: ignore[arg-type]
     return what_if(change, plan(change), behaviour, zone=zone)
 
 
@@ -65,7 +65,7 @@ def test_a_partner_that_installs_two_hours_late_and_says_so_makes_us_wait() -> N
 
 
 def test_a_partner_that_only_says_that_it_has_installed_rejects_for_two_hours() -> None:
-    answer = ask(named("E"), shifts={Act.INSTALL: 2 * HOUR}, says_so=True, zone="America/Chicago")
+    answer = ask(named("E"), shifts={Act.INSTALL: 2 * HOUR}, claims_done=True, zone="America/Chicago")
     assert answer.condition == (
         "If Northwind loads C2’s key two hours late, although it says in time that it has"
     )
@@ -79,7 +79,7 @@ def test_a_partner_that_only_says_that_it_has_installed_rejects_for_two_hours() 
 
 
 def test_mdns_that_do_not_verify_are_told_from_whose_side_they_fail() -> None:
-    own = ask(named("A"), shifts={Act.INSTALL: 2 * HOUR}, says_so=True)
+    own = ask(named("A"), shifts={Act.INSTALL: 2 * HOUR}, claims_done=True)
     assert own.sentences[1] == (
         "7 messages from Northwind on Wed 25 Nov 2026 between 04:06 and 05:36 UTC are processed, but our MDN does not "
         "verify there: Northwind sends them again, and they are delivered up to 5 times."
@@ -93,7 +93,7 @@ def test_mdns_that_do_not_verify_are_told_from_whose_side_they_fail() -> None:
 
 
 def test_what_never_ends_by_itself_is_told_so() -> None:
-    answer = ask(named("E"), never=frozenset({Act.INSTALL}), says_so=True)
+    answer = ask(named("E"), never=frozenset({Act.INSTALL}), claims_done=True)
     assert answer.sentences == (
         (
             "From Wed 25 Nov 2026, 04:00 UTC on, our messages to Northwind are rejected with decryption-failed and "
@@ -104,16 +104,17 @@ def test_what_never_ends_by_itself_is_told_so() -> None:
     assert answer.level == "bad"
 
 
-def test_lost_messages_are_counted() -> None:
+def test_lost_messages_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     change = named("E")
-    behaviour = Behaviour(partners={"p1": PartnerBehaviour(shifts={Act.INSTALL: 2 * HOUR}, says_so=True)})
+    behaviour = Behaviour(partners={"p1": PartnerBehaviour(shifts={Act.INSTALL: 2 * HOUR}, claims_done=True)})
     impatient = Traffic(every=15 * MINUTE, retries=(5 * MINUTE, 10 * MINUTE))
-    (sentence,) = what_if(change, plan(change), behaviour, traffic=impatient).sentences
+    monkeypatch.setattr(answers, "PAGE_TRAFFIC", impatient)
+    (sentence,) = what_if(change, plan(change), behaviour).sentences
     assert sentence.endswith(
         "are rejected with decryption-failed; 7 of them are lost when the retries run out."
     )
-    never = replace(impatient, retries=())
-    (sentence,) = what_if(change, plan(change), behaviour, traffic=never).sentences
+    monkeypatch.setattr(answers, "PAGE_TRAFFIC", replace(impatient, retries=()))
+    (sentence,) = what_if(change, plan(change), behaviour).sentences
     assert sentence.endswith("all are lost when their retries run out.")
 
 
@@ -250,7 +251,7 @@ def test_names_are_counted_where_they_are_many(found: list[str], told: str) -> N
 def test_a_waived_partner_is_not_waited_for() -> None:
     change = named("A")
     steps = plan(change)
-    answer = what_if(change, steps, skipped=["install:p1", "partner_retire:p1"])
+    answer = what_if(change, steps, progress=Progress(skipped=["install:p1", "partner_retire:p1"]))
     assert answer.sentences[0].startswith(
         "From Wed 25 Nov 2026, 04:00 UTC on, our messages to Northwind are rejected"
     )
@@ -277,7 +278,7 @@ def test_every_question_has_an_answer_in_whole_sentences(
         len({question.key for question in asked}) == len({question.text for question in asked}) == len(asked)
     )
     for question in asked:
-        answer = what_if(change, steps, question.behaviour, traffic=Traffic(every=HOUR))
+        answer = what_if(change, steps, question.behaviour)
         assert answer.condition == question.text
         assert question.text.startswith("If ")
         assert answer.sentences

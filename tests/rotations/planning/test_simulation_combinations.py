@@ -11,14 +11,6 @@ from django.core.management import CommandError, call_command
 
 from rotations.planning.change import Act, Capacity, CertificateChange, Role
 from rotations.planning.plan import plan
-from rotations.planning.simulation import (
-    Behaviour,
-    DisruptedMessage,
-    PartnerBehaviour,
-    SimulationResult,
-    Traffic,
-    simulate,
-)
 from rotations.planning.simulation.combinations import (
     EMERGENCY_DEADLINE,
     ENDS,
@@ -32,6 +24,9 @@ from rotations.planning.simulation.combinations import (
     unscheduled_combinations,
 )
 from rotations.planning.simulation.combinations import STARTS as OPENS
+from rotations.planning.simulation.run import SimulationResult, simulate
+from rotations.planning.simulation.scenario_behaviour import Behaviour, PartnerBehaviour
+from rotations.planning.simulation.traffic import DisruptedMessage, Traffic
 from tests.rotations.planning.changes import ROLES, SEVERAL, STARTS, make_change
 from tests.samples import sample
 
@@ -69,9 +64,9 @@ def overlaps(which: str, ours: Capacity, theirs: Capacity) -> bool:
     return all(room[side] is SEVERAL for side in READERS[which])
 
 
-def under_way(mishap: DisruptedMessage) -> Iterator[tuple[datetime, datetime]]:
+def under_way(message: DisruptedMessage) -> Iterator[tuple[datetime, datetime]]:
     """List from when until when each failed attempt of a message was on its way to being read."""
-    return ((failure.written, failure.read) for failure in mishap.failures)
+    return ((failure.written, failure.read) for failure in message.failures)
 
 
 @pytest.mark.parametrize("skew", [timedelta(0), 3 * MINUTE, -3 * MINUTE, 40 * MINUTE], ids=str)
@@ -86,20 +81,20 @@ def test_nothing_fails_where_both_fit_and_elsewhere_only_what_falls_between_the_
         partners={party.key: PartnerBehaviour(lag=lag) for party in change.parties},
         lag=max(-skew, timedelta(0)),
     )
-    outcome = simulate(change, steps, behaviour, traffic=TRAFFIC)
-    assert outcome.violations == ()
-    assert all(happening.done for happening in outcome.happenings)
-    assert outcome.lost == outcome.stuck == 0
-    assert outcome.messages > 20_000
+    result = simulate(change, steps, behaviour, traffic=TRAFFIC)
+    assert result.violations == ()
+    assert all(step_run.done for step_run in result.step_runs)
+    assert result.lost == result.stuck == 0
+    assert result.messages > 20_000
     if overlaps(which, ours, theirs):
-        assert (outcome.rejected, outcome.twice, outcome.waited) == (0, 0, 0)
-    for mishap in outcome.mishaps:
-        assert all(written <= STARTS + abs(skew) and read >= STARTS for written, read in under_way(mishap)), (
-            mishap
-        )
-    if outcome.pauses:
-        assert not any(mishap.outbound for mishap in outcome.mishaps)
-        assert outcome.waited > 0
+        assert (result.rejected, result.twice, result.waited) == (0, 0, 0)
+    for message in result.disrupted:
+        assert all(
+            written <= STARTS + abs(skew) and read >= STARTS for written, read in under_way(message)
+        ), message
+    if result.pauses:
+        assert not any(message.outbound for message in result.disrupted)
+        assert result.waited > 0
 
 
 @pytest.mark.parametrize("which", "BDF")
@@ -120,9 +115,9 @@ def carried_out(combination: Combination, behaviour: Behaviour | None = None) ->
     return simulate(combination.change, steps, behaviour or lawful, traffic=TRAFFIC)
 
 
-def ours(outcome: SimulationResult) -> list[datetime | None]:
+def ours(result: SimulationResult) -> list[datetime | None]:
     """Return when our cut-overs were made; where we sign per partner, without the default that follows."""
-    cut_overs = [h for h in outcome.happenings if h.step.act is Act.CUT_OVER]
+    cut_overs = [h for h in result.step_runs if h.step.act is Act.CUT_OVER]
     return [h.done for h in cut_overs if h.step.partner or not any(c.step.partner for c in cut_overs)]
 
 
@@ -138,14 +133,14 @@ def test_every_way_out_of_a_window_without_a_fixed_moment_is_there_for_every_wri
 def test_in_a_window_without_a_fixed_moment_nothing_fails_whatever_comes_of_it(
     combination: Combination,
 ) -> None:
-    outcome = carried_out(combination)
-    assert outcome.violations == ()
-    assert (outcome.rejected, outcome.lost, outcome.twice, outcome.stuck) == (0, 0, 0, 0)
-    made = ours(outcome)
+    result = carried_out(combination)
+    assert result.violations == ()
+    assert (result.rejected, result.lost, result.twice, result.stuck) == (0, 0, 0, 0)
+    made = ours(result)
     match combination.moment:
         case ChangeTiming.CALLED_OFF:
             assert set(made) == {None}
-            writers = [used for used in outcome.history if not used.reads]
+            writers = [used for used in result.usages if not used.reads]
             assert {used.certificate for used in writers} == {"old"}
         case ChangeTiming.WORD:
             assert set(made) == {OPENS + SWITCH_DELAY}
@@ -154,7 +149,7 @@ def test_in_a_window_without_a_fixed_moment_nothing_fails_whatever_comes_of_it(
         case ChangeTiming.AT_THE_END:
             assert set(made) == {ENDS - MINUTE}
         case ChangeTiming.EVIDENCE:
-            theirs = [h.done for h in outcome.happenings if h.step.act is Act.PARTNER_CUT_OVER]
+            theirs = [h.done for h in result.step_runs if h.step.act is Act.PARTNER_CUT_OVER]
             assert all(moment is not None and OPENS < moment < ENDS - MINUTE for moment in made)
             assert set(made) <= set(theirs)
 
@@ -162,10 +157,10 @@ def test_in_a_window_without_a_fixed_moment_nothing_fails_whatever_comes_of_it(
 def test_a_partner_that_only_said_that_it_accepts_both_breaks_the_law_in_such_a_window() -> None:
     combination = Combination("A", SEVERAL, SEVERAL, False, ChangeTiming.WORD)
     _, lawful = steps_and_behaviour(combination, 2 * MINUTE)
-    silent = PartnerBehaviour(never=frozenset({Act.INSTALL}), says_so=True)
-    outcome = carried_out(combination, replace(lawful, partners={**lawful.partners, "p1": silent}))
-    assert outcome.violations
-    assert outcome.rejected > 0
+    silent = PartnerBehaviour(never=frozenset({Act.INSTALL}), claims_done=True)
+    result = carried_out(combination, replace(lawful, partners={**lawful.partners, "p1": silent}))
+    assert result.violations
+    assert result.rejected > 0
 
 
 @pytest.mark.parametrize("holds", list(Capacity))
@@ -174,21 +169,21 @@ def test_in_an_emergency_messages_fail_until_the_other_side_has_followed_and_no_
     letter: str, holds: Capacity
 ) -> None:
     combination = Combination(letter, holds, holds, False, ChangeTiming.EMERGENCY)
-    outcome = carried_out(combination)
-    assert outcome.violations == ()
-    assert outcome.lost > 0  # nobody follows within the three hours of the retries
-    followed = [h.done for h in outcome.happenings if h.step.act is Act.PARTNER_CUT_OVER]
+    result = carried_out(combination)
+    assert result.violations == ()
+    assert result.lost > 0  # nobody follows within the three hours of the retries
+    followed = [h.done for h in result.step_runs if h.step.act is Act.PARTNER_CUT_OVER]
     last = max(moment for moment in followed if moment is not None)
     assert NOW < last < NOW + EMERGENCY_DEADLINE
-    for mishap in outcome.mishaps:
-        assert all(written <= last for written, _ in under_way(mishap))
+    for message in result.disrupted:
+        assert all(written <= last for written, _ in under_way(message))
 
 
 def test_in_an_emergency_nothing_excuses_a_partner_that_has_not_followed_in_its_day() -> None:
     combination = Combination("A", SEVERAL, SEVERAL, False, ChangeTiming.EMERGENCY)
     never = Behaviour(partners={"p1": PartnerBehaviour(never=frozenset({Act.PARTNER_CUT_OVER}))})
-    outcome = carried_out(combination, never)
-    assert any("verifying" in sentence for sentence in outcome.violations)
+    result = carried_out(combination, never)
+    assert any("verifying" in sentence for sentence in result.violations)
 
 
 def call_simulate(*arguments: str) -> tuple[list[str], str]:

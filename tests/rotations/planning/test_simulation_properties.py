@@ -12,18 +12,16 @@ from hypothesis import strategies as st
 from rotations.planning.change import DEFAULT_GRACE, Act, CertificateChange, PlannedStep, Role, StepOwner
 from rotations.planning.plan import plan
 from rotations.planning.rules import violations
-from rotations.planning.simulation import (
+from rotations.planning.simulation.run import SimulationResult, simulate
+from rotations.planning.simulation.scenario_behaviour import (
     Behaviour,
-    CertificateValidity,
     PartnerBehaviour,
-    SimulationResult,
-    Traffic,
     WorkerKill,
     WorkerOutage,
-    simulate,
 )
+from rotations.planning.simulation.stations import CertificateValidity
 from rotations.planning.simulation.timeline import build_timeline
-from rotations.planning.simulation.traffic import message_flows
+from rotations.planning.simulation.traffic import Traffic, message_flows
 from tests.rotations.planning.changes import ENDS, NOW, SEVERAL, STARTS
 from tests.rotations.planning.plan_runs import changes, writer_reader_pairs
 
@@ -114,7 +112,7 @@ def deviating_behaviours(
         PartnerBehaviour,
         shifts=shifts,
         never=st.frozensets(st.sampled_from([Act.INSTALL, Act.PARTNER_CUT_OVER]), max_size=1),
-        says_so=st.booleans(),
+        claims_done=st.booleans(),
         roles=st.none() | st.frozensets(st.sampled_from(sorted(change.roles))),
         replaces=st.booleans(),
         forgets_mdns=st.booleans(),
@@ -125,30 +123,30 @@ def deviating_behaviours(
     return replace(behaviour, partners={party.key: draw(conducts) for party in change.parties})
 
 
-def held_at(outcome: SimulationResult, moment: datetime) -> dict[tuple[str, Role], dict[str, set[str]]]:
+def held_at(result: SimulationResult, moment: datetime) -> dict[tuple[str, Role], dict[str, set[str]]]:
     """Read from the history what each place held: (side, role) -> its slots -> certificates."""
     held: dict[tuple[str, Role], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for use in outcome.history:
+    for use in result.usages:
         slot = held[use.at, use.role][use.place]
         if (use.since is None or use.since <= moment) and (use.until is None or moment < use.until):
             slot.add(use.certificate)
     return held
 
 
-def turns(outcome: SimulationResult) -> list[datetime]:
-    """List the moments from which on somebody held something else, and one before all of them."""
-    found = {m for use in outcome.history for m in (use.since, use.until) if m is not None}
-    return [outcome.span[0], *sorted(found)]
+def turns(result: SimulationResult) -> list[datetime]:
+    """Return the moments from which on somebody held something else, and one before all of them."""
+    found = {m for use in result.usages for m in (use.since, use.until) if m is not None}
+    return [result.span[0], *sorted(found)]
 
 
 def swapped(
-    outcome: SimulationResult, change: CertificateChange
+    result: SimulationResult, change: CertificateChange
 ) -> dict[tuple[str, str, Role], tuple[datetime, datetime]]:
     """Map writer, reader and role to when the first and the last of both switched, where that was to be at once."""
     moments: dict[tuple[str, Role], list[datetime]] = defaultdict(list)
     replaced = set()
-    for happening in outcome.happenings:
-        for write in happening.writes if happening.step.simultaneous else ():
+    for step_run in result.step_runs:
+        for write in step_run.writes if step_run.step.simultaneous else ():
             moments[write.slot.place.at, write.slot.place.role].append(write.at)
             if write.move == "replace":
                 replaced.add((write.slot.place.at, write.slot.place.role))
@@ -166,26 +164,28 @@ def test_whoever_keeps_to_the_plan_keeps_the_law_in_every_state_and_for_every_me
     data: st.DataObject, change: CertificateChange, traffic: Traffic, seed: int
 ) -> None:
     steps = plan(change)
-    outcome = simulate(change, steps, data.draw(compliant_behaviours(steps)), traffic=traffic, seed=seed)
-    assert outcome.violations == ()
-    assert all(happening.done for happening in outcome.happenings)
-    swaps = swapped(outcome, change)
-    for moment in turns(outcome):
-        held = held_at(outcome, moment)
+    result = simulate(
+        change, steps, data.draw(compliant_behaviours(steps)), traffic=replace(traffic, seed=seed)
+    )
+    assert result.violations == ()
+    assert all(step_run.done for step_run in result.step_runs)
+    swaps = swapped(result, change)
+    for moment in turns(result):
+        held = held_at(result, moment)
         for role, writer, reader in writer_reader_pairs(change):
             begins, ends = swaps.get((writer, reader, role), (None, None))
             if begins and ends and begins <= moment <= ends:
                 continue
             (written,) = held[writer, role].values()
             assert all(written <= read for read in held[reader, role].values())
-    for mishap in outcome.mishaps:
-        assert mishap.delivered or sum(traffic.retries, timedelta(0)) < LONGEST_SWAP
-        for failure in mishap.failures:
-            at = (failure.link.writer.place.at, failure.link.reader.place.at, failure.link.role)
+    for message in result.disrupted:
+        assert message.delivered or sum(traffic.retries, timedelta(0)) < LONGEST_SWAP
+        for failure in message.failures:
+            at = (failure.slots.writer.place.at, failure.slots.reader.place.at, failure.slots.role)
             assert failure.written <= swaps[at][1]
             assert failure.read >= swaps[at][0]
-        queues = {f"us:{mishap.system.key}", f"us:{mishap.system.key}>{mishap.party.key}"}
-        assert not (mishap.outbound and queues & set(outcome.pauses))
+        queues = {f"us:{message.system.key}", f"us:{message.system.key}>{message.party.key}"}
+        assert not (message.outbound and queues & set(result.pauses))
 
 
 @steadily
@@ -194,12 +194,12 @@ def test_no_writer_has_a_gap_or_two_certificates_and_no_reader_more_than_it_can_
     data: st.DataObject, change: CertificateChange
 ) -> None:
     steps = plan(change)
-    outcome = simulate(change, steps, data.draw(deviating_behaviours(change, steps)), traffic=SPARSE)
+    result = simulate(change, steps, data.draw(deviating_behaviours(change, steps)), traffic=SPARSE)
     room = {f"us:{s.key}": s.holds for s in change.systems} | {
         f"partner:{p.key}": p.holds for p in change.parties
     }
     by_place = defaultdict(list)
-    for use in outcome.history:
+    for use in result.usages:
         by_place[use.place].append(use)
     for uses in by_place.values():
         if uses[0].reads:
@@ -208,8 +208,8 @@ def test_no_writer_has_a_gap_or_two_certificates_and_no_reader_more_than_it_can_
         assert uses[0].since is None
         assert uses[-1].until is None
         assert all(one.until == other.since for one, other in pairwise(uses))
-    for moment in turns(outcome):
-        for (at, _), slots in held_at(outcome, moment).items():
+    for moment in turns(result):
+        for (at, _), slots in held_at(result, moment).items():
             most = 2 if room[at.partition(">")[0]] is SEVERAL else 1
             assert all(len(held) <= most for held in slots.values())
 
@@ -237,9 +237,9 @@ def test_where_everybody_holds_both_no_honest_delay_and_no_outage_costs_a_messag
         kills=tuple(data.draw(st.lists(kills, max_size=3, unique_by=lambda kill: kill.step))),
         outages=(WorkerOutage(STARTS - data.draw(spans(DAY)), STARTS + data.draw(spans(DAY))),),
     )
-    outcome = simulate(change, steps, behaviour, traffic=traffic)
-    assert (outcome.rejected, outcome.lost, outcome.twice, outcome.waited) == (0, 0, 0, 0)
-    assert outcome.violations == ()
+    result = simulate(change, steps, behaviour, traffic=traffic)
+    assert (result.rejected, result.lost, result.twice, result.waited) == (0, 0, 0, 0)
+    assert result.violations == ()
 
 
 @steadily
@@ -250,19 +250,19 @@ def test_every_message_that_fails_is_accounted_for(
     """Whatever partners do, and whatever the plan forgot to wait for."""
     steps = data.draw(plans_without_dependency(plan(change)))
     traffic = replace(traffic, every=traffic.every * 8)  # what partners break, they break for weeks
-    outcome = simulate(change, steps, data.draw(deviating_behaviours(change, steps)), traffic=traffic)
-    for mishap in outcome.mishaps:
-        assert mishap.failures or mishap.stuck
-        assert mishap.stuck or mishap.acknowledged or len(mishap.failures) == len(traffic.retries) + 1
-        assert mishap.lost == (not mishap.delivered and not mishap.stuck)
-    swaps = swapped(outcome, change)
+    result = simulate(change, steps, data.draw(deviating_behaviours(change, steps)), traffic=traffic)
+    for message in result.disrupted:
+        assert message.failures or message.stuck
+        assert message.stuck or message.acknowledged or len(message.failures) == len(traffic.retries) + 1
+        assert message.lost == (not message.delivered and not message.stuck)
+    swaps = swapped(result, change)
     unexcused = [
         failure
-        for mishap in outcome.mishaps
-        for failure in mishap.failures
-        if (failure.link.writer.place.at, failure.link.reader.place.at, failure.link.role) not in swaps
+        for message in result.disrupted
+        for failure in message.failures
+        if (failure.slots.writer.place.at, failure.slots.reader.place.at, failure.slots.role) not in swaps
     ]
-    assert outcome.violations or not unexcused
+    assert result.violations or not unexcused
 
 
 @steadily
@@ -271,8 +271,8 @@ def test_a_law_that_is_broken_by_keeping_to_a_wrong_plan_is_found_in_the_plan(
     data: st.DataObject, change: CertificateChange
 ) -> None:
     steps = data.draw(plans_without_dependency(plan(change)))
-    outcome = simulate(change, steps, data.draw(compliant_behaviours(steps)))
-    if any("held only the" in sentence for sentence in outcome.violations):
+    result = simulate(change, steps, data.draw(compliant_behaviours(steps)))
+    if any("held only the" in sentence for sentence in result.violations):
         assert violations(change, steps)
 
 
@@ -294,10 +294,10 @@ def test_messages_that_are_only_counted_would_have_gone_through(
 ) -> None:
     steps = data.draw(plans_without_dependency(plan(change)))
     validity = CertificateValidity(old_until=STARTS + 2 * DAY if ends else None)
-    course = build_timeline(change, steps, data.draw(deviating_behaviours(change, steps)))
-    for flow in message_flows(course, traffic, validity, (STARTS - DAY, STARTS + 3 * DAY), seed=1):
-        tally = flow.run()
-        one_by_one = [flow.send(number) for number in range(tally.messages)]
-        assert [mishap for mishap in one_by_one if mishap] == list(tally.mishaps)
-        assert tally.waited == sum(flow.waits(flow.created(number)) for number in range(tally.messages))
-        assert flow.created(tally.messages - 1) < STARTS + 3 * DAY <= flow.created(tally.messages)
+    timeline = build_timeline(change, steps, data.draw(deviating_behaviours(change, steps)))
+    for flow in message_flows(timeline, replace(traffic, seed=1), validity, (STARTS - DAY, STARTS + 3 * DAY)):
+        counted = flow.run()
+        one_by_one = [flow.send(number) for number in range(counted.messages)]
+        assert [message for message in one_by_one if message] == list(counted.disrupted)
+        assert counted.waited == sum(flow.waits(flow.created(n)) for n in range(counted.messages))
+        assert flow.created(counted.messages - 1) < STARTS + 3 * DAY <= flow.created(counted.messages)

@@ -248,7 +248,7 @@ def test_the_picture_has_an_arrow_for_every_transition() -> None:
 
 
 def test_the_documentation_shows_the_tables_as_they_are() -> None:
-    written = Path(__file__).resolve().parents[2] / "docs" / "states.md"
+    written = Path(__file__).resolve().parents[3] / "docs" / "states.md"
     assert written.read_text(encoding="utf-8") == render_page(), (
         "Run: python -m rotations.planning.states > docs/states.md"
     )

@@ -20,7 +20,7 @@ WEEK = frozenset(range(5))
 BERLIN = WorkingHours("we", "Europe/Berlin", time(8), time(17), WEEK)
 CHICAGO = WorkingHours("Northwind", "America/Chicago", time(8), time(17), WEEK)
 TOKYO = WorkingHours("Contoso", "Asia/Tokyo", time(9), time(18), WEEK)
-WISH = WindowRequirements(
+REQUIREMENTS = WindowRequirements(
     now=NOW,
     length=timedelta(hours=1),
     zone="Europe/Berlin",
@@ -38,7 +38,7 @@ def local(found: list[WindowSuggestion], zone: str) -> list[str]:
 
 
 def test_it_finds_the_hours_that_both_sides_share_one_window_a_day() -> None:
-    found = suggest_windows(WISH)
+    found = suggest_windows(REQUIREMENTS)
     assert local(found, "Europe/Berlin") == [
         "Mon 16 15:00",
         "Tue 17 15:00",
@@ -51,40 +51,44 @@ def test_it_finds_the_hours_that_both_sides_share_one_window_a_day() -> None:
 
 
 def test_nothing_is_sooner_than_the_notice_that_partners_need() -> None:
-    long = suggest_windows(replace(WISH, lead=timedelta(days=30)))
+    long = suggest_windows(replace(REQUIREMENTS, lead=timedelta(days=30)))
     assert min(s.window.start for s in long) >= NOW + timedelta(days=30)
-    short = suggest_windows(replace(WISH, lead=timedelta(0)))
+    short = suggest_windows(replace(REQUIREMENTS, lead=timedelta(0)))
     assert min(s.window.start for s in short) >= NOW + timedelta(days=3)
 
 
 def test_seven_days_stay_before_the_old_certificate_ends() -> None:
     ends = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
-    assert local(suggest_windows(replace(WISH, old_ends=ends)), "Europe/Berlin") == [
+    assert local(suggest_windows(replace(REQUIREMENTS, old_ends=ends)), "Europe/Berlin") == [
         "Mon 16 15:00",
         "Tue 17 15:00",
     ]
-    assert suggest_windows(replace(WISH, old_ends=NOW + timedelta(days=10))) == []
+    assert suggest_windows(replace(REQUIREMENTS, old_ends=NOW + timedelta(days=10))) == []
 
 
 def test_freezes_are_left_out() -> None:
     freeze = FreezePeriod("Inventory", date(2026, 11, 16), date(2026, 11, 19), "Europe/Berlin")
-    assert local(suggest_windows(replace(WISH, freezes=(freeze,))), "Europe/Berlin")[0] == "Fri 20 15:00"
+    assert (
+        local(suggest_windows(replace(REQUIREMENTS, freezes=(freeze,))), "Europe/Berlin")[0] == "Fri 20 15:00"
+    )
 
 
 def test_where_no_hour_suits_all_it_says_whom_it_does_not_suit() -> None:
-    found = suggest_windows(replace(WISH, hours=(BERLIN, CHICAGO, TOKYO)))
+    found = suggest_windows(replace(REQUIREMENTS, hours=(BERLIN, CHICAGO, TOKYO)))
     assert len(found) == 5
     assert all(len(s.outside) == 1 for s in found)  # Berlin's day touches both of the others', not at once
 
 
 def test_the_new_certificate_has_to_be_valid() -> None:
     begins = datetime(2026, 11, 18, 20, 0, tzinfo=UTC)
-    assert local(suggest_windows(replace(WISH, new_begins=begins)), "Europe/Berlin")[0] == "Thu 19 15:00"
+    assert (
+        local(suggest_windows(replace(REQUIREMENTS, new_begins=begins)), "Europe/Berlin")[0] == "Thu 19 15:00"
+    )
 
 
 def test_a_change_of_the_clock_between_the_zones_moves_the_shared_hour() -> None:
     march = replace(
-        WISH,
+        REQUIREMENTS,
         now=datetime(2026, 3, 1, tzinfo=UTC),
         old_ends=datetime(2026, 6, 1, tzinfo=UTC),
         lead=timedelta(days=4),
@@ -104,5 +108,5 @@ def test_the_slowest_partner_counts() -> None:
 
 
 def test_half_a_year_with_thirty_partners_takes_no_time_to_speak_of() -> None:
-    hours = [replace(CHICAGO, whose=f"Partner {n}") for n in range(30)]
-    assert len(suggest_windows(replace(WISH, hours=hours, old_ends=None))) == 5
+    hours = [replace(CHICAGO, name=f"Partner {n}") for n in range(30)]
+    assert len(suggest_windows(replace(REQUIREMENTS, hours=hours, old_ends=None))) == 5

@@ -193,7 +193,7 @@ def test_every_moment_comes_back_from_its_local_time(at: datetime, zone: str) ->
 
 
 def meanings(local: datetime, zone: str) -> list[datetime]:
-    """List all moments at which the clocks of a zone show this local time, by trying every offset there is."""
+    """Return all moments at which the clocks of a zone show this local time, by trying every offset there is."""
     info = ZoneInfo(zone)
     tried = {
         info.utcoffset(local.replace(fold=fold) + hours * timedelta(hours=1))
@@ -205,7 +205,7 @@ def meanings(local: datetime, zone: str) -> list[datetime]:
 
 
 def outcome(local: datetime, zone: str) -> list[datetime]:
-    """List the moments that `to_utc` offers for a local time: none in a gap, two in an overlap."""
+    """Return the moments that `to_utc` offers for a local time: none in a gap, two in an overlap."""
     try:
         return [to_utc(local, zone)]
     except NonexistentTime:

@@ -23,8 +23,8 @@ def test_as_planned_nothing_is_lost(viewer: Client, company: Company) -> None:
     answer = get_page(viewer, "rotation-paper", make_drafted(company).uid)
     (planned,) = answer.context["answers"]
     assert planned.level == "good"
-    assert planned.outcome.lost == planned.outcome.rejected == planned.outcome.twice == 0
-    assert planned.outcome.messages > 1000
+    assert planned.result.lost == planned.result.rejected == planned.result.twice == 0
+    assert planned.result.messages > 1000
     assert "As planned" in page_text(answer)
 
 
@@ -35,7 +35,7 @@ def test_the_consequences_of_a_late_partner_are_shown(viewer: Client, company: C
     _, asked = answer.context["answers"]
     assert asked.level == "bad"
     assert asked.condition.startswith("If Northwind never adds")
-    assert asked.outcome.rejected > 0
+    assert asked.result.rejected > 0
     assert "authentication-failed" in page_text(answer)
 
 
