@@ -1,4 +1,4 @@
-"""What the tests of rotations' pages share: a clock that stands still, and people in their browsers."""
+"""Fixtures for the pages of rotations: a fixed clock and logged-in clients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rotations.web import views
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, make_company
 
-#: Modules that ask the clock by themselves.
+#: View modules that read the clock.
 VIEWS = [
     name
     for module in pkgutil.iter_modules(views.__path__, f"{views.__name__}.")
@@ -23,7 +23,7 @@ VIEWS = [
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> datetime:
-    """Let the clock of the pages stand still at NOW."""
+    """Set the clock of the pages to NOW."""
     for name in VIEWS:
         monkeypatch.setattr(f"{name}.database_now", lambda: NOW)
     monkeypatch.setattr("django.utils.timezone.now", lambda: NOW)
@@ -32,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> datetime:
 
 @pytest.fixture
 def company(db: None, clock: datetime) -> Company:
-    """A company without a connected AS2 system: changes are made in the inventory alone."""
+    """A company without a connected AS2 system: changes affect the inventory only."""
     return make_company(connector=None)
 
 

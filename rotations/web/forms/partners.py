@@ -185,8 +185,8 @@ class PhraseForm(forms.ModelForm[Phrase]):
         return mail_templates.MailText(**given)
 
     @property
-    def says_nothing_new(self) -> bool:
-        """Say whether this is the wording that is in force without it."""
+    def is_unchanged(self) -> bool:
+        """Return whether the text equals the one in force without it."""
         typed = mail_templates.MailText(
             *(self.cleaned_data[name] for name in ("subject", "opening", "closing"))
         )

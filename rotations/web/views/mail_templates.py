@@ -116,7 +116,7 @@ def _update_phrase(request: HttpRequest, partner: Partner | None, kind: str) -> 
 
 def _save_phrase(request: HttpRequest, form: PhraseForm, partner: Partner | None) -> bool:
     """Save the template; on a conflict with another user, add an error to the form and return False."""
-    if form.says_nothing_new:
+    if form.is_unchanged:
         messages.info(request, "That is the wording in force already: nothing was changed.")
         return True
     try:

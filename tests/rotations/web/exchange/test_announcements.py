@@ -1,4 +1,4 @@
-"""Tell partners from their page: each mail is looked at first, and what was looked at is what goes out."""
+"""Announcing to partners: previews, and that exactly what was previewed is sent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
 
 def seen_on(response: Any) -> str:
-    """Return what the page of the mails carries along about what it shows."""
+    """Return the versions of the previews that the page carries."""
     found = re.search(r'name="seen" value="([^"]*)"', response.content.decode())
     assert found
     return found[1]
@@ -38,7 +38,7 @@ def seen_on(response: Any) -> str:
 def announce_to(
     client: Client, rotation: Rotation, *participants: Participant, seen: str | None = None
 ) -> Any:
-    """Look at the mails, and send those to these partners."""
+    """Preview the mails and send those to these partners."""
     seen = seen_on(get_page(client, "rotation-announce", rotation.uid)) if seen is None else seen
     return post_form(
         client, "rotation-announce", rotation.uid, seen=seen, partner=[str(p.uid) for p in participants]
@@ -136,7 +136,7 @@ def test_an_outdated_preview_is_shown_again(
     assert f"The mail to Northwind is no longer the one that you looked at. What changed: {what}" in shown
     assert ("The mail to Fabrikam is no longer" in shown) == (change == "window")
     assert not Message.objects.exclude(kind="partner_moved").exists()
-    # Whoever has looked again may send it.
+    # After another look, it can be sent.
     assert announce_to(operator, rotation, northwind, fabrikam, seen=seen_on(response)).status_code == 302
     assert Letter.objects.filter(kind="announcement").count() >= 2
 
@@ -174,7 +174,7 @@ def test_a_failure_is_reported_and_does_not_stop_the_others(
     shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
     assert "1 mail to 1 partner will leave" in shown
     assert "Fabrikam was not told: The mail could not be written." in shown
-    # What was begun for it is undone.
+    # Its transaction was rolled back.
     assert [letter.partner.name for letter in Letter.objects.all()] == ["Northwind"]
     assert not Link.objects.filter(partner__name="Fabrikam").exists()
 
@@ -327,7 +327,7 @@ def test_an_unknown_placeholder_stops_the_announcement(
 
 
 def many(company: Company, number: int) -> Rotation:
-    """Return an approved rotation with so many more partners, whose turn it is to be told."""
+    """Return an approved rotation with more partners, who can be informed now."""
     for n in range(number):
         partner = Partner.objects.create(name=f"P{n:03}", as2_id=f"P{n:03}", holds="several", time_zone="UTC")
         Partnership.objects.create(identity=company.identity, partner=partner)

@@ -1,4 +1,4 @@
-"""Where our system can sign for each partner by itself, the page draws who accepts both, and when each changes."""
+"""The picture of the overlap, when our system signs per partner."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NORA = Actor(name="Nora North (Northwind)", source="portal")
 
 @pytest.fixture
 def per_partner(rotation: Rotation) -> Rotation:
-    """The rotation of a system that can sign for each partner by itself."""
+    """The rotation of a system that signs per partner."""
     AS2System.objects.update(signs_per_partner=True)
     return Rotation.objects.get(pk=rotation.pk)
 

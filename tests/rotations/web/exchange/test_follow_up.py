@@ -1,4 +1,4 @@
-"""The page "Following up": the ladder, what it leads to, and a reminder at once."""
+"""The page "Following up": the reminder schedule, its preview, and a reminder at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture(autouse=True)
 def still(clock: datetime) -> None:
-    """Let the clock of the pages stand still at NOW."""
+    """Set the clock of the pages to NOW."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""How an operator tells partners and follows them up, in a browser: what is looked at is what leaves."""
+"""Announcing to partners and following up in a browser."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.dates]
 
 @pytest.fixture
 def company(db: None) -> Company:
-    """Fabrikam and Northwind with a contact each, by the real clock; Alice may do everything."""
+    """Fabrikam and Northwind with a contact each, at the real time; Alice has all permissions."""
     company = with_contacts(make_company(now=database_now()))
     company.alice.groups.add(Group.objects.get(name="administrator"))
     return company
@@ -34,7 +34,7 @@ def company(db: None) -> Company:
 
 @pytest.fixture
 def rotation(company: Company) -> Rotation:
-    """An approved rotation in which it is the partners' turn to be told."""
+    """An approved rotation whose partners can be informed now."""
     now = database_now()
     starts = (now + timedelta(days=12)).replace(minute=0, second=0, microsecond=0)
     spec = drafts.DraftSpec(
@@ -52,7 +52,7 @@ def rotation(company: Company) -> Rotation:
 
 @pytest.fixture
 def announced(rotation: Rotation, company: Company) -> Rotation:
-    """The same, two days after both partners were told."""
+    """The same rotation, two days after both partners were informed."""
     then = database_now() - timedelta(days=2)
     for participant in rotation.participants.all():
         announcements.announce(participant, by=company.by, now=then)
@@ -71,13 +71,13 @@ def show(inside: Page, live_server: object, rotation: Rotation) -> None:
 
 
 def together(inside: Page, button: str) -> None:
-    """Tick all partners, and choose what is to be done with them."""
+    """Select all partners and choose a bulk action."""
     inside.get_by_label("Tick all").check()
     inside.get_by_role("button", name=button, exact=True).click()
 
 
 def mail_lines(part: Locator) -> list[str]:
-    """Return the lines of a mail without the address of the partner's page, which what was sent hides."""
+    """Return the lines of a mail without the URL of the partner's page, which sent mails hide."""
     return re.sub(r"http\S+|•••", "<link>", part.inner_text()).split("\n")
 
 
@@ -195,6 +195,6 @@ def test_the_selection_survives_a_refresh_of_the_page(
         now=database_now(),
     )
     row = inside.locator(f"#partner-{fabrikam.uid}")
-    expect(row).to_contain_text("its word", timeout=20_000)  # the page has renewed itself
+    expect(row).to_contain_text("its word", timeout=20_000)  # the page has refreshed itself
     expect(inside.get_by_label("Tick Northwind")).to_be_checked()
     expect(inside.get_by_label("Tick Fabrikam")).not_to_be_checked()

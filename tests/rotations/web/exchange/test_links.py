@@ -1,4 +1,4 @@
-"""Links to a partner's page, from where operators stand: made to hand over, withdrawn, sent anew."""
+"""Access links from the operators' side: created, revoked, renewed."""
 
 from __future__ import annotations
 

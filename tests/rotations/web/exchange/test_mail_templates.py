@@ -1,4 +1,4 @@
-"""The wording of the mails to partners: for all of them and for one, tried out, checked, and given up again."""
+"""Mail templates for all partners and for one: preview, validation and reset."""
 
 from __future__ import annotations
 

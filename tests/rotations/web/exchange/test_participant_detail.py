@@ -1,4 +1,4 @@
-"""One partner's part in a rotation, on a page of its own; and what is decided there about the time it proposes."""
+"""The page of a participant, and decisions on its proposal."""
 
 from __future__ import annotations
 

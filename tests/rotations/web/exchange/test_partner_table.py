@@ -1,4 +1,4 @@
-"""The partners of a rotation in one table: what each has come to, what to do next, and the same for several at once."""
+"""The table of a rotation's partners: statuses, next actions and bulk actions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NORA = Actor(name="Nora North (Northwind)", source="portal", address="203.0.113.
 
 @pytest.fixture
 def announced(company: Company, rotation: Rotation) -> Rotation:
-    """A rotation of which both partners were told five hours ago."""
+    """A rotation whose partners were informed five hours ago."""
     for participant in rotation.participants.all():
         announcements.announce(participant, by=company.by, now=EARLIER)
     return rotation
@@ -67,7 +67,7 @@ def propose(participant: Participant) -> None:
     responses.propose_window(participant, other, note="Stock count", by=NORA, now=NOW)
 
 
-# What each has come to
+# Statuses
 
 
 def test_a_row_shows_the_status_of_its_partner(
@@ -78,7 +78,7 @@ def test_a_row_shows_the_status_of_its_partner(
     row = shown.partition(f'id="partner-{northwind.uid}"')[2].partition("</tr>")[0]
     for status_texts in ("ready", "23 Nov", "fingerprint", "Has it", "“Night shift”", "Nora North, "):
         assert status_texts in row
-    assert "(Northwind)" not in row  # the row says whose word it is
+    assert "(Northwind)" not in row  # the row names its partner
     assert "1 of 2 ready, 1 told." in shown
 
 
@@ -117,7 +117,7 @@ def test_the_table_is_filtered_by_awaited_partners_and_by_status(
     filters = [(f.name, f.count) for f in detail(announced).filters]
     assert filters == [("", 2), ("awaited", 2), ("declined", 1), ("announced", 1)]
     shown = page_text(operator.get(f"{announced.get_absolute_url()}?show={show}"))
-    assert f"&amp;show={show}" in shown or not show  # the part that renews itself stays narrowed
+    assert f"&amp;show={show}" in shown or not show  # the refreshed part keeps the filter
 
 
 def test_the_next_action_is_one_button(
@@ -141,7 +141,7 @@ def test_the_next_action_is_one_button(
     confirm(northwind, company, fingerprint=company.new.sha256)
     assert label("Northwind") == ""
     rotation.steps.filter(act="announce").update(blocked=True)
-    assert label("Fabrikam") == "Record answer"  # somebody may have called before it was their turn
+    assert label("Fabrikam") == "Record answer"  # a partner may have called before it was informed
     endings.cancel(rotation, reason="No", by=company.by, now=NOW)
     assert label("Fabrikam") == ""
 
@@ -173,7 +173,7 @@ def test_the_next_reminder_is_shown(announced: Rotation) -> None:
     assert row_of(announced, "Northwind").reminded_at == STARTS - timedelta(days=7)
 
 
-# What tasks somebody
+# Tasks
 
 
 def test_responses_are_listed_with_their_actions(
@@ -227,7 +227,7 @@ def test_no_announcement_is_offered_before_staging(company: Company, rotation: R
     assert actions.primary is None or "Announce" not in actions.primary.label
 
 
-# The page renews itself
+# Refreshing
 
 
 @pytest.mark.parametrize("what", ["opened", "downloaded", "proposed", "declined", "bounced", "slots", "word"])
@@ -259,7 +259,7 @@ def test_every_response_changes_the_version_of_the_page(
 
 
 def more(company: Company, number: int) -> Rotation:
-    """Return a rotation of so many more partners, all told, each with an answer of its own."""
+    """Return a rotation of more partners, all informed, with different answers."""
     for n in range(number):
         partner = Partner.objects.create(name=f"P{n:03}", as2_id=f"P{n:03}", holds="several", time_zone="UTC")
         Partnership.objects.create(identity=company.identity, partner=partner)
@@ -292,7 +292,7 @@ def test_the_pages_take_as_many_queries_for_two_partners_as_for_twenty(
     assert queries(more(company, 18)) == asked
 
 
-# The same for several at once
+# Bulk actions
 
 
 def together(client: Client, rotation: Rotation, act: str, *participants: Participant, **given: Any) -> Any:

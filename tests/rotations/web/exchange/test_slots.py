@@ -1,4 +1,4 @@
-"""Offer partners times to choose from, see who can when, and take the one that suits most."""
+"""Offering times to partners, and taking one of them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def offered(company: Company, rotation: Rotation, *moments: Any) -> list[Slot]:
 
 
 def given(*days: str, zone: str = "America/Chicago", **changed: str) -> dict[str, str]:
-    """Return the form filled in with an hour in the evening of each of these days."""
+    """Return form data with an hour in the evening of each of these days."""
     data = {"zone": zone}
     for n, day in enumerate(days):
         data |= {
@@ -147,7 +147,7 @@ def test_the_best_time_suits_most_partners_and_is_the_earliest_of_equals(
     found = time_slots.load_availability(announced, now=NOW)
     assert found.best is not None
     assert (found.best.slot, found.best.can) == (third, 2)
-    # What is over is no longer the best, however many could.
+    # A past time is never the best one.
     late = time_slots.load_availability(announced, now=third.start)
     assert late.best is None
 
@@ -184,7 +184,7 @@ def test_taking_a_time_moves_the_change_and_records_the_agreements(
     assert not announced.slots.exists()
     assert Letter.objects.filter(kind="moved").count() == 2
     assert Entry.objects.filter(verb="participant.agreed").count() == 1
-    # It is gone, so nobody can take it twice.
+    # It is deleted, so it can't be taken twice.
     assert post_form(operator, "slot-take", second.uid).status_code == 404
     with pytest.raises(ActionRefused, match="no longer offered"):
         time_slots.take_slot(second, by=company.by, now=NOW)

@@ -1,4 +1,4 @@
-"""The partner's pages on which it hands in its new certificate: read back, confirmed, and nothing in between."""
+"""The pages on which a partner submits its new certificate."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def text(answer: Any) -> str:
 
 
 def carried(answer: Any) -> str:
-    """Return the certificate that a page carries along."""
+    """Return the certificate that the page carries."""
     pem: str = answer.context["form"]["pem"].value()
     return pem
 
@@ -84,7 +84,7 @@ def test_the_page_shows_which_certificate_expires_when(token: str, northwind: Pa
     assert (
         f'for signing and encryption: <span class="mono">{northwind.certificates.get().short_name}' in shown
     )
-    assert "Sun 13 Dec 2026, 06:00" in shown  # on the partner's clock
+    assert "Sun 13 Dec 2026, 06:00" in shown  # in the partner's time zone
     assert "Your certificate expires in 20 days, on 13 Dec 2026: hand in the new one." in shown
 
 

@@ -1,4 +1,4 @@
-"""The fields of a window: clock changes, warnings that want a tick, and what is missing."""
+"""The form fields of a window: DST changes, warnings and required fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What partners answer on their page, and what they are told when that can't be taken."""
+"""Partners' answers on their page, and the errors of invalid ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def again(participant: Participant) -> Participant:
 
 
 def said_last() -> Entry:
-    """Return what the trail says last, which came by the page."""
+    """Return the last audit entry, which came from the portal."""
     entry = Entry.objects.filter(source="portal").first()
     assert entry is not None
     return entry
@@ -48,7 +48,7 @@ def file(content: bytes, name: str = "cert.cer") -> SimpleUploadedFile:
     return SimpleUploadedFile(name, content, "application/octet-stream")
 
 
-# Installed.
+# Installation
 
 SPELLINGS: list[Callable[[str], str]] = [
     str,
@@ -211,7 +211,7 @@ def test_a_note_is_stored_and_an_empty_one_keeps_it(
     assert said_last().reason == "Installed on both nodes"
 
 
-# The time.
+# Time
 
 
 def test_agreeing_settles_the_time(one_slot: Rotation, visit: Visit) -> None:
@@ -275,7 +275,7 @@ def test_an_impossible_time_is_refused_and_keeps_the_input(
 
 
 def test_an_ambiguous_hour_is_asked_about(nora: Visitor, northwind: Participant, company: Company) -> None:
-    # Until the old certificate ends there is no clock change; in Amman there was one in October, until it stopped.
+    # No zone has a DST change before the old certificate ends; Amman had one in October until 2022.
     type(company.old).objects.filter(pk=company.old.pk).update(not_after=NOW + timedelta(days=700))
     twice = {**TIME, "window_date": "2027-11-07", "window_from": "01:30", "window_until": "03:00"}
     answer = nora.send("propose", **twice)
@@ -338,12 +338,12 @@ def test_the_time_can_not_be_answered_once_the_window_is_open(
         nora.send(name, **sent)
         assert "The agreed time has come: it can't be moved from here any more. Call us." in nora.text
     assert again(northwind).agreed_at is None
-    # What was typed is not lost, though the page has no place for it any more.
+    # The input is kept although the page no longer has the form.
     assert "What you had typed" in nora.text
     assert "Inventory count" in nora.text
 
 
-# No; switched; how it went.
+# Declining, switching, reporting
 
 
 def test_declining_requires_a_reason_and_notifies_at_once(nora: Visitor, northwind: Participant) -> None:
@@ -444,7 +444,7 @@ def test_late_answers_are_accepted_where_they_still_help(
     assert again(northwind).evidence == "strong"
 
 
-# The right colleague.
+# Colleagues
 
 NED = {
     "name": "Ned Night",
@@ -497,7 +497,7 @@ def test_suggestions_are_unique_and_limited(nora: Visitor) -> None:
     assert Contact.objects.exclude(suggested_by="").count() == 5
 
 
-# Getting about.
+# GET requests
 
 
 @pytest.mark.parametrize(

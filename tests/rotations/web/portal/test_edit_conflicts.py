@@ -1,4 +1,4 @@
-"""Two answer at once, or the change moves under somebody's hands: nothing is taken over silently, nothing is lost."""
+"""Concurrent answers and changes: nothing is overwritten silently, and no input is lost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def again(participant: Participant) -> Participant:
 
 @pytest.fixture
 def ned(nora: Visitor, northwind: Participant, clock: Clock) -> Visitor:
-    """Somebody else at Northwind, with a link of his own and the page open; then a minute goes by."""
+    """Another contact of Northwind, with his own link and the page open since a minute ago."""
     northwind.partner.contacts.create(name="Ned Night", email="ned@northwind.example")
     ned = northwind.partner.contacts.get(name="Ned Night")
     fresh = access_links.create_link(northwind.partner, participant=northwind, contact=ned, by=ALICE, now=NOW)
@@ -52,7 +52,7 @@ def test_the_second_of_two_concurrent_answers_is_refused_with_the_first(
     )
     assert "On both nodes</textarea>" in answer.content.decode()
     assert (again(northwind).declined_reason, again(northwind).evidence) == ("Our vendor is away", "")
-    # Whoever has read that may send it again.
+    # After reading that, it can be sent again.
     ned.send("installed", how="word", note="On both nodes")
     assert (again(northwind).declined_at, again(northwind).evidence) == (None, "weak")
 

@@ -1,4 +1,4 @@
-"""Partners say on their page what their system can hold; nothing is taken over by that alone."""
+"""Partners state what their systems can hold; nothing changes by that alone."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_answer_can_be_changed(nora: Visitor, rotation: Rotation, clock: Clo
     nora.send("holds", holds="several")
     assert "Done: it can keep both" in nora.text
     nora.send("holds", holds="several")
-    assert Message.objects.filter(kind="partner_said").count() == 1  # nothing new for our people
+    assert Message.objects.filter(kind="partner_said").count() == 1  # no new notification
     clock.now += timedelta(minutes=1)
     nora.send("holds", holds="one")
     assert participant_of(rotation).says_holds == "one"

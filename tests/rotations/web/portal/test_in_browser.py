@@ -1,4 +1,4 @@
-"""A partner's page in a browser: on a phone, in the dark, by keyboard, without JavaScript, and with 100 MB."""
+"""The partner's page in a browser: phone, dark mode, keyboard, no JavaScript, and a 100 MB file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch":
 
 
 class Setting:
-    """A rotation by the real clock, and the address of Northwind's page."""
+    """A rotation at the real time, and the URL of Northwind's page."""
 
     def __init__(self, url: str, *, holds: str = Partner.Holds.SEVERAL, hours: int = 240) -> None:
         self.now = database_now()
@@ -76,7 +76,7 @@ class Setting:
 
 @pytest.fixture
 def clock() -> None:
-    """The real one."""
+    """The real clock."""
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def browse(chromium: Browser, live_server: object) -> Iterator[Callable[..., Pag
 
 @pytest.fixture
 def huge(tmp_path: Path) -> Path:
-    """A file of 100 MB that takes no room."""
+    """A sparse file of 100 MB."""
     file = tmp_path / "huge.cer"
     with file.open("wb") as opened:
         opened.truncate(100 * 1024 * 1024)
@@ -123,7 +123,7 @@ def spans(now: datetime) -> list[tuple[str, dict[str, Any]]]:
 
 
 def answers(now: datetime) -> list[dict[str, Any]]:
-    """Return what a partner may have answered, one thing after the other, as columns of its participant."""
+    """Return the possible answers of a partner, as columns of its participant."""
     starts = now + timedelta(days=3)
     proposed = {
         "proposed_start": starts,
@@ -343,7 +343,7 @@ MOST_GROWN = 30 * 1024 * 1024
 
 
 def memory(web: Running) -> int:
-    """Return the most memory (bytes) that the processes of the web server ever took, all added up."""
+    """Return the sum of the peak memory (bytes) of the web server's processes."""
     found = 0
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended meanwhile

@@ -1,4 +1,4 @@
-"""No log line holds the token of a link, whoever writes it."""
+"""No log line contains the token of a link."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ urlpatterns = [*urls.urlpatterns, path("p/<str:token>/breaks/", breaks)]
 
 @pytest.fixture
 def log(settings: LazySettings) -> Iterator[io.StringIO]:
-    """All that is logged, as the application's own handler writes it."""
+    """The log as the application's own handler writes it."""
     logged: dict[str, Any] = settings.LOGGING["formatters"]["line"]  # type: ignore[index]
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
@@ -47,7 +47,7 @@ def log(settings: LazySettings) -> Iterator[io.StringIO]:
 @override_settings(ROOT_URLCONF="tests.rotations.web.portal.test_logs")
 def test_djangos_log_of_refused_requests_has_no_token(log: io.StringIO) -> None:
     client = Client(raise_request_exception=False, enforce_csrf_checks=True)
-    client.cookies["csrftoken"] = "a" * 32  # as somebody has who saw a form before
+    client.cookies["csrftoken"] = "a" * 32  # as a client that has loaded a form
     address = reverse("portal", args=[TOKEN])
     statuses = [
         client.get(address).status_code,

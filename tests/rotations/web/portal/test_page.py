@@ -1,4 +1,4 @@
-"""What a partner sees, in each state of its change."""
+"""The partner's page in each state of the change."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def test_each_state_has_its_own_headline(
     assert expected in nora.text
     page = nora.page.context["page"]
     assert page.is_over == (state in ("cancelled", "closed"))
-    # What is over asks for nothing, and gives no certificate that is not used.
+    # An ended change asks nothing and offers no unused certificate.
     if state == "cancelled":
         assert page.questions == []
         assert nora.client.get(nora.address("portal-download", "pem")).status_code == 302
@@ -328,7 +328,7 @@ def test_a_partners_own_certificate_is_not_downloadable(company: Company, visit:
     assert answer["Location"] == nora.address()
 
 
-# Nothing of anybody else.
+# Other partners
 
 
 def test_the_history_is_the_partners_own_without_our_reasons(
@@ -402,7 +402,7 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_partners(
     assert counts[0] == counts[1] <= 20
 
 
-# As our own people see it.
+# The operators' view of it
 
 
 def test_an_operator_sees_the_same_page_without_enabled_forms(

@@ -1,4 +1,4 @@
-"""Nobody gets at a partner's page without its link, and nobody at anything else with one."""
+"""A partner's page requires its link, and the link gives access to nothing else."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SENT = ("installed", "window", "slots", "propose", "decline", "switched", "repor
 
 
 def addresses(token: str) -> list[str]:
-    """Return every address of a partner's page."""
+    """Return all URLs of a partner's page."""
     found = []
     for pattern in patterns(get_resolver()):
         wanted = pattern.pattern.converters
@@ -52,7 +52,7 @@ def addresses(token: str) -> list[str]:
     return found
 
 
-# Without a good link.
+# Without a valid link
 
 
 def test_a_wrong_link_opens_nothing(nora: Visitor) -> None:
@@ -102,9 +102,9 @@ def test_two_hundred_wrong_tokens_lock_out_one_address_only(
     locked = guesser.get(reverse("portal", args=["guess"]))
     assert locked.status_code == 429
     assert "Too many wrong links were tried from your network." in page_text(locked)
-    # A right one is not looked at either, so nothing is learned from the answer.
+    # A valid token is refused too, so the response reveals nothing.
     assert guesser.get(nora.address()).content == locked.content
-    # Nobody elsewhere notices.
+    # Other addresses are not affected.
     assert nora.open().status_code == 200
     clock.now = NOW + rate_limit.LOCKOUT + timedelta(minutes=1)
     assert guesser.get(nora.address()).status_code == 200
@@ -120,7 +120,7 @@ def test_a_link_used_from_a_locked_out_address_before_still_works(
     assert nora.open().status_code == 200
     nora.send("installed", how="word")
     assert "Thank you" in nora.text
-    # Another partner behind the same proxy, who has not begun yet, waits.
+    # Another partner behind the same proxy, that has not begun yet, has to wait.
     fay = visit(rotation.participants.get(partner__name="Fabrikam"))
     assert fay.open().status_code == 429
 
@@ -129,7 +129,7 @@ def test_behind_our_proxy_the_client_address_is_locked_out(nora: Visitor, settin
     settings.AS2CERTS_PROXIES = [ipaddress.ip_network("10.0.0.5")]
     proxy = Client(REMOTE_ADDR="10.0.0.5")
     for number in range(rate_limit.MAX_WRONG_TOKENS):
-        # Whatever the guesser puts in front, the proxy adds whom it heard.
+        # Whatever the client sends, the proxy appends the real address.
         chain = {"x-forwarded-for": f"192.0.2.{number}, 203.0.113.66"}
         proxy.get(reverse("portal", args=[f"guess{number}"]), headers=chain)
     for heard, status in (("203.0.113.66", 429), ("198.51.100.7", 200)):
@@ -146,7 +146,7 @@ def test_a_busy_link_is_limited_and_loses_nothing(nora: Visitor) -> None:
     assert nora.open().status_code == 200
 
 
-# With one.
+# With a valid link
 
 
 def contents(*but: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A change that is half made: the page says what is where, and the ways forward and back."""
+"""A partly made change: the status of each endpoint and the actions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def company(tmp_path: Path, settings: LazySettings, clock: FakeClock) -> Company
 
 
 def two_systems(company: Company, clock: FakeClock) -> Rotation:
-    """Return Fabrikam's rotation with a directory that has changed over, and a second system served by hand."""
+    """Return Fabrikam's rotation with a directory that has changed over, and a second, manually operated system."""
     second = AS2System.objects.create(name="Second", overlap="readers")
     other = Identity.objects.create(name="ACME 2", as2_id="ACME-2", as2_system=second)
     fabrikam = company.partners[0]

@@ -1,4 +1,4 @@
-"""On the pages: what a partner said of its system, both plans beside each other, and what a past change has shown."""
+"""Capabilities of partners' systems: statements, compared plans, and evidence from past changes."""
 
 from __future__ import annotations
 
@@ -193,11 +193,11 @@ def test_viewers_see_the_task_and_can_not_decide(
     assert get_page(viewer, "rotation-plan", rotation.uid).status_code == 403
 
 
-# Learnt from a past change.
+# Evidence from past changes
 
 
 def changed(rotation: Rotation, *, there_before: timedelta = 2 * DAY) -> None:
-    """Let a change be made with everybody, with Northwind's proof of that long before, and its word that it works."""
+    """Finish a change, with Northwind's proof that long before it and its report that it works."""
     rotation.steps.filter(act="cut_over").update(state="done", done_at=NOW)
     Rotation.objects.filter(pk=rotation.pk).update(state="applied", applied_at=NOW)
     Participant.objects.filter(partner__name="Northwind").update(

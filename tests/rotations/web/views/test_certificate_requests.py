@@ -1,4 +1,4 @@
-"""Operators ask a partner for its new certificate by hand, or make a link; and note that a mail came back."""
+"""Requesting a partner's new certificate by mail or link; recording bounces."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def seen(client: Client, partner: Partner) -> str:
     return stamp
 
 
-# By mail.
+# By mail
 
 
 def test_the_mail_is_previewed(operator: Client, northwind: Partner) -> None:
@@ -115,7 +115,7 @@ def test_an_unknown_placeholder_is_reported(operator: Client, northwind: Partner
     assert not Message.objects.exists()
 
 
-# By a link.
+# By link
 
 
 def test_a_link_is_shown_once_as_text_and_as_a_qr_code(operator: Client, northwind: Partner) -> None:
@@ -160,12 +160,12 @@ def test_a_test_station_is_marked(operator: Client, northwind: Partner) -> None:
     assert "TEST: " in shown
 
 
-# A mail that came back.
+# Bounces
 
 
 @pytest.fixture
 def mail(company: Company, northwind: Partner) -> Message:
-    """A mail to Nora that the mail server has taken."""
+    """A mail to Nora that the mail server has accepted."""
     (letter,) = certificate_requests.send_request(northwind, by=company.by, now=NOW)
     Message.objects.filter(pk=letter.message_id).update(state="sent", sent_at=NOW)
     return Message.objects.get()

@@ -1,4 +1,4 @@
-"""Set a rotation up and change its draft on the pages."""
+"""Setting up a rotation and changing its draft."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_the_successor_is_generated(operator: Client, company: Company) -> None:
     assert "waiting for its turn" in page_text(get_page(operator, "rotation-detail", rotation.uid))
     generate_next(now=NOW)
     assert get_page(operator, "rotation-detail", rotation.uid).status_code == 200
-    assert only().new is None  # looking changes nothing
+    assert only().new is None  # a GET changes nothing
     drafts.assign_generated_successors(now=NOW)
     assert only().new == CertificateRequest.objects.get().certificate
 
@@ -318,7 +318,7 @@ def test_a_change_of_a_draft_is_audited(operator: Client, company: Company) -> N
         ["sign", "decrypt"],
         ["sign"],
     )
-    assert set(entry.new) == {"roles", "grace_days"}  # what stayed as it was is no change
+    assert set(entry.new) == {"roles", "grace_days"}  # unchanged values are not audited
 
 
 def test_the_second_of_two_concurrent_changes_is_refused(operator: Client, company: Company) -> None:
@@ -329,7 +329,7 @@ def test_the_second_of_two_concurrent_changes_is_refused(operator: Client, compa
     response = change(operator, rotation, company, grace_days="7", seen=seen)
     assert response.status_code == 422
     assert "has changed in the meantime" in page_text(response)
-    assert 'value="7"' in page_text(response)  # nothing that was typed is lost
+    assert 'value="7"' in page_text(response)  # the input is kept
     assert only().grace_days == 30
 
 
@@ -354,7 +354,7 @@ def test_an_approved_rotation_is_not_changed(operator: Client, company: Company)
     assert only().grace_days == 14
 
 
-# Looking ahead
+# Preview
 
 
 def preview(client: Client, company: Company, **changed: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Freezes on pages: set up, shown in the calendar, and in the way of windows; and windows that are proposed."""
+"""Freezes: forms, calendar, effect on windows; and suggested windows."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_postponing_into_a_freeze_is_refused(company: Company, starts: datetime,
     assert rotation.freeze_reason == ("Urgent" if refused else "")
 
 
-# Windows that are proposed.
+# Suggested windows
 
 
 def test_windows_are_suggested_until_one_is_chosen(operator: Client, company: Company) -> None:

@@ -1,4 +1,4 @@
-"""What only a browser shows: the page of a rotation that goes on by itself, and forms that lose nothing."""
+"""The refreshing page of a rotation and its forms in a browser."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def inside(page: Page, live_server: object, company: Company) -> Page:
 
 
 def running(company: Company) -> Rotation:
-    """Return an approved rotation whose window crosses midnight on its clock, as the longest ones to read do."""
+    """Return an approved rotation whose window crosses midnight in its zone, which has the longest text."""
     now = database_now()
     day = (now + timedelta(days=5)).astimezone(ZoneInfo(CHICAGO))
     starts = day.replace(hour=23, minute=53, second=55, microsecond=0).astimezone(UTC)

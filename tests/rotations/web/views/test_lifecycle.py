@@ -1,4 +1,4 @@
-"""Approve, postpone, cancel, close and roll back on the pages."""
+"""Approving, postponing, cancelling, closing and rolling back."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LATER = {**WINDOW, "window_date": "2026-12-04", "window_known": "close_to_old_en
 
 
 def applied(company: Company) -> Rotation:
-    """Return a rotation whose cut-over was made, in the inventory, at its moment."""
+    """Return a rotation that has been cut over in the inventory."""
     rotation = make_scheduled(company)
     for act in ("stage", "cut_over"):
         for step in rotation.steps.filter(act=act).exclude(state="done"):

@@ -1,4 +1,4 @@
-"""Record what partners answer, and what was done by hand."""
+"""Recording partners' answers, and steps that were carried out by hand."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_drafts_and_ended_rotations_take_no_answers(operator: Client, company: C
     assert again(participant).evidence == ""
 
 
-# Going on without somebody
+# Waiving and removing
 
 
 def test_waiving_an_answer_requires_a_reason(operator: Client, company: Company) -> None:

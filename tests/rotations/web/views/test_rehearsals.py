@@ -1,4 +1,4 @@
-"""The rehearsal on the pages: proposed, set up, shown on both sides, and gone on without."""
+"""Rehearsals: proposed, set up, shown on both rotations, and waived."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def tasks(rotation: Rotation, *, now: datetime = NOW) -> list[OpenTask]:
     return RotationDetail.of(rotation, user=alice, now=now, zone="Europe/Berlin").tasks
 
 
-# Proposed, and set up
+# Proposing and setting up
 
 
 def test_a_draft_in_production_proposes_its_rehearsal(
@@ -172,7 +172,7 @@ def test_a_running_rotation_of_the_counterpart_can_count(
     assert "No rotation of the test counterpart that makes this change is running now." in page_text(again)
 
 
-# Waiting for it
+# Waiting
 
 
 def test_a_change_that_waits_for_its_rehearsal_offers_both_actions(
@@ -274,7 +274,7 @@ def test_the_approval_page_says_that_the_rehearsal_is_awaited(
     assert expected in page_text(get_page(approver, "rotation-approve", rotation.uid))
 
 
-# Going on without
+# Waiving
 
 
 def test_an_approver_waives_the_rehearsal_with_a_reason(
@@ -284,7 +284,7 @@ def test_an_approver_waives_the_rehearsal_with_a_reason(
     rotation = make_prepared(company)
     question = page_text(get_page(approver, "rotation-waive-rehearsal", rotation.uid))
     assert "made in production without having passed on ACME test first" in question
-    assert stored_state(rotation) == "exchanging"  # looking changes nothing
+    assert stored_state(rotation) == "exchanging"  # a GET changes nothing
     assert post_form(approver, "rotation-waive-rehearsal", rotation.uid, reason=" ").status_code == 422
     assert post_form(approver, "rotation-waive-rehearsal", rotation.uid, reason=REASON).status_code == 302
     assert stored_state(rotation) == "scheduled"

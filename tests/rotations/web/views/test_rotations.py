@@ -1,4 +1,4 @@
-"""The page of a rotation, its part that renews itself, and the list."""
+"""The page of a rotation, its refreshing part, and the list."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def connect(company: Company, count: int) -> None:
 
 
 def queries(client: Client, url: str) -> int:
-    client.get(url)  # what is kept between requests
+    client.get(url)  # caches between requests
     with CaptureQueriesContext(
         connection,
     ) as captured:
@@ -107,7 +107,7 @@ def test_a_window_across_a_dst_change_shows_both_offsets(company: Company) -> No
     assert (first.start, first.end) == ("Sun 1 Nov 2026, 01:30 CDT (UTC−05:00)", "01:30 CST (UTC−06:00)")
 
 
-# Folding
+# Grouping
 
 
 def test_the_same_steps_of_partners_are_grouped_with_a_tally(company: Company) -> None:
@@ -145,7 +145,7 @@ def test_every_step_is_in_exactly_one_group_in_order(company: Company) -> None:
     assert [step for line in group_steps(rotation, steps) for step in line.steps] == steps
 
 
-# What needs attention
+# Tasks
 
 
 def test_silent_partners_are_named_with_the_days_left(operator: Client, company: Company) -> None:
@@ -223,7 +223,7 @@ def detail_for(client: Client, rotation: Rotation) -> RotationDetail:
     return found
 
 
-# Renewing itself
+# Refreshing
 
 
 def test_the_live_part_is_empty_when_nothing_changed(viewer: Client, company: Company) -> None:

@@ -1,4 +1,4 @@
-"""A rotation's plan played through on paper: as planned, and when somebody departs from it."""
+"""The simulation page: as planned, and in a scenario."""
 
 from __future__ import annotations
 

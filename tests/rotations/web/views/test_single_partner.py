@@ -1,4 +1,4 @@
-"""On the pages: another moment for one partner, and back to the old certificate with one alone."""
+"""Another window for one partner, and taking one partner back."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NEXT_DAY = Window(STARTS + timedelta(days=1), STARTS + timedelta(days=1, hours=1
 
 @pytest.fixture
 def per_partner(company: Company) -> Company:
-    """The company, with an AS2 system served by hand that can sign for each partner with another certificate."""
+    """The company, with a manually operated AS2 system that signs per partner."""
     company.identity.as2_system = AS2System.objects.create(
         name="OpenAS2 production", connector="manual", overlap="readers", signs_per_partner=True
     )
@@ -49,7 +49,7 @@ def move(client: Client, participant: Participant, **data: Any) -> Any:
 
 
 def changed(rotation: Rotation, participant: Participant, company: Company) -> None:
-    """Let our change with one partner be made."""
+    """Complete our cut-over for one partner."""
     steps = rotation.steps.filter(act="cut_over", participant=participant).exclude(key__startswith="past:")
     transitions.settle_step(steps.get(), StepAction.COMPLETE_BY_HAND, by=company.by, now=NOW, note="done")
 
@@ -79,7 +79,7 @@ def test_an_impossible_window_is_an_error_of_its_field(operator: Client, per_par
     response = move(operator, participant, window_date="2026-12-30")
     assert response.status_code == 422
     assert "The old certificate ends before the window starts" in page_text(response)
-    assert "Stocktaking" in page_text(response)  # nothing that was filled in is lost
+    assert "Stocktaking" in page_text(response)  # the input is kept
     response = move(operator, participant, reason="")
     assert "Say why" in page_text(response)
     participant.refresh_from_db()
@@ -141,7 +141,7 @@ def test_one_partner_is_taken_back_alone(operator: Client, per_partner: Company)
     assert "has gone back and waits for another moment" in page_text(
         get_page(operator, "rotation-detail", rotation.uid)
     )
-    # Before the way back is done, nothing is known of what is in the AS2 system.
+    # Until the way back is done, the state of the AS2 system is unknown.
     assert "is not done yet. Finish that first." in page_text(
         get_page(operator, "participant-move", fabrikam.uid)
     )

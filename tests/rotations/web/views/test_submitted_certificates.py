@@ -1,4 +1,4 @@
-"""What a partner handed in, as operators see it: compared, accepted or refused, and shown wherever it matters."""
+"""Submitted certificates on the operators' pages: comparing, accepting, refusing."""
 
 from __future__ import annotations
 
