@@ -1,4 +1,4 @@
-"""Commands that look for work once, or again and again without a broker."""
+"""Base of the commands that do due work once, or in a loop without a broker."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ log = logging.getLogger(__name__)
 
 
 class LoopCommand(BaseCommand):
-    """A command that looks once for what it names, or with --loop every few seconds until it is stopped."""
+    """A command that does due work once, or with --loop every ``seconds`` until it is stopped."""
 
     looks_for: ClassVar[str]
     seconds: ClassVar[float]
 
     @abstractmethod
     def look(self, *, loop: bool) -> str:
-        """Do what is due, and return a sentence that says how much it was; `loop`: it is looked again soon."""
+        """Do what is due, and return a sentence that says how much; ``loop`` if it is called again soon."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -42,7 +42,7 @@ class LoopCommand(BaseCommand):
             stop.wait(self.seconds)
 
     def _look_again(self) -> None:
-        """Do one round of many; a database that is away for a while must not end the loop."""
+        """Do one round; a database that is down for a while must not end the loop."""
         try:
             close_old_connections()
             self.look(loop=True)

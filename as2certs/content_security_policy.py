@@ -1,4 +1,4 @@
-"""What a page may load and where it may be shown: the Content-Security-Policy."""
+"""The Content-Security-Policy of all pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
-#: Everything comes from here; the theme's small pictures stand in its style sheet. No script or style in a page itself.
+#: Everything from this origin, except the data: images in the theme's style sheet; no inline scripts or styles.
 POLICY = (
     "default-src 'self'; img-src 'self' data:; frame-src 'self'; object-src 'none'; base-uri 'self'; "
     "form-action 'self'; frame-ancestors 'none'"
@@ -14,7 +14,7 @@ POLICY = (
 
 
 class ContentSecurityPolicyMiddleware:
-    """Send the policy with each answer that has none of its own."""
+    """Add the policy to responses that have none."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

@@ -1,4 +1,4 @@
-"""What a report of a fault may show: where it happened, and never what was handled there."""
+"""Error reports that show where an exception was raised, but no values."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from django.views.debug import SafeExceptionReporterFilter
 
 
 class LocationsOnlyReporterFilter(SafeExceptionReporterFilter):
-    """Hide every value that was sent and every variable: any of them may be a key, a password or a file.
+    """Hide all form data and all local variables: any of them may be a key, a password or a file.
 
-    Marking the sensitive ones would have to be right in each function that a key passes through, those of libraries
-    too. With DEBUG, for development, variables are shown that are not marked.
+    Marking only sensitive variables would have to be complete for every function that handles a key, even in libraries.
+    With DEBUG, variables are shown unless they are marked.
     """
 
-    # Addresses of servers hold passwords too.
+    # URLs of servers contain passwords.
     hidden_settings = re.compile(
         SafeExceptionReporterFilter.hidden_settings.pattern + "|(REDIS|BROKER|DATABASE|EMAIL)_URL",
         re.IGNORECASE,
@@ -30,10 +30,10 @@ class LocationsOnlyReporterFilter(SafeExceptionReporterFilter):
     def get_post_parameters(self, request: HttpRequest | None) -> Any:
         if request is None:
             return {}
-        sent = request.POST.copy()
-        for name in sent:
-            sent[name] = self.cleansed_substitute
-        return sent
+        parameters = request.POST.copy()
+        for name in parameters:
+            parameters[name] = self.cleansed_substitute
+        return parameters
 
     def get_traceback_frame_variables(self, request: HttpRequest | None, tb_frame: FrameType) -> Any:
         if settings.DEBUG:

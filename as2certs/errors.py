@@ -1,8 +1,8 @@
-"""The base of every error that people are meant to read."""
+"""The base class of errors that are shown to users."""
 
 
 class DomainError(Exception):
-    """A request can't be carried out. ``str()`` says what is wrong, with what, and what to do next.
+    """A request can't be carried out; the message says why, and what to do.
 
-    Views, the admin and commands catch this class and show the message; everything else is a bug.
+    Views, the admin and commands catch this class and show the message; any other exception is a bug.
     """

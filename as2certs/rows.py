@@ -1,4 +1,4 @@
-"""Add thousands of rows by few statements, without making an object of each."""
+"""Insert and select many rows with few statements."""
 
 from __future__ import annotations
 
@@ -15,15 +15,25 @@ from django.db import connection, models
 
 T = TypeVar("T")
 
-#: No statement adds more rows.
+#: Rows per INSERT statement.
 BATCH_SIZE = 1000
+#: Parameters per statement that every supported database accepts.
+MAX_KEYS = 10_000
 
 
-def in_batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Cut what comes into lists of at most ``size``."""
-    rest = iter(things)
+def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield the items in lists of at most ``size``."""
+    rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch
+
+
+def key_batches(keys: Iterable[int]) -> Iterator[list[int]]:
+    """Yield the distinct keys in order, in lists of at most ``MAX_KEYS``, as parameters of a query.
+
+    Instead of a subquery: PostgreSQL plans these badly without statistics of new rows, as after an import.
+    """
+    yield from in_batches(sorted(set(keys)), MAX_KEYS)
 
 
 def insert_rows(
@@ -33,11 +43,12 @@ def insert_rows(
     *,
     same: Mapping[str, Any] | None = None,
 ) -> list[int]:
-    """Add rows to a model's table, and return their keys in the same order.
+    """Insert rows into a model's table, without instances, and return their keys in the same order.
 
-    ``names`` are the columns in which they differ (``partner_id``, not ``partner``), ``same`` has what is alike in
-    all; each other column gets its field's default. As with ``bulk_create`` nothing is validated and no signal sent;
-    the database's constraints hold. Call it in a transaction.
+    ``names`` are the columns of the rows (``partner_id``, not ``partner``), ``same`` has the values that all rows
+    share; other columns get the defaults of their fields. As with ``bulk_create``, nothing is validated and no signal
+    is sent.
+    Call it in a transaction.
     """
     fields = {field.attname: field for field in model._meta.concrete_fields if not field.primary_key}
     differing = [fields.pop(name) for name in names]
@@ -53,9 +64,9 @@ def insert_rows(
 
 
 def insert_objects(objects: Sequence[models.Model], names: Sequence[str] = ()) -> None:
-    """Add new objects of one model by ``add_rows``, and give them their keys.
+    """Insert new objects of one model by ``insert_rows``, and set their keys.
 
-    With ``names`` only these columns are read of them. What a binary column holds has to be a ``memoryview``.
+    With ``names``, insert only these columns. The value of a binary column has to be a ``memoryview``.
     """
     if not objects:
         return
@@ -68,9 +79,9 @@ def insert_objects(objects: Sequence[models.Model], names: Sequence[str] = ()) -
 
 
 def _max_rows(columns: int) -> int:
-    """Return how many rows one statement takes."""
+    """Return the number of rows of one statement."""
     if connection.vendor == "postgresql":
-        return BATCH_SIZE  # it is given one value for each column
+        return BATCH_SIZE  # with one parameter per column
     connection.ensure_connection()
     return min(BATCH_SIZE, connection.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // columns)
 
@@ -118,7 +129,7 @@ def _insert_clause(model: type[models.Model], fields: Iterable[models.Field[Any,
 
 
 def _driver_value(value: Any) -> Any:
-    """Return a value as the database's driver takes it."""
+    """Return a value as the database driver expects it."""
     if type(value) in (str, int, bool, NoneType):
         return value
     if isinstance(value, str):  # a choice
@@ -127,7 +138,7 @@ def _driver_value(value: Any) -> Any:
         return value if connection.features.has_native_uuid_field else value.hex
     if isinstance(value, datetime):
         return connection.ops.adapt_datetimefield_value(value)
-    if isinstance(value, memoryview):  # and not bytes, which may be a text that nobody decoded
+    if isinstance(value, memoryview):  # and not bytes, which may be text that was not decoded
         return value
     if isinstance(value, dict | list):
         return json.dumps(value)

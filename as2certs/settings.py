@@ -1,7 +1,7 @@
-"""Settings of the project, read from the environment; docs/settings.md lists them.
+"""Django settings, read from the environment; docs/settings.md lists the variables.
 
-Secrets may come from files too: ``SECRET_KEY_FILE`` instead of ``SECRET_KEY``, and so on. Whatever can't be read
-ends the start with one line that names the variable and never shows a secret.
+Secrets may be in files: ``SECRET_KEY_FILE`` instead of ``SECRET_KEY``, for example. An invalid value raises
+ImproperlyConfigured with one line that names the variable, without secrets.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from celery.schedules import crontab
 from django.core.exceptions import ImproperlyConfigured
 from django_stubs_ext import monkeypatch
 
-monkeypatch()  # so that ModelAdmin[Identity] and the like can be written
+monkeypatch()  # for subscripts such as ModelAdmin[Identity]
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ OWN_NAMES = {
 
 
 def read_secret_file(name: str, path: str | Path) -> str:
-    """Return what a secret's file holds, without the line end that editors add."""
+    """Return the content of a secret's file, stripped."""
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -76,7 +76,7 @@ def read_secret_file(name: str, path: str | Path) -> str:
 
 
 def read_environment() -> dict[str, str]:
-    """Return the environment with the secrets' files read, after refusing names of ours that nobody knows."""
+    """Return the environment, with the secrets from files. Unknown names with our prefix are refused."""
     for name in sorted(os.environ):
         if name.startswith("AS2CERTS_") and name not in OWN_NAMES:
             known = ", ".join(sorted(OWN_NAMES))
@@ -94,17 +94,17 @@ env = environ.Env()
 env.ENVIRON = read_environment()
 
 
-def read_setting(how: Callable[..., T], name: str, meaning: str, **options: Any) -> T:
-    """Return one setting; ``meaning`` says in the error what its value should have been."""
+def read_setting(parse: Callable[..., T], name: str, meaning: str, **options: Any) -> T:
+    """Return one setting; ``meaning`` describes valid values in the error."""
     try:
-        return how(name, **options)
+        return parse(name, **options)
     except (ValueError, TypeError, ImproperlyConfigured) as error:
         shown = "" if name in SECRETS else f" (it is “{env.ENVIRON.get(name, '')}”)"
         raise ImproperlyConfigured(f"{name} can't be read{shown}. It should be {meaning}.") from error
 
 
 def read_flag(name: str) -> bool:
-    """Return a switch that is off unless it is set; a value that is neither on nor off is an error."""
+    """Return a boolean setting, False by default. Other values are an error."""
     value = env.ENVIRON.get(name, "").lower()
     if value not in ("", "0", "1", "false", "true", "no", "yes", "off", "on"):
         raise ImproperlyConfigured(f"{name} can't be read (it is “{value}”). It should be true or false.")
@@ -115,7 +115,7 @@ VAR = Path(read_setting(env.str, "AS2CERTS_VAR", "a folder", default=str(BASE_DI
 
 
 def required_secret(name: str, file: str) -> str:
-    """Return a secret that must be there: from the environment, or from the file that `make run` made in var/."""
+    """Return a required secret, from the environment or from the file that `make run` created in var/."""
     value = env.ENVIRON.get(name, "")
     if not value and (VAR / file).exists():
         value = read_secret_file(f"{name}_FILE", VAR / file)
@@ -131,7 +131,7 @@ def required_secret(name: str, file: str) -> str:
 SECRET_KEY = required_secret("SECRET_KEY", "secret_key")
 DEBUG = read_flag("DEBUG")
 
-#: Where people reach the application: links in mails start with it.
+#: The public URL of the application, for links in mails.
 AS2CERTS_BASE_URL = read_setting(
     env.str, "AS2CERTS_BASE_URL", "an address", default="http://127.0.0.1:8000"
 ).rstrip("/")
@@ -151,7 +151,7 @@ CSRF_TRUSTED_ORIGINS = [f"{_base.scheme}://{_base.netloc}"]
 
 
 def trusted_proxies() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """Return the addresses from which our own proxies come, single ones and networks."""
+    """Return the addresses and networks of our own proxies."""
     names: list[str] = read_setting(env.list, "AS2CERTS_PROXIES", "a list of addresses", default=[])
     try:
         return [ipaddress.ip_network(name.strip()) for name in names if name.strip()]
@@ -162,7 +162,7 @@ def trusted_proxies() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
         ) from error
 
 
-#: From these, ``X-Forwarded-For`` says where somebody really comes from.
+#: Proxies whose ``X-Forwarded-For`` is trusted.
 AS2CERTS_PROXIES = trusted_proxies()
 
 INSTALLED_APPS = [
@@ -240,7 +240,7 @@ USE_TZ = True
 
 
 def database_settings() -> dict[str, Any]:
-    """Return Django's settings of the database: SQLite in var/ unless DATABASE_URL names another one."""
+    """Return Django's database settings: SQLite in var/ unless DATABASE_URL is set."""
     found: dict[str, Any] = read_setting(
         env.db_url,
         "DATABASE_URL",
@@ -249,9 +249,9 @@ def database_settings() -> dict[str, Any]:
     )
     options = found.setdefault("OPTIONS", {})
     if found["ENGINE"] == "django.db.backends.sqlite3":
-        # IMMEDIATE: a transaction that reads first and writes later waits for its turn instead of failing.
-        # FULL: in WAL mode NORMAL may lose the last commits when the power fails. The record of what was written
-        # to an AS2 system must not get lost; its price is one fsync for each of our few transactions.
+        # IMMEDIATE: a transaction that reads and then writes waits for the lock instead of failing.
+        # FULL: in WAL mode, NORMAL may lose the last commits after a power failure, and with them the record of what
+        # was written to an AS2 system. The price is one fsync per transaction.
         options.setdefault("transaction_mode", "IMMEDIATE")
         options.setdefault("timeout", 20)
         options.setdefault("init_command", "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
@@ -268,7 +268,7 @@ def database_settings() -> dict[str, Any]:
 
 DATABASES = {"default": database_settings()}
 
-#: What all web processes have to know at once and may forget soon: codes of a second factor that were used already.
+#: Shared by all web processes: codes of second factors that were used already.
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.db.DatabaseCache",
@@ -295,15 +295,15 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 
-# Second factors are django-allauth's, in our words and on our pages; of its other pages none is mounted. Nobody signs
-# up, and our own patience (patience.py) stands in place of its limits, which would let strangers lock people out.
+# Second factors come from django-allauth, with our texts and templates; its other pages are not used. There is no
+# sign-up, and throttling.py replaces its rate limits, which would let strangers lock accounts.
 ACCOUNT_ADAPTER = "as2certs.accounts.adapters.AccountAdapter"
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_FORMS = {"reauthenticate": "as2certs.accounts.second_factor_forms.ConfirmByPasswordForm"}
 ACCOUNT_RATE_LIMITS = MFA_RATE_LIMITS = False
 ACCOUNT_REAUTHENTICATION_METHODS = ("password", "mfa", "socialaccount")
-ACCOUNT_REAUTHENTICATION_TIMEOUT = 300  # seconds for which somebody who confirmed that it is them is believed
-ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]  # read by a check alone: there is no such page
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 300  # seconds
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]  # only for a system check: there is no such page
 MFA_ADAPTER = "as2certs.accounts.adapters.SecondFactorAdapter"
 MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_FORMS = {
@@ -317,17 +317,17 @@ MFA_FORMS = {
 MFA_RECOVERY_CODES_SHOW_ONCE = True
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_TOTP_ISSUER = "AS2 Certs"
-MFA_TOTP_TOLERANCE = 1  # steps of 30 seconds by which a telephone's clock may be off: RFC 6238, section 5.2
+MFA_TOTP_TOLERANCE = 1  # steps of 30 seconds that a phone's clock may be off: RFC 6238, section 5.2
 
-# Single sign-on: one provider, named here and nowhere else.
+# Single sign-on: one provider, configured here only.
 SOCIALACCOUNT_ADAPTER = "as2certs.accounts.openid.SignOnAdapter"
-SOCIALACCOUNT_EMAIL_AUTHENTICATION = False  # nobody becomes somebody here by having the same address there
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = False  # equal e-mail addresses don't link accounts
 SOCIALACCOUNT_REQUESTS_TIMEOUT = 10
 SOCIALACCOUNT_STORE_TOKENS = False
 
 
 def group_roles() -> dict[str, list[str]]:
-    """Return which roles here the groups of single sign-on stand for: group → names of roles."""
+    """Return the roles that the groups of single sign-on map to: group → names of roles."""
     name, roles = "AS2CERTS_OIDC_GROUPS", ("viewer", "operator", "approver", "administrator")
     meaning = 'JSON such as {"edi-team": "Operator", "edi-leads": ["Approver", "Administrator"]}'
     found: Any = read_setting(env.json, name, meaning)
@@ -349,7 +349,7 @@ def group_roles() -> dict[str, list[str]]:
 
 
 def oidc_issuer() -> str:
-    """Return the provider's address, by which it also calls itself: OpenID Connect Discovery, section 3."""
+    """Return the provider's issuer identifier (OpenID Connect Discovery, section 3)."""
     issuer = env.ENVIRON["AS2CERTS_OIDC_ISSUER"].strip()
     wrong = _issuer_problem(issuer)
     if wrong:
@@ -379,7 +379,7 @@ def _issuer_problem(issuer: str) -> str:
 
 
 def oidc_settings() -> dict[str, Any] | None:
-    """Return how people log in at an OpenID provider; None where that is not wanted."""
+    """Return the settings of single sign-on; None if it is off."""
     together = [f"AS2CERTS_OIDC_{part}" for part in ("ISSUER", "CLIENT_ID", "CLIENT_SECRET", "GROUPS")]
     given = {
         name: value.strip()
@@ -414,7 +414,7 @@ def oidc_settings() -> dict[str, Any] | None:
     }
 
 
-#: Where people log in by single sign-on, with the client's secret; None: nowhere.
+#: The settings of single sign-on, with the client secret; None if it is off.
 AS2CERTS_OIDC = oidc_settings()
 
 SESSION_COOKIE_AGE = 3600 * read_setting(
@@ -430,16 +430,16 @@ X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 
 CSRF_FAILURE_VIEW = "as2certs.site.error_pages.csrf_failure"
-CSRF_COOKIE_HTTPONLY = True  # scripts find the token in the page
+CSRF_COOKIE_HTTPONLY = True  # scripts read the token from the page
 DEFAULT_EXCEPTION_REPORTER_FILTER = "as2certs.error_reports.LocationsOnlyReporterFilter"
 
-# Certificates are read up to 1 MiB; a form may bring two files. No file that somebody sends touches a disk.
+# Certificates may have up to 1 MiB; a form may have two files. Uploads are never written to disk.
 FILE_UPLOAD_HANDLERS = ["as2certs.uploads.MemoryOnlyUploadHandler"]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 2000
 DATA_UPLOAD_MAX_NUMBER_FILES = 10
 
-#: The vault's keys: the first seals, all open.
+#: The vault keys: the first one seals, all unseal.
 AS2CERTS_VAULT_KEYS = required_secret("AS2CERTS_VAULT_KEYS", "vault_keys").replace(",", " ").split()
 
 # --- Files --------------------------------------------------------------------------------------------------
@@ -454,7 +454,7 @@ STORAGES = {
 
 # --- AS2 systems --------------------------------------------------------------------------------------------
 
-#: The only folder under which directory connectors write.
+#: The only folder that directory connectors may write in.
 AS2CERTS_DIRECTORY_ROOT = Path(
     read_setting(env.str, "AS2CERTS_DIRECTORY_ROOT", "a folder", default=str(VAR / "as2"))
 ).absolute()
@@ -474,15 +474,15 @@ def allowed_hooks() -> dict[str, list[str]]:
 
 AS2CERTS_HOOKS = allowed_hooks()
 
-#: How long a hook may take.
+#: Timeout of a hook.
 AS2CERTS_HOOK_SECONDS = read_setting(env.float, "AS2CERTS_HOOK_SECONDS", "a number of seconds", default=30.0)
 
-#: The password of each bundle.p12 in a directory; empty: a random one for each, in a file beside it.
+#: The password of each bundle.p12 in a directory; if empty, a random one for each, in a file beside it.
 AS2CERTS_BUNDLE_PASSWORD = env.ENVIRON.get("AS2CERTS_BUNDLE_PASSWORD", "")
 
 # --- Mail ---------------------------------------------------------------------------------------------------
 
-#: Where mail goes without EMAIL_URL; the application shows it.
+#: Where mail is kept without EMAIL_URL, and shown by the application.
 AS2CERTS_MAIL_FOLDER = VAR / "mail"
 if env.ENVIRON.get("EMAIL_URL"):
     _email = read_setting(env.email_url, "EMAIL_URL", "such as smtp+tls://user:password@host:587")
@@ -502,7 +502,7 @@ DEFAULT_FROM_EMAIL = SERVER_EMAIL = read_setting(
     env.str, "AS2CERTS_MAIL_FROM", "an address", default=f"AS2 Certs <as2certs@{_base.hostname}>"
 )
 
-#: Where mails come back: a mailbox that is read over IMAP with TLS. Empty: none is.
+#: The mailbox of bounces, read by IMAP with TLS; may be empty.
 AS2CERTS_BOUNCES_MAILBOX = env.ENVIRON.get("AS2CERTS_BOUNCES_MAILBOX", "")
 if AS2CERTS_BOUNCES_MAILBOX:
     try:
@@ -516,7 +516,7 @@ if AS2CERTS_BOUNCES_MAILBOX:
             "imap+tls://… for STARTTLS."
         )
 
-#: What a mail server shows that reports to /bounces/ which mails came back. Empty: nobody can.
+#: The key with which a mail server reports bounces to /bounces/; if empty, none can.
 AS2CERTS_BOUNCES_KEY = env.ENVIRON.get("AS2CERTS_BOUNCES_KEY", "")
 if AS2CERTS_BOUNCES_KEY and (len(AS2CERTS_BOUNCES_KEY) < 32 or not AS2CERTS_BOUNCES_KEY.isascii()):
     raise ImproperlyConfigured(
@@ -525,8 +525,8 @@ if AS2CERTS_BOUNCES_KEY and (len(AS2CERTS_BOUNCES_KEY) < 32 or not AS2CERTS_BOUN
     )
 
 # --- Celery -------------------------------------------------------------------------------------------------
-# The database holds the schedule. Beat only wakes the workers, with messages that have no arguments: each task looks
-# for what is due, so a message that is lost, doubled or late does no harm.
+# The schedule is in the database. Beat only sends tasks without arguments, and each task searches for what is due, so
+# that a lost, duplicate or late message does no harm.
 
 REDIS_URL = read_setting(env.str, "REDIS_URL", "such as redis://host:6379/0", default="")
 if REDIS_URL and urlsplit(REDIS_URL).scheme not in ("redis", "rediss"):
@@ -534,7 +534,7 @@ if REDIS_URL and urlsplit(REDIS_URL).scheme not in ("redis", "rediss"):
 AS2CERTS_BROKER_FOLDER = VAR / "broker"
 if REDIS_URL:
     CELERY_BROKER_URL = REDIS_URL
-    # A broker that hangs costs a page a second: no retries of a nudge that beat gives anyway.
+    # A broker that hangs delays a page by a second. No retries: beat sends the task anyway.
     CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
         "socket_connect_timeout": 1,
         "socket_timeout": 1,
@@ -552,22 +552,20 @@ else:
     }
 CELERY_BROKER_CONNECTION_TIMEOUT = 2
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for a broker that is away, however long
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for the broker without limit
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TIMEZONE = "UTC"
-# Acknowledged when taken: the work of a worker that dies is found again in the database after its lease, and within
-# seconds. A second delivery by the broker would come an hour later and find nothing.
+# Acknowledged early: the work of a worker that dies is found in the database again, seconds after its lease expires.
+# The broker would deliver the message again an hour later, when nothing is left to do.
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
-CELERY_TASK_TIME_LIMIT = (
-    900  # the last resort for a task that hangs; hooks and mail have shorter limits of their own
-)
-CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"  # keeps nothing on disk: any number of beats can run
+CELERY_TASK_TIME_LIMIT = 900  # the last resort for a task that hangs; hooks and mail have shorter timeouts
+CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"  # without a file, so that any number of beats can run
 CELERY_BEAT_SCHEDULE = {
     "apply what is due": {"task": "rotations.tasks.apply_due", "schedule": 1, "options": {"expires": 5}},
     "send mail": {"task": "as2certs.mail.tasks.send_due", "schedule": 2, "options": {"expires": 10}},
@@ -614,7 +612,7 @@ LOGGING = {
             name: {"level": _level}
             for name in ("as2certs", "identities", "partners", "rotations", "django.request")
         },
-        # Django gives its own server, for development, a handler that names whole addresses.
+        # Django's development server has a handler of its own, which would log whole URLs.
         "django.server": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
     },
 }

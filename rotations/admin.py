@@ -1,4 +1,4 @@
-"""Django admin for rotations. State and history are to be looked at; what changes them goes through the same door."""
+"""Django admin for rotations. State and history are read-only; actions call the same functions as the pages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CERTIFICATE_FIELDS = tuple(
 )
 BYTE_COLUMNS = tuple(f"{name}__{column}" for name in CERTIFICATE_FIELDS for column in ("der", "chain_pem"))
 
-#: What is written down about a rotation, and never edited.
+#: Fields of a rotation that are never edited.
 READ_ONLY_FIELDS = (
     "uid",
     "identity",
@@ -65,7 +65,7 @@ READ_ONLY_FIELDS = (
 
 
 class _RotationPermissions:
-    """Whoever may look at rotations may look at what belongs to them."""
+    """Mixin: whoever can view rotations can view what belongs to them."""
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("rotations.view_rotation")
@@ -115,7 +115,7 @@ def _admin_actor(request: HttpRequest) -> Actor:
 def _apply_to_each(
     request: HttpRequest, rows: QuerySet[Any], act: Callable[[Any], object], done: str
 ) -> None:
-    """Do one thing to each row, each by itself, and tell what came of it."""
+    """Apply a function to each row, and show the errors and how often it succeeded."""
     count = 0
     for row in rows:
         try:
@@ -130,7 +130,7 @@ def _apply_to_each(
 
 @admin.register(Rotation)
 class RotationAdmin(AuditedAdmin):
-    """Only the notes can be edited; a rotation is set up and decided about on its pages."""
+    """Only the notes can be edited; drafts and decisions are made on the pages."""
 
     fields = (*READ_ONLY_FIELDS, "notes")
     readonly_fields = READ_ONLY_FIELDS
@@ -252,7 +252,7 @@ class NoticeAdmin(_RotationPermissions, ReadOnlyAdmin):
 
 @admin.register(HandedIn)
 class HandedInAdmin(_RotationPermissions, ReadOnlyAdmin):
-    """What partners handed in; it is accepted or refused on its page, with an entry in the trail."""
+    """Submitted certificates; they are accepted or refused on their page, with an entry in the trail."""
 
     list_display = (
         "partner",
@@ -284,7 +284,7 @@ class HandedInAdmin(_RotationPermissions, ReadOnlyAdmin):
 
 @admin.register(Link)
 class LinkAdmin(_RotationPermissions, ReadOnlyAdmin):
-    """Links to partners' pages: whose, since when, until when, and never what would open one."""
+    """Links to partners' pages, without the hash of the token."""
 
     fields = (
         "uid",
@@ -320,7 +320,7 @@ class LinkAdmin(_RotationPermissions, ReadOnlyAdmin):
 
 @admin.register(Letter)
 class LetterAdmin(_RotationPermissions, ReadOnlyAdmin):
-    """Mails that went to partners; what is sealed in them stays so."""
+    """Mails to partners, without their text or encrypted parts."""
 
     list_display = ("kind", "partner", "message", "rung", "at")
     list_filter = ("kind", "message__state", ("message__bounced_at", admin.EmptyFieldListFilter), "at")

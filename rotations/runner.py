@@ -490,7 +490,7 @@ def _apply(claim: Claim) -> ConnectorResult:
             ConnectorOutcome.REJECTED, f"{step.system} has no connector: do this step by hand, and record it."
         )
     change = build_connector_change(step, by=Actor.runner(), now=database_now())
-    standing = connector.standing(change)
+    standing = connector.state(change)
     match standing:
         case ConnectorState.NEW:
             return connector.verify(change)

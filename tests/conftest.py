@@ -31,6 +31,8 @@ FIXTURES = {
 
 #: Fixtures of tests with processes of their own: installations and browsers. Each test gets its own marker from them.
 PROCESS_FIXTURES = {"moulds", "chromium"}
+#: A test that uses one of these uses the database of the tests' own process.
+DATABASE_FIXTURES = {"db", "transactional_db"}
 
 MISSING = programs.missing()
 
@@ -65,8 +67,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark tests by the fixtures that they use and where they are, and skip those whose program is missing."""
     rows.sort_out(config, items)
     for item in items:
-        if PROCESS_FIXTURES & set(getattr(item, "fixturenames", ())) and not item.get_closest_marker("alone"):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if PROCESS_FIXTURES & fixtures and not item.get_closest_marker("alone"):
             item.add_marker("processes")
+        if item.get_closest_marker("django_db") or DATABASE_FIXTURES & fixtures:
+            item.add_marker("database")
         for fixture in getattr(item, "fixturenames", ()):
             if fixture in FIXTURES:
                 item.add_marker(FIXTURES[fixture])

@@ -49,17 +49,17 @@ PARTS = {
         Part("SQLite", f"{WITHIN} and not extended"),
         Part(
             "PostgreSQL",
-            f"django_db and {WITHIN} and on_postgres and not extended",
+            f"database and {WITHIN} and on_postgres and not extended",
             (*ON_POSTGRES, *BESIDE_EACH_OTHER),
         ),
         Part("processes", "processes and not extended", WAITING),
-        Part("alone", "alone and not extended", ()),
+        Part("alone", "alone", ()),
     ],
     "rest": [
         Part("SQLite, extended", f"{WITHIN} and extended"),
         Part(
             "PostgreSQL, the rest",
-            f"django_db and {WITHIN} and (extended or not on_postgres)",
+            f"database and {WITHIN} and (extended or not on_postgres)",
             (*ON_POSTGRES, *BESIDE_EACH_OTHER),
         ),
         Part("processes, extended", "processes and extended", WAITING),

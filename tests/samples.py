@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Any
 
@@ -17,8 +18,8 @@ def sample(cases: Iterable[Any], size: int) -> list[ParameterSet]:
     same sample in every run and every process:
 
     1. Take the cases in an order that is mixed, but fixed.
-    2. Choose first those that bring a value of an argument that no chosen case has, as long as that value is in more
-       than one case; so a sample of a product covers each of its factors where `size` allows.
+    2. Choose the case with the most values of arguments that are in several cases, and in none of the chosen ones;
+       again, until there is none left. So a sample of a product has each of its factors where `size` allows.
     3. Fill the sample up in the mixed order.
     """
     params = [case if isinstance(case, ParameterSet) else _param(case) for case in cases]
@@ -33,17 +34,16 @@ def _param(case: Any) -> ParameterSet:
     return pytest.param(*case) if isinstance(case, tuple) else pytest.param(case)
 
 
-def _chosen(cases: Sequence[Sequence[object]], size: int) -> Iterator[int]:
-    """Yield the numbers of the chosen cases, `size` at most."""
+def _chosen(cases: Sequence[Sequence[object]], size: int) -> list[int]:
+    """Return the numbers of the chosen cases, `size` at most."""
     mixed = Random(1).sample(range(len(cases)), len(cases))
-    values = [[(column, repr(value)) for column, value in enumerate(case)] for case in cases]
-    counts: dict[tuple[int, str], int] = {}
-    for value in (value for case in values for value in case):
-        counts[value] = counts.get(value, 0) + 1
-    uncovered = {value for value, count in counts.items() if count > 1}
-    first: list[int] = []
-    later: list[int] = []
-    for number in mixed:
-        (first if uncovered.intersection(values[number]) else later).append(number)
-        uncovered.difference_update(values[number])
-    yield from [*first, *later][:size]
+    values = [{(column, repr(value)) for column, value in enumerate(case)} for case in cases]
+    counts = Counter(value for case in values for value in case)
+    missing = {value for value, count in counts.items() if count > 1}
+    chosen: list[int] = []
+    while missing and len(chosen) < size:
+        best = max(mixed, key=lambda number: len(values[number] & missing))
+        missing -= values[best]
+        chosen.append(best)
+    others = [number for number in mixed if number not in chosen]
+    return [*chosen, *others][:size]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zoneinfo
+from abc import abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -35,53 +37,50 @@ def user_zone(request: HttpRequest) -> zoneinfo.ZoneInfo:
         return zoneinfo.ZoneInfo("UTC")
 
 
-class PasswordChangeMiddleware:
+class RedirectMiddleware:
+    """Redirect a user before the view runs, except from the pages in ``ALLOWED``."""
+
+    ALLOWED: ClassVar[frozenset[str]]
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *args: object) -> HttpResponse | None:
+        name = request.resolver_match.url_name if request.resolver_match else None
+        if name in self.ALLOWED or not isinstance(request.user, User):
+            return None
+        target = self.target(request, request.user)
+        return redirect(target) if target else None
+
+    @abstractmethod
+    def target(self, request: HttpRequest, user: User) -> str | None:
+        """Return the name of the URL to redirect the user to, if any."""
+
+
+class PasswordChangeMiddleware(RedirectMiddleware):
     """Redirect users who logged in with a password that was set for them to the page that changes it."""
 
     ALLOWED = frozenset({"password-change", "logout", "healthz", "readyz"})
 
-    def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request)
-
-    def process_view(self, request: HttpRequest, *args: object) -> HttpResponse | None:
-        """Redirect before the view runs, except from the pages in ``ALLOWED``."""
-        name = request.resolver_match.url_name if request.resolver_match else None
-        if getattr(request.user, "must_change_password", False) and name not in self.ALLOWED:
-            return redirect("password-change")
-        return None
+    def target(self, request: HttpRequest, user: User) -> str | None:
+        return "password-change" if user.must_change_password else None
 
 
-class SecondFactorMiddleware:
+class SecondFactorMiddleware(RedirectMiddleware):
     """Redirect users who must have a second factor, and have none, to the page that adds one."""
 
-    ALLOWED = frozenset(
-        {
-            "mfa_index",
-            "mfa_activate_totp",
-            "mfa_add_webauthn",
-            "mfa_view_recovery_codes",
-            "account_reauthenticate",
-            "confirm-sign-on",
-            "sign-on-return",
-            "password-change",
-            "logout",
-            "healthz",
-            "readyz",
-        }
-    )
+    ALLOWED = PasswordChangeMiddleware.ALLOWED | {
+        "mfa_index",
+        "mfa_activate_totp",
+        "mfa_add_webauthn",
+        "mfa_view_recovery_codes",
+        "account_reauthenticate",
+        "confirm-sign-on",
+        "sign-on-return",
+    }
 
-    def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request)
-
-    def process_view(self, request: HttpRequest, *args: object) -> HttpResponse | None:
-        """Redirect before the view runs, except from the pages in ``ALLOWED``."""
-        name = request.resolver_match.url_name if request.resolver_match else None
-        if name in self.ALLOWED or not isinstance(request.user, User):
-            return None
-        return redirect("mfa_index") if second_factors.is_missing(request, request.user) else None
+    def target(self, request: HttpRequest, user: User) -> str | None:
+        return "mfa_index" if second_factors.is_missing(request, user) else None

@@ -6,7 +6,7 @@ Partners read a list of their own, of the few verbs that concern them: ``rotatio
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -127,6 +127,29 @@ VERB_TEXTS = {
     "trail.exported": "exported the trail",
     "trail.cut": "removed the oldest entries of the trail",
     "trail.broken": "found the end of the trail tampered with",
+}
+
+
+def _confirmation(new: Mapping[str, Any]) -> str:
+    has_it = {"strong": "has it", "weak": "says that it has it"}.get(str(new.get("evidence")))
+    return has_it or ("agrees to the window" if new.get("agreed") else "")
+
+
+def _slots(new: Mapping[str, Any]) -> str:
+    can = new.get("can")
+    return f"can at {f'{len(can)} of' if isinstance(can, list) else 'none of'} the offered times"
+
+
+#: The answers of partners, as the present state of one: verb → text for the values of the entry.
+RESPONSE_TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "participant.confirmed": _confirmation,
+    "participant.agreed": lambda new: "agrees to the window",
+    "participant.proposed": lambda new: "would rather have another time",
+    "participant.declined": lambda new: "says no",
+    "participant.slots": _slots,
+    "participant.said_holds": lambda new: f"says of its system: {new.get('holds', '')}",
+    "participant.works": lambda new: "says that it works",
+    "participant.does_not_work": lambda new: "reports that it does not work",
 }
 NOUN_TEXTS = {"as2system": "AS2 system", "user": "person", "installation": "settings"}
 #: Values for programs only.

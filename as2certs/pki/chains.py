@@ -1,4 +1,4 @@
-"""Which of several certificates is the leaf, and in which order the others issued it."""
+"""Find the leaf among several certificates, and order the others as its chain."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def find_leaf_and_chain(
 ) -> tuple[x509.Certificate, tuple[x509.Certificate, ...]]:
     """Return the leaf among certificates in any order, and the rest as its chain, nearest issuer first.
 
-    The leaf is the one that issued none of the others; where several did not, it is the only one that is no CA's.
-    Certificates that stand in no relation to the leaf come last. Raises UnreadableFile for two leaves, and for none.
+    The leaf is the certificate that issued none of the others; if there are several, the only one that is no CA.
+    Certificates outside of the chain come last. Raises UnreadableFile for several leaves, and for none.
     """
     pool = list(dict.fromkeys(certificates))
     if len(pool) > MAX_CERTIFICATES:
@@ -59,16 +59,16 @@ def _find_leaf(pool: Sequence[x509.Certificate]) -> x509.Certificate:
 
 
 def _is_issuer_of(issuer: x509.Certificate, cert: x509.Certificate) -> bool:
-    """Say whether, by names and key identifiers (RFC 5280, 6.1.3), one certificate issued the other.
+    """Return whether one certificate issued the other, by names and key identifiers (RFC 5280, 6.1.3).
 
-    A certificate with equal subject and issuer counts as issued by itself alone: an old and a new self-signed one of
-    the same holder are two leaves.
+    A certificate with equal subject and issuer counts as self-signed, so that an old and a new one of the same holder
+    are two leaves.
     """
     if issuer.subject != cert.issuer or cert.subject == cert.issuer:
         return False
-    own, _ = key_identifiers(issuer)
-    _, wanted = key_identifiers(cert)
-    return own is None or wanted is None or own == wanted
+    subject_id, _ = key_identifiers(issuer)
+    _, authority_id = key_identifiers(cert)
+    return subject_id is None or authority_id is None or subject_id == authority_id
 
 
 def _display_name(cert: x509.Certificate) -> str:

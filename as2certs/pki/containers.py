@@ -1,4 +1,4 @@
-"""What a file is, by its content: PEM, DER or bare base64, cut into its parts."""
+"""Detect the format of a file by its content, PEM, DER or bare base64, and split it into parts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PRIVATE_KEY_FOUND_MESSAGE = (
 
 _UNKNOWN_BINARY = "The file is binary data that is neither a certificate nor a key: choose the right file."
 
-#: How files begin that people take for a certificate, what they are, and what to do instead.
+#: The first bytes of files that are mistaken for certificates, what they are, and the advice.
 _MAGIC = (
     (b"PK\x03\x04", "a ZIP archive", "unpack it and choose the certificate inside"),
     (b"\x1f\x8b", "a gzip archive", "unpack it and choose the certificate inside"),
@@ -65,7 +65,7 @@ _MAGIC = (
 
 @dataclass(frozen=True)
 class FilePart:
-    """One object of a file: its DER, or its PEM block where only that makes sense (an old encrypted key)."""
+    """One object of a file: its DER, or its PEM block for a traditional encrypted key."""
 
     kind: Kind
     der: bytes = field(repr=False)
@@ -74,7 +74,7 @@ class FilePart:
 
 @dataclass(frozen=True)
 class ParsedFile:
-    """A file's parts, and how they were written: "PEM", "DER" or "base64"."""
+    """The parts of a file, and its encoding: "PEM", "DER" or "base64"."""
 
     parts: tuple[FilePart, ...]
     encoding: str
@@ -85,7 +85,7 @@ class ParsedFile:
 
 
 def parse_file(data: bytes) -> ParsedFile:
-    """Cut a file into parts; raise UnreadableFile, saying what the file seems to be, where there are none."""
+    """Split a file into parts; raise UnreadableFile, with what the file seems to be, if there are none."""
     check_file_size(data)
     if not data.strip(b"\x00 \t\r\n"):
         raise UnreadableFile("The file is empty: export it again and choose the new file.")
@@ -101,7 +101,7 @@ def parse_file(data: bytes) -> ParsedFile:
 
 
 def contains_private_key(data: bytes) -> bool:
-    """Say whether a private key shows in a file or a pasted text, even one that is cut off."""
+    """Return whether a file or a pasted text contains a private key, even a truncated one."""
     plain = _strip_text_encoding(data)
     if _PRIVATE_KEY_MARK.search(plain) or starts_like_private_key(plain):
         return True
@@ -110,7 +110,7 @@ def contains_private_key(data: bytes) -> bool:
 
 
 def parse_partner_file(data: bytes) -> ParsedFile:
-    """Cut a partner's file into parts; raise PrivateKeyFound where a private key shows, even one that is cut off."""
+    """Split a partner's file into parts; raise PrivateKeyFound for a private key, even a truncated one."""
     check_file_size(data)
     if contains_private_key(data):
         raise PrivateKeyFound(PRIVATE_KEY_FOUND_MESSAGE)
@@ -121,7 +121,7 @@ def parse_partner_file(data: bytes) -> ParsedFile:
 
 
 def _strip_text_encoding(data: bytes) -> bytes:
-    """Undo what editors do to a PEM file: a byte order mark, UTF-16."""
+    """Remove a byte order mark or UTF-16 encoding, which editors add to PEM files."""
     if data.startswith(b"\xef\xbb\xbf"):
         return data[3:]
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -183,7 +183,7 @@ def _pem_part(label: str, body: bytes, whole: bytes) -> FilePart:
 
 
 def _pem_lines(body: bytes) -> tuple[list[bytes], list[bytes]]:
-    """Return a block's RFC 1421 headers and its base64 lines, without the quoting of an e-mail's reply."""
+    """Return the RFC 1421 headers and the base64 lines of a block, without the quote marks of an e-mail reply."""
     headers: list[bytes] = []
     lines: list[bytes] = []
     for line in body.replace(b"\r", b"\n").split(b"\n"):
@@ -206,7 +206,7 @@ def _der_part(der: bytes) -> FilePart:
 
 
 def _decode_bare_base64(data: bytes) -> bytes | None:
-    """Return the DER in a file that is PEM without its BEGIN and END lines."""
+    """Return the DER of a file with PEM text but no BEGIN and END lines, else None."""
     if not _BARE_BASE64.fullmatch(data):
         return None
     text = b"".join(data.split())
@@ -217,7 +217,7 @@ def _decode_bare_base64(data: bytes) -> bytes | None:
 
 
 def _describe_unknown_file(data: bytes) -> str:
-    """Say in one sentence what a file is that holds nothing of use."""
+    """Return in one sentence what an unusable file seems to be."""
     start = data[:512].lstrip().lower()
     if _DAMAGED_PEM_MARK.search(data):
         return (

@@ -1,4 +1,4 @@
-"""What a certificate says, in the field's own terms."""
+"""Describe a certificate in the terms of X.509."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from as2certs.pki.keys import public_key_facts
 MAX_CERTIFICATE_BYTES = 64 * 1024
 """A certificate larger than this is no AS2 certificate: real ones take one to four kilobytes."""
 MAX_SANS = 100
-"""No more alternative names than this are shown."""
+"""Maximum number of alternative names in a description."""
 
 DAMAGED_MESSAGE = (
     "The certificate is damaged or not built as RFC 5280 says: ask its owner to export and send it again."
@@ -76,11 +76,11 @@ ExtensionT = TypeVar("ExtensionT", bound=x509.ExtensionType)
 
 @dataclass(frozen=True)
 class Description:
-    """A certificate in words and numbers.
+    """The fields of a certificate.
 
-    Names are RFC 4514 strings, fingerprints lowercase hex without colons, moments aware and in UTC. Without a key
-    usage extension `key_usages` is empty, and everything is allowed. `chain` holds the issuers' subjects, nearest
-    first. `problems` says, each in a few words, what about the certificate is odd or can't be read.
+    Names are RFC 4514 strings, fingerprints lowercase hex without colons, dates aware and in UTC. Without a key usage
+    extension `key_usages` is empty, and everything is allowed. `chain` has the subjects of the issuers, nearest first.
+    `problems` are phrases about irregular or unreadable parts.
     """
 
     subject: str
@@ -108,7 +108,7 @@ class Description:
 
     @property
     def key(self) -> str:
-        """Name the key by type and size, such as "RSA 3072"."""
+        """Return type and size of the key, such as "RSA 3072"."""
         if self.key_size is None or self.key_type.startswith("EC "):
             return self.key_type
         return f"{self.key_type} {self.key_size}"
@@ -130,10 +130,9 @@ def load_der(der: bytes) -> x509.Certificate:
 
 
 def describe(cert: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> Description:
-    """Describe a certificate and name the issuers that came with it.
+    """Return the description of a certificate, with the names of its issuers in `chain`.
 
-    Never fails for what is only odd: that stands in `problems`. Raises UnreadableFile for a certificate whose names
-    or dates make no sense, which `load_der` refuses as well.
+    Irregularities go to `problems`. Raises UnreadableFile for invalid names or dates, as `load_der` does.
     """
     problems: list[str] = []
     with convert_parser_errors(DAMAGED_MESSAGE):
@@ -178,7 +177,7 @@ def describe(cert: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> 
 
 
 def subject_and_issuer(cert: x509.Certificate) -> tuple[str, str]:
-    """Return both names as RFC 4514 strings; raise what the parser raises."""
+    """Return both names as RFC 4514 strings. Raises PARSER_ERRORS."""
     return escape_unprintable(cert.subject.rfc4514_string()), escape_unprintable(cert.issuer.rfc4514_string())
 
 
@@ -190,13 +189,13 @@ def common_name(cert: x509.Certificate) -> str:
 
 
 def is_ca(cert: x509.Certificate) -> bool:
-    """Say whether a certificate calls itself a CA's (RFC 5280, 4.2.1.9)."""
+    """Return whether a certificate is marked as a CA (RFC 5280, 4.2.1.9)."""
     constraints = _extension(_parsed_or_none(lambda: cert.extensions), x509.BasicConstraints)
     return constraints is not None and constraints.ca
 
 
 def key_identifiers(cert: x509.Certificate) -> tuple[bytes | None, bytes | None]:
-    """Return the subject's and the issuer's key identifier, each None where it is not given."""
+    """Return the subject and authority key identifiers, None for missing ones."""
     extensions = _parsed_or_none(lambda: cert.extensions)
     own = _extension(extensions, x509.SubjectKeyIdentifier)
     issuers = _extension(extensions, x509.AuthorityKeyIdentifier)
@@ -204,13 +203,13 @@ def key_identifiers(cert: x509.Certificate) -> tuple[bytes | None, bytes | None]
 
 
 def serial_hex(serial: int) -> str:
-    """Spell a serial number in pairs of hex digits with colons between them, as openssl does."""
+    """Format a serial number as pairs of hex digits with colons, as openssl does."""
     digits = f"{abs(serial):x}"
     return ("-" if serial < 0 else "") + format_fingerprint(digits.zfill(len(digits) + len(digits) % 2))
 
 
 def signature_algorithm_of(cert: x509.Certificate) -> tuple[str, str]:
-    """Return the field's name of the signature algorithm, and of its hash ("" where it has none or it is unknown)."""
+    """Return the names of the signature algorithm and its hash ("" for none or an unknown one)."""
     oid = cert.signature_algorithm_oid.dotted_string
     name, hash_name = _SIGNATURE_ALGORITHMS.get(oid, (f"unknown ({oid})", ""))
     if not hash_name:
@@ -220,7 +219,7 @@ def signature_algorithm_of(cert: x509.Certificate) -> tuple[str, str]:
 
 
 def escape_unprintable(text: str) -> str:
-    """Escape what would not show, or would show something else: control characters and writing direction marks."""
+    """Escape invisible or misleading characters: control characters and direction marks."""
     if text.isprintable():
         return text
     return "".join(
@@ -228,13 +227,13 @@ def escape_unprintable(text: str) -> str:
     )
 
 
-def shorten(name: str, longest: int = 60) -> str:
-    """Cut a name that is too long for a sentence."""
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+def shorten(name: str, max_length: int = 60) -> str:
+    """Shorten a name to fit into a sentence."""
+    return name if len(name) <= max_length else f"{name[: max_length - 1]}…"
 
 
 def _parsed_or_none(read: Callable[[], T]) -> T | None:
-    """Return what `read` returns, or None where the parser does not understand it."""
+    """Return the result of `read`, None if the parser fails."""
     try:
         return read()
     except PARSER_ERRORS:
@@ -303,7 +302,7 @@ def _alternative_name(name: x509.GeneralName) -> str:
 
 
 def _is_self_signed(cert: x509.Certificate, problems: list[str]) -> bool:
-    """Say whether the certificate's own key signed it; where that can't be computed here, the names decide."""
+    """Return whether a certificate is signed with its own key; if that can't be verified, by its names."""
     if cert.subject != cert.issuer:
         return False
     own, issuers = key_identifiers(cert)

@@ -1,7 +1,7 @@
-"""What can be wrong with a file, a key or the vault.
+"""The errors of files, keys and the vault.
 
-The message of each error is one sentence for the person who brought the file: what was found instead, and what to
-do. It holds no byte of a key and no password.
+Each message is one sentence for the person who uploaded the file: what was found and what to do. It contains no byte
+of a key and no password.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PARSER_ERRORS = (
     OverflowError,
     RecursionError,
     MemoryError,
-    AttributeError,  # asn1crypto, for a field of a type that it can't tell
+    AttributeError,  # asn1crypto, for a field of unknown type
     InternalError,
     UnsupportedAlgorithm,
     AttributeNotFound,
@@ -35,7 +35,7 @@ PARSER_ERRORS = (
     InvalidVersion,
     UnsupportedGeneralNameType,
 )
-"""What the parsers raise for bytes that are not what they should be, beside a panic of their Rust part."""
+"""The exceptions of the parsers for invalid bytes, apart from panics of their Rust code."""
 
 
 class PkiError(DomainError):
@@ -43,11 +43,11 @@ class PkiError(DomainError):
 
 
 class UnreadableFile(PkiError):
-    """The file is not what is needed here."""
+    """The file is unusable for its purpose."""
 
 
 class WrongPassword(PkiError):
-    """The password does not open the file, or the file needs one."""
+    """The password is wrong, or missing."""
 
 
 class KeyMismatch(PkiError):
@@ -59,19 +59,19 @@ class PrivateKeyFound(PkiError):
 
 
 class VaultError(PkiError):
-    """The vault's keys are not usable, or none of them opens what was sealed."""
+    """The keys of the vault are invalid, or none of them unseals a value."""
 
 
 def is_rust_panic(error: BaseException) -> bool:
-    """Say whether an error is a panic of the Rust code below, which is no `Exception`."""
+    """Return whether an error is a panic of Rust code, which is no `Exception`."""
     return type(error).__name__ == "PanicException"
 
 
 @contextmanager
 def convert_parser_errors(sentence: str, kind: type[PkiError] = UnreadableFile) -> Iterator[None]:
-    """Turn whatever a parser raises inside the block into one refusal.
+    """Convert the exceptions of parsers in the block to one error.
 
-    The parser's own words are dropped, since they may quote the bytes they stumbled over.
+    Their messages are dropped, since they may quote bytes of a key.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Fingerprints as people read them out, type them in and compare them."""
+"""Format fingerprints, and parse what people type or paste."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _HEX = re.compile(r"[0-9a-f]+")
 
 
 def format_fingerprint(hex_digits: str) -> str:
-    """Spell a fingerprint in full: pairs of capital hex digits with colons between them."""
+    """Format a fingerprint in full: pairs of capital hex digits with colons."""
     digits = hex_digits.upper()
     return ":".join(digits[i : i + 2] for i in range(0, len(digits), 2))
 
 
 def short_fingerprint(hex_digits: str) -> str:
-    """Spell a fingerprint so that it fits a table: its first two bytes and its last."""
+    """Format a fingerprint for tables: its first two bytes and its last."""
     if len(hex_digits) <= 6:
         return format_fingerprint(hex_digits)
     last = hex_digits[-2:] if len(hex_digits) % 2 == 0 else hex_digits[-1:]
@@ -31,12 +31,11 @@ def short_fingerprint(hex_digits: str) -> str:
 
 
 def normalise_fingerprint(text: str, *, sha1: bool = False) -> str:
-    """Return a SHA-256 fingerprint in any spelling as 64 lowercase hex digits.
+    """Return a SHA-256 fingerprint in any notation as 64 lowercase hex digits.
 
-    Takes colons, spaces, dashes, line breaks, either case, and what tools print in front, such as
-    ``sha256 Fingerprint=``. With ``sha1``, a SHA-1 fingerprint (40 digits) is taken too: to recognise a certificate
-    that we know it is enough, and some systems show no other. Raises PkiError for everything else, saying what it
-    seems to be.
+    Accepts colons, spaces, dashes, line breaks, either case, and labels such as ``sha256 Fingerprint=``. With ``sha1``,
+    SHA-1 fingerprints (40 digits) are accepted too, which identify a known certificate, and which some systems show
+    only. Raises PkiError for anything else, with what it seems to be.
     """
     if len(text) > 1000:
         raise PkiError(
@@ -66,9 +65,9 @@ def normalise_fingerprint(text: str, *, sha1: bool = False) -> str:
 
 
 def possible_serials(text: str) -> list[str]:
-    """Return the serial numbers, as decimal digits, that a text may mean: decimal as it stands, or hex.
+    """Return the serial numbers, as decimal digits, that a text may stand for in decimal or hex notation.
 
-    Systems spell them in their own ways, with colons, spaces or ``0x``; a text without letters may mean either.
+    Systems write them with colons, spaces or ``0x``; a text without letters is ambiguous.
     """
     plain = re.sub(r"(?i)^serial( number)?\s*[=:]?\s*|\s", "", text)
     found = [str(int(plain))] if re.fullmatch(r"[0-9]{1,80}", plain) else []

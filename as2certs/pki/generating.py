@@ -1,4 +1,4 @@
-"""New keys, and the certificates and signing requests made with them."""
+"""Generate keys, self-signed certificates and certificate signing requests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HASHES: dict[str, CertificateHash] = {
 }
 MAX_DAYS = 20 * 365
 CLOCK_SKEW = timedelta(minutes=5)
-"""A certificate begins this much before it is made, so that a partner whose clock is slow accepts it at once."""
+"""Certificates begin this much earlier, so that partners whose clocks are slow accept them at once."""
 
 #: Field of `CertificateSubject`, OID, maximum length (RFC 5280, appendix A.1), and the name in messages.
 _SUBJECT_FIELDS = (
@@ -122,7 +122,7 @@ def make_self_signed(
 def make_signing_request(
     key: PrivateKey, *, subject: CertificateSubject, roles: Collection[str], hash_name: str = "sha256"
 ) -> bytes:
-    """Return a certificate signing request (PKCS#10) as PEM; raises PkiError as `self_signed` does."""
+    """Return a certificate signing request (PKCS#10) as PEM. Raises PkiError as `make_self_signed` does."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(_x509_name(subject))
     builder = _add_usages_and_names(builder, roles, subject)
     return builder.sign(_require_rsa(key), _hash_algorithm(hash_name)).public_bytes(Encoding.PEM)

@@ -1,4 +1,4 @@
-"""Private keys as values: their kinds and sizes, the fingerprint of their public half, their way to the vault."""
+"""Properties of keys, comparison with certificates, and serialization for the vault."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _KEY_TYPES = {
 
 @dataclass(frozen=True)
 class KeyFacts:
-    """What a public key says of itself: its type, its size in bits where it has one, its SPKI's SHA-256 in hex."""
+    """The properties of a public key: type, size in bits if it has one, SHA-256 of its SPKI in hex."""
 
     type: str
     size: int | None
@@ -73,10 +73,10 @@ class KeyFacts:
 
 
 def public_key_facts(holder: x509.Certificate | PrivateKey) -> KeyFacts:
-    """Describe the public key of a certificate or of a private key.
+    """Return the properties of the public key of a certificate or a private key.
 
-    A public key that can't be loaded, such as one of a kind that nobody here knows, is described from its bytes.
-    Raises UnreadableFile when those make no sense either.
+    Those of a public key that can't be loaded, such as one of an unknown type, are read from its bytes. Raises
+    UnreadableFile if that fails.
     """
     if not isinstance(holder, x509.Certificate):
         return _public_key_facts(holder.public_key())
@@ -98,7 +98,7 @@ def public_key_sha256(key_or_cert: x509.Certificate | PrivateKey) -> str:
 
 
 def require_key_matches(key: PrivateKey, certificate: x509.Certificate) -> None:
-    """Raise KeyMismatch, saying how the two differ, unless the key is the certificate's."""
+    """Raise KeyMismatch, with the difference, unless the key belongs to the certificate."""
     ours, theirs = public_key_facts(key), public_key_facts(certificate)
     if ours.sha256 != theirs.sha256:
         raise KeyMismatch(
@@ -107,10 +107,11 @@ def require_key_matches(key: PrivateKey, certificate: x509.Certificate) -> None:
 
 
 def pem_key_matches(pem: bytes, certificate: x509.Certificate) -> bool:
-    """Say whether an open PEM key is the certificate's, and whole. Raises ValueError or UnreadableFile for no key.
+    """Return whether an unencrypted PEM key belongs to the certificate and is undamaged.
 
-    The numbers of an RSA key are held against each other and the certificate's modulus (RFC 8017, section 3.2), which
-    leaves nothing for the slow check of its primes to find. Keys of other kinds are checked whenever they are loaded.
+    The numbers of an RSA key are compared with each other and the certificate's modulus (RFC 8017, section 3.2), which
+    makes the slow check of its primes unnecessary. Other keys are checked when they are loaded. Raises ValueError or
+    UnreadableFile for other data.
     """
     key = require_supported_key(load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True))
     if public_key_sha256(key) != public_key_sha256(certificate):
@@ -129,7 +130,7 @@ def _is_consistent(key: rsa.RSAPrivateNumbers) -> bool:
 
 
 def describe_mismatch(key: KeyFacts, certificate: KeyFacts) -> str:
-    """Say how a key and the key in a certificate differ: by their kinds and sizes, else by their fingerprints."""
+    """Describe the difference between a key and a certificate's key: types and sizes, else fingerprints."""
     if str(key) != str(certificate):
         return f"the key is {key}, the certificate holds {certificate}"
     return (
@@ -139,14 +140,14 @@ def describe_mismatch(key: KeyFacts, certificate: KeyFacts) -> str:
 
 
 def key_to_der(key: PrivateKey) -> bytes:
-    """Return a key as plain PKCS#8 DER: only for the vault, which seals it."""
+    """Return a key as unencrypted PKCS#8 DER, only for the vault, which seals it."""
     return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
 
 def key_from_der(der: bytes) -> PrivateKey:
-    """Return a key from the plain PKCS#8 DER that came out of the vault; raise UnreadableFile for anything else.
+    """Load a key from the PKCS#8 DER of the vault; raise UnreadableFile for other data.
 
-    The numbers were checked when the key was read or made, so the slow primality checks are left out.
+    Without the slow primality checks, which were made when the key was uploaded or generated.
     """
     with convert_parser_errors(
         "The stored private key can't be read: it was damaged, so restore it from a backup."
@@ -156,7 +157,7 @@ def key_from_der(der: bytes) -> PrivateKey:
 
 
 def require_supported_key(key: object) -> PrivateKey:
-    """Return the key when it can sign or decrypt; raise UnreadableFile for a kind that no certificate here can use."""
+    """Return the key if it can sign or decrypt; raise UnreadableFile for other types."""
     if isinstance(key, KEY_CLASSES):
         return key
     kind = type(key).__name__.removesuffix("PrivateKey")
@@ -177,7 +178,7 @@ def _public_key_facts(key: object) -> KeyFacts:
 
 
 def _public_key_facts_from_der(certificate: x509.Certificate, oid: str) -> KeyFacts:
-    """Describe a public key that the library refuses to load, such as RSA 512 or a national algorithm."""
+    """Return the properties of a public key that the library does not load, such as RSA 512 or a national algorithm."""
     with convert_parser_errors(
         "The certificate's public key can't be read: it is damaged, so ask for the file again."
     ):

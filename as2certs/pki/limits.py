@@ -1,4 +1,4 @@
-"""Limits that keep a hostile or broken file from costing more than a moment and a megabyte."""
+"""Limits on the time and memory that a malicious or damaged file can cost."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from as2certs.pki.errors import UnreadableFile, WrongPassword, convert_parser_er
 
 MAX_FILE_BYTES = 1024 * 1024
 MAX_PARTS = 100
-"""No more certificates and keys than this in a file."""
+"""Maximum number of certificates and keys in a file."""
 MAX_KEYS = 5
-"""No more private keys than this are opened, since each costs up to `MAX_ITERATIONS`."""
+"""Maximum number of private keys in a file, since each costs up to `MAX_ITERATIONS`."""
 MAX_ITERATIONS = 2_000_000
-"""Rounds of key derivation that a file may ask for, all its parts together: a second or two."""
+"""Maximum rounds of key derivation for all parts of a file: a second or two."""
 MAX_SCRYPT_COST = 2**20
-"""N x r x p that a file may ask of scrypt: 128 MiB of memory."""
+"""Maximum N x r x p of scrypt: 128 MiB of memory."""
 MAX_KEY_BYTES = 5 * 1024
 """A private key larger than this has more than 8192 bits, and its check takes from many seconds to minutes."""
 MAX_PASSWORD_BYTES = 1023
@@ -48,7 +48,7 @@ class _ScryptParams(Sequence):
 
 
 def read_bounded(stream: IO[bytes], limit: int = MAX_FILE_BYTES) -> bytes:
-    """Return all of a stream; raise UnreadableFile when it holds more than `limit` bytes, reading only one more."""
+    """Read a stream; raise UnreadableFile for more than `limit` bytes, after one byte more."""
     pieces: list[bytes] = []
     left = limit + 1
     while left > 0:
@@ -63,7 +63,7 @@ def read_bounded(stream: IO[bytes], limit: int = MAX_FILE_BYTES) -> bytes:
 
 
 def check_file_size(data: bytes, limit: int = MAX_FILE_BYTES) -> None:
-    """Raise UnreadableFile for more bytes than a file with certificates and keys has."""
+    """Raise UnreadableFile for more than `limit` bytes."""
     if len(data) > limit:
         size = f"{limit // (1024 * 1024)} MiB" if limit >= 1024 * 1024 else f"{limit} bytes"
         raise UnreadableFile(
@@ -72,9 +72,9 @@ def check_file_size(data: bytes, limit: int = MAX_FILE_BYTES) -> None:
 
 
 def password_bytes(password: str | None) -> bytes | None:
-    """Return a password as UTF-8, None for none; raise WrongPassword for what can't be one.
+    """Return a password as UTF-8, None for none; raise WrongPassword for an invalid one.
 
-    A NUL never reaches the PKCS#12 parser: it would panic, and print the password to the standard error stream.
+    A NUL must not reach the PKCS#12 parser, which would panic and print the password to the standard error stream.
     """
     if password is None:
         return None
@@ -92,7 +92,7 @@ def password_bytes(password: str | None) -> bytes | None:
 
 
 def check_encrypted_key_cost(der: bytes) -> None:
-    """Refuse an encrypted PKCS#8 key that would take long to open or to check; raise UnreadableFile."""
+    """Raise UnreadableFile for an encrypted PKCS#8 key that would take long to decrypt or check."""
     check_key_size(der)
     with convert_parser_errors("The encrypted private key is damaged: export it again."):
         rounds = _rounds(EncryptedPrivateKeyInfo.load(der)["encryption_algorithm"])
@@ -100,7 +100,7 @@ def check_encrypted_key_cost(der: bytes) -> None:
 
 
 def check_key_size(der: bytes) -> None:
-    """Refuse a private key that would take long to check; raise UnreadableFile."""
+    """Raise UnreadableFile for a private key that would take long to check."""
     if len(der) > MAX_KEY_BYTES:
         raise UnreadableFile(
             "The private key is larger than RSA 8192, which AS2 systems refuse: use RSA 2048, 3072 or 4096."
@@ -108,9 +108,9 @@ def check_key_size(der: bytes) -> None:
 
 
 def check_pkcs12_cost(der: bytes) -> None:
-    """Refuse a PKCS#12 file that would take long to open; raise UnreadableFile.
+    """Raise UnreadableFile for a PKCS#12 file that would take long to open.
 
-    Looks at all that can be seen without the password: the MAC, the encrypted safes, and the keys in open safes.
+    Reads all that is visible without the password: the MAC, the encrypted safes, and the keys in unencrypted safes.
     """
     with convert_parser_errors("The PKCS#12 file is damaged or cut off: export it again."):
         keys, rounds = _pkcs12_costs(Pfx.load(der))
@@ -120,7 +120,7 @@ def check_pkcs12_cost(der: bytes) -> None:
 
 
 def _pkcs12_costs(pfx: Pfx) -> tuple[list[bytes], int]:
-    """Return the keys (encrypted or not) and the rounds of key derivation that can be seen from outside."""
+    """Return the visible keys (encrypted or not) and the sum of the rounds of key derivation."""
     keys, rounds = [], _mac_rounds(pfx)
     for content in _safe_contents(pfx):
         if content["content_type"].native == "encrypted_data":
@@ -159,7 +159,7 @@ def _mac_rounds(pfx: Pfx) -> int:
 
 
 def _rounds(algorithm: EncryptionAlgorithm) -> int:
-    """Return how many rounds an algorithm asks for before it decrypts (RFC 8018, RFC 7292, RFC 7914)."""
+    """Return the rounds of key derivation of an encryption algorithm (RFC 8018, RFC 7292, RFC 7914)."""
     if algorithm["algorithm"].native == "pbes2":
         return _kdf_rounds(algorithm["parameters"]["key_derivation_func"])
     parameters = algorithm["parameters"]

@@ -1,4 +1,4 @@
-"""Certificates and keys out of the files that people have: what a file is comes from its content, not its name."""
+"""Read certificates and keys from files, whose format is detected by content, not by name."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ from as2certs.pki.structure import KEY_KINDS, PRIVATE_KINDS, Kind
 
 @dataclass(frozen=True)
 class Material:
-    """What a file held: a certificate, its chain (nearest issuer first), and its key where that was asked for.
+    """A certificate with its chain (nearest issuer first) and, if requested, its private key.
 
-    `container` says what the file was, such as "PEM", "DER", "PKCS#7" or "PKCS#12".
+    `container` is the format of the file: "PEM", "DER", "PKCS#7" or "PKCS#12".
     """
 
     leaf: x509.Certificate
@@ -60,15 +60,15 @@ class Material:
 
     @cached_property
     def description(self) -> Description:
-        """What the certificate says; computed once, since its signature is verified for that."""
+        """Return the description of the certificate; cached, since it verifies the signature."""
         return describe(self.leaf, self.chain)
 
 
 def read_public(data: bytes, *, partner: bool = False) -> Material:
-    """Read a certificate and its chain from PEM, DER or PKCS#7 bytes; a key beside them is not looked at.
+    """Read a certificate and its chain from PEM, DER or PKCS#7 bytes, ignoring a private key.
 
-    With `partner`, a file that shows a private key is refused with PrivateKeyFound. Everything else that is not
-    exactly one end-entity certificate with issuers of it raises UnreadableFile.
+    With `partner`, a private key raises PrivateKeyFound. Anything but exactly one end-entity certificate with its
+    issuers raises UnreadableFile.
     """
     opened = parse_partner_file(data) if partner else parse_file(data)
     if opened.of(Kind.PKCS12):
@@ -85,9 +85,9 @@ def read_with_key(
     key_data: bytes | None = None,
     key_password: str | None = None,
 ) -> Material:
-    """Read a certificate with its private key: from one file (PKCS#12, PEM with both) or from two, in either order.
+    """Read a certificate and its private key from one file (PKCS#12, PEM with both) or from two, in either order.
 
-    Raises UnreadableFile, WrongPassword, or KeyMismatch when the key is not the certificate's.
+    Raises UnreadableFile, WrongPassword, or KeyMismatch if the key does not belong to the certificate.
     """
     if key_data is None:
         return _read_single_file(data, password)
@@ -105,9 +105,9 @@ def read_with_key(
 
 
 def read_key(data: bytes, *, password: str | None = None) -> PrivateKey:
-    """Read a private key: PKCS#8, encrypted PKCS#8 or traditional, as PEM or DER, or out of PKCS#12.
+    """Read a private key: PKCS#8, encrypted PKCS#8 or traditional, as PEM or DER, or in PKCS#12.
 
-    Raises UnreadableFile for a file without exactly one key, WrongPassword where the password is missing or wrong.
+    Raises UnreadableFile unless the file has exactly one key, WrongPassword for a missing or wrong password.
     """
     opened = parse_file(data)
     if not opened.of(*PRIVATE_KINDS):
@@ -123,7 +123,7 @@ def read_key(data: bytes, *, password: str | None = None) -> PrivateKey:
 
 
 def read_ca_response(data: bytes, *, key: PrivateKey) -> Material:
-    """Read a CA's answer to our signing request; raise KeyMismatch when it is for another key than the waiting one."""
+    """Read the certificate that a CA issued for our CSR; raise KeyMismatch if it is for another key."""
     opened = parse_file(data)
     if opened.of(Kind.CSR) and not opened.of(Kind.CERTIFICATE, Kind.PKCS7):
         raise UnreadableFile(
@@ -149,7 +149,7 @@ def _read_single_file(data: bytes, password: str | None) -> Material:
 
 
 def _read_contents(opened: ParsedFile, password: str | None) -> tuple[Material, list[PrivateKey]]:
-    """Return the certificate with its chain, and the keys beside it; no key is opened without a certificate."""
+    """Return the certificate with its chain, and the keys; keys are not decrypted without a certificate."""
     stores = opened.of(Kind.PKCS12)
     if stores:
         key, certificates = _read_pkcs12(stores[0].der, password)
@@ -167,7 +167,7 @@ def _build_material(opened: ParsedFile, certificates: Sequence[x509.Certificate]
 
 
 def _attach_key(material: Material, keys: Sequence[PrivateKey]) -> Material:
-    """Add the one of the keys that belongs to the leaf; raise KeyMismatch where none does."""
+    """Add the key that belongs to the leaf; raise KeyMismatch if none does."""
     wanted = public_key_sha256(material.leaf)
     key = next((one for one in keys if public_key_sha256(one) == wanted), keys[0])
     require_key_matches(key, material.leaf)
@@ -175,7 +175,7 @@ def _attach_key(material: Material, keys: Sequence[PrivateKey]) -> Material:
 
 
 def _read_certificates(opened: ParsedFile) -> list[x509.Certificate]:
-    """Return all certificates of a file in its order, those inside PKCS#7 too."""
+    """Return all certificates of a file in their order, including those in PKCS#7."""
     found: list[x509.Certificate] = []
     for part in opened.of(Kind.CERTIFICATE, Kind.PKCS7):
         found += [load_der(part.der)] if part.kind is Kind.CERTIFICATE else _read_pkcs7(part.der)
@@ -196,7 +196,7 @@ def _read_pkcs7(der: bytes) -> list[x509.Certificate]:
 
 
 def _read_pkcs12(der: bytes, password: str | None) -> tuple[PrivateKey | None, list[x509.Certificate]]:
-    """Return what a PKCS#12 file (RFC 7292) holds; without a password, an empty one and none are tried."""
+    """Return key and certificates of a PKCS#12 file (RFC 7292); without a password, try an empty one and none."""
     check_pkcs12_cost(der)
     secret = password_bytes(password)
     tries = [secret] if secret else [b"", None]
@@ -219,7 +219,7 @@ def _read_pkcs12(der: bytes, password: str | None) -> tuple[PrivateKey | None, l
 
 
 def _open_pkcs12(der: bytes, password: bytes | None) -> pkcs12.PKCS12KeyAndCertificates | None:
-    """Return the opened store, None where the password is not the one; raise UnreadableFile for a damaged one."""
+    """Return the decrypted store, None for a wrong password; raise UnreadableFile for a damaged file."""
     try:
         return pkcs12.load_pkcs12(der, password)
     except ValueError as error:
@@ -314,7 +314,7 @@ def _list_kinds(opened: ParsedFile) -> str:
 
 
 def _no_certificate_message(opened: ParsedFile) -> str:
-    """Say what a file holds instead of a certificate, and what to do."""
+    """Return the message for a file without certificate: what it contains, and the advice."""
     if opened.of(Kind.PKCS12):
         return (
             "The PKCS#12 file holds a key at most and no certificate: export it again, with its certificate."

@@ -1,4 +1,4 @@
-"""What DER bytes are, told by their outermost elements alone, without taking them apart."""
+"""Classify DER structures by their outermost elements, without parsing them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from asn1crypto import parser
 
 
 class Kind(StrEnum):
-    """What a part of a file is; the value is how a sentence speaks of it."""
+    """The type of a part of a file; the value is its name in messages."""
 
     CERTIFICATE = "a certificate"
     PKCS7 = "a PKCS#7 file"
@@ -28,7 +28,7 @@ class Kind(StrEnum):
 
 KEY_KINDS = frozenset({Kind.PRIVATE_KEY, Kind.ENCRYPTED_KEY, Kind.OPENSSH_KEY})
 PRIVATE_KINDS = KEY_KINDS | {Kind.PKCS12}
-"""Kinds that hold a private key, or are made to hold one."""
+"""Types that contain a private key, or may contain one."""
 
 _SEQUENCE = (0, 16)
 _SHAPE_LETTERS = {(0, 2): "I", (0, 3): "B", (0, 4): "O", (0, 6): "N", _SEQUENCE: "S", (2, 0): "T"}
@@ -42,7 +42,7 @@ Asn1Element = tuple[int, int, bytes]
 
 
 def classify(der: bytes) -> Kind:
-    """Say what a DER (or BER) structure is; UNKNOWN where it is nothing that is looked for here."""
+    """Return the type of a DER (or BER) structure."""
     outer = _parse_elements(der, limit=1)
     if not outer or outer[0][:2] != _SEQUENCE:
         return Kind.UNKNOWN
@@ -66,12 +66,12 @@ def classify(der: bytes) -> Kind:
 
 
 def starts_like_private_key(der: bytes) -> bool:
-    """Say whether bytes begin as a private key or a PKCS#12 file does, even where they are cut off."""
+    """Return whether bytes start like a private key or a PKCS#12 file, even a truncated one."""
     return _PRIVATE_KEY_START.match(der) is not None
 
 
 def is_truncated(der: bytes) -> bool:
-    """Say whether a structure announces more bytes than there are."""
+    """Return whether the length of a structure exceeds the available bytes."""
     if len(der) < 2:
         return True
     if der[1] < 0x80:
@@ -83,7 +83,7 @@ def is_truncated(der: bytes) -> bool:
 
 
 def first_element(der: bytes) -> bytes:
-    """Return the first whole element without what follows it; all of the bytes where there is none."""
+    """Return the first complete element without the bytes after it, or all bytes if there is none."""
     try:
         _, _, _, header, content, trailer = parser.parse(der)
     except (ValueError, TypeError, IndexError, RecursionError):
@@ -92,7 +92,7 @@ def first_element(der: bytes) -> bytes:
 
 
 def _classify_signed(content: bytes) -> Kind:
-    """Tell certificate, CSR and CRL apart by what it is that was signed (RFC 5280, RFC 2986)."""
+    """Distinguish certificate, CSR and CRL by the signed content (RFC 5280, RFC 2986)."""
     shape = _shape(_parse_elements(content))
     if shape.startswith(("T", "ISSSSS")):
         return Kind.CERTIFICATE
@@ -108,7 +108,7 @@ def _shape(elements: list[Asn1Element]) -> str:
 
 
 def _parse_elements(content: bytes, limit: int = 12) -> list[Asn1Element]:
-    """Return the elements that bytes hold, up to `limit` or the first one that can't be read."""
+    """Return the elements in bytes, up to `limit` or the first invalid one."""
     found: list[Asn1Element] = []
     try:
         while content and len(found) < limit:

@@ -1,4 +1,4 @@
-"""The running rotations as the home page and the calendar tell them: how ready they are, and when they happen."""
+"""The active rotations of the home page: their progress and what they wait for."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from identities.open_tasks import OpenTask
 from rotations.models import Participant, Rotation
 from rotations.planning.states import RotationState
 
-#: From how long before its window a partner that has not confirmed needs somebody.
+#: From this long before the window on, partners that have not confirmed are open tasks.
 CONFIRMATION_WARNING = timedelta(days=3)
-#: Rotations that the home page looks at: those whose window comes first.
+#: Rotations on the home page: those with the next windows.
 MAX_ROTATIONS = 50
 
 _PARTICIPATES = Q(participants__removed_reason="")
@@ -26,16 +26,16 @@ _WAIVED = ~Q(participants__waived_reason="")
 
 @dataclass(frozen=True)
 class ActiveRotation:
-    """A rotation that has not ended."""
+    """A rotation that has not ended, with counts of failed steps, of participants and of ready ones."""
 
     rotation: Rotation
     failed: int
-    asked: int
+    participants: int
     ready: int
     silent: Sequence[Participant]
 
-    def needs(self, now: datetime, *, quiet: bool = False) -> Iterator[OpenTask]:
-        """Yield what about it waits for a person; with ``quiet`` not that it is a draft, which is told already."""
+    def open_tasks(self, now: datetime, *, quiet: bool = False) -> Iterator[OpenTask]:
+        """Yield what waits for a person; with ``quiet``, not that the rotation is a draft."""
         rotation, url = self.rotation, self.rotation.get_absolute_url()
         state = RotationState(rotation.state)
         if self.failed:
@@ -65,7 +65,7 @@ class ActiveRotation:
 
 
 def get_active_rotations() -> list[ActiveRotation]:
-    """Return the running rotations, those with the next window first; two queries."""
+    """Return the active rotations, those with the next window first; two queries."""
     silent = (
         Participant.objects.filter(removed_reason="", waived_reason="", confirmed_at=None, agreed_at=None)
         .select_related("partner")
@@ -82,10 +82,10 @@ def get_active_rotations() -> list[ActiveRotation]:
         )
         .annotate(
             failed=Count("steps", filter=Q(steps__state="failed"), distinct=True),
-            asked=Count("participants", filter=_PARTICIPATES, distinct=True),
+            participants_count=Count("participants", filter=_PARTICIPATES, distinct=True),
             ready=Count("participants", filter=_PARTICIPATES & (_ANSWERED | _WAIVED), distinct=True),
         )
         .prefetch_related(Prefetch("participants", queryset=silent, to_attr="silent"))
         .order_by(F("window_start").asc(nulls_last=True), "id")[:MAX_ROTATIONS]
     )
-    return [ActiveRotation(row, row.failed, row.asked, row.ready, row.silent) for row in rows]
+    return [ActiveRotation(row, row.failed, row.participants_count, row.ready, row.silent) for row in rows]

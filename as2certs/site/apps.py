@@ -8,9 +8,9 @@ class SiteConfig(AppConfig):
     label = "home"
 
     def ready(self) -> None:
-        # Loaded in each process, so that a page that wakes a task does so through our broker.
+        # Imported in each process, so that tasks are sent through our broker.
         from as2certs import celery, checks  # noqa: F401
 
-        # The last app: what is loaded by now stays. Going through all of it for what may go would hold up a page, or a
-        # step, for a tenth of a second now and then.
+        # This is the last app: all modules are loaded. Scanning them again in each garbage collection would delay
+        # requests and steps by a tenth of a second now and then.
         gc.freeze()

@@ -1,4 +1,4 @@
-"""What the states of things mean to the person who looks: one of four meanings, an icon and a word."""
+"""Badges of states: one of five meanings, which decides the colour, with an icon and a word."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ MEANING_ICONS: dict[str, str] = {
 }
 MEANING_WORDS: dict[str, str] = {"fine": "fine", "soon": "soon", "urgent": "urgent", "needs_you": "needs you"}
 
-
 Meaning = Literal["fine", "soon", "urgent", "needs_you", "neutral"]
 
-#: Days before the end of a certificate from which it is "soon", and "urgent".
+#: Days before its end from which a certificate is "soon" and "urgent".
 SOON_DAYS = 30
 URGENT_DAYS = 7
 
@@ -40,7 +39,7 @@ def expiry_meaning(at: datetime, now: datetime, zone: str = "UTC") -> Meaning:
 
 @dataclass(frozen=True)
 class Badge:
-    """A meaning with the word and the icon (a name of Bootstrap Icons) that say it without colour."""
+    """A meaning, with a word and a Bootstrap icon that don't depend on colour."""
 
     meaning: Meaning
     word: str
@@ -48,7 +47,7 @@ class Badge:
 
 
 def make_badge(meaning: Meaning, word: str = "", icon: str = "") -> Badge:
-    """Return a sign; without a word and an icon it has those of its meaning."""
+    """Return a badge, with the word and the icon of its meaning as defaults."""
     return Badge(meaning, word or MEANING_WORDS.get(meaning, ""), icon or MEANING_ICONS[meaning])
 
 
@@ -101,13 +100,13 @@ PARTNER_STATUS_ICONS: dict[PartnerStatus, str] = {
 }
 
 
-def partner_status_badge(standing: PartnerStatus) -> Badge:
-    """Return the sign of what a partner's part in a rotation has come to."""
-    return Badge(cast(Meaning, STATUS_MEANING[standing]), standing.value, PARTNER_STATUS_ICONS[standing])
+def partner_status_badge(status: PartnerStatus) -> Badge:
+    """Return the badge of a partner's status in a rotation."""
+    return Badge(cast(Meaning, STATUS_MEANING[status]), status.value, PARTNER_STATUS_ICONS[status])
 
 
 def rotation_badge(rotation: Rotation, now: datetime) -> Badge:
-    """Return the sign of a rotation's state; overdue wins over the state that it is stuck in."""
+    """Return the badge of a rotation's state, or that it is overdue."""
     state = RotationState(rotation.state)
     if rotation.is_overdue(now):
         return make_badge("urgent", f"overdue · {label(state)}")
@@ -115,7 +114,7 @@ def rotation_badge(rotation: Rotation, now: datetime) -> Badge:
 
 
 def validity_badge(not_before: datetime, not_after: datetime, now: datetime) -> Badge:
-    """Return the sign of a certificate's validity."""
+    """Return the badge of a certificate's validity."""
     if not_after < now:
         return make_badge("urgent", "expired")
     if not_before > now:

@@ -1,4 +1,4 @@
-"""One month: its windows and the ends of certificates, on the days of the reader's zone."""
+"""The calendar page: windows and expiring certificates of one month, in the reader's time zone."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from rotations.planning.windows import load_zone
 
 FIRST_MONTH = date(2000, 1, 1)
 LAST_MONTH = date(2099, 12, 1)
-#: Events of one kind that a month shows.
+#: Events of each kind in a month.
 MAX_EVENTS = 200
 
 
 @dataclass(frozen=True)
 class CalendarEvent:
-    """Something on a day. ``at`` is its moment; a window has a span in words."""
+    """A window or the end of a certificate."""
 
     at: datetime
     kind: str
@@ -36,7 +36,7 @@ class CalendarEvent:
 
 @dataclass(frozen=True)
 class CalendarDay:
-    """A day and what happens on it."""
+    """A day with its events and freezes; ``inside`` if it belongs to the month."""
 
     date: date
     inside: bool
@@ -47,7 +47,7 @@ class CalendarDay:
 
 @dataclass(frozen=True)
 class CalendarMonth:
-    """The weeks of a month, Monday first, and its neighbours."""
+    """The weeks of a month, from Monday, with the previous and the next month; ``cut`` if events are missing."""
 
     first: date
     weeks: Sequence[Sequence[CalendarDay]]
@@ -57,7 +57,7 @@ class CalendarMonth:
 
 
 def parse_month(text: str, today: date) -> date:
-    """Return the first day of the month "2026-11"; that of today when the text is none."""
+    """Return the first day of a month such as "2026-11"; the current month if the text is invalid."""
     try:
         first = date.fromisoformat(f"{text}-01")
     except ValueError:
@@ -66,7 +66,7 @@ def parse_month(text: str, today: date) -> date:
 
 
 def build_month(first: date, *, now: datetime, zone: str) -> CalendarMonth:
-    """Return a month as the reader's calendar has it; four queries."""
+    """Return a month of the calendar; four queries."""
     days = [day for week in calendar.Calendar().monthdatescalendar(first.year, first.month) for day in week]
     start, end = _day_start(days[0], zone), _day_start(days[-1] + timedelta(days=1), zone)
     events = [*_window_events(start, end, now), *_expiry_events(start, end, now, zone)]
@@ -90,7 +90,7 @@ def build_month(first: date, *, now: datetime, zone: str) -> CalendarMonth:
 
 
 def _freezes_by_day(start: datetime, end: datetime, zone: str) -> Mapping[date, list[str]]:
-    """Return, by the reader's days, what is frozen on them."""
+    """Return the names of the freezes on each day."""
     info = load_zone(zone)
     found: Mapping[date, list[str]] = defaultdict(list)
     for freeze in Freeze.objects.select_related("identity", "partner"):
@@ -115,7 +115,7 @@ def _window_events(start: datetime, end: datetime, now: datetime) -> Iterator[Ca
         .order_by("window_start")[:MAX_EVENTS]
     )
     for rotation in rows:
-        assert rotation.window_start is not None  # asked for above
+        assert rotation.window_start is not None  # filtered above
         yield CalendarEvent(
             rotation.window_start,
             "window",

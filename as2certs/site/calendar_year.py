@@ -1,4 +1,4 @@
-"""The next twelve months as a picture: a row per station, its ends and windows as marks."""
+"""The picture of the next twelve months on the home page: a row per station, with ends and windows as marks."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from partners.models import PartnerService
 
 SHOWN_BEFORE = timedelta(days=14)
 SHOWN_AHEAD = timedelta(days=365)
-#: Rows on each side: the stations whose certificates end first.
+#: Rows of each side: the stations whose certificates end first.
 MAX_ROWS = 25
-#: Rows of service that are read for them.
+#: Role assignments that are read for them.
 MAX_SERVICES = 200
 
 
 @dataclass(frozen=True)
 class YearMark:
-    """The end of a certificate, or a window, at ``x`` per cent of the picture."""
+    """The end of a certificate or a window; ``x`` and ``width`` in per cent of the picture."""
 
     x: float
     width: float
@@ -36,7 +36,7 @@ class YearMark:
 
 @dataclass
 class StationRow:
-    """One station."""
+    """A station with the ends of its certificates and its windows."""
 
     name: str
     url: str
@@ -47,8 +47,8 @@ class StationRow:
     beyond: str = ""
 
     @property
-    def told(self) -> str:
-        """Say the row for those who don't see it."""
+    def description(self) -> str:
+        """Return the row as text, for screen readers."""
         return f"{self.name}: " + (
             "; ".join(mark.title for mark in (*self.ends, *self.windows)) or self.beyond
         )
@@ -56,7 +56,7 @@ class StationRow:
 
 @dataclass(frozen=True)
 class YearPicture:
-    """All rows, the months along the axis, and where today is."""
+    """The rows, the months along the axis, and the position of today."""
 
     rows: Sequence[StationRow]
     ticks: Sequence[AxisTick]
@@ -65,7 +65,7 @@ class YearPicture:
 
 
 def build_year(running: Sequence[ActiveRotation], *, now: datetime, zone: str) -> YearPicture:
-    """Place the certificates in use and the windows to come on one axis; two queries."""
+    """Return the picture of the certificates in use and the windows to come; two queries."""
     axis = TimeAxis(now - SHOWN_BEFORE, now + SHOWN_AHEAD)
     rows: dict[tuple[str, int], StationRow] = {}
     more = False
@@ -77,7 +77,7 @@ def build_year(running: Sequence[ActiveRotation], *, now: datetime, zone: str) -
         side = "identity" if one.rotation.identity_id else "partner"
         row = rows.get((side, one.rotation.holder.pk))
         start, end = one.rotation.window_start, one.rotation.window_end
-        if row and start and end and axis.holds(start):
+        if row and start and end and axis.contains(start):
             x = axis.at(start)
             row.windows.append(
                 YearMark(
@@ -93,7 +93,7 @@ def build_year(running: Sequence[ActiveRotation], *, now: datetime, zone: str) -
 def _station_rows(
     side: str, services: Any, axis: TimeAxis, *, now: datetime, zone: str
 ) -> tuple[dict[int, StationRow], bool]:
-    """Return the stations of one side by primary key, the one whose certificate ends first on top."""
+    """Return the rows of one side by primary key, the first to end first, and whether there are more."""
     found: dict[int, StationRow] = {}
     seen: dict[int, set[datetime]] = {}
     read = 0
@@ -111,7 +111,7 @@ def _station_rows(
             continue
         seen[station.pk].add(end)
         verb = "ended" if end < now else "ends"
-        if axis.holds(end):
+        if axis.contains(end):
             title = f"{service.certificate.short_name} {verb} {format_moment(end, zone, 'day')}"
             row.ends.append(YearMark(axis.at(end), 0.0, expiry_meaning(end, now, zone), title))
         elif end < now:
@@ -123,9 +123,9 @@ def _station_rows(
 
 
 def _services_in_use(side: str, services: Any) -> QuerySet[Any]:
-    """Return what serves, the first to end on top.
+    """Return the current role assignments of one side, the first to end first.
 
-    Which certificates these are is asked first: by the index of ends, where SQLite would sort all that serve.
+    The certificates are selected in a subquery by the index of their ends: otherwise SQLite would sort all assignments.
     """
     certificates = services.model._meta.get_field("certificate").related_model
     serves = Exists(services.open().filter(certificate=OuterRef("pk")))

@@ -1,4 +1,4 @@
-"""What every page knows."""
+"""Template context of every page."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from django.http import HttpRequest
 
 
 def page_context(request: HttpRequest) -> dict[str, Any]:
-    """Say whether mail is kept in a folder, where the application shows it."""
+    """Return whether mail is kept in a folder and shown by the application itself."""
     return {"mail_in_folder": settings.EMAIL_BACKEND == "as2certs.mail.backends.FolderBackend"}

@@ -1,10 +1,11 @@
-"""Until when messages can flow without somebody doing something, and what needs somebody now."""
+"""Until when every certificate in use is covered, and the open tasks of the home page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
@@ -33,19 +34,19 @@ from rotations.notifications.expiry import (
 from rotations.notifications.thresholds import Outlook, format_expiry
 from rotations.planning.states import RotationState
 
-#: How far ahead the page looks for the end of coverage: first near, and only while all is well there, farther.
+#: How far ahead the end of coverage is searched: farther only if nothing is found nearer.
 HORIZONS = (ATTENTION_PERIOD, timedelta(days=60), timedelta(days=400))
-#: States of a request that wait for somebody.
+#: States of a request that wait for a person.
 OPEN_REQUESTS = (CertificateRequest.State.AWAITING_CA, CertificateRequest.State.FAILED)
-#: Rows of one kind in the list of needs.
+#: Open tasks of each kind.
 MAX_PER_KIND = 8
-#: So long it is told that mail to one of our own people came back, unless they have another address by then.
+#: How long a bounce of our own users is an open task, unless their address has changed.
 BOUNCE_AGE = timedelta(days=14)
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Until when production is covered; ``until`` is None when nothing ends within the last of ``HORIZONS``."""
+    """Until when production is covered; ``until`` is None if nothing expires within the last of ``HORIZONS``."""
 
     until: datetime | None
     lapsed: tuple[str, ...]
@@ -53,7 +54,7 @@ class Coverage:
 
 
 def get_coverage(now: datetime) -> Coverage:
-    """Look at every certificate in use that nobody replaces in time; four queries at most, and two mostly."""
+    """Find the certificates in use that no rotation replaces in time; two queries in most cases, at most four."""
     gaps: list[ExpiringCertificate] = []
     pending = pending_rotations(*ALL_KINDS)
     for horizon in HORIZONS:
@@ -61,7 +62,7 @@ def get_coverage(now: datetime) -> Coverage:
         gaps = find_unattended(*ending, now=now, pending=pending)
         if any(not gap.is_test for gap in gaps):
             break
-    # An installation that only has test stations is measured by those.
+    # Without production stations, test stations count.
     counted = [gap for gap in gaps if not gap.is_test] or gaps
     return Coverage(
         until=min((gap.not_after for gap in counted if gap.not_after >= now), default=None),
@@ -73,12 +74,12 @@ def get_coverage(now: datetime) -> Coverage:
 def list_open_tasks(
     coverage: Coverage, running: Sequence[ActiveRotation], *, now: datetime, zone: str
 ) -> list[OpenTask]:
-    """Return what needs somebody, the most pressing first; each kind of thing at most ``AT_MOST`` times."""
+    """Return the open tasks, the most urgent first; at most ``MAX_PER_KIND`` of each kind."""
     found = [
         *_rotation_tasks(coverage, running, now),
         *_expiry_tasks(coverage, now, zone),
         *_bounce_mailbox_tasks(now),
-        *(need for rows, tell in _present_kinds(now) for need in tell(rows)),
+        *(task for rows, build in _present_kinds(now) for task in build(rows)),
     ]
     return sort_by_urgency(found)
 
@@ -86,7 +87,7 @@ def list_open_tasks(
 def _present_kinds(
     now: datetime,
 ) -> list[tuple[QuerySet[Any], Callable[[QuerySet[Any]], Iterator[OpenTask]]]]:
-    """Return the kinds of things that need somebody and are there at all, mostly few; one query says which."""
+    """Return the kinds of open tasks that exist, found by one query."""
     kinds: list[tuple[QuerySet[Any], Callable[[QuerySet[Any]], Iterator[OpenTask]]]] = [
         (HandedIn.objects.pending().filter(partner__archived_at=None), _submission_tasks),
         (_without_certificate(Identity, IdentityService, "identity"), _identity_certificate_tasks),
@@ -99,7 +100,7 @@ def _present_kinds(
         (stuck_mail(now), _stuck_mail_tasks),
         (_bounced_staff_mail(now), _bounce_tasks),
     ]
-    # A row to put the question to; whoever looks at a page is one.
+    # One query for all EXISTS needs a row to select from; there is at least the current user.
     there = User.objects.order_by("pk").values_list(*(Exists(rows) for rows, _ in kinds)).first()
     return [kind for n, kind in enumerate(kinds) if there is None or there[n]]
 
@@ -107,14 +108,14 @@ def _present_kinds(
 def _rotation_tasks(
     coverage: Coverage, running: Sequence[ActiveRotation], now: datetime
 ) -> Iterator[OpenTask]:
-    # A draft whose certificate ends soon is told by that end.
-    told = {gap.rotation.uid for gap in _ending_soon(coverage, now) if gap.rotation}
-    found = (need for one in running for need in one.needs(now, quiet=one.rotation.uid in told))
-    yield from (need for need, _ in zip(found, range(MAX_PER_KIND), strict=False))
+    # A draft whose certificate expires soon is part of that task.
+    drafts = {gap.rotation.uid for gap in _ending_soon(coverage, now) if gap.rotation}
+    found = (task for one in running for task in one.open_tasks(now, quiet=one.rotation.uid in drafts))
+    yield from islice(found, MAX_PER_KIND)
 
 
 def _ending_soon(coverage: Coverage, now: datetime) -> list[ExpiringCertificate]:
-    """Return the certificates that end soon, without those whose rotation is overdue: that is told by itself."""
+    """Return the certificates that expire soon, without those of overdue rotations, which are tasks of their own."""
     near = (gap for gap in coverage.gaps if gap.not_after - now <= ATTENTION_PERIOD)
     return [gap for gap in near if gap.rotation is None or gap.rotation.outlook is not Outlook.OVERDUE]
 
@@ -145,7 +146,7 @@ def _expiry_tasks(coverage: Coverage, now: datetime, zone: str) -> Iterator[Open
 
 
 def _rotation_problem(rotation: PendingRotation) -> str:
-    """Say why a rotation that is set up does not take care of its certificate."""
+    """Return why a rotation does not replace its certificate in time."""
     if rotation.state is RotationState.DRAFT:
         return "its rotation is a draft"
     if rotation.window_end is None:
@@ -167,8 +168,8 @@ def _submission_tasks(rows: QuerySet[HandedIn]) -> Iterator[OpenTask]:
 def _without_certificate(
     station: type[Identity | Partner], service: type[IdentityService | PartnerService], side: str
 ) -> QuerySet[Any]:
-    """Return the stations of one side that no certificate serves."""
-    # All roles there are: with them, the index that holds readers once has all that is asked for.
+    """Return the stations of one side without a certificate in use."""
+    # All roles are named so that the partial index can be used.
     serving = service.objects.open().filter(**{side: OuterRef("pk")}, role__in=station.ROLES)
     return station.objects.active().exclude(Exists(serving))
 
@@ -235,7 +236,7 @@ def _bounce_mailbox_tasks(now: datetime) -> Iterator[OpenTask]:
 
 
 def _bounce_tasks(rows: QuerySet[Message]) -> Iterator[OpenTask]:
-    """Tell of the last mail that came back of each address."""
+    """Yield the last bounce of each address."""
     last = {message.to_address: message for message in rows.order_by("bounced_at")}
     for message in list(last.values())[:MAX_PER_KIND]:
         url = reverse("mail-detail", args=[message.uid])
@@ -245,7 +246,7 @@ def _bounce_tasks(rows: QuerySet[Message]) -> Iterator[OpenTask]:
 
 
 def _bounced_staff_mail(now: datetime) -> QuerySet[Message]:
-    """Return the mails that came back of our own addresses; what partners get is told by rotations."""
+    """Return the bounced mails to our own users; those of partners are shown by rotations."""
     in_use = User.objects.filter(is_active=True).exclude(email="").values("email")
     rows = Message.objects.filter(bounced_at__gte=now - BOUNCE_AGE, letter=None, to_address__in=in_use)
     return rows.defer("text", "html", "sealed")

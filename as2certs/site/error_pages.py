@@ -1,6 +1,6 @@
-"""What is answered where no view gets to answer: unknown addresses, forms that can't be read, faults of ours.
+"""Error pages: unknown URLs, malformed or too large requests, errors of the application.
 
-Partners know none of the application's other pages, so theirs lead nowhere else.
+On the partner portal, they don't link to other pages.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from django.template import loader
 from django.views import csrf, defaults
 from django.views.decorators.csrf import requires_csrf_token
 
-#: A body that is too large is read up to here, and dropped, before it is answered.
+#: A request body that is too large is read up to this size, and discarded, before the answer.
 MAX_DISCARDED_BYTES = 512 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
 
 
 def is_portal_page(request: HttpRequest) -> bool:
-    """Say whether an address is one of the partners' pages."""
+    """Return whether a request is one of the partner portal."""
     return request.path_info.startswith("/p/")
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer for an address that there is not (404)."""
+    """Return the page for an unknown URL (404)."""
     if is_portal_page(request):
         return _portal_error(request, "nowhere", 404)
     return defaults.page_not_found(request, exception)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer for what can't be read (400), or is too large to be (413)."""
+    """Return the page for a malformed request (400) or one that is too large (413)."""
     if not isinstance(exception, RequestDataTooBig):
         if is_portal_page(request):
             return _portal_error(request, "unreadable", 400)
@@ -42,7 +42,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Answer for a form that did not come from a page of ours that was opened in this browser (403)."""
+    """Return the page for a form without a valid CSRF token (403)."""
     if is_portal_page(request):
         return _portal_error(request, "too_old", 403)
     return csrf.csrf_failure(request, reason)
@@ -50,27 +50,26 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 @requires_csrf_token
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer for a fault of ours (500); nothing is asked of the database, which may be the fault."""
+    """Return the page for an exception (500), without a query: the database may be the cause."""
     if is_portal_page(request):
         return HttpResponse(loader.render_to_string("portal/fault.html"), status=500)
     return defaults.server_error(request)
 
 
 def discard_body(request: HttpRequest) -> None:
-    """Read what is left of a request's body, and drop it.
+    """Read and discard the rest of a request's body.
 
-    A browser that is still sending does not listen: it would show a broken connection in place of our sentence.
+    A browser that is still sending would show a connection error instead of the answer.
     """
     left = MAX_DISCARDED_BYTES
     try:
         while left > 0 and (chunk := request.read(CHUNK_BYTES)):
             left -= len(chunk)
     except OSError:
-        # Whoever sent it has gone: nobody is left to read the answer.
-        return
+        return  # the client has disconnected
 
 
 def _portal_error(request: HttpRequest, why: str, status: int) -> HttpResponse:
-    answer = render(request, "portal/access_denied.html", {"reason": why}, status=status)
-    answer.headers["Cache-Control"] = "no-store, private"
-    return answer
+    response = render(request, "portal/access_denied.html", {"reason": why}, status=status)
+    response.headers["Cache-Control"] = "no-store, private"
+    return response

@@ -1,4 +1,4 @@
-"""What a new user does first, and how far that has come."""
+"""The checklist of a new installation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from partners.models import Partner
 
 @dataclass(frozen=True)
 class FirstStep:
-    """One thing to do first; ``possible`` once what it needs is there."""
+    """A step of the checklist; ``possible`` once its preconditions hold."""
 
     title: str
     why: str
@@ -25,7 +25,7 @@ class FirstStep:
 
 
 def first_steps() -> list[FirstStep]:
-    """Return the way from an empty database to the first rotation, for as long as there is none; four queries."""
+    """Return the steps from an empty database to the first rotation; four queries."""
     identity = Identity.objects.active().order_by("id").first()
     upload = reverse("identity-upload", args=[identity.uid]) if identity else ""
     has_certificate = IdentityCertificate.objects.exists()

@@ -1,4 +1,4 @@
-"""Whether the application runs, and whether it can do its work: for load balancers and monitoring."""
+"""Liveness and readiness, for load balancers and monitoring."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ from rotations.models import Heartbeat
 
 log = logging.getLogger(__name__)
 
-#: Without a tick for this long nothing is applied any more: three times what a busy worker may take.
+#: Without a tick for this long, no step is applied: three times the longest delay of a busy worker.
 MAX_TICK_AGE = timedelta(seconds=30)
-#: Mail that waits longer than this is stuck.
+#: Mail that waits longer is stuck.
 MAX_MAIL_WAIT = timedelta(minutes=15)
-#: Entries of the trail that are older and not sealed: nobody seals, which takes seconds.
+#: Entries of the trail are normally sealed within seconds.
 MAX_UNSEALED_AGE = timedelta(minutes=5)
-#: Up to so many of them are counted.
 MAX_UNSEALED_COUNTED = 1000
-#: Reminders run every ten minutes; two runs that did not are a worker that was busy.
+#: Reminders run every ten minutes; a busy worker may miss two runs.
 MAX_REMINDER_AGE = timedelta(minutes=35)
 BROKER_TIMEOUT_SECONDS = 1.0
 
@@ -42,17 +41,16 @@ OK = "ok"
 @require_safe
 @never_cache
 def healthz(request: HttpRequest) -> JsonResponse:
-    """Answer that this process is up; looks at nothing else."""
+    """Return that this process is up, without further checks."""
     return JsonResponse({"status": "up"})
 
 
 @require_safe
 @never_cache
 def readyz(request: HttpRequest) -> JsonResponse:
-    """Answer 200 when database, broker and clockwork do their work, else 503; ``problems`` says what is wrong.
+    """Return 200 if database, broker and ticks work, else 503; ``problems`` says what is wrong.
 
-    Mail that is stuck, reminders that nobody looks for, or a trail that nobody seals, is a problem that somebody
-    should look at, but this process is as ready as any other.
+    Stuck mail, missing reminders and unsealed entries are listed as problems, but don't make a process unready.
     """
     database = database_state()
     broker = broker_state()
@@ -95,7 +93,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
 
 @dataclass(frozen=True)
 class DatabaseState:
-    """What the database answers, and what it knows; the numbers are None where it does not answer."""
+    """The state of the database, and what it says of the others; the numbers are None if it does not answer."""
 
     answer: str
     seconds_since_tick: float | None = None
@@ -110,7 +108,7 @@ class DatabaseState:
 
 
 def broker_state() -> str:
-    """Return "ok" or what is wrong; takes at most two seconds, and never names the broker's password."""
+    """Return "ok" or what is wrong, without the broker's password; takes at most two seconds."""
     if not settings.REDIS_URL:
         folder = Path(settings.CELERY_BROKER_TRANSPORT_OPTIONS["data_folder_in"])
         return OK if os.access(folder, os.W_OK) else "its folder can't be written"
@@ -131,7 +129,7 @@ def broker_state() -> str:
 
 
 def database_state() -> DatabaseState:
-    """Ask the database for itself, the last tick, mail that is stuck or comes back, and what is not sealed."""
+    """Query the database for the last tick, stuck mail, bounces, reminders and unsealed entries."""
     try:
         now = database_now()
         return DatabaseState(
@@ -148,13 +146,13 @@ def database_state() -> DatabaseState:
 
 
 def seconds_since_tick(now: datetime) -> float | None:
-    """Return how long ago somebody last looked for due steps; None when nobody ever did."""
+    """Return the seconds since due steps were last searched for; None if they never were."""
     latest = Heartbeat.objects.filter(name__startswith="apply_due").order_by("-at").first()
     return round((now - latest.at).total_seconds(), 1) if latest else None
 
 
 def is_read_only() -> bool:
-    """Say whether PostgreSQL answers, and would refuse every change: a standby, or a server that was set so."""
+    """Return whether PostgreSQL is read-only, as a standby is."""
     if connection.vendor != "postgresql":
         return False
     with connection.cursor() as cursor:
@@ -163,10 +161,7 @@ def is_read_only() -> bool:
 
 
 def hours_without_reminders(now: datetime) -> float:
-    """Return for how many hours nobody has looked whom to remind, once that is too long; else 0.
-
-    Where nobody ever did, an installation has just been set up.
-    """
+    """Return the hours since reminders last ran, if that is too long; else 0, also if they never ran."""
     latest = Heartbeat.objects.filter(name="send_reminders").first()
     if latest is None or now - latest.at <= MAX_REMINDER_AGE:
         return 0
@@ -174,10 +169,10 @@ def hours_without_reminders(now: datetime) -> float:
 
 
 def stuck_mail(now: datetime) -> QuerySet[Message]:
-    """Return the mails that wait too long to be sent, or were given up."""
+    """Return the mails that have waited too long, or were given up."""
     return Message.objects.stuck(now, since=now - MAX_MAIL_WAIT)
 
 
 def unsealed_entries(now: datetime) -> int:
-    """Return how many entries wait too long for being sealed, counting up to MOST_UNSEALED."""
+    """Return the number of entries that have waited too long for their seal, at most MAX_UNSEALED_COUNTED."""
     return Entry.objects.unsealed().filter(at__lt=now - MAX_UNSEALED_AGE)[:MAX_UNSEALED_COUNTED].count()

@@ -1,7 +1,6 @@
-"""The report of one rotation, for an auditor: what, why, who agreed when, on what evidence, and what was done when.
+"""The report of one rotation for auditors: what and why, who agreed when, on what evidence, and what was done when.
 
-One structure for both forms, page and PDF, so they can't differ. All times are in UTC, to the second where something
-was done; the window is told in the zone of its agreement too.
+Page and PDF are rendered from the same structure. Times are in UTC; the window is also in the zone of its agreement.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from identities.stations import AbstractCertificate
 from rotations.exchange.partner_evidence import partner_statuses
 from rotations.models import Participant, Rotation, Step
 
-#: A report with more entries than this says so; the whole is in the trail's own export.
+#: Entries of the trail in a report; the export of the trail has all of them.
 MAX_ENTRIES = 5000
 
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table: its head, and rows of as many cells. ``widths`` are parts of the whole, for paper."""
+    """A table with its headings, rows of as many cells, and relative widths of the columns in the PDF."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -34,7 +33,7 @@ class ReportTable:
 
 @dataclass(frozen=True)
 class ReportSection:
-    """A part of the report. ``facts`` are pairs of a name and a value."""
+    """A section of the report; ``facts`` are pairs of name and value."""
 
     title: str
     facts: Sequence[tuple[str, str]] = ()
@@ -44,7 +43,7 @@ class ReportSection:
 
 @dataclass(frozen=True)
 class RotationReport:
-    """A rotation on paper."""
+    """The report of a rotation."""
 
     title: str
     made_at: str
@@ -54,7 +53,7 @@ class RotationReport:
 
 
 def build_report(rotation: Rotation, *, by: str, now: datetime) -> RotationReport:
-    """Read everything that is to be shown about a rotation; ``by`` is who asks for it."""
+    """Return the report of a rotation, made by the person ``by``."""
     participants = list(rotation.participants.select_related("partner"))
     steps = list(rotation.steps.select_related("system", "participant__partner"))
     return RotationReport(
@@ -78,7 +77,7 @@ def _format_second(at: datetime | None) -> str:
 
 def _rotation_facts(rotation: Rotation) -> list[tuple[str, str]]:
     holder = rotation.holder
-    found = [
+    facts = [
         ("Station", f"{holder} ({'our identity' if rotation.side == 'own' else 'trading partner'})"),
         ("AS2 ID", holder.as2_id),
         ("Environment", holder.environment),
@@ -99,7 +98,7 @@ def _rotation_facts(rotation: Rotation) -> list[tuple[str, str]]:
         ("Without rehearsal because", rotation.rehearsal_waived),
         ("Notes", rotation.notes),
     ]
-    return [(name, value) for name, value in found if value]
+    return [(name, value) for name, value in facts if value]
 
 
 def _when_and_who(at: datetime | None, person: object) -> str:
@@ -119,7 +118,7 @@ def _certificate_section(rotation: Rotation) -> ReportSection:
         ("SHA-1", lambda c: pki.format_fingerprint(c.sha1)),
     )
     pair: tuple[AbstractCertificate | None, ...] = (rotation.old, rotation.new)
-    rows = [[name, *(tell(c) if c is not None else "none" for c in pair)] for name, tell in names]
+    rows = [[name, *(get(c) if c is not None else "none" for c in pair)] for name, get in names]
     return ReportSection("Certificates", table=ReportTable(("", "Old", "New"), rows, (2, 5, 5)))
 
 
@@ -146,7 +145,7 @@ def _partner_row(p: Participant, word: str) -> list[str]:
         "" if p.works is None else f"{_format_second(p.works_at)} {'works' if p.works else 'does not work'}"
     )
     seen = f"seen with the new one {_format_second(p.migrated_at)}" if p.migrated_at else ""
-    said = [
+    notes = [
         p.removed_reason,
         p.waived_reason and f"waived: {p.waived_reason}",
         p.declined_reason and f"said no: {p.declined_reason}",
@@ -161,7 +160,7 @@ def _partner_row(p: Participant, word: str) -> list[str]:
         _join_lines([installed, p.fingerprint and pki.short_fingerprint(p.fingerprint)]),
         _format_second(p.agreed_at),
         _join_lines([works, seen]),
-        _join_lines(said),
+        _join_lines(notes),
     ]
 
 
@@ -205,8 +204,7 @@ def _trail_section(rotation: Rotation) -> ReportSection:
 
 
 def _changes(entry: Entry) -> str:
-    said = entry_text.changed_values(entry, "UTC")
     return "; ".join(
         f"{s.name}: {s.old} → {s.new}" if s.had_old else f"{s.name}: {s.new}" if s.name else s.new
-        for s in said
+        for s in entry_text.changed_values(entry, "UTC")
     )

@@ -1,4 +1,4 @@
-"""Draw a report as a PDF on A4, with fonts of its own: every name can be written, and every reader shows the same."""
+"""Render a report as a PDF on A4, with embedded fonts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADER_COLOR = (242, 245, 245)
 
 
 class _ReportPDF(FPDF):
-    """A4 across, with the title and the page's number on each page."""
+    """A4 landscape, with title and page number on each page."""
 
     def __init__(self, report: RotationReport) -> None:
         super().__init__(orientation="landscape", format="A4")
@@ -42,7 +42,7 @@ class _ReportPDF(FPDF):
 
 
 def render_pdf(report: RotationReport) -> bytes:
-    """Return a report as a PDF."""
+    """Return a report as a PDF file."""
     paper = _ReportPDF(report)
     paper.add_page()
     paper.set_font("sans", "B", 15)

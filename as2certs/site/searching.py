@@ -1,4 +1,4 @@
-"""Find something by what somebody has at hand: a name, an AS2 ID, a fingerprint or a serial number, however spelled."""
+"""Search by name, AS2 ID, fingerprint or serial number, in any spelling."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from partners.models import Contact, Partner, PartnerCertificate
 from rotations.models import Rotation
 
 MAX_RESULTS = 10
-#: Fewer hex digits than this are words, not part of a fingerprint.
+#: Fewer hex digits are not searched for as part of a fingerprint.
 MIN_FINGERPRINT_DIGITS = 4
 
 
 @dataclass(frozen=True)
 class SearchGroup:
-    """What was found of one kind."""
+    """The results of one kind."""
 
     title: str
     template: str
@@ -32,7 +32,7 @@ class SearchGroup:
 
 
 def search(words: str, person: User | AnonymousUser) -> list[SearchGroup]:
-    """Return what matches and the person may see, by kind; one query per kind."""
+    """Return the results that a person may see, by kind; one query per kind."""
     words = words.strip()
     if not words:
         return []
@@ -85,7 +85,7 @@ def search(words: str, person: User | AnonymousUser) -> list[SearchGroup]:
 
 
 def certificate_query(words: str) -> Q:
-    """Return the question for certificates: by name, and by fingerprint or serial number in any spelling."""
+    """Return the query for certificates: by name, and by fingerprint or serial number in any spelling."""
     query = Q(common_name__icontains=words) | Q(subject__icontains=words)
     for start, end in _fingerprint_parts(words):
         query |= Q(sha256__startswith=start, sha256__endswith=end)
@@ -96,13 +96,13 @@ def certificate_query(words: str) -> Q:
 
 
 def _hex_digits(text: str) -> str | None:
-    """Return the hex digits of a text in lower case, or None when it holds anything else than separators."""
+    """Return the hex digits of a text in lower case, or None if it contains more than these and separators."""
     bare = re.sub(r"[\s:\-.]", "", text).lower()
     return bare if re.fullmatch(r"[0-9a-f]*", bare) else None
 
 
 def _fingerprint_parts(words: str) -> list[tuple[str, str]]:
-    """Return beginnings and ends that a fingerprint may have: "4A:1F:…:9C" has both."""
+    """Return prefixes and suffixes of fingerprints to search for: "4A:1F:…:9C" has both."""
     bare = re.sub(r"(?i)^.*(fingerprint|sha-?(256|1))\s*[=:]?\s*", "", words)
     start, dots, end = re.sub(r"\.{3}", "…", bare).partition("…")
     first, last = _hex_digits(start), _hex_digits(end)

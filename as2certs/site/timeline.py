@@ -1,4 +1,4 @@
-"""Where things stand on a time axis, in per cent of its width. Pure geometry for the pictures of pages."""
+"""Positions on a time axis, in per cent of its width: the geometry of the pictures on pages. Pure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 from as2certs.time_format import MONTH_NAMES, format_moment
 
-#: A bar that is any shorter can't be seen, in per cent.
+#: The least width of a visible bar, in per cent.
 MIN_BAR_WIDTH = 0.4
-#: What a tick's label and the left half of "now" take of an axis as wide as a phone, in per cent.
+#: The width of a tick's label and the left half of "now" on a phone, in per cent.
 LABEL_WIDTH = 13.0
 
 
@@ -22,26 +22,26 @@ class TimeAxis:
     end: datetime
 
     def at(self, moment: datetime) -> float:
-        """Return where a moment stands, in per cent, held inside the axis."""
+        """Return the position of a moment in per cent, clamped to the axis."""
         whole = (self.end - self.start).total_seconds()
         part = (moment - self.start).total_seconds()
         return round(min(max(part / whole * 100, 0.0), 100.0), 3)
 
-    def holds(self, moment: datetime) -> bool:
-        """Say whether a moment lies on the axis."""
+    def contains(self, moment: datetime) -> bool:
+        """Return whether a moment lies on the axis."""
         return self.start <= moment <= self.end
 
 
 @dataclass(frozen=True)
 class AxisTick:
-    """A mark on an axis: a month's first day, or a year's."""
+    """A labelled position on an axis."""
 
     x: float
     label: str
 
 
 def month_starts(start: datetime, end: datetime, every: int = 1) -> Iterator[datetime]:
-    """Yield the first moments (UTC) of the months between two moments, each ``every`` months."""
+    """Yield the starts (UTC) of the months between two moments, every ``every`` months."""
     year, month = start.year, start.month
     while True:
         month += 1
@@ -55,10 +55,7 @@ def month_starts(start: datetime, end: datetime, every: int = 1) -> Iterator[dat
 
 
 def month_ticks(axis: TimeAxis, at_most: int = 12) -> list[AxisTick]:
-    """Return marks for an axis of any length: months, or every third or twelfth of them when there are many.
-
-    January carries its year.
-    """
+    """Return at most ``at_most`` ticks at starts of (every third, …) months; January shows the year."""
     for every in (1, 3, 6, 12, 24, 60, 120):
         found = list(month_starts(axis.start, axis.end, every))
         if len(found) <= at_most:
@@ -70,7 +67,7 @@ def month_ticks(axis: TimeAxis, at_most: int = 12) -> list[AxisTick]:
 
 
 def day_ticks(axis: TimeAxis, at_most: int = 8) -> list[AxisTick]:
-    """Return marks for an axis of days and weeks: every day, or every so many where there are many (days in UTC)."""
+    """Return at most ``at_most`` ticks at starts of days (UTC), of every second day, of weeks or more."""
     first = axis.start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     days = max(1, (axis.end - first).days + 1)
     every = next((n for n in (1, 2, 7, 14, 28, 91) if days / n <= at_most), 364)
@@ -79,13 +76,13 @@ def day_ticks(axis: TimeAxis, at_most: int = 8) -> list[AxisTick]:
 
 
 def drop_crowded_labels(ticks: Iterable[AxisTick], today: float) -> list[AxisTick]:
-    """Leave out the ticks whose label would run into "now", or off the end of a history's axis behind it."""
+    """Return the ticks whose label does not overlap "now", or the end of the axis after it."""
     return [tick for tick in ticks if tick.x + LABEL_WIDTH <= today]
 
 
 @dataclass(frozen=True)
 class ServiceSpan:
-    """One certificate's time in a role; ``end`` is None while it serves. ``title`` says it in words."""
+    """The period of a certificate in a role, with a description; ``end`` is None while it is in use."""
 
     key: int
     start: datetime
@@ -95,7 +92,7 @@ class ServiceSpan:
 
 @dataclass(frozen=True)
 class TimelineBar:
-    """A span placed on an axis: ``x`` and ``width`` in per cent, ``lane`` counted from the top."""
+    """A period placed on an axis: ``x`` and ``width`` in per cent, ``lane`` counted from the top."""
 
     key: int
     x: float
@@ -105,7 +102,7 @@ class TimelineBar:
 
 
 def place_bars(axis: TimeAxis, spans: Iterable[ServiceSpan], now: datetime) -> list[TimelineBar]:
-    """Place the spans of one role; those that overlap, as readers may, lie in lanes under each other."""
+    """Place the periods of one role; periods that overlap are put into different lanes."""
     free_from: list[datetime] = []
     found = []
     for span in spans:
@@ -120,7 +117,7 @@ def place_bars(axis: TimeAxis, spans: Iterable[ServiceSpan], now: datetime) -> l
 
 
 def history_axis(starts: list[datetime], now: datetime) -> TimeAxis:
-    """Return the axis of a history: from its first moment to a little past now, so that today has room."""
+    """Return an axis from the first start to a little after now, at least 30 days long."""
     first = min(starts, default=now - timedelta(days=30))
     span = max(now - first, timedelta(days=30))
     return TimeAxis(first - span / 50, now + span / 12)

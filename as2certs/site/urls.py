@@ -1,4 +1,4 @@
-"""Addresses of the pages that look at everything at once."""
+"""URLs of the pages across all apps."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""The pages that look at everything at once: home, search, calendar, help."""
+"""Pages across all apps: home, search, calendar, help and the report of a rotation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from rotations.models import Rotation
 @login_required
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
-    """Say until when all is covered, what needs somebody, and what comes next."""
+    """Show until when certificates are covered, the open tasks, and the next windows."""
     now, zone = database_now(), timezone.get_current_timezone_name()
     steps = [] if Rotation.objects.exists() else first_steps()
     context = {
@@ -42,13 +42,13 @@ def home(request: HttpRequest) -> HttpResponse:
         "is_empty": bool(steps) and not any(step.done for step in steps),
     }
     if not context["is_empty"] and current_user(request).has_perm("rotations.view_rotation"):
-        going_on = active_rotations.get_active_rotations()
+        running = active_rotations.get_active_rotations()
         covered = coverage.get_coverage(now)
         context |= {
             "coverage": covered,
-            "needs": coverage.list_open_tasks(covered, going_on, now=now, zone=zone),
-            "windows": [r for r in going_on if r.rotation.window_end and r.rotation.window_end > now][:6],
-            "picture": calendar_year.build_year(going_on, now=now, zone=zone),
+            "needs": coverage.list_open_tasks(covered, running, now=now, zone=zone),
+            "windows": [r for r in running if r.rotation.window_end and r.rotation.window_end > now][:6],
+            "picture": calendar_year.build_year(running, now=now, zone=zone),
         }
     return render(request, "home/home.html", context)
 
@@ -56,7 +56,7 @@ def home(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_GET
 def search(request: HttpRequest) -> HttpResponse:
-    """Find a station, a certificate, a rotation or a contact."""
+    """Search stations, certificates, rotations, contacts and AS2 systems."""
     words = search_words(request)
     groups = searching.search(words, request.user)
     return render(
@@ -67,7 +67,7 @@ def search(request: HttpRequest) -> HttpResponse:
 @require_permissions("rotations.view_rotation")
 @require_GET
 def calendar(request: HttpRequest) -> HttpResponse:
-    """Show one month's windows and ends of certificates."""
+    """Show windows and expiring certificates of one month."""
     now, zone = database_now(), timezone.get_current_timezone_name()
     first = parse_month(request.GET.get("month", ""), timezone.localdate(now))
     return render(
@@ -78,7 +78,7 @@ def calendar(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_GET
 def help_page(request: HttpRequest) -> HttpResponse:
-    """Explain the words, and how a rotation runs."""
+    """Show the help."""
     everybody = get_user_model()._default_manager.filter(is_active=True)
     administrators = everybody.filter(Q(groups__name="administrator") | Q(is_superuser=True)).distinct()
     return render(
@@ -94,7 +94,7 @@ def help_page(request: HttpRequest) -> HttpResponse:
 @require_permissions("accounts.change_installation")
 @require_POST
 def load_demo(request: HttpRequest) -> HttpResponse:
-    """Fill an empty database with the example company."""
+    """Load the example company into an empty database."""
     if Identity.objects.exists() or Partner.objects.exists():
         messages.error(
             request, "There are identities or partners already: the example is for an empty database."
@@ -110,7 +110,7 @@ def load_demo(request: HttpRequest) -> HttpResponse:
 @require_permissions("rotations.view_rotation", "audit.view_entry")
 @require_GET
 def rotation_report(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Show all that is known of a rotation in one piece, for whoever has to judge it afterwards."""
+    """Show the report of a rotation."""
     rotation, report = _report(request, uid)
     return render(request, "home/report.html", {"rotation": rotation, "report": report})
 
@@ -118,8 +118,8 @@ def rotation_report(request: HttpRequest, uid: UUID) -> HttpResponse:
 @require_permissions("rotations.view_rotation", "audit.view_entry")
 @require_GET
 def rotation_report_pdf(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Answer with the same report on paper."""
-    # Here and not above: fonts and pictures are 25 MB in each process, for the few who want paper.
+    """Return the report of a rotation as a PDF."""
+    # Imported here, because fonts and images take 25 MB in each process.
     from as2certs.site.rotation_report_pdf import render_pdf
 
     rotation, report = _report(request, uid)

@@ -1,4 +1,4 @@
-"""Compare what a station's links lead to with what a change wants. Nothing here writes."""
+"""Compare the links of a station folder with a change. Nothing here writes."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from identities.connectors.station_folder import (
 )
 
 READER_ROLES = frozenset({"decrypt", "verify"})
-"""Roles that are turned over first: the reader moves before the writer."""
+"""Roles whose links change first, before those of the writers."""
 
 
 def held_certificates(station: StationFolder, change: ConnectorChange) -> dict[str, HeldCertificates]:
-    """Read which certificates the links of each role lead to; for one partner, those that count for it."""
+    """Return the certificates that the links of each role point to; for one partner, those in force for it."""
     return {role: _held_by_links(station, _effective_links(station, change, role)) for role in change.moves}
 
 
 def _effective_links(station: StationFolder, change: ConnectorChange, role: str) -> LinkPair:
-    """Return the links that count: a partner without a choice of its own is served as everybody."""
+    """Return the links in force: the default ones for a partner without a choice of its own."""
     own = station.links(choice_place(change.partner, role)) if change.partner else LinkPair()
     return own if own.current else station.links(role)
 
@@ -44,7 +44,7 @@ def _held_by_links(station: StationFolder, links: LinkPair) -> HeldCertificates:
 
 
 def choices_to_end(station: StationFolder, change: ConnectorChange) -> list[str]:
-    """Name the places of single partners that a change for everybody ends: those in which it moves a writer."""
+    """Return the places of single partners' choices that a change for all partners ends: where it moves a writer."""
     if change.partner or change.side != "own":
         return []
     moved = [role for role, move in change.moves.items() if role not in READER_ROLES and move != "add"]
@@ -52,7 +52,7 @@ def choices_to_end(station: StationFolder, change: ConnectorChange) -> list[str]
 
 
 def connector_state(station: StationFolder, change: ConnectorChange, *, hooked: bool) -> ConnectorState:
-    """Say where the station stands; `hooked` when a hook has to have run before the change counts as made."""
+    """Return the state of the station; with `hooked`, the change is complete only after its hook has run."""
     found = {
         _role_state(move, one, change)
         for move, one in _moves_and_held(change, held_certificates(station, change))
@@ -61,7 +61,7 @@ def connector_state(station: StationFolder, change: ConnectorChange, *, hooked: 
     if ConnectorState.DRIFT in found | choices:
         return ConnectorState.DRIFT
     if choices and ConnectorState.NEW in found:
-        return ConnectorState.PARTLY  # the default has flipped, and some are still served otherwise
+        return ConnectorState.PARTLY  # the default has changed, but choices for some partners have not ended
     if len(found) > 1 or station.begun(change.operation) is not None:
         return ConnectorState.PARTLY
     only = found.pop()
@@ -89,7 +89,7 @@ def _role_state(move: str, found: HeldCertificates, change: ConnectorChange) -> 
 
 
 def _choice_state(station: StationFolder, place: str, change: ConnectorChange) -> ConnectorState:
-    """Say whether what is chosen for a partner may end: not while it is something else, or what is to be let go of."""
+    """Return OLD if a partner's choice may end, DRIFT if it is an unexpected certificate or the one to be dropped."""
     used = station.sha256(station.links(place).current)
     known = [change.new.sha256]
     if change.old is not None and change.moves[role_of(place)] != "drop":
@@ -98,10 +98,10 @@ def _choice_state(station: StationFolder, place: str, change: ConnectorChange) -
 
 
 def state_before(station: StationFolder, change: ConnectorChange) -> dict[str, LinkPair]:
-    """Return the state before the change: the noted one where the change has been begun, else what there is.
+    """Return the links before the change: the recorded ones if it was started, else the present ones.
 
-    A note counts only while the links can have come from it; others may have moved on since it was written. Choices
-    for single partners come first: what is put back in this order leaves none of them to the default in between.
+    A record counts only if the links can result from it, since later changes may have moved them. Choices for single
+    partners come first: restored in this order, none of them falls back to the default in between.
     """
     noted = station.begun(change.operation)
     ends = sorted({*choices_to_end(station, change), *(place for place in noted or () if is_choice(place))})
@@ -122,7 +122,7 @@ def _without_broken(links: LinkPair) -> LinkPair:
 
 
 def _reachable(change: ConnectorChange, place: str, noted: LinkPair, now: LinkPair) -> bool:
-    """Say whether links can stand as they do because the change was begun from the noted ones."""
+    """Return whether the present links can result from a change that started with the recorded ones."""
     if is_choice_to_end(change, place):
         return now in (noted, LinkPair(noted.current, None), LinkPair())
     if change.moves[role_of(place)] == "drop":
@@ -133,21 +133,21 @@ def _reachable(change: ConnectorChange, place: str, noted: LinkPair, now: LinkPa
 
 
 def is_choice_to_end(change: ConnectorChange, place: str) -> bool:
-    """Say whether a place is one partner's, and the change one for everybody, which leaves it empty."""
+    """Return whether a place is one partner's choice, which a change for all partners ends."""
     return is_choice(place) and not change.partner
 
 
 def remaining_links(change: ConnectorChange, state: Mapping[str, LinkPair]) -> list[LinkPair]:
-    """Return the links of those places that hold something after the change."""
+    """Return the links of the places that still have some after the change."""
     return [links for place, links in state.items() if not is_choice_to_end(change, place)]
 
 
 def state_after(
     change: ConnectorChange, state: Mapping[str, LinkPair], beside: str | None
 ) -> dict[str, LinkPair]:
-    """Return the state after the change; `beside` is the old's release for places that held nothing.
+    """Return the links after the change; `beside` is the old certificate's release for places without links.
 
-    Readers come first, and choices for single partners end last: everybody is served with the new one by then.
+    Readers come first. Choices for single partners end last, when the default is already the new certificate.
     """
     new = release_id(change.new.sha256)
     wanted = {}
@@ -165,7 +165,7 @@ def state_after(
 
 
 def differences(station: StationFolder, change: ConnectorChange) -> Iterable[str]:
-    """Say for each role in which the station is not as the change wants it what stands there instead."""
+    """Yield a sentence for each role in which the station differs from the state after the change."""
     new, old = change.new, change.old
     for role, found in held_certificates(station, change).items():
         move = change.moves[role]
@@ -183,12 +183,12 @@ def differences(station: StationFolder, change: ConnectorChange) -> Iterable[str
 
 
 def to_checkpoint(state: Mapping[str, LinkPair]) -> dict[str, Any]:
-    """Return a state as a checkpoint."""
+    """Return links as a checkpoint."""
     return {"links": dump_state(state)}
 
 
 def describe_drift(station: StationFolder, change: ConnectorChange) -> str:
-    """Say what stands in the folder that the change does not know."""
+    """Return what in the folder the change does not expect, as a sentence."""
     for role, found in held_certificates(station, change).items():
         if _role_state(change.moves[role], found, change) is ConnectorState.DRIFT:
             beside = f" and {name_certificate(found.beside[0])} beside it" if found.beside else ""
@@ -208,31 +208,31 @@ def describe_drift(station: StationFolder, change: ConnectorChange) -> str:
 
 
 def drops_old(change: ConnectorChange) -> bool:
-    """Say whether an old certificate is let go in some role."""
+    """Return whether the change removes the old certificate from some role."""
     return "drop" in change.moves.values()
 
 
 def hook_phase(change: ConnectorChange) -> str:
-    """Name the phase that a hook is told: stage, switch or retire."""
+    """Return the phase that the hook gets: stage, switch or retire."""
     moves = set(change.moves.values())
     return {frozenset({"add"}): "stage", frozenset({"drop"}): "retire"}.get(frozenset(moves), "switch")
 
 
-def name_certificate(what: InstallableCertificate | str | None) -> str:
-    """Name a certificate by its short fingerprint, as a person compares it."""
-    sha256 = what.sha256 if isinstance(what, InstallableCertificate) else what
+def name_certificate(certificate: InstallableCertificate | str | None) -> str:
+    """Return a certificate's short fingerprint, for messages."""
+    sha256 = certificate.sha256 if isinstance(certificate, InstallableCertificate) else certificate
     if sha256 is None:
         return "nothing"
     return "something that is no certificate" if sha256 == BROKEN_LINK else str(pki.short_fingerprint(sha256))
 
 
 def name_roles(change: ConnectorChange) -> str:
-    """Name the roles of a change, and the one partner where it is for one alone."""
+    """Return the roles of a change, and its partner if it is for one alone, for messages."""
     return " and ".join(sorted(change.moves, key=lambda role: role not in READER_ROLES)) + for_partner(change)
 
 
 def for_partner(change: ConnectorChange) -> str:
-    """Name the one partner for whom a change is, as the end of a phrase; empty where it is for everybody."""
+    """Return the end of a phrase that names the only partner of a change; empty if it is for all."""
     return f" for {change.partner}" if change.partner else ""
 
 

@@ -1,9 +1,12 @@
-"""Certificates as files in a folder that the AS2 system reads, and a hook that tells it so.
+"""Write certificates as files to a folder that the AS2 system reads, and run a hook that makes it reload them.
 
-Everything new is written aside, made to last and moved into place whole; then links are turned over, the old one
-first to `previous` and then the new one to `current`, and the hook runs. Whatever fails on the way puts the links
-back. A call that was killed on the way leaves a note of the state before it, from which the next call goes on; so
-a hook may run twice for one change, and has to stand that.
+1. Record the links before the change.
+2. Write the files of the new certificate to a work folder, sync them, and rename it into place.
+3. Point the links `previous` to the old certificate and then `current` to the new one.
+4. Run the hook, and mark the operation as done.
+
+After a failure the links are restored. After a killed call the next one continues from the record, so that a hook may
+run twice for one change.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ from identities.connectors.station_folder import (
 
 @dataclass(frozen=True)
 class DirectoryConnector:
-    """One AS2 system's folder below the root, and the name of the hook of the configuration that it wants."""
+    """The folder of one AS2 system below the root, and the name of its hook."""
 
     root: Path
     folder: str
@@ -67,32 +70,27 @@ class DirectoryConnector:
             bundle_password=settings.AS2CERTS_BUNDLE_PASSWORD,
         )
 
-    # Asking.
-
     def read(self, change: ConnectorChange) -> Mapping[str, HeldCertificates]:
-        """Read which certificates the links of each role lead to; raise ConnectorError when that can't be read."""
-        with self._asking():
+        """Return the certificates that the links of each role point to. Raises ConnectorError."""
+        with self._reading():
             return comparison.held_certificates(self._station(change), change)
 
-    def standing(self, change: ConnectorChange) -> ConnectorState:
-        """Compare links and notes with the change; raise ConnectorError when they can't be read."""
-        with self._asking():
+    def state(self, change: ConnectorChange) -> ConnectorState:
+        """Compare links and records with the change. Raises ConnectorError."""
+        with self._reading():
             return comparison.connector_state(self._station(change), change, hooked=bool(self.hook))
 
     def checkpoint(self, change: ConnectorChange) -> dict[str, Any]:
-        """Note what the links lead to: where the change has begun already, what they led to before it.
-
-        Raises ConnectorError when that can't be read.
-        """
-        with self._asking():
+        """Return the links, those before the change if it was started. Raises ConnectorError."""
+        with self._reading():
             return comparison.to_checkpoint(comparison.state_before(self._station(change), change))
 
     def verify(self, change: ConnectorChange) -> ConnectorResult:
-        """Read the files back and compare their fingerprints, and on our own side that the key belongs."""
+        """Read the files and compare their fingerprints, and for identities the private key."""
         try:
-            with self._asking():
+            with self._reading():
                 station = self._station(change)
-                wrong = next(iter(self._wrong(station, change)), None)
+                wrong = next(iter(self._differences(station, change)), None)
         except ConnectorError as error:
             return ConnectorResult(ConnectorOutcome.UNKNOWN, str(error))
         if wrong:
@@ -104,7 +102,7 @@ class DirectoryConnector:
         )
 
     def check(self) -> ConnectorResult:
-        """Try whether the folder can be written to and the hook be started, and leave both as they are."""
+        """Check that the folder is writable and the hook executable, without running it."""
         try:
             folder = resolve_below(self.root, self.folder)
             hook = self._hook()
@@ -121,15 +119,13 @@ class DirectoryConnector:
                 f'The program {hook.argv[0]} of the hook "{hook.name}" is not there or may not be run: '
                 "see AS2CERTS_HOOKS.",
             )
-        told = f'the hook "{hook.name}" is there' if hook else "no hook is set"
+        hook_state = f'the hook "{hook.name}" is there' if hook else "no hook is set"
         return ConnectorResult(
-            ConnectorOutcome.APPLIED, f"The folder {folder} can be written to, and {told}."
+            ConnectorOutcome.APPLIED, f"The folder {folder} can be written to, and {hook_state}."
         )
 
-    # Acting, all of it under the station's lock.
-
     def apply(self, change: ConnectorChange) -> ConnectorResult:
-        """Write the new certificate, turn the links over and run the hook; put all back where one of it fails."""
+        """Write the new certificate, move the links and run the hook under a lock; restore all on failure."""
         try:
             self._hook()
             station = self._station(change)
@@ -150,7 +146,7 @@ class DirectoryConnector:
         found = comparison.connector_state(station, change, hooked=bool(self.hook))
         if found is ConnectorState.NEW:
             already = f"{station.path} holds {name_certificate(change.new)} already{comparison.for_partner(change)}."
-            return ConnectorResult(ConnectorOutcome.ALREADY_APPLIED, already + self._tidied(station))
+            return ConnectorResult(ConnectorOutcome.ALREADY_APPLIED, already + self._tidy(station))
         if found is ConnectorState.DRIFT:
             raise ConnectorError(comparison.describe_drift(station, change))
         station.sweep()
@@ -162,13 +158,13 @@ class DirectoryConnector:
                 station.name_partner(change.partner, change.as2_id)
             station.begin(change.operation, before)
             station.point(comparison.state_after(change, before, beside), forward=True)
-            self._tell(station, change, comparison.hook_phase(change))
+            self._run_hook(station, change, comparison.hook_phase(change))
             if not comparison.drops_old(change):
                 station.finish(change.operation)
         except (OSError, ConnectorError, HookFailed) as error:
-            return self._put_back(station, change, before, added, error)
+            return self._restore(station, change, before, added, error)
         if comparison.drops_old(change):
-            return self._let_go(station, change)
+            return self._remove_old(station, change)
         alone = beside is None and any(
             links.current is None for links in comparison.remaining_links(change, before)
         )
@@ -176,11 +172,11 @@ class DirectoryConnector:
             ConnectorOutcome.APPLIED,
             f"{station.path} holds {name_certificate(change.new)} for {comparison.name_roles(change)}"
             f", with {'nothing' if alone else name_certificate(change.old)} beside "
-            f"it{self._told()}.{self._tidied(station)}",
+            f"it{self._hook_note()}.{self._tidy(station)}",
         )
 
-    def _let_go(self, station: StationFolder, change: ConnectorChange) -> ConnectorResult:
-        """Delete the releases that no link points to any more, and only then count the change as made."""
+    def _remove_old(self, station: StationFolder, change: ConnectorChange) -> ConnectorResult:
+        """Delete the releases without links, and only then mark the change as done."""
         try:
             station.remove_unlinked()
             station.finish(change.operation)
@@ -192,12 +188,12 @@ class DirectoryConnector:
             )
         return ConnectorResult(
             ConnectorOutcome.APPLIED,
-            f"{station.path} no longer holds the old certificate for {comparison.name_roles(change)}{self._told()}."
-            f"{self._tidied(station)}",
+            f"{station.path} no longer holds the old certificate for {comparison.name_roles(change)}"
+            f"{self._hook_note()}.{self._tidy(station)}",
         )
 
-    def _tidied(self, station: StationFolder) -> str:
-        """Remove empty folders after a change that was made; what can't be removed is no reason to undo it."""
+    def _tidy(self, station: StationFolder) -> str:
+        """Remove empty folders after a change; failing to do so does not undo it."""
         try:
             station.tidy()
         except (OSError, ConnectorError) as error:
@@ -206,7 +202,7 @@ class DirectoryConnector:
             )
         return ""
 
-    def _put_back(
+    def _restore(
         self,
         station: StationFolder,
         change: ConnectorChange,
@@ -214,7 +210,7 @@ class DirectoryConnector:
         added: list[str],
         error: Exception,
     ) -> ConnectorResult:
-        """Bring back the state before a change that failed, as far as the disk lets us, and say how it stands."""
+        """Restore the links before a failed change, as far as the disk permits, and return the result."""
         why = self._why(error, station)
         try:
             turned = station.point(before, forward=False)
@@ -227,7 +223,7 @@ class DirectoryConnector:
         extra = ""
         if turned or isinstance(error, HookFailed):
             try:
-                self._tell(station, change, "put_back")
+                self._run_hook(station, change, "put_back")
             except HookFailed as again:
                 extra += f" Telling the system so failed too: {again}"
         try:
@@ -245,8 +241,6 @@ class DirectoryConnector:
         )
         return ConnectorResult(outcome, f"{why} {_in_force_message(change, before)}{extra}")
 
-    # Parts of acting.
-
     def _add_releases(
         self,
         station: StationFolder,
@@ -254,9 +248,9 @@ class DirectoryConnector:
         before: Mapping[str, LinkPair],
         added: list[str],
     ) -> str | None:
-        """Write what the links are to lead to; return the old's release where roles held nothing yet, if we have it.
+        """Write the releases of the new links; return the old certificate's if a role has no links yet and we have it.
 
-        Appends to `added` what this call wrote, so that a failure can remove it again.
+        Appends what was written to `added`, so that it can be removed after a failure.
         """
         if all(move == "drop" for move in change.moves.values()):
             return None
@@ -288,7 +282,7 @@ class DirectoryConnector:
         added.append(release)
         return release
 
-    def _wrong(self, station: StationFolder, change: ConnectorChange) -> Iterator[str]:
+    def _differences(self, station: StationFolder, change: ConnectorChange) -> Iterator[str]:
         yield from comparison.differences(station, change)
         if not comparison.drops_old(change) and not is_intact(
             station.release(release_id(change.new.sha256)),
@@ -300,7 +294,7 @@ class DirectoryConnector:
         if self.hook and not station.done(change.operation):
             yield f'the hook "{self.hook}" has not run to its end for this change.'
 
-    def _tell(self, station: StationFolder, change: ConnectorChange, phase: str) -> None:
+    def _run_hook(self, station: StationFolder, change: ConnectorChange, phase: str) -> None:
         hook = self._hook()
         if hook is None:
             return
@@ -326,7 +320,7 @@ class DirectoryConnector:
             ],
         )
 
-    def _told(self) -> str:
+    def _hook_note(self) -> str:
         return f', and the hook "{self.hook}" ran' if self.hook else ""
 
     def _hook(self) -> Hook | None:
@@ -345,7 +339,7 @@ class DirectoryConnector:
         return StationFolder(resolve_below(self.root, self.folder), side=change.side, as2_id=change.as2_id)
 
     @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _reading(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Whether a folder can be written to, and if not, why: in words for the person who has to change it."""
+"""Check that a folder is writable, and explain to the administrator why it is not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from identities.connectors.station_folder import fsync_folder, write_file
 
 
 def explain_os_error(error: OSError, folder: Path) -> str:
-    """Say in one sentence why writing below a folder failed, and what to do."""
+    """Return in one sentence why writing below a folder failed, and what to do."""
     place = error.filename if isinstance(error.filename, str) else str(folder)
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
@@ -30,7 +30,7 @@ def explain_os_error(error: OSError, folder: Path) -> str:
 
 
 def probe_writable(folder: Path) -> None:
-    """Write a file into a folder, or into what would be its parent, and remove it; raise OSError if that fails."""
+    """Write a file to a folder, or to its nearest existing parent, and remove it; raise OSError if that fails."""
     place = folder
     while not place.is_dir():
         place = place.parent
@@ -44,5 +44,5 @@ def probe_writable(folder: Path) -> None:
 
 
 def is_executable(program: str) -> bool:
-    """Say whether a hook's program is there and may be run."""
+    """Return whether a program exists and is executable."""
     return shutil.which(program) is not None

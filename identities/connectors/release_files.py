@@ -1,4 +1,4 @@
-"""What stands in a release: the files of one certificate, and on our own side of its key."""
+"""The files of a release: one certificate, and for identities its private key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from identities.connectors.base import ConnectorError, InstallableCertificate
 from identities.connectors.station_folder import read_file
 
 PUBLIC_MODE = 0o666
-"""What the umask leaves of it: everybody who may look into the folder."""
+"""Restricted by the umask: readable for everybody who can open the folder."""
 SECRET_MODE = 0o600
 
 BUNDLE_ENCRYPTION = pki.Pkcs12Encryption(rounds=2048)
@@ -30,16 +30,16 @@ ReleaseFiles = Mapping[str, tuple[bytes, int]]
 
 
 class KeyMissing(ConnectorError):
-    """The private key of a certificate of ours is not held here, or can't be opened."""
+    """The private key of an identity's certificate is not stored, or can't be unsealed."""
 
 
 def build_release_files(
     item: InstallableCertificate, *, private: bool, as2_id: str, bundle_password: str = ""
 ) -> ReleaseFiles:
-    """Return the files of a release, each with its mode; `private` with the key, which is opened here.
+    """Return content and mode of the files of a release, with `private` including the private key.
 
-    Without `bundle_password` the PKCS#12 gets a random one, in a file beside it. Raises ConnectorError when the
-    certificate is not the one that its fingerprint names, or the key is missing or belongs to another.
+    Without `bundle_password` the PKCS#12 gets a random password, in a file beside it. Raises ConnectorError if the
+    certificate does not match its fingerprint, or the key is missing or does not match.
     """
     certificate, chain = _parse_certificates(item)
     files = {
@@ -75,7 +75,7 @@ def build_release_files(
 def is_intact(
     release: Path, item: InstallableCertificate, *, private: bool, bundle_password: str = ""
 ) -> bool:
-    """Say whether a release holds this certificate whole, and on our own side its key."""
+    """Return whether a release has all files of a certificate, and for identities the matching key."""
     wanted = ["chain.pem", "manifest.json"]
     if private:
         wanted += ["bundle.p12"] if bundle_password else ["bundle.p12", "bundle.pass"]
@@ -91,7 +91,7 @@ def is_intact(
 
 
 def stored_passwords(release: Path) -> tuple[str, ...]:
-    """Return the password that stands beside a release's PKCS#12, so that it can be kept out of messages."""
+    """Return the password in a release, if there is one, so that it can be masked in messages."""
     try:
         return (read_file(release / "bundle.pass").decode("utf-8", "replace"),)
     except FileNotFoundError:

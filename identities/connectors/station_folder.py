@@ -1,14 +1,14 @@
-"""One station's folder: releases side by side, and for each role a link to the one in use.
+"""The folder of one station: releases, each with the files of a certificate, and per role links to those in use.
 
     <root>/<folder>/<own|partners>/<AS2 ID>/releases/<id>/cert.pem …
                                            /<role>/current  -> ../releases/<id>
                                            /<role>/previous -> ../releases/<id>
                                            /partners/<AS2 ID>/<role>/current -> ../../../releases/<id> …
 
-The last line is of our own side: what is chosen for one partner alone, in place of the role's own link. A role's or a
-choice's folder below the station is called a place, such as "sign" or "partners/NORTHWIND/sign".
+The last line is for identities only: the choice for one partner, in place of the role's link. The folder of a role or a
+choice is called a place, such as "sign" or "partners/NORTHWIND/sign".
 
-Below the root nothing is followed but these links: any other symbolic link is refused.
+No other symbolic links are followed below the root.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from identities.connectors.base import ConnectorError
 
 BROKEN_LINK = "broken"
-"""What a link that leads elsewhere or nowhere is read as: no release has this name."""
+"""Stands for a link that points elsewhere or nowhere; no release has this name."""
 
 READ_LIMIT = 1024 * 1024
 
 CHOICES_FOLDER = "partners"
-"""Below a station of ours: what is chosen for single partners."""
+"""The folder of the choices for single partners, below an identity."""
 MANIFEST = "manifest.json"
 
 _RELEASE = re.compile(r"[0-9a-f]{16}")
@@ -49,12 +49,12 @@ _WAIT_SECONDS = 0.05
 
 
 class StationBusy(ConnectorError):
-    """Somebody else is writing to the same station, and did not end in time."""
+    """Another process is writing to the same station, and did not finish in time."""
 
 
 @dataclass(frozen=True)
 class LinkPair:
-    """What the two links of one place point to: ids of releases, None for no link, or BROKEN."""
+    """The releases that the two links of a place point to: ids, None for no link, or BROKEN_LINK."""
 
     current: str | None = None
     previous: str | None = None
@@ -64,14 +64,14 @@ LinkState = Mapping[str, LinkPair]
 
 
 def release_id(sha256: str) -> str:
-    """Name the release of a certificate, by its SHA-256 in hex."""
+    """Return the id of a certificate's release, from its SHA-256 in hex."""
     return sha256[:16]
 
 
 def encode_name(name: str) -> str:
-    """Turn an AS2 ID or an operation into one name of a folder or a file, and different ones into different names.
+    """Encode an AS2 ID or an operation as the name of a folder or file; different ones have different names.
 
-    Long ones are cut and end in "~" and a hash; "~" occurs in no other, so it can also mark names of our own.
+    Long names are cut and end in "~" and a hash; "~" occurs in no others, so that it can mark names of our own.
     """
     plain = re.sub(r"^\.", "%2E", quote(name, safe="").replace("~", "%7E"))
     if len(plain) <= _NAME_LENGTH:
@@ -81,24 +81,24 @@ def encode_name(name: str) -> str:
 
 
 def choice_place(partner: str, role: str) -> str:
-    """Name the place of what is chosen for one partner, by its AS2 ID."""
+    """Return the place of the choice for a partner, by its AS2 ID."""
     return f"{CHOICES_FOLDER}/{encode_name(partner)}/{role}"
 
 
 def is_choice(place: str) -> bool:
-    """Say whether a place is one partner's, and not a role's own."""
+    """Return whether a place is the choice for one partner."""
     return place.startswith(f"{CHOICES_FOLDER}/")
 
 
 def role_of(place: str) -> str:
-    """Return the role in which a place is used."""
+    """Return the role of a place."""
     return place.rpartition("/")[2]
 
 
 def resolve_below(root: Path, folder: str) -> Path:
-    """Return the path of a folder below the root, where no part of it may be a link or lead out.
+    """Return the path of a folder below the root, which must exist; the folder need not.
 
-    Raises ConnectorError for anything else; the folder need not exist, the root must.
+    Raises ConnectorError if a part of it is a link or leads out of the root.
     """
     if not root.is_dir():
         raise ConnectorError(
@@ -116,7 +116,7 @@ def resolve_below(root: Path, folder: str) -> Path:
 
 
 def require_folder(path: Path) -> Path:
-    """Return a path again that is a folder or does not exist yet; refuse a link or a file in its place."""
+    """Return the path if it is a folder or does not exist; raise ConnectorError for a link or a file."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise ConnectorError(
             f"{path} is refused: it should be a folder, and is a link or a file. Remove or rename it."
@@ -125,7 +125,7 @@ def require_folder(path: Path) -> Path:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder last."""
+    """Sync the names in a folder to disk."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         os.fsync(handle)
@@ -134,7 +134,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 def write_file(path: Path, content: bytes, mode: int) -> None:
-    """Write a new file that has its mode from the first byte on, and make its content last."""
+    """Create a file with its final mode, and sync its content to disk."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     with os.fdopen(handle, "wb") as file:
         file.write(content)
@@ -143,7 +143,7 @@ def write_file(path: Path, content: bytes, mode: int) -> None:
 
 
 def read_file(path: Path) -> bytes:
-    """Read a small file that is no link."""
+    """Read at most READ_LIMIT bytes of a file that is no link."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
         return file.read(READ_LIMIT)
 
@@ -160,10 +160,8 @@ class StationFolder:
         self.work = require_folder(self.path / ".work")
         self.operations = require_folder(self.path / ".operations")
 
-    # Reading.
-
     def place(self, place: str) -> Path:
-        """Return the folder of a place, where no part of it may be a link."""
+        """Return the folder of a place. Raises ConnectorError if a part of it is a link."""
         if place in (self.releases.name, CHOICES_FOLDER):
             raise ConnectorError(f"A role can't have the name {place!r}.")
         path = self.path
@@ -177,7 +175,7 @@ class StationFolder:
         return LinkPair(_read_link(folder / "current", up), _read_link(folder / "previous", up))
 
     def choices(self, role: str = "") -> list[str]:
-        """Name the places in which something is chosen for one partner, in one role or in any."""
+        """Return the places of choices for single partners, in one role or in any."""
         folder = require_folder(self.path / CHOICES_FOLDER)
         places = [
             f"{CHOICES_FOLDER}/{partner.name}/{used.name}"
@@ -188,7 +186,7 @@ class StationFolder:
         return [place for place in places if self.links(place) != LinkPair()]
 
     def sha256(self, release: str | None) -> str | None:
-        """Return the SHA-256 of the certificate that a release really holds, or BROKEN where it holds none."""
+        """Return the SHA-256 of the certificate in a release, BROKEN_LINK if there is none."""
         if release is None or release == BROKEN_LINK:
             return release
         try:
@@ -202,12 +200,12 @@ class StationFolder:
         return require_folder(self.releases / release)
 
     def holds(self, release: str) -> bool:
-        """Say whether a release is there with the certificate that it is named for."""
+        """Return whether a release exists with the certificate that it is named after."""
         found = self.sha256(release)
         return found is not None and release_id(found) == release
 
     def linked(self) -> set[str]:
-        """Name the releases that some link points to, of a role or of what is chosen for a partner."""
+        """Return the releases that any link of a role or a choice points to."""
         roles = [
             folder.name
             for folder in _list_folders(self.path)
@@ -216,10 +214,8 @@ class StationFolder:
         every = [self.links(place) for place in (*roles, *self.choices())]
         return {release for links in every for release in (links.current, links.previous) if release}
 
-    # Writing; all of it under the lock.
-
     def make(self) -> None:
-        """Make the station's folders, those of our own side for ourselves only."""
+        """Create the station's folders, those of identities without access for others."""
         for folder in (*reversed(self.path.parents), self.path):
             _make_folder(folder, 0o700 if self.private and folder in (self.path, self.path.parent) else 0o777)
         for folder in (self.releases, self.work, self.operations):
@@ -227,7 +223,7 @@ class StationFolder:
 
     @contextlib.contextmanager
     def locked(self, seconds: float) -> Iterator[None]:
-        """Keep everybody else from writing to this station; raise Busy when they don't end in time."""
+        """Lock the station for writing; raise StationBusy if that takes longer than `seconds`."""
         deadline = time.monotonic() + seconds
         handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
@@ -246,7 +242,7 @@ class StationFolder:
             os.close(handle)
 
     def sweep(self) -> None:
-        """Remove what an interrupted call left behind."""
+        """Remove the temporary files of an interrupted call."""
         for entry in list(self.work.iterdir()) if self.work.is_dir() else []:
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
@@ -254,7 +250,7 @@ class StationFolder:
                 entry.unlink()
 
     def add_release(self, release: str, files: Mapping[str, tuple[bytes, int]]) -> None:
-        """Write a release whole or not at all: `files` holds content and mode for each name."""
+        """Write a release atomically; `files` has content and mode by name."""
         folder = self.work / f"release-{uuid.uuid4().hex}"
         folder.mkdir(0o700 if self.private else 0o777)
         for name, (content, mode) in files.items():
@@ -264,7 +260,7 @@ class StationFolder:
         fsync_folder(self.releases)
 
     def remove_releases(self, releases: Collection[str]) -> None:
-        """Remove those of the releases that no link points to: each is out of sight at once, and then deleted."""
+        """Remove those of the releases without links: each is renamed away, and then deleted."""
         going = sorted(set(releases) - self.linked())
         for release in going:
             folder = self.release(release)
@@ -275,16 +271,16 @@ class StationFolder:
         self.sweep()
 
     def remove_unlinked(self) -> None:
-        """Remove all releases that no link points to."""
+        """Remove all releases without links."""
         self.remove_releases(
             [entry.name for entry in self.releases.iterdir() if _RELEASE.fullmatch(entry.name)]
         )
 
     def point(self, state: LinkState, *, forward: bool) -> bool:
-        """Point the links of places as the state says, in its order, and say whether any had to change.
+        """Set the links of places, in the order of `state`, and return whether any had to change.
 
-        Forward, the old comes to stand as `previous` before `current` leaves it; backward the other way round: so
-        it is never lost. All new links are made before the first one takes its place, since making may need space.
+        Forward, `previous` is set before `current`, backward the other way round, so that the old certificate is always
+        linked. All new links are created before the first one replaces another, since creating them may need space.
         """
         order = ("previous", "current") if forward else ("current", "previous")
         changes: list[tuple[Path, Path | None]] = []
@@ -318,7 +314,7 @@ class StationFolder:
         return path
 
     def name_partner(self, partner: str, as2_id: str) -> None:
-        """Write beside what is chosen for a partner whose AS2 ID that is: the folder's name may spell it otherwise."""
+        """Write a partner's AS2 ID to a file beside its choices, since the folder's name may encode it."""
         path = self.place(f"{CHOICES_FOLDER}/{encode_name(partner)}") / MANIFEST
         if path.is_file():
             return
@@ -330,9 +326,9 @@ class StationFolder:
         fsync_folder(path.parent)
 
     def tidy(self) -> None:
-        """Remove the folders of partners for whom nothing is chosen any more, if they hold only what we wrote.
+        """Remove the folders of partners without a choice, if they contain only our own files.
 
-        Not while some change is begun and not finished: what it ended may have to be put back.
+        Not while a change is started and not finished, since the choices that it ended may have to be restored.
         """
         if any(self.operations.glob("*~started")):
             return
@@ -346,13 +342,11 @@ class StationFolder:
                 _remove_empty(partner)
         _remove_empty(self.path / CHOICES_FOLDER)
 
-    # What is known of an operation: begun and not finished, or done.
-
     def done(self, operation: str) -> bool:
         return (self.operations / encode_name(operation)).is_file()
 
     def begun(self, operation: str) -> dict[str, LinkPair] | None:
-        """Return the state before an operation that was begun and not finished, or None."""
+        """Return the links before an operation that was started and not finished, else None."""
         try:
             return parse_state(json.loads(read_file(self._started(operation))))
         except FileNotFoundError:
@@ -363,7 +357,7 @@ class StationFolder:
             ) from error
 
     def begin(self, operation: str, before: LinkState) -> None:
-        """Note the state before an operation; from here on it counts as begun."""
+        """Record the links before an operation, which is started with that."""
         draft = self.work / f"note-{uuid.uuid4().hex}"
         write_file(draft, json.dumps(dump_state(before)).encode(), 0o600)
         draft.replace(self._started(operation))
@@ -371,12 +365,12 @@ class StationFolder:
         fsync_folder(self.operations)
 
     def finish(self, operation: str) -> None:
-        """Mark an operation as done; it needs no space, so a full disk can't undo what was done."""
+        """Mark an operation as done; needs no space, so that it works on a full disk."""
         self._started(operation).replace(self.operations / encode_name(operation))
         fsync_folder(self.operations)
 
     def forget(self, operation: str) -> None:
-        """Leave no trace of an operation: all is as before it."""
+        """Remove the records of an operation."""
         for path in (self._started(operation), self.operations / encode_name(operation)):
             path.unlink(missing_ok=True)
         fsync_folder(self.operations)
@@ -386,12 +380,12 @@ class StationFolder:
 
 
 def dump_state(state: LinkState) -> dict[str, dict[str, str | None]]:
-    """Turn a state into JSON."""
+    """Return links as JSON."""
     return {place: asdict(links) for place, links in state.items()}
 
 
 def parse_state(value: object) -> dict[str, LinkPair]:
-    """Turn JSON into a state again; raise ValueError for anything that no `dump_state` wrote."""
+    """Return the links in JSON of `dump_state`; raise ValueError for anything else."""
     if not isinstance(value, dict):
         raise ValueError("not a state")
     return {str(place): _parse_links(links) for place, links in value.items()}
@@ -407,12 +401,12 @@ def _parse_links(value: object) -> LinkPair:
 
 
 def _relative_up(place: str) -> str:
-    """Return the way from a place's folder up to the station's."""
+    """Return the relative path from a place's folder to the station's."""
     return "../" * len(place.split("/"))
 
 
 def _list_folders(folder: Path) -> list[Path]:
-    """List the folders in a folder that may be missing, without hidden ones."""
+    """Return the visible subfolders of a folder, which may be missing."""
     if not folder.is_dir():
         return []
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
@@ -436,7 +430,7 @@ def _read_link(link: Path, up: str) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        if error.errno == errno.EINVAL:  # a file or a folder in the link's place
+        if error.errno == errno.EINVAL:  # a file or a folder instead of a link
             return BROKEN_LINK
         raise
     found = _LINK.fullmatch(target)
@@ -444,9 +438,9 @@ def _read_link(link: Path, up: str) -> str | None:
 
 
 def _make_folder(folder: Path, mode: int) -> None:
-    """Make a folder that is missing, and make its name last."""
+    """Create a missing folder, and sync its name to disk."""
     if folder.is_dir():
         return
-    with contextlib.suppress(FileExistsError):  # another worker was first
+    with contextlib.suppress(FileExistsError):  # another worker created it
         folder.mkdir(mode)
         fsync_folder(folder.parent)

@@ -20,8 +20,8 @@ from django.db import IntegrityError, transaction
 from as2certs import pki
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, AuditEvent, record
-from as2certs.batches import key_batches
 from as2certs.mail import outbox
+from as2certs.rows import key_batches
 from as2certs.time_format import format_moment
 from partners.models import Contact, Partner, PartnerCertificate
 from rotations.errors import ActionRefused

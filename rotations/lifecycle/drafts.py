@@ -1,4 +1,4 @@
-"""Set a rotation up and change its draft: who, which certificates, which roles, when, with whom."""
+"""Create and change drafts: the holder, certificates, roles, window and participants of a rotation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AnyCertificate = IdentityCertificate | PartnerCertificate
 
 @dataclass(frozen=True)
 class DraftSpec:
-    """What somebody wants changed. ``new`` or ``request`` may both be missing: the successor is awaited then."""
+    """The content of a draft. Without ``new`` and ``request``, the successor is still to come."""
 
     roles: tuple[str, ...]
     old: AnyCertificate | None
@@ -41,7 +41,7 @@ class DraftSpec:
 
 
 def connected_partners(holder: Identity | Partner) -> list[Partner]:
-    """Return the partners that a change of this holder's certificate concerns."""
+    """Return the partners that are affected by a change of this holder's certificate."""
     if isinstance(holder, Partner):
         return [holder]
     return list(
@@ -52,43 +52,43 @@ def connected_partners(holder: Identity | Partner) -> list[Partner]:
 
 
 @transaction.atomic
-def create_draft(holder: Identity | Partner, wish: DraftSpec, *, by: Actor, now: datetime) -> Rotation:
-    """Begin a rotation as a draft, with every connected partner as a participant.
+def create_draft(holder: Identity | Partner, spec: DraftSpec, *, by: Actor, now: datetime) -> Rotation:
+    """Create a rotation as a draft, with every connected partner as a participant.
 
-    Raises ActionRefused when another rotation already changes one of these roles.
+    Raises ActionRefused if the holder is archived, or another rotation already changes one of these roles.
     """
-    # Held until the end, so that of two people who set the same up at once the second one is refused.
-    held = type(holder)._base_manager.select_for_update().get(pk=holder.pk)
-    if held.archived_at is not None:
+    # Locked until the end, so that of two people who create the same draft at once the second one is refused.
+    locked = type(holder)._base_manager.select_for_update().get(pk=holder.pk)
+    if locked.archived_at is not None:
         raise ActionRefused(f"{holder} is archived: restore it first, then start the rotation.")
-    require_no_other_rotation(holder, wish.roles)
+    require_no_other_rotation(holder, spec.roles)
     rotation = Rotation(set_up_by=by.user, set_up_at=now)
     if isinstance(holder, Identity):
         rotation.identity = holder
     else:
         rotation.partner = holder
-    _assign_spec(rotation, wish)
+    _assign_spec(rotation, spec)
     rotation.save()
     Participant.objects.bulk_create(
         Participant(rotation=rotation, partner=partner) for partner in connected_partners(holder)
     )
     four_eyes.record_change(rotation, by)
-    also = [holder, *(c for c in (wish.old, wish.new) if c is not None)]
+    also = [holder, *(c for c in (spec.old, spec.new) if c is not None)]
     record(AuditEvent("rotation.set_up", rotation, also=also, new=_audit_values(rotation)), by=by, now=now)
     return rotation
 
 
 @transaction.atomic
-def change_draft(rotation: Rotation, wish: DraftSpec, *, by: Actor, now: datetime) -> Rotation:
-    """Change a rotation that was not approved yet.
+def change_draft(rotation: Rotation, spec: DraftSpec, *, by: Actor, now: datetime) -> Rotation:
+    """Change a draft.
 
-    Raises IllegalTransition when it was, ActionRefused when another rotation changes one of these roles.
+    Raises IllegalTransition if it was approved, ActionRefused if another rotation changes one of these roles.
     """
     rotation = transitions.lock_rotation(rotation.pk)
     states.next_state(states.RotationState(rotation.state), states.RotationAction.EDIT)
-    require_no_other_rotation(rotation.holder, wish.roles, but=rotation)
+    require_no_other_rotation(rotation.holder, spec.roles, but=rotation)
     before = _audit_values(rotation)
-    _assign_spec(rotation, wish)
+    _assign_spec(rotation, spec)
     rotation.set_up_by = by.user
     rotation.save()
     four_eyes.record_change(rotation, by)
@@ -101,31 +101,31 @@ def change_draft(rotation: Rotation, wish: DraftSpec, *, by: Actor, now: datetim
 
 
 def newly_connected_partners(rotation: Rotation) -> list[Partner]:
-    """Return the partners that were connected with the holder after its rotation was set up."""
-    known = set(rotation.participants.values_list("partner_id", flat=True))
-    return [partner for partner in connected_partners(rotation.holder) if partner.pk not in known]
+    """Return the partners that are connected with the holder and not part of its rotation."""
+    present = set(rotation.participants.values_list("partner_id", flat=True))
+    return [partner for partner in connected_partners(rotation.holder) if partner.pk not in present]
 
 
-def _assign_spec(rotation: Rotation, wish: DraftSpec) -> None:
-    rotation.roles = list(wish.roles)
-    rotation.request = wish.request
-    rotation.grace_days = wish.grace_days
-    rotation.notes = wish.notes
-    rotation.freeze_reason = wish.freeze_reason
-    rotation.at_end = wish.at_end
+def _assign_spec(rotation: Rotation, spec: DraftSpec) -> None:
+    rotation.roles = list(spec.roles)
+    rotation.request = spec.request
+    rotation.grace_days = spec.grace_days
+    rotation.notes = spec.notes
+    rotation.freeze_reason = spec.freeze_reason
+    rotation.at_end = spec.at_end
     if rotation.identity_id:
-        assert not isinstance(wish.old, PartnerCertificate)
-        assert not isinstance(wish.new, PartnerCertificate)
-        rotation.old_identity_certificate, rotation.new_identity_certificate = wish.old, wish.new
+        assert not isinstance(spec.old, PartnerCertificate)
+        assert not isinstance(spec.new, PartnerCertificate)
+        rotation.old_identity_certificate, rotation.new_identity_certificate = spec.old, spec.new
     else:
-        assert not isinstance(wish.old, IdentityCertificate)
-        assert not isinstance(wish.new, IdentityCertificate)
-        rotation.old_partner_certificate, rotation.new_partner_certificate = wish.old, wish.new
-    set_window(rotation, wish.window)
+        assert not isinstance(spec.old, IdentityCertificate)
+        assert not isinstance(spec.new, IdentityCertificate)
+        rotation.old_partner_certificate, rotation.new_partner_certificate = spec.old, spec.new
+    set_window(rotation, spec.window)
 
 
 def set_window(rotation: Rotation, window: Window | None) -> None:
-    """Put a window (or none) into the columns of a rotation, with the words in which it was agreed."""
+    """Set a rotation's window (or none), with its local times as text (does not save)."""
     rotation.window_start = window.start if window else None
     rotation.window_end = window.end if window else None
     rotation.window_zone = window.zone if window else ""
@@ -133,7 +133,7 @@ def set_window(rotation: Rotation, window: Window | None) -> None:
 
 
 def format_local_window(window: Window) -> str:
-    """Return the local times of a window as they were agreed, such as "2026-11-24 22:00–23:00"."""
+    """Return the local times of a window, such as "2026-11-24 22:00–23:00"."""
     start, end = window.local_start, window.local_end
     until = f"{end:%H:%M}" if end.date() == start.date() else f"{end:%Y-%m-%d %H:%M}"
     return f"{start:%Y-%m-%d %H:%M}–{until}"
@@ -152,7 +152,7 @@ def _audit_values(rotation: Rotation) -> dict[str, object]:
 
 
 def freeze_names(holder: Identity | Partner, partners: Iterable[Partner], window: Window) -> list[str]:
-    """Return the names of the freezes in which a part of a window lies, with whose they are."""
+    """Return the freezes that overlap a window, as text with the identity or partner that they apply to."""
     concerned = Freeze.objects.concerning(holder, partners).select_related("identity", "partner")
     found = [freeze for freeze in concerned if freeze_calendar.freezes_touching(window, [freeze.planned])]
     return [f"{freeze} ({freeze.whom})" if freeze.whom else str(freeze) for freeze in found]
@@ -166,7 +166,7 @@ def suggest_windows(
     zone: str,
     now: datetime,
 ) -> list[window_suggestions.WindowSuggestion]:
-    """Propose windows of an hour that suit us and the partners: outside freezes, at work, with notice, in time."""
+    """Return suggested windows of one hour for a change of this holder's certificate."""
     ours, partners = Installation.current(), connected_partners(holder)
     days = frozenset(ours.works_days)
     hours = [window_suggestions.WorkingHours("we", ours.time_zone, ours.works_from, ours.works_until, days)]
@@ -180,7 +180,7 @@ def suggest_windows(
         )
         for partner in partners
     ]
-    wish = window_suggestions.WindowRequirements(
+    spec = window_suggestions.WindowRequirements(
         now=now,
         length=timedelta(hours=1),
         zone=zone,
@@ -193,27 +193,27 @@ def suggest_windows(
         new_begins=new.not_before if new else None,
         new_ends=new.not_after if new else None,
     )
-    return window_suggestions.suggest_windows(wish)
+    return window_suggestions.suggest_windows(spec)
 
 
 def require_no_other_rotation(
     holder: Identity | Partner, roles: Collection[str], *, but: Rotation | None = None
 ) -> None:
-    """Refuse a second rotation of the same role of the same holder. Raises ActionRefused."""
+    """Raise ActionRefused if another rotation changes one of these roles of the same holder."""
     running = Rotation.objects.of(holder).running()
     if but is not None:
         running = running.exclude(pk=but.pk)
     for other in running:
-        both = sorted(set(roles) & set(other.roles))
-        if both:
+        common = sorted(set(roles) & set(other.roles))
+        if common:
             raise ActionRefused(
-                f"Another rotation of {holder} already changes {' and '.join(both)} ({other.get_state_display()}). "
+                f"Another rotation of {holder} already changes {' and '.join(common)} ({other.get_state_display()}). "
                 "Go on with that one, or cancel it first."
             )
 
 
 def assign_generated_successors(*, now: datetime) -> int:
-    """Give rotations that wait for a generated or issued certificate their successor, and return how many."""
+    """Set the successor of drafts that wait for a generated or issued certificate, and return how many."""
     waiting = Rotation.objects.filter(
         Q(state=states.RotationState.DRAFT),
         request__certificate__isnull=False,
@@ -228,13 +228,13 @@ def _assign_generated_successor(pk: int, *, now: datetime) -> bool:
     if rotation.state != states.RotationState.DRAFT or rotation.new is not None or rotation.request is None:
         return False
     certificate = rotation.request.certificate
-    assert certificate is not None  # as the query asked
+    assert certificate is not None  # guaranteed by the query
     assign_successor(rotation, certificate, by=Actor.runner(), now=now)
     return True
 
 
 def assign_successor(rotation: Rotation, certificate: AnyCertificate, *, by: Actor, now: datetime) -> None:
-    """Give a draft that waits for its successor the one that has come; call it with the rotation locked."""
+    """Set the successor of a draft; call it with the rotation locked."""
     rotation.take_successor(certificate)
     rotation.save(update_fields=["new_identity_certificate", "new_partner_certificate"])
     record(
@@ -250,9 +250,9 @@ def assign_successor(rotation: Rotation, certificate: AnyCertificate, *, by: Act
 
 
 def clear_successor(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> None:
-    """Let a draft wait for another successor than the one it had; call it with the rotation locked."""
+    """Remove the refused successor of a draft; call it with the rotation locked."""
     refused = rotation.new
-    assert refused is not None  # asked for drafts that have one
+    assert refused is not None  # callers check this
     rotation.new_identity_certificate = rotation.new_partner_certificate = None
     rotation.save(update_fields=["new_identity_certificate", "new_partner_certificate"])
     record(
@@ -270,9 +270,9 @@ def clear_successor(rotation: Rotation, *, reason: str, by: Actor, now: datetime
 
 @transaction.atomic
 def remove_participant(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
-    """Leave a partner out of a draft, with the reason.
+    """Remove a partner from a draft, for a reason.
 
-    Raises IllegalTransition once the rotation was approved: its plan counts on every participant.
+    Raises IllegalTransition once the rotation was approved: its plan includes every participant.
     """
     rotation = transitions.lock_rotation(participant.rotation_id)
     states.next_state(states.RotationState(rotation.state), states.RotationAction.EDIT)
@@ -295,9 +295,9 @@ def remove_participant(participant: Participant, *, reason: str, by: Actor, now:
 
 @transaction.atomic
 def restore_participant(participant: Participant, *, by: Actor, now: datetime) -> None:
-    """Let a partner that was left out of a draft take part again.
+    """Add a removed partner to a draft again.
 
-    Raises IllegalTransition once the rotation was approved, ActionRefused when the partner takes part.
+    Raises IllegalTransition once the rotation was approved, ActionRefused if the partner takes part.
     """
     rotation = transitions.lock_rotation(participant.rotation_id)
     states.next_state(states.RotationState(rotation.state), states.RotationAction.EDIT)
@@ -313,7 +313,7 @@ def restore_participant(participant: Participant, *, by: Actor, now: datetime) -
 
 
 def successor_findings(rotation: Rotation, *, now: datetime) -> list[pki.CertificateFinding]:
-    """Return what speaks against the successor of a rotation, errors first; none while it is awaited."""
+    """Return the findings about the successor of a rotation, errors first; none without a successor."""
     new = rotation.new
     if new is None:
         return []
@@ -328,10 +328,10 @@ def error_text(findings: Iterable[pki.CertificateFinding | WindowFinding]) -> st
 
 
 def initial_values(holder: Identity | Partner) -> Mapping[str, object]:
-    """Return old certificate and roles to begin with: the one that ends first, and all that it serves."""
+    """Return the initial values of a new draft: the certificate that expires first, and all its roles."""
     rows = list(holder.service.open().select_related("certificate").order_by("certificate__not_after", "id"))
     if not rows:
         return {"old": None, "roles": []}
     old = rows[0].certificate
-    served = {row.role for row in rows if row.certificate == old}
-    return {"old": old, "roles": [role for role in holder.ROLES if role in served]}
+    roles = {row.role for row in rows if row.certificate == old}
+    return {"old": old, "roles": [role for role in holder.ROLES if role in roles]}

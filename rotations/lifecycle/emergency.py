@@ -1,8 +1,7 @@
-"""The emergency: the old key may be known to somebody else, so everything is changed at once.
+"""Emergencies: the old key may be compromised, so everything is changed at once.
 
-One path for it, on a rotation in whatever state it is: its plan is made anew without overlap and without waiting, all
-partners are told, and our systems let go of the old certificate at once. It needs two people, or a reason why one
-person does it alone.
+A rotation in any state can become one: it is planned again without overlap and without waiting, all partners are
+notified, and our systems drop the old certificate at once. It needs two people, or a reason why one acts alone.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from rotations.models import Letter, Participant, Rotation
 from rotations.planning import windows
 from rotations.planning.states import RotationAction, RotationState, next_state
 
-#: Until when partners are asked to have replaced the certificate; we don't wait for it.
+#: How long partners get to replace the certificate; we don't wait for them.
 PARTNER_DEADLINE = timedelta(days=1)
 
 
 def emergency_obstacle(rotation: Rotation, *, now: datetime) -> str:
-    """Return why a rotation can't be made an emergency; empty where it can."""
+    """Return why a rotation can't become an emergency; empty if it can."""
     if rotation.is_emergency:
         return "This is an emergency already: everything that can be done at once is being done."
     try:
@@ -48,13 +47,13 @@ def emergency_obstacle(rotation: Rotation, *, now: datetime) -> str:
 
 
 def needs_single_person_reason(rotation: Rotation, by: Actor) -> bool:
-    """Return whether nobody but this person has looked at the rotation, so that they have to say why."""
+    """Return whether nobody else set up or approved the rotation, so that this person has to give a reason."""
     others = {rotation.set_up_by_id, rotation.approved_by_id} - {None, by.user.pk if by.user else None}
     return not others
 
 
 def prepare_emergency(rotation: Rotation, reason: str, *, now: datetime) -> Rotation:
-    """Turn a rotation into an emergency (does not save): nothing of the agreed window counts any more."""
+    """Turn a rotation into an emergency with a new window (does not save)."""
     zone = rotation.window_zone or Installation.current().time_zone
     rotation.emergency_reason = reason
     rotation.grace_days = 0
@@ -64,10 +63,10 @@ def prepare_emergency(rotation: Rotation, reason: str, *, now: datetime) -> Rota
 
 @transaction.atomic
 def declare_emergency(rotation: Rotation, *, reason: str, alone: str, by: Actor, now: datetime) -> Rotation:
-    """Change everything at once, and tell all partners.
+    """Make a rotation an emergency: plan it again for now, make its steps due, and notify all partners.
 
-    ``reason`` says what happened, ``alone`` why nobody else looked at it, where nobody did. Raises ActionRefused saying
-    what is missing, IllegalTransition once the rotation has ended.
+    ``reason`` is what happened, ``alone`` why only one person decides, if so. Raises ActionRefused if something is
+    missing, IllegalTransition once the rotation has ended.
     """
     rotation = transitions.lock_rotation(rotation.pk)
     next_state(RotationState(rotation.state), RotationAction.EMERGENCY)
@@ -87,9 +86,7 @@ def declare_emergency(rotation: Rotation, *, reason: str, alone: str, by: Actor,
     rotation.emergency_alone = alone if needs_single_person_reason(rotation, by) else ""
     if was_draft:
         rotation.approved_by, rotation.approved_at = by.user, now
-    four_eyes.clear_changes(
-        rotation
-    )  # an emergency has its own rule of two people, and waits for no other approval
+    four_eyes.clear_changes(rotation)  # an emergency has its own rule about two people
     rotation.save()
     rotation.participants.update(
         **rescheduling.NO_AGREEMENT, **rescheduling.NO_OWN_WINDOW, taken_back_at=None
@@ -102,16 +99,16 @@ def declare_emergency(rotation: Rotation, *, reason: str, alone: str, by: Actor,
     _notify_partners(rotation, by=by, now=now)
     rotation = transitions.lock_rotation(
         rotation.pk
-    )  # telling settles steps, which may have moved it already
+    )  # notifying completes steps, which may have changed its state
     transitions.advance_rotation(rotation, by=by, now=now)
     wake_task("rotations.tasks.apply_due")
     return rotation
 
 
 def _add_connected_partners(rotation: Rotation) -> None:
-    """Let everybody take part that is connected by now. Raises ActionRefused when another certificate is in use."""
-    if stranger := inventory.unknown_certificate(rotation, rotation.roles, RotationFacts([rotation])):
-        raise ActionRefused(stranger)
+    """Add all connected partners. Raises ActionRefused if an unknown certificate is in use."""
+    if unknown := inventory.unknown_certificate(rotation, rotation.roles, RotationFacts([rotation])):
+        raise ActionRefused(unknown)
     Participant.objects.bulk_create(
         Participant(rotation=rotation, partner=partner)
         for partner in drafts.newly_connected_partners(rotation)
@@ -119,9 +116,9 @@ def _add_connected_partners(rotation: Rotation) -> None:
 
 
 def _notify_partners(rotation: Rotation, *, by: Actor, now: datetime) -> None:
-    """Write to all contacts of all partners at once; who can’t be written to stays open, to be called.
+    """Notify all contacts of all partners. The step stays open for a partner without contacts, to be called.
 
-    The partner whose own certificate changes told us of it.
+    The partner whose own certificate changes is not notified: it reported the emergency.
     """
     if rotation.side == "partner":
         return

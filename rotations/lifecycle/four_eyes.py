@@ -1,8 +1,8 @@
-"""Four eyes: whoever set up or changed a rotation can't approve it, and a change after the approval withdraws that.
+"""Four eyes: whoever set up or changed a rotation can't approve it, and a change after the approval withdraws it.
 
-A setting for each environment. Nobody is kept from stopping a change: whoever moves the window at night does so at
-once, and partners are told. But nothing is made by the changed plan before somebody else has approved it. What the
-application does by itself as it was approved, and what partners say or wish, withdraws nothing.
+This is a setting per environment. It does not keep anybody from changing the plan: whoever moves the window does so at
+once, and partners are notified. But no step of the changed plan is carried out before somebody else has approved it.
+What the application does by itself, and what partners answer, does not withdraw the approval.
 """
 
 from __future__ import annotations
@@ -22,22 +22,24 @@ from rotations.planning.states import AWAITING_WINDOW, RotationAction, RotationS
 
 
 def is_required(rotation: Rotation) -> bool:
-    """Return whether four eyes hold in the environment of a rotation."""
+    """Return whether four eyes are required in the environment of a rotation."""
     return Installation.current().asks_for_four_eyes(is_test=rotation.holder.is_test)
 
 
 def require_second_person(rotation: Rotation, by: Actor) -> None:
-    """Refuse, under four eyes, whoever set up or changed what is to be approved. Raises ActionRefused."""
+    """Raise ActionRefused if four eyes are required and this person set up or changed the rotation."""
     if by.user is None or not is_required(rotation):
         return
-    those = changed_by(rotation)
-    if by.user in those:
-        did = "changed this rotation" if rotation.is_withdrawn else "set this rotation up or changed it"
-        raise ActionRefused(f"Four eyes: {_format_people(those)} {did}, so somebody else has to approve it.")
+    changers = changed_by(rotation)
+    if by.user in changers:
+        deed = "changed this rotation" if rotation.is_withdrawn else "set this rotation up or changed it"
+        raise ActionRefused(
+            f"Four eyes: {_format_people(changers)} {deed}, so somebody else has to approve it."
+        )
 
 
 def changed_by(rotation: Rotation) -> list[User]:
-    """Return who set up or changed what waits to be approved, a draft or what was approved before, the first first."""
+    """Return who set up or changed a rotation since its last approval, in order."""
     links = rotation.changed_by.through._default_manager.filter(rotation=rotation)
     found = [link.user for link in links.select_related("user").order_by("pk")]
     author = rotation.set_up_by
@@ -47,16 +49,16 @@ def changed_by(rotation: Rotation) -> list[User]:
 
 
 def record_change(rotation: Rotation, by: Actor) -> None:
-    """Remember who changed a draft; call it in the transaction of the change."""
+    """Record who changed a rotation; call it in the transaction of the change."""
     if by.user is not None:
         rotation.changed_by.add(by.user)
 
 
 def withdraw_approval(rotation: Rotation, what: str, *, by: Actor, now: datetime) -> None:
-    """Withdraw the approval of a rotation, where four eyes hold, since somebody has changed what was approved.
+    """Withdraw the approval of a rotation if four eyes are required, because somebody changed what was approved.
 
-    ``what`` they did, as the words behind their name: "moved the window". Call it with the rotation locked, after the
-    change and before the rotation is moved on.
+    ``what`` follows their name in a sentence, such as "moved the window". Call it with the rotation locked, after the
+    change and before ``advance_rotation``.
     """
     if by.source == Entry.Source.TASK or rotation.is_emergency or rotation.state not in AWAITING_WINDOW:
         return
@@ -79,30 +81,30 @@ def withdraw_approval(rotation: Rotation, what: str, *, by: Actor, now: datetime
 
 
 def clear_changes(rotation: Rotation) -> None:
-    """Forget who changed a rotation, and that its approval was withdrawn, once it is approved (does not save)."""
+    """Clear who changed a rotation and the withdrawal of its approval, after an approval (does not save)."""
     rotation.changed_by.clear()
     rotation.withdrawn_at, rotation.withdrawn_because = None, ""
 
 
 def withdrawal_text(rotation: Rotation, *, zone: str) -> str:
-    """Say who approved a rotation, what withdrew that, and who can approve it again; empty where it stands."""
+    """Return who approved a rotation, why that was withdrawn, and who can approve it; empty if it is approved."""
     if not rotation.is_withdrawn:
         return ""
     assert rotation.withdrawn_at is not None  # it is withdrawn
-    approved = "Approved"
+    approval = "Approved"
     if rotation.approved_at is not None:
         who = f" by {rotation.approved_by}" if rotation.approved_by else ""
-        approved = f"Approved{who} ({format_moment(rotation.approved_at, zone)})"
-    said = f"{approved}; withdrawn because {rotation.withdrawn_because} ({format_moment(rotation.withdrawn_at, zone)})."
-    those = changed_by(rotation)
-    if not those or not is_required(rotation):
-        return f"{said} Somebody has to approve it again."
-    since = " They all changed it since." if len(those) > 1 else ""
-    return f"{said} Somebody other than {_format_people(those)} has to approve it again.{since}"
+        approval = f"Approved{who} ({format_moment(rotation.approved_at, zone)})"
+    text = f"{approval}; withdrawn because {rotation.withdrawn_because} ({format_moment(rotation.withdrawn_at, zone)})."
+    changers = changed_by(rotation)
+    if not changers or not is_required(rotation):
+        return f"{text} Somebody has to approve it again."
+    since = " They all changed it since." if len(changers) > 1 else ""
+    return f"{text} Somebody other than {_format_people(changers)} has to approve it again.{since}"
 
 
 def withdrawal_warnings(rotation: Rotation) -> list[str]:
-    """Say beforehand what a change does to the approval of a rotation; nothing where it does nothing."""
+    """Return the warning that a change withdraws the approval of a rotation; empty if it does not."""
     if rotation.state not in AWAITING_WINDOW or rotation.is_emergency:
         return []
     if rotation.is_withdrawn:

@@ -1,7 +1,7 @@
-"""Windows whose exact moment is not known: "22 October, 11:00 to 13:00 UTC, some time in between".
+"""Fuzzy windows, in which the time of the cut-over is not fixed: "22 October, some time from 11:00 to 13:00 UTC".
 
-Both certificates are accepted throughout. The writer switches at the first evidence that the other side has, or on the
-operator's word; and shortly before the end a decision is forced, the one that was chosen beforehand.
+Both certificates are accepted throughout. The writer switches at the first evidence that the other side has switched,
+or when an operator decides so; shortly before the end, the decision is carried out that was chosen beforehand.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ NO_EVIDENCE = "The window ends, and nothing has shown that the other side has ch
 
 
 def _waiting_cut_overs(rotation: Rotation, participant: Participant | None = None) -> StepQuerySet:
-    """Return our cut-overs that wait for their moment; of one participant, those that concern it."""
+    """Return our waiting cut-overs; with ``participant``, only those that concern it."""
     steps: StepQuerySet = Step.objects.filter(rotation=rotation, act=Act.CUT_OVER, state=StepState.WAITING)
     return steps if participant is None else steps.filter(Q(participant=None) | Q(participant=participant))
 
 
 def switch_obstacle(rotation: Rotation, *, now: datetime) -> str:
-    """Return why somebody's word can't make the change now; empty where it can."""
+    """Return why an operator can't make the change now; empty if they can."""
     start, end = rotation.window_start, rotation.window_end
     if not rotation.is_fuzzy or start is None or end is None:
         return "This change has a fixed moment: it is made when its window opens."
-    if kept := transitions.approval_obstacle(rotation):
-        return kept
+    if obstacle := transitions.approval_obstacle(rotation):
+        return obstacle
     if rotation.state not in transitions.CUT_OVER_STATES:
         return transitions.sole_rehearsal_obstacle(rotation) or (
             "Not everybody is ready: record their answers, or go on without them."
@@ -54,7 +54,7 @@ def switch_obstacle(rotation: Rotation, *, now: datetime) -> str:
 
 @transaction.atomic
 def switch_now(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotation:
-    """Make the change now, on somebody's word. Raises ActionRefused saying why it can't be."""
+    """Make the change now, as an operator decided. Raises ActionRefused if that is not possible."""
     rotation = transitions.lock_rotation(rotation.pk)
     if obstacle := switch_obstacle(rotation, now=now):
         raise ActionRefused(obstacle)
@@ -65,7 +65,7 @@ def switch_now(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> 
 def switch_on_evidence(
     rotation: Rotation, participant: Participant, proof: str, *, by: Actor, now: datetime
 ) -> None:
-    """Make the change since a message has shown that the other side has changed, where that was waited for.
+    """Make the change in a fuzzy window, since a message has proved that the other side has switched.
 
     Before the window, it is made when that opens. Call it with the rotation locked.
     """
@@ -84,9 +84,9 @@ def _make_due(steps: StepQuerySet, rotation: Rotation, why: str, *, by: Actor, n
 
 
 def decide_ending_windows(now: datetime) -> int:
-    """Decide, shortly before their windows end, about changes that nothing has shown; return about how many.
+    """Call off or extend the changes without evidence whose fuzzy windows are about to end, and return how many.
 
-    Those that are made all the same have their moment in the plan; here are those that are called off or extended.
+    A change that is to be made in any case is due by its plan.
     """
     near = Rotation.objects.filter(
         at_end__in=(AtEnd.GO_BACK, AtEnd.EXTEND),
@@ -104,14 +104,14 @@ def _decide_rotation(pk: int, *, now: datetime) -> int:
             if end is None or end > now + plan.DECISION_LEAD or rotation.state not in AWAITING_WINDOW:
                 return 0
             waiting = _waiting_cut_overs(rotation)
-            # Where a message or a word has come, there is nothing to decide: it was to be made, and is late.
+            # With evidence or an operator's decision there is nothing to decide: the change is due, and late.
             if not waiting.exists() or waiting.filter(due_at__lt=end - plan.DECISION_LEAD).exists():
                 return 0
             _apply_decision(rotation, now=now)
     except ActionRefused as refused:
         _fail_for_operator(pk, str(refused), now=now)
     except Exception:
-        # One that can't be decided about must not keep the others from their moment; it is tried again.
+        # A failure with one rotation must not stop the others; it is tried again.
         log.exception("Rotation %s: its window ends, and nothing could be decided", pk)
         return 0
     return 1
@@ -133,16 +133,16 @@ def _apply_decision(rotation: Rotation, *, now: datetime) -> None:
 
 
 def following_window(rotation: Rotation, *, now: datetime) -> windows.Window:
-    """Return the window that follows a rotation's own, as long as that; never in the past."""
+    """Return the window of the same length that follows a rotation's own; never in the past."""
     start, end = rotation.window_start, rotation.window_end
-    assert start is not None  # asked for by the callers
+    assert start is not None  # callers check this
     assert end is not None  # a window has both
     begins = max(end, now)
     return windows.Window(begins, begins + (end - start), rotation.window_zone)
 
 
 def _fail_for_operator(pk: int, reason: str, *, now: datetime) -> None:
-    """Let what was chosen beforehand and is not possible be decided by somebody: the cut-overs wait no longer."""
+    """Fail the waiting cut-overs, so that an operator decides, if the chosen decision is not possible."""
     for step in _waiting_cut_overs(Rotation.objects.get(pk=pk)):
         transitions.fail_step(
             step, f"{NO_EVIDENCE} {reason}", by=Actor.runner(), now=now, action=StepAction.FAIL

@@ -1,7 +1,7 @@
-"""Another plan for a rotation that runs: old and new set against each other, and one put in the place of the other.
+"""Compare the stored plan of a rotation with the plan that would be made now, and replace one by the other.
 
-What is known of a system may change while a rotation runs: a partner answers whether its system keeps both
-certificates, or somebody here corrects it. The plan that was approved stays as it is until somebody has looked at both.
+The capability of a system may change during a rotation: a partner states whether its system can hold both certificates,
+or an operator corrects it. The approved plan does not change before somebody has looked at both.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from rotations.planning.states import SETTLED, RotationState, StepState
 
 @dataclass(frozen=True)
 class AlternativePlan:
-    """The plan of a rotation as it is stored, and as it would be made now. ``holding`` is what that supposes.
+    """The stored plan of a rotation, and the plan that would be made now with the capabilities in ``holding``.
 
-    ``shape`` is None where the plan can't be another one any more: the change is made, or its window is over.
+    ``shape`` is None if the plan can't change any more: the change is made, or its window is over.
     """
 
     rotation: Rotation
@@ -59,7 +59,10 @@ class AlternativePlan:
         participants: Sequence[Participant] | None = None,
         steps: Sequence[Step] | None = None,
     ) -> AlternativePlan:
-        """Read a rotation's plan; ``holding`` as in ``runbook.preview``. What is at hand need not be read again."""
+        """Load the plans of a rotation; ``holding`` as in ``stored_plan.preview_steps``.
+
+        Participants and steps that are loaded already can be passed.
+        """
         if participants is None:
             participants = stored_plan.active_participants(rotation)
         if steps is None:
@@ -69,8 +72,8 @@ class AlternativePlan:
         return cls(rotation, participants, steps, {**(holding or {}), **before}, now)
 
     @cached_property
-    def begun(self) -> set[int]:
-        """Return the participants (primary keys) with whom the change has begun; they keep their steps."""
+    def started(self) -> set[int]:
+        """The participants (primary keys) that have begun to switch; they keep their steps."""
         return started_participants(self.steps)
 
     @cached_property
@@ -79,28 +82,28 @@ class AlternativePlan:
             return None
         try:
             return planned_shape(
-                self.rotation, self.participants, holding=self.holding, but=self.begun, now=self.now
+                self.rotation, self.participants, holding=self.holding, but=self.started, now=self.now
             )
         except PlanError:
-            return None  # its window is over, which another line of the page says
+            return None  # its window is over, which the page shows elsewhere
 
     @cached_property
     def stored(self) -> PlanShape:
-        return stored_shape(self.steps, [p for p in self.participants if p.pk not in self.begun])
+        return stored_shape(self.steps, [p for p in self.participants if p.pk not in self.started])
 
     @property
-    def is_another(self) -> bool:
-        """Return whether the plan made now is another one than the stored one."""
+    def differs(self) -> bool:
+        """Whether the new plan differs from the stored one."""
         return self.shape is not None and self.shape.parts != self.stored.parts
 
     @property
-    def is_to_be_looked_at(self) -> bool:
-        """Return whether it is another one that nobody has decided about."""
-        return self.is_another and self.shape is not None and self.shape.digest != self.rotation.plan_kept
+    def needs_decision(self) -> bool:
+        """Whether it differs, and nobody has decided to keep the stored one."""
+        return self.differs and self.shape is not None and self.shape.digest != self.rotation.plan_kept
 
     @property
     def seen(self) -> str:
-        """Return what a form carries along: which rotation, which stored plan and which new one its reader saw."""
+        """The version token of a form: it covers the rotation, the stored plan and the new one."""
         facts = [
             edit_conflicts.stamp(self.rotation),
             self.stored.digest,
@@ -110,33 +113,33 @@ class AlternativePlan:
         return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:24]
 
     @cached_property
-    def anew(self) -> list[Participant]:
-        """Return the participants whose own part is another one."""
+    def changed_participants(self) -> list[Participant]:
+        """The participants whose own steps differ."""
         if self.shape is None:
             return []
         others = set(self.shape.others_than(self.stored))
         return [p for p in self.participants if str(p.partner.uid) in others]
 
     @property
-    def is_ours_too(self) -> bool:
-        """Return whether something is another one that concerns all: what we do, and when messages are held."""
+    def changes_shared_steps(self) -> bool:
+        """Whether steps for all partners differ: what we do, and when messages are held."""
         return self.shape is not None and self.shape.parts[SHARED] != self.stored.parts[SHARED]
 
     @cached_property
     def before(self) -> list[Step]:
-        """Return the steps of the stored plan, in order, without those of a time that is past."""
+        """The steps of the stored plan, in order, without roll-backs and past steps."""
         return [s for s in self.steps if s.act != ROLL_BACK and not s.key.startswith(f"{PAST_PREFIX}:")]
 
     @cached_property
     def fresh(self) -> list[Step]:
-        """Return the steps of the new plan, unsaved. Raises PlanError."""
+        """The unsaved steps of the new plan. Raises PlanError."""
         return stored_plan.preview_steps(self.rotation, now=self.now, awaited=True, holding=self.holding)
 
     @cached_property
     def after(self) -> list[Step]:
-        """Return the steps as they would be: those that are done as they are, the others as planned anew."""
-        stays = {s.key: s for s in self.before if s.state in SETTLED or s.participant_id in self.begun}
-        anew = {participant.pk for participant in self.anew}
+        """The steps after the replacement: those that are done as they are, the others from the new plan."""
+        stays = {s.key: s for s in self.before if s.state in SETTLED or s.participant_id in self.started}
+        anew = {participant.pk for participant in self.changed_participants}
         for step in self.before:
             if step.participant_id in anew and step.act == Act.AGREE:
                 stays.pop(step.key, None)
@@ -144,12 +147,12 @@ class AlternativePlan:
         for step in self.fresh:
             if step.key in stays:
                 found.append(stays[step.key])
-            elif step.participant_id not in self.begun:
+            elif step.participant_id not in self.started:
                 found.append(step)
         return found
 
     def task(self, participant: Participant, steps: Sequence[Step]) -> PartnerTask:
-        """Return what a participant is asked by these steps of the whole plan."""
+        """Return what these steps ask of a participant."""
         assert participant.starts is not None  # approved rotations have a window
         assert participant.ends is not None
         mine = [step for step in steps if step.participant_id == participant.pk]
@@ -157,7 +160,7 @@ class AlternativePlan:
 
     @property
     def obstacle(self) -> str:
-        """Return why the new plan can't be put in the place of the stored one at this moment; empty when it can."""
+        """Why the new plan can't replace the stored one now; empty if it can."""
         if any(step.state == StepState.RUNNING for step in self.steps):
             return "A step is being carried out at this moment. Wait until it is done, then decide."
         for step in stored_plan.filter_open_releases(self.steps):
@@ -181,11 +184,11 @@ def adopt_new_plan(
     participant: Participant | None = None,
     reason: str = "",
 ) -> AlternativePlan:
-    """Put the plan as it would be made now in the place of the stored one, as far as it is another one.
+    """Replace the stored plan by the one that would be made now, where it differs.
 
-    With ``participant``, what that said of its system is taken over first: for this rotation, and for all to come.
-    ``seen`` is ``Other.seen`` of what was looked at. Whose steps are others is told. Raises ActionRefused, PlanError,
-    and EditConflict when something has changed since.
+    With ``participant``, what it stated about its system is accepted first, for this rotation and all to come.
+    ``seen`` is ``AlternativePlan.seen`` of the plans that were looked at. Participants whose steps differ are notified.
+    Raises ActionRefused, PlanError, and EditConflict if something has changed since.
     """
     rotation = transitions.lock_rotation(rotation.pk)
     if participant is not None:
@@ -194,7 +197,7 @@ def adopt_new_plan(
     require_plan_version(other, seen)
     if participant is not None:
         _accept_capability(participant, by=by, now=now, reason=reason)
-    if other.is_another:
+    if other.differs:
         if other.obstacle:
             raise ActionRefused(other.obstacle)
         _replace_plan(other, by=by, now=now, reason=reason, because=participant)
@@ -213,7 +216,7 @@ def keep_stored_plan(
     reason: str,
     participant: Participant | None = None,
 ) -> None:
-    """Leave plan and partner as they are, with a reason; it is asked again once something else is known.
+    """Keep the plan and the partner's capability, for a reason, until something else changes.
 
     Raises ActionRefused, and EditConflict when something has changed since.
     """
@@ -232,27 +235,27 @@ def keep_stored_plan(
             AuditEvent("participant.holds_left", rotation, also=also, new=new, reason=reason), by=by, now=now
         )
         return
-    if other.shape is None or not other.is_another:
+    if other.shape is None or not other.differs:
         raise ActionRefused("The plan is the one that would be made now: there is nothing to decide.")
     Rotation.objects.filter(pk=rotation.pk).update(plan_kept=other.shape.digest)
     record(AuditEvent("rotation.plan_kept", rotation, also=[rotation.holder], reason=reason), by=by, now=now)
 
 
 def assumed_capability(participant: Participant | None) -> dict[int, str]:
-    """Return what is supposed where a participant's word is taken over; nothing where none is to be decided."""
+    """Return the capability (by partner) if a participant's undecided statement is accepted; else empty."""
     if participant is None or not participant.holds_undecided:
         return {}
     return {participant.partner_id: participant.says_holds}
 
 
 def require_plan_version(other: AlternativePlan, seen: str) -> None:
-    """Refuse a decision about another plan than those that were looked at. Raises EditConflict."""
+    """Raise EditConflict if the plans have changed since they were looked at."""
     if seen != other.seen:
         raise EditConflict(f"The rotation of {other.rotation}")
 
 
 def _participant_to_decide(rotation: Rotation, participant: Participant) -> Participant:
-    """Return a participant as it is now, if something that it said is to be decided. Raises ActionRefused."""
+    """Return a participant as it is stored now. Raises ActionRefused unless its statement is undecided."""
     found = rotation.participants.select_related("partner").get(pk=participant.pk)
     found.rotation = rotation
     if not found.holds_undecided:
@@ -287,16 +290,16 @@ def _accept_capability(participant: Participant, *, by: Actor, now: datetime, re
 def _replace_plan(
     other: AlternativePlan, *, by: Actor, now: datetime, reason: str, because: Participant | None
 ) -> None:
-    rotation, anew = other.rotation, [participant.pk for participant in other.anew]
+    rotation, anew = other.rotation, [participant.pk for participant in other.changed_participants]
     _reset_answers(other)
-    stored_plan.replace_plan(rotation, other.fresh, anew=anew, begun=other.begun)
+    stored_plan.replace_plan(rotation, other.fresh, anew=anew, begun=other.started)
     Rotation.objects.filter(pk=rotation.pk).update(plan_kept="")
-    names = [participant.partner.name for participant in other.anew]
+    names = [participant.partner.name for participant in other.changed_participants]
     record(
         AuditEvent(
             "rotation.replanned",
             rotation,
-            also=[rotation.holder, *(participant.partner for participant in other.anew)],
+            also=[rotation.holder, *(participant.partner for participant in other.changed_participants)],
             new={
                 **({"because of": because.partner.name} if because else {}),
                 **({"other steps for": names} if names else {}),
@@ -315,14 +318,16 @@ def _replace_plan(
 
 
 def _reset_answers(other: AlternativePlan) -> None:
-    """Forget what participants said to the part that was planned for them before: another one is asked of them now.
+    """Reset the answers of participants whose steps differ.
 
-    What was compared stays; that it is installed beside the old one has to be said by whoever was not asked for that.
+    A compared fingerprint stays; participants that get an install step have to confirm the installation.
     """
     installs = {step.participant_id for step in other.fresh if step.act == Act.INSTALL}
     had = {step.participant_id for step in other.before if step.act == Act.INSTALL}
     rotation = other.rotation
-    concerned = rotation.participants.filter(pk__in=[participant.pk for participant in other.anew])
+    concerned = rotation.participants.filter(
+        pk__in=[participant.pk for participant in other.changed_participants]
+    )
     concerned.update(agreed_at=None, escalated_at=None, waived_reason="")
     newly = concerned.filter(pk__in=[pk for pk in installs - had if pk is not None])
     newly.update(confirmed_at=None, confirmed_with="")

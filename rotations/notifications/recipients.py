@@ -11,7 +11,7 @@ from typing import Self
 from django.db.models import Q, prefetch_related_objects
 
 from as2certs.accounts.models import Installation, User
-from as2certs.batches import key_batches
+from as2certs.rows import key_batches
 from identities.models import Identity
 from partners.models import Partner
 from rotations.models import Rotation

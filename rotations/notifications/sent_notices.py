@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from django.db.models import Min
 
-from as2certs.batches import key_batches
+from as2certs.rows import key_batches
 from rotations.models import Notice
 from rotations.notifications.expiry import HolderKind
 

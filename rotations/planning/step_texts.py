@@ -1,6 +1,6 @@
-"""The sentences of a plan: what each step is, and why it comes when it does.
+"""The texts of a plan: for each step a title, and a sentence that says why it comes when it does.
 
-One sentence of reason per step says what goes wrong when it is made too early, too late or not at all.
+That reason says what goes wrong if the step is done too early, too late or not at all.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from rotations.planning.change import Act, CertificateChange, Effect, Move, Part
 
 @dataclass(frozen=True)
 class StepContext:
-    """One step as far as it is known before it has words."""
+    """The properties of a step that its texts depend on."""
 
     change: CertificateChange
     act: Act
@@ -21,196 +21,196 @@ class StepContext:
 
     @property
     def old(self) -> str:
-        """Name the certificate that leaves."""
+        """The name of the old certificate."""
         return self.change.old_name
 
     @property
     def new(self) -> str:
-        """Name the certificate that comes."""
+        """The name of the new certificate."""
         return self.change.new_name
 
     @property
     def ours(self) -> str:
-        """Name the AS2 system in which the step happens."""
+        """The name of the AS2 system of the step."""
         return self.system.name if self.system else "our AS2 systems"
 
     @property
     def they(self) -> str:
-        """Name the partner whom the step concerns."""
+        """The name of the partner of the step."""
         return self.party.name if self.party else "the partners"
 
     @property
     def moves(self) -> dict[Role, Move]:
-        """Map the roles that the step moves to how it moves them."""
+        """The moves of the step, by role."""
         return {effect.role: effect.move for effect in self.effects}
 
     @property
     def we_read_with_one(self) -> bool:
-        """Return whether a system of ours must replace what it reads the partner's messages with."""
+        """Whether a system of ours has room for one certificate to read the partner's messages."""
         return bool(self.change.read_by_us) and any(
             not system.holds.fits_both for system in self.change.systems
         )
 
     @property
     def they_read_with_one(self) -> bool:
-        """Return whether the partner must replace what it reads our messages with."""
+        """Whether the partner has room for one certificate to read our messages."""
         return bool(self.change.read_by_them) and self.party is not None and not self.party.holds.fits_both
 
 
 TitleAndReason = tuple[str, str]
 
 
-def describe_step(scene: StepContext) -> TitleAndReason:
-    """Give a step its title and, in one plain sentence, its reason."""
-    if scene.change.emergency and (words := _emergency(scene)):
+def describe_step(step: StepContext) -> TitleAndReason:
+    """Return the title of a step and its reason."""
+    if step.change.emergency and (words := _emergency(step)):
         return words
-    match scene.act:
+    match step.act:
         case Act.CHECK:
-            return _check(scene)
+            return _check(step)
         case Act.STAGE:
-            return _stage(scene)
+            return _stage(step)
         case Act.ANNOUNCE:
-            return _announce_own(scene) if scene.change.side == "own" else _announce_partner(scene)
+            return _announce_own(step) if step.change.side == "own" else _announce_partner(step)
         case Act.INSTALL:
-            return _install(scene)
+            return _install(step)
         case Act.AGREE:
-            return _agree(scene)
+            return _agree(step)
         case Act.HOLD:
-            return _hold(scene)
+            return _hold(step)
         case Act.CUT_OVER:
-            return _cut_over_title(scene), f"{_cut_over_reason(scene)}{_dated_system_note(scene)}"
+            return _cut_over_title(step), f"{_cut_over_reason(step)}{_dated_system_note(step)}"
         case Act.PARTNER_CUT_OVER:
-            return _partner_cut_over_title(scene), _partner_cut_over_reason(scene)
+            return _partner_cut_over_title(step), _partner_cut_over_reason(step)
         case Act.TEST:
-            return _test(scene)
+            return _test(step)
         case Act.RELEASE:
-            return _release(scene)
+            return _release(step)
         case Act.PARTNER_RETIRE:
-            return _partner_retire(scene)
+            return _partner_retire(step)
         case Act.RETIRE:
-            return _retire(scene)
+            return _retire(step)
 
 
-def _emergency(scene: StepContext) -> TitleAndReason | None:
-    """Say what an emergency does otherwise; None where a step is what it always is."""
-    match scene.act:
+def _emergency(step: StepContext) -> TitleAndReason | None:
+    """Return the texts that differ in an emergency, else None."""
+    match step.act:
         case Act.CUT_OVER:
-            return _cut_over_title(scene), (
-                f"Whoever knows the key of {scene.old} can use it until nothing here does: messages with partners that "
+            return _cut_over_title(step), (
+                f"Whoever knows the key of {step.old} can use it until nothing here does: messages with partners that "
                 "have not changed yet fail from now on, and that is the lesser harm."
             )
         case Act.ANNOUNCE:
-            return f"Tell {scene.they} at once that {scene.old} is not to be trusted any more", (
-                f"Until {scene.they} has replaced it, our messages are rejected there, and whoever knows the key could "
+            return f"Tell {step.they} at once that {step.old} is not to be trusted any more", (
+                f"Until {step.they} has replaced it, our messages are rejected there, and whoever knows the key could "
                 "pass for us."
             )
         case Act.PARTNER_CUT_OVER:
-            return _partner_cut_over_title(scene), (
-                f"Until {scene.they} has done so, messages fail, and {scene.old} is still trusted there."
+            return _partner_cut_over_title(step), (
+                f"Until {step.they} has done so, messages fail, and {step.old} is still trusted there."
             )
         case Act.RETIRE:
-            return f"Remove {scene.old} from {scene.ours}", (
+            return f"Remove {step.old} from {step.ours}", (
                 "Kept for late messages, it would be kept for the intruder too; what comes late has to be sent again."
             )
     return None
 
 
-def _check(scene: StepContext) -> TitleAndReason:
+def _check(step: StepContext) -> TitleAndReason:
     return (
-        f"Compare the SHA-256 of {scene.new} with {scene.they} over another channel",
+        f"Compare the SHA-256 of {step.new} with {step.they} over another channel",
         (
-            f"A forged certificate would let a stranger read our messages or sign as {scene.they}, so "
+            f"A forged certificate would let a stranger read our messages or sign as {step.they}, so "
             "nothing is set up before the fingerprints have been compared."
         ),
     )
 
 
-def _stage(scene: StepContext) -> TitleAndReason:
-    if Role.DECRYPT in scene.moves:
+def _stage(step: StepContext) -> TitleAndReason:
+    if Role.DECRYPT in step.moves:
         return (
-            f"Load {scene.new}'s key beside {scene.old} for decryption in {scene.ours}",
+            f"Load {step.new}'s key beside {step.old} for decryption in {step.ours}",
             (
-                f"Partners may encrypt to {scene.new} as soon as they have it; if we could not decrypt "
+                f"Partners may encrypt to {step.new} as soon as they have it; if we could not decrypt "
                 "with it by then, their messages would fail with decryption-failed."
             ),
         )
     return (
-        f"Accept signatures of {scene.new} beside {scene.old} in {scene.ours}",
+        f"Accept signatures of {step.new} beside {step.old} in {step.ours}",
         (
-            f"{scene.new} must be accepted before it is used, or the messages and MDNs that it signs are "
+            f"{step.new} must be accepted before it is used, or the messages and MDNs that it signs are "
             "rejected here and our messages are sent again."
         ),
     )
 
 
-def _announce_own(scene: StepContext) -> TitleAndReason:
-    holder = f" of {scene.change.holder_name}" if scene.change.holder_name else ""
-    title = f"Send {scene.new}{holder} with its SHA-256 to {scene.they}"
-    if scene.we_read_with_one:
+def _announce_own(step: StepContext) -> TitleAndReason:
+    holder = f" of {step.change.holder_name}" if step.change.holder_name else ""
+    title = f"Send {step.new}{holder} with its SHA-256 to {step.they}"
+    if step.we_read_with_one:
         return title, (
-            f"{scene.they} needs {scene.new} at hand before the window, but must not use it earlier: our "
+            f"{step.they} needs {step.new} at hand before the window, but must not use it earlier: our "
             "system holds one certificate and could not decrypt."
         )
-    if scene.they_read_with_one:
+    if step.they_read_with_one:
         return title, (
-            f"{scene.they} needs {scene.new} at hand before the window, but holds one certificate: if it "
-            f"saves {scene.new} earlier, it rejects what we still sign with {scene.old}."
+            f"{step.they} needs {step.new} at hand before the window, but holds one certificate: if it "
+            f"saves {step.new} earlier, it rejects what we still sign with {step.old}."
         )
-    if scene.change.read_by_us:
+    if step.change.read_by_us:
         return title, (
-            f"Our system already decrypts with both, so {scene.they} may encrypt to {scene.new} at once; "
-            f"sent earlier, its messages would have failed, and sent late, {scene.old} may end first."
+            f"Our system already decrypts with both, so {step.they} may encrypt to {step.new} at once; "
+            f"sent earlier, its messages would have failed, and sent late, {step.old} may end first."
         )
     return title, (
-        f"{scene.they} rejects what we sign with {scene.new} until it has added it, so it needs "
-        f"{scene.new} well before the window."
+        f"{step.they} rejects what we sign with {step.new} until it has added it, so it needs "
+        f"{step.new} well before the window."
     )
 
 
-def _announce_partner(scene: StepContext) -> TitleAndReason:
-    if scene.we_read_with_one:
+def _announce_partner(step: StepContext) -> TitleAndReason:
+    if step.we_read_with_one:
         return (
-            f"Tell {scene.they} that we change to {scene.new} in the window",
+            f"Tell {step.they} that we change to {step.new} in the window",
             (
-                f"Not all of our systems accept two certificates, so messages and MDNs that {scene.they} "
-                f"signs with {scene.new} before the window are rejected."
+                f"Not all of our systems accept two certificates, so messages and MDNs that {step.they} "
+                f"signs with {step.new} before the window are rejected."
             ),
         )
     return (
-        f"Tell {scene.they} that we accept {scene.new}",
+        f"Tell {step.they} that we accept {step.new}",
         (
-            f"We accept both certificates now; {scene.they} waits for this word, because signing with "
-            f"{scene.new} before it would have failed here."
+            f"We accept both certificates now; {step.they} waits for this word, because signing with "
+            f"{step.new} before it would have failed here."
         ),
     )
 
 
-def _install(scene: StepContext) -> TitleAndReason:
-    if scene.change.side == "own":
+def _install(step: StepContext) -> TitleAndReason:
+    if step.change.side == "own":
         return (
             (
-                f"{scene.they} adds {scene.new} beside {scene.old}, for messages and MDNs, and confirms "
+                f"{step.they} adds {step.new} beside {step.old}, for messages and MDNs, and confirms "
                 "the fingerprint"
             ),
             (
-                f"If we sign with {scene.new} before {scene.they} accepts it, our messages get "
-                f"authentication-failed and our MDNs don't verify, so {scene.they} sends again what we "
+                f"If we sign with {step.new} before {step.they} accepts it, our messages get "
+                f"authentication-failed and our MDNs don't verify, so {step.they} sends again what we "
                 "already processed."
             ),
         )
     return (
-        f"{scene.they} loads {scene.new}'s key beside {scene.old} and says so",
+        f"{step.they} loads {step.new}'s key beside {step.old} and says so",
         (
-            f"If we encrypt to {scene.new} before {scene.they} has its key, our messages fail with "
-            f"decryption-failed, and only {scene.they} can tell us that it has."
+            f"If we encrypt to {step.new} before {step.they} has its key, our messages fail with "
+            f"decryption-failed, and only {step.they} can tell us that it has."
         ),
     )
 
 
-def _agree(scene: StepContext) -> TitleAndReason:
-    holder = scene.they if scene.they_read_with_one else "our side"
+def _agree(step: StepContext) -> TitleAndReason:
+    holder = step.they if step.they_read_with_one else "our side"
     return (
-        f"{scene.they} agrees to the window",
+        f"{step.they} agrees to the window",
         (
             f"One certificate is all that {holder} can hold, so both sides change together: whoever moves "
             "without the other causes failed messages until the other has moved too."
@@ -218,14 +218,14 @@ def _agree(scene: StepContext) -> TitleAndReason:
     )
 
 
-def _queue_name(scene: StepContext) -> str:
-    """Name the queue that is held: all that leaves a system, or what goes to one partner."""
-    return f"our outbound queue to {scene.they}" if scene.party else "our outbound queue"
+def _queue_name(step: StepContext) -> str:
+    """Return the name of the queue that is held: of a whole system, or to one partner."""
+    return f"our outbound queue to {step.they}" if step.party else "our outbound queue"
 
 
-def _hold(scene: StepContext) -> TitleAndReason:
+def _hold(step: StepContext) -> TitleAndReason:
     return (
-        f"Pause {_queue_name(scene)} in {scene.ours}",
+        f"Pause {_queue_name(step)} in {step.ours}",
         (
             "What we send while the two sides change could be rejected or answered with an MDN that does "
             "not verify; paused late, asynchronous MDNs are still on their way when the certificates "
@@ -234,130 +234,130 @@ def _hold(scene: StepContext) -> TitleAndReason:
     )
 
 
-def _cut_over_title(scene: StepContext) -> str:
-    if scene.change.per_partner:
-        to_whom = f"to {scene.they}" if scene.party else "by default"
-        return f"Sign {to_whom} with {scene.new} in {scene.ours}"
-    match scene.moves:
+def _cut_over_title(step: StepContext) -> str:
+    if step.change.per_partner:
+        to_whom = f"to {step.they}" if step.party else "by default"
+        return f"Sign {to_whom} with {step.new} in {step.ours}"
+    match step.moves:
         case {Role.SIGN: _, Role.DECRYPT: _}:
-            return f"Sign and decrypt with {scene.new} instead of {scene.old} in {scene.ours}"
+            return f"Sign and decrypt with {step.new} instead of {step.old} in {step.ours}"
         case {Role.ENCRYPT: _, Role.VERIFY: _}:
-            return f"Encrypt to {scene.new} and verify with it instead of {scene.old} in {scene.ours}"
+            return f"Encrypt to {step.new} and verify with it instead of {step.old} in {step.ours}"
         case {Role.SIGN: _}:
-            return f"Sign messages and MDNs with {scene.new} in {scene.ours}"
+            return f"Sign messages and MDNs with {step.new} in {step.ours}"
         case {Role.ENCRYPT: _}:
-            return f"Encrypt to {scene.new} in {scene.ours}"
+            return f"Encrypt to {step.new} in {step.ours}"
         case {Role.DECRYPT: _}:
-            return f"Decrypt with {scene.new} instead of {scene.old} in {scene.ours}"
+            return f"Decrypt with {step.new} instead of {step.old} in {step.ours}"
         case _:
-            return f"Verify with {scene.new} instead of {scene.old} in {scene.ours}"
+            return f"Verify with {step.new} instead of {step.old} in {step.ours}"
 
 
-def _cut_over_reason(scene: StepContext) -> str:
-    if scene.simultaneous:
+def _cut_over_reason(step: StepContext) -> str:
+    if step.simultaneous:
         return (
             "Both sides change in the same window because one of them holds one certificate only: earlier or "
             "later than the other side, messages fail until it has moved too."
         )
-    if scene.change.per_partner:
-        return _per_partner_reason(scene)
-    if Role.SIGN in scene.moves:
+    if step.change.per_partner:
+        return _per_partner_reason(step)
+    if Role.SIGN in step.moves:
         return (
-            f"The partners accept {scene.new} by now; earlier, our messages get authentication-failed and "
-            f"our MDNs don't verify, and later than the end of {scene.old}, partners may reject what it "
+            f"The partners accept {step.new} by now; earlier, our messages get authentication-failed and "
+            f"our MDNs don't verify, and later than the end of {step.old}, partners may reject what it "
             "signs."
         )
     return (
-        f"The partner decrypts with {scene.new} by now; earlier, our messages fail with decryption-failed, "
-        f"and too late, the partner has dropped {scene.old}; messages queued for a retry must be encrypted "
+        f"The partner decrypts with {step.new} by now; earlier, our messages fail with decryption-failed, "
+        f"and too late, the partner has dropped {step.old}; messages queued for a retry must be encrypted "
         "again."
     )
 
 
-def _dated_system_note(scene: StepContext) -> str:
-    """Say that nobody has to be there at the moment, where a person serves a system that takes dates."""
-    if scene.system is None or scene.system.automatic or not scene.system.dated:
+def _dated_system_note(step: StepContext) -> str:
+    """Return a note for systems that switch by date, if a person operates them; else an empty text."""
+    if step.system is None or step.system.automatic or not step.system.dated:
         return ""
     return (
-        f" {scene.ours} takes dates: once everybody is ready, enter the beginning of the window as the date from which "
-        f"{scene.new} is used, and record this when it is in use."
+        f" {step.ours} takes dates: once everybody is ready, enter the beginning of the window as the date from which "
+        f"{step.new} is used, and record this when it is in use."
     )
 
 
-def _per_partner_reason(scene: StepContext) -> str:
-    if scene.party is None:
+def _per_partner_reason(step: StepContext) -> str:
+    if step.party is None:
         return (
-            f"Every partner that takes part is signed to with {scene.new} by now; earlier, those that do not accept it "
-            f"yet would get it too, and left out, {scene.old} would go on signing for everybody else until its end."
+            f"Every partner that takes part is signed to with {step.new} by now; earlier, those that do not accept it "
+            f"yet would get it too, and left out, {step.old} would go on signing for everybody else until its end."
         )
     return (
-        f"{scene.they} accepts {scene.new} by now, whatever the others do; earlier, our messages get "
-        f"authentication-failed and our MDNs don't verify, and later than the end of {scene.old}, {scene.they} may "
+        f"{step.they} accepts {step.new} by now, whatever the others do; earlier, our messages get "
+        f"authentication-failed and our MDNs don't verify, and later than the end of {step.old}, {step.they} may "
         "reject what it signs."
     )
 
 
-def _partner_cut_over_title(scene: StepContext) -> str:
-    match scene.moves:
+def _partner_cut_over_title(step: StepContext) -> str:
+    match step.moves:
         case {Role.SIGN: _, Role.DECRYPT: _}:
-            return f"{scene.they} verifies with and encrypts to {scene.new} instead of {scene.old}"
+            return f"{step.they} verifies with and encrypts to {step.new} instead of {step.old}"
         case {Role.ENCRYPT: _, Role.VERIFY: _}:
-            return f"{scene.they} signs and decrypts with {scene.new} instead of {scene.old}"
+            return f"{step.they} signs and decrypts with {step.new} instead of {step.old}"
         case {Role.SIGN: _}:
-            return f"{scene.they} verifies with {scene.new} instead of {scene.old}"
+            return f"{step.they} verifies with {step.new} instead of {step.old}"
         case {Role.ENCRYPT: _}:
-            return f"{scene.they} decrypts with {scene.new} instead of {scene.old}"
+            return f"{step.they} decrypts with {step.new} instead of {step.old}"
         case {Role.DECRYPT: _}:
-            return f"{scene.they} encrypts to {scene.new}"
+            return f"{step.they} encrypts to {step.new}"
         case _:
-            return f"{scene.they} signs with {scene.new}"
+            return f"{step.they} signs with {step.new}"
 
 
-def _partner_cut_over_reason(scene: StepContext) -> str:
-    if scene.simultaneous:
+def _partner_cut_over_reason(step: StepContext) -> str:
+    if step.simultaneous:
         return (
-            f"{scene.they} pauses its queue and changes in the same window as we do: earlier or later, "
+            f"{step.they} pauses its queue and changes in the same window as we do: earlier or later, "
             "messages fail until the other side has moved too."
         )
     return (
-        f"We accept both certificates, so {scene.they} switches when it likes; the first message that uses "
-        f"{scene.new} shows that it has, and until then {scene.old} has to stay."
+        f"We accept both certificates, so {step.they} switches when it likes; the first message that uses "
+        f"{step.new} shows that it has, and until then {step.old} has to stay."
     )
 
 
-def _test(scene: StepContext) -> TitleAndReason:
-    roles = scene.change.roles
+def _test(step: StepContext) -> TitleAndReason:
+    roles = step.change.roles
     if roles == {Role.DECRYPT}:
         return (
-            f"Have {scene.they} send a test message to {scene.ours}",
+            f"Have {step.they} send a test message to {step.ours}",
             (
-                f"Only an inbound message shows that {scene.they} encrypts to {scene.new} and that we "
+                f"Only an inbound message shows that {step.they} encrypts to {step.new} and that we "
                 "decrypt it; without it, the next order is the test."
             ),
         )
     if roles == {Role.ENCRYPT}:
         return (
-            f"Send a test message from {scene.ours} to {scene.they}",
+            f"Send a test message from {step.ours} to {step.they}",
             (
-                f"A positive MDN proves that {scene.they} decrypts with {scene.new}; without it, the next "
+                f"A positive MDN proves that {step.they} decrypts with {step.new}; without it, the next "
                 "order is the test."
             ),
         )
     proof = {
-        Role.SIGN: f"that {scene.they} trusts what we sign with {scene.new}",
-        Role.VERIFY: f"that we verify what {scene.they} signs with {scene.new}",
-        Role.ENCRYPT: f"that {scene.they} decrypts with {scene.new}",
+        Role.SIGN: f"that {step.they} trusts what we sign with {step.new}",
+        Role.VERIFY: f"that we verify what {step.they} signs with {step.new}",
+        Role.ENCRYPT: f"that {step.they} decrypts with {step.new}",
     }
     proven = " and ".join(proof[role] for role in sort_roles(roles) if role in proof)
     return (
-        f"Exchange test messages between {scene.ours} and {scene.they}, both ways",
+        f"Exchange test messages between {step.ours} and {step.they}, both ways",
         f"A positive MDN whose signature verifies shows {proven}; without it, the next order is the test.",
     )
 
 
-def _release(scene: StepContext) -> TitleAndReason:
+def _release(step: StepContext) -> TitleAndReason:
     return (
-        f"Release {_queue_name(scene)} in {scene.ours}",
+        f"Release {_queue_name(step)} in {step.ours}",
         (
             "The tests have passed, so waiting messages may go; released earlier, they could all fail at "
             "once, and held longer, orders are late."
@@ -365,37 +365,37 @@ def _release(scene: StepContext) -> TitleAndReason:
     )
 
 
-def _partner_retire(scene: StepContext) -> TitleAndReason:
+def _partner_retire(step: StepContext) -> TitleAndReason:
     return (
-        f"{scene.they} drops {scene.old}",
+        f"{step.they} drops {step.old}",
         (
-            f"Dropped earlier, a retry or a late MDN that still uses {scene.old} would fail, and we could "
+            f"Dropped earlier, a retry or a late MDN that still uses {step.old} would fail, and we could "
             "not roll back; kept for ever, it goes on being trusted."
         ),
     )
 
 
-def _retire(scene: StepContext) -> TitleAndReason:
-    if not scene.moves:
+def _retire(step: StepContext) -> TitleAndReason:
+    if not step.moves:
         return (
-            f"Remove {scene.old} from {scene.ours}",
+            f"Remove {step.old} from {step.ours}",
             (
                 "Nothing uses it any more; until now it was kept for the way back, and kept for ever it would be one "
                 "more thing to lose."
             ),
         )
-    if Role.DECRYPT in scene.moves:
+    if Role.DECRYPT in step.moves:
         return (
-            f"Drop {scene.old} from {scene.ours}",
+            f"Drop {step.old} from {step.ours}",
             (
                 "The partners' retries have drained by now; dropped earlier, a message that was encrypted "
-                f"to {scene.old} could not be decrypted."
+                f"to {step.old} could not be decrypted."
             ),
         )
     return (
-        f"Drop {scene.old} from {scene.ours}",
+        f"Drop {step.old} from {step.ours}",
         (
-            f"Late MDNs have arrived by now; dropped earlier, one that was signed with {scene.old} would "
+            f"Late MDNs have arrived by now; dropped earlier, one that was signed with {step.old} would "
             "fail, and our message would be sent again."
         ),
     )

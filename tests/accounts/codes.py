@@ -1,4 +1,4 @@
-"""Codes of an authenticator app, as RFC 6238 says: what a telephone computes."""
+"""Codes of an authenticator app (RFC 6238)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small OpenID provider on a free port: it speaks HTTP, signs with RS256, and can be told to misbehave."""
+"""A small OpenID provider on a free port: it speaks HTTP, signs with RS256, and can misbehave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passkeys in a real browser, with an authenticator that the browser plays."""
+"""Passkeys in a browser with a virtual authenticator."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_passkey_is_added_and_lets_its_owner_in(
     assert troubles == []  # nothing that the Content-Security-Policy would have stopped
 
 
-def test_a_device_without_the_passkey_does_not_get_in_and_is_told(
+def test_a_device_without_the_passkey_is_refused_with_a_message(
     vera: User, live_server: LiveServer, page: Page, device: PasskeyDevice
 ) -> None:
     add_passkey(page, live_server)
@@ -146,7 +146,7 @@ def test_an_answer_of_another_key_is_refused(
     expect(page).to_have_url(re.compile("/login/"))
 
 
-def test_a_passkey_confirms_that_it_is_them_and_is_removed(
+def test_a_passkey_reauthenticates_and_is_removed(
     vera: User, live_server: LiveServer, page: Page, device: PasskeyDevice
 ) -> None:
     add_passkey(page, live_server)
@@ -161,7 +161,7 @@ def test_a_passkey_confirms_that_it_is_them_and_is_removed(
     assert not Authenticator.objects.exists()  # the recovery codes went with it
 
 
-def test_a_passkey_is_enough_to_take_a_private_key_out(
+def test_a_passkey_suffices_to_export_a_private_key(
     vera: User, live_server: LiveServer, page: Page, device: PasskeyDevice
 ) -> None:
     vera.groups.set([Group.objects.get(name="administrator")])

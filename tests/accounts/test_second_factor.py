@@ -16,7 +16,7 @@ from as2certs.accounts import second_factors
 from as2certs.accounts.models import Installation, User
 from as2certs.accounts.throttling import CODE_PERIOD, MAX_CODE_FAILURES, is_code_throttled
 from as2certs.audit.models import Entry
-from as2certs.checks import check_sealed_factors
+from as2certs.checks import check_sealed_values
 from as2certs.clock import database_now
 from as2certs.pki import VaultError, new_vault_key
 from as2certs.vault import vault
@@ -80,7 +80,7 @@ def recorded_verbs() -> list[str]:
     return list(Entry.objects.order_by("id").values_list("verb", flat=True))
 
 
-def test_with_an_app_the_password_alone_lets_nobody_in_and_its_code_does() -> None:
+def test_with_an_app_the_password_needs_a_code() -> None:
     _, key, _ = person_with_app()
     client = client_with_password()
     assert not is_logged_in(client)
@@ -91,7 +91,7 @@ def test_with_an_app_the_password_alone_lets_nobody_in_and_its_code_does() -> No
     assert entry.new == {"with": ["password", "authenticator app"]}
 
 
-def test_after_the_code_a_person_is_where_they_wanted_to_go() -> None:
+def test_the_code_redirects_to_next() -> None:
     _, key, _ = person_with_app()
     client = Client()
     wanted = reverse("audit-list")
@@ -100,7 +100,7 @@ def test_after_the_code_a_person_is_where_they_wanted_to_go() -> None:
     assert client.post(reverse("mfa_authenticate"), {"code": next_code(key)})["Location"] == wanted
 
 
-def test_adding_an_app_stands_in_the_trail_without_its_key() -> None:
+def test_adding_an_app_is_recorded_without_its_key() -> None:
     _, key, codes = person_with_app()
     assert recorded_verbs().count("person.second_factor_added") == 2  # the app, and recovery codes with it
     everything = str(list(Entry.objects.values()))
@@ -117,7 +117,7 @@ def test_a_wrong_first_code_adds_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", ["mfa_activate_totp", "mfa_add_webauthn"])
-def test_a_login_just_now_is_not_enough_to_add_one(name: str) -> None:
+def test_a_recent_login_does_not_suffice_to_add_a_factor(name: str) -> None:
     make_person("vera", "viewer")
     client = client_with_password()
     for asked in (client.get(reverse(name)), client.post(reverse(name), {"code": "000000"})):
@@ -132,6 +132,7 @@ def test_the_key_and_the_recovery_codes_are_sealed_in_the_database() -> None:
     assert vault().unseal(Authenticator.objects.get(type="totp").data["secret"].encode()).decode() == key
 
 
+@pytest.mark.on_postgres
 def test_a_code_works_once() -> None:
     _, key, _ = person_with_app()
     code = next_code(key)
@@ -148,14 +149,14 @@ def test_a_code_of_two_minutes_ago_is_refused() -> None:
     assert not is_logged_in(client)
 
 
-def test_a_code_without_the_password_is_not_even_looked_at() -> None:
+def test_a_code_without_the_password_is_not_checked() -> None:
     _, key, _ = person_with_app()
     client = Client()
     assert client.post(reverse("mfa_authenticate"), {"code": next_code(key)})["Location"] == reverse("login")
     assert not is_logged_in(client)
 
 
-def test_after_ten_wrong_codes_the_right_one_is_not_looked_at_either_from_anywhere() -> None:
+def test_after_ten_wrong_codes_the_right_one_is_not_checked_from_any_address() -> None:
     vera, key, _ = person_with_app()
     client = client_with_password()
     for _ in range(MAX_CODE_FAILURES):
@@ -172,7 +173,7 @@ def test_after_ten_wrong_codes_the_right_one_is_not_looked_at_either_from_anywhe
     assert not is_code_throttled(vera, now=now + CODE_PERIOD)
 
 
-def test_a_stranger_without_the_password_can_not_lock_anybody_out_of_their_codes() -> None:
+def test_wrong_codes_without_the_password_do_not_lock_an_account() -> None:
     vera, _, _ = person_with_app()
     stranger = Client()
     for _ in range(2 * MAX_CODE_FAILURES):
@@ -180,7 +181,8 @@ def test_a_stranger_without_the_password_can_not_lock_anybody_out_of_their_codes
     assert not is_code_throttled(vera, now=database_now())
 
 
-def test_recovery_codes_are_shown_once_and_each_lets_in_once() -> None:
+@pytest.mark.on_postgres
+def test_recovery_codes_are_shown_once_and_work_once() -> None:
     _, _, codes = person_with_app()
     assert len(set(codes)) == 10
     client = client_with_password()
@@ -193,7 +195,7 @@ def test_recovery_codes_are_shown_once_and_each_lets_in_once() -> None:
     assert shown_recovery_codes(client) == []
 
 
-def test_new_recovery_codes_end_the_old_ones() -> None:
+def test_new_recovery_codes_invalidate_the_old_ones() -> None:
     _, _, codes = person_with_app()
     client = client_with_password()
     client.post(reverse("mfa_authenticate"), {"code": codes[0]})
@@ -207,7 +209,7 @@ def test_new_recovery_codes_end_the_old_ones() -> None:
     assert not is_logged_in(late)
 
 
-def test_removing_the_app_asks_again_who_it_is_and_takes_the_recovery_codes_too() -> None:
+def test_removing_the_app_requires_reauthentication_and_removes_the_recovery_codes() -> None:
     _, key, _ = person_with_app()
     client = client_with_password()
     client.post(reverse("mfa_authenticate"), {"code": next_code(key)})
@@ -222,7 +224,7 @@ def test_removing_the_app_asks_again_who_it_is_and_takes_the_recovery_codes_too(
     assert "person.second_factor_removed" in recorded_verbs()
 
 
-def test_a_wrong_password_confirms_nothing_and_counts_like_one_at_the_login() -> None:
+def test_a_wrong_password_at_reauthentication_counts_like_one_at_the_login() -> None:
     person_with_app()
     client = log_in(User.objects.get())
     for _ in range(10):
@@ -234,7 +236,7 @@ def test_a_wrong_password_confirms_nothing_and_counts_like_one_at_the_login() ->
     assert recorded_verbs()[-1] == "person.confirmation_refused"
 
 
-def test_nobody_sees_or_removes_what_belongs_to_somebody_else() -> None:
+def test_factors_of_others_are_neither_shown_nor_removed() -> None:
     person_with_app()
     row = Authenticator.objects.create(
         user=User.objects.get(), type="webauthn", data={"name": "hers", "credential": {}}
@@ -246,7 +248,7 @@ def test_nobody_sees_or_removes_what_belongs_to_somebody_else() -> None:
     assert "hers" not in client.get(reverse("mfa_index")).content.decode()
 
 
-def test_the_admins_own_login_is_no_way_around_the_second_factor() -> None:
+def test_the_login_of_the_admin_requires_the_second_factor() -> None:
     person_with_app("anna", "administrator")
     User.objects.update(is_staff=True)
     client = Client()
@@ -262,7 +264,7 @@ def required() -> None:
     row.save()
 
 
-def test_where_it_is_required_people_without_one_set_it_up_before_anything_else() -> None:
+def test_users_without_a_required_factor_must_add_one_first() -> None:
     make_person("vera", "viewer")
     required()
     client = client_with_password()
@@ -273,18 +275,18 @@ def test_where_it_is_required_people_without_one_set_it_up_before_anything_else(
     assert is_logged_in(client)
 
 
-def test_where_it_is_required_somebody_without_one_may_leave() -> None:
+def test_users_without_a_required_factor_can_log_out() -> None:
     make_person("vera", "viewer")
     required()
     assert client_with_password().post(reverse("logout"))["Location"] == reverse("login")
 
 
-def test_nobody_is_forced_by_default() -> None:
+def test_a_second_factor_is_optional_by_default() -> None:
     make_person("vera", "viewer")
     assert is_logged_in(client_with_password())
 
 
-def test_a_lost_second_factor_is_taken_away_on_the_servers_command_line() -> None:
+def test_a_lost_second_factor_is_removed_by_a_command() -> None:
     person_with_app()
     out = StringIO()
     call_command("reset_second_factor", "vera", stdout=out)
@@ -296,23 +298,23 @@ def test_a_lost_second_factor_is_taken_away_on_the_servers_command_line() -> Non
 
 
 @pytest.mark.parametrize("name", ["vera", "nobody"])
-def test_resetting_what_is_not_there_says_so(name: str) -> None:
+def test_resetting_without_a_factor_is_reported(name: str) -> None:
     make_person("vera", "viewer")
     with pytest.raises(CommandError, match=r"no second factor|Nobody logs in"):
         call_command("reset_second_factor", name)
     assert not Entry.objects.filter(verb="person.second_factor_reset").exists()
 
 
-def test_second_factors_are_sealed_anew_when_the_vaults_key_changes() -> None:
+def test_second_factors_are_resealed_when_the_vault_key_changes() -> None:
     _, key, _ = person_with_app()
     fresh = new_vault_key()
     with override_settings(AS2CERTS_VAULT_KEYS=[fresh]):
-        (told,) = check_sealed_factors(None, databases=["default"])
-        assert told.msg.startswith("2 of 2 stored second factors can't be opened")
+        (error,) = check_sealed_values(None, databases=["default"])
+        assert error.msg.startswith("2 of 2 stored second factors can't be opened")
     with override_settings(AS2CERTS_VAULT_KEYS=[fresh, *settings.AS2CERTS_VAULT_KEYS]):
         assert second_factors.reseal_all() == 2
     with override_settings(AS2CERTS_VAULT_KEYS=[fresh]):
-        assert check_sealed_factors(None, databases=["default"]) == []
+        assert check_sealed_values(None, databases=["default"]) == []
         client = client_with_password()
         client.post(reverse("mfa_authenticate"), {"code": next_code(key)})
         assert is_logged_in(client)
@@ -320,7 +322,7 @@ def test_second_factors_are_sealed_anew_when_the_vaults_key_changes() -> None:
         vault().unseal(Authenticator.objects.get(type="totp").data["secret"].encode())
 
 
-def test_an_old_confirmation_does_not_count() -> None:
+def test_a_reauthentication_expires() -> None:
     _, key, _ = person_with_app()
     client = client_with_password()
     client.post(reverse("mfa_authenticate"), {"code": next_code(key)})
@@ -344,7 +346,7 @@ def test_an_old_confirmation_does_not_count() -> None:
         '{"response": {"clientDataJSON": "!"}}',
     ],
 )
-def test_a_passkey_that_no_browser_made_is_refused_in_words(made_up: str) -> None:
+def test_a_forged_passkey_is_refused_with_a_message(made_up: str) -> None:
     person_with_app()
     client = client_with_password()
     page = client.post(reverse("mfa_authenticate"), {"credential": made_up})

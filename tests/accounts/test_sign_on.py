@@ -1,4 +1,4 @@
-"""Single sign-on against a real, small OpenID provider, which also misbehaves."""
+"""Single sign-on with a small OpenID provider that can misbehave."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def last_reason() -> str:
     return Entry.objects.filter(verb="person.sign_on_refused").latest("id").reason
 
 
-def test_somebody_new_gets_in_with_the_roles_of_their_groups(provider: FakeProvider) -> None:
+def test_a_new_person_logs_in_with_the_roles_of_their_groups(provider: FakeProvider) -> None:
     client = Client(REMOTE_ADDR="192.0.2.7")
     answer = client.get(visit(provider, begin(client, wanted=reverse("audit-list"))))
     assert answer["Location"] == reverse("audit-list")
@@ -119,7 +119,7 @@ def test_somebody_new_gets_in_with_the_roles_of_their_groups(provider: FakeProvi
     assert (entry.new, entry.address) == ({"with": ["single sign-on"]}, "192.0.2.7")
 
 
-def test_nothing_of_what_the_provider_says_is_stored_beside_the_subject(provider: FakeProvider) -> None:
+def test_no_claim_except_the_subject_is_stored(provider: FakeProvider) -> None:
     sign_in(provider)
     account = SocialAccount.objects.get()
     assert (account.uid, account.extra_data) == ("u-1001", {})
@@ -135,7 +135,7 @@ def test_the_login_page_offers_it_by_its_name_and_only_where_it_is_on(
     assert Client().get(reverse("sign-on-return")).status_code == 404
 
 
-def test_at_each_login_the_roles_are_those_of_the_groups_of_that_moment(provider: FakeProvider) -> None:
+def test_each_login_sets_the_roles_of_the_current_groups(provider: FakeProvider) -> None:
     sign_in(provider)
     provider.person["groups"] = ["edi-leads"]
     sign_in(provider)
@@ -152,9 +152,7 @@ def test_at_each_login_the_roles_are_those_of_the_groups_of_that_moment(provider
 
 
 @pytest.mark.parametrize("groups", [None, [], ["staff"], [["edi-operators"]], {"edi-operators": 1}, 7])
-def test_somebody_without_a_group_that_counts_is_refused_and_told_what_to_do(
-    provider: FakeProvider, groups: Any
-) -> None:
+def test_a_person_without_a_mapped_group_is_refused_with_advice(provider: FakeProvider, groups: Any) -> None:
     provider.person["groups"] = groups
     client = sign_in(provider)
     assert not is_logged_in(client)
@@ -162,7 +160,7 @@ def test_somebody_without_a_group_that_counts_is_refused_and_told_what_to_do(
     assert not User.objects.exists()
 
 
-def test_somebody_who_left_all_groups_loses_the_roles_and_is_refused(provider: FakeProvider) -> None:
+def test_a_person_who_left_all_groups_loses_the_roles_and_is_refused(provider: FakeProvider) -> None:
     sign_in(provider)
     provider.person["groups"] = []
     assert not is_logged_in(sign_in(provider))
@@ -178,7 +176,7 @@ def test_a_closed_account_stays_closed(provider: FakeProvider) -> None:
 
 
 @pytest.mark.parametrize("wished", ["vera", "VERA"])
-def test_an_equal_user_name_takes_no_account_over(provider: FakeProvider, wished: str) -> None:
+def test_an_equal_user_name_does_not_take_over_an_account(provider: FakeProvider, wished: str) -> None:
     vera = make_person("vera", "administrator")
     provider.person["preferred_username"] = wished
     client = sign_in(provider)
@@ -190,7 +188,7 @@ def test_an_equal_user_name_takes_no_account_over(provider: FakeProvider, wished
     assert not SocialAccount.objects.exists()
 
 
-def test_an_equal_address_takes_no_account_over_but_makes_another(provider: FakeProvider) -> None:
+def test_an_equal_address_creates_another_account(provider: FakeProvider) -> None:
     vera = make_person("vera", "administrator")
     provider.person["email"] = vera.email
     client = sign_in(provider)
@@ -198,7 +196,7 @@ def test_an_equal_address_takes_no_account_over_but_makes_another(provider: Fake
     assert User.objects.get(pk=client.session["_auth_user_id"]).username == "olga"
 
 
-def test_the_same_subject_of_another_issuer_is_somebody_else(
+def test_the_same_subject_of_another_issuer_is_another_person(
     provider: FakeProvider, settings: LazySettings
 ) -> None:
     sign_in(provider)
@@ -209,7 +207,7 @@ def test_the_same_subject_of_another_issuer_is_somebody_else(
         assert User.objects.get(pk=client.session["_auth_user_id"]).username == "mallory"
 
 
-def test_an_administrator_links_an_account_that_is_here_already(provider: FakeProvider) -> None:
+def test_an_administrator_links_an_existing_account(provider: FakeProvider) -> None:
     make_person("vera", "viewer")
     out = StringIO()
     call_command("link_sign_on", "vera", "u-1001", stdout=out)
@@ -255,9 +253,7 @@ UNKNOWN_PERSON = rsa_key("an unknown person")
     ],
     ids=str,
 )
-def test_an_id_token_that_does_not_hold_lets_nobody_in(
-    provider: FakeProvider, twist: dict[str, Any], why: str
-) -> None:
+def test_an_invalid_id_token_is_refused(provider: FakeProvider, twist: dict[str, Any], why: str) -> None:
     provider.twist = twist
     client = sign_in(provider)
     assert not is_logged_in(client)
@@ -271,7 +267,7 @@ def test_an_id_token_that_does_not_hold_lets_nobody_in(
     [(UNKNOWN_PERSON, "RS256"), ("the client's secret is known to it as well", "HS256"), (None, "none")],
     ids=["another key", "a shared secret", "no signature"],
 )
-def test_an_id_token_that_somebody_else_signed_lets_nobody_in(
+def test_an_id_token_with_a_foreign_signature_is_refused(
     provider: FakeProvider, sign: tuple[Any, str]
 ) -> None:
     provider.sign = sign
@@ -281,13 +277,13 @@ def test_an_id_token_that_somebody_else_signed_lets_nobody_in(
     assert "ID token" in last_reason()
 
 
-def test_a_provider_that_calls_itself_by_another_name_is_not_believed(provider: FakeProvider) -> None:
+def test_a_provider_with_another_issuer_is_refused(provider: FakeProvider) -> None:
     provider.announced = "http://127.0.0.1:1/other"
     assert not is_logged_in(sign_in(provider))
     assert "it calls itself 'http://127.0.0.1:1/other', and not as AS2CERTS_OIDC_ISSUER does" in last_reason()
 
 
-def test_an_answer_is_taken_by_the_browser_that_asked_and_once(provider: FakeProvider) -> None:
+def test_a_callback_is_accepted_once_and_in_the_same_browser(provider: FakeProvider) -> None:
     mine, victim = Client(), Client()
     back = visit(provider, begin(mine))
     victim.get(back)  # a link with my answer, sent to somebody else
@@ -299,7 +295,7 @@ def test_an_answer_is_taken_by_the_browser_that_asked_and_once(provider: FakePro
     assert not is_logged_in(mine)
 
 
-def test_a_wrong_state_lets_nobody_in_and_writes_nothing_into_the_trail(provider: FakeProvider) -> None:
+def test_a_wrong_state_is_refused_and_not_recorded(provider: FakeProvider) -> None:
     client = Client()
     back = visit(provider, begin(client))
     client.get(back.replace("state=", "state=x"))
@@ -308,7 +304,7 @@ def test_a_wrong_state_lets_nobody_in_and_writes_nothing_into_the_trail(provider
     assert "was not finished" in login_page_text(client)
 
 
-def test_who_says_no_at_the_provider_is_back_at_the_login(provider: FakeProvider) -> None:
+def test_a_cancelled_login_at_the_provider_leads_to_the_login_page(provider: FakeProvider) -> None:
     client = Client()
     state = parse_qs(urlsplit(begin(client)).query)["state"][0]
     answer = client.get(reverse("sign-on-return"), {"error": "access_denied", "state": state})
@@ -316,7 +312,7 @@ def test_who_says_no_at_the_provider_is_back_at_the_login(provider: FakeProvider
     assert "was not finished" in login_page_text(client)
 
 
-def test_a_wrong_client_secret_lets_nobody_in_and_the_log_names_the_settings(
+def test_a_wrong_client_secret_is_refused_and_the_log_names_the_settings(
     provider: FakeProvider, settings: LazySettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     change(settings, secret="wrong")
@@ -336,7 +332,7 @@ def test_a_scope_that_the_provider_refuses_is_named_in_the_log(
     )
 
 
-def test_a_provider_that_is_away_is_told_in_words(
+def test_an_unreachable_provider_is_reported_on_the_page(
     provider: FakeProvider, settings: LazySettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     change(settings, issuer="http://127.0.0.1:9")
@@ -346,7 +342,7 @@ def test_a_provider_that_is_away_is_told_in_words(
     assert "Is AS2CERTS_OIDC_ISSUER right" in caplog.text
 
 
-def test_an_issuer_with_a_wrong_path_is_told_in_the_log(
+def test_an_issuer_with_a_wrong_path_is_reported_in_the_log(
     provider: FakeProvider, settings: LazySettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     change(settings, issuer=f"{provider.issuer}/realms/nowhere")
@@ -355,13 +351,13 @@ def test_an_issuer_with_a_wrong_path_is_told_in_the_log(
     assert f"HTTPError. Is AS2CERTS_OIDC_ISSUER right, and is there an answer at {where}" in caplog.text
 
 
-def test_nobody_is_led_elsewhere_after_the_login(provider: FakeProvider) -> None:
+def test_the_login_does_not_redirect_to_other_sites(provider: FakeProvider) -> None:
     client = Client()
     answer = client.get(visit(provider, begin(client, wanted="https://evil.example/")))
     assert answer["Location"] == reverse("home")
 
 
-def test_a_second_factor_of_ones_own_is_asked_for_after_single_sign_on_too(provider: FakeProvider) -> None:
+def test_an_existing_second_factor_is_required_after_single_sign_on(provider: FakeProvider) -> None:
     sign_in(provider)
     Authenticator.objects.create(user=User.objects.get(), type="totp", data={"secret": "sealed"})
     client = Client()
@@ -370,7 +366,7 @@ def test_a_second_factor_of_ones_own_is_asked_for_after_single_sign_on_too(provi
     assert not is_logged_in(client)
 
 
-def test_where_a_second_factor_is_required_single_sign_on_brings_its_own(provider: FakeProvider) -> None:
+def test_single_sign_on_satisfies_a_required_second_factor(provider: FakeProvider) -> None:
     row = Installation.current()
     row.second_factor = Installation.SecondFactor.REQUIRED
     row.save()
@@ -382,7 +378,7 @@ def make_leader(provider: FakeProvider) -> Client:
     return sign_in(provider)
 
 
-def test_whoever_has_no_password_logs_in_again_at_the_provider_before_a_right_is_given(
+def test_users_without_a_password_reauthenticate_at_the_provider_before_granting_rights(
     provider: FakeProvider,
 ) -> None:
     client = make_leader(provider)
@@ -399,7 +395,7 @@ def test_whoever_has_no_password_logs_in_again_at_the_provider_before_a_right_is
     assert Entry.objects.get(verb="person.confirmed").new == {"with": "single sign-on"}
 
 
-def test_whoever_has_no_password_logs_in_again_at_the_provider_before_a_private_key_leaves(
+def test_users_without_a_password_reauthenticate_at_the_provider_before_exporting_a_key(
     provider: FakeProvider,
 ) -> None:
     client = make_leader(provider)
@@ -416,7 +412,7 @@ def test_whoever_has_no_password_logs_in_again_at_the_provider_before_a_private_
     assert Entry.objects.get(verb="key.exported").actor == User.objects.get()
 
 
-def test_whoever_has_no_password_can_add_a_second_factor_just_after_the_login(provider: FakeProvider) -> None:
+def test_users_without_a_password_can_add_a_second_factor_after_the_login(provider: FakeProvider) -> None:
     client = sign_in(provider)
     add = reverse("mfa_activate_totp")
     assert client.get(add).status_code == 200
@@ -425,9 +421,7 @@ def test_whoever_has_no_password_can_add_a_second_factor_just_after_the_login(pr
 
 
 @pytest.mark.parametrize("ago", [3600, None])
-def test_a_provider_that_did_not_ask_again_confirms_nothing(
-    provider: FakeProvider, ago: float | None
-) -> None:
+def test_a_provider_that_did_not_reauthenticate_is_refused(provider: FakeProvider, ago: float | None) -> None:
     client = make_leader(provider)
     provider.logged_in_ago = ago or 0
     provider.twist = {} if ago else {"auth_time": None}
@@ -437,7 +431,7 @@ def test_a_provider_that_did_not_ask_again_confirms_nothing(
     assert not Entry.objects.filter(verb="person.confirmed").exists()
 
 
-def test_somebody_else_at_the_provider_confirms_nothing(provider: FakeProvider) -> None:
+def test_another_person_at_the_provider_is_no_reauthentication(provider: FakeProvider) -> None:
     client = make_leader(provider)
     provider.person = {**OLGA, "sub": "u-2", "preferred_username": "mallory", "groups": ["edi-leads"]}
     client.get(visit(provider, begin(client, at="confirm-sign-on")))
@@ -445,17 +439,17 @@ def test_somebody_else_at_the_provider_confirms_nothing(provider: FakeProvider) 
     assert "another person" in last_reason()
 
 
-def test_whoever_is_not_linked_has_nothing_to_confirm_there(provider: FakeProvider) -> None:
+def test_unlinked_users_cannot_reauthenticate_at_the_provider(provider: FakeProvider) -> None:
     assert log_in(make_person("vera", "viewer")).get(reverse("confirm-sign-on")).status_code == 404
 
 
-def test_whoever_has_no_password_is_not_asked_to_change_it(provider: FakeProvider) -> None:
+def test_users_without_a_password_are_not_asked_to_change_it(provider: FakeProvider) -> None:
     client = sign_in(provider)
     assert client.get(reverse("password-change"))["Location"] == reverse("account")
     assert reverse("password-change") not in client.get(reverse("account")).content.decode()
 
 
-def test_the_roles_that_groups_can_stand_for_are_those_of_the_rights(
+def test_groups_can_map_to_every_role(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from as2certs.settings import env, group_roles

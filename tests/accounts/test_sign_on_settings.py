@@ -1,4 +1,4 @@
-"""Settings of single sign-on that are wrong end the start with what is wrong, and what to do."""
+"""Invalid settings of single sign-on end the start with the reason and advice."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> str:
     return said
 
 
-def test_sound_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_valid_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     padded = {name: f" {value}\n" for name, value in VALID.items()}
     for given in (VALID, padded):
         monkeypatch.setattr(settings.env, "ENVIRON", given)
@@ -55,23 +55,23 @@ def test_sound_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("given", [{}, dict.fromkeys(VALID, ""), {"AS2CERTS_OIDC_NAME": " "}])
-def test_without_any_it_is_off(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
+def test_single_sign_on_is_off_without_settings(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+) -> None:
     monkeypatch.setattr(settings.env, "ENVIRON", given)
     assert settings.oidc_settings() is None
 
 
 @pytest.mark.parametrize("name", VALID)
 @pytest.mark.parametrize("value", [None, "", "  "])
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str | None) -> None:
+def test_missing_settings_are_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str | None) -> None:
     said = refusal(monkeypatch, changed(**{name.removeprefix("AS2CERTS_OIDC_"): value}))
     assert said.startswith(f"{name} is missing: single sign-on wants more than AS2CERTS_OIDC_")
     assert "docs/settings.md says what to set" in said
 
 
 @pytest.mark.parametrize("name", ["NAME", "SCOPES", "GROUPS_CLAIM"])
-def test_what_means_nothing_by_itself_is_no_silent_nothing(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_setting_without_the_required_ones_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     said = refusal(monkeypatch, {f"AS2CERTS_OIDC_{name}": "openid"})
     assert said.startswith(
         "AS2CERTS_OIDC_ISSUER, AS2CERTS_OIDC_CLIENT_ID, AS2CERTS_OIDC_CLIENT_SECRET, AS2CERTS_OIDC_GROUPS are "
@@ -79,7 +79,7 @@ def test_what_means_nothing_by_itself_is_no_silent_nothing(
     )
 
 
-def test_a_file_that_holds_no_secret_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_secret_file_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     said = refusal(monkeypatch, changed(CLIENT_SECRET="", CLIENT_SECRET_FILE="/run/secrets/oidc"))
     assert "The file that AS2CERTS_OIDC_CLIENT_SECRET_FILE names is empty." in said
 
@@ -106,9 +106,7 @@ def test_a_file_that_holds_no_secret_is_told(monkeypatch: pytest.MonkeyPatch) ->
         ("https://login.example.com/#company", "it holds more than a host and a path"),
     ],
 )
-def test_an_issuer_that_can_not_be_one_is_refused(
-    monkeypatch: pytest.MonkeyPatch, issuer: str, wrong: str
-) -> None:
+def test_an_invalid_issuer_is_refused(monkeypatch: pytest.MonkeyPatch, issuer: str, wrong: str) -> None:
     said = refusal(monkeypatch, changed(ISSUER=issuer))
     assert said.startswith(f"AS2CERTS_OIDC_ISSUER can't be used (it is “{issuer}”): {wrong}")
     assert "such as https://login.example.com/realms/company" in said
@@ -121,7 +119,7 @@ def test_a_password_in_the_issuer_is_not_shown(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("host", ["localhost:8080", "127.0.0.1:8080", "[::1]:8080"])
-def test_on_this_machine_http_will_do(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+def test_http_is_allowed_on_localhost(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setattr(settings.env, "ENVIRON", changed(ISSUER=f"http://{host}/realms/company"))
     found = settings.oidc_settings()
     assert found is not None
@@ -148,9 +146,7 @@ def test_on_this_machine_http_will_do(monkeypatch: pytest.MonkeyPatch, host: str
         ('{"edi-team": "Operator, Approver"}', "the role “Operator, Approver”, which is none"),
     ],
 )
-def test_groups_that_stand_for_nothing_are_refused(
-    monkeypatch: pytest.MonkeyPatch, groups: str, wrong: str
-) -> None:
+def test_groups_without_roles_are_refused(monkeypatch: pytest.MonkeyPatch, groups: str, wrong: str) -> None:
     said = refusal(monkeypatch, changed(GROUPS=groups))
     assert said.startswith("AS2CERTS_OIDC_GROUPS ")
     assert wrong in said
@@ -179,7 +175,7 @@ def test_scopes_without_openid_are_refused(monkeypatch: pytest.MonkeyPatch, scop
 @pytest.mark.parametrize(
     "argv", [["manage.py", "check"], ["-m", "gunicorn", "as2certs.wsgi"]], ids=["check", "web"]
 )
-def test_the_start_ends_with_one_line(
+def test_an_invalid_setting_ends_the_start_with_one_line(
     tmp_path: Path, argv: list[str], given: dict[str, str], said: str
 ) -> None:
     needed = {"AS2CERTS_VAR": str(tmp_path), "SECRET_KEY": "x", "AS2CERTS_VAULT_KEYS": "a" * 43 + "="}

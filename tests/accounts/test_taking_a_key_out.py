@@ -1,4 +1,4 @@
-"""Before a private key leaves, whoever takes it out shows again who they are, in whatever way they can."""
+"""Exporting a private key requires reauthentication, by any method of the user."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def client_without_password() -> tuple[Client, str, list[str]]:
 
 
 @pytest.mark.parametrize("start", [client_with_app, client_without_password])
-def test_a_code_of_the_second_factor_is_enough(
+def test_a_code_of_the_second_factor_suffices(
     certificate: IdentityCertificate, start: Callable[[], tuple[Client, str, list[str]]]
 ) -> None:
     client, key, _ = start()
@@ -84,7 +84,7 @@ def test_a_code_of_the_second_factor_is_enough(
     assert Entry.objects.filter(verb="person.confirmed").latest("id").new == {"with": "authenticator app"}
 
 
-def test_a_recovery_code_is_enough_once(certificate: IdentityCertificate) -> None:
+def test_a_recovery_code_suffices_once(certificate: IdentityCertificate) -> None:
     client, _, codes = client_with_app()
     client.post(reverse("mfa_reauthenticate"), {"code": codes[0]})
     assert exports_key(client, certificate)
@@ -93,7 +93,7 @@ def test_a_recovery_code_is_enough_once(certificate: IdentityCertificate) -> Non
     assert not exports_key(client, certificate)
 
 
-def test_the_password_is_enough_and_the_other_ways_are_offered_beside_it(
+def test_the_password_suffices_and_other_methods_are_offered(
     certificate: IdentityCertificate,
 ) -> None:
     client, _, _ = client_with_app()
@@ -105,24 +105,24 @@ def test_the_password_is_enough_and_the_other_ways_are_offered_beside_it(
     assert Entry.objects.filter(verb="person.confirmed").latest("id").new == {"with": "password"}
 
 
-def test_whoever_has_no_password_is_asked_for_the_code_at_once(certificate: IdentityCertificate) -> None:
+def test_users_without_a_password_are_asked_for_a_code(certificate: IdentityCertificate) -> None:
     client, _, _ = client_without_password()
     assert client.get(export(certificate))["Location"].startswith(reverse("mfa_reauthenticate"))
 
 
-def test_logging_in_just_now_is_not_enough(certificate: IdentityCertificate) -> None:
+def test_a_recent_login_does_not_suffice(certificate: IdentityCertificate) -> None:
     make_person("anna", "administrator")
     assert not exports_key(client_with_password("anna"), certificate)
 
 
-def test_logging_in_just_now_with_both_factors_is_not_enough(certificate: IdentityCertificate) -> None:
+def test_a_recent_login_with_both_factors_does_not_suffice(certificate: IdentityCertificate) -> None:
     _, key, _ = client_with_app()
     client = client_with_password("anna")
     assert client.post(reverse("mfa_authenticate"), {"code": next_code(key)}).status_code == 302
     assert not exports_key(client, certificate)
 
 
-def test_five_minutes_later_they_are_asked_again(certificate: IdentityCertificate) -> None:
+def test_reauthentication_is_required_again_after_five_minutes(certificate: IdentityCertificate) -> None:
     make_person("anna", "administrator")
     client = confirm(client_with_password("anna"))
     assert exports_key(client, certificate)
@@ -134,14 +134,14 @@ def test_five_minutes_later_they_are_asked_again(certificate: IdentityCertificat
     assert GIVEN["reason"] not in page
 
 
-def test_what_somebody_confirmed_counts_for_nobody_after_them(certificate: IdentityCertificate) -> None:
+def test_a_reauthentication_does_not_count_for_the_next_user(certificate: IdentityCertificate) -> None:
     anna, boris = make_person("anna", "administrator"), make_person("boris", "administrator")
     client = confirm(log_in(anna))
     client.force_login(boris)
     assert not exports_key(client, certificate)
 
 
-def test_codes_are_not_guessed_on_the_way_to_a_key(certificate: IdentityCertificate) -> None:
+def test_codes_cannot_be_guessed_before_an_export(certificate: IdentityCertificate) -> None:
     client, key, codes = client_with_app()
     for _ in range(MAX_CODE_FAILURES):
         client.post(reverse("mfa_reauthenticate"), {"code": "000000"})
@@ -152,7 +152,9 @@ def test_codes_are_not_guessed_on_the_way_to_a_key(certificate: IdentityCertific
     assert Entry.objects.filter(verb="person.code_refused").count() == MAX_CODE_FAILURES
 
 
-def test_whoever_may_not_take_keys_out_is_refused_and_not_asked(certificate: IdentityCertificate) -> None:
+def test_users_without_the_permission_are_refused_without_reauthentication(
+    certificate: IdentityCertificate,
+) -> None:
     client = log_in(make_person("olga", "operator"))
     for answer in (client.get(export(certificate)), client.post(export(certificate), GIVEN)):
         assert answer.status_code == 403
@@ -160,7 +162,7 @@ def test_whoever_may_not_take_keys_out_is_refused_and_not_asked(certificate: Ide
     assert client.post(export(certificate), GIVEN).status_code == 403
 
 
-def test_whoever_sits_at_an_open_browser_adds_no_factor_of_theirs_to_confirm_with(
+def test_an_unattended_browser_cannot_add_a_factor_to_reauthenticate_with(
     certificate: IdentityCertificate,
 ) -> None:
     make_person("anna", "administrator")

@@ -1,4 +1,4 @@
-"""What the trail's tests share: some entries, and the command that looks for tampering."""
+"""Fixtures of the tests of the trail: entries, and the command that verifies them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many who add to the trail and several who seal it, at once: run inside an installation."""
+"""Many concurrent writers and several sealers of the trail, run inside an installation."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def test_a_verb_becomes_the_words_that_follow_a_name(verb: str, words: str) -> N
     assert verb_text(verb) == words
 
 
-def test_every_move_of_a_rotation_has_its_sentence() -> None:
+def test_every_action_of_a_rotation_has_a_text() -> None:
     moves = {f"rotation.{action}" for action in RotationAction} - {"rotation.edit", "rotation.retry"}
     assert moves <= set(VERB_TEXTS)
 

@@ -1,4 +1,4 @@
-"""The trail as a file: whole or narrowed, verified by the script of the documentation, and audited itself."""
+"""Exports of the trail: complete or filtered, verified by the script of the documentation, and recorded."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_a_file_that_is_no_trail_is_reported(tmp_path: Path, text: str) -> None:
     assert str(path) in said
 
 
-def test_it_is_narrowed_as_the_page_is(client: Client, partner: Partner) -> None:
+def test_the_export_has_the_filters_of_the_page(client: Client, partner: Partner) -> None:
     add_entries(partner, 2)
     other = Partner.objects.create(name="Fabrikam", as2_id="F")
     add_entries(other)
@@ -160,14 +160,14 @@ def test_it_is_narrowed_as_the_page_is(client: Client, partner: Partner) -> None
     assert exported == {"format": "jsonl", "about": f"partners.partner:{other.uid}", "who": "ali"}
 
 
-def test_a_narrowing_that_can_not_be_read_exports_nothing(client: Client, partner: Partner) -> None:
+def test_an_invalid_filter_exports_nothing(client: Client, partner: Partner) -> None:
     add_entries(partner)
     answer = export(client, "jsonl", "?since=yesterday")
     assert answer.status_code == 302
     assert not Entry.objects.filter(verb="trail.exported").exists()
 
 
-def test_csv_is_for_spreadsheets_and_starts_no_formula(client: Client, partner: Partner) -> None:
+def test_csv_starts_no_formula(client: Client, partner: Partner) -> None:
     evil = Partner(name='=HYPERLINK("https://evil")', as2_id="E")
     record(
         AuditEvent("partner.created", evil, new={"name": "Zoë"}, reason="a,b\nc"),
@@ -184,7 +184,7 @@ def test_csv_is_for_spreadsheets_and_starts_no_formula(client: Client, partner: 
     assert answer["Content-Type"] == "text/csv; charset=utf-8"
 
 
-def test_more_than_a_batch_is_written_while_it_is_read(client: Client, partner: Partner) -> None:
+def test_more_than_a_batch_is_streamed(client: Client, partner: Partner) -> None:
     Entry.objects.bulk_create(
         Entry(at=database_now() + timedelta(seconds=n), verb="x", actor_name="Alice", source="web")
         for n in range(chained.BATCH_SIZE + 2)
@@ -197,7 +197,7 @@ def test_more_than_a_batch_is_written_while_it_is_read(client: Client, partner: 
     )
 
 
-def test_what_comes_after_the_export_began_is_not_in_it(client: Client, partner: Partner) -> None:
+def test_later_entries_are_not_exported(client: Client, partner: Partner) -> None:
     answer = export(client, "jsonl")
     add_entries(partner)
     sealing.seal()
@@ -205,12 +205,12 @@ def test_what_comes_after_the_export_began_is_not_in_it(client: Client, partner:
 
 
 @pytest.mark.parametrize("form", ["", "xml", "x" * 1000])
-def test_there_is_no_other_format(client: Client, form: str) -> None:
+def test_other_formats_are_refused(client: Client, form: str) -> None:
     assert export(client, form).status_code == 404
     assert not Entry.objects.filter(verb="trail.exported").exists()
 
 
-def test_it_is_never_got_by_looking_and_never_without_the_right(client: Client) -> None:
+def test_the_export_requires_post_and_the_permission(client: Client) -> None:
     assert client.get(reverse("audit-export")).status_code == 405
     viewer = log_in(make_person("vera", "viewer"))
     before = Entry.objects.count()
@@ -223,9 +223,7 @@ def test_it_is_never_got_by_looking_and_never_without_the_right(client: Client) 
     assert Entry.objects.count() == before
 
 
-def test_a_file_says_what_was_tampered_with_as_the_trail_does(
-    client: Client, partner: Partner, script: Path
-) -> None:
+def test_a_file_shows_the_same_tampering_as_the_trail(client: Client, partner: Partner, script: Path) -> None:
     add_entries(partner, 3)
     sealing.seal()
     tamper("UPDATE audit_entry SET reason = 'x' WHERE position = 2")

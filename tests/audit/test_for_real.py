@@ -1,4 +1,4 @@
-"""Real processes and a real PostgreSQL: who seals, who verifies, and what kills and crowds do to it."""
+"""Sealing and verification with real processes and PostgreSQL: concurrency and kills."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def verify_intact(stack: Stack) -> int:
 
 
 @pytest.mark.parametrize("processes", [("mail",), ("worker", "beat")])
-def test_entries_are_sealed_within_seconds_by_whoever_runs(
+def test_entries_are_sealed_within_seconds(
     make_stack: Callable[..., Stack], processes: tuple[str, ...]
 ) -> None:
     stack = make_stack()
@@ -71,7 +71,7 @@ def test_many_writers_and_several_sealers_leave_one_chain_without_gaps(
     assert "deadlock" not in postgres.log
 
 
-def test_who_writes_and_who_seals_never_wait_for_each_other(
+def test_writing_and_sealing_never_wait_for_each_other(
     make_stack: Callable[..., Stack], postgres: Postgres
 ) -> None:
     stack = make_stack(postgres=postgres)
@@ -85,7 +85,7 @@ def test_who_writes_and_who_seals_never_wait_for_each_other(
     assert verify_intact(stack) == 9
 
 
-def test_a_sealer_that_is_killed_leaves_whole_batches(
+def test_a_killed_sealer_leaves_complete_batches(
     make_stack: Callable[..., Stack], postgres: Postgres
 ) -> None:
     stack = make_stack(postgres=postgres)
@@ -114,7 +114,7 @@ def test_a_sealer_that_is_killed_leaves_whole_batches(
     assert verify_intact(stack) == 6000
 
 
-def test_what_was_done_by_raw_sql_ends_the_command_with_an_error(
+def test_tampering_by_sql_makes_the_command_fail(
     make_stack: Callable[..., Stack], postgres: Postgres
 ) -> None:
     stack = make_stack(postgres=postgres)

@@ -1,4 +1,4 @@
-"""What somebody typed is saved together with its entry in the trail, or not at all."""
+"""A form is saved together with its entry in the trail, or not at all."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_new_object_is_recorded_without_its_empty_fields() -> None:
     assert list(Entry.objects.about(identity)) == [entry]
 
 
-def test_a_change_tells_related_objects_by_their_names() -> None:
+def test_related_objects_are_recorded_by_name() -> None:
     identity = make_identity(name="ACME")
     system = AS2System.objects.create(name="OpenAS2")
     owner = get_user_model().objects.create_user("olga", first_name="Olga")
@@ -54,7 +54,7 @@ def test_the_old_value_is_the_stored_one_even_if_somebody_else_changed_it_meanwh
     assert Entry.objects.get().old == {"name": "Second"}
 
 
-def test_nothing_changed_leaves_no_entry() -> None:
+def test_an_unchanged_form_is_not_recorded() -> None:
     form_saving.save_form(form(make_identity(name="ACME")), by=BY, now=NOW)
     assert not Entry.objects.exists()
 

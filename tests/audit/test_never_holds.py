@@ -1,4 +1,4 @@
-"""After everything that has to do with secrets: none of them is in the trail, nor in what is exported of it."""
+"""No secret gets into the trail or its exports, whatever is done with secrets."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def whole_trail_text() -> bytes:
     return b"".join(everything) + "\n".join(shown).encode()
 
 
-def test_the_trail_holds_no_key_no_password_and_no_token(tmp_path: Path, settings: LazySettings) -> None:
+def test_the_trail_contains_no_key_password_or_token(tmp_path: Path, settings: LazySettings) -> None:
     settings.AS2CERTS_DIRECTORY_ROOT = tmp_path
     settings.AS2CERTS_BUNDLE_PASSWORD = PlantedSecrets.of_bundles
     anna = User.objects.create_user("anna", "anna@example.com", PlantedSecrets.first, is_staff=True)
@@ -209,7 +209,7 @@ def test_the_trail_holds_no_key_no_password_and_no_token(tmp_path: Path, setting
     assert not betrayed(everything, needles)
 
 
-def test_the_search_finds_what_it_looks_for() -> None:
+def test_the_search_finds_planted_secrets() -> None:
     anna = User.objects.create_user("anna")
     key = pki.generate_key(2048)
     assert not betrayed(trail_text_of(anna, "nothing"), traces(key))

@@ -1,4 +1,4 @@
-"""Thousands of entries are added as one would be: with their subjects, in their order, and none without the rest."""
+"""``record_many`` adds entries like ``record``: with their subjects, in order, and all or none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from as2certs.clock import database_now
 from partners.models import Contact, Partner
 from tests.audit.conftest import ALICE, is_intact
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.on_postgres]
 
 
 def seen(entry: Entry) -> dict[str, object]:
@@ -35,7 +35,7 @@ def test_an_entry_among_many_is_the_same_as_one_alone(partner: Partner) -> None:
     assert seen(Entry.objects.get()) == alone
 
 
-def test_they_keep_their_order_over_batches_and_can_be_sealed(
+def test_entries_keep_their_order_across_batches_and_can_be_sealed(
     partner: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recording, "BATCH_SIZE", 4)
@@ -47,7 +47,7 @@ def test_they_keep_their_order_over_batches_and_can_be_sealed(
     assert is_intact()
 
 
-def test_they_take_two_statements_a_batch(partner: Partner) -> None:
+def test_a_batch_takes_two_statements(partner: Partner) -> None:
     happened = [AuditEvent("partner.changed", partner) for _ in range(40)]
     now = database_now()
     with CaptureQueriesContext(connection) as queries:
@@ -55,7 +55,7 @@ def test_they_take_two_statements_a_batch(partner: Partner) -> None:
     assert len(queries) == 2
 
 
-def test_a_key_that_is_there_already_undoes_all_of_them(partner: Partner) -> None:
+def test_a_duplicate_key_rolls_all_entries_back(partner: Partner) -> None:
     happened = [AuditEvent("step.done", partner, key=key) for key in ("a", "b", "a")]
     with pytest.raises(IntegrityError), transaction.atomic():
         record_many(happened, by=ALICE, now=database_now())
@@ -63,7 +63,7 @@ def test_a_key_that_is_there_already_undoes_all_of_them(partner: Partner) -> Non
     assert not Subject.objects.exists()
 
 
-def test_nothing_that_happened_is_no_statement() -> None:
+def test_no_events_take_no_statement() -> None:
     now = database_now()
     with CaptureQueriesContext(connection) as queries:
         assert record_many([], by=ALICE, now=now) == 0

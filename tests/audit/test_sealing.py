@@ -1,4 +1,4 @@
-"""Entries are chained after they were committed: each once, in the order in which they are found, and signed."""
+"""Entries are sealed after their commit: each once, in order, and signed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from partners.models import Partner
 from tests.audit.conftest import add_entries, findings, is_intact
 from tests.trail import tamper
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.on_postgres]
 
 
 def places() -> list[tuple[int, int | None]]:
     return list(Entry.objects.order_by("id").values_list("id", "position"))
 
 
-def test_entries_get_their_place_and_follow_on_each_other(partner: Partner) -> None:
+def test_entries_get_consecutive_positions_and_linked_hashes(partner: Partner) -> None:
     entries = add_entries(partner, 3)
     assert sealing.seal() == 3
     rows = list(Entry.objects.sealed())
@@ -49,7 +49,7 @@ def test_nothing_to_seal_takes_one_query_and_no_lock(partner: Partner) -> None:
     assert len(queries) == 1
 
 
-def test_many_are_sealed_in_batches_and_a_pass_ends_after_the_most(partner: Partner) -> None:
+def test_entries_are_sealed_in_batches_up_to_a_limit(partner: Partner) -> None:
     add_entries(partner, BATCH_SIZE + 3)
     assert sealing.seal(most=BATCH_SIZE) == BATCH_SIZE
     assert sealing.seal(most=None) == 3
@@ -57,7 +57,7 @@ def test_many_are_sealed_in_batches_and_a_pass_ends_after_the_most(partner: Part
     assert is_intact()
 
 
-def test_an_entry_that_was_committed_late_is_sealed_behind_those_with_a_higher_number(
+def test_an_entry_committed_late_is_sealed_after_higher_ids(
     partner: Partner,
 ) -> None:
     early, late = add_entries(partner, 2)
@@ -75,7 +75,7 @@ def test_an_entry_that_was_committed_late_is_sealed_behind_those_with_a_higher_n
     assert is_intact()
 
 
-def test_the_hash_covers_every_column_and_the_objects_spoken_of() -> None:
+def test_the_hash_covers_every_column_and_the_subjects() -> None:
     columns = {field.attname for field in Entry._meta.local_fields}
     assert columns == {*chained.ENTRY_COLUMNS, *chained.SEAL_COLUMNS}
 
@@ -103,7 +103,7 @@ def test_an_entry_is_serialized_alike_on_each_database(partner: Partner) -> None
     )
 
 
-def test_what_was_undone_was_never_there(partner: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rolled_back_entry_leaves_no_gap(partner: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
     add_entries(partner, 2)
 
     def crash(*args: object, **kwargs: object) -> None:
@@ -118,7 +118,7 @@ def test_what_was_undone_was_never_there(partner: Partner, monkeypatch: pytest.M
     assert is_intact()
 
 
-def test_an_entry_that_goes_while_it_is_sealed_undoes_the_batch(
+def test_an_entry_that_vanishes_while_it_is_sealed_rolls_the_batch_back(
     partner: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_entries(partner, 2)
@@ -131,7 +131,7 @@ def test_an_entry_that_goes_while_it_is_sealed_undoes_the_batch(
     assert not Entry.objects.sealed().exists()
 
 
-def test_the_new_end_is_written_into_the_log(partner: Partner, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_new_head_is_logged(partner: Partner, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "as2certs.audit")
     add_entries(partner, 2)
     sealing.seal()
@@ -140,7 +140,7 @@ def test_the_new_end_is_written_into_the_log(partner: Partner, caplog: pytest.Lo
     assert len(caplog.messages) == 1
 
 
-def test_a_new_vault_key_signs_from_then_on_and_the_old_one_may_go(
+def test_a_new_vault_key_signs_and_the_old_one_can_be_removed(
     partner: Partner, settings: LazySettings
 ) -> None:
     old, new = settings.AS2CERTS_VAULT_KEYS, new_vault_key()
@@ -160,9 +160,7 @@ def test_a_new_vault_key_signs_from_then_on_and_the_old_one_may_go(
     assert findings() != []
 
 
-def test_a_vault_key_that_went_before_a_new_one_had_signed_is_recorded_in_the_trail(
-    partner: Partner, settings: LazySettings
-) -> None:
+def test_a_vault_key_removed_too_early_is_recorded(partner: Partner, settings: LazySettings) -> None:
     add_entries(partner)
     sealing.seal()
     settings.AS2CERTS_VAULT_KEYS = [new_vault_key()]
@@ -185,7 +183,7 @@ def test_a_signer_reveals_nothing_of_its_keys(settings: LazySettings) -> None:
         signer.__reduce__()
 
 
-def test_an_entrys_signature_does_not_stand_for_the_chains_end(partner: Partner) -> None:
+def test_a_signature_of_an_entry_is_not_valid_for_the_head(partner: Partner) -> None:
     add_entries(partner)
     sealing.seal()
     entry, chain = Entry.objects.get(), Chain.objects.get()

@@ -36,7 +36,7 @@ def shown(client: Client, **question: str) -> list[Entry]:
     return list(client.get(reverse("audit-list"), question).context["entries"])
 
 
-def test_it_says_who_did_what_on_what_when_and_from_where(client: Client, partner: Partner) -> None:
+def test_an_entry_shows_actor_action_object_time_and_address(client: Client, partner: Partner) -> None:
     record(
         AuditEvent(
             "partner.changed",
@@ -60,7 +60,7 @@ def test_it_says_who_did_what_on_what_when_and_from_where(client: Client, partne
         assert words in text
 
 
-def test_it_is_filtered_by_person_kind_and_object(client: Client, partner: Partner) -> None:
+def test_the_trail_is_filtered_by_person_kind_and_object(client: Client, partner: Partner) -> None:
     first = record(AuditEvent("partner.created", partner), by=ALICE, now=NOW)
     second = record(AuditEvent("partnership.created", partner), by=BOB, now=NOW)
     other = record(
@@ -73,7 +73,7 @@ def test_it_is_filtered_by_person_kind_and_object(client: Client, partner: Partn
     assert shown(client, who="bob", what="partners and contacts") == [other]
 
 
-def test_it_is_filtered_by_verb_door_and_address(client: Client, partner: Partner) -> None:
+def test_the_trail_is_filtered_by_verb_source_and_address(client: Client, partner: Partner) -> None:
     first = record(AuditEvent("partner.created", partner), by=ALICE, now=NOW)
     second = record(AuditEvent("partner.changed", partner), by=BOB, now=NOW)
     elsewhere = Actor(name="Alice", source="web", address="2001:db8::7")
@@ -88,7 +88,7 @@ def test_it_is_filtered_by_verb_door_and_address(client: Client, partner: Partne
         assert f">{option}</option>" in page
 
 
-def test_each_entry_shows_its_place_once_it_has_one(client: Client, partner: Partner) -> None:
+def test_a_sealed_entry_shows_its_position(client: Client, partner: Partner) -> None:
     assert "sealed up to" not in client.get(reverse("audit-list")).content.decode()
     record(AuditEvent("partner.created", partner), by=ALICE, now=NOW)
     sealing.seal()
@@ -97,7 +97,7 @@ def test_each_entry_shows_its_place_once_it_has_one(client: Client, partner: Par
     assert f'title="{Chain.objects.get()}"' in page
 
 
-def test_days_are_those_of_the_reader_and_both_ends_are_included(client: Client, partner: Partner) -> None:
+def test_days_are_in_the_readers_zone_and_inclusive(client: Client, partner: Partner) -> None:
     midnight = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)  # in Chicago
     before = record(AuditEvent("partner.changed", partner), by=ALICE, now=midnight - timedelta(seconds=1))
     after = record(AuditEvent("partner.changed", partner), by=ALICE, now=midnight)
@@ -134,16 +134,16 @@ def test_a_page_costs_the_same_however_long_the_trail_is(client: Client, partner
                  {"what": "nothing"}, {"q": "\x00"}, {"verb": "nothing"}, {"through": "nothing"},
                  {"address": "192.0.2"}],
 )  # fmt: skip
-def test_odd_questions_get_an_answer(client: Client, partner: Partner, question: dict[str, str]) -> None:
+def test_invalid_filters_get_a_page(client: Client, partner: Partner, question: dict[str, str]) -> None:
     record(AuditEvent("partner.changed", partner), by=ALICE, now=NOW)
     assert client.get(reverse("audit-list"), question).status_code == 200
 
 
-def test_names_of_what_is_gone_are_still_there(client: Client, partner: Partner) -> None:
+def test_names_of_deleted_objects_are_shown(client: Client, partner: Partner) -> None:
     record(AuditEvent("partner.created", partner), by=ALICE, now=NOW)
     Partner.objects.all().delete()
     assert "Northwind" in client.get(reverse("audit-list")).content.decode()
 
 
-def test_nobody_sees_it_without_the_right() -> None:
+def test_the_trail_requires_the_permission() -> None:
     assert log_in(make_person("nobody")).get(reverse("audit-list")).status_code == 403

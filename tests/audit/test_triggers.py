@@ -1,4 +1,4 @@
-"""What is in the trail is neither changed nor deleted: not by the models, and not by SQL."""
+"""Rows of the trail can't be changed or deleted, neither by the ORM nor by SQL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from as2certs.audit.models import Chain, Entry, Subject, TrailIsAppendOnly
 from partners.models import Partner
 from tests.audit.conftest import add_entries
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.on_postgres]
 
 
 def execute(sql: str, *values: int | str) -> None:
@@ -68,7 +68,7 @@ def test_the_database_refuses_to_change_or_delete(partner: Partner, sql: str, se
     assert (list(Entry.objects.values()), list(Subject.objects.values())) == before
 
 
-def test_a_number_in_a_value_keeps_its_spelling_when_an_entry_is_sealed(partner: Partner) -> None:
+def test_numbers_in_values_keep_their_spelling_when_sealed(partner: Partner) -> None:
     (entry,) = add_entries(partner)
     with pytest.raises(DatabaseError, match="never changed"):
         execute(
@@ -96,7 +96,7 @@ def test_a_seal_is_set_once(partner: Partner) -> None:
         execute("UPDATE audit_entry SET position = 2 WHERE id = %s", entry.pk)
 
 
-def test_only_what_the_chain_says_was_cut_may_be_deleted(partner: Partner) -> None:
+def test_only_cut_entries_can_be_deleted(partner: Partner) -> None:
     first, second = add_entries(partner, 2)
     sealing.seal()
     Chain.objects.update(cut_position=1)
@@ -107,7 +107,7 @@ def test_only_what_the_chain_says_was_cut_may_be_deleted(partner: Partner) -> No
             execute(f"DELETE FROM {table} WHERE {column} = %s", second.pk)  # noqa: S608  # constants
 
 
-def test_the_guards_are_there_after_all_migrations_and_come_back_with_the_next() -> None:
+def test_triggers_exist_after_migrations_and_are_recreated() -> None:
     assert triggers.missing_triggers(connection) == []
     triggers.drop_triggers(connection)
     assert len(triggers.missing_triggers(connection)) == 4
@@ -115,7 +115,7 @@ def test_the_guards_are_there_after_all_migrations_and_come_back_with_the_next()
     assert triggers.missing_triggers(connection) == []
 
 
-def test_a_guard_that_is_switched_off_counts_as_missing() -> None:
+def test_a_disabled_trigger_counts_as_missing() -> None:
     if connection.vendor != "postgresql":
         return  # SQLite can't switch one off
     execute("ALTER TABLE audit_entry DISABLE TRIGGER audit_entry_stays")

@@ -1,4 +1,4 @@
-"""The oldest entries are removed by a command alone, which says so in the trail; what is left is still verified."""
+"""Only a command removes the oldest entries, and records that; the rest can still be verified."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from partners.models import Partner
 from tests.audit.conftest import LONG_AGO, add_entries, findings, is_intact, run_verify_audit
 from tests.trail import tamper
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.on_postgres]
 
 DAY = "--before=2021-01-01"
 
@@ -44,7 +44,7 @@ def positions() -> list[int | None]:
     return list(Entry.objects.sealed().values_list("position", flat=True))
 
 
-def test_it_removes_what_is_older_and_says_so_in_the_trail(trail: Partner) -> None:
+def test_older_entries_are_removed_and_that_is_recorded(trail: Partner) -> None:
     last = Entry.objects.get(position=5)
     said = cut(DAY, "--reason", " Kept for a year. ", "--commit")
     assert said == "5 entries, up to position 5, were removed.\n"
@@ -62,19 +62,19 @@ def test_it_removes_what_is_older_and_says_so_in_the_trail(trail: Partner) -> No
     assert "The trail is whole: 3 entries checked, from position 6 to 8." in lines
 
 
-def test_without_commit_it_only_tells(trail: Partner) -> None:
+def test_without_commit_nothing_is_removed(trail: Partner) -> None:
     said = cut(DAY)
     assert said == "5 entries, up to position 5, would be removed. Nothing was done: add --commit.\n"
     assert positions() == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_what_is_left_is_still_guarded(trail: Partner) -> None:
+def test_the_rest_is_still_protected(trail: Partner) -> None:
     cut(DAY, "--reason=x", "--commit")
     tamper("UPDATE audit_entry SET reason = 'x' WHERE position = 6")
     assert [found.split(" (")[0] for found in findings()] == ["CHANGED: position 6"]
 
 
-def test_the_first_one_that_is_left_must_follow_on_the_last_one_removed(trail: Partner) -> None:
+def test_the_first_entry_left_must_follow_the_last_one_removed(trail: Partner) -> None:
     cut(DAY, "--reason=x", "--commit")
     first = Entry.objects.get(position=6)
     tamper("DELETE FROM audit_subject WHERE entry_id = %s", first.pk)
@@ -83,7 +83,7 @@ def test_the_first_one_that_is_left_must_follow_on_the_last_one_removed(trail: P
     assert found.startswith("MISSING: position 6: an entry was removed before position 7 ")
 
 
-def test_it_can_be_done_again_later(partner: Partner) -> None:
+def test_entries_can_be_removed_again_later(partner: Partner) -> None:
     add_entries(partner, 2, now=LONG_AGO)
     add_entries(partner, 2, now=LONG_AGO + timedelta(days=700))
     cut("--before=2021-01-01", "--reason=first", "--commit")
@@ -105,7 +105,7 @@ def test_a_noted_head_is_reported_as_gone_or_compared(trail: Partner) -> None:
     assert len(findings("--head", f"5:{GENESIS_HASH}")) == 1
 
 
-def test_the_archive_holds_what_was_removed_and_can_be_verified(trail: Partner, tmp_path: Path) -> None:
+def test_the_archive_contains_the_removed_entries_and_can_be_verified(trail: Partner, tmp_path: Path) -> None:
     path = tmp_path / "old.jsonl"
     removed = chained.read_entries(Entry.objects.sealed().filter(position__lte=5))
     said = cut(DAY, "--reason=x", "--commit", "--archive", str(path))
@@ -119,9 +119,7 @@ def test_the_archive_holds_what_was_removed_and_can_be_verified(trail: Partner, 
     assert f"It ends at 5:{removed[-1]['hash']}" in lines
 
 
-def test_an_archive_that_is_there_is_not_written_over_and_nothing_is_removed(
-    trail: Partner, tmp_path: Path
-) -> None:
+def test_an_existing_archive_is_not_overwritten(trail: Partner, tmp_path: Path) -> None:
     path = tmp_path / "old.jsonl"
     path.write_text("something else")
     with pytest.raises(CommandError, match="File exists"):
@@ -130,14 +128,14 @@ def test_an_archive_that_is_there_is_not_written_over_and_nothing_is_removed(
     assert len(positions()) == 7
 
 
-def test_an_entry_that_is_younger_keeps_all_behind_it(partner: Partner) -> None:
+def test_a_younger_entry_keeps_all_later_ones(partner: Partner) -> None:
     add_entries(partner, 2, now=LONG_AGO)
     add_entries(partner)
     add_entries(partner, 2, now=LONG_AGO)
     assert "2 entries, up to position 2" in cut(DAY, "--reason=x")
 
 
-def test_what_was_tampered_with_is_not_removed(trail: Partner) -> None:
+def test_forged_entries_are_not_removed(trail: Partner) -> None:
     tamper("UPDATE audit_entry SET reason = 'x' WHERE position = 3")
     with pytest.raises(CommandError, match=r"is evidence, so it stays\. CHANGED: position 3"):
         cut(DAY, "--reason=x", "--commit")
@@ -155,7 +153,7 @@ def test_what_was_tampered_with_is_not_removed(trail: Partner) -> None:
         (["--before=9999-12-31"], "The last 30 days stay"),
     ],
 )
-def test_what_it_can_not_do_it_says(trail: Partner, arguments: list[str], said: str) -> None:
+def test_invalid_arguments_are_reported(trail: Partner, arguments: list[str], said: str) -> None:
     with pytest.raises(CommandError, match=said):
         cut(*arguments)
     assert len(positions()) == 7
@@ -174,7 +172,7 @@ def test_the_last_thirty_days_stay(partner: Partner, days: float, possible: bool
             truncation.find_end(before, now=now)
 
 
-def test_a_crash_between_leaves_what_can_be_finished(trail: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_removal_can_be_finished(trail: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash() -> int:
         raise OSError("the power failed")
 
@@ -191,7 +189,7 @@ def test_a_crash_between_leaves_what_can_be_finished(trail: Partner, monkeypatch
     assert cut("--finish") == "0 entries were removed.\n"
 
 
-def test_the_second_of_two_finds_nothing_left(trail: Partner) -> None:
+def test_the_second_of_two_removals_finds_nothing(trail: Partner) -> None:
     end = truncation.find_end(LONG_AGO + timedelta(days=1), now=database_now())
     who = {"by": Actor.command("cut_audit"), "now": database_now(), "reason": "x"}
     assert truncation.cut_trail(end, **who) == 5  # type: ignore[arg-type]
@@ -200,7 +198,7 @@ def test_the_second_of_two_finds_nothing_left(trail: Partner) -> None:
     assert Entry.objects.filter(verb="trail.cut").count() == 1
 
 
-def test_many_are_removed_in_batches(partner: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_entries_are_removed_in_batches(partner: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(truncation, "BATCH_SIZE", 2)
     add_entries(partner, 7, now=LONG_AGO)
     cut(DAY, "--reason=x", "--commit")
@@ -208,7 +206,7 @@ def test_many_are_removed_in_batches(partner: Partner, monkeypatch: pytest.Monke
     assert is_intact()
 
 
-def test_a_lost_end_of_the_chain_does_not_forget_what_was_removed(trail: Partner) -> None:
+def test_a_repaired_head_keeps_the_cut(trail: Partner) -> None:
     cut(DAY, "--reason=x", "--commit")
     tamper("DELETE FROM audit_chain")
     add_entries(trail)

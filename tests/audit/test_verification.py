@@ -1,4 +1,4 @@
-"""Whatever somebody with rights on the database does to the trail, verify_audit finds it and names it."""
+"""verify_audit reports every change made to the trail directly in the database."""
 
 from __future__ import annotations
 
@@ -60,17 +60,17 @@ def add(position: int, *, like: int) -> None:
             cursor.execute("UPDATE audit_entry SET position = %s WHERE id = 4711", [position])
 
 
-def test_a_trail_that_nobody_touched_is_whole(trail: Partner) -> None:
+def test_an_untouched_trail_is_intact(trail: Partner) -> None:
     lines = run_verify_audit()
     assert lines[0] == "The trail is whole: 6 entries checked, from position 1 to 6."
     assert lines[1] == f"It ends at {Chain.objects.get()}"
 
 
-def test_an_empty_trail_is_whole() -> None:
+def test_an_empty_trail_is_intact() -> None:
     assert run_verify_audit()[0] == "The trail is whole: 0 entries checked, from position 1 to 0."
 
 
-def test_what_was_not_sealed_yet_is_sealed_first(trail: Partner) -> None:
+def test_unsealed_entries_are_sealed_first(trail: Partner) -> None:
     add_entries(trail, 2)
     assert run_verify_audit()[0] == "The trail is whole: 8 entries checked, from position 1 to 8."
 
@@ -97,7 +97,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("column", CHANGES)
-def test_a_changed_entry_is_named_and_no_other(trail: Partner, column: str) -> None:
+def test_a_changed_entry_alone_is_reported(trail: Partner, column: str) -> None:
     if column == "id":
         tamper("UPDATE audit_subject SET entry_id = 4711 WHERE entry_id = %s", at(3).pk)
     change = f"UPDATE audit_entry SET {column} = {CHANGES[column]} WHERE position = 3"  # noqa: S608  # constants
@@ -108,7 +108,7 @@ def test_a_changed_entry_is_named_and_no_other(trail: Partner, column: str) -> N
     assert f"{entry.actor_name}: {entry.verb} {entry.object_name})" in found
 
 
-def test_every_column_is_tried() -> None:
+def test_every_column_is_covered() -> None:
     assert set(CHANGES) == {*chained.ENTRY_COLUMNS, "hash"} - {"position"}
 
 
@@ -128,14 +128,14 @@ def test_a_changed_signature_is_found(trail: Partner, column: str) -> None:
         "INSERT INTO audit_subject (entry_id, kind, uid) VALUES (%s, 'rotations.rotation', 'x')",
     ],
 )
-def test_an_entry_that_is_shown_at_other_objects_is_named(trail: Partner, sql: str) -> None:
+def test_changed_subjects_are_reported(trail: Partner, sql: str) -> None:
     assert tamper(sql, at(3).pk) == 1
     (found,) = findings()
     assert found.startswith("CHANGED: position 3 ")
     assert "or an object it speaks of, was changed" in found
 
 
-def test_two_changed_entries_are_both_named(trail: Partner) -> None:
+def test_two_changed_entries_are_both_reported(trail: Partner) -> None:
     tamper("UPDATE audit_entry SET reason = 'x' WHERE position IN (3, 4)")
     assert [found.split(" (")[0] for found in findings()] == ["CHANGED: position 3", "CHANGED: position 4"]
 
@@ -151,7 +151,7 @@ def test_two_changed_entries_are_both_named(trail: Partner) -> None:
         ((1, 2, 3, 4, 5, 6), "MISSING: positions 1–6: 6 entries were removed at the end of the chain."),
     ],
 )
-def test_missing_entries_are_named_by_their_place(
+def test_missing_entries_are_reported_by_position(
     trail: Partner, positions: tuple[int, ...], said: str
 ) -> None:
     remove(*positions)
@@ -163,13 +163,13 @@ def test_missing_entries_are_named_by_their_place(
     assert found.startswith(said.split(" at the end")[0])
 
 
-def test_an_entry_beside_a_gap_is_still_looked_at(trail: Partner) -> None:
+def test_an_entry_after_a_gap_is_verified(trail: Partner) -> None:
     remove(3)
     tamper("UPDATE audit_entry SET reason = 'x' WHERE position IN (4, 5)")
     assert [found.split(" ")[0] for found in findings()] == ["MISSING:", "CHANGED:", "CHANGED:"]
 
 
-def test_an_entry_put_in_the_place_of_another_is_named(trail: Partner) -> None:
+def test_a_replaced_entry_is_reported(trail: Partner) -> None:
     remove(3)
     add(3, like=2)
     hash_anew(3)
@@ -178,7 +178,7 @@ def test_an_entry_put_in_the_place_of_another_is_named(trail: Partner) -> None:
     ]
 
 
-def test_an_entry_added_at_the_end_is_named(trail: Partner) -> None:
+def test_an_entry_added_at_the_end_is_reported(trail: Partner) -> None:
     add(7, like=6)
     hash_anew(7)
     assert [found.split(" (")[0] for found in findings()] == ["ADDED: position 7", "FORGED: position 7"]
@@ -188,7 +188,7 @@ def test_an_entry_added_at_the_end_is_named(trail: Partner) -> None:
     assert [found.split(" (")[0] for found in findings()] == ["FORGED: position 7", "BROKEN: position 9"]
 
 
-def test_an_entry_that_was_added_without_a_seal_says_when_it_was_sealed(trail: Partner) -> None:
+def test_an_entry_added_without_a_seal_shows_when_it_was_sealed(trail: Partner) -> None:
     """Adding is what everybody with rights on the database may do; what is dated back stands out."""
     add_entries(trail, now=database_now() - timedelta(days=3))
     assert run_verify_audit()[0] == (
@@ -197,7 +197,7 @@ def test_an_entry_that_was_added_without_a_seal_says_when_it_was_sealed(trail: P
     assert is_intact()
 
 
-def test_entries_that_changed_places_are_named_with_the_place_where_they_stood(trail: Partner) -> None:
+def test_moved_entries_are_reported_with_their_old_positions(trail: Partner) -> None:
     tamper("UPDATE audit_entry SET position = 99 WHERE position = 2")
     tamper("UPDATE audit_entry SET position = 2 WHERE position = 5")
     tamper("UPDATE audit_entry SET position = 5 WHERE position = 99")
@@ -208,7 +208,7 @@ def test_entries_that_changed_places_are_named_with_the_place_where_they_stood(t
     assert second.endswith("stood at position 2.")
 
 
-def test_a_changed_entry_whose_chain_was_computed_anew_is_named_by_its_signature(trail: Partner) -> None:
+def test_a_changed_entry_in_a_recomputed_chain_is_found_by_its_signature(trail: Partner) -> None:
     tamper("UPDATE audit_entry SET reason = 'x' WHERE position = 3")
     hash_anew(3)
     tamper("UPDATE audit_chain SET hash = %s", at(6).hash)
@@ -221,7 +221,7 @@ def test_a_changed_entry_whose_chain_was_computed_anew_is_named_by_its_signature
     ]
 
 
-def test_a_changed_entry_with_its_own_hash_anew_is_named_alone(trail: Partner) -> None:
+def test_a_changed_entry_with_a_recomputed_hash_alone_is_reported(trail: Partner) -> None:
     tamper("UPDATE audit_entry SET reason = 'x' WHERE position = 3")
     (entry_data,) = chained.read_entries(Entry.objects.filter(position=3))
     tamper("UPDATE audit_entry SET hash = %s WHERE position = 3", chained.compute_hash(entry_data))
@@ -229,7 +229,7 @@ def test_a_changed_entry_with_its_own_hash_anew_is_named_alone(trail: Partner) -
     assert found.startswith("FORGED: position 3 ")
 
 
-def test_the_newest_entry_is_held_against_the_end_of_the_chain(trail: Partner) -> None:
+def test_the_newest_entry_is_compared_with_the_head(trail: Partner) -> None:
     """Somebody who has the key of the vault, but not that of the end: it is the same one, so this is a bug of ours."""
     tamper("UPDATE audit_entry SET reason = 'x' WHERE position = 6")
     (entry_data,) = chained.read_entries(Entry.objects.filter(position=6))
@@ -244,7 +244,7 @@ def test_the_newest_entry_is_held_against_the_end_of_the_chain(trail: Partner) -
     assert found.endswith("is not the entry with which the chain ended.")
 
 
-def test_a_key_that_nobody_knows_does_not_sign_behind_one_of_ours(trail: Partner) -> None:
+def test_an_unknown_key_after_one_of_ours_is_reported(trail: Partner) -> None:
     tamper("UPDATE audit_entry SET reason = 'x', signed_with = %s WHERE position >= 3", "0" * 16)
     hash_anew(3)
     assert [found.split(" (")[0] for found in findings()][:4] == [
@@ -252,7 +252,7 @@ def test_a_key_that_nobody_knows_does_not_sign_behind_one_of_ours(trail: Partner
     ]
 
 
-def test_a_whole_chain_signed_by_a_key_that_nobody_knows_does_not_have_a_signed_end(trail: Partner) -> None:
+def test_a_chain_signed_by_an_unknown_key_has_no_signed_head(trail: Partner) -> None:
     tamper("UPDATE audit_entry SET reason = 'x', signed_with = %s", "0" * 16)
     hash_anew(1)
     tamper("UPDATE audit_chain SET hash = %s", at(6).hash)
@@ -276,9 +276,7 @@ def test_a_whole_chain_signed_by_a_key_that_nobody_knows_does_not_have_a_signed_
         "DELETE FROM audit_chain",
     ],
 )
-def test_an_end_of_the_chain_that_was_tampered_with_is_found_now_and_ever_after(
-    trail: Partner, sql: str
-) -> None:
+def test_a_forged_head_is_reported_permanently(trail: Partner, sql: str) -> None:
     tamper(sql)
     assert any(found.startswith(("BROKEN", "ADDED")) for found in findings())
     add_entries(trail)
@@ -288,14 +286,14 @@ def test_an_end_of_the_chain_that_was_tampered_with_is_found_now_and_ever_after(
     assert "trail.broken" in found
 
 
-def test_the_newest_entries_removed_together_with_the_end_are_found(trail: Partner) -> None:
+def test_removing_the_newest_entries_and_the_head_is_detected(trail: Partner) -> None:
     remove(5, 6)
     last = at(4)
     tamper("UPDATE audit_chain SET position = 4, hash = %s, signature = %s", last.hash, last.signature)
     assert findings() == ["BROKEN: what is said to be the end of the chain is not what was signed."]
 
 
-def test_an_end_that_was_noted_elsewhere_shows_what_an_old_copy_of_the_database_hides(trail: Partner) -> None:
+def test_a_noted_head_reveals_a_restored_database(trail: Partner) -> None:
     """Whoever puts back the signed end of yesterday hides what came since; only what was noted outside tells."""
     old = Chain.objects.values().get()
     add_entries(trail, 2)
@@ -319,7 +317,7 @@ def test_an_end_that_was_noted_elsewhere_shows_what_an_old_copy_of_the_database_
     assert found.startswith("CHANGED: position 8: another entry was there")
 
 
-def test_several_ends_can_be_given(trail: Partner) -> None:
+def test_several_noted_heads_can_be_given(trail: Partner) -> None:
     first = str(Chain.objects.get())
     add_entries(trail)
     sealing.seal()
@@ -328,14 +326,14 @@ def test_several_ends_can_be_given(trail: Partner) -> None:
 
 
 @pytest.mark.parametrize("head", ["6", "6:abc", "0:" + "0" * 64, "-1:" + "0" * 64, "6:" + "G" * 64])
-def test_an_end_that_can_not_be_read_is_refused(trail: Partner, head: str) -> None:
+def test_an_invalid_noted_head_is_refused(trail: Partner, head: str) -> None:
     assert (
         "It should be a position, a colon, and a hash of 64 hex digits."
         in run_verify_audit(f"--head={head}")[-1]
     )
 
 
-def test_entries_said_to_be_cut_without_an_entry_that_tells_so_are_missing(trail: Partner) -> None:
+def test_a_cut_without_its_entry_is_reported_as_missing(trail: Partner) -> None:
     cut = at(2).hash
     remove(1, 2)
     tamper("UPDATE audit_chain SET cut_position = 2, cut_hash = %s", cut)
@@ -343,14 +341,14 @@ def test_entries_said_to_be_cut_without_an_entry_that_tells_so_are_missing(trail
     assert "positions 1–2: 2 entries were removed, and no entry of the trail tells" in findings()[1]
 
 
-def test_it_tells_that_the_database_is_not_guarded(trail: Partner) -> None:
+def test_missing_triggers_are_reported(trail: Partner) -> None:
     triggers.drop_triggers(connection)
     assert len(findings()) == len(triggers.missing_triggers(connection)) > 0
     triggers.create_triggers(connection)
     assert is_intact()
 
 
-def test_it_can_begin_at_a_position(trail: Partner) -> None:
+def test_verification_can_start_at_a_position(trail: Partner) -> None:
     tamper("UPDATE audit_entry SET reason = 'x' WHERE position = 2")
     assert len(findings()) == 1
     assert (
@@ -361,7 +359,7 @@ def test_it_can_begin_at_a_position(trail: Partner) -> None:
     assert run_verify_audit("--from", "99") == ["There is no entry at position 98 to begin behind."]
 
 
-def test_what_an_entry_holds_can_not_make_up_lines(trail: Partner) -> None:
+def test_the_content_of_an_entry_cannot_forge_lines(trail: Partner) -> None:
     tamper("UPDATE audit_entry SET actor_name = %s WHERE position = 3", "x\n\x1b[2KThe trail is whole")
     (found,) = findings()
     assert "\x1b" not in found

@@ -1,4 +1,4 @@
-"""Commands that look for work in a loop: what ends them, and what does not."""
+"""Commands with --loop: what stops them, and what does not."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from as2certs.command_loop import LoopCommand
 
 
 class SearchingCommand(LoopCommand):
-    """Finds the database away at first, then finds something, and then is told to stop."""
+    """Finds the database away at first, then finds something, and then gets a signal."""
 
     looks_for = "letters"
     seconds = 0.01
-    told = signal.SIGTERM
+    number = signal.SIGTERM
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class SearchingCommand(LoopCommand):
         if loop and len(self.rounds) == 1:
             raise OperationalError("the database is shut down")
         if loop and len(self.rounds) == 3:
-            os.kill(os.getpid(), self.told)
+            os.kill(os.getpid(), self.number)
         return "1 letter."
 
 
@@ -42,19 +42,19 @@ def own_signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_it_looks_once_and_says_what_it_did() -> None:
+def test_the_command_runs_once_and_reports_what_it_did() -> None:
     searching, out = SearchingCommand(), StringIO()
     call_command(searching, stdout=out)
     assert (searching.rounds, out.getvalue()) == ([False], "1 letter.\n")
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
-def test_a_loop_outlives_a_database_that_is_away_and_ends_when_it_is_told_to(
-    told: signal.Signals, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_loop_survives_a_database_outage_and_stops_on_a_signal(
+    number: signal.Signals, caplog: pytest.LogCaptureFixture
 ) -> None:
     searching, out = SearchingCommand(), StringIO()
-    searching.told = told
+    searching.number = number
     call_command(searching, loop=True, stdout=out)
     assert searching.rounds == [True] * 3
     assert out.getvalue() == "Looking every 0.01 s for letters.\n"

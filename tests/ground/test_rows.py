@@ -1,4 +1,4 @@
-"""Rows that are added by the thousand are as those that are added one by one, on either database."""
+"""Bulk inserts store the same as single inserts, on both databases."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def test_a_row_gets_the_defaults_of_its_fields() -> None:
     assert stored.pk == key
 
 
-def test_keys_come_in_the_order_of_the_rows_over_several_statements() -> None:
+def test_keys_are_in_the_order_of_the_rows_across_statements() -> None:
     names = [f"P{n:05}" for n in range(BATCH_SIZE + 7)]
     keys = add(*names)
     assert list(Partner.objects.order_by("name").values_list("pk", flat=True)) == keys
     assert keys == sorted(keys)
 
 
-def test_moments_json_and_nothing_are_stored_as_by_django() -> None:
+def test_datetimes_json_and_null_are_stored_as_by_django() -> None:
     now = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
     columns = {"verb": "x.y", "actor_name": "Ä", "source": "web", "object_kind": "k", "object_uid": "1"}
     new = {"quote": 'it\'s "{1,2}" \\', "nothing": None, "list": [1, 2.5, True], "ü": "\u2028"}
@@ -60,7 +60,7 @@ def test_the_constraints_of_the_database_hold() -> None:
     assert Partner.objects.count() == 1
 
 
-def test_no_rows_are_no_statement_and_what_is_unknown_is_refused() -> None:
+def test_no_rows_take_no_statement_and_unknown_columns_are_refused() -> None:
     with CaptureQueriesContext(connection) as queries:
         assert add() == []
     assert not queries.captured_queries

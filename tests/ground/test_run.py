@@ -1,4 +1,4 @@
-"""`make run`, as somebody does it who has just cloned the project (but for the packages, which are there already)."""
+"""`make run` in a fresh clone, except that the packages are installed already."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def logs(var: Path) -> list[str]:
     return [log.read_text() for log in sorted(var.parent.glob("log-*"))]
 
 
-def test_it_starts_everything_shows_a_password_once_and_ends_everything(tmp_path: Path) -> None:
+def test_run_starts_all_processes_shows_a_password_once_and_stops_them(tmp_path: Path) -> None:
     var, port = tmp_path / "var", free_port()
     with running_application(var, port):
         started = processes_of(var)
@@ -127,7 +127,7 @@ def test_the_example_data_is_loaded_once_and_sigterm_or_a_closed_terminal_ends_e
         assert processes_of(var) == []
 
 
-def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         line = refusal(tmp_path, port)
@@ -138,34 +138,34 @@ def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_port_that_is_none_is_one_line(tmp_path: Path) -> None:
+def test_an_invalid_port_is_reported_in_one_line(tmp_path: Path) -> None:
     line = refusal(tmp_path, 0, PORT="eighty")
     assert line == "as2certs: PORT can't be read (it is “eighty”). It should be a number from 1 to 65535."
 
 
-def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     line = refusal(tmp_path / "file" / "var", free_port())
     assert line.startswith(f"as2certs: {tmp_path}/file/var can't be written: Not a directory.")
 
 
-def test_a_python_that_is_too_old_is_one_line(tmp_path: Path) -> None:
+def test_an_old_python_is_reported_in_one_line(tmp_path: Path) -> None:
     pretend = "import sys, runpy; sys.version_info = (3, 9, 2); runpy.run_module('as2certs.run', run_name='__main__')"
     line = refusal(tmp_path, free_port(), sys.executable, "-c", pretend)
     assert line == "as2certs: Python 3.11 or later is needed, this is 3.9."
 
 
-def test_an_old_python_can_read_the_start_as_far_as_that_line() -> None:
+def test_an_old_python_can_parse_the_start_up_to_that_line() -> None:
     source = (ROOT / "as2certs" / "run.py").read_text()
     assert ast.parse(source, feature_version=(3, 7))
 
 
-def test_a_setting_with_a_typo_is_one_line(tmp_path: Path) -> None:
+def test_a_misspelled_setting_is_reported_in_one_line(tmp_path: Path) -> None:
     line = refusal(tmp_path / "var", free_port(), AS2CERTS_BASEURL="http://certs.example.com")
     assert line.startswith("as2certs: AS2CERTS_BASEURL is not a setting.")
 
 
-def test_a_database_that_is_away_is_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_database_is_reported_in_one_line(tmp_path: Path) -> None:
     away = f"postgres://nobody:hunter2@127.0.0.1:{free_port()}/none"
     line = refusal(tmp_path / "var", free_port(), DATABASE_URL=away)
     assert "The database can't be opened" in line

@@ -1,4 +1,4 @@
-"""The strings that pages, mails and reports show for moments: people read them, so they stay as they are."""
+"""The exact strings that pages, mails and reports show for moments."""
 
 from __future__ import annotations
 

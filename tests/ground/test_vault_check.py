@@ -1,4 +1,4 @@
-"""A vault that does not open what is stored says so at the start."""
+"""A vault that can't unseal the stored keys prevents the start."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def stack(make_stack: Callable[..., Stack]) -> Stack:
     return made
 
 
-def test_a_vault_key_that_was_lost_is_told_before_anything_starts(stack: Stack) -> None:
+def test_a_lost_vault_key_is_reported_before_the_start(stack: Stack) -> None:
     (stack.folder / "vault_keys").write_text(new_vault_key())
     with pytest.raises(
         RuntimeError, match="1 of 1 stored private keys can't be opened with AS2CERTS_VAULT_KEYS"

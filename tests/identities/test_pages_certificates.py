@@ -99,6 +99,7 @@ def test_a_certificate_is_found_by_who_holds_it_on_either_side(operator: Client)
         assert listed_names(operator, theirs_list, q=words) == [str(theirs)]
 
 
+@pytest.mark.on_postgres
 def test_a_search_goes_through_the_table_as_it_lies_and_keeps_the_order_of_the_list() -> None:
     later, sooner = (
         add_certificate(make_identity("ACME"), days=90),
@@ -115,6 +116,7 @@ def test_a_search_goes_through_the_table_as_it_lies_and_keeps_the_order_of_the_l
         assert "TEMP B-TREE FOR ORDER BY" not in plan
 
 
+@pytest.mark.on_postgres
 def test_a_search_for_nothing_there_says_so(operator: Client) -> None:
     add_certificate(make_identity())
     assert "No certificate is like that" in operator.get(LIST, {"q": "zz%_\\'\""}).content.decode()

@@ -17,7 +17,7 @@ from identities.models import CertificateRequest, Identity, IdentityCertificate
 from tests.certificates import cert_pem, make_ca, rsa_key
 from tests.inventory import NOW, add_certificate, make_identity, verbs
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.on_postgres]
 
 
 def errors(answer: Any) -> list[str]:

@@ -59,6 +59,7 @@ def test_the_list_leaves_archived_ones_out_unless_asked(operator: Client) -> Non
     assert listed_names(operator, LIST, archived="all") == ["Gone", "Live"]
 
 
+@pytest.mark.on_postgres
 def test_the_list_is_searched_by_name_and_as2_id(operator: Client) -> None:
     make_identity("ACME-PROD", name="Retail")
     make_identity("OTHER", name="Freight")

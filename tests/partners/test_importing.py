@@ -81,6 +81,7 @@ TWO = lines(
 )
 
 
+@pytest.mark.on_postgres
 def test_a_list_brings_partners_with_all_that_belongs_to_them(folder: Path) -> None:
     acme = make_identity("ACME")
     result = run(TWO, folder, name="partners.csv")
@@ -167,6 +168,7 @@ def test_a_certificate_that_came_with_a_list_is_stored_as_one_that_came_alone(fo
     assert ours.uid != theirs.uid
 
 
+@pytest.mark.on_postgres
 def test_the_same_list_again_changes_nothing_and_leaves_no_entry(folder: Path) -> None:
     make_identity("ACME")
     run(TWO, folder)
@@ -452,7 +454,7 @@ def test_a_zip_that_lies_about_sizes_is_read_no_further_either() -> None:
 
 
 def test_thousands_of_large_files_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apply, "MOST_BYTES", 3 * 1024 * 1024)
+    monkeypatch.setattr(apply, "MAX_BYTES", 3 * 1024 * 1024)
     rows = [f"P{n},P{n},,,,,,,,n.pem," for n in range(10)]
     with pytest.raises(UnreadableSource, match="more than 3 MiB together"):
         run(lines(*rows), ZipSource(packed(**{"n.pem": bytes(2 * 1024 * 1024)})))

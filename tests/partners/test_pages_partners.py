@@ -59,6 +59,7 @@ def test_the_empty_list_says_what_a_partner_is_and_leads_on(operator: Client) ->
     assert reverse("partner-create") in page
 
 
+@pytest.mark.on_postgres
 def test_the_list_is_searched_and_narrowed(operator: Client) -> None:
     add_certificate(make_partner("SOON", holds="one"), days=20)
     make_partner("TEST", environment="test")

@@ -39,6 +39,7 @@ def choose(client: Client, station: Identity | Partner, *others: Any, notes: str
     return client.post(address(station), {"others": [str(o.uid) for o in others], "notes": notes})
 
 
+@pytest.mark.on_postgres
 def test_an_identity_is_connected_with_several_partners_at_once(operator: Client) -> None:
     identity, one, two = make_identity(), make_partner("ONE"), make_partner("TWO")
     answer = choose(operator, identity, one, two, notes="MDN within an hour")
@@ -66,6 +67,7 @@ def test_only_those_of_the_same_environment_who_are_free_are_offered(operator: C
     assert offered(operator, identity, q="nobody") == []
 
 
+@pytest.mark.on_postgres
 def test_a_long_list_is_cut_and_searched(operator: Client) -> None:
     identity = make_identity()
     Partner.objects.bulk_create(Partner(name=f"Partner {n:03}", as2_id=f"P{n:03}") for n in range(80))

@@ -9,14 +9,14 @@ from importlib import import_module
 import pytest
 from django.test import Client
 
-from rotations.web import views
+from rotations import web
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, make_company
 
-#: View modules that read the clock.
-VIEWS = [
+#: Modules of the pages that read the clock: views, and the filters of lists.
+CLOCK_MODULES = [
     name
-    for module in pkgutil.iter_modules(views.__path__, f"{views.__name__}.")
+    for module in pkgutil.walk_packages(web.__path__, f"{web.__name__}.")
     if hasattr(import_module(name := module.name), "database_now")
 ]
 
@@ -24,7 +24,7 @@ VIEWS = [
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> datetime:
     """Set the clock of the pages to NOW."""
-    for name in VIEWS:
+    for name in CLOCK_MODULES:
         monkeypatch.setattr(f"{name}.database_now", lambda: NOW)
     monkeypatch.setattr("django.utils.timezone.now", lambda: NOW)
     return NOW

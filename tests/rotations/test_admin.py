@@ -82,6 +82,7 @@ def act(client: Client, obj: models.Model, action: str) -> str:
     return page_text(client.post(address(type(obj), "changelist"), data, follow=True))
 
 
+@pytest.mark.on_postgres
 def test_everything_is_searched_and_filtered(staff: Client, company: Company, exchanged: str) -> None:
     Notice.objects.create(identity_certificate=company.old, threshold=20, recipient="a@example.com", at=NOW)
     for model in MODELS:

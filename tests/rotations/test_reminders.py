@@ -75,7 +75,7 @@ def test_each_rung_speaks_once(alice: User) -> None:
         due = reminders_sent(at)
         assert reminders.send_due(at) == len(due)
         spoken += [line for lines in due.values() for line in lines]
-        at += 20 * HOUR
+        at += 20 * HOUR if at > ends - 10 * DAY else 5 * DAY
     assert [rung for _, rung in spoken] == [90, 60, 30, 14, 7, 3, 1, 0, -1, -2, -3, -4, -5, -6, -7]
     assert Message.objects.count() == 15
 
@@ -378,6 +378,7 @@ def test_notices_and_mail_are_kept_together_or_not_at_all(
     assert reminders.send_due(NOW) == 1
 
 
+@pytest.mark.on_postgres
 def test_of_two_runs_at_once_one_tells(alice: User) -> None:
     make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY)
     first, second = reminders.find_due(NOW), reminders.find_due(NOW)

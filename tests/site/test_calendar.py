@@ -18,17 +18,17 @@ def events(found: CalendarMonth) -> dict[date, list[CalendarEvent]]:
 
 
 @pytest.mark.parametrize("text", ["", "2026", "2026-13", "november", "2026-11-05", "../..", "2026-1"])
-def test_what_is_no_month_shows_this_one(text: str) -> None:
+def test_an_invalid_month_shows_the_current_one(text: str) -> None:
     assert parse_month(text, TODAY) == date(2026, 11, 1)
 
 
-def test_months_outside_of_this_century_are_held_at_its_ends() -> None:
+def test_months_are_clamped_to_this_century() -> None:
     assert parse_month("1900-01", TODAY) == date(2000, 1, 1)
     assert parse_month("9999-12", TODAY) == date(2099, 12, 1)
 
 
 @pytest.mark.django_db
-def test_an_end_and_a_window_stand_on_their_days() -> None:
+def test_ends_and_windows_are_on_their_days() -> None:
     company = make_company()
     approval.approve(make_draft(company, starts=NOW + timedelta(days=2)), by=company.approver, now=NOW)
     november = events(build_month(date(2026, 11, 1), now=NOW, zone="UTC"))
@@ -46,7 +46,7 @@ def test_the_day_is_that_of_the_readers_zone() -> None:
 
 
 @pytest.mark.django_db
-def test_a_cancelled_rotation_has_no_window_any_more() -> None:
+def test_a_cancelled_rotation_has_no_window() -> None:
     company = make_company()
     rotation = make_draft(company, starts=NOW + timedelta(days=2))
     endings.cancel(rotation, reason="not needed", by=company.by, now=NOW)
@@ -63,7 +63,7 @@ def test_weeks_begin_on_monday_and_the_month_knows_its_neighbours() -> None:
 
 
 @pytest.mark.django_db
-def test_the_page_leads_to_the_months_before_and_after() -> None:
+def test_the_page_links_to_the_months_before_and_after() -> None:
     text = (
         log_in(make_person("vera", "viewer")).get(reverse("calendar"), {"month": "2026-12"}).content.decode()
     )

@@ -18,19 +18,19 @@ def breaks(request: HttpRequest) -> HttpResponse:
 urlpatterns = [*pages, path("breaks/", breaks)]
 
 
-def test_an_unknown_address_says_so_and_leads_home() -> None:
+def test_an_unknown_url_gets_a_page_with_a_link_home() -> None:
     answer = log_in(make_person("vera", "viewer")).get("/nothing/here/")
     assert answer.status_code == 404
     assert "There is nothing at this address" in answer.content.decode()
 
 
-def test_a_stranger_gets_the_same_page_without_the_bar() -> None:
+def test_anonymous_users_get_the_same_page_without_the_bar() -> None:
     text = Client().get("/nothing/here/").content.decode()
     assert "There is nothing at this address" in text
     assert reverse("search") not in text
 
 
-def test_a_missing_right_names_the_person() -> None:
+def test_a_missing_permission_names_the_user() -> None:
     answer = log_in(make_person("vera", "viewer")).get(reverse("settings"))
     assert answer.status_code == 403
     assert "<b>vera</b>" in answer.content.decode()
@@ -45,7 +45,7 @@ def test_an_old_form_says_what_to_do() -> None:
 
 
 @override_settings(ROOT_URLCONF="tests.site.test_error_pages")
-def test_a_fault_of_ours_shows_nothing_of_the_code() -> None:
+def test_an_exception_shows_nothing_of_the_code() -> None:
     answer = Client(raise_request_exception=False).get("/breaks/")
     assert answer.status_code == 500
     assert "The fault is ours" in answer.content.decode()

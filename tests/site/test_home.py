@@ -54,7 +54,7 @@ def page(client: Client) -> str:
     return " ".join(answer.content.decode().split())
 
 
-def test_it_says_until_when_all_is_covered(company: Company) -> None:
+def test_the_page_shows_until_when_everything_is_covered(company: Company) -> None:
     assert coverage.get_coverage(NOW).until == company.old.not_after
     assert coverage.get_coverage(NOW).lapsed == ()
 
@@ -68,7 +68,7 @@ def test_the_first_end_is_found_near_and_far(days: int) -> None:
     assert coverage.get_coverage(made.old.not_after - 401 * DAY).until is None
 
 
-def test_both_sides_are_looked_at_by_one_question() -> None:
+def test_both_sides_are_queried_at_once() -> None:
     company = make_company()
     partner_certificate(company.partners[0], by=company.by, now=NOW, ends=company.old.not_after - DAY)
     at = company.old.not_after - 2 * DAY
@@ -81,7 +81,8 @@ def test_both_sides_are_looked_at_by_one_question() -> None:
     ]
 
 
-def test_for_what_ends_first_nobody_goes_through_all_that_serve(company: Company) -> None:
+@pytest.mark.on_postgres
+def test_the_first_ends_are_found_by_an_index(company: Company) -> None:
     for rows in (
         ending_by(OURS, company.old.not_after),
         calendar_year._services_in_use("identity", IdentityService.objects),
@@ -98,7 +99,7 @@ def test_a_rotation_in_time_moves_the_end_of_coverage_to_the_next_certificate(co
     assert coverage.get_coverage(NOW).until == NOW + 300 * DAY
 
 
-def test_nothing_within_the_year_is_covered_for_longer() -> None:
+def test_without_an_end_within_the_year_coverage_is_longer() -> None:
     assert coverage.get_coverage(NOW).until is None
 
 
@@ -115,7 +116,7 @@ def test_a_test_station_does_not_count_for_production(company: Company) -> None:
     assert any("Trial" in need.text for need in needs_at(NOW))
 
 
-def test_a_certificate_that_ends_within_30_days_without_a_rotation_needs_somebody(company: Company) -> None:
+def test_a_certificate_without_a_rotation_is_an_open_task_30_days_before_its_end(company: Company) -> None:
     end = company.old.not_after
     assert [n.text for n in needs_at(end - 30 * DAY)] == [
         "ACME sign + decrypt expires in 30 days, no rotation"
@@ -123,7 +124,7 @@ def test_a_certificate_that_ends_within_30_days_without_a_rotation_needs_somebod
     assert needs_at(end - 30 * DAY - timedelta(seconds=1)) == []
 
 
-def test_its_button_starts_the_rotation_of_just_that_certificate(company: Company) -> None:
+def test_the_button_starts_the_rotation_of_that_certificate(company: Company) -> None:
     (need,) = needs_at(NOW)
     assert need.label == "Start rotation"
     assert need.url.startswith(reverse("rotation-create"))
@@ -131,13 +132,13 @@ def test_its_button_starts_the_rotation_of_just_that_certificate(company: Compan
     assert str(company.old.uid) in need.url
 
 
-def test_it_gets_urgent_in_the_last_week(company: Company) -> None:
+def test_an_open_task_is_urgent_in_the_last_week(company: Company) -> None:
     end = company.old.not_after
     assert needs_at(end - 8 * DAY)[0].meaning == "soon"
     assert needs_at(end - 7 * DAY)[0].meaning == "urgent"
 
 
-def test_a_draft_is_told_once_with_the_end_that_it_concerns(company: Company) -> None:
+def test_a_draft_is_listed_once_with_the_end_of_its_certificate(company: Company) -> None:
     make_draft(company, starts=NOW + 5 * DAY)
     assert [n.text for n in needs_at(NOW)] == [
         "ACME sign + decrypt expires in 20 days, its rotation is a draft"
@@ -157,7 +158,7 @@ def test_partners_that_confirmed_are_not_named(company: Company) -> None:
     confirm_all(rotation, company)
     assert needs_at(NOW + 3 * DAY) == []
     (one,) = active_rotations.get_active_rotations()
-    assert (one.ready, one.asked) == (2, 2)
+    assert (one.ready, one.participants) == (2, 2)
 
 
 def test_a_window_that_is_over_without_the_change_is_urgent(company: Company) -> None:
@@ -176,7 +177,7 @@ def test_stations_without_a_certificate_and_systems_that_fail_their_check_are_li
     ]
 
 
-def test_mail_that_is_stuck_is_urgent_and_leads_to_it() -> None:
+def test_stuck_mail_is_urgent_and_linked() -> None:
     make_message(created_at=NOW - timedelta(minutes=16))
     make_message("lee@example.com", created_at=NOW - timedelta(minutes=14))
     make_message("gone@example.com", created_at=NOW, state="failed")
@@ -185,13 +186,13 @@ def test_mail_that_is_stuck_is_urgent_and_leads_to_it() -> None:
     assert need.url == reverse("mail-list") + "?state=stuck"
 
 
-def test_an_archived_station_needs_nobody(company: Company) -> None:
+def test_an_archived_station_has_no_open_tasks(company: Company) -> None:
     Identity.objects.update(archived_at=NOW)
     assert needs_at(NOW) == []
     assert coverage.get_coverage(NOW).until == NOW + 300 * DAY
 
 
-def test_the_picture_has_a_row_per_station_the_first_to_end_on_top(company: Company) -> None:
+def test_the_picture_has_a_row_per_station_ordered_by_end(company: Company) -> None:
     picture = calendar_year.build_year(active_rotations.get_active_rotations(), now=NOW, zone="UTC")
     assert [row.name for row in picture.rows] == ["ACME", "Fabrikam", "Northwind"]
     assert len(picture.rows[0].ends) == 1  # one certificate in two roles is one mark
@@ -204,13 +205,13 @@ def test_the_picture_shows_the_window(company: Company) -> None:
     assert picture.today < picture.rows[0].windows[0].x < picture.rows[0].ends[0].x
 
 
-def test_the_page_begins_with_the_sentence(company: Company, clock: object) -> None:
+def test_the_page_starts_with_the_summary(company: Company, clock: object) -> None:
     text = page(log_in(make_person("vera", "viewer")))
     assert "Covered until <time" in text
     assert "13 December 2026</time>. 1 thing needs you." in text
 
 
-def test_all_that_may_need_somebody_is_found_by_one_question(company: Company, clock: object) -> None:
+def test_the_kinds_of_open_tasks_are_found_by_one_query(company: Company, clock: object) -> None:
     with CaptureQueriesContext(connection) as asked:
         assert coverage._present_kinds(NOW) == []
     assert len(asked) == 1
@@ -218,7 +219,7 @@ def test_all_that_may_need_somebody_is_found_by_one_question(company: Company, c
     assert needs_at(NOW)[0].text == "Fourth Coffee has no certificate yet"
 
 
-def test_it_costs_the_same_number_of_queries_however_much_there_is(company: Company, clock: object) -> None:
+def test_the_number_of_queries_is_constant(company: Company, clock: object) -> None:
     client = log_in(make_person("vera", "viewer"))
     approval.approve(make_draft(company, starts=NOW + 2 * DAY), by=company.approver, now=NOW)
     with CaptureQueriesContext(connection) as few:
@@ -232,12 +233,12 @@ def test_it_costs_the_same_number_of_queries_however_much_there_is(company: Comp
     assert text.count("Start rotation") <= coverage.MAX_PER_KIND
 
 
-def test_a_viewer_gets_no_buttons_that_change_something(company: Company, clock: object) -> None:
+def test_viewers_get_no_buttons_for_changes(company: Company, clock: object) -> None:
     assert "Start rotation" not in page(log_in(make_person("vera", "viewer")))
     assert "Start rotation" in page(log_in(make_person("olga", "operator")))
 
 
-def test_somebody_without_rights_learns_nothing(company: Company, clock: object) -> None:
+def test_users_without_permissions_see_nothing(company: Company, clock: object) -> None:
     assert "ACME" not in page(log_in(make_person("nobody")))
 
 

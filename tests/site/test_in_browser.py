@@ -1,4 +1,4 @@
-"""What only a browser shows: narrow screens, the dark, keys, and pages without JavaScript."""
+"""Narrow screens, dark mode, the keyboard, and pages without JavaScript, in a browser."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_no_page_is_wider_than_a_phone_or_complains_in_the_console(open_page: Op
     assert said == []
 
 
-def test_the_dark_comes_from_the_system_without_javascript(open_page: Open) -> None:
+def test_dark_mode_follows_the_system_without_javascript(open_page: Open) -> None:
     dark = open_page(color_scheme="dark", java_script_enabled=False)
     light = open_page(color_scheme="light", java_script_enabled=False)
     ink = "e => getComputedStyle(e).backgroundColor"

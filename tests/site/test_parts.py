@@ -60,7 +60,7 @@ def test_a_fingerprint_is_short_with_the_whole_on_hover_and_for_copying(company:
     assert pki.short_fingerprint(company.old.sha256) in text
 
 
-def test_a_whole_fingerprint_breaks_behind_its_colons_only(company: Company) -> None:
+def test_a_whole_fingerprint_wraps_after_colons_only(company: Company) -> None:
     text = render('{% fingerprint sha256 "whole" copy=False %}', sha256=company.old.sha256)
     whole = pki.format_fingerprint(company.old.sha256)
     assert whole.replace(":", ":<wbr>") in text
@@ -82,7 +82,7 @@ def test_a_long_name_is_cut_in_the_middle_with_the_whole_on_hover() -> None:
     assert render("{{ name|middle:24 }}", name="Short & sweet") == "Short &amp; sweet"
 
 
-def test_what_comes_from_outside_is_escaped_everywhere() -> None:
+def test_external_values_are_escaped() -> None:
     evil = '"><script>alert(1)</script>'
     text = render(
         '{% as2_id evil copy=True %}{% badge "fine" evil %}{% roles names %}', evil=evil, names=[evil]
@@ -98,7 +98,7 @@ def test_a_moment_is_in_the_readers_zone_with_utc_behind_it() -> None:
     assert 'datetime="2026-11-23T12:00:00+00:00"' in text
 
 
-def test_nothing_is_written_as_a_dash() -> None:
+def test_a_missing_moment_is_a_dash() -> None:
     assert "–" in render("{% moment nothing %}", nothing=None)
     assert "–" in render("{% days_left nothing %}", nothing=None)
     assert render("{% away nothing %}", nothing=None) == '<span class="quiet">never</span>'
@@ -118,13 +118,13 @@ def test_a_successor_that_is_awaited_is_compared_with_nothing(company: Company) 
     assert "differs" not in text
 
 
-def test_the_bands_tell_who_served_when_in_words_too(company: Company) -> None:
+def test_the_bands_have_a_description(company: Company) -> None:
     text = render("{% role_bands history %}", history=assignment_history(company.identity))
     assert f'aria-label="sign: {company.old.short_name}: Mon 23 Nov 2026, 12:00 UTC to now"' in text
     assert company.old.get_absolute_url() in text
 
 
-def test_a_history_without_rows_is_drawn_too(company: Company) -> None:
+def test_an_empty_history_is_rendered(company: Company) -> None:
     assert "nothing so far" in render("{% role_bands history %}", history=[("sign", []), ("decrypt", [])])
 
 

@@ -1,4 +1,4 @@
-"""The report of a rotation: the page and the PDF say the same, all that an auditor asks for, to the second."""
+"""The report of a rotation: page and PDF have the same content, which is all that an auditor needs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def rotation(company: Company) -> Rotation:
     return rotation
 
 
-def test_it_says_what_an_auditor_asks_for(company: Company, rotation: Rotation) -> None:
+def test_the_report_has_what_an_auditor_needs(company: Company, rotation: Rotation) -> None:
     client = log_in(make_person("vera", "viewer"))
     shown = page_text(client.get(reverse("rotation-report", args=[rotation.uid])))
     for wanted in (
@@ -62,7 +62,7 @@ def test_it_says_what_an_auditor_asks_for(company: Company, rotation: Rotation) 
         assert wanted in shown, wanted
 
 
-def test_the_pdf_says_the_same(rotation: Rotation) -> None:
+def test_the_pdf_has_the_same_content(rotation: Rotation) -> None:
     report = build_report(rotation, by="Vera", now=NOW)
     pdf = render_pdf(report)
     assert pdf.startswith(b"%PDF-")
@@ -79,13 +79,13 @@ def squeezed(words: str) -> str:
     return "".join(words.replace("\u200b", "").split())
 
 
-def test_it_takes_the_right_to_see_the_trail(rotation: Rotation) -> None:
+def test_the_report_requires_the_permission_for_the_trail(rotation: Rotation) -> None:
     client = log_in(make_person("nobody"))
     for name in ("rotation-report", "rotation-report-pdf"):
         assert client.get(reverse(name, args=[rotation.uid])).status_code == 403
 
 
-def test_the_download_names_itself(rotation: Rotation) -> None:
+def test_the_download_has_a_file_name(rotation: Rotation) -> None:
     client: Client = log_in(make_person("vera", "viewer"))
     answer = client.get(reverse("rotation-report-pdf", args=[rotation.uid]))
     assert answer["Content-Type"] == "application/pdf"
@@ -97,13 +97,13 @@ def test_the_number_of_queries_does_not_grow_with_the_partners(company: Company,
     assert few <= 16
 
 
-def test_it_can_be_made_of_a_draft_too(company: Company) -> None:
+def test_a_draft_has_a_report(company: Company) -> None:
     report = build_report(make_drafted(company), by="Vera", now=NOW)
     assert report.sections[3].note == "No step was planned."
     assert render_pdf(report).startswith(b"%PDF-")
 
 
-def test_no_process_carries_what_draws_paper_before_somebody_wants_paper() -> None:
+def test_pdf_libraries_are_imported_with_the_first_pdf() -> None:
     code = (
         "import sys, django; django.setup()\n"
         "from django.urls import reverse; reverse('home')\n"

@@ -14,7 +14,7 @@ from partners.models import Contact, Partner
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, make_company, make_draft, partner_certificate
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.on_postgres]
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_serial_number_is_found_in_decimal_and_in_hex(company: Company) -> Non
         assert certificates(words) == [company.old], words
 
 
-def test_a_word_of_hex_letters_is_not_taken_for_a_fingerprint_when_it_is_short(company: Company) -> None:
+def test_a_short_word_of_hex_digits_is_not_searched_as_a_fingerprint(company: Company) -> None:
     assert certificates("fab") == []
 
 
@@ -81,7 +81,7 @@ def test_a_rotation_is_found_by_the_name_of_its_holder(company: Company) -> None
     assert rows == [rotation]
 
 
-def test_somebody_without_rights_finds_nothing(company: Company) -> None:
+def test_a_search_without_permissions_finds_nothing(company: Company) -> None:
     assert search("acme", make_person("nobody")) == []
 
 
@@ -93,11 +93,11 @@ def test_a_search_that_matches_everything_shows_ten_of_each_and_says_that_there_
 
 
 @pytest.mark.parametrize("words", ["", "   ", "%", "_", "'", "…", "0x", "\x00", "::", "9" * 200])
-def test_odd_words_end_in_an_answer(company: Company, words: str) -> None:
+def test_unusual_search_terms_get_a_page(company: Company, words: str) -> None:
     answer = log_in(make_person("vera", "viewer")).get(reverse("search"), {"q": words})
     assert answer.status_code == 200
 
 
-def test_what_was_searched_for_is_shown_as_text(client: Client) -> None:
+def test_the_search_term_is_escaped(client: Client) -> None:
     answer = log_in(make_person("vera", "viewer")).get(reverse("search"), {"q": "<script>alert(1)</script>"})
     assert "<script>alert(1)" not in answer.content.decode()

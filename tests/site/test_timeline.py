@@ -16,7 +16,7 @@ from as2certs.site.timeline import (
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def test_a_moment_stands_where_its_share_of_the_time_is_and_never_outside() -> None:
+def test_positions_are_proportional_and_clamped() -> None:
     axis = TimeAxis(START, START + timedelta(days=100))
     assert axis.at(START + timedelta(days=25)) == 25
     assert axis.at(START - timedelta(days=1)) == 0
@@ -30,7 +30,7 @@ def test_an_axis_of_any_length_has_few_ticks_in_order(days: int) -> None:
     assert [tick.x for tick in found] == sorted(tick.x for tick in found)
 
 
-def test_january_carries_its_year() -> None:
+def test_january_shows_the_year() -> None:
     labels = [
         tick.label
         for tick in month_ticks(
@@ -40,7 +40,7 @@ def test_january_carries_its_year() -> None:
     assert labels == ["Dec", "2027", "Feb", "Mar"]
 
 
-def test_labels_that_would_run_into_now_are_left_out() -> None:
+def test_labels_that_overlap_now_are_dropped() -> None:
     now = datetime(2026, 11, 23, tzinfo=UTC)
     axis = history_axis([datetime(2025, 2, 10, tzinfo=UTC)], now)
     marks = month_ticks(axis, 10)
@@ -54,10 +54,10 @@ def test_a_history_has_room_for_today_even_when_it_began_just_now() -> None:
     axis = history_axis([now], now)
     assert axis.start < now < axis.end
     assert axis.end - axis.start > timedelta(days=1)
-    assert history_axis([], now).holds(now)
+    assert history_axis([], now).contains(now)
 
 
-def test_spans_that_overlap_lie_under_each_other_and_the_lane_is_used_again() -> None:
+def test_overlapping_spans_get_lanes_that_are_reused() -> None:
     axis = TimeAxis(START, START + timedelta(days=100))
 
     def span(key: int, first: int, last: int | None) -> ServiceSpan:
@@ -74,7 +74,7 @@ def test_spans_that_overlap_lie_under_each_other_and_the_lane_is_used_again() ->
     ]
 
 
-def test_a_span_of_a_moment_can_still_be_seen() -> None:
+def test_a_short_span_has_a_visible_width() -> None:
     axis = TimeAxis(START, START + timedelta(days=4000))
     (bar,) = place_bars(axis, [ServiceSpan(1, START, START, "")], START + timedelta(days=3000))
     assert bar.width > 0

@@ -1,4 +1,4 @@
-"""The small parts of pages: ``{% load looks %}``."""
+"""Template tags of small components: ``{% load looks %}``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ register = template.Library()
 
 
 def page_now(context: template.Context) -> datetime:
-    """Return the moment for which the page was made: the view's ``now``, or the clock's."""
+    """Return the time for which a page is rendered: ``now`` of the view, or of the clock."""
     return context.get("now") or timezone.now()
 
 
@@ -34,7 +34,7 @@ def page_now(context: template.Context) -> datetime:
 
 @register.simple_tag
 def icon(name: str, label: str = "") -> SafeString:
-    """Draw one of Bootstrap's icons; with a label it is read out, without one it is decoration."""
+    """Render a Bootstrap icon; without a label it is decoration."""
     if label:
         return format_html('<i class="bi bi-{}" role="img" aria-label="{}"></i>', name, label)
     return format_html('<i class="bi bi-{}" aria-hidden="true"></i>', name)
@@ -42,7 +42,7 @@ def icon(name: str, label: str = "") -> SafeString:
 
 @register.simple_tag
 def badge(meaning: str, word: str = "", symbol: str = "") -> SafeString:
-    """Draw a state: its meaning (fine, soon, urgent, needs_you, neutral) as colour, icon and word."""
+    """Render a state: its meaning (fine, soon, urgent, needs_you, neutral) as colour, icon and word."""
     return format_html(
         '<span class="status is-{}">{}{}</span>',
         meaning,
@@ -51,44 +51,44 @@ def badge(meaning: str, word: str = "", symbol: str = "") -> SafeString:
     )
 
 
-def _render_badge(sign: badges.Badge) -> SafeString:
-    return badge(sign.meaning, sign.word, sign.icon)
+def _render_badge(state: badges.Badge) -> SafeString:
+    return badge(state.meaning, state.word, state.icon)
 
 
 @register.simple_tag
 def meaning_icon(meaning: str) -> SafeString:
-    """Draw the icon of a meaning, with its word for those who don't see it."""
+    """Render the icon of a meaning, labelled with its word."""
     return icon(MEANING_ICONS.get(meaning, MEANING_ICONS["neutral"]), MEANING_WORDS.get(meaning, ""))
 
 
 @register.simple_tag(takes_context=True)
 def rotation_state(context: template.Context, rotation: Rotation) -> SafeString:
-    """Draw a rotation's state; overdue wins."""
+    """Render a rotation's state, or that it is overdue."""
     return _render_badge(badges.rotation_badge(rotation, page_now(context)))
 
 
 @register.simple_tag
 def standing_badge(standing: PartnerStatus) -> SafeString:
-    """Draw what a partner's part in a rotation has come to."""
+    """Render a partner's status in a rotation."""
     return _render_badge(badges.partner_status_badge(standing))
 
 
 @register.simple_tag
 def step_mark(step: Step) -> SafeString:
-    """Draw a step's state as its icon only, read out as a word."""
-    sign = badges.STEP_BADGES[StepState(step.state)]
-    return format_html('<span class="step-mark is-{}">{}</span>', sign.meaning, icon(sign.icon, sign.word))
+    """Render a step's state as a labelled icon."""
+    state = badges.STEP_BADGES[StepState(step.state)]
+    return format_html('<span class="step-mark is-{}">{}</span>', state.meaning, icon(state.icon, state.word))
 
 
 @register.simple_tag
 def request_state(state: str) -> SafeString:
-    """Draw how far the generation of a key, or a waiting CSR, has come."""
+    """Render the state of a certificate request."""
     return _render_badge(badges.REQUEST_BADGES[state])
 
 
 @register.simple_tag(takes_context=True)
 def certificate_state(context: template.Context, certificate: Any) -> SafeString:
-    """Draw whether a certificate is valid, and for how long still."""
+    """Render the validity of a certificate."""
     return _render_badge(
         badges.validity_badge(certificate.not_before, certificate.not_after, page_now(context))
     )
@@ -96,7 +96,7 @@ def certificate_state(context: template.Context, certificate: Any) -> SafeString
 
 @register.simple_tag
 def environment_tag(environment: str) -> SafeString:
-    """Draw "production", or a TEST that can't be overlooked."""
+    """Render the environment; TEST is highlighted."""
     if environment == "test":
         return format_html('<span class="env is-test">{}</span>', "TEST")
     return format_html('<span class="env">{}</span>', environment)
@@ -104,7 +104,7 @@ def environment_tag(environment: str) -> SafeString:
 
 @register.simple_tag
 def roles(names: Iterable[str]) -> SafeString:
-    """Write roles as "sign + decrypt"."""
+    """Render roles as "sign + decrypt"."""
     return format_html('<span class="role">{}</span>', " + ".join(names))
 
 
@@ -112,7 +112,7 @@ def roles(names: Iterable[str]) -> SafeString:
 
 
 def copy_button(text: str, what: str) -> SafeString:
-    """Draw a button that copies a text; ``what`` names it for those who don't see it."""
+    """Render a button that copies a text; ``what`` is its label."""
     return format_html(
         '<button type="button" class="copy" data-copy="{}" aria-label="Copy the {}" title="Copy the {}">{}</button>',
         text,
@@ -124,14 +124,14 @@ def copy_button(text: str, what: str) -> SafeString:
 
 @register.filter
 def breakable(digits: str) -> SafeString:
-    """Let a line of digits break behind its colons, and nowhere else."""
+    """Return digits that may be wrapped after each colon."""
     pairs = digits.split(":")
     return format_html_join("", "{}:<wbr>", ((pair,) for pair in pairs[:-1])) + format_html("{}", pairs[-1])
 
 
 @register.simple_tag
 def fingerprint(sha256: str, form: str = "short", copy: bool = True) -> SafeString:
-    """Write a SHA-256 fingerprint, short with the whole on hover, or whole; with a button that copies the whole."""
+    """Render a SHA-256 fingerprint, short or whole, with a button that copies it."""
     whole = pki.format_fingerprint(sha256)
     shown = breakable(whole) if form == "whole" else pki.short_fingerprint(sha256)
     return format_html(
@@ -145,7 +145,7 @@ def fingerprint(sha256: str, form: str = "short", copy: bool = True) -> SafeStri
 
 @register.simple_tag
 def digits(hex_digits: str, what: str) -> SafeString:
-    """Write any fingerprint whole, with a button that copies it; ``what`` names it, such as "SHA-1 of the new one"."""
+    """Render any fingerprint whole, with a button that copies it; ``what`` is the button's label."""
     whole = pki.format_fingerprint(hex_digits)
     return format_html(
         '<span class="print"><span class="mono print-whole">{}</span>{}</span>',
@@ -156,7 +156,7 @@ def digits(hex_digits: str, what: str) -> SafeString:
 
 @register.filter
 def serial_hex(decimal: str | int) -> str:
-    """Write a serial number, given as decimal, in hex with colons."""
+    """Return a decimal serial number in hex with colons."""
     number = int(decimal)
     digits = f"{abs(number):x}"
     digits = digits.zfill(len(digits) + len(digits) % 2).upper()
@@ -165,7 +165,7 @@ def serial_hex(decimal: str | int) -> str:
 
 @register.simple_tag
 def serial(decimal: str | int, copy: bool = False) -> SafeString:
-    """Write a serial number in hex with colons, decimal on hover."""
+    """Render a serial number in hex with colons, with the decimal one as its title."""
     written = serial_hex(decimal)
     return format_html(
         '<span class="print"><span class="mono print-whole" title="decimal {}">{}</span>{}</span>',
@@ -177,7 +177,7 @@ def serial(decimal: str | int, copy: bool = False) -> SafeString:
 
 @register.simple_tag
 def as2_id(value: str, copy: bool = False) -> SafeString:
-    """Write an AS2 ID: spaces inside it and its case matter, so it is set in monospace."""
+    """Render an AS2 ID in monospace, because its case and spaces are significant."""
     return format_html(
         '<span class="print"><span class="mono as2-id">{}</span>{}</span>',
         value,
@@ -187,7 +187,7 @@ def as2_id(value: str, copy: bool = False) -> SafeString:
 
 @register.filter
 def middle(text: object, length: int = 32) -> SafeString:
-    """Cut a long name in the middle, with the whole on hover: beginnings and ends tell names apart."""
+    """Shorten a long name in the middle, with the whole as its title."""
     whole = str(text)
     if len(whole) <= length:
         return format_html("{}", whole)
@@ -202,26 +202,26 @@ def middle(text: object, length: int = 32) -> SafeString:
 
 @register.simple_tag
 def moment(at: datetime | None, form: time_format.MomentForm = "full") -> SafeString:
-    """Write a moment in the reader's zone, with offset and UTC on hover. Forms: day, time, short, full, exact."""
+    """Render a moment in the reader's time zone, in one of the forms of ``format_moment``."""
     if at is None:
         return format_html('<span class="quiet">{}</span>', "–")
     return _render_time(at, time_format.format_moment(at, timezone.get_current_timezone_name(), form))
 
 
-def _render_time(at: datetime, shown: str, *, kept_up_to_date: bool = False) -> SafeString:
-    """Write a moment as ``shown``, with its offset and UTC on hover."""
+def _render_time(at: datetime, text: str, *, is_live: bool = False) -> SafeString:
+    """Render a moment as ``text``, with its offset and UTC as the title; the browser updates it if ``is_live``."""
     return format_html(
         '<time datetime="{}" title="{}"{}>{}</time>',
         at.isoformat(),
         time_format.format_moment_and_utc(at, timezone.get_current_timezone_name()),
-        SafeString(" data-countdown") if kept_up_to_date else "",
-        shown,
+        SafeString(" data-countdown") if is_live else "",
+        text,
     )
 
 
 @register.simple_tag(takes_context=True)
 def away(context: template.Context, at: datetime | None) -> SafeString:
-    """Write how far a moment is away: "in 20 days", "3 hours ago"; the moment itself on hover."""
+    """Render the distance to a moment: "in 20 days", "3 hours ago"."""
     if at is None:
         return format_html('<span class="quiet">{}</span>', "never")
     return _render_time(
@@ -231,16 +231,16 @@ def away(context: template.Context, at: datetime | None) -> SafeString:
 
 @register.simple_tag(takes_context=True)
 def countdown(context: template.Context, at: datetime) -> SafeString:
-    """Write how far a moment is away, kept up to date while the page is open."""
-    shown = time_format.format_distance(at, page_now(context), timezone.get_current_timezone_name())
-    return _render_time(at, shown, kept_up_to_date=True)
+    """Render the distance to a moment, updated by the browser."""
+    text = time_format.format_distance(at, page_now(context), timezone.get_current_timezone_name())
+    return _render_time(at, text, is_live=True)
 
 
 @register.simple_tag(takes_context=True)
 def days_left(context: template.Context, at: datetime | None, quiet: bool = False) -> SafeString:
-    """Write until when: "in 20 days" in the colour and with the icon of what that means for a certificate.
+    """Render the distance to the end of a certificate, with colour and icon of its meaning.
 
-    With ``quiet`` it has no meaning: for a certificate that is no longer in use.
+    With ``quiet``, for a certificate that is no longer in use, without them.
     """
     if at is None:
         return format_html('<span class="quiet">{}</span>', "–")
@@ -257,57 +257,55 @@ def days_left(context: template.Context, at: datetime | None, quiet: bool = Fals
 
 
 @register.simple_tag
-def window_words(whose: Rotation | Participant) -> SafeString | str:
-    """Write the window of a rotation or of one participant in the zone of its agreement, and on the reader's clock."""
-    if isinstance(whose, Rotation):
-        start, end, zone = whose.window_start, whose.window_end, whose.window_zone
+def window_words(holder: Rotation | Participant) -> SafeString | str:
+    """Render the window of a rotation or of a participant in the zone of its agreement and in the reader's."""
+    if isinstance(holder, Rotation):
+        start, end, zone = holder.window_start, holder.window_end, holder.window_zone
     else:
-        start, end, zone = whose.starts, whose.ends, whose.zone
+        start, end, zone = holder.starts, holder.ends, holder.zone
     if start is None or end is None:
         return "no window yet"
-    told = time_format.format_window_here(start, end, zone or "UTC", timezone.get_current_timezone_name())
-    return format_html('<time datetime="{}">{}</time>', start.isoformat(), told)
+    return format_html('<time datetime="{}">{}</time>', start.isoformat(), _window_here(start, end, zone))
+
+
+def _window_here(start: datetime, end: datetime, zone: str) -> str:
+    return time_format.format_window_here(start, end, zone or "UTC", timezone.get_current_timezone_name())
 
 
 @register.simple_tag
 def slot_words(slot: Slot) -> str:
-    """Write an offered moment in the zone in which it was offered, with its start on the reader's clock."""
-    return time_format.format_window_here(
-        slot.start, slot.end, slot.zone, timezone.get_current_timezone_name()
-    )
+    """Return an offered time slot in its own zone and in the reader's."""
+    return _window_here(slot.start, slot.end, slot.zone)
 
 
 @register.simple_tag
 def proposal_words(participant: Participant) -> str:
-    """Write the time that a partner proposes in its zone, with its start on the reader's clock."""
+    """Return the time that a partner proposes, in the partner's zone and in the reader's."""
     start, end = participant.proposed_start, participant.proposed_end
-    if start is None or end is None:
-        return ""
-    zone = participant.proposed_zone or "UTC"
-    return time_format.format_window_here(start, end, zone, timezone.get_current_timezone_name())
+    return _window_here(start, end, participant.proposed_zone) if start and end else ""
 
 
-# --- Us, as partners know us ------------------------------------------------------------------------------------------
+# --- Our name --------------------------------------------------------------------------------------------------------
 
 
 @register.simple_tag(takes_context=True)
 def our_name(context: template.Context) -> str:
-    """Return the name under which partners know us."""
+    """Return our name for partners."""
     return str(context.get("our_name") or Installation.current().name)
 
 
 @register.filter
 def dialled(phone: str) -> str:
-    """Write a telephone number as a link to it has it: without what people put between the digits."""
+    """Return a telephone number for a tel: link, with digits and + only."""
     return re.sub(r"[^0-9+]", "", phone.partition("(0)")[0] + phone.partition("(0)")[2])
 
 
-# --- The bar ----------------------------------------------------------------------------------------------------------
+# --- The navigation bar ----------------------------------------------------------------------------------------------
 
 
 @register.simple_tag(takes_context=True)
 def bar_link(context: template.Context, name: str, words: str, prefixes: str = "") -> SafeString:
-    """Draw a link of the bar; it is the current one on pages whose URL name starts with one of the prefixes."""
+    """Render a link of the bar, current on pages whose URL name starts with one of the prefixes."""
     target = reverse(name)
     match = getattr(context.get("request"), "resolver_match", None)
     here = (match and match.url_name) or ""

@@ -1,4 +1,4 @@
-"""The larger parts of pages: ``{% load parts %}``. Their markup is in templates/components."""
+"""Template tags of larger components: ``{% load parts %}``. Their templates are in templates/components."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ LEVEL_MEANINGS = {
 
 @register.filter
 def meaning_of_level(level: str) -> str:
-    """Return the meaning of a message's or a finding's level."""
+    """Return the meaning of the level of a message or a finding."""
     return LEVEL_MEANINGS.get(level, "neutral")
 
 
 @register.simple_tag(takes_context=True)
 def may(context: template.Context, permission: str) -> bool:
-    """Say whether the reader holds a permission; without a name, everybody does."""
+    """Return whether the user has a permission; True without a name."""
     return not permission or bool(context["request"].user.has_perm(permission))
 
 
@@ -59,7 +59,7 @@ def may(context: template.Context, permission: str) -> bool:
 
 @dataclass(frozen=True)
 class ComparedFact:
-    """One fact of two certificates."""
+    """A property of two certificates."""
 
     name: str
     old: Any
@@ -69,7 +69,7 @@ class ComparedFact:
 
 @register.inclusion_tag("components/_certificate_compare.html")
 def compare_certificates(old: AbstractCertificate | None, new: AbstractCertificate | None) -> dict[str, Any]:
-    """Set two certificates beside each other, and mark what differs."""
+    """Render two certificates side by side, with differences marked."""
     facts: list[tuple[str, str, Any]] = [
         ("Subject", "subject", None),
         ("Issuer", "issuer", None),
@@ -106,7 +106,7 @@ def _render_fact(value: Any, draw: Any) -> Any:
     return draw(value) if draw else value
 
 
-#: Pixels from one lane of a role's band to the next.
+#: Height of a lane in pixels.
 LANE_HEIGHT = 22
 TONE_COUNT = 4
 
@@ -115,8 +115,7 @@ TONE_COUNT = 4
 def role_bands(
     context: template.Context, history: Sequence[tuple[str, Sequence[AssignmentPeriod]]]
 ) -> dict[str, Any]:
-    """Draw what served which role when, as a band per role; ``history`` is what
-    identities.role_status.assignment_history gives."""
+    """Render which certificate was in which role when; ``history`` comes from ``identities.role_status.history``."""
     now, zone = page_now(context), timezone.get_current_timezone_name()
     everything = sorted((band for _, row in history for band in row), key=lambda band: band.start)
     certificates: dict[int, Any] = {band.certificate.pk: band.certificate for band in everything}
@@ -130,7 +129,7 @@ def role_bands(
                 "role": role,
                 "bars": [{"bar": bar, "y": bar.lane * LANE_HEIGHT, "tone": tones[bar.key]} for bar in placed],
                 "height": LANE_HEIGHT * (1 + max((bar.lane for bar in placed), default=0)),
-                "told": f"{role}: " + ("; ".join(bar.title for bar in placed) or "nothing so far"),
+                "description": f"{role}: " + ("; ".join(bar.title for bar in placed) or "nothing so far"),
             }
         )
     legend = [
@@ -186,7 +185,7 @@ def overlap_picture(context: template.Context, found: cutover_progress.Overlap) 
                 "both": both,
                 "begin": begin,
                 "width": round(axis.at(found.ends) - begin, 3) if lane.both_from else 0,
-                "told": f"{lane.partner}: {both}; {title}",
+                "description": f"{lane.partner}: {both}; {title}",
             }
         )
     start, end = axis.at(found.window_start), axis.at(found.window_end)
@@ -207,7 +206,7 @@ def overlap_picture(context: template.Context, found: cutover_progress.Overlap) 
     }
 
 
-# --- A runbook --------------------------------------------------------------------------------------------------------
+# --- Steps -----------------------------------------------------------------------------------------------------------
 
 EVIDENCE_TEXTS = {
     "written_and_read_back": "written, and read back",
@@ -224,7 +223,7 @@ EVIDENCE_TEXTS = {
 
 @register.simple_tag
 def step_when(step: Step) -> SafeString | str:
-    """Write when a step was done, or when it is to happen."""
+    """Render when a step was done or is planned."""
     if step.done_at:
         return moment(step.done_at, "short")
     if step.due_at:
@@ -240,7 +239,7 @@ def step_when(step: Step) -> SafeString | str:
 
 @register.simple_tag
 def step_proof(step: Step) -> SafeString | str:
-    """Write on what evidence a step was done, and by whom; or which evidence it waits for."""
+    """Render the evidence and the actor of a completed step, or the evidence that is required."""
     if step.done_at:
         return format_html("{}{}{}", step.note, " · " if step.note and step.done_by else "", step.done_by)
     if step.state == "running":
@@ -259,7 +258,7 @@ def capability_needs(partner: Partner) -> list[OpenTask]:
 
 @register.simple_tag
 def suggestion_value(window: Window) -> str:
-    """Return what the button says that takes a proposed window over."""
+    """Return the value of the button that accepts a suggested window."""
     return windows.suggestion_value(window)
 
 
@@ -281,13 +280,13 @@ OBJECT_PAGES = {
 
 @register.filter
 def verb(name: str) -> str:
-    """Write a verb of the trail as the words that follow a name."""
+    """Return the text of a verb, which follows the actor's name."""
     return entry_text.verb_text(name)
 
 
 @register.simple_tag
 def entry_object(entry: Entry) -> SafeString:
-    """Write the name of the object that an entry is about, as a link where it has a page."""
+    """Render the name of the object of an entry, as a link if it has a page."""
     page = OBJECT_PAGES.get(entry.object_kind)
     if page is None:
         return format_html("{}", entry.object_name)
@@ -297,17 +296,17 @@ def entry_object(entry: Entry) -> SafeString:
 
 @register.simple_tag
 def entry_changes(entry: Entry) -> list[entry_text.ChangedValue]:
-    """Return what an entry says was changed, in words."""
+    """Return the changed values of an entry as text."""
     return entry_text.changed_values(entry, timezone.get_current_timezone_name())
 
 
 @register.inclusion_tag("components/_trail.html", takes_context=True)
 def trail_of(context: template.Context, obj: models.Model, limit: int = 10) -> dict[str, Any]:
-    """List the newest entries of the trail about an object, with the way to all of them."""
+    """Render the newest entries about an object, with a link to all of them."""
     kind, uid = object_reference(obj)
-    found = list(Entry.objects.about(obj)[: limit + 1])
-    more = f"{reverse('audit-list')}?about={kind}:{uid}" if len(found) > limit else ""
-    return {"entries": found[:limit], "more_url": more, "perms": context.get("perms"), "show_object": True}
+    entries = list(Entry.objects.about(obj)[: limit + 1])
+    more = f"{reverse('audit-list')}?about={kind}:{uid}" if len(entries) > limit else ""
+    return {"entries": entries[:limit], "more_url": more, "perms": context.get("perms"), "show_object": True}
 
 
 # --- Lists ------------------------------------------------------------------------------------------------------------
@@ -315,7 +314,7 @@ def trail_of(context: template.Context, obj: models.Model, limit: int = 10) -> d
 
 @register.simple_tag
 def filter_field(field: BoundField) -> SafeString:
-    """Draw a field of a filter with Bootstrap's classes."""
+    """Render a field of a filter with Bootstrap's classes."""
     widget = field.field.widget
     css = "form-select" if isinstance(widget, forms.Select) else "form-control"
     if isinstance(widget, forms.CheckboxInput):
@@ -325,7 +324,7 @@ def filter_field(field: BoundField) -> SafeString:
 
 @register.simple_tag
 def page_words(page: Page[Any]) -> str:
-    """Say which rows a page shows: "51–100 of 312"; without the sum where counting would take long."""
+    """Return which rows a page shows: "51–100 of 312", without the total of a LazyPaginator."""
     first = (page.number - 1) * page.paginator.per_page + 1
     last = first + len(page.object_list) - 1
     if isinstance(page.paginator, LazyPaginator):

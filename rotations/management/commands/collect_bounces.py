@@ -1,4 +1,4 @@
-"""Read the mailbox in which mails come back, without Celery."""
+"""Read the mailbox of bounced mails, without Celery."""
 
 from __future__ import annotations
 

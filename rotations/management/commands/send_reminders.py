@@ -1,4 +1,4 @@
-"""Tell people what they are to be told now, without Celery."""
+"""Queue the mails that are due, without Celery."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class Command(BaseCommand):
             self.stdout.write(f"Mails queued: {reminders.run(now)}.")
             return
         counts = {
-            "Reminders due": self._own(now),
-            "partners to be asked": self._asked(now),
-            "partners to be reminded": self._reminded(now),
-            "silent ones to be told of": self._escalated(now),
-            "digests": self._digests(now),
+            "Reminders due": self._preview_reminders(now),
+            "partners to be asked": self._preview_requests(now),
+            "partners to be reminded": self._preview_follow_ups(now),
+            "silent ones to be told of": self._preview_escalations(now),
+            "digests": self._preview_digests(now),
         }
-        told = ", ".join(f"{what}: {number}" for what, number in counts.items())
-        self.stdout.write(f"{told}. Nothing was queued.")
+        summary = ", ".join(f"{what}: {number}" for what, number in counts.items())
+        self.stdout.write(f"{summary}. Nothing was queued.")
 
-    def _own(self, now: datetime) -> int:
+    def _preview_reminders(self, now: datetime) -> int:
         due = reminders.find_due(now)
         for reminder in due:
             self.stdout.write(reminder.recipient.email)
@@ -49,17 +49,17 @@ class Command(BaseCommand):
                 )
         return len(due)
 
-    def _asked(self, now: datetime) -> int:
-        asked = certificate_requests.find_due(now)
-        for one in asked:
+    def _preview_requests(self, now: datetime) -> int:
+        due = certificate_requests.find_due(now)
+        for one in due:
             for contact, lines in one.lines.items():
                 day = min(line.rung for line in lines)
                 self.stdout.write(
                     f"{contact.email}\n  {contact.partner}: ask for its new certificate (day {day})"
                 )
-        return len(asked)
+        return len(due)
 
-    def _reminded(self, now: datetime) -> int:
+    def _preview_follow_ups(self, now: datetime) -> int:
         found = [
             (one, rung)
             for one in _awaited_participants(now)
@@ -73,7 +73,7 @@ class Command(BaseCommand):
                 )
         return len(found)
 
-    def _escalated(self, now: datetime) -> int:
+    def _preview_escalations(self, now: datetime) -> int:
         found = [
             one
             for one in _awaited_participants(now)
@@ -84,7 +84,7 @@ class Command(BaseCommand):
             self.stdout.write(f"The people of {holder}\n  {partner}: tell them that it does not answer")
         return len(found)
 
-    def _digests(self, now: datetime) -> int:
+    def _preview_digests(self, now: datetime) -> int:
         written = digest.build_digests(now)
         for message in written:
             self.stdout.write(f"{message.to_address}\n  digest: {message.subject}")
@@ -92,7 +92,7 @@ class Command(BaseCommand):
 
 
 def _format_rung(rung: ScheduledReminder) -> str:
-    """Format a rung: "7 days after it was told", "1 day before the window"."""
+    """Return when a reminder is due: "7 days after it was told", "1 day before the window"."""
     days = f"{rung.days} day{'' if rung.days == 1 else 's'}"
     return f"{days} after it was told" if rung.kind == "after" else f"{days} before the window"
 

@@ -161,9 +161,9 @@ def replanning_tasks(
 ) -> Iterator[OpenTask]:
     """Yield a task when the plan would be a different one now; takes at most two queries."""
     other = AlternativePlan.of(rotation, now=now, participants=participants, steps=steps)
-    if not other.is_to_be_looked_at:
+    if not other.needs_decision:
         return
-    who = join_names([participant.partner.name for participant in other.anew])
+    who = join_names([participant.partner.name for participant in other.changed_participants])
     yield change_task(
         "needs_you",
         f"The plan would be another one now: something else is known of what {who or 'our AS2 system'} can hold.",

@@ -87,7 +87,7 @@ class PlanComparison:
     @cached_property
     def participant_changes(self) -> list[ParticipantPlanChange]:
         """Return the changes for each partner whose steps differ."""
-        return [self._participant_change(participant) for participant in self.other.anew]
+        return [self._participant_change(participant) for participant in self.other.changed_participants]
 
     def _participant_change(self, participant: Participant) -> ParticipantPlanChange:
         before = self.other.task(participant, self.other.before)
@@ -124,25 +124,25 @@ class PlanComparison:
     @property
     def others_text(self) -> str:
         """Return what changes for all other partners."""
-        others = [p for p in self.other.participants if p not in self.other.anew]
+        others = [p for p in self.other.participants if p not in self.other.changed_participants]
         if not others:
             return ""
         who = join_names([participant.partner.name for participant in others])
         kept = f"Nothing changes in what {who} {'does' if len(others) == 1 else 'do'}; what they said stays."
-        ours = " What we do ourselves changes too, see below." if self.other.is_ours_too else ""
+        ours = " What we do ourselves changes too, see below." if self.other.changes_shared_steps else ""
         return f"{kept}{ours}"
 
     @property
     def unchanged_reason(self) -> str:
         """Return why the plan stays as it is; empty when the new plan differs."""
-        if self.other.is_another:
+        if self.other.differs:
             return ""
         rotation = self.other.rotation
         if rotation.ended_at is not None:
             return "This change is over, so it counts from the next one on."
         if self.other.shape is None:
             return "The cut-over has begun, or its window is over, so it counts from the next change on."
-        if self.answering is not None and self.answering.pk in self.other.begun:
+        if self.answering is not None and self.answering.pk in self.other.started:
             return (
                 "The change with it has begun already, so its steps stay as they are: it counts from the next change "
                 "on."

@@ -37,8 +37,8 @@ def participant_holds(request: HttpRequest, uid: UUID) -> HttpResponse:
     other = partner_capability.compare_with_capability(participant, now=now)
     page = ConfirmPage(
         title=f"{partner} says that its system {phrase}",
-        label="Take over the new plan" if other.is_another else f"Note it of {partner}",
-        obstacle=_decision_obstacle(participant) or (other.obstacle if other.is_another else ""),
+        label="Take over the new plan" if other.differs else f"Note it of {partner}",
+        obstacle=_decision_obstacle(participant) or (other.obstacle if other.differs else ""),
         template="rotations/rotation_plan.html",
         back=reverse("participant-detail", args=[participant.uid]),
         context=_comparison(other, participant),
@@ -61,7 +61,7 @@ def rotation_plan(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Decide whether the plan as it would be made now replaces the approved one."""
     other = AlternativePlan.of(get_rotation_or_404(uid), now=database_now())
     obstacle = other.obstacle
-    if not other.is_another:
+    if not other.differs:
         obstacle = "The plan is the one that would be made now: there is nothing to decide."
     page = ConfirmPage(
         title="The plan would be another one now",
@@ -77,7 +77,7 @@ def _comparison(other: AlternativePlan, participant: Participant | None = None) 
     return {
         "participant": participant,
         "comparison": PlanComparison(other, participant),
-        "warnings": four_eyes.withdrawal_warnings(other.rotation) if other.is_another else [],
+        "warnings": four_eyes.withdrawal_warnings(other.rotation) if other.differs else [],
         "capability_entry": partner_capability.capability_entry(participant) if participant else None,
         # The current plans, not those that were posted: after a conflict, the reader decides on what is there now.
         "seen": other.seen,

@@ -21,7 +21,7 @@ from identities.models import CertificateRequest, Identity, PrivateKey
 from partners.models import Partner
 from tests.certificates import make_pair
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.on_postgres]
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 BY = Actor(name="Alice", source="web")

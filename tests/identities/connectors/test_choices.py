@@ -63,7 +63,7 @@ def chosen(root: Path, *partners: str, **options: object) -> DirectoryConnector:
 
 def test_one_partner_is_signed_to_with_the_new_one_and_nobody_else(root: Path) -> None:
     connector = filled_connector(root)
-    assert connector.standing(choice()) is ConnectorState.OLD
+    assert connector.state(choice()) is ConnectorState.OLD
     assert connector.read(choice()) == {"sign": HeldCertificates(C1.sha256)}
     result = connector.apply(choice())
     assert result.outcome is ConnectorOutcome.APPLIED
@@ -72,8 +72,8 @@ def test_one_partner_is_signed_to_with_the_new_one_and_nobody_else(root: Path) -
     assert (current(station, NORTHWIND), previous(station, NORTHWIND)) == (C2.sha256, C1.sha256)
     assert (current(station, "sign"), previous(station, "sign")) == (C1.sha256, None)
     assert signing_sha256(station, "FABRIKAM") == C1.sha256
-    assert connector.standing(choice()) is ConnectorState.NEW
-    assert connector.standing(choice("FABRIKAM")) is ConnectorState.OLD
+    assert connector.state(choice()) is ConnectorState.NEW
+    assert connector.state(choice("FABRIKAM")) is ConnectorState.OLD
     assert connector.verify(choice()).outcome is ConnectorOutcome.APPLIED
     assert connector.verify(choice("FABRIKAM")).outcome is ConnectorOutcome.REJECTED
     assert connector.apply(choice()).outcome is ConnectorOutcome.ALREADY_APPLIED
@@ -118,11 +118,11 @@ def test_the_hook_is_told_for_whom(root: Path, tmp_path: Path) -> None:
 def test_where_nothing_was_written_before_the_old_one_is_kept_for_the_way_back(root: Path) -> None:
     root.mkdir()
     connector = DirectoryConnector(root, FOLDER)
-    assert connector.standing(choice()) is ConnectorState.EMPTY
+    assert connector.state(choice()) is ConnectorState.EMPTY
     assert connector.apply(choice()).outcome is ConnectorOutcome.APPLIED
     assert previous(station_of(root), NORTHWIND) == C1.sha256
     assert current(station_of(root), "sign") is None
-    assert connector.standing(FLIP) is ConnectorState.EMPTY
+    assert connector.state(FLIP) is ConnectorState.EMPTY
     assert connector.apply(FLIP).outcome is ConnectorOutcome.APPLIED
     assert current(station_of(root), "sign") == C2.sha256
     assert not (station_of(root) / "partners").exists()
@@ -133,15 +133,15 @@ def test_where_nothing_was_written_before_the_old_one_is_kept_for_the_way_back(r
 
 def test_when_the_default_flips_the_choices_end(root: Path) -> None:
     connector = chosen(root, "NORTHWIND", "FABRIKAM")
-    assert connector.standing(FLIP) is ConnectorState.OLD
+    assert connector.state(FLIP) is ConnectorState.OLD
     assert connector.verify(FLIP).outcome is ConnectorOutcome.REJECTED
     assert connector.apply(FLIP).outcome is ConnectorOutcome.APPLIED
     station = station_of(root)
     assert (current(station, "sign"), previous(station, "sign")) == (C2.sha256, C1.sha256)
     assert not (station / "partners").exists()
-    assert connector.standing(FLIP) is ConnectorState.NEW
+    assert connector.state(FLIP) is ConnectorState.NEW
     assert connector.verify(FLIP).outcome is ConnectorOutcome.APPLIED
-    assert connector.standing(choice()) is ConnectorState.NEW  # as for everybody
+    assert connector.state(choice()) is ConnectorState.NEW  # as for everybody
     assert connector.verify(choice()).outcome is ConnectorOutcome.APPLIED
     assert releases(station) == {C1.sha256[:16], C2.sha256[:16]}
 
@@ -151,7 +151,7 @@ def test_a_default_that_flipped_while_choices_are_left_counts_as_half_made(root:
     link = station_of(root) / "sign" / "current"
     link.unlink()
     link.symlink_to(f"../releases/{C2.sha256[:16]}")
-    assert connector.standing(FLIP) is ConnectorState.PARTLY
+    assert connector.state(FLIP) is ConnectorState.PARTLY
     verified = connector.verify(FLIP)
     assert "partners/NORTHWIND/sign still holds a choice" in verified.message
     assert connector.apply(FLIP).outcome is ConnectorOutcome.APPLIED
@@ -161,12 +161,12 @@ def test_a_choice_that_nobody_knows_keeps_the_default_from_flipping(root: Path) 
     connector = chosen(root, "NORTHWIND")
     connector.apply(choice("FABRIKAM", "by hand", old=C1, new=C3))
     before = snapshot(root)
-    assert connector.standing(FLIP) is ConnectorState.DRIFT
+    assert connector.state(FLIP) is ConnectorState.DRIFT
     result = connector.apply(FLIP)
     assert result.outcome is ConnectorOutcome.REJECTED
     assert f"partners/FABRIKAM/sign holds {pki.short_fingerprint(C3.sha256)}" in result.message
     assert snapshot(root) == before
-    assert connector.standing(choice("FABRIKAM")) is ConnectorState.DRIFT
+    assert connector.state(choice("FABRIKAM")) is ConnectorState.DRIFT
 
 
 def test_staging_and_what_others_do_leave_choices_alone(root: Path) -> None:
@@ -192,7 +192,7 @@ def test_one_partner_goes_back_alone_before_and_after_the_default_has_flipped(ro
     )
     assert connector.apply(choice(operation="again")).outcome is ConnectorOutcome.APPLIED
     connector.apply(FLIP)
-    assert connector.standing(choice(operation="back-2", old=C2, new=C1)) is ConnectorState.OLD
+    assert connector.state(choice(operation="back-2", old=C2, new=C1)) is ConnectorState.OLD
     assert connector.apply(choice(operation="back-2", old=C2, new=C1)).outcome is ConnectorOutcome.APPLIED
     assert (signing_sha256(station, "NORTHWIND"), signing_sha256(station, "FABRIKAM")) == (
         C1.sha256,
@@ -203,12 +203,12 @@ def test_one_partner_goes_back_alone_before_and_after_the_default_has_flipped(ro
 
 def test_all_go_back_at_once_whether_the_default_has_flipped_or_not(root: Path) -> None:
     connector = chosen(root, "NORTHWIND", "FABRIKAM")
-    assert connector.standing(BACK) is ConnectorState.PARTLY
+    assert connector.state(BACK) is ConnectorState.PARTLY
     assert connector.apply(BACK).outcome is ConnectorOutcome.APPLIED
     station = station_of(root)
     assert not (station / "partners").exists()
     assert current(station, "sign") == C1.sha256
-    assert connector.standing(BACK) is ConnectorState.NEW
+    assert connector.state(BACK) is ConnectorState.NEW
     connector.apply(choice(operation="again"))
     connector.apply(change("flip-2", {"sign": "switch"}))
     assert (
@@ -223,7 +223,7 @@ def test_the_old_one_is_not_let_go_of_while_it_signs_for_somebody(root: Path) ->
     connector.apply(FLIP)
     connector.apply(choice(operation="back", old=C2, new=C1))
     before = snapshot(root)
-    assert connector.standing(RETIRE) is ConnectorState.DRIFT
+    assert connector.state(RETIRE) is ConnectorState.DRIFT
     result = connector.apply(RETIRE)
     assert result.outcome is ConnectorOutcome.REJECTED
     assert f"{NORTHWIND} holds {pki.short_fingerprint(C1.sha256)}" in result.message
@@ -237,11 +237,11 @@ def test_with_the_old_one_all_that_is_chosen_for_single_partners_goes(root: Path
     connector.apply(choice(operation="again"))
     station = station_of(root)
     assert (current(station, NORTHWIND), previous(station, NORTHWIND)) == (C2.sha256, C1.sha256)
-    assert connector.standing(RETIRE) is ConnectorState.OLD
+    assert connector.state(RETIRE) is ConnectorState.OLD
     assert connector.apply(RETIRE).outcome is ConnectorOutcome.APPLIED
     assert not (station / "partners").exists()
     assert releases(station) == {C2.sha256[:16]}
-    assert connector.standing(RETIRE) is ConnectorState.NEW
+    assert connector.state(RETIRE) is ConnectorState.NEW
 
 
 def test_what_somebody_else_put_into_a_partners_folder_stays(root: Path) -> None:
@@ -251,7 +251,7 @@ def test_what_somebody_else_put_into_a_partners_folder_stays(root: Path) -> None
     (station_of(root) / "partners" / "read.me").write_text("ours")
     assert connector.apply(FLIP).outcome is ConnectorOutcome.APPLIED
     assert note.read_text() == "call Dave first"
-    assert connector.standing(FLIP) is ConnectorState.NEW
+    assert connector.state(FLIP) is ConnectorState.NEW
 
 
 def test_a_link_in_place_of_a_partners_folder_is_refused(root: Path, tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_a_link_in_place_of_a_partners_folder_is_refused(root: Path, tmp_path: P
     (station_of(root) / "partners").mkdir()
     (station_of(root) / "partners" / "NORTHWIND").symlink_to(tmp_path)
     with pytest.raises(ConnectorError, match="should be a folder"):
-        connector.standing(choice())
+        connector.state(choice())
     assert connector.apply(choice()).outcome is ConnectorOutcome.REJECTED
     assert connector.apply(FLIP).outcome is ConnectorOutcome.REJECTED
     assert list(tmp_path.iterdir()) == [root]
@@ -271,8 +271,8 @@ def test_a_choices_links_lead_nowhere_but_to_our_releases(root: Path) -> None:
     for target in ("../releases/" + C2.sha256[:16], "../../../../releases/" + C2.sha256[:16], "/etc"):
         link.unlink()
         link.symlink_to(target)
-        assert connector.standing(choice()) is ConnectorState.DRIFT
-        assert connector.standing(FLIP) is ConnectorState.DRIFT
+        assert connector.state(choice()) is ConnectorState.DRIFT
+        assert connector.state(FLIP) is ConnectorState.DRIFT
 
 
 # What fails puts all back.
@@ -337,7 +337,7 @@ def test_killed_anywhere_everybody_is_signed_to_with_what_they_accept_and_the_ne
         again = connector.apply(made)
         assert again.outcome.good, (number, again)
         assert connector.verify(made).outcome is ConnectorOutcome.APPLIED, number
-        assert connector.standing(made) is ConnectorState.NEW, number
+        assert connector.state(made) is ConnectorState.NEW, number
         assert connector.checkpoint(made)["links"], number
         assert leftovers(station) == [], number
         assert snapshot(root) == whole, number

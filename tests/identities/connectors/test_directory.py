@@ -55,9 +55,9 @@ def mode(path: Path) -> int:
 def test_the_first_certificate_of_a_station_becomes_current(root: Path) -> None:
     connector = DirectoryConnector(root, FOLDER)
     first = change("first", old=None, new=C1)
-    assert connector.standing(first) is ConnectorState.EMPTY
+    assert connector.state(first) is ConnectorState.EMPTY
     assert connector.apply(first).outcome is ConnectorOutcome.APPLIED
-    assert connector.standing(first) is ConnectorState.NEW
+    assert connector.state(first) is ConnectorState.NEW
     assert connector.read(first) == {
         "decrypt": HeldCertificates(C1.sha256),
         "sign": HeldCertificates(C1.sha256),
@@ -67,7 +67,7 @@ def test_the_first_certificate_of_a_station_becomes_current(root: Path) -> None:
 
 def test_the_new_one_becomes_current_and_the_old_one_stands_beside_it(root: Path) -> None:
     connector = filled_connector(root)
-    assert connector.standing(change()) is ConnectorState.OLD
+    assert connector.state(change()) is ConnectorState.OLD
     assert connector.apply(change()).outcome is ConnectorOutcome.APPLIED
     for role in ("decrypt", "sign"):
         assert current(station_of(root), role) == C2.sha256
@@ -220,9 +220,9 @@ def test_a_half_made_change_is_read_as_partly_and_goes_on(root: Path) -> None:
     connector = filled_connector(root)
     assert connector.apply(change("other", {"decrypt": "add"})).outcome is ConnectorOutcome.APPLIED
     both = change("both")
-    assert connector.standing(both) is ConnectorState.PARTLY
+    assert connector.state(both) is ConnectorState.PARTLY
     assert connector.apply(both).outcome is ConnectorOutcome.APPLIED
-    assert connector.standing(both) is ConnectorState.NEW
+    assert connector.state(both) is ConnectorState.NEW
     assert previous(station_of(root), "decrypt") == C1.sha256
 
 
@@ -230,7 +230,7 @@ def test_something_else_in_the_folder_is_drift_and_is_left_alone(root: Path) -> 
     connector = filled_connector(root)
     connector.apply(change("other", old=C1, new=C3))
     before = snapshot(root)
-    assert connector.standing(change()) is ConnectorState.DRIFT
+    assert connector.state(change()) is ConnectorState.DRIFT
     result = connector.apply(change())
     assert result.outcome is ConnectorOutcome.REJECTED
     assert pki.short_fingerprint(C3.sha256) in result.message
@@ -241,10 +241,10 @@ def test_dropping_removes_the_old_one_and_its_key(root: Path) -> None:
     connector = filled_connector(root)
     connector.apply(change())
     drop = change("retire-1", {"decrypt": "drop", "sign": "drop"})
-    assert connector.standing(drop) is ConnectorState.OLD
+    assert connector.state(drop) is ConnectorState.OLD
     assert connector.verify(drop).outcome is ConnectorOutcome.REJECTED
     assert connector.apply(drop).outcome is ConnectorOutcome.APPLIED
-    assert connector.standing(drop) is ConnectorState.NEW
+    assert connector.state(drop) is ConnectorState.NEW
     assert connector.verify(drop).outcome is ConnectorOutcome.APPLIED
     assert previous(station_of(root), "decrypt") is None
     assert current(station_of(root), "decrypt") == C2.sha256
@@ -265,7 +265,7 @@ def test_dropping_before_the_new_one_is_current_is_refused(root: Path) -> None:
     before = snapshot(root)
     result = connector.apply(change("retire-1", {"decrypt": "drop"}))
     assert result.outcome is ConnectorOutcome.REJECTED
-    assert connector.standing(change("retire-1", {"decrypt": "drop"})) is ConnectorState.DRIFT
+    assert connector.state(change("retire-1", {"decrypt": "drop"})) is ConnectorState.DRIFT
     assert snapshot(root) == before
 
 
@@ -287,7 +287,7 @@ def test_going_back_makes_the_old_one_current_with_the_new_one_beside_it(root: P
         assert current(station_of(root), role) == C1.sha256
         assert previous(station_of(root), role) == C2.sha256
     assert connector.verify(rollback_change()).outcome is ConnectorOutcome.APPLIED
-    assert connector.standing(change()) is ConnectorState.OLD
+    assert connector.state(change()) is ConnectorState.OLD
     assert connector.apply(rollback_change()).outcome is ConnectorOutcome.ALREADY_APPLIED
     assert connector.apply(change()).outcome is ConnectorOutcome.APPLIED
 

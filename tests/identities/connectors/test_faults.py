@@ -128,7 +128,7 @@ def test_a_read_only_disk_leaves_the_old_one_in_force_and_is_named(disk: Path) -
         assert result.outcome is ConnectorOutcome.REJECTED
         assert "read-only" in result.message
     assert snapshot(root) == before
-    assert connector.standing(change()) is ConnectorState.OLD
+    assert connector.state(change()) is ConnectorState.OLD
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
     assert connector.apply(change()).outcome is ConnectorOutcome.APPLIED
 
@@ -188,7 +188,7 @@ def test_a_folder_that_can_not_be_read_raises_a_sentence(open_to_all: Path) -> N
         connector = filled_connector(root)
         station_of(root).chmod(0)
         try:
-            connector.standing(change())
+            connector.state(change())
         except ConnectorError as error:
             return "can't be read" in str(error) and connector.verify(change()).outcome == "unknown"
         return False

@@ -110,7 +110,7 @@ def test_a_failing_hook_puts_the_old_one_back_and_is_run_again_for_it(root: Path
     assert (tmp_path / "phases").read_text().split() == ["switch", "put_back"]
     assert snapshot(root) == before
     assert leftovers(station_of(root)) == []
-    assert connector.standing(change()) is ConnectorState.OLD
+    assert connector.state(change()) is ConnectorState.OLD
 
 
 def test_a_hook_that_was_mended_lets_the_same_change_through(root: Path, tmp_path: Path) -> None:
@@ -232,10 +232,10 @@ def test_links_without_the_hook_are_not_yet_the_new_state(root: Path) -> None:
     filled_connector(root).apply(change())
     connector = DirectoryConnector(root, FOLDER, hook="reload", hooks={"reload": ["true"]})
     other = change("another operation")
-    assert connector.standing(other) is ConnectorState.PARTLY
+    assert connector.state(other) is ConnectorState.PARTLY
     assert connector.verify(other).outcome is ConnectorOutcome.REJECTED
     assert connector.apply(other).outcome is ConnectorOutcome.APPLIED
-    assert connector.standing(other) is ConnectorState.NEW
+    assert connector.state(other) is ConnectorState.NEW
 
 
 def test_a_hook_that_fails_on_the_way_back_leaves_the_new_one_until_it_is_mended(
@@ -252,7 +252,7 @@ def test_a_hook_that_fails_on_the_way_back_leaves_the_new_one_until_it_is_mended
     assert failed.outcome is ConnectorOutcome.REJECTED
     assert f"{pki.short_fingerprint(C2.sha256)} is still in force." in failed.message
     assert snapshot(root) == there
-    assert connector.standing(rollback_change()) is ConnectorState.OLD
+    assert connector.state(rollback_change()) is ConnectorState.OLD
     (tmp_path / "broken").unlink()
     assert connector.apply(rollback_change()).outcome is ConnectorOutcome.APPLIED
     assert connector.verify(rollback_change()).outcome is ConnectorOutcome.APPLIED

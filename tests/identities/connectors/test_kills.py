@@ -104,7 +104,7 @@ def test_killed_anywhere_a_reader_finds_a_whole_certificate_and_the_next_call_go
             found = current(station, role)
             assert found in (C1.sha256, C2.sha256), number
             assert found == C1.sha256 or previous(station, role) == C1.sha256, number
-        standing = connector.standing(change())
+        standing = connector.state(change())
         seen.add(standing)
         assert standing is not ConnectorState.NEW or (tmp_path / "runs").exists(), number
         again = connector.apply(change())
@@ -173,11 +173,11 @@ def test_killed_by_its_hook_the_change_counts_as_partly_made_until_a_hook_ran_to
             os._exit(0)
     assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
     assert current(station_of(root), "sign") == C2.sha256
-    assert connector.standing(change()) is ConnectorState.PARTLY
+    assert connector.state(change()) is ConnectorState.PARTLY
     assert connector.checkpoint(change())["links"]["sign"] == {"current": C1.sha256[:16], "previous": None}
     good = DirectoryConnector(root, FOLDER, hook="reload", hooks={"reload": ["true"]})
     assert good.apply(change()).outcome is ConnectorOutcome.APPLIED
-    assert good.standing(change()) is ConnectorState.NEW
+    assert good.state(change()) is ConnectorState.NEW
 
 
 def test_taken_up_after_a_kill_a_failing_hook_still_brings_the_old_one_back(

@@ -41,7 +41,7 @@ def test_a_folder_that_leads_out_or_is_none_is_refused(root: Path, tmp_path: Pat
     assert connector.apply(change()).outcome is ConnectorOutcome.REJECTED
     assert connector.check().outcome is ConnectorOutcome.REJECTED
     with pytest.raises(ConnectorError):
-        connector.standing(change())
+        connector.state(change())
     assert snapshot(tmp_path) == {"as2": "folder"}
 
 
@@ -85,7 +85,7 @@ def test_a_role_that_links_to_files_elsewhere_is_not_read(root: Path, tmp_path: 
     link = station_of(root) / "sign" / "current"
     link.unlink()
     link.symlink_to(tmp_path)
-    assert connector.standing(change()) is ConnectorState.DRIFT
+    assert connector.state(change()) is ConnectorState.DRIFT
     assert connector.apply(change()).outcome is ConnectorOutcome.REJECTED
 
 

@@ -59,6 +59,7 @@ def take_in(raw: bytes) -> int:
     return mail_feedback.record_failures(delivery_reports.read_report(raw), by=Actor.runner(), now=NOW)
 
 
+@pytest.mark.on_postgres
 def test_a_report_marks_the_mail_and_its_contact_and_says_so_in_the_trail(mail: Message) -> None:
     assert take_in(build_report(mail.message_id, NORA)) == 1
     mail.refresh_from_db()

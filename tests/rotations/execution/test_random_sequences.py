@@ -56,7 +56,7 @@ CASES: list[SequenceCase] = [
     ("own", ("sign",), "readers", "several", "directory", "go_back"),
     ("partner", ("encrypt",), "readers", "several", "directory", "extend"),
 ]
-SEQUENCES, LENGTH = 2, 22
+LENGTH = 22
 
 
 class RandomSequence:
@@ -289,8 +289,16 @@ ACTS += ["approve", "waive", "skip", "retry", "postpone", "cancel", "roll_back",
 ACTS += ["move_one", "move_one", "take_back", "switch_now", "emergency"]
 
 
-@pytest.mark.parametrize("seed", range(SEQUENCES))
-@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)).replace("', '", "+"))
+SOME_ON_POSTGRES = [
+    *(pytest.param(case, marks=pytest.mark.on_postgres) for case in CASES[::4]),
+    *(case for number, case in enumerate(CASES) if number % 4),
+]
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.extended)])
+@pytest.mark.parametrize(
+    "case", SOME_ON_POSTGRES, ids=lambda case: "-".join(map(str, case)).replace("', '", "+")
+)
 def test_nothing_breaks_and_an_end_is_always_in_reach(
     case: SequenceCase,
     seed: int,

@@ -30,7 +30,7 @@ from tests.rotations.company import (
     partner_certificate,
     window,
 )
-from tests.rotations.ticking import FakeClock
+from tests.rotations.fake_clock import FakeClock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

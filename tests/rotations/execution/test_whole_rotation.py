@@ -44,7 +44,7 @@ from tests.rotations.company import (
     window,
 )
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.dates]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.dates, pytest.mark.on_postgres]
 
 STARTS = NOW + timedelta(hours=2)
 

@@ -41,8 +41,9 @@ from rotations.models import AtEnd, Letter, Participant, Rotation, Step
 from rotations.planning.states import RotationState, StepState
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, confirm_all, make_company, make_draft, window
-from tests.rotations.conftest import VIEWS
-from tests.rotations.lifecycle.capable import (
+from tests.rotations.conftest import CLOCK_MODULES
+from tests.rotations.fake_clock import FakeClock
+from tests.rotations.lifecycle.capability import (
     announced_rotation,
     company_with_unknown_capability,
     state_capability,
@@ -51,7 +52,6 @@ from tests.rotations.lifecycle.test_open_window import started as fuzzily_starte
 from tests.rotations.lifecycle.test_single_partner import confirm, part, per_partner_company, started
 from tests.rotations.pages import STARTS as PAGES_START
 from tests.rotations.pages import get_page, page_text, post_form
-from tests.rotations.ticking import FakeClock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -63,7 +63,7 @@ AT_NIGHT = NOW + timedelta(minutes=30)
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     clock = FakeClock()
-    for module in ("rotations.runner", *VIEWS):
+    for module in ("rotations.runner", *CLOCK_MODULES):
         monkeypatch.setattr(f"{module}.database_now", clock)
     return clock
 
@@ -585,7 +585,7 @@ def test_people_are_told_once_and_the_home_page_says_so(
     mail = Message.objects.get(kind="needs_attention")
     assert "The approval is withdrawn, since Kim moved the window." in " ".join(mail.text.split())
     (one,) = [r for r in get_active_rotations() if r.rotation.pk == rotation.pk]
-    assert any("its approval is withdrawn" in need.text for need in one.needs(AT_NIGHT))
+    assert any("its approval is withdrawn" in need.text for need in one.open_tasks(AT_NIGHT))
     assert rotation in Rotation.objects.needing_attention(AT_NIGHT)
 
 

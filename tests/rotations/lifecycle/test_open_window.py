@@ -31,9 +31,9 @@ from rotations.planning.states import RotationState, StepState
 from rotations.web.presenters import rotation_text
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, confirm_all, make_company, partner_certificate, window
+from tests.rotations.fake_clock import FakeClock
 from tests.rotations.pages import get_page, page_text, post_form
 from tests.rotations.planning.changes import ROLES, make_change
-from tests.rotations.ticking import FakeClock
 
 STARTS = NOW + timedelta(hours=2)
 ENDS = STARTS + timedelta(hours=1)

@@ -21,7 +21,7 @@ from rotations.planning.simulation.timeline import Progress
 from rotations.planning.states import StepAction, StepState
 from rotations.web.presenters.plan_comparison import PlanComparison
 from tests.rotations.company import NOW, Company
-from tests.rotations.lifecycle.capable import (
+from tests.rotations.lifecycle.capability import (
     announced_rotation,
     company_with_unknown_capability,
     participant_of,
@@ -76,12 +76,12 @@ def test_a_word_alone_changes_neither_partner_nor_plan(rotation: Rotation, compa
     assert (northwind.says_holds, northwind.says_holds_at, northwind.holds_undecided) == (SEVERAL, NOW, True)
     assert northwind.partner.holds == Partner.Holds.UNKNOWN
     assert list(rotation.steps.values_list("key", "simultaneous", "after")) == before
-    assert not AlternativePlan.of(rotation, now=NOW).is_another
+    assert not AlternativePlan.of(rotation, now=NOW).differs
 
 
 def test_a_stored_plan_is_the_one_that_would_be_made_now_at_any_later_time(rotation: Rotation) -> None:
     for now in (NOW, LATER, NOW + timedelta(days=9)):
-        assert not AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=now).is_another
+        assert not AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=now).differs
 
 
 @pytest.mark.parametrize("per_partner", [False, True])
@@ -120,7 +120,7 @@ def test_taken_over_the_partner_changes_in_its_own_time(rotation: Rotation, comp
     assert list(rotation.steps.values_list("position", flat=True)) == list(
         range(1, rotation.steps.count() + 1)
     )
-    assert not AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=LATER).is_another
+    assert not AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=LATER).differs
 
 
 def test_the_other_partner_keeps_its_steps_and_its_word_and_is_not_written_to(
@@ -191,17 +191,17 @@ def test_the_new_plan_keeps_the_law_and_loses_nothing_on_paper(rotation: Rotatio
 def test_corrected_by_hand_the_plan_is_offered_and_can_be_left(rotation: Rotation, company: Company) -> None:
     Partner.objects.filter(name="Northwind").update(holds=SEVERAL)
     other = AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=LATER)
-    assert other.is_to_be_looked_at
-    assert [participant.partner.name for participant in other.anew] == ["Northwind"]
+    assert other.needs_decision
+    assert [participant.partner.name for participant in other.changed_participants] == ["Northwind"]
     with pytest.raises(ActionRefused, match="Say why"):
         replanning.keep_stored_plan(rotation, seen=other.seen, reason=" ", by=company.by, now=LATER)
     replanning.keep_stored_plan(
         rotation, seen=other.seen, reason="The night is agreed", by=company.by, now=LATER
     )
     left = AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=LATER)
-    assert (left.is_another, left.is_to_be_looked_at) == (True, False)
+    assert (left.differs, left.needs_decision) == (True, False)
     Partner.objects.filter(name="Fabrikam").update(holds=ONE)
-    assert AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=LATER).is_to_be_looked_at
+    assert AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=LATER).needs_decision
     take(Rotation.objects.get(pk=rotation.pk), company)
     assert planned_acts(participant_of(rotation))["partner_cut_over"] is False
     assert planned_acts(participant_of(rotation, "Fabrikam"))["partner_cut_over"] is True
@@ -212,8 +212,8 @@ def test_our_own_system_is_looked_at_too(rotation: Rotation, company: Company) -
     company.system.overlap = "none"
     company.system.save()
     other = AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=LATER)
-    assert other.is_to_be_looked_at
-    assert other.is_ours_too
+    assert other.needs_decision
+    assert other.changes_shared_steps
 
 
 def test_a_word_is_left_aside_with_a_reason_until_it_says_something_else(
@@ -269,7 +269,7 @@ def test_where_each_has_its_own_moment_those_that_have_changed_keep_their_steps(
     before = list(fabrikam.steps.values_list("uid", "key", "state"))
     Partner.objects.filter(name="Fabrikam").update(holds=ONE)
     rotation.refresh_from_db()
-    assert not AlternativePlan.of(rotation, now=LATER).is_another  # the change with it is made
+    assert not AlternativePlan.of(rotation, now=LATER).differs  # the change with it is made
     take(rotation, company, state_capability(rotation, company))
     assert list(participant_of(rotation, "Fabrikam").steps.values_list("uid", "key", "state")) == before
     assert planned_acts(participant_of(rotation))["cut_over"] is False

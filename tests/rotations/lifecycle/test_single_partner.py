@@ -28,7 +28,7 @@ from rotations.lifecycle import approval, drafts, endings, rescheduling, step_ac
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.planning.states import RotationState, StepState
 from tests.rotations.company import NOW, Company, confirm_all, make_company, window
-from tests.rotations.ticking import FakeClock
+from tests.rotations.fake_clock import FakeClock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

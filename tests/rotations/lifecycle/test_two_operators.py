@@ -225,11 +225,13 @@ class TwoOperators(RuleBasedStateMachine):
 
 
 @pytest.mark.django_db
-def test_whatever_two_operators_press_the_table_holds() -> None:
+@pytest.mark.on_postgres
+@pytest.mark.parametrize("examples", [5, pytest.param(15, marks=pytest.mark.extended)])
+def test_whatever_two_operators_press_the_table_holds(examples: int) -> None:
     run_state_machine_as_test(
         TwoOperators,
         settings=settings(
-            max_examples=15,
+            max_examples=examples,
             stateful_step_count=25,
             deadline=None,
             derandomize=True,

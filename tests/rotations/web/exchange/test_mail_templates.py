@@ -150,6 +150,7 @@ def test_resetting_deletes_the_template_once(
     assert [e.old["subject"] for e in Entry.objects.filter(verb="phrase.reset")] == [OWN["subject"], "Alone"]
 
 
+@pytest.mark.on_postgres
 def test_a_concurrent_edit_is_reported(
     administrator: Client, company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:

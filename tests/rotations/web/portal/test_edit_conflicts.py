@@ -17,7 +17,7 @@ from tests.rotations.pages import STARTS
 from tests.rotations.web.portal.conftest import ALICE, Clock
 from tests.rotations.web.portal.visitor import Visitor
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.on_postgres]
 
 Visit = Callable[..., Visitor]
 

@@ -13,7 +13,7 @@ from partners.models import Partner
 from rotations.models import Participant, Rotation
 from rotations.web.portal import rate_limit
 from tests.rotations.company import NOW, Company
-from tests.rotations.lifecycle.capable import (
+from tests.rotations.lifecycle.capability import (
     announced_rotation,
     company_with_unknown_capability,
     participant_of,

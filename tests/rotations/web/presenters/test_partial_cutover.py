@@ -26,8 +26,8 @@ from tests.rotations.company import (
     partner_certificate,
     window,
 )
+from tests.rotations.fake_clock import FakeClock
 from tests.rotations.pages import get_page, page_text
-from tests.rotations.ticking import FakeClock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -17,7 +17,7 @@ from rotations.lifecycle.replanning import AlternativePlan, assumed_capability
 from rotations.models import Participant, Rotation
 from rotations.web.presenters.partner_tasks import replanning_tasks
 from tests.rotations.company import NOW, Company
-from tests.rotations.lifecycle.capable import (
+from tests.rotations.lifecycle.capability import (
     announced_rotation,
     company_with_unknown_capability,
     participant_of,

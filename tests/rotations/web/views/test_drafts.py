@@ -321,6 +321,7 @@ def test_a_change_of_a_draft_is_audited(operator: Client, company: Company) -> N
     assert set(entry.new) == {"roles", "grace_days"}  # unchanged values are not audited
 
 
+@pytest.mark.on_postgres
 def test_the_second_of_two_concurrent_changes_is_refused(operator: Client, company: Company) -> None:
     rotation = make_drafted(company)
     seen = stamp(rotation)

@@ -149,6 +149,7 @@ def test_postponing_requires_a_reason_and_keeps_the_input(operator: Client, comp
     assert rotation.window_start == STARTS
 
 
+@pytest.mark.on_postgres
 def test_the_second_of_two_concurrent_postponements_is_refused(operator: Client, company: Company) -> None:
     rotation = make_scheduled(company)
     seen = stamp(rotation)
