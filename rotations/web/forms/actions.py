@@ -304,6 +304,13 @@ class PostponeForm(WindowForm):
         stored = initial_window(rotation.window_start, rotation.window_end, rotation.window_zone)
         super().__init__(data, now=now, zones=zones, initial=stored | dict(initial or {}))
 
+    @property
+    def window_change(self) -> rescheduling.WindowChange:
+        """Return the cleaned data of a valid form."""
+        assert self.window is not None  # a valid form has one
+        reason, freeze_reason = self.cleaned_data["reason"], self.cleaned_data["freeze_reason"]
+        return rescheduling.WindowChange(self.window, reason=reason, freeze_reason=freeze_reason)
+
     def findings(self, window: Window) -> list[WindowFinding]:
         found = rescheduling.window_findings(self.rotation, window, now=self.now)
         return [finding for finding in found if finding.code != "frozen"]  # freezes have a field of their own

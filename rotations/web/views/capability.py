@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -41,10 +44,10 @@ def participant_holds(request: HttpRequest, uid: UUID) -> HttpResponse:
         obstacle=_decision_obstacle(participant) or (other.obstacle if other.differs else ""),
         template="rotations/rotation_plan.html",
         back=reverse("participant-detail", args=[participant.uid]),
+        success=f"{partner} counts as a system that {phrase} from now on.",
         context=_comparison(other, participant),
     )
-    success = f"{partner} counts as a system that {phrase} from now on."
-    return _decide_plan(request, other, page, success, participant)
+    return _decide_plan(request, other, page, participant)
 
 
 def _decision_obstacle(participant: Participant) -> str:
@@ -68,9 +71,10 @@ def rotation_plan(request: HttpRequest, uid: UUID) -> HttpResponse:
         label="Take over the new plan",
         obstacle=obstacle,
         template="rotations/rotation_plan.html",
+        success="The new plan holds. Whose steps are others is told.",
         context=_comparison(other),
     )
-    return _decide_plan(request, other, page, "The new plan holds. Whose steps are others is told.")
+    return _decide_plan(request, other, page)
 
 
 def _comparison(other: AlternativePlan, participant: Participant | None = None) -> dict[str, Any]:
@@ -85,27 +89,17 @@ def _comparison(other: AlternativePlan, participant: Participant | None = None) 
 
 
 def _decide_plan(
-    request: HttpRequest,
-    other: AlternativePlan,
-    page: ConfirmPage,
-    success: str,
-    participant: Participant | None = None,
+    request: HttpRequest, other: AlternativePlan, page: ConfirmPage, participant: Participant | None = None
 ) -> HttpResponse:
     form = PlanDecisionForm(post_data(request))
-    keeps = request.POST.get("decision") == PlanDecisionForm.LEAVE
+    decide: Callable[..., object] = replanning.adopt_new_plan
+    if request.POST.get("decision") == PlanDecisionForm.LEAVE:
+        decide, page = replanning.keep_stored_plan, replace(page, success="It stays as it is.")
 
-    def apply() -> None:
-        decide = replanning.keep_stored_plan if keeps else replanning.adopt_new_plan
-        decide(
-            other.rotation,
-            seen=form.cleaned_data["seen"],
-            reason=form.cleaned_data["reason"],
-            participant=participant,
-            by=Actor.of(request),
-            now=database_now(),
-        )
+    def apply(seen: str, reason: str, by: Actor, now: datetime, **_: object) -> None:
+        decide(other.rotation, seen=seen, reason=reason, participant=participant, by=by, now=now)
 
-    return confirm(request, other.rotation, form, page, apply, "It stays as it is." if keeps else success)
+    return confirm(request, other.rotation, form, page, apply)
 
 
 @require_POST

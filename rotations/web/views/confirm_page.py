@@ -11,6 +11,7 @@ from django.forms import Form
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
+from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
 from rotations.errors import IllegalTransition
@@ -21,7 +22,8 @@ from rotations.web.forms.windows import has_suggestion
 
 @dataclass(frozen=True)
 class ConfirmPage:
-    """What a confirmation page shows. ``label`` is the text of its button and names the consequence.
+    """What a confirmation page shows. ``label`` is the text of its button and names the consequence; ``success`` is the
+    message afterwards.
 
     With an obstacle, the page shows that instead of the form. ``back`` is the URL to leave the page, by default the
     rotation's; ``next_url`` is the one to continue at, by default ``back``. ``context`` is for the template.
@@ -29,6 +31,7 @@ class ConfirmPage:
 
     title: str
     label: str
+    success: str = ""
     consequences: Sequence[str] = ()
     danger: bool = False
     obstacle: str = ""
@@ -43,21 +46,21 @@ def confirm(
     rotation: Rotation,
     form: Form,
     page: ConfirmPage,
-    apply: Callable[[], object],
-    success: str,
+    apply: Callable[..., object],
 ) -> HttpResponse:
-    """Show a confirmation page; on a valid POST, call ``apply``, report ``success`` and redirect.
+    """Show a confirmation page; on a valid POST, call ``apply``, show the success message and redirect.
 
-    A DomainError is shown in the form, with everything that was filled in.
+    ``apply`` gets the form's cleaned data, ``by`` and ``now`` as keyword arguments. A DomainError is shown in the form,
+    with everything that was filled in.
     """
     back = page.back or rotation.get_absolute_url()
     if request.method == "POST" and not has_suggestion(request.POST) and form.is_valid():
         try:
-            apply()
+            apply(**form.cleaned_data, by=Actor.of(request), now=database_now())
         except DomainError as error:
             form.add_error(None, str(error))
         else:
-            messages.success(request, success)
+            messages.success(request, page.success)
             return redirect(page.next_url or back)
     context = {
         "back": back,

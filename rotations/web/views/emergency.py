@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
@@ -32,6 +33,7 @@ def rotation_emergency(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(
         title=f"Emergency: {rotation_text.rotation_title(rotation)}",
         label="Change everything now, and tell everybody",
+        success="The change is being made now, and the partners are told. Call those that messages fail with.",
         consequences=_consequences(rotation),
         danger=True,
         obstacle=emergency.emergency_obstacle(rotation, now=now),
@@ -40,18 +42,11 @@ def rotation_emergency(request: HttpRequest, uid: UUID) -> HttpResponse:
     )
 
     @transaction.atomic
-    def apply() -> None:
-        must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
-        emergency.declare_emergency(
-            rotation,
-            reason=form.cleaned_data["reason"],
-            alone=form.cleaned_data.get("alone", ""),
-            by=by,
-            now=database_now(),
-        )
+    def apply(seen: str, reason: str, by: Actor, now: datetime, alone: str = "") -> None:
+        must_be_as_seen(transitions.lock_rotation(rotation.pk), seen)
+        emergency.declare_emergency(rotation, reason=reason, alone=alone, by=by, now=now)
 
-    success = "The change is being made now, and the partners are told. Call those that messages fail with."
-    return confirm(request, rotation, form, page, apply, success)
+    return confirm(request, rotation, form, page, apply)
 
 
 def _consequences(rotation: Rotation) -> list[str]:

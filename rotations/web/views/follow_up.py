@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from uuid import UUID
 
 from django.contrib import messages
@@ -62,15 +63,13 @@ def participant_nudge(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(
         title=f"Remind {partner} now",
         label=f"Send the reminder to {names}",
+        success=f"The reminder to {partner} is on its way.",
         consequences=[] if obstacle else _consequences(awaited),
         obstacle=obstacle,
     )
 
-    def apply() -> None:
-        follow_up.nudge_now(participant, by=Actor.of(request), now=database_now())
-
     form = EmptyForm(post_data(request))
-    return confirm(request, rotation, form, page, apply, f"The reminder to {partner} is on its way.")
+    return confirm(request, rotation, form, page, partial(follow_up.nudge_now, participant))
 
 
 def _consequences(awaited: follow_up.AwaitedParticipant) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from django.db import transaction
@@ -45,18 +47,18 @@ def rotation_approve(request: HttpRequest, uid: UUID) -> HttpResponse:
         ],
         obstacle=transition_obstacle(rotation, action) or detail.approval_obstacle,
         template="rotations/rotation_approve.html",
+        success="It is approved again, and goes on."
+        if again
+        else "The rotation is approved, and its first steps begin.",
         context={"detail": detail},
     )
 
     @transaction.atomic
-    def apply() -> None:
-        must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
-        approval.approve(rotation, by=Actor.of(request), now=database_now())
+    def apply(seen: str, by: Actor, now: datetime) -> None:
+        must_be_as_seen(transitions.lock_rotation(rotation.pk), seen)
+        approval.approve(rotation, by=by, now=now)
 
-    success = "The rotation is approved, and its first steps begin."
-    if again:
-        success = "It is approved again, and goes on."
-    return confirm(request, rotation, form, page, apply, success)
+    return confirm(request, rotation, form, page, apply)
 
 
 def _rehearsal_consequence(detail: RotationDetail) -> list[str]:
@@ -79,6 +81,7 @@ def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(
         title=f"Postpone {rotation_text.rotation_title(rotation)}",
         label="Move the change to this window",
+        success="The change is postponed. Tell the partners, and record what they say to the new window.",
         consequences=[
             "The plan is made again for the new window. What was done stays done, what was installed stays installed.",
             "Every partner that agreed to the old window has to agree to the new one.",
@@ -95,22 +98,11 @@ def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
     )
 
     @transaction.atomic
-    def apply() -> None:
-        must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
-        assert form.window is not None  # the form requires it
-        rescheduling.postpone(
-            rotation,
-            rescheduling.WindowChange(
-                form.window,
-                reason=form.cleaned_data["reason"],
-                freeze_reason=form.cleaned_data["freeze_reason"],
-            ),
-            by=Actor.of(request),
-            now=database_now(),
-        )
+    def apply(seen: str, by: Actor, now: datetime, **_: object) -> None:
+        must_be_as_seen(transitions.lock_rotation(rotation.pk), seen)
+        rescheduling.postpone(rotation, form.window_change, by=by, now=now)
 
-    success = "The change is postponed. Tell the partners, and record what they say to the new window."
-    return confirm(request, rotation, form, page, apply, success)
+    return confirm(request, rotation, form, page, apply)
 
 
 @require_permissions("rotations.change_rotation")
@@ -122,16 +114,11 @@ def rotation_switch_now(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(
         title=f"Switch now: {rotation_text.rotation_title(rotation)}",
         label="Make the change now",
+        success="The change is being made now.",
         consequences=[f"At once, by itself: {step.title}." for step in waiting.select_related("system")[:12]],
         obstacle=open_window.switch_obstacle(rotation, now=now),
     )
-
-    def apply() -> None:
-        open_window.switch_now(
-            rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
-        )
-
-    return confirm(request, rotation, form, page, apply, "The change is being made now.")
+    return confirm(request, rotation, form, page, partial(open_window.switch_now, rotation))
 
 
 @require_permissions("rotations.change_rotation")
@@ -148,17 +135,12 @@ def rotation_cancel(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(
         title=f"Cancel {rotation_text.rotation_title(rotation)}",
         label="Cancel this rotation for good",
+        success="The rotation is cancelled. The old certificate stays in use.",
         consequences=consequences,
         danger=True,
         obstacle=transition_obstacle(rotation, RotationAction.CANCEL),
     )
-
-    def apply() -> None:
-        endings.cancel(rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
-
-    return confirm(
-        request, rotation, form, page, apply, "The rotation is cancelled. The old certificate stays in use."
-    )
+    return confirm(request, rotation, form, page, partial(endings.cancel, rotation))
 
 
 @require_permissions("rotations.change_rotation")
@@ -169,6 +151,7 @@ def rotation_close(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(
         title=f"Close {rotation_text.rotation_title(rotation)}",
         label="Close it, and leave out what is open" if left else "Close it",
+        success="The rotation is closed.",
         consequences=[
             *(f"Left out: {step.title}." for step in left[:12]),
             *([f"… and {len(left) - 12} more steps."] if len(left) > 12 else []),
@@ -176,11 +159,7 @@ def rotation_close(request: HttpRequest, uid: UUID) -> HttpResponse:
         ],
         obstacle=transition_obstacle(rotation, RotationAction.CLOSE) or close_obstacle(left),
     )
-
-    def apply() -> None:
-        endings.close(rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now())
-
-    return confirm(request, rotation, form, page, apply, "The rotation is closed.")
+    return confirm(request, rotation, form, page, partial(endings.close, rotation))
 
 
 @require_permissions("rotations.change_rotation")
@@ -190,17 +169,12 @@ def rotation_roll_back(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(
         title=f"Roll back {rotation_text.rotation_title(rotation)}",
         label=_back_label(rotation),
+        success="The old certificate is taking over again.",
         consequences=_back_consequences(rotation),
         danger=True,
         obstacle=endings.roll_back_obstacle(rotation, now=now),
     )
-
-    def apply() -> None:
-        endings.roll_back(
-            rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
-        )
-
-    return confirm(request, rotation, form, page, apply, "The old certificate is taking over again.")
+    return confirm(request, rotation, form, page, partial(endings.roll_back, rotation))
 
 
 def _back_label(rotation: Rotation) -> str:

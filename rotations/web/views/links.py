@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -125,6 +126,7 @@ def link_renew(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(
         title=f"Send {contact.name} a new link",
         label=f"Send the mail to {contact.email} again",
+        success=f"A mail with a new link is on the way to {contact.email}.",
         consequences=[
             f"{contact.name} gets the announcement once more, with a link that is new.",
             "The earlier link stays good. If it has come into other hands, withdraw it as well.",
@@ -133,12 +135,13 @@ def link_renew(request: HttpRequest, uid: UUID) -> HttpResponse:
         back=_participant_url(participant),
         context={"participant": participant},
     )
-
-    def apply() -> None:
-        announcements.send_to_contact(participant, contact, by=Actor.of(request), now=database_now())
-
-    success = f"A mail with a new link is on the way to {contact.email}."
-    return confirm(request, participant.rotation, form, page, apply, success)
+    return confirm(
+        request,
+        participant.rotation,
+        form,
+        page,
+        partial(announcements.send_to_contact, participant, contact),
+    )
 
 
 def _get_link_or_404(uid: UUID) -> Link:

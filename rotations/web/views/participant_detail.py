@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -10,7 +11,6 @@ from django.urls import reverse
 from django.utils import timezone
 
 from as2certs.accounts.access import require_permissions
-from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from identities.views.common import post_data
 from rotations.exchange.responses import refuse_proposal
@@ -49,6 +49,7 @@ def participant_stay(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(
         title=f"Stay with the window, and tell {partner} why",
         label=f"Stay with it, and tell {partner}",
+        success=f"It stays as it is; {partner} is told why.",
         consequences=[
             mail,
             f"What {partner} proposed is no longer shown; {partner} is asked for an answer again.",
@@ -57,10 +58,4 @@ def participant_stay(request: HttpRequest, uid: UUID) -> HttpResponse:
         back=reverse("participant-detail", args=[participant.uid]),
         context={"participant": participant},
     )
-
-    def apply() -> None:
-        refuse_proposal(
-            participant, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
-        )
-
-    return confirm(request, rotation, form, page, apply, f"It stays as it is; {partner} is told why.")
+    return confirm(request, rotation, form, page, partial(refuse_proposal, participant))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -40,6 +43,7 @@ def participant_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(
         title=f"Record what {partner} answers",
         label=f"Record {partner}’s answer",
+        success=f"{partner}’s answer is recorded.",
         obstacle=_answer_obstacle(participant),
         template="rotations/participant_confirm.html",
         context={
@@ -50,8 +54,7 @@ def participant_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
         },
     )
 
-    def apply() -> None:
-        answer = form.cleaned_data
+    def apply(by: Actor, now: datetime, **answer: Any) -> None:
         confirmations.confirm(
             participant,
             fingerprint=answer["fingerprint"],
@@ -61,11 +64,11 @@ def participant_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
             note=answer["note"],
             channel=answer.get("channel", "") if answer["fingerprint"] else "",
             another_channel=form.is_another_channel,
-            by=Actor.of(request),
-            now=database_now(),
+            by=by,
+            now=now,
         )
 
-    return confirm(request, rotation, form, page, apply, f"{partner}’s answer is recorded.")
+    return confirm(request, rotation, form, page, apply)
 
 
 @require_permissions("rotations.change_rotation")
@@ -76,6 +79,7 @@ def participant_waive(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(
         title=f"Go on without {partner}’s confirmation",
         label=f"Don’t wait for {partner}",
+        success=f"The change goes on without {partner}.",
         consequences=[
             f"The change no longer waits for {partner}.",
             f"If {partner} has not installed the new certificate by then, its messages or ours fail after the change.",
@@ -83,13 +87,7 @@ def participant_waive(request: HttpRequest, uid: UUID) -> HttpResponse:
         danger=True,
         obstacle=_answer_obstacle(participant),
     )
-
-    def apply() -> None:
-        confirmations.waive(
-            participant, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
-        )
-
-    return confirm(request, participant.rotation, form, page, apply, f"The change goes on without {partner}.")
+    return confirm(request, participant.rotation, form, page, partial(confirmations.waive, participant))
 
 
 @require_permissions("rotations.change_rotation")
@@ -100,6 +98,7 @@ def participant_remove(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(
         title=f"Leave {partner} out of this rotation",
         label=f"Leave {partner} out",
+        success=f"{partner} takes no part in this rotation.",
         consequences=[
             f"{partner} is not told of the new certificate, and the change does not wait for it.",
             f"Once we use the new certificate, messages with {partner} fail unless it has it from elsewhere.",
@@ -108,15 +107,7 @@ def participant_remove(request: HttpRequest, uid: UUID) -> HttpResponse:
         obstacle=transition_obstacle(participant.rotation, RotationAction.EDIT)
         or _removed_obstacle(participant),
     )
-
-    def apply() -> None:
-        drafts.remove_participant(
-            participant, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
-        )
-
-    return confirm(
-        request, participant.rotation, form, page, apply, f"{partner} takes no part in this rotation."
-    )
+    return confirm(request, participant.rotation, form, page, partial(drafts.remove_participant, participant))
 
 
 @require_permissions("rotations.change_rotation")
@@ -126,17 +117,17 @@ def participant_restore(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(
         title=f"Let {partner} take part again",
         label=f"Let {partner} take part",
+        success=f"{partner} takes part again.",
         consequences=[
             f"The plan counts on {partner} again: it is told, and the change waits for its answer."
         ],
         obstacle=transition_obstacle(participant.rotation, RotationAction.EDIT),
     )
 
-    def apply() -> None:
-        drafts.restore_participant(participant, by=Actor.of(request), now=database_now())
-
     form = EmptyForm(post_data(request))
-    return confirm(request, participant.rotation, form, page, apply, f"{partner} takes part again.")
+    return confirm(
+        request, participant.rotation, form, page, partial(drafts.restore_participant, participant)
+    )
 
 
 @require_permissions("rotations.view_rotation")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from uuid import UUID
 
 from django.contrib import messages
@@ -31,6 +32,7 @@ def rotation_waive_rehearsal(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(
         title=f"Go on without a rehearsal: {rotation_text.rotation_title(rotation)}",
         label="Go on without a rehearsal",
+        success="The change goes on without a rehearsal.",
         consequences=[
             f"The change is made in production without having passed on {counterpart} first.",
             "It no longer waits for that: once everything else is prepared, it is scheduled, and makes itself when the "
@@ -39,13 +41,7 @@ def rotation_waive_rehearsal(request: HttpRequest, uid: UUID) -> HttpResponse:
         danger=True,
         obstacle=approval.waiver_obstacle(rotation),
     )
-
-    def apply() -> None:
-        approval.waive_rehearsal(
-            rotation, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
-        )
-
-    return confirm(request, rotation, form, page, apply, "The change goes on without a rehearsal.")
+    return confirm(request, rotation, form, page, partial(approval.waive_rehearsal, rotation))
 
 
 @require_POST

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from django.db import transaction
@@ -39,6 +41,7 @@ def participant_move(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(
         title=f"Another moment for {partner}",
         label=f"Change over with {partner} then",
+        success=f"{partner} has a moment of its own. All others keep theirs.",
         consequences=[*_move_consequences(participant), *four_eyes.withdrawal_warnings(rotation)],
         obstacle=rescheduling.move_obstacle(participant),
         template="rotations/participant_move.html",
@@ -47,22 +50,11 @@ def participant_move(request: HttpRequest, uid: UUID) -> HttpResponse:
     )
 
     @transaction.atomic
-    def apply() -> None:
-        must_be_as_seen(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
-        assert form.window is not None  # the form requires it
-        rescheduling.move_participant(
-            participant,
-            rescheduling.WindowChange(
-                form.window,
-                reason=form.cleaned_data["reason"],
-                freeze_reason=form.cleaned_data["freeze_reason"],
-            ),
-            by=Actor.of(request),
-            now=database_now(),
-        )
+    def apply(seen: str, by: Actor, now: datetime, **_: object) -> None:
+        must_be_as_seen(transitions.lock_rotation(rotation.pk), seen)
+        rescheduling.move_participant(participant, form.window_change, by=by, now=now)
 
-    success = f"{partner} has a moment of its own. All others keep theirs."
-    return confirm(request, rotation, form, page, apply, success)
+    return confirm(request, rotation, form, page, apply)
 
 
 def _move_consequences(participant: Participant) -> list[str]:
@@ -87,20 +79,14 @@ def participant_take_back(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(
         title=f"Go back to the old certificate with {partner} alone",
         label=f"Sign to {partner} with the old one again",
+        success=f"{partner} goes back to the old certificate. Give it another moment once it is ready.",
         consequences=_take_back_consequences(participant),
         danger=True,
         obstacle=endings.take_back_obstacle(participant, now=now),
         back=reverse("participant-detail", args=[participant.uid]),
         context={"participant": participant},
     )
-
-    def apply() -> None:
-        endings.take_back_participant(
-            participant, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
-        )
-
-    success = f"{partner} goes back to the old certificate. Give it another moment once it is ready."
-    return confirm(request, rotation, form, page, apply, success)
+    return confirm(request, rotation, form, page, partial(endings.take_back_participant, participant))
 
 
 def _take_back_consequences(participant: Participant) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from uuid import UUID
 
 from django.contrib import messages
@@ -98,17 +99,15 @@ def slot_take(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(
         title=f"Take {when}",
         label="Move the change to this time",
+        success=f"The change is made {when}.",
         consequences=[*_consequences(rotation, column), *_approval_warning(slot)],
         obstacle=_slots_obstacle(rotation) or ("This time is over." if column.is_over else ""),
         back=reverse("rotation-slots", args=[rotation.uid]),
         next_url=rotation.get_absolute_url(),
     )
 
-    def apply() -> None:
-        time_slots.take_slot(slot, by=Actor.of(request), now=database_now())
-
     form = EmptyForm(post_data(request))
-    return confirm(request, rotation, form, page, apply, f"The change is made {when}.")
+    return confirm(request, rotation, form, page, partial(time_slots.take_slot, slot))
 
 
 def _consequences(rotation: Rotation, column: time_slots.SlotAnswers) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 
 from as2certs.accounts.access import require_permissions
-from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from identities.views.common import post_data
 from rotations.lifecycle import step_actions
@@ -31,14 +32,13 @@ def step_done(request: HttpRequest, uid: UUID) -> HttpResponse:
     if step.earliest_at and step.earliest_at > database_now():
         when = rotation_text.format_at_place(step.earliest_at, step.rotation.window_zone, database_now())
         consequences.insert(0, f"Too early: the plan says not before {when}.")
-    page = ConfirmPage(title=step.title, label="Record it as done", consequences=consequences)
-
-    def apply() -> None:
-        step_actions.complete_step(
-            step, note=form.cleaned_data["note"], by=Actor.of(request), now=database_now()
-        )
-
-    return confirm(request, step.rotation, form, page, apply, f"Recorded as done: {step.title}.")
+    page = ConfirmPage(
+        title=step.title,
+        label="Record it as done",
+        success=f"Recorded as done: {step.title}.",
+        consequences=consequences,
+    )
+    return confirm(request, step.rotation, form, page, partial(step_actions.complete_step, step))
 
 
 @require_permissions("rotations.change_rotation")
@@ -51,18 +51,17 @@ def steps_done(request: HttpRequest, uid: UUID, act: str) -> HttpResponse:
     page = ConfirmPage(
         title=f"Record {len(steps)} steps as done",
         label=f"Record all {len(steps)} as done",
+        success=f"Recorded as done: {len(steps)} steps.",
         consequences=[step.title for step in steps],
         obstacle="" if steps else "None of these steps is waiting to be done now.",
     )
 
     @transaction.atomic
-    def apply() -> None:
+    def apply(**options: Any) -> None:
         for step in steps:
-            step_actions.complete_step(
-                step, note=form.cleaned_data["note"], by=Actor.of(request), now=database_now()
-            )
+            step_actions.complete_step(step, **options)
 
-    return confirm(request, rotation, form, page, apply, f"Recorded as done: {len(steps)} steps.")
+    return confirm(request, rotation, form, page, apply)
 
 
 @require_permissions("rotations.change_rotation")
@@ -72,16 +71,11 @@ def step_skip(request: HttpRequest, uid: UUID) -> HttpResponse:
     page = ConfirmPage(
         title=f"Leave out: {step.title}",
         label="Leave this step out",
+        success=f"Left out: {step.title}.",
         consequences=["The steps after it go on as if it were done.", *([step.why] if step.why else [])],
         danger=True,
     )
-
-    def apply() -> None:
-        step_actions.skip_step(
-            step, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
-        )
-
-    return confirm(request, step.rotation, form, page, apply, f"Left out: {step.title}.")
+    return confirm(request, step.rotation, form, page, partial(step_actions.skip_step, step))
 
 
 @require_permissions("rotations.change_rotation")
@@ -89,9 +83,10 @@ def step_retry(request: HttpRequest, uid: UUID) -> HttpResponse:
     step = get_step_or_404(uid)
     form = EmptyForm(post_data(request))
     failure = f"It failed: {step.error}" if step.error else "It is tried once more."
-    page = ConfirmPage(title=f"Try again: {step.title}", label="Try again now", consequences=[failure])
-
-    def apply() -> None:
-        step_actions.retry_step(step, by=Actor.of(request), now=database_now())
-
-    return confirm(request, step.rotation, form, page, apply, f"Tried again: {step.title}.")
+    page = ConfirmPage(
+        title=f"Try again: {step.title}",
+        label="Try again now",
+        success=f"Tried again: {step.title}.",
+        consequences=[failure],
+    )
+    return confirm(request, step.rotation, form, page, partial(step_actions.retry_step, step))

@@ -62,15 +62,21 @@ def _get_submission_or_404(uid: UUID) -> HandedIn:
 
 @sensitive_variables("form")
 def _confirm_submission(
-    request: HttpRequest, submission: HandedIn, form: Form, apply: Callable[[], str], template: str
+    request: HttpRequest,
+    submission: HandedIn,
+    form: Form,
+    apply: Callable[..., None],
+    success: str,
+    template: str,
 ) -> HttpResponse:
-    """Show the form; on a valid POST, call ``apply``, report the message it returns and redirect."""
+    """Show the form; on a valid POST, call ``apply`` with its data, show the success message and redirect."""
     if request.method == "POST" and form.is_valid():
         try:
-            messages.success(request, apply())
+            apply(**form.cleaned_data, by=Actor.of(request), now=database_now())
         except DomainError as error:
             form.add_error(None, str(error))
         else:
+            messages.success(request, success)
             return redirect(_rotation_using(submission) or submission.certificate)
     context = _context(submission) | {"form": form, "now": database_now()}
     return render(request, template, context, status=422 if form.errors else 200)
