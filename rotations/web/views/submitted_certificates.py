@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -32,28 +33,18 @@ def handed_in_accept(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Show a submitted certificate beside the one in use, and record the comparison of its fingerprint."""
     submission = _get_submission_or_404(uid)
     form = FingerprintComparisonForm(post_data(request))
-
-    def apply() -> str:
-        submitted_certificates.accept(
-            submission, **form.cleaned_data, by=Actor.of(request), now=database_now()
-        )
-        return f"The certificate of {submission.partner} is accepted: its fingerprint was compared."
-
-    return _confirm_submission(request, submission, form, apply, "rotations/handed_in_accept.html")
+    apply = partial(submitted_certificates.accept, submission)
+    success = f"The certificate of {submission.partner} is accepted: its fingerprint was compared."
+    return _confirm_submission(request, submission, form, apply, success, "rotations/handed_in_accept.html")
 
 
 @require_permissions("rotations.change_rotation")
 def handed_in_refuse(request: HttpRequest, uid: UUID) -> HttpResponse:
     submission = _get_submission_or_404(uid)
     form = RefuseSubmissionForm(post_data(request))
-
-    def apply() -> str:
-        submitted_certificates.refuse(
-            submission, **form.cleaned_data, by=Actor.of(request), now=database_now()
-        )
-        return f"The certificate that came from {submission.partner}’s link is refused: it is not used."
-
-    return _confirm_submission(request, submission, form, apply, "rotations/handed_in_refuse.html")
+    apply = partial(submitted_certificates.refuse, submission)
+    success = f"The certificate that came from {submission.partner}’s link is refused: it is not used."
+    return _confirm_submission(request, submission, form, apply, success, "rotations/handed_in_refuse.html")
 
 
 def _get_submission_or_404(uid: UUID) -> HandedIn:
