@@ -1,7 +1,7 @@
-// Comfort on a page that works without it: a file that is far too large is told at once, and not sent.
+// Progressive enhancement: reject a file that is far too large before it is uploaded.
 "use strict";
 
-const MOST = 1024 * 1024;
+const MAX_BYTES = 1024 * 1024;
 const file = document.querySelector("input[type=file]");
 
 if (file) {
@@ -11,9 +11,9 @@ if (file) {
   file.after(note);
   file.addEventListener("change", () => {
     const chosen = file.files[0];
-    const isTooLarge = chosen !== undefined && chosen.size > MOST;
+    const isTooLarge = chosen !== undefined && chosen.size > MAX_BYTES;
     note.textContent = isTooLarge
-      ? `This file has ${(chosen.size / MOST).toFixed(1)} MiB, and a certificate has a few KB: choose the certificate’s own file.`
+      ? `This file has ${(chosen.size / MAX_BYTES).toFixed(1)} MiB, and a certificate has a few KB: choose the certificate’s own file.`
       : "";
     if (isTooLarge) file.value = "";
   });
