@@ -188,7 +188,7 @@ def test_partners_left_when_time_is_up_are_reported(
 ) -> None:
     monkeypatch.setattr(
         views,
-        "one_by_one",
+        "run_for_each",
         lambda who, do: bulk.run_for_each(who, do, patience=-1),  # no time at all
     )
     response = announce_to(operator, rotation, northwind, fabrikam)
