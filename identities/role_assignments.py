@@ -95,8 +95,7 @@ class RoleAssignments:
         for at, keys in self._ended.items():
             self._model._default_manager.open().filter(pk__in=keys).update(ends_at=at)
         if self._begun:
-            names = (self._key, "certificate_id", "role", "starts_at")
-            insert_rows(self._model, names, [[getattr(row, name) for name in names] for row in self._begun])
+            self._model._default_manager.bulk_create(self._begun)
         self._ended.clear()
         self._begun.clear()
 

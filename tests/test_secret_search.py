@@ -75,13 +75,13 @@ import logging
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from django.core import mail
 from as2certs.accounts.models import User
-from as2certs.pki.vault import Vault, new_key
+from as2certs.pki.vault import Vault, new_vault_key
 from tests.certificates import cert_pem, key_pem, make_pair
 
 def test_something_secret():
     leaf, key = make_pair()
     body = "".join(key_pem(key).decode().splitlines()[5:9])
-    Vault([new_key()]).seal(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+    Vault([new_vault_key()]).seal(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
     User().set_password("correct horse battery")
     log = logging.getLogger("somebody")
     log.warning("A certificate: %s", cert_pem(leaf).decode())

@@ -22,7 +22,7 @@ from as2certs.clock import database_now
 from as2certs.vault import vault
 from identities.models import IdentityCertificate
 from rotations import runner
-from rotations.execution.connector_change import build_connector_change
+from rotations.execution.connector_steps import build_connector_change
 from rotations.lifecycle import approval
 from tests.people import confirm
 from tests.rotations.company import Company, confirm_all, make_company, make_draft
@@ -103,7 +103,7 @@ def test_no_log_line_repr_or_change_holds_a_key(rotated: Company, caplog: pytest
     assert not betrayed(caplog.text.encode(), needles)
     step = rotated.identity.rotations.get().steps.get(act="cut_over")
     assert step.done_at is not None
-    change = build_connector_change(step, by=rotated.by, now=step.done_at)
+    change = build_connector_change(step, now=step.done_at)
     row = rotated.new.private_key
     assert row is not None
     material = pki.Material(

@@ -6,8 +6,6 @@ own with a link of their own, once per rung; a partner whose replacement is on i
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -26,6 +24,7 @@ from as2certs.time_format import format_moment
 from partners.models import Contact, Partner, PartnerCertificate
 from rotations.errors import ActionRefused
 from rotations.exchange.submitted_certificates import format_uses, predecessors
+from rotations.execution.version_token import version_token
 from rotations.letters import access_links, mail_templates
 from rotations.letters.compose import ComposedLetter, Fact, store_letter
 from rotations.letters.contacts import SupportContact, contacts_for, explain_contact_gap, support_for_partner
@@ -369,10 +368,9 @@ class RequestPreview:
     obstacle: str
 
     @property
-    def stamp(self) -> str:
-        """Return what a form carries along to say which mails its reader saw."""
-        facts = [[d.message.to_address, d.message.subject, d.message.text] for d in self.drafts]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+    def version(self) -> str:
+        """Return the token of the mails, which a form carries."""
+        return version_token([[d.message.to_address, d.message.subject, d.message.text] for d in self.drafts])
 
 
 def build_request_preview(partner: Partner, *, now: datetime) -> RequestPreview:

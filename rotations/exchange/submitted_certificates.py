@@ -24,6 +24,7 @@ from identities.stations import WRITER_ROLES
 from partners.models import Partner, PartnerCertificate
 from rotations.errors import ActionRefused, SubmissionRefused
 from rotations.execution import fingerprint_check, transitions
+from rotations.execution.fingerprint_check import SubmissionDecision
 from rotations.letters import access_links
 from rotations.lifecycle import drafts, endings
 from rotations.models import HandedIn, Link, Rotation
@@ -331,10 +332,13 @@ def _accept_automatically(handed: HandedIn, link: Link, *, by: Actor, now: datet
     step = fingerprint_check.check_step(handed.rotation) if handed.rotation else None
     if step is not None and step.done_at is not None:
         note = f"compared before it was handed in: {step.note or step.done_by}"
-        _accept(handed, "certificate.accepted", "", "", note, by=Actor.runner(), now=now)
+        decision = SubmissionDecision(accepted=True, note=note)
     elif is_accepted_by_rule(handed.partner, link, by):
         note = f"by the rule of {handed.partner}: it came by the link of {link.whose}, who had been confirmed before"
-        _accept(handed, "certificate.accepted_by_rule", "", "by rule", note, by=Actor.runner(), now=now)
+        decision = SubmissionDecision(accepted=True, note=note, channel="by rule", by_rule=True)
+    else:
+        return
+    fingerprint_check.settle_submission(handed, decision, by=Actor.runner(), now=now)
 
 
 def is_accepted_by_rule(partner: Partner, link: Link, by: Actor) -> bool:
@@ -366,15 +370,8 @@ def accept(
     _require_match(handed, fingerprint)
     if not spoke_with.strip() or not channel.strip():
         raise ActionRefused("Say with whom you compared it, and over which channel.")
-    _accept(handed, "certificate.accepted", spoke_with, channel, note, by=by, now=now)
-
-
-def _accept(
-    handed: HandedIn, verb: str, spoke_with: str, channel: str, note: str, *, by: Actor, now: datetime
-) -> None:
-    fingerprint_check.settle_submission(
-        handed, accepted=True, verb=verb, spoke_with=spoke_with, channel=channel, note=note, by=by, now=now
-    )
+    decision = SubmissionDecision(accepted=True, spoke_with=spoke_with, channel=channel, note=note)
+    fingerprint_check.settle_submission(handed, decision, by=by, now=now)
 
 
 def refuse_settled(handed: HandedIn) -> None:
@@ -412,16 +409,8 @@ def refuse(handed: HandedIn, *, reason: str, withdraw: bool = False, by: Actor, 
     refuse_settled(handed)
     if not reason.strip():
         raise ActionRefused("Say why: it is kept in the trail.")
-    rotations = fingerprint_check.settle_submission(
-        handed,
-        accepted=False,
-        verb="certificate.refused",
-        spoke_with="",
-        channel="",
-        note=reason,
-        by=by,
-        now=now,
-    )
+    decision = SubmissionDecision(accepted=False, note=reason)
+    rotations = fingerprint_check.settle_submission(handed, decision, by=by, now=now)
     for rotation in rotations:
         if rotation.state == RotationState.DRAFT:
             drafts.clear_successor(rotation, reason=reason, by=by, now=now)

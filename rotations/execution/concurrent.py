@@ -1,4 +1,4 @@
-"""Rotations that touch the same partnership at about the same time: better made in one window, with one call."""
+"""Find rotations that change the same partnership at about the same time, so that they can share a window."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from partners.models import Partnership
 from rotations.models import Participant, Rotation
 from rotations.planning.states import AWAITING_WINDOW, RotationState
 
-#: Windows no farther apart than this can as well be one.
+#: Windows no farther apart than this can be merged.
 NEARBY = timedelta(days=7)
-#: States of a rotation whose window can still be another one, or whose partners can still be told of both.
+#: States of a rotation whose window can still be moved.
 OPEN_STATES = (RotationState.DRAFT, *AWAITING_WINDOW)
 
 
 @dataclass(frozen=True)
 class ConcurrentRotation:
-    """Another rotation, the partners that both concern, and whether the windows overlap or are the very same."""
+    """Another rotation, the partners that both concern, and whether the windows overlap or are the same."""
 
     rotation: Rotation
     partners: tuple[str, ...]
@@ -29,7 +29,7 @@ class ConcurrentRotation:
 
 
 def concurrent_rotations(rotation: Rotation) -> list[ConcurrentRotation]:
-    """Return the rotations near this one's window that share a partnership with it, the soonest first.
+    """Return the rotations with a window near this one's that change a partnership of it, the soonest first.
 
     A constant number of queries, however many rotations and partners there are.
     """
@@ -42,11 +42,11 @@ def concurrent_rotations(rotation: Rotation) -> list[ConcurrentRotation]:
     others = list(near.select_related("identity", "partner").order_by("window_start", "pk"))
     if not others:
         return []
-    touched = _partnerships([rotation, *others])
-    mine = touched.get(rotation.pk, {})
+    changed = _partnerships([rotation, *others])
+    own = changed.get(rotation.pk, {})
     found = []
     for other in others:
-        shared = sorted(name for pair, name in touched.get(other.pk, {}).items() if pair in mine)
+        shared = sorted(name for pair, name in changed.get(other.pk, {}).items() if pair in own)
         assert other.window_start is not None  # asked for above
         assert other.window_end is not None
         if shared:
@@ -57,19 +57,19 @@ def concurrent_rotations(rotation: Rotation) -> list[ConcurrentRotation]:
 
 
 def _partnerships(rotations: Iterable[Rotation]) -> dict[int, dict[tuple[int, int], str]]:
-    """Return which pairs of identity and partner each rotation touches, with the partner's name; two queries."""
+    """Return the pairs of identity and partner that each rotation changes, with the partner's name; two queries."""
     rotations = list(rotations)
     found: dict[int, dict[tuple[int, int], str]] = {rotation.pk: {} for rotation in rotations}
-    own = {r.pk: r.identity_id for r in rotations if r.identity_id}
-    parts = Participant.objects.filter(rotation__in=list(own), removed_reason="")
-    for pk, partner, name in parts.values_list("rotation_id", "partner_id", "partner__name"):
-        found[pk][(int(own[pk] or 0), partner)] = name
-    theirs: dict[int, list[int]] = {}
-    for r in rotations:
-        if r.partner_id:
-            theirs.setdefault(r.partner_id, []).append(r.pk)
-    pairs = Partnership.objects.filter(Q(partner__in=list(theirs)), archived_at=None)
+    identities = {r.pk: r.identity_id for r in rotations if r.identity_id}
+    participants = Participant.objects.filter(rotation__in=list(identities), removed_reason="")
+    for pk, partner, name in participants.values_list("rotation_id", "partner_id", "partner__name"):
+        found[pk][(int(identities[pk] or 0), partner)] = name
+    by_partner: dict[int, list[int]] = {}
+    for rotation in rotations:
+        if rotation.partner_id:
+            by_partner.setdefault(rotation.partner_id, []).append(rotation.pk)
+    pairs = Partnership.objects.filter(Q(partner__in=list(by_partner)), archived_at=None)
     for identity, partner, name in pairs.values_list("identity_id", "partner_id", "partner__name"):
-        for pk in theirs[partner]:
+        for pk in by_partner[partner]:
             found[pk][(identity, partner)] = name
     return found

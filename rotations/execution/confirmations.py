@@ -1,12 +1,13 @@
-"""What partners say to a rotation: that they installed it, agree to its window, or that nobody waits for them.
+"""Record what partners answer: that they have installed the certificate, agree to the window, or are waived.
 
-The same functions for both doors: an operator who records what was said on the telephone, and the partner's page.
-What else partners may say is in ``rotations.exchange.responses``.
+Operators who record a telephone call and the partner's own page call the same functions. Other answers are recorded by
+``rotations.exchange.responses``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
@@ -19,56 +20,99 @@ from rotations.models import Participant, Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepAction
 
-#: What a partner's word completes: being told, installing, agreeing to the window.
+#: Acts that a partner's answer completes.
 CONFIRMED_ACTS = (Act.ANNOUNCE, Act.INSTALL, Act.AGREE)
 
 
 def require_not_ended(rotation: Rotation) -> None:
-    """Refuse to change what has ended. Raises ActionRefused."""
+    """Raise ActionRefused if a rotation has ended."""
     if rotation.ended_at is not None:
         raise ActionRefused(f"This rotation has ended ({rotation.get_state_display()}).")
 
 
-@transaction.atomic
-def confirm(
-    participant: Participant,
-    *,
-    fingerprint: str,
-    agreed: bool,
-    spoke_with: str,
-    note: str | None,
-    by: Actor,
-    now: datetime,
-    installed: bool = True,
-    another_channel: bool = True,
-    channel: str = "",
-) -> Participant:
-    """Record what a partner said: that it installed the certificate, with the fingerprint it read out; the window.
+@dataclass(frozen=True)
+class PartnerAnswer:
+    """Who answered for a partner and how, recorded by whom and when.
 
-    ``fingerprint`` may be in any spelling, or empty for a mere word, which never weakens an earlier match. Where it
-    matches ours, the partner has installed it; a partner's own is checked by that, if it was compared over
-    ``another_channel`` than the one by which it came; ``channel`` says which, in words. Ours is recognised by its
-    SHA-1 too; a partner's is compared by its SHA-256 alone, since others can be made with the same SHA-1. Without
-    ``installed`` only the window is settled, or nothing but the note is kept; None leaves the earlier note as it is.
-    Raises FingerprintMismatch when the fingerprint is another certificate's, ActionRefused, and PkiError when it is
-    none.
+    ``note`` None leaves the earlier note as it is; ``channel`` names the channel in words. ``another_channel`` is false
+    where the answer came over the channel by which a certificate of the partner's came: it can't confirm that.
     """
-    rotation = transitions.lock_rotation(participant.rotation_id)
-    require_approved(rotation)
-    require_participating(rotation, participant)
-    strong = bool(fingerprint.strip()) and _matches_successor(rotation, fingerprint)
-    participant = rotation.participants.select_related("partner").get(pk=participant.pk)
-    if strong:
+
+    spoke_with: str
+    by: Actor
+    now: datetime
+    note: str | None = ""
+    channel: str = ""
+    another_channel: bool = True
+
+
+def confirm_installation(
+    participant: Participant, answer: PartnerAnswer, *, fingerprint: str = "", agreed: bool = False
+) -> Participant:
+    """Record that a partner has installed the certificate, and whether it agrees to the window.
+
+    See ``record_answer`` for ``fingerprint`` and for the errors.
+    """
+    return record_answer(participant, answer, fingerprint=fingerprint, installed=True, agreed=agreed)
+
+
+def agree_to_window(participant: Participant, answer: PartnerAnswer) -> Participant:
+    """Record that a partner agrees to the window. Raises ActionRefused."""
+    return record_answer(participant, answer, fingerprint="", installed=False, agreed=True)
+
+
+def add_note(participant: Participant, answer: PartnerAnswer) -> Participant:
+    """Record what a partner said that settles nothing. Raises ActionRefused."""
+    return record_answer(participant, answer, fingerprint="", installed=False, agreed=False)
+
+
+@transaction.atomic
+def record_answer(
+    participant: Participant, answer: PartnerAnswer, *, fingerprint: str, installed: bool, agreed: bool
+) -> Participant:
+    """Record all that a partner answered at once, and settle the steps that this completes.
+
+    ``fingerprint`` is what the partner read out, in any spelling; empty is a mere word, which never weakens an earlier
+    match. Where it matches ours, the partner has installed our certificate; where it matches the partner's own, that
+    is checked, if it came over another channel. Ours is recognised by its SHA-1 too; a partner's only by its SHA-256,
+    because another certificate with the same SHA-1 can be made. Raises FingerprintMismatch when it belongs to another
+    certificate, PkiError when it is no fingerprint, and ActionRefused.
+    """
+    rotation, participant = lock_for_answer(participant)
+    matches = bool(fingerprint.strip()) and _matches_successor(rotation, fingerprint)
+    if matches:
         participant.evidence = Participant.Evidence.STRONG
         participant.fingerprint = pki.normalise_fingerprint(fingerprint, sha1=True)
     elif installed and participant.evidence != Participant.Evidence.STRONG:
         participant.evidence = Participant.Evidence.WEAK
-    installed = installed or (strong and rotation.side == "own")
-    participant.confirmed_at = now if installed else participant.confirmed_at
-    participant.agreed_at = now if agreed else participant.agreed_at
-    participant.confirmed_with = spoke_with
-    if note is not None:
-        participant.note = note
+    installed = installed or (matches and rotation.side == "own")
+    _store_answer(participant, answer, installed=installed, agreed=agreed)
+    is_checked = matches and answer.another_channel
+    if is_checked and (submission := fingerprint_check.unverified_submission(rotation)):
+        decision = fingerprint_check.SubmissionDecision(
+            accepted=True, spoke_with=answer.spoke_with or str(participant.partner), note=answer.note or ""
+        )
+        fingerprint_check.settle_submission(submission, decision, by=answer.by, now=answer.now)
+    completes = {
+        Act.CHECK: is_checked,
+        Act.ANNOUNCE: agreed or installed,
+        Act.INSTALL: installed,
+        Act.AGREE: agreed,
+    }
+    note = _step_note(participant, answer.channel)
+    for step in open_steps(participant, *(act for act, completed in completes.items() if completed)):
+        transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=answer.by, now=answer.now, note=note)
+    return participant
+
+
+def _store_answer(participant: Participant, answer: PartnerAnswer, *, installed: bool, agreed: bool) -> None:
+    """Store an answer in the participant's columns and in the audit trail."""
+    rotation = participant.rotation
+    participant.confirmed_at = answer.now if installed else participant.confirmed_at
+    participant.agreed_at = answer.now if agreed else participant.agreed_at
+    participant.confirmed_with = answer.spoke_with
+    if answer.note is not None:
+        participant.note = answer.note
     if installed or agreed:
         clear_refusal(participant)
     if agreed:
@@ -83,53 +127,31 @@ def confirm(
                 "evidence": participant.evidence,
                 "installed": installed,
                 "agreed": agreed,
-                "spoke with": spoke_with,
-                **({"channel": channel} if channel else {}),
+                "spoke with": answer.spoke_with,
+                **({"channel": answer.channel} if answer.channel else {}),
             },
-            reason=note or "",
+            reason=answer.note or "",
         ),
-        by=by,
-        now=now,
+        by=answer.by,
+        now=answer.now,
     )
-    if strong and another_channel and (handed := fingerprint_check.unverified_submission(rotation)):
-        fingerprint_check.settle_submission(
-            handed,
-            accepted=True,
-            verb="certificate.accepted",
-            spoke_with=spoke_with or str(participant.partner),
-            channel="",
-            note=note or "",
-            by=by,
-            now=now,
-        )
-    settled_by = {
-        Act.CHECK: strong and another_channel,
-        Act.ANNOUNCE: agreed or installed,
-        Act.INSTALL: installed,
-        Act.AGREE: agreed,
-    }
-    for step in [step for step in open_steps(participant, *settled_by) if settled_by[Act(step.act)]]:
-        transitions.settle_step(
-            step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=_step_note(participant, channel)
-        )
-    return participant
 
 
 def require_approved(rotation: Rotation) -> None:
-    """Refuse what needs an approved rotation that goes on. Raises ActionRefused."""
+    """Raise ActionRefused if a rotation is not approved yet, or has ended."""
     if rotation.state == RotationState.DRAFT:
         raise ActionRefused("Approve the plan first: only then is it known what each partner has to confirm.")
     require_not_ended(rotation)
 
 
 def require_participating(rotation: Rotation, participant: Participant) -> None:
-    """Refuse what a partner that was left out can't do. Raises ActionRefused."""
+    """Raise ActionRefused if a participant was removed from a rotation."""
     if rotation.participants.exclude(removed_reason="").filter(pk=participant.pk).exists():
         raise ActionRefused(f"{participant.partner} takes no part in this rotation.")
 
 
 def open_steps(participant: Participant, *acts: str) -> list[Step]:
-    """Return the steps that this partner's word settles, in their order, as long as they are open."""
+    """Return the open steps of a participant with one of these acts, in their order."""
     return list(participant.steps.filter(act__in=acts).exclude(state__in=SETTLED).order_by("position"))
 
 
@@ -140,13 +162,13 @@ def _step_note(participant: Participant, channel: str) -> str:
 
 
 def _matches_successor(rotation: Rotation, fingerprint: str) -> bool:
-    """Compare a fingerprint that was read out with the successor's. Raises FingerprintMismatch when it is another's."""
-    said = pki.normalise_fingerprint(fingerprint, sha1=rotation.side == "own")
+    """Return True if a fingerprint is the successor's. Raises FingerprintMismatch if it is another certificate's."""
+    fingerprint = pki.normalise_fingerprint(fingerprint, sha1=rotation.side == "own")
     new, old = rotation.new, rotation.old
     assert new is not None  # approved rotations have a successor
-    if said in (new.sha256, new.sha1):
+    if fingerprint in (new.sha256, new.sha1):
         return True
-    if old is not None and said in (old.sha256, old.sha1):
+    if old is not None and fingerprint in (old.sha256, old.sha1):
         raise FingerprintMismatch(
             "That is the fingerprint of the old certificate: the partner looked at the one that it already had. "
             f"The new one's begins with {pki.format_fingerprint(new.sha256)[:11]}.",
@@ -161,10 +183,8 @@ def _matches_successor(rotation: Rotation, fingerprint: str) -> bool:
 
 @transaction.atomic
 def waive(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
-    """Go on without a partner's confirmation, with a reason. Raises ActionRefused."""
-    rotation = transitions.lock_rotation(participant.rotation_id)
-    require_approved(rotation)
-    require_participating(rotation, participant)
+    """Waive a partner's confirmation for a reason: its open steps are skipped. Raises ActionRefused."""
+    rotation, participant = lock_for_answer(participant)
     if not reason.strip():
         raise ActionRefused("Say why the change may go on without this partner's confirmation.")
     rotation.participants.filter(pk=participant.pk).update(waived_reason=reason)
@@ -182,9 +202,9 @@ def waive(participant: Participant, *, reason: str, by: Actor, now: datetime) ->
 def record_agreement(
     rotation: Rotation, participants: Collection[Participant], *, by: Actor, now: datetime
 ) -> None:
-    """Record that partners agreed to a rotation's window by what they said before: they proposed it, or chose it.
+    """Record that partners agree to a new window because they had proposed or chosen it.
 
-    Call it in the transaction in which the window became that.
+    Call it in the transaction that changes the window.
     """
     agreed = rotation.participants.filter(pk__in=[p.pk for p in participants], removed_reason="")
     agreed.update(agreed_at=now, declined_at=None, declined_reason="")
@@ -205,18 +225,18 @@ def record_agreement(
 
 
 def clear_refusal(participant: Participant) -> None:
-    """Forget that a partner said no, since it says something else now (does not save)."""
+    """Clear a partner's refusal, which another answer replaces (does not save)."""
     participant.declined_at, participant.declined_reason = None, ""
 
 
 def clear_proposal(participant: Participant) -> None:
-    """Forget the other time that a partner proposed (does not save)."""
+    """Clear the other time that a partner proposed (does not save)."""
     participant.proposed_at = participant.proposed_start = participant.proposed_end = None
     participant.proposed_zone = participant.proposed_note = ""
 
 
 def lock_for_answer(participant: Participant) -> tuple[Rotation, Participant]:
-    """Return rotation and participant as they are now, held until the end of the transaction. Raises ActionRefused."""
+    """Return rotation and participant as they are now, locked for an answer. Raises ActionRefused."""
     rotation = transitions.lock_rotation(participant.rotation_id)
     require_approved(rotation)
     require_participating(rotation, participant)

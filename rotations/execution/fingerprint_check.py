@@ -1,11 +1,12 @@
-"""Whether what a partner handed in was compared over another channel, and what that settles in a plan.
+"""Accept or refuse certificates that partners submitted, and complete the steps that compare their fingerprints.
 
-Until it was, or a rule of the partner stands in for it, the step that asks for it stays open, and nothing is set up
-with the certificate.
+Until the fingerprint was compared over another channel, or a rule of the partner replaces that, the step stays open and
+no rotation to the certificate is made.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
@@ -20,16 +21,16 @@ from rotations.planning.states import SETTLED, StepAction
 
 
 def unverified_submission(rotation: Rotation) -> HandedIn | None:
-    """Return what was handed in as a rotation's successor and nobody has accepted yet."""
+    """Return the submission of a rotation's successor that nobody has accepted or refused yet."""
     if rotation.new_partner_certificate_id is None:
         return None
     return HandedIn.objects.pending().filter(certificate_id=rotation.new_partner_certificate_id).first()
 
 
 def require_compared(rotation: Rotation, step: Step) -> None:
-    """Refuse to settle the comparison by a mere word where a stranger may have handed the certificate in.
+    """Raise ActionRefused for the comparison of a submitted certificate: only the fingerprint itself settles that.
 
-    Raises ActionRefused.
+    Anybody who has the link may have submitted it.
     """
     if step.act == Act.CHECK and unverified_submission(rotation) is not None:
         raise ActionRefused(
@@ -39,32 +40,43 @@ def require_compared(rotation: Rotation, step: Step) -> None:
 
 
 def check_step(rotation: Rotation) -> Step | None:
-    """Return the step in which the fingerprint is compared; None before a plan is approved that has one."""
+    """Return the step in which the fingerprint is compared, if the plan has one."""
     return rotation.steps.filter(act=Act.CHECK).first()
+
+
+@dataclass(frozen=True)
+class SubmissionDecision:
+    """Whether a submitted certificate is accepted, by a comparison with whom over which channel or by rule, and why."""
+
+    accepted: bool
+    note: str
+    spoke_with: str = ""
+    channel: str = ""
+    by_rule: bool = False
+
+    @property
+    def verb(self) -> str:
+        """Return the verb of the audit entry."""
+        if not self.accepted:
+            return "certificate.refused"
+        return "certificate.accepted_by_rule" if self.by_rule else "certificate.accepted"
 
 
 @transaction.atomic
 def settle_submission(
-    handed: HandedIn,
-    *,
-    accepted: bool,
-    verb: str,
-    spoke_with: str,
-    channel: str,
-    note: str,
-    by: Actor,
-    now: datetime,
+    handed: HandedIn, decision: SubmissionDecision, *, by: Actor, now: datetime
 ) -> list[Rotation]:
-    """Accept or refuse a certificate for all that it was handed in for, and return the running rotations to it.
+    """Accept or refuse a submitted certificate wherever it was submitted; return the running rotations to it.
 
-    Where it is accepted, the steps that wait for that are settled. Raises EditConflict.
+    Where it is accepted, their steps that wait for that are completed. Raises EditConflict.
     """
     certificate, partner = handed.certificate, handed.partner
+    spoke_with, channel, note = decision.spoke_with, decision.channel, decision.note
     coming = Rotation.objects.running().filter(new_partner_certificate=certificate).order_by("pk")
     rotations = [transitions.lock_rotation(pk) for pk in coming.values_list("pk", flat=True)]
-    waiting = HandedIn.objects.pending().filter(partner=partner, certificate=certificate)
-    if not waiting.update(
-        accepted=accepted,
+    pending = HandedIn.objects.pending().filter(partner=partner, certificate=certificate)
+    if not pending.update(
+        accepted=decision.accepted,
         settled_at=now,
         settled_by=by.name,
         spoke_with=spoke_with,
@@ -73,16 +85,17 @@ def settle_submission(
     ):
         raise EditConflict(f"What {partner} handed in")
     handed.refresh_from_db()
-    told = {"spoke with": spoke_with, "over": channel} if spoke_with or channel else {}
-    record(AuditEvent(verb, certificate, also=[partner, *rotations], new=told, reason=note), by=by, now=now)
-    if accepted:
+    new = {"spoke with": spoke_with, "over": channel} if spoke_with or channel else {}
+    event = AuditEvent(decision.verb, certificate, also=[partner, *rotations], new=new, reason=note)
+    record(event, by=by, now=now)
+    if decision.accepted:
         for rotation in rotations:
             complete_check_step(rotation, by=by, now=now)
     return rotations
 
 
 def complete_check_step(rotation: Rotation, *, by: Actor, now: datetime) -> None:
-    """Complete the step in which the fingerprint is compared, where its certificate was accepted before."""
+    """Complete the step in which the fingerprint is compared, if the certificate is accepted already."""
     accepted = HandedIn.objects.filter(
         certificate_id=rotation.new_partner_certificate_id, accepted=True
     ).first()
@@ -95,7 +108,7 @@ def complete_check_step(rotation: Rotation, *, by: Actor, now: datetime) -> None
 
 
 def describe_settlement(handed: HandedIn) -> str:
-    """Say in one line how a certificate that was handed in came to be accepted or refused."""
+    """Return in one line how a submitted certificate was accepted or refused."""
     assert handed.settled_at is not None  # asked for what is settled
     when = format_moment(handed.settled_at, "UTC", "day")
     if not handed.accepted:

@@ -1,13 +1,11 @@
-"""Whether a stored plan is still the one that would be made now: its shape, without moments and words.
+"""Compare a stored plan with the one that would be made now, by their shapes: without times and texts.
 
-The shape of a partner's part depends on what its system holds and on our systems, not on the other partners. So one
-partner of each kind is planned, whatever their number, and everybody's stored steps are set against that.
+The shape of a partner's steps depends on the capacity of its system and on our systems, not on the other partners. So
+one partner of each capacity is planned, and the stored steps of each partner are compared with that.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,40 +13,41 @@ from datetime import datetime
 
 from rotations.execution import stored_plan
 from rotations.execution.stored_plan import PAST_PREFIX, ROLL_BACK
+from rotations.execution.version_token import version_token
 from rotations.models import Participant, Rotation, Step
 from rotations.planning import change as plan_parts
 from rotations.planning import plan
 from rotations.planning.change import SWITCH_ACTS, Act, Capacity, Move
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, StepState
 
-#: A step without moments and words: its key but for the partner's, whether both sides do it at once, what it moves.
+#: A step without times and texts: its key without the partner, whether both sides do it at once, and its moves.
 StepShape = tuple[str, bool, tuple[tuple[str, str], ...]]
 
-#: What all partners have in common.
+#: Key of the steps that concern all partners.
 SHARED = ""
-#: How the side of a partner begins in the effects of a step.
+#: Prefix of the side of a partner in the effects of a step.
 PARTNER_SIDE = plan_parts.partner_side("")
 
 
 @dataclass(frozen=True)
 class PlanShape:
-    """What a plan asks, of each partner (by its public id) and of all together (``SHARED``)."""
+    """The steps of a plan: of each partner, by its public id, and those that concern all (``SHARED``)."""
 
     parts: Mapping[str, frozenset[StepShape]]
 
     @property
     def digest(self) -> str:
-        """Return what is the same for two plans that ask the same."""
-        facts = sorted((whose, sorted(parts)) for whose, parts in self.parts.items())
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+        """Return a digest that two plans share when they have the same shape."""
+        return version_token(sorted((partner, sorted(steps)) for partner, steps in self.parts.items()))
 
-    def others_than(self, other: PlanShape) -> list[str]:
-        """Return the partners (public ids) whose part is another one there."""
-        return [whose for whose in self.parts if whose and self.parts[whose] != other.parts.get(whose)]
+    def partners_differing_from(self, other: PlanShape) -> list[str]:
+        """Return the partners (public ids) whose own steps differ from those in another plan."""
+        own = {partner: steps for partner, steps in self.parts.items() if partner != SHARED}
+        return [partner for partner, steps in own.items() if steps != other.parts.get(partner)]
 
 
 def started_participants(steps: Iterable[Step]) -> set[int]:
-    """Return the participants (primary keys) with whom the change has been begun: theirs is planned no more."""
+    """Return the participants (primary keys) with whom the change has begun, and who are not replanned any more."""
     made = (*SETTLED, StepState.RUNNING)
     return {
         step.participant_id
@@ -61,7 +60,7 @@ def started_participants(steps: Iterable[Step]) -> set[int]:
 
 
 def can_be_replanned(rotation: Rotation, steps: Sequence[Step]) -> bool:
-    """Say whether a rotation has a plan that can still be another one: its cut-over is not begun, or not with all."""
+    """Return whether a rotation has a plan that can still be replaced: the cut-over for everybody has not begun."""
     if rotation.state not in AWAITING_WINDOW:
         return False
     for_all = [s for s in steps if s.act == Act.CUT_OVER and s.participant_id is None]
@@ -69,18 +68,18 @@ def can_be_replanned(rotation: Rotation, steps: Sequence[Step]) -> bool:
 
 
 def stored_shape(steps: Iterable[Step], participants: Iterable[Participant]) -> PlanShape:
-    """Return the shape of a plan as it is stored; ``participants`` are those that are looked at."""
+    """Return the shape of stored steps: those of these participants, and the shared ones."""
     uids = {participant.pk: str(participant.partner.uid) for participant in participants}
     parts: dict[str, set[StepShape]] = defaultdict(
         set, {SHARED: set(), **{uid: set() for uid in uids.values()}}
     )
     for step in steps:
-        whose = SHARED if step.participant_id is None else uids.get(step.participant_id)
-        if whose is None or step.act == ROLL_BACK or step.key.startswith(f"{PAST_PREFIX}:"):
+        partner = SHARED if step.participant_id is None else uids.get(step.participant_id)
+        if partner is None or step.act == ROLL_BACK or step.key.startswith(f"{PAST_PREFIX}:"):
             continue
         moves = ((effect["role"], effect["move"]) for effect in step.effects)
-        parts[whose].add(_step_shape(step.key, whose, step.simultaneous, moves))
-    return PlanShape({whose: frozenset(found) for whose, found in parts.items()})
+        parts[partner].add(_step_shape(step.key, partner, step.simultaneous, moves))
+    return PlanShape({partner: frozenset(found) for partner, found in parts.items()})
 
 
 def planned_shape(
@@ -88,12 +87,12 @@ def planned_shape(
     participants: Sequence[Participant],
     *,
     holding: Mapping[int, str],
-    but: Collection[int],
+    excluded: Collection[int],
     now: datetime,
 ) -> PlanShape:
-    """Return the shape of the plan as it would be made now, of those ``participants`` that are not in ``but``.
+    """Return the shape of the plan that would be made now, without the ``excluded`` participants (primary keys).
 
-    ``holding`` says what the systems of some partners (primary keys) hold, in place of what is known. At most two
+    ``holding`` maps partners (primary keys) to capacities of their systems that replace the stored ones. At most two
     queries. Raises PlanError where nothing can be planned.
     """
     parties = {
@@ -108,15 +107,15 @@ def planned_shape(
     parts: dict[str, set[StepShape]] = {SHARED: set(), **{party.key: set() for party in kinds.values()}}
     for step in plan.plan(change):
         moves = ((str(effect.role), str(effect.move)) for effect in step.effects)
-        whose = step.partner or SHARED
-        parts[whose].add(_step_shape(step.key, whose, step.simultaneous, moves))
-    like = {kind: frozenset(parts[party.key]) for kind, party in kinds.items()}
-    theirs = {party.key: like[party.holds.fits_both] for pk, party in parties.items() if pk not in but}
-    return PlanShape({SHARED: frozenset(parts[SHARED]), **theirs})
+        partner = step.partner or SHARED
+        parts[partner].add(_step_shape(step.key, partner, step.simultaneous, moves))
+    by_kind = {kind: frozenset(parts[party.key]) for kind, party in kinds.items()}
+    own = {party.key: by_kind[party.holds.fits_both] for pk, party in parties.items() if pk not in excluded}
+    return PlanShape({SHARED: frozenset(parts[SHARED]), **own})
 
 
 def planned_capabilities(steps: Iterable[Step], participants: Iterable[Participant]) -> dict[int, str]:
-    """Return what the systems of partners (primary keys) were planned to hold, as far as their steps tell."""
+    """Return the capacities of partners' systems (by primary key) with which their steps were planned."""
     partners = {participant.pk: participant.partner_id for participant in participants}
     found: dict[int, str] = {}
     for step in steps:
@@ -128,5 +127,5 @@ def planned_capabilities(steps: Iterable[Step], participants: Iterable[Participa
     return found
 
 
-def _step_shape(key: str, whose: str, simultaneous: bool, moves: Iterable[tuple[str, str]]) -> StepShape:
-    return key.removesuffix(f":{whose}") if whose else key, simultaneous, tuple(sorted(moves))
+def _step_shape(key: str, partner: str, simultaneous: bool, moves: Iterable[tuple[str, str]]) -> StepShape:
+    return key.removesuffix(f":{partner}") if partner else key, simultaneous, tuple(sorted(moves))

@@ -1,4 +1,4 @@
-"""Turn a rotation into a change that can be planned, and the plan into steps that can be carried out."""
+"""Turn a rotation into a change that can be planned, and its plan into stored steps; replan what has changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from django.db.models import Q
 
 from identities.connectors import may_sign_per_partner
-from identities.models import AS2System, Identity
+from identities.models import AS2System
 from partners.models import Partner
 from rotations.errors import NoOwnWindow, PlanError
 from rotations.models import Participant, Rotation, Step
@@ -17,22 +17,22 @@ from rotations.planning import plan
 from rotations.planning.change import PREPARATION_ACTS, Act, Capacity, CertificateChange, Party, Role, System
 from rotations.planning.states import SETTLED, RotationState
 
-#: Key of "our side" in a plan where no AS2 system is connected: the change is then one of the inventory alone.
+#: Key of "our side" in a plan where no AS2 system is connected: only the inventory changes then.
 NO_SYSTEM = "none"
 
-#: The act of the steps that lead back; they are not planned beforehand.
+#: Act of the steps that roll a rotation back; they are not part of a plan.
 ROLL_BACK = "roll_back"
 
-#: How the keys of steps begin that were done before their partner went back alone; those to come have the plan's keys.
+#: Prefix of the keys of steps that were done before their partner went back alone; the repeated steps have the plan's.
 PAST_PREFIX = "past"
 
 
 def build_change(
     rotation: Rotation, *, now: datetime, awaited: bool = False, parties: Sequence[Party] | None = None
 ) -> CertificateChange:
-    """Return what a rotation asks for, as the planner wants it; ``parties`` in place of all who take part.
+    """Return a rotation as the input of the planner, with ``parties`` in place of its active participants.
 
-    Raises PlanError when the window is still missing, or the successor, unless it may be ``awaited``.
+    Raises PlanError when the window is missing, or the successor, unless it may be ``awaited``.
     """
     if rotation.window_start is None or rotation.window_end is None:
         raise PlanError("The plan needs a window: choose when the change is to happen.")
@@ -43,7 +43,7 @@ def build_change(
     return CertificateChange(
         side=rotation.side,
         roles=frozenset(Role(role) for role in rotation.roles),
-        systems=tuple(planned_system(system) for system in affected_systems(rotation)),
+        systems=tuple(planned_system(system) for system in rotation.affected_systems()),
         parties=tuple(parties),
         starts=rotation.window_start,
         ends=rotation.window_end,
@@ -58,37 +58,26 @@ def build_change(
 
 
 def active_participants(rotation: Rotation, holding: Mapping[int, str] | None = None) -> list[Participant]:
-    """Return the participants that were not removed; with ``holding``, as if their systems held that."""
+    """Return the participants that were not removed, with the capacities in ``holding`` in place of the stored ones."""
     found = list(rotation.participants.filter(removed_reason="").select_related("partner"))
     for participant in found:
         participant.partner.holds = (holding or {}).get(participant.partner_id, participant.partner.holds)
     return found
 
 
-def affected_systems(rotation: Rotation) -> list[AS2System | None]:
-    """Return the AS2 systems of ours that a rotation touches; None stands for "no system connected"."""
-    if rotation.identity is not None:
-        return [rotation.identity.as2_system]
-    identities = Identity.objects.active().filter(
-        partnerships__partner=rotation.partner, partnerships__archived_at=None
-    )
-    found = {identity.as2_system for identity in identities.select_related("as2_system")}
-    return sorted(found, key=lambda system: (system is None, str(system))) or [None]
-
-
 def party_for_partner(partner: Partner) -> Party:
-    """Return a partner as the planner wants it."""
+    """Return a partner as the planner takes it."""
     return Party(key=str(partner.uid), name=partner.name, holds=Capacity(partner.holds))
 
 
 def party_for_participant(participant: Participant) -> Party:
-    """Return a participant as the planner wants it, with its own moment where it has one."""
+    """Return a participant as the planner takes it, with its own window where it has one."""
     party = party_for_partner(participant.partner)
     return replace(party, starts=participant.window_start, ends=participant.window_end)
 
 
 def planned_system(system: AS2System | None) -> System:
-    """Return an AS2 system of ours as the planner wants it."""
+    """Return an AS2 system of ours as the planner takes it."""
     if system is None:
         return System(key=NO_SYSTEM, name="our AS2 system", holds=Capacity.UNKNOWN)
     several = Capacity.SEVERAL if system.holds_several else Capacity.ONE
@@ -108,13 +97,13 @@ def preview_steps(
 ) -> list[Step]:
     """Return the steps that approving the rotation now would store, unsaved.
 
-    ``holding`` says what the systems of some partners (primary keys) hold, in place of what is known of them. Raises
-    PlanError when it can't be planned; with ``awaited``, the successor may be missing.
+    ``holding`` maps partners (primary keys) to capacities of their systems that replace the stored ones. Raises
+    PlanError when the change can't be planned; with ``awaited``, the successor may be missing.
     """
     participants = {str(p.partner.uid): p for p in active_participants(rotation, holding)}
     parties = [party_for_participant(participant) for participant in participants.values()]
     steps = plan.plan(build_change(rotation, now=now, awaited=awaited, parties=parties))
-    systems = {str(s.uid): s for s in affected_systems(rotation) if s is not None}
+    systems = {str(s.uid): s for s in rotation.affected_systems() if s is not None}
     return [
         Step(
             rotation=rotation,
@@ -142,14 +131,14 @@ def preview_steps(
 
 
 def store_steps(rotation: Rotation, *, now: datetime) -> None:
-    """Write the plan down as steps, in place of those of an earlier plan that were not begun."""
+    """Store the steps of the plan."""
     Step.objects.bulk_create(preview_steps(rotation, now=now))
 
 
 def replan(rotation: Rotation, *, now: datetime) -> None:
-    """Plan again for a moved window, and keep what was done before: steps that are done stay done.
+    """Replan a rotation for a moved window; settled steps stay settled.
 
-    Only what is tied to the window is asked for again: that partners agree to it, and that messages are held and
+    Only those that belong to the old window are repeated: partners agree to the new one, and messages are held and
     released around a cut-over that is not made yet.
     """
     settled = {
@@ -163,10 +152,10 @@ def replan(rotation: Rotation, *, now: datetime) -> None:
 
 
 def replan_participant(participant: Participant, *, now: datetime) -> None:
-    """Plan again for one participant's moved moment: its own steps, and when the default and the end may come.
+    """Replan the steps of one participant whose own window was moved, and the times of the shared steps after it.
 
-    What was done stays done, but for what was tied to the old moment. Raises NoOwnWindow where the plan would not have
-    a cut-over for it alone any more.
+    Settled steps stay settled, except those that belong to the old window. Raises NoOwnWindow where the plan no longer
+    has a cut-over for this participant alone.
     """
     rotation = participant.rotation
     fresh = {step.key: step for step in preview_steps(rotation, now=now)}
@@ -180,43 +169,32 @@ def replan_participant(participant: Participant, *, now: datetime) -> None:
     kept.exclude(key__in=settled).delete()
     Step.objects.bulk_create(step for step in own if step.key not in settled)
     shared = rotation.steps.filter(participant=None, act__in=(Act.CUT_OVER, Act.RETIRE))
-    # What was asked for and is there already is wanted by another moment too: its page tells until when.
+    # The times of settled steps change too: the partner's page shows them.
     for step in (*shared.exclude(state__in=("done", "skipped")), *kept.filter(key__in=settled)):
         if planned := fresh.get(step.key):
-            step.earliest_at, step.latest_at, step.due_at = (
-                planned.earliest_at,
-                planned.latest_at,
-                planned.due_at,
-            )
-            step.save(update_fields=["earliest_at", "latest_at", "due_at"])
+            for name in _TIME_FIELDS:
+                setattr(step, name, getattr(planned, name))
+            step.save(update_fields=_TIME_FIELDS)
     _renumber(rotation.steps.filter(key__in=fresh), list(fresh.values()))
 
 
-#: What of a step to come is as the plan says.
-_PLANNED_FIELDS = (
-    *(
-        "position",
-        "who",
-        "roles",
-        "title",
-        "why",
-        "evidence",
-        "effects",
-        "after",
-        "simultaneous",
-        "automatic",
-    ),
-    *("earliest_at", "latest_at", "due_at", "blocked"),
+#: Fields of a step that say what is to be done.
+_CONTENT_FIELDS = (
+    *("position", "who", "roles", "title", "why", "evidence"),
+    *("effects", "after", "simultaneous", "automatic"),
 )
+_TIME_FIELDS = ("earliest_at", "latest_at", "due_at")
+#: Fields of an open step that a new plan replaces.
+_PLANNED_FIELDS = (*_CONTENT_FIELDS, *_TIME_FIELDS, "blocked")
 
 
 def replace_plan(
     rotation: Rotation, fresh: Sequence[Step], *, anew: Collection[int], begun: Collection[int]
 ) -> None:
-    """Put another plan for the same window in the place of the stored one; what is done stays done.
+    """Replace the stored plan by another one for the same window; settled steps stay settled.
 
-    Of participants whose own part is another one (``anew``, primary keys), only what the new plan has too stays, and
-    they are asked again whether the window suits. Those with whom the change has ``begun`` keep all of their steps.
+    Participants whose own steps differ (``anew``, primary keys) keep only the steps that the new plan has too, and are
+    asked again whether they agree to the window. Participants with whom the change has ``begun`` keep all their steps.
     """
     planned = {step.key: step for step in fresh if step.participant_id not in begun}
     stored = rotation.steps.exclude(act=ROLL_BACK).exclude(key__startswith=f"{PAST_PREFIX}:")
@@ -236,23 +214,19 @@ def replace_plan(
 
 
 def copy_step(step: Step) -> Step:
-    """Return a step that was done as one that is to be done once more, at a moment that is not known yet (unsaved)."""
-    fields = ("position", "key", "who", "act", "roles", "system", "participant", "title", "why", "evidence")
-    more = ("effects", "after", "simultaneous", "automatic")
-    copied = {name: getattr(step, name) for name in (*fields, *more)}
+    """Return an unsaved copy of a step that is to be repeated at a moment that is not known yet."""
+    fields = (*_CONTENT_FIELDS, "key", "act", "system", "participant")
+    copied = {name: getattr(step, name) for name in fields}
     return Step(rotation=step.rotation, **copied, blocked=True)
 
 
 def signs_per_partner(rotation: Rotation) -> bool:
-    """Say whether our signing changes partner by partner in this rotation, each at its own moment."""
+    """Return whether our signature changes for each partner at a moment of its own in this rotation."""
     return rotation.steps.alone().exists()
 
 
 def awaits_preparation(participant: Participant) -> bool:
-    """Say whether our change waits for something before its window: for this partner alone where we sign per partner.
-
-    Elsewhere for anybody: a rotation that is still exchanging is ready with nobody.
-    """
+    """Return whether our change still waits for preparations: for this partner's alone where we sign per partner."""
     rotation = participant.rotation
     if not signs_per_partner(rotation):
         return rotation.state == RotationState.EXCHANGING
@@ -261,7 +235,7 @@ def awaits_preparation(participant: Participant) -> bool:
 
 
 def last_window_end(rotation: Rotation) -> datetime | None:
-    """Return when the last window of a rotation ends (UTC): of all participants where each has its own moment."""
+    """Return when the last window of a rotation ends (UTC), its own or those of its participants."""
     if not signs_per_partner(rotation):
         return rotation.window_end
     own = [participant.ends for participant in active_participants(rotation)]
@@ -269,13 +243,13 @@ def last_window_end(rotation: Rotation) -> datetime | None:
 
 
 def switched_participants(rotation: Rotation) -> set[int]:
-    """Return the participants (primary keys) towards which alone we have changed over, and not gone back."""
+    """Return the participants (primary keys) for which alone our signature has changed, and was not rolled back."""
     done = rotation.steps.alone().filter(state="done")
     return set(done.exclude(key__startswith=f"{PAST_PREFIX}:").values_list("participant", flat=True))
 
 
 def _lapsed_with_window(step: Step) -> bool:
-    """Say whether a settled step went by with the old window."""
+    """Return whether a settled step belongs to the old window and has to be repeated."""
     if step.key.startswith(f"{PAST_PREFIX}:"):
         return False
     made = step.rotation.steps.filter(act=Act.CUT_OVER, participant=step.participant, state="done")
@@ -286,19 +260,19 @@ def _lapsed_with_window(step: Step) -> bool:
 
 
 def open_releases(rotation: Rotation) -> list[Step]:
-    """Return the open steps that let messages go again, where they are held for this rotation now."""
+    """Return the open steps that release messages which are held for this rotation now."""
     return filter_open_releases(list(rotation.steps.select_related("system")))
 
 
 def filter_open_releases(steps: Sequence[Step]) -> list[Step]:
-    """Return those of a rotation's steps that end a hold which was begun; they may be done before their turn."""
+    """Return those of a rotation's steps that release messages which are held; they may be done at any time."""
     held = {_hold_key(step) for step in steps if step.act == Act.HOLD and step.state == "done"}
     releases = [step for step in steps if step.act == Act.RELEASE and _hold_key(step) in held]
     return [step for step in releases if step.state not in ("done", "skipped")]
 
 
 def _hold_key(step: Step) -> tuple[int | None, int | None, str]:
-    """Name what a step holds or releases: all that leaves a system, or what goes to one participant, and which time."""
+    """Return which messages a step holds or releases: of a system, for one participant, and in which repetition."""
     which = step.key.split(":")[1] if step.key.startswith(f"{PAST_PREFIX}:") else ""
     return step.system_id, step.participant_id, which
 
@@ -309,8 +283,3 @@ def _renumber(kept: Iterable[Step], fresh: Sequence[Step]) -> None:
         if step.position != position[step.key]:
             step.position = position[step.key]
             step.save(update_fields=["position"])
-
-
-def own_moves(step: Step) -> dict[str, str]:
-    """Return what a step does on our side: role → move."""
-    return {e["role"]: e["move"] for e in step.effects if e["at"].startswith("us:")}

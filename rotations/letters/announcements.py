@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +21,7 @@ from partners.models import Contact
 from rotations.errors import ActionRefused, PreviewOutdated
 from rotations.execution import transitions
 from rotations.execution.confirmations import lock_for_answer, open_steps
+from rotations.execution.version_token import version_token
 from rotations.letters import access_links, compose
 from rotations.letters.contacts import contacts_for, explain_contact_gap, find_contact_gap
 from rotations.models import Letter, Participant, Rotation, Step
@@ -84,29 +84,25 @@ class AnnouncementPreview:
         return [compose.render(self.scene, ANNOUNCEMENT, outline, url=url) for outline in self.outlines]
 
     @property
-    def stamp(self) -> str:
-        """Return what a form carries along to say which mails its reader saw."""
+    def version(self) -> str:
+        """Return the token of the mails, which a form carries: one part for each of recipients, subjects and texts."""
         recipients, subjects, rest = (
             zip(*(o.parts for o in self.outlines), strict=True) if self.outlines else ((),) * 3
         )
-        return ".".join(_hash(part) for part in (recipients, subjects, rest))
+        return ".".join(version_token(part, length=10) for part in (recipients, subjects, rest))
 
-    def must_be_as_seen(self, seen: str) -> None:
+    def require_version(self, seen: str) -> None:
         """Refuse to send other mails than those that were looked at. Raises PreviewOutdated, which says what
         changed."""
-        if seen == self.stamp:
+        if seen == self.version:
             return
         parts = ("who gets it", "its subject", "its text")
-        was, is_ = seen.split("."), self.stamp.split(".")
+        was, is_ = seen.split("."), self.version.split(".")
         changed = [part for part, one, other in zip(parts, was, is_, strict=False) if one != other]
         raise PreviewOutdated(
             f"The mail to {self.participant.partner} is no longer the one that you looked at. What changed: "
             f"{', '.join(changed) if len(was) == len(is_) else 'all of it'}."
         )
-
-
-def _hash(what: object) -> str:
-    return hashlib.sha256(repr(what).encode()).hexdigest()[:10]
 
 
 def load_participants(rotation: Rotation) -> list[Participant]:
@@ -217,7 +213,7 @@ def _contact_obstacle(participant: Participant) -> AnnouncementObstacle | None:
 def announce(participant: Participant, *, by: Actor, now: datetime, seen: str | None = None) -> list[Letter]:
     """Send the announcement to a partner's contacts, and note that it was told.
 
-    ``seen`` is the stamp of the envelope that somebody looked at; without it nobody did. Raises ActionRefused when it
+    ``seen`` is the version of the mails that somebody looked at; without it nobody did. Raises ActionRefused when it
     is not its turn, or when the letter would reach nobody, PreviewOutdated when other mails would go out than were
     seen.
     """
@@ -227,7 +223,7 @@ def announce(participant: Participant, *, by: Actor, now: datetime, seen: str | 
     if envelope.obstacle:
         raise ActionRefused(envelope.obstacle)
     if seen is not None:
-        envelope.must_be_as_seen(seen)
+        envelope.require_version(seen)
     contacts = [outline.contact for outline in envelope.outlines]
     common = envelope.scene.common
     sent = compose.send_letters(ANNOUNCEMENT, participant, contacts, by=by, now=now, common=common)

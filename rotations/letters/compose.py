@@ -6,7 +6,6 @@ contact gets a mail with a link of their own, so it is known who answered, and o
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +26,7 @@ from as2certs.time_format import format_moment
 from identities.certificates.public_files import public_file
 from identities.stations import AbstractCertificate
 from partners.models import Contact
+from rotations.execution.version_token import version_token
 from rotations.letters import access_links, mail_templates
 from rotations.letters.calendar_invite import FILE_NAME as ENTRY_NAME
 from rotations.letters.calendar_invite import CalendarMethod, build_calendar_file
@@ -100,11 +100,9 @@ class LetterContent:
     def parts(self) -> tuple[str, str, str]:
         """Return short hashes of whom it goes to, of its subject, and of the rest."""
         rest = sorted((name, repr(value)) for name, value in self.says.items() if name != "subject")
-        return _hash(self.contact.name, self.contact.email), _hash(self.subject), _hash(rest)
-
-
-def _hash(*what: object) -> str:
-    return hashlib.sha256(repr(what).encode()).hexdigest()[:12]
+        facts = [self.contact.name, self.contact.email], self.subject, rest
+        recipient, subject, text = (version_token(part, length=12) for part in facts)
+        return recipient, subject, text
 
 
 @dataclass(frozen=True)

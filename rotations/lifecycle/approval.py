@@ -9,8 +9,8 @@ from django.db import transaction
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import wake_task
 from rotations.errors import ActionRefused
-from rotations.execution import fingerprint_check, inventory, stored_plan, transitions
-from rotations.execution.unit_of_work import RotationFacts
+from rotations.execution import fingerprint_check, preconditions, stored_plan, transitions
+from rotations.execution.preconditions import RotationFacts
 from rotations.lifecycle import changeover_evidence, drafts, four_eyes
 from rotations.lifecycle.rescheduling import window_findings
 from rotations.models import Rotation, rehearsal
@@ -42,9 +42,7 @@ def approve(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
     _require_grace_covers_drain(rotation)
     _require_valid_window(rotation, now=now)
     stored_plan.store_steps(rotation, now=now)
-    transitions.apply_action(
-        rotation, RotationAction.APPROVE, by=by, now=now, approved_by=by.user, approved_at=now
-    )
+    transitions.apply_action(rotation, RotationAction.APPROVE, by=by, now=now)
     four_eyes.clear_changes(rotation)
     fingerprint_check.complete_check_step(rotation, by=by, now=now)
     transitions.advance_rotation(rotation, by=by, now=now)
@@ -66,10 +64,6 @@ def _approve_again(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
         by=by,
         now=now,
         new={"withdrawn because": because},
-        approved_by=by.user,
-        approved_at=now,
-        withdrawn_at=None,
-        withdrawn_because="",
     )
     transitions.advance_rotation(rotation, by=by, now=now)
     wake_task("rotations.tasks.apply_due")
@@ -93,7 +87,7 @@ def _require_open_window(rotation: Rotation, *, now: datetime) -> None:
 
 def _require_known_certificates(rotation: Rotation) -> None:
     """Raise ActionRefused if a certificate is in use that the plan does not start from."""
-    if obstacle := inventory.unknown_certificate(rotation, rotation.roles, RotationFacts([rotation])):
+    if obstacle := preconditions.unknown_certificate(rotation, rotation.roles, RotationFacts([rotation])):
         raise ActionRefused(obstacle)
 
 
@@ -112,7 +106,7 @@ def _require_all_connected(rotation: Rotation) -> None:
 
 def _require_grace_covers_drain(rotation: Rotation) -> None:
     """Raise ActionRefused if the grace period ends before late messages have arrived."""
-    drain = changeover_evidence.drain_time(stored_plan.affected_systems(rotation))
+    drain = changeover_evidence.drain_time(rotation.affected_systems())
     if timedelta(days=rotation.grace_days) < drain:
         days = -(-drain // timedelta(days=1))
         raise ActionRefused(

@@ -14,8 +14,8 @@ from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor
 from as2certs.background import wake_task
 from rotations.errors import ActionRefused, IllegalTransition
-from rotations.execution import fingerprint_check, inventory, stored_plan, transitions
-from rotations.execution.unit_of_work import RotationFacts
+from rotations.execution import fingerprint_check, preconditions, stored_plan, transitions
+from rotations.execution.preconditions import RotationFacts
 from rotations.letters import announcements, compose
 from rotations.letters.contacts import contacts_for
 from rotations.lifecycle import drafts, four_eyes, rescheduling
@@ -107,7 +107,7 @@ def declare_emergency(rotation: Rotation, *, reason: str, alone: str, by: Actor,
 
 def _add_connected_partners(rotation: Rotation) -> None:
     """Add all connected partners. Raises ActionRefused if an unknown certificate is in use."""
-    if unknown := inventory.unknown_certificate(rotation, rotation.roles, RotationFacts([rotation])):
+    if unknown := preconditions.unknown_certificate(rotation, rotation.roles, RotationFacts([rotation])):
         raise ActionRefused(unknown)
     Participant.objects.bulk_create(
         Participant(rotation=rotation, partner=partner)

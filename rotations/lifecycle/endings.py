@@ -43,7 +43,7 @@ def cancel(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rota
     next_state(RotationState(rotation.state), RotationAction.CANCEL)
     require_no_running_step(rotation)
     require_no_held_messages(rotation)
-    transitions.apply_action(rotation, RotationAction.CANCEL, by=by, now=now, reason=reason, ended_at=now)
+    transitions.apply_action(rotation, RotationAction.CANCEL, by=by, now=now, reason=reason)
     _skip_open_steps(rotation, now=now, by=by, why="the rotation was cancelled")
     compose.notify_participants(rotation, Letter.Kind.CANCELLED, by=by, now=now)
     return rotation
@@ -66,7 +66,7 @@ def close(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotat
     if left.exists() and not reason.strip():
         raise ActionRefused("Steps are left. Say why they are not needed any more.")
     _skip_open_steps(rotation, now=now, by=by, why=f"closed: {reason}")
-    transitions.apply_action(rotation, RotationAction.CLOSE, by=by, now=now, reason=reason, ended_at=now)
+    transitions.apply_action(rotation, RotationAction.CLOSE, by=by, now=now, reason=reason)
     return rotation
 
 
@@ -211,9 +211,7 @@ def take_back_participant(participant: Participant, *, reason: str, by: Actor, n
     if not reason.strip():
         raise ActionRefused("Say why this partner goes back: the reason stays in the trail.")
     if rotation.state == RotationState.APPLIED:
-        transitions.apply_action(
-            rotation, RotationAction.TAKE_BACK_ONE, by=by, now=now, reason=reason, applied_at=None
-        )
+        transitions.apply_action(rotation, RotationAction.TAKE_BACK_ONE, by=by, now=now, reason=reason)
     rotation.participants.filter(pk=participant.pk).update(
         agreed_at=None, works=None, works_at=None, taken_back_at=now
     )

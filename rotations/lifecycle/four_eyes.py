@@ -73,8 +73,6 @@ def withdraw_approval(rotation: Rotation, what: str, *, by: Actor, now: datetime
             by=by,
             now=now,
             reason=because,
-            withdrawn_at=now,
-            withdrawn_because=because,
         )
         operator_mail.notify_approval_withdrawn(rotation, at=now)
     record_change(rotation, by)

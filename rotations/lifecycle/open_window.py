@@ -16,7 +16,7 @@ from django.db.models.functions import Greatest
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import wake_task
 from rotations.errors import ActionRefused
-from rotations.execution import transitions
+from rotations.execution import preconditions, transitions
 from rotations.lifecycle import endings, rescheduling
 from rotations.models import AtEnd, Participant, Rotation, Step, StepQuerySet
 from rotations.planning import plan, windows
@@ -39,10 +39,10 @@ def switch_obstacle(rotation: Rotation, *, now: datetime) -> str:
     start, end = rotation.window_start, rotation.window_end
     if not rotation.is_fuzzy or start is None or end is None:
         return "This change has a fixed moment: it is made when its window opens."
-    if obstacle := transitions.approval_obstacle(rotation):
+    if obstacle := preconditions.approval_obstacle(rotation):
         return obstacle
-    if rotation.state not in transitions.CUT_OVER_STATES:
-        return transitions.sole_rehearsal_obstacle(rotation) or (
+    if rotation.state not in preconditions.CUT_OVER_STATES:
+        return preconditions.sole_rehearsal_obstacle(rotation, preconditions.RotationFacts([rotation])) or (
             "Not everybody is ready: record their answers, or go on without them."
         )
     if not start <= now < end:
@@ -88,12 +88,8 @@ def decide_ending_windows(now: datetime) -> int:
 
     A change that is to be made in any case is due by its plan.
     """
-    near = Rotation.objects.filter(
-        at_end__in=(AtEnd.GO_BACK, AtEnd.EXTEND),
-        state__in=AWAITING_WINDOW,
-        window_end__lte=now + plan.DECISION_LEAD,
-    )
-    return sum(_decide_rotation(pk, now=now) for pk in near.order_by("pk").values_list("pk", flat=True))
+    ending = Rotation.objects.with_ending_window(now).order_by("pk").values_list("pk", flat=True)
+    return sum(_decide_rotation(pk, now=now) for pk in ending)
 
 
 def _decide_rotation(pk: int, *, now: datetime) -> int:
@@ -144,6 +140,4 @@ def following_window(rotation: Rotation, *, now: datetime) -> windows.Window:
 def _fail_for_operator(pk: int, reason: str, *, now: datetime) -> None:
     """Fail the waiting cut-overs, so that an operator decides, if the chosen decision is not possible."""
     for step in _waiting_cut_overs(Rotation.objects.get(pk=pk)):
-        transitions.fail_step(
-            step, f"{NO_EVIDENCE} {reason}", by=Actor.runner(), now=now, action=StepAction.FAIL
-        )
+        transitions.fail_step(step, f"{NO_EVIDENCE} {reason}", now=now, action=StepAction.FAIL)

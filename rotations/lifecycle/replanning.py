@@ -6,7 +6,6 @@ or an operator corrects it. The approved plan does not change before somebody ha
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,9 +27,10 @@ from rotations.execution.plan_diff import (
     stored_shape,
 )
 from rotations.execution.stored_plan import PAST_PREFIX, ROLL_BACK
+from rotations.execution.version_token import require_version, rotation_version, version_token
 from rotations.letters import compose
 from rotations.letters.instructions import PartnerTask
-from rotations.lifecycle import edit_conflicts, four_eyes
+from rotations.lifecycle import four_eyes
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepState
@@ -82,7 +82,7 @@ class AlternativePlan:
             return None
         try:
             return planned_shape(
-                self.rotation, self.participants, holding=self.holding, but=self.started, now=self.now
+                self.rotation, self.participants, holding=self.holding, excluded=self.started, now=self.now
             )
         except PlanError:
             return None  # its window is over, which the page shows elsewhere
@@ -102,22 +102,18 @@ class AlternativePlan:
         return self.differs and self.shape is not None and self.shape.digest != self.rotation.plan_kept
 
     @property
-    def seen(self) -> str:
+    def version(self) -> str:
         """The version token of a form: it covers the rotation, the stored plan and the new one."""
-        facts = [
-            edit_conflicts.stamp(self.rotation),
-            self.stored.digest,
-            self.shape.digest if self.shape else "",
-        ]
-        facts += sorted(f"{step.key} {step.state}" for step in self.steps if step.state in SETTLED)
-        return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:24]
+        settled = sorted([step.key, step.state] for step in self.steps if step.state in SETTLED)
+        shapes = [self.stored.digest, self.shape and self.shape.digest]
+        return version_token([rotation_version(self.rotation), *shapes, settled])
 
     @cached_property
     def changed_participants(self) -> list[Participant]:
         """The participants whose own steps differ."""
         if self.shape is None:
             return []
-        others = set(self.shape.others_than(self.stored))
+        others = set(self.shape.partners_differing_from(self.stored))
         return [p for p in self.participants if str(p.partner.uid) in others]
 
     @property
@@ -187,7 +183,7 @@ def adopt_new_plan(
     """Replace the stored plan by the one that would be made now, where it differs.
 
     With ``participant``, what it stated about its system is accepted first, for this rotation and all to come.
-    ``seen`` is ``AlternativePlan.seen`` of the plans that were looked at. Participants whose steps differ are notified.
+    ``seen`` is the version of the plans that were looked at. Participants whose steps differ are notified.
     Raises ActionRefused, PlanError, and EditConflict if something has changed since.
     """
     rotation = transitions.lock_rotation(rotation.pk)
@@ -250,8 +246,7 @@ def assumed_capability(participant: Participant | None) -> dict[int, str]:
 
 def require_plan_version(other: AlternativePlan, seen: str) -> None:
     """Raise EditConflict if the plans have changed since they were looked at."""
-    if seen != other.seen:
-        raise EditConflict(f"The rotation of {other.rotation}")
+    require_version(seen, other.version, f"The rotation of {other.rotation}")
 
 
 def _participant_to_decide(rotation: Rotation, participant: Participant) -> Participant:

@@ -8,7 +8,7 @@ from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
 from rotations.errors import ActionRefused
-from rotations.execution import fingerprint_check, stored_plan, transitions
+from rotations.execution import fingerprint_check, preconditions, stored_plan, transitions
 from rotations.execution.confirmations import (
     require_not_ended,
 )
@@ -17,7 +17,6 @@ from rotations.lifecycle import changeover_evidence
 from rotations.models import Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import (
-    SETTLED,
     RotationAction,
     RotationState,
     StepAction,
@@ -38,14 +37,6 @@ NOT_SKIPPABLE = {
     ),
     ROLL_BACK: "The way back can't be left out half-way: try again, or do it by hand and record it.",
 }
-
-
-#: Acts that need a scheduled rotation: no messages are held for a change that is not made then.
-WINDOW_ACTS = (Act.HOLD, Act.CUT_OVER)
-
-
-#: Acts that are refused by hand too while the approval is withdrawn.
-ACTS_NEEDING_APPROVAL = (Act.STAGE, *WINDOW_ACTS, Act.RETIRE)
 
 
 def retry_step(step: Step, *, by: Actor, now: datetime) -> None:
@@ -80,20 +71,10 @@ def complete_step(step: Step, *, note: str, by: Actor, now: datetime) -> None:
         step = rotation.steps.get(pk=step.pk)
         require_not_ended(rotation)
         fingerprint_check.require_compared(rotation, step)
-        if step.act in WINDOW_ACTS and step.participant and step.participant.taken_back_at:
-            raise ActionRefused(
-                f"{step.participant.partner} has gone back to the old certificate: agree another moment with it first."
-            )
-        if step.automatic and step.state != StepState.FAILED and step.act != Act.RETIRE:
-            raise ActionRefused(f"“{step.title}” is carried out by the application at its moment.")
-        if step.blocked and step not in stored_plan.open_releases(rotation):
-            raise ActionRefused(f"“{step.title}” comes later: {_missing_steps(rotation, step)}.")
+        if obstacle := preconditions.obstacle_by_hand(step, preconditions.RotationFacts([rotation])):
+            raise ActionRefused(obstacle)
         if step.act == Act.RETIRE and not note.strip() and not rotation.is_emergency:
             _require_drained(rotation, step, now=now)
-        if step.act in ACTS_NEEDING_APPROVAL and (kept := transitions.approval_obstacle(rotation)):
-            raise ActionRefused(kept)
-        if step.act in WINDOW_ACTS and (waits := transitions.readiness_obstacle(rotation, step)):
-            raise ActionRefused(f"“{step.title}” comes later. {waits}")
         transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=note)
 
 
@@ -123,9 +104,3 @@ def skip_step(step: Step, *, reason: str, by: Actor, now: datetime) -> None:
         require_not_ended(rotation)
         fingerprint_check.require_compared(rotation, step)
         transitions.settle_step(rotation.steps.get(pk=step.pk), StepAction.SKIP, by=by, now=now, note=reason)
-
-
-def _missing_steps(rotation: Rotation, step: Step) -> str:
-    """Return the titles of the open steps that a step waits for, at most three."""
-    open_steps = rotation.steps.filter(key__in=step.after).exclude(state__in=SETTLED)
-    return "first " + ", then ".join(f"“{title}”" for title in open_steps.values_list("title", flat=True)[:3])

@@ -156,14 +156,11 @@ class _DemoCompany(DemoInventory):
         assert rotation.new is not None  # given by `rotate`
         for participant in rotation.participants.select_related("partner"):
             contact = participant.partner.contacts.get()
-            confirmations.confirm(
+            confirmations.confirm_installation(
                 participant,
+                confirmations.PartnerAnswer(contact.name, by=self.by, now=at),
                 fingerprint=pki.format_fingerprint(rotation.new.sha256),
                 agreed=True,
-                spoke_with=contact.name,
-                note="",
-                by=self.by,
-                now=at,
             )
 
 
@@ -188,14 +185,11 @@ class DemoVisit:
         return cls(participant, contact, link, by)
 
     def confirm(self, *, fingerprint: str = "", agreed: bool, note: str = "", now: datetime) -> None:
-        confirmations.confirm(
+        confirmations.confirm_installation(
             self.participant,
+            confirmations.PartnerAnswer(self.contact.name, by=self.by, now=now, note=note),
             fingerprint=fingerprint,
             agreed=agreed,
-            spoke_with=self.contact.name,
-            note=note,
-            by=self.by,
-            now=now,
         )
 
 

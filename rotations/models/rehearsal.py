@@ -16,7 +16,7 @@ from django.urls import reverse
 from as2certs.accounts.models import Installation
 from identities.models import Identity
 from partners.models import Partner
-from rotations.models import Rotation
+from rotations.models.rotation import Rotation
 from rotations.planning.change import Act
 from rotations.planning.states import ENDED, RotationState, StepState, label
 

@@ -16,16 +16,16 @@ import pytest
 from tests.servers import Postgres, wait_until
 from tests.stack import ROOT, Stack
 
-ADD = "from tests.audit import crowd\ncrowd.add({count})\n"
+ADD = "from tests.audit import crowd\ncrowd.add_entries({count})\n"
 CROWD = """
 import json
 from tests.audit import crowd
-print(json.dumps(crowd.crowd(writers=6, sealers=3, rounds=25)))
+print(json.dumps(crowd.run_crowd(writers=6, sealers=3, rounds=25)))
 """
 NOBODY_WAITS = """
 import json
 from tests.audit import crowd
-print(json.dumps(crowd.nobody_waits()))
+print(json.dumps(crowd.lock_waits()))
 """
 SEAL = "from as2certs.audit import sealing\nsealing.seal(most=None, wait=True)\n"
 
@@ -133,20 +133,3 @@ def test_tampering_by_sql_makes_the_command_fail(
         connection.execute("ALTER TABLE audit_entry ENABLE TRIGGER ALL")
     with pytest.raises(RuntimeError, match=r"CHANGED: position 2 (.|\n)*1 findings\. 5 entries checked"):
         stack.manage("verify_audit")
-
-
-def test_entries_of_before_the_chain_are_sealed_after_the_migration(
-    make_stack: Callable[..., Stack], postgres: Postgres
-) -> None:
-    for stack in (make_stack(), make_stack(postgres=postgres)):
-        stack.manage("migrate", "audit", "0001")
-        stack.python(
-            "from django.db import connection\n"
-            "with connection.cursor() as cursor:\n"
-            "    for n in range(3):\n"
-            '        cursor.execute("INSERT INTO audit_entry (at, verb, actor_name, source, object_kind, object_uid, '
-            "object_name, old, new, reason) VALUES ('2026-01-01 00:00:00', 'x.y', 'Alice', 'web', 'a', 'b', 'c', "
-            "'{}', '{}', '')\")\n"
-        )
-        stack.manage("migrate")
-        assert verify_intact(stack) == 3

@@ -20,9 +20,9 @@ def seconds_to_wake_a_task(stack: Stack) -> float:
     """Return how long a page would be held up that wakes a background task."""
     seconds = stack.python(
         "import time\n"
-        "from as2certs.background import nudge\n"
+        "from as2certs.background import wake_task\n"
         "start = time.monotonic()\n"
-        "nudge('rotations.tasks.apply_due')\n"
+        "wake_task('rotations.tasks.apply_due')\n"
         "print(time.monotonic() - start)\n"
     )
     assert isinstance(seconds, float)

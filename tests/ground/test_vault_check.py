@@ -12,11 +12,11 @@ from tests.stack import Stack
 SEAL_A_KEY = """
 from as2certs import pki
 from as2certs.clock import database_now
-from identities import keys
+from identities.certificates import private_keys
 from identities.models import Identity
 identity = Identity.objects.create(name="ACME-PROD", as2_id="ACME-PROD", environment="production")
-keys.seal(identity, pki.generate_key(2048), now=database_now())
-print(keys.closed(most=10)[0])
+private_keys.seal(identity, pki.generate_key(2048), now=database_now())
+print(private_keys.count_unreadable(limit=10)[0])
 """
 
 
@@ -51,4 +51,4 @@ def test_after_resealing_the_old_key_is_not_needed_any_more(stack: Stack) -> Non
     stack.manage("reseal_keys")
     (stack.folder / "vault_keys").write_text(new)
     stack.manage("make_ready")
-    assert stack.python("from identities import keys; print(keys.closed(most=10)[0])") == 0
+    assert stack.python("from identities.certificates import private_keys; print(private_keys.count_unreadable(limit=10)[0])") == 0

@@ -11,8 +11,8 @@ from tests.stack import Stack
 
 SEED = """
 from datetime import UTC, datetime
-from tests.rotations.notifications.expiries import DAY, certificate, identity
-certificate(identity("ACME-PROD"), datetime.now(UTC) + 20 * DAY)
+from tests.rotations.notifications.expiries import DAY, make_certificate, make_identity
+make_certificate(make_identity("ACME-PROD"), datetime.now(UTC) + 20 * DAY)
 """
 
 

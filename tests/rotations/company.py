@@ -1,4 +1,4 @@
-"""A small company for tests: one identity on a directory, two partners, certificates, and a rotation of them."""
+"""A small company for tests: one identity with the directory connector, two partners, certificates and a draft."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHICAGO = "America/Chicago"
 
 @dataclass
 class Company:
-    """Alice sets rotations up, Bob approves them."""
+    """A company in which Alice creates rotations and Bob approves them."""
 
     alice: User
     bob: User
@@ -51,7 +51,7 @@ def make_company(
     connector: str | None = "directory",
     hook: str = "",
 ) -> Company:
-    """Store a company whose identity has a certificate that ends in 20 days, and a successor beside it.
+    """Create a company whose identity has a certificate that expires in 20 days, and a successor.
 
     ``connector`` None: no AS2 system at all, so changes are made in the inventory alone.
     """
@@ -104,7 +104,7 @@ def window(starts: datetime, *, minutes: int = 60, zone: str = CHICAGO) -> Windo
 
 
 def make_draft(company: Company, *, starts: datetime, now: datetime = NOW, minutes: int = 60) -> Rotation:
-    """Set up the rotation of both roles from the old certificate to the new."""
+    """Create a draft for both roles, from the old certificate to the new."""
     wish = drafts.DraftSpec(
         roles=("sign", "decrypt"), old=company.old, new=company.new, window=window(starts, minutes=minutes)
     )
@@ -114,17 +114,14 @@ def make_draft(company: Company, *, starts: datetime, now: datetime = NOW, minut
 def confirm_all(rotation: Rotation, company: Company, *, now: datetime = NOW, agreed: bool = True) -> None:
     assert rotation.new is not None
     for participant in rotation.participants.all():
-        confirmations.confirm(
+        confirmations.confirm_installation(
             participant,
+            confirmations.PartnerAnswer("Dave", by=company.by, now=now),
             fingerprint=pki.format_fingerprint(rotation.new.sha256),
             agreed=agreed,
-            spoke_with="Dave",
-            note="",
-            by=company.by,
-            now=now,
         )
 
 
 def current_certificate_path(folder: Path, side: str, as2_id: str, role: str, link: str = "current") -> Path:
-    """Return where the directory connector keeps a role's certificate."""
+    """Return the path of a role's certificate in the folder of the directory connector."""
     return folder / "openas2" / side / as2_id / role / link / "cert.pem"

@@ -1,4 +1,4 @@
-"""A company whose station is rehearsed on another one, for tests: both sides, brought as far as is wanted."""
+"""A company with a test counterpart, for tests of rehearsals."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, StepAction
 from tests.rotations.company import NOW, Company, confirm_all, make_draft, own_certificate, window
 
-#: The window of the rehearsal is open; that of the change in production comes later.
+#: The window of the rehearsal is open; that of the production change comes later.
 LATER = timedelta(days=2)
 STARTS = NOW + LATER
 
 
 @dataclass
 class TestSide:
-    """The test counterpart of a company's station, connected with one test partner, and its certificates."""
+    """The test counterpart of a company's identity, its test partner and its certificates."""
 
     __test__ = False
 
@@ -34,17 +34,17 @@ class TestSide:
     now: datetime = NOW
 
     def draft(self, *, roles: tuple[str, ...] = ("sign", "decrypt")) -> Rotation:
-        wish = drafts.DraftSpec(roles=roles, old=self.old, new=self.new, window=window(self.now, minutes=600))
-        return drafts.create_draft(self.identity, wish, by=self.company.by, now=self.now)
+        spec = drafts.DraftSpec(roles=roles, old=self.old, new=self.new, window=window(self.now, minutes=600))
+        return drafts.create_draft(self.identity, spec, by=self.company.by, now=self.now)
 
     def rehearse(self, rotation: Rotation, *, roles: tuple[str, ...] = ("sign", "decrypt")) -> Rotation:
-        """Set a draft up that counts as the rehearsal of a rotation."""
+        """Create a draft that is the rehearsal of a rotation."""
         made = self.draft(roles=roles)
         approval.link_rehearsal(rotation, made, by=self.company.by, now=self.now)
         return made
 
     def apply(self, made: Rotation) -> Rotation:
-        """Approve a draft, and bring it as far as that its change is made and nothing was tested."""
+        """Approve a draft, and carry it out up to the tests."""
         made = approval.approve(made, by=self.company.approver, now=self.now)
         confirm_all(made, self.company, now=self.now)
         acts = (Act.STAGE, Act.HOLD, Act.CUT_OVER, Act.PARTNER_CUT_OVER)
@@ -58,7 +58,7 @@ class TestSide:
 
 
 def settle_steps(rotation: Rotation, *acts: str, company: Company, now: datetime = NOW) -> None:
-    """Carry out what is open of these acts, in their order."""
+    """Finish the open steps of these acts, in order."""
     for act in acts:
         for step in rotation.steps.filter(act=act).exclude(state__in=SETTLED).order_by("position"):
             rotation.steps.filter(pk=step.pk).update(state="running")
@@ -67,7 +67,7 @@ def settle_steps(rotation: Rotation, *acts: str, company: Company, now: datetime
 
 
 def make_test_side(company: Company, *, now: datetime = NOW) -> TestSide:
-    """Return the company's station a test counterpart. Nothing is asked for yet: see ``ask_for_rehearsals``."""
+    """Create a test counterpart of the company's identity; see also ``require_rehearsals``."""
     name = company.identity.name
     identity = Identity.objects.create(name=f"{name} test", as2_id=f"{name}-TEST", environment="test")
     as2_id = f"FABRIKAM-{name}"
@@ -93,7 +93,7 @@ def require_rehearsals(asked: bool = True) -> None:
 
 
 def make_prepared(company: Company, *, now: datetime = NOW) -> Rotation:
-    """Return an approved rotation for which everybody has answered and our own preparations are made."""
+    """Return an approved rotation with all answers of partners and a finished staging."""
     rotation = approval.approve(
         make_draft(company, starts=now + LATER, now=now), by=company.approver, now=now
     )

@@ -13,10 +13,10 @@ from tests.stack import ROOT, Stack
 
 SEED = """
 from datetime import UTC, datetime
-from tests.rotations.notifications.expiries import DAY, certificate, identity, person
-people = [person(f"person{n}") for n in range(30)]
+from tests.rotations.notifications.expiries import DAY, make_certificate, make_identity, make_user
+people = [make_user(f"person{n}") for n in range(30)]
 for n in range(90):
-    certificate(identity(f"ACME-{n}", owners=[people[n % 30]]), datetime.now(UTC) + 20 * DAY)
+    make_certificate(make_identity(f"ACME-{n}", owners=[people[n % 30]]), datetime.now(UTC) + 20 * DAY)
 """
 COUNT = """
 import json

@@ -12,6 +12,7 @@ from identities.models import Identity, IdentityCertificate
 from partners.models import Partner
 from rotations.management import demo
 from rotations.models import Rotation
+from tests.e2e.desk import PATIENCE
 from tests.people import log_in_browser, make_person
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.dates]
@@ -27,6 +28,7 @@ def open_page(chromium: Browser, live_server: object) -> Iterator[Open]:
 
     def make(**options: object) -> Page:
         context = chromium.new_context(base_url=str(live_server), **options)  # type: ignore[arg-type]
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         log_in_browser(context, anna, str(live_server))
         page = context.new_page()

@@ -60,12 +60,12 @@ class AnnounceForm(PartnerSelectionForm):
     seen = forms.CharField(widget=forms.HiddenInput)
 
     @staticmethod
-    def write_seen(stamps: Iterable[tuple[object, str]]) -> str:
+    def write_seen(versions: Iterable[tuple[object, str]]) -> str:
         """Return the value of ``seen`` for pairs of participant id and version."""
-        return "\n".join(f"{uid} {stamp}" for uid, stamp in stamps)
+        return "\n".join(f"{uid} {version}" for uid, version in versions)
 
     @property
-    def stamps(self) -> Mapping[str, str]:
+    def versions(self) -> Mapping[str, str]:
         """Return the version of the mails that was shown, by participant id."""
         lines = (line.split() for line in self.cleaned_data["seen"].splitlines())
         return {line[0]: line[1] for line in lines if len(line) == 2}

@@ -11,8 +11,8 @@ from identities.certificates import generation
 from identities.certificates.single_import import import_certificate
 from identities.models import Identity
 from rotations.execution import transitions
+from rotations.execution.version_token import require_rotation_version
 from rotations.lifecycle import approval, drafts
-from rotations.lifecycle.edit_conflicts import must_be_as_seen
 from rotations.models import Rotation
 from rotations.web.forms.drafts import DraftForm
 
@@ -30,7 +30,7 @@ def save_draft(form: DraftForm, *, by: Actor, now: datetime, rehearses: Rotation
             approval.link_rehearsal(rehearses, made, by=by, now=now)
         return made
     rotation = transitions.lock_rotation(form.rotation.pk)
-    must_be_as_seen(rotation, form.cleaned_data["seen"])
+    require_rotation_version(rotation, form.cleaned_data["seen"])
     return drafts.change_draft(rotation, _draft_content(form, by=by, now=now), by=by, now=now)
 
 

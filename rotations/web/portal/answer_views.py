@@ -19,11 +19,11 @@ from rotations.errors import ActionRefused, FingerprintMismatch
 from rotations.exchange import colleagues, responses
 from rotations.exchange.time_slots import answer_slots
 from rotations.execution import transitions
-from rotations.execution.confirmations import confirm
+from rotations.execution.confirmations import PartnerAnswer, agree_to_window, confirm_installation
 from rotations.lifecycle import partner_capability
 from rotations.models import Participant
 from rotations.planning import states
-from rotations.web.portal import edit_conflicts, texts
+from rotations.web.portal import history, texts
 from rotations.web.portal.access import PortalVisit, link_required
 from rotations.web.portal.forms import (
     AgreeForm,
@@ -101,7 +101,7 @@ def _lock_unchanged(participant: Participant, seen: str, form_name: str) -> Part
     rotation = transitions.lock_rotation(participant.rotation_id)
     participant = rotation.participants.select_related("partner").get(pk=participant.pk)
     participant.rotation = rotation
-    edit_conflicts.must_be_as_seen(participant, seen)
+    history.require_current_page(participant, seen)
     if participant.is_removed:
         raise ActionRefused("This change no longer concerns you: you have nothing to do.")
     if rotation.state in states.ENDED and (form_name not in ALLOWED_AFTER_END or rotation.state == CANCELLED):
@@ -132,16 +132,14 @@ def portal_installed(request: HttpRequest, visit: PortalVisit, page: PortalPage)
     form = InstalledForm(request.POST, request.FILES, is_own=page.is_own)
 
     def apply(participant: Participant) -> None:
-        confirm(
-            participant,
-            fingerprint=form.proof,
-            agreed=False,
-            spoke_with=visit.link.whose,
-            note=form.cleaned_data["note"] or None,
+        answer = PartnerAnswer(
+            visit.link.whose,
             by=visit.by,
             now=visit.now,
+            note=form.cleaned_data["note"] or None,
             another_channel=False,
         )
+        confirm_installation(participant, answer, fingerprint=form.proof)
 
     return process_answer(
         request, visit, page, PortalAnswer(form, "installed", apply, texts.installed_message)
@@ -155,17 +153,8 @@ def portal_window(request: HttpRequest, visit: PortalVisit, page: PortalPage) ->
 
     def apply(participant: Participant) -> None:
         responses.refuse_begun(participant.rotation, now=visit.now, participant=participant)
-        confirm(
-            participant,
-            fingerprint="",
-            agreed=True,
-            installed=False,
-            spoke_with=visit.link.whose,
-            note=None,
-            by=visit.by,
-            now=visit.now,
-            another_channel=False,
-        )
+        answer = PartnerAnswer(visit.link.whose, by=visit.by, now=visit.now, note=None, another_channel=False)
+        agree_to_window(participant, answer)
 
     return process_answer(request, visit, page, PortalAnswer(form, "time", apply, texts.time_message))
 

@@ -8,14 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
 
+from as2certs.accounts.models import Installation
 from as2certs.audit.models import Entry, Subject, object_reference
+from as2certs.time_format import format_moment
+from rotations.errors import PageOutdated
+from rotations.execution.version_token import version_token
 from rotations.models import Participant
 
+#: Columns of a participant that it answers.
+ANSWERS = (
+    "evidence",
+    "fingerprint",
+    "agreed_at",
+    "confirmed_at",
+    "declined_at",
+    "declined_reason",
+    "proposed_start",
+    "proposed_end",
+    "proposed_note",
+    "works",
+    "works_note",
+    "says_holds",
+)
 #: How many entries are shown, the newest first.
 MAX_ENTRIES = 60
 
@@ -119,3 +138,50 @@ def _history_entry(entry: Entry, participant: Participant, our_name: str) -> Par
         what=what,
         quote=entry.reason if by_partner or entry.verb in VISIBLE_REASON_VERBS else "",
     )
+
+
+def page_version(participant: Participant, *, now: datetime) -> str:
+    """Return what a form carries: the version of what its reader answers about, and when (UTC) the page was opened."""
+    return f"{_participant_version(participant)}.{int(now.timestamp() * 1_000_000)}"
+
+
+def require_current_page(participant: Participant, seen: str) -> None:
+    """Refuse an answer to a page that is outdated: two people may answer at once. Call it with the rotation locked.
+
+    Raises PageOutdated, which says what has changed and by whom.
+    """
+    version, _, opened_at = seen.partition(".")
+    if version == _participant_version(participant):
+        return
+    our_name = Installation.current().name
+    newest = next(
+        iter(partner_history(participant, our_name=our_name, since=_parse_microseconds(opened_at))), None
+    )
+    what = "something has changed here"
+    if newest is not None:
+        what = f"{newest.sentence} ({format_moment(newest.at, participant.partner.time_zone)})"
+    raise PageOutdated(
+        f"Since you opened this page, {what}. Nothing of yours was recorded yet: look at the page as it is now, and "
+        "send it again if it still holds."
+    )
+
+
+def _participant_version(participant: Participant) -> str:
+    rotation = participant.rotation
+    return version_token(
+        [
+            [getattr(participant, name) for name in ANSWERS],
+            [participant.starts, participant.ends],
+            rotation.new and rotation.new.sha256,
+            rotation.ended_at,
+            list(rotation.slots.values_list("uid", flat=True)),
+            list(participant.slot_answers.order_by("slot").values_list("slot__uid", "can")),
+        ]
+    )
+
+
+def _parse_microseconds(text: str) -> datetime | None:
+    """Return the moment (UTC) of so many microseconds since 1970; None for anything else."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 16):
+        return None
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(text))

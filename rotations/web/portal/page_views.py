@@ -16,7 +16,6 @@ from rotations.letters import access_links
 from rotations.letters.calendar_invite import build_calendar_file
 from rotations.models import Participant
 from rotations.web.portal.access import PortalVisit, link_required
-from rotations.web.portal.edit_conflicts import stamp
 from rotations.web.portal.forms import (
     AnswerSlotsForm,
     ColleagueForm,
@@ -27,6 +26,7 @@ from rotations.web.portal.forms import (
     ProposeForm,
     ReportForm,
 )
+from rotations.web.portal.history import page_version
 from rotations.web.portal.page import PortalPage
 from rotations.web.portal.texts import headline
 
@@ -102,7 +102,7 @@ def page_context(page: PortalPage, *, token: str, rejected: RejectedForm | None 
         "lost_input": lost_input,
         "open_sections": open_sections,
         "selected_slots": _selected_slots(page, rejected),
-        "seen": stamp(page.participant, now=page.now),
+        "seen": page_version(page.participant, now=page.now),
         "urls": urls,
         "downloads": [(urls.get(name, ""), label, systems) for name, label, systems in DOWNLOADS],
         "now": page.now,

@@ -33,8 +33,8 @@ from rotations.web.presenters.rehearsal import rehearsal_link
 from rotations.web.presenters.rotation_text import join_names
 from rotations.web.presenters.step_groups import (
     awaited_participants,
-    can_be_settled_by_hand,
     is_unprepared,
+    settleable_steps,
 )
 
 
@@ -371,11 +371,8 @@ def _manual_step_tasks(steps: Sequence[Step], *, now: datetime) -> Iterator[Open
     """Yield one task for all steps that our own people have to carry out now."""
     ours = [
         step
-        for step in steps
-        if can_be_settled_by_hand(step, now=now)
-        and step.state == StepState.WAITING
-        and step.who == "we"
-        and step.act not in CONFIRMED_ACTS
+        for step in settleable_steps(steps, now=now)
+        if step.state == StepState.WAITING and step.who == "we" and step.act not in CONFIRMED_ACTS
     ]
     if ours:
         more = f"and {len(ours) - 1} more" if len(ours) > 1 else ""

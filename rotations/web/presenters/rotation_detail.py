@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from rotations.exchange.responses import BEFORE_CHANGE
 from rotations.execution import stored_plan
 from rotations.execution.concurrent import concurrent_rotations
 from rotations.execution.transitions import ROTATION_RELATIONS
+from rotations.execution.version_token import version_token
 from rotations.lifecycle import drafts, endings, four_eyes, partner_capability, rescheduling
 from rotations.models import Participant, Rotation, Step
 from rotations.planning.change import Act
@@ -51,8 +51,8 @@ from rotations.web.presenters.rotation_text import LocalWindow
 from rotations.web.presenters.step_groups import (
     StepGroup,
     awaited_participants,
-    can_be_settled_by_hand,
     group_steps,
+    settleable_steps,
 )
 
 #: While a step is due within this time, the page is refreshed every second.
@@ -140,7 +140,7 @@ class RotationDetail:
         """Return the public ids of the steps that a person may record as done or skip now."""
         if self.is_draft or self.has_ended:
             return set()
-        ours = [step for step in self.steps if can_be_settled_by_hand(step, now=self.now)]
+        ours = settleable_steps(self.steps, now=self.now)
         return {step.uid for step in (*ours, *stored_plan.filter_open_releases(self.steps))}
 
     @property
@@ -380,7 +380,7 @@ class RotationDetail:
             *(self._row_facts(row) for row in self.rows),
             sorted(map(str, self.settleable)) if not self.is_draft else "",
         ]
-        return hashlib.sha256(repr(facts).encode()).hexdigest()[:20]
+        return version_token(facts)
 
     @staticmethod
     def _row_facts(row: PartnerRow) -> tuple[object, ...]:

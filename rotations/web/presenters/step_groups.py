@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 
+from rotations.execution import preconditions
 from rotations.execution.confirmations import CONFIRMED_ACTS
-from rotations.lifecycle.step_actions import ACTS_NEEDING_APPROVAL, WINDOW_ACTS
 from rotations.models import Participant, Rotation, Step
 from rotations.planning.change import PREPARATION_ACTS, Act
-from rotations.planning.states import SETTLED, RotationState, StepState
+from rotations.planning.states import SETTLED, StepState
 
 #: Steps of this many partners or more become one group.
 MIN_GROUP_SIZE = 2
@@ -161,11 +161,13 @@ def is_unprepared(steps: Sequence[Step]) -> bool:
     return any(step.act in PREPARATION_ACTS and step.state not in SETTLED for step in steps)
 
 
-def can_be_settled_by_hand(step: Step, *, now: datetime) -> bool:
-    """Return whether a person may record a step as done or skip it now."""
-    is_for_all = step.act in WINDOW_ACTS and step.participant_id is None
-    is_early = is_for_all and step.rotation.state == RotationState.EXCHANGING
-    is_early = is_early or (step.act in ACTS_NEEDING_APPROVAL and step.rotation.is_withdrawn)
-    waits = step.state == StepState.WAITING and not step.automatic and not is_early
-    open_ = step.state == StepState.FAILED or waits
-    return open_ and not step.blocked and (step.earliest_at is None or step.earliest_at <= now)
+def settleable_steps(steps: Iterable[Step], *, now: datetime) -> list[Step]:
+    """Return those of one rotation's steps that a person may record as done or skip now."""
+    ready = [step for step in steps if not step.blocked and (step.earliest_at or now) <= now]
+    facts = preconditions.RotationFacts([step.rotation for step in ready[:1]])
+    return [step for step in ready if step.state == StepState.FAILED or _is_manual(step, facts)]
+
+
+def _is_manual(step: Step, facts: preconditions.RotationFacts) -> bool:
+    is_ours = step.state == StepState.WAITING and not step.automatic
+    return is_ours and not preconditions.obstacle_by_hand(step, facts)

@@ -63,7 +63,7 @@ def _outdated_previews(previews: Sequence[AnnouncementPreview], form: AnnounceFo
         uid = str(preview.participant.uid)
         if preview.participant.pk in chosen and not preview.obstacle:
             try:
-                preview.must_be_as_seen(form.stamps.get(uid, ""))
+                preview.require_version(form.versions.get(uid, ""))
             except PreviewOutdated as error:
                 found[uid] = str(error)
     return found
@@ -71,7 +71,7 @@ def _outdated_previews(previews: Sequence[AnnouncementPreview], form: AnnounceFo
 
 def _send(request: HttpRequest, rotation: Rotation, form: AnnounceForm) -> HttpResponse:
     """Announce to each partner in a transaction of its own, and report the result."""
-    by, seen = Actor.of(request), form.stamps
+    by, seen = Actor.of(request), form.versions
 
     def announce(participant: Participant) -> list[Letter]:
         return announcements.announce(
@@ -122,7 +122,7 @@ def _render_page(
         "announced": [preview for preview in previews if not preview.obstacle and preview not in ready],
         "open_preview": _initially_open(ready, outdated or {}),
         "mails": sum(len(preview.outlines) for preview in chosen),
-        "seen": AnnounceForm.write_seen((preview.participant.uid, preview.stamp) for preview in previews),
+        "seen": AnnounceForm.write_seen((preview.participant.uid, preview.version) for preview in previews),
         "now": database_now(),
     }
     invalid = bool(outdated) or (form is not None and bool(form.errors))

@@ -84,7 +84,7 @@ def _comparison(other: AlternativePlan, participant: Participant | None = None) 
         "warnings": four_eyes.withdrawal_warnings(other.rotation) if other.differs else [],
         "capability_entry": partner_capability.capability_entry(participant) if participant else None,
         # The current plans, not those that were posted: after a conflict, the reader decides on what is there now.
-        "seen": other.seen,
+        "seen": other.version,
     }
 
 

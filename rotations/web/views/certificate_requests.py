@@ -34,7 +34,7 @@ def partner_ask(request: HttpRequest, uid: UUID) -> HttpResponse:
     try:
         preview = certificate_requests.build_request_preview(partner, now=now)
         if request.method == "POST":
-            if request.POST.get("seen") == preview.stamp:
+            if request.POST.get("seen") == preview.version:
                 sent = certificate_requests.send_request(partner, by=Actor.of(request), now=now)
                 to = ", ".join(letter.message.to_address for letter in sent)
                 messages.success(request, f"{partner} is asked: a mail to {to} leaves within seconds.")

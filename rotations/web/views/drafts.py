@@ -24,7 +24,7 @@ from identities.errors import CertificateRefused
 from identities.models import Identity
 from identities.views.common import post_data, post_files
 from partners.models import Partner
-from rotations.lifecycle.edit_conflicts import stamp
+from rotations.execution.version_token import rotation_version
 from rotations.models import Rotation, rehearsal
 from rotations.planning.states import RotationAction
 from rotations.web.forms.draft_preview import DraftPreview
@@ -107,7 +107,7 @@ def _save(
         "rotation": stored,
         "rehearses": rehearses,
         # The current version, not the one that was posted: after a conflict, the form can be sent again.
-        "stamp": stamp(get_rotation_or_404(stored.uid)) if stored else "",
+        "version": rotation_version(get_rotation_or_404(stored.uid)) if stored else "",
         "environment": form.holder.environment,
         "preview": DraftPreview(form, reader=timezone.get_current_timezone_name()) if form.is_bound else None,
         "now": now,

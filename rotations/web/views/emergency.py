@@ -14,8 +14,8 @@ from as2certs.clock import database_now
 from identities.views.common import post_data
 from rotations.errors import PlanError
 from rotations.execution import stored_plan, transitions
+from rotations.execution.version_token import require_rotation_version, rotation_version
 from rotations.lifecycle import emergency
-from rotations.lifecycle.edit_conflicts import must_be_as_seen, stamp
 from rotations.models import Rotation
 from rotations.planning.change import Act
 from rotations.web.forms.actions import EmergencyForm
@@ -29,7 +29,7 @@ def rotation_emergency(request: HttpRequest, uid: UUID) -> HttpResponse:
     rotation, now = get_rotation_or_404(uid), database_now()
     by = Actor.of(request)
     alone = emergency.needs_single_person_reason(rotation, by)
-    form = EmergencyForm(alone, post_data(request), initial={"seen": stamp(rotation)})
+    form = EmergencyForm(alone, post_data(request), initial={"seen": rotation_version(rotation)})
     page = ConfirmPage(
         title=f"Emergency: {rotation_text.rotation_title(rotation)}",
         label="Change everything now, and tell everybody",
@@ -43,7 +43,7 @@ def rotation_emergency(request: HttpRequest, uid: UUID) -> HttpResponse:
 
     @transaction.atomic
     def apply(seen: str, reason: str, by: Actor, now: datetime, alone: str = "") -> None:
-        must_be_as_seen(transitions.lock_rotation(rotation.pk), seen)
+        require_rotation_version(transitions.lock_rotation(rotation.pk), seen)
         emergency.declare_emergency(rotation, reason=reason, alone=alone, by=by, now=now)
 
     return confirm(request, rotation, form, page, apply)

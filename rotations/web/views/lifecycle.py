@@ -15,8 +15,8 @@ from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from identities.views.common import post_data
 from rotations.execution import transitions
+from rotations.execution.version_token import require_rotation_version, rotation_version
 from rotations.lifecycle import approval, drafts, endings, four_eyes, open_window, rescheduling
-from rotations.lifecycle.edit_conflicts import must_be_as_seen, stamp
 from rotations.models import Rotation
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationAction
@@ -33,7 +33,7 @@ from rotations.web.views.lookups import get_rotation_or_404, load_detail
 def rotation_approve(request: HttpRequest, uid: UUID) -> HttpResponse:
     rotation, now = get_rotation_or_404(uid), database_now()
     detail = load_detail(request, rotation)
-    form = ApproveForm(post_data(request), initial={"seen": stamp(rotation)})
+    form = ApproveForm(post_data(request), initial={"seen": rotation_version(rotation)})
     again = rotation.is_withdrawn
     open_steps = [step for step in detail.steps if step.state not in SETTLED]
     action = RotationAction.APPROVE_AGAIN if again else RotationAction.APPROVE
@@ -55,7 +55,7 @@ def rotation_approve(request: HttpRequest, uid: UUID) -> HttpResponse:
 
     @transaction.atomic
     def apply(seen: str, by: Actor, now: datetime) -> None:
-        must_be_as_seen(transitions.lock_rotation(rotation.pk), seen)
+        require_rotation_version(transitions.lock_rotation(rotation.pk), seen)
         approval.approve(rotation, by=by, now=now)
 
     return confirm(request, rotation, form, page, apply)
@@ -90,7 +90,7 @@ def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
         obstacle=transition_obstacle(rotation, RotationAction.POSTPONE),
         template="rotations/rotation_postpone.html",
         context={
-            "stamp": stamp(rotation),
+            "version": rotation_version(rotation),
             "suggestions": drafts.suggest_windows(
                 rotation.holder, old=rotation.old, new=rotation.new, zone=zone, now=now
             ),
@@ -99,7 +99,7 @@ def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
 
     @transaction.atomic
     def apply(seen: str, by: Actor, now: datetime, **_: object) -> None:
-        must_be_as_seen(transitions.lock_rotation(rotation.pk), seen)
+        require_rotation_version(transitions.lock_rotation(rotation.pk), seen)
         rescheduling.postpone(rotation, form.window_change, by=by, now=now)
 
     return confirm(request, rotation, form, page, apply)

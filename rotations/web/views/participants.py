@@ -55,17 +55,19 @@ def participant_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
     )
 
     def apply(by: Actor, now: datetime, **answer: Any) -> None:
-        confirmations.confirm(
+        confirmations.record_answer(
             participant,
+            confirmations.PartnerAnswer(
+                answer["spoke_with"],
+                by=by,
+                now=now,
+                note=answer["note"],
+                channel=answer.get("channel", "") if answer["fingerprint"] else "",
+                another_channel=form.is_another_channel,
+            ),
             fingerprint=answer["fingerprint"],
-            agreed=answer.get("agreed", False),
             installed=answer["installed"],
-            spoke_with=answer["spoke_with"],
-            note=answer["note"],
-            channel=answer.get("channel", "") if answer["fingerprint"] else "",
-            another_channel=form.is_another_channel,
-            by=by,
-            now=now,
+            agreed=answer.get("agreed", False),
         )
 
     return confirm(request, rotation, form, page, apply)

@@ -15,8 +15,8 @@ from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from identities.views.common import post_data
 from rotations.execution import stored_plan, transitions
+from rotations.execution.version_token import require_rotation_version, rotation_version
 from rotations.lifecycle import endings, four_eyes, rescheduling
-from rotations.lifecycle.edit_conflicts import must_be_as_seen, stamp
 from rotations.models import Participant
 from rotations.planning.change import SWITCH_ACTS, Act
 from rotations.web.forms.actions import MoveParticipantForm, RotationReasonForm
@@ -46,12 +46,12 @@ def participant_move(request: HttpRequest, uid: UUID) -> HttpResponse:
         obstacle=rescheduling.move_obstacle(participant),
         template="rotations/participant_move.html",
         back=reverse("participant-detail", args=[participant.uid]),
-        context={"participant": participant, "stamp": stamp(rotation)},
+        context={"participant": participant, "version": rotation_version(rotation)},
     )
 
     @transaction.atomic
     def apply(seen: str, by: Actor, now: datetime, **_: object) -> None:
-        must_be_as_seen(transitions.lock_rotation(rotation.pk), seen)
+        require_rotation_version(transitions.lock_rotation(rotation.pk), seen)
         rescheduling.move_participant(participant, form.window_change, by=by, now=now)
 
     return confirm(request, rotation, form, page, apply)

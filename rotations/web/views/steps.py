@@ -16,7 +16,7 @@ from rotations.lifecycle import step_actions
 from rotations.planning.change import Act
 from rotations.web.forms.actions import EmptyForm, RotationReasonForm, StepDoneForm
 from rotations.web.presenters import rotation_text
-from rotations.web.presenters.step_groups import can_be_settled_by_hand
+from rotations.web.presenters.step_groups import settleable_steps
 from rotations.web.views.confirm_page import ConfirmPage, confirm
 from rotations.web.views.lookups import get_rotation_or_404, get_step_or_404
 
@@ -46,7 +46,7 @@ def steps_done(request: HttpRequest, uid: UUID, act: str) -> HttpResponse:
     """Record the same step of several partners as done, such as one mail to all of them."""
     rotation, now = get_rotation_or_404(uid), database_now()
     same = rotation.steps.filter(act=act).select_related("participant__partner")
-    steps = [step for step in same if step.act not in PARTNER_ACTS and can_be_settled_by_hand(step, now=now)]
+    steps = [step for step in settleable_steps(same, now=now) if step.act not in PARTNER_ACTS]
     form = StepDoneForm(post_data(request))
     page = ConfirmPage(
         title=f"Record {len(steps)} steps as done",

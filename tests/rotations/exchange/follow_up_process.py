@@ -13,7 +13,7 @@ from as2certs.clock import database_now
 from as2certs.mail.models import Message
 from partners.models import Contact, Partner, Partnership
 from rotations.exchange import digest, follow_up
-from rotations.execution.confirmations import confirm
+from rotations.execution.confirmations import PartnerAnswer, confirm_installation
 from rotations.letters.announcements import announce
 from rotations.lifecycle import approval
 from rotations.models import Letter, Link, Participant, Rotation
@@ -73,12 +73,9 @@ def _announced_rotation(company: Company) -> Rotation:
 
 
 def _answer(participant: Participant, company: Company) -> object:
-    return confirm(
+    return confirm_installation(
         participant,
+        PartnerAnswer("Pat", by=company.by, now=database_now()),
         fingerprint=company.new.sha256,
         agreed=True,
-        spoke_with="Pat",
-        note="",
-        by=company.by,
-        now=database_now(),
     )

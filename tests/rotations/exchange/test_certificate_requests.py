@@ -398,7 +398,7 @@ def test_what_is_shown_beforehand_is_what_is_sent_and_the_rung_counts_as_told() 
         draft.message.text,
         draft.message.html,
     )
-    assert shown.stamp == build_request_preview(northwind, now=NOW).stamp
+    assert shown.version == build_request_preview(northwind, now=NOW).version
     assert requests_sent() == {}
     assert requests_sent(NOW + 6 * DAY) == {"nora@northwind.example": [14]}
     assert Entry.objects.about(northwind).get(verb="partner.asked").actor_name == "Alice"

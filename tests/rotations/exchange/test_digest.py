@@ -18,7 +18,7 @@ from as2certs.mail.models import Message
 from partners.models import Contact, Partner
 from rotations import reminders
 from rotations.exchange import blocking, digest, follow_up, responses
-from rotations.execution.confirmations import confirm, waive
+from rotations.execution.confirmations import PartnerAnswer, confirm_installation, waive
 from rotations.letters import compose
 from rotations.letters.announcements import announce
 from rotations.lifecycle import endings
@@ -217,14 +217,10 @@ def test_nothing_is_sent_where_nothing_waits(
     told: Participant, fabrikam: Participant, company: Company, rotation: Rotation
 ) -> None:
     waive(fabrikam, reason="It only receives", by=company.by, now=NOW)
-    confirm(
+    confirm_installation(
         told,
+        PartnerAnswer("Nora", by=company.by, now=NOW),
         fingerprint=pki.format_fingerprint(company.new.sha256),
-        agreed=False,
-        spoke_with="Nora",
-        note="",
-        by=company.by,
-        now=NOW,
     )
     assert digest.send_digests(SEVEN) == 0
 

@@ -20,7 +20,7 @@ from partners.models import Contact, Partner
 from rotations import reminders
 from rotations.errors import ActionRefused
 from rotations.exchange import follow_up, responses
-from rotations.execution.confirmations import confirm, waive
+from rotations.execution.confirmations import PartnerAnswer, agree_to_window, confirm_installation, waive
 from rotations.letters import compose
 from rotations.letters.announcements import announce, share_link
 from rotations.lifecycle import endings, rescheduling
@@ -60,7 +60,7 @@ def escalations() -> list[Message]:
 
 
 def answer(participant: Participant, company: Company, at: datetime) -> None:
-    confirm(participant, fingerprint="", agreed=False, spoke_with="Nora", note="", by=company.by, now=at)
+    confirm_installation(participant, PartnerAnswer("Nora", by=company.by, now=at))
 
 
 def run_every(step: timedelta, *, until: datetime, since: datetime = NOW) -> None:
@@ -194,16 +194,7 @@ def test_a_no_that_is_taken_back_by_a_yes_to_the_window_leaves_the_rest_awaited(
     told: Participant, company: Company
 ) -> None:
     responses.decline(told, reason="Closed", by=company.by, now=NOW)
-    confirm(
-        told,
-        fingerprint="",
-        agreed=True,
-        installed=False,
-        spoke_with="",
-        note="",
-        by=company.by,
-        now=NOW + DAY,
-    )
+    agree_to_window(told, PartnerAnswer("", by=company.by, now=NOW + DAY))
     assert follow_up.run_follow_up(FIRST) == 1
 
 

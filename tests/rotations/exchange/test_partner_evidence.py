@@ -14,7 +14,7 @@ from partners.models import Contact, Partner
 from rotations.exchange import responses
 from rotations.exchange.partner_evidence import load_histories, partner_statuses
 from rotations.exchange.partner_status import PartnerStatus
-from rotations.execution.confirmations import confirm, waive
+from rotations.execution.confirmations import PartnerAnswer, confirm_installation, waive
 from rotations.letters import access_links, compose
 from rotations.letters.announcements import announce, share_link
 from rotations.lifecycle import rescheduling, step_actions
@@ -117,16 +117,12 @@ def test_a_postponement_begins_anew(company: Company, rotation: Rotation, northw
 def test_answers_come_before_silence(company: Company, northwind: Participant, fabrikam: Participant) -> None:
     announce(northwind, by=company.by, now=NOW)
     late = STARTS - DAY
-    confirm(northwind, fingerprint="", agreed=False, spoke_with="Nora", note="", by=company.by, now=NOW)
+    confirm_installation(northwind, PartnerAnswer("Nora", by=company.by, now=NOW))
     assert status_of(northwind, late) is PartnerStatus.INSTALLED_WEAK
-    confirm(
+    confirm_installation(
         northwind,
+        PartnerAnswer("Nora", by=company.by, now=NOW),
         fingerprint=pki.format_fingerprint(company.new.sha256),
-        agreed=False,
-        spoke_with="Nora",
-        note="",
-        by=company.by,
-        now=NOW,
     )
     assert status_of(northwind, late) is PartnerStatus.READY
     waive(fabrikam, reason="It only receives", by=company.by, now=NOW)

@@ -12,7 +12,7 @@ from as2certs.audit.recording import Actor
 from as2certs.mail.models import Message
 from rotations.errors import ActionRefused
 from rotations.exchange import responses, time_slots
-from rotations.execution.confirmations import confirm
+from rotations.execution.confirmations import PartnerAnswer, record_answer
 from rotations.lifecycle import endings
 from rotations.models import Letter, Participant, Rotation
 from rotations.planning.windows import Window
@@ -28,13 +28,11 @@ def mails() -> list[tuple[str, str]]:
     return [(m.to_address, m.subject) for m in Message.objects.order_by("id")]
 
 
-def respond(participant: Participant, fingerprint: str = "", **options: bool) -> Participant:
-    return confirm(
-        participant,
-        **{"fingerprint": fingerprint, "agreed": False, "spoke_with": "", "note": "", **options},  # type: ignore[arg-type]
-        by=NORA,
-        now=NOW,
-    )
+def respond(
+    participant: Participant, fingerprint: str = "", *, installed: bool = True, agreed: bool = False
+) -> Participant:
+    answer = PartnerAnswer("", by=NORA, now=NOW)
+    return record_answer(participant, answer, fingerprint=fingerprint, installed=installed, agreed=agreed)
 
 
 def test_another_time_is_kept_and_told_and_moves_nothing(

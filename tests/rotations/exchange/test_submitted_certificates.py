@@ -22,7 +22,7 @@ from rotations.errors import ActionRefused, EditConflict, SubmissionRefused
 from rotations.exchange import submitted_certificates
 from rotations.exchange.known import contacts_by_age
 from rotations.exchange.submitted_certificates import PrivateKeySubmitted, accept, read_submission, refuse
-from rotations.execution import confirmations
+from rotations.execution.confirmations import PartnerAnswer, record_answer
 from rotations.lifecycle import approval, drafts, endings, step_actions
 from rotations.lifecycle.drafts import DraftSpec, create_draft
 from rotations.models import HandedIn, Link, Participant, Rotation
@@ -465,14 +465,16 @@ def test_reading_it_out_on_the_telephone_accepts_it_too(company: Company, northw
     (handed,) = submit_new(northwind).rows
     rotation = approved(only(northwind), company)
     participant = Participant.objects.get(rotation=rotation)
-    given: dict[str, Any] = {"agreed": False, "installed": False, "note": "", "now": NOW}
-    print_of_it = handed.certificate.sha256
-    confirmations.confirm(
-        participant, fingerprint=print_of_it, spoke_with="", by=NORA, another_channel=False, **given
-    )
+
+    def read_out(answer: PartnerAnswer) -> None:
+        record_answer(
+            participant, answer, fingerprint=handed.certificate.sha256, installed=False, agreed=False
+        )
+
+    read_out(PartnerAnswer("", by=NORA, now=NOW, another_channel=False))
     assert check_step(rotation).state == "waiting"
     assert HandedIn.objects.pending().exists()
-    confirmations.confirm(participant, fingerprint=print_of_it, spoke_with="Nora", by=company.by, **given)
+    read_out(PartnerAnswer("Nora", by=company.by, now=NOW))
     handed.refresh_from_db()
     assert (handed.accepted, handed.spoke_with, handed.settled_by) == (True, "Nora", "Alice")
     assert check_step(rotation).state == "done"

@@ -125,15 +125,12 @@ class RandomSequence:
     def confirm(self) -> None:
         rotation = self.rotation
         assert rotation.new is not None
-        confirmations.confirm(
+        confirmations.record_answer(
             self.participant(),
+            confirmations.PartnerAnswer("Dave", by=self.company.by, now=self.now),
             fingerprint=self.dice.choice(["", rotation.new.sha256, rotation.new.sha1, "ab" * 32, "no hex"]),
-            agreed=self.dice.random() < 0.7,
             installed=self.dice.random() < 0.7,
-            spoke_with="Dave",
-            note="",
-            by=self.company.by,
-            now=self.now,
+            agreed=self.dice.random() < 0.7,
         )
 
     def waive(self) -> None:
@@ -186,7 +183,7 @@ class RandomSequence:
         endings.close(self.rotation, reason="enough", by=self.company.by, now=self.now)
 
     def run(self) -> None:
-        runner.apply_due(wait=False)
+        runner.apply_due(wait=False, clock=lambda: self.now)
 
     def wait(self) -> None:
         self.now += self.dice.choice([timedelta(seconds=5), timedelta(minutes=45), timedelta(hours=1)])
@@ -311,7 +308,6 @@ def test_nothing_breaks_and_an_end_is_always_in_reach(
     settings.AS2CERTS_DIRECTORY_ROOT = tmp_path
     settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
     story = RandomSequence(case, dice)
-    monkeypatch.setattr(runner, "database_now", lambda: story.now)
     if dice.random() < 0.9:
         story.approve()
     for _ in range(LENGTH):

@@ -12,9 +12,8 @@ from as2certs import pki
 from identities import role_assignments
 from identities.models import AS2System, Identity
 from partners.models import Partner, Partnership
-from rotations import runner
 from rotations.errors import ActionRefused, EditConflict
-from rotations.execution import confirmations, inventory, transitions
+from rotations.execution import confirmations, connector_steps, preconditions, transitions
 from rotations.lifecycle import approval, drafts, endings, rescheduling, step_actions
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState, StepAction, StepState
@@ -39,20 +38,14 @@ ENDS = STARTS + timedelta(hours=1)
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    clock = FakeClock()
-    monkeypatch.setattr(runner, "database_now", clock)
-    return clock
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
 def folder(tmp_path: Path, settings: LazySettings) -> Path:
     settings.AS2CERTS_DIRECTORY_ROOT = tmp_path
     return tmp_path
-
-
-def run() -> int:
-    return runner.apply_due(wait=False)
 
 
 def state(rotation: Rotation) -> str:
@@ -124,7 +117,7 @@ def test_what_is_left_of_a_change_that_was_half_made_can_get_a_new_window(
     rotation = two_systems(company)
     confirm_all(rotation, company)
     clock.now = STARTS
-    run()  # the directory; the second system is served by hand, and nobody was there
+    clock.apply_due()  # the directory; the second system is served by hand, and nobody was there
     assert state(rotation) == RotationState.UNDER_WAY
     assert role_assignments.certificates_by_role(company.partners[0])["encrypt"] == [rotation.old]
 
@@ -146,9 +139,9 @@ def test_half_a_change_goes_back(clock: FakeClock, folder: Path) -> None:
     rotation = two_systems(company)
     confirm_all(rotation, company)
     clock.now = STARTS
-    run()
+    clock.apply_due()
     endings.roll_back(rotation, reason="the other one is down", by=company.by, now=STARTS)
-    run()
+    clock.apply_due()
     assert state(rotation) == RotationState.CANCELLED
     assert role_assignments.certificates_by_role(company.partners[0])["encrypt"] == [rotation.old]
 
@@ -159,14 +152,14 @@ def test_a_cut_over_that_is_being_made_leaves_the_rotation_postponable_when_it_f
     company = make_company()
     rotation = under_way(company)
     confirm_all(rotation, company)
-    run()
+    clock.apply_due()
     clock.now = STARTS
     cut_over = Step.objects.select_related("rotation").get(rotation=rotation, act="cut_over")
-    runner._take_lease(cut_over, now=STARTS)
+    connector_steps.take_lease(cut_over, now=STARTS)
     confirm_all(rotation, company, now=STARTS)  # something else happens while a worker is at it
     with pytest.raises(ActionRefused, match="being carried out"):
         endings.cancel(rotation, reason="x", by=company.by, now=STARTS)
-    transitions.fail_step(cut_over, "the disk is full", by=company.by, now=STARTS)
+    transitions.fail_step(cut_over, "the disk is full", now=STARTS)
     assert state(rotation) == RotationState.SCHEDULED
     rescheduling.postpone(
         rotation, rescheduling.WindowChange(window(ENDS), reason="disk"), by=company.by, now=STARTS
@@ -186,30 +179,23 @@ def test_a_cut_over_waits_in_its_window_for_a_partner_that_was_not_told_yet(
     assert new is not None
     participant = rotation.participants.get()
     complete_step(step_with_act(rotation, "check"), company, NOW)
-    run()
+    clock.apply_due()
     for step in rotation.steps.filter(act="install"):
         complete_step(step, company, NOW)
     assert step_with_act(rotation, "cut_over").blocked is False
     assert state(rotation) == RotationState.EXCHANGING  # we have not told it that we accept the new one
 
     clock.now = STARTS
-    assert run() == 0
+    assert clock.apply_due() == 0
     with pytest.raises(ActionRefused, match="Not every participant"):
         complete_step(
             Step.objects.get(pk=_as_failed(step_with_act(rotation, "cut_over")).pk), company, STARTS
         )
     rotation.steps.filter(act="cut_over").update(state="waiting", error="")
 
-    word = {"spoke_with": "Dave", "note": "", "by": company.by}
-    confirmations.confirm(
-        participant,
-        fingerprint=new.sha256,
-        agreed=True,
-        now=STARTS,
-        installed=True,
-        **word,  # type: ignore[arg-type]
-    )
-    assert run() == 1
+    answer = confirmations.PartnerAnswer("Dave", by=company.by, now=STARTS)
+    confirmations.confirm_installation(participant, answer, fingerprint=new.sha256, agreed=True)
+    assert clock.apply_due() == 1
     assert role_assignments.certificates_by_role(company.partners[0])["encrypt"] == [new]
 
 
@@ -297,18 +283,18 @@ def test_what_the_inventory_can_not_follow_is_put_before_a_person_at_once(
     company = make_company()
     rotation = under_way(company)
     confirm_all(rotation, company)
-    run()
+    clock.apply_due()
     third = own_certificate(company.identity, by=company.by, now=NOW, ends=NOW + timedelta(days=400))
-    write = runner._write
+    write = connector_steps._write
 
     def meanwhile(*args: object) -> object:
         replace(company.old, third, "sign", at=NOW + timedelta(minutes=1))
         return write(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(runner, "_write", meanwhile)
-    monkeypatch.setattr(runner, "step_obstacle", lambda step, known, now: None)
+    monkeypatch.setattr(connector_steps, "_write", meanwhile)
+    monkeypatch.setattr(preconditions, "obstacle", lambda step, facts, now: "")
     clock.now = STARTS
-    assert run() == 1
+    assert clock.apply_due() == 1
     step = step_with_act(rotation, "cut_over")
     assert (step.state, step.lease_until) == (StepState.FAILED, None)
     assert "the inventory can't follow" in step.error
@@ -342,11 +328,11 @@ def test_the_change_is_not_made_in_an_as2_system_that_carries_the_traffic_no_mor
     company = make_company()
     rotation = under_way(company)
     confirm_all(rotation, company)
-    run()
+    clock.apply_due()
     company.identity.as2_system = AS2System.objects.create(name="The new box", connector="manual")
     company.identity.save()
     clock.now = STARTS
-    run()
+    clock.apply_due()
     step = step_with_act(rotation, "cut_over")
     assert step.state == StepState.FAILED
     assert "carried by The new box now" in step.error
@@ -370,9 +356,9 @@ def test_an_old_certificate_that_was_removed_by_hand_does_not_keep_the_rotation_
     company = make_company()
     rotation = under_way(company)
     confirm_all(rotation, company)
-    run()
+    clock.apply_due()
     clock.now = STARTS
-    run()
+    clock.apply_due()
     for step in rotation.steps.filter(automatic=False).exclude(state="done").order_by("position"):
         complete_step(step, company, STARTS)
     complete_step(step_with_act(rotation, "retire"), company, STARTS)
@@ -413,8 +399,8 @@ def test_the_first_new_try_comes_after_seconds(clock: FakeClock, monkeypatch: py
     rotation = under_way(company)
     confirm_all(rotation, company)
     clock.now = STARTS
-    monkeypatch.setattr(inventory, "apply_step", _refuses)
-    run()
+    monkeypatch.setattr(transitions, "change_inventory", _refuses)
+    clock.apply_due()
     step = step_with_act(rotation, "cut_over")
     assert step.due_at == STARTS + timedelta(seconds=2)
 
@@ -429,7 +415,7 @@ def test_a_successor_that_is_not_valid_yet_is_staged_before_its_time(clock: Fake
     company.new.refresh_from_db()
     rotation = under_way(company)
     confirm_all(rotation, company)
-    run()
+    clock.apply_due()
     assert step_with_act(rotation, "stage").state == StepState.DONE
 
 
@@ -439,7 +425,7 @@ def test_nobody_settles_what_was_settled(clock: FakeClock) -> None:
     confirm_all(rotation, company)
     before = step_with_act(rotation, "cut_over")
     clock.now = STARTS
-    run()
+    clock.apply_due()
     with pytest.raises(EditConflict):
         transitions.settle_step(before, StepAction.COMPLETE_BY_HAND, by=company.by, now=STARTS)
     assert (

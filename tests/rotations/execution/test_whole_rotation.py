@@ -24,9 +24,9 @@ from partners import signing_choices
 from partners.models import Partnership, SigningChoice
 from rotations import runner
 from rotations.errors import EditConflict
-from rotations.execution import inventory, transitions
-from rotations.execution.connector_change import build_connector_change
-from rotations.execution.unit_of_work import UnitOfWork
+from rotations.execution import connector_steps, preconditions, transitions
+from rotations.execution.connector_steps import build_connector_change
+from rotations.execution.transitions import UnitOfWork
 from rotations.lifecycle import approval, drafts, endings, rescheduling, step_actions
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState, StepAction, StepState
@@ -43,27 +43,16 @@ from tests.rotations.company import (
     partner_certificate,
     window,
 )
+from tests.rotations.fake_clock import FakeClock
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.dates, pytest.mark.on_postgres]
 
 STARTS = NOW + timedelta(hours=2)
 
 
-class ManualClock:
-    """The database's clock, held still and moved by hand."""
-
-    def __init__(self, now: datetime) -> None:
-        self.now = now
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
-    clock = ManualClock(NOW)
-    monkeypatch.setattr(runner, "database_now", clock)
-    return clock
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
@@ -91,11 +80,11 @@ def approved(company: Company, *, confirmed: bool = True) -> Rotation:
     return rotation
 
 
-def test_a_rotation_of_both_roles_is_applied_at_its_moment(clock: ManualClock, folder: Path) -> None:
+def test_a_rotation_of_both_roles_is_applied_at_its_moment(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     rotation = approved(company)
 
-    assert runner.apply_due(wait=False) == 1  # the new key is staged for decrypting, at once
+    assert clock.apply_due() == 1  # the new key is staged for decrypting, at once
     assert (
         fingerprint_in(current_certificate_path(folder, "own", "ACME-PROD", "decrypt")) == company.new.sha256
     )
@@ -108,11 +97,11 @@ def test_a_rotation_of_both_roles_is_applied_at_its_moment(clock: ManualClock, f
     assert reload(rotation).state == RotationState.SCHEDULED
 
     clock.now = STARTS - timedelta(milliseconds=1)
-    assert runner.apply_due(wait=False) == 0
+    assert clock.apply_due() == 0
     assert certificates_in_use(company, "sign") == [company.old.sha256]
 
     clock.now = STARTS
-    assert runner.apply_due(wait=False) == 1
+    assert clock.apply_due() == 1
     assert certificates_in_use(company, "sign") == [company.new.sha256]
     assert reload(rotation).state == RotationState.APPLIED
     station = folder / "openas2" / "own" / "ACME-PROD"
@@ -128,49 +117,49 @@ def test_a_rotation_of_both_roles_is_applied_at_its_moment(clock: ManualClock, f
 
 
 def test_the_old_certificate_is_retired_after_the_grace_and_the_rotation_closes(
-    clock: ManualClock, folder: Path
+    clock: FakeClock, folder: Path
 ) -> None:
     company = make_company()
     rotation = approved(company)
-    runner.apply_due(wait=False)
+    clock.apply_due()
     clock.now = STARTS
-    runner.apply_due(wait=False)
+    clock.apply_due()
     for step in rotation.steps.filter(automatic=False).exclude(state="done").order_by("position"):
         step_actions.complete_step(step, note="seen in the log", by=company.by, now=clock.now)
 
     clock.now = STARTS + timedelta(hours=1, days=14) - timedelta(seconds=1)
-    assert runner.apply_due(wait=False) == 0
+    assert clock.apply_due() == 0
     assert certificates_in_use(company, "decrypt") == [company.old.sha256, company.new.sha256]
     clock.now += timedelta(seconds=1)
-    assert runner.apply_due(wait=False) == 1
+    assert clock.apply_due() == 1
 
     assert certificates_in_use(company, "decrypt") == [company.new.sha256]
     assert not current_certificate_path(folder, "own", "ACME-PROD", "decrypt", "previous").exists()
     assert reload(rotation).state == RotationState.CLOSED
 
 
-def test_nothing_is_cut_over_before_the_partners_confirmed(clock: ManualClock, folder: Path) -> None:
+def test_nothing_is_cut_over_before_the_partners_confirmed(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     rotation = approved(company, confirmed=False)
-    runner.apply_due(wait=False)
+    clock.apply_due()
     clock.now = STARTS + timedelta(minutes=1)
-    assert runner.apply_due(wait=False) == 0
+    assert clock.apply_due() == 0
     assert reload(rotation).state == RotationState.EXCHANGING
 
     confirm_all(reload(rotation), company, now=clock.now)  # late, but the window still runs
-    assert runner.apply_due(wait=False) == 1
+    assert clock.apply_due() == 1
 
     assert certificates_in_use(company, "sign") == [company.new.sha256]
     assert Step.objects.get(rotation=rotation, act="cut_over").late
 
 
-def test_after_the_window_a_person_decides(clock: ManualClock, folder: Path) -> None:
+def test_after_the_window_a_person_decides(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     rotation = approved(company)
-    runner.apply_due(wait=False)
+    clock.apply_due()
     clock.now = STARTS + timedelta(hours=1)  # everything was down all through the window
 
-    assert runner.apply_due(wait=False) == 1
+    assert clock.apply_due() == 1
 
     assert certificates_in_use(company, "sign") == [company.old.sha256]
     step = Step.objects.get(rotation=rotation, act="cut_over")
@@ -185,15 +174,15 @@ def test_after_the_window_a_person_decides(clock: ManualClock, folder: Path) -> 
     )
     assert moved.state == RotationState.SCHEDULED  # partners that hold both have nothing to agree to again
     clock.now = STARTS + timedelta(days=1)
-    runner.apply_due(wait=False)
+    clock.apply_due()
     assert certificates_in_use(company, "sign") == [company.new.sha256]
 
 
-def test_a_change_of_the_inventory_alone_is_made_without_an_as2_system(clock: ManualClock) -> None:
+def test_a_change_of_the_inventory_alone_is_made_without_an_as2_system(clock: FakeClock) -> None:
     company = make_company(connector=None)
     rotation = approved(company)
     clock.now = STARTS
-    runner.apply_due(wait=False)
+    clock.apply_due()
     assert (
         certificates_in_use(company, "sign")
         == certificates_in_use(company, "decrypt")
@@ -202,13 +191,13 @@ def test_a_change_of_the_inventory_alone_is_made_without_an_as2_system(clock: Ma
     assert reload(rotation).state == RotationState.APPLIED
 
 
-def test_what_is_due_at_once_is_settled_by_few_statements_however_much_it_is(clock: ManualClock) -> None:
+def test_what_is_due_at_once_is_settled_by_few_statements_however_much_it_is(clock: FakeClock) -> None:
     counts = []
     for name, many in (("few", 2), ("more", 12)):
         make_many(name, many)
         clock.now = database_now()
         with CaptureQueriesContext(connection) as queries:
-            assert runner.apply_due(wait=False) == many
+            assert clock.apply_due() == many
         counts.append(len(queries))
     assert counts[1] <= counts[0] <= 41
     rotations = Rotation.objects.prefetch_related("steps")
@@ -238,23 +227,23 @@ def make_many(prefix: str, count: int, *, ago: float = 1) -> list[Rotation]:
 
 
 def test_one_that_can_not_be_settled_keeps_none_of_the_others(
-    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make_many("all", 9)
     stale, poisoned = made[2], made[6]
     assert stale.identity is not None
     assert stale.old is not None
     replace(stale.old, add_certificate(stale.identity, days=400), "sign", at=NOW)
-    change = inventory.apply_step
+    change = transitions.change_inventory
 
-    def poison(rotation: Rotation, step: Step, books: UnitOfWork) -> None:
-        change(rotation, step, books)
-        if rotation.pk == poisoned.pk:
+    def poison(step: Step, work: UnitOfWork) -> None:
+        change(step, work)
+        if step.rotation_id == poisoned.pk:
             raise RuntimeError("poisoned")
 
-    monkeypatch.setattr(inventory, "apply_step", poison)
+    monkeypatch.setattr(transitions, "change_inventory", poison)
     clock.now = database_now()
-    assert runner.apply_due(wait=False) == 9
+    assert clock.apply_due() == 9
     steps = {s.rotation_id: s for s in Step.objects.filter(act="cut_over")}
     assert "serves it now" in steps[stale.pk].error
     assert steps[stale.pk].state == StepState.FAILED
@@ -267,15 +256,12 @@ def test_one_that_can_not_be_settled_keeps_none_of_the_others(
     )
 
     monkeypatch.undo()
-    monkeypatch.setattr(runner, "database_now", clock)
     clock.now += timedelta(seconds=3)
-    assert runner.apply_due(wait=False) == 1
+    assert clock.apply_due() == 1
     assert Step.objects.get(pk=steps[poisoned.pk].pk).state == StepState.DONE
 
 
-def test_what_has_many_steps_is_settled_by_itself(
-    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_has_many_steps_is_settled_by_itself(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make_many("large", 4)
     monkeypatch.setattr(runner, "MAX_STEPS_TOGETHER", made[0].steps.count())
     for n in range(3):
@@ -291,29 +277,29 @@ def test_what_has_many_steps_is_settled_by_itself(
 
     monkeypatch.setattr(runner, "_settle_together", noting)
     clock.now = database_now()
-    assert runner.apply_due(wait=False) == 4
+    assert clock.apply_due() == 4
     assert together == [rotation.pk for rotation in made if rotation.pk != made[1].pk]
     assert {step.state for step in Step.objects.filter(act="cut_over")} == {StepState.DONE}
 
 
 def test_what_is_settled_one_by_one_is_not_held_for_long(
-    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_many("slow", 4)
     monkeypatch.setattr(runner, "MAX_STEPS_TOGETHER", 0)  # as with many partners
     monkeypatch.setattr(runner, "ROUND_SECONDS", 0.0)
     clock.now = database_now()
-    assert runner._settle_internal(runner._due_steps(clock.now), 200) == 1
+    assert runner._settle_internal(preconditions.startable_steps(clock.now), 200, clock.now) == 1
     assert list(Step.objects.filter(act="cut_over").order_by("pk").values_list("state", flat=True)) == [
         "done",
         "waiting",
         "waiting",
         "waiting",
     ]
-    assert runner.apply_due(wait=False) == 3
+    assert clock.apply_due() == 3
 
 
-def test_retiring_where_nothing_was_before_ends_nobody_elses_choice(clock: ManualClock) -> None:
+def test_retiring_where_nothing_was_before_ends_nobody_elses_choice(clock: FakeClock) -> None:
     company = make_company(connector=None)
     partnership = Partnership.objects.get(identity=company.identity, partner=company.partners[0])
     signing_choices.choose(partnership, company.new, at=NOW)
@@ -332,9 +318,7 @@ def test_retiring_where_nothing_was_before_ends_nobody_elses_choice(clock: Manua
     assert [choice.certificate for choice in SigningChoice.objects.open()] == [company.new]
 
 
-def test_a_partners_certificate_is_added_first_and_used_at_the_moment(
-    clock: ManualClock, folder: Path
-) -> None:
+def test_a_partners_certificate_is_added_first_and_used_at_the_moment(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     fabrikam = company.partners[0]
     old = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=30))
@@ -345,13 +329,13 @@ def test_a_partners_certificate_is_added_first_and_used_at_the_moment(
     )
     check = rotation.steps.get(act="check")
     step_actions.complete_step(check, note="read out by Dave over the phone", by=company.by, now=NOW)
-    runner.apply_due(wait=False)
+    clock.apply_due()
     held = role_assignments.certificates_by_role(fabrikam)
     assert held["verify"] == [old, new]
     assert held["encrypt"] == [old]
     confirm_all(rotation, company)
     clock.now = STARTS
-    runner.apply_due(wait=False)
+    clock.apply_due()
     assert role_assignments.certificates_by_role(fabrikam)["encrypt"] == [new]
     station = folder / "openas2" / "partners" / "FABRIKAM"
     assert fingerprint_in(station / "encrypt/current/cert.pem") == new.sha256
@@ -359,12 +343,12 @@ def test_a_partners_certificate_is_added_first_and_used_at_the_moment(
 
 
 def test_a_hook_that_fails_leaves_the_old_certificate_in_force(
-    clock: ManualClock, folder: Path, settings: LazySettings
+    clock: FakeClock, folder: Path, settings: LazySettings
 ) -> None:
     settings.AS2CERTS_HOOKS = {"reload": ["/bin/false"]}
     company = make_company(hook="reload")
     rotation = approved(company)
-    runner.apply_due(wait=False)
+    clock.apply_due()
     stage = rotation.steps.get(act="stage")
     assert stage.state == StepState.FAILED
     assert certificates_in_use(company, "decrypt") == [company.old.sha256]
@@ -372,20 +356,20 @@ def test_a_hook_that_fails_leaves_the_old_certificate_in_force(
 
     settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
     step_actions.retry_step(stage, by=company.by, now=NOW)
-    runner.apply_due(wait=False)
+    clock.apply_due()
     assert certificates_in_use(company, "decrypt") == [company.old.sha256, company.new.sha256]
 
 
-def test_the_writer_goes_back(clock: ManualClock, folder: Path) -> None:
+def test_the_writer_goes_back(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     rotation = approved(company)
-    runner.apply_due(wait=False)
+    clock.apply_due()
     clock.now = STARTS
-    runner.apply_due(wait=False)
+    clock.apply_due()
 
     endings.roll_back(rotation, reason="Fabrikam refuses our signature", by=company.by, now=clock.now)
     clock.now += timedelta(seconds=5)
-    runner.apply_due(wait=False)
+    clock.apply_due()
 
     assert list(rotation.steps.filter(act="roll_back").values_list("state", "error")) == [("done", "")]
     assert certificates_in_use(company, "sign") == [company.old.sha256]
@@ -393,23 +377,23 @@ def test_the_writer_goes_back(clock: ManualClock, folder: Path) -> None:
     assert reload(rotation).state == RotationState.CANCELLED
 
 
-def test_a_cancelled_rotation_does_nothing(clock: ManualClock, folder: Path) -> None:
+def test_a_cancelled_rotation_does_nothing(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     rotation = approved(company)
-    runner.apply_due(wait=False)
+    clock.apply_due()
     endings.cancel(rotation, reason="another date", by=company.by, now=NOW)
     clock.now = STARTS
-    assert runner.apply_due(wait=False) == 0
+    assert clock.apply_due() == 0
     assert certificates_in_use(company, "sign") == [company.old.sha256]
 
 
-def test_a_worker_that_lost_its_lease_can_not_settle_any_more(clock: ManualClock, folder: Path) -> None:
+def test_a_worker_that_lost_its_lease_can_not_settle_any_more(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     rotation = approved(company)
     stage = rotation.steps.get(act="stage")
-    runner._take_lease(stage, now=NOW)  # a worker took it, and died
+    connector_steps.take_lease(stage, now=NOW)  # a worker took it, and died
     clock.now = NOW + timedelta(seconds=6)
-    assert runner.apply_due(wait=False) == 1
+    assert clock.apply_due() == 1
     assert rotation.steps.get(act="stage").state == StepState.DONE
     with pytest.raises(EditConflict):
         transitions.settle_step(stage, StepAction.FINISH, by=company.by, now=clock.now)
@@ -417,33 +401,32 @@ def test_a_worker_that_lost_its_lease_can_not_settle_any_more(clock: ManualClock
 
 
 def test_a_database_that_went_away_says_nothing_about_a_step(
-    clock: ManualClock, folder: Path, monkeypatch: pytest.MonkeyPatch
+    clock: FakeClock, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     company = make_company()
     rotation = approved(company)
-    monkeypatch.setattr(runner, "change_for", _lost)
-    runner.apply_due(wait=False)
+    monkeypatch.setattr(connector_steps, "build_connector_change", _lost)
+    clock.apply_due()
     stage = rotation.steps.get(act="stage")
     assert (stage.state, stage.error) == (StepState.RUNNING, "")
     assert (
-        stage.lease_until == NOW + runner.LEASE_DURATION
+        stage.lease_until == NOW + connector_steps.LEASE_DURATION
     )  # and no longer pause than that, however often it happens
     monkeypatch.undo()
-    monkeypatch.setattr(runner, "database_now", clock)
     clock.now = NOW + timedelta(seconds=6)
-    assert runner.apply_due(wait=False) == 1
+    assert clock.apply_due() == 1
     assert rotation.steps.get(act="stage").state == StepState.DONE
 
 
 def test_a_database_that_goes_away_with_one_step_each_time_puts_that_before_a_person(
-    clock: ManualClock, folder: Path, monkeypatch: pytest.MonkeyPatch
+    clock: FakeClock, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     company = make_company()
     rotation = approved(company)
     stage = rotation.steps.filter(act="stage")
-    stage.update(attempts=runner.MAX_UNREACHABLE_ATTEMPTS - 1)
-    monkeypatch.setattr(runner, "change_for", _lost)
-    runner.apply_due(wait=False)
+    stage.update(attempts=connector_steps.MAX_UNREACHABLE_ATTEMPTS - 1)
+    monkeypatch.setattr(connector_steps, "build_connector_change", _lost)
+    clock.apply_due()
     assert stage.get().state == StepState.FAILED
     assert "The database did not answer: server closed the connection" in stage.get().error
 
@@ -453,7 +436,7 @@ def _lost(*args: object, **kwargs: object) -> None:
 
 
 def test_a_slow_system_is_given_two_steps_at_once_and_the_others_theirs(
-    clock: ManualClock, folder: Path, settings: LazySettings
+    clock: FakeClock, folder: Path, settings: LazySettings
 ) -> None:
     settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
     companies.many([0.0] * 9, directories=range(9), ago=1)  # in three AS2 systems, three steps each
@@ -461,16 +444,16 @@ def test_a_slow_system_is_given_two_steps_at_once_and_the_others_theirs(
     slow = AS2System.objects.get(name="System 0")
     there = Step.objects.filter(act="cut_over", system=slow).select_related("rotation").order_by("pk")
     for step in there[:2]:
-        runner._take_lease(step, now=clock.now)  # two workers wait for the slow one
-    assert runner.apply_due(wait=False) == 6
+        connector_steps.take_lease(step, now=clock.now)  # two workers wait for the slow one
+    assert clock.apply_due() == 6
     assert [step.state for step in there] == ["running", "running", "waiting"]
     assert not Step.objects.filter(act="cut_over").exclude(system=slow).exclude(state="done").exists()
     clock.now += timedelta(seconds=6)  # the two workers died
-    assert runner.apply_due(wait=False) == 3
+    assert clock.apply_due() == 3
 
 
 def test_what_waits_for_its_partners_keeps_nothing_else_from_its_system(
-    clock: ManualClock, folder: Path, settings: LazySettings
+    clock: FakeClock, folder: Path, settings: LazySettings
 ) -> None:
     settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
     companies.many([0.0, 0.0, 0.0, 0.5], directories=[0, 3], ago=1)  # two of them in one AS2 system
@@ -478,36 +461,36 @@ def test_what_waits_for_its_partners_keeps_nothing_else_from_its_system(
     first, second = Step.objects.filter(act="cut_over", system__isnull=False).order_by("earliest_at", "pk")
     Step.objects.filter(pk=first.pk).update(attempts=1)  # tried once, and to be tried again
     Rotation.objects.filter(pk=first.rotation_id).update(state="exchanging")  # a partner took its word back
-    runner.apply_due(wait=False)
+    clock.apply_due()
     assert [Step.objects.get(pk=step.pk).state for step in (first, second)] == ["waiting", "done"]
 
 
 def test_a_step_without_a_moment_of_its_own_that_is_tried_again_keeps_nothing_back(
-    clock: ManualClock, folder: Path, settings: LazySettings
+    clock: FakeClock, folder: Path, settings: LazySettings
 ) -> None:
     settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
     companies.many([0.0, 0.0, 0.0, 0.5], directories=[0, 3], ago=1)  # two of them in one AS2 system
     clock.now = database_now()
     first = Step.objects.filter(act="cut_over", system__isnull=False).earliest("earliest_at", "pk")
     Step.objects.filter(pk=first.pk).update(attempts=1, earliest_at=None)
-    assert runner.apply_due(wait=False) == 4
+    assert clock.apply_due() == 4
     assert set(Step.objects.filter(act="cut_over").values_list("state", flat=True)) == {"done"}
 
 
-def test_the_old_key_leaves_the_directory_also_where_it_only_signed(clock: ManualClock, folder: Path) -> None:
+def test_the_old_key_leaves_the_directory_also_where_it_only_signed(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     wish = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
     rotation = drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
     approval.approve(rotation, by=company.approver, now=NOW)
     confirm_all(rotation, company)
     clock.now = STARTS
-    runner.apply_due(wait=False)
+    clock.apply_due()
     before = current_certificate_path(folder, "own", "ACME-PROD", "sign", "previous")
     assert before.exists()
     for step in rotation.steps.filter(automatic=False).exclude(state="done").order_by("position"):
         step_actions.complete_step(step, note="seen", by=company.by, now=clock.now)
     clock.now = STARTS + timedelta(hours=1, days=14)
-    runner.apply_due(wait=False)
+    clock.apply_due()
     assert not before.exists()
     assert len(list((folder / "openas2/own/ACME-PROD/releases").iterdir())) == 1
     assert certificates_in_use(company, "decrypt") == [
@@ -516,20 +499,20 @@ def test_the_old_key_leaves_the_directory_also_where_it_only_signed(clock: Manua
 
 
 def test_a_change_cut_short_and_found_after_its_window_is_told_as_begun(
-    clock: ManualClock, folder: Path, settings: LazySettings
+    clock: FakeClock, folder: Path, settings: LazySettings
 ) -> None:
     company = make_company()
     rotation = approved(company)
-    runner.apply_due(wait=False)
+    clock.apply_due()
     cut_over = rotation.steps.select_related("rotation", "system").get(act="cut_over")
     clock.now = STARTS
-    runner._take_lease(
+    connector_steps.take_lease(
         cut_over, now=clock.now
     )  # this worker died after it had turned the links, before the hook ended
     assert company.system is not None
     connector = connector_for(company.system)
     assert connector is not None
-    assert connector.apply(build_connector_change(cut_over, by=company.by, now=clock.now)).outcome.good
+    assert connector.apply(build_connector_change(cut_over, now=clock.now)).outcome.good
     for marker in (folder / "openas2/own/ACME-PROD/.operations").glob(str(cut_over.uid)):
         marker.unlink()
     company.system.config["hook"] = "reload"
@@ -537,7 +520,7 @@ def test_a_change_cut_short_and_found_after_its_window_is_told_as_begun(
     settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
     clock.now = STARTS + timedelta(hours=2)
 
-    runner.apply_due(wait=False)
+    clock.apply_due()
 
     cut_over.refresh_from_db()
     assert cut_over.state == StepState.FAILED

@@ -1,4 +1,4 @@
-"""A rotation with a partner of whose system nothing is known, beside one that can hold both certificates."""
+"""A rotation with one partner of unknown capability, and one that can hold both certificates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.rotations.pages import STARTS
 def company_with_unknown_capability(
     *, holds: str = Partner.Holds.UNKNOWN, signs_per_partner: bool = False
 ) -> Company:
-    """Return a company whose own system holds both and is served by hand; of Northwind's, ``holds`` is known."""
+    """Return a company whose own system holds both, without a connector; Northwind's capability is ``holds``."""
     company = make_company(connector="manual")
     assert company.system is not None
     company.system.signs_per_partner = signs_per_partner
@@ -27,7 +27,7 @@ def company_with_unknown_capability(
 
 
 def announced_rotation(company: Company) -> Rotation:
-    """Approve a rotation of which both partners are told, and whose staging is done."""
+    """Return an approved rotation that is announced to both partners, with a finished staging."""
     rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     for step in rotation.steps.filter(act="stage"):
         step_actions.complete_step(step, note="loaded", by=company.by, now=NOW)
@@ -37,18 +37,18 @@ def announced_rotation(company: Company) -> Rotation:
 
 
 def participant_of(rotation: Rotation, name: str = "Northwind") -> Participant:
-    """Return a partner's part as it is now."""
+    """Return a partner's participant as it is stored now."""
     return Participant.objects.select_related("partner", "rotation").get(
         rotation=rotation, partner__name=name
     )
 
 
 def state_capability(rotation: Rotation, company: Company, holds: str = Partner.Holds.SEVERAL) -> Participant:
-    """Let Northwind say what its system can hold."""
+    """Record Northwind's statement about its system."""
     partner_capability.record_capability(participant_of(rotation), holds, by=company.by, now=NOW)
     return participant_of(rotation)
 
 
 def planned_acts(participant: Participant) -> dict[str, bool]:
-    """Return what is planned with a partner: each act, and whether both sides do it at once."""
+    """Return the acts that are planned for a partner, and whether they are simultaneous."""
     return {step.act: step.simultaneous for step in participant.steps.all()}

@@ -1,4 +1,4 @@
-"""Evidence from outside: it settles what it proves, and raises the alarm about whoever uses the old one too long."""
+"""Evidence from partners' messages, and partners without evidence."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GRACE_OVER = ENDED + timedelta(days=14)
 
 @pytest.fixture
 def company(db: None) -> Company:
-    """A company whose partners read with both: they encrypt to the new one when they like."""
+    """A company whose system decrypts with both: partners may encrypt to the new certificate at any time."""
     company = make_company()
     for partner in company.partners:
         Contact.objects.create(partner=partner, name="Nora", email=f"nora@{partner.name.lower()}.example")
@@ -40,7 +40,7 @@ def company(db: None) -> Company:
 
 @pytest.fixture
 def made(company: Company) -> Rotation:
-    """A rotation whose change was made; only whether partners encrypt to the new one is open."""
+    """An applied rotation in which only the partners' cut-overs are open."""
     rotation = approval.approve(make_drafted(company), by=company.approver, now=NOW)
     rotation.steps.filter(act="stage").update(state="done", done_at=NOW)
     rotation.steps.filter(act__in=("announce", "partner_cut_over")).update(blocked=False)
@@ -82,7 +82,7 @@ def alarms() -> list[str]:
     return list(Message.objects.filter(kind="partner_said").order_by("id").values_list("subject", flat=True))
 
 
-def test_a_message_to_the_new_one_shows_that_the_partner_switched(
+def test_a_message_encrypted_to_the_new_certificate_completes_the_partners_cut_over(
     company: Company, northwind: Participant
 ) -> None:
     sighting = seen(company, northwind, "new", ENDED)
@@ -94,9 +94,7 @@ def test_a_message_to_the_new_one_shows_that_the_partner_switched(
     assert northwind.migrated_at == ENDED
 
 
-def test_a_message_signed_with_it_says_nothing_of_what_they_encrypt_to(
-    company: Company, northwind: Participant
-) -> None:
+def test_a_signed_message_is_no_evidence_about_encryption(company: Company, northwind: Participant) -> None:
     sighting = record_sighting(
         northwind.partner,
         ObservedMessage(use="signed", serial=company.new.serial, at=ENDED),
@@ -108,7 +106,7 @@ def test_a_message_signed_with_it_says_nothing_of_what_they_encrypt_to(
 
 
 @pytest.mark.parametrize(("at", "late"), [(ENDED - timedelta(seconds=1), False), (ENDED, True)])
-def test_the_old_one_raises_the_alarm_once_the_window_is_over(
+def test_the_old_certificate_raises_an_alarm_after_the_window(
     company: Company, northwind: Participant, at: datetime, late: bool
 ) -> None:
     seen(company, northwind, "old", at)
@@ -117,20 +115,22 @@ def test_the_old_one_raises_the_alarm_once_the_window_is_over(
     assert alarms() == (["ACME: Northwind still uses the old certificate."] if late else [])
 
 
-def test_the_alarm_is_raised_once_and_ends_with_the_new_one(company: Company, northwind: Participant) -> None:
+def test_the_alarm_is_raised_once_and_ends_with_the_new_certificate(
+    company: Company, northwind: Participant
+) -> None:
     seen(company, northwind, "old", ENDED)
     seen(company, northwind, "old", ENDED + timedelta(hours=1))
     assert len(alarms()) == 1
     assert straggles(northwind) == ENDED + timedelta(hours=1)
     seen(company, northwind, "new", ENDED + timedelta(hours=2))
     assert straggles(northwind) is None
-    # A retry from before that is noted later is no news.
+    # An earlier message that is recorded later changes nothing.
     seen(company, northwind, "old", ENDED + timedelta(hours=1), now=ENDED + timedelta(hours=3))
     assert straggles(northwind) is None
 
 
 @pytest.mark.parametrize("spelled", ["{:d}", "0x{:x}", "{:X}"])
-def test_a_serial_number_is_known_in_every_spelling(
+def test_a_serial_number_is_recognized_in_every_notation(
     company: Company, northwind: Participant, spelled: str
 ) -> None:
     serial = spelled.format(int(company.new.serial))
@@ -140,7 +140,9 @@ def test_a_serial_number_is_known_in_every_spelling(
     assert found.verdict == "new"
 
 
-def test_what_can_not_be_is_refused(company: Company, northwind: Participant) -> None:
+def test_impossible_serial_numbers_and_future_messages_are_refused(
+    company: Company, northwind: Participant
+) -> None:
     with pytest.raises(ActionRefused, match="is no serial number"):
         record_sighting(
             northwind.partner,
@@ -153,20 +155,19 @@ def test_what_can_not_be_is_refused(company: Company, northwind: Participant) ->
     assert not Sighting.objects.exists()
 
 
-def test_each_is_in_the_trail_with_who_and_when(company: Company, northwind: Participant) -> None:
+def test_each_sighting_is_in_the_trail(company: Company, northwind: Participant) -> None:
     seen(company, northwind, "new", ENDED)
     entry = Entry.objects.get(verb="partner.seen")
     assert entry.new == {"what": "encrypted by them to the new one", "at": ENDED.isoformat()}
     assert entry.actor_name == "Alice"
 
 
-# Who would break.
+# After the grace period.
 
 
-# Past the grace.
-
-
-def test_whoever_shows_nothing_is_warned_when_the_grace_is_over(company: Company, made: Rotation) -> None:
+def test_partners_without_evidence_are_warned_after_the_grace_period(
+    company: Company, made: Rotation
+) -> None:
     assert warn_and_release(GRACE_OVER - timedelta(seconds=1)) == 0
     assert warn_and_release(GRACE_OVER) == 2
     letter = Letter.objects.filter(kind=Letter.Kind.WARNED).first()
@@ -179,7 +180,7 @@ def test_whoever_shows_nothing_is_warned_when_the_grace_is_over(company: Company
     assert warn_and_release(GRACE_OVER + WARNING_PERIOD - timedelta(seconds=1)) == 0
 
 
-def test_a_week_after_the_warning_nobody_is_waited_for(company: Company, made: Rotation) -> None:
+def test_open_steps_are_skipped_a_week_after_the_warning(company: Company, made: Rotation) -> None:
     warn_and_release(GRACE_OVER)
     assert made.steps.get(act="retire").blocked
     assert warn_and_release(GRACE_OVER + WARNING_PERIOD) == 2
@@ -188,7 +189,7 @@ def test_a_week_after_the_warning_nobody_is_waited_for(company: Company, made: R
     assert (step.state, step.note) == ("skipped", "warned on 18 Dec 2026, and nothing was heard")
 
 
-def test_one_that_was_seen_with_the_old_one_is_left_to_a_person(
+def test_a_partner_seen_with_the_old_certificate_is_left_to_an_operator(
     company: Company, made: Rotation, northwind: Participant
 ) -> None:
     warn_and_release(GRACE_OVER)
@@ -198,7 +199,7 @@ def test_one_that_was_seen_with_the_old_one_is_left_to_a_person(
     assert made.steps.get(act="retire").blocked
 
 
-def test_who_answers_after_the_warning_is_not_left_out(
+def test_evidence_after_the_warning_completes_the_step(
     company: Company, made: Rotation, northwind: Participant
 ) -> None:
     warn_and_release(GRACE_OVER)
@@ -207,13 +208,13 @@ def test_who_answers_after_the_warning_is_not_left_out(
     assert switched(northwind) == "done"
 
 
-# Never before late messages have come.
+# Late messages.
 
 
 @pytest.mark.parametrize(
     ("after", "possible"), [(timedelta(hours=47, minutes=59), False), (timedelta(hours=48), True)]
 )
-def test_it_is_never_dropped_before_late_messages_have_drained(
+def test_the_old_certificate_is_not_retired_before_late_messages_have_drained(
     company: Company, made: Rotation, after: timedelta, possible: bool
 ) -> None:
     made.steps.filter(act="partner_cut_over").update(state="done")
@@ -229,7 +230,7 @@ def test_it_is_never_dropped_before_late_messages_have_drained(
         )
 
 
-def test_a_grace_that_is_shorter_than_that_is_not_approved(company: Company) -> None:
+def test_a_grace_period_shorter_than_the_drain_is_not_approved(company: Company) -> None:
     rotation = make_drafted(company)
     Rotation.objects.filter(pk=rotation.pk).update(grace_days=1)
     with pytest.raises(ActionRefused, match="keep the old certificate for at least 2 days after the window"):
@@ -240,7 +241,7 @@ def test_a_grace_that_is_shorter_than_that_is_not_approved(company: Company) -> 
 # The page.
 
 
-def test_an_operator_notes_a_message(
+def test_an_operator_records_a_message(
     clock: datetime, company: Company, made: Rotation, northwind: Participant, operator: Client
 ) -> None:
     address = reverse("partner-seen", args=[northwind.partner.uid])
@@ -258,13 +259,13 @@ def test_an_operator_notes_a_message(
     assert "Noted before" in page_text(get_page(operator, "partner-seen", northwind.partner.uid))
 
 
-def test_a_viewer_notes_nothing(
+def test_a_viewer_cannot_record_a_message(
     clock: datetime, company: Company, northwind: Participant, viewer: Client
 ) -> None:
     assert get_page(viewer, "partner-seen", northwind.partner.uid).status_code == 403
 
 
-def test_a_bad_serial_number_comes_back_with_everything_filled_in(
+def test_a_bad_serial_number_keeps_the_form_filled_in(
     clock: datetime, company: Company, northwind: Participant, operator: Client
 ) -> None:
     address = reverse("partner-seen", args=[northwind.partner.uid])

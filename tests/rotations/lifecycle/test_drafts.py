@@ -1,4 +1,4 @@
-"""A successor that was generated in the background finds its rotation, with a broker or without one."""
+"""Drafts that wait for a successor that is generated in the background, with a broker or without."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def awaiting(company: Company) -> Rotation:
 
 
 @pytest.mark.parametrize("tick", [apply_due, lambda: call_command("apply_due")], ids=["beat", "loop"])
-def test_a_generated_successor_finds_its_rotation(tick: object) -> None:
+def test_a_generated_successor_is_set_in_its_draft(tick: object) -> None:
     rotation = awaiting(make_company())
     assert callable(tick)
     tick()

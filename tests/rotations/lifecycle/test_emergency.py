@@ -1,4 +1,4 @@
-"""The old key may be known to somebody else: everything at once, in whatever state the rotation is."""
+"""Emergencies, from any state of a rotation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from django.test import Client
 from as2certs.audit.models import Entry
 from identities import role_assignments
 from partners.models import Contact
-from rotations import runner
 from rotations.errors import ActionRefused, IllegalTransition
 from rotations.letters import announcements
 from rotations.lifecycle import approval, drafts, emergency, endings, rescheduling
@@ -34,16 +33,12 @@ from tests.rotations.company import (
     partner_certificate,
     window,
 )
+from tests.rotations.fake_clock import FakeClock
 from tests.rotations.pages import get_page, page_text, post_form
 from tests.rotations.planning.changes import ROLES, make_change
 
 STARTS = NOW + timedelta(days=3)
 LEAKED = "The key lay on a share"
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "database_now", lambda: NOW)
 
 
 @pytest.fixture
@@ -53,7 +48,7 @@ def folder(tmp_path: Path, settings: LazySettings) -> Path:
 
 
 @pytest.fixture
-def company(db: None, folder: Path, clock: None) -> Company:
+def company(db: None, folder: Path) -> Company:
     company = make_company()
     for partner in company.partners:
         Contact.objects.create(partner=partner, name="Dana", email=f"dana@{partner.as2_id.lower()}.example")
@@ -69,7 +64,7 @@ def state(rotation: Rotation) -> str:
 
 
 def held(folder: Path, role: str) -> list[str]:
-    """Return the SHA-256 of what the AS2 system holds for a role: what is in use, and what it accepts beside it."""
+    """Return the SHA-256 of the certificates that the AS2 system holds for a role."""
     links = [folder / role / link / "cert.pem" for link in ("current", "previous")]
     found = [x509.load_pem_x509_certificate(link.read_bytes()) for link in links if link.exists()]
     return [certificate.fingerprint(hashes.SHA256()).hex() for certificate in found]
@@ -80,7 +75,7 @@ def held(folder: Path, role: str) -> list[str]:
 
 @pytest.mark.parametrize("which", sorted(ROLES))
 @pytest.mark.parametrize("holds", list(Capacity))
-def test_everything_is_due_now_in_every_change(which: str, holds: Capacity) -> None:
+def test_every_automatic_step_is_due_now(which: str, holds: Capacity) -> None:
     change = replace(
         make_change(which, (holds,), (holds,), automatic=True, per_partner=True, moments={}), emergency=True
     )
@@ -101,7 +96,7 @@ def test_everything_is_due_now_in_every_change(which: str, holds: Capacity) -> N
     assert bool(waits) == (change.side == "partner")
 
 
-def test_the_check_finds_what_even_an_emergency_may_not_do() -> None:
+def test_the_rules_find_violations_even_in_an_emergency() -> None:
     change = replace(
         make_change("F", (Capacity.ONE,), (Capacity.ONE,), automatic=True, per_partner=False, moments={}),
         emergency=True,
@@ -113,13 +108,13 @@ def test_the_check_finds_what_even_an_emergency_may_not_do() -> None:
     assert any("before the new one is in use" in found for found in violations(change, hasty))
 
 
-# Carried out.
+# Execution.
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_draft_is_applied_at_once_and_the_old_one_is_gone(company: Company, folder: Path) -> None:
+def test_a_draft_is_applied_at_once_and_the_old_certificate_removed(company: Company, folder: Path) -> None:
     rotation = declare(make_draft(company, starts=STARTS), company)
-    runner.apply_due(wait=False)
+    FakeClock().apply_due()
     assert state(rotation) == RotationState.APPLIED
     for role in ("sign", "decrypt"):
         assert held(folder, role) == [company.new.sha256]
@@ -138,62 +133,59 @@ def test_a_draft_is_applied_at_once_and_the_old_one_is_gone(company: Company, fo
 
 
 @pytest.mark.django_db(transaction=True)
-def test_one_that_was_being_prepared_is_hurried_and_keeps_what_was_done(
-    company: Company, folder: Path
-) -> None:
+def test_a_rotation_in_preparation_keeps_its_done_steps(company: Company, folder: Path) -> None:
     rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
-    runner.apply_due(wait=False)  # the new key is loaded beside the old one
+    FakeClock().apply_due()  # stages the new key beside the old one
     for participant in rotation.participants.all():
         announcements.announce(participant, by=company.by, now=NOW)
     confirm_all(rotation, company)
     assert state(rotation) == RotationState.SCHEDULED
     declare(rotation, company)
-    runner.apply_due(wait=False)
+    FakeClock().apply_due()
     assert state(rotation) == RotationState.APPLIED
     assert held(folder, "decrypt") == [company.new.sha256]
     assert role_assignments.certificates_by_role(company.identity)["decrypt"] == [company.new]
     (letter, _) = Letter.objects.filter(kind=Letter.Kind.EMERGENCY)
     (entry,) = letter.message.attachments.filter(name__endswith=".ics")
-    assert b"METHOD:CANCEL" in bytes(entry.content)  # the agreed window is no more
+    assert b"METHOD:CANCEL" in bytes(entry.content)  # the agreed window is cancelled
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_grace_ends_at_once(company: Company, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_grace_period_ends_at_once(company: Company, folder: Path) -> None:
     rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
-    runner.apply_due(wait=False)
+    FakeClock().apply_due()
     confirm_all(rotation, company)
-    monkeypatch.setattr(runner, "database_now", lambda: STARTS)
-    runner.apply_due(wait=False)
+    FakeClock(STARTS).apply_due()
     assert state(rotation) == RotationState.APPLIED
     assert held(folder, "decrypt") == [company.new.sha256, company.old.sha256]
     declare(rotation, company, now=STARTS)
-    runner.apply_due(wait=False)
+    FakeClock(STARTS).apply_due()
     assert held(folder, "decrypt") == [company.new.sha256]
     assert role_assignments.certificates_by_role(company.identity)["decrypt"] == [company.new]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_partners_new_certificate_is_compared_even_then(company: Company) -> None:
+def test_a_partners_new_certificate_still_has_to_be_compared(company: Company) -> None:
     fabrikam = company.partners[0]
     old = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=30))
     new = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=700))
     wish = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
     rotation = drafts.create_draft(fabrikam, wish, by=company.by, now=NOW)
     declare(rotation, company)
-    runner.apply_due(wait=False)
+    FakeClock().apply_due()
     assert state(rotation) == RotationState.EXCHANGING
     assert role_assignments.certificates_by_role(fabrikam)["encrypt"] == [old]
     confirm_all(rotation, company, agreed=False)
-    runner.apply_due(wait=False)
+    FakeClock().apply_due()
     assert state(rotation) == RotationState.APPLIED
     assert role_assignments.certificates_by_role(fabrikam) == {"verify": [new], "encrypt": [new]}
-    assert not Letter.objects.exists()  # it told us, and needs no telling
+    assert not Letter.objects.exists()  # the partner reported the emergency itself
 
 
-# Who may, and what is refused.
+# Permissions and refusals.
 
 
-def test_it_takes_two_or_a_reason(company: Company) -> None:
+def test_it_needs_two_people_or_a_reason(company: Company) -> None:
     rotation = make_draft(company, starts=STARTS)
     with pytest.raises(ActionRefused, match="Nobody but you"):
         emergency.declare_emergency(rotation, reason=LEAKED, alone=" ", by=company.by, now=NOW)
@@ -204,7 +196,7 @@ def test_it_takes_two_or_a_reason(company: Company) -> None:
     assert Entry.objects.get(verb="rotation.emergency").new["alone"] == "Night shift"
 
 
-def test_what_cant_be_is_said(company: Company) -> None:
+def test_obstacles_are_explained(company: Company) -> None:
     rotation = make_draft(company, starts=STARTS)
     with pytest.raises(ActionRefused, match="Say what happened"):
         emergency.declare_emergency(rotation, reason="", alone="", by=company.approver, now=NOW)
@@ -216,9 +208,9 @@ def test_what_cant_be_is_said(company: Company) -> None:
         declare(rotation, company)
 
 
-def test_there_is_no_way_back_and_no_window(company: Company) -> None:
+def test_it_cannot_be_rolled_back_or_postponed(company: Company) -> None:
     rotation = declare(make_draft(company, starts=STARTS), company)
-    runner.apply_due(wait=False)
+    FakeClock().apply_due()
     with pytest.raises(ActionRefused, match="may be known to others"):
         endings.roll_back(rotation, reason="x", by=company.by, now=NOW)
     with pytest.raises((ActionRefused, IllegalTransition)):
@@ -232,8 +224,7 @@ def test_there_is_no_way_back_and_no_window(company: Company) -> None:
 # On the pages.
 
 
-@pytest.mark.usefixtures("clock")
-def test_the_page_says_what_happens_and_asks_what_happened(
+def test_the_page_shows_the_consequences_and_requires_a_reason(
     company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("emergency", "lookups", "confirm_page"):
@@ -246,8 +237,8 @@ def test_the_page_says_what_happens_and_asks_what_happened(
     assert "At once, by itself: Sign and decrypt with" in shown
     assert "A mail goes to all 2 partners now" in shown
     assert "There is no way back" in shown
-    assert "Why nobody else looks at it first" not in shown  # somebody else set it up
-    assert Rotation.objects.get(pk=rotation.pk).emergency_reason == ""  # looking changes nothing
+    assert "Why nobody else looks at it first" not in shown  # somebody else created it
+    assert Rotation.objects.get(pk=rotation.pk).emergency_reason == ""  # a GET changes nothing
     seen = asked.context["form"].initial["seen"]
     refused = post_form(client, "rotation-emergency", rotation.uid, seen=seen, reason="")
     assert refused.status_code == 422
@@ -257,8 +248,7 @@ def test_the_page_says_what_happens_and_asks_what_happened(
     assert f"at once: {LEAKED}. 0 of 2 partners changed over too" in shown
 
 
-@pytest.mark.usefixtures("clock")
-def test_the_partners_page_says_it_is_urgent(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_partners_page_shows_the_urgency(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rotations.web.views.participants.database_now", lambda: NOW)
     rotation = declare(make_draft(company, starts=STARTS), company)
     client: Client = log_in(make_person("olivia", "operator"))
@@ -267,4 +257,4 @@ def test_the_partners_page_says_it_is_urgent(company: Company, monkeypatch: pyte
         assert "Urgent: replace our old certificate now" in shown
         assert "Replace our old certificate now" in shown
         assert "propose another" not in shown.lower()
-        runner.apply_due(wait=False)
+        FakeClock().apply_due()

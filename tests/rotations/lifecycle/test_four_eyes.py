@@ -1,4 +1,4 @@
-"""Four eyes: what was changed after its approval waits for somebody else's, and nothing that was agreed happens."""
+"""Four eyes: a change after the approval withdraws it, and somebody else has to approve again."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from as2certs.site.active_rotations import get_active_rotations
 from identities import role_assignments
 from identities.models import Identity
 from partners.models import Contact, Partner
-from rotations import runner
 from rotations.errors import ActionRefused, IllegalTransition
 from rotations.exchange import follow_up, responses, time_slots
 from rotations.execution import confirmations
+from rotations.execution.version_token import rotation_version
 from rotations.lifecycle import (
     approval,
     drafts,
@@ -35,7 +35,6 @@ from rotations.lifecycle import (
     rescheduling,
     step_actions,
 )
-from rotations.lifecycle.edit_conflicts import stamp
 from rotations.lifecycle.replanning import AlternativePlan
 from rotations.models import AtEnd, Letter, Participant, Rotation, Step
 from rotations.planning.states import RotationState, StepState
@@ -63,7 +62,7 @@ AT_NIGHT = NOW + timedelta(minutes=30)
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     clock = FakeClock()
-    for module in ("rotations.runner", *CLOCK_MODULES):
+    for module in CLOCK_MODULES:
         monkeypatch.setattr(f"{module}.database_now", clock)
     return clock
 
@@ -82,11 +81,11 @@ def kim() -> Actor:
 
 def run(clock: FakeClock, at: datetime) -> None:
     clock.now = at
-    runner.apply_due(wait=False)
+    clock.apply_due()
 
 
 def ready(company: Company, clock: FakeClock) -> Rotation:
-    """Return a rotation for which everything is prepared: it would be made at STARTS."""
+    """Return a prepared rotation that is due at STARTS."""
     rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     run(clock, NOW)
     confirm_all(rotation, company)
@@ -107,7 +106,7 @@ def reload(rotation: Rotation) -> Rotation:
     return Rotation.objects.get(pk=rotation.pk)
 
 
-# What withdraws an approval, what does not, and what can't be changed at all once it is given.
+# What withdraws an approval, what does not, and what can't be changed after it.
 
 
 def move_the_window(rotation: Rotation, by: Actor) -> None:
@@ -133,7 +132,7 @@ def take_over_another_plan(rotation: Rotation, by: Actor) -> None:
     other = AlternativePlan.of(
         participant.rotation, now=NOW, holding=replanning.assumed_capability(participant)
     )
-    replanning.adopt_new_plan(rotation, seen=other.seen, participant=participant, by=by, now=NOW)
+    replanning.adopt_new_plan(rotation, seen=other.version, participant=participant, by=by, now=NOW)
 
 
 def with_an_answer(company: Company) -> Rotation:
@@ -142,7 +141,7 @@ def with_an_answer(company: Company) -> Rotation:
     return reload(rotation)
 
 
-#: What is changed, in which company, on which rotation of it, and how the page tells it.
+#: The change, the company, its rotation, and the text on the page.
 WITHDRAWING: dict[
     str, tuple[Callable[[], Company], Callable[[Company], Rotation], Callable[[Rotation, Actor], None], str]
 ] = {
@@ -165,7 +164,7 @@ WITHDRAWING: dict[
 
 @pytest.mark.parametrize("what", list(WITHDRAWING))
 @pytest.mark.parametrize("asked_for", [True, False])
-def test_a_change_after_the_approval_withdraws_it_where_four_eyes_hold(
+def test_a_change_after_the_approval_withdraws_it_under_four_eyes(
     what: str, asked_for: bool, tmp_path: Path, settings: LazySettings, clock: FakeClock, kim: Actor
 ) -> None:
     settings.AS2CERTS_DIRECTORY_ROOT = tmp_path
@@ -183,12 +182,10 @@ def test_a_change_after_the_approval_withdraws_it_where_four_eyes_hold(
 
 
 def agree(participant: Participant, by: Actor) -> None:
-    confirmations.confirm(
-        participant, fingerprint="", agreed=True, spoke_with="Dave", note="", by=by, now=NOW, installed=False
-    )
+    confirmations.agree_to_window(participant, confirmations.PartnerAnswer("Dave", by=by, now=NOW))
 
 
-#: What happens to an approved rotation without being a change of what was approved, and why.
+#: What happens to an approved rotation without changing what was approved, and why.
 KEEPING: dict[str, tuple[Callable[[Participant, Actor], object], str]] = {
     "a partner agrees": (agree, "that is what the plan waits for"),
     "a partner wishes another time": (
@@ -223,7 +220,7 @@ KEEPING: dict[str, tuple[Callable[[Participant, Actor], object], str]] = {
 
 
 @pytest.mark.parametrize("what", list(KEEPING))
-def test_what_changes_no_plan_keeps_the_approval(
+def test_what_does_not_change_the_plan_keeps_the_approval(
     what: str, company: Company, clock: FakeClock, kim: Actor
 ) -> None:
     rotation = announced_rotation(with_people(company))
@@ -232,7 +229,7 @@ def test_what_changes_no_plan_keeps_the_approval(
     assert not Entry.objects.filter(verb="rotation.withdraw_the_approval").exists()
 
 
-#: What can't be changed once a rotation is approved: a new one has to be set up.
+#: What can't be changed once a rotation is approved.
 FIXED: dict[str, Callable[[Rotation, Actor], object]] = {
     "certificate, roles, grace, what happens at the end": lambda r, by: drafts.change_draft(
         r,
@@ -248,7 +245,7 @@ FIXED: dict[str, Callable[[Rotation, Actor], object]] = {
 
 
 @pytest.mark.parametrize("what", list(FIXED))
-def test_what_a_draft_holds_is_fixed_by_its_approval(
+def test_the_content_of_a_draft_cannot_change_after_its_approval(
     what: str, company: Company, clock: FakeClock, kim: Actor
 ) -> None:
     rotation = started(company)
@@ -259,7 +256,7 @@ def test_what_a_draft_holds_is_fixed_by_its_approval(
 # A draft.
 
 
-def test_nobody_who_set_a_draft_up_or_changed_it_approves_it(company: Company, kim: Actor) -> None:
+def test_nobody_who_created_or_changed_a_draft_can_approve_it(company: Company, kim: Actor) -> None:
     rotation = make_draft(company, starts=STARTS)
     carla = Actor("Carla", "web", make_person("carla", "approver"))
     wish = drafts.DraftSpec(
@@ -274,7 +271,9 @@ def test_nobody_who_set_a_draft_up_or_changed_it_approves_it(company: Company, k
     assert not reload(rotation).changed_by.exists()
 
 
-def test_on_the_test_side_one_person_may_do_it_where_only_production_asks_for_two(company: Company) -> None:
+def test_one_person_is_enough_in_the_test_environment_if_only_production_requires_two(
+    company: Company,
+) -> None:
     Identity.objects.update(environment="test")
     Partner.objects.update(environment="test")
     company.identity.refresh_from_db()
@@ -285,7 +284,7 @@ def test_on_the_test_side_one_person_may_do_it_where_only_production_asks_for_tw
 # At night.
 
 
-def test_somebody_alone_at_night_can_stop_the_change_and_somebody_else_lets_the_new_moment_come(
+def test_one_person_can_postpone_and_another_approves_the_new_window(
     company: Company, clock: FakeClock
 ) -> None:
     rotation = ready(company, clock)
@@ -306,7 +305,7 @@ def test_somebody_alone_at_night_can_stop_the_change_and_somebody_else_lets_the_
     assert role_assignments.certificates_by_role(company.identity)["sign"] == [company.new]
 
 
-def test_partners_hear_at_once_that_the_old_moment_is_off(
+def test_partners_are_notified_at_once_that_the_window_has_moved(
     company: Company, clock: FakeClock, kim: Actor
 ) -> None:
     rotation = announced_rotation(with_people(company))
@@ -316,7 +315,7 @@ def test_partners_hear_at_once_that_the_old_moment_is_off(
 
 
 def with_people(company: Company) -> Company:
-    """Return the company with people at its partners, and a system that is served by hand."""
+    """Add contacts to the company's partners, and remove the connector of its system."""
     assert company.system is not None
     company.system.connector = "manual"
     company.system.save()
@@ -325,7 +324,7 @@ def with_people(company: Company) -> Company:
     return company
 
 
-def test_a_withdrawn_rotation_can_be_cancelled_by_whoever_withdrew_it(
+def test_a_withdrawn_rotation_can_be_cancelled_by_the_person_who_changed_it(
     company: Company, clock: FakeClock, kim: Actor
 ) -> None:
     rotation = postpone(ready(company, clock), kim)
@@ -337,7 +336,7 @@ def test_a_withdrawn_rotation_can_be_cancelled_by_whoever_withdrew_it(
 # Approving again.
 
 
-def test_nobody_who_changed_it_since_approves_it_again(
+def test_nobody_who_changed_it_since_can_approve_it_again(
     company: Company, clock: FakeClock, kim: Actor
 ) -> None:
     rotation = postpone(ready(company, clock), kim)
@@ -356,7 +355,7 @@ def test_nobody_who_changed_it_since_approves_it_again(
     assert entry.new["withdrawn because"] == "Kim moved the window"
 
 
-def test_after_another_approval_another_change_withdraws_that_one(
+def test_a_change_after_the_second_approval_withdraws_that_too(
     company: Company, clock: FakeClock, kim: Actor
 ) -> None:
     rotation = postpone(ready(company, clock), kim)
@@ -366,16 +365,14 @@ def test_after_another_approval_another_change_withdraws_that_one(
     assert approval.approve(rotation, by=kim, now=AT_NIGHT).approved_by == kim.user
 
 
-def test_it_can_not_be_approved_twice(company: Company, clock: FakeClock, kim: Actor) -> None:
+def test_it_cannot_be_approved_twice(company: Company, clock: FakeClock, kim: Actor) -> None:
     rotation = postpone(ready(company, clock), kim)
     approval.approve(rotation, by=company.approver, now=AT_NIGHT)
     with pytest.raises(IllegalTransition):
         approval.approve(rotation, by=company.approver, now=AT_NIGHT)
 
 
-def test_it_can_not_be_approved_again_once_its_window_is_over(
-    company: Company, clock: FakeClock, kim: Actor
-) -> None:
+def test_it_cannot_be_approved_again_after_its_window(company: Company, clock: FakeClock, kim: Actor) -> None:
     rotation = postpone(ready(company, clock), kim)
     over = LATER + timedelta(hours=1)
     with pytest.raises(ActionRefused, match="The window is over"):
@@ -384,7 +381,7 @@ def test_it_can_not_be_approved_again_once_its_window_is_over(
     assert approval.approve(rotation, by=company.approver, now=before).approved_at == before
 
 
-def test_where_four_eyes_are_given_up_meanwhile_anybody_may_approve_it_again(
+def test_anybody_can_approve_it_again_if_four_eyes_are_no_longer_required(
     company: Company, clock: FakeClock, kim: Actor
 ) -> None:
     rotation = postpone(ready(company, clock), kim)
@@ -393,10 +390,12 @@ def test_where_four_eyes_are_given_up_meanwhile_anybody_may_approve_it_again(
     assert not approval.approve(rotation, by=kim, now=AT_NIGHT).is_withdrawn
 
 
-# What goes on meanwhile, and what does not.
+# What is still possible while the approval is withdrawn, and what is not.
 
 
-def test_what_was_staged_stays_and_what_was_not_waits(company: Company, clock: FakeClock, kim: Actor) -> None:
+def test_staged_certificates_stay_and_other_steps_wait(
+    company: Company, clock: FakeClock, kim: Actor
+) -> None:
     rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     postpone(rotation, kim)
     run(clock, AT_NIGHT)
@@ -410,7 +409,7 @@ def test_what_was_staged_stays_and_what_was_not_waits(company: Company, clock: F
     assert Step.objects.get(rotation=rotation, act="stage").state == StepState.DONE
 
 
-def test_nothing_is_done_by_hand_either(company: Company, clock: FakeClock, kim: Actor) -> None:
+def test_steps_by_hand_are_refused_too(company: Company, clock: FakeClock, kim: Actor) -> None:
     assert company.system is not None
     company.system.connector = "manual"
     company.system.save()
@@ -423,7 +422,7 @@ def test_nothing_is_done_by_hand_either(company: Company, clock: FakeClock, kim:
     step_actions.complete_step(stage, note="loaded", by=kim, now=AT_NIGHT)
 
 
-def test_half_made_the_rest_waits_and_one_partner_may_go_back(
+def test_remaining_partners_wait_and_one_partner_can_go_back(
     tmp_path: Path, settings: LazySettings, clock: FakeClock, kim: Actor
 ) -> None:
     settings.AS2CERTS_DIRECTORY_ROOT = tmp_path
@@ -452,7 +451,7 @@ def test_half_made_the_rest_waits_and_one_partner_may_go_back(
     endings.take_back_participant(part(rotation, "Fabrikam"), reason="it fails", by=kim, now=now)
     run(clock, now)
     back = Step.objects.get(rotation=rotation, act="roll_back")
-    assert back.state == StepState.DONE  # what leads back waits for nobody
+    assert back.state == StepState.DONE  # a roll-back needs no approval
     run(clock, much_later)
     assert role_assignments.certificates_by_role(company.identity)["sign"] == [company.old]
     assert reload(rotation).state == RotationState.UNDER_WAY
@@ -482,9 +481,7 @@ def test_rolling_back_needs_no_approval(
     assert reload(rotation).state == RotationState.CANCELLED
 
 
-def test_an_emergency_has_its_own_rule_and_waits_for_no_other_approval(
-    company: Company, clock: FakeClock, kim: Actor
-) -> None:
+def test_an_emergency_needs_no_other_approval(company: Company, clock: FakeClock, kim: Actor) -> None:
     rotation = postpone(ready(company, clock), kim)
     emergency.declare_emergency(rotation, reason="the key leaked", alone="", by=kim, now=AT_NIGHT)
     rotation = reload(rotation)
@@ -493,9 +490,7 @@ def test_an_emergency_has_its_own_rule_and_waits_for_no_other_approval(
     assert role_assignments.certificates_by_role(company.identity)["sign"] == [company.new]
 
 
-def test_what_was_approved_with_the_plan_withdraws_nothing_when_it_happens_by_itself(
-    company: Company, clock: FakeClock
-) -> None:
+def test_an_automatic_extension_does_not_withdraw_the_approval(company: Company, clock: FakeClock) -> None:
     rotation = fuzzily_started(company, clock, AtEnd.EXTEND)
     run(clock, STARTS + timedelta(minutes=59, seconds=30))
     rotation = reload(rotation)
@@ -503,7 +498,7 @@ def test_what_was_approved_with_the_plan_withdraws_nothing_when_it_happens_by_it
     assert not rotation.is_withdrawn
 
 
-def test_nobodys_word_makes_a_change_whose_approval_is_withdrawn(
+def test_a_withdrawn_change_cannot_be_made_by_decision_or_evidence(
     company: Company, clock: FakeClock, kim: Actor
 ) -> None:
     rotation = fuzzily_started(company, clock, AtEnd.SWITCH)
@@ -512,7 +507,7 @@ def test_nobodys_word_makes_a_change_whose_approval_is_withdrawn(
         open_window.switch_now(reload(rotation), reason="they called", by=kim, now=LATER)
 
 
-# What people see.
+# Pages and mails.
 
 
 def login(actor: Actor) -> Client:
@@ -520,7 +515,7 @@ def login(actor: Actor) -> Client:
     return log_in(actor.user)
 
 
-def test_the_page_says_who_withdrew_it_and_who_can_approve_it_again(
+def test_the_page_shows_who_withdrew_it_and_who_can_approve_it_again(
     company: Company, clock: FakeClock, kim: Actor
 ) -> None:
     rotation = postpone(ready(company, clock), kim)
@@ -537,7 +532,7 @@ def test_the_page_says_who_withdrew_it_and_who_can_approve_it_again(
     assert "Approve again …" in page_text(theirs)
 
 
-def test_whoever_changed_it_is_told_why_they_can_not_approve_it_and_nothing_else(
+def test_the_page_explains_why_the_changer_cannot_approve_it(
     company: Company, clock: FakeClock, kim: Actor
 ) -> None:
     rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
@@ -549,13 +544,13 @@ def test_whoever_changed_it_is_told_why_they_can_not_approve_it_and_nothing_else
     assert silent not in shown
 
 
-def test_it_is_approved_again_on_its_page(company: Company, clock: FakeClock, kim: Actor) -> None:
+def test_it_can_be_approved_again_on_its_page(company: Company, clock: FakeClock, kim: Actor) -> None:
     rotation = postpone(ready(company, clock), kim)
     amir = log_in(make_person("amir", "approver"))
     asked = page_text(get_page(amir, "rotation-approve", rotation.uid))
     assert "withdrawn because Kim moved the window" in asked
-    assert "At once" not in asked  # what was staged is not told as if it were to come
-    old = stamp(reload(rotation))
+    assert "At once" not in asked  # staging is done, and not announced again
+    old = rotation_version(reload(rotation))
     assert post_form(login(kim), "rotation-approve", rotation.uid, seen=old).status_code == 422
     assert post_form(amir, "rotation-approve", rotation.uid, seen="older").status_code == 422
     assert reload(rotation).is_withdrawn
@@ -570,14 +565,14 @@ def test_a_plan_that_changed_since_it_was_looked_at_is_not_approved_again(
     company = company_with_unknown_capability()
     rotation = with_an_answer(company)
     postpone(rotation, kim, to=PAGES_START + timedelta(days=1))
-    seen = stamp(reload(rotation))
+    seen = rotation_version(reload(rotation))
     take_over_another_plan(reload(rotation), kim)
     amir = log_in(make_person("amir", "approver"))
     assert post_form(amir, "rotation-approve", rotation.uid, seen=seen).status_code == 422
     assert reload(rotation).is_withdrawn
 
 
-def test_people_are_told_once_and_the_home_page_says_so(
+def test_approvers_are_notified_once_and_the_home_page_shows_it(
     company: Company, clock: FakeClock, kim: Actor
 ) -> None:
     rotation = postpone(ready(company, clock), kim)
@@ -590,7 +585,7 @@ def test_people_are_told_once_and_the_home_page_says_so(
 
 
 @pytest.mark.parametrize("asked_for", [True, False])
-def test_whoever_is_about_to_withdraw_an_approval_reads_so_before(
+def test_the_withdrawal_is_announced_before_a_change(
     asked_for: bool, company: Company, clock: FakeClock
 ) -> None:
     Installation.objects.update(four_eyes_production=asked_for)

@@ -1,4 +1,4 @@
-"""Windows whose exact moment is not known: evidence, somebody's word, and the decision at the end."""
+"""Fuzzy windows: evidence, an operator's decision, and the decision at the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from as2certs.audit.models import Entry
 from identities import role_assignments
 from identities.models import AS2System
 from partners.models import Partner
-from rotations import runner
 from rotations.errors import ActionRefused, PlanError
 from rotations.lifecycle import (
     approval,
@@ -41,10 +40,8 @@ INSIDE = STARTS + timedelta(minutes=20)
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    clock = FakeClock()
-    monkeypatch.setattr(runner, "database_now", clock)
-    return clock
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
@@ -55,11 +52,11 @@ def company(db: None, tmp_path: object, settings: LazySettings, clock: FakeClock
 
 def run(clock: FakeClock, at: datetime) -> None:
     clock.now = at
-    runner.apply_due(wait=False)
+    clock.apply_due()
 
 
 def started(company: Company, clock: FakeClock, at_end: str) -> Rotation:
-    """Return the scheduled rotation of Fabrikam's certificate, in a window without a fixed moment."""
+    """Return a scheduled rotation of Fabrikam's certificate, in a fuzzy window."""
     fabrikam = company.partners[0]
     old = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=30))
     new = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=700))
@@ -78,7 +75,7 @@ def started(company: Company, clock: FakeClock, at_end: str) -> Rotation:
 
 
 def message(rotation: Rotation, company: Company, at: datetime) -> None:
-    """Note that a message of Fabrikam's was signed with the new certificate."""
+    """Record that a message of Fabrikam was signed with the new certificate."""
     assert rotation.new is not None
     changeover_evidence.record_sighting(
         company.partners[0],
@@ -117,10 +114,10 @@ def test_it_needs_room_for_both_on_both_sides(which: str) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_first_message_makes_the_change(company: Company, clock: FakeClock) -> None:
+def test_the_first_evidence_triggers_the_cut_over(company: Company, clock: FakeClock) -> None:
     rotation = started(company, clock, AtEnd.GO_BACK)
     run(clock, STARTS)
-    assert cut_over(rotation).state == StepState.WAITING  # the window alone is no reason
+    assert cut_over(rotation).state == StepState.WAITING  # an open window alone triggers nothing
     message(rotation, company, INSIDE)
     run(clock, INSIDE)
     assert role_assignments.certificates_by_role(company.partners[0])["encrypt"] == [rotation.new]
@@ -129,7 +126,7 @@ def test_the_first_message_makes_the_change(company: Company, clock: FakeClock) 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_after_a_message_before_the_window_the_change_is_made_when_it_opens(
+def test_evidence_before_the_window_triggers_the_cut_over_when_it_opens(
     company: Company, clock: FakeClock
 ) -> None:
     rotation = started(company, clock, AtEnd.SWITCH)
@@ -141,7 +138,7 @@ def test_after_a_message_before_the_window_the_change_is_made_when_it_opens(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_somebodys_word_makes_the_change(company: Company, clock: FakeClock) -> None:
+def test_an_operator_can_trigger_the_cut_over(company: Company, clock: FakeClock) -> None:
     rotation = started(company, clock, AtEnd.EXTEND)
     with pytest.raises(ActionRefused, match="The window is not open"):
         open_window.switch_now(rotation, reason="they called", by=company.by, now=NOW)
@@ -156,7 +153,7 @@ def test_somebodys_word_makes_the_change(company: Company, clock: FakeClock) -> 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_at_the_end_it_is_made_all_the_same(company: Company, clock: FakeClock) -> None:
+def test_it_can_be_made_at_the_end_without_evidence(company: Company, clock: FakeClock) -> None:
     rotation = started(company, clock, AtEnd.SWITCH)
     run(clock, ENDS - timedelta(seconds=61))
     assert cut_over(rotation).state == StepState.WAITING
@@ -166,7 +163,7 @@ def test_at_the_end_it_is_made_all_the_same(company: Company, clock: FakeClock) 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("late", [timedelta(seconds=-60), timedelta(hours=3)])
-def test_at_the_end_it_is_called_off(company: Company, clock: FakeClock, late: timedelta) -> None:
+def test_it_can_be_called_off_at_the_end(company: Company, clock: FakeClock, late: timedelta) -> None:
     rotation = started(company, clock, AtEnd.GO_BACK)
     run(clock, ENDS + late)
     rotation.refresh_from_db()
@@ -175,7 +172,7 @@ def test_at_the_end_it_is_called_off(company: Company, clock: FakeClock, late: t
 
 
 @pytest.mark.django_db(transaction=True)
-def test_at_the_end_the_window_is_extended_by_its_length(company: Company, clock: FakeClock) -> None:
+def test_it_can_be_extended_by_its_length_at_the_end(company: Company, clock: FakeClock) -> None:
     rotation = started(company, clock, AtEnd.EXTEND)
     run(clock, ENDS - timedelta(seconds=60))
     rotation.refresh_from_db()
@@ -190,7 +187,7 @@ def test_at_the_end_the_window_is_extended_by_its_length(company: Company, clock
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_was_chosen_and_cant_be_is_put_before_a_person(
+def test_an_impossible_decision_fails_the_step_for_an_operator(
     company: Company, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rotation = started(company, clock, AtEnd.EXTEND)
@@ -210,7 +207,7 @@ def test_what_was_chosen_and_cant_be_is_put_before_a_person(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_page_tells_the_rule_and_takes_a_word(
+def test_the_page_explains_the_rule_and_accepts_a_decision(
     company: Company, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rotation = started(company, clock, AtEnd.GO_BACK)
@@ -228,7 +225,7 @@ def test_the_page_tells_the_rule_and_takes_a_word(
     assert cut_over(rotation).state == StepState.DONE
 
 
-def test_a_draft_that_cant_be_so_says_why(company: Company) -> None:
+def test_an_impossible_fuzzy_window_is_explained_in_the_draft(company: Company) -> None:
     Partner.objects.update(holds=Partner.Holds.ONE)
     AS2System.objects.update(overlap=AS2System.Overlap.READERS)
     wish = drafts.DraftSpec(
@@ -248,7 +245,7 @@ def test_a_draft_that_cant_be_so_says_why(company: Company) -> None:
         (False, "other side’s change: Encrypt to {new} in {system}. A person does this by hand."),
     ],
 )
-def test_approving_promises_no_moment_that_is_not_known(
+def test_the_approval_page_shows_no_fixed_time(
     company: Company, clock: FakeClock, automatic: bool, told: str
 ) -> None:
     rotation = started(company, clock, AtEnd.GO_BACK)

@@ -1,4 +1,4 @@
-"""What a partner's system can hold comes to be known while a rotation runs: two plans, and one that is taken."""
+"""Changed capabilities during a rotation: the comparison of two plans, and the decision."""
 
 from __future__ import annotations
 
@@ -48,14 +48,11 @@ def rotation(company: Company) -> Rotation:
 
 def confirm(participant: Participant, company: Company, *, agreed: bool, now: datetime = NOW) -> None:
     assert participant.rotation.new is not None
-    confirmations.confirm(
+    confirmations.confirm_installation(
         participant,
+        confirmations.PartnerAnswer("Dave", by=company.by, now=now),
         fingerprint=pki.format_fingerprint(participant.rotation.new.sha256),
         agreed=agreed,
-        spoke_with="Dave",
-        note="",
-        by=company.by,
-        now=now,
     )
 
 
@@ -67,10 +64,10 @@ def supposed(participant: Participant) -> AlternativePlan:
 
 def take(rotation: Rotation, company: Company, participant: Participant | None = None) -> None:
     other = supposed(participant) if participant else AlternativePlan.of(rotation, now=LATER)
-    replanning.adopt_new_plan(rotation, seen=other.seen, participant=participant, by=company.by, now=LATER)
+    replanning.adopt_new_plan(rotation, seen=other.version, participant=participant, by=company.by, now=LATER)
 
 
-def test_a_word_alone_changes_neither_partner_nor_plan(rotation: Rotation, company: Company) -> None:
+def test_a_statement_alone_changes_neither_partner_nor_plan(rotation: Rotation, company: Company) -> None:
     before = list(rotation.steps.values_list("key", "simultaneous", "after"))
     northwind = state_capability(rotation, company)
     assert (northwind.says_holds, northwind.says_holds_at, northwind.holds_undecided) == (SEVERAL, NOW, True)
@@ -86,7 +83,7 @@ def test_a_stored_plan_is_the_one_that_would_be_made_now_at_any_later_time(rotat
 
 @pytest.mark.parametrize("per_partner", [False, True])
 @pytest.mark.parametrize("holds", [SEVERAL, ONE, Partner.Holds.UNKNOWN])
-def test_the_shape_read_off_one_partner_of_each_kind_is_that_of_the_whole_plan(
+def test_the_shape_from_one_partner_of_each_kind_equals_that_of_the_whole_plan(
     holds: str, per_partner: bool
 ) -> None:
     rotation = announced_rotation(company_with_unknown_capability(holds=holds, signs_per_partner=per_partner))
@@ -95,7 +92,9 @@ def test_the_shape_read_off_one_partner_of_each_kind_is_that_of_the_whole_plan(
     assert {step.key for step in other.fresh} == {step.key for step in other.before}
 
 
-def test_taken_over_the_partner_changes_in_its_own_time(rotation: Rotation, company: Company) -> None:
+def test_an_accepted_statement_lets_the_partner_switch_in_its_own_time(
+    rotation: Rotation, company: Company
+) -> None:
     assert planned_acts(participant_of(rotation)) == {
         "announce": False,
         "agree": False,
@@ -123,7 +122,7 @@ def test_taken_over_the_partner_changes_in_its_own_time(rotation: Rotation, comp
     assert not AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=LATER).differs
 
 
-def test_the_other_partner_keeps_its_steps_and_its_word_and_is_not_written_to(
+def test_the_other_partner_keeps_its_steps_and_answer_and_gets_no_mail(
     rotation: Rotation, company: Company
 ) -> None:
     confirm(participant_of(rotation, "Fabrikam"), company, agreed=True)
@@ -136,7 +135,7 @@ def test_the_other_partner_keeps_its_steps_and_its_word_and_is_not_written_to(
     assert [letter.participant for letter in letters] == [participant_of(rotation)]
 
 
-def test_whose_steps_are_others_is_told_them(rotation: Rotation, company: Company) -> None:
+def test_partners_with_changed_steps_are_notified(rotation: Rotation, company: Company) -> None:
     take(rotation, company, state_capability(rotation, company))
     text = Letter.objects.get(kind=Letter.Kind.REPLANNED).message.text
     assert "You have other steps now: please add the new one beside the old one" in text
@@ -144,7 +143,7 @@ def test_whose_steps_are_others_is_told_them(rotation: Rotation, company: Compan
     assert "exactly then" not in text
 
 
-def test_what_was_said_to_the_other_part_is_asked_again(rotation: Rotation, company: Company) -> None:
+def test_answers_to_changed_steps_are_reset(rotation: Rotation, company: Company) -> None:
     confirm(participant_of(rotation), company, agreed=True)
     take(rotation, company, state_capability(rotation, company))
     northwind = participant_of(rotation)
@@ -154,7 +153,7 @@ def test_what_was_said_to_the_other_part_is_asked_again(rotation: Rotation, comp
     assert participant_of(rotation).steps.get(act="install").state == StepState.DONE
 
 
-def test_one_at_a_time_tightens_it_and_takes_a_scheduled_rotation_back() -> None:
+def test_a_capability_of_one_unschedules_a_rotation() -> None:
     company = company_with_unknown_capability(holds=SEVERAL)
     rotation = announced_rotation(company)
     for name in ("Fabrikam", "Northwind"):
@@ -172,7 +171,9 @@ def test_one_at_a_time_tightens_it_and_takes_a_scheduled_rotation_back() -> None
     assert stored_state(rotation) == "scheduled"
 
 
-def test_the_new_plan_keeps_the_law_and_loses_nothing_on_paper(rotation: Rotation, company: Company) -> None:
+def test_the_new_plan_keeps_the_rules_and_loses_nothing_in_the_simulation(
+    rotation: Rotation, company: Company
+) -> None:
     confirm(participant_of(rotation, "Fabrikam"), company, agreed=True)
     take(rotation, company, state_capability(rotation, company))
     rotation = Rotation.objects.get(pk=rotation.pk)
@@ -188,15 +189,17 @@ def test_the_new_plan_keeps_the_law_and_loses_nothing_on_paper(rotation: Rotatio
     assert (outcome.lost, outcome.rejected, outcome.twice, list(outcome.violations)) == (0, 0, 0, [])
 
 
-def test_corrected_by_hand_the_plan_is_offered_and_can_be_left(rotation: Rotation, company: Company) -> None:
+def test_a_corrected_capability_offers_a_new_plan_that_can_be_declined(
+    rotation: Rotation, company: Company
+) -> None:
     Partner.objects.filter(name="Northwind").update(holds=SEVERAL)
     other = AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=LATER)
     assert other.needs_decision
     assert [participant.partner.name for participant in other.changed_participants] == ["Northwind"]
     with pytest.raises(ActionRefused, match="Say why"):
-        replanning.keep_stored_plan(rotation, seen=other.seen, reason=" ", by=company.by, now=LATER)
+        replanning.keep_stored_plan(rotation, seen=other.version, reason=" ", by=company.by, now=LATER)
     replanning.keep_stored_plan(
-        rotation, seen=other.seen, reason="The night is agreed", by=company.by, now=LATER
+        rotation, seen=other.version, reason="The night is agreed", by=company.by, now=LATER
     )
     left = AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=LATER)
     assert (left.differs, left.needs_decision) == (True, False)
@@ -207,7 +210,7 @@ def test_corrected_by_hand_the_plan_is_offered_and_can_be_left(rotation: Rotatio
     assert planned_acts(participant_of(rotation, "Fabrikam"))["partner_cut_over"] is True
 
 
-def test_our_own_system_is_looked_at_too(rotation: Rotation, company: Company) -> None:
+def test_a_changed_system_of_ours_offers_a_new_plan(rotation: Rotation, company: Company) -> None:
     assert company.system is not None
     company.system.overlap = "none"
     company.system.save()
@@ -216,22 +219,20 @@ def test_our_own_system_is_looked_at_too(rotation: Rotation, company: Company) -
     assert other.changes_shared_steps
 
 
-def test_a_word_is_left_aside_with_a_reason_until_it_says_something_else(
-    rotation: Rotation, company: Company
-) -> None:
+def test_a_statement_is_declined_with_a_reason_until_it_changes(rotation: Rotation, company: Company) -> None:
     northwind = state_capability(rotation, company)
-    seen = supposed(northwind).seen
+    seen = supposed(northwind).version
     replanning.keep_stored_plan(
         rotation, seen=seen, participant=northwind, reason="Odd", by=company.by, now=LATER
     )
     assert not participant_of(rotation).holds_undecided
     assert participant_of(rotation).partner.holds == Partner.Holds.UNKNOWN
     assert Entry.objects.filter(verb="participant.holds_left", reason="Odd").exists()
-    assert not state_capability(rotation, company).holds_undecided  # the same once more is nothing new
+    assert not state_capability(rotation, company).holds_undecided  # repeating a statement changes nothing
     assert state_capability(rotation, company, ONE).holds_undecided
 
 
-def test_one_where_nothing_was_known_changes_no_plan(rotation: Rotation, company: Company) -> None:
+def test_one_instead_of_unknown_changes_no_plan(rotation: Rotation, company: Company) -> None:
     northwind = state_capability(rotation, company, ONE)
     assert "makes no difference" in PlanComparison(supposed(northwind), northwind).unchanged_reason
     keys = set(rotation.steps.values_list("uid", flat=True))
@@ -241,7 +242,7 @@ def test_one_where_nothing_was_known_changes_no_plan(rotation: Rotation, company
     assert not Entry.objects.filter(verb="rotation.replanned").exists()
 
 
-def test_once_the_change_has_begun_only_the_next_one_is_concerned(
+def test_a_statement_after_the_beginning_affects_only_the_next_rotation(
     rotation: Rotation, company: Company
 ) -> None:
     for name in ("Fabrikam", "Northwind"):
@@ -257,7 +258,7 @@ def test_once_the_change_has_begun_only_the_next_one_is_concerned(
     assert set(rotation.steps.values_list("uid", flat=True)) == keys
 
 
-def test_where_each_has_its_own_moment_those_that_have_changed_keep_their_steps() -> None:
+def test_partners_that_have_switched_keep_their_steps() -> None:
     company = company_with_unknown_capability(signs_per_partner=True)
     rotation = announced_rotation(company)
     fabrikam = participant_of(rotation, "Fabrikam")
@@ -269,13 +270,13 @@ def test_where_each_has_its_own_moment_those_that_have_changed_keep_their_steps(
     before = list(fabrikam.steps.values_list("uid", "key", "state"))
     Partner.objects.filter(name="Fabrikam").update(holds=ONE)
     rotation.refresh_from_db()
-    assert not AlternativePlan.of(rotation, now=LATER).differs  # the change with it is made
+    assert not AlternativePlan.of(rotation, now=LATER).differs  # its change is made
     take(rotation, company, state_capability(rotation, company))
     assert list(participant_of(rotation, "Fabrikam").steps.values_list("uid", "key", "state")) == before
     assert planned_acts(participant_of(rotation))["cut_over"] is False
 
 
-def test_nothing_is_planned_anew_while_messages_are_held(rotation: Rotation, company: Company) -> None:
+def test_no_replanning_while_messages_are_held(rotation: Rotation, company: Company) -> None:
     northwind = state_capability(rotation, company)
     rotation.steps.filter(act="hold").update(state="done", done_at=NOW)
     with pytest.raises(ActionRefused, match="Messages are held back"):
@@ -283,35 +284,37 @@ def test_nothing_is_planned_anew_while_messages_are_held(rotation: Rotation, com
     assert participant_of(rotation).partner.holds == Partner.Holds.UNKNOWN
 
 
-def test_nothing_is_planned_anew_while_a_step_runs(rotation: Rotation, company: Company) -> None:
+def test_no_replanning_while_a_step_runs(rotation: Rotation, company: Company) -> None:
     northwind = state_capability(rotation, company)
     rotation.steps.filter(act="test").update(state="running")
     with pytest.raises(ActionRefused, match="carried out at this moment"):
         take(rotation, company, northwind)
 
 
-def test_whoever_changed_something_meanwhile_is_noticed(rotation: Rotation, company: Company) -> None:
+def test_a_change_in_the_meantime_is_an_edit_conflict(rotation: Rotation, company: Company) -> None:
     northwind = state_capability(rotation, company)
-    seen = supposed(northwind).seen
-    confirm(participant_of(rotation, "Fabrikam"), company, agreed=True)  # a step more is done
+    seen = supposed(northwind).version
+    confirm(participant_of(rotation, "Fabrikam"), company, agreed=True)  # another step is done
     with pytest.raises(EditConflict):
         replanning.adopt_new_plan(rotation, seen=seen, participant=northwind, by=company.by, now=LATER)
-    seen = supposed(northwind).seen
-    Partner.objects.filter(name="Fabrikam").update(holds=ONE)  # the plan would be yet another one
+    seen = supposed(northwind).version
+    Partner.objects.filter(name="Fabrikam").update(holds=ONE)  # the new plan differs again
     with pytest.raises(EditConflict):
         replanning.adopt_new_plan(rotation, seen=seen, participant=northwind, by=company.by, now=LATER)
     assert participant_of(rotation).partner.holds == Partner.Holds.UNKNOWN
 
 
-def test_a_word_that_was_taken_back_meanwhile_is_not_taken_over(rotation: Rotation, company: Company) -> None:
+def test_a_statement_that_changed_in_the_meantime_is_not_accepted(
+    rotation: Rotation, company: Company
+) -> None:
     northwind = state_capability(rotation, company)
-    seen = supposed(northwind).seen
+    seen = supposed(northwind).version
     state_capability(rotation, company, ONE)
     with pytest.raises(EditConflict):
         replanning.adopt_new_plan(rotation, seen=seen, participant=northwind, by=company.by, now=LATER)
 
 
-def test_done_twice_it_is_refused(rotation: Rotation, company: Company) -> None:
+def test_a_second_decision_is_refused(rotation: Rotation, company: Company) -> None:
     northwind = state_capability(rotation, company)
     take(rotation, company, northwind)
     with pytest.raises(ActionRefused, match="left to decide"):
@@ -320,7 +323,7 @@ def test_done_twice_it_is_refused(rotation: Rotation, company: Company) -> None:
         take(rotation, company)
 
 
-def test_the_trail_says_what_was_known_and_who_is_concerned(rotation: Rotation, company: Company) -> None:
+def test_the_trail_has_the_capability_and_the_affected_partners(rotation: Rotation, company: Company) -> None:
     take(rotation, company, state_capability(rotation, company))
     taken = Entry.objects.get(verb="participant.holds_taken_over")
     assert taken.old == {"holds": "not known (treated as one)"}
@@ -329,7 +332,7 @@ def test_the_trail_says_what_was_known_and_who_is_concerned(rotation: Rotation, 
     assert planned.new == {"because of": "Northwind", "other steps for": ["Northwind"]}
 
 
-def test_the_comparison_says_what_differs_in_words(rotation: Rotation, company: Company) -> None:
+def test_the_comparison_describes_the_differences(rotation: Rotation, company: Company) -> None:
     confirm(participant_of(rotation), company, agreed=True)
     comparison = PlanComparison(supposed(state_capability(rotation, company)))
     before = {side.group.first.act: (side.difference, side.partners) for side in comparison.before}

@@ -1,4 +1,4 @@
-"""Each partner at its own moment, where we sign per partner: carried out in a directory, moved, taken back, missed."""
+"""Signing per partner: own windows, executed with the directory connector, moved, taken back and missed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from identities.connectors.base import ConnectorChange, ConnectorOutcome, Instal
 from identities.models import AS2System
 from partners import signing_choices
 from partners.models import Contact, Partner, Partnership
-from rotations import runner
 from rotations.errors import ActionRefused, IllegalTransition
 from rotations.execution import confirmations
 from rotations.letters import announcements
@@ -37,10 +36,8 @@ LATER = STARTS + timedelta(days=1)
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    clock = FakeClock()
-    monkeypatch.setattr(runner, "database_now", clock)
-    return clock
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
@@ -55,7 +52,7 @@ def company(folder: Path) -> Company:
 
 
 def per_partner_company(*, holds: str = Partner.Holds.SEVERAL) -> Company:
-    """A company whose AS2 system can sign for each partner with a certificate of its own."""
+    """A company whose AS2 system can sign per partner."""
     company = make_company(holds=holds)
     AS2System.objects.update(signs_per_partner=True)
     assert company.identity.as2_system is not None
@@ -65,7 +62,7 @@ def per_partner_company(*, holds: str = Partner.Holds.SEVERAL) -> Company:
 
 
 def _load(company: Company, system: AS2System) -> None:
-    """Let the AS2 system sign and decrypt with the old certificate, as it did before it was connected."""
+    """Write the old certificate to the AS2 system, which used it before it was connected."""
     old = company.old
     key = old.private_key
     assert key is not None
@@ -91,13 +88,13 @@ def started(company: Company, *, roles: tuple[str, ...] = ("sign", "decrypt")) -
     wish = drafts.DraftSpec(roles=roles, old=company.old, new=company.new, window=window(STARTS))
     rotation = drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
     rotation = approval.approve(rotation, by=company.approver, now=NOW)
-    runner.apply_due(wait=False)
+    FakeClock().apply_due()
     return rotation
 
 
 def run(clock: FakeClock, at: datetime) -> None:
     clock.now = at
-    runner.apply_due(wait=False)
+    clock.apply_due()
 
 
 def state(rotation: Rotation) -> str:
@@ -110,14 +107,11 @@ def part(rotation: Rotation, name: str) -> Participant:
 
 def confirm(rotation: Rotation, name: str, company: Company, *, now: datetime = NOW) -> None:
     assert rotation.new is not None
-    confirmations.confirm(
+    confirmations.confirm_installation(
         part(rotation, name),
+        confirmations.PartnerAnswer("Dave", by=company.by, now=now),
         fingerprint=pki.format_fingerprint(rotation.new.sha256),
         agreed=True,
-        spoke_with="Dave",
-        note="",
-        by=company.by,
-        now=now,
     )
 
 
@@ -131,14 +125,14 @@ def move(rotation: Rotation, name: str, company: Company, starts: datetime, *, n
 
 
 def cut_over(rotation: Rotation, name: str = "") -> Step:
-    """Return our cut-over for one partner that is the present one, or of the default."""
+    """Return our current cut-over for one partner, or that of the default."""
     steps = rotation.steps.filter(act="cut_over").exclude(key__startswith="past:")
     found: Step = steps.get(participant__partner__name=name) if name else steps.get(participant=None)
     return found
 
 
 def signs(folder: Path, partner: str = "") -> str:
-    """Return the SHA-256 of what the AS2 system signs with: for one partner, or for everybody else."""
+    """Return the SHA-256 of the signing certificate in the AS2 system: for one partner, or the default."""
     own = folder / "partners" / partner / "sign" / "current" / "cert.pem"
     place = own if partner and own.exists() else folder / "sign" / "current" / "cert.pem"
     return x509.load_pem_x509_certificate(place.read_bytes()).fingerprint(hashes.SHA256()).hex()
@@ -152,13 +146,13 @@ def in_inventory(company: Company, name: str, at: datetime) -> str:
 
 
 def turns(name: str) -> list[tuple[str, datetime]]:
-    """Return what signed for a partner and from when on, whether that was its choice or the default."""
+    """Return the signing certificates for a partner and since when, by its choice or by default."""
     spans = signing_choices.signing_history(Partnership.objects.get(partner__name=name))
     by_certificate = groupby(spans, key=lambda span: span.certificate.sha256)
     return [(sha256, next(group).start) for sha256, group in by_certificate]
 
 
-def test_each_partner_changes_over_at_its_own_moment_and_the_default_last(
+def test_each_partner_switches_in_its_own_window_and_the_default_last(
     company: Company, folder: Path, clock: FakeClock
 ) -> None:
     rotation = started(company)
@@ -186,7 +180,7 @@ def test_each_partner_changes_over_at_its_own_moment_and_the_default_last(
     assert turns("Northwind") == [(old, NOW), (new, LATER)]
 
 
-def test_one_that_is_not_ready_keeps_nobody_else_waiting(
+def test_a_partner_that_is_not_ready_does_not_delay_the_others(
     company: Company, folder: Path, clock: FakeClock
 ) -> None:
     rotation = started(company)
@@ -202,7 +196,7 @@ def test_one_that_is_not_ready_keeps_nobody_else_waiting(
     assert state(rotation) == RotationState.APPLIED
 
 
-def test_one_whose_window_went_by_is_given_another_and_the_rest_stands(
+def test_a_partner_that_missed_its_window_gets_another_one_alone(
     company: Company, folder: Path, clock: FakeClock
 ) -> None:
     rotation = started(company)
@@ -222,13 +216,13 @@ def test_one_whose_window_went_by_is_given_another_and_the_rest_stands(
     assert state(rotation) == RotationState.APPLIED
 
 
-def test_one_goes_back_alone_after_all_and_changes_over_again(
+def test_one_partner_goes_back_after_all_others_and_switches_again(
     company: Company, folder: Path, clock: FakeClock
 ) -> None:
     rotation = started(company)
     confirm_all(rotation, company)
     run(clock, STARTS)
-    assert state(rotation) == RotationState.APPLIED  # all of them, and the default
+    assert state(rotation) == RotationState.APPLIED  # all partners and the default have switched
     now = STARTS + timedelta(minutes=10)
     take_back(rotation, "Fabrikam", company, now=now)
     run(clock, now)
@@ -242,7 +236,7 @@ def test_one_goes_back_alone_after_all_and_changes_over_again(
     assert state(rotation) == RotationState.APPLIED
 
 
-def test_one_goes_back_alone_while_others_are_still_to_come(
+def test_one_partner_goes_back_before_others_have_switched(
     company: Company, folder: Path, clock: FakeClock
 ) -> None:
     rotation = started(company)
@@ -279,7 +273,7 @@ def take_back(rotation: Rotation, name: str, company: Company, *, now: datetime)
     endings.take_back_participant(part(rotation, name), reason="they can't read it", by=company.by, now=now)
 
 
-def test_all_go_back_with_the_default(company: Company, folder: Path, clock: FakeClock) -> None:
+def test_all_partners_go_back_with_the_default(company: Company, folder: Path, clock: FakeClock) -> None:
     rotation = started(company)
     confirm_all(rotation, company)
     move(rotation, "Northwind", company, LATER)
@@ -293,7 +287,7 @@ def test_all_go_back_with_the_default(company: Company, folder: Path, clock: Fak
     assert in_inventory(company, "Fabrikam", now) == company.old.sha256
 
 
-def test_postponing_is_about_those_that_are_still_to_come(
+def test_postponing_affects_only_partners_that_have_not_switched(
     company: Company, folder: Path, clock: FakeClock
 ) -> None:
     rotation = started(company)
@@ -311,7 +305,7 @@ def test_postponing_is_about_those_that_are_still_to_come(
     assert state(rotation) == RotationState.APPLIED
 
 
-def test_a_moment_lies_in_the_overlap(company: Company, folder: Path, clock: FakeClock) -> None:
+def test_an_own_window_has_to_lie_in_the_overlap(company: Company, folder: Path, clock: FakeClock) -> None:
     rotation = started(company)
     ends = company.old.not_after
     with pytest.raises(ActionRefused, match="The old certificate ends before"):
@@ -323,7 +317,7 @@ def test_a_moment_lies_in_the_overlap(company: Company, folder: Path, clock: Fak
         move(rotation, "Fabrikam", company, LATER, now=STARTS)
 
 
-def test_where_all_change_at_once_nobody_has_a_moment_of_its_own(folder: Path, clock: FakeClock) -> None:
+def test_there_are_no_own_windows_if_all_switch_together(folder: Path, clock: FakeClock) -> None:
     company = make_company()
     rotation = started(company)
     with pytest.raises(ActionRefused, match="at once: postpone"):
@@ -332,9 +326,7 @@ def test_where_all_change_at_once_nobody_has_a_moment_of_its_own(folder: Path, c
         take_back(rotation, "Fabrikam", company, now=NOW)
 
 
-def test_a_partner_with_one_slot_changes_together_with_us_at_its_own_moment(
-    folder: Path, clock: FakeClock
-) -> None:
+def test_a_one_slot_partner_switches_simultaneously_in_its_own_window(folder: Path, clock: FakeClock) -> None:
     company = per_partner_company(holds=Partner.Holds.ONE)
     rotation = started(company, roles=("sign",))
     confirm_all(rotation, company)
@@ -349,9 +341,7 @@ def test_a_partner_with_one_slot_changes_together_with_us_at_its_own_moment(
     assert theirs.earliest_at == LATER
 
 
-def test_whoever_moves_is_told_and_the_others_are_not(
-    company: Company, folder: Path, clock: FakeClock
-) -> None:
+def test_only_the_moved_partner_is_notified(company: Company, folder: Path, clock: FakeClock) -> None:
     for partner in company.partners:
         Contact.objects.create(partner=partner, name="Dana", email=f"dana@{partner.as2_id.lower()}.example")
     rotation = started(company)

@@ -34,7 +34,7 @@ picks = st.integers(0, 11)
 
 
 class TwoOperators(RuleBasedStateMachine):
-    """A rotation without a connected AS2 system, so that everything is done by the two of them."""
+    """A rotation without a connected AS2 system, so that operators do everything."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class TwoOperators(RuleBasedStateMachine):
         transaction.set_rollback(True)
         self.example.__exit__(None, None, None)
 
-    # What one sees.
+    # What an operator sees.
 
     @property
     def rotation(self) -> Rotation:
@@ -89,7 +89,7 @@ class TwoOperators(RuleBasedStateMachine):
             raise ActionRefused("There are no steps to be done yet.")
         return steps[pick % len(steps)]
 
-    # What they do.
+    # What operators do.
 
     @initialize()
     def approve_first(self) -> None:
@@ -112,15 +112,11 @@ class TwoOperators(RuleBasedStateMachine):
         participant = list(self.seen[who].participants.order_by("pk"))[pick % 2]
         self.press(
             who,
-            lambda _: confirmations.confirm(
+            lambda _: confirmations.confirm_installation(
                 participant,
+                confirmations.PartnerAnswer("Dave", by=self.by[who], now=self.now),
                 fingerprint=self.company.new.sha256 if strong else "",
                 agreed=True,
-                installed=True,
-                spoke_with="Dave",
-                note="",
-                by=self.by[who],
-                now=self.now,
             ),
         )
 
@@ -185,7 +181,7 @@ class TwoOperators(RuleBasedStateMachine):
             ),
         )
 
-    # What has to be so, always.
+    # Invariants.
 
     @invariant()
     def the_trail_is_a_way_through_the_table(self) -> None:
@@ -227,7 +223,7 @@ class TwoOperators(RuleBasedStateMachine):
 @pytest.mark.django_db
 @pytest.mark.on_postgres
 @pytest.mark.parametrize("examples", [5, pytest.param(15, marks=pytest.mark.extended)])
-def test_whatever_two_operators_press_the_table_holds(examples: int) -> None:
+def test_two_operators_cannot_break_the_invariants(examples: int) -> None:
     run_state_machine_as_test(
         TwoOperators,
         settings=settings(

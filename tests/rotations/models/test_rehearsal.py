@@ -14,7 +14,6 @@ from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
 from identities.models import Identity
 from partners.models import Partner, Partnership
-from rotations import runner
 from rotations.errors import ActionRefused
 from rotations.execution import transitions
 from rotations.lifecycle import approval, drafts, endings, rescheduling, step_actions
@@ -22,6 +21,7 @@ from rotations.models import Rotation, rehearsal
 from rotations.models.rehearsal import RehearsalState
 from rotations.planning.change import PREPARATION_ACTS
 from tests.rotations.company import NOW, Company, confirm_all, make_draft, partner_certificate, window
+from tests.rotations.fake_clock import FakeClock
 from tests.rotations.pages import stored_state
 from tests.rotations.rehearsals import (
     STARTS,
@@ -398,15 +398,13 @@ def test_the_window_opens_and_nothing_is_cut_over(
     cut_over = rotation.steps.get(act="cut_over")
     rotation.steps.filter(pk=cut_over.pk).update(automatic=True, due_at=STARTS)
     for moment in (STARTS, STARTS + timedelta(minutes=59)):
-        monkeypatch.setattr(runner, "database_now", lambda moment=moment: moment)
-        assert runner.apply_due(wait=False) == 0
+        assert FakeClock(moment).apply_due() == 0
         transitions.advance_rehearsed(now=moment)
         rotation.steps.filter(pk=cut_over.pk).update(automatic=False)
         with pytest.raises(ActionRefused, match=r"comes later\. It is to be rehearsed first\."):
             step_actions.complete_step(cut_over, note="", by=company.by, now=moment)
         rotation.steps.filter(pk=cut_over.pk).update(automatic=True)
-    monkeypatch.setattr(runner, "database_now", lambda: STARTS + timedelta(minutes=60))
-    assert runner.apply_due(wait=False) == 1
+    assert FakeClock(STARTS + timedelta(minutes=60)).apply_due() == 1
     cut_over.refresh_from_db()
     assert cut_over.state == "failed"
     assert "The window ended" in cut_over.error

@@ -1,4 +1,4 @@
-"""Changes for the tests of the plan: fixed moments, named systems and partners."""
+"""Changes for tests, with fixed times, systems and partners."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -29,7 +29,7 @@ def make_change(
     per_partner: bool = False,
     moments: Mapping[str, datetime] | None = None,
 ) -> CertificateChange:
-    """Make the change with this letter, with systems s1, s2, … and partners p1, p2, …
+    """Return the change with this letter, with systems s1, s2, … and partners p1, p2, …
 
     `per_partner`: our systems can sign with another certificate for each. `moments` says for the keys of partners
     when their own windows begin, each an hour long.

@@ -1,4 +1,4 @@
-"""Plans carried out in the tests, written down apart from the product's own check of the law."""
+"""Carry out plans in tests, independently of the product's own check of the rules."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -33,14 +33,14 @@ def changes(draw: st.DrawFn) -> CertificateChange:
 
 
 def changes_per_partner(change: CertificateChange) -> bool:
-    """Say, from the rules, whether we sign to each partner with a choice of its own during this change."""
+    """Return, from the rules, whether we sign per partner during this change."""
     one_slot_for_both = Role.DECRYPT in change.roles and change.systems[0].holds is not Capacity.SEVERAL
     able = all(system.signs_per_partner for system in change.systems)
     return Role.SIGN in change.roles and able and bool(change.parties) and not one_slot_for_both
 
 
 def window_of(change: CertificateChange, key: str | None) -> tuple[datetime, datetime]:
-    """Return when we change over towards a partner; without one, when the last of them has."""
+    """Return the window of a partner; without a key, begin and end of the last window."""
     own = [(p.starts or change.starts, p.ends or change.ends) for p in change.parties if key in (p.key, None)]
     if not changes_per_partner(change) or not own:
         return change.starts, change.ends
@@ -48,7 +48,7 @@ def window_of(change: CertificateChange, key: str | None) -> tuple[datetime, dat
 
 
 def shuffle(steps: Sequence[PlannedStep], random: Random) -> list[PlannedStep]:
-    """Put the steps into some order that their `after` permits."""
+    """Return the steps in a random order that their `after` permits."""
     left, order = list(steps), list[PlannedStep]()
     while left:
         done = {step.key for step in order}
@@ -61,7 +61,7 @@ def shuffle(steps: Sequence[PlannedStep], random: Random) -> list[PlannedStep]:
 def every_order(
     steps: Sequence[PlannedStep], begun: tuple[PlannedStep, ...] = ()
 ) -> Iterator[tuple[PlannedStep, ...]]:
-    """Walk through all orders that the steps' `after` permits."""
+    """Yield all orders that the steps' `after` permits."""
     if len(begun) == len(steps):
         yield begun
     done = {step.key for step in begun}
@@ -85,7 +85,7 @@ def writer_reader_pairs(change: CertificateChange) -> list[tuple[Role, str, str]
 
 
 def first_failure(change: CertificateChange, order: Sequence[PlannedStep]) -> str:
-    """Carry the steps out and name the first moment at which a message would fail; "" when none does.
+    """Carry out the steps and return the first failure of a message; "" if there is none.
 
     A writer and a one-slot reader that are both marked simultaneous may be apart for a moment. Our default signs for
     every partner that was given no choice of its own yet, and when it flips, the choices end.

@@ -1,4 +1,4 @@
-"""Freezes: whole days on somebody's calendar, once or by a rule, across changes of the clock."""
+"""Freezes: whole days in a zone, once or by a rule, across clock changes."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def window(start: datetime, *, hours: float = 1) -> Window:
 @pytest.mark.parametrize(
     ("start", "frozen"),
     [
-        (at(2026, 11, 15, 5, 0), False),  # up to midnight in Chicago, 06:00 UTC
+        (at(2026, 11, 15, 5, 0), False),  # midnight in Chicago is 06:00 UTC
         (at(2026, 11, 15, 5, 0, 1), True),
         (at(2026, 12, 24), True),
         (at(2027, 1, 7, 5, 59), True),
         (at(2027, 1, 7, 6, 0), False),
     ],
 )
-def test_it_holds_from_midnight_to_midnight_in_its_zone(start: datetime, frozen: bool) -> None:
+def test_a_freeze_lasts_from_midnight_to_midnight_in_its_zone(start: datetime, frozen: bool) -> None:
     assert bool(freezes_touching(window(start), [CHRISTMAS])) is frozen
 
 
-def test_it_comes_back_every_year() -> None:
+def test_a_yearly_rule() -> None:
     yearly = FreezePeriod("Christmas", date(2026, 11, 15), date(2027, 1, 6), "Europe/Berlin", "FREQ=YEARLY")
     for year in (2026, 2027, 2035):
         assert freezes_touching(window(at(year, 12, 24)), [yearly])
@@ -44,7 +44,7 @@ def test_it_comes_back_every_year() -> None:
     assert not freezes_touching(window(at(2025, 12, 24)), [yearly])
 
 
-def test_the_last_days_of_each_month() -> None:
+def test_a_rule_for_the_last_days_of_each_month() -> None:
     closing = FreezePeriod(
         "Closing", date(2026, 1, 30), date(2026, 1, 31), "UTC", "FREQ=MONTHLY;BYMONTHDAY=-2"
     )
@@ -54,7 +54,7 @@ def test_the_last_days_of_each_month() -> None:
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Chicago", "Australia/Lord_Howe", "Africa/Cairo"])
-def test_a_day_with_a_change_of_the_clock_is_a_whole_day(zone: str) -> None:
+def test_a_day_with_a_clock_change_is_a_whole_day(zone: str) -> None:
     days = [date(2026, 3, 29), date(2026, 3, 8), date(2026, 10, 4), date(2026, 4, 24)]
     for day in days:
         freeze = FreezePeriod("One day", day, day, zone)
@@ -76,12 +76,12 @@ def test_a_day_with_a_change_of_the_clock_is_a_whole_day(zone: str) -> None:
         ("INTERVAL=2", "comes back yearly"),
     ],
 )
-def test_a_rule_that_is_none_is_refused(rule: str, said: str) -> None:
+def test_an_invalid_rule_is_refused(rule: str, said: str) -> None:
     with pytest.raises(FreezeError, match=said):
         validate_freeze(FreezePeriod("x", date(2026, 1, 1), date(2026, 1, 2), "UTC", rule))
 
 
-def test_a_freeze_has_a_length_and_a_zone() -> None:
+def test_an_invalid_length_or_zone_is_refused() -> None:
     with pytest.raises(FreezeError, match="The last day comes before the first"):
         validate_freeze(FreezePeriod("x", date(2026, 1, 2), date(2026, 1, 1), "UTC"))
     with pytest.raises(FreezeError, match="a year at most"):

@@ -27,7 +27,7 @@ from tests.rotations.planning.expected_plans import EXPECTED, EXPECTED_PER_PARTN
 
 
 def format_steps(steps: tuple[PlannedStep, ...]) -> list[str]:
-    """Write each step as "key: role move …", with "=" in front of those that happen together."""
+    """Return each step as "key: role-move …", with "=" in front of simultaneous ones."""
     return [
         f"{'=' if step.simultaneous else ''}{step.key}"
         + "".join(f" {effect.role}-{effect.move}" for effect in step.effects)
@@ -36,7 +36,7 @@ def format_steps(steps: tuple[PlannedStep, ...]) -> list[str]:
 
 
 @pytest.mark.parametrize(("which", "ours", "theirs"), EXPECTED, ids=lambda value: str(value))
-def test_the_plan_of_each_change_is_as_written_down(which: str, ours: Capacity, theirs: Capacity) -> None:
+def test_the_plan_of_each_change_is_as_expected(which: str, ours: Capacity, theirs: Capacity) -> None:
     steps = plan(make_change(which, (ours,), (theirs,)))
     assert format_steps(steps) == [
         line.strip() for line in EXPECTED[which, ours, theirs].strip().splitlines()
@@ -44,7 +44,7 @@ def test_the_plan_of_each_change_is_as_written_down(which: str, ours: Capacity, 
 
 
 @pytest.mark.parametrize(("which", "ours", "theirs"), EXPECTED_PER_PARTNER, ids=lambda value: str(value))
-def test_the_plan_of_each_change_where_we_sign_per_partner_is_as_written_down(
+def test_the_plan_of_each_change_with_signing_per_partner_is_as_expected(
     which: str, ours: Capacity, theirs: tuple[Capacity, ...]
 ) -> None:
     change = make_change(which, (ours,), theirs, per_partner=True)
@@ -105,7 +105,7 @@ def test_unknown_is_planned_as_one(which: str) -> None:
 
 
 @pytest.mark.parametrize("which", ROLES)
-def test_its_letter_is_that_of_the_rules(which: str) -> None:
+def test_the_letter_of_each_change(which: str) -> None:
     assert change_letter(make_change(which)) == which
 
 
@@ -113,7 +113,7 @@ def step_named(steps: tuple[PlannedStep, ...], key: str) -> PlannedStep:
     return next(step for step in steps if step.key == key)
 
 
-def test_automatic_steps_have_a_moment_and_manual_ones_wait_for_a_person() -> None:
+def test_automatic_steps_are_due_and_manual_ones_wait_for_a_person() -> None:
     steps = plan(make_change("C"))
     assert {step.key: step.due for step in steps if step.automatic} == {
         "stage:s1": NOW,
@@ -123,14 +123,14 @@ def test_automatic_steps_have_a_moment_and_manual_ones_wait_for_a_person() -> No
     assert all(step.due is None for step in steps if not step.automatic)
 
 
-def test_a_system_without_connector_leaves_its_steps_to_a_person_at_the_same_moments() -> None:
+def test_a_system_without_connector_leaves_its_steps_to_a_person_at_the_same_times() -> None:
     steps = plan(make_change("C", automatic=False))
     cut_over = step_named(steps, "cut_over:s1")
     assert (cut_over.due, cut_over.earliest, cut_over.latest) == (None, STARTS, ENDS)
     assert cut_over.evidence == (StepEvidence.OPERATOR,)
 
 
-def test_a_connector_shows_its_work_by_reading_back() -> None:
+def test_evidence_of_a_connector_step_is_reading_back() -> None:
     steps = plan(make_change("C"))
     shown = {step.evidence for step in steps if step.automatic}
     assert shown == {(StepEvidence.WRITTEN_AND_READ_BACK,)}
@@ -148,7 +148,7 @@ def test_preparation_should_be_over_when_the_window_opens() -> None:
     assert {step.latest for step in steps if step.act in PREPARATION_ACTS} == {STARTS}
 
 
-def test_a_window_that_is_open_already_leaves_time_to_prepare_until_its_end() -> None:
+def test_an_open_window_leaves_time_to_prepare_until_its_end() -> None:
     change = replace(make_change("C"), now=STARTS + timedelta(minutes=10))
     steps = plan(change)
     assert {step.latest for step in steps if step.act in PREPARATION_ACTS} == {ENDS}
@@ -287,7 +287,7 @@ def test_a_one_slot_identity_without_partners_replaces_in_one_step() -> None:
     assert violations(change, (step,)) == []
 
 
-def test_every_plan_switches_somebody() -> None:
+def test_every_plan_has_a_switch() -> None:
     for which in ROLES:
         assert any(step.act in SWITCH_ACTS for step in plan(make_change(which)))
 
@@ -296,7 +296,7 @@ def test_the_same_change_gives_the_same_plan() -> None:
     assert plan(make_change("F", (SEVERAL, ONE))) == plan(make_change("F", (SEVERAL, ONE)))
 
 
-def test_the_sentences_name_certificates_systems_and_partners() -> None:
+def test_the_texts_name_certificates_systems_and_partners() -> None:
     steps = plan(make_change("C"))
     assert step_named(steps, "stage:s1").title == "Load C2's key beside C1 for decryption in System 1"
     assert step_named(steps, "announce:p1").title == "Send C2 of ACME-PROD with its SHA-256 to Partner 1"
@@ -314,7 +314,7 @@ LATER, EARLIER = STARTS + timedelta(days=3), STARTS - timedelta(days=2)
 HOUR = timedelta(hours=1)
 
 
-def test_each_partner_has_its_own_moment_and_the_default_flips_after_the_last() -> None:
+def test_each_partner_has_its_own_window_and_the_default_switches_after_the_last() -> None:
     change = make_change(
         "C", theirs=(SEVERAL, ONE, SEVERAL), per_partner=True, moments={"p1": EARLIER, "p2": LATER}
     )
@@ -337,7 +337,7 @@ def test_each_partner_has_its_own_moment_and_the_default_flips_after_the_last() 
     assert violations(change, steps) == []
 
 
-def test_a_partners_own_moment_counts_only_where_we_sign_per_partner() -> None:
+def test_an_own_window_has_an_effect_only_with_signing_per_partner() -> None:
     moments = {"p1": LATER}
     for which in "ABC":
         assert plan(make_change(which, moments=moments)) == plan(make_change(which))
@@ -353,7 +353,7 @@ def test_a_cut_over_waits_for_its_own_partner_and_not_for_the_others() -> None:
     assert set(step_named(steps, "partner_retire:p1").after) == {"cut_over:s1:p1", "test:s1:p1"}
 
 
-def test_what_is_left_is_planned_after_the_window_of_all_others() -> None:
+def test_a_remaining_partner_is_planned_after_the_windows_of_all_others() -> None:
     change = replace(
         make_change("C", theirs=(SEVERAL, SEVERAL), per_partner=True, moments={"p2": LATER}), now=ENDS
     )
@@ -362,14 +362,14 @@ def test_what_is_left_is_planned_after_the_window_of_all_others() -> None:
         plan(replace(change, now=LATER + HOUR))
 
 
-def test_half_a_moment_of_its_own_is_refused() -> None:
+def test_half_an_own_window_is_refused() -> None:
     change = make_change("C", per_partner=True)
     half = replace(change, parties=(replace(change.parties[0], starts=LATER),))
     with pytest.raises(PlanError, match="own moment of Partner 1 lacks its beginning or its end"):
         plan(half)
 
 
-def test_the_sentences_of_per_partner_signing_say_to_whom() -> None:
+def test_the_texts_of_signing_per_partner_name_the_partner() -> None:
     steps = plan(make_change("A", theirs=(SEVERAL, ONE), per_partner=True))
     assert step_named(steps, "cut_over:s1:p1").title == "Sign to Partner 1 with C2 in System 1"
     assert step_named(steps, "cut_over:s1").title == "Sign by default with C2 in System 1"
@@ -420,11 +420,11 @@ def test_a_change_that_contradicts_itself_is_refused_with_the_reason(
         plan(change)
 
 
-def test_a_change_is_planned_until_the_last_moment_of_its_window() -> None:
+def test_a_change_can_be_planned_until_the_end_of_its_window() -> None:
     assert plan(replace(VALID_CHANGE, now=ENDS - timedelta(microseconds=1)))
 
 
-def test_a_person_at_a_system_that_takes_dates_need_not_be_there_at_the_moment() -> None:
+def test_a_system_that_switches_by_date_is_mentioned_in_the_reason() -> None:
     change = make_change("C", automatic=False)
     dated = replace(change, systems=tuple(replace(system, dated=True) for system in change.systems))
     told = {step.key: step.why for step in plan(dated)}

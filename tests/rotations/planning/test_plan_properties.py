@@ -1,4 +1,4 @@
-"""The law of rotations as properties of every plan, in every order that it permits."""
+"""The rules of rotations as properties of every plan, in every order that it permits."""
 
 from collections import defaultdict
 from dataclasses import replace
@@ -31,7 +31,7 @@ from tests.rotations.planning.plan_runs import (
 
 
 @given(changes(), st.randoms(use_true_random=False))
-def test_no_writer_moves_before_its_reader_and_the_old_leaves_the_reader_last(
+def test_no_writer_switches_before_its_reader_and_the_reader_drops_last(
     change: CertificateChange, random: Random
 ) -> None:
     order = shuffle(plan(change), random)
@@ -39,16 +39,14 @@ def test_no_writer_moves_before_its_reader_and_the_old_leaves_the_reader_last(
 
 
 @given(changes(), st.randoms(use_true_random=False))
-def test_the_check_agrees_that_every_permitted_order_is_safe(
-    change: CertificateChange, random: Random
-) -> None:
+def test_the_rules_find_every_permitted_order_safe(change: CertificateChange, random: Random) -> None:
     steps = plan(change)
     assert violations(change, steps) == []
     assert violations(change, steps, [step.key for step in shuffle(steps, random)]) == []
 
 
 @given(changes())
-def test_nothing_but_the_roles_that_expire_is_touched(change: CertificateChange) -> None:
+def test_only_the_changing_roles_are_affected(change: CertificateChange) -> None:
     sides = {f"us:{s.key}" for s in change.systems} | {f"partner:{p.key}" for p in change.parties}
     for step in plan(change):
         assert set(step.roles) <= change.roles
@@ -61,7 +59,7 @@ def test_nothing_but_the_roles_that_expire_is_touched(change: CertificateChange)
 
 
 @given(changes(), st.randoms(use_true_random=False))
-def test_no_place_holds_more_than_it_can_and_all_end_with_the_new_one_alone(
+def test_no_place_holds_too_many_and_all_end_with_the_new_certificate_alone(
     change: CertificateChange, random: Random
 ) -> None:
     room = {f"us:{s.key}": s.holds for s in change.systems} | {
@@ -84,7 +82,7 @@ def test_no_place_holds_more_than_it_can_and_all_end_with_the_new_one_alone(
 
 
 @given(changes(), st.randoms(use_true_random=False))
-def test_whoever_moves_together_becomes_ready_together(change: CertificateChange, random: Random) -> None:
+def test_simultaneous_steps_become_ready_together(change: CertificateChange, random: Random) -> None:
     joint: dict[str | None, list[PlannedStep]] = defaultdict(list)
     for step in plan(change):
         if step.simultaneous:
@@ -98,7 +96,7 @@ def test_whoever_moves_together_becomes_ready_together(change: CertificateChange
 
 
 @given(changes())
-def test_both_sides_take_part_in_whatever_happens_together(change: CertificateChange) -> None:
+def test_both_sides_have_a_simultaneous_step(change: CertificateChange) -> None:
     joint = [step for step in plan(change) if step.simultaneous]
     for partner in {step.partner for step in joint if step.partner}:
         assert {step.who for step in joint if step.partner in (partner, None)} == {
@@ -109,7 +107,7 @@ def test_both_sides_take_part_in_whatever_happens_together(change: CertificateCh
 
 
 @given(changes())
-def test_nothing_moves_together_where_every_reader_has_room(change: CertificateChange) -> None:
+def test_nothing_is_simultaneous_if_every_reader_has_room(change: CertificateChange) -> None:
     roomy = replace(
         change,
         systems=tuple(replace(system, holds=SEVERAL) for system in change.systems),
@@ -131,7 +129,7 @@ def test_our_own_cut_over_never_comes_before_the_window(change: CertificateChang
 
 
 @given(changes())
-def test_the_old_one_is_kept_through_the_grace(change: CertificateChange) -> None:
+def test_the_old_certificate_is_kept_during_the_grace_period(change: CertificateChange) -> None:
     for step in plan(change):
         if any(effect.move is Move.DROP for effect in step.effects):
             _, ends = window_of(change, step.partner)
@@ -139,7 +137,7 @@ def test_the_old_one_is_kept_through_the_grace(change: CertificateChange) -> Non
 
 
 @given(changes())
-def test_where_we_sign_per_partner_each_waits_for_nobody_but_itself_and_the_default_comes_last(
+def test_with_signing_per_partner_each_waits_only_for_itself_and_the_default_is_last(
     change: CertificateChange,
 ) -> None:
     steps = {step.key: step for step in plan(change)}
@@ -158,7 +156,7 @@ def test_where_we_sign_per_partner_each_waits_for_nobody_but_itself_and_the_defa
 
 
 @given(changes(), st.randoms(use_true_random=False))
-def test_a_beginning_of_a_plan_is_as_safe_as_the_whole(change: CertificateChange, random: Random) -> None:
+def test_a_partly_executed_plan_is_safe(change: CertificateChange, random: Random) -> None:
     keys = [step.key for step in shuffle(plan(change), random)]
     begun = keys[: random.randint(0, len(keys))]
     assert violations(change, plan(change), begun) == []
@@ -177,7 +175,7 @@ def test_every_single_order_of_a_small_plan_is_safe(
     assert [order for order in orders if first_failure(change, order)] == []
 
 
-def test_evidence_that_nothing_shows_is_never_asked_for() -> None:
-    """Only a word can tell that a partner reads with its new key: no message of ours shows it beforehand."""
+def test_no_impossible_evidence_is_required() -> None:
+    """Only the partner's word can show that it reads with its new key: no message of ours can before the switch."""
     install = next(step for step in plan(make_change("E")) if step.act is Act.INSTALL)
     assert StepEvidence.INBOUND_MESSAGE not in install.evidence

@@ -1,4 +1,4 @@
-"""The check of the law, against plans that were tampered with."""
+"""The check of the rules, with plans that were tampered with."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +17,7 @@ from tests.rotations.planning.plan_runs import changes, every_order, first_failu
 
 
 def drop_dependency(steps: tuple[PlannedStep, ...], key: str, waited_for: str) -> tuple[PlannedStep, ...]:
-    """Let one step no longer wait for another."""
+    """Remove a dependency of one step on another."""
     assert any(step.key == key and waited_for in step.after for step in steps)
     return tuple(
         replace(step, after=tuple(k for k in step.after if k != waited_for)) if step.key == key else step
@@ -26,7 +26,7 @@ def drop_dependency(steps: tuple[PlannedStep, ...], key: str, waited_for: str) -
 
 
 def drop_step(steps: tuple[PlannedStep, ...], key: str) -> tuple[PlannedStep, ...]:
-    """Take a step out, and out of everything that waits for it."""
+    """Remove a step, and all dependencies on it."""
     assert any(step.key == key for step in steps)
     return tuple(
         replace(step, after=tuple(k for k in step.after if k != key)) for step in steps if step.key != key
@@ -45,7 +45,7 @@ def stray_effect(at: str, role: Role, move: Move) -> tuple[Effect, ...]:
 
 Tamper = Callable[[tuple[PlannedStep, ...]], tuple[PlannedStep, ...]]
 PLANTED: list[tuple[str, Capacity, Capacity, Tamper, str]] = [
-    # Readers that move too late, or not at all.
+    # Readers that get the new certificate too late, or never.
     (
         "A",
         SEVERAL,
@@ -102,7 +102,7 @@ PLANTED: list[tuple[str, Capacity, Capacity, Tamper, str]] = [
         lambda s: drop_step(s, "cut_over:s1"),
         "Needed for encrypting at System 1: switch",
     ),
-    # The old one leaves too early.
+    # The old certificate is dropped too early.
     (
         "B",
         SEVERAL,
@@ -131,7 +131,7 @@ PLANTED: list[tuple[str, Capacity, Capacity, Tamper, str]] = [
         lambda s: change_step(s, "partner_retire:p1", earliest=None),
         "before late messages have drained",
     ),
-    # Moments.
+    # Times.
     (
         "A",
         SEVERAL,
@@ -167,7 +167,7 @@ PLANTED: list[tuple[str, Capacity, Capacity, Tamper, str]] = [
         lambda s: change_step(s, "partner_cut_over:p1", latest=ENDS + timedelta(hours=1)),
         "belongs into the window",
     ),
-    # What is called simultaneous.
+    # Simultaneous steps.
     (
         "A",
         SEVERAL,
@@ -207,7 +207,7 @@ PLANTED: list[tuple[str, Capacity, Capacity, Tamper, str]] = [
         lambda s: drop_dependency(s, "test:s1:p1", "partner_cut_over:p1"),
         "is not released after partner_cut_over:p1",
     ),
-    # Things that are none of its business, or of its shape.
+    # Steps and effects that do not belong to the change.
     (
         "A",
         SEVERAL,
@@ -257,7 +257,7 @@ PLANTED: list[tuple[str, Capacity, Capacity, Tamper, str]] = [
 
 
 @pytest.mark.parametrize(("which", "ours", "theirs", "tamper", "complaint"), PLANTED)
-def test_the_check_finds_what_was_planted(
+def test_the_rules_find_a_planted_violation(
     which: str, ours: Capacity, theirs: Capacity, tamper: Tamper, complaint: str
 ) -> None:
     change = make_change(which, (ours,), (theirs,))
@@ -330,14 +330,14 @@ PLANTED_PER_PARTNER: list[tuple[str, Tamper, str]] = [
 @pytest.mark.parametrize(
     ("tamper", "complaint"), [pytest.param(*rest, id=name) for name, *rest in PLANTED_PER_PARTNER]
 )
-def test_the_check_finds_what_was_planted_where_we_sign_per_partner(tamper: Tamper, complaint: str) -> None:
+def test_the_rules_find_a_planted_violation_with_signing_per_partner(tamper: Tamper, complaint: str) -> None:
     later = STARTS + timedelta(days=2)
     change = make_change("C", theirs=(SEVERAL, ONE), per_partner=True, moments={"p2": later})
     assert violations(change, plan(change)) == []
     assert complaint in violations(change, tamper(plan(change)))
 
 
-def test_a_default_that_flips_early_is_told_in_the_order_in_which_it_happened() -> None:
+def test_an_early_default_is_found_in_a_given_order() -> None:
     change = make_change("A", theirs=(SEVERAL, SEVERAL), per_partner=True)
     order = ["announce:p1", "install:p1", "cut_over:s1:p1", "cut_over:s1"]
     assert (
@@ -346,14 +346,14 @@ def test_a_default_that_flips_early_is_told_in_the_order_in_which_it_happened() 
     )
 
 
-def test_a_plan_for_everybody_at_once_is_found_where_each_partner_should_have_its_own() -> None:
+def test_a_plan_without_own_cut_overs_is_found_with_signing_per_partner() -> None:
     change = make_change("A", theirs=(SEVERAL, SEVERAL))
     apart = make_change("A", theirs=(SEVERAL, SEVERAL), per_partner=True)
     assert any("signing at System 1 for Partner 1" in found for found in violations(apart, plan(change)))
     assert any("which this change leaves alone" in found for found in violations(change, plan(apart)))
 
 
-def test_a_reader_with_room_may_not_wait_for_the_window_to_move_with_its_writer() -> None:
+def test_a_reader_with_room_may_not_switch_simultaneously() -> None:
     change = make_change("A")
     steps = plan(change)
     waits = next(step for step in steps if step.key == "install:p1").after
@@ -408,7 +408,7 @@ def test_a_plan_for_other_partners_is_found() -> None:
         (["stage:s1"], "stage:s1 is not a step of the plan."),
     ],
 )
-def test_an_order_that_breaks_the_law_is_told_step_by_step(order: list[str], complaint: str) -> None:
+def test_violations_in_a_given_order_name_the_step(order: list[str], complaint: str) -> None:
     change = make_change("A")
     assert complaint in violations(change, plan(change), order)
 
@@ -432,7 +432,7 @@ EDGES = [
 
 
 @pytest.mark.parametrize(("which", "theirs", "per_partner", "key", "waited_for"), EDGES)
-def test_the_check_of_all_orders_at_once_finds_exactly_what_trying_every_order_finds(
+def test_checking_all_orders_at_once_equals_checking_each_order(
     which: str, theirs: tuple[Capacity, ...], per_partner: bool, key: str, waited_for: str
 ) -> None:
     change = make_change(which, theirs=theirs, per_partner=per_partner)
@@ -442,7 +442,7 @@ def test_the_check_of_all_orders_at_once_finds_exactly_what_trying_every_order_f
 
 
 @given(changes(), st.randoms(use_true_random=False))
-def test_the_check_misses_no_failure_of_a_plan_that_forgot_to_wait(
+def test_the_rules_find_every_failure_of_a_plan_with_a_missing_dependency(
     change: CertificateChange, random: Random
 ) -> None:
     steps = plan(change)

@@ -1,4 +1,4 @@
-"""The simulator itself: plans that were tampered with must cost messages, and it must see whose and why."""
+"""The simulation: unsafe plans must cost messages, with the right sender and reason."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -52,7 +52,7 @@ AUTHENTICATION, DECRYPTION, MDN = (
 )
 
 
-# Plans that break the law.
+# Plans that violate the rules.
 
 
 def install_second(steps: tuple[PlannedStep, ...]) -> tuple[PlannedStep, ...]:
@@ -82,7 +82,7 @@ def let_the_partner_retire_early(steps: tuple[PlannedStep, ...]) -> tuple[Planne
     return change_step(steps, "partner_retire:p1", earliest=STARTS - 2 * DAY, latest=STARTS - 2 * DAY)
 
 
-# (change, tampering, what our messages fail with, what the partner's fail with)
+# (change, tampering, failures of our messages, failures of the partner's)
 WRONG: list[
     tuple[
         str,
@@ -112,7 +112,7 @@ WRONG: list[
 
 
 @pytest.mark.parametrize(("which", "tamper", "ours", "theirs"), WRONG)
-def test_a_plan_that_breaks_the_law_costs_messages(
+def test_a_plan_that_violates_the_rules_costs_messages(
     which: str,
     tamper: Callable[[tuple[PlannedStep, ...]], tuple[PlannedStep, ...]],
     ours: set[FailureReason],
@@ -124,7 +124,7 @@ def test_a_plan_that_breaks_the_law_costs_messages(
     assert reasons(result, outbound=False) == theirs
     assert (result.lost > 0) == bool({AUTHENTICATION, DECRYPTION} & (ours | theirs))
     assert (result.twice > 0) == (MDN in ours | theirs)
-    # Not only the check of the plan objects: what was seen in the states and in the messages does too.
+    # Violations are found not only in the plan, but also in the states and in the messages.
     seen = [sentence for sentence in result.violations if sentence not in violations(change, plan(change))]
     assert any("held only the" in sentence for sentence in seen)
     assert any("outside of any swap" in sentence for sentence in seen)
@@ -140,7 +140,7 @@ def test_without_the_pause_our_messages_fail_between_the_two_switches() -> None:
     assert not any(message.lost for message in ours)
 
 
-def test_a_grace_of_nothing_lets_what_is_on_its_way_fail() -> None:
+def test_without_a_grace_period_messages_in_transit_fail() -> None:
     change = replace(make_change("D"), grace=timedelta(0))
     behaviour = replace(partner(), pace={"partner_cut_over:p1": 1.0})
     result = simulate(change, plan(change), behaviour, traffic=Traffic(every=MINUTE))
@@ -148,7 +148,7 @@ def test_a_grace_of_nothing_lets_what_is_on_its_way_fail() -> None:
     assert {message.outbound for message in result.disrupted if message.twice} == {True}
 
 
-def test_a_writer_with_two_certificates_and_one_with_none_are_seen() -> None:
+def test_a_writer_with_two_certificates_or_none_is_a_violation() -> None:
     change = make_change("A")
     steps = plan(change)
     (effect,) = next(step for step in steps if step.key == "cut_over:s1").effects
@@ -159,17 +159,17 @@ def test_a_writer_with_two_certificates_and_one_with_none_are_seen() -> None:
         )
 
 
-def test_steps_that_wait_for_what_is_not_there_are_never_done() -> None:
+def test_steps_that_wait_for_missing_steps_are_never_done() -> None:
     change = make_change("C")
     result = simulate(change, plan(change)[::-1])
     assert {h.step.key for h in result.step_runs if h.done is not None} == {"stage:s1"}
     assert counts(result) == (0, 0, 0)
 
 
-# What partners may do.
+# Partners.
 
 
-def test_a_partner_that_installs_late_and_says_so_holds_the_change_up_and_costs_nothing() -> None:
+def test_a_partner_that_installs_late_delays_the_change_without_failures() -> None:
     result = run("A", shifts={Act.INSTALL: 2 * HOUR})
     assert next(h for h in result.step_runs if h.step.key == "cut_over:s1").missed
     assert counts(result) == (0, 0, 0)
@@ -183,7 +183,7 @@ def test_in_a_longer_window_the_change_is_made_when_the_late_partner_is_ready() 
     assert counts(result) == (0, 0, 0)
 
 
-def test_a_partner_that_only_says_that_it_has_installed_rejects_our_messages_until_it_has() -> None:
+def test_a_partner_that_confirms_too_early_rejects_messages_until_it_installs() -> None:
     result = run("A", shifts={Act.INSTALL: 2 * HOUR}, claims_done=True)
     assert result.rejected == 24  # two hours, a message every five minutes
     assert result.lost == 0
@@ -201,7 +201,7 @@ def test_messages_are_lost_when_their_retries_run_out() -> None:
     assert max(m.created for m in result.disrupted if m.lost) < STARTS + 80 * MINUTE
 
 
-def test_what_was_processed_but_not_acknowledged_is_delivered_again_and_not_lost() -> None:
+def test_an_unacknowledged_message_is_delivered_twice_and_not_lost() -> None:
     result = run("A", forgets_mdns=True)
     assert result.lost == result.rejected == 0
     assert result.twice > 0
@@ -234,14 +234,14 @@ def test_a_partner_can_use_its_own_certificate_before_we_accept_it() -> None:
     assert max(m.created for m in result.disrupted) < NOW + HOUR
 
 
-def test_a_partner_that_moves_one_role_of_two_is_found_out_when_the_old_one_leaves() -> None:
+def test_a_partner_that_switches_one_role_of_two_fails_when_the_old_certificate_is_retired() -> None:
     result = run("C", roles=frozenset({Role.SIGN}))
     assert result.lost > 0
     assert min(m.created for m in result.disrupted) >= ENDS + DEFAULT_GRACE
     assert reasons(result, outbound=False) == {DECRYPTION}
 
 
-def test_a_partner_with_one_slot_that_is_early_breaks_the_law_until_we_follow() -> None:
+def test_a_one_slot_partner_that_is_early_violates_the_rules_until_we_follow() -> None:
     result = run("B", ONE, ONE, shifts={Act.PARTNER_CUT_OVER: -2 * HOUR})
     assert result.rejected == 24
     assert any(
@@ -273,7 +273,7 @@ def test_when_the_test_never_passes_our_queue_is_never_released() -> None:
 
 
 @pytest.mark.parametrize("which", "ABCDEF")
-def test_when_the_partner_pauses_its_queue_too_nothing_at_all_fails(which: str) -> None:
+def test_nothing_fails_if_the_partner_pauses_its_queue_too(which: str) -> None:
     result = run(which, ONE, ONE, pauses=True, lag=10 * MINUTE)
     assert counts(result) == (0, 0, 0)
     assert result.waited > 0
@@ -288,7 +288,7 @@ def test_one_partner_that_is_late_does_not_touch_the_messages_of_another() -> No
 # Workers.
 
 
-def test_a_worker_that_is_down_at_the_moment_makes_the_change_when_it_is_back() -> None:
+def test_a_worker_that_was_down_makes_the_change_when_it_is_back() -> None:
     change = make_change("C")
     outage = WorkerOutage(STARTS - MINUTE, STARTS + 20 * MINUTE)
     result = simulate(change, plan(change), Behaviour(outages=(outage,)))
@@ -305,7 +305,7 @@ def test_a_window_without_a_worker_passes_unused() -> None:
 
 
 def test_a_partner_with_one_slot_is_left_alone_when_our_side_misses_the_window() -> None:
-    """It switches as agreed; that is against the law, and shows why somebody has to be told at once."""
+    """It switches as agreed, which violates the rules: partners have to be notified at once."""
     change = make_change("B", (ONE,), (ONE,))
     result = simulate(change, plan(change), Behaviour(outages=(WorkerOutage(STARTS, ENDS),)))
     assert result.lost > 0
@@ -332,13 +332,13 @@ def test_a_step_that_is_half_written_when_its_window_ends_stays_so() -> None:
 
 
 def signing(result: SimulationResult) -> dict[str, datetime | None]:
-    """Map the places where we sign to the moment since when they do so with the new certificate."""
+    """Return since when each of our signing places uses the new certificate."""
     used = [use for use in result.usages if use.place.startswith("signing") and use.certificate == "new"]
     return {use.place: use.since for use in used}
 
 
 def test_our_signing_is_chosen_for_each_partner_where_the_system_can() -> None:
-    """A killed worker then leaves some partners switched and others not, which is lawful."""
+    """A killed worker then leaves some partners switched and others not, which keeps the rules."""
     change = make_change("A", theirs=(SEVERAL, SEVERAL), per_partner=True)
     result = simulate(change, plan(change), Behaviour(kills=(WorkerKill("cut_over:s1:p1", 0, 10 * MINUTE),)))
     assert signing(result) == {
@@ -348,7 +348,7 @@ def test_our_signing_is_chosen_for_each_partner_where_the_system_can() -> None:
     assert (counts(result), result.violations) == ((0, 0, 0), ())
 
 
-def test_each_partner_changes_at_its_own_moment_and_only_its_own_messages_wait_for_a_swap() -> None:
+def test_each_partner_switches_in_its_own_window_and_only_its_own_messages_wait() -> None:
     moments = {"p1": STARTS - 2 * DAY, "p3": STARTS + 5 * DAY}
     change = make_change("C", theirs=(SEVERAL, SEVERAL, ONE), per_partner=True, moments=moments)
     result = simulate(change, plan(change))
@@ -360,7 +360,7 @@ def test_each_partner_changes_at_its_own_moment_and_only_its_own_messages_wait_f
     assert (default.done, default.writes) == (moments["p3"], ())
 
 
-def test_a_partner_that_is_late_keeps_nobody_but_the_default_waiting() -> None:
+def test_a_late_partner_delays_only_the_default() -> None:
     change = make_change("C", theirs=(SEVERAL, SEVERAL), per_partner=True)
     never = Behaviour(partners={"p1": PartnerBehaviour(never=frozenset({Act.INSTALL}))})
     result = simulate(change, plan(change), never)
@@ -370,7 +370,7 @@ def test_a_partner_that_is_late_keeps_nobody_but_the_default_waiting() -> None:
     assert (counts(result), result.violations) == ((0, 0, 0), ())
 
 
-def test_a_default_that_flips_before_its_partners_takes_them_along() -> None:
+def test_a_default_that_switches_early_ends_the_choices_per_partner() -> None:
     change = make_change("A", theirs=(SEVERAL, SEVERAL), per_partner=True)
     hasty = tuple(replace(step, after=()) if step.key == "cut_over:s1" else step for step in plan(change))
     never = Behaviour(partners={"p1": PartnerBehaviour(never=frozenset({Act.INSTALL}))})
@@ -379,10 +379,10 @@ def test_a_default_that_flips_before_its_partners_takes_them_along() -> None:
     assert any("signing at System 1 for Partner 1 used the new" in found for found in result.violations)
 
 
-# Moments and certificates.
+# Times and certificates.
 
 
-def test_a_certificate_that_ends_while_it_is_in_use_is_rejected_from_that_moment() -> None:
+def test_a_certificate_that_expires_in_use_is_rejected_from_then_on() -> None:
     change = make_change("D")
     until = ENDS + 30 * DAY
     behaviour = partner(never=frozenset({Act.PARTNER_CUT_OVER}))
@@ -390,7 +390,7 @@ def test_a_certificate_that_ends_while_it_is_in_use_is_rejected_from_that_moment
     assert result.span[1] > until
     assert timedelta(0) <= min(m.created for m in result.disrupted if not m.outbound) - until < 5 * MINUTE
     assert all(failure.expired for message in result.disrupted for failure in message.failures)
-    assert result.violations == ()  # the order was right, only too slow
+    assert result.violations == ()  # the order was right, but too slow
 
 
 def test_a_certificate_that_is_used_before_it_is_valid_is_rejected_until_then() -> None:
@@ -400,13 +400,13 @@ def test_a_certificate_that_is_used_before_it_is_valid_is_rejected_until_then() 
     assert result.lost == 0
 
 
-def test_a_certificate_that_ends_after_the_change_is_not_missed() -> None:
+def test_a_certificate_that_expires_after_the_change_has_no_effect() -> None:
     change = make_change("C")
     result = simulate(change, plan(change), validity=CertificateValidity(old_until=ENDS + DAY))
     assert counts(result) == (0, 0, 0)
 
 
-def test_steps_that_are_done_already_are_taken_as_fact() -> None:
+def test_done_steps_are_taken_as_they_are() -> None:
     change = replace(make_change("A"), now=STARTS - HOUR)
     done = {"announce:p1": STARTS - 5 * DAY, "install:p1": STARTS - 3 * DAY}
     result = simulate(change, plan(change), progress=Progress(done))
@@ -416,7 +416,7 @@ def test_steps_that_are_done_already_are_taken_as_fact() -> None:
     assert counts(result) == (0, 0, 0)
 
 
-def test_a_step_that_is_left_out_does_nothing_and_holds_nobody_up() -> None:
+def test_a_skipped_step_has_no_effect_and_delays_nothing() -> None:
     change = make_change("E", (ONE,), (ONE,))
     progress = Progress(skipped=["hold:s1", "release:s1"])
     result = simulate(change, plan(change), partner(lag=20 * MINUTE), progress=progress)
@@ -425,7 +425,7 @@ def test_a_step_that_is_left_out_does_nothing_and_holds_nobody_up() -> None:
     assert reasons(result, outbound=True) == {DECRYPTION}
 
 
-def test_the_history_says_which_place_held_which_certificate_from_when_until_when() -> None:
+def test_the_usages_have_place_certificate_and_time() -> None:
     result = run("A")
     done = {h.step.key: h.done for h in result.step_runs}
     assert [(use.place, use.certificate, use.since, use.until) for use in result.usages] == [
@@ -449,7 +449,7 @@ def test_messages_flow_from_before_the_first_step_to_after_the_last() -> None:
         assert abs(result.messages - 2 * (ends - begins) / five) <= 2
 
 
-def test_the_same_arguments_give_the_same_outcome_and_another_seed_other_messages() -> None:
+def test_the_same_arguments_give_the_same_result_and_another_seed_other_messages() -> None:
     def created(seed: int) -> list[datetime]:
         change: CertificateChange = make_change("D", (ONE,), (ONE,))
         result = simulate(change, plan(change), partner(lag=30 * MINUTE), traffic=Traffic(seed=seed))
@@ -459,11 +459,11 @@ def test_the_same_arguments_give_the_same_outcome_and_another_seed_other_message
     assert created(1) != created(2)
 
 
-# What the plan allows and the law does not see. Both are lawful as the plan stands.
+# Executions that the plan permits and the rules do not judge.
 
 
-def test_a_queue_that_is_paused_in_the_last_moment_has_not_drained() -> None:
-    """The plan lets the pause begin with the window, and the cut-over follow at once, with MDNs on their way."""
+def test_a_queue_that_is_paused_too_late_has_not_drained() -> None:
+    """The plan permits a pause that begins with the window, and a cut-over at once, with MDNs in transit."""
     change = make_change("D", (ONE,), (ONE,))
     steps = plan(change)
     assert violations(change, steps) == []
@@ -476,8 +476,8 @@ def test_a_queue_that_is_paused_in_the_last_moment_has_not_drained() -> None:
     assert not any(message.outbound for message in result.disrupted)
 
 
-def test_a_partner_that_switches_after_the_grace_costs_nothing_since_late_messages_drain_first() -> None:
-    """The old certificate stays for as long as late messages may come, counted from the last switch."""
+def test_a_partner_that_switches_after_the_grace_period_costs_nothing() -> None:
+    """The old certificate stays as long as late messages may arrive, counted from the last switch."""
     plain = make_change("D")
     change = replace(plain, systems=tuple(replace(s, drain=2 * DAY) for s in plain.systems))
     late = partner(shifts={Act.PARTNER_CUT_OVER: DEFAULT_GRACE + DAY})
@@ -488,7 +488,7 @@ def test_a_partner_that_switches_after_the_grace_costs_nothing_since_late_messag
     assert retired is not None
     assert retired >= switched + 2 * DAY
     assert counts(result) == (0, 0, 0)
-    # Where nothing is said to come late, what is on its way fails.
+    # Without a drain time, messages in transit fail.
     result = simulate(plain, plan(plain), late, traffic=Traffic(every=MINUTE))
     assert result.twice > 0
     assert all(abs(switched - message.created) < 31 * MINUTE for message in result.disrupted)

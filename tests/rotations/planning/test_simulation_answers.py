@@ -1,4 +1,4 @@
-"""What a page is told of a rehearsal on paper."""
+"""The result of a simulation in sentences, and the scenarios."""
 
 import re
 from dataclasses import replace
@@ -29,7 +29,7 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
 def named(which: str, ours: Capacity = SEVERAL, theirs: Capacity = SEVERAL) -> CertificateChange:
-    """Make a change with names as people give them."""
+    """Return a change with realistic names."""
     change = make_change(which, (ours,), (theirs,))
     return replace(
         change,
@@ -64,7 +64,7 @@ def test_a_partner_that_installs_two_hours_late_and_says_so_makes_us_wait() -> N
     assert answer.level == "warning"
 
 
-def test_a_partner_that_only_says_that_it_has_installed_rejects_for_two_hours() -> None:
+def test_a_partner_that_confirms_too_early_rejects_for_two_hours() -> None:
     answer = ask(named("E"), shifts={Act.INSTALL: 2 * HOUR}, claims_done=True, zone="America/Chicago")
     assert answer.condition == (
         "If Northwind loads C2’s key two hours late, although it says in time that it has"
@@ -78,7 +78,7 @@ def test_a_partner_that_only_says_that_it_has_installed_rejects_for_two_hours() 
     assert answer.level == "warning"
 
 
-def test_mdns_that_do_not_verify_are_told_from_whose_side_they_fail() -> None:
+def test_unverified_mdns_name_the_side_on_which_they_fail() -> None:
     own = ask(named("A"), shifts={Act.INSTALL: 2 * HOUR}, claims_done=True)
     assert own.sentences[1] == (
         "7 messages from Northwind on Wed 25 Nov 2026 between 04:06 and 05:36 UTC are processed, but our MDN does not "
@@ -92,7 +92,7 @@ def test_mdns_that_do_not_verify_are_told_from_whose_side_they_fail() -> None:
     assert (own.level, theirs.level) == ("bad", "bad")
 
 
-def test_what_never_ends_by_itself_is_told_so() -> None:
+def test_endless_failures_are_described() -> None:
     answer = ask(named("E"), never=frozenset({Act.INSTALL}), claims_done=True)
     assert answer.sentences == (
         (
@@ -118,7 +118,7 @@ def test_lost_messages_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sentence.endswith("all are lost when their retries run out.")
 
 
-def test_a_single_message_is_told_in_the_singular() -> None:
+def test_a_single_message_is_described_in_the_singular() -> None:
     change = named("B", ONE, ONE)
     answer = ask(change, lag=10 * MINUTE)
     assert answer.condition == "If Northwind switches ten minutes after the agreed moment"
@@ -130,7 +130,7 @@ def test_a_single_message_is_told_in_the_singular() -> None:
     )
 
 
-def test_messages_that_wait_are_told_with_when_they_go_out() -> None:
+def test_waiting_messages_are_described_with_their_release() -> None:
     answer = what_if(named("E", ONE, ONE), plan(named("E", ONE, ONE)))
     assert answer.sentences == (
         "No message is rejected, lost or delivered twice.",
@@ -139,7 +139,7 @@ def test_messages_that_wait_are_told_with_when_they_go_out() -> None:
     assert answer.level == "good"
 
 
-def test_a_partner_that_pauses_too_is_told_as_ours_are() -> None:
+def test_a_pause_of_a_partner_is_described_like_ours() -> None:
     answer = ask(named("C", ONE, ONE), pauses=True)
     assert answer.sentences == (
         "No message is rejected, lost or delivered twice.",
@@ -148,7 +148,7 @@ def test_a_partner_that_pauses_too_is_told_as_ours_are() -> None:
     )
 
 
-def test_a_queue_that_nothing_releases_wants_somebody() -> None:
+def test_a_queue_that_is_never_released_is_described() -> None:
     answer = ask(named("E", ONE, ONE), never=frozenset({Act.PARTNER_CUT_OVER}))
     assert answer.condition == "If Northwind never switches to C2 for decrypting"
     assert answer.sentences[:2] == (
@@ -161,7 +161,7 @@ def test_a_queue_that_nothing_releases_wants_somebody() -> None:
     assert answer.level == "bad"
 
 
-def test_a_window_without_workers_and_a_worker_that_comes_late_are_told() -> None:
+def test_a_window_without_workers_and_a_late_worker_are_described() -> None:
     change = named("C")
     down = what_if(change, plan(change), Behaviour(outages=(WorkerOutage(STARTS, ENDS),)))
     assert down.condition == "If no worker of ours runs for one hour"
@@ -180,7 +180,7 @@ def test_a_longer_window_waits_for_the_late_partner() -> None:
     )
 
 
-def test_a_certificate_that_ends_is_named_as_the_reason() -> None:
+def test_an_expired_certificate_is_named_as_the_reason() -> None:
     change = named("B")
     behaviour = Behaviour(partners={"p1": PartnerBehaviour(never=frozenset({Act.PARTNER_CUT_OVER}))})
     answer = what_if(change, plan(change), behaviour, validity=CertificateValidity(old_until=ENDS + 20 * DAY))
@@ -196,7 +196,7 @@ def test_a_certificate_that_ends_is_named_as_the_reason() -> None:
     )
 
 
-def test_a_missed_window_is_told_with_how_long_there_is_for_another() -> None:
+def test_a_missed_window_is_described_with_the_time_left() -> None:
     change = named("E")
     behaviour = Behaviour(partners={"p1": PartnerBehaviour(never=frozenset({Act.INSTALL}))})
     answer = what_if(
@@ -208,7 +208,7 @@ def test_a_missed_window_is_told_with_how_long_there_is_for_another() -> None:
     assert answer.sentences[1:] == ("No message is rejected, lost or delivered twice.",)
 
 
-def test_an_open_retirement_is_named_with_what_it_waits_for() -> None:
+def test_an_open_retirement_names_the_step_it_waits_for() -> None:
     answer = ask(named("B"), never=frozenset({Act.PARTNER_CUT_OVER}))
     assert answer.sentences == (
         "No message is rejected, lost or delivered twice.",
@@ -224,7 +224,7 @@ def test_several_systems_of_ours_are_named() -> None:
     )
 
 
-def test_what_happens_to_many_partners_at_once_is_one_sentence() -> None:
+def test_the_same_failure_of_many_partners_is_one_sentence() -> None:
     change = make_change("B", (ONE,), (ONE,) * 6)
     answer = what_if(change, plan(change), Behaviour(outages=(WorkerOutage(STARTS, ENDS),)))
     assert answer.sentences[1:] == (
@@ -244,7 +244,7 @@ def test_what_happens_to_many_partners_at_once_is_one_sentence() -> None:
         (["A", "B", "C", "D", "E"], "A, B, C and 2 others"),
     ],
 )
-def test_names_are_counted_where_they_are_many(found: list[str], told: str) -> None:
+def test_many_names_are_counted(found: list[str], told: str) -> None:
     assert format_names(found) == told
 
 
@@ -258,7 +258,7 @@ def test_a_waived_partner_is_not_waited_for() -> None:
     assert answer.level == "bad"
 
 
-def test_a_zone_that_is_none_is_refused() -> None:
+def test_an_unknown_zone_is_refused() -> None:
     change = named("B", ONE, ONE)
     with pytest.raises(UnknownZone):
         ask(change, lag=10 * MINUTE, zone="Mars/Olympus")
@@ -267,7 +267,7 @@ def test_a_zone_that_is_none_is_refused() -> None:
 @pytest.mark.parametrize("ours", [ONE, SEVERAL])
 @pytest.mark.parametrize("theirs", [ONE, SEVERAL])
 @pytest.mark.parametrize("which", ROLES)
-def test_every_question_has_an_answer_in_whole_sentences(
+def test_every_scenario_has_an_answer_in_whole_sentences(
     which: str, ours: Capacity, theirs: Capacity
 ) -> None:
     change = named(which, ours, theirs)
@@ -309,7 +309,7 @@ def test_every_question_has_an_answer_in_whole_sentences(
         ),
     ],
 )
-def test_only_what_a_partner_can_do_in_its_plan_is_asked(
+def test_scenarios_depend_on_the_steps_of_the_partner(
     which: str, ours: Capacity, theirs: Capacity, keys: str
 ) -> None:
     change = named(which, ours, theirs)
@@ -318,7 +318,7 @@ def test_only_what_a_partner_can_do_in_its_plan_is_asked(
     assert of_partner == keys.split()
 
 
-def test_our_workers_are_asked_about_where_steps_carry_themselves_out() -> None:
+def test_scenarios_of_workers_depend_on_automatic_steps() -> None:
     for automatic, found in ((True, ["killed:s1", "down"]), (False, [])):
         change = make_change("C", automatic=automatic)
         asked = [question.key for question in list_scenarios(change, plan(change))]
@@ -326,7 +326,7 @@ def test_our_workers_are_asked_about_where_steps_carry_themselves_out() -> None:
         assert [key for key in asked[1:] if not key.endswith(":p1")] == found
 
 
-def test_a_condition_puts_several_things_into_one_sentence() -> None:
+def test_a_condition_joins_several_clauses() -> None:
     change = named("C")
     behaviour = Behaviour(
         partners={
@@ -355,5 +355,5 @@ def test_a_condition_puts_several_things_into_one_sentence() -> None:
         (36 * HOUR, "36 hours"),
     ],
 )
-def test_lengths_of_time_are_told_in_their_largest_whole_unit(time: timedelta, told: str) -> None:
+def test_durations_are_formatted_in_their_largest_whole_unit(time: timedelta, told: str) -> None:
     assert format_duration(time) == told

@@ -1,4 +1,4 @@
-"""Changes A to F in all combinations, from before the first step to after the last; and the command that shows it."""
+"""Changes A to F in all combinations, and the command that simulates them."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,7 +33,7 @@ from tests.samples import sample
 MINUTE = timedelta(minutes=1)
 TRAFFIC = Traffic(every=MINUTE)
 
-# Who has to have room so that nothing needs to happen at once, straight from the rules.
+# Which sides need room for both so that nothing is simultaneous, straight from the rules.
 READERS = {
     "A": {"theirs"},
     "B": {"ours"},
@@ -51,7 +51,7 @@ EVERY = [
 
 
 def make(which: str, ours: Capacity, theirs: Capacity, many: bool, per_partner: bool) -> CertificateChange:
-    """Make a change with one partner and one system, or with two of those that there may be several of."""
+    """Return a change with one partner and one system, or with two partners or systems if ``many``."""
     own = which in "ABC"
     change = make_change(
         which, (ours,) * (1 if own or not many else 2), (theirs,) * (2 if own and many else 1)
@@ -65,13 +65,13 @@ def overlaps(which: str, ours: Capacity, theirs: Capacity) -> bool:
 
 
 def under_way(message: DisruptedMessage) -> Iterator[tuple[datetime, datetime]]:
-    """List from when until when each failed attempt of a message was on its way to being read."""
+    """Yield begin and end of the transit of each failed attempt of a message."""
     return ((failure.written, failure.read) for failure in message.failures)
 
 
 @pytest.mark.parametrize("skew", [timedelta(0), 3 * MINUTE, -3 * MINUTE, 40 * MINUTE], ids=str)
 @pytest.mark.parametrize(("which", "ours", "theirs", "many", "per_partner"), sample(EVERY, 40))
-def test_nothing_fails_where_both_fit_and_elsewhere_only_what_falls_between_the_two_switches(
+def test_messages_fail_only_between_two_simultaneous_switches(
     which: str, ours: Capacity, theirs: Capacity, many: bool, per_partner: bool, skew: timedelta
 ) -> None:
     change = make(which, ours, theirs, many, per_partner)
@@ -98,30 +98,30 @@ def test_nothing_fails_where_both_fit_and_elsewhere_only_what_falls_between_the_
 
 
 @pytest.mark.parametrize("which", "BDF")
-def test_inbound_messages_do_fail_between_two_switches(which: str) -> None:
-    """The counts of the other combinations would be zero also if nobody looked."""
+def test_inbound_messages_fail_between_two_switches(which: str) -> None:
+    """Without failures here, the zeros of the other combinations would prove nothing."""
     change = make_change(which, (Capacity.ONE,), (Capacity.ONE,))
     behaviour = Behaviour(partners={"p1": PartnerBehaviour(lag=40 * MINUTE)})
     assert 40 <= simulate(change, plan(change), behaviour, traffic=TRAFFIC).rejected <= 41
 
 
-# Without an agreed moment.
+# Without an agreed time.
 
 UNSCHEDULED = list(unscheduled_combinations())
 
 
 def carried_out(combination: Combination, behaviour: Behaviour | None = None) -> SimulationResult:
-    steps, lawful = steps_and_behaviour(combination, 2 * MINUTE)
-    return simulate(combination.change, steps, behaviour or lawful, traffic=TRAFFIC)
+    steps, compliant = steps_and_behaviour(combination, 2 * MINUTE)
+    return simulate(combination.change, steps, behaviour or compliant, traffic=TRAFFIC)
 
 
 def ours(result: SimulationResult) -> list[datetime | None]:
-    """Return when our cut-overs were made; where we sign per partner, without the default that follows."""
+    """Return when our cut-overs were made, without those of defaults."""
     cut_overs = [h for h in result.step_runs if h.step.act is Act.CUT_OVER]
     return [h.done for h in cut_overs if h.step.partner or not any(c.step.partner for c in cut_overs)]
 
 
-def test_every_way_out_of_a_window_without_a_fixed_moment_is_there_for_every_writer_of_ours() -> None:
+def test_every_outcome_of_a_fuzzy_window_is_combined_with_every_writer_of_ours() -> None:
     found = {(c.letter, c.moment) for c in UNSCHEDULED}
     assert {letter for letter, moment in found if moment is ChangeTiming.EMERGENCY} == set("ABCDEF")
     assert {letter for letter, moment in found if moment is ChangeTiming.EVIDENCE} == set("CF")
@@ -130,7 +130,7 @@ def test_every_way_out_of_a_window_without_a_fixed_moment_is_there_for_every_wri
 
 
 @pytest.mark.parametrize("combination", [c for c in UNSCHEDULED if c.moment in FUZZY_TIMINGS], ids=str)
-def test_in_a_window_without_a_fixed_moment_nothing_fails_whatever_comes_of_it(
+def test_nothing_fails_in_a_fuzzy_window(
     combination: Combination,
 ) -> None:
     result = carried_out(combination)
@@ -154,24 +154,24 @@ def test_in_a_window_without_a_fixed_moment_nothing_fails_whatever_comes_of_it(
             assert set(made) <= set(theirs)
 
 
-def test_a_partner_that_only_said_that_it_accepts_both_breaks_the_law_in_such_a_window() -> None:
+def test_a_false_confirmation_violates_the_rules_in_a_fuzzy_window() -> None:
     combination = Combination("A", SEVERAL, SEVERAL, False, ChangeTiming.WORD)
-    _, lawful = steps_and_behaviour(combination, 2 * MINUTE)
+    _, compliant = steps_and_behaviour(combination, 2 * MINUTE)
     silent = PartnerBehaviour(never=frozenset({Act.INSTALL}), claims_done=True)
-    result = carried_out(combination, replace(lawful, partners={**lawful.partners, "p1": silent}))
+    result = carried_out(combination, replace(compliant, partners={**compliant.partners, "p1": silent}))
     assert result.violations
     assert result.rejected > 0
 
 
 @pytest.mark.parametrize("holds", list(Capacity))
 @pytest.mark.parametrize("letter", "ABCDEF")
-def test_in_an_emergency_messages_fail_until_the_other_side_has_followed_and_no_longer(
+def test_messages_fail_in_an_emergency_until_the_other_side_has_followed(
     letter: str, holds: Capacity
 ) -> None:
     combination = Combination(letter, holds, holds, False, ChangeTiming.EMERGENCY)
     result = carried_out(combination)
     assert result.violations == ()
-    assert result.lost > 0  # nobody follows within the three hours of the retries
+    assert result.lost > 0  # no partner follows within the three hours of the retries
     followed = [h.done for h in result.step_runs if h.step.act is Act.PARTNER_CUT_OVER]
     last = max(moment for moment in followed if moment is not None)
     assert NOW < last < NOW + EMERGENCY_DEADLINE
@@ -179,7 +179,7 @@ def test_in_an_emergency_messages_fail_until_the_other_side_has_followed_and_no_
         assert all(written <= last for written, _ in under_way(message))
 
 
-def test_in_an_emergency_nothing_excuses_a_partner_that_has_not_followed_in_its_day() -> None:
+def test_a_partner_that_does_not_follow_in_an_emergency_violates_the_rules() -> None:
     combination = Combination("A", SEVERAL, SEVERAL, False, ChangeTiming.EMERGENCY)
     never = Behaviour(partners={"p1": PartnerBehaviour(never=frozenset({Act.PARTNER_CUT_OVER}))})
     result = carried_out(combination, never)
@@ -209,7 +209,7 @@ def test_the_command_writes_a_line_for_each_combination_in_aligned_columns() -> 
         assert "hold both" not in row or counts[1:] == [0, 0, 0, 0]
 
 
-def test_the_command_ends_with_an_error_when_the_law_is_broken() -> None:
+def test_the_command_ends_with_an_error_if_the_rules_are_violated() -> None:
     out, err = StringIO(), StringIO()
     with pytest.raises(CommandError, match=r"The law is broken in \d+ of 105 combinations") as raised:
         call_command("simulate", "--skew", "7200", stdout=out, stderr=err)
@@ -219,7 +219,7 @@ def test_the_command_ends_with_an_error_when_the_law_is_broken() -> None:
 
 
 @pytest.mark.parametrize("seed", ["1", pytest.param("2", marks=pytest.mark.extended)])
-def test_the_command_finds_the_law_kept_by_any_draw_and_the_same_twice(seed: str) -> None:
+def test_the_command_finds_no_violation_and_repeats_its_output_for_a_seed(seed: str) -> None:
     lines, errors = call_simulate("--seed", seed, "--skew", "-300")
     assert errors == ""
     assert lines == call_simulate("--seed", seed, "--skew", "-300")[0]

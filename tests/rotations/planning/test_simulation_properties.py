@@ -1,4 +1,4 @@
-"""The law as properties of what happens: random plans, partners, killed workers and messages."""
+"""The rules as properties of simulations with random plans, partners, killed workers and messages."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def spans(longest: timedelta, shortest: timedelta = timedelta(0)) -> st.SearchSt
     return st.integers(shortest // SECOND, longest // SECOND).map(lambda seconds: seconds * SECOND)
 
 
-LONGEST_SWAP = HOUR  # what `lawful` draws at most, all together
+LONGEST_SWAP = HOUR  # what `compliant_behaviours` draws at most, all together
 SPARSE = Traffic(every=6 * HOUR)
 traffics = st.builds(
     Traffic,
@@ -49,15 +49,15 @@ traffics = st.builds(
 
 @st.composite
 def all_changes(draw: st.DrawFn) -> CertificateChange:
-    """Draw any change; our system may choose its signing certificate for each partner."""
+    """Draw any change; our system may sign per partner."""
     change = draw(changes())
     per_partner = draw(st.booleans())
     return replace(change, systems=tuple(replace(s, signs_per_partner=per_partner) for s in change.systems))
 
 
 @st.composite
-def roomy_changes(draw: st.DrawFn) -> CertificateChange:
-    """Draw a change in which everybody holds several."""
+def changes_with_room(draw: st.DrawFn) -> CertificateChange:
+    """Draw a change in which all sides hold several."""
     change = draw(all_changes())
     return replace(
         change,
@@ -68,7 +68,7 @@ def roomy_changes(draw: st.DrawFn) -> CertificateChange:
 
 @st.composite
 def compliant_behaviours(draw: st.DrawFn, steps: Sequence[PlannedStep]) -> Behaviour:
-    """Draw how everybody does what the plan asks for: whenever it may be done, with killed workers and outages.
+    """Draw behaviours that keep to the plan, at any permitted time, with killed workers and outages.
 
     Nobody agrees or pauses so late that what is on its way could not drain before the window, and no worker is away
     so long that the window passes.
@@ -124,7 +124,7 @@ def deviating_behaviours(
 
 
 def held_at(result: SimulationResult, moment: datetime) -> dict[tuple[str, Role], dict[str, set[str]]]:
-    """Read from the history what each place held: (side, role) -> its slots -> certificates."""
+    """Return the certificates of the slots of each place: (side, role) -> slot -> certificates."""
     held: dict[tuple[str, Role], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for use in result.usages:
         slot = held[use.at, use.role][use.place]
@@ -134,7 +134,7 @@ def held_at(result: SimulationResult, moment: datetime) -> dict[tuple[str, Role]
 
 
 def turns(result: SimulationResult) -> list[datetime]:
-    """Return the moments from which on somebody held something else, and one before all of them."""
+    """Return the times at which certificates changed, and one before all of them."""
     found = {m for use in result.usages for m in (use.since, use.until) if m is not None}
     return [result.span[0], *sorted(found)]
 
@@ -142,7 +142,7 @@ def turns(result: SimulationResult) -> list[datetime]:
 def swapped(
     result: SimulationResult, change: CertificateChange
 ) -> dict[tuple[str, str, Role], tuple[datetime, datetime]]:
-    """Map writer, reader and role to when the first and the last of both switched, where that was to be at once."""
+    """Return the times of both switches by writer, reader and role, for simultaneous switches."""
     moments: dict[tuple[str, Role], list[datetime]] = defaultdict(list)
     replaced = set()
     for step_run in result.step_runs:
@@ -160,7 +160,7 @@ def swapped(
 
 @steadily
 @given(st.data(), all_changes(), traffics, st.integers(0, 99))
-def test_whoever_keeps_to_the_plan_keeps_the_law_in_every_state_and_for_every_message(
+def test_a_compliant_behaviour_keeps_the_rules_in_every_state_and_for_every_message(
     data: st.DataObject, change: CertificateChange, traffic: Traffic, seed: int
 ) -> None:
     steps = plan(change)
@@ -215,11 +215,11 @@ def test_no_writer_has_a_gap_or_two_certificates_and_no_reader_more_than_it_can_
 
 
 @steadily
-@given(st.data(), roomy_changes(), traffics)
-def test_where_everybody_holds_both_no_honest_delay_and_no_outage_costs_a_message(
+@given(st.data(), changes_with_room(), traffics)
+def test_delays_and_outages_cost_no_message_if_everybody_holds_both(
     data: st.DataObject, change: CertificateChange, traffic: Traffic
 ) -> None:
-    """However late partners are, as long as they say so; however long workers are away, and whatever they leave."""
+    """Partners may be late if they say so; workers may be killed or away for any time."""
     steps = plan(change)
     late = spans(DEFAULT_GRACE - DAY)
     honest = st.builds(
@@ -244,12 +244,12 @@ def test_where_everybody_holds_both_no_honest_delay_and_no_outage_costs_a_messag
 
 @steadily
 @given(st.data(), all_changes(), traffics)
-def test_every_message_that_fails_is_accounted_for(
+def test_every_failed_message_has_a_cause(
     data: st.DataObject, change: CertificateChange, traffic: Traffic
 ) -> None:
-    """Whatever partners do, and whatever the plan forgot to wait for."""
+    """Partners may do anything, and dependencies of the plan may be missing."""
     steps = data.draw(plans_without_dependency(plan(change)))
-    traffic = replace(traffic, every=traffic.every * 8)  # what partners break, they break for weeks
+    traffic = replace(traffic, every=traffic.every * 8)  # failures caused by partners last for weeks
     result = simulate(change, steps, data.draw(deviating_behaviours(change, steps)), traffic=traffic)
     for message in result.disrupted:
         assert message.failures or message.stuck
@@ -267,7 +267,7 @@ def test_every_message_that_fails_is_accounted_for(
 
 @steadily
 @given(st.data(), all_changes())
-def test_a_law_that_is_broken_by_keeping_to_a_wrong_plan_is_found_in_the_plan(
+def test_violations_in_the_simulation_are_found_in_the_plan(
     data: st.DataObject, change: CertificateChange
 ) -> None:
     steps = data.draw(plans_without_dependency(plan(change)))
@@ -278,7 +278,7 @@ def test_a_law_that_is_broken_by_keeping_to_a_wrong_plan_is_found_in_the_plan(
 
 @st.composite
 def plans_without_dependency(draw: st.DrawFn, steps: tuple[PlannedStep, ...]) -> tuple[PlannedStep, ...]:
-    """Let some steps no longer wait for some others."""
+    """Draw a plan in which some dependencies are missing."""
     edges = [(step.key, waited) for step in steps for waited in step.after]
     forgotten = set(draw(st.lists(st.sampled_from(edges), max_size=4))) if edges else set()
     return tuple(
@@ -289,7 +289,7 @@ def plans_without_dependency(draw: st.DrawFn, steps: tuple[PlannedStep, ...]) ->
 
 @settings(steadily, max_examples=25)
 @given(st.data(), all_changes(), traffics, st.booleans())
-def test_messages_that_are_only_counted_would_have_gone_through(
+def test_counted_messages_would_have_been_delivered(
     data: st.DataObject, change: CertificateChange, traffic: Traffic, ends: bool
 ) -> None:
     steps = data.draw(plans_without_dependency(plan(change)))

@@ -89,9 +89,7 @@ STEP_TRANSITIONS = {
 
 
 @pytest.mark.parametrize(("state", "action"), list(product(RotationState, RotationAction)))
-def test_a_rotation_goes_where_the_table_says_and_nowhere_else(
-    state: RotationState, action: RotationAction
-) -> None:
+def test_a_rotation_has_exactly_these_transitions(state: RotationState, action: RotationAction) -> None:
     expected = ROTATION_TRANSITIONS.get((state.value, action.value))
     if expected is None:
         with pytest.raises(IllegalTransition):
@@ -101,7 +99,7 @@ def test_a_rotation_goes_where_the_table_says_and_nowhere_else(
 
 
 @pytest.mark.parametrize(("state", "action"), list(product(StepState, StepAction)))
-def test_a_step_goes_where_the_table_says_and_nowhere_else(state: StepState, action: StepAction) -> None:
+def test_a_step_has_exactly_these_transitions(state: StepState, action: StepAction) -> None:
     expected = STEP_TRANSITIONS.get((state.value, action.value))
     if expected is None:
         with pytest.raises(IllegalTransition):
@@ -139,21 +137,21 @@ def test_a_refusal_at_the_end_says_that_it_has_ended() -> None:
         next_state(StepState.DONE, StepAction.CLAIM)
 
 
-def test_an_action_of_a_step_is_none_of_a_rotation_although_both_are_spelled_alike() -> None:
+def test_actions_of_steps_and_rotations_are_distinct() -> None:
     assert next_state(RotationState.APPLIED, RotationAction.RETRY) is RotationState.APPLIED
     with pytest.raises(IllegalTransition, match='This rotation is applied: "retry" is not possible'):
         next_state(RotationState.APPLIED, StepAction.RETRY)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("state", RotationState)
-def test_every_action_that_is_offered_for_a_rotation_works(state: RotationState) -> None:
+def test_every_offered_action_of_a_rotation_is_possible(state: RotationState) -> None:
     assert [action for action in actions_from(state) if next_state(state, action)] == list(
         actions_from(state)
     )
 
 
 @pytest.mark.parametrize("state", StepState)
-def test_every_action_that_is_offered_for_a_step_works(state: StepState) -> None:
+def test_every_offered_action_of_a_step_is_possible(state: StepState) -> None:
     assert [action for action in actions_from(state) if next_state(state, action)] == list(
         actions_from(state)
     )
@@ -183,14 +181,14 @@ def test_every_state_can_be_reached_and_left() -> None:
         assert any(next_state(state, action) is not state for action in actions_from(state))
 
 
-def test_every_action_has_a_place_in_the_tables_and_a_meaning() -> None:
+def test_every_action_has_a_transition_and_a_meaning() -> None:
     assert {action for row in ROTATION_TABLE.values() for action in row} == set(RotationAction)
     assert {action for row in STEP_TABLE.values() for action in row} == set(StepAction)
     assert set(ROTATION_MEANING) == set(RotationAction)
     assert set(STEP_MEANING) == set(StepAction)
 
 
-def test_choices_carry_readable_names() -> None:
+def test_choices_have_readable_labels() -> None:
     assert ("under_way", "under way") in ROTATION_CHOICES
     assert ("rolling_back", "rolling back") in ROTATION_CHOICES
     assert [value for value, _ in STEP_CHOICES] == ["waiting", "running", "done", "failed", "skipped"]
@@ -230,7 +228,7 @@ def test_a_window_that_is_over_needs_a_person() -> None:
     assert attention(RotationState.UNDER_WAY, now=ENDS)
 
 
-def test_what_failed_once_needs_nobody_after_the_end() -> None:
+def test_a_failed_step_of_an_ended_rotation_needs_nobody() -> None:
     assert not attention(RotationState.CANCELLED, StepState.FAILED, now=ENDS)
     assert not attention(RotationState.CLOSED, StepState.FAILED, now=ENDS)
 
@@ -240,14 +238,14 @@ def test_a_failed_step_needs_a_person_while_rolling_back_and_after_applying() ->
     assert attention(RotationState.APPLIED, StepState.FAILED)
 
 
-def test_the_picture_has_an_arrow_for_every_transition() -> None:
+def test_the_diagram_has_an_arrow_for_every_transition() -> None:
     picture = draw_diagram(STEP_TABLE)
     assert picture.startswith("stateDiagram-v2\n    [*] --> waiting\n")
     assert picture.count("-->") == len(STEP_TRANSITIONS) + 1 + len(SETTLED)
     assert "    running --> waiting: retry later\n" in picture
 
 
-def test_the_documentation_shows_the_tables_as_they_are() -> None:
+def test_the_documentation_matches_the_tables() -> None:
     written = Path(__file__).resolve().parents[3] / "docs" / "states.md"
     assert written.read_text(encoding="utf-8") == render_page(), (
         "Run: python -m rotations.planning.states > docs/states.md"

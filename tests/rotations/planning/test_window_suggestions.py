@@ -1,4 +1,4 @@
-"""Windows that are proposed: in everybody's hours where that can be, outside freezes, in time."""
+"""Suggested windows: in the working hours of all sides if possible, outside freezes, in time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def local(found: list[WindowSuggestion], zone: str) -> list[str]:
     return [f"{s.window.start.astimezone(ZoneInfo(zone)):%a %d %H:%M}" for s in found]
 
 
-def test_it_finds_the_hours_that_both_sides_share_one_window_a_day() -> None:
+def test_suggestions_lie_in_the_shared_hours_one_a_day() -> None:
     found = suggest_windows(REQUIREMENTS)
     assert local(found, "Europe/Berlin") == [
         "Mon 16 15:00",
@@ -50,14 +50,14 @@ def test_it_finds_the_hours_that_both_sides_share_one_window_a_day() -> None:
     assert all(s.outside == () for s in found)
 
 
-def test_nothing_is_sooner_than_the_notice_that_partners_need() -> None:
+def test_partners_get_their_notice() -> None:
     long = suggest_windows(replace(REQUIREMENTS, lead=timedelta(days=30)))
     assert min(s.window.start for s in long) >= NOW + timedelta(days=30)
     short = suggest_windows(replace(REQUIREMENTS, lead=timedelta(0)))
     assert min(s.window.start for s in short) >= NOW + timedelta(days=3)
 
 
-def test_seven_days_stay_before_the_old_certificate_ends() -> None:
+def test_seven_days_are_left_before_the_old_certificate_expires() -> None:
     ends = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
     assert local(suggest_windows(replace(REQUIREMENTS, old_ends=ends)), "Europe/Berlin") == [
         "Mon 16 15:00",
@@ -66,17 +66,19 @@ def test_seven_days_stay_before_the_old_certificate_ends() -> None:
     assert suggest_windows(replace(REQUIREMENTS, old_ends=NOW + timedelta(days=10))) == []
 
 
-def test_freezes_are_left_out() -> None:
+def test_freezes_are_avoided() -> None:
     freeze = FreezePeriod("Inventory", date(2026, 11, 16), date(2026, 11, 19), "Europe/Berlin")
     assert (
         local(suggest_windows(replace(REQUIREMENTS, freezes=(freeze,))), "Europe/Berlin")[0] == "Fri 20 15:00"
     )
 
 
-def test_where_no_hour_suits_all_it_says_whom_it_does_not_suit() -> None:
+def test_suggestions_name_those_who_do_not_work_then() -> None:
     found = suggest_windows(replace(REQUIREMENTS, hours=(BERLIN, CHICAGO, TOKYO)))
     assert len(found) == 5
-    assert all(len(s.outside) == 1 for s in found)  # Berlin's day touches both of the others', not at once
+    assert all(
+        len(s.outside) == 1 for s in found
+    )  # Berlin's day overlaps both of the others', but never all three
 
 
 def test_the_new_certificate_has_to_be_valid() -> None:
@@ -86,7 +88,7 @@ def test_the_new_certificate_has_to_be_valid() -> None:
     )
 
 
-def test_a_change_of_the_clock_between_the_zones_moves_the_shared_hour() -> None:
+def test_a_clock_change_moves_the_shared_hour() -> None:
     march = replace(
         REQUIREMENTS,
         now=datetime(2026, 3, 1, tzinfo=UTC),
@@ -96,7 +98,7 @@ def test_a_change_of_the_clock_between_the_zones_moves_the_shared_hour() -> None
     found = suggest_windows(march, most=30)
     hours = {s.window.start.date(): s.window.start.astimezone(ZoneInfo("Europe/Berlin")).hour for s in found}
     assert hours[date(2026, 3, 6)] == 15
-    assert hours[date(2026, 3, 9)] == 14  # America is an hour ahead of itself for three weeks
+    assert hours[date(2026, 3, 9)] == 14  # for three weeks, only America has daylight saving time
     assert hours[date(2026, 3, 30)] == 15
 
 
@@ -107,6 +109,6 @@ def test_the_slowest_partner_counts() -> None:
     assert longest_lead([], usual=14) == timedelta(days=14)
 
 
-def test_half_a_year_with_thirty_partners_takes_no_time_to_speak_of() -> None:
+def test_half_a_year_with_thirty_partners_is_fast() -> None:
     hours = [replace(CHICAGO, name=f"Partner {n}") for n in range(30)]
     assert len(suggest_windows(replace(REQUIREMENTS, hours=hours, old_ends=None))) == 5

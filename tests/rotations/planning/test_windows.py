@@ -1,4 +1,4 @@
-"""Local times, clock changes, and what speaks against a window."""
+"""Local times, clock changes, and findings about windows."""
 
 from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime, timedelta, timezone
@@ -21,11 +21,11 @@ def utc(*parts: int) -> datetime:
 
 
 def wall(text: str) -> datetime:
-    """Read a naive local time, as a clock on the wall shows it."""
+    """Return a naive local time."""
     return datetime.fromisoformat(text)
 
 
-# Clocks that jump. Each: zone, first local time that doesn't exist, first that does again, the moment of the jump.
+# Gaps: zone, first local time that doesn't exist, first that does again, time of the jump.
 GAPS = [
     ("America/Chicago", wall("2026-03-08 02:00"), wall("2026-03-08 03:00"), utc(2026, 3, 8, 8)),
     ("Europe/Berlin", wall("2026-03-29 02:00"), wall("2026-03-29 03:00"), utc(2026, 3, 29, 1)),
@@ -95,7 +95,7 @@ def test_the_times_just_before_and_after_a_jump_are_a_second_apart(
 
 @pytest.mark.parametrize(("zone", "first", "after", "jump"), GAPS)
 @pytest.mark.parametrize("fold", [0, 1])
-def test_no_answer_makes_a_missing_time_exist(
+def test_fold_does_not_help_with_a_missing_time(
     zone: str, first: datetime, after: datetime, jump: datetime, fold: int
 ) -> None:
     with pytest.raises(NonexistentTime):
@@ -117,7 +117,7 @@ def test_the_refusal_of_a_missing_day_names_the_day_after() -> None:
 
 
 @pytest.mark.parametrize(("zone", "first", "after", "earlier", "later"), OVERLAPS)
-def test_a_time_that_comes_twice_asks_which(
+def test_an_ambiguous_time_is_refused_with_both_candidates(
     zone: str, first: datetime, after: datetime, earlier: datetime, later: datetime
 ) -> None:
     with pytest.raises(AmbiguousTime) as asked:
@@ -131,7 +131,7 @@ def test_a_time_that_comes_twice_asks_which(
 
 
 @pytest.mark.parametrize(("zone", "first", "after", "earlier", "later"), OVERLAPS)
-def test_the_answer_picks_the_moment(
+def test_fold_chooses_the_time(
     zone: str, first: datetime, after: datetime, earlier: datetime, later: datetime
 ) -> None:
     assert to_utc(first, zone, fold=0) == earlier
@@ -146,7 +146,7 @@ def test_the_times_just_before_and_after_an_overlap_come_once(
     assert to_utc(after, zone) == later + (after - first)
 
 
-def test_the_question_names_both_moments_with_offset_and_letters() -> None:
+def test_the_refusal_of_an_ambiguous_time_names_both_candidates() -> None:
     with pytest.raises(AmbiguousTime) as asked:
         to_utc(wall("2026-11-01 01:30"), "America/Chicago")
     assert str(asked.value) == (
@@ -156,12 +156,12 @@ def test_the_question_names_both_moments_with_offset_and_letters() -> None:
     assert [candidate.abbreviation for candidate in asked.value.candidates] == ["CDT", "CST"]
 
 
-def test_an_ordinary_time_needs_no_answer_and_ignores_one() -> None:
+def test_an_ordinary_time_needs_no_fold() -> None:
     local = wall("2026-11-24 22:00")
     assert {to_utc(local, "America/Chicago", fold=fold) for fold in (None, 0, 1)} == {utc(2026, 11, 25, 4)}
 
 
-def test_the_moment_is_given_in_utc() -> None:
+def test_the_result_is_in_utc() -> None:
     assert to_utc(wall("2026-07-01 12:00"), "Europe/Berlin").tzinfo is UTC
 
 
@@ -173,7 +173,7 @@ def test_a_zone_that_does_not_exist_is_refused(zone: str) -> None:
         to_utc(wall("2026-11-24 22:00"), zone)
 
 
-def test_a_time_that_carries_a_zone_already_is_refused() -> None:
+def test_an_aware_time_is_refused() -> None:
     with pytest.raises(WindowError, match="already carries a zone"):
         to_utc(utc(2026, 11, 24, 22), "Europe/Berlin")
 
@@ -187,13 +187,13 @@ zones = st.sampled_from(
 
 
 @given(moments, zones)
-def test_every_moment_comes_back_from_its_local_time(at: datetime, zone: str) -> None:
+def test_every_time_can_be_recovered_from_its_local_time(at: datetime, zone: str) -> None:
     local = at.astimezone(ZoneInfo(zone))
     assert to_utc(local.replace(tzinfo=None, fold=0), zone, fold=local.fold) == at
 
 
-def meanings(local: datetime, zone: str) -> list[datetime]:
-    """Return all moments at which the clocks of a zone show this local time, by trying every offset there is."""
+def expected_times(local: datetime, zone: str) -> list[datetime]:
+    """Return all times at which the clocks of a zone show this local time, by trying every offset."""
     info = ZoneInfo(zone)
     tried = {
         info.utcoffset(local.replace(fold=fold) + hours * timedelta(hours=1))
@@ -204,8 +204,8 @@ def meanings(local: datetime, zone: str) -> list[datetime]:
     return sorted(at for at in moments if at.astimezone(info).replace(tzinfo=None, fold=0) == local)
 
 
-def outcome(local: datetime, zone: str) -> list[datetime]:
-    """Return the moments that `to_utc` offers for a local time: none in a gap, two in an overlap."""
+def candidates(local: datetime, zone: str) -> list[datetime]:
+    """Return the results of `to_utc` for a local time: none in a gap, two in an overlap."""
     try:
         return [to_utc(local, zone)]
     except NonexistentTime:
@@ -215,9 +215,9 @@ def outcome(local: datetime, zone: str) -> list[datetime]:
 
 
 @given(moments, zones)
-def test_a_local_time_means_exactly_the_moments_at_which_the_clocks_show_it(at: datetime, zone: str) -> None:
+def test_a_local_time_means_exactly_the_times_at_which_the_clocks_show_it(at: datetime, zone: str) -> None:
     local = at.replace(tzinfo=None)
-    assert outcome(local, zone) == meanings(local, zone)
+    assert candidates(local, zone) == expected_times(local, zone)
 
 
 @given(st.sampled_from(GAPS + [case[:4] for case in OVERLAPS]), st.integers(-10_000, 10_000))
@@ -226,7 +226,7 @@ def test_that_also_holds_close_to_every_change_of_the_clocks(
 ) -> None:
     zone, first, *_ = case
     local = first + seconds * SECOND
-    assert outcome(local, zone) == meanings(local, zone)
+    assert candidates(local, zone) == expected_times(local, zone)
 
 
 # Windows.
@@ -254,11 +254,11 @@ def codes(
     return [f"{finding.level} {finding.code}" for finding in found]
 
 
-def test_a_good_window_raises_no_doubt() -> None:
+def test_a_good_window_has_no_findings() -> None:
     assert codes() == []
 
 
-def test_a_window_without_certificates_to_compare_raises_no_doubt() -> None:
+def test_a_window_without_certificates_has_no_findings() -> None:
     assert codes(old_ends=None, new_begins=None, new_ends=None) == []
 
 
@@ -316,12 +316,12 @@ def test_errors_come_before_warnings() -> None:
     assert found == ["error before_new_begins", "warning short_notice"]
 
 
-def test_reasons_tell_moments_in_the_zone_of_the_agreement() -> None:
+def test_reasons_show_times_in_the_zone_of_the_window() -> None:
     (finding,) = check_window(WINDOW, now=NOW, old_ends=WINDOW.start, new_begins=None, new_ends=None)
     assert "Tue 24 Nov 2026, 22:00 CST (UTC−06:00)" in finding.reason
 
 
-def test_a_window_keeps_utc_and_shows_its_own_zone() -> None:
+def test_a_window_stores_utc_and_shows_its_own_zone() -> None:
     tokyo = timezone(timedelta(hours=9))
     window = Window(
         datetime(2026, 11, 25, 13, tzinfo=tokyo), datetime(2026, 11, 25, 14, tzinfo=tokyo), WINDOW.zone
@@ -332,7 +332,7 @@ def test_a_window_keeps_utc_and_shows_its_own_zone() -> None:
     assert window.local_end.replace(tzinfo=None) == wall("2026-11-24 23:00")
 
 
-def test_the_length_of_a_window_is_measured_and_not_read_off_the_clock() -> None:
+def test_the_length_of_a_window_is_elapsed_time() -> None:
     start = to_utc(wall("2026-11-01 00:30"), "America/Chicago")
     end = to_utc(wall("2026-11-01 02:30"), "America/Chicago")
     assert Window(start, end, "America/Chicago").length == timedelta(hours=3)
@@ -343,7 +343,7 @@ def test_a_window_can_not_be_changed() -> None:
         WINDOW.zone = "UTC"  # type: ignore[misc]
 
 
-def test_a_window_refuses_moments_without_zone_and_unknown_zones() -> None:
+def test_a_window_refuses_naive_datetimes_and_unknown_zones() -> None:
     with pytest.raises(WindowError, match="The end of a window needs a zone"):
         Window(WINDOW.start, wall("2026-11-25 05:00"), "UTC")
     with pytest.raises(UnknownZone):

@@ -144,7 +144,7 @@ def test_an_outdated_preview_is_shown_again(
 def test_a_change_between_preview_and_sending_is_noticed_under_the_lock(
     company: Company, rotation: Rotation, northwind: Participant
 ) -> None:
-    seen = announcements.build_preview(northwind, now=NOW).stamp
+    seen = announcements.build_preview(northwind, now=NOW).version
     northwind.partner.contacts.update(email="other@northwind.example")
     with pytest.raises(PreviewOutdated, match="What changed: who gets it"):
         announcements.announce(northwind, by=company.by, now=NOW, seen=seen)

@@ -54,8 +54,8 @@ def test_a_partner_accepts_both_from_its_confirmation_until_the_old_certificate_
     operator: Client, company: Company, per_partner: Rotation, northwind: Participant
 ) -> None:
     assert lanes(per_partner, company)["Northwind"] == (None, STARTS, "planned")
-    confirmations.confirm(
-        northwind, fingerprint=company.new.sha256, agreed=False, spoke_with="", note="", by=NORA, now=NOW
+    confirmations.confirm_installation(
+        northwind, confirmations.PartnerAnswer("", by=NORA, now=NOW), fingerprint=company.new.sha256
     )
     assert lanes(per_partner, company)["Northwind"] == (NOW, STARTS, "planned")
     found = drawn(per_partner, company)
@@ -78,7 +78,9 @@ def test_proposed_and_agreed_times_are_marked(
 ) -> None:
     other = window(STARTS + timedelta(days=2))
     responses.propose_window(northwind, other, note="", by=NORA, now=NOW)
-    confirmations.confirm(fabrikam, fingerprint="", agreed=True, spoke_with="", note="", by=NORA, now=NOW)
+    confirmations.confirm_installation(
+        fabrikam, confirmations.PartnerAnswer("", by=NORA, now=NOW), agreed=True
+    )
     found = lanes(per_partner, company)
     assert found["Northwind"] == (None, other.start, "proposed")
     assert found["Fabrikam"] == (NOW, STARTS, "agreed")

@@ -185,14 +185,8 @@ def test_the_selection_survives_a_refresh_of_the_page(
     show(inside, live_server, announced)
     inside.get_by_label("Tick Northwind").check()
     fabrikam = announced.participants.get(partner__name="Fabrikam")
-    confirmations.confirm(
-        fabrikam,
-        fingerprint="",
-        agreed=True,
-        spoke_with="Fay Fisher",
-        note="",
-        by=company.by,
-        now=database_now(),
+    confirmations.confirm_installation(
+        fabrikam, confirmations.PartnerAnswer("Fay Fisher", by=company.by, now=database_now()), agreed=True
     )
     row = inside.locator(f"#partner-{fabrikam.uid}")
     expect(row).to_contain_text("its word", timeout=20_000)  # the page has refreshed itself

@@ -57,9 +57,20 @@ def row_of(rotation: Rotation, name: str, **options: Any) -> Any:
     return next(r for r in detail(rotation, **options).rows if r.participant.partner.name == name)
 
 
-def confirm(participant: Participant, company: Company, **fields: Any) -> None:
-    answer = {"fingerprint": "", "agreed": True, "spoke_with": "", "note": "", **fields}
-    confirmations.confirm(participant, by=NORA, now=NOW, **answer)
+def confirm(
+    participant: Participant,
+    *,
+    spoke_with: str = "",
+    note: str = "",
+    fingerprint: str = "",
+    agreed: bool = True,
+) -> None:
+    answer = confirmations.PartnerAnswer(spoke_with, by=NORA, now=NOW, note=note)
+    confirmations.confirm_installation(participant, answer, fingerprint=fingerprint, agreed=agreed)
+
+
+def add_note(participant: Participant, note: str, *, spoke_with: str = "") -> None:
+    confirmations.add_note(participant, confirmations.PartnerAnswer(spoke_with, by=NORA, now=NOW, note=note))
 
 
 def propose(participant: Participant) -> None:
@@ -73,7 +84,7 @@ def propose(participant: Participant) -> None:
 def test_a_row_shows_the_status_of_its_partner(
     operator: Client, company: Company, announced: Rotation, northwind: Participant
 ) -> None:
-    confirm(northwind, company, fingerprint=pki.format_fingerprint(company.new.sha256), note="Night shift")
+    confirm(northwind, fingerprint=pki.format_fingerprint(company.new.sha256), note="Night shift")
     shown = page_text(get_page(operator, "rotation-detail", announced.uid))
     row = shown.partition(f'id="partner-{northwind.uid}"')[2].partition("</tr>")[0]
     for status_texts in ("ready", "23 Nov", "fingerprint", "Has it", "“Night shift”", "Nora North, "):
@@ -138,7 +149,7 @@ def test_the_next_action_is_one_button(
     Message.objects.update(state="sent")
     propose(northwind)
     assert label("Northwind") == "Decide …"
-    confirm(northwind, company, fingerprint=company.new.sha256)
+    confirm(northwind, fingerprint=company.new.sha256)
     assert label("Northwind") == ""
     rotation.steps.filter(act="announce").update(blocked=True)
     assert label("Fabrikam") == "Record answer"  # a partner may have called before it was informed
@@ -157,14 +168,11 @@ def test_the_last_response_comes_from_the_audit_trail(
 ) -> None:
     assert last_responses(announced) == {}
     propose(northwind)
-    confirm(northwind, company, note="We can after all", agreed=False)
+    confirm(northwind, note="We can after all", agreed=False)
     (last_response,) = last_responses(announced).values()
-    assert (last_response.who, last_response.what, last_response.note) == (
-        NORA.name,
-        "says that it has it",
-        "We can after all",
-    )
-    confirm(northwind, company, agreed=False, installed=False, spoke_with="Nils", note="Ill today")
+    assert last_response.who == NORA.name
+    assert (last_response.what, last_response.note) == ("says that it has it", "We can after all")
+    add_note(northwind, "Ill today", spoke_with="Nils")
     (last_response,) = last_responses(announced).values()
     assert (last_response.who, last_response.note) == ("Nils", "Ill today")
 
@@ -254,7 +262,7 @@ def test_every_response_changes_the_version_of_the_page(
             before = detail(announced).version
             time_slots.answer_slots(northwind, [slot], by=NORA, now=NOW)
         case "word":
-            confirm(northwind, company, agreed=False, installed=False, note="Calls back")
+            add_note(northwind, "Calls back")
     assert detail(announced).version != before
 
 
@@ -270,7 +278,7 @@ def more(company: Company, number: int) -> Rotation:
     (slot,) = time_slots.offer_slots(rotation, [window(STARTS)], by=company.by, now=NOW)
     for participant in rotation.participants.select_related("partner"):
         announcements.announce(participant, by=company.by, now=EARLIER)
-        confirm(participant, company, agreed=False)
+        confirm(participant, agreed=False)
         time_slots.answer_slots(participant, [slot], by=NORA, now=NOW)
     return rotation
 
@@ -303,7 +311,7 @@ def together(client: Client, rotation: Rotation, act: str, *participants: Partic
 def test_a_bulk_action_previews_its_effect_on_each_partner(
     operator: Client, company: Company, announced: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
-    confirm(fabrikam, company, fingerprint=company.new.sha256)
+    confirm(fabrikam, fingerprint=company.new.sha256)
     response = together(operator, announced, "nudge", northwind, fabrikam)
     assert response.status_code == 200
     shown = page_text(response)

@@ -202,8 +202,8 @@ def test_an_invalid_file_is_an_error_message(nora: Visitor) -> None:
 def test_a_note_is_stored_and_an_empty_one_keeps_it(
     nora: Visitor, northwind: Participant, company: Company
 ) -> None:
-    confirmations.confirm(
-        northwind, fingerprint="", agreed=False, spoke_with="", note="Call at night", by=company.by, now=NOW
+    confirmations.confirm_installation(
+        northwind, confirmations.PartnerAnswer("", by=company.by, now=NOW, note="Call at night")
     )
     nora.send("installed", how="word", note="")
     assert again(northwind).note == "Call at night"

@@ -358,14 +358,14 @@ MAKE = """
 import json, datetime
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from rotations import demo
+from rotations.letters import access_links
+from rotations.management import demo
 from rotations.models import Participant
-from rotations.web.portal import links
 demo.load(now=database_now())
 asked = Participant.objects.filter(rotation__state__in=("exchanging", "scheduled"))
 participant = asked.filter(evidence="strong").order_by("pk").first()
 by = Actor(name="test", source="command")
-fresh = links.make(participant.partner, participant=participant, contact=None, by=by, now=database_now())
+fresh = access_links.create_link(participant.partner, participant=participant, contact=None, by=by, now=database_now())
 print(json.dumps(fresh.url))
 """
 

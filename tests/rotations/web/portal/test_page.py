@@ -20,7 +20,7 @@ from partners.models import Contact, Partner
 from rotations.exchange import responses
 from rotations.exchange.time_slots import offer_slots
 from rotations.execution import transitions
-from rotations.execution.confirmations import confirm, waive
+from rotations.execution.confirmations import PartnerAnswer, confirm_installation, waive
 from rotations.lifecycle import approval, drafts, endings, rescheduling
 from rotations.models import Participant, Rotation, Step
 from tests.people import log_in, make_person
@@ -285,7 +285,7 @@ def test_a_waived_step_is_not_shown_as_done(nora: Visitor, northwind: Participan
 
 
 def test_finished_steps_are_marked(nora: Visitor, northwind: Participant, company: Company) -> None:
-    confirm(northwind, fingerprint="", agreed=False, spoke_with="", note="", by=company.by, now=NOW)
+    confirm_installation(northwind, PartnerAnswer("", by=company.by, now=NOW))
     nora.open()
     done = [step.instruction.act for step in nora.page.context["page"].instructions if step.done]
     assert done == ["install"]
@@ -338,14 +338,10 @@ def test_the_history_is_the_partners_own_without_our_reasons(
     fay.send("decline", reason="Fabrikam’s own words")
     nora.send("report", works="yes")  # too early: leaves nothing
     nora.send("decline", reason="Our night shift is away")
-    confirm(
+    confirm_installation(
         northwind,
-        fingerprint="",
+        PartnerAnswer("Dave", by=company.by, now=NOW + timedelta(minutes=1), note="Dave was rude"),
         agreed=True,
-        spoke_with="Dave",
-        note="Dave was rude",
-        by=company.by,
-        now=NOW + timedelta(minutes=1),
     )
     later = window(STARTS + timedelta(days=1))
     rotation.refresh_from_db()

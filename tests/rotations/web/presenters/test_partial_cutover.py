@@ -11,7 +11,6 @@ from django.test import Client
 
 from identities.models import AS2System, Identity
 from partners.models import Partnership
-from rotations import runner
 from rotations.execution import confirmations
 from rotations.lifecycle import approval, drafts, step_actions
 from rotations.models import Rotation, Step
@@ -35,10 +34,8 @@ STARTS = NOW + timedelta(hours=2)
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    clock = FakeClock()
-    monkeypatch.setattr(runner, "database_now", clock)
-    return clock
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
@@ -60,7 +57,7 @@ def two_systems(company: Company, clock: FakeClock) -> Rotation:
     rotation = approval.approve(rotation, by=company.approver, now=NOW)
     confirm_all(rotation, company)
     clock.now = STARTS
-    runner.apply_due(wait=False)
+    clock.apply_due()
     rotation.refresh_from_db()
     return rotation
 
@@ -107,19 +104,16 @@ def test_one_partner_can_go_back_when_we_sign_per_partner(company: Company, cloc
     spec = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
     rotation = drafts.create_draft(company.identity, spec, by=company.by, now=NOW)
     approval.approve(rotation, by=company.approver, now=NOW)
-    runner.apply_due(wait=False)
+    clock.apply_due()
     fabrikam = rotation.participants.get(partner__name="Fabrikam")
-    confirmations.confirm(
+    confirmations.confirm_installation(
         fabrikam,
+        confirmations.PartnerAnswer("Dave", by=company.by, now=NOW),
         fingerprint=company.new.sha256,
         agreed=True,
-        spoke_with="Dave",
-        note="",
-        by=company.by,
-        now=NOW,
     )
     clock.now = STARTS
-    runner.apply_due(wait=False)
+    clock.apply_due()
     rotation.refresh_from_db()
     labels = {p.name: [link.label for link in p.links] for p in detail(rotation, company).endpoints}
     assert labels == {

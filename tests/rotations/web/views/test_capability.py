@@ -40,7 +40,7 @@ def rotation(company: Company) -> Rotation:
 
 
 def seen(participant: Participant) -> str:
-    return AlternativePlan.of(participant.rotation, now=NOW, holding=assumed_capability(participant)).seen
+    return AlternativePlan.of(participant.rotation, now=NOW, holding=assumed_capability(participant)).version
 
 
 def decide(client: Client, participant: Participant, **data: Any) -> Any:
@@ -136,14 +136,14 @@ def test_a_change_of_the_partners_capability_asks_about_running_plans(
     assert "The plan would be another one now: something else is known of what Northwind can hold." in shown
     assert f"/rotations/{rotation.uid}/plan/" in shown
     assert "new: Northwind" in page_text(get_page(operator, "rotation-plan", rotation.uid))
-    now = AlternativePlan.of(rotation, now=NOW).seen
+    now = AlternativePlan.of(rotation, now=NOW).version
     response = post_form(
         operator, "rotation-plan", rotation.uid, seen=now, decision="leave", reason="Too late"
     )
     assert response.url == rotation.get_absolute_url()
     assert "another one now" not in page_text(get_page(operator, "rotation-detail", rotation.uid))
     rotation.refresh_from_db()
-    now = AlternativePlan.of(rotation, now=NOW).seen
+    now = AlternativePlan.of(rotation, now=NOW).version
     assert (
         post_form(operator, "rotation-plan", rotation.uid, seen=now, decision="take", reason="").status_code
         == 302

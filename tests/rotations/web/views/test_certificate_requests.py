@@ -32,7 +32,7 @@ def northwind(company: Company) -> Partner:
 
 
 def seen(client: Client, partner: Partner) -> str:
-    stamp: str = get_page(client, "partner-ask", partner.uid).context["preview"].stamp
+    stamp: str = get_page(client, "partner-ask", partner.uid).context["preview"].version
     return stamp
 
 
@@ -99,7 +99,7 @@ def test_the_page_explains_why_no_contact_is_reachable(
         operator,
         "partner-ask",
         northwind.uid,
-        seen=certificate_requests.build_request_preview(northwind, now=NOW).stamp,
+        seen=certificate_requests.build_request_preview(northwind, now=NOW).version,
     )
     assert answer.status_code == 422
     assert expected in page_text(answer)

@@ -15,8 +15,8 @@ from as2certs.audit.models import Entry
 from identities.certificates.generation import generate_next
 from identities.models import CertificateRequest, IdentityCertificate, PrivateKey
 from partners.models import PartnerCertificate
+from rotations.execution.version_token import rotation_version
 from rotations.lifecycle import drafts
-from rotations.lifecycle.edit_conflicts import stamp
 from rotations.models import Rotation
 from tests.certificates import cert_pem, key_pem, make_pair, p12
 from tests.people import log_in, make_person
@@ -294,7 +294,10 @@ def test_a_partners_file_with_a_private_key_is_refused(operator: Client, company
 
 def change(client: Client, rotation: Rotation, company: Company, **changed: Any) -> Any:
     return post_form(
-        client, "rotation-update", rotation.uid, **plan_form(company, **{"seen": stamp(rotation), **changed})
+        client,
+        "rotation-update",
+        rotation.uid,
+        **plan_form(company, **{"seen": rotation_version(rotation), **changed}),
     )
 
 
@@ -324,7 +327,7 @@ def test_a_change_of_a_draft_is_audited(operator: Client, company: Company) -> N
 @pytest.mark.on_postgres
 def test_the_second_of_two_concurrent_changes_is_refused(operator: Client, company: Company) -> None:
     rotation = make_drafted(company)
-    seen = stamp(rotation)
+    seen = rotation_version(rotation)
     other = log_in(make_person("oscar", "operator"))
     assert change(other, rotation, company, grace_days="30").status_code == 302
     response = change(operator, rotation, company, grace_days="7", seen=seen)
@@ -336,7 +339,7 @@ def test_the_second_of_two_concurrent_changes_is_refused(operator: Client, compa
 
 def test_a_successor_that_arrives_meanwhile_is_no_conflict(operator: Client, company: Company) -> None:
     create(operator, company, successor="generate", certificate="")
-    rotation, seen = only(), stamp(only())
+    rotation, seen = only(), rotation_version(only())
     generate_next(now=NOW)
     drafts.assign_generated_successors(now=NOW)
     request = CertificateRequest.objects.get()

@@ -13,8 +13,8 @@ from as2certs.audit.models import Entry
 from identities import role_assignments
 from identities.models import AS2System
 from rotations.execution import transitions
+from rotations.execution.version_token import rotation_version
 from rotations.lifecycle import drafts, rescheduling
-from rotations.lifecycle.edit_conflicts import stamp
 from rotations.models import Rotation
 from rotations.planning.states import StepAction
 from rotations.planning.windows import Window
@@ -94,7 +94,7 @@ def test_approving_twice_is_refused_with_what_is_possible(approver: Client, comp
 
 def test_an_outdated_plan_is_not_approved(approver: Client, company: Company) -> None:
     rotation = make_drafted(company)
-    seen = stamp(rotation)
+    seen = rotation_version(rotation)
     drafts.remove_participant(rotation.participants.all()[0], reason="moved", by=company.by, now=NOW)
     response = post_form(approver, "rotation-approve", rotation.uid, seen=seen)
     assert response.status_code == 422
@@ -126,7 +126,7 @@ def test_a_draft_without_a_window_can_not_be_approved(approver: Client, company:
 
 
 def postpone(client: Client, rotation: Rotation, **changed: str) -> Any:
-    data = {**LATER, "reason": "Northwind has a freeze", "seen": stamp(rotation), **changed}
+    data = {**LATER, "reason": "Northwind has a freeze", "seen": rotation_version(rotation), **changed}
     return post_form(client, "rotation-postpone", rotation.uid, **data)
 
 
@@ -152,7 +152,7 @@ def test_postponing_requires_a_reason_and_keeps_the_input(operator: Client, comp
 @pytest.mark.on_postgres
 def test_the_second_of_two_concurrent_postponements_is_refused(operator: Client, company: Company) -> None:
     rotation = make_scheduled(company)
-    seen = stamp(rotation)
+    seen = rotation_version(rotation)
     postpone(operator, rotation)
     response = postpone(operator, rotation, window_date="2026-12-05", seen=seen)
     assert "has changed in the meantime" in page_text(response)

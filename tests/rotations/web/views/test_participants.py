@@ -294,14 +294,10 @@ def test_a_partners_own_certificate_is_not_compared_by_sha1(operator: Client, co
     response = answer(operator, participant, fingerprint=rotation.new.sha1, channel="on the telephone")
     assert "SHA-1 fingerprint" in response.context["form"].errors["fingerprint"][0]
     with pytest.raises(pki.PkiError, match="SHA-1"):
-        confirmations.confirm(
+        confirmations.confirm_installation(
             participant,
+            confirmations.PartnerAnswer("", by=company.by, now=NOW),
             fingerprint=rotation.new.sha1,
-            agreed=False,
-            spoke_with="",
-            note="",
-            by=company.by,
-            now=NOW,
         )
     assert step_of(rotation, "check").state == "waiting"
 

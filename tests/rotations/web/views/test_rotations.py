@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.db import connection
@@ -118,9 +117,9 @@ def test_the_same_steps_of_partners_are_grouped_with_a_tally(company: Company) -
     company.identity.save()
     rotation = make_approved(company)
     first, second, third, *_ = rotation.participants.order_by("partner__name")
-    answer: dict[str, Any] = {"spoke_with": "", "note": "", "by": company.by, "now": NOW, "agreed": False}
-    confirmations.confirm(first, fingerprint=company.new.sha256, **answer)
-    confirmations.confirm(second, fingerprint="", **answer)
+    answer = confirmations.PartnerAnswer("", by=company.by, now=NOW)
+    confirmations.confirm_installation(first, answer, fingerprint=company.new.sha256)
+    confirmations.confirm_installation(second, answer)
     confirmations.waive(third, reason="pilot", by=company.by, now=NOW)
     lines = {group.key: group for group in detail(rotation).groups}
     assert lines["install"].tally == "1 confirmed, 1 weak, 1 waived, 2 silent"

@@ -11,8 +11,8 @@ from django.test import Client
 from identities.models import AS2System
 from rotations.exchange import responses
 from rotations.execution import transitions
+from rotations.execution.version_token import rotation_version
 from rotations.lifecycle import rescheduling
-from rotations.lifecycle.edit_conflicts import stamp
 from rotations.models import Participant, Rotation, Step
 from rotations.planning.states import StepAction
 from rotations.planning.windows import Window
@@ -44,7 +44,10 @@ def per_partner(company: Company) -> Company:
 
 def move(client: Client, participant: Participant, **data: Any) -> Any:
     return post_form(
-        client, "participant-move", participant.uid, **{"seen": stamp(participant.rotation), **LATER, **data}
+        client,
+        "participant-move",
+        participant.uid,
+        **{"seen": rotation_version(participant.rotation), **LATER, **data},
     )
 
 
@@ -89,7 +92,7 @@ def test_an_impossible_window_is_an_error_of_its_field(operator: Client, per_par
 def test_a_concurrent_move_is_refused(operator: Client, per_partner: Company) -> None:
     rotation = make_scheduled(per_partner)
     fabrikam = first_participant(rotation)
-    seen = stamp(rotation)
+    seen = rotation_version(rotation)
     rescheduling.move_participant(
         fabrikam, rescheduling.WindowChange(NEXT_DAY, reason="x"), by=per_partner.by, now=NOW
     )
