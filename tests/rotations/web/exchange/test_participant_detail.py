@@ -171,7 +171,7 @@ def test_a_move_to_the_proposal_is_prefilled_and_counts_as_agreed(
         "window_zone": "America/New_York",
         "window_known": "close_to_old_end",
         "reason": "Northwind proposed this time.",
-        "seen": operator.get(url).context["stamp"],
+        "seen": operator.get(url).context["version"],
     }
     assert operator.post(url, data).status_code == 302
     northwind.refresh_from_db()

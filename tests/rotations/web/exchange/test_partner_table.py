@@ -450,7 +450,7 @@ def test_only_operators_run_bulk_actions(
 def test_the_print_page_has_no_controls(operator: Client, announced: Rotation) -> None:
     shown = page_text(get_page(operator, "rotation-print", announced.uid))
     main = shown.partition("<main")[2]
-    assert "css/paper" in shown
+    assert "css/print" in shown
     assert pki.format_fingerprint(announced.new.sha256).replace(":", ":<wbr>") in main  # type: ignore[union-attr]
     assert "0 of 2 ready, 2 told." in main
     assert not re.search(r"<button|<input|<form", main)

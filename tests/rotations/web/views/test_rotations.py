@@ -341,13 +341,13 @@ def test_the_list_is_filtered_by_state_side_environment_and_name(viewer: Client,
 
 def test_rotations_that_need_attention_are_marked(viewer: Client, company: Company) -> None:
     rotation = make_approved(company)
-    assert listed(viewer, open_tasks="attention") == []
+    assert listed(viewer, needs="attention") == []
     rotation.steps.filter(act="cut_over").update(state="failed")
-    assert listed(viewer, open_tasks="attention") == [rotation]
+    assert listed(viewer, needs="attention") == [rotation]
     assert "needs you" in page_text(get_page(viewer, "rotation-list"))
-    assert listed(viewer, open_tasks="overdue") == []
+    assert listed(viewer, needs="overdue") == []
     Rotation.objects.update(window_start=NOW - timedelta(hours=2), window_end=NOW)
-    assert listed(viewer, open_tasks="overdue") == [rotation]
+    assert listed(viewer, needs="overdue") == [rotation]
 
 
 @pytest.mark.parametrize("sort", ["holder", "-holder", "state", "window", "-window", "nonsense"])
