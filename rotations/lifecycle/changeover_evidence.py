@@ -18,7 +18,6 @@ from django.db.models import Q
 from as2certs import pki
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.time_format import format_moment
-from identities.models import AS2System
 from partners.models import Partner
 from rotations.errors import ActionRefused
 from rotations.execution import transitions
@@ -204,11 +203,6 @@ def _mark_straggling(
             f"{sighting.get_use_display()} it. Call them before the old certificate is retired here."
         )
         operator_mail.notify_partner_response(rotation, participant, text, more, at=now)
-
-
-def drain_time(systems: Iterable[AS2System | None]) -> timedelta:
-    """Return how long after the window late messages may still arrive at any of these AS2 systems."""
-    return timedelta(hours=max((system.drain_hours for system in systems if system), default=0))
 
 
 def warn_and_release(now: datetime) -> int:

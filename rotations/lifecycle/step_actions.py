@@ -13,7 +13,6 @@ from rotations.execution.confirmations import (
     require_not_ended,
 )
 from rotations.execution.stored_plan import ROLL_BACK
-from rotations.lifecycle import changeover_evidence
 from rotations.models import Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import (
@@ -80,7 +79,7 @@ def complete_step(step: Step, *, note: str, by: Actor, now: datetime) -> None:
 
 def _require_drained(rotation: Rotation, step: Step, *, now: datetime) -> None:
     """Raise ActionRefused while late messages may still use the old certificate."""
-    drain = changeover_evidence.drain_time([step.system])
+    drain = stored_plan.drain_time([step.system])
     over = stored_plan.last_window_end(rotation)
     if over is not None and now < over + drain:
         until = over + drain

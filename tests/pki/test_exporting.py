@@ -1,4 +1,4 @@
-"""What leaves can be read back, and private parts leave only under a password."""
+"""Exports can be read again, and private keys are exported only with a password."""
 
 from __future__ import annotations
 
@@ -125,6 +125,6 @@ def test_another_certificates_key_does_not_leave_with_this_one(form: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["", "a\x00b", "x" * 1000, "😀"])
-def test_a_strange_name_does_no_harm_to_a_pkcs12_file(name: str) -> None:
+def test_an_unusual_name_does_no_harm_to_a_pkcs12_file(name: str) -> None:
     data = pki.to_pkcs12(LEAF, (), KEY, password="sesame", name=name)
     assert pki.read_with_key(data, password="sesame").leaf == LEAF
