@@ -20,7 +20,7 @@ from rotations.execution import confirmations
 from rotations.lifecycle import approval, endings, step_actions
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState, StepState
-from rotations.web.presenters.open_tasks import steps_for_hand
+from rotations.web.presenters.step_groups import settleable_steps
 from tests.role_assignments import replace
 from tests.rotations.company import (
     NOW,
@@ -434,7 +434,7 @@ def test_the_page_offers_a_step_only_while_nothing_is_against_recording_it(clock
     rotation = approved(company)
 
     def offered() -> list[str]:
-        return [step.act for step in steps_for_hand(rotation.steps.order_by("position"), now=STARTS)]
+        return [step.act for step in settleable_steps(rotation.steps.order_by("position"), now=STARTS)]
 
     assert "stage" in offered()
     withdraw_approval(rotation)
