@@ -354,7 +354,7 @@ class RotationDetail:
         if self.state is RotationState.ROLLING_BACK:
             return f"{len(self.places) - made} of {len(self.places)} are back on the old certificate."
         obstacle = endings.roll_back_obstacle(self.rotation, now=self.now)
-        back = "or all go back (“Roll back …”)." if obstacle is None else f"there is no way back. {obstacle}"
+        back = "or all go back (“Roll back …”)." if not obstacle else f"there is no way back. {obstacle}"
         return (
             f"{made} of {len(self.places)} use the new certificate. What is left goes forward at its moment, by trying "
             f"again or in another window (“Postpone …”); {back}"
@@ -376,7 +376,7 @@ class RotationDetail:
 
     def _obstacle(self, action: RotationAction) -> str:
         if action is RotationAction.ROLL_BACK:
-            return endings.roll_back_obstacle(self.rotation, now=self.now) or ""
+            return endings.roll_back_obstacle(self.rotation, now=self.now)
         if action is RotationAction.CLOSE:
             retiring = any(s.act == Act.RETIRE and s.state not in SETTLED for s in self.steps)
             return (

@@ -203,7 +203,7 @@ def rotation_roll_back(request: HttpRequest, uid: UUID) -> HttpResponse:
         label=_back_label(rotation),
         consequences=_back_consequences(rotation),
         danger=True,
-        obstacle=endings.roll_back_obstacle(rotation, now=now) or "",
+        obstacle=endings.roll_back_obstacle(rotation, now=now),
     )
 
     def do() -> None:
