@@ -286,6 +286,8 @@ class AbstractPeriod(models.Model):
 class AbstractService(AbstractPeriod):
     """The assignment of a certificate to a role for a period of time."""
 
+    SUBJECT = "role"
+
     role = models.CharField(max_length=10)
 
     class Meta:
@@ -294,8 +296,6 @@ class AbstractService(AbstractPeriod):
         indexes = [
             models.Index(fields=["certificate"], condition=Q(ends_at=None), name="%(app_label)s_serving")
         ]
-
-    SUBJECT = "role"
 
 
 def service_constraints(holder: str) -> list[models.BaseConstraint]:

@@ -1,4 +1,4 @@
-"""Every error of this app that people read."""
+"""The errors of this app, with messages for users."""
 
 from __future__ import annotations
 

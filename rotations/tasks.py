@@ -1,4 +1,4 @@
-"""The Celery tasks of rotations. They take no arguments: the database knows what is due."""
+"""The Celery tasks of rotations. They take no arguments, since the database knows what is due."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def apply_due() -> None:
 
 @shared_task(ignore_result=True)
 def send_reminders() -> None:
-    """Queue the mails that are due: windows that are near, rotations in trouble, certificates that expire."""
+    """Queue all mail that is due: about windows, rotations and expiring certificates."""
     reminders.run(now=database_now())
 
 
 @shared_task(ignore_result=True)
 def collect_bounces() -> None:
-    """Read the mailbox for bounces, if there is one."""
+    """Read the bounce mailbox, if one is configured."""
     mail_feedback.read_mailbox_now()

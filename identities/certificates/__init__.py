@@ -1,5 +1,5 @@
-"""Certificates and keys on their way in and out: checked, imported one by one or in bulk, generated, exported.
+"""Certificates and private keys of identities and partners: checks, import, generation, storage and export.
 
-For identities and partners alike. What a certificate says is read in ``as2certs.pki``; which one serves which role is
-kept in ``identities.role_assignments``.
+The contents of certificates are read in ``as2certs.pki``, without the database; the roles that certificates are used in
+are in ``identities.role_assignments``.
 """

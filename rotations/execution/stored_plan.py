@@ -242,6 +242,11 @@ def last_window_end(rotation: Rotation) -> datetime | None:
     return max((end for end in own if end is not None), default=rotation.window_end)
 
 
+def drain_time(systems: Iterable[AS2System | None]) -> timedelta:
+    """Return how long after the window late messages may still arrive at any of these AS2 systems."""
+    return timedelta(hours=max((system.drain_hours for system in systems if system), default=0))
+
+
 def switched_participants(rotation: Rotation) -> set[int]:
     """Return the participants (primary keys) for which alone our signature has changed, and was not rolled back."""
     done = rotation.steps.for_one_partner().filter(state="done")

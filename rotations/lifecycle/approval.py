@@ -11,7 +11,7 @@ from as2certs.background import wake_task
 from rotations.errors import ActionRefused
 from rotations.execution import fingerprint_check, preconditions, stored_plan, transitions
 from rotations.execution.preconditions import RotationFacts
-from rotations.lifecycle import changeover_evidence, drafts, four_eyes
+from rotations.lifecycle import drafts, four_eyes
 from rotations.lifecycle.rescheduling import window_findings
 from rotations.models import Rotation, rehearsal
 from rotations.planning import windows
@@ -106,7 +106,7 @@ def _require_all_connected(rotation: Rotation) -> None:
 
 def _require_grace_covers_drain(rotation: Rotation) -> None:
     """Raise ActionRefused if the grace period ends before late messages have arrived."""
-    drain = changeover_evidence.drain_time(rotation.affected_systems())
+    drain = stored_plan.drain_time(rotation.affected_systems())
     if timedelta(days=rotation.grace_days) < drain:
         days = -(-drain // timedelta(days=1))
         raise ActionRefused(

@@ -12,6 +12,7 @@ from django.db.models import Q
 from as2certs import pki
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, AuditEvent, changed_fields, record
+from as2certs.time_format import format_moment
 from identities.certificates.checks import check_for_station
 from identities.models import CertificateRequest, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate
@@ -134,9 +135,9 @@ def set_window(rotation: Rotation, window: Window | None) -> None:
 
 def format_local_window(window: Window) -> str:
     """Return the local times of a window, such as "2026-11-24 22:00–23:00"."""
-    start, end = window.local_start, window.local_end
-    until = f"{end:%H:%M}" if end.date() == start.date() else f"{end:%Y-%m-%d %H:%M}"
-    return f"{start:%Y-%m-%d %H:%M}–{until}"
+    same_day = window.local_end.date() == window.local_start.date()
+    end = format_moment(window.end, window.zone, "hour" if same_day else "iso")
+    return f"{format_moment(window.start, window.zone, 'iso')}–{end}"
 
 
 def _audit_values(rotation: Rotation) -> dict[str, object]:

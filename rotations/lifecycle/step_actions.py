@@ -7,13 +7,13 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.time_format import format_moment
 from rotations.errors import ActionRefused
 from rotations.execution import fingerprint_check, preconditions, stored_plan, transitions
 from rotations.execution.confirmations import (
     require_not_ended,
 )
 from rotations.execution.stored_plan import ROLL_BACK
-from rotations.lifecycle import changeover_evidence
 from rotations.models import Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import (
@@ -80,13 +80,13 @@ def complete_step(step: Step, *, note: str, by: Actor, now: datetime) -> None:
 
 def _require_drained(rotation: Rotation, step: Step, *, now: datetime) -> None:
     """Raise ActionRefused while late messages may still use the old certificate."""
-    drain = changeover_evidence.drain_time([step.system])
+    drain = stored_plan.drain_time([step.system])
     over = stored_plan.last_window_end(rotation)
     if over is not None and now < over + drain:
         until = over + drain
         raise ActionRefused(
-            f"Late MDNs and retries may still use the old certificate until {until:%Y-%m-%d %H:%M} UTC. Keep it until "
-            "then; if it is gone already, say why."
+            f"Late MDNs and retries may still use the old certificate until {format_moment(until, 'UTC', 'iso')} UTC. "
+            "Keep it until then; if it is gone already, say why."
         )
 
 

@@ -11,7 +11,7 @@ from django.db.models import Q
 
 from as2certs.accounts.models import validate_time_zone
 from as2certs.mail.models import Message
-from as2certs.time_format import format_utc
+from as2certs.time_format import format_moment, format_utc
 from partners.models import Contact, Partner
 from rotations.models.rotation import Participant, Rotation
 
@@ -154,7 +154,7 @@ class Slot(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{format_utc(self.start)} to {self.end:%H:%M}Z"
+        return f"{format_utc(self.start)} to {format_moment(self.end, 'UTC', 'hour')}Z"
 
 
 class SlotAnswer(models.Model):

@@ -1,4 +1,4 @@
-"""One of each kind of file, and every way to read one: whatever the bytes, it ends in material or in one sentence."""
+"""Seeds of every format, and every reader: any bytes end with a certificate or with one of our errors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NOW = datetime(2026, 11, 29, tzinfo=UTC)
 
 
 def read_every_way(data: bytes) -> None:
-    """Read bytes in every way, and describe, check and export what was read; fail for any other end."""
+    """Read bytes with every reader, and describe, check and export the result; fail for other errors than ours."""
     for reading in READERS:
         try:
             found = reading(data)

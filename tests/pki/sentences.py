@@ -1,4 +1,4 @@
-"""What every refusal looks like: one of ours, and one sentence for the user."""
+"""Assertions about error messages: one of our errors, with one sentence for the user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SECOND_SENTENCE = re.compile(r"[.!?]\s+[A-Z]")
 
 
 def error_message(call: Callable[[], object], kind: type[PkiError] = PkiError) -> str:
-    """Return the message with which a call is refused; fail when it is not refused, or not in one sentence."""
+    """Return the message of the error that a call raises; fail without one, or if it is not one sentence."""
     with pytest.raises(kind) as caught:
         call()
     assert_one_sentence(str(caught.value))
@@ -22,7 +22,7 @@ def error_message(call: Callable[[], object], kind: type[PkiError] = PkiError) -
 
 
 def assert_one_sentence(message: str) -> None:
-    """Fail unless a message is one printable sentence of a readable length."""
+    """Assert that a message is one printable sentence of a readable length."""
     assert message.isprintable(), repr(message)
     assert message.endswith("."), message
     assert message[0].isupper() or message[0] == "“", message

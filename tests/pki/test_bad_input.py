@@ -1,4 +1,4 @@
-"""Bad input ends in one sentence that says what was found instead."""
+"""Invalid input raises an error with one sentence about what was found."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_file_without_a_certificate_is_refused_in_one_sentence_that_says_what_
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_the_same_files_are_refused_where_a_certificate_with_its_key_is_wanted(what: str) -> None:
+def test_the_same_files_are_refused_as_a_certificate_with_key(what: str) -> None:
     data, expected = BAD[what]
     assert expected in error_message(lambda: pki.read_with_key(data), pki.UnreadableFile)
     assert expected in error_message(
@@ -266,7 +266,7 @@ def test_a_wrong_password_is_called_wrong_and_not_repeated(form: str, password: 
 
 @pytest.mark.parametrize("form", PROTECTED)
 @pytest.mark.parametrize("password", ["sesame\x00", "\ud800"])
-def test_a_password_that_would_upset_the_parser_never_reaches_it(
+def test_a_password_that_would_crash_the_parser_never_reaches_it(
     form: str, password: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert "no password can have" in error_message(lambda: PROTECTED[form](password), pki.WrongPassword)
@@ -274,7 +274,7 @@ def test_a_password_that_would_upset_the_parser_never_reaches_it(
 
 
 @pytest.mark.parametrize("form", PROTECTED)
-def test_an_endless_password_is_refused(form: str) -> None:
+def test_a_too_long_password_is_refused(form: str) -> None:
     assert "too long" in error_message(lambda: PROTECTED[form]("x" * 100_000), pki.WrongPassword)
 
 
@@ -293,7 +293,7 @@ def test_a_key_of_the_same_size_is_refused_with_both_fingerprints() -> None:
         assert pki.short_fingerprint(pki.public_key_sha256(holder)) in message
 
 
-def test_a_cas_answer_for_another_key_is_refused() -> None:
+def test_a_ca_response_for_another_key_is_refused() -> None:
     message = error_message(lambda: pki.read_ca_response(cert_pem(OTHER), key=KEY), pki.KeyMismatch)
     assert message.startswith("The CA's answer is not for the key that waits here")
     message = error_message(lambda: pki.read_ca_response(cert_pem(BIG), key=KEY), pki.KeyMismatch)
@@ -301,7 +301,7 @@ def test_a_cas_answer_for_another_key_is_refused() -> None:
     assert "RSA 3072" in message
 
 
-def test_the_request_itself_is_not_taken_for_the_cas_answer() -> None:
+def test_the_csr_itself_is_refused_as_a_ca_response() -> None:
     assert "signing request (CSR) itself" in error_message(
         lambda: pki.read_ca_response(CSR, key=KEY), pki.UnreadableFile
     )

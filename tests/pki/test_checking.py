@@ -1,11 +1,11 @@
-"""Findings: each with its reason and what to do, errors first, at the boundary and just beside it."""
+"""Findings about certificates: reason and advice, errors first, at each boundary."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -27,18 +27,9 @@ def findings(
     *,
     environment: Literal["production", "test"] = "production",
     now: datetime = NOW,
-    known: Collection[KnownCertificate] = (),
-    predecessor: Description | None = None,
-    key: KeyFacts | None = None,
+    **others: Any,
 ) -> list[CertificateFinding]:
-    found = pki.check_certificate(
-        description,
-        pki.IntendedUse(roles, environment),
-        now=now,
-        known=tuple(known),
-        predecessor=predecessor,
-        key=key,
-    )
+    found = pki.check_certificate(description, pki.IntendedUse(roles, environment), now=now, **others)
     for finding in found:
         assert_one_sentence(finding.reason)
         assert_one_sentence(finding.advice)
@@ -67,7 +58,7 @@ def known(**changes: object) -> KnownCertificate:
 @pytest.mark.parametrize(
     "roles", [["sign"], ["decrypt"], ["verify"], ["encrypt"], OWN, ["verify", "encrypt"]]
 )
-def test_nothing_speaks_against_a_good_certificate(roles: list[Role]) -> None:
+def test_a_good_certificate_has_no_findings(roles: list[Role]) -> None:
     assert findings(GOOD, roles) == []
 
 
@@ -198,21 +189,21 @@ def test_an_extended_usage_for_something_else_is_a_warning(
         ("ML-DSA-44", ["verify"], "error"),
     ],
 )
-def test_a_key_that_is_not_rsa_is_found_for_what_needs_rsa(
+def test_a_key_that_is_not_rsa_is_a_finding_in_roles_that_need_rsa(
     key_type: str, roles: list[Role], level: str
 ) -> None:
     size = 2048 if key_type in ("DSA", "RSA-PSS") else None
     assert codes(replace(GOOD, key_type=key_type, key_size=size), roles) == [("key-type", level)]
 
 
-def test_a_cas_certificate_is_an_error_and_a_self_signed_one_that_calls_itself_a_ca_a_warning() -> None:
+def test_a_ca_certificate_is_an_error_and_a_self_signed_one_marked_as_ca_a_warning() -> None:
     root = make_ca()
     intermediate = pki.describe(make_ca("Example Issuing CA", issuer=root)[0])
     assert ("ca-certificate", "error") in codes(intermediate, ["verify"])
     assert codes(replace(GOOD, is_ca=True)) == [("ca-certificate", "warning")]
 
 
-def test_what_is_odd_about_a_certificate_is_passed_on() -> None:
+def test_problems_of_the_description_become_findings() -> None:
     assert codes(replace(GOOD, problems=("its extensions can't be read",))) == [("odd-form", "warning")]
 
 

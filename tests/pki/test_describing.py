@@ -1,4 +1,4 @@
-"""A certificate is described in the field's own terms, and no odd one crashes it."""
+"""Descriptions of certificates, also of irregular ones."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_a_modulus_that_is_none_is_described_or_refused(modulus: int) -> None:
         assert described.key_size == modulus.bit_length()
 
 
-def test_names_that_would_not_show_are_escaped() -> None:
+def test_unprintable_names_are_escaped() -> None:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ACME\u202e\r\nBcc: evil")])
     builder = dated().subject_name(name).issuer_name(name).public_key(KEY.public_key()).serial_number(1)
     d = pki.describe(builder.sign(KEY, hashes.SHA256()))

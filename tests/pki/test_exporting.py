@@ -1,4 +1,4 @@
-"""What leaves can be read back, and private parts leave only under a password."""
+"""Exports can be read again, and private keys are exported only with a password."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable
 
 import pytest
+from asn1crypto.pkcs12 import AuthenticatedSafe, Pfx, SafeContents
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs12
 
 from as2certs import pki
@@ -92,6 +93,18 @@ def test_pkcs12_is_read_back_with_chain_and_key(encryption: pki.Pkcs12Encryption
     assert store.cert.friendly_name == "ACME Köln".encode()
 
 
+def test_a_pkcs12_file_hashes_its_password_often() -> None:
+    store = Pfx.load(pki.to_pkcs12(LEAF, CHAIN, KEY, password="sesame", name="acme"))
+    certificates, key = AuthenticatedSafe.load(store["auth_safe"]["content"].native)
+    (bag,) = SafeContents.load(key["content"].native)
+    for algorithm in (
+        certificates["content"]["encrypted_content_info"]["content_encryption_algorithm"],
+        bag["bag_value"]["encryption_algorithm"],
+    ):
+        derivation = algorithm["parameters"]["key_derivation_func"]
+        assert derivation["parameters"]["iteration_count"].native >= 100_000
+
+
 def test_encrypted_pem_is_read_back_with_chain_and_key() -> None:
     data = pki.to_encrypted_pem(LEAF, CHAIN, KEY, password="sesame")
     assert data.startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
@@ -125,6 +138,6 @@ def test_another_certificates_key_does_not_leave_with_this_one(form: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["", "a\x00b", "x" * 1000, "😀"])
-def test_a_strange_name_does_no_harm_to_a_pkcs12_file(name: str) -> None:
+def test_an_unusual_name_does_no_harm_to_a_pkcs12_file(name: str) -> None:
     data = pki.to_pkcs12(LEAF, (), KEY, password="sesame", name=name)
     assert pki.read_with_key(data, password="sesame").leaf == LEAF

@@ -1,4 +1,4 @@
-"""Fingerprints are compared in any spelling in which a person or a tool gives them."""
+"""Fingerprints in any notation of people and tools."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_fingerprint_is_shown_in_full_and_short() -> None:
         f"0x{HEX}",
     ],
 )
-def test_every_spelling_is_the_same_fingerprint(text: str) -> None:
+def test_every_notation_is_the_same_fingerprint(text: str) -> None:
     assert pki.normalise_fingerprint(text) == HEX
 
 
@@ -64,5 +64,7 @@ def test_every_spelling_is_the_same_fingerprint(text: str) -> None:
         ("a" * 100_000, "far longer"),
     ],
 )
-def test_what_is_no_sha256_fingerprint_is_refused_with_what_it_seems_to_be(text: str, expected: str) -> None:
+def test_other_text_than_a_sha256_fingerprint_is_refused_with_what_it_seems_to_be(
+    text: str, expected: str
+) -> None:
     assert expected in error_message(lambda: pki.normalise_fingerprint(text))

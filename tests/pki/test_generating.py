@@ -1,4 +1,4 @@
-"""New keys, self-signed certificates and signing requests."""
+"""Generated keys, self-signed certificates and signing requests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FULL = CertificateSubject(
 )
 
 
-def make(**changes: Any) -> x509.Certificate:
+def make_certificate(**changes: Any) -> x509.Certificate:
     arguments: dict[str, Any] = {
         "subject": CertificateSubject("ACME-PROD"),
         "days": 730,
@@ -52,8 +52,8 @@ def test_no_other_size_is_generated(bits: int) -> None:
     assert "choose 2048, 3072 or 4096" in error_message(lambda: pki.generate_key(bits))
 
 
-def test_a_self_signed_certificate_says_what_it_was_told() -> None:
-    d = pki.describe(make(subject=FULL))
+def test_a_self_signed_certificate_has_the_requested_fields() -> None:
+    d = pki.describe(make_certificate(subject=FULL))
     assert d.subject == (
         "1.2.840.113549.1.9.1=edi@acme.example,CN=ACME-PROD,OU=EDI,O=ACME GmbH & Co. KG,L=Köln,ST=NRW,C=DE"
     )
@@ -69,18 +69,21 @@ def test_a_self_signed_certificate_says_what_it_was_told() -> None:
 
 def test_what_is_generated_has_no_findings() -> None:
     for roles in (["sign"], ["decrypt"], ["sign", "decrypt"]):
-        d = pki.describe(make(roles=roles))
+        d = pki.describe(make_certificate(roles=roles))
         assert pki.check_certificate(d, pki.IntendedUse(roles, "production"), now=NOW) == []
 
 
-def test_it_is_valid_in_the_very_moment_in_which_it_is_made_also_for_a_clock_that_is_slow() -> None:
-    certificate = make()
+def test_it_is_valid_at_once_also_for_a_slow_clock() -> None:
+    certificate = make_certificate()
     assert certificate.not_valid_before_utc <= NOW - timedelta(minutes=4)
 
 
-def test_a_moment_in_another_zone_is_the_same_moment() -> None:
+def test_the_time_zone_of_now_makes_no_difference() -> None:
     chicago = timezone(timedelta(hours=-6))
-    assert pki.describe(make(now=NOW.astimezone(chicago))).not_after == pki.describe(make()).not_after
+    assert (
+        pki.describe(make_certificate(now=NOW.astimezone(chicago))).not_after
+        == pki.describe(make_certificate()).not_after
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,42 +98,44 @@ def test_a_moment_in_another_zone_is_the_same_moment() -> None:
     ],
 )
 def test_the_usages_are_those_that_the_roles_need(roles: list[Role], usages: tuple[str, ...]) -> None:
-    certificate = make(roles=roles)
+    certificate = make_certificate(roles=roles)
     assert pki.describe(certificate).key_usages == usages
     assert certificate.extensions.get_extension_for_class(x509.KeyUsage).critical
 
 
 def test_the_key_identifiers_are_there_and_equal() -> None:
-    extensions = make().extensions
+    extensions = make_certificate().extensions
     own = extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     issuers = extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
     assert own.digest == issuers.key_identifier
 
 
 def test_serial_numbers_are_long_positive_and_never_the_same() -> None:
-    serials = {make().serial_number for _ in range(20)}
+    serials = {make_certificate().serial_number for _ in range(20)}
     assert len(serials) == 20
     assert all(2**120 < serial < 2**159 for serial in serials)
 
 
 @pytest.mark.parametrize("name", ["sha256", "sha384", "sha512"])
 def test_the_hash_can_be_chosen(name: str) -> None:
-    assert pki.describe(make(hash_name=name)).signature_hash == name
+    assert pki.describe(make_certificate(hash_name=name)).signature_hash == name
 
 
 @pytest.mark.parametrize("name", ["sha1", "md5", "", "SHA256"])
 def test_no_weak_or_unknown_hash_is_used(name: str) -> None:
-    assert "choose sha256, sha384 or sha512" in error_message(lambda: make(hash_name=name))
+    assert "choose sha256, sha384 or sha512" in error_message(lambda: make_certificate(hash_name=name))
 
 
 @pytest.mark.parametrize("days", [-1, 0, 7301, 10**9])
-def test_a_validity_that_makes_no_sense_is_refused(days: int) -> None:
-    assert "days" in error_message(lambda: make(days=days))
+def test_an_invalid_validity_is_refused(days: int) -> None:
+    assert "days" in error_message(lambda: make_certificate(days=days))
 
 
 @pytest.mark.parametrize("days", [1, 7300])
-def test_the_shortest_and_the_longest_validity_are_taken(days: int) -> None:
-    assert pki.describe(make(days=days)).not_after == NOW.replace(microsecond=0) + timedelta(days=days)
+def test_the_shortest_and_the_longest_validity_are_accepted(days: int) -> None:
+    assert pki.describe(make_certificate(days=days)).not_after == NOW.replace(microsecond=0) + timedelta(
+        days=days
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,13 +162,13 @@ def test_the_shortest_and_the_longest_validity_are_taken(days: int) -> None:
 def test_a_subject_that_can_not_go_into_a_certificate_is_refused(
     subject: CertificateSubject, expected: str
 ) -> None:
-    assert expected in error_message(lambda: make(subject=subject))
+    assert expected in error_message(lambda: make_certificate(subject=subject))
     assert expected in error_message(lambda: pki.make_signing_request(KEY, subject=subject, roles=["sign"]))
 
 
 @pytest.mark.parametrize("roles", [[], ["both"], ["sign", "other"]])
 def test_roles_that_do_not_exist_are_refused(roles: list[str]) -> None:
-    assert "choose at least one" in error_message(lambda: make(roles=roles))
+    assert "choose at least one" in error_message(lambda: make_certificate(roles=roles))
 
 
 def test_certificates_are_made_with_rsa_keys_only() -> None:
@@ -175,12 +180,12 @@ def test_certificates_are_made_with_rsa_keys_only() -> None:
         assert "RSA" in error_message(call)
 
 
-def test_a_request_asks_for_what_the_certificate_would_say() -> None:
+def test_a_signing_request_has_the_fields_of_the_certificate() -> None:
     pem = pki.make_signing_request(KEY, subject=FULL, roles=["sign", "decrypt"], hash_name="sha384")
     request = x509.load_pem_x509_csr(pem)
     assert request.is_signature_valid
     assert isinstance(request.signature_hash_algorithm, hashes.SHA384)
-    assert request.subject == make(subject=FULL).subject
+    assert request.subject == make_certificate(subject=FULL).subject
     usage = request.extensions.get_extension_for_class(x509.KeyUsage).value
     assert usage.digital_signature
     assert usage.key_encipherment
@@ -188,7 +193,7 @@ def test_a_request_asks_for_what_the_certificate_would_say() -> None:
     assert names.get_values_for_type(x509.RFC822Name) == ["edi@acme.example"]
 
 
-def test_a_key_survives_its_way_to_the_vault_and_back() -> None:
+def test_a_key_is_sealed_and_unsealed_unchanged() -> None:
     vault = pki.Vault([pki.new_vault_key()])
     sealed = vault.seal(pki.key_to_der(KEY))
     back = pki.key_from_der(vault.unseal(sealed))

@@ -1,4 +1,4 @@
-"""A hostile file costs no more than a moment: rounds, sizes and depths are looked at before anything is opened."""
+"""Malicious files cost no time: rounds, sizes and depths are checked before anything is decrypted."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ TOO_MANY = [2_000_001, 2**31 - 1, 2**63]
 
 
 @contextmanager
-def at_once() -> Iterator[None]:
-    """Fail when the block takes as long as the work that it is to refuse."""
+def returns_quickly() -> Iterator[None]:
+    """Fail if the block takes as long as the work that it should refuse."""
     started = time.monotonic()
     yield
     assert time.monotonic() - started < 5
@@ -99,7 +99,7 @@ STORES: dict[str, Callable[[int], bytes]] = {
 @pytest.mark.parametrize("place", STORES)
 @pytest.mark.parametrize("rounds", TOO_MANY)
 def test_a_store_that_asks_for_too_many_rounds_is_refused_at_once(place: str, rounds: int) -> None:
-    with at_once():
+    with returns_quickly():
         message = error_message(
             lambda: pki.read_with_key(STORES[place](rounds), password="sesame"), pki.UnreadableFile
         )
@@ -114,14 +114,14 @@ def test_a_store_with_as_many_rounds_as_people_set_is_opened_as_far_as_its_mac_a
 def test_the_rounds_of_all_places_together_are_bounded() -> None:
     pfx = Pfx.load(key_rounds(1_500_000))
     pfx["mac_data"]["iterations"] = 1_500_000
-    with at_once():
+    with returns_quickly():
         message = error_message(
             lambda: pki.read_with_key(pfx.dump(force=True), password="sesame"), pki.UnreadableFile
         )
     assert "3,0" in message
 
 
-def test_a_store_whose_mac_names_an_algorithm_that_nobody_knows_is_refused() -> None:
+def test_a_store_with_an_unknown_mac_algorithm_is_refused() -> None:
     sha256 = bytes.fromhex("0609608648016503040201")
     unknown = sha256[:-1] + b"\x63"
     place = STORE.rindex(sha256)
@@ -138,7 +138,7 @@ def test_an_encrypted_key_that_asks_for_too_many_rounds_is_refused_at_once(round
     info = EncryptedPrivateKeyInfo.load(ENCRYPTED)
     kdf = info["encryption_algorithm"]["parameters"]["key_derivation_func"]
     kdf["parameters"]["iteration_count"] = rounds
-    with at_once():
+    with returns_quickly():
         message = error_message(
             lambda: pki.read_key(info.dump(force=True), password="sesame"), pki.UnreadableFile
         )
@@ -146,7 +146,7 @@ def test_an_encrypted_key_that_asks_for_too_many_rounds_is_refused_at_once(round
 
 
 def scrypt_key(cost: int, block: int) -> bytes:
-    """Return an encrypted key that asks scrypt for such parameters."""
+    """Return an encrypted key with these parameters of scrypt."""
     kdf = sequence(
         ObjectIdentifier("1.3.6.1.4.1.11591.4.11").dump(),
         sequence(OctetString(b"salt").dump(), Integer(cost).dump(), Integer(block).dump(), Integer(1).dump()),
@@ -157,28 +157,28 @@ def scrypt_key(cost: int, block: int) -> bytes:
 
 
 @pytest.mark.parametrize(("cost", "block"), [(2**30, 8), (2**14, 2**20), (2**62, 2**62)])
-def test_a_key_that_asks_scrypt_for_gigabytes_is_refused_at_once(cost: int, block: int) -> None:
+def test_a_key_with_expensive_scrypt_parameters_is_refused_at_once(cost: int, block: int) -> None:
     data = scrypt_key(cost, block)
-    with at_once():
+    with returns_quickly():
         assert "memory" in error_message(lambda: pki.read_key(data, password="sesame"), pki.UnreadableFile)
 
 
 @pytest.mark.parametrize(("cost", "block"), [(16_962, 8), (0, 8), (1, 1), (2**14, 0), (2**17, 8)])
-def test_a_key_with_parameters_that_scrypt_does_not_know_is_refused(cost: int, block: int) -> None:
+def test_a_key_with_invalid_scrypt_parameters_is_refused(cost: int, block: int) -> None:
     error_message(lambda: pki.read_key(scrypt_key(cost, block), password="sesame"), pki.WrongPassword)
 
 
 def test_a_key_with_an_enormous_modulus_is_refused_before_its_primes_are_checked() -> None:
     huge = Integer(2**16_385 - 1).dump()
     numbers = [Integer(0).dump(), huge, Integer(65537).dump(), *[huge] * 6]
-    with at_once():
+    with returns_quickly():
         assert "RSA 8192" in error_message(lambda: pki.read_key(sequence(*numbers)), pki.UnreadableFile)
 
 
 @pytest.mark.parametrize("opening", [b"\x30\x80", b"\xa0\x80", b"\x24\x80", b"\x30\x84\x00\x0f\x00\x00"])
-def test_a_structure_that_nests_for_ever_is_refused_at_once(opening: bytes) -> None:
+def test_a_deeply_nested_structure_is_refused_at_once(opening: bytes) -> None:
     data = b"\x30\x80" + opening * 100_000
-    with at_once():
+    with returns_quickly():
         error_message(lambda: pki.read_public(data, partner=True))
         error_message(lambda: pki.read_with_key(data))
 
@@ -190,7 +190,7 @@ def test_a_certificate_with_an_enormous_modulus_is_described_or_refused_at_once(
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).serial_number(1)
     builder = builder.not_valid_before(NOT_BEFORE).not_valid_after(NOT_AFTER)
     certificate = builder.public_key(numbers.public_key()).sign(KEY, hashes.SHA256())
-    with at_once():
+    with returns_quickly():
         described = pki.describe(pki.read_public(cert_der(certificate), partner=True).leaf)
         found = pki.check_certificate(described, pki.IntendedUse(["verify"], "test"), now=NOT_BEFORE)
     assert described.key_size == bits
@@ -199,5 +199,5 @@ def test_a_certificate_with_an_enormous_modulus_is_described_or_refused_at_once(
 
 def test_a_megabyte_of_pem_marks_is_refused_at_once() -> None:
     for data in (b"-----BEGIN CERTIFICATE-----\n" * 37_000, b"-----BEGIN A" * 80_000, b"-" * 1_000_000):
-        with at_once():
+        with returns_quickly():
             error_message(lambda d=data: pki.read_public(d, partner=True), pki.UnreadableFile)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The real openssl: what it makes is read, and what we export it reads."""
+"""Interoperability with openssl: its files are read, and it reads our exports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHAIN = (ROOT[0],)
 
 
 def openssl(folder: Path, command: str) -> str:
-    """Run openssl in a folder and return what it printed; fail when it fails."""
+    """Run openssl in a folder and return its output; fail if it fails."""
     argv = ["openssl", *shlex.split(command)]
     done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -58,7 +58,7 @@ rsa -in key.pem -pubout -out public.pem
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the files that the instructions make."""
+    """Return a folder with the files that INSTRUCTIONS create."""
     folder = tmp_path_factory.mktemp("openssl")
     for command in INSTRUCTIONS.strip().splitlines():
         openssl(folder, command)
@@ -133,7 +133,7 @@ def test_stores_of_openssl_are_read(made: Path, name: str, password: str | None)
 @pytest.mark.parametrize(
     ("name", "expected"), [("request.pem", "signing request"), ("public.pem", "a public key")]
 )
-def test_what_is_no_certificate_of_openssl_is_named(made: Path, name: str, expected: str) -> None:
+def test_other_files_of_openssl_are_named(made: Path, name: str, expected: str) -> None:
     with pytest.raises(pki.UnreadableFile, match=expected):
         pki.read_public((made / name).read_bytes(), partner=True)
 
@@ -192,7 +192,7 @@ def test_openssl_trusts_what_is_generated_and_shows_its_extensions(tmp_path: Pat
     assert "a.pem: OK" in verified
 
 
-def test_a_ca_of_openssl_answers_our_request(tmp_path: Path) -> None:
+def test_a_ca_of_openssl_issues_a_certificate_for_our_csr(tmp_path: Path) -> None:
     request = pki.make_signing_request(
         KEY, subject=pki.CertificateSubject("ACME-PROD"), roles=["sign", "decrypt"]
     )

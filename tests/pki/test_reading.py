@@ -1,4 +1,4 @@
-"""Certificates and keys are read by their content, in every form in which people bring them."""
+"""Certificates and keys are read by their content, in every format."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_pkcs7_file_gives_leaf_and_chain() -> None:
 
 
 def indefinite(der: bytes) -> bytes:
-    """Return a DER structure as BER whose outermost element does not announce its length, as old tools write it."""
+    """Return a DER structure as BER with an outermost element of indefinite length, as old tools write it."""
     skip = 2 if der[1] < 0x80 else 2 + (der[1] & 0x7F)
     return der[:1] + b"\x80" + der[skip:] + b"\x00\x00"
 
@@ -202,7 +202,7 @@ def test_the_key_that_belongs_is_picked_among_two() -> None:
     assert pki.public_key_sha256(material.key or other) == pki.public_key_sha256(LEAF)
 
 
-def test_a_cas_answer_is_taken_for_the_waiting_key() -> None:
+def test_a_ca_response_is_accepted_for_the_key_of_the_csr() -> None:
     material = pki.read_ca_response(cert_pem(*CHAIN, ISSUED), key=ISSUED_KEY)
     assert material.leaf == ISSUED
     assert material.chain == CHAIN
@@ -215,7 +215,7 @@ def test_material_shows_no_key() -> None:
 
 
 class CountingStream(io.BytesIO):
-    """A stream that counts the bytes that were taken from it, and hands them out in small pieces."""
+    """A stream that counts the bytes read from it, and returns them in small pieces."""
 
     taken = 0
 

@@ -1,4 +1,4 @@
-"""The vault seals with its first key, opens with all of them, and shows none."""
+"""The vault seals with its first key, unseals with all of them, and shows none."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_resealing_moves_to_the_first_key() -> None:
 @pytest.mark.parametrize(
     "damage", [lambda s: s[:-5], lambda s: b"x" + s, lambda s: b"", lambda s: s[:40] + b"A" + s[41:]]
 )
-def test_what_no_key_opens_is_refused(damage: object) -> None:
+def test_a_value_that_no_key_unseals_is_refused(damage: object) -> None:
     assert callable(damage)
     sealed = pki.Vault([FOREIGN]).seal(SECRET)
     for vault in (pki.Vault([OLD]), pki.Vault([FOREIGN])):
@@ -63,7 +63,7 @@ def test_what_no_key_opens_is_refused(damage: object) -> None:
         (["hunter2!"], "Vault key 1 is not URL-safe base64"),
     ],
 )
-def test_a_wrong_key_is_named_by_its_place_and_never_shown(keys: list[str], expected: str) -> None:
+def test_an_invalid_key_is_named_by_its_position_and_never_shown(keys: list[str], expected: str) -> None:
     message = error_message(lambda: pki.Vault(keys), pki.VaultError)
     assert expected in message
     for key in keys:
@@ -80,7 +80,7 @@ def test_a_vault_shows_no_key() -> None:
     assert repr(pki.Vault([OLD])) == "<Vault with 1 key>"
 
 
-def test_a_vault_can_not_be_sent_elsewhere() -> None:
+def test_a_vault_can_not_be_pickled() -> None:
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps(pki.Vault([OLD]))
 

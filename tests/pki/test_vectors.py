@@ -1,4 +1,4 @@
-"""Cryptography's test vectors for certificates and keys: no crash, no hang, refusals of our own."""
+"""Test vectors of cryptography for certificates and keys: no crash, no hang, errors of our own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from as2certs import pki
 from tests.pki.sentences import assert_one_sentence
 
 FOLDERS = ("x509", "pkcs7", "pkcs12", "asymmetric/PKCS8")
-MOST_SECONDS = 5.0
+MAX_SECONDS = 5.0
 
 READINGS: dict[str, Callable[[bytes], object]] = {
     "public": lambda data: pki.read_public(data),
@@ -44,8 +44,8 @@ def files(folder: str) -> list[Path]:
     return sorted(path for path in (vectors() / folder).rglob("*") if path.is_file() and path.suffix != ".py")
 
 
-def outcome(reading: Callable[[bytes], object], data: bytes) -> str:
-    """Read bytes, describe what came of it, and say how it ended; anything but a refusal of ours goes through."""
+def read_outcome(reading: Callable[[bytes], object], data: bytes) -> str:
+    """Read bytes and describe the result; return "read" or the name of our error, and let other errors through."""
     try:
         found = reading(data)
     except pki.PkiError as error:
@@ -78,9 +78,9 @@ def test_no_vector_crashes_or_hangs_any_reading(folder: str, every: int) -> None
         data = path.read_bytes()
         for name, reading in READINGS.items():
             started = time.monotonic()
-            outcomes[outcome(reading, data)] += 1
+            outcomes[read_outcome(reading, data)] += 1
             took = time.monotonic() - started
-            assert took < MOST_SECONDS, f"{path.name} read as {name} took {took:.1f} s"
+            assert took < MAX_SECONDS, f"{path.name} read as {name} took {took:.1f} s"
     assert len(found) > 5
     assert sum(outcomes.values()) == len(found) * len(READINGS)
     assert outcomes["read"] > 0
@@ -94,13 +94,13 @@ def test_every_key_and_store_among_the_vectors_is_found_in_a_partners_file() -> 
     assert len(stores) > 400
     assert len(keys) > 40
     for path in (*stores, *keys):
-        assert outcome(READINGS["partner"], path.read_bytes()) == "PrivateKeyFound", path.name
+        assert read_outcome(READINGS["partner"], path.read_bytes()) == "PrivateKeyFound", path.name
 
 
 def test_the_pkits_certificates_of_rsa_are_all_read() -> None:
     for path in files("x509/PKITS_data/certs"):
         expected = "UnreadableFile" if "Inherit" in path.name else "read"
-        assert outcome(READINGS["public"], path.read_bytes()) == expected, path.name
+        assert read_outcome(READINGS["public"], path.read_bytes()) == expected, path.name
 
 
 @pytest.mark.parametrize(

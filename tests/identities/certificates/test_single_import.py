@@ -1,4 +1,4 @@
-"""Certificates and keys that come in another order than usual, twice, or at the same moment."""
+"""Import of certificates and keys in an unusual order, twice, or at the same time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def identity() -> Identity:
     return Identity.objects.create(name="ACME", as2_id="ACME")
 
 
-def test_a_key_that_comes_later_is_put_beside_its_certificate(identity: Identity) -> None:
+def test_a_key_uploaded_later_is_added_to_its_certificate(identity: Identity) -> None:
     first = import_certificate(identity, material(with_key=False), roles=ROLES, by=BY, now=NOW).certificate
     assert first.private_key is None
     again = import_certificate(identity, material(with_key=True), roles=ROLES, by=BY, now=NOW).certificate
@@ -48,7 +48,7 @@ def test_a_key_that_comes_later_is_put_beside_its_certificate(identity: Identity
     assert Entry.objects.filter(verb="certificate.key_added", object_uid=first.uid).count() == 1
 
 
-def test_a_certificate_finds_the_key_that_is_here_already(identity: Identity) -> None:
+def test_a_certificate_is_linked_to_a_stored_key(identity: Identity) -> None:
     import_certificate(identity, material(with_key=True), roles=ROLES, by=BY, now=NOW)
     renewed, _ = make_pair("ACME", not_after=NOW + timedelta(days=900), key=make_pair("ACME")[1])
     issued = pki.Material(leaf=renewed, chain=(), key=None, container="pem")
@@ -75,16 +75,16 @@ def test_the_same_file_twice_is_one_certificate_in_service_once(identity: Identi
     assert Entry.objects.filter(verb="certificate.taken_in").count() == 1
 
 
-def ask(identity: Identity, **changed: Any) -> CertificateRequest:
+def request_key(identity: Identity, **changed: Any) -> CertificateRequest:
     key = RequestedKey("self_signed", 2048, "sha256", 730, {"common_name": "ACME"}, list(ROLES))
     return generation.request_certificate(identity, replace(key, **changed), by=BY, now=NOW)
 
 
 @pytest.mark.parametrize("wrong", [{"bits": 12}, {"hash_name": "sha3000"}, {"days": 10**9}])
-def test_what_can_not_be_made_fails_once_and_does_not_stop_the_others(
+def test_a_request_that_can_not_be_processed_fails_once_and_does_not_block_others(
     identity: Identity, wrong: dict[str, object]
 ) -> None:
-    bad, good = ask(identity, **wrong), ask(identity)
+    bad, good = request_key(identity, **wrong), request_key(identity)
     while generation.generate_next(now=NOW):
         pass
     bad.refresh_from_db()
@@ -94,8 +94,10 @@ def test_what_can_not_be_made_fails_once_and_does_not_stop_the_others(
     assert role_assignments.certificates_by_role(identity)["sign"] == [good.certificate]
 
 
-def test_a_worker_that_was_given_up_can_not_fail_what_another_one_made(identity: Identity) -> None:
-    ask(identity)
+def test_a_worker_with_an_expired_lease_can_not_fail_a_request_that_another_finished(
+    identity: Identity,
+) -> None:
+    request_key(identity)
     slow = generation._claim(NOW)
     assert slow is not None
     later = NOW + generation.LEASE_DURATION + timedelta(seconds=1)
@@ -105,8 +107,8 @@ def test_a_worker_that_was_given_up_can_not_fail_what_another_one_made(identity:
     assert (slow.state, slow.error) == ("done", "")
 
 
-def test_a_request_whose_worker_died_is_taken_up_when_its_lease_is_over(identity: Identity) -> None:
-    ask(identity)
+def test_a_request_of_a_dead_worker_is_claimed_when_its_lease_expires(identity: Identity) -> None:
+    request_key(identity)
     assert generation._claim(NOW) is not None
     assert not generation.generate_next(now=NOW + timedelta(minutes=1))
     assert generation.generate_next(now=NOW + generation.LEASE_DURATION + timedelta(seconds=1))
@@ -114,7 +116,7 @@ def test_a_request_whose_worker_died_is_taken_up_when_its_lease_is_over(identity
 
 
 @pytest.mark.parametrize("most", [1, 2, 40])
-def test_what_comes_twice_is_stored_once_however_many_are_like_it(
+def test_a_certificate_imported_twice_is_stored_once_whatever_the_number_of_similar_ones(
     most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "MAX_SIMILAR", most)
@@ -125,7 +127,7 @@ def test_what_comes_twice_is_stored_once_however_many_are_like_it(
     assert [one.certificates.count() for one in three] == [1, 1, 1]
 
 
-def test_what_is_new_is_looked_for_once() -> None:
+def test_a_new_certificate_is_looked_up_once() -> None:
     partner = Partner.objects.create(name="P", as2_id="P")
     new = material(with_key=False)
     with CaptureQueriesContext(connection) as asked:

@@ -1,4 +1,4 @@
-"""What the connectors' tests share: items, changes, hooks as real scripts, and a look at what stands on disk."""
+"""What the tests of connectors share: certificates, changes, hooks as real scripts, and the state of the disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FOLDER = "openas2-prod"
 
 
 def pair(number: int) -> Pair:
-    """Return the certificate and key C1, C2, … of our station."""
+    """Return the certificate and key C1, C2, … of the identity."""
     return make_pair(not_after=datetime(2026 + number, 6, 1, tzinfo=UTC))
 
 
@@ -60,24 +60,24 @@ def choice(
     old: InstallableCertificate | None = C1,
     new: InstallableCertificate = C2,
 ) -> ConnectorChange:
-    """Return the change of what we sign with for one partner alone."""
+    """Return the change of the signing certificate for one partner alone."""
     return ConnectorChange(
         operation or f"sign-{partner}", "own", AS2_ID, {"sign": "switch"}, old, new, partner
     )
 
 
 def signing_sha256(station: Path, partner: str) -> str | None:
-    """Return the SHA-256 of what signs for a partner, by its folder's name: its own choice, or else the default."""
+    """Return the SHA-256 of the certificate that signs for a partner, by the name of its folder."""
     return current(station, f"partners/{partner}/sign") or current(station, "sign")
 
 
 def rollback_change(operation: str = "back-1", *, new: InstallableCertificate = C1) -> ConnectorChange:
-    """Return the same change the other way round, as a rotation that is rolled back asks for it."""
+    """Return the reverse change, as in the rollback of a rotation."""
     return change(operation, old=C2, new=new)
 
 
 def filled_connector(root: Path, **options: object) -> DirectoryConnector:
-    """Return a connector whose folder holds C1 for both of our roles, without a hook's having run."""
+    """Return a connector with C1 in both roles of the identity, written without a hook."""
     root.mkdir(exist_ok=True)
     first = DirectoryConnector(root=root, folder=FOLDER).apply(
         change("first", {"decrypt": "add", "sign": "switch"}, old=None, new=C1)
@@ -103,7 +103,7 @@ def python_hook(path: Path, body: str) -> list[str]:
 
 
 def current(station: Path, role: str) -> str | None:
-    """Return the SHA-256 of what a reader finds as current; the key beside it, if there is one, must belong."""
+    """Return the SHA-256 of the current certificate of a role, after a check that the key belongs to it."""
     return _certificate(station / role / "current")
 
 
@@ -128,14 +128,14 @@ def releases(station: Path) -> set[str]:
 
 
 def leftovers(station: Path) -> list[str]:
-    """Name temporary files below a station, wherever they are."""
+    """Return the temporary files below a station."""
     work = [str(path) for path in (station / ".work").iterdir()]
     notes = [str(path) for path in (station / ".operations").glob("*~started")]
     return work + notes
 
 
 def snapshot(root: Path) -> dict[str, str]:
-    """Return every path below a folder, with a link's target or a file's content, but for locks and marks."""
+    """Return every path below a folder with its link target or content, except for locks and records."""
     found = {}
     for path in sorted(root.rglob("*")):
         if ".operations" in path.parts or path.name == ".lock":

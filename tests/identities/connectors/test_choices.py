@@ -1,4 +1,4 @@
-"""What the directory connector writes for one partner alone, and how it ends; killed and failing too."""
+"""Choices for single partners in the directory connector: written, ended, after kills and failures."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ from tests.identities.connectors.test_kills import each_kill
 NORTHWIND = "partners/NORTHWIND/sign"
 STAGE = change("stage", {"decrypt": "add"})
 #: The default flips, with and without anything else.
-FLIP = change("flip", {"sign": "switch"})
+CHANGE_DEFAULT = change("flip", {"sign": "switch"})
 RETIRE = change("retire", {"decrypt": "drop", "sign": "drop"})
-BACK = change("back", {"sign": "switch"}, old=C2, new=C1)
+ROLL_BACK = change("back", {"sign": "switch"}, old=C2, new=C1)
 FALSE = {"reload": ["false"]}
 
 
@@ -53,8 +53,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "as2"
 
 
-def chosen(root: Path, *partners: str, **options: object) -> DirectoryConnector:
-    """Return a connector whose folder decrypts with both, and signs with C2 for these partners alone."""
+def connector_with_choices(root: Path, *partners: str, **options: object) -> DirectoryConnector:
+    """Return a connector that decrypts with both certificates, and signs with C2 for these partners alone."""
     connector = filled_connector(root)
     for made in (STAGE, *map(choice, partners)):
         assert connector.apply(made).outcome is ConnectorOutcome.APPLIED
@@ -80,7 +80,7 @@ def test_one_partner_is_signed_to_with_the_new_one_and_nobody_else(root: Path) -
     assert leftovers(station) == []
 
 
-def test_its_folder_says_in_a_manifest_for_whom_it_is(root: Path) -> None:
+def test_the_folder_of_a_choice_has_a_manifest_with_the_partner(root: Path) -> None:
     filled_connector(root).apply(choice())
     folder = station_of(root) / "partners" / "NORTHWIND"
     assert json.loads((folder / "manifest.json").read_text()) == {
@@ -103,7 +103,7 @@ def test_whatever_a_partner_is_called_its_folder_stays_below_the_station(root: P
     assert [path.name for path in root.iterdir()] == [FOLDER]
 
 
-def test_the_hook_is_told_for_whom(root: Path, tmp_path: Path) -> None:
+def test_the_hook_gets_the_partner(root: Path, tmp_path: Path) -> None:
     said = 'echo "$AS2CERTS_PARTNER $AS2CERTS_PHASE $AS2CERTS_ROLES" >> '
     argv = hook(
         tmp_path / "h", f'{said}"{tmp_path}/told"; cat {NORTHWIND}/current/cert.pem > "{tmp_path}/seen"'
@@ -115,54 +115,54 @@ def test_the_hook_is_told_for_whom(root: Path, tmp_path: Path) -> None:
     assert (tmp_path / "seen").read_bytes() == C2.certificate_pem
 
 
-def test_where_nothing_was_written_before_the_old_one_is_kept_for_the_way_back(root: Path) -> None:
+def test_without_an_earlier_choice_the_old_certificate_is_kept_for_a_rollback(root: Path) -> None:
     root.mkdir()
     connector = DirectoryConnector(root, FOLDER)
     assert connector.state(choice()) is ConnectorState.EMPTY
     assert connector.apply(choice()).outcome is ConnectorOutcome.APPLIED
     assert previous(station_of(root), NORTHWIND) == C1.sha256
     assert current(station_of(root), "sign") is None
-    assert connector.state(FLIP) is ConnectorState.EMPTY
-    assert connector.apply(FLIP).outcome is ConnectorOutcome.APPLIED
+    assert connector.state(CHANGE_DEFAULT) is ConnectorState.EMPTY
+    assert connector.apply(CHANGE_DEFAULT).outcome is ConnectorOutcome.APPLIED
     assert current(station_of(root), "sign") == C2.sha256
     assert not (station_of(root) / "partners").exists()
 
 
-# The default flips.
+# The default changes.
 
 
-def test_when_the_default_flips_the_choices_end(root: Path) -> None:
-    connector = chosen(root, "NORTHWIND", "FABRIKAM")
-    assert connector.state(FLIP) is ConnectorState.OLD
-    assert connector.verify(FLIP).outcome is ConnectorOutcome.REJECTED
-    assert connector.apply(FLIP).outcome is ConnectorOutcome.APPLIED
+def test_when_the_default_changes_the_choices_end(root: Path) -> None:
+    connector = connector_with_choices(root, "NORTHWIND", "FABRIKAM")
+    assert connector.state(CHANGE_DEFAULT) is ConnectorState.OLD
+    assert connector.verify(CHANGE_DEFAULT).outcome is ConnectorOutcome.REJECTED
+    assert connector.apply(CHANGE_DEFAULT).outcome is ConnectorOutcome.APPLIED
     station = station_of(root)
     assert (current(station, "sign"), previous(station, "sign")) == (C2.sha256, C1.sha256)
     assert not (station / "partners").exists()
-    assert connector.state(FLIP) is ConnectorState.NEW
-    assert connector.verify(FLIP).outcome is ConnectorOutcome.APPLIED
+    assert connector.state(CHANGE_DEFAULT) is ConnectorState.NEW
+    assert connector.verify(CHANGE_DEFAULT).outcome is ConnectorOutcome.APPLIED
     assert connector.state(choice()) is ConnectorState.NEW  # as for everybody
     assert connector.verify(choice()).outcome is ConnectorOutcome.APPLIED
     assert releases(station) == {C1.sha256[:16], C2.sha256[:16]}
 
 
-def test_a_default_that_flipped_while_choices_are_left_counts_as_half_made(root: Path) -> None:
-    connector = chosen(root, "NORTHWIND")
+def test_a_default_changed_before_all_choices_ended_counts_as_partly_applied(root: Path) -> None:
+    connector = connector_with_choices(root, "NORTHWIND")
     link = station_of(root) / "sign" / "current"
     link.unlink()
     link.symlink_to(f"../releases/{C2.sha256[:16]}")
-    assert connector.state(FLIP) is ConnectorState.PARTLY
-    verified = connector.verify(FLIP)
+    assert connector.state(CHANGE_DEFAULT) is ConnectorState.PARTLY
+    verified = connector.verify(CHANGE_DEFAULT)
     assert "partners/NORTHWIND/sign still holds a choice" in verified.message
-    assert connector.apply(FLIP).outcome is ConnectorOutcome.APPLIED
+    assert connector.apply(CHANGE_DEFAULT).outcome is ConnectorOutcome.APPLIED
 
 
-def test_a_choice_that_nobody_knows_keeps_the_default_from_flipping(root: Path) -> None:
-    connector = chosen(root, "NORTHWIND")
+def test_an_unknown_choice_prevents_the_change_of_the_default(root: Path) -> None:
+    connector = connector_with_choices(root, "NORTHWIND")
     connector.apply(choice("FABRIKAM", "by hand", old=C1, new=C3))
     before = snapshot(root)
-    assert connector.state(FLIP) is ConnectorState.DRIFT
-    result = connector.apply(FLIP)
+    assert connector.state(CHANGE_DEFAULT) is ConnectorState.DRIFT
+    result = connector.apply(CHANGE_DEFAULT)
     assert result.outcome is ConnectorOutcome.REJECTED
     assert f"partners/FABRIKAM/sign holds {pki.short_fingerprint(C3.sha256)}" in result.message
     assert snapshot(root) == before
@@ -170,7 +170,7 @@ def test_a_choice_that_nobody_knows_keeps_the_default_from_flipping(root: Path) 
 
 
 def test_staging_and_what_others_do_leave_choices_alone(root: Path) -> None:
-    connector = chosen(root, "NORTHWIND")
+    connector = connector_with_choices(root, "NORTHWIND")
     assert (
         connector.apply(change("stage-3", {"decrypt": "add"}, old=C2, new=C3)).outcome
         is ConnectorOutcome.APPLIED
@@ -178,11 +178,11 @@ def test_staging_and_what_others_do_leave_choices_alone(root: Path) -> None:
     assert signing_sha256(station_of(root), "NORTHWIND") == C2.sha256
 
 
-# The way back, and the end of the old one.
+# Rollback, and the end of the old certificate.
 
 
-def test_one_partner_goes_back_alone_before_and_after_the_default_has_flipped(root: Path) -> None:
-    connector = chosen(root, "NORTHWIND", "FABRIKAM")
+def test_one_partner_is_rolled_back_alone_before_and_after_the_change_of_the_default(root: Path) -> None:
+    connector = connector_with_choices(root, "NORTHWIND", "FABRIKAM")
     back = choice(operation="back-1", old=C2, new=C1)
     assert connector.apply(back).outcome is ConnectorOutcome.APPLIED
     station = station_of(root)
@@ -191,7 +191,7 @@ def test_one_partner_goes_back_alone_before_and_after_the_default_has_flipped(ro
         C2.sha256,
     )
     assert connector.apply(choice(operation="again")).outcome is ConnectorOutcome.APPLIED
-    connector.apply(FLIP)
+    connector.apply(CHANGE_DEFAULT)
     assert connector.state(choice(operation="back-2", old=C2, new=C1)) is ConnectorState.OLD
     assert connector.apply(choice(operation="back-2", old=C2, new=C1)).outcome is ConnectorOutcome.APPLIED
     assert (signing_sha256(station, "NORTHWIND"), signing_sha256(station, "FABRIKAM")) == (
@@ -201,14 +201,14 @@ def test_one_partner_goes_back_alone_before_and_after_the_default_has_flipped(ro
     assert previous(station, NORTHWIND) == C2.sha256
 
 
-def test_all_go_back_at_once_whether_the_default_has_flipped_or_not(root: Path) -> None:
-    connector = chosen(root, "NORTHWIND", "FABRIKAM")
-    assert connector.state(BACK) is ConnectorState.PARTLY
-    assert connector.apply(BACK).outcome is ConnectorOutcome.APPLIED
+def test_all_partners_are_rolled_back_at_once_before_and_after_the_change_of_the_default(root: Path) -> None:
+    connector = connector_with_choices(root, "NORTHWIND", "FABRIKAM")
+    assert connector.state(ROLL_BACK) is ConnectorState.PARTLY
+    assert connector.apply(ROLL_BACK).outcome is ConnectorOutcome.APPLIED
     station = station_of(root)
     assert not (station / "partners").exists()
     assert current(station, "sign") == C1.sha256
-    assert connector.state(BACK) is ConnectorState.NEW
+    assert connector.state(ROLL_BACK) is ConnectorState.NEW
     connector.apply(choice(operation="again"))
     connector.apply(change("flip-2", {"sign": "switch"}))
     assert (
@@ -218,9 +218,9 @@ def test_all_go_back_at_once_whether_the_default_has_flipped_or_not(root: Path) 
     assert current(station, "sign") == C1.sha256
 
 
-def test_the_old_one_is_not_let_go_of_while_it_signs_for_somebody(root: Path) -> None:
-    connector = chosen(root, "NORTHWIND")
-    connector.apply(FLIP)
+def test_the_old_certificate_is_not_dropped_while_it_signs_for_a_partner(root: Path) -> None:
+    connector = connector_with_choices(root, "NORTHWIND")
+    connector.apply(CHANGE_DEFAULT)
     connector.apply(choice(operation="back", old=C2, new=C1))
     before = snapshot(root)
     assert connector.state(RETIRE) is ConnectorState.DRIFT
@@ -230,9 +230,9 @@ def test_the_old_one_is_not_let_go_of_while_it_signs_for_somebody(root: Path) ->
     assert snapshot(root) == before
 
 
-def test_with_the_old_one_all_that_is_chosen_for_single_partners_goes(root: Path) -> None:
-    connector = chosen(root, "NORTHWIND")
-    connector.apply(FLIP)
+def test_choices_for_single_partners_end_with_the_old_certificate(root: Path) -> None:
+    connector = connector_with_choices(root, "NORTHWIND")
+    connector.apply(CHANGE_DEFAULT)
     connector.apply(choice(operation="back", old=C2, new=C1))
     connector.apply(choice(operation="again"))
     station = station_of(root)
@@ -244,14 +244,14 @@ def test_with_the_old_one_all_that_is_chosen_for_single_partners_goes(root: Path
     assert connector.state(RETIRE) is ConnectorState.NEW
 
 
-def test_what_somebody_else_put_into_a_partners_folder_stays(root: Path) -> None:
-    connector = chosen(root, "NORTHWIND")
+def test_foreign_files_in_a_partners_folder_stay(root: Path) -> None:
+    connector = connector_with_choices(root, "NORTHWIND")
     note = station_of(root) / "partners" / "NORTHWIND" / "note.txt"
     note.write_text("call Dave first")
     (station_of(root) / "partners" / "read.me").write_text("ours")
-    assert connector.apply(FLIP).outcome is ConnectorOutcome.APPLIED
+    assert connector.apply(CHANGE_DEFAULT).outcome is ConnectorOutcome.APPLIED
     assert note.read_text() == "call Dave first"
-    assert connector.state(FLIP) is ConnectorState.NEW
+    assert connector.state(CHANGE_DEFAULT) is ConnectorState.NEW
 
 
 def test_a_link_in_place_of_a_partners_folder_is_refused(root: Path, tmp_path: Path) -> None:
@@ -261,33 +261,33 @@ def test_a_link_in_place_of_a_partners_folder_is_refused(root: Path, tmp_path: P
     with pytest.raises(ConnectorError, match="should be a folder"):
         connector.state(choice())
     assert connector.apply(choice()).outcome is ConnectorOutcome.REJECTED
-    assert connector.apply(FLIP).outcome is ConnectorOutcome.REJECTED
+    assert connector.apply(CHANGE_DEFAULT).outcome is ConnectorOutcome.REJECTED
     assert list(tmp_path.iterdir()) == [root]
 
 
-def test_a_choices_links_lead_nowhere_but_to_our_releases(root: Path) -> None:
-    connector = chosen(root, "NORTHWIND")
+def test_links_of_a_choice_to_other_places_are_not_followed(root: Path) -> None:
+    connector = connector_with_choices(root, "NORTHWIND")
     link = station_of(root) / NORTHWIND / "current"
     for target in ("../releases/" + C2.sha256[:16], "../../../../releases/" + C2.sha256[:16], "/etc"):
         link.unlink()
         link.symlink_to(target)
         assert connector.state(choice()) is ConnectorState.DRIFT
-        assert connector.state(FLIP) is ConnectorState.DRIFT
+        assert connector.state(CHANGE_DEFAULT) is ConnectorState.DRIFT
 
 
-# What fails puts all back.
+# A failure restores everything.
 
 CHANGES = {
     "for one": choice("CONTOSO"),
     "back for one": choice(operation="back-1", old=C2, new=C1),
-    "the default": FLIP,
-    "all back": BACK,
+    "the default": CHANGE_DEFAULT,
+    "all back": ROLL_BACK,
 }
 
 
 @pytest.mark.parametrize("made", CHANGES.values(), ids=list(CHANGES))
 def test_a_hook_that_fails_leaves_everything_as_it_was(root: Path, made: ConnectorChange) -> None:
-    connector = chosen(root, "NORTHWIND", "FABRIKAM", hook="reload", hooks=FALSE)
+    connector = connector_with_choices(root, "NORTHWIND", "FABRIKAM", hook="reload", hooks=FALSE)
     before = snapshot(root)
     result = connector.apply(made)
     assert result.outcome is ConnectorOutcome.REJECTED
@@ -295,8 +295,8 @@ def test_a_hook_that_fails_leaves_everything_as_it_was(root: Path, made: Connect
     assert leftovers(station_of(root)) == []
 
 
-def test_a_failed_choice_says_what_is_in_force_for_whom(root: Path) -> None:
-    connector = chosen(root, "NORTHWIND", hook="reload", hooks=FALSE)
+def test_the_message_of_a_failed_choice_has_the_certificate_in_force_and_the_partner(root: Path) -> None:
+    connector = connector_with_choices(root, "NORTHWIND", hook="reload", hooks=FALSE)
     result = connector.apply(choice(operation="back-1", old=C2, new=C1))
     assert f"{pki.short_fingerprint(C2.sha256)} is still in force for NORTHWIND." in result.message
 
@@ -305,7 +305,7 @@ def test_a_failed_choice_says_what_is_in_force_for_whom(root: Path) -> None:
 
 
 def kept(root: Path, tmp_path: Path) -> Callable[[], None]:
-    """Keep the folder as it is, and return what brings it back."""
+    """Copy the folder, and return a function that restores it."""
     shutil.copytree(root, tmp_path / "kept", symlinks=True)
 
     def afresh() -> None:
@@ -320,7 +320,7 @@ def test_killed_anywhere_everybody_is_signed_to_with_what_they_accept_and_the_ne
     root: Path, tmp_path: Path, name: str
 ) -> None:
     made = CHANGES[name]
-    connector = chosen(root, "NORTHWIND", "FABRIKAM")
+    connector = connector_with_choices(root, "NORTHWIND", "FABRIKAM")
     afresh = kept(root, tmp_path)
     assert connector.apply(made).outcome is ConnectorOutcome.APPLIED
     whole = snapshot(root)
@@ -344,11 +344,11 @@ def test_killed_anywhere_everybody_is_signed_to_with_what_they_accept_and_the_ne
 
 
 @pytest.mark.parametrize("name", ["the default", "for one"])
-def test_killed_while_all_is_put_back_nobody_gets_what_they_do_not_accept(
+def test_killed_during_a_restore_no_partner_gets_a_certificate_that_it_does_not_accept(
     root: Path, tmp_path: Path, name: str
 ) -> None:
     made = CHANGES[name]
-    failing = chosen(root, "NORTHWIND", "FABRIKAM", hook="reload", hooks=FALSE)
+    failing = connector_with_choices(root, "NORTHWIND", "FABRIKAM", hook="reload", hooks=FALSE)
     before = snapshot(root)
     afresh = kept(root, tmp_path)
     for number in each_kill(lambda: failing.apply(made), afresh):
@@ -359,11 +359,9 @@ def test_killed_while_all_is_put_back_nobody_gets_what_they_do_not_accept(
         assert snapshot(root) == before, number
 
 
-def test_killed_anywhere_in_a_retirement_the_next_call_lets_go_of_choices_too(
-    root: Path, tmp_path: Path
-) -> None:
-    connector = chosen(root, "NORTHWIND")
-    for made in (FLIP, choice(operation="back", old=C2, new=C1), choice(operation="again")):
+def test_killed_anywhere_in_a_retirement_the_next_call_ends_choices_too(root: Path, tmp_path: Path) -> None:
+    connector = connector_with_choices(root, "NORTHWIND")
+    for made in (CHANGE_DEFAULT, choice(operation="back", old=C2, new=C1), choice(operation="again")):
         assert connector.apply(made).outcome is ConnectorOutcome.APPLIED
     for number in each_kill(lambda: connector.apply(RETIRE), kept(root, tmp_path)):
         assert signing_sha256(station_of(root), "NORTHWIND") == C2.sha256, number
@@ -372,23 +370,23 @@ def test_killed_anywhere_in_a_retirement_the_next_call_lets_go_of_choices_too(
         assert leftovers(station_of(root)) == [], number
 
 
-def test_a_note_of_choices_that_others_have_overtaken_is_not_gone_back_to(root: Path) -> None:
-    connector = chosen(root, "NORTHWIND")
+def test_an_outdated_record_of_choices_is_not_restored(root: Path) -> None:
+    connector = connector_with_choices(root, "NORTHWIND")
     noted: list[ConnectorResult] = []
     killer = DirectoryConnector(
         root, FOLDER, hook="reload", hooks={"reload": ["sh", "-c", "kill -9 $PPID; sleep 0.2"]}
     )
-    for _ in each_kill(lambda: killer.apply(FLIP), lambda: None):
+    for _ in each_kill(lambda: killer.apply(CHANGE_DEFAULT), lambda: None):
         noted.append(connector.apply(change("other", {"sign": "switch"})))
         break
     connector.apply(choice("CONTOSO", "later", old=C2, new=C1))
     failing = DirectoryConnector(root, FOLDER, hook="reload", hooks=FALSE)
     before = signing_sha256(station_of(root), "CONTOSO")
-    failing.apply(FLIP)
+    failing.apply(CHANGE_DEFAULT)
     assert signing_sha256(station_of(root), "CONTOSO") == before
 
 
-# What is no change for one partner.
+# Changes that are invalid for one partner.
 
 
 @pytest.mark.parametrize(

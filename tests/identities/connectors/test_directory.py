@@ -1,4 +1,4 @@
-"""The directory connector on a disk that works: what a reader finds after each call."""
+"""The directory connector on a working disk: what a reader finds after each call."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_first_certificate_of_a_station_becomes_current(root: Path) -> None:
     assert connector.verify(first).outcome is ConnectorOutcome.APPLIED
 
 
-def test_the_new_one_becomes_current_and_the_old_one_stands_beside_it(root: Path) -> None:
+def test_the_new_certificate_becomes_current_and_the_old_one_previous(root: Path) -> None:
     connector = filled_connector(root)
     assert connector.state(change()) is ConnectorState.OLD
     assert connector.apply(change()).outcome is ConnectorOutcome.APPLIED
@@ -84,14 +84,14 @@ def test_only_the_roles_of_the_change_are_touched(root: Path) -> None:
     assert previous(station_of(root), "sign") is None
 
 
-def test_a_first_change_brings_the_old_one_along_where_its_key_is_held(root: Path) -> None:
+def test_a_first_change_writes_the_old_certificate_too_if_its_key_is_stored(root: Path) -> None:
     assert DirectoryConnector(root, FOLDER).apply(change()).outcome is ConnectorOutcome.APPLIED
     assert current(station_of(root), "decrypt") == C2.sha256
     assert previous(station_of(root), "decrypt") == C1.sha256
 
 
 @pytest.mark.parametrize("missing", ["no key", "locked key"])
-def test_a_first_change_goes_without_the_old_one_where_its_key_is_not_held(root: Path, missing: str) -> None:
+def test_a_first_change_omits_the_old_certificate_if_its_key_is_not_stored(root: Path, missing: str) -> None:
     def locked() -> pki.PrivateKey:
         raise pki.VaultError("It was sealed with a key that this installation does not have.")
 
@@ -137,7 +137,9 @@ def open_umask() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("open_umask")
-def test_our_release_holds_what_an_as2_system_may_want_and_keeps_secrets_to_its_user(root: Path) -> None:
+def test_a_release_of_an_identity_has_all_formats_and_its_secrets_are_readable_by_the_owner_only(
+    root: Path,
+) -> None:
     ca = make_ca()
     certificate, key = make_pair("ACME-CA", issuer=ca)
     chained = InstallableCertificate(
@@ -216,7 +218,7 @@ def test_the_same_change_twice_is_made_once(root: Path) -> None:
     assert snapshot(root) == after
 
 
-def test_a_half_made_change_is_read_as_partly_and_goes_on(root: Path) -> None:
+def test_a_partly_applied_change_is_read_as_such_and_continues(root: Path) -> None:
     connector = filled_connector(root)
     assert connector.apply(change("other", {"decrypt": "add"})).outcome is ConnectorOutcome.APPLIED
     both = change("both")
@@ -226,7 +228,7 @@ def test_a_half_made_change_is_read_as_partly_and_goes_on(root: Path) -> None:
     assert previous(station_of(root), "decrypt") == C1.sha256
 
 
-def test_something_else_in_the_folder_is_drift_and_is_left_alone(root: Path) -> None:
+def test_an_unexpected_certificate_is_drift_and_is_not_touched(root: Path) -> None:
     connector = filled_connector(root)
     connector.apply(change("other", old=C1, new=C3))
     before = snapshot(root)
@@ -269,7 +271,7 @@ def test_dropping_before_the_new_one_is_current_is_refused(root: Path) -> None:
     assert snapshot(root) == before
 
 
-def test_dropping_what_the_change_does_not_know_is_refused(root: Path) -> None:
+def test_dropping_an_unexpected_certificate_is_refused(root: Path) -> None:
     connector = filled_connector(root)
     connector.apply(change())
     unknown = change("retire-1", {"decrypt": "drop"}, old=C3)
@@ -277,7 +279,7 @@ def test_dropping_what_the_change_does_not_know_is_refused(root: Path) -> None:
     assert previous(station_of(root), "decrypt") == C1.sha256
 
 
-def test_going_back_makes_the_old_one_current_with_the_new_one_beside_it(root: Path) -> None:
+def test_a_rollback_makes_the_old_certificate_current_and_the_new_one_previous(root: Path) -> None:
     connector = filled_connector(root)
     connector.apply(change())
     result = connector.apply(rollback_change())
@@ -292,7 +294,7 @@ def test_going_back_makes_the_old_one_current_with_the_new_one_beside_it(root: P
     assert connector.apply(change()).outcome is ConnectorOutcome.APPLIED
 
 
-def test_going_back_after_a_retirement_writes_the_deleted_files_anew(root: Path) -> None:
+def test_a_rollback_after_a_retirement_writes_the_deleted_files_again(root: Path) -> None:
     connector = filled_connector(root)
     connector.apply(change())
     connector.apply(change("retire-1", {"decrypt": "drop", "sign": "drop"}))
@@ -300,7 +302,7 @@ def test_going_back_after_a_retirement_writes_the_deleted_files_anew(root: Path)
     assert current(station_of(root), "sign") == C1.sha256
 
 
-def test_going_back_is_refused_where_the_old_files_are_gone_and_the_key_too(root: Path) -> None:
+def test_a_rollback_is_refused_without_the_old_files_and_key(root: Path) -> None:
     connector = filled_connector(root)
     connector.apply(change())
     connector.apply(change("retire-1", {"decrypt": "drop", "sign": "drop"}))
@@ -310,7 +312,7 @@ def test_going_back_is_refused_where_the_old_files_are_gone_and_the_key_too(root
     assert current(station_of(root), "sign") == C2.sha256
 
 
-def test_going_back_is_refused_once_something_else_is_current(root: Path) -> None:
+def test_a_rollback_is_refused_once_another_certificate_is_current(root: Path) -> None:
     connector = filled_connector(root)
     connector.apply(change())
     connector.apply(change("next", old=C2, new=C3))
@@ -318,7 +320,7 @@ def test_going_back_is_refused_once_something_else_is_current(root: Path) -> Non
     assert current(station_of(root), "sign") == C3.sha256
 
 
-def test_a_note_that_can_not_be_read_stops_the_change_and_is_named(root: Path) -> None:
+def test_an_unreadable_record_stops_the_change_and_is_named(root: Path) -> None:
     connector = filled_connector(root)
     note = station_of(root) / ".operations" / "cut-over-1~started"
     for harm in ('{"sign": {"current": "../../etc", "previous": null}}', '{"sign": {}}', "[]", "no JSON"):

@@ -1,4 +1,4 @@
-"""The directory connector when the disk fails, or two are at it at once."""
+"""The directory connector with failing disks and concurrent calls."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def few_files(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path, *, but: int) -> Path:
-    """Leave so many blocks of 4 KiB free, and return the file that takes the rest."""
+    """Leave so many blocks of 4 KiB free, and return the file that fills the rest."""
     path = disk / "filler"
     free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
     path.write_bytes(b"x" * max(0, free - but * 4096))
@@ -134,7 +134,7 @@ def test_a_read_only_disk_leaves_the_old_one_in_force_and_is_named(disk: Path) -
 
 
 def as_nobody(act: Callable[[], bool]) -> bool:
-    """Call without root's rights, in a process of its own; return what the call returned."""
+    """Return the result of a call without root's permissions, in a process of its own."""
     if os.geteuid() != 0:
         return act()
     pid = os.fork()
@@ -196,7 +196,7 @@ def test_a_folder_that_can_not_be_read_raises_a_sentence(open_to_all: Path) -> N
     assert as_nobody(told)
 
 
-# Two at once.
+# Concurrent calls.
 
 
 def at_once(*acts: Callable[[], ConnectorResult]) -> list[ConnectorResult]:

@@ -1,4 +1,4 @@
-"""The hook of the directory connector, as real commands: what it is told, and what its failing does."""
+"""The hook of the directory connector, as real commands: its environment, and its failures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "as2"
 
 
-def hooked(root: Path, argv: list[str], **options: object) -> DirectoryConnector:
+def connector_with_hook(root: Path, argv: list[str], **options: object) -> DirectoryConnector:
     return filled_connector(root, hook="reload", hooks={"reload": argv}, **options)
 
 
@@ -47,7 +47,7 @@ def running(pid: int) -> bool:
 
 def test_the_hook_runs_once_and_sees_the_new_certificate_in_place(root: Path, tmp_path: Path) -> None:
     argv = hook(tmp_path / "h", f'cat sign/current/cert.pem >> "{tmp_path}/seen"; env > "{tmp_path}/env"')
-    connector = hooked(root, argv)
+    connector = connector_with_hook(root, argv)
     result = connector.apply(change())
     assert result.outcome is ConnectorOutcome.APPLIED
     assert 'the hook "reload" ran' in result.message
@@ -57,12 +57,12 @@ def test_the_hook_runs_once_and_sees_the_new_certificate_in_place(root: Path, tm
     assert connector.verify(change()).outcome is ConnectorOutcome.APPLIED
 
 
-def test_the_hook_gets_a_small_environment_and_nothing_of_ours(
+def test_the_hook_gets_a_minimal_environment(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AS2CERTS_VAULT_KEYS", "a key of the vault")
     monkeypatch.setenv("DATABASE_URL", "postgres://user:password@host/db")
-    connector = hooked(root, hook(tmp_path / "h", f'env > "{tmp_path}/env"'))
+    connector = connector_with_hook(root, hook(tmp_path / "h", f'env > "{tmp_path}/env"'))
     connector.apply(change("stage-7", {"decrypt": "add"}))
     told = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines())
     made_by_the_shell = {"PWD", "SHLVL", "_", "OLDPWD"}
@@ -86,21 +86,23 @@ def test_the_hook_gets_a_small_environment_and_nothing_of_ours(
     assert told["AS2CERTS_SHA256"] == C2.sha256
 
 
-def test_what_a_person_typed_reaches_no_shell(root: Path, tmp_path: Path) -> None:
+def test_form_input_reaches_no_shell(root: Path, tmp_path: Path) -> None:
     as2_id = f"$(touch {tmp_path}/harm); `id` & 'x'"
     argv = hook(tmp_path / "h", f'printf %s "$AS2CERTS_AS2_ID" > "{tmp_path}/told"')
-    connector = hooked(root, argv)
+    connector = connector_with_hook(root, argv)
     assert connector.apply(change(as2_id=as2_id, old=None)).outcome is ConnectorOutcome.APPLIED
     assert (tmp_path / "told").read_text() == as2_id
     assert not (tmp_path / "harm").exists()
 
 
-def test_a_failing_hook_puts_the_old_one_back_and_is_run_again_for_it(root: Path, tmp_path: Path) -> None:
+def test_a_failing_hook_restores_the_old_certificate_and_runs_again_for_it(
+    root: Path, tmp_path: Path
+) -> None:
     argv = hook(
         tmp_path / "h",
         f'echo "$AS2CERTS_PHASE" >> "{tmp_path}/phases"; echo "keystore is locked" >&2; exit 3',
     )
-    connector = hooked(root, argv)
+    connector = connector_with_hook(root, argv)
     before = snapshot(root)
     result = connector.apply(change())
     assert result.outcome is ConnectorOutcome.REJECTED
@@ -113,17 +115,17 @@ def test_a_failing_hook_puts_the_old_one_back_and_is_run_again_for_it(root: Path
     assert connector.state(change()) is ConnectorState.OLD
 
 
-def test_a_hook_that_was_mended_lets_the_same_change_through(root: Path, tmp_path: Path) -> None:
+def test_a_repaired_hook_lets_the_same_change_through(root: Path, tmp_path: Path) -> None:
     argv = hook(tmp_path / "h", f'test -e "{tmp_path}/mended"')
-    connector = hooked(root, argv)
+    connector = connector_with_hook(root, argv)
     assert connector.apply(change()).outcome is ConnectorOutcome.REJECTED
     (tmp_path / "mended").touch()
     assert connector.apply(change()).outcome is ConnectorOutcome.APPLIED
     assert previous(station_of(root), "sign") == C1.sha256
 
 
-def test_a_failing_hook_keeps_the_old_one_beside_at_a_retirement(root: Path, tmp_path: Path) -> None:
-    hooked(root, hook(tmp_path / "good", "true")).apply(change())
+def test_a_failing_hook_keeps_the_old_certificate_in_a_retirement(root: Path, tmp_path: Path) -> None:
+    connector_with_hook(root, hook(tmp_path / "good", "true")).apply(change())
     connector = DirectoryConnector(
         root, FOLDER, hook="reload", hooks={"reload": hook(tmp_path / "bad", "exit 1")}
     )
@@ -134,13 +136,13 @@ def test_a_failing_hook_keeps_the_old_one_beside_at_a_retirement(root: Path, tmp
     assert snapshot(root) == before
 
 
-def test_a_hook_that_hangs_is_ended_with_all_that_it_started(root: Path, tmp_path: Path) -> None:
+def test_a_hook_that_hangs_is_terminated_with_its_process_group(root: Path, tmp_path: Path) -> None:
     argv = hook(
         tmp_path / "h",
         f'trap \'\' TERM; sleep 60 & echo $! >> "{tmp_path}/pids"; echo $$ >> "{tmp_path}/pids"; '
         "echo waiting for the server; wait; wait",
     )
-    connector = hooked(root, argv, seconds=0.5)
+    connector = connector_with_hook(root, argv, seconds=0.5)
     began = time.monotonic()
     result = connector.apply(change())
     assert time.monotonic() - began < 20
@@ -156,14 +158,14 @@ def test_a_hook_that_hangs_is_ended_with_all_that_it_started(root: Path, tmp_pat
 def test_a_hook_that_leaves_something_running_is_not_waited_for(root: Path, tmp_path: Path) -> None:
     argv = hook(tmp_path / "h", f'sleep 60 & echo $! > "{tmp_path}/pid"; exit 0')
     began = time.monotonic()
-    assert hooked(root, argv).apply(change()).outcome is ConnectorOutcome.APPLIED
+    assert connector_with_hook(root, argv).apply(change()).outcome is ConnectorOutcome.APPLIED
     assert time.monotonic() - began < 20
     os.kill(int((tmp_path / "pid").read_text()), 9)
 
 
-def test_a_hook_that_writes_without_end_is_cut_off(root: Path, tmp_path: Path) -> None:
+def test_a_hook_with_endless_output_is_terminated(root: Path, tmp_path: Path) -> None:
     argv = python_hook(tmp_path / "h.py", "while True: print('noise ' * 1000)")
-    result = hooked(root, argv, seconds=0.5).apply(change())
+    result = connector_with_hook(root, argv, seconds=0.5).apply(change())
     assert result.outcome is ConnectorOutcome.REJECTED
     assert len(result.message) < 10_000
 
@@ -173,7 +175,7 @@ def test_only_the_end_of_a_long_output_is_kept(root: Path, tmp_path: Path) -> No
         tmp_path / "h.py",
         "for n in range(50000): print('line', n)\nprint('\\x1b[31mthe reason\\x00')\nraise SystemExit(9)",
     )
-    message = hooked(root, argv).apply(change()).message
+    message = connector_with_hook(root, argv).apply(change()).message
     assert "the reason" in message
     assert "line 49999" in message
     assert "line 1\n" not in message
@@ -185,7 +187,7 @@ def test_only_the_end_of_a_long_output_is_kept(root: Path, tmp_path: Path) -> No
     "body", ["cat sign/current/key.pem; exit 1", "tail -c 300 sign/current/key.pem; exit 1"]
 )
 def test_a_hook_that_shows_a_key_is_not_quoted(root: Path, tmp_path: Path, body: str) -> None:
-    connector = hooked(root, hook(tmp_path / "h", body))
+    connector = connector_with_hook(root, hook(tmp_path / "h", body))
     connector_key = (station_of(root) / "sign" / "current" / "key.pem").read_text()
     message = connector.apply(change()).message
     assert "withheld" in message
@@ -197,13 +199,13 @@ def test_a_hook_that_shows_a_password_is_quoted_without_it(root: Path, tmp_path:
     argv = hook(
         tmp_path / "h", f'set -x; cp sign/current/bundle.pass "{tmp_path}/p"; cat "{tmp_path}/p"; exit 1'
     )
-    message = hooked(root, argv).apply(change()).message
+    message = connector_with_hook(root, argv).apply(change()).message
     assert (tmp_path / "p").read_text() not in message
     assert "********" in message
 
 
 def test_a_hook_that_can_not_be_started_is_named(root: Path, tmp_path: Path) -> None:
-    connector = hooked(root, [str(tmp_path / "absent")])
+    connector = connector_with_hook(root, [str(tmp_path / "absent")])
     result = connector.apply(change())
     assert result.outcome is ConnectorOutcome.REJECTED
     assert "could not be started" in result.message
@@ -216,9 +218,7 @@ def test_a_hook_that_can_not_be_started_is_named(root: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "hooks", [{}, {"other": ["true"]}, {"reload": "rm -rf /"}, {"reload": []}, {"reload": [1]}]
 )
-def test_a_hook_that_the_server_does_not_name_so_is_refused_before_anything_changes(
-    root: Path, hooks: dict[str, object]
-) -> None:
+def test_an_unknown_hook_is_refused_before_anything_changes(root: Path, hooks: dict[str, object]) -> None:
     connector = filled_connector(root, hook="reload", hooks=hooks)
     before = snapshot(root)
     result = connector.apply(change())
@@ -238,13 +238,13 @@ def test_links_without_the_hook_are_not_yet_the_new_state(root: Path) -> None:
     assert connector.state(other) is ConnectorState.NEW
 
 
-def test_a_hook_that_fails_on_the_way_back_leaves_the_new_one_until_it_is_mended(
+def test_a_hook_that_fails_in_a_rollback_leaves_the_new_certificate_until_it_is_repaired(
     root: Path, tmp_path: Path
 ) -> None:
     argv = hook(
         tmp_path / "h", f'echo "$AS2CERTS_PHASE" >> "{tmp_path}/phases"; test ! -e "{tmp_path}/broken"'
     )
-    connector = hooked(root, argv)
+    connector = connector_with_hook(root, argv)
     assert connector.apply(change()).outcome is ConnectorOutcome.APPLIED
     there = snapshot(root)
     (tmp_path / "broken").touch()

@@ -1,4 +1,4 @@
-"""The directory connector when its process is killed, and what lasts by then."""
+"""The directory connector when its process is killed, and what is synced to disk before."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def killed_at(number: int, act: Callable[[], ConnectorResult]) -> bool:
-    """Call in a process of its own that kills itself before its n-th step on the disk; say whether it got there."""
+    """Call in a process of its own that kills itself before its n-th disk operation; return whether it got there."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -74,7 +74,7 @@ def _die_at(number: int) -> None:
 
 
 def each_kill(act: Callable[[], ConnectorResult], prepare: Callable[[], None]) -> Iterator[int]:
-    """Kill the call at its first step, its second, … until it ends unharmed; prepare the disk before each."""
+    """Kill the call at its first disk operation, its second, … until it finishes; prepare the disk before each."""
     for number in range(400):
         prepare()
         if not killed_at(number, act):
@@ -84,7 +84,7 @@ def each_kill(act: Callable[[], ConnectorResult], prepare: Callable[[], None]) -
     pytest.fail("The call never ended unharmed.")
 
 
-def test_killed_anywhere_a_reader_finds_a_whole_certificate_and_the_next_call_goes_on(
+def test_killed_anywhere_a_reader_finds_a_complete_certificate_and_the_next_call_continues(
     root: Path, tmp_path: Path
 ) -> None:
     argv = hook(tmp_path / "h", f'echo run >> "{tmp_path}/runs"')
@@ -138,7 +138,7 @@ def test_killed_anywhere_in_a_retirement_the_next_call_deletes_the_old_key(
         assert leftovers(station_of(root)) == [], number
 
 
-def test_killed_anywhere_on_the_way_back_the_next_call_goes_on(root: Path, tmp_path: Path) -> None:
+def test_killed_anywhere_in_a_rollback_the_next_call_continues(root: Path, tmp_path: Path) -> None:
     connector = filled_connector(root)
     connector.apply(change())
     shutil.copytree(root, tmp_path / "kept", symlinks=True)
@@ -157,7 +157,7 @@ def test_killed_anywhere_on_the_way_back_the_next_call_goes_on(root: Path, tmp_p
         assert leftovers(station_of(root)) == [], number
 
 
-def test_killed_by_its_hook_the_change_counts_as_partly_made_until_a_hook_ran_to_its_end(
+def test_killed_by_its_hook_the_change_counts_as_partly_applied_until_a_hook_has_finished(
     root: Path, tmp_path: Path
 ) -> None:
     killer = hook(tmp_path / "k", "kill -9 $PPID; sleep 0.2")
@@ -180,9 +180,7 @@ def test_killed_by_its_hook_the_change_counts_as_partly_made_until_a_hook_ran_to
     assert good.state(change()) is ConnectorState.NEW
 
 
-def test_taken_up_after_a_kill_a_failing_hook_still_brings_the_old_one_back(
-    root: Path, tmp_path: Path
-) -> None:
+def test_after_a_kill_a_failing_hook_still_restores_the_old_certificate(root: Path, tmp_path: Path) -> None:
     killer = hook(tmp_path / "k", "kill -9 $PPID; sleep 0.2")
     before = snapshot(filled_connector(root).root)
     pid = os.fork()
@@ -200,7 +198,7 @@ def test_taken_up_after_a_kill_a_failing_hook_still_brings_the_old_one_back(
     assert leftovers(station_of(root)) == []
 
 
-def test_a_note_that_others_have_overtaken_is_not_gone_back_to(root: Path) -> None:
+def test_an_outdated_record_is_not_restored(root: Path) -> None:
     connector = filled_connector(root)
     killed_at(40, lambda: connector.apply(change()))
     connector.apply(change("again"))
@@ -211,16 +209,16 @@ def test_a_note_that_others_have_overtaken_is_not_gone_back_to(root: Path) -> No
     assert previous(station_of(root), "sign") is None
 
 
-# What lasts.
+# What is synced to disk.
 
 
-def test_all_that_a_link_leads_to_lasts_before_the_link_is_turned_over(root: Path, tmp_path: Path) -> None:
+def test_a_release_is_synced_to_disk_before_a_link_points_to_it(root: Path, tmp_path: Path) -> None:
     connector = filled_connector(root)
     with (tmp_path / "trace").open("w", buffering=1) as trace:
         pid = os.fork()
         if pid == 0:
             try:
-                _write_down(trace)
+                _record_events(trace)
                 connector.apply(change())
             finally:
                 os._exit(0)
@@ -239,7 +237,7 @@ def test_all_that_a_link_leads_to_lasts_before_the_link_is_turned_over(root: Pat
     assert ["sync", str(station_of(root) / "sign")] in steps[turned:]
 
 
-def _write_down(trace: IO[str]) -> None:
+def _record_events(trace: IO[str]) -> None:
     sync = os.fsync
 
     def fsync(handle: int) -> None:

@@ -1,4 +1,4 @@
-"""Where the directory connector may write, and how it names folders."""
+"""The folders that the directory connector writes to, and their names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def root(tmp_path: Path) -> Path:
     "folder",
     ["", ".", "..", "../x", "a/../../x", "a/..", "/etc", "//etc", "a//b", "a/", "a/./b", "a\x00b", "a\nb"],
 )
-def test_a_folder_that_leads_out_or_is_none_is_refused(root: Path, tmp_path: Path, folder: str) -> None:
+def test_folders_outside_of_the_root_and_invalid_ones_are_refused(
+    root: Path, tmp_path: Path, folder: str
+) -> None:
     connector = DirectoryConnector(root, folder)
     assert connector.apply(change()).outcome is ConnectorOutcome.REJECTED
     assert connector.check().outcome is ConnectorOutcome.REJECTED
@@ -57,7 +59,7 @@ def test_a_folder_that_leads_out_or_is_none_is_refused(root: Path, tmp_path: Pat
         f"{FOLDER}/own/ACME-PROD/.operations",
     ],
 )
-def test_a_symbolic_link_in_a_folders_place_is_refused_and_nothing_is_written_behind_it(
+def test_a_symbolic_link_in_place_of_a_folder_is_refused_and_not_followed(
     root: Path, tmp_path: Path, place: str
 ) -> None:
     outside = tmp_path / "outside"
@@ -89,7 +91,7 @@ def test_a_role_that_links_to_files_elsewhere_is_not_read(root: Path, tmp_path: 
     assert connector.apply(change()).outcome is ConnectorOutcome.REJECTED
 
 
-def test_a_root_that_is_itself_a_link_is_the_servers_choice(root: Path, tmp_path: Path) -> None:
+def test_the_root_itself_may_be_a_link(root: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(root)
     assert DirectoryConnector(link, FOLDER).apply(change()).outcome is ConnectorOutcome.APPLIED
@@ -164,6 +166,6 @@ def test_every_name_is_one_short_visible_part_of_a_path(name: str) -> None:
         ("moves", {".work": "add"}),
     ],
 )
-def test_what_can_not_be_a_change_is_refused(field: str, value: object) -> None:
+def test_an_invalid_change_is_refused(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=r"change|role"):
         ConnectorChange(**{**vars(change()), field: value})

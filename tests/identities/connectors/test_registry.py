@@ -1,4 +1,4 @@
-"""Which connector an AS2 system gets."""
+"""The registry of connectors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def server(settings: LazySettings, tmp_path: Path) -> None:
     settings.AS2CERTS_BUNDLE_PASSWORD = "only-between-us"
 
 
-def test_a_system_that_a_person_serves_has_no_connector() -> None:
+def test_a_system_with_manual_changes_has_no_connector() -> None:
     assert connector_for(AS2System(name="Old box", connector=MANUAL)) is None
 
 
@@ -43,7 +43,7 @@ def test_a_directory_gets_its_folder_from_the_form_and_its_command_from_the_serv
 @pytest.mark.parametrize(
     "config", [{}, {"folder": ""}, {"folder": None}, {"folder": "../x"}, {"folder": ["a"]}]
 )
-def test_a_folder_that_is_missing_or_refused_shows_at_the_check(
+def test_a_missing_or_refused_folder_is_reported_by_the_check(
     config: dict[str, object], tmp_path: Path
 ) -> None:
     connector = connector_for(AS2System(name="OpenAS2", connector="directory", config=config))
@@ -53,7 +53,7 @@ def test_a_folder_that_is_missing_or_refused_shows_at_the_check(
     assert str(tmp_path) in result.message
 
 
-def test_a_hook_that_the_server_does_not_name_shows_at_the_check() -> None:
+def test_a_hook_missing_from_the_settings_is_reported_by_the_check() -> None:
     system = AS2System(name="OpenAS2", connector="directory", config={"folder": "a", "hook": "rm"})
     connector = connector_for(system)
     assert connector is not None
@@ -70,7 +70,7 @@ def test_the_choices_are_the_manual_one_and_every_connector() -> None:
     assert dict(CONNECTOR_CHOICES[1:]) == {kind: connector.label for kind, connector in CONNECTORS.items()}
 
 
-def test_a_person_and_a_directory_can_sign_for_one_partner_alone_and_what_is_not_known_can_not() -> None:
+def test_manual_changes_and_directories_can_sign_per_partner_and_unknown_kinds_can_not() -> None:
     assert may_sign_per_partner(MANUAL)
     assert may_sign_per_partner("directory")
     assert not may_sign_per_partner("telepathy")

@@ -1,4 +1,4 @@
-"""Several runs that follow partners up at the same moment: run inside an installation on PostgreSQL."""
+"""Concurrent runs that follow up on partners, inside an installation on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PARTNERS = 6
 
 
 def run() -> dict[str, Any]:
-    """Let four runs at once follow one rotation up over its whole ladder, while one partner answers in between."""
+    """Run four follow-ups at once for each reminder of one rotation, while one partner answers in between."""
     company = make_company(now=database_now(), connector=None)
     rotation = _announced_rotation(company)
     start = rotation.window_start

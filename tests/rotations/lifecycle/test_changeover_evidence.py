@@ -12,7 +12,8 @@ from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
 from partners.models import Contact
 from rotations.errors import ActionRefused
-from rotations.lifecycle import approval, changeover_evidence, step_actions
+from rotations.execution import stored_plan
+from rotations.lifecycle import approval, step_actions
 from rotations.lifecycle.changeover_evidence import (
     WARNING_PERIOD,
     ObservedMessage,
@@ -235,7 +236,7 @@ def test_a_grace_period_shorter_than_the_drain_is_not_approved(company: Company)
     Rotation.objects.filter(pk=rotation.pk).update(grace_days=1)
     with pytest.raises(ActionRefused, match="keep the old certificate for at least 2 days after the window"):
         approval.approve(rotation, by=company.approver, now=NOW)
-    assert changeover_evidence.drain_time([company.system]) == timedelta(hours=48)
+    assert stored_plan.drain_time([company.system]) == timedelta(hours=48)
 
 
 # The page.

@@ -1,4 +1,4 @@
-"""A key and certificate of ours are made here, or a CA answers our request."""
+"""Generate a key and certificate, or import a CA's response to a CSR."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def errors(answer: Any) -> list[str]:
 # --- Make a new key -------------------------------------------------------------------------------------------
 
 
-def wish(**fields: Any) -> dict[str, Any]:
+def form_data(**fields: Any) -> dict[str, Any]:
     return {
         "kind": "self_signed",
         "bits": "2048",
@@ -42,16 +42,16 @@ def wish(**fields: Any) -> dict[str, Any]:
 
 
 def generate(client: Client, identity: Identity, **fields: Any) -> Any:
-    return client.post(reverse("identity-generate", args=[identity.uid]), wish(**fields))
+    return client.post(reverse("identity-generate", args=[identity.uid]), form_data(**fields))
 
 
-def test_the_form_begins_with_the_identitys_own_words(operator: Client) -> None:
+def test_the_form_has_the_identitys_defaults(operator: Client) -> None:
     identity = make_identity(organization="ACME Ltd", country="GB")
     form = operator.get(reverse("identity-generate", args=[identity.uid])).context["form"]
     assert (form["common_name"].value(), form["organization"].value()) == ("ACME-PROD", "ACME Ltd")
 
 
-def test_a_key_is_asked_for_and_the_page_waits_for_it(operator: Client) -> None:
+def test_a_key_is_requested_and_the_page_polls_for_it(operator: Client) -> None:
     identity = make_identity()
     answer = generate(operator, identity)
     asked = CertificateRequest.objects.get()
@@ -74,7 +74,7 @@ def test_the_page_shows_the_certificate_once_it_is_made(operator: Client) -> Non
     assert "to sign and to decrypt" in part
 
 
-def test_the_page_leads_to_the_rotation_where_one_is_in_use(operator: Client) -> None:
+def test_the_page_links_to_a_new_rotation_if_a_certificate_is_in_use(operator: Client) -> None:
     identity = make_identity()
     old = add_certificate(identity, days=20)
     generate(operator, identity)
@@ -99,18 +99,18 @@ def test_a_request_that_failed_says_why(operator: Client) -> None:
      {"roles": []}, {"country": "Germany"}, {"country": "1x"}, {"country": "ß"}, {"kind": "magic"}],
     ids=lambda fields: next(iter(fields)),
 )  # fmt: skip
-def test_a_wish_that_makes_no_sense_is_refused_at_its_field(operator: Client, fields: dict[str, Any]) -> None:
+def test_an_invalid_value_is_refused_at_its_field(operator: Client, fields: dict[str, Any]) -> None:
     answer = generate(operator, make_identity(), **fields)
     assert errors(answer) == list(fields)
     assert not CertificateRequest.objects.exists()
 
 
-def test_a_viewer_asks_for_no_key(viewer: Client) -> None:
+def test_a_viewer_can_not_request_a_key(viewer: Client) -> None:
     assert generate(viewer, make_identity()).status_code == 403
     assert not CertificateRequest.objects.exists()
 
 
-# --- A CA's answer --------------------------------------------------------------------------------------------
+# --- A CA's response ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -120,8 +120,8 @@ def waiting(operator: Client) -> CertificateRequest:
     return CertificateRequest.objects.get()
 
 
-def issued(csr_pem: str, *, key: Any = None) -> bytes:
-    """Answer as a CA: a certificate for the key of a CSR, with the CA's own certificate."""
+def issue_certificate(csr_pem: str, *, key: Any = None) -> bytes:
+    """Return a certificate of a CA for the key of a CSR, with the CA's own certificate."""
     ca, ca_key = make_ca()
     csr = x509.load_pem_x509_csr(csr_pem.encode())
     leaf = (
@@ -137,15 +137,17 @@ def issued(csr_pem: str, *, key: Any = None) -> bytes:
     return cert_pem(leaf, ca)
 
 
-def answer_with(client: Client, asked: CertificateRequest, data: bytes, **fields: Any) -> Any:
+def upload_response(client: Client, asked: CertificateRequest, data: bytes, **fields: Any) -> Any:
     given = {"answer_file": SimpleUploadedFile("answer.p7b", data), **fields}
     return client.post(reverse("request-answer", args=[asked.uid]), given)
 
 
-def test_the_csr_is_downloaded_and_its_answer_taken_in(operator: Client, waiting: CertificateRequest) -> None:
+def test_the_csr_is_downloaded_and_the_response_imported(
+    operator: Client, waiting: CertificateRequest
+) -> None:
     csr = operator.get(reverse("request-csr", args=[waiting.uid]))
     assert csr["Content-Disposition"] == 'attachment; filename="Acme-Prod.csr"'
-    answer = answer_with(operator, waiting, issued(csr.content.decode()))
+    answer = upload_response(operator, waiting, issue_certificate(csr.content.decode()))
     certificate = IdentityCertificate.objects.get()
     assert answer["Location"] == certificate.get_absolute_url()
     assert certificate.private_key == waiting.private_key
@@ -153,33 +155,31 @@ def test_the_csr_is_downloaded_and_its_answer_taken_in(operator: Client, waiting
     assert waiting.state == "done"
 
 
-def test_an_answer_for_another_key_is_refused_at_its_field(
+def test_a_response_for_another_key_is_refused_at_its_field(
     operator: Client, waiting: CertificateRequest
 ) -> None:
-    answer = answer_with(operator, waiting, issued(waiting.csr_pem, key=rsa_key("another")))
+    answer = upload_response(operator, waiting, issue_certificate(waiting.csr_pem, key=rsa_key("another")))
     assert errors(answer) == ["answer_file"]
     waiting.refresh_from_db()
     assert waiting.state == "awaiting_ca"
     assert not IdentityCertificate.objects.exists()
 
 
-def test_an_answer_that_is_the_csr_itself_is_refused_at_its_field(
-    operator: Client, waiting: CertificateRequest
-) -> None:
-    assert errors(answer_with(operator, waiting, waiting.csr_pem.encode())) == ["answer_file"]
+def test_the_csr_itself_is_refused_as_a_response(operator: Client, waiting: CertificateRequest) -> None:
+    assert errors(upload_response(operator, waiting, waiting.csr_pem.encode())) == ["answer_file"]
 
 
-def test_an_answer_is_taken_in_once(operator: Client, waiting: CertificateRequest) -> None:
-    data = issued(waiting.csr_pem)
-    answer_with(operator, waiting, data)
-    again = answer_with(operator, waiting, data)
+def test_a_response_is_imported_once(operator: Client, waiting: CertificateRequest) -> None:
+    data = issue_certificate(waiting.csr_pem)
+    upload_response(operator, waiting, data)
+    again = upload_response(operator, waiting, data)
     assert verbs().count("certificate.taken_in") == 1
     assert again.status_code in (200, 302)
 
 
-def test_a_viewer_sees_the_csr_and_answers_nothing(viewer: Client, waiting: CertificateRequest) -> None:
+def test_a_viewer_sees_the_csr_and_imports_no_response(viewer: Client, waiting: CertificateRequest) -> None:
     assert viewer.get(waiting.get_absolute_url()).status_code == 200
-    assert answer_with(viewer, waiting, issued(waiting.csr_pem)).status_code == 403
+    assert upload_response(viewer, waiting, issue_certificate(waiting.csr_pem)).status_code == 403
 
 
 def test_a_request_without_a_csr_has_none_to_download(operator: Client) -> None:

@@ -1,4 +1,4 @@
-"""Partners' certificates: taken in, listed, looked at, downloaded. A private key has no place here."""
+"""Partners' certificates: upload, list, detail and download; private keys are refused."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def upload(client: Client, partner: Partner, data: bytes = b"", **fields: Any) -
     return client.post(reverse("partner-upload", args=[partner.uid]), typed)
 
 
-def test_the_form_begins_without_a_word_of_error_and_with_both_roles(operator: Client) -> None:
+def test_the_form_starts_without_errors_and_with_both_roles(operator: Client) -> None:
     form = operator.get(reverse("partner-upload", args=[make_partner().uid])).context["form"]
     assert not form.errors
     assert form["roles"].value() == ["verify", "encrypt"]
 
 
 @pytest.mark.parametrize("how", ["pem", "der", "p7b", "p7b as PEM"])
-def test_what_a_partner_sends_is_read_and_used_at_once_where_there_is_none(
+def test_a_certificate_is_imported_in_each_format_and_used_at_once_in_free_roles(
     operator: Client, how: str
 ) -> None:
     ca = make_ca("Their CA")
@@ -61,7 +61,7 @@ def test_what_a_partner_sends_is_read_and_used_at_once_where_there_is_none(
     assert sorted(row.role for row in certificate.service.all()) == ["encrypt", "verify"]
 
 
-def test_where_one_is_in_use_it_leads_to_the_rotation(operator: Client) -> None:
+def test_with_a_certificate_in_use_it_redirects_to_a_new_rotation(operator: Client) -> None:
     partner = make_partner()
     old = add_certificate(partner)
     answer = upload(operator, partner, cert_pem(pair()[0]))
@@ -74,7 +74,7 @@ def test_where_one_is_in_use_it_leads_to_the_rotation(operator: Client) -> None:
 
 
 @pytest.mark.parametrize("how", ["PKCS#12", "PEM with key", "key alone", "pasted"])
-def test_a_private_key_is_refused_called_compromised_and_kept_nowhere(
+def test_a_private_key_is_refused_as_compromised_and_stored_nowhere(
     operator: Client, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -100,7 +100,7 @@ def test_a_private_key_is_refused_called_compromised_and_kept_nowhere(
 
 
 @pytest.mark.parametrize("data", [b"\0\1\2" * 100, b"-----BEGIN CERTIFICATE-----\nMIIB", b"x" * (2**20 + 1)])
-def test_bad_input_is_said_at_its_field_and_changes_nothing(operator: Client, data: bytes) -> None:
+def test_invalid_input_is_reported_at_its_field_and_changes_nothing(operator: Client, data: bytes) -> None:
     form = upload(operator, make_partner(), data).context["form"]
     assert list(form.errors) == ["certificate_file"]
     assert not PartnerCertificate.objects.exists()
@@ -111,14 +111,14 @@ def test_a_bundle_with_two_leaves_is_refused(operator: Client) -> None:
     assert list(form.errors) == ["certificate_file"]
 
 
-def test_warnings_want_a_tick(operator: Client) -> None:
+def test_warnings_have_to_be_confirmed(operator: Client) -> None:
     partner = make_partner()
     data = cert_pem(pair(days=3650)[0])
     assert list(upload(operator, partner, data).context["form"].errors) == ["despite_warnings"]
     assert upload(operator, partner, data, despite_warnings="on").status_code == 302
 
 
-def test_a_viewer_takes_nothing_in(viewer: Client) -> None:
+def test_a_viewer_imports_nothing(viewer: Client) -> None:
     assert upload(viewer, make_partner(), cert_pem(pair()[0])).status_code == 403
     assert not PartnerCertificate.objects.exists()
 

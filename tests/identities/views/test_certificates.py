@@ -1,4 +1,4 @@
-"""The pages of our certificates: the list, one of them, its files, and its private key."""
+"""The pages of identities' certificates: list, detail, downloads, and export of the private key."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_list_shows_those_in_use_that_end_first_on_top(operator: Client) -> 
     assert listed_names(operator, LIST, serves="all") == [str(soon), str(later), str(unused)]
 
 
-def test_the_list_is_narrowed_to_a_role_and_an_environment(operator: Client) -> None:
+def test_the_list_is_filtered_by_role_and_environment(operator: Client) -> None:
     signing = add_certificate(make_identity("PROD"), roles=("sign",))
     both = add_certificate(make_identity("TEST", environment="test"), days=40)
     assert listed_names(operator, LIST, serves="decrypt") == [str(both)]
@@ -65,7 +65,7 @@ def test_the_list_is_narrowed_to_a_role_and_an_environment(operator: Client) -> 
     assert listed_names(operator, LIST, expires="30") == [str(signing)]
 
 
-def test_a_certificate_is_found_by_its_fingerprint_and_serial_in_any_spelling(operator: Client) -> None:
+def test_a_certificate_is_found_by_fingerprint_and_serial_in_any_notation(operator: Client) -> None:
     certificate = add_certificate(make_identity("ONE"))
     add_certificate(make_identity("OTHER"), days=33)
     whole = pki.format_fingerprint(certificate.sha256)
@@ -84,7 +84,7 @@ def test_a_certificate_is_found_by_its_fingerprint_and_serial_in_any_spelling(op
         assert listed_names(operator, LIST, q=words) == [str(certificate)], words
 
 
-def test_a_certificate_is_found_by_who_holds_it_on_either_side(operator: Client) -> None:
+def test_a_certificate_is_found_by_its_station(operator: Client) -> None:
     identity, partner = make_identity("Contoso"), make_partner("Fabrikam")
     for station in (identity, partner):
         type(station).objects.filter(pk=station.pk).update(as2_id=f"{station.name}-AS2")
@@ -100,7 +100,7 @@ def test_a_certificate_is_found_by_who_holds_it_on_either_side(operator: Client)
 
 
 @pytest.mark.on_postgres
-def test_a_search_goes_through_the_table_as_it_lies_and_keeps_the_order_of_the_list() -> None:
+def test_a_search_scans_the_table_once_and_keeps_the_order_of_the_list() -> None:
     later, sooner = (
         add_certificate(make_identity("ACME"), days=90),
         add_certificate(make_identity("ACME-2"), days=40),
@@ -122,7 +122,7 @@ def test_a_search_for_nothing_there_says_so(operator: Client) -> None:
     assert "No certificate is like that" in operator.get(LIST, {"q": "zz%_\\'\""}).content.decode()
 
 
-def test_both_sides_are_one_click_apart(operator: Client) -> None:
+def test_both_lists_of_certificates_link_to_each_other(operator: Client) -> None:
     assert reverse("partner-certificate-list") in operator.get(LIST).content.decode()
     assert f'href="{LIST}"' in operator.get(reverse("partner-certificate-list")).content.decode()
 
@@ -135,7 +135,7 @@ def test_a_longer_list_takes_no_more_queries(operator: Client) -> None:
     assert count_queries(lambda: operator.get(LIST)) == few
 
 
-def test_a_cell_knows_what_its_page_knows_without_asking_for_it_again(operator: Client) -> None:
+def test_the_cells_of_a_page_take_no_queries_of_their_own(operator: Client) -> None:
     asked = []
 
     def contexts() -> int:
@@ -167,7 +167,7 @@ def test_each_cell_names_its_column_for_narrow_screens(operator: Client) -> None
 # --- One of them ----------------------------------------------------------------------------------------------
 
 
-def test_the_page_tells_what_a_certificate_was_used_for_and_when(operator: Client) -> None:
+def test_the_page_shows_the_roles_of_a_certificate_and_when(operator: Client) -> None:
     identity = make_identity()
     certificate = add_certificate(identity)
     identity.service.filter(role="sign").update(ends_at=NOW)
@@ -179,7 +179,7 @@ def test_the_page_tells_what_a_certificate_was_used_for_and_when(operator: Clien
     assert answer.context["roles"] == ["decrypt"]
 
 
-def test_the_page_tells_what_to_know_about_it(operator: Client) -> None:
+def test_the_page_shows_the_findings(operator: Client) -> None:
     ours = add_certificate(make_identity(), days=20, name="SHARED")
     add_certificate(make_partner(), days=20, name="SHARED")
     codes = {finding.code for finding in page(operator, ours).context["findings"]}
@@ -225,8 +225,8 @@ def test_an_unknown_format_is_not_there(viewer: Client) -> None:
 # --- Its private key ------------------------------------------------------------------------------------------
 
 
-def take_out(client: Client, certificate: Any, **fields: str) -> Any:
-    """Confirm by the password, as whoever has one, and take the key out."""
+def export_private_key(client: Client, certificate: Any, **fields: str) -> Any:
+    """Reauthenticate with a password, and export the key."""
     confirm(client, PASSWORD)
     typed = {
         "reason": "move to the new server",
@@ -239,9 +239,9 @@ def take_out(client: Client, certificate: Any, **fields: str) -> Any:
 
 
 @pytest.mark.parametrize("form", ["pkcs12", "pkcs12-legacy"])
-def test_an_administrator_takes_a_key_out_as_pkcs12(administrator: Client, form: str) -> None:
+def test_an_administrator_exports_a_key_as_pkcs12(administrator: Client, form: str) -> None:
     certificate = add_certificate(make_identity())
-    answer = take_out(administrator, certificate, form=form)
+    answer = export_private_key(administrator, certificate, form=form)
     key, leaf, _ = pkcs12.load_key_and_certificates(answer.content, b"of the file, long")
     assert leaf is not None
     assert key is not None
@@ -250,18 +250,18 @@ def test_an_administrator_takes_a_key_out_as_pkcs12(administrator: Client, form:
     assert answer["Content-Disposition"].endswith('.p12"')
 
 
-def test_an_administrator_takes_a_key_out_as_encrypted_pem(administrator: Client) -> None:
+def test_an_administrator_exports_a_key_as_encrypted_pem(administrator: Client) -> None:
     certificate = add_certificate(make_identity())
-    answer = take_out(administrator, certificate, form="pem")
+    answer = export_private_key(administrator, certificate, form="pem")
     key = load_pem_private_key(
         answer.content[answer.content.index(b"-----BEGIN ENC") :], b"of the file, long"
     )
     assert pki.public_key_sha256(key) == certificate.public_key_sha256  # type: ignore[arg-type]
 
 
-def test_taking_a_key_out_stands_in_the_trail_with_its_reason(administrator: Client) -> None:
+def test_an_export_is_recorded_with_its_reason(administrator: Client) -> None:
     certificate = add_certificate(make_identity())
-    take_out(administrator, certificate)
+    export_private_key(administrator, certificate)
     opened, exported = trail()[-2:]
     assert (opened.verb, exported.verb) == ("key.opened", "key.exported")
     assert exported.reason == "move to the new server"
@@ -270,10 +270,10 @@ def test_taking_a_key_out_stands_in_the_trail_with_its_reason(administrator: Cli
 
 
 @pytest.mark.parametrize("role", ["viewer", "operator", "approver"])
-def test_nobody_else_takes_a_key_out(clock: Any, role: str) -> None:
+def test_nobody_else_exports_a_key(clock: Any, role: str) -> None:
     certificate = add_certificate(make_identity())
     client = client_of(role)
-    assert take_out(client, certificate).status_code == 403
+    assert export_private_key(client, certificate).status_code == 403
     address = reverse("certificate-export-private", args=[certificate.uid])
     assert address not in page(client, certificate).content.decode()
     assert "key.opened" not in verbs()
@@ -288,24 +288,24 @@ def test_nobody_else_takes_a_key_out(clock: Any, role: str) -> None:
         ({"form": "plain"}, "form"),
     ],
 )
-def test_what_is_missing_or_wrong_is_said_at_its_field(
+def test_missing_and_wrong_values_are_reported_at_their_fields(
     administrator: Client, fields: dict[str, str], at: str
 ) -> None:
     certificate = add_certificate(make_identity())
-    answer = take_out(administrator, certificate, **fields)
+    answer = export_private_key(administrator, certificate, **fields)
     assert list(answer.context["form"].errors) == [at]
     assert "key.exported" not in verbs()
 
 
 def test_a_certificate_whose_key_is_not_here_says_so(administrator: Client) -> None:
     certificate = add_certificate(make_identity(), with_key=False)
-    assert take_out(administrator, certificate).status_code == 302
+    assert export_private_key(administrator, certificate).status_code == 302
     assert IdentityCertificate.objects.get().private_key is None
 
 
 def test_the_page_shows_no_password_and_is_not_kept_by_the_browser(administrator: Client) -> None:
     certificate = add_certificate(make_identity())
-    answer = take_out(administrator, certificate, reason="", password="of the file, long")
+    answer = export_private_key(administrator, certificate, reason="", password="of the file, long")
     assert "of the file, long" not in answer.content.decode()
     assert PASSWORD not in answer.content.decode()
     assert "no-store" in answer["Cache-Control"]

@@ -1,4 +1,4 @@
-"""A certificate of ours comes in with its key, as a file or pasted."""
+"""Upload a certificate with its key, as a file or as pasted text."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def errors(answer: Any) -> dict[str, str]:
 # --- Upload ---------------------------------------------------------------------------------------------------
 
 
-def test_the_form_begins_without_a_word_of_error_and_with_both_roles(operator: Client) -> None:
+def test_the_form_starts_without_errors_and_with_both_roles(operator: Client) -> None:
     form = operator.get(reverse("identity-upload", args=[make_identity().uid])).context["form"]
     assert not form.errors
     assert form["roles"].value() == ["sign", "decrypt"]
@@ -81,7 +81,9 @@ def test_a_certificate_for_one_role_serves_only_that(operator: Client) -> None:
     assert [row.role for row in identity.service.all()] == ["sign"]
 
 
-def test_where_one_is_in_use_it_leads_to_the_rotation_and_overwrites_nothing(operator: Client) -> None:
+def test_with_a_certificate_in_use_it_redirects_to_a_new_rotation_and_overwrites_nothing(
+    operator: Client,
+) -> None:
     identity = make_identity()
     old = add_certificate(identity, days=20)
     answer = upload(operator, identity, certificate_file=file(p12(pair())), password="secret")
@@ -97,7 +99,7 @@ def test_where_one_is_in_use_it_leads_to_the_rotation_and_overwrites_nothing(ope
     assert form["roles"].value() == ["sign", "decrypt"]
 
 
-def test_where_each_role_has_another_it_rotates_the_first_of_them(operator: Client) -> None:
+def test_with_different_certificates_in_use_it_rotates_the_first_role(operator: Client) -> None:
     identity = make_identity()
     signing = add_certificate(identity, days=20, roles=("sign",))
     add_certificate(identity, days=30, roles=("decrypt",))
@@ -115,11 +117,11 @@ def test_the_same_certificate_twice_is_stored_once(operator: Client) -> None:
     assert verbs().count("certificate.taken_in") == 1
 
 
-def test_nothing_given_asks_for_a_file(operator: Client) -> None:
+def test_an_empty_form_asks_for_a_file(operator: Client) -> None:
     assert "Choose the certificate’s file" in errors(upload(operator, make_identity()))["certificate_file"]
 
 
-def test_a_file_and_a_text_are_one_too_many(operator: Client) -> None:
+def test_file_and_text_together_are_refused(operator: Client) -> None:
     leaf, _ = pair()
     answer = upload(
         operator, make_identity(), certificate_file=file(b"x"), certificate_text=cert_pem(leaf).decode()
@@ -160,7 +162,9 @@ def test_a_file_and_a_text_are_one_too_many(operator: Client) -> None:
         "no role",
     ],
 )
-def test_bad_input_is_said_at_its_field_and_changes_nothing(operator: Client, fields: Any, at: str) -> None:
+def test_invalid_input_is_reported_at_its_field_and_changes_nothing(
+    operator: Client, fields: Any, at: str
+) -> None:
     answer = upload(operator, make_identity(), **fields())
     assert list(errors(answer)) == [at]
     assert not IdentityCertificate.objects.exists()
@@ -190,7 +194,7 @@ def long_lived() -> Pair:
     return pair(days=3650)
 
 
-def test_warnings_want_a_tick_before_anything_is_stored(operator: Client) -> None:
+def test_warnings_have_to_be_confirmed_before_anything_is_stored(operator: Client) -> None:
     identity = make_identity()
     given = {"password": "secret"}
     answer = upload(operator, identity, certificate_file=file(p12(long_lived())), **given)
@@ -205,7 +209,7 @@ def test_warnings_want_a_tick_before_anything_is_stored(operator: Client) -> Non
     assert IdentityCertificate.objects.exists()
 
 
-def test_a_tick_does_not_help_against_an_error(operator: Client) -> None:
+def test_an_error_can_not_be_confirmed(operator: Client) -> None:
     expired = make_pair("OLD", not_before=BEGAN, not_after=NOW - timedelta(days=1))
     answer = upload(
         operator,
@@ -218,7 +222,7 @@ def test_a_tick_does_not_help_against_an_error(operator: Client) -> None:
     assert not IdentityCertificate.objects.exists()
 
 
-def test_with_javascript_the_warnings_come_alone_so_that_the_chosen_files_stay(operator: Client) -> None:
+def test_htmx_gets_the_warnings_alone_so_that_the_chosen_files_stay(operator: Client) -> None:
     identity = make_identity()
     address = reverse("identity-upload", args=[identity.uid])
     given = {"roles": ["sign"], "certificate_file": file(p12(long_lived())), "password": "secret"}
@@ -231,7 +235,7 @@ def test_with_javascript_the_warnings_come_alone_so_that_the_chosen_files_stay(o
     assert done["HX-Redirect"] == IdentityCertificate.objects.get().get_absolute_url()
 
 
-def test_a_pasted_key_and_a_password_never_come_back(operator: Client) -> None:
+def test_a_pasted_key_and_a_password_are_never_rendered(operator: Client) -> None:
     _, key = pair()
     text = key_pem(key).decode()
     for pasted in (text, text[:300]):
@@ -253,12 +257,12 @@ def test_a_viewer_uploads_nothing(viewer: Client) -> None:
     assert not IdentityCertificate.objects.exists()
 
 
-def test_nothing_comes_in_for_an_archived_identity(operator: Client) -> None:
+def test_an_archived_identity_accepts_no_upload(operator: Client) -> None:
     identity = make_identity(archived_at=NOW)
     assert upload(operator, identity, certificate_file=file(p12(pair()))).status_code == 404
 
 
-def test_a_certificate_that_a_partner_uses_too_is_warned_of(operator: Client) -> None:
+def test_a_certificate_that_a_partner_uses_too_is_a_warning(operator: Client) -> None:
     add_certificate(make_partner(), days=700, name="SHARED")
     leaf, key = make_pair("SHARED", not_before=NOW - timedelta(days=400), not_after=NOW + timedelta(days=700))
     answer = upload(operator, make_identity(), certificate_file=file(p12((leaf, key))), password="secret")

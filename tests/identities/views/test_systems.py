@@ -27,14 +27,14 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def surroundings(settings: LazySettings, tmp_path: Path) -> Path:
+def connector_settings(settings: LazySettings, tmp_path: Path) -> Path:
     settings.AS2CERTS_DIRECTORY_ROOT = tmp_path / "as2"
     settings.AS2CERTS_DIRECTORY_ROOT.mkdir()
     settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
     return tmp_path / "as2"
 
 
-def typed(**fields: Any) -> dict[str, Any]:
+def form_data(**fields: Any) -> dict[str, Any]:
     return {
         "name": "OpenAS2 production",
         "environment": "production",
@@ -46,7 +46,7 @@ def typed(**fields: Any) -> dict[str, Any]:
 
 
 def create(client: Client, **fields: Any) -> Any:
-    return client.post(reverse("system-create"), typed(**fields))
+    return client.post(reverse("system-create"), form_data(**fields))
 
 
 def test_a_system_without_a_connector_keeps_no_configuration(operator: Client) -> None:
@@ -97,12 +97,12 @@ def test_the_same_name_twice_is_refused_at_its_field(operator: Client) -> None:
     assert "name" in create(operator).context["form"].errors
 
 
-def test_a_changed_folder_is_told_with_its_old_value(operator: Client) -> None:
+def test_a_changed_folder_is_recorded_with_its_old_value(operator: Client) -> None:
     create(operator, connector="directory", folder="one")
     system = AS2System.objects.get()
     address = reverse("system-update", args=[system.uid])
     assert 'value="one"' in operator.get(address).content.decode()
-    operator.post(address, typed(connector="directory", folder="two"))
+    operator.post(address, form_data(connector="directory", folder="two"))
     entry = trail()[-1]
     assert "one" in str(entry.old["config"])
     assert "two" in str(entry.new["config"])
@@ -113,7 +113,7 @@ def test_a_system_stays_in_the_environment_of_its_identities(operator: Client) -
     system = AS2System.objects.get()
     make_identity(as2_system=system)
     address = reverse("system-update", args=[system.uid])
-    form = operator.post(address, typed(environment="test")).context["form"]
+    form = operator.post(address, form_data(environment="test")).context["form"]
     assert "It carries the traffic of Acme-Prod" in form.errors["environment"][0]
 
 
@@ -126,7 +126,7 @@ def check(client: Client, system: AS2System) -> Any:
     return answer
 
 
-def test_a_check_that_works_is_kept_and_told(operator: Client) -> None:
+def test_a_successful_check_is_stored_and_recorded(operator: Client) -> None:
     create(operator, connector="directory", folder="openas2")
     system = AS2System.objects.get()
     check(operator, system)
@@ -136,11 +136,11 @@ def test_a_check_that_works_is_kept_and_told(operator: Client) -> None:
 
 
 def test_a_check_that_fails_shows_the_reason_on_the_page_and_on_its_identities(
-    operator: Client, surroundings: Path
+    operator: Client, connector_settings: Path
 ) -> None:
     create(operator, connector="directory", folder="openas2")
     system = AS2System.objects.get()
-    (surroundings / "openas2").write_text("a file where a folder should be")
+    (connector_settings / "openas2").write_text("a file where a folder should be")
     page = check(operator, system).content.decode()
     assert system.check_ok is False
     assert system.check_message
@@ -151,9 +151,7 @@ def test_a_check_that_fails_shows_the_reason_on_the_page_and_on_its_identities(
     assert needs[-1].url == system.get_absolute_url()
 
 
-def test_a_hook_that_is_gone_from_the_settings_is_told_by_the_check(
-    operator: Client, settings: LazySettings
-) -> None:
+def test_the_check_reports_a_hook_missing_from_the_settings(operator: Client, settings: LazySettings) -> None:
     create(operator, connector="directory", folder="openas2", hook="reload")
     settings.AS2CERTS_HOOKS = {}
     system = AS2System.objects.get()
@@ -173,7 +171,7 @@ def test_nothing_is_checked_where_a_person_applies_changes(operator: Client) -> 
 def test_a_viewer_checks_nothing_and_changes_nothing(viewer: Client) -> None:
     system = AS2System.objects.create(name="One")
     assert viewer.post(reverse("system-check", args=[system.uid])).status_code == 403
-    assert viewer.post(reverse("system-update", args=[system.uid]), typed()).status_code == 403
+    assert viewer.post(reverse("system-update", args=[system.uid]), form_data()).status_code == 403
     assert "Check now" not in viewer.get(system.get_absolute_url()).content.decode()
 
 

@@ -1,4 +1,4 @@
-"""The pages of our identities: lists, the page of one, its form, archive and restore."""
+"""The pages of identities: list, detail, form, archive and restore."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.dates]
 LIST = "/identities/"
 
 
-def typed(**fields: Any) -> dict[str, Any]:
+def form_data(**fields: Any) -> dict[str, Any]:
     return {"name": "ACME production", "as2_id": "ACME-PROD", "environment": "production", **fields}
 
 
@@ -45,13 +45,13 @@ def detail(client: Client, identity: Identity) -> Any:
 # --- The list -------------------------------------------------------------------------------------------------
 
 
-def test_the_empty_list_says_what_an_identity_is_and_leads_on(operator: Client) -> None:
+def test_the_empty_list_explains_identities_and_links_to_the_form(operator: Client) -> None:
     page = operator.get(LIST).content.decode()
     assert "one of your own AS2 stations" in page
     assert reverse("identity-create") in page
 
 
-def test_the_list_leaves_archived_ones_out_unless_asked(operator: Client) -> None:
+def test_the_list_excludes_archived_identities_by_default(operator: Client) -> None:
     make_identity("LIVE")
     make_identity("GONE", archived_at=NOW)
     assert listed_names(operator, LIST) == ["Live"]
@@ -67,7 +67,7 @@ def test_the_list_is_searched_by_name_and_as2_id(operator: Client) -> None:
     assert listed_names(operator, LIST, q=" freight ") == ["Freight"]
 
 
-def test_the_list_is_narrowed_to_what_ends_soon(operator: Client) -> None:
+def test_the_list_is_filtered_by_expiry(operator: Client) -> None:
     add_certificate(make_identity("SOON"), days=20)
     add_certificate(make_identity("LATER"), days=200)
     make_identity("NEVER")
@@ -113,10 +113,10 @@ def test_a_longer_list_takes_no_more_queries(operator: Client) -> None:
 # --- The form -------------------------------------------------------------------------------------------------
 
 
-def test_an_identity_is_set_up_and_stands_in_the_trail(operator: Client) -> None:
+def test_an_identity_is_created_and_recorded(operator: Client) -> None:
     owner = User.objects.get(username="operator")
     answer = operator.post(
-        reverse("identity-create"), typed(owners=[owner.pk], country="de", reminder_days="30, 7, -1")
+        reverse("identity-create"), form_data(owners=[owner.pk], country="de", reminder_days="30, 7, -1")
     )
     identity = Identity.objects.get()
     assert answer["Location"] == identity.get_absolute_url()
@@ -130,9 +130,9 @@ def test_an_identity_is_set_up_and_stands_in_the_trail(operator: Client) -> None
     assert "notes" not in entry.new
 
 
-def test_a_change_tells_old_and_new_and_nothing_else(operator: Client) -> None:
+def test_a_change_is_recorded_with_old_and_new_values_only(operator: Client) -> None:
     identity = make_identity(name="Old name")
-    operator.post(reverse("identity-update", args=[identity.uid]), typed(name="New name"))
+    operator.post(reverse("identity-update", args=[identity.uid]), form_data(name="New name"))
     (entry,) = trail()
     assert entry.verb == "identity.changed"
     assert (entry.old, entry.new) == ({"name": "Old name"}, {"name": "New name"})
@@ -140,14 +140,14 @@ def test_a_change_tells_old_and_new_and_nothing_else(operator: Client) -> None:
 
 def test_saving_without_a_change_leaves_no_entry(operator: Client) -> None:
     identity = make_identity(name="ACME production")
-    operator.post(reverse("identity-update", args=[identity.uid]), typed())
+    operator.post(reverse("identity-update", args=[identity.uid]), form_data())
     assert verbs() == []
 
 
 def test_a_viewer_changes_nothing(viewer: Client) -> None:
     identity = make_identity()
     for name, args in (("identity-create", []), ("identity-update", [identity.uid])):
-        assert viewer.post(reverse(name, args=args), typed(name="mine")).status_code == 403
+        assert viewer.post(reverse(name, args=args), form_data(name="mine")).status_code == 403
     assert Identity.objects.get().name != "mine"
 
 
@@ -155,43 +155,46 @@ def test_a_viewer_changes_nothing(viewer: Client) -> None:
 def test_an_as2_id_that_rfc_4130_does_not_allow_is_refused_at_its_field(
     operator: Client, as2_id: str
 ) -> None:
-    form = operator.post(reverse("identity-create"), typed(as2_id=as2_id)).context["form"]
+    form = operator.post(reverse("identity-create"), form_data(as2_id=as2_id)).context["form"]
     assert list(form.errors) == ["as2_id"]
     assert not Identity.objects.exists()
 
 
 def test_the_same_as2_id_twice_in_an_environment_is_refused_at_its_field(operator: Client) -> None:
     make_identity("ACME-PROD", name="First")
-    form = operator.post(reverse("identity-create"), typed()).context["form"]
+    form = operator.post(reverse("identity-create"), form_data()).context["form"]
     assert "First has the AS2 ID ACME-PROD in production already" in form.errors["as2_id"][0]
-    assert operator.post(reverse("identity-create"), typed(environment="test")).status_code == 302
+    assert operator.post(reverse("identity-create"), form_data(environment="test")).status_code == 302
 
 
 def test_as2_ids_differ_by_case(operator: Client) -> None:
     make_identity("acme-prod")
-    assert operator.post(reverse("identity-create"), typed()).status_code == 302
+    assert operator.post(reverse("identity-create"), form_data()).status_code == 302
 
 
 def test_an_archived_identity_does_not_keep_its_as2_id(operator: Client) -> None:
     make_identity("ACME-PROD", archived_at=NOW)
-    assert operator.post(reverse("identity-create"), typed()).status_code == 302
+    assert operator.post(reverse("identity-create"), form_data()).status_code == 302
 
 
 def test_an_as2_system_of_the_other_environment_is_refused_at_its_field(operator: Client) -> None:
     system = AS2System.objects.create(name="Test system", environment="test")
-    form = operator.post(reverse("identity-create"), typed(as2_system=system.pk)).context["form"]
+    form = operator.post(reverse("identity-create"), form_data(as2_system=system.pk)).context["form"]
     assert "Test system is a test system, this is a production identity" in form.errors["as2_system"][0]
 
 
 def test_only_a_test_identity_can_be_rehearsed_on(operator: Client) -> None:
     other = make_identity("OTHER")
-    form = operator.post(reverse("identity-create"), typed(rehearsal_identity=other.pk)).context["form"]
+    form = operator.post(reverse("identity-create"), form_data(rehearsal_identity=other.pk)).context["form"]
     said = "A change is rehearsed on a test identity that is in use: choose one of these, or none."
     assert form.errors["rehearsal_identity"] == [said]
     testing = make_identity("ACME-TEST", environment="test")
-    assert operator.post(reverse("identity-create"), typed(rehearsal_identity=testing.pk)).status_code == 302
+    assert (
+        operator.post(reverse("identity-create"), form_data(rehearsal_identity=testing.pk)).status_code == 302
+    )
     form = operator.post(
-        reverse("identity-update", args=[testing.uid]), typed(as2_id="ACME-TEST2", environment="production")
+        reverse("identity-update", args=[testing.uid]),
+        form_data(as2_id="ACME-TEST2", environment="production"),
     ).context["form"]
     assert "ACME production is rehearsed on this one, so it stays a test identity" in str(
         form.errors["environment"]
@@ -200,23 +203,23 @@ def test_only_a_test_identity_can_be_rehearsed_on(operator: Client) -> None:
 
 def test_a_test_identity_rehearses_on_nothing(operator: Client) -> None:
     testing = make_identity("OTHER-TEST", environment="test")
-    data = typed(environment="test", rehearsal_identity=testing.pk)
+    data = form_data(environment="test", rehearsal_identity=testing.pk)
     form = operator.post(reverse("identity-create"), data).context["form"]
     assert "This is a test identity itself" in form.errors["rehearsal_identity"][0]
     assert Identity.objects.count() == 1
 
 
-def test_an_archived_test_identity_is_not_offered_but_may_stay_where_it_is(operator: Client) -> None:
+def test_an_archived_test_identity_is_not_offered_but_stays_valid(operator: Client) -> None:
     gone = make_identity("GONE-TEST", environment="test", archived_at=NOW)
-    form = operator.post(reverse("identity-create"), typed(rehearsal_identity=gone.pk)).context["form"]
+    form = operator.post(reverse("identity-create"), form_data(rehearsal_identity=gone.pk)).context["form"]
     assert "in use" in form.errors["rehearsal_identity"][0]
     identity = make_identity(rehearsal_identity=gone)
     change = reverse("identity-update", args=[identity.uid])
-    assert operator.post(change, typed(rehearsal_identity=gone.pk)).status_code == 302
+    assert operator.post(change, form_data(rehearsal_identity=gone.pk)).status_code == 302
     assert "nothing: it has no test counterpart" in detail(operator, identity).content.decode()
 
 
-def test_the_facts_say_what_rehearses_what_on_both_pages(operator: Client) -> None:
+def test_both_pages_show_the_test_counterpart(operator: Client) -> None:
     testing = make_identity("ACME-TEST", environment="test")
     identity = make_identity(rehearsal_identity=testing)
     other = make_identity("ACME-EU", rehearsal_identity=testing)
@@ -231,23 +234,21 @@ def test_the_facts_say_what_rehearses_what_on_both_pages(operator: Client) -> No
 def test_an_identity_with_partners_stays_in_their_environment(operator: Client) -> None:
     identity, partner = make_identity(), make_partner()
     Partnership.objects.create(identity=identity, partner=partner)
-    form = operator.post(reverse("identity-update", args=[identity.uid]), typed(environment="test")).context[
-        "form"
-    ]
+    form = operator.post(
+        reverse("identity-update", args=[identity.uid]), form_data(environment="test")
+    ).context["form"]
     assert "connected with Northwind" in form.errors["environment"][0]
 
 
 def test_a_failed_form_still_shows_the_stored_name_in_its_head(operator: Client) -> None:
     identity = make_identity(name="Stored")
-    page = operator.post(reverse("identity-update", args=[identity.uid]), typed(name="Typed", as2_id=""))
+    page = operator.post(reverse("identity-update", args=[identity.uid]), form_data(name="Typed", as2_id=""))
     assert "<h1>Change Stored</h1>" in page.content.decode()
 
 
 @pytest.mark.parametrize("ladder", ["thirty", "30, 30", "500", "1.5"])
-def test_a_ladder_of_reminders_that_makes_no_sense_is_refused_at_its_field(
-    operator: Client, ladder: str
-) -> None:
-    form = operator.post(reverse("identity-create"), typed(reminder_days=ladder)).context["form"]
+def test_invalid_reminder_days_are_refused_at_their_field(operator: Client, ladder: str) -> None:
+    form = operator.post(reverse("identity-create"), form_data(reminder_days=ladder)).context["form"]
     assert list(form.errors) == ["reminder_days"]
 
 
@@ -277,7 +278,9 @@ def test_the_page_shows_what_is_in_use_and_what_ends(operator: Client) -> None:
         (-0.1, "has expired"),
     ],
 )
-def test_the_end_of_a_certificate_is_told_in_time(operator: Client, days: float, said: str) -> None:
+def test_the_expiry_of_a_certificate_becomes_an_open_task_in_time(
+    operator: Client, days: float, said: str
+) -> None:
     identity = make_identity()
     if days > 0:
         add_certificate(identity, days=days)
@@ -312,7 +315,7 @@ def test_a_reader_shows_both_certificates_with_that_of_the_writer_first(operator
     assert detail(operator, identity).context["statuses"][1].now == (new, old)
 
 
-def test_the_page_asks_for_a_certificate_where_there_is_none(operator: Client, viewer: Client) -> None:
+def test_a_missing_certificate_is_an_open_task(operator: Client, viewer: Client) -> None:
     identity = make_identity()
     (need,) = detail(operator, identity).context["needs"]
     assert need.text == "There is no certificate that signs or decrypts."
@@ -340,7 +343,9 @@ def test_more_partners_and_certificates_take_no_more_queries(operator: Client) -
     assert count_queries(lambda: detail(operator, identity)) == few <= 17
 
 
-def test_a_request_that_waits_for_its_ca_is_told_however_many_came_after_it(operator: Client) -> None:
+def test_a_request_that_waits_for_its_ca_is_an_open_task_whatever_the_number_of_later_ones(
+    operator: Client,
+) -> None:
     identity = make_identity()
     waiting = CertificateRequest.objects.create(
         identity=identity, kind="csr", state="awaiting_ca", created_at=NOW
@@ -386,7 +391,7 @@ def test_an_identity_is_archived_with_a_reason_and_restored(operator: Client) ->
     assert verbs()[-1] == "identity.restored"
 
 
-def test_archiving_wants_a_reason(operator: Client) -> None:
+def test_archiving_requires_a_reason(operator: Client) -> None:
     identity = make_identity()
     assert archive(operator, identity, reason=" ") == ["Say why: it is kept in the trail."]
     assert Identity.objects.active().exists()
@@ -416,7 +421,7 @@ def test_an_identity_whose_key_is_being_made_is_not_archived(operator: Client) -
     assert "is being generated" in archive(operator, identity)[0]
 
 
-def test_an_identity_whose_as2_id_was_taken_meanwhile_is_not_restored(operator: Client) -> None:
+def test_an_identity_with_an_as2_id_in_use_is_not_restored(operator: Client) -> None:
     identity = make_identity(archived_at=NOW)
     make_identity(name="The new one")
     answer = operator.post(reverse("identity-restore", args=[identity.uid]), {"reason": "back"}, follow=True)
@@ -425,7 +430,7 @@ def test_an_identity_whose_as2_id_was_taken_meanwhile_is_not_restored(operator: 
     assert identity.archived_at == NOW
 
 
-def test_looking_at_the_address_archives_nothing(operator: Client) -> None:
+def test_a_get_request_archives_nothing(operator: Client) -> None:
     identity = make_identity()
     assert operator.get(reverse("identity-archive", args=[identity.uid])).status_code == 405
     assert Identity.objects.active().exists()

@@ -1,4 +1,4 @@
-"""Importing a list of partners with a folder or ZIP of their certificates."""
+"""Import a list of partners with a folder or ZIP of their certificates."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from tests.inventory import NOW, add_certificate, make_identity, make_partner, v
 pytestmark = pytest.mark.django_db
 
 BY = Actor.command("import_inventory")
-HEADS = (
+HEADINGS = (
     "name,as2_id,environment,url,time_zone,contact_name,contact_email,contact_phone,connected_with,"
     "certificate,roles"
 )
 
 
 def pem(name: str, *, days: float = 300, **options: Any) -> bytes:
-    """Return the file of a certificate that ends so many days after NOW."""
+    """Return the PEM of a certificate that ends so many days after NOW."""
     ends = NOW + timedelta(days=days)
     return cert_pem(make_pair(name, not_before=NOW - timedelta(days=400), not_after=ends, **options)[0])
 
@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def lines(*rows: str, heads: str = HEADS) -> bytes:
+def make_list(*rows: str, heads: str = HEADINGS) -> bytes:
     return "\n".join((heads, *rows)).encode()
 
 
@@ -74,7 +74,7 @@ def nothing_is_stored() -> bool:
     )
 
 
-TWO = lines(
+TWO = make_list(
     "Northwind,NORTHWIND,,https://as2.northwind.example,America/Chicago,Dana,dana@northwind.example,+1 312,ACME,"
     "northwind.pem,both",
     "Contoso,CONTOSO,production,,,,,,,contoso.cer,encrypt",
@@ -82,7 +82,7 @@ TWO = lines(
 
 
 @pytest.mark.on_postgres
-def test_a_list_brings_partners_with_all_that_belongs_to_them(folder: Path) -> None:
+def test_a_list_imports_partners_with_contacts_partnerships_and_certificates(folder: Path) -> None:
     acme = make_identity("ACME")
     result = run(TWO, folder, name="partners.csv")
     assert not result.errors
@@ -113,7 +113,7 @@ def test_a_list_brings_partners_with_all_that_belongs_to_them(folder: Path) -> N
     assert result.waiting == 0
 
 
-def test_each_thing_that_came_is_in_the_trail_as_if_it_had_come_alone(folder: Path) -> None:
+def test_each_imported_object_is_recorded_as_if_it_had_been_created_alone(folder: Path) -> None:
     acme = make_identity("ACME")
     run(TWO, folder, name="partners.csv")
     assert sorted(verbs()) == sorted(
@@ -149,7 +149,7 @@ def test_each_thing_that_came_is_in_the_trail_as_if_it_had_come_alone(folder: Pa
     assert summary.new["certificates"] == 2
 
 
-def test_a_certificate_that_came_with_a_list_is_stored_as_one_that_came_alone(folder: Path) -> None:
+def test_a_certificate_of_a_list_is_stored_like_an_uploaded_one(folder: Path) -> None:
     make_identity("ACME")
     run(TWO, folder)
     alone = make_partner("ALONE")
@@ -187,7 +187,7 @@ def test_the_same_list_again_changes_nothing_and_leaves_no_entry(folder: Path) -
 def test_a_certificate_that_differs_from_the_one_in_use_waits_for_a_rotation(folder: Path) -> None:
     partner = make_partner("NORTHWIND", name="Northwind Ltd")
     in_use = add_certificate(partner)
-    result = run(lines("Northwind,NORTHWIND,,,,,,,,northwind.pem,"), folder)
+    result = run(make_list("Northwind,NORTHWIND,,,,,,,,northwind.pem,"), folder)
     assert (result.partners, result.certificates, result.in_service, result.waiting) == (0, 1, 0, 1)
     assert role_assignments.certificates_by_role(partner) == {"verify": [in_use], "encrypt": [in_use]}
     assert partner.certificates.count() == 2
@@ -199,7 +199,9 @@ def test_a_certificate_that_differs_from_the_one_in_use_waits_for_a_rotation(fol
 def test_of_two_certificates_in_a_list_the_first_serves_and_the_second_waits(folder: Path) -> None:
     (folder / "next.pem").write_bytes(pem("NORTHWIND", days=700))
     result = run(
-        lines("Northwind,NORTHWIND,,,,,,,,northwind.pem,verify", "Northwind,NORTHWIND,,,,,,,,next.pem,both"),
+        make_list(
+            "Northwind,NORTHWIND,,,,,,,,northwind.pem,verify", "Northwind,NORTHWIND,,,,,,,,next.pem,both"
+        ),
         folder,
     )
     partner = Partner.objects.get()
@@ -210,7 +212,7 @@ def test_of_two_certificates_in_a_list_the_first_serves_and_the_second_waits(fol
 
 def test_one_partner_may_have_rows_for_production_and_for_test(folder: Path) -> None:
     result = run(
-        lines(
+        make_list(
             "Northwind,NORTHWIND,production,,,,,,,northwind.pem,",
             "Northwind,NORTHWIND,test,,,,,,,contoso.cer,",
         ),
@@ -221,7 +223,7 @@ def test_one_partner_may_have_rows_for_production_and_for_test(folder: Path) -> 
 
 def test_the_same_certificate_in_two_rows_is_one_with_the_roles_of_both(folder: Path) -> None:
     result = run(
-        lines(
+        make_list(
             "Northwind,NORTHWIND,,,,,,,,northwind.pem,verify",
             ",NORTHWIND,,,,Eve,eve@northwind.example,,,northwind.pem,encrypt",
         ),
@@ -241,15 +243,17 @@ def test_it_reads_what_spreadsheets_write(folder: Path, how: str) -> None:
         "tabs": text.replace(",", "\t"),
         "windows line ends": text.replace("\n", "\r\n") + "\r\n\r\n",
         "sep=": "sep=;\r\n" + text.replace(",", ";"),
-        "heads in words": text.replace(HEADS, HEADS.replace("as2_id", "AS2 ID").replace("_", " ").title()),
+        "heads in words": text.replace(
+            HEADINGS, HEADINGS.replace("as2_id", "AS2 ID").replace("_", " ").title()
+        ),
     }[how]
     result = run(changed.encode(), folder)
     assert not result.errors
     assert result.partners == 2
 
 
-def test_it_says_in_which_line_of_the_file_a_row_with_line_breaks_begins() -> None:
-    data = lines('"North\nwind",NORTHWIND,,,,,,,,,', "", "Contoso,,,,,,,,,,")
+def test_an_error_has_the_first_line_of_a_row_with_line_breaks() -> None:
+    data = make_list('"North\nwind",NORTHWIND,,,,,,,,,', "", "Contoso,,,,,,,,,,")
     errors = run(data).errors
     assert [error.line for error in errors] == [2, 5]
 
@@ -285,7 +289,7 @@ def test_it_says_in_which_line_of_the_file_a_row_with_line_breaks_begins() -> No
         (f"Northwind,NORTHWIND,,,,,,,,{'n' * 5000},", "no file"),
     ],
 )
-def test_with_one_row_that_can_not_be_taken_nothing_is_stored(folder: Path, row: str, what: str) -> None:
+def test_with_one_invalid_row_nothing_is_stored(folder: Path, row: str, what: str) -> None:
     (folder.parent / "outside.pem").write_bytes(pem("OUTSIDE"))
     (folder / "link.pem").symlink_to(folder.parent / "outside.pem")
     (folder / "expired.pem").write_bytes(pem("OLD", days=-1))
@@ -294,16 +298,16 @@ def test_with_one_row_that_can_not_be_taken_nothing_is_stored(folder: Path, row:
     (folder / "large.pem").write_bytes(b"x" * (pki.MAX_FILE_BYTES + 1))
     os.mkfifo(folder / "pipe")
     make_identity("ACME")
-    result = run(lines("Contoso,CONTOSO,,,,,,,,contoso.cer,", row), folder)
+    result = run(make_list("Contoso,CONTOSO,,,,,,,,contoso.cer,", row), folder)
     assert [error.line for error in result.errors] == [3]
     assert what in result.errors[0].text
     assert not result.stored
     assert nothing_is_stored()
 
 
-def test_all_rows_with_troubles_are_told_in_the_order_of_the_list(folder: Path) -> None:
+def test_all_rows_with_errors_are_reported_in_the_order_of_the_list(folder: Path) -> None:
     result = run(
-        lines("A,A,,,,,,,,nothing.pem,", "B,,,,,,,,,,", "C,C,,,,,,,GLOBEX,,", "D,D,,,,,,,,contoso.cer,"),
+        make_list("A,A,,,,,,,,nothing.pem,", "B,,,,,,,,,,", "C,C,,,,,,,GLOBEX,,", "D,D,,,,,,,,contoso.cer,"),
         folder,
     )
     assert [error.line for error in result.errors] == [2, 3, 4]
@@ -312,14 +316,16 @@ def test_all_rows_with_troubles_are_told_in_the_order_of_the_list(folder: Path) 
 
 def test_faulty_rows_are_left_out_when_that_is_asked_for(folder: Path) -> None:
     result = run(
-        lines("A,A,,,,Al,al@a.example,,,nothing.pem,", "D,D,,,,,,,,contoso.cer,"), folder, skip_faulty=True
+        make_list("A,A,,,,Al,al@a.example,,,nothing.pem,", "D,D,,,,,,,,contoso.cer,"),
+        folder,
+        skip_faulty=True,
     )
     assert result.stored
     assert [partner.name for partner in Partner.objects.all()] == ["D"]
     assert not Contact.objects.exists()
 
 
-def test_trying_it_out_says_what_would_be_done_and_stores_nothing(folder: Path) -> None:
+def test_a_trial_run_returns_the_result_and_stores_nothing(folder: Path) -> None:
     make_identity("ACME")
     tried = run(TWO, folder, dry_run=True)
     assert nothing_is_stored()
@@ -329,32 +335,32 @@ def test_trying_it_out_says_what_would_be_done_and_stores_nothing(folder: Path) 
     assert tried == done
 
 
-def test_an_archived_partner_is_not_set_up_again_behind_its_back() -> None:
+def test_an_archived_partner_is_not_created_again() -> None:
     make_partner("NORTHWIND", archived_at=NOW)
-    assert "was archived here" in error_text(run(lines("Northwind,NORTHWIND,,,,,,,,,")))
+    assert "was archived here" in error_text(run(make_list("Northwind,NORTHWIND,,,,,,,,,")))
 
 
 def test_a_partnership_that_was_ended_stays_ended() -> None:
     partner, identity = make_partner("NORTHWIND"), make_identity("ACME")
     Partnership.objects.create(identity=identity, partner=partner, archived_at=NOW)
-    result = run(lines("Northwind,NORTHWIND,,,,,,,ACME,,"))
+    result = run(make_list("Northwind,NORTHWIND,,,,,,,ACME,,"))
     assert result.partnerships == 0
     assert "was ended: it stays so" in str(result.remarks)
     assert Partnership.objects.get().archived_at == NOW
 
 
-def test_several_identities_stand_in_one_cell() -> None:
+def test_a_cell_may_name_several_identities() -> None:
     for as2_id in ("ACME", "ACME EU", "A|B"):
         make_identity(as2_id)
-    run(lines("Northwind,NORTHWIND,,,,,,,ACME | ACME EU,,", "Northwind,NORTHWIND,,,,,,,A|B,,"))
+    run(make_list("Northwind,NORTHWIND,,,,,,,ACME | ACME EU,,", "Northwind,NORTHWIND,,,,,,,A|B,,"))
     assert {str(p.identity.as2_id) for p in Partnership.objects.all()} == {"ACME", "ACME EU", "A|B"}
 
 
-def test_a_contact_is_known_by_its_address_in_any_case() -> None:
+def test_a_contact_is_identified_by_its_address_regardless_of_case() -> None:
     partner = make_partner("NORTHWIND")
     Contact.objects.create(partner=partner, name="Dana W.", email="dana@northwind.example")
     result = run(
-        lines(
+        make_list(
             "Northwind,NORTHWIND,,,,Dana,Dana@Northwind.example,,,,",
             "Northwind,NORTHWIND,,,,,ed@northwind.example,,,,",
             "Northwind,NORTHWIND,,,,Ed,ED@northwind.example,,,,",
@@ -364,11 +370,11 @@ def test_a_contact_is_known_by_its_address_in_any_case() -> None:
     assert {contact.name for contact in Contact.objects.all()} == {"Dana W.", "ed@northwind.example"}
 
 
-# What a file may hold.
+# The content of files.
 
 
 @pytest.mark.parametrize("kind", ["PEM", "DER", "PKCS#12", "beside its certificate"])
-def test_a_file_with_a_private_key_is_refused_and_nothing_of_it_kept(folder: Path, kind: str) -> None:
+def test_a_file_with_a_private_key_is_refused_and_not_stored(folder: Path, kind: str) -> None:
     pair = make_pair("NORTHWIND")
     der = pki.key_to_der(pair[1])
     data = {
@@ -378,7 +384,7 @@ def test_a_file_with_a_private_key_is_refused_and_nothing_of_it_kept(folder: Pat
         "beside its certificate": cert_pem(pair[0]) + key_pem(pair[1]),
     }[kind]
     (folder / "key.pem").write_bytes(data)
-    result = run(lines("Northwind,NORTHWIND,,,,,,,,key.pem,"), folder)
+    result = run(make_list("Northwind,NORTHWIND,,,,,,,,key.pem,"), folder)
     assert "private key" in error_text(result)
     assert "key.pem" in error_text(result)
     assert nothing_is_stored()
@@ -387,11 +393,11 @@ def test_a_file_with_a_private_key_is_refused_and_nothing_of_it_kept(folder: Pat
 def test_a_list_that_holds_a_private_key_is_not_read() -> None:
     key = key_pem(make_pair("NORTHWIND")[1]).decode()
     with pytest.raises(UnreadableList, match="holds a private key"):
-        run(lines(f'Northwind,NORTHWIND,,,,,,,,"{key}",'))
+        run(make_list(f'Northwind,NORTHWIND,,,,,,,,"{key}",'))
 
 
 def test_a_name_that_looks_like_a_formula_is_a_name() -> None:
-    run(lines('"=HYPERLINK(""http://x.example"")",NORTHWIND,,,,@dana,dana@northwind.example,,,,'))
+    run(make_list('"=HYPERLINK(""http://x.example"")",NORTHWIND,,,,@dana,dana@northwind.example,,,,'))
     assert Partner.objects.get().name == '=HYPERLINK("http://x.example")'
     assert Contact.objects.get().name == "@dana"
 
@@ -413,15 +419,15 @@ def test_a_name_that_looks_like_a_formula_is_a_name() -> None:
         (b"x" * (16 * 1024 * 1024 + 1), "larger than 16 MiB"),
     ],
 )
-def test_a_list_that_is_none_is_refused_in_a_sentence(data: bytes, why: str) -> None:
+def test_invalid_lists_are_refused_in_one_sentence(data: bytes, why: str) -> None:
     with pytest.raises(UnreadableList, match=why):
         csv_rows.read_list(data)
 
 
-# A ZIP.
+# ZIP files.
 
 
-def packed(**files: bytes) -> io.BytesIO:
+def make_zip(**files: bytes) -> io.BytesIO:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as made:
         for name, data in files.items():
@@ -429,27 +435,27 @@ def packed(**files: bytes) -> io.BytesIO:
     return stream
 
 
-def one_from(stream: io.BytesIO, name: str = "n.pem") -> InventoryImportResult:
-    return run(lines(f"Northwind,NORTHWIND,,,,,,,,{name},"), ZipSource(stream))
+def import_one_from(stream: io.BytesIO, name: str = "n.pem") -> InventoryImportResult:
+    return run(make_list(f"Northwind,NORTHWIND,,,,,,,,{name},"), ZipSource(stream))
 
 
-def test_files_come_out_of_a_zip_by_their_name_or_with_their_folder() -> None:
-    stream = packed(**{"all__n.pem": pem("NORTHWIND"), "old__c.pem": pem("A"), "new__c.pem": pem("B")})
-    assert not one_from(stream).errors
-    assert not run(lines("C,C,,,,,,,,new/c.pem,"), ZipSource(stream)).errors
-    assert "2 files c.pem in different folders" in error_text(one_from(stream, "c.pem"))
-    assert "no file x.pem in the ZIP" in error_text(one_from(stream, "x.pem"))
+def test_files_in_a_zip_are_found_by_name_or_path() -> None:
+    stream = make_zip(**{"all__n.pem": pem("NORTHWIND"), "old__c.pem": pem("A"), "new__c.pem": pem("B")})
+    assert not import_one_from(stream).errors
+    assert not run(make_list("C,C,,,,,,,,new/c.pem,"), ZipSource(stream)).errors
+    assert "2 files c.pem in different folders" in error_text(import_one_from(stream, "c.pem"))
+    assert "no file x.pem in the ZIP" in error_text(import_one_from(stream, "x.pem"))
 
 
-def test_a_file_in_a_zip_that_grows_without_end_is_read_no_further_than_its_bound() -> None:
-    assert "larger than 1 MiB" in error_text(one_from(packed(**{"n.pem": bytes(200 * 1024 * 1024)})))
+def test_a_zip_bomb_is_read_up_to_the_limit_only() -> None:
+    assert "larger than 1 MiB" in error_text(import_one_from(make_zip(**{"n.pem": bytes(200 * 1024 * 1024)})))
 
 
-def test_a_zip_that_lies_about_sizes_is_read_no_further_either() -> None:
-    data = bytearray(packed(**{"n.pem": bytes(20 * 1024 * 1024)}).getvalue())
+def test_a_zip_with_wrong_sizes_is_read_up_to_the_limit_only() -> None:
+    data = bytearray(make_zip(**{"n.pem": bytes(20 * 1024 * 1024)}).getvalue())
     entry = data.rindex(b"PK\x01\x02")
     data[entry + 24 : entry + 28] = (100).to_bytes(4, "little")
-    assert error_text(one_from(io.BytesIO(bytes(data))))
+    assert error_text(import_one_from(io.BytesIO(bytes(data))))
     assert nothing_is_stored()
 
 
@@ -457,39 +463,39 @@ def test_thousands_of_large_files_end_the_run(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(apply, "MAX_BYTES", 3 * 1024 * 1024)
     rows = [f"P{n},P{n},,,,,,,,n.pem," for n in range(10)]
     with pytest.raises(UnreadableSource, match="more than 3 MiB together"):
-        run(lines(*rows), ZipSource(packed(**{"n.pem": bytes(2 * 1024 * 1024)})))
+        run(make_list(*rows), ZipSource(make_zip(**{"n.pem": bytes(2 * 1024 * 1024)})))
 
 
-def test_names_in_a_zip_lead_nowhere() -> None:
-    stream = packed(**{"..__..__etc__n.pem": pem("NORTHWIND")})
-    assert "leads out of the ZIP" in error_text(one_from(stream, "../../etc/n.pem"))
+def test_names_that_lead_out_of_a_zip_are_refused() -> None:
+    stream = make_zip(**{"..__..__etc__n.pem": pem("NORTHWIND")})
+    assert "leads out of the ZIP" in error_text(import_one_from(stream, "../../etc/n.pem"))
 
 
 @pytest.mark.parametrize("spoil", ["locked", "damaged"])
-def test_what_can_not_be_unpacked_is_told(spoil: str) -> None:
-    data = bytearray(packed(**{"n.pem": pem("NORTHWIND")}).getvalue())
+def test_damaged_files_in_a_zip_are_reported(spoil: str) -> None:
+    data = bytearray(make_zip(**{"n.pem": pem("NORTHWIND")}).getvalue())
     if spoil == "locked":
         data[6] |= 1
         data[data.rindex(b"PK\x01\x02") + 8] |= 1
     else:
         data[60:90] = bytes(30)
-    assert "damaged, or locked" in error_text(one_from(io.BytesIO(bytes(data))))
+    assert "damaged, or locked" in error_text(import_one_from(io.BytesIO(bytes(data))))
 
 
 @pytest.mark.parametrize("data", [b"", b"no zip", b"PK\x05\x06" + b"\xff" * 18, b"PK\x05\x06" + bytes(8)])
-def test_what_is_no_zip_is_refused(data: bytes) -> None:
+def test_other_files_than_zips_are_refused(data: bytes) -> None:
     with pytest.raises(UnreadableSource):
         ZipSource(io.BytesIO(data)).read("n.pem")
 
 
-# Compared with what is here, and with each other.
+# Comparison with the inventory, and with each other.
 
 
 def test_a_certificate_is_compared_with_the_inventory_and_with_the_rows_before_it(folder: Path) -> None:
     other = make_partner("FABRIKAM")
     add_certificate(other, name="NORTHWIND", days=300)
     result = run(
-        lines(
+        make_list(
             "Northwind,NORTHWIND,,,,,,,,northwind.pem,",
             "A,A,,,,,,,,contoso.cer,",
             "B,B,test,,,,,,,contoso.cer,",
@@ -507,17 +513,17 @@ def test_two_certificates_of_a_partner_with_the_same_issuer_and_serial_are_refus
     (folder / "a.pem").write_bytes(pem("NORTHWIND", serial=7))
     (folder / "b.pem").write_bytes(pem("NORTHWIND", serial=7, days=500))
     rows = ("Northwind,NORTHWIND,,,,,,,,a.pem,", "Northwind,NORTHWIND,,,,,,,,b.pem,")
-    assert "Line 3: b.pem: It has the same issuer and serial" in error_text(run(lines(*rows), folder))
-    run(lines(rows[0]), folder)
-    assert "Line 2: b.pem: It has the same issuer and serial" in error_text(run(lines(rows[1]), folder))
-    run(lines(rows[1].replace("NORTHWIND", "OTHER")), folder)
+    assert "Line 3: b.pem: It has the same issuer and serial" in error_text(run(make_list(*rows), folder))
+    run(make_list(rows[0]), folder)
+    assert "Line 2: b.pem: It has the same issuer and serial" in error_text(run(make_list(rows[1]), folder))
+    run(make_list(rows[1].replace("NORTHWIND", "OTHER")), folder)
     assert PartnerCertificate.objects.count() == 2
 
 
-# As a whole.
+# The import as a whole.
 
 
-def test_a_failure_in_the_middle_undoes_all_of_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_rolls_back_the_whole_import(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_identity("ACME")
 
     def fail(*args: object, **kwargs: object) -> None:
@@ -538,7 +544,7 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(folder: Path) -> None
         """Return how many statements write rows for so many partners, and how many there are beside these."""
         rows = (f"P{n},P{n},,,,Al,al{n}@x.example,,ACME,{n}.pem," for n in range(first, last))
         with CaptureQueriesContext(connection) as captured:
-            assert run(lines(*rows), folder).stored
+            assert run(make_list(*rows), folder).stored
         written = sum(query["sql"].startswith("INSERT") for query in captured.captured_queries)
         return written, len(captured) - written
 
@@ -566,7 +572,7 @@ def csv_file(tmp_path: Path, folder: Path) -> Path:
     return path
 
 
-def test_the_command_tries_out_stores_and_finds_nothing_new(csv_file: Path, folder: Path) -> None:
+def test_the_command_makes_a_trial_run_stores_and_finds_nothing_new(csv_file: Path, folder: Path) -> None:
     make_identity("ACME")
     tried = command(str(csv_file), "--certificates", str(folder), "--dry-run")
     assert "New would be: 2 partners, 1 contact, 1 partnership and 2 certificates." in tried
@@ -576,13 +582,13 @@ def test_the_command_tries_out_stores_and_finds_nothing_new(csv_file: Path, fold
     assert "nothing of them is new" in command(str(csv_file), "--certificates", str(folder))
 
 
-def test_the_command_lists_the_troubles_and_ends_with_an_error(csv_file: Path) -> None:
+def test_the_command_prints_the_errors_and_fails(csv_file: Path) -> None:
     told = command(str(csv_file))
     assert "Line 2: It names the file northwind.pem, but no folder of certificates was given" in told
     assert "Line 3:" in told
     assert "2 of 2 rows have errors, so nothing was stored" in told
 
 
-def test_the_command_says_what_is_wrong_with_its_files(tmp_path: Path, csv_file: Path) -> None:
+def test_the_command_reports_unreadable_files(tmp_path: Path, csv_file: Path) -> None:
     assert "can’t be read: No such file" in command(str(tmp_path / "none.csv"))
     assert "neither a folder nor a ZIP" in command(str(csv_file), "--certificates", str(csv_file))

@@ -1,4 +1,4 @@
-"""The page that brings in a list: it shows what it would do, and stores what was looked at."""
+"""The page that imports a list: a trial run first, then the import of the same files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.urls import reverse
 from as2certs.audit.models import Entry
 from partners.models import Partner, PartnerCertificate
 from tests.certificates import key_pem, make_pair
-from tests.partners.test_importing import lines, packed, pem
+from tests.partners.importing.test_apply import make_list, make_zip, pem
 
 pytestmark = pytest.mark.django_db
 
@@ -37,40 +37,40 @@ def button(response: HttpResponse) -> str:
     return found[1] if found else ""
 
 
-def test_it_shows_what_it_would_do_and_then_does_it(operator: Client) -> None:
-    archive = packed(**{"n.pem": pem("NORTHWIND")}).getvalue()
-    looked = send(operator, lines(ROW), archive)
+def test_it_shows_the_result_of_a_trial_run_and_then_stores_it(operator: Client) -> None:
+    archive = make_zip(**{"n.pem": pem("NORTHWIND")}).getvalue()
+    looked = send(operator, make_list(ROW), archive)
     assert (
         "New would be: 1 partner, no contacts, no partnerships and 1 certificate. Used at once: 1."
         in shown(looked)
     )
     assert not Partner.objects.exists()
-    done = send(operator, lines(ROW), archive, store=button(looked))
+    done = send(operator, make_list(ROW), archive, store=button(looked))
     assert done.status_code == 302
     assert PartnerCertificate.objects.get().partner.name == "Northwind"
     assert Entry.objects.get(verb="inventory.imported").source == "web"
-    again = send(operator, lines(ROW), archive)
+    again = send(operator, make_list(ROW), archive)
     assert "Nothing of it is new" in shown(again)
     assert not button(again)
 
 
-def test_other_files_than_those_that_were_looked_at_are_shown_first(operator: Client) -> None:
-    seen = button(send(operator, lines("A,A,,,,,,,,,")))
-    other = send(operator, lines("B,B,,,,,,,,,"), store=seen)
+def test_other_files_than_those_of_the_trial_run_are_not_stored(operator: Client) -> None:
+    seen = button(send(operator, make_list("A,A,,,,,,,,,")))
+    other = send(operator, make_list("B,B,,,,,,,,,"), store=seen)
     assert "What it would do" in shown(other)
     assert not Partner.objects.exists()
 
 
-def test_a_page_with_javascript_gets_the_result_alone(operator: Client) -> None:
-    looked = send(operator, lines("A,A,,,,,,,,,"), htmx="yes")
+def test_htmx_gets_the_result_alone(operator: Client) -> None:
+    looked = send(operator, make_list("A,A,,,,,,,,,"), htmx="yes")
     assert looked.content.decode().lstrip().startswith('<div id="import-result"')
-    done = send(operator, lines("A,A,,,,,,,,,"), store=button(looked), htmx="yes")
+    done = send(operator, make_list("A,A,,,,,,,,,"), store=button(looked), htmx="yes")
     assert done.headers["HX-Redirect"] == reverse("partner-list")
 
 
-def test_errors_are_told_and_there_is_nothing_to_go_on_with(operator: Client) -> None:
-    key = packed(**{"n.pem": key_pem(make_pair("NORTHWIND")[1])}).getvalue()
-    response = send(operator, lines("<b>A</b>,A,,,,,,,GLOBEX,,", ROW), key)
+def test_errors_are_shown_without_a_button_to_store(operator: Client) -> None:
+    key = make_zip(**{"n.pem": key_pem(make_pair("NORTHWIND")[1])}).getvalue()
+    response = send(operator, make_list("<b>A</b>,A,,,,,,,GLOBEX,,", ROW), key)
     assert "2 of 2 rows have errors, so nothing is stored" in shown(response)
     assert "The file holds a private key" in shown(response)
     assert not button(response)
@@ -86,12 +86,12 @@ def test_errors_are_told_and_there_is_nothing_to_go_on_with(operator: Client) ->
         (b"x" * (1024 * 1024 + 1), b"", "larger than 1 MiB"),
     ],
 )
-def test_what_can_not_be_read_is_told(operator: Client, data: bytes, archive: bytes, why: str) -> None:
+def test_unreadable_files_are_reported(operator: Client, data: bytes, archive: bytes, why: str) -> None:
     assert why in shown(send(operator, data, archive))
 
 
-def test_it_is_for_those_who_may_set_up_partners(viewer: Client, operator: Client) -> None:
+def test_it_requires_the_permission_to_add_partners(viewer: Client, operator: Client) -> None:
     assert viewer.get(reverse("partner-import")).status_code == 403
-    assert send(viewer, lines("A,A,,,,,,,,,")).status_code == 403
+    assert send(viewer, make_list("A,A,,,,,,,,,")).status_code == 403
     assert reverse("partner-import") in operator.get(reverse("partner-list")).content.decode()
     assert reverse("partner-import") not in viewer.get(reverse("partner-list")).content.decode()

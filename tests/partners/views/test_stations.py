@@ -1,4 +1,4 @@
-"""The pages of partners: lists, the page of one, its form, archive and restore."""
+"""The pages of partners: list, detail, form, archive and restore."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.dates]
 LIST = "/partners/"
 
 
-def typed(**fields: Any) -> dict[str, Any]:
+def form_data(**fields: Any) -> dict[str, Any]:
     return {
         "name": "Northwind",
         "as2_id": "NORTHWIND",
@@ -53,14 +53,14 @@ def text(response: Any) -> str:
 # --- The list -------------------------------------------------------------------------------------------------
 
 
-def test_the_empty_list_says_what_a_partner_is_and_leads_on(operator: Client) -> None:
+def test_the_empty_list_explains_partners_and_links_to_the_form(operator: Client) -> None:
     page = operator.get(LIST).content.decode()
     assert "a station that you trade with" in page
     assert reverse("partner-create") in page
 
 
 @pytest.mark.on_postgres
-def test_the_list_is_searched_and_narrowed(operator: Client) -> None:
+def test_the_list_is_searched_and_filtered(operator: Client) -> None:
     add_certificate(make_partner("SOON", holds="one"), days=20)
     make_partner("TEST", environment="test")
     make_partner("GONE", archived_at=NOW)
@@ -95,8 +95,8 @@ def test_a_longer_list_takes_no_more_queries(operator: Client) -> None:
 # --- The form -------------------------------------------------------------------------------------------------
 
 
-def test_a_partner_is_set_up_and_stands_in_the_trail(operator: Client) -> None:
-    operator.post(reverse("partner-create"), typed())
+def test_a_partner_is_created_and_recorded(operator: Client) -> None:
+    operator.post(reverse("partner-create"), form_data())
     partner = Partner.objects.get()
     assert partner.time_zone == "America/Chicago"
     (entry,) = trail()
@@ -104,7 +104,7 @@ def test_a_partner_is_set_up_and_stands_in_the_trail(operator: Client) -> None:
     assert entry.new["holds"] == "several"
 
 
-def test_the_form_begins_with_the_persons_own_zone_and_themselves_as_owner(operator: Client) -> None:
+def test_the_form_defaults_to_the_users_time_zone_and_the_user_as_owner(operator: Client) -> None:
     User.objects.filter(username="operator").update(time_zone="Asia/Tokyo")
     form = operator.get(reverse("partner-create")).context["form"]
     assert form["time_zone"].value() == "Asia/Tokyo"
@@ -112,15 +112,15 @@ def test_the_form_begins_with_the_persons_own_zone_and_themselves_as_owner(opera
 
 
 @pytest.mark.parametrize("zone", ["", "CST", "Mars/Phobos"])
-def test_a_zone_that_is_none_is_refused_at_its_field(operator: Client, zone: str) -> None:
-    form = operator.post(reverse("partner-create"), typed(time_zone=zone)).context["form"]
+def test_an_invalid_time_zone_is_refused_at_its_field(operator: Client, zone: str) -> None:
+    form = operator.post(reverse("partner-create"), form_data(time_zone=zone)).context["form"]
     assert list(form.errors) == ["time_zone"]
 
 
-def test_a_zone_with_an_old_name_survives_a_change_of_something_else(operator: Client) -> None:
+def test_a_time_zone_with_an_old_name_stays_valid(operator: Client) -> None:
     partner = make_partner(time_zone="US/Central")
     operator.post(
-        reverse("partner-update", args=[partner.uid]), typed(name="Renamed", time_zone="US/Central")
+        reverse("partner-update", args=[partner.uid]), form_data(name="Renamed", time_zone="US/Central")
     )
     partner.refresh_from_db()
     assert (partner.name, partner.time_zone) == ("Renamed", "US/Central")
@@ -128,29 +128,31 @@ def test_a_zone_with_an_old_name_survives_a_change_of_something_else(operator: C
 
 def test_the_same_as2_id_twice_in_an_environment_is_refused_at_its_field(operator: Client) -> None:
     make_partner("NORTHWIND", name="First")
-    form = operator.post(reverse("partner-create"), typed()).context["form"]
+    form = operator.post(reverse("partner-create"), form_data()).context["form"]
     assert "First has the AS2 ID NORTHWIND in production already" in form.errors["as2_id"][0]
-    assert operator.post(reverse("partner-create"), typed(environment="test")).status_code == 302
+    assert operator.post(reverse("partner-create"), form_data(environment="test")).status_code == 302
 
 
 def test_a_partner_with_identities_stays_in_their_environment(operator: Client) -> None:
     partner = make_partner()
     connect(make_identity(), partner)
     address = reverse("partner-update", args=[partner.uid])
-    form = operator.post(address, typed(environment="test")).context["form"]
+    form = operator.post(address, form_data(environment="test")).context["form"]
     assert "connected with Acme-Prod" in form.errors["environment"][0]
 
 
-def test_a_new_partner_is_reminded_and_nothing_of_its_is_accepted_by_itself(operator: Client) -> None:
+def test_a_new_partner_is_reminded_and_its_certificates_are_not_accepted_automatically(
+    operator: Client,
+) -> None:
     form = operator.get(reverse("partner-create")).context["form"]
     chosen = {name: form[name].value() for name in ("wants_pkcs7", "told_expiry", "accept_by_rule")}
     assert chosen == {"wants_pkcs7": False, "told_expiry": True, "accept_by_rule": False}
 
 
-def test_how_their_certificates_are_dealt_with_is_changed_shown_and_in_the_trail(operator: Client) -> None:
+def test_changed_rules_for_their_certificates_are_shown_and_recorded(operator: Client) -> None:
     partner = make_partner()
     address = reverse("partner-update", args=[partner.uid])
-    operator.post(address, typed(wants_pkcs7="on", accept_by_rule="on"))
+    operator.post(address, form_data(wants_pkcs7="on", accept_by_rule="on"))
     partner.refresh_from_db()
     assert (partner.wants_pkcs7, partner.told_expiry, partner.accept_by_rule) == (True, False, True)
     assert set(trail()[-1].new) >= {"wants_pkcs7", "told_expiry", "accept_by_rule"}
@@ -165,19 +167,21 @@ def test_only_a_test_partner_in_use_can_be_rehearsed_on(operator: Client) -> Non
     testing = make_partner("NW-TEST", environment="test")
     create = reverse("partner-create")
     for wrong in (other, gone):
-        form = operator.post(create, typed(rehearsal_partner=wrong.pk)).context["form"]
+        form = operator.post(create, form_data(rehearsal_partner=wrong.pk)).context["form"]
         said = "A change is rehearsed on a test partner that is in use: choose one of these, or none."
         assert form.errors["rehearsal_partner"] == [said]
-    form = operator.post(create, typed(environment="test", rehearsal_partner=testing.pk)).context["form"]
+    form = operator.post(create, form_data(environment="test", rehearsal_partner=testing.pk)).context["form"]
     assert "This is a test partner itself" in form.errors["rehearsal_partner"][0]
-    assert operator.post(create, typed(rehearsal_partner=testing.pk)).status_code == 302
+    assert operator.post(create, form_data(rehearsal_partner=testing.pk)).status_code == 302
     assert Partner.objects.get(as2_id="NORTHWIND").counterpart == testing
     change = reverse("partner-update", args=[testing.uid])
-    form = operator.post(change, typed(as2_id="NW-TEST")).context["form"]
+    form = operator.post(change, form_data(as2_id="NW-TEST")).context["form"]
     assert "Northwind is rehearsed on this one, so it stays a test partner" in form.errors["environment"][0]
 
 
-def test_a_namesake_counts_as_counterpart_once_a_test_identity_is_connected_with_it(operator: Client) -> None:
+def test_a_test_partner_with_the_same_as2_id_is_the_counterpart_once_it_is_connected(
+    operator: Client,
+) -> None:
     partner, namesake = make_partner(), make_partner(environment="test", name="Northwind (test)")
     make_partner("OTHER", environment="test")
     assert (partner.counterpart, namesake.rehearsed_here) == (None, [])
@@ -192,7 +196,7 @@ def test_a_namesake_counts_as_counterpart_once_a_test_identity_is_connected_with
     assert (partner.counterpart, namesake.rehearsed_here) == (None, [])
 
 
-def test_a_chosen_counterpart_counts_before_a_namesake_and_none_once_it_is_archived() -> None:
+def test_a_chosen_counterpart_precedes_one_with_the_same_as2_id_and_an_archived_one_is_none() -> None:
     chosen, namesake = make_partner("NW-TEST", environment="test"), make_partner(environment="test")
     partner = make_partner(rehearsal_partner=chosen)
     connect(make_identity("ACME-TEST", environment="test"), namesake)
@@ -204,8 +208,10 @@ def test_a_chosen_counterpart_counts_before_a_namesake_and_none_once_it_is_archi
 
 def test_a_viewer_changes_nothing(viewer: Client) -> None:
     partner = make_partner()
-    assert viewer.post(reverse("partner-create"), typed(as2_id="NEW")).status_code == 403
-    assert viewer.post(reverse("partner-update", args=[partner.uid]), typed(name="mine")).status_code == 403
+    assert viewer.post(reverse("partner-create"), form_data(as2_id="NEW")).status_code == 403
+    assert (
+        viewer.post(reverse("partner-update", args=[partner.uid]), form_data(name="mine")).status_code == 403
+    )
     assert viewer.post(reverse("partner-archive", args=[partner.uid]), {"reason": "x"}).status_code == 403
     assert list(Partner.objects.active()) == [partner]
     assert verbs() == []
@@ -214,7 +220,7 @@ def test_a_viewer_changes_nothing(viewer: Client) -> None:
 # --- The page of one ------------------------------------------------------------------------------------------
 
 
-def test_a_new_partner_says_what_it_lacks(operator: Client) -> None:
+def test_a_new_partner_has_open_tasks(operator: Client) -> None:
     needs = [need.text for need in detail(operator, make_partner()).context["needs"]]
     assert needs == [
         "There is no certificate that verifies their signatures or encrypts to them.",
@@ -223,7 +229,7 @@ def test_a_new_partner_says_what_it_lacks(operator: Client) -> None:
     ]
 
 
-def test_a_complete_partner_needs_nothing(operator: Client) -> None:
+def test_a_complete_partner_has_no_open_tasks(operator: Client) -> None:
     partner = make_partner()
     add_certificate(partner, days=300)
     connect(make_identity(), partner)
@@ -231,14 +237,14 @@ def test_a_complete_partner_needs_nothing(operator: Client) -> None:
     assert detail(operator, partner).context["needs"] == []
 
 
-def test_a_certificate_that_ends_leads_to_the_rotation(operator: Client) -> None:
+def test_an_expiring_certificate_links_to_a_new_rotation(operator: Client) -> None:
     partner = make_partner()
     certificate = add_certificate(partner, days=5)
     need = detail(operator, partner).context["needs"][0]
     assert f"partner={partner.uid}&old={certificate.uid}&roles=verify&roles=encrypt" in need.url
 
 
-def test_the_page_tells_the_time_there(operator: Client) -> None:
+def test_the_page_shows_the_local_time(operator: Client) -> None:
     page = detail(operator, make_partner(time_zone="America/Chicago")).content.decode()
     assert "where it is Mon 06:00 now" in page
 
@@ -285,7 +291,7 @@ def test_a_partner_is_archived_and_restored(operator: Client) -> None:
     assert verbs() == ["partner.archived", "partner.restored"]
 
 
-def test_restoring_what_is_not_archived_says_so(operator: Client) -> None:
+def test_restoring_an_object_that_is_not_archived_is_refused(operator: Client) -> None:
     partner = make_partner()
     answer = operator.post(reverse("partner-restore", args=[partner.uid]), {"reason": "back"}, follow=True)
     assert "is not archived" in str(next(iter(answer.context["messages"])))

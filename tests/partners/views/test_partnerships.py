@@ -1,4 +1,4 @@
-"""Who is connected with whom."""
+"""Partnerships between identities and partners."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_partner_is_connected_from_its_own_side_too(operator: Client) -> None:
     assert Partnership.objects.get().identity == identity
 
 
-def test_only_those_of_the_same_environment_who_are_free_are_offered(operator: Client) -> None:
+def test_only_unconnected_stations_of_the_same_environment_are_offered(operator: Client) -> None:
     identity = make_identity()
     choose(operator, identity, make_partner("TAKEN"))
     make_partner("FREE")
@@ -87,7 +87,7 @@ def test_test_and_production_are_not_connected(operator: Client) -> None:
 
 
 @pytest.mark.parametrize("others", [[], ["no uid"], ["00000000-0000-4000-8000-000000000000"]])
-def test_a_choice_of_nobody_is_refused(operator: Client, others: list[str]) -> None:
+def test_an_invalid_choice_is_refused(operator: Client, others: list[str]) -> None:
     make_partner()
     form = operator.post(address(make_identity()), {"others": others}).context["form"]
     assert list(form.errors) == ["others"]
@@ -101,7 +101,7 @@ def test_connecting_twice_is_refused(operator: Client) -> None:
     assert verbs() == ["partnership.created"]
 
 
-def test_connecting_what_somebody_connected_meanwhile_changes_nothing(operator: Client) -> None:
+def test_a_connection_made_meanwhile_is_not_changed(operator: Client) -> None:
     identity, partner = make_identity(), make_partner()
     first = connect(identity, partner, notes="first", by=BY, now=NOW)
     assert connect(identity, partner, notes="second", by=BY, now=NOW) == first
@@ -118,7 +118,7 @@ def test_what_was_checked_stays_checked_after_an_error(operator: Client) -> None
 @pytest.mark.parametrize(
     "query", ["identity=nonsense", "partner=", "identity=00000000-0000-4000-8000-000000000000"]
 )
-def test_an_address_of_nobody_is_not_there(operator: Client, query: str) -> None:
+def test_an_unknown_station_is_not_found(operator: Client, query: str) -> None:
     assert operator.get(f"{reverse('partnership-create')}?{query}").status_code == 404
 
 
@@ -139,7 +139,7 @@ def end(client: Client, partnership: Partnership, query: str = "") -> Any:
     return client.post(target, {"reason": "no longer trading"}, follow=True)
 
 
-def said(answer: Any) -> str:
+def message_text(answer: Any) -> str:
     return str(next(iter(answer.context["messages"])))
 
 
@@ -159,17 +159,17 @@ def test_a_connection_with_a_part_in_a_running_rotation_stays(operator: Client) 
     identity, partner = make_identity(), make_partner()
     partnership = connect(identity, partner, notes="", by=BY, now=NOW)
     part = start_rotation(identity, add_certificate(identity)).participants.create(partner=partner)
-    assert "takes part in a running rotation of Acme-Prod" in said(end(operator, partnership))
+    assert "takes part in a running rotation of Acme-Prod" in message_text(end(operator, partnership))
     part.removed_reason = "left out"
     part.save()
-    assert "is archived" in said(end(operator, partnership))
+    assert "is archived" in message_text(end(operator, partnership))
 
 
 def test_a_connection_stays_while_the_partners_certificate_is_replaced(operator: Client) -> None:
     identity, partner = make_identity(), make_partner()
     partnership = connect(identity, partner, notes="", by=BY, now=NOW)
     start_rotation(partner, add_certificate(partner))
-    assert "A rotation of Northwind is running" in said(end(operator, partnership))
+    assert "A rotation of Northwind is running" in message_text(end(operator, partnership))
     assert Partnership.objects.active().exists()
 
 
@@ -179,7 +179,7 @@ def test_a_connection_with_somebody_archived_is_not_restored(operator: Client) -
     answer = operator.post(
         reverse("partnership-restore", args=[partnership.uid]), {"reason": "back"}, follow=True
     )
-    assert "Northwind is archived: restore it first" in said(answer)
+    assert "Northwind is archived: restore it first" in message_text(answer)
     assert not Partnership.objects.active().exists()
 
 
