@@ -70,7 +70,8 @@ def confirm(
 
 
 def add_note(participant: Participant, note: str, *, spoke_with: str = "") -> None:
-    confirmations.add_note(participant, confirmations.PartnerAnswer(spoke_with, by=NORA, now=NOW, note=note))
+    answer = confirmations.PartnerAnswer(spoke_with, by=NORA, now=NOW, note=note)
+    confirmations.record_answer(participant, answer, fingerprint="", installed=False, agreed=False)
 
 
 def propose(participant: Participant) -> None:
