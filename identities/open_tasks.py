@@ -24,19 +24,36 @@ ROLE_PHRASES = {
 
 
 @dataclass(frozen=True)
+class ActionLink:
+    """A link or button to an action and the permission that it requires; with an obstacle, it is not possible now."""
+
+    label: str
+    url: str
+    permission: str
+    obstacle: str = ""
+
+
+@dataclass(frozen=True)
 class OpenTask:
-    """Something that a person has to do. ``meaning`` is "urgent", "needs_you" or "soon"; the link may be empty."""
+    """Something for a person to decide or do, with the link to where that is done.
+
+    ``meaning`` is "urgent", "needs_you", "soon" or "neutral". ``is_post`` says that the button acts at once;
+    ``alternative`` is a second, less prominent link.
+    """
 
     meaning: str
     text: str
     label: str = ""
     url: str = ""
     permission: str = ""
+    more: str = ""
+    is_post: bool = False
+    alternative: ActionLink | None = None
 
 
 def sort_by_urgency(tasks: Iterable[OpenTask]) -> list[OpenTask]:
-    """Return urgent tasks first and those that are due soon last; equal ones keep their order."""
-    return sorted(tasks, key=lambda task: ("urgent", "needs_you", "soon").index(task.meaning))
+    """Return tasks with the urgent ones first, those of the same urgency in the order given."""
+    return sorted(tasks, key=lambda task: ("urgent", "needs_you", "soon", "neutral").index(task.meaning))
 
 
 def rotation_create_url(

@@ -1,4 +1,4 @@
-"""The addresses of rotations."""
+"""The URLs of rotations."""
 
 from django.urls import path
 

@@ -70,6 +70,6 @@ def discard_body(request: HttpRequest) -> None:
 
 
 def _portal_error(request: HttpRequest, why: str, status: int) -> HttpResponse:
-    response = render(request, "portal/refused.html", {"why": why}, status=status)
+    response = render(request, "portal/access_denied.html", {"reason": why}, status=status)
     response.headers["Cache-Control"] = "no-store, private"
     return response

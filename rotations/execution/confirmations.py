@@ -61,11 +61,6 @@ def agree_to_window(participant: Participant, answer: PartnerAnswer) -> Particip
     return record_answer(participant, answer, fingerprint="", installed=False, agreed=True)
 
 
-def add_note(participant: Participant, answer: PartnerAnswer) -> Participant:
-    """Record what a partner said that settles nothing. Raises ActionRefused."""
-    return record_answer(participant, answer, fingerprint="", installed=False, agreed=False)
-
-
 @transaction.atomic
 def record_answer(
     participant: Participant, answer: PartnerAnswer, *, fingerprint: str, installed: bool, agreed: bool

@@ -131,8 +131,9 @@ def obstacle(step: Step, facts: RotationFacts, *, now: datetime) -> str:
     6. A certificate that the rotation does not know is in use in a role that it changes.
     """
     rotation = step.rotation
-    if step.act in ACTS_NEEDING_APPROVAL and step.state != StepState.RUNNING and rotation.is_withdrawn:
-        return approval_obstacle(rotation)
+    needs_approval = step.act in ACTS_NEEDING_APPROVAL and step.state != StepState.RUNNING
+    if needs_approval and (reason := approval_obstacle(rotation)):
+        return reason
     if step.latest_at is not None and step.is_window_over(now):
         return (
             f"The window ended at {format_moment(step.latest_at, 'UTC', 'iso')} UTC before the change could be made, "
@@ -161,8 +162,8 @@ def obstacle_by_hand(step: Step, facts: RotationFacts) -> str:
         return f"“{step.title}” is carried out by the application at its moment."
     if step.blocked and step not in stored_plan.open_releases(rotation):
         return f"“{step.title}” comes later: {_steps_before(step)}."
-    if step.act in ACTS_NEEDING_APPROVAL and rotation.is_withdrawn:
-        return approval_obstacle(rotation)
+    if step.act in ACTS_NEEDING_APPROVAL and (reason := approval_obstacle(rotation)):
+        return reason
     if step.act in WINDOW_ACTS and (reason := _window_obstacle(step, facts)):
         return f"“{step.title}” comes later. {reason}"
     return ""

@@ -335,10 +335,7 @@ def settle_step(
     Raises IllegalTransition, EditConflict, or ActionRefused where another certificate is in use, and then nothing has
     changed. ``step`` is as its claimer read it: a worker that lost its lease finds another number of attempts.
     """
-    rotation = lock_rotation(step.rotation_id)
-    rotation.copy_certificates_from(step.rotation)
-    step.rotation = rotation
-    work = UnitOfWork([rotation], by=by, now=now)
+    work = UnitOfWork(lock_rotations_of([step]), by=by, now=now)
     settle_step_in(work, step, action, stored=(step.state, step.attempts), note=note, late=late)
     work.close()
 

@@ -2,9 +2,9 @@
 into ``execution`` and ``lifecycle``; what a plan is, into ``planning``.
 """
 
-from rotations.models.correspondence import Letter, Link, LinkQuerySet, Phrase, Slot, SlotAnswer
-from rotations.models.evidence import HandedIn, HandedInQuerySet, Sighting
-from rotations.models.freezes import Freeze, FreezeQuerySet
+from rotations.models.correspondence import Letter, Link, Phrase, Slot, SlotAnswer
+from rotations.models.evidence import HandedIn, Sighting
+from rotations.models.freezes import Freeze
 from rotations.models.notices import Notice
 from rotations.models.operations import Heartbeat, Tries
 from rotations.models.rotation import (
@@ -23,13 +23,10 @@ __all__ = [
     "CERTIFICATE_FIELDS",
     "AtEnd",
     "Freeze",
-    "FreezeQuerySet",
     "HandedIn",
-    "HandedInQuerySet",
     "Heartbeat",
     "Letter",
     "Link",
-    "LinkQuerySet",
     "Notice",
     "Participant",
     "Phrase",

@@ -1,0 +1,1 @@
+"""The web pages of rotations. Rules about what may happen, and when, belong in the rooms below."""

@@ -1,4 +1,4 @@
-// Comfort on top of pages that work without it: copying, closing menus, counting down.
+// Progressive enhancement: copying, closing menus, countdowns.
 "use strict";
 
 document.documentElement.classList.add("js");
@@ -26,7 +26,7 @@ async function copy(text) {
       await navigator.clipboard.writeText(text);
       return true;
     } catch {
-      // Refused by the browser: try the old way.
+      // Refused by the browser: use execCommand.
     }
   }
   const field = document.createElement("textarea");
@@ -53,7 +53,7 @@ document.addEventListener("keydown", (event) => {
   menu.querySelector("summary").focus();
 });
 
-// "/" goes to the search field, unless somebody is typing.
+// "/" focuses the search field, unless a field has the focus.
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, textarea, select, [contenteditable]")) return;
@@ -85,8 +85,8 @@ function spell(seconds) {
 countDown();
 setInterval(countDown, 1000);
 
-// A double click sends a form once. It can be sent again after a moment: an answer may be a download, which leaves
-// the page as it is.
+// Submit a form once on a double click. It can be submitted again after three seconds, since the response may be a
+// download, which leaves the page unchanged.
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.method !== "post" || event.defaultPrevented) return;

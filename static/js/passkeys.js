@@ -1,4 +1,4 @@
-// Says in words what went wrong with a passkey; allauth's scripts ask the browser for it.
+// Show the error of a passkey operation; allauth's scripts talk to the browser.
 (() => {
   const trouble = document.querySelector("[data-passkey-trouble]");
   const button = document.getElementById("passkey_button");

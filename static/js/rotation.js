@@ -1,10 +1,10 @@
-// The pages of rotations. The runbook renews itself; what somebody has opened or is typing stays as it is.
+// The pages of rotations. The runbook refreshes itself without losing open sections, focus and input.
 "use strict";
 
 function isBusy(part) {
-  if (part.matches(":active")) return true; // a button that goes while it is pressed was never pressed
+  if (part.matches(":active")) return true; // replacing a button while it is pressed would lose the click
   const focused = document.activeElement;
-  // Ticks are no typing: they are put back after the part was renewed.
+  // Checkboxes don't block the refresh: they are restored afterwards.
   if (focused && part.contains(focused) && focused.matches("input:not([type=checkbox]), textarea, select")) return true;
   for (const field of part.querySelectorAll("form textarea, form input:not([type=hidden], [type=checkbox])")) {
     if (field.value !== field.defaultValue) return true;
@@ -17,19 +17,19 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   if (part && isBusy(part)) event.preventDefault();
 });
 
-// Typing may have begun while the answer was on its way.
+// The user may have started typing during the request.
 document.addEventListener("htmx:beforeSwap", (event) => {
   const part = event.detail.target.closest("[data-live]");
   if (part && isBusy(part)) event.detail.shouldSwap = false;
 });
 
 let opened = new Map();
-let ticked = [];
+let checked = [];
 let focused = "";
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (!event.detail.shouldSwap || !event.detail.target.matches("[data-live]")) return;
   opened = new Map([...document.querySelectorAll("main details[id]")].map((part) => [part.id, part.open]));
-  ticked = [...document.querySelectorAll("main input[type=checkbox][id]:checked")].map((box) => box.id);
+  checked = [...document.querySelectorAll("main input[type=checkbox][id]:checked")].map((box) => box.id);
   focused = document.activeElement?.closest("main [id]")?.id ?? "";
 });
 document.addEventListener("htmx:afterSettle", () => {
@@ -37,18 +37,18 @@ document.addEventListener("htmx:afterSettle", () => {
     const part = document.getElementById(id);
     if (part && open) part.open = true;
   }
-  for (const id of ticked) {
+  for (const id of checked) {
     const box = document.getElementById(id);
     if (box) box.checked = true;
   }
   const part = focused && document.getElementById(focused);
   if (part && document.activeElement === document.body) part.focus({ preventScroll: true });
   opened = new Map();
-  ticked = [];
+  checked = [];
   focused = "";
 });
 
-// One box ticks all that have its name.
+// A checkbox with data-all sets all checkboxes of that name.
 document.addEventListener("change", (event) => {
   const name = event.target.dataset?.all;
   if (!name) return;
@@ -57,7 +57,7 @@ document.addEventListener("change", (event) => {
   }
 });
 
-// A form that comes back with errors (422) is shown like any other answer; chosen files stay where they are.
+// A form with errors (422) is swapped in like any other response, so that chosen files are kept.
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (event.detail.boosted && event.detail.xhr.status === 422) {
     event.detail.shouldSwap = true;
@@ -65,7 +65,7 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   }
 });
 
-// A link into a folded part opens it.
+// A link into a closed <details> opens it.
 function openTarget() {
   const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
   const fold = target && target.closest("details");
@@ -74,22 +74,22 @@ function openTarget() {
 openTarget();
 window.addEventListener("hashchange", openTarget);
 
-// A button that says for how many it is, as boxes are ticked: data-count holds {mails} and {partners}.
-function countTicked(form) {
+// Show the number of selected partners on a button: data-count contains {mails} and {partners}.
+function updateCount(form) {
   const button = form.querySelector("[data-count]");
   if (!button) return;
-  const ticked = [...form.querySelectorAll("input[type=checkbox][name=partner]:checked")];
-  const mails = ticked.reduce((sum, box) => sum + Number(box.dataset.mails ?? 0), 0);
+  const selected = [...form.querySelectorAll("input[type=checkbox][name=partner]:checked")];
+  const mails = selected.reduce((sum, box) => sum + Number(box.dataset.mails ?? 0), 0);
   const several = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
-  button.disabled = ticked.length === 0;
-  button.textContent = ticked.length
+  button.disabled = selected.length === 0;
+  button.textContent = selected.length
     ? button.dataset.count
         .replace("{mails}", several(mails, "mail"))
-        .replace("{partners}", several(ticked.length, "partner"))
+        .replace("{partners}", several(selected.length, "partner"))
     : button.dataset.none;
 }
 document.addEventListener("change", (event) => {
   const form = event.target.closest("form[data-counted]");
-  if (form) countTicked(form);
+  if (form) updateCount(form);
 });
-for (const form of document.querySelectorAll("form[data-counted]")) countTicked(form);
+for (const form of document.querySelectorAll("form[data-counted]")) updateCount(form);

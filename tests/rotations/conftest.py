@@ -1,4 +1,4 @@
-"""What the tests of rotations' pages share: a clock that stands still, and people in their browsers."""
+"""Fixtures for the pages of rotations: a fixed clock and logged-in clients."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rotations import web
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, make_company
 
-#: Modules of the pages that ask the clock by themselves: views, and the filters of lists.
-ASK_THE_CLOCK = [
+#: Modules of the pages that read the clock: views, and the filters of lists.
+CLOCK_MODULES = [
     name
     for module in pkgutil.walk_packages(web.__path__, f"{web.__name__}.")
     if hasattr(import_module(name := module.name), "database_now")
@@ -23,8 +23,8 @@ ASK_THE_CLOCK = [
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> datetime:
-    """Let the clock of the pages stand still at NOW."""
-    for name in ASK_THE_CLOCK:
+    """Set the clock of the pages to NOW."""
+    for name in CLOCK_MODULES:
         monkeypatch.setattr(f"{name}.database_now", lambda: NOW)
     monkeypatch.setattr("django.utils.timezone.now", lambda: NOW)
     return NOW
@@ -32,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> datetime:
 
 @pytest.fixture
 def company(db: None, clock: datetime) -> Company:
-    """A company without a connected AS2 system: changes are made in the inventory alone."""
+    """A company without a connected AS2 system: changes affect the inventory only."""
     return make_company(connector=None)
 
 

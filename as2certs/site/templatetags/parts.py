@@ -21,13 +21,14 @@ from as2certs.audit.models import Entry, object_reference
 from as2certs.site import timeline
 from as2certs.site.templatetags.looks import fingerprint, moment, page_now, serial
 from as2certs.time_format import format_moment
+from identities.open_tasks import OpenTask
 from identities.stations import AbstractCertificate
 from partners.models import Partner
 from rotations.models import Step
 from rotations.planning.windows import Window
 from rotations.web.forms import windows
-from rotations.web.presenters import overlap, plan_comparison
-from rotations.web.presenters.open_tasks import OpenTask
+from rotations.web.presenters import cutover_progress
+from rotations.web.presenters.partner_tasks import partner_capability_tasks
 
 register = template.Library()
 
@@ -146,7 +147,7 @@ def _service_span(band: Any, zone: str) -> timeline.ServiceSpan:
     return timeline.ServiceSpan(band.certificate.pk, band.starts_at, band.ends_at, title)
 
 
-CHANGE_KINDS: dict[overlap.LaneKind, tuple[str, str]] = {
+CHANGE_KINDS: dict[cutover_progress.LaneKind, tuple[str, str]] = {
     "changed": ("fine", "changed"),
     "agreed": ("fine", "agreed"),
     "planned": ("neutral", "as planned"),
@@ -156,8 +157,8 @@ CHANGE_KINDS: dict[overlap.LaneKind, tuple[str, str]] = {
 
 
 @register.inclusion_tag("components/_overlap.html", takes_context=True)
-def overlap_picture(context: template.Context, found: overlap.Overlap) -> dict[str, Any]:
-    """Render since when each partner accepts both certificates, until when both are valid, and when it changes."""
+def overlap_picture(context: template.Context, found: cutover_progress.Overlap) -> dict[str, Any]:
+    """Draw since when each partner accepts both certificates, until when they are both good, and its moment."""
     now, zone = page_now(context), timezone.get_current_timezone_name()
     moments = [lane.moment for lane in found.lanes]
     first = min([now, found.begins or now, found.window_start, *moments])
@@ -251,8 +252,8 @@ def step_proof(step: Step) -> SafeString | str:
 
 @register.simple_tag
 def capability_needs(partner: Partner) -> list[OpenTask]:
-    """Return the open tasks about the capabilities of a partner's system."""
-    return [] if partner.archived_at else plan_comparison.partner_tasks(partner)
+    """Return what of a partner's system is to be decided: what it said itself, what a past change has shown."""
+    return [] if partner.archived_at else partner_capability_tasks(partner)
 
 
 @register.simple_tag

@@ -1,4 +1,4 @@
-"""The small forms of a rotation: reasons, a partner's answer, another window."""
+"""The forms of actions on a rotation: reasons, a partner's answer, another window."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rotations.web.forms.windows import WindowForm, initial_window
 
 
 def reason_field(label: str = "Reason", *, required: bool = True, help_text: str = "") -> forms.CharField:
-    """Return a field for why something is done; the reason stays in the trail."""
+    """Return a field for the reason of an action, which is kept in the audit trail."""
     return forms.CharField(
         label=label,
         required=required,
@@ -33,25 +33,25 @@ def reason_field(label: str = "Reason", *, required: bool = True, help_text: str
 
 
 class RotationReasonForm(forms.Form):
-    """Why something is done."""
+    """The reason of an action."""
 
     reason = reason_field()
 
 
 class OptionalReasonForm(forms.Form):
-    """Why something is done, where that may be plain."""
+    """The reason of an action, where it may be empty."""
 
     reason = reason_field(required=False, help_text="Needed while steps are left. It is kept in the trail.")
 
 
 class ApproveForm(forms.Form):
-    """Approve what was looked at: ``seen`` says which version of the plan that was."""
+    """Approve a plan; ``seen`` is the version of the rotation that was shown."""
 
     seen = forms.CharField(widget=forms.HiddenInput)
 
 
 class PlanDecisionForm(forms.Form):
-    """Which of two plans holds; ``seen`` says which two were looked at."""
+    """Choose one of two plans; ``seen`` is the version of both that was shown."""
 
     TAKE, LEAVE = "take", "leave"
 
@@ -75,7 +75,7 @@ class PlanDecisionForm(forms.Form):
 
 
 class EmergencyForm(forms.Form):
-    """What happened, and where nobody else has looked at it, why not."""
+    """The reason of an emergency, and why no second person has approved it, if none has."""
 
     seen = forms.CharField(widget=forms.HiddenInput)
     reason = reason_field("What happened", help_text="Partners don’t read it. It is kept in the trail.")
@@ -91,11 +91,11 @@ class EmergencyForm(forms.Form):
 
 
 class EmptyForm(forms.Form):
-    """A question with no answer but yes."""
+    """A confirmation without fields."""
 
 
 class StepDoneForm(forms.Form):
-    """A step was done by hand."""
+    """Evidence for a step that was carried out by hand."""
 
     note = forms.CharField(
         required=False,
@@ -106,19 +106,19 @@ class StepDoneForm(forms.Form):
     )
 
 
-#: Over which channel a partner's own fingerprint may have been compared, in words for the trail.
+#: The channels over which a partner's fingerprint may have been compared, as stored in the audit trail.
 CHANNEL_CHOICES = (
     ("on the telephone", "on the telephone"),
     ("face to face", "face to face"),
     ("in a signed mail", "in a signed mail, or on signed paper"),
     ("over another channel", "over another channel that we trust"),
 )
-#: What does not count: whoever forged the certificate would have sent its fingerprint along.
+#: Does not count: whoever forges a certificate sends its fingerprint along.
 SAME_CHANNEL = ("as it came", "the way by which the certificate came: this does not count as compared")
 
 
 class PartnerAnswerForm(forms.Form):
-    """What a partner said on the telephone or wrote."""
+    """What a partner answered by telephone or in writing."""
 
     fingerprint = forms.CharField(
         required=False,
@@ -191,12 +191,12 @@ class PartnerAnswerForm(forms.Form):
 
     @property
     def is_another_channel(self) -> bool:
-        """Say whether a fingerprint was compared over another channel than the one by which its certificate came."""
+        """Return whether the fingerprint was compared over another channel than the certificate's."""
         return self.cleaned_data.get("channel") != SAME_CHANNEL[0]
 
 
 class DaysField(forms.CharField):
-    """Days, written with commas; a list of whole numbers in their order, empty for none."""
+    """Days separated by commas; the value is a sorted list of integers."""
 
     def __init__(self, *, descending: bool = False, **kwargs: Any) -> None:
         super().__init__(required=False, max_length=100, **kwargs)
@@ -206,13 +206,13 @@ class DaysField(forms.CharField):
         return ", ".join(str(day) for day in value) if isinstance(value, list) else value
 
     def to_python(self, value: Any) -> Any:
-        words = [word for word in re.split(r"[,;\s]+", str(value or "")) if word]
-        for word in words:
-            if not re.fullmatch(r"[0-9]{1,4}", word):
+        parts = [part for part in re.split(r"[,;\s]+", str(value or "")) if part]
+        for part in parts:
+            if not re.fullmatch(r"[0-9]{1,4}", part):
                 raise forms.ValidationError(
-                    f"“{word}” is not a whole number of days. Write the days with commas, such as 7, 14."
+                    f"“{part}” is not a whole number of days. Write the days with commas, such as 7, 14."
                 )
-        return sorted((int(word) for word in words), reverse=self.descending)
+        return sorted((int(part) for part in parts), reverse=self.descending)
 
     def validate(self, value: Any) -> None:
         super().validate(value)
@@ -222,11 +222,11 @@ class DaysField(forms.CharField):
             raise forms.ValidationError(str(error)) from error
 
     def run_validators(self, value: Any) -> None:
-        """Leave out those of a text: the value is a list."""
+        """Skip the validators of a text: the value is a list."""
 
 
 class ReminderScheduleForm(forms.Form):
-    """When partners that have not answered are reminded."""
+    """The days on which partners that have not answered are reminded."""
 
     after = DaysField(
         label="Days after they were told",
@@ -240,7 +240,7 @@ class ReminderScheduleForm(forms.Form):
 
 
 class SightingForm(forms.Form):
-    """A message of a partner's, and the certificate that it used."""
+    """A message of a partner and the certificate that it used."""
 
     use = forms.ChoiceField(label="The message was", choices=Sighting.Use.choices, widget=forms.RadioSelect)
     serial = forms.CharField(
@@ -279,7 +279,7 @@ class SightingForm(forms.Form):
 
 
 class PostponeForm(WindowForm):
-    """Another window for a rotation, and why."""
+    """Another window for a rotation, and the reason."""
 
     reason = reason_field("Why it moves", help_text="It is kept in the trail.")
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
@@ -304,9 +304,16 @@ class PostponeForm(WindowForm):
         stored = initial_window(rotation.window_start, rotation.window_end, rotation.window_zone)
         super().__init__(data, now=now, zones=zones, initial=stored | dict(initial or {}))
 
+    @property
+    def window_change(self) -> rescheduling.WindowChange:
+        """Return the cleaned data of a valid form."""
+        assert self.window is not None  # a valid form has one
+        reason, freeze_reason = self.cleaned_data["reason"], self.cleaned_data["freeze_reason"]
+        return rescheduling.WindowChange(self.window, reason=reason, freeze_reason=freeze_reason)
+
     def findings(self, window: Window) -> list[WindowFinding]:
         found = rescheduling.window_findings(self.rotation, window, now=self.now)
-        return [finding for finding in found if finding.code != "frozen"]  # that has a field of its own
+        return [finding for finding in found if finding.code != "frozen"]  # freezes have a field of their own
 
     def freezing(self, window: Window) -> list[str]:
         partners = [participant.partner for participant in stored_plan.active_participants(self.rotation)]
@@ -314,7 +321,7 @@ class PostponeForm(WindowForm):
 
 
 class MoveParticipantForm(PostponeForm):
-    """A moment of its own for one participant, and why."""
+    """A window of its own for one participant, and the reason."""
 
     def __init__(
         self,

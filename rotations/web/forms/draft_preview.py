@@ -1,4 +1,4 @@
-"""What a form that is being filled in would lead to: the window on everybody's clock, and the plan."""
+"""The preview beside the draft form: the window in all time zones, suggested windows and the plan."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from rotations.planning.change import CertificateChange, PlannedStep, Role
 from rotations.planning.window_suggestions import WindowSuggestion
 from rotations.planning.windows import WindowFinding
 from rotations.web.forms.drafts import DraftForm
-from rotations.web.presenters.rotation_detail import LocalWindow, local_windows
+from rotations.web.presenters import rotation_text
+from rotations.web.presenters.rotation_text import LocalWindow
 
 
 class DraftPreview:
-    """The consequences of a form that was cleaned, as far as it is filled in. Nothing is stored."""
+    """The preview of a cleaned form, as far as it is filled in. Nothing is stored."""
 
     def __init__(self, form: DraftForm, *, reader: str) -> None:
         self.form, self.reader = form, reader
@@ -31,13 +32,13 @@ class DraftPreview:
         return [Participant(partner=partner) for partner in drafts.connected_partners(self.form.holder)]
 
     @property
-    def clocks(self) -> list[LocalWindow]:
+    def local_windows(self) -> list[LocalWindow]:
         window = self.form.window
-        return local_windows(window, self.participants, reader=self.reader) if window else []
+        return rotation_text.local_windows(window, self.participants, reader=self.reader) if window else []
 
     @cached_property
     def suggestions(self) -> Sequence[WindowSuggestion]:
-        """Propose windows, as long as none is chosen."""
+        """Return suggested windows until one is chosen."""
         form = self.form
         if form.window is not None or self.window_errors:
             return ()
@@ -51,7 +52,7 @@ class DraftPreview:
 
     @property
     def window_errors(self) -> list[str]:
-        """Return what is wrong with the window, and nothing about fields that are not filled in yet."""
+        """Return the errors of the window once its fields are filled in."""
         names = (
             "window_date",
             "window_from",
@@ -65,7 +66,7 @@ class DraftPreview:
 
     @cached_property
     def steps(self) -> Sequence[PlannedStep]:
-        """Return the plan, or nothing while it can't be made yet."""
+        """Return the planned steps, or none while the form does not suffice for a plan."""
         form, window = self.form, self.form.window
         roles = form.cleaned_data.get("roles") or []
         if window is None or not roles or window.end <= form.now:
@@ -90,7 +91,7 @@ class DraftPreview:
         try:
             return plan.plan(change)
         except PlanError:
-            return ()  # the form's own errors say what is missing
+            return ()  # the form's errors say what is missing
 
     def _unsaved(self) -> Rotation:
         rotation = Rotation()

@@ -1,4 +1,4 @@
-"""The form in which a rotation is set up, and changed while it is a draft."""
+"""The form to set up a rotation and to change its draft."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from rotations.models import AtEnd, Rotation
 from rotations.planning.windows import Window, WindowFinding, check_window
 from rotations.web.forms.windows import WindowForm, initial_window
 
-#: Requests that may still bring a certificate.
+#: States of requests that may still yield a certificate.
 PENDING_REQUEST_STATES = (
     CertificateRequest.State.QUEUED,
     CertificateRequest.State.WORKING,
     CertificateRequest.State.AWAITING_CA,
 )
-#: So many certificates are offered as a successor, those that end last first.
+#: How many certificates are offered as a successor, those with the latest expiry first.
 MAX_CERTIFICATES = 100
 
 _SUBJECT_OIDS = {
@@ -48,15 +48,15 @@ _SUBJECT_OIDS = {
 
 
 def subject_fields(certificate: x509.Certificate) -> dict[str, str]:
-    """Return the fields of a certificate's subject that a successor can repeat."""
+    """Return the subject fields of a certificate that are initial values for its successor."""
     found = {name: certificate.subject.get_attributes_for_oid(oid) for name, oid in _SUBJECT_OIDS.items()}
     return {name: str(attributes[0].value) for name, attributes in found.items() if attributes}
 
 
 class SuccessorGenerateForm(GenerateForm):
-    """A key and certificate to be made now; the roles are those of the rotation."""
+    """A key and certificate to generate; the roles are those of the rotation."""
 
-    # Hidden until it is chosen: a browser can't point at a required field that nobody sees.
+    # Hidden until it is chosen: browsers can't report a required field that is not visible.
     use_required_attribute = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -65,7 +65,7 @@ class SuccessorGenerateForm(GenerateForm):
 
 
 class _SuccessorImportForm(CertificateImportForm):
-    """A certificate brought along; the roles are those of the rotation, warnings are shown before it is approved."""
+    """A certificate to import; its roles are the rotation's, and its warnings are shown before the approval."""
 
     use_required_attribute = False
     chosen_roles: Sequence[str] = ()
@@ -74,7 +74,7 @@ class _SuccessorImportForm(CertificateImportForm):
         super().__init__(*args, **kwargs)
         del self.fields["roles"], self.fields["despite_warnings"]
         for field in self.fields.values():
-            # What was brought along stays in the browser while something else is put right.
+            # Keeps the chosen file in the browser while another field is corrected.
             field.widget.attrs["hx-preserve"] = "true"
 
     def clean(self) -> dict[str, Any]:
@@ -83,17 +83,17 @@ class _SuccessorImportForm(CertificateImportForm):
 
 
 class OwnSuccessorForm(_SuccessorImportForm, IdentityUploadForm):
-    """A certificate of ours with its key."""
+    """Our own certificate with its private key."""
 
 
 class PartnerSuccessorForm(_SuccessorImportForm, PartnerUploadForm):
-    """A partner's certificate: its public part only."""
+    """A partner's certificate without a private key."""
 
 
 class DraftForm(WindowForm):
-    """What is to change, to what, when, and how carefully. The window may stay open in a draft.
+    """The old certificate, its successor, the window and the grace period. In a draft, the window may be empty.
 
-    ``generate`` and ``upload`` are forms of their own: whichever ``successor`` names is checked with this one.
+    ``generate`` and ``upload`` are nested forms: the one that ``successor`` names is validated with this one.
     """
 
     WINDOW_REQUIRED = False
@@ -142,27 +142,27 @@ class DraftForm(WindowForm):
         zones = _suggested_zones(holder, user, rotation)
         kwargs["initial"] = self._initial(zones) | kwargs.get("initial", {})
         super().__init__(*args, now=now, zones=zones, **kwargs)
-        self.known = {str(c.uid): c for c in self._certificates()}
+        self.certificates = {str(c.uid): c for c in self._certificates()}
         self.requests = {str(r.uid): r for r in self._pending()}
         self._offer_certificates()
         self._offer_successors()
         self._add_forms()
 
-    # What there is to choose from.
+    # Choices
 
     def _certificates(self) -> Iterator[AbstractCertificate]:
         stored: QuerySet[Any] = self.holder.certificates.light()
         named = [self.initial.get("old"), self.initial.get("certificate"), self.data.get("certificate")]
-        wanted = Q(pk__in=list(self.serving)) | Q(
+        preferred = Q(pk__in=list(self.serving)) | Q(
             uid__in=[uid for name in named if (uid := _parse_uuid(name))]
         )
-        yield from stored.filter(wanted)
-        yield from stored.exclude(wanted).order_by("-not_after")[:MAX_CERTIFICATES]
+        yield from stored.filter(preferred)
+        yield from stored.exclude(preferred).order_by("-not_after")[:MAX_CERTIFICATES]
 
     def _pending(self) -> Iterator[CertificateRequest]:
         if isinstance(self.holder, Identity):
-            mine = Q(pk=self.rotation.request_id if self.rotation else None)
-            yield from self.holder.requests.filter(Q(state__in=PENDING_REQUEST_STATES) | mine)
+            current = Q(pk=self.rotation.request_id if self.rotation else None)
+            yield from self.holder.requests.filter(Q(state__in=PENDING_REQUEST_STATES) | current)
 
     def _initial(self, zones: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         zone = zones["Here"][0]
@@ -192,14 +192,16 @@ class DraftForm(WindowForm):
         } | initial_window(rotation.window_start, rotation.window_end, rotation.window_zone)
 
     def _offer_certificates(self) -> None:
-        in_use = [c for c in self.known.values() if c.pk in self.serving]
+        in_use = [c for c in self.certificates.values() if c.pk in self.serving]
         leaving = [
-            c for c in self.known.values() if self.rotation and c == self.rotation.old and c not in in_use
+            c
+            for c in self.certificates.values()
+            if self.rotation and c == self.rotation.old and c not in in_use
         ]
         choices = [(str(c.uid), self._named(c)) for c in (*in_use, *leaving)]
         _set_choices(self, "old", choices or [("", "None: no certificate is in use")])
         _set_choices(self, "roles", [(role, ROLE_LABELS[role]) for role in self.holder.ROLES])
-        beside = sorted(self.known.values(), key=lambda c: c.not_after, reverse=True)
+        beside = sorted(self.certificates.values(), key=lambda c: c.not_after, reverse=True)
         _set_choices(self, "certificate", [(str(c.uid), self._named(c)) for c in beside])
         _set_choices(
             self, "request", [(uid, f"{r} – {r.get_state_display()}") for uid, r in self.requests.items()]
@@ -230,7 +232,7 @@ class DraftForm(WindowForm):
             (
                 "inventory",
                 "It is in the inventory already",
-                len(self.known) > 1 or bool(self.known and not self.serving),
+                len(self.certificates) > 1 or bool(self.certificates and not self.serving),
             ),
             ("awaited", "It comes later – set up the rest now", True),
         ]
@@ -241,14 +243,14 @@ class DraftForm(WindowForm):
         self.generate: SuccessorGenerateForm | None = None
         self.upload: OwnSuccessorForm | PartnerSuccessorForm
         if isinstance(self.holder, Identity):
-            old = self.known.get(str(self.initial.get("old") or ""))
+            old = self.certificates.get(str(self.initial.get("old") or ""))
             subject = dict.fromkeys(GenerateForm.SUBJECT, "") | subject_fields(old.certificate) if old else {}
             self.generate = SuccessorGenerateForm(self.holder, data, prefix="generate", initial=subject)
             self.upload = OwnSuccessorForm(self.holder, data, files, prefix="upload", now=self.now)
         else:
             self.upload = PartnerSuccessorForm(self.holder, data, files, prefix="upload", now=self.now)
 
-    # What was chosen.
+    # Cleaned data
 
     @property
     def is_own(self) -> bool:
@@ -256,17 +258,17 @@ class DraftForm(WindowForm):
 
     @property
     def chosen_old(self) -> AbstractCertificate | None:
-        return self.known.get(self.cleaned_data.get("old") or "")
+        return self.certificates.get(self.cleaned_data.get("old") or "")
 
     @property
     def chosen_new(self) -> AbstractCertificate | None:
-        """Return the successor where it is in the inventory already."""
+        """Return the successor when it is in the inventory already."""
         if self.cleaned_data.get("successor") == "request" and (request := self.chosen_request):
             return request.certificate
         wanted = (
             self.cleaned_data.get("certificate") if self.cleaned_data.get("successor") == "inventory" else ""
         )
-        return self.known.get(wanted or "")
+        return self.certificates.get(wanted or "")
 
     @property
     def chosen_request(self) -> CertificateRequest | None:
@@ -281,7 +283,7 @@ class DraftForm(WindowForm):
         roles = cleaned.get("roles") or []
         self._check_roles(roles)
         self._check_successor(cleaned.get("successor") or "", roles)
-        self.settle_window(cleaned)
+        self.clean_window(cleaned)
         return cleaned
 
     def _check_roles(self, roles: Sequence[str]) -> None:
@@ -326,7 +328,7 @@ class DraftForm(WindowForm):
         return drafts.freeze_names(self.holder, drafts.connected_partners(self.holder), window)
 
     def _validity(self) -> tuple[datetime | None, datetime | None]:
-        """Return from when until when the successor is valid, as far as that is known."""
+        """Return the validity of the successor, with None for a bound that is not known."""
         successor = self.cleaned_data.get("successor")
         if successor == "generate" and self.generate and self.generate.is_valid():
             self_signed = self.generate.cleaned_data["kind"] == CertificateRequest.Kind.SELF_SIGNED
@@ -353,7 +355,7 @@ def _parse_uuid(text: object) -> UUID | None:
 
 
 def _certificates_in_use(holder: Identity | Partner) -> dict[int, list[str]]:
-    """Return which certificates serve now, by primary key, each with its roles."""
+    """Return the roles of the certificates in use, by primary key."""
     found: dict[int, list[str]] = {}
     rows = holder.service.open().order_by("certificate__not_after", "id")
     for pk, role in rows.values_list("certificate_id", "role"):
@@ -364,7 +366,7 @@ def _certificates_in_use(holder: Identity | Partner) -> dict[int, list[str]]:
 def _suggested_zones(
     holder: Identity | Partner, user: User, rotation: Rotation | None
 ) -> dict[str, list[str]]:
-    """Return the zones that come to mind first: those of the partners, of the installation, of the person."""
+    """Return the time zones to list first: those of the installation, of the user and of the partners."""
     theirs = [partner.time_zone for partner in drafts.connected_partners(holder)]
     stored = [rotation.window_zone] if rotation and rotation.window_zone else []
     return {

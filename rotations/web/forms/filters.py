@@ -1,4 +1,4 @@
-"""What the list of rotations can be narrowed to."""
+"""The filters of the list of rotations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The form of a freeze: days on which nothing is to be changed."""
+"""The form of a freeze: days on which nothing may change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rotations.errors import FreezeError, WindowError
 from rotations.models import Freeze
 from rotations.planning import freeze_calendar
 
-#: Rules that people choose; what else RRULE can say is written out.
+#: Common recurrence rules; others are entered as RRULE.
 RULE_CHOICES = [
     ("", "only once"),
     ("FREQ=YEARLY", "every year"),
@@ -24,7 +24,7 @@ RULE_CHOICES = [
 
 
 class FreezeForm(forms.ModelForm[Freeze]):
-    """Whole days on somebody's calendar, everywhere or at one station."""
+    """Whole days in a time zone, for everything or for one identity or partner."""
 
     zone = TimeZoneField(label="On whose calendar")
     again = forms.ChoiceField(label="Comes back", choices=RULE_CHOICES, required=False)

@@ -1,4 +1,4 @@
-"""The forms in which operators choose partners of a rotation, and say what is to happen to them."""
+"""The forms of actions on the partners of a rotation."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rotations.models import Participant, Phrase, Rotation
 from rotations.planning.windows import load_zone, to_utc
 from rotations.web.forms.actions import reason_field
 
-#: No link that somebody hands over is good for longer.
+#: The longest lifetime of a link that is handed over.
 MAX_LINK_LIFETIME = timedelta(days=730)
 
 
 class PartnerSelectionForm(forms.Form):
-    """Some of the partners of a rotation. After a valid ``clean``, ``chosen`` are their participants."""
+    """A selection of a rotation's partners; once valid, ``chosen`` are their participants."""
 
     partner = forms.MultipleChoiceField(
         widget=forms.CheckboxSelectMultiple,
@@ -49,30 +49,30 @@ class PartnerSelectionForm(forms.Form):
 
     @property
     def chosen(self) -> list[Participant]:
-        """Return whom somebody ticked, in the order of the list."""
-        ticked = set(self.cleaned_data["partner"])
-        return [participant for uid, participant in self._by_uid.items() if uid in ticked]
+        """Return the selected participants in the order of the list."""
+        selected = set(self.cleaned_data["partner"])
+        return [participant for uid, participant in self._by_uid.items() if uid in selected]
 
 
 class AnnounceForm(PartnerSelectionForm):
-    """Whom to tell. ``seen`` says which mails its reader looked at: a line for each partner, its id and the stamp."""
+    """The partners to inform. ``seen`` has a line per partner with its id and the version of the mails shown."""
 
     seen = forms.CharField(widget=forms.HiddenInput)
 
     @staticmethod
-    def write_seen(stamps: Iterable[tuple[object, str]]) -> str:
-        """Return what the field ``seen`` holds for these participants' ids and stamps."""
-        return "\n".join(f"{uid} {stamp}" for uid, stamp in stamps)
+    def write_seen(versions: Iterable[tuple[object, str]]) -> str:
+        """Return the value of ``seen`` for pairs of participant id and version."""
+        return "\n".join(f"{uid} {version}" for uid, version in versions)
 
     @property
-    def stamps(self) -> Mapping[str, str]:
-        """Return the stamp that was seen for each participant, by id."""
+    def versions(self) -> Mapping[str, str]:
+        """Return the version of the mails that was shown, by participant id."""
         lines = (line.split() for line in self.cleaned_data["seen"].splitlines())
         return {line[0]: line[1] for line in lines if len(line) == 2}
 
 
 class ExtendForm(PartnerSelectionForm):
-    """Until when some partners may take to answer; ``answer_by`` (UTC) is that moment once it is valid."""
+    """A later deadline for answers; once valid, ``answer_by`` is that time (UTC)."""
 
     day = forms.DateField(
         label="Answer by", widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
@@ -99,18 +99,18 @@ class ExtendForm(PartnerSelectionForm):
 
 
 class WaiveForm(PartnerSelectionForm):
-    """Why the change may go on without the word of some partners."""
+    """The reason for continuing without the answers of some partners."""
 
     reason = reason_field("Why it may go on without them")
 
 
-def selected_uids(asked: Collection[str], participants: Sequence[Participant]) -> set[str]:
-    """Return which of the ids that an address or a table names are those of participants."""
-    return {str(participant.uid) for participant in participants} & set(asked)
+def selected_uids(uids: Collection[str], participants: Sequence[Participant]) -> set[str]:
+    """Return those of the given ids that belong to participants."""
+    return {str(participant.uid) for participant in participants} & set(uids)
 
 
 class ShareLinkForm(forms.Form):
-    """How long a link is good that is handed over. After a valid ``clean``, ``expires_at`` is its end (UTC) or None."""
+    """The lifetime of a link to hand over; once valid, ``expires_at`` is its end (UTC) or None."""
 
     until = forms.DateField(
         required=False,
@@ -127,7 +127,7 @@ class ShareLinkForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
         if day := cleaned.get("until"):
-            # The last minute of that day where the partner is.
+            # The last minute of that day in the partner's time zone.
             ends = datetime.combine(day, time(23, 59), tzinfo=load_zone(self.partner.time_zone)).astimezone(
                 UTC
             )
@@ -142,7 +142,7 @@ class ShareLinkForm(forms.Form):
 
 
 class PhraseForm(forms.ModelForm[Phrase]):
-    """The wording of one kind of mail, for all partners or for one; placeholders are checked at their field."""
+    """The template of one kind of mail, for all partners or for one; placeholders are validated per field."""
 
     class Meta:
         model = Phrase
@@ -185,8 +185,8 @@ class PhraseForm(forms.ModelForm[Phrase]):
         return mail_templates.MailText(**given)
 
     @property
-    def says_nothing_new(self) -> bool:
-        """Say whether this is the wording that is in force without it."""
+    def is_unchanged(self) -> bool:
+        """Return whether the text equals the one in force without it."""
         typed = mail_templates.MailText(
             *(self.cleaned_data[name] for name in ("subject", "opening", "closing"))
         )

@@ -1,4 +1,4 @@
-"""Keep what was filled in about a rotation: its successor and the draft itself, in one transaction."""
+"""Saves the draft form: the successor and the draft, in one transaction."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from rotations.web.forms.drafts import DraftForm
 
 @transaction.atomic
 def save_draft(form: DraftForm, *, by: Actor, now: datetime, rehearses: Rotation | None = None) -> Rotation:
-    """Set up what a valid form says, or change the draft that it was opened for.
+    """Set up the rotation of a valid form, or change the draft that the form is for.
 
-    What is set up counts as the rehearsal of ``rehearses``, where that is given. Raises ActionRefused,
-    IllegalTransition, EditConflict, CertificateRefused or PkiError; nothing has happened then.
+    A new rotation becomes the rehearsal of ``rehearses``, if given. Raises ActionRefused,
+    IllegalTransition, EditConflict, CertificateRefused or PkiError; nothing is saved then.
     """
     if form.rotation is None:
         made = drafts.create_draft(form.holder, _draft_content(form, by=by, now=now), by=by, now=now)

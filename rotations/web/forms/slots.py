@@ -1,4 +1,4 @@
-"""The form in which up to five moments are offered, all on one clock."""
+"""The form to offer partners up to five times, all in one time zone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rotations.web.forms.windows import WindowForm, initial_window, zone_choices
 
 
 class OfferedSlotForm(WindowForm):
-    """One offered moment, on the clock of ``zone``; empty where fewer are offered."""
+    """One offered time in ``zone``; may be empty."""
 
     WINDOW_REQUIRED = False
 
@@ -34,7 +34,7 @@ class OfferedSlotForm(WindowForm):
         self.cleaned_data["window_zone"] = self.zone
         return super().clean()
 
-    def _judge(self, window: Window) -> None:
+    def _check_window(self, window: Window) -> None:
         try:
             require_possible_slot(self.rotation, window, now=self.now)
         except ActionRefused as error:
@@ -42,12 +42,12 @@ class OfferedSlotForm(WindowForm):
 
     @property
     def is_empty(self) -> bool:
-        """Say whether nothing stands in it."""
+        """Return whether no field is filled in."""
         return not any(self[name].value() for name in ("window_date", "window_from", "window_until"))
 
 
 class OfferSlotsForm(forms.Form):
-    """Up to five moments and whose clock they are on. After a valid ``clean``, ``offered`` are the windows."""
+    """Up to five times and their time zone; once valid, ``offered`` are the windows."""
 
     zone = forms.ChoiceField(label="On whose clock", help_text="Partners see them on theirs, and in UTC.")
 
@@ -76,7 +76,7 @@ class OfferSlotsForm(forms.Form):
             }
         )
         chosen = str(self.data.get("zone") or "") if self.is_bound else zone
-        known = {
+        offered_zones = {
             name for _, names in field.choices if isinstance(names, list | tuple) for name, _ in names
         } | {"UTC"}
         initial = [initial_window(window.start, window.end, zone) for window in first]
@@ -84,7 +84,7 @@ class OfferSlotsForm(forms.Form):
             OfferedSlotForm(
                 rotation,
                 data,
-                zone=chosen if chosen in known else "UTC",
+                zone=chosen if chosen in offered_zones else "UTC",
                 now=now,
                 prefix=f"slot{n}",
                 initial=initial[n] if n < len(initial) else {},

@@ -1,4 +1,4 @@
-"""What somebody says about a certificate that a partner handed in: that it matches, or why not."""
+"""The forms to accept or refuse a certificate that a partner submitted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rotations.web.forms.actions import RotationReasonForm
 
 
 class RefuseSubmissionForm(RotationReasonForm):
-    """Why what was handed in is refused, and whether the link by which it came is withdrawn."""
+    """The reason of the refusal, and whether to revoke the link that the certificate came by."""
 
     withdraw = forms.BooleanField(
         required=False,
@@ -18,7 +18,7 @@ class RefuseSubmissionForm(RotationReasonForm):
 
 
 class FingerprintComparisonForm(forms.Form):
-    """With whom the fingerprint of what was handed in was compared, over which channel, and what they read out."""
+    """The fingerprint as the partner read it out, to whom and over which channel."""
 
     CHANNELS = (
         "telephone",

@@ -1,4 +1,4 @@
-"""The fields in which a window is agreed: a day, two times, and whose clock they are on."""
+"""The form fields of a window: a day, two times and a time zone."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rotations.models import Participant, Rotation
 from rotations.planning import windows
 from rotations.planning.windows import Window, WindowFinding
 
-#: The button that takes a proposed window over.
+#: Name of the buttons that fill in a suggested window.
 SUGGESTION_FIELD = "suggested"
-#: Fields that together say when; all of them, or none where the window may still be open.
+#: Required together; all may be empty when the window is optional.
 WINDOW_FIELDS = ("window_date", "window_from", "window_until")
 
 
 def zone_choices(first: Mapping[str, Iterable[str]]) -> list[Any]:
-    """Return the zones to choose from, those of ``first`` (heading → zones) in front of all by region."""
+    """Return the choices of time zones: those of ``first`` (zones by heading), then all by region."""
     groups: list[Any] = []
     for heading, names in first.items():
         zones = [name for name in dict.fromkeys(names) if name]
@@ -32,10 +32,10 @@ def zone_choices(first: Mapping[str, Iterable[str]]) -> list[Any]:
 
 
 class WindowForm(forms.Form):
-    """A window on the clock of a zone. After a valid ``clean``, ``window`` is what was agreed, or None.
+    """A window in a time zone. Once valid, ``window`` is the window, or None.
 
-    A time that does not exist is refused at its field; one that comes twice asks which. Warnings want a tick that
-    names them, so that a tick given to one warning does not pass for another.
+    A time that a DST change skips is an error of its field; for one that occurs twice, the form asks which is meant.
+    Warnings have to be acknowledged by their codes, so that an acknowledgement does not cover a different warning.
     """
 
     WINDOW_REQUIRED = True
@@ -89,33 +89,33 @@ class WindowForm(forms.Form):
 
     @property
     def warning_codes(self) -> str:
-        """Name the warnings, as the tick that answers them does."""
+        """Return the codes of the warnings, the value of the checkbox that acknowledges them."""
         return ",".join(sorted(warning.code for warning in self.warnings))
 
     @property
-    def knows_warnings(self) -> bool:
-        """Say whether somebody ticked that they have read these very warnings."""
-        said = set(str(self.data.get(self.add_prefix("window_known"), "")).split(","))
-        return {warning.code for warning in self.warnings} <= said
+    def are_warnings_acknowledged(self) -> bool:
+        """Return whether exactly these warnings were acknowledged."""
+        acknowledged = set(str(self.data.get(self.add_prefix("window_known"), "")).split(","))
+        return {warning.code for warning in self.warnings} <= acknowledged
 
     def freezing(self, window: Window) -> list[str]:
-        """Return the names of the freezes in which a window lies; forms that know whose window it is look."""
+        """Return the names of the freezes that a window overlaps; subclasses know the stations."""
         return []
 
     def findings(self, window: Window) -> list[WindowFinding]:
-        """Return what speaks against a window; forms that know the certificates say more."""
+        """Return the findings about a window; subclasses know the certificates."""
         return windows.check_window(window, now=self.now, old_ends=None, new_begins=None, new_ends=None)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
-        self.settle_window(cleaned)
+        self.clean_window(cleaned)
         return cleaned
 
-    def settle_window(self, cleaned: dict[str, Any]) -> None:
-        """Turn the fields into ``window``, or put errors at them."""
+    def clean_window(self, cleaned: dict[str, Any]) -> None:
+        """Set ``window`` from the fields, or add errors to them."""
         if not self._is_given(cleaned):
             return
-        # Read before anything is refused: an error at a field takes its value away.
+        # Read both before validation: an error on a field removes its value.
         first = datetime.combine(cleaned["window_date"], cleaned["window_from"])
         last = datetime.combine(self._last_day(cleaned), cleaned["window_until"])
         start = self._moment("window_from", "from_which", first)
@@ -123,7 +123,7 @@ class WindowForm(forms.Form):
         if start is None or end is None:
             return
         self.window = Window(start, end, cleaned["window_zone"])
-        self._judge(self.window)
+        self._check_window(self.window)
 
     def _is_given(self, cleaned: dict[str, Any]) -> bool:
         if any(name in self.errors for name in (*WINDOW_FIELDS, "window_last_date", "window_zone")):
@@ -166,23 +166,27 @@ class WindowForm(forms.Form):
         assert isinstance(field, forms.ChoiceField)
         named = zip(("the earlier", "the later"), candidates, strict=False)
         field.choices = [(str(c.fold), f"{word}: {c.text}") for word, c in named]
-        # What was chosen is compared with the moments above; here it may be left over from another time.
+        # _moment() reads the answer; the posted value may stem from a different time.
         field.validate = lambda value: None  # type: ignore[method-assign]
 
-    def _judge(self, window: Window) -> None:
+    def _check_window(self, window: Window) -> None:
         found = self.findings(window)
         self.frozen = self.freezing(window)
         if self.frozen and not str(self.cleaned_data.get("freeze_reason") or "").strip():
             finding = windows.freeze_finding(window, self.frozen)
             self.add_error("freeze_reason", f"{finding.reason} {finding.advice}")
         elif not self.frozen:
-            self.cleaned_data["freeze_reason"] = ""  # a reason that is left over from another window
+            self.cleaned_data["freeze_reason"] = ""  # the reason was for another window
         for finding in found:
             if finding.level == "error":
                 at = "window_until" if finding.code == "ends_before_start" else "window_date"
                 self.add_error(at, f"{finding.reason} {finding.advice}")
         self.warnings = [finding for finding in found if finding.level == "warning"]
-        if self.warnings and not self.knows_warnings and not any(f.level == "error" for f in found):
+        if (
+            self.warnings
+            and not self.are_warnings_acknowledged
+            and not any(f.level == "error" for f in found)
+        ):
             self.add_error(
                 "window_known",
                 "Read what speaks against this window. Tick that you know it, or choose another.",
@@ -190,9 +194,9 @@ class WindowForm(forms.Form):
 
 
 def initial_from_query(query: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields' initial values for what an address names: a rotation's window, or a participant's proposal.
+    """Return initial values from a query string: a rotation's window or a participant's proposal.
 
-    ``?window=`` and the rotation's public id, or ``?proposal=`` and the participant's.
+    ``?window=`` has the public id of the rotation, ``?proposal=`` that of the participant.
     """
     if query.get("proposal"):
         return _initial_from_proposal(str(query["proposal"]))
@@ -217,24 +221,24 @@ def _initial_from_proposal(uid: str) -> dict[str, Any]:
 
 
 def has_suggestion(data: Mapping[str, Any]) -> bool:
-    """Say whether a form was sent to take a proposed window over into its fields, and not to be kept."""
+    """Return whether a form was posted by a button that only fills in a suggested window."""
     return bool(data.get(SUGGESTION_FIELD))
 
 
 def suggestion_value(window: Window) -> str:
-    """Return what a button says that takes a proposed window over."""
+    """Return the value of the button that fills in a suggested window."""
     return f"{window.start.isoformat()} {window.end.isoformat()} {window.zone}"
 
 
 def _apply_suggestion(data: Any) -> Any:
-    """Put the window that somebody chose from the proposed ones into the fields of what was sent."""
+    """Return posted data with the window of the pressed suggestion filled in."""
     if not data or not has_suggestion(data):
         return data
     start, end, zone = [*str(data[SUGGESTION_FIELD]).split(" "), "", ""][:3]
     try:
         fields = initial_window(datetime.fromisoformat(start), datetime.fromisoformat(end), zone)
     except (ValueError, WindowError, TypeError):
-        return data  # not one of ours: nothing is taken over
+        return data  # not a value of our buttons
     filled = data.copy()
     for name, value in fields.items():
         filled[name] = (
@@ -244,7 +248,7 @@ def _apply_suggestion(data: Any) -> Any:
 
 
 def initial_window(start: datetime | None, end: datetime | None, zone: str) -> dict[str, Any]:
-    """Return the fields' initial values for a window that is stored."""
+    """Return initial values of the fields for a stored window."""
     if start is None or end is None:
         return {}
     window = Window(start, end, zone or "UTC")

@@ -1,1 +1,1 @@
-"""The partner's page: reached by a link, without an account."""
+"""The partners' pages, reached by the token of a link without an account. Our own people's pages are in ``views``."""

@@ -1,4 +1,4 @@
-"""The door in front of each of a partner's pages: who comes by which link, and who is not let in."""
+"""Access control of a partner's pages by the token of a link."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rotations.web.portal import rate_limit
 
 @dataclass(frozen=True)
 class PortalVisit:
-    """Somebody who came by a good link. ``by`` is how the trail names them: all that is known is whose link it is."""
+    """A request with a valid link. ``by`` is the actor for the audit trail: the owner of the link."""
 
     link: Link
     token: str
@@ -36,11 +36,11 @@ class PortalVisit:
 
 
 def link_required(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Let in whoever has a good link; times are shown in its partner's zone.
+    """Decorate a view to require a valid link and to use its partner's time zone.
 
-    The view takes the request, the visit and what else its address holds. A wrong token gets the page 404, one that
-    was withdrawn or has ended 410, whoever tries too many 429. An address that is locked out is told so whether its
-    token is right or not.
+    The view takes the request, the visit and the other URL arguments. The response is 404 for an unknown token, 410
+    for a link that was revoked or has expired, and 429 after too many requests. A locked-out address gets the same
+    response for any token.
     """
 
     @wraps(view)
@@ -76,16 +76,16 @@ def _respond(
 
 
 def link_actor(request: HttpRequest, link: Link) -> Actor:
-    """Return who came by a link; somebody of ours who is logged in is named too, so they can't pass for the partner."""
-    who = f"{link.whose} ({link.partner})" if link.whose else str(link.partner)
+    """Return the actor of a request by link; a logged-in user is named too, so they can't pass for the partner."""
+    owner = f"{link.whose} ({link.partner})" if link.whose else str(link.partner)
     user = request.user if request.user.is_authenticated else None
-    name = f"{user}, by the link of {who}" if user else who
+    name = f"{user}, by the link of {owner}" if user else owner
     return Actor(name=name[:200], source=Entry.Source.PORTAL, user=user, address=client_address(request))
 
 
 def _access_denied(
-    request: HttpRequest, why: str, status: int, *, text: str = "", desk: SupportContact | None = None
+    request: HttpRequest, reason: str, status: int, *, text: str = "", desk: SupportContact | None = None
 ) -> HttpResponse:
-    """Say why somebody is not let in; whom to call is told only to those who had a good link once."""
-    context = {"why": why, "text": text, "desk": desk}
-    return render(request, "portal/refused.html", context, status=status)
+    """Render why access is denied; the support contact is shown only to visitors with a former link."""
+    context = {"reason": reason, "text": text, "desk": desk}
+    return render(request, "portal/access_denied.html", context, status=status)

@@ -1,8 +1,9 @@
-"""What partners send from their page: each answer has an address of its own, and is one call."""
+"""The views for partners' answers; each answer has a URL of its own and calls one domain function."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -42,12 +43,12 @@ from rotations.web.portal.page_views import RejectedForm, render_page
 AnswerView = Callable[..., HttpResponse]
 
 CANCELLED = states.RotationState.CANCELLED
-#: What may still be said of a change that is complete.
+#: The forms that are still accepted after a change is complete.
 ALLOWED_AFTER_END = (ReportForm.NAME, ColleagueForm.NAME)
 
 
 def answer_view(view: Callable[[HttpRequest, PortalVisit, PortalPage], HttpResponse]) -> AnswerView:
-    """Let an answer in by a good link. Whoever only opens its address, as by loading again, is led to the page."""
+    """Decorate the view of an answer: require a valid link, and redirect a GET (as by reloading) to the page."""
 
     @require_http_methods(["GET", "HEAD", "POST"])
     @link_required
@@ -61,35 +62,39 @@ def answer_view(view: Callable[[HttpRequest, PortalVisit, PortalPage], HttpRespo
     return guarded
 
 
+@dataclass(frozen=True)
+class PortalAnswer:
+    """A posted form, its section of the page, how to apply it, and the message after that."""
+
+    form: PortalForm
+    section: str
+    apply: Callable[[Participant], Any]
+    message: Callable[[PortalPage], str]
+
+
 def process_answer(
-    request: HttpRequest,
-    visit: PortalVisit,
-    page: PortalPage,
-    form: PortalForm,
-    part: str,
-    do: Callable[[Participant], Any],
-    understood: Callable[[PortalPage], str],
+    request: HttpRequest, visit: PortalVisit, page: PortalPage, answer: PortalAnswer
 ) -> HttpResponse:
-    """Carry an answer out and say what was understood; or show the page again, with what was typed and why not."""
-    is_valid = form.is_valid()
+    """Apply an answer and report what was recorded; or render the page with the input and the error."""
+    form, is_valid = answer.form, answer.form.is_valid()
     if not form.holds_key:
         try:
             with transaction.atomic():
                 participant = _lock_unchanged(page.participant, request.POST.get("seen", ""), form.NAME)
                 if is_valid:
-                    do(participant)
+                    answer.apply(participant)
         except FingerprintMismatch as error:
             form.refuse(_mismatch_text(page, is_old=error.is_old), _error_field(form))
         except DomainError as error:
             form.refuse(str(error))
     if not form.is_valid():
-        return render_page(request, page.participant, visit, RejectedForm(form, part))
-    messages.success(request, understood(PortalPage.of(page.participant, now=visit.now)))
+        return render_page(request, page.participant, visit, RejectedForm(form, answer.section))
+    messages.success(request, answer.message(PortalPage.of(page.participant, now=visit.now)))
     return redirect("portal", visit.token)
 
 
-def _lock_unchanged(participant: Participant, seen: str, name: str) -> Participant:
-    """Return a participant as it is now, held, if it is as its reader saw it.
+def _lock_unchanged(participant: Participant, seen: str, form_name: str) -> Participant:
+    """Return the current participant with its rotation locked, if it has not changed since the page was rendered.
 
     Raises PageOutdated, and ActionRefused when the change is over or the partner was left out of it.
     """
@@ -99,13 +104,13 @@ def _lock_unchanged(participant: Participant, seen: str, name: str) -> Participa
     history.require_current_page(participant, seen)
     if participant.is_removed:
         raise ActionRefused("This change no longer concerns you: you have nothing to do.")
-    if rotation.state in states.ENDED and (name not in ALLOWED_AFTER_END or rotation.state == CANCELLED):
+    if rotation.state in states.ENDED and (form_name not in ALLOWED_AFTER_END or rotation.state == CANCELLED):
         raise ActionRefused("This change is over: nothing has to be answered any more. Nothing was recorded.")
     return participant
 
 
 def _error_field(form: PortalForm) -> str | None:
-    return form.came_in if isinstance(form, InstalledForm) else None
+    return form.proof_field if isinstance(form, InstalledForm) else None
 
 
 def _mismatch_text(page: PortalPage, *, is_old: bool) -> str:
@@ -123,10 +128,10 @@ def _mismatch_text(page: PortalPage, *, is_old: bool) -> str:
 
 @answer_view
 def portal_installed(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
-    """Take a partner's word or proof that the certificate is there."""
+    """Record that the certificate is installed, with or without a proof."""
     form = InstalledForm(request.POST, request.FILES, is_own=page.is_own)
 
-    def do(participant: Participant) -> None:
+    def apply(participant: Participant) -> None:
         answer = PartnerAnswer(
             visit.link.whose,
             by=visit.by,
@@ -136,104 +141,109 @@ def portal_installed(request: HttpRequest, visit: PortalVisit, page: PortalPage)
         )
         confirm_installation(participant, answer, fingerprint=form.proof)
 
-    return process_answer(request, visit, page, form, "installed", do, texts.installed_message)
+    return process_answer(
+        request, visit, page, PortalAnswer(form, "installed", apply, texts.installed_message)
+    )
 
 
 @answer_view
 def portal_window(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
-    """Take a partner's yes to the time."""
+    """Record the agreement to the window."""
     form = AgreeForm(request.POST)
 
-    def do(participant: Participant) -> None:
+    def apply(participant: Participant) -> None:
         responses.refuse_begun(participant.rotation, now=visit.now, participant=participant)
         answer = PartnerAnswer(visit.link.whose, by=visit.by, now=visit.now, note=None, another_channel=False)
         agree_to_window(participant, answer)
 
-    return process_answer(request, visit, page, form, "time", do, texts.time_message)
+    return process_answer(request, visit, page, PortalAnswer(form, "time", apply, texts.time_message))
 
 
 @answer_view
 def portal_slots(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
-    """Take at which of the offered times a partner can."""
+    """Record which of the offered times suit the partner."""
     form = AnswerSlotsForm(request.POST, slots={str(slot.uid): slot for slot in page.slots})
 
-    def do(participant: Participant) -> None:
+    def apply(participant: Participant) -> None:
         answer_slots(participant, form.chosen, by=visit.by, now=visit.now)
 
-    return process_answer(request, visit, page, form, "time", do, texts.slots_message)
+    return process_answer(request, visit, page, PortalAnswer(form, "time", apply, texts.slots_message))
 
 
 @answer_view
 def portal_propose(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
-    """Take another time that a partner proposes."""
+    """Record the proposal of another time."""
     form = ProposeForm(page.rotation, page.zone, request.POST, now=visit.now)
 
-    def do(participant: Participant) -> None:
+    def apply(participant: Participant) -> None:
         assert form.window is not None  # a valid form has one
         responses.propose_window(
             participant, form.window, note=form.cleaned_data["note"], by=visit.by, now=visit.now
         )
 
-    return process_answer(request, visit, page, form, "propose", do, texts.proposal_message)
+    return process_answer(request, visit, page, PortalAnswer(form, "propose", apply, texts.proposal_message))
 
 
 @answer_view
 def portal_decline(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
-    """Take a partner's no."""
+    """Record that the partner declines."""
     form = DeclineForm(request.POST)
 
-    def do(participant: Participant) -> None:
+    def apply(participant: Participant) -> None:
         responses.decline(participant, reason=form.cleaned_data["reason"], by=visit.by, now=visit.now)
 
-    return process_answer(request, visit, page, form, "decline", do, texts.decline_message)
+    return process_answer(request, visit, page, PortalAnswer(form, "decline", apply, texts.decline_message))
 
 
 @answer_view
 def portal_holds(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
-    """Take what a partner says that its system can hold; somebody here decides what becomes of it."""
+    """Record what the partner's system can hold; one of our people decides on it."""
     form = HoldsForm(request.POST)
 
-    def do(participant: Participant) -> None:
+    def apply(participant: Participant) -> None:
         partner_capability.record_capability(
             participant, form.cleaned_data["holds"], by=visit.by, now=visit.now
         )
 
-    return process_answer(request, visit, page, form, "holds", do, texts.holds_message)
+    return process_answer(request, visit, page, PortalAnswer(form, "holds", apply, texts.holds_message))
 
 
 @answer_view
 def portal_switched(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
-    """Take a partner's word that it switched by itself, or removed the old certificate."""
+    """Record that the partner switched, or removed the old certificate."""
     form = SwitchedForm(request.POST)
-    part = "dropped" if request.POST.get("act") == "partner_retire" else "switched"
+    section = "dropped" if request.POST.get("act") == "partner_retire" else "switched"
 
-    def do(participant: Participant) -> None:
+    def apply(participant: Participant) -> None:
         responses.report_switched(participant, form.cleaned_data["act"], by=visit.by, now=visit.now)
 
-    return process_answer(request, visit, page, form, part, do, texts.switch_message)
+    return process_answer(request, visit, page, PortalAnswer(form, section, apply, texts.switch_message))
 
 
 @answer_view
 def portal_report(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
-    """Take whether messages flow after the change."""
+    """Record whether messages flow after the change."""
     form = ReportForm(request.POST)
 
-    def do(participant: Participant) -> None:
+    def apply(participant: Participant) -> None:
         works = form.cleaned_data["works"] == "yes"
         responses.report_result(
             participant, works=works, note=form.cleaned_data["note"], by=visit.by, now=visit.now
         )
 
-    return process_answer(request, visit, page, form, "works", do, texts.report_message)
+    return process_answer(request, visit, page, PortalAnswer(form, "works", apply, texts.report_message))
 
 
 @answer_view
 def portal_colleague(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
-    """Take whom a partner names as the right person."""
+    """Record the colleague that a partner names as the person in charge."""
     form = ColleagueForm(request.POST)
 
-    def do(participant: Participant) -> None:
-        suggestion = responses.SuggestedContact(**form.cleaned_data)
-        responses.suggest_contact(participant, suggestion, by=visit.by, now=visit.now)
+    def apply(participant: Participant) -> None:
+        responses.suggest_contact(
+            participant, responses.SuggestedContact(**form.cleaned_data), by=visit.by, now=visit.now
+        )
 
-    return process_answer(request, visit, page, form, "colleague", do, texts.colleague_message)
+    return process_answer(
+        request, visit, page, PortalAnswer(form, "colleague", apply, texts.colleague_message)
+    )

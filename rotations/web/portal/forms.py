@@ -1,4 +1,4 @@
-"""What partners fill in on their page. A form that is refused keeps what was typed, and never a private key."""
+"""The forms of a partner's page. An invalid form keeps its input, but never a private key."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def text_area(rows: int = 3, **attrs: str) -> forms.Textarea:
 
 
 class PortalForm(forms.Form):
-    """A form of a partner's page. ``NAME`` says which; ids of its fields begin with it, as several stand on a page."""
+    """A form of a partner's page. The ids of its fields begin with ``NAME``, since a page has several forms."""
 
     NAME: ClassVar[str]
 
@@ -42,13 +42,13 @@ class PortalForm(forms.Form):
         )
 
     def _without_keys(self, data: QueryDict) -> QueryDict:
-        """Return what was typed without texts that show a private key: they are neither kept nor shown again."""
-        clean = data.copy()
+        """Return posted data without values that contain a private key: they are neither stored nor shown."""
+        cleaned = data.copy()
         for name, values in data.lists():
             if any(pki.contains_private_key(str(value).encode()) for value in values):
-                clean.setlist(name, [""])
+                cleaned.setlist(name, [""])
                 self.holds_key = True
-        return clean
+        return cleaned
 
     def full_clean(self) -> None:
         super().full_clean()
@@ -56,13 +56,13 @@ class PortalForm(forms.Form):
             self.refuse(PRIVATE_KEY_DISCARDED)
 
     def refuse(self, sentence: str, field: str | None = None) -> None:
-        """Let one sentence stand in the place of whatever else was wrong."""
+        """Replace all errors by one."""
         self._errors = ErrorDict()
         self.add_error(field, sentence)
 
     @property
-    def typed(self) -> list[tuple[str, str]]:
-        """Return what was typed, as label and text: for a page that no longer has this form."""
+    def input_texts(self) -> list[tuple[str, str]]:
+        """Return the input as pairs of label and text, for a page that no longer has this form."""
         found = []
         for field in self.visible_fields():
             value = field.data
@@ -72,14 +72,14 @@ class PortalForm(forms.Form):
 
 
 class InstalledForm(PortalForm):
-    """That the certificate is there: with the fingerprint, the certificate exported back, or nothing but a word.
+    """The installation of the certificate: its fingerprint, the exported certificate, or a plain statement.
 
-    After a valid ``clean``, ``proof`` is a fingerprint in hex, or empty, and ``came_in`` the field that brought it.
+    Once valid, ``proof`` is a fingerprint in hex or empty, and ``proof_field`` the field that contained it.
     """
 
     NAME = "installed"
-    #: What the button says that sends a mere word.
-    WORD: ClassVar[str] = "word"
+    #: The value of the button that confirms without a proof.
+    WITHOUT_PROOF: ClassVar[str] = "word"
 
     fingerprint = forms.CharField(
         required=False,
@@ -107,7 +107,7 @@ class InstalledForm(PortalForm):
 
     def __init__(self, data: QueryDict | None = None, files: Any = None, *, is_own: bool = True) -> None:
         super().__init__(data, files)
-        self.proof, self.came_in, self.is_own = "", "fingerprint", is_own
+        self.proof, self.proof_field, self.is_own = "", "fingerprint", is_own
         if not is_own:
             self.fields["fingerprint"].help_text = "SHA-256. Colons, spaces and capitals don’t matter."
             self.fields["fingerprint"].label = "The fingerprint of your new certificate"
@@ -119,10 +119,10 @@ class InstalledForm(PortalForm):
             return cleaned
         text, file = cleaned["fingerprint"].strip(), cleaned["certificate_file"]
         if file is not None:
-            self._take("certificate_file", file)
+            self._read_certificate("certificate_file", file)
         if text and not self.errors:
-            self._take_text(text)
-        if not self.proof and not self.errors and self.data.get("how") != self.WORD:
+            self._read_text(text)
+        if not self.proof and not self.errors and self.data.get("how") != self.WITHOUT_PROOF:
             self.add_error(
                 "fingerprint",
                 "Paste the fingerprint, or send the certificate. If you can’t get at either, use the button below that "
@@ -130,37 +130,37 @@ class InstalledForm(PortalForm):
             )
         return cleaned
 
-    def _take_text(self, text: str) -> None:
-        if "-----BEGIN" in text:  # somebody pasted the certificate itself, which is as good
-            self._take("fingerprint", text.encode())
+    def _read_text(self, text: str) -> None:
+        if "-----BEGIN" in text:  # the certificate itself was pasted
+            self._read_certificate("fingerprint", text.encode())
             return
         try:
-            said = pki.normalise_fingerprint(text, sha1=self.is_own)
+            fingerprint = pki.normalise_fingerprint(text, sha1=self.is_own)
         except pki.PkiError as error:
             self.add_error("fingerprint", str(error))
             return
         if not self.proof:
-            self.proof, self.came_in = said, "fingerprint"
+            self.proof, self.proof_field = fingerprint, "fingerprint"
 
-    def _take(self, field: str, data: bytes) -> None:
+    def _read_certificate(self, field: str, data: bytes) -> None:
         try:
             leaf = pki.read_public(data, partner=True).leaf
         except pki.PrivateKeyFound:
-            self.holds_key = True  # said once it is cleaned, in place of all else
+            self.holds_key = True  # full_clean() replaces all errors
         except pki.PkiError as error:
             self.add_error(field, str(error))
         else:
-            self.proof, self.came_in = pki.describe(leaf).sha256, field
+            self.proof, self.proof_field = pki.describe(leaf).sha256, field
 
 
 class AgreeForm(PortalForm):
-    """That the time suits."""
+    """Agreement to the window."""
 
     NAME = "window"
 
 
 class AnswerSlotsForm(PortalForm):
-    """At which of the offered times a partner can."""
+    """The offered times that suit a partner."""
 
     NAME = "slots"
 
@@ -184,8 +184,8 @@ class AnswerSlotsForm(PortalForm):
         return cleaned
 
     @property
-    def sent(self) -> set[str]:
-        """Return what was ticked, whether that could be taken or not."""
+    def posted_choices(self) -> set[str]:
+        """Return the posted choices, even if they are invalid."""
         assert isinstance(self.data, QueryDict)
         return {*self.data.getlist("can"), *(["none"] if "none" in self.data else [])}
 
@@ -195,7 +195,7 @@ class AnswerSlotsForm(PortalForm):
 
 
 class ProposeForm(PortalForm, WindowForm):
-    """Another time, on the partner's clock or any other."""
+    """A proposal of another time, in the partner's time zone or any other."""
 
     NAME = "propose"
 
@@ -214,7 +214,7 @@ class ProposeForm(PortalForm, WindowForm):
         self.fields["window_last_date"].help_text = "Only if it ends on a later day."
 
     def findings(self, window: Window) -> list[WindowFinding]:
-        """Return what makes a time impossible, in words for a partner; what would merely be inconvenient is ours."""
+        """Return what makes a time impossible, in texts for a partner; other findings are ours to weigh."""
         old, new = self.rotation.old, self.rotation.new
         found = check_window(
             window,
@@ -224,26 +224,26 @@ class ProposeForm(PortalForm, WindowForm):
             new_ends=new.not_after if new else None,
         )
         impossible = [f for f in found if f.level == "error" or f.code in OPERATOR_ONLY_FINDINGS]
-        return [WindowFinding(f.code, "error", *self._why_not(f, window)) for f in impossible]
+        return [WindowFinding(f.code, "error", *self._explain(f, window)) for f in impossible]
 
-    def _why_not(self, finding: WindowFinding, window: Window) -> tuple[str, str]:
-        def tell(moment: datetime) -> str:
+    def _explain(self, finding: WindowFinding, window: Window) -> tuple[str, str]:
+        def text(moment: datetime) -> str:
             return format_near_moment(moment, self.now, window.zone)
 
         old, new = self.rotation.old, self.rotation.new
         match finding.code:
             case "after_old_ends" | "old_ends_inside" if old:
-                return f"The old certificate ends before that: {tell(old.not_after)}.", (
+                return f"The old certificate ends before that: {text(old.not_after)}.", (
                     "Choose a time that is over by then."
                 )
             case "before_new_begins" if new:
                 return (
-                    f"The new certificate begins after that: {tell(new.not_before)}.",
+                    f"The new certificate begins after that: {text(new.not_before)}.",
                     "Choose a later time.",
                 )
             case "after_new_ends" if new:
                 return (
-                    f"The new certificate ends before that: {tell(new.not_after)}.",
+                    f"The new certificate ends before that: {text(new.not_after)}.",
                     "Choose an earlier time.",
                 )
             case "past":
@@ -256,7 +256,7 @@ class ProposeForm(PortalForm, WindowForm):
 
 
 class DeclineForm(PortalForm):
-    """No, and why."""
+    """A refusal, and its reason."""
 
     NAME = "decline"
 
@@ -283,7 +283,7 @@ class HoldsForm(PortalForm):
 
 
 class SwitchedForm(PortalForm):
-    """That a partner has switched by itself, or removed the old certificate."""
+    """A report that the partner switched, or removed the old certificate."""
 
     NAME = "switched"
 
@@ -294,7 +294,7 @@ class SwitchedForm(PortalForm):
 
 
 class ReportForm(PortalForm):
-    """Whether messages flow after the change."""
+    """A report whether messages flow after the change."""
 
     NAME = "report"
 
@@ -318,7 +318,7 @@ class ReportForm(PortalForm):
 
 
 class ColleagueForm(PortalForm):
-    """Who is the right person."""
+    """The contact data of a colleague in charge."""
 
     NAME = "colleague"
 

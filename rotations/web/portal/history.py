@@ -1,7 +1,7 @@
-"""What was said about a partner's part, by whom and when: from the trail, and nothing that is only ours.
+"""The history on a partner's page, from the audit trail.
 
-The trail holds more than a partner may know: other partners' answers, our reasons, our people's names. So only what
-is listed here is shown, each in words of its own.
+The audit trail contains what a partner must not see: other partners' answers, our reasons and our people's names.
+Therefore only the events listed here are shown, with texts of their own.
 """
 
 from __future__ import annotations
@@ -35,23 +35,22 @@ ANSWERS = (
     "works_note",
     "says_holds",
 )
-
-#: The newest so many are shown.
+#: How many entries are shown, the newest first.
 MAX_ENTRIES = 60
 
 
 @dataclass(frozen=True)
 class PartnerHistoryEntry:
-    """One thing that happened: "Nora North" "said that it can't be done", and in whose words."""
+    """An event: "Nora North" "said that it can't be done", with a quoted reason."""
 
     at: datetime
     who: str
     what: str
-    words: str = ""
+    quote: str = ""
 
     @property
     def sentence(self) -> str:
-        return f"{self.who} {self.what}" + (f": “{self.words}”" if self.words else "")
+        return f"{self.who} {self.what}" + (f": “{self.quote}”" if self.quote else "")
 
 
 AuditValues = Mapping[str, Any]
@@ -76,7 +75,7 @@ def _slots_text(new: AuditValues) -> str:
     )
 
 
-#: What is about this partner alone, and how it is told.
+#: Events about this partner alone, and their texts.
 PARTNER_VERBS: Mapping[str, Callable[[AuditValues], str]] = {
     "participant.announced": lambda new: "told you of this change",
     "participant.opened": lambda new: "opened this page",
@@ -92,7 +91,7 @@ PARTNER_VERBS: Mapping[str, Callable[[AuditValues], str]] = {
     "participant.does_not_work": lambda new: "said that something does not work",
     "contact.suggested": lambda new: f"named {new.get('name', 'somebody')} as the right person",
 }
-#: What happened to the change as a whole.
+#: Events of the whole rotation, and their texts.
 ROTATION_VERBS: Mapping[str, Callable[[AuditValues], str]] = {
     "rotation.postpone": lambda new: f"moved the time to {new.get('to', 'another one')}",
     "rotation.replanned": lambda new: "planned the steps anew",
@@ -103,21 +102,21 @@ ROTATION_VERBS: Mapping[str, Callable[[AuditValues], str]] = {
     "rotation.cancel": lambda new: "called the change off",
     "rotation.close": lambda new: "completed the change",
 }
-#: What changes nothing that somebody else may be answering at that moment.
+#: Events that do not conflict with an answer given at the same time.
 NON_CONFLICTING_VERBS = (
     "participant.announced",
     "participant.opened",
     "participant.downloaded",
     "contact.suggested",
 )
-#: Words of ours that the partner was told anyway.
+#: Events whose reasons were sent to the partner.
 VISIBLE_REASON_VERBS = ("participant.proposal_refused",)
 
 
 def partner_history(
     participant: Participant, *, our_name: str, since: datetime | None = None
 ) -> list[PartnerHistoryEntry]:
-    """Return what happened to a partner's part, newest first; with ``since``, only what was answered or moved after."""
+    """Return the history of a participant, newest first; with ``since``, only conflicting events after that time."""
     kind, uid = object_reference(participant.partner)
     theirs = Subject.objects.filter(kind=kind, uid=uid).values("entry")
     shown = Q(verb__in=PARTNER_VERBS, pk__in=theirs) | Q(verb__in=ROTATION_VERBS)
@@ -128,16 +127,16 @@ def partner_history(
 
 
 def _history_entry(entry: Entry, participant: Participant, our_name: str) -> PartnerHistoryEntry:
-    by_them = entry.source == Entry.Source.PORTAL
-    tell = PARTNER_VERBS.get(entry.verb) or ROTATION_VERBS[entry.verb]
-    what = tell(entry.new)
-    if not by_them and what.startswith("said "):
+    by_partner = entry.source == Entry.Source.PORTAL
+    format_event = PARTNER_VERBS.get(entry.verb) or ROTATION_VERBS[entry.verb]
+    what = format_event(entry.new)
+    if not by_partner and what.startswith("said "):
         what = f"noted that you {what}"
     return PartnerHistoryEntry(
         at=entry.at,
-        who=entry.actor_name.removesuffix(f" ({participant.partner})") if by_them else our_name,
+        who=entry.actor_name.removesuffix(f" ({participant.partner})") if by_partner else our_name,
         what=what,
-        words=entry.reason if by_them or entry.verb in VISIBLE_REASON_VERBS else "",
+        quote=entry.reason if by_partner or entry.verb in VISIBLE_REASON_VERBS else "",
     )
 
 

@@ -1,4 +1,4 @@
-"""What partners look at: their page, our certificate as files, and the time as a calendar entry."""
+"""The views of a partner's page: the page itself, our certificate as a file, and a calendar entry."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from rotations.web.portal.history import page_version
 from rotations.web.portal.page import PortalPage
 from rotations.web.portal.texts import headline
 
-#: Our certificate in the forms that systems take, the most usual first.
+#: File formats of our certificate, the most common first: name, label, which systems use it.
 DOWNLOADS = (
     ("der", "DER (.cer)", "most systems, Windows"),
     ("pem", "PEM (.pem)", "text; OpenSSL, OpenAS2"),
     ("p7b", "PKCS#7 (.p7b)", "with its issuers"),
     ("zip", "All (.zip)", "with the fingerprints"),
 )
-#: Parts of the page that stand inside of another one.
-ENCLOSING_PARTS = {"propose": "time"}
-#: Where each form of the page is sent.
+#: Sections inside another section.
+ENCLOSING_SECTIONS = {"propose": "time"}
+#: The forms of the page; each is posted to the URL named portal-<name>.
 FORM_URL_NAMES = (
     "installed",
     "window",
@@ -55,16 +55,16 @@ FORM_URL_NAMES = (
 
 @dataclass(frozen=True)
 class RejectedForm:
-    """A form that was sent and not taken, and whose part of the page it belongs to."""
+    """An invalid form, and the section of the page that shows it."""
 
     form: PortalForm
-    part: str
+    section: str
 
 
 @require_safe
 @link_required
 def portal(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
-    """Show what is asked. Opening it is noted, and is no answer; mail scanners that only look ahead don't count."""
+    """Render the page and record that it was opened. HEAD requests, as of mail scanners, are not recorded."""
     if request.method == "GET":
         access_links.record_opened(visit.link, by=visit.by, now=visit.now)
     participant = visit.link.participant
@@ -74,49 +74,55 @@ def portal(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
 
 
 def render_page(
-    request: HttpRequest, participant: Participant, visit: PortalVisit, refused: RejectedForm | None = None
+    request: HttpRequest, participant: Participant, visit: PortalVisit, rejected: RejectedForm | None = None
 ) -> HttpResponse:
-    """Answer with a partner's page, with a form that was refused in its place on it."""
+    """Render a partner's page, with a rejected form in its section."""
     page = PortalPage.of(participant, now=visit.now)
-    context = page_context(page, token=visit.token, refused=refused)
-    return render(request, "portal/rotation.html", context, status=422 if refused else 200)
+    context = page_context(page, token=visit.token, rejected=rejected)
+    return render(request, "portal/rotation.html", context, status=422 if rejected else 200)
 
 
-def page_context(page: PortalPage, *, token: str, refused: RejectedForm | None = None) -> dict[str, Any]:
-    """Return what the page's template needs. Without a token it leads nowhere, and nothing can be sent."""
-    to = page_urls(token)
-    now = page.question_now
+def page_context(page: PortalPage, *, token: str, rejected: RejectedForm | None = None) -> dict[str, Any]:
+    """Return the template context of a page. Without a token, it has no links and its forms are disabled."""
+    urls = page_urls(token)
+    question = page.open_question
+    forms = empty_forms(page)
+    open_sections, lost_input = {question.key if question else ""}, []
+    if rejected:
+        forms[rejected.form.NAME] = rejected.form
+        open_sections.add(ENCLOSING_SECTIONS.get(rejected.section, rejected.section))
+        lost_input = rejected.form.input_texts if rejected.section not in page.sections else []
     return {
         "page": page,
         "headline": headline(page),
         "our_name": page.our_name,
         "environment": page.rotation.environment,
-        "forms": {**empty_forms(page), **({refused.form.NAME: refused.form} if refused else {})},
-        "refused": refused,
-        "lost": refused.form.typed if refused and refused.part not in page.parts else [],
-        "opened": {
-            now.key if now else "",
-            ENCLOSING_PARTS.get(refused.part, refused.part) if refused else "",
-        },
-        "ticked": _ticked_slots(page, refused),
+        "forms": forms,
+        "rejected": rejected,
+        "lost_input": lost_input,
+        "open_sections": open_sections,
+        "selected_slots": _selected_slots(page, rejected),
         "seen": page_version(page.participant, now=page.now),
-        "to": to,
-        "downloads": [(to.get(form, ""), label, for_whom) for form, label, for_whom in DOWNLOADS],
+        "urls": urls,
+        "downloads": [(urls.get(name, ""), label, systems) for name, label, systems in DOWNLOADS],
         "now": page.now,
         "read_only": not token,
     }
 
 
-def _ticked_slots(page: PortalPage, refused: RejectedForm | None) -> set[str]:
-    """Return which of the offered times are ticked: as just sent, or as answered before."""
-    if refused and isinstance(refused.form, AnswerSlotsForm):
-        return refused.form.sent
-    nothing = page.answered_slots and not page.able
-    return {*(str(slot.uid) for slot in page.slots if slot.pk in page.able), *(["none"] if nothing else [])}
+def _selected_slots(page: PortalPage, rejected: RejectedForm | None) -> set[str]:
+    """Return the values of the checked times: as posted, or as answered before."""
+    if rejected and isinstance(rejected.form, AnswerSlotsForm):
+        return rejected.form.posted_choices
+    none = page.has_answered_slots and not page.available_slots
+    return {
+        *(str(slot.uid) for slot in page.slots if slot.pk in page.available_slots),
+        *(["none"] if none else []),
+    }
 
 
 def empty_forms(page: PortalPage) -> dict[str, PortalForm]:
-    """Return the forms of a page, each empty, by its name."""
+    """Return the unbound forms of a page by name."""
     slots = {str(slot.uid): slot for slot in page.slots}
     forms: list[PortalForm] = [
         InstalledForm(is_own=page.is_own),
@@ -131,7 +137,7 @@ def empty_forms(page: PortalPage) -> dict[str, PortalForm]:
 
 
 def page_urls(token: str) -> dict[str, str]:
-    """Return where the page's forms and links lead, by name; empty ones without a token."""
+    """Return the URLs of the page's forms and links by name; none without a token."""
     if not token:
         return {}
     found = {name: reverse(f"portal-{name}", args=[token]) for name in FORM_URL_NAMES}
@@ -146,7 +152,7 @@ def page_urls(token: str) -> dict[str, str]:
 @require_safe
 @link_required
 def portal_download(request: HttpRequest, visit: PortalVisit, form: str) -> HttpResponse:
-    """Answer with our new certificate, and note that it was downloaded; the page says where there is none to give."""
+    """Respond with our new certificate as a file, and record the download; redirect to the page if there is none."""
     if form not in PUBLIC_FORMATS:
         raise Http404("There is no such form of a certificate.")
     page = _visited_page(visit)
@@ -161,7 +167,7 @@ def portal_download(request: HttpRequest, visit: PortalVisit, form: str) -> Http
 @require_safe
 @link_required
 def portal_calendar(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
-    """Answer with the time of the change for somebody's calendar; nothing in it leads to the page."""
+    """Respond with a calendar entry of the change, without a link to the page."""
     page = _visited_page(visit)
     if page is None or page.is_over:
         return redirect("portal", visit.token)
@@ -169,7 +175,7 @@ def portal_calendar(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
         page.participant,
         method="PUBLISH",
         sequence=page.participant.calendar_sequence or 0,
-        support=page.scene.support,
+        support=page.context.support,
         now=visit.now,
     )
     return download_response(entry.content, entry.name, entry.content_type)

@@ -1,6 +1,6 @@
-"""Nobody tries tokens fast, and nobody uses a link so much that others wait.
+"""Limits on guessing tokens and on requests per link.
 
-Counted in the database, a row per minute: any number of web processes share it, and nothing else has to run.
+Attempts are counted in the database, in one row per minute, so that all web processes share the counts.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from django.db.models import F, Sum
 
 from rotations.models import Link, Tries
 
-#: Wrong tokens from one address within a minute; more, and the address is locked out.
+#: Wrong tokens per minute after which an address is locked out.
 MAX_WRONG_TOKENS = 200
-#: How long it is locked out, counted from its last wrong token.
+#: Duration of a lockout, counted from the last wrong token.
 LOCKOUT = timedelta(minutes=10)
-#: Requests by one link in a minute that change something, or take work to answer.
+#: POST requests per link and minute.
 MAX_REQUESTS_PER_LINK = 60
-#: Rows older than this say nothing any more.
+#: Older rows are deleted.
 RETENTION = timedelta(hours=1)
 
 
 def count_attempt(key: str, *, now: datetime) -> int:
-    """Count one more try, and return how many there were in this minute."""
+    """Count an attempt and return the number of attempts in this minute."""
     minute = now.replace(second=0, microsecond=0)
     if not Tries.objects.filter(key=key, minute=minute).update(count=F("count") + 1):
         Tries.objects.filter(minute__lt=now - RETENTION).delete()
@@ -32,32 +32,32 @@ def count_attempt(key: str, *, now: datetime) -> int:
 
 
 def record_wrong_token(address: str | None, *, now: datetime) -> None:
-    """Count a wrong token, and lock its address out when there are too many."""
+    """Count a wrong token and lock its address out when there are too many."""
     count_attempt(_wrong_token_key(address), now=now)
     if _recent_count(_wrong_token_key(address), now=now) >= MAX_WRONG_TOKENS:
         count_attempt(_lockout_key(address), now=now)
 
 
 def is_locked_out(address: str | None, *, now: datetime) -> bool:
-    """Say whether no token from this address is looked at for now."""
+    """Return whether requests from this address are refused for now."""
     return Tries.objects.filter(key=_lockout_key(address), minute__gt=now - LOCKOUT).exists()
 
 
 def may_bypass_lockout(link: Link, address: str | None) -> bool:
-    """Say whether a good link is let through from a locked address: the one that it was used from before.
+    """Return whether a valid link works from a locked-out address, because it was last used from there.
 
-    So somebody who guesses behind the same proxy does not lock a partner out that has begun to answer.
+    Otherwise somebody who guesses tokens behind the same proxy could lock out a partner.
     """
     return link.opened_at is not None and link.last_address == address
 
 
 def is_over_limit(link: Link, *, now: datetime) -> bool:
-    """Count a request by a link, and say whether there were too many in this minute."""
+    """Count a request by a link and return whether there were too many in this minute."""
     return count_attempt(f"link {link.uid}", now=now) > MAX_REQUESTS_PER_LINK
 
 
 def _recent_count(key: str, *, now: datetime) -> int:
-    """Sum up this minute and the one before: a burst across the full minute is no way around."""
+    """Return the attempts in this minute and the previous one, to catch a burst across both."""
     rows = Tries.objects.filter(key=key, minute__gt=now - timedelta(minutes=2))
     return rows.aggregate(sum=Sum("count"))["sum"] or 0
 

@@ -1,4 +1,4 @@
-"""What a partner's page says in its first lines, and after each answer: what was understood, and what comes next.
+"""The texts of a partner's page: its headline, and the message after each answer.
 
 "You" is the partner, "we" are whoever runs this installation.
 """
@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from as2certs.time_format import format_moment
 from partners.models import Partner
 from rotations.models import Participant
-from rotations.web.portal.page import PortalPage, PortalPhase
+from rotations.web.portal.page import PortalPage
+from rotations.web.portal.progress import PortalPhase
 
-#: What becomes of another time that a partner proposed.
+#: What happens next after a partner proposed another time.
 PROPOSAL_NEXT_STEP = "We look at it and write to you; until then the time stays as it is."
 
 
 @dataclass(frozen=True)
 class Headline:
-    """What it is about, what is asked or what happened, and why; ``meaning`` colours the second."""
+    """The title of the page, its main sentence and the reason; ``meaning`` is that of the sentence."""
 
     title: str
     lead: str
@@ -27,7 +28,7 @@ class Headline:
 
 
 def headline(page: PortalPage) -> Headline:
-    """Return the first lines of a page."""
+    """Return the headline of a page."""
     if page.rotation.is_emergency and not page.is_over:
         return _emergency_headline(page)
     match page.phase:
@@ -91,10 +92,10 @@ def _subject_title(page: PortalPage) -> str:
 
 
 def _reason_sentence(page: PortalPage) -> str:
-    whose = "Our" if page.is_own else "Your"
+    owner = "Our" if page.is_own else "Your"
     ends = f" ends on {page.old_ends}" if page.old_ends else " is replaced"
     stays = " Our AS2 ID and our address stay as they are." if page.is_own else ""
-    return f"{whose} certificate for AS2 messages between {page.participant.partner} and us{ends}.{stays}"
+    return f"{owner} certificate for AS2 messages between {page.participant.partner} and us{ends}.{stays}"
 
 
 def _asking_headline(page: PortalPage) -> Headline:
@@ -112,7 +113,7 @@ def _asking_headline(page: PortalPage) -> Headline:
         return Headline(f"{_subject_title(page)}: we have your answers", next_step_text(page), meaning="fine")
     return Headline(
         _subject_title(page),
-        f"Please {page.scene.request_text}.",
+        f"Please {page.context.request_text}.",
         _reason_sentence(page),
         "urgent" if page.is_soon else "needs_you",
     )
@@ -130,7 +131,7 @@ def _wait_headline(page: PortalPage) -> Headline:
 def _open_headline(page: PortalPage) -> Headline:
     if page.must_wait:
         return _wait_headline(page)
-    if page.together:
+    if page.changes_together:
         return Headline(
             "It is time: both of us change now",
             f"Replace the old certificate by the new one: {page.window}.",
@@ -139,7 +140,7 @@ def _open_headline(page: PortalPage) -> Headline:
         )
     if not page.we_switch:
         return _asking_headline(page)
-    if page.participant.confirmed_at is None and page.question_now is not None:
+    if page.participant.confirmed_at is None and page.open_question is not None:
         return Headline(
             "It is time, and we don’t have your answer",
             f"We change over between now and {format_moment(page.ends, page.zone)}. Please answer now, or call us.",
@@ -155,7 +156,7 @@ def _open_headline(page: PortalPage) -> Headline:
 
 
 def _missed_headline(page: PortalPage) -> Headline:
-    if not page.we_switch and not page.together:
+    if not page.we_switch and not page.changes_together:
         lead = (
             "Please use the new certificate now"
             if page.is_own
@@ -188,7 +189,7 @@ def _made_headline(page: PortalPage) -> Headline:
         title = "We use your new certificate" if made else "We begin to use your new certificate"
         lead = f"{since}we use your new certificate." if made else "The change is being made now."
     works = page.participant.works
-    if works is None and page.together:
+    if works is None and page.changes_together:
         return Headline(
             title,
             f"{_capitalize(lead)} If you have not changed yet, please do it now. Does everything work?",
@@ -220,16 +221,16 @@ def _end_date(page: PortalPage) -> str:
 
 
 def next_step_text(page: PortalPage) -> str:
-    """Say what comes next for a partner: what is still asked, or what happens without it."""
-    asked = page.question_now
-    if asked is not None:
-        return f"Next: {asked.title[:1].lower()}{asked.title[1:]}."
+    """Return what comes next for a partner: the open question, or what happens without its help."""
+    question = page.open_question
+    if question is not None:
+        return f"Next: {question.title[:1].lower()}{question.title[1:]}."
     match page.phase:
         case PortalPhase.ASKING if page.participant.proposed_at is not None:
             return f"You proposed another time. {PROPOSAL_NEXT_STEP}"
         case PortalPhase.ASKING if page.slots:
             return "As soon as everybody has answered, we write to you which time it is."
-        case PortalPhase.ASKING if page.together:
+        case PortalPhase.ASKING if page.changes_together:
             return f"Nothing is left to do until then. Both of us change exactly then: {page.window}."
         case PortalPhase.ASKING if page.we_switch:
             return f"Nothing is left to do until then. We change over on {page.window}."
@@ -245,11 +246,11 @@ def _later_text(page: PortalPage) -> str:
     return f"Later: {later.title[:1].lower()}{later.title[1:]}. {later.later}"
 
 
-# What was understood.
+# Messages after an answer
 
 
 def installed_message(page: PortalPage) -> str:
-    """Say what was understood when a partner said that the certificate is there."""
+    """Return the message after a partner confirmed the installation."""
     if page.participant.evidence == Participant.Evidence.STRONG:
         return (
             "Thank you. The fingerprint is that of the new certificate, so it is the right one. "
@@ -262,33 +263,33 @@ def installed_message(page: PortalPage) -> str:
 
 
 def time_message(page: PortalPage) -> str:
-    """Say what was understood when a partner agreed to the time."""
+    """Return the message after a partner agreed to the time."""
     return f"Thank you: you agree to {page.window}. {next_step_text(page)}"
 
 
 def slots_message(page: PortalPage) -> str:
-    """Say what was understood when a partner said when it can."""
-    can = (
-        f"you can at {len(page.able)} of {len(page.slots)} times"
-        if page.able
+    """Return the message after a partner answered which offered times suit."""
+    availability = (
+        f"you can at {len(page.available_slots)} of {len(page.slots)} times"
+        if page.available_slots
         else "none of the times suits you"
     )
-    return f"Thank you, noted: {can}. {next_step_text(page)}"
+    return f"Thank you, noted: {availability}. {next_step_text(page)}"
 
 
 def proposal_message(page: PortalPage) -> str:
-    """Say what was understood when a partner proposed another time."""
-    asked = f" {next_step_text(page)}" if page.question_now else ""
-    return f"Thank you: you propose {page.proposed}. {PROPOSAL_NEXT_STEP}{asked}"
+    """Return the message after a partner proposed another time."""
+    next_step = f" {next_step_text(page)}" if page.open_question else ""
+    return f"Thank you: you propose {page.proposed}. {PROPOSAL_NEXT_STEP}{next_step}"
 
 
 def decline_message(page: PortalPage) -> str:
-    """Say what was understood when a partner said no."""
+    """Return the message after a partner declined."""
     return "We have noted that it can’t be done, and why. We were told at once and get in touch with you."
 
 
 def holds_message(page: PortalPage) -> str:
-    """Say what was understood when a partner said what its system can hold."""
+    """Return the message after a partner stated the capability of its system."""
     if page.participant.says_holds == Partner.Holds.UNKNOWN:
         return f"Thank you. Then we plan as if it could hold one only, which is the careful way. {next_step_text(page)}"
     if not page.participant.holds_undecided:
@@ -300,17 +301,17 @@ def holds_message(page: PortalPage) -> str:
 
 
 def switch_message(page: PortalPage) -> str:
-    """Say what was understood when a partner said that it switched, or removed the old certificate."""
+    """Return the message after a partner reported its switch or the removal of the old certificate."""
     return f"Thank you, noted. {next_step_text(page)}"
 
 
 def report_message(page: PortalPage) -> str:
-    """Say what was understood when a partner said how it went."""
+    """Return the message after a partner reported the result."""
     if page.participant.works:
         return f"Thank you: messages flow. {next_step_text(page)}"
     return "We have noted that something does not work, and were told at once. We look into it and call you."
 
 
 def colleague_message(page: PortalPage) -> str:
-    """Say what was understood when a partner named somebody."""
+    """Return the message after a partner named a colleague."""
     return "Thank you. We look at it, and write to them from then on. Until then this page stays yours to answer."

@@ -1,8 +1,9 @@
-"""The addresses of a partner's page. The token is the whole of its right to see it."""
+"""The URLs of a partner's pages. The token is the only credential."""
 
 from django.urls import path
 
-from rotations.web.portal import answer_views, page_views, submission_views
+from rotations.web.portal import answer_views, page_views
+from rotations.web.portal.submissions import views as submission_views
 
 urlpatterns = [
     path("p/<str:token>/", page_views.portal, name="portal"),

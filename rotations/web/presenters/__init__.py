@@ -1,0 +1,1 @@
+"""What pages show of a rotation: values, texts, open tasks and links. Nothing here changes data or reads a request."""

@@ -1,4 +1,4 @@
-"""All that is known of one partner's part in a rotation: what its page shows."""
+"""What the page of one participant of a rotation shows."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from django.urls import reverse
 
 from as2certs.audit.models import Entry, object_reference
 from as2certs.time_format import format_window
+from identities.open_tasks import OpenTask
 from rotations.errors import LinkExpired
 from rotations.exchange.responses import BEFORE_CHANGE
 from rotations.letters import access_links
 from rotations.lifecycle import rescheduling
 from rotations.models import Letter, Link, Participant, Rotation, SlotAnswer
 from rotations.planning.change import Act
-from rotations.web.presenters.open_tasks import OpenTask, participant_tasks
 from rotations.web.presenters.partner_table import PartnerRow, partner_rows
-from rotations.web.presenters.plan_comparison import undecided_tasks
+from rotations.web.presenters.partner_tasks import capability_tasks, participant_tasks
 
-#: So many entries of the trail are shown.
+#: How many audit entries are shown.
 MAX_ENTRIES = 30
 
 
 @dataclass(frozen=True)
 class LinkStatus:
-    """A link with what became of it: in use, withdrawn or over, in a sentence."""
+    """A link, and why it no longer works; empty while it works."""
 
     link: Link
-    gone: str
+    end_reason: str
 
     @property
-    def is_good(self) -> bool:
-        return not self.gone
+    def is_usable(self) -> bool:
+        return not self.end_reason
 
 
 @dataclass(frozen=True)
 class ProposedTime:
-    """Another time that a partner proposed, on its clock and on the reader's, and what moving there means."""
+    """The time that a partner proposes, in its time zone and in the reader's, and the effect of moving there."""
 
     theirs: str
     zone: str
@@ -51,16 +51,16 @@ class ProposedTime:
 
 @dataclass(frozen=True)
 class ParticipantDetail:
-    """One partner's part in a rotation as the reader sees it at one moment."""
+    """One participant of a rotation as the reader sees it at one moment."""
 
     participant: Participant
     row: PartnerRow
-    needs: Sequence[OpenTask]
-    undecided: Sequence[OpenTask]
+    tasks: Sequence[OpenTask]
+    capability_tasks: Sequence[OpenTask]
     letters: Sequence[Letter]
     links: Sequence[LinkStatus]
-    slots: Sequence[SlotAnswer]
-    entries: Sequence[Entry]
+    slot_answers: Sequence[SlotAnswer]
+    audit_entries: Sequence[Entry]
     proposal: ProposedTime | None
 
     @property
@@ -69,22 +69,22 @@ class ParticipantDetail:
 
 
 def build_participant_detail(participant: Participant, *, now: datetime, zone: str) -> ParticipantDetail:
-    """Read all that is known of a participant, in a constant number of queries. ``zone`` is the reader's."""
+    """Load the page of a participant in a constant number of queries. ``zone`` is the reader's time zone."""
     rotation = participant.rotation
     steps = list(participant.steps.select_related("system"))
     (row,) = partner_rows(rotation, [participant], steps, now=now)
     return ParticipantDetail(
         participant=participant,
         row=row,
-        needs=participant_tasks([row]),
-        undecided=list(undecided_tasks([participant])),
+        tasks=participant_tasks([row]),
+        capability_tasks=list(capability_tasks([participant])),
         letters=list(participant.letters.select_related("message").defer("message__text", "message__html")),
         links=[
             LinkStatus(link, _end_reason(link, participant, now))
             for link in participant.links.select_related("contact")
         ],
-        slots=list(participant.slot_answers.select_related("slot").order_by("slot__start")),
-        entries=_audit_entries(participant),
+        slot_answers=list(participant.slot_answers.select_related("slot").order_by("slot__start")),
+        audit_entries=_audit_entries(participant),
         proposal=_proposed_time(row, zone),
     )
 
@@ -112,7 +112,7 @@ def _proposed_time(row: PartnerRow, zone: str) -> ProposedTime | None:
     rotation = participant.rotation
     theirs = participant.proposed_zone or participant.partner.time_zone
     move, may = reverse("rotation-postpone", args=[rotation.uid]), rotation.state in BEFORE_CHANGE
-    if row.cut_over is not None:
+    if row.cut_over_step is not None:
         move, may = (
             reverse("participant-move", args=[participant.uid]),
             not rescheduling.move_obstacle(participant),
@@ -129,30 +129,25 @@ def _proposed_time(row: PartnerRow, zone: str) -> ProposedTime | None:
 
 
 def _move_consequence(row: PartnerRow) -> str:
-    """Say who has to agree to a window once more when it moves to where this participant would have it."""
+    """Return who has to agree again when the window moves to the time that this participant proposes."""
     participant = row.participant
     rotation, partner = participant.rotation, participant.partner
-    if row.cut_over is not None:
+    if row.cut_over_step is not None:
         return f"Only the change with {partner} moves: we sign per partner. {partner} counts as agreed."
     others = rotation.participants.filter(removed_reason="").exclude(pk=participant.pk)
     agreeing = others.filter(steps__act=Act.AGREE).distinct().count()
     if not others.exists():
         return f"{partner} is the only partner of this change: nobody else is asked, and {partner} counts as agreed."
-    told = others.filter(announced_at__isnull=False).count()
+    informed = _informed_partners(others.filter(announced_at__isnull=False).count())
     if not agreeing:
-        informed = _informed_partners(told)
         return f"Nobody else has to agree to the time; {informed} told that it moved. {partner} counts as agreed."
     return (
         f"{agreeing} other {'partner has' if agreeing == 1 else 'partners have'} to agree to the new time once more; "
-        f"{_informed_partners(told)} told that it moved. {partner} counts as agreed."
+        f"{informed} told that it moved. {partner} counts as agreed."
     )
 
 
-def _informed_partners(told: int) -> str:
-    return (
-        "the one that knows of it is"
-        if told == 1
-        else f"the {told} that know of it are"
-        if told
-        else "nobody is"
-    )
+def _informed_partners(number: int) -> str:
+    if number == 0:
+        return "nobody is"
+    return "the one that knows of it is" if number == 1 else f"the {number} that know of it are"

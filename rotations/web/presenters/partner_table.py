@@ -1,13 +1,15 @@
-"""The partners of a rotation in one table: what each has come to, its last word, and what to do next about it."""
+"""The table of a rotation's partners: the status of each, its last response and the next action, with filters."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from django.urls import reverse
 
+from identities.open_tasks import ActionLink
 from partners.models import Contact
 from rotations.exchange import follow_up
 from rotations.exchange.partner_evidence import (
@@ -25,49 +27,39 @@ from rotations.models import Letter, Participant, Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, ENDED, SETTLED, RotationState, StepState
 
-CHANGE_PERMISSION = "rotations.change_rotation"
-
-
-@dataclass(frozen=True)
-class ActionLink:
-    """Something that can be done; with an obstacle it can't be now."""
-
-    label: str
-    url: str
-    permission: str
-    obstacle: str = ""
+CHANGE_ROTATION = "rotations.change_rotation"
 
 
 @dataclass
 class PartnerRow:
-    """One partner's line: what it was told, what it has installed, what it agreed to."""
+    """A row of the table: one participant with its steps, status and last response."""
 
     participant: Participant
     contacts: list[Contact]
     steps: list[Step] = field(default_factory=list)
-    standing: PartnerStatus = PartnerStatus.NOT_INFORMED
-    told_at: datetime | None = None
+    status: PartnerStatus = PartnerStatus.NOT_INFORMED
+    announced_at: datetime | None = None
     reminded_at: datetime | None = None
-    word: PartnerResponse | None = None
+    response: PartnerResponse | None = None
 
     def _step(self, act: Act) -> Step | None:
         return next((s for s in self.steps if s.act == act and not s.key.startswith(f"{PAST_PREFIX}:")), None)
 
     @property
-    def told(self) -> Step | None:
+    def announce_step(self) -> Step | None:
         return self._step(Act.ANNOUNCE)
 
     @property
-    def install(self) -> Step | None:
+    def install_step(self) -> Step | None:
         return self._step(Act.INSTALL)
 
     @property
-    def agree(self) -> Step | None:
+    def agree_step(self) -> Step | None:
         return self._step(Act.AGREE)
 
     @property
-    def cut_over(self) -> Step | None:
-        """Return our cut-over for this partner alone; None where we change for all at once."""
+    def cut_over_step(self) -> Step | None:
+        """Return our cut-over for this partner alone; None when we change over for all at once."""
         return self._step(Act.CUT_OVER)
 
     @property
@@ -75,9 +67,9 @@ class PartnerRow:
         return any(step.act in CONFIRMED_ACTS and step.state not in SETTLED for step in self.steps)
 
     @property
-    def may_be_told(self) -> bool:
-        """Say whether it is this partner's turn to be told."""
-        step = self.told
+    def can_be_announced(self) -> bool:
+        """Return whether the partner can be informed of the change now."""
+        step = self.announce_step
         return can_be_announced(self.participant.rotation) and (step is None or not step.blocked)
 
     @property
@@ -86,22 +78,22 @@ class PartnerRow:
 
     @property
     def answered_slots(self) -> int:
-        """Count the offered moments that it said something to."""
+        """Return to how many offered times the partner has responded."""
         return len(self.participant.slot_answers.all())
 
     @property
     def can_slots(self) -> int:
         return sum(answer.can for answer in self.participant.slot_answers.all())
 
-    # What to do about it.
+    # Actions
 
     @property
-    def page(self) -> str:
+    def url(self) -> str:
         return reverse("participant-detail", args=[self.participant.uid])
 
     @property
     def next(self) -> ActionLink | None:
-        """Return the one thing to do next about this partner, or None where there is nothing."""
+        """Return the next action for this partner; None when there is none."""
         state = RotationState(self.participant.rotation.state)
         if state in ENDED:
             return None
@@ -109,9 +101,9 @@ class PartnerRow:
             return self._to("Leave out …", "participant-remove")
         if self.participant.taken_back_at:
             return self._to("Another moment …", "participant-move")
-        match self.standing:
+        match self.status:
             case PartnerStatus.NOT_INFORMED:
-                return self._telling() if self.is_awaited else None
+                return self._announce_link() if self.is_awaited else None
             case PartnerStatus.UNREACHABLE:
                 return self._to("Make a link …", "participant-share")
             case PartnerStatus.DECLINED | PartnerStatus.OTHER_TIME:
@@ -120,8 +112,8 @@ class PartnerRow:
                 return self._to("Look …", "participant-detail")
         return self._to("Record answer", "participant-confirm") if self.is_awaited else None
 
-    def _telling(self) -> ActionLink:
-        if not self.may_be_told:
+    def _announce_link(self) -> ActionLink:
+        if not self.can_be_announced:
             return self._to("Record answer", "participant-confirm")
         if not self.is_reached_by_mail:
             return self._to("Make a link …", "participant-share")
@@ -129,12 +121,12 @@ class PartnerRow:
 
     @property
     def menu(self) -> list[ActionLink]:
-        """Return everything else that can be done about it."""
+        """Return the other actions for this partner."""
         rotation = self.participant.rotation
         if rotation.state in (*ENDED, RotationState.DRAFT):
             return []
         found = [self._to("Record answer" if self.is_awaited else "Record more", "participant-confirm")]
-        if self.may_be_told:
+        if self.can_be_announced:
             if self.is_reached_by_mail:
                 found.append(
                     self._announce("Announce again …" if self.participant.announced_at else "Announce …")
@@ -143,15 +135,15 @@ class PartnerRow:
         if self.is_awaited:
             if self.participant.announced_at:
                 found.append(self._to("Remind …", "participant-nudge"))
-                found.append(self._together("Give more time …", "extend"))
+                found.append(self._bulk("Give more time …", "extend"))
             found.append(self._to("Go on without …", "participant-waive"))
-        found += self._apart
-        return [choice for choice in found if choice != self.next]
+        found += self._single_partner_links
+        return [link for link in found if link != self.next]
 
     @property
-    def _apart(self) -> list[ActionLink]:
-        """Return what can be done with this partner alone, where we change for each at its own moment."""
-        step, state = self.cut_over, self.participant.rotation.state
+    def _single_partner_links(self) -> list[ActionLink]:
+        """Return the actions for this partner alone, when we change over for each partner separately."""
+        step, state = self.cut_over_step, self.participant.rotation.state
         if step is None:
             return []
         if step.state == StepState.DONE:
@@ -159,28 +151,28 @@ class PartnerRow:
         return [self._to("Another moment …", "participant-move")] if state in AWAITING_WINDOW else []
 
     def _to(self, label: str, name: str) -> ActionLink:
-        return ActionLink(label, reverse(name, args=[self.participant.uid]), CHANGE_PERMISSION)
+        return ActionLink(label, reverse(name, args=[self.participant.uid]), CHANGE_ROTATION)
 
     def _announce(self, label: str) -> ActionLink:
         url = reverse("rotation-announce", args=[self.participant.rotation.uid])
-        return ActionLink(label, f"{url}?partner={self.participant.uid}", CHANGE_PERMISSION)
+        return ActionLink(label, f"{url}?partner={self.participant.uid}", CHANGE_ROTATION)
 
-    def _together(self, label: str, act: str) -> ActionLink:
+    def _bulk(self, label: str, act: str) -> ActionLink:
         url = reverse("rotation-together", args=[self.participant.rotation.uid])
-        return ActionLink(label, f"{url}?act={act}&partner={self.participant.uid}", CHANGE_PERMISSION)
+        return ActionLink(label, f"{url}?act={act}&partner={self.participant.uid}", CHANGE_ROTATION)
 
 
 def confirmed_contacts(participant: Participant) -> list[Contact]:
-    """Return whom we know at a partner, without those that were only named on its page; no query when prefetched."""
+    """Return a partner's contacts without unconfirmed suggestions; no query when they are prefetched."""
     return [contact for contact in participant.partner.contacts.all() if not contact.suggested_by]
 
 
 def partner_rows(
     rotation: Rotation, participants: Sequence[Participant], steps: Iterable[Step], *, now: datetime
 ) -> list[PartnerRow]:
-    """Return the lines of these participants, in a constant number of queries where their contacts are prefetched.
+    """Return the rows of participants; takes a constant number of queries when their contacts are prefetched.
 
-    ``steps`` are all of the rotation's; those of a draft are not stored.
+    ``steps`` are all steps of the rotation; those of a draft are not stored.
     """
     rows = {
         participant.pk: PartnerRow(participant, confirmed_contacts(participant))
@@ -192,25 +184,25 @@ def partner_rows(
     for participant in participants:
         participant.rotation = rotation
     if rotation.state != RotationState.DRAFT:
-        words = last_responses(rotation)
+        responses = last_responses(rotation)
         for pk, history in load_histories(participants).items():
-            _fill_row(rows[pk], history, words, now=now)
+            _fill_row(rows[pk], history, responses, now=now)
     return list(rows.values())
 
 
 def _fill_row(
-    row: PartnerRow, history: ParticipantHistory, words: Mapping[str, PartnerResponse], *, now: datetime
+    row: PartnerRow, history: ParticipantHistory, responses: Mapping[str, PartnerResponse], *, now: datetime
 ) -> None:
-    row.standing = derive_status(history.evidence(now=now))
-    row.told_at = history.informed_at
+    row.status = derive_status(history.evidence(now=now))
+    row.announced_at = history.informed_at
     row.reminded_at = _next_reminder_at(history, now=now)
     partner = row.participant.partner
-    if word := words.get(str(partner.uid)):
-        row.word = replace(word, who=word.who.removesuffix(f" ({partner})"))
+    if response := responses.get(str(partner.uid)):
+        row.response = replace(response, who=response.who.removesuffix(f" ({partner})"))
 
 
 def _next_reminder_at(history: ParticipantHistory, *, now: datetime) -> datetime | None:
-    """Return when a partner is reminded next; None where it is not."""
+    """Return when the partner is reminded next; None when it is not."""
     schedule = history.schedule
     if (
         schedule is None
@@ -219,3 +211,72 @@ def _next_reminder_at(history: ParticipantHistory, *, now: datetime) -> datetime
     ):
         return None
     return next((reminder.at for reminder in schedule.upcoming(now)), None)
+
+
+# Summary and filters
+
+#: Texts of the statuses in the order of a summary, for several partners and for one.
+STATUS_TEXTS: Mapping[PartnerStatus, tuple[str, str]] = {
+    PartnerStatus.WORKS: ("confirm that it works", "confirms that it works"),
+    PartnerStatus.MIGRATED: ("seen with the new one", "seen with the new one"),
+    PartnerStatus.DOES_NOT_WORK: ("report trouble", "reports trouble"),
+    PartnerStatus.USES_OLD: ("still use the old one", "still uses the old one"),
+    PartnerStatus.DECLINED: ("said no", "said no"),
+    PartnerStatus.OTHER_TIME: ("propose another time", "proposes another time"),
+    PartnerStatus.UNREACHABLE: ("unreachable", "unreachable"),
+    PartnerStatus.SILENT: ("silent", "silent"),
+    PartnerStatus.INSTALLED_WEAK: ("only say that they have it", "only says that it has it"),
+    PartnerStatus.INSTALLED: ("have it", "has it"),
+    PartnerStatus.AGREED: ("agreed to the window", "agreed to the window"),
+    PartnerStatus.DOWNLOADED: ("downloaded it", "downloaded it"),
+    PartnerStatus.OPENED: ("opened their page", "opened its page"),
+    PartnerStatus.ANNOUNCED: ("told", "told"),
+    PartnerStatus.NOT_INFORMED: ("not told yet", "not told yet"),
+    PartnerStatus.WAIVED: ("not waited for", "not waited for"),
+}
+
+
+def summarize_partners(rows: Sequence[PartnerRow]) -> str:
+    """Return the number of partners in each status: "9 of 12 ready, 1 said no, 1 proposes another time, 1 silent"."""
+    counts = Counter(row.status for row in rows)
+    parts = [f"{counts[PartnerStatus.READY]} of {len(rows)} ready"]
+    parts += [
+        f"{counts[s]} {several if counts[s] != 1 else one}"
+        for s, (several, one) in STATUS_TEXTS.items()
+        if counts[s]
+    ]
+    return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class StatusFilter:
+    """A filter of the table: its name in the URL, its label and the number of matching rows."""
+
+    name: str
+    label: str
+    count: int
+
+
+#: Name of the filter for partners whose answers are awaited.
+AWAITED_FILTER = "awaited"
+
+
+def status_filters(rows: Sequence[PartnerRow]) -> list[StatusFilter]:
+    """Return the filters that match at least one row, "All" first."""
+    counts = Counter(row.status for row in rows)
+    found = [
+        StatusFilter("", "All", len(rows)),
+        StatusFilter(AWAITED_FILTER, "Waited for", sum(row.is_awaited for row in rows)),
+    ]
+    order = (PartnerStatus.READY, *STATUS_TEXTS)
+    found += [StatusFilter(s.name.lower(), s.value, counts[s]) for s in order if counts[s]]
+    return [entry for entry in found if entry.count or not entry.name]
+
+
+def filter_rows(rows: Sequence[PartnerRow], show: str) -> list[PartnerRow]:
+    """Return the rows that match a filter; all of them for an unknown name."""
+    if show == AWAITED_FILTER:
+        return [row for row in rows if row.is_awaited]
+    if show.upper() in PartnerStatus.__members__:
+        return [row for row in rows if row.status is PartnerStatus[show.upper()]]
+    return list(rows)

@@ -1,74 +1,71 @@
-"""Two plans of a rotation beside each other, in words: which lines differ, what changes for whom, and what stays."""
+"""Compares two plans of a rotation: which lines differ, and what changes for which partners."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 
-from django.urls import reverse
-
-from partners.models import Partner
 from rotations.letters.sending import informed_contacts
-from rotations.lifecycle.partner_capability import CAPABILITY_PHRASES, observed_capabilities
 from rotations.lifecycle.replanning import AlternativePlan
-from rotations.models import Letter, Participant, Rotation, Step
+from rotations.models import Letter, Participant, Step
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, StepState
-from rotations.web.presenters.open_tasks import OpenTask, join_names
+from rotations.web.presenters.rotation_text import join_names
 from rotations.web.presenters.step_groups import StepGroup, group_steps
 
-#: How a line differs from the other plan's, in words and as a sign.
-SAME, OTHERWISE, GOES, COMES = "", "otherwise", "falls away", "new"
+#: How a line differs from the other plan, as the page shows it.
+SAME, CHANGED, REMOVED, ADDED = "", "otherwise", "falls away", "new"
 
 
 @dataclass(frozen=True)
 class StepGroupDiff:
-    """A line of one of the plans, and how it differs from the other plan: for ``whose`` of several partners."""
+    """A line of one plan and its difference from the other; ``partners`` names those it differs for, if not all."""
 
-    line: StepGroup
-    differs: str
-    whose: str = ""
+    group: StepGroup
+    difference: str
+    partners: str = ""
 
     @property
     def is_done(self) -> bool:
-        return self.line.state == StepState.DONE
+        return self.group.state == StepState.DONE
 
     @property
     def step(self) -> Step:
-        """Return the step that tells when: the next one of a line."""
-        return self.line.first
+        """Return the step whose time is shown: the next one of the group."""
+        return self.group.first
 
     @property
     def who(self) -> str:
-        return "we" if self.line.first.who == "we" else "partners" if len(self.line.steps) > 1 else "partner"
+        return (
+            "we" if self.group.first.who == "we" else "partners" if len(self.group.steps) > 1 else "partner"
+        )
 
 
 @dataclass(frozen=True)
 class ParticipantPlanChange:
-    """What changes for one partner: its part until now, and then; and what comes of that."""
+    """What changes for one partner: its part in both plans, and the consequences."""
 
     participant: Participant
     before: str
     after: str
-    follows: Sequence[str]
+    consequences: Sequence[str]
 
 
 @dataclass(frozen=True)
 class PlanComparison:
-    """A rotation's stored plan and the one that would be made now; ``speaking`` is whose word that supposes."""
+    """A rotation's stored plan and the one that would be made now, with the answer of ``answering`` applied."""
 
     other: AlternativePlan
-    speaking: Participant | None = None
+    answering: Participant | None = None
 
     @cached_property
     def before(self) -> list[StepGroupDiff]:
-        return self._sides(self.other.before, self._after, GOES)
+        return self._diff(self.other.before, self._after, REMOVED)
 
     @cached_property
     def after(self) -> list[StepGroupDiff]:
-        return self._sides(self.other.after, self._before, COMES)
+        return self._diff(self.other.after, self._before, ADDED)
 
     @cached_property
     def _before(self) -> Mapping[str, Step]:
@@ -78,28 +75,28 @@ class PlanComparison:
     def _after(self) -> Mapping[str, Step]:
         return {step.key: step for step in self.other.after}
 
-    def _sides(self, steps: Sequence[Step], there: Mapping[str, Step], lacking: str) -> list[StepGroupDiff]:
-        return [_diff_group(line, there, lacking) for line in group_steps(self.other.rotation, steps)]
+    def _diff(self, steps: Sequence[Step], other: Mapping[str, Step], if_missing: str) -> list[StepGroupDiff]:
+        return [_diff_group(group, other, if_missing) for group in group_steps(self.other.rotation, steps)]
 
     @property
     def done(self) -> list[str]:
-        """Return what is done already and stays done, in the words of the runbook."""
+        """Return the titles of the groups that are done and stay done."""
         stays = [step for step in self.other.after if step.state == StepState.DONE]
-        return [line.title for line in group_steps(self.other.rotation, stays)]
+        return [group.title for group in group_steps(self.other.rotation, stays)]
 
     @cached_property
-    def for_whom(self) -> list[ParticipantPlanChange]:
-        """Return what changes for each partner whose part is another one."""
-        return [self._for_one(participant) for participant in self.other.changed_participants]
+    def participant_changes(self) -> list[ParticipantPlanChange]:
+        """Return the changes for each partner whose steps differ."""
+        return [self._participant_change(participant) for participant in self.other.changed_participants]
 
-    def _for_one(self, participant: Participant) -> ParticipantPlanChange:
+    def _participant_change(self, participant: Participant) -> ParticipantPlanChange:
         before = self.other.task(participant, self.other.before)
         after = self.other.task(participant, self.other.after)
         return ParticipantPlanChange(
-            participant, before.in_short, after.in_short, list(self._follows(participant))
+            participant, before.in_short, after.in_short, list(self._consequences(participant))
         )
 
-    def _follows(self, participant: Participant) -> list[str]:
+    def _consequences(self, participant: Participant) -> list[str]:
         partner, found = participant.partner, []
         acts = {step.act: step for step in self.other.after if step.participant_id == participant.pk}
         had = {step.act for step in self.other.before if step.participant_id == participant.pk}
@@ -125,8 +122,8 @@ class PlanComparison:
         return [*found, f"{partner} gets a mail with its new steps; they are on its page at once."]
 
     @property
-    def for_others(self) -> str:
-        """Say what changes for all others."""
+    def others_text(self) -> str:
+        """Return what changes for all other partners."""
         others = [p for p in self.other.participants if p not in self.other.changed_participants]
         if not others:
             return ""
@@ -136,8 +133,8 @@ class PlanComparison:
         return f"{kept}{ours}"
 
     @property
-    def unchanged(self) -> str:
-        """Say why the plan of this rotation stays as it is; empty where it is another one."""
+    def unchanged_reason(self) -> str:
+        """Return why the plan stays as it is; empty when the new plan differs."""
         if self.other.differs:
             return ""
         rotation = self.other.rotation
@@ -145,7 +142,7 @@ class PlanComparison:
             return "This change is over, so it counts from the next one on."
         if self.other.shape is None:
             return "The cut-over has begun, or its window is over, so it counts from the next change on."
-        if self.speaking is not None and self.speaking.pk in self.other.started:
+        if self.answering is not None and self.answering.pk in self.other.started:
             return (
                 "The change with it has begun already, so its steps stay as they are: it counts from the next change "
                 "on."
@@ -153,72 +150,18 @@ class PlanComparison:
         return "The plan of this change stays as it is: it makes no difference to it."
 
 
-def _diff_group(line: StepGroup, there: Mapping[str, Step], lacking: str) -> StepGroupDiff:
-    absent = [step for step in line.steps if step.key not in there]
-    present = [step for step in line.steps if step.key in there]
-    moved = [step for step in present if _step_text(step) != _step_text(there[step.key])]
-    for those, differs in ((absent, lacking), (moved, OTHERWISE)):
-        if those:
-            some = those if len(those) < len(line.steps) else []
-            return StepGroupDiff(
-                line, differs, join_names([s.participant.partner.name for s in some if s.participant])
-            )
-    return StepGroupDiff(line, SAME)
+def _diff_group(group: StepGroup, other: Mapping[str, Step], if_missing: str) -> StepGroupDiff:
+    missing = [step for step in group.steps if step.key not in other]
+    changed = [
+        step for step in group.steps if step.key in other and _step_text(step) != _step_text(other[step.key])
+    ]
+    for steps, difference in ((missing, if_missing), (changed, CHANGED)):
+        if steps:
+            some = steps if len(steps) < len(group.steps) else []
+            names = [step.participant.partner.name for step in some if step.participant]
+            return StepGroupDiff(group, difference, join_names(names))
+    return StepGroupDiff(group, SAME)
 
 
 def _step_text(step: Step) -> tuple[bool, str]:
     return step.simultaneous, step.title
-
-
-def undecided_tasks(participants: Sequence[Participant]) -> Iterator[OpenTask]:
-    """Yield what partners stated about their systems and nobody here has decided about."""
-    for participant in participants:
-        if participant.holds_undecided:
-            holds = Partner.Holds(participant.says_holds)
-            yield OpenTask(
-                "needs_you",
-                f"{participant.partner} says that its system {CAPABILITY_PHRASES[holds]}.",
-                "Its plan stays as it is until you have looked at what that changes.",
-                "Look at both plans …",
-                reverse("participant-holds", args=[participant.uid]),
-            )
-
-
-def plan_tasks(
-    rotation: Rotation, participants: Sequence[Participant], steps: Sequence[Step], *, now: datetime
-) -> Iterator[OpenTask]:
-    """Yield a task if the plan would differ now; at most two queries, whatever the number of partners."""
-    other = AlternativePlan.of(rotation, now=now, participants=participants, steps=steps)
-    if not other.needs_decision:
-        return
-    who = join_names([participant.partner.name for participant in other.changed_participants])
-    yield OpenTask(
-        "needs_you",
-        f"The plan would be another one now: something else is known of what {who or 'our AS2 system'} can hold.",
-        "What was approved stays as it is until you decide.",
-        "Look at both plans …",
-        reverse("rotation-plan", args=[rotation.uid]),
-    )
-
-
-def observed_tasks(partners: Collection[Partner]) -> Iterator[OpenTask]:
-    """Yield the capabilities that past changes have shown, to be accepted with one click."""
-    for shown in observed_capabilities(partners).values():
-        yield OpenTask(
-            "soon",
-            f"{shown.partner} seems to be able to keep both certificates for a while.",
-            shown.sentence,
-            "It can keep both",
-            reverse("partner-holds-both", args=[shown.partner.uid]),
-            "partners.change_partner",
-            is_post=True,
-        )
-
-
-def partner_tasks(partner: Partner) -> list[OpenTask]:
-    """Return what is to be decided about a partner's system, for the partner's page; two queries."""
-    undecided = partner.participations.filter(holds_decided_at=None, removed_reason="").exclude(says_holds="")
-    participants = list(undecided.order_by("-says_holds_at"))
-    for participant in participants:
-        participant.partner = partner
-    return [*list(undecided_tasks(participants))[:1], *observed_tasks([partner])]

@@ -1,25 +1,28 @@
-"""Rotations in sentences: what one is about, how far it is, and what an action brings about."""
+"""Texts about a rotation: its title, its status, its window in local times and the effects of approving it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from as2certs.time_format import format_near_moment
+from as2certs.accounts.models import Installation
+from as2certs.time_format import format_near_moment, window_ends
 from rotations.execution.stored_plan import PAST_PREFIX
-from rotations.models import AtEnd, Rotation, Step
+from rotations.models import AtEnd, Participant, Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepState
-from rotations.web.presenters.open_tasks import awaited_participants, is_unprepared
+from rotations.planning.windows import Window
+from rotations.web.presenters.step_groups import awaited_participants, is_unprepared
 
+#: How many names a sentence lists.
+MAX_NAMES = 4
 ROLE_TEXTS = {
     "sign": "signing",
     "decrypt": "decryption",
     "verify": "their signatures",
     "encrypt": "encryption to them",
 }
-
-
 #: What happens at the end of a window without a fixed moment.
 WINDOW_END_TEXTS: dict[str, str] = {
     AtEnd.SWITCH: "At the end it is made all the same.",
@@ -29,23 +32,40 @@ WINDOW_END_TEXTS: dict[str, str] = {
 
 
 def rotation_title(rotation: Rotation) -> str:
-    """Return whose certificate gives way to which, in which roles."""
+    """Return the title of a rotation: holder, old and new certificate, roles."""
     old = rotation.old.short_name if rotation.old else "nothing"
     new = rotation.new.short_name if rotation.new else "a new one"
     return f"{rotation.holder}: {old} → {new}, {' + '.join(rotation.roles)}"
 
 
 def format_at_place(moment: datetime, zone: str, now: datetime) -> str:
-    """Tell a moment on the clock of the window's zone, with the zone's place."""
-    place = zone.split("/")[-1].replace("_", " ")
-    told = format_near_moment(moment, now, zone or "UTC")
-    return told if place in ("", "UTC") else f"{told}, {place}"
+    """Format a moment in the window's time zone, with the city of the zone."""
+    place = zone_place(zone)
+    text = format_near_moment(moment, now, zone or "UTC")
+    return text if place in ("", "UTC") else f"{text}, {place}"
+
+
+def zone_place(zone: str) -> str:
+    """Return the city of a time zone: "New York" for "America/New_York"."""
+    return zone.split("/")[-1].replace("_", " ")
+
+
+def count_noun(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 mail", "12 partners"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Join names for a sentence, the first few of many: "Fabrikam, Northwind and 3 more"."""
+    if len(names) <= MAX_NAMES:
+        return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return f"{', '.join(names[:MAX_NAMES])} and {len(names) - MAX_NAMES} more"
 
 
 def status_sentence(
     rotation: Rotation, steps: Sequence[Step], *, partners: int, now: datetime, unrehearsed: bool = False
 ) -> str:
-    """Say in one sentence what the rotation is about and how far it is; ``unrehearsed``: it waits for a rehearsal."""
+    """Return a sentence about what changes and how far it is. ``unrehearsed`` says that it waits for a rehearsal."""
     what = " and ".join(ROLE_TEXTS[role] for role in rotation.roles)
     subject = f"A new certificate for {what} of {rotation.holder}"
     if rotation.partner_id:
@@ -68,7 +88,7 @@ def status_sentence(
                 return f"{subject}. Everything is prepared; the change waits for its rehearsal alone."
             if not waiting:
                 return f"{subject}. No partner is waited for any more; our own preparations are still to be done."
-            ready = f"{partners - waiting} of {_count(partners, 'partner')} ready"
+            ready = f"{partners - waiting} of {count_noun(partners, 'partner')} ready"
             return f"{subject}. {ready}; the change waits for the rest."
         case RotationState.SCHEDULED:
             assert rotation.window_start is not None  # approved rotations have a window
@@ -93,12 +113,12 @@ def status_sentence(
 
 
 def _partner_progress(steps: Sequence[Step]) -> str:
-    """Say how many partners have changed over too; messages with the others fail."""
+    """Return how many partners have changed over too after an emergency; messages with the others may fail."""
     theirs = [step for step in steps if step.act == Act.PARTNER_CUT_OVER]
     open_ = sum(step.state not in SETTLED for step in theirs)
     if not open_:
         return "Every partner has changed over too."
-    partners = _count(len(theirs), "partner")
+    partners = count_noun(len(theirs), "partner")
     return f"{len(theirs) - open_} of {partners} changed over too; messages with the rest may fail."
 
 
@@ -108,7 +128,7 @@ def _single_partner_cut_overs(steps: Iterable[Step]) -> list[Step]:
 
 
 def _single_partner_progress(cut_overs: Sequence[Step], *, zone: str, now: datetime) -> str:
-    """Say how many partners have changed over, and when the next one is to."""
+    """Return how many partners have changed over, and when the next window opens."""
     made = sum(
         step.state == StepState.DONE and not step.key.startswith(f"{PAST_PREFIX}:") for step in cut_overs
     )
@@ -121,7 +141,7 @@ def _single_partner_progress(cut_overs: Sequence[Step], *, zone: str, now: datet
 
 
 def approval_effects(steps: Iterable[Step], *, zone: str, now: datetime) -> list[str]:
-    """Say what approving a plan brings about, in the order in which it happens."""
+    """Return the effects of approving a plan as sentences, in order."""
     steps = list(steps)
     found: list[str] = []
     alone = _single_partner_cut_overs(steps)
@@ -132,10 +152,11 @@ def approval_effects(steps: Iterable[Step], *, zone: str, now: datetime) -> list
             how = "The application does this by itself." if step.automatic else "A person does this by hand."
             found.append(f"After all of them: {step.title}. {how}")
         elif step.act == Act.CUT_OVER and step.rotation.is_fuzzy:
-            word = ", or on your word" if step.automatic else ""
+            on_request = ", or on your word" if step.automatic else ""
             how = WINDOW_END_TEXTS[step.rotation.at_end] if step.automatic else "A person does this by hand."
             found.append(
-                f"In the window, at the first message that shows the other side’s change{word}: {step.title}. {how}"
+                f"In the window, at the first message that shows the other side’s change{on_request}: {step.title}. "
+                f"{how}"
             )
         elif step.automatic and step.due_at is not None:
             when = "At once" if step.due_at <= now else format_at_place(step.due_at, zone, now)
@@ -149,16 +170,16 @@ def approval_effects(steps: Iterable[Step], *, zone: str, now: datetime) -> list
     theirs = {step.participant_id for step in steps if step.who == "partner"}
     if by_hand:
         found.append(
-            f"{_count(len(by_hand), 'step')} of ours wait for a person, who records when each is done."
+            f"{count_noun(len(by_hand), 'step')} of ours wait for a person, who records when each is done."
         )
     if theirs:
-        found.append(f"{_count(len(theirs), 'partner')} must answer; record here what each of them says.")
+        found.append(f"{count_noun(len(theirs), 'partner')} must answer; record here what each of them says.")
     return found
 
 
 def _single_partner_effect(cut_overs: Sequence[Step], *, zone: str, now: datetime) -> str:
-    """Say in one sentence that we change over to each partner at its own moment."""
-    first, how_many = cut_overs[0], _count(len(cut_overs), "partner")
+    """Return the sentence that we change over to each partner in its own window."""
+    first, how_many = cut_overs[0], count_noun(len(cut_overs), "partner")
     moments = sorted({step.earliest_at for step in cut_overs if step.earliest_at})
     when = format_at_place(moments[0], zone, now) if moments else "At its moment"
     since = f"From {when} on" if len(moments) > 1 else when
@@ -171,7 +192,7 @@ def _single_partner_effect(cut_overs: Sequence[Step], *, zone: str, now: datetim
 
 
 def approve_label(rotation: Rotation, steps: Iterable[Step], *, now: datetime) -> str:
-    """Name what approving leads to: "Approve: at 22:00 … is written to OpenAS2 production"."""
+    """Return the label of the approve button: "Approve: at 22:00 … is written to OpenAS2 production"."""
     cut = next((step for step in steps if step.act == Act.CUT_OVER and step.automatic and step.due_at), None)
     if cut is None or cut.due_at is None or rotation.new is None:
         return "Approve this plan"
@@ -181,5 +202,33 @@ def approve_label(rotation: Rotation, steps: Iterable[Step], *, now: datetime) -
     return f"Approve: {when}, {rotation.new.short_name} is written to {cut.system}"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+@dataclass(frozen=True)
+class LocalWindow:
+    """A window in one time zone, and the names of those who are in that zone."""
+
+    zone: str
+    start: str
+    end: str
+    readers: str
+
+    @property
+    def place(self) -> str:
+        return zone_place(self.zone)
+
+
+def local_windows(window: Window, participants: Sequence[Participant], *, reader: str) -> list[LocalWindow]:
+    """Return a window in the agreed zone, in those of the partners, of the reader and of ours, and in UTC."""
+    readers: dict[str, list[str]] = {window.zone: ["as agreed"]}
+    for participant in participants:
+        readers.setdefault(participant.partner.time_zone, []).append(participant.partner.name)
+    readers.setdefault(reader, []).append("you")
+    readers.setdefault(Installation.current().time_zone, []).append("our zone")
+    readers.setdefault("UTC", [])
+    return [
+        LocalWindow(zone, *window_ends(window.start, window.end, zone), _short_list(names))
+        for zone, names in readers.items()
+    ]
+
+
+def _short_list(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

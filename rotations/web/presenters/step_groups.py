@@ -1,4 +1,4 @@
-"""Fold a runbook: what every partner does alike becomes one line that says how far they have come."""
+"""The runbook of a page: steps that several partners take alike are grouped into one line with its progress."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 
+from rotations.execution import preconditions
+from rotations.execution.confirmations import CONFIRMED_ACTS
 from rotations.models import Participant, Rotation, Step
-from rotations.planning.change import Act
+from rotations.planning.change import PREPARATION_ACTS, Act
 from rotations.planning.states import SETTLED, StepState
 
-#: From how many partners on their steps fold into one line.
+#: Steps of this many partners or more become one group.
 MIN_GROUP_SIZE = 2
 
 
 @dataclass(frozen=True)
 class StepGroup:
-    """One line of the runbook: a step, or what several partners do alike."""
+    """One line of the runbook: a single step, or the same step of several partners."""
 
     key: str
     title: str
@@ -27,12 +29,12 @@ class StepGroup:
 
     @property
     def step(self) -> Step | None:
-        """Return the step where the line is just that."""
+        """Return the only step; None for a group of several."""
         return self.steps[0] if len(self.steps) == 1 else None
 
     @property
     def first(self) -> Step:
-        """Return the step that is next; the first one where all are settled."""
+        """Return the first step that is not settled, or else the first one."""
         return next((step for step in self.steps if step.state not in SETTLED), self.steps[0])
 
     @property
@@ -41,7 +43,7 @@ class StepGroup:
 
     @property
     def state(self) -> str:
-        """Return one word for all: failed, running, done, part, waiting."""
+        """Return the state of the whole group: failed, running, done, part or waiting."""
         states = {step.state for step in self.steps}
         for state in (StepState.FAILED, StepState.RUNNING):
             if state in states:
@@ -52,16 +54,16 @@ class StepGroup:
 
 
 def group_steps(rotation: Rotation, steps: Iterable[Step]) -> list[StepGroup]:
-    """Return the lines of a runbook, in the order of the steps."""
-    lines: list[StepGroup] = []
+    """Return the groups of a runbook in the order of their steps."""
+    groups: list[StepGroup] = []
     for (act, together, by_partner), group in groupby(steps, key=_group_key):
         members = tuple(group)
         if by_partner and len(members) >= MIN_GROUP_SIZE:
             key = f"{act}{'-together' if together else ''}"
-            lines.append(StepGroup(key, _group_title(rotation, act, members), members, _tally(act, members)))
+            groups.append(StepGroup(key, _group_title(rotation, act, members), members, _tally(act, members)))
         else:
-            lines += [StepGroup(step.key, step.title, (step,), "") for step in members]
-    return lines
+            groups += [StepGroup(step.key, step.title, (step,), "") for step in members]
+    return groups
 
 
 def _group_key(step: Step) -> tuple[str, bool, bool]:
@@ -96,7 +98,7 @@ def _group_title(rotation: Rotation, act: str, steps: Sequence[Step]) -> str:
             return f"{steps[0].title} and {len(steps) - 1} more"
 
 
-#: What a step of an act is called once it is done.
+#: What a finished step of an act is called in a tally.
 _DONE: dict[str, str] = {
     Act.CHECK: "compared",
     Act.ANNOUNCE: "sent",
@@ -121,7 +123,7 @@ def _tally(act: str, steps: Sequence[Step]) -> str:
         "silent",
         "open",
     )
-    return ", ".join(f"{counts[word]} {word}" for word in order if counts[word])
+    return ", ".join(f"{counts[text]} {text}" for text in order if counts[text])
 
 
 def _step_state_text(act: str, step: Step) -> str:
@@ -143,3 +145,29 @@ def _install_state_text(step: Step, participant: Participant) -> str:
     if participant.evidence == Participant.Evidence.WEAK or step.state == StepState.DONE:
         return "weak"
     return "silent"
+
+
+def awaited_participants(steps: Sequence[Step]) -> list[Participant]:
+    """Return the participants whose answers are awaited, without duplicates, in the order of the steps."""
+    found: dict[int, Participant] = {}
+    for step in steps:
+        if step.participant is not None and step.act in CONFIRMED_ACTS and step.state not in SETTLED:
+            found.setdefault(step.participant.pk, step.participant)
+    return list(found.values())
+
+
+def is_unprepared(steps: Sequence[Step]) -> bool:
+    """Return whether a preparation step of ours or of a partner is still open."""
+    return any(step.act in PREPARATION_ACTS and step.state not in SETTLED for step in steps)
+
+
+def settleable_steps(steps: Iterable[Step], *, now: datetime) -> list[Step]:
+    """Return those of one rotation's steps that a person may record as done or skip now."""
+    ready = [step for step in steps if not step.blocked and (step.earliest_at or now) <= now]
+    facts = preconditions.RotationFacts([step.rotation for step in ready[:1]])
+    return [step for step in ready if step.state == StepState.FAILED or _is_manual(step, facts)]
+
+
+def _is_manual(step: Step, facts: preconditions.RotationFacts) -> bool:
+    is_ours = step.state == StepState.WAITING and not step.automatic
+    return is_ours and not preconditions.obstacle_by_hand(step, facts)

@@ -1,4 +1,4 @@
-"""Note that a mail came back: by hand, or because a mail server says so to our address."""
+"""Recording bounces: by hand, or from the report of a mail server."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from as2certs.clock import database_now
 from as2certs.mail import delivery_reports
 from as2certs.mail.delivery_reports import DeliveryFailure
 from as2certs.mail.models import Message
+from identities.views.common import post_data
 from rotations.exchange import mail_feedback
 from rotations.models import Letter
 from rotations.web.forms.actions import RotationReasonForm
-from rotations.web.views.confirm_page import post_data
 
-#: A report may quote the whole mail; no more than this of it is read into memory.
+#: Limit on the size of a report, which may quote the whole mail.
 MAX_REPORT_BYTES = 1024 * 1024
-#: What a report in JSON holds, each a text.
+#: The fields of a report in JSON; all are strings.
 REPORT_FIELDS = ("message_id", "recipient", "status", "diagnostic")
 
 
 @require_permissions("mail.change_message")
 def mail_bounced(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Ask what the mail server said, and mark the mail, and the contact whose address that still is."""
+    """Ask for the mail server's message; mark the mail as bounced, and the contact that has its address."""
     message = get_object_or_404(Message, uid=uid)
     form = RotationReasonForm(post_data(request))
     form.fields["reason"].label = "What the mail server said"
@@ -52,12 +52,12 @@ def mail_bounced(request: HttpRequest, uid: UUID) -> HttpResponse:
     return render(request, "rotations/mail_bounced.html", context, status=422 if form.errors else 200)
 
 
-@csrf_exempt  # a mail server has no form of ours; it shows the key instead
+@csrf_exempt  # a mail server has no CSRF token; it authenticates with the key
 @require_POST
 def bounce_report(request: HttpRequest) -> HttpResponse:
-    """Take in what a mail server reports: as RFC 3464 has it, or as JSON. Answers how many mails were noted.
+    """Record the bounces that a mail server reports, as RFC 3464 or JSON; respond with their number.
 
-    The key is compared before anything of the body is read.
+    The key is compared before the body is read.
     """
     key = settings.AS2CERTS_BOUNCES_KEY
     if not key:
@@ -80,7 +80,7 @@ def bounce_report(request: HttpRequest) -> HttpResponse:
 
 
 def parse_json_report(body: bytes) -> list[DeliveryFailure] | None:
-    """Return what a report in JSON says; None where that is not one object with the texts in TOLD."""
+    """Return the failures of a report in JSON; None when it is not an object with the REPORT_FIELDS."""
     try:
         found: Any = json.loads(body)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Do the same for several partners: one page says what happens to whom, and then it is done to each by itself."""
+"""Bulk actions on several partners: a page that previews the effect on each, and then one transaction for each."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from uuid import UUID
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
-from django.utils import timezone
 
-from as2certs.accounts.access import current_user, require_permissions
+from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from rotations.exchange import follow_up
@@ -23,33 +22,32 @@ from rotations.execution import confirmations
 from rotations.letters.announcements import load_participants
 from rotations.models import Participant, Rotation
 from rotations.web.forms.partners import ExtendForm, PartnerSelectionForm, WaiveForm, selected_uids
-from rotations.web.presenters.open_tasks import join_names
-from rotations.web.presenters.rotation_detail import RotationDetail
+from rotations.web.presenters.rotation_text import count_noun, join_names
 from rotations.web.views.announcements import rotation_announce
-from rotations.web.views.bulk_messages import count_noun, report_refusals
-from rotations.web.views.confirm_page import get_rotation_or_404
+from rotations.web.views.bulk_messages import report_refusals
+from rotations.web.views.lookups import get_rotation_or_404, load_detail
 
 
 @dataclass(frozen=True)
 class BulkPreview:
-    """What would happen to one partner, or why it can't."""
+    """The effect on one partner, or why the action is not possible."""
 
     participant: Participant
-    happens: str
+    effect: str
     obstacle: str
 
 
 @dataclass(frozen=True)
 class BulkAction:
-    """Something that is done for several partners. ``label`` names it on the button for so many of them."""
+    """An action on several partners. ``label`` is the text of its button for a number of partners."""
 
     title: str
     label: Callable[[str], str]
     form: type[PartnerSelectionForm]
-    look: Callable[[ParticipantHistory, datetime], tuple[str, str]]
-    do: Callable[[Participant, Mapping[str, Any], Actor], object]
-    said: Callable[[str], str]
-    refused: str
+    preview: Callable[[ParticipantHistory, datetime], tuple[str, str]]
+    apply: Callable[[Participant, Mapping[str, Any], Actor], object]
+    success: Callable[[str], str]
+    refusal: str
     danger: bool = False
 
 
@@ -78,32 +76,32 @@ BULK_ACTIONS: Mapping[str, BulkAction] = {
         title="Remind partners now",
         label=lambda partners: f"Remind {partners}",
         form=PartnerSelectionForm,
-        look=_preview_nudge,
-        do=lambda participant, _, by: follow_up.nudge_now(participant, by=by, now=database_now()),
-        said=lambda who: f"Reminded: {who}.",
-        refused="was not reminded",
+        preview=_preview_nudge,
+        apply=lambda participant, _, by: follow_up.nudge_now(participant, by=by, now=database_now()),
+        success=lambda who: f"Reminded: {who}.",
+        refusal="was not reminded",
     ),
     "extend": BulkAction(
         title="Give partners more time to answer",
         label=lambda partners: f"Give {partners} until then",
         form=ExtendForm,
-        look=_preview_extend,
-        do=lambda participant, given, by: follow_up.extend_deadline(
+        preview=_preview_extend,
+        apply=lambda participant, given, by: follow_up.extend_deadline(
             participant, given["answer_by"], by=by, now=database_now()
         ),
-        said=lambda who: f"Has more time now: {who}.",
-        refused="got no more time",
+        success=lambda who: f"Has more time now: {who}.",
+        refusal="got no more time",
     ),
     "waive": BulkAction(
         title="Go on without partners",
         label=lambda partners: f"Don’t wait for {partners}",
         form=WaiveForm,
-        look=_preview_waive,
-        do=lambda participant, given, by: confirmations.waive(
+        preview=_preview_waive,
+        apply=lambda participant, given, by: confirmations.waive(
             participant, reason=given["reason"], by=by, now=database_now()
         ),
-        said=lambda who: f"The change goes on without {who}.",
-        refused="is still waited for",
+        success=lambda who: f"The change goes on without {who}.",
+        refusal="is still waited for",
         danger=True,
     ),
 }
@@ -111,62 +109,68 @@ BULK_ACTIONS: Mapping[str, BulkAction] = {
 
 @require_permissions("rotations.change_rotation")
 def rotation_bulk_action(request: HttpRequest, uid: UUID) -> HttpResponseBase:
-    """Ask what is to happen to the partners that are ticked, and do it once that is sent."""
-    sent = request.POST if request.method == "POST" else request.GET
-    act = sent.get("act", "nudge")
+    """Preview a bulk action on the selected partners, and apply it when confirmed."""
+    params = request.POST if request.method == "POST" else request.GET
+    act = params.get("act", "nudge")
     if act == "announce":
         return rotation_announce(request, uid=uid)
     if act == "print":
         return rotation_print(request, uid=uid)
     if act not in BULK_ACTIONS:
         raise Http404("Nothing of this name is done for several partners.")
-    deed, rotation, now = BULK_ACTIONS[act], get_rotation_or_404(uid), database_now()
+    action, rotation, now = BULK_ACTIONS[act], get_rotation_or_404(uid), database_now()
     participants = load_participants(rotation)
-    lines = _previews(deed, rotation, participants, selected_uids(sent.getlist("partner"), participants), now)
-    if not lines:
+    previews = _previews(
+        action, rotation, participants, selected_uids(params.getlist("partner"), participants), now
+    )
+    if not previews:
         messages.info(request, "Tick the partners first.")
         return redirect(f"{rotation.get_absolute_url()}#partners")
-    sure = request.method == "POST" and "sure" in request.POST
-    form = deed.form(participants, request.POST if sure else None, rotation=rotation, now=now)
-    if sure and form.is_valid():
-        return _apply(request, rotation, deed, form)
-    possible = [line for line in lines if not line.obstacle]
+    confirmed = request.method == "POST" and "sure" in request.POST
+    form = action.form(participants, request.POST if confirmed else None, rotation=rotation, now=now)
+    if confirmed and form.is_valid():
+        return _apply(request, rotation, action, form)
+    possible = [preview for preview in previews if not preview.obstacle]
     context = {
         "rotation": rotation,
         "environment": rotation.environment,
         "act": act,
-        "deed": deed,
-        "lines": lines,
+        "action": action,
+        "previews": previews,
         "possible": len(possible),
-        "label": deed.label(count_noun(len(possible), "partner")),
-        "template": deed.label("{partners}"),
+        "label": action.label(count_noun(len(possible), "partner")),
+        "template": action.label("{partners}"),
         "form": form,
         "now": now,
     }
-    return render(request, "rotations/rotation_together.html", context, status=422 if form.errors else 200)
+    return render(request, "rotations/rotation_bulk_action.html", context, status=422 if form.errors else 200)
 
 
 def _previews(
-    deed: BulkAction, rotation: Rotation, participants: Sequence[Participant], asked: set[str], now: datetime
+    action: BulkAction,
+    rotation: Rotation,
+    participants: Sequence[Participant],
+    selected: set[str],
+    now: datetime,
 ) -> list[BulkPreview]:
-    chosen = [participant for participant in participants if str(participant.uid) in asked]
+    chosen = [participant for participant in participants if str(participant.uid) in selected]
     for participant in chosen:
         participant.rotation = rotation
     return [
-        BulkPreview(history.participant, *deed.look(history, now))
+        BulkPreview(history.participant, *action.preview(history, now))
         for history in load_histories(chosen).values()
     ]
 
 
 def _apply(
-    request: HttpRequest, rotation: Rotation, deed: BulkAction, form: PartnerSelectionForm
+    request: HttpRequest, rotation: Rotation, action: BulkAction, form: PartnerSelectionForm
 ) -> HttpResponse:
-    """Do it for each by itself, and say for whom it was done and for whom not."""
+    """Apply the action to each partner in a transaction of its own, and report the result."""
     by = Actor.of(request)
-    outcome = run_for_each(form.chosen, lambda participant: deed.do(participant, form.cleaned_data, by))
+    outcome = run_for_each(form.chosen, lambda participant: action.apply(participant, form.cleaned_data, by))
     if outcome.done:
-        messages.success(request, deed.said(join_names(outcome.names)))
-    report_refusals(request, outcome, deed.refused)
+        messages.success(request, action.success(join_names(outcome.names)))
+    report_refusals(request, outcome, action.refusal)
     if outcome.left:
         left = ", ".join(participant.partner.name for participant in outcome.left)
         messages.warning(request, f"No time was left for these; tick them again: {left}.")
@@ -175,22 +179,16 @@ def _apply(
 
 @require_permissions("rotations.view_rotation")
 def rotation_print(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Show head and table of a rotation to be printed: all partners, those of a chip, or those that are ticked."""
-    sent = request.POST if request.method == "POST" else request.GET
-    sheet = RotationDetail.of(
-        get_rotation_or_404(uid),
-        user=current_user(request),
-        now=database_now(),
-        zone=timezone.get_current_timezone_name(),
-        show=sent.get("show", ""),
-    )
-    ticked = selected_uids(sent.getlist("partner"), sheet.taking_part)
-    rows = [row for row in sheet.shown if not ticked or str(row.participant.uid) in ticked]
+    """Render a rotation for printing, with all partners, those of a filter or the selected ones."""
+    params = request.POST if request.method == "POST" else request.GET
+    detail = load_detail(request, get_rotation_or_404(uid), show=params.get("show", ""))
+    selected = selected_uids(params.getlist("partner"), detail.taking_part)
+    rows = [row for row in detail.filtered_rows if not selected or str(row.participant.uid) in selected]
     context = {
-        "sheet": sheet,
+        "detail": detail,
         "rows": rows,
-        "rotation": sheet.rotation,
-        "environment": sheet.rotation.environment,
-        "now": sheet.now,
+        "rotation": detail.rotation,
+        "environment": detail.rotation.environment,
+        "now": detail.now,
     }
     return render(request, "rotations/rotation_print.html", context)

@@ -1,7 +1,11 @@
-"""What partners' systems can hold: two plans beside each other, and which of them holds."""
+"""Decisions on what partners' systems can hold, with the stored plan and the new one compared."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
@@ -14,49 +18,36 @@ from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
+from identities.views.common import post_data
 from partners.models import Partner
 from rotations.lifecycle import four_eyes, partner_capability, replanning
 from rotations.lifecycle.replanning import AlternativePlan
-from rotations.models import Participant, Rotation
+from rotations.models import Participant
 from rotations.web.forms.actions import PlanDecisionForm
 from rotations.web.presenters.plan_comparison import PlanComparison
-from rotations.web.views.confirm_page import (
-    ConfirmPage,
-    confirm,
-    get_participant_or_404,
-    get_rotation_or_404,
-    post_data,
-)
+from rotations.web.views.confirm_page import ConfirmPage, confirm
+from rotations.web.views.lookups import get_participant_or_404, get_rotation_or_404
 
 
 @require_permissions("rotations.change_rotation")
 def participant_holds(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Decide what becomes of what a partner said that its system can hold."""
+    """Decide on what a partner answered about its system."""
     participant, now = get_participant_or_404(uid), database_now()
     partner = participant.partner
-    says = f"{partner} says that its system {partner_capability.CAPABILITY_PHRASES[_stated_capability(participant)]}"
+    phrase = partner_capability.CAPABILITY_PHRASES[
+        Partner.Holds(participant.says_holds or Partner.Holds.UNKNOWN)
+    ]
     other = partner_capability.compare_with_capability(participant, now=now)
-    question = ConfirmPage(
-        title=says,
-        label=_adopt_label(other, participant),
-        consequences=[],
+    page = ConfirmPage(
+        title=f"{partner} says that its system {phrase}",
+        label="Take over the new plan" if other.differs else f"Note it of {partner}",
         obstacle=_decision_obstacle(participant) or (other.obstacle if other.differs else ""),
         template="rotations/rotation_plan.html",
+        back=reverse("participant-detail", args=[participant.uid]),
+        success=f"{partner} counts as a system that {phrase} from now on.",
+        context=_comparison(other, participant),
     )
-    phrase = partner_capability.CAPABILITY_PHRASES[_stated_capability(participant)]
-    said = f"{partner} counts as a system that {phrase} from now on."
-    back = reverse("participant-detail", args=[participant.uid])
-    return _decide_plan(
-        request, participant.rotation, other, question, said, back=back, participant=participant
-    )
-
-
-def _stated_capability(participant: Participant) -> Partner.Holds:
-    return Partner.Holds(participant.says_holds or Partner.Holds.UNKNOWN)
-
-
-def _adopt_label(other: AlternativePlan, participant: Participant) -> str:
-    return "Take over the new plan" if other.differs else f"Note it of {participant.partner}"
+    return _decide_plan(request, other, page, participant)
 
 
 def _decision_obstacle(participant: Participant) -> str:
@@ -70,73 +61,51 @@ def _decision_obstacle(participant: Participant) -> str:
 
 @require_permissions("rotations.change_rotation")
 def rotation_plan(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Decide whether the plan as it would be made now takes the place of the one that was approved."""
-    rotation, now = get_rotation_or_404(uid), database_now()
-    other = AlternativePlan.of(rotation, now=now)
-    nothing = (
-        "" if other.differs else "The plan is the one that would be made now: there is nothing to decide."
-    )
-    question = ConfirmPage(
+    """Decide whether the plan as it would be made now replaces the approved one."""
+    other = AlternativePlan.of(get_rotation_or_404(uid), now=database_now())
+    obstacle = other.obstacle
+    if not other.differs:
+        obstacle = "The plan is the one that would be made now: there is nothing to decide."
+    page = ConfirmPage(
         title="The plan would be another one now",
         label="Take over the new plan",
-        consequences=[],
-        obstacle=nothing or other.obstacle,
+        obstacle=obstacle,
         template="rotations/rotation_plan.html",
+        success="The new plan holds. Whose steps are others is told.",
+        context=_comparison(other),
     )
-    return _decide_plan(
-        request, rotation, other, question, "The new plan holds. Whose steps are others is told."
-    )
+    return _decide_plan(request, other, page)
+
+
+def _comparison(other: AlternativePlan, participant: Participant | None = None) -> dict[str, Any]:
+    return {
+        "participant": participant,
+        "comparison": PlanComparison(other, participant),
+        "warnings": four_eyes.withdrawal_warnings(other.rotation) if other.differs else [],
+        "capability_entry": partner_capability.capability_entry(participant) if participant else None,
+        # The current plans, not those that were posted: after a conflict, the reader decides on what is there now.
+        "seen": other.version,
+    }
 
 
 def _decide_plan(
-    request: HttpRequest,
-    rotation: Rotation,
-    other: AlternativePlan,
-    question: ConfirmPage,
-    said: str,
-    *,
-    back: str = "",
-    participant: Participant | None = None,
+    request: HttpRequest, other: AlternativePlan, page: ConfirmPage, participant: Participant | None = None
 ) -> HttpResponse:
     form = PlanDecisionForm(post_data(request))
-    leaves = request.POST.get("decision") == PlanDecisionForm.LEAVE
-    if leaves:
-        said = "It stays as it is."
+    decide: Callable[..., object] = replanning.adopt_new_plan
+    if request.POST.get("decision") == PlanDecisionForm.LEAVE:
+        decide, page = replanning.keep_stored_plan, replace(page, success="It stays as it is.")
 
-    def do() -> None:
-        answer, by, now = form.cleaned_data, Actor.of(request), database_now()
-        decide = replanning.keep_stored_plan if leaves else replanning.adopt_new_plan
-        decide(
-            rotation,
-            seen=answer["seen"],
-            reason=answer["reason"],
-            participant=participant,
-            by=by,
-            now=now,
-        )
+    def apply(seen: str, reason: str, by: Actor, now: datetime, **_: object) -> None:
+        decide(other.rotation, seen=seen, reason=reason, participant=participant, by=by, now=now)
 
-    return confirm(
-        request,
-        rotation,
-        form,
-        question,
-        do,
-        said,
-        back=back,
-        participant=participant,
-        other=other,
-        comparison=PlanComparison(other, participant),
-        withdraws=four_eyes.withdrawal_warnings(rotation) if other.differs else [],
-        said_in=partner_capability.capability_entry(participant) if participant else None,
-        # Fresh, not what was sent: whoever reads that somebody else was first sees both plans as they are now.
-        seen=other.version,
-    )
+    return confirm(request, other.rotation, form, page, apply)
 
 
 @require_POST
 @require_permissions("partners.change_partner")
 def partner_holds_both(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Take over what a past change showed: that a partner's system keeps both certificates."""
+    """Record that a partner's system holds both certificates, as a past change showed."""
     partner = get_object_or_404(Partner, uid=uid)
     try:
         partner_capability.accept_observed_capability(partner, by=Actor.of(request), now=database_now())

@@ -1,4 +1,4 @@
-"""Ask a partner for its new certificate now: by mail, looked at beforehand, or by a link that is handed over."""
+"""Requesting a partner's new certificate: by mail, with a preview, or by a link to hand over."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ from rotations.exchange import certificate_requests
 from rotations.models import Link
 from rotations.web.views.links import render_link_once
 
-#: What stands in the place of the personal link before a mail is written.
+#: Placeholder for the personal link in previews.
 LINK_PLACEHOLDER = "(a link of their own)"
 
 
 @require_permissions("rotations.change_rotation")
 def partner_ask(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Show the mails that ask a partner for its new certificate as they will leave, and send them."""
+    """Preview the mails that request a partner's new certificate, and send them."""
     partner, now = get_object_or_404(Partner, uid=uid), database_now()
-    refused, envelope = "", None
+    obstacle, preview = "", None
     try:
-        envelope = certificate_requests.build_request_preview(partner, now=now)
+        preview = certificate_requests.build_request_preview(partner, now=now)
         if request.method == "POST":
-            if request.POST.get("seen") == envelope.version:
+            if request.POST.get("seen") == preview.version:
                 sent = certificate_requests.send_request(partner, by=Actor.of(request), now=now)
                 to = ", ".join(letter.message.to_address for letter in sent)
                 messages.success(request, f"{partner} is asked: a mail to {to} leaves within seconds.")
                 return redirect(partner)
-            refused = "This is no longer what you looked at. Nothing was sent: look again, and send it then."
+            obstacle = "This is no longer what you looked at. Nothing was sent: look again, and send it then."
     except ActionRefused as error:
-        refused = str(error)
+        obstacle = str(error)
     except UnknownPlaceholder as error:
-        refused = f"No mail can be written: {error} Mend the wording first."
+        obstacle = f"No mail can be written: {error} Mend the wording first."
     context = {
         "partner": partner,
         "environment": partner.environment,
-        "envelope": envelope,
+        "preview": preview,
         "mails": [
             {
                 "contact": draft.contact,
                 "subject": draft.message.subject,
                 "text": fill_in(draft.message.text, {"link": LINK_PLACEHOLDER}),
             }
-            for draft in (envelope.letters if envelope else ())
+            for draft in (preview.letters if preview else ())
         ],
-        "refused": refused or (envelope.obstacle if envelope else ""),
+        "obstacle": obstacle or (preview.obstacle if preview else ""),
         "links": Link.objects.alive(now).filter(partner=partner, participant=None),
         "now": now,
     }
@@ -69,7 +69,7 @@ def partner_ask(request: HttpRequest, uid: UUID) -> HttpResponse:
 @require_safe
 @require_permissions("rotations.change_rotation")
 def partner_ask_html(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Answer with the HTML of the mail to the first contact, for the frame that shows it beforehand."""
+    """Respond with the HTML of the mail to the first contact, for an iframe."""
     try:
         found = certificate_requests.build_request_preview(
             get_object_or_404(Partner, uid=uid), now=database_now()
@@ -84,7 +84,7 @@ def partner_ask_html(request: HttpRequest, uid: UUID) -> HttpResponse:
 @sensitive_variables("fresh")
 @require_permissions("rotations.change_rotation")
 def partner_hand_in_link(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Make a link by which a partner hands in its certificate; the answer shows its address, once."""
+    """Create a link for a partner to submit its certificate; the response shows its URL once."""
     partner, now = get_object_or_404(Partner, uid=uid), database_now()
     template = "rotations/partner_hand_in_link.html"
     if request.method != "POST":

@@ -1,99 +1,83 @@
-"""What the actions on a rotation have in common: a page that names the consequence, and one call when it is sent."""
+"""The page on which a person confirms an action on a rotation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
 
 from django.contrib import messages
 from django.forms import Form
-from django.http import HttpRequest, HttpResponse, QueryDict
-from django.shortcuts import get_object_or_404, redirect, render
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
 
+from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
 from rotations.errors import IllegalTransition
-from rotations.execution.transitions import ROTATION_RELATIONS
-from rotations.models import Participant, Rotation, Step
+from rotations.models import Rotation
 from rotations.planning.states import RotationAction, RotationState, next_state
 from rotations.web.forms.windows import has_suggestion
 
 
 @dataclass(frozen=True)
 class ConfirmPage:
-    """A page that asks before something is done. ``label`` is on the button and names the consequence."""
+    """What a confirmation page shows. ``label`` is the text of its button and names the consequence; ``success`` is the
+    message afterwards.
+
+    With an obstacle, the page shows that instead of the form. ``back`` is the URL to leave the page, by default the
+    rotation's; ``next_url`` is the one to continue at, by default ``back``. ``context`` is for the template.
+    """
 
     title: str
     label: str
-    consequences: Sequence[str]
+    success: str = ""
+    consequences: Sequence[str] = ()
     danger: bool = False
     obstacle: str = ""
-    template: str = "rotations/rotation_act.html"
-
-
-def post_data(request: HttpRequest) -> QueryDict | None:
-    """Return what was sent, even if it is nothing; None when the page was only opened."""
-    return request.POST if request.method == "POST" else None
-
-
-def get_rotation_or_404(uid: UUID) -> Rotation:
-    """Return a rotation with all that belongs to it; 404 where there is none."""
-    return get_object_or_404(Rotation.objects.select_related(*ROTATION_RELATIONS, "request"), uid=uid)
-
-
-def get_step_or_404(uid: UUID) -> Step:
-    rotation = [f"rotation__{name}" for name in ROTATION_RELATIONS]
-    return get_object_or_404(
-        Step.objects.select_related("system", "participant__partner", *rotation), uid=uid
-    )
-
-
-def get_participant_or_404(uid: UUID) -> Participant:
-    rotation = [f"rotation__{name}" for name in ROTATION_RELATIONS]
-    return get_object_or_404(Participant.objects.select_related("partner", *rotation), uid=uid)
-
-
-def transition_obstacle(rotation: Rotation, action: RotationAction) -> str:
-    """Say why an action is not possible in this state; empty when it is."""
-    try:
-        next_state(RotationState(rotation.state), action)
-    except IllegalTransition as error:
-        return str(error)
-    return ""
+    template: str = "rotations/rotation_confirm.html"
+    back: str = ""
+    next_url: str = ""
+    context: Mapping[str, Any] = field(default_factory=dict)
 
 
 def confirm(
     request: HttpRequest,
     rotation: Rotation,
     form: Form,
-    question: ConfirmPage,
-    do: Callable[[], Any],
-    said: str,
-    *,
-    back: str = "",
-    after: Rotation | None = None,
-    **context: Any,
+    page: ConfirmPage,
+    apply: Callable[..., object],
 ) -> HttpResponse:
-    """Show the page of an action; carry it out when it was sent, and go to ``after``, ``back``, or else the rotation.
+    """Show a confirmation page; on a valid POST, call ``apply``, show the success message and redirect.
 
-    What is refused comes back with the sentence and with everything that was filled in.
+    ``apply`` gets the form's cleaned data, ``by`` and ``now`` as keyword arguments. A DomainError is shown in the form,
+    with everything that was filled in.
     """
+    back = page.back or rotation.get_absolute_url()
     if request.method == "POST" and not has_suggestion(request.POST) and form.is_valid():
         try:
-            do()
+            apply(**form.cleaned_data, by=Actor.of(request), now=database_now())
         except DomainError as error:
             form.add_error(None, str(error))
         else:
-            messages.success(request, said)
-            return redirect(after or back or rotation)
-    context |= {
-        "back": back or rotation.get_absolute_url(),
+            messages.success(request, page.success)
+            return redirect(page.next_url or back)
+    context = {
+        "back": back,
         "rotation": rotation,
         "environment": rotation.environment,
         "form": form,
-        "question": question,
+        "page": page,
         "now": database_now(),
+        **page.context,
     }
-    return render(request, question.template, context, status=422 if form.errors else 200)
+    return render(request, page.template, context, status=422 if form.errors else 200)
+
+
+def transition_obstacle(rotation: Rotation, action: RotationAction) -> str:
+    """Return why an action is not possible in the rotation's state; empty when it is."""
+    try:
+        next_state(RotationState(rotation.state), action)
+    except IllegalTransition as error:
+        return str(error)
+    return ""

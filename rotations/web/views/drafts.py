@@ -1,4 +1,4 @@
-"""Set a rotation up, change its draft, and look ahead while filling it in."""
+"""Setting up a rotation and changing its draft, with a preview while the form is filled in."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.core.files.uploadedfile import UploadedFile
 from django.db.models import Min, Prefetch, Q
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
-from django.utils.datastructures import MultiValueDict
 from django.views.decorators.http import require_POST
 
 from as2certs.accounts.access import current_user, require_permissions
@@ -24,6 +22,7 @@ from as2certs.errors import DomainError
 from as2certs.paging import search_words
 from identities.errors import CertificateRefused
 from identities.models import Identity
+from identities.views.common import post_data, post_files
 from partners.models import Partner
 from rotations.execution.version_token import rotation_version
 from rotations.models import Rotation, rehearsal
@@ -32,9 +31,10 @@ from rotations.web.forms.draft_preview import DraftPreview
 from rotations.web.forms.drafts import DraftForm
 from rotations.web.forms.save_draft import save_draft
 from rotations.web.forms.windows import has_suggestion, initial_from_query
-from rotations.web.views.confirm_page import get_rotation_or_404, post_data, transition_obstacle
+from rotations.web.views.confirm_page import transition_obstacle
+from rotations.web.views.lookups import get_rotation_or_404
 
-#: So many stations of each side are offered; a search finds the others.
+#: How many identities and partners are offered; a search finds the others.
 MAX_STATIONS = 20
 
 
@@ -53,15 +53,15 @@ def rotation_create(request: HttpRequest) -> HttpResponse:
     now = database_now()
     initial = _initial_for(holder, request.GET) | ({"roles": rehearses.roles} if rehearses else {})
     form = DraftForm(
-        holder, post_data(request), _post_files(request), now=now, user=current_user(request), initial=initial
+        holder, post_data(request), post_files(request), now=now, user=current_user(request), initial=initial
     )
-    what = "rehearsal" if rehearses else "rotation"
-    said = f"The {what} is set up as a draft. Look at its plan, then have it approved."
-    return _save(request, form, now, said, rehearses=rehearses)
+    kind = "rehearsal" if rehearses else "rotation"
+    success = f"The {kind} is set up as a draft. Look at its plan, then have it approved."
+    return _save(request, form, now, success, rehearses=rehearses)
 
 
 def _rotation_to_rehearse(query: QueryDict) -> Rotation | None:
-    """Return the rotation that an address names as the one to rehearse; 404 where there is none by that name."""
+    """Return the rotation to rehearse that a query string names; None without one."""
     named = str(query.get("rehearses") or "")
     return get_rotation_or_404(_uid_or_404(named)) if named else None
 
@@ -78,7 +78,7 @@ def rotation_update(request: HttpRequest, uid: UUID) -> HttpResponse:
     form = DraftForm(
         rotation.holder,
         post_data(request),
-        _post_files(request),
+        post_files(request),
         now=now,
         user=current_user(request),
         rotation=rotation,
@@ -88,7 +88,7 @@ def rotation_update(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 
 def _save(
-    request: HttpRequest, form: DraftForm, now: datetime, said: str, *, rehearses: Rotation | None = None
+    request: HttpRequest, form: DraftForm, now: datetime, success: str, *, rehearses: Rotation | None = None
 ) -> HttpResponse:
     if request.method == "POST" and not has_suggestion(request.POST) and form.is_valid():
         try:
@@ -98,7 +98,7 @@ def _save(
         except DomainError as error:
             form.add_error(None, str(error))
         else:
-            messages.success(request, said)
+            messages.success(request, success)
             return redirect(rotation)
     stored = Rotation.objects.get(pk=form.rotation.pk) if form.rotation else None
     context = {
@@ -106,27 +106,20 @@ def _save(
         "holder": form.holder,
         "rotation": stored,
         "rehearses": rehearses,
-        # Fresh, not what was sent: whoever reads that somebody else was first can send it again knowingly.
-        "stamp": rotation_version(get_rotation_or_404(stored.uid)) if stored else "",
+        # The current version, not the one that was posted: after a conflict, the form can be sent again.
+        "version": rotation_version(get_rotation_or_404(stored.uid)) if stored else "",
         "environment": form.holder.environment,
-        "foresight": DraftPreview(form, reader=timezone.get_current_timezone_name())
-        if form.is_bound
-        else None,
+        "preview": DraftPreview(form, reader=timezone.get_current_timezone_name()) if form.is_bound else None,
         "now": now,
     }
     refused = form.errors and not has_suggestion(request.POST)
     return render(request, "rotations/rotation_form.html", context, status=422 if refused else 200)
 
 
-def _post_files(request: HttpRequest) -> MultiValueDict[str, UploadedFile[bytes]] | None:
-    """Return the files that were sent; None for a page that was only opened, or its form would count as sent."""
-    return request.FILES if request.method == "POST" else None
-
-
 @require_POST
 @require_permissions("rotations.view_rotation")
 def rotation_preview(request: HttpRequest) -> HttpResponse:
-    """Answer with what the form, as it is filled in now, would lead to; nothing is kept."""
+    """Render the plan that the form would lead to as filled in; nothing is saved."""
     named = str(request.GET.get("rotation") or "")
     rotation = get_object_or_404(Rotation, uid=_uid_or_404(named)) if named else None
     if not current_user(request).has_perm(
@@ -140,12 +133,12 @@ def rotation_preview(request: HttpRequest) -> HttpResponse:
         holder, request.POST, request.FILES, now=database_now(), user=current_user(request), rotation=rotation
     )
     form.full_clean()
-    context = {"foresight": DraftPreview(form, reader=timezone.get_current_timezone_name()), "now": form.now}
-    return render(request, "rotations/_foresight.html", context)
+    context = {"preview": DraftPreview(form, reader=timezone.get_current_timezone_name()), "now": form.now}
+    return render(request, "rotations/_draft_preview.html", context)
 
 
 def get_holder_or_404(query: QueryDict) -> Identity | Partner | None:
-    """Return the identity or partner that an address names; None where it names none, 404 where there is none."""
+    """Return the identity or partner that a query string names; None when it names none."""
     if named := str(query.get("identity") or ""):
         return get_object_or_404(Identity, uid=_uid_or_404(named))
     if named := str(query.get("partner") or ""):
@@ -161,7 +154,7 @@ def _uid_or_404(text: str) -> UUID:
 
 
 def _initial_for(holder: Identity | Partner, query: QueryDict) -> dict[str, Any]:
-    """Return what an address presets of the form; what does not belong to the holder is left out."""
+    """Return initial values from a query string, without certificates and roles that are not the holder's."""
     initial: dict[str, Any] = {}
     serving: dict[str, list[str]] = {}
     for uid, role in holder.service.open().values_list("certificate__uid", "role"):
@@ -194,7 +187,7 @@ def _holder_choices(request: HttpRequest) -> dict[str, Any]:
 
 
 def _stations(model: type[Identity] | type[Partner], words: str) -> Sequence[Identity | Partner]:
-    """Return the stations of one side, those whose certificates end first in front."""
+    """Return identities or partners with a certificate in use, ordered by its expiry."""
     rows = model.objects.active().annotate(
         ends=Min("service__certificate__not_after", filter=Q(service__ends_at=None))
     )

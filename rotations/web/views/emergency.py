@@ -1,16 +1,17 @@
-"""The emergency: change everything at once."""
+"""The emergency change: everything at once."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 
-from as2certs.accounts.access import current_user, require_permissions
+from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from identities.views.common import post_data
 from rotations.errors import PlanError
 from rotations.execution import stored_plan, transitions
 from rotations.execution.version_token import require_rotation_version, rotation_version
@@ -19,8 +20,8 @@ from rotations.models import Rotation
 from rotations.planning.change import Act
 from rotations.web.forms.actions import EmergencyForm
 from rotations.web.presenters import rotation_text
-from rotations.web.presenters.rotation_detail import RotationDetail
-from rotations.web.views.confirm_page import ConfirmPage, confirm, get_rotation_or_404, post_data
+from rotations.web.views.confirm_page import ConfirmPage, confirm
+from rotations.web.views.lookups import get_rotation_or_404, load_detail
 
 
 @require_permissions("rotations.approve_rotation")
@@ -29,39 +30,31 @@ def rotation_emergency(request: HttpRequest, uid: UUID) -> HttpResponse:
     by = Actor.of(request)
     alone = emergency.needs_single_person_reason(rotation, by)
     form = EmergencyForm(alone, post_data(request), initial={"seen": rotation_version(rotation)})
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Emergency: {rotation_text.rotation_title(rotation)}",
         label="Change everything now, and tell everybody",
+        success="The change is being made now, and the partners are told. Call those that messages fail with.",
         consequences=_consequences(rotation),
         danger=True,
         obstacle=emergency.emergency_obstacle(rotation, now=now),
         template="rotations/rotation_emergency.html",
+        context={"detail": load_detail(request, rotation)},
     )
 
     @transaction.atomic
-    def do() -> None:
-        require_rotation_version(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
-        emergency.declare_emergency(
-            rotation,
-            reason=form.cleaned_data["reason"],
-            alone=form.cleaned_data.get("alone", ""),
-            by=by,
-            now=database_now(),
-        )
+    def apply(seen: str, reason: str, by: Actor, now: datetime, alone: str = "") -> None:
+        require_rotation_version(transitions.lock_rotation(rotation.pk), seen)
+        emergency.declare_emergency(rotation, reason=reason, alone=alone, by=by, now=now)
 
-    said = "The change is being made now, and the partners are told. Call those that messages fail with."
-    sheet = RotationDetail.of(
-        rotation, user=current_user(request), now=now, zone=timezone.get_current_timezone_name()
-    )
-    return confirm(request, rotation, form, question, do, said, sheet=sheet, now=now)
+    return confirm(request, rotation, form, page, apply)
 
 
 def _consequences(rotation: Rotation) -> list[str]:
-    """Say what happens at once, and to whom: from the plan that would be carried out."""
+    """Return what happens at once, from the plan that would be carried out."""
     now = database_now()
     found = []
     try:
-        # Not saved: what is on the page is what pressing the button does.
+        # A preview, not saved: the page shows exactly what the button does.
         steps = stored_plan.preview_steps(emergency.prepare_emergency(rotation, "shown", now=now), now=now)
     except PlanError as error:
         return [str(error)]

@@ -1,7 +1,8 @@
-"""Follow partners up: when they are reminded, and a reminder at once."""
+"""Reminders to partners: their schedule, and one at once."""
 
 from __future__ import annotations
 
+from functools import partial
 from uuid import UUID
 
 from django.contrib import messages
@@ -13,21 +14,17 @@ from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
 from as2certs.time_format import format_moment
+from identities.views.common import post_data
 from rotations.exchange import follow_up
 from rotations.letters.context import answer_deadline
 from rotations.web.forms.actions import EmptyForm, ReminderScheduleForm
-from rotations.web.views.confirm_page import (
-    ConfirmPage,
-    confirm,
-    get_participant_or_404,
-    get_rotation_or_404,
-    post_data,
-)
+from rotations.web.views.confirm_page import ConfirmPage, confirm
+from rotations.web.views.lookups import get_participant_or_404, get_rotation_or_404
 
 
 @require_permissions("rotations.change_rotation")
 def rotation_following(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Show and change when partners are reminded; with ``look`` only show what other days would lead to."""
+    """Show and change the reminder schedule; with ``look``, only preview other days."""
     rotation, now = get_rotation_or_404(uid), database_now()
     stored = {"after": rotation.nudge_after, "before": rotation.nudge_before}
     form = ReminderScheduleForm(post_data(request), initial=stored)
@@ -49,39 +46,37 @@ def rotation_following(request: HttpRequest, uid: UUID) -> HttpResponse:
         "rotation": rotation,
         "environment": rotation.environment,
         "form": form,
-        "is_look": form.is_bound and not form.errors,
-        "ahead": follow_up.preview_follow_up(rotation, now=now),
+        "is_preview": form.is_bound and not form.errors,
+        "forecasts": follow_up.preview_follow_up(rotation, now=now),
         "now": now,
     }
-    return render(request, "rotations/rotation_following.html", context, status=422 if form.errors else 200)
+    return render(request, "rotations/rotation_reminders.html", context, status=422 if form.errors else 200)
 
 
 @require_permissions("rotations.change_rotation")
 def participant_nudge(request: HttpRequest, uid: UUID) -> HttpResponse:
     participant, now = get_participant_or_404(uid), database_now()
     rotation, partner = participant.rotation, participant.partner
-    one = follow_up.load_awaited_participant(participant)
-    obstacle = follow_up.nudge_obstacle(one, now=now)
-    names = " and ".join(contact.name for contact in one.contacts)
-    question = ConfirmPage(
+    awaited = follow_up.load_awaited_participant(participant)
+    obstacle = follow_up.nudge_obstacle(awaited, now=now)
+    names = " and ".join(contact.name for contact in awaited.contacts)
+    page = ConfirmPage(
         title=f"Remind {partner} now",
         label=f"Send the reminder to {names}",
-        consequences=[] if obstacle else _consequences(one),
+        success=f"The reminder to {partner} is on its way.",
+        consequences=[] if obstacle else _consequences(awaited),
         obstacle=obstacle,
     )
 
-    def do() -> None:
-        follow_up.nudge_now(participant, by=Actor.of(request), now=database_now())
-
     form = EmptyForm(post_data(request))
-    return confirm(request, rotation, form, question, do, f"The reminder to {partner} is on its way.")
+    return confirm(request, rotation, form, page, partial(follow_up.nudge_now, participant))
 
 
-def _consequences(one: follow_up.AwaitedParticipant) -> list[str]:
-    participant, zone = one.participant, one.participant.partner.time_zone
-    to = " and ".join(f"{contact.name} ({contact.email})" for contact in one.contacts)
+def _consequences(awaited: follow_up.AwaitedParticipant) -> list[str]:
+    participant, zone = awaited.participant, awaited.participant.partner.time_zone
+    to = " and ".join(f"{contact.name} ({contact.email})" for contact in awaited.contacts)
     until = format_moment(answer_deadline(participant), zone)
-    many = len(one.contacts) > 1
+    many = len(awaited.contacts) > 1
     return [
         f"{to} {'each get' if many else 'gets'} a mail with the certificate and a link of their own.",
         f"It asks for an answer by {until}.",

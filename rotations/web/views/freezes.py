@@ -1,4 +1,4 @@
-"""Freezes: days on which nothing is to be changed."""
+"""Freezes: days on which nothing may change."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def _save_freeze(request: HttpRequest, form: FreezeForm) -> HttpResponse:
         freeze = save_form(form, by=Actor.of(request), now=database_now(), also=also)
         messages.success(request, f"{freeze} is saved: no window may lie in it without a reason.")
         return redirect("freeze-list")
-    kept = None if form.instance._state.adding else Freeze.objects.get(pk=form.instance.pk)
-    return render_form(request, "rotations/freeze_form.html", form, freeze=kept)
+    stored = None if form.instance._state.adding else Freeze.objects.get(pk=form.instance.pk)
+    return render_form(request, "rotations/freeze_form.html", form, freeze=stored)
 
 
 @require_POST

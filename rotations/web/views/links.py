@@ -1,7 +1,8 @@
-"""Links to a partner's page: make one to hand over, withdraw one, send a new one."""
+"""Access links to a partner's page: create one to hand over, revoke one, send a new one."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from django.views.decorators.debug import sensitive_variables
 from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from identities.views.common import post_data
 from rotations.errors import RotationError
 from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.letters import access_links, announcements
@@ -22,16 +24,17 @@ from rotations.letters.access_links import NewLink
 from rotations.models import Link, Participant
 from rotations.web.forms.actions import EmptyForm, RotationReasonForm
 from rotations.web.forms.partners import ShareLinkForm
-from rotations.web.views.confirm_page import ConfirmPage, confirm, get_participant_or_404, post_data
+from rotations.web.views.confirm_page import ConfirmPage, confirm
+from rotations.web.views.lookups import get_participant_or_404
 
-#: Pixels of a module of a QR code: together about 250, which a phone reads from a screen.
+#: Size of a QR code's modules in pixels; the whole code has about 250, which phones can read from a screen.
 QR_MODULE_PIXELS = 5
 
 
 @sensitive_variables("fresh")
 @require_permissions("rotations.change_rotation")
 def participant_share(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Make a link to hand over; the answer shows its address, once: nothing here keeps it."""
+    """Create a link to hand over; the response shows its URL once, and it is stored nowhere."""
     participant, now = get_participant_or_404(uid), database_now()
     form = ShareLinkForm(participant.partner, post_data(request), now=now)
     if request.method == "POST" and form.is_valid():
@@ -51,7 +54,7 @@ def participant_share(request: HttpRequest, uid: UUID) -> HttpResponse:
         "rotation": participant.rotation,
         "environment": participant.rotation.environment,
         "form": form,
-        "question": ConfirmPage(
+        "page": ConfirmPage(
             title=f"Make a link for {partner}",
             label="Make the link, and show it once",
             consequences=[
@@ -64,12 +67,12 @@ def participant_share(request: HttpRequest, uid: UUID) -> HttpResponse:
         "back": _participant_url(participant),
         "now": now,
     }
-    return render(request, "rotations/rotation_act.html", context, status=422 if form.errors else 200)
+    return render(request, "rotations/rotation_confirm.html", context, status=422 if form.errors else 200)
 
 
 @sensitive_variables("fresh", "url")
 def render_link_once(request: HttpRequest, template: str, fresh: NewLink, **context: Any) -> HttpResponse:
-    """Answer with the address of a link, as text and as a QR code; ``template`` includes rotations/_shared.html."""
+    """Render the URL of a link as text and as a QR code; ``template`` includes rotations/_new_link.html."""
     url = fresh.url
     context |= {
         "link": fresh.link,
@@ -85,16 +88,16 @@ def render_link_once(request: HttpRequest, template: str, fresh: NewLink, **cont
 
 @require_permissions("rotations.change_rotation")
 def link_revoke(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Withdraw a link, with a reason; whoever opens it from then on is told so."""
+    """Revoke a link, with a reason that its visitors are shown."""
     link, now = _get_link_or_404(uid), database_now()
-    whose = link.whose or str(link.partner)
+    owner = link.whose or str(link.partner)
     form = RotationReasonForm(post_data(request))
     if request.method == "POST" and form.is_valid():
         reason = form.cleaned_data["reason"]
         if access_links.revoke_link(link, reason=reason, by=Actor.of(request), now=now):
-            messages.success(request, f"The link of {whose} is withdrawn: it opens nothing any more.")
+            messages.success(request, f"The link of {owner} is withdrawn: it opens nothing any more.")
         else:
-            messages.info(request, f"The link of {whose} was withdrawn already.")
+            messages.info(request, f"The link of {owner} was withdrawn already.")
         return redirect(_back_url(link))
     context = {
         "link": link,
@@ -102,7 +105,7 @@ def link_revoke(request: HttpRequest, uid: UUID) -> HttpResponse:
         "environment": link.partner.environment,
         "form": form,
         "obstacle": "It was withdrawn already: it opens nothing any more." if link.revoked_at else "",
-        "whose": whose,
+        "owner": owner,
         "back": _back_url(link),
         "now": now,
     }
@@ -111,7 +114,7 @@ def link_revoke(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 @require_permissions("rotations.change_rotation")
 def link_renew(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Send the announcement once more to the contact whose link this is, with a new one."""
+    """Send the announcement with a new link to the contact whom this link was sent to."""
     link = _get_link_or_404(uid)
     participant, contact = link.participant, link.contact
     if participant is None or contact is None:
@@ -120,29 +123,24 @@ def link_renew(request: HttpRequest, uid: UUID) -> HttpResponse:
             _back_url(link) if participant is None else reverse("participant-share", args=[participant.uid])
         )
     form = EmptyForm(post_data(request))
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Send {contact.name} a new link",
         label=f"Send the mail to {contact.email} again",
+        success=f"A mail with a new link is on the way to {contact.email}.",
         consequences=[
             f"{contact.name} gets the announcement once more, with a link that is new.",
             "The earlier link stays good. If it has come into other hands, withdraw it as well.",
         ],
         obstacle="" if contact.email else f"{contact.name} has no e-mail address: enter one first.",
+        back=_participant_url(participant),
+        context={"participant": participant},
     )
-
-    def do() -> None:
-        announcements.send_to_contact(participant, contact, by=Actor.of(request), now=database_now())
-
-    said = f"A mail with a new link is on the way to {contact.email}."
     return confirm(
         request,
         participant.rotation,
         form,
-        question,
-        do,
-        said,
-        back=_participant_url(participant),
-        participant=participant,
+        page,
+        partial(announcements.send_to_contact, participant, contact),
     )
 
 

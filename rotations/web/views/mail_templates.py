@@ -1,4 +1,4 @@
-"""The wording of the mails to partners: for all of them, from the settings, and for one, from its page."""
+"""The templates of mails to partners: for all partners in the settings, for one partner on its page."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from as2certs.accounts.models import Installation
 from as2certs.audit.form_saving import save_form
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from identities.views.common import post_data
 from partners.models import Partner
 from rotations.errors import UnknownPlaceholder
 from rotations.letters import mail_templates
 from rotations.models import Phrase
 from rotations.web.forms.partners import PhraseForm
-from rotations.web.views.confirm_page import post_data
 
 
 @require_permissions("accounts.change_installation")
@@ -78,11 +78,16 @@ def _render_list(request: HttpRequest, partner: Partner | None) -> HttpResponse:
 
 
 def _update_phrase(request: HttpRequest, partner: Partner | None, kind: str) -> HttpResponse:
-    """Show and keep wording; what is only looked at (``look``) is shown with an example and not kept."""
+    """Show and save a template; with ``look``, only render an example."""
     _check_kind(kind)
     form = PhraseForm(kind, partner, post_data(request))
-    looks = "look" in request.POST
-    if request.method == "POST" and form.is_valid() and not looks and _save_phrase(request, form, partner):
+    is_preview = "look" in request.POST
+    if (
+        request.method == "POST"
+        and form.is_valid()
+        and not is_preview
+        and _save_phrase(request, form, partner)
+    ):
         return redirect(_url("list", partner))
     values = mail_templates.example_values(partner)
     try:
@@ -102,16 +107,16 @@ def _update_phrase(request: HttpRequest, partner: Partner | None, kind: str) -> 
         "of_all": Phrase.objects.filter(kind=kind, partner=None).exists(),
         "now": database_now(),
     }
-    if looks and getattr(request, "htmx", False):
+    if is_preview and getattr(request, "htmx", False):
         return render(request, "rotations/_phrase_example.html", context)
     return render(
-        request, "rotations/phrase_form.html", context, status=422 if form.errors and not looks else 200
+        request, "rotations/phrase_form.html", context, status=422 if form.errors and not is_preview else 200
     )
 
 
 def _save_phrase(request: HttpRequest, form: PhraseForm, partner: Partner | None) -> bool:
-    """Keep the wording; False where somebody else has just written some, which the form then says."""
-    if form.says_nothing_new:
+    """Save the template; on a conflict with another user, add an error to the form and return False."""
+    if form.is_unchanged:
         messages.info(request, "That is the wording in force already: nothing was changed.")
         return True
     try:
@@ -129,8 +134,8 @@ def _save_phrase(request: HttpRequest, form: PhraseForm, partner: Partner | None
 def _reset_phrase(request: HttpRequest, partner: Partner | None, kind: str) -> HttpResponse:
     _check_kind(kind)
     if mail_templates.reset_mail_text(kind, partner, by=Actor.of(request), now=database_now()):
-        said = "as for all partners" if partner else "as it comes with the application"
-        messages.success(request, f"The wording is {said} again.")
+        source = "as for all partners" if partner else "as it comes with the application"
+        messages.success(request, f"The wording is {source} again.")
     else:
         messages.info(request, "There was no own wording any more: nothing was changed.")
     return redirect(_url("list", partner))
@@ -142,7 +147,7 @@ def _check_kind(kind: str) -> None:
 
 
 def _url(verb: str, partner: Partner | None, kind: str = "") -> str:
-    given = {"kind": str(kind)} if kind else {}
+    kwargs = {"kind": str(kind)} if kind else {}
     if partner is None:
-        return reverse(f"phrase-{verb}", kwargs=given)
-    return reverse(f"partner-phrase-{verb}", kwargs={"uid": partner.uid, **given})
+        return reverse(f"phrase-{verb}", kwargs=kwargs)
+    return reverse(f"partner-phrase-{verb}", kwargs={"uid": partner.uid, **kwargs})

@@ -1,7 +1,9 @@
-"""What partners say and do in a rotation, as an operator records it."""
+"""What an operator records about the participants of a rotation."""
 
 from __future__ import annotations
 
+from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +14,7 @@ from django.utils import timezone
 from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from identities.views.common import post_data
 from rotations.execution import confirmations
 from rotations.lifecycle import drafts
 from rotations.models import Participant
@@ -22,14 +25,9 @@ from rotations.web.forms.actions import EmptyForm, PartnerAnswerForm, RotationRe
 from rotations.web.portal.page import PortalPage
 from rotations.web.portal.page_views import page_context
 from rotations.web.presenters.partner_table import PartnerRow, confirmed_contacts
-from rotations.web.presenters.rotation_detail import local_windows
-from rotations.web.views.confirm_page import (
-    ConfirmPage,
-    confirm,
-    get_participant_or_404,
-    post_data,
-    transition_obstacle,
-)
+from rotations.web.presenters.rotation_text import local_windows
+from rotations.web.views.confirm_page import ConfirmPage, confirm, transition_obstacle
+from rotations.web.views.lookups import get_participant_or_404
 
 
 @require_permissions("rotations.change_rotation")
@@ -38,22 +36,31 @@ def participant_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
     rotation, partner = participant.rotation, participant.partner
     asks_window = participant.steps.filter(act=Act.AGREE).exists()
     form = PartnerAnswerForm(participant, post_data(request), asks_window=asks_window)
-    question = ConfirmPage(
+    window = None
+    if participant.starts and participant.ends:
+        window = Window(participant.starts, participant.ends, participant.zone)
+    reader = timezone.get_current_timezone_name()
+    page = ConfirmPage(
         title=f"Record what {partner} answers",
         label=f"Record {partner}’s answer",
-        consequences=[],
+        success=f"{partner}’s answer is recorded.",
         obstacle=_answer_obstacle(participant),
         template="rotations/participant_confirm.html",
+        context={
+            "participant": participant,
+            "row": PartnerRow(participant, confirmed_contacts(participant), list(participant.steps.all())),
+            "local_windows": local_windows(window, [participant], reader=reader) if window else [],
+            "asks_window": asks_window,
+        },
     )
 
-    def do() -> None:
-        answer = form.cleaned_data
+    def apply(by: Actor, now: datetime, **answer: Any) -> None:
         confirmations.record_answer(
             participant,
             confirmations.PartnerAnswer(
                 answer["spoke_with"],
-                by=Actor.of(request),
-                now=database_now(),
+                by=by,
+                now=now,
                 note=answer["note"],
                 channel=answer.get("channel", "") if answer["fingerprint"] else "",
                 another_channel=form.is_another_channel,
@@ -63,18 +70,7 @@ def participant_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
             agreed=answer.get("agreed", False),
         )
 
-    window = None
-    if participant.starts and participant.ends:
-        window = Window(participant.starts, participant.ends, participant.zone)
-    context: dict[str, Any] = {
-        "participant": participant,
-        "row": PartnerRow(participant, confirmed_contacts(participant), list(participant.steps.all())),
-        "clocks": local_windows(window, [participant], reader=timezone.get_current_timezone_name())
-        if window
-        else [],
-        "asks_window": asks_window,
-    }
-    return confirm(request, rotation, form, question, do, f"{partner}’s answer is recorded.", **context)
+    return confirm(request, rotation, form, page, apply)
 
 
 @require_permissions("rotations.change_rotation")
@@ -82,9 +78,10 @@ def participant_waive(request: HttpRequest, uid: UUID) -> HttpResponse:
     participant = get_participant_or_404(uid)
     partner = participant.partner
     form = RotationReasonForm(post_data(request))
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Go on without {partner}’s confirmation",
         label=f"Don’t wait for {partner}",
+        success=f"The change goes on without {partner}.",
         consequences=[
             f"The change no longer waits for {partner}.",
             f"If {partner} has not installed the new certificate by then, its messages or ours fail after the change.",
@@ -92,15 +89,7 @@ def participant_waive(request: HttpRequest, uid: UUID) -> HttpResponse:
         danger=True,
         obstacle=_answer_obstacle(participant),
     )
-
-    def do() -> None:
-        confirmations.waive(
-            participant, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
-        )
-
-    return confirm(
-        request, participant.rotation, form, question, do, f"The change goes on without {partner}."
-    )
+    return confirm(request, participant.rotation, form, page, partial(confirmations.waive, participant))
 
 
 @require_permissions("rotations.change_rotation")
@@ -108,9 +97,10 @@ def participant_remove(request: HttpRequest, uid: UUID) -> HttpResponse:
     participant = get_participant_or_404(uid)
     partner = participant.partner
     form = RotationReasonForm(post_data(request))
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Leave {partner} out of this rotation",
         label=f"Leave {partner} out",
+        success=f"{partner} takes no part in this rotation.",
         consequences=[
             f"{partner} is not told of the new certificate, and the change does not wait for it.",
             f"Once we use the new certificate, messages with {partner} fail unless it has it from elsewhere.",
@@ -119,40 +109,32 @@ def participant_remove(request: HttpRequest, uid: UUID) -> HttpResponse:
         obstacle=transition_obstacle(participant.rotation, RotationAction.EDIT)
         or _removed_obstacle(participant),
     )
-
-    def do() -> None:
-        drafts.remove_participant(
-            participant, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
-        )
-
-    return confirm(
-        request, participant.rotation, form, question, do, f"{partner} takes no part in this rotation."
-    )
+    return confirm(request, participant.rotation, form, page, partial(drafts.remove_participant, participant))
 
 
 @require_permissions("rotations.change_rotation")
 def participant_restore(request: HttpRequest, uid: UUID) -> HttpResponse:
     participant = get_participant_or_404(uid)
     partner = participant.partner
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Let {partner} take part again",
         label=f"Let {partner} take part",
+        success=f"{partner} takes part again.",
         consequences=[
             f"The plan counts on {partner} again: it is told, and the change waits for its answer."
         ],
         obstacle=transition_obstacle(participant.rotation, RotationAction.EDIT),
     )
 
-    def do() -> None:
-        drafts.restore_participant(participant, by=Actor.of(request), now=database_now())
-
     form = EmptyForm(post_data(request))
-    return confirm(request, participant.rotation, form, question, do, f"{partner} takes part again.")
+    return confirm(
+        request, participant.rotation, form, page, partial(drafts.restore_participant, participant)
+    )
 
 
 @require_permissions("rotations.view_rotation")
 def as_partner(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Show a partner's page as the partner sees it; nothing on it can be sent from here."""
+    """Render a partner's page as the partner sees it, without any way to answer on it."""
     participant = get_participant_or_404(uid)
     rotation = participant.rotation
     if rotation.window_start is None or rotation.new is None or not rotation.steps.exists():

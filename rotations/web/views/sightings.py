@@ -1,4 +1,4 @@
-"""Evidence from outside, noted by hand: which certificate a partner's message used."""
+"""Sightings entered by hand: which certificate a partner's message used."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
+from identities.views.common import post_data
 from partners.models import Partner
 from rotations.lifecycle.changeover_evidence import ObservedMessage, record_sighting
 from rotations.models import Sighting
 from rotations.web.forms.actions import SightingForm
-from rotations.web.views.confirm_page import post_data
 
-#: So many earlier ones are shown below the form.
+#: How many earlier sightings are shown below the form.
 MAX_SIGHTINGS = 20
 
 

@@ -1,4 +1,4 @@
-"""Rehearse on paper: the plan carried out between simulated stations, as planned and when somebody departs from it."""
+"""The simulation of a plan: as planned, and under scenarios in which somebody departs from it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from rotations.planning.simulation.scenarios import Scenario, list_scenarios
 from rotations.planning.simulation.stations import CertificateValidity
 from rotations.planning.simulation.timeline import Progress
 from rotations.planning.states import StepState
-from rotations.web.views.confirm_page import get_rotation_or_404
+from rotations.web.views.lookups import get_rotation_or_404
 
 
 @dataclass(frozen=True)
 class PlanSimulation:
-    """A rotation's plan, ready to be asked about."""
+    """A rotation's plan with the state to simulate it from."""
 
     rotation: Rotation
     now: datetime
@@ -37,7 +37,7 @@ class PlanSimulation:
 
     @cached_property
     def change(self) -> CertificateChange:
-        """Return what is planned. Raises PlanError where nothing can be."""
+        """Return the planned change. Raises PlanError if there is no plan."""
         return stored_plan.build_change(self.rotation, now=self.now, awaited=True)
 
     @cached_property
@@ -54,10 +54,10 @@ class PlanSimulation:
         )
 
     @cached_property
-    def questions(self) -> tuple[Scenario, ...]:
+    def scenarios(self) -> tuple[Scenario, ...]:
         return list_scenarios(self.change, self.steps)
 
-    def answer(self, question: Scenario) -> SimulationAnswer:
+    def answer(self, scenario: Scenario) -> SimulationAnswer:
         old, new = self.rotation.old, self.rotation.new
         validity = CertificateValidity(
             old_until=old.not_after if old else None, new_from=new.not_before if new else None
@@ -65,7 +65,7 @@ class PlanSimulation:
         return what_if(
             self.change,
             self.steps,
-            question.behaviour,
+            scenario.behaviour,
             validity=validity,
             progress=self.progress,
             zone=self.zone,
@@ -74,14 +74,15 @@ class PlanSimulation:
 
 @require_permissions("rotations.view_rotation")
 def rotation_simulation(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Show what becomes of messages as planned, and what would under the question that the address asks."""
+    """Show what happens to messages as planned, and in the scenario that ``?ask=`` names."""
     rotation, now = get_rotation_or_404(uid), database_now()
-    paper = PlanSimulation(rotation, now, timezone.get_current_timezone_name())
+    simulation = PlanSimulation(rotation, now, timezone.get_current_timezone_name())
     context = {"rotation": rotation, "environment": rotation.environment, "now": now}
     try:
-        asked = next((q for q in paper.questions if q.key == request.GET.get("ask")), None)
-        answers = [paper.answer(question) for question in (paper.questions[0], asked) if question is not None]
-        context |= {"answers": answers, "asked": asked, "questions": paper.questions[1:]}
+        chosen = next((s for s in simulation.scenarios if s.key == request.GET.get("ask")), None)
+        as_planned = simulation.scenarios[0]
+        answers = [simulation.answer(scenario) for scenario in (as_planned, chosen) if scenario]
+        context |= {"answers": answers, "chosen": chosen, "scenarios": simulation.scenarios[1:]}
     except PlanError as error:
         context["obstacle"] = str(error)
-    return render(request, "rotations/rotation_paper.html", context)
+    return render(request, "rotations/rotation_simulation.html", context)

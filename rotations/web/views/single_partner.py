@@ -1,7 +1,9 @@
-"""One partner at a time, where we sign per partner: give it another moment, or take it back alone."""
+"""Actions for a single partner when we sign per partner: another window, or back to the old certificate."""
 
 from __future__ import annotations
 
+from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from django.db import transaction
@@ -11,6 +13,7 @@ from django.urls import reverse
 from as2certs.accounts.access import current_user, require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from identities.views.common import post_data
 from rotations.execution import stored_plan, transitions
 from rotations.execution.version_token import require_rotation_version, rotation_version
 from rotations.lifecycle import endings, four_eyes, rescheduling
@@ -19,12 +22,13 @@ from rotations.planning.change import SWITCH_ACTS, Act
 from rotations.web.forms.actions import MoveParticipantForm, RotationReasonForm
 from rotations.web.forms.windows import initial_from_query
 from rotations.web.presenters import rotation_text
-from rotations.web.views.confirm_page import ConfirmPage, confirm, get_participant_or_404, post_data
+from rotations.web.views.confirm_page import ConfirmPage, confirm
+from rotations.web.views.lookups import get_participant_or_404
 
 
 @require_permissions("rotations.change_rotation")
 def participant_move(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Give one partner a moment of its own; ``?proposal=`` takes over the one that it proposed."""
+    """Give one partner a window of its own; ``?proposal=`` fills in the one that it proposed."""
     participant, now = get_participant_or_404(uid), database_now()
     rotation, partner = participant.rotation, participant.partner
     form = MoveParticipantForm(
@@ -34,42 +38,23 @@ def participant_move(request: HttpRequest, uid: UUID) -> HttpResponse:
         now=now,
         initial=initial_from_query(request.GET),
     )
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Another moment for {partner}",
         label=f"Change over with {partner} then",
+        success=f"{partner} has a moment of its own. All others keep theirs.",
         consequences=[*_move_consequences(participant), *four_eyes.withdrawal_warnings(rotation)],
         obstacle=rescheduling.move_obstacle(participant),
         template="rotations/participant_move.html",
+        back=reverse("participant-detail", args=[participant.uid]),
+        context={"participant": participant, "version": rotation_version(rotation)},
     )
 
     @transaction.atomic
-    def do() -> None:
-        require_rotation_version(transitions.lock_rotation(rotation.pk), form.cleaned_data["seen"])
-        assert form.window is not None  # the form asks for it
-        rescheduling.move_participant(
-            participant,
-            rescheduling.WindowChange(
-                form.window,
-                reason=form.cleaned_data["reason"],
-                freeze_reason=form.cleaned_data["freeze_reason"],
-            ),
-            by=Actor.of(request),
-            now=database_now(),
-        )
+    def apply(seen: str, by: Actor, now: datetime, **_: object) -> None:
+        require_rotation_version(transitions.lock_rotation(rotation.pk), seen)
+        rescheduling.move_participant(participant, form.window_change, by=by, now=now)
 
-    said = f"{partner} has a moment of its own. All others keep theirs."
-    back = reverse("participant-detail", args=[participant.uid])
-    return confirm(
-        request,
-        rotation,
-        form,
-        question,
-        do,
-        said,
-        back=back,
-        participant=participant,
-        stamp=rotation_version(rotation),
-    )
+    return confirm(request, rotation, form, page, apply)
 
 
 def _move_consequences(participant: Participant) -> list[str]:
@@ -91,22 +76,17 @@ def participant_take_back(request: HttpRequest, uid: UUID) -> HttpResponse:
     rotation, partner = participant.rotation, participant.partner
     form = RotationReasonForm(post_data(request))
     form.fields["reason"].help_text = f"{partner} reads it in the mail, and it is kept in the trail."
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Go back to the old certificate with {partner} alone",
         label=f"Sign to {partner} with the old one again",
+        success=f"{partner} goes back to the old certificate. Give it another moment once it is ready.",
         consequences=_take_back_consequences(participant),
         danger=True,
         obstacle=endings.take_back_obstacle(participant, now=now),
+        back=reverse("participant-detail", args=[participant.uid]),
+        context={"participant": participant},
     )
-
-    def do() -> None:
-        endings.take_back_participant(
-            participant, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
-        )
-
-    said = f"{partner} goes back to the old certificate. Give it another moment once it is ready."
-    back = reverse("participant-detail", args=[participant.uid])
-    return confirm(request, rotation, form, question, do, said, back=back, participant=participant)
+    return confirm(request, rotation, form, page, partial(endings.take_back_participant, participant))
 
 
 def _take_back_consequences(participant: Participant) -> list[str]:

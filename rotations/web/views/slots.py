@@ -1,7 +1,8 @@
-"""Offer partners some moments to choose from, see who can when, and take the one that suits most."""
+"""Offering partners times to choose from, and moving the change to one of them."""
 
 from __future__ import annotations
 
+from functools import partial
 from uuid import UUID
 
 from django.contrib import messages
@@ -16,6 +17,7 @@ from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
 from as2certs.time_format import format_window
+from identities.views.common import post_data
 from rotations.errors import ActionRefused
 from rotations.exchange import time_slots
 from rotations.exchange.responses import refuse_begun
@@ -24,17 +26,17 @@ from rotations.lifecycle import drafts, four_eyes
 from rotations.models import Rotation, Slot
 from rotations.web.forms.actions import EmptyForm
 from rotations.web.forms.slots import OfferSlotsForm
-from rotations.web.presenters.open_tasks import join_names
-from rotations.web.views.bulk_messages import count_noun
-from rotations.web.views.confirm_page import ConfirmPage, confirm, get_rotation_or_404, post_data
+from rotations.web.presenters.rotation_text import count_noun, join_names
+from rotations.web.views.confirm_page import ConfirmPage, confirm
+from rotations.web.views.lookups import get_rotation_or_404
 
-#: So many moments are proposed where none is offered yet.
+#: How many times are proposed when none is offered yet.
 MAX_PROPOSED = 3
 
 
 @require_permissions("rotations.change_rotation")
 def rotation_slots(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Show who can when, and offer other moments; nobody gets a mail by that."""
+    """Show which partners can when, and offer other times; no mail is sent."""
     rotation, now = get_rotation_or_404(uid), database_now()
     zone = timezone.get_current_timezone_name()
     proposed = drafts.suggest_windows(
@@ -62,7 +64,7 @@ def rotation_slots(request: HttpRequest, uid: UUID) -> HttpResponse:
     context = {
         "rotation": rotation,
         "environment": rotation.environment,
-        "matrix": time_slots.load_availability(rotation, now=now),
+        "availability": time_slots.load_availability(rotation, now=now),
         "form": form,
         "proposed": proposed,
         "obstacle": obstacle,
@@ -75,7 +77,7 @@ def rotation_slots(request: HttpRequest, uid: UUID) -> HttpResponse:
 @require_POST
 @require_permissions("rotations.change_rotation")
 def rotation_slots_withdraw(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Offer nothing to choose from any more."""
+    """Withdraw the offered times."""
     rotation = get_rotation_or_404(uid)
     try:
         time_slots.withdraw_slots(rotation, by=Actor.of(request), now=database_now())
@@ -88,54 +90,51 @@ def rotation_slots_withdraw(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 @require_permissions("rotations.change_rotation")
 def slot_take(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Move the change to an offered moment."""
+    """Move the change to an offered time."""
     rotation_ = [f"rotation__{name}" for name in ROTATION_RELATIONS]
     slot = get_object_or_404(Slot.objects.select_related(*rotation_), uid=uid)
     rotation, now = slot.rotation, database_now()
     column = next(c for c in time_slots.load_availability(rotation, now=now).columns if c.slot.pk == slot.pk)
     when = format_window(slot.start, slot.end, slot.zone)
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Take {when}",
         label="Move the change to this time",
+        success=f"The change is made {when}.",
         consequences=[*_consequences(rotation, column), *_approval_warning(slot)],
         obstacle=_slots_obstacle(rotation) or ("This time is over." if column.is_over else ""),
+        back=reverse("rotation-slots", args=[rotation.uid]),
+        next_url=rotation.get_absolute_url(),
     )
-
-    def do() -> None:
-        time_slots.take_slot(slot, by=Actor.of(request), now=database_now())
 
     form = EmptyForm(post_data(request))
-    back = reverse("rotation-slots", args=[rotation.uid])
-    return confirm(
-        request, rotation, form, question, do, f"The change is made {when}.", after=rotation, back=back
-    )
+    return confirm(request, rotation, form, page, partial(time_slots.take_slot, slot))
 
 
 def _consequences(rotation: Rotation, column: time_slots.SlotAnswers) -> list[str]:
     by_pk = {p.pk: p for p in rotation.participants.filter(removed_reason="").select_related("partner")}
     can = [by_pk[pk].partner.name for pk, answer in column.answers.items() if answer is True]
     others = [by_pk[pk].partner.name for pk, answer in column.answers.items() if answer is not True]
-    told = sum(participant.announced_at is not None for participant in by_pk.values())
+    informed = sum(participant.announced_at is not None for participant in by_pk.values())
     found = [f"{join_names(can)} {'counts' if len(can) == 1 else 'count'} as agreed."] if can else []
     if others:
         found.append(
             f"{join_names(others)} {'is' if len(others) == 1 else 'are'} asked to agree, as far as that is needed."
         )
-    if told:
+    if informed:
         found.append(
-            f"{count_noun(told, 'partner')} that heard of the change get a mail with the new calendar entry."
+            f"{count_noun(informed, 'partner')} that heard of the change get a mail with the new calendar entry."
         )
     return [*found, "The plan is made again for this time. What was installed stays installed."]
 
 
 def _approval_warning(slot: Slot) -> list[str]:
-    """Say that moving the change withdraws its approval; staying with the window does not."""
+    """Return the warning that moving the change withdraws its approval, unless the window stays the same."""
     stays = (slot.start, slot.end) == (slot.rotation.window_start, slot.rotation.window_end)
     return [] if stays else four_eyes.withdrawal_warnings(slot.rotation)
 
 
 def _slots_obstacle(rotation: Rotation) -> str:
-    """Say why partners have no say in the time any more; empty when they have."""
+    """Return why partners can't choose a time; empty when they can."""
     if rotation.approved_at is None:
         return "Approve the plan first: partners choose once they are told of the change."
     try:

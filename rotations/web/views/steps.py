@@ -1,29 +1,26 @@
-"""Steps that a person settles: done by hand, left out, tried again."""
+"""Steps that a person records as done, skips or retries."""
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 
 from as2certs.accounts.access import require_permissions
-from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from identities.views.common import post_data
 from rotations.lifecycle import step_actions
 from rotations.planning.change import Act
 from rotations.web.forms.actions import EmptyForm, RotationReasonForm, StepDoneForm
 from rotations.web.presenters import rotation_text
-from rotations.web.presenters.open_tasks import steps_for_hand
-from rotations.web.views.confirm_page import (
-    ConfirmPage,
-    confirm,
-    get_rotation_or_404,
-    get_step_or_404,
-    post_data,
-)
+from rotations.web.presenters.step_groups import settleable_steps
+from rotations.web.views.confirm_page import ConfirmPage, confirm
+from rotations.web.views.lookups import get_rotation_or_404, get_step_or_404
 
-#: What only a partner's own answer settles.
+#: Acts that only a partner's own answer completes.
 PARTNER_ACTS = (Act.INSTALL, Act.AGREE)
 
 
@@ -35,67 +32,61 @@ def step_done(request: HttpRequest, uid: UUID) -> HttpResponse:
     if step.earliest_at and step.earliest_at > database_now():
         when = rotation_text.format_at_place(step.earliest_at, step.rotation.window_zone, database_now())
         consequences.insert(0, f"Too early: the plan says not before {when}.")
-    question = ConfirmPage(title=step.title, label="Record it as done", consequences=consequences)
-
-    def do() -> None:
-        step_actions.complete_step(
-            step, note=form.cleaned_data["note"], by=Actor.of(request), now=database_now()
-        )
-
-    return confirm(request, step.rotation, form, question, do, f"Recorded as done: {step.title}.")
+    page = ConfirmPage(
+        title=step.title,
+        label="Record it as done",
+        success=f"Recorded as done: {step.title}.",
+        consequences=consequences,
+    )
+    return confirm(request, step.rotation, form, page, partial(step_actions.complete_step, step))
 
 
 @require_permissions("rotations.change_rotation")
 def steps_done(request: HttpRequest, uid: UUID, act: str) -> HttpResponse:
-    """Record what was done for several partners alike, such as one mail to all of them."""
+    """Record the same step of several partners as done, such as one mail to all of them."""
     rotation, now = get_rotation_or_404(uid), database_now()
     same = rotation.steps.filter(act=act).select_related("participant__partner")
-    steps = [step for step in steps_for_hand(same, now=now) if step.act not in PARTNER_ACTS]
+    steps = [step for step in settleable_steps(same, now=now) if step.act not in PARTNER_ACTS]
     form = StepDoneForm(post_data(request))
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Record {len(steps)} steps as done",
         label=f"Record all {len(steps)} as done",
+        success=f"Recorded as done: {len(steps)} steps.",
         consequences=[step.title for step in steps],
         obstacle="" if steps else "None of these steps is waiting to be done now.",
     )
 
     @transaction.atomic
-    def do() -> None:
+    def apply(**options: Any) -> None:
         for step in steps:
-            step_actions.complete_step(
-                step, note=form.cleaned_data["note"], by=Actor.of(request), now=database_now()
-            )
+            step_actions.complete_step(step, **options)
 
-    return confirm(request, rotation, form, question, do, f"Recorded as done: {len(steps)} steps.")
+    return confirm(request, rotation, form, page, apply)
 
 
 @require_permissions("rotations.change_rotation")
 def step_skip(request: HttpRequest, uid: UUID) -> HttpResponse:
     step = get_step_or_404(uid)
     form = RotationReasonForm(post_data(request))
-    question = ConfirmPage(
+    page = ConfirmPage(
         title=f"Leave out: {step.title}",
         label="Leave this step out",
+        success=f"Left out: {step.title}.",
         consequences=["The steps after it go on as if it were done.", *([step.why] if step.why else [])],
         danger=True,
     )
-
-    def do() -> None:
-        step_actions.skip_step(
-            step, reason=form.cleaned_data["reason"], by=Actor.of(request), now=database_now()
-        )
-
-    return confirm(request, step.rotation, form, question, do, f"Left out: {step.title}.")
+    return confirm(request, step.rotation, form, page, partial(step_actions.skip_step, step))
 
 
 @require_permissions("rotations.change_rotation")
 def step_retry(request: HttpRequest, uid: UUID) -> HttpResponse:
     step = get_step_or_404(uid)
     form = EmptyForm(post_data(request))
-    tried = f"It failed: {step.error}" if step.error else "It is tried once more."
-    question = ConfirmPage(title=f"Try again: {step.title}", label="Try again now", consequences=[tried])
-
-    def do() -> None:
-        step_actions.retry_step(step, by=Actor.of(request), now=database_now())
-
-    return confirm(request, step.rotation, form, question, do, f"Tried again: {step.title}.")
+    failure = f"It failed: {step.error}" if step.error else "It is tried once more."
+    page = ConfirmPage(
+        title=f"Try again: {step.title}",
+        label="Try again now",
+        success=f"Tried again: {step.title}.",
+        consequences=[failure],
+    )
+    return confirm(request, step.rotation, form, page, partial(step_actions.retry_step, step))

@@ -1,4 +1,4 @@
-"""Stop reminders, by the address in a reminder's header: no login, since whoever reads the mail may."""
+"""Unsubscribing from reminders by the signed URL in a mail, without a login."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from as2certs.mail import unsubscribe as addresses
 from rotations.exchange import mail_feedback
 
 
-@csrf_exempt  # a mail program sends this for its reader, RFC 8058, section 3.2: the address is the whole right
+@csrf_exempt  # posted by mail clients (RFC 8058, section 3.2); the signed URL is the credential
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
 def mail_stop(request: HttpRequest, signed: str) -> HttpResponse:
-    """Ask whether to stop reminders to an address; a POST stops them. Looking changes nothing."""
+    """Ask whether to stop reminders to an address; only a POST stops them."""
     message = addresses.find_reminder(signed)
     if message is None:
         return render(request, "rotations/mail_stop.html", {"message": None}, status=404)
     if request.method == "POST":
-        who = f"Whoever has the mail to {message.to_address}"
-        by = Actor(name=who[:200], source=Entry.Source.WEB, address=client_address(request))
+        name = f"Whoever has the mail to {message.to_address}"
+        by = Actor(name=name[:200], source=Entry.Source.WEB, address=client_address(request))
         mail_feedback.stop_reminders(message, by=by, now=database_now())
     context = {
         "message": message,

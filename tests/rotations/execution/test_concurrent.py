@@ -76,7 +76,7 @@ def test_the_page_offers_the_other_window(clock: datetime, company: Company, ope
     ours, theirs = make_approved(company), of_northwind(company, STARTS + timedelta(days=2))
     answer = get_page(operator, "rotation-detail", ours.uid)
     assert "Northwind has another change within a week of this one" in page_text(answer)
-    need = next(n for n in answer.context["sheet"].needs if "another change" in n.text)
+    need = next(n for n in answer.context["detail"].tasks if "another change" in n.text)
     form = operator.get(need.url).context["form"]
     assert f"{form['window_date'].value():%Y-%m-%d}" == "2026-12-05"
     assert theirs.window_start is not None

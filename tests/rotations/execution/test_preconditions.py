@@ -17,11 +17,11 @@ from partners import signing_choices
 from partners.models import Partnership
 from rotations.errors import ActionRefused
 from rotations.execution import confirmations
-from rotations.lifecycle import approval, endings, step_actions
+from rotations.lifecycle import approval, drafts, endings, step_actions
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState, StepState
-from rotations.web.presenters.open_tasks import steps_for_hand
-from tests.role_assignments import replace
+from rotations.web.presenters.step_groups import settleable_steps
+from tests.role_assignments import begin, replace
 from tests.rotations.company import (
     NOW,
     Company,
@@ -29,6 +29,7 @@ from tests.rotations.company import (
     make_company,
     make_draft,
     own_certificate,
+    window,
 )
 from tests.rotations.fake_clock import FakeClock
 from tests.rotations.rehearsals import make_test_side, require_rehearsals
@@ -332,6 +333,25 @@ def test_it_is_not_made_where_another_certificate_has_taken_the_role(clock: Fake
     assert signing(company) == [third]
 
 
+def test_a_first_certificate_is_not_put_into_a_role_that_another_one_has_meanwhile(clock: FakeClock) -> None:
+    company = make_company(connector=None)
+    company.identity.service.update(ends_at=NOW)
+    wish = drafts.DraftSpec(roles=("sign",), old=None, new=company.new, window=window(STARTS))
+    rotation = drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
+    approval.approve(rotation, by=company.approver, now=NOW)
+    confirm_all(rotation, company)
+    third = third_certificate(company)
+    begin(third, "sign", at=NOW)
+    clock.now = STARTS
+    clock.apply_due()
+    assert outcome(rotation) == (
+        StepState.FAILED,
+        f"The plan replaces nothing in the role sign, but {third.short_name} serves it now. "
+        "Cancel this rotation, and set up one that starts from what is in use.",
+    )
+    assert signing(company) == [third]
+
+
 def test_a_reader_is_not_staged_where_neither_certificate_is_in_use(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     rotation = approved(company)
@@ -434,7 +454,7 @@ def test_the_page_offers_a_step_only_while_nothing_is_against_recording_it(clock
     rotation = approved(company)
 
     def offered() -> list[str]:
-        return [step.act for step in steps_for_hand(rotation.steps.order_by("position"), now=STARTS)]
+        return [step.act for step in settleable_steps(rotation.steps.order_by("position"), now=STARTS)]
 
     assert "stage" in offered()
     withdraw_approval(rotation)

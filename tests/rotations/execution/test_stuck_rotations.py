@@ -214,7 +214,7 @@ def test_no_rotation_ends_while_messages_are_held(clock: FakeClock) -> None:
         )
     page = RotationDetail.of(rotation, user=company.alice, now=NOW, zone="UTC")
     assert (
-        step_with_act(rotation, "release").uid in page.turns
+        step_with_act(rotation, "release").uid in page.settleable
     )  # it can be recorded there, although its turn has not come
     complete_step(step_with_act(rotation, "release"), company, STARTS)
     endings.cancel(rotation, reason="no", by=company.by, now=STARTS)

@@ -227,7 +227,7 @@ def test_it_cannot_be_rolled_back_or_postponed(company: Company) -> None:
 def test_the_page_shows_the_consequences_and_requires_a_reason(
     company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("emergency", "rotations", "confirm_page"):
+    for name in ("emergency", "lookups", "confirm_page"):
         monkeypatch.setattr(f"rotations.web.views.{name}.database_now", lambda: NOW)
     client: Client = log_in(make_person("amir", "approver"))
     rotation = make_draft(company, starts=STARTS)

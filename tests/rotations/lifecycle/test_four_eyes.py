@@ -40,7 +40,7 @@ from rotations.models import AtEnd, Letter, Participant, Rotation, Step
 from rotations.planning.states import RotationState, StepState
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, confirm_all, make_company, make_draft, window
-from tests.rotations.conftest import ASK_THE_CLOCK
+from tests.rotations.conftest import CLOCK_MODULES
 from tests.rotations.fake_clock import FakeClock
 from tests.rotations.lifecycle.capability import (
     announced_rotation,
@@ -62,7 +62,7 @@ AT_NIGHT = NOW + timedelta(minutes=30)
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     clock = FakeClock()
-    for module in ASK_THE_CLOCK:
+    for module in CLOCK_MODULES:
         monkeypatch.setattr(f"{module}.database_now", clock)
     return clock
 

@@ -211,7 +211,7 @@ def test_the_page_explains_the_rule_and_accepts_a_decision(
     company: Company, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rotation = started(company, clock, AtEnd.GO_BACK)
-    for name in ("lifecycle", "rotations", "confirm_page"):
+    for name in ("lifecycle", "lookups", "confirm_page"):
         monkeypatch.setattr(f"rotations.web.views.{name}.database_now", lambda: INSIDE)
     client: Client = log_in(make_person("olivia", "operator"))
     shown = page_text(get_page(client, "rotation-detail", rotation.uid))

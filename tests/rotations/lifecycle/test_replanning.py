@@ -234,7 +234,7 @@ def test_a_statement_is_declined_with_a_reason_until_it_changes(rotation: Rotati
 
 def test_one_instead_of_unknown_changes_no_plan(rotation: Rotation, company: Company) -> None:
     northwind = state_capability(rotation, company, ONE)
-    assert "makes no difference" in PlanComparison(supposed(northwind), northwind).unchanged
+    assert "makes no difference" in PlanComparison(supposed(northwind), northwind).unchanged_reason
     keys = set(rotation.steps.values_list("uid", flat=True))
     take(rotation, company, northwind)
     assert participant_of(rotation).partner.holds == ONE
@@ -251,7 +251,7 @@ def test_a_statement_after_the_beginning_affects_only_the_next_rotation(
     Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
     rotation.refresh_from_db()
     northwind = state_capability(rotation, company)
-    assert "counts from the next change on" in PlanComparison(supposed(northwind), northwind).unchanged
+    assert "counts from the next change on" in PlanComparison(supposed(northwind), northwind).unchanged_reason
     keys = set(rotation.steps.values_list("uid", flat=True))
     take(rotation, company, northwind)
     assert participant_of(rotation).partner.holds == SEVERAL
@@ -335,16 +335,16 @@ def test_the_trail_has_the_capability_and_the_affected_partners(rotation: Rotati
 def test_the_comparison_describes_the_differences(rotation: Rotation, company: Company) -> None:
     confirm(participant_of(rotation), company, agreed=True)
     comparison = PlanComparison(supposed(state_capability(rotation, company)))
-    before = {side.line.first.act: (side.differs, side.whose) for side in comparison.before}
-    after = {side.line.first.act: (side.differs, side.whose) for side in comparison.after}
+    before = {side.group.first.act: (side.difference, side.partners) for side in comparison.before}
+    after = {side.group.first.act: (side.difference, side.partners) for side in comparison.after}
     assert before["agree"] == before["hold"] == ("falls away", "")
     assert before["install"] == before["announce"] == ("", "")
     assert after["install"] == ("new", "Northwind")
     assert after["partner_cut_over"] == ("otherwise", "Northwind")
     assert after["stage"] == ("", "")
-    (one,) = comparison.for_whom
+    (one,) = comparison.participant_changes
     assert (one.before, one.after) == ("change together with us", "add the new one beside the old one")
-    assert any("What it confirmed until now was about the other plan." in line for line in one.follows)
-    assert any("need not agree to the window any more" in line for line in one.follows)
-    assert "Nothing changes in what Fabrikam does" in comparison.for_others
+    assert any("What it confirmed until now was about the other plan." in line for line in one.consequences)
+    assert any("need not agree to the window any more" in line for line in one.consequences)
+    assert "Nothing changes in what Fabrikam does" in comparison.others_text
     assert any("Load" in title for title in comparison.done)

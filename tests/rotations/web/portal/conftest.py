@@ -1,4 +1,4 @@
-"""A partner's page, and somebody who opens it by their link; the clock stands still where a test wants it to."""
+"""Fixtures for the partners' pages: a fixed clock and visitors with links."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALICE = Actor(name="Alice", source="web", address="192.0.2.7")
 
 
 class Clock:
-    """What time it is for whoever opens a partner's page."""
+    """The clock of the partners' pages."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -51,7 +51,7 @@ def with_contacts(company: Company) -> Company:
 
 
 def approved(company: Company, *, starts: datetime = STARTS) -> Rotation:
-    """Approve a rotation of ACME, and tell both partners of it."""
+    """Approve a rotation of ACME and announce it to both partners."""
     rotation = approval.approve(make_draft(company, starts=starts), by=company.approver, now=NOW)
     rotation.steps.filter(act="stage").update(state="done", done_at=NOW)
     rotation.steps.filter(act="announce").update(blocked=False)
@@ -63,7 +63,7 @@ def approved(company: Company, *, starts: datetime = STARTS) -> Rotation:
 
 @pytest.fixture
 def rotation(company: Company) -> Rotation:
-    """A rotation of which both partners were told; both can hold two certificates, and so can we."""
+    """An announced rotation; both partners and we can hold two certificates."""
     return approved(company)
 
 
@@ -75,10 +75,10 @@ def one_slot(db: None, clock: Clock) -> Rotation:
 
 @pytest.fixture
 def visit(db: None) -> Callable[..., Visitor]:
-    """Return what gives somebody a browser and a link: ``visit(participant)`` is its contact."""
+    """Return a function that makes a visitor with a link for a participant's contact."""
 
-    def make(participant: Participant, *, address: str = "198.51.100.7", whose: str = "") -> Visitor:
-        contact = participant.partner.contacts.filter(name__startswith=whose).first()
+    def make(participant: Participant, *, address: str = "198.51.100.7", owner: str = "") -> Visitor:
+        contact = participant.partner.contacts.filter(name__startswith=owner).first()
         fresh = access_links.create_link(
             participant.partner, participant=participant, contact=contact, by=ALICE, now=NOW
         )

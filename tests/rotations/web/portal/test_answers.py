@@ -1,4 +1,4 @@
-"""What partners answer on their page, and what they are told when that can't be taken."""
+"""Partners' answers on their page, and the errors of invalid ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def again(participant: Participant) -> Participant:
 
 
 def said_last() -> Entry:
-    """Return what the trail says last, which came by the page."""
+    """Return the last audit entry, which came from the portal."""
     entry = Entry.objects.filter(source="portal").first()
     assert entry is not None
     return entry
@@ -49,7 +49,7 @@ def file(content: bytes, name: str = "cert.cer") -> SimpleUploadedFile:
     return SimpleUploadedFile(name, content, "application/octet-stream")
 
 
-# Installed.
+# Installation
 
 SPELLINGS: list[Callable[[str], str]] = [
     str,
@@ -63,7 +63,7 @@ SPELLINGS: list[Callable[[str], str]] = [
 
 
 @pytest.mark.parametrize("spell", sample(SPELLINGS, 2))
-def test_the_pasted_fingerprint_is_proof_in_any_spelling(
+def test_a_pasted_fingerprint_is_proof_in_any_spelling(
     nora: Visitor, northwind: Participant, company: Company, spell: Callable[[str], str]
 ) -> None:
     nora.send("installed", how="proof", fingerprint=spell(company.new.sha256))
@@ -77,26 +77,24 @@ def test_the_pasted_fingerprint_is_proof_in_any_spelling(
     assert entry.new["evidence"] == "strong"
 
 
-def test_sha_1_is_taken_too(nora: Visitor, northwind: Participant, company: Company) -> None:
+def test_sha_1_is_accepted_too(nora: Visitor, northwind: Participant, company: Company) -> None:
     nora.send("installed", how="proof", fingerprint=pki.format_fingerprint(company.new.sha1))
     assert again(northwind).evidence == "strong"
 
 
-def test_a_mere_word_is_weak_and_the_page_says_how_to_do_better(
-    nora: Visitor, northwind: Participant
-) -> None:
+def test_a_statement_without_proof_is_weak(nora: Visitor, northwind: Participant) -> None:
     nora.send("installed", how="word")
     assert again(northwind).evidence == "weak"
     assert "Thank you, noted as you say. If your system shows the fingerprint, paste it too" in nora.text
 
 
-def test_a_word_never_weakens_proof(nora: Visitor, northwind: Participant, company: Company) -> None:
+def test_a_statement_never_weakens_proof(nora: Visitor, northwind: Participant, company: Company) -> None:
     nora.send("installed", how="proof", fingerprint=company.new.sha256)
     nora.send("installed", how="word")
     assert again(northwind).evidence == "strong"
 
 
-def test_nothing_at_all_is_no_proof(nora: Visitor, northwind: Participant) -> None:
+def test_an_empty_form_is_no_proof(nora: Visitor, northwind: Participant) -> None:
     answer = nora.send("installed", how="proof")
     assert answer.status_code == 422
     assert "Paste the fingerprint, or send the certificate." in nora.text
@@ -104,7 +102,7 @@ def test_nothing_at_all_is_no_proof(nora: Visitor, northwind: Participant) -> No
     assert again(northwind).evidence == ""
 
 
-def test_the_old_certificates_fingerprint_is_told_apart(
+def test_the_old_fingerprint_is_refused_as_such(
     nora: Visitor, northwind: Participant, company: Company
 ) -> None:
     pasted = pki.format_fingerprint(company.old.sha256)
@@ -114,23 +112,23 @@ def test_the_old_certificates_fingerprint_is_told_apart(
     assert nothing_was_said()
 
 
-def test_another_certificates_fingerprint_is_told_apart(nora: Visitor) -> None:
+def test_the_fingerprint_of_another_certificate_is_refused_as_such(nora: Visitor) -> None:
     nora.send("installed", how="proof", fingerprint="ab" * 32)
     assert "That is another certificate, neither the old nor the new one." in nora.text
     assert nothing_was_said()
 
 
 @pytest.mark.parametrize(
-    ("pasted", "said"),
+    ("pasted", "expected"),
     [
         ("not seen", "only the digits 0 to 9 and the letters A to F"),
         ("ab" * 30, "some are missing"),
         ("ab" * 16, "as long as a MD5 fingerprint"),
     ],
 )
-def test_what_is_no_fingerprint_is_told(nora: Visitor, pasted: str, said: str) -> None:
+def test_an_invalid_fingerprint_is_refused(nora: Visitor, pasted: str, expected: str) -> None:
     assert nora.send("installed", how="proof", fingerprint=pasted).status_code == 422
-    assert said in nora.text
+    assert expected in nora.text
     assert f">\n{pasted}</textarea>" in nora.page.content.decode()
 
 
@@ -139,7 +137,7 @@ def forms_of(certificate: Any) -> list[bytes]:
 
 
 @pytest.mark.parametrize("form", [0, 1, 2], ids=["DER", "PEM", "PKCS#7"])
-def test_the_certificate_exported_back_is_proof(
+def test_the_exported_certificate_is_proof(
     nora: Visitor, northwind: Participant, company: Company, form: int
 ) -> None:
     nora.send("installed", how="proof", certificate_file=file(forms_of(company.new.certificate)[form]))
@@ -147,21 +145,19 @@ def test_the_certificate_exported_back_is_proof(
     assert again(northwind).fingerprint == company.new.sha256
 
 
-def test_the_certificate_pasted_as_text_is_proof_too(
-    nora: Visitor, northwind: Participant, company: Company
-) -> None:
+def test_the_pasted_certificate_is_proof(nora: Visitor, northwind: Participant, company: Company) -> None:
     nora.send("installed", how="proof", fingerprint=cert_pem(company.new.certificate).decode())
     assert again(northwind).evidence == "strong"
 
 
-def test_the_old_certificate_exported_back_is_told_apart(nora: Visitor, company: Company) -> None:
+def test_the_exported_old_certificate_is_refused_as_such(nora: Visitor, company: Company) -> None:
     nora.send("installed", how="proof", certificate_file=file(cert_der(company.old.certificate)))
     assert "That is the old certificate" in nora.text
     assert nora.page.context["forms"]["installed"].errors["certificate_file"]
 
 
 @pytest.mark.parametrize("how", ["PEM beside it", "PKCS#12", "PEM pasted", "in the note", "cut off"])
-def test_a_private_key_is_thrown_away_with_advice(
+def test_a_private_key_is_discarded_with_advice(
     nora: Visitor, northwind: Participant, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     leaf, key = pair = make_pair("NORTHWIND")
@@ -183,7 +179,7 @@ def test_a_private_key_is_thrown_away_with_advice(
     assert again(northwind).note == ""
 
 
-def test_a_private_key_in_any_text_is_neither_kept_nor_shown(nora: Visitor) -> None:
+def test_a_private_key_in_any_field_is_neither_stored_nor_shown(nora: Visitor) -> None:
     _, key = make_pair("NORTHWIND")
     secret = key_pem(key).decode()
     for name, field in (
@@ -198,12 +194,12 @@ def test_a_private_key_in_any_text_is_neither_kept_nor_shown(nora: Visitor) -> N
     assert nothing_was_said()
 
 
-def test_a_file_that_is_none_ends_in_a_sentence(nora: Visitor) -> None:
+def test_an_invalid_file_is_an_error_message(nora: Visitor) -> None:
     nora.send("installed", how="proof", certificate_file=file(b"%PDF-1.7", "cert.pdf"))
     assert "The file is a PDF document, not a certificate" in nora.text
 
 
-def test_a_note_goes_with_it_and_an_empty_one_takes_nothing_away(
+def test_a_note_is_stored_and_an_empty_one_keeps_it(
     nora: Visitor, northwind: Participant, company: Company
 ) -> None:
     confirmations.confirm_installation(
@@ -216,7 +212,7 @@ def test_a_note_goes_with_it_and_an_empty_one_takes_nothing_away(
     assert said_last().reason == "Installed on both nodes"
 
 
-# The time.
+# Time
 
 
 def test_agreeing_settles_the_time(one_slot: Rotation, visit: Visit) -> None:
@@ -229,7 +225,7 @@ def test_agreeing_settles_the_time(one_slot: Rotation, visit: Visit) -> None:
     assert "Thank you: you agree to Thu 3 Dec 2026, 22:00 to 23:00 CST (UTC−06:00)." in nora.text
 
 
-def test_agreeing_takes_a_no_and_another_time_back(nora: Visitor, northwind: Participant) -> None:
+def test_agreeing_revokes_a_refusal_and_a_proposal(nora: Visitor, northwind: Participant) -> None:
     nora.send("decline", reason="Impossible")
     assert "You told us that it can’t be done. We get in touch with you." in nora.text
     nora.send("propose", **TIME)
@@ -247,7 +243,7 @@ TIME = {
 }
 
 
-def test_another_time_is_kept_in_the_partners_own_zone(nora: Visitor, northwind: Participant) -> None:
+def test_a_proposal_is_stored_in_the_partners_zone(nora: Visitor, northwind: Participant) -> None:
     nora.send("propose", **TIME)
     northwind = again(northwind)
     assert northwind.proposed_start == STARTS + timedelta(days=2)
@@ -259,7 +255,7 @@ def test_another_time_is_kept_in_the_partners_own_zone(nora: Visitor, northwind:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "expected"),
     [
         ({"window_date": "2026-12-20"}, "The old certificate ends before that: Sun 13 Dec 2026"),
         ({"window_date": "2026-11-20"}, "That time is over."),
@@ -269,20 +265,18 @@ def test_another_time_is_kept_in_the_partners_own_zone(nora: Visitor, northwind:
         ({"window_zone": "Mars/Olympus"}, "Select a valid choice"),
     ],
 )
-def test_a_time_that_can_not_be_is_refused_and_keeps_what_was_typed(
-    nora: Visitor, northwind: Participant, changed: dict[str, str], said: str
+def test_an_impossible_time_is_refused_and_keeps_the_input(
+    nora: Visitor, northwind: Participant, changed: dict[str, str], expected: str
 ) -> None:
     answer = nora.send("propose", **{**TIME, **changed})
     assert answer.status_code == 422
-    assert said in nora.text
+    assert expected in nora.text
     assert "Inventory count</textarea>" in answer.content.decode()
     assert again(northwind).proposed_at is None
 
 
-def test_an_hour_that_comes_twice_is_asked_about(
-    nora: Visitor, northwind: Participant, company: Company
-) -> None:
-    # Until the old certificate ends there is no clock change; in Amman there was one in October, until it stopped.
+def test_an_ambiguous_hour_is_asked_about(nora: Visitor, northwind: Participant, company: Company) -> None:
+    # No zone has a DST change before the old certificate ends; Amman had one in October until 2022.
     type(company.old).objects.filter(pk=company.old.pk).update(not_after=NOW + timedelta(days=700))
     twice = {**TIME, "window_date": "2027-11-07", "window_from": "01:30", "window_until": "03:00"}
     answer = nora.send("propose", **twice)
@@ -294,9 +288,7 @@ def test_an_hour_that_comes_twice_is_asked_about(
     assert (start.hour, start.minute) == (7, 30)
 
 
-def test_an_hour_that_does_not_exist_is_refused(
-    nora: Visitor, northwind: Participant, company: Company
-) -> None:
+def test_a_nonexistent_hour_is_refused(nora: Visitor, northwind: Participant, company: Company) -> None:
     type(company.old).objects.filter(pk=company.old.pk).update(not_after=NOW + timedelta(days=700))
     nora.send("propose", **{**TIME, "window_date": "2027-03-14", "window_from": "02:30"})
     assert "does not exist in America/Chicago" in nora.text
@@ -321,7 +313,7 @@ def test_offered_times_are_answered(
     assert "none of the times suits you" in nora.text
 
 
-def test_both_some_and_none_is_asked_again(
+def test_some_and_none_at_once_is_refused(
     nora: Visitor, rotation: Rotation, company: Company, northwind: Participant
 ) -> None:
     (slot,) = offer_slots(rotation, [window(STARTS)], by=company.by, now=NOW)
@@ -330,15 +322,13 @@ def test_both_some_and_none_is_asked_again(
     assert not northwind.slot_answers.exists()
 
 
-def test_a_time_of_another_change_is_none_of_these(
-    nora: Visitor, rotation: Rotation, company: Company
-) -> None:
+def test_a_time_of_another_rotation_is_refused(nora: Visitor, rotation: Rotation, company: Company) -> None:
     offer_slots(rotation, [window(STARTS)], by=company.by, now=NOW)
     nora.send("slots", can=["00000000-0000-0000-0000-000000000000"])
     assert "One of these times is no longer offered" in nora.text
 
 
-def test_the_time_is_not_chosen_any_more_once_it_has_come(
+def test_the_time_can_not_be_answered_once_the_window_is_open(
     one_slot: Rotation, visit: Visit, clock: Clock
 ) -> None:
     northwind = one_slot.participants.get(partner__name="Northwind")
@@ -349,15 +339,15 @@ def test_the_time_is_not_chosen_any_more_once_it_has_come(
         nora.send(name, **sent)
         assert "The agreed time has come: it can't be moved from here any more. Call us." in nora.text
     assert again(northwind).agreed_at is None
-    # What was typed is not lost, though the page has no place for it any more.
+    # The input is kept although the page no longer has the form.
     assert "What you had typed" in nora.text
     assert "Inventory count" in nora.text
 
 
-# No; switched; how it went.
+# Declining, switching, reporting
 
 
-def test_a_no_wants_a_reason_and_is_told_at_once(nora: Visitor, northwind: Participant) -> None:
+def test_declining_requires_a_reason_and_notifies_at_once(nora: Visitor, northwind: Participant) -> None:
     nora.send("decline", reason=" ")
     assert "Say why it can’t be done, so that we can find another way." in nora.text
     nora.send("decline", reason="Our vendor is away")
@@ -367,7 +357,7 @@ def test_a_no_wants_a_reason_and_is_told_at_once(nora: Visitor, northwind: Parti
     assert said_last().reason == "Our vendor is away"
 
 
-def test_who_may_switch_by_itself_says_when_it_has(nora: Visitor, northwind: Participant) -> None:
+def test_a_partner_that_switches_on_its_own_reports_it(nora: Visitor, northwind: Participant) -> None:
     nora.open()
     assert "Encrypt your messages to us with the new certificate" in nora.text
     nora.send("switched", act="partner_cut_over")
@@ -378,7 +368,7 @@ def test_who_may_switch_by_itself_says_when_it_has(nora: Visitor, northwind: Par
     assert "Done: you have switched" in nora.text
 
 
-def test_who_changes_together_with_us_does_not_switch_by_itself(one_slot: Rotation, visit: Visit) -> None:
+def test_a_partner_that_changes_together_with_us_reports_no_switch(one_slot: Rotation, visit: Visit) -> None:
     northwind = one_slot.participants.get(partner__name="Northwind")
     nora = visit(northwind)
     nora.send("switched", act="partner_cut_over")
@@ -386,7 +376,7 @@ def test_who_changes_together_with_us_does_not_switch_by_itself(one_slot: Rotati
     assert northwind.steps.get(act="partner_cut_over").state == "waiting"
 
 
-def test_nothing_else_is_settled_by_that(nora: Visitor, northwind: Participant) -> None:
+def test_an_unknown_step_is_refused(nora: Visitor, northwind: Participant) -> None:
     for act in ("install", "cut_over", "", "test"):
         assert nora.send("switched", act=act).status_code == 422
     assert nothing_was_said()
@@ -398,7 +388,7 @@ def made(rotation: Rotation) -> None:
     Rotation.objects.filter(pk=rotation.pk).update(state="applied", applied_at=STARTS)
 
 
-def test_after_the_change_it_says_whether_it_works(
+def test_after_the_change_the_partner_reports_the_result(
     nora: Visitor, rotation: Rotation, northwind: Participant, clock: Clock
 ) -> None:
     made(rotation)
@@ -417,7 +407,7 @@ def test_after_the_change_it_says_whether_it_works(
     assert "Thank you: messages flow." in nora.text
 
 
-def test_the_old_one_is_removed_when_its_time_has_come(
+def test_the_removal_of_the_old_certificate_is_reported_when_due(
     nora: Visitor, rotation: Rotation, northwind: Participant, clock: Clock
 ) -> None:
     made(rotation)
@@ -431,13 +421,15 @@ def test_the_old_one_is_removed_when_its_time_has_come(
     assert Entry.objects.get(verb="participant.switched").new == {"what": "removed the old certificate"}
 
 
-def test_it_is_too_early_to_say_how_it_went(nora: Visitor, northwind: Participant) -> None:
+def test_a_report_before_the_change_is_refused(nora: Visitor, northwind: Participant) -> None:
     nora.send("report", works="yes")
     assert "The change has not been made yet" in nora.text
     assert again(northwind).works is None
 
 
-def test_it_is_too_late_to_say_no(nora: Visitor, rotation: Rotation, northwind: Participant) -> None:
+def test_declining_after_the_change_is_refused(
+    nora: Visitor, rotation: Rotation, northwind: Participant
+) -> None:
     made(rotation)
     nora.send("decline", reason="No, no")
     assert "The change has been made already. If something does not work, say that instead." in nora.text
@@ -445,7 +437,7 @@ def test_it_is_too_late_to_say_no(nora: Visitor, rotation: Rotation, northwind: 
     assert again(northwind).declined_at is None
 
 
-def test_answers_after_the_moment_are_taken_where_they_still_help(
+def test_late_answers_are_accepted_where_they_still_help(
     nora: Visitor, northwind: Participant, company: Company, clock: Clock
 ) -> None:
     clock.now = AFTER
@@ -453,7 +445,7 @@ def test_answers_after_the_moment_are_taken_where_they_still_help(
     assert again(northwind).evidence == "strong"
 
 
-# The right colleague.
+# Colleagues
 
 NED = {
     "name": "Ned Night",
@@ -463,7 +455,7 @@ NED = {
 }
 
 
-def test_a_colleague_is_kept_and_told_nothing_yet(nora: Visitor, northwind: Participant) -> None:
+def test_a_suggested_colleague_is_stored_and_not_notified(nora: Visitor, northwind: Participant) -> None:
     nora.send("colleague", **NED)
     ned = Contact.objects.get(name="Ned Night")
     assert (ned.partner, ned.suggested_by, ned.job) == (
@@ -480,7 +472,7 @@ def test_a_colleague_is_kept_and_told_nothing_yet(nora: Visitor, northwind: Part
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "expected"),
     [
         ({"email": "NORA@northwind.example"}, "NORA@northwind.example is known to us already"),
         ({"email": "", "phone": ""}, "Give an e-mail address or a phone number"),
@@ -488,16 +480,16 @@ def test_a_colleague_is_kept_and_told_nothing_yet(nora: Visitor, northwind: Part
         ({"email": "ned"}, "Enter a valid email address."),
     ],
 )
-def test_a_colleague_that_can_not_be_kept_is_told(nora: Visitor, changed: dict[str, str], said: str) -> None:
+def test_an_invalid_colleague_is_refused(nora: Visitor, changed: dict[str, str], expected: str) -> None:
     answer = nora.send("colleague", **{**NED, **changed})
     assert answer.status_code == 422
-    assert said in nora.text
+    assert expected in nora.text
     assert "night shift" in answer.content.decode()
     assert not Contact.objects.exclude(suggested_by="").exists()
 
 
 @pytest.mark.on_postgres
-def test_somebody_is_named_once_and_few_are_named_at_once(nora: Visitor) -> None:
+def test_suggestions_are_unique_and_limited(nora: Visitor) -> None:
     for number in range(5):
         nora.send("colleague", name=f"N{number}", email=f"n{number}@northwind.example")
     nora.send("colleague", name="N0", email="n0@northwind.example")
@@ -507,15 +499,13 @@ def test_somebody_is_named_once_and_few_are_named_at_once(nora: Visitor) -> None
     assert Contact.objects.exclude(suggested_by="").count() == 5
 
 
-# Getting about.
+# GET requests
 
 
 @pytest.mark.parametrize(
     "name", ["installed", "window", "slots", "propose", "decline", "switched", "report", "colleague"]
 )
-def test_opening_where_an_answer_is_sent_leads_to_the_page_and_changes_nothing(
-    nora: Visitor, name: str
-) -> None:
+def test_a_get_of_an_answer_redirects_and_changes_nothing(nora: Visitor, name: str) -> None:
     for method in (nora.client.get, nora.client.head):
         answer = method(nora.address(f"portal-{name}"))
         assert (answer.status_code, answer["Location"]) == (302, nora.address())

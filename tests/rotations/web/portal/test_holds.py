@@ -1,4 +1,4 @@
-"""Partners say on their page what their system can hold; nothing is taken over by that alone."""
+"""Partners state what their systems can hold; nothing changes by that alone."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ def rotation(company: Company) -> Rotation:
     return announced_rotation(company)
 
 
-def test_it_is_asked_first_where_nobody_knows(nora: Visitor) -> None:
+def test_an_unknown_capability_is_asked_first(nora: Visitor) -> None:
     nora.open()
     assert QUESTION in nora.text
     assert "If it holds one only, both of us change at the same moment." in nora.text
     assert "Yes, it keeps both No, one at a time We don’t know" in nora.text
 
 
-def test_it_is_not_asked_where_it_is_known(rotation: Rotation, visit: Callable[..., Visitor]) -> None:
+def test_a_known_capability_is_not_asked(rotation: Rotation, visit: Callable[..., Visitor]) -> None:
     fay = visit(participant_of(rotation, "Fabrikam"))
     fay.open()
     assert QUESTION not in fay.text
     assert "what your system can hold" not in fay.text
 
 
-def test_yes_is_noted_with_time_and_address_and_decided_here(
+def test_the_answer_is_recorded_with_time_and_address(
     nora: Visitor, northwind: Participant, rotation: Rotation
 ) -> None:
     before = list(rotation.steps.values_list("key", "simultaneous"))
@@ -71,11 +71,11 @@ def test_yes_is_noted_with_time_and_address_and_decided_here(
     assert "Northwind says that its system can keep both certificates for a while." in mail.text
 
 
-def test_it_is_said_anew(nora: Visitor, rotation: Rotation, clock: Clock) -> None:
+def test_the_answer_can_be_changed(nora: Visitor, rotation: Rotation, clock: Clock) -> None:
     nora.send("holds", holds="several")
     assert "Done: it can keep both" in nora.text
     nora.send("holds", holds="several")
-    assert Message.objects.filter(kind="partner_said").count() == 1  # nothing new for our people
+    assert Message.objects.filter(kind="partner_said").count() == 1  # no new notification
     clock.now += timedelta(minutes=1)
     nora.send("holds", holds="one")
     assert participant_of(rotation).says_holds == "one"
@@ -85,9 +85,7 @@ def test_it_is_said_anew(nora: Visitor, rotation: Rotation, clock: Clock) -> Non
     assert not participant_of(rotation).holds_undecided
 
 
-def test_once_it_is_taken_over_it_can_still_be_corrected(
-    nora: Visitor, rotation: Rotation, company: Company
-) -> None:
+def test_an_accepted_answer_can_be_corrected(nora: Visitor, rotation: Rotation, company: Company) -> None:
     nora.send("holds", holds="one")
     Partner.objects.filter(name="Northwind").update(holds="one")
     nora.open()
@@ -98,20 +96,20 @@ def test_once_it_is_taken_over_it_can_still_be_corrected(
 
 
 @pytest.mark.parametrize("holds", ["", "both", "SEVERAL", "several\x00", "2"])
-def test_anything_else_is_refused_where_it_was_sent(nora: Visitor, rotation: Rotation, holds: str) -> None:
+def test_an_unknown_answer_is_an_error_of_the_form(nora: Visitor, rotation: Rotation, holds: str) -> None:
     answer = nora.send("holds", holds=holds)
     assert answer.status_code == 422
     assert "Say yes or no, or that you don’t know." in nora.text
     assert participant_of(rotation).says_holds == ""
 
 
-def test_opening_its_address_says_nothing(nora: Visitor, rotation: Rotation) -> None:
+def test_a_get_records_nothing(nora: Visitor, rotation: Rotation) -> None:
     answer = nora.client.get(nora.address("portal-holds"))
     assert answer.status_code == 302
     assert participant_of(rotation).says_holds == ""
 
 
-def test_an_outdated_page_is_told_what_somebody_else_said(nora: Visitor, rotation: Rotation) -> None:
+def test_an_outdated_page_is_refused_with_the_other_answer(nora: Visitor, rotation: Rotation) -> None:
     nora.open()
     seen = nora.page
     nora.send("holds", holds="one")
@@ -122,7 +120,7 @@ def test_an_outdated_page_is_told_what_somebody_else_said(nora: Visitor, rotatio
     assert participant_of(rotation).says_holds == "one"
 
 
-def test_after_the_end_nothing_is_noted(nora: Visitor, rotation: Rotation) -> None:
+def test_nothing_is_recorded_after_the_end(nora: Visitor, rotation: Rotation) -> None:
     nora.open()
     Rotation.objects.filter(pk=rotation.pk).update(state="closed", ended_at=NOW)
     nora.open()
@@ -131,7 +129,7 @@ def test_after_the_end_nothing_is_noted(nora: Visitor, rotation: Rotation) -> No
     assert participant_of(rotation).says_holds == ""
 
 
-def test_it_counts_among_the_answers_that_are_limited(
+def test_the_answer_counts_towards_the_rate_limit(
     nora: Visitor, rotation: Rotation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rate_limit, "MAX_REQUESTS_PER_LINK", 1)

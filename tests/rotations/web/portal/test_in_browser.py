@@ -1,4 +1,4 @@
-"""A partner's page in a browser: on a phone, in the dark, by keyboard, without JavaScript, and with 100 MB."""
+"""The partner's page in a browser: phone, dark mode, keyboard, no JavaScript, and a 100 MB file."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch":
 
 
 class Setting:
-    """A rotation by the real clock, and the address of Northwind's page."""
+    """A rotation at the real time, and the URL of Northwind's page."""
 
     def __init__(self, url: str, *, holds: str = Partner.Holds.SEVERAL, hours: int = 240) -> None:
         self.now = database_now()
         self.company: Company = with_contacts(make_company(now=self.now, holds=holds))
         starts = (self.now + timedelta(hours=hours)).replace(minute=0, second=0, microsecond=0)
-        wish = drafts.DraftSpec(
+        spec = drafts.DraftSpec(
             roles=("sign", "decrypt"),
             old=self.company.old,
             new=self.company.new,
             window=Window(starts, starts + timedelta(hours=1), CHICAGO),
         )
-        rotation = drafts.create_draft(self.company.identity, wish, by=self.company.by, now=self.now)
+        rotation = drafts.create_draft(self.company.identity, spec, by=self.company.by, now=self.now)
         self.rotation = approval.approve(rotation, by=self.company.approver, now=self.now)
         self.rotation.steps.filter(act="stage").update(state="done", done_at=self.now)
         self.rotation.steps.filter(act="announce").update(blocked=False)
@@ -76,7 +76,7 @@ class Setting:
 
 @pytest.fixture
 def clock() -> None:
-    """The real one."""
+    """The real clock."""
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def browse(chromium: Browser, live_server: object) -> Iterator[Callable[..., Pag
 
 @pytest.fixture
 def huge(tmp_path: Path) -> Path:
-    """A file of 100 MB that takes no room."""
+    """A sparse file of 100 MB."""
     file = tmp_path / "huge.cer"
     with file.open("wb") as opened:
         opened.truncate(100 * 1024 * 1024)
@@ -123,7 +123,7 @@ def spans(now: datetime) -> list[tuple[str, dict[str, Any]]]:
 
 
 def answers(now: datetime) -> list[dict[str, Any]]:
-    """Return what a partner may have answered, one thing after the other, as columns of its participant."""
+    """Return the possible answers of a partner, as columns of its participant."""
     starts = now + timedelta(days=3)
     proposed = {
         "proposed_start": starts,
@@ -142,7 +142,7 @@ def answers(now: datetime) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     "holds", [Partner.Holds.SEVERAL, pytest.param(Partner.Holds.ONE, marks=pytest.mark.extended)]
 )
-def test_each_state_fits_a_phone_and_a_desk_and_has_names_for_all(
+def test_each_state_fits_a_phone_and_a_desktop_and_is_accessible(
     chromium: Browser, live_server: object, holds: str
 ) -> None:
     setting, desk, tour = Setting(str(live_server), holds=holds), Desk(chromium, str(live_server)), Tour()
@@ -167,7 +167,7 @@ def test_each_state_fits_a_phone_and_a_desk_and_has_names_for_all(
     assert len(tour.nameless) == 16
 
 
-def test_those_who_are_not_let_in_get_a_page_as_good(chromium: Browser, live_server: object) -> None:
+def test_denied_visitors_get_an_accessible_page(chromium: Browser, live_server: object) -> None:
     setting, desk, tour = Setting(str(live_server)), Desk(chromium, str(live_server)), Tour()
     look_at(desk, "/p/wrong/", tour)
     access_links.revoke_link(setting.northwind.links.first(), reason="x", by=ALICE, now=setting.now)  # type: ignore[arg-type]
@@ -204,7 +204,7 @@ def test_a_partner_answers_on_a_phone_without_javascript(
     assert northwind.downloaded_at is not None
 
 
-def test_the_old_certificates_fingerprint_is_seen_at_once_and_refused(
+def test_the_old_fingerprint_is_detected_while_typing_and_refused(
     browse: Callable[..., Page], live_server: object
 ) -> None:
     setting = Setting(str(live_server))
@@ -228,7 +228,7 @@ def test_the_old_certificates_fingerprint_is_seen_at_once_and_refused(
     expect(field).to_have_attribute("aria-invalid", "true")
 
 
-def test_everything_is_reached_by_keyboard(browse: Callable[..., Page], live_server: object) -> None:
+def test_everything_is_reachable_by_keyboard(browse: Callable[..., Page], live_server: object) -> None:
     setting = Setting(str(live_server))
     page = browse(viewport={"width": 1440, "height": 1000})
     page.goto(setting.path)
@@ -254,7 +254,7 @@ def test_everything_is_reached_by_keyboard(browse: Callable[..., Page], live_ser
     assert setting.northwind.declined_reason == "Our vendor is away"
 
 
-def test_what_is_touched_is_large_enough(browse: Callable[..., Page], live_server: object) -> None:
+def test_touch_targets_are_large_enough(browse: Callable[..., Page], live_server: object) -> None:
     setting = Setting(str(live_server))
     page = browse(**PHONE)
     page.goto(setting.path)
@@ -268,9 +268,7 @@ def test_what_is_touched_is_large_enough(browse: Callable[..., Page], live_serve
     assert small == []
 
 
-def test_another_time_is_proposed_without_javascript(
-    browse: Callable[..., Page], live_server: object
-) -> None:
+def test_a_time_can_be_proposed_without_javascript(browse: Callable[..., Page], live_server: object) -> None:
     setting = Setting(str(live_server))
     page = browse(**PHONE, java_script_enabled=False)
     page.goto(setting.path)
@@ -286,7 +284,7 @@ def test_another_time_is_proposed_without_javascript(
     assert setting.northwind.proposed_zone == CHICAGO
 
 
-def test_a_script_lets_no_file_leave_that_is_too_large_and_nothing_typed_is_lost(
+def test_a_script_blocks_large_files_and_keeps_the_input(
     browse: Callable[..., Page], live_server: object, huge: Path
 ) -> None:
     setting = Setting(str(live_server))
@@ -303,7 +301,7 @@ def test_a_script_lets_no_file_leave_that_is_too_large_and_nothing_typed_is_lost
 
 
 @pytest.mark.parametrize("works", [True, False])
-def test_after_the_change_it_says_whether_it_works(
+def test_after_the_change_the_partner_reports_the_result(
     browse: Callable[..., Page], live_server: object, works: bool
 ) -> None:
     setting = Setting(str(live_server))
@@ -322,7 +320,7 @@ def test_after_the_change_it_says_whether_it_works(
     assert setting.northwind.works is works
 
 
-def test_two_at_once_lose_nothing(browse: Callable[..., Page], live_server: object) -> None:
+def test_two_concurrent_visitors_lose_nothing(browse: Callable[..., Page], live_server: object) -> None:
     setting = Setting(str(live_server))
     nora, ned = browse(**PHONE), browse(**PHONE)
     for page in (nora, ned):
@@ -345,7 +343,7 @@ MOST_GROWN = 30 * 1024 * 1024
 
 
 def memory(web: Running) -> int:
-    """Return the most memory (bytes) that the processes of the web server ever took, all added up."""
+    """Return the sum of the peak memory (bytes) of the web server's processes."""
     found = 0
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended meanwhile
@@ -372,7 +370,7 @@ print(json.dumps(fresh.url))
 """
 
 
-def test_a_file_of_a_hundred_megabytes_ends_in_one_sentence_and_no_broken_connection(
+def test_a_file_of_100_mb_gets_an_error_page_and_no_broken_connection(
     chromium: Browser, make_stack: Callable[..., Stack], huge: Path
 ) -> None:
     stack = make_stack()

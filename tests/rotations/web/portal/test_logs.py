@@ -1,4 +1,4 @@
-"""No log line holds the token of a link, whoever writes it."""
+"""No log line contains the token of a link."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ urlpatterns = [*urls.urlpatterns, path("p/<str:token>/breaks/", breaks)]
 
 @pytest.fixture
 def log(settings: LazySettings) -> Iterator[io.StringIO]:
-    """All that is logged, as the application's own handler writes it."""
-    told: dict[str, Any] = settings.LOGGING["formatters"]["line"]  # type: ignore[index]
+    """The log as the application's own handler writes it."""
+    logged: dict[str, Any] = settings.LOGGING["formatters"]["line"]  # type: ignore[index]
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(OneLineFormatter(told["format"], style=told["style"]))
+    handler.setFormatter(OneLineFormatter(logged["format"], style=logged["style"]))
     handler.setLevel(logging.DEBUG)
     logging.getLogger().addHandler(handler)
     yield stream
@@ -45,9 +45,9 @@ def log(settings: LazySettings) -> Iterator[io.StringIO]:
 
 @pytest.mark.django_db
 @override_settings(ROOT_URLCONF="tests.rotations.web.portal.test_logs")
-def test_what_django_says_of_refused_requests_names_no_token(log: io.StringIO) -> None:
+def test_djangos_log_of_refused_requests_has_no_token(log: io.StringIO) -> None:
     client = Client(raise_request_exception=False, enforce_csrf_checks=True)
-    client.cookies["csrftoken"] = "a" * 32  # as somebody has who saw a form before
+    client.cookies["csrftoken"] = "a" * 32  # as a client that has loaded a form
     address = reverse("portal", args=[TOKEN])
     statuses = [
         client.get(address).status_code,
@@ -57,33 +57,33 @@ def test_what_django_says_of_refused_requests_names_no_token(log: io.StringIO) -
         client.post(address, b"x" * 3_000_000, content_type="application/x-www-form-urlencoded").status_code,
     ]
     assert statuses == [404, 404, 403, 500, 413]
-    said = log.getvalue()
-    assert TOKEN not in said
-    for words in (
+    message = log.getvalue()
+    assert TOKEN not in message
+    for message_parts in (
         "Not Found: /p/•••/",
         "Forbidden (CSRF token missing.): /p/•••/",
         "Internal Server Error: /p/•••/breaks/",
         "ZeroDivisionError: /p/•••/breaks/",
     ):
-        assert words in said
+        assert message_parts in message
 
 
-def test_whatever_is_said_of_an_address_comes_out_without_its_token() -> None:
+def test_tokens_are_removed_from_logged_urls() -> None:
     formatter = OneLineFormatter("%(message)s")
-    for said in (
+    for message in (
         f"GET /p/{TOKEN} HTTP/1.1",
         f"POST /stop/{TOKEN}/ HTTP/1.1",
         f"'https://certs.example.com/p/{TOKEN}/installed/'",
         f'"/p/{TOKEN}?x=1"',
         f"<a href=/p/{TOKEN}>",
     ):
-        record = logging.LogRecord("x", logging.WARNING, "x", 1, "%s", (said,), None)
+        record = logging.LogRecord("x", logging.WARNING, "x", 1, "%s", (message,), None)
         assert TOKEN not in formatter.format(record)
     other = logging.LogRecord("x", logging.WARNING, "x", 1, "Not Found: /partners/%s/", ("17",), None)
     assert formatter.format(other) == "Not Found: /partners/17/"
 
 
-def test_the_web_server_says_nothing_of_a_token_either(make_stack: Callable[..., Stack]) -> None:
+def test_the_web_server_logs_no_token(make_stack: Callable[..., Stack]) -> None:
     stack = make_stack()
     (web,) = stack.start("web")
     assert stack.get(f"/p/{TOKEN}/")[0] == 404

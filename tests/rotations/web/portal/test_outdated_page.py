@@ -1,4 +1,4 @@
-"""Two answer at once, or the change moves under somebody's hands: nothing is taken over silently, nothing is lost."""
+"""Concurrent answers and changes: nothing is overwritten silently, and no input is lost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def again(participant: Participant) -> Participant:
 
 @pytest.fixture
 def ned(nora: Visitor, northwind: Participant, clock: Clock) -> Visitor:
-    """Somebody else at Northwind, with a link of his own and the page open; then a minute goes by."""
+    """Another contact of Northwind, with his own link and the page open since a minute ago."""
     northwind.partner.contacts.create(name="Ned Night", email="ned@northwind.example")
     ned = northwind.partner.contacts.get(name="Ned Night")
     fresh = access_links.create_link(northwind.partner, participant=northwind, contact=ned, by=ALICE, now=NOW)
@@ -39,7 +39,7 @@ def ned(nora: Visitor, northwind: Participant, clock: Clock) -> Visitor:
     return visitor
 
 
-def test_the_second_of_two_is_told_what_the_first_said(
+def test_the_second_of_two_concurrent_answers_is_refused_with_the_first(
     nora: Visitor, ned: Visitor, northwind: Participant
 ) -> None:
     nora.send("decline", reason="Our vendor is away")
@@ -52,12 +52,12 @@ def test_the_second_of_two_is_told_what_the_first_said(
     )
     assert "On both nodes</textarea>" in answer.content.decode()
     assert (again(northwind).declined_reason, again(northwind).evidence) == ("Our vendor is away", "")
-    # Whoever has read that may send it again.
+    # After reading that, it can be sent again.
     ned.send("installed", how="word", note="On both nodes")
     assert (again(northwind).declined_at, again(northwind).evidence) == (None, "weak")
 
 
-def test_the_same_link_opened_by_two_is_no_different(nora: Visitor, northwind: Participant) -> None:
+def test_two_users_of_one_link_conflict_too(nora: Visitor, northwind: Participant) -> None:
     other = Visitor(access_links.NewLink(nora.link, f"http://x/p/{nora.token}/"), "203.0.113.9")
     other.open()
     nora.send("window")
@@ -67,14 +67,16 @@ def test_the_same_link_opened_by_two_is_no_different(nora: Visitor, northwind: P
     assert Entry.objects.get(verb="participant.confirmed").address == "198.51.100.7"
 
 
-def test_opening_and_downloading_disturb_nobody(nora: Visitor, ned: Visitor, northwind: Participant) -> None:
+def test_opening_and_downloading_cause_no_conflict(
+    nora: Visitor, ned: Visitor, northwind: Participant
+) -> None:
     nora.open()
     nora.client.get(nora.address("portal-download", "pem"))
     assert ned.send("installed", how="word").status_code == 200
     assert again(northwind).evidence == "weak"
 
 
-def test_what_another_partner_says_disturbs_nobody(
+def test_answers_of_other_partners_cause_no_conflict(
     ned: Visitor, rotation: Rotation, visit: Visit, northwind: Participant
 ) -> None:
     fay = visit(rotation.participants.get(partner__name="Fabrikam"))
@@ -82,7 +84,7 @@ def test_what_another_partner_says_disturbs_nobody(
     assert ned.send("installed", how="word").status_code == 200
 
 
-def test_a_window_that_moved_is_not_agreed_to_by_a_form_for_the_old_one(
+def test_an_outdated_form_does_not_agree_to_a_moved_window(
     nora: Visitor, ned: Visitor, rotation: Rotation, company: Company, northwind: Participant, clock: Clock
 ) -> None:
     later = window(STARTS + timedelta(days=1))
@@ -96,7 +98,7 @@ def test_a_window_that_moved_is_not_agreed_to_by_a_form_for_the_old_one(
     assert again(northwind).agreed_at is None
 
 
-def test_offered_times_that_are_no_longer_those_are_not_answered(
+def test_an_outdated_form_does_not_answer_new_times(
     ned: Visitor, rotation: Rotation, company: Company, northwind: Participant, clock: Clock
 ) -> None:
     (before,) = offer_slots(rotation, [window(STARTS)], by=company.by, now=NOW)
@@ -108,7 +110,7 @@ def test_offered_times_that_are_no_longer_those_are_not_answered(
     assert not northwind.slot_answers.exists()
 
 
-def test_a_change_that_is_called_off_under_ones_hands_loses_nothing(
+def test_input_is_kept_when_the_change_is_cancelled_meanwhile(
     ned: Visitor, rotation: Rotation, company: Company, clock: Clock
 ) -> None:
     endings.cancel(rotation, reason="our own reason", by=company.by, now=clock.now)
@@ -121,7 +123,7 @@ def test_a_change_that_is_called_off_under_ones_hands_loses_nothing(
     assert "our own reason" not in ned.text
 
 
-def test_what_is_called_off_takes_no_answer_of_a_page_that_says_so(
+def test_a_cancelled_change_accepts_no_answer(
     ned: Visitor, rotation: Rotation, company: Company, northwind: Participant
 ) -> None:
     seen = ned.open().context["seen"]
@@ -136,9 +138,7 @@ def test_what_is_called_off_takes_no_answer_of_a_page_that_says_so(
 
 
 @pytest.mark.parametrize("seen", ["", ".", "x.y", "0" * 24 + ".99999999999999999999", "a.²", "a.-5", "\x00"])
-def test_a_form_that_does_not_say_what_was_seen_is_asked_again(
-    nora: Visitor, northwind: Participant, seen: str
-) -> None:
+def test_a_form_without_a_version_is_refused(nora: Visitor, northwind: Participant, seen: str) -> None:
     nora.open()
     answer = nora.send("installed", how="word", seen=seen)
     assert answer.status_code == 422
@@ -146,7 +146,7 @@ def test_a_form_that_does_not_say_what_was_seen_is_asked_again(
     assert again(northwind).evidence == ""
 
 
-def test_sent_twice_it_is_recorded_once(nora: Visitor, northwind: Participant, clock: Clock) -> None:
+def test_posting_twice_records_once(nora: Visitor, northwind: Participant, clock: Clock) -> None:
     nora.open()
     page = nora.page
     clock.now += timedelta(seconds=1)
@@ -157,7 +157,7 @@ def test_sent_twice_it_is_recorded_once(nora: Visitor, northwind: Participant, c
     assert "Since you opened this page, Nora North said that it can’t be done" in nora.text
 
 
-def test_a_link_that_is_withdrawn_while_its_page_is_open_takes_nothing(
+def test_a_link_revoked_meanwhile_records_nothing(
     nora: Visitor, northwind: Participant, company: Company
 ) -> None:
     nora.open()

@@ -1,4 +1,4 @@
-"""What a partner sees, in each state of its change."""
+"""The partner's page in each state of the change."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.django_db
 Visit = Callable[..., Visitor]
 
 
-def test_it_says_who_asks_what_until_when_and_whom_to_call(nora: Visitor) -> None:
+def test_the_page_shows_who_asks_what_by_when_and_whom_to_call(nora: Visitor) -> None:
     Installation.objects.update_or_create(pk=1, defaults={"name": "ACME Corporation"})
     nora.open()
     for words in (
@@ -50,7 +50,7 @@ def test_it_says_who_asks_what_until_when_and_whom_to_call(nora: Visitor) -> Non
     assert 'href="tel:+4930901820"' in nora.page.content.decode()
 
 
-def test_it_looks_like_no_page_of_ours(nora: Visitor) -> None:
+def test_the_page_has_no_navigation_of_ours(nora: Visitor) -> None:
     text = nora.open().content.decode()
     assert "AS2 Certs" not in text
     assert "htmx" not in text
@@ -58,7 +58,7 @@ def test_it_looks_like_no_page_of_ours(nora: Visitor) -> None:
     assert 'class="bar"' not in text
 
 
-def test_both_certificates_are_there_to_compare(company: Company, nora: Visitor) -> None:
+def test_both_certificates_are_shown(company: Company, nora: Visitor) -> None:
     nora.open()
     for certificate in (company.old, company.new):
         for words in (
@@ -70,7 +70,7 @@ def test_both_certificates_are_there_to_compare(company: Company, nora: Visitor)
             assert words in nora.text, words
 
 
-def test_opening_is_noted_once_and_is_no_answer(nora: Visitor, northwind: Participant) -> None:
+def test_opening_is_recorded_once_and_is_no_answer(nora: Visitor, northwind: Participant) -> None:
     nora.client.head(nora.address())
     northwind.refresh_from_db()
     assert northwind.opened_at is None
@@ -88,7 +88,7 @@ def test_opening_is_noted_once_and_is_no_answer(nora: Visitor, northwind: Partic
 
 
 @pytest.mark.parametrize("form", ["pem", "der", "p7b", "zip"])
-def test_the_certificate_comes_in_each_form_and_that_is_noted(
+def test_downloads_in_each_format_are_recorded(
     company: Company, nora: Visitor, northwind: Participant, form: str
 ) -> None:
     answer = nora.client.get(nora.address("portal-download", form))
@@ -101,17 +101,17 @@ def test_the_certificate_comes_in_each_form_and_that_is_noted(
     assert Entry.objects.get(verb="participant.downloaded").new == {"form": form}
 
 
-def test_looking_ahead_downloads_nothing(nora: Visitor, northwind: Participant) -> None:
+def test_a_head_request_is_no_download(nora: Visitor, northwind: Participant) -> None:
     assert nora.client.head(nora.address("portal-download", "pem")).status_code == 200
     northwind.refresh_from_db()
     assert northwind.downloaded_at is None
 
 
-def test_there_is_no_other_form(nora: Visitor) -> None:
+def test_an_unknown_format_is_not_found(nora: Visitor) -> None:
     assert nora.client.get(nora.address("portal-download", "p12")).status_code == 404
 
 
-def test_the_calendar_entry_is_the_one_of_the_mail_and_leads_nowhere(
+def test_the_calendar_entry_equals_that_of_the_mail_and_has_no_link(
     nora: Visitor, northwind: Participant
 ) -> None:
     answer = nora.client.get(nora.address("portal-calendar"))
@@ -126,7 +126,7 @@ def test_the_calendar_entry_is_the_one_of_the_mail_and_leads_nowhere(
     assert nora.token not in answer.content.decode()
 
 
-def test_the_first_thing_that_is_asked_is_open_and_the_rest_a_tap_away(nora: Visitor) -> None:
+def test_the_first_question_is_open_and_the_others_folded(nora: Visitor) -> None:
     text = nora.open().content.decode()
     asked = text[text.index('<ol class="asked">') : text.index("</ol>", text.index('<ol class="asked">'))]
     assert asked.count("<details open>") == 1
@@ -135,7 +135,7 @@ def test_the_first_thing_that_is_asked_is_open_and_the_rest_a_tap_away(nora: Vis
     assert "Say whether the time suits you" in asked
 
 
-def test_nobody_is_asked_more_than_three_things(
+def test_at_most_three_questions_are_asked(
     visit: Visit, rotation: Rotation, one_slot_too: Rotation, clock: Clock
 ) -> None:
     for change in (rotation, one_slot_too):
@@ -152,7 +152,7 @@ def one_slot_too(rotation: Rotation, company: Company) -> Rotation:
     return rotation
 
 
-def test_a_partner_with_one_slot_gets_it_ready_and_agrees_to_the_moment(
+def test_a_partner_that_holds_one_certificate_prepares_it_and_agrees_to_the_window(
     one_slot: Rotation, visit: Visit
 ) -> None:
     nora = visit(one_slot.participants.get(partner__name="Northwind"))
@@ -163,7 +163,7 @@ def test_a_partner_with_one_slot_gets_it_ready_and_agrees_to_the_moment(
     nora.client.get(nora.address("portal-download", "der"))
     nora.open()
     assert "Done: you have downloaded it" in nora.text
-    assert nora.page.context["page"].question_now.key == "time"
+    assert nora.page.context["page"].open_question.key == "time"
 
 
 def at(rotation: Rotation, state: str, **columns: Any) -> None:
@@ -185,32 +185,32 @@ STATES: list[tuple[str, dict[str, Any], Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("state", "columns", "now", "said"), STATES)
-def test_each_state_has_its_own_page(
+@pytest.mark.parametrize(("state", "columns", "now", "expected"), STATES)
+def test_each_state_has_its_own_headline(
     nora: Visitor,
     rotation: Rotation,
     clock: Clock,
     state: str,
     columns: dict[str, Any],
     now: Any,
-    said: str,
+    expected: str,
 ) -> None:
     if state in ("under_way", "applied"):
         rotation.steps.filter(act="cut_over").update(state="done", done_at=STARTS)
     at(rotation, state, **columns)
     clock.now = now
     assert nora.open().status_code == 200
-    assert said in nora.text
+    assert expected in nora.text
     page = nora.page.context["page"]
     assert page.is_over == (state in ("cancelled", "closed"))
-    # What is over asks for nothing, and gives no certificate that is not used.
+    # An ended change asks nothing and offers no unused certificate.
     if state == "cancelled":
         assert page.questions == []
         assert nora.client.get(nora.address("portal-download", "pem")).status_code == 302
         assert nora.client.get(nora.address("portal-calendar")).status_code == 302
 
 
-def test_whoever_changes_together_is_told_to_wait_where_we_are_not_ready(
+def test_a_partner_that_changes_together_waits_until_we_are_ready(
     one_slot: Rotation, visit: Visit, clock: Clock
 ) -> None:
     nora = visit(one_slot.participants.get(partner__name="Northwind"))
@@ -229,7 +229,7 @@ def test_whoever_changes_together_is_told_to_wait_where_we_are_not_ready(
     assert "If you have not changed yet, please do it now." in nora.text
 
 
-def test_where_we_change_per_partner_each_sees_its_own_moment(
+def test_each_partner_sees_its_own_window_when_we_sign_per_partner(
     nora: Visitor, rotation: Rotation, northwind: Participant, visit: Visit, clock: Clock
 ) -> None:
     clock.now = STARTS + timedelta(minutes=1)
@@ -248,7 +248,7 @@ def test_where_we_change_per_partner_each_sees_its_own_moment(
     assert "Say that it can’t be done" not in nora.text  # it is refused by then
 
 
-def test_a_change_that_was_taken_back_is_not_one_that_was_called_off(
+def test_a_rolled_back_change_differs_from_a_cancelled_one(
     nora: Visitor, rotation: Rotation, company: Company
 ) -> None:
     for participant in rotation.participants.all():
@@ -267,9 +267,7 @@ def test_a_change_that_was_taken_back_is_not_one_that_was_called_off(
     assert "secret" not in nora.text
 
 
-def test_somebody_who_was_left_out_is_told_that_nothing_changes(
-    nora: Visitor, northwind: Participant
-) -> None:
+def test_a_removed_partner_sees_that_nothing_changes(nora: Visitor, northwind: Participant) -> None:
     Participant.objects.filter(pk=northwind.pk).update(removed_reason="They moved to SFTP")
     answer = nora.open()
     assert answer.status_code == 410
@@ -277,25 +275,23 @@ def test_somebody_who_was_left_out_is_told_that_nothing_changes(
     assert "SFTP" not in nora.text
 
 
-def test_a_waived_partner_is_not_told_that_it_is_done(
-    nora: Visitor, northwind: Participant, company: Company
-) -> None:
+def test_a_waived_step_is_not_shown_as_done(nora: Visitor, northwind: Participant, company: Company) -> None:
     waive(northwind, reason="They never answer", by=company.by, now=NOW)
     nora.open()
-    todo = nora.page.context["page"].todo
+    todo = nora.page.context["page"].instructions
     assert not any(step.done for step in todo)
     assert "never answer" not in nora.text
     assert "Add our new certificate beside the old one" in nora.text
 
 
-def test_the_steps_are_ticked_off(nora: Visitor, northwind: Participant, company: Company) -> None:
+def test_finished_steps_are_marked(nora: Visitor, northwind: Participant, company: Company) -> None:
     confirm_installation(northwind, PartnerAnswer("", by=company.by, now=NOW))
     nora.open()
-    done = [step.instruction.act for step in nora.page.context["page"].todo if step.done]
+    done = [step.instruction.act for step in nora.page.context["page"].instructions if step.done]
     assert done == ["install"]
 
 
-def test_times_to_choose_from_stand_on_their_clock_and_in_utc(
+def test_offered_times_are_shown_in_the_partners_zone_and_in_utc(
     nora: Visitor, rotation: Rotation, company: Company
 ) -> None:
     offer_slots(rotation, [window(STARTS), window(STARTS + timedelta(days=1))], by=company.by, now=NOW)
@@ -304,7 +300,7 @@ def test_times_to_choose_from_stand_on_their_clock_and_in_utc(
     assert "Fri 4 Dec 2026, 22:00 to 23:00 CST (UTC−06:00) Sat 5 Dec 2026, 04:00 to 05:00 UTC" in nora.text
 
 
-def test_utc_stands_once_for_those_who_live_by_it(nora: Visitor) -> None:
+def test_utc_is_shown_once_for_partners_in_utc(nora: Visitor) -> None:
     Partner.objects.update(time_zone="UTC")
     nora.open()
     assert nora.text.count("Fri 4 Dec 2026, 04:00 to 05:00 UTC") == 2
@@ -316,12 +312,12 @@ def test_a_test_environment_is_marked(nora: Visitor) -> None:
     assert "TEST Production is not touched." in (nora.open() and nora.text)
 
 
-def test_their_own_certificate_is_not_ours_to_give(company: Company, visit: Visit) -> None:
+def test_a_partners_own_certificate_is_not_downloadable(company: Company, visit: Visit) -> None:
     partner = company.partners[1]
     old = partner_certificate(partner, by=company.by, now=NOW, ends=NOW + timedelta(days=15))
     new = partner_certificate(partner, by=company.by, now=NOW, ends=NOW + timedelta(days=400))
-    wish = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
-    change = drafts.create_draft(partner, wish, by=company.by, now=NOW)
+    spec = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
+    change = drafts.create_draft(partner, spec, by=company.by, now=NOW)
     approval.approve(change, by=company.approver, now=NOW)
     nora = visit(change.participants.get())
     nora.open()
@@ -332,10 +328,10 @@ def test_their_own_certificate_is_not_ours_to_give(company: Company, visit: Visi
     assert answer["Location"] == nora.address()
 
 
-# Nothing of anybody else.
+# Other partners
 
 
-def test_the_history_is_this_partners_and_without_our_reasons(
+def test_the_history_is_the_partners_own_without_our_reasons(
     nora: Visitor, rotation: Rotation, northwind: Participant, company: Company, visit: Visit
 ) -> None:
     fay = visit(rotation.participants.get(partner__name="Fabrikam"))
@@ -356,7 +352,7 @@ def test_the_history_is_this_partners_and_without_our_reasons(
         now=NOW + timedelta(minutes=2),
     )
     nora.open()
-    lines = [line.sentence for line in nora.page.context["page"].lines]
+    lines = [line.sentence for line in nora.page.context["page"].history]
     assert lines == [
         "Our company moved the time to 2026-12-04 22:00–23:00 America/Chicago",
         "Our company noted that you said that the certificate is there and that the time is all right",
@@ -368,7 +364,7 @@ def test_the_history_is_this_partners_and_without_our_reasons(
         assert secret not in " ".join(lines), secret
 
 
-def test_a_page_shows_nothing_of_other_partners(
+def test_the_page_shows_nothing_of_other_partners(
     nora: Visitor, rotation: Rotation, company: Company, clock: Clock
 ) -> None:
     Contact.objects.filter(partner__name="Fabrikam").update(phone="+1 999 SECRET")
@@ -380,7 +376,9 @@ def test_a_page_shows_nothing_of_other_partners(
             assert secret not in text, (state, secret)
 
 
-def test_a_hundred_partners_cost_no_query_more(nora: Visitor, rotation: Rotation, company: Company) -> None:
+def test_the_number_of_queries_does_not_depend_on_the_number_of_partners(
+    nora: Visitor, rotation: Rotation, company: Company
+) -> None:
     nora.open()
     counts = []
     for _ in range(2):
@@ -400,10 +398,10 @@ def test_a_hundred_partners_cost_no_query_more(nora: Visitor, rotation: Rotation
     assert counts[0] == counts[1] <= 20
 
 
-# As our own people see it.
+# The operators' view of it
 
 
-def test_an_operator_sees_the_very_page_and_can_send_nothing(
+def test_an_operator_sees_the_same_page_without_enabled_forms(
     nora: Visitor, northwind: Participant, company: Company
 ) -> None:
     vera = log_in(make_person("vera", "viewer"))
@@ -422,7 +420,7 @@ def test_an_operator_sees_the_very_page_and_can_send_nothing(
     assert Entry.objects.filter(verb="participant.opened").count() == 1  # by Nora
 
 
-def test_an_operator_sees_that_a_draft_asks_for_nothing(company: Company) -> None:
+def test_an_operator_sees_that_a_draft_asks_nothing(company: Company) -> None:
     participant = make_draft(company, starts=STARTS).participants.first()
     assert participant is not None
     shown = log_in(make_person("vera", "viewer")).get(

@@ -1,4 +1,4 @@
-"""Nobody gets at a partner's page without its link, and nobody at anything else with one."""
+"""A partner's page requires its link, and the link gives access to nothing else."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SENT = ("installed", "window", "slots", "propose", "decline", "switched", "repor
 
 
 def addresses(token: str) -> list[str]:
-    """Return every address of a partner's page."""
+    """Return all URLs of a partner's page."""
     found = []
     for pattern in patterns(get_resolver()):
         wanted = pattern.pattern.converters
@@ -52,7 +52,7 @@ def addresses(token: str) -> list[str]:
     return found
 
 
-# Without a good link.
+# Without a valid link
 
 
 def test_a_wrong_link_opens_nothing(nora: Visitor) -> None:
@@ -65,20 +65,20 @@ def test_a_wrong_link_opens_nothing(nora: Visitor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "expected"),
     [
         ({"revoked_at": NOW, "revoked_by": "Alice"}, "This link was withdrawn"),
         ({"expires_at": NOW}, "This link ended on 23 November 2026."),
     ],
 )
-def test_a_link_that_is_gone_says_so_and_opens_nothing(
-    nora: Visitor, columns: dict[str, object], said: str
+def test_an_expired_link_is_refused_with_a_message(
+    nora: Visitor, columns: dict[str, object], expected: str
 ) -> None:
     Link.objects.filter(pk=nora.link.pk).update(**columns)
     for address in addresses(nora.token):
         answer = nora.client.get(address)
         assert answer.status_code == 410, address
-        assert said in page_text(answer)
+        assert expected in page_text(answer)
         assert "You reach us here: " in page_text(answer)
         assert "ACME-PROD" not in page_text(answer)
         assert nora.client.post(address).status_code in (405, 410)
@@ -93,7 +93,7 @@ def test_a_link_outlives_its_change_by_thirty_days(nora: Visitor, rotation: Rota
     assert "There is nothing left to do." in nora.text
 
 
-def test_two_hundred_wrong_links_lock_an_address_out_and_nobody_else(
+def test_two_hundred_wrong_tokens_lock_out_one_address_only(
     nora: Visitor, rotation: Rotation, clock: Clock
 ) -> None:
     guesser = Client(REMOTE_ADDR="203.0.113.66")
@@ -102,15 +102,15 @@ def test_two_hundred_wrong_links_lock_an_address_out_and_nobody_else(
     locked = guesser.get(reverse("portal", args=["guess"]))
     assert locked.status_code == 429
     assert "Too many wrong links were tried from your network." in page_text(locked)
-    # A right one is not looked at either, so nothing is learned from the answer.
+    # A valid token is refused too, so the response reveals nothing.
     assert guesser.get(nora.address()).content == locked.content
-    # Nobody elsewhere notices.
+    # Other addresses are not affected.
     assert nora.open().status_code == 200
     clock.now = NOW + rate_limit.LOCKOUT + timedelta(minutes=1)
     assert guesser.get(nora.address()).status_code == 200
 
 
-def test_whoever_used_their_link_from_there_before_gets_through(
+def test_a_link_used_from_a_locked_out_address_before_still_works(
     nora: Visitor, visit: Callable[..., Visitor], rotation: Rotation
 ) -> None:
     nora.open()
@@ -120,25 +120,23 @@ def test_whoever_used_their_link_from_there_before_gets_through(
     assert nora.open().status_code == 200
     nora.send("installed", how="word")
     assert "Thank you" in nora.text
-    # Another partner behind the same proxy, who has not begun yet, waits.
+    # Another partner behind the same proxy, that has not begun yet, has to wait.
     fay = visit(rotation.participants.get(partner__name="Fabrikam"))
     assert fay.open().status_code == 429
 
 
-def test_behind_a_proxy_of_ours_it_is_the_guesser_who_is_locked_out(
-    nora: Visitor, settings: LazySettings
-) -> None:
+def test_behind_our_proxy_the_client_address_is_locked_out(nora: Visitor, settings: LazySettings) -> None:
     settings.AS2CERTS_PROXIES = [ipaddress.ip_network("10.0.0.5")]
     proxy = Client(REMOTE_ADDR="10.0.0.5")
     for number in range(rate_limit.MAX_WRONG_TOKENS):
-        # Whatever the guesser puts in front, the proxy adds whom it heard.
+        # Whatever the client sends, the proxy appends the real address.
         chain = {"x-forwarded-for": f"192.0.2.{number}, 203.0.113.66"}
         proxy.get(reverse("portal", args=[f"guess{number}"]), headers=chain)
     for heard, status in (("203.0.113.66", 429), ("198.51.100.7", 200)):
         assert proxy.get(nora.address(), headers={"x-forwarded-for": heard}).status_code == status
 
 
-def test_a_link_that_sends_very_much_waits_and_loses_nothing(nora: Visitor) -> None:
+def test_a_busy_link_is_limited_and_loses_nothing(nora: Visitor) -> None:
     nora.open()
     Tries.objects.create(
         key=f"link {nora.link.uid}", minute=NOW.replace(second=0), count=rate_limit.MAX_REQUESTS_PER_LINK
@@ -148,7 +146,7 @@ def test_a_link_that_sends_very_much_waits_and_loses_nothing(nora: Visitor) -> N
     assert nora.open().status_code == 200
 
 
-# With one.
+# With a valid link
 
 
 def contents(*but: str) -> dict[str, str]:
@@ -165,9 +163,7 @@ def columns_of(participant: Participant) -> dict[str, object]:
     return dict(Participant.objects.filter(pk=participant.pk).values().get())
 
 
-def test_looking_changes_nothing_but_that_it_was_opened_and_downloaded(
-    nora: Visitor, northwind: Participant
-) -> None:
+def test_get_requests_record_only_opening_and_downloads(nora: Visitor, northwind: Participant) -> None:
     before = contents()
     for address in addresses(nora.token):
         assert nora.client.head(address).status_code in (200, 302, 404), address
@@ -185,7 +181,7 @@ def test_looking_changes_nothing_but_that_it_was_opened_and_downloaded(
     assert contents() == once
 
 
-def test_a_form_of_another_site_is_not_taken(nora: Visitor, northwind: Participant) -> None:
+def test_a_cross_site_form_is_refused(nora: Visitor, northwind: Participant) -> None:
     browser = Client(enforce_csrf_checks=True, REMOTE_ADDR="198.51.100.7")
     seen = nora.open().context["seen"]
     for name in SENT:
@@ -196,14 +192,14 @@ def test_a_form_of_another_site_is_not_taken(nora: Visitor, northwind: Participa
     assert (northwind.evidence, northwind.declined_at) == ("", None)
 
 
-def test_a_link_reaches_nothing_that_asks_for_a_login(nora: Visitor) -> None:
+def test_a_link_gives_no_access_to_pages_with_a_login(nora: Visitor) -> None:
     nora.open()
     for name in ("home", "rotation-list", "partner-list", "audit-list", "mail-list"):
         assert nora.client.get(reverse(name))["Location"].startswith(reverse("login"))
     assert "sessionid" not in nora.client.cookies
 
 
-def test_one_partners_link_says_nothing_for_another(
+def test_a_link_can_not_answer_for_another_partner(
     nora: Visitor, rotation: Rotation, company: Company
 ) -> None:
     nora.send("installed", how="proof", fingerprint=company.new.sha256)
@@ -212,7 +208,7 @@ def test_one_partners_link_says_nothing_for_another(
     assert (fabrikam.evidence, fabrikam.declined_at, fabrikam.opened_at) == ("", None, None)
 
 
-def test_somebody_of_ours_can_not_pass_for_the_partner(nora: Visitor, northwind: Participant) -> None:
+def test_our_own_user_can_not_pass_for_the_partner(nora: Visitor, northwind: Participant) -> None:
     nora.client.force_login(make_person("olga", "operator"))
     nora.send("installed", how="word")
     step = northwind.steps.get(act="install")
@@ -220,7 +216,7 @@ def test_somebody_of_ours_can_not_pass_for_the_partner(nora: Visitor, northwind:
     assert "olga, by the link of Nora North" in nora.text
 
 
-def test_each_answer_is_for_its_reader_alone_and_leads_nowhere_else(nora: Visitor) -> None:
+def test_responses_are_private_and_have_no_referrer(nora: Visitor) -> None:
     for address in addresses(nora.token):
         answer = nora.client.get(address)
         assert "no-store" in answer["Cache-Control"], address
@@ -241,7 +237,7 @@ def test_each_answer_is_for_its_reader_alone_and_leads_nowhere_else(nora: Visito
     assert "no-store" in refused["Cache-Control"]
 
 
-def test_no_page_and_no_download_holds_a_private_key_of_the_vault(nora: Visitor, company: Company) -> None:
+def test_no_page_and_no_download_contains_a_private_key(nora: Visitor, company: Company) -> None:
     needles = []
     for row in PrivateKey.objects.all():
         needles += traces(pki.key_from_der(vault().unseal(bytes(row.sealed))))
@@ -256,7 +252,7 @@ def test_no_page_and_no_download_holds_a_private_key_of_the_vault(nora: Visitor,
     assert b"CERTIFICATE-----" in seen
 
 
-def test_no_text_of_anybody_is_html(nora: Visitor, northwind: Participant, company: Company) -> None:
+def test_all_texts_are_escaped(nora: Visitor, northwind: Participant, company: Company) -> None:
     nora.send("decline", reason=EVIL)
     nora.send("colleague", name=EVIL[:120], phone=EVIL[:40], job=EVIL[:100])
     Installation.objects.update_or_create(pk=1, defaults={"name": EVIL[:120]})
@@ -276,7 +272,7 @@ def test_no_text_of_anybody_is_html(nora: Visitor, northwind: Participant, compa
 
 
 @pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.extended)])
-def test_whatever_is_sent_breaks_nothing(nora: Visitor, every: int) -> None:
+def test_malformed_input_causes_no_server_error(nora: Visitor, every: int) -> None:
     nora.client.raise_request_exception = False
     values = ("", "\x00", "9" * 3000, "٣", "9999-12-31", "0001-01-01", EVIL, "%ff")
     names = [
@@ -293,7 +289,7 @@ def test_whatever_is_sent_breaks_nothing(nora: Visitor, every: int) -> None:
         ).status_code in (400, 422), number
 
 
-def test_a_file_of_a_hundred_megabytes_ends_in_one_sentence(nora: Visitor, northwind: Participant) -> None:
+def test_a_file_of_100_mb_gets_an_error_page(nora: Visitor, northwind: Participant) -> None:
     nora.open()
     body = b"--x\r\nContent-Disposition: form-data; name=certificate_file; filename=f\r\n\r\n"
     body += b"\x00" * (uploads.MAX_REQUEST_BYTES + 1)
@@ -306,7 +302,7 @@ def test_a_file_of_a_hundred_megabytes_ends_in_one_sentence(nora: Visitor, north
     assert "no-store" in answer["Cache-Control"]
 
 
-def test_a_file_a_little_too_large_keeps_what_was_typed(nora: Visitor) -> None:
+def test_a_slightly_too_large_file_keeps_the_input(nora: Visitor) -> None:
     big = SimpleUploadedFile("cert.cer", b"\x30" * (pki.MAX_FILE_BYTES + 1))
     answer = nora.send("installed", how="proof", note="Both nodes", certificate_file=big)
     assert answer.status_code == 422
@@ -314,20 +310,18 @@ def test_a_file_a_little_too_large_keeps_what_was_typed(nora: Visitor) -> None:
     assert "Both nodes</textarea>" in answer.content.decode()
 
 
-def test_no_token_is_shown_by_what_stands_for_a_visitor(nora: Visitor) -> None:
+def test_the_repr_of_a_visit_has_no_token(nora: Visitor) -> None:
     visit = PortalVisit(nora.link, nora.token, ALICE, NOW)
     assert nora.token not in repr(visit)
     assert nora.token not in repr(nora.link)
 
 
-def test_our_own_look_at_a_page_brings_no_token(nora: Visitor, northwind: Participant) -> None:
+def test_the_operators_view_of_the_page_has_no_token(nora: Visitor, northwind: Participant) -> None:
     shown = log_in(make_person("vera", "viewer")).get(reverse("participant-as-partner", args=[northwind.uid]))
     assert "/p/" not in shown.content.decode()
 
 
-def test_a_link_for_handing_in_alone_shows_no_change(
-    rotation: Rotation, northwind: Participant, clock: Clock
-) -> None:
+def test_a_submission_link_shows_no_change(rotation: Rotation, northwind: Participant, clock: Clock) -> None:
     fresh = access_links.create_link(northwind.partner, participant=None, contact=None, by=ALICE, now=NOW)
     visitor = Visitor(fresh, "198.51.100.7")
     for address in addresses(visitor.token):

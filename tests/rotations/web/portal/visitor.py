@@ -1,4 +1,4 @@
-"""Somebody at a partner who opens the page behind their link, and sends what they filled in there."""
+"""A person at a partner who opens the page by a link and posts its forms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rotations.letters.access_links import NewLink
 
 
 class Visitor:
-    """A browser with a link. ``page`` is what it saw last: forms are sent with what stands in it."""
+    """A client with a link. ``page`` is the last response: forms are posted with its hidden fields."""
 
     def __init__(self, fresh: NewLink, address: str) -> None:
         self.link = fresh.link
@@ -28,7 +28,7 @@ class Visitor:
         return self.page
 
     def send(self, name: str, /, **data: Any) -> Any:
-        """Send a form from the page as it was seen, and return the answer; it is followed to where it leads."""
+        """Post a form of the last page and return the response, after redirects."""
         if self.page is None:
             self.open()
         seen = re.search(r'name="seen" value="([^"]*)"', self.page.content.decode())
@@ -42,12 +42,12 @@ class Visitor:
 
     @property
     def text(self) -> str:
-        """Return the page as its reader has it, without tags and in one line."""
+        """Return the text of the last page in one line."""
         return page_text(self.page)
 
 
 def page_text(page: Any) -> str:
-    """Return what a page says, without tags and in one line."""
+    """Return the text of a page in one line."""
     html = re.sub(r"<(script|style)[^>]*>.*?</\1>", " ", page.content.decode(), flags=re.S)
     words = re.sub(r"<wbr>", "", html)
     words = re.sub(r"<[^>]+>", " ", words)

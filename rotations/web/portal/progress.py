@@ -1,0 +1,247 @@
+"""How far a change is for one partner, and what the partner can still answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import cached_property
+
+from django.db.models import Q
+
+from as2certs.time_format import format_moment, format_window
+from identities.stations import AbstractCertificate
+from partners.models import Partner
+from rotations.exchange.responses import AFTER_CHANGE, BEFORE_CHANGE
+from rotations.exchange.window_notices import LEAD_TIME
+from rotations.execution import stored_plan
+from rotations.letters.context import LetterContext
+from rotations.lifecycle import partner_capability
+from rotations.models import Participant, Rotation, Slot, Step
+from rotations.planning.change import Act
+from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
+
+#: From this long before the window, the page shows a countdown.
+SOON = timedelta(hours=24)
+
+
+class PortalPhase(StrEnum):
+    """The phase of a change for one partner."""
+
+    ASKING = "asking"
+    OPEN = "open"
+    MISSED = "missed"
+    MADE = "made"
+    GOING_BACK = "going back"
+    WENT_BACK = "went back"
+    CALLED_OFF = "called off"
+    COMPLETE = "complete"
+
+
+#: Phases before the change is made.
+PHASES_BEFORE_CHANGE = (PortalPhase.ASKING, PortalPhase.OPEN, PortalPhase.MISSED)
+#: Phases after the end; only a report on the result can be answered.
+ENDED_PHASES = (PortalPhase.WENT_BACK, PortalPhase.CALLED_OFF, PortalPhase.COMPLETE)
+
+
+@dataclass(frozen=True)
+class ParticipantProgress:
+    """The progress of a change for one partner.
+
+    ``cut_overs`` are our own cut-overs that affect this partner; ``was_rolled_back`` says that the change was made and
+    taken back.
+    """
+
+    context: LetterContext
+    slots: Sequence[Slot]
+    available_slots: frozenset[int]
+    has_answered_slots: bool
+    cut_overs: Sequence[Step]
+    was_rolled_back: bool
+
+    @property
+    def participant(self) -> Participant:
+        return self.context.participant
+
+    @property
+    def rotation(self) -> Rotation:
+        return self.context.rotation
+
+    @property
+    def our_name(self) -> str:
+        return self.context.our_name
+
+    @property
+    def is_own(self) -> bool:
+        """Return whether it is our certificate that changes."""
+        return self.rotation.side == "own"
+
+    @cached_property
+    def our_id(self) -> str:
+        return self.context.shared.our_ids
+
+    @property
+    def zone(self) -> str:
+        return self.context.zone
+
+    @property
+    def now(self) -> datetime:
+        return self.context.now
+
+    @property
+    def new(self) -> AbstractCertificate:
+        new = self.rotation.new
+        assert new is not None  # approved rotations have a successor
+        return new
+
+    @property
+    def old(self) -> AbstractCertificate | None:
+        return self.rotation.old
+
+    @property
+    def starts(self) -> datetime:
+        return self.context.task.starts
+
+    @property
+    def ends(self) -> datetime:
+        return self.context.task.ends
+
+    @property
+    def window(self) -> str:
+        """Return the window in the partner's time zone."""
+        return self.participant.format_window(self.zone)
+
+    @property
+    def window_utc(self) -> str:
+        """Return the window in UTC; empty when that is the partner's time zone."""
+        return "" if self.zone == "UTC" else self.participant.format_window("UTC")
+
+    @property
+    def until(self) -> str:
+        """Return the deadline for answers."""
+        return format_moment(self.context.deadline, self.zone)
+
+    @property
+    def old_ends(self) -> str:
+        return format_moment(self.old.not_after, self.zone, "day") if self.old else ""
+
+    @property
+    def changes_together(self) -> bool:
+        """Return whether both sides change at the same time."""
+        return self.context.task.changes_together
+
+    @property
+    def proposed(self) -> str:
+        """Return the time that the partner proposed, in the time zone that it chose."""
+        participant = self.participant
+        if participant.proposed_start is None or participant.proposed_end is None:
+            return ""
+        return format_window(participant.proposed_start, participant.proposed_end, participant.proposed_zone)
+
+    # Progress
+
+    @property
+    def phase(self) -> PortalPhase:
+        match RotationState(self.rotation.state):
+            case RotationState.ROLLING_BACK:
+                return PortalPhase.GOING_BACK
+            case RotationState.CANCELLED:
+                return PortalPhase.WENT_BACK if self.was_rolled_back else PortalPhase.CALLED_OFF
+            case RotationState.CLOSED:
+                return PortalPhase.COMPLETE
+            case RotationState.APPLIED if self.we_switch:
+                return PortalPhase.MADE
+            case RotationState.UNDER_WAY if any(step.state == StepState.DONE for step in self.cut_overs):
+                return PortalPhase.MADE
+        switching = self._steps(Act.PARTNER_CUT_OVER)
+        if not self.we_switch and switching and all(step.state in SETTLED for step in switching):
+            return PortalPhase.MADE
+        if self.now < self.starts:
+            return PortalPhase.ASKING
+        return PortalPhase.OPEN if self.now < self.ends else PortalPhase.MISSED
+
+    @property
+    def we_switch(self) -> bool:
+        """Return whether we change over for this partner, so that the change has a time."""
+        return bool(self.cut_overs)
+
+    @property
+    def made_at(self) -> datetime | None:
+        """Return when we finished changing over for this partner; None before that."""
+        if not self.cut_overs or any(step.state not in SETTLED for step in self.cut_overs):
+            return self.rotation.applied_at
+        return max(
+            (step.done_at for step in self.cut_overs if step.done_at), default=self.rotation.applied_at
+        )
+
+    @property
+    def must_wait(self) -> bool:
+        """Return whether a partner that changes together with us must wait because we are not ready."""
+        is_near = self.starts - LEAD_TIME <= self.now < self.ends
+        may_be = self.rotation.state in AWAITING_WINDOW and self.phase is not PortalPhase.MADE
+        return (
+            self.changes_together and is_near and may_be and stored_plan.awaits_preparation(self.participant)
+        )
+
+    @property
+    def is_over(self) -> bool:
+        return self.phase in ENDED_PHASES
+
+    @property
+    def is_soon(self) -> bool:
+        return self.phase is PortalPhase.ASKING and self.starts - self.now <= SOON
+
+    @property
+    def can_decline(self) -> bool:
+        return (
+            self.phase in PHASES_BEFORE_CHANGE
+            and self.rotation.state not in AFTER_CHANGE
+            and not self.rotation.is_emergency
+        )
+
+    @property
+    def can_choose_time(self) -> bool:
+        """Return whether the partner can still answer to the time of the change."""
+        if self.rotation.is_emergency:
+            return False
+        per_partner = any(step.participant_id for step in self.cut_overs)
+        if self.phase is not PortalPhase.ASKING or self.rotation.state not in (
+            AWAITING_WINDOW if per_partner else BEFORE_CHANGE
+        ):
+            return False
+        return self.we_switch or self.changes_together or bool(self.slots)
+
+    @property
+    def gives_files(self) -> bool:
+        """Return whether our certificate can be downloaded."""
+        return self.is_own and not self.is_over and self.phase is not PortalPhase.GOING_BACK
+
+    @property
+    def is_capability_known(self) -> bool:
+        return self.participant.partner.holds != Partner.Holds.UNKNOWN
+
+    @property
+    def can_state_capability(self) -> bool:
+        """Return whether the partner can state, or correct, what its system can hold."""
+        asked = not self.is_capability_known or bool(self.participant.says_holds)
+        return (
+            asked
+            and self.phase in (*PHASES_BEFORE_CHANGE, PortalPhase.MADE)
+            and partner_capability.is_relevant(self.rotation)
+        )
+
+    @property
+    def shows_steps(self) -> bool:
+        """Return whether the steps of the plan still apply to the partner."""
+        return self.phase in (*PHASES_BEFORE_CHANGE, PortalPhase.MADE)
+
+    def _steps(self, *acts: str) -> list[Step]:
+        return [step for step in self.context.steps if step.act in acts]
+
+
+def our_cut_overs(participant: Participant) -> list[Step]:
+    """Return our cut-overs for a partner: those for it alone if there are any, or else those for all."""
+    cut_overs = participant.rotation.steps.filter(act=Act.CUT_OVER)
+    found = list(cut_overs.filter(Q(participant=participant) | Q(participant=None)))
+    return [step for step in found if step.participant_id] or found

@@ -1,0 +1,1 @@
+"""The pages on which a partner submits its own new certificate."""
