@@ -3,6 +3,7 @@
 # make test-all       make test, and the rest: all values, everything on PostgreSQL too, all browser stories
 # make test-rest      only what make test-all runs besides make test
 # make test-faults    the tests of faults with all their numbers: kills, cuts, clocks, full disks (ARGS="-k redis" for some)
+# make mutations      break one rule at a time and see that `make test` notices (ARGS="link token": only some rules)
 # make check          lint, format, types, direction of imports, templates, migrations
 # make bench          measure, and write docs/benchmarks.md (QUICK=1: a tenth of the sizes; ARGS="idle": one only)
 # make format         format code and templates
@@ -20,7 +21,7 @@ PIP_COMPILE = $(VENV) -m piptools compile --quiet --strip-extras --no-header --a
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help python run dev test test-all test-rest test-faults check bench format fuzz audit requirements
+.PHONY: help python run dev test test-all test-rest test-faults mutations check bench format fuzz audit requirements
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -51,6 +52,10 @@ test-rest: dev
 
 test-faults: dev
 	@$(CACHING) -m pytest -m faults --faults=full $(ARGS)
+
+# Each mutation is applied to a copy: the working tree stays as it is.
+mutations: dev
+	@$(CACHING) -m tests.mutations $(ARGS)
 
 check: dev
 	$(VENV) -m ruff check

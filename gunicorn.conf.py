@@ -1,4 +1,4 @@
-"""How gunicorn serves the application. HOST, PORT and WEB_CONCURRENCY (its processes) come from the environment."""
+"""The configuration of gunicorn; HOST, PORT and WEB_CONCURRENCY (its processes) come from the environment."""
 
 import gc
 import io
@@ -15,7 +15,7 @@ from django.db import connections
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "as2certs.settings")
 try:
-    assert settings.INSTALLED_APPS  # reads the settings here, where an error can still be one line
+    assert settings.INSTALLED_APPS  # loads the settings, so that an error is one line
 except ImproperlyConfigured as error:
     sys.exit(f"as2certs: {error}")
 
@@ -25,9 +25,9 @@ worker_class = "gthread"
 threads = 4
 timeout = 60
 graceful_timeout = 4  # honcho kills after five seconds
-control_socket_disable = True  # nobody steers it from outside
+control_socket_disable = True  # not used
 loglevel = "warning"
-# What gunicorn itself says of a request names its address, which may be the key to a partner's page.
+# gunicorn logs URLs, which may contain the token of a partner.
 logconfig_dict = {
     "root": {"level": "WARNING", "handlers": []},
     "loggers": {
@@ -36,7 +36,7 @@ logconfig_dict = {
     },
     "formatters": {
         "generic": {
-            "()": "as2certs.logs.OneLine",
+            "()": "as2certs.logs.OneLineFormatter",
             "format": "%(asctime)s [%(process)d] [%(levelname)s] %(message)s",
             "datefmt": "[%Y-%m-%d %H:%M:%S %z]",
         }
@@ -45,19 +45,19 @@ logconfig_dict = {
 
 
 def on_starting(server: object) -> None:
-    """Refuse to serve with a vault that does not open what is sealed: said once here, before any page needs a key."""
+    """Refuse to start with a vault that can't unseal the stored keys, before a page needs them."""
     django.setup()
     try:
         call_command("check", databases=["default"], stdout=io.StringIO())
     except SystemCheckError as error:
         sys.exit(f"as2certs: {error}")
-    connections.close_all()  # the processes that serve open their own
-    for name in ("factor_views", "sign_on_views"):  # which other processes don't need
+    connections.close_all()  # the workers open their own
+    for name in ("second_factor_views", "sign_on_views"):  # only needed by this process
         import_module(f"as2certs.accounts.{name}")
     gc.collect()
-    gc.freeze()  # what is loaded now is shared with them: a collection would touch, and so copy, all of it
+    gc.freeze()  # the workers share this memory: a collection would write to, and so copy, all of it
 
 
 def when_ready(server: object) -> None:
-    """Say where the pages are."""
+    """Print the URL."""
     print(f"AS2 Certs is ready: {settings.AS2CERTS_BASE_URL}", flush=True)

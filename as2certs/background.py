@@ -1,4 +1,4 @@
-"""Wake a background task, without depending on the broker."""
+"""Send background tasks to the workers, without depending on the broker."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from kombu.exceptions import OperationalError
 
 log = logging.getLogger(__name__)
 
-#: Nobody is woken for so long after a broker did not answer: a burst of changes waits for it once, not once each.
-PAUSE_SECONDS = 30.0
+#: After the broker did not answer, no task is sent for this long, so that a burst of changes waits for it once only.
+BACKOFF_SECONDS = 30.0
 
 
-class _Silence:
-    """Until when this process leaves the broker alone, by the monotonic clock."""
+class _BrokerBackoff:
+    """Until when this process sends nothing, by the monotonic clock."""
 
     until = 0.0
 
 
-_never_waiting: ContextVar[bool] = ContextVar("never_waiting", default=False)
+_wakeups_suppressed: ContextVar[bool] = ContextVar("never_waiting", default=False)
 
 
 @contextmanager
-def never_waiting() -> Iterator[None]:
-    """Let nudges from this block be lost: what has to be on time must not wait for a broker that does not answer."""
-    token = _never_waiting.set(True)
+def suppress_wakeups() -> Iterator[None]:
+    """Send no tasks from this block, which has to be on time and must not wait for the broker."""
+    token = _wakeups_suppressed.set(True)
     try:
         yield
     finally:
-        _never_waiting.reset(token)
+        _wakeups_suppressed.reset(token)
 
 
-def nudge(task: str) -> None:
-    """Run an argument-free task soon after this transaction commits.
+def wake_task(task: str) -> None:
+    """Run a task without arguments soon after this transaction commits.
 
-    A nudge may get lost: every task that is nudged finds its work in the database, and beat runs it regularly.
-    So a broker that is down costs two seconds now and then, and never the request that nudged.
+    The message may get lost: each of these tasks finds its work in the database, and beat sends it regularly. A broker
+    that is down delays a request by at most two seconds now and then, and never makes it fail.
     """
-    if not _never_waiting.get():
+    if not _wakeups_suppressed.get():
         transaction.on_commit(lambda: _send(task), robust=True)
 
 
 def _send(task: str) -> None:
-    if monotonic() < _Silence.until:
+    if monotonic() < _BrokerBackoff.until:
         return
     try:
         current_app.send_task(task, expires=60, retry=False, ignore_result=True)
     except (OperationalError, OSError) as error:
-        _Silence.until = monotonic() + PAUSE_SECONDS
+        _BrokerBackoff.until = monotonic() + BACKOFF_SECONDS
         log.warning("%s was not woken, its regular run will do the work: %s", task, error)

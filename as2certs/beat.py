@@ -1,4 +1,4 @@
-"""Beat: sends the names of tasks at their times. It needs no models, no tasks and no pages for that, and loads none."""
+"""Celery beat. It only sends names of tasks, so it imports no models, tasks or views."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.utils.log import configure_logging
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "as2certs.settings")
 
-app = Celery("as2certs", fixups=[])  # the fix-up for Django would load all of it
+app = Celery("as2certs", fixups=[])  # the fixup for Django would import all apps
 app.config_from_object("django.conf:settings", namespace="CELERY")
 
 if __name__ == "__main__":

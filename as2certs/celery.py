@@ -1,4 +1,4 @@
-"""Celery: the clockwork that wakes the application. It holds no truth: losing every message costs nothing."""
+"""The Celery app. Due work is found in the database, so no message is ever needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 
-# Root is often the only account of a container; what the warning is about, pickled messages, is not accepted here.
+# Containers often run as root; the warning is about pickled messages, which are not accepted here.
 warnings.filterwarnings("ignore", "You're running the worker with superuser privileges", SecurityWarning)
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "as2certs.settings")
@@ -22,15 +22,15 @@ app.autodiscover_tasks()
 
 
 @signals.worker_process_init.connect
-def finish_the_task(**kwargs: Any) -> None:
-    """Let a pool process finish its task: honcho ends the whole group, and the parent ends its pool in order."""
+def ignore_sigterm(**kwargs: Any) -> None:
+    """Let pool processes finish their tasks: honcho signals the whole group, but the parent stops its pool in order."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @signals.worker_init.connect
-def warm_up(**kwargs: Any) -> None:
-    """Load before the pool is forked what each of its processes would load at the first step's moment."""
-    from rotations import runner  # models can't be loaded before this app is
+def preload(**kwargs: Any) -> None:
+    """Import before the pool is forked what each process would otherwise import when the first step is due."""
+    from rotations import runner  # models can only be imported after this app
 
     runner.warm_up()
-    gc.freeze()  # what is loaded now is shared by the pool: a collection would touch, and so copy, all of it
+    gc.freeze()  # the pool shares this memory: a collection would write to, and so copy, all of it

@@ -1,4 +1,4 @@
-"""System checks of what the settings promise and only the running installation can tell."""
+"""System checks that need the secrets and the database of an installation."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from django.db import DatabaseError
 from as2certs.pki.errors import VaultError
 from as2certs.pki.vault import Vault
 
-#: Sealed keys that are tried at a start, oldest first: an old vault key that was taken away too early is found there.
-SAMPLE = 2000
+#: Sealed keys that are tried, the oldest first: those need a vault key that was removed too early.
+MAX_KEYS_TRIED = 2000
 
 
 @register(Tags.security)
 def check_vault_keys(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Refuse vault keys that are none."""
+    """Refuse invalid vault keys."""
     try:
         Vault(settings.AS2CERTS_VAULT_KEYS)
     except VaultError as error:
@@ -28,50 +28,28 @@ def check_vault_keys(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
 
 
 @register(Tags.database)
-def check_sealed_keys(
+def check_sealed_values(
     app_configs: Sequence[AppConfig] | None, *, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Refuse vault keys with which a stored private key can't be opened."""
-    from identities import keys
+    """Refuse vault keys that can't unseal the stored private keys and second factors."""
+    from as2certs.accounts import second_factors
+    from identities.certificates import private_keys
 
     if "default" not in (databases or ()):
         return []
     try:
-        closed, tried = keys.closed(most=SAMPLE)
-    except VaultError:
-        return []  # said by check_vault_keys
-    except DatabaseError:
-        return []  # not migrated yet: nothing is sealed
-    if not closed:
-        return []
-    return [
-        Error(
-            f"{closed} of {tried} stored private keys can't be opened with AS2CERTS_VAULT_KEYS.",
-            hint="Add the vault key that sealed them again, after the first one, and start anew.",
-            id="as2certs.E002",
+        counts = (
+            ("E002", "private keys", private_keys.count_unreadable(limit=MAX_KEYS_TRIED)),
+            ("E003", "second factors", second_factors.count_unreadable()),
         )
-    ]
-
-
-@register(Tags.database)
-def check_sealed_factors(
-    app_configs: Sequence[AppConfig] | None, *, databases: Sequence[str] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
-    """Refuse vault keys with which somebody's second factor can't be checked: they could not log in."""
-    from as2certs.accounts import factors
-
-    if "default" not in (databases or ()):
-        return []
-    try:
-        closed, tried = factors.closed()
     except (VaultError, DatabaseError):
-        return []  # said by check_vault_keys, or not migrated yet
-    if not closed:
-        return []
+        return []  # reported by check_vault_keys, or not migrated yet
     return [
         Error(
-            f"{closed} of {tried} stored second factors can't be opened with AS2CERTS_VAULT_KEYS.",
+            f"{unreadable} of {tried} stored {what} can't be opened with AS2CERTS_VAULT_KEYS.",
             hint="Add the vault key that sealed them again, after the first one, and start anew.",
-            id="as2certs.E003",
+            id=f"as2certs.{number}",
         )
+        for number, what, (unreadable, tried) in counts
+        if unreadable
     ]

@@ -1,4 +1,4 @@
-"""The one clock that decides what is due."""
+"""The clock that decides what is due."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from django.db import connection
 
 
 def database_now() -> datetime:
-    """Return the time, aware and in UTC, by the clock that all processes share.
+    """Return the current time (aware, UTC) by the clock that all processes share.
 
-    On PostgreSQL that is the server's ``clock_timestamp()``, so machines whose clocks differ can't disagree about
-    what is due. SQLite has no server: there the machine's clock is the shared one.
+    On PostgreSQL that is the server's ``clock_timestamp()``, so that machines with different clocks agree on what is
+    due. With SQLite, all processes run on one machine, and its clock is used.
     """
     if connection.vendor != "postgresql":
         return datetime.now(UTC)

@@ -1,6 +1,7 @@
-"""The broker that is a folder, for the embedded installation: messages come into it whole, or not at all.
+"""A Celery broker in a folder, for installations without Redis.
 
-Celery's own writes a message where workers look for messages, and ends a worker that reads one half written.
+kombu's own file-system transport writes messages where workers read them, and a half-written message ends a worker.
+Here, messages are written under another name and renamed.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ log = logging.getLogger(__name__)
 
 
 class Channel(filesystem.Channel):
-    """Messages as files: written aside and renamed, taken by renaming, and left out when they can't be read."""
+    """Messages as files: written and taken by renaming, and skipped if they can't be read."""
 
-    # Without fanout each process knows its bindings by itself, and no file of them is shared.
+    # Without fanout, each process keeps its bindings itself, and no file of them is shared.
     supports_fanout = False
 
     def get_table(self, exchange: str) -> Any:
-        """Return the bindings of an exchange that this process made."""
+        """Return the bindings of an exchange made by this process."""
         return virtual.Channel.get_table(self, exchange)
 
     def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:  # type: ignore[override]  # as its parent has it
-        """Put a message into a queue. Raises ChannelError where the folder can't be written."""
+        """Put a message into a queue. Raises ChannelError if the folder can't be written."""
         folder = Path(self.data_folder_out)
         name = f"{monotonic_ns() // 1_000_000}_{uuid.uuid4()}.{queue}.msg"
         aside = folder / f"{name}.new"
@@ -42,7 +43,7 @@ class Channel(filesystem.Channel):
             raise ChannelError(f"A message can't be put into {folder}: {error.strerror}.") from error
 
     def _get(self, queue: str, timeout: float | None = None) -> Any:
-        """Take the oldest message out of a queue. Raises Empty where there is none."""
+        """Take the oldest message from a queue. Raises Empty if there is none."""
         folder = Path(self.data_folder_in)
         for file in sorted(folder.glob(f"*.{queue}.msg")):
             taken = file.with_name(f"{file.name}.taken")

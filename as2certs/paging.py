@@ -1,4 +1,4 @@
-"""Read what an address asks of a list: what is searched for, and which page, without counting rows."""
+"""Search terms and pages of lists, from the query string, without counting rows."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from django.http import HttpRequest
 
 PER_PAGE = 50
 
-#: Page numbers that are looked up; no database takes an offset of any length.
-_NUMBER = re.compile(r"[0-9]{1,9}")
+#: Valid page numbers: databases limit the size of an offset.
+_PAGE_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
-def searched(request: HttpRequest) -> str:
-    """Return the words that are searched for (``q``), at most 200 characters; PostgreSQL knows no NUL in a text."""
+def search_words(request: HttpRequest) -> str:
+    """Return the search term ``q``, at most 200 characters, without NUL, which PostgreSQL refuses."""
     return request.GET.get("q", "").replace("\x00", "").strip()[:200]
 
 
-def turn_to(table: tables.Table, request: HttpRequest) -> None:
-    """Sort a table and turn to its page as the address asks; a page that there can't be is the first one.
+def paginate_table(table: tables.Table, request: HttpRequest) -> None:
+    """Sort and paginate a table by the query string; an invalid page is the first one.
 
-    How many rows a page has is ours to say: an address that could ask for a million would be answered with them.
+    The number of rows per page is fixed, so that a URL can't request a million.
     """
     table.request = request
-    asked_order = request.GET.getlist(table.prefixed_order_by_field)
-    if order := [name for name in asked_order if name.removeprefix("-") in table.base_columns]:
+    requested_order = request.GET.getlist(table.prefixed_order_by_field)
+    if order := [name for name in requested_order if name.removeprefix("-") in table.base_columns]:
         table.order_by = order
-    asked = request.GET.get(table.prefixed_page_field, "")
-    number = int(asked) if _NUMBER.fullmatch(asked) else 1
+    page = request.GET.get(table.prefixed_page_field, "")
+    number = int(page) if _PAGE_NUMBER.fullmatch(page) else 1
     try:
         table.paginate(tables.LazyPaginator, per_page=PER_PAGE, page=max(number, 1))
     except EmptyPage:

@@ -1,4 +1,4 @@
-"""Add thousands of rows by few statements, without making an object of each."""
+"""Insert and select many rows with few statements."""
 
 from __future__ import annotations
 
@@ -15,67 +15,78 @@ from django.db import connection, models
 
 T = TypeVar("T")
 
-#: No statement adds more rows.
-BATCH = 1000
+#: Rows per INSERT statement.
+BATCH_SIZE = 1000
+#: Parameters per statement that every supported database accepts.
+MAX_KEYS = 10_000
 
 
-def batched(things: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Cut what comes into lists of at most ``size``."""
-    rest = iter(things)
+def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield the items in lists of at most ``size``."""
+    rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch
 
 
-def add_rows(
+def key_batches(keys: Iterable[int]) -> Iterator[list[int]]:
+    """Yield the distinct keys in order, in lists of at most ``MAX_KEYS``, as parameters of a query.
+
+    Instead of a subquery: PostgreSQL plans these badly without statistics of new rows, as after an import.
+    """
+    yield from in_batches(sorted(set(keys)), MAX_KEYS)
+
+
+def insert_rows(
     model: type[models.Model],
     names: Sequence[str],
     rows: Iterable[Sequence[Any]],
     *,
     same: Mapping[str, Any] | None = None,
 ) -> list[int]:
-    """Add rows to a model's table, and return their keys in the same order.
+    """Insert rows into a model's table, without instances, and return their keys in the same order.
 
-    ``names`` are the columns in which they differ (``partner_id``, not ``partner``), ``same`` has what is alike in
-    all; each other column gets its field's default. As with ``bulk_create`` nothing is validated and no signal sent;
-    the database's constraints hold. Call it in a transaction.
+    ``names`` are the columns of the rows (``partner_id``, not ``partner``), ``same`` has the values that all rows
+    share; other columns get the defaults of their fields. As with ``bulk_create``, nothing is validated and no signal
+    is sent.
+    Call it in a transaction.
     """
     fields = {field.attname: field for field in model._meta.concrete_fields if not field.primary_key}
     differing = [fields.pop(name) for name in names]
     alike = {field: (same or {}).get(name, field.get_default()) for name, field in fields.items()}
     keys: list[int] = []
-    add = _on_postgres if connection.vendor == "postgresql" else _on_sqlite
+    add = _postgres_insert if connection.vendor == "postgresql" else _sqlite_insert
     with connection.cursor() as cursor:
-        for batch in batched(rows, _most_rows(len(differing) + len(alike))):
+        for batch in in_batches(rows, _max_rows(len(differing) + len(alike))):
             statement, values = add(model, differing, batch, alike)
             cursor.execute(statement, values)
             keys += [key for (key,) in cursor.fetchall()]
     return keys
 
 
-def add_objects(objects: Sequence[models.Model], names: Sequence[str] = ()) -> None:
-    """Add new objects of one model by ``add_rows``, and give them their keys.
+def insert_objects(objects: Sequence[models.Model], names: Sequence[str] = ()) -> None:
+    """Insert new objects of one model by ``insert_rows``, and set their keys.
 
-    With ``names`` only these columns are read of them. What a binary column holds has to be a ``memoryview``.
+    With ``names``, insert only these columns. The value of a binary column has to be a ``memoryview``.
     """
     if not objects:
         return
     model = type(objects[0])
     read = names or [field.attname for field in model._meta.concrete_fields if not field.primary_key]
-    keys = add_rows(model, read, ([getattr(one, name) for name in read] for one in objects))
+    keys = insert_rows(model, read, ([getattr(one, name) for name in read] for one in objects))
     for one, key in zip(objects, keys, strict=True):
         one.pk = key
         one._state.adding, one._state.db = False, connection.alias
 
 
-def _most_rows(columns: int) -> int:
-    """Return how many rows one statement takes."""
+def _max_rows(columns: int) -> int:
+    """Return the number of rows of one statement."""
     if connection.vendor == "postgresql":
-        return BATCH  # it is given one value for each column
+        return BATCH_SIZE  # with one parameter per column
     connection.ensure_connection()
-    return min(BATCH, connection.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // columns)
+    return min(BATCH_SIZE, connection.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // columns)
 
 
-def _on_postgres(
+def _postgres_insert(
     model: type[models.Model],
     differing: Sequence[models.Field[Any, Any]],
     rows: Sequence[Sequence[Any]],
@@ -87,35 +98,38 @@ def _on_postgres(
     read = ", ".join(f"new.c{n}" for n in range(len(differing)))
     named = ", ".join(f"c{n}" for n in range(len(differing)))
     new = f"UNNEST({lists}) WITH ORDINALITY AS new ({named}, place)"
-    begin = _begin(model, (*differing, *alike))
+    begin = _insert_clause(model, (*differing, *alike))
     statement = f"{begin} SELECT {read}{scalars} FROM {new} ORDER BY place RETURNING id"  # noqa: S608  # names of ours
-    columns = [[_plain(value) for value in column] for column in zip(*rows, strict=True)]
-    return statement, [*(_plain(value) for value in alike.values()), *columns]
+    columns = [[_driver_value(value) for value in column] for column in zip(*rows, strict=True)]
+    return statement, [*(_driver_value(value) for value in alike.values()), *columns]
 
 
-def _on_sqlite(
+def _sqlite_insert(
     model: type[models.Model],
     differing: Sequence[models.Field[Any, Any]],
     rows: Sequence[Sequence[Any]],
     alike: Mapping[models.Field[Any, Any], Any],
 ) -> tuple[str, list[Any]]:
-    rest = [_plain(value) for value in alike.values()]
+    rest = [_driver_value(value) for value in alike.values()]
     one = f"({', '.join(['%s'] * (len(differing) + len(rest)))})"
     values: list[Any] = []
     for row in rows:
-        values += [_plain(value) for value in row]
+        values += [_driver_value(value) for value in row]
         values += rest
-    return f"{_begin(model, (*differing, *alike))} VALUES {', '.join([one] * len(rows))} RETURNING id", values
+    return (
+        f"{_insert_clause(model, (*differing, *alike))} VALUES {', '.join([one] * len(rows))} RETURNING id",
+        values,
+    )
 
 
-def _begin(model: type[models.Model], fields: Iterable[models.Field[Any, Any]]) -> str:
+def _insert_clause(model: type[models.Model], fields: Iterable[models.Field[Any, Any]]) -> str:
     quote = connection.ops.quote_name
     columns = ", ".join(quote(str(field.column)) for field in fields)
     return f"INSERT INTO {quote(model._meta.db_table)} ({columns})"
 
 
-def _plain(value: Any) -> Any:
-    """Return a value as the database's driver takes it."""
+def _driver_value(value: Any) -> Any:
+    """Return a value as the database driver expects it."""
     if type(value) in (str, int, bool, NoneType):
         return value
     if isinstance(value, str):  # a choice
@@ -124,7 +138,7 @@ def _plain(value: Any) -> Any:
         return value if connection.features.has_native_uuid_field else value.hex
     if isinstance(value, datetime):
         return connection.ops.adapt_datetimefield_value(value)
-    if isinstance(value, memoryview):  # and not bytes, which may be a text that nobody decoded
+    if isinstance(value, memoryview):  # and not bytes, which may be text that was not decoded
         return value
     if isinstance(value, dict | list):
         return json.dumps(value)

@@ -1,11 +1,11 @@
-"""Start everything on one machine: what `make run` does. Needs nothing but Python's standard library to begin with.
+"""Start all processes on one machine, for `make run`. Only the standard library is needed to begin with.
 
-Also `python -m as2certs.run --install FILE...`: make .venv and install these requirements, if that is not done yet.
+`python -m as2certs.run --install FILE...` only creates .venv and installs these requirements, unless that is done.
 """
 
 import sys
 
-if sys.version_info < (3, 11):  # noqa: UP036  # said here, before newer syntax: that is what this line is for
+if sys.version_info < (3, 11):  # noqa: UP036  # before any newer syntax
     sys.exit("as2certs: Python 3.11 or later is needed, this is {}.{}.".format(*sys.version_info))
 
 import base64
@@ -26,33 +26,33 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
-STAMP = VENV / "installed.json"
-EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  # only compared with
+INSTALLED_STAMP = VENV / "installed.json"
+WILDCARD_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104  # only compared
 
 
-def stop(line: str) -> NoReturn:
-    """End with one line."""
+def exit_with(line: str) -> NoReturn:
+    """Exit with an error of one line."""
     sys.exit(f"as2certs: {line}")
 
 
-def install(*files: str) -> None:
-    """Make .venv and install these requirement files, unless exactly that was done before."""
-    wanted = {name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in files}
-    if not works(PYTHON):
+def install_requirements(*files: str) -> None:
+    """Create .venv and install these requirements files, unless that was done before."""
+    hashes = {name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in files}
+    if not is_usable_python(PYTHON):
         make_venv()
     with contextlib.suppress(OSError, ValueError):
-        if wanted.items() <= json.loads(STAMP.read_text()).items():
+        if hashes.items() <= json.loads(INSTALLED_STAMP.read_text()).items():
             return
     print("Installing what is needed. The first time this takes a minute or two.", flush=True)
-    listed = [word for name in files for word in ("-r", name)]
-    pip = [str(PYTHON), "-m", "pip", "install", "-qq", "--no-input", "--disable-pip-version-check", *listed]
+    options = [word for name in files for word in ("-r", name)]
+    pip = [str(PYTHON), "-m", "pip", "install", "-qq", "--no-input", "--disable-pip-version-check", *options]
     if subprocess.run(pip, cwd=ROOT, check=False).returncode:
-        stop("Python packages could not be installed; the lines above say why. Is the network there?")
-    STAMP.write_text(json.dumps(wanted))
+        exit_with("Python packages could not be installed; the lines above say why. Is the network there?")
+    INSTALLED_STAMP.write_text(json.dumps(hashes))
 
 
-def works(python: Path) -> bool:
-    """Tell whether this interpreter is there, starts, and is new enough: a .venv may have outlived its Python."""
+def is_usable_python(python: Path) -> bool:
+    """Return whether this interpreter exists, starts and is new enough; the Python of a .venv may be gone."""
     code = "import sys; sys.exit(sys.version_info < (3, 11))"
     return (
         python.exists()
@@ -61,34 +61,34 @@ def works(python: Path) -> bool:
 
 
 def make_venv() -> None:
-    made = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "venv", "--clear", VENV], check=False, capture_output=True, text=True
     )
-    if not made.returncode:
+    if not result.returncode:
         return
-    said = (made.stdout + made.stderr).strip()
-    if "ensurepip" in said:
-        stop(
+    output = (result.stdout + result.stderr).strip()
+    if "ensurepip" in output:
+        exit_with(
             "This Python can't make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"
         )
-    stop(f"{VENV} could not be made: {said.splitlines()[-1] if said else 'no reason was given'}")
+    exit_with(f"{VENV} could not be made: {output.splitlines()[-1] if output else 'no reason was given'}")
 
 
 def check_folder(folder: Path) -> None:
-    """Make a folder where it is missing (for nobody else's eyes), and try to write in it."""
+    """Create a folder with mode 0700 if it is missing, and check that it is writable."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        stop(
+        exit_with(
             f"{folder} can't be written: {error.strerror}. Change its rights, or set AS2CERTS_VAR to another folder."
         )
 
 
 def check_port(host: str, port: str) -> None:
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        stop(f"PORT can't be read (it is “{port}”). It should be a number from 1 to 65535.")
+        exit_with(f"PORT can't be read (it is “{port}”). It should be a number from 1 to 65535.")
     try:
         kind, *_, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
         with socket.socket(kind, socket.SOCK_STREAM) as listener:
@@ -96,14 +96,14 @@ def check_port(host: str, port: str) -> None:
             listener.bind(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            stop(
+            exit_with(
                 f"Port {port} is taken by another program. Choose another one: make run PORT={int(port) % 65535 + 1}"
             )
-        stop(f"{host}:{port} can't be listened on: {error.strerror}.")
+        exit_with(f"{host}:{port} can't be listened on: {error.strerror}.")
 
 
 def make_secrets(folder: Path) -> None:
-    """Make the secrets that come neither from the environment nor from an earlier start, readable by us only."""
+    """Create the secrets that are neither in the environment nor in files yet, with mode 0600."""
     vault_key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     for name, file, value in (
         ("SECRET_KEY", "secret_key", secrets.token_urlsafe(50)),
@@ -117,29 +117,29 @@ def make_secrets(folder: Path) -> None:
             opened.write(value + "\n")
 
 
-def manage(*arguments: str) -> None:
-    """Run a command of manage.py; it has said itself what went wrong."""
+def run_management_command(*arguments: str) -> None:
+    """Run a command of manage.py, and exit if it fails; it reports the error itself."""
     returncode = subprocess.run([PYTHON, "manage.py", *arguments], cwd=ROOT, check=False).returncode
     if returncode:
         sys.exit(returncode)
 
 
-def serve() -> int:
-    """Run the processes of the Procfile until one ends or somebody ends us, and end all of them.
+def run_processes() -> int:
+    """Run the processes of the Procfile until one exits or a signal arrives, and stop all of them.
 
-    They live in a session of their own, so a Ctrl-C or a closed terminal reaches only us, once, and is passed on.
+    They run in a session of their own: Ctrl-C or a closed terminal signals this process only, which passes it on.
     """
-    asked: list[int] = []
+    signals: list[int] = []
 
     def end(number: int, frame: object) -> None:
-        asked.append(number)
+        signals.append(number)
         honcho.terminate()
 
     honcho = subprocess.Popen([PYTHON, "-m", "honcho", "start"], cwd=ROOT, start_new_session=True)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
     returncode = honcho.wait()
-    if asked:
+    if signals:
         print("Everything has ended.", flush=True)
         return 0
     print(
@@ -150,28 +150,28 @@ def serve() -> int:
 
 
 def run() -> int:
-    """Install, make ready, and serve."""
+    """Install, prepare and serve."""
     host, port = os.environ.get("HOST") or "127.0.0.1", os.environ.get("PORT") or "8000"
     var = Path(os.environ.get("AS2CERTS_VAR") or ROOT / "var").absolute()
     check_port(host, port)
     check_folder(var)
-    install("requirements.txt")
+    install_requirements("requirements.txt")
     make_secrets(var)
-    shown = "localhost" if host in EVERYWHERE else host
+    shown = "localhost" if host in WILDCARD_ADDRESSES else host
     os.environ.setdefault("AS2CERTS_BASE_URL", f"http://{shown}:{port}")
     os.environ["PATH"] = f"{PYTHON.parent}{os.pathsep}{os.environ.get('PATH', '')}"
     os.environ["PYTHONUNBUFFERED"] = "1"
     os.environ.update(HOST=host, PORT=port)
-    manage("make_ready", "--administrator")
+    run_management_command("make_ready", "--administrator")
     if os.environ.get("DEMO", "") not in ("", "0"):
-        manage("load_demo", "--if-empty")
-    return serve()
+        run_management_command("load_demo", "--if-empty")
+    return run_processes()
 
 
 def main(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["--install"]:
         check_folder(ROOT)
-        install(*arguments[1:])
+        install_requirements(*arguments[1:])
         return 0
     return run()
 

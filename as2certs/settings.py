@@ -1,7 +1,7 @@
-"""Settings of the project, read from the environment; docs/settings.md lists them.
+"""Django settings, read from the environment; docs/settings.md lists the variables.
 
-Secrets may come from files too: ``SECRET_KEY_FILE`` instead of ``SECRET_KEY``, and so on. Whatever can't be read
-ends the start with one line that names the variable and never shows a secret.
+Secrets may be in files: ``SECRET_KEY_FILE`` instead of ``SECRET_KEY``, for example. An invalid value raises
+ImproperlyConfigured with one line that names the variable, without secrets.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from celery.schedules import crontab
 from django.core.exceptions import ImproperlyConfigured
 from django_stubs_ext import monkeypatch
 
-monkeypatch()  # so that ModelAdmin[Identity] and the like can be written
+monkeypatch()  # for subscripts such as ModelAdmin[Identity]
 
 T = TypeVar("T")
 
@@ -66,8 +66,8 @@ OWN_NAMES = {
 }
 
 
-def contents(name: str, path: str | Path) -> str:
-    """Return what a secret's file holds, without the line end that editors add."""
+def read_secret_file(name: str, path: str | Path) -> str:
+    """Return the content of a secret's file, stripped."""
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -75,8 +75,8 @@ def contents(name: str, path: str | Path) -> str:
         raise ImproperlyConfigured(f"{name} names the file {path}, which can't be read: {reason}.") from error
 
 
-def surroundings() -> dict[str, str]:
-    """Return the environment with the secrets' files read, after refusing names of ours that nobody knows."""
+def read_environment() -> dict[str, str]:
+    """Return the environment, with the secrets from files. Unknown names with our prefix are refused."""
     for name in sorted(os.environ):
         if name.startswith("AS2CERTS_") and name not in OWN_NAMES:
             known = ", ".join(sorted(OWN_NAMES))
@@ -87,38 +87,38 @@ def surroundings() -> dict[str, str]:
     both = sorted(name for name in files if os.environ.get(name))
     if both:
         raise ImproperlyConfigured(f"{both[0]} and {both[0]}_FILE are both set. Set one of them.")
-    return {**os.environ, **{name: contents(f"{name}_FILE", path) for name, path in files.items()}}
+    return {**os.environ, **{name: read_secret_file(f"{name}_FILE", path) for name, path in files.items()}}
 
 
 env = environ.Env()
-env.ENVIRON = surroundings()
+env.ENVIRON = read_environment()
 
 
-def read(how: Callable[..., T], name: str, meaning: str, **options: Any) -> T:
-    """Return one setting; ``meaning`` says in the error what its value should have been."""
+def read_setting(parse: Callable[..., T], name: str, meaning: str, **options: Any) -> T:
+    """Return one setting; ``meaning`` describes valid values in the error."""
     try:
-        return how(name, **options)
+        return parse(name, **options)
     except (ValueError, TypeError, ImproperlyConfigured) as error:
         shown = "" if name in SECRETS else f" (it is “{env.ENVIRON.get(name, '')}”)"
         raise ImproperlyConfigured(f"{name} can't be read{shown}. It should be {meaning}.") from error
 
 
-def flag(name: str) -> bool:
-    """Return a switch that is off unless it is set; a value that is neither on nor off is an error."""
+def read_flag(name: str) -> bool:
+    """Return a boolean setting, False by default. Other values are an error."""
     value = env.ENVIRON.get(name, "").lower()
     if value not in ("", "0", "1", "false", "true", "no", "yes", "off", "on"):
         raise ImproperlyConfigured(f"{name} can't be read (it is “{value}”). It should be true or false.")
     return value in ("1", "true", "yes", "on")
 
 
-VAR = Path(read(env.str, "AS2CERTS_VAR", "a folder", default=str(BASE_DIR / "var"))).absolute()
+VAR = Path(read_setting(env.str, "AS2CERTS_VAR", "a folder", default=str(BASE_DIR / "var"))).absolute()
 
 
-def secret(name: str, file: str) -> str:
-    """Return a secret that must be there: from the environment, or from the file that `make run` made in var/."""
+def required_secret(name: str, file: str) -> str:
+    """Return a required secret, from the environment or from the file that `make run` created in var/."""
     value = env.ENVIRON.get(name, "")
     if not value and (VAR / file).exists():
-        value = contents(f"{name}_FILE", VAR / file)
+        value = read_secret_file(f"{name}_FILE", VAR / file)
     if not value:
         raise ImproperlyConfigured(
             f"{name} is missing: set {name} or {name}_FILE, or start once with `make run`, which makes {VAR / file}."
@@ -128,20 +128,20 @@ def secret(name: str, file: str) -> str:
 
 # --- Django -------------------------------------------------------------------------------------------------
 
-SECRET_KEY = secret("SECRET_KEY", "secret_key")
-DEBUG = flag("DEBUG")
+SECRET_KEY = required_secret("SECRET_KEY", "secret_key")
+DEBUG = read_flag("DEBUG")
 
-#: Where people reach the application: links in mails start with it.
-AS2CERTS_BASE_URL = read(env.str, "AS2CERTS_BASE_URL", "an address", default="http://127.0.0.1:8000").rstrip(
-    "/"
-)
+#: The public URL of the application, for links in mails.
+AS2CERTS_BASE_URL = read_setting(
+    env.str, "AS2CERTS_BASE_URL", "an address", default="http://127.0.0.1:8000"
+).rstrip("/")
 _base = urlsplit(AS2CERTS_BASE_URL)
 if _base.scheme not in ("http", "https") or not _base.hostname:
     raise ImproperlyConfigured(
         f"AS2CERTS_BASE_URL can't be read (it is “{AS2CERTS_BASE_URL}”). "
         "It should be an address such as https://certs.example.com."
     )
-ALLOWED_HOSTS = read(
+ALLOWED_HOSTS = read_setting(
     env.list,
     "ALLOWED_HOSTS",
     "a list of host names",
@@ -150,9 +150,9 @@ ALLOWED_HOSTS = read(
 CSRF_TRUSTED_ORIGINS = [f"{_base.scheme}://{_base.netloc}"]
 
 
-def proxies() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """Return the addresses from which our own proxies come, single ones and networks."""
-    names: list[str] = read(env.list, "AS2CERTS_PROXIES", "a list of addresses", default=[])
+def trusted_proxies() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Return the addresses and networks of our own proxies."""
+    names: list[str] = read_setting(env.list, "AS2CERTS_PROXIES", "a list of addresses", default=[])
     try:
         return [ipaddress.ip_network(name.strip()) for name in names if name.strip()]
     except ValueError as error:
@@ -162,8 +162,8 @@ def proxies() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
         ) from error
 
 
-#: From these, ``X-Forwarded-For`` says where somebody really comes from.
-AS2CERTS_PROXIES = proxies()
+#: Proxies whose ``X-Forwarded-For`` is trusted.
+AS2CERTS_PROXIES = trusted_proxies()
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -189,19 +189,19 @@ INSTALLED_APPS = [
     "identities",
     "partners",
     "rotations",
-    "as2certs.home",
+    "as2certs.site",
 ]
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "as2certs.policy.ContentPolicyMiddleware",
+    "as2certs.content_security_policy.ContentSecurityPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "as2certs.accounts.middleware.TimeZoneMiddleware",
-    "as2certs.accounts.middleware.OwnPasswordMiddleware",
+    "as2certs.accounts.middleware.PasswordChangeMiddleware",
     "as2certs.accounts.middleware.SecondFactorMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -222,7 +222,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "as2certs.home.context.shell",
+                "as2certs.site.context_processors.page_context",
             ],
         },
     },
@@ -239,9 +239,9 @@ USE_TZ = True
 # --- Database -----------------------------------------------------------------------------------------------
 
 
-def database() -> dict[str, Any]:
-    """Return Django's settings of the database: SQLite in var/ unless DATABASE_URL names another one."""
-    found: dict[str, Any] = read(
+def database_settings() -> dict[str, Any]:
+    """Return Django's database settings: SQLite in var/ unless DATABASE_URL is set."""
+    found: dict[str, Any] = read_setting(
         env.db_url,
         "DATABASE_URL",
         "such as postgres://user:password@host/name",
@@ -249,9 +249,9 @@ def database() -> dict[str, Any]:
     )
     options = found.setdefault("OPTIONS", {})
     if found["ENGINE"] == "django.db.backends.sqlite3":
-        # IMMEDIATE: a transaction that reads first and writes later waits for its turn instead of failing.
-        # FULL: in WAL mode NORMAL may lose the last commits when the power fails. The record of what was written
-        # to an AS2 system must not get lost; its price is one fsync for each of our few transactions.
+        # IMMEDIATE: a transaction that reads and then writes waits for the lock instead of failing.
+        # FULL: in WAL mode, NORMAL may lose the last commits after a power failure, and with them the record of what
+        # was written to an AS2 system. The price is one fsync per transaction.
         options.setdefault("transaction_mode", "IMMEDIATE")
         options.setdefault("timeout", 20)
         options.setdefault("init_command", "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
@@ -266,9 +266,9 @@ def database() -> dict[str, Any]:
     return found
 
 
-DATABASES = {"default": database()}
+DATABASES = {"default": database_settings()}
 
-#: What all web processes have to know at once and may forget soon: codes of a second factor that were used already.
+#: Shared by all web processes: codes of second factors that were used already.
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.db.DatabaseCache",
@@ -281,7 +281,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # --- People -------------------------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"
-AUTHENTICATION_BACKENDS = ["as2certs.accounts.patience.PatientBackend"]
+AUTHENTICATION_BACKENDS = ["as2certs.accounts.throttling.ThrottledBackend"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
@@ -295,42 +295,42 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 
-# Second factors are django-allauth's, in our words and on our pages; of its other pages none is mounted. Nobody signs
-# up, and our own patience (patience.py) stands in place of its limits, which would let strangers lock people out.
+# Second factors come from django-allauth, with our texts and templates; its other pages are not used. There is no
+# sign-up, and throttling.py replaces its rate limits, which would let strangers lock accounts.
 ACCOUNT_ADAPTER = "as2certs.accounts.adapters.AccountAdapter"
 ACCOUNT_EMAIL_VERIFICATION = "none"
-ACCOUNT_FORMS = {"reauthenticate": "as2certs.accounts.factor_forms.ConfirmByPasswordForm"}
+ACCOUNT_FORMS = {"reauthenticate": "as2certs.accounts.second_factor_forms.ConfirmByPasswordForm"}
 ACCOUNT_RATE_LIMITS = MFA_RATE_LIMITS = False
 ACCOUNT_REAUTHENTICATION_METHODS = ("password", "mfa", "socialaccount")
-ACCOUNT_REAUTHENTICATION_TIMEOUT = 300  # seconds for which somebody who confirmed that it is them is believed
-ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]  # read by a check alone: there is no such page
-MFA_ADAPTER = "as2certs.accounts.adapters.FactorAdapter"
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 300  # seconds
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]  # only for a system check: there is no such page
+MFA_ADAPTER = "as2certs.accounts.adapters.SecondFactorAdapter"
 MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_FORMS = {
-    "authenticate": "as2certs.accounts.factor_forms.CodeForm",
-    "reauthenticate": "as2certs.accounts.factor_forms.ConfirmByCodeForm",
-    "activate_totp": "as2certs.accounts.factor_forms.AddAppForm",
-    "add_webauthn": "as2certs.accounts.factor_forms.AddPasskeyForm",
-    "authenticate_webauthn": "as2certs.accounts.factor_forms.PasskeyForm",
-    "reauthenticate_webauthn": "as2certs.accounts.factor_forms.ConfirmByPasskeyForm",
+    "authenticate": "as2certs.accounts.second_factor_forms.CodeForm",
+    "reauthenticate": "as2certs.accounts.second_factor_forms.ConfirmByCodeForm",
+    "activate_totp": "as2certs.accounts.second_factor_forms.AddAppForm",
+    "add_webauthn": "as2certs.accounts.second_factor_forms.AddPasskeyForm",
+    "authenticate_webauthn": "as2certs.accounts.second_factor_forms.PasskeyForm",
+    "reauthenticate_webauthn": "as2certs.accounts.second_factor_forms.ConfirmByPasskeyForm",
 }
 MFA_RECOVERY_CODES_SHOW_ONCE = True
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_TOTP_ISSUER = "AS2 Certs"
-MFA_TOTP_TOLERANCE = 1  # steps of 30 seconds by which a telephone's clock may be off: RFC 6238, section 5.2
+MFA_TOTP_TOLERANCE = 1  # steps of 30 seconds that a phone's clock may be off: RFC 6238, section 5.2
 
-# Single sign-on: one provider, named here and nowhere else.
+# Single sign-on: one provider, configured here only.
 SOCIALACCOUNT_ADAPTER = "as2certs.accounts.openid.SignOnAdapter"
-SOCIALACCOUNT_EMAIL_AUTHENTICATION = False  # nobody becomes somebody here by having the same address there
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = False  # equal e-mail addresses don't link accounts
 SOCIALACCOUNT_REQUESTS_TIMEOUT = 10
 SOCIALACCOUNT_STORE_TOKENS = False
 
 
-def roles_of_groups() -> dict[str, list[str]]:
-    """Return which roles here the groups of single sign-on stand for: group → names of roles."""
+def group_roles() -> dict[str, list[str]]:
+    """Return the roles that the groups of single sign-on map to: group → names of roles."""
     name, roles = "AS2CERTS_OIDC_GROUPS", ("viewer", "operator", "approver", "administrator")
     meaning = 'JSON such as {"edi-team": "Operator", "edi-leads": ["Approver", "Administrator"]}'
-    found: Any = read(env.json, name, meaning)
+    found: Any = read_setting(env.json, name, meaning)
     if not isinstance(found, dict) or not found:
         raise ImproperlyConfigured(
             f"{name} names no groups (it is “{env.ENVIRON[name]}”). It should be {meaning}."
@@ -348,10 +348,10 @@ def roles_of_groups() -> dict[str, list[str]]:
     return {group: [role.lower() for role in named] for group, named in wanted.items()}
 
 
-def issuer_of_people() -> str:
-    """Return the provider's address, by which it also calls itself: OpenID Connect Discovery, section 3."""
+def oidc_issuer() -> str:
+    """Return the provider's issuer identifier (OpenID Connect Discovery, section 3)."""
     issuer = env.ENVIRON["AS2CERTS_OIDC_ISSUER"].strip()
-    wrong = _wrong_with_issuer(issuer)
+    wrong = _issuer_problem(issuer)
     if wrong:
         shown = "" if "@" in issuer else f" (it is “{issuer}”)"
         raise ImproperlyConfigured(
@@ -361,7 +361,7 @@ def issuer_of_people() -> str:
     return issuer
 
 
-def _wrong_with_issuer(issuer: str) -> str:
+def _issuer_problem(issuer: str) -> str:
     try:
         parts = urlsplit(issuer)
         known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -378,8 +378,8 @@ def _wrong_with_issuer(issuer: str) -> str:
     return ""
 
 
-def single_sign_on() -> dict[str, Any] | None:
-    """Return how people log in at an OpenID provider; None where that is not wanted."""
+def oidc_settings() -> dict[str, Any] | None:
+    """Return the settings of single sign-on; None if it is off."""
     together = [f"AS2CERTS_OIDC_{part}" for part in ("ISSUER", "CLIENT_ID", "CLIENT_SECRET", "GROUPS")]
     given = {
         name: value.strip()
@@ -402,22 +402,24 @@ def single_sign_on() -> dict[str, Any] | None:
             f"AS2CERTS_OIDC_SCOPES lacks openid (it is “{given['AS2CERTS_OIDC_SCOPES']}”). It should be names with "
             "spaces between them, such as: openid profile email groups."
         )
-    issuer = issuer_of_people()
+    issuer = oidc_issuer()
     return {
         "issuer": issuer,
         "client_id": given["AS2CERTS_OIDC_CLIENT_ID"],
         "secret": given["AS2CERTS_OIDC_CLIENT_SECRET"],
         "name": given.get("AS2CERTS_OIDC_NAME", str(urlsplit(issuer).hostname)),
         "scopes": scopes,
-        "groups": roles_of_groups(),
+        "groups": group_roles(),
         "groups_claim": given.get("AS2CERTS_OIDC_GROUPS_CLAIM", "groups"),
     }
 
 
-#: Where people log in by single sign-on, with the client's secret; None: nowhere.
-AS2CERTS_OIDC = single_sign_on()
+#: The settings of single sign-on, with the client secret; None if it is off.
+AS2CERTS_OIDC = oidc_settings()
 
-SESSION_COOKIE_AGE = 3600 * read(env.int, "AS2CERTS_SESSION_HOURS", "a whole number of hours", default=12)
+SESSION_COOKIE_AGE = 3600 * read_setting(
+    env.int, "AS2CERTS_SESSION_HOURS", "a whole number of hours", default=12
+)
 
 # --- Security -----------------------------------------------------------------------------------------------
 
@@ -427,18 +429,18 @@ SECURE_HSTS_SECONDS = 30 * 24 * 3600 if _https else 0
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 
-CSRF_FAILURE_VIEW = "as2certs.home.refusals.csrf_failure"
-CSRF_COOKIE_HTTPONLY = True  # scripts find the token in the page
-DEFAULT_EXCEPTION_REPORTER_FILTER = "as2certs.faults.PlacesOnly"
+CSRF_FAILURE_VIEW = "as2certs.site.error_pages.csrf_failure"
+CSRF_COOKIE_HTTPONLY = True  # scripts read the token from the page
+DEFAULT_EXCEPTION_REPORTER_FILTER = "as2certs.error_reports.LocationsOnlyReporterFilter"
 
-# Certificates are read up to 1 MiB; a form may bring two files. No file that somebody sends touches a disk.
-FILE_UPLOAD_HANDLERS = ["as2certs.uploads.MemoryOnly"]
+# Certificates may have up to 1 MiB; a form may have two files. Uploads are never written to disk.
+FILE_UPLOAD_HANDLERS = ["as2certs.uploads.MemoryOnlyUploadHandler"]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 2000
 DATA_UPLOAD_MAX_NUMBER_FILES = 10
 
-#: The vault's keys: the first seals, all open.
-AS2CERTS_VAULT_KEYS = secret("AS2CERTS_VAULT_KEYS", "vault_keys").replace(",", " ").split()
+#: The vault keys: the first one seals, all unseal.
+AS2CERTS_VAULT_KEYS = required_secret("AS2CERTS_VAULT_KEYS", "vault_keys").replace(",", " ").split()
 
 # --- Files --------------------------------------------------------------------------------------------------
 
@@ -452,16 +454,16 @@ STORAGES = {
 
 # --- AS2 systems --------------------------------------------------------------------------------------------
 
-#: The only folder under which directory connectors write.
+#: The only folder that directory connectors may write in.
 AS2CERTS_DIRECTORY_ROOT = Path(
-    read(env.str, "AS2CERTS_DIRECTORY_ROOT", "a folder", default=str(VAR / "as2"))
+    read_setting(env.str, "AS2CERTS_DIRECTORY_ROOT", "a folder", default=str(VAR / "as2"))
 ).absolute()
 
 
-def hooks() -> dict[str, list[str]]:
+def allowed_hooks() -> dict[str, list[str]]:
     """Return the commands that directory connectors may run: name → argv."""
     meaning = 'JSON such as {"reload": ["/usr/local/bin/reload-as2", "--now"]}'
-    found: Any = read(env.json, "AS2CERTS_HOOKS", meaning, default={})
+    found: Any = read_setting(env.json, "AS2CERTS_HOOKS", meaning, default={})
     if not isinstance(found, dict) or not all(
         isinstance(argv, list) and argv and all(isinstance(word, str) for word in argv)
         for argv in found.values()
@@ -470,23 +472,23 @@ def hooks() -> dict[str, list[str]]:
     return found
 
 
-AS2CERTS_HOOKS = hooks()
+AS2CERTS_HOOKS = allowed_hooks()
 
-#: How long a hook may take.
-AS2CERTS_HOOK_SECONDS = read(env.float, "AS2CERTS_HOOK_SECONDS", "a number of seconds", default=30.0)
+#: Timeout of a hook.
+AS2CERTS_HOOK_SECONDS = read_setting(env.float, "AS2CERTS_HOOK_SECONDS", "a number of seconds", default=30.0)
 
-#: The password of each bundle.p12 in a directory; empty: a random one for each, in a file beside it.
+#: The password of each bundle.p12 in a directory; if empty, a random one for each, in a file beside it.
 AS2CERTS_BUNDLE_PASSWORD = env.ENVIRON.get("AS2CERTS_BUNDLE_PASSWORD", "")
 
 # --- Mail ---------------------------------------------------------------------------------------------------
 
-#: Where mail goes without EMAIL_URL; the application shows it.
+#: Where mail is kept without EMAIL_URL, and shown by the application.
 AS2CERTS_MAIL_FOLDER = VAR / "mail"
 if env.ENVIRON.get("EMAIL_URL"):
-    _email = read(env.email_url, "EMAIL_URL", "such as smtp+tls://user:password@host:587")
+    _email = read_setting(env.email_url, "EMAIL_URL", "such as smtp+tls://user:password@host:587")
     EMAIL_BACKEND = _email["EMAIL_BACKEND"]
     if EMAIL_BACKEND == "django.core.mail.backends.smtp.EmailBackend":
-        EMAIL_BACKEND = "as2certs.mail.smtp.PatientBackend"
+        EMAIL_BACKEND = "as2certs.mail.smtp.PatientEmailBackend"
     EMAIL_HOST = _email["EMAIL_HOST"]
     EMAIL_PORT = _email["EMAIL_PORT"]
     EMAIL_HOST_USER = _email["EMAIL_HOST_USER"] or ""
@@ -496,11 +498,11 @@ if env.ENVIRON.get("EMAIL_URL"):
 else:
     EMAIL_BACKEND = "as2certs.mail.backends.FolderBackend"
 EMAIL_TIMEOUT = 20
-DEFAULT_FROM_EMAIL = SERVER_EMAIL = read(
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = read_setting(
     env.str, "AS2CERTS_MAIL_FROM", "an address", default=f"AS2 Certs <as2certs@{_base.hostname}>"
 )
 
-#: Where mails come back: a mailbox that is read over IMAP with TLS. Empty: none is.
+#: The mailbox of bounces, read by IMAP with TLS; may be empty.
 AS2CERTS_BOUNCES_MAILBOX = env.ENVIRON.get("AS2CERTS_BOUNCES_MAILBOX", "")
 if AS2CERTS_BOUNCES_MAILBOX:
     try:
@@ -514,7 +516,7 @@ if AS2CERTS_BOUNCES_MAILBOX:
             "imap+tls://… for STARTTLS."
         )
 
-#: What a mail server shows that reports to /bounces/ which mails came back. Empty: nobody can.
+#: The key with which a mail server reports bounces to /bounces/; if empty, none can.
 AS2CERTS_BOUNCES_KEY = env.ENVIRON.get("AS2CERTS_BOUNCES_KEY", "")
 if AS2CERTS_BOUNCES_KEY and (len(AS2CERTS_BOUNCES_KEY) < 32 or not AS2CERTS_BOUNCES_KEY.isascii()):
     raise ImproperlyConfigured(
@@ -523,16 +525,16 @@ if AS2CERTS_BOUNCES_KEY and (len(AS2CERTS_BOUNCES_KEY) < 32 or not AS2CERTS_BOUN
     )
 
 # --- Celery -------------------------------------------------------------------------------------------------
-# The database holds the schedule. Beat only wakes the workers, with messages that have no arguments: each task looks
-# for what is due, so a message that is lost, doubled or late does no harm.
+# The schedule is in the database. Beat only sends tasks without arguments, and each task searches for what is due, so
+# that a lost, duplicate or late message does no harm.
 
-REDIS_URL = read(env.str, "REDIS_URL", "such as redis://host:6379/0", default="")
+REDIS_URL = read_setting(env.str, "REDIS_URL", "such as redis://host:6379/0", default="")
 if REDIS_URL and urlsplit(REDIS_URL).scheme not in ("redis", "rediss"):
     raise ImproperlyConfigured("REDIS_URL can't be read. It should be such as redis://host:6379/0.")
 AS2CERTS_BROKER_FOLDER = VAR / "broker"
 if REDIS_URL:
     CELERY_BROKER_URL = REDIS_URL
-    # A broker that hangs costs a page a second: no retries of a nudge that beat gives anyway.
+    # A broker that hangs delays a page by a second. No retries: beat sends the task anyway.
     CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
         "socket_connect_timeout": 1,
         "socket_timeout": 1,
@@ -550,22 +552,20 @@ else:
     }
 CELERY_BROKER_CONNECTION_TIMEOUT = 2
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for a broker that is away, however long
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for the broker without limit
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TIMEZONE = "UTC"
-# Acknowledged when taken: the work of a worker that dies is found again in the database after its lease, and within
-# seconds. A second delivery by the broker would come an hour later and find nothing.
+# Acknowledged early: the work of a worker that dies is found in the database again, seconds after its lease expires.
+# The broker would deliver the message again an hour later, when nothing is left to do.
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
-CELERY_TASK_TIME_LIMIT = (
-    900  # the last resort for a task that hangs; hooks and mail have shorter limits of their own
-)
-CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"  # keeps nothing on disk: any number of beats can run
+CELERY_TASK_TIME_LIMIT = 900  # the last resort for a task that hangs; hooks and mail have shorter timeouts
+CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"  # without a file, so that any number of beats can run
 CELERY_BEAT_SCHEDULE = {
     "apply what is due": {"task": "rotations.tasks.apply_due", "schedule": 1, "options": {"expires": 5}},
     "send mail": {"task": "as2certs.mail.tasks.send_due", "schedule": 2, "options": {"expires": 10}},
@@ -590,7 +590,7 @@ if AS2CERTS_BOUNCES_MAILBOX:
 
 # --- Logs ---------------------------------------------------------------------------------------------------
 
-_level = read(env.str, "AS2CERTS_LOG_LEVEL", "a level", default="INFO").upper()
+_level = read_setting(env.str, "AS2CERTS_LOG_LEVEL", "a level", default="INFO").upper()
 if _level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
     raise ImproperlyConfigured(
         f"AS2CERTS_LOG_LEVEL can't be read (it is “{_level}”). It should be DEBUG, INFO, WARNING or ERROR."
@@ -600,7 +600,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {
         "line": {
-            "()": "as2certs.logs.OneLine",
+            "()": "as2certs.logs.OneLineFormatter",
             "format": "{asctime} {levelname} {name}: {message}",
             "style": "{",
         }
@@ -612,7 +612,7 @@ LOGGING = {
             name: {"level": _level}
             for name in ("as2certs", "identities", "partners", "rotations", "django.request")
         },
-        # Django gives its own server, for development, a handler that names whole addresses.
+        # Django's development server has a handler of its own, which would log whole URLs.
         "django.server": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
     },
 }

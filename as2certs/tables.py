@@ -1,4 +1,4 @@
-"""Tables in this application's looks, drawn so that a page of a hundred rows costs little more than its cells."""
+"""Tables of the application, rendered with little overhead per cell."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from django.utils.safestring import SafeString
 
 
 class CellColumn(tables.TemplateColumn):
-    """A column whose cells are drawn by a template; it knows ``record``, and whatever the page knows."""
+    """A column whose cells are rendered by a template with ``record`` and the context of the page."""
 
-    def draw(self, record: Any, page: Context) -> SafeString:
-        """Draw one cell in the context of its page.
+    def render_cell(self, record: Any, page: Context) -> SafeString:
+        """Render a cell in the context of its page.
 
-        A context of its own, as ``TemplateColumn`` makes one, would ask all context processors again for each cell.
+        ``TemplateColumn`` would create a context, and so run all context processors, for each cell.
         """
         with page.push(**{self.context_object_name: record}):
-            drawn: SafeString = get_template(self.template_name).template.render(page)  # type: ignore[attr-defined]
-        return drawn
+            html: SafeString = get_template(self.template_name).template.render(page)  # type: ignore[attr-defined]
+        return html
 
 
-def from_template(name: str, **kwargs: Any) -> CellColumn:
-    """Return a column whose cells are drawn by ``templates/<name>``."""
+def template_column(name: str, **kwargs: Any) -> CellColumn:
+    """Return a column whose cells are rendered by ``templates/<name>``."""
     return CellColumn(template_name=name, **kwargs)
 
 
 class CompactTable(tables.Table):
-    """A table in this application's looks. What cells have as attributes is the same in each row."""
+    """A table of the application. The attributes of its cells are the same in each row."""
 
     class Meta:
         template_name = "django_tables2/compact.html"
         attrs = {"class": "table table-stack table-hover"}
 
-    def drawn_rows(self) -> Iterator[tuple[SafeString, list[tuple[SafeString, Any]]]]:
-        """Yield the attributes of each row of the page, and for each of its cells the attributes and what it holds."""
+    def rendered_rows(self) -> Iterator[tuple[SafeString, list[tuple[SafeString, Any]]]]:
+        """Yield the attributes of each row of the page with the attributes and contents of its cells."""
         attrs = {
             column.name: format_html('data-label="{}" {}', column.header, column.attrs["td"].as_html())
             for column in self.columns
@@ -48,7 +48,6 @@ class CompactTable(tables.Table):
             yield row.attrs.as_html(), cells
 
     def _cell(self, row: tables.rows.BoundRow, column: tables.columns.BoundColumn) -> Any:
-        drawing = column.column
-        if isinstance(drawing, CellColumn):
-            return drawing.draw(row.record, self.context)
+        if isinstance(column.column, CellColumn):
+            return column.column.render_cell(row.record, self.context)
         return row.get_cell(column.name)

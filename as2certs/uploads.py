@@ -1,4 +1,4 @@
-"""How files that people send are received: in memory, and no more of them than anybody reads."""
+"""Uploads, kept in memory and limited in size."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from django.core.files.uploadhandler import FileUploadHandler, StopFutureHandler
 
 from as2certs import pki
 
-#: A request of more bytes than this is refused before it is read.
-MOST_BYTES = 32 * 1024 * 1024
+#: Larger requests are refused before they are read.
+MAX_REQUEST_BYTES = 32 * 1024 * 1024
 
 
-class MemoryOnly(FileUploadHandler):
-    """Keep the beginning of each file, one byte more than is allowed, and drop the rest as it comes in.
+class MemoryOnlyUploadHandler(FileUploadHandler):
+    """Keep each file in memory, up to one byte more than is allowed, and discard the rest.
 
-    Nothing touches a disk: a file that somebody sends may hold a private key that must not stay here, and a process
-    that dies would leave it in a temporary folder.
+    Nothing is written to disk: a file may contain a private key, and a process that is killed would leave it in a
+    temporary folder.
     """
 
     def handle_raw_input(
@@ -30,9 +30,11 @@ class MemoryOnly(FileUploadHandler):
         boundary: str,
         encoding: Any = None,
     ) -> None:
-        """Refuse a request that is larger than any of our forms could be. Raises RequestDataTooBig."""
-        if content_length > MOST_BYTES:
-            raise RequestDataTooBig(f"A request of {content_length} bytes: at most {MOST_BYTES} are read.")
+        """Refuse a request that is larger than any form. Raises RequestDataTooBig."""
+        if content_length > MAX_REQUEST_BYTES:
+            raise RequestDataTooBig(
+                f"A request of {content_length} bytes: at most {MAX_REQUEST_BYTES} are read."
+            )
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
         super().new_file(*args, **kwargs)

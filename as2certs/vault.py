@@ -1,4 +1,4 @@
-"""The vault of this installation, with the keys of its settings."""
+"""The vault with the keys of the settings."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from as2certs.pki.vault import Vault
 
 
 @lru_cache(maxsize=4)
-def _vault_of(keys: tuple[str, ...]) -> Vault:
+def _vault_for(keys: tuple[str, ...]) -> Vault:
     return Vault(keys)
 
 
 def vault() -> Vault:
-    """Return the vault: its first key seals, all of them open."""
-    return _vault_of(tuple(settings.AS2CERTS_VAULT_KEYS))
+    """Return the vault, which seals with the first key, and unseals with any."""
+    return _vault_for(tuple(settings.AS2CERTS_VAULT_KEYS))

@@ -1,6 +1,6 @@
-"""The worker: two processes that carry out tasks. `celery -A as2certs.celery worker` is the same, with its options.
+"""The Celery worker, with two processes. `celery -A as2certs.celery worker` is equivalent, and takes options.
 
-Celery's command line brings a shell and more, 15 MB in each process that nobody asks for.
+Celery's command line would import 15 MB more into each process.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from as2certs.celery import app
 
 if __name__ == "__main__":
-    # Workers need not know of each other: the database knows what is done. So no gossip, no mingling, no heartbeat.
+    # Workers coordinate by the database, so they need no gossip, mingle or heartbeat.
     worker = app.Worker(
         concurrency=2,
         loglevel="WARNING",

@@ -1,8 +1,8 @@
-"""Django admin for our side. Certificates, keys and history are to be looked at; no key byte is ever read here."""
+"""Django admin of identities. Certificates, keys and history are read-only; no byte of a key is ever loaded."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
@@ -21,7 +21,7 @@ from identities.models import (
     PrivateKey,
 )
 
-#: What is shown of a certificate of either side: everything but its bytes.
+#: The fields of a certificate, of an identity or a partner: everything but its bytes.
 CERTIFICATE_FIELDS = (
     "uid",
     "common_name",
@@ -83,35 +83,65 @@ class AS2SystemAdmin(AuditedAdmin):
 
 
 class ServiceInline(ReadOnlyInline):
-    model = IdentityService
+    """The role assignments of a station."""
+
     fields = ("role", "certificate", "starts_at", "ends_at")
     ordering = ("-starts_at", "-id")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        rows = super().get_queryset(request).select_related("certificate")
-        return rows.defer("certificate__der", "certificate__chain_pem")
+        rows: Any = super().get_queryset(request)
+        return rows.with_certificates()
+
+
+class IdentityServiceInline(ServiceInline):
+    model = IdentityService
+
+
+class StationAdmin(AuditedAdmin):
+    """Identities or partners, with all fields of their ``form``."""
+
+    readonly_fields = ("uid", "archived_at")
+    filter_horizontal = ("owners", "subscribers")
+    search_fields = ("name", "as2_id", "url", "notes", "uid")
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        form: Any = self.form
+        return [*form._meta.fields, *self.readonly_fields]
 
 
 @admin.register(Identity)
-class IdentityAdmin(AuditedAdmin):
+class IdentityAdmin(StationAdmin):
     form = IdentityAdminForm
-    readonly_fields = ("uid", "archived_at")
-    filter_horizontal = ("owners", "subscribers")
     list_display = ("name", "as2_id", "environment", "as2_system", "archived_at")
     list_filter = ("environment", "as2_system", ("archived_at", admin.EmptyFieldListFilter))
     list_select_related = ("as2_system",)
-    search_fields = ("name", "as2_id", "url", "notes", "uid")
-    inlines = (ServiceInline,)
-
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        return [*IdentityAdminForm.Meta.fields, *self.readonly_fields]
+    inlines = (IdentityServiceInline,)
 
 
 class CertificateAdmin(ReadOnlyAdmin):
-    """Certificates of either side: a row never changes, and its bytes are downloaded from its page."""
+    """Certificates of one model, read-only; their bytes are downloaded from their pages."""
+
+    #: Name of the foreign key to the station.
+    holder: ClassVar[str]
 
     date_hierarchy = "not_after"
     show_full_result_count = False
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return [self.holder, *CERTIFICATE_FIELDS]
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        return ["common_name", self.holder, "short_name", "key_type", "key_size", "not_before", "not_after"]
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        return [f"{self.holder}__environment", *CERTIFICATE_FILTERS]
+
+    def get_search_fields(self, request: HttpRequest) -> list[str]:
+        columns = ("common_name", "subject", "sha256", "sha1", "serial")
+        return [*columns, f"{self.holder}__name", f"{self.holder}__as2_id"]
+
+    def get_list_select_related(self, request: HttpRequest) -> list[str]:
+        return [self.holder]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).defer("der")
@@ -123,7 +153,7 @@ class CertificateAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Find a fingerprint in any spelling too."""
+        """Find fingerprints in any notation too."""
         try:
             return queryset.filter(sha256=pki.normalise_fingerprint(search_term)), False
         except pki.PkiError:
@@ -132,52 +162,37 @@ class CertificateAdmin(ReadOnlyAdmin):
 
 @admin.register(IdentityCertificate)
 class IdentityCertificateAdmin(CertificateAdmin):
-    fields = ("identity", *CERTIFICATE_FIELDS, "private_key")
-    list_display = (
-        "common_name",
-        "identity",
-        "short_name",
-        "key_type",
-        "key_size",
-        "not_before",
-        "not_after",
-    )
-    list_filter = ("identity__environment", *CERTIFICATE_FILTERS)
-    list_select_related = ("identity",)
-    search_fields = (
-        "common_name",
-        "subject",
-        "sha256",
-        "sha1",
-        "serial",
-        "identity__name",
-        "identity__as2_id",
-    )
+    holder = "identity"
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return [*super().get_fields(request, obj), "private_key"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return (
-            super()
-            .get_queryset(request)
-            .select_related("identity", "private_key__identity")
-            .defer("private_key__sealed")
-        )
+        rows = super().get_queryset(request).select_related("identity", "private_key__identity")
+        return rows.defer("private_key__sealed")
 
 
-@admin.register(IdentityService)
-class IdentityServiceAdmin(ReadOnlyAdmin):
-    list_display = ("identity", "role", "certificate", "starts_at", "ends_at")
-    list_filter = ("role", ("ends_at", admin.EmptyFieldListFilter), "starts_at")
-    list_select_related = ("identity", "certificate")
-    search_fields = ("identity__name", "identity__as2_id", "certificate__sha256", "certificate__serial")
+class PeriodAdmin(ReadOnlyAdmin):
+    """Periods in which certificates were used, without their bytes."""
+
     date_hierarchy = "starts_at"
+    show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).defer("certificate__der", "certificate__chain_pem")
 
 
+@admin.register(IdentityService)
+class IdentityServiceAdmin(PeriodAdmin):
+    list_display = ("identity", "role", "certificate", "starts_at", "ends_at")
+    list_filter = ("role", ("ends_at", admin.EmptyFieldListFilter), "starts_at")
+    list_select_related = ("identity", "certificate")
+    search_fields = ("identity__name", "identity__as2_id", "certificate__sha256", "certificate__serial")
+
+
 @admin.register(PrivateKey)
 class PrivateKeyAdmin(ReadOnlyAdmin):
-    """That a key is here, and what kind: never its bytes, sealed or not."""
+    """The properties of stored keys, never their bytes, sealed or not."""
 
     fields = ("uid", "identity", "key_type", "key_size", "public_key_sha256", "created_at")
     list_display = ("identity", "key_type", "key_size", "public_key_sha256", "created_at")
@@ -189,7 +204,7 @@ class PrivateKeyAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).defer("sealed")
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Refuse to filter by the sealed bytes: asked often enough, that would spell them."""
+        """Refuse filters by the sealed bytes, which would reveal them one by one."""
         return not lookup.startswith("sealed") and super().lookup_allowed(lookup, value, request)
 
 

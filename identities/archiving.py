@@ -1,82 +1,66 @@
-"""Archive what is no longer used, and bring it back: history hangs on it, so nothing is deleted."""
+"""Archive objects that are no longer used, and restore them; nothing is deleted, because history refers to it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, transaction
 
-from as2certs.audit.keeping import noun
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.form_saving import trail_noun
+from as2certs.audit.recording import Actor, AuditEvent, record
+from identities.errors import ArchiveRefused
 from identities.models import AS2System, CertificateRequest, Identity
-from identities.stations import AbstractStation
+from identities.stations import AbstractStation, Archivable
 
-M = TypeVar("M", bound=models.Model)
-
-
-class NotNow(Exception):
-    """It can't be archived or restored; the message is one sentence that says why and what to do first."""
+Obstacle = Callable[[Any], str]
+"""Returns the reason why an object can't be archived or restored as a sentence, empty if it can."""
 
 
-def archive(
-    obj: M,
-    *,
-    unless: Callable[[M], str],
-    reason: str,
-    by: Actor,
-    now: datetime,
-    also: Iterable[models.Model] = (),
-) -> None:
-    """Archive an object, with a reason for the trail.
-
-    ``unless`` returns what stands in the way, or nothing. Raises NotNow when something does, or when it is archived
-    already.
-    """
-    with transaction.atomic():
-        row = _locked(obj)
-        if row.archived_at is not None:
-            raise NotNow(f"{obj} is archived already.")
-        if obstacle := unless(row):
-            raise NotNow(obstacle)
-        row.archived_at = now
-        row.save(update_fields=["archived_at"])
-        record(f"{noun(obj)}.archived", on=obj, by=by, now=now, also=also, reason=reason)
+@transaction.atomic
+def archive(obj: Archivable, *, obstacle: Obstacle, reason: str, by: Actor, now: datetime) -> None:
+    """Archive an object, and record the reason. Raises ArchiveRefused if it is archived, or for an obstacle."""
+    row = _lock(obj)
+    if row.archived_at is not None:
+        raise ArchiveRefused(f"{obj} is archived already.")
+    _set_archived_at(row, now, obstacle)
+    _record(obj, "archived", reason, by=by, now=now)
 
 
-def restore(
-    obj: M,
-    *,
-    unless: Callable[[M], str],
-    reason: str,
-    by: Actor,
-    now: datetime,
-    also: Iterable[models.Model] = (),
-) -> None:
-    """Bring an archived object back. Raises NotNow when it is in use, or something stands in the way."""
+def restore(obj: Archivable, *, obstacle: Obstacle, reason: str, by: Actor, now: datetime) -> None:
+    """Restore an archived object, and record the reason. Raises ArchiveRefused if it is in use, or for an obstacle."""
     try:
         with transaction.atomic():
-            row = _locked(obj)
+            row = _lock(obj)
             if row.archived_at is None:
-                raise NotNow(f"{obj} is not archived.")
-            if obstacle := unless(row):
-                raise NotNow(obstacle)
-            row.archived_at = None
-            row.save(update_fields=["archived_at"])
-            record(f"{noun(obj)}.restored", on=obj, by=by, now=now, also=also, reason=reason)
+                raise ArchiveRefused(f"{obj} is not archived.")
+            _set_archived_at(row, None, obstacle)
+            _record(obj, "restored", reason, by=by, now=now)
     except IntegrityError as error:
-        raise NotNow(
+        raise ArchiveRefused(
             f"Something else took the place of {obj} meanwhile. Look again at what is in use."
         ) from error
 
 
-def _locked(obj: models.Model) -> Any:
+def _lock(obj: Archivable) -> Any:
     return type(obj)._base_manager.select_for_update().get(pk=obj.pk)
 
 
-def identity_in_use(identity: Identity) -> str:
-    """Return what keeps an identity from being archived, as a sentence; empty when nothing does."""
+def _set_archived_at(row: Archivable, moment: datetime | None, obstacle: Obstacle) -> None:
+    if sentence := obstacle(row):
+        raise ArchiveRefused(sentence)
+    row.archived_at = moment
+    row.save(update_fields=["archived_at"])
+
+
+def _record(obj: Archivable, verb: str, reason: str, *, by: Actor, now: datetime) -> None:
+    event = AuditEvent(f"{trail_noun(obj)}.{verb}", obj, also=obj.audit_subjects, reason=reason)
+    record(event, by=by, now=now)
+
+
+def identity_archive_obstacle(identity: Identity) -> str:
+    """Return why an identity can't be archived, as a sentence; empty if it can."""
     rotation = identity.rotations.running().first()
     if rotation is not None:
         return f"A rotation of {identity} is running ({rotation}): close or cancel it first."
@@ -86,8 +70,8 @@ def identity_in_use(identity: Identity) -> str:
     return ""
 
 
-def system_in_use(system: AS2System) -> str:
-    """Return what keeps an AS2 system from being archived, as a sentence; empty when nothing does."""
+def system_archive_obstacle(system: AS2System) -> str:
+    """Return why an AS2 system can't be archived, as a sentence; empty if it can."""
     names = list(system.identities.active().values_list("name", flat=True)[:4])
     if names:
         some = ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
@@ -97,8 +81,8 @@ def system_in_use(system: AS2System) -> str:
     return ""
 
 
-def as2_id_taken(station: AbstractStation) -> str:
-    """Return who uses an archived station's AS2 ID now, as a sentence; empty when nobody does."""
+def as2_id_conflict(station: AbstractStation) -> str:
+    """Return that another station uses an archived one's AS2 ID now, as a sentence; empty if none does."""
     other = (
         type(station)
         ._default_manager.active()
@@ -113,6 +97,6 @@ def as2_id_taken(station: AbstractStation) -> str:
     )
 
 
-def nothing(obj: models.Model) -> str:
-    """Return that nothing stands in the way."""
+def no_obstacle(obj: Archivable) -> str:
+    """Return that nothing prevents the action."""
     return ""

@@ -1,4 +1,4 @@
-"""What the lists of our side can be narrowed to."""
+"""Filters of the lists of identities, AS2 systems and certificates."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ EXPIRY_CHOICES = [
 _HEX = re.compile(r"[0-9a-f]{4,64}")
 
 
-def search_field(what: str) -> dict[str, Any]:
-    """Return the settings of a filter's search field; ``what`` is what it looks for."""
-    widget = forms.TextInput(attrs={"type": "search", "placeholder": what, "maxlength": 200})
+def search_field(placeholder: str) -> dict[str, Any]:
+    """Return the arguments of a filter's search field with a placeholder."""
+    widget = forms.TextInput(attrs={"type": "search", "placeholder": placeholder, "maxlength": 200})
     return {"label": "Search", "widget": widget}
 
 
 class ArchivedFilter(django_filters.ChoiceFilter):
-    """Leave archived rows out, unless they are asked for."""
+    """Exclude archived rows by default."""
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("label", "Archived")
@@ -50,41 +50,41 @@ class ArchivedFilter(django_filters.ChoiceFilter):
         return queryset.filter(archived_at__isnull=value != "only")
 
 
-def station_search(queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
-    """Narrow stations to those whose name, AS2 ID or notes hold the words."""
+def search_stations(queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
+    """Filter stations by words in name, AS2 ID or notes."""
     words = value.strip()
     return queryset.filter(Q(name__icontains=words) | Q(as2_id__icontains=words) | Q(notes__icontains=words))
 
 
-def ends_within(value: str, now: datetime) -> Q:
-    """Return the condition on a certificate for one of the choices of expiry."""
+def expires_within(value: str, now: datetime) -> Q:
+    """Return the condition on a certificate for a value of EXPIRY_CHOICES."""
     if value == "expired":
         return Q(not_after__lt=now)
     return Q(not_after__gte=now, not_after__lte=now + timedelta(days=int(value)))
 
 
-def serving_ends(service: type[Any], holder: str) -> Callable[[QuerySet[Any], str, str], QuerySet[Any]]:
-    """Return a filter for stations by the end of a certificate that serves them now."""
+def filter_by_expiry(service: type[Any], holder: str) -> Callable[[QuerySet[Any], str, str], QuerySet[Any]]:
+    """Return the filter method for stations by the expiry of their certificates in use."""
 
-    def narrow(queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
+    def method(queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
         ending = service._default_manager.filter(
-            **{holder: OuterRef("pk")}, ends_at=None, certificate__in=_ending(service, value)
+            **{holder: OuterRef("pk")}, ends_at=None, certificate__in=_expiring_certificates(service, value)
         )
         return queryset.filter(Exists(ending))
 
-    return narrow
+    return method
 
 
-def _ending(service: type[Any], value: str) -> QuerySet[Any]:
+def _expiring_certificates(service: type[Any], value: str) -> QuerySet[Any]:
     certificates = service._meta.get_field("certificate").related_model._default_manager
-    ending: QuerySet[Any] = certificates.filter(ends_within(value, database_now())).values("pk")
+    ending: QuerySet[Any] = certificates.filter(expires_within(value, database_now())).values("pk")
     return ending
 
 
-def certificate_search(holder: str, stations: QuerySet[Any], value: str) -> Q:
-    """Return the condition for a search: a fingerprint or serial number in any spelling, or words of a name.
+def certificate_search_condition(holder: str, stations: QuerySet[Any], value: str) -> Q:
+    """Return the condition for a search by words of a name, or by fingerprint or serial number in any notation.
 
-    Which of the ``stations`` have such a name is asked once, and not of each certificate.
+    The ``stations`` with such a name are looked up by one subquery.
     """
     words = value.strip()
     named = stations.filter(Q(name__icontains=words) | Q(as2_id__icontains=words)).order_by()
@@ -100,21 +100,21 @@ def certificate_search(holder: str, stations: QuerySet[Any], value: str) -> Q:
     return found
 
 
-def narrowed_in_passing(queryset: QuerySet[Any], condition: Q) -> QuerySet[Any]:
-    """Narrow a long list to the few rows of a condition that no index helps with.
+def filter_by_subquery(queryset: QuerySet[Any], condition: Q) -> QuerySet[Any]:
+    """Filter a long list by a condition without an index that only few rows meet.
 
-    SQLite would go through the list in its order, which means to look each row up where it lies, all over the file.
-    So it goes through the table once as it lies, and then through the index of the order: ``+ 0`` lets it not look up
-    what it has found, which may be most of the table.
+    In the order of an index, SQLite would look up each row of the table, all over the file. As a subquery, it scans
+    the table once in its physical order; ``+ 0`` keeps it from looking up the found keys, possibly most of the table,
+    one by one instead of following the index of the order.
     """
     if connection.vendor != "sqlite":
         return queryset.filter(condition)
     found = queryset.model._default_manager.filter(condition).order_by().values("pk")
-    return queryset.alias(in_passing=F("pk") + 0).filter(in_passing__in=found)
+    return queryset.alias(scanned=F("pk") + 0).filter(scanned__in=found)
 
 
 class IdentityFilter(django_filters.FilterSet):
-    q = django_filters.CharFilter(method=station_search, **search_field("Name or AS2 ID"))
+    q = django_filters.CharFilter(method=search_stations, **search_field("Name or AS2 ID"))
     environment = django_filters.ChoiceFilter(choices=Environment.choices, empty_label="any")
     as2_system = django_filters.ModelChoiceFilter(
         label="AS2 system", queryset=AS2System.objects.active(), empty_label="any", null_label="none"
@@ -123,7 +123,7 @@ class IdentityFilter(django_filters.FilterSet):
         label="Certificate ends",
         choices=EXPIRY_CHOICES,
         empty_label="any time",
-        method=serving_ends(IdentityService, "identity"),
+        method=filter_by_expiry(IdentityService, "identity"),
     )
     archived = ArchivedFilter()
 
@@ -143,7 +143,7 @@ class SystemFilter(django_filters.FilterSet):
 
 
 class CertificateFilter(django_filters.FilterSet):
-    """Certificates of one side; those that serve no role are left out unless they are asked for."""
+    """Certificates of identities, or of partners in a subclass; by default only those in use."""
 
     HOLDER = "identity"
     SERVICE: type[Any] = IdentityService
@@ -179,13 +179,13 @@ class CertificateFilter(django_filters.FilterSet):
 
     def search(self, queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
         stations = self._holder()._default_manager.all()
-        return narrowed_in_passing(queryset, certificate_search(self.HOLDER, stations, value))
+        return filter_by_subquery(queryset, certificate_search_condition(self.HOLDER, stations, value))
 
     def in_environment(self, queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
         return queryset.filter(**{f"{self.HOLDER}__environment": value})
 
     def ending(self, queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
-        return queryset.filter(ends_within(value, database_now()))
+        return queryset.filter(expires_within(value, database_now()))
 
     def serving(self, queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
         if value == "all":

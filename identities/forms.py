@@ -1,4 +1,4 @@
-"""Forms of our side: identities, AS2 systems, and the reason that goes with archiving."""
+"""Forms for identities and AS2 systems, and for the reason of an action."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db.models import Q
 
-from as2certs.accounts.forms import ReminderDaysField, page_layout
-from identities.connectors import CHOICES as CONNECTOR_CHOICES
-from identities.connectors import may_sign_per_partner
+from as2certs.accounts.forms import ReminderDaysField, form_helper
+from identities.connectors import CONNECTOR_CHOICES, may_sign_per_partner
 from identities.models import AS2System, Identity
 from identities.stations import AbstractStation, Environment
 
 _FOLDER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
 
-#: Widgets, rows and parts of a page that the forms of identities and partners have in common.
+#: Widgets and layout that the forms of identities and partners share.
 STATION_WIDGETS: dict[str, Any] = {
     "owners": forms.CheckboxSelectMultiple,
     "notes": forms.Textarea(attrs={"rows": 3}),
@@ -32,12 +31,12 @@ STATION_ROWS = (
     Row(Column("name", css_class="col-md-8"), Column("environment", css_class="col-md-4")),
     Row(Column("as2_id", css_class="col-md-5"), Column("url", css_class="col-md-7")),
 )
-REMINDED = Fieldset(
+REMINDER_FIELDSET = Fieldset(
     "Who is reminded",
     Row(Column("owners", css_class="col-md-6"), Column("reminder_days", css_class="col-md-6")),
 )
 
-#: What a certificate's subject says about a company, beside its common name.
+#: The fields of a certificate's subject, apart from its common name.
 SUBJECT_ROWS = (
     Row(
         Column("organization", css_class="col-md-6"),
@@ -52,7 +51,7 @@ SUBJECT_ROWS = (
 
 
 class CountryField(forms.CharField):
-    """A country as a certificate's subject holds it: two letters, made large; empty where none is given."""
+    """A country as in a certificate's subject: two capital letters, or empty."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(required=False, max_length=2, **kwargs)
@@ -65,10 +64,10 @@ class CountryField(forms.CharField):
 
 
 class StationForm(forms.ModelForm[Any]):
-    """What the forms of identities and partners have in common."""
+    """Base of the forms of identities and partners."""
 
-    #: The field that names the station on which a change of this one is tried first.
-    REHEARSED_ON: ClassVar[str]
+    #: The field of the test station on which changes of this station are rehearsed.
+    REHEARSAL_FIELD: ClassVar[str]
 
     reminder_days = ReminderDaysField(
         required=False,
@@ -87,11 +86,11 @@ class StationForm(forms.ModelForm[Any]):
         self._offer_counterparts()
 
     def _offer_counterparts(self) -> None:
-        """Offer the test stations in use; what was chosen before may stay, so that other things can be changed."""
-        field = self.fields[self.REHEARSED_ON]
+        """Offer the test stations in use; an earlier choice stays valid, so that other fields can be changed."""
+        field = self.fields[self.REHEARSAL_FIELD]
         assert isinstance(field, forms.ModelChoiceField)
         model = self._meta.model
-        chosen = getattr(self.instance, f"{self.REHEARSED_ON}_id")
+        chosen = getattr(self.instance, f"{self.REHEARSAL_FIELD}_id")
         offered = model._default_manager.filter(
             Q(archived_at=None, environment=Environment.TEST) | Q(pk=chosen)
         )
@@ -110,14 +109,14 @@ class StationForm(forms.ModelForm[Any]):
                 f"{other} has the AS2 ID {as2_id} in {environment} already. Open that one, or archive it.",
             )
         if environment:
-            self._check_counterpart(environment, cleaned.get(self.REHEARSED_ON))
+            self._check_counterpart(environment, cleaned.get(self.REHEARSAL_FIELD))
         return cleaned
 
     def _check_counterpart(self, environment: str, counterpart: AbstractStation | None) -> None:
         name = self._meta.model._meta.verbose_name
         if counterpart and environment == Environment.TEST:
             self.add_error(
-                self.REHEARSED_ON,
+                self.REHEARSAL_FIELD,
                 f"This is a test {name} itself: only production ones rehearse. Choose none.",
             )
         if environment != Environment.TEST and self.instance.pk:
@@ -137,7 +136,7 @@ class StationForm(forms.ModelForm[Any]):
 
 
 class IdentityForm(StationForm):
-    REHEARSED_ON = "rehearsal_identity"
+    REHEARSAL_FIELD = "rehearsal_identity"
 
     country = CountryField(help_text="Two letters, such as DE or US.")
 
@@ -175,7 +174,7 @@ class IdentityForm(StationForm):
         assert isinstance(system, forms.ModelChoiceField)
         system.queryset = AS2System.objects.filter(Q(archived_at=None) | Q(pk=self.instance.as2_system_id))
         system.empty_label = "None: a person applies changes"
-        self.helper = page_layout(
+        self.helper = form_helper(
             *STATION_ROWS,
             Fieldset(
                 "How a change gets there",
@@ -184,7 +183,7 @@ class IdentityForm(StationForm):
                     Column("rehearsal_identity", css_class="col-md-6"),
                 ),
             ),
-            REMINDED,
+            REMINDER_FIELDSET,
             Fieldset(
                 "What new certificates say",
                 HTML(
@@ -221,7 +220,7 @@ class IdentityForm(StationForm):
 
 
 class SystemForm(forms.ModelForm[AS2System]):
-    """An AS2 system. The folder and the hook's name go into the connector's configuration."""
+    """An AS2 system. Folder and hook are stored in the configuration of the connector."""
 
     TRAIL_FIELDS = (
         "name",
@@ -271,7 +270,7 @@ class SystemForm(forms.ModelForm[AS2System]):
         config = self.instance.config or {}
         self.fields["folder"].initial = config.get("folder", "")
         self.fields["hook"].initial = config.get("hook", "")
-        self.helper = page_layout(
+        self.helper = form_helper(
             Row(Column("name", css_class="col-md-8"), Column("environment", css_class="col-md-4")),
             Fieldset("What it can hold", "overlap", "signs_per_partner", "drain_hours"),
             Fieldset(
@@ -334,8 +333,8 @@ class SystemForm(forms.ModelForm[AS2System]):
         return super().save(commit)
 
 
-class ReasonForm(forms.Form):
-    """Why somebody archives, restores or exports something: kept in the trail."""
+class AuditReasonForm(forms.Form):
+    """The reason of an action, for the audit trail."""
 
     reason = forms.CharField(
         max_length=500,
@@ -346,4 +345,4 @@ class ReasonForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.helper = page_layout("reason")
+        self.helper = form_helper("reason")

@@ -1,4 +1,4 @@
-"""Our side: the AS2 stations we run, their certificates and keys, and the AS2 systems that carry their traffic."""
+"""Models of our own AS2 stations (identities): certificates, private keys, and the AS2 systems that they run on."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from identities.stations import (
     AbstractCertificate,
     AbstractService,
     AbstractStation,
+    Archivable,
+    ArchivableQuerySet,
     Environment,
-    StationQuerySet,
-    may_rehearse,
-    refuse_delete,
+    can_rehearse_on,
     service_constraints,
 )
 
@@ -27,7 +27,7 @@ class OwnRole(models.TextChoices):
     DECRYPT = "decrypt", "decrypt"
 
 
-class AS2System(models.Model):
+class AS2System(Archivable):
     """A product that carries the traffic of some of our identities."""
 
     class Overlap(models.TextChoices):
@@ -36,10 +36,9 @@ class AS2System(models.Model):
         READERS = "readers", "accepts the old and the new side by side"
         DATED = "dated", "several, each with its own dates"
 
-    #: How the trail's verbs about it begin: "system.created".
+    #: First part of the verbs in the audit trail: "system.created".
     TRAIL_NOUN: ClassVar[str] = "system"
 
-    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     name = models.CharField(max_length=120, unique=True)
     environment = models.CharField(max_length=10, choices=Environment, default=Environment.PRODUCTION)
     connector = models.CharField(max_length=30, default="manual")
@@ -59,13 +58,11 @@ class AS2System(models.Model):
         default=48,
         help_text="The time-out of asynchronous MDNs plus all retries: an old certificate is never dropped earlier.",
     )
-    notes = models.TextField(blank=True)
-    archived_at = models.DateTimeField(null=True, blank=True, editable=False)
     checked_at = models.DateTimeField(null=True, blank=True, editable=False)
     check_ok = models.BooleanField(null=True, editable=False)
     check_message = models.TextField(blank=True, editable=False)
 
-    objects = StationQuerySet.as_manager()
+    objects = ArchivableQuerySet.as_manager()
 
     class Meta:
         ordering = ["name"]
@@ -104,18 +101,6 @@ class Identity(AbstractStation):
         related_name="rehearses",
         help_text="The test identity on which a change of this one is tried first.",
     )
-    owners = models.ManyToManyField(
-        settings.AUTH_USER_MODEL,
-        blank=True,
-        related_name="owned_identities",
-        help_text="They get the reminders.",
-    )
-    subscribers = models.ManyToManyField(
-        settings.AUTH_USER_MODEL,
-        blank=True,
-        related_name="subscribed_identities",
-        help_text="They get them too.",
-    )
     organization = models.CharField(max_length=64, blank=True, help_text="O of new certificates.")
     organizational_unit = models.CharField(max_length=64, blank=True, help_text="OU of new certificates.")
     locality = models.CharField("city", max_length=128, blank=True)
@@ -125,11 +110,6 @@ class Identity(AbstractStation):
 
     class Meta(AbstractStation.Meta):
         verbose_name_plural = "identities"
-        constraints = [
-            models.UniqueConstraint(
-                fields=["as2_id", "environment"], condition=Q(archived_at=None), name="identities_as2_id_once"
-            )
-        ]
 
     def get_absolute_url(self) -> str:
         return reverse("identity-detail", args=[self.uid])
@@ -137,17 +117,17 @@ class Identity(AbstractStation):
     @property
     def counterpart(self) -> Identity | None:
         """Return the test identity on which a change of this one is rehearsed, as long as it is in use."""
-        return self.rehearsal_identity if may_rehearse(self, self.rehearsal_identity) else None
+        return self.rehearsal_identity if can_rehearse_on(self, self.rehearsal_identity) else None
 
     @property
     def rehearsed_here(self) -> list[Identity]:
         """Return the identities in use whose changes are rehearsed on this one."""
         others = self.rehearses.active() if self.is_test else ()
-        return [other for other in others if may_rehearse(other, self)]
+        return [other for other in others if can_rehearse_on(other, self)]
 
 
 class PrivateKey(models.Model):
-    """A private key of ours, sealed. Nothing but ``identities.keys`` opens it."""
+    """A private key of an identity, sealed. Only ``identities.certificates.private_keys`` unseals it."""
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     identity = models.ForeignKey(Identity, on_delete=models.PROTECT, related_name="private_keys")
@@ -189,29 +169,25 @@ class IdentityCertificate(AbstractCertificate):
         constraints = [
             models.UniqueConstraint(fields=["identity", "sha256"], name="identities_certificate_once")
         ]
-        indexes = [models.Index(fields=["not_after", "id"], name="identities_by_expiry")]
 
     def get_absolute_url(self) -> str:
         return reverse("certificate-detail", args=[self.uid])
 
 
 class IdentityService(AbstractService):
-    """Which of our certificates served which role, from when until when."""
+    """The assignment of an identity's certificate to a role for a period of time."""
 
     identity = models.ForeignKey(Identity, on_delete=models.PROTECT, related_name="service")
     certificate = models.ForeignKey(IdentityCertificate, on_delete=models.PROTECT, related_name="service")
 
-    delete = refuse_delete
-
     class Meta(AbstractService.Meta):
         verbose_name = "service of our certificate"
         verbose_name_plural = "service of our certificates"
-        constraints = service_constraints("identities", "identity")
-        indexes = [models.Index(fields=["certificate"], condition=Q(ends_at=None), name="identities_serving")]
+        constraints = service_constraints("identity")
 
 
 class CertificateRequest(models.Model):
-    """A key being generated in the background, and what becomes of it: a self-signed certificate, or a CSR."""
+    """The request to generate a key with a self-signed certificate, or with a CSR for a CA."""
 
     class Kind(models.TextChoices):
         SELF_SIGNED = "self_signed", "self-signed certificate"
@@ -266,15 +242,3 @@ class CertificateRequest(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("request-detail", args=[self.uid])
-
-
-__all__ = [
-    "AS2System",
-    "CertificateRequest",
-    "Environment",
-    "Identity",
-    "IdentityCertificate",
-    "IdentityService",
-    "OwnRole",
-    "PrivateKey",
-]

@@ -1,4 +1,7 @@
-"""What our stations and our partners' have in common: certificates, and which one serves which role when."""
+"""Abstract models that identities and partners share: AS2 stations, their certificates, and role assignments.
+
+A station has certificates; a row of service assigns one of them to a role for a period of time.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from cryptography import x509
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import URLValidator
 from django.db import models
@@ -15,8 +19,9 @@ from django.db.models import Q
 
 from as2certs import pki
 from as2certs.accounts.models import validate_reminder_days
+from as2certs.time_format import format_utc
 
-#: Roles that hold exactly one certificate at a time; the others are readers, which may accept several.
+#: Roles that have exactly one certificate at a time; the others are readers, which may accept several.
 WRITER_ROLES = ("sign", "encrypt")
 
 _AS2_ID = re.compile(r"[\x20-\x7e]{1,128}")
@@ -28,7 +33,7 @@ class Environment(models.TextChoices):
 
 
 def validate_as2_id(value: str) -> None:
-    """Refuse what RFC 4130, section 6.2, does not allow as an AS2 name."""
+    """Raise ValidationError for a value that is no AS2 name (RFC 4130, section 6.2)."""
     if not _AS2_ID.fullmatch(value):
         raise ValidationError(
             "An AS2 ID has 1 to 128 printable ASCII characters: letters, digits, signs, spaces."
@@ -39,22 +44,37 @@ def validate_as2_id(value: str) -> None:
         raise ValidationError("An AS2 ID does not begin or end with a space.")
 
 
-class StationQuerySet(models.QuerySet[Any]):
+class ArchivableQuerySet(models.QuerySet[Any]):
     def active(self) -> Self:
         return self.filter(archived_at=None)
 
 
-class AbstractStation(models.Model):
-    """An AS2 station: somebody's AS2 ID at some URL, in production or test."""
+class Archivable(models.Model):
+    """An object that is archived instead of deleted, because history refers to it."""
 
-    #: The roles in which a station of this kind has certificates.
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    notes = models.TextField(blank=True)
+    archived_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def audit_subjects(self) -> tuple[models.Model, ...]:
+        """Return the objects on whose pages the audit trail shows changes of this one too."""
+        return ()
+
+
+class AbstractStation(Archivable):
+    """An AS2 station: an AS2 ID at a URL, in production or test."""
+
+    #: The roles in which stations of this model use certificates.
     ROLES: ClassVar[tuple[str, ...]]
 
-    if TYPE_CHECKING:  # the other ends of foreign keys, which each concrete kind of station brings
+    if TYPE_CHECKING:  # reverse relations of the concrete models
         certificates: Any
         service: Any
 
-    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     name = models.CharField(max_length=120)
     as2_id = models.CharField(
         "AS2 ID",
@@ -66,58 +86,70 @@ class AbstractStation(models.Model):
         "AS2 URL", max_length=300, blank=True, validators=[URLValidator(schemes=["http", "https"])]
     )
     environment = models.CharField(max_length=10, choices=Environment, default=Environment.PRODUCTION)
-    notes = models.TextField(blank=True)
     reminder_days = models.JSONField(
         null=True,
         blank=True,
         validators=[validate_reminder_days],
         help_text="Empty: as set for the whole installation.",
     )
-    archived_at = models.DateTimeField(null=True, blank=True, editable=False)
+    owners = models.ManyToManyField(
+        settings.AUTH_USER_MODEL,
+        blank=True,
+        related_name="owned_%(app_label)s",
+        help_text="They get the reminders.",
+    )
+    subscribers = models.ManyToManyField(
+        settings.AUTH_USER_MODEL,
+        blank=True,
+        related_name="subscribed_%(app_label)s",
+        help_text="They get them too.",
+    )
 
-    objects = StationQuerySet.as_manager()
+    objects = ArchivableQuerySet.as_manager()
 
     class Meta:
         abstract = True
         ordering = ["name", "id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["as2_id", "environment"],
+                condition=Q(archived_at=None),
+                name="%(app_label)s_as2_id_once",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def side(self) -> str:
+        """Return "identity" or "partner"."""
+        return str(self._meta.model_name)
 
     @property
     def is_test(self) -> bool:
         return self.environment == Environment.TEST
 
 
-def may_rehearse(station: AbstractStation, other: AbstractStation | None) -> bool:
-    """Say whether a change of a station may be tried on another first: a test one in use, for production ones."""
+def can_rehearse_on(station: AbstractStation, other: AbstractStation | None) -> bool:
+    """Return whether a change of a production station can be rehearsed on another: a test station in use."""
     return other is not None and other.is_test and other.archived_at is None and not station.is_test
 
 
-class CertificateRowChanged(TypeError):
-    """Raised when something tries to change a certificate's row."""
+class CertificateRowImmutable(TypeError):
+    """A stored certificate was about to be changed."""
 
 
 class CertificateQuerySet(models.QuerySet[Any]):
-    def valid(self, now: datetime) -> Self:
-        return self.filter(not_before__lte=now, not_after__gte=now)
-
-    def expired(self, now: datetime) -> Self:
-        return self.filter(not_after__lt=now)
-
-    def serving(self) -> Self:
-        """Certificates that serve at least one role now."""
-        return self.filter(service__ends_at=None, service__isnull=False).distinct()
-
     def light(self) -> Self:
-        """Without the bytes: what lists need."""
+        """Defer the certificate's bytes and chain, which lists don't need."""
         return self.defer("der", "chain_pem")
 
 
 class AbstractCertificate(models.Model):
-    """A certificate's public part and what was read from it. A row never changes."""
+    """The public part of a certificate, and what was read from it. A row never changes."""
 
-    #: Name of the foreign key to whoever holds the certificate.
+    #: Name of the foreign key to the station that the certificate belongs to.
     HOLDER: ClassVar[str]
 
     class Source(models.TextChoices):
@@ -150,20 +182,21 @@ class AbstractCertificate(models.Model):
     class Meta:
         abstract = True
         ordering = ["not_after", "id"]
+        indexes = [models.Index(fields=["not_after", "id"], name="%(app_label)s_by_expiry")]
 
     def __str__(self) -> str:
         return f"{self.common_name or self.subject} ({pki.short_fingerprint(self.sha256)})"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
-            raise CertificateRowChanged(
+            raise CertificateRowImmutable(
                 "A certificate's row never changes: take the other certificate in beside it."
             )
         super().save(*args, **kwargs)
 
     @classmethod
     def columns_from(cls, material: pki.Material) -> dict[str, Any]:
-        """Return the column values that can be read from a certificate and its chain."""
+        """Return the values of the columns that are read from a certificate and its chain."""
         d = material.description
         return {
             "der": pki.to_der(material.leaf),
@@ -184,14 +217,13 @@ class AbstractCertificate(models.Model):
         }
 
     @classmethod
-    def kind_of_holder(cls) -> str:
-        """Return the model of those who hold such certificates, as ``app.model``."""
-        model: Any = cls._meta.get_field(cls.HOLDER).related_model
-        return str(model._meta.label_lower)
+    def holder_model(cls) -> Any:
+        """Return the model of the stations that such certificates belong to."""
+        return cls._meta.get_field(cls.HOLDER).related_model
 
     @property
     def holder(self) -> Any:
-        """Return the identity or the partner whose certificate this is."""
+        """Return the identity or the partner that the certificate belongs to."""
         return getattr(self, self.HOLDER)
 
     @property
@@ -203,62 +235,90 @@ class AbstractCertificate(models.Model):
         return tuple(x509.load_pem_x509_certificates(self.chain_pem.encode())) if self.chain_pem else ()
 
     @property
-    def description(self) -> pki.Description:
-        return pki.describe(self.certificate, self.chain)
+    def material(self) -> pki.Material:
+        """Return certificate and chain as if they were read from a file, without the key."""
+        return pki.Material(self.certificate, self.chain, None, "stored")
 
     @property
     def short_name(self) -> str:
         return pki.short_fingerprint(self.sha256)
 
 
-class ServiceQuerySet(models.QuerySet[Any]):
+class PeriodQuerySet(models.QuerySet[Any]):
     def open(self) -> Self:
         return self.filter(ends_at=None)
 
+    def with_certificates(self) -> Self:
+        """Load the certificates by the same query, without their bytes and chains."""
+        return self.select_related("certificate").defer("certificate__der", "certificate__chain_pem")
+
     def at(self, moment: datetime) -> Self:
-        """What served at a moment: from ``starts_at`` on, up to but without ``ends_at``."""
+        """Return the rows in force at a moment (aware): from ``starts_at`` on, until before ``ends_at``."""
         return self.filter(Q(ends_at=None) | Q(ends_at__gt=moment), starts_at__lte=moment)
 
 
-class AbstractService(models.Model):
-    """Which certificate serves which role, from when until when. Open-ended while it serves."""
+class HistoryNotDeletable(TypeError):
+    """A row of history was about to be deleted."""
 
-    role = models.CharField(max_length=10)
+
+class AbstractPeriod(models.Model):
+    """A period of time (UTC) in which a certificate is used, without an end while it is. Rows are never deleted."""
+
+    #: The name of the field that says what the certificate is used for.
+    SUBJECT: ClassVar[str]
+
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField(null=True, blank=True)
 
-    objects = ServiceQuerySet.as_manager()
+    objects = PeriodQuerySet.as_manager()
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        until = f"until {format_utc(self.ends_at)}" if self.ends_at else "now"
+        return f"{getattr(self, self.SUBJECT)}: from {format_utc(self.starts_at)} {until}"
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise HistoryNotDeletable("History is not deleted; archive what it hangs on.")
+
+
+class AbstractService(AbstractPeriod):
+    """The assignment of a certificate to a role for a period of time."""
+
+    SUBJECT = "role"
+
+    role = models.CharField(max_length=10)
 
     class Meta:
         abstract = True
         ordering = ["role", "starts_at", "id"]
-
-    def __str__(self) -> str:
-        until = f"until {self.ends_at:%Y-%m-%d %H:%M}Z" if self.ends_at else "now"
-        return f"{self.role}: from {self.starts_at:%Y-%m-%d %H:%M}Z {until}"
-
-
-class HistoryStays(TypeError):
-    """Raised when something tries to delete history."""
+        indexes = [
+            models.Index(fields=["certificate"], condition=Q(ends_at=None), name="%(app_label)s_serving")
+        ]
 
 
-def refuse_delete(*args: Any, **kwargs: Any) -> NoReturn:
-    raise HistoryStays("History is not deleted; archive what it hangs on.")
+def service_constraints(holder: str) -> list[models.BaseConstraint]:
+    """Return the constraints of a model of role assignments; ``holder`` is its foreign key to the station.
 
-
-def service_constraints(prefix: str, holder: str) -> list[models.BaseConstraint]:
-    """A writer has one certificate at a time; a reader accepts each once; nothing ends before it began."""
+    A writer has one certificate at a time, a reader accepts each certificate once, and no period ends before it starts.
+    """
     return [
         models.UniqueConstraint(
             fields=[holder, "role"],
             condition=Q(ends_at=None, role__in=WRITER_ROLES),
-            name=f"{prefix}_one_writer",
+            name="%(app_label)s_one_writer",
         ),
         models.UniqueConstraint(
-            fields=[holder, "role", "certificate"], condition=Q(ends_at=None), name=f"{prefix}_reader_once"
+            fields=[holder, "role", "certificate"],
+            condition=Q(ends_at=None),
+            name="%(app_label)s_reader_once",
         ),
-        models.CheckConstraint(
-            condition=Q(ends_at=None) | Q(ends_at__gte=models.F("starts_at")),
-            name=f"{prefix}_ends_after_start",
-        ),
+        ends_after_start("%(app_label)s_ends_after_start"),
     ]
+
+
+def ends_after_start(name: str) -> models.CheckConstraint:
+    return models.CheckConstraint(
+        condition=Q(ends_at=None) | Q(ends_at__gte=models.F("starts_at")), name=name
+    )

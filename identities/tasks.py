@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from as2certs.clock import database_now
-from identities import generation
+from identities.certificates import generation
 
 
 @shared_task(ignore_result=True)

@@ -1,4 +1,4 @@
-"""Django admin for their side. Certificates and history are to be looked at."""
+"""Django admin of partners. Certificates and history are read-only."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.db import models
-from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from as2certs.audit.admin import AuditedAdmin, ReadOnlyAdmin, ReadOnlyInline
-from identities.admin import CERTIFICATE_FIELDS, CERTIFICATE_FILTERS, CertificateAdmin
+from as2certs.audit.admin import AuditedAdmin, ReadOnlyInline
+from identities.admin import CertificateAdmin, PeriodAdmin, ServiceInline, StationAdmin
 from partners.forms import ContactForm, PartnerForm
 from partners.models import (
     Contact,
@@ -47,21 +46,13 @@ class ContactInline(ReadOnlyInline):
     readonly_fields = ("confirmed_at", "bounced_at", "suggested_by")
 
 
-class ServiceInline(ReadOnlyInline):
+class PartnerServiceInline(ServiceInline):
     model = PartnerService
-    fields = ("role", "certificate", "starts_at", "ends_at")
-    ordering = ("-starts_at", "-id")
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        rows = super().get_queryset(request).select_related("certificate")
-        return rows.defer("certificate__der", "certificate__chain_pem")
 
 
 @admin.register(Partner)
-class PartnerAdmin(AuditedAdmin):
+class PartnerAdmin(StationAdmin):
     form = PartnerAdminForm
-    readonly_fields = ("uid", "archived_at")
-    filter_horizontal = ("owners", "subscribers")
     list_display = (
         "name",
         "as2_id",
@@ -80,17 +71,13 @@ class PartnerAdmin(AuditedAdmin):
         "wants_pkcs7",
         ("archived_at", admin.EmptyFieldListFilter),
     )
-    search_fields = ("name", "as2_id", "url", "notes", "uid")
     show_full_result_count = False
-    inlines = (ContactInline, ServiceInline)
-
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        return [*PartnerAdminForm.Meta.fields, *self.readonly_fields]
+    inlines = (ContactInline, PartnerServiceInline)
 
 
 @admin.register(Contact)
 class ContactAdmin(AuditedAdmin):
-    """People at partners. They can be deleted: no history hangs on them."""
+    """Contacts can be deleted: no history refers to them."""
 
     form = ContactForm
     readonly_fields = (
@@ -128,7 +115,7 @@ class ContactAdmin(AuditedAdmin):
 
 @admin.register(Partnership)
 class PartnershipAdmin(AuditedAdmin):
-    """Who is connected. Made and ended on the pages, which see to the environments; the notes can be changed here."""
+    """Partnerships are created and ended on the pages, which check the environments; here only the notes change."""
 
     fields = ("uid", "identity", "partner", "notes", "archived_at")
     readonly_fields = ("uid", "identity", "partner", "archived_at")
@@ -140,7 +127,7 @@ class PartnershipAdmin(AuditedAdmin):
 
     def subjects(self, obj: models.Model) -> Sequence[models.Model]:
         assert isinstance(obj, Partnership)
-        return (obj.identity, obj.partner)
+        return obj.audit_subjects
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -148,28 +135,19 @@ class PartnershipAdmin(AuditedAdmin):
 
 @admin.register(PartnerCertificate)
 class PartnerCertificateAdmin(CertificateAdmin):
-    fields = ("partner", *CERTIFICATE_FIELDS)
-    list_display = ("common_name", "partner", "short_name", "key_type", "key_size", "not_before", "not_after")
-    list_filter = ("partner__environment", *CERTIFICATE_FILTERS)
-    list_select_related = ("partner",)
-    search_fields = ("common_name", "subject", "sha256", "sha1", "serial", "partner__name", "partner__as2_id")
+    holder = "partner"
 
 
 @admin.register(PartnerService)
-class PartnerServiceAdmin(ReadOnlyAdmin):
+class PartnerServiceAdmin(PeriodAdmin):
     list_display = ("partner", "role", "certificate", "starts_at", "ends_at")
     list_filter = ("role", ("ends_at", admin.EmptyFieldListFilter), "starts_at")
     list_select_related = ("partner", "certificate")
     search_fields = ("partner__name", "partner__as2_id", "certificate__sha256", "certificate__serial")
-    date_hierarchy = "starts_at"
-    show_full_result_count = False
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).defer("certificate__der", "certificate__chain_pem")
 
 
 @admin.register(SigningChoice)
-class SigningChoiceAdmin(ReadOnlyAdmin):
+class SigningChoiceAdmin(PeriodAdmin):
     list_display = ("partnership", "certificate", "starts_at", "ends_at")
     list_filter = (("ends_at", admin.EmptyFieldListFilter), "starts_at")
     list_select_related = ("partnership__identity", "partnership__partner", "certificate")
@@ -180,8 +158,3 @@ class SigningChoiceAdmin(ReadOnlyAdmin):
         "certificate__sha256",
         "certificate__serial",
     )
-    date_hierarchy = "starts_at"
-    show_full_result_count = False
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).defer("certificate__der", "certificate__chain_pem")

@@ -1,12 +1,12 @@
-"""What keeps a partner or a partnership from being archived."""
+"""Obstacles to archiving and restoring partners and partnerships."""
 
 from __future__ import annotations
 
 from partners.models import Partner, Partnership
 
 
-def partner_in_use(partner: Partner) -> str:
-    """Return what keeps a partner from being archived, as a sentence; empty when nothing does."""
+def partner_archive_obstacle(partner: Partner) -> str:
+    """Return why a partner can't be archived, as a sentence; empty if it can."""
     own = partner.rotations.running().first()
     if own is not None:
         return f"A rotation of {partner} is running ({own}): close or cancel it first."
@@ -17,8 +17,8 @@ def partner_in_use(partner: Partner) -> str:
     return ""
 
 
-def partnership_in_use(partnership: Partnership) -> str:
-    """Return what keeps a partnership from being ended, as a sentence; empty when nothing does."""
+def partnership_archive_obstacle(partnership: Partnership) -> str:
+    """Return why a partnership can't be ended, as a sentence; empty if it can."""
     identity, partner = partnership.identity, partnership.partner
     ours = identity.rotations.running().filter(participants__partner=partner, participants__removed_reason="")
     if ours.exists():
@@ -30,8 +30,8 @@ def partnership_in_use(partnership: Partnership) -> str:
     return ""
 
 
-def partnership_blocked(partnership: Partnership) -> str:
-    """Return what keeps an ended partnership from being restored, as a sentence; empty when nothing does."""
+def partnership_restore_obstacle(partnership: Partnership) -> str:
+    """Return why an ended partnership can't be restored, as a sentence; empty if it can."""
     identity, partner = partnership.identity, partnership.partner
     for station in (identity, partner):
         if station.archived_at is not None:

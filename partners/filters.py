@@ -1,4 +1,4 @@
-"""What the lists of their side can be narrowed to."""
+"""Filters of the lists of partners and their certificates."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from identities.filters import (
     EXPIRY_CHOICES,
     ArchivedFilter,
     CertificateFilter,
+    filter_by_expiry,
     search_field,
-    serving_ends,
-    station_search,
+    search_stations,
 )
 from identities.stations import Environment
 from partners.models import Partner, PartnerCertificate, PartnerService, Partnership
 
 
 class PartnerFilter(django_filters.FilterSet):
-    q = django_filters.CharFilter(method=station_search, **search_field("Name or AS2 ID"))
+    q = django_filters.CharFilter(method=search_stations, **search_field("Name or AS2 ID"))
     environment = django_filters.ChoiceFilter(choices=Environment.choices, empty_label="any")
     holds = django_filters.ChoiceFilter(label="Holds", choices=Partner.Holds.choices, empty_label="any")
     expires = django_filters.ChoiceFilter(
         label="Certificate ends",
         choices=EXPIRY_CHOICES,
         empty_label="any time",
-        method=serving_ends(PartnerService, "partner"),
+        method=filter_by_expiry(PartnerService, "partner"),
     )
     archived = ArchivedFilter()
     identity = django_filters.UUIDFilter(method="connected_with", widget=forms.HiddenInput)

@@ -1,4 +1,4 @@
-"""Forms of their side: partners, contacts, partnerships, and certificates that partners send."""
+"""Forms for partners, contacts, partnerships, and uploads of partners' certificates."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from django import forms
 from django.db.models import Q, QuerySet
 
 from as2certs import pki
-from as2certs.accounts.forms import TimeZoneField, check_hours, keep_zone, page_layout
-from identities.forms import REMINDED, STATION_ROWS, STATION_WIDGETS, StationForm
-from identities.intake_forms import IntakeForm
+from as2certs.accounts.forms import TimeZoneField, form_helper, offer_current_zone, validate_work_hours
+from identities.certificates.forms import CertificateImportForm
+from identities.forms import REMINDER_FIELDSET, STATION_ROWS, STATION_WIDGETS, StationForm
 from identities.models import Identity
 from identities.stations import AbstractStation
 from partners.models import Contact, Partner, Partnership
 
 
 class PartnerForm(StationForm):
-    REHEARSED_ON = "rehearsal_partner"
+    REHEARSAL_FIELD = "rehearsal_partner"
 
     time_zone = TimeZoneField(help_text="Windows are shown to them in this zone first.")
 
@@ -72,8 +72,8 @@ class PartnerForm(StationForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        keep_zone(self)
-        self.helper = page_layout(
+        offer_current_zone(self)
+        self.helper = form_helper(
             *STATION_ROWS,
             Row(
                 Column("time_zone", css_class="col-md-6"),
@@ -84,13 +84,13 @@ class PartnerForm(StationForm):
             Fieldset("What their system can hold", "holds", "wants_pkcs7"),
             Fieldset("Their own certificates", "told_expiry", "accept_by_rule"),
             Fieldset("Where a change is tried first", Row(Column("rehearsal_partner", css_class="col-md-8"))),
-            REMINDED,
+            REMINDER_FIELDSET,
             "notes",
         )
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
-        check_hours(self, cleaned)
+        validate_work_hours(self, cleaned)
         environment = cleaned.get("environment")
         if environment and self.instance.pk:
             connected = self.instance.partnerships.active().exclude(identity__environment=environment)
@@ -105,9 +105,9 @@ class PartnerForm(StationForm):
 
 
 class ContactForm(forms.ModelForm[Contact]):
-    """A person at a partner. With another address, nothing that was known of the old one holds any more."""
+    """A person at a partner. A new address loses the confirmation and the bounces of the old one."""
 
-    #: Another address takes these back; the trail says so.
+    #: The last three are cleared with a new address, which the audit trail shows.
     TRAIL_FIELDS = (
         "name",
         "job",
@@ -143,10 +143,10 @@ class ContactForm(forms.ModelForm[Contact]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.address_before = self.instance.email
+        self.old_address = self.instance.email
         if self.instance.confirmed_at is not None:
             self.fields["email"].help_text = "Another address has to be confirmed again."
-        self.helper = page_layout(
+        self.helper = form_helper(
             Row(Column("name", css_class="col-md-6"), Column("job", css_class="col-md-6")),
             Row(Column("email", css_class="col-md-6"), Column("phone", css_class="col-md-6")),
             Fieldset("What they are told by mail", "told_new_certificates", "told_windows", "told_expiry"),
@@ -162,13 +162,13 @@ class ContactForm(forms.ModelForm[Contact]):
         return cleaned
 
     def save(self, commit: bool = True) -> Contact:
-        if self.instance.email.lower() != self.address_before.lower():
+        if self.instance.email.lower() != self.old_address.lower():
             self.instance.forget_address()
         return super().save(commit)
 
 
-class ConfirmForm(forms.Form):
-    """How somebody made sure that a contact is who it says."""
+class ContactConfirmForm(forms.Form):
+    """Confirm a contact: how somebody verified that it is who it says."""
 
     how = forms.CharField(
         max_length=300,
@@ -180,11 +180,11 @@ class ConfirmForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.helper = page_layout("how")
+        self.helper = form_helper("how")
 
 
-class PartnerUploadForm(IntakeForm):
-    """A partner's certificate: public, in any of the formats that partners send."""
+class PartnerUploadForm(CertificateImportForm):
+    """Upload a partner's certificate, in any public format."""
 
     def __init__(self, holder: Partner, *args: Any, **kwargs: Any) -> None:
         super().__init__(holder, *args, **kwargs)
@@ -200,12 +200,12 @@ class PartnerUploadForm(IntakeForm):
 
 
 class PartnershipForm(forms.Form):
-    """Connect a station with stations of the other side, one or several at once.
+    """Connect an identity with partners, or a partner with identities.
 
-    The page offers at most ``SHOWN`` of them, those that a search finds; what may be chosen is not limited to these.
+    The page offers at most ``MAX_OFFERED`` of them, those that a search finds; others are valid, too.
     """
 
-    SHOWN = 50
+    MAX_OFFERED = 50
 
     notes = forms.CharField(
         required=False,
@@ -226,16 +226,15 @@ class PartnershipForm(forms.Form):
                 "invalid_choice": f"One of those is no {self.noun} in use any more: choose again.",
             },
         )
-        self.helper = page_layout("notes")
+        self.helper = form_helper("notes")
 
     @property
     def connected(self) -> QuerySet[Partnership]:
-        mine = "identity" if isinstance(self.station, Identity) else "partner"
-        return Partnership.objects.active().filter(**{mine: self.station})
+        return Partnership.objects.active().filter(**{self.station.side: self.station})
 
     @property
     def offered(self) -> list[AbstractStation]:
-        """The stations that the page offers, and one more than ``SHOWN`` when there are more."""
+        """Return the stations to offer, one more than ``MAX_OFFERED`` if there are more."""
         others = (
             self.other_model._default_manager.active()
             .filter(environment=self.station.environment)
@@ -243,7 +242,7 @@ class PartnershipForm(forms.Form):
         )
         if self.words:
             others = others.filter(Q(name__icontains=self.words) | Q(as2_id__icontains=self.words))
-        return list(others[: self.SHOWN + 1])
+        return list(others[: self.MAX_OFFERED + 1])
 
     def clean_others(self) -> list[AbstractStation]:
         others: list[AbstractStation] = list(self.cleaned_data["others"])

@@ -1,11 +1,10 @@
-"""Their side: trading partners, whom to reach there, their certificates, and who is connected with whom."""
+"""Models of trading partners: their stations, contacts, certificates, and partnerships with our identities."""
 
 from __future__ import annotations
 
 import uuid
 from typing import ClassVar, Self
 
-from django.conf import settings
 from django.db import models
 from django.db.models import Exists, OuterRef, Prefetch, Q
 from django.urls import reverse
@@ -14,13 +13,14 @@ from as2certs.accounts.models import validate_time_zone
 from identities.models import Identity, IdentityCertificate
 from identities.stations import (
     AbstractCertificate,
+    AbstractPeriod,
     AbstractService,
     AbstractStation,
+    Archivable,
+    ArchivableQuerySet,
     Environment,
-    ServiceQuerySet,
-    StationQuerySet,
-    may_rehearse,
-    refuse_delete,
+    can_rehearse_on,
+    ends_after_start,
     service_constraints,
 )
 
@@ -81,25 +81,6 @@ class Partner(AbstractStation):
         help_text="A new certificate that comes by the link of a contact who was confirmed before counts as compared. "
         "Without this, somebody compares its fingerprint with them over another channel.",
     )
-    owners = models.ManyToManyField(
-        settings.AUTH_USER_MODEL,
-        blank=True,
-        related_name="owned_partners",
-        help_text="They get the reminders.",
-    )
-    subscribers = models.ManyToManyField(
-        settings.AUTH_USER_MODEL,
-        blank=True,
-        related_name="subscribed_partners",
-        help_text="They get them too.",
-    )
-
-    class Meta(AbstractStation.Meta):
-        constraints = [
-            models.UniqueConstraint(
-                fields=["as2_id", "environment"], condition=Q(archived_at=None), name="partners_as2_id_once"
-            )
-        ]
 
     def get_absolute_url(self) -> str:
         return reverse("partner-detail", args=[self.uid])
@@ -108,29 +89,29 @@ class Partner(AbstractStation):
     def counterpart(self) -> Partner | None:
         """Return the test partner on which a change of this one is rehearsed, as long as it is in use.
 
-        Where none was chosen, that is its namesake: the test partner with the same AS2 ID, if a test identity of ours
-        is connected with it.
+        If none was chosen, that is the test partner with the same AS2 ID, provided that a test identity is connected
+        with it.
         """
         if self.is_test:
             return None
         if self.rehearsal_partner_id:
-            return self.rehearsal_partner if may_rehearse(self, self.rehearsal_partner) else None
-        namesakes = Partner.objects.active().filter(_is_on_test(), as2_id=self.as2_id)
-        return namesakes.first()
+            return self.rehearsal_partner if can_rehearse_on(self, self.rehearsal_partner) else None
+        same_as2_id = Partner.objects.active().filter(_is_connected_test_partner(), as2_id=self.as2_id)
+        return same_as2_id.first()
 
     @property
     def rehearsed_here(self) -> list[Partner]:
-        """Return the partners in use whose changes are rehearsed on this one, its namesake among them."""
+        """Return the partners in use whose changes are rehearsed here, including the one with the same AS2 ID."""
         if not self.is_test or self.archived_at is not None:
             return []
         mine = Q(rehearsal_partner=self)
-        if Partner.objects.filter(_is_on_test(), pk=self.pk).exists():
+        if Partner.objects.filter(_is_connected_test_partner(), pk=self.pk).exists():
             mine |= Q(rehearsal_partner=None, as2_id=self.as2_id)
         return list(Partner.objects.active().filter(mine, environment=Environment.PRODUCTION))
 
 
-def _is_on_test() -> Q:
-    """Return the condition for a test partner that a test identity of ours is connected with."""
+def _is_connected_test_partner() -> Q:
+    """Return the condition that a test identity is connected with a test partner."""
     connected = Partnership.objects.active().filter(
         partner=OuterRef("pk"), identity__environment=Environment.TEST, identity__archived_at=None
     )
@@ -139,16 +120,16 @@ def _is_on_test() -> Q:
 
 class ContactQuerySet(models.QuerySet["Contact"]):
     def taken_on(self) -> Self:
-        """People whom we know, without those that were only named on a partner's page."""
+        """Leave out people who were only suggested on a partner's page."""
         return self.filter(suggested_by="")
 
     def with_address(self) -> Self:
-        """People who can be written to at all."""
+        """Return the contacts that have an e-mail address."""
         return self.taken_on().exclude(email="")
 
 
 class Contact(models.Model):
-    """A person at a partner, and what they are to be told."""
+    """A person at a partner, and what they are notified of."""
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     partner = models.ForeignKey(Partner, on_delete=models.CASCADE, related_name="contacts")
@@ -186,28 +167,25 @@ class Contact(models.Model):
         return f"{self.name} ({self.partner})"
 
     def forget_address(self) -> None:
-        """Forget what was known of the address: who made sure of it, that mail came back (does not save)."""
+        """Clear what was recorded about the address: its confirmation and bounces. Does not save."""
         self.confirmed_at, self.confirmed_by, self.confirmed_how = None, "", ""
         self.bounced_at, self.bounce_reason = None, ""
 
 
-class PartnershipQuerySet(StationQuerySet):
-    def signed_apart(self) -> Self:
-        """Those to which we sign with a choice of their own now; each has it as the one of ``chosen``."""
+class PartnershipQuerySet(ArchivableQuerySet):
+    def with_signing_choice(self) -> Self:
+        """Return those that have a certificate of their own to sign with now, as ``partnership.chosen[0]``."""
         rows = SigningChoice.objects.filter(ends_at=None).select_related("certificate")
         light = rows.defer("certificate__der", "certificate__chain_pem")
         found = self.filter(Exists(rows.filter(partnership=OuterRef("pk"))))
         return found.prefetch_related(Prefetch("signing", queryset=light, to_attr="chosen"))
 
 
-class Partnership(models.Model):
-    """One of our identities, connected with a partner."""
+class Partnership(Archivable):
+    """The connection of an identity with a partner."""
 
-    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     identity = models.ForeignKey(Identity, on_delete=models.PROTECT, related_name="partnerships")
     partner = models.ForeignKey(Partner, on_delete=models.PROTECT, related_name="partnerships")
-    notes = models.TextField(blank=True)
-    archived_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = PartnershipQuerySet.as_manager()
 
@@ -220,23 +198,21 @@ class Partnership(models.Model):
     def __str__(self) -> str:
         return f"{self.identity} ↔ {self.partner}"
 
+    @property
+    def audit_subjects(self) -> tuple[models.Model, ...]:
+        return self.identity, self.partner
 
-class SigningChoice(models.Model):
-    """Which certificate of ours signed for one partnership alone, from when until when; see ``partners.signing``.
 
-    At all other times the identity's default signed for it: what serves the role ``sign``.
+class SigningChoice(AbstractPeriod):
+    """The certificate that signs for one partnership alone for a period of time; see ``partners.signing_choices``.
+
+    At all other times the identity's certificate in the role ``sign`` signs for it.
     """
 
     partnership = models.ForeignKey(Partnership, on_delete=models.PROTECT, related_name="signing")
     certificate = models.ForeignKey(
         IdentityCertificate, on_delete=models.PROTECT, related_name="signing_choices"
     )
-    starts_at = models.DateTimeField()
-    ends_at = models.DateTimeField(null=True, blank=True)
-
-    objects = ServiceQuerySet.as_manager()
-
-    delete = refuse_delete
 
     class Meta:
         ordering = ["partnership", "starts_at", "id"]
@@ -246,16 +222,11 @@ class SigningChoice(models.Model):
             models.UniqueConstraint(
                 fields=["partnership"], condition=Q(ends_at=None), name="partners_one_signing_choice"
             ),
-            models.CheckConstraint(
-                condition=Q(ends_at=None) | Q(ends_at__gte=models.F("starts_at")),
-                name="partners_choice_ends_after_start",
-            ),
+            ends_after_start("partners_choice_ends_after_start"),
         ]
         indexes = [models.Index(fields=["certificate"], condition=Q(ends_at=None), name="partners_chosen")]
 
-    def __str__(self) -> str:
-        until = f"until {self.ends_at:%Y-%m-%d %H:%M}Z" if self.ends_at else "now"
-        return f"{self.partnership}: from {self.starts_at:%Y-%m-%d %H:%M}Z {until}"
+    SUBJECT = "partnership"
 
 
 class PartnerCertificate(AbstractCertificate):
@@ -270,22 +241,18 @@ class PartnerCertificate(AbstractCertificate):
         constraints = [
             models.UniqueConstraint(fields=["partner", "sha256"], name="partners_certificate_once")
         ]
-        indexes = [models.Index(fields=["not_after", "id"], name="partners_by_expiry")]
 
     def get_absolute_url(self) -> str:
         return reverse("partner-certificate-detail", args=[self.uid])
 
 
 class PartnerService(AbstractService):
-    """Which of a partner's certificates served which role, from when until when."""
+    """The assignment of a partner's certificate to a role for a period of time."""
 
     partner = models.ForeignKey(Partner, on_delete=models.PROTECT, related_name="service")
     certificate = models.ForeignKey(PartnerCertificate, on_delete=models.PROTECT, related_name="service")
 
-    delete = refuse_delete
-
     class Meta(AbstractService.Meta):
         verbose_name = "service of a partner's certificate"
         verbose_name_plural = "service of partners' certificates"
-        constraints = service_constraints("partners", "partner")
-        indexes = [models.Index(fields=["certificate"], condition=Q(ends_at=None), name="partners_serving")]
+        constraints = service_constraints("partner")

@@ -1,19 +1,18 @@
-"""The lists of their side."""
+"""Tables of partners and their certificates."""
 
 from __future__ import annotations
 
 import django_tables2 as tables
 
-from as2certs.tables import CompactTable, from_template
-from identities.listing import order_by_end
-from identities.tables import CertificateTable, StationTable
+from as2certs.tables import CompactTable, template_column
+from identities.tables import CertificateTable, StationTable, order_by_expiry
 from partners.models import Partner, PartnerCertificate, PartnerService
 
 
 class PartnerTable(StationTable):
     time_zone = tables.Column(verbose_name="Time zone", order_by=("time_zone", "name", "id"))
 
-    order_in_use = order_by_end(PartnerService, "partner")
+    order_in_use = order_by_expiry(PartnerService, "partner")
 
     class Meta(CompactTable.Meta):
         model = Partner
@@ -24,7 +23,7 @@ class PartnerTable(StationTable):
 
 
 class PartnerCertificateTable(CertificateTable):
-    holder = from_template("identities/_cell_holder.html", order_by=("partner__name", "not_after", "id"))
+    holder = template_column("identities/_cell_holder.html", order_by=("partner__name", "not_after", "id"))
 
     class Meta(CertificateTable.Meta):
         model = PartnerCertificate  # type: ignore[assignment]

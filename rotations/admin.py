@@ -1,4 +1,4 @@
-"""Django admin for rotations. State and history are to be looked at; what changes them goes through the same door."""
+"""Django admin for rotations. State and history are read-only; actions call the same functions as the pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from as2certs.audit.admin import AuditedAdmin, ReadOnlyAdmin, ReadOnlyInline
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from rotations import actions
+from rotations.errors import RotationError
+from rotations.lifecycle import endings, step_actions
 from rotations.models import (
     HandedIn,
     Heartbeat,
@@ -27,21 +28,19 @@ from rotations.models import (
     SlotAnswer,
     Step,
 )
-from rotations.progress import SomebodyElseWasFirst
-from rotations.states import IllegalAction
 
-CERTIFICATES = tuple(
+CERTIFICATE_FIELDS = tuple(
     f"{which}_{side}_certificate" for which in ("old", "new") for side in ("identity", "partner")
 )
-BYTES = tuple(f"{name}__{column}" for name in CERTIFICATES for column in ("der", "chain_pem"))
+BYTE_COLUMNS = tuple(f"{name}__{column}" for name in CERTIFICATE_FIELDS for column in ("der", "chain_pem"))
 
-#: What is written down about a rotation, and never edited.
-RECORDED = (
+#: Fields of a rotation that are never edited.
+READ_ONLY_FIELDS = (
     "uid",
     "identity",
     "partner",
     "roles",
-    *CERTIFICATES,
+    *CERTIFICATE_FIELDS,
     "request",
     "state",
     "window_start",
@@ -65,8 +64,8 @@ RECORDED = (
 )
 
 
-class _SeenWithRotation:
-    """Whoever may look at rotations may look at what belongs to them."""
+class _RotationPermissions:
+    """Mixin: whoever can view rotations can view what belongs to them."""
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("rotations.view_rotation")
@@ -75,7 +74,7 @@ class _SeenWithRotation:
         return request.user.has_perm("rotations.view_rotation")
 
 
-class ParticipantInline(_SeenWithRotation, ReadOnlyInline):
+class ParticipantInline(_RotationPermissions, ReadOnlyInline):
     model = Participant
     fields = (
         "partner",
@@ -93,7 +92,7 @@ class ParticipantInline(_SeenWithRotation, ReadOnlyInline):
         return super().get_queryset(request).select_related("partner")
 
 
-class StepInline(_SeenWithRotation, ReadOnlyInline):
+class StepInline(_RotationPermissions, ReadOnlyInline):
     model = Step
     fields = (
         "position",
@@ -109,17 +108,19 @@ class StepInline(_SeenWithRotation, ReadOnlyInline):
     )
 
 
-def _door(request: HttpRequest) -> Actor:
+def _admin_actor(request: HttpRequest) -> Actor:
     return Actor.of(request, source=Entry.Source.ADMIN)
 
 
-def _each(request: HttpRequest, rows: QuerySet[Any], act: Callable[[Any], object], done: str) -> None:
-    """Do one thing to each row, each by itself, and tell what came of it."""
+def _apply_to_each(
+    request: HttpRequest, rows: QuerySet[Any], act: Callable[[Any], object], done: str
+) -> None:
+    """Apply a function to each row, and show the errors and how often it succeeded."""
     count = 0
     for row in rows:
         try:
             act(row)
-        except (actions.NotPossible, IllegalAction, SomebodyElseWasFirst) as error:
+        except RotationError as error:
             messages.error(request, f"{row}: {error}")
         else:
             count += 1
@@ -129,10 +130,10 @@ def _each(request: HttpRequest, rows: QuerySet[Any], act: Callable[[Any], object
 
 @admin.register(Rotation)
 class RotationAdmin(AuditedAdmin):
-    """Only the notes can be edited; a rotation is set up and decided about on its pages."""
+    """Only the notes can be edited; drafts and decisions are made on the pages."""
 
-    fields = (*RECORDED, "notes")
-    readonly_fields = RECORDED
+    fields = (*READ_ONLY_FIELDS, "notes")
+    readonly_fields = READ_ONLY_FIELDS
     list_display = ("__str__", "side", "state", "window_start", "goes_on", "set_up_by", "applied_at")
     list_filter = (
         "state",
@@ -148,7 +149,7 @@ class RotationAdmin(AuditedAdmin):
         "identity__as2_id",
         "partner__name",
         "partner__as2_id",
-        *(f"{name}__sha256" for name in CERTIFICATES),
+        *(f"{name}__sha256" for name in CERTIFICATE_FIELDS),
         "notes",
     )
     date_hierarchy = "window_start"
@@ -161,8 +162,8 @@ class RotationAdmin(AuditedAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         attention = Rotation.objects.needing_attention(database_now()).filter(pk=models.OuterRef("pk"))
-        rows = super().get_queryset(request).select_related(*CERTIFICATES)
-        return rows.defer(*BYTES).annotate(attention=models.Exists(attention))
+        rows = super().get_queryset(request).select_related(*CERTIFICATE_FIELDS)
+        return rows.defer(*BYTE_COLUMNS).annotate(attention=models.Exists(attention))
 
     def subjects(self, obj: models.Model) -> Sequence[models.Model]:
         assert isinstance(obj, Rotation)
@@ -175,15 +176,15 @@ class RotationAdmin(AuditedAdmin):
     @admin.action(description="Cancel the selected rotations", permissions=["change"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Rotation]) -> None:
         def cancel(rotation: Rotation) -> None:
-            actions.cancel(
-                rotation, reason="cancelled in Django admin", by=_door(request), now=database_now()
+            endings.cancel(
+                rotation, reason="cancelled in Django admin", by=_admin_actor(request), now=database_now()
             )
 
-        _each(request, queryset, cancel, "Cancelled")
+        _apply_to_each(request, queryset, cancel, "Cancelled")
 
 
 @admin.register(Participant)
-class ParticipantAdmin(_SeenWithRotation, ReadOnlyAdmin):
+class ParticipantAdmin(_RotationPermissions, ReadOnlyAdmin):
     list_display = (
         "partner",
         "rotation",
@@ -213,7 +214,7 @@ class ParticipantAdmin(_SeenWithRotation, ReadOnlyAdmin):
 
 
 @admin.register(Step)
-class StepAdmin(_SeenWithRotation, ReadOnlyAdmin):
+class StepAdmin(_RotationPermissions, ReadOnlyAdmin):
     list_display = ("title", "rotation", "who", "state", "automatic", "due_at", "attempts", "done_at", "late")
     list_filter = ("state", "act", "who", "automatic", "late", "due_at")
     list_select_related = ("rotation__identity", "rotation__partner")
@@ -224,10 +225,10 @@ class StepAdmin(_SeenWithRotation, ReadOnlyAdmin):
 
     @admin.action(description="Try the selected failed steps again", permissions=["retry"])
     def retry_selected(self, request: HttpRequest, queryset: QuerySet[Step]) -> None:
-        _each(
+        _apply_to_each(
             request,
             queryset,
-            lambda step: actions.retry(step, by=_door(request), now=database_now()),
+            lambda step: step_actions.retry_step(step, by=_admin_actor(request), now=database_now()),
             "Tried again",
         )
 
@@ -236,7 +237,7 @@ class StepAdmin(_SeenWithRotation, ReadOnlyAdmin):
 
 
 @admin.register(Notice)
-class NoticeAdmin(_SeenWithRotation, ReadOnlyAdmin):
+class NoticeAdmin(_RotationPermissions, ReadOnlyAdmin):
     list_display = ("recipient", "threshold", "identity_certificate", "partner_certificate", "at")
     list_filter = ("threshold", "at")
     search_fields = ("recipient", "identity_certificate__sha256", "partner_certificate__sha256")
@@ -250,8 +251,8 @@ class NoticeAdmin(_SeenWithRotation, ReadOnlyAdmin):
 
 
 @admin.register(HandedIn)
-class HandedInAdmin(_SeenWithRotation, ReadOnlyAdmin):
-    """What partners handed in; it is accepted or refused on its page, with an entry in the trail."""
+class HandedInAdmin(_RotationPermissions, ReadOnlyAdmin):
+    """Submitted certificates; they are accepted or refused on their page, with an entry in the trail."""
 
     list_display = (
         "partner",
@@ -282,8 +283,8 @@ class HandedInAdmin(_SeenWithRotation, ReadOnlyAdmin):
 
 
 @admin.register(Link)
-class LinkAdmin(_SeenWithRotation, ReadOnlyAdmin):
-    """Links to partners' pages: whose, since when, until when, and never what would open one."""
+class LinkAdmin(_RotationPermissions, ReadOnlyAdmin):
+    """Links to partners' pages, without the hash of the token."""
 
     fields = (
         "uid",
@@ -318,8 +319,8 @@ class LinkAdmin(_SeenWithRotation, ReadOnlyAdmin):
 
 
 @admin.register(Letter)
-class LetterAdmin(_SeenWithRotation, ReadOnlyAdmin):
-    """Mails that went to partners; what is sealed in them stays so."""
+class LetterAdmin(_RotationPermissions, ReadOnlyAdmin):
+    """Mails to partners, without their text or encrypted parts."""
 
     list_display = ("kind", "partner", "message", "rung", "at")
     list_filter = ("kind", "message__state", ("message__bounced_at", admin.EmptyFieldListFilter), "at")
@@ -333,7 +334,7 @@ class LetterAdmin(_SeenWithRotation, ReadOnlyAdmin):
         return rows.defer("message__sealed", "message__text", "message__html")
 
 
-class SlotAnswerInline(_SeenWithRotation, ReadOnlyInline):
+class SlotAnswerInline(_RotationPermissions, ReadOnlyInline):
     model = SlotAnswer
     fields = ("participant", "can", "at")
     show_change_link = False
@@ -348,7 +349,7 @@ class SlotAnswerInline(_SeenWithRotation, ReadOnlyInline):
 
 
 @admin.register(Slot)
-class SlotAdmin(_SeenWithRotation, ReadOnlyAdmin):
+class SlotAdmin(_RotationPermissions, ReadOnlyAdmin):
     list_display = ("rotation", "start", "end", "zone")
     list_filter = ("rotation__state", "start")
     list_select_related = ("rotation__identity", "rotation__partner")
@@ -359,7 +360,7 @@ class SlotAdmin(_SeenWithRotation, ReadOnlyAdmin):
 
 
 @admin.register(Heartbeat)
-class HeartbeatAdmin(_SeenWithRotation, ReadOnlyAdmin):
+class HeartbeatAdmin(_RotationPermissions, ReadOnlyAdmin):
     list_display = ("name", "at")
     search_fields = ("name",)
     list_filter = ("at",)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from celery import shared_task
 
 from as2certs.clock import database_now
-from rotations import progress, reminders, runner, setup
-from rotations.exchange import coming_back
+from rotations import reminders, runner
+from rotations.exchange import mail_feedback
+from rotations.execution import transitions
+from rotations.lifecycle import drafts
 
 
 @shared_task(ignore_result=True)
 def apply_due() -> None:
     """Carry out the steps that are due, and give waiting rotations their finished successors, or let them go on."""
     runner.apply_due()
-    setup.adopt_generated(now=database_now())
-    progress.let_go_on(now=database_now())
+    drafts.assign_generated_successors(now=database_now())
+    transitions.advance_rehearsed(now=database_now())
 
 
 @shared_task(ignore_result=True)
@@ -26,4 +28,4 @@ def send_reminders() -> None:
 @shared_task(ignore_result=True)
 def collect_bounces() -> None:
     """Read the mailbox in which mails come back, where there is one."""
-    coming_back.collect_now()
+    mail_feedback.read_mailbox_now()

@@ -1,4 +1,4 @@
-"""Certificates and keys for tests: made in the process, with fixed dates, and RSA keys made once per process."""
+"""Certificates and keys for tests, with fixed dates; RSA keys are generated once per process."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ EXPONENT = 65537
 
 @cache
 def rsa_key(name: str = "", bits: int = 2048) -> RSAPrivateKey:
-    """Return the RSA key that goes by this name in this process; another name is another key."""
+    """Return the RSA key with this name in this process; another name is another key."""
     return next(_keys(bits))
 
 
@@ -86,7 +86,7 @@ def _key_of(p: int, q: int) -> RSAPrivateKey:
 
 
 def serial_for(common_name: str, not_before: datetime, not_after: datetime) -> int:
-    """Return a serial number that is the same in each run, and differs between names and dates."""
+    """Return a serial number that depends on name and dates only."""
     digest = hashes.Hash(hashes.SHA256())
     digest.update(f"{common_name}|{not_before.isoformat()}|{not_after.isoformat()}".encode())
     return int.from_bytes(digest.finalize()[:16], "big") | 1 << 127

@@ -13,9 +13,10 @@ import pytest
 from django.db import connection
 from django.test import TransactionTestCase
 from hypothesis import settings
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from tests import programs
+from tests.e2e.desk import own_browser
 from tests.faults import rows
 from tests.servers import MailServer, Postgres, Redis
 from tests.stack import Stack
@@ -27,15 +28,13 @@ FIXTURES = {
     "redis_server": "redis",
     "broker": "redis",
     "chromium": "browser",
-    "page": "browser",
     "libfaketime": "libfaketime",
 }
 
-#: What wants the machine for itself: whole installations, browsers, and parts of the tests that keep appointments.
-ALONE_FIXTURES = {"make_stack", "chromium", "page"}
-#: Who uses one of these uses the database of the tests' own process.
+#: Fixtures of tests with processes of their own: installations and browsers. Each test gets its own marker from them.
+PROCESS_FIXTURES = {"moulds", "chromium"}
+#: A test that uses one of these uses the database of the tests' own process.
 DATABASE_FIXTURES = {"db", "transactional_db"}
-ALONE_FOLDERS = {"attack", "bench", "e2e", "faults", "ground", "mail"}
 
 MISSING = programs.missing()
 
@@ -70,9 +69,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark tests by the fixtures that they use and where they are, and skip those whose program is missing."""
     rows.sort_out(config, items)
     for item in items:
-        if item.path.parent.name in ALONE_FOLDERS or ALONE_FIXTURES & set(getattr(item, "fixturenames", ())):
-            item.add_marker("alone")
-        if item.get_closest_marker("django_db") or DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if PROCESS_FIXTURES & fixtures and not item.get_closest_marker("alone"):
+            item.add_marker("processes")
+        if item.get_closest_marker("django_db") or DATABASE_FIXTURES & fixtures:
             item.add_marker("database")
         for fixture in getattr(item, "fixturenames", ()):
             if fixture in FIXTURES:
@@ -84,7 +84,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
     """Say how the rows of the table of faults are covered, where it is they that are asked for."""
-    return list(rows.counted(items)) if config.option.markexpr == "faults" else []
+    return list(rows.counted(items)) if config.option.markexpr.startswith("faults") else []
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -178,12 +178,8 @@ def chromium() -> Iterator[Browser]:
     """A headless browser, the one that is installed."""
     # Playwright keeps an event loop running in this thread; Django would refuse the database for that.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=programs.chromium(), args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
-        )
+    with own_browser() as browser:
         yield browser
-        browser.close()
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 

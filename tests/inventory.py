@@ -1,4 +1,4 @@
-"""What the tests of the inventory's pages share: a clock that stands still, people, and certificates in use."""
+"""What the tests of the inventory share: a fixed clock, users, and certificates in use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from as2certs import pki
 from as2certs.accounts.models import User
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
-from identities.intake import take_in
+from identities.certificates.single_import import import_certificate
 from identities.models import Identity
 from identities.stations import AbstractStation
 from partners.models import Partner
@@ -32,7 +32,7 @@ BY = Actor(name="Alice", source="web")
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> datetime:
-    """Let the clock stand still at NOW for all that has to do with identities and partners."""
+    """Fix the clock at NOW for identities and partners."""
     monkeypatch.setattr("django.utils.timezone.now", lambda: NOW)
     reverse("home")  # loads every page, and so every module that asks for the time
     for name, module in list(sys.modules.items()):
@@ -42,7 +42,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> datetime:
 
 
 def client_of(role: str) -> Client:
-    """Return the browser of somebody in a group, logged in; the same person for the same role."""
+    """Return a client logged in as a user of a group; the same user for the same role."""
     user, new = User.objects.get_or_create(username=role, defaults={"first_name": role.title()})
     if new:
         user.set_password(PASSWORD)
@@ -78,7 +78,7 @@ def make_partner(as2_id: str = "NORTHWIND", **columns: Any) -> Partner:
     return Partner.objects.create(**{"name": as2_id.title(), "as2_id": as2_id, **columns})
 
 
-def certify(
+def add_certificate(
     station: AbstractStation,
     *,
     days: float = 20,
@@ -86,16 +86,16 @@ def certify(
     name: str = "",
     with_key: bool = True,
 ) -> Any:
-    """Take in a certificate of a station that ends so many days after NOW, for all its roles or some."""
+    """Import a certificate of a station that ends so many days after NOW, for all its roles or some."""
     ends = NOW + timedelta(days=days)
     leaf, key = make_pair(name or station.as2_id, not_before=NOW - timedelta(days=400), not_after=ends)
     ours = isinstance(station, Identity) and with_key
     material = pki.Material(leaf=leaf, chain=(), key=key if ours else None, container="pem")
-    return take_in(station, material, roles=roles or station.ROLES, by=BY, now=NOW).certificate
+    return import_certificate(station, material, roles=roles or station.ROLES, by=BY, now=NOW).certificate
 
 
 def start_rotation(station: AbstractStation, old: Any, new: Any = None, **columns: Any) -> Rotation:
-    """Store a running rotation of a station, as bare as the pages of the inventory need it."""
+    """Store a running rotation of a station with what the pages of the inventory need."""
     side = "identity" if isinstance(station, Identity) else "partner"
     pair = {f"old_{side}_certificate": old, f"new_{side}_certificate": new}
     return Rotation.objects.create(
@@ -104,23 +104,23 @@ def start_rotation(station: AbstractStation, old: Any, new: Any = None, **column
 
 
 def trail() -> list[Entry]:
-    """Return the entries of the trail, the oldest first, without those about people logging in."""
+    """Return the entries of the audit trail, the oldest first, without logins."""
     return list(Entry.objects.exclude(object_kind="accounts.user").order_by("id"))
 
 
 def verbs() -> list[str]:
-    """Return the verbs of the trail, the oldest first."""
+    """Return the verbs of the audit trail, the oldest first."""
     return [entry.verb for entry in trail()]
 
 
-def names_in(client: Client, address: str, **query: str) -> list[str]:
+def listed_names(client: Client, address: str, **query: str) -> list[str]:
     """Return the names of the rows that a list shows."""
     table = client.get(address, query).context["table"]
     return [str(getattr(row.record, "name", row.record)) for row in table.page.object_list]
 
 
-def queries(ask: Callable[[], Any]) -> int:
-    """Return how many queries something takes."""
+def count_queries(ask: Callable[[], Any]) -> int:
+    """Return the number of queries of a call."""
     with CaptureQueriesContext(connection) as captured:
         ask()
     return len(captured)

@@ -6,44 +6,66 @@ that one run shows everything; it ends with 1 if one of them failed.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tests.programs import libfaketime, other_time
 
 #: One process for each processor.
 BESIDE_EACH_OTHER = ("-n", "auto", "--dist", "worksteal")
 ON_POSTGRES = ("-p", "tests.on_postgres")
+#: Three for two processors, since most of their time these tests wait. Those of one file share an installation.
+WAITING = ("-n", "3", "--dist", "loadfile")
+#: Tests that run within the process of pytest.
+WITHIN = "not processes and not alone"
 
 
 @dataclass(frozen=True)
 class Part:
-    """One run of pytest: its name in the table of durations, the marker expression, and further arguments."""
+    """One run of pytest: its name in the table of durations, the marker expression, and further arguments.
+
+    With ``at``, a moment in UTC such as "2027-03-14 06:30", it runs as if it began then.
+    """
 
     name: str
     markers: str
     arguments: tuple[str, ...] = BESIDE_EACH_OTHER
+    at: str = ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        if not self.at:
+            return dict(os.environ)
+        ahead = datetime.fromisoformat(self.at).replace(tzinfo=UTC) - datetime.now(UTC)
+        return {**os.environ, **other_time(f"{ahead.total_seconds():+.0f}")}
 
 
 PARTS = {
     "test": [
-        Part("SQLite", "not alone and not extended"),
+        Part("SQLite", f"{WITHIN} and not extended"),
         Part(
             "PostgreSQL",
-            "database and not alone and on_postgres and not extended",
+            f"database and {WITHIN} and on_postgres and not extended",
             (*ON_POSTGRES, *BESIDE_EACH_OTHER),
         ),
-        Part("alone", "alone and not extended", ()),
+        Part("processes", "processes and not extended", WAITING),
+        Part("alone", "alone", ()),
     ],
     "rest": [
-        Part("SQLite, extended", "not alone and extended"),
+        Part("SQLite, extended", f"{WITHIN} and extended"),
         Part(
             "PostgreSQL, the rest",
-            "database and not alone and (extended or not on_postgres)",
+            f"database and {WITHIN} and (extended or not on_postgres)",
             (*ON_POSTGRES, *BESIDE_EACH_OTHER),
         ),
-        Part("alone, extended", "alone and extended", ()),
-        Part("PostgreSQL, alone", "database and alone and not browser", ON_POSTGRES),
+        Part("processes, extended", "processes and extended", WAITING),
+        # Each while a day ends in Chicago: before its clocks jump, and at a year's end.
+        Part("dates, 14 March", "dates and not extended", WAITING, at="2027-03-14 05:40"),
+        Part("dates, 31 December", "dates and not extended", WAITING, at="2027-01-01 05:40"),
     ],
 }
 
@@ -51,7 +73,8 @@ PARTS = {
 def run(part: Part) -> tuple[int, float]:
     """Run a part and return pytest's exit status and the seconds that it took."""
     began = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "pytest", *part.arguments, "-m", part.markers], check=False)
+    argv = [sys.executable, "-m", "pytest", *part.arguments, "-m", part.markers]
+    done = subprocess.run(argv, env=part.environment, check=False)
     return done.returncode, time.monotonic() - began
 
 
@@ -60,6 +83,10 @@ def main(names: list[str]) -> int:
     failed = False
     for name in names:
         for part in PARTS[name]:
+            if part.at and not libfaketime():
+                failed |= "--fail-on-skip" in os.environ.get("PYTEST_ADDOPTS", "")
+                rows.append((part.name, "left out, libfaketime is not installed", 0))
+                continue
             print(f"\n=== {part.name}", flush=True)
             status, seconds = run(part)
             if status == 2:  # interrupted by the keyboard, or nothing could be collected

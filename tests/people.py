@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from django.conf import settings
 from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import reverse
 
 from as2certs.accounts.models import User
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext
 
 PASSWORD = "a long password"
 
@@ -24,6 +30,12 @@ def log_in(user: User) -> Client:
     client = Client()
     client.force_login(user)
     return client
+
+
+def log_in_browser(context: BrowserContext, user: User, url: str) -> None:
+    """Log a person in at an address without its pages: by the cookie of a session."""
+    session = log_in(user).cookies[settings.SESSION_COOKIE_NAME]
+    context.add_cookies([{"name": session.key, "value": session.value, "url": url}])
 
 
 def confirm(client: Client, password: str = PASSWORD) -> Client:

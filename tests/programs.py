@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,35 @@ def libfaketime() -> str | None:
         for path in Path("/usr/lib").glob(f"{folder}faketime/libfaketimeMT.so.1")
     )
     return str(found[0]) if found else None
+
+
+def other_time(offset: str) -> dict[str, str]:
+    """Return the environment variables by which a program's clock differs by an offset, such as "+1h" or "-90".
+
+    What it measures goes on as ever, and files keep their real times.
+    """
+    return {
+        "LD_PRELOAD": str(libfaketime()),
+        "FAKETIME": offset,
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "NO_FAKE_STAT": "1",
+        "PYTHONPATH": str(Path(__file__).parent / "faults" / "sleeping"),
+    }
+
+
+def this_time() -> dict[str, str]:
+    """Return the environment variables that this process's programs need to have the same other time as it."""
+    return {
+        name: os.environ[name] for name in other_time("") if "FAKETIME" in os.environ and name in os.environ
+    }
+
+
+def real_time() -> dict[str, str]:
+    """Return this process's environment variables without the other time that it may have.
+
+    For programs that don't start with one: Chromium, Redis.
+    """
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
 
 
 @dataclass(frozen=True)

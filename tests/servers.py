@@ -24,7 +24,7 @@ import redis
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope, Session
 
-from tests.programs import postgres_folder
+from tests.programs import postgres_folder, real_time
 
 
 def free_port() -> int:
@@ -77,6 +77,10 @@ class Server:
         """Return the account under which to run; None is the own one."""
         return None
 
+    def environment(self) -> dict[str, str] | None:
+        """Return the environment variables with which to run; None are this process's own."""
+        return None
+
     def start(self) -> None:
         """Start, and return when it answers. A start right after a kill may need a second try."""
         end = time.monotonic() + 30
@@ -98,6 +102,7 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
+                env=self.environment(),
                 start_new_session=True,
                 **as_user(self.user()),
             )
@@ -261,6 +266,9 @@ class Redis(Server):
             "--appendonly",
             "no",
         ]
+
+    def environment(self) -> dict[str, str]:
+        return real_time()
 
     def answers(self) -> bool:
         with redis.Redis.from_url(self.url, socket_timeout=1) as connection:

@@ -17,7 +17,8 @@ from typing import Any, Self
 
 from honcho.environ import parse_procfile
 
-from as2certs.pki.vault import new_key
+from as2certs.pki.vault import new_vault_key
+from tests.programs import this_time
 from tests.servers import free_port, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,7 +89,7 @@ class Stack:
 
     @property
     def env(self) -> dict[str, str]:
-        """Return the environment of each process: nothing of ours but where programs are found."""
+        """Return the environment of each process: nothing of ours but where programs are found, and what time it is."""
         settings = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",
@@ -100,7 +101,12 @@ class Stack:
             "EMAIL_URL": self.email_url,
         }
         kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
-        return {**kept, **{name: value for name, value in settings.items() if value}, **self.environment}
+        return {
+            **kept,
+            **this_time(),
+            **{name: value for name, value in settings.items() if value},
+            **self.environment,
+        }
 
     def prepare(self, *, mould: Stack | None = None) -> None:
         """Make secrets and folders, and bring the database to today's shape.
@@ -111,7 +117,7 @@ class Stack:
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in ("secret_key", "vault_keys"):
             if not (self.folder / name).exists():
-                (self.folder / name).write_text(new_key())
+                (self.folder / name).write_text(new_vault_key())
         if mould is None:
             self.manage("make_ready")
             return

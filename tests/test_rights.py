@@ -12,15 +12,15 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from as2certs.accounts.models import User
-from as2certs.accounts.rights import RIGHTS
-from as2certs.mail import stopping
+from as2certs.accounts.permissions import ROLE_PERMISSIONS
+from as2certs.mail import unsubscribe
 from as2certs.mail.models import Message
-from identities.generation import ask, generate_next
+from identities.certificates.generation import RequestedKey, generate_next, request_certificate
 from partners.models import Contact
-from rotations import actions
+from rotations.letters import access_links
+from rotations.lifecycle import approval
 from rotations.models import Freeze, HandedIn, Link, Participant, Slot
-from rotations.portal import links
-from tests.rotations.company import NOW, Company, draft, make_company, partner_certificate
+from tests.rotations.company import NOW, Company, make_company, make_draft, partner_certificate
 
 pytestmark = pytest.mark.django_db
 
@@ -220,22 +220,13 @@ class World:
 
     def __init__(self) -> None:
         company = make_company(now=NOW)
-        rotation = actions.approve(
-            draft(company, starts=NOW + timedelta(hours=2)), by=company.approver, now=NOW
+        rotation = approval.approve(
+            make_draft(company, starts=NOW + timedelta(hours=2)), by=company.approver, now=NOW
         )
         partner = company.partners[0]
         theirs = partner_certificate(partner, by=company.by, now=NOW, ends=NOW + timedelta(days=99))
-        request = ask(
-            company.identity,
-            kind="csr",
-            bits=2048,
-            hash_name="sha256",
-            days=365,
-            subject={"common_name": "ACME"},
-            roles=("sign",),
-            by=company.by,
-            now=NOW,
-        )
+        key = RequestedKey("csr", 2048, "sha256", 365, {"common_name": "ACME"}, ["sign"])
+        request = request_certificate(company.identity, key, by=company.by, now=NOW)
         generate_next(now=NOW)
         message = Message.objects.create(
             key="k",
@@ -277,7 +268,7 @@ class World:
 
     def _link(self, participant: Participant) -> str:
         """Make a link to a partner's page that was used before, so that looking at it is nothing new."""
-        fresh = links.make(
+        fresh = access_links.create_link(
             participant.partner, participant=participant, contact=None, by=self.company.by, now=NOW
         )
         Link.objects.filter(pk=fresh.link.pk).update(opened_at=NOW, last_address="127.0.0.1")
@@ -294,7 +285,7 @@ class World:
         if not wanted:
             return reverse(name)
         if name == "mail-stop":
-            return reverse(name, args=[stopping.token(self.objects["mail"])])
+            return reverse(name, args=[unsubscribe.unsubscribe_token(self.objects["mail"])])
         if name in BY_LINK:
             return reverse(name, kwargs={**dict.fromkeys(wanted, "pem"), "token": self.token})
         if name == "mfa_remove_webauthn":
@@ -323,14 +314,14 @@ def test_nobody_gets_in_without_logging_in() -> None:
             assert shut_out or answer.status_code in (403, 405), (name, method, answer.status_code)
 
 
-@pytest.mark.parametrize("role", sorted(RIGHTS))
+@pytest.mark.parametrize("role", sorted(ROLE_PERMISSIONS))
 def test_a_role_reaches_what_it_has_the_right_to_and_nothing_else(role: str) -> None:
     world = World()
     client = client_for(role)
     for name, permission in sorted(NEEDS.items()):
         address = world.address(name)
         answers = {"GET": client.get(address).status_code}
-        if permission not in RIGHTS[role]:
+        if permission not in ROLE_PERMISSIONS[role]:
             answers["POST"] = client.post(address).status_code
             assert set(answers.values()) <= {403, 405}, (role, name, answers)
             assert 403 in answers.values(), (role, name, answers)

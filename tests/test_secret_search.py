@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from as2certs.pki.vault import Vault, new_key
+from as2certs.pki.vault import Vault, new_vault_key
 from tests.certificates import cert_pem, key_pem, make_pair, rsa_key
 from tests.secret_search import Known, SecretSearch
 from tests.stack import ROOT, Stack
@@ -51,7 +51,7 @@ def test_a_key_is_found_in_every_spelling(spelling: str, known: Known) -> None:
 
 
 def test_what_is_no_secret_is_not_found(known: Known) -> None:
-    sealed = Vault([new_key()]).seal(DER)
+    sealed = Vault([new_vault_key()]).seal(DER)
     public = LEAF.public_bytes(Encoding.DER)
     harmless = [
         cert_pem(LEAF),
@@ -75,13 +75,13 @@ import logging
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from django.core import mail
 from as2certs.accounts.models import User
-from as2certs.pki.vault import Vault, new_key
+from as2certs.pki.vault import Vault, new_vault_key
 from tests.certificates import cert_pem, key_pem, make_pair
 
 def test_something_secret():
     leaf, key = make_pair()
     body = "".join(key_pem(key).decode().splitlines()[5:9])
-    Vault([new_key()]).seal(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+    Vault([new_vault_key()]).seal(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
     User().set_password("correct horse battery")
     log = logging.getLogger("somebody")
     log.warning("A certificate: %s", cert_pem(leaf).decode())
@@ -147,7 +147,7 @@ def test_an_installation_is_searched_when_its_processes_have_ended(tmp_path: Pat
     """What is planted is its own: the keys of its database, which its own vault opens."""
     stack = Stack(tmp_path / "var")
     stack.folder.mkdir()
-    (stack.folder / "vault_keys").write_text(vault_key := new_key())
+    (stack.folder / "vault_keys").write_text(vault_key := new_vault_key())
     with closing(sqlite3.connect(stack.folder / "db.sqlite3")) as database, database:
         database.execute("CREATE TABLE identities_privatekey (sealed blob)")
         database.execute("INSERT INTO identities_privatekey VALUES (?)", [Vault([vault_key]).seal(DER)])

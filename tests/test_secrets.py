@@ -21,10 +21,11 @@ from as2certs.accounts.models import User
 from as2certs.clock import database_now
 from as2certs.vault import vault
 from identities.models import IdentityCertificate
-from rotations import actions, runner
-from rotations.applying import change_for
+from rotations import runner
+from rotations.execution.connector_steps import build_connector_change
+from rotations.lifecycle import approval
 from tests.people import confirm
-from tests.rotations.company import Company, confirm_all, draft, make_company
+from tests.rotations.company import Company, confirm_all, make_company, make_draft
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -60,8 +61,8 @@ def rotated(tmp_path: Path, settings: LazySettings, caplog: pytest.LogCaptureFix
     settings.AS2CERTS_DIRECTORY_ROOT = tmp_path
     now = database_now()
     company = make_company(now=now)
-    rotation = actions.approve(
-        draft(company, starts=now + timedelta(minutes=10), now=now), by=company.approver, now=now
+    rotation = approval.approve(
+        make_draft(company, starts=now + timedelta(minutes=10), now=now), by=company.approver, now=now
     )
     confirm_all(rotation, company, now=now)
     runner.apply_due(wait=False)
@@ -102,7 +103,7 @@ def test_no_log_line_repr_or_change_holds_a_key(rotated: Company, caplog: pytest
     assert not betrayed(caplog.text.encode(), needles)
     step = rotated.identity.rotations.get().steps.get(act="cut_over")
     assert step.done_at is not None
-    change = change_for(step, by=rotated.by, now=step.done_at)
+    change = build_connector_change(step, now=step.done_at)
     row = rotated.new.private_key
     assert row is not None
     material = pki.Material(

@@ -21,7 +21,7 @@ OF_PAGES = ("fido2", "jwt", "requests", "oauthlib")
 OURS = (
     "as2certs.accounts",
     "as2certs.audit",
-    "as2certs.home",
+    "as2certs.site",
     "as2certs.mail",
     "identities",
     "partners",

@@ -1,4 +1,4 @@
-"""Who may open a page: the check that stands in front of every view."""
+"""The permission check of every view."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 
 
-def needs(*permissions: str) -> Callable[[View[P]], View[P]]:
-    """Let only people with all these permissions in.
+def require_permissions(*permissions: str) -> Callable[[View[P]], View[P]]:
+    """Return a decorator that requires all these permissions of a view's user.
 
-    Somebody who is not logged in is sent to the login; somebody without the right gets the page 403.
+    Anonymous users are redirected to the login, others get a 403.
     """
 
-    def guard(view: View[P]) -> View[P]:
+    def decorate(view: View[P]) -> View[P]:
         @wraps(view)
-        def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        def wrapper(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             if not request.user.is_authenticated:
                 return redirect_to_login(request.get_full_path())
             if not request.user.has_perms(permissions):
                 raise PermissionDenied
             return view(request, *args, **kwargs)
 
-        return guarded
+        return wrapper
 
-    return guard
+    return decorate
 
 
-def person(request: HttpRequest) -> User:
-    """Return the person behind a request that has passed ``needs``."""
+def current_user(request: HttpRequest) -> User:
+    """Return the user of a request that has passed ``require_permissions``."""
     return cast(User, request.user)

@@ -1,4 +1,4 @@
-"""What django-allauth asks of this application: its words, where it stores secrets, and when to ask again."""
+"""Adapters of django-allauth: our messages, the encryption of secrets, and when to reauthenticate."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from as2certs.accounts import confirming, sign_on
+from as2certs.accounts import reauthentication, sign_on
 from as2certs.vault import vault
 
-#: What is said in place of allauth's own templates; what is not here goes without saying.
-SENTENCES = {
+#: Messages in place of allauth's own templates; others are not shown.
+MESSAGES = {
     "mfa/messages/totp_activated.txt": "Your authenticator app is added: from now on, logging in asks for its code.",
     "mfa/messages/totp_deactivated.txt": "Your authenticator app is removed.",
     "mfa/messages/webauthn_added.txt": "Your passkey is added: from now on, logging in asks for it.",
     "mfa/messages/webauthn_removed.txt": "The passkey is removed.",
 }
 
-WAYS = {
+METHOD_DESCRIPTIONS = {
     "reauthenticate": "with your password",
     "mfa_reauthenticate": "with a code of your second factor",
     "mfa_reauthenticate:webauthn": "with your passkey",
 }
 
-INCORRECT_CODE = "This code is not right. It changes every thirty seconds, and each one works once."
+WRONG_CODE_MESSAGE = "This code is not right. It changes every thirty seconds, and each one works once."
 
 
 class AccountAdapter(DefaultAccountAdapter):
-    """Nobody signs up by themselves, and people are told what we say."""
+    """Refuse sign-ups, and replace allauth's messages."""
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return False
@@ -50,7 +50,7 @@ class AccountAdapter(DefaultAccountAdapter):
         extra_tags: str = "",
         message: str | None = None,
     ) -> None:
-        text = message or SENTENCES.get(message_template or "")
+        text = message or MESSAGES.get(message_template or "")
         if text:
             messages.add_message(request, level, text, extra_tags=extra_tags)
 
@@ -59,36 +59,39 @@ class AccountAdapter(DefaultAccountAdapter):
         return redirect("login")
 
     def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
-        """Ask again unless it was asked a moment ago."""
-        return not confirming.may_go_on(context.request, app=app)
+        """Return whether the user has to reauthenticate, which holds for some minutes."""
+        return not reauthentication.is_sufficient(context.request, app=app)
 
     def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
-        """Return the ways to show again who one is, the usual one first, in our words."""
-        ways = super().get_reauthentication_methods(user)
-        ways = [{**way, "description": WAYS.get(way["id"], way["description"])} for way in ways]
+        """Return the methods of reauthentication with our descriptions, the usual one first."""
+        methods = super().get_reauthentication_methods(user)
+        methods = [
+            {**method, "description": METHOD_DESCRIPTIONS.get(method["id"], method["description"])}
+            for method in methods
+        ]
         if sign_on.is_linked(user):
-            ways.append(
+            methods.append(
                 {
                     "id": "sign-on",
-                    "description": f"with {sign_on.name()}",
+                    "description": f"with {sign_on.provider_name()}",
                     "url": reverse("confirm-sign-on"),
                 }
             )
-        return ways
+        return methods
 
 
-class FactorAdapter(DefaultMFAAdapter):
-    """Seal what second factors are checked against, and draw the QR code with what we have."""
+class SecondFactorAdapter(DefaultMFAAdapter):
+    """Seal the secrets of second factors, and draw the QR code."""
 
-    error_messages = {**DefaultMFAAdapter.error_messages, "incorrect_code": INCORRECT_CODE}
+    error_messages = {**DefaultMFAAdapter.error_messages, "incorrect_code": WRONG_CODE_MESSAGE}
 
     def get_totp_label(self, user: Any) -> str:
         return user.username
 
     def build_totp_svg(self, url: str) -> str:
-        drawn = BytesIO()
-        segno.make(url, error="m", micro=False).save(drawn, kind="svg", scale=5, border=4, light="#fff")
-        return drawn.getvalue().decode()
+        svg = BytesIO()
+        segno.make(url, error="m", micro=False).save(svg, kind="svg", scale=5, border=4, light="#fff")
+        return svg.getvalue().decode()
 
     def encrypt(self, text: str) -> str:
         return vault().seal(text.encode()).decode()

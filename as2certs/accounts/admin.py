@@ -1,4 +1,4 @@
-"""Django admin for people and the installation: nobody gives anybody, themselves included, more than they have."""
+"""Django admin of users and the installation: nobody can grant more rights than they have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from as2certs.accounts import confirming, factors
+from as2certs.accounts import reauthentication, second_factors
 from as2certs.accounts.forms import InstallationForm
 from as2certs.accounts.models import Installation, User
 from as2certs.audit.admin import AuditedAdmin, ReadOnlyAdmin
@@ -23,11 +23,11 @@ from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 
-#: Groups are granted exactly what rights.py says, at each migration: here they are to be looked at.
+#: Groups get exactly the permissions of permissions.py after each migration: here they are read-only.
 admin.site.unregister(Group)
-#: Second factors are their owners' alone; providers stand in the settings, and links to them are made by a command.
+#: Second factors belong to their owners; providers are configured in the settings, and linked by a command.
 admin.site.unregister([Authenticator, EmailAddress, SocialAccount, SocialApp, SocialToken])
-#: One way in, with the second factor: the admin's own login would ask for the password only.
+#: The admin's own login would ask for the password only, and not for the second factor.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 
 
@@ -40,12 +40,12 @@ class RoleAdmin(ReadOnlyAdmin):
 
 @admin.register(User)
 class PersonAdmin(AuditedAdmin, UserAdmin[User]):
-    """People: made and closed here, and never deleted, since the trail speaks of them.
+    """Users: created and deactivated here, and never deleted, because the trail refers to them.
 
-    Rights come from groups alone. Only a superuser makes another one, and only a superuser changes one.
+    Rights come from groups alone. Only superusers can create or change superusers.
     """
 
-    #: A password is no value for the trail, hashed or not; that it was changed is.
+    #: The trail records that a password was changed, but no hash of it.
     SECRET: ClassVar[tuple[str, ...]] = ("password", "password1", "password2", "usable_password")
 
     fieldsets = (
@@ -71,27 +71,27 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """Ask again who it is before a right can be given: when the form opens, and when it is sent."""
+        """Require reauthentication when the form is opened and when it is sent, since it can grant rights."""
         if object_id:
             may = self.has_change_permission(request, self.get_object(request, object_id))
         else:
             may = self.has_add_permission(request)
-        if may and not confirming.recently(request):
-            return confirming.ask(request, then=request.get_full_path())
+        if may and not reauthentication.is_recently_confirmed(request):
+            return reauthentication.redirect_to_confirmation(request, then=request.get_full_path())
         return super().changeform_view(request, object_id, *args, **kwargs)
 
     @admin.action(description="Take the second factor of these people away", permissions=["change"])
     def take_second_factors_away(self, request: HttpRequest, people: QuerySet[User]) -> HttpResponse | None:
-        """Help people who lost theirs: they log in with their password alone, and set up another one."""
-        if not confirming.recently(request):
-            return confirming.ask(request, then=request.get_full_path())
+        """Remove second factors that were lost: their owners log in with the password alone, and add another one."""
+        if not reauthentication.is_recently_confirmed(request):
+            return reauthentication.redirect_to_confirmation(request, then=request.get_full_path())
         by = Actor.of(request, source=Entry.Source.ADMIN)
         for person in people:
             if not self.has_change_permission(request, person):
                 messages.error(
                     request, f"{person} may do more than you: you can’t take their second factor away."
                 )
-            elif factors.reset(person, by=by, now=database_now()):
+            elif second_factors.remove_all(person, by=by, now=database_now()):
                 messages.success(request, f"{person} has no second factor any more.")
             else:
                 messages.warning(request, f"{person} has no second factor.")
@@ -105,38 +105,38 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
         return {"must_change_password": True, **super().get_changeform_initial_data(request)}
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse to change somebody who may do more: a password set for them would be a way to be them."""
+        """Refuse to change users with more rights: setting their password would give these rights."""
         if obj is not None and not request.user.is_superuser:
             mine = request.user.get_all_permissions()
-            if obj.is_superuser or any(not _rights(group) <= mine for group in obj.groups.all()):
+            if obj.is_superuser or any(not _group_permissions(group) <= mine for group in obj.groups.all()):
                 return False
         return super().has_change_permission(request, obj)
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Offer the groups whose rights are all one's own."""
+        """Offer the groups whose permissions the user has."""
         if db_field.name == "groups" and not request.user.is_superuser:
             mine = request.user.get_all_permissions()
             kwargs["queryset"] = Group.objects.filter(
-                pk__in=[group.pk for group in Group.objects.all() if _rights(group) <= mine]
+                pk__in=[group.pk for group in Group.objects.all() if _group_permissions(group) <= mine]
             )
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
-        """Set somebody's password, and have them choose one of their own at the next login."""
+        """Set a password; its owner has to choose another one at the next login."""
         may = self.has_change_permission(request, self.get_object(request, id))
-        if may and not confirming.recently(request):
-            return confirming.ask(request, then=request.get_full_path())
+        if may and not reauthentication.is_recently_confirmed(request):
+            return reauthentication.redirect_to_confirmation(request, then=request.get_full_path())
         with transaction.atomic():
-            answer = super().user_change_password(request, id, form_url)
+            response = super().user_change_password(request, id, form_url)
             person = self.get_object(request, id)
-            if request.method == "POST" and answer.status_code == 302 and person is not None:
+            if request.method == "POST" and response.status_code == 302 and person is not None:
                 if person.pk != request.user.pk:
                     User.objects.filter(pk=person.pk).update(must_change_password=True)
-                self.tell(request, person, "password_set")
-        return answer
+                self.record(request, person, "password_set")
+        return response
 
 
-def _rights(group: Group) -> set[str]:
+def _group_permissions(group: Group) -> set[str]:
     return {
         f"{app}.{name}" for app, name in group.permissions.values_list("content_type__app_label", "codename")
     }
@@ -144,7 +144,7 @@ def _rights(group: Group) -> set[str]:
 
 @admin.register(Installation)
 class InstallationAdmin(AuditedAdmin):
-    """One row, made by the first who saves the settings."""
+    """The settings: one row, created when they are first saved."""
 
     form = InstallationForm
     list_display = ("name", "time_zone", "four_eyes_production", "four_eyes_test", "escalation_email")

@@ -9,6 +9,6 @@ class AccountsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from as2certs.accounts import rights, trail  # noqa: F401  # trail connects its receivers
+        from as2certs.accounts import login_audit, permissions  # noqa: F401  # trail connects its receivers
 
-        post_migrate.connect(rights.grant_after_migrate, dispatch_uid="accounts.rights")
+        post_migrate.connect(permissions.grant_after_migrate, dispatch_uid="accounts.rights")

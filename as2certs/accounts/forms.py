@@ -1,4 +1,4 @@
-"""Forms about people and the installation, and the fields that others use too."""
+"""Forms of users and the installation, and shared form fields."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django import forms
 
 from as2certs.accounts.models import Installation, User, validate_reminder_days
 
-#: Regions of the IANA database that name places; the rest are old or technical names.
+#: Regions of the IANA database; other names are old or technical ones.
 REGIONS = ("Africa", "America", "Antarctica", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
 
 
@@ -32,7 +32,7 @@ def _zones() -> dict[str, list[tuple[str, str]]]:
 
 
 def zone_choices(current: str = "") -> list[tuple[str, str | list[tuple[str, str]]]]:
-    """Return the zones to choose from by region, UTC first; ``current`` is kept even if it is an old name."""
+    """Return the choices of time zones by region, UTC first, and ``current`` even if it is an old name."""
     choices: list[tuple[str, str | list[tuple[str, str]]]] = [("UTC", "UTC")]
     choices += [(region, list(places)) for region, places in _zones().items()]
     if current and current != "UTC" and current.partition("/")[0] not in REGIONS:
@@ -41,22 +41,22 @@ def zone_choices(current: str = "") -> list[tuple[str, str | list[tuple[str, str
 
 
 class TimeZoneField(forms.ChoiceField):
-    """A choice among the IANA time zones, by region."""
+    """A choice of IANA time zones, by region."""
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("label", "Time zone")
         super().__init__(choices=zone_choices(), **kwargs)
 
 
-def keep_zone(form: forms.ModelForm[Any]) -> None:
-    """Let a form offer the zone that its object has now too, even if it has an old name."""
+def offer_current_zone(form: forms.ModelForm[Any]) -> None:
+    """Add the current zone of a form's object to the choices, even if it is an old name."""
     zone = form.fields["time_zone"]
     assert isinstance(zone, TimeZoneField)
     zone.choices = zone_choices(form.instance.time_zone)
 
 
 class ReminderDaysField(forms.CharField):
-    """Days before the end of a certificate, written with commas; a list of whole numbers, largest first, or None."""
+    """Days before a certificate expires, separated by commas: a list of integers in descending order, or None."""
 
     def prepare_value(self, value: Any) -> Any:
         return ", ".join(str(day) for day in value) if isinstance(value, list) else value
@@ -83,11 +83,11 @@ class ReminderDaysField(forms.CharField):
             validate_reminder_days(value)
 
     def run_validators(self, value: Any) -> None:
-        """Leave out those of a text: the value is a list."""
+        """Skip the validators of a CharField: the value is a list."""
 
 
 class WorkDaysField(forms.TypedMultipleChoiceField):
-    """Days of the week, as a list of numbers: 0 is Monday."""
+    """Weekdays as a list of numbers: 0 is Monday."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
@@ -99,8 +99,8 @@ class WorkDaysField(forms.TypedMultipleChoiceField):
         )
 
 
-def page_layout(*parts: Any) -> FormHelper:
-    """Return a crispy helper without a form tag of its own: the page has it, with the buttons."""
+def form_helper(*parts: Any) -> FormHelper:
+    """Return a crispy helper without a form tag: the template has it, with the buttons."""
     helper = FormHelper()
     helper.form_tag = False
     helper.layout = Layout(*parts)
@@ -108,7 +108,7 @@ def page_layout(*parts: Any) -> FormHelper:
 
 
 class AccountForm(forms.ModelForm[User]):
-    """What people set about themselves."""
+    """A user's own account."""
 
     time_zone = TimeZoneField(help_text="All times are shown in this zone, in mails too.")
 
@@ -123,8 +123,8 @@ class AccountForm(forms.ModelForm[User]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        keep_zone(self)
-        self.helper = page_layout(
+        offer_current_zone(self)
+        self.helper = form_helper(
             Row(Column("first_name"), Column("last_name")),
             Row(Column("email"), Column("phone")),
             "time_zone",
@@ -132,15 +132,15 @@ class AccountForm(forms.ModelForm[User]):
         )
 
 
-def check_hours(form: forms.ModelForm[Any], cleaned: dict[str, Any]) -> None:
-    """Put an error at the field where the end of the working day does not come after its beginning."""
+def validate_work_hours(form: forms.ModelForm[Any], cleaned: dict[str, Any]) -> None:
+    """Add an error if the working day does not end after it begins."""
     begins, ends = cleaned.get("works_from"), cleaned.get("works_until")
     if begins is not None and ends is not None and ends <= begins:
         form.add_error("works_until", "The working day ends before it begins. Choose a later end.")
 
 
 class InstallationForm(forms.ModelForm[Installation]):
-    """What holds for the whole installation."""
+    """The settings of the installation."""
 
     time_zone = TimeZoneField(help_text="For people who have none of their own, and for windows by default.")
     reminder_days = ReminderDaysField(
@@ -200,8 +200,8 @@ class InstallationForm(forms.ModelForm[Installation]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        keep_zone(self)
-        self.helper = page_layout(
+        offer_current_zone(self)
+        self.helper = form_helper(
             Fieldset(
                 "Who we are",
                 "name",
@@ -228,5 +228,5 @@ class InstallationForm(forms.ModelForm[Installation]):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
-        check_hours(self, cleaned)
+        validate_work_hours(self, cleaned)
         return cleaned

@@ -1,33 +1,35 @@
-"""What goes with each request of somebody who is logged in: their time zone, and a password that is theirs."""
+"""Middleware for logged-in users: their time zone, a password of their own, a second factor where it is required."""
 
 from __future__ import annotations
 
 import zoneinfo
+from abc import abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 
-from as2certs.accounts import factors
+from as2certs.accounts import second_factors
 from as2certs.accounts.models import User
 
-Answer = Callable[[HttpRequest], HttpResponse]
+GetResponse = Callable[[HttpRequest], HttpResponse]
 
 
 class TimeZoneMiddleware:
-    """Show times in the zone of the person who reads."""
+    """Activate the user's time zone."""
 
-    def __init__(self, get_response: Answer) -> None:
+    def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        with timezone.override(zone_of(request)):
+        with timezone.override(user_zone(request)):
             return self.get_response(request)
 
 
-def zone_of(request: HttpRequest) -> zoneinfo.ZoneInfo:
-    """Return the reader's zone; UTC for strangers, and where the zone's name is no longer known."""
+def user_zone(request: HttpRequest) -> zoneinfo.ZoneInfo:
+    """Return the user's time zone; UTC for anonymous users and for names that no longer exist."""
     name = request.user.time_zone if isinstance(request.user, User) else "UTC"
     try:
         return zoneinfo.ZoneInfo(name)
@@ -35,53 +37,50 @@ def zone_of(request: HttpRequest) -> zoneinfo.ZoneInfo:
         return zoneinfo.ZoneInfo("UTC")
 
 
-class OwnPasswordMiddleware:
-    """Lead somebody who logged in with a password made for them to the page where they choose their own."""
+class RedirectMiddleware:
+    """Redirect a user before the view runs, except from the pages in ``ALLOWED``."""
 
-    STILL_OPEN = frozenset({"password-change", "logout", "healthz", "readyz"})
+    ALLOWED: ClassVar[frozenset[str]]
 
-    def __init__(self, get_response: Answer) -> None:
+    def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         return self.get_response(request)
 
     def process_view(self, request: HttpRequest, *args: object) -> HttpResponse | None:
-        """Redirect before the view runs; the page of the new password and the log-out stay open."""
         name = request.resolver_match.url_name if request.resolver_match else None
-        if getattr(request.user, "must_change_password", False) and name not in self.STILL_OPEN:
-            return redirect("password-change")
-        return None
-
-
-class SecondFactorMiddleware:
-    """Lead somebody who has to have a second factor, and has none, to the page where they set one up."""
-
-    STILL_OPEN = frozenset(
-        {
-            "mfa_index",
-            "mfa_activate_totp",
-            "mfa_add_webauthn",
-            "mfa_view_recovery_codes",
-            "account_reauthenticate",
-            "confirm-sign-on",
-            "sign-on-return",
-            "password-change",
-            "logout",
-            "healthz",
-            "readyz",
-        }
-    )
-
-    def __init__(self, get_response: Answer) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request)
-
-    def process_view(self, request: HttpRequest, *args: object) -> HttpResponse | None:
-        """Redirect before the view runs; what is wanted to set one up, and the log-out, stay open."""
-        name = request.resolver_match.url_name if request.resolver_match else None
-        if name in self.STILL_OPEN or not isinstance(request.user, User):
+        if name in self.ALLOWED or not isinstance(request.user, User):
             return None
-        return redirect("mfa_index") if factors.is_missing(request, request.user) else None
+        target = self.target(request, request.user)
+        return redirect(target) if target else None
+
+    @abstractmethod
+    def target(self, request: HttpRequest, user: User) -> str | None:
+        """Return the name of the URL to redirect the user to, if any."""
+
+
+class PasswordChangeMiddleware(RedirectMiddleware):
+    """Redirect users who logged in with a password that was set for them to the page that changes it."""
+
+    ALLOWED = frozenset({"password-change", "logout", "healthz", "readyz"})
+
+    def target(self, request: HttpRequest, user: User) -> str | None:
+        return "password-change" if user.must_change_password else None
+
+
+class SecondFactorMiddleware(RedirectMiddleware):
+    """Redirect users who must have a second factor, and have none, to the page that adds one."""
+
+    ALLOWED = PasswordChangeMiddleware.ALLOWED | {
+        "mfa_index",
+        "mfa_activate_totp",
+        "mfa_add_webauthn",
+        "mfa_view_recovery_codes",
+        "account_reauthenticate",
+        "confirm-sign-on",
+        "sign-on-return",
+    }
+
+    def target(self, request: HttpRequest, user: User) -> str | None:
+        return "mfa_index" if second_factors.is_missing(request, user) else None

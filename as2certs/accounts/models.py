@@ -1,4 +1,4 @@
-"""People, and what holds for the whole installation."""
+"""Users, and the settings of the installation."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import ValidationError
 from django.db import models
 
-#: Days before the end of a certificate at which its people are reminded; 0 is the day itself, -1 the day after.
+#: Days before a certificate expires on which reminders are sent; 0 is the day itself, -1 the day after.
 DEFAULT_REMINDER_DAYS = (90, 60, 30, 14, 7, 3, 1, 0, -1, -2, -3, -4, -5, -6, -7)
 
 
-#: Days of the week on which people are at work; 0 is Monday.
+#: Weekdays on which people work; 0 is Monday.
 WORK_DAYS = (0, 1, 2, 3, 4)
 
 
@@ -24,7 +24,7 @@ def default_work_days() -> list[int]:
 
 
 def validate_work_days(days: object) -> None:
-    """Refuse what is not a list of distinct days of the week, 0 (Monday) to 6 (Sunday), at least one."""
+    """Require a non-empty list of distinct weekdays, 0 (Monday) to 6 (Sunday)."""
     if not isinstance(days, list) or not days or set(days) - set(range(7)) or len(set(days)) != len(days):
         raise ValidationError("Work days are days of the week, each once, from 0 (Monday) to 6 (Sunday).")
 
@@ -35,12 +35,12 @@ def default_reminder_days() -> list[int]:
 
 @cache
 def _time_zones() -> frozenset[str]:
-    """Return the names of all zones; they are gathered from files, which takes milliseconds."""
+    """Return the names of all zones. Cached, because reading them takes milliseconds."""
     return frozenset(available_timezones())
 
 
 def validate_time_zone(name: str) -> None:
-    """Refuse what is not a name of the IANA time zone database."""
+    """Require the name of an IANA time zone."""
     if name not in _time_zones():
         raise ValidationError(
             "“%(name)s” is not a time zone. Use a name such as Europe/Berlin or America/Chicago.",
@@ -49,7 +49,7 @@ def validate_time_zone(name: str) -> None:
 
 
 def validate_reminder_days(days: object) -> None:
-    """Refuse a ladder that is not a list of distinct whole numbers between 400 days before and 30 days after."""
+    """Require a list of distinct integers from -30 (days after) to 400 (days before)."""
     if not isinstance(days, list) or any(not isinstance(d, int) or isinstance(d, bool) for d in days):
         raise ValidationError("Reminders are whole numbers of days, such as 90, 60, 30.")
     outside = [d for d in days if not -30 <= d <= 400]
@@ -63,7 +63,7 @@ def validate_reminder_days(days: object) -> None:
 
 
 class User(AbstractUser):
-    """A person who logs in."""
+    """A user of the application."""
 
     time_zone = models.CharField(
         max_length=64,
@@ -90,7 +90,7 @@ class User(AbstractUser):
 
 
 class Installation(models.Model):
-    """What holds for the whole installation: one row."""
+    """The settings of the installation: one row."""
 
     class SecondFactor(models.TextChoices):
         OPTIONAL = "optional", "whoever wants to"
@@ -170,9 +170,9 @@ class Installation(models.Model):
 
     @classmethod
     def current(cls) -> Installation:
-        """Return the one row; a fresh installation has the defaults."""
+        """Return the one row, or an unsaved one with the defaults."""
         return cls.objects.filter(pk=1).first() or cls(pk=1)
 
     def asks_for_four_eyes(self, *, is_test: bool) -> bool:
-        """Say whether a second person has to approve what one person set up or changed, on the test side or not."""
+        """Return whether a second person has to approve, in the test or the production environment."""
         return self.four_eyes_test if is_test else self.four_eyes_production

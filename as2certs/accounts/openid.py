@@ -1,6 +1,6 @@
-"""The protocol with the provider of single sign-on: what we check beyond django-allauth, and whom we let in.
+"""OpenID Connect: what is checked beyond django-allauth, and who is let in.
 
-Apart from sign_on.py, since it brings libraries that only the pages of single sign-on need.
+Separate from sign_on.py, because it imports libraries that only the pages of single sign-on need.
 """
 
 from __future__ import annotations
@@ -33,32 +33,34 @@ from django.urls import reverse
 
 from as2certs.accounts.models import Installation, User
 from as2certs.accounts.sign_on import (
-    is_on,
-    name,
+    is_enabled,
+    provider_actor,
     provider_id,
-    provider_itself,
+    provider_name,
     provider_settings,
-    roles_in,
+    roles_from_claims,
     set_roles,
-    user_name_of,
+    username_from_claims,
 )
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 
 logger = logging.getLogger(__name__)
 
-#: What may sign the word of a provider: keys of which it alone has the private half.
-SIGNATURES = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"})
-#: Seconds by which its clock and ours may differ.
-CLOCKS = 60
+#: Algorithms that an ID token may be signed with: asymmetric ones only.
+SIGNATURE_ALGORITHMS = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"}
+)
+#: Seconds by which the clocks of provider and application may differ.
+CLOCK_SKEW_SECONDS = 60
 
 
-class Refused(OAuth2Error):
-    """What a provider said can't be believed; the text holds nothing secret."""
+class SignOnRefused(OAuth2Error):
+    """The answer of the provider is invalid. The message contains nothing secret."""
 
 
 class CompanyProvider(OpenIDConnectProvider):
-    """The one provider of the settings, asked with PKCE and a nonce."""
+    """The provider of the settings, used with PKCE and a nonce."""
 
     pkce_enabled_default = True
 
@@ -71,52 +73,52 @@ class CompanyProvider(OpenIDConnectProvider):
     def redirect(
         self, request: HttpRequest, process: str, next_url: Any = None, data: Any = None, **kwargs: Any
     ) -> Any:
-        """Lead to the provider; what was asked is kept in the session until it answers."""
+        """Redirect to the provider; nonce and time are kept in the session until the callback."""
         nonce = secrets.token_urlsafe(32)
-        asked = {**(kwargs.pop("auth_params", None) or {}), "nonce": nonce}
+        params = {**(kwargs.pop("auth_params", None) or {}), "nonce": nonce}
         state = {"nonce": nonce, "asked_at": time.time(), **kwargs}
-        return super().redirect(request, process, next_url, data, auth_params=asked, **state)
+        return super().redirect(request, process, next_url, data, auth_params=params, **state)
 
     def cleanup_email_addresses(
         self, email: str | None, addresses: list[Any], email_verified: bool = False
     ) -> Any:
-        """Keep no list of addresses: nobody is known by them."""
+        """Store no e-mail addresses: nobody is identified by them."""
         addresses.clear()
         return email
 
     def extract_extra_data(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Store nothing of what the provider says beside the subject."""
+        """Store no claims except the subject."""
         return {}
 
 
 class CompanyAdapter(OpenIDConnectOAuth2Adapter):
-    """The protocol as allauth speaks it, with everything checked that the standard lets a client check."""
+    """allauth's OpenID Connect, with every check that the standard provides for a client."""
 
     def get_callback_url(self, request: HttpRequest, app: SocialApp) -> str:
         return f"{settings.AS2CERTS_BASE_URL}{reverse('sign-on-return')}"
 
     def complete_login(self, request: HttpRequest, app: SocialApp, token: Any, **kwargs: Any) -> SocialLogin:
-        """Return whom the provider speaks of; raise OAuth2Error where its word can't be believed."""
+        """Return the login for the verified claims. Raises OAuth2Error if they are invalid."""
         try:
-            claims = self._checked(app, kwargs["response"].get("id_token"))
+            claims = self._verified_claims(app, kwargs["response"].get("id_token"))
             info = self._fetch_user_info(token.token) if "userinfo_endpoint" in self.openid_config else {}
         except (KeyError, TypeError, ValueError, jwt.PyJWTError) as error:
-            raise Refused(f"its answer is not as the standard says ({type(error).__name__})") from error
+            raise SignOnRefused(f"its answer is not as the standard says ({type(error).__name__})") from error
         if info and info.get("sub") != claims["sub"]:  # OpenID Connect Core, section 5.3.2
-            raise Refused("it spoke of two different people")
+            raise SignOnRefused("it spoke of two different people")
         login = self.get_provider().sociallogin_from_response(request, {"id_token": claims})
         login.claims = {**info, **claims}
         return login
 
-    def _checked(self, app: SocialApp, id_token: str | None) -> dict[str, Any]:
-        """Check an ID token as OpenID Connect Core, section 3.1.3.7 says, except for the nonce."""
+    def _verified_claims(self, app: SocialApp, id_token: str | None) -> dict[str, Any]:
+        """Validate an ID token (OpenID Connect Core, section 3.1.3.7), except for the nonce, and return its claims."""
         if not isinstance(id_token, str):
-            raise Refused("it sent no ID token")
+            raise SignOnRefused("it sent no ID token")
         config = self.openid_config
         if config["issuer"] != provider_settings()["issuer"]:
-            raise Refused(f"it calls itself {config['issuer']!r}, and not as AS2CERTS_OIDC_ISSUER does")
-        if jwt.get_unverified_header(id_token).get("alg") not in SIGNATURES:
-            raise Refused("its ID token is not signed as we want it")
+            raise SignOnRefused(f"it calls itself {config['issuer']!r}, and not as AS2CERTS_OIDC_ISSUER does")
+        if jwt.get_unverified_header(id_token).get("alg") not in SIGNATURE_ALGORITHMS:
+            raise SignOnRefused("its ID token is not signed as we want it")
         try:
             claims: dict[str, Any] = jwtkit.verify_and_decode(
                 credential=id_token,
@@ -127,31 +129,31 @@ class CompanyAdapter(OpenIDConnectOAuth2Adapter):
             )
         except OAuth2Error as error:
             why = type(error.__cause__ or error).__name__
-            raise Refused(f"its ID token does not hold ({why})") from error
+            raise SignOnRefused(f"its ID token does not hold ({why})") from error
         audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
         if claims.get("azp", app.client_id) != app.client_id or (len(audience) > 1 and "azp" not in claims):
-            raise Refused("its ID token is meant for somebody else")
+            raise SignOnRefused("its ID token is meant for somebody else")
         if not all(claims.get(part) for part in ("sub", "exp", "iat")):
-            raise Refused("its ID token says too little")
+            raise SignOnRefused("its ID token says too little")
         return claims
 
 
 class SignOnAdapter(DefaultSocialAccountAdapter):
-    """Whom the provider's word lets in, and as what."""
+    """Decide who may log in by single sign-on, and with which roles."""
 
     def list_apps(self, request: HttpRequest, provider: Any = None, client_id: Any = None) -> list[SocialApp]:
-        """Return the provider of the settings; the database names none."""
-        if not is_on():
+        """Return the provider of the settings; none is stored in the database."""
+        if not is_enabled():
             return []
-        given = provider_settings()
+        config = provider_settings()
         return [
             SocialApp(
                 provider="openid_connect",
                 provider_id=provider_id(),
-                name=given["name"],
-                client_id=given["client_id"],
-                secret=given["secret"],
-                settings={"server_url": given["issuer"].rstrip("/"), "scope": given["scopes"]},
+                name=config["name"],
+                client_id=config["client_id"],
+                secret=config["secret"],
+                settings={"server_url": config["issuer"].rstrip("/"), "scope": config["scopes"]},
             )
         ]
 
@@ -161,48 +163,51 @@ class SignOnAdapter(DefaultSocialAccountAdapter):
         return CompanyProvider(request, app=self.get_app(request, provider=provider_id()))
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
-        """Check what only this browser knows, then who it is; stop here whoever is not to go on."""
+        """Check the nonce, then the person; refuse the login by an exception."""
         claims, state = sociallogin.claims, sociallogin.state
         if not hmac.compare_digest(
             str(claims.get("nonce", "")), str(state.get("nonce") or secrets.token_hex())
         ):
-            refuse(request, "its answer belongs to another login (nonce)")
+            refuse_login(request, "its answer belongs to another login (nonce)")
         if state.get("confirms"):
-            _confirm(request, sociallogin)
+            _confirm_person(request, sociallogin)
             return
-        roles = roles_in(claims)
+        roles = roles_from_claims(claims)
         user = sociallogin.user if sociallogin.is_existing else None
         if user is not None:
             set_roles(user, roles, request)
         if not roles:
-            refuse(
+            refuse_login(
                 request,
                 "none of the person’s groups has a role here",
-                say=f"{name()} knows you, but none of your groups there has a role here. Ask an administrator of your "
+                say=f"{provider_name()} knows you, but none of your groups there has a role here. "
+                "Ask an administrator of your "
                 "company to put you into one.",
                 user=user,
             )
         if user is None:
-            _check_name_is_free(request, sociallogin)
+            _require_free_username(request, sociallogin)
 
     def is_open_for_signup(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
-        return True  # pre_social_login has stopped whoever has no role
+        return True  # pre_social_login has refused people without a role
 
     def is_auto_signup_allowed(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
-        return True  # there is no form in between
+        return True  # without a form
 
     def save_user(self, request: HttpRequest, sociallogin: SocialLogin, form: Any = None) -> User:
-        """Make an account for somebody who comes for the first time, with their roles."""
+        """Create the account and its roles at the first login of a person."""
         user: User = sociallogin.user
-        user.username = user_name_of(sociallogin.claims)
+        user.username = username_from_claims(sociallogin.claims)
         user.time_zone = Installation.current().time_zone
         user.set_unusable_password()
         with transaction.atomic():
             user.save()
             SocialAccount.objects.create(user=user, provider=provider_id(), uid=sociallogin.account.uid)
-            by = provider_itself(request)
-            record("user.created", on=user, by=by, now=database_now(), new={"username": user.username})
-            set_roles(user, roles_in(sociallogin.claims), request)
+            by = provider_actor(request)
+            record(
+                AuditEvent("user.created", user, new={"username": user.username}), by=by, now=database_now()
+            )
+            set_roles(user, roles_from_claims(sociallogin.claims), request)
         return user
 
     def on_authentication_error(
@@ -213,81 +218,86 @@ class SignOnAdapter(DefaultSocialAccountAdapter):
         exception: Exception | None = None,
         extra_context: Any = None,
     ) -> None:
-        """Say on the login page that it was in vain. Only what the provider itself got wrong stands in the trail."""
-        if isinstance(exception, Refused):
-            refuse(request, str(exception))
+        """Show on the login page that it failed. Only an invalid answer of the provider is recorded in the trail."""
+        if isinstance(exception, SignOnRefused):
+            refuse_login(request, str(exception))
         if isinstance(exception, OAuth2Error):
             logger.warning(
                 "Single sign-on: %s did not take the code back that it gave. Are AS2CERTS_OIDC_CLIENT_ID and "
                 "AS2CERTS_OIDC_CLIENT_SECRET those of this client there?",
-                name(),
+                provider_name(),
             )
         elif exception is not None:
-            could_not_be_asked(exception)
+            log_provider_error(exception)
         elif error != AuthError.CANCELLED and "error" in request.GET:
             logger.warning(
                 "Single sign-on: %s answered %.60r. Does it allow this client the scopes of AS2CERTS_OIDC_SCOPES?",
-                name(),
+                provider_name(),
                 request.GET["error"],
             )
-        messages.error(request, f"The login at {name()} was not finished. Try again.")
+        messages.error(request, f"The login at {provider_name()} was not finished. Try again.")
         raise ImmediateHttpResponse(redirect("login"))
 
 
-def could_not_be_asked(error: Exception) -> None:
-    """Log that the provider did not answer as one does, and where it was looked for."""
+def log_provider_error(error: Exception) -> None:
+    """Log that the provider did not answer properly, and its address."""
     logger.warning(
         "Single sign-on: %s could not be asked: %s. Is AS2CERTS_OIDC_ISSUER right, and is there an answer at "
         "%s/.well-known/openid-configuration from this machine?",
-        name(),
+        provider_name(),
         type(error).__name__,
         provider_settings()["issuer"].rstrip("/"),
     )
 
 
-def refuse(request: HttpRequest, why: str, *, say: str = "", user: User | None = None) -> NoReturn:
-    """Stop a login, tell the person and the trail why."""
+def refuse_login(request: HttpRequest, why: str, *, say: str = "", user: User | None = None) -> NoReturn:
+    """Refuse a login, record the reason ``why``, and show it, or ``say``, to the person."""
     with transaction.atomic():
         by = Actor.of(request)
         on = user or Installation.current()
-        record("person.sign_on_refused", on=on, by=by, now=database_now(), reason=f"{name()}: {why}"[:500])
+        record(
+            AuditEvent("person.sign_on_refused", on, reason=f"{provider_name()}: {why}"[:500]),
+            by=by,
+            now=database_now(),
+        )
     messages.error(
         request,
-        say or f"{name()} could not be believed: {why}. Try again; if it stays so, tell an administrator.",
+        say
+        or f"{provider_name()} could not be believed: {why}. Try again; if it stays so, tell an administrator.",
     )
     raise ImmediateHttpResponse(redirect("account" if request.user.is_authenticated else "login"))
 
 
-def _check_name_is_free(request: HttpRequest, sociallogin: SocialLogin) -> None:
-    """Stop somebody new whose user name somebody here has: they may be somebody else."""
-    wished = user_name_of(sociallogin.claims)
-    taken = User.objects.filter(username__iexact=wished).first()
+def _require_free_username(request: HttpRequest, sociallogin: SocialLogin) -> None:
+    """Refuse a new person whose user name is taken: it may belong to somebody else."""
+    username = username_from_claims(sociallogin.claims)
+    taken = User.objects.filter(username__iexact=username).first()
     if taken is None:
         try:
             validate_email(sociallogin.user.email)
         except ValidationError:
             sociallogin.user.email = ""
         return
-    refuse(
+    refuse_login(
         request,
-        f"somebody new there has the user name {wished}, which somebody has here; their subject is "
+        f"somebody new there has the user name {username}, which somebody has here; their subject is "
         f"{sociallogin.account.uid}",
-        say=f"Somebody here has the user name {wished} already. If that is you, ask an administrator to link the two "
-        f"(your subject at {name()}: {sociallogin.account.uid}).",
+        say=f"Somebody here has the user name {username} already. If that is you, ask an administrator to link the two "
+        f"(your subject at {provider_name()}: {sociallogin.account.uid}).",
         user=taken,
     )
 
 
-def _confirm(request: HttpRequest, sociallogin: SocialLogin) -> None:
-    """Believe that somebody showed again who they are: the same person, who logged in at the provider just now."""
+def _confirm_person(request: HttpRequest, sociallogin: SocialLogin) -> None:
+    """Accept a reauthentication if the same person has just logged in at the provider."""
     if not request.user.is_authenticated or sociallogin.user != request.user:
-        refuse(request, "another person confirmed than the one who is logged in here")
+        refuse_login(request, "another person confirmed than the one who is logged in here")
     at = sociallogin.claims.get("auth_time")
-    if not isinstance(at, int | float) or at < sociallogin.state["asked_at"] - CLOCKS:
-        refuse(
+    if not isinstance(at, int | float) or at < sociallogin.state["asked_at"] - CLOCK_SKEW_SECONDS:
+        refuse_login(
             request,
             "it did not ask again who it is (auth_time)",
-            say=f"{name()} did not ask you again who you are, or does not say so. Confirm in another way.",
+            say=f"{provider_name()} did not ask you again who you are, or does not say so. Confirm in another way.",
             user=request.user,
         )
     record_authentication(
@@ -295,5 +305,5 @@ def _confirm(request: HttpRequest, sociallogin: SocialLogin) -> None:
     )
 
 
-# What may go wrong on the way to a provider.
-UNREACHABLE = (requests.RequestException, OAuth2Error, KeyError, ValueError)
+#: Exceptions of requests to the provider.
+PROVIDER_ERRORS = (requests.RequestException, OAuth2Error, KeyError, ValueError)

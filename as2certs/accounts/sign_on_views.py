@@ -1,4 +1,4 @@
-"""The way to single sign-on and back."""
+"""Redirect to the provider of single sign-on, and handle its callback."""
 
 from __future__ import annotations
 
@@ -20,29 +20,33 @@ from as2certs.accounts.adapters import AccountAdapter
 
 @require_POST
 def begin(request: HttpRequest) -> HttpResponse:
-    """Lead somebody to the provider to log in."""
-    if not sign_on.is_on():
+    """Redirect to the provider to log in."""
+    if not sign_on.is_enabled():
         raise Http404
-    return _lead(request, AuthProcess.LOGIN, otherwise="login")
+    return _redirect_to_provider(request, AuthProcess.LOGIN, otherwise="login")
 
 
 @login_required
 @require_http_methods(["GET", "POST"])
 def confirm(request: HttpRequest) -> HttpResponse:
-    """Lead somebody who is logged in to the provider, to show again who they are."""
+    """Redirect a logged-in user to the provider to reauthenticate."""
     if not sign_on.is_linked(request.user):
         raise Http404
     if request.method == "POST":
         again = {"prompt": "login", "max_age": "0"}
-        return _lead(request, AuthProcess.REDIRECT, otherwise="account", auth_params=again, confirms=True)
+        return _redirect_to_provider(
+            request, AuthProcess.REDIRECT, otherwise="account", auth_params=again, confirms=True
+        )
     others = [
-        way for way in AccountAdapter().get_reauthentication_methods(request.user) if way["id"] != "sign-on"
+        method
+        for method in AccountAdapter().get_reauthentication_methods(request.user)
+        if method["id"] != "sign-on"
     ]
     context = {
-        "next": _wanted(request),
-        "sign_on_name": sign_on.name(),
+        "next": _next_url(request),
+        "sign_on_name": sign_on.provider_name(),
         "reauthentication_alternatives": [
-            {**way, "url": f"{way['url']}?next={_wanted(request)}"} for way in others
+            {**method, "url": f"{method['url']}?next={_next_url(request)}"} for method in others
         ],
     }
     return render(request, "accounts/confirm_by_sign_on.html", context)
@@ -50,35 +54,37 @@ def confirm(request: HttpRequest) -> HttpResponse:
 
 @never_cache
 @require_GET
-def come_back(request: HttpRequest) -> HttpResponse:
-    """Take what the provider says; allauth goes on from there."""
-    if not sign_on.is_on():
+def callback(request: HttpRequest) -> HttpResponse:
+    """Handle the answer of the provider with allauth."""
+    if not sign_on.is_enabled():
         raise Http404
     view = OAuth2CallbackView.adapter_view(openid.CompanyAdapter(request, sign_on.provider_id()))
     return view(request)
 
 
-def _lead(request: HttpRequest, process: str, *, otherwise: str, **how: Any) -> HttpResponse:
-    """Answer with a page that goes on by itself.
+def _redirect_to_provider(request: HttpRequest, process: str, *, otherwise: str, **how: Any) -> HttpResponse:
+    """Return a page that refreshes to the provider.
 
-    A redirect would be stopped by the page's own policy: a form may lead to this application only (``form-action``).
+    The Content-Security-Policy forbids forms to redirect to other sites (``form-action``).
     """
     try:
         provider = openid.SignOnAdapter().get_provider(request)
-        answer = provider.redirect(request, process, next_url=_wanted(request), **how)
-    except openid.UNREACHABLE as error:
-        openid.could_not_be_asked(error)
-        messages.error(request, f"{sign_on.name()} does not answer. Try again in a while.")
+        response = provider.redirect(request, process, next_url=_next_url(request), **how)
+    except openid.PROVIDER_ERRORS as error:
+        openid.log_provider_error(error)
+        messages.error(request, f"{sign_on.provider_name()} does not answer. Try again in a while.")
         return redirect(otherwise)
     page = render(
-        request, "accounts/sign_on_going.html", {"sign_on_name": sign_on.name(), "url": answer["Location"]}
+        request,
+        "accounts/sign_on_going.html",
+        {"sign_on_name": sign_on.provider_name(), "url": response["Location"]},
     )
-    page["Refresh"] = f"0; url={answer['Location']}"
+    page["Refresh"] = f"0; url={response['Location']}"
     return page
 
 
-def _wanted(request: HttpRequest) -> str:
-    """Return where somebody wanted to go, within this application."""
-    wanted = request.POST.get("next") or request.GET.get("next") or ""
-    safe = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure())
-    return wanted if safe else resolve_url("home")
+def _next_url(request: HttpRequest) -> str:
+    """Return the URL to continue at, within this application."""
+    url = request.POST.get("next") or request.GET.get("next") or ""
+    safe = url_has_allowed_host_and_scheme(url, {request.get_host()}, require_https=request.is_secure())
+    return url if safe else resolve_url("home")

@@ -1,4 +1,4 @@
-"""Logging in, one's own account, and the settings of the installation."""
+"""Pages of the login, the user's account and the settings of the installation."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from django.shortcuts import redirect, render
 from django.urls import reverse_lazy
 from django.views.decorators.http import require_http_methods
 
-from as2certs.accounts import factors, sign_on
-from as2certs.accounts.access import needs, person
-from as2certs.accounts.forms import AccountForm, InstallationForm, page_layout
+from as2certs.accounts import second_factors, sign_on
+from as2certs.accounts.access import current_user, require_permissions
+from as2certs.accounts.forms import AccountForm, InstallationForm, form_helper
 from as2certs.accounts.models import Installation, User
-from as2certs.accounts.patience import RESTING, is_resting
-from as2certs.audit.keeping import keep
-from as2certs.audit.recording import Actor, address_of, record
+from as2certs.accounts.throttling import THROTTLED_MESSAGE, is_password_throttled
+from as2certs.audit.form_saving import save_form
+from as2certs.audit.recording import Actor, AuditEvent, client_address, record
 from as2certs.clock import database_now
 
 
@@ -37,18 +37,18 @@ class LoginForm(AuthenticationForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["username"].label = "User name"
-        self.helper = page_layout("username", "password")
+        self.helper = form_helper("username", "password")
 
 
 class Login(auth_views.LoginView):
-    """Ask for the name and the password; allauth goes on from there, to the second factor where there is one."""
+    """Check user name and password; allauth continues with the second factor, if there is one."""
 
     form_class = LoginForm
     redirect_authenticated_user = True
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         return super().get_context_data(**kwargs) | {
-            "sign_on_name": sign_on.name() if sign_on.is_on() else ""
+            "sign_on_name": sign_on.provider_name() if sign_on.is_enabled() else ""
         }
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
@@ -57,21 +57,21 @@ class Login(auth_views.LoginView):
         return perform_password_login(self.request, {"username": user.get_username()}, login)
 
 
-class OwnPasswordForm(PasswordChangeForm):
-    def __init__(self, *args: Any, resting: bool = False, **kwargs: Any) -> None:
+class PasswordForm(PasswordChangeForm):
+    def __init__(self, *args: Any, throttled: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.resting = resting
-        self.helper = page_layout("old_password", "new_password1", "new_password2")
+        self.throttled = throttled
+        self.helper = form_helper("old_password", "new_password1", "new_password2")
 
     def clean_old_password(self) -> str:
-        """Check the password that holds now, unless too many wrong ones were given."""
-        if self.resting:
-            raise ValidationError(RESTING, code="resting")
+        """Check the current password, unless too many were wrong."""
+        if self.throttled:
+            raise ValidationError(THROTTLED_MESSAGE, code="resting")
         return super().clean_old_password()
 
 
 class PasswordChange(auth_views.PasswordChangeView):
-    form_class = OwnPasswordForm
+    form_class = PasswordForm
     template_name = "accounts/password_change.html"
     success_url = reverse_lazy("home")
 
@@ -83,49 +83,63 @@ class PasswordChange(auth_views.PasswordChangeView):
 
     def get_form_kwargs(self) -> dict[str, Any]:
         request = self.request
-        resting = is_resting(person(request), address=address_of(request), now=database_now())
-        return super().get_form_kwargs() | {"resting": resting}
+        throttled = is_password_throttled(
+            current_user(request), address=client_address(request), now=database_now()
+        )
+        return super().get_form_kwargs() | {"throttled": throttled}
 
     def form_invalid(self, form: Any) -> HttpResponse:
-        """Note that somebody did not know the password that holds now: it may not be them at the keyboard."""
+        """Record a wrong current password: it may not be its owner at the keyboard."""
         if form.has_error("old_password", code="password_incorrect"):
             with transaction.atomic():
-                record("person.password_refused", on=form.user, by=Actor.of(self.request), now=database_now())
+                record(
+                    AuditEvent("person.password_refused", form.user),
+                    by=Actor.of(self.request),
+                    now=database_now(),
+                )
         return super().form_invalid(form)
 
     def form_valid(self, form: Any) -> HttpResponse:
-        """Save the new password, and note that it was changed."""
+        """Save the new password, and record that."""
         with transaction.atomic():
             form.user.must_change_password = False
-            answer = super().form_valid(form)
-            record("person.password_changed", on=form.user, by=Actor.of(self.request), now=database_now())
+            response = super().form_valid(form)
+            record(
+                AuditEvent("person.password_changed", form.user),
+                by=Actor.of(self.request),
+                now=database_now(),
+            )
         messages.success(self.request, "Your password is changed. Other sessions of yours are logged out.")
-        return answer
+        return response
 
 
 @login_required
 @require_http_methods(["GET", "POST"])
 def account(request: HttpRequest) -> HttpResponse:
-    """Show and change one's own name, address and time zone."""
-    me = User.objects.get(pk=person(request).pk)
+    """Show and change the user's own account."""
+    me = User.objects.get(pk=current_user(request).pk)
     form = AccountForm(request.POST or None, instance=me)
     if request.method == "POST" and form.is_valid():
-        keep(form, by=Actor.of(request), now=database_now())
+        save_form(form, by=Actor.of(request), now=database_now())
         messages.success(request, "Your account is saved.")
         return redirect("account")
     groups = me.groups.order_by("name").values_list("name", flat=True)
-    context = {"form": form, "groups": " and ".join(groups), "has_second_factor": factors.has_one(me)}
-    context["sign_on_name"] = sign_on.name() if sign_on.is_linked(me) else ""
+    context = {
+        "form": form,
+        "groups": " and ".join(groups),
+        "has_second_factor": second_factors.has_second_factor(me),
+    }
+    context["sign_on_name"] = sign_on.provider_name() if sign_on.is_linked(me) else ""
     return render(request, "accounts/account.html", context)
 
 
-@needs("accounts.change_installation")
+@require_permissions("accounts.change_installation")
 @require_http_methods(["GET", "POST"])
 def settings(request: HttpRequest) -> HttpResponse:
-    """Show and change what holds for the whole installation."""
+    """Show and change the settings of the installation."""
     form = InstallationForm(request.POST or None, instance=Installation.current())
     if request.method == "POST" and form.is_valid():
-        keep(form, by=Actor.of(request), now=database_now())
+        save_form(form, by=Actor.of(request), now=database_now())
         messages.success(request, "The settings are saved. They hold from now on.")
         return redirect("settings")
     return render(request, "accounts/settings.html", {"form": form, "installation": Installation.current()})

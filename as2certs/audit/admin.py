@@ -1,4 +1,4 @@
-"""Django admin: the trail to read, and the base of every admin that changes something."""
+"""Django admin: the trail, read-only, and the base of every admin that changes something."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from django.db import models
 from django.forms import ModelForm
 from django.http import HttpRequest
 
-from as2certs.audit.filters import verbs
-from as2certs.audit.keeping import noun, snapshot
+from as2certs.audit.filters import verb_choices
+from as2certs.audit.form_saving import field_values, recorded_fields, trail_noun, without_empty
 from as2certs.audit.models import Chain, Entry, Subject
-from as2certs.audit.recording import Actor, changes, record
+from as2certs.audit.recording import Actor, AuditEvent, changed_fields, record
 from as2certs.clock import database_now
 
 
-class SturdyAdmin(admin.ModelAdmin[Any]):
-    """An admin that a damaged address does not break."""
+class BaseAdmin(admin.ModelAdmin[Any]):
+    """An admin that answers a malformed URL like an unknown object."""
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         return super().get_object(request, object_id, from_field or None)
 
 
-class AuditedAdmin(SturdyAdmin):
-    """An admin whose changes stand in the trail like those of a page, and that deletes nothing.
+class AuditedAdmin(BaseAdmin):
+    """An admin that records its changes in the trail and deletes nothing.
 
-    Django saves an object and its related ones in one transaction, which the entry is part of.
+    Django saves an object and its related ones in one transaction, which includes the entry.
     """
 
-    #: Fields whose values are never written to the trail.
+    #: Fields whose values are never recorded.
     SECRET: ClassVar[tuple[str, ...]] = ()
 
     def subjects(self, obj: models.Model) -> Sequence[models.Model]:
-        """Return the objects on whose pages a change of this one should be seen too."""
+        """Return further objects on whose pages the entry appears."""
         return ()
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -42,39 +42,38 @@ class AuditedAdmin(SturdyAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm[Any], change: bool) -> None:
         stored = type(obj)._base_manager.get(pk=obj.pk) if change else None
-        form.trail_old = snapshot(stored, self._names(form)) if stored else {}  # type: ignore[attr-defined]
+        form.trail_old = field_values(stored, self._names(form)) if stored else {}  # type: ignore[attr-defined]
         super().save_model(request, obj, form, change)
 
     def save_related(self, request: HttpRequest, form: ModelForm[Any], formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
         obj = form.instance
-        old, new = changes(form.trail_old, snapshot(obj, self._names(form)))  # type: ignore[attr-defined]
+        old, new = changed_fields(form.trail_old, field_values(obj, self._names(form)))  # type: ignore[attr-defined]
         if not change:
-            new = {name: value for name, value in new.items() if value not in (None, "", [], {})}
-        if new or not change:
-            self.tell(request, obj, "changed" if change else "created", old=old, new=new)
+            self.record(request, obj, "created", new=without_empty(new))
+        elif new:
+            self.record(request, obj, "changed", old=old, new=new)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        self.tell(request, obj, "deleted")
+        self.record(request, obj, "deleted")
         super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
         for obj in queryset:
             self.delete_model(request, obj)
 
-    def tell(self, request: HttpRequest, obj: Any, done: str, **values: Any) -> None:
-        """Write to the trail what was done here."""
+    def record(self, request: HttpRequest, obj: Any, participle: str, **values: Any) -> None:
+        """Record a change made here, such as "created"."""
         by = Actor.of(request, source=Entry.Source.ADMIN)
-        record(f"{noun(obj)}.{done}", on=obj, by=by, now=database_now(), also=self.subjects(obj), **values)
+        event = AuditEvent(f"{trail_noun(obj)}.{participle}", obj, also=self.subjects(obj), **values)
+        record(event, by=by, now=database_now())
 
     def _names(self, form: ModelForm[Any]) -> list[str]:
-        columns = {field.name for field in form._meta.model._meta.get_fields()}
-        names = getattr(form, "TRAIL_FIELDS", None) or [name for name in form.fields if name in columns]
-        return [name for name in names if name not in self.SECRET]
+        return [name for name in recorded_fields(form) if name not in self.SECRET]
 
 
-class ReadOnlyAdmin(SturdyAdmin):
-    """An admin for history and what is made elsewhere: to be looked at."""
+class ReadOnlyAdmin(BaseAdmin):
+    """An admin that only shows: for history, and for what is made elsewhere."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -87,7 +86,7 @@ class ReadOnlyAdmin(SturdyAdmin):
 
 
 class ReadOnlyInline(admin.TabularInline[Any, Any]):
-    """Rows that belong to another one, to be looked at."""
+    """Related rows, read-only."""
 
     extra = 0
     can_delete = False
@@ -109,13 +108,13 @@ class SubjectInline(ReadOnlyInline):
 
 
 class VerbListFilter(admin.SimpleListFilter):
-    """By verb; those that are there are found without reading the whole trail."""
+    """Filter by verb, without reading the whole trail to list the verbs."""
 
     title = "what"
     parameter_name = "verb"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return verbs()
+        return verb_choices()
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         return queryset.filter(verb=self.value()) if self.value() else queryset

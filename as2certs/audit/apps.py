@@ -9,6 +9,6 @@ class AuditConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from as2certs.audit import guards
+        from as2certs.audit import triggers
 
-        post_migrate.connect(guards.put_up_after_migrate, sender=self, dispatch_uid="audit.guards")
+        post_migrate.connect(triggers.create_triggers_after_migrate, sender=self, dispatch_uid="audit.guards")

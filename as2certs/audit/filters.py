@@ -1,4 +1,4 @@
-"""What people look for in the trail."""
+"""Filters of the page of the trail."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from django.utils import timezone
 
 from as2certs.audit.models import Entry, EntryQuerySet
 
-#: What the trail speaks about: the words to choose from, and the nouns with which such verbs begin.
-SUBJECTS: dict[str, tuple[str, ...]] = {
+#: Kinds of objects to choose from → the nouns with which their verbs begin.
+SUBJECT_NOUNS: dict[str, tuple[str, ...]] = {
     "rotations": ("rotation",),
     "freezes": ("freeze",),
     "steps of rotations": ("step",),
@@ -34,13 +34,13 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
 }
 
 
-def day_begins(day: date) -> datetime:
-    """Return the first moment of a day in the reader's zone."""
+def day_start(day: date) -> datetime:
+    """Return the first moment of a day in the current time zone."""
     return timezone.make_aware(datetime.combine(day, time.min))
 
 
-#: Each verb that is there by jumping along its index, which a plain DISTINCT would read from end to end.
-_VERBS = """
+#: The distinct verbs, by skipping along their index: a plain DISTINCT would read all of it.
+_DISTINCT_VERBS_SQL = """
 WITH RECURSIVE found(verb) AS (
     SELECT MIN(verb) FROM audit_entry
     UNION ALL
@@ -50,32 +50,32 @@ SELECT verb FROM found WHERE verb IS NOT NULL
 """
 
 
-def verbs() -> list[tuple[str, str]]:
-    """Return the verbs that the trail holds, with words to choose them by."""
+def verb_choices() -> list[tuple[str, str]]:
+    """Return the verbs in the trail with their labels."""
     with connection.cursor() as cursor:
-        cursor.execute(_VERBS)
+        cursor.execute(_DISTINCT_VERBS_SQL)
         found = [verb for (verb,) in cursor.fetchall()]
     return [(verb, verb.replace(".", ": ").replace("_", " ")) for verb in found]
 
 
 class AddressFilter(django_filters.Filter):
-    """By an IP address, however it is spelled."""
+    """Filter by an IP address in any spelling."""
 
     field_class = forms.GenericIPAddressField
 
 
 class TrailFilter(django_filters.FilterSet):
-    """By person, kind of thing or verb, object, way in, address, and days (in the reader's zone, both included)."""
+    """Filter by actor, kind of object, verb, object, source, address and days (of the current time zone, inclusive)."""
 
     q = django_filters.CharFilter(field_name="object_name", lookup_expr="icontains", label="On what")
     who = django_filters.CharFilter(field_name="actor_name", lookup_expr="icontains", label="Who")
     what = django_filters.ChoiceFilter(
-        choices=[(words, words) for words in SUBJECTS],
+        choices=[(words, words) for words in SUBJECT_NOUNS],
         method="by_subject",
         label="What about",
         empty_label="everything",
     )
-    verb = django_filters.ChoiceFilter(choices=verbs, label="What exactly", empty_label="everything")
+    verb = django_filters.ChoiceFilter(choices=verb_choices, label="What exactly", empty_label="everything")
     through = django_filters.ChoiceFilter(
         field_name="source", choices=Entry.Source.choices, label="Through", empty_label="any way"
     )
@@ -93,34 +93,34 @@ class TrailFilter(django_filters.FilterSet):
         fields: list[str] = []
 
     def by_subject(self, entries: EntryQuerySet, name: str, words: str) -> EntryQuerySet:
-        begins = (Q(verb__startswith=f"{noun}.") for noun in SUBJECTS[words])
+        begins = (Q(verb__startswith=f"{noun}.") for noun in SUBJECT_NOUNS[words])
         return entries.filter(reduce(or_, begins))
 
     def by_first_day(self, entries: EntryQuerySet, name: str, day: date) -> EntryQuerySet:
-        return entries.filter(at__gte=day_begins(day))
+        return entries.filter(at__gte=day_start(day))
 
     def by_last_day(self, entries: EntryQuerySet, name: str, day: date) -> EntryQuerySet:
         if day == date.max:
             return entries
-        return entries.filter(at__lt=day_begins(day + timedelta(days=1)))
+        return entries.filter(at__lt=day_start(day + timedelta(days=1)))
 
     def by_object(self, entries: EntryQuerySet, name: str, about: str) -> EntryQuerySet:
-        """Keep what names one object: ``about`` is its kind and public id, "partners.partner:<uid>"."""
+        """Keep the entries about one object, given by kind and public id: "partners.partner:<uid>"."""
         kind, _, uid = about.partition(":")
         return entries.filter(subjects__kind=kind, subjects__uid=uid)
 
     @property
-    def found(self) -> EntryQuerySet:
-        """Return the entries that were asked for."""
+    def entries(self) -> EntryQuerySet:
+        """Return the filtered entries."""
         return cast(EntryQuerySet, self.qs)
 
     @property
-    def narrows(self) -> bool:
-        """Say whether anything is asked for."""
-        return bool(self.asked)
+    def is_active(self) -> bool:
+        """Return whether any filter is set."""
+        return bool(self.active)
 
     @property
-    def asked(self) -> dict[str, str]:
-        """Return what is asked for; nothing when it can't be read."""
-        asked = self.form.cleaned_data if self.form.is_valid() else {}
-        return {name: str(value) for name, value in asked.items() if value}
+    def active(self) -> dict[str, str]:
+        """Return the filters that are set; none if the form is invalid."""
+        cleaned = self.form.cleaned_data if self.form.is_valid() else {}
+        return {name: str(value) for name, value in cleaned.items() if value}

@@ -1,4 +1,4 @@
-"""The trail: who did what, on what, when, from where, with the old and the new value."""
+"""The audit trail: who did what, on which object, when and from where, with the old and the new value."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any, NoReturn, TypeVar
 from django.conf import settings
 from django.db import models
 
-#: What stands for the hash of an entry before the first.
-ORIGIN = "0" * 64
+from as2certs.time_format import format_utc
+
+#: The ``previous`` hash of the first entry.
+GENESIS_HASH = "0" * 64
 
 
 class TrailIsAppendOnly(TypeError):
@@ -19,7 +21,7 @@ M = TypeVar("M", bound=models.Model)
 
 
 class AppendOnlyQuerySet(models.QuerySet[M]):
-    """Rows that are added, and neither changed nor deleted; the database's triggers say the same (guards.py)."""
+    """Rows that can be added, but not changed or deleted; triggers of the database enforce the same."""
 
     def update(self, **kwargs: Any) -> NoReturn:
         raise TrailIsAppendOnly("A row of the trail is never changed.")
@@ -29,11 +31,11 @@ class AppendOnlyQuerySet(models.QuerySet[M]):
 
 
 class AppendOnly(models.Model):
-    """A row that is added, and neither changed nor deleted."""
+    """A row that can be added, but not changed or deleted."""
 
     class Meta:
         abstract = True
-        # Django's own ways to a row, such as from a related one, take this manager.
+        # Also for Django's own queries, such as those of related objects.
         base_manager_name = "objects"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
@@ -47,23 +49,23 @@ class AppendOnly(models.Model):
 
 class EntryQuerySet(AppendOnlyQuerySet["Entry"]):
     def about(self, obj: models.Model) -> EntryQuerySet:
-        """Entries that name this object, newest first."""
-        kind, uid = identify(obj)
+        """Return the entries about this object, newest first."""
+        kind, uid = object_reference(obj)
         return self.filter(subjects__kind=kind, subjects__uid=uid).order_by("-id")
 
     def sealed(self) -> EntryQuerySet:
-        """Entries that are chained, in the order of the chain."""
+        """Return the entries that are sealed, in the order of the chain."""
         return self.filter(position__isnull=False).order_by("position")
 
     def unsealed(self) -> EntryQuerySet:
-        """Entries that wait to be chained, in the order in which they were begun."""
+        """Return the entries that are not sealed yet, in the order of their creation."""
         return self.filter(position=None).order_by("id")
 
 
 class Entry(AppendOnly):
-    """One thing that happened. Names are frozen in the row, so that it can be read after everything else is gone.
+    """One event. It holds the names of actor and object, so that it can be read after these are gone.
 
-    Seconds after it was added, an entry is sealed: it gets its place in the chain (chain.py, sealing.py).
+    Seconds after its commit an entry is sealed: it gets its place in the hash chain (chain.py, sealing.py).
     """
 
     class Source(models.TextChoices):
@@ -75,7 +77,7 @@ class Entry(AppendOnly):
 
     at = models.DateTimeField("when", db_index=True)
     verb = models.CharField("what", max_length=64, db_index=True)
-    # No database constraint: the row must outlive the person's account without being touched.
+    # No database constraint: the row must survive the deletion of the account unchanged.
     actor = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         null=True,
@@ -101,7 +103,7 @@ class Entry(AppendOnly):
         help_text="Set where something must be in the trail once only, such as a step of a rotation.",
     )
 
-    # The seal. Set once, by raw SQL: nothing else may touch a row.
+    # The seal, set once, by raw SQL: the ORM refuses to change a row.
     position = models.BigIntegerField("place in the chain", null=True, blank=True)
     sealed_at = models.DateTimeField(null=True, blank=True)
     previous = models.CharField("hash of the one before", max_length=64, blank=True, default="")
@@ -116,7 +118,7 @@ class Entry(AppendOnly):
         verbose_name = "entry of the trail"
         verbose_name_plural = "trail"
         permissions = [("export_entry", "Can take the trail out as a file")]
-        # Both indexes hold only what they are asked for, so that adding an entry touches one of them.
+        # Both indexes are partial, so that adding an entry updates one of them only.
         indexes = [
             models.Index(fields=["id"], name="audit_entry_unsealed", condition=models.Q(position=None))
         ]
@@ -129,11 +131,11 @@ class Entry(AppendOnly):
         ]
 
     def __str__(self) -> str:
-        return f"{self.at:%Y-%m-%d %H:%M:%S}Z {self.actor_name}: {self.verb} {self.object_name}"
+        return f"{format_utc(self.at, seconds=True)} {self.actor_name}: {self.verb} {self.object_name}"
 
 
 class Subject(AppendOnly):
-    """An object that an entry speaks of: the one acted on, and those on whose pages it should be seen too."""
+    """An object that an entry concerns: the one acted on, or another one on whose page it appears."""
 
     entry = models.ForeignKey(Entry, on_delete=models.PROTECT, related_name="subjects")
     kind = models.CharField(max_length=80)
@@ -149,15 +151,15 @@ class Subject(AppendOnly):
 
 
 class Chain(models.Model):
-    """How far the trail is sealed: one row, signed, so that removing the newest entries is seen too.
+    """The head of the hash chain: one row, signed, so that removing the newest entries is detected too.
 
-    Whoever seals holds it locked; whoever adds an entry never touches it.
+    It is locked while entries are sealed, and never touched when entries are added.
     """
 
     position = models.BigIntegerField("newest place", default=0)
-    hash = models.CharField("its hash", max_length=64, default=ORIGIN)
+    hash = models.CharField("its hash", max_length=64, default=GENESIS_HASH)
     cut_position = models.BigIntegerField("removed up to", default=0)
-    cut_hash = models.CharField("hash of the last one removed", max_length=64, default=ORIGIN)
+    cut_hash = models.CharField("hash of the last one removed", max_length=64, default=GENESIS_HASH)
     sealed_at = models.DateTimeField(null=True, blank=True)
     signature = models.CharField(max_length=64, blank=True, default="")
     signed_with = models.CharField("fingerprint of the signing key", max_length=16, blank=True, default="")
@@ -171,7 +173,7 @@ class Chain(models.Model):
         return f"{self.position}:{self.hash}"
 
 
-def identify(obj: models.Model) -> tuple[str, str]:
-    """Return the kind (``app.model``) and the public id under which the trail knows an object."""
+def object_reference(obj: models.Model) -> tuple[str, str]:
+    """Return the kind (``app.model``) and the public id by which the trail refers to an object."""
     uid = getattr(obj, "uid", None)
     return obj._meta.label_lower, str(obj.pk if uid is None else uid)

@@ -1,11 +1,11 @@
-"""Write to the trail."""
+"""Record events in the audit trail."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,23 +13,23 @@ from django.conf import settings
 from django.db import models, transaction
 from django.http import HttpRequest
 
-from as2certs.audit.models import Entry, Subject, identify
-from as2certs.rows import add_rows, batched
+from as2certs.audit.models import Entry, Subject, object_reference
+from as2certs.rows import in_batches, insert_rows
 
 if TYPE_CHECKING:
     from as2certs.accounts.models import User
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-#: So many entries are added by one statement, with their subjects.
-BATCH = 1000
+#: Entries per INSERT statement.
+BATCH_SIZE = 1000
 
 _WITH_PORT = re.compile(r"\[(?P<v6>[0-9A-Fa-f:.]+)\](?::\d{1,5})?|(?P<v4>[0-9.]+):\d{1,5}")
 
 
 @dataclass(frozen=True)
 class Actor:
-    """Who does something, and through which door they came in."""
+    """Who acts, and through which source."""
 
     name: str
     source: str
@@ -38,40 +38,39 @@ class Actor:
 
     @classmethod
     def of(cls, request: HttpRequest, *, source: str = Entry.Source.WEB) -> Actor:
-        """Return the person behind a request."""
+        """Return the user of a request."""
         user = request.user if request.user.is_authenticated else None
         name = str(user) if user else "somebody not logged in"
-        return cls(name=name, source=source, user=user, address=address_of(request))
+        return cls(name=name, source=source, user=user, address=client_address(request))
 
     @classmethod
     def runner(cls) -> Actor:
-        """Return the application itself, acting at an agreed moment."""
+        """Return the application itself, acting on schedule."""
         return cls(name="AS2 Certs", source=Entry.Source.TASK)
 
     @classmethod
     def command(cls, name: str) -> Actor:
-        """Return somebody on the server's command line."""
+        """Return a management command."""
         return cls(name=f"manage.py {name}", source=Entry.Source.COMMAND)
 
 
-def address_of(request: HttpRequest) -> str | None:
-    """Return the IP address that a request comes from, or None where there is none (a Unix socket).
+def client_address(request: HttpRequest) -> str | None:
+    """Return the IP address that a request comes from, or None on a Unix socket.
 
-    That is the peer's own, unless it is one of our proxies: then the header in which each proxy adds whom it heard is
-    read from its end, as far as our proxies wrote it. Whatever stands before that, a stranger may have made up.
+    ``X-Forwarded-For`` is read from its end, and only as far as our own proxies wrote it: a client can forge the rest.
     """
-    peer = _address(request.META.get("REMOTE_ADDR", ""))
-    heard = str(request.META.get("HTTP_X_FORWARDED_FOR", "")).split(",")
-    while heard and peer is not None and _is_our_proxy(peer):
-        further = _address(heard.pop())
-        if further is None:
+    peer = _parse_address(request.META.get("REMOTE_ADDR", ""))
+    forwarded = str(request.META.get("HTTP_X_FORWARDED_FOR", "")).split(",")
+    while forwarded and peer is not None and _is_our_proxy(peer):
+        client = _parse_address(forwarded.pop())
+        if client is None:
             break
-        peer = further
+        peer = client
     return None if peer is None else str(peer)
 
 
-def _address(text: str) -> Address | None:
-    """Read an IP address as proxies write it, with a port behind it or without."""
+def _parse_address(text: str) -> IPAddress | None:
+    """Parse an IP address as proxies write it, with or without a port."""
     found = _WITH_PORT.fullmatch(text.strip())
     try:
         address = ipaddress.ip_address((found["v6"] or found["v4"]) if found else text.strip())
@@ -81,75 +80,65 @@ def _address(text: str) -> Address | None:
     return mapped or address
 
 
-def _is_our_proxy(address: Address) -> bool:
+def _is_our_proxy(address: IPAddress) -> bool:
     return any(address in network for network in settings.AS2CERTS_PROXIES)
 
 
-def record(
-    verb: str,
-    *,
-    on: models.Model,
-    by: Actor,
-    now: datetime,
-    also: Iterable[models.Model] = (),
-    old: Mapping[str, Any] | None = None,
-    new: Mapping[str, Any] | None = None,
-    reason: str = "",
-    key: str | None = None,
-) -> Entry:
-    """Add one entry to the trail; call it in the transaction of the change itself.
-
-    Entry and subjects are committed together: an entry may be sealed, with what it speaks of, right afterwards.
-
-    ``verb`` is ``<noun>.<past participle>`` ("rotation.approved"); ``also`` are objects on whose pages the entry
-    should be seen too. ``key`` makes a second entry with the same key an IntegrityError, which undoes the transaction
-    around it: that is how a step can't be applied twice. Never pass key bytes, passwords or tokens.
-    """
-    one = Happening(verb, on, also=tuple(also), old=old or {}, new=new or {}, reason=reason, key=key)
-    with transaction.atomic(savepoint=False):
-        entry = Entry.objects.create(**_common(by, now), **_columns(one))
-        Subject.objects.bulk_create(Subject(entry=entry, kind=kind, uid=uid) for kind, uid in _subjects(one))
-    return entry
-
-
 @dataclass(frozen=True)
-class Happening:
-    """One thing that happened among many; the fields are what ``record`` takes."""
+class AuditEvent:
+    """What an entry of the trail says, apart from who did it and when.
+
+    ``verb`` is ``<noun>.<past participle>`` ("rotation.approved"); the entry also appears on the pages of the objects
+    in ``also``. A second entry with the same ``key`` raises IntegrityError and undoes the transaction around it, which
+    keeps a step from being applied twice. Never pass key bytes, passwords or tokens.
+    """
 
     verb: str
     on: models.Model
-    also: tuple[models.Model, ...] = ()
-    old: Mapping[str, Any] = field(default_factory=dict)
-    new: Mapping[str, Any] = field(default_factory=dict)
+    also: Iterable[models.Model] = ()
+    old: Mapping[str, Any] | None = None
+    new: Mapping[str, Any] | None = None
     reason: str = ""
     key: str | None = None
 
 
-def record_many(happenings: Iterable[Happening], *, by: Actor, now: datetime) -> int:
-    """Add an entry for each of many things that happened, in their order, and return how many.
+def record(event: AuditEvent, *, by: Actor, now: datetime) -> Entry:
+    """Add one entry to the trail; call it in the transaction of the change itself.
 
-    It is ``record`` for thousands, and the same holds: call it in the transaction of the change itself, with which
-    entries and subjects are committed together. It takes a few statements per batch, and holds a batch in memory.
+    The entry and its subjects are committed together, because an entry may be sealed right afterwards.
+    """
+    with transaction.atomic(savepoint=False):
+        entry = Entry.objects.create(**_shared_columns(by, now), **_columns(event))
+        Subject.objects.bulk_create(
+            Subject(entry=entry, kind=kind, uid=uid) for kind, uid in _subjects(event)
+        )
+    return entry
+
+
+def record_many(events: Iterable[AuditEvent], *, by: Actor, now: datetime) -> int:
+    """Add an entry for each of many events, in their order, and return their number.
+
+    Like ``record``, but with a few statements per batch, and one batch in memory at a time.
     """
     count = 0
-    for batch in batched(happenings, BATCH):
+    for batch in in_batches(events, BATCH_SIZE):
         with transaction.atomic(savepoint=False):
-            rows = [_columns(one) for one in batch]
-            entries = add_rows(
-                Entry, list(rows[0]), [list(row.values()) for row in rows], same=_common(by, now)
+            rows = [_columns(event) for event in batch]
+            entries = insert_rows(
+                Entry, list(rows[0]), [list(row.values()) for row in rows], same=_shared_columns(by, now)
             )
             subjects = (
                 (entry, kind, uid)
-                for entry, one in zip(entries, batch, strict=True)
-                for kind, uid in _subjects(one)
+                for entry, event in zip(entries, batch, strict=True)
+                for kind, uid in _subjects(event)
             )
-            add_rows(Subject, ("entry_id", "kind", "uid"), subjects)
+            insert_rows(Subject, ("entry_id", "kind", "uid"), subjects)
         count += len(batch)
     return count
 
 
-def _common(by: Actor, now: datetime) -> dict[str, Any]:
-    """Return the columns that are alike in all entries of one person at one moment."""
+def _shared_columns(by: Actor, now: datetime) -> dict[str, Any]:
+    """Return the columns that all entries of one actor at one moment share."""
     return {
         "at": now,
         "actor_id": by.user.pk if by.user else None,
@@ -159,34 +148,34 @@ def _common(by: Actor, now: datetime) -> dict[str, Any]:
     }
 
 
-def _columns(one: Happening) -> dict[str, Any]:
-    kind, uid = identify(one.on)
+def _columns(event: AuditEvent) -> dict[str, Any]:
+    kind, uid = object_reference(event.on)
     return {
-        "verb": one.verb,
+        "verb": event.verb,
         "object_kind": kind,
         "object_uid": uid,
-        "object_name": str(one.on)[:300],
-        "old": dict(one.old),
-        "new": dict(one.new),
-        "reason": one.reason,
-        "key": one.key,
+        "object_name": str(event.on)[:300],
+        "old": dict(event.old or {}),
+        "new": dict(event.new or {}),
+        "reason": event.reason,
+        "key": event.key,
     }
 
 
-def _subjects(one: Happening) -> list[tuple[str, str]]:
-    """Return kind and public id of whatever an entry speaks of, each once."""
-    return sorted({identify(obj) for obj in (one.on, *one.also)})
+def _subjects(event: AuditEvent) -> list[tuple[str, str]]:
+    """Return kind and public id of the objects that an entry concerns, each once."""
+    return sorted({object_reference(obj) for obj in (event.on, *event.also)})
 
 
-def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return only what differs between two sets of field values, as (old, new), in a form that JSON can hold."""
+def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the values that differ between two sets of field values, as (old, new), JSON-serializable."""
     differing = [name for name in new if old.get(name) != new[name]]
-    return {n: _plain(old.get(n)) for n in differing}, {n: _plain(new[n]) for n in differing}
+    return {n: _json_value(old.get(n)) for n in differing}, {n: _json_value(new[n]) for n in differing}
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(name): _plain(part) for name, part in value.items()}
+        return {str(name): _json_value(part) for name, part in value.items()}
     if isinstance(value, list | tuple | set | models.QuerySet):
-        return [_plain(v) for v in value]
+        return [_json_value(v) for v in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)

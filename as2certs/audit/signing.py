@@ -1,6 +1,6 @@
-"""Signatures over the chain, by a key that is not in the database.
+"""Sign the chain, with keys that are not in the database.
 
-Whoever has rights on the database alone can compute hashes anew, but not sign them.
+Somebody with access to the database alone can recompute hashes, but not sign them.
 """
 
 from __future__ import annotations
@@ -18,66 +18,66 @@ from django.conf import settings
 
 from as2certs.audit.models import Chain
 
-#: What the keys are derived for: another purpose, another key.
-PURPOSE = b"as2certs: signatures of the trail"
+#: The HKDF info of the derived keys.
+KEY_PURPOSE = b"as2certs: signatures of the trail"
 
 
-class Signet:
-    """Signs with the first of its keys, and knows what any of them signed. Each is derived from a key of the vault."""
+class TrailSigner:
+    """Sign with the first of its keys, and verify with any of them. Each is derived from a vault key."""
 
     def __init__(self, vault_keys: Sequence[str]) -> None:
-        derived = [derive(key) for key in vault_keys]
-        self._keys = {fingerprint(key): key for key in derived}
-        self.name = fingerprint(derived[0])
+        derived = [derive_key(key) for key in vault_keys]
+        self._keys = {key_fingerprint(key): key for key in derived}
+        self.name = key_fingerprint(derived[0])
 
     def __repr__(self) -> str:
-        return f"<Signet {self.name}>"
+        return f"<TrailSigner {self.name}>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("A signet is not pickled: its keys stay in the process that was given them.")
+        raise TypeError("A TrailSigner must not be pickled: its keys stay in their process.")
 
     def sign(self, text: str) -> str:
-        """Return the HMAC-SHA-256 of a text by the first key, in hex."""
+        """Return the HMAC-SHA-256 of a text with the first key, in hex."""
         return _hmac(self._keys[self.name], text)
 
-    def knows(self, name: str) -> bool:
-        """Say whether the key with this fingerprint is one of ours."""
+    def has_key(self, name: str) -> bool:
+        """Return whether the key with this fingerprint is one of ours."""
         return name in self._keys
 
-    def vouches(self, text: str, signature: str, name: str) -> bool:
-        """Say whether the key with this fingerprint signed this text."""
-        return self.knows(name) and hmac.compare_digest(_hmac(self._keys[name], text), signature)
+    def verify(self, text: str, signature: str, name: str) -> bool:
+        """Return whether the key with this fingerprint signed this text."""
+        return self.has_key(name) and hmac.compare_digest(_hmac(self._keys[name], text), signature)
 
 
-def fingerprint(key: bytes) -> str:
-    """Return the name of a derived key, from which nothing of it can be learned."""
+def key_fingerprint(key: bytes) -> str:
+    """Return the name of a derived key, which reveals nothing of it."""
     return sha256(b"fingerprint of " + key).hexdigest()[:16]
 
 
-def of_entry(hash: str) -> str:
-    """Return what is signed of an entry."""
+def entry_message(hash: str) -> str:
+    """Return the text that is signed for an entry."""
     return f"entry {hash}"
 
 
-def of_chain(chain: Chain) -> str:
-    """Return what is signed of the chain's head: an entry's own signature can't stand for it."""
+def head_message(chain: Chain) -> str:
+    """Return the text that is signed for the head of the chain, distinct from that of any entry."""
     return f"chain {chain.position} {chain.hash} {chain.cut_position} {chain.cut_hash}"
 
 
-def signet() -> Signet:
-    """Return the signet of this installation."""
-    return _signet_of(tuple(settings.AS2CERTS_VAULT_KEYS))
+def trail_signer() -> TrailSigner:
+    """Return the signer with the vault keys of the settings."""
+    return _signer_for(tuple(settings.AS2CERTS_VAULT_KEYS))
 
 
 @lru_cache(maxsize=4)
-def _signet_of(vault_keys: tuple[str, ...]) -> Signet:
-    return Signet(vault_keys)
+def _signer_for(vault_keys: tuple[str, ...]) -> TrailSigner:
+    return TrailSigner(vault_keys)
 
 
-def derive(vault_key: str) -> bytes:
-    """Return the signing key that comes from a key of the vault."""
+def derive_key(vault_key: str) -> bytes:
+    """Derive the signing key from a vault key."""
     secret = base64.urlsafe_b64decode(vault_key.strip())
-    return HKDF(algorithm=SHA256(), length=32, salt=None, info=PURPOSE).derive(secret)
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=KEY_PURPOSE).derive(secret)
 
 
 def _hmac(key: bytes, text: str) -> str:

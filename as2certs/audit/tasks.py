@@ -1,4 +1,4 @@
-"""Celery's way to the trail."""
+"""Celery tasks of the trail."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from as2certs.audit import sealing
 
 @shared_task(ignore_result=True)
 def seal() -> None:
-    """Seal what was added to the trail."""
+    """Seal new entries of the trail."""
     sealing.seal()

@@ -8,73 +8,74 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from as2certs.accounts.access import needs
+from as2certs.accounts.access import require_permissions
 from as2certs.accounts.models import Installation
 from as2certs.audit import sealing
-from as2certs.audit.exporting import FORMATS
+from as2certs.audit.exporting import EXPORT_FORMATS
 from as2certs.audit.filters import TrailFilter
 from as2certs.audit.models import Chain, Entry
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 
-PAGE = 50
+PAGE_SIZE = 50
 
 
-@needs("audit.view_entry")
+@require_permissions("audit.view_entry")
 @require_GET
 def trail(request: HttpRequest) -> HttpResponse:
     """List the trail, newest first.
 
-    A page begins below the last row of the page before it, so that no page costs more than the first, and none
-    shifts while entries are added.
+    A page starts after the last row of the page before it (keyset pagination): no page costs more than the first, and
+    pages don't shift while entries are added.
     """
-    found = TrailFilter(request.GET, queryset=Entry.objects.order_by("-id"))
-    entries = found.found
+    trail_filter = TrailFilter(request.GET, queryset=Entry.objects.order_by("-id"))
+    entries = trail_filter.entries
     below = request.GET.get("below", "")
     if below.isdecimal() and len(below) < 19:
         entries = entries.filter(pk__lt=int(below))
-    rows = list(entries[: PAGE + 1])
+    rows = list(entries[: PAGE_SIZE + 1])
     older = request.GET.copy()
-    if len(rows) > PAGE:
-        older["below"] = str(rows[PAGE - 1].pk)
+    if len(rows) > PAGE_SIZE:
+        older["below"] = str(rows[PAGE_SIZE - 1].pk)
     newest = request.GET.copy()
     newest.pop("below", None)
     return render(
         request,
         "audit/entry_list.html",
         {
-            "entries": rows[:PAGE],
-            "filter": found,
-            "older": older.urlencode() if len(rows) > PAGE else "",
+            "entries": rows[:PAGE_SIZE],
+            "filter": trail_filter,
+            "older": older.urlencode() if len(rows) > PAGE_SIZE else "",
             "newest": newest.urlencode() if below else None,
             "narrowed": newest.urlencode(),
             "chain": Chain.objects.filter(position__gt=0).first(),
-            "formats": FORMATS,
+            "formats": EXPORT_FORMATS,
         },
     )
 
 
-@needs("audit.view_entry", "audit.export_entry")
+@require_permissions("audit.view_entry", "audit.export_entry")
 @require_POST
 def export(request: HttpRequest) -> HttpResponseBase:
-    """Answer with the trail as a file: what is sealed, narrowed as the address says, as the page would be.
+    """Export the sealed entries, with the filters of the query string.
 
-    The export itself is the last entry of one that is not narrowed.
+    The entry of the export itself is the last one of an unfiltered export.
     """
     form = request.POST.get("format", "")
-    if form not in FORMATS:
+    if form not in EXPORT_FORMATS:
         raise Http404("There is no such format: jsonl and csv are.")
-    found = TrailFilter(request.GET, queryset=Entry.objects.all())
-    if not found.form.is_valid():
+    trail_filter = TrailFilter(request.GET, queryset=Entry.objects.all())
+    if not trail_filter.form.is_valid():
         messages.error(request, "What the trail is narrowed to can't be read, so nothing was exported.")
         return redirect(f"{reverse('audit-list')}?{request.GET.urlencode()}")
     now = database_now()
-    told = {"format": form, **found.asked}
-    record("trail.exported", on=Installation.current(), by=Actor.of(request), now=now, new=told)
+    exported = {"format": form, **trail_filter.active}
+    record(AuditEvent("trail.exported", Installation.current(), new=exported), by=Actor.of(request), now=now)
     sealing.seal(wait=True)
     chain = Chain.objects.filter(pk=1).first() or Chain()
     response = StreamingHttpResponse(
-        FORMATS[form].write(found.found, chain.position), content_type=FORMATS[form].content_type
+        EXPORT_FORMATS[form].write(trail_filter.entries, chain.position),
+        content_type=EXPORT_FORMATS[form].content_type,
     )
     response["Content-Disposition"] = f'attachment; filename="trail-{now:%Y-%m-%d}.{form}"'
     response["Cache-Control"] = "no-store"

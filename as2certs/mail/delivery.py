@@ -16,16 +16,16 @@ from django.conf import settings
 from django.core.mail import EmailMultiAlternatives, get_connection
 
 from as2certs.mail.models import Message
-from as2certs.mail.private import opened, put_in
-from as2certs.mail.smtp import Unanswered
-from as2certs.mail.stopping import headers as stopping_headers
+from as2certs.mail.sealed_values import fill_in, unseal_values
+from as2certs.mail.smtp import ReplyMissing
+from as2certs.mail.unsubscribe import unsubscribe_headers as stopping_headers
 from as2certs.pki import VaultError
 
 #: What stands in a shown header in place of what stops its reader's reminders.
-STOPS = "left-out-here"
+REDACTED = "left-out-here"
 
 
-class Verdict(Enum):
+class DeliveryVerdict(Enum):
     """What became of an attempt."""
 
     SENT = "sent"
@@ -36,25 +36,25 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DeliveryResult:
     """The verdict on an attempt, and the reason in words that a person can act on."""
 
-    verdict: Verdict
+    verdict: DeliveryVerdict
     reason: str = ""
 
 
-def compose(message: Message) -> EmailMultiAlternatives:
+def build_email(message: Message) -> EmailMultiAlternatives:
     """Build the mail from its row: the same row always gives the same Message-ID and date.
 
     Raises VaultError when what only its reader may know can't be opened any more.
     """
-    return _composed(message, opened(message))
+    return _build_email(message, unseal_values(message))
 
 
-def _composed(message: Message, private: Mapping[str, str], *, cover: str = "") -> EmailMultiAlternatives:
+def _build_email(message: Message, private: Mapping[str, str], *, cover: str = "") -> EmailMultiAlternatives:
     email = EmailMultiAlternatives(
         subject=message.subject,
-        body=put_in(message.text, private),
+        body=fill_in(message.text, private),
         to=[formataddr((message.to_name, message.to_address))],
         reply_to=[message.reply_to] if message.reply_to else None,
         headers={
@@ -65,7 +65,7 @@ def _composed(message: Message, private: Mapping[str, str], *, cover: str = "") 
         },
     )
     if message.html:
-        email.attach_alternative(put_in(message.html, private), "text/html")
+        email.attach_alternative(fill_in(message.html, private), "text/html")
     # A mail that is still to be stored is composed as a preview too: it has no attachments yet.
     for attachment in message.attachments.all() if message.pk else ():
         content = bytes(attachment.content)
@@ -76,19 +76,19 @@ def _composed(message: Message, private: Mapping[str, str], *, cover: str = "") 
     return email
 
 
-def header(message: Message) -> str:
+def format_header(message: Message) -> str:
     """Return the header of the mail as it was, or will be, handed over; "" where none can be written.
 
     The address by which its reader stops reminders is left out.
     """
     try:
-        raw = _composed(message, {}, cover=STOPS).message().as_bytes()
+        raw = _build_email(message, {}, cover=REDACTED).message().as_bytes()
     except ValueError:
         return ""
     return raw.partition(b"\n\n")[0].decode("utf-8", "replace")
 
 
-class Carrier:
+class MailConnection:
     """One connection to the mail server for several mails, opened anew after something went wrong on it."""
 
     def __init__(self) -> None:
@@ -107,76 +107,86 @@ class Carrier:
         with suppress(OSError):
             self._connection.close()
 
-    def deliver(self, message: Message) -> Outcome:
+    def deliver(self, message: Message) -> DeliveryResult:
         """Try once to hand a mail over."""
         try:
             self._connection.open()
         except OSError as error:  # smtplib's errors are OSErrors
             self.close()
-            return Outcome(Verdict.UNREACHABLE, f"{destination()} can't be used: {tell(error)}")
+            return DeliveryResult(
+                DeliveryVerdict.UNREACHABLE, f"{destination()} can't be used: {describe_error(error)}"
+            )
         try:
-            self._connection.send_messages([compose(message)])
+            self._connection.send_messages([build_email(message)])
         except VaultError as error:
-            return Outcome(Verdict.NEVER, f"The link in this mail can't be opened any more. {error}")
+            return DeliveryResult(
+                DeliveryVerdict.NEVER, f"The link in this mail can't be opened any more. {error}"
+            )
         except (OSError, ValueError) as error:
             self.close()
-            return judge(error, message.to_address)
-        return Outcome(Verdict.SENT)
+            return classify_error(error, message.to_address)
+        return DeliveryResult(DeliveryVerdict.SENT)
 
 
 def destination() -> str:
     """Name the place where mail goes."""
-    if goes_into_folder():
+    if uses_mail_folder():
         return f"The mail folder {settings.AS2CERTS_MAIL_FOLDER}"
     return f"The mail server {settings.EMAIL_HOST}:{settings.EMAIL_PORT}"
 
 
-def goes_into_folder() -> bool:
+def uses_mail_folder() -> bool:
     """Say whether mail stays here, in the built-in mail folder, because no mail server is configured."""
     return bool(settings.EMAIL_BACKEND == "as2certs.mail.backends.FolderBackend")
 
 
-def judge(error: OSError | ValueError, address: str) -> Outcome:
+def classify_error(error: OSError | ValueError, address: str) -> DeliveryResult:
     """Say whether trying again can help: replies 5xx are final, RFC 5321, section 4.2.1."""
     match error:
-        case Unanswered():
-            return Outcome(
-                Verdict.UNSURE,
-                f"{destination()} was given the whole mail, and did not say whether it took it: {tell(error)}",
+        case ReplyMissing():
+            return DeliveryResult(
+                DeliveryVerdict.UNSURE,
+                f"{destination()} was given the whole mail, and did not say whether it took it: "
+                f"{describe_error(error)}",
             )
         case smtplib.SMTPRecipientsRefused():
             code, reply = next(iter(error.recipients.values()))
-            return _by_code(code, f"The mail server refused the address {address}: {_said(code, reply)}")
+            return _classify_code(
+                code, f"The mail server refused the address {address}: {_format_reply(code, reply)}"
+            )
         case smtplib.SMTPSenderRefused():
             # Our own address is a matter of configuration: once that is mended, the mail can go.
-            said = _said(error.smtp_code, error.smtp_error)
-            return Outcome(
-                Verdict.LATER, f"The mail server refused our address {error.sender} as sender: {said}"
+            said = _format_reply(error.smtp_code, error.smtp_error)
+            return DeliveryResult(
+                DeliveryVerdict.LATER, f"The mail server refused our address {error.sender} as sender: {said}"
             )
         case smtplib.SMTPResponseException():
-            said = _said(error.smtp_code, error.smtp_error)
-            return _by_code(error.smtp_code, f"The mail server refused the mail: {said}")
+            said = _format_reply(error.smtp_code, error.smtp_error)
+            return _classify_code(error.smtp_code, f"The mail server refused the mail: {said}")
         case smtplib.SMTPNotSupportedError() | ValueError():
-            return Outcome(
-                Verdict.NEVER, f"A mail to “{address}” can't be written: {tell(error)} Correct the address."
+            return DeliveryResult(
+                DeliveryVerdict.NEVER,
+                f"A mail to “{address}” can't be written: {describe_error(error)} Correct the address.",
             )
         case _:
-            return Outcome(Verdict.LATER, f"{destination()} did not take the mail: {tell(error)}")
+            return DeliveryResult(
+                DeliveryVerdict.LATER, f"{destination()} did not take the mail: {describe_error(error)}"
+            )
 
 
-def _by_code(code: int, reason: str) -> Outcome:
-    return Outcome(Verdict.NEVER if code >= 500 else Verdict.LATER, reason)
+def _classify_code(code: int, reason: str) -> DeliveryResult:
+    return DeliveryResult(DeliveryVerdict.NEVER if code >= 500 else DeliveryVerdict.LATER, reason)
 
 
-def _said(code: int, reply: bytes | str) -> str:
+def _format_reply(code: int, reply: bytes | str) -> str:
     text = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else reply
     return f"{code} {' '.join(text.split())}".strip()
 
 
-def tell(error: OSError | ValueError) -> str:
+def describe_error(error: OSError | ValueError) -> str:
     """Write an error of the operating system, of smtplib or of Django's mail as words."""
     if isinstance(error, smtplib.SMTPResponseException):
-        return _said(error.smtp_code, error.smtp_error)
+        return _format_reply(error.smtp_code, error.smtp_error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
             f"its certificate was refused ({error.verify_message.rstrip('.')}). It has to be valid for the name in "

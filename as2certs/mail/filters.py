@@ -12,24 +12,24 @@ from as2certs.clock import database_now
 from as2certs.mail.models import Message, MessageQuerySet
 
 #: A mail that has not left after this long is stuck.
-PATIENCE = timedelta(minutes=10)
+STUCK_AFTER = timedelta(minutes=10)
 
-STATES = [("stuck", "stuck or given up"), *Message.State.choices]
+STATE_CHOICES = [("stuck", "stuck or given up"), *Message.State.choices]
 
 
 def stuck(now: datetime) -> MessageQuerySet:
     """Return the mails that somebody should look at."""
-    return Message.objects.stuck(now, since=now - PATIENCE)
+    return Message.objects.stuck(now, since=now - STUCK_AFTER)
 
 
-def _search(placeholder: str) -> forms.TextInput:
+def _search_input(placeholder: str) -> forms.TextInput:
     return forms.TextInput(attrs={"type": "search", "placeholder": placeholder, "maxlength": 200})
 
 
 class MessageFilter(django_filters.FilterSet):
-    q = django_filters.CharFilter(label="Search", method="search", widget=_search("Subject or text"))
-    to = django_filters.CharFilter(label="To", method="recipient", widget=_search("Name or address"))
-    state = django_filters.ChoiceFilter(choices=STATES, empty_label="any", method="in_state")
+    q = django_filters.CharFilter(label="Search", method="search", widget=_search_input("Subject or text"))
+    to = django_filters.CharFilter(label="To", method="recipient", widget=_search_input("Name or address"))
+    state = django_filters.ChoiceFilter(choices=STATE_CHOICES, empty_label="any", method="in_state")
 
     class Meta:
         model = Message

@@ -23,12 +23,13 @@ from django.template import Context, Engine
 from django.utils import timezone
 
 from as2certs.accounts.models import Installation
-from as2certs.audit.recording import Actor, record
-from as2certs.background import nudge
+from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.background import wake_task
+from as2certs.errors import DomainError
 from as2certs.mail import delivery
-from as2certs.mail.delivery import Outcome, Verdict
+from as2certs.mail.delivery import DeliveryResult, DeliveryVerdict
 from as2certs.mail.models import Attachment, Message
-from as2certs.mail.private import mark, seal
+from as2certs.mail.sealed_values import placeholder, seal_values
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +38,10 @@ State = Message.State
 #: Longer than the slowest conversation with a mail server; after it, another sender takes the mail up.
 LEASE = timedelta(minutes=5)
 #: A sender ends its round then, so that its lease and the worker that it occupies stay within bounds.
-LONGEST_ROUND = timedelta(minutes=1)
-MOST_ATTEMPTS = 10
+MAX_ROUND = timedelta(minutes=1)
+MAX_ATTEMPTS = 10
 #: A mail that was handed over so often without an answer may have arrived as often: a person decides about the next.
-MOST_UNANSWERED = 2
+MAX_UNANSWERED = 2
 MAY_HAVE_ARRIVED = "It may have arrived: ask whom it is for before you send it again."
 #: Waits after the first, second, … attempt; about two days in all.
 BACK_OFF = tuple(timedelta(minutes=m) for m in (1, 5, 15, 60, 180, 360, 720))
@@ -49,7 +50,7 @@ UNREACHABLE_WAIT = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
-class File:
+class AttachedFile:
     """A file that goes with a mail: public material only."""
 
     name: str
@@ -69,7 +70,7 @@ def queue(
     time_zone: str,
     reply_to: str = "",
     private: Mapping[str, str] | None = None,
-    attachments: Sequence[File] = (),
+    attachments: Sequence[AttachedFile] = (),
 ) -> Message | None:
     """Put a mail into the outbox, in the caller's transaction; None where this key is there already.
 
@@ -77,7 +78,7 @@ def queue(
     now, with times in ``time_zone``, the reader's. ``private`` are parts that only the reader may know, by the names
     under which the templates have them.
     """
-    message = write(
+    message = render_mail(
         template,
         to=to,
         to_name=to_name,
@@ -89,7 +90,7 @@ def queue(
         reply_to=reply_to,
         private=private,
     )
-    stored = store([message])
+    stored = store_messages([message])
     for found in stored:
         Attachment.objects.bulk_create(
             Attachment(message=found, name=f.name, content_type=f.content_type, content=f.content)
@@ -98,7 +99,7 @@ def queue(
     return stored[0] if stored else None
 
 
-def write(
+def render_mail(
     template: str,
     *,
     to: str,
@@ -123,7 +124,7 @@ def write(
         "time_zone": time_zone,
         "to_name": to_name,
         **context,
-        **{name: mark(name) for name in private},
+        **{name: placeholder(name) for name in private},
     }
     if "our_name" not in given:
         given["our_name"] = Installation.current().name
@@ -133,7 +134,7 @@ def write(
         )
     return Message(
         uid=uid,
-        key=fit(key),
+        key=fit_key(key),
         kind=kind,
         to_address=to,
         to_name=" ".join(to_name.split()),  # a line end in a header would keep the mail from leaving
@@ -141,7 +142,7 @@ def write(
         subject=" ".join(subject.split())[:300],
         text=text.strip() + "\n",
         html=html,
-        sealed=seal(private),
+        sealed=seal_values(private),
         message_id=f"<{uid}@{urlsplit(settings.AS2CERTS_BASE_URL).hostname or 'localhost'}>",
         created_at=now,
         due_at=now,
@@ -153,13 +154,13 @@ def _render(name: str, context: Mapping[str, Any]) -> str:
     return Engine.get_default().get_template(name).render(Context(dict(context), autoescape=not plain))
 
 
-def fit(key: str) -> str:
+def fit_key(key: str) -> str:
     """Shorten a key that is longer than its column, so that different keys stay different."""
     longest = Message._meta.get_field("key").max_length or 0
     return key if len(key) <= longest else f"{key[: longest - 65]}#{sha256(key.encode()).hexdigest()}"
 
 
-def store(messages: Iterable[Message]) -> list[Message]:
+def store_messages(messages: Iterable[Message]) -> list[Message]:
     """Save rendered mails, and return those whose key was not there yet.
 
     A key that is there leaves the caller's transaction unharmed, also when somebody else has just queued it.
@@ -174,7 +175,7 @@ def store(messages: Iterable[Message]) -> list[Message]:
     for message in stored:
         message.pk, message._state.adding = keys[message.uid], False
     if stored:
-        nudge("as2certs.mail.tasks.send_due")
+        wake_task("as2certs.mail.tasks.send_due")
     return stored
 
 
@@ -189,23 +190,23 @@ def send_due(*, now: datetime, limit: int = 50) -> int:
     clock = running_from(now)
     due = Message.objects.due(now).order_by("due_at", "id").values_list("pk", flat=True)
     sent = 0
-    with delivery.Carrier() as carrier:
+    with delivery.MailConnection() as carrier:
         for pk in list(due[:limit]):
             message = claim(pk, clock())
             if message is None:
                 continue
             outcome = carrier.deliver(message)
-            settle(message, outcome, clock())
-            sent += outcome.verdict is Verdict.SENT
-            if outcome.verdict is Verdict.UNREACHABLE:
-                put_off_all(outcome.reason, clock())
+            record_result(message, outcome, clock())
+            sent += outcome.verdict is DeliveryVerdict.SENT
+            if outcome.verdict is DeliveryVerdict.UNREACHABLE:
+                postpone_due(outcome.reason, clock())
                 break
-            if clock() - now > LONGEST_ROUND:
+            if clock() - now > MAX_ROUND:
                 break
     return sent
 
 
-def put_off_all(reason: str, now: datetime) -> None:
+def postpone_due(reason: str, now: datetime) -> None:
     """Let all that is due wait for a mail server that can't be used: asked for each mail, it would lock us out."""
     waiting = Message.objects.filter(state=State.QUEUED, due_at__lte=now)
     waiting.update(due_at=now + UNREACHABLE_WAIT, error=reason)
@@ -224,7 +225,7 @@ def claim(pk: int, now: datetime) -> Message | None:
         message = due.select_for_update(skip_locked=True).first()
         if message is None:
             return None
-        if message.attempts >= MOST_ATTEMPTS:
+        if message.attempts >= MAX_ATTEMPTS:
             # Nobody was left to judge its last attempt.
             due.update(
                 state=State.FAILED,
@@ -238,28 +239,31 @@ def claim(pk: int, now: datetime) -> Message | None:
     return message
 
 
-def settle(message: Message, outcome: Outcome, now: datetime) -> None:
+def record_result(message: Message, outcome: DeliveryResult, now: datetime) -> None:
     """Write down what became of an attempt."""
-    if outcome.verdict is Verdict.SENT:
+    if outcome.verdict is DeliveryVerdict.SENT:
         # Also when the lease has run out in the meantime: what was accepted must not be sent once more. What only
         # its reader may know is forgotten, unless the reader is whoever looks into the folder here.
-        forgotten = {} if delivery.goes_into_folder() else {"sealed": None}
+        forgotten = {} if delivery.uses_mail_folder() else {"sealed": None}
         Message.objects.filter(pk=message.pk).update(
             state=State.SENT, sent_at=now, lease_until=None, error="", **forgotten
         )
         return
-    unreachable, unsure = outcome.verdict is Verdict.UNREACHABLE, outcome.verdict is Verdict.UNSURE
-    too_often = unsure and message.unanswered + 1 >= MOST_UNANSWERED
+    unreachable, unsure = (
+        outcome.verdict is DeliveryVerdict.UNREACHABLE,
+        outcome.verdict is DeliveryVerdict.UNSURE,
+    )
+    too_often = unsure and message.unanswered + 1 >= MAX_UNANSWERED
     given_up = (
-        outcome.verdict is Verdict.NEVER
+        outcome.verdict is DeliveryVerdict.NEVER
         or too_often
-        or (not unreachable and message.attempts >= MOST_ATTEMPTS)
+        or (not unreachable and message.attempts >= MAX_ATTEMPTS)
     )
     mine = Message.objects.filter(pk=message.pk, state=State.SENDING, lease_until=message.lease_until)
     mine.update(
         state=State.FAILED if given_up else State.QUEUED,
         attempts=F("attempts") - 1 if unreachable else F("attempts"),
-        due_at=now + (UNREACHABLE_WAIT if unreachable else back_off(message.attempts)),
+        due_at=now + (UNREACHABLE_WAIT if unreachable else backoff(message.attempts)),
         lease_until=None,
         unanswered=F("unanswered") + int(unsure),
         error=f"{outcome.reason} {MAY_HAVE_ARRIVED}" if too_often else outcome.reason,
@@ -267,42 +271,44 @@ def settle(message: Message, outcome: Outcome, now: datetime) -> None:
     log.warning("Mail %s %s: %s", message.uid, "given up" if given_up else "put off", outcome.reason)
 
 
-def back_off(attempts: int) -> timedelta:
+def backoff(attempts: int) -> timedelta:
     """Return how long to wait after so many attempts."""
     return BACK_OFF[min(max(attempts, 1), len(BACK_OFF)) - 1]
 
 
-def bounced(message: Message, reason: str, *, by: Actor, now: datetime) -> bool:
+def record_bounce(message: Message, reason: str, *, by: Actor, now: datetime) -> bool:
     """Note that a mail came back although the mail server had taken it; False where that is known already."""
     with transaction.atomic():
         sent = Message.objects.filter(pk=message.pk, state=State.SENT, bounced_at=None)
         if not sent.update(bounced_at=now, error=reason):
             return False
-        record("mail.bounced", on=message, by=by, now=now, new={"to": message.to_address}, reason=reason)
+        record(
+            AuditEvent("mail.bounced", message, new={"to": message.to_address}, reason=reason), by=by, now=now
+        )
     return True
 
 
-class NothingToSendAgain(Exception):
+class ResendRefused(DomainError):
     """The mail has left, or is leaving."""
 
 
 def send_again(message: Message, *, by: Actor, now: datetime) -> None:
     """Put a mail that was given up, or that waits for its next attempt, back to the front of the outbox.
 
-    Raises NothingToSendAgain.
+    Raises ResendRefused.
     """
     with transaction.atomic():
         waiting = Message.objects.filter(pk=message.pk, state__in=[State.FAILED, State.QUEUED])
         if not waiting.update(state=State.QUEUED, attempts=0, unanswered=0, due_at=now):
-            raise NothingToSendAgain(
-                "This mail has left already, or is leaving right now: nothing was changed."
-            )
+            raise ResendRefused("This mail has left already, or is leaving right now: nothing was changed.")
         record(
-            "mail.sent_again",
-            on=message,
+            AuditEvent(
+                "mail.sent_again",
+                message,
+                old={"state": message.state, "attempts": message.attempts, "error": message.error},
+                new={"state": State.QUEUED.value, "to": message.to_address},
+            ),
             by=by,
             now=now,
-            old={"state": message.state, "attempts": message.attempts, "error": message.error},
-            new={"state": State.QUEUED.value, "to": message.to_address},
         )
-        nudge("as2certs.mail.tasks.send_due")
+        wake_task("as2certs.mail.tasks.send_due")

@@ -9,14 +9,14 @@ from django.core.mail.backends.smtp import EmailBackend
 
 #: How long a server may look at a whole mail before it answers, in seconds. RFC 5321, section 4.5.3.2.6, asks for ten
 #: minutes; a sender's lease ends earlier, and with it the wait.
-VERDICT_SECONDS = 120.0
+REPLY_TIMEOUT_SECONDS = 120.0
 
 
-class Unanswered(smtplib.SMTPServerDisconnected):
+class ReplyMissing(smtplib.SMTPServerDisconnected):
     """The whole mail was handed over and no answer came: the server may have taken it, or not."""
 
 
-class _Patient(smtplib.SMTP):
+class _PatientSMTP(smtplib.SMTP):
     """Waits longer for the answer to a whole mail than for any other, and tells when none came."""
 
     _is_decided = True
@@ -31,11 +31,11 @@ class _Patient(smtplib.SMTP):
         if self._is_decided or self.sock is None:
             return super().getreply()
         before = self.sock.gettimeout()
-        self.sock.settimeout(VERDICT_SECONDS)
+        self.sock.settimeout(REPLY_TIMEOUT_SECONDS)
         try:
             answer = super().getreply()
         except smtplib.SMTPServerDisconnected as error:
-            raise Unanswered(str(error)) from error
+            raise ReplyMissing(str(error)) from error
         finally:
             self._is_decided = True
         if self.sock is not None:
@@ -43,13 +43,13 @@ class _Patient(smtplib.SMTP):
         return answer
 
 
-class _PatientOverTLS(_Patient, smtplib.SMTP_SSL):
+class _PatientSMTPOverTLS(_PatientSMTP, smtplib.SMTP_SSL):
     """The same, with TLS from the first byte."""
 
 
-class PatientBackend(EmailBackend):
+class PatientEmailBackend(EmailBackend):
     """Send over SMTP, with the certificate of a server that speaks TLS checked against its name."""
 
     @property
     def connection_class(self) -> type[smtplib.SMTP]:
-        return _PatientOverTLS if self.use_ssl else _Patient
+        return _PatientSMTPOverTLS if self.use_ssl else _PatientSMTP

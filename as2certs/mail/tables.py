@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from as2certs.mail.models import Message
-from as2certs.tables import CompactTable, from_template
+from as2certs.tables import CompactTable, template_column
 
 
 class MessageTable(CompactTable):
     """Mails, the newest first."""
 
-    created_at = from_template(
+    created_at = template_column(
         "mail/_cell_written.html", verbose_name="Written", order_by=("created_at", "id")
     )
-    to_address = from_template("mail/_cell_to.html", verbose_name="To")
-    subject = from_template("mail/_cell_subject.html")
-    state = from_template("mail/_cell_state.html", order_by=("state", "due_at", "id"))
-    again = from_template("mail/_cell_again.html", verbose_name="", orderable=False)
+    to_address = template_column("mail/_cell_to.html", verbose_name="To")
+    subject = template_column("mail/_cell_subject.html")
+    state = template_column("mail/_cell_state.html", order_by=("state", "due_at", "id"))
+    again = template_column("mail/_cell_again.html", verbose_name="", orderable=False)
 
     class Meta(CompactTable.Meta):
         model = Message

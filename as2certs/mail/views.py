@@ -10,19 +10,19 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.http import require_POST
 
-from as2certs.accounts.access import needs
+from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.mail import outbox
-from as2certs.mail.delivery import destination, goes_into_folder, header
+from as2certs.mail.delivery import destination, format_header, uses_mail_folder
 from as2certs.mail.filters import MessageFilter, stuck
 from as2certs.mail.models import Message
-from as2certs.mail.private import covered, opened, put_in
+from as2certs.mail.sealed_values import fill_in, mask_values, unseal_values
 from as2certs.mail.tables import MessageTable
-from as2certs.paging import turn_to
+from as2certs.paging import paginate_table
 
 #: So many mails that need somebody are shown above the list; the filter shows all of them.
-SHOWN = 5
+MAX_STUCK = 5
 
 #: A mail's HTML can show itself and be clicked, nothing else: no scripts, pictures, forms or fonts from anywhere.
 HTML_POLICY = (
@@ -31,72 +31,72 @@ HTML_POLICY = (
 )
 
 
-@needs("mail.view_message")
+@require_permissions("mail.view_message")
 def mail_list(request: HttpRequest) -> HttpResponse:
     now = database_now()
     light = Message.objects.defer("text", "html")
     narrowing = MessageFilter(request.GET or None, queryset=light)
     table = MessageTable(narrowing.qs)  # with the request it would page by itself, and count
-    turn_to(table, request)
-    waiting = list(stuck(now).defer("text", "html")[: SHOWN + 1])
+    paginate_table(table, request)
+    waiting = list(stuck(now).defer("text", "html")[: MAX_STUCK + 1])
     context = {
         "filter": narrowing,
         "table": table,
         "now": now,
-        "stuck": waiting[:SHOWN],
-        "more_stuck": len(waiting) > SHOWN,
-        "in_folder": goes_into_folder(),
+        "stuck": waiting[:MAX_STUCK],
+        "more_stuck": len(waiting) > MAX_STUCK,
+        "in_folder": uses_mail_folder(),
         "destination": destination(),
         "any": bool(waiting) or light.exists(),
     }
     return render(request, "mail/mail_list.html", context)
 
 
-@needs("mail.view_message")
+@require_permissions("mail.view_message")
 def mail_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     message = get_object_or_404(Message, uid=uid)
     context = {
         "message": message,
-        "text": readable(message, message.text),
-        "header": header(message),
+        "text": readable_text(message, message.text),
+        "header": format_header(message),
         "attachments": list(message.attachments.defer("content")),
         "can_go_again": bool(message.error) and message.state in (Message.State.QUEUED, Message.State.FAILED),
-        "in_folder": goes_into_folder(),
+        "in_folder": uses_mail_folder(),
         "now": database_now(),
     }
     return render(request, "mail/mail_detail.html", context)
 
 
-def readable(message: Message, text: str) -> str:
+def readable_text(message: Message, text: str) -> str:
     """Return a mail's text with its personal link where mail stays here; elsewhere only its reader may know it."""
-    if goes_into_folder() and message.sealed is not None:
-        return put_in(text, opened(message))
-    return covered(text)
+    if uses_mail_folder() and message.sealed is not None:
+        return fill_in(text, unseal_values(message))
+    return mask_values(text)
 
 
 @xframe_options_sameorigin
-@needs("mail.view_message")
+@require_permissions("mail.view_message")
 def mail_html(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Answer with a mail's HTML alone, for the frame on its page."""
     message = get_object_or_404(Message, uid=uid)
     if not message.html:
         raise Http404("This mail has no HTML.")
-    return html_alone(readable(message, message.html))
+    return html_response(readable_text(message, message.html))
 
 
-def html_alone(html: str) -> HttpResponse:
+def html_response(html: str) -> HttpResponse:
     """Answer with the HTML of a mail alone, for a sandboxed frame; its links open outside of that."""
     html = html.replace("<head>", '<head><base target="_top">', 1)
     return HttpResponse(html, headers={"Content-Security-Policy": HTML_POLICY})
 
 
 @require_POST
-@needs("mail.change_message")
+@require_permissions("mail.change_message")
 def mail_send_again(request: HttpRequest, uid: UUID) -> HttpResponse:
     message = get_object_or_404(Message, uid=uid)
     try:
         outbox.send_again(message, by=Actor.of(request), now=database_now())
-    except outbox.NothingToSendAgain as error:
+    except outbox.ResendRefused as error:
         messages.warning(request, str(error))
     else:
         messages.success(request, f"The mail to {message.to_address} is sent again within seconds.")

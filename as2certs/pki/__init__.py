@@ -1,11 +1,18 @@
-"""Certificates and private keys: read, describe, check, make, export, and seal them. Pure Python, no I/O, no clock.
+"""X.509 certificates and private keys: read, describe, check, generate, export and seal them.
 
-Everything that a caller needs is here; every refusal is a `PkiError` whose message is one sentence for the user.
+Pure Python without Django, I/O or a clock; what needs the database is in `identities.certificates`. Callers import from
+here; every error is a `PkiError` whose message is one sentence for the user.
 """
 
-from as2certs.pki.bounds import MAX_FILE_BYTES, read_bounded
-from as2certs.pki.checking import ROLES, Finding, Known, Role, check
-from as2certs.pki.containers import shows_private_key
+from as2certs.pki.checking import (
+    ROLES,
+    CertificateFinding,
+    IntendedUse,
+    KnownCertificate,
+    Role,
+    check_certificate,
+)
+from as2certs.pki.containers import contains_private_key
 from as2certs.pki.describing import Description, describe, load_der, serial_hex
 from as2certs.pki.errors import (
     KeyMismatch,
@@ -16,6 +23,8 @@ from as2certs.pki.errors import (
     WrongPassword,
 )
 from as2certs.pki.exporting import (
+    LEGACY_PKCS12,
+    Pkcs12Encryption,
     fingerprints_text,
     to_der,
     to_encrypted_pem,
@@ -30,39 +39,51 @@ from as2certs.pki.fingerprints import (
     possible_serials,
     short_fingerprint,
 )
-from as2certs.pki.generating import HASHES, KEY_SIZES, Subject, generate_key, self_signed, signing_request
+from as2certs.pki.generating import (
+    HASHES,
+    KEY_SIZES,
+    CertificateSubject,
+    generate_key,
+    make_self_signed,
+    make_signing_request,
+)
 from as2certs.pki.keys import (
     PrivateKey,
     key_from_der,
     key_to_der,
-    must_belong,
-    pem_key_fits,
+    pem_key_matches,
     public_key_facts,
     public_key_sha256,
+    require_key_matches,
 )
-from as2certs.pki.reading import Material, read_answer, read_key, read_own, read_public
-from as2certs.pki.vault import Vault, new_key
+from as2certs.pki.limits import MAX_FILE_BYTES, read_bounded
+from as2certs.pki.reading import Material, read_ca_response, read_key, read_public, read_with_key
+from as2certs.pki.vault import Vault, new_vault_key
 
 __all__ = [
     "HASHES",
     "KEY_SIZES",
+    "LEGACY_PKCS12",
     "MAX_FILE_BYTES",
     "ROLES",
+    "CertificateFinding",
+    "CertificateSubject",
     "Description",
-    "Finding",
+    "IntendedUse",
     "KeyMismatch",
-    "Known",
+    "KnownCertificate",
     "Material",
+    "Pkcs12Encryption",
     "PkiError",
     "PrivateKey",
     "PrivateKeyFound",
     "Role",
-    "Subject",
     "UnreadableFile",
     "Vault",
     "VaultError",
     "WrongPassword",
-    "check",
+    "check_certificate",
+    "contains_private_key",
     "describe",
     "fingerprints_text",
     "format_fingerprint",
@@ -70,23 +91,22 @@ __all__ = [
     "key_from_der",
     "key_to_der",
     "load_der",
-    "must_belong",
-    "new_key",
+    "make_self_signed",
+    "make_signing_request",
+    "new_vault_key",
     "normalise_fingerprint",
-    "pem_key_fits",
+    "pem_key_matches",
     "possible_serials",
     "public_key_facts",
     "public_key_sha256",
-    "read_answer",
     "read_bounded",
+    "read_ca_response",
     "read_key",
-    "read_own",
     "read_public",
-    "self_signed",
+    "read_with_key",
+    "require_key_matches",
     "serial_hex",
     "short_fingerprint",
-    "shows_private_key",
-    "signing_request",
     "to_der",
     "to_encrypted_pem",
     "to_pem",

@@ -1,4 +1,4 @@
-"""Which of several certificates is the leaf, and in which order the others issued it."""
+"""Find the leaf among several certificates, and order the others as its chain."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 from cryptography import x509
 
-from as2certs.pki.describing import common_name, is_ca, key_identifiers, shortened, subject_and_issuer
+from as2certs.pki.describing import common_name, is_ca, key_identifiers, shorten, subject_and_issuer
 from as2certs.pki.errors import UnreadableFile
 
 MAX_CERTIFICATES = 50
 
 
-def leaf_and_chain(
+def find_leaf_and_chain(
     certificates: Sequence[x509.Certificate],
 ) -> tuple[x509.Certificate, tuple[x509.Certificate, ...]]:
     """Return the leaf among certificates in any order, and the rest as its chain, nearest issuer first.
 
-    The leaf is the one that issued none of the others; where several did not, it is the only one that is no CA's.
-    Certificates that stand in no relation to the leaf come last. Raises UnreadableFile for two leaves, and for none.
+    The leaf is the certificate that issued none of the others; if there are several, the only one that is no CA.
+    Certificates outside of the chain come last. Raises UnreadableFile for several leaves, and for none.
     """
     pool = list(dict.fromkeys(certificates))
     if len(pool) > MAX_CERTIFICATES:
@@ -26,21 +26,23 @@ def leaf_and_chain(
             f"The file holds {len(pool)} certificates, as a list of trusted CAs does: choose a file with only the one"
             " that is needed."
         )
-    leaf = _leaf(pool)
+    leaf = _find_leaf(pool)
     pool.remove(leaf)
     chain: list[x509.Certificate] = []
     current = leaf
-    while issuer := next((one for one in pool if _issued(one, current)), None):
+    while issuer := next((one for one in pool if _is_issuer_of(one, current)), None):
         chain.append(issuer)
         pool.remove(issuer)
         current = issuer
     return leaf, (*chain, *pool)
 
 
-def _leaf(pool: Sequence[x509.Certificate]) -> x509.Certificate:
+def _find_leaf(pool: Sequence[x509.Certificate]) -> x509.Certificate:
     if not pool:
         raise UnreadableFile("The file holds no certificate: export it again, with the certificate.")
-    childless = [one for one in pool if not any(_issued(one, other) for other in pool if other is not one)]
+    childless = [
+        one for one in pool if not any(_is_issuer_of(one, other) for other in pool if other is not one)
+    ]
     if not childless:
         raise UnreadableFile(
             f"The file holds {len(pool)} certificates that issued each other, so none of them is the station's: choose"
@@ -49,25 +51,25 @@ def _leaf(pool: Sequence[x509.Certificate]) -> x509.Certificate:
     leaves = [one for one in childless if not is_ca(one)] if len(childless) > 1 else childless
     if len(leaves) == 1:
         return leaves[0]
-    names = " and ".join(f"“{_name(one)}”" for one in (leaves or childless)[:3])
+    names = " and ".join(f"“{_display_name(one)}”" for one in (leaves or childless)[:3])
     raise UnreadableFile(
         f"The file holds {len(leaves or childless)} certificates that do not belong together ({names}): choose a file"
         " with only the one that is needed, and its chain."
     )
 
 
-def _issued(issuer: x509.Certificate, cert: x509.Certificate) -> bool:
-    """Say whether, by names and key identifiers (RFC 5280, 6.1.3), one certificate issued the other.
+def _is_issuer_of(issuer: x509.Certificate, cert: x509.Certificate) -> bool:
+    """Return whether one certificate issued the other, by names and key identifiers (RFC 5280, 6.1.3).
 
-    A certificate with equal subject and issuer counts as issued by itself alone: an old and a new self-signed one of
-    the same holder are two leaves.
+    A certificate with equal subject and issuer counts as self-signed, so that an old and a new one of the same holder
+    are two leaves.
     """
     if issuer.subject != cert.issuer or cert.subject == cert.issuer:
         return False
-    own, _ = key_identifiers(issuer)
-    _, wanted = key_identifiers(cert)
-    return own is None or wanted is None or own == wanted
+    subject_id, _ = key_identifiers(issuer)
+    _, authority_id = key_identifiers(cert)
+    return subject_id is None or authority_id is None or subject_id == authority_id
 
 
-def _name(cert: x509.Certificate) -> str:
-    return shortened(common_name(cert) or subject_and_issuer(cert)[0] or "no name")
+def _display_name(cert: x509.Certificate) -> str:
+    return shorten(common_name(cert) or subject_and_issuer(cert)[0] or "no name")

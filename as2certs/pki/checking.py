@@ -1,4 +1,4 @@
-"""Whether a certificate is fit for its roles: findings, each with its reason and what to do."""
+"""Check whether a certificate is fit for its roles: findings, each with its reason and what to do."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from as2certs.pki.describing import Description, shortened
+from as2certs.pki.describing import Description, shorten
 from as2certs.pki.fingerprints import short_fingerprint
-from as2certs.pki.keys import KeyFacts, difference
+from as2certs.pki.keys import KeyFacts, describe_mismatch
 
 Role = Literal["sign", "decrypt", "verify", "encrypt"]
 
@@ -18,17 +18,17 @@ MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 4096
 MAX_YEARS = 5
 
-_SIGNING = frozenset({"sign", "verify"})
-_ENCRYPTING = frozenset({"decrypt", "encrypt"})
+_SIGNING_ROLES = frozenset({"sign", "verify"})
+_ENCRYPTING_ROLES = frozenset({"decrypt", "encrypt"})
 _WEAK_HASHES = {"md2": "MD2", "md4": "MD4", "md5": "MD5"}
 _MAIL_USAGES = frozenset({"emailProtection", "anyExtendedKeyUsage", "clientAuth", "serverAuth"})
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing about a certificate: an error forbids its use, a warning wants to be read.
+class CertificateFinding:
+    """One result of a check: an error forbids the certificate's use, a warning has to be confirmed.
 
-    `code` is stable; `reason` says what is so, `advice` what to do, each one sentence.
+    `code` is stable; `reason` and `advice` are one sentence each.
     """
 
     code: str
@@ -38,8 +38,8 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Known:
-    """Another certificate that the inventory holds, to compare with; `holder` is a name to show."""
+class KnownCertificate:
+    """A certificate of the inventory to compare with; `holder` is a name to show."""
 
     holder: str
     same_holder: bool
@@ -50,45 +50,51 @@ class Known:
     serial: int
 
 
-def check(
-    description: Description,
-    *,
-    roles: Collection[str],
-    environment: str,
-    now: datetime,
-    known: Sequence[Known] = (),
-    predecessor: Description | None = None,
-    key_public_sha256: str | None = None,
-    key_type: str | None = None,
-    key_size: int | None = None,
-) -> list[Finding]:
-    """Return everything that speaks against a certificate in these roles at `now` (aware), errors first.
+@dataclass(frozen=True)
+class IntendedUse:
+    """What a certificate is to be used for: roles out of `ROLES`, in production or test."""
 
-    `known` is what the inventory holds beside it, `predecessor` what it is to replace. `key_public_sha256`,
-    `key_type` and `key_size` describe the private key that is to belong to it, where there is one.
+    roles: Collection[str]
+    environment: str
+
+
+def check_certificate(
+    description: Description,
+    use: IntendedUse,
+    *,
+    now: datetime,
+    known: Sequence[KnownCertificate] = (),
+    predecessor: Description | None = None,
+    key: KeyFacts | None = None,
+) -> list[CertificateFinding]:
+    """Return the findings about a certificate for this use at `now` (aware), errors first.
+
+    `known` are similar certificates of the inventory, `predecessor` is the one to be replaced, `key` describes the
+    private key that came with the certificate, where one did.
     """
+    roles = use.roles
     found = [
-        *_dates(description, now),
-        *_key(description, roles),
-        *_usage(description, roles),
-        *_signature(description),
-        *_form(description),
-        *_others(description, environment, known),
-        *_successor(description, predecessor, known),
-        *_private_key(description, key_public_sha256, key_type, key_size),
+        *_check_dates(description, now),
+        *_check_key(description, roles),
+        *_check_usages(description, roles),
+        *_check_signature(description),
+        *_check_ca_flag_and_encoding(description),
+        *_compare_with_known(description, use.environment, known),
+        *_compare_with_predecessor(description, predecessor, known),
+        *_check_private_key(description, key),
     ]
     return sorted(found, key=lambda finding: finding.level != "error")
 
 
-def _error(code: str, reason: str, advice: str) -> Finding:
-    return Finding(code, "error", reason, advice)
+def _error(code: str, reason: str, advice: str) -> CertificateFinding:
+    return CertificateFinding(code, "error", reason, advice)
 
 
-def _warning(code: str, reason: str, advice: str) -> Finding:
-    return Finding(code, "warning", reason, advice)
+def _warning(code: str, reason: str, advice: str) -> CertificateFinding:
+    return CertificateFinding(code, "warning", reason, advice)
 
 
-def _dates(d: Description, now: datetime) -> Iterator[Finding]:
+def _check_dates(d: Description, now: datetime) -> Iterator[CertificateFinding]:
     if d.not_after < d.not_before:
         yield _error(
             "never-valid",
@@ -117,7 +123,7 @@ def _dates(d: Description, now: datetime) -> Iterator[Finding]:
 
 
 def _years_after(moment: datetime, years: int) -> datetime:
-    """Return the same day so many years later; from 29 February it is 1 March, past the year 9999 its end."""
+    """Return the same day `years` later: 1 March for 29 February, and at most the end of the year 9999."""
     if moment.year + years > 9999:
         return datetime.max.replace(tzinfo=moment.tzinfo)
     try:
@@ -126,7 +132,7 @@ def _years_after(moment: datetime, years: int) -> datetime:
         return moment.replace(year=moment.year + years, month=3, day=1)
 
 
-def _key(d: Description, roles: Collection[str]) -> Iterator[Finding]:
+def _check_key(d: Description, roles: Collection[str]) -> Iterator[CertificateFinding]:
     if d.key_type in ("RSA", "RSA-PSS"):
         if d.key_size is not None and d.key_size < MIN_RSA_BITS:
             yield _error(
@@ -142,8 +148,8 @@ def _key(d: Description, roles: Collection[str]) -> Iterator[Finding]:
             )
     if d.key_type == "RSA":
         return
-    encrypting = sorted(_ENCRYPTING.intersection(roles))
-    signing = sorted(_SIGNING.intersection(roles))
+    encrypting = sorted(_ENCRYPTING_ROLES.intersection(roles))
+    signing = sorted(_SIGNING_ROLES.intersection(roles))
     if encrypting:
         yield _error(
             "key-type",
@@ -164,11 +170,11 @@ def _key(d: Description, roles: Collection[str]) -> Iterator[Finding]:
         )
 
 
-def _usage(d: Description, roles: Collection[str]) -> Iterator[Finding]:
+def _check_usages(d: Description, roles: Collection[str]) -> Iterator[CertificateFinding]:
     """Compare the key usages with the roles (RFC 8551, 4.4.2); without the extension everything is allowed."""
     allowed = set(d.key_usages)
-    signing = sorted(_SIGNING.intersection(roles))
-    encrypting = sorted(_ENCRYPTING.intersection(roles))
+    signing = sorted(_SIGNING_ROLES.intersection(roles))
+    encrypting = sorted(_ENCRYPTING_ROLES.intersection(roles))
     shown = ", ".join(d.key_usages)
     if allowed and signing and not allowed & {"digitalSignature", "nonRepudiation"}:
         yield _error(
@@ -190,7 +196,7 @@ def _usage(d: Description, roles: Collection[str]) -> Iterator[Finding]:
         )
 
 
-def _signature(d: Description) -> Iterator[Finding]:
+def _check_signature(d: Description) -> Iterator[CertificateFinding]:
     if d.signature_hash in _WEAK_HASHES:
         yield _error(
             "weak-signature",
@@ -205,7 +211,7 @@ def _signature(d: Description) -> Iterator[Finding]:
         )
 
 
-def _form(d: Description) -> Iterator[Finding]:
+def _check_ca_flag_and_encoding(d: Description) -> Iterator[CertificateFinding]:
     if d.is_ca and d.self_signed:
         yield _warning(
             "ca-certificate",
@@ -215,7 +221,7 @@ def _form(d: Description) -> Iterator[Finding]:
     elif d.is_ca:
         yield _error(
             "ca-certificate",
-            f"It is the certificate of a CA (“{shortened(d.common_name or d.subject)}”), not one of an AS2 station.",
+            f"It is the certificate of a CA (“{shorten(d.common_name or d.subject)}”), not one of an AS2 station.",
             "Ask for the certificate that this CA issued to the station.",
         )
     for problem in d.problems:
@@ -227,7 +233,9 @@ def _form(d: Description) -> Iterator[Finding]:
             )
 
 
-def _others(d: Description, environment: str, known: Sequence[Known]) -> Iterator[Finding]:
+def _compare_with_known(
+    d: Description, environment: str, known: Sequence[KnownCertificate]
+) -> Iterator[CertificateFinding]:
     for other in known:
         if other.sha256 == d.sha256:
             what, code = "This same certificate", "same-certificate"
@@ -240,7 +248,9 @@ def _others(d: Description, environment: str, known: Sequence[Known]) -> Iterato
             and other.sha256 != d.sha256
             and (other.issuer, other.serial) == (d.issuer, d.serial)
         ):
-            yield _same_serial(f"another certificate of {other.holder} ({short_fingerprint(other.sha256)})")
+            yield _same_issuer_and_serial(
+                f"another certificate of {other.holder} ({short_fingerprint(other.sha256)})"
+            )
         if what and not other.same_holder:
             yield _warning(
                 f"{code}-elsewhere",
@@ -255,7 +265,7 @@ def _others(d: Description, environment: str, known: Sequence[Known]) -> Iterato
             )
 
 
-def _same_serial(other: str) -> Finding:
+def _same_issuer_and_serial(other: str) -> CertificateFinding:
     return _error(
         "same-issuer-serial",
         f"It has the same issuer and serial number as {other}, and messages name a certificate by just these two.",
@@ -263,7 +273,9 @@ def _same_serial(other: str) -> Finding:
     )
 
 
-def _successor(d: Description, predecessor: Description | None, known: Sequence[Known]) -> Iterator[Finding]:
+def _compare_with_predecessor(
+    d: Description, predecessor: Description | None, known: Sequence[KnownCertificate]
+) -> Iterator[CertificateFinding]:
     if predecessor is None:
         return
     if predecessor.sha256 == d.sha256:
@@ -275,7 +287,7 @@ def _successor(d: Description, predecessor: Description | None, known: Sequence[
         return
     compared = any(other.sha256 == predecessor.sha256 for other in known)
     if not compared and (predecessor.issuer, predecessor.serial) == (d.issuer, d.serial):
-        yield _same_serial("the certificate that it replaces")
+        yield _same_issuer_and_serial("the certificate that it replaces")
     if d.not_after <= predecessor.not_after:
         yield _warning(
             "ends-before-predecessor",
@@ -284,15 +296,12 @@ def _successor(d: Description, predecessor: Description | None, known: Sequence[
         )
 
 
-def _private_key(
-    d: Description, public_sha256: str | None, key_type: str | None, key_size: int | None
-) -> Iterator[Finding]:
-    if public_sha256 is None or public_sha256 == d.public_key_sha256:
+def _check_private_key(d: Description, key: KeyFacts | None) -> Iterator[CertificateFinding]:
+    if key is None or key.sha256 == d.public_key_sha256:
         return
-    ours = KeyFacts(key_type or d.key_type, d.key_size if key_size is None else key_size, public_sha256)
-    theirs = KeyFacts(d.key_type, d.key_size, d.public_key_sha256)
+    certified = KeyFacts(d.key_type, d.key_size, d.public_key_sha256)
     yield _error(
         "key-mismatch",
-        f"The private key does not belong to this certificate: {difference(ours, theirs)}.",
+        f"The private key does not belong to this certificate: {describe_mismatch(key, certified)}.",
         "Upload the key that was made together with this certificate.",
     )

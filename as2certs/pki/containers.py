@@ -1,4 +1,4 @@
-"""What a file is, by its content: PEM, DER or bare base64, cut into its parts."""
+"""Detect the format of a file by its content, PEM, DER or bare base64, and split it into parts."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from as2certs.pki.bounds import MAX_PARTS, must_be_small
 from as2certs.pki.errors import PrivateKeyFound, UnreadableFile
+from as2certs.pki.limits import MAX_PARTS, check_file_size
 from as2certs.pki.structure import (
-    PRIVATE,
+    PRIVATE_KINDS,
     Kind,
     classify,
     first_element,
-    is_cut_off,
+    is_truncated,
     starts_like_private_key,
 )
 
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 #.]{1,60})-----")
-_BROKEN_MARK = re.compile(rb"(?:BEGIN|END) (?:[A-Z0-9]{1,20} )?(?:CERTIFICATE|PKCS ?#?7|CMS)")
-_PRIVATE_MARK = re.compile(rb"BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY|PRIVATE KEY-----|PuTTY-User-Key-File-")
+_DAMAGED_PEM_MARK = re.compile(rb"(?:BEGIN|END) (?:[A-Z0-9]{1,20} )?(?:CERTIFICATE|PKCS ?#?7|CMS)")
+_PRIVATE_KEY_MARK = re.compile(rb"BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY|PRIVATE KEY-----|PuTTY-User-Key-File-")
 _BARE_BASE64 = re.compile(rb"\s*MI[A-Za-z0-9+/\s]+={0,2}\s*")
 _HEADER = re.compile(rb"[A-Za-z][A-Za-z0-9-]*:")
 _QUOTING = b"> \t\r"
 
-PRIVATE_KEY_FOUND = (
+PRIVATE_KEY_FOUND_MESSAGE = (
     "The file holds a private key, which only its owner may have: nothing of it was kept, but treat that key as"
     " compromised, tell the partner so, and ask for a new certificate without its key."
 )
 
-_OTHER_BINARY = "The file is binary data that is neither a certificate nor a key: choose the right file."
+_UNKNOWN_BINARY = "The file is binary data that is neither a certificate nor a key: choose the right file."
 
-#: How files begin that people take for a certificate, what they are, and what to do instead.
+#: The first bytes of files that are mistaken for certificates, what they are, and the advice.
 _MAGIC = (
     (b"PK\x03\x04", "a ZIP archive", "unpack it and choose the certificate inside"),
     (b"\x1f\x8b", "a gzip archive", "unpack it and choose the certificate inside"),
@@ -64,8 +64,8 @@ _MAGIC = (
 
 
 @dataclass(frozen=True)
-class Part:
-    """One object of a file: its DER, or its PEM block where only that makes sense (an old encrypted key)."""
+class FilePart:
+    """One object of a file: its DER, or its PEM block for a traditional encrypted key."""
 
     kind: Kind
     der: bytes = field(repr=False)
@@ -73,55 +73,55 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A file's parts, and how they were written: "PEM", "DER" or "base64"."""
+class ParsedFile:
+    """The parts of a file, and its encoding: "PEM", "DER" or "base64"."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[FilePart, ...]
     encoding: str
 
-    def of(self, *kinds: Kind) -> tuple[Part, ...]:
+    def of(self, *kinds: Kind) -> tuple[FilePart, ...]:
         """Return the parts of these kinds, in their order in the file."""
         return tuple(part for part in self.parts if part.kind in kinds)
 
 
-def open_file(data: bytes) -> Opened:
-    """Cut a file into parts; raise UnreadableFile, saying what the file seems to be, where there are none."""
-    must_be_small(data)
+def parse_file(data: bytes) -> ParsedFile:
+    """Split a file into parts; raise UnreadableFile, with what the file seems to be, if there are none."""
+    check_file_size(data)
     if not data.strip(b"\x00 \t\r\n"):
         raise UnreadableFile("The file is empty: export it again and choose the new file.")
-    data = _plain(data)
+    data = _strip_text_encoding(data)
     if data[:1] == b"\x30" and (classify(data) is not Kind.UNKNOWN or not _BEGIN.search(data)):
-        return Opened((_der_part(data),), "DER")
+        return ParsedFile((_der_part(data),), "DER")
     if _BEGIN.search(data):
-        return Opened(tuple(_pem_parts(data)), "PEM")
-    bare = _bare_base64(data)
+        return ParsedFile(tuple(_pem_parts(data)), "PEM")
+    bare = _decode_bare_base64(data)
     if bare is not None:
-        return Opened((_der_part(bare),), "base64")
-    raise UnreadableFile(_what_else(data))
+        return ParsedFile((_der_part(bare),), "base64")
+    raise UnreadableFile(_describe_unknown_file(data))
 
 
-def shows_private_key(data: bytes) -> bool:
-    """Say whether a private key shows in a file or a pasted text, even one that is cut off."""
-    plain = _plain(data)
-    if _PRIVATE_MARK.search(plain) or starts_like_private_key(plain):
+def contains_private_key(data: bytes) -> bool:
+    """Return whether a file or a pasted text contains a private key, even a truncated one."""
+    plain = _strip_text_encoding(data)
+    if _PRIVATE_KEY_MARK.search(plain) or starts_like_private_key(plain):
         return True
-    bare = _bare_base64(plain)
+    bare = _decode_bare_base64(plain)
     return bare is not None and starts_like_private_key(bare)
 
 
-def open_partners_file(data: bytes) -> Opened:
-    """Cut a partner's file into parts; raise PrivateKeyFound where a private key shows, even one that is cut off."""
-    must_be_small(data)
-    if shows_private_key(data):
-        raise PrivateKeyFound(PRIVATE_KEY_FOUND)
-    opened = open_file(data)
-    if opened.of(*PRIVATE):
-        raise PrivateKeyFound(PRIVATE_KEY_FOUND)
+def parse_partner_file(data: bytes) -> ParsedFile:
+    """Split a partner's file into parts; raise PrivateKeyFound for a private key, even a truncated one."""
+    check_file_size(data)
+    if contains_private_key(data):
+        raise PrivateKeyFound(PRIVATE_KEY_FOUND_MESSAGE)
+    opened = parse_file(data)
+    if opened.of(*PRIVATE_KINDS):
+        raise PrivateKeyFound(PRIVATE_KEY_FOUND_MESSAGE)
     return opened
 
 
-def _plain(data: bytes) -> bytes:
-    """Undo what editors do to a PEM file: a byte order mark, UTF-16."""
+def _strip_text_encoding(data: bytes) -> bytes:
+    """Remove a byte order mark or UTF-16 encoding, which editors add to PEM files."""
     if data.startswith(b"\xef\xbb\xbf"):
         return data[3:]
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -129,7 +129,7 @@ def _plain(data: bytes) -> bytes:
     return data
 
 
-def _pem_parts(data: bytes) -> Iterator[Part]:
+def _pem_parts(data: bytes) -> Iterator[FilePart]:
     position = 0
     count = 0
     while found := _BEGIN.search(data, position):
@@ -151,16 +151,16 @@ def _pem_parts(data: bytes) -> Iterator[Part]:
         yield _pem_part(label, data[found.end() : stop], data[found.start() : position])
 
 
-def _pem_part(label: str, body: bytes, whole: bytes) -> Part:
+def _pem_part(label: str, body: bytes, whole: bytes) -> FilePart:
     if label.startswith("PGP"):
-        return Part(Kind.PGP, b"")
+        return FilePart(Kind.PGP, b"")
     if label.startswith("OPENSSH"):
-        return Part(Kind.OPENSSH_KEY, b"")
+        return FilePart(Kind.OPENSSH_KEY, b"")
     headers, lines = _pem_lines(body)
     if any(b"ENCRYPTED" in header for header in headers):
-        return Part(Kind.ENCRYPTED_KEY, b"", whole)
+        return FilePart(Kind.ENCRYPTED_KEY, b"", whole)
     if label.endswith("PARAMETERS"):
-        return Part(Kind.PARAMETERS, b"")
+        return FilePart(Kind.PARAMETERS, b"")
     text = b"".join(lines)
     try:
         der = base64.b64decode(text + b"=" * (-len(text) % 4 if b"=" not in text else 0), validate=True)
@@ -170,7 +170,7 @@ def _pem_part(label: str, body: bytes, whole: bytes) -> Part:
         ) from None
     if not der:
         raise UnreadableFile(f"The PEM block “{label}” is empty: export or copy the whole file again.")
-    if is_cut_off(der):
+    if is_truncated(der):
         raise UnreadableFile(
             f"The PEM block “{label}” is cut off: lines are missing inside, so ask for the whole file again."
         )
@@ -179,11 +179,11 @@ def _pem_part(label: str, body: bytes, whole: bytes) -> Part:
         kind = Kind.CERTIFICATE
     if kind is Kind.UNKNOWN and label.endswith("PRIVATE KEY"):
         kind = Kind.PRIVATE_KEY
-    return Part(kind, first_element(der) if label == "TRUSTED CERTIFICATE" else der)
+    return FilePart(kind, first_element(der) if label == "TRUSTED CERTIFICATE" else der)
 
 
 def _pem_lines(body: bytes) -> tuple[list[bytes], list[bytes]]:
-    """Return a block's RFC 1421 headers and its base64 lines, without the quoting of an e-mail's reply."""
+    """Return the RFC 1421 headers and the base64 lines of a block, without the quote marks of an e-mail reply."""
     headers: list[bytes] = []
     lines: list[bytes] = []
     for line in body.replace(b"\r", b"\n").split(b"\n"):
@@ -195,18 +195,18 @@ def _pem_lines(body: bytes) -> tuple[list[bytes], list[bytes]]:
     return headers, lines
 
 
-def _der_part(der: bytes) -> Part:
-    if is_cut_off(der):
+def _der_part(der: bytes) -> FilePart:
+    if is_truncated(der):
         raise UnreadableFile("The file is cut off: it announces more bytes than it has, so ask for it again.")
     kind = classify(der)
     if kind is Kind.UNKNOWN:
-        raise UnreadableFile(_OTHER_BINARY)
+        raise UnreadableFile(_UNKNOWN_BINARY)
     element = first_element(der)
-    return Part(kind, der if der[len(element) :].strip(b"\x00\r\n \x1a") else element)
+    return FilePart(kind, der if der[len(element) :].strip(b"\x00\r\n \x1a") else element)
 
 
-def _bare_base64(data: bytes) -> bytes | None:
-    """Return the DER in a file that is PEM without its BEGIN and END lines."""
+def _decode_bare_base64(data: bytes) -> bytes | None:
+    """Return the DER of a file with PEM text but no BEGIN and END lines, else None."""
     if not _BARE_BASE64.fullmatch(data):
         return None
     text = b"".join(data.split())
@@ -216,10 +216,10 @@ def _bare_base64(data: bytes) -> bytes | None:
         return None
 
 
-def _what_else(data: bytes) -> str:
-    """Say in one sentence what a file is that holds nothing of use."""
+def _describe_unknown_file(data: bytes) -> str:
+    """Return in one sentence what an unusable file seems to be."""
     start = data[:512].lstrip().lower()
-    if _BROKEN_MARK.search(data):
+    if _DAMAGED_PEM_MARK.search(data):
         return (
             "The file looks like PEM, but its BEGIN or END lines are damaged: each starts and ends with five hyphens,"
             " which mail and word processors like to change, so ask for the file as an attachment."
@@ -234,4 +234,4 @@ def _what_else(data: bytes) -> str:
         return "The file is an e-mail, not a certificate: save its attachment and choose that."
     if data.isascii() and b"\x00" not in data:
         return "The file is a text without a certificate or key in it: choose the right one, as PEM or DER."
-    return _OTHER_BINARY
+    return _UNKNOWN_BINARY

@@ -1,4 +1,4 @@
-"""What a certificate says, in the field's own terms."""
+"""Describe a certificate in the terms of X.509."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from as2certs.pki.errors import BROKEN, UnreadableFile, is_panic, refusing
+from as2certs.pki.errors import PARSER_ERRORS, UnreadableFile, convert_parser_errors, is_rust_panic
 from as2certs.pki.fingerprints import format_fingerprint
 from as2certs.pki.keys import public_key_facts
 
 MAX_CERTIFICATE_BYTES = 64 * 1024
 """A certificate larger than this is no AS2 certificate: real ones take one to four kilobytes."""
 MAX_SANS = 100
-"""No more alternative names than this are shown."""
+"""Maximum number of alternative names in a description."""
 
-DAMAGED = (
+DAMAGED_MESSAGE = (
     "The certificate is damaged or not built as RFC 5280 says: ask its owner to export and send it again."
 )
 
-_SIGNATURES = {
+_SIGNATURE_ALGORITHMS = {
     "1.2.840.113549.1.1.2": ("md2WithRSA", "md2"),
     "1.2.840.113549.1.1.3": ("md4WithRSA", "md4"),
     "1.2.840.113549.1.1.4": ("md5WithRSA", "md5"),
@@ -60,7 +60,7 @@ _KEY_USAGES = (
     ("crl_sign", "cRLSign"),
 )
 
-_EXTENDED = {
+_EXTENDED_KEY_USAGES = {
     ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth",
     ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth",
     ExtendedKeyUsageOID.CODE_SIGNING: "codeSigning",
@@ -76,11 +76,11 @@ ExtensionT = TypeVar("ExtensionT", bound=x509.ExtensionType)
 
 @dataclass(frozen=True)
 class Description:
-    """A certificate in words and numbers.
+    """The fields of a certificate.
 
-    Names are RFC 4514 strings, fingerprints lowercase hex without colons, moments aware and in UTC. Without a key
-    usage extension `key_usages` is empty, and everything is allowed. `chain` holds the issuers' subjects, nearest
-    first. `problems` says, each in a few words, what about the certificate is odd or can't be read.
+    Names are RFC 4514 strings, fingerprints lowercase hex without colons, dates aware and in UTC. Without a key usage
+    extension `key_usages` is empty, and everything is allowed. `chain` has the subjects of the issuers, nearest first.
+    `problems` are phrases about irregular or unreadable parts.
     """
 
     subject: str
@@ -108,7 +108,7 @@ class Description:
 
     @property
     def key(self) -> str:
-        """Name the key by type and size, such as "RSA 3072"."""
+        """Return type and size of the key, such as "RSA 3072"."""
         if self.key_size is None or self.key_type.startswith("EC "):
             return self.key_type
         return f"{self.key_type} {self.key_size}"
@@ -120,7 +120,7 @@ def load_der(der: bytes) -> x509.Certificate:
         raise UnreadableFile(
             f"The certificate alone takes {len(der) // 1024} KiB, where real ones take a few: ask for the right file."
         )
-    with refusing(DAMAGED):
+    with convert_parser_errors(DAMAGED_MESSAGE):
         certificate = x509.load_der_x509_certificate(bytes(der))
         subject_and_issuer(certificate)
         lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
@@ -130,13 +130,12 @@ def load_der(der: bytes) -> x509.Certificate:
 
 
 def describe(cert: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> Description:
-    """Describe a certificate and name the issuers that came with it.
+    """Return the description of a certificate, with the names of its issuers in `chain`.
 
-    Never fails for what is only odd: that stands in `problems`. Raises UnreadableFile for a certificate whose names
-    or dates make no sense, which `load_der` refuses as well.
+    Irregularities go to `problems`. Raises UnreadableFile for invalid names or dates, as `load_der` does.
     """
     problems: list[str] = []
-    with refusing(DAMAGED):
+    with convert_parser_errors(DAMAGED_MESSAGE):
         subject, issuer = subject_and_issuer(cert)
         not_before, not_after = cert.not_valid_before_utc, cert.not_valid_after_utc
         issuers = tuple(subject_and_issuer(one)[0] for one in chain)
@@ -145,11 +144,11 @@ def describe(cert: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> 
         problems.append(f"its serial number is {cert.serial_number}, and RFC 5280 wants a positive one")
     if not_after < not_before:
         problems.append("it ends before it begins")
-    extensions = _readable(lambda: cert.extensions)
+    extensions = _parsed_or_none(lambda: cert.extensions)
     if extensions is None:
         problems.append("its extensions can't be read")
-    usages = _usages(extensions, problems)
-    algorithm, hash_name = signature_of(cert)
+    usages = _key_usages(extensions, problems)
+    algorithm, hash_name = signature_algorithm_of(cert)
     constraints = _extension(extensions, x509.BasicConstraints)
     return Description(
         subject=subject,
@@ -168,9 +167,9 @@ def describe(cert: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> 
         signature_algorithm=algorithm,
         signature_hash=hash_name,
         key_usages=usages,
-        extended_key_usages=_extended_usages(extensions),
+        extended_key_usages=_extended_key_usages(extensions),
         sans=_alternative_names(extensions),
-        self_signed=_signed_by_itself(cert, problems),
+        self_signed=_is_self_signed(cert, problems),
         is_ca=constraints is not None and constraints.ca,
         chain=issuers,
         problems=tuple(problems),
@@ -178,49 +177,49 @@ def describe(cert: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> 
 
 
 def subject_and_issuer(cert: x509.Certificate) -> tuple[str, str]:
-    """Return both names as RFC 4514 strings; raise what the parser raises."""
-    return printable(cert.subject.rfc4514_string()), printable(cert.issuer.rfc4514_string())
+    """Return both names as RFC 4514 strings. Raises PARSER_ERRORS."""
+    return escape_unprintable(cert.subject.rfc4514_string()), escape_unprintable(cert.issuer.rfc4514_string())
 
 
 def common_name(cert: x509.Certificate) -> str:
     """Return the subject's last common name, or an empty string."""
     names = cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     value = names[-1].value if names else ""
-    return printable(value if isinstance(value, str) else value.hex())
+    return escape_unprintable(value if isinstance(value, str) else value.hex())
 
 
 def is_ca(cert: x509.Certificate) -> bool:
-    """Say whether a certificate calls itself a CA's (RFC 5280, 4.2.1.9)."""
-    constraints = _extension(_readable(lambda: cert.extensions), x509.BasicConstraints)
+    """Return whether a certificate is marked as a CA (RFC 5280, 4.2.1.9)."""
+    constraints = _extension(_parsed_or_none(lambda: cert.extensions), x509.BasicConstraints)
     return constraints is not None and constraints.ca
 
 
 def key_identifiers(cert: x509.Certificate) -> tuple[bytes | None, bytes | None]:
-    """Return the subject's and the issuer's key identifier, each None where it is not given."""
-    extensions = _readable(lambda: cert.extensions)
+    """Return the subject and authority key identifiers, None for missing ones."""
+    extensions = _parsed_or_none(lambda: cert.extensions)
     own = _extension(extensions, x509.SubjectKeyIdentifier)
     issuers = _extension(extensions, x509.AuthorityKeyIdentifier)
     return own.digest if own else None, issuers.key_identifier if issuers else None
 
 
 def serial_hex(serial: int) -> str:
-    """Spell a serial number in pairs of hex digits with colons between them, as openssl does."""
+    """Format a serial number as pairs of hex digits with colons, as openssl does."""
     digits = f"{abs(serial):x}"
     return ("-" if serial < 0 else "") + format_fingerprint(digits.zfill(len(digits) + len(digits) % 2))
 
 
-def signature_of(cert: x509.Certificate) -> tuple[str, str]:
-    """Return the field's name of the signature algorithm, and of its hash ("" where it has none or it is unknown)."""
+def signature_algorithm_of(cert: x509.Certificate) -> tuple[str, str]:
+    """Return the names of the signature algorithm and its hash ("" for none or an unknown one)."""
     oid = cert.signature_algorithm_oid.dotted_string
-    name, hash_name = _SIGNATURES.get(oid, (f"unknown ({oid})", ""))
+    name, hash_name = _SIGNATURE_ALGORITHMS.get(oid, (f"unknown ({oid})", ""))
     if not hash_name:
-        algorithm = _readable(lambda: cert.signature_hash_algorithm)
+        algorithm = _parsed_or_none(lambda: cert.signature_hash_algorithm)
         hash_name = algorithm.name if algorithm else ""
     return name, hash_name
 
 
-def printable(text: str) -> str:
-    """Escape what would not show, or would show something else: control characters and writing direction marks."""
+def escape_unprintable(text: str) -> str:
+    """Escape invisible or misleading characters: control characters and direction marks."""
     if text.isprintable():
         return text
     return "".join(
@@ -228,19 +227,19 @@ def printable(text: str) -> str:
     )
 
 
-def shortened(name: str, longest: int = 60) -> str:
-    """Cut a name that is too long for a sentence."""
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+def shorten(name: str, max_length: int = 60) -> str:
+    """Shorten a name to fit into a sentence."""
+    return name if len(name) <= max_length else f"{name[: max_length - 1]}…"
 
 
-def _readable(read: Callable[[], T]) -> T | None:
-    """Return what `read` returns, or None where the parser does not understand it."""
+def _parsed_or_none(read: Callable[[], T]) -> T | None:
+    """Return the result of `read`, None if the parser fails."""
     try:
         return read()
-    except BROKEN:
+    except PARSER_ERRORS:
         return None
     except BaseException as error:
-        if not is_panic(error):
+        if not is_rust_panic(error):
             raise
         return None
 
@@ -254,7 +253,7 @@ def _extension(extensions: x509.Extensions | None, kind: type[ExtensionT]) -> Ex
         return None
 
 
-def _usages(extensions: x509.Extensions | None, problems: list[str]) -> tuple[str, ...]:
+def _key_usages(extensions: x509.Extensions | None, problems: list[str]) -> tuple[str, ...]:
     usage = _extension(extensions, x509.KeyUsage)
     if usage is None:
         return ()
@@ -267,16 +266,18 @@ def _usages(extensions: x509.Extensions | None, problems: list[str]) -> tuple[st
     return tuple(names)
 
 
-def _extended_usages(extensions: x509.Extensions | None) -> tuple[str, ...]:
+def _extended_key_usages(extensions: x509.Extensions | None) -> tuple[str, ...]:
     usage = _extension(extensions, x509.ExtendedKeyUsage)
-    return tuple(_EXTENDED.get(oid, oid.dotted_string) for oid in usage) if usage else ()
+    return tuple(_EXTENDED_KEY_USAGES.get(oid, oid.dotted_string) for oid in usage) if usage else ()
 
 
 def _alternative_names(extensions: x509.Extensions | None) -> tuple[str, ...]:
     names = _extension(extensions, x509.SubjectAlternativeName)
     if names is None:
         return ()
-    shown = [printable(_alternative_name(name)) for name, _ in zip(names, range(MAX_SANS), strict=False)]
+    shown = [
+        escape_unprintable(_alternative_name(name)) for name, _ in zip(names, range(MAX_SANS), strict=False)
+    ]
     more = len(list(names)) - len(shown)
     return (*shown, f"and {more} more") if more else tuple(shown)
 
@@ -300,8 +301,8 @@ def _alternative_name(name: x509.GeneralName) -> str:
     return "a name of an unknown kind"
 
 
-def _signed_by_itself(cert: x509.Certificate, problems: list[str]) -> bool:
-    """Say whether the certificate's own key signed it; where that can't be computed here, the names decide."""
+def _is_self_signed(cert: x509.Certificate, problems: list[str]) -> bool:
+    """Return whether a certificate is signed with its own key; if that can't be verified, by its names."""
     if cert.subject != cert.issuer:
         return False
     own, issuers = key_identifiers(cert)
@@ -311,10 +312,10 @@ def _signed_by_itself(cert: x509.Certificate, problems: list[str]) -> bool:
         if issuers is None or issuers == own:
             problems.append("its own signature does not verify, so it was altered or damaged")
         return False
-    except BROKEN:
+    except PARSER_ERRORS:
         return issuers is None or issuers == own
     except BaseException as error:
-        if not is_panic(error):
+        if not is_rust_panic(error):
             raise
         return issuers is None or issuers == own
     return True

@@ -1,7 +1,7 @@
-"""What can be wrong with a file, a key or the vault.
+"""The errors of files, keys and the vault.
 
-The message of each error is one sentence for the person who brought the file: what was found instead, and what to
-do. It holds no byte of a key and no password.
+Each message is one sentence for the person who uploaded the file: what was found and what to do. It contains no byte
+of a key and no password.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from cryptography.x509 import (
     UnsupportedGeneralNameType,
 )
 
-BROKEN = (
+from as2certs.errors import DomainError
+
+PARSER_ERRORS = (
     ValueError,
     TypeError,
     KeyError,
@@ -25,7 +27,7 @@ BROKEN = (
     OverflowError,
     RecursionError,
     MemoryError,
-    AttributeError,  # asn1crypto, for a field of a type that it can't tell
+    AttributeError,  # asn1crypto, for a field of unknown type
     InternalError,
     UnsupportedAlgorithm,
     AttributeNotFound,
@@ -33,19 +35,19 @@ BROKEN = (
     InvalidVersion,
     UnsupportedGeneralNameType,
 )
-"""What the parsers raise for bytes that are not what they should be, beside a panic of their Rust part."""
+"""The exceptions of the parsers for invalid bytes, apart from panics of their Rust code."""
 
 
-class PkiError(Exception):
+class PkiError(DomainError):
     """A file, a key or a request that can't be used; the message is one sentence for the user."""
 
 
 class UnreadableFile(PkiError):
-    """The file is not what is needed here."""
+    """The file is unusable for its purpose."""
 
 
 class WrongPassword(PkiError):
-    """The password does not open the file, or the file needs one."""
+    """The password is wrong, or missing."""
 
 
 class KeyMismatch(PkiError):
@@ -57,27 +59,27 @@ class PrivateKeyFound(PkiError):
 
 
 class VaultError(PkiError):
-    """The vault's keys are not usable, or none of them opens what was sealed."""
+    """The keys of the vault are invalid, or none of them unseals a value."""
 
 
-def is_panic(error: BaseException) -> bool:
-    """Say whether an error is a panic of the Rust code below, which is no `Exception`."""
+def is_rust_panic(error: BaseException) -> bool:
+    """Return whether an error is a panic of Rust code, which is no `Exception`."""
     return type(error).__name__ == "PanicException"
 
 
 @contextmanager
-def refusing(sentence: str, kind: type[PkiError] = UnreadableFile) -> Iterator[None]:
-    """Turn whatever a parser raises inside the block into one refusal.
+def convert_parser_errors(sentence: str, kind: type[PkiError] = UnreadableFile) -> Iterator[None]:
+    """Convert the exceptions of parsers in the block to one error.
 
-    The parser's own words are dropped, since they may quote the bytes they stumbled over.
+    Their messages are dropped, since they may quote bytes of a key.
     """
     try:
         yield
     except PkiError:
         raise
-    except BROKEN:
+    except PARSER_ERRORS:
         raise kind(sentence) from None
     except BaseException as error:
-        if not is_panic(error):
+        if not is_rust_panic(error):
             raise
         raise kind(sentence) from None

@@ -1,4 +1,4 @@
-"""Certificates and keys as the files that other systems take in."""
+"""Serialize certificates and keys as the files that other systems import."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import re
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from cryptography import x509
@@ -19,14 +20,26 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
-from as2certs.pki.bounds import password_bytes
 from as2certs.pki.describing import describe
 from as2certs.pki.errors import WrongPassword
 from as2certs.pki.fingerprints import format_fingerprint
-from as2certs.pki.keys import PrivateKey, must_belong
+from as2certs.pki.keys import PrivateKey, require_key_matches
+from as2certs.pki.limits import password_bytes
 
-_ROUNDS = 100_000
-_LEGACY_ROUNDS = 20_000
+
+@dataclass(frozen=True)
+class Pkcs12Encryption:
+    """The encryption of a PKCS#12 file: AES-256 with SHA-256, or `legacy` 3DES with SHA-1.
+
+    `rounds` is how often the password is hashed: each round makes guessing it slower.
+    """
+
+    legacy: bool = False
+    rounds: int = 100_000
+
+
+AES_PKCS12 = Pkcs12Encryption()
+LEGACY_PKCS12 = Pkcs12Encryption(legacy=True, rounds=20_000)
 
 
 def to_pem(cert: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> bytes:
@@ -52,7 +65,7 @@ def to_pkcs7(
 def to_zip(cert: x509.Certificate, chain: Sequence[x509.Certificate] = (), *, name: str) -> bytes:
     """Return a zip of the public part as PEM, DER and PKCS#7, with a text of the fingerprints.
 
-    The same certificate gives the same bytes each time: the files carry the day the certificate begins.
+    The same certificate always gives the same bytes: the files are dated to the certificate's beginning.
     """
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80] or "certificate"
     files = {
@@ -73,7 +86,7 @@ def to_zip(cert: x509.Certificate, chain: Sequence[x509.Certificate] = (), *, na
 
 
 def fingerprints_text(cert: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> str:
-    """Return what a partner compares by telephone: fingerprints, serial number, names and dates."""
+    """Return fingerprints, serial number, names and dates as text, for comparing them by telephone."""
     d = describe(cert, chain)
     lines = [
         f"Subject:              {d.subject}",
@@ -98,31 +111,21 @@ def to_pkcs12(
     *,
     password: str,
     name: str,
-    legacy: bool = False,
-    rounds: int = _ROUNDS,
+    encryption: Pkcs12Encryption = AES_PKCS12,
 ) -> bytes:
-    """Return certificate, chain and key as PKCS#12: AES-256 with SHA-256, or `legacy` 3DES with SHA-1.
-
-    `rounds` is how often the password is hashed (not for `legacy`): each makes guessing it slower.
+    """Return certificate, chain and key as PKCS#12; `name` is its friendly name.
 
     Raises KeyMismatch for another certificate's key, WrongPassword for a password that can't be one.
     """
-    must_belong(key, cert)
-    builder = PrivateFormat.PKCS12.encryption_builder()
-    if legacy:
-        builder = (
-            builder.kdf_rounds(_LEGACY_ROUNDS)
-            .key_cert_algorithm(pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC)
-            .hmac_hash(hashes.SHA1())  # noqa: S303 - what old systems read
-        )
+    require_key_matches(key, cert)
+    builder = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(encryption.rounds)
+    if encryption.legacy:
+        algorithm = pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC
+        builder = builder.key_cert_algorithm(algorithm).hmac_hash(hashes.SHA1())  # noqa: S303 - for old systems
     else:
-        builder = (
-            builder.kdf_rounds(rounds)
-            .key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC)
-            .hmac_hash(hashes.SHA256())
-        )
+        builder = builder.key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC).hmac_hash(hashes.SHA256())
     return pkcs12.serialize_key_and_certificates(
-        name.encode() or None, key, cert, list(chain) or None, builder.build(_password(password))
+        name.encode() or None, key, cert, list(chain) or None, builder.build(_require_password(password))
     )
 
 
@@ -133,12 +136,12 @@ def to_encrypted_pem(
 
     Raises KeyMismatch for another certificate's key, WrongPassword for a password that can't be one.
     """
-    must_belong(key, cert)
-    protection: KeySerializationEncryption = BestAvailableEncryption(_password(password))
+    require_key_matches(key, cert)
+    protection: KeySerializationEncryption = BestAvailableEncryption(_require_password(password))
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection) + to_pem(cert, chain)
 
 
-def _password(password: str) -> bytes:
+def _require_password(password: str) -> bytes:
     secret = password_bytes(password)
     if not secret:
         raise WrongPassword("A private key leaves only under a password: give one.")

@@ -1,4 +1,4 @@
-"""Fingerprints as people read them out, type them in and compare them."""
+"""Format fingerprints, and parse what people type or paste."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from as2certs.pki.errors import PkiError
 
-_NAMES = {32: "MD5", 40: "SHA-1", 56: "SHA-224", 64: "SHA-256", 96: "SHA-384", 128: "SHA-512"}
+_ALGORITHM_BY_LENGTH = {32: "MD5", 40: "SHA-1", 56: "SHA-224", 64: "SHA-256", 96: "SHA-384", 128: "SHA-512"}
 _LABEL = re.compile(
     r"^\W*(?:(?:x\.?509|certificate|cert|(?:finger|thumb)print|md-?5|sha-?\s?(?:1|224|256|384|512)|hash|digest)"
     r"[\s()]*)+[:=]?",
@@ -17,13 +17,13 @@ _HEX = re.compile(r"[0-9a-f]+")
 
 
 def format_fingerprint(hex_digits: str) -> str:
-    """Spell a fingerprint in full: pairs of capital hex digits with colons between them."""
+    """Format a fingerprint in full: pairs of capital hex digits with colons."""
     digits = hex_digits.upper()
     return ":".join(digits[i : i + 2] for i in range(0, len(digits), 2))
 
 
 def short_fingerprint(hex_digits: str) -> str:
-    """Spell a fingerprint so that it fits a table: its first two bytes and its last."""
+    """Format a fingerprint for tables: its first two bytes and its last."""
     if len(hex_digits) <= 6:
         return format_fingerprint(hex_digits)
     last = hex_digits[-2:] if len(hex_digits) % 2 == 0 else hex_digits[-1:]
@@ -31,12 +31,11 @@ def short_fingerprint(hex_digits: str) -> str:
 
 
 def normalise_fingerprint(text: str, *, sha1: bool = False) -> str:
-    """Return a SHA-256 fingerprint in any spelling as 64 lowercase hex digits.
+    """Return a SHA-256 fingerprint in any notation as 64 lowercase hex digits.
 
-    Takes colons, spaces, dashes, line breaks, either case, and what tools print in front, such as
-    ``sha256 Fingerprint=``. With ``sha1``, a SHA-1 fingerprint (40 digits) is taken too: to recognise a certificate
-    that we know it is enough, and some systems show no other. Raises PkiError for everything else, saying what it
-    seems to be.
+    Accepts colons, spaces, dashes, line breaks, either case, and labels such as ``sha256 Fingerprint=``. With ``sha1``,
+    SHA-1 fingerprints (40 digits) are accepted too, which identify a known certificate, and which some systems show
+    only. Raises PkiError for anything else, with what it seems to be.
     """
     if len(text) > 1000:
         raise PkiError(
@@ -48,14 +47,15 @@ def normalise_fingerprint(text: str, *, sha1: bool = False) -> str:
     if not _HEX.fullmatch(digits):
         odd = next(character for character in digits if character not in "0123456789abcdef")
         raise PkiError(
-            f"A fingerprint has only the digits 0 to 9 and the letters A to F, and this one has “{_shown(odd)}”:"
+            "A fingerprint has only the digits 0 to 9 and the letters A to F, and this one has "
+            f"“{_display_character(odd)}”:"
             " copy the SHA-256 fingerprint again."
         )
     if len(digits) == 64 or (sha1 and len(digits) == 40):
         return digits
-    if len(digits) in _NAMES:
+    if len(digits) in _ALGORITHM_BY_LENGTH:
         raise PkiError(
-            f"This is as long as a {_NAMES[len(digits)]} fingerprint ({len(digits)} hex digits):"
+            f"This is as long as a {_ALGORITHM_BY_LENGTH[len(digits)]} fingerprint ({len(digits)} hex digits):"
             " ask for the SHA-256 fingerprint, which has 64."
         )
     lack = "some are missing" if len(digits) < 64 else "there are too many"
@@ -65,9 +65,9 @@ def normalise_fingerprint(text: str, *, sha1: bool = False) -> str:
 
 
 def possible_serials(text: str) -> list[str]:
-    """Return the serial numbers, as decimal digits, that a text may mean: decimal as it stands, or hex.
+    """Return the serial numbers, as decimal digits, that a text may stand for in decimal or hex notation.
 
-    Systems spell them in their own ways, with colons, spaces or ``0x``; a text without letters may mean either.
+    Systems write them with colons, spaces or ``0x``; a text without letters is ambiguous.
     """
     plain = re.sub(r"(?i)^serial( number)?\s*[=:]?\s*|\s", "", text)
     found = [str(int(plain))] if re.fullmatch(r"[0-9]{1,80}", plain) else []
@@ -77,5 +77,5 @@ def possible_serials(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _shown(character: str) -> str:
+def _display_character(character: str) -> str:
     return character if character.isprintable() else f"U+{ord(character):04X}"

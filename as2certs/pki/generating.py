@@ -1,8 +1,7 @@
-"""New keys, and the certificates and signing requests made with them."""
+"""Generate keys, self-signed certificates and certificate signing requests."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from as2certs.pki.checking import ROLES
-from as2certs.pki.describing import printable, shortened
+from as2certs.pki.describing import escape_unprintable, shorten
 from as2certs.pki.errors import PkiError
 from as2certs.pki.keys import PrivateKey
 
@@ -29,10 +28,10 @@ HASHES: dict[str, CertificateHash] = {
 }
 MAX_DAYS = 20 * 365
 CLOCK_SKEW = timedelta(minutes=5)
-"""A certificate begins this much before it is made, so that a partner's slow clock accepts it at once."""
+"""Certificates begin this much earlier, so that partners whose clocks are slow accept them at once."""
 
-#: Field of `Subject`, its OID, the most characters that RFC 5280, appendix A.1, allows, and what people call it.
-_SUBJECT = (
+#: Field of `CertificateSubject`, OID, maximum length (RFC 5280, appendix A.1), and the name in messages.
+_SUBJECT_FIELDS = (
     ("country", NameOID.COUNTRY_NAME, 2, "country"),
     ("state", NameOID.STATE_OR_PROVINCE_NAME, 128, "state"),
     ("locality", NameOID.LOCALITY_NAME, 128, "locality"),
@@ -42,13 +41,13 @@ _SUBJECT = (
     ("email", NameOID.EMAIL_ADDRESS, 255, "e-mail address"),
 )
 
-_USAGE_OF_ROLE = {
+_KEY_USAGE_BY_ROLE = {
     "sign": "digital_signature",
     "verify": "digital_signature",
     "decrypt": "key_encipherment",
     "encrypt": "key_encipherment",
 }
-_USAGES = (
+_KEY_USAGES = (
     "digital_signature",
     "content_commitment",
     "key_encipherment",
@@ -60,15 +59,12 @@ _USAGES = (
     "decipher_only",
 )
 
-_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
-_HOST = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*", re.IGNORECASE)
-
 BuilderT = TypeVar("BuilderT", x509.CertificateBuilder, x509.CertificateSigningRequestBuilder)
 
 
 @dataclass(frozen=True)
-class Subject:
-    """Whose certificate it is; only the common name is needed, the country is its two-letter code."""
+class CertificateSubject:
+    """The subject of a certificate; only the common name is required, the country is a two-letter code."""
 
     common_name: str
     organization: str = ""
@@ -86,15 +82,14 @@ def generate_key(bits: int) -> PrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
 
-def self_signed(
+def make_self_signed(
     key: PrivateKey,
     *,
-    subject: Subject,
+    subject: CertificateSubject,
     days: int,
     roles: Collection[str],
     now: datetime,
     hash_name: str = "sha256",
-    dns_names: Collection[str] = (),
 ) -> x509.Certificate:
     """Return a self-signed end-entity certificate that ends `days` days after `now` (aware).
 
@@ -102,41 +97,38 @@ def self_signed(
     """
     if not 1 <= days <= MAX_DAYS:
         raise PkiError(f"A certificate can't be valid for {days} days: choose 1 to {MAX_DAYS}, usually 730.")
-    name = _name(subject)
+    name = _x509_name(subject)
     start = now.replace(microsecond=0)
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
-        .public_key(_rsa(key).public_key())
+        .public_key(_require_rsa(key).public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start - CLOCK_SKEW)
         .not_valid_after(start + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(_rsa(key).public_key()), critical=False)
         .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(_rsa(key).public_key()), critical=False
+            x509.SubjectKeyIdentifier.from_public_key(_require_rsa(key).public_key()), critical=False
+        )
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(_require_rsa(key).public_key()), critical=False
         )
     )
-    builder = _with_usages_and_names(builder, roles, subject, dns_names)
-    return builder.sign(_rsa(key), _hash(hash_name))
+    builder = _add_usages_and_names(builder, roles, subject)
+    return builder.sign(_require_rsa(key), _hash_algorithm(hash_name))
 
 
-def signing_request(
-    key: PrivateKey,
-    *,
-    subject: Subject,
-    roles: Collection[str],
-    hash_name: str = "sha256",
-    dns_names: Collection[str] = (),
+def make_signing_request(
+    key: PrivateKey, *, subject: CertificateSubject, roles: Collection[str], hash_name: str = "sha256"
 ) -> bytes:
-    """Return a certificate signing request (PKCS#10) as PEM; raises PkiError as `self_signed` does."""
-    builder = x509.CertificateSigningRequestBuilder().subject_name(_name(subject))
-    builder = _with_usages_and_names(builder, roles, subject, dns_names)
-    return builder.sign(_rsa(key), _hash(hash_name)).public_bytes(Encoding.PEM)
+    """Return a certificate signing request (PKCS#10) as PEM. Raises PkiError as `make_self_signed` does."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(_x509_name(subject))
+    builder = _add_usages_and_names(builder, roles, subject)
+    return builder.sign(_require_rsa(key), _hash_algorithm(hash_name)).public_bytes(Encoding.PEM)
 
 
-def _rsa(key: PrivateKey) -> rsa.RSAPrivateKey:
+def _require_rsa(key: PrivateKey) -> rsa.RSAPrivateKey:
     if not isinstance(key, rsa.RSAPrivateKey):
         raise PkiError(
             "Certificates are made with RSA keys here, since many AS2 systems know no others: generate one."
@@ -144,7 +136,7 @@ def _rsa(key: PrivateKey) -> rsa.RSAPrivateKey:
     return key
 
 
-def _hash(name: str) -> CertificateHash:
+def _hash_algorithm(name: str) -> CertificateHash:
     try:
         return HASHES[name]
     except KeyError:
@@ -153,9 +145,9 @@ def _hash(name: str) -> CertificateHash:
         ) from None
 
 
-def _name(subject: Subject) -> x509.Name:
+def _x509_name(subject: CertificateSubject) -> x509.Name:
     attributes = []
-    for field, oid, longest, spoken in _SUBJECT:
+    for field, oid, max_length, label in _SUBJECT_FIELDS:
         value = getattr(subject, field).strip()
         if not value:
             continue
@@ -163,13 +155,13 @@ def _name(subject: Subject) -> x509.Name:
             value = value.upper()
             if len(value) != 2 or not value.isascii() or not value.isalpha():
                 raise PkiError(
-                    f"The country “{_shown(value)}” is no two-letter code: write US or DE, for example."
+                    f"The country “{_display_text(value)}” is no two-letter code: write US or DE, for example."
                 )
         if not value.isprintable():
-            raise PkiError(f"The {spoken} holds a character that can't be printed: type it again.")
-        if len(value) > longest:
+            raise PkiError(f"The {label} holds a character that can't be printed: type it again.")
+        if len(value) > max_length:
             raise PkiError(
-                f"The {spoken} has {len(value)} characters, and a certificate takes {longest}: shorten it."
+                f"The {label} has {len(value)} characters, and a certificate takes {max_length}: shorten it."
             )
         attributes.append(x509.NameAttribute(oid, value))
     if not subject.common_name.strip():
@@ -177,43 +169,32 @@ def _name(subject: Subject) -> x509.Name:
     return x509.Name(attributes)
 
 
-def _with_usages_and_names(
-    builder: BuilderT, roles: Collection[str], subject: Subject, dns_names: Collection[str]
-) -> BuilderT:
-    """Add the key usages that the roles need (RFC 8551, 4.4.2), and the alternative names where there are any."""
+def _add_usages_and_names(builder: BuilderT, roles: Collection[str], subject: CertificateSubject) -> BuilderT:
+    """Add the key usages that the roles need (RFC 8551, 4.4.2), and the e-mail address as alternative name."""
     unknown = sorted(set(roles) - set(ROLES))
     if unknown or not roles:
         raise PkiError(
             f"A certificate serves {', '.join(ROLES)}, not “{', '.join(unknown)}”: choose at least one."
         )
-    wanted = {_USAGE_OF_ROLE[role] for role in roles}
-    usage = x509.KeyUsage(**{name: name in wanted for name in _USAGES})
+    required = {_KEY_USAGE_BY_ROLE[role] for role in roles}
+    usage = x509.KeyUsage(**{name: name in required for name in _KEY_USAGES})
     builder = builder.add_extension(usage, critical=True)
-    names = [*(_dns_name(name) for name in dns_names), *_email_names(subject)]
+    names = _email_names(subject)
     return builder.add_extension(x509.SubjectAlternativeName(names), critical=False) if names else builder
 
 
-def _dns_name(text: str) -> x509.GeneralName:
-    try:
-        name = text.strip().rstrip(".").encode("idna").decode("ascii")
-        if not _HOST.fullmatch(name):
-            raise ValueError
-        return x509.DNSName(name)
-    except ValueError:
-        raise PkiError(f"“{_shown(text)}” is no DNS name: write it as in as2.example.com.") from None
-
-
-def _email_names(subject: Subject) -> list[x509.GeneralName]:
+def _email_names(subject: CertificateSubject) -> list[x509.GeneralName]:
     email = subject.email.strip()
     if not email:
         return []
     user, at, host = email.rpartition("@")
     if not (user and at and host and email.isascii()) or " " in email:
         raise PkiError(
-            f"“{_shown(email)}” is no e-mail address that a certificate can hold: write it in ASCII, as in a@b.com."
+            f"“{_display_text(email)}” is no e-mail address that a certificate can hold: write it in "
+            "ASCII, as in a@b.com."
         )
     return [x509.RFC822Name(email)]
 
 
-def _shown(text: str) -> str:
-    return shortened(printable(text))
+def _display_text(text: str) -> str:
+    return shorten(escape_unprintable(text))

@@ -1,4 +1,4 @@
-"""Private keys as values: their kinds and sizes, the fingerprint of their public half, their way to the vault."""
+"""Properties of keys, comparison with certificates, and serialization for the vault."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from as2certs.pki.errors import BROKEN, KeyMismatch, UnreadableFile, is_panic, refusing
+from as2certs.pki.errors import (
+    PARSER_ERRORS,
+    KeyMismatch,
+    UnreadableFile,
+    convert_parser_errors,
+    is_rust_panic,
+)
 from as2certs.pki.fingerprints import short_fingerprint
 
 PrivateKey = (
@@ -38,7 +44,7 @@ KEY_CLASSES = (
 _CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521", "secp224r1": "P-224"}
 _RSA = "1.2.840.113549.1.1.1"
 _RSA_PSS = "1.2.840.113549.1.1.10"
-_TYPES = {
+_KEY_TYPES = {
     _RSA: "RSA",
     _RSA_PSS: "RSA-PSS",
     "1.2.840.10045.2.1": "EC",
@@ -56,7 +62,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class KeyFacts:
-    """What a public key says of itself: its type, its size in bits where it has one, its SPKI's SHA-256 in hex."""
+    """The properties of a public key: type, size in bits if it has one, SHA-256 of its SPKI in hex."""
 
     type: str
     size: int | None
@@ -67,22 +73,22 @@ class KeyFacts:
 
 
 def public_key_facts(holder: x509.Certificate | PrivateKey) -> KeyFacts:
-    """Describe the public key of a certificate or of a private key.
+    """Return the properties of the public key of a certificate or a private key.
 
-    A public key that can't be loaded, such as one of a kind that nobody here knows, is described from its bytes.
-    Raises UnreadableFile when those make no sense either.
+    Those of a public key that can't be loaded, such as one of an unknown type, are read from its bytes. Raises
+    UnreadableFile if that fails.
     """
     if not isinstance(holder, x509.Certificate):
-        return _facts(holder.public_key())
+        return _public_key_facts(holder.public_key())
     oid = holder.public_key_algorithm_oid.dotted_string
     try:
-        facts = _facts(holder.public_key())
-    except BROKEN:
-        return _facts_from_bytes(holder, oid)
+        facts = _public_key_facts(holder.public_key())
+    except PARSER_ERRORS:
+        return _public_key_facts_from_der(holder, oid)
     except BaseException as error:
-        if not is_panic(error):
+        if not is_rust_panic(error):
             raise
-        return _facts_from_bytes(holder, oid)
+        return _public_key_facts_from_der(holder, oid)
     return KeyFacts("RSA-PSS", facts.size, facts.sha256) if oid == _RSA_PSS else facts
 
 
@@ -91,26 +97,29 @@ def public_key_sha256(key_or_cert: x509.Certificate | PrivateKey) -> str:
     return public_key_facts(key_or_cert).sha256
 
 
-def must_belong(key: PrivateKey, certificate: x509.Certificate) -> None:
-    """Raise KeyMismatch, saying how the two differ, unless the key is the certificate's."""
+def require_key_matches(key: PrivateKey, certificate: x509.Certificate) -> None:
+    """Raise KeyMismatch, with the difference, unless the key belongs to the certificate."""
     ours, theirs = public_key_facts(key), public_key_facts(certificate)
     if ours.sha256 != theirs.sha256:
-        raise KeyMismatch(f"The private key does not belong to this certificate: {difference(ours, theirs)}.")
+        raise KeyMismatch(
+            f"The private key does not belong to this certificate: {describe_mismatch(ours, theirs)}."
+        )
 
 
-def pem_key_fits(pem: bytes, certificate: x509.Certificate) -> bool:
-    """Say whether an open PEM key is the certificate's, and whole. Raises ValueError or UnreadableFile for no key.
+def pem_key_matches(pem: bytes, certificate: x509.Certificate) -> bool:
+    """Return whether an unencrypted PEM key belongs to the certificate and is undamaged.
 
-    The numbers of an RSA key are held against each other and the certificate's modulus (RFC 8017, section 3.2), which
-    leaves nothing for the slow check of its primes to find. Keys of other kinds are checked whenever they are loaded.
+    The numbers of an RSA key are compared with each other and the certificate's modulus (RFC 8017, section 3.2), which
+    makes the slow check of its primes unnecessary. Other keys are checked when they are loaded. Raises ValueError or
+    UnreadableFile for other data.
     """
-    key = known_kind(load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True))
+    key = require_supported_key(load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True))
     if public_key_sha256(key) != public_key_sha256(certificate):
         return False
-    return not isinstance(key, rsa.RSAPrivateKey) or _is_whole(key.private_numbers())
+    return not isinstance(key, rsa.RSAPrivateKey) or _is_consistent(key.private_numbers())
 
 
-def _is_whole(key: rsa.RSAPrivateNumbers) -> bool:
+def _is_consistent(key: rsa.RSAPrivateNumbers) -> bool:
     n, e = key.public_numbers.n, key.public_numbers.e
     if not (1 < key.p < n and 1 < key.q < n and key.p * key.q == n):
         return False
@@ -120,8 +129,8 @@ def _is_whole(key: rsa.RSAPrivateNumbers) -> bool:
     )
 
 
-def difference(key: KeyFacts, certificate: KeyFacts) -> str:
-    """Say how a key and the key in a certificate differ: by their kinds and sizes, else by their fingerprints."""
+def describe_mismatch(key: KeyFacts, certificate: KeyFacts) -> str:
+    """Describe the difference between a key and a certificate's key: types and sizes, else fingerprints."""
     if str(key) != str(certificate):
         return f"the key is {key}, the certificate holds {certificate}"
     return (
@@ -131,29 +140,31 @@ def difference(key: KeyFacts, certificate: KeyFacts) -> str:
 
 
 def key_to_der(key: PrivateKey) -> bytes:
-    """Return a key as plain PKCS#8 DER: only for the vault, which seals it."""
+    """Return a key as unencrypted PKCS#8 DER, only for the vault, which seals it."""
     return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
 
 def key_from_der(der: bytes) -> PrivateKey:
-    """Return a key from the plain PKCS#8 DER that came out of the vault; raise UnreadableFile for anything else.
+    """Load a key from the PKCS#8 DER of the vault; raise UnreadableFile for other data.
 
-    The numbers were checked when the key was read or made, so the slow primality checks are left out.
+    Without the slow primality checks, which were made when the key was uploaded or generated.
     """
-    with refusing("The stored private key can't be read: it was damaged, so restore it from a backup."):
+    with convert_parser_errors(
+        "The stored private key can't be read: it was damaged, so restore it from a backup."
+    ):
         key = load_der_private_key(bytes(der), None, unsafe_skip_rsa_key_validation=True)
-    return known_kind(key)
+    return require_supported_key(key)
 
 
-def known_kind(key: object) -> PrivateKey:
-    """Return the key when it can sign or decrypt; raise UnreadableFile for a kind that no certificate here can use."""
+def require_supported_key(key: object) -> PrivateKey:
+    """Return the key if it can sign or decrypt; raise UnreadableFile for other types."""
     if isinstance(key, KEY_CLASSES):
         return key
     kind = type(key).__name__.removesuffix("PrivateKey")
     raise UnreadableFile(f"The private key is of the kind {kind}, which AS2 can't use: bring an RSA key.")
 
 
-def _facts(key: object) -> KeyFacts:
+def _public_key_facts(key: object) -> KeyFacts:
     if isinstance(key, rsa.RSAPublicKey):
         kind, size = "RSA", key.key_size
     elif isinstance(key, ec.EllipticCurvePublicKey):
@@ -166,11 +177,15 @@ def _facts(key: object) -> KeyFacts:
     return KeyFacts(kind, size, hashlib.sha256(spki).hexdigest())
 
 
-def _facts_from_bytes(certificate: x509.Certificate, oid: str) -> KeyFacts:
-    """Describe a public key that the library refuses to load, such as RSA 512 or a national algorithm."""
-    with refusing("The certificate's public key can't be read: it is damaged, so ask for the file again."):
+def _public_key_facts_from_der(certificate: x509.Certificate, oid: str) -> KeyFacts:
+    """Return the properties of a public key that the library does not load, such as RSA 512 or a national algorithm."""
+    with convert_parser_errors(
+        "The certificate's public key can't be read: it is damaged, so ask for the file again."
+    ):
         spki = TbsCertificate.load(certificate.tbs_certificate_bytes)["subject_public_key_info"]
         size = None
         if oid in (_RSA, _RSA_PSS):
             size = int(spki["public_key"].parsed["modulus"]).bit_length()
-        return KeyFacts(_TYPES.get(oid, f"unknown ({oid})"), size, hashlib.sha256(spki.dump()).hexdigest())
+        return KeyFacts(
+            _KEY_TYPES.get(oid, f"unknown ({oid})"), size, hashlib.sha256(spki.dump()).hexdigest()
+        )

@@ -1,4 +1,4 @@
-"""What DER bytes are, told by their outermost elements alone, without taking them apart."""
+"""Classify DER structures by their outermost elements, without parsing them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from asn1crypto import parser
 
 
 class Kind(StrEnum):
-    """What a part of a file is; the value is how a sentence speaks of it."""
+    """The type of a part of a file; the value is its name in messages."""
 
     CERTIFICATE = "a certificate"
     PKCS7 = "a PKCS#7 file"
@@ -26,30 +26,30 @@ class Kind(StrEnum):
     UNKNOWN = "something else"
 
 
-KEYS = frozenset({Kind.PRIVATE_KEY, Kind.ENCRYPTED_KEY, Kind.OPENSSH_KEY})
-PRIVATE = KEYS | {Kind.PKCS12}
-"""Kinds that hold a private key, or are made to hold one."""
+KEY_KINDS = frozenset({Kind.PRIVATE_KEY, Kind.ENCRYPTED_KEY, Kind.OPENSSH_KEY})
+PRIVATE_KINDS = KEY_KINDS | {Kind.PKCS12}
+"""Types that contain a private key, or may contain one."""
 
 _SEQUENCE = (0, 16)
-_LETTERS = {(0, 2): "I", (0, 3): "B", (0, 4): "O", (0, 6): "N", _SEQUENCE: "S", (2, 0): "T"}
+_SHAPE_LETTERS = {(0, 2): "I", (0, 3): "B", (0, 4): "O", (0, 6): "N", _SEQUENCE: "S", (2, 0): "T"}
 _SIGNED_DATA = bytes.fromhex("2a864886f70d010702")
-_PRIVATE_START = re.compile(
+_PRIVATE_KEY_START = re.compile(
     rb"\x30(?:\x80|[\x01-\x7f]|\x81.|\x82..|\x83...)\x02\x01(?:\x00[\x30\x02]|\x01[\x30\x04]|\x03\x30)", re.S
 )
 
-Element = tuple[int, int, bytes]
+Asn1Element = tuple[int, int, bytes]
 """Class, tag and content of one ASN.1 element."""
 
 
 def classify(der: bytes) -> Kind:
-    """Say what a DER (or BER) structure is; UNKNOWN where it is nothing that is looked for here."""
-    outer = _elements(der, limit=1)
+    """Return the type of a DER (or BER) structure."""
+    outer = _parse_elements(der, limit=1)
     if not outer or outer[0][:2] != _SEQUENCE:
         return Kind.UNKNOWN
-    inner = _elements(outer[0][2])
+    inner = _parse_elements(outer[0][2])
     shape = _shape(inner)
     if shape == "SSB":
-        return _signed_thing(inner[0][2])
+        return _classify_signed(inner[0][2])
     if shape == "SB":
         return Kind.PUBLIC_KEY
     if shape == "SO":
@@ -66,12 +66,12 @@ def classify(der: bytes) -> Kind:
 
 
 def starts_like_private_key(der: bytes) -> bool:
-    """Say whether bytes begin as a private key or a PKCS#12 file does, even where they are cut off."""
-    return _PRIVATE_START.match(der) is not None
+    """Return whether bytes start like a private key or a PKCS#12 file, even a truncated one."""
+    return _PRIVATE_KEY_START.match(der) is not None
 
 
-def is_cut_off(der: bytes) -> bool:
-    """Say whether a structure announces more bytes than there are."""
+def is_truncated(der: bytes) -> bool:
+    """Return whether the length of a structure exceeds the available bytes."""
     if len(der) < 2:
         return True
     if der[1] < 0x80:
@@ -83,7 +83,7 @@ def is_cut_off(der: bytes) -> bool:
 
 
 def first_element(der: bytes) -> bytes:
-    """Return the first whole element without what follows it; all of the bytes where there is none."""
+    """Return the first complete element without the bytes after it, or all bytes if there is none."""
     try:
         _, _, _, header, content, trailer = parser.parse(der)
     except (ValueError, TypeError, IndexError, RecursionError):
@@ -91,9 +91,9 @@ def first_element(der: bytes) -> bytes:
     return der[: len(header) + len(content) + len(trailer)]
 
 
-def _signed_thing(content: bytes) -> Kind:
-    """Tell certificate, CSR and CRL apart by what it is that was signed (RFC 5280, RFC 2986)."""
-    shape = _shape(_elements(content))
+def _classify_signed(content: bytes) -> Kind:
+    """Distinguish certificate, CSR and CRL by the signed content (RFC 5280, RFC 2986)."""
+    shape = _shape(_parse_elements(content))
     if shape.startswith(("T", "ISSSSS")):
         return Kind.CERTIFICATE
     if shape in ("ISS", "ISST"):
@@ -103,13 +103,13 @@ def _signed_thing(content: bytes) -> Kind:
     return Kind.UNKNOWN
 
 
-def _shape(elements: list[Element]) -> str:
-    return "".join(_LETTERS.get((cls, tag), "?") for cls, tag, _ in elements)
+def _shape(elements: list[Asn1Element]) -> str:
+    return "".join(_SHAPE_LETTERS.get((cls, tag), "?") for cls, tag, _ in elements)
 
 
-def _elements(content: bytes, limit: int = 12) -> list[Element]:
-    """Return the elements that bytes hold, up to `limit` or the first one that can't be read."""
-    found: list[Element] = []
+def _parse_elements(content: bytes, limit: int = 12) -> list[Asn1Element]:
+    """Return the elements in bytes, up to `limit` or the first invalid one."""
+    found: list[Asn1Element] = []
     try:
         while content and len(found) < limit:
             cls, _, tag, header, body, trailer = parser.parse(content)

@@ -1,4 +1,7 @@
-"""Ways to the AS2 systems that carry the traffic: one file for each kind, and one table of them."""
+"""Connectors to AS2 systems, which apply changes of certificates there: one module per kind, and their registry.
+
+A connector knows one AS2 system, and nothing of rotations, users or the database.
+"""
 
 from __future__ import annotations
 
@@ -7,63 +10,63 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 
 from identities.connectors.base import (
-    Change,
     Connector,
+    ConnectorChange,
     ConnectorError,
-    Held,
-    Item,
-    Outcome,
-    Result,
-    Standing,
+    ConnectorOutcome,
+    ConnectorResult,
+    ConnectorState,
+    HeldCertificates,
+    InstallableCertificate,
 )
-from identities.connectors.directory import Directory
+from identities.connectors.directory import DirectoryConnector
 
 if TYPE_CHECKING:
     from identities.models import AS2System
 
 __all__ = [
-    "CHOICES",
     "CONNECTORS",
+    "CONNECTOR_CHOICES",
     "MANUAL",
-    "Change",
     "Connector",
+    "ConnectorChange",
     "ConnectorError",
-    "Held",
-    "Item",
-    "Outcome",
-    "Result",
-    "Standing",
-    "connector_of",
+    "ConnectorOutcome",
+    "ConnectorResult",
+    "ConnectorState",
+    "HeldCertificates",
+    "InstallableCertificate",
+    "connector_for",
     "may_sign_per_partner",
 ]
 
 MANUAL = "manual"
-"""The kind of a system that no connector reaches: a person applies its changes."""
+"""The kind of a system without connector: a person applies its changes."""
 
-CONNECTORS: dict[str, type[Directory]] = {Directory.kind: Directory}
+CONNECTORS: dict[str, type[DirectoryConnector]] = {DirectoryConnector.kind: DirectoryConnector}
 
-CHOICES: list[tuple[str, str]] = [
+CONNECTOR_CHOICES: list[tuple[str, str]] = [
     (MANUAL, "A person applies changes by hand"),
     *((kind, connector.label) for kind, connector in CONNECTORS.items()),
 ]
 
 
 def may_sign_per_partner(kind: str) -> bool:
-    """Say whether changes for one partner alone get to a system with this connector; a person can make any."""
+    """Return whether this kind of connector can apply a change for one partner alone; a person can apply any."""
     return kind == MANUAL or (kind in CONNECTORS and CONNECTORS[kind].signs_per_partner)
 
 
-def connector_of(system: AS2System) -> Connector | None:
-    """Return the connector of an AS2 system, or None where a person applies changes.
+def connector_for(system: AS2System) -> Connector | None:
+    """Return the connector of an AS2 system, None if a person applies its changes.
 
-    Raises ConnectorError when the system names a kind that this installation does not know, or lacks what it needs.
+    Raises ConnectorError for an unknown kind, or an incomplete configuration.
     """
     if system.connector == MANUAL:
         return None
     try:
         kind = CONNECTORS[system.connector]
     except KeyError:
-        known = ", ".join(name for name, _ in CHOICES)
+        known = ", ".join(name for name, _ in CONNECTOR_CHOICES)
         raise ConnectorError(
             f"The AS2 system {system.name} names the connector {system.connector!r}, which this installation does "
             f"not have: choose one of {known}."

@@ -1,7 +1,4 @@
-"""What every connector speaks: a change to one station's certificates, and what came of it.
-
-Plain values, no models: a connector knows one AS2 system and nothing of rotations, people or the database.
-"""
+"""The interface of connectors: a change of one station's certificates in an AS2 system, and its result."""
 
 from __future__ import annotations
 
@@ -16,7 +13,8 @@ if TYPE_CHECKING:
     from as2certs.pki import PrivateKey
 
 MOVES = frozenset({"add", "switch", "replace", "drop"})
-"""What can happen in a role: `add` accepts the new beside the old, `drop` lets the old go; see `rotations.parts`."""
+"""What a change does in a role: `add` accepts the new certificate too, `drop` removes the old one; see
+`rotations.planning.change`."""
 
 SIDES = frozenset({"own", "partner"})
 
@@ -24,55 +22,55 @@ _ROLE = re.compile(r"[a-z][a-z_]{0,30}")
 
 
 class ConnectorError(Exception):
-    """The AS2 system can't be asked; the message is one sentence that says what is wrong and what to do."""
+    """The AS2 system can't be read; the message is one sentence that says what is wrong and what to do."""
 
 
-class Outcome(StrEnum):
-    """What came of a call. After `UNKNOWN` the system is read, never written to at once."""
+class ConnectorOutcome(StrEnum):
+    """The outcome of a call. After `UNKNOWN`, the system is read before it is written to again."""
 
     APPLIED = "applied"
     ALREADY_APPLIED = "already_applied"
     REJECTED = "rejected"
     RETRYABLE = "retryable"
     UNREACHABLE = "unreachable"
-    """The whole system does not answer just now: nothing was changed, and other changes need not be tried either."""
+    """The system does not answer: nothing was changed, and other changes of it need not be tried."""
     UNKNOWN = "unknown"
 
     @property
     def good(self) -> bool:
-        """Say whether what was asked for is so now."""
-        return self in (Outcome.APPLIED, Outcome.ALREADY_APPLIED)
+        """Return whether the change is in force."""
+        return self in (ConnectorOutcome.APPLIED, ConnectorOutcome.ALREADY_APPLIED)
 
 
-class Standing(StrEnum):
-    """Where a system stands in relation to one change."""
+class ConnectorState(StrEnum):
+    """The state of a system in relation to a change."""
 
     OLD = "old"
-    """As before the change."""
+    """Before the change."""
     NEW = "new"
-    """As after it."""
+    """After the change."""
     PARTLY = "partly"
-    """Begun and not finished: applying goes on."""
+    """Started and not finished: applying it again continues."""
     EMPTY = "empty"
-    """It holds nothing for these roles yet."""
+    """No certificates in these roles yet."""
     DRIFT = "drift"
-    """It holds something else, which somebody else put there: a person decides."""
+    """Another certificate, which somebody else installed: a person decides."""
 
 
 @dataclass(frozen=True)
-class Result:
-    """The outcome of a call, and one sentence that a person can act on."""
+class ConnectorResult:
+    """The outcome of a call, with one sentence for the operator."""
 
-    outcome: Outcome
+    outcome: ConnectorOutcome
     message: str
 
 
 @dataclass(frozen=True)
-class Item:
-    """One certificate, as an AS2 system needs it.
+class InstallableCertificate:
+    """A certificate as connectors install it.
 
-    `sha256` is 64 lowercase hex digits over the DER, the dates are aware and in UTC. `key` opens the private key and
-    is called inside a connector's call only; it is None for a partner's certificate.
+    `sha256` is the fingerprint of the DER as 64 lowercase hex digits, the dates are aware and in UTC. `key` unseals the
+    private key and is called by a connector only when it writes the key; it is None for a partner's certificate.
     """
 
     certificate_pem: bytes
@@ -85,20 +83,20 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Change:
-    """What one step changes for one station in one AS2 system.
+class ConnectorChange:
+    """The change that one step makes for one station in one AS2 system.
 
-    `operation` is the idempotency key: the same change carries the same one each time. `moves` says for each role
-    what happens in it. `partner` is the AS2 ID of the one partner for whom our writer changes; empty, it changes for
-    everybody, and what was chosen for single partners ends with it. Raises ValueError when it can't be a change.
+    `operation` is the idempotency key, the same whenever the change is applied again. `moves` has one of `MOVES` for
+    each role. `partner` is the AS2 ID of the only partner for whom the signing certificate changes; if it is empty, the
+    change is for all partners, and choices for single partners end. Raises ValueError for an invalid change.
     """
 
     operation: str
     side: Literal["own", "partner"]
     as2_id: str
     moves: Mapping[str, str]
-    old: Item | None
-    new: Item
+    old: InstallableCertificate | None
+    new: InstallableCertificate
     partner: str = ""
 
     def __post_init__(self) -> None:
@@ -121,47 +119,46 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Held:
-    """What a system holds in one role, as SHA-256 in hex: the one it uses first, and others that it still accepts."""
+class HeldCertificates:
+    """The certificates in one role of a system, as SHA-256 in hex: the one in use, and others that are accepted too."""
 
     current: str | None
     beside: tuple[str, ...] = ()
 
 
 class Connector(Protocol):
-    """A way to one kind of AS2 system.
+    """A connector to one AS2 system.
 
-    There is no way back of its own: going back is the same change the other way round.
-    `read`, `standing` and `checkpoint` raise ConnectorError when the system can't be asked. The others answer with a
-    Result whatever happens to the system.
+    A rollback is the reverse change. `read`, `state` and `checkpoint` raise ConnectorError if the system can't be read;
+    the other methods return a ConnectorResult whatever happens.
     """
 
     kind: ClassVar[str]
     label: ClassVar[str]
     automatic: ClassVar[bool]
     signs_per_partner: ClassVar[bool]
-    """Whether it can make a change for one partner alone; without, such a change is never asked of it."""
+    """Whether it can apply a change for one partner alone."""
 
-    def read(self, change: Change) -> Mapping[str, Held]:
-        """Say what the system holds in each role of the change."""
+    def read(self, change: ConnectorChange) -> Mapping[str, HeldCertificates]:
+        """Return the certificates in each role of the change."""
         ...
 
-    def standing(self, change: Change) -> Standing:
-        """Say where the system stands in relation to the change."""
+    def state(self, change: ConnectorChange) -> ConnectorState:
+        """Return the state of the system in relation to the change."""
         ...
 
-    def checkpoint(self, change: Change) -> dict[str, Any]:
-        """Note the state before the change, as JSON and without a secret: for people, nothing reads it again."""
+    def checkpoint(self, change: ConnectorChange) -> dict[str, Any]:
+        """Return the state before the change as JSON without secrets, for people: no code reads it."""
         ...
 
-    def apply(self, change: Change) -> Result:
-        """Make the change: once per operation, and on failure with the old certificate in force."""
+    def apply(self, change: ConnectorChange) -> ConnectorResult:
+        """Apply the change, once per operation; after a failure the old certificate is still in force."""
         ...
 
-    def verify(self, change: Change) -> Result:
-        """Read back and compare with what the change asked for."""
+    def verify(self, change: ConnectorChange) -> ConnectorResult:
+        """Read the system and compare it with the change."""
         ...
 
-    def check(self) -> Result:
-        """Say whether the system can be reached and written to, without changing anything there."""
+    def check(self) -> ConnectorResult:
+        """Check that the system can be reached and written to, without changing it."""
         ...

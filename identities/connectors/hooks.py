@@ -1,7 +1,7 @@
-"""Run the command that tells an AS2 system that its files have changed.
+"""Run the command that makes an AS2 system reload its files.
 
-The command comes from the server's own configuration and never from a form; no shell sees it. What a form or a
-partner wrote reaches it through the environment only, and private keys only as paths of files.
+The command comes from the server's configuration, never from a form, and runs without a shell. Values from forms and
+partners reach it only through the environment, private keys only as paths of files.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-SECONDS = 30.0
-"""How long a hook may take before it is ended."""
+DEFAULT_SECONDS = 30.0
+"""Time after which a hook is terminated."""
 
-SAID_BYTES = 4096
-"""How much of a hook's output is kept: its end."""
+MAX_OUTPUT_BYTES = 4096
+"""How much of the end of a hook's output is kept."""
 
 _READ_BYTES = 64 * 1024
 _GRACE_SECONDS = 1.0
 _PAUSE_SECONDS = 0.02
-_CONTROL = re.compile(r"[^\S\n]+|[\x00-\x09\x0b-\x1f\x7f]+")
+_CONTROL_CHARACTERS = re.compile(r"[^\S\n]+|[\x00-\x09\x0b-\x1f\x7f]+")
 
 
-UNREACHABLE = 75
-"""The status by which a hook says that its AS2 system can't be reached just now (EX_TEMPFAIL of sysexits.h)."""
+EXIT_UNREACHABLE = 75
+"""Exit status of a hook whose AS2 system can't be reached (EX_TEMPFAIL of sysexits.h)."""
 
 
 class HookFailed(Exception):
-    """The hook did not do its work; the message says how it ended and what it said last."""
+    """The hook failed; the message has its exit status and the end of its output."""
 
 
 class SystemUnreachable(HookFailed):
-    """The hook said that its AS2 system can't be reached just now."""
+    """The hook reported that its AS2 system can't be reached."""
 
 
 @dataclass(frozen=True)
 class Hook:
-    """A command of the server's configuration, by the name that forms may choose."""
+    """A command of the server's configuration, and its name in forms."""
 
     name: str
     argv: tuple[str, ...]
-    seconds: float = SECONDS
+    seconds: float = DEFAULT_SECONDS
 
     def run(self, *, cwd: Path, environment: Mapping[str, str], hide: Collection[str] = ()) -> None:
-        """Run the command to its end, without a shell and with a small environment.
+        """Run the command with a minimal environment, and wait for it.
 
-        `hide` holds passwords that its output must not show. Raises HookFailed when it can't be started, ends with
-        another status than 0, or takes longer than `seconds`; then its whole process group is ended. Where it ends with
-        UNREACHABLE, that is SystemUnreachable.
+        `hide` are passwords to mask in its output. Raises HookFailed if it can't be started, exits with another status
+        than 0, or takes longer than `seconds`, after which its process group is terminated. For EXIT_UNREACHABLE that
+        is SystemUnreachable.
         """
         deadline = time.monotonic() + self.seconds
         out, into = os.pipe()
@@ -62,26 +62,26 @@ class Hook:
             process = self._start(into, cwd, environment)
             os.close(into)
             into = -1
-            said = _Tail(out)
+            output = _OutputTail(out)
             while not (ended := _has_ended(process.pid)) and time.monotonic() < deadline:
-                said.listen(min(_PAUSE_SECONDS, max(0.0, deadline - time.monotonic())))
+                output.read(min(_PAUSE_SECONDS, max(0.0, deadline - time.monotonic())))
             if not ended:
                 _end_group(process.pid)
             status = process.wait()
-            said.listen(0)
+            output.read(0)
         finally:
             os.close(out)
             if into >= 0:
                 os.close(into)
-        words = _quote(said.text(hide))
+        quote = _quote_output(output.text(hide))
         if not ended:
             raise HookFailed(
-                f'The hook "{self.name}" did not end within {self.seconds:g} seconds and was ended{words}'
+                f'The hook "{self.name}" did not end within {self.seconds:g} seconds and was ended{quote}'
             )
-        if status == UNREACHABLE:
-            raise SystemUnreachable(f'The hook "{self.name}" can\'t reach its AS2 system just now{words}')
+        if status == EXIT_UNREACHABLE:
+            raise SystemUnreachable(f'The hook "{self.name}" can\'t reach its AS2 system just now{quote}')
         if status:
-            raise HookFailed(f'The hook "{self.name}" ended with {_spell(status)}{words}')
+            raise HookFailed(f'The hook "{self.name}" ended with {_format_status(status)}{quote}')
 
     def _start(self, into: int, cwd: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         base = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}
@@ -101,8 +101,8 @@ class Hook:
             ) from error
 
 
-class _Tail:
-    """The end of what comes out of a pipe; it never waits for the pipe's other end to be closed."""
+class _OutputTail:
+    """The end of the output of a pipe; reading never waits until its other end is closed."""
 
     def __init__(self, pipe: int) -> None:
         os.set_blocking(pipe, False)
@@ -110,14 +110,14 @@ class _Tail:
         self.kept = b""
         self.closed = False
 
-    def listen(self, seconds: float) -> None:
-        """Take in what there is, and wait so long for it at most."""
+    def read(self, seconds: float) -> None:
+        """Read the available output, waiting for at most so many seconds."""
         if self.closed:
             time.sleep(seconds)
             return
         if not select.select([self.pipe], [], [], seconds)[0]:
             return
-        for _ in range(64):  # a hook that writes without end must not keep us from looking at the clock
+        for _ in range(64):  # endless output must not delay the check of the deadline
             try:
                 chunk = os.read(self.pipe, _READ_BYTES)
             except BlockingIOError:
@@ -128,22 +128,24 @@ class _Tail:
             self.kept = (self.kept + chunk)[-_READ_BYTES:]
 
     def text(self, hide: Collection[str]) -> str:
-        """Return the end as text for a person, without secrets and control characters."""
+        """Return the output as text without secrets and control characters."""
         text = self.kept.decode("utf-8", "replace")
         if "PRIVATE KEY-----" in text:
             return "(withheld, since it showed a private key)"
         for secret in filter(None, hide):
             text = text.replace(secret, "********")
-        return _CONTROL.sub(" ", text).strip().encode()[-SAID_BYTES:].decode("utf-8", "ignore")
+        return (
+            _CONTROL_CHARACTERS.sub(" ", text).strip().encode()[-MAX_OUTPUT_BYTES:].decode("utf-8", "ignore")
+        )
 
 
 def _has_ended(pid: int) -> bool:
-    """Say whether the process has ended, and leave it to be waited for: so its id can't pass to another."""
+    """Return whether the process has ended, without reaping it, so that its id can't be reused yet."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _end_group(pid: int) -> None:
-    """End a process and all that it started in its group: first asked, then made to."""
+    """Terminate a process group with SIGTERM, and after a while with SIGKILL."""
     _signal_group(pid, signal.SIGTERM)
     deadline = time.monotonic() + _GRACE_SECONDS
     while not _has_ended(pid) and time.monotonic() < deadline:
@@ -156,9 +158,9 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-def _spell(status: int) -> str:
+def _format_status(status: int) -> str:
     return f"status {status}" if status > 0 else f"signal {-status}"
 
 
-def _quote(said: str) -> str:
-    return f", and said: “{said}”." if said else ", without a word."
+def _quote_output(output: str) -> str:
+    return f", and said: “{output}”." if output else ", without a word."

@@ -1,1 +1,1 @@
-"""The pages of our side: one file for each thing."""
+"""The pages of identities, their certificates and AS2 systems, and what they share with the pages of partners."""

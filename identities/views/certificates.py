@@ -1,4 +1,4 @@
-"""Our certificates: list, page, and the public part as a file."""
+"""List, page and public download of certificates, of identities and partners alike."""
 
 from __future__ import annotations
 
@@ -9,93 +9,103 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
 from as2certs import pki
-from as2certs.accounts.access import needs
+from as2certs.accounts.access import require_permissions
 from as2certs.clock import database_now
+from identities.certificates.checks import check_for_station
+from identities.certificates.public_files import public_file
 from identities.filters import CertificateFilter
-from identities.intake import inspect
-from identities.listing import listed
 from identities.models import IdentityCertificate, IdentityService
-from identities.public_files import public_file
-from identities.standing import roles_now
+from identities.role_status import prefetch_roles
 from identities.stations import AbstractCertificate
 from identities.tables import CertificateTable
-from identities.views.common import download
+from identities.views.common import download_response, render_list
 
-PUBLIC_LABELS = [
+DOWNLOAD_FORMATS = [
     ("pem", "PEM (.pem)", "text, with the issuers below it"),
     ("der", "DER (.cer)", "what most portals and Windows take"),
     ("p7b", "PKCS#7 (.p7b)", "certificate and issuers in one"),
     ("zip", "All of them (.zip)", "with a text of the fingerprints"),
 ]
 
-#: So many partners for whom a certificate signed alone are shown.
-CHOICES = 25
+#: Number of signing choices on the page of a certificate.
+MAX_CHOICES = 25
 
 
-@needs("identities.view_identitycertificate")
+@require_permissions("identities.view_identitycertificate")
 def certificate_list(request: HttpRequest) -> HttpResponse:
-    rows = IdentityCertificate.objects.light().select_related("identity")
-    return listed(
+    return render_certificate_list(request, IdentityService, CertificateFilter, CertificateTable)
+
+
+def render_certificate_list(
+    request: HttpRequest,
+    service: Any,
+    filters: type[CertificateFilter],
+    table: type[CertificateTable],
+) -> HttpResponse:
+    """Render the list of the certificates that the model ``service`` assigns to roles."""
+    model = service._meta.get_field("certificate").related_model
+    rows = model.objects.light().select_related(model.HOLDER)
+    return render_list(
         request,
         "identities/certificate_list.html",
-        filters=CertificateFilter,
-        table=CertificateTable,
-        rows=rows.prefetch_related(roles_now(IdentityService)),
-        any=IdentityCertificate.objects.exists(),
-        side="identity",
+        filters=filters,
+        table=table,
+        rows=rows.prefetch_related(prefetch_roles(service)),
+        any=model.objects.exists(),
+        side=model.HOLDER,
     )
 
 
-@needs("identities.view_identitycertificate")
+@require_permissions("identities.view_identitycertificate")
 def certificate_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     found = IdentityCertificate.objects.select_related("identity").defer("private_key__sealed")
     certificate = get_object_or_404(found.select_related("private_key"), uid=uid)
-    return render(request, "identities/certificate_detail.html", page_of(certificate, "identity"))
+    return render(request, "identities/certificate_detail.html", certificate_context(certificate))
 
 
-def page_of(certificate: AbstractCertificate, side: str) -> dict[str, Any]:
-    """Return what the page of a certificate of either side shows. ``side`` is "identity" or "partner"."""
+def certificate_context(certificate: AbstractCertificate) -> dict[str, Any]:
+    """Return the context of the page of a certificate, of an identity or a partner."""
     now = database_now()
     holder = certificate.holder
     service = list(certificate.service.order_by("-role", "starts_at"))  # type: ignore[attr-defined]
     roles = sorted({row.role for row in service if row.ends_at is None}, key=list(holder.ROLES).index)
-    material = pki.Material(certificate.certificate, certificate.chain, None, "stored")
+    material = certificate.material
     return {
         "certificate": certificate,
-        "description": certificate.description,
+        "description": material.description,
         "sha1": pki.format_fingerprint(certificate.sha1),
         "holder": holder,
         "environment": holder.environment,
         "service": service,
-        "choices": _choices(certificate),
+        "choices": _signing_choices(certificate),
         "roles": roles,
-        "findings": inspect(holder, material, roles=roles or holder.ROLES, now=now),
-        "downloads": PUBLIC_LABELS,
+        "findings": check_for_station(holder, material, roles=roles or holder.ROLES, now=now),
+        "downloads": DOWNLOAD_FORMATS,
         "rotation": certificate.rotations_away.running().first(),  # type: ignore[attr-defined]
-        "side": side,
+        "side": holder.side,
         "now": now,
     }
 
 
-def _choices(certificate: AbstractCertificate) -> list[Any]:
-    """Return for which partners alone one of our certificates signs, or signed, the newest first."""
+def _signing_choices(certificate: AbstractCertificate) -> list[Any]:
+    """Return the partners for whom alone an identity's certificate signs or signed, the newest first."""
     if not isinstance(certificate, IdentityCertificate):
         return []
     rows = certificate.signing_choices.select_related("partnership__partner")
-    return list(rows.order_by("ends_at", "-starts_at", "-id")[:CHOICES])
+    return list(rows.order_by("ends_at", "-starts_at", "-id")[:MAX_CHOICES])
 
 
-@needs("identities.view_identitycertificate")
+@require_permissions("identities.view_identitycertificate")
 def certificate_export(request: HttpRequest, uid: UUID) -> HttpResponse:
-    return exported(
+    return export_view(
         request, get_object_or_404(IdentityCertificate.objects.select_related("identity"), uid=uid)
     )
 
 
-def exported(request: HttpRequest, certificate: AbstractCertificate) -> HttpResponse:
-    """Answer with the public part of a certificate in the format asked for."""
+def export_view(request: HttpRequest, certificate: AbstractCertificate) -> HttpResponse:
+    """Return the public part of a certificate in the requested format."""
     try:
         file = public_file(certificate, request.GET.get("format", "pem"))
     except KeyError as error:
         raise Http404("There is no such format: pem, der, p7b and zip are.") from error
-    return download(file.content, file.name, file.content_type)
+    return download_response(file.content, file.name, file.content_type)

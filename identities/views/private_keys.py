@@ -1,4 +1,4 @@
-"""Take a private key out, by those who may, with a reason, and after they confirmed that it is them."""
+"""Export a private key: with the permission, after reauthentication, and for a recorded reason."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from as2certs import pki
-from as2certs.accounts.access import needs
-from as2certs.accounts.confirming import confirmed
+from as2certs.accounts.access import require_permissions
+from as2certs.accounts.reauthentication import require_confirmation
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from identities.exporting import FORMS, export_private
-from identities.intake_forms import ExportPrivateForm
+from identities.certificates.forms import PrivateKeyExportForm
+from identities.certificates.key_export import PRIVATE_KEY_FORMATS, export_private_key
+from identities.certificates.public_files import file_stem
 from identities.models import IdentityCertificate
-from identities.public_files import stem_of
-from identities.views.common import download, form_page, posted
+from identities.views.common import download_response, post_data, render_form
 
 
 @sensitive_variables("form", "data")
 @sensitive_post_parameters("password", "password_again")
 @never_cache
-@needs("identities.export_privatekey")
-@confirmed
+@require_permissions("identities.export_privatekey")
+@require_confirmation
 def certificate_export_private(request: HttpRequest, uid: UUID) -> HttpResponse:
     found = IdentityCertificate.objects.select_related("identity", "private_key").defer("private_key__sealed")
     certificate = get_object_or_404(found, uid=uid)
     if certificate.private_key is None:
         messages.error(request, "The private key of this certificate is not kept here.")
         return redirect(certificate)
-    form = ExportPrivateForm(posted(request))
+    form = PrivateKeyExportForm(post_data(request))
     if request.method == "POST" and form.is_valid():
         try:
-            data = _taken_out(request, certificate, form)
+            data = _export(request, certificate, form)
         except pki.PkiError as error:
             form.add_error("password", str(error))
         else:
-            suffix, content_type = FORMS[form.cleaned_data["form"]][1:]
-            return download(data, f"{stem_of(certificate)}.{suffix}", content_type)
+            suffix, content_type = PRIVATE_KEY_FORMATS[form.cleaned_data["form"]][1:]
+            return download_response(data, f"{file_stem(certificate)}.{suffix}", content_type)
     context = {"certificate": certificate, "environment": certificate.identity.environment}
-    return form_page(request, "identities/certificate_export_private.html", form, **context)
+    return render_form(request, "identities/certificate_export_private.html", form, **context)
 
 
-def _taken_out(request: HttpRequest, certificate: IdentityCertificate, form: ExportPrivateForm) -> bytes:
-    given = form.cleaned_data
-    return export_private(
+def _export(request: HttpRequest, certificate: IdentityCertificate, form: PrivateKeyExportForm) -> bytes:
+    data = form.cleaned_data
+    return export_private_key(
         certificate,
-        form=given["form"],
-        password=given["password"],
-        reason=given["reason"],
+        form=data["form"],
+        password=data["password"],
+        reason=data["reason"],
         by=Actor.of(request),
         now=database_now(),
     )

@@ -1,4 +1,4 @@
-"""Our identities: list, page, form, archive."""
+"""List, page and form of identities, and what the pages of identities and partners share."""
 
 from __future__ import annotations
 
@@ -8,103 +8,106 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
-from django.views.decorators.http import require_POST
 
-from as2certs.accounts.access import needs, person
+from as2certs.accounts.access import current_user, require_permissions
 from as2certs.clock import database_now
-from identities.archiving import as2_id_taken, identity_in_use
-from identities.attention import identity_needs
+from identities.archiving import as2_id_conflict, identity_archive_obstacle
 from identities.filters import IdentityFilter
 from identities.forms import IdentityForm
-from identities.listing import listed
 from identities.models import Identity, IdentityService
-from identities.standing import history, running_rotations, serving, standings
+from identities.open_tasks import identity_tasks
+from identities.role_status import assignment_history, prefetch_assignments, role_statuses, running_rotations
 from identities.tables import IdentityTable
-from identities.views.common import archived, form_page, posted, restored, saved, subscribed, update_page
+from identities.views.common import (
+    archive_views,
+    post_data,
+    render_form,
+    render_list,
+    save_and_redirect,
+    subscription_view,
+    update_view,
+)
 
-#: How many partners a page shows before it links to the list.
-SHOWN = 25
-#: And how many requests for certificates that are not done.
-SHOWN_REQUESTS = 5
+#: Number of partners on the page of an identity, before it links to the list.
+MAX_PARTNERS = 25
+#: Number of unfinished certificate requests on that page.
+MAX_REQUESTS = 5
 
 
-@needs("identities.view_identity")
+@require_permissions("identities.view_identity")
 def identity_list(request: HttpRequest) -> HttpResponse:
-    return listed(
+    rows = Identity.objects.select_related("as2_system")
+    return render_list(
         request,
         "identities/identity_list.html",
         filters=IdentityFilter,
         table=IdentityTable,
-        rows=Identity.objects.select_related("as2_system").prefetch_related(serving(IdentityService)),
+        rows=rows.prefetch_related(prefetch_assignments(IdentityService)),
         any=Identity.objects.exists(),
     )
 
 
-@needs("identities.add_identity")
+@require_permissions("identities.add_identity")
 def identity_create(request: HttpRequest) -> HttpResponse:
     initial = {"owners": [request.user.pk], "as2_system": request.GET.get("as2_system")}
-    form = IdentityForm(posted(request), initial=initial)
-    done = saved(request, form, "{} is set up. Next: its certificate.")
-    return done or form_page(request, "identities/identity_form.html", form)
+    form = IdentityForm(post_data(request), initial=initial)
+    done = save_and_redirect(request, form, "{} is set up. Next: its certificate.")
+    return done or render_form(request, "identities/identity_form.html", form)
 
 
-@needs("identities.change_identity")
+@require_permissions("identities.change_identity")
 def identity_update(request: HttpRequest, uid: UUID) -> HttpResponse:
     identity = get_object_or_404(Identity, uid=uid)
-    return update_page(request, identity, IdentityForm, "identities/identity_form.html")
+    return update_view(request, identity, IdentityForm, "identities/identity_form.html")
 
 
-@needs("identities.view_identity")
+@require_permissions("identities.view_identity")
 def identity_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     found = Identity.objects.select_related("as2_system", "rehearsal_identity")
-    identity = get_object_or_404(found.prefetch_related(serving(IdentityService), "owners"), uid=uid)
-    return render(request, "identities/identity_detail.html", _page_of(request, identity))
-
-
-def _page_of(request: HttpRequest, identity: Identity) -> dict[str, Any]:
-    now = database_now()
-    rotations = list(running_rotations(identity, "identity")[:20])
-    roles = standings(identity, identity.serving_now, rotations)  # type: ignore[attr-defined]
+    identity = get_object_or_404(
+        found.prefetch_related(prefetch_assignments(IdentityService), "owners"), uid=uid
+    )
+    context = station_context(request, identity)
+    statuses, rotations, now = context["statuses"], context["rotations"], context["now"]
     requests = list(identity.requests.exclude(state="done").defer("csr_pem").order_by("-id"))
-    connected = identity.partnerships.active().filter(partner__archived_at=None)
-    count = connected.count()
-    return {
-        "identity": identity,
-        "environment": identity.environment,
-        "standings": roles,
-        "needs": []
-        if identity.archived_at
-        else identity_needs(identity, roles, rotations, requests, now=now),
-        "signed_apart": identity.partnerships.signed_apart()
-        .select_related("partner")
-        .order_by("partner__name"),
-        "rotations": rotations,
-        "partnerships": connected.select_related("partner")[:SHOWN],
+    partnerships = identity.partnerships.active().filter(partner__archived_at=None)
+    count = partnerships.count()
+    tasks = identity_tasks(identity, statuses, rotations, requests, now=now)
+    signing_choices = identity.partnerships.with_signing_choice().select_related("partner")
+    context |= {
+        "needs": [] if identity.archived_at else tasks,
+        "signing_choices": signing_choices.order_by("partner__name"),
+        "partnerships": partnerships.select_related("partner")[:MAX_PARTNERS],
         "partner_count": count,
-        "partners_url": f"{reverse('partner-list')}?identity={identity.uid}" if count > SHOWN else "",
-        "counterpart": identity.counterpart,
-        "rehearsed_here": identity.rehearsed_here,
-        "requests": requests[:SHOWN_REQUESTS],
-        "certificates": identity.certificates.light().order_by("-not_after")[:10],
-        "history": history(identity),
-        "subscribed": identity.subscribers.filter(pk=person(request).pk).exists(),
-        "now": now,
+        "partners_url": f"{reverse('partner-list')}?identity={identity.uid}" if count > MAX_PARTNERS else "",
+        "requests": requests[:MAX_REQUESTS],
+    }
+    return render(request, "identities/identity_detail.html", context)
+
+
+def station_context(request: HttpRequest, station: Any) -> dict[str, Any]:
+    """Return what the pages of identities and partners share; ``serving_now`` of the station is prefetched."""
+    rotations = list(running_rotations(station)[:20])
+    return {
+        station.side: station,
+        "station": station,
+        "environment": station.environment,
+        "statuses": role_statuses(station, station.serving_now, rotations),
+        "rotations": rotations,
+        "counterpart": station.counterpart,
+        "rehearsed_here": station.rehearsed_here,
+        "certificates": station.certificates.light().order_by("-not_after")[:10],
+        "history": assignment_history(station),
+        "subscribed": station.subscribers.filter(pk=current_user(request).pk).exists(),
+        "now": database_now(),
     }
 
 
-@require_POST
-@needs("identities.change_identity")
-def identity_archive(request: HttpRequest, uid: UUID) -> HttpResponse:
-    return archived(request, get_object_or_404(Identity, uid=uid), unless=identity_in_use)
+identity_archive, identity_restore = archive_views(
+    Identity,
+    "identities.change_identity",
+    archive_obstacle=identity_archive_obstacle,
+    restore_obstacle=as2_id_conflict,
+)
 
-
-@require_POST
-@needs("identities.change_identity")
-def identity_restore(request: HttpRequest, uid: UUID) -> HttpResponse:
-    return restored(request, get_object_or_404(Identity, uid=uid), unless=as2_id_taken)
-
-
-@require_POST
-@needs("identities.view_identity")
-def identity_subscribe(request: HttpRequest, uid: UUID) -> HttpResponse:
-    return subscribed(request, get_object_or_404(Identity, uid=uid))
+identity_subscribe = subscription_view(Identity, "identities.view_identity")

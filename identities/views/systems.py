@@ -1,4 +1,4 @@
-"""AS2 systems: the products that carry the traffic."""
+"""List, page, form and connection check of AS2 systems."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST
 
-from as2certs.accounts.access import needs
-from as2certs.audit.recording import Actor, record
+from as2certs.accounts.access import require_permissions
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
-from identities.archiving import nothing, system_in_use
-from identities.connectors import CHOICES, ConnectorError, Outcome, connector_of
+from identities.archiving import no_obstacle, system_archive_obstacle
+from identities.connectors import CONNECTOR_CHOICES, ConnectorError, connector_for
 from identities.filters import SystemFilter
 from identities.forms import SystemForm
-from identities.listing import listed
 from identities.models import AS2System, IdentityService
-from identities.standing import serving
+from identities.role_status import prefetch_assignments
 from identities.tables import SystemTable
-from identities.views.common import archived, form_page, posted, restored, saved, update_page
+from identities.views.common import (
+    archive_views,
+    post_data,
+    render_form,
+    render_list,
+    save_and_redirect,
+    update_view,
+)
 
 
-@needs("identities.view_as2system")
+@require_permissions("identities.view_as2system")
 def system_list(request: HttpRequest) -> HttpResponse:
-    return listed(
+    return render_list(
         request,
         "identities/system_list.html",
         filters=SystemFilter,
@@ -36,66 +42,62 @@ def system_list(request: HttpRequest) -> HttpResponse:
     )
 
 
-@needs("identities.add_as2system")
+@require_permissions("identities.add_as2system")
 def system_create(request: HttpRequest) -> HttpResponse:
-    form = SystemForm(posted(request))
-    done = saved(request, form, "{} is set up.")
-    return done or form_page(request, "identities/system_form.html", form)
+    form = SystemForm(post_data(request))
+    done = save_and_redirect(request, form, "{} is set up.")
+    return done or render_form(request, "identities/system_form.html", form)
 
 
-@needs("identities.change_as2system")
+@require_permissions("identities.change_as2system")
 def system_update(request: HttpRequest, uid: UUID) -> HttpResponse:
     system = get_object_or_404(AS2System, uid=uid)
-    return update_page(request, system, SystemForm, "identities/system_form.html")
+    return update_view(request, system, SystemForm, "identities/system_form.html")
 
 
-@needs("identities.view_as2system")
+@require_permissions("identities.view_as2system")
 def system_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     system = get_object_or_404(AS2System, uid=uid)
     context = {
         "system": system,
         "environment": system.environment,
-        "connector_label": dict(CHOICES).get(system.connector, system.connector),
-        "identities": system.identities.active().prefetch_related(serving(IdentityService))[:50],
+        "connector_label": dict(CONNECTOR_CHOICES).get(system.connector, system.connector),
+        "identities": system.identities.active().prefetch_related(prefetch_assignments(IdentityService))[:50],
         "now": database_now(),
     }
     return render(request, "identities/system_detail.html", context)
 
 
 @require_POST
-@needs("identities.change_as2system")
+@require_permissions("identities.change_as2system")
 def system_check(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Ask the connector whether it reaches the system, and keep the answer."""
+    """Check whether the connector reaches the system, and store the result."""
     system = get_object_or_404(AS2System, uid=uid)
     try:
-        connector = connector_of(system)
+        connector = connector_for(system)
         result = connector.check() if connector else None
     except ConnectorError as error:
-        _keep_check(request, system, ok=False, said=str(error))
+        _save_check(request, system, ok=False, message=str(error))
     else:
         if result is None:
             messages.info(request, "A person applies its changes: there is nothing to check from here.")
         else:
-            ok = result.outcome in (Outcome.APPLIED, Outcome.ALREADY_APPLIED)
-            _keep_check(request, system, ok=ok, said=result.message)
+            _save_check(request, system, ok=result.outcome.good, message=result.message)
     return redirect(system)
 
 
-def _keep_check(request: HttpRequest, system: AS2System, *, ok: bool, said: str) -> None:
+def _save_check(request: HttpRequest, system: AS2System, *, ok: bool, message: str) -> None:
     now = database_now()
+    event = AuditEvent("system.checked", system, new={"works": ok, "said": message})
     with transaction.atomic():
-        AS2System.objects.filter(pk=system.pk).update(checked_at=now, check_ok=ok, check_message=said)
-        record("system.checked", on=system, by=Actor.of(request), now=now, new={"works": ok, "said": said})
-    (messages.success if ok else messages.error)(request, said)
+        AS2System.objects.filter(pk=system.pk).update(checked_at=now, check_ok=ok, check_message=message)
+        record(event, by=Actor.of(request), now=now)
+    (messages.success if ok else messages.error)(request, message)
 
 
-@require_POST
-@needs("identities.change_as2system")
-def system_archive(request: HttpRequest, uid: UUID) -> HttpResponse:
-    return archived(request, get_object_or_404(AS2System, uid=uid), unless=system_in_use)
-
-
-@require_POST
-@needs("identities.change_as2system")
-def system_restore(request: HttpRequest, uid: UUID) -> HttpResponse:
-    return restored(request, get_object_or_404(AS2System, uid=uid), unless=nothing)
+system_archive, system_restore = archive_views(
+    AS2System,
+    "identities.change_as2system",
+    archive_obstacle=system_archive_obstacle,
+    restore_obstacle=no_obstacle,
+)

@@ -1,1 +1,4 @@
-"""Take over an inventory that exists already: a list (CSV) of partners, and a folder or ZIP of their certificates."""
+"""Import an existing inventory: a CSV list of partners, and a folder or ZIP of their certificates.
+
+The upload of a single certificate is in ``identities.certificates``.
+"""

@@ -1,1 +1,1 @@
-"""The pages of their side: one file for each thing."""
+"""The pages of partners, their contacts, certificates and partnerships, and of the import of a list."""

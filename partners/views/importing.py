@@ -1,4 +1,4 @@
-"""Bring a list of partners in: look at what it would do, then let it."""
+"""Import a list of partners in two steps: a trial run shows the result, a second request stores it."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from crispy_forms.layout import Column, Row
 from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_variables
 
-from as2certs.accounts.access import needs
-from as2certs.accounts.forms import page_layout
+from as2certs.accounts.access import require_permissions
+from as2certs.accounts.forms import form_helper
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from identities.files import BytesField
-from identities.views.common import brought, posted
-from partners.importing import listing
-from partners.importing.bringing_in import Outcome, SomebodyElse, bring_in
-from partners.importing.sources import Archive, NoSource, Nowhere
+from identities.certificates.file_fields import FileContentField
+from identities.views.common import post_data, post_files, redirect_to
+from partners.errors import ImportRefused, UnreadableSource
+from partners.importing import csv_rows
+from partners.importing.apply import ImportOptions, InventoryImportResult, import_list
+from partners.importing.sources import NoSource, ZipSource
 
-#: So many rows with troubles, and with notes, are shown.
-SHOWN = 100
+#: Number of errors, and of remarks, on the page.
+MAX_SHOWN = 100
 
 
-class ImportForm(forms.Form):
-    """A list, and the ZIP of the certificates that it names."""
+class InventoryImportForm(forms.Form):
+    """Upload a list, and a ZIP with the certificate files that it names."""
 
-    list_file = BytesField(
+    list_file = FileContentField(
         label="List (CSV)",
         help_text="UTF-8, with a first row that names the columns. At most 1 MiB, some thousand rows.",
         error_messages={"required": "Choose the list."},
     )
-    certificates_file = BytesField(
+    certificates_file = FileContentField(
         required=False,
         label="Certificates (ZIP)",
         help_text="The files that the list names: public certificates, never a private key. At most 1 MiB, some "
@@ -45,73 +46,69 @@ class ImportForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.helper = page_layout(
+        self.helper = form_helper(
             Row(Column("list_file", css_class="col-md-6"), Column("certificates_file", css_class="col-md-6"))
         )
 
     @property
     def digest(self) -> str:
-        """Return by what it is seen that the same files came again."""
+        """Return the digest by which the second request shows that it has the same files."""
         parts = [self.cleaned_data["list_file"], self.cleaned_data["certificates_file"] or b""]
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
 @sensitive_variables("form")
-@needs(
+@require_permissions(
     "partners.add_partner",
     "partners.add_contact",
     "partners.add_partnership",
     "partners.add_partnercertificate",
 )
 def partner_import(request: HttpRequest) -> HttpResponse:
-    form = ImportForm(posted(request), brought(request))
-    outcome = None
+    form = InventoryImportForm(post_data(request), post_files(request))
+    result = None
     if request.method == "POST" and form.is_valid():
-        store = request.POST.get("store") == form.digest  # what was looked at, and nothing else
+        store = request.POST.get("store") == form.digest  # only the files of the trial run
         try:
-            outcome = _run(form, request, store=store)
-        except (listing.UnreadableList, NoSource, SomebodyElse) as error:
-            form.add_error("certificates_file" if isinstance(error, NoSource) else "list_file", str(error))
-    if outcome is not None and outcome.stored:
-        return _done(request, outcome)
-    return _page(request, form, outcome)
+            result = _import_list(form, request, store=store)
+        except ImportRefused as error:
+            form.add_error(
+                "certificates_file" if isinstance(error, UnreadableSource) else "list_file", str(error)
+            )
+    if result is not None and result.stored:
+        return _redirect_to_list(request, result)
+    return _render_page(request, form, result)
 
 
 @sensitive_variables("form")
-def _run(form: ImportForm, request: HttpRequest, *, store: bool) -> Outcome:
-    """Raises listing.UnreadableList, NoSource, SomebodyElse."""
-    rows = listing.read(form.cleaned_data["list_file"])
+def _import_list(form: InventoryImportForm, request: HttpRequest, *, store: bool) -> InventoryImportResult:
+    """Import the list of a valid form. Raises ImportRefused."""
+    rows = csv_rows.read_list(form.cleaned_data["list_file"])
     packed = form.cleaned_data["certificates_file"]
-    return bring_in(
-        rows,
-        Archive(io.BytesIO(packed)) if packed else Nowhere(),
-        by=Actor.of(request),
-        now=database_now(),
-        name=str(request.FILES["list_file"])[:100],
-        dry_run=not store,
-    )
+    source = ZipSource(io.BytesIO(packed)) if packed else NoSource()
+    options = ImportOptions(str(request.FILES["list_file"])[:100], dry_run=not store)
+    return import_list(rows, source, options, by=Actor.of(request), now=database_now())
 
 
-def _done(request: HttpRequest, outcome: Outcome) -> HttpResponse:
-    messages.success(request, f"New here: {outcome.brings}.")
-    target = reverse("partner-list")
-    if request.headers.get("HX-Request") == "true":
-        return HttpResponse(headers={"HX-Redirect": target})
-    return redirect(target)
+def _redirect_to_list(request: HttpRequest, result: InventoryImportResult) -> HttpResponse:
+    messages.success(request, f"New here: {result.new_objects}.")
+    return redirect_to(request, reverse("partner-list"))
 
 
 @sensitive_variables("form")
-def _page(request: HttpRequest, form: ImportForm, outcome: Outcome | None) -> HttpResponse:
-    """Show the page; one with JavaScript gets the outcome alone, so that the chosen files stay in the form."""
-    context: dict[str, Any] = {"form": form, "outcome": outcome, "columns": listing.COLUMNS}
-    if outcome is not None:
+def _render_page(
+    request: HttpRequest, form: InventoryImportForm, result: InventoryImportResult | None
+) -> HttpResponse:
+    """Render the page; htmx gets the result alone, so that the form keeps the chosen files."""
+    context: dict[str, Any] = {"form": form, "result": result, "columns": csv_rows.COLUMNS}
+    if result is not None:
         context |= {
-            "troubles": outcome.troubles[:SHOWN],
-            "more_troubles": len(outcome.troubles[SHOWN:]),
-            "remarks": outcome.remarks[:SHOWN],
-            "more_remarks": len(outcome.remarks[SHOWN:]),
+            "errors": result.errors[:MAX_SHOWN],
+            "more_errors": len(result.errors[MAX_SHOWN:]),
+            "remarks": result.remarks[:MAX_SHOWN],
+            "more_remarks": len(result.remarks[MAX_SHOWN:]),
             "digest": form.digest,
         }
     if request.method == "POST" and request.headers.get("HX-Request") == "true":
-        return render(request, "partners/_import_outcome.html", context)
+        return render(request, "partners/_import_result.html", context)
     return render(request, "partners/partner_import.html", context)

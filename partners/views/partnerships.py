@@ -1,4 +1,4 @@
-"""Which of our identities is connected with which partner."""
+"""Connect identities with partners, and end their connections."""
 
 from __future__ import annotations
 
@@ -8,42 +8,41 @@ from django.contrib import messages
 from django.db import IntegrityError, transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
-from django.views.decorators.http import require_POST
 
-from as2certs.accounts.access import needs
+from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from as2certs.paging import searched
+from as2certs.paging import search_words
 from identities.models import Identity
-from identities.views.common import archived, form_page, posted, restored
-from partners.archiving import partnership_blocked, partnership_in_use
-from partners.connecting import connect
+from identities.views.common import archive_views, post_data, render_form
+from partners.archiving import partnership_archive_obstacle, partnership_restore_obstacle
 from partners.forms import PartnershipForm
 from partners.models import Partner, Partnership
+from partners.partnerships import connect
 
 
-@needs("partners.add_partnership")
+@require_permissions("partners.add_partnership")
 def partnership_create(request: HttpRequest) -> HttpResponse:
-    """Connect the station that the address names (``?identity=`` or ``?partner=``) with others."""
+    """Connect the station in the query string (``?identity=`` or ``?partner=``) with others."""
     if not request.GET.keys() & {"identity", "partner"}:
         messages.info(request, "Choose an identity first, then connect it with partners on its page.")
         return redirect("identity-list")
-    station = _station(request)
-    form = PartnershipForm(station, posted(request), words=searched(request))
-    if request.method == "POST" and form.is_valid() and _connected(request, station, form):
+    station = _get_station(request)
+    form = PartnershipForm(station, post_data(request), words=search_words(request))
+    if request.method == "POST" and form.is_valid() and _connect_chosen(request, station, form):
         return redirect(station)
     offered = form.offered
     context = {
         "station": station,
         "environment": station.environment,
-        "offered": offered[: form.SHOWN],
-        "more": len(offered) > form.SHOWN,
+        "offered": offered[: form.MAX_OFFERED],
+        "more": len(offered) > form.MAX_OFFERED,
         "chosen": form.data.getlist("others") if form.is_bound else [],  # type: ignore[attr-defined]
     }
-    return form_page(request, "partners/partnership_form.html", form, **context)
+    return render_form(request, "partners/partnership_form.html", form, **context)
 
 
-def _station(request: HttpRequest) -> Identity | Partner:
+def _get_station(request: HttpRequest) -> Identity | Partner:
     try:
         if "identity" in request.GET:
             return get_object_or_404(Identity.objects.active(), uid=UUID(request.GET["identity"]))
@@ -52,7 +51,7 @@ def _station(request: HttpRequest) -> Identity | Partner:
         raise Http404("The address names no identity and no partner.") from error
 
 
-def _connected(request: HttpRequest, station: Identity | Partner, form: PartnershipForm) -> bool:
+def _connect_chosen(request: HttpRequest, station: Identity | Partner, form: PartnershipForm) -> bool:
     by, now = Actor.of(request), database_now()
     others = form.cleaned_data["others"]
     try:
@@ -68,30 +67,15 @@ def _connected(request: HttpRequest, station: Identity | Partner, form: Partners
     return True
 
 
-@require_POST
-@needs("partners.change_partnership")
-def partnership_archive(request: HttpRequest, uid: UUID) -> HttpResponse:
-    partnership = _partnership(uid)
-    stations = (partnership.identity, partnership.partner)
-    return archived(
-        request, partnership, unless=partnership_in_use, back=_back(request, partnership), also=stations
-    )
-
-
-@require_POST
-@needs("partners.change_partnership")
-def partnership_restore(request: HttpRequest, uid: UUID) -> HttpResponse:
-    partnership = _partnership(uid)
-    stations = (partnership.identity, partnership.partner)
-    return restored(
-        request, partnership, unless=partnership_blocked, back=_back(request, partnership), also=stations
-    )
-
-
-def _partnership(uid: UUID) -> Partnership:
-    return get_object_or_404(Partnership.objects.select_related("identity", "partner"), uid=uid)
-
-
-def _back(request: HttpRequest, partnership: Partnership) -> str:
-    """Return the page that the button was on."""
+def _return_url(request: HttpRequest, partnership: Partnership) -> str:
+    """Return the page of the station where the button was clicked."""
     return (partnership.identity if "identity" in request.GET else partnership.partner).get_absolute_url()
+
+
+partnership_archive, partnership_restore = archive_views(
+    Partnership,
+    "partners.change_partnership",
+    archive_obstacle=partnership_archive_obstacle,
+    restore_obstacle=partnership_restore_obstacle,
+    return_url=_return_url,
+)

@@ -6,50 +6,52 @@ from datetime import datetime
 
 from django.db import transaction
 
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from partners.models import Contact, Partner
-from rotations import notifications
+from rotations.errors import ActionRefused
 from rotations.models import Participant
-from rotations.progress import NotPossible
+from rotations.notifications import operator_mail
 
 #: So many people may be named for a partner before one of us has looked at them.
-MOST_OPEN = 5
+MAX_SUGGESTED = 5
 
 
 @transaction.atomic
-def name_colleague(
+def suggest_contact(
     participant: Participant, *, name: str, email: str, phone: str, job: str, by: Actor, now: datetime
 ) -> Contact:
     """Keep who somebody at a partner says is the right person, and tell our people.
 
-    Raises NotPossible without a way to reach them, for an address that is known already, and when too many were named
+    Raises ActionRefused without a way to reach them, for an address that is known already, and when too many were named
     before.
     """
     # One at a time for a partner: of two that name the same person at once, the second is told so.
     partner = Partner.objects.select_for_update(no_key=True).get(pk=participant.partner_id)
     if not email and not phone:
-        raise NotPossible("Give an e-mail address or a phone number: how else could we reach them?")
+        raise ActionRefused("Give an e-mail address or a phone number: how else could we reach them?")
     known = partner.contacts.filter(email__iexact=email).first() if email else None
     if known is not None:
         was_named = "was named before" if known.suggested_by else "is known to us already"
-        raise NotPossible(f"{email} {was_named}: you need not do anything more.")
-    if partner.contacts.exclude(suggested_by="").count() >= MOST_OPEN:
-        raise NotPossible(
-            f"{MOST_OPEN} people have been named already, and we have not got to them yet. Please call us instead."
+        raise ActionRefused(f"{email} {was_named}: you need not do anything more.")
+    if partner.contacts.exclude(suggested_by="").count() >= MAX_SUGGESTED:
+        raise ActionRefused(
+            f"{MAX_SUGGESTED} people have been named already, and we have not got to them yet. Please call us instead."
         )
     contact = Contact.objects.create(
         partner=partner, name=name, email=email, phone=phone, job=job, suggested_by=by.name
     )
     reach = ", ".join(part for part in (job, email, phone) if part)
     record(
-        "contact.suggested",
-        on=contact,
+        AuditEvent(
+            "contact.suggested",
+            contact,
+            also=[partner, participant.rotation],
+            new={"name": name, "e-mail": email, "phone": phone, "job": job},
+        ),
         by=by,
         now=now,
-        also=[partner, participant.rotation],
-        new={"name": name, "e-mail": email, "phone": phone, "job": job},
     )
-    notifications.partner_said(
+    operator_mail.notify_partner_response(
         participant.rotation,
         participant,
         f"{partner} names {name} as the right person: take them on at the partner’s page, or not.",

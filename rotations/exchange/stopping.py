@@ -8,18 +8,18 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.accounts.models import User
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.mail.models import Message
-from partners import people
+from partners import contacts
 from partners.models import Contact
 from rotations.models import Letter
 
 #: Which tick of a contact lets a reminder through.
-TICKS = {Letter.Kind.NUDGE: "told_new_certificates", Letter.Kind.HAND_IN: "told_expiry"}
+REMINDER_FLAGS = {Letter.Kind.NUDGE: "told_new_certificates", Letter.Kind.HAND_IN: "told_expiry"}
 
 
 @dataclass(frozen=True)
-class Reader:
+class ReminderRecipient:
     """Who gets reminders at the address of a mail: some of our people, or one contact, and by which tick."""
 
     users: tuple[User, ...] = ()
@@ -32,24 +32,26 @@ class Reader:
         return bool(self.users) or self.contact is not None
 
 
-def reader_of(message: Message) -> Reader:
+def reminder_recipient(message: Message) -> ReminderRecipient:
     """Return who still gets reminders like this one at its address; nobody where they have another one by now."""
     letter = Letter.objects.filter(message=message).select_related("contact__partner").first()
     if letter is None:
         users = User.objects.filter(email__iexact=message.to_address, is_active=True, wants_reminders=True)
-        return Reader(users=tuple(users.order_by("pk")))
-    tick, contact = TICKS.get(Letter.Kind(letter.kind), ""), letter.contact
+        return ReminderRecipient(users=tuple(users.order_by("pk")))
+    tick, contact = REMINDER_FLAGS.get(Letter.Kind(letter.kind), ""), letter.contact
     if not tick or contact is None or contact.email.lower() != message.to_address.lower():
-        return Reader()
-    return Reader(contact=contact, tick=tick) if getattr(contact, tick) else Reader()
+        return ReminderRecipient()
+    return ReminderRecipient(contact=contact, tick=tick) if getattr(contact, tick) else ReminderRecipient()
 
 
 @transaction.atomic
-def stop(message: Message, *, by: Actor, now: datetime) -> None:
+def stop_reminders(message: Message, *, by: Actor, now: datetime) -> None:
     """Stop reminders like this one to its address; nothing happens where they were stopped before."""
-    reader = reader_of(message)
+    reader = reminder_recipient(message)
     for user in reader.users:
         if User.objects.filter(pk=user.pk, wants_reminders=True).update(wants_reminders=False):
-            record("user.reminders_stopped", on=user, by=by, now=now, new={"e-mail": message.to_address})
+            record(
+                AuditEvent("user.reminders_stopped", user, new={"e-mail": message.to_address}), by=by, now=now
+            )
     if reader.contact is not None:
-        people.tell_less(reader.contact, reader.tick, by=by, now=now)
+        contacts.unsubscribe(reader.contact, reader.tick, by=by, now=now)

@@ -1,4 +1,4 @@
-"""Codes of an authenticator app, as RFC 6238 says: what a telephone computes."""
+"""Codes of an authenticator app (RFC 6238)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import struct
 import time
 
 
-def code_of(secret: str, *, at: float | None = None) -> str:
+def compute_code(secret: str, *, at: float | None = None) -> str:
     """Return the six digits that an app with this key (base32) shows at a moment (seconds since 1970; None: now)."""
     counter = int(time.time() if at is None else at) // 30
     mac = hmac.new(base64.b32decode(secret), struct.pack(">Q", counter), hashlib.sha1).digest()

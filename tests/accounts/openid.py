@@ -1,4 +1,4 @@
-"""A small OpenID provider on a free port: it speaks HTTP, signs with RS256, and can be told to misbehave."""
+"""A small OpenID provider on a free port: it speaks HTTP, signs with RS256, and can misbehave."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLIENT, SECRET = "as2-certs", "the client's secret"
 
 
 @dataclass
-class Provider:
+class FakeProvider:
     """Who logs in there (``person``), what was asked of it, and what it does wrong (``twist``)."""
 
     redirect_uri: str
@@ -103,9 +103,9 @@ class Provider:
 
 
 @contextmanager
-def running(redirect_uri: str) -> Iterator[Provider]:
+def run_provider(redirect_uri: str) -> Iterator[FakeProvider]:
     """Run a provider for one client, and end it."""
-    provider = Provider(redirect_uri)
+    provider = FakeProvider(redirect_uri)
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self, status: int, body: dict[str, Any]) -> None:

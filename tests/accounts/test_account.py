@@ -34,7 +34,7 @@ def test_a_person_changes_their_zone_and_times_follow() -> None:
     assert entry.new["time_zone"] == "America/Chicago"
 
 
-def test_the_page_says_who_one_is_and_what_one_may_do() -> None:
+def test_the_page_shows_user_name_and_roles() -> None:
     text = " ".join(log_in(make_person("vera", "viewer")).get(reverse("account")).content.decode().split())
     assert "You log in as <b>vera</b>. Your part here: viewer." in text
 
@@ -47,7 +47,7 @@ def test_an_unknown_zone_is_refused_at_the_field() -> None:
     assert User.objects.get().time_zone == "UTC"
 
 
-def test_nobody_gives_themselves_rights_through_the_form() -> None:
+def test_the_form_cannot_grant_rights() -> None:
     client = log_in(make_person("vera", "viewer"))
     client.post(reverse("account"), about(is_staff="on", is_superuser="on", username="root", groups="1"))
     vera = User.objects.get()
@@ -61,14 +61,14 @@ def test_a_zone_with_an_old_name_is_kept() -> None:
     assert (vera.time_zone, vera.last_name) == ("US/Central", "Wolff")
 
 
-def test_every_region_is_offered_and_utc_first() -> None:
+def test_every_region_is_a_choice_and_utc_is_first() -> None:
     assert zone_choices()[0] == ("UTC", "UTC")
     regions = dict(zone_choices())
     assert ("Europe/Berlin", "Berlin") in regions["Europe"]
     assert ("America/Argentina/Ushuaia", "Argentina, Ushuaia") in regions["America"]
 
 
-def test_a_new_password_ends_the_other_sessions_and_leaves_an_entry() -> None:
+def test_a_new_password_ends_other_sessions_and_is_recorded() -> None:
     vera = make_person("vera", "viewer")
     client, elsewhere = log_in(vera), log_in(vera)
     assert client.post(reverse("password-change"), CHANGE).status_code == 302
@@ -78,13 +78,13 @@ def test_a_new_password_ends_the_other_sessions_and_leaves_an_entry() -> None:
     assert NEW not in f"{entry.old}{entry.new}{entry.reason}"
 
 
-def test_the_old_password_is_asked_for() -> None:
+def test_the_old_password_is_required() -> None:
     client = log_in(make_person("vera", "viewer"))
     assert client.post(reverse("password-change"), {**CHANGE, "old_password": "wrong"}).status_code == 200
     assert not Entry.objects.filter(verb="person.password_changed").exists()
 
 
-def test_a_password_made_for_somebody_has_to_be_replaced_first() -> None:
+def test_an_initial_password_must_be_changed_first() -> None:
     client = log_in(make_person("anna", "administrator", must_change_password=True))
     for name in ("home", "audit-list", "settings", "admin:index"):
         assert client.get(reverse(name))["Location"] == reverse("password-change")
@@ -93,12 +93,12 @@ def test_a_password_made_for_somebody_has_to_be_replaced_first() -> None:
     assert client.get(reverse("home")).status_code == 200
 
 
-def test_somebody_with_a_password_made_for_them_may_leave() -> None:
+def test_users_with_an_initial_password_can_log_out() -> None:
     client = log_in(make_person("anna", "administrator", must_change_password=True))
     assert client.post(reverse("logout"))["Location"] == reverse("login")
 
 
-def test_a_zone_that_the_database_no_longer_knows_does_not_break_the_pages() -> None:
+def test_a_removed_time_zone_does_not_break_pages() -> None:
     make_person("vera", "viewer")
     User.objects.update(time_zone="Europe/Atlantis")
     assert log_in(User.objects.get()).get(reverse("help")).status_code == 200

@@ -18,7 +18,7 @@ def last_entry() -> Entry:
     return entry
 
 
-def test_a_person_logs_in_and_the_trail_says_from_where() -> None:
+def test_a_login_is_recorded_with_its_address() -> None:
     vera = make_person("vera", "viewer")
     answer = Client(REMOTE_ADDR="192.0.2.7").post(reverse("login"), LOGIN)
     assert answer["Location"] == reverse("home")
@@ -26,7 +26,7 @@ def test_a_person_logs_in_and_the_trail_says_from_where() -> None:
     assert (entry.verb, entry.actor, entry.address) == ("person.logged_in", vera, "192.0.2.7")
 
 
-def test_a_wrong_password_is_refused_in_words_and_leaves_an_entry() -> None:
+def test_a_wrong_password_is_refused_and_recorded() -> None:
     make_person("vera", "viewer")
     answer = Client().post(reverse("login"), {**LOGIN, "password": "wrong"})
     assert "don’t belong together" in answer.content.decode()
@@ -35,7 +35,7 @@ def test_a_wrong_password_is_refused_in_words_and_leaves_an_entry() -> None:
     assert "wrong" not in str(entry.new) + entry.reason
 
 
-def test_a_name_that_nobody_has_is_not_written_down() -> None:
+def test_an_unknown_user_name_is_not_recorded() -> None:
     Client().post(reverse("login"), {"username": "my secret password", "password": "x"})
     entry = last_entry()
     assert entry.verb == "person.login_failed"
@@ -48,7 +48,7 @@ def test_a_closed_account_is_refused() -> None:
     assert last_entry().verb == "person.login_failed"
 
 
-def test_logging_out_is_a_post_and_leaves_an_entry() -> None:
+def test_logging_out_requires_post_and_is_recorded() -> None:
     client = log_in(make_person("vera", "viewer"))
     assert client.get(reverse("logout")).status_code == 405
     assert client.post(reverse("logout"))["Location"] == reverse("login")
@@ -56,7 +56,7 @@ def test_logging_out_is_a_post_and_leaves_an_entry() -> None:
     assert client.get(reverse("home")).status_code == 302
 
 
-def test_after_the_login_a_person_is_where_they_wanted_to_go_but_never_elsewhere() -> None:
+def test_the_login_redirects_to_next_but_never_to_other_sites() -> None:
     make_person("vera", "viewer")
     wanted = reverse("audit-list")
     assert Client().post(f"{reverse('login')}?next={wanted}", LOGIN)["Location"] == wanted

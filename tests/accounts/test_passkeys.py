@@ -1,4 +1,4 @@
-"""Passkeys in a real browser, with an authenticator that the browser plays."""
+"""Passkeys in a browser with a virtual authenticator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from as2certs.accounts.models import User
 from as2certs.audit.models import Entry
-from tests.inventory import certify, make_identity
+from tests.inventory import add_certificate, make_identity
 from tests.people import PASSWORD, make_person
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -28,7 +28,7 @@ def vera() -> User:
 
 
 @dataclass
-class Device:
+class PasskeyDevice:
     """What holds passkeys in the page's browser."""
 
     session: CDPSession
@@ -39,7 +39,7 @@ class Device:
 
 
 @pytest.fixture
-def device(page: Page) -> Iterator[Device]:
+def device(page: Page) -> Iterator[PasskeyDevice]:
     """Give the page's browser a device with passkeys, whose owner always agrees."""
     session: CDPSession = page.context.new_cdp_session(page)
     session.send("WebAuthn.enable")
@@ -52,17 +52,17 @@ def device(page: Page) -> Iterator[Device]:
         "automaticPresenceSimulation": True,
     }
     made = session.send("WebAuthn.addVirtualAuthenticator", {"options": options})
-    yield Device(session, str(made["authenticatorId"]))
+    yield PasskeyDevice(session, str(made["authenticatorId"]))
     session.detach()
 
 
-def at(server: LiveServer, name: str) -> str:
+def localhost_url(server: LiveServer, name: str) -> str:
     """Return an address under the name localhost: browsers give no passkeys to addresses of numbers."""
     return f"{server.url}{reverse(name)}"
 
 
 def log_in(page: Page, server: LiveServer) -> None:
-    page.goto(at(server, "login"))
+    page.goto(localhost_url(server, "login"))
     page.get_by_label("User name").fill("vera")
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
@@ -70,7 +70,7 @@ def log_in(page: Page, server: LiveServer) -> None:
 
 def add_passkey(page: Page, server: LiveServer) -> None:
     log_in(page, server)
-    page.goto(at(server, "mfa_index"))
+    page.goto(localhost_url(server, "mfa_index"))
     page.get_by_role("link", name="Add a passkey").click()
     page.get_by_label("Your password").fill(PASSWORD)
     page.get_by_role("button", name="It is me").click()
@@ -85,7 +85,7 @@ def log_out(page: Page) -> None:
 
 
 def test_a_passkey_is_added_and_lets_its_owner_in(
-    vera: User, live_server: LiveServer, page: Page, device: Device
+    vera: User, live_server: LiveServer, page: Page, device: PasskeyDevice
 ) -> None:
     troubles: list[str] = []
     page.on("console", lambda line: troubles.append(line.text) if line.type == "error" else None)
@@ -96,14 +96,14 @@ def test_a_passkey_is_added_and_lets_its_owner_in(
     log_in(page, live_server)
     expect(page.get_by_role("heading", name="Second factor")).to_be_visible()
     page.get_by_role("button", name="Use your passkey").click()
-    page.wait_for_url(at(live_server, "home"))
+    page.wait_for_url(localhost_url(live_server, "home"))
     entry = Entry.objects.filter(verb="person.logged_in").latest("id")
     assert entry.new == {"with": ["password", "passkey"]}
     assert troubles == []  # nothing that the Content-Security-Policy would have stopped
 
 
-def test_a_device_without_the_passkey_does_not_get_in_and_is_told(
-    vera: User, live_server: LiveServer, page: Page, device: Device
+def test_a_device_without_the_passkey_is_refused_with_a_message(
+    vera: User, live_server: LiveServer, page: Page, device: PasskeyDevice
 ) -> None:
     add_passkey(page, live_server)
     log_out(page)
@@ -111,12 +111,12 @@ def test_a_device_without_the_passkey_does_not_get_in_and_is_told(
     log_in(page, live_server)
     page.get_by_role("button", name="Use your passkey").click()
     expect(page.get_by_text("No passkey came")).to_be_visible()
-    page.goto(at(live_server, "home"))
+    page.goto(localhost_url(live_server, "home"))
     expect(page).to_have_url(re.compile("/login/"))
 
 
 def test_an_answer_of_another_key_is_refused(
-    vera: User, live_server: LiveServer, page: Page, device: Device
+    vera: User, live_server: LiveServer, page: Page, device: PasskeyDevice
 ) -> None:
     add_passkey(page, live_server)
     stored = Authenticator.objects.get(type="webauthn")
@@ -142,18 +142,18 @@ def test_an_answer_of_another_key_is_refused(
         },
     )
     expect(page.get_by_role("heading", name="Second factor")).to_be_visible()
-    page.goto(at(live_server, "home"))
+    page.goto(localhost_url(live_server, "home"))
     expect(page).to_have_url(re.compile("/login/"))
 
 
-def test_a_passkey_confirms_that_it_is_them_and_is_removed(
-    vera: User, live_server: LiveServer, page: Page, device: Device
+def test_a_passkey_reauthenticates_and_is_removed(
+    vera: User, live_server: LiveServer, page: Page, device: PasskeyDevice
 ) -> None:
     add_passkey(page, live_server)
-    page.goto(f"{at(live_server, 'account_reauthenticate')}?next={reverse('mfa_index')}")
+    page.goto(f"{localhost_url(live_server, 'account_reauthenticate')}?next={reverse('mfa_index')}")
     page.get_by_role("link", name="with your passkey").click()
     page.get_by_role("button", name="Use your passkey").click()
-    page.wait_for_url(at(live_server, "mfa_index"))
+    page.wait_for_url(localhost_url(live_server, "mfa_index"))
     assert Entry.objects.filter(verb="person.confirmed").latest("id").new == {"with": "passkey"}
     page.get_by_role("link", name=re.compile("^Remove")).click()
     page.get_by_role("button", name="Remove the passkey").click()
@@ -161,16 +161,16 @@ def test_a_passkey_confirms_that_it_is_them_and_is_removed(
     assert not Authenticator.objects.exists()  # the recovery codes went with it
 
 
-def test_a_passkey_is_enough_to_take_a_private_key_out(
-    vera: User, live_server: LiveServer, page: Page, device: Device
+def test_a_passkey_suffices_to_export_a_private_key(
+    vera: User, live_server: LiveServer, page: Page, device: PasskeyDevice
 ) -> None:
     vera.groups.set([Group.objects.get(name="administrator")])
-    certificate = certify(make_identity())
+    certificate = add_certificate(make_identity())
     add_passkey(page, live_server)
     log_out(page)
     log_in(page, live_server)
     page.get_by_role("button", name="Use your passkey").click()
-    page.wait_for_url(at(live_server, "home"))
+    page.wait_for_url(localhost_url(live_server, "home"))
     page.goto(f"{live_server.url}{reverse('certificate-export-private', args=[certificate.uid])}")
     page.get_by_role("link", name="with your passkey").click()
     page.get_by_role("button", name="Use your passkey").click()

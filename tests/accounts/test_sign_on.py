@@ -1,4 +1,4 @@
-"""Single sign-on against a real, small OpenID provider, which also misbehaves."""
+"""Single sign-on with a small OpenID provider that can misbehave."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from django.urls import reverse
 
 from as2certs.accounts import openid
 from as2certs.accounts.models import Installation, User
-from as2certs.accounts.rights import RIGHTS
+from as2certs.accounts.permissions import ROLE_PERMISSIONS
 from as2certs.audit.models import Entry
-from tests.accounts.openid import CLIENT, SECRET, Provider, running
-from tests.accounts.test_second_factor import minutes_pass
+from tests.accounts.openid import CLIENT, SECRET, FakeProvider, run_provider
+from tests.accounts.test_second_factor import expire_confirmation
 from tests.certificates import rsa_key
-from tests.inventory import certify, make_identity
+from tests.inventory import add_certificate, make_identity
 from tests.people import log_in, make_person
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -39,9 +39,9 @@ OLGA = {
 
 
 @pytest.fixture
-def provider(settings: LazySettings) -> Iterator[Provider]:
+def provider(settings: LazySettings) -> Iterator[FakeProvider]:
     settings.AS2CERTS_BASE_URL = "http://testserver"
-    with running("http://testserver/login/sign-on/return/") as provider:
+    with run_provider("http://testserver/login/sign-on/return/") as provider:
         provider.person = dict(OLGA)
         settings.AS2CERTS_OIDC = {
             "issuer": provider.issuer,
@@ -72,7 +72,7 @@ def begin(client: Client, *, wanted: str = "", at: str = "sign-on") -> str:
     return str(page["Refresh"]).removeprefix("0; url=")
 
 
-def visit(provider: Provider, address: str) -> str:
+def visit(provider: FakeProvider, address: str) -> str:
     """Log in at the provider, and return the way back: path and query."""
     parts = urlsplit(address)
     assert f"{parts.scheme}://{parts.netloc}" == provider.issuer
@@ -80,30 +80,30 @@ def visit(provider: Provider, address: str) -> str:
     return f"{back.path}?{back.query}"
 
 
-def sign_in(provider: Provider, client: Client | None = None, *, wanted: str = "") -> Client:
+def sign_in(provider: FakeProvider, client: Client | None = None, *, wanted: str = "") -> Client:
     client = client or Client(REMOTE_ADDR="192.0.2.7")
     client.get(visit(provider, begin(client, wanted=wanted)))
     return client
 
 
-def is_in(client: Client) -> bool:
+def is_logged_in(client: Client) -> bool:
     return client.get(reverse("help")).status_code == 200
 
 
-def said(client: Client) -> str:
+def login_page_text(client: Client) -> str:
     """Return what the login page says; each message once."""
     return client.get(reverse("login")).content.decode()
 
 
-def reason() -> str:
+def last_reason() -> str:
     return Entry.objects.filter(verb="person.sign_on_refused").latest("id").reason
 
 
-def test_somebody_new_gets_in_with_the_roles_of_their_groups(provider: Provider) -> None:
+def test_a_new_person_logs_in_with_the_roles_of_their_groups(provider: FakeProvider) -> None:
     client = Client(REMOTE_ADDR="192.0.2.7")
     answer = client.get(visit(provider, begin(client, wanted=reverse("audit-list"))))
     assert answer["Location"] == reverse("audit-list")
-    assert is_in(client)
+    assert is_logged_in(client)
     olga = User.objects.get()
     assert (olga.username, olga.get_full_name(), olga.email) == ("olga", "Olga Orlova", "olga@example.com")
     assert [group.name for group in olga.groups.all()] == ["operator"]
@@ -119,23 +119,23 @@ def test_somebody_new_gets_in_with_the_roles_of_their_groups(provider: Provider)
     assert (entry.new, entry.address) == ({"with": ["single sign-on"]}, "192.0.2.7")
 
 
-def test_nothing_of_what_the_provider_says_is_stored_beside_the_subject(provider: Provider) -> None:
+def test_no_claim_except_the_subject_is_stored(provider: FakeProvider) -> None:
     sign_in(provider)
     account = SocialAccount.objects.get()
     assert (account.uid, account.extra_data) == ("u-1001", {})
 
 
 def test_the_login_page_offers_it_by_its_name_and_only_where_it_is_on(
-    provider: Provider, settings: LazySettings
+    provider: FakeProvider, settings: LazySettings
 ) -> None:
-    assert "Log in with Meridian login" in said(Client())
+    assert "Log in with Meridian login" in login_page_text(Client())
     settings.AS2CERTS_OIDC = None
-    assert reverse("sign-on") not in said(Client())
+    assert reverse("sign-on") not in login_page_text(Client())
     assert Client().post(reverse("sign-on")).status_code == 404
     assert Client().get(reverse("sign-on-return")).status_code == 404
 
 
-def test_at_each_login_the_roles_are_those_of_the_groups_of_that_moment(provider: Provider) -> None:
+def test_each_login_sets_the_roles_of_the_current_groups(provider: FakeProvider) -> None:
     sign_in(provider)
     provider.person["groups"] = ["edi-leads"]
     sign_in(provider)
@@ -152,62 +152,62 @@ def test_at_each_login_the_roles_are_those_of_the_groups_of_that_moment(provider
 
 
 @pytest.mark.parametrize("groups", [None, [], ["staff"], [["edi-operators"]], {"edi-operators": 1}, 7])
-def test_somebody_without_a_group_that_counts_is_refused_and_told_what_to_do(
-    provider: Provider, groups: Any
-) -> None:
+def test_a_person_without_a_mapped_group_is_refused_with_advice(provider: FakeProvider, groups: Any) -> None:
     provider.person["groups"] = groups
     client = sign_in(provider)
-    assert not is_in(client)
-    assert "none of your groups there has a role here. Ask an administrator" in said(client)
+    assert not is_logged_in(client)
+    assert "none of your groups there has a role here. Ask an administrator" in login_page_text(client)
     assert not User.objects.exists()
 
 
-def test_somebody_who_left_all_groups_loses_the_roles_and_is_refused(provider: Provider) -> None:
+def test_a_person_who_left_all_groups_loses_the_roles_and_is_refused(provider: FakeProvider) -> None:
     sign_in(provider)
     provider.person["groups"] = []
-    assert not is_in(sign_in(provider))
+    assert not is_logged_in(sign_in(provider))
     assert not User.objects.get().groups.exists()
 
 
-def test_a_closed_account_stays_closed(provider: Provider) -> None:
+def test_a_closed_account_stays_closed(provider: FakeProvider) -> None:
     sign_in(provider)
     User.objects.update(is_active=False)
     client = sign_in(provider)
-    assert "This account is closed" in said(client)
-    assert not is_in(client)
+    assert "This account is closed" in login_page_text(client)
+    assert not is_logged_in(client)
 
 
 @pytest.mark.parametrize("wished", ["vera", "VERA"])
-def test_an_equal_user_name_takes_no_account_over(provider: Provider, wished: str) -> None:
+def test_an_equal_user_name_does_not_take_over_an_account(provider: FakeProvider, wished: str) -> None:
     vera = make_person("vera", "administrator")
     provider.person["preferred_username"] = wished
     client = sign_in(provider)
-    assert not is_in(client)
-    assert "ask an administrator to link the two (your subject at Meridian login: u-1001)" in said(client)
+    assert not is_logged_in(client)
+    assert "ask an administrator to link the two (your subject at Meridian login: u-1001)" in login_page_text(
+        client
+    )
     assert User.objects.get() == vera
     assert not SocialAccount.objects.exists()
 
 
-def test_an_equal_address_takes_no_account_over_but_makes_another(provider: Provider) -> None:
+def test_an_equal_address_creates_another_account(provider: FakeProvider) -> None:
     vera = make_person("vera", "administrator")
     provider.person["email"] = vera.email
     client = sign_in(provider)
-    assert is_in(client)
+    assert is_logged_in(client)
     assert User.objects.get(pk=client.session["_auth_user_id"]).username == "olga"
 
 
-def test_the_same_subject_of_another_issuer_is_somebody_else(
-    provider: Provider, settings: LazySettings
+def test_the_same_subject_of_another_issuer_is_another_person(
+    provider: FakeProvider, settings: LazySettings
 ) -> None:
     sign_in(provider)
-    with running(provider.redirect_uri) as other:
+    with run_provider(provider.redirect_uri) as other:
         other.person = {**OLGA, "preferred_username": "mallory"}
         change(settings, issuer=other.issuer)
         client = sign_in(other)
         assert User.objects.get(pk=client.session["_auth_user_id"]).username == "mallory"
 
 
-def test_an_administrator_links_an_account_that_is_here_already(provider: Provider) -> None:
+def test_an_administrator_links_an_existing_account(provider: FakeProvider) -> None:
     make_person("vera", "viewer")
     out = StringIO()
     call_command("link_sign_on", "vera", "u-1001", stdout=out)
@@ -225,7 +225,7 @@ def test_an_administrator_links_an_account_that_is_here_already(provider: Provid
     assert {"person.sign_on_linked", "person.sign_on_unlinked"} <= verbs
 
 
-def test_a_linked_superuser_stays_one_and_nobody_becomes_one(provider: Provider) -> None:
+def test_a_linked_superuser_stays_one_and_nobody_becomes_one(provider: FakeProvider) -> None:
     User.objects.create_superuser("root", "", "a long password")
     call_command("link_sign_on", "root", "u-1001", stdout=StringIO())
     sign_in(provider)
@@ -233,7 +233,7 @@ def test_a_linked_superuser_stays_one_and_nobody_becomes_one(provider: Provider)
     assert (root.is_superuser, root.is_staff) == (True, True)
 
 
-STRANGER = rsa_key("a stranger")
+UNKNOWN_PERSON = rsa_key("an unknown person")
 
 
 @pytest.mark.parametrize(
@@ -253,77 +253,75 @@ STRANGER = rsa_key("a stranger")
     ],
     ids=str,
 )
-def test_an_id_token_that_does_not_hold_lets_nobody_in(
-    provider: Provider, twist: dict[str, Any], why: str
-) -> None:
+def test_an_invalid_id_token_is_refused(provider: FakeProvider, twist: dict[str, Any], why: str) -> None:
     provider.twist = twist
     client = sign_in(provider)
-    assert not is_in(client)
+    assert not is_logged_in(client)
     assert not User.objects.exists()
-    assert any(part in reason() for part in why.split("|")), reason()
-    assert "could not be believed" in said(client)
+    assert any(part in last_reason() for part in why.split("|")), last_reason()
+    assert "could not be believed" in login_page_text(client)
 
 
 @pytest.mark.parametrize(
     "sign",
-    [(STRANGER, "RS256"), ("the client's secret is known to it as well", "HS256"), (None, "none")],
+    [(UNKNOWN_PERSON, "RS256"), ("the client's secret is known to it as well", "HS256"), (None, "none")],
     ids=["another key", "a shared secret", "no signature"],
 )
-def test_an_id_token_that_somebody_else_signed_lets_nobody_in(
-    provider: Provider, sign: tuple[Any, str]
+def test_an_id_token_with_a_foreign_signature_is_refused(
+    provider: FakeProvider, sign: tuple[Any, str]
 ) -> None:
     provider.sign = sign
     client = sign_in(provider)
-    assert not is_in(client)
+    assert not is_logged_in(client)
     assert not User.objects.exists()
-    assert "ID token" in reason()
+    assert "ID token" in last_reason()
 
 
-def test_a_provider_that_calls_itself_by_another_name_is_not_believed(provider: Provider) -> None:
+def test_a_provider_with_another_issuer_is_refused(provider: FakeProvider) -> None:
     provider.announced = "http://127.0.0.1:1/other"
-    assert not is_in(sign_in(provider))
-    assert "it calls itself 'http://127.0.0.1:1/other', and not as AS2CERTS_OIDC_ISSUER does" in reason()
+    assert not is_logged_in(sign_in(provider))
+    assert "it calls itself 'http://127.0.0.1:1/other', and not as AS2CERTS_OIDC_ISSUER does" in last_reason()
 
 
-def test_an_answer_is_taken_by_the_browser_that_asked_and_once(provider: Provider) -> None:
+def test_a_callback_is_accepted_once_and_in_the_same_browser(provider: FakeProvider) -> None:
     mine, victim = Client(), Client()
     back = visit(provider, begin(mine))
     victim.get(back)  # a link with my answer, sent to somebody else
-    assert not is_in(victim)
+    assert not is_logged_in(victim)
     mine.get(back)
-    assert is_in(mine)
+    assert is_logged_in(mine)
     mine.post(reverse("logout"))
     mine.get(back)
-    assert not is_in(mine)
+    assert not is_logged_in(mine)
 
 
-def test_a_wrong_state_lets_nobody_in_and_writes_nothing_into_the_trail(provider: Provider) -> None:
+def test_a_wrong_state_is_refused_and_not_recorded(provider: FakeProvider) -> None:
     client = Client()
     back = visit(provider, begin(client))
     client.get(back.replace("state=", "state=x"))
-    assert not is_in(client)
+    assert not is_logged_in(client)
     assert not Entry.objects.exists()
-    assert "was not finished" in said(client)
+    assert "was not finished" in login_page_text(client)
 
 
-def test_who_says_no_at_the_provider_is_back_at_the_login(provider: Provider) -> None:
+def test_a_cancelled_login_at_the_provider_leads_to_the_login_page(provider: FakeProvider) -> None:
     client = Client()
     state = parse_qs(urlsplit(begin(client)).query)["state"][0]
     answer = client.get(reverse("sign-on-return"), {"error": "access_denied", "state": state})
     assert answer["Location"] == reverse("login")
-    assert "was not finished" in said(client)
+    assert "was not finished" in login_page_text(client)
 
 
-def test_a_wrong_client_secret_lets_nobody_in_and_the_log_names_the_settings(
-    provider: Provider, settings: LazySettings, caplog: pytest.LogCaptureFixture
+def test_a_wrong_client_secret_is_refused_and_the_log_names_the_settings(
+    provider: FakeProvider, settings: LazySettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     change(settings, secret="wrong")
-    assert not is_in(sign_in(provider))
+    assert not is_logged_in(sign_in(provider))
     assert "Are AS2CERTS_OIDC_CLIENT_ID and AS2CERTS_OIDC_CLIENT_SECRET those" in caplog.text
 
 
 def test_a_scope_that_the_provider_refuses_is_named_in_the_log(
-    provider: Provider, caplog: pytest.LogCaptureFixture
+    provider: FakeProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = Client()
     state = parse_qs(urlsplit(begin(client)).query)["state"][0]
@@ -334,18 +332,18 @@ def test_a_scope_that_the_provider_refuses_is_named_in_the_log(
     )
 
 
-def test_a_provider_that_is_away_is_told_in_words(
-    provider: Provider, settings: LazySettings, caplog: pytest.LogCaptureFixture
+def test_an_unreachable_provider_is_reported_on_the_page(
+    provider: FakeProvider, settings: LazySettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     change(settings, issuer="http://127.0.0.1:9")
     client = Client()
     assert client.post(reverse("sign-on"))["Location"] == reverse("login")
-    assert "Meridian login does not answer" in said(client)
+    assert "Meridian login does not answer" in login_page_text(client)
     assert "Is AS2CERTS_OIDC_ISSUER right" in caplog.text
 
 
-def test_an_issuer_with_a_wrong_path_is_told_in_the_log(
-    provider: Provider, settings: LazySettings, caplog: pytest.LogCaptureFixture
+def test_an_issuer_with_a_wrong_path_is_reported_in_the_log(
+    provider: FakeProvider, settings: LazySettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     change(settings, issuer=f"{provider.issuer}/realms/nowhere")
     assert Client().post(reverse("sign-on"))["Location"] == reverse("login")
@@ -353,37 +351,37 @@ def test_an_issuer_with_a_wrong_path_is_told_in_the_log(
     assert f"HTTPError. Is AS2CERTS_OIDC_ISSUER right, and is there an answer at {where}" in caplog.text
 
 
-def test_nobody_is_led_elsewhere_after_the_login(provider: Provider) -> None:
+def test_the_login_does_not_redirect_to_other_sites(provider: FakeProvider) -> None:
     client = Client()
     answer = client.get(visit(provider, begin(client, wanted="https://evil.example/")))
     assert answer["Location"] == reverse("home")
 
 
-def test_a_second_factor_of_ones_own_is_asked_for_after_single_sign_on_too(provider: Provider) -> None:
+def test_an_existing_second_factor_is_required_after_single_sign_on(provider: FakeProvider) -> None:
     sign_in(provider)
     Authenticator.objects.create(user=User.objects.get(), type="totp", data={"secret": "sealed"})
     client = Client()
     answer = client.get(visit(provider, begin(client)))
     assert answer["Location"] == reverse("mfa_authenticate")
-    assert not is_in(client)
+    assert not is_logged_in(client)
 
 
-def test_where_a_second_factor_is_required_single_sign_on_brings_its_own(provider: Provider) -> None:
+def test_single_sign_on_satisfies_a_required_second_factor(provider: FakeProvider) -> None:
     row = Installation.current()
     row.second_factor = Installation.SecondFactor.REQUIRED
     row.save()
-    assert is_in(sign_in(provider))
+    assert is_logged_in(sign_in(provider))
 
 
-def leader(provider: Provider) -> Client:
+def make_leader(provider: FakeProvider) -> Client:
     provider.person["groups"] = ["edi-leads"]
     return sign_in(provider)
 
 
-def test_whoever_has_no_password_logs_in_again_at_the_provider_before_a_right_is_given(
-    provider: Provider,
+def test_users_without_a_password_reauthenticate_at_the_provider_before_granting_rights(
+    provider: FakeProvider,
 ) -> None:
-    client = leader(provider)
+    client = make_leader(provider)
     vera = make_person("vera", "viewer")
     form = reverse("admin:accounts_user_change", args=[vera.pk])
     asked = client.get(form)
@@ -397,11 +395,11 @@ def test_whoever_has_no_password_logs_in_again_at_the_provider_before_a_right_is
     assert Entry.objects.get(verb="person.confirmed").new == {"with": "single sign-on"}
 
 
-def test_whoever_has_no_password_logs_in_again_at_the_provider_before_a_private_key_leaves(
-    provider: Provider,
+def test_users_without_a_password_reauthenticate_at_the_provider_before_exporting_a_key(
+    provider: FakeProvider,
 ) -> None:
-    client = leader(provider)
-    certificate = certify(make_identity("ACME"))
+    client = make_leader(provider)
+    certificate = add_certificate(make_identity("ACME"))
     export = reverse("certificate-export-private", args=[certificate.uid])
     given = {"reason": "a move", "form": "pkcs12", "password": "of the file", "password_again": "of the file"}
     for asked in (client.get(export), client.post(export, given)):
@@ -414,17 +412,17 @@ def test_whoever_has_no_password_logs_in_again_at_the_provider_before_a_private_
     assert Entry.objects.get(verb="key.exported").actor == User.objects.get()
 
 
-def test_whoever_has_no_password_can_add_a_second_factor_just_after_the_login(provider: Provider) -> None:
+def test_users_without_a_password_can_add_a_second_factor_after_the_login(provider: FakeProvider) -> None:
     client = sign_in(provider)
     add = reverse("mfa_activate_totp")
     assert client.get(add).status_code == 200
-    minutes_pass(client)
+    expire_confirmation(client)
     assert client.get(add)["Location"].startswith(reverse("confirm-sign-on"))
 
 
 @pytest.mark.parametrize("ago", [3600, None])
-def test_a_provider_that_did_not_ask_again_confirms_nothing(provider: Provider, ago: float | None) -> None:
-    client = leader(provider)
+def test_a_provider_that_did_not_reauthenticate_is_refused(provider: FakeProvider, ago: float | None) -> None:
+    client = make_leader(provider)
     provider.logged_in_ago = ago or 0
     provider.twist = {} if ago else {"auth_time": None}
     client.get(visit(provider, begin(client, at="confirm-sign-on")))
@@ -433,29 +431,29 @@ def test_a_provider_that_did_not_ask_again_confirms_nothing(provider: Provider, 
     assert not Entry.objects.filter(verb="person.confirmed").exists()
 
 
-def test_somebody_else_at_the_provider_confirms_nothing(provider: Provider) -> None:
-    client = leader(provider)
+def test_another_person_at_the_provider_is_no_reauthentication(provider: FakeProvider) -> None:
+    client = make_leader(provider)
     provider.person = {**OLGA, "sub": "u-2", "preferred_username": "mallory", "groups": ["edi-leads"]}
     client.get(visit(provider, begin(client, at="confirm-sign-on")))
     assert client.get(reverse("admin:accounts_user_add")).status_code == 302
-    assert "another person" in reason()
+    assert "another person" in last_reason()
 
 
-def test_whoever_is_not_linked_has_nothing_to_confirm_there(provider: Provider) -> None:
+def test_unlinked_users_cannot_reauthenticate_at_the_provider(provider: FakeProvider) -> None:
     assert log_in(make_person("vera", "viewer")).get(reverse("confirm-sign-on")).status_code == 404
 
 
-def test_whoever_has_no_password_is_not_asked_to_change_it(provider: Provider) -> None:
+def test_users_without_a_password_are_not_asked_to_change_it(provider: FakeProvider) -> None:
     client = sign_in(provider)
     assert client.get(reverse("password-change"))["Location"] == reverse("account")
     assert reverse("password-change") not in client.get(reverse("account")).content.decode()
 
 
-def test_the_roles_that_groups_can_stand_for_are_those_of_the_rights(
+def test_groups_can_map_to_every_role(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from as2certs.settings import env, roles_of_groups
+    from as2certs.settings import env, group_roles
 
-    monkeypatch.setattr(env, "ENVIRON", {"AS2CERTS_OIDC_GROUPS": json.dumps({"all": list(RIGHTS)})})
-    assert roles_of_groups() == {"all": ["viewer", "operator", "approver", "administrator"]}
+    monkeypatch.setattr(env, "ENVIRON", {"AS2CERTS_OIDC_GROUPS": json.dumps({"all": list(ROLE_PERMISSIONS)})})
+    assert group_roles() == {"all": ["viewer", "operator", "approver", "administrator"]}
     assert openid.CompanyProvider.pkce_enabled_default

@@ -1,4 +1,4 @@
-"""Settings of single sign-on that are wrong end the start with what is wrong, and what to do."""
+"""Invalid settings of single sign-on end the start with the reason and advice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from as2certs import settings
 from tests.stack import ROOT
 
 SECRET = "hunter2 of the client"
-SOUND = {
+VALID = {
     "AS2CERTS_OIDC_ISSUER": "https://login.example.com/realms/company",
     "AS2CERTS_OIDC_CLIENT_ID": "as2-certs",
     "AS2CERTS_OIDC_CLIENT_SECRET": SECRET,
@@ -24,26 +24,26 @@ SOUND = {
 
 def changed(**parts: str | None) -> dict[str, str]:
     """Return sound settings but for these, named by their last part; None takes one away."""
-    given = {**SOUND, **{f"AS2CERTS_OIDC_{name}": value for name, value in parts.items()}}
+    given = {**VALID, **{f"AS2CERTS_OIDC_{name}": value for name, value in parts.items()}}
     return {name: value for name, value in given.items() if value is not None}
 
 
-def refused(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> str:
+def refusal(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> str:
     """Return what is said of these settings, in one line and without the secret."""
     monkeypatch.setattr(settings.env, "ENVIRON", given)
     with pytest.raises(ImproperlyConfigured) as error:
-        settings.single_sign_on()
+        settings.oidc_settings()
     said = str(error.value)
     assert SECRET not in said
     assert "\n" not in said
     return said
 
 
-def test_sound_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    padded = {name: f" {value}\n" for name, value in SOUND.items()}
-    for given in (SOUND, padded):
+def test_valid_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    padded = {name: f" {value}\n" for name, value in VALID.items()}
+    for given in (VALID, padded):
         monkeypatch.setattr(settings.env, "ENVIRON", given)
-        assert settings.single_sign_on() == {
+        assert settings.oidc_settings() == {
             "issuer": "https://login.example.com/realms/company",
             "client_id": "as2-certs",
             "secret": SECRET,
@@ -54,33 +54,33 @@ def test_sound_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         }
 
 
-@pytest.mark.parametrize("given", [{}, dict.fromkeys(SOUND, ""), {"AS2CERTS_OIDC_NAME": " "}])
-def test_without_any_it_is_off(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
+@pytest.mark.parametrize("given", [{}, dict.fromkeys(VALID, ""), {"AS2CERTS_OIDC_NAME": " "}])
+def test_single_sign_on_is_off_without_settings(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+) -> None:
     monkeypatch.setattr(settings.env, "ENVIRON", given)
-    assert settings.single_sign_on() is None
+    assert settings.oidc_settings() is None
 
 
-@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize("name", VALID)
 @pytest.mark.parametrize("value", [None, "", "  "])
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str | None) -> None:
-    said = refused(monkeypatch, changed(**{name.removeprefix("AS2CERTS_OIDC_"): value}))
+def test_missing_settings_are_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str | None) -> None:
+    said = refusal(monkeypatch, changed(**{name.removeprefix("AS2CERTS_OIDC_"): value}))
     assert said.startswith(f"{name} is missing: single sign-on wants more than AS2CERTS_OIDC_")
     assert "docs/settings.md says what to set" in said
 
 
 @pytest.mark.parametrize("name", ["NAME", "SCOPES", "GROUPS_CLAIM"])
-def test_what_means_nothing_by_itself_is_no_silent_nothing(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    said = refused(monkeypatch, {f"AS2CERTS_OIDC_{name}": "openid"})
+def test_a_setting_without_the_required_ones_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    said = refusal(monkeypatch, {f"AS2CERTS_OIDC_{name}": "openid"})
     assert said.startswith(
         "AS2CERTS_OIDC_ISSUER, AS2CERTS_OIDC_CLIENT_ID, AS2CERTS_OIDC_CLIENT_SECRET, AS2CERTS_OIDC_GROUPS are "
         f"missing: single sign-on wants more than AS2CERTS_OIDC_{name}."
     )
 
 
-def test_a_file_that_holds_no_secret_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = refused(monkeypatch, changed(CLIENT_SECRET="", CLIENT_SECRET_FILE="/run/secrets/oidc"))
+def test_an_empty_secret_file_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = refusal(monkeypatch, changed(CLIENT_SECRET="", CLIENT_SECRET_FILE="/run/secrets/oidc"))
     assert "The file that AS2CERTS_OIDC_CLIENT_SECRET_FILE names is empty." in said
 
 
@@ -106,24 +106,22 @@ def test_a_file_that_holds_no_secret_is_told(monkeypatch: pytest.MonkeyPatch) ->
         ("https://login.example.com/#company", "it holds more than a host and a path"),
     ],
 )
-def test_an_issuer_that_can_not_be_one_is_refused(
-    monkeypatch: pytest.MonkeyPatch, issuer: str, wrong: str
-) -> None:
-    said = refused(monkeypatch, changed(ISSUER=issuer))
+def test_an_invalid_issuer_is_refused(monkeypatch: pytest.MonkeyPatch, issuer: str, wrong: str) -> None:
+    said = refusal(monkeypatch, changed(ISSUER=issuer))
     assert said.startswith(f"AS2CERTS_OIDC_ISSUER can't be used (it is “{issuer}”): {wrong}")
     assert "such as https://login.example.com/realms/company" in said
 
 
 def test_a_password_in_the_issuer_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = refused(monkeypatch, changed(ISSUER=f"https://us:{SECRET}@login.example.com".replace(" ", "")))
+    said = refusal(monkeypatch, changed(ISSUER=f"https://us:{SECRET}@login.example.com".replace(" ", "")))
     assert said.startswith("AS2CERTS_OIDC_ISSUER can't be used: it holds more")
     assert "hunter2" not in said
 
 
 @pytest.mark.parametrize("host", ["localhost:8080", "127.0.0.1:8080", "[::1]:8080"])
-def test_on_this_machine_http_will_do(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+def test_http_is_allowed_on_localhost(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setattr(settings.env, "ENVIRON", changed(ISSUER=f"http://{host}/realms/company"))
-    found = settings.single_sign_on()
+    found = settings.oidc_settings()
     assert found is not None
     assert found["issuer"] == f"http://{host}/realms/company"
 
@@ -148,10 +146,8 @@ def test_on_this_machine_http_will_do(monkeypatch: pytest.MonkeyPatch, host: str
         ('{"edi-team": "Operator, Approver"}', "the role “Operator, Approver”, which is none"),
     ],
 )
-def test_groups_that_stand_for_nothing_are_refused(
-    monkeypatch: pytest.MonkeyPatch, groups: str, wrong: str
-) -> None:
-    said = refused(monkeypatch, changed(GROUPS=groups))
+def test_groups_without_roles_are_refused(monkeypatch: pytest.MonkeyPatch, groups: str, wrong: str) -> None:
+    said = refusal(monkeypatch, changed(GROUPS=groups))
     assert said.startswith("AS2CERTS_OIDC_GROUPS ")
     assert wrong in said
     assert 'JSON such as {"edi-team": "Operator"' in said or "Take Viewer, Operator, Approver" in said
@@ -159,7 +155,7 @@ def test_groups_that_stand_for_nothing_are_refused(
 
 @pytest.mark.parametrize("scopes", ["profile email", "openid,profile,email", "OpenID profile"])
 def test_scopes_without_openid_are_refused(monkeypatch: pytest.MonkeyPatch, scopes: str) -> None:
-    said = refused(monkeypatch, changed(SCOPES=scopes))
+    said = refusal(monkeypatch, changed(SCOPES=scopes))
     assert said.startswith(
         f"AS2CERTS_OIDC_SCOPES lacks openid (it is “{scopes}”). It should be names with spaces"
     )
@@ -179,7 +175,7 @@ def test_scopes_without_openid_are_refused(monkeypatch: pytest.MonkeyPatch, scop
 @pytest.mark.parametrize(
     "argv", [["manage.py", "check"], ["-m", "gunicorn", "as2certs.wsgi"]], ids=["check", "web"]
 )
-def test_the_start_ends_with_one_line(
+def test_an_invalid_setting_ends_the_start_with_one_line(
     tmp_path: Path, argv: list[str], given: dict[str, str], said: str
 ) -> None:
     needed = {"AS2CERTS_VAR": str(tmp_path), "SECRET_KEY": "x", "AS2CERTS_VAULT_KEYS": "a" * 43 + "="}

@@ -1,4 +1,4 @@
-"""Before a private key leaves, whoever takes it out shows again who they are, in whatever way they can."""
+"""Exporting a private key requires reauthentication, by any method of the user."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from django.test import Client
 from django.urls import reverse
 
 from as2certs.accounts.models import User
-from as2certs.accounts.patience import MOST_CODES
+from as2certs.accounts.throttling import MAX_CODE_FAILURES
 from as2certs.audit.models import Entry
 from identities.models import IdentityCertificate
-from tests.accounts.test_second_factor import by_password, later, minutes_pass, with_app
-from tests.inventory import certify, make_identity
+from tests.accounts.test_second_factor import (
+    client_with_password,
+    expire_confirmation,
+    next_code,
+    person_with_app,
+)
+from tests.inventory import add_certificate, make_identity
 from tests.people import PASSWORD, confirm, log_in, make_person
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -29,7 +34,7 @@ GIVEN = {
 
 @pytest.fixture
 def certificate() -> IdentityCertificate:
-    found = certify(make_identity())
+    found = add_certificate(make_identity())
     assert isinstance(found, IdentityCertificate)
     return found
 
@@ -38,7 +43,7 @@ def export(certificate: IdentityCertificate) -> str:
     return reverse("certificate-export-private", args=[certificate.uid])
 
 
-def takes_it_out(client: Client, certificate: IdentityCertificate) -> bool:
+def exports_key(client: Client, certificate: IdentityCertificate) -> bool:
     """Say whether the key leaves to this browser; if not, they are asked who they are, and nothing else happens."""
     left = Entry.objects.filter(verb="key.exported")
     before = left.count()
@@ -52,102 +57,104 @@ def takes_it_out(client: Client, certificate: IdentityCertificate) -> bool:
     return False
 
 
-def with_an_app() -> tuple[Client, str, list[str]]:
+def client_with_app() -> tuple[Client, str, list[str]]:
     """Return the browser of an administrator who has a second factor, its key, and its recovery codes."""
-    user, key, codes = with_app("anna", "administrator")
+    user, key, codes = person_with_app("anna", "administrator")
     return log_in(user), key, codes
 
 
-def without_a_password() -> tuple[Client, str, list[str]]:
+def client_without_password() -> tuple[Client, str, list[str]]:
     """The same of one who logs in by single sign-on alone, as far as the rest of the application can tell."""
-    _, key, codes = with_an_app()
+    _, key, codes = client_with_app()
     user = User.objects.get()
     user.set_unusable_password()
     user.save()
     return log_in(user), key, codes
 
 
-@pytest.mark.parametrize("start", [with_an_app, without_a_password])
-def test_a_code_of_the_second_factor_is_enough(
+@pytest.mark.parametrize("start", [client_with_app, client_without_password])
+def test_a_code_of_the_second_factor_suffices(
     certificate: IdentityCertificate, start: Callable[[], tuple[Client, str, list[str]]]
 ) -> None:
     client, key, _ = start()
-    assert not takes_it_out(client, certificate)
-    client.post(reverse("mfa_reauthenticate"), {"code": later(key)})
+    assert not exports_key(client, certificate)
+    client.post(reverse("mfa_reauthenticate"), {"code": next_code(key)})
     assert client.get(export(certificate)).status_code == 200
-    assert takes_it_out(client, certificate)
+    assert exports_key(client, certificate)
     assert Entry.objects.filter(verb="person.confirmed").latest("id").new == {"with": "authenticator app"}
 
 
-def test_a_recovery_code_is_enough_once(certificate: IdentityCertificate) -> None:
-    client, _, codes = with_an_app()
+def test_a_recovery_code_suffices_once(certificate: IdentityCertificate) -> None:
+    client, _, codes = client_with_app()
     client.post(reverse("mfa_reauthenticate"), {"code": codes[0]})
-    assert takes_it_out(client, certificate)
-    minutes_pass(client)
+    assert exports_key(client, certificate)
+    expire_confirmation(client)
     client.post(reverse("mfa_reauthenticate"), {"code": codes[0]})
-    assert not takes_it_out(client, certificate)
+    assert not exports_key(client, certificate)
 
 
-def test_the_password_is_enough_and_the_other_ways_are_offered_beside_it(
+def test_the_password_suffices_and_other_methods_are_offered(
     certificate: IdentityCertificate,
 ) -> None:
-    client, _, _ = with_an_app()
+    client, _, _ = client_with_app()
     asks = client.get(export(certificate))["Location"]
     page = client.get(asks).content.decode()
     assert re.search(r'href="/account/confirm/code/\?next=[^"]+">with a code', page)
     assert client.post(asks, {"password": PASSWORD})["Location"] == export(certificate)
-    assert takes_it_out(client, certificate)
+    assert exports_key(client, certificate)
     assert Entry.objects.filter(verb="person.confirmed").latest("id").new == {"with": "password"}
 
 
-def test_whoever_has_no_password_is_asked_for_the_code_at_once(certificate: IdentityCertificate) -> None:
-    client, _, _ = without_a_password()
+def test_users_without_a_password_are_asked_for_a_code(certificate: IdentityCertificate) -> None:
+    client, _, _ = client_without_password()
     assert client.get(export(certificate))["Location"].startswith(reverse("mfa_reauthenticate"))
 
 
-def test_logging_in_just_now_is_not_enough(certificate: IdentityCertificate) -> None:
+def test_a_recent_login_does_not_suffice(certificate: IdentityCertificate) -> None:
     make_person("anna", "administrator")
-    assert not takes_it_out(by_password("anna"), certificate)
+    assert not exports_key(client_with_password("anna"), certificate)
 
 
-def test_logging_in_just_now_with_both_factors_is_not_enough(certificate: IdentityCertificate) -> None:
-    _, key, _ = with_an_app()
-    client = by_password("anna")
-    assert client.post(reverse("mfa_authenticate"), {"code": later(key)}).status_code == 302
-    assert not takes_it_out(client, certificate)
+def test_a_recent_login_with_both_factors_does_not_suffice(certificate: IdentityCertificate) -> None:
+    _, key, _ = client_with_app()
+    client = client_with_password("anna")
+    assert client.post(reverse("mfa_authenticate"), {"code": next_code(key)}).status_code == 302
+    assert not exports_key(client, certificate)
 
 
-def test_five_minutes_later_they_are_asked_again(certificate: IdentityCertificate) -> None:
+def test_reauthentication_is_required_again_after_five_minutes(certificate: IdentityCertificate) -> None:
     make_person("anna", "administrator")
-    client = confirm(by_password("anna"))
-    assert takes_it_out(client, certificate)
-    assert takes_it_out(client, certificate)
-    minutes_pass(client)
-    assert not takes_it_out(client, certificate)
+    client = confirm(client_with_password("anna"))
+    assert exports_key(client, certificate)
+    assert exports_key(client, certificate)
+    expire_confirmation(client)
+    assert not exports_key(client, certificate)
     page = client.get(client.post(export(certificate), GIVEN)["Location"]).content.decode()
     assert "Nothing was changed yet: confirm first that it is you" in page
     assert GIVEN["reason"] not in page
 
 
-def test_what_somebody_confirmed_counts_for_nobody_after_them(certificate: IdentityCertificate) -> None:
+def test_a_reauthentication_does_not_count_for_the_next_user(certificate: IdentityCertificate) -> None:
     anna, boris = make_person("anna", "administrator"), make_person("boris", "administrator")
     client = confirm(log_in(anna))
     client.force_login(boris)
-    assert not takes_it_out(client, certificate)
+    assert not exports_key(client, certificate)
 
 
-def test_codes_are_not_guessed_on_the_way_to_a_key(certificate: IdentityCertificate) -> None:
-    client, key, codes = with_an_app()
-    for _ in range(MOST_CODES):
+def test_codes_cannot_be_guessed_before_an_export(certificate: IdentityCertificate) -> None:
+    client, key, codes = client_with_app()
+    for _ in range(MAX_CODE_FAILURES):
         client.post(reverse("mfa_reauthenticate"), {"code": "000000"})
-    for right in (later(key), codes[0]):
+    for right in (next_code(key), codes[0]):
         page = client.post(reverse("mfa_reauthenticate"), {"code": right}).content.decode()
         assert "for an hour none is looked at" in page
-    assert not takes_it_out(client, certificate)
-    assert Entry.objects.filter(verb="person.code_refused").count() == MOST_CODES
+    assert not exports_key(client, certificate)
+    assert Entry.objects.filter(verb="person.code_refused").count() == MAX_CODE_FAILURES
 
 
-def test_whoever_may_not_take_keys_out_is_refused_and_not_asked(certificate: IdentityCertificate) -> None:
+def test_users_without_the_permission_are_refused_without_reauthentication(
+    certificate: IdentityCertificate,
+) -> None:
     client = log_in(make_person("olga", "operator"))
     for answer in (client.get(export(certificate)), client.post(export(certificate), GIVEN)):
         assert answer.status_code == 403
@@ -155,11 +162,11 @@ def test_whoever_may_not_take_keys_out_is_refused_and_not_asked(certificate: Ide
     assert client.post(export(certificate), GIVEN).status_code == 403
 
 
-def test_whoever_sits_at_an_open_browser_adds_no_factor_of_theirs_to_confirm_with(
+def test_an_unattended_browser_cannot_add_a_factor_to_reauthenticate_with(
     certificate: IdentityCertificate,
 ) -> None:
     make_person("anna", "administrator")
-    client = by_password("anna")
+    client = client_with_password("anna")
     for name in ("mfa_activate_totp", "mfa_add_webauthn", "mfa_generate_recovery_codes"):
         assert client.get(reverse(name)).status_code in (302, 404), name
-    assert not takes_it_out(client, certificate)
+    assert not exports_key(client, certificate)

@@ -15,7 +15,7 @@ from as2certs.accounts.models import User
 from as2certs.audit.models import Entry
 from identities.models import PrivateKey
 from tests.attack.addresses import root_client
-from tests.inventory import certify, make_identity
+from tests.inventory import add_certificate, make_identity
 from tests.people import PASSWORD, confirm, log_in, make_person
 
 pytestmark = pytest.mark.django_db
@@ -165,14 +165,14 @@ def test_an_administrator_adds_a_colleague_and_the_trail_holds_no_password(anna:
     "lookup", ["sealed__startswith=g", "sealed__gt=a", "identity__owners__password__gt=a"]
 )
 def test_sealed_keys_and_hashes_are_not_spelled_by_filters(anna: User, lookup: str) -> None:
-    certify(make_identity())
+    add_certificate(make_identity())
     address = reverse("admin:identities_privatekey_changelist")
     for client in (log_in(anna), root_client()):
         assert client.get(f"{address}?{lookup}").status_code == 400
 
 
 def test_history_and_keys_are_not_deleted_by_anybody(anna: User) -> None:
-    certify(make_identity())
+    add_certificate(make_identity())
     kept = {model: model._default_manager.count() for model in site._registry}
     for client in (log_in(anna), root_client()):
         for model in site._registry:

@@ -6,8 +6,8 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from as2certs.content_security_policy import POLICY
 from as2certs.mail.models import Message
-from as2certs.policy import POLICY
 from tests.attack.addresses import root_client
 from tests.inventory import NOW
 from tests.people import PASSWORD, log_in, make_person

@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from django.test import RequestFactory
 from django.views.debug import ExceptionReporter, get_exception_reporter_filter
 
-from as2certs.logs import OneLine
+from as2certs.logs import OneLineFormatter
 
 SECRET = "a secret that was typed"
 
@@ -63,7 +63,7 @@ def test_the_passwords_of_servers_and_the_vaults_keys_are_not_in_a_report(settin
 
 def test_a_name_with_line_ends_writes_no_log_line_of_its_own(settings: LazySettings) -> None:
     told: dict[str, Any] = settings.LOGGING["formatters"]["line"]  # type: ignore[index]
-    formatter = OneLine(told["format"], style=told["style"])
+    formatter = OneLineFormatter(told["format"], style=told["style"])
     name = "ACME\r\n2026-11-23 12:00:00 INFO rotations: all is well\u2028\u202e"
     record = logging.LogRecord("rotations", logging.ERROR, "x", 1, "%s failed", (name,), None)
     record.exc_info = fault(SECRET)

@@ -11,12 +11,12 @@ from django.urls import reverse
 from as2certs.accounts.models import Installation, User
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
-from as2certs.mail.delivery import compose
+from as2certs.mail.delivery import build_email
 from as2certs.mail.models import Message
 from as2certs.mail.outbox import queue
 from identities.models import AS2System, Identity
 from partners.models import Contact, Partner, Partnership
-from rotations import actions
+from rotations.lifecycle import endings
 from rotations.models import Rotation, Step
 from tests.attack.addresses import everywhere, root_client
 from tests.inventory import make_identity
@@ -60,7 +60,7 @@ def world(settings: LazySettings, tmp_path: object) -> World:
     identity = Identity.objects.get(pk=world.company.identity.pk)
     evil = own_certificate(identity, by=by, now=NOW, ends=NOW + timedelta(days=20), name=EVIL[:64])
     world.objects["certificate"] = evil
-    actions.cancel(Rotation.objects.get(pk=world.objects["rotation"].pk), reason=EVIL, by=by, now=NOW)
+    endings.cancel(Rotation.objects.get(pk=world.objects["rotation"].pk), reason=EVIL, by=by, now=NOW)
     assert Entry.objects.filter(actor_name=EVIL, reason=EVIL).exists()
     return world
 
@@ -116,8 +116,8 @@ def test_names_with_line_ends_add_no_header_to_a_mail() -> None:
         context={"reason": evil, "title": evil, "rotation": identity, "holder": evil, "url": "/"},
     )
     assert message is not None
-    raw = compose(message).message()
+    raw = build_email(message).message()
     assert "Bcc" not in raw
-    assert "evil@example.com" not in compose(message).recipients()
+    assert "evil@example.com" not in build_email(message).recipients()
     assert "\n" not in message.subject
     assert "<script>" not in message.html

@@ -80,7 +80,10 @@ def test_a_private_key_in_a_partners_upload_stays_nowhere(
 
 def test_a_file_of_any_size_ends_in_a_page_in_plain_words(operator: Client) -> None:
     address = reverse("partner-upload", args=[make_partner().uid])
-    body = b"--x\r\nContent-Disposition: form-data; name=f; filename=f\r\n\r\n" + b"x" * uploads.MOST_BYTES
+    body = (
+        b"--x\r\nContent-Disposition: form-data; name=f; filename=f\r\n\r\n"
+        + b"x" * uploads.MAX_REQUEST_BYTES
+    )
     answer = operator.post(address, body, content_type="multipart/form-data; boundary=x")
     assert answer.status_code == 413
     assert "This is too large" in answer.content.decode()

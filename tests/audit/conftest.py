@@ -1,4 +1,4 @@
-"""What the trail's tests share: some entries, and the command that looks for tampering."""
+"""Fixtures of the tests of the trail: entries, and the command that verifies them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from as2certs.audit.models import Entry
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 from partners.models import Partner
 
@@ -21,32 +21,34 @@ def partner() -> Partner:
     return Partner.objects.create(name="Northwind", as2_id="NORTHWIND")
 
 
-def note(
+def add_entries(
     partner: Partner, count: int = 1, *, now: datetime | None = None, verb: str = "partner.changed"
 ) -> list[Entry]:
     """Add so many entries about a partner; by the database's clock unless another moment is given."""
     return [
         record(
-            verb,
-            on=partner,
+            AuditEvent(
+                verb,
+                partner,
+                old={"time_zone": "UTC", "holds": ["a", "b"]},
+                new={
+                    "time_zone": "Europe/Zürich",
+                    "holds": [],
+                    "days": 14,
+                    "ratio": 0.5,
+                    "late": False,
+                    "at": None,
+                },
+                reason="They said: “moved”.\nTwice.",
+            ),
             by=ALICE,
             now=(now or database_now()) + timedelta(milliseconds=number),
-            old={"time_zone": "UTC", "holds": ["a", "b"]},
-            new={
-                "time_zone": "Europe/Zürich",
-                "holds": [],
-                "days": 14,
-                "ratio": 0.5,
-                "late": False,
-                "at": None,
-            },
-            reason="They said: “moved”.\nTwice.",
         )
         for number in range(count)
     ]
 
 
-def verify(*arguments: str) -> list[str]:
+def run_verify_audit(*arguments: str) -> list[str]:
     """Run verify_audit and return its lines, with its last word; findings begin with a word in capitals."""
     out = StringIO()
     try:
@@ -58,13 +60,13 @@ def verify(*arguments: str) -> list[str]:
 
 def findings(*arguments: str) -> list[str]:
     """Return what verify_audit finds, without notes and sums; nothing when it ends well."""
-    lines = verify(*arguments)
+    lines = run_verify_audit(*arguments)
     found = [line for line in lines if line.partition(":")[0].isupper()]
     assert bool(found) == lines[-1].startswith("The trail was tampered with"), lines
     return found
 
 
-def whole() -> bool:
+def is_intact() -> bool:
     """Say whether verify_audit finds nothing."""
     return not findings()
 

@@ -1,4 +1,4 @@
-"""Many who add to the trail and several who seal it, at once: run inside an installation."""
+"""Many concurrent writers and several sealers of the trail, run inside an installation."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from django.db import connection, connections, transaction
 from as2certs.accounts.models import Installation
 from as2certs.audit import sealing
 from as2certs.audit.models import Entry
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 
 BY = Actor.command("tests")
 
 
-def add(count: int, *, word: str = "x") -> None:
+def add_entries(count: int, *, word: str = "x") -> None:
     """Add so many entries in one transaction."""
     on = Installation.current()
     with transaction.atomic():
         for _ in range(count):
-            record("installation.changed", on=on, by=BY, now=database_now(), new={"word": word})
+            record(AuditEvent("installation.changed", on, new={"word": word}), by=BY, now=database_now())
 
 
-class Undone(Exception):
+class RolledBack(Exception):
     """Raised to roll a transaction back."""
 
 
-def write(number: int, rounds: int) -> None:
+def write_many(number: int, rounds: int) -> None:
     """Commit many transactions of uneven length, and undo every fifth."""
     dice = random.Random(number)
     for round_ in range(rounds):
         try:
             with transaction.atomic():
                 for _ in range(dice.randint(1, 6)):
-                    add(1, word="undone" if round_ % 5 == 4 else "kept")
+                    add_entries(1, word="undone" if round_ % 5 == 4 else "kept")
                     time.sleep(dice.uniform(0, 0.004))
                 if round_ % 5 == 4:
-                    raise Undone
-        except Undone:
+                    raise RolledBack
+        except RolledBack:
             pass
 
 
-def crowd(*, writers: int, sealers: int, rounds: int) -> dict[str, Any]:
+def run_crowd(*, writers: int, sealers: int, rounds: int) -> dict[str, Any]:
     """Let all of them work at once; return what they came to."""
     over = threading.Event()
     sealed: list[int] = []
@@ -57,7 +57,7 @@ def crowd(*, writers: int, sealers: int, rounds: int) -> dict[str, Any]:
         def run() -> None:
             try:
                 work()
-            except Exception as error:  # noqa: BLE001  # told below
+            except Exception as error:  # noqa: BLE001  # reported below
                 wrong.append(repr(error))
             finally:
                 connections.close_all()
@@ -68,7 +68,7 @@ def crowd(*, writers: int, sealers: int, rounds: int) -> dict[str, Any]:
         while not over.is_set():
             sealed.append(sealing.seal())
 
-    writing = [threading.Thread(target=guarded(lambda n=n: write(n, rounds))) for n in range(writers)]  # type: ignore[misc]
+    writing = [threading.Thread(target=guarded(lambda n=n: write_many(n, rounds))) for n in range(writers)]  # type: ignore[misc]
     at_it = [threading.Thread(target=guarded(keep_sealing)) for _ in range(sealers)]
     for thread in (*writing, *at_it):
         thread.start()
@@ -90,9 +90,9 @@ def crowd(*, writers: int, sealers: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def nobody_waits() -> list[str]:
+def lock_waits() -> list[str]:
     """Write while somebody holds the chain, and seal while somebody writes; any wait for a lock is an error."""
-    add(1)
+    add_entries(1)
     sealing.seal()
     done: list[str] = []
 
@@ -102,7 +102,7 @@ def nobody_waits() -> list[str]:
                 cursor.execute("SET lock_timeout = '1ms'")
             try:
                 done.append(f"{said} {work()}")
-            except Exception as error:  # noqa: BLE001  # told by the test
+            except Exception as error:  # noqa: BLE001  # reported by the test
                 done.append(repr(error))
             finally:
                 connections.close_all()
@@ -112,12 +112,12 @@ def nobody_waits() -> list[str]:
         thread.join()
 
     with transaction.atomic():
-        sealing.hold(wait=True)
-        elsewhere(lambda: add(3), "added")
+        sealing.lock_head(wait=True)
+        elsewhere(lambda: add_entries(3), "added")
         elsewhere(sealing.seal, "sealed")
     with transaction.atomic():
-        add(2)
-        elsewhere(lambda: add(3), "added")
+        add_entries(2)
+        elsewhere(lambda: add_entries(3), "added")
         elsewhere(sealing.seal, "sealed")
     elsewhere(sealing.seal, "sealed")
     return done

@@ -1,4 +1,4 @@
-"""Where a request comes from: what a proxy of ours says is believed, what anybody else says is not."""
+"""The client address of a request: only our own proxies are trusted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from django.conf import LazySettings
 from django.test import RequestFactory
 
-from as2certs.audit.recording import address_of
+from as2certs.audit.recording import client_address
 
 OURS = ["10.0.0.5", "10.1.0.0/24", "fd00::/8"]
 
@@ -20,32 +20,32 @@ def _proxies(settings: LazySettings) -> None:
 
 def came_from(peer: str, heard: str | None = None) -> str | None:
     headers = {} if heard is None else {"x-forwarded-for": heard}
-    return address_of(RequestFactory().get("/", headers=headers, REMOTE_ADDR=peer))
+    return client_address(RequestFactory().get("/", headers=headers, REMOTE_ADDR=peer))
 
 
 @pytest.mark.parametrize("heard", [None, "198.51.100.1", "10.0.0.5", "127.0.0.1, 10.0.0.5", "nonsense"])
-def test_a_strangers_word_is_not_believed(heard: str | None) -> None:
+def test_a_forged_header_is_not_believed(heard: str | None) -> None:
     assert came_from("203.0.113.9", heard) == "203.0.113.9"
 
 
-def test_our_proxy_says_whom_it_heard() -> None:
+def test_the_header_of_our_proxy_is_believed() -> None:
     assert came_from("10.0.0.5", "198.51.100.1") == "198.51.100.1"
     assert came_from("fd12::1", "2001:db8::7") == "2001:db8::7"
 
 
-def test_what_a_stranger_put_in_front_of_the_proxys_word_is_not_believed() -> None:
+def test_forged_addresses_before_the_proxys_are_ignored() -> None:
     assert came_from("10.0.0.5", "192.0.2.1, 10.0.0.5, 198.51.100.1") == "198.51.100.1"
     assert came_from("10.0.0.5", "127.0.0.1,198.51.100.1") == "198.51.100.1"
 
 
-def test_it_walks_through_a_chain_of_our_proxies() -> None:
+def test_a_chain_of_our_proxies_is_followed() -> None:
     assert came_from("10.0.0.5", "192.0.2.1, 198.51.100.1, 10.1.0.7") == "198.51.100.1"
 
 
 @pytest.mark.parametrize(
     "heard", ["", "unknown", "198.51.100.1, unknown", "_hidden", "1.2.3", "\x00", "," * 99]
 )
-def test_what_is_no_address_ends_at_the_last_proxy(heard: str) -> None:
+def test_an_invalid_address_ends_at_the_last_proxy(heard: str) -> None:
     assert came_from("10.0.0.5", heard) == "10.0.0.5"
 
 
@@ -71,6 +71,6 @@ def test_a_socket_has_no_address() -> None:
     assert came_from("", "198.51.100.1") is None
 
 
-def test_nobody_is_believed_by_default(settings: LazySettings) -> None:
+def test_no_proxy_is_trusted_by_default(settings: LazySettings) -> None:
     settings.AS2CERTS_PROXIES = []
     assert came_from("10.0.0.5", "198.51.100.1") == "10.0.0.5"

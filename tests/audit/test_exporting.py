@@ -1,4 +1,4 @@
-"""The trail as a file: whole or narrowed, verified by the script of the documentation, and audited itself."""
+"""Exports of the trail: complete or filtered, verified by the script of the documentation, and recorded."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from django.urls import reverse
 from as2certs.audit import chain as chained
 from as2certs.audit import sealing
 from as2certs.audit.models import Chain, Entry
-from as2certs.audit.recording import record
+from as2certs.audit.recording import AuditEvent, record
 from as2certs.clock import database_now
 from partners.models import Partner
-from tests.audit.conftest import ALICE, findings, note, verify
+from tests.audit.conftest import ALICE, add_entries, findings, run_verify_audit
 from tests.people import log_in, make_person
 from tests.trail import tamper
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.dates]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,11 +78,11 @@ def run(script: Path, data: bytes) -> tuple[int, list[str]]:
 def test_json_lines_hold_the_whole_chain_and_end_with_the_export_itself(
     client: Client, partner: Partner
 ) -> None:
-    note(partner, 3)
+    add_entries(partner, 3)
     answer = export(client, "jsonl")
     rows = lines(answer)
     assert [row["position"] for row in rows] == [1, 2, 3, 4]
-    assert rows == chained.tell(Entry.objects.sealed())
+    assert rows == chained.read_entries(Entry.objects.sealed())
     assert rows[0]["new"] == Entry.objects.get(position=1).new
     assert (rows[-1]["verb"], rows[-1]["actor_name"], rows[-1]["new"]) == (
         "trail.exported",
@@ -97,7 +97,7 @@ def test_json_lines_hold_the_whole_chain_and_end_with_the_export_itself(
 def test_the_script_of_the_documentation_verifies_an_export(
     client: Client, partner: Partner, script: Path
 ) -> None:
-    note(partner, 5)
+    add_entries(partner, 5)
     code, said = run(script, content(export(client, "jsonl")))
     assert (code, said) == (0, [f"6 entries, 0 faults. The last one is {Chain.objects.get()}"])
 
@@ -120,56 +120,60 @@ GAP = "Position {0}, entry {1}: does not follow on 2: entries are missing, or th
 def test_the_script_of_the_documentation_finds_what_was_changed(
     client: Client, partner: Partner, script: Path, change: Any, said: list[tuple[str, int]]
 ) -> None:
-    entries = note(partner, 5)
+    entries = add_entries(partner, 5)
     rows = lines(export(client, "jsonl"))
     change(rows)
-    code, told = run(script, b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+    code, exported = run(script, b"".join(json.dumps(row).encode() + b"\n" for row in rows))
     ids = [0, *(entry.pk for entry in entries)]
     assert code == 1
-    assert told[:-1] == [words.format(position, ids[position]) for words, position in said]
+    assert exported[:-1] == [words.format(position, ids[position]) for words, position in said]
 
 
 def test_a_file_is_verified_with_its_signatures(client: Client, partner: Partner, tmp_path: Path) -> None:
-    note(partner, 5)
+    add_entries(partner, 5)
     path = tmp_path / "trail.jsonl"
     path.write_bytes(content(export(client, "jsonl")))
     assert findings("--file", str(path)) == []
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows[2]["reason"] = "x"
-    rows[2]["hash"] = chained.digest(rows[2])
+    rows[2]["hash"] = chained.compute_hash(rows[2])
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows[1:]))
     (found,) = findings("--file", str(path))
     assert found.startswith("FORGED: position 3 ")
 
 
 @pytest.mark.parametrize("text", ["", "x\n", "[]\n", '{"position": 1}\n', "\xff"])
-def test_a_file_that_is_no_trail_is_told(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_trail_is_reported(tmp_path: Path, text: str) -> None:
     path = tmp_path / "trail.jsonl"
     path.write_bytes(text.encode("latin-1"))
-    (said,) = verify("--file", str(path))
+    (said,) = run_verify_audit("--file", str(path))
     assert str(path) in said
 
 
-def test_it_is_narrowed_as_the_page_is(client: Client, partner: Partner) -> None:
-    note(partner, 2)
+def test_the_export_has_the_filters_of_the_page(client: Client, partner: Partner) -> None:
+    add_entries(partner, 2)
     other = Partner.objects.create(name="Fabrikam", as2_id="F")
-    note(other)
+    add_entries(other)
     rows = lines(export(client, "jsonl", f"?about=partners.partner:{other.uid}&who=ali"))
     assert [row["object_name"] for row in rows] == ["Fabrikam"]
-    told = Entry.objects.get(verb="trail.exported").new
-    assert told == {"format": "jsonl", "about": f"partners.partner:{other.uid}", "who": "ali"}
+    exported = Entry.objects.get(verb="trail.exported").new
+    assert exported == {"format": "jsonl", "about": f"partners.partner:{other.uid}", "who": "ali"}
 
 
-def test_a_narrowing_that_can_not_be_read_exports_nothing(client: Client, partner: Partner) -> None:
-    note(partner)
+def test_an_invalid_filter_exports_nothing(client: Client, partner: Partner) -> None:
+    add_entries(partner)
     answer = export(client, "jsonl", "?since=yesterday")
     assert answer.status_code == 302
     assert not Entry.objects.filter(verb="trail.exported").exists()
 
 
-def test_csv_is_for_spreadsheets_and_starts_no_formula(client: Client, partner: Partner) -> None:
+def test_csv_starts_no_formula(client: Client, partner: Partner) -> None:
     evil = Partner(name='=HYPERLINK("https://evil")', as2_id="E")
-    record("partner.created", on=evil, by=ALICE, now=database_now(), new={"name": "Zoë"}, reason="a,b\nc")
+    record(
+        AuditEvent("partner.created", evil, new={"name": "Zoë"}, reason="a,b\nc"),
+        by=ALICE,
+        now=database_now(),
+    )
     answer = export(client, "csv")
     text = content(answer).decode("utf-8-sig")
     row, own = csv.DictReader(io.StringIO(text))
@@ -180,33 +184,33 @@ def test_csv_is_for_spreadsheets_and_starts_no_formula(client: Client, partner: 
     assert answer["Content-Type"] == "text/csv; charset=utf-8"
 
 
-def test_more_than_a_batch_is_written_while_it_is_read(client: Client, partner: Partner) -> None:
+def test_more_than_a_batch_is_streamed(client: Client, partner: Partner) -> None:
     Entry.objects.bulk_create(
         Entry(at=database_now() + timedelta(seconds=n), verb="x", actor_name="Alice", source="web")
-        for n in range(chained.BATCH + 2)
+        for n in range(chained.BATCH_SIZE + 2)
     )
     answer = export(client, "jsonl")
     parts = list(answer.streaming_content)
     assert len(parts) == 2
     assert [json.loads(line)["position"] for line in b"".join(parts).splitlines()] == list(
-        range(1, chained.BATCH + 4)
+        range(1, chained.BATCH_SIZE + 4)
     )
 
 
-def test_what_comes_after_the_export_began_is_not_in_it(client: Client, partner: Partner) -> None:
+def test_later_entries_are_not_exported(client: Client, partner: Partner) -> None:
     answer = export(client, "jsonl")
-    note(partner)
+    add_entries(partner)
     sealing.seal()
     assert [row["verb"] for row in lines(answer)] == ["trail.exported"]
 
 
 @pytest.mark.parametrize("form", ["", "xml", "x" * 1000])
-def test_there_is_no_other_format(client: Client, form: str) -> None:
+def test_other_formats_are_refused(client: Client, form: str) -> None:
     assert export(client, form).status_code == 404
     assert not Entry.objects.filter(verb="trail.exported").exists()
 
 
-def test_it_is_never_got_by_looking_and_never_without_the_right(client: Client) -> None:
+def test_the_export_requires_post_and_the_permission(client: Client) -> None:
     assert client.get(reverse("audit-export")).status_code == 405
     viewer = log_in(make_person("vera", "viewer"))
     before = Entry.objects.count()
@@ -219,10 +223,8 @@ def test_it_is_never_got_by_looking_and_never_without_the_right(client: Client) 
     assert Entry.objects.count() == before
 
 
-def test_a_file_says_what_was_tampered_with_as_the_trail_does(
-    client: Client, partner: Partner, script: Path
-) -> None:
-    note(partner, 3)
+def test_a_file_shows_the_same_tampering_as_the_trail(client: Client, partner: Partner, script: Path) -> None:
+    add_entries(partner, 3)
     sealing.seal()
     tamper("UPDATE audit_entry SET reason = 'x' WHERE position = 2")
     code, said = run(script, content(export(client, "jsonl")))

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from as2certs.accounts.models import User
 from identities.models import Identity, IdentityCertificate, IdentityService
 from tests.certificates import cert_der, make_pair
-from tests.rotations.expiries import columns
+from tests.rotations.notifications.expiries import certificate_fields
 
 PEOPLE = 100
 BATCH = 2000
@@ -59,7 +59,7 @@ def _certificate(
     number = 2 * n + (role == "decrypt")
     span = (1, LADDER_DAYS - 1) if number < due else (LADDER_DAYS + 1, LIFETIME_DAYS)
     ends = now + timedelta(days=span[0] + number % (span[1] - span[0]), seconds=number % 86_400)
-    values: dict[str, Any] = {**columns(ends), "der": der, "common_name": identity.name}
+    values: dict[str, Any] = {**certificate_fields(ends), "der": der, "common_name": identity.name}
     values["subject"] = values["issuer"] = f"CN={identity.name},O=Example"
     values["sha256"] = values["public_key_sha256"] = uuid.uuid4().hex * 2
     return IdentityCertificate(identity=identity, **values)

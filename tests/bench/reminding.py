@@ -9,8 +9,9 @@ from typing import Any
 from django.utils import timezone
 
 from as2certs.mail.models import Message
-from rotations import notifications, reminders
+from rotations import reminders
 from rotations.models import Notice
+from rotations.notifications import operator_mail
 from tests.bench import inventory
 from tests.bench.figures import Figure, Found, Scale
 from tests.bench.grounds import DATABASES, Grounds, ask
@@ -76,6 +77,6 @@ def measure(certificates: int, due: int) -> dict[str, Any]:
 
 def _find_and_write(now: datetime) -> float:
     began = time.perf_counter()
-    for reminder in reminders.due(now):
-        notifications.reminder(reminder.recipient, [line.certificate for line in reminder.lines], now)
+    for reminder in reminders.find_due(now):
+        operator_mail.build_reminder(reminder.recipient, [line.certificate for line in reminder.lines], now)
     return time.perf_counter() - began

@@ -11,12 +11,12 @@ from django.utils import timezone
 
 from as2certs import pki
 from as2certs.audit.recording import Actor
-from identities.intake import take_in
+from identities.certificates.single_import import import_certificate
 from partners.models import Partner
 from tests.bench.figures import Figure, Found, Scale
 from tests.bench.grounds import DATABASES, Grounds, ask
 from tests.certificates import cert_pem, make_pair
-from tests.rotations.expiries import certificate, partner
+from tests.rotations.notifications.expiries import make_certificate, make_partner
 
 LIMIT = (
     "An upload waits for six statements where its floor waits for one: it holds the holder, asks for what is like the "
@@ -54,8 +54,8 @@ def measure(count: int) -> dict[str, float]:
 def _file(as2_id: str) -> tuple[Partner, bytes]:
     """Return a partner whose certificate is in use, and its next one as it would be uploaded."""
     now = timezone.now()
-    holder: Partner = partner(as2_id)
-    certificate(holder, now + timedelta(days=20))
+    holder: Partner = make_partner(as2_id)
+    make_certificate(holder, now + timedelta(days=20))
     leaf, _ = make_pair(
         as2_id, not_before=now - timedelta(days=1), not_after=now + timedelta(days=700, seconds=holder.pk)
     )
@@ -71,7 +71,7 @@ def _save(holder: Partner, data: bytes) -> None:
 def _take_in(holder: Partner, data: bytes) -> None:
     material = pki.read_public(data, partner=True)
     by = Actor.command("bench")
-    take_in(holder, material, roles=("verify", "encrypt"), by=by, now=timezone.now())
+    import_certificate(holder, material, roles=("verify", "encrypt"), by=by, now=timezone.now())
 
 
 def _seconds(do: Any, *arguments: Any) -> float:

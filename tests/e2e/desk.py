@@ -22,8 +22,9 @@ ARGS = ("--no-sandbox", "--disable-gpu", "--disable-quic")
 @contextmanager
 def own_browser() -> Iterator[Browser]:
     """Start a browser that belongs to the thread in which this is called."""
+    environment: dict[str, str | float | bool] = {**programs.real_time()}
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=programs.chromium(), args=ARGS)
+        browser = playwright.chromium.launch(executable_path=programs.chromium(), args=ARGS, env=environment)
         yield browser
         browser.close()
 

@@ -21,7 +21,7 @@ from tests.e2e.office import Office
 from tests.servers import MailServer, wait_until
 from tests.stack import Stack
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.extended]
 
 PASSWORD = "a long password of Olivia’s"
 NAMES = (
@@ -46,7 +46,7 @@ from as2certs.accounts.models import Installation, User
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from django.contrib.auth.models import Group
-from identities.intake import take_in
+from identities.certificates.single_import import import_certificate
 from identities.models import AS2System, Identity
 from partners.models import Contact, Partner, Partnership
 from tests.certificates import make_pair
@@ -66,7 +66,7 @@ def certify(station, name, days):
     leaf, key = make_pair(name, not_before=now - timedelta(days=1), not_after=now + timedelta(days=days))
     ours = station is identity
     material = pki.Material(leaf=leaf, chain=(), key=key if ours else None, container="pem")
-    return take_in(station, material, roles=station.ROLES, by=by, now=now)
+    return import_certificate(station, material, roles=station.ROLES, by=by, now=now)
 certify(identity, "MERIDIAN", 60)
 certify(identity, "MERIDIAN", 700)
 for name in {NAMES!r}:
@@ -128,7 +128,7 @@ def text_of(mail: EmailMessage) -> str:
 @pytest.fixture
 def site(make_stack: Callable[..., Stack], smtp_server: MailServer) -> Stack:
     smtp_server.refused.add(address_of("Wingtip"))
-    stack = make_stack(email_url=smtp_server.url, environment={"PYTHONPATH": str(Path.cwd())})
+    stack = make_stack(email_url=smtp_server.url)
     (stack.folder / "as2").mkdir()
     stack.manage("shell", "-c", SET_UP)
     stack.start()

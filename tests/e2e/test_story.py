@@ -21,11 +21,11 @@ from tests.e2e.story import FILE_PASSWORD, Change, Story, Told, settle
 from tests.servers import MailServer
 from tests.stack import Stack
 
-pytestmark = [pytest.mark.browser, pytest.mark.openssl]
+pytestmark = [pytest.mark.browser, pytest.mark.openssl, pytest.mark.processes]
 
 KINDS = [
     "embedded",
-    pytest.param("servers", marks=[pytest.mark.postgres, pytest.mark.redis]),
+    pytest.param("servers", marks=[pytest.mark.postgres, pytest.mark.redis, pytest.mark.extended]),
 ]
 
 

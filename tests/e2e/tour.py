@@ -17,6 +17,8 @@ from tests.e2e.desk import Desk
 VARIANTS = 8
 #: In Django admin so many pages of each kind are asked for: they are all made alike.
 ALIKE_IN_ADMIN = 4
+#: So many in either case where not all objects are asked for.
+FEW = 2
 #: Where links start from; the second is what the search field leads to.
 BEGINNINGS = ("/", "/search/?q=north")
 PHONE, DESKTOP = ViewportSize(width=390, height=844), ViewportSize(width=1440, height=1200)
@@ -110,11 +112,25 @@ class Tour:
         own = [path for path in paths if not re.match(r"/admin/|/.*/html/?(\?|$)", path)]
         return list({urlsplit(path).path: path for path in reversed(own)}.values())
 
+    @property
+    def first_of_each_kind(self) -> list[str]:
+        """Return one page of those that differ in the object alone that they show."""
+        return list({kind_of(path): path for path in reversed(self.pages)}.values())
 
-def ask_for_everything(request: APIRequestContext, url: str) -> list[Answer]:
-    """Follow every link from the first page on, as the person does whose cookies `request` has."""
+
+def kind_of(path: str) -> str:
+    """Return a path without its query, and with a star for the object that it is about."""
+    return re.sub("[0-9a-f-]{36}|[0-9]+", "*", path.partition("?")[0])
+
+
+def ask_for_everything(request: APIRequestContext, url: str, *, alike: int | None = None) -> list[Answer]:
+    """Follow the links from the first page on, as the person does whose cookies `request` has.
+
+    Ask for so many pages that are ``alike`` in all but the object, by default for all objects; of lists that are
+    searched, sorted and paged, and of Django admin, for a few.
+    """
     waiting, seen = deque((path, "") for path in BEGINNINGS), set(BEGINNINGS)
-    alike: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
     answers = []
     while waiting:
         path, came_from = waiting.popleft()
@@ -128,7 +144,7 @@ def ask_for_everything(request: APIRequestContext, url: str) -> list[Answer]:
             links += parser.found
         for link in links:
             target = _own_address(urljoin(url + path, link), url)
-            if target and target not in seen and _is_wanted(target, alike):
+            if target and target not in seen and _is_wanted(target, asked, alike):
                 seen.add(target)
                 waiting.append((target, path))
         response.dispose()
@@ -140,14 +156,18 @@ def _own_address(link: str, url: str) -> str:
     return urldefrag(link)[0].removeprefix(url) if link.startswith(f"{url}/") else ""
 
 
-def _is_wanted(target: str, alike: Counter[str]) -> bool:
+def _is_wanted(target: str, asked: Counter[str], alike: int | None) -> bool:
     path, _, query = target.partition("?")
     in_admin = path.startswith("/admin/")
-    if not query and not in_admin:
+    if in_admin or query:
+        most = FEW if alike is not None else ALIKE_IN_ADMIN if in_admin else VARIANTS
+    elif alike is not None:
+        most = alike
+    else:
         return True
-    kind = re.sub("[0-9a-f-]{36}|[0-9]+", "*", path) + "?" * bool(query) if in_admin else path
-    alike[kind] += 1
-    return alike[kind] <= (ALIKE_IN_ADMIN if in_admin else VARIANTS)
+    kind = (path if alike is None and not in_admin else kind_of(path)) + "?" * bool(query)
+    asked[kind] += 1
+    return asked[kind] <= most
 
 
 def look_at(desk: Desk, path: str, tour: Tour) -> None:

@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from rotations import actions
+from rotations.lifecycle import rescheduling
 from rotations.models import Step
-from rotations.window_forms import WindowForm
+from rotations.web.forms.windows import WindowForm
 from tests.faults import companies
 
 #: Two that jump by an hour at night, one by half an hour, one at midnight.
@@ -76,7 +76,9 @@ def schedule() -> list[dict[str, Any]]:
         assert chosen.is_valid(), chosen.errors
         assert chosen.window is not None
         by = Actor(name="Alice", source="web")
-        actions.postpone(rotation, chosen.window, reason="then", by=by, now=database_now())
+        rescheduling.postpone(
+            rotation, rescheduling.WindowChange(chosen.window, reason="then"), by=by, now=database_now()
+        )
         step = Step.objects.get(rotation=rotation, act="cut_over")
         wanted = local.replace(tzinfo=ZoneInfo(zone), fold=fold).astimezone(UTC)
         assert step.due_at is not None

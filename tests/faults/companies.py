@@ -11,15 +11,15 @@ from as2certs import pki
 from as2certs.accounts.models import User
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from identities import keys
-from identities.connectors import Change, Item, connector_of
+from identities.certificates import private_keys
+from identities.connectors import ConnectorChange, InstallableCertificate, connector_for
 from identities.models import AS2System, Identity, IdentityCertificate
-from rotations import actions, setup
+from rotations.lifecycle import approval, drafts
 from rotations.models import Rotation, Step
-from rotations.windows import Window
+from rotations.planning.windows import Window
 from tests.certificates import Pair, cert_pem, make_pair, rsa_key
-from tests.rotations.company import CHICAGO, confirm_all, draft, make_company
-from tests.service import begin
+from tests.role_assignments import begin
+from tests.rotations.company import CHICAGO, confirm_all, make_company, make_draft
 
 ROLES = ("sign", "decrypt")
 
@@ -34,7 +34,7 @@ def one(starts_in: float) -> Rotation:
     _fill_directory(company.old, _with_key(company.old))
     now = database_now()
     at = now + timedelta(seconds=starts_in)
-    rotation = actions.approve(draft(company, starts=at, now=now), by=company.approver, now=now)
+    rotation = approval.approve(make_draft(company, starts=at, now=now), by=company.approver, now=now)
     confirm_all(rotation, company, now=now)
     return rotation
 
@@ -43,7 +43,7 @@ def _with_key(certificate: IdentityCertificate) -> Pair:
     """Return a stored certificate of ours with its key."""
     row = certificate.private_key
     assert row is not None
-    key = keys.unseal(
+    key = private_keys.unseal(
         row, by=Actor.command("tests"), now=certificate.created_at, purpose="fill the directory"
     )
     return certificate.certificate, key  # type: ignore[return-value]  # the tests' keys are RSA
@@ -67,9 +67,11 @@ def many(
     ):
         at = begin + timedelta(seconds=seconds)
         window = Window(at, at + timedelta(minutes=minutes), CHICAGO)
-        wish = setup.Wish(roles=ROLES, old=old, new=new, window=window)
-        rotation = setup.set_up(old.identity, wish, by=Actor(name="Alice", source="web", user=alice), now=now)
-        rotations.append(actions.approve(rotation, by=Actor(name="Bob", source="web", user=bob), now=now))
+        wish = drafts.DraftSpec(roles=ROLES, old=old, new=new, window=window)
+        rotation = drafts.create_draft(
+            old.identity, wish, by=Actor(name="Alice", source="web", user=alice), now=now
+        )
+        rotations.append(approval.approve(rotation, by=Actor(name="Bob", source="web", user=bob), now=now))
     if not ago:
         move(begin - database_now())
     return rotations
@@ -120,7 +122,7 @@ def _store(identity: Identity, pair: Pair, *, now: datetime) -> IdentityCertific
     material = pki.Material(leaf=pair[0], chain=(), key=None, container="pem")
     columns = IdentityCertificate.columns_from(material)
     if identity.as2_system_id:
-        columns["private_key"] = keys.seal(identity, pair[1], now=now)
+        columns["private_key"] = private_keys.seal(identity, pair[1], now=now)
     row: IdentityCertificate = identity.certificates.create(
         **columns, source="uploaded", created_at=now, created_by="Alice"
     )
@@ -132,9 +134,9 @@ def _fill_directory(old: IdentityCertificate, pair: Pair) -> None:
     system = old.identity.as2_system
     assert system is not None
     quiet = AS2System(name=system.name, connector=system.connector, config={**system.config, "hook": ""})
-    connector = connector_of(quiet)
+    connector = connector_for(quiet)
     assert connector is not None
-    item = Item(
+    item = InstallableCertificate(
         certificate_pem=cert_pem(pair[0]),
         chain_pem=b"",
         sha256=old.sha256,
@@ -144,5 +146,7 @@ def _fill_directory(old: IdentityCertificate, pair: Pair) -> None:
         key=lambda: pair[1],
     )
     moves = {"decrypt": "replace", "sign": "switch"}
-    result = connector.apply(Change("before the tests", "own", old.identity.as2_id, moves, None, item))
+    result = connector.apply(
+        ConnectorChange("before the tests", "own", old.identity.as2_id, moves, None, item)
+    )
     assert result.outcome.good, result.message

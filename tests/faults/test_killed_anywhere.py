@@ -151,6 +151,7 @@ class Burst:
         self.running += self.site.start(victim.name)
 
 
+@pytest.mark.extended
 def test_random_kills_in_a_burst_lose_and_double_nothing(
     site: Site, smtp_server: MailServer, full: bool
 ) -> None:

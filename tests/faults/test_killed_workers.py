@@ -68,7 +68,14 @@ POINTS = {"before": before_the_write, "during": during_the_write, "after": after
 
 
 @pytest.mark.faults(row=1)
-@pytest.mark.parametrize(("point", "taker"), [("before", "worker"), ("during", "loop"), ("after", "worker")])
+@pytest.mark.parametrize(
+    ("point", "taker"),
+    [
+        pytest.param("before", "worker", marks=pytest.mark.extended),
+        ("during", "loop"),
+        pytest.param("after", "worker", marks=pytest.mark.extended),
+    ],
+)
 def test_a_killed_workers_step_is_taken_up_and_applied_once(
     point: str, taker: str, site: Site, smtp_server: MailServer
 ) -> None:

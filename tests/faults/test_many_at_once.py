@@ -36,6 +36,7 @@ def told(what: str, late: list[float]) -> str:
     return f"{what} p50 {1000 * median(late):.0f} ms, p99 {1000 * percentile(late, 99):.0f} ms"
 
 
+@pytest.mark.alone
 def test_idle_workers_begin_each_step_within_a_quarter_of_a_second_and_never_early(site: Site) -> None:
     site.start_idle("worker", "beat", "loop")
     site.set_up("many", [2 + n * 0.17 for n in range(120)], directories=range(0, 120, 10))

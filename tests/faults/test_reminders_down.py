@@ -14,9 +14,9 @@ pytestmark = pytest.mark.faults(row=13)
 #: Three people with a certificate each that ends in so many days; the ladder has 30, 14, 7, 3 and 1 among its rungs.
 SEED = """
 from as2certs.clock import database_now
-from tests.rotations.expiries import DAY, certificate, identity, person
+from tests.rotations.notifications.expiries import DAY, make_certificate, make_identity, make_user
 for name, days in {people}:
-    certificate(identity("ACME-" + name, owners=[person(name)]), database_now() + days * DAY)
+    make_certificate(make_identity("ACME-" + name, owners=[make_user(name)]), database_now() + days * DAY)
 """
 PEOPLE = [("kim", 15.5), ("nora", 8.5), ("gone", 8.5), ("lee", 40.0)]
 #: Three days pass, as far as what ends and what ran are concerned.

@@ -18,10 +18,16 @@ def test_the_table_has_its_rows_in_order() -> None:
     assert list(rows.in_table()) == list(range(1, 16))
 
 
-@pytest.mark.parametrize("form", rows.FORMS)
-def test_each_row_of_the_table_has_a_test(form: str) -> None:
+@pytest.mark.parametrize(
+    ("form", "markers"),
+    [
+        pytest.param("short", "faults and not extended", id="make test"),
+        pytest.param("full", "faults", id="make test-faults", marks=pytest.mark.extended),
+    ],
+)
+def test_each_row_of_the_table_has_a_test(form: str, markers: str) -> None:
     marked = [str(path) for path in (ROOT / "tests").rglob("test_*.py") if "mark.faults" in path.read_text()]
-    argv = ["-m", "pytest", "--collect-only", "-m", "faults", f"--faults={form}", "-p", "no:cacheprovider"]
+    argv = ["-m", "pytest", "--collect-only", "-m", markers, f"--faults={form}", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [sys.executable, *argv, *marked], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from statistics import median
 
 import pytest
 
 from tests.faults.site import Site
 from tests.faults.visitor import Visitor
-from tests.programs import libfaketime
+from tests.programs import other_time
 from tests.servers import MailServer, wait_until
 from tests.stack import Running
 
@@ -20,20 +19,9 @@ IN_FULL = pytest.mark.faults(form="full")
 LATE_AT_MOST = 5
 
 
-def wrong_by(offset: str) -> dict[str, str]:
-    """Return the environment in which a program's clock is wrong, and what it measures goes on as ever."""
-    return {
-        "LD_PRELOAD": str(libfaketime()),
-        "FAKETIME": offset,
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-        "PYTHONPATH": str(Path(__file__).with_name("sleeping")),
-    }
-
-
 def start_wrong(site: Site, offset: str, *names: str) -> list[Running]:
     """Start processes whose clocks differ by so much, such as "+1h"."""
-    wrong = wrong_by(offset)
+    wrong = other_time(offset)
     site.environment.update(wrong)
     started = site.start(*names) if "web" in names else site.start_idle(*names)
     for name in wrong:
@@ -42,7 +30,7 @@ def start_wrong(site: Site, offset: str, *names: str) -> list[Running]:
 
 
 def test_the_clocks_are_wrong(site: Site) -> None:
-    site.environment.update(wrong_by("+1h"))
+    site.environment.update(other_time("+1h"))
     code = "import json\nfrom datetime import *\nfrom as2certs.clock import database_now\n"
     code += "print(json.dumps([datetime.now(UTC).timestamp(), database_now().timestamp()]))"
     local, shared = site.python(code)

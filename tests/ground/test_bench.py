@@ -1,4 +1,4 @@
-"""`python -m tests.bench` names its figures, measures, and says how it went."""
+"""`python -m tests.bench` lists its figures, measures them, and reports the results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_it_names_what_can_be_measured() -> None:
     assert names == wanted
 
 
-def test_it_refuses_what_nobody_knows() -> None:
+def test_unknown_figures_are_refused() -> None:
     done = bench("speed")
     assert done.returncode == 2
     assert "There is no benchmark speed" in done.stderr
@@ -33,6 +33,7 @@ def test_it_refuses_what_nobody_knows() -> None:
 
 @pytest.mark.postgres
 @pytest.mark.redis
+@pytest.mark.processes
 def test_a_small_run_ends_with_one_line_per_figure() -> None:
     done = bench("--part", "500", "inventory")
     assert done.returncode == 0, done.stdout + done.stderr

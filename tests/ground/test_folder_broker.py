@@ -1,4 +1,4 @@
-"""The broker of the embedded installation: a message is there whole or not at all, and a bad one ends nobody."""
+"""The folder broker: messages are complete or absent, and an invalid one stops no worker."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ def test_messages_are_taken_once_in_their_order_and_leave_nothing_behind(folder:
 
 
 @pytest.mark.parametrize("text", ["", '{"body": "half of a mes', "\x00\x00\x00"])
-def test_a_message_that_can_not_be_read_is_left_out(
-    folder: Path, text: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_invalid_message_is_skipped(folder: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "1_broken.celery.msg").write_text(text)
     channel(folder)._put("celery", {"number": 2})
     assert take_all(channel(folder)) == [{"number": 2}]
@@ -60,7 +58,7 @@ def test_a_message_that_can_not_be_read_is_left_out(
     assert list(folder.iterdir()) == []
 
 
-def test_no_message_is_seen_before_it_is_whole_and_each_is_taken_by_one(
+def test_messages_are_complete_and_taken_by_one_worker(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     each, senders, takers = 300, 2, 3
@@ -94,7 +92,7 @@ def test_no_message_is_seen_before_it_is_whole_and_each_is_taken_by_one(
     assert caplog.text == ""
 
 
-def test_a_worker_outlives_a_message_that_is_empty(make_stack: Callable[..., Stack]) -> None:
+def test_a_worker_survives_an_empty_message(make_stack: Callable[..., Stack]) -> None:
     stack = make_stack()
     _, worker = stack.start("web", "worker")
     queue = stack.folder / "broker" / "queue"

@@ -1,4 +1,4 @@
-"""What load balancers and monitoring are told."""
+"""Liveness and readiness."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def mail(*, minutes_ago: float, state: str) -> None:
     )
 
 
-def test_a_process_that_is_up_says_so(client: Client, django_assert_num_queries: Any) -> None:
+def test_healthz_reports_a_running_process(client: Client, django_assert_num_queries: Any) -> None:
     with django_assert_num_queries(0):
         answer = client.get("/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "up"})
 
 
-def test_it_is_ready_while_somebody_looks_for_due_steps(client: Client) -> None:
+def test_readyz_is_ok_while_due_steps_are_searched_for(client: Client) -> None:
     tick(seconds_ago=2)
     answer = client.get("/readyz")
     assert answer.status_code == 200
@@ -59,7 +59,7 @@ def test_it_is_ready_while_somebody_looks_for_due_steps(client: Client) -> None:
     assert 2 <= found["seconds_since_tick"] < 10
 
 
-def test_it_is_not_ready_before_anybody_ever_looked(client: Client) -> None:
+def test_readyz_fails_before_the_first_tick(client: Client) -> None:
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["seconds_since_tick"] is None
@@ -67,21 +67,21 @@ def test_it_is_not_ready_before_anybody_ever_looked(client: Client) -> None:
 
 
 @pytest.mark.parametrize(("seconds_ago", "status"), [(25, 200), (31, 503)])
-def test_it_is_not_ready_once_the_last_tick_is_half_a_minute_old(
+def test_readyz_fails_half_a_minute_after_the_last_tick(
     client: Client, seconds_ago: float, status: int
 ) -> None:
     tick(seconds_ago=seconds_ago)
     assert client.get("/readyz").status_code == status
 
 
-def test_it_is_not_ready_when_the_broker_folder_is_gone(client: Client, settings: LazySettings) -> None:
+def test_readyz_fails_without_the_broker_folder(client: Client, settings: LazySettings) -> None:
     tick(seconds_ago=0)
     settings.CELERY_BROKER_TRANSPORT_OPTIONS = {"data_folder_in": "/nowhere"}
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["problems"]) == (503, ["broker: its folder can't be written"])
 
 
-def test_stuck_mail_is_counted_but_does_not_take_the_process_out(client: Client) -> None:
+def test_stuck_mail_is_counted_but_does_not_make_a_process_unready(client: Client) -> None:
     tick(seconds_ago=0)
     mail(minutes_ago=14, state="queued")
     assert client.get("/readyz").json()["stuck_mail"] == 0
@@ -93,7 +93,7 @@ def test_stuck_mail_is_counted_but_does_not_take_the_process_out(client: Client)
     assert answer.json()["problems"] == ["mail: 2 messages wait too long or were given up"]
 
 
-def test_a_trail_that_nobody_seals_is_told_but_does_not_take_the_process_out(client: Client) -> None:
+def test_unsealed_entries_are_reported_but_do_not_make_a_process_unready(client: Client) -> None:
     tick(seconds_ago=0)
 
     def note(minutes_ago: float) -> None:

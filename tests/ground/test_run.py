@@ -1,4 +1,4 @@
-"""`make run`, as somebody does it who has just cloned the project (but for the packages, which are there already)."""
+"""`make run` in a fresh clone, except that the packages are installed already."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ from tests.servers import free_port, wait_until
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUN = [sys.executable, "-m", "as2certs.run"]
 
+pytestmark = pytest.mark.processes
+
 
 def environment(var: Path, port: int, **more: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "AS2CERTS_VAR": str(var), "PORT": str(port), **more}
 
 
-def refused(var: Path, port: int, *command: str, **more: str) -> str:
+def refusal(var: Path, port: int, *command: str, **more: str) -> str:
     """Return the one line with which a start ends that can't work."""
     done = subprocess.run(
         command or RUN,
@@ -47,7 +49,7 @@ def refused(var: Path, port: int, *command: str, **more: str) -> str:
 
 
 @contextmanager
-def running(var: Path, port: int, **more: str) -> Iterator[subprocess.Popen[bytes]]:
+def running_application(var: Path, port: int, **more: str) -> Iterator[subprocess.Popen[bytes]]:
     """Start the application, and wait until its pages are there."""
     log = var.parent / f"log-{time.monotonic_ns()}"
     with log.open("wb") as out:
@@ -55,7 +57,7 @@ def running(var: Path, port: int, **more: str) -> Iterator[subprocess.Popen[byte
             RUN, cwd=ROOT, env=environment(var, port, **more), stdout=out, stderr=out, start_new_session=True
         )
     try:
-        wait_until(lambda: process.poll() is not None or answers(port), seconds=60, what="the pages")
+        wait_until(lambda: process.poll() is not None or is_answering(port), seconds=60, what="the pages")
         assert process.poll() is None, log.read_text()
         yield process
     finally:
@@ -66,7 +68,7 @@ def running(var: Path, port: int, **more: str) -> Iterator[subprocess.Popen[byte
     assert said.rstrip().endswith("Everything has ended."), said
 
 
-def answers(port: int) -> bool:
+def is_answering(port: int) -> bool:
     with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
         return bool(answer.status == 200)
     return False
@@ -87,9 +89,9 @@ def logs(var: Path) -> list[str]:
     return [log.read_text() for log in sorted(var.parent.glob("log-*"))]
 
 
-def test_it_starts_everything_shows_a_password_once_and_ends_everything(tmp_path: Path) -> None:
+def test_run_starts_all_processes_shows_a_password_once_and_stops_them(tmp_path: Path) -> None:
     var, port = tmp_path / "var", free_port()
-    with running(var, port):
+    with running_application(var, port):
         started = processes_of(var)
         for name in ("gunicorn", "as2certs.worker", "as2certs.beat", "apply_due --loop", "send_mail --loop"):
             assert any(name in line for line in started), (name, started)
@@ -104,7 +106,7 @@ def test_it_starts_everything_shows_a_password_once_and_ends_everything(tmp_path
     assert "Traceback" not in first
 
     before = time.monotonic()
-    with running(var, port):
+    with running_application(var, port):
         assert time.monotonic() - before < 20
     second = logs(var)[-1]
     assert "password" not in second
@@ -112,28 +114,23 @@ def test_it_starts_everything_shows_a_password_once_and_ends_everything(tmp_path
     assert processes_of(var) == []
 
 
-def test_the_example_data_is_loaded_once_and_left_alone_at_the_next_start(tmp_path: Path) -> None:
-    var = tmp_path / "var"
-    for said in ("Example data loaded.", "No example data loaded"):
-        with running(var, free_port(), DEMO="1"):
-            assert said in logs(var)[-1]
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_it_ends_everything_when_it_is_told_to_or_its_terminal_is_closed(
-    tmp_path: Path, number: signal.Signals
+def test_the_example_data_is_loaded_once_and_sigterm_or_a_closed_terminal_ends_everything(
+    tmp_path: Path,
 ) -> None:
     var = tmp_path / "var"
-    with running(var, free_port()) as process:
-        process.send_signal(number)
-        assert process.wait(timeout=30) == 0
-    assert processes_of(var) == []
+    ends = {"Example data loaded.": signal.SIGTERM, "No example data loaded": signal.SIGHUP}
+    for said, number in ends.items():
+        with running_application(var, free_port(), DEMO="1") as process:
+            assert said in logs(var)[-1]
+            process.send_signal(number)
+            assert process.wait(timeout=30) == 0
+        assert processes_of(var) == []
 
 
-def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        line = refused(tmp_path, port)
+        line = refusal(tmp_path, port)
     assert (
         line
         == f"as2certs: Port {port} is taken by another program. Choose another one: make run PORT={port + 1}"
@@ -141,35 +138,35 @@ def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_port_that_is_none_is_one_line(tmp_path: Path) -> None:
-    line = refused(tmp_path, 0, PORT="eighty")
+def test_an_invalid_port_is_reported_in_one_line(tmp_path: Path) -> None:
+    line = refusal(tmp_path, 0, PORT="eighty")
     assert line == "as2certs: PORT can't be read (it is “eighty”). It should be a number from 1 to 65535."
 
 
-def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    line = refused(tmp_path / "file" / "var", free_port())
+    line = refusal(tmp_path / "file" / "var", free_port())
     assert line.startswith(f"as2certs: {tmp_path}/file/var can't be written: Not a directory.")
 
 
-def test_a_python_that_is_too_old_is_one_line(tmp_path: Path) -> None:
+def test_an_old_python_is_reported_in_one_line(tmp_path: Path) -> None:
     pretend = "import sys, runpy; sys.version_info = (3, 9, 2); runpy.run_module('as2certs.run', run_name='__main__')"
-    line = refused(tmp_path, free_port(), sys.executable, "-c", pretend)
+    line = refusal(tmp_path, free_port(), sys.executable, "-c", pretend)
     assert line == "as2certs: Python 3.11 or later is needed, this is 3.9."
 
 
-def test_an_old_python_can_read_the_start_as_far_as_that_line() -> None:
+def test_an_old_python_can_parse_the_start_up_to_that_line() -> None:
     source = (ROOT / "as2certs" / "run.py").read_text()
     assert ast.parse(source, feature_version=(3, 7))
 
 
-def test_a_setting_with_a_typo_is_one_line(tmp_path: Path) -> None:
-    line = refused(tmp_path / "var", free_port(), AS2CERTS_BASEURL="http://certs.example.com")
+def test_a_misspelled_setting_is_reported_in_one_line(tmp_path: Path) -> None:
+    line = refusal(tmp_path / "var", free_port(), AS2CERTS_BASEURL="http://certs.example.com")
     assert line.startswith("as2certs: AS2CERTS_BASEURL is not a setting.")
 
 
-def test_a_database_that_is_away_is_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_database_is_reported_in_one_line(tmp_path: Path) -> None:
     away = f"postgres://nobody:hunter2@127.0.0.1:{free_port()}/none"
-    line = refused(tmp_path / "var", free_port(), DATABASE_URL=away)
+    line = refusal(tmp_path / "var", free_port(), DATABASE_URL=away)
     assert "The database can't be opened" in line
     assert "hunter2" not in line

@@ -1,4 +1,4 @@
-"""The private servers do what tests of faults need of them."""
+"""The test servers behave as the tests of faults require."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def rows(url: str) -> list[int]:
         return [number for (number,) in connection.execute("SELECT n FROM numbers")]
 
 
-def test_postgres_comes_back_with_its_data_after_a_kill(postgres: Postgres) -> None:
+def test_postgres_restarts_with_its_data_after_a_kill(postgres: Postgres) -> None:
     url = postgres.new_database()
     with psycopg.connect(url) as connection:
         connection.execute("CREATE TABLE numbers AS SELECT 7 AS n")
@@ -43,7 +43,7 @@ def test_redis_hangs_while_paused_and_is_empty_after_a_kill(redis_server: Redis)
     assert connection.get("word") is None
 
 
-def test_the_mail_server_keeps_mail_and_refuses_whom_it_is_told(smtp_server: MailServer) -> None:
+def test_the_mail_server_keeps_mail_and_refuses_configured_recipients(smtp_server: MailServer) -> None:
     smtp_server.refused.add("nobody@example.com")
     with smtplib.SMTP("127.0.0.1", smtp_server.port) as client:
         text = "Subject: Hello\r\n\r\nThere."

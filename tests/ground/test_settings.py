@@ -1,4 +1,4 @@
-"""Settings come from the environment, and what can't be read ends the start with one line that names it."""
+"""Settings come from the environment; an invalid value ends the start with one line that names it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 VAULT_KEY = "dGVzdHMgb25seSwgdGhpcyBrZXkgc2VhbHMgbm90aCE="
 
 
-def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def load_settings(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run manage.py with nothing in its environment but this."""
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],
@@ -30,7 +30,7 @@ def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 def values(*names: str, **environment: str) -> list[object]:
     """Return these settings as the application has them."""
     code = f"import json; from django.conf import settings; print(json.dumps([settings.{', settings.'.join(names)}]))"
-    done = start("shell", "--no-imports", "-c", code, **environment)
+    done = load_settings("shell", "--no-imports", "-c", code, **environment)
     assert done.returncode == 0, done.stderr
     found: list[object] = json.loads(done.stdout)
     return found
@@ -72,12 +72,12 @@ def sound(tmp_path: Path) -> dict[str, str]:
         ),
     ],
 )
-def test_what_cannot_be_read_ends_the_start_with_one_line(
+def test_an_invalid_value_ends_the_start_with_one_line(
     sound: dict[str, str], name: str, value: str, said: str
 ) -> None:
     if name == "SECRET_KEY_FILE":
         del sound["SECRET_KEY"]
-    done = start("check", **{**sound, name: value})
+    done = load_settings("check", **{**sound, name: value})
     assert done.returncode != 0
     assert len(done.stderr.strip().splitlines()) == 1
     assert said in done.stderr
@@ -85,24 +85,24 @@ def test_what_cannot_be_read_ends_the_start_with_one_line(
 
 
 @pytest.mark.parametrize("name", ["SECRET_KEY", "AS2CERTS_VAULT_KEYS"])
-def test_a_secret_that_is_missing_is_named_and_not_made_up(
+def test_a_missing_secret_is_named_and_not_generated(
     sound: dict[str, str], name: str, tmp_path: Path
 ) -> None:
     del sound[name]
-    done = start("check", **sound)
+    done = load_settings("check", **sound)
     assert done.returncode != 0
     assert done.stderr.startswith(f"as2certs: {name} is missing")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_vault_key_that_is_none_is_refused_without_being_shown(sound: dict[str, str]) -> None:
-    done = start("check", **{**sound, "AS2CERTS_VAULT_KEYS": f"{VAULT_KEY},hunter2"})
+def test_an_invalid_vault_key_is_refused_without_being_shown(sound: dict[str, str]) -> None:
+    done = load_settings("check", **{**sound, "AS2CERTS_VAULT_KEYS": f"{VAULT_KEY},hunter2"})
     assert done.returncode != 0
     assert "as2certs.E001" in done.stderr
     assert "hunter2" not in done.stderr
 
 
-def test_secrets_are_read_from_files_without_their_line_ends(sound: dict[str, str], tmp_path: Path) -> None:
+def test_secrets_are_read_from_files_without_line_ends(sound: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "key").write_text("from a file\n")
     (tmp_path / "keys").write_text(f"{VAULT_KEY}\n{VAULT_KEY}\n")
     found = values(
@@ -117,7 +117,7 @@ def test_secrets_are_read_from_files_without_their_line_ends(sound: dict[str, st
 
 def test_a_secret_that_is_set_twice_is_refused(sound: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "key").write_text("another")
-    done = start("check", **sound, SECRET_KEY_FILE=str(tmp_path / "key"))
+    done = load_settings("check", **sound, SECRET_KEY_FILE=str(tmp_path / "key"))
     assert done.returncode != 0
     assert "SECRET_KEY and SECRET_KEY_FILE are both set" in done.stderr
 
@@ -151,7 +151,7 @@ def test_an_https_address_makes_cookies_secure_and_is_trusted(sound: dict[str, s
     assert found == [True, True, ["https://certs.example.com"]]
 
 
-def test_mail_goes_where_the_url_says(sound: dict[str, str]) -> None:
+def test_mail_is_sent_to_the_server_of_the_url(sound: dict[str, str]) -> None:
     found = values(
         "EMAIL_BACKEND",
         "EMAIL_HOST",
@@ -162,11 +162,11 @@ def test_mail_goes_where_the_url_says(sound: dict[str, str]) -> None:
         **sound,
         EMAIL_URL="smtp+tls://us%40example.com:p%2Fw@mail.example.com:587",
     )
-    backend = "as2certs.mail.smtp.PatientBackend"
+    backend = "as2certs.mail.smtp.PatientEmailBackend"
     assert found == [backend, "mail.example.com", 587, "us@example.com", "p/w", True]
 
 
-def test_the_documentation_lists_every_setting_of_ours() -> None:
+def test_the_documentation_lists_every_setting() -> None:
     from as2certs.settings import OWN_NAMES, SECRETS
 
     text = (ROOT / "docs" / "settings.md").read_text()

@@ -1,4 +1,4 @@
-"""Django admin for our side: complete, audited, and without a byte of a key."""
+"""Django admin: complete, audited, and without a byte of a key."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from identities.models import (
     IdentityService,
     PrivateKey,
 )
-from partners import signing
+from partners import signing_choices
 from partners.models import Contact, Partner, PartnerCertificate, PartnerService, Partnership, SigningChoice
-from tests.inventory import NOW, certify, make_identity, make_partner, queries, trail, verbs
+from tests.inventory import NOW, add_certificate, count_queries, make_identity, make_partner, trail, verbs
 
 pytestmark = pytest.mark.django_db
 
@@ -46,14 +46,14 @@ def address(model: Any, page: str, *args: Any) -> str:
 
 @pytest.fixture
 def everything() -> None:
-    """Store one object of each kind."""
+    """Store one object of each model."""
     system = AS2System.objects.create(name="OpenAS2")
     identity, partner = make_identity(as2_system=system), make_partner()
-    certify(identity)
-    certify(partner)
+    add_certificate(identity)
+    add_certificate(partner)
     Contact.objects.create(partner=partner, name="Dana", email="dana@example.com")
     partnership = Partnership.objects.create(identity=identity, partner=partner)
-    signing.choose(partnership, certify(identity, days=700, with_key=False), at=NOW)
+    signing_choices.choose(partnership, add_certificate(identity, days=700, with_key=False), at=NOW)
     CertificateRequest.objects.create(identity=identity, created_at=NOW)
 
 
@@ -82,7 +82,7 @@ def test_no_page_of_the_admin_reads_a_byte_of_a_key(administrator: Client, model
 
 @pytest.mark.usefixtures("everything")
 @pytest.mark.parametrize("model", LOOKED_AT, ids=lambda model: model.__name__)
-def test_history_and_secrets_are_only_looked_at(administrator: Client, model: Any) -> None:
+def test_history_and_secrets_are_read_only(administrator: Client, model: Any) -> None:
     row = model.objects.first()
     before = model.objects.values().first()
     assert administrator.get(address(model, "add")).status_code == 403
@@ -95,7 +95,7 @@ def test_history_and_secrets_are_only_looked_at(administrator: Client, model: An
 @pytest.mark.parametrize(
     "model", [AS2System, Identity, Partner, Partnership], ids=lambda model: model.__name__
 )
-def test_what_history_hangs_on_is_not_deleted(administrator: Client, model: Any) -> None:
+def test_objects_with_history_are_not_deleted(administrator: Client, model: Any) -> None:
     row = model.objects.first()
     assert administrator.post(address(model, "delete", row.pk), {"post": "yes"}).status_code == 403
     chosen = {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"}
@@ -108,7 +108,7 @@ INLINE = {
 }
 
 
-def test_a_change_stands_in_the_trail_with_old_and_new(administrator: Client) -> None:
+def test_a_change_is_recorded_with_old_and_new_values(administrator: Client) -> None:
     identity = make_identity(name="Old")
     typed = {"name": "New", "as2_id": "ACME-PROD", "environment": "production", **INLINE}
     assert administrator.post(address(Identity, "change", identity.pk), typed).status_code == 302
@@ -117,7 +117,7 @@ def test_a_change_stands_in_the_trail_with_old_and_new(administrator: Client) ->
     assert (entry.old, entry.new) == ({"name": "Old"}, {"name": "New"})
 
 
-def test_what_is_added_stands_in_the_trail(administrator: Client) -> None:
+def test_an_added_object_is_recorded(administrator: Client) -> None:
     typed = {
         "name": "OpenAS2",
         "environment": "production",
@@ -145,7 +145,7 @@ def test_the_same_rules_hold_as_on_the_pages(administrator: Client) -> None:
     assert not Identity.objects.exists()
 
 
-def test_a_contact_is_added_and_deleted_with_its_partner_in_the_trail(administrator: Client) -> None:
+def test_an_added_and_a_deleted_contact_are_recorded_for_its_partner(administrator: Client) -> None:
     partner = make_partner()
     typed = {"partner": partner.pk, "name": "Dana", "email": "dana@example.com"}
     administrator.post(address(Contact, "add"), typed)
@@ -156,7 +156,7 @@ def test_a_contact_is_added_and_deleted_with_its_partner_in_the_trail(administra
     assert Entry.objects.about(partner).count() == 2
 
 
-def test_a_contacts_deletion_by_the_list_stands_in_the_trail_too(administrator: Client) -> None:
+def test_a_contact_deleted_by_an_action_is_recorded_too(administrator: Client) -> None:
     partner = make_partner()
     contacts = [Contact.objects.create(partner=partner, name=name) for name in ("Dana", "Eli")]
     chosen = {"action": "delete_selected", "_selected_action": [c.pk for c in contacts], "post": "yes"}
@@ -164,22 +164,22 @@ def test_a_contacts_deletion_by_the_list_stands_in_the_trail_too(administrator: 
     assert verbs() == ["contact.deleted"] * 2
 
 
-def test_a_certificate_is_found_by_its_fingerprint_in_any_spelling(administrator: Client) -> None:
-    certificate = certify(make_identity())
-    certify(make_identity("OTHER"), days=40)
+def test_a_certificate_is_found_by_fingerprint_in_any_notation(administrator: Client) -> None:
+    certificate = add_certificate(make_identity())
+    add_certificate(make_identity("OTHER"), days=40)
     spelled = certificate.sha256.upper()
     answer = administrator.get(address(IdentityCertificate, "changelist"), {"q": f"SHA256={spelled}"})
     assert list(answer.context["cl"].queryset) == [certificate]
 
 
 def test_a_longer_list_takes_no_more_queries(administrator: Client) -> None:
-    certify(make_identity("ONE"))
+    add_certificate(make_identity("ONE"))
     for model in (Identity, IdentityCertificate, IdentityService, PrivateKey):
         administrator.get(address(model, "changelist"))
-    few = {m: queries(lambda m=m: administrator.get(address(m, "changelist"))) for m in OURS}  # type: ignore[misc]
+    few = {m: count_queries(lambda m=m: administrator.get(address(m, "changelist"))) for m in OURS}  # type: ignore[misc]
     for number in range(10):
-        certify(make_identity(f"ID-{number}"), days=30 + number)
-    many = {m: queries(lambda m=m: administrator.get(address(m, "changelist"))) for m in OURS}  # type: ignore[misc]
+        add_certificate(make_identity(f"ID-{number}"), days=30 + number)
+    many = {m: count_queries(lambda m=m: administrator.get(address(m, "changelist"))) for m in OURS}  # type: ignore[misc]
     assert many == few
 
 
@@ -191,5 +191,5 @@ def test_nobody_but_staff_gets_in(request: pytest.FixtureRequest, fixture: str) 
     assert client.get(address(PrivateKey, "changelist")).status_code == 302
 
 
-def test_every_model_of_both_sides_has_an_admin() -> None:
+def test_every_model_has_an_admin() -> None:
     assert {model for model in (*OURS, *THEIRS, Entry) if not admin.site.is_registered(model)} == set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-REPORT = """\
+REPORT_TEMPLATE = """\
 Return-Path: <>
 From: MAILER-DAEMON@mail.example.com (Mail Delivery System)
 To: as2certs@example.com
@@ -48,7 +48,7 @@ Subject: a new certificate
 """
 
 
-def report(
+def build_report(
     message_id: str,
     recipient: str,
     *,
@@ -59,7 +59,7 @@ def report(
     quoted_as: str = "text/rfc822-headers",
 ) -> bytes:
     """Return the report that a mail did not reach its reader, with the line ends of mail."""
-    filled = REPORT.format(
+    filled = REPORT_TEMPLATE.format(
         message_id=message_id,
         recipient=recipient,
         original=original or recipient,

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.mail.moody import MoodyServer
+from tests.mail.moody import ScriptedSmtpServer
 
 
 @pytest.fixture
-def smtp(settings: Any) -> Iterator[MoodyServer]:
+def smtp(settings: Any) -> Iterator[ScriptedSmtpServer]:
     """A mail server to which Django sends."""
-    with MoodyServer() as server:
-        settings.EMAIL_BACKEND = "as2certs.mail.smtp.PatientBackend"
+    with ScriptedSmtpServer() as server:
+        settings.EMAIL_BACKEND = "as2certs.mail.smtp.PatientEmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", server.port
         settings.EMAIL_TIMEOUT = 5
         yield server

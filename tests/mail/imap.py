@@ -125,7 +125,9 @@ class _Conversation:
             case "CAPABILITY":
                 self.say("* CAPABILITY IMAP4rev1 STARTTLS")
             case "LOGIN":
-                user, password = (word.replace("\\\\", "\\").replace('\\"', '"') for word in _words(rest))
+                user, password = (
+                    word.replace("\\\\", "\\").replace('\\"', '"') for word in _split_words(rest)
+                )
                 if (user, password) != (USER, PASSWORD):
                     return "NO [AUTHENTICATIONFAILED] wrong user or password"
             case "EXAMINE" | "SELECT":
@@ -161,7 +163,7 @@ class _Conversation:
         )
 
 
-def _words(rest: str) -> list[str]:
+def _split_words(rest: str) -> list[str]:
     """Return the quoted or bare words of a command."""
     found = re.findall(r'"((?:[^"\\]|\\.)*)"|(\S+)', rest)
     return [quoted or bare for quoted, bare in found]

@@ -11,7 +11,7 @@ from as2certs.mail.models import Message
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
-def letter(to: str = "kim@example.com", **columns: Any) -> Message:
+def make_message(to: str = "kim@example.com", **columns: Any) -> Message:
     """Store a mail that is due."""
     uid = uuid.uuid4()
     given: dict[str, Any] = {

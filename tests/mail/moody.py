@@ -17,7 +17,7 @@ LATER = "450 mailbox busy, try again later"
 NEVER = "550 no such user here"
 
 
-class MoodyServer:
+class ScriptedSmtpServer:
     """Keeps what it accepts in ``accepted``, and counts connections and senders.
 
     ``rcpt`` and ``data`` map an address to the reply that it gets there; ``drops`` are addresses whose mail is accepted

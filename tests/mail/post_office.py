@@ -32,18 +32,18 @@ from tests.stack import ROOT
 
 
 @dataclass(frozen=True)
-class Papers:
+class ServerCertificates:
     """What a server shows on TLS, and the authority that a client has to know for it: names of files."""
 
     shown: Path
     authority: Path
 
 
-def papers(folder: Path, name: str = "localhost") -> Papers:
+def make_server_certificates(folder: Path, name: str = "localhost") -> ServerCertificates:
     """Make an authority and a server's certificate for a name or an address, valid from yesterday to tomorrow."""
     authority = _certificate("Example Mail CA")
     pair = _certificate(name, issuer=authority)
-    made = Papers(folder / f"{name}.pem", folder / f"{name}.ca.pem")
+    made = ServerCertificates(folder / f"{name}.pem", folder / f"{name}.ca.pem")
     made.shown.write_bytes(cert_pem(pair[0]) + key_pem(pair[1]))
     made.authority.write_bytes(cert_pem(authority[0]))
     return made
@@ -65,18 +65,18 @@ def _certificate(name: str, issuer: Pair | None = None) -> Pair:
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
     )
     if issuer is not None:
-        builder = builder.add_extension(x509.SubjectAlternativeName([_general(name)]), critical=False)
+        builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(name)]), critical=False)
     return builder.sign(signer[1], hashes.SHA256()), key
 
 
-def _general(name: str) -> x509.GeneralName:
+def _general_name(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ip_address(name))
     except ValueError:
         return x509.DNSName(name)
 
 
-class PostOffice(Server):
+class SmtpServer(Server):
     """A mail server as a process; what it accepts becomes a file each.
 
     ``tls`` is "", "starttls" or "implicit"; ``login`` is "user:password". ``wait`` lets it take so many seconds over

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from mailbox import Maildir
 
+import pytest
+
 from tests.stack import Stack
 
 SEED = """
 from datetime import UTC, datetime
-from tests.rotations.expiries import DAY, certificate, identity
-certificate(identity("ACME-PROD"), datetime.now(UTC) + 20 * DAY)
+from tests.rotations.notifications.expiries import DAY, make_certificate, make_identity
+make_certificate(make_identity("ACME-PROD"), datetime.now(UTC) + 20 * DAY)
 """
 
 
+@pytest.mark.dates
 def test_it_is_there_without_any_setting(make_stack: Callable[..., Stack]) -> None:
     stack = make_stack()
     assert "password" in stack.manage("make_ready", "--administrator")

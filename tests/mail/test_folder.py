@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from as2certs.mail import outbox
-from tests.mail.letters import NOW, letter
+from tests.mail.letters import NOW, make_message
 
 pytestmark = pytest.mark.django_db
 
@@ -25,7 +25,7 @@ def folder(settings: Any, tmp_path: Path) -> Path:
 
 
 def test_each_mail_becomes_a_file_that_only_we_can_read(folder: Path) -> None:
-    message, _ = letter(), letter("lee@example.com")
+    message, _ = make_message(), make_message("lee@example.com")
     assert outbox.send_due(now=NOW) == 2
     kept = [email.message_from_bytes(m.as_bytes(), policy=email.policy.default) for m in Maildir(folder)]
     assert sorted(m["To"] for m in kept) == ["Kim Müller <kim@example.com>", "Kim Müller <lee@example.com>"]
@@ -35,7 +35,7 @@ def test_each_mail_becomes_a_file_that_only_we_can_read(folder: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_keeps_the_mail_in_the_outbox(folder: Path) -> None:
     folder.parent.parent.joinpath("var").write_text("a file stands in the way")
-    message = letter()
+    message = make_message()
     assert outbox.send_due(now=NOW) == 0
     message.refresh_from_db()
     assert (message.state, message.attempts) == ("queued", 0)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.mail.moody import MoodyServer
+from tests.mail.moody import ScriptedSmtpServer
 from tests.stack import ROOT, Stack
 
 QUEUE = """
@@ -37,7 +37,7 @@ Message.objects.update(lease_until=datetime.now(UTC) - timedelta(seconds=1))
 def test_it_makes_at_most_one_double_with_the_same_message_id_and_never_none(
     make_stack: Callable[..., Stack],
 ) -> None:
-    with MoodyServer() as server:
+    with ScriptedSmtpServer() as server:
         stack = make_stack(email_url=f"smtp://127.0.0.1:{server.port}")
         stack.python(QUEUE)
         sender: list[int] = []

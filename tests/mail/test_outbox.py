@@ -14,11 +14,11 @@ from django.db import transaction
 
 from as2certs import background
 from as2certs.celery import app
-from as2certs.mail import outbox, private, tasks
+from as2certs.mail import outbox, sealed_values, tasks
 from as2certs.mail.models import Message
-from as2certs.pki.vault import new_key
-from tests.mail.letters import NOW, letter
-from tests.mail.moody import MoodyServer
+from as2certs.pki.vault import new_vault_key
+from tests.mail.letters import NOW, make_message
+from tests.mail.moody import ScriptedSmtpServer
 from tests.servers import free_port
 
 TEMPLATES = {
@@ -104,24 +104,24 @@ def test_long_keys_stay_different() -> None:
 
 @pytest.mark.django_db
 def test_attachments_are_kept_with_the_mail() -> None:
-    message = queue(attachments=[outbox.File("acme.cer", "application/pkix-cert", b"\x30\x82")])
+    message = queue(attachments=[outbox.AttachedFile("acme.cer", "application/pkix-cert", b"\x30\x82")])
     assert message is not None
     assert [bytes(a.content) for a in message.attachments.all()] == [b"\x30\x82"]
-    assert queue(attachments=[outbox.File("again.cer", "application/pkix-cert", b"\x30")]) is None
+    assert queue(attachments=[outbox.AttachedFile("again.cer", "application/pkix-cert", b"\x30")]) is None
     assert message.attachments.count() == 1
 
 
 @pytest.mark.django_db
 def test_links_that_wait_open_after_the_vault_has_another_key(settings: Any) -> None:
-    old, new = settings.AS2CERTS_VAULT_KEYS[0], new_key()
+    old, new = settings.AS2CERTS_VAULT_KEYS[0], new_vault_key()
     message = queue(private={"link": "https://certs.example.com/p/secret/"})
     assert message is not None
     queue("without:a:link")
     settings.AS2CERTS_VAULT_KEYS = [new, old]
-    assert private.reseal_all() == 1
+    assert sealed_values.reseal_all() == 1
     settings.AS2CERTS_VAULT_KEYS = [new]
     message.refresh_from_db()
-    assert private.opened(message) == {"link": "https://certs.example.com/p/secret/"}
+    assert sealed_values.unseal_values(message) == {"link": "https://certs.example.com/p/secret/"}
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def no_broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     alone.config_from_object("django.conf:settings", namespace="CELERY")
     alone.conf.update(broker_url=f"redis://127.0.0.1:{free_port()}/0")
     alone.set_current()
-    monkeypatch.setattr(background._Silence, "until", 0.0)
+    monkeypatch.setattr(background._BrokerBackoff, "until", 0.0)
     yield
     app.set_current()
 
@@ -159,7 +159,7 @@ def test_a_burst_of_changes_waits_for_a_dead_broker_once(
 
 
 @pytest.mark.django_db
-def test_the_task_sends_what_is_due_now(smtp: MoodyServer) -> None:
-    letter()
+def test_the_task_sends_what_is_due_now(smtp: ScriptedSmtpServer) -> None:
+    make_message()
     assert tasks.send_due() == 1
     assert [to for to, _ in smtp.accepted] == ["kim@example.com"]

@@ -16,9 +16,9 @@ from django.utils import timezone
 from as2certs.accounts.models import User
 from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
-from tests.mail.letters import letter
+from tests.mail.letters import make_message
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.dates]
 
 MINUTE = timedelta(minutes=1)
 
@@ -43,8 +43,8 @@ def shown(client: Client, **query: str) -> list[str]:
 
 
 def test_the_list_shows_who_got_what_in_which_state(operator: Client) -> None:
-    letter(subject="first", state="sent")
-    letter("lee@example.com", subject="second", to_name="Lee")
+    make_message(subject="first", state="sent")
+    make_message("lee@example.com", subject="second", to_name="Lee")
     page = operator.get(reverse("mail-list")).content.decode()
     assert shown(operator) == ["second", "first"]
     for words in ("Lee", "lee@example.com", "queued", "sent"):
@@ -56,9 +56,9 @@ def test_an_empty_outbox_says_what_will_appear(operator: Client) -> None:
 
 
 def test_the_list_can_be_narrowed(operator: Client) -> None:
-    letter(subject="one", state="sent", text="about Northwind")
-    letter("lee@example.com", subject="two", state="failed", error="no such user")
-    letter(subject="three", created_at=timezone.now(), due_at=timezone.now())
+    make_message(subject="one", state="sent", text="about Northwind")
+    make_message("lee@example.com", subject="two", state="failed", error="no such user")
+    make_message(subject="three", created_at=timezone.now(), due_at=timezone.now())
     assert shown(operator, state="sent") == ["one"]
     assert shown(operator, state="stuck") == ["two"]
     assert shown(operator, to="LEE@") == ["two"]
@@ -68,8 +68,8 @@ def test_the_list_can_be_narrowed(operator: Client) -> None:
 
 def test_a_mail_that_waits_too_long_is_shown_as_stuck(operator: Client) -> None:
     now = timezone.now()
-    letter(subject="fresh", created_at=now - 9 * MINUTE)
-    letter(subject="stuck", created_at=now - 11 * MINUTE)
+    make_message(subject="fresh", created_at=now - 9 * MINUTE)
+    make_message(subject="stuck", created_at=now - 11 * MINUTE)
     assert shown(operator, state="stuck") == ["stuck"]
     assert "Is the worker running?" in operator.get(reverse("mail-list")).content.decode()
 
@@ -80,10 +80,10 @@ def test_the_list_takes_the_same_number_of_queries_for_more_mails(operator: Clie
             operator.get(reverse("mail-list"))
         return len(found)
 
-    letter(state="failed")
+    make_message(state="failed")
     before = queries()
     for _ in range(60):
-        letter(state="failed")
+        make_message(state="failed")
     assert queries() == before
 
 
@@ -99,7 +99,7 @@ def test_it_says_whether_mail_stays_here(operator: Client, settings: Any) -> Non
 
 
 def test_a_mail_is_shown_with_text_header_and_a_frame_for_its_html(operator: Client) -> None:
-    message = letter(text="Start it: https://certs.example.com/rotations/new\n<b>")
+    message = make_message(text="Start it: https://certs.example.com/rotations/new\n<b>")
     page = operator.get(reverse("mail-detail", args=[message.uid])).content.decode()
     assert message.subject in page
     assert '<a href="https://certs.example.com/rotations/new"' in page
@@ -111,7 +111,7 @@ def test_a_mail_is_shown_with_text_header_and_a_frame_for_its_html(operator: Cli
 
 
 def test_the_html_of_a_mail_may_do_nothing_but_show_itself_and_be_clicked(operator: Client) -> None:
-    message = letter()
+    message = make_message()
     answer = operator.get(reverse("mail-html", args=[message.uid]))
     policy = answer["Content-Security-Policy"]
     assert policy == (
@@ -123,13 +123,15 @@ def test_the_html_of_a_mail_may_do_nothing_but_show_itself_and_be_clicked(operat
 
 
 def test_a_mail_without_html_has_no_frame(operator: Client) -> None:
-    message = letter(html="")
+    message = make_message(html="")
     assert "<iframe" not in operator.get(reverse("mail-detail", args=[message.uid])).content.decode()
     assert operator.get(reverse("mail-html", args=[message.uid])).status_code == 404
 
 
 def test_a_mail_that_cannot_be_written_still_has_a_page(operator: Client) -> None:
-    message = letter("kim\nBcc: eve@example.com", state="failed", error="A mail can't be written to that.")
+    message = make_message(
+        "kim\nBcc: eve@example.com", state="failed", error="A mail can't be written to that."
+    )
     page = operator.get(reverse("mail-detail", args=[message.uid])).content.decode()
     assert "A mail can&#x27;t be written to that." in page
     assert "The mail’s header" not in page
@@ -137,7 +139,9 @@ def test_a_mail_that_cannot_be_written_still_has_a_page(operator: Client) -> Non
 
 @pytest.mark.parametrize("state", ["failed", "queued"])
 def test_sending_again_puts_it_first_in_line_and_into_the_trail(operator: Client, state: str) -> None:
-    message = letter(state=state, attempts=10, error="no such user", due_at=timezone.now() + 60 * MINUTE)
+    message = make_message(
+        state=state, attempts=10, error="no such user", due_at=timezone.now() + 60 * MINUTE
+    )
     answer = operator.post(reverse("mail-send-again", args=[message.uid]))
     assert answer.headers["Location"] == reverse("mail-detail", args=[message.uid])
     message.refresh_from_db()
@@ -149,7 +153,7 @@ def test_sending_again_puts_it_first_in_line_and_into_the_trail(operator: Client
 
 @pytest.mark.parametrize("state", ["sent", "sending"])
 def test_what_has_left_or_is_leaving_is_not_sent_again(operator: Client, state: str) -> None:
-    message = letter(state=state, lease_until=timezone.now() + MINUTE)
+    message = make_message(state=state, lease_until=timezone.now() + MINUTE)
     answer = operator.post(reverse("mail-send-again", args=[message.uid]), follow=True)
     assert "nothing was changed" in answer.content.decode()
     message.refresh_from_db()
@@ -158,14 +162,14 @@ def test_what_has_left_or_is_leaving_is_not_sent_again(operator: Client, state: 
 
 
 def test_sending_again_is_a_post(operator: Client) -> None:
-    message = letter(state="failed")
+    message = make_message(state="failed")
     assert operator.get(reverse("mail-send-again", args=[message.uid])).status_code == 405
     assert Message.objects.get().state == "failed"
 
 
 @pytest.mark.parametrize("role", ["viewer", "approver"])
 def test_people_without_the_right_see_no_mail(role: str) -> None:
-    message, client = letter(state="failed"), somebody(role)
+    message, client = make_message(state="failed"), somebody(role)
     for name in ("mail-detail", "mail-html"):
         assert client.get(reverse(name, args=[message.uid])).status_code == 403
     assert client.get(reverse("mail-list")).status_code == 403
@@ -174,7 +178,7 @@ def test_people_without_the_right_see_no_mail(role: str) -> None:
 
 
 def test_strangers_are_sent_to_the_login() -> None:
-    message = letter()
+    message = make_message()
     for url in (reverse("mail-list"), reverse("mail-html", args=[message.uid])):
         answer = Client().get(url)
         assert answer.status_code == 302
@@ -182,7 +186,7 @@ def test_strangers_are_sent_to_the_login() -> None:
 
 
 def test_the_admin_shows_mails_and_changes_none(admin_client: Client) -> None:
-    message = letter(error="no such user", state="failed")
+    message = make_message(error="no such user", state="failed")
     page = reverse("admin:mail_message_change", args=[message.pk])
     assert "no such user" in admin_client.get(page).content.decode()
     assert message.subject in admin_client.get(reverse("admin:mail_message_changelist")).content.decode()

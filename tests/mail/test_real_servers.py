@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.mail.post_office import PostOffice, papers
+from tests.mail.post_office import SmtpServer, make_server_certificates
 from tests.stack import Stack
 
 SEND = """
@@ -42,8 +42,8 @@ def send(stack: Stack, *, rounds: int = 1, verdict: float = 20, timeout: float =
 
 
 @contextmanager
-def running(**options: Any) -> Iterator[PostOffice]:
-    office = PostOffice(**options)
+def running(**options: Any) -> Iterator[SmtpServer]:
+    office = SmtpServer(**options)
     try:
         office.start()
         yield office
@@ -53,7 +53,7 @@ def running(**options: Any) -> Iterator[PostOffice]:
 
 @pytest.mark.parametrize("tls", ["starttls", "implicit"])
 def test_it_sends_over_tls_with_a_login(make_stack: Callable[..., Stack], tmp_path: Path, tls: str) -> None:
-    shown = papers(tmp_path)
+    shown = make_server_certificates(tmp_path)
     scheme = {"starttls": "smtp+tls", "implicit": "smtp+ssl"}[tls]
     with running(tls=tls, shown=shown.shown, login=LOGIN) as office:
         stack = make_stack(
@@ -78,7 +78,7 @@ def test_it_sends_over_tls_with_a_login(make_stack: Callable[..., Stack], tmp_pa
 def test_a_certificate_of_somebody_else_gets_no_mail_and_no_password(
     make_stack: Callable[..., Stack], tmp_path: Path, scheme: str, name: str, said: str
 ) -> None:
-    shown = papers(tmp_path, name)
+    shown = make_server_certificates(tmp_path, name)
     trusted = {} if name == "localhost" else {"SSL_CERT_FILE": str(shown.authority)}
     tls = "starttls" if scheme == "smtp+tls" else "implicit"
     with running(tls=tls, shown=shown.shown, login=LOGIN) as office:
@@ -113,7 +113,7 @@ def test_tls_that_begins_at_the_wrong_moment_is_told(make_stack: Callable[..., S
 def test_a_wrong_password_loses_nothing_and_is_told_without_it(
     make_stack: Callable[..., Stack], tmp_path: Path
 ) -> None:
-    shown = papers(tmp_path)
+    shown = make_server_certificates(tmp_path)
     with running(tls="starttls", shown=shown.shown, login="us:another") as office:
         stack = make_stack(
             email_url=f"smtp+tls://{IN_URL}localhost:{office.port}",

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from as2certs.mail import delivery, outbox, stopping
-from as2certs.mail.delivery import Outcome, Verdict
+from as2certs.mail import delivery, outbox, unsubscribe
+from as2certs.mail.delivery import DeliveryResult, DeliveryVerdict
 from as2certs.mail.models import Attachment, Message
-from tests.mail.letters import NOW, letter
-from tests.mail.moody import LATER, NEVER, MoodyServer
+from tests.mail.letters import NOW, make_message
+from tests.mail.moody import LATER, NEVER, ScriptedSmtpServer
 from tests.servers import free_port
 
 pytestmark = pytest.mark.django_db
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.django_db
 MINUTE = timedelta(minutes=1)
 
 
-def test_it_hands_over_text_html_and_the_headers_of_a_machine(smtp: MoodyServer) -> None:
-    message = letter()
+def test_it_hands_over_text_html_and_the_headers_of_a_machine(smtp: ScriptedSmtpServer) -> None:
+    message = make_message()
     assert outbox.send_due(now=NOW) == 1
     (address, mail), *rest = smtp.accepted
     assert (address, rest) == ("kim@example.com", [])
@@ -39,22 +39,22 @@ def test_it_hands_over_text_html_and_the_headers_of_a_machine(smtp: MoodyServer)
 
 
 def test_a_reminder_can_be_stopped_by_one_request_and_no_page_shows_by_which(
-    smtp: MoodyServer, settings: Any
+    smtp: ScriptedSmtpServer, settings: Any
 ) -> None:
     settings.AS2CERTS_BASE_URL = "https://certs.example.com"
-    message, _ = letter(kind="reminder"), letter("lee@example.com", kind="applied")
+    message, _ = make_message(kind="reminder"), make_message("lee@example.com", kind="applied")
     outbox.send_due(now=NOW)
     (_, mail), (_, other) = smtp.accepted
-    address = f"https://certs.example.com/stop/{stopping.token(message)}/"
+    address = f"https://certs.example.com/stop/{unsubscribe.unsubscribe_token(message)}/"
     assert mail["List-Unsubscribe"].strip() == f"<{address}>"
     assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert other["List-Unsubscribe"] is None
-    assert stopping.token(message) not in delivery.header(message)
-    assert "<https://certs.example.com/stop/left-out-here/>" in delivery.header(message)
+    assert unsubscribe.unsubscribe_token(message) not in delivery.format_header(message)
+    assert "<https://certs.example.com/stop/left-out-here/>" in delivery.format_header(message)
 
 
-def test_it_marks_what_was_accepted_and_sends_it_once(smtp: MoodyServer) -> None:
-    message = letter()
+def test_it_marks_what_was_accepted_and_sends_it_once(smtp: ScriptedSmtpServer) -> None:
+    message = make_message()
     assert [outbox.send_due(now=NOW), outbox.send_due(now=NOW + 60 * MINUTE)] == [1, 0]
     message.refresh_from_db()
     assert (message.state, message.attempts, message.error) == ("sent", 1, "")
@@ -63,8 +63,8 @@ def test_it_marks_what_was_accepted_and_sends_it_once(smtp: MoodyServer) -> None
     assert len(smtp.accepted) == 1
 
 
-def test_it_sends_attachments(smtp: MoodyServer) -> None:
-    message = letter()
+def test_it_sends_attachments(smtp: ScriptedSmtpServer) -> None:
+    message = make_message()
     Attachment.objects.create(
         message=message, name="acme.cer", content_type="application/pkix-cert", content=b"\x30\x82"
     )
@@ -74,29 +74,29 @@ def test_it_sends_attachments(smtp: MoodyServer) -> None:
     assert (attached.get_filename(), attached.get_content()) == ("acme.cer", b"\x30\x82")
 
 
-def test_it_uses_one_connection_for_many(smtp: MoodyServer) -> None:
+def test_it_uses_one_connection_for_many(smtp: ScriptedSmtpServer) -> None:
     for number in range(12):
-        letter(f"person{number}@example.com")
+        make_message(f"person{number}@example.com")
     assert outbox.send_due(now=NOW) == 12
     assert smtp.connections == 1
 
 
-def test_it_takes_the_oldest_first_and_no_more_than_asked(smtp: MoodyServer) -> None:
-    letter("second@example.com", due_at=NOW - MINUTE)
-    letter("first@example.com", due_at=NOW - 2 * MINUTE)
-    letter("third@example.com")
+def test_it_takes_the_oldest_first_and_no_more_than_asked(smtp: ScriptedSmtpServer) -> None:
+    make_message("second@example.com", due_at=NOW - MINUTE)
+    make_message("first@example.com", due_at=NOW - 2 * MINUTE)
+    make_message("third@example.com")
     assert outbox.send_due(now=NOW, limit=2) == 2
     assert [to for to, _ in smtp.accepted] == ["first@example.com", "second@example.com"]
 
 
-def test_it_leaves_alone_what_is_not_due_yet(smtp: MoodyServer) -> None:
-    letter(due_at=NOW + MINUTE)
+def test_it_leaves_alone_what_is_not_due_yet(smtp: ScriptedSmtpServer) -> None:
+    make_message(due_at=NOW + MINUTE)
     assert outbox.send_due(now=NOW) == 0
     assert outbox.send_due(now=NOW + MINUTE) == 1
 
 
-def test_a_refusal_for_now_is_tried_again_after_a_minute(smtp: MoodyServer) -> None:
-    message = letter()
+def test_a_refusal_for_now_is_tried_again_after_a_minute(smtp: ScriptedSmtpServer) -> None:
+    message = make_message()
     smtp.rcpt["kim@example.com"] = LATER
     assert outbox.send_due(now=NOW) == 0
     message.refresh_from_db()
@@ -107,8 +107,8 @@ def test_a_refusal_for_now_is_tried_again_after_a_minute(smtp: MoodyServer) -> N
     assert outbox.send_due(now=NOW + 2 * MINUTE) == 1
 
 
-def test_the_waits_grow_and_after_ten_attempts_it_gives_up(smtp: MoodyServer) -> None:
-    message = letter()
+def test_the_waits_grow_and_after_ten_attempts_it_gives_up(smtp: ScriptedSmtpServer) -> None:
+    message = make_message()
     smtp.rcpt["kim@example.com"] = LATER
     at, waits = NOW, []
     while True:
@@ -123,9 +123,9 @@ def test_the_waits_grow_and_after_ten_attempts_it_gives_up(smtp: MoodyServer) ->
     assert "mailbox busy" in message.error
 
 
-def test_a_bad_address_is_given_up_at_once_and_blocks_nobody(smtp: MoodyServer) -> None:
+def test_a_bad_address_is_given_up_at_once_and_blocks_nobody(smtp: ScriptedSmtpServer) -> None:
     smtp.rcpt["gone@example.com"] = NEVER
-    bad, good = letter("gone@example.com"), letter("kim@example.com")
+    bad, good = make_message("gone@example.com"), make_message("kim@example.com")
     assert outbox.send_due(now=NOW) == 1
     bad.refresh_from_db()
     good.refresh_from_db()
@@ -134,8 +134,10 @@ def test_a_bad_address_is_given_up_at_once_and_blocks_nobody(smtp: MoodyServer) 
 
 
 @pytest.mark.parametrize("address", ["kim@exa mple.com", "a@b@c", "kim\nBcc: eve@example.com"])
-def test_an_address_that_is_none_is_given_up_and_blocks_nobody(smtp: MoodyServer, address: str) -> None:
-    bad, good = letter(address), letter("kim@example.com")
+def test_an_address_that_is_none_is_given_up_and_blocks_nobody(
+    smtp: ScriptedSmtpServer, address: str
+) -> None:
+    bad, good = make_message(address), make_message("kim@example.com")
     assert outbox.send_due(now=NOW) == 1
     bad.refresh_from_db()
     good.refresh_from_db()
@@ -144,19 +146,21 @@ def test_an_address_that_is_none_is_given_up_and_blocks_nobody(smtp: MoodyServer
     assert [to for to, _ in smtp.accepted] == ["kim@example.com"]
 
 
-def test_a_mail_that_the_server_refuses_whole_is_given_up(smtp: MoodyServer) -> None:
+def test_a_mail_that_the_server_refuses_whole_is_given_up(smtp: ScriptedSmtpServer) -> None:
     smtp.data["kim@example.com"] = "554 this looks like spam"
-    message = letter()
+    message = make_message()
     outbox.send_due(now=NOW)
     message.refresh_from_db()
     assert message.state == "failed"
     assert "554 this looks like spam" in message.error
 
 
-def test_a_refused_sender_is_our_mistake_and_does_not_lose_the_mail(smtp: MoodyServer, settings: Any) -> None:
+def test_a_refused_sender_is_our_mistake_and_does_not_lose_the_mail(
+    smtp: ScriptedSmtpServer, settings: Any
+) -> None:
     settings.DEFAULT_FROM_EMAIL = "AS2 Certs <certs@example.com>"
     smtp.senders["certs@example.com"] = "553 you may not send as that"
-    message = letter()
+    message = make_message()
     outbox.send_due(now=NOW)
     message.refresh_from_db()
     assert message.state == "queued"
@@ -164,9 +168,9 @@ def test_a_refused_sender_is_our_mistake_and_does_not_lose_the_mail(smtp: MoodyS
 
 
 def test_a_server_that_is_down_costs_no_attempts_and_loses_nothing(settings: Any) -> None:
-    settings.EMAIL_BACKEND = "as2certs.mail.smtp.PatientBackend"
+    settings.EMAIL_BACKEND = "as2certs.mail.smtp.PatientEmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
-    messages = [letter(f"person{n}@example.com") for n in range(3)]
+    messages = [make_message(f"person{n}@example.com") for n in range(3)]
     at = NOW
     for _ in range(40):
         assert outbox.send_due(now=at) == 0
@@ -175,18 +179,18 @@ def test_a_server_that_is_down_costs_no_attempts_and_loses_nothing(settings: Any
         message.refresh_from_db()
         assert (message.state, message.attempts) == ("queued", 0)
         assert f"127.0.0.1:{settings.EMAIL_PORT} can't be used: Connection refused" in message.error
-    with MoodyServer() as server:
+    with ScriptedSmtpServer() as server:
         settings.EMAIL_PORT = server.port
         assert outbox.send_due(now=at + MINUTE) == 3
 
 
 def test_a_server_that_can_not_be_used_is_asked_once_a_minute_however_many_mails_wait(settings: Any) -> None:
-    with MoodyServer() as server:
-        settings.EMAIL_BACKEND = "as2certs.mail.smtp.PatientBackend"
+    with ScriptedSmtpServer() as server:
+        settings.EMAIL_BACKEND = "as2certs.mail.smtp.PatientEmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", server.port
         settings.EMAIL_HOST_USER, settings.EMAIL_HOST_PASSWORD = "us", "wrong"  # it knows no logins
         for number in range(5):
-            letter(f"person{number}@example.com")
+            make_message(f"person{number}@example.com")
         for seconds in range(0, 118, 2):
             assert outbox.send_due(now=NOW + timedelta(seconds=seconds)) == 0
         assert server.connections == 2
@@ -195,9 +199,9 @@ def test_a_server_that_can_not_be_used_is_asked_once_a_minute_however_many_mails
 
 
 def test_a_server_that_hangs_up_after_it_accepted_gets_one_double_with_the_same_message_id(
-    smtp: MoodyServer,
+    smtp: ScriptedSmtpServer,
 ) -> None:
-    dropped, other = letter("kim@example.com"), letter("lee@example.com")
+    dropped, other = make_message("kim@example.com"), make_message("lee@example.com")
     smtp.drops.add("kim@example.com")
     assert outbox.send_due(now=NOW) == 1
     dropped.refresh_from_db()
@@ -208,23 +212,23 @@ def test_a_server_that_hangs_up_after_it_accepted_gets_one_double_with_the_same_
     assert outbox.send_due(now=NOW + 60 * MINUTE) == 0
 
 
-def test_a_mail_whose_senders_all_died_is_given_up(smtp: MoodyServer) -> None:
-    message = letter(state="sending", attempts=10, lease_until=NOW - MINUTE)
+def test_a_mail_whose_senders_all_died_is_given_up(smtp: ScriptedSmtpServer) -> None:
+    message = make_message(state="sending", attempts=10, lease_until=NOW - MINUTE)
     assert outbox.send_due(now=NOW) == 0
     message.refresh_from_db()
     assert message.state == "failed"
     assert "10 attempts" in message.error
 
 
-def test_nobody_else_sends_while_a_mail_is_in_somebodys_hands(smtp: MoodyServer) -> None:
-    letter()
-    letter("slow@example.com", state="sending", lease_until=NOW + MINUTE)
+def test_nobody_else_sends_while_a_mail_is_in_somebodys_hands(smtp: ScriptedSmtpServer) -> None:
+    make_message()
+    make_message("slow@example.com", state="sending", lease_until=NOW + MINUTE)
     assert outbox.send_due(now=NOW) == 0
     assert smtp.accepted == []
 
 
 def test_a_claim_is_given_once() -> None:
-    message = letter()
+    message = make_message()
     first, second = outbox.claim(message.pk, NOW), outbox.claim(message.pk, NOW)
     assert first is not None
     assert first.attempts == 1
@@ -232,12 +236,12 @@ def test_a_claim_is_given_once() -> None:
 
 
 def test_an_answer_that_comes_after_the_lease_does_not_undo_what_the_next_sender_did() -> None:
-    message = letter()
+    message = make_message()
     slow = outbox.claim(message.pk, NOW)
     assert slow is not None
     quick = outbox.claim(message.pk, NOW + 10 * MINUTE)
     assert quick is not None
-    outbox.settle(quick, Outcome(Verdict.SENT), NOW + 11 * MINUTE)
-    outbox.settle(slow, Outcome(Verdict.LATER, "timed out"), NOW + 12 * MINUTE)
+    outbox.record_result(quick, DeliveryResult(DeliveryVerdict.SENT), NOW + 11 * MINUTE)
+    outbox.record_result(slow, DeliveryResult(DeliveryVerdict.LATER, "timed out"), NOW + 12 * MINUTE)
     message.refresh_from_db()
     assert (message.state, message.error) == ("sent", "")

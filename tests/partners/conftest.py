@@ -1,4 +1,4 @@
-"""People and a clock for the tests of the pages."""
+"""Users and a clock for the tests of the views."""
 
 from tests.inventory import administrator, clock, operator, viewer
 

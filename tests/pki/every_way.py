@@ -1,4 +1,4 @@
-"""One of each kind of file, and every way to read one: whatever the bytes, it ends in material or in one sentence."""
+"""Seeds of every format, and every reader: any bytes end with a certificate or with one of our errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from as2certs import pki
 from tests.certificates import cert_der, cert_pem, key_pem, make_ca, make_pair, p12
-from tests.pki.sentences import must_be_one_sentence
+from tests.pki.sentences import assert_one_sentence
 
 ROOT = make_ca()
 LEAF, KEY = make_pair(issuer=ROOT)
@@ -25,36 +25,38 @@ SEEDS = (
     key_pem(KEY, "sesame", traditional=True),
     KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, BestAvailableEncryption(b"sesame")),
     pki.key_to_der(KEY),
-    pki.signing_request(KEY, subject=pki.Subject("ACME"), roles=["sign"]),
+    pki.make_signing_request(KEY, subject=pki.CertificateSubject("ACME"), roles=["sign"]),
 )
-READINGS: tuple[Callable[[bytes], object], ...] = (
+READERS: tuple[Callable[[bytes], object], ...] = (
     lambda data: pki.read_public(data),
     lambda data: pki.read_public(data, partner=True),
-    lambda data: pki.read_own(data, password="sesame"),
-    lambda data: pki.read_own(cert_der(LEAF), key_data=data, key_password="sesame"),
+    lambda data: pki.read_with_key(data, password="sesame"),
+    lambda data: pki.read_with_key(cert_der(LEAF), key_data=data, key_password="sesame"),
     lambda data: pki.read_key(data, password="sesame"),
     lambda data: pki.read_key(data),
-    lambda data: pki.read_answer(data, key=KEY),
+    lambda data: pki.read_ca_response(data, key=KEY),
 )
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 
 
 def read_every_way(data: bytes) -> None:
-    """Read bytes in every way, and describe, check and export what was read; fail for any other end."""
-    for reading in READINGS:
+    """Read bytes with every reader, and describe, check and export the result; fail for other errors than ours."""
+    for reading in READERS:
         try:
             found = reading(data)
         except pki.PkiError as error:
-            must_be_one_sentence(str(error))
+            assert_one_sentence(str(error))
         else:
             if isinstance(found, pki.Material):
-                _use(found)
+                _use_material(found)
 
 
-def _use(material: pki.Material) -> None:
+def _use_material(material: pki.Material) -> None:
     described = pki.describe(material.leaf, material.chain)
     assert described.subject.isprintable()
-    for finding in pki.check(described, roles=("sign", "decrypt"), environment="production", now=NOW):
+    for finding in pki.check_certificate(
+        described, pki.IntendedUse(("sign", "decrypt"), "production"), now=NOW
+    ):
         assert finding.reason.isprintable()
         assert finding.advice.isprintable()
     assert pki.fingerprints_text(material.leaf, material.chain)

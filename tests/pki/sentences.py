@@ -1,4 +1,4 @@
-"""What every refusal looks like: one of ours, and one sentence for the user."""
+"""Assertions about error messages: one of our errors, with one sentence for the user."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _QUOTED = re.compile(r"“[^”]*”")
 _SECOND_SENTENCE = re.compile(r"[.!?]\s+[A-Z]")
 
 
-def refusal(call: Callable[[], object], kind: type[PkiError] = PkiError) -> str:
-    """Return the message with which a call is refused; fail when it is not refused, or not in one sentence."""
+def error_message(call: Callable[[], object], kind: type[PkiError] = PkiError) -> str:
+    """Return the message of the error that a call raises; fail without one, or if it is not one sentence."""
     with pytest.raises(kind) as caught:
         call()
-    must_be_one_sentence(str(caught.value))
+    assert_one_sentence(str(caught.value))
     return str(caught.value)
 
 
-def must_be_one_sentence(message: str) -> None:
-    """Fail unless a message is one printable sentence of a readable length."""
+def assert_one_sentence(message: str) -> None:
+    """Assert that a message is one printable sentence of a readable length."""
     assert message.isprintable(), repr(message)
     assert message.endswith("."), message
     assert message[0].isupper() or message[0] == "“", message

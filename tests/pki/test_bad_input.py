@@ -1,4 +1,4 @@
-"""Bad input ends in one sentence that says what was found instead."""
+"""Invalid input raises an error with one sentence about what was found."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from cryptography.hazmat.primitives.serialization import (
 
 from as2certs import pki
 from tests.certificates import cert_der, cert_pem, key_pem, make_ca, make_pair, p12
-from tests.pki.sentences import refusal
+from tests.pki.sentences import error_message
 
 LEAF, KEY = make_pair()
 OTHER, OTHER_KEY = make_pair("NORTHWIND")
 BIG, BIG_KEY = make_pair("ACME-BIG", bits=3072)
 ROOT = make_ca()
-CSR = pki.signing_request(KEY, subject=pki.Subject("ACME-PROD"), roles=["sign", "decrypt"])
+CSR = pki.make_signing_request(KEY, subject=pki.CertificateSubject("ACME-PROD"), roles=["sign", "decrypt"])
 PUBLIC_KEY = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 PUBLIC_KEY_DER = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 OPENSSH = KEY.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
@@ -127,20 +127,22 @@ def test_a_file_without_a_certificate_is_refused_in_one_sentence_that_says_what_
     what: str, partner: bool
 ) -> None:
     data, expected = BAD[what]
-    assert expected in refusal(lambda: pki.read_public(data, partner=partner), pki.UnreadableFile)
+    assert expected in error_message(lambda: pki.read_public(data, partner=partner), pki.UnreadableFile)
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_the_same_files_are_refused_where_a_certificate_with_its_key_is_wanted(what: str) -> None:
+def test_the_same_files_are_refused_as_a_certificate_with_key(what: str) -> None:
     data, expected = BAD[what]
-    assert expected in refusal(lambda: pki.read_own(data), pki.UnreadableFile)
-    assert expected in refusal(lambda: pki.read_own(data, key_data=key_pem(KEY)), pki.UnreadableFile)
+    assert expected in error_message(lambda: pki.read_with_key(data), pki.UnreadableFile)
+    assert expected in error_message(
+        lambda: pki.read_with_key(data, key_data=key_pem(KEY)), pki.UnreadableFile
+    )
 
 
 @pytest.mark.parametrize("what", BAD)
 def test_the_same_files_are_refused_as_a_key(what: str) -> None:
-    refusal(lambda: pki.read_key(BAD[what][0]), pki.UnreadableFile)
-    refusal(lambda: pki.read_own(cert_pem(LEAF), key_data=BAD[what][0]), pki.UnreadableFile)
+    error_message(lambda: pki.read_key(BAD[what][0]), pki.UnreadableFile)
+    error_message(lambda: pki.read_with_key(cert_pem(LEAF), key_data=BAD[what][0]), pki.UnreadableFile)
 
 
 PRIVATE: dict[str, bytes] = {
@@ -171,7 +173,7 @@ PRIVATE: dict[str, bytes] = {
 
 @pytest.mark.parametrize("form", PRIVATE)
 def test_a_partners_file_with_a_private_key_is_refused_and_the_key_called_compromised(form: str) -> None:
-    message = refusal(lambda: pki.read_public(PRIVATE[form], partner=True), pki.PrivateKeyFound)
+    message = error_message(lambda: pki.read_public(PRIVATE[form], partner=True), pki.PrivateKeyFound)
     assert "compromised" in message
 
 
@@ -187,21 +189,25 @@ def test_the_refusal_of_a_partners_key_carries_none_of_its_bytes(form: str) -> N
 
 
 def test_a_private_key_alone_says_that_the_certificate_is_missing() -> None:
-    message = refusal(lambda: pki.read_own(key_pem(KEY)), pki.UnreadableFile)
+    message = error_message(lambda: pki.read_with_key(key_pem(KEY)), pki.UnreadableFile)
     assert "a private key and no certificate" in message
 
 
 def test_an_encrypted_key_alone_says_so_without_asking_for_its_password() -> None:
-    message = refusal(lambda: pki.read_own(key_pem(KEY, "sesame")), pki.UnreadableFile)
+    message = error_message(lambda: pki.read_with_key(key_pem(KEY, "sesame")), pki.UnreadableFile)
     assert "an encrypted private key and no certificate" in message
 
 
 def test_a_certificate_alone_says_that_the_key_is_missing() -> None:
-    assert "without its private key" in refusal(lambda: pki.read_own(cert_pem(LEAF)), pki.UnreadableFile)
+    assert "without its private key" in error_message(
+        lambda: pki.read_with_key(cert_pem(LEAF)), pki.UnreadableFile
+    )
 
 
 def test_a_certificate_in_place_of_the_key_is_named() -> None:
-    message = refusal(lambda: pki.read_own(cert_pem(LEAF), key_data=cert_pem(LEAF)), pki.UnreadableFile)
+    message = error_message(
+        lambda: pki.read_with_key(cert_pem(LEAF), key_data=cert_pem(LEAF)), pki.UnreadableFile
+    )
     assert "a certificate and no private key" in message
 
 
@@ -209,32 +215,32 @@ def test_a_pkcs12_file_without_key_says_so() -> None:
     store = pkcs12.serialize_java_truststore(
         [pkcs12.PKCS12Certificate(LEAF, b"acme")], BestAvailableEncryption(b"secret")
     )
-    assert "without its private key" in refusal(lambda: pki.read_own(store, password="secret"))
+    assert "without its private key" in error_message(lambda: pki.read_with_key(store, password="secret"))
 
 
 def test_a_pkcs12_file_without_certificate_says_so() -> None:
     store = pkcs12.serialize_key_and_certificates(None, KEY, None, None, BestAvailableEncryption(b"secret"))
-    message = refusal(lambda: pki.read_own(store, password="secret"), pki.UnreadableFile)
+    message = error_message(lambda: pki.read_with_key(store, password="secret"), pki.UnreadableFile)
     assert "no certificate" in message
-    beside = pki.read_own(cert_pem(LEAF), key_data=store, key_password="secret")
+    beside = pki.read_with_key(cert_pem(LEAF), key_data=store, key_password="secret")
     assert beside.key is not None
 
 
 def test_an_openssh_key_says_how_to_turn_it_into_pem() -> None:
-    assert "ssh-keygen" in refusal(lambda: pki.read_key(OPENSSH), pki.UnreadableFile)
+    assert "ssh-keygen" in error_message(lambda: pki.read_key(OPENSSH), pki.UnreadableFile)
 
 
 def test_a_key_that_can_neither_sign_nor_decrypt_is_refused() -> None:
     data = x25519.X25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    assert "X25519" in refusal(lambda: pki.read_key(data), pki.UnreadableFile)
+    assert "X25519" in error_message(lambda: pki.read_key(data), pki.UnreadableFile)
 
 
 PROTECTED: dict[str, Callable[[str | None], object]] = {
-    "PKCS#12": lambda password: pki.read_own(p12((LEAF, KEY), "sesame"), password=password),
-    "PEM with both": lambda password: pki.read_own(
+    "PKCS#12": lambda password: pki.read_with_key(p12((LEAF, KEY), "sesame"), password=password),
+    "PEM with both": lambda password: pki.read_with_key(
         cert_pem(LEAF) + key_pem(KEY, "sesame"), password=password
     ),
-    "two files": lambda password: pki.read_own(
+    "two files": lambda password: pki.read_with_key(
         cert_pem(LEAF), key_data=key_pem(KEY, "sesame"), key_password=password
     ),
     "traditional key": lambda password: pki.read_key(
@@ -247,63 +253,65 @@ PROTECTED: dict[str, Callable[[str | None], object]] = {
 @pytest.mark.parametrize("form", PROTECTED)
 def test_a_missing_password_is_asked_for(form: str) -> None:
     for nothing in (None, ""):
-        assert "needs a password" in refusal(lambda n=nothing: PROTECTED[form](n), pki.WrongPassword)  # type: ignore[misc]
+        assert "needs a password" in error_message(lambda n=nothing: PROTECTED[form](n), pki.WrongPassword)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("form", PROTECTED)
 @pytest.mark.parametrize("password", ["Sesame", "sesame ", "x" * 500, "größe€"])
 def test_a_wrong_password_is_called_wrong_and_not_repeated(form: str, password: str) -> None:
-    message = refusal(lambda: PROTECTED[form](password), pki.WrongPassword)
+    message = error_message(lambda: PROTECTED[form](password), pki.WrongPassword)
     assert "does not open" in message
     assert password not in message
 
 
 @pytest.mark.parametrize("form", PROTECTED)
 @pytest.mark.parametrize("password", ["sesame\x00", "\ud800"])
-def test_a_password_that_would_upset_the_parser_never_reaches_it(
+def test_a_password_that_would_crash_the_parser_never_reaches_it(
     form: str, password: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert "no password can have" in refusal(lambda: PROTECTED[form](password), pki.WrongPassword)
+    assert "no password can have" in error_message(lambda: PROTECTED[form](password), pki.WrongPassword)
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("form", PROTECTED)
-def test_an_endless_password_is_refused(form: str) -> None:
-    assert "too long" in refusal(lambda: PROTECTED[form]("x" * 100_000), pki.WrongPassword)
+def test_a_too_long_password_is_refused(form: str) -> None:
+    assert "too long" in error_message(lambda: PROTECTED[form]("x" * 100_000), pki.WrongPassword)
 
 
 def test_a_key_of_another_size_is_refused_with_both_sizes() -> None:
-    message = refusal(lambda: pki.read_own(cert_pem(LEAF), key_data=key_pem(BIG_KEY)), pki.KeyMismatch)
+    message = error_message(
+        lambda: pki.read_with_key(cert_pem(LEAF), key_data=key_pem(BIG_KEY)), pki.KeyMismatch
+    )
     assert message == (
         "The private key does not belong to this certificate: the key is RSA 3072, the certificate holds RSA 2048."
     )
 
 
 def test_a_key_of_the_same_size_is_refused_with_both_fingerprints() -> None:
-    message = refusal(lambda: pki.read_own(cert_pem(LEAF) + key_pem(OTHER_KEY)), pki.KeyMismatch)
+    message = error_message(lambda: pki.read_with_key(cert_pem(LEAF) + key_pem(OTHER_KEY)), pki.KeyMismatch)
     for holder in (LEAF, OTHER):
         assert pki.short_fingerprint(pki.public_key_sha256(holder)) in message
 
 
-def test_a_cas_answer_for_another_key_is_refused() -> None:
-    message = refusal(lambda: pki.read_answer(cert_pem(OTHER), key=KEY), pki.KeyMismatch)
+def test_a_ca_response_for_another_key_is_refused() -> None:
+    message = error_message(lambda: pki.read_ca_response(cert_pem(OTHER), key=KEY), pki.KeyMismatch)
     assert message.startswith("The CA's answer is not for the key that waits here")
-    message = refusal(lambda: pki.read_answer(cert_pem(BIG), key=KEY), pki.KeyMismatch)
+    message = error_message(lambda: pki.read_ca_response(cert_pem(BIG), key=KEY), pki.KeyMismatch)
     assert "RSA 2048" in message
     assert "RSA 3072" in message
 
 
-def test_the_request_itself_is_not_taken_for_the_cas_answer() -> None:
-    assert "signing request (CSR) itself" in refusal(
-        lambda: pki.read_answer(CSR, key=KEY), pki.UnreadableFile
+def test_the_csr_itself_is_refused_as_a_ca_response() -> None:
+    assert "signing request (CSR) itself" in error_message(
+        lambda: pki.read_ca_response(CSR, key=KEY), pki.UnreadableFile
     )
 
 
 def test_a_partners_certificate_with_a_broken_name_is_refused() -> None:
     der = cert_der(LEAF).replace(b"\x0c\x09ACME-PROD", b"\x0c\x09\xff\xfe\xfdE-PROD")
-    assert "damaged" in refusal(lambda: pki.read_public(der, partner=True), pki.UnreadableFile)
+    assert "damaged" in error_message(lambda: pki.read_public(der, partner=True), pki.UnreadableFile)
 
 
 def test_load_der_refuses_what_is_no_certificate_or_far_too_large() -> None:
-    assert "damaged" in refusal(lambda: pki.load_der(b"\x30\x00"), pki.UnreadableFile)
-    assert "KiB" in refusal(lambda: pki.load_der(b"\x30" * 100_000), pki.UnreadableFile)
+    assert "damaged" in error_message(lambda: pki.load_der(b"\x30\x00"), pki.UnreadableFile)
+    assert "KiB" in error_message(lambda: pki.load_der(b"\x30" * 100_000), pki.UnreadableFile)

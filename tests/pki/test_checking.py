@@ -1,4 +1,4 @@
-"""Findings: each with its reason and what to do, errors first, at the boundary and just beside it."""
+"""Findings about certificates: reason and advice, errors first, at each boundary."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Literal
 import pytest
 
 from as2certs import pki
-from as2certs.pki import Description, Finding, Known, Role
+from as2certs.pki import CertificateFinding, Description, KnownCertificate, Role
+from as2certs.pki.keys import KeyFacts
 from tests.certificates import make_ca, make_pair
-from tests.pki.sentences import must_be_one_sentence
+from tests.pki.sentences import assert_one_sentence
 
 GOOD = pki.describe(make_pair("ACME-PROD", organization="ACME")[0])
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -26,22 +27,21 @@ def findings(
     *,
     environment: Literal["production", "test"] = "production",
     now: datetime = NOW,
-    known: Collection[Known] = (),
+    known: Collection[KnownCertificate] = (),
     predecessor: Description | None = None,
-    **key: object,
-) -> list[Finding]:
-    found = pki.check(
+    key: KeyFacts | None = None,
+) -> list[CertificateFinding]:
+    found = pki.check_certificate(
         description,
-        roles=roles,
-        environment=environment,
+        pki.IntendedUse(roles, environment),
         now=now,
         known=tuple(known),
         predecessor=predecessor,
-        **key,  # type: ignore[arg-type]
+        key=key,
     )
     for finding in found:
-        must_be_one_sentence(finding.reason)
-        must_be_one_sentence(finding.advice)
+        assert_one_sentence(finding.reason)
+        assert_one_sentence(finding.advice)
     levels = [finding.level for finding in found]
     assert levels == sorted(levels), "errors come first"
     return found
@@ -51,8 +51,8 @@ def codes(*args: object, **kwargs: object) -> list[tuple[str, str]]:
     return [(finding.code, finding.level) for finding in findings(*args, **kwargs)]  # type: ignore[arg-type]
 
 
-def known(**changes: object) -> Known:
-    base = Known(
+def known(**changes: object) -> KnownCertificate:
+    base = KnownCertificate(
         holder="Northwind",
         same_holder=False,
         environment="production",
@@ -67,7 +67,7 @@ def known(**changes: object) -> Known:
 @pytest.mark.parametrize(
     "roles", [["sign"], ["decrypt"], ["verify"], ["encrypt"], OWN, ["verify", "encrypt"]]
 )
-def test_nothing_speaks_against_a_good_certificate(roles: list[Role]) -> None:
+def test_a_good_certificate_has_no_findings(roles: list[Role]) -> None:
     assert findings(GOOD, roles) == []
 
 
@@ -198,21 +198,21 @@ def test_an_extended_usage_for_something_else_is_a_warning(
         ("ML-DSA-44", ["verify"], "error"),
     ],
 )
-def test_a_key_that_is_not_rsa_is_found_for_what_needs_rsa(
+def test_a_key_that_is_not_rsa_is_a_finding_in_roles_that_need_rsa(
     key_type: str, roles: list[Role], level: str
 ) -> None:
     size = 2048 if key_type in ("DSA", "RSA-PSS") else None
     assert codes(replace(GOOD, key_type=key_type, key_size=size), roles) == [("key-type", level)]
 
 
-def test_a_cas_certificate_is_an_error_and_a_self_signed_one_that_calls_itself_a_ca_a_warning() -> None:
+def test_a_ca_certificate_is_an_error_and_a_self_signed_one_marked_as_ca_a_warning() -> None:
     root = make_ca()
     intermediate = pki.describe(make_ca("Example Issuing CA", issuer=root)[0])
     assert ("ca-certificate", "error") in codes(intermediate, ["verify"])
     assert codes(replace(GOOD, is_ca=True)) == [("ca-certificate", "warning")]
 
 
-def test_what_is_odd_about_a_certificate_is_passed_on() -> None:
+def test_problems_of_the_description_become_findings() -> None:
     assert codes(replace(GOOD, problems=("its extensions can't be read",))) == [("odd-form", "warning")]
 
 
@@ -272,11 +272,11 @@ def test_a_successor_is_neither_the_same_certificate_nor_of_the_same_serial() ->
 
 
 def test_a_key_that_does_not_belong_is_an_error_that_shows_both_sizes_or_fingerprints() -> None:
-    assert codes(GOOD, key_public_sha256=GOOD.public_key_sha256, key_size=2048) == []
-    (finding,) = findings(GOOD, key_public_sha256="3" * 64, key_type="RSA", key_size=3072)
+    assert codes(GOOD, key=KeyFacts("RSA", 2048, GOOD.public_key_sha256)) == []
+    (finding,) = findings(GOOD, key=KeyFacts("RSA", 3072, "3" * 64))
     assert (finding.code, finding.level) == ("key-mismatch", "error")
     assert "the key is RSA 3072, the certificate holds RSA 2048" in finding.reason
-    (finding,) = findings(GOOD, key_public_sha256="3" * 64)
+    (finding,) = findings(GOOD, key=KeyFacts("RSA", 2048, "3" * 64))
     assert "33:33:…:33" in finding.reason
     assert pki.short_fingerprint(GOOD.public_key_sha256) in finding.reason
 

@@ -1,4 +1,4 @@
-"""A certificate is described in the field's own terms, and no odd one crashes it."""
+"""Descriptions of certificates, also of irregular ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from as2certs import pki
 from tests.certificates import NOT_AFTER, NOT_BEFORE, USAGES, cert_der, make_ca, make_pair
-from tests.pki.sentences import must_be_one_sentence
+from tests.pki.sentences import assert_one_sentence
 
 LEAF, KEY = make_pair("ACME-PROD", organization="ACME, Inc.", serial=0x0A1F00)
 
@@ -197,7 +197,7 @@ def test_the_latest_date_that_exists_is_described() -> None:
     certificate = make_pair("FOREVER", not_after=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))[0]
     d = pki.describe(certificate)
     assert d.not_after == datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-    found = pki.check(d, roles=["sign"], environment="production", now=NOT_BEFORE)
+    found = pki.check_certificate(d, pki.IntendedUse(["sign"], "production"), now=NOT_BEFORE)
     assert [finding.code for finding in found] == ["long-lifetime"]
 
 
@@ -216,7 +216,8 @@ def test_a_tiny_rsa_key_is_described_and_found_too_small(bits: int) -> None:
     d = pki.describe(pki.load_der(with_modulus(2**bits - 1)))
     assert (d.key_type, d.key_size) == ("RSA", bits)
     assert "rsa-too-small" in {
-        finding.code for finding in pki.check(d, roles=["sign"], environment="test", now=NOT_BEFORE)
+        finding.code
+        for finding in pki.check_certificate(d, pki.IntendedUse(["sign"], "test"), now=NOT_BEFORE)
     }
 
 
@@ -225,12 +226,12 @@ def test_a_modulus_that_is_none_is_described_or_refused(modulus: int) -> None:
     try:
         described = pki.describe(pki.load_der(with_modulus(modulus)))
     except pki.UnreadableFile as error:
-        must_be_one_sentence(str(error))
+        assert_one_sentence(str(error))
     else:
         assert described.key_size == modulus.bit_length()
 
 
-def test_names_that_would_not_show_are_escaped() -> None:
+def test_unprintable_names_are_escaped() -> None:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ACME\u202e\r\nBcc: evil")])
     builder = dated().subject_name(name).issuer_name(name).public_key(KEY.public_key()).serial_number(1)
     d = pki.describe(builder.sign(KEY, hashes.SHA256()))

@@ -1,4 +1,4 @@
-"""What leaves can be read back, and private parts leave only under a password."""
+"""Exports can be read again, and private keys are exported only with a password."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, p
 
 from as2certs import pki
 from tests.certificates import cert_der, cert_pem, make_ca, make_pair
-from tests.pki.sentences import refusal
+from tests.pki.sentences import error_message
 
 ROOT = make_ca("Example Root CA")
 INTERMEDIATE = make_ca("Example Issuing CA", issuer=ROOT)
@@ -80,11 +80,11 @@ def test_the_zips_files_have_harmless_names(name: str, stem: str) -> None:
         assert archive.namelist()[0] == f"{stem}.pem"
 
 
-@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("encryption", [pki.Pkcs12Encryption(), pki.LEGACY_PKCS12])
 @pytest.mark.parametrize("password", ["sesame", "größe €", "x" * 1000])
-def test_pkcs12_is_read_back_with_chain_and_key(legacy: bool, password: str) -> None:
-    data = pki.to_pkcs12(LEAF, CHAIN, KEY, password=password, name="ACME Köln", legacy=legacy)
-    material = pki.read_own(data, password=password)
+def test_pkcs12_is_read_back_with_chain_and_key(encryption: pki.Pkcs12Encryption, password: str) -> None:
+    data = pki.to_pkcs12(LEAF, CHAIN, KEY, password=password, name="ACME Köln", encryption=encryption)
+    material = pki.read_with_key(data, password=password)
     assert (material.leaf, material.chain) == (LEAF, CHAIN)
     assert pki.public_key_sha256(material.key or OTHER_KEY) == pki.public_key_sha256(LEAF)
     store = pkcs12.load_pkcs12(data, password.encode())
@@ -95,7 +95,7 @@ def test_pkcs12_is_read_back_with_chain_and_key(legacy: bool, password: str) -> 
 def test_encrypted_pem_is_read_back_with_chain_and_key() -> None:
     data = pki.to_encrypted_pem(LEAF, CHAIN, KEY, password="sesame")
     assert data.startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
-    material = pki.read_own(data, password="sesame")
+    material = pki.read_with_key(data, password="sesame")
     assert (material.leaf, material.chain) == (LEAF, CHAIN)
     with pytest.raises(ValueError, match="Incorrect password"):
         load_pem_private_key(data, b"other")
@@ -104,7 +104,7 @@ def test_encrypted_pem_is_read_back_with_chain_and_key() -> None:
 PRIVATE_EXPORTS: dict[str, Callable[[pki.PrivateKey, str], bytes]] = {
     "PKCS#12": lambda key, password: pki.to_pkcs12(LEAF, CHAIN, key, password=password, name="acme"),
     "old PKCS#12": lambda key, password: pki.to_pkcs12(
-        LEAF, CHAIN, key, password=password, name="acme", legacy=True
+        LEAF, CHAIN, key, password=password, name="acme", encryption=pki.LEGACY_PKCS12
     ),
     "PEM": lambda key, password: pki.to_encrypted_pem(LEAF, CHAIN, key, password=password),
 }
@@ -112,17 +112,19 @@ PRIVATE_EXPORTS: dict[str, Callable[[pki.PrivateKey, str], bytes]] = {
 
 @pytest.mark.parametrize("form", PRIVATE_EXPORTS)
 def test_a_private_key_leaves_only_under_a_password(form: str) -> None:
-    assert "under a password" in refusal(lambda: PRIVATE_EXPORTS[form](KEY, ""), pki.WrongPassword)
-    assert "too long" in refusal(lambda: PRIVATE_EXPORTS[form](KEY, "x" * 1024), pki.WrongPassword)
-    assert "no password can have" in refusal(lambda: PRIVATE_EXPORTS[form](KEY, "a\x00b"), pki.WrongPassword)
+    assert "under a password" in error_message(lambda: PRIVATE_EXPORTS[form](KEY, ""), pki.WrongPassword)
+    assert "too long" in error_message(lambda: PRIVATE_EXPORTS[form](KEY, "x" * 1024), pki.WrongPassword)
+    assert "no password can have" in error_message(
+        lambda: PRIVATE_EXPORTS[form](KEY, "a\x00b"), pki.WrongPassword
+    )
 
 
 @pytest.mark.parametrize("form", PRIVATE_EXPORTS)
 def test_another_certificates_key_does_not_leave_with_this_one(form: str) -> None:
-    refusal(lambda: PRIVATE_EXPORTS[form](OTHER_KEY, "sesame"), pki.KeyMismatch)
+    error_message(lambda: PRIVATE_EXPORTS[form](OTHER_KEY, "sesame"), pki.KeyMismatch)
 
 
 @pytest.mark.parametrize("name", ["", "a\x00b", "x" * 1000, "😀"])
-def test_a_strange_name_does_no_harm_to_a_pkcs12_file(name: str) -> None:
+def test_an_unusual_name_does_no_harm_to_a_pkcs12_file(name: str) -> None:
     data = pki.to_pkcs12(LEAF, (), KEY, password="sesame", name=name)
-    assert pki.read_own(data, password="sesame").leaf == LEAF
+    assert pki.read_with_key(data, password="sesame").leaf == LEAF

@@ -1,11 +1,11 @@
-"""Fingerprints are compared in any spelling in which a person or a tool gives them."""
+"""Fingerprints in any notation of people and tools."""
 
 from __future__ import annotations
 
 import pytest
 
 from as2certs import pki
-from tests.pki.sentences import refusal
+from tests.pki.sentences import error_message
 
 HEX = "4a1fdeadbeef00112233445566778899aabbccddeeff0123456789abcdef019c"
 FULL = "4A:1F:DE:AD:BE:EF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:01:23:45:67:89:AB:CD:EF:01:9C"
@@ -43,7 +43,7 @@ def test_a_fingerprint_is_shown_in_full_and_short() -> None:
         f"0x{HEX}",
     ],
 )
-def test_every_spelling_is_the_same_fingerprint(text: str) -> None:
+def test_every_notation_is_the_same_fingerprint(text: str) -> None:
     assert pki.normalise_fingerprint(text) == HEX
 
 
@@ -64,5 +64,7 @@ def test_every_spelling_is_the_same_fingerprint(text: str) -> None:
         ("a" * 100_000, "far longer"),
     ],
 )
-def test_what_is_no_sha256_fingerprint_is_refused_with_what_it_seems_to_be(text: str, expected: str) -> None:
-    assert expected in refusal(lambda: pki.normalise_fingerprint(text))
+def test_other_text_than_a_sha256_fingerprint_is_refused_with_what_it_seems_to_be(
+    text: str, expected: str
+) -> None:
+    assert expected in error_message(lambda: pki.normalise_fingerprint(text))

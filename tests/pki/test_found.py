@@ -1,4 +1,4 @@
-"""What `make fuzz` found, and what got it far: each is read or refused, within seconds."""
+"""The files that `make fuzz` found: each is read or refused within seconds."""
 
 from __future__ import annotations
 

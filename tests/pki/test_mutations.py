@@ -1,4 +1,4 @@
-"""Whatever the bytes: a reading ends in material or in one sentence of ours."""
+"""Property tests: reading any bytes ends with a certificate or with one of our errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from as2certs import pki
 from tests.pki.every_way import SEEDS, read_every_way
-from tests.pki.sentences import must_be_one_sentence
+from tests.pki.sentences import assert_one_sentence
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive"),
@@ -22,7 +22,7 @@ ROUNDS = settings(
 
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """Return one of the seeds with some bytes changed, dropped, doubled or put in."""
+    """Return one of the seeds with some bytes changed, removed, repeated or inserted."""
     data = bytearray(draw(st.sampled_from(SEEDS)))
     for _ in range(draw(st.integers(1, 6))):
         if not data:
@@ -62,11 +62,11 @@ def test_noise_is_refused(data: bytes) -> None:
 
 @ROUNDS
 @given(data=mutated(), password=st.text(max_size=30))
-def test_any_password_is_taken_or_refused(data: bytes, password: str) -> None:
+def test_any_password_is_accepted_or_refused(data: bytes, password: str) -> None:
     try:
-        pki.read_own(data, password=password)
+        pki.read_with_key(data, password=password)
     except pki.PkiError as error:
-        must_be_one_sentence(str(error))
+        assert_one_sentence(str(error))
 
 
 @ROUNDS
@@ -75,6 +75,6 @@ def test_any_text_is_a_fingerprint_or_refused(text: str) -> None:
     try:
         found = pki.normalise_fingerprint(text)
     except pki.PkiError as error:
-        must_be_one_sentence(str(error))
+        assert_one_sentence(str(error))
     else:
         assert len(found) == 64

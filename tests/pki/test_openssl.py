@@ -1,4 +1,4 @@
-"""The real openssl: what it makes is read, and what we export it reads."""
+"""Interoperability with openssl: its files are read, and it reads our exports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHAIN = (ROOT[0],)
 
 
 def openssl(folder: Path, command: str) -> str:
-    """Run openssl in a folder and return what it printed; fail when it fails."""
+    """Run openssl in a folder and return its output; fail if it fails."""
     argv = ["openssl", *shlex.split(command)]
     done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -58,7 +58,7 @@ rsa -in key.pem -pubout -out public.pem
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the files that the instructions make."""
+    """Return a folder with the files that INSTRUCTIONS create."""
     folder = tmp_path_factory.mktemp("openssl")
     for command in INSTRUCTIONS.strip().splitlines():
         openssl(folder, command)
@@ -83,7 +83,7 @@ def test_openssl_and_the_description_say_the_same(made: Path) -> None:
 
 def test_a_certificate_of_openssl_has_no_error_and_one_warning(made: Path) -> None:
     d = pki.describe(pki.read_public((made / "cert.pem").read_bytes()).leaf)
-    found = pki.check(d, roles=["sign", "decrypt"], environment="production", now=d.not_before)
+    found = pki.check_certificate(d, pki.IntendedUse(["sign", "decrypt"], "production"), now=d.not_before)
     assert [(finding.code, finding.level) for finding in found] == [("ca-certificate", "warning")]
 
 
@@ -105,7 +105,7 @@ def test_keys_of_openssl_are_read_beside_their_certificate(
     made: Path, name: str, password: str | None
 ) -> None:
     certificate, key = (made / "cert.pem").read_bytes(), (made / name).read_bytes()
-    material = pki.read_own(certificate, key_data=key, key_password=password)
+    material = pki.read_with_key(certificate, key_data=key, key_password=password)
     assert material.key is not None
     with pytest.raises(pki.PrivateKeyFound):
         pki.read_public(key, partner=True)
@@ -124,7 +124,7 @@ def test_keys_of_openssl_are_read_beside_their_certificate(
     ],
 )
 def test_stores_of_openssl_are_read(made: Path, name: str, password: str | None) -> None:
-    material = pki.read_own((made / name).read_bytes(), password=password)
+    material = pki.read_with_key((made / name).read_bytes(), password=password)
     assert pki.describe(material.leaf).common_name == "ACME-PROD"
     with pytest.raises(pki.PrivateKeyFound):
         pki.read_public((made / name).read_bytes(), partner=True)
@@ -133,7 +133,7 @@ def test_stores_of_openssl_are_read(made: Path, name: str, password: str | None)
 @pytest.mark.parametrize(
     ("name", "expected"), [("request.pem", "signing request"), ("public.pem", "a public key")]
 )
-def test_what_is_no_certificate_of_openssl_is_named(made: Path, name: str, expected: str) -> None:
+def test_other_files_of_openssl_are_named(made: Path, name: str, expected: str) -> None:
     with pytest.raises(pki.UnreadableFile, match=expected):
         pki.read_public((made / name).read_bytes(), partner=True)
 
@@ -153,15 +153,20 @@ def test_openssl_reads_every_public_export(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("legacy", "protection"),
-    [(False, "PBES2, PBKDF2, AES-256-CBC"), (True, "pbeWithSHA1And3-KeyTripleDES-CBC")],
+    ("encryption", "algorithm"),
+    [
+        (pki.Pkcs12Encryption(), "PBES2, PBKDF2, AES-256-CBC"),
+        (pki.LEGACY_PKCS12, "pbeWithSHA1And3-KeyTripleDES-CBC"),
+    ],
 )
-def test_openssl_reads_a_pkcs12_export(tmp_path: Path, legacy: bool, protection: str) -> None:
-    store = pki.to_pkcs12(LEAF, CHAIN, KEY, password="sesame", name="acme", legacy=legacy)
+def test_openssl_reads_a_pkcs12_export(
+    tmp_path: Path, encryption: pki.Pkcs12Encryption, algorithm: str
+) -> None:
+    store = pki.to_pkcs12(LEAF, CHAIN, KEY, password="sesame", name="acme", encryption=encryption)
     (tmp_path / "a.p12").write_bytes(store)
-    old = "-legacy" if legacy else ""
+    old = "-legacy" if encryption.legacy else ""
     shown = openssl(tmp_path, f"pkcs12 -in a.p12 -passin pass:sesame -noenc -info {old}")
-    assert protection in shown
+    assert algorithm in shown
     assert shown.count("BEGIN CERTIFICATE") == 2
     assert "BEGIN PRIVATE KEY" in shown
     assert "friendlyName: acme" in shown
@@ -174,8 +179,8 @@ def test_openssl_reads_an_encrypted_pem_export(tmp_path: Path) -> None:
 
 
 def test_openssl_trusts_what_is_generated_and_shows_its_extensions(tmp_path: Path) -> None:
-    certificate = pki.self_signed(
-        KEY, subject=pki.Subject("ACME-PROD"), days=730, roles=["sign", "decrypt"], now=NOW
+    certificate = pki.make_self_signed(
+        KEY, subject=pki.CertificateSubject("ACME-PROD"), days=730, roles=["sign", "decrypt"], now=NOW
     )
     (tmp_path / "a.pem").write_bytes(pki.to_pem(certificate))
     shown = openssl(tmp_path, "x509 -in a.pem -noout -text")
@@ -187,8 +192,10 @@ def test_openssl_trusts_what_is_generated_and_shows_its_extensions(tmp_path: Pat
     assert "a.pem: OK" in verified
 
 
-def test_a_ca_of_openssl_answers_our_request(tmp_path: Path) -> None:
-    request = pki.signing_request(KEY, subject=pki.Subject("ACME-PROD"), roles=["sign", "decrypt"])
+def test_a_ca_of_openssl_issues_a_certificate_for_our_csr(tmp_path: Path) -> None:
+    request = pki.make_signing_request(
+        KEY, subject=pki.CertificateSubject("ACME-PROD"), roles=["sign", "decrypt"]
+    )
     (tmp_path / "request.pem").write_bytes(request)
     assert "verify OK" in openssl(tmp_path, "req -in request.pem -noout -verify")
     openssl(tmp_path, "req -x509 -newkey rsa:2048 -noenc -keyout ca.key -out ca.pem -subj /CN=CA -days 9")
@@ -196,7 +203,7 @@ def test_a_ca_of_openssl_answers_our_request(tmp_path: Path) -> None:
         tmp_path, "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -copy_extensions copy -out answer.pem"
     )
     answer = (tmp_path / "answer.pem").read_bytes() + (tmp_path / "ca.pem").read_bytes()
-    material = pki.read_answer(answer, key=KEY)
+    material = pki.read_ca_response(answer, key=KEY)
     d = pki.describe(material.leaf, material.chain)
     assert d.issuer == "CN=CA"
     assert d.chain == ("CN=CA",)

@@ -1,4 +1,4 @@
-"""Certificates and keys are read by their content, in every form in which people bring them."""
+"""Certificates and keys are read by their content, in every format."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_pkcs7_file_gives_leaf_and_chain() -> None:
 
 
 def indefinite(der: bytes) -> bytes:
-    """Return a DER structure as BER whose outermost element does not announce its length, as old tools write it."""
+    """Return a DER structure as BER with an outermost element of indefinite length, as old tools write it."""
     skip = 2 if der[1] < 0x80 else 2 + (der[1] & 0x7F)
     return der[:1] + b"\x80" + der[skip:] + b"\x00\x00"
 
@@ -112,7 +112,7 @@ def test_pkcs7_and_pkcs12_are_read_as_ber_too() -> None:
     bag = indefinite(pkcs7.serialize_certificates([ISSUED, *CHAIN], Encoding.DER))
     assert pki.read_public(bag, partner=True).leaf == ISSUED
     store = indefinite(p12((ISSUED, ISSUED_KEY), "sesame", CHAIN))
-    assert pki.read_own(store, password="sesame").chain == CHAIN
+    assert pki.read_with_key(store, password="sesame").chain == CHAIN
     with pytest.raises(pki.PrivateKeyFound):
         pki.read_public(store, partner=True)
 
@@ -162,25 +162,27 @@ def test_a_private_key_is_read_in_every_form(form: str) -> None:
 @pytest.mark.parametrize("form", KEY_FORMS)
 def test_certificate_and_key_come_from_two_files_in_either_order(form: str) -> None:
     data, password = KEY_FORMS[form]
-    material = pki.read_own(cert_pem(LEAF), key_data=data, key_password=password)
+    material = pki.read_with_key(cert_pem(LEAF), key_data=data, key_password=password)
     assert material.leaf == LEAF
     assert material.key is not None
     if not form.startswith("PKCS#12"):
-        swapped = pki.read_own(data, password=password, key_data=cert_der(LEAF))
+        swapped = pki.read_with_key(data, password=password, key_data=cert_der(LEAF))
         assert swapped.leaf == LEAF
         assert swapped.key is not None
 
 
 def test_one_password_serves_both_files_when_only_one_was_typed() -> None:
-    assert pki.read_own(cert_pem(LEAF), password="sesame", key_data=key_pem(KEY, "sesame")).key is not None
+    assert (
+        pki.read_with_key(cert_pem(LEAF), password="sesame", key_data=key_pem(KEY, "sesame")).key is not None
+    )
 
 
 def test_a_password_that_is_not_needed_does_no_harm() -> None:
-    assert pki.read_own(cert_pem(LEAF) + key_pem(KEY), password="sesame").key is not None
+    assert pki.read_with_key(cert_pem(LEAF) + key_pem(KEY), password="sesame").key is not None
 
 
 def test_a_pem_file_with_key_certificate_and_chain_is_read() -> None:
-    material = pki.read_own(cert_pem(*reversed(CHAIN)) + key_pem(ISSUED_KEY) + cert_pem(ISSUED))
+    material = pki.read_with_key(cert_pem(*reversed(CHAIN)) + key_pem(ISSUED_KEY) + cert_pem(ISSUED))
     assert material.leaf == ISSUED
     assert material.chain == CHAIN
     assert material.container == "PEM"
@@ -188,7 +190,7 @@ def test_a_pem_file_with_key_certificate_and_chain_is_read() -> None:
 
 @pytest.mark.parametrize("password", ["sesame", None])
 def test_a_pkcs12_file_gives_certificate_chain_and_key(password: str | None) -> None:
-    material = pki.read_own(p12((ISSUED, ISSUED_KEY), password, CHAIN), password=password)
+    material = pki.read_with_key(p12((ISSUED, ISSUED_KEY), password, CHAIN), password=password)
     assert material.leaf == ISSUED
     assert material.chain == CHAIN
     assert material.container == "PKCS#12"
@@ -196,24 +198,24 @@ def test_a_pkcs12_file_gives_certificate_chain_and_key(password: str | None) -> 
 
 def test_the_key_that_belongs_is_picked_among_two() -> None:
     other = make_pair("OTHER")[1]
-    material = pki.read_own(key_pem(other) + key_pem(KEY) + cert_pem(LEAF))
+    material = pki.read_with_key(key_pem(other) + key_pem(KEY) + cert_pem(LEAF))
     assert pki.public_key_sha256(material.key or other) == pki.public_key_sha256(LEAF)
 
 
-def test_a_cas_answer_is_taken_for_the_waiting_key() -> None:
-    material = pki.read_answer(cert_pem(*CHAIN, ISSUED), key=ISSUED_KEY)
+def test_a_ca_response_is_accepted_for_the_key_of_the_csr() -> None:
+    material = pki.read_ca_response(cert_pem(*CHAIN, ISSUED), key=ISSUED_KEY)
     assert material.leaf == ISSUED
     assert material.chain == CHAIN
     assert material.key is ISSUED_KEY
 
 
 def test_material_shows_no_key() -> None:
-    material = pki.read_own(p12((LEAF, KEY)), password="secret")
+    material = pki.read_with_key(p12((LEAF, KEY)), password="secret")
     assert "key" not in repr(material)
 
 
 class CountingStream(io.BytesIO):
-    """A stream that counts the bytes that were taken from it, and hands them out in small pieces."""
+    """A stream that counts the bytes read from it, and returns them in small pieces."""
 
     taken = 0
 

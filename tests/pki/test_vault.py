@@ -1,4 +1,4 @@
-"""The vault seals with its first key, opens with all of them, and shows none."""
+"""The vault seals with its first key, unseals with all of them, and shows none."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pickle
 import pytest
 
 from as2certs import pki
-from tests.pki.sentences import refusal
+from tests.pki.sentences import error_message
 
-OLD, NEW, FOREIGN = pki.new_key(), pki.new_key(), pki.new_key()
+OLD, NEW, FOREIGN = pki.new_vault_key(), pki.new_vault_key(), pki.new_vault_key()
 SECRET = b"-----BEGIN PRIVATE KEY-----"
 
 
@@ -32,20 +32,20 @@ def test_the_first_key_seals_and_all_open() -> None:
 def test_resealing_moves_to_the_first_key() -> None:
     resealed = pki.Vault([NEW, OLD]).reseal(pki.Vault([OLD]).seal(SECRET))
     assert pki.Vault([NEW]).unseal(resealed) == SECRET
-    refusal(lambda: pki.Vault([OLD]).unseal(resealed), pki.VaultError)
+    error_message(lambda: pki.Vault([OLD]).unseal(resealed), pki.VaultError)
 
 
 @pytest.mark.parametrize(
     "damage", [lambda s: s[:-5], lambda s: b"x" + s, lambda s: b"", lambda s: s[:40] + b"A" + s[41:]]
 )
-def test_what_no_key_opens_is_refused(damage: object) -> None:
+def test_a_value_that_no_key_unseals_is_refused(damage: object) -> None:
     assert callable(damage)
     sealed = pki.Vault([FOREIGN]).seal(SECRET)
     for vault in (pki.Vault([OLD]), pki.Vault([FOREIGN])):
         broken = damage(sealed)
-        message = refusal(lambda v=vault, b=broken: v.unseal(b), pki.VaultError)  # type: ignore[misc]
+        message = error_message(lambda v=vault, b=broken: v.unseal(b), pki.VaultError)  # type: ignore[misc]
         assert "a key this installation does not have" in message
-        refusal(lambda v=vault, b=broken: v.reseal(b), pki.VaultError)  # type: ignore[misc]
+        error_message(lambda v=vault, b=broken: v.reseal(b), pki.VaultError)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_what_no_key_opens_is_refused(damage: object) -> None:
         (["hunter2!"], "Vault key 1 is not URL-safe base64"),
     ],
 )
-def test_a_wrong_key_is_named_by_its_place_and_never_shown(keys: list[str], expected: str) -> None:
-    message = refusal(lambda: pki.Vault(keys), pki.VaultError)
+def test_an_invalid_key_is_named_by_its_position_and_never_shown(keys: list[str], expected: str) -> None:
+    message = error_message(lambda: pki.Vault(keys), pki.VaultError)
     assert expected in message
     for key in keys:
         assert not key.strip() or key not in message
@@ -80,10 +80,10 @@ def test_a_vault_shows_no_key() -> None:
     assert repr(pki.Vault([OLD])) == "<Vault with 1 key>"
 
 
-def test_a_vault_can_not_be_sent_elsewhere() -> None:
+def test_a_vault_can_not_be_pickled() -> None:
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps(pki.Vault([OLD]))
 
 
 def test_new_keys_differ() -> None:
-    assert len({pki.new_key() for _ in range(20)}) == 20
+    assert len({pki.new_vault_key() for _ in range(20)}) == 20

@@ -1,4 +1,4 @@
-"""Cryptography's test vectors for certificates and keys: no crash, no hang, refusals of our own."""
+"""Test vectors of cryptography for certificates and keys: no crash, no hang, errors of our own."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from as2certs import pki
-from tests.pki.sentences import must_be_one_sentence
+from tests.pki.sentences import assert_one_sentence
 
 FOLDERS = ("x509", "pkcs7", "pkcs12", "asymmetric/PKCS8")
-MOST_SECONDS = 5.0
+MAX_SECONDS = 5.0
 
 READINGS: dict[str, Callable[[bytes], object]] = {
     "public": lambda data: pki.read_public(data),
     "partner": lambda data: pki.read_public(data, partner=True),
-    "own": lambda data: pki.read_own(data, password="password"),
-    "own without password": lambda data: pki.read_own(data),
+    "own": lambda data: pki.read_with_key(data, password="password"),
+    "own without password": lambda data: pki.read_with_key(data),
     "key": lambda data: pki.read_key(data, password="foobar"),
 }
 
@@ -44,22 +44,22 @@ def files(folder: str) -> list[Path]:
     return sorted(path for path in (vectors() / folder).rglob("*") if path.is_file() and path.suffix != ".py")
 
 
-def outcome(reading: Callable[[bytes], object], data: bytes) -> str:
-    """Read bytes, describe what came of it, and say how it ended; anything but a refusal of ours goes through."""
+def read_outcome(reading: Callable[[bytes], object], data: bytes) -> str:
+    """Read bytes and describe the result; return "read" or the name of our error, and let other errors through."""
     try:
         found = reading(data)
     except pki.PkiError as error:
-        must_be_one_sentence(str(error))
+        assert_one_sentence(str(error))
         return type(error).__name__
     if isinstance(found, pki.Material):
         described = pki.describe(found.leaf, found.chain)
         assert len(described.sha256) == 64
         assert described.not_before.utcoffset() is not None
-        for finding in pki.check(
-            described, roles=pki.ROLES, environment="production", now=described.not_before
+        for finding in pki.check_certificate(
+            described, pki.IntendedUse(pki.ROLES, "production"), now=described.not_before
         ):
-            must_be_one_sentence(finding.reason)
-            must_be_one_sentence(finding.advice)
+            assert_one_sentence(finding.reason)
+            assert_one_sentence(finding.advice)
     return "read"
 
 
@@ -78,9 +78,9 @@ def test_no_vector_crashes_or_hangs_any_reading(folder: str, every: int) -> None
         data = path.read_bytes()
         for name, reading in READINGS.items():
             started = time.monotonic()
-            outcomes[outcome(reading, data)] += 1
+            outcomes[read_outcome(reading, data)] += 1
             took = time.monotonic() - started
-            assert took < MOST_SECONDS, f"{path.name} read as {name} took {took:.1f} s"
+            assert took < MAX_SECONDS, f"{path.name} read as {name} took {took:.1f} s"
     assert len(found) > 5
     assert sum(outcomes.values()) == len(found) * len(READINGS)
     assert outcomes["read"] > 0
@@ -94,13 +94,13 @@ def test_every_key_and_store_among_the_vectors_is_found_in_a_partners_file() -> 
     assert len(stores) > 400
     assert len(keys) > 40
     for path in (*stores, *keys):
-        assert outcome(READINGS["partner"], path.read_bytes()) == "PrivateKeyFound", path.name
+        assert read_outcome(READINGS["partner"], path.read_bytes()) == "PrivateKeyFound", path.name
 
 
 def test_the_pkits_certificates_of_rsa_are_all_read() -> None:
     for path in files("x509/PKITS_data/certs"):
         expected = "UnreadableFile" if "Inherit" in path.name else "read"
-        assert outcome(READINGS["public"], path.read_bytes()) == expected, path.name
+        assert read_outcome(READINGS["public"], path.read_bytes()) == expected, path.name
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,6 @@ def test_keys_among_the_vectors_open_with_their_passwords(name: str, password: s
     ],
 )
 def test_stores_among_the_vectors_open_with_their_passwords(name: str, password: str | None) -> None:
-    material = pki.read_own((vectors() / "pkcs12" / name).read_bytes(), password=password)
+    material = pki.read_with_key((vectors() / "pkcs12" / name).read_bytes(), password=password)
     assert material.container == "PKCS#12"
     assert material.key is not None

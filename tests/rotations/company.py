@@ -1,4 +1,4 @@
-"""A small company for tests: one identity on a directory, two partners, certificates, and a rotation of them."""
+"""A small company for tests: one identity with the directory connector, two partners, certificates and a draft."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 from as2certs import pki
 from as2certs.accounts.models import User
 from as2certs.audit.recording import Actor
-from identities.intake import take_in
+from identities.certificates.single_import import import_certificate
 from identities.models import AS2System, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate, Partnership
-from rotations import actions, setup
+from rotations.execution import confirmations
+from rotations.lifecycle import drafts
 from rotations.models import Rotation
-from rotations.windows import Window
+from rotations.planning.windows import Window
 from tests.certificates import make_pair
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -23,7 +24,7 @@ CHICAGO = "America/Chicago"
 
 @dataclass
 class Company:
-    """Alice sets rotations up, Bob approves them."""
+    """A company in which Alice creates rotations and Bob approves them."""
 
     alice: User
     bob: User
@@ -50,7 +51,7 @@ def make_company(
     connector: str | None = "directory",
     hook: str = "",
 ) -> Company:
-    """Store a company whose identity has a certificate that ends in 20 days, and a successor beside it.
+    """Create a company whose identity has a certificate that expires in 20 days, and a successor.
 
     ``connector`` None: no AS2 system at all, so changes are made in the inventory alone.
     """
@@ -83,7 +84,7 @@ def own_certificate(
 ) -> IdentityCertificate:
     leaf, key = make_pair(name, not_before=now - timedelta(days=1), not_after=ends)
     material = pki.Material(leaf=leaf, chain=(), key=key, container="pem")
-    certificate: IdentityCertificate = take_in(
+    certificate: IdentityCertificate = import_certificate(
         identity, material, roles=("sign", "decrypt"), by=by, now=now
     ).certificate
     return certificate
@@ -92,7 +93,7 @@ def own_certificate(
 def partner_certificate(partner: Partner, *, by: Actor, now: datetime, ends: datetime) -> PartnerCertificate:
     leaf, _ = make_pair(partner.as2_id, not_before=now - timedelta(days=1), not_after=ends)
     material = pki.Material(leaf=leaf, chain=(), key=None, container="pkcs7")
-    certificate: PartnerCertificate = take_in(
+    certificate: PartnerCertificate = import_certificate(
         partner, material, roles=("verify", "encrypt"), by=by, now=now
     ).certificate
     return certificate
@@ -102,28 +103,25 @@ def window(starts: datetime, *, minutes: int = 60, zone: str = CHICAGO) -> Windo
     return Window(start=starts, end=starts + timedelta(minutes=minutes), zone=zone)
 
 
-def draft(company: Company, *, starts: datetime, now: datetime = NOW, minutes: int = 60) -> Rotation:
-    """Set up the rotation of both roles from the old certificate to the new."""
-    wish = setup.Wish(
+def make_draft(company: Company, *, starts: datetime, now: datetime = NOW, minutes: int = 60) -> Rotation:
+    """Create a draft for both roles, from the old certificate to the new."""
+    wish = drafts.DraftSpec(
         roles=("sign", "decrypt"), old=company.old, new=company.new, window=window(starts, minutes=minutes)
     )
-    return setup.set_up(company.identity, wish, by=company.by, now=now)
+    return drafts.create_draft(company.identity, wish, by=company.by, now=now)
 
 
 def confirm_all(rotation: Rotation, company: Company, *, now: datetime = NOW, agreed: bool = True) -> None:
     assert rotation.new is not None
     for participant in rotation.participants.all():
-        actions.confirm(
+        confirmations.confirm_installation(
             participant,
+            confirmations.PartnerAnswer("Dave", by=company.by, now=now),
             fingerprint=pki.format_fingerprint(rotation.new.sha256),
             agreed=agreed,
-            spoke_with="Dave",
-            note="",
-            by=company.by,
-            now=now,
         )
 
 
-def stand_in(folder: Path, side: str, as2_id: str, role: str, link: str = "current") -> Path:
-    """Return where the directory connector keeps a role's certificate."""
+def current_certificate_path(folder: Path, side: str, as2_id: str, role: str, link: str = "current") -> Path:
+    """Return the path of a role's certificate in the folder of the directory connector."""
     return folder / "openas2" / side / as2_id / role / link / "cert.pem"

@@ -9,14 +9,14 @@ from importlib import import_module
 import pytest
 from django.test import Client
 
-from rotations import views
+from rotations import web
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, make_company
 
-#: Modules that ask the clock by themselves.
-VIEWS = [
+#: Modules of the pages that ask the clock by themselves: views, and the filters of lists.
+ASK_THE_CLOCK = [
     name
-    for module in pkgutil.iter_modules(views.__path__, f"{views.__name__}.")
+    for module in pkgutil.walk_packages(web.__path__, f"{web.__name__}.")
     if hasattr(import_module(name := module.name), "database_now")
 ]
 
@@ -24,7 +24,7 @@ VIEWS = [
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> datetime:
     """Let the clock of the pages stand still at NOW."""
-    for name in VIEWS:
+    for name in ASK_THE_CLOCK:
         monkeypatch.setattr(f"{name}.database_now", lambda: NOW)
     monkeypatch.setattr("django.utils.timezone.now", lambda: NOW)
     return NOW

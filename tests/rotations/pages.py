@@ -1,4 +1,4 @@
-"""What the tests of rotations' pages do again and again."""
+"""Helpers for the tests of rotations' pages."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from django.test import Client
 from django.urls import reverse
 
-from rotations import actions
+from rotations.execution.version_token import rotation_version
+from rotations.lifecycle import approval
 from rotations.models import Participant, Rotation, Step
-from rotations.stale import stamp
-from tests.rotations.company import NOW, Company, confirm_all, draft
+from tests.rotations.company import NOW, Company, confirm_all, make_draft
 
-#: A window on Chicago's clock, ten days ahead: 2026-12-03 22:00 to 23:00 CST.
+#: A window in ten days, in Chicago: 2026-12-03 22:00 to 23:00 CST.
 WINDOW = {
     "window_date": "2026-12-03",
     "window_from": "22:00",
@@ -24,7 +24,7 @@ STARTS = NOW + timedelta(days=10, hours=16)
 
 
 def plan_form(company: Company, **changed: Any) -> dict[str, Any]:
-    """Return the form of a rotation, filled in; fields with None are left out."""
+    """Return the data of the form of a rotation; None removes a field."""
     data: dict[str, Any] = {
         "old": str(company.old.uid),
         "roles": ["sign", "decrypt"],
@@ -33,7 +33,7 @@ def plan_form(company: Company, **changed: Any) -> dict[str, Any]:
         "grace_days": "14",
         "notes": "",
         **WINDOW,
-        # So close to the end of the old certificate, the form warns.
+        # The form warns if the old certificate expires soon after.
         "window_known": "close_to_old_end",
         "generate-kind": "self_signed",
         "generate-bits": "2048",
@@ -45,37 +45,37 @@ def plan_form(company: Company, **changed: Any) -> dict[str, Any]:
     return {name: value for name, value in data.items() if value is not None}
 
 
-def page(client: Client, name: str, *args: object) -> Any:
+def get_page(client: Client, name: str, *args: object) -> Any:
     return client.get(reverse(name, args=args))
 
 
-def send(client: Client, name: str, *args: object, **data: Any) -> Any:
+def post_form(client: Client, name: str, *args: object, **data: Any) -> Any:
     return client.post(reverse(name, args=args), data)
 
 
-def text(response: Any) -> str:
+def page_text(response: Any) -> str:
     return " ".join(response.content.decode().split())
 
 
-def drafted(company: Company) -> Rotation:
-    return draft(company, starts=STARTS)
+def make_drafted(company: Company) -> Rotation:
+    return make_draft(company, starts=STARTS)
 
 
-def approved(company: Company) -> Rotation:
-    return actions.approve(drafted(company), by=company.approver, now=NOW)
+def make_approved(company: Company) -> Rotation:
+    return approval.approve(make_drafted(company), by=company.approver, now=NOW)
 
 
-def scheduled(company: Company) -> Rotation:
-    """Return an approved rotation whose partners have all answered, and whose staging is done."""
-    rotation = approved(company)
+def make_scheduled(company: Company) -> Rotation:
+    """Return an approved rotation with all answers of partners and a finished staging."""
+    rotation = make_approved(company)
     confirm_all(rotation, company)
     rotation.steps.filter(act="stage").update(state="done", done_at=NOW)
     rotation.refresh_from_db()
     return rotation
 
 
-def approve(client: Client, rotation: Rotation) -> Any:
-    return send(client, "rotation-approve", rotation.uid, seen=stamp(rotation))
+def post_approval(client: Client, rotation: Rotation) -> Any:
+    return post_form(client, "rotation-approve", rotation.uid, seen=rotation_version(rotation))
 
 
 def first_participant(rotation: Rotation) -> Participant:
@@ -86,5 +86,5 @@ def step_of(rotation: Rotation, act: str) -> Step:
     return rotation.steps.filter(act=act).order_by("position")[0]
 
 
-def state(rotation: Rotation) -> str:
+def stored_state(rotation: Rotation) -> str:
     return Rotation.objects.values_list("state", flat=True).get(pk=rotation.pk)

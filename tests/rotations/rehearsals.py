@@ -1,4 +1,4 @@
-"""A company whose station is rehearsed on another one, for tests: both sides, brought as far as is wanted."""
+"""A company with a test counterpart, for tests of rehearsals."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from datetime import datetime, timedelta
 from as2certs.accounts.models import Installation
 from identities.models import Identity, IdentityCertificate
 from partners.models import Partner, Partnership
-from rotations import actions, progress, rehearsing, setup
+from rotations.execution import transitions
+from rotations.lifecycle import approval, drafts
 from rotations.models import Rotation
-from rotations.plan import Act
-from rotations.states import SETTLED, StepAction
-from tests.rotations.company import NOW, Company, confirm_all, draft, own_certificate, window
+from rotations.planning.change import Act
+from rotations.planning.states import SETTLED, StepAction
+from tests.rotations.company import NOW, Company, confirm_all, make_draft, own_certificate, window
 
-#: The window of the rehearsal is open; that of the change in production comes later.
+#: The window of the rehearsal is open; that of the production change comes later.
 LATER = timedelta(days=2)
 STARTS = NOW + LATER
 
 
 @dataclass
 class TestSide:
-    """The test counterpart of a company's station, connected with one test partner, and its certificates."""
+    """The test counterpart of a company's identity, its test partner and its certificates."""
 
     __test__ = False
 
@@ -33,40 +34,40 @@ class TestSide:
     now: datetime = NOW
 
     def draft(self, *, roles: tuple[str, ...] = ("sign", "decrypt")) -> Rotation:
-        wish = setup.Wish(roles=roles, old=self.old, new=self.new, window=window(self.now, minutes=600))
-        return setup.set_up(self.identity, wish, by=self.company.by, now=self.now)
+        spec = drafts.DraftSpec(roles=roles, old=self.old, new=self.new, window=window(self.now, minutes=600))
+        return drafts.create_draft(self.identity, spec, by=self.company.by, now=self.now)
 
     def rehearse(self, rotation: Rotation, *, roles: tuple[str, ...] = ("sign", "decrypt")) -> Rotation:
-        """Set a draft up that counts as the rehearsal of a rotation."""
+        """Create a draft that is the rehearsal of a rotation."""
         made = self.draft(roles=roles)
-        rehearsing.link(rotation, made, by=self.company.by, now=self.now)
+        approval.link_rehearsal(rotation, made, by=self.company.by, now=self.now)
         return made
 
     def apply(self, made: Rotation) -> Rotation:
-        """Approve a draft, and bring it as far as that its change is made and nothing was tested."""
-        made = actions.approve(made, by=self.company.approver, now=self.now)
+        """Approve a draft, and carry it out up to the tests."""
+        made = approval.approve(made, by=self.company.approver, now=self.now)
         confirm_all(made, self.company, now=self.now)
         acts = (Act.STAGE, Act.HOLD, Act.CUT_OVER, Act.PARTNER_CUT_OVER)
-        settle(made, *acts, company=self.company, now=self.now)
+        settle_steps(made, *acts, company=self.company, now=self.now)
         made.refresh_from_db()
         assert made.state == "applied"
         return made
 
     def test(self, made: Rotation) -> None:
-        settle(made, Act.TEST, company=self.company, now=self.now)
+        settle_steps(made, Act.TEST, company=self.company, now=self.now)
 
 
-def settle(rotation: Rotation, *acts: str, company: Company, now: datetime = NOW) -> None:
-    """Carry out what is open of these acts, in their order."""
+def settle_steps(rotation: Rotation, *acts: str, company: Company, now: datetime = NOW) -> None:
+    """Finish the open steps of these acts, in order."""
     for act in acts:
         for step in rotation.steps.filter(act=act).exclude(state__in=SETTLED).order_by("position"):
             rotation.steps.filter(pk=step.pk).update(state="running")
             step.refresh_from_db()
-            progress.settle(step, StepAction.FINISH, by=company.by, now=now)
+            transitions.settle_step(step, StepAction.FINISH, by=company.by, now=now)
 
 
 def make_test_side(company: Company, *, now: datetime = NOW) -> TestSide:
-    """Give the company's station a test counterpart. Nothing is asked for yet: see ``ask_for_rehearsals``."""
+    """Create a test counterpart of the company's identity; see also ``require_rehearsals``."""
     name = company.identity.name
     identity = Identity.objects.create(name=f"{name} test", as2_id=f"{name}-TEST", environment="test")
     as2_id = f"FABRIKAM-{name}"
@@ -74,25 +75,29 @@ def make_test_side(company: Company, *, now: datetime = NOW) -> TestSide:
     Partnership.objects.create(identity=identity, partner=partner)
     company.identity.rehearsal_identity = identity
     company.identity.save()
-    old, new = (certificate(identity, company, days=days, now=now) for days in (20, 750))
+    old, new = (make_certificate(identity, company, days=days, now=now) for days in (20, 750))
     return TestSide(company, identity, partner, old, new, now)
 
 
-def certificate(identity: Identity, company: Company, *, days: int, now: datetime) -> IdentityCertificate:
+def make_certificate(
+    identity: Identity, company: Company, *, days: int, now: datetime
+) -> IdentityCertificate:
     ends = now + timedelta(days=days)
     return own_certificate(identity, by=company.by, now=now, ends=ends, name=identity.as2_id)
 
 
-def ask_for_rehearsals(asked: bool = True) -> None:
+def require_rehearsals(asked: bool = True) -> None:
     installation = Installation.current()
     installation.require_rehearsal = asked
     installation.save()
 
 
-def prepared(company: Company, *, now: datetime = NOW) -> Rotation:
-    """Return an approved rotation for which everybody has answered and our own preparations are made."""
-    rotation = actions.approve(draft(company, starts=now + LATER, now=now), by=company.approver, now=now)
-    settle(rotation, Act.STAGE, company=company, now=now)
+def make_prepared(company: Company, *, now: datetime = NOW) -> Rotation:
+    """Return an approved rotation with all answers of partners and a finished staging."""
+    rotation = approval.approve(
+        make_draft(company, starts=now + LATER, now=now), by=company.approver, now=now
+    )
+    settle_steps(rotation, Act.STAGE, company=company, now=now)
     confirm_all(rotation, company, now=now)
     rotation.refresh_from_db()
     return rotation

@@ -1,4 +1,4 @@
-"""Django admin for rotations: to read, to note, and to act through the same door."""
+"""Django admin for rotations: read-only, except for notes and actions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from django.urls import reverse
 from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
 from partners.models import Contact
-from rotations.exchange import asking
+from rotations.exchange import certificate_requests
+from rotations.letters import access_links
 from rotations.models import (
     HandedIn,
     Heartbeat,
@@ -26,11 +27,17 @@ from rotations.models import (
     SlotAnswer,
     Step,
 )
-from rotations.portal import links
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company
-from tests.rotations.exchange.incoming import brought, in_use
-from tests.rotations.pages import approved, drafted, first_participant, state, step_of, text
+from tests.rotations.exchange.incoming import put_in_use, submit_new
+from tests.rotations.pages import (
+    first_participant,
+    make_approved,
+    make_drafted,
+    page_text,
+    step_of,
+    stored_state,
+)
 from tests.rotations.rehearsals import make_test_side
 
 MODELS: tuple[type[models.Model], ...] = (
@@ -53,13 +60,13 @@ def staff(company: Company) -> Client:
 
 @pytest.fixture
 def exchanged(company: Company) -> str:
-    """Something of each kind that passes between us and partners; returns the token of a link."""
-    rotation, partner = approved(company), company.partners[0]
+    """Create one row of each model of the exchange with partners; return the token of a link."""
+    rotation, partner = make_approved(company), company.partners[0]
     contact = Contact.objects.create(partner=partner, name="Fay", email="fay@x.example")
-    in_use(company, partner)
-    asking.ask(partner, by=company.by, now=NOW)
-    fresh = links.make(partner, participant=None, contact=contact, by=company.by, now=NOW)
-    brought(partner, link=fresh.link)
+    put_in_use(company, partner)
+    certificate_requests.send_request(partner, by=company.by, now=NOW)
+    fresh = access_links.create_link(partner, participant=None, contact=contact, by=company.by, now=NOW)
+    submit_new(partner, link=fresh.link)
     slot = Slot.objects.create(rotation=rotation, start=NOW, end=NOW + timedelta(hours=1), zone="UTC")
     SlotAnswer.objects.create(slot=slot, participant=first_participant(rotation), can=True, at=NOW)
     Heartbeat.objects.create(name="apply_due", at=NOW)
@@ -72,11 +79,11 @@ def address(model: type[models.Model], what: str, *args: object) -> str:
 
 def act(client: Client, obj: models.Model, action: str) -> str:
     data = {"action": action, "_selected_action": [obj.pk]}
-    return text(client.post(address(type(obj), "changelist"), data, follow=True))
+    return page_text(client.post(address(type(obj), "changelist"), data, follow=True))
 
 
 @pytest.mark.on_postgres
-def test_everything_is_searched_and_filtered(staff: Client, company: Company, exchanged: str) -> None:
+def test_every_list_can_be_searched_and_filtered(staff: Client, company: Company, exchanged: str) -> None:
     Notice.objects.create(identity_certificate=company.old, threshold=20, recipient="a@example.com", at=NOW)
     for model in MODELS:
         found = admin.site._registry[model]
@@ -88,8 +95,8 @@ def test_everything_is_searched_and_filtered(staff: Client, company: Company, ex
         assert staff.get(address(model, "change", one.pk)).status_code == 200
 
 
-def test_nothing_is_added_or_deleted(staff: Client, company: Company) -> None:
-    rotation = approved(company)
+def test_nothing_can_be_added_or_deleted(staff: Client, company: Company) -> None:
+    rotation = make_approved(company)
     for model in MODELS:
         assert staff.get(address(model, "add")).status_code == 403
     assert staff.post(address(Rotation, "delete", rotation.pk), {"post": "yes"}).status_code == 403
@@ -104,8 +111,8 @@ def inlines() -> dict[str, str]:
     return {f"{prefix}-{name}": n for prefix in ("participants", "steps") for name, n in counts.items()}
 
 
-def test_the_notes_are_edited_and_the_state_is_not(staff: Client, company: Company) -> None:
-    rotation = drafted(company)
+def test_only_the_notes_can_be_edited(staff: Client, company: Company) -> None:
+    rotation = make_drafted(company)
     data = {"notes": "Call them first", "state": "closed", "window_zone": "UTC", **inlines()}
     assert staff.post(address(Rotation, "change", rotation.pk), data).status_code == 302
     rotation.refresh_from_db()
@@ -118,11 +125,11 @@ def test_the_notes_are_edited_and_the_state_is_not(staff: Client, company: Compa
     assert (entry.source, entry.new) == ("admin", {"notes": "Call them first"})
 
 
-def test_the_rehearsal_and_going_on_without_are_shown_and_not_edited(staff: Client, company: Company) -> None:
-    side, rotation = make_test_side(company), drafted(company)
+def test_the_rehearsal_and_its_waiver_are_read_only(staff: Client, company: Company) -> None:
+    side, rotation = make_test_side(company), make_drafted(company)
     made = side.rehearse(rotation)
     Rotation.objects.filter(pk=rotation.pk).update(rehearsal_waived="The test system is down")
-    shown = text(staff.get(address(Rotation, "change", rotation.pk)))
+    shown = page_text(staff.get(address(Rotation, "change", rotation.pk)))
     assert "ACME test: sign + decrypt" in shown
     assert "The test system is down" in shown
     data = {"notes": "", "rehearsal": "", "rehearsal_waived": "none", **inlines()}
@@ -131,17 +138,17 @@ def test_the_rehearsal_and_going_on_without_are_shown_and_not_edited(staff: Clie
     assert (rotation.rehearsal, rotation.rehearsal_waived) == (made, "The test system is down")
 
 
-def test_cancelling_goes_through_the_same_door(staff: Client, company: Company) -> None:
-    rotation = approved(company)
+def test_cancelling_calls_the_domain_function(staff: Client, company: Company) -> None:
+    rotation = make_approved(company)
     assert "Cancelled: 1." in act(staff, rotation, "cancel_selected")
-    assert state(rotation) == "cancelled"
+    assert stored_state(rotation) == "cancelled"
     assert Entry.objects.get(verb="rotation.cancel").source == "admin"
     assert "is not possible" in act(staff, rotation, "cancel_selected")
     assert Entry.objects.filter(verb="rotation.cancel").count() == 1
 
 
-def test_a_failed_step_is_tried_again_through_the_same_door(staff: Client, company: Company) -> None:
-    rotation = approved(company)
+def test_retrying_a_failed_step_calls_the_domain_function(staff: Client, company: Company) -> None:
+    rotation = make_approved(company)
     step = step_of(rotation, "cut_over")
     assert "is not possible" in act(staff, step, "retry_selected")
     rotation.steps.filter(pk=step.pk).update(state="failed", error="full")
@@ -150,26 +157,26 @@ def test_a_failed_step_is_tried_again_through_the_same_door(staff: Client, compa
     assert step.state == "waiting"
 
 
-def test_a_viewer_on_the_staff_only_looks(company: Company) -> None:
-    rotation = approved(company)
+def test_staff_with_the_viewer_role_can_only_view(company: Company) -> None:
+    rotation = make_approved(company)
     viewer = log_in(make_person("vic", "viewer", is_staff=True))
     assert viewer.get(address(Step, "changelist")).status_code == 200
     act(viewer, rotation, "cancel_selected")
     act(viewer, step_of(rotation, "cut_over"), "retry_selected")
-    assert state(rotation) == "exchanging"
+    assert stored_state(rotation) == "exchanging"
     assert (
         viewer.post(address(Rotation, "change", rotation.pk), {"notes": "x", **inlines()}).status_code == 403
     )
 
 
-def test_staff_without_any_right_see_nothing(company: Company) -> None:
+def test_staff_without_permissions_see_nothing(company: Company) -> None:
     nobody = log_in(make_person("nora", None, is_staff=True))
     for model in MODELS:
         assert nobody.get(address(model, "changelist")).status_code == 403
 
 
-def test_no_page_shows_what_opens_a_partners_page(staff: Client, exchanged: str) -> None:
-    secrets = [exchanged, links.hash_of(exchanged)]
+def test_no_page_shows_the_token_of_a_link(staff: Client, exchanged: str) -> None:
+    secrets = [exchanged, access_links.hash_token(exchanged)]
     secrets += [link.token_hash for link in Link.objects.all()]
     secrets += [bytes(m.sealed).decode() for m in Message.objects.all() if m.sealed]
     assert len(secrets) > 4
@@ -187,7 +194,7 @@ def test_no_page_shows_what_opens_a_partners_page(staff: Client, exchanged: str)
         assert not [secret for secret in secrets if secret in response.content.decode()]
 
 
-def test_what_was_handed_in_is_only_looked_at(staff: Client, exchanged: str) -> None:
+def test_submitted_certificates_are_read_only(staff: Client, exchanged: str) -> None:
     for model in (HandedIn, Link, Letter, Slot):
         row = model._default_manager.all()[0]
         assert staff.post(address(model, "change", row.pk), {"accepted": "true"}).status_code == 403

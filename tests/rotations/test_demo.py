@@ -1,4 +1,4 @@
-"""The example data: believable, and made through the same doors as everything else."""
+"""The example data."""
 
 from __future__ import annotations
 
@@ -8,56 +8,56 @@ import pytest
 
 from identities.models import Identity, IdentityCertificate
 from partners.models import Contact, Partner, PartnerCertificate
-from rotations import demo, rehearsal
-from rotations.exchange.evidence import histories, participants_in
-from rotations.exchange.standing import Standing, standing
-from rotations.models import Freeze, HandedIn, Rotation
-from rotations.setup import NotPossible
+from rotations.errors import ActionRefused
+from rotations.exchange.partner_evidence import load_histories, load_participants
+from rotations.exchange.partner_status import PartnerStatus, derive_status
+from rotations.management import demo
+from rotations.models import Freeze, HandedIn, Rotation, rehearsal
 from tests.rotations.company import NOW
 
 pytestmark = pytest.mark.django_db
 
 
-def test_it_has_certificates_in_every_state_and_a_rotation_that_is_due_in_two_minutes() -> None:
+def test_it_has_certificates_in_every_state_and_a_rotation_due_in_two_minutes() -> None:
     rotation = demo.load(now=NOW)
     assert (Identity.objects.count(), Partner.objects.count()) == (4, 14)
     assert rotation.window_start == NOW + timedelta(minutes=2)
     assert set(Rotation.objects.values_list("state", flat=True)) == {"draft", "exchanging", "closed"}
-    assert PartnerCertificate.objects.expired(NOW).count() == 1
+    assert PartnerCertificate.objects.filter(not_after__lt=NOW).count() == 1
     assert IdentityCertificate.objects.filter(not_after__lte=NOW + timedelta(days=7)).count() == 1
 
 
-def test_its_rotation_waits_for_nothing_but_the_staging_and_the_moment() -> None:
+def test_its_rotation_waits_only_for_the_staging_and_its_window() -> None:
     rotation = demo.load(now=NOW)
     waiting = rotation.steps.exclude(state="done").order_by("position")
     assert [step.act for step in waiting][:2] == ["stage", "partner_cut_over"]
     assert rotation.steps.get(act="cut_over").automatic
 
 
-def test_partners_take_part_in_a_rehearsed_rotation_each_in_its_own_way() -> None:
+def test_the_partners_of_the_rehearsed_rotation_have_different_statuses() -> None:
     demo.load(now=NOW)
     rotation = Rotation.objects.get(identity__name="Freight")
-    assert rehearsal.result_of(rotation).state == "passed"
-    found = histories(list(participants_in(rotation.participants.all()))).values()
-    assert {h.participant.partner.name: standing(h.evidence(now=NOW)) for h in found} == {
-        "Adventure Cycles": Standing.UNREACHABLE,
-        "Contoso Logistics": Standing.INSTALLED_WEAK,
-        "Lamna Healthcare": Standing.DECLINED,
-        "Litware Freight": Standing.READY,
-        "Tailspin Toys": Standing.SILENT,
-        "Wide World Importers": Standing.DOWNLOADED,
-        "Woodgrove Bank": Standing.OTHER_TIME,
+    assert rehearsal.rehearsal_result(rotation).state == "passed"
+    found = load_histories(list(load_participants(rotation.participants.all()))).values()
+    assert {h.participant.partner.name: derive_status(h.evidence(now=NOW)) for h in found} == {
+        "Adventure Cycles": PartnerStatus.UNREACHABLE,
+        "Contoso Logistics": PartnerStatus.INSTALLED_WEAK,
+        "Lamna Healthcare": PartnerStatus.DECLINED,
+        "Litware Freight": PartnerStatus.READY,
+        "Tailspin Toys": PartnerStatus.SILENT,
+        "Wide World Importers": PartnerStatus.DOWNLOADED,
+        "Woodgrove Bank": PartnerStatus.OTHER_TIME,
     }
 
 
 @pytest.mark.parametrize("day", [30, pytest.param(200, marks=pytest.mark.extended)])
-def test_no_day_of_the_year_is_too_inconvenient_for_it(day: int) -> None:
+def test_it_loads_on_any_day_of_the_year(day: int) -> None:
     demo.load(now=NOW + timedelta(days=day, hours=7))
     assert Freeze.objects.count() == 2
     assert Rotation.objects.filter(state="exchanging").count() == 3
 
 
-def test_a_partner_has_handed_in_a_certificate_that_waits_to_be_compared() -> None:
+def test_a_submitted_certificate_waits_to_be_compared() -> None:
     demo.load(now=NOW)
     handed = HandedIn.objects.get()
     assert handed.settled_at is None
@@ -67,8 +67,8 @@ def test_a_partner_has_handed_in_a_certificate_that_waits_to_be_compared() -> No
     assert Contact.objects.filter(confirmed_at__isnull=False).count() == 1
 
 
-def test_it_goes_into_an_empty_installation_only() -> None:
+def test_it_is_refused_unless_the_installation_is_empty() -> None:
     Identity.objects.create(name="ACME", as2_id="ACME")
-    with pytest.raises(NotPossible, match="empty installation"):
+    with pytest.raises(ActionRefused, match="empty installation"):
         demo.load(now=NOW)
     assert Partner.objects.count() == 0

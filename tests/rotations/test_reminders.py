@@ -18,7 +18,16 @@ from as2certs.mail import outbox
 from as2certs.mail.models import Message
 from rotations import reminders, tasks
 from rotations.models import Heartbeat, Notice, Rotation
-from tests.rotations.expiries import DAY, HOUR, NOW, certificate, identity, partner, person, rotation
+from tests.rotations.notifications.expiries import (
+    DAY,
+    HOUR,
+    NOW,
+    make_certificate,
+    make_identity,
+    make_partner,
+    make_rotation,
+    make_user,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -27,19 +36,19 @@ SECOND = timedelta(seconds=1)
 
 @pytest.fixture
 def alice() -> User:
-    return person("alice", time_zone="Europe/Berlin", first_name="Alice", last_name="Adams")
+    return make_user("alice", time_zone="Europe/Berlin", first_name="Alice", last_name="Adams")
 
 
 @pytest.fixture
 def bob() -> User:
-    return person("bob")
+    return make_user("bob")
 
 
-def told(now: Any = NOW) -> dict[str, list[tuple[str, int]]]:
+def reminders_sent(now: Any = NOW) -> dict[str, list[tuple[str, int]]]:
     """Return who is to be told of whom, and on which rung."""
     return {
         r.recipient.email: [(line.certificate.holder_name, line.threshold) for line in r.lines]
-        for r in reminders.due(now)
+        for r in reminders.find_due(now)
     }
 
 
@@ -47,24 +56,24 @@ def told(now: Any = NOW) -> dict[str, list[tuple[str, int]]]:
 
 
 def test_it_speaks_of_a_certificate_that_ends_in_20_days(alice: User) -> None:
-    certificate(identity(owners=[alice]), NOW + 20 * DAY)
-    assert told() == {"alice@example.com": [("ACME-PROD", 30)]}
+    make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY)
+    assert reminders_sent() == {"alice@example.com": [("ACME-PROD", 30)]}
 
 
 def test_it_is_silent_just_before_the_first_rung_and_speaks_on_it(alice: User) -> None:
-    certificate(identity(owners=[alice]), NOW + 90 * DAY)
-    assert told(NOW - SECOND) == {}
-    assert told(NOW) == {"alice@example.com": [("ACME-PROD", 90)]}
+    make_certificate(make_identity(owners=[alice]), NOW + 90 * DAY)
+    assert reminders_sent(NOW - SECOND) == {}
+    assert reminders_sent(NOW) == {"alice@example.com": [("ACME-PROD", 90)]}
 
 
 def test_each_rung_speaks_once(alice: User) -> None:
     ends = NOW + 91 * DAY
-    certificate(identity(owners=[alice]), ends)
+    make_certificate(make_identity(owners=[alice]), ends)
     spoken = []
     at = NOW
     while at < ends + 20 * DAY:
-        due = told(at)
-        assert reminders.send(at) == len(due)
+        due = reminders_sent(at)
+        assert reminders.send_due(at) == len(due)
         spoken += [line for lines in due.values() for line in lines]
         at += 20 * HOUR if at > ends - 10 * DAY else 5 * DAY
     assert [rung for _, rung in spoken] == [90, 60, 30, 14, 7, 3, 1, 0, -1, -2, -3, -4, -5, -6, -7]
@@ -72,216 +81,226 @@ def test_each_rung_speaks_once(alice: User) -> None:
 
 
 def test_after_downtime_only_the_most_urgent_speaks(alice: User) -> None:
-    certificate(identity(owners=[alice]), NOW + 31 * DAY)
-    assert reminders.send(NOW) == 1
-    assert told(NOW + 28 * DAY) == {"alice@example.com": [("ACME-PROD", 3)]}
-    assert reminders.send(NOW + 28 * DAY) == 1
-    assert reminders.send(NOW + 28 * DAY) == 0
+    make_certificate(make_identity(owners=[alice]), NOW + 31 * DAY)
+    assert reminders.send_due(NOW) == 1
+    assert reminders_sent(NOW + 28 * DAY) == {"alice@example.com": [("ACME-PROD", 3)]}
+    assert reminders.send_due(NOW + 28 * DAY) == 1
+    assert reminders.send_due(NOW + 28 * DAY) == 0
     assert list(Notice.objects.order_by("id").values_list("threshold", flat=True)) == [60, 3]
 
 
 def test_a_coarser_rung_never_follows_a_finer_one(alice: User) -> None:
-    acme = identity(owners=[alice], reminder_days=[30, 7])
-    certificate(acme, NOW + 6 * DAY)
-    assert reminders.send(NOW) == 1
+    acme = make_identity(owners=[alice], reminder_days=[30, 7])
+    make_certificate(acme, NOW + 6 * DAY)
+    assert reminders.send_due(NOW) == 1
     acme.reminder_days = [30, 14]
     acme.save()
-    assert reminders.send(NOW + DAY) == 0
+    assert reminders.send_due(NOW + DAY) == 0
 
 
 def test_a_station_may_have_a_ladder_of_its_own(alice: User) -> None:
-    certificate(identity("EARLY", owners=[alice], reminder_days=[200]), NOW + 150 * DAY)
-    certificate(identity("NEVER", owners=[alice], reminder_days=[]), NOW + 5 * DAY)
-    certificate(identity("USUAL", owners=[alice]), NOW + 150 * DAY)
-    assert told() == {"alice@example.com": [("EARLY", 200)]}
+    make_certificate(make_identity("EARLY", owners=[alice], reminder_days=[200]), NOW + 150 * DAY)
+    make_certificate(make_identity("NEVER", owners=[alice], reminder_days=[]), NOW + 5 * DAY)
+    make_certificate(make_identity("USUAL", owners=[alice]), NOW + 150 * DAY)
+    assert reminders_sent() == {"alice@example.com": [("EARLY", 200)]}
 
 
 def test_the_ladder_of_the_installation_can_be_changed(alice: User) -> None:
     Installation(reminder_days=[10]).save()
-    certificate(identity(owners=[alice]), NOW + 20 * DAY)
-    assert told() == {}
-    assert told(NOW + 10 * DAY) == {"alice@example.com": [("ACME-PROD", 10)]}
+    make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY)
+    assert reminders_sent() == {}
+    assert reminders_sent(NOW + 10 * DAY) == {"alice@example.com": [("ACME-PROD", 10)]}
 
 
 def test_an_installation_without_a_ladder_is_silent(alice: User) -> None:
     Installation(reminder_days=[]).save()
-    certificate(identity(owners=[alice]), NOW + 20 * DAY)
-    assert told() == {}
+    make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY)
+    assert reminders_sent() == {}
 
 
 # To whom.
 
 
 def test_owners_and_subscribers_of_both_sides_are_told_once_each(alice: User, bob: User) -> None:
-    northwind = partner(owners=[alice])
+    northwind = make_partner(owners=[alice])
     northwind.subscribers.add(alice, bob)
-    certificate(northwind, NOW + 20 * DAY)
-    assert told() == {"alice@example.com": [("Northwind", 30)], "bob@example.com": [("Northwind", 30)]}
+    make_certificate(northwind, NOW + 20 * DAY)
+    assert reminders_sent() == {
+        "alice@example.com": [("Northwind", 30)],
+        "bob@example.com": [("Northwind", 30)],
+    }
 
 
 def test_one_message_lists_what_is_theirs_the_most_urgent_first(alice: User) -> None:
-    certificate(identity("LATER", owners=[alice]), NOW + 50 * DAY)
-    certificate(partner("Sooner", owners=[alice]), NOW + 2 * DAY)
-    certificate(identity("BETWEEN", owners=[alice]), NOW + 10 * DAY)
-    assert told() == {"alice@example.com": [("Sooner", 3), ("BETWEEN", 14), ("LATER", 60)]}
-    assert reminders.send(NOW) == 1
+    make_certificate(make_identity("LATER", owners=[alice]), NOW + 50 * DAY)
+    make_certificate(make_partner("Sooner", owners=[alice]), NOW + 2 * DAY)
+    make_certificate(make_identity("BETWEEN", owners=[alice]), NOW + 10 * DAY)
+    assert reminders_sent() == {"alice@example.com": [("Sooner", 3), ("BETWEEN", 14), ("LATER", 60)]}
+    assert reminders.send_due(NOW) == 1
 
 
 def test_people_who_left_or_have_no_address_are_not_told(bob: User) -> None:
-    gone = person("gone", is_active=False)
+    gone = make_user("gone", is_active=False)
     mute = User.objects.create_user("mute")
-    acme = identity(owners=[gone, mute])
+    acme = make_identity(owners=[gone, mute])
     acme.subscribers.add(bob)
-    certificate(acme, NOW + 20 * DAY)
-    assert told() == {"bob@example.com": [("ACME-PROD", 30)]}
+    make_certificate(acme, NOW + 20 * DAY)
+    assert reminders_sent() == {"bob@example.com": [("ACME-PROD", 30)]}
 
 
 def test_administrators_are_told_where_no_owner_can_be_reached(alice: User, bob: User) -> None:
     Group.objects.get_or_create(name="administrator")[0].user_set.add(bob)
-    certificate(identity("OWNED", owners=[alice]), NOW + 20 * DAY)
-    certificate(identity("ORPHAN"), NOW + 21 * DAY)
-    certificate(partner("Nobody's"), NOW + 22 * DAY)
-    assert told() == {
+    make_certificate(make_identity("OWNED", owners=[alice]), NOW + 20 * DAY)
+    make_certificate(make_identity("ORPHAN"), NOW + 21 * DAY)
+    make_certificate(make_partner("Nobody's"), NOW + 22 * DAY)
+    assert reminders_sent() == {
         "alice@example.com": [("OWNED", 30)],
         "bob@example.com": [("ORPHAN", 30), ("Nobody's", 30)],
     }
 
 
 def test_where_nobody_can_be_told_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    certificate(identity("ORPHAN"), NOW + 20 * DAY)
-    assert told() == {}
+    make_certificate(make_identity("ORPHAN"), NOW + 20 * DAY)
+    assert reminders_sent() == {}
     assert "ORPHAN" in caplog.text
 
 
 def test_the_escalation_address_is_told_from_7_days_on(alice: User) -> None:
     Installation(escalation_email="boss@example.com", time_zone="America/Chicago").save()
-    certificate(identity(owners=[alice]), NOW + 7 * DAY)
-    assert told(NOW - SECOND) == {"alice@example.com": [("ACME-PROD", 14)]}
-    assert told(NOW) == {"alice@example.com": [("ACME-PROD", 7)], "boss@example.com": [("ACME-PROD", 7)]}
+    make_certificate(make_identity(owners=[alice]), NOW + 7 * DAY)
+    assert reminders_sent(NOW - SECOND) == {"alice@example.com": [("ACME-PROD", 14)]}
+    assert reminders_sent(NOW) == {
+        "alice@example.com": [("ACME-PROD", 7)],
+        "boss@example.com": [("ACME-PROD", 7)],
+    }
 
 
 def test_the_escalation_address_of_somebody_who_is_told_anyway_gets_one_mail(alice: User) -> None:
     Installation(escalation_email="ALICE@example.com").save()
-    certificate(identity(owners=[alice]), NOW + 3 * DAY)
-    assert told() == {"alice@example.com": [("ACME-PROD", 3)]}
+    make_certificate(make_identity(owners=[alice]), NOW + 3 * DAY)
+    assert reminders_sent() == {"alice@example.com": [("ACME-PROD", 3)]}
 
 
 def test_an_address_in_another_spelling_is_not_told_again(alice: User) -> None:
-    certificate(identity(owners=[alice]), NOW + 20 * DAY)
-    reminders.send(NOW)
+    make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY)
+    reminders.send_due(NOW)
     alice.email = "Alice@Example.com"
     alice.save()
-    assert told() == {}
+    assert reminders_sent() == {}
 
 
 def test_somebody_who_subscribes_later_is_told_what_holds_now(alice: User, bob: User) -> None:
-    acme = identity(owners=[alice])
-    certificate(acme, NOW + 20 * DAY)
-    reminders.send(NOW)
+    acme = make_identity(owners=[alice])
+    make_certificate(acme, NOW + 20 * DAY)
+    reminders.send_due(NOW)
     acme.subscribers.add(bob)
-    assert told(NOW + HOUR) == {"bob@example.com": [("ACME-PROD", 30)]}
+    assert reminders_sent(NOW + HOUR) == {"bob@example.com": [("ACME-PROD", 30)]}
 
 
 # Quiet, and not.
 
 
 def test_a_certificate_that_serves_nothing_is_quiet(alice: User) -> None:
-    certificate(identity(owners=[alice]), NOW + 20 * DAY, serves=[])
-    assert told() == {}
+    make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY, serves=[])
+    assert reminders_sent() == {}
 
 
 def test_a_certificate_that_was_replaced_is_quiet(alice: User) -> None:
-    acme = identity(owners=[alice])
-    old = certificate(acme, NOW + 20 * DAY)
+    acme = make_identity(owners=[alice])
+    old = make_certificate(acme, NOW + 20 * DAY)
     old.service.update(ends_at=NOW - DAY)
-    certificate(acme, NOW + 700 * DAY)
-    assert told() == {}
+    make_certificate(acme, NOW + 700 * DAY)
+    assert reminders_sent() == {}
 
 
 def test_an_archived_station_is_quiet(alice: User) -> None:
-    certificate(identity(owners=[alice], archived_at=NOW), NOW + 20 * DAY)
-    assert told() == {}
+    make_certificate(make_identity(owners=[alice], archived_at=NOW), NOW + 20 * DAY)
+    assert reminders_sent() == {}
 
 
 def test_the_old_one_of_an_overlap_is_quiet_for_the_role_that_overlaps(alice: User) -> None:
-    acme = identity(owners=[alice])
-    old = certificate(acme, NOW + 20 * DAY)
-    certificate(acme, NOW + 700 * DAY, serves=["decrypt"])
-    (reminder,) = reminders.due(NOW)
+    acme = make_identity(owners=[alice])
+    old = make_certificate(acme, NOW + 20 * DAY)
+    make_certificate(acme, NOW + 700 * DAY, serves=["decrypt"])
+    (reminder,) = reminders.find_due(NOW)
     assert [line.certificate.roles for line in reminder.lines] == [("sign",)]
     old.service.filter(role="sign").update(ends_at=NOW)
-    assert told() == {}
+    assert reminders_sent() == {}
 
 
 def test_beside_a_certificate_that_ends_earlier_it_still_speaks(alice: User) -> None:
-    acme = identity(owners=[alice])
-    certificate(acme, NOW + 20 * DAY, serves=["decrypt"])
-    certificate(acme, NOW + 10 * DAY, serves=["decrypt"])
-    (reminder,) = reminders.due(NOW)
+    acme = make_identity(owners=[alice])
+    make_certificate(acme, NOW + 20 * DAY, serves=["decrypt"])
+    make_certificate(acme, NOW + 10 * DAY, serves=["decrypt"])
+    (reminder,) = reminders.find_due(NOW)
     assert [line.certificate.not_after for line in reminder.lines] == [NOW + 20 * DAY]
 
 
 @pytest.mark.parametrize("state", ["exchanging", "scheduled", "under_way"])
 def test_a_rotation_in_time_keeps_it_quiet(alice: User, state: str) -> None:
-    rotation(certificate(identity(owners=[alice]), NOW + 20 * DAY), state=state)
-    assert told() == {}
+    make_rotation(make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY), state=state)
+    assert reminders_sent() == {}
 
 
 def outlook_of_the_only_line(now: Any = NOW) -> str:
-    ((reminder),) = reminders.due(now)
+    ((reminder),) = reminders.find_due(now)
     (line,) = reminder.lines
     assert line.certificate.rotation is not None
     return str(line.certificate.rotation.outlook)
 
 
 def test_a_rotation_whose_window_ends_with_the_certificate_speaks(alice: User) -> None:
-    made = rotation(certificate(identity(owners=[alice]), NOW + 20 * DAY), ends=NOW + 20 * DAY - SECOND)
-    assert told() == {}
+    made = make_rotation(
+        make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY), ends=NOW + 20 * DAY - SECOND
+    )
+    assert reminders_sent() == {}
     Rotation.objects.filter(pk=made.pk).update(window_end=NOW + 20 * DAY)
     assert outlook_of_the_only_line() == "too_late"
 
 
 def test_a_window_that_went_by_unused_speaks(alice: User) -> None:
-    rotation(certificate(identity(owners=[alice]), NOW + 20 * DAY), starts=NOW - HOUR)
-    assert told(NOW - SECOND) == {}
+    make_rotation(make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY), starts=NOW - HOUR)
+    assert reminders_sent(NOW - SECOND) == {}
     assert outlook_of_the_only_line(NOW) == "overdue"
 
 
 def test_a_draft_does_not_keep_it_quiet(alice: User) -> None:
-    rotation(certificate(identity(owners=[alice]), NOW + 20 * DAY), state="draft")
+    make_rotation(make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY), state="draft")
     assert outlook_of_the_only_line() == "undecided"
 
 
 def test_partners_that_are_told_without_a_window_come_too_late_in_the_last_14_days(alice: User) -> None:
-    rotation(certificate(identity(owners=[alice]), NOW + 20 * DAY), state="exchanging", starts=None)
+    make_rotation(
+        make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY), state="exchanging", starts=None
+    )
     assert outlook_of_the_only_line() == "undecided"
     assert outlook_of_the_only_line(NOW + 6 * DAY) == "too_late"
 
 
 @pytest.mark.parametrize("state", ["cancelled", "closed", "rolling_back"])
 def test_a_rotation_that_replaces_nothing_any_more_does_not_keep_it_quiet(alice: User, state: str) -> None:
-    rotation(certificate(identity(owners=[alice]), NOW + 20 * DAY), state=state)
-    (reminder,) = reminders.due(NOW)
+    make_rotation(make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY), state=state)
+    (reminder,) = reminders.find_due(NOW)
     assert reminder.lines[0].certificate.rotation is None
 
 
 def test_a_rotation_of_one_role_leaves_the_other_speaking(alice: User) -> None:
-    rotation(certificate(identity(owners=[alice]), NOW + 20 * DAY), roles=["decrypt"])
-    (reminder,) = reminders.due(NOW)
+    make_rotation(make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY), roles=["decrypt"])
+    (reminder,) = reminders.find_due(NOW)
     assert [line.certificate.roles for line in reminder.lines] == [("sign",)]
 
 
 def test_a_rotation_of_another_station_does_not_keep_it_quiet(alice: User) -> None:
-    certificate(identity("ONE", owners=[alice]), NOW + 20 * DAY)
-    rotation(certificate(identity("TWO", owners=[alice]), NOW + 20 * DAY))
-    assert told() == {"alice@example.com": [("ONE", 30)]}
+    make_certificate(make_identity("ONE", owners=[alice]), NOW + 20 * DAY)
+    make_rotation(make_certificate(make_identity("TWO", owners=[alice]), NOW + 20 * DAY))
+    assert reminders_sent() == {"alice@example.com": [("ONE", 30)]}
 
 
 def test_it_speaks_again_when_the_rotation_was_postponed_beyond_the_end(alice: User) -> None:
-    made = rotation(certificate(identity(owners=[alice]), NOW + 31 * DAY))
-    assert reminders.send(NOW) == 0
+    made = make_rotation(make_certificate(make_identity(owners=[alice]), NOW + 31 * DAY))
+    assert reminders.send_due(NOW) == 0
     Rotation.objects.filter(pk=made.pk).update(window_start=NOW + 32 * DAY, window_end=NOW + 33 * DAY)
-    assert told(NOW + 18 * DAY) == {"alice@example.com": [("ACME-PROD", 14)]}
+    assert reminders_sent(NOW + 18 * DAY) == {"alice@example.com": [("ACME-PROD", 14)]}
 
 
 # The mail.
@@ -289,10 +308,10 @@ def test_it_speaks_again_when_the_rotation_was_postponed_beyond_the_end(alice: U
 
 def test_the_mail_says_whose_what_and_when_in_the_readers_zone(alice: User, settings: Any) -> None:
     settings.AS2CERTS_BASE_URL = "https://certs.example.com"
-    acme = identity(owners=[alice])
+    acme = make_identity(owners=[alice])
     ends = NOW + 20 * DAY
-    old = certificate(acme, ends)
-    reminders.send(NOW)
+    old = make_certificate(acme, ends)
+    reminders.send_due(NOW)
     message = Message.objects.get()
     assert (message.to_address, message.to_name, message.kind) == (
         "alice@example.com",
@@ -311,16 +330,18 @@ def test_the_mail_says_whose_what_and_when_in_the_readers_zone(alice: User, sett
 
 def test_the_mail_of_several_counts_them_in_the_subject(alice: User) -> None:
     for days in (10, 20, 30):
-        certificate(identity(f"ACME-{days}", owners=[alice], environment="test"), NOW + days * DAY)
-    reminders.send(NOW)
+        make_certificate(make_identity(f"ACME-{days}", owners=[alice], environment="test"), NOW + days * DAY)
+    reminders.send_due(NOW)
     message = Message.objects.get()
     assert message.subject == "TEST ACME-10: certificate expires in 10 days, 3 Dec 2026, and 2 more"
     assert message.text.index("ACME-10") < message.text.index("ACME-20") < message.text.index("ACME-30")
 
 
 def test_the_mail_leads_to_the_rotation_that_would_come_too_late(alice: User) -> None:
-    made = rotation(certificate(identity(owners=[alice]), NOW + 20 * DAY), starts=NOW + 21 * DAY)
-    reminders.send(NOW)
+    made = make_rotation(
+        make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY), starts=NOW + 21 * DAY
+    )
+    reminders.send_due(NOW)
     text = Message.objects.get().text
     assert "Its rotation would come too late." in text
     assert made.get_absolute_url() in text
@@ -329,8 +350,8 @@ def test_the_mail_leads_to_the_rotation_that_would_come_too_late(alice: User) ->
 
 def test_a_very_long_list_names_the_most_urgent_and_counts_the_rest(alice: User) -> None:
     for number in range(105):
-        certificate(identity(f"ACME-{number:03}", owners=[alice]), NOW + 20 * DAY + number * HOUR)
-    reminders.send(NOW)
+        make_certificate(make_identity(f"ACME-{number:03}", owners=[alice]), NOW + 20 * DAY + number * HOUR)
+    reminders.send_due(NOW)
     message = Message.objects.get()
     assert "ACME-099" in message.text
     assert "ACME-100" not in message.text
@@ -344,36 +365,36 @@ def test_a_very_long_list_names_the_most_urgent_and_counts_the_rest(alice: User)
 def test_notices_and_mail_are_kept_together_or_not_at_all(
     alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate(identity(owners=[alice]), NOW + 20 * DAY)
+    make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY)
 
     def full_disk(messages: object) -> None:
         raise OSError("No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(outbox, "store", full_disk)
+        broken.setattr(outbox, "store_messages", full_disk)
         with pytest.raises(OSError, match="No space left"):
-            reminders.send(NOW)
+            reminders.send_due(NOW)
     assert not Notice.objects.exists()
-    assert reminders.send(NOW) == 1
+    assert reminders.send_due(NOW) == 1
 
 
 @pytest.mark.on_postgres
 def test_of_two_runs_at_once_one_tells(alice: User) -> None:
-    certificate(identity(owners=[alice]), NOW + 20 * DAY)
-    first, second = reminders.due(NOW), reminders.due(NOW)
-    assert [reminders.tell(r, NOW) for r in (*first, *second)] == [1, 0]
+    make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY)
+    first, second = reminders.find_due(NOW), reminders.find_due(NOW)
+    assert [reminders.send_reminder(r, NOW) for r in (*first, *second)] == [1, 0]
     assert (Message.objects.count(), Notice.objects.count()) == (1, 1)
 
 
 def test_the_task_tells_and_leaves_a_heartbeat(alice: User) -> None:
-    certificate(identity(owners=[alice]), NOW - 800 * DAY)
+    make_certificate(make_identity(owners=[alice]), NOW - 800 * DAY)
     tasks.send_reminders()
     assert Message.objects.count() == 1
     assert Heartbeat.objects.filter(name="send_reminders").exists()
 
 
 def test_the_command_shows_what_is_due_and_queues_it_only_without_dry_run(alice: User) -> None:
-    certificate(identity(owners=[alice]), NOW - 800 * DAY)
+    make_certificate(make_identity(owners=[alice]), NOW - 800 * DAY)
     out = StringIO()
     call_command("send_reminders", "--dry-run", stdout=out)
     assert "alice@example.com" in out.getvalue()
@@ -386,16 +407,16 @@ def test_the_command_shows_what_is_due_and_queues_it_only_without_dry_run(alice:
 
 def queries_of_a_run() -> int:
     with CaptureQueriesContext(connection) as queries:
-        reminders.due(NOW)
+        reminders.find_due(NOW)
     return len(queries)
 
 
 def test_the_number_of_queries_does_not_depend_on_how_much_is_due(alice: User, bob: User) -> None:
-    certificate(identity("FIRST", owners=[alice]), NOW + 20 * DAY)
-    certificate(partner("First", owners=[alice]), NOW + 20 * DAY)
+    make_certificate(make_identity("FIRST", owners=[alice]), NOW + 20 * DAY)
+    make_certificate(make_partner("First", owners=[alice]), NOW + 20 * DAY)
     before = queries_of_a_run()
     for number in range(30):
-        acme = identity(f"ACME-{number}", owners=[alice, bob])
-        rotation(certificate(acme, NOW + 20 * DAY), state="draft")
-        certificate(partner(f"Partner {number}", owners=[bob]), NOW + number * DAY)
+        acme = make_identity(f"ACME-{number}", owners=[alice, bob])
+        make_rotation(make_certificate(acme, NOW + 20 * DAY), state="draft")
+        make_certificate(make_partner(f"Partner {number}", owners=[bob]), NOW + number * DAY)
     assert queries_of_a_run() == before

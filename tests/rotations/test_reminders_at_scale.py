@@ -13,9 +13,9 @@ from as2certs.mail.models import Message
 from identities.models import Identity, IdentityCertificate, IdentityService
 from partners.models import Contact, Partner, PartnerCertificate, PartnerService
 from rotations import reminders
-from rotations.exchange import asking
+from rotations.exchange import certificate_requests
 from rotations.models import Notice
-from tests.rotations.expiries import DAY, NOW, columns, person
+from tests.rotations.notifications.expiries import DAY, NOW, certificate_fields, make_user
 
 PEOPLE = 20
 #: Certificates that last two years end evenly over them; those that were replaced in time no longer serve.
@@ -34,7 +34,7 @@ def know_sizes() -> None:
 
 @pytest.mark.parametrize("stations", [500, pytest.param(5_000, marks=pytest.mark.extended)])
 def test_many_certificates_cost_a_few_queries_and_seconds(stations: int) -> None:
-    people = [person(f"person{n}") for n in range(PEOPLE)]
+    people = [make_user(f"person{n}") for n in range(PEOPLE)]
     identities = Identity.objects.bulk_create(
         Identity(name=f"ACME-{n}", as2_id=f"ACME-{n}") for n in range(stations)
     )
@@ -43,7 +43,8 @@ def test_many_certificates_cost_a_few_queries_and_seconds(stations: int) -> None
     )
     certificates = IdentityCertificate.objects.bulk_create(
         IdentityCertificate(
-            identity=i, **columns(NOW + (n % LIFETIME) * DAY + (role == "sign") * timedelta(hours=1))
+            identity=i,
+            **certificate_fields(NOW + (n % LIFETIME) * DAY + (role == "sign") * timedelta(hours=1)),
         )
         for n, i in enumerate(identities)
         for role in ("sign", "decrypt")
@@ -58,13 +59,13 @@ def test_many_certificates_cost_a_few_queries_and_seconds(stations: int) -> None
 
     began = time.monotonic()
     with CaptureQueriesContext(connection) as queries:
-        assert reminders.send(NOW) == PEOPLE
+        assert reminders.send_due(NOW) == PEOPLE
     assert Notice.objects.count() == expected
     assert Message.objects.count() == PEOPLE
     # A dozen to find out, and a handful for each mail.
     assert len(queries) < 20 + PEOPLE * 8
     with CaptureQueriesContext(connection) as queries:
-        assert reminders.send(NOW) == 0
+        assert reminders.send_due(NOW) == 0
     assert len(queries) < 20
     assert time.monotonic() - began < 20
 
@@ -81,7 +82,9 @@ def test_of_many_certificates_of_partners_those_who_are_due_are_found_in_seconds
     )
     certificates = PartnerCertificate.objects.bulk_create(
         (
-            PartnerCertificate(partner=p, **columns(NOW + (n % LIFETIME + (role == "verify")) * DAY))
+            PartnerCertificate(
+                partner=p, **certificate_fields(NOW + (n % LIFETIME + (role == "verify")) * DAY)
+            )
             for n, p in enumerate(partners)
             for role in ("verify", "encrypt")
         ),
@@ -105,12 +108,12 @@ def test_of_many_certificates_of_partners_those_who_are_due_are_found_in_seconds
     know_sizes()
     began = time.monotonic()
     with CaptureQueriesContext(connection) as queries:
-        found = asking.due(NOW)
+        found = certificate_requests.find_due(NOW)
     assert time.monotonic() - began < 10
     assert len(queries) <= 8
     # Left are those that reach their first rung today.
     assert len(found) == len({c.partner_id for c in certificates if c.not_after == NOW + 90 * DAY})
     assert sum(1 for one in found for line in one.all_lines if line.rung != 90) == 0
     began = time.monotonic()
-    assert asking.ask_due(NOW) == len(found) < asking.AT_ONCE
+    assert certificate_requests.send_due_requests(NOW) == len(found) < certificate_requests.MAX_PER_RUN
     assert time.monotonic() - began < 20

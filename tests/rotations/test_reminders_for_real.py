@@ -7,16 +7,16 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 
-from tests.mail.moody import MoodyServer
+from tests.mail.moody import ScriptedSmtpServer
 from tests.servers import Postgres
 from tests.stack import ROOT, Stack
 
 SEED = """
 from datetime import UTC, datetime
-from tests.rotations.expiries import DAY, certificate, identity, person
-people = [person(f"person{n}") for n in range(30)]
+from tests.rotations.notifications.expiries import DAY, make_certificate, make_identity, make_user
+people = [make_user(f"person{n}") for n in range(30)]
 for n in range(90):
-    certificate(identity(f"ACME-{n}", owners=[people[n % 30]]), datetime.now(UTC) + 20 * DAY)
+    make_certificate(make_identity(f"ACME-{n}", owners=[people[n % 30]]), datetime.now(UTC) + 20 * DAY)
 """
 COUNT = """
 import json
@@ -42,8 +42,8 @@ def at_once(stack: Stack, command: str, processes: int) -> None:
 
 
 def test_runs_at_once_tell_everybody_once(make_stack: Callable[..., Stack], postgres: Postgres) -> None:
-    with MoodyServer() as server:
-        stack = make_stack(database_url=postgres.new_database(), email_url=f"smtp://127.0.0.1:{server.port}")
+    with ScriptedSmtpServer() as server:
+        stack = make_stack(postgres=postgres, email_url=f"smtp://127.0.0.1:{server.port}")
         stack.python(SEED)
         at_once(stack, "send_reminders", 4)
         assert stack.python(COUNT) == [30, 90, 0]

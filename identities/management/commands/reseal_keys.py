@@ -6,13 +6,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from as2certs.accounts import factors
+from as2certs.accounts import second_factors
 from as2certs.accounts.models import Installation
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
-from as2certs.mail import private
-from as2certs.pki import VaultError, new_key
-from identities import keys
+from as2certs.mail import sealed_values
+from as2certs.pki import VaultError, new_vault_key
+from identities.certificates import private_keys
 
 
 class Command(BaseCommand):
@@ -30,20 +30,18 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["new_key"]:
-            self.stdout.write(new_key())
+            self.stdout.write(new_vault_key())
             return
         try:
-            count = keys.reseal_all()
-            mails = private.reseal_all()
-            people = factors.reseal_all()
+            count = private_keys.reseal_all()
+            mails = sealed_values.reseal_all()
+            people = second_factors.reseal_all()
         except VaultError as error:
             raise CommandError(f"{error} The keys sealed anew so far are fine; run this again.") from error
         record(
-            "vault.resealed",
-            on=Installation.current(),
+            AuditEvent("vault.resealed", Installation.current(), new={"keys": count}),
             by=Actor.command("reseal_keys"),
             now=database_now(),
-            new={"keys": count},
         )
         self.stdout.write(
             f"{count} private keys, {people} second factors and the links in {mails} mails are sealed with the first "

@@ -1,4 +1,4 @@
-"""Take over an inventory that exists as a list and a folder of certificates."""
+"""Import an inventory from a list and a folder of certificates."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
-from partners.importing import listing
-from partners.importing.bringing_in import Outcome, SomebodyElse, bring_in
-from partners.importing.listing import Trouble, UnreadableList
-from partners.importing.sources import NoSource, open_source
+from partners.errors import ImportRefused, UnreadableList
+from partners.importing import csv_rows
+from partners.importing.apply import ImportOptions, InventoryImportResult, import_list
+from partners.importing.csv_rows import RowProblem
+from partners.importing.sources import open_source
 
-#: So many warnings are printed; --dry-run -v 2 prints all.
-MOST_REMARKS = 50
+#: Number of remarks that are printed; --dry-run -v 2 prints all.
+MAX_REMARKS = 50
 
 
 class Command(BaseCommand):
@@ -40,52 +41,50 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            rows = listing.read(_bytes(options["list"]))
+            rows = csv_rows.read_list(_read_bytes(options["list"]))
             with open_source(options["certificates"]) as source:
-                outcome = bring_in(
+                result = import_list(
                     rows,
                     source,
+                    ImportOptions(options["list"].name, options["dry_run"], options["skip_faulty"]),
                     by=Actor.command("import_inventory"),
                     now=database_now(),
-                    name=options["list"].name,
-                    dry_run=options["dry_run"],
-                    skip_faulty=options["skip_faulty"],
                 )
-        except (UnreadableList, NoSource, SomebodyElse) as error:
+        except ImportRefused as error:
             raise CommandError(str(error)) from error
-        self._tell_remarks(outcome.remarks, options["verbosity"])
-        for trouble in outcome.troubles:
-            self.stderr.write(str(trouble))
-        self.stdout.write(told(outcome))
-        if outcome.troubles and not options["skip_faulty"]:
+        self._print_remarks(result.remarks, options["verbosity"])
+        for problem in result.errors:
+            self.stderr.write(str(problem))
+        self.stdout.write(summarize(result))
+        if result.errors and not options["skip_faulty"]:
             raise CommandError(
-                f"{outcome.faulty_rows:,} of {outcome.rows:,} rows have errors, so nothing was stored: mend them, or "
+                f"{result.faulty_rows:,} of {result.rows:,} rows have errors, so nothing was stored: mend them, or "
                 "leave them out with --skip-faulty."
             )
 
-    def _tell_remarks(self, remarks: list[Trouble], verbosity: int) -> None:
-        shown = remarks if verbosity > 1 else remarks[:MOST_REMARKS]
+    def _print_remarks(self, remarks: list[RowProblem], verbosity: int) -> None:
+        shown = remarks if verbosity > 1 else remarks[:MAX_REMARKS]
         for remark in shown:
             self.stdout.write(f"Note, {str(remark)[0].lower()}{str(remark)[1:]}")
         if len(shown) < len(remarks):
             self.stdout.write(f"… and {len(remarks) - len(shown):,} more: -v 2 shows all.")
 
 
-def _bytes(path: Path) -> bytes:
-    """Return what the list holds, at most a byte more than one may have. Raises UnreadableList."""
+def _read_bytes(path: Path) -> bytes:
+    """Return the content of the list, at most one byte more than the maximum. Raises UnreadableList."""
     try:
         with path.open("rb") as file:
-            return file.read(listing.MOST_BYTES + 1)
+            return file.read(csv_rows.MAX_BYTES + 1)
     except OSError as error:
         raise UnreadableList(f"{path} can’t be read: {error.strerror}.") from None
 
 
-def told(outcome: Outcome) -> str:
-    """Say in a sentence or two what was done, or would be."""
-    if outcome.is_nothing_new:
-        return f"{outcome.rows:,} rows: nothing of them is new here."
-    new = "New" if outcome.stored else "New would be"
+def summarize(result: InventoryImportResult) -> str:
+    """Return in a sentence or two what was stored, or would be."""
+    if result.is_nothing_new:
+        return f"{result.rows:,} rows: nothing of them is new here."
+    new = "New" if result.stored else "New would be"
     return (
-        f"{outcome.rows:,} rows. {new}: {outcome.brings}. Certificates used at once: {outcome.in_service:,}; waiting "
-        f"for a rotation, since another one is in use: {outcome.waiting:,}."
+        f"{result.rows:,} rows. {new}: {result.new_objects}. Certificates used at once: {result.in_service:,}; waiting "
+        f"for a rotation, since another one is in use: {result.waiting:,}."
     )

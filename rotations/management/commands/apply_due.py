@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from as2certs.clock import database_now
-from as2certs.looping import LoopCommand
-from rotations import progress, runner, setup
+from as2certs.command_loop import LoopCommand
+from rotations import runner
+from rotations.execution import transitions
+from rotations.lifecycle import drafts
 
 
 class Command(LoopCommand):
@@ -21,6 +23,6 @@ class Command(LoopCommand):
 
     def look(self, *, loop: bool) -> str:
         taken = runner.apply_due(wait=loop)
-        setup.adopt_generated(now=database_now())
-        progress.let_go_on(now=database_now())
+        drafts.assign_generated_successors(now=database_now())
+        transitions.advance_rehearsed(now=database_now())
         return f"{taken} steps taken up."

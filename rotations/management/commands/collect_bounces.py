@@ -1,13 +1,13 @@
-"""Read the mailbox in which mails come back, without Celery."""
+"""Read the mailbox of bounced mails, without Celery."""
 
 from __future__ import annotations
 
 from django.core.management.base import CommandError
 
 from as2certs.clock import database_now
-from as2certs.looping import LoopCommand
-from as2certs.mail import postbox
-from rotations.exchange import coming_back
+from as2certs.command_loop import LoopCommand
+from as2certs.mail import bounce_mailbox
+from rotations.exchange import mail_feedback
 
 
 class Command(LoopCommand):
@@ -16,13 +16,13 @@ class Command(LoopCommand):
     seconds = 60
 
     def look(self, *, loop: bool) -> str:
-        if not postbox.is_set_up():
+        if not bounce_mailbox.is_set_up():
             raise CommandError("Set AS2CERTS_BOUNCES_MAILBOX first: no mailbox is named there.")
         if loop:
-            coming_back.collect_now()
+            mail_feedback.read_mailbox_now()
             return ""
         try:
-            seen, came_back = coming_back.collect(now=database_now())
-        except postbox.PostboxError as error:
+            seen, came_back = mail_feedback.read_mailbox(now=database_now())
+        except bounce_mailbox.MailboxError as error:
             raise CommandError(str(error)) from error
         return f"{seen} mails read, {came_back} of ours came back."

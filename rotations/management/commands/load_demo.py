@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from as2certs.clock import database_now
-from rotations import demo
-from rotations.setup import NotPossible
+from rotations.errors import ActionRefused
+from rotations.management import demo
 
 
 class Command(BaseCommand):
@@ -25,7 +25,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             rotation = demo.load(now=database_now())
-        except NotPossible as error:
+        except ActionRefused as error:
             if options["if_empty"]:
                 self.stdout.write("No example data loaded: there are identities or partners here already.")
                 return

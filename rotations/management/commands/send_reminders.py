@@ -1,4 +1,4 @@
-"""Tell people what they are to be told now, without Celery."""
+"""Queue the mails that are due, without Celery."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from as2certs.clock import database_now
 from rotations import reminders
-from rotations.exchange import asking, digest, following
-from rotations.exchange.rungs import Rung
+from rotations.exchange import certificate_requests, digest, follow_up
+from rotations.letters.schedule import ScheduledReminder
 
 
 class Command(BaseCommand):
@@ -27,17 +27,17 @@ class Command(BaseCommand):
             self.stdout.write(f"Mails queued: {reminders.run(now)}.")
             return
         counts = {
-            "Reminders due": self._own(now),
-            "partners to be asked": self._asked(now),
-            "partners to be reminded": self._reminded(now),
-            "silent ones to be told of": self._escalated(now),
-            "digests": self._digests(now),
+            "Reminders due": self._preview_reminders(now),
+            "partners to be asked": self._preview_requests(now),
+            "partners to be reminded": self._preview_follow_ups(now),
+            "silent ones to be told of": self._preview_escalations(now),
+            "digests": self._preview_digests(now),
         }
-        told = ", ".join(f"{what}: {number}" for what, number in counts.items())
-        self.stdout.write(f"{told}. Nothing was queued.")
+        summary = ", ".join(f"{what}: {number}" for what, number in counts.items())
+        self.stdout.write(f"{summary}. Nothing was queued.")
 
-    def _own(self, now: datetime) -> int:
-        due = reminders.due(now)
+    def _preview_reminders(self, now: datetime) -> int:
+        due = reminders.find_due(now)
         for reminder in due:
             self.stdout.write(reminder.recipient.email)
             for line in reminder.lines:
@@ -49,45 +49,53 @@ class Command(BaseCommand):
                 )
         return len(due)
 
-    def _asked(self, now: datetime) -> int:
-        asked = asking.due(now)
-        for one in asked:
+    def _preview_requests(self, now: datetime) -> int:
+        due = certificate_requests.find_due(now)
+        for one in due:
             for contact, lines in one.lines.items():
                 day = min(line.rung for line in lines)
                 self.stdout.write(
                     f"{contact.email}\n  {contact.partner}: ask for its new certificate (day {day})"
                 )
-        return len(asked)
+        return len(due)
 
-    def _reminded(self, now: datetime) -> int:
-        found = [(one, rung) for one in _watched(now) if one.contacts and (rung := one.rung(now)) is not None]
+    def _preview_follow_ups(self, now: datetime) -> int:
+        found = [
+            (one, rung)
+            for one in _awaited_participants(now)
+            if one.contacts and (rung := one.rung(now)) is not None
+        ]
         for one, rung in found:
             partner, holder = one.participant.partner, one.participant.rotation.holder
             for contact in one.contacts:
                 self.stdout.write(
-                    f"{contact.email}\n  {partner}: remind it to answer for {holder} ({_told(rung)})"
+                    f"{contact.email}\n  {partner}: remind it to answer for {holder} ({_format_rung(rung)})"
                 )
         return len(found)
 
-    def _escalated(self, now: datetime) -> int:
-        found = [one for one in _watched(now) if one.participant.escalated_at is None and one.is_ours(now)]
+    def _preview_escalations(self, now: datetime) -> int:
+        found = [
+            one
+            for one in _awaited_participants(now)
+            if one.participant.escalated_at is None and one.is_ours(now)
+        ]
         for one in found:
             partner, holder = one.participant.partner, one.participant.rotation.holder
             self.stdout.write(f"The people of {holder}\n  {partner}: tell them that it does not answer")
         return len(found)
 
-    def _digests(self, now: datetime) -> int:
-        written = digest.written(now)
+    def _preview_digests(self, now: datetime) -> int:
+        written = digest.build_digests(now)
         for message in written:
             self.stdout.write(f"{message.to_address}\n  digest: {message.subject}")
         return len(written)
 
 
-def _told(rung: Rung) -> str:
-    """Tell a rung: "7 days after it was told", "1 day before the window"."""
+def _format_rung(rung: ScheduledReminder) -> str:
+    """Return when a reminder is due: "7 days after it was told", "1 day before the window"."""
     days = f"{rung.days} day{'' if rung.days == 1 else 's'}"
     return f"{days} after it was told" if rung.kind == "after" else f"{days} before the window"
 
 
-def _watched(now: datetime) -> list[following.Watched]:
-    return following.watched(following.awaited(now))
+def _awaited_participants(now: datetime) -> list[follow_up.AwaitedParticipant]:
+    return follow_up.load_awaited(follow_up.awaited_participants(now))

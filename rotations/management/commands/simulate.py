@@ -1,31 +1,33 @@
-"""Carry every plan out on paper, and count what becomes of the messages."""
+"""Simulate the plans of all changes, and count what becomes of the messages."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from rotations.parts import Step
-from rotations.simulation import Outcome, Traffic, simulate
-from rotations.simulation.combinations import (
+from rotations.planning.change import PlannedStep
+from rotations.planning.simulation.combinations import (
+    CHANGE_NAMES,
     ENDS,
-    NAMES,
     STARTS,
+    ChangeTiming,
     Combination,
-    Moment,
-    at_once,
-    every_combination,
-    in_its_window,
-    without_an_agreed_moment,
+    scheduled_combinations,
+    steps_and_behaviour,
+    switches_at_once,
+    unscheduled_combinations,
 )
+from rotations.planning.simulation.run import SimulationResult, simulate
+from rotations.planning.simulation.traffic import Traffic
 
-TRAFFIC = Traffic(every=timedelta(minutes=1))
+TABLE_TRAFFIC = Traffic(every=timedelta(minutes=1))
 HEADINGS = ("change", "what changes", "we hold", "they hold", "we sign", "readers", "made")
-COUNTS = ("messages", "rejected", "lost", "twice", "queued")
-WIDTHS = (6, 28, 8, 9, 11, 12, 10)
-LONGEST = int((ENDS - STARTS).total_seconds())
+COUNT_HEADINGS = ("messages", "rejected", "lost", "twice", "queued")
+COLUMN_WIDTHS = (6, 28, 8, 9, 11, 12, 10)
+WINDOW_SECONDS = int((ENDS - STARTS).total_seconds())
 
 
 class Command(BaseCommand):
@@ -44,7 +46,7 @@ class Command(BaseCommand):
             metavar="SECONDS",
             help=(
                 "where both sides switch at once: how long after us the partner does, or with a negative number we "
-                f"after the partner (default 120; the window lasts {LONGEST})"
+                f"after the partner (default 120; the window lasts {WINDOW_SECONDS})"
             ),
         )
         parser.add_argument(
@@ -56,8 +58,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         skew, seed = timedelta(seconds=options["skew"]), options["seed"]
-        self.stdout.write(_line(HEADINGS, COUNTS))
-        combinations = [*every_combination(), *without_an_agreed_moment()]
+        self.stdout.write(_format_row(HEADINGS, COUNT_HEADINGS))
+        combinations = [*scheduled_combinations(), *unscheduled_combinations()]
         broken = 0
         for combination in combinations:
             broken += not self.show(combination, skew, seed)
@@ -70,26 +72,32 @@ class Command(BaseCommand):
         )
 
     def show(self, combination: Combination, skew: timedelta, seed: int | None) -> bool:
-        """Carry one combination out and write its line; say whether the law holds."""
-        steps, behaviour = in_its_window(combination, skew, seed)
-        outcome = simulate(combination.change, steps, behaviour, traffic=TRAFFIC, seed=seed or 0)
-        self.stdout.write(_line(_described(combination, _readers(combination, steps)), _counted(outcome)))
-        for sentence in outcome.violations:
+        """Simulate one combination and write its line; return whether the rules were kept."""
+        steps, behaviour = steps_and_behaviour(combination, skew, seed)
+        result = simulate(
+            combination.change, steps, behaviour, traffic=replace(TABLE_TRAFFIC, seed=seed or 0)
+        )
+        self.stdout.write(
+            _format_row(
+                _describe_combination(combination, _reader_rule(combination, steps)), _format_counts(result)
+            )
+        )
+        for sentence in result.violations:
             self.stderr.write(f"       {sentence}")
-        return not outcome.violations
+        return not result.violations
 
 
-def _readers(combination: Combination, steps: tuple[Step, ...]) -> str:
-    if combination.moment is Moment.EMERGENCY:
+def _reader_rule(combination: Combination, steps: tuple[PlannedStep, ...]) -> str:
+    if combination.moment is ChangeTiming.EMERGENCY:
         return "let go"
-    return "swap at once" if at_once(steps) else "hold both"
+    return "swap at once" if switches_at_once(steps) else "hold both"
 
 
-def _described(combination: Combination, readers: str) -> tuple[str, ...]:
+def _describe_combination(combination: Combination, readers: str) -> tuple[str, ...]:
     per_partner = {None: "-", False: "for all", True: "per partner"}[combination.per_partner]
     return (
         combination.letter,
-        NAMES[combination.letter],
+        CHANGE_NAMES[combination.letter],
         combination.ours,
         combination.theirs,
         per_partner,
@@ -98,12 +106,12 @@ def _described(combination: Combination, readers: str) -> tuple[str, ...]:
     )
 
 
-def _counted(outcome: Outcome) -> tuple[str, ...]:
-    counts = (outcome.messages, outcome.rejected, outcome.lost, outcome.twice, outcome.waited)
+def _format_counts(result: SimulationResult) -> tuple[str, ...]:
+    counts = (result.messages, result.rejected, result.lost, result.twice, result.waited)
     return tuple(str(count) for count in counts)
 
 
-def _line(words: tuple[str, ...], numbers: tuple[str, ...]) -> str:
-    left = (word.ljust(width) for word, width in zip(words, WIDTHS, strict=True))
-    right = (number.rjust(len(heading)) for number, heading in zip(numbers, COUNTS, strict=True))
+def _format_row(words: tuple[str, ...], numbers: tuple[str, ...]) -> str:
+    left = (word.ljust(width) for word, width in zip(words, COLUMN_WIDTHS, strict=True))
+    right = (number.rjust(len(heading)) for number, heading in zip(numbers, COUNT_HEADINGS, strict=True))
     return "  ".join((*left, *right))

@@ -1,4 +1,4 @@
-"""Loaded by each Python that runs with a wrong clock (test_wrong_clocks.py): lets it sleep all the same.
+"""Loaded by each Python that runs with another time (tests.programs.other_time): lets it sleep all the same.
 
 Debian's libfaketime (0.9.10) reckons the moment until which clock_nanosleep(2) is to wait, on the clock that it leaves
 alone, as if it were one of its own, so that ``time.sleep`` fails; waiting for nothing by select(2) is not affected.

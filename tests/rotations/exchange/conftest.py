@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from partners.models import Contact
-from rotations import actions
+from rotations.lifecycle import approval
 from rotations.models import Participant, Rotation
 from tests.rotations.company import NOW, Company, make_company
-from tests.rotations.pages import drafted
+from tests.rotations.pages import make_drafted
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def company(db: None) -> Company:
 @pytest.fixture
 def rotation(company: Company) -> Rotation:
     """An approved rotation in which it is the partners' turn to be told."""
-    rotation = actions.approve(drafted(company), by=company.approver, now=NOW)
+    rotation = approval.approve(make_drafted(company), by=company.approver, now=NOW)
     rotation.steps.filter(act="stage").update(state="done", done_at=NOW)
     rotation.steps.filter(act="announce").update(blocked=False)
     rotation.refresh_from_db()

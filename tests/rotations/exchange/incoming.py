@@ -7,9 +7,9 @@ from typing import Any
 
 from as2certs.audit.recording import Actor
 from partners.models import Contact, Partner, PartnerCertificate
-from rotations.exchange.handing_in import Arrival, hand_in
+from rotations.exchange.submitted_certificates import Submission, submit
+from rotations.letters import access_links
 from rotations.models import Link
-from rotations.portal import links
 from tests.certificates import cert_pem, make_pair
 from tests.rotations.company import NOW, Company, partner_certificate
 
@@ -17,13 +17,13 @@ BOTH = ("verify", "encrypt")
 NORA = Actor(name="Nora North (Northwind)", source="portal", address="198.51.100.7")
 
 
-def made(name: str = "NORTHWIND-2", *, days: float = 700, **options: Any) -> bytes:
+def make_pem(name: str = "NORTHWIND-2", *, days: float = 700, **options: Any) -> bytes:
     """Return a certificate as PEM, valid since yesterday and for so many days."""
     given = {"not_before": NOW - timedelta(days=1), "not_after": NOW + timedelta(days=days), **options}
     return cert_pem(make_pair(name, **given)[0])
 
 
-def in_use(company: Company, partner: Partner, *, days: float = 20) -> PartnerCertificate:
+def put_in_use(company: Company, partner: Partner, *, days: float = 20) -> PartnerCertificate:
     """Put a certificate of a partner into service in both roles."""
     return partner_certificate(partner, by=company.by, now=NOW, ends=NOW + timedelta(days=days))
 
@@ -31,10 +31,10 @@ def in_use(company: Company, partner: Partner, *, days: float = 20) -> PartnerCe
 def link_to(partner: Partner, contact: Contact | None = None, *, now: datetime = NOW) -> Link:
     """Make a link by which a partner hands in its certificate."""
     by = Actor(name="Alice", source="web")
-    return links.make(partner, participant=None, contact=contact, by=by, now=now).link
+    return access_links.create_link(partner, participant=None, contact=contact, by=by, now=now).link
 
 
-def brought(
+def submit_new(
     partner: Partner,
     data: bytes | None = None,
     *,
@@ -42,7 +42,7 @@ def brought(
     link: Link | None = None,
     by: Actor = NORA,
     now: datetime = NOW,
-) -> Arrival:
+) -> Submission:
     """Hand in a certificate of a partner by its first contact's link."""
     link = link or link_to(partner, partner.contacts.first())
-    return hand_in(partner, data or made(), roles=roles, link=link, by=by, now=now)
+    return submit(partner, data or make_pem(), roles=roles, link=link, by=by, now=now)

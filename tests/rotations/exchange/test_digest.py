@@ -16,10 +16,12 @@ from as2certs import pki
 from as2certs.accounts.models import User
 from as2certs.mail.models import Message
 from partners.models import Contact, Partner
-from rotations import actions, reminders
-from rotations.answers import confirm, waive
-from rotations.exchange import answering, blocking, digest, following, letters
-from rotations.exchange.announcing import announce
+from rotations import reminders
+from rotations.exchange import blocking, digest, follow_up, responses
+from rotations.execution.confirmations import PartnerAnswer, confirm_installation, waive
+from rotations.letters import compose
+from rotations.letters.announcements import announce
+from rotations.lifecycle import endings
 from rotations.models import Letter, Participant, Rotation
 from tests.people import make_person
 from tests.rotations.company import NOW, Company, window
@@ -48,10 +50,10 @@ def digests() -> list[Message]:
     return list(Message.objects.filter(kind="digest").order_by("id"))
 
 
-def words(at: datetime = SEVEN) -> str:
+def digest_text(at: datetime = SEVEN) -> str:
     """Return what Alice's digest of that moment says."""
     Message.objects.filter(kind="digest").delete()
-    digest.send(at)
+    digest.send_digests(at)
     found = digests()
     return " ".join(found[0].text.split()) if found else ""
 
@@ -60,23 +62,23 @@ def words(at: datetime = SEVEN) -> str:
 
 
 def test_it_is_due_from_seven_on_by_the_readers_clock(told: Participant) -> None:
-    assert digest.send(SEVEN - SECOND) == 0
-    assert digest.send(SEVEN) == 1
+    assert digest.send_digests(SEVEN - SECOND) == 0
+    assert digest.send_digests(SEVEN) == 1
     assert digests()[0].to_address == "alice@example.com"
 
 
 def test_it_comes_once_a_day(told: Participant) -> None:
     at, sent = SEVEN, []
     while at < SEVEN + 3 * DAY:
-        if digest.send(at):
+        if digest.send_digests(at):
             sent.append(at)
         at += HOUR / 2
     assert sent == [SEVEN, SEVEN + DAY, SEVEN + 2 * DAY]
 
 
 def test_after_downtime_only_todays_comes(told: Participant) -> None:
-    assert digest.send(SEVEN + 4 * DAY + 9 * HOUR) == 1
-    assert digest.send(SEVEN + 4 * DAY + 10 * HOUR) == 0
+    assert digest.send_digests(SEVEN + 4 * DAY + 9 * HOUR) == 1
+    assert digest.send_digests(SEVEN + 4 * DAY + 10 * HOUR) == 0
     assert len(digests()) == 1
 
 
@@ -93,16 +95,16 @@ def test_seven_is_seven_on_the_days_on_which_the_clocks_change(told: Participant
     Rotation.objects.update(
         window_start=seven + 5 * DAY, window_end=seven + 6 * DAY, approved_at=seven - 9 * DAY
     )
-    assert digest.send(seven - SECOND) == 0
-    assert digest.send(seven) == 1
-    assert digest.send(seven + 12 * HOUR) == 0
+    assert digest.send_digests(seven - SECOND) == 0
+    assert digest.send_digests(seven) == 1
+    assert digest.send_digests(seven + 12 * HOUR) == 0
 
 
 def test_what_was_approved_this_morning_is_told_tomorrow(told: Participant) -> None:
     at = SEVEN - DAY + 10 * HOUR
     assert at > NOW  # approved an hour ago, and long after seven
-    assert digest.send(at) == 0
-    assert digest.send(at + DAY) == 1
+    assert digest.send_digests(at) == 0
+    assert digest.send_digests(at + DAY) == 1
 
 
 # To whom.
@@ -111,8 +113,8 @@ def test_what_was_approved_this_morning_is_told_tomorrow(told: Participant) -> N
 def test_each_is_told_of_what_is_theirs(told: Participant, company: Company) -> None:
     erin = make_person("erin", time_zone="America/Chicago")
     company.identity.subscribers.add(erin)
-    assert digest.send(SEVEN) == 1
-    assert digest.send(SEVEN + 7 * HOUR) == 1
+    assert digest.send_digests(SEVEN) == 1
+    assert digest.send_digests(SEVEN + 7 * HOUR) == 1
     assert [m.to_address for m in digests()] == ["alice@example.com", "erin@example.com"]
     assert "Thu 3 Dec 2026, 22:00 CST" in digests()[1].text
 
@@ -121,19 +123,19 @@ def test_people_without_an_address_and_people_who_left_are_not_told(
     told: Participant, company: Company
 ) -> None:
     User.objects.filter(pk=company.alice.pk).update(is_active=False)
-    assert digest.send(SEVEN) == 0
+    assert digest.send_digests(SEVEN) == 0
 
 
 # What.
 
 
 def test_the_subject_says_whose_what_and_when(told: Participant) -> None:
-    digest.send(SEVEN)
+    digest.send_digests(SEVEN)
     assert digests()[0].subject == "ACME: 2 partners outstanding, window in 10 days"
 
 
 def test_the_first_line_says_it_all(told: Participant) -> None:
-    assert words().startswith(
+    assert digest_text().startswith(
         "ACME's certificate change waits for 2 of 2 partners (window in 10 days; with 1 of them it is your turn)."
     )
 
@@ -148,12 +150,12 @@ CASES: dict[str, tuple[Callable[[Participant, Company], Any], str]] = {
         "Theirs: Northwind Opened. They still have to say that it is installed. By",
     ),
     "another time": (
-        lambda p, c: answering.propose(p, window(STARTS + DAY), note="", by=c.by, now=NOW),
+        lambda p, c: responses.propose_window(p, window(STARTS + DAY), note="", by=c.by, now=NOW),
         "YOUR TURN: Northwind Other time proposed. Accept their time (Sat 5 Dec 2026, 05:00 to 06:00 CET "
         "(UTC+01:00)), or stay with the window.",
     ),
     "no": (
-        lambda p, c: answering.decline(p, reason="Closed", by=c.by, now=NOW),
+        lambda p, c: responses.decline(p, reason="Closed", by=c.by, now=NOW),
         "YOUR TURN: Northwind Said no. Find another way with them.",
     ),
     "bounced": (
@@ -161,7 +163,7 @@ CASES: dict[str, tuple[Callable[[Participant, Company], Any], str]] = {
         "YOUR TURN: Northwind Unreachable. Call them: no mail gets there.",
     ),
     "more time": (
-        lambda p, c: following.extend(p, STARTS - DAY, by=c.by, now=NOW),
+        lambda p, c: follow_up.extend_deadline(p, STARTS - DAY, by=c.by, now=NOW),
         "Theirs: Northwind Announced. They still have to say that it is installed. By Thu 3 Dec 2026, 05:00 CET",
     ),
     "escalated": (
@@ -181,50 +183,46 @@ def test_it_says_who_blocks_what_until_when_and_whose_turn_it_is(
 ) -> None:
     change, said = CASES[case]
     change(told, company)
-    assert said in words()
+    assert said in digest_text()
     html = " ".join(strip_tags(digests()[0].html.replace("<br>", " ")).split())
     assert said.replace("YOUR TURN:", "Your turn").replace("Theirs:", "Theirs") in html
 
 
 def test_silence_is_said_from_the_first_rung_on(told: Participant) -> None:
-    assert "Northwind Silent. They still have to say that it is installed." in words(
+    assert "Northwind Silent. They still have to say that it is installed." in digest_text(
         STARTS - 5 * DAY + 3 * HOUR
     )
 
 
 def test_who_was_not_told_is_our_turn(told: Participant) -> None:
-    assert "YOUR TURN: Fabrikam Not told. Tell them of the change." in words()
+    assert "YOUR TURN: Fabrikam Not told. Tell them of the change." in digest_text()
 
 
 def test_partners_in_the_same_case_share_a_line(
     told: Participant, fabrikam: Participant, company: Company
 ) -> None:
     announce(fabrikam, by=company.by, now=NOW)
-    assert "Theirs: Fabrikam, Northwind Announced." in words()
+    assert "Theirs: Fabrikam, Northwind Announced." in digest_text()
 
 
 def test_who_is_ready_is_counted_and_not_named(
     told: Participant, fabrikam: Participant, company: Company
 ) -> None:
     waive(fabrikam, reason="It only receives", by=company.by, now=NOW)
-    assert "1 of 2 ready" in words()
-    assert "Fabrikam" not in words()
+    assert "1 of 2 ready" in digest_text()
+    assert "Fabrikam" not in digest_text()
 
 
 def test_nothing_is_sent_where_nothing_waits(
     told: Participant, fabrikam: Participant, company: Company, rotation: Rotation
 ) -> None:
     waive(fabrikam, reason="It only receives", by=company.by, now=NOW)
-    confirm(
+    confirm_installation(
         told,
+        PartnerAnswer("Nora", by=company.by, now=NOW),
         fingerprint=pki.format_fingerprint(company.new.sha256),
-        agreed=False,
-        spoke_with="Nora",
-        note="",
-        by=company.by,
-        now=NOW,
     )
-    assert digest.send(SEVEN) == 0
+    assert digest.send_digests(SEVEN) == 0
 
 
 @pytest.mark.parametrize("state", ["draft", "rolling_back", "closed", "cancelled"])
@@ -232,14 +230,14 @@ def test_rotations_that_wait_for_nobody_are_not_told(
     told: Participant, rotation: Rotation, state: str
 ) -> None:
     Rotation.objects.update(state=state)
-    assert digest.send(SEVEN) == 0
+    assert digest.send_digests(SEVEN) == 0
 
 
 def test_nobody_is_waited_for_while_our_own_preparation_is_not_done(
     northwind: Participant, rotation: Rotation
 ) -> None:
     rotation.steps.update(blocked=True)
-    assert digest.send(SEVEN) == 0
+    assert digest.send_digests(SEVEN) == 0
 
 
 def test_what_a_partner_left_undone_after_the_change_is_told(
@@ -250,8 +248,8 @@ def test_what_a_partner_left_undone_after_the_change_is_told(
     late = rotation.steps.filter(act="partner_cut_over")
     late.update(blocked=False)
     Rotation.objects.update(state="applied")
-    assert words(STARTS - 12 * HOUR) == ""
-    said = words(STARTS + 4 * HOUR)
+    assert digest_text(STARTS - 12 * HOUR) == ""
+    said = digest_text(STARTS + 4 * HOUR)
     assert (
         "Fabrikam, Northwind Ready. Call them: they still have to switch. Since Fri 4 Dec 2026, 06:00 CET"
         in said
@@ -260,7 +258,7 @@ def test_what_a_partner_left_undone_after_the_change_is_told(
 
 def test_several_rotations_come_in_one_mail_the_nearest_first(told: Participant, company: Company) -> None:
     another_rotation(told, company, "ZETA", starts=STARTS - 2 * DAY)
-    digest.send(SEVEN)
+    digest.send_digests(SEVEN)
     (message,) = digests()
     assert message.subject == "ACME: 1 partner outstanding, window in 8 days, and 1 more rotation"
     assert message.text.index("ZETA") < message.text.index("Northwind")
@@ -278,7 +276,9 @@ def another_rotation(
     partner = Partner.objects.create(name=name, as2_id=name)
     Contact.objects.create(partner=partner, name="Pat", email=f"pat@{name.lower()}.example")
     participant = Participant.objects.create(rotation=rotation, partner=partner, announced_at=NOW)
-    letters.send(Letter.Kind.ANNOUNCEMENT, participant, partner.contacts.all(), by=company.by, now=NOW)
+    compose.send_letters(
+        Letter.Kind.ANNOUNCEMENT, participant, partner.contacts.all(), by=company.by, now=NOW
+    )
     step = like.steps.get(act="install")
     step.pk, step.uid, step.rotation, step.participant = None, uuid.uuid4(), rotation, participant
     step.save()
@@ -289,7 +289,7 @@ def test_the_number_of_queries_does_not_depend_on_what_waits(told: Participant, 
     def queries() -> int:
         Message.objects.filter(kind="digest").delete()
         with CaptureQueriesContext(connection) as found:
-            assert digest.send(SEVEN) >= 1
+            assert digest.send_digests(SEVEN) >= 1
         return len(found)
 
     before = queries()
@@ -301,9 +301,9 @@ def test_the_number_of_queries_does_not_depend_on_what_waits(told: Participant, 
 
 
 def test_looking_in_vain_costs_little(told: Participant) -> None:
-    digest.send(SEVEN)
+    digest.send_digests(SEVEN)
     with CaptureQueriesContext(connection) as found:
-        assert digest.send(SEVEN + HOUR) == 0
+        assert digest.send_digests(SEVEN + HOUR) == 0
     assert len(found) <= 8
 
 
@@ -311,7 +311,7 @@ def test_a_poisoned_rotation_keeps_nobody_from_hearing_of_the_others(
     told: Participant, company: Company, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     another_rotation(told, company, "ZETA")
-    real = blocking.block
+    real = blocking.find_blocker
 
     def block(history: Any, **given: Any) -> Any:
         if history.participant.partner.name == "Northwind":
@@ -319,7 +319,7 @@ def test_a_poisoned_rotation_keeps_nobody_from_hearing_of_the_others(
         return real(history, **given)
 
     monkeypatch.setattr(digest, "block", block)
-    assert digest.send(SEVEN) == 1
+    assert digest.send_digests(SEVEN) == 1
     assert "ZETA" in digests()[0].text
     assert "can't be told" in caplog.text
 
@@ -336,8 +336,8 @@ def test_it_is_complete_as_text_and_asks_nothing_from_elsewhere(
     told: Participant, company: Company, settings: Any
 ) -> None:
     settings.AS2CERTS_BASE_URL = "https://certs.example.com"
-    following.follow_up(STARTS - 12 * HOUR)
-    digest.send(STARTS - 12 * HOUR)
+    follow_up.run_follow_up(STARTS - 12 * HOUR)
+    digest.send_digests(STARTS - 12 * HOUR)
     messages = list(Message.objects.filter(kind__in=("digest", "silent")))
     assert {message.kind for message in messages} == {"digest", "silent"}
     for message in messages:
@@ -353,7 +353,7 @@ def test_it_is_complete_as_text_and_asks_nothing_from_elsewhere(
 
 def test_a_name_cannot_smuggle_html_into_the_mail(told: Participant) -> None:
     Partner.objects.filter(pk=told.partner_id).update(name="<b>Northwind</b>")
-    digest.send(SEVEN)
+    digest.send_digests(SEVEN)
     assert "&lt;b&gt;Northwind" in digests()[0].html
     assert "<b>Northwind</b>" in digests()[0].text
 
@@ -361,11 +361,11 @@ def test_a_name_cannot_smuggle_html_into_the_mail(told: Participant) -> None:
 def test_a_test_station_says_so_at_the_very_start(told: Participant, company: Company) -> None:
     company.identity.environment = "test"
     company.identity.save()
-    digest.send(SEVEN)
+    digest.send_digests(SEVEN)
     assert digests()[0].subject.startswith("TEST ACME: ")
     assert digests()[0].text.startswith("TEST ACME's certificate change waits")
 
 
 def test_a_cancelled_rotation_is_not_told(told: Participant, rotation: Rotation, company: Company) -> None:
-    actions.cancel(rotation, reason="Not needed", by=company.by, now=NOW)
-    assert digest.send(SEVEN) == 0
+    endings.cancel(rotation, reason="Not needed", by=company.by, now=NOW)
+    assert digest.send_digests(SEVEN) == 0

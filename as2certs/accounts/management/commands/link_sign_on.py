@@ -1,4 +1,4 @@
-"""Let somebody who has an account here log in by single sign-on with it, or end that."""
+"""Link an account to single sign-on, or unlink it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Command(BaseCommand):
         user = User.objects.filter(username=options["username"]).first()
         if user is None:
             raise CommandError(f"Nobody logs in as “{options['username']}”. Names are case-sensitive.")
-        if not sign_on.is_on():
+        if not sign_on.is_enabled():
             raise CommandError("Single sign-on is off: set AS2CERTS_OIDC_ISSUER and what belongs to it.")
         by = Actor.command("link_sign_on")
         if options["unlink"]:
             if not sign_on.unlink(user, by=by):
                 raise CommandError(f"{user.username} is not linked. Nothing was changed.")
-            self.stdout.write(f"{user.username} does not log in with {sign_on.name()} any more.")
+            self.stdout.write(f"{user.username} does not log in with {sign_on.provider_name()} any more.")
             return
         if not options["subject"]:
             raise CommandError("Give the subject (sub) too, or --unlink.")
@@ -42,4 +42,4 @@ class Command(BaseCommand):
             sign_on.link(user, options["subject"], by=by)
         except ValidationError as error:
             raise CommandError(error.messages[0]) from error
-        self.stdout.write(f"{user.username} logs in with {sign_on.name()} as {options['subject']}.")
+        self.stdout.write(f"{user.username} logs in with {sign_on.provider_name()} as {options['subject']}.")

@@ -1,4 +1,4 @@
-"""Take somebody's second factor away who lost it, from the server's command line."""
+"""Remove the second factors of a user who lost them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from as2certs.accounts import factors
+from as2certs.accounts import second_factors
 from as2certs.accounts.models import User
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
@@ -25,7 +25,7 @@ class Command(BaseCommand):
         user = User.objects.filter(username=options["username"]).first()
         if user is None:
             raise CommandError(f"Nobody logs in as “{options['username']}”. Names are case-sensitive.")
-        count = factors.reset(user, by=Actor.command("reset_second_factor"), now=database_now())
+        count = second_factors.remove_all(user, by=Actor.command("reset_second_factor"), now=database_now())
         if not count:
             raise CommandError(f"{user.username} has no second factor. Nothing was changed.")
         self.stdout.write(

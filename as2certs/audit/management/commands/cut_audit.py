@@ -9,9 +9,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from as2certs.audit import cutting, sealing
-from as2certs.audit.cutting import NotPossible
+from as2certs.audit import sealing, truncation
 from as2certs.audit.recording import Actor
+from as2certs.audit.truncation import TruncationRefused
 from as2certs.clock import database_now
 
 
@@ -23,7 +23,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--before", type=day, metavar="DAY", help="remove what is older (2025-12-31, UTC)"
+            "--before", type=parse_day, metavar="DAY", help="remove what is older (2025-12-31, UTC)"
         )
         parser.add_argument("--reason", default="", help="why; it stays in the trail, and --commit wants it")
         parser.add_argument(
@@ -34,7 +34,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["finish"]:
-            self.stdout.write(f"{cutting.finish():,} entries were removed.")
+            self.stdout.write(f"{truncation.delete_cut_entries():,} entries were removed.")
             return
         if options["before"] is None:
             raise CommandError("Say what is to be removed: --before with a day such as 2025-12-31.")
@@ -42,7 +42,7 @@ class Command(BaseCommand):
             raise CommandError("Say why, with --reason: it stays in the trail.")
         try:
             self._cut(**options)
-        except (NotPossible, OSError) as error:
+        except (TruncationRefused, OSError) as error:
             raise CommandError(str(error)) from error
 
     def _cut(
@@ -50,24 +50,24 @@ class Command(BaseCommand):
     ) -> None:
         sealing.seal(most=None, wait=True)
         now = database_now()
-        end = cutting.end_of(before, now=now)
-        count = cutting.check(end)
+        end = truncation.find_end(before, now=now)
+        count = truncation.verify_removable(end)
         if not commit:
             self.stdout.write(
                 f"{count:,} entries, up to position {end.position}, would be removed. Nothing was done: add --commit."
             )
             return
-        sha256 = cutting.archive(end, archive) if archive else ""
+        sha256 = truncation.write_archive(end, archive) if archive else ""
         by = Actor.command("cut_audit")
-        removed = cutting.cut(end, by=by, now=now, reason=reason.strip(), archive_sha256=sha256)
+        removed = truncation.cut_trail(end, by=by, now=now, reason=reason.strip(), archive_sha256=sha256)
         sealing.seal(most=None, wait=True)
         self.stdout.write(f"{removed:,} entries, up to position {end.position}, were removed.")
         if archive:
             self.stdout.write(f"They are in {archive}, whose SHA-256 is {sha256}.")
 
 
-def day(text: str) -> datetime:
-    """Read a day as its first moment in UTC."""
+def parse_day(text: str) -> datetime:
+    """Parse a day, and return its start in UTC."""
     try:
         return datetime.combine(date.fromisoformat(text), time.min, UTC)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Find whatever was done to the trail."""
+"""Verify the trail."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from as2certs.audit import sealing, signing, verifying
-from as2certs.audit.chain import SEAL, START, TOLD, Link, Told
+from as2certs.audit import sealing, verification
+from as2certs.audit.chain import CHAIN_START, ENTRY_COLUMNS, SEAL_COLUMNS, ChainLink, EntryData
 from as2certs.audit.models import Chain, Entry
-from as2certs.audit.verifying import Finding, Walk
+from as2certs.audit.signing import trail_signer
+from as2certs.audit.verification import ChainVerifier, TrailFinding
 
-COLUMNS = {*TOLD, *SEAL, "subjects"}
+COLUMNS = {*ENTRY_COLUMNS, *SEAL_COLUMNS, "subjects"}
 
 
 class Command(BaseCommand):
@@ -39,7 +40,7 @@ class Command(BaseCommand):
             "--head",
             action="append",
             default=[],
-            type=noted,
+            type=parse_noted_head,
             metavar="POSITION:HASH",
             help="an end of the chain that was noted earlier, outside the database: it must still be a part of it",
         )
@@ -54,66 +55,66 @@ class Command(BaseCommand):
             self._verify_file(options["file"])
             return
         sealing.seal(most=None, wait=True)
-        chain, last = verifying.head()
-        walk = Walk(
-            start=_start(chain, options["first"]),
-            signet=signing.signet(),
-            head=Link(chain.position, chain.hash),
-            place_of=verifying.place_of,
+        chain, last = verification.read_head()
+        verifier = ChainVerifier(
+            start=_export_start(chain, options["first"]),
+            signer=trail_signer(),
+            head=ChainLink(chain.position, chain.hash),
+            find_position=verification.find_position,
         )
-        begin = walk.end.position + 1
-        count = self._say(verifying.verify(walk, chain, last))
-        count += self._say(verifying.judge_noted(options["head"], chain))
+        begin = verifier.end.position + 1
+        count = self._write_findings(verification.verify_chain(verifier, chain, last))
+        count += self._write_findings(verification.check_noted_heads(options["head"], chain))
         if Chain.objects.filter(pk=1, cut_position__gt=chain.cut_position).exists():
             raise CommandError("The oldest entries were removed by cut_audit meanwhile. Run this again.")
-        self._tell_notes(walk)
-        self._tell_removed(chain, options["head"])
-        self._sum_up(walk, begin, count)
+        self._write_notes(verifier)
+        self._write_cut_notes(chain, options["head"])
+        self._write_summary(verifier, begin, count)
         self.stdout.write(
-            f"It ends at {walk.end.position}:{walk.end.hash}\n"
+            f"It ends at {verifier.end.position}:{verifier.end.hash}\n"
             "Keep that line outside this database: given with --head, it shows later that nothing before it is gone."
         )
 
     def _verify_file(self, path: Path) -> None:
-        rows = lines(path)
+        rows = read_export(path)
         first = next(rows, None)
         if first is None:
             raise CommandError(f"{path} holds no entry.")
-        start = Link(first["position"] - 1, first["previous"])
-        walk = Walk(start=start, signet=signing.signet())
-        count = self._say(walk.go(itertools.chain([first], rows)))
-        self._tell_notes(walk)
-        self._sum_up(walk, start.position + 1, count)
+        start = ChainLink(first["position"] - 1, first["previous"])
+        verifier = ChainVerifier(start=start, signer=trail_signer())
+        count = self._write_findings(verifier.check(itertools.chain([first], rows)))
+        self._write_notes(verifier)
+        self._write_summary(verifier, start.position + 1, count)
         self.stdout.write(
-            f"It follows on {start.position}:{start.hash}\nIt ends at {walk.end.position}:{walk.end.hash}"
+            f"It follows on {start.position}:{start.hash}\nIt ends at {verifier.end.position}:{verifier.end.hash}"
         )
 
-    def _say(self, findings: Iterable[Finding]) -> int:
-        """Write findings as they are found, and return how many they were."""
+    def _write_findings(self, findings: Iterable[TrailFinding]) -> int:
+        """Write findings as they are found, and return their number."""
         count = 0
-        for count, finding in enumerate(findings, start=1):  # noqa: B007  # wanted afterwards
+        for count, finding in enumerate(findings, start=1):  # noqa: B007  # returned below
             self.stdout.write(str(finding))
         return count
 
-    def _sum_up(self, walk: Walk, begin: int, count: int) -> None:
-        checked = f"{walk.checked:,} entries checked, from position {begin} to {walk.end.position}"
+    def _write_summary(self, verifier: ChainVerifier, begin: int, count: int) -> None:
+        checked = f"{verifier.checked:,} entries checked, from position {begin} to {verifier.end.position}"
         if count:
             raise CommandError(f"The trail was tampered with: {count} findings. {checked}.")
         self.stdout.write(f"The trail is whole: {checked}.")
 
-    def _tell_notes(self, walk: Walk) -> None:
-        if walk.apart.count:
+    def _write_notes(self, verifier: ChainVerifier) -> None:
+        if verifier.delayed.count:
             self.stdout.write(
-                f"Note: {walk.apart.count:,} entries tell of a moment more than an hour away from when they were "
-                f"sealed, at position {walk.apart}."
+                f"Note: {verifier.delayed.count:,} entries tell of a moment more than an hour away from when they were "
+                f"sealed, at position {verifier.delayed}."
             )
-        for name, number in walk.strangers.items():
+        for name, number in verifier.unknown_keys.items():
             self.stdout.write(
                 f"Note: {number:,} entries are signed with the key {name}, which comes from none of "
                 "AS2CERTS_VAULT_KEYS; what vouches for them is the signature of later ones."
             )
 
-    def _tell_removed(self, chain: Chain, heads: Iterable[Link]) -> None:
+    def _write_cut_notes(self, chain: Chain, heads: Iterable[ChainLink]) -> None:
         if chain.cut_position:
             self.stdout.write(f"Note: entries up to position {chain.cut_position} were removed by cut_audit.")
         if left := Entry.objects.sealed().filter(position__lte=chain.cut_position).count():
@@ -125,32 +126,32 @@ class Command(BaseCommand):
                 )
 
 
-def noted(text: str) -> Link:
-    """Read "4711:<64 hex digits>"."""
+def parse_noted_head(text: str) -> ChainLink:
+    """Parse "4711:<64 hex digits>"."""
     if not re.fullmatch(r"[1-9][0-9]{0,17}:[0-9a-f]{64}", text):
         raise ArgumentTypeError("It should be a position, a colon, and a hash of 64 hex digits.")
     position, _, hash = text.partition(":")
-    return Link(int(position), hash)
+    return ChainLink(int(position), hash)
 
 
-def _start(chain: Chain, first: int) -> Link:
-    """Return the link before the first entry to be checked."""
+def _export_start(chain: Chain, first: int) -> ChainLink:
+    """Return the link before the first entry to verify."""
     if first <= chain.cut_position + 1:
-        return Link(chain.cut_position, chain.cut_hash) if chain.cut_position else START
+        return ChainLink(chain.cut_position, chain.cut_hash) if chain.cut_position else CHAIN_START
     hash = Entry.objects.sealed().filter(position=first - 1).values_list("hash", flat=True).first()
     if hash is None:
         raise CommandError(f"There is no entry at position {first - 1} to begin behind.")
-    return Link(first - 1, hash)
+    return ChainLink(first - 1, hash)
 
 
-def lines(path: Path) -> Iterator[Told]:
-    """Read entries from a file of JSON lines."""
+def read_export(path: Path) -> Iterator[EntryData]:
+    """Yield the entries of a file of JSON lines."""
     try:
         with path.open(encoding="utf-8") as file:
             for number, text in enumerate(file, start=1):
-                told = json.loads(text)
-                if not isinstance(told, dict) or not told.keys() >= COLUMNS:
+                entry = json.loads(text)
+                if not isinstance(entry, dict) or not entry.keys() >= COLUMNS:
                     raise CommandError(f"{path}, line {number}: this is not an entry of the trail.")
-                yield told
+                yield entry
     except (OSError, ValueError) as error:
         raise CommandError(f"{path} can't be read: {error}") from error

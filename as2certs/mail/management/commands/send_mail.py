@@ -8,7 +8,7 @@ from django.db import Error
 
 from as2certs.audit import sealing
 from as2certs.clock import database_now
-from as2certs.looping import LoopCommand
+from as2certs.command_loop import LoopCommand
 from as2certs.mail import outbox
 
 log = logging.getLogger(__name__)

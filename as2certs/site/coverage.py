@@ -1,0 +1,252 @@
+"""Until when every certificate in use is covered, and the open tasks of the home page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+from urllib.parse import urlencode
+
+from django.db.models import Exists, OuterRef, QuerySet
+from django.urls import reverse
+
+from as2certs.accounts.models import User
+from as2certs.mail import bounce_mailbox
+from as2certs.mail.models import Message
+from as2certs.site.active_rotations import ActiveRotation
+from as2certs.site.badges import expiry_meaning
+from as2certs.site.health import stuck_mail
+from identities.models import AS2System, CertificateRequest, Identity, IdentityService
+from identities.open_tasks import OpenTask, sort_by_urgency
+from identities.role_status import ATTENTION_PERIOD
+from partners.models import Partner, PartnerService
+from rotations.models import HandedIn
+from rotations.notifications.expiry import (
+    ALL_KINDS,
+    ExpiringCertificate,
+    PendingRotation,
+    ending_by,
+    find_unattended,
+    pending_rotations,
+)
+from rotations.notifications.thresholds import Outlook, format_expiry
+from rotations.planning.states import RotationState
+
+#: How far ahead the end of coverage is searched: farther only if nothing is found nearer.
+HORIZONS = (ATTENTION_PERIOD, timedelta(days=60), timedelta(days=400))
+#: States of a request that wait for a person.
+OPEN_REQUESTS = (CertificateRequest.State.AWAITING_CA, CertificateRequest.State.FAILED)
+#: Open tasks of each kind.
+MAX_PER_KIND = 8
+#: How long a bounce of our own users is an open task, unless their address has changed.
+BOUNCE_AGE = timedelta(days=14)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Until when production is covered; ``until`` is None if nothing expires within the last of ``HORIZONS``."""
+
+    until: datetime | None
+    lapsed: tuple[str, ...]
+    gaps: tuple[ExpiringCertificate, ...]
+
+
+def get_coverage(now: datetime) -> Coverage:
+    """Find the certificates in use that no rotation replaces in time; two queries in most cases, at most four."""
+    gaps: list[ExpiringCertificate] = []
+    pending = pending_rotations(*ALL_KINDS)
+    for horizon in HORIZONS:
+        ending = ((side, ending_by(side, now + horizon)) for side in ALL_KINDS)
+        gaps = find_unattended(*ending, now=now, pending=pending)
+        if any(not gap.is_test for gap in gaps):
+            break
+    # Without production stations, test stations count.
+    counted = [gap for gap in gaps if not gap.is_test] or gaps
+    return Coverage(
+        until=min((gap.not_after for gap in counted if gap.not_after >= now), default=None),
+        lapsed=tuple(dict.fromkeys(gap.holder_name for gap in counted if gap.not_after < now)),
+        gaps=tuple(gaps),
+    )
+
+
+def list_open_tasks(
+    coverage: Coverage, running: Sequence[ActiveRotation], *, now: datetime, zone: str
+) -> list[OpenTask]:
+    """Return the open tasks, the most urgent first; at most ``MAX_PER_KIND`` of each kind."""
+    found = [
+        *_rotation_tasks(coverage, running, now),
+        *_expiry_tasks(coverage, now, zone),
+        *_bounce_mailbox_tasks(now),
+        *(task for rows, build in _present_kinds(now) for task in build(rows)),
+    ]
+    return sort_by_urgency(found)
+
+
+def _present_kinds(
+    now: datetime,
+) -> list[tuple[QuerySet[Any], Callable[[QuerySet[Any]], Iterator[OpenTask]]]]:
+    """Return the kinds of open tasks that exist, found by one query."""
+    kinds: list[tuple[QuerySet[Any], Callable[[QuerySet[Any]], Iterator[OpenTask]]]] = [
+        (HandedIn.objects.pending().filter(partner__archived_at=None), _submission_tasks),
+        (_without_certificate(Identity, IdentityService, "identity"), _identity_certificate_tasks),
+        (_without_certificate(Partner, PartnerService, "partner"), _partner_certificate_tasks),
+        (
+            CertificateRequest.objects.filter(state__in=OPEN_REQUESTS, identity__archived_at=None),
+            _request_tasks,
+        ),
+        (AS2System.objects.active().filter(check_ok=False), _system_tasks),
+        (stuck_mail(now), _stuck_mail_tasks),
+        (_bounced_staff_mail(now), _bounce_tasks),
+    ]
+    # One query for all EXISTS needs a row to select from; there is at least the current user.
+    there = User.objects.order_by("pk").values_list(*(Exists(rows) for rows, _ in kinds)).first()
+    return [kind for n, kind in enumerate(kinds) if there is None or there[n]]
+
+
+def _rotation_tasks(
+    coverage: Coverage, running: Sequence[ActiveRotation], now: datetime
+) -> Iterator[OpenTask]:
+    # A draft whose certificate expires soon is part of that task.
+    drafts = {gap.rotation.uid for gap in _ending_soon(coverage, now) if gap.rotation}
+    found = (task for one in running for task in one.open_tasks(now, quiet=one.rotation.uid in drafts))
+    yield from islice(found, MAX_PER_KIND)
+
+
+def _ending_soon(coverage: Coverage, now: datetime) -> list[ExpiringCertificate]:
+    """Return the certificates that expire soon, without those of overdue rotations, which are tasks of their own."""
+    near = (gap for gap in coverage.gaps if gap.not_after - now <= ATTENTION_PERIOD)
+    return [gap for gap in near if gap.rotation is None or gap.rotation.outlook is not Outlook.OVERDUE]
+
+
+def _expiry_tasks(coverage: Coverage, now: datetime, zone: str) -> Iterator[OpenTask]:
+    near = _ending_soon(coverage, now)
+    for gap in near[:MAX_PER_KIND]:
+        roles = sorted(gap.roles, key=gap.side.station.ROLES.index)
+        what = f"{gap.holder_name} {' + '.join(roles)} {format_expiry(gap.not_after, now, zone)}"
+        meaning = "soon" if expiry_meaning(gap.not_after, now, zone) == "soon" else "urgent"
+        if gap.rotation:
+            url = reverse("rotation-detail", args=[gap.rotation.uid])
+            yield OpenTask(
+                meaning,
+                f"{what}, {_rotation_problem(gap.rotation)}",
+                "Open the rotation",
+                url,
+                "rotations.view_rotation",
+            )
+            continue
+        query = urlencode({gap.side.name: gap.holder_uid, "old": gap.certificate_uid})
+        start = f"{reverse('rotation-create')}?{query}"
+        yield OpenTask(meaning, f"{what}, no rotation", "Start rotation", start, "rotations.add_rotation")
+    if len(near) > MAX_PER_KIND:
+        yield OpenTask(
+            "soon", f"{len(near) - MAX_PER_KIND} more certificates end within {ATTENTION_PERIOD.days} days."
+        )
+
+
+def _rotation_problem(rotation: PendingRotation) -> str:
+    """Return why a rotation does not replace its certificate in time."""
+    if rotation.state is RotationState.DRAFT:
+        return "its rotation is a draft"
+    if rotation.window_end is None:
+        return "its rotation has no window"
+    return "its rotation comes too late"
+
+
+def _submission_tasks(rows: QuerySet[HandedIn]) -> Iterator[OpenTask]:
+    for handed in rows.select_related("partner").order_by("id")[:MAX_PER_KIND]:
+        yield OpenTask(
+            "needs_you",
+            f"{handed.partner} handed in a new certificate, not compared yet",
+            "Compare it",
+            handed.get_absolute_url(),
+            "rotations.change_rotation",
+        )
+
+
+def _without_certificate(
+    station: type[Identity | Partner], service: type[IdentityService | PartnerService], side: str
+) -> QuerySet[Any]:
+    """Return the stations of one side without a certificate in use."""
+    # All roles are named so that the partial index can be used.
+    serving = service.objects.open().filter(**{side: OuterRef("pk")}, role__in=station.ROLES)
+    return station.objects.active().exclude(Exists(serving))
+
+
+def _identity_certificate_tasks(rows: QuerySet[Identity]) -> Iterator[OpenTask]:
+    for identity in rows.order_by("name")[:MAX_PER_KIND]:
+        yield OpenTask(
+            "needs_you",
+            f"{identity} has no certificate yet",
+            "Add its certificate",
+            identity.get_absolute_url(),
+            "identities.add_identitycertificate",
+        )
+
+
+def _partner_certificate_tasks(rows: QuerySet[Partner]) -> Iterator[OpenTask]:
+    for partner in rows.order_by("name")[:MAX_PER_KIND]:
+        yield OpenTask(
+            "needs_you",
+            f"{partner} has no certificate yet",
+            "Upload its certificate",
+            reverse("partner-upload", args=[partner.uid]),
+            "partners.add_partnercertificate",
+        )
+
+
+def _request_tasks(rows: QuerySet[CertificateRequest]) -> Iterator[OpenTask]:
+    for request in rows.select_related("identity").defer("csr_pem").order_by("-id")[:MAX_PER_KIND]:
+        if request.state == CertificateRequest.State.FAILED:
+            yield OpenTask(
+                "urgent", f"{request}: the key could not be made", "Look", request.get_absolute_url()
+            )
+        else:
+            yield OpenTask(
+                "needs_you",
+                f"{request.identity}: a request waits for the CA’s answer",
+                "Take in the answer",
+                request.get_absolute_url(),
+                "identities.change_certificaterequest",
+            )
+
+
+def _system_tasks(rows: QuerySet[AS2System]) -> Iterator[OpenTask]:
+    for system in rows[:MAX_PER_KIND]:
+        yield OpenTask(
+            "soon", f"{system} did not pass its last check", "Look at it", system.get_absolute_url()
+        )
+
+
+def _stuck_mail_tasks(rows: QuerySet[Message]) -> Iterator[OpenTask]:
+    stuck = rows.count()
+    words = "One mail has not been sent" if stuck == 1 else f"{stuck} mails have not been sent"
+    url = f"{reverse('mail-list')}?state=stuck"
+    if stuck:
+        yield OpenTask("urgent", words, "Look at the mail", url, "mail.view_message")
+
+
+def _bounce_mailbox_tasks(now: datetime) -> Iterator[OpenTask]:
+    trouble = bounce_mailbox.find_problem(now)
+    if trouble:
+        yield OpenTask(
+            "soon", f"Mail that comes back goes unnoticed. {trouble}", permission="mail.view_message"
+        )
+
+
+def _bounce_tasks(rows: QuerySet[Message]) -> Iterator[OpenTask]:
+    """Yield the last bounce of each address."""
+    last = {message.to_address: message for message in rows.order_by("bounced_at")}
+    for message in list(last.values())[:MAX_PER_KIND]:
+        url = reverse("mail-detail", args=[message.uid])
+        yield OpenTask(
+            "soon", f"Mail to {message.to_address} comes back", "Look at it", url, "mail.view_message"
+        )
+
+
+def _bounced_staff_mail(now: datetime) -> QuerySet[Message]:
+    """Return the bounced mails to our own users; those of partners are shown by rotations."""
+    in_use = User.objects.filter(is_active=True).exclude(email="").values("email")
+    rows = Message.objects.filter(bounced_at__gte=now - BOUNCE_AGE, letter=None, to_address__in=in_use)
+    return rows.defer("text", "html", "sealed")

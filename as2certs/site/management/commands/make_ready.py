@@ -1,0 +1,75 @@
+"""Bring an installation to where its processes can be started."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.core.checks import ERROR, run_checks
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError, connection, transaction
+
+from as2certs.accounts.models import User
+from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.clock import database_now
+from as2certs.mail.delivery import uses_mail_folder
+
+
+class Command(BaseCommand):
+    help = "Bring the database to today's shape, collect static files, and check settings and vault."
+    requires_system_checks: list[str] = []  # checked in handle, in one line each
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--administrator",
+            action="store_true",
+            help="where nobody can log in yet, make the first administrator and print a one-time password",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        for folder in self._broker_folders():
+            folder.mkdir(parents=True, exist_ok=True)
+        if settings.AS2CERTS_DIRECTORY_ROOT == settings.VAR / "as2":
+            # Only our own default: a root that was named may be a disk that is not mounted yet.
+            settings.AS2CERTS_DIRECTORY_ROOT.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._check(databases=None)
+        try:
+            connection.ensure_connection()
+        except OperationalError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise CommandError(f"The database can't be opened: {reason}") from error
+        call_command("migrate", interactive=False, verbosity=0)
+        self._check(databases=["default"])
+        call_command("collectstatic", interactive=False, verbosity=0)
+        if options["administrator"]:
+            self._make_first_administrator()
+
+    def _broker_folders(self) -> list[Path]:
+        transport = settings.CELERY_BROKER_TRANSPORT_OPTIONS
+        return [Path(transport[name]) for name in ("data_folder_in", "control_folder") if name in transport]
+
+    def _check(self, *, databases: list[str] | None) -> None:
+        errors = [found for found in run_checks(databases=databases) if found.level >= ERROR]
+        if errors:
+            raise CommandError(" ".join(f"{error.msg} {error.hint or ''}".strip() for error in errors))
+
+    def _make_first_administrator(self) -> None:
+        password = secrets.token_urlsafe(12)
+        with transaction.atomic():
+            if User.objects.exists():
+                return
+            user = User(username="admin", is_staff=True, is_superuser=True, must_change_password=True)
+            # Without a mail server every mail stays in the built-in mail view, so any address will do.
+            user.email = "admin@localhost" if uses_mail_folder() else ""
+            user.set_password(password)
+            user.save()
+            user.groups.add(Group.objects.get(name="administrator"))
+            record(AuditEvent("user.created", user), by=Actor.command("make_ready"), now=database_now())
+        self.stdout.write(
+            f"\n    Log in as  admin\n    password   {password}\n\n"
+            "    It is shown this once. You are asked for one of your own at the first login.\n"
+        )

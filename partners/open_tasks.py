@@ -1,0 +1,67 @@
+"""The open tasks about a partner: the list at the top of its page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.urls import reverse
+
+from identities.open_tasks import OpenTask, role_tasks, rotation_tasks, sort_by_urgency
+from identities.role_status import RoleStatus
+from partners.models import Partner
+
+
+def partner_tasks(
+    partner: Partner,
+    statuses: Sequence[RoleStatus],
+    rotations: Sequence[Any],
+    *,
+    connected: bool,
+    now: datetime,
+) -> list[OpenTask]:
+    """Return the open tasks about a partner, urgent ones first."""
+    tasks = [*role_tasks(partner, statuses, now=now), *rotation_tasks(rotations, now=now)]
+    tasks += [*_submitted_certificate_tasks(partner), *_setup_tasks(partner, connected)]
+    return sort_by_urgency(tasks)
+
+
+def _submitted_certificate_tasks(partner: Partner) -> Iterator[OpenTask]:
+    for submitted in partner.handed_in.pending().order_by("id"):
+        yield OpenTask(
+            "needs_you",
+            f"A new certificate came from {submitted.said_by}, and nobody has compared its fingerprint yet.",
+            "Compare it",
+            submitted.get_absolute_url(),
+            "rotations.change_rotation",
+        )
+
+
+def _setup_tasks(partner: Partner, connected: bool) -> Iterator[OpenTask]:
+    if not connected:
+        yield OpenTask(
+            "needs_you",
+            "It is connected with none of our identities.",
+            "Connect it",
+            f"{reverse('partnership-create')}?partner={partner.uid}",
+            "partners.add_partnership",
+        )
+    contacts = [contact for contact in partner.contacts.all() if not contact.suggested_by]
+    suggested = [contact for contact in partner.contacts.all() if contact.suggested_by]
+    if suggested:
+        who = suggested[0].name if len(suggested) == 1 else f"{len(suggested)} people"
+        yield OpenTask(
+            "needs_you", f"Named on their page as a contact: {who}.", "Take on or dismiss", "#named"
+        )
+    if bounced := [contact for contact in contacts if contact.bounced_at]:
+        who = ", ".join(contact.name for contact in bounced[:3])
+        yield OpenTask("soon", f"Mail comes back from {who}.", "See the contacts", "#contacts")
+    if not any(contact.email and contact.told_new_certificates for contact in contacts):
+        yield OpenTask(
+            "soon",
+            "Nobody there is told of our new certificates by mail.",
+            "Add a contact",
+            reverse("contact-create", args=[partner.uid]),
+            "partners.add_contact",
+        )

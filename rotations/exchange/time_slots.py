@@ -1,0 +1,193 @@
+"""Moments that are offered where one has to suit all partners, and who can when."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+
+from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.time_format import format_utc
+from rotations.errors import ActionRefused
+from rotations.exchange.responses import OPERATOR_ONLY_FINDINGS, refuse_begun
+from rotations.execution import transitions
+from rotations.execution.confirmations import lock_for_answer, record_agreement, require_approved
+from rotations.lifecycle import drafts, rescheduling
+from rotations.models import Participant, Rotation, Slot, SlotAnswer
+from rotations.planning import windows
+
+
+@dataclass(frozen=True)
+class SlotAnswers:
+    """An offered moment, and what each participant said to it: can, can't, or nothing yet (None)."""
+
+    slot: Slot
+    said: Mapping[int, bool | None]
+    is_over: bool
+
+    @property
+    def window(self) -> windows.Window:
+        return windows.Window(self.slot.start, self.slot.end, self.slot.zone)
+
+    @property
+    def can(self) -> int:
+        """Count those who can."""
+        return sum(said is True for said in self.said.values())
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Who can at which of the offered moments."""
+
+    participants: Sequence[Participant]
+    columns: Sequence[SlotAnswers]
+
+    @property
+    def best(self) -> SlotAnswers | None:
+        """Return the moment at which most can; of several the earliest. None while nobody can at any to come."""
+        possible = [column for column in self.columns if column.can and not column.is_over]
+        return max(possible, key=lambda column: (column.can, -column.slot.start.timestamp()), default=None)
+
+    @property
+    def silent(self) -> list[Participant]:
+        """Return those who have said nothing to any of them."""
+        return [p for p in self.participants if all(c.said.get(p.pk) is None for c in self.columns)]
+
+    @property
+    def rows(self) -> list[tuple[Participant, list[tuple[SlotAnswers, bool | None]]]]:
+        """Return each participant with what it said, moment by moment."""
+        return [(p, [(column, column.said.get(p.pk)) for column in self.columns]) for p in self.participants]
+
+
+def load_availability(rotation: Rotation, *, now: datetime) -> Availability:
+    """Read who can at which of the moments that a rotation offers: three queries."""
+    taking_part = list(rotation.participants.filter(removed_reason="").select_related("partner"))
+    slots = list(rotation.slots.prefetch_related("answers"))
+    columns = []
+    for slot in slots:
+        answers = {answer.participant_id: answer.can for answer in slot.answers.all()}
+        said = {participant.pk: answers.get(participant.pk) for participant in taking_part}
+        columns.append(SlotAnswers(slot, said, slot.start <= now))
+    return Availability(taking_part, columns)
+
+
+def require_possible_slot(rotation: Rotation, window: windows.Window, *, now: datetime) -> None:
+    """Refuse a moment that partners can't be offered. Raises ActionRefused."""
+    found = rescheduling.window_findings(rotation, window, now=now)
+    refused = [f for f in found if f.level == "error" or f.code in OPERATOR_ONLY_FINDINGS]
+    if refused:
+        raise ActionRefused(f"{refused[0].reason} {refused[0].advice}")
+
+
+@transaction.atomic
+def offer_slots(
+    rotation: Rotation, offered: Sequence[windows.Window], *, by: Actor, now: datetime
+) -> list[Slot]:
+    """Offer partners some moments to choose from, in place of those offered before; answers to kept ones stay.
+
+    Raises ActionRefused for none or too many, or for one that can't be.
+    """
+    rotation = transitions.lock_rotation(rotation.pk)
+    require_approved(rotation)
+    refuse_begun(rotation, now=now)
+    spans = {(w.start, w.end): w for w in offered}
+    if not spans or len(spans) > Slot.MOST:
+        raise ActionRefused(f"Offer one to {Slot.MOST} moments; these are {len(spans)}.")
+    for window in spans.values():
+        require_possible_slot(rotation, window, now=now)
+    rotation.slots.exclude(pk__in=[s.pk for s in rotation.slots.all() if (s.start, s.end) in spans]).delete()
+    known = {(s.start, s.end) for s in rotation.slots.all()}
+    Slot.objects.bulk_create(
+        Slot(rotation=rotation, start=w.start, end=w.end, zone=w.zone)
+        for span, w in spans.items()
+        if span not in known
+    )
+    record(
+        AuditEvent(
+            "rotation.slots_offered",
+            rotation,
+            also=[rotation.holder],
+            new={"moments": [f"{w.local_start:%Y-%m-%d %H:%M} {w.zone}" for w in spans.values()]},
+        ),
+        by=by,
+        now=now,
+    )
+    return list(rotation.slots.all())
+
+
+@transaction.atomic
+def answer_slots(participant: Participant, can: Collection[Slot], *, by: Actor, now: datetime) -> None:
+    """Record at which of the offered moments a partner can; at the others it can't.
+
+    Raises ActionRefused once the change has begun, or when nothing is offered.
+    """
+    rotation, participant = lock_for_answer(participant)
+    refuse_begun(rotation, now=now)
+    slots = list(rotation.slots.all())
+    if not slots:
+        raise ActionRefused("No times are offered any more: look at the page again.")
+    able = {slot.pk for slot in can}
+    for slot in slots:
+        SlotAnswer.objects.update_or_create(
+            slot=slot, participant=participant, defaults={"can": slot.pk in able, "at": now}
+        )
+    told = [f"{format_utc(s.start)}" for s in slots if s.pk in able]
+    record(
+        AuditEvent(
+            "participant.slots",
+            rotation,
+            also=[rotation.holder, participant.partner],
+            new={"can": told or "at none of them"},
+        ),
+        by=by,
+        now=now,
+    )
+
+
+@transaction.atomic
+def withdraw_slots(rotation: Rotation, *, by: Actor, now: datetime) -> None:
+    """Offer no moments any more; the window stays. Raises ActionRefused when none are offered."""
+    rotation = transitions.lock_rotation(rotation.pk)
+    offered = list(rotation.slots.all())
+    if not offered:
+        raise ActionRefused("No times are offered any more: nothing was changed.")
+    rotation.slots.all().delete()
+    record(AuditEvent("rotation.slots_withdrawn", rotation, also=[rotation.holder]), by=by, now=now)
+
+
+@transaction.atomic
+def take_slot(slot: Slot, *, by: Actor, now: datetime) -> Rotation:
+    """Move the change to an offered moment, and count those who said that they can then as agreed.
+
+    The others are asked to agree. Raises ActionRefused when it is no longer offered, or can't be any more.
+    """
+    rotation = transitions.lock_rotation(slot.rotation_id)
+    refuse_begun(rotation, now=now)
+    found = rotation.slots.filter(pk=slot.pk).first()
+    if found is None:
+        raise ActionRefused("This time is no longer offered: look at the page again.")
+    window = windows.Window(found.start, found.end, found.zone)
+    can = [answer.participant for answer in found.answers.filter(can=True).select_related("participant")]
+    if (rotation.window_start, rotation.window_end) == (window.start, window.end):
+        return _keep_window(rotation, can, by=by, now=now)
+    partners = [participant.partner for participant in rotation.participants.select_related("partner")]
+    frozen = drafts.freeze_names(rotation.holder, partners, window)
+    return rescheduling.postpone(
+        rotation,
+        rescheduling.WindowChange(
+            window, reason="It suits most partners.", freeze_reason=rotation.freeze_reason if frozen else ""
+        ),
+        agreed=can,
+        by=by,
+        now=now,
+    )
+
+
+def _keep_window(rotation: Rotation, can: Collection[Participant], *, by: Actor, now: datetime) -> Rotation:
+    """Take the window that the change has already: nobody has to be told of another one."""
+    record(AuditEvent("rotation.slot_taken", rotation, also=[rotation.holder]), by=by, now=now)
+    record_agreement(rotation, can, by=by, now=now)
+    rotation.slots.all().delete()
+    return rotation

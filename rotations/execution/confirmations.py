@@ -1,0 +1,243 @@
+"""Record what partners answer: that they have installed the certificate, agree to the window, or are waived.
+
+Operators who record a telephone call and the partner's own page call the same functions. Other answers are recorded by
+``rotations.exchange.responses``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+
+from as2certs import pki
+from as2certs.audit.recording import Actor, AuditEvent, record
+from rotations.errors import ActionRefused, FingerprintMismatch
+from rotations.execution import fingerprint_check, transitions
+from rotations.models import Participant, Rotation, Step
+from rotations.planning.change import Act
+from rotations.planning.states import SETTLED, RotationState, StepAction
+
+#: Acts that a partner's answer completes.
+CONFIRMED_ACTS = (Act.ANNOUNCE, Act.INSTALL, Act.AGREE)
+
+
+def require_not_ended(rotation: Rotation) -> None:
+    """Raise ActionRefused if a rotation has ended."""
+    if rotation.ended_at is not None:
+        raise ActionRefused(f"This rotation has ended ({rotation.get_state_display()}).")
+
+
+@dataclass(frozen=True)
+class PartnerAnswer:
+    """Who answered for a partner and how, recorded by whom and when.
+
+    ``note`` None leaves the earlier note as it is; ``channel`` names the channel in words. ``another_channel`` is false
+    where the answer came over the channel by which a certificate of the partner's came: it can't confirm that.
+    """
+
+    spoke_with: str
+    by: Actor
+    now: datetime
+    note: str | None = ""
+    channel: str = ""
+    another_channel: bool = True
+
+
+def confirm_installation(
+    participant: Participant, answer: PartnerAnswer, *, fingerprint: str = "", agreed: bool = False
+) -> Participant:
+    """Record that a partner has installed the certificate, and whether it agrees to the window.
+
+    See ``record_answer`` for ``fingerprint`` and for the errors.
+    """
+    return record_answer(participant, answer, fingerprint=fingerprint, installed=True, agreed=agreed)
+
+
+def agree_to_window(participant: Participant, answer: PartnerAnswer) -> Participant:
+    """Record that a partner agrees to the window. Raises ActionRefused."""
+    return record_answer(participant, answer, fingerprint="", installed=False, agreed=True)
+
+
+def add_note(participant: Participant, answer: PartnerAnswer) -> Participant:
+    """Record what a partner said that settles nothing. Raises ActionRefused."""
+    return record_answer(participant, answer, fingerprint="", installed=False, agreed=False)
+
+
+@transaction.atomic
+def record_answer(
+    participant: Participant, answer: PartnerAnswer, *, fingerprint: str, installed: bool, agreed: bool
+) -> Participant:
+    """Record all that a partner answered at once, and settle the steps that this completes.
+
+    ``fingerprint`` is what the partner read out, in any spelling; empty is a mere word, which never weakens an earlier
+    match. Where it matches ours, the partner has installed our certificate; where it matches the partner's own, that
+    is checked, if it came over another channel. Ours is recognised by its SHA-1 too; a partner's only by its SHA-256,
+    because another certificate with the same SHA-1 can be made. Raises FingerprintMismatch when it belongs to another
+    certificate, PkiError when it is no fingerprint, and ActionRefused.
+    """
+    rotation, participant = lock_for_answer(participant)
+    matches = bool(fingerprint.strip()) and _matches_successor(rotation, fingerprint)
+    if matches:
+        participant.evidence = Participant.Evidence.STRONG
+        participant.fingerprint = pki.normalise_fingerprint(fingerprint, sha1=True)
+    elif installed and participant.evidence != Participant.Evidence.STRONG:
+        participant.evidence = Participant.Evidence.WEAK
+    installed = installed or (matches and rotation.side == "own")
+    _store_answer(participant, answer, installed=installed, agreed=agreed)
+    is_checked = matches and answer.another_channel
+    if is_checked and (submission := fingerprint_check.unverified_submission(rotation)):
+        decision = fingerprint_check.SubmissionDecision(
+            accepted=True, spoke_with=answer.spoke_with or str(participant.partner), note=answer.note or ""
+        )
+        fingerprint_check.settle_submission(submission, decision, by=answer.by, now=answer.now)
+    completes = {
+        Act.CHECK: is_checked,
+        Act.ANNOUNCE: agreed or installed,
+        Act.INSTALL: installed,
+        Act.AGREE: agreed,
+    }
+    note = _step_note(participant, answer.channel)
+    for step in open_steps(participant, *(act for act, completed in completes.items() if completed)):
+        transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=answer.by, now=answer.now, note=note)
+    return participant
+
+
+def _store_answer(participant: Participant, answer: PartnerAnswer, *, installed: bool, agreed: bool) -> None:
+    """Store an answer in the participant's columns and in the audit trail."""
+    rotation = participant.rotation
+    participant.confirmed_at = answer.now if installed else participant.confirmed_at
+    participant.agreed_at = answer.now if agreed else participant.agreed_at
+    participant.confirmed_with = answer.spoke_with
+    if answer.note is not None:
+        participant.note = answer.note
+    if installed or agreed:
+        clear_refusal(participant)
+    if agreed:
+        clear_proposal(participant)
+    participant.save()
+    record(
+        AuditEvent(
+            "participant.confirmed",
+            rotation,
+            also=[rotation.holder, participant.partner],
+            new={
+                "evidence": participant.evidence,
+                "installed": installed,
+                "agreed": agreed,
+                "spoke with": answer.spoke_with,
+                **({"channel": answer.channel} if answer.channel else {}),
+            },
+            reason=answer.note or "",
+        ),
+        by=answer.by,
+        now=answer.now,
+    )
+
+
+def require_approved(rotation: Rotation) -> None:
+    """Raise ActionRefused if a rotation is not approved yet, or has ended."""
+    if rotation.state == RotationState.DRAFT:
+        raise ActionRefused("Approve the plan first: only then is it known what each partner has to confirm.")
+    require_not_ended(rotation)
+
+
+def require_participating(rotation: Rotation, participant: Participant) -> None:
+    """Raise ActionRefused if a participant was removed from a rotation."""
+    if rotation.participants.exclude(removed_reason="").filter(pk=participant.pk).exists():
+        raise ActionRefused(f"{participant.partner} takes no part in this rotation.")
+
+
+def open_steps(participant: Participant, *acts: str) -> list[Step]:
+    """Return the open steps of a participant with one of these acts, in their order."""
+    return list(participant.steps.filter(act__in=acts).exclude(state__in=SETTLED).order_by("position"))
+
+
+def _step_note(participant: Participant, channel: str) -> str:
+    over = f" {channel}" if channel else ""
+    how = f"read out the fingerprint{over}, which matches" if participant.evidence == "strong" else "said so"
+    return f"{participant.confirmed_with or participant.partner} {how}"
+
+
+def _matches_successor(rotation: Rotation, fingerprint: str) -> bool:
+    """Return True if a fingerprint is the successor's. Raises FingerprintMismatch if it is another certificate's."""
+    fingerprint = pki.normalise_fingerprint(fingerprint, sha1=rotation.side == "own")
+    new, old = rotation.new, rotation.old
+    assert new is not None  # approved rotations have a successor
+    if fingerprint in (new.sha256, new.sha1):
+        return True
+    if old is not None and fingerprint in (old.sha256, old.sha1):
+        raise FingerprintMismatch(
+            "That is the fingerprint of the old certificate: the partner looked at the one that it already had. "
+            f"The new one's begins with {pki.format_fingerprint(new.sha256)[:11]}.",
+            is_old=True,
+        )
+    raise FingerprintMismatch(
+        "That is the fingerprint of neither the old nor the new certificate. The new one's is "
+        f"{pki.format_fingerprint(new.sha256)}: ask what exactly the partner has installed.",
+        is_old=False,
+    )
+
+
+@transaction.atomic
+def waive(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
+    """Waive a partner's confirmation for a reason: its open steps are skipped. Raises ActionRefused."""
+    rotation, participant = lock_for_answer(participant)
+    if not reason.strip():
+        raise ActionRefused("Say why the change may go on without this partner's confirmation.")
+    rotation.participants.filter(pk=participant.pk).update(waived_reason=reason)
+    record(
+        AuditEvent(
+            "participant.waived", rotation, also=[rotation.holder, participant.partner], reason=reason
+        ),
+        by=by,
+        now=now,
+    )
+    for step in open_steps(participant, *CONFIRMED_ACTS):
+        transitions.settle_step(step, StepAction.SKIP, by=by, now=now, note=f"waived: {reason}")
+
+
+def record_agreement(
+    rotation: Rotation, participants: Collection[Participant], *, by: Actor, now: datetime
+) -> None:
+    """Record that partners agree to a new window because they had proposed or chosen it.
+
+    Call it in the transaction that changes the window.
+    """
+    agreed = rotation.participants.filter(pk__in=[p.pk for p in participants], removed_reason="")
+    agreed.update(agreed_at=now, declined_at=None, declined_reason="")
+    for participant in agreed.select_related("partner"):
+        record(
+            AuditEvent(
+                "participant.agreed",
+                rotation,
+                also=[rotation.holder, participant.partner],
+                new={"partner": participant.partner.name},
+            ),
+            by=by,
+            now=now,
+        )
+        for step in open_steps(participant, Act.AGREE):
+            note = f"{participant.partner} had said that it can then"
+            transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=note)
+
+
+def clear_refusal(participant: Participant) -> None:
+    """Clear a partner's refusal, which another answer replaces (does not save)."""
+    participant.declined_at, participant.declined_reason = None, ""
+
+
+def clear_proposal(participant: Participant) -> None:
+    """Clear the other time that a partner proposed (does not save)."""
+    participant.proposed_at = participant.proposed_start = participant.proposed_end = None
+    participant.proposed_zone = participant.proposed_note = ""
+
+
+def lock_for_answer(participant: Participant) -> tuple[Rotation, Participant]:
+    """Return rotation and participant as they are now, locked for an answer. Raises ActionRefused."""
+    rotation = transitions.lock_rotation(participant.rotation_id)
+    require_approved(rotation)
+    require_participating(rotation, participant)
+    return rotation, rotation.participants.select_related("partner").get(pk=participant.pk)

@@ -1,0 +1,166 @@
+"""Links to a partner's page: made, found by their token, withdrawn.
+
+A token has 256 random bits and is kept as its SHA-256 alone, so it can be neither guessed, read from the database,
+nor found by timing: the database compares hashes that nobody can steer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.urls import reverse
+
+from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.time_format import format_moment
+from partners.models import Contact, Partner
+from rotations.errors import LinkExpired
+from rotations.models import Link, Participant
+
+#: How long a link still shows how a rotation ended.
+VISIBLE_AFTER_END = timedelta(days=30)
+#: How long a partner may take to hand in its own certificate by a link, unless a date is given.
+SUBMISSION_LIFETIME = timedelta(days=120)
+
+
+@dataclass(frozen=True)
+class NewLink:
+    """A link just made, with the only copy of its token, as a whole address."""
+
+    link: Link
+    url: str
+
+    def __repr__(self) -> str:
+        return f"<Fresh {self.link.uid}>"
+
+
+def hash_token(token: str) -> str:
+    """Return what is kept of a token: its SHA-256 in hex."""
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def create_link(
+    partner: Partner,
+    *,
+    participant: Participant | None,
+    contact: Contact | None,
+    by: Actor,
+    now: datetime,
+    expires_at: datetime | None = None,
+) -> NewLink:
+    """Make a link to a partner's page; call it in the transaction of what it is made for.
+
+    With a participant it ends with the rotation, or at ``expires_at`` where that comes first. Without one it lets the
+    partner hand in its own certificate.
+    """
+    token = secrets.token_urlsafe(32)
+    if participant is None and expires_at is None:
+        expires_at = now + SUBMISSION_LIFETIME
+    link = Link.objects.create(
+        partner=partner,
+        participant=participant,
+        contact=contact,
+        whose=contact.name if contact else "",
+        confirmed=contact is not None and contact.confirmed_at is not None,
+        token_hash=hash_token(token),
+        created_at=now,
+        created_by=by.name,
+        expires_at=expires_at,
+    )
+    record(
+        AuditEvent(
+            "link.made",
+            link,
+            also=[partner, *([participant.rotation] if participant else [])],
+            new={
+                "for": link.whose or str(partner),
+                **({"expires": expires_at.isoformat()} if expires_at else {}),
+            },
+        ),
+        by=by,
+        now=now,
+    )
+    return NewLink(link, settings.AS2CERTS_BASE_URL + reverse("portal", args=[token]))
+
+
+def find_link(token: str) -> Link | None:
+    """Return the link with this token, whatever became of it; None where there is none."""
+    return (
+        Link.objects.select_related("partner", "contact", "participant__partner", "participant__rotation")
+        .filter(token_hash=hash_token(token))
+        .first()
+    )
+
+
+def require_active_link(link: Link, *, now: datetime) -> None:
+    """Refuse a link that was withdrawn or has ended. Raises LinkExpired."""
+    if link.revoked_at is not None:
+        raise LinkExpired(
+            "This link was withdrawn, because it may have come into other hands. Ask us for a new one."
+        )
+    if link.expires_at is not None and link.expires_at <= now:
+        raise LinkExpired(
+            f"This link ended on {format_moment(link.expires_at, 'UTC', 'long_day')}. Ask us for a new one."
+        )
+    if link.participant is None:
+        return
+    ended = link.participant.rotation.ended_at
+    if ended is not None and ended + VISIBLE_AFTER_END <= now:
+        raise LinkExpired(
+            f"The change that this link was for ended on {format_moment(ended, 'UTC', 'long_day')}. "
+            "There is nothing left to do."
+        )
+    if link.participant.is_removed:
+        raise LinkExpired(
+            "This change no longer concerns you: you have nothing to do, and nothing changes for you."
+        )
+
+
+@transaction.atomic
+def revoke_link(link: Link, *, reason: str, by: Actor, now: datetime) -> bool:
+    """Withdraw a link at once; False where it was withdrawn already."""
+    if not Link.objects.filter(pk=link.pk, revoked_at=None).update(revoked_at=now, revoked_by=by.name):
+        return False
+    also = [link.partner, *([link.participant.rotation] if link.participant else [])]
+    record(AuditEvent("link.revoked", link, also=also, new={"for": str(link)}, reason=reason), by=by, now=now)
+    return True
+
+
+def record_opened(link: Link, *, by: Actor, now: datetime) -> None:
+    """Note that a link was used from an address, and, the first time, that its page was opened.
+
+    Mail scanners open links too: an opened page is no answer, and nothing else comes of it.
+    """
+    if link.last_address != by.address:
+        Link.objects.filter(pk=link.pk).update(last_address=by.address)
+    if link.opened_at is not None:
+        return
+    with transaction.atomic():
+        if not Link.objects.filter(pk=link.pk, opened_at=None).update(opened_at=now):
+            return
+        link.opened_at = now
+        _record_first(link, "opened_at", "participant.opened", by=by, now=now)
+
+
+def record_download(link: Link, form: str, *, by: Actor, now: datetime) -> None:
+    """Note that the certificate was downloaded in some form; the first time, that the partner has it."""
+    if link.participant is None:
+        return
+    with transaction.atomic():
+        _record_first(link, "downloaded_at", "participant.downloaded", by=by, now=now, form=form)
+
+
+def _record_first(link: Link, column: str, verb: str, *, by: Actor, now: datetime, **new: str) -> None:
+    participant = link.participant
+    if participant is None:
+        return
+    first = Participant.objects.filter(pk=participant.pk, **{f"{column}__isnull": True})
+    if first.update(**{column: now}):
+        rotation = participant.rotation
+        record(
+            AuditEvent(verb, rotation, also=[rotation.holder, link.partner], new=dict(new)), by=by, now=now
+        )

@@ -1,0 +1,117 @@
+"""Whom a mail to a partner reaches, and whom the partner reaches here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from as2certs.accounts.models import Installation
+from identities.models import Identity
+from partners.models import Contact, Partner
+from rotations.models import Letter, Rotation
+
+#: Which tick of a contact lets a letter through.
+CONTACT_FLAGS: Mapping[str, tuple[str, ...]] = {
+    Letter.Kind.ANNOUNCEMENT: ("told_new_certificates",),
+    Letter.Kind.NUDGE: ("told_new_certificates",),
+    Letter.Kind.ANSWERED: ("told_windows", "told_new_certificates"),
+    Letter.Kind.MOVED: ("told_windows", "told_new_certificates"),
+    Letter.Kind.REPLANNED: ("told_windows", "told_new_certificates"),
+    Letter.Kind.CANCELLED: ("told_windows", "told_new_certificates"),
+    Letter.Kind.ROLLED_BACK: ("told_windows", "told_new_certificates"),
+    Letter.Kind.NOT_NOW: ("told_windows", "told_new_certificates"),
+    Letter.Kind.NOW: ("told_windows", "told_new_certificates"),
+    Letter.Kind.WARNED: ("told_windows", "told_new_certificates"),
+    Letter.Kind.HAND_IN: ("told_expiry",),
+    Letter.Kind.EMERGENCY: ("told_windows", "told_new_certificates", "told_expiry"),
+}
+
+
+@dataclass(frozen=True)
+class SupportContact:
+    """Who answers a partner's questions here; parts that nobody has set are empty."""
+
+    name: str
+    email: str
+    phone: str
+
+    @property
+    def told(self) -> str:
+        """Return all that is known in one line, such as "Kim Meyer, +49 30 1234, kim@example.com"."""
+        return ", ".join(part for part in (self.name, self.phone, self.email) if part)
+
+
+def support_for_rotation(rotation: Rotation) -> SupportContact:
+    """Return who answers questions about a rotation: the first owner of its holder, or whoever set it up."""
+    return _support_contact(rotation.holder, rotation)
+
+
+def support_for_partner(partner: Partner) -> SupportContact:
+    """Return who answers a partner's questions outside a rotation."""
+    return _support_contact(partner, None)
+
+
+def _support_contact(holder: Identity | Partner, rotation: Rotation | None) -> SupportContact:
+    installation = Installation.current()
+    person = holder.owners.filter(is_active=True).exclude(email="").order_by("pk").first()
+    if person is None and rotation is not None:
+        person = rotation.set_up_by
+    email = holder.email if isinstance(holder, Identity) else ""
+    return SupportContact(
+        name=str(person) if person else installation.name,
+        email=email or (person.email if person else "") or installation.email,
+        phone=(person.phone if person else "") or installation.phone,
+    )
+
+
+def contacts_for(partner: Partner, kind: str) -> list[Contact]:
+    """Return who at a partner gets letters of a kind, in their order; each address once.
+
+    Works on prefetched contacts without a query.
+    """
+    found: dict[str, Contact] = {}
+    for contact in partner.contacts.all():
+        if (
+            contact.email
+            and not contact.suggested_by
+            and any(getattr(contact, tick) for tick in CONTACT_FLAGS[kind])
+        ):
+            found.setdefault(contact.email.lower(), contact)
+    return list(found.values())
+
+
+class ContactGap(StrEnum):
+    """What a partner lacks so that a letter would reach somebody there."""
+
+    CONTACT = "contact"
+    ADDRESS = "address"
+    TICK = "tick"
+
+
+def find_contact_gap(partner: Partner, kind: str) -> ContactGap | None:
+    """Return what a partner lacks to get a letter of a kind; None when it reaches somebody."""
+    if contacts_for(partner, kind):
+        return None
+    contacts = [contact for contact in partner.contacts.all() if not contact.suggested_by]
+    if not contacts:
+        return ContactGap.CONTACT
+    return ContactGap.TICK if any(contact.email for contact in contacts) else ContactGap.ADDRESS
+
+
+def explain_contact_gap(partner: Partner, kind: str) -> str:
+    """Say in one sentence why a letter reaches nobody at a partner, and what to do; empty when it reaches somebody."""
+    match find_contact_gap(partner, kind):
+        case None:
+            return ""
+        case ContactGap.CONTACT:
+            return f"No contact of {partner} is known: add one, or give them the link another way."
+        case ContactGap.ADDRESS:
+            return (
+                f"No contact of {partner} has an e-mail address: add one, or give them the link another way."
+            )
+        case ContactGap.TICK:
+            return (
+                f"No contact of {partner} is to be told this by mail: change what they are told, or give them the "
+                "link."
+            )

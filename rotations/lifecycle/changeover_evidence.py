@@ -1,0 +1,283 @@
+"""Whether partners have changed over: what their messages show, and what happens when nothing shows it.
+
+A message that used the new certificate completes the steps that it proves; one that used the old certificate after the
+change raises an alarm. The old certificate is retired only when every participant is confirmed, waived, or warned after
+the grace period; and never before late messages have drained.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Q
+
+from as2certs import pki
+from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.time_format import format_moment
+from partners.models import Partner
+from rotations.errors import ActionRefused
+from rotations.execution import transitions
+from rotations.letters import compose
+from rotations.lifecycle import open_window
+from rotations.models import Letter, Participant, Rotation, Sighting, Step
+from rotations.notifications import operator_mail
+from rotations.planning.change import Act, Role, StepEvidence
+from rotations.planning.states import SETTLED, RotationState, StepAction
+
+#: The role of a rotation that a sighting is evidence for.
+ROLE_OF_USE = {Sighting.Use.SIGNED: Role.VERIFY, Sighting.Use.ENCRYPTED: Role.DECRYPT}
+
+
+#: How far the clocks of AS2 systems may differ; a message later than this is a typing error.
+CLOCK_TOLERANCE = timedelta(minutes=15)
+
+
+#: States of a rotation in which sightings count.
+OBSERVED_STATES = (
+    RotationState.EXCHANGING,
+    RotationState.SCHEDULED,
+    RotationState.UNDER_WAY,
+    RotationState.APPLIED,
+    RotationState.CLOSED,
+)
+
+
+#: How long after the warning the old certificate is removed.
+WARNING_PERIOD = timedelta(days=7)
+
+
+#: Acts of a partner that may still be open when the grace period is over.
+OWED_ACTS = (Act.PARTNER_CUT_OVER, Act.TEST)
+
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ObservedMessage:
+    """A message of a partner's at ``at`` (UTC), and the certificate that it was signed with or encrypted to.
+
+    ``serial`` is its serial number, decimal or hex, in any notation.
+    """
+
+    use: str
+    serial: str
+    at: datetime
+    note: str = ""
+
+
+@transaction.atomic
+def record_sighting(partner: Partner, message: ObservedMessage, *, by: Actor, now: datetime) -> Sighting:
+    """Record which certificate a message of a partner used, for the newest rotation with that certificate.
+
+    A message with the new certificate completes the steps that it proves; one with the old certificate after the
+    change notifies the owners. Raises ActionRefused for an impossible serial number, and for a message from the future.
+    """
+    serials = pki.possible_serials(message.serial)
+    if not serials:
+        raise ActionRefused(
+            f"“{message.serial[:60]}” is no serial number: copy it as your system shows it, decimal or hex."
+        )
+    if message.at > now + CLOCK_TOLERANCE:
+        raise ActionRefused(
+            f"This message would come from the future, {format_moment(message.at, 'UTC', 'offset')}. "
+            "Check day and time zone."
+        )
+    participant, serial, verdict = _match_participant(partner, message.use, serials)
+    sighting = Sighting.objects.create(
+        partner=partner,
+        participant=participant,
+        use=message.use,
+        serial=serial,
+        at=message.at,
+        verdict=verdict,
+        noted_at=now,
+        noted_by=by.name,
+        note=message.note,
+    )
+    also = [participant.rotation, participant.rotation.holder] if participant else []
+    record(
+        AuditEvent(
+            "partner.seen",
+            partner,
+            also=also,
+            new={
+                "what": f"{sighting.get_use_display()} {sighting.get_verdict_display()}",
+                "at": message.at.isoformat(),
+            },
+            reason=message.note,
+        ),
+        by=by,
+        now=now,
+    )
+    if participant is not None:
+        _apply_sighting(sighting, participant, by=by, now=now)
+    return sighting
+
+
+def _match_participant(partner: Partner, use: str, serials: list[str]) -> tuple[Participant | None, str, str]:
+    """Return the newest participant whose rotation has one of the serials, that serial, and the verdict."""
+    role = ROLE_OF_USE[Sighting.Use(use)]
+    parts = Participant.objects.filter(
+        partner=partner, removed_reason="", rotation__state__in=OBSERVED_STATES
+    )
+    side = "partner" if use == Sighting.Use.SIGNED else "identity"
+    knows = Q(**{f"rotation__new_{side}_certificate__serial__in": serials}) | Q(
+        **{f"rotation__old_{side}_certificate__serial__in": serials}
+    )
+    whole = [f"rotation__{column}" for column in transitions.ROTATION_RELATIONS]
+    for participant in parts.filter(knows).select_related("partner", *whole).order_by("-rotation_id"):
+        rotation = participant.rotation
+        if role not in rotation.roles:
+            continue
+        for certificate, verdict in (
+            (rotation.new, Sighting.Verdict.NEW),
+            (rotation.old, Sighting.Verdict.OLD),
+        ):
+            if certificate is not None and certificate.serial in serials:
+                return participant, certificate.serial, verdict
+    return None, serials[0], Sighting.Verdict.OTHER
+
+
+def _apply_sighting(sighting: Sighting, participant: Participant, *, by: Actor, now: datetime) -> None:
+    rotation = transitions.lock_rotation(participant.rotation_id)
+    participant = rotation.participants.select_related("partner").get(pk=participant.pk)
+    if sighting.verdict == Sighting.Verdict.NEW:
+        _mark_migrated(rotation, participant, sighting, by=by, now=now)
+    elif sighting.verdict == Sighting.Verdict.OLD and is_late(participant, sighting.at):
+        _mark_straggling(rotation, participant, sighting, now=now)
+
+
+def is_late(participant: Participant, at: datetime) -> bool:
+    """Return whether a message at ``at`` comes after the change, when the partner's window was over."""
+    made = participant.rotation.state in (
+        RotationState.UNDER_WAY,
+        RotationState.APPLIED,
+        RotationState.CLOSED,
+    )
+    return made and participant.ends is not None and at >= participant.ends
+
+
+def _mark_migrated(
+    rotation: Rotation, participant: Participant, sighting: Sighting, *, by: Actor, now: datetime
+) -> None:
+    if participant.migrated_at is None or sighting.at < participant.migrated_at:
+        participant.migrated_at = sighting.at
+    if participant.straggling_at is not None and sighting.at > participant.straggling_at:
+        participant.straggling_at = None
+    participant.save(update_fields=["migrated_at", "straggling_at"])
+    open_steps = participant.steps.exclude(state__in=SETTLED).filter(blocked=False).order_by("position")
+    proof = f"a message of {format_moment(sighting.at, 'UTC', 'offset')} used it (serial {sighting.serial})"
+    for step in _proven_steps(open_steps, ROLE_OF_USE[Sighting.Use(sighting.use)]):
+        transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=proof)
+    open_window.switch_on_evidence(rotation, participant, proof, by=by, now=now)
+
+
+def _proven_steps(steps: Iterable[Step], role: str) -> list[Step]:
+    """Return the steps for which an inbound message with the new certificate is evidence."""
+    return [
+        step
+        for step in steps
+        if StepEvidence.INBOUND_MESSAGE in step.evidence
+        and (step.act != Act.PARTNER_CUT_OVER or any(effect["role"] == role for effect in step.effects))
+    ]
+
+
+def _mark_straggling(
+    rotation: Rotation, participant: Participant, sighting: Sighting, *, now: datetime
+) -> None:
+    newer = participant.migrated_at is not None and participant.migrated_at > sighting.at
+    if newer or (participant.straggling_at is not None and participant.straggling_at >= sighting.at):
+        return
+    first = participant.straggling_at is None
+    participant.straggling_at = sighting.at
+    participant.save(update_fields=["straggling_at"])
+    if first:
+        text = f"{participant.partner} still uses the old certificate."
+        more = (
+            f"A message of {format_moment(sighting.at, participant.partner.time_zone, 'offset')} was "
+            f"{sighting.get_use_display()} it. Call them before the old certificate is retired here."
+        )
+        operator_mail.notify_partner_response(rotation, participant, text, more, at=now)
+
+
+def warn_and_release(now: datetime) -> int:
+    """Warn partners without evidence when the grace period is over, and skip the steps of those warned a week ago.
+
+    Return how many were warned or released. A partner that was seen with the old certificate is left to an operator.
+    """
+    due = Rotation.objects.filter(
+        state=RotationState.APPLIED,
+        steps__act=Act.RETIRE,
+        steps__state="waiting",
+        steps__blocked=True,
+        steps__earliest_at__lte=now,
+    ).distinct()
+    return sum(_process_rotation(pk, now=now) for pk in due.order_by("pk").values_list("pk", flat=True))
+
+
+def _process_rotation(pk: int, *, now: datetime) -> int:
+    try:
+        with transaction.atomic():
+            return _warn_or_release(pk, now=now)
+    except Exception:
+        # A failure with one rotation must not stop the others; it is tried again in the next run.
+        log.exception("Rotation %s: its stragglers could not be warned", pk)
+        return 0
+
+
+def _warn_or_release(pk: int, *, now: datetime) -> int:
+    rotation = transitions.lock_rotation(pk)
+    if rotation.state != RotationState.APPLIED:
+        return 0
+    count = 0
+    for participant in rotation.participants.select_related("partner").prefetch_related("partner__contacts"):
+        participant.rotation = rotation
+        open_steps = list(
+            participant.steps.filter(act__in=OWED_ACTS, blocked=False)
+            .exclude(state__in=SETTLED)
+            .order_by("position")
+        )
+        if not open_steps or participant.is_removed:
+            continue
+        if participant.warned_at is None:
+            _warn(rotation, participant, now=now)
+            count += 1
+        elif participant.straggling_at is None and participant.warned_at + WARNING_PERIOD <= now:
+            for step in open_steps:
+                note = (
+                    f"warned on {format_moment(participant.warned_at, 'UTC', 'day')}, and nothing was heard"
+                )
+                transitions.settle_step(step, StepAction.SKIP, by=Actor.runner(), now=now, note=note)
+            count += 1
+    return count
+
+
+def _warn(rotation: Rotation, participant: Participant, *, now: datetime) -> None:
+    participant.warned_at = now
+    participant.save(update_fields=["warned_at"])
+    by = Actor.runner()
+    contacts = compose.informed_contacts(participant, Letter.Kind.WARNED)
+    sent = compose.send_letters(Letter.Kind.WARNED, participant, contacts, by=by, now=now, event="grace over")
+    record(
+        AuditEvent(
+            "participant.warned",
+            rotation,
+            also=[rotation.holder, participant.partner],
+            new={
+                "partner": participant.partner.name,
+                "by mail": [letter.message.to_address for letter in sent],
+            },
+        ),
+        by=by,
+        now=now,
+    )
+    more = f"The old certificate goes in {WARNING_PERIOD.days} days unless you hold it. " + (
+        "They were warned by mail." if sent else "Nobody there could be written to: call them."
+    )
+    text = f"Nothing shows that {participant.partner} uses the new certificate."
+    operator_mail.notify_partner_response(rotation, participant, text, more, at=now)

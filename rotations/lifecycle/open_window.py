@@ -1,0 +1,143 @@
+"""Fuzzy windows, in which the time of the cut-over is not fixed: "22 October, some time from 11:00 to 13:00 UTC".
+
+Both certificates are accepted throughout. The writer switches at the first evidence that the other side has switched,
+or when an operator decides so; shortly before the end, the decision is carried out that was chosen beforehand.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import DateTimeField, Q, Value
+from django.db.models.functions import Greatest
+
+from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.background import wake_task
+from rotations.errors import ActionRefused
+from rotations.execution import preconditions, transitions
+from rotations.lifecycle import endings, rescheduling
+from rotations.models import AtEnd, Participant, Rotation, Step, StepQuerySet
+from rotations.planning import plan, windows
+from rotations.planning.change import Act
+from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction, StepState
+
+log = logging.getLogger(__name__)
+
+NO_EVIDENCE = "The window ends, and nothing has shown that the other side has changed."
+
+
+def _waiting_cut_overs(rotation: Rotation, participant: Participant | None = None) -> StepQuerySet:
+    """Return our waiting cut-overs; with ``participant``, only those that concern it."""
+    steps: StepQuerySet = Step.objects.filter(rotation=rotation, act=Act.CUT_OVER, state=StepState.WAITING)
+    return steps if participant is None else steps.filter(Q(participant=None) | Q(participant=participant))
+
+
+def switch_obstacle(rotation: Rotation, *, now: datetime) -> str:
+    """Return why an operator can't make the change now; empty if they can."""
+    start, end = rotation.window_start, rotation.window_end
+    if not rotation.is_fuzzy or start is None or end is None:
+        return "This change has a fixed moment: it is made when its window opens."
+    if obstacle := preconditions.approval_obstacle(rotation):
+        return obstacle
+    if rotation.state not in preconditions.CUT_OVER_STATES:
+        return preconditions.sole_rehearsal_obstacle(rotation, preconditions.RotationFacts([rotation])) or (
+            "Not everybody is ready: record their answers, or go on without them."
+        )
+    if not start <= now < end:
+        return "The window is not open: the change can be made on your word from its beginning to its end."
+    if not _waiting_cut_overs(rotation).filter(automatic=True, blocked=False).exists():
+        return "There is nothing that the application could switch now: what is left is done by hand."
+    return ""
+
+
+@transaction.atomic
+def switch_now(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotation:
+    """Make the change now, as an operator decided. Raises ActionRefused if that is not possible."""
+    rotation = transitions.lock_rotation(rotation.pk)
+    if obstacle := switch_obstacle(rotation, now=now):
+        raise ActionRefused(obstacle)
+    _make_due(_waiting_cut_overs(rotation), rotation, reason, by=by, now=now)
+    return rotation
+
+
+def switch_on_evidence(
+    rotation: Rotation, participant: Participant, proof: str, *, by: Actor, now: datetime
+) -> None:
+    """Make the change in a fuzzy window, since a message has proved that the other side has switched.
+
+    Before the window, it is made when that opens. Call it with the rotation locked.
+    """
+    end = participant.ends
+    if not rotation.is_fuzzy or end is None or now >= end:
+        return
+    _make_due(_waiting_cut_overs(rotation, participant), rotation, proof, by=by, now=now)
+
+
+def _make_due(steps: StepQuerySet, rotation: Rotation, why: str, *, by: Actor, now: datetime) -> None:
+    moment = Greatest("earliest_at", Value(now, output_field=DateTimeField()))
+    if not steps.filter(automatic=True, due_at__gt=moment).update(due_at=moment):
+        return
+    record(AuditEvent("rotation.moment_came", rotation, also=[rotation.holder], reason=why), by=by, now=now)
+    wake_task("rotations.tasks.apply_due")
+
+
+def decide_ending_windows(now: datetime) -> int:
+    """Call off or extend the changes without evidence whose fuzzy windows are about to end, and return how many.
+
+    A change that is to be made in any case is due by its plan.
+    """
+    ending = Rotation.objects.with_ending_window(now).order_by("pk").values_list("pk", flat=True)
+    return sum(_decide_rotation(pk, now=now) for pk in ending)
+
+
+def _decide_rotation(pk: int, *, now: datetime) -> int:
+    try:
+        with transaction.atomic():
+            rotation = transitions.lock_rotation(pk)
+            end = rotation.window_end
+            if end is None or end > now + plan.DECISION_LEAD or rotation.state not in AWAITING_WINDOW:
+                return 0
+            waiting = _waiting_cut_overs(rotation)
+            # With evidence or an operator's decision there is nothing to decide: the change is due, and late.
+            if not waiting.exists() or waiting.filter(due_at__lt=end - plan.DECISION_LEAD).exists():
+                return 0
+            _apply_decision(rotation, now=now)
+    except ActionRefused as refused:
+        _fail_for_operator(pk, str(refused), now=now)
+    except Exception:
+        # A failure with one rotation must not stop the others; it is tried again.
+        log.exception("Rotation %s: its window ends, and nothing could be decided", pk)
+        return 0
+    return 1
+
+
+def _apply_decision(rotation: Rotation, *, now: datetime) -> None:
+    by = Actor.runner()
+    if rotation.at_end == AtEnd.EXTEND:
+        rescheduling.postpone(
+            rotation,
+            rescheduling.WindowChange(following_window(rotation, now=now), reason=NO_EVIDENCE),
+            by=by,
+            now=now,
+        )
+    elif rotation.state == RotationState.UNDER_WAY:
+        endings.roll_back(rotation, reason=NO_EVIDENCE, by=by, now=now)
+    else:
+        endings.cancel(rotation, reason=NO_EVIDENCE, by=by, now=now)
+
+
+def following_window(rotation: Rotation, *, now: datetime) -> windows.Window:
+    """Return the window of the same length that follows a rotation's own; never in the past."""
+    start, end = rotation.window_start, rotation.window_end
+    assert start is not None  # callers check this
+    assert end is not None  # a window has both
+    begins = max(end, now)
+    return windows.Window(begins, begins + (end - start), rotation.window_zone)
+
+
+def _fail_for_operator(pk: int, reason: str, *, now: datetime) -> None:
+    """Fail the waiting cut-overs, so that an operator decides, if the chosen decision is not possible."""
+    for step in _waiting_cut_overs(Rotation.objects.get(pk=pk)):
+        transitions.fail_step(step, f"{NO_EVIDENCE} {reason}", now=now, action=StepAction.FAIL)

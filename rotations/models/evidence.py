@@ -1,0 +1,91 @@
+"""What comes from partners: their own new certificates, and messages that show which certificate they use."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Self
+
+from django.db import models
+from django.urls import reverse
+
+from as2certs.time_format import format_utc
+from partners.models import Partner, PartnerCertificate
+from rotations.models.correspondence import Link
+from rotations.models.rotation import Participant, Rotation
+
+
+class HandedInQuerySet(models.QuerySet["HandedIn"]):
+    def pending(self) -> Self:
+        """Those that nobody has accepted or refused yet."""
+        return self.filter(settled_at=None)
+
+    def standing(self) -> Self:
+        """Those that were not refused."""
+        return self.exclude(accepted=False)
+
+
+class HandedIn(models.Model):
+    """A partner's own new certificate that came by its page: stored, and in no role before it was checked."""
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    partner = models.ForeignKey(Partner, on_delete=models.PROTECT, related_name="handed_in")
+    certificate = models.ForeignKey(PartnerCertificate, on_delete=models.PROTECT, related_name="handed_in")
+    roles = models.JSONField(default=list)
+    link = models.ForeignKey(Link, null=True, on_delete=models.SET_NULL, related_name="handed_in")
+    said_by = models.CharField(max_length=200)
+    at = models.DateTimeField()
+    rotation = models.ForeignKey(
+        Rotation, null=True, blank=True, on_delete=models.PROTECT, related_name="handed_in"
+    )
+    settled_at = models.DateTimeField(null=True, blank=True)
+    settled_by = models.CharField(max_length=200, blank=True)
+    accepted = models.BooleanField(null=True, blank=True)
+    spoke_with = models.CharField(max_length=200, blank=True)
+    channel = models.CharField("over which channel", max_length=200, blank=True)
+    note = models.TextField(blank=True)
+
+    objects = HandedInQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = "certificate that was handed in"
+        verbose_name_plural = "certificates that were handed in"
+
+    def __str__(self) -> str:
+        return f"{self.certificate} from {self.said_by}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("handed-in-accept", args=[self.uid])
+
+
+class Sighting(models.Model):
+    """A message of a partner's, and the certificate that it was signed with or encrypted to: evidence from outside."""
+
+    class Use(models.TextChoices):
+        SIGNED = "signed", "signed by them with"
+        ENCRYPTED = "encrypted", "encrypted by them to"
+
+    class Verdict(models.TextChoices):
+        NEW = "new", "the new one"
+        OLD = "old", "the old one"
+        OTHER = "other", "another one"
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    partner = models.ForeignKey(Partner, on_delete=models.PROTECT, related_name="sightings")
+    participant = models.ForeignKey(
+        Participant, null=True, blank=True, on_delete=models.CASCADE, related_name="sightings"
+    )
+    use = models.CharField("what", max_length=10, choices=Use)
+    serial = models.CharField("serial number", max_length=80, help_text="Decimal.")
+    at = models.DateTimeField("when", help_text="Of the message.")
+    verdict = models.CharField(max_length=5, choices=Verdict)
+    noted_at = models.DateTimeField()
+    noted_by = models.CharField(max_length=200)
+    note = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["-at", "-id"]
+        indexes = [models.Index(fields=["participant", "-at"], name="rotations_sightings_of")]
+
+    def __str__(self) -> str:
+        return f"{self.partner}: {self.get_use_display()} {self.get_verdict_display()}, {format_utc(self.at)}"

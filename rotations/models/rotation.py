@@ -1,0 +1,521 @@
+"""Rotations, the partners that take part in them, and the steps of their plans."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Literal, Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Exists, OuterRef, Q
+from django.urls import reverse
+
+from as2certs.accounts.models import Installation, validate_time_zone
+from as2certs.time_format import format_window
+from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate
+from partners.models import Partner, PartnerCertificate
+from rotations.planning import states
+from rotations.planning.change import PREPARATION_ACTS, Act
+from rotations.planning.plan import DECISION_LEAD
+
+
+def default_nudge_after() -> list[int]:
+    return [7, 14]
+
+
+def default_nudge_before() -> list[int]:
+    return [7, 3, 1]
+
+
+#: The columns that name a rotation's certificates.
+CERTIFICATE_FIELDS = (
+    "old_identity_certificate",
+    "new_identity_certificate",
+    "old_partner_certificate",
+    "new_partner_certificate",
+)
+
+
+#: A cut-over is marked as late when it is made later than this after its moment.
+LATE_AFTER = timedelta(seconds=30)
+
+
+class AtEnd(models.TextChoices):
+    """What becomes, at the end of a window without a fixed moment, of a change that nothing has shown yet."""
+
+    SWITCH = "switch", "not known; at the end it is made all the same"
+    GO_BACK = "go_back", "not known; at the end it is called off"
+    EXTEND = "extend", "not known; at the end the window is extended by its length"
+
+
+class RotationQuerySet(models.QuerySet["Rotation"]):
+    def running(self) -> Self:
+        """Rotations that still have something to do."""
+        return self.exclude(state__in=states.ENDED)
+
+    def needing_attention(self, now: datetime) -> Self:
+        """Rotations that can't go on before a person decides; ``states.needs_attention`` as a query."""
+        failed = Exists(Step.objects.filter(rotation=OuterRef("pk"), state=states.StepState.FAILED))
+        alone = Step.objects.alone().filter(rotation=OuterRef("pk"))
+        late = Exists(alone.to_come().filter(blocked=True, earliest_at__lte=now))
+        unready = Q(~Exists(alone), state=states.RotationState.EXCHANGING, window_start__lte=now)
+        going_on = Q(state__in=states.AWAITING_WINDOW)
+        withdrawn = going_on & Q(withdrawn_at__isnull=False)
+        return self.running().filter(failed | unready | withdrawn | going_on & Q(late) | self._overdue(now))
+
+    def overdue(self, now: datetime) -> Self:
+        """Rotations whose window is over without the change; where we sign per partner, some partner's own."""
+        return self.filter(self._overdue(now))
+
+    @staticmethod
+    def _overdue(now: datetime) -> Q:
+        alone = Step.objects.alone().filter(rotation=OuterRef("pk"))
+        missed = Exists(alone.to_come().filter(latest_at__lte=now))
+        over = Q(~Exists(alone), window_end__lte=now)
+        return Q(state__in=states.AWAITING_WINDOW) & (over | Q(missed))
+
+    def with_ending_window(self, now: datetime) -> Self:
+        """Rotations about which is decided now, shortly before their window ends: it is extended, or they go back."""
+        return self.filter(
+            at_end__in=(AtEnd.GO_BACK, AtEnd.EXTEND),
+            state__in=states.AWAITING_WINDOW,
+            window_end__lte=now + DECISION_LEAD,
+        )
+
+    def with_rule(self) -> Self:
+        """Read along whether the installation asks for rehearsals, as ``rehearse_first``."""
+        return self.annotate(rehearse_first=Exists(Installation.objects.filter(require_rehearsal=True)))
+
+    def prepared(self) -> Self:
+        """Rotations before their window whose preparations are all settled: nobody there is waited for."""
+        open_ = Step.objects.filter(rotation=OuterRef("pk"), act__in=PREPARATION_ACTS)
+        return self.filter(
+            ~Exists(open_.exclude(state__in=states.SETTLED)), state=states.RotationState.EXCHANGING
+        )
+
+    def of(self, holder: Identity | Partner) -> Self:
+        return self.filter(identity=holder) if isinstance(holder, Identity) else self.filter(partner=holder)
+
+
+class Rotation(models.Model):
+    """The replacement of one certificate, in one or both roles, of one identity or one partner."""
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    identity = models.ForeignKey(
+        Identity, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations"
+    )
+    partner = models.ForeignKey(
+        Partner, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations"
+    )
+    roles = models.JSONField(default=list)
+
+    # Two kinds of certificates, two pairs of columns: ``old`` and ``new`` below pick the pair in use.
+    old_identity_certificate = models.ForeignKey(
+        IdentityCertificate, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations_away"
+    )
+    new_identity_certificate = models.ForeignKey(
+        IdentityCertificate, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations_in"
+    )
+    old_partner_certificate = models.ForeignKey(
+        PartnerCertificate, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations_away"
+    )
+    new_partner_certificate = models.ForeignKey(
+        PartnerCertificate, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations_in"
+    )
+    request = models.ForeignKey(
+        CertificateRequest,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="rotations",
+        help_text="Where the successor is being generated or waits for a CA.",
+    )
+
+    state = models.CharField(
+        max_length=14, choices=states.ROTATION_CHOICES, default=states.RotationState.DRAFT
+    )
+    window_start = models.DateTimeField(null=True, blank=True)
+    window_end = models.DateTimeField(null=True, blank=True)
+    window_zone = models.CharField(max_length=64, blank=True, validators=[validate_time_zone])
+    # What was agreed, in the words in which it was agreed: zone rules may change before the day.
+    window_local = models.CharField(max_length=40, blank=True)
+    at_end = models.CharField(
+        "moment",
+        max_length=8,
+        blank=True,
+        choices=AtEnd,
+        help_text="Of a window whose exact moment is not known: what happens at its end if nothing showed it.",
+    )
+    freeze_reason = models.TextField(
+        blank=True, help_text="Why this window may lie in a time in which nothing is to be changed."
+    )
+    grace_days = models.PositiveSmallIntegerField(default=14)
+    emergency_reason = models.TextField(
+        blank=True, help_text="Why everything is changed at once; empty where nothing is wrong."
+    )
+    emergency_alone = models.TextField(
+        blank=True, help_text="Why nobody else looked at it, where one person did it alone."
+    )
+    notes = models.TextField(blank=True)
+
+    nudge_after = models.JSONField(
+        "reminded after",
+        default=default_nudge_after,
+        help_text="Days after the announcement at which silent partners are reminded.",
+    )
+    nudge_before = models.JSONField(
+        "reminded before",
+        default=default_nudge_before,
+        help_text="Days before the window at which silent partners are reminded.",
+    )
+    rehearsal = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="rehearses",
+        help_text="The same change on the test side, made first.",
+    )
+    rehearsal_waived = models.TextField(blank=True, help_text="Why it may go on without a rehearsal.")
+    plan_kept = models.CharField(
+        max_length=24,
+        blank=True,
+        editable=False,
+        help_text="The other plan (its digest) that was looked at and not put in the place of this one.",
+    )
+
+    set_up_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    set_up_at = models.DateTimeField()
+    approved_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    approved_at = models.DateTimeField(null=True, blank=True)
+    # What was approved has been changed since: see ``rotations.lifecycle.four_eyes``.
+    withdrawn_at = models.DateTimeField("approval withdrawn", null=True, blank=True)
+    withdrawn_because = models.TextField(
+        blank=True, help_text="Who changed what, such as “Kim moved the window”."
+    )
+    changed_by = models.ManyToManyField(
+        settings.AUTH_USER_MODEL,
+        blank=True,
+        related_name="+",
+        help_text="Who changed what waits to be approved.",
+    )
+    applied_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    objects = RotationQuerySet.as_manager()
+
+    #: Whether the installation asks for a rehearsal, where that was read along; None where it was not.
+    rehearse_first: bool | None = None
+
+    class Meta:
+        ordering = ["-id"]
+        permissions = [("approve_rotation", "Can approve a rotation")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(identity__isnull=False, partner=None) | Q(identity=None, partner__isnull=False),
+                name="rotations_one_holder",
+            ),
+            models.CheckConstraint(
+                condition=Q(window_end=None) | Q(window_end__gt=models.F("window_start")),
+                name="rotations_window_has_length",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["window_start"], name="rotations_by_window"),
+            models.Index(fields=["state"], name="rotations_by_state"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.holder}: {' + '.join(self.roles)}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("rotation-detail", args=[self.uid])
+
+    @property
+    def holder(self) -> Identity | Partner:
+        holder = self.identity or self.partner
+        assert holder is not None  # held by a constraint
+        return holder
+
+    @property
+    def side(self) -> Literal["own", "partner"]:
+        return "own" if self.identity_id else "partner"
+
+    @property
+    def old(self) -> IdentityCertificate | PartnerCertificate | None:
+        return self.old_identity_certificate if self.identity_id else self.old_partner_certificate
+
+    @property
+    def new(self) -> IdentityCertificate | PartnerCertificate | None:
+        return self.new_identity_certificate if self.identity_id else self.new_partner_certificate
+
+    def know_certificates_of(self, other: Rotation) -> None:
+        """Take over what another copy of this row has read of its certificates: their rows never change."""
+        for name in CERTIFICATE_FIELDS:
+            if name in other._state.fields_cache and getattr(self, f"{name}_id") == getattr(
+                other, f"{name}_id"
+            ):
+                setattr(self, name, getattr(other, name))
+
+    def take_successor(self, certificate: IdentityCertificate | PartnerCertificate) -> None:
+        """Set the successor in the pair of columns that belongs to this holder (does not save)."""
+        if isinstance(certificate, IdentityCertificate):
+            self.new_identity_certificate = certificate
+        else:
+            self.new_partner_certificate = certificate
+
+    @property
+    def is_fuzzy(self) -> bool:
+        """Say whether the exact moment in the window is not known before."""
+        return bool(self.at_end)
+
+    @property
+    def is_emergency(self) -> bool:
+        """Say whether the old key may be known to somebody else, so that nothing overlaps and nobody is waited for."""
+        return bool(self.emergency_reason)
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Say whether it was approved, changed since, and waits to be approved again."""
+        return self.withdrawn_at is not None and self.state in states.AWAITING_WINDOW
+
+    @property
+    def environment(self) -> str:
+        return self.holder.environment
+
+    def affected_systems(self) -> list[AS2System | None]:
+        """Return the AS2 systems of ours that this rotation touches; None stands for "no system connected"."""
+        if self.identity is not None:
+            return [self.identity.as2_system]
+        identities = Identity.objects.active().filter(
+            partnerships__partner=self.partner, partnerships__archived_at=None
+        )
+        found = {identity.as2_system for identity in identities.select_related("as2_system")}
+        return sorted(found, key=lambda system: (system is None, str(system))) or [None]
+
+    def format_window(self, zone: str) -> str:
+        """Return the window, which there has to be, on the clock of a zone."""
+        assert self.window_start is not None
+        assert self.window_end is not None
+        return format_window(self.window_start, self.window_end, zone)
+
+    def is_overdue(self, now: datetime) -> bool:
+        """Say whether the window is over without the change; where we sign per partner, that of one who is to come."""
+        if not states.is_overdue(states.RotationState(self.state), self.window_end, now):
+            return False
+        alone = Step.objects.alone().filter(rotation=self)
+        return not alone.exists() or alone.to_come().filter(latest_at__lte=now).exists()
+
+
+class Participant(models.Model):
+    """One partner's part in a rotation. What it comes to is derived: ``rotations.exchange.partner_status``."""
+
+    class Evidence(models.TextChoices):
+        NONE = "", "nothing yet"
+        WEAK = "weak", "said so"
+        STRONG = "strong", "fingerprint matches"
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    rotation = models.ForeignKey(Rotation, on_delete=models.CASCADE, related_name="participants")
+    partner = models.ForeignKey(Partner, on_delete=models.PROTECT, related_name="participations")
+    removed_reason = models.TextField(blank=True)
+    evidence = models.CharField(max_length=10, choices=Evidence, blank=True, default="")
+    fingerprint = models.CharField("fingerprint as read out", max_length=64, blank=True)
+    agreed_at = models.DateTimeField("window agreed", null=True, blank=True)
+    confirmed_at = models.DateTimeField("installation confirmed", null=True, blank=True)
+    confirmed_with = models.CharField("whom we spoke to", max_length=200, blank=True)
+    waived_reason = models.TextField(blank=True)
+    note = models.TextField(blank=True)
+
+    announced_at = models.DateTimeField("told", null=True, blank=True)
+    answer_by = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="Until when an answer is asked for; empty: the beginning of the window.",
+    )
+    extended_at = models.DateTimeField("given more time", null=True, blank=True)
+    opened_at = models.DateTimeField("page first opened", null=True, blank=True)
+    downloaded_at = models.DateTimeField("certificate first downloaded", null=True, blank=True)
+    declined_at = models.DateTimeField("said no", null=True, blank=True)
+    declined_reason = models.TextField(blank=True)
+    proposed_at = models.DateTimeField("proposed another time", null=True, blank=True)
+    proposed_start = models.DateTimeField(null=True, blank=True)
+    proposed_end = models.DateTimeField(null=True, blank=True)
+    proposed_zone = models.CharField(max_length=64, blank=True, validators=[validate_time_zone])
+    proposed_note = models.TextField(blank=True)
+    works = models.BooleanField("works after the change", null=True, blank=True)
+    works_at = models.DateTimeField(null=True, blank=True)
+    works_note = models.TextField(blank=True)
+    escalated_at = models.DateTimeField("told to the owner", null=True, blank=True)
+    migrated_at = models.DateTimeField(
+        "seen with the new one", null=True, blank=True, help_text="Of the first message that used it."
+    )
+    straggling_at = models.DateTimeField(
+        "seen with the old one after the change", null=True, blank=True, help_text="Of the last such message."
+    )
+    warned_at = models.DateTimeField("warned that the old one goes", null=True, blank=True)
+    # A moment of its own, where we sign per partner; without it, the rotation's window is its too.
+    window_start = models.DateTimeField(null=True, blank=True)
+    window_end = models.DateTimeField(null=True, blank=True)
+    window_zone = models.CharField(max_length=64, blank=True, validators=[validate_time_zone])
+    window_local = models.CharField(max_length=40, blank=True)
+    # What it says of its system is an answer from outside: it changes nothing before somebody here takes it over.
+    says_holds = models.CharField(
+        "says that its system holds", max_length=10, choices=Partner.Holds, blank=True, default=""
+    )
+    says_holds_at = models.DateTimeField(null=True, blank=True)
+    holds_decided_at = models.DateTimeField(
+        null=True, blank=True, help_text="When somebody here took that over, or left it as it is."
+    )
+    taken_back_at = models.DateTimeField(
+        "went back alone", null=True, blank=True, help_text="It waits for another moment since then."
+    )
+    # Of its calendar entry (RFC 5545, section 3.8.7.4); empty while none was sent.
+    calendar_sequence = models.PositiveIntegerField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["partner__name", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["rotation", "partner"], name="rotations_participant_once"),
+            models.CheckConstraint(
+                condition=Q(window_start=None, window_end=None) | Q(window_end__gt=models.F("window_start")),
+                name="rotations_own_window_has_length",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.partner} in {self.rotation}"
+
+    @property
+    def is_removed(self) -> bool:
+        return bool(self.removed_reason)
+
+    @property
+    def holds_undecided(self) -> bool:
+        """Say whether it said something of its system that we don't go by, and nobody has decided about it."""
+        said = self.says_holds not in ("", Partner.Holds.UNKNOWN, self.partner.holds)
+        return said and self.holds_decided_at is None
+
+    @property
+    def has_own_window(self) -> bool:
+        return self.window_start is not None
+
+    @property
+    def starts(self) -> datetime | None:
+        """When the change with this partner begins (UTC): at its own moment, or with the rotation's window."""
+        return self.window_start if self.has_own_window else self.rotation.window_start
+
+    @property
+    def ends(self) -> datetime | None:
+        return self.window_end if self.has_own_window else self.rotation.window_end
+
+    @property
+    def zone(self) -> str:
+        """In which zone its window was agreed."""
+        return self.window_zone if self.has_own_window else self.rotation.window_zone
+
+    def format_window(self, zone: str) -> str:
+        """Return the window, which there has to be, on the clock of a zone."""
+        assert self.starts is not None
+        assert self.ends is not None
+        return format_window(self.starts, self.ends, zone)
+
+    @property
+    def local(self) -> str:
+        """The local times of its window, as they were agreed."""
+        return self.window_local if self.has_own_window else self.rotation.window_local
+
+
+class StepQuerySet(models.QuerySet["Step"]):
+    def due(self, now: datetime) -> Self:
+        """Steps that carry themselves out and whose moment has come, plus those whose worker died."""
+        return self.filter(
+            Q(state=states.StepState.WAITING, automatic=True, blocked=False, due_at__lte=now)
+            | Q(state=states.StepState.RUNNING, lease_until__lt=now)
+        ).order_by("due_at", "id")
+
+    def alone(self) -> Self:
+        """Our cut-overs for one partner alone."""
+        return self.filter(act=Act.CUT_OVER, participant__isnull=False)
+
+    def to_come(self) -> Self:
+        return self.exclude(state__in=states.SETTLED)
+
+
+class Step(models.Model):
+    """One step of a plan. Its row is the schedule: nothing else knows when it is to happen."""
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    rotation = models.ForeignKey(Rotation, on_delete=models.CASCADE, related_name="steps")
+    position = models.PositiveIntegerField()
+    key = models.CharField(max_length=120, help_text="Its name in the plan.")
+    who = models.CharField(max_length=10)
+    act = models.CharField(max_length=20)
+    roles = models.JSONField(default=list)
+    system = models.ForeignKey(
+        AS2System, null=True, blank=True, on_delete=models.PROTECT, related_name="steps"
+    )
+    participant = models.ForeignKey(
+        Participant, null=True, blank=True, on_delete=models.CASCADE, related_name="steps"
+    )
+    title = models.CharField(max_length=300)
+    why = models.TextField(blank=True)
+    evidence = models.JSONField(default=list)
+    effects = models.JSONField(default=list)
+    after = models.JSONField(default=list, help_text="Keys of the steps that come first.")
+    simultaneous = models.BooleanField(default=False)
+    automatic = models.BooleanField(default=False)
+    earliest_at = models.DateTimeField(null=True, blank=True)
+    latest_at = models.DateTimeField(null=True, blank=True)
+
+    state = models.CharField(max_length=10, choices=states.STEP_CHOICES, default=states.StepState.WAITING)
+    blocked = models.BooleanField(default=False, help_text="A step that comes first is not done yet.")
+    due_at = models.DateTimeField(null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    attempts = models.PositiveIntegerField(default=0)
+    checkpoint = models.JSONField(
+        default=dict, blank=True, help_text="What was there before; never a secret."
+    )
+    error = models.TextField(blank=True)
+    done_at = models.DateTimeField(null=True, blank=True)
+    done_by = models.CharField(max_length=200, blank=True)
+    note = models.TextField(blank=True)
+    late = models.BooleanField(default=False)
+
+    objects = StepQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["rotation_id", "position"]
+        constraints = [models.UniqueConstraint(fields=["rotation", "key"], name="rotations_step_once")]
+        indexes = [
+            models.Index(
+                fields=["due_at", "id"],
+                condition=Q(state="waiting", automatic=True, blocked=False),
+                name="rotations_steps_due",
+            ),
+            models.Index(fields=["lease_until"], condition=Q(state="running"), name="rotations_steps_leased"),
+            models.Index(fields=["rotation"], condition=Q(state="failed"), name="rotations_steps_failed"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+    def is_window_over(self, at: datetime) -> bool:
+        """Return whether this is a cut-over and its window is over at a moment."""
+        return self.act == Act.CUT_OVER and self.latest_at is not None and at >= self.latest_at
+
+    def is_late(self, at: datetime) -> bool:
+        """Return whether a cut-over comes late; for other steps no moment was agreed with anybody."""
+        if self.act != Act.CUT_OVER or self.earliest_at is None or self.latest_at is None:
+            return False
+        return at - self.earliest_at > LATE_AFTER
+
+    @property
+    def own_moves(self) -> dict[str, str]:
+        """Return what the step does on our side: role → move."""
+        return {effect["role"]: effect["move"] for effect in self.effects if effect["at"].startswith("us:")}

@@ -1,0 +1,98 @@
+"""What a form that is being filled in would lead to: the window on everybody's clock, and the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import cached_property
+
+from rotations.errors import PlanError
+from rotations.execution import stored_plan
+from rotations.lifecycle import drafts
+from rotations.models import Participant, Rotation
+from rotations.planning import plan
+from rotations.planning.change import CertificateChange, PlannedStep, Role
+from rotations.planning.window_suggestions import WindowSuggestion
+from rotations.planning.windows import WindowFinding
+from rotations.web.forms.drafts import DraftForm
+from rotations.web.presenters.rotation_detail import LocalWindow, local_windows
+
+
+class DraftPreview:
+    """The consequences of a form that was cleaned, as far as it is filled in. Nothing is stored."""
+
+    def __init__(self, form: DraftForm, *, reader: str) -> None:
+        self.form, self.reader = form, reader
+
+    @cached_property
+    def participants(self) -> list[Participant]:
+        if self.form.rotation is not None:
+            return stored_plan.active_participants(self.form.rotation)
+        return [Participant(partner=partner) for partner in drafts.connected_partners(self.form.holder)]
+
+    @property
+    def clocks(self) -> list[LocalWindow]:
+        window = self.form.window
+        return local_windows(window, self.participants, reader=self.reader) if window else []
+
+    @cached_property
+    def suggestions(self) -> Sequence[WindowSuggestion]:
+        """Propose windows, as long as none is chosen."""
+        form = self.form
+        if form.window is not None or self.window_errors:
+            return ()
+        zone = form.data.get("window_zone") or self.reader
+        old, new = form.chosen_old, form.chosen_new
+        return drafts.suggest_windows(form.holder, old=old, new=new, zone=zone, now=form.now)  # type: ignore[arg-type]
+
+    @property
+    def warnings(self) -> list[WindowFinding]:
+        return self.form.warnings
+
+    @property
+    def window_errors(self) -> list[str]:
+        """Return what is wrong with the window, and nothing about fields that are not filled in yet."""
+        names = (
+            "window_date",
+            "window_from",
+            "window_until",
+            "window_last_date",
+            "window_zone",
+            "freeze_reason",
+        )
+        filled = all(self.form.data.get(name) for name in names[:3])
+        return [str(error) for name in names for error in self.form.errors.get(name, [])] if filled else []
+
+    @cached_property
+    def steps(self) -> Sequence[PlannedStep]:
+        """Return the plan, or nothing while it can't be made yet."""
+        form, window = self.form, self.form.window
+        roles = form.cleaned_data.get("roles") or []
+        if window is None or not roles or window.end <= form.now:
+            return ()
+        old, new = form.chosen_old, form.chosen_new
+        change = CertificateChange(
+            side="own" if form.is_own else "partner",
+            roles=frozenset(Role(role) for role in roles),
+            systems=tuple(
+                stored_plan.planned_system(system) for system in self._unsaved().affected_systems()
+            ),
+            parties=tuple(stored_plan.party_for_partner(p.partner) for p in self.participants),
+            starts=window.start,
+            ends=window.end,
+            now=form.now,
+            fuzzy=bool(form.cleaned_data.get("at_end")),
+            grace=timedelta(days=form.cleaned_data.get("grace_days") or 0),
+            old_name=old.short_name if old else "nothing",
+            new_name=new.short_name if new else "the new certificate",
+            holder_name=form.holder.name,
+        )
+        try:
+            return plan.plan(change)
+        except PlanError:
+            return ()  # the form's own errors say what is missing
+
+    def _unsaved(self) -> Rotation:
+        rotation = Rotation()
+        setattr(rotation, "identity" if self.form.is_own else "partner", self.form.holder)
+        return rotation

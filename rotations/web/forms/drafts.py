@@ -1,0 +1,373 @@
+"""The form in which a rotation is set up, and changed while it is a draft."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from django import forms
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+from django.utils.formats import date_format
+
+from as2certs import pki
+from as2certs.accounts.models import Installation, User
+from identities.certificates.forms import ROLE_LABELS, CertificateImportForm, GenerateForm, IdentityUploadForm
+from identities.models import CertificateRequest, Identity
+from identities.stations import AbstractCertificate
+from partners.forms import PartnerUploadForm
+from partners.models import Partner
+from rotations.errors import ActionRefused
+from rotations.lifecycle import drafts
+from rotations.models import AtEnd, Rotation
+from rotations.planning.windows import Window, WindowFinding, check_window
+from rotations.web.forms.windows import WindowForm, initial_window
+
+#: Requests that may still bring a certificate.
+PENDING_REQUEST_STATES = (
+    CertificateRequest.State.QUEUED,
+    CertificateRequest.State.WORKING,
+    CertificateRequest.State.AWAITING_CA,
+)
+#: So many certificates are offered as a successor, those that end last first.
+MAX_CERTIFICATES = 100
+
+_SUBJECT_OIDS = {
+    "common_name": NameOID.COMMON_NAME,
+    "organization": NameOID.ORGANIZATION_NAME,
+    "organizational_unit": NameOID.ORGANIZATIONAL_UNIT_NAME,
+    "locality": NameOID.LOCALITY_NAME,
+    "state": NameOID.STATE_OR_PROVINCE_NAME,
+    "country": NameOID.COUNTRY_NAME,
+    "email": NameOID.EMAIL_ADDRESS,
+}
+
+
+def subject_fields(certificate: x509.Certificate) -> dict[str, str]:
+    """Return the fields of a certificate's subject that a successor can repeat."""
+    found = {name: certificate.subject.get_attributes_for_oid(oid) for name, oid in _SUBJECT_OIDS.items()}
+    return {name: str(attributes[0].value) for name, attributes in found.items() if attributes}
+
+
+class SuccessorGenerateForm(GenerateForm):
+    """A key and certificate to be made now; the roles are those of the rotation."""
+
+    # Hidden until it is chosen: a browser can't point at a required field that nobody sees.
+    use_required_attribute = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        del self.fields["roles"]
+
+
+class _SuccessorImportForm(CertificateImportForm):
+    """A certificate brought along; the roles are those of the rotation, warnings are shown before it is approved."""
+
+    use_required_attribute = False
+    chosen_roles: Sequence[str] = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        del self.fields["roles"], self.fields["despite_warnings"]
+        for field in self.fields.values():
+            # What was brought along stays in the browser while something else is put right.
+            field.widget.attrs["hx-preserve"] = "true"
+
+    def clean(self) -> dict[str, Any]:
+        self.cleaned_data |= {"roles": list(self.chosen_roles), "despite_warnings": True}
+        return super().clean()
+
+
+class OwnSuccessorForm(_SuccessorImportForm, IdentityUploadForm):
+    """A certificate of ours with its key."""
+
+
+class PartnerSuccessorForm(_SuccessorImportForm, PartnerUploadForm):
+    """A partner's certificate: its public part only."""
+
+
+class DraftForm(WindowForm):
+    """What is to change, to what, when, and how carefully. The window may stay open in a draft.
+
+    ``generate`` and ``upload`` are forms of their own: whichever ``successor`` names is checked with this one.
+    """
+
+    WINDOW_REQUIRED = False
+
+    old = forms.ChoiceField(label="The certificate that leaves", required=False)
+    roles = forms.MultipleChoiceField(
+        label="In which roles",
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": "Choose at least one role: what is the new certificate for?"},
+    )
+    successor = forms.ChoiceField(label="Where it comes from", widget=forms.RadioSelect)
+    certificate = forms.ChoiceField(label="Which one", required=False)
+    request = forms.ChoiceField(label="Which request", required=False)
+    grace_days = forms.IntegerField(
+        label="Keep the old certificate for (days)",
+        min_value=0,
+        max_value=365,
+        help_text="After the window: longer than the time-out of asynchronous MDNs plus all retries.",
+    )
+    at_end = forms.ChoiceField(
+        required=False,
+        label="The moment in the window",
+        choices=[("", "When it opens"), *AtEnd.choices],
+        help_text="Where it is not known, both sides accept both certificates throughout; the change is made at the "
+        "first message that shows that the other side has changed, or on your word.",
+    )
+    notes = forms.CharField(
+        required=False,
+        max_length=5000,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text="For your colleagues; partners don't see it.",
+    )
+    seen = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    def __init__(
+        self,
+        holder: Identity | Partner,
+        *args: Any,
+        now: datetime,
+        user: User,
+        rotation: Rotation | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.holder, self.user, self.rotation = holder, user, rotation
+        self.serving = _certificates_in_use(holder)
+        zones = _suggested_zones(holder, user, rotation)
+        kwargs["initial"] = self._initial(zones) | kwargs.get("initial", {})
+        super().__init__(*args, now=now, zones=zones, **kwargs)
+        self.known = {str(c.uid): c for c in self._certificates()}
+        self.requests = {str(r.uid): r for r in self._pending()}
+        self._offer_certificates()
+        self._offer_successors()
+        self._add_forms()
+
+    # What there is to choose from.
+
+    def _certificates(self) -> Iterator[AbstractCertificate]:
+        stored: QuerySet[Any] = self.holder.certificates.light()
+        named = [self.initial.get("old"), self.initial.get("certificate"), self.data.get("certificate")]
+        wanted = Q(pk__in=list(self.serving)) | Q(
+            uid__in=[uid for name in named if (uid := _parse_uuid(name))]
+        )
+        yield from stored.filter(wanted)
+        yield from stored.exclude(wanted).order_by("-not_after")[:MAX_CERTIFICATES]
+
+    def _pending(self) -> Iterator[CertificateRequest]:
+        if isinstance(self.holder, Identity):
+            mine = Q(pk=self.rotation.request_id if self.rotation else None)
+            yield from self.holder.requests.filter(Q(state__in=PENDING_REQUEST_STATES) | mine)
+
+    def _initial(self, zones: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        zone = zones["Here"][0]
+        if self.rotation is None:
+            preset = drafts.initial_values(self.holder)
+            old = preset["old"]
+            return {
+                "old": str(old.uid) if isinstance(old, AbstractCertificate) else "",
+                "roles": preset["roles"] or list(self.holder.ROLES),
+                "successor": "generate" if isinstance(self.holder, Identity) else "upload",
+                "grace_days": Installation.current().grace_days,
+                "window_zone": zone,
+            }
+        rotation = self.rotation
+        waits = rotation.request is not None and rotation.new is None
+        return {
+            "old": str(rotation.old.uid) if rotation.old else "",
+            "roles": rotation.roles,
+            "successor": "request" if waits else "inventory" if rotation.new else "awaited",
+            "certificate": str(rotation.new.uid) if rotation.new else "",
+            "request": str(rotation.request.uid) if rotation.request else "",
+            "grace_days": rotation.grace_days,
+            "notes": rotation.notes,
+            "freeze_reason": rotation.freeze_reason,
+            "at_end": rotation.at_end,
+            "window_zone": rotation.window_zone or zone,
+        } | initial_window(rotation.window_start, rotation.window_end, rotation.window_zone)
+
+    def _offer_certificates(self) -> None:
+        in_use = [c for c in self.known.values() if c.pk in self.serving]
+        leaving = [
+            c for c in self.known.values() if self.rotation and c == self.rotation.old and c not in in_use
+        ]
+        choices = [(str(c.uid), self._named(c)) for c in (*in_use, *leaving)]
+        _set_choices(self, "old", choices or [("", "None: no certificate is in use")])
+        _set_choices(self, "roles", [(role, ROLE_LABELS[role]) for role in self.holder.ROLES])
+        beside = sorted(self.known.values(), key=lambda c: c.not_after, reverse=True)
+        _set_choices(self, "certificate", [(str(c.uid), self._named(c)) for c in beside])
+        _set_choices(
+            self, "request", [(uid, f"{r} – {r.get_state_display()}") for uid, r in self.requests.items()]
+        )
+
+    def _named(self, certificate: AbstractCertificate) -> str:
+        roles = self.serving.get(certificate.pk)
+        use = " + ".join(roles) + " now" if roles else "not in use"
+        ends = date_format(timezone.localtime(certificate.not_after), "j M Y")
+        return f"{certificate.short_name} · {use} · until {ends}"
+
+    def _offer_successors(self) -> None:
+        own = isinstance(self.holder, Identity)
+        may = self.user.has_perm
+        upload = "identities.add_identitycertificate" if own else "partners.add_partnercertificate"
+        offered = [
+            (
+                "generate",
+                "Make it now – a new key and certificate",
+                own and may("identities.add_certificaterequest"),
+            ),
+            (
+                "upload",
+                "Upload it – it was made elsewhere" if own else "Upload it – the partner sent it",
+                may(upload),
+            ),
+            ("request", "It is being made – or waits for a CA’s answer", bool(self.requests)),
+            (
+                "inventory",
+                "It is in the inventory already",
+                len(self.known) > 1 or bool(self.known and not self.serving),
+            ),
+            ("awaited", "It comes later – set up the rest now", True),
+        ]
+        _set_choices(self, "successor", [(value, label) for value, label, possible in offered if possible])
+
+    def _add_forms(self) -> None:
+        data, files = (self.data, self.files) if self.is_bound else (None, None)
+        self.generate: SuccessorGenerateForm | None = None
+        self.upload: OwnSuccessorForm | PartnerSuccessorForm
+        if isinstance(self.holder, Identity):
+            old = self.known.get(str(self.initial.get("old") or ""))
+            subject = dict.fromkeys(GenerateForm.SUBJECT, "") | subject_fields(old.certificate) if old else {}
+            self.generate = SuccessorGenerateForm(self.holder, data, prefix="generate", initial=subject)
+            self.upload = OwnSuccessorForm(self.holder, data, files, prefix="upload", now=self.now)
+        else:
+            self.upload = PartnerSuccessorForm(self.holder, data, files, prefix="upload", now=self.now)
+
+    # What was chosen.
+
+    @property
+    def is_own(self) -> bool:
+        return isinstance(self.holder, Identity)
+
+    @property
+    def chosen_old(self) -> AbstractCertificate | None:
+        return self.known.get(self.cleaned_data.get("old") or "")
+
+    @property
+    def chosen_new(self) -> AbstractCertificate | None:
+        """Return the successor where it is in the inventory already."""
+        if self.cleaned_data.get("successor") == "request" and (request := self.chosen_request):
+            return request.certificate
+        wanted = (
+            self.cleaned_data.get("certificate") if self.cleaned_data.get("successor") == "inventory" else ""
+        )
+        return self.known.get(wanted or "")
+
+    @property
+    def chosen_request(self) -> CertificateRequest | None:
+        if self.cleaned_data.get("successor") == "request":
+            return self.requests.get(self.cleaned_data.get("request") or "")
+        before = self.rotation.request if self.rotation else None
+        kept = before and before.certificate_id and before.certificate == self.chosen_new
+        return before if kept else None
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = self.cleaned_data
+        roles = cleaned.get("roles") or []
+        self._check_roles(roles)
+        self._check_successor(cleaned.get("successor") or "", roles)
+        self.settle_window(cleaned)
+        return cleaned
+
+    def _check_roles(self, roles: Sequence[str]) -> None:
+        if not roles or "old" in self.errors:
+            return
+        old = self.chosen_old
+        held = self.serving.get(old.pk, []) if old else []
+        taken = {role for others in self.serving.values() for role in others}
+        for role in roles:
+            if old is not None and role in taken and role not in held:
+                self.add_error(
+                    "roles", f"{old.short_name} does not serve {role} now, another certificate does."
+                )
+        try:
+            drafts.require_no_other_rotation(self.holder, roles, but=self.rotation)
+        except ActionRefused as error:
+            self.add_error("roles", str(error))
+
+    def _check_successor(self, successor: str, roles: Sequence[str]) -> None:
+        if successor == "generate" and self.generate is not None and not self.generate.is_valid():
+            self.add_error("successor", "Something about the new certificate is missing: see below.")
+        elif successor == "upload":
+            self.upload.chosen_roles = roles
+            if not self.upload.is_valid():
+                self.add_error("successor", "The new certificate can't be taken in: see below.")
+        elif successor == "inventory":
+            if self.chosen_new is None:
+                self.add_error("certificate", "Choose the certificate that is to take over.")
+            elif self.chosen_new == self.chosen_old:
+                self.add_error("certificate", "This is the one that leaves. Choose its successor.")
+        elif successor == "request" and self.chosen_request is None:
+            self.add_error("request", "Choose which of them.")
+
+    def findings(self, window: Window) -> list[WindowFinding]:
+        old = self.chosen_old
+        begins, ends = self._validity()
+        return check_window(
+            window, now=self.now, old_ends=old.not_after if old else None, new_begins=begins, new_ends=ends
+        )
+
+    def freezing(self, window: Window) -> list[str]:
+        return drafts.freeze_names(self.holder, drafts.connected_partners(self.holder), window)
+
+    def _validity(self) -> tuple[datetime | None, datetime | None]:
+        """Return from when until when the successor is valid, as far as that is known."""
+        successor = self.cleaned_data.get("successor")
+        if successor == "generate" and self.generate and self.generate.is_valid():
+            self_signed = self.generate.cleaned_data["kind"] == CertificateRequest.Kind.SELF_SIGNED
+            days = timedelta(days=self.generate.cleaned_data["days"])
+            return None, self.now + days if self_signed else None
+        if successor == "upload" and self.upload.is_valid():
+            description = pki.describe(self.upload.material.leaf)
+            return description.not_before, description.not_after
+        new = self.chosen_new
+        return (new.not_before, new.not_after) if new else (None, None)
+
+
+def _set_choices(form: forms.Form, name: str, choices: list[tuple[str, str]]) -> None:
+    field = form.fields[name]
+    assert isinstance(field, forms.ChoiceField)
+    field.choices = choices
+
+
+def _parse_uuid(text: object) -> UUID | None:
+    try:
+        return UUID(str(text))
+    except ValueError:
+        return None
+
+
+def _certificates_in_use(holder: Identity | Partner) -> dict[int, list[str]]:
+    """Return which certificates serve now, by primary key, each with its roles."""
+    found: dict[int, list[str]] = {}
+    rows = holder.service.open().order_by("certificate__not_after", "id")
+    for pk, role in rows.values_list("certificate_id", "role"):
+        found.setdefault(pk, []).append(role)
+    return {pk: [role for role in holder.ROLES if role in roles] for pk, roles in found.items()}
+
+
+def _suggested_zones(
+    holder: Identity | Partner, user: User, rotation: Rotation | None
+) -> dict[str, list[str]]:
+    """Return the zones that come to mind first: those of the partners, of the installation, of the person."""
+    theirs = [partner.time_zone for partner in drafts.connected_partners(holder)]
+    stored = [rotation.window_zone] if rotation and rotation.window_zone else []
+    return {
+        "Here": list(dict.fromkeys([Installation.current().time_zone, user.time_zone, *stored])),
+        "Partners": sorted(set(theirs)),
+    }

@@ -1,0 +1,193 @@
+"""The forms in which operators choose partners of a rotation, and say what is to happen to them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+from django import forms
+
+from partners.models import Partner
+from rotations.errors import RotationError, UnknownPlaceholder
+from rotations.exchange.follow_up import require_valid_deadline
+from rotations.letters import mail_templates
+from rotations.models import Participant, Phrase, Rotation
+from rotations.planning.windows import load_zone, to_utc
+from rotations.web.forms.actions import reason_field
+
+#: No link that somebody hands over is good for longer.
+MAX_LINK_LIFETIME = timedelta(days=730)
+
+
+class PartnerSelectionForm(forms.Form):
+    """Some of the partners of a rotation. After a valid ``clean``, ``chosen`` are their participants."""
+
+    partner = forms.MultipleChoiceField(
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={
+            "required": "Tick at least one partner.",
+            "invalid_choice": "One of the partners that you ticked takes no part any more: look at the list again.",
+        },
+    )
+
+    def __init__(
+        self,
+        participants: Sequence[Participant],
+        data: Any = None,
+        *,
+        rotation: Rotation,
+        now: datetime,
+        initial: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(data, initial=dict(initial or {}))
+        self.rotation, self.now = rotation, now
+        self._by_uid = {str(participant.uid): participant for participant in participants}
+        field = self.fields["partner"]
+        assert isinstance(field, forms.MultipleChoiceField)
+        field.choices = [(uid, participant.partner.name) for uid, participant in self._by_uid.items()]
+
+    @property
+    def chosen(self) -> list[Participant]:
+        """Return whom somebody ticked, in the order of the list."""
+        ticked = set(self.cleaned_data["partner"])
+        return [participant for uid, participant in self._by_uid.items() if uid in ticked]
+
+
+class AnnounceForm(PartnerSelectionForm):
+    """Whom to tell. ``seen`` says which mails its reader looked at: a line for each partner, its id and the stamp."""
+
+    seen = forms.CharField(widget=forms.HiddenInput)
+
+    @staticmethod
+    def write_seen(stamps: Iterable[tuple[object, str]]) -> str:
+        """Return what the field ``seen`` holds for these participants' ids and stamps."""
+        return "\n".join(f"{uid} {stamp}" for uid, stamp in stamps)
+
+    @property
+    def stamps(self) -> Mapping[str, str]:
+        """Return the stamp that was seen for each participant, by id."""
+        lines = (line.split() for line in self.cleaned_data["seen"].splitlines())
+        return {line[0]: line[1] for line in lines if len(line) == 2}
+
+
+class ExtendForm(PartnerSelectionForm):
+    """Until when some partners may take to answer; ``answer_by`` (UTC) is that moment once it is valid."""
+
+    day = forms.DateField(
+        label="Answer by", widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
+    )
+    time = forms.TimeField(label="At", widget=forms.TimeInput(format="%H:%M", attrs={"type": "time"}))
+
+    def __init__(self, *args: Any, rotation: Rotation, **kwargs: Any) -> None:
+        super().__init__(*args, rotation=rotation, initial={"time": time(17, 0)}, **kwargs)
+        starts = rotation.format_window(rotation.window_zone) if rotation.window_start else "not chosen yet"
+        self.fields[
+            "time"
+        ].help_text = f"On the clock of {rotation.window_zone}, and not later than the window: {starts}."
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if cleaned.get("day") and cleaned.get("time"):
+            local = datetime.combine(cleaned["day"], cleaned["time"])
+            try:
+                cleaned["answer_by"] = to_utc(local, self.rotation.window_zone, fold=0)
+                require_valid_deadline(self.rotation, cleaned["answer_by"], now=self.now)
+            except RotationError as error:
+                self.add_error("day", str(error))
+        return cleaned
+
+
+class WaiveForm(PartnerSelectionForm):
+    """Why the change may go on without the word of some partners."""
+
+    reason = reason_field("Why it may go on without them")
+
+
+def selected_uids(asked: Collection[str], participants: Sequence[Participant]) -> set[str]:
+    """Return which of the ids that an address or a table names are those of participants."""
+    return {str(participant.uid) for participant in participants} & set(asked)
+
+
+class ShareLinkForm(forms.Form):
+    """How long a link is good that is handed over. After a valid ``clean``, ``expires_at`` is its end (UTC) or None."""
+
+    until = forms.DateField(
+        required=False,
+        label="Good until the end of",
+        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+        help_text="Empty: it ends by itself 30 days after the rotation does.",
+    )
+
+    def __init__(self, partner: Partner, data: Any = None, *, now: datetime) -> None:
+        super().__init__(data)
+        self.partner, self.now = partner, now
+        self.expires_at: datetime | None = None
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if day := cleaned.get("until"):
+            # The last minute of that day where the partner is.
+            ends = datetime.combine(day, time(23, 59), tzinfo=load_zone(self.partner.time_zone)).astimezone(
+                UTC
+            )
+            if ends <= self.now:
+                self.add_error("until", "That day is over: choose a later one, or leave it empty.")
+            elif ends > self.now + MAX_LINK_LIFETIME:
+                self.add_error(
+                    "until", "That is more than two years ahead: choose an earlier day, or leave it empty."
+                )
+            self.expires_at = ends
+        return cleaned
+
+
+class PhraseForm(forms.ModelForm[Phrase]):
+    """The wording of one kind of mail, for all partners or for one; placeholders are checked at their field."""
+
+    class Meta:
+        model = Phrase
+        fields = ["subject", "opening", "closing"]
+        widgets = {"opening": forms.Textarea(attrs={"rows": 7}), "closing": forms.Textarea(attrs={"rows": 3})}
+        labels = {"opening": "How it begins", "closing": "How it ends"}
+        help_texts = {
+            "subject": "Whose, what and until when: many decide by it whether they open the mail.",
+            "opening": "The first line says the whole mail already, and what to do, the fingerprints and the window "
+            "follow by themselves.",
+            "closing": "Stands at the end, such as a greeting. May stay empty.",
+        }
+
+    def __init__(self, kind: str, partner: Partner | None, data: Any = None) -> None:
+        row = Phrase.objects.filter(kind=kind, partner=partner).first()
+        self.is_own = row is not None
+        wording = mail_templates.MailTextSet.of([partner] if partner else [])
+        self.behind = wording.of_all(kind) if partner else mail_templates.DEFAULT_TEXTS[kind]
+        words = self.behind
+        row = row or Phrase(
+            kind=kind, partner=partner, subject=words.subject, opening=words.opening, closing=words.closing
+        )
+        super().__init__(data, instance=row)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        for name in self._meta.fields or ():
+            if name in cleaned:
+                cleaned[name] = cleaned[name].replace("\r\n", "\n")
+                try:
+                    mail_templates.check_placeholders(cleaned[name], self.instance.kind)
+                except UnknownPlaceholder as error:
+                    self.add_error(name, str(error))
+        return cleaned
+
+    @property
+    def words(self) -> mail_templates.MailText:
+        """Return what was typed, or what is there where nothing was."""
+        given = {name: str(self[name].value() or "") for name in self._meta.fields or ()}
+        return mail_templates.MailText(**given)
+
+    @property
+    def says_nothing_new(self) -> bool:
+        """Say whether this is the wording that is in force without it."""
+        typed = mail_templates.MailText(
+            *(self.cleaned_data[name] for name in ("subject", "opening", "closing"))
+        )
+        return not self.is_own and typed == self.behind

@@ -1,0 +1,238 @@
+"""What partners send from their page: each answer has an address of its own, and is one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib import messages
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.views.decorators.http import require_http_methods
+
+from as2certs import pki
+from as2certs.errors import DomainError
+from rotations.errors import ActionRefused, FingerprintMismatch
+from rotations.exchange import colleagues, responses
+from rotations.exchange.time_slots import answer_slots
+from rotations.execution import transitions
+from rotations.execution.confirmations import PartnerAnswer, agree_to_window, confirm_installation
+from rotations.lifecycle import partner_capability
+from rotations.models import Participant
+from rotations.planning import states
+from rotations.web.portal import history, texts
+from rotations.web.portal.access import PortalVisit, link_required
+from rotations.web.portal.forms import (
+    AgreeForm,
+    AnswerSlotsForm,
+    ColleagueForm,
+    DeclineForm,
+    HoldsForm,
+    InstalledForm,
+    PortalForm,
+    ProposeForm,
+    ReportForm,
+    SwitchedForm,
+)
+from rotations.web.portal.page import PortalPage
+from rotations.web.portal.page_views import RejectedForm, render_page
+
+AnswerView = Callable[..., HttpResponse]
+
+CANCELLED = states.RotationState.CANCELLED
+#: What may still be said of a change that is complete.
+ALLOWED_AFTER_END = (ReportForm.NAME, ColleagueForm.NAME)
+
+
+def answer_view(view: Callable[[HttpRequest, PortalVisit, PortalPage], HttpResponse]) -> AnswerView:
+    """Let an answer in by a good link. Whoever only opens its address, as by loading again, is led to the page."""
+
+    @require_http_methods(["GET", "HEAD", "POST"])
+    @link_required
+    @wraps(view)
+    def guarded(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
+        participant = visit.link.participant
+        if request.method != "POST" or participant is None:
+            return redirect("portal", visit.token)
+        return view(request, visit, PortalPage.of(participant, now=visit.now))
+
+    return guarded
+
+
+def process_answer(
+    request: HttpRequest,
+    visit: PortalVisit,
+    page: PortalPage,
+    form: PortalForm,
+    part: str,
+    do: Callable[[Participant], Any],
+    understood: Callable[[PortalPage], str],
+) -> HttpResponse:
+    """Carry an answer out and say what was understood; or show the page again, with what was typed and why not."""
+    is_valid = form.is_valid()
+    if not form.holds_key:
+        try:
+            with transaction.atomic():
+                participant = _lock_unchanged(page.participant, request.POST.get("seen", ""), form.NAME)
+                if is_valid:
+                    do(participant)
+        except FingerprintMismatch as error:
+            form.refuse(_mismatch_text(page, is_old=error.is_old), _error_field(form))
+        except DomainError as error:
+            form.refuse(str(error))
+    if not form.is_valid():
+        return render_page(request, page.participant, visit, RejectedForm(form, part))
+    messages.success(request, understood(PortalPage.of(page.participant, now=visit.now)))
+    return redirect("portal", visit.token)
+
+
+def _lock_unchanged(participant: Participant, seen: str, name: str) -> Participant:
+    """Return a participant as it is now, held, if it is as its reader saw it.
+
+    Raises PageOutdated, and ActionRefused when the change is over or the partner was left out of it.
+    """
+    rotation = transitions.lock_rotation(participant.rotation_id)
+    participant = rotation.participants.select_related("partner").get(pk=participant.pk)
+    participant.rotation = rotation
+    history.require_current_page(participant, seen)
+    if participant.is_removed:
+        raise ActionRefused("This change no longer concerns you: you have nothing to do.")
+    if rotation.state in states.ENDED and (name not in ALLOWED_AFTER_END or rotation.state == CANCELLED):
+        raise ActionRefused("This change is over: nothing has to be answered any more. Nothing was recorded.")
+    return participant
+
+
+def _error_field(form: PortalForm) -> str | None:
+    return form.came_in if isinstance(form, InstalledForm) else None
+
+
+def _mismatch_text(page: PortalPage, *, is_old: bool) -> str:
+    new = pki.format_fingerprint(page.new.sha256)
+    if is_old:
+        return (
+            "That is the old certificate, the one that you had already. The new one’s SHA-256 begins with "
+            f"{new[:11]}: look whether it is in your system too, and paste that."
+        )
+    return (
+        "That is another certificate, neither the old nor the new one. The new one’s SHA-256 begins with "
+        f"{new[:11]} and ends with {new[-5:]}: look for it in your system, or download it again here."
+    )
+
+
+@answer_view
+def portal_installed(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
+    """Take a partner's word or proof that the certificate is there."""
+    form = InstalledForm(request.POST, request.FILES, is_own=page.is_own)
+
+    def do(participant: Participant) -> None:
+        answer = PartnerAnswer(
+            visit.link.whose,
+            by=visit.by,
+            now=visit.now,
+            note=form.cleaned_data["note"] or None,
+            another_channel=False,
+        )
+        confirm_installation(participant, answer, fingerprint=form.proof)
+
+    return process_answer(request, visit, page, form, "installed", do, texts.installed_message)
+
+
+@answer_view
+def portal_window(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
+    """Take a partner's yes to the time."""
+    form = AgreeForm(request.POST)
+
+    def do(participant: Participant) -> None:
+        responses.refuse_begun(participant.rotation, now=visit.now, participant=participant)
+        answer = PartnerAnswer(visit.link.whose, by=visit.by, now=visit.now, note=None, another_channel=False)
+        agree_to_window(participant, answer)
+
+    return process_answer(request, visit, page, form, "time", do, texts.time_message)
+
+
+@answer_view
+def portal_slots(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
+    """Take at which of the offered times a partner can."""
+    form = AnswerSlotsForm(request.POST, slots={str(slot.uid): slot for slot in page.slots})
+
+    def do(participant: Participant) -> None:
+        answer_slots(participant, form.chosen, by=visit.by, now=visit.now)
+
+    return process_answer(request, visit, page, form, "time", do, texts.slots_message)
+
+
+@answer_view
+def portal_propose(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
+    """Take another time that a partner proposes."""
+    form = ProposeForm(page.rotation, page.zone, request.POST, now=visit.now)
+
+    def do(participant: Participant) -> None:
+        assert form.window is not None  # a valid form has one
+        responses.propose_window(
+            participant, form.window, note=form.cleaned_data["note"], by=visit.by, now=visit.now
+        )
+
+    return process_answer(request, visit, page, form, "propose", do, texts.proposal_message)
+
+
+@answer_view
+def portal_decline(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
+    """Take a partner's no."""
+    form = DeclineForm(request.POST)
+
+    def do(participant: Participant) -> None:
+        responses.decline(participant, reason=form.cleaned_data["reason"], by=visit.by, now=visit.now)
+
+    return process_answer(request, visit, page, form, "decline", do, texts.decline_message)
+
+
+@answer_view
+def portal_holds(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
+    """Take what a partner says that its system can hold; somebody here decides what becomes of it."""
+    form = HoldsForm(request.POST)
+
+    def do(participant: Participant) -> None:
+        partner_capability.record_capability(
+            participant, form.cleaned_data["holds"], by=visit.by, now=visit.now
+        )
+
+    return process_answer(request, visit, page, form, "holds", do, texts.holds_message)
+
+
+@answer_view
+def portal_switched(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
+    """Take a partner's word that it switched by itself, or removed the old certificate."""
+    form = SwitchedForm(request.POST)
+    part = "dropped" if request.POST.get("act") == "partner_retire" else "switched"
+
+    def do(participant: Participant) -> None:
+        responses.report_switched(participant, form.cleaned_data["act"], by=visit.by, now=visit.now)
+
+    return process_answer(request, visit, page, form, part, do, texts.switch_message)
+
+
+@answer_view
+def portal_report(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
+    """Take whether messages flow after the change."""
+    form = ReportForm(request.POST)
+
+    def do(participant: Participant) -> None:
+        works = form.cleaned_data["works"] == "yes"
+        responses.report_result(
+            participant, works=works, note=form.cleaned_data["note"], by=visit.by, now=visit.now
+        )
+
+    return process_answer(request, visit, page, form, "works", do, texts.report_message)
+
+
+@answer_view
+def portal_colleague(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
+    """Take whom a partner names as the right person."""
+    form = ColleagueForm(request.POST)
+
+    def do(participant: Participant) -> None:
+        colleagues.suggest_contact(participant, **form.cleaned_data, by=visit.by, now=visit.now)
+
+    return process_answer(request, visit, page, form, "colleague", do, texts.colleague_message)

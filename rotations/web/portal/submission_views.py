@@ -1,0 +1,203 @@
+"""Where a partner hands in its own new certificate: brought, read back to it, and confirmed.
+
+Nothing is kept between the two: the public certificate goes along in the page, and is read and checked again.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from django.views.decorators.http import require_http_methods
+
+from as2certs.accounts.models import Installation
+from as2certs.time_format import format_moment
+from partners.models import Partner
+from rotations.errors import SubmissionRefused
+from rotations.exchange import submitted_certificates
+from rotations.exchange.submitted_certificates import ReadSubmission
+from rotations.letters import access_links
+from rotations.letters.contacts import support_for_partner
+from rotations.models import HandedIn
+from rotations.notifications.thresholds import format_expiry
+from rotations.web.portal.access import PortalVisit, link_required
+from rotations.web.portal.submission_forms import ConfirmSubmissionForm, SubmissionForm, use_for_roles
+
+#: With less than this left, a certificate's end is marked as urgent.
+URGENT_BEFORE_END = timedelta(days=14)
+#: So many of what was handed in are shown, the newest first.
+MAX_SUBMISSIONS = 5
+
+
+@sensitive_variables("form")
+@sensitive_post_parameters("certificate_text")
+@require_http_methods(["GET", "HEAD", "POST"])
+@link_required
+def portal_hand_in(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
+    """Ask for the new certificate, and show what was read from it. Opening the page is noted, and is no answer."""
+    partner = visit.link.partner
+    if request.method == "GET":
+        access_links.record_opened(visit.link, by=visit.by, now=visit.now)
+    if request.method != "POST":
+        return _submission_page(request, visit, SubmissionForm(partner, now=visit.now))
+    form = SubmissionForm(partner, request.POST, request.FILES, now=visit.now)
+    if form.is_valid():
+        reading = form.reading
+        meant = ConfirmSubmissionForm(initial={"pem": reading.pem, "use": use_for_roles(reading.roles)})
+        return _confirmation_page(request, visit, reading, meant)
+    if form.key_shown:
+        submitted_certificates.record_private_key(partner, by=visit.by, now=visit.now)
+    return _submission_page(request, visit, form)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@link_required
+def portal_hand_in_confirm(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
+    """Take the certificate that was read back and is the one that was meant."""
+    if request.method != "POST":
+        return redirect("portal-hand-in", visit.token)
+    partner, form = visit.link.partner, ConfirmSubmissionForm(request.POST)
+    roles = form.roles if form.is_valid() else ()
+    try:
+        if roles:
+            arrival = submitted_certificates.submit(
+                partner, form.data_brought, roles=roles, link=visit.link, by=visit.by, now=visit.now
+            )
+            messages.success(request, _success_message(arrival))
+            return redirect("portal-hand-in", visit.token)
+        reading = submitted_certificates.read_submission(partner, form.data_brought, now=visit.now)
+    except SubmissionRefused as error:
+        return _submission_rejected(request, visit, form, error)
+    return _confirmation_page(request, visit, reading, form)
+
+
+def _submission_rejected(
+    request: HttpRequest, visit: PortalVisit, form: ConfirmSubmissionForm, error: SubmissionRefused
+) -> HttpResponse:
+    """Say why a certificate is not taken: where its use was wrong beside that, otherwise where another is brought."""
+    if isinstance(error, submitted_certificates.PrivateKeySubmitted):
+        submitted_certificates.record_private_key(visit.link.partner, by=visit.by, now=visit.now)
+    else:
+        try:
+            reading = submitted_certificates.read_submission(
+                visit.link.partner, form.data_brought, now=visit.now
+            )
+        except SubmissionRefused:
+            pass  # said below: it can't be used at all
+        else:
+            form.add_error("use", str(error))
+            return _confirmation_page(request, visit, reading, form)
+    return _submission_page(
+        request, visit, SubmissionForm(visit.link.partner, now=visit.now), refused=str(error)
+    )
+
+
+def _success_message(arrival: submitted_certificates.Submission) -> str:
+    row = arrival.rows[0]
+    name = row.certificate.short_name
+    if row.accepted:
+        return f"We have your new certificate {name}. We agree with you when both sides change."
+    have = "We have your new certificate" if arrival.is_new else "We have this certificate already"
+    return (
+        f"{have} ({name}). Before anything uses it, we compare its fingerprint with you over another channel, such as "
+        "a call. Keep using the old one until then."
+    )
+
+
+def _lead_sentence(partner: Partner, now: datetime) -> tuple[str, str]:
+    """Return what matters to a partner's certificates, as its meaning and one sentence."""
+    used = certificates_in_use(partner)
+    taken = {row["certificate"].pk for row in used}
+    newest = [row for row in _submissions(partner)[:1] if row.certificate_id not in taken]
+    if newest and newest[0].settled_at is None:
+        return (
+            "needs_you",
+            "We have your new certificate, and compare its fingerprint with you before anything uses it.",
+        )
+    if newest and newest[0].accepted:
+        return "fine", "We have your new certificate, and agree with you when both sides change."
+    if not used:
+        return "needs_you", "We have no certificate of yours yet: hand in your first one."
+    ends = _not_after(used[0]["certificate"])
+    zone = partner.time_zone
+    meaning = "urgent" if ends - now <= URGENT_BEFORE_END else "needs_you"
+    return (
+        meaning,
+        f"Your certificate {format_expiry(ends, now, zone)}, on {format_moment(ends, zone, 'day')}: "
+        "hand in the new one.",
+    )
+
+
+def _submission_page(
+    request: HttpRequest, visit: PortalVisit, form: SubmissionForm, *, refused: str = ""
+) -> HttpResponse:
+    meaning, lead = _lead_sentence(visit.link.partner, visit.now)
+    context = _context(visit) | {"form": form, "refused": refused, "meaning": meaning, "lead": lead}
+    return render(request, "portal/hand_in.html", context, status=422 if form.errors or refused else 200)
+
+
+def _confirmation_page(
+    request: HttpRequest, visit: PortalVisit, reading: ReadSubmission, form: ConfirmSubmissionForm
+) -> HttpResponse:
+    description = reading.description
+    context = _context(visit) | {
+        "form": form,
+        "description": description,
+        "findings": reading.findings,
+    }
+    return render(request, "portal/hand_in_read.html", context, status=422 if form.errors else 200)
+
+
+def _context(visit: PortalVisit) -> dict[str, Any]:
+    partner = visit.link.partner
+    used = certificates_in_use(partner)
+    taken = {row["certificate"].pk for row in used}
+    return {
+        "partner": partner,
+        "our_name": Installation.current().name,
+        "environment": partner.environment,
+        "link": visit.link,
+        "token": visit.token,
+        "in_use": used,
+        "handed_in": [
+            _submission_row(row) for row in _submissions(partner) if row.certificate_id not in taken
+        ],
+        "desk": support_for_partner(partner),
+        "now": visit.now,
+    }
+
+
+def certificates_in_use(partner: Partner) -> list[dict[str, Any]]:
+    """Return the certificates that a partner uses with us, those that end first in front, each with its uses."""
+    found = submitted_certificates.predecessors(partner, partner.ROLES)
+    rows = [
+        {"certificate": old, "uses": submitted_certificates.format_uses(roles)}
+        for old, roles in found
+        if old is not None
+    ]
+    return sorted(rows, key=lambda row: _not_after(row["certificate"]))
+
+
+def _not_after(certificate: Any) -> datetime:
+    end: datetime = certificate.not_after
+    return end
+
+
+def _submissions(partner: Partner) -> list[HandedIn]:
+    rows = HandedIn.objects.filter(partner=partner).select_related("certificate")
+    return list(rows.defer("certificate__der", "certificate__chain_pem")[:MAX_SUBMISSIONS])
+
+
+def _submission_row(row: HandedIn) -> dict[str, Any]:
+    return {
+        "certificate": row.certificate,
+        "uses": submitted_certificates.format_uses(row.roles),
+        "at": row.at,
+        "said_by": row.said_by,
+        "is_pending": row.settled_at is None,
+        "accepted": row.accepted,
+    }

@@ -1,0 +1,316 @@
+"""What a partner's page says in its first lines, and after each answer: what was understood, and what comes next.
+
+"You" is the partner, "we" are whoever runs this installation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from as2certs.time_format import format_moment
+from partners.models import Partner
+from rotations.models import Participant
+from rotations.web.portal.page import PortalPage, PortalPhase
+
+#: What becomes of another time that a partner proposed.
+PROPOSAL_NEXT_STEP = "We look at it and write to you; until then the time stays as it is."
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What it is about, what is asked or what happened, and why; ``meaning`` colours the second."""
+
+    title: str
+    lead: str
+    why: str = ""
+    meaning: str = "neutral"
+
+
+def headline(page: PortalPage) -> Headline:
+    """Return the first lines of a page."""
+    if page.rotation.is_emergency and not page.is_over:
+        return _emergency_headline(page)
+    match page.phase:
+        case PortalPhase.ASKING:
+            return _asking_headline(page)
+        case PortalPhase.OPEN:
+            return _open_headline(page)
+        case PortalPhase.MISSED:
+            return _missed_headline(page)
+        case PortalPhase.MADE:
+            return _made_headline(page)
+        case PortalPhase.GOING_BACK:
+            return Headline(
+                "We are going back to the old certificate",
+                "Please use the old certificate again. If you have replaced it, put it back now.",
+                "Something did not work with the new one. Keep the new one if your system can hold both.",
+                "urgent",
+            )
+        case PortalPhase.WENT_BACK:
+            return Headline(
+                "We went back to the old certificate",
+                f"The change was taken back{_end_date(page)}: the old certificate is in use. You have "
+                "nothing to do now.",
+                "If the old one is no longer in your system, put it back. We write to you before we try again.",
+            )
+        case PortalPhase.CALLED_OFF:
+            return Headline(
+                "This change is called off",
+                f"We called it off{_end_date(page)}. Go on with the old certificate: you have nothing to do.",
+                "If you have added the new one already, it does no harm. It will not be used.",
+            )
+        case PortalPhase.COMPLETE:
+            return Headline(
+                "This change is complete",
+                f"It ended{_end_date(page)}. You have nothing left to do. Thank you.",
+                meaning="fine",
+            )
+
+
+def _emergency_headline(page: PortalPage) -> Headline:
+    if page.is_answered:
+        return Headline("The certificate is replaced", "Thank you: we have your answers.", meaning="fine")
+    if page.is_own:
+        return Headline(
+            "Urgent: replace our old certificate now",
+            "Its private key may be known to somebody else. We use the new one only; please replace it now.",
+            "Until you have, messages between us fail, and somebody could pass for us. Compare the fingerprint with us "
+            "by telephone if you are unsure.",
+            "urgent",
+        )
+    return Headline(
+        "Urgent: use your new certificate only",
+        "Its old private key may be known to somebody else. We don’t accept the old certificate any more.",
+        "What you still sign with it is rejected here, and we encrypt to the new one only.",
+        "urgent",
+    )
+
+
+def _subject_title(page: PortalPage) -> str:
+    return "Our AS2 certificate changes" if page.is_own else "Your AS2 certificate changes"
+
+
+def _reason_sentence(page: PortalPage) -> str:
+    whose = "Our" if page.is_own else "Your"
+    ends = f" ends on {page.old_ends}" if page.old_ends else " is replaced"
+    stays = " Our AS2 ID and our address stay as they are." if page.is_own else ""
+    return f"{whose} certificate for AS2 messages between {page.participant.partner} and us{ends}.{stays}"
+
+
+def _asking_headline(page: PortalPage) -> Headline:
+    participant = page.participant
+    if page.must_wait:
+        return _wait_headline(page)
+    if participant.declined_at is not None:
+        return Headline(
+            _subject_title(page),
+            "You told us that it can’t be done. We get in touch with you.",
+            "If it can be done after all, just answer below: that takes your no back.",
+            "soon",
+        )
+    if page.is_answered:
+        return Headline(f"{_subject_title(page)}: we have your answers", next_step_text(page), meaning="fine")
+    return Headline(
+        _subject_title(page),
+        f"Please {page.scene.asked}.",
+        _reason_sentence(page),
+        "urgent" if page.is_soon else "needs_you",
+    )
+
+
+def _wait_headline(page: PortalPage) -> Headline:
+    return Headline(
+        "Please wait: don’t change yet",
+        "Our side is not ready. Keep the old certificate until you hear from us, even when the agreed time comes.",
+        "Changed alone, messages between us would fail. We write to you as soon as we have changed.",
+        "urgent",
+    )
+
+
+def _open_headline(page: PortalPage) -> Headline:
+    if page.must_wait:
+        return _wait_headline(page)
+    if page.together:
+        return Headline(
+            "It is time: both of us change now",
+            f"Replace the old certificate by the new one: {page.window}.",
+            "Pause your queue to us until it is done.",
+            "urgent",
+        )
+    if not page.we_switch:
+        return _asking_headline(page)
+    if page.participant.confirmed_at is None and page.question_now is not None:
+        return Headline(
+            "It is time, and we don’t have your answer",
+            f"We change over between now and {format_moment(page.ends, page.zone)}. Please answer now, or call us.",
+            _reason_sentence(page),
+            "urgent",
+        )
+    return Headline(
+        "It is time: we are changing over",
+        f"Between now and {format_moment(page.ends, page.zone)} we begin to use the new certificate. Keep both ready.",
+        "Look at this page again afterwards, and tell us whether messages flow.",
+        "soon",
+    )
+
+
+def _missed_headline(page: PortalPage) -> Headline:
+    if not page.we_switch and not page.together:
+        lead = (
+            "Please use the new certificate now"
+            if page.is_own
+            else "Please switch to your new certificate now"
+        )
+        ends = (
+            f"The old one ends on {page.old_ends}, and is not accepted after that." if page.old_ends else ""
+        )
+        return Headline(_subject_title(page), f"{lead}.", ends, "urgent")
+    return Headline(
+        "The change was not made in its time",
+        f"The time for it is over: {page.window}. We have not changed over yet, so go on with the old certificate.",
+        "We get in touch with you about another time. What you have told us stays as it is.",
+        "soon",
+    )
+
+
+def _made_headline(page: PortalPage) -> Headline:
+    made = page.made_at
+    since = f"Since {format_moment(made, page.zone)} " if made else ""
+    if not page.we_switch:
+        title = "Thank you: you have switched"
+        lead = "The new certificate is in use between us."
+    elif page.is_own:
+        title = "We have changed over" if made else "We are changing over"
+        lead = (
+            f"{since}we use the new certificate." if made else "We are beginning to use the new certificate."
+        )
+    else:
+        title = "We use your new certificate" if made else "We begin to use your new certificate"
+        lead = f"{since}we use your new certificate." if made else "The change is being made now."
+    works = page.participant.works
+    if works is None and page.together:
+        return Headline(
+            title,
+            f"{_capitalize(lead)} If you have not changed yet, please do it now. Does everything work?",
+            _test_hint(page),
+            "urgent",
+        )
+    if works is None and any(question.key == "works" for question in page.questions):
+        return Headline(title, f"{_capitalize(lead)} Does everything work?", _test_hint(page), "needs_you")
+    if works is False:
+        return Headline(
+            title, "You told us that something does not work. We look into it and call you.", "", "urgent"
+        )
+    return Headline(title, f"{_capitalize(lead)} {next_step_text(page)}", "", "fine")
+
+
+def _test_hint(page: PortalPage) -> str:
+    if page.is_own:
+        return "Send us a message and look at its MDN, and look at the next message of ours."
+    return "Look at the next message of ours, and at its MDN."
+
+
+def _capitalize(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _end_date(page: PortalPage) -> str:
+    ended = page.rotation.ended_at
+    return f" on {format_moment(ended, page.zone)}" if ended else ""
+
+
+def next_step_text(page: PortalPage) -> str:
+    """Say what comes next for a partner: what is still asked, or what happens without it."""
+    asked = page.question_now
+    if asked is not None:
+        return f"Next: {asked.title[:1].lower()}{asked.title[1:]}."
+    match page.phase:
+        case PortalPhase.ASKING if page.participant.proposed_at is not None:
+            return f"You proposed another time. {PROPOSAL_NEXT_STEP}"
+        case PortalPhase.ASKING if page.slots:
+            return "As soon as everybody has answered, we write to you which time it is."
+        case PortalPhase.ASKING if page.together:
+            return f"Nothing is left to do until then. Both of us change exactly then: {page.window}."
+        case PortalPhase.ASKING if page.we_switch:
+            return f"Nothing is left to do until then. We change over on {page.window}."
+        case PortalPhase.MADE:
+            return _later_text(page)
+    return "Nothing else is asked of you now."
+
+
+def _later_text(page: PortalPage) -> str:
+    later = next((question for question in page.questions if question.later), None)
+    if later is None:
+        return "Nothing is left to do."
+    return f"Later: {later.title[:1].lower()}{later.title[1:]}. {later.later}"
+
+
+# What was understood.
+
+
+def installed_message(page: PortalPage) -> str:
+    """Say what was understood when a partner said that the certificate is there."""
+    if page.participant.evidence == Participant.Evidence.STRONG:
+        return (
+            "Thank you. The fingerprint is that of the new certificate, so it is the right one. "
+            f"{next_step_text(page)}"
+        )
+    return (
+        "Thank you, noted as you say. If your system shows the fingerprint, paste it too: then both of us know that it "
+        f"is the right certificate. {next_step_text(page)}"
+    )
+
+
+def time_message(page: PortalPage) -> str:
+    """Say what was understood when a partner agreed to the time."""
+    return f"Thank you: you agree to {page.window}. {next_step_text(page)}"
+
+
+def slots_message(page: PortalPage) -> str:
+    """Say what was understood when a partner said when it can."""
+    can = (
+        f"you can at {len(page.able)} of {len(page.slots)} times"
+        if page.able
+        else "none of the times suits you"
+    )
+    return f"Thank you, noted: {can}. {next_step_text(page)}"
+
+
+def proposal_message(page: PortalPage) -> str:
+    """Say what was understood when a partner proposed another time."""
+    asked = f" {next_step_text(page)}" if page.question_now else ""
+    return f"Thank you: you propose {page.proposed}. {PROPOSAL_NEXT_STEP}{asked}"
+
+
+def decline_message(page: PortalPage) -> str:
+    """Say what was understood when a partner said no."""
+    return "We have noted that it can’t be done, and why. We were told at once and get in touch with you."
+
+
+def holds_message(page: PortalPage) -> str:
+    """Say what was understood when a partner said what its system can hold."""
+    if page.participant.says_holds == Partner.Holds.UNKNOWN:
+        return f"Thank you. Then we plan as if it could hold one only, which is the careful way. {next_step_text(page)}"
+    if not page.participant.holds_undecided:
+        return f"Thank you, noted. Your steps stay as they are. {next_step_text(page)}"
+    return (
+        "Thank you, noted. Your steps stay as they are for now: if we can make them easier, we write to you. "
+        f"{next_step_text(page)}"
+    )
+
+
+def switch_message(page: PortalPage) -> str:
+    """Say what was understood when a partner said that it switched, or removed the old certificate."""
+    return f"Thank you, noted. {next_step_text(page)}"
+
+
+def report_message(page: PortalPage) -> str:
+    """Say what was understood when a partner said how it went."""
+    if page.participant.works:
+        return f"Thank you: messages flow. {next_step_text(page)}"
+    return "We have noted that something does not work, and were told at once. We look into it and call you."
+
+
+def colleague_message(page: PortalPage) -> str:
+    """Say what was understood when a partner named somebody."""
+    return "Thank you. We look at it, and write to them from then on. Until then this page stays yours to answer."

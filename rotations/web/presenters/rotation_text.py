@@ -1,0 +1,185 @@
+"""Rotations in sentences: what one is about, how far it is, and what an action brings about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from as2certs.time_format import format_near_moment
+from rotations.execution.stored_plan import PAST_PREFIX
+from rotations.models import AtEnd, Rotation, Step
+from rotations.planning.change import Act
+from rotations.planning.states import SETTLED, RotationState, StepState
+from rotations.web.presenters.open_tasks import awaited_participants, is_unprepared
+
+ROLE_TEXTS = {
+    "sign": "signing",
+    "decrypt": "decryption",
+    "verify": "their signatures",
+    "encrypt": "encryption to them",
+}
+
+
+#: What happens at the end of a window without a fixed moment.
+WINDOW_END_TEXTS: dict[str, str] = {
+    AtEnd.SWITCH: "At the end it is made all the same.",
+    AtEnd.GO_BACK: "At the end it is called off.",
+    AtEnd.EXTEND: "At the end the window is extended by its length.",
+}
+
+
+def rotation_title(rotation: Rotation) -> str:
+    """Return whose certificate gives way to which, in which roles."""
+    old = rotation.old.short_name if rotation.old else "nothing"
+    new = rotation.new.short_name if rotation.new else "a new one"
+    return f"{rotation.holder}: {old} → {new}, {' + '.join(rotation.roles)}"
+
+
+def format_at_place(moment: datetime, zone: str, now: datetime) -> str:
+    """Tell a moment on the clock of the window's zone, with the zone's place."""
+    place = zone.split("/")[-1].replace("_", " ")
+    told = format_near_moment(moment, now, zone or "UTC")
+    return told if place in ("", "UTC") else f"{told}, {place}"
+
+
+def status_sentence(
+    rotation: Rotation, steps: Sequence[Step], *, partners: int, now: datetime, unrehearsed: bool = False
+) -> str:
+    """Say in one sentence what the rotation is about and how far it is; ``unrehearsed``: it waits for a rehearsal."""
+    what = " and ".join(ROLE_TEXTS[role] for role in rotation.roles)
+    subject = f"A new certificate for {what} of {rotation.holder}"
+    if rotation.partner_id:
+        subject = f"A new certificate of {rotation.holder}, for {what}"
+    if rotation.is_emergency and rotation.ended_at is None:
+        return f"{subject}, at once: {rotation.emergency_reason.rstrip('.')}. {_partner_progress(steps)}"
+    if rotation.is_withdrawn:
+        return f"{subject}. It was changed after it was approved, and waits for another approval."
+    match RotationState(rotation.state):
+        case RotationState.DRAFT:
+            return f"{subject}. Nothing happens until it is approved."
+        case RotationState.EXCHANGING | RotationState.SCHEDULED | RotationState.UNDER_WAY if (
+            _single_partner_cut_overs(steps)
+        ):
+            cut_overs = _single_partner_cut_overs(steps)
+            return f"{subject}. {_single_partner_progress(cut_overs, zone=rotation.window_zone, now=now)}"
+        case RotationState.EXCHANGING:
+            waiting = len(awaited_participants(steps))
+            if unrehearsed and not is_unprepared(steps):
+                return f"{subject}. Everything is prepared; the change waits for its rehearsal alone."
+            if not waiting:
+                return f"{subject}. No partner is waited for any more; our own preparations are still to be done."
+            ready = f"{partners - waiting} of {_count(partners, 'partner')} ready"
+            return f"{subject}. {ready}; the change waits for the rest."
+        case RotationState.SCHEDULED:
+            assert rotation.window_start is not None  # approved rotations have a window
+            when = format_at_place(rotation.window_start, rotation.window_zone, now)
+            if rotation.window_end and rotation.is_fuzzy:
+                until = format_at_place(rotation.window_end, rotation.window_zone, now)
+                return (
+                    f"{subject}. Everybody is ready: between {when} and {until}, the change is made at the first "
+                    f"message that shows the other side’s, or on your word. {WINDOW_END_TEXTS[rotation.at_end]}"
+                )
+            return f"{subject}. Everybody is ready: the change is made {when}."
+        case RotationState.UNDER_WAY:
+            return f"{subject}. The change is being made now."
+        case RotationState.APPLIED:
+            return f"{subject}. It is in use; the old one is still accepted until the last step is done."
+        case RotationState.ROLLING_BACK:
+            return f"{subject}. It is being taken back: the old certificate takes over again."
+        case RotationState.CLOSED:
+            return f"{subject}. It is in use, and the old one has left."
+        case RotationState.CANCELLED:
+            return f"{subject}. It was cancelled: the old certificate stayed, or is back."
+
+
+def _partner_progress(steps: Sequence[Step]) -> str:
+    """Say how many partners have changed over too; messages with the others fail."""
+    theirs = [step for step in steps if step.act == Act.PARTNER_CUT_OVER]
+    open_ = sum(step.state not in SETTLED for step in theirs)
+    if not open_:
+        return "Every partner has changed over too."
+    partners = _count(len(theirs), "partner")
+    return f"{len(theirs) - open_} of {partners} changed over too; messages with the rest may fail."
+
+
+def _single_partner_cut_overs(steps: Iterable[Step]) -> list[Step]:
+    """Return our cut-overs for single partners."""
+    return [step for step in steps if step.act == Act.CUT_OVER and step.participant_id is not None]
+
+
+def _single_partner_progress(cut_overs: Sequence[Step], *, zone: str, now: datetime) -> str:
+    """Say how many partners have changed over, and when the next one is to."""
+    made = sum(
+        step.state == StepState.DONE and not step.key.startswith(f"{PAST_PREFIX}:") for step in cut_overs
+    )
+    of_all = len({step.participant_id for step in cut_overs})
+    moments = [
+        s.earliest_at for s in cut_overs if s.state not in SETTLED and s.earliest_at and s.earliest_at > now
+    ]
+    when = f"; the next window opens {format_at_place(min(moments), zone, now)}" if moments else ""
+    return f"Each partner changes over at its own moment: {made} of {of_all} {'has' if made == 1 else 'have'}{when}."
+
+
+def approval_effects(steps: Iterable[Step], *, zone: str, now: datetime) -> list[str]:
+    """Say what approving a plan brings about, in the order in which it happens."""
+    steps = list(steps)
+    found: list[str] = []
+    alone = _single_partner_cut_overs(steps)
+    for step in steps:
+        if step in alone:
+            found += [_single_partner_effect(alone, zone=zone, now=now)] if step is alone[0] else []
+        elif alone and step.act == Act.CUT_OVER:
+            how = "The application does this by itself." if step.automatic else "A person does this by hand."
+            found.append(f"After all of them: {step.title}. {how}")
+        elif step.act == Act.CUT_OVER and step.rotation.is_fuzzy:
+            word = ", or on your word" if step.automatic else ""
+            how = WINDOW_END_TEXTS[step.rotation.at_end] if step.automatic else "A person does this by hand."
+            found.append(
+                f"In the window, at the first message that shows the other side’s change{word}: {step.title}. {how}"
+            )
+        elif step.automatic and step.due_at is not None:
+            when = "At once" if step.due_at <= now else format_at_place(step.due_at, zone, now)
+            first = ", once every partner is ready" if step.act == Act.CUT_OVER else ""
+            found.append(f"{when}{first}: {step.title}. The application does this by itself.")
+        elif step.act == Act.CUT_OVER and step.earliest_at is not None:
+            found.append(
+                f"{format_at_place(step.earliest_at, zone, now)}: {step.title}. A person does this by hand."
+            )
+    by_hand = [step for step in steps if not step.automatic and step.who == "we"]
+    theirs = {step.participant_id for step in steps if step.who == "partner"}
+    if by_hand:
+        found.append(
+            f"{_count(len(by_hand), 'step')} of ours wait for a person, who records when each is done."
+        )
+    if theirs:
+        found.append(f"{_count(len(theirs), 'partner')} must answer; record here what each of them says.")
+    return found
+
+
+def _single_partner_effect(cut_overs: Sequence[Step], *, zone: str, now: datetime) -> str:
+    """Say in one sentence that we change over to each partner at its own moment."""
+    first, how_many = cut_overs[0], _count(len(cut_overs), "partner")
+    moments = sorted({step.earliest_at for step in cut_overs if step.earliest_at})
+    when = format_at_place(moments[0], zone, now) if moments else "At its moment"
+    since = f"From {when} on" if len(moments) > 1 else when
+    how = "The application does this by itself." if first.automatic else "A person does this by hand."
+    where = f" in {first.system}" if first.system else ""
+    return (
+        f"{since}, with each once it is ready, whatever the others do: we sign to {how_many} with the new certificate"
+        f"{where}. {how}"
+    )
+
+
+def approve_label(rotation: Rotation, steps: Iterable[Step], *, now: datetime) -> str:
+    """Name what approving leads to: "Approve: at 22:00 … is written to OpenAS2 production"."""
+    cut = next((step for step in steps if step.act == Act.CUT_OVER and step.automatic and step.due_at), None)
+    if cut is None or cut.due_at is None or rotation.new is None:
+        return "Approve this plan"
+    when = "at once" if cut.due_at <= now else format_at_place(cut.due_at, rotation.window_zone, now)
+    if cut.system is None:
+        return f"Approve: {when}, {rotation.new.short_name} takes over in the inventory"
+    return f"Approve: {when}, {rotation.new.short_name} is written to {cut.system}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,89 @@
+"""Follow partners up: when they are reminded, and a reminder at once."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+
+from as2certs.accounts.access import require_permissions
+from as2certs.audit.recording import Actor
+from as2certs.clock import database_now
+from as2certs.errors import DomainError
+from as2certs.time_format import format_moment
+from rotations.exchange import follow_up
+from rotations.letters import compose
+from rotations.web.forms.actions import EmptyForm, ReminderScheduleForm
+from rotations.web.views.confirm_page import (
+    ConfirmPage,
+    confirm,
+    get_participant_or_404,
+    get_rotation_or_404,
+    post_data,
+)
+
+
+@require_permissions("rotations.change_rotation")
+def rotation_following(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Show and change when partners are reminded; with ``look`` only show what other days would lead to."""
+    rotation, now = get_rotation_or_404(uid), database_now()
+    stored = {"after": rotation.nudge_after, "before": rotation.nudge_before}
+    form = ReminderScheduleForm(post_data(request), initial=stored)
+    if request.method == "POST" and form.is_valid():
+        if "look" in request.POST:
+            rotation.nudge_after, rotation.nudge_before = (
+                form.cleaned_data["after"],
+                form.cleaned_data["before"],
+            )
+        else:
+            try:
+                follow_up.set_reminder_days(rotation, **form.cleaned_data, by=Actor.of(request), now=now)
+            except DomainError as error:
+                form.add_error(None, str(error))
+            else:
+                messages.success(request, "Partners that have not answered are reminded on these days.")
+                return redirect("rotation-following", uid)
+    context = {
+        "rotation": rotation,
+        "environment": rotation.environment,
+        "form": form,
+        "is_look": form.is_bound and not form.errors,
+        "ahead": follow_up.preview_follow_up(rotation, now=now),
+        "now": now,
+    }
+    return render(request, "rotations/rotation_following.html", context, status=422 if form.errors else 200)
+
+
+@require_permissions("rotations.change_rotation")
+def participant_nudge(request: HttpRequest, uid: UUID) -> HttpResponse:
+    participant, now = get_participant_or_404(uid), database_now()
+    rotation, partner = participant.rotation, participant.partner
+    one = follow_up.load_awaited_participant(participant)
+    obstacle = follow_up.nudge_obstacle(one, now=now)
+    names = " and ".join(contact.name for contact in one.contacts)
+    question = ConfirmPage(
+        title=f"Remind {partner} now",
+        label=f"Send the reminder to {names}",
+        consequences=[] if obstacle else _consequences(one),
+        obstacle=obstacle,
+    )
+
+    def do() -> None:
+        follow_up.nudge_now(participant, by=Actor.of(request), now=database_now())
+
+    form = EmptyForm(post_data(request))
+    return confirm(request, rotation, form, question, do, f"The reminder to {partner} is on its way.")
+
+
+def _consequences(one: follow_up.AwaitedParticipant) -> list[str]:
+    participant, zone = one.participant, one.participant.partner.time_zone
+    to = " and ".join(f"{contact.name} ({contact.email})" for contact in one.contacts)
+    until = format_moment(compose.answer_deadline(participant), zone)
+    many = len(one.contacts) > 1
+    return [
+        f"{to} {'each get' if many else 'gets'} a mail with the certificate and a link of their own.",
+        f"It asks for an answer by {until}.",
+        "The reminders that are still to come stay as they are.",
+    ]

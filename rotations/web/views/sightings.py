@@ -1,0 +1,58 @@
+"""Evidence from outside, noted by hand: which certificate a partner's message used."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+
+from as2certs.accounts.access import require_permissions
+from as2certs.audit.recording import Actor
+from as2certs.clock import database_now
+from as2certs.errors import DomainError
+from partners.models import Partner
+from rotations.lifecycle.changeover_evidence import ObservedMessage, record_sighting
+from rotations.models import Sighting
+from rotations.web.forms.actions import SightingForm
+from rotations.web.views.confirm_page import post_data
+
+#: So many earlier ones are shown below the form.
+MAX_SIGHTINGS = 20
+
+
+@require_permissions("rotations.change_rotation")
+def sighting_create(request: HttpRequest, uid: UUID) -> HttpResponse:
+    partner, now = get_object_or_404(Partner, uid=uid), database_now()
+    zone = timezone.get_current_timezone_name()
+    local = timezone.localtime(now)
+    form = SightingForm(post_data(request), zone=zone, initial={"day": local.date(), "time": local.time()})
+    if request.method == "POST" and form.is_valid():
+        found = {name: form.cleaned_data[name] for name in ("use", "serial", "at", "note")}
+        try:
+            sighting = record_sighting(partner, ObservedMessage(**found), by=Actor.of(request), now=now)
+        except DomainError as error:
+            form.add_error("serial", str(error))
+        else:
+            messages.success(request, _success_message(sighting))
+            return redirect(sighting.participant.rotation if sighting.participant else partner)
+    context = {
+        "partner": partner,
+        "environment": partner.environment,
+        "form": form,
+        "sightings": partner.sightings.select_related("participant__rotation")[:MAX_SIGHTINGS],
+        "now": now,
+    }
+    return render(request, "rotations/sighting_form.html", context, status=422 if form.errors else 200)
+
+
+def _success_message(sighting: Sighting) -> str:
+    match sighting.verdict:
+        case Sighting.Verdict.NEW:
+            return f"Noted: {sighting.partner} uses the new certificate."
+        case Sighting.Verdict.OLD:
+            return f"Noted: {sighting.partner} used the old certificate."
+        case _:
+            return "Noted. No rotation knows a certificate with this serial number: look which one it is."

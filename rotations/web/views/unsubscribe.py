@@ -1,0 +1,37 @@
+"""Stop reminders, by the address in a reminder's header: no login, since whoever reads the mail may."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods
+
+from as2certs.audit.models import Entry
+from as2certs.audit.recording import Actor, client_address
+from as2certs.clock import database_now
+from as2certs.mail import unsubscribe as addresses
+from rotations.exchange import stopping
+
+
+@csrf_exempt  # a mail program sends this for its reader, RFC 8058, section 3.2: the address is the whole right
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+def mail_stop(request: HttpRequest, signed: str) -> HttpResponse:
+    """Ask whether to stop reminders to an address; a POST stops them. Looking changes nothing."""
+    message = addresses.find_reminder(signed)
+    if message is None:
+        return render(request, "rotations/mail_stop.html", {"message": None}, status=404)
+    if request.method == "POST":
+        who = f"Whoever has the mail to {message.to_address}"
+        by = Actor(name=who[:200], source=Entry.Source.WEB, address=client_address(request))
+        stopping.stop_reminders(message, by=by, now=database_now())
+    context = {
+        "message": message,
+        "reader": stopping.reminder_recipient(message),
+        "done": request.method == "POST",
+    }
+    response = render(request, "rotations/mail_stop.html", context)
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response

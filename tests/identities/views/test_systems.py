@@ -1,0 +1,212 @@
+"""The pages of AS2 systems."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.test import Client
+from django.urls import reverse
+
+from identities.connectors.directory import DirectoryConnector
+from identities.models import AS2System
+from tests.inventory import (
+    NOW,
+    add_certificate,
+    count_queries,
+    listed_names,
+    make_identity,
+    start_rotation,
+    trail,
+    verbs,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def connector_settings(settings: LazySettings, tmp_path: Path) -> Path:
+    settings.AS2CERTS_DIRECTORY_ROOT = tmp_path / "as2"
+    settings.AS2CERTS_DIRECTORY_ROOT.mkdir()
+    settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
+    return tmp_path / "as2"
+
+
+def form_data(**fields: Any) -> dict[str, Any]:
+    return {
+        "name": "OpenAS2 production",
+        "environment": "production",
+        "overlap": "readers",
+        "drain_hours": "48",
+        "connector": "manual",
+        **fields,
+    }
+
+
+def create(client: Client, **fields: Any) -> Any:
+    return client.post(reverse("system-create"), form_data(**fields))
+
+
+def test_a_system_without_a_connector_keeps_no_configuration(operator: Client) -> None:
+    create(operator, folder="left/over", hook="reload")
+    assert AS2System.objects.get().config == {}
+
+
+def test_a_directory_keeps_its_folder_and_the_name_of_its_hook(operator: Client) -> None:
+    create(operator, connector="directory", folder="openas2/prod/", hook="reload")
+    system = AS2System.objects.get()
+    assert system.config == {"folder": "openas2/prod", "hook": "reload"}
+    (entry,) = trail()
+    assert entry.verb == "system.created"
+    assert entry.new["config"] == {"folder": "openas2/prod", "hook": "reload"}
+
+
+@pytest.mark.parametrize("folder", ["", "/etc", "../up", "a/../../b", ".hidden", "a//b", "C:\\x", "a b"])
+def test_a_folder_outside_the_root_is_refused_at_its_field(operator: Client, folder: str) -> None:
+    assert "folder" in create(operator, connector="directory", folder=folder).context["form"].errors
+    assert not AS2System.objects.exists()
+
+
+def test_two_systems_in_one_folder_are_refused(operator: Client) -> None:
+    create(operator, connector="directory", folder="one")
+    form = create(operator, name="Second", connector="directory", folder="one").context["form"]
+    assert "OpenAS2 production writes to this folder" in form.errors["folder"][0]
+
+
+def test_a_hook_that_the_settings_do_not_name_is_refused(operator: Client) -> None:
+    assert "hook" in create(operator, connector="directory", folder="a", hook="rm -rf").context["form"].errors
+
+
+def test_signing_per_partner_needs_a_connector_that_can(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(operator, connector="directory", folder="a", signs_per_partner="on")
+    assert AS2System.objects.get().signs_per_partner
+    monkeypatch.setattr(DirectoryConnector, "signs_per_partner", False)
+    refused = create(operator, name="Second", connector="directory", folder="b", signs_per_partner="on")
+    (error,) = refused.context["form"].errors["signs_per_partner"]
+    assert error.startswith("“Directory and hook” writes one certificate for all partners")
+    create(operator, name="Third", connector="manual", signs_per_partner="on")
+    assert AS2System.objects.get(name="Third").signs_per_partner
+
+
+def test_the_same_name_twice_is_refused_at_its_field(operator: Client) -> None:
+    create(operator)
+    assert "name" in create(operator).context["form"].errors
+
+
+def test_a_changed_folder_is_recorded_with_its_old_value(operator: Client) -> None:
+    create(operator, connector="directory", folder="one")
+    system = AS2System.objects.get()
+    address = reverse("system-update", args=[system.uid])
+    assert 'value="one"' in operator.get(address).content.decode()
+    operator.post(address, form_data(connector="directory", folder="two"))
+    entry = trail()[-1]
+    assert "one" in str(entry.old["config"])
+    assert "two" in str(entry.new["config"])
+
+
+def test_a_system_stays_in_the_environment_of_its_identities(operator: Client) -> None:
+    create(operator)
+    system = AS2System.objects.get()
+    make_identity(as2_system=system)
+    address = reverse("system-update", args=[system.uid])
+    form = operator.post(address, form_data(environment="test")).context["form"]
+    assert "It carries the traffic of Acme-Prod" in form.errors["environment"][0]
+
+
+# --- Check now ------------------------------------------------------------------------------------------------
+
+
+def check(client: Client, system: AS2System) -> Any:
+    answer = client.post(reverse("system-check", args=[system.uid]), follow=True)
+    system.refresh_from_db()
+    return answer
+
+
+def test_a_successful_check_is_stored_and_recorded(operator: Client) -> None:
+    create(operator, connector="directory", folder="openas2")
+    system = AS2System.objects.get()
+    check(operator, system)
+    assert system.check_ok is True
+    assert system.checked_at == NOW
+    assert verbs()[-1] == "system.checked"
+
+
+def test_a_check_that_fails_shows_the_reason_on_the_page_and_on_its_identities(
+    operator: Client, connector_settings: Path
+) -> None:
+    create(operator, connector="directory", folder="openas2")
+    system = AS2System.objects.get()
+    (connector_settings / "openas2").write_text("a file where a folder should be")
+    page = check(operator, system).content.decode()
+    assert system.check_ok is False
+    assert system.check_message
+    assert "does not work" in page
+    identity = make_identity(as2_system=system)
+    add_certificate(identity, days=300)
+    needs = operator.get(identity.get_absolute_url()).context["needs"]
+    assert needs[-1].url == system.get_absolute_url()
+
+
+def test_the_check_reports_a_hook_missing_from_the_settings(operator: Client, settings: LazySettings) -> None:
+    create(operator, connector="directory", folder="openas2", hook="reload")
+    settings.AS2CERTS_HOOKS = {}
+    system = AS2System.objects.get()
+    check(operator, system)
+    assert system.check_ok is False
+    assert "reload" in system.check_message
+
+
+def test_nothing_is_checked_where_a_person_applies_changes(operator: Client) -> None:
+    create(operator)
+    system = AS2System.objects.get()
+    check(operator, system)
+    assert system.checked_at is None
+    assert "system.checked" not in verbs()
+
+
+def test_a_viewer_checks_nothing_and_changes_nothing(viewer: Client) -> None:
+    system = AS2System.objects.create(name="One")
+    assert viewer.post(reverse("system-check", args=[system.uid])).status_code == 403
+    assert viewer.post(reverse("system-update", args=[system.uid]), form_data()).status_code == 403
+    assert "Check now" not in viewer.get(system.get_absolute_url()).content.decode()
+
+
+# --- Archive and restore --------------------------------------------------------------------------------------
+
+
+def archive(client: Client, system: AS2System) -> str:
+    answer = client.post(reverse("system-archive", args=[system.uid]), {"reason": "replaced"}, follow=True)
+    return str(next(iter(answer.context["messages"])))
+
+
+def test_a_system_that_identities_use_is_not_archived(operator: Client) -> None:
+    system = AS2System.objects.create(name="One")
+    identity = make_identity(as2_system=system)
+    assert "It carries the traffic of Acme-Prod" in archive(operator, system)
+    identity.archived_at = NOW
+    identity.save()
+    assert "is archived" in archive(operator, system)
+    assert listed_names(operator, "/systems/") == []
+    assert listed_names(operator, "/systems/", archived="only") == ["One"]
+    operator.post(reverse("system-restore", args=[system.uid]), {"reason": "back"})
+    assert AS2System.objects.active().get() == system
+
+
+def test_a_system_with_a_step_of_a_running_rotation_is_not_archived(operator: Client) -> None:
+    system = AS2System.objects.create(name="One")
+    identity = make_identity()
+    rotation = start_rotation(identity, add_certificate(identity))
+    rotation.steps.create(position=1, key="stage", who="we", act="stage", title="Stage", system=system)
+    assert "still has a step on this AS2 system" in archive(operator, system)
+    assert AS2System.objects.active().exists()
+
+
+def test_more_systems_take_no_more_queries(operator: Client) -> None:
+    AS2System.objects.create(name="One")
+    few = count_queries(lambda: operator.get("/systems/"))
+    AS2System.objects.bulk_create(AS2System(name=f"System {n}") for n in range(20))
+    assert count_queries(lambda: operator.get("/systems/")) == few

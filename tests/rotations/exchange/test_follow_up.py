@@ -1,0 +1,524 @@
+"""Silent partners are reminded once per rung, and our people told where that leads nowhere."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from as2certs.accounts.models import Installation
+from as2certs.audit.models import Entry
+from as2certs.mail.models import Message
+from partners.models import Contact, Partner
+from rotations import reminders
+from rotations.errors import ActionRefused
+from rotations.exchange import follow_up, responses
+from rotations.execution.confirmations import PartnerAnswer, agree_to_window, confirm_installation, waive
+from rotations.letters import compose
+from rotations.letters.announcements import announce, share_link
+from rotations.lifecycle import endings, rescheduling
+from rotations.models import Heartbeat, Letter, Link, Participant, Rotation
+from tests.rotations.company import NOW, Company, window
+from tests.rotations.pages import STARTS
+
+pytestmark = pytest.mark.django_db
+
+DAY, HOUR, MINUTE, SECOND = (
+    timedelta(days=1),
+    timedelta(hours=1),
+    timedelta(minutes=1),
+    timedelta(seconds=1),
+)
+#: Of the usual ladder, in a window ten days and 16 hours after the announcement: "after 7" is on the day of "before 3".
+FIRST, SECOND_RUNG, LAST = STARTS - 7 * DAY, STARTS - 3 * DAY, STARTS - DAY
+TOLD_AT = STARTS - 12 * HOUR
+
+
+@pytest.fixture
+def told(company: Company, northwind: Participant) -> Participant:
+    """Northwind, which was told of the change at NOW and has not answered."""
+    announce(northwind, by=company.by, now=NOW)
+    northwind.refresh_from_db()
+    return northwind
+
+
+def nudges() -> list[tuple[str, str]]:
+    """Return the reminders so far: to whom, at which rung."""
+    rows = Letter.objects.filter(kind=Letter.Kind.NUDGE).order_by("id")
+    return list(rows.values_list("message__to_address", "rung"))
+
+
+def escalations() -> list[Message]:
+    return list(Message.objects.filter(kind="silent").order_by("id"))
+
+
+def answer(participant: Participant, company: Company, at: datetime) -> None:
+    confirm_installation(participant, PartnerAnswer("Nora", by=company.by, now=at))
+
+
+def run_every(step: timedelta, *, until: datetime, since: datetime = NOW) -> None:
+    at = since
+    while at < until:
+        follow_up.run_follow_up(at)
+        at += step
+
+
+def test_the_command_shows_reminders_silences_and_digests_and_queues_none(
+    told: Participant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = "rotations.management.commands.send_reminders.database_now"
+    monkeypatch.setattr(command, lambda: LAST + 13 * HOUR)
+    before, out = Message.objects.count(), StringIO()
+    call_command("send_reminders", "--dry-run", stdout=out)
+    said = out.getvalue()
+    assert (
+        "nora@northwind.example\n  Northwind: remind it to answer for ACME (1 day before the window)\n"
+        in said
+    )
+    assert "The people of ACME\n  Northwind: tell them that it does not answer\n" in said
+    assert "alice@example.com\n  digest: " in said
+    assert "partners to be reminded: 1, silent ones to be told of: 1, digests: 1. Nothing was queued." in said
+    assert Message.objects.count() == before
+
+
+# When.
+
+
+def test_each_rung_speaks_once(told: Participant) -> None:
+    run_every(5 * HOUR, until=STARTS + DAY)
+    assert nudges() == [("nora@northwind.example", rung) for rung in ("before 7", "before 3", "before 1")]
+
+
+@pytest.mark.parametrize(("at", "rung"), [(FIRST, "before 7"), (SECOND_RUNG, "before 3"), (LAST, "before 1")])
+def test_just_before_and_on_each_rung(told: Participant, at: datetime, rung: str) -> None:
+    follow_up.run_follow_up(at - SECOND)
+    assert rung not in [told for _, told in nudges()]
+    follow_up.run_follow_up(at)
+    assert nudges()[-1] == ("nora@northwind.example", rung)
+
+
+def test_after_downtime_over_three_rungs_only_the_last_speaks(told: Participant) -> None:
+    assert follow_up.run_follow_up(LAST + HOUR) == 1
+    assert follow_up.run_follow_up(LAST + 2 * HOUR) == 0
+    assert nudges() == [("nora@northwind.example", "before 1")]
+
+
+def test_a_rung_before_the_announcement_is_passed_over(company: Company, northwind: Participant) -> None:
+    announce(northwind, by=company.by, now=FIRST + HOUR)
+    assert follow_up.run_follow_up(FIRST + 2 * HOUR) == 0
+
+
+def test_days_after_the_announcement_count_too(told: Participant, rotation: Rotation) -> None:
+    Rotation.objects.filter(pk=rotation.pk).update(nudge_after=[2], nudge_before=[])
+    assert follow_up.run_follow_up(NOW + 2 * DAY - SECOND) == 0
+    assert follow_up.run_follow_up(NOW + 2 * DAY) == 1
+    assert nudges() == [("nora@northwind.example", "after 2")]
+
+
+def test_a_postponement_starts_the_ladder_anew(
+    told: Participant, rotation: Rotation, company: Company
+) -> None:
+    follow_up.run_follow_up(LAST)
+    later = STARTS + 8 * DAY
+    rescheduling.postpone(
+        rotation, rescheduling.WindowChange(window(later), reason="Inventory"), by=company.by, now=LAST + HOUR
+    )
+    assert follow_up.run_follow_up(LAST + 2 * HOUR) == 0
+    run_every(5 * HOUR, since=LAST, until=later)
+    assert [rung for _, rung in nudges()] == ["before 1", "before 7", "before 3", "before 1"]
+
+
+def test_across_a_change_of_the_clocks_nothing_is_doubled(told: Participant, rotation: Rotation) -> None:
+    """Chicago puts its clocks forward on 14 March 2027, two days before this window."""
+    start = datetime(2027, 3, 16, 3, 0, tzinfo=UTC)
+    Rotation.objects.filter(pk=rotation.pk).update(
+        window_start=start, window_end=start + HOUR, nudge_after=[]
+    )
+    run_every(HOUR, since=start - 8 * DAY, until=start)
+    assert [rung for _, rung in nudges()] == ["before 7", "before 3", "before 1"]
+    moments = Letter.objects.filter(kind=Letter.Kind.NUDGE).order_by("id").values_list("at", flat=True)
+    assert [start - at for at in moments] == [7 * DAY, 3 * DAY, DAY]
+
+
+def test_what_was_sent_by_hand_silences_the_rungs_before_it(told: Participant, company: Company) -> None:
+    follow_up.nudge_now(told, by=company.by, now=FIRST + HOUR)
+    assert follow_up.run_follow_up(FIRST + 2 * HOUR) == 0
+    assert nudges() == [("nora@northwind.example", "by hand")]
+
+
+# Who.
+
+
+def test_who_was_not_told_is_not_reminded(northwind: Participant) -> None:
+    assert follow_up.run_follow_up(LAST) == 0
+
+
+def test_who_answers_in_between_is_left_alone(told: Participant, company: Company) -> None:
+    follow_up.run_follow_up(FIRST)
+    answer(told, company, FIRST + DAY)
+    run_every(5 * HOUR, since=FIRST, until=STARTS + DAY)
+    assert [rung for _, rung in nudges()] == ["before 7"]
+    assert escalations() == []
+
+
+RESPONSES: dict[str, Callable[[Participant, Company], Any]] = {
+    "no": lambda p, c: responses.decline(p, reason="Closed", by=c.by, now=NOW),
+    "another time": lambda p, c: responses.propose_window(p, window(STARTS + DAY), note="", by=c.by, now=NOW),
+    "waived": lambda p, c: waive(p, reason="It only receives", by=c.by, now=NOW),
+    "removed": lambda p, c: Participant.objects.filter(pk=p.pk).update(removed_reason="gone"),
+    "cancelled": lambda p, c: endings.cancel(p.rotation, reason="Not needed", by=c.by, now=NOW),
+    "closed": lambda p, c: Rotation.objects.update(state="closed", ended_at=NOW),
+    "draft": lambda p, c: Rotation.objects.update(state="draft"),
+    "under way": lambda p, c: Rotation.objects.update(state="under_way"),
+    "not its turn": lambda p, c: p.steps.update(blocked=True),
+}
+
+
+@pytest.mark.parametrize("said", RESPONSES)
+def test_nobody_is_reminded_where_that_is_out_of_place(
+    told: Participant, company: Company, said: str
+) -> None:
+    RESPONSES[said](told, company)
+    run_every(5 * HOUR, since=LAST, until=STARTS + HOUR)
+    assert (nudges(), escalations()) == ([], [])
+
+
+def test_a_no_that_is_taken_back_by_a_yes_to_the_window_leaves_the_rest_awaited(
+    told: Participant, company: Company
+) -> None:
+    responses.decline(told, reason="Closed", by=company.by, now=NOW)
+    agree_to_window(told, PartnerAnswer("", by=company.by, now=NOW + DAY))
+    assert follow_up.run_follow_up(FIRST) == 1
+
+
+def test_refusing_a_proposal_asks_anew(told: Participant, company: Company) -> None:
+    responses.propose_window(told, window(STARTS + DAY), note="", by=company.by, now=NOW)
+    responses.refuse_proposal(told, reason="Eleven agreed", by=company.by, now=FIRST + HOUR)
+    assert follow_up.run_follow_up(FIRST + 2 * HOUR) == 0
+    assert follow_up.run_follow_up(SECOND_RUNG) == 1
+
+
+def test_everybody_there_is_written_to_with_a_link_of_their_own(told: Participant) -> None:
+    Contact.objects.create(partner=told.partner, name="Ned Night", email="ned@northwind.example")
+    assert follow_up.run_follow_up(FIRST) == 2
+    assert [rung for _, rung in nudges()] == ["before 7", "before 7"]
+    assert Link.objects.filter(participant=told).count() == 3
+    text = Letter.objects.filter(kind=Letter.Kind.NUDGE)[0].message.text
+    assert "we have not heard from you yet" in " ".join(text.split())
+
+
+def test_an_address_that_came_back_gets_no_reminder(told: Participant) -> None:
+    Contact.objects.create(
+        partner=told.partner, name="Ned Night", email="ned@northwind.example", bounced_at=NOW
+    )
+    follow_up.run_follow_up(FIRST)
+    assert nudges() == [("nora@northwind.example", "before 7")]
+
+
+def test_the_trail_says_who_was_reminded(told: Participant) -> None:
+    follow_up.run_follow_up(FIRST)
+    entry = Entry.objects.get(verb="participant.nudged")
+    assert entry.new == {"partner": "Northwind", "rung": "before 7", "to": ["nora@northwind.example"]}
+    assert entry.actor_name == "AS2 Certs"
+
+
+# Our people.
+
+
+def test_our_people_are_told_halfway_from_the_last_rung_to_the_window(told: Participant) -> None:
+    run_every(HOUR, until=TOLD_AT)
+    assert escalations() == []
+    assert follow_up.run_follow_up(TOLD_AT - SECOND) == 0
+    assert follow_up.run_follow_up(TOLD_AT) == 1
+    run_every(HOUR, since=TOLD_AT, until=STARTS + HOUR)
+    (message,) = escalations()
+    assert message.to_address == "alice@example.com"
+    assert message.subject == (
+        "ACME: Northwind has not answered, window in 12 hours, Fri 4 Dec 2026, 05:00 CET"
+    )
+    told.refresh_from_db()
+    assert told.escalated_at == TOLD_AT
+    assert Entry.objects.filter(verb="participant.escalated").count() == 1
+
+
+def test_the_mail_says_whom_to_call_and_what_was_tried(told: Participant) -> None:
+    Contact.objects.create(partner=told.partner, name="Ned Night", email="ned@northwind.example")
+    Participant.objects.update(opened_at=NOW + DAY)
+    run_every(5 * HOUR, until=TOLD_AT)
+    follow_up.run_follow_up(TOLD_AT)
+    (message,) = escalations()
+    for part in (message.text, message.html):
+        words = " ".join(part.split())
+        assert "+1 312 555 0100" in words
+        assert "no telephone number known" in words
+        assert "Told 23 Nov, opened its page 24 Nov, reminded 27 Nov, 1 Dec and 3 Dec." in words
+
+
+def test_one_mail_lists_all_that_are_silent(
+    told: Participant, fabrikam: Participant, company: Company
+) -> None:
+    announce(fabrikam, by=company.by, now=NOW)
+    run_every(5 * HOUR, until=TOLD_AT)
+    assert follow_up.run_follow_up(TOLD_AT) == 1
+    assert "Fabrikam and Northwind have not answered" in escalations()[0].subject
+
+
+def test_the_escalation_address_is_told_too(told: Participant) -> None:
+    Installation(escalation_email="boss@example.com").save()
+    follow_up.run_follow_up(LAST)
+    assert follow_up.run_follow_up(TOLD_AT) == 2
+    assert {m.to_address for m in escalations()} == {"alice@example.com", "boss@example.com"}
+
+
+def test_a_new_window_makes_them_tell_again(told: Participant, rotation: Rotation, company: Company) -> None:
+    follow_up.run_follow_up(TOLD_AT)
+    rescheduling.postpone(
+        rotation,
+        rescheduling.WindowChange(window(STARTS + 8 * DAY), reason="Inventory"),
+        by=company.by,
+        now=TOLD_AT + HOUR,
+    )
+    follow_up.run_follow_up(TOLD_AT + 8 * DAY)
+    assert len(escalations()) == 2
+
+
+@pytest.mark.parametrize("lost", [{"state": Message.State.FAILED}, {"bounced_at": NOW}])
+def test_who_can_not_be_reached_is_told_at_once(told: Participant, lost: dict[str, object]) -> None:
+    Message.objects.update(**lost)
+    assert follow_up.run_follow_up(NOW + MINUTE) == 1
+    assert follow_up.run_follow_up(FIRST) == 0
+    (message,) = escalations()
+    assert message.subject.startswith("ACME: Northwind can’t be reached by mail, window in 11 days")
+    assert "Northwind: unreachable" in message.text
+    assert "Mail to Northwind comes back: call them, and correct the addresses" in message.text
+
+
+def test_a_contact_known_to_bounce_is_told_at_once(told: Participant) -> None:
+    Contact.objects.update(bounced_at=NOW)
+    assert follow_up.run_follow_up(NOW + MINUTE) == 1
+    assert len(escalations()) == 1
+
+
+def test_who_has_no_address_is_told_when_it_would_have_been_reminded(
+    northwind: Participant, company: Company
+) -> None:
+    Contact.objects.update(email="")
+    share_link(northwind, by=company.by, now=NOW)
+    assert follow_up.run_follow_up(FIRST - SECOND) == 0
+    assert follow_up.run_follow_up(FIRST) == 1
+    assert "No contact of Northwind has an e-mail address" in " ".join(escalations()[0].text.split())
+
+
+def test_after_downtime_they_are_told_while_the_window_is_open(told: Participant) -> None:
+    assert follow_up.run_follow_up(STARTS + MINUTE) == 1
+    assert nudges() == []
+    assert escalations()[0].subject.endswith("the window is open")
+    assert "the window has opened" in " ".join(escalations()[0].text.split())
+    assert follow_up.run_follow_up(STARTS + 2 * HOUR) == 0
+
+
+# More time.
+
+
+def test_more_time_keeps_everybody_quiet_for_half_of_it(told: Participant, company: Company) -> None:
+    until = FIRST + 2 * DAY
+    follow_up.extend_deadline(told, until, by=company.by, now=FIRST - 2 * DAY)
+    run_every(HOUR, since=FIRST - 2 * DAY, until=FIRST)
+    assert nudges() == []
+    assert follow_up.run_follow_up(FIRST) == 1
+
+
+def test_our_people_are_told_when_the_extra_time_is_over(told: Participant, company: Company) -> None:
+    until = NOW + 2 * DAY
+    follow_up.extend_deadline(told, until, by=company.by, now=NOW)
+    assert follow_up.run_follow_up(until - SECOND) == 0
+    assert follow_up.run_follow_up(until) == 1
+    assert len(escalations()) == 1
+
+
+def test_more_time_after_they_were_told_makes_them_be_told_once_more(
+    told: Participant, company: Company
+) -> None:
+    follow_up.run_follow_up(TOLD_AT)
+    follow_up.extend_deadline(told, STARTS - HOUR, by=company.by, now=TOLD_AT + HOUR)
+    run_every(30 * MINUTE, since=TOLD_AT + HOUR, until=STARTS - HOUR)
+    assert len(escalations()) == 1
+    run_every(30 * MINUTE, since=STARTS - HOUR, until=STARTS + HOUR)
+    assert len(escalations()) == 2
+
+
+@pytest.mark.parametrize(
+    ("until", "said"),
+    [
+        (NOW, "That moment is over"),
+        (STARTS + SECOND, "The window begins Thu 3 Dec 2026, 22:00 CST: an answer is needed by then"),
+    ],
+)
+def test_more_time_is_refused_where_there_is_none(
+    told: Participant, company: Company, until: datetime, said: str
+) -> None:
+    with pytest.raises(ActionRefused, match=said):
+        follow_up.extend_deadline(told, until, by=company.by, now=NOW)
+    told.refresh_from_db()
+    assert told.answer_by is None
+
+
+def test_more_time_is_in_the_trail_and_is_never_less(told: Participant, company: Company) -> None:
+    follow_up.extend_deadline(told, STARTS, by=company.by, now=NOW)
+    entry = Entry.objects.get(verb="participant.extended")
+    assert entry.new == {"partner": "Northwind", "until": STARTS.isoformat()}
+    with pytest.raises(ActionRefused, match="Northwind has until Thu 3 Dec 2026, 22:00 CST already"):
+        follow_up.extend_deadline(told, STARTS - DAY, by=company.by, now=NOW)
+
+
+def test_who_was_not_told_gets_no_more_time(fabrikam: Participant, company: Company) -> None:
+    with pytest.raises(ActionRefused, match="Fabrikam has not been told yet: announce the change first"):
+        follow_up.extend_deadline(fabrikam, STARTS, by=company.by, now=NOW)
+
+
+def test_a_letter_asks_until_the_extended_moment(told: Participant, company: Company) -> None:
+    follow_up.extend_deadline(told, STARTS - DAY, by=company.by, now=NOW)
+    follow_up.nudge_now(told, by=company.by, now=NOW + 2 * HOUR)
+    assert "please answer by Wed 2 Dec 2026, 22:00 CST" in Message.objects.latest("id").subject
+
+
+# By hand.
+
+
+def test_a_reminder_by_hand_goes_at_once(told: Participant, company: Company) -> None:
+    assert len(follow_up.nudge_now(told, by=company.by, now=NOW + DAY)) == 1
+    assert nudges() == [("nora@northwind.example", "by hand")]
+    entry = Entry.objects.get(verb="participant.nudged")
+    assert (entry.actor_name, entry.address) == ("Alice", "192.0.2.7")
+
+
+def test_twice_in_an_hour_is_too_much(told: Participant, company: Company) -> None:
+    follow_up.nudge_now(told, by=company.by, now=NOW + DAY)
+    with pytest.raises(
+        ActionRefused, match=r"Northwind was written to 59 minutes ago\. Wait for an hour, or call"
+    ):
+        follow_up.nudge_now(told, by=company.by, now=NOW + DAY + HOUR - SECOND)
+    assert follow_up.nudge_now(told, by=company.by, now=NOW + DAY + HOUR)
+
+
+REFUSALS: dict[str, tuple[Callable[[Participant, Company], Any], str]] = {
+    "no": (RESPONSES["no"], "Northwind said no"),
+    "another time": (RESPONSES["another time"], "Northwind proposes another time, so it is our turn"),
+    "waived": (RESPONSES["waived"], "Nobody waits for Northwind: It only receives"),
+    "removed": (RESPONSES["removed"], "Northwind takes no part"),
+    "cancelled": (RESPONSES["cancelled"], "This rotation has ended"),
+    "draft": (RESPONSES["draft"], "Approve the plan first"),
+    "under way": (RESPONSES["under way"], "The window has begun"),
+    "not its turn": (RESPONSES["not its turn"], "It is not Northwind’s turn yet"),
+    "answered": (lambda p, c: answer(p, c, NOW), "Northwind has answered"),
+    "bounced": (lambda p, c: Contact.objects.update(bounced_at=NOW), "Mail to Northwind comes back"),
+    "no address": (lambda p, c: Contact.objects.update(email=""), "No contact of Northwind has an e-mail"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSALS)
+def test_a_reminder_by_hand_says_why_it_is_out_of_place(
+    told: Participant, company: Company, what: str
+) -> None:
+    change, said = REFUSALS[what]
+    change(told, company)
+    before = Message.objects.count()
+    with pytest.raises(ActionRefused, match=f"^{said}"):
+        follow_up.nudge_now(told, by=company.by, now=NOW + DAY)
+    assert Message.objects.count() == before
+
+
+def test_an_address_that_failed_is_tried_again_by_hand(told: Participant, company: Company) -> None:
+    Message.objects.update(state=Message.State.FAILED)
+    follow_up.nudge_now(told, by=company.by, now=NOW + DAY)
+    assert len(nudges()) == 1
+
+
+# Running it.
+
+
+def test_the_reminder_run_does_it(told: Participant) -> None:
+    queued = reminders.run(LAST)
+    assert queued == Message.objects.filter(created_at=LAST).count()
+    assert len(nudges()) == 1
+    assert Heartbeat.objects.get(name="send_reminders").at == LAST
+
+
+def test_a_poisoned_partner_keeps_nobody_from_being_reminded(
+    told: Participant,
+    fabrikam: Participant,
+    company: Company,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    announce(fabrikam, by=company.by, now=NOW)
+    real = compose.send_letters
+
+    def send(kind: str, participant: Participant, *given: Any, **named: Any) -> list[Letter]:
+        if participant.partner.name == "Fabrikam":
+            raise RuntimeError("poisoned")
+        return real(kind, participant, *given, **named)
+
+    monkeypatch.setattr(compose, "send_letters", send)
+    assert follow_up.run_follow_up(FIRST) == 1
+    assert nudges() == [("nora@northwind.example", "before 7")]
+    assert "Fabrikam in ACME: sign + decrypt could not be reminded" in caplog.text
+
+
+def test_a_poisoned_rotation_keeps_no_other_from_being_followed_up(
+    told: Participant, company: Company, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = another_rotation(told, company, "ZETA")
+    real = follow_up._send_reminders
+
+    def remind(rotation: Rotation, now: datetime) -> int:
+        if rotation.pk == told.rotation_id:
+            raise RuntimeError("poisoned")
+        return real(rotation, now)
+
+    monkeypatch.setattr(follow_up, "_send_reminders", remind)
+    assert follow_up.run_follow_up(FIRST) == 1
+    assert Letter.objects.get(kind=Letter.Kind.NUDGE).participant == other
+    assert f"The partners in rotation {told.rotation_id} could not be followed up" in caplog.text
+
+
+def another_rotation(like: Participant, company: Company, name: str) -> Participant:
+    """Store a rotation like this participant's, with a partner of its own that was told at the same time."""
+    rotation = Rotation.objects.get(pk=like.rotation_id)
+    rotation.pk, rotation.uid = None, uuid.uuid4()
+    rotation.save()
+    partner = Partner.objects.create(name=name, as2_id=name)
+    Contact.objects.create(partner=partner, name="Pat", email=f"pat@{name.lower()}.example")
+    participant = Participant.objects.create(rotation=rotation, partner=partner, announced_at=NOW)
+    compose.send_letters(
+        Letter.Kind.ANNOUNCEMENT, participant, partner.contacts.all(), by=company.by, now=NOW
+    )
+    step = like.steps.get(act="install")
+    step.pk, step.uid, step.rotation, step.participant = (
+        None,
+        uuid.uuid4(),
+        rotation,
+        participant,
+    )
+    step.save()
+    return participant
+
+
+def test_looking_costs_the_same_for_any_number(told: Participant, company: Company) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as found:
+            assert follow_up.run_follow_up(FIRST - HOUR) == 0
+        return len(found)
+
+    before = queries()
+    assert before <= 6
+    for n in range(10):
+        another_rotation(told, company, f"P{n}")
+    assert queries() == before

@@ -1,0 +1,76 @@
+"""Partners that change together with us are told to wait when we are not ready, and told when we have changed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from partners.models import Partner
+from rotations.exchange.window_notices import LEAD_TIME, send_window_notices
+from rotations.models import Letter, Rotation
+from tests.rotations.company import NOW, Company
+from tests.rotations.pages import STARTS
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def one_slot(company: Company) -> None:
+    """Northwind has room for one certificate, Fabrikam for both."""
+    Partner.objects.filter(name="Northwind").update(holds="one")
+    company.partners[1].refresh_from_db()
+
+
+@pytest.fixture(autouse=True)
+def told(rotation: Rotation) -> None:
+    rotation.participants.update(announced_at=NOW)
+
+
+def letters(kind: str) -> list[str]:
+    return [letter.message.to_address for letter in Letter.objects.filter(kind=kind).order_by("id")]
+
+
+def test_whoever_changes_with_us_is_told_to_wait_half_an_hour_before(rotation: Rotation) -> None:
+    assert send_window_notices(STARTS - LEAD_TIME - timedelta(seconds=1)) == 0
+    assert send_window_notices(STARTS - LEAD_TIME) == 1
+    assert letters("not_now") == ["nora@northwind.example"]
+    text = Letter.objects.get().message.text
+    assert text.startswith("Please wait: keep the old certificate until you hear from us.")
+    assert "WHAT TO DO" not in text
+    assert send_window_notices(STARTS) == 0
+
+
+def test_nobody_is_told_to_wait_when_all_are_ready(rotation: Rotation) -> None:
+    Rotation.objects.filter(pk=rotation.pk).update(state="scheduled")
+    assert send_window_notices(STARTS) == 0
+
+
+def test_after_the_window_it_is_a_matter_of_postponing(rotation: Rotation) -> None:
+    assert send_window_notices(STARTS + timedelta(hours=1)) == 0
+
+
+@pytest.mark.parametrize("state", ["under_way", "applied"])
+def test_whoever_was_told_to_wait_hears_when_we_have_changed(rotation: Rotation, state: str) -> None:
+    send_window_notices(STARTS)
+    Rotation.objects.filter(pk=rotation.pk).update(state=state)
+    assert send_window_notices(STARTS + timedelta(minutes=5)) == 1
+    assert letters("now") == ["nora@northwind.example"]
+    assert send_window_notices(STARTS + timedelta(minutes=6)) == 0
+
+
+def test_whoever_was_not_told_to_wait_hears_nothing(rotation: Rotation) -> None:
+    Rotation.objects.filter(pk=rotation.pk).update(state="applied")
+    assert send_window_notices(STARTS + timedelta(minutes=5)) == 0
+
+
+def test_whoever_has_changed_already_hears_nothing(rotation: Rotation) -> None:
+    rotation.steps.filter(act="partner_cut_over").update(state="done")
+    assert send_window_notices(STARTS) == 0
+
+
+def test_another_window_is_another_matter(rotation: Rotation) -> None:
+    send_window_notices(STARTS)
+    later = STARTS + timedelta(days=1)
+    Rotation.objects.filter(pk=rotation.pk).update(window_start=later, window_end=later + timedelta(hours=1))
+    assert send_window_notices(later) == 1

@@ -1,0 +1,159 @@
+"""Each kind of mail says the same in HTML and in plain text: links, fingerprints, times, names, numbers."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from as2certs.accounts.models import Installation
+from as2certs.mail.models import Message
+from partners.models import Contact
+from rotations import reminders
+from rotations.exchange import certificate_requests, digest
+from rotations.letters import announcements, compose
+from rotations.letters.compose import FIXED_TEXTS
+from rotations.models import HandedIn, Letter, Participant
+from rotations.notifications import operator_mail
+from tests.rotations.company import NOW, Company, partner_certificate
+from tests.rotations.exchange.incoming import put_in_use
+
+DAY = timedelta(days=1)
+
+
+class _HtmlFacts(HTMLParser):
+    """What a reader of HTML sees, and where its links lead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text: list[str] = []
+        self.links: set[str] = set()
+        self.loads: list[str] = []
+        self.hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.hidden += tag in ("style", "title", "script")
+        given = dict(attrs)
+        if tag == "a":
+            self.links.add(given.get("href") or "")
+        if (
+            tag in ("img", "script", "link", "iframe", "object", "form")
+            or {"src", "background"} & given.keys()
+        ):
+            self.loads.append(tag)
+        if tag in ("br", "p", "td", "tr", "span"):
+            self.text.append(" ")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.hidden -= tag in ("style", "title", "script")
+
+    def handle_data(self, data: str) -> None:
+        if not self.hidden:
+            self.text.append(data)
+
+
+def parse_html(html: str) -> _HtmlFacts:
+    reading = _HtmlFacts()
+    reading.feed(html)
+    return reading
+
+
+LINK = re.compile(r"https?://[^\s<>]+|~~link~~")
+
+
+def numbers(text: str) -> set[str]:
+    """Return all words with a digit in them: dates, times, fingerprints, serials, counts, telephones."""
+    words = (word.strip(".,;:()[]'’“”!?") for word in LINK.sub(" ", text).split())
+    return {word for word in words if any(c.isdigit() for c in word)}
+
+
+@pytest.fixture
+def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -> list[Message]:
+    """One mail at least of each kind that there is, in zones that are not UTC."""
+    rotation, at = northwind.rotation, NOW + timedelta(hours=1)
+    company.alice.time_zone = "Europe/Berlin"
+    company.alice.save()
+    Installation.objects.update_or_create(pk=1, defaults={"name": "Meridian Foods"})
+    Contact.objects.create(partner=northwind.partner, name="Ned Night", email="ned@northwind.example")
+    assert rotation.window_start is not None
+    announcements.announce(northwind, by=company.approver, now=NOW)
+    nora = northwind.partner.contacts.get(name="Nora North")
+    for kind in (Letter.Kind.NUDGE, *FIXED_TEXTS):
+        compose.send_letters(kind, northwind, [nora], by=company.by, now=at, note="Please call 4711 first.")
+    put_in_use(company, northwind.partner)
+    certificate_requests.send_request(northwind.partner, by=company.by, now=NOW)
+    operator_mail.notify_window_soon(rotation.window_start - timedelta(minutes=50))
+    operator_mail.notify_applied([(rotation, True)], at)
+    operator_mail.notify_needs_attention(
+        rotation, rotation.steps.first(), "The folder is full: 0 bytes left.", at
+    )
+    operator_mail.notify_partner_response(
+        rotation, northwind, "Northwind proposes 17:30", "We are closed until 9.", at=at
+    )
+    silences = [
+        operator_mail.SilentPartner("Northwind", "told", [("Nora North", "+1 312 555 0100")], "2 mails", "")
+    ]
+    operator_mail.notify_silent_partners(rotation, lambda zone: silences, event="e", higher=None, at=at)
+    handed = HandedIn.objects.create(
+        partner=northwind.partner,
+        certificate=partner_certificate(northwind.partner, by=company.by, now=NOW, ends=NOW + 99 * DAY),
+        roles=["verify"],
+        said_by="Nora North",
+        at=NOW,
+    )
+    operator_mail.notify_submitted(handed, rotation, at=at)
+    digest.send_digests(NOW + DAY)
+    type(rotation).objects.filter(pk=rotation.pk).update(window_end=company.old.not_after + DAY)
+    operator_mail.notify_too_late(at)
+    type(rotation).objects.filter(pk=rotation.pk).update(state="draft")
+    reminders.send_due(company.old.not_after - 3 * DAY)
+    return list(Message.objects.order_by("id"))
+
+
+def test_html_and_text_say_the_same(all_kinds: list[Message]) -> None:
+    folder = Path(settings.BASE_DIR) / "templates" / "emails"
+    own = {path.name.partition(".")[0] for path in folder.glob("*.subject.txt")} - {"partner"}
+    assert {m.kind for m in all_kinds} == own | {f"partner_{kind}" for kind in Letter.Kind}
+    names = (
+        "Northwind",
+        "Fabrikam",
+        "ACME",
+        "Nora North",
+        "Ned Night",
+        "Alice Adler",
+        "Meridian Foods",
+        "TEST",
+    )
+    wrong = []
+    for mail in all_kinds:
+        html = parse_html(mail.html)
+        shown = " ".join("".join(html.text).split())
+        text = " ".join(mail.text.split())
+        for what, in_html, in_text in (
+            ("links", html.links, set(LINK.findall(text))),
+            ("numbers", numbers(shown), numbers(text)),
+            ("names", {n for n in names if n in shown}, {n for n in names if n in text}),
+        ):
+            if in_html != in_text:
+                wrong.append((mail.kind, what, sorted(in_html - in_text), sorted(in_text - in_html)))
+    assert wrong == []
+
+
+def test_no_mail_loads_anything_or_sends_anything_when_it_is_opened(all_kinds: list[Message]) -> None:
+    for mail in all_kinds:
+        assert parse_html(mail.html).loads == [], mail.kind
+        assert "url(" not in mail.html, mail.kind
+
+
+def test_the_comparison_finds_what_one_of_them_lacks() -> None:
+    html = parse_html(
+        '<p>At 17:30, <b>AA:BB</b></p><style>a { color: #123 }</style><a href="https://x.example/1">Open</a>'
+    )
+    assert numbers("".join(html.text)) == {"17:30"}
+    assert html.links == {"https://x.example/1"}
+    assert numbers("At 17:31: https://x.example/1") == {"17:31"}
+    assert parse_html('<p><img src="https://x.example/p.gif"></p>').loads == ["img"]

@@ -1,0 +1,258 @@
+"""Fuzzy windows: evidence, an operator's decision, and the decision at the end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+from django.conf import LazySettings
+from django.test import Client
+
+from as2certs.audit.models import Entry
+from identities import role_assignments
+from identities.models import AS2System
+from partners.models import Partner
+from rotations.errors import ActionRefused, PlanError
+from rotations.lifecycle import (
+    approval,
+    changeover_evidence,
+    drafts,
+    open_window,
+    rescheduling,
+    step_actions,
+)
+from rotations.models import AtEnd, Rotation, Sighting, Step
+from rotations.planning import plan
+from rotations.planning.change import Act, Capacity
+from rotations.planning.rules import violations
+from rotations.planning.states import RotationState, StepState
+from rotations.web.presenters import rotation_text
+from tests.people import log_in, make_person
+from tests.rotations.company import NOW, Company, confirm_all, make_company, partner_certificate, window
+from tests.rotations.fake_clock import FakeClock
+from tests.rotations.pages import get_page, page_text, post_form
+from tests.rotations.planning.changes import ROLES, make_change
+
+STARTS = NOW + timedelta(hours=2)
+ENDS = STARTS + timedelta(hours=1)
+INSIDE = STARTS + timedelta(minutes=20)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def company(db: None, tmp_path: object, settings: LazySettings, clock: FakeClock) -> Company:
+    settings.AS2CERTS_DIRECTORY_ROOT = tmp_path
+    return make_company()
+
+
+def run(clock: FakeClock, at: datetime) -> None:
+    clock.now = at
+    clock.apply_due()
+
+
+def started(company: Company, clock: FakeClock, at_end: str) -> Rotation:
+    """Return a scheduled rotation of Fabrikam's certificate, in a fuzzy window."""
+    fabrikam = company.partners[0]
+    old = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=30))
+    new = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=700))
+    wish = drafts.DraftSpec(
+        roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS), at_end=at_end
+    )
+    rotation = drafts.create_draft(fabrikam, wish, by=company.by, now=NOW)
+    approval.approve(rotation, by=company.approver, now=NOW)
+    confirm_all(rotation, company)
+    run(clock, NOW)
+    for step in rotation.steps.filter(act__in=("announce", "install")).exclude(state="done"):
+        step_actions.complete_step(step, note="done", by=company.by, now=NOW)
+    rotation.refresh_from_db()
+    assert rotation.state == RotationState.SCHEDULED
+    return rotation
+
+
+def message(rotation: Rotation, company: Company, at: datetime) -> None:
+    """Record that a message of Fabrikam was signed with the new certificate."""
+    assert rotation.new is not None
+    changeover_evidence.record_sighting(
+        company.partners[0],
+        changeover_evidence.ObservedMessage(use=Sighting.Use.SIGNED, serial=str(rotation.new.serial), at=at),
+        by=company.by,
+        now=at,
+    )
+
+
+def cut_over(rotation: Rotation) -> Step:
+    found: Step = rotation.steps.get(act="cut_over")
+    return found
+
+
+# The plan.
+
+
+@pytest.mark.parametrize("which", sorted(ROLES))
+def test_the_change_is_due_just_before_the_end(which: str) -> None:
+    change = replace(make_change(which), fuzzy=True)
+    steps = plan.plan(change)
+    assert violations(change, steps) == []
+    for step in steps:
+        if step.act is Act.CUT_OVER:
+            assert (step.earliest, step.due) == (change.starts, change.ends - timedelta(minutes=1))
+
+
+@pytest.mark.parametrize("which", sorted(ROLES))
+def test_it_needs_room_for_both_on_both_sides(which: str) -> None:
+    change = replace(make_change(which, (Capacity.SEVERAL,), (Capacity.UNKNOWN,)), fuzzy=True)
+    with pytest.raises(PlanError, match="Without a fixed moment"):
+        plan.plan(change)
+
+
+# In the window.
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_first_evidence_triggers_the_cut_over(company: Company, clock: FakeClock) -> None:
+    rotation = started(company, clock, AtEnd.GO_BACK)
+    run(clock, STARTS)
+    assert cut_over(rotation).state == StepState.WAITING  # an open window alone triggers nothing
+    message(rotation, company, INSIDE)
+    run(clock, INSIDE)
+    assert role_assignments.certificates_by_role(company.partners[0])["encrypt"] == [rotation.new]
+    assert cut_over(rotation).done_at == INSIDE
+    assert "used it" in Entry.objects.get(verb="rotation.moment_came").reason
+
+
+@pytest.mark.django_db(transaction=True)
+def test_evidence_before_the_window_triggers_the_cut_over_when_it_opens(
+    company: Company, clock: FakeClock
+) -> None:
+    rotation = started(company, clock, AtEnd.SWITCH)
+    message(rotation, company, NOW + timedelta(minutes=5))
+    run(clock, STARTS - timedelta(seconds=1))
+    assert cut_over(rotation).state == StepState.WAITING
+    run(clock, STARTS)
+    assert cut_over(rotation).state == StepState.DONE
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_operator_can_trigger_the_cut_over(company: Company, clock: FakeClock) -> None:
+    rotation = started(company, clock, AtEnd.EXTEND)
+    with pytest.raises(ActionRefused, match="The window is not open"):
+        open_window.switch_now(rotation, reason="they called", by=company.by, now=NOW)
+    open_window.switch_now(rotation, reason="they called", by=company.by, now=INSIDE)
+    run(clock, INSIDE)
+    assert role_assignments.certificates_by_role(company.partners[0])["encrypt"] == [rotation.new]
+    with pytest.raises(ActionRefused):
+        open_window.switch_now(rotation, reason="again", by=company.by, now=INSIDE)
+
+
+# At its end.
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_can_be_made_at_the_end_without_evidence(company: Company, clock: FakeClock) -> None:
+    rotation = started(company, clock, AtEnd.SWITCH)
+    run(clock, ENDS - timedelta(seconds=61))
+    assert cut_over(rotation).state == StepState.WAITING
+    run(clock, ENDS - timedelta(seconds=60))
+    assert role_assignments.certificates_by_role(company.partners[0])["encrypt"] == [rotation.new]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("late", [timedelta(seconds=-60), timedelta(hours=3)])
+def test_it_can_be_called_off_at_the_end(company: Company, clock: FakeClock, late: timedelta) -> None:
+    rotation = started(company, clock, AtEnd.GO_BACK)
+    run(clock, ENDS + late)
+    rotation.refresh_from_db()
+    assert rotation.state == RotationState.CANCELLED
+    assert role_assignments.certificates_by_role(company.partners[0])["encrypt"] == [rotation.old]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_can_be_extended_by_its_length_at_the_end(company: Company, clock: FakeClock) -> None:
+    rotation = started(company, clock, AtEnd.EXTEND)
+    run(clock, ENDS - timedelta(seconds=60))
+    rotation.refresh_from_db()
+    assert rotation.state == RotationState.SCHEDULED
+    assert (rotation.window_start, rotation.window_end) == (ENDS, ENDS + timedelta(hours=1))
+    run(clock, ENDS + timedelta(minutes=5))  # once, not with each tick
+    rotation.refresh_from_db()
+    assert rotation.window_end == ENDS + timedelta(hours=1)
+    message(rotation, company, ENDS + timedelta(minutes=10))
+    run(clock, ENDS + timedelta(minutes=10))
+    assert role_assignments.certificates_by_role(company.partners[0])["encrypt"] == [rotation.new]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_impossible_decision_fails_the_step_for_an_operator(
+    company: Company, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rotation = started(company, clock, AtEnd.EXTEND)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ActionRefused("The old certificate ends before that.")
+
+    monkeypatch.setattr(rescheduling, "postpone", refuse)
+    run(clock, ENDS - timedelta(seconds=60))
+    failed = cut_over(rotation)
+    assert failed.state == StepState.FAILED
+    assert "nothing has shown" in failed.error
+    assert "The old certificate ends before that." in failed.error
+
+
+# On the pages.
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_page_explains_the_rule_and_accepts_a_decision(
+    company: Company, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rotation = started(company, clock, AtEnd.GO_BACK)
+    for name in ("lifecycle", "rotations", "confirm_page"):
+        monkeypatch.setattr(f"rotations.web.views.{name}.database_now", lambda: INSIDE)
+    client: Client = log_in(make_person("olivia", "operator"))
+    shown = page_text(get_page(client, "rotation-detail", rotation.uid))
+    assert "the change is made at the first message that shows the other side’s, or on your word" in shown
+    assert "At the end it is called off." in shown
+    assert "Switch now …" in shown
+    asked = page_text(get_page(client, "rotation-switch-now", rotation.uid))
+    assert "At once, by itself: Encrypt to" in asked
+    assert post_form(client, "rotation-switch-now", rotation.uid, reason="They called").status_code == 302
+    run(clock, INSIDE)
+    assert cut_over(rotation).state == StepState.DONE
+
+
+def test_an_impossible_fuzzy_window_is_explained_in_the_draft(company: Company) -> None:
+    Partner.objects.update(holds=Partner.Holds.ONE)
+    AS2System.objects.update(overlap=AS2System.Overlap.READERS)
+    wish = drafts.DraftSpec(
+        roles=("sign",), old=company.old, new=company.new, window=window(STARTS), at_end=AtEnd.SWITCH
+    )
+    rotation = drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
+    client: Client = log_in(make_person("olivia", "operator"))
+    assert "Without a fixed moment both sides have to accept both" in page_text(
+        get_page(client, "rotation-detail", rotation.uid)
+    )
+
+
+@pytest.mark.parametrize(
+    ("automatic", "told"),
+    [
+        (True, "on your word: Encrypt to {new} in {system}. At the end it is called off."),
+        (False, "other side’s change: Encrypt to {new} in {system}. A person does this by hand."),
+    ],
+)
+def test_the_approval_page_shows_no_fixed_time(
+    company: Company, clock: FakeClock, automatic: bool, told: str
+) -> None:
+    rotation = started(company, clock, AtEnd.GO_BACK)
+    steps = list(rotation.steps.filter(act=Act.CUT_OVER).select_related("rotation", "system"))
+    for step in steps:
+        step.automatic = automatic
+    assert rotation.new is not None
+    said = " ".join(rotation_text.approval_effects(steps, zone="UTC", now=NOW))
+    assert told.format(new=rotation.new.short_name, system=steps[0].system) in said
+    assert f"{STARTS:%H:%M}" not in said

@@ -1,0 +1,339 @@
+"""News of rotations: once per event and reader, in the reader's zone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from as2certs.accounts.models import User
+from as2certs.mail.models import Message
+from rotations import reminders
+from rotations.models import Participant, Rotation, Step
+from rotations.notifications import operator_mail
+from tests.rotations.notifications.expiries import (
+    DAY,
+    HOUR,
+    NOW,
+    make_certificate,
+    make_identity,
+    make_partner,
+    make_rotation,
+    make_user,
+)
+
+pytestmark = pytest.mark.django_db
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def alice() -> User:
+    return make_user("alice", time_zone="Europe/Berlin")
+
+
+@pytest.fixture
+def acme(alice: User) -> Any:
+    return make_identity(owners=[alice])
+
+
+@pytest.fixture
+def planned(acme: Any) -> Rotation:
+    """A rotation whose window starts in two days, to a successor that lasts two years."""
+    old = make_certificate(acme, NOW + 20 * DAY)
+    new = make_certificate(acme, NOW + 730 * DAY, serves=[])
+    return make_rotation(old, new_identity_certificate=new)
+
+
+def step(of: Rotation, **columns: Any) -> Step:
+    given = {"position": 1, "key": "cut_over:1", "who": "we", "act": "cut_over", "title": "Sign with C2"}
+    return Step.objects.create(rotation=of, **{**given, **columns})
+
+
+def subjects() -> list[tuple[str, str]]:
+    return list(Message.objects.order_by("id").values_list("to_address", "subject"))
+
+
+def only() -> Message:
+    return Message.objects.get()
+
+
+# A window that starts soon.
+
+
+def test_a_window_is_told_24_hours_and_1_hour_before(planned: Rotation) -> None:
+    start = planned.window_start
+    assert start is not None
+    told = []
+    at = start - 26 * HOUR
+    while at < start + HOUR:
+        if operator_mail.notify_window_soon(at):
+            told.append(start - at)
+        at += 10 * MINUTE
+    assert told == [24 * HOUR, HOUR]
+    assert [subject.partition(",")[0] for _, subject in subjects()] == [
+        "ACME-PROD: certificate change starts in 24 hours",
+        "ACME-PROD: certificate change starts in 60 minutes",
+    ]
+
+
+def test_a_window_that_is_set_up_two_minutes_ahead_is_told_once(planned: Rotation) -> None:
+    start = planned.window_start
+    assert start is not None
+    assert operator_mail.notify_window_soon(start - 2 * MINUTE) == 1
+    assert operator_mail.notify_window_soon(start - MINUTE) == 0
+    assert "starts in 2 minutes" in only().subject
+
+
+def test_a_window_is_told_in_the_readers_zone_in_utc_and_as_agreed(planned: Rotation) -> None:
+    operator_mail.notify_window_soon(NOW + 25 * HOUR)
+    message = only()
+    assert message.subject == ("ACME-PROD: certificate change starts in 23 hours, Wed 25 Nov 2026, 13:00 CET")
+    for part in (message.text, message.html):
+        assert "Wed 25 Nov 2026, 13:00 to 14:00 CET (UTC+01:00)" in part
+        assert "Wed 25 Nov 2026, 12:00 to 13:00 UTC" in part
+        assert "Wed 25 Nov 2026, 06:00 to 07:00 CST (UTC−06:00) (America/Chicago)" in part
+        assert planned.get_absolute_url() in part
+
+
+@pytest.mark.parametrize(
+    ("zone", "start", "hours", "expected"),
+    [
+        ("UTC", "2026-11-24T22:00", 1, "Tue 24 Nov 2026, 22:00 to 23:00 UTC"),
+        (
+            "America/Chicago",
+            "2026-11-25T05:30",
+            1,
+            "Tue 24 Nov 2026, 23:30 to Wed 25 Nov 2026, 00:30 CST (UTC−06:00)",
+        ),
+        ("America/Sao_Paulo", "2026-11-24T22:00", 1, "Tue 24 Nov 2026, 19:00 to 20:00 (UTC−03:00)"),
+        (
+            "Europe/Berlin",
+            "2026-10-25T00:30",
+            1,
+            "Sun 25 Oct 2026, 02:30 CEST (UTC+02:00) to 02:30 CET (UTC+01:00)",
+        ),
+    ],
+)
+def test_a_window_in_words(
+    planned: Rotation, alice: User, zone: str, start: str, hours: int, expected: str
+) -> None:
+    alice.time_zone = zone
+    alice.save()
+    begins = datetime.fromisoformat(start).replace(tzinfo=UTC)
+    Rotation.objects.filter(pk=planned.pk).update(window_start=begins, window_end=begins + hours * HOUR)
+    operator_mail.notify_window_soon(begins - HOUR)
+    assert f"Window    {expected}\n" in only().text
+
+
+def test_a_window_that_moved_is_told_again(planned: Rotation) -> None:
+    assert operator_mail.notify_window_soon(NOW + 30 * HOUR) == 1
+    later = NOW + 50 * HOUR
+    Rotation.objects.filter(pk=planned.pk).update(window_start=later, window_end=later + HOUR)
+    assert operator_mail.notify_window_soon(NOW + 30 * HOUR) == 1
+    assert Message.objects.count() == 2
+
+
+@pytest.mark.parametrize("state", ["draft", "under_way", "applied", "cancelled", "closed"])
+def test_only_rotations_that_wait_for_their_window_are_told(planned: Rotation, state: str) -> None:
+    Rotation.objects.filter(pk=planned.pk).update(state=state)
+    assert operator_mail.notify_window_soon(NOW + 40 * HOUR) == 0
+
+
+def test_it_names_the_partners_that_are_not_ready(planned: Rotation) -> None:
+    for name, columns in (
+        ("Contoso", {}),
+        ("Fabrikam", {"confirmed_at": NOW}),
+        ("Northwind", {}),
+        ("Removed", {"removed_reason": "does not trade any more"}),
+        ("Waived", {"waived_reason": "reads anything"}),
+        ("Agreed", {"agreed_at": NOW}),
+    ):
+        Participant.objects.create(rotation=planned, partner=make_partner(name), **columns)
+    operator_mail.notify_window_soon(NOW + 30 * HOUR)
+    assert "NOT READY YET: Contoso, Northwind.\n" in only().text
+    assert "Not ready yet: Contoso, Northwind." in only().html
+
+
+# To whom.
+
+
+def test_owners_subscribers_and_the_author_are_told_once_each(
+    planned: Rotation, acme: Any, alice: User
+) -> None:
+    bob, carol = make_user("bob"), make_user("carol", is_active=False)
+    acme.subscribers.add(alice, bob)
+    Rotation.objects.filter(pk=planned.pk).update(set_up_by=carol)
+    planned.refresh_from_db()
+    assert operator_mail.notify_applied([(planned, False)], NOW) == 2
+    dora = make_user("dora")
+    planned.set_up_by = dora
+    assert operator_mail.notify_applied([(planned, False)], NOW) == 1
+    assert {to for to, _ in subjects()} == {"alice@example.com", "bob@example.com", "dora@example.com"}
+
+
+def test_a_rotation_of_a_partner_is_told_to_the_partners_people(alice: User) -> None:
+    planned = make_rotation(make_certificate(make_partner("Northwind", owners=[alice]), NOW + 20 * DAY))
+    assert operator_mail.notify_applied([(planned, False)], NOW) == 1
+    assert only().subject == "Northwind: certificate changed, Mon 23 Nov 2026, 13:00 CET"
+
+
+def test_where_nobody_can_be_told_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    planned = make_rotation(make_certificate(make_identity("ORPHAN"), NOW + 20 * DAY))
+    assert operator_mail.notify_applied([(planned, False)], NOW) == 0
+    assert "Nobody can be told of the rotation of ORPHAN" in caplog.text
+
+
+# Applied, and stopped.
+
+
+def test_applied_is_told_once(planned: Rotation) -> None:
+    assert operator_mail.notify_applied([(planned, False)], NOW) == 1
+    assert operator_mail.notify_applied([(planned, True)], NOW + MINUTE) == 0
+    message = only()
+    assert message.subject == "ACME-PROD: certificate changed, Mon 23 Nov 2026, 13:00 CET"
+    assert "later than planned" not in message.text
+    assert planned.new is not None
+    assert planned.new.short_name in message.text
+
+
+def test_applied_late_says_so(planned: Rotation) -> None:
+    operator_mail.notify_applied([(planned, True)], NOW)
+    assert only().subject.startswith("ACME-PROD: certificate changed late, ")
+    assert "later than planned" in only().text
+
+
+def test_what_stopped_is_told_with_its_step_and_reason(planned: Rotation) -> None:
+    failed = step(planned)
+    operator_mail.notify_needs_attention(planned, failed, "The disk that holds /srv/as2 is full.", NOW)
+    message = only()
+    assert message.subject == "ACME-PROD: certificate change needs you, “Sign with C2” failed"
+    for part in (message.text, message.html):
+        assert "The disk that holds /srv/as2 is full." in part
+        assert "Sign with C2" in part
+    assert message.text.startswith("The change of ACME-PROD's certificate has stopped and needs you.\n")
+
+
+def test_a_step_that_stops_again_is_told_again(planned: Rotation) -> None:
+    failed = step(planned)
+    assert operator_mail.notify_needs_attention(planned, failed, "full", NOW) == 1
+    assert operator_mail.notify_needs_attention(planned, failed, "full", NOW) == 0
+    assert operator_mail.notify_needs_attention(planned, failed, "still full", NOW + HOUR) == 1
+
+
+def test_a_reason_cannot_smuggle_html_into_the_mail(planned: Rotation) -> None:
+    operator_mail.notify_needs_attention(planned, step(planned), 'hook said <b onclick="x">\n& "ended"', NOW)
+    assert "&lt;b onclick=" in only().html
+    assert "<b onclick" not in only().html
+    assert 'hook said <b onclick="x">\n& "ended"' in only().text
+
+
+# Too late, and missed.
+
+
+def test_a_window_after_the_end_is_told_once_per_window(planned: Rotation) -> None:
+    late = NOW + 21 * DAY
+    Rotation.objects.filter(pk=planned.pk).update(window_start=late, window_end=late + HOUR)
+    assert [operator_mail.notify_too_late(NOW), operator_mail.notify_too_late(NOW + DAY)] == [1, 0]
+    message = only()
+    assert message.subject == (
+        "ACME-PROD: rotation would come too late, certificate expires in 20 days, 13 Dec 2026"
+    )
+    assert "Its window starts only after that: Mon 14 Dec 2026, 13:00 CET" in " ".join(message.text.split())
+    later = late + DAY
+    Rotation.objects.filter(pk=planned.pk).update(window_start=later, window_end=later + HOUR)
+    assert operator_mail.notify_too_late(NOW + DAY) == 1
+
+
+def test_no_window_is_told_from_14_days_on(planned: Rotation) -> None:
+    Rotation.objects.filter(pk=planned.pk).update(window_start=None, window_end=None, state="exchanging")
+    assert operator_mail.notify_too_late(NOW + 6 * DAY - MINUTE) == 0
+    assert operator_mail.notify_too_late(NOW + 6 * DAY) == 1
+    assert "No window is agreed yet." in only().text
+
+
+def test_a_rotation_in_time_is_not_told_as_late(planned: Rotation) -> None:
+    assert operator_mail.notify_too_late(NOW) == 0
+
+
+def test_a_window_that_went_by_is_told_once(planned: Rotation) -> None:
+    Participant.objects.create(rotation=planned, partner=make_partner("Northwind"))
+    end = planned.window_end
+    assert end is not None
+    assert operator_mail.notify_window_missed(end - MINUTE) == 0
+    assert [operator_mail.notify_window_missed(end), operator_mail.notify_window_missed(end + DAY)] == [1, 0]
+    text = " ".join(only().text.split())
+    assert "The window ended and the change was not made. Not ready by then: Northwind." in text
+
+
+@pytest.mark.parametrize("state", ["draft", "applied", "cancelled"])
+def test_a_window_that_nobody_waited_for_is_not_missed(planned: Rotation, state: str) -> None:
+    Rotation.objects.filter(pk=planned.pk).update(state=state)
+    assert operator_mail.notify_window_missed(NOW + 5 * DAY) == 0
+
+
+def test_a_step_that_failed_has_had_its_own_mail(planned: Rotation) -> None:
+    step(planned, state="failed")
+    assert operator_mail.notify_window_missed(NOW + 5 * DAY) == 0
+
+
+# All of them.
+
+
+def everything(planned: Rotation) -> None:
+    operator_mail.notify_window_soon(NOW + 25 * HOUR)
+    operator_mail.notify_applied([(planned, True)], NOW)
+    operator_mail.notify_needs_attention(planned, step(planned), "The disk is full.", NOW)
+    Rotation.objects.filter(pk=planned.pk).update(window_start=NOW + 30 * DAY, window_end=NOW + 31 * DAY)
+    operator_mail.notify_too_late(NOW)
+    reminders.send_due(NOW)
+
+
+def test_every_mail_is_complete_as_text_and_asks_nothing_from_elsewhere(
+    planned: Rotation, settings: Any
+) -> None:
+    settings.AS2CERTS_BASE_URL = "https://certs.example.com"
+    everything(planned)
+    messages = list(Message.objects.all())
+    assert {m.kind for m in messages} == {"window_soon", "applied", "needs_attention", "too_late", "reminder"}
+    for message in messages:
+        assert message.subject.startswith("ACME-PROD: ")
+        assert "\n\n\n" not in message.text
+        assert max(len(line) for line in message.text.splitlines() if "http" not in line) <= 110
+        assert "&amp;" not in message.text
+        assert "https://certs.example.com/" in message.text
+        assert "Times are those of Europe/Berlin" in message.text
+        assert "<img" not in message.html
+        assert "<script" not in message.html
+        assert "src=" not in message.html
+        assert message.html.count('class="button"') == 1
+
+
+def test_a_test_station_says_so_at_the_very_start(alice: User) -> None:
+    planned = make_rotation(
+        make_certificate(make_identity("ACME-X", owners=[alice], environment="test"), NOW + 20 * DAY)
+    )
+    operator_mail.notify_applied([(planned, False)], NOW)
+    assert only().subject.startswith("TEST ACME-X: ")
+    assert "TEST environment" in only().html
+    assert only().text.startswith("TEST ACME-X has changed")
+
+
+@pytest.mark.parametrize(
+    "sweep",
+    [operator_mail.notify_window_soon, operator_mail.notify_too_late, operator_mail.notify_window_missed],
+)
+def test_what_was_told_is_not_written_again(planned: Rotation, sweep: Callable[[Any], int]) -> None:
+    Rotation.objects.filter(pk=planned.pk).update(window_start=NOW - 2 * HOUR, window_end=NOW - HOUR)
+    at = NOW
+    if sweep is not operator_mail.notify_window_missed:
+        start = NOW + 21 * DAY if sweep is operator_mail.notify_too_late else NOW + 20 * HOUR
+        Rotation.objects.filter(pk=planned.pk).update(window_start=start, window_end=start + HOUR)
+    assert sweep(at) == 1
+    with CaptureQueriesContext(connection) as queries:
+        assert sweep(at + MINUTE) == 0
+    assert not [q for q in queries if "INSERT" in q["sql"]]

@@ -1,0 +1,121 @@
+"""Where our system can sign for each partner by itself, the page draws who accepts both, and when each changes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+
+from as2certs.audit.recording import Actor
+from identities.models import AS2System
+from partners.models import Partner
+from rotations.exchange import responses
+from rotations.execution import confirmations
+from rotations.lifecycle import approval
+from rotations.models import Participant, Rotation, Step
+from rotations.web.presenters.overlap import MAX_LANES, Overlap, build_overlap
+from rotations.web.presenters.rotation_detail import RotationDetail
+from tests.rotations.company import NOW, Company, window
+from tests.rotations.pages import STARTS, get_page, make_drafted, page_text
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
+
+NORA = Actor(name="Nora North (Northwind)", source="portal")
+
+
+@pytest.fixture
+def per_partner(rotation: Rotation) -> Rotation:
+    """The rotation of a system that can sign for each partner by itself."""
+    AS2System.objects.update(signs_per_partner=True)
+    return Rotation.objects.get(pk=rotation.pk)
+
+
+def drawn(rotation: Rotation, company: Company) -> Overlap | None:
+    return RotationDetail.of(rotation, user=company.alice, now=NOW, zone="UTC").overlap
+
+
+def lanes(rotation: Rotation, company: Company) -> dict[str, tuple[object, object, str]]:
+    found = drawn(rotation, company)
+    assert found is not None
+    return {lane.partner: (lane.both_from, lane.moment, lane.kind) for lane in found.lanes}
+
+
+def test_nothing_is_drawn_where_one_moment_has_to_serve_all(
+    operator: Client, company: Company, rotation: Rotation
+) -> None:
+    assert drawn(rotation, company) is None
+    assert "Who accepts both certificates" not in page_text(
+        get_page(operator, "rotation-detail", rotation.uid)
+    )
+
+
+def test_a_partner_accepts_both_from_its_word_until_the_old_one_goes(
+    operator: Client, company: Company, per_partner: Rotation, northwind: Participant
+) -> None:
+    assert lanes(per_partner, company)["Northwind"] == (None, STARTS, "planned")
+    confirmations.confirm_installation(
+        northwind, confirmations.PartnerAnswer("", by=NORA, now=NOW), fingerprint=company.new.sha256
+    )
+    assert lanes(per_partner, company)["Northwind"] == (NOW, STARTS, "planned")
+    found = drawn(per_partner, company)
+    assert found is not None
+    retires = per_partner.steps.get(act="retire")
+    gone = retires.due_at or retires.earliest_at
+    assert gone is not None
+    assert (found.begins, found.ends) == (NOW, min(company.old.not_after, gone))
+    shown = page_text(get_page(operator, "rotation-detail", per_partner.uid))
+    assert (
+        'aria-label="Northwind: accepts both since Mon 23 Nov 2026, 12:00 UTC; Fri 4 Dec 2026, 04:00 UTC'
+        in shown
+    )
+    assert 'aria-label="Fabrikam: does not accept both yet;' in shown
+    assert "style=" not in shown
+
+
+def test_what_a_partner_proposes_and_agrees_to_is_marked(
+    company: Company, per_partner: Rotation, northwind: Participant, fabrikam: Participant
+) -> None:
+    other = window(STARTS + timedelta(days=2))
+    responses.propose_window(northwind, other, note="", by=NORA, now=NOW)
+    confirmations.confirm_installation(
+        fabrikam, confirmations.PartnerAnswer("", by=NORA, now=NOW), agreed=True
+    )
+    found = lanes(per_partner, company)
+    assert found["Northwind"] == (None, other.start, "proposed")
+    assert found["Fabrikam"] == (NOW, STARTS, "agreed")
+
+
+def test_who_has_to_agree_and_has_not_is_open(company: Company) -> None:
+    Partner.objects.update(holds="one")
+    AS2System.objects.update(signs_per_partner=True)
+    rotation = approval.approve(make_drafted(company), by=company.approver, now=NOW)
+    assert {kind for _, _, kind in lanes(rotation, company).values()} == {"open"}
+
+
+def test_a_cut_over_of_its_own_is_drawn_where_the_plan_has_one(
+    company: Company, per_partner: Rotation, northwind: Participant
+) -> None:
+    own = STARTS + timedelta(days=1)
+    step = Step.objects.create(
+        rotation=per_partner,
+        position=99,
+        key="cut-over:northwind",
+        who="we",
+        act="cut_over",
+        participant=northwind,
+        title="Sign to Northwind",
+        due_at=own,
+    )
+    assert lanes(per_partner, company)["Northwind"][1:] == (own, "planned")
+    Step.objects.filter(pk=step.pk).update(state="done", done_at=own + timedelta(minutes=1))
+    assert lanes(per_partner, company)["Northwind"][1:] == (own + timedelta(minutes=1), "changed")
+
+
+def test_of_very_many_partners_some_are_drawn_and_the_rest_counted(
+    company: Company, per_partner: Rotation
+) -> None:
+    sheet = RotationDetail.of(per_partner, user=company.alice, now=NOW, zone="UTC")
+    found = build_overlap(sheet.rotation, sheet.rows * MAX_LANES, sheet.steps)
+    assert found is not None
+    assert (len(found.lanes), found.more) == (MAX_LANES, MAX_LANES)

@@ -1,0 +1,244 @@
+"""One partner's part in a rotation, on a page of its own; and what is decided there about the time it proposes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from as2certs.audit.models import Entry
+from as2certs.audit.recording import Actor
+from as2certs.mail import outbox
+from as2certs.mail.models import Message
+from partners.models import Partner
+from rotations.exchange import responses
+from rotations.letters import access_links, announcements
+from rotations.lifecycle import rescheduling
+from rotations.models import Letter, Participant, Rotation
+from tests.rotations.company import NOW, Company, window
+from tests.rotations.pages import STARTS, get_page, page_text, post_form, stored_state
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
+
+EARLIER = NOW - timedelta(hours=5)
+NORA = Actor(name="Nora North (Northwind)", source="portal", address="203.0.113.9")
+OTHER = window(STARTS + timedelta(days=2), zone="America/New_York")
+
+
+@pytest.fixture
+def told(company: Company, rotation: Rotation) -> Rotation:
+    for participant in rotation.participants.all():
+        announcements.announce(participant, by=company.by, now=EARLIER)
+    return rotation
+
+
+@pytest.fixture
+def together(company: Company) -> None:
+    """Both partners hold one certificate, so each has to agree to the window."""
+    Partner.objects.update(holds="one")
+
+
+def propose(participant: Participant) -> None:
+    responses.propose_window(participant, OTHER, note="Stock count", by=NORA, now=NOW)
+
+
+def test_it_shows_all_that_passed_with_a_partner(operator: Client, company: Company, told: Rotation) -> None:
+    northwind = told.participants.get(partner__name="Northwind")
+    link = northwind.links.get()
+    access_links.record_opened(link, by=NORA, now=NOW)
+    link.refresh_from_db()
+    access_links.record_download(link, "pem", by=NORA, now=NOW)
+    responses.decline(northwind, reason="Our software is replaced", by=NORA, now=NOW)
+    shown = page_text(get_page(operator, "participant-detail", northwind.uid))
+    for words in (
+        "said no",
+        "Northwind says no.",
+        "Our software is replaced",
+        "Announcement</a>",
+        "nora@northwind.example",
+        "203.0.113.9",
+        "opened the partner’s page",
+        "downloaded the certificate",
+        "told the partner",
+        "Nora North (Northwind)",
+    ):
+        assert words in shown, words
+    assert "Fabrikam" not in shown
+
+
+@pytest.mark.parametrize("what", ["queued", "sent", "given up", "came back"])
+def test_it_shows_what_became_of_each_mail(
+    operator: Client, company: Company, told: Rotation, northwind: Participant, what: str
+) -> None:
+    message = northwind.letters.get().message
+    match what:
+        case "sent":
+            Message.objects.update(state="sent", sent_at=NOW)
+        case "given up":
+            Message.objects.update(state="failed", error="550 5.1.1 No such user")
+        case "came back":
+            Message.objects.update(state="sent", sent_at=NOW)
+            message.refresh_from_db()
+            outbox.record_bounce(message, "The mailbox is full", by=company.by, now=NOW)
+    shown = page_text(get_page(operator, "participant-detail", northwind.uid))
+    assert what in shown.partition('aria-labelledby="letters"')[2].partition("</section>")[0]
+    said = {"given up": "550 5.1.1 No such user", "came back": "The mailbox is full"}
+    assert said.get(what, "") in shown
+    assert ("unreachable" in shown) == (what in said)
+
+
+def test_it_asks_as_often_for_one_letter_as_for_ten(
+    operator: Client, company: Company, told: Rotation, northwind: Participant
+) -> None:
+    def queries() -> int:
+        url = reverse("participant-detail", args=[northwind.uid])
+        operator.get(url)
+        with CaptureQueriesContext(connection) as asked:
+            operator.get(url)
+        return len(asked)
+
+    one = queries()
+    for n in range(9):
+        announcements.announce(northwind, by=company.by, now=EARLIER + timedelta(minutes=n + 1))
+    assert Letter.objects.filter(participant=northwind).count() == 10
+    assert queries() == one
+
+
+def test_a_draft_and_somebody_left_out_have_a_page_too(
+    operator: Client, company: Company, rotation: Rotation
+) -> None:
+    northwind = rotation.participants.get(partner__name="Northwind")
+    Participant.objects.filter(pk=northwind.pk).update(removed_reason="Ends in May")
+    shown = page_text(get_page(operator, "participant-detail", northwind.uid))
+    assert "left out, Ends in May" in shown
+    assert "Record answer" not in shown
+
+
+# Another time
+
+
+def test_a_proposal_is_shown_on_both_clocks_with_what_moving_means(
+    operator: Client, told: Rotation, northwind: Participant
+) -> None:
+    propose(northwind)
+    shown = page_text(get_page(operator, "participant-detail", northwind.uid))
+    assert "Sat 5 Dec 2026, 23:00 to Sun 6 Dec 2026, 00:00 EST (UTC−05:00)" in shown
+    assert "Sun 6 Dec 2026, 04:00 to 05:00 UTC here" in shown
+    assert "Nobody else has to agree to the time; the 2 that know of it are told" not in shown
+    assert "Nobody else has to agree to the time; the one that knows of it is told that it moved." in shown
+    assert f"{reverse('rotation-postpone', args=[told.uid])}?proposal={northwind.uid}" in shown
+
+
+def test_it_says_who_is_asked_again(
+    operator: Client, together: None, told: Rotation, northwind: Participant
+) -> None:
+    propose(northwind)
+    shown = page_text(get_page(operator, "participant-detail", northwind.uid))
+    assert "1 other partner has to agree to the new time once more;" in shown
+    Participant.objects.filter(rotation=told).exclude(pk=northwind.pk).update(removed_reason="Ends in May")
+    shown = page_text(get_page(operator, "participant-detail", northwind.uid))
+    assert "Northwind is the only partner of this change: nobody else is asked" in shown
+
+
+def test_moving_there_is_prefilled_and_counts_as_agreed(
+    operator: Client, together: None, told: Rotation, northwind: Participant
+) -> None:
+    propose(northwind)
+    url = f"{reverse('rotation-postpone', args=[told.uid])}?proposal={northwind.uid}"
+    form = operator.get(url).context["form"]
+    initial = {
+        name: str(form[name].initial) for name in ("window_date", "window_from", "window_zone", "reason")
+    }
+    assert initial == {
+        "window_date": "2026-12-05",
+        "window_from": "23:00:00",
+        "window_zone": "America/New_York",
+        "reason": "Northwind proposed this time.",
+    }
+    data = {
+        "window_date": "2026-12-05",
+        "window_from": "23:00",
+        "window_until": "00:00",
+        "window_last_date": "",
+        "window_zone": "America/New_York",
+        "window_known": "close_to_old_end",
+        "reason": "Northwind proposed this time.",
+        "seen": operator.get(url).context["stamp"],
+    }
+    assert operator.post(url, data).status_code == 302
+    northwind.refresh_from_db()
+    assert (northwind.agreed_at, northwind.proposed_at) == (NOW, None)
+    assert northwind.steps.get(act="agree").state == "done"
+    other = told.participants.exclude(pk=northwind.pk).get()
+    assert other.agreed_at is None
+    assert other.steps.get(act="agree").state == "waiting"
+    assert Entry.objects.filter(verb="participant.agreed").count() == 1
+    assert Letter.objects.filter(kind="moved").count() == 2
+
+
+def test_a_move_to_another_time_asks_whoever_proposed_one_again(
+    company: Company, together: None, told: Rotation, northwind: Participant
+) -> None:
+    propose(northwind)
+    rescheduling.postpone(
+        told,
+        rescheduling.WindowChange(window(STARTS + timedelta(days=3)), reason="Later"),
+        by=company.by,
+        now=NOW,
+    )
+    northwind.refresh_from_db()
+    assert (northwind.agreed_at, northwind.proposed_at) == (None, None)
+    assert northwind.steps.get(act="agree").state == "waiting"
+
+
+def test_an_address_that_names_no_proposal_prefills_nothing(operator: Client, told: Rotation) -> None:
+    northwind = told.participants.get(partner__name="Northwind")
+    for named in (northwind.uid, "nonsense"):
+        form = operator.get(f"{reverse('rotation-postpone', args=[told.uid])}?proposal={named}").context[
+            "form"
+        ]
+        assert form["window_zone"].initial == "America/Chicago"
+
+
+def test_staying_tells_the_partner_why(operator: Client, told: Rotation, northwind: Participant) -> None:
+    propose(northwind)
+    assert "gets a mail that we stay with Thu 3 Dec 2026, 22:00 to 23:00 CST" in page_text(
+        get_page(operator, "participant-stay", northwind.uid)
+    )
+    assert post_form(operator, "participant-stay", northwind.uid, reason="").status_code == 422
+    response = post_form(operator, "participant-stay", northwind.uid, reason="All others agreed")
+    assert response["Location"] == reverse("participant-detail", args=[northwind.uid])
+    letter = Letter.objects.get(kind="answered")
+    assert "All others agreed" in letter.message.text
+    northwind.refresh_from_db()
+    assert northwind.proposed_at is None
+    assert stored_state(told) == "exchanging"
+    # Nothing is left to refuse.
+    assert "proposes no other time any more" in page_text(
+        get_page(operator, "participant-stay", northwind.uid)
+    )
+    assert post_form(operator, "participant-stay", northwind.uid, reason="Again").status_code == 422
+    assert Letter.objects.filter(kind="answered").count() == 1
+
+
+def test_a_proposal_after_the_change_has_begun_can_only_be_read(
+    operator: Client, told: Rotation, northwind: Participant
+) -> None:
+    propose(northwind)
+    Rotation.objects.filter(pk=told.pk).update(state="under_way")
+    shown = page_text(get_page(operator, "participant-detail", northwind.uid))
+    assert "The change has begun: it can’t be moved any more." in shown
+    assert "Move the change there" not in shown
+
+
+def test_viewers_read_it_and_decide_nothing(viewer: Client, told: Rotation, northwind: Participant) -> None:
+    propose(northwind)
+    shown = page_text(get_page(viewer, "participant-detail", northwind.uid))
+    assert "It proposes another time" in shown
+    assert "Move the change there" not in shown
+    assert "Stay with the window" not in shown
+    assert post_form(viewer, "participant-stay", northwind.uid, reason="x").status_code == 403

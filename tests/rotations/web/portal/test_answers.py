@@ -1,0 +1,522 @@
+"""What partners answer on their page, and what they are told when that can't be taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from as2certs import pki
+from as2certs.audit.models import Entry
+from as2certs.mail.models import Message
+from partners.models import Contact
+from rotations.exchange.time_slots import offer_slots
+from rotations.execution import confirmations
+from rotations.models import Participant, Rotation
+from tests.certificates import cert_der, cert_pem, key_pem, make_pair, p12
+from tests.rotations.company import NOW, Company, window
+from tests.rotations.pages import STARTS
+from tests.rotations.web.portal.conftest import Clock
+from tests.rotations.web.portal.visitor import Visitor
+from tests.samples import sample
+from tests.test_secrets import betrayed, traces
+
+pytestmark = pytest.mark.django_db
+
+Visit = Callable[..., Visitor]
+AFTER = STARTS + timedelta(hours=2)
+
+
+def again(participant: Participant) -> Participant:
+    return Participant.objects.select_related("rotation").get(pk=participant.pk)
+
+
+def said_last() -> Entry:
+    """Return what the trail says last, which came by the page."""
+    entry = Entry.objects.filter(source="portal").first()
+    assert entry is not None
+    return entry
+
+
+def nothing_was_said() -> bool:
+    return not Entry.objects.filter(source="portal").exclude(verb="participant.opened").exists()
+
+
+def file(content: bytes, name: str = "cert.cer") -> SimpleUploadedFile:
+    return SimpleUploadedFile(name, content, "application/octet-stream")
+
+
+# Installed.
+
+SPELLINGS: list[Callable[[str], str]] = [
+    str,
+    str.upper,
+    pki.format_fingerprint,
+    lambda digits: f"SHA256 Fingerprint={pki.format_fingerprint(digits)}\n",
+    lambda digits: f"{digits[:32]}\n{digits[32:]}",
+    lambda digits: "-".join(digits[i : i + 4] for i in range(0, 64, 4)),
+    lambda digits: " ".join(digits[i : i + 2] for i in range(0, 64, 2)),
+]
+
+
+@pytest.mark.parametrize("spell", sample(SPELLINGS, 2))
+def test_the_pasted_fingerprint_is_proof_in_any_spelling(
+    nora: Visitor, northwind: Participant, company: Company, spell: Callable[[str], str]
+) -> None:
+    nora.send("installed", how="proof", fingerprint=spell(company.new.sha256))
+    northwind = again(northwind)
+    assert (northwind.evidence, northwind.fingerprint) == ("strong", company.new.sha256)
+    assert northwind.confirmed_with == "Nora North"
+    assert northwind.steps.get(act="install").state == "done"
+    assert "Thank you. The fingerprint is that of the new certificate, so it is the right one." in nora.text
+    entry = Entry.objects.get(verb="participant.confirmed")
+    assert (entry.actor_name, entry.address, entry.at) == ("Nora North (Northwind)", "198.51.100.7", NOW)
+    assert entry.new["evidence"] == "strong"
+
+
+def test_sha_1_is_taken_too(nora: Visitor, northwind: Participant, company: Company) -> None:
+    nora.send("installed", how="proof", fingerprint=pki.format_fingerprint(company.new.sha1))
+    assert again(northwind).evidence == "strong"
+
+
+def test_a_mere_word_is_weak_and_the_page_says_how_to_do_better(
+    nora: Visitor, northwind: Participant
+) -> None:
+    nora.send("installed", how="word")
+    assert again(northwind).evidence == "weak"
+    assert "Thank you, noted as you say. If your system shows the fingerprint, paste it too" in nora.text
+
+
+def test_a_word_never_weakens_proof(nora: Visitor, northwind: Participant, company: Company) -> None:
+    nora.send("installed", how="proof", fingerprint=company.new.sha256)
+    nora.send("installed", how="word")
+    assert again(northwind).evidence == "strong"
+
+
+def test_nothing_at_all_is_no_proof(nora: Visitor, northwind: Participant) -> None:
+    answer = nora.send("installed", how="proof")
+    assert answer.status_code == 422
+    assert "Paste the fingerprint, or send the certificate." in nora.text
+    assert nothing_was_said()
+    assert again(northwind).evidence == ""
+
+
+def test_the_old_certificates_fingerprint_is_told_apart(
+    nora: Visitor, northwind: Participant, company: Company
+) -> None:
+    pasted = pki.format_fingerprint(company.old.sha256)
+    nora.send("installed", how="proof", fingerprint=pasted)
+    assert "That is the old certificate, the one that you had already." in nora.text
+    assert f"{pasted}</textarea>" in nora.page.content.decode()
+    assert nothing_was_said()
+
+
+def test_another_certificates_fingerprint_is_told_apart(nora: Visitor) -> None:
+    nora.send("installed", how="proof", fingerprint="ab" * 32)
+    assert "That is another certificate, neither the old nor the new one." in nora.text
+    assert nothing_was_said()
+
+
+@pytest.mark.parametrize(
+    ("pasted", "said"),
+    [
+        ("not seen", "only the digits 0 to 9 and the letters A to F"),
+        ("ab" * 30, "some are missing"),
+        ("ab" * 16, "as long as a MD5 fingerprint"),
+    ],
+)
+def test_what_is_no_fingerprint_is_told(nora: Visitor, pasted: str, said: str) -> None:
+    assert nora.send("installed", how="proof", fingerprint=pasted).status_code == 422
+    assert said in nora.text
+    assert f">\n{pasted}</textarea>" in nora.page.content.decode()
+
+
+def forms_of(certificate: Any) -> list[bytes]:
+    return [cert_der(certificate), cert_pem(certificate), pki.to_pkcs7(certificate)]
+
+
+@pytest.mark.parametrize("form", [0, 1, 2], ids=["DER", "PEM", "PKCS#7"])
+def test_the_certificate_exported_back_is_proof(
+    nora: Visitor, northwind: Participant, company: Company, form: int
+) -> None:
+    nora.send("installed", how="proof", certificate_file=file(forms_of(company.new.certificate)[form]))
+    assert again(northwind).evidence == "strong"
+    assert again(northwind).fingerprint == company.new.sha256
+
+
+def test_the_certificate_pasted_as_text_is_proof_too(
+    nora: Visitor, northwind: Participant, company: Company
+) -> None:
+    nora.send("installed", how="proof", fingerprint=cert_pem(company.new.certificate).decode())
+    assert again(northwind).evidence == "strong"
+
+
+def test_the_old_certificate_exported_back_is_told_apart(nora: Visitor, company: Company) -> None:
+    nora.send("installed", how="proof", certificate_file=file(cert_der(company.old.certificate)))
+    assert "That is the old certificate" in nora.text
+    assert nora.page.context["forms"]["installed"].errors["certificate_file"]
+
+
+@pytest.mark.parametrize("how", ["PEM beside it", "PKCS#12", "PEM pasted", "in the note", "cut off"])
+def test_a_private_key_is_thrown_away_with_advice(
+    nora: Visitor, northwind: Participant, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    leaf, key = pair = make_pair("NORTHWIND")
+    secret = key_pem(key)
+    ways: dict[str, dict[str, Any]] = {
+        "PEM beside it": {"certificate_file": file(cert_pem(leaf) + secret)},
+        "PKCS#12": {"certificate_file": file(p12(pair), "keys.p12")},
+        "PEM pasted": {"fingerprint": (cert_pem(leaf) + secret).decode()},
+        "in the note": {"note": f"Here it is: {secret.decode()}"},
+        "cut off": {"fingerprint": secret.decode()[:900]},
+    }
+    answer = nora.send("installed", how="word", **ways[how])
+    assert answer.status_code == 422
+    assert "What you sent holds a private key. We threw it away at once" in nora.text
+    assert "please replace that key" in nora.text
+    assert not betrayed(answer.content, traces(key))
+    assert not betrayed(caplog.text.encode(), traces(key))
+    assert nothing_was_said()
+    assert again(northwind).note == ""
+
+
+def test_a_private_key_in_any_text_is_neither_kept_nor_shown(nora: Visitor) -> None:
+    _, key = make_pair("NORTHWIND")
+    secret = key_pem(key).decode()
+    for name, field in (
+        ("decline", "reason"),
+        ("report", "note"),
+        ("propose", "note"),
+        ("colleague", "name"),
+    ):
+        answer = nora.send(name, **{field: secret})
+        assert "holds a private key" in nora.text, name
+        assert not betrayed(answer.content, traces(key))
+    assert nothing_was_said()
+
+
+def test_a_file_that_is_none_ends_in_a_sentence(nora: Visitor) -> None:
+    nora.send("installed", how="proof", certificate_file=file(b"%PDF-1.7", "cert.pdf"))
+    assert "The file is a PDF document, not a certificate" in nora.text
+
+
+def test_a_note_goes_with_it_and_an_empty_one_takes_nothing_away(
+    nora: Visitor, northwind: Participant, company: Company
+) -> None:
+    confirmations.confirm_installation(
+        northwind, confirmations.PartnerAnswer("", by=company.by, now=NOW, note="Call at night")
+    )
+    nora.send("installed", how="word", note="")
+    assert again(northwind).note == "Call at night"
+    nora.send("installed", how="word", note="Installed on both nodes")
+    assert again(northwind).note == "Installed on both nodes"
+    assert said_last().reason == "Installed on both nodes"
+
+
+# The time.
+
+
+def test_agreeing_settles_the_time(one_slot: Rotation, visit: Visit) -> None:
+    northwind = one_slot.participants.get(partner__name="Northwind")
+    nora = visit(northwind)
+    nora.send("window")
+    assert again(northwind).agreed_at == NOW
+    assert again(northwind).evidence == ""
+    assert northwind.steps.get(act="agree").state == "done"
+    assert "Thank you: you agree to Thu 3 Dec 2026, 22:00 to 23:00 CST (UTC−06:00)." in nora.text
+
+
+def test_agreeing_takes_a_no_and_another_time_back(nora: Visitor, northwind: Participant) -> None:
+    nora.send("decline", reason="Impossible")
+    assert "You told us that it can’t be done. We get in touch with you." in nora.text
+    nora.send("propose", **TIME)
+    nora.send("window")
+    northwind = again(northwind)
+    assert (northwind.declined_at, northwind.proposed_at) == (None, None)
+
+
+TIME = {
+    "window_date": "2026-12-05",
+    "window_from": "22:00",
+    "window_until": "23:30",
+    "window_zone": "America/Chicago",
+    "note": "Inventory count",
+}
+
+
+def test_another_time_is_kept_in_the_partners_own_zone(nora: Visitor, northwind: Participant) -> None:
+    nora.send("propose", **TIME)
+    northwind = again(northwind)
+    assert northwind.proposed_start == STARTS + timedelta(days=2)
+    assert (northwind.proposed_zone, northwind.proposed_note) == ("America/Chicago", "Inventory count")
+    assert northwind.rotation.window_start == STARTS
+    assert "Thank you: you propose Sat 5 Dec 2026, 22:00 to 23:30 CST" in nora.text
+    assert "We look at it and write to you; until then the time stays as it is." in nora.text
+    assert Message.objects.filter(kind="partner_said", to_address="alice@example.com").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"window_date": "2026-12-20"}, "The old certificate ends before that: Sun 13 Dec 2026"),
+        ({"window_date": "2026-11-20"}, "That time is over."),
+        ({"window_from": ""}, "Say from when."),
+        ({"window_until": "21:00", "window_date": "2026-12-12"}, "The old certificate ends before that"),
+        ({"window_last_date": "2026-12-04"}, "This ends before it begins."),
+        ({"window_zone": "Mars/Olympus"}, "Select a valid choice"),
+    ],
+)
+def test_a_time_that_can_not_be_is_refused_and_keeps_what_was_typed(
+    nora: Visitor, northwind: Participant, changed: dict[str, str], said: str
+) -> None:
+    answer = nora.send("propose", **{**TIME, **changed})
+    assert answer.status_code == 422
+    assert said in nora.text
+    assert "Inventory count</textarea>" in answer.content.decode()
+    assert again(northwind).proposed_at is None
+
+
+def test_an_hour_that_comes_twice_is_asked_about(
+    nora: Visitor, northwind: Participant, company: Company
+) -> None:
+    # Until the old certificate ends there is no clock change; in Amman there was one in October, until it stopped.
+    type(company.old).objects.filter(pk=company.old.pk).update(not_after=NOW + timedelta(days=700))
+    twice = {**TIME, "window_date": "2027-11-07", "window_from": "01:30", "window_until": "03:00"}
+    answer = nora.send("propose", **twice)
+    assert "comes twice in America/Chicago" in nora.text
+    assert 'name="from_which"' in answer.content.decode()
+    nora.send("propose", **twice, from_which="1")
+    start = again(northwind).proposed_start
+    assert start is not None
+    assert (start.hour, start.minute) == (7, 30)
+
+
+def test_an_hour_that_does_not_exist_is_refused(
+    nora: Visitor, northwind: Participant, company: Company
+) -> None:
+    type(company.old).objects.filter(pk=company.old.pk).update(not_after=NOW + timedelta(days=700))
+    nora.send("propose", **{**TIME, "window_date": "2027-03-14", "window_from": "02:30"})
+    assert "does not exist in America/Chicago" in nora.text
+    assert again(northwind).proposed_at is None
+
+
+def test_offered_times_are_answered(
+    nora: Visitor, rotation: Rotation, northwind: Participant, company: Company
+) -> None:
+    slots = offer_slots(
+        rotation, [window(STARTS + timedelta(days=n)) for n in range(3)], by=company.by, now=NOW
+    )
+    assert nora.send("slots").status_code == 422
+    assert "Tick the times at which you can" in nora.text
+    nora.send("slots", can=[str(slots[0].uid), str(slots[2].uid)])
+    can = dict(northwind.slot_answers.values_list("slot", "can"))
+    assert can == {slots[0].pk: True, slots[1].pk: False, slots[2].pk: True}
+    assert "Thank you, noted: you can at 2 of 3 times." in nora.text
+    assert nora.page.content.decode().count(" checked") == 2
+    nora.send("slots", none="on")
+    assert not northwind.slot_answers.filter(can=True).exists()
+    assert "none of the times suits you" in nora.text
+
+
+def test_both_some_and_none_is_asked_again(
+    nora: Visitor, rotation: Rotation, company: Company, northwind: Participant
+) -> None:
+    (slot,) = offer_slots(rotation, [window(STARTS)], by=company.by, now=NOW)
+    answer = nora.send("slots", can=[str(slot.uid)], none="on")
+    assert answer.content.decode().count(" checked") == 2
+    assert not northwind.slot_answers.exists()
+
+
+def test_a_time_of_another_change_is_none_of_these(
+    nora: Visitor, rotation: Rotation, company: Company
+) -> None:
+    offer_slots(rotation, [window(STARTS)], by=company.by, now=NOW)
+    nora.send("slots", can=["00000000-0000-0000-0000-000000000000"])
+    assert "One of these times is no longer offered" in nora.text
+
+
+def test_the_time_is_not_chosen_any_more_once_it_has_come(
+    one_slot: Rotation, visit: Visit, clock: Clock
+) -> None:
+    northwind = one_slot.participants.get(partner__name="Northwind")
+    nora = visit(northwind)
+    nora.open()
+    clock.now = STARTS
+    for name, sent in (("window", {}), ("propose", TIME)):
+        nora.send(name, **sent)
+        assert "The agreed time has come: it can't be moved from here any more. Call us." in nora.text
+    assert again(northwind).agreed_at is None
+    # What was typed is not lost, though the page has no place for it any more.
+    assert "What you had typed" in nora.text
+    assert "Inventory count" in nora.text
+
+
+# No; switched; how it went.
+
+
+def test_a_no_wants_a_reason_and_is_told_at_once(nora: Visitor, northwind: Participant) -> None:
+    nora.send("decline", reason=" ")
+    assert "Say why it can’t be done, so that we can find another way." in nora.text
+    nora.send("decline", reason="Our vendor is away")
+    assert again(northwind).declined_reason == "Our vendor is away"
+    mail = Message.objects.get(kind="partner_said")
+    assert mail.subject == "ACME: Northwind says no."
+    assert said_last().reason == "Our vendor is away"
+
+
+def test_who_may_switch_by_itself_says_when_it_has(nora: Visitor, northwind: Participant) -> None:
+    nora.open()
+    assert "Encrypt your messages to us with the new certificate" in nora.text
+    nora.send("switched", act="partner_cut_over")
+    step = northwind.steps.get(act="partner_cut_over")
+    assert (step.state, step.done_by) == ("done", "Nora North (Northwind)")
+    assert said_last().verb in ("participant.switched", "step.done")
+    assert Entry.objects.get(verb="participant.switched").address == "198.51.100.7"
+    assert "Done: you have switched" in nora.text
+
+
+def test_who_changes_together_with_us_does_not_switch_by_itself(one_slot: Rotation, visit: Visit) -> None:
+    northwind = one_slot.participants.get(partner__name="Northwind")
+    nora = visit(northwind)
+    nora.send("switched", act="partner_cut_over")
+    assert "There is nothing to switch at this moment" in nora.text
+    assert northwind.steps.get(act="partner_cut_over").state == "waiting"
+
+
+def test_nothing_else_is_settled_by_that(nora: Visitor, northwind: Participant) -> None:
+    for act in ("install", "cut_over", "", "test"):
+        assert nora.send("switched", act=act).status_code == 422
+    assert nothing_was_said()
+
+
+def made(rotation: Rotation) -> None:
+    rotation.steps.filter(act__in=("install", "cut_over", "test")).update(state="done", done_at=STARTS)
+    rotation.steps.filter(act="partner_retire").update(blocked=False)
+    Rotation.objects.filter(pk=rotation.pk).update(state="applied", applied_at=STARTS)
+
+
+def test_after_the_change_it_says_whether_it_works(
+    nora: Visitor, rotation: Rotation, northwind: Participant, clock: Clock
+) -> None:
+    made(rotation)
+    clock.now = AFTER
+    nora.open()
+    assert "Does everything work?" in nora.text
+    nora.send("report", works="no")
+    assert "Say what does not work, such as the error that your system shows." in nora.text
+    nora.send("report", works="no", note="authentication-failed")
+    northwind = again(northwind)
+    assert (northwind.works, northwind.works_note) == (False, "authentication-failed")
+    assert "We have noted that something does not work, and were told at once." in nora.text
+    assert Message.objects.filter(subject="ACME: Northwind reports trouble after the change.").exists()
+    nora.send("report", works="yes")
+    assert again(northwind).works is True
+    assert "Thank you: messages flow." in nora.text
+
+
+def test_the_old_one_is_removed_when_its_time_has_come(
+    nora: Visitor, rotation: Rotation, northwind: Participant, clock: Clock
+) -> None:
+    made(rotation)
+    clock.now = AFTER
+    nora.send("report", works="yes")
+    assert "Not before Thu 17 Dec 2026, 23:00 CST." in nora.text
+    assert "We have removed it" not in nora.text
+    clock.now = STARTS + timedelta(days=15)
+    nora.send("switched", act="partner_retire")
+    assert northwind.steps.get(act="partner_retire").state == "done"
+    assert Entry.objects.get(verb="participant.switched").new == {"what": "removed the old certificate"}
+
+
+def test_it_is_too_early_to_say_how_it_went(nora: Visitor, northwind: Participant) -> None:
+    nora.send("report", works="yes")
+    assert "The change has not been made yet" in nora.text
+    assert again(northwind).works is None
+
+
+def test_it_is_too_late_to_say_no(nora: Visitor, rotation: Rotation, northwind: Participant) -> None:
+    made(rotation)
+    nora.send("decline", reason="No, no")
+    assert "The change has been made already. If something does not work, say that instead." in nora.text
+    assert "No, no" in nora.text
+    assert again(northwind).declined_at is None
+
+
+def test_answers_after_the_moment_are_taken_where_they_still_help(
+    nora: Visitor, northwind: Participant, company: Company, clock: Clock
+) -> None:
+    clock.now = AFTER
+    nora.send("installed", how="proof", fingerprint=company.new.sha256)
+    assert again(northwind).evidence == "strong"
+
+
+# The right colleague.
+
+NED = {
+    "name": "Ned Night",
+    "email": "ned@northwind.example",
+    "phone": "+1 312 555 0199",
+    "job": "night shift",
+}
+
+
+def test_a_colleague_is_kept_and_told_nothing_yet(nora: Visitor, northwind: Participant) -> None:
+    nora.send("colleague", **NED)
+    ned = Contact.objects.get(name="Ned Night")
+    assert (ned.partner, ned.suggested_by, ned.job) == (
+        northwind.partner,
+        "Nora North (Northwind)",
+        "night shift",
+    )
+    assert list(northwind.partner.contacts.taken_on().values_list("name", flat=True)) == ["Nora North"]
+    mail = Message.objects.get(kind="partner_said")
+    assert mail.to_address == "alice@example.com"
+    assert "names Ned Night as the right person" in mail.subject
+    assert Entry.objects.get(verb="contact.suggested").new["e-mail"] == "ned@northwind.example"
+    assert "Nora North named Ned Night as the right person" in nora.text
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"email": "NORA@northwind.example"}, "NORA@northwind.example is known to us already"),
+        ({"email": "", "phone": ""}, "Give an e-mail address or a phone number"),
+        ({"name": ""}, "Give a name."),
+        ({"email": "ned"}, "Enter a valid email address."),
+    ],
+)
+def test_a_colleague_that_can_not_be_kept_is_told(nora: Visitor, changed: dict[str, str], said: str) -> None:
+    answer = nora.send("colleague", **{**NED, **changed})
+    assert answer.status_code == 422
+    assert said in nora.text
+    assert "night shift" in answer.content.decode()
+    assert not Contact.objects.exclude(suggested_by="").exists()
+
+
+@pytest.mark.on_postgres
+def test_somebody_is_named_once_and_few_are_named_at_once(nora: Visitor) -> None:
+    for number in range(5):
+        nora.send("colleague", name=f"N{number}", email=f"n{number}@northwind.example")
+    nora.send("colleague", name="N0", email="n0@northwind.example")
+    assert "n0@northwind.example was named before" in nora.text
+    nora.send("colleague", name="N9", email="n9@northwind.example")
+    assert "5 people have been named already" in nora.text
+    assert Contact.objects.exclude(suggested_by="").count() == 5
+
+
+# Getting about.
+
+
+@pytest.mark.parametrize(
+    "name", ["installed", "window", "slots", "propose", "decline", "switched", "report", "colleague"]
+)
+def test_opening_where_an_answer_is_sent_leads_to_the_page_and_changes_nothing(
+    nora: Visitor, name: str
+) -> None:
+    for method in (nora.client.get, nora.client.head):
+        answer = method(nora.address(f"portal-{name}"))
+        assert (answer.status_code, answer["Location"]) == (302, nora.address())
+    assert not Entry.objects.filter(source="portal").exists()

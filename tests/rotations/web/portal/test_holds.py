@@ -1,0 +1,140 @@
+"""Partners say on their page what their system can hold; nothing is taken over by that alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from as2certs.audit.models import Entry
+from as2certs.mail.models import Message
+from partners.models import Partner
+from rotations.models import Participant, Rotation
+from rotations.web.portal import rate_limit
+from tests.rotations.company import NOW, Company
+from tests.rotations.lifecycle.capability import (
+    announced_rotation,
+    company_with_unknown_capability,
+    participant_of,
+)
+from tests.rotations.web.portal.conftest import Clock
+from tests.rotations.web.portal.visitor import Visitor
+
+pytestmark = pytest.mark.django_db
+
+QUESTION = "Can your system keep our old and our new certificate for a while?"
+
+
+@pytest.fixture
+def company(db: None, clock: Clock) -> Company:
+    return company_with_unknown_capability()
+
+
+@pytest.fixture
+def rotation(company: Company) -> Rotation:
+    return announced_rotation(company)
+
+
+def test_it_is_asked_first_where_nobody_knows(nora: Visitor) -> None:
+    nora.open()
+    assert QUESTION in nora.text
+    assert "If it holds one only, both of us change at the same moment." in nora.text
+    assert "Yes, it keeps both No, one at a time We don’t know" in nora.text
+
+
+def test_it_is_not_asked_where_it_is_known(rotation: Rotation, visit: Callable[..., Visitor]) -> None:
+    fay = visit(participant_of(rotation, "Fabrikam"))
+    fay.open()
+    assert QUESTION not in fay.text
+    assert "what your system can hold" not in fay.text
+
+
+def test_yes_is_noted_with_time_and_address_and_decided_here(
+    nora: Visitor, northwind: Participant, rotation: Rotation
+) -> None:
+    before = list(rotation.steps.values_list("key", "simultaneous"))
+    nora.send("holds", holds="several")
+    assert "Thank you, noted. Your steps stay as they are for now" in nora.text
+    northwind = participant_of(rotation)
+    assert (northwind.says_holds, northwind.says_holds_at) == ("several", NOW)
+    assert northwind.partner.holds == Partner.Holds.UNKNOWN
+    assert list(rotation.steps.values_list("key", "simultaneous")) == before
+    entry = Entry.objects.get(verb="participant.said_holds")
+    assert (entry.actor_name, entry.address, entry.at, entry.source) == (
+        "Nora (Northwind)",
+        "198.51.100.7",
+        NOW,
+        "portal",
+    )
+    mail = Message.objects.get(kind="partner_said")
+    assert "Northwind says that its system can keep both certificates for a while." in mail.text
+
+
+def test_it_is_said_anew(nora: Visitor, rotation: Rotation, clock: Clock) -> None:
+    nora.send("holds", holds="several")
+    assert "Done: it can keep both" in nora.text
+    nora.send("holds", holds="several")
+    assert Message.objects.filter(kind="partner_said").count() == 1  # nothing new for our people
+    clock.now += timedelta(minutes=1)
+    nora.send("holds", holds="one")
+    assert participant_of(rotation).says_holds == "one"
+    assert Message.objects.filter(kind="partner_said").count() == 2
+    nora.send("holds", holds="unknown")
+    assert "plan as if it could hold one only" in nora.text
+    assert not participant_of(rotation).holds_undecided
+
+
+def test_once_it_is_taken_over_it_can_still_be_corrected(
+    nora: Visitor, rotation: Rotation, company: Company
+) -> None:
+    nora.send("holds", holds="one")
+    Partner.objects.filter(name="Northwind").update(holds="one")
+    nora.open()
+    assert QUESTION not in nora.text
+    assert "Correct what your system can hold: you said it holds one at a time" in nora.text
+    nora.send("holds", holds="several")
+    assert participant_of(rotation).holds_undecided
+
+
+@pytest.mark.parametrize("holds", ["", "both", "SEVERAL", "several\x00", "2"])
+def test_anything_else_is_refused_where_it_was_sent(nora: Visitor, rotation: Rotation, holds: str) -> None:
+    answer = nora.send("holds", holds=holds)
+    assert answer.status_code == 422
+    assert "Say yes or no, or that you don’t know." in nora.text
+    assert participant_of(rotation).says_holds == ""
+
+
+def test_opening_its_address_says_nothing(nora: Visitor, rotation: Rotation) -> None:
+    answer = nora.client.get(nora.address("portal-holds"))
+    assert answer.status_code == 302
+    assert participant_of(rotation).says_holds == ""
+
+
+def test_an_outdated_page_is_told_what_somebody_else_said(nora: Visitor, rotation: Rotation) -> None:
+    nora.open()
+    seen = nora.page
+    nora.send("holds", holds="one")
+    nora.page = seen
+    answer = nora.send("holds", holds="several")
+    assert answer.status_code == 422
+    assert "Nora said of your system: one certificate at a time" in nora.text
+    assert participant_of(rotation).says_holds == "one"
+
+
+def test_after_the_end_nothing_is_noted(nora: Visitor, rotation: Rotation) -> None:
+    nora.open()
+    Rotation.objects.filter(pk=rotation.pk).update(state="closed", ended_at=NOW)
+    nora.open()
+    assert "what your system can hold" not in nora.text
+    nora.client.post(nora.address("portal-holds"), {"holds": "several", "seen": "x"})
+    assert participant_of(rotation).says_holds == ""
+
+
+def test_it_counts_among_the_answers_that_are_limited(
+    nora: Visitor, rotation: Rotation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limit, "MAX_REQUESTS_PER_LINK", 1)
+    nora.send("holds", holds="several")
+    assert nora.send("holds", holds="one").status_code == 429
+    assert participant_of(rotation).says_holds == "several"

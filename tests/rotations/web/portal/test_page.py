@@ -1,0 +1,431 @@
+"""What a partner sees, in each state of its change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from icalendar import Calendar
+
+from as2certs import pki
+from as2certs.accounts.models import Installation
+from as2certs.audit.models import Entry
+from identities.models import Identity
+from partners.models import Contact, Partner
+from rotations.exchange import responses
+from rotations.exchange.time_slots import offer_slots
+from rotations.execution import transitions
+from rotations.execution.confirmations import PartnerAnswer, confirm_installation, waive
+from rotations.lifecycle import approval, drafts, endings, rescheduling
+from rotations.models import Participant, Rotation, Step
+from tests.people import log_in, make_person
+from tests.rotations.company import NOW, Company, make_draft, partner_certificate, window
+from tests.rotations.pages import STARTS
+from tests.rotations.web.portal.conftest import ALICE, Clock
+from tests.rotations.web.portal.visitor import Visitor, page_text
+
+pytestmark = pytest.mark.django_db
+
+Visit = Callable[..., Visitor]
+
+
+def test_it_says_who_asks_what_until_when_and_whom_to_call(nora: Visitor) -> None:
+    Installation.objects.update_or_create(pk=1, defaults={"name": "ACME Corporation"})
+    nora.open()
+    for words in (
+        "ACME Corporation AS2 ID ACME-PROD",
+        "Our AS2 certificate changes",
+        "Please add the new one beside the old one by Thu 3 Dec 2026, 22:00 CST.",
+        "ends on 13 Dec 2026",
+        "Thu 3 Dec 2026, 22:00 to 23:00 CST (UTC−06:00) Fri 4 Dec 2026, 04:00 to 05:00 UTC",
+        "Call Alice Adler, +49 30 901820",
+        "your system then sends orders again that we have already processed",
+    ):
+        assert words in nora.text, words
+    assert 'href="tel:+4930901820"' in nora.page.content.decode()
+
+
+def test_it_looks_like_no_page_of_ours(nora: Visitor) -> None:
+    text = nora.open().content.decode()
+    assert "AS2 Certs" not in text
+    assert "htmx" not in text
+    assert reverse("login") not in text
+    assert 'class="bar"' not in text
+
+
+def test_both_certificates_are_there_to_compare(company: Company, nora: Visitor) -> None:
+    nora.open()
+    for certificate in (company.old, company.new):
+        for words in (
+            pki.format_fingerprint(certificate.sha256),
+            pki.format_fingerprint(certificate.sha1),
+            pki.serial_hex(int(certificate.serial)),
+            certificate.subject,
+        ):
+            assert words in nora.text, words
+
+
+def test_opening_is_noted_once_and_is_no_answer(nora: Visitor, northwind: Participant) -> None:
+    nora.client.head(nora.address())
+    northwind.refresh_from_db()
+    assert northwind.opened_at is None
+    nora.open()
+    nora.open()
+    northwind.refresh_from_db()
+    assert northwind.opened_at == NOW
+    entry = Entry.objects.get(verb="participant.opened")
+    assert (entry.actor_name, entry.address, entry.source) == (
+        "Nora North (Northwind)",
+        "198.51.100.7",
+        "portal",
+    )
+    assert (northwind.evidence, northwind.agreed_at) == ("", None)
+
+
+@pytest.mark.parametrize("form", ["pem", "der", "p7b", "zip"])
+def test_the_certificate_comes_in_each_form_and_that_is_noted(
+    company: Company, nora: Visitor, northwind: Participant, form: str
+) -> None:
+    answer = nora.client.get(nora.address("portal-download", form))
+    assert answer["Content-Disposition"].startswith(f'attachment; filename="ACME-{company.new.sha256[:8]}.')
+    assert "no-store" in answer["Cache-Control"]
+    if form != "zip":
+        assert pki.read_public(answer.content, partner=True).leaf == company.new.certificate
+    northwind.refresh_from_db()
+    assert northwind.downloaded_at == NOW
+    assert Entry.objects.get(verb="participant.downloaded").new == {"form": form}
+
+
+def test_looking_ahead_downloads_nothing(nora: Visitor, northwind: Participant) -> None:
+    assert nora.client.head(nora.address("portal-download", "pem")).status_code == 200
+    northwind.refresh_from_db()
+    assert northwind.downloaded_at is None
+
+
+def test_there_is_no_other_form(nora: Visitor) -> None:
+    assert nora.client.get(nora.address("portal-download", "p12")).status_code == 404
+
+
+def test_the_calendar_entry_is_the_one_of_the_mail_and_leads_nowhere(
+    nora: Visitor, northwind: Participant
+) -> None:
+    answer = nora.client.get(nora.address("portal-calendar"))
+    assert answer["Content-Type"].startswith("text/calendar")
+    entry = Calendar.from_ical(answer.content)
+    event = entry.walk("VEVENT")[0]
+    assert (entry["method"], event["sequence"]) == ("PUBLISH", 0)
+    assert str(event["uid"]).startswith(str(northwind.uid))
+    assert event.decoded("dtstart") == STARTS
+    assert "attendee" not in event
+    assert "/p/" not in answer.content.decode()
+    assert nora.token not in answer.content.decode()
+
+
+def test_the_first_thing_that_is_asked_is_open_and_the_rest_a_tap_away(nora: Visitor) -> None:
+    text = nora.open().content.decode()
+    asked = text[text.index('<ol class="asked">') : text.index("</ol>", text.index('<ol class="asked">'))]
+    assert asked.count("<details open>") == 1
+    assert asked.index("<details open>") < asked.index("Add our new certificate beside the old one")
+    assert asked.count('aria-current="step"') == 1
+    assert "Say whether the time suits you" in asked
+
+
+def test_nobody_is_asked_more_than_three_things(
+    visit: Visit, rotation: Rotation, one_slot_too: Rotation, clock: Clock
+) -> None:
+    for change in (rotation, one_slot_too):
+        nora = visit(change.participants.get(partner__name="Northwind"))
+        for at in (NOW, STARTS + timedelta(minutes=5), STARTS + timedelta(days=1)):
+            clock.now = at
+            assert 1 <= nora.open().content.decode().count('id="part-') - 3 <= 3
+
+
+@pytest.fixture
+def one_slot_too(rotation: Rotation, company: Company) -> Rotation:
+    """A second change, of an identity whose partners hold one certificate at a time."""
+    Partner.objects.update(holds=Partner.Holds.ONE)
+    return rotation
+
+
+def test_a_partner_with_one_slot_gets_it_ready_and_agrees_to_the_moment(
+    one_slot: Rotation, visit: Visit
+) -> None:
+    nora = visit(one_slot.participants.get(partner__name="Northwind"))
+    nora.open()
+    assert "Please change together with us on Thu 3 Dec 2026, 22:00 to 23:00 CST" in nora.text
+    assert "Get our new certificate ready" in nora.text
+    assert "Replace the old certificate by the new one, exactly then" in nora.text
+    nora.client.get(nora.address("portal-download", "der"))
+    nora.open()
+    assert "Done: you have downloaded it" in nora.text
+    assert nora.page.context["page"].question_now.key == "time"
+
+
+def at(rotation: Rotation, state: str, **columns: Any) -> None:
+    Rotation.objects.filter(pk=rotation.pk).update(state=state, **columns)
+
+
+AFTER = STARTS + timedelta(hours=2)
+STATES: list[tuple[str, dict[str, Any], Any, str]] = [
+    ("exchanging", {}, NOW, "Our AS2 certificate changes"),
+    ("scheduled", {}, NOW, "Our AS2 certificate changes"),
+    ("scheduled", {}, STARTS - timedelta(hours=5), "The change is in 5 hours."),
+    ("exchanging", {}, STARTS, "It is time, and we don’t have your answer"),
+    ("exchanging", {}, AFTER, "The change was not made in its time"),
+    ("under_way", {}, STARTS, "Since Thu 3 Dec 2026, 22:00 CST we use the new certificate."),
+    ("applied", {"applied_at": STARTS}, AFTER, "Since Thu 3 Dec 2026, 22:00 CST we use the new certificate."),
+    ("rolling_back", {}, AFTER, "We are going back to the old certificate"),
+    ("cancelled", {"ended_at": NOW}, NOW, "This change is called off"),
+    ("closed", {"ended_at": AFTER}, AFTER, "This change is complete"),
+]
+
+
+@pytest.mark.parametrize(("state", "columns", "now", "said"), STATES)
+def test_each_state_has_its_own_page(
+    nora: Visitor,
+    rotation: Rotation,
+    clock: Clock,
+    state: str,
+    columns: dict[str, Any],
+    now: Any,
+    said: str,
+) -> None:
+    if state in ("under_way", "applied"):
+        rotation.steps.filter(act="cut_over").update(state="done", done_at=STARTS)
+    at(rotation, state, **columns)
+    clock.now = now
+    assert nora.open().status_code == 200
+    assert said in nora.text
+    page = nora.page.context["page"]
+    assert page.is_over == (state in ("cancelled", "closed"))
+    # What is over asks for nothing, and gives no certificate that is not used.
+    if state == "cancelled":
+        assert page.questions == []
+        assert nora.client.get(nora.address("portal-download", "pem")).status_code == 302
+        assert nora.client.get(nora.address("portal-calendar")).status_code == 302
+
+
+def test_whoever_changes_together_is_told_to_wait_where_we_are_not_ready(
+    one_slot: Rotation, visit: Visit, clock: Clock
+) -> None:
+    nora = visit(one_slot.participants.get(partner__name="Northwind"))
+    for now in (STARTS - timedelta(minutes=20), STARTS + timedelta(minutes=1)):
+        clock.now = now
+        nora.open()
+        assert "Please wait: don’t change yet" in nora.text
+        assert "Keep the old certificate until you hear from us" in nora.text
+        assert "Replace the old certificate by the new one:" not in nora.text
+    at(one_slot, "scheduled")
+    nora.open()
+    assert "Replace the old certificate by the new one: Thu 3 Dec 2026, 22:00 to 23:00 CST" in nora.text
+    one_slot.steps.filter(act="cut_over").update(state="done", done_at=STARTS)
+    at(one_slot, "under_way")
+    nora.open()
+    assert "If you have not changed yet, please do it now." in nora.text
+
+
+def test_where_we_change_per_partner_each_sees_its_own_moment(
+    nora: Visitor, rotation: Rotation, northwind: Participant, visit: Visit, clock: Clock
+) -> None:
+    clock.now = STARTS + timedelta(minutes=1)
+    fabrikam = rotation.participants.get(partner__name="Fabrikam")
+    fay = visit(fabrikam)
+    rotation.steps.filter(act="cut_over").update(participant=fabrikam, state="done", done_at=STARTS)
+    Step.objects.create(
+        rotation=rotation, position=99, key="cut_over:northwind", act="cut_over", participant=northwind
+    )
+    at(rotation, "under_way")
+    fay.open()
+    assert "we use the new certificate. Does everything work?" in fay.text
+    nora.open()
+    assert "we use the new certificate" not in nora.text
+    assert "It is time" in nora.text
+    assert "Say that it can’t be done" not in nora.text  # it is refused by then
+
+
+def test_a_change_that_was_taken_back_is_not_one_that_was_called_off(
+    nora: Visitor, rotation: Rotation, company: Company
+) -> None:
+    for participant in rotation.participants.all():
+        waive(participant, reason="a secret reason", by=company.by, now=NOW)
+    rotation.refresh_from_db()
+    rotation.steps.filter(act="cut_over").update(state="done", done_at=NOW)
+    at(rotation, "under_way")
+    rotation.refresh_from_db()
+    endings.roll_back(rotation, reason="a secret reason", by=company.by, now=NOW)
+    rotation.steps.exclude(state="skipped").update(state="done")
+    rotation.refresh_from_db()
+    transitions.advance_rotation(rotation, by=company.by, now=NOW)
+    nora.open()
+    assert "We went back to the old certificate" in nora.text
+    assert "The change was taken back on" in nora.text
+    assert "secret" not in nora.text
+
+
+def test_somebody_who_was_left_out_is_told_that_nothing_changes(
+    nora: Visitor, northwind: Participant
+) -> None:
+    Participant.objects.filter(pk=northwind.pk).update(removed_reason="They moved to SFTP")
+    answer = nora.open()
+    assert answer.status_code == 410
+    assert "This change no longer concerns you" in nora.text
+    assert "SFTP" not in nora.text
+
+
+def test_a_waived_partner_is_not_told_that_it_is_done(
+    nora: Visitor, northwind: Participant, company: Company
+) -> None:
+    waive(northwind, reason="They never answer", by=company.by, now=NOW)
+    nora.open()
+    todo = nora.page.context["page"].todo
+    assert not any(step.done for step in todo)
+    assert "never answer" not in nora.text
+    assert "Add our new certificate beside the old one" in nora.text
+
+
+def test_the_steps_are_ticked_off(nora: Visitor, northwind: Participant, company: Company) -> None:
+    confirm_installation(northwind, PartnerAnswer("", by=company.by, now=NOW))
+    nora.open()
+    done = [step.instruction.act for step in nora.page.context["page"].todo if step.done]
+    assert done == ["install"]
+
+
+def test_times_to_choose_from_stand_on_their_clock_and_in_utc(
+    nora: Visitor, rotation: Rotation, company: Company
+) -> None:
+    offer_slots(rotation, [window(STARTS), window(STARTS + timedelta(days=1))], by=company.by, now=NOW)
+    nora.open()
+    assert "At which of these times can you?" in nora.text
+    assert "Fri 4 Dec 2026, 22:00 to 23:00 CST (UTC−06:00) Sat 5 Dec 2026, 04:00 to 05:00 UTC" in nora.text
+
+
+def test_utc_stands_once_for_those_who_live_by_it(nora: Visitor) -> None:
+    Partner.objects.update(time_zone="UTC")
+    nora.open()
+    assert nora.text.count("Fri 4 Dec 2026, 04:00 to 05:00 UTC") == 2
+
+
+def test_a_test_environment_is_marked(nora: Visitor) -> None:
+    assert "TEST" not in nora.open().content.decode()
+    Identity.objects.update(environment="test")
+    assert "TEST Production is not touched." in (nora.open() and nora.text)
+
+
+def test_their_own_certificate_is_not_ours_to_give(company: Company, visit: Visit) -> None:
+    partner = company.partners[1]
+    old = partner_certificate(partner, by=company.by, now=NOW, ends=NOW + timedelta(days=15))
+    new = partner_certificate(partner, by=company.by, now=NOW, ends=NOW + timedelta(days=400))
+    wish = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
+    change = drafts.create_draft(partner, wish, by=company.by, now=NOW)
+    approval.approve(change, by=company.approver, now=NOW)
+    nora = visit(change.participants.get())
+    nora.open()
+    assert "Your AS2 certificate changes" in nora.text
+    assert "Load the key of your new certificate" in nora.text
+    assert "Download it" not in nora.text
+    answer = nora.client.get(nora.address("portal-download", "pem"))
+    assert answer["Location"] == nora.address()
+
+
+# Nothing of anybody else.
+
+
+def test_the_history_is_this_partners_and_without_our_reasons(
+    nora: Visitor, rotation: Rotation, northwind: Participant, company: Company, visit: Visit
+) -> None:
+    fay = visit(rotation.participants.get(partner__name="Fabrikam"))
+    fay.send("decline", reason="Fabrikam’s own words")
+    nora.send("report", works="yes")  # too early: leaves nothing
+    nora.send("decline", reason="Our night shift is away")
+    confirm_installation(
+        northwind,
+        PartnerAnswer("Dave", by=company.by, now=NOW + timedelta(minutes=1), note="Dave was rude"),
+        agreed=True,
+    )
+    later = window(STARTS + timedelta(days=1))
+    rotation.refresh_from_db()
+    rescheduling.postpone(
+        rotation,
+        rescheduling.WindowChange(later, reason="our reason"),
+        by=company.by,
+        now=NOW + timedelta(minutes=2),
+    )
+    nora.open()
+    lines = [line.sentence for line in nora.page.context["page"].lines]
+    assert lines == [
+        "Our company moved the time to 2026-12-04 22:00–23:00 America/Chicago",
+        "Our company noted that you said that the certificate is there and that the time is all right",
+        "Nora North said that it can’t be done: “Our night shift is away”",
+        "Nora North opened this page",
+        "Our company told you of this change",
+    ]
+    for secret in ("Fabrikam", "rude", "Dave", "our reason", "Alice", "alice@"):
+        assert secret not in " ".join(lines), secret
+
+
+def test_a_page_shows_nothing_of_other_partners(
+    nora: Visitor, rotation: Rotation, company: Company, clock: Clock
+) -> None:
+    Contact.objects.filter(partner__name="Fabrikam").update(phone="+1 999 SECRET")
+    for state, columns, now, _ in STATES:
+        at(rotation, state, **columns)
+        clock.now = now
+        text = nora.open().content.decode()
+        for secret in ("Fabrikam", "FABRIKAM", "SECRET", "Fay"):
+            assert secret not in text, (state, secret)
+
+
+def test_a_hundred_partners_cost_no_query_more(nora: Visitor, rotation: Rotation, company: Company) -> None:
+    nora.open()
+    counts = []
+    for _ in range(2):
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            nora.open()
+        counts.append(len(queries))
+        partners = (
+            [Partner.objects.create(name=f"P{n}", as2_id=f"P{n}", time_zone="UTC") for n in range(100)]
+            if not Partner.objects.filter(name="P1").exists()
+            else []
+        )
+        others = Participant.objects.bulk_create(Participant(rotation=rotation, partner=p) for p in partners)
+        for other in others:
+            responses.decline(other, reason="no", by=ALICE, now=NOW)
+    assert counts[0] == counts[1] <= 20
+
+
+# As our own people see it.
+
+
+def test_an_operator_sees_the_very_page_and_can_send_nothing(
+    nora: Visitor, northwind: Participant, company: Company
+) -> None:
+    vera = log_in(make_person("vera", "viewer"))
+    shown = vera.get(reverse("participant-as-partner", args=[northwind.uid]))
+    text = shown.content.decode()
+    nora.open()
+    assert "This is what Northwind sees." in page_text(shown)
+    for words in (
+        "Please add the new one beside the old one by",
+        "Add our new certificate beside the old one",
+    ):
+        assert words in page_text(shown)
+    assert "/p/" not in text
+    assert text.count("<form") == text.count("<fieldset disabled>") > 3
+    northwind.refresh_from_db()
+    assert Entry.objects.filter(verb="participant.opened").count() == 1  # by Nora
+
+
+def test_an_operator_sees_that_a_draft_asks_for_nothing(company: Company) -> None:
+    participant = make_draft(company, starts=STARTS).participants.first()
+    assert participant is not None
+    shown = log_in(make_person("vera", "viewer")).get(
+        reverse("participant-as-partner", args=[participant.uid])
+    )
+    assert f"Nothing is asked of {participant.partner} yet" in page_text(shown)

@@ -1,0 +1,271 @@
+"""On the pages: what a partner said of its system, both plans beside each other, and what a past change has shown."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from as2certs.audit.models import Entry
+from partners.models import Partner, Partnership
+from rotations.lifecycle import partner_capability
+from rotations.lifecycle.replanning import AlternativePlan, assumed_capability
+from rotations.models import Participant, Rotation
+from rotations.web.presenters import plan_comparison
+from tests.rotations.company import NOW, Company
+from tests.rotations.lifecycle.capability import (
+    announced_rotation,
+    company_with_unknown_capability,
+    participant_of,
+    planned_acts,
+    state_capability,
+)
+from tests.rotations.pages import get_page, make_drafted, page_text, post_form
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def company(db: None, clock: object) -> Company:
+    return company_with_unknown_capability()
+
+
+@pytest.fixture
+def rotation(company: Company) -> Rotation:
+    return announced_rotation(company)
+
+
+def seen(participant: Participant) -> str:
+    return AlternativePlan.of(participant.rotation, now=NOW, holding=assumed_capability(participant)).version
+
+
+def decide(client: Client, participant: Participant, **data: Any) -> Any:
+    return post_form(
+        client, "participant-holds", participant.uid, **{"seen": seen(participant), "reason": "", **data}
+    )
+
+
+def test_what_a_partner_said_is_put_before_somebody(
+    operator: Client, rotation: Rotation, company: Company
+) -> None:
+    northwind = state_capability(rotation, company)
+    line = "Northwind says that its system can keep both certificates for a while."
+    where = f"/rotations/partners/{northwind.uid}/holds/"
+    for name, uid in (
+        ("rotation-detail", rotation.uid),
+        ("participant-detail", northwind.uid),
+        ("partner-detail", northwind.partner.uid),
+    ):
+        shown = page_text(get_page(operator, name, uid))
+        assert line in shown, name
+        assert where in shown, name
+
+
+def test_both_plans_stand_beside_each_other_and_one_is_taken_over(
+    operator: Client, rotation: Rotation, company: Company
+) -> None:
+    northwind = state_capability(rotation, company)
+    asked = page_text(get_page(operator, "participant-holds", northwind.uid))
+    assert "Said by Alice, " in asked
+    assert "from 192.0.2.7. It is an answer from outside: if it is wrong" in asked
+    assert "The plan as it is" in asked
+    assert "The plan as it would be" in asked
+    assert "falls away" in asked
+    assert "new: Northwind" in asked
+    assert "<b>add the new one beside the old one</b>" in asked
+    assert "Nothing changes in what Fabrikam does" in asked
+    assert "Northwind gets a mail with its new steps" in asked
+    response = decide(operator, northwind, decision="take")
+    assert response.url == f"/rotations/partners/{northwind.uid}/"
+    assert participant_of(rotation).partner.holds == "several"
+    assert planned_acts(participant_of(rotation))["partner_cut_over"] is False
+    detail = page_text(get_page(operator, "participant-detail", northwind.uid))
+    assert "took over what the partner said of its system" in detail
+    assert "says that its system" not in detail
+
+
+def test_it_is_left_aside_with_a_reason(operator: Client, rotation: Rotation, company: Company) -> None:
+    northwind = state_capability(rotation, company)
+    assert "Say why it stays as it is" in page_text(decide(operator, northwind, decision="leave"))
+    assert decide(operator, northwind, decision="leave", reason="We know better").status_code == 302
+    detail = page_text(get_page(operator, "participant-detail", northwind.uid))
+    assert "left aside" in detail
+    assert "We know better" in detail
+    assert participant_of(rotation).partner.holds == "unknown"
+
+
+def test_neither_button_decides_nothing(operator: Client, rotation: Rotation, company: Company) -> None:
+    northwind = state_capability(rotation, company)
+    assert decide(operator, northwind).status_code == 422
+    assert decide(operator, northwind, decision="maybe").status_code == 422
+    assert participant_of(rotation).holds_undecided
+
+
+def test_whoever_looks_at_an_older_plan_is_told_so(
+    operator: Client, rotation: Rotation, company: Company
+) -> None:
+    northwind = state_capability(rotation, company)
+    before = seen(northwind)
+    Partner.objects.filter(name="Fabrikam").update(holds="one")
+    response = decide(operator, northwind, decision="take", seen=before)
+    assert response.status_code == 422
+    assert "has changed in the meantime" in page_text(response)
+    assert decide(operator, northwind, decision="take").status_code == 302
+
+
+def test_nothing_said_is_nothing_to_decide(operator: Client, rotation: Rotation) -> None:
+    northwind = participant_of(rotation)
+    assert "has said nothing of its system" in page_text(
+        get_page(operator, "participant-holds", northwind.uid)
+    )
+    response = decide(operator, northwind, decision="take")
+    assert response.status_code == 422
+    assert "left to decide" in page_text(response)
+
+
+def test_corrected_in_the_partners_form_the_running_plan_is_asked_about(
+    operator: Client, rotation: Rotation
+) -> None:
+    assert "another one now" not in page_text(get_page(operator, "rotation-detail", rotation.uid))
+    Partner.objects.filter(name="Northwind").update(holds="several")
+    shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
+    assert "The plan would be another one now: something else is known of what Northwind can hold." in shown
+    assert f"/rotations/{rotation.uid}/plan/" in shown
+    assert "new: Northwind" in page_text(get_page(operator, "rotation-plan", rotation.uid))
+    now = AlternativePlan.of(rotation, now=NOW).version
+    response = post_form(
+        operator, "rotation-plan", rotation.uid, seen=now, decision="leave", reason="Too late"
+    )
+    assert response.url == rotation.get_absolute_url()
+    assert "another one now" not in page_text(get_page(operator, "rotation-detail", rotation.uid))
+    rotation.refresh_from_db()
+    now = AlternativePlan.of(rotation, now=NOW).version
+    assert (
+        post_form(operator, "rotation-plan", rotation.uid, seen=now, decision="take", reason="").status_code
+        == 302
+    )
+    assert planned_acts(participant_of(rotation))["partner_cut_over"] is False
+    assert "there is nothing to decide" in page_text(get_page(operator, "rotation-plan", rotation.uid))
+
+
+def test_after_the_cut_over_nothing_is_asked(operator: Client, rotation: Rotation) -> None:
+    rotation.steps.filter(act="cut_over").update(state="done", done_at=NOW)
+    Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
+    Partner.objects.filter(name="Northwind").update(holds="several")
+    assert "another one now" not in page_text(get_page(operator, "rotation-detail", rotation.uid))
+
+
+def test_to_notice_it_costs_the_same_however_many_partners_there_are(
+    rotation: Rotation, company: Company
+) -> None:
+    def queries() -> int:
+        found = Rotation.objects.select_related("identity__as2_system", "old_identity_certificate").get()
+        parts = list(found.participants.select_related("partner"))
+        steps = list(found.steps.select_related("system"))
+        with CaptureQueriesContext(
+            connection,
+        ) as counted:
+            list(plan_comparison.plan_tasks(found, parts, steps, now=NOW))
+        return len(counted)
+
+    before = queries()
+    assert before <= 2
+    for n in range(20):
+        partner = Partner.objects.create(name=f"P{n}", as2_id=f"P{n}", holds="several")
+        Partnership.objects.create(identity=company.identity, partner=partner)
+        Participant.objects.create(rotation=rotation, partner=partner)
+    assert queries() == before
+
+
+def test_whoever_may_only_look_sees_it_and_decides_nothing(
+    viewer: Client, rotation: Rotation, company: Company
+) -> None:
+    northwind = state_capability(rotation, company)
+    shown = page_text(get_page(viewer, "rotation-detail", rotation.uid))
+    assert "Northwind says that its system" in shown
+    assert "/holds/" not in shown
+    assert get_page(viewer, "participant-holds", northwind.uid).status_code == 403
+    assert decide(viewer, northwind, decision="take").status_code == 403
+    assert get_page(viewer, "rotation-plan", rotation.uid).status_code == 403
+
+
+# Learnt from a past change.
+
+
+def changed(rotation: Rotation, *, there_before: timedelta = 2 * DAY) -> None:
+    """Let a change be made with everybody, with Northwind's proof of that long before, and its word that it works."""
+    rotation.steps.filter(act="cut_over").update(state="done", done_at=NOW)
+    Rotation.objects.filter(pk=rotation.pk).update(state="applied", applied_at=NOW)
+    Participant.objects.filter(partner__name="Northwind").update(
+        evidence="strong", confirmed_at=NOW - there_before, works=True, works_at=NOW
+    )
+
+
+def shown_by(rotation: Rotation) -> bool:
+    partner = Partner.objects.get(name="Northwind")
+    return partner.pk in partner_capability.observed_capabilities([partner])
+
+
+def test_a_past_change_suggests_that_it_holds_both(operator: Client, rotation: Rotation) -> None:
+    changed(rotation)
+    partner = Partner.objects.get(name="Northwind")
+    shown = page_text(get_page(operator, "partner-detail", partner.uid))
+    assert "Northwind seems to be able to keep both certificates for a while." in shown
+    assert "fingerprint came from its system on 21 Nov 2026" in shown
+    assert partner.holds == "unknown"  # never silently
+    assert post_form(operator, "partner-holds-both", partner.uid).status_code == 302
+    partner.refresh_from_db()
+    assert partner.holds == "several"
+    assert Entry.objects.get(verb="partner.holds_learnt").new == {
+        "holds": "can keep the old and the new for a while"
+    }
+    assert "seems to be able" not in page_text(get_page(operator, "partner-detail", partner.uid))
+
+
+def test_the_next_draft_suggests_it_too(operator: Client, rotation: Rotation, company: Company) -> None:
+    changed(rotation)
+    Rotation.objects.filter(pk=rotation.pk).update(state="closed", ended_at=NOW)
+    draft = make_drafted(company)
+    assert "Northwind seems to be able to keep both" in page_text(
+        get_page(operator, "rotation-detail", draft.uid)
+    )
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        {"evidence": "weak"},
+        {"works": None},
+        {"works": False},
+        {"confirmed_at": None},
+        {"confirmed_at": NOW - DAY + timedelta(seconds=1)},
+        {"straggling_at": NOW},
+        {"taken_back_at": NOW},
+        {"removed_reason": "left out"},
+    ],
+)
+def test_with_less_than_that_nothing_is_suggested(rotation: Rotation, lacking: dict[str, Any]) -> None:
+    changed(rotation)
+    Participant.objects.filter(partner__name="Northwind").update(**lacking)
+    assert not shown_by(rotation)
+
+
+def test_a_day_before_is_enough_and_what_is_known_is_not_asked(operator: Client, rotation: Rotation) -> None:
+    changed(rotation, there_before=DAY)
+    assert shown_by(rotation)
+    Partner.objects.filter(name="Northwind").update(holds="one")
+    assert not shown_by(rotation)
+    partner = Partner.objects.get(name="Northwind")
+    post_form(operator, "partner-holds-both", partner.uid)
+    partner.refresh_from_db()
+    assert partner.holds == "one"
+
+
+def test_what_was_rolled_back_shows_nothing(rotation: Rotation) -> None:
+    changed(rotation)
+    Rotation.objects.filter(pk=rotation.pk).update(state="cancelled")
+    assert not shown_by(rotation)

@@ -1,0 +1,405 @@
+"""Set a rotation up and change its draft on the pages."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+
+from as2certs.audit.models import Entry
+from identities.certificates.generation import generate_next
+from identities.models import CertificateRequest, IdentityCertificate, PrivateKey
+from partners.models import PartnerCertificate
+from rotations.execution.version_token import rotation_version
+from rotations.lifecycle import drafts
+from rotations.models import Rotation
+from tests.certificates import cert_pem, key_pem, make_pair, p12
+from tests.people import log_in, make_person
+from tests.rotations.company import NOW, Company, partner_certificate
+from tests.rotations.pages import (
+    STARTS,
+    WINDOW,
+    get_page,
+    make_approved,
+    make_drafted,
+    page_text,
+    plan_form,
+    post_form,
+)
+
+DAY = 86400
+
+
+def create(client: Client, company: Company, **changed: Any) -> Any:
+    url = f"{reverse('rotation-create')}?identity={company.identity.uid}"
+    return client.post(url, plan_form(company, **changed))
+
+
+def only() -> Rotation:
+    return Rotation.objects.get()
+
+
+def test_whose_certificate_it_is_can_be_chosen(operator: Client, company: Company) -> None:
+    shown = page_text(get_page(operator, "rotation-create"))
+    assert f"?identity={company.identity.uid}" in shown
+    assert company.partners[0].name not in shown  # its certificate is not known
+
+
+def test_a_rotation_that_is_running_is_shown_beside(operator: Client, company: Company) -> None:
+    rotation = make_drafted(company)
+    assert rotation.get_absolute_url() in page_text(get_page(operator, "rotation-create"))
+
+
+def test_the_search_finds_others(operator: Client, company: Company) -> None:
+    assert f"?identity={company.identity.uid}" in page_text(
+        operator.get(reverse("rotation-create"), {"q": "acme-p"})
+    )
+    assert "Nothing with a certificate" in page_text(operator.get(reverse("rotation-create"), {"q": "zzz"}))
+
+
+def test_the_form_presets_the_certificate_that_ends_and_all_its_roles(
+    operator: Client, company: Company
+) -> None:
+    form = operator.get(reverse("rotation-create"), {"identity": str(company.identity.uid)}).context["form"]
+    assert form["old"].value() == str(company.old.uid)
+    assert form["roles"].value() == ["sign", "decrypt"]
+    assert form["successor"].value() == "generate"
+
+
+def test_an_address_presets_successor_and_roles(operator: Client, company: Company) -> None:
+    query = {
+        "identity": str(company.identity.uid),
+        "new": str(company.new.uid),
+        "roles": ["decrypt", "nonsense"],
+    }
+    form = operator.get(reverse("rotation-create"), query).context["form"]
+    assert (form["successor"].value(), form["certificate"].value()) == ("inventory", str(company.new.uid))
+    assert form["roles"].value() == ["decrypt"]
+
+
+@pytest.mark.parametrize("uid", ["nonsense", "00000000-0000-4000-8000-000000000000"])
+def test_an_address_that_names_nobody_is_not_found(operator: Client, uid: str) -> None:
+    assert operator.get(reverse("rotation-create"), {"identity": uid}).status_code == 404
+
+
+def test_what_an_address_presets_of_somebody_else_is_left_out(operator: Client, company: Company) -> None:
+    query = {"identity": str(company.identity.uid), "old": "nonsense", "new": "nonsense"}
+    form = operator.get(reverse("rotation-create"), query).context["form"]
+    assert (form["old"].value(), form["successor"].value()) == (str(company.old.uid), "generate")
+
+
+def test_it_sets_a_draft_up_with_all_connected_partners(operator: Client, company: Company) -> None:
+    response = create(operator, company, notes="Night shift knows")
+    rotation = only()
+    assert response["Location"] == rotation.get_absolute_url()
+    assert (rotation.state, rotation.old, rotation.new) == ("draft", company.old, company.new)
+    assert (rotation.window_start, rotation.window_zone) == (STARTS, "America/Chicago")
+    assert rotation.window_local == "2026-12-03 22:00–23:00"
+    assert [p.partner.name for p in rotation.participants.all()] == ["Fabrikam", "Northwind"]
+    assert rotation.notes == "Night shift knows"
+    assert Entry.objects.about(rotation).get().verb == "rotation.set_up"
+
+
+def test_warnings_about_the_window_are_shown_and_want_a_tick(operator: Client, company: Company) -> None:
+    late = {**WINDOW, "window_date": "2026-12-10"}
+    response = create(operator, company, **late, window_known="")
+    assert response.status_code == 422
+    assert "Less than 7 days lie between the window and the end of the old certificate" in page_text(response)
+    assert not Rotation.objects.exists()
+    assert create(operator, company, **late, window_known="close_to_old_end").status_code == 302
+
+
+def test_a_window_that_starts_before_the_successor_is_valid_is_refused(
+    operator: Client, company: Company
+) -> None:
+    leaf, key = make_pair(
+        "ACME-PROD", not_before=STARTS.replace(month=12, day=20), not_after=STARTS.replace(year=2028)
+    )
+    file = SimpleUploadedFile("next.p12", p12((leaf, key)))
+    response = create(
+        operator,
+        company,
+        **{"successor": "upload", "upload-certificate_file": file, "upload-password": "secret"},
+    )
+    assert "not valid when the window starts" in response.context["form"].errors["window_date"][0]
+    assert IdentityCertificate.objects.count() == 2
+
+
+def test_the_successor_is_made_now(operator: Client, company: Company) -> None:
+    assert create(operator, company, successor="generate", certificate="").status_code == 302
+    rotation, request = only(), CertificateRequest.objects.get()
+    assert (rotation.request, rotation.new) == (request, None)
+    assert (request.bits, request.roles, request.subject["common_name"]) == (
+        2048,
+        ["sign", "decrypt"],
+        "ACME-PROD",
+    )
+    assert "waiting for its turn" in page_text(get_page(operator, "rotation-detail", rotation.uid))
+    generate_next(now=NOW)
+    assert get_page(operator, "rotation-detail", rotation.uid).status_code == 200
+    assert only().new is None  # looking changes nothing
+    drafts.assign_generated_successors(now=NOW)
+    assert only().new == CertificateRequest.objects.get().certificate
+
+
+def test_the_subject_of_the_old_certificate_is_repeated(operator: Client, company: Company) -> None:
+    company.identity.email = "edi@acme.example"
+    company.identity.save()
+    form = operator.get(reverse("rotation-create"), {"identity": str(company.identity.uid)}).context["form"]
+    assert form.generate.initial["common_name"] == "ACME-PROD"
+    assert form.generate.initial["email"] == ""  # the old one names none
+
+
+def test_what_a_new_key_lacks_is_said_at_its_field(operator: Client, company: Company) -> None:
+    response = create(operator, company, **{"successor": "generate", "generate-common_name": ""})
+    assert response.status_code == 422
+    assert "common_name" in response.context["form"].generate.errors
+    assert not Rotation.objects.exists()
+
+
+def test_fields_of_ways_that_were_not_chosen_are_not_looked_at(operator: Client, company: Company) -> None:
+    assert create(operator, company, **{"generate-common_name": "", "generate-days": "x"}).status_code == 302
+
+
+def test_the_successor_is_uploaded_with_its_key(operator: Client, company: Company) -> None:
+    pair = make_pair("ACME-PROD 2028", not_before=NOW.replace(month=1), not_after=NOW.replace(year=2028))
+    response = create(
+        operator,
+        company,
+        **{
+            "successor": "upload",
+            "upload-certificate_file": SimpleUploadedFile("c.pem", cert_pem(pair[0])),
+            "upload-key_file": SimpleUploadedFile("k.pem", key_pem(pair[1])),
+        },
+    )
+    assert response.status_code == 302
+    new = only().new
+    assert isinstance(new, IdentityCertificate)
+    assert new.private_key is not None
+    assert company.identity.service.open().filter(certificate=new).count() == 0
+
+
+def test_a_wrong_password_is_said_at_its_field_and_keeps_nothing(operator: Client, company: Company) -> None:
+    keys = PrivateKey.objects.count()
+    pair = make_pair("ACME-PROD 2028", not_after=NOW.replace(year=2028))
+    file = SimpleUploadedFile("c.p12", p12(pair))
+    response = create(
+        operator, company, **{"successor": "upload", "upload-certificate_file": file, "upload-password": "no"}
+    )
+    assert "password" in response.context["form"].upload.errors
+    assert (Rotation.objects.count(), PrivateKey.objects.count()) == (0, keys)
+    assert 'value="2026-12-03"' in page_text(response)  # the rest is still filled in
+
+
+def test_the_successor_may_come_later_and_the_window_too(operator: Client, company: Company) -> None:
+    open_window = dict.fromkeys(WINDOW, "") | {"window_zone": "UTC"}
+    assert create(operator, company, successor="awaited", **open_window).status_code == 302
+    rotation = only()
+    assert (rotation.new, rotation.window_start) == (None, None)
+    shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
+    assert "The new certificate is awaited." in shown
+    assert "No window is chosen yet." in shown
+
+
+def test_the_certificate_that_leaves_is_no_successor(operator: Client, company: Company) -> None:
+    response = create(operator, company, certificate=str(company.old.uid))
+    assert "This is the one that leaves" in response.context["form"].errors["certificate"][0]
+
+
+def test_a_role_that_another_certificate_serves_is_refused(operator: Client, company: Company) -> None:
+    company.identity.service.filter(role="sign").update(certificate=company.new)
+    response = create(operator, company, successor="awaited")
+    assert "does not serve sign now" in response.context["form"].errors["roles"][0]
+
+
+def test_a_second_rotation_of_the_same_role_is_refused_at_the_roles(
+    operator: Client, company: Company
+) -> None:
+    make_drafted(company)
+    response = create(operator, company, roles=["sign"])
+    assert "already changes sign" in response.context["form"].errors["roles"][0]
+    assert Rotation.objects.count() == 1
+
+
+def test_setting_up_twice_makes_one(operator: Client, company: Company) -> None:
+    assert create(operator, company).status_code == 302
+    assert create(operator, company).status_code == 422
+    assert Rotation.objects.count() == 1
+
+
+def test_an_archived_identity_starts_nothing(operator: Client, company: Company) -> None:
+    company.identity.archived_at = NOW
+    company.identity.save()
+    assert create(operator, company).status_code == 302
+    assert not Rotation.objects.exists()
+
+
+def test_nobody_without_the_right_sets_up_or_changes(
+    viewer: Client, approver: Client, company: Company
+) -> None:
+    rotation = make_drafted(company)
+    for client in (viewer, approver):
+        assert create(client, company).status_code == 403
+        assert get_page(client, "rotation-create").status_code == 403
+        assert get_page(client, "rotation-update", rotation.uid).status_code == 403
+    assert Client().get(reverse("rotation-create"))["Location"].startswith(reverse("login"))
+
+
+# A partner's certificate
+
+
+def test_a_partners_p7b_becomes_the_successor(operator: Client, company: Company, tmp_path: Path) -> None:
+    partner = company.partners[0]
+    old = partner_certificate(partner, by=company.by, now=NOW, ends=NOW.replace(year=2027))
+    leaf, _ = make_pair("FABRIKAM", not_before=NOW.replace(month=2), not_after=NOW.replace(year=2029))
+    (tmp_path / "c.pem").write_bytes(cert_pem(leaf))
+    argv = ["openssl", "crl2pkcs7", "-nocrl", "-certfile", str(tmp_path / "c.pem"), "-outform", "DER"]
+    p7b = subprocess.run(argv, check=True, capture_output=True).stdout
+    data = plan_form(
+        company,
+        old=str(old.uid),
+        roles=["verify", "encrypt"],
+        successor="upload",
+        certificate="",
+        window_known="",
+    )
+    data["upload-certificate_file"] = SimpleUploadedFile("new.p7b", p7b)
+    response = operator.post(f"{reverse('rotation-create')}?partner={partner.uid}", data)
+    assert response.status_code == 302
+    rotation = only()
+    assert (rotation.partner, rotation.old) == (partner, old)
+    assert isinstance(rotation.new, PartnerCertificate)
+    assert [p.partner for p in rotation.participants.all()] == [partner]
+    assert "Compare the SHA-256" in page_text(get_page(operator, "rotation-detail", rotation.uid))
+
+
+def test_a_partners_file_with_a_private_key_is_refused(operator: Client, company: Company) -> None:
+    partner = company.partners[0]
+    partner_certificate(partner, by=company.by, now=NOW, ends=NOW.replace(year=2027))
+    pair = make_pair("FABRIKAM", not_after=NOW.replace(year=2029))
+    data = plan_form(company, old="", roles=["verify"], successor="upload", certificate="", window_known="")
+    data["upload-certificate_file"] = SimpleUploadedFile("new.pem", cert_pem(pair[0]) + key_pem(pair[1]))
+    response = operator.post(f"{reverse('rotation-create')}?partner={partner.uid}", data)
+    assert "compromised" in page_text(response)
+    assert PartnerCertificate.objects.count() == 1
+
+
+# Changing a draft
+
+
+def change(client: Client, rotation: Rotation, company: Company, **changed: Any) -> Any:
+    return post_form(
+        client,
+        "rotation-update",
+        rotation.uid,
+        **plan_form(company, **{"seen": rotation_version(rotation), **changed}),
+    )
+
+
+def test_the_form_of_a_draft_shows_what_is_there(operator: Client, company: Company) -> None:
+    rotation = make_drafted(company)
+    form = get_page(operator, "rotation-update", rotation.uid).context["form"]
+    assert form["certificate"].value() == str(company.new.uid)
+    assert str(form["window_date"].value()) == "2026-12-03"
+
+
+def test_a_draft_is_changed_and_the_trail_says_what(operator: Client, company: Company) -> None:
+    rotation = make_drafted(company)
+    assert change(operator, rotation, company, roles=["sign"], grace_days="7").status_code == 302
+    rotation = only()
+    assert (rotation.roles, rotation.grace_days) == (["sign"], 7)
+    assert rotation.set_up_by is not None
+    assert rotation.set_up_by.username == "olivia"
+    entry = Entry.objects.about(rotation)[0]
+    assert (entry.verb, entry.old["roles"], entry.new["roles"]) == (
+        "rotation.changed",
+        ["sign", "decrypt"],
+        ["sign"],
+    )
+    assert set(entry.new) == {"roles", "grace_days"}  # what stayed as it was is no change
+
+
+@pytest.mark.on_postgres
+def test_of_two_people_who_change_the_same_draft_the_second_is_told(
+    operator: Client, company: Company
+) -> None:
+    rotation = make_drafted(company)
+    seen = rotation_version(rotation)
+    other = log_in(make_person("oscar", "operator"))
+    assert change(other, rotation, company, grace_days="30").status_code == 302
+    response = change(operator, rotation, company, grace_days="7", seen=seen)
+    assert response.status_code == 422
+    assert "has changed in the meantime" in page_text(response)
+    assert 'value="7"' in page_text(response)  # nothing that was typed is lost
+    assert only().grace_days == 30
+
+
+def test_a_successor_that_arrives_meanwhile_is_no_change(operator: Client, company: Company) -> None:
+    create(operator, company, successor="generate", certificate="")
+    rotation, seen = only(), rotation_version(only())
+    generate_next(now=NOW)
+    drafts.assign_generated_successors(now=NOW)
+    request = CertificateRequest.objects.get()
+    response = change(
+        operator, rotation, company, seen=seen, successor="request", request=str(request.uid), grace_days="9"
+    )
+    assert response.status_code == 302
+    rotation = only()
+    assert (rotation.new, rotation.request, rotation.grace_days) == (request.certificate, request, 9)
+
+
+def test_what_was_approved_is_not_changed(operator: Client, company: Company) -> None:
+    rotation = make_approved(company)
+    assert get_page(operator, "rotation-update", rotation.uid)["Location"] == rotation.get_absolute_url()
+    assert change(operator, rotation, company, grace_days="1").status_code == 302
+    assert only().grace_days == 14
+
+
+# Looking ahead
+
+
+def preview(client: Client, company: Company, **changed: Any) -> Any:
+    url = f"{reverse('rotation-preview')}?identity={company.identity.uid}"
+    return client.post(url, plan_form(company, **changed))
+
+
+def test_the_preview_tells_the_window_on_every_clock_and_the_plan(operator: Client, company: Company) -> None:
+    shown = page_text(preview(operator, company))
+    assert 'Thu 3 Dec 2026, 22:00 <span class="until">– 23:00 CST (UTC−06:00)' in shown
+    assert "Fri 4 Dec 2026, 04:00" in shown
+    assert "Partners" not in shown
+    assert "of ACME with its SHA-256 to Fabrikam" in shown
+    assert not Rotation.objects.exists()
+
+
+def test_the_preview_says_what_is_wrong_with_the_window(operator: Client, company: Company) -> None:
+    shown = page_text(preview(operator, company, window_date="2027-03-14", window_from="02:30"))
+    assert "does not exist in America/Chicago" in shown
+
+
+def test_the_preview_of_half_a_form_is_quiet(operator: Client, company: Company) -> None:
+    response = preview(operator, company, window_date="", roles=None, certificate="")
+    assert response.status_code == 200
+    assert "Say the day" not in page_text(response)
+
+
+def test_the_preview_of_a_draft_leaves_removed_partners_out(operator: Client, company: Company) -> None:
+    rotation = make_drafted(company)
+    rotation.participants.filter(partner__name="Northwind").update(removed_reason="moved away")
+    url = f"{reverse('rotation-preview')}?rotation={rotation.uid}"
+    shown = page_text(operator.post(url, plan_form(company)))
+    assert "to Fabrikam" in shown
+    assert "Northwind" not in shown
+
+
+def test_the_preview_needs_the_right_and_somebody_to_look_at(
+    viewer: Client, operator: Client, company: Company
+) -> None:
+    assert preview(viewer, company).status_code == 403
+    assert operator.post(reverse("rotation-preview"), {}).status_code == 404
+    assert operator.get(reverse("rotation-preview")).status_code == 405

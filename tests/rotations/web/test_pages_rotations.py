@@ -1,0 +1,376 @@
+"""The page of a rotation, its part that renews itself, and the list."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from as2certs import pki
+from as2certs.accounts.models import User
+from identities.models import AS2System
+from partners.models import Contact, Partner, Partnership
+from rotations.execution import confirmations
+from rotations.lifecycle import endings
+from rotations.models import Participant, Rotation
+from rotations.web.presenters.rotation_detail import RotationDetail
+from rotations.web.presenters.step_groups import group_steps
+from tests.rotations.company import NOW, Company, make_draft
+from tests.rotations.pages import (
+    STARTS,
+    first_participant,
+    get_page,
+    make_approved,
+    make_drafted,
+    make_scheduled,
+    page_text,
+    post_form,
+    step_of,
+)
+
+
+def sheet(rotation: Rotation, *, at: timedelta = timedelta()) -> RotationDetail:
+    return RotationDetail.of(
+        rotation, user=User.objects.get(username="alice"), now=NOW + at, zone="Europe/Berlin"
+    )
+
+
+def connect(company: Company, count: int) -> None:
+    """Connect that many more partners, each with two contacts."""
+    for n in range(count):
+        partner = Partner.objects.create(name=f"Partner {n:03}", as2_id=f"P{n}", holds="several")
+        Partnership.objects.create(identity=company.identity, partner=partner)
+        for name in ("Dana", "Eli"):
+            Contact.objects.create(partner=partner, name=name, phone="+1 555 0100")
+
+
+def queries(client: Client, url: str) -> int:
+    client.get(url)  # what is kept between requests
+    with CaptureQueriesContext(
+        connection,
+    ) as captured:
+        assert client.get(url).status_code == 200
+    return len(captured)
+
+
+def test_a_draft_shows_its_plan_and_that_nothing_happens_yet(viewer: Client, company: Company) -> None:
+    rotation = make_drafted(company)
+    shown = page_text(get_page(viewer, "rotation-detail", rotation.uid))
+    old, new = company.old.short_name, company.new.short_name
+    assert f"ACME: {old} → {new}, sign + decrypt" in shown
+    assert "Nothing happens until it is approved." in shown
+    assert "The plan, as it would be" in shown
+    assert "with its SHA-256 to 2 partners" in shown
+    assert rotation.steps.count() == 0
+
+
+def test_the_plan_of_a_draft_is_shown_while_the_successor_is_awaited(
+    viewer: Client, company: Company
+) -> None:
+    rotation = make_drafted(company)
+    Rotation.objects.update(new_identity_certificate=None)
+    shown = page_text(get_page(viewer, "rotation-detail", rotation.uid))
+    assert "Send the new certificate with its SHA-256" in shown
+    assert "The new certificate is awaited." in shown
+
+
+def test_what_speaks_against_the_successor_is_shown_before_it_is_approved(
+    viewer: Client, company: Company
+) -> None:
+    rotation = make_drafted(company)
+    Rotation.objects.update(old_identity_certificate=company.new, new_identity_certificate=company.old)
+    assert "Check that it is not an older one" in page_text(get_page(viewer, "rotation-detail", rotation.uid))
+
+
+def test_the_moment_is_told_in_all_zones_that_matter(company: Company) -> None:
+    Partner.objects.filter(name="Northwind").update(time_zone="Asia/Singapore")
+    told = {
+        clock.place: (clock.start, clock.end, clock.whose) for clock in sheet(make_drafted(company)).clocks
+    }
+    assert told["Chicago"] == ("Thu 3 Dec 2026, 22:00", "23:00 CST (UTC−06:00)", "as agreed, Fabrikam")
+    assert told["Singapore"] == ("Fri 4 Dec 2026, 12:00", "13:00 (UTC+08:00)", "Northwind")
+    assert told["Berlin"] == ("Fri 4 Dec 2026, 05:00", "06:00 CET (UTC+01:00)", "you")
+    assert told["UTC"][0] == "Fri 4 Dec 2026, 04:00"
+
+
+def test_a_window_across_a_clock_change_tells_both_offsets(company: Company) -> None:
+    rotation = make_drafted(company)
+    rotation.window_start = NOW.replace(month=11, day=1, hour=6, minute=30)
+    rotation.window_end = NOW.replace(month=11, day=1, hour=7, minute=30)
+    rotation.save()
+    first = sheet(rotation).clocks[0]
+    assert (first.start, first.end) == ("Sun 1 Nov 2026, 01:30 CDT (UTC−05:00)", "01:30 CST (UTC−06:00)")
+
+
+# Folding
+
+
+def test_what_partners_do_alike_is_one_line_that_says_how_far_they_are(company: Company) -> None:
+    connect(company, 3)
+    company.identity.as2_system = AS2System.objects.create(
+        name="OpenAS2", connector="manual", overlap=AS2System.Overlap.READERS
+    )
+    company.identity.save()
+    rotation = make_approved(company)
+    first, second, third, *_ = rotation.participants.order_by("partner__name")
+    answer = confirmations.PartnerAnswer("", by=company.by, now=NOW)
+    confirmations.confirm_installation(first, answer, fingerprint=company.new.sha256)
+    confirmations.confirm_installation(second, answer)
+    confirmations.waive(third, reason="pilot", by=company.by, now=NOW)
+    lines = {line.key: line for line in sheet(rotation).lines}
+    assert lines["install"].tally == "1 confirmed, 1 weak, 1 waived, 2 silent"
+    assert lines["install"].state == "part"
+    assert lines["install"].title == f"Partners add {company.new.short_name} beside {company.old.short_name}"
+    assert lines["announce"].tally == "2 sent, 1 left out, 2 open"
+    assert lines["test"].tally == "5 open"
+    assert lines["install"].step is None
+
+
+def test_a_single_partner_is_not_folded(company: Company) -> None:
+    Partnership.objects.filter(partner=company.partners[1]).delete()
+    rotation = make_approved(company)
+    assert all(line.step is not None for line in group_steps(rotation, rotation.steps.all()))
+
+
+def test_every_step_is_in_exactly_one_line_and_in_its_order(company: Company) -> None:
+    connect(company, 2)
+    Partner.objects.filter(name="Fabrikam").update(holds="one")
+    rotation = make_approved(company)
+    steps = list(rotation.steps.select_related("participant"))
+    assert [step for line in group_steps(rotation, steps) for step in line.steps] == steps
+
+
+# What needs attention
+
+
+def test_silent_partners_are_named_with_the_days_that_are_left(operator: Client, company: Company) -> None:
+    rotation = make_approved(company)
+    shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
+    assert (
+        "Fabrikam and Northwind are not told yet, and no mail reaches them · the window opens in 10" in shown
+    )
+    for partner in company.partners:
+        Contact.objects.create(partner=partner, name="Dana", email="dana@example.com")
+    shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
+    assert "Fabrikam and Northwind are not told yet · the window opens in 10 days." in shown
+    assert "Announce to 2 partners …" in shown
+    rotation.participants.update(announced_at=NOW)
+    shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
+    assert "Fabrikam and Northwind have not confirmed · the window opens in 10 days." in shown
+    assert "Record answers" in shown
+
+
+@pytest.mark.parametrize(
+    ("left", "meaning"),
+    [
+        (timedelta(days=3), "needs_you"),
+        (timedelta(days=2, hours=23), "soon"),
+        (timedelta(hours=23), "urgent"),
+        (timedelta(0), "urgent"),
+    ],
+)
+def test_it_gets_more_pressing_as_the_window_comes_nearer(
+    company: Company, left: timedelta, meaning: str
+) -> None:
+    rotation = make_approved(company)
+    assert sheet(rotation, at=STARTS - NOW - left).needs[0].meaning == meaning
+
+
+def test_a_window_that_is_over_says_what_to_decide(company: Company) -> None:
+    rotation = make_approved(company)
+    just_before, after = STARTS - NOW + timedelta(minutes=59), STARTS - NOW + timedelta(minutes=60)
+    assert "the window is open" in sheet(rotation, at=just_before).needs[0].text
+    need = sheet(rotation, at=after).needs[0]
+    assert need.text == "The window is over, and the change is not complete."
+    assert "Not ready by then: Fabrikam and Northwind." in need.more
+    assert need.label == "Postpone"
+
+
+def test_a_failed_step_comes_with_its_reason_and_a_way_on(operator: Client, company: Company) -> None:
+    rotation = make_approved(company)
+    step = step_of(rotation, "cut_over")
+    rotation.steps.filter(pk=step.pk).update(state="failed", error="The disk is full.")
+    need = sheet(rotation).needs[0]
+    assert (need.meaning, need.more, need.is_post) == ("urgent", "The disk is full.", True)
+    assert need.url == reverse("rotation-step-retry", args=[step.uid])
+
+
+def test_viewers_see_what_is_needed_without_the_buttons(viewer: Client, company: Company) -> None:
+    rotation = make_approved(company)
+    shown = page_text(get_page(viewer, "rotation-detail", rotation.uid))
+    assert "are not told yet" in shown
+    assert "Announce to 2 partners" not in shown
+    assert reverse("participant-confirm", args=[first_participant(rotation).uid]) not in shown
+    assert "Roll back" not in shown
+    assert "Cancel" not in shown
+
+
+def test_what_is_not_possible_now_is_in_the_menu_with_its_reason(operator: Client, company: Company) -> None:
+    rotation = make_scheduled(company)
+    Rotation.objects.filter(pk=rotation.pk).update(state="applied")
+    rotation.steps.filter(act="partner_retire").update(state="done", done_at=NOW)
+    menu = {choice.label: choice.obstacle for choice in sheet_for(operator, rotation).menu}
+    assert menu["Roll back …"] == "A partner has already dropped the old certificate."
+
+
+def sheet_for(client: Client, rotation: Rotation) -> RotationDetail:
+    found: RotationDetail = get_page(client, "rotation-detail", rotation.uid).context["sheet"]
+    return found
+
+
+# Renewing itself
+
+
+def test_the_live_part_is_empty_while_nothing_changed(viewer: Client, company: Company) -> None:
+    rotation = make_approved(company)
+    url = reverse("rotation-live", args=[rotation.uid])
+    seen = sheet_for(viewer, rotation).version
+    assert viewer.get(url, {"seen": seen}).status_code == 204
+    rotation.steps.filter(act="cut_over").update(state="running")
+    response = viewer.get(url, {"seen": seen})
+    assert response.status_code == 200
+    assert 'id="rotation-body"' in page_text(response)
+    assert 'id="rotation-head" hx-swap-oob="true"' in page_text(response)
+
+
+@pytest.mark.parametrize("what", ["note", "waived_reason"])
+def test_a_partners_word_renews_the_page(viewer: Client, company: Company, what: str) -> None:
+    rotation = make_approved(company)
+    seen = sheet_for(viewer, rotation).version
+    rotation.participants.update(**{what: "changed"})
+    assert sheet_for(viewer, rotation).version != seen
+
+
+def test_it_looks_every_second_when_something_is_due_and_never_after_the_end(company: Company) -> None:
+    rotation = make_scheduled(company)
+    rotation.steps.filter(act="cut_over").update(due_at=STARTS, automatic=True, blocked=False)
+    assert sheet(rotation).pace > 1
+    assert sheet(rotation, at=STARTS - NOW - timedelta(minutes=1)).pace == 1
+    rotation.steps.filter(act="cut_over").update(state="running")
+    assert sheet(rotation).pace == 1
+    Rotation.objects.update(state="closed")
+    assert sheet(rotation).pace == 0
+
+
+def test_a_page_that_has_ended_asks_no_more(viewer: Client, company: Company) -> None:
+    rotation = make_drafted(company)
+    endings.cancel(rotation, reason="no", by=company.by, now=NOW)
+    assert (
+        "hx-trigger"
+        not in page_text(get_page(viewer, "rotation-detail", rotation.uid)).split('id="rotation-body"')[1]
+    )
+
+
+# Few queries
+
+
+def test_the_page_asks_as_often_for_two_partners_as_for_sixty(operator: Client, company: Company) -> None:
+    few = make_approved(company)
+    url = reverse("rotation-detail", args=[few.uid])
+    asked = queries(operator, url)
+    endings.cancel(few, reason="more partners", by=company.by, now=NOW)
+    connect(company, 58)
+    many = make_approved(company)
+    assert many.participants.count() == 60
+    url_of_many = reverse("rotation-detail", args=[many.uid])
+    assert queries(operator, url_of_many) == asked
+    assert asked < 30
+
+
+def test_a_draft_asks_as_often_for_two_partners_as_for_forty(operator: Client, company: Company) -> None:
+    few = make_drafted(company)
+    asked = queries(operator, reverse("rotation-detail", args=[few.uid]))
+    endings.cancel(few, reason="more partners", by=company.by, now=NOW)
+    connect(company, 38)
+    assert queries(operator, reverse("rotation-detail", args=[make_drafted(company).uid])) == asked
+
+
+def test_the_list_asks_as_often_for_one_rotation_as_for_thirty(viewer: Client, company: Company) -> None:
+    make_drafted(company)
+    url = reverse("rotation-list")
+    asked = queries(viewer, url)
+    for _ in range(30):
+        endings.cancel(Rotation.objects.running().get(), reason="again", by=company.by, now=NOW)
+        make_draft(company, starts=STARTS)
+    assert queries(viewer, url) == asked
+
+
+# The list
+
+
+def listed(client: Client, **query: str) -> list[Rotation]:
+    response = client.get(reverse("rotation-list"), query)
+    return [row.record for row in response.context["table"].paginated_rows]
+
+
+def test_the_list_tells_how_many_are_ready(viewer: Client, company: Company) -> None:
+    rotation = make_approved(company)
+    Participant.objects.filter(pk=first_participant(rotation).pk).update(evidence="weak")
+    assert "1 / 2" in page_text(get_page(viewer, "rotation-list"))
+
+
+def test_the_list_is_narrowed_by_state_side_environment_and_name(viewer: Client, company: Company) -> None:
+    rotation = make_drafted(company)
+    for query in (
+        {"state": "draft"},
+        {"state": "running"},
+        {"side": "own"},
+        {"environment": "production"},
+        {"q": "acme-p"},
+    ):
+        assert listed(viewer, **query) == [rotation]
+    for query in (
+        {"state": "closed"},
+        {"side": "partner"},
+        {"environment": "test"},
+        {"q": "northwind"},
+        {"needs": "attention"},
+    ):
+        assert listed(viewer, **query) == []
+
+
+def test_what_needs_somebody_is_found_and_marked(viewer: Client, company: Company) -> None:
+    rotation = make_approved(company)
+    assert listed(viewer, needs="attention") == []
+    rotation.steps.filter(act="cut_over").update(state="failed")
+    assert listed(viewer, needs="attention") == [rotation]
+    assert "needs you" in page_text(get_page(viewer, "rotation-list"))
+    assert listed(viewer, needs="overdue") == []
+    Rotation.objects.update(window_start=NOW - timedelta(hours=2), window_end=NOW)
+    assert listed(viewer, needs="overdue") == [rotation]
+
+
+@pytest.mark.parametrize("sort", ["holder", "-holder", "state", "window", "-window", "nonsense"])
+def test_the_list_is_sorted_by_its_columns(viewer: Client, company: Company, sort: str) -> None:
+    rotation = make_drafted(company)
+    assert listed(viewer, sort=sort) == [rotation]
+
+
+def test_an_empty_list_leads_on(operator: Client, viewer: Client) -> None:
+    assert "Start a rotation" in page_text(get_page(operator, "rotation-list"))
+    assert "An operator starts the first one." in page_text(get_page(viewer, "rotation-list"))
+
+
+def test_the_new_certificate_can_be_downloaded_from_the_page(viewer: Client, company: Company) -> None:
+    shown = page_text(get_page(viewer, "rotation-detail", make_drafted(company).uid))
+    assert f"{reverse('certificate-export', args=[company.new.uid])}?format=der" in shown
+
+
+def test_a_page_of_nobodys_rotation_is_not_found(viewer: Client, company: Company) -> None:
+    uid = "00000000-0000-4000-8000-000000000000"
+    assert get_page(viewer, "rotation-detail", uid).status_code == 404
+    assert post_form(viewer, "rotation-live", uid).status_code == 404
+
+
+def test_no_key_byte_is_on_any_of_its_pages(operator: Client, company: Company) -> None:
+    rotation = make_approved(company)
+    assert company.new.private_key is not None
+    sealed = bytes(company.new.private_key.sealed).decode("ascii", "replace")
+    shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
+    assert pki.format_fingerprint(company.new.sha256) in shown
+    assert sealed[:40] not in shown
+    assert "PRIVATE KEY" not in shown

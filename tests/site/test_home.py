@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from as2certs.site import active_rotations, calendar_year, coverage, views
+from identities.models import AS2System, Identity, IdentityService
+from identities.open_tasks import OpenTask
+from partners.models import Partner
+from rotations.lifecycle import approval
+from rotations.models import Rotation
+from rotations.notifications.expiry import OURS, ending_by
+from tests.mail.letters import make_message
+from tests.people import log_in, make_person
+from tests.rotations.company import NOW, Company, confirm_all, make_company, make_draft, partner_certificate
+
+pytestmark = [pytest.mark.django_db, pytest.mark.dates]
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[datetime], None]:
+    def set_to(now: datetime) -> None:
+        monkeypatch.setattr(views, "database_now", lambda: now)
+
+    set_to(NOW)
+    return set_to
+
+
+@pytest.fixture
+def company() -> Company:
+    made = make_company()
+    for partner in made.partners:
+        partner_certificate(partner, by=made.by, now=NOW, ends=NOW + 300 * DAY)
+    return made
+
+
+def needs_at(now: datetime) -> list[OpenTask]:
+    return coverage.list_open_tasks(
+        coverage.get_coverage(now), active_rotations.get_active_rotations(), now=now, zone="UTC"
+    )
+
+
+def page(client: Client) -> str:
+    answer = client.get(reverse("home"))
+    assert answer.status_code == 200
+    return " ".join(answer.content.decode().split())
+
+
+def test_the_page_shows_until_when_everything_is_covered(company: Company) -> None:
+    assert coverage.get_coverage(NOW).until == company.old.not_after
+    assert coverage.get_coverage(NOW).lapsed == ()
+
+
+@pytest.mark.parametrize("days", [29, 30, 31, 59, 61, 399])
+def test_the_first_end_is_found_near_and_far(days: int) -> None:
+    made = make_company()
+    partner_certificate(made.partners[0], by=made.by, now=NOW, ends=made.old.not_after + 30 * DAY)
+    at = made.old.not_after - days * DAY
+    assert coverage.get_coverage(at).until == made.old.not_after
+    assert coverage.get_coverage(made.old.not_after - 401 * DAY).until is None
+
+
+def test_both_sides_are_queried_at_once() -> None:
+    company = make_company()
+    partner_certificate(company.partners[0], by=company.by, now=NOW, ends=company.old.not_after - DAY)
+    at = company.old.not_after - 2 * DAY
+    with CaptureQueriesContext(connection) as asked:
+        found = coverage.get_coverage(at)
+    assert len(asked) == 2
+    assert [(gap.side.name, gap.holder_name) for gap in found.gaps] == [
+        ("partner", company.partners[0].name),
+        ("identity", company.identity.name),
+    ]
+
+
+@pytest.mark.on_postgres
+def test_the_first_ends_are_found_by_an_index(company: Company) -> None:
+    for rows in (
+        ending_by(OURS, company.old.not_after),
+        calendar_year._services_in_use("identity", IdentityService.objects),
+    ):
+        assert {row.certificate_id for row in rows} == {company.old.pk}
+        if connection.vendor == "sqlite":  # PostgreSQL's plan depends on how much there is
+            assert "SCAN identities_identityservice" not in rows.explain()
+
+
+def test_a_rotation_in_time_moves_the_end_of_coverage_to_the_next_certificate(company: Company) -> None:
+    rotation = make_draft(company, starts=NOW + 5 * DAY)
+    assert coverage.get_coverage(NOW).until == company.old.not_after
+    approval.approve(rotation, by=company.approver, now=NOW)
+    assert coverage.get_coverage(NOW).until == NOW + 300 * DAY
+
+
+def test_without_an_end_within_the_year_coverage_is_longer() -> None:
+    assert coverage.get_coverage(NOW).until is None
+
+
+def test_what_has_expired_is_named(company: Company) -> None:
+    after = company.old.not_after + timedelta(seconds=1)
+    assert coverage.get_coverage(after).lapsed == ("ACME",)
+    assert coverage.get_coverage(company.old.not_after).lapsed == ()
+
+
+def test_a_test_station_does_not_count_for_production(company: Company) -> None:
+    trial = Partner.objects.create(name="Trial", as2_id="TRIAL", environment="test")
+    partner_certificate(trial, by=company.by, now=NOW, ends=NOW + DAY)
+    assert coverage.get_coverage(NOW).until == company.old.not_after
+    assert any("Trial" in need.text for need in needs_at(NOW))
+
+
+def test_a_certificate_without_a_rotation_is_an_open_task_30_days_before_its_end(company: Company) -> None:
+    end = company.old.not_after
+    assert [n.text for n in needs_at(end - 30 * DAY)] == [
+        "ACME sign + decrypt expires in 30 days, no rotation"
+    ]
+    assert needs_at(end - 30 * DAY - timedelta(seconds=1)) == []
+
+
+def test_the_button_starts_the_rotation_of_that_certificate(company: Company) -> None:
+    (need,) = needs_at(NOW)
+    assert need.label == "Start rotation"
+    assert need.url.startswith(reverse("rotation-create"))
+    assert str(company.identity.uid) in need.url
+    assert str(company.old.uid) in need.url
+
+
+def test_an_open_task_is_urgent_in_the_last_week(company: Company) -> None:
+    end = company.old.not_after
+    assert needs_at(end - 8 * DAY)[0].meaning == "soon"
+    assert needs_at(end - 7 * DAY)[0].meaning == "urgent"
+
+
+def test_a_draft_is_listed_once_with_the_end_of_its_certificate(company: Company) -> None:
+    make_draft(company, starts=NOW + 5 * DAY)
+    assert [n.text for n in needs_at(NOW)] == [
+        "ACME sign + decrypt expires in 20 days, its rotation is a draft"
+    ]
+
+
+def test_silent_partners_are_named_from_three_days_before_the_window(company: Company) -> None:
+    approval.approve(make_draft(company, starts=NOW + 5 * DAY), by=company.approver, now=NOW)
+    assert needs_at(NOW + 2 * DAY - timedelta(seconds=1)) == []
+    texts = [n.text for n in needs_at(NOW + 2 * DAY)]
+    assert texts[0] == "Fabrikam has not confirmed · window of ACME: sign + decrypt in 3 days"
+    assert len(texts) == 2
+
+
+def test_partners_that_confirmed_are_not_named(company: Company) -> None:
+    rotation = approval.approve(make_draft(company, starts=NOW + 5 * DAY), by=company.approver, now=NOW)
+    confirm_all(rotation, company)
+    assert needs_at(NOW + 3 * DAY) == []
+    (one,) = active_rotations.get_active_rotations()
+    assert (one.ready, one.participants) == (2, 2)
+
+
+def test_a_window_that_is_over_without_the_change_is_urgent(company: Company) -> None:
+    rotation = approval.approve(make_draft(company, starts=NOW + 5 * DAY), by=company.approver, now=NOW)
+    assert rotation.window_end is not None
+    texts = [n.text for n in needs_at(rotation.window_end) if n.meaning == "urgent"]
+    assert "ACME: sign + decrypt: its window is over, and it is not applied" in texts
+
+
+def test_stations_without_a_certificate_and_systems_that_fail_their_check_are_listed() -> None:
+    Identity.objects.create(name="New", as2_id="NEW")
+    AS2System.objects.create(name="Gateway", check_ok=False)
+    assert [n.text for n in needs_at(NOW)] == [
+        "New has no certificate yet",
+        "Gateway did not pass its last check",
+    ]
+
+
+def test_stuck_mail_is_urgent_and_linked() -> None:
+    make_message(created_at=NOW - timedelta(minutes=16))
+    make_message("lee@example.com", created_at=NOW - timedelta(minutes=14))
+    make_message("gone@example.com", created_at=NOW, state="failed")
+    (need,) = needs_at(NOW)
+    assert (need.meaning, need.text) == ("urgent", "2 mails have not been sent")
+    assert need.url == reverse("mail-list") + "?state=stuck"
+
+
+def test_an_archived_station_has_no_open_tasks(company: Company) -> None:
+    Identity.objects.update(archived_at=NOW)
+    assert needs_at(NOW) == []
+    assert coverage.get_coverage(NOW).until == NOW + 300 * DAY
+
+
+def test_the_picture_has_a_row_per_station_ordered_by_end(company: Company) -> None:
+    picture = calendar_year.build_year(active_rotations.get_active_rotations(), now=NOW, zone="UTC")
+    assert [row.name for row in picture.rows] == ["ACME", "Fabrikam", "Northwind"]
+    assert len(picture.rows[0].ends) == 1  # one certificate in two roles is one mark
+    assert picture.today < picture.rows[0].ends[0].x < picture.rows[1].ends[0].x
+
+
+def test_the_picture_shows_the_window(company: Company) -> None:
+    make_draft(company, starts=NOW + 5 * DAY)
+    picture = calendar_year.build_year(active_rotations.get_active_rotations(), now=NOW, zone="UTC")
+    assert picture.today < picture.rows[0].windows[0].x < picture.rows[0].ends[0].x
+
+
+def test_the_page_starts_with_the_summary(company: Company, clock: object) -> None:
+    text = page(log_in(make_person("vera", "viewer")))
+    assert "Covered until <time" in text
+    assert "13 December 2026</time>. 1 thing needs you." in text
+
+
+def test_the_kinds_of_open_tasks_are_found_by_one_query(company: Company, clock: object) -> None:
+    with CaptureQueriesContext(connection) as asked:
+        assert coverage._present_kinds(NOW) == []
+    assert len(asked) == 1
+    Partner.objects.create(name="Fourth Coffee", as2_id="FOURTH")
+    assert needs_at(NOW)[0].text == "Fourth Coffee has no certificate yet"
+
+
+def test_the_number_of_queries_is_constant(company: Company, clock: object) -> None:
+    client = log_in(make_person("vera", "viewer"))
+    approval.approve(make_draft(company, starts=NOW + 2 * DAY), by=company.approver, now=NOW)
+    with CaptureQueriesContext(connection) as few:
+        page(client)
+    for number in range(30):
+        partner = Partner.objects.create(name=f"Shop {number}", as2_id=f"SHOP-{number}")
+        partner_certificate(partner, by=company.by, now=NOW, ends=NOW + timedelta(days=5 + number))
+    with CaptureQueriesContext(connection) as many:
+        text = page(client)
+    assert len(many) <= len(few) <= 15
+    assert text.count("Start rotation") <= coverage.MAX_PER_KIND
+
+
+def test_viewers_get_no_buttons_for_changes(company: Company, clock: object) -> None:
+    assert "Start rotation" not in page(log_in(make_person("vera", "viewer")))
+    assert "Start rotation" in page(log_in(make_person("olga", "operator")))
+
+
+def test_users_without_permissions_see_nothing(company: Company, clock: object) -> None:
+    assert "ACME" not in page(log_in(make_person("nobody")))
+
+
+def test_an_empty_installation_shows_the_first_steps_and_offers_the_example() -> None:
+    text = page(log_in(make_person("anna", "administrator")))
+    assert text.count("is-next") == 1
+    assert "Create an identity" in text
+    assert "Load example data" in text
+    assert "Load example data" not in page(log_in(make_person("olga", "operator")))
+
+
+def test_steps_that_are_done_are_ticked_and_the_list_goes_with_the_first_rotation(
+    company: Company, clock: object
+) -> None:
+    client = log_in(make_person("anna", "administrator"))
+    text = page(client)
+    assert text.count("is-done") == 4
+    assert "Load example data" not in text
+    make_draft(company, starts=NOW + 5 * DAY)
+    assert "first-steps" not in page(client)
+
+
+def test_the_example_data_is_loaded_once() -> None:
+    client = log_in(make_person("anna", "administrator"))
+    assert client.post(reverse("demo-load")).status_code == 302
+    stations = Identity.objects.count()
+    assert stations == 4
+    assert Rotation.objects.exists()
+    answer = client.post(reverse("demo-load"), follow=True)
+    assert "There are identities or partners already" in answer.content.decode()
+    assert Identity.objects.count() == stations
+
+
+def test_a_step_has_a_button_once_what_it_needs_is_there() -> None:
+    client = log_in(make_person("anna", "administrator"))
+    text = page(client)
+    assert "Create an identity</a>" in text
+    assert "Upload a certificate</a>" not in text
+    assert "Set up a rotation</a>" not in text
+    identity = Identity.objects.create(name="ACME", as2_id="ACME")
+    text = page(client)
+    assert f'href="{reverse("identity-upload", args=[identity.uid])}"' in text
+    assert "Set up a rotation</a>" not in text
