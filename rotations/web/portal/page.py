@@ -23,8 +23,9 @@ from rotations.exchange.responses import AFTER_CHANGE, BEFORE_CHANGE
 from rotations.exchange.window_notices import LEAD_TIME
 from rotations.execution import stored_plan
 from rotations.execution.transitions import ROTATION_RELATIONS
-from rotations.letters.compose import LetterContext, format_timing
+from rotations.letters.context import LetterContext
 from rotations.letters.instructions import Instruction
+from rotations.letters.texts import format_timing
 from rotations.lifecycle import partner_capability
 from rotations.models import Participant, Rotation, Slot, Step
 from rotations.planning.change import Act
@@ -138,7 +139,7 @@ class PortalPage:
             answered_slots=bool(answers),
             ours=_our_cut_overs(participant),
             went_back=rotation.state == RotationState.CANCELLED and taken_back.exists(),
-            lines=history.partner_history(participant, our_name=scene.installation.name),
+            lines=history.partner_history(participant, our_name=scene.our_name),
         )
 
     # What it is about.
@@ -153,7 +154,7 @@ class PortalPage:
 
     @property
     def our_name(self) -> str:
-        return self.scene.installation.name
+        return self.scene.our_name
 
     @property
     def is_own(self) -> bool:
@@ -162,7 +163,7 @@ class PortalPage:
 
     @cached_property
     def our_id(self) -> str:
-        return self.scene.values["as2_id"]
+        return self.scene.shared.our_ids
 
     @property
     def zone(self) -> str:
@@ -203,7 +204,7 @@ class PortalPage:
     @property
     def until(self) -> str:
         """Tell until when an answer is asked for."""
-        return format_moment(self.scene.until, self.zone)
+        return format_moment(self.scene.deadline, self.zone)
 
     @property
     def old_ends(self) -> str:
@@ -490,7 +491,9 @@ class PortalPage:
     def todo(self) -> list[PortalStep]:
         """Return what the partner does, step by step; what we went on without is not done for that."""
         done = {step.act for step in self.scene.steps if step.state == StepState.DONE}
-        return [PortalStep(one, format_timing(one, self.zone), one.act in done) for one in self.scene.todo]
+        return [
+            PortalStep(one, format_timing(one, self.zone), one.act in done) for one in self.scene.instructions
+        ]
 
 
 def _our_cut_overs(participant: Participant) -> list[Step]:

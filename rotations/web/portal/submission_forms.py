@@ -9,8 +9,8 @@ from django import forms
 
 from identities.certificates.file_fields import FileContentField, PastedContentField
 from partners.models import Partner
-from rotations.errors import SubmissionRefused
-from rotations.exchange.submitted_certificates import PrivateKeySubmitted, ReadSubmission, read_submission
+from rotations.errors import PrivateKeySubmitted, SubmissionRefused
+from rotations.exchange.submitted_certificates import ReadSubmission, read_submission
 
 #: For which use, in a partner's words, and in which of our roles that is.
 CERTIFICATE_USES: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods
 from as2certs.accounts.models import Installation
 from as2certs.time_format import format_moment
 from partners.models import Partner
-from rotations.errors import SubmissionRefused
+from rotations.errors import PrivateKeySubmitted, SubmissionRefused
 from rotations.exchange import submitted_certificates
 from rotations.exchange.submitted_certificates import ReadSubmission
 from rotations.letters import access_links
@@ -79,7 +79,7 @@ def _submission_rejected(
     request: HttpRequest, visit: PortalVisit, form: ConfirmSubmissionForm, error: SubmissionRefused
 ) -> HttpResponse:
     """Say why a certificate is not taken: where its use was wrong beside that, otherwise where another is brought."""
-    if isinstance(error, submitted_certificates.PrivateKeySubmitted):
+    if isinstance(error, PrivateKeySubmitted):
         submitted_certificates.record_private_key(visit.link.partner, by=visit.by, now=visit.now)
     else:
         try:

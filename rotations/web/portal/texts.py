@@ -112,7 +112,7 @@ def _asking_headline(page: PortalPage) -> Headline:
         return Headline(f"{_subject_title(page)}: we have your answers", next_step_text(page), meaning="fine")
     return Headline(
         _subject_title(page),
-        f"Please {page.scene.asked}.",
+        f"Please {page.scene.request_text}.",
         _reason_sentence(page),
         "urgent" if page.is_soon else "needs_you",
     )

@@ -273,7 +273,7 @@ DECISIONS: tuple[tuple[PartnerStatus, str, str, str, str], ...] = (
         "Look",
     ),
     (
-        PartnerStatus.STRAGGLES,
+        PartnerStatus.USES_OLD,
         "urgent",
         "still uses the old certificate",
         "still use the old certificate",
@@ -315,7 +315,7 @@ def exchange_tasks(
 
 
 def _is_due_for_announcement(row: PartnerRow) -> bool:
-    return row.standing is PartnerStatus.NOT_TOLD and row.may_be_told and row.is_awaited
+    return row.standing is PartnerStatus.NOT_INFORMED and row.may_be_told and row.is_awaited
 
 
 def due_for_announcement(rows: Sequence[PartnerRow]) -> list[PartnerRow]:

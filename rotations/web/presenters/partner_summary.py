@@ -14,7 +14,7 @@ STATUS_TEXTS: Mapping[PartnerStatus, tuple[str, str]] = {
     PartnerStatus.WORKS: ("confirm that it works", "confirms that it works"),
     PartnerStatus.MIGRATED: ("seen with the new one", "seen with the new one"),
     PartnerStatus.DOES_NOT_WORK: ("report trouble", "reports trouble"),
-    PartnerStatus.STRAGGLES: ("still use the old one", "still uses the old one"),
+    PartnerStatus.USES_OLD: ("still use the old one", "still uses the old one"),
     PartnerStatus.DECLINED: ("said no", "said no"),
     PartnerStatus.OTHER_TIME: ("propose another time", "proposes another time"),
     PartnerStatus.UNREACHABLE: ("unreachable", "unreachable"),
@@ -25,7 +25,7 @@ STATUS_TEXTS: Mapping[PartnerStatus, tuple[str, str]] = {
     PartnerStatus.DOWNLOADED: ("downloaded it", "downloaded it"),
     PartnerStatus.OPENED: ("opened their page", "opened its page"),
     PartnerStatus.ANNOUNCED: ("told", "told"),
-    PartnerStatus.NOT_TOLD: ("not told yet", "not told yet"),
+    PartnerStatus.NOT_INFORMED: ("not told yet", "not told yet"),
     PartnerStatus.WAIVED: ("not waited for", "not waited for"),
 }
 

@@ -10,8 +10,12 @@ from django.urls import reverse
 
 from partners.models import Contact
 from rotations.exchange import follow_up
-from rotations.exchange.last_words import PartnerResponse, last_responses
-from rotations.exchange.partner_evidence import ParticipantHistory, load_histories
+from rotations.exchange.partner_evidence import (
+    ParticipantHistory,
+    PartnerResponse,
+    last_responses,
+    load_histories,
+)
 from rotations.exchange.partner_status import PartnerStatus, derive_status
 from rotations.execution.confirmations import CONFIRMED_ACTS
 from rotations.execution.stored_plan import PAST_PREFIX
@@ -41,7 +45,7 @@ class PartnerRow:
     participant: Participant
     contacts: list[Contact]
     steps: list[Step] = field(default_factory=list)
-    standing: PartnerStatus = PartnerStatus.NOT_TOLD
+    standing: PartnerStatus = PartnerStatus.NOT_INFORMED
     told_at: datetime | None = None
     reminded_at: datetime | None = None
     word: PartnerResponse | None = None
@@ -106,13 +110,13 @@ class PartnerRow:
         if self.participant.taken_back_at:
             return self._to("Another moment …", "participant-move")
         match self.standing:
-            case PartnerStatus.NOT_TOLD:
+            case PartnerStatus.NOT_INFORMED:
                 return self._telling() if self.is_awaited else None
             case PartnerStatus.UNREACHABLE:
                 return self._to("Make a link …", "participant-share")
             case PartnerStatus.DECLINED | PartnerStatus.OTHER_TIME:
                 return self._to("Decide …", "participant-detail")
-            case PartnerStatus.DOES_NOT_WORK | PartnerStatus.STRAGGLES:
+            case PartnerStatus.DOES_NOT_WORK | PartnerStatus.USES_OLD:
                 return self._to("Look …", "participant-detail")
         return self._to("Record answer", "participant-confirm") if self.is_awaited else None
 
@@ -198,7 +202,7 @@ def _fill_row(
     row: PartnerRow, history: ParticipantHistory, words: Mapping[str, PartnerResponse], *, now: datetime
 ) -> None:
     row.standing = derive_status(history.evidence(now=now))
-    row.told_at = history.told_at
+    row.told_at = history.informed_at
     row.reminded_at = _next_reminder_at(history, now=now)
     partner = row.participant.partner
     if word := words.get(str(partner.uid)):
@@ -207,11 +211,11 @@ def _fill_row(
 
 def _next_reminder_at(history: ParticipantHistory, *, now: datetime) -> datetime | None:
     """Return when a partner is reminded next; None where it is not."""
-    ladder = history.ladder
+    schedule = history.schedule
     if (
-        ladder is None
+        schedule is None
         or follow_up.explain_not_awaited(history, now=now)
         or not follow_up.reachable_contacts(history)
     ):
         return None
-    return next((rung.at for rung in ladder.coming(now)), None)
+    return next((reminder.at for reminder in schedule.upcoming(now)), None)

@@ -110,7 +110,7 @@ class RotationDetail:
         ``show`` narrows the table of partners: a name of ``summary.chips``.
         """
         wanted = (*ROTATION_RELATIONS, *REHEARSAL_RELATED, "request", "set_up_by", "approved_by")
-        found = Rotation.objects.with_rule().select_related(*wanted).get(pk=rotation.pk)
+        found = Rotation.objects.with_rehearsal_rule().select_related(*wanted).get(pk=rotation.pk)
         return cls(found, user, now, zone, show)
 
     # What is there.

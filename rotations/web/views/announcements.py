@@ -113,10 +113,10 @@ def _render_page(
         "changed": changed or {},
         "ready": ready,
         "chosen": chosen,
-        "blocked": [e for e in envelopes if e.obstacle and not e.is_again],
+        "blocked": [e for e in envelopes if e.obstacle and not e.was_announced],
         "again": [e for e in envelopes if not e.obstacle and e not in ready],
         "shown": _initially_open(ready, changed or {}),
-        "mails": sum(len(envelope.outlines) for envelope in chosen),
+        "mails": sum(len(envelope.contents) for envelope in chosen),
         "seen": AnnounceForm.write_seen((e.participant.uid, e.version) for e in envelopes),
         "now": database_now(),
     }
@@ -156,14 +156,14 @@ def participant_announcement(request: HttpRequest, uid: UUID) -> HttpResponse:
 @require_permissions("rotations.change_rotation")
 def participant_announcement_html(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Answer with the HTML of the mail to a contact (``?contact=``; else the first), for the frame that shows it."""
-    return html_response(_draft(request, uid).html)
+    return html_response(_letter(request, uid).html)
 
 
 @require_safe
 @require_permissions("rotations.change_rotation")
 def participant_announcement_file(request: HttpRequest, uid: UUID, name: str) -> HttpResponse:
     """Answer with a file that the mail to a contact (``?contact=``; else the first) would bring."""
-    for file in _draft(request, uid).files:
+    for file in _letter(request, uid).mail.attachments:
         if file.name == name:
             return download_response(file.content, file.name, file.content_type)
     raise Http404("The mail brings no file of this name.")
@@ -196,9 +196,9 @@ def _envelope(uid: UUID) -> AnnouncementPreview:
         raise Http404(str(error)) from error
 
 
-def _draft(request: HttpRequest, uid: UUID) -> ComposedLetter:
+def _letter(request: HttpRequest, uid: UUID) -> ComposedLetter:
     envelope, contact = _envelope(uid), request.GET.get("contact", "")
-    for draft in envelope.drafts:
-        if contact in ("", str(draft.contact.uid)):
-            return draft
+    for letter in envelope.letters:
+        if contact in ("", str(letter.contact.uid)):
+            return letter
     raise Http404("There is no mail to this contact.")

@@ -54,7 +54,7 @@ def partner_ask(request: HttpRequest, uid: UUID) -> HttpResponse:
                 "subject": draft.message.subject,
                 "text": fill_in(draft.message.text, {"link": LINK_PLACEHOLDER}),
             }
-            for draft in (envelope.drafts if envelope else ())
+            for draft in (envelope.letters if envelope else ())
         ],
         "refused": refused or (envelope.obstacle if envelope else ""),
         "links": Link.objects.alive(now).filter(partner=partner, participant=None),
@@ -76,9 +76,9 @@ def partner_ask_html(request: HttpRequest, uid: UUID) -> HttpResponse:
         )
     except UnknownPlaceholder as error:
         raise Http404(str(error)) from error
-    if not found.drafts:
+    if not found.letters:
         raise Http404(found.obstacle)
-    return html_response(found.drafts[0].html)
+    return html_response(found.letters[0].html)
 
 
 @sensitive_variables("fresh")

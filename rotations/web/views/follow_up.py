@@ -14,7 +14,7 @@ from as2certs.clock import database_now
 from as2certs.errors import DomainError
 from as2certs.time_format import format_moment
 from rotations.exchange import follow_up
-from rotations.letters import compose
+from rotations.letters.context import answer_deadline
 from rotations.web.forms.actions import EmptyForm, ReminderScheduleForm
 from rotations.web.views.confirm_page import (
     ConfirmPage,
@@ -80,7 +80,7 @@ def participant_nudge(request: HttpRequest, uid: UUID) -> HttpResponse:
 def _consequences(one: follow_up.AwaitedParticipant) -> list[str]:
     participant, zone = one.participant, one.participant.partner.time_zone
     to = " and ".join(f"{contact.name} ({contact.email})" for contact in one.contacts)
-    until = format_moment(compose.answer_deadline(participant), zone)
+    until = format_moment(answer_deadline(participant), zone)
     many = len(one.contacts) > 1
     return [
         f"{to} {'each get' if many else 'gets'} a mail with the certificate and a link of their own.",

@@ -18,7 +18,7 @@ from as2certs.clock import database_now
 from as2certs.errors import DomainError
 from identities.open_tasks import rotation_create_url
 from rotations.exchange import submitted_certificates
-from rotations.exchange.known import contacts_by_age
+from rotations.exchange.submitted_certificates import contacts_by_age
 from rotations.execution import fingerprint_check
 from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.models import HandedIn, Rotation
@@ -34,16 +34,11 @@ def handed_in_accept(request: HttpRequest, uid: UUID) -> HttpResponse:
     form = FingerprintComparisonForm(post_data(request))
 
     def do() -> None:
-        answer = form.cleaned_data
-        submitted_certificates.accept(
-            handed,
-            fingerprint=answer["fingerprint"],
-            spoke_with=answer["spoke_with"],
-            channel=answer["channel"],
-            note=answer["note"],
-            by=Actor.of(request),
-            now=database_now(),
+        names = ("fingerprint", "spoke_with", "channel", "note")
+        comparison = submitted_certificates.FingerprintComparison(
+            **{name: form.cleaned_data[name] for name in names}
         )
+        submitted_certificates.accept(handed, comparison, by=Actor.of(request), now=database_now())
 
     said = f"The certificate of {handed.partner} is accepted: its fingerprint was compared."
     return _confirm_submission(request, handed, form, do, said, "rotations/handed_in_accept.html")

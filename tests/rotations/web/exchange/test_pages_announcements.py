@@ -184,8 +184,8 @@ def test_what_takes_too_long_for_one_answer_is_said_to_be_left(
 ) -> None:
     monkeypatch.setattr(
         views,
-        "one_by_one",
-        lambda who, do: bulk.run_for_each(who, do, patience=-1),  # no time at all
+        "run_for_each",
+        lambda who, do: bulk.run_for_each(who, do, max_seconds=-1),  # no time at all
     )
     response = tell(operator, rotation, northwind, fabrikam)
     assert response["Location"] == reverse("rotation-announce", args=[rotation.uid])
