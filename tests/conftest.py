@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import TransactionTestCase
 from hypothesis import settings
 from playwright.sync_api import Browser, Page
@@ -112,18 +114,32 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
-@pytest.fixture(autouse=True, scope="session")
-def emptying_may_empty_the_trail() -> Iterator[None]:
-    """Let Django empty all tables after a test that commits, the trail's too, which refuse that."""
-    empty = vars(TransactionTestCase)["_fixture_teardown"]
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Restore the database after each test that commits.
 
-    def empty_unguarded(case: TransactionTestCase) -> None:
-        with unguarded():
-            empty(case)
+    On SQLite a copy of the new database is put back, which is much faster than to empty each table. On PostgreSQL
+    Django empties the tables, without what guards the trail's.
+    """
+    empty = vars(TransactionTestCase)["_fixture_teardown"]
+    new = sqlite3.connect(":memory:", check_same_thread=False)
+    if on_sqlite := connection.vendor == "sqlite":
+        with django_db_blocker.unblock():
+            connection.ensure_connection()
+            connection.connection.backup(new)
+
+    def restore(case: TransactionTestCase) -> None:
+        if on_sqlite:
+            connection.ensure_connection()
+            new.backup(connection.connection)
+        else:
+            with unguarded():
+                empty(case)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TransactionTestCase, "_fixture_teardown", empty_unguarded)
+        patch.setattr(TransactionTestCase, "_fixture_teardown", restore)
         yield
+    new.close()
 
 
 @pytest.fixture(scope="session")

@@ -89,7 +89,7 @@ def main(names: list[str]) -> int:
                 continue
             print(f"\n=== {part.name}", flush=True)
             status, seconds = run(part)
-            if status == 2:  # interrupted by the keyboard, or nothing could be collected
+            if status == 2:  # interrupted, or a file could not be collected
                 return status
             failed |= status != 0
             rows.append((part.name, "failed" if status else "", seconds))

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 
 from django.db import connection
 
-from as2certs.audit import triggers
-
 
 @contextmanager
 def unguarded() -> Iterator[None]:
@@ -19,9 +17,14 @@ def unguarded() -> Iterator[None]:
             yield
             cursor.execute("SET session_replication_role = origin")
         return
-    triggers.drop_triggers(connection)
-    yield
-    triggers.create_triggers(connection)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+        triggers = cursor.fetchall()
+        for name, _ in triggers:
+            cursor.execute(f"DROP TRIGGER {name}")
+        yield
+        for _, sql in triggers:
+            cursor.execute(sql)
 
 
 def tamper(sql: str, *values: int | str | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -16,15 +17,24 @@ from as2certs.accounts.models import Installation, User, validate_reminder_days
 REGIONS = ("Africa", "America", "Antarctica", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
 
 
+@cache
+def _zones() -> dict[str, list[tuple[str, str]]]:
+    """Return region → its zones and their labels; once, as ``available_timezones`` reads hundreds of files."""
+    names = sorted(available_timezones())
+    return {
+        region: [
+            (name, name.partition("/")[2].replace("_", " ").replace("/", ", "))
+            for name in names
+            if name.startswith(f"{region}/")
+        ]
+        for region in REGIONS
+    }
+
+
 def zone_choices(current: str = "") -> list[tuple[str, str | list[tuple[str, str]]]]:
     """Return the choices of time zones by region, UTC first, and ``current`` even if it is an old name."""
-    names = sorted(available_timezones())
     choices: list[tuple[str, str | list[tuple[str, str]]]] = [("UTC", "UTC")]
-    for region in REGIONS:
-        places = [n for n in names if n.startswith(f"{region}/")]
-        choices.append(
-            (region, [(n, n.partition("/")[2].replace("_", " ").replace("/", ", ")) for n in places])
-        )
+    choices += [(region, list(places)) for region, places in _zones().items()]
     if current and current != "UTC" and current.partition("/")[0] not in REGIONS:
         choices.insert(1, (current, current))
     return choices
