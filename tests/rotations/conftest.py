@@ -23,7 +23,7 @@ ASK_THE_CLOCK = [
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> datetime:
-    """Let the clock of the pages stand still at NOW."""
+    """Stop the clock of the views at NOW."""
     for name in ASK_THE_CLOCK:
         monkeypatch.setattr(f"{name}.database_now", lambda: NOW)
     monkeypatch.setattr("django.utils.timezone.now", lambda: NOW)
