@@ -105,10 +105,10 @@ def window(starts: datetime, *, minutes: int = 60, zone: str = CHICAGO) -> Windo
 
 def make_draft(company: Company, *, starts: datetime, now: datetime = NOW, minutes: int = 60) -> Rotation:
     """Create a draft for both roles, from the old certificate to the new."""
-    wish = drafts.DraftSpec(
+    spec = drafts.DraftSpec(
         roles=("sign", "decrypt"), old=company.old, new=company.new, window=window(starts, minutes=minutes)
     )
-    return drafts.create_draft(company.identity, wish, by=company.by, now=now)
+    return drafts.create_draft(company.identity, spec, by=company.by, now=now)
 
 
 def confirm_all(rotation: Rotation, company: Company, *, now: datetime = NOW, agreed: bool = True) -> None:

@@ -60,10 +60,10 @@ class RacingActions:
         return None
 
     def change(self, rotation: Rotation) -> object:
-        wish = drafts.DraftSpec(
+        spec = drafts.DraftSpec(
             roles=("sign",), old=self.signs, new=self._other, window=None, notes="changed"
         )
-        return drafts.change_draft(rotation, wish, by=self.company.by, now=database_now())
+        return drafts.change_draft(rotation, spec, by=self.company.by, now=database_now())
 
     @property
     def signs(self) -> IdentityCertificate:
@@ -79,8 +79,8 @@ class RacingActions:
     def rotation(self, *, upto: str) -> Rotation:
         """Return a rotation whose window is open, as a draft, "due" or "applied"."""
         starts = database_now() - timedelta(minutes=1)
-        wish = drafts.DraftSpec(roles=("sign",), old=self.signs, new=self._other, window=_window(starts))
-        rotation = drafts.create_draft(self.company.identity, wish, by=self.company.by, now=database_now())
+        spec = drafts.DraftSpec(roles=("sign",), old=self.signs, new=self._other, window=_window(starts))
+        rotation = drafts.create_draft(self.company.identity, spec, by=self.company.by, now=database_now())
         if upto != "draft":
             rotation = approval.approve(rotation, by=self.company.approver, now=database_now())
         if upto == "applied":

@@ -28,8 +28,8 @@ def of_northwind(company: Company, starts: datetime) -> Rotation:
     partner = company.partners[1]
     old = partner_certificate(partner, by=company.by, now=NOW, ends=NOW + timedelta(days=40))
     new = partner_certificate(partner, by=company.by, now=NOW, ends=NOW + timedelta(days=400))
-    wish = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window(starts))
-    return drafts.create_draft(partner, wish, by=company.by, now=NOW)
+    spec = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window(starts))
+    return drafts.create_draft(partner, spec, by=company.by, now=NOW)
 
 
 @pytest.mark.parametrize(

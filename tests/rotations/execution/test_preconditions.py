@@ -336,8 +336,8 @@ def test_it_is_not_made_where_another_certificate_has_taken_the_role(clock: Fake
 def test_a_first_certificate_is_not_put_into_a_role_that_another_one_has_meanwhile(clock: FakeClock) -> None:
     company = make_company(connector=None)
     company.identity.service.update(ends_at=NOW)
-    wish = drafts.DraftSpec(roles=("sign",), old=None, new=company.new, window=window(STARTS))
-    rotation = drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
+    spec = drafts.DraftSpec(roles=("sign",), old=None, new=company.new, window=window(STARTS))
+    rotation = drafts.create_draft(company.identity, spec, by=company.by, now=NOW)
     approval.approve(rotation, by=company.approver, now=NOW)
     confirm_all(rotation, company)
     third = third_certificate(company)

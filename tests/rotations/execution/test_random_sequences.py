@@ -64,7 +64,7 @@ class RandomSequence:
 
     def __init__(self, case: SequenceCase, dice: random.Random) -> None:
         side, roles, overlap, holds, connector, more = case
-        self.dice, self.now, self.told = dice, NOW, list[str]()
+        self.dice, self.now, self.actions = dice, NOW, list[str]()
         self.company: Company = make_company(
             overlap=overlap,
             holds=holds,
@@ -89,7 +89,7 @@ class RandomSequence:
             )
             other = Identity.objects.create(name="ACME 2", as2_id="ACME-2", as2_system=second)
             Partnership.objects.create(identity=other, partner=self.holder)
-        wish = drafts.DraftSpec(
+        spec = drafts.DraftSpec(
             roles=roles,
             old=old,
             new=new,
@@ -97,7 +97,7 @@ class RandomSequence:
             at_end="" if more == "apart" else more,
             grace_days=1,
         )
-        self.pk = drafts.create_draft(self.holder, wish, by=self.company.by, now=NOW).pk
+        self.pk = drafts.create_draft(self.holder, spec, by=self.company.by, now=NOW).pk
 
     @property
     def rotation(self) -> Rotation:
@@ -194,7 +194,7 @@ class RandomSequence:
     def do(self, name: str) -> None:
         act: Callable[[], None] = getattr(self, name)
         refusal = self._try(act)
-        self.told.append(f"({name})" if refusal else name)
+        self.actions.append(f"({name})" if refusal else name)
         assert refusal is None or len(refusal) > 20  # a sentence
 
     # What has to be so after each.
@@ -205,18 +205,18 @@ class RandomSequence:
                 self.holder.service.filter(role=role).order_by("id").values_list("starts_at", "ends_at")
             )
             starts, ends = [row[0] for row in rows], [row[1] for row in rows]
-            assert ends[:-1] == starts[1:], self.told
-            assert not rows or ends[-1] is None, self.told
+            assert ends[:-1] == starts[1:], self.actions
+            assert not rows or ends[-1] is None, self.actions
         for role in self.rotation.roles:
-            assert self.holder.service.open().filter(role=role).exists(), (role, self.told)
+            assert self.holder.service.open().filter(role=role).exists(), (role, self.actions)
         twice = Entry.objects.filter(key__startswith="step:").values("key").annotate(n=Count("id"))
-        assert not twice.filter(n__gt=1).exists(), self.told
+        assert not twice.filter(n__gt=1).exists(), self.actions
         rotation = self.rotation
-        assert (rotation.ended_at is not None) == (RotationState(rotation.state) in ENDED), self.told
+        assert (rotation.ended_at is not None) == (RotationState(rotation.state) in ENDED), self.actions
         if rotation.state == RotationState.CANCELLED:
             serving = self.holder.service.open().filter(role__in=("sign", "encrypt"), role=rotation.roles[0])
-            assert rotation.new not in [row.certificate for row in serving], self.told
-            assert not self.holds_messages(), self.told
+            assert rotation.new not in [row.certificate for row in serving], self.actions
+            assert not self.holds_messages(), self.actions
 
     def holds_messages(self) -> bool:
         """Return whether messages are held in one of our AS2 systems."""
@@ -265,7 +265,7 @@ class RandomSequence:
         left = list(
             self.rotation.steps.exclude(state__in=SETTLED).values_list("key", "state", "blocked", "error")
         )
-        pytest.fail(f"stuck in {self.rotation.state} with {left} after {self.told}")
+        pytest.fail(f"stuck in {self.rotation.state} with {left} after {self.actions}")
 
     def _postpone_or_release(self) -> None:
         for step in self.rotation.steps.filter(act="release").exclude(state__in=SETTLED):

@@ -58,8 +58,8 @@ def step_with_act(rotation: Rotation, act: str) -> Step:
 
 def under_way(company: Company, *, roles: tuple[str, ...] = ("sign", "decrypt")) -> Rotation:
     """Return an approved rotation whose window begins in two hours."""
-    wish = drafts.DraftSpec(roles=roles, old=company.old, new=company.new, window=window(STARTS))
-    rotation = drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
+    spec = drafts.DraftSpec(roles=roles, old=company.old, new=company.new, window=window(STARTS))
+    rotation = drafts.create_draft(company.identity, spec, by=company.by, now=NOW)
     return approval.approve(rotation, by=company.approver, now=NOW)
 
 
@@ -105,8 +105,8 @@ def partner_rotation(company: Company, *, roles: tuple[str, ...]) -> Rotation:
     fabrikam = company.partners[0]
     old = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=30))
     new = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=700))
-    wish = drafts.DraftSpec(roles=roles, old=old, new=new, window=window(STARTS))
-    rotation = drafts.create_draft(fabrikam, wish, by=company.by, now=NOW)
+    spec = drafts.DraftSpec(roles=roles, old=old, new=new, window=window(STARTS))
+    rotation = drafts.create_draft(fabrikam, spec, by=company.by, now=NOW)
     return approval.approve(rotation, by=company.approver, now=NOW)
 
 
@@ -312,8 +312,8 @@ def test_a_plan_without_a_partner_that_was_connected_later_is_not_approved(clock
     Partnership.objects.create(identity=company.identity, partner=contoso)
     with pytest.raises(ActionRefused, match="not yet part of it: Contoso"):
         approval.approve(rotation, by=company.approver, now=NOW)
-    wish = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
-    drafts.change_draft(rotation, wish, by=company.by, now=NOW)
+    spec = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
+    drafts.change_draft(rotation, spec, by=company.by, now=NOW)
     approved = approval.approve(rotation, by=company.approver, now=NOW)
     assert approved.steps.filter(participant__partner=contoso).exists()
 

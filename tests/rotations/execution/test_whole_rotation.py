@@ -212,8 +212,8 @@ def test_steps_that_are_due_together_are_settled_by_few_statements(clock: FakeCl
             "sign": [rotation.new],
             "decrypt": [rotation.new],
         }
-        told = list(Entry.objects.about(rotation).order_by("id").values_list("verb", flat=True))
-        assert told[-3:] == ["step.done", "rotation.begin", "rotation.finish"]
+        verbs = list(Entry.objects.about(rotation).order_by("id").values_list("verb", flat=True))
+        assert verbs[-3:] == ["step.done", "rotation.begin", "rotation.finish"]
         assert Message.objects.filter(kind="applied", key__startswith=f"applied:{rotation.uid}").count() == 1
 
 
@@ -327,9 +327,9 @@ def test_a_partners_certificate_is_added_first_and_used_from_the_window_on(
     fabrikam = company.partners[0]
     old = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=30))
     new = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=700))
-    wish = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
+    spec = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
     rotation = approval.approve(
-        drafts.create_draft(fabrikam, wish, by=company.by, now=NOW), by=company.approver, now=NOW
+        drafts.create_draft(fabrikam, spec, by=company.by, now=NOW), by=company.approver, now=NOW
     )
     check = rotation.steps.get(act="check")
     step_actions.complete_step(check, note="read out by Dave over the phone", by=company.by, now=NOW)
@@ -485,8 +485,8 @@ def test_the_old_key_is_removed_from_the_directory_although_it_only_signed(
     clock: FakeClock, folder: Path
 ) -> None:
     company = make_company()
-    wish = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
-    rotation = drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
+    spec = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
+    rotation = drafts.create_draft(company.identity, spec, by=company.by, now=NOW)
     approval.approve(rotation, by=company.approver, now=NOW)
     confirm_all(rotation, company)
     clock.now = STARTS

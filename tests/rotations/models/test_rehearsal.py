@@ -159,8 +159,8 @@ def test_a_draft_that_was_changed_to_other_roles_is_not_rehearsed_by_what_change
     rotation = make_draft(company, starts=STARTS)
     made = side.apply(side.rehearse(rotation))
     side.test(made)
-    wish = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
-    drafts.change_draft(rotation, wish, by=company.by, now=NOW)
+    spec = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
+    drafts.change_draft(rotation, spec, by=company.by, now=NOW)
     assert current_result(rotation) == (
         RehearsalState.FAILED,
         "The rehearsal on ACME test changes sign + decrypt, this one sign: it does not count.",
@@ -246,8 +246,8 @@ def test_a_partners_change_is_rehearsed_with_its_namesake_on_our_test_side(
     partner = company.partners[0]
     by, days = company.by, timedelta(days=400)
     old, new = (partner_certificate(partner, by=by, now=NOW, ends=NOW + n * days) for n in (1, 2))
-    wish = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
-    rotation = drafts.create_draft(partner, wish, by=by, now=NOW)
+    spec = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
+    rotation = drafts.create_draft(partner, spec, by=by, now=NOW)
     assert current_result(rotation)[0] is RehearsalState.NONE
     side.partner.as2_id = partner.as2_id
     side.partner.save()
