@@ -10,20 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+# fmt: off
 MomentForm = Literal[
-    "date",
-    "day",
-    "weekday",
-    "long_day",
-    "hour",
-    "time",
-    "clock",
-    "short",
-    "full",
-    "exact",
-    "offset",
-    "weekday_hour",
+    "date", "day", "weekday", "long_day", "hour", "weekday_hour", "time", "clock", "short", "exact", "full", "offset",
+    "iso", "iso_seconds",
 ]
+# fmt: on
 
 DAY_NAMES = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -40,7 +32,8 @@ def format_moment(at: datetime, zone: str, form: MomentForm = "full") -> str:
     "date" → 24 Nov; "day" → 24 Nov 2026; "weekday" → Tue 24 Nov 2026; "long_day" → 24 November 2026;
     "hour" → 22:00; "weekday_hour" → Tue 22:00; "time" → 22:00 CST; "clock" → 22:00 CST (UTC−06:00);
     "short" → 24 Nov, 22:00; "exact" → 24 Nov 2026, 22:00:07 CST; "full" → Tue 24 Nov 2026, 22:00 CST;
-    "offset" → Tue 24 Nov 2026, 22:00 CST (UTC−06:00).
+    "offset" → Tue 24 Nov 2026, 22:00 CST (UTC−06:00);
+    "iso" → 2026-11-24 22:00; "iso_seconds" → 2026-11-24 22:00:07.
     """
     local = at.astimezone(ZoneInfo(zone))
     date = f"{local.day} {MONTH_NAMES[local.month - 1]}"
@@ -67,6 +60,10 @@ def format_moment(at: datetime, zone: str, form: MomentForm = "full") -> str:
             return f"{format_local_date(local)}, {local:%H:%M} {zone_abbreviation(local)}"
         case "exact":
             return f"{date} {local.year}, {local:%H:%M:%S} {zone_abbreviation(local)}"
+        case "iso":
+            return f"{local:%Y-%m-%d %H:%M}"
+        case "iso_seconds":
+            return f"{local:%Y-%m-%d %H:%M:%S}"
         case "offset":
             return f"{format_local_date(local)}, {format_local_clock(local.replace(second=0))}"
 
@@ -92,7 +89,7 @@ def format_near_moment(at: datetime, now: datetime, zone: str) -> str:
 
 def format_utc(at: datetime, *, seconds: bool = False) -> str:
     """Return a moment as "2026-11-24 22:00Z" or "2026-11-24 22:00:07Z"."""
-    return f"{at.astimezone(UTC):{'%Y-%m-%d %H:%M:%S' if seconds else '%Y-%m-%d %H:%M'}}Z"
+    return f"{format_moment(at, 'UTC', 'iso_seconds' if seconds else 'iso')}Z"
 
 
 def window_ends(start: datetime, end: datetime, zone: str) -> tuple[str, str]:

@@ -176,7 +176,6 @@ class PeriodAdmin(ReadOnlyAdmin):
     """Periods in which certificates were used, without their bytes."""
 
     date_hierarchy = "starts_at"
-    show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).defer("certificate__der", "certificate__chain_pem")
@@ -184,6 +183,7 @@ class PeriodAdmin(ReadOnlyAdmin):
 
 @admin.register(IdentityService)
 class IdentityServiceAdmin(PeriodAdmin):
+    fields = ("role", "starts_at", "ends_at", "identity", "certificate")
     list_display = ("identity", "role", "certificate", "starts_at", "ends_at")
     list_filter = ("role", ("ends_at", admin.EmptyFieldListFilter), "starts_at")
     list_select_related = ("identity", "certificate")

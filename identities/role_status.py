@@ -104,20 +104,7 @@ def running_rotations(station: AbstractStation) -> QuerySet[Any]:
     )
 
 
-@dataclass(frozen=True)
-class AssignmentPeriod:
-    """A period in which a certificate was assigned to a role; ``start`` and ``end`` are UTC, ``end`` None means now."""
-
-    role: str
-    certificate: AbstractCertificate
-    start: datetime
-    end: datetime | None
-
-
-def assignment_history(
-    station: AbstractStation, limit: int = 200
-) -> list[tuple[str, list[AssignmentPeriod]]]:
-    """Return the newest ``limit`` assignments of a station's certificates by role, the oldest first."""
-    rows = station.service.with_certificates().order_by("-starts_at", "-id")[:limit]
-    periods = [AssignmentPeriod(row.role, row.certificate, row.starts_at, row.ends_at) for row in rows][::-1]
-    return [(role, [period for period in periods if period.role == role]) for role in station.ROLES]
+def assignment_history(station: AbstractStation, limit: int = 200) -> list[tuple[str, list[Any]]]:
+    """Return the newest ``limit`` rows of service of a station by role, the oldest first, with their certificates."""
+    rows = list(station.service.with_certificates().order_by("-starts_at", "-id")[:limit])[::-1]
+    return [(role, [row for row in rows if row.role == role]) for role in station.ROLES]

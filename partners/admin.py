@@ -140,15 +140,18 @@ class PartnerCertificateAdmin(CertificateAdmin):
 
 @admin.register(PartnerService)
 class PartnerServiceAdmin(PeriodAdmin):
+    fields = ("role", "starts_at", "ends_at", "partner", "certificate")
     list_display = ("partner", "role", "certificate", "starts_at", "ends_at")
     list_filter = ("role", ("ends_at", admin.EmptyFieldListFilter), "starts_at")
     list_select_related = ("partner", "certificate")
     search_fields = ("partner__name", "partner__as2_id", "certificate__sha256", "certificate__serial")
+    show_full_result_count = False
 
 
 @admin.register(SigningChoice)
 class SigningChoiceAdmin(PeriodAdmin):
-    list_display = ("partnership", "certificate", "starts_at", "ends_at")
+    fields = list_display = ("partnership", "certificate", "starts_at", "ends_at")
+    show_full_result_count = False
     list_filter = (("ends_at", admin.EmptyFieldListFilter), "starts_at")
     list_select_related = ("partnership__identity", "partnership__partner", "certificate")
     search_fields = (

@@ -75,10 +75,10 @@ def record_bounce(contact: Contact, *, reason: str, by: Actor, now: datetime) ->
 
 
 @transaction.atomic
-def unsubscribe(contact: Contact, tick: str, *, by: Actor, now: datetime) -> None:
+def unsubscribe(contact: Contact, flag: str, *, by: Actor, now: datetime) -> None:
     """Clear one of the check boxes of what a contact is notified of. Raises ContactRefused if it is cleared."""
-    _update(contact, {tick: False}, only_if={**_address(contact), tick: True})
-    _record(contact, "told_less", by=by, now=now, old={tick: True}, new={tick: False})
+    _update(contact, {flag: False}, only_if={**_address(contact), flag: True})
+    _record(contact, "told_less", by=by, now=now, old={flag: True}, new={flag: False})
 
 
 @transaction.atomic

@@ -64,6 +64,10 @@ class SubmissionRefused(RotationError):
     """A file that a partner submitted is refused; the message is written for the partner."""
 
 
+class PrivateKeySubmitted(SubmissionRefused):
+    """The submitted file holds a private key. Nothing of it is stored."""
+
+
 class FingerprintMismatch(ActionRefused):
     """The fingerprint belongs to another certificate; ``is_old`` is true for the one that is being replaced."""
 

@@ -1,6 +1,6 @@
 """Carry out the steps that are due: never early, each with the effect of once.
 
-The row is the schedule. Beat's tick and the command's loop call ``apply_due`` in any number of processes, and a step is
+The row is the schedule. Celery's task and the command's loop call ``tick`` in any number of processes, and a step is
 claimed under a lock before anything happens. A step that needs no AS2 system is settled in the transaction that claims
 it; the others are claimed with a lease and left to ``rotations.execution.connector_steps``.
 """
@@ -23,7 +23,7 @@ from rotations.errors import ActionRefused, EditConflict
 from rotations.execution import connector_steps, preconditions, transitions
 from rotations.execution.connector_steps import Claim
 from rotations.execution.transitions import RUNNER, UnitOfWork
-from rotations.lifecycle import open_window
+from rotations.lifecycle import drafts, open_window
 from rotations.models import Heartbeat, Rotation, Step, StepQuerySet
 from rotations.planning.states import StepAction, StepState
 
@@ -38,6 +38,17 @@ LOOKAHEAD = timedelta(seconds=1)
 ROUND_SECONDS = 1.0
 #: So many steps of one AS2 system are carried out at once: however slow it is, workers remain for the others.
 MAX_PER_SYSTEM = 2
+
+
+def tick(*, wait: bool = True) -> int:
+    """Carry out the due steps, and advance rotations that waited for something else; return the number of steps.
+
+    A rotation may wait for a generated certificate or for its rehearsal.
+    """
+    claimed = apply_due(wait=wait)
+    drafts.assign_generated_successors(now=database_now())
+    transitions.advance_rehearsed(now=database_now())
+    return claimed
 
 
 def apply_due(*, wait: bool = True, clock: Callable[[], datetime] = database_now) -> int:
@@ -112,8 +123,8 @@ def _run_round(clock: Callable[[], datetime]) -> int:
     # Claimed from all that is due: of the same few, all but one of the workers would find nothing.
     claimed = _settle_internal(internal, MAX_SETTLED_TOGETHER, clock()) if internal.exists() else 0
     while external and time.monotonic() - begun < ROUND_SECONDS:
+        free = due.filter(pk__in=external).exclude(_behind_busy_systems(due, now))
         with transaction.atomic():
-            free = due.filter(pk__in=external).exclude(_behind_busy_systems(due, now))
             step = _lock_claimable(free).first()
             claim = step and _settle_or_claim(step, clock)
         if step is None:

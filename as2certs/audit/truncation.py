@@ -21,6 +21,7 @@ from as2certs.audit.models import Chain, Entry
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.audit.signing import trail_signer
 from as2certs.errors import DomainError
+from as2certs.time_format import format_moment
 
 #: Younger entries are never removed: the throttling of logins, for example, reads them.
 MIN_AGE = timedelta(days=30)
@@ -45,7 +46,9 @@ def find_end(before: datetime, *, now: datetime) -> ChainLink:
         older = older.filter(position__lt=first_kept["first"])
     last = older.last()
     if last is None or last.position is None:
-        raise TruncationRefused(f"There is no entry from before {before:%Y-%m-%d %H:%M} UTC to be removed.")
+        raise TruncationRefused(
+            f"There is no entry from before {format_moment(before, 'UTC', 'iso')} UTC to be removed."
+        )
     return ChainLink(last.position, last.hash)
 
 

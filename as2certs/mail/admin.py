@@ -1,4 +1,4 @@
-"""Django admin: the outbox to read. What was given up is sent again on its page, with an entry in the trail."""
+"""Django admin: the outbox, read-only. Failed mails are sent again on their page, which records it in the trail."""
 
 from __future__ import annotations
 

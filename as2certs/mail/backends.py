@@ -1,4 +1,4 @@
-"""Mail without a mail server: each one becomes a file in a folder."""
+"""An e-mail backend for installations without a mail server: each mail becomes a file in a folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class FolderBackend(BaseEmailBackend):
         self._folder: Maildir | None = None
 
     def open(self) -> bool:
-        """Make the folder where it is missing, and say whether it had to be opened. Raises OSError."""
+        """Open the folder, creating it if necessary; return whether it was closed before. Raises OSError."""
         if self._folder is not None:
             return False
         path = Path(settings.AS2CERTS_MAIL_FOLDER)
@@ -29,13 +29,13 @@ class FolderBackend(BaseEmailBackend):
         return True
 
     def close(self) -> None:
-        """Forget the folder."""
+        """Close the folder."""
         if self._folder is not None:
             self._folder.close()
             self._folder = None
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
-        """Write each mail to a file of its own, and return how many. Raises OSError."""
+        """Write each mail to its own file, and return how many. Raises OSError."""
         self.open()
         assert self._folder is not None  # open has just set it
         for message in email_messages:

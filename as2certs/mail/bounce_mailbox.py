@@ -1,4 +1,4 @@
-"""The mailbox in which mails come back: read over IMAP (RFC 3501) with TLS, and left as it is."""
+"""Read the bounce mailbox over IMAP (RFC 3501) with TLS, without changing it."""
 
 from __future__ import annotations
 
@@ -12,35 +12,31 @@ from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 
-from as2certs.errors import DomainError
 from as2certs.mail import delivery_reports
 from as2certs.mail.delivery import describe_error
+from as2certs.mail.errors import MailboxError
 from as2certs.mail.models import Postbox
 
-#: How long the server may take for one answer, in seconds.
+#: How long the server may take for one response.
 TIMEOUT_SECONDS = 20
-#: So many mails are looked at in one round; the next goes on.
+#: How many mails are read in one run; the next run continues.
 MAX_PER_ROUND = 100
-#: Of a mailbox that is new to us, mails of so long ago are looked at.
+#: How far back the first run on a mailbox goes.
 LOOK_BACK = timedelta(days=14)
 
 _UID_VALIDITY = re.compile(rb"\d{1,10}")
 
-#: A mailbox that can't be read for so long is a trouble that somebody should look at.
+#: A mailbox that could not be read for this long is reported.
 FAILURE_GRACE = timedelta(minutes=15)
 
 
-class MailboxError(DomainError):
-    """The mailbox can't be read; the message says why, without the password."""
-
-
 def is_set_up() -> bool:
-    """Say whether there is a mailbox to read."""
+    """Return whether a bounce mailbox is configured."""
     return bool(settings.AS2CERTS_BOUNCES_MAILBOX)
 
 
 def find_problem(now: datetime) -> str:
-    """Say why mails that come back go unnoticed; empty while all is well, or no mailbox is set up."""
+    """Return why bounces go unnoticed; empty if the mailbox is being read, or none is configured."""
     postbox = Postbox.objects.filter(pk=1).first() if is_set_up() else None
     if postbox is None:
         return ""
@@ -53,12 +49,11 @@ def find_problem(now: datetime) -> str:
     return ""
 
 
-def read_new(take: Callable[[bytes], None], *, now: datetime) -> int:
-    """Give each mail that is new to ``take``, the beginning of it, and return how many there were.
+def read_new(handle: Callable[[bytes], None], *, now: datetime) -> int:
+    """Pass the beginning of each new mail to ``handle``, and return how many there were.
 
-    How far it was read is remembered after each mail, in the database: the mailbox is opened read-only, so nobody
-    else who reads it notices. What ``take`` does has to bear a second time, for when we die in between. Raises
-    PostboxError, and remembers that too.
+    The mailbox is opened read-only; the position is stored in the database after each mail. ``handle`` must be
+    idempotent: after a crash it may receive the same mail again. Raises MailboxError, after storing the error.
     """
     postbox = Postbox.objects.get_or_create(pk=1)[0]
     count = 0
@@ -67,7 +62,7 @@ def read_new(take: Callable[[bytes], None], *, now: datetime) -> int:
             if validity != postbox.uid_validity:
                 postbox.uid_validity, postbox.last_uid = validity, 0
             for uid in _find_new(connection, postbox.last_uid, now):
-                take(_fetch_beginning(connection, uid))
+                handle(_fetch_beginning(connection, uid))
                 postbox.last_uid = uid
                 postbox.save(update_fields=["uid_validity", "last_uid"])
                 count += 1
@@ -83,9 +78,9 @@ def read_new(take: Callable[[bytes], None], *, now: datetime) -> int:
 
 @contextmanager
 def _open_folder() -> Iterator[tuple[imaplib.IMAP4, int]]:
-    """Open the folder for reading, and yield it with the number by which its ids are valid. Raises OSError, error."""
+    """Open the folder read-only, and yield the connection and its UIDVALIDITY. Raises OSError, IMAP4.error."""
     url = urlsplit(settings.AS2CERTS_BOUNCES_MAILBOX)
-    context = ssl.create_default_context()  # imaplib's own does not look at the certificate
+    context = ssl.create_default_context()  # imaplib's own does not verify the certificate
     connection: imaplib.IMAP4
     host = url.hostname or ""
     if url.scheme == "imaps":
@@ -107,7 +102,7 @@ def _open_folder() -> Iterator[tuple[imaplib.IMAP4, int]]:
 
 
 def _find_new(connection: imaplib.IMAP4, last: int, now: datetime) -> list[int]:
-    """Return the ids of the mails that came after the last one that was read, the oldest first."""
+    """Return the UIDs of the mails after the last one that was read, oldest first."""
     since = (now - LOOK_BACK).date()
     months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
     wanted = f"UID {last + 1}:*" if last else f"SINCE {since.day:02}-{months[since.month - 1]}-{since.year}"
@@ -115,26 +110,26 @@ def _find_new(connection: imaplib.IMAP4, last: int, now: datetime) -> list[int]:
     found = {
         int(word) for line in answer if isinstance(line, bytes) for word in line.split() if word.isdigit()
     }
-    # "7:*" names the last mail too, when that is the sixth.
+    # "7:*" also matches the last mail if its UID is 6.
     return sorted(uid for uid in found if uid > last)[:MAX_PER_ROUND]
 
 
 def _fetch_beginning(connection: imaplib.IMAP4, uid: int) -> bytes:
-    """Return as much of a mail as is read; nothing where it was removed in the meantime."""
+    """Return the first bytes of a mail; nothing if it was deleted in the meantime."""
     _, answer = connection.uid("FETCH", str(uid), f"(BODY.PEEK[]<0.{delivery_reports.MAX_BYTES}>)")
     return next((part[1] for part in answer if isinstance(part, tuple)), b"")
 
 
 def _quote(folder: str) -> str:
-    """Write a folder's name as a quoted string, RFC 3501, section 9."""
+    """Return a folder's name as a quoted string, RFC 3501, section 9."""
     return '"' + folder.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _describe_failure(error: OSError | imaplib.IMAP4.error) -> str:
     url = urlsplit(settings.AS2CERTS_BOUNCES_MAILBOX)
     if isinstance(error, OSError):
-        said = describe_error(error).replace("EMAIL_URL", "AS2CERTS_BOUNCES_MAILBOX")
+        reason = describe_error(error).replace("EMAIL_URL", "AS2CERTS_BOUNCES_MAILBOX")
     else:
         text = error.args[0] if error.args else type(error).__name__
-        said = " ".join((text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)).split())
-    return f"The mailbox on {url.hostname} can't be read: {said[:300]}"
+        reason = " ".join((text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)).split())
+    return f"The mailbox on {url.hostname} can't be read: {reason[:300]}"

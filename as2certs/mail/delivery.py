@@ -1,4 +1,4 @@
-"""Hand one mail to the mail server, and understand what it says to that."""
+"""Transmit one mail to the mail server, and classify its response."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from django.core.mail import EmailMultiAlternatives, get_connection
 from as2certs.mail.models import Message
 from as2certs.mail.sealed_values import fill_in, unseal_values
 from as2certs.mail.smtp import ReplyMissing
-from as2certs.mail.unsubscribe import unsubscribe_headers as stopping_headers
+from as2certs.mail.unsubscribe import unsubscribe_headers
 from as2certs.pki import VaultError
 
-#: What stands in a shown header in place of what stops its reader's reminders.
+#: Replaces the unsubscribe token in a header that is displayed.
 REDACTED = "left-out-here"
 
 
 class DeliveryVerdict(Enum):
-    """What became of an attempt."""
+    """The result of a delivery attempt."""
 
     SENT = "sent"
     LATER = "later"
@@ -37,16 +37,16 @@ class DeliveryVerdict(Enum):
 
 @dataclass(frozen=True)
 class DeliveryResult:
-    """The verdict on an attempt, and the reason in words that a person can act on."""
+    """The verdict on an attempt, and the reason as a sentence that a person can act on."""
 
     verdict: DeliveryVerdict
     reason: str = ""
 
 
 def build_email(message: Message) -> EmailMultiAlternatives:
-    """Build the mail from its row: the same row always gives the same Message-ID and date.
+    """Build the mail from its row, always with the same Message-ID and date.
 
-    Raises VaultError when what only its reader may know can't be opened any more.
+    Raises VaultError if its private parts can't be decrypted.
     """
     return _build_email(message, unseal_values(message))
 
@@ -61,25 +61,25 @@ def _build_email(message: Message, private: Mapping[str, str], *, cover: str = "
             "Message-ID": message.message_id,
             "Date": format_datetime(message.created_at),
             "Auto-Submitted": "auto-generated",
-            **stopping_headers(message, cover=cover),
+            **unsubscribe_headers(message, cover=cover),
         },
     )
     if message.html:
         email.attach_alternative(fill_in(message.html, private), "text/html")
-    # A mail that is still to be stored is composed as a preview too: it has no attachments yet.
+    # A preview is built from an unsaved row, which has no attachments.
     for attachment in message.attachments.all() if message.pk else ():
         content = bytes(attachment.content)
         if attachment.content_type.startswith("text/calendar"):
-            # As another form of the text, calendars offer the entry by themselves; as a file, people can keep it.
+            # As an alternative part, mail programs offer to add the entry; as an attachment, people can keep it.
             email.attach_alternative(content.decode(), attachment.content_type)
         email.attach(attachment.name, content, attachment.content_type)
     return email
 
 
 def format_header(message: Message) -> str:
-    """Return the header of the mail as it was, or will be, handed over; "" where none can be written.
+    """Return the header of the mail as it is transmitted; "" if none can be built.
 
-    The address by which its reader stops reminders is left out.
+    The unsubscribe token is redacted.
     """
     try:
         raw = _build_email(message, {}, cover=REDACTED).message().as_bytes()
@@ -89,7 +89,7 @@ def format_header(message: Message) -> str:
 
 
 class MailConnection:
-    """One connection to the mail server for several mails, opened anew after something went wrong on it."""
+    """One connection to the mail server for several mails, reopened after an error."""
 
     def __init__(self) -> None:
         self._connection = get_connection()
@@ -103,12 +103,12 @@ class MailConnection:
         self.close()
 
     def close(self) -> None:
-        """Hang up; a server that hung up first is no news."""
+        """Close the connection; errors are ignored, since the server may have closed it first."""
         with suppress(OSError):
             self._connection.close()
 
     def deliver(self, message: Message) -> DeliveryResult:
-        """Try once to hand a mail over."""
+        """Attempt to transmit a mail once."""
         try:
             self._connection.open()
         except OSError as error:  # smtplib's errors are OSErrors
@@ -129,19 +129,19 @@ class MailConnection:
 
 
 def destination() -> str:
-    """Name the place where mail goes."""
+    """Return the name of the mail server or folder, as the beginning of a sentence."""
     if uses_mail_folder():
         return f"The mail folder {settings.AS2CERTS_MAIL_FOLDER}"
     return f"The mail server {settings.EMAIL_HOST}:{settings.EMAIL_PORT}"
 
 
 def uses_mail_folder() -> bool:
-    """Say whether mail stays here, in the built-in mail folder, because no mail server is configured."""
+    """Return whether mail is stored in the local folder because no mail server is configured."""
     return bool(settings.EMAIL_BACKEND == "as2certs.mail.backends.FolderBackend")
 
 
 def classify_error(error: OSError | ValueError, address: str) -> DeliveryResult:
-    """Say whether trying again can help: replies 5xx are final, RFC 5321, section 4.2.1."""
+    """Return whether retrying can help: 5xx replies are permanent, RFC 5321, section 4.2.1."""
     match error:
         case ReplyMissing():
             return DeliveryResult(
@@ -150,19 +150,19 @@ def classify_error(error: OSError | ValueError, address: str) -> DeliveryResult:
                 f"{describe_error(error)}",
             )
         case smtplib.SMTPRecipientsRefused():
-            code, reply = next(iter(error.recipients.values()))
-            return _classify_code(
-                code, f"The mail server refused the address {address}: {_format_reply(code, reply)}"
-            )
+            code, answer = next(iter(error.recipients.values()))
+            reply = _format_reply(code, answer)
+            return _classify_code(code, f"The mail server refused the address {address}: {reply}")
         case smtplib.SMTPSenderRefused():
-            # Our own address is a matter of configuration: once that is mended, the mail can go.
-            said = _format_reply(error.smtp_code, error.smtp_error)
+            # Our own address is a matter of configuration: once it is corrected, the mail can be sent.
+            reply = _format_reply(error.smtp_code, error.smtp_error)
             return DeliveryResult(
-                DeliveryVerdict.LATER, f"The mail server refused our address {error.sender} as sender: {said}"
+                DeliveryVerdict.LATER,
+                f"The mail server refused our address {error.sender} as sender: {reply}",
             )
         case smtplib.SMTPResponseException():
-            said = _format_reply(error.smtp_code, error.smtp_error)
-            return _classify_code(error.smtp_code, f"The mail server refused the mail: {said}")
+            reply = _format_reply(error.smtp_code, error.smtp_error)
+            return _classify_code(error.smtp_code, f"The mail server refused the mail: {reply}")
         case smtplib.SMTPNotSupportedError() | ValueError():
             return DeliveryResult(
                 DeliveryVerdict.NEVER,
@@ -184,7 +184,7 @@ def _format_reply(code: int, reply: bytes | str) -> str:
 
 
 def describe_error(error: OSError | ValueError) -> str:
-    """Write an error of the operating system, of smtplib or of Django's mail as words."""
+    """Return an error of the operating system, of smtplib or of Django's mail as a phrase that ends a sentence."""
     if isinstance(error, smtplib.SMTPResponseException):
         return _format_reply(error.smtp_code, error.smtp_error)
     if isinstance(error, ssl.SSLCertVerificationError):

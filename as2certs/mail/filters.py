@@ -1,4 +1,4 @@
-"""What the list of mails can be narrowed to."""
+"""The filters of the list of mails."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from django.db.models import Q
 from as2certs.clock import database_now
 from as2certs.mail.models import Message, MessageQuerySet
 
-#: A mail that has not left after this long is stuck.
+#: A mail that is unsent after this time is stuck.
 STUCK_AFTER = timedelta(minutes=10)
 
 STATE_CHOICES = [("stuck", "stuck or given up"), *Message.State.choices]
 
 
 def stuck(now: datetime) -> MessageQuerySet:
-    """Return the mails that somebody should look at."""
+    """Return the mails that need attention: given up, or unsent for too long."""
     return Message.objects.stuck(now, since=now - STUCK_AFTER)
 
 

@@ -1,4 +1,4 @@
-"""The outbox: mail is queued in the transaction of the change that causes it, and sent afterwards."""
+"""The outbox and the state of the bounce mailbox."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from django.db.models import Q
 
 class MessageQuerySet(models.QuerySet["Message"]):
     def due(self, now: datetime) -> MessageQuerySet:
-        """Messages that wait for a (next) attempt, and those whose sender died with the lease in its hand."""
+        """Return messages that wait for an attempt, and those whose sender let its lease expire."""
         return self.filter(
             Q(state=Message.State.QUEUED, due_at__lte=now)
             | Q(state=Message.State.SENDING, lease_until__lt=now)
         )
 
     def stuck(self, now: datetime, *, since: datetime) -> MessageQuerySet:
-        """Messages given up on, and those that should have left before ``since``."""
+        """Return messages that were given up, and those created before ``since`` that are still unsent."""
         return self.filter(
             Q(state=Message.State.FAILED)
             | Q(state__in=[Message.State.QUEUED, Message.State.SENDING], created_at__lt=since)
@@ -87,7 +87,7 @@ class Message(models.Model):
 
 
 class Attachment(models.Model):
-    """A file that goes with a mail: public material only."""
+    """A file attached to a mail: public material only."""
 
     message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="attachments")
     name = models.CharField(max_length=200)
@@ -99,7 +99,7 @@ class Attachment(models.Model):
 
 
 class Postbox(models.Model):
-    """How far the mailbox was read in which mails come back: one row."""
+    """How far the bounce mailbox has been read: a single row."""
 
     uid_validity = models.BigIntegerField(
         default=0, help_text="The mailbox's ids hold while this stays, RFC 3501."

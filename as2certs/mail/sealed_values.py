@@ -1,6 +1,6 @@
-"""What only a mail's reader may know, such as a personal link: sealed in the outbox until the mail leaves.
+"""The private parts of a mail, such as a personal link, sealed in the outbox until the mail is sent.
 
-The stored text holds a mark in its place, so whoever reads the database or the list of mails learns nothing.
+The stored text holds placeholders instead, so that neither the database nor the list of mails reveals them.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from collections.abc import Mapping
 from as2certs.mail.models import Message
 from as2certs.vault import vault
 
-#: What stands in place of a private part where a mail is shown.
+#: Replaces a private part where a mail is displayed.
 MASK = "•••"
 
 
 def placeholder(name: str) -> str:
-    """Return what stands for a private part in the stored text; nothing in it needs escaping in HTML."""
+    """Return the placeholder of a private part; it needs no escaping in HTML."""
     return f"~~{name}~~"
 
 
 def seal_values(parts: Mapping[str, str]) -> bytes | None:
-    """Seal the private parts of a mail, by name; None where there are none."""
+    """Encrypt the private parts of a mail; None if there are none."""
     return vault().seal(json.dumps(dict(parts)).encode()) if parts else None
 
 
 def unseal_values(message: Message) -> dict[str, str]:
-    """Return the private parts of a mail, by name. Raises VaultError when the vault does not open them."""
+    """Decrypt the private parts of a mail, by name. Raises VaultError."""
     if message.sealed is None:
         return {}
     parts: dict[str, str] = json.loads(vault().unseal(bytes(message.sealed)))
@@ -34,25 +34,25 @@ def unseal_values(message: Message) -> dict[str, str]:
 
 
 def reseal_all() -> int:
-    """Seal what waits in mails anew with the first vault key, and return how many mails. Raises VaultError."""
+    """Re-encrypt the private parts of all mails with the first vault key; return how many. Raises VaultError."""
     rows = Message.objects.exclude(sealed=None).only("pk", "sealed").order_by("pk")
     return sum(_reseal_message(row) for row in rows.iterator(chunk_size=100))
 
 
 def _reseal_message(row: Message) -> bool:
     old = row.sealed
-    assert old is not None  # only those are read that have something
-    # A mail that left in between has forgotten it.
+    assert old is not None  # excluded by the query
+    # A mail that was sent in the meantime no longer has private parts.
     return bool(Message.objects.filter(pk=row.pk, sealed=old).update(sealed=vault().reseal(bytes(old))))
 
 
 def fill_in(text: str, parts: Mapping[str, str]) -> str:
-    """Return a text with its private parts in the places of their marks."""
+    """Return a text with its placeholders replaced by the private parts."""
     for name, part in parts.items():
         text = text.replace(placeholder(name), part)
     return text
 
 
 def mask_values(text: str, names: tuple[str, ...] = ("link",)) -> str:
-    """Return a text for somebody who may not know its private parts."""
+    """Return a text with its private parts masked."""
     return fill_in(text, dict.fromkeys(names, MASK))

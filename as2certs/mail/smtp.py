@@ -1,4 +1,4 @@
-"""The way to a mail server: Django's own, patient while the server decides, and plain about what nobody can know."""
+"""An SMTP backend that waits longer for the reply to a whole mail, and reports when that reply is missing."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Any
 
 from django.core.mail.backends.smtp import EmailBackend
 
-#: How long a server may look at a whole mail before it answers, in seconds. RFC 5321, section 4.5.3.2.6, asks for ten
-#: minutes; a sender's lease ends earlier, and with it the wait.
+#: How long to wait for the reply to a whole mail. RFC 5321, section 4.5.3.2.6, recommends ten minutes; a sender's lease
+#: ends before that.
 REPLY_TIMEOUT_SECONDS = 120.0
 
 
 class ReplyMissing(smtplib.SMTPServerDisconnected):
-    """The whole mail was handed over and no answer came: the server may have taken it, or not."""
+    """The whole mail was transmitted without a reply: the server may or may not have accepted it."""
 
 
 class _PatientSMTP(smtplib.SMTP):
-    """Waits longer for the answer to a whole mail than for any other, and tells when none came."""
+    """Waits longer for the reply to a whole mail than for others, and reports when it is missing."""
 
-    _is_decided = True
+    _replied = True
 
     def send(self, s: Any) -> None:
-        """Send, and remember whether that was a mail's content: commands are text, contents are bytes."""
+        """Send, and note whether it was a mail's content: commands are str, contents are bytes."""
         super().send(s)
-        self._is_decided = isinstance(s, str)
+        self._replied = isinstance(s, str)
 
     def getreply(self) -> tuple[int, bytes]:
-        """Return the server's reply. Raises Unanswered where it was about a whole mail and did not come."""
-        if self._is_decided or self.sock is None:
+        """Return the server's reply. Raises ReplyMissing if the reply to a whole mail did not arrive."""
+        if self._replied or self.sock is None:
             return super().getreply()
         before = self.sock.gettimeout()
         self.sock.settimeout(REPLY_TIMEOUT_SECONDS)
@@ -37,18 +37,18 @@ class _PatientSMTP(smtplib.SMTP):
         except smtplib.SMTPServerDisconnected as error:
             raise ReplyMissing(str(error)) from error
         finally:
-            self._is_decided = True
+            self._replied = True
         if self.sock is not None:
             self.sock.settimeout(before)
         return answer
 
 
 class _PatientSMTPOverTLS(_PatientSMTP, smtplib.SMTP_SSL):
-    """The same, with TLS from the first byte."""
+    """The same over implicit TLS."""
 
 
 class PatientEmailBackend(EmailBackend):
-    """Send over SMTP, with the certificate of a server that speaks TLS checked against its name."""
+    """Send over SMTP, verifying the server's certificate when TLS is used."""
 
     @property
     def connection_class(self) -> type[smtplib.SMTP]:

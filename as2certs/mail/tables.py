@@ -7,7 +7,7 @@ from as2certs.tables import CompactTable, template_column
 
 
 class MessageTable(CompactTable):
-    """Mails, the newest first."""
+    """Mails, newest first."""
 
     created_at = template_column(
         "mail/_cell_written.html", verbose_name="Written", order_by=("created_at", "id")

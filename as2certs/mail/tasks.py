@@ -1,4 +1,4 @@
-"""Celery's way to the outbox."""
+"""The Celery task that sends due mail."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from as2certs.mail import outbox
 
 @shared_task
 def send_due() -> int:
-    """Send what is due now."""
+    """Send the mails that are due."""
     return outbox.send_due(now=database_now())

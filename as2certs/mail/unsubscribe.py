@@ -1,6 +1,6 @@
-"""Reminders can be stopped by whoever has one, with one request: RFC 2369, section 3.2, and RFC 8058.
+"""One-click unsubscribing from reminders: RFC 2369, section 3.2, and RFC 8058.
 
-The address for that names the mail, signed, so nothing is stored for it and nobody can make one up.
+The URL holds the signed id of the mail, so it can't be forged and nothing has to be stored for it.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from django.urls import reverse
 
 from as2certs.mail.models import Message
 
-#: Kinds of mails that come by themselves until somebody acts. What has happened, people are told in any case.
+#: Kinds of mails that are repeated until somebody acts. Notifications of events can't be stopped.
 REMINDER_KINDS = frozenset({"reminder", "digest", "partner_nudge", "partner_hand_in"})
 
 _SIGNER = signing.Signer(salt="as2certs.mail.unsubscribe")
 
 
 def unsubscribe_headers(message: Message, *, cover: str = "") -> dict[str, str]:
-    """Return the headers that let a reader stop mails like this one; with ``cover`` in place of what is secret."""
+    """Return the headers for unsubscribing from mails like this one; ``cover`` replaces the token if given."""
     if message.kind not in REMINDER_KINDS:
         return {}
-    where = settings.AS2CERTS_BASE_URL + reverse("mail-stop", args=[cover or unsubscribe_token(message)])
-    return {"List-Unsubscribe": f"<{where}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
+    url = settings.AS2CERTS_BASE_URL + reverse("mail-stop", args=[cover or unsubscribe_token(message)])
+    return {"List-Unsubscribe": f"<{url}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
 
 
 def unsubscribe_token(message: Message) -> str:
-    """Return what stands for a mail in the address by which its reader stops reminders."""
+    """Return the signed id of a mail."""
     return _SIGNER.sign(str(message.uid))
 
 
-def find_reminder(given: str) -> Message | None:
-    """Return the reminder that a token stands for; None for one that we did not make."""
+def find_reminder(token: str) -> Message | None:
+    """Return the reminder with this token; None if the token is not one of ours."""
     try:
-        uid = _SIGNER.unsign(given)
+        uid = _SIGNER.unsign(token)
     except signing.BadSignature:
         return None
     return Message.objects.filter(uid=uid, kind__in=REMINDER_KINDS).defer("text", "html", "sealed").first()

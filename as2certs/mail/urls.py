@@ -1,4 +1,4 @@
-"""Addresses of the mail pages."""
+"""URLs of the mail pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The built-in mail view: what was sent from here, or would have been without a mail server."""
+"""The pages of the outbox."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.mail import outbox
 from as2certs.mail.delivery import destination, format_header, uses_mail_folder
+from as2certs.mail.errors import ResendRefused
 from as2certs.mail.filters import MessageFilter, stuck
 from as2certs.mail.models import Message
 from as2certs.mail.sealed_values import fill_in, mask_values, unseal_values
 from as2certs.mail.tables import MessageTable
 from as2certs.paging import paginate_table
 
-#: So many mails that need somebody are shown above the list; the filter shows all of them.
+#: How many stuck mails are shown above the list; the filter shows all of them.
 MAX_STUCK = 5
 
-#: A mail's HTML can show itself and be clicked, nothing else: no scripts, pictures, forms or fonts from anywhere.
+#: A mail's HTML may be displayed and its links followed, nothing else: no scripts, images, forms or fonts.
 HTML_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'self'; sandbox allow-top-navigation-by-user-activation"
@@ -35,12 +36,12 @@ HTML_POLICY = (
 def mail_list(request: HttpRequest) -> HttpResponse:
     now = database_now()
     light = Message.objects.defer("text", "html")
-    narrowing = MessageFilter(request.GET or None, queryset=light)
-    table = MessageTable(narrowing.qs)  # with the request it would page by itself, and count
+    filters = MessageFilter(request.GET or None, queryset=light)
+    table = MessageTable(filters.qs)  # given the request, it would paginate itself and count
     paginate_table(table, request)
     waiting = list(stuck(now).defer("text", "html")[: MAX_STUCK + 1])
     context = {
-        "filter": narrowing,
+        "filter": filters,
         "table": table,
         "now": now,
         "stuck": waiting[:MAX_STUCK],
@@ -68,7 +69,7 @@ def mail_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 
 def readable_text(message: Message, text: str) -> str:
-    """Return a mail's text with its personal link where mail stays here; elsewhere only its reader may know it."""
+    """Return a mail's text, with its personal link only if mail is stored in the local folder."""
     if uses_mail_folder() and message.sealed is not None:
         return fill_in(text, unseal_values(message))
     return mask_values(text)
@@ -77,7 +78,7 @@ def readable_text(message: Message, text: str) -> str:
 @xframe_options_sameorigin
 @require_permissions("mail.view_message")
 def mail_html(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Answer with a mail's HTML alone, for the frame on its page."""
+    """Return a mail's HTML on its own, for the frame on its page."""
     message = get_object_or_404(Message, uid=uid)
     if not message.html:
         raise Http404("This mail has no HTML.")
@@ -85,7 +86,7 @@ def mail_html(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 
 def html_response(html: str) -> HttpResponse:
-    """Answer with the HTML of a mail alone, for a sandboxed frame; its links open outside of that."""
+    """Return the HTML of a mail for a sandboxed frame; its links open outside of the frame."""
     html = html.replace("<head>", '<head><base target="_top">', 1)
     return HttpResponse(html, headers={"Content-Security-Policy": HTML_POLICY})
 
@@ -96,7 +97,7 @@ def mail_send_again(request: HttpRequest, uid: UUID) -> HttpResponse:
     message = get_object_or_404(Message, uid=uid)
     try:
         outbox.send_again(message, by=Actor.of(request), now=database_now())
-    except outbox.ResendRefused as error:
+    except ResendRefused as error:
         messages.warning(request, str(error))
     else:
         messages.success(request, f"The mail to {message.to_address} is sent again within seconds.")

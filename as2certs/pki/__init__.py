@@ -40,7 +40,6 @@ from as2certs.pki.fingerprints import (
     short_fingerprint,
 )
 from as2certs.pki.generating import (
-    HASHES,
     KEY_SIZES,
     CertificateSubject,
     generate_key,
@@ -54,14 +53,12 @@ from as2certs.pki.keys import (
     pem_key_matches,
     public_key_facts,
     public_key_sha256,
-    require_key_matches,
 )
 from as2certs.pki.limits import MAX_FILE_BYTES, read_bounded
 from as2certs.pki.reading import Material, read_ca_response, read_key, read_public, read_with_key
 from as2certs.pki.vault import Vault, new_vault_key
 
 __all__ = [
-    "HASHES",
     "KEY_SIZES",
     "LEGACY_PKCS12",
     "MAX_FILE_BYTES",
@@ -104,7 +101,6 @@ __all__ = [
     "read_key",
     "read_public",
     "read_with_key",
-    "require_key_matches",
     "serial_hex",
     "short_fingerprint",
     "to_der",

@@ -80,7 +80,7 @@ REQUEST_BADGES: dict[str, Badge] = {
 
 
 PARTNER_STATUS_ICONS: dict[PartnerStatus, str] = {
-    PartnerStatus.NOT_TOLD: "circle",
+    PartnerStatus.NOT_INFORMED: "circle",
     PartnerStatus.UNREACHABLE: "envelope-x-fill",
     PartnerStatus.ANNOUNCED: "envelope",
     PartnerStatus.OPENED: "envelope-open",
@@ -94,7 +94,7 @@ PARTNER_STATUS_ICONS: dict[PartnerStatus, str] = {
     PartnerStatus.DECLINED: "x-octagon-fill",
     PartnerStatus.WAIVED: "dash-lg",
     PartnerStatus.MIGRATED: "check-circle-fill",
-    PartnerStatus.STRAGGLES: "exclamation-triangle-fill",
+    PartnerStatus.USES_OLD: "exclamation-triangle-fill",
     PartnerStatus.WORKS: "check2-all",
     PartnerStatus.DOES_NOT_WORK: "exclamation-triangle-fill",
 }

@@ -94,8 +94,8 @@ def _freezes_by_day(start: datetime, end: datetime, zone: str) -> Mapping[date, 
     info = load_zone(zone)
     found: Mapping[date, list[str]] = defaultdict(list)
     for freeze in Freeze.objects.select_related("identity", "partner"):
-        name = f"{freeze}, {freeze.whom}" if freeze.whom else str(freeze)
-        for begins, ends in freeze.planned.spans(start, end):
+        name = f"{freeze}, {freeze.target}" if freeze.target else str(freeze)
+        for begins, ends in freeze.period.spans(start, end):
             day = max(begins, start).astimezone(info).date()
             while _day_start(day, zone) < min(ends, end):
                 found[day].append(name)

@@ -123,7 +123,7 @@ def _ending_soon(coverage: Coverage, now: datetime) -> list[ExpiringCertificate]
 def _expiry_tasks(coverage: Coverage, now: datetime, zone: str) -> Iterator[OpenTask]:
     near = _ending_soon(coverage, now)
     for gap in near[:MAX_PER_KIND]:
-        roles = sorted(gap.roles, key=gap.side.station.ROLES.index)
+        roles = sorted(gap.roles, key=gap.kind.station.ROLES.index)
         what = f"{gap.holder_name} {' + '.join(roles)} {format_expiry(gap.not_after, now, zone)}"
         meaning = "soon" if expiry_meaning(gap.not_after, now, zone) == "soon" else "urgent"
         if gap.rotation:
@@ -136,7 +136,7 @@ def _expiry_tasks(coverage: Coverage, now: datetime, zone: str) -> Iterator[Open
                 "rotations.view_rotation",
             )
             continue
-        query = urlencode({gap.side.name: gap.holder_uid, "old": gap.certificate_uid})
+        query = urlencode({gap.kind.name: gap.holder_uid, "old": gap.certificate_uid})
         start = f"{reverse('rotation-create')}?{query}"
         yield OpenTask(meaning, f"{what}, no rotation", "Start rotation", start, "rotations.add_rotation")
     if len(near) > MAX_PER_KIND:

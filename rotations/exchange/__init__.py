@@ -1,1 +1,4 @@
-"""What passes between us and the partners of a rotation: letters, answers, and who is still waited for."""
+"""What partners do in a rotation: answers, submitted certificates, time slots, and following up on silence.
+
+The mails that partners get are in ``letters``, decisions of operators in ``lifecycle``.
+"""

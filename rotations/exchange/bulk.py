@@ -1,4 +1,4 @@
-"""Do the same for many participants, each in a transaction of its own: one that fails keeps nobody else from it."""
+"""Run an action for many participants, each in its own transaction, so that failures do not affect the others."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from typing import Generic, TypeVar
 
 from django.db import DatabaseError, transaction
 
-from rotations.errors import ActionRefused, EditConflict, IllegalTransition, UnknownPlaceholder
+from rotations.errors import RotationError
 from rotations.models import Participant
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: What a participant may be refused with; each message is a sentence for the person.
-REFUSALS = (ActionRefused, EditConflict, IllegalTransition, UnknownPlaceholder)
-#: So many seconds are spent on one request: what is left then is said to be left.
+#: After this time, the remaining participants are left out and reported.
 MAX_SECONDS = 20.0
 
 
 @dataclass
 class BulkResult(Generic[T]):
-    """What came of it: for whom it was done, who was refused and why, and for whom no time was left."""
+    """For which participants the action succeeded, which were refused and why, and which were left out."""
 
     done: list[tuple[Participant, T]] = field(default_factory=list)
     refused: list[tuple[Participant, str]] = field(default_factory=list)
@@ -33,28 +31,28 @@ class BulkResult(Generic[T]):
 
     @property
     def names(self) -> list[str]:
-        """Return the names of the partners for whom it was done."""
+        """Return the names of the partners for which the action succeeded."""
         return [participant.partner.name for participant, _ in self.done]
 
 
 def run_for_each(
-    participants: Iterable[Participant], do: Callable[[Participant], T], *, patience: float = MAX_SECONDS
+    participants: Iterable[Participant], do: Callable[[Participant], T], *, max_seconds: float = MAX_SECONDS
 ) -> BulkResult[T]:
-    """Do something for each of these participants, at most for ``patience`` seconds."""
-    outcome: BulkResult[T] = BulkResult()
-    ends = monotonic() + patience
+    """Run ``do`` for each participant, for at most ``max_seconds``."""
+    result: BulkResult[T] = BulkResult()
+    ends = monotonic() + max_seconds
     for participant in participants:
         if monotonic() > ends:
-            outcome.left.append(participant)
+            result.left.append(participant)
             continue
         try:
             with transaction.atomic():
-                result = do(participant)
-        except REFUSALS as error:
-            outcome.refused.append((participant, str(error)))
+                value = do(participant)
+        except RotationError as error:
+            result.refused.append((participant, str(error)))
         except DatabaseError as error:
             log.exception("Not done for %s", participant.uid)
-            outcome.refused.append((participant, f"The database did not take it: {error}"))
+            result.refused.append((participant, f"The database did not take it: {error}"))
         else:
-            outcome.done.append((participant, result))
-    return outcome
+            result.done.append((participant, value))
+    return result

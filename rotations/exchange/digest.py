@@ -1,7 +1,7 @@
-"""Each morning, what waits for partners: one mail per person and day, and none where nothing waits.
+"""The daily digest: which partners the rotations of a reader wait for, with what, and until when.
 
-It is due from seven on by the reader's own clock, and goes out once per day of the reader's calendar: after downtime
-only today's does. What was approved later than that is in tomorrow's, since whoever approves knows what comes next.
+It is due at seven in the reader's time zone, once per day of their calendar: after downtime only today's is sent. A
+rotation that was approved after seven appears in the next day's.
 """
 
 from __future__ import annotations
@@ -14,48 +14,182 @@ from datetime import datetime, time
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Exists, OuterRef, Q
 from django.urls import reverse
 
 from as2certs.accounts.models import Installation
 from as2certs.mail import outbox
 from as2certs.mail.models import Message
-from as2certs.time_format import format_countdown, format_moment
+from as2certs.mail.outbox import Mail
+from as2certs.time_format import format_countdown, format_moment, format_window
 from identities.models import Identity
 from partners.models import Partner
-from rotations.exchange.blocking import (
-    BEFORE_CHANGE,
-    BlockerGroup,
-    find_blocker,
-    group_blockers,
-    waiting_for_partners,
-)
 from rotations.exchange.partner_evidence import ParticipantHistory, load_histories
-from rotations.models import Participant, Rotation
-from rotations.notifications.operator_mail import format_title
+from rotations.exchange.partner_status import STATUS_MEANING, PartnerStatus, derive_status
+from rotations.execution.confirmations import CONFIRMED_ACTS
+from rotations.models import Participant, Rotation, RotationQuerySet, Step
 from rotations.notifications.recipients import Recipient, recipients_of, unique_recipients
+from rotations.notifications.texts import format_title, shorten_names
+from rotations.planning.change import Act, StepOwner
+from rotations.planning.states import SETTLED, RotationState
 from rotations.planning.windows import load_zone
 
 log = logging.getLogger(__name__)
 
-#: From when on it is due, on the reader's clock.
+#: States of a rotation in which it may wait for partners.
+WAITING_STATES = (
+    RotationState.EXCHANGING,
+    RotationState.SCHEDULED,
+    RotationState.UNDER_WAY,
+    RotationState.APPLIED,
+)
+
+
+#: Of these, the states before the change.
+BEFORE_CHANGE = (RotationState.EXCHANGING, RotationState.SCHEDULED)
+
+
+#: What a partner still has to do, by the open step.
+AWAITED_TEXT = {
+    Act.ANNOUNCE: "answer",
+    Act.INSTALL: "say that it is installed",
+    Act.AGREE: "agree to the window",
+    Act.PARTNER_CUT_OVER: "switch",
+    Act.PARTNER_RETIRE: "remove the old one",
+}
+
+
+@dataclass(frozen=True)
+class Blocker:
+    """Why a rotation waits for one partner: for what, or what our people have to do, and until when."""
+
+    partner: str
+    status: PartnerStatus
+    is_ours: bool
+    what: str
+    until: datetime | None
+
+
+@dataclass(frozen=True)
+class BlockerGroup:
+    """Partners for which a rotation waits for the same reason."""
+
+    partners: Sequence[str]
+    status: PartnerStatus
+    is_ours: bool
+    what: str
+    until: datetime | None
+
+    @property
+    def meaning(self) -> str:
+        return STATUS_MEANING[self.status]
+
+
+def waiting_for_partners(now: datetime) -> RotationQuerySet:
+    """Return the rotations that may wait for a partner; ``find_blocker`` decides for each partner."""
+    steps = Step.objects.filter(
+        rotation=OuterRef("pk"), participant__removed_reason="", participant__waived_reason="", blocked=False
+    ).exclude(state__in=SETTLED)
+    theirs = steps.filter(Q(act__in=CONFIRMED_ACTS) | Q(who=StepOwner.PARTNER, latest_at__lte=now))
+    responded = Participant.objects.filter(
+        Q(declined_at__isnull=False)
+        | Q(proposed_at__isnull=False)
+        | Q(works=False)
+        | Q(straggling_at__isnull=False),
+        rotation=OuterRef("pk"),
+        removed_reason="",
+    )
+    return Rotation.objects.filter(Exists(theirs) | Exists(responded), state__in=WAITING_STATES)
+
+
+def find_blocker(history: ParticipantHistory, *, now: datetime, zone: str) -> Blocker | None:
+    """Return why a rotation waits for one of its partners, if it does. ``zone`` is the reader's time zone."""
+    participant = history.participant
+    rotation, status = participant.rotation, derive_status(history.evidence(now=now))
+    until = participant.answer_by or participant.starts
+
+    def ours(what: str, since: datetime | None = None) -> Blocker:
+        return Blocker(participant.partner.name, status, True, what, since or until)
+
+    match status:
+        case PartnerStatus.DOES_NOT_WORK:
+            return ours("find out with them what fails", participant.works_at)
+        case PartnerStatus.USES_OLD:
+            what = "call them: their messages use the old certificate"
+            return ours(what, participant.straggling_at)
+        case PartnerStatus.DECLINED if rotation.state in BEFORE_CHANGE:
+            return ours("find another way with them")
+        case PartnerStatus.OTHER_TIME if rotation.state in BEFORE_CHANGE:
+            start, end = participant.proposed_start, participant.proposed_end
+            when = f" ({format_window(start, end, zone)})" if start and end else ""
+            return ours(f"accept their time{when}, or stay with the window")
+    awaited = [step for step in history.awaited if not step.blocked]
+    if not awaited:
+        return _overdue_blocker(history, status, now=now)
+    if status is PartnerStatus.NOT_INFORMED:
+        return ours("tell them of the change")
+    if status is PartnerStatus.UNREACHABLE:
+        return ours("call them: no mail gets there")
+    if participant.escalated_at is not None or (until is not None and until <= now):
+        return ours(f"call them: {_format_awaited(awaited)}")
+    return Blocker(participant.partner.name, status, False, _format_awaited(awaited), until)
+
+
+def _overdue_blocker(history: ParticipantHistory, status: PartnerStatus, *, now: datetime) -> Blocker | None:
+    """Return what a partner has not done by its deadline, if anything."""
+    late = [
+        step
+        for step in history.steps
+        if step.who == StepOwner.PARTNER
+        and step.state not in SETTLED
+        and not step.blocked
+        and step.latest_at is not None
+        and step.latest_at <= now
+    ]
+    if not late or history.participant.waived_reason:
+        return None
+    what = f"call them: {_format_awaited(late)}"
+    return Blocker(history.participant.partner.name, status, True, what, late[0].latest_at)
+
+
+def _format_awaited(steps: Iterable[Step]) -> str:
+    """Return what steps wait for: "they still have to say that it is installed and agree to the window"."""
+    return "they still have to " + " and ".join(
+        dict.fromkeys(AWAITED_TEXT[Act(step.act)] for step in steps if step.act in AWAITED_TEXT)
+    )
+
+
+def group_blockers(blocks: Iterable[Blocker]) -> list[BlockerGroup]:
+    """Group partners with the same reason; those that our people have to act on come first."""
+    found: dict[tuple[bool, PartnerStatus, str, datetime | None], list[str]] = defaultdict(list)
+    for one in blocks:
+        found[(one.is_ours, one.status, one.what, one.until)].append(one.partner)
+    lines = [
+        BlockerGroup(partners, status, is_ours, what, until)
+        for (is_ours, status, what, until), partners in found.items()
+    ]
+    return sorted(lines, key=lambda line: not line.is_ours)
+
+
+#: When it is due, in the reader's time zone.
 DUE_FROM = time(7)
-#: A mail names so many rotations and counts the rest, and so many partners that block one in the same way.
+#: How many rotations a mail lists, and how many partners of a group it names; the others are counted.
 MAX_ROTATIONS, MAX_PARTNERS = 20, 8
 
 
 @dataclass(frozen=True)
 class DueDigest:
-    """One reader's digest of one day, before it is known what it holds."""
+    """One reader's digest of one day, with the rotations that it may list."""
 
     recipient: Recipient
     key: str
-    begins: datetime
+    due_at: datetime
     rotations: Sequence[Rotation]
 
 
 @dataclass(frozen=True)
 class WaitingRotation:
-    """One rotation that waits for partners: who blocks it, and how many do not."""
+    """A rotation that waits for partners, with the reasons."""
 
     rotation: Rotation
     lines: Sequence[BlockerGroup]
@@ -64,46 +198,46 @@ class WaitingRotation:
 
 
 def send_digests(now: datetime) -> int:
-    """Queue the digests that are due, and return how many."""
-    return len(outbox.store_messages(build_digests(now)))
+    """Queue the digests that are due, and return how many were queued."""
+    return len(outbox.queue(build_digests(now)))
 
 
-def build_digests(now: datetime) -> list[Message]:
-    """Write the digests that are due, and store none; the number of queries does not depend on what is found."""
-    editions = find_due(now)
-    wanted = {rotation.pk for edition in editions for rotation in edition.rotations}
-    if not wanted:
+def build_digests(now: datetime) -> list[Mail]:
+    """Return the digests that are due, in a constant number of queries."""
+    due = find_due(now)
+    rotations = {rotation.pk: rotation for one in due for rotation in one.rotations}
+    if not rotations:
         return []
-    found = _histories(wanted, editions)
-    name = Installation.current().name
-    return [m for edition in editions if (m := _message(edition, found, name, now)) is not None]
+    by_rotation = _histories(rotations)
+    our_name = Installation.current().name
+    return [mail for one in due if (mail := _mail(one, by_rotation, our_name, now)) is not None]
 
 
 def find_due(now: datetime) -> list[DueDigest]:
-    """Return the editions whose time has come and that were not sent, with the rotations that they may speak of."""
+    """Return the digests that are due and were not queued before."""
     found = waiting_for_partners(now).select_related("identity", "partner", "set_up_by")
-    rotations = list(found.order_by("window_start", "pk"))
     readers: dict[str, tuple[Recipient, list[Rotation]]] = {}
-    for rotation, recipients in _recipients(rotations):
+    for rotation, recipients in _recipients(list(found.order_by("window_start", "pk"))):
         for recipient in recipients:
             readers.setdefault(recipient.key, (recipient, []))[1].append(rotation)
-    editions = [
-        DueDigest(recipient, outbox.fit_key(f"digest:{begins.date().isoformat()}:{key}"), begins, theirs)
-        for key, (recipient, theirs) in readers.items()
-        if now >= (begins := _due_from(recipient, now))
+    due = [
+        DueDigest(recipient, outbox.fit_key(f"digest:{due_at.date().isoformat()}:{key}"), due_at, rotations)
+        for key, (recipient, rotations) in readers.items()
+        if now >= (due_at := _due_from(recipient, now))
     ]
-    sent = set(Message.objects.filter(key__in=[e.key for e in editions]).values_list("key", flat=True))
-    return [edition for edition in editions if edition.key not in sent]
+    existing = Message.objects.filter(key__in=[one.key for one in due]).values_list("key", flat=True)
+    queued = set(existing)
+    return [one for one in due if one.key not in queued]
 
 
 def _due_from(recipient: Recipient, now: datetime) -> datetime:
-    """Return from when on today's digest is due, on the reader's clock."""
+    """Return when today's digest is due, in the reader's time zone."""
     zone = load_zone(recipient.time_zone)
     return datetime.combine(now.astimezone(zone).date(), DUE_FROM, tzinfo=zone)
 
 
 def _recipients(rotations: Iterable[Rotation]) -> Iterable[tuple[Rotation, list[Recipient]]]:
-    """Return who is told of each rotation: its holder's people, and whoever set it up."""
+    """Yield each rotation with its readers: the recipients of its holder, and its author."""
     ours = recipients_of(Identity, [r.identity_id for r in rotations if r.identity_id], reminding=True)
     theirs = recipients_of(Partner, [r.partner_id for r in rotations if r.partner_id], reminding=True)
     for rotation in rotations:
@@ -113,43 +247,40 @@ def _recipients(rotations: Iterable[Rotation]) -> Iterable[tuple[Rotation, list[
         yield rotation, unique_recipients([*found, *([Recipient.of(author)] if author and reached else [])])
 
 
-def _histories(
-    rotations: Iterable[int], editions: Iterable[DueDigest]
-) -> Mapping[int, list[ParticipantHistory]]:
-    """Return what has passed with the participants of these rotations, by the rotation's primary key."""
-    known = {rotation.pk: rotation for edition in editions for rotation in edition.rotations}
+def _histories(rotations: Mapping[int, Rotation]) -> Mapping[int, list[ParticipantHistory]]:
+    """Return the histories of the participants of these rotations, by the rotation's primary key."""
     participants = list(
         Participant.objects.filter(removed_reason="", rotation__in=list(rotations))
         .select_related("partner")
         .order_by("partner__name", "pk")
     )
     for participant in participants:
-        participant.rotation = known[participant.rotation_id]
+        participant.rotation = rotations[participant.rotation_id]
     found: dict[int, list[ParticipantHistory]] = defaultdict(list)
     for history in load_histories(participants).values():
         found[history.participant.rotation_id].append(history)
     return found
 
 
-def _message(
-    edition: DueDigest, found: Mapping[int, list[ParticipantHistory]], our_name: str, now: datetime
-) -> Message | None:
-    """Write one reader's digest; None where nothing waits."""
+def _mail(
+    due: DueDigest, by_rotation: Mapping[int, list[ParticipantHistory]], our_name: str, now: datetime
+) -> Mail | None:
+    """Return one reader's digest; None if nothing waits."""
+    reader = due.recipient
     waiting = [
         one
-        for rotation in edition.rotations
-        if rotation.approved_at is None or rotation.approved_at < edition.begins
-        if (one := _waiting_rotation(rotation, found.get(rotation.pk, []), edition.recipient.time_zone, now))
+        for rotation in due.rotations
+        if rotation.approved_at is None or rotation.approved_at < due.due_at
+        if (one := _waiting_rotation(rotation, by_rotation.get(rotation.pk, []), reader.time_zone, now))
     ]
     if not waiting:
         return None
     waiting.sort(key=lambda one: one.rotation.state not in BEFORE_CHANGE)
-    reader = edition.recipient
-    return outbox.render_mail(
-        "digest",
+    return Mail(
+        template="digest",
         to=reader.email,
         to_name=reader.name,
-        key=edition.key,
+        key=due.key,
         kind="digest",
         context={
             "our_name": our_name,
@@ -169,14 +300,14 @@ def _waiting_rotation(
     try:
         blocks = [one for history in found if (one := find_blocker(history, now=now, zone=zone)) is not None]
     except Exception:
-        # One rotation that can't be read must not keep people from hearing of the others.
+        # An error in one rotation must not keep people from being notified of the others.
         log.exception("What rotation %s waits for can't be told", rotation.uid)
         return None
     return WaitingRotation(rotation, group_blockers(blocks), len(blocks), len(found)) if blocks else None
 
 
 def _rotation_context(one: WaitingRotation, zone: str, now: datetime) -> dict[str, Any]:
-    """Return what the templates say of one rotation."""
+    """Return the template variables of one rotation."""
     rotation = one.rotation
     assert rotation.window_start is not None  # approved rotations have a window
     return {
@@ -195,7 +326,7 @@ def _rotation_context(one: WaitingRotation, zone: str, now: datetime) -> dict[st
 
 
 def _format_window(rotation: Rotation, now: datetime) -> str:
-    """Say how far the window is: "window in 10 days", "the window is open", "the change is made"."""
+    """Return the time until the window: "window in 10 days", "the window is open", "the window is over"."""
     start, end = rotation.window_start, rotation.window_end
     if rotation.state not in BEFORE_CHANGE and end is not None and end <= now:
         return "the window is over"
@@ -205,10 +336,9 @@ def _format_window(rotation: Rotation, now: datetime) -> str:
 
 
 def _group_context(line: BlockerGroup, zone: str, now: datetime) -> dict[str, Any]:
-    more = len(line.partners) - MAX_PARTNERS
     return {
-        "partners": ", ".join(line.partners[:MAX_PARTNERS]) + (f" and {more} more" if more > 0 else ""),
-        "standing": line.standing,
+        "partners": shorten_names(line.partners, MAX_PARTNERS),
+        "standing": line.status,
         "is_ours": line.is_ours,
         "is_urgent": line.meaning == "urgent",
         "what": line.what,

@@ -1,8 +1,8 @@
-"""Follow partners up: remind those that have not answered, and tell our people where that leads nowhere.
+"""Follow up on partners: remind those that have not answered, and notify our people of those that stay silent.
 
-When each is reminded, and when our people are told, is decided in ``rungs``. Whoever said no, proposed another time
-or is waived is not reminded: then it is our turn, and our people have been told at once. A contact whose address does
-not work gets no reminder; where that leaves nobody, our people are told at once, since only they can get through.
+``letters.schedule`` decides when. Partners that declined, proposed another time or are waived are not reminded, since
+our people have been notified already. Contacts whose mail bounces get no reminder; if none is left, our people are
+notified at once.
 """
 
 from __future__ import annotations
@@ -23,28 +23,29 @@ from partners.models import Contact
 from rotations.errors import ActionRefused
 from rotations.exchange.partner_evidence import (
     ParticipantHistory,
-    SentLetter,
     load_histories,
     load_participants,
 )
 from rotations.exchange.partner_status import STATUS_MEANING, PartnerStatus, derive_status
 from rotations.execution import transitions
 from rotations.execution.confirmations import CONFIRMED_ACTS, lock_for_answer, require_not_ended
-from rotations.letters import compose
 from rotations.letters.contacts import contacts_for, explain_contact_gap
+from rotations.letters.context import LetterContext
 from rotations.letters.schedule import ReminderSchedule, ScheduledReminder
+from rotations.letters.sending import EVENT_SEPARATOR, send_letters
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.notifications import operator_mail
 from rotations.notifications.recipients import escalation_recipient
+from rotations.notifications.texts import SilentPartner, join_names
 from rotations.planning.states import SETTLED, RotationState
 
 log = logging.getLogger(__name__)
 
-#: States of a rotation in which silent partners are followed up.
+#: States of a rotation in which partners are followed up.
 FOLLOWED_STATES = (RotationState.EXCHANGING, RotationState.SCHEDULED)
-#: Nobody is reminded by hand again so soon after a letter.
+#: An operator can't remind a partner again within this time of the last letter.
 MIN_PAUSE = timedelta(hours=1)
-#: What a letter is called where it is told what was tried.
+#: How a letter is described in a list of attempts.
 ATTEMPT_TEXT = {
     Letter.Kind.ANNOUNCEMENT: "told",
     Letter.Kind.MOVED: "told that the window moved",
@@ -56,7 +57,7 @@ ATTEMPT_TEXT = {
 
 @dataclass(frozen=True)
 class AwaitedParticipant:
-    """A participant whose word is awaited, and whom of its people a mail reaches, as far as is known."""
+    """A participant whose answer is awaited, and its contacts that mail reaches as far as is known."""
 
     history: ParticipantHistory
     contacts: Sequence[Contact]
@@ -66,45 +67,44 @@ class AwaitedParticipant:
         return self.history.participant
 
     @property
-    def ladder(self) -> ReminderSchedule:
-        ladder = self.history.ladder
-        assert ladder is not None  # only who was told, for a window, is watched
-        return ladder
+    def schedule(self) -> ReminderSchedule:
+        schedule = self.history.schedule
+        assert schedule is not None  # an awaited participant was informed and has a window
+        return schedule
 
     @property
     def is_unreachable(self) -> bool:
-        """Say whether mail to everybody there has failed."""
+        """Return whether mail to all its contacts has failed."""
         return not self.contacts and bool(self.history.sent)
 
-    def rung(self, now: datetime) -> ScheduledReminder | None:
-        """Return the rung that is due."""
+    def due_reminder(self, now: datetime) -> ScheduledReminder | None:
+        """Return the reminder that is due, if any."""
         written = self.history.written_at
-        return self.ladder.crossed(now, written_at=written) if written else None
+        return self.schedule.due(now, written_at=written) if written else None
 
-    def is_ours(self, now: datetime) -> bool:
-        """Say whether its silence has become a matter for our people.
+    def is_escalated(self, now: datetime) -> bool:
+        """Return whether our people have to act on its silence.
 
-        Who was given more time is let alone until it is over, whatever happens. Who can't be reminded by mail is
-        theirs from the rung on at which it would have been.
+        Never before an extended deadline. If it can't be reminded by mail, from its first reminder on.
         """
-        given = self.participant.answer_by
-        if given is not None and now < given:
+        deadline = self.participant.answer_by
+        if deadline is not None and now < deadline:
             return False
-        mute = not self.contacts and self.rung(now) is not None
-        return self.is_unreachable or mute or now >= self.ladder.escalates_at
+        missed = not self.contacts and self.due_reminder(now) is not None
+        return self.is_unreachable or missed or now >= self.schedule.escalates_at
 
     def is_due(self, now: datetime) -> bool:
-        """Say whether something has to be done about it now."""
-        return (bool(self.contacts) and self.rung(now) is not None) or (
-            self.participant.escalated_at is None and self.is_ours(now)
+        """Return whether a reminder or a notification is due."""
+        return (bool(self.contacts) and self.due_reminder(now) is not None) or (
+            self.participant.escalated_at is None and self.is_escalated(now)
         )
 
 
 def awaited_participants(now: datetime) -> QuerySet[Participant]:
-    """Return the participants that were told, and of which a word is awaited before their window is over."""
+    """Return the participants that were informed and whose answer is awaited before the end of their window."""
     theirs = Step.objects.filter(participant=OuterRef("pk"), act__in=CONFIRMED_ACTS, blocked=False)
-    # Where we sign per partner, others may have changed over while this one is still silent.
-    alone = Step.objects.alone().to_come().filter(participant=OuterRef("pk"))
+    # If we sign per partner, others may have changed while this one has not answered.
+    alone = Step.objects.for_one_partner().unsettled().filter(participant=OuterRef("pk"))
     return (
         Participant.objects.filter(
             Exists(theirs.exclude(state__in=SETTLED)),
@@ -123,7 +123,7 @@ def awaited_participants(now: datetime) -> QuerySet[Participant]:
 
 
 def load_awaited(participants: QuerySet[Participant]) -> list[AwaitedParticipant]:
-    """Return participants with what is known of them; a constant number of queries."""
+    """Load participants with their histories, in a constant number of queries."""
     return [
         AwaitedParticipant(history, reachable_contacts(history))
         for history in load_histories(load_participants(participants)).values()
@@ -131,7 +131,7 @@ def load_awaited(participants: QuerySet[Participant]) -> list[AwaitedParticipant
 
 
 def reachable_contacts(history: ParticipantHistory) -> list[Contact]:
-    """Return who at a participant can be reminded by mail."""
+    """Return the contacts of a participant that can be reminded by mail."""
     dead = history.dead_addresses
     return [
         contact
@@ -140,13 +140,13 @@ def reachable_contacts(history: ParticipantHistory) -> list[Contact]:
     ]
 
 
-# By itself.
+# Automatic follow-up.
 
 
 def run_follow_up(now: datetime) -> int:
-    """Remind partners and tell our people, the nearest window first, and return how many mails that queued.
+    """Remind partners and notify our people, the nearest window first; return how many mails were queued.
 
-    Two runs at once do nothing twice: each looks again at what is due once it holds the rotation.
+    Each rotation is locked and checked again, so that two runs at once do nothing twice.
     """
     due = [one.participant.rotation_id for one in load_awaited(awaited_participants(now)) if one.is_due(now)]
     return sum(_follow_up_rotation(rotation, now) for rotation in dict.fromkeys(due))
@@ -154,7 +154,7 @@ def run_follow_up(now: datetime) -> int:
 
 def _follow_up_rotation(rotation_id: int, now: datetime) -> int:
     try:
-        # In a transaction of its own: one poisoned rotation must not keep the others from being followed up.
+        # A transaction for each rotation: an error in one must not affect the others.
         with transaction.atomic():
             rotation = transitions.lock_rotation(rotation_id)
             return _send_reminders(rotation, now) + _escalate(rotation, now)
@@ -173,29 +173,33 @@ def _load_awaited_in(rotation: Rotation, now: datetime) -> list[AwaitedParticipa
 def _send_reminders(rotation: Rotation, now: datetime) -> int:
     count = 0
     for one in _load_awaited_in(rotation, now):
-        rung = one.rung(now)
-        if rung is None or not one.contacts:
+        reminder = one.due_reminder(now)
+        if reminder is None or not one.contacts:
             continue
         try:
             with transaction.atomic():
                 count += len(
-                    _send_nudge(one, rung.name, _repetition_key(one, rung), by=Actor.runner(), now=now)
+                    _send_nudge(
+                        one, reminder.name, _repetition_key(one, reminder), by=Actor.runner(), now=now
+                    )
                 )
         except Exception:
             log.exception("%s could not be reminded", one.participant)
     return count
 
 
-def _repetition_key(one: AwaitedParticipant, rung: ScheduledReminder) -> str:
-    """Return what lets the same rung speak once more: that the partner was asked anew, or the window moved."""
-    return (one.ladder.asked_at if rung.kind == "after" else one.ladder.starts).isoformat()
+def _repetition_key(one: AwaitedParticipant, reminder: ScheduledReminder) -> str:
+    """Return what a reminder counts from; when that changes, the same reminder is sent again."""
+    schedule = one.schedule
+    return (schedule.asked_at if reminder.kind == "after" else schedule.starts).isoformat()
 
 
-def _send_nudge(one: AwaitedParticipant, rung: str, anew: str, *, by: Actor, now: datetime) -> list[Letter]:
-    """Write to the people of a participant that its answer is awaited; call it inside a transaction."""
+def _send_nudge(one: AwaitedParticipant, name: str, since: str, *, by: Actor, now: datetime) -> list[Letter]:
+    """Queue a reminder to the contacts of a participant, in the caller's transaction."""
     participant = one.participant
-    event = f"{rung}{compose.EVENT_SEPARATOR}{anew}"
-    sent = compose.send_letters(Letter.Kind.NUDGE, participant, one.contacts, by=by, now=now, event=event)
+    event = f"{name}{EVENT_SEPARATOR}{since}"
+    context = LetterContext.of(participant, now=now)
+    sent = send_letters(context, Letter.Kind.NUDGE, one.contacts, by=by, event=event)
     if sent:
         record(
             AuditEvent(
@@ -204,7 +208,7 @@ def _send_nudge(one: AwaitedParticipant, rung: str, anew: str, *, by: Actor, now
                 also=[participant.rotation.holder, participant.partner],
                 new={
                     "partner": participant.partner.name,
-                    "rung": rung,
+                    "rung": name,
                     "to": [contact.email for contact in one.contacts],
                 },
             ),
@@ -215,13 +219,13 @@ def _send_nudge(one: AwaitedParticipant, rung: str, anew: str, *, by: Actor, now
 
 
 def _escalate(rotation: Rotation, now: datetime) -> int:
-    """Tell our people of all that are silent, when one of them has become their matter."""
-    ours = [one for one in _load_awaited_in(rotation, now) if one.is_ours(now)]
-    fresh = [one.participant for one in ours if one.participant.escalated_at is None]
-    if not fresh:
+    """Notify our people of all silent partners as soon as one of them is escalated."""
+    silent = [one for one in _load_awaited_in(rotation, now) if one.is_escalated(now)]
+    new = [one.participant for one in silent if one.participant.escalated_at is None]
+    if not new:
         return 0
-    rotation.participants.filter(pk__in=[p.pk for p in fresh]).update(escalated_at=now)
-    for participant in fresh:
+    rotation.participants.filter(pk__in=[p.pk for p in new]).update(escalated_at=now)
+    for participant in new:
         record(
             AuditEvent(
                 "participant.escalated",
@@ -232,68 +236,66 @@ def _escalate(rotation: Rotation, now: datetime) -> int:
             by=Actor.runner(),
             now=now,
         )
-    ours.sort(key=lambda one: one.participant.escalated_at is not None)  # what is new comes first
+    silent.sort(key=lambda one: one.participant.escalated_at is not None)  # new ones first
     return operator_mail.notify_silent_partners(
         rotation,
-        lambda zone: [_silent_partner(one, zone, now) for one in ours],
-        event=f"{fresh[0].uid}:{now.isoformat()}",
-        higher=escalation_recipient(Installation.current()),
+        lambda zone: [_silent_partner(one, zone, now) for one in silent],
+        event=f"{new[0].uid}:{now.isoformat()}",
+        escalate_to=escalation_recipient(Installation.current()),
         at=now,
     )
 
 
-def _silent_partner(one: AwaitedParticipant, zone: str, now: datetime) -> operator_mail.SilentPartner:
-    known = [contact for contact in one.participant.partner.contacts.all() if not contact.suggested_by]
-    return operator_mail.SilentPartner(
+def _silent_partner(one: AwaitedParticipant, zone: str, now: datetime) -> SilentPartner:
+    contacts = [contact for contact in one.participant.partner.contacts.all() if not contact.suggested_by]
+    return SilentPartner(
         partner=one.participant.partner.name,
-        standing=derive_status(one.history.evidence(now=now)),
-        people=[(contact.name, contact.phone) for contact in known],
+        status=derive_status(one.history.evidence(now=now)),
+        people=[(contact.name, contact.phone) for contact in contacts],
         tried=format_attempts(one.history, zone, now),
         obstacle="" if one.contacts else _explain_unreachable(one),
     )
 
 
 def format_attempts(history: ParticipantHistory, zone: str, now: datetime) -> str:
-    """Tell what was tried with a participant, and what it did, on a zone's calendar.
+    """Return the attempts to reach a participant and its reactions, with dates in a time zone.
 
-    Such as "told 23 Nov, opened its page 24 Nov, reminded 30 Nov and 7 Dec"; with the year where it is another one.
+    Such as "told 23 Nov, opened its page 24 Nov, reminded 30 Nov and 7 Dec"; with the year if it is not this one.
     """
-    participant, at = history.participant, [(moment, "given a link") for moment in history.handed_over]
+    participant, at = history.participant, [(moment, "given a link") for moment in history.links_shared_at]
     at += [
         (sent.at, ATTEMPT_TEXT[Letter.Kind(sent.kind)]) for sent in history.sent if sent.kind in ATTEMPT_TEXT
     ]
-    done = ((participant.opened_at, "opened its page"), (participant.downloaded_at, "took the certificate"))
-    at += [(moment, what) for moment, what in done if moment is not None]
+    reactions = (
+        (participant.opened_at, "opened its page"),
+        (participant.downloaded_at, "took the certificate"),
+    )
+    at += [(moment, what) for moment, what in reactions if moment is not None]
     info = ZoneInfo(zone)
     year = now.astimezone(info).year
     days: dict[str, list[str]] = {}
     for moment, what in sorted(at):
-        told = format_moment(moment, zone, "date" if moment.astimezone(info).year == year else "day")
-        if told not in days.setdefault(what, []):
-            days[what].append(told)
-    return ", ".join(f"{what} {_join_words(told)}" for what, told in days.items())
-
-
-def _join_words(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+        date = format_moment(moment, zone, "date" if moment.astimezone(info).year == year else "day")
+        if date not in days.setdefault(what, []):
+            days[what].append(date)
+    return ", ".join(f"{what} {join_names(dates)}" for what, dates in days.items())
 
 
 def _explain_unreachable(one: AwaitedParticipant) -> str:
-    """Say why no mail gets to anybody there; the sentence begins with what is wrong."""
+    """Return why no mail reaches a participant, as a sentence."""
     partner = one.participant.partner
     if contacts_for(partner, Letter.Kind.NUDGE):
         return f"Mail to {partner} comes back: call them, and correct the addresses of their contacts."
     return explain_contact_gap(partner, Letter.Kind.NUDGE)
 
 
-# By hand.
+# Follow-up by an operator.
 
 
 @transaction.atomic
 def nudge_now(participant: Participant, *, by: Actor, now: datetime) -> list[Letter]:
-    """Remind a partner at once. Raises ActionRefused when that would be out of place, or reach nobody."""
-    rotation, participant = lock_for_answer(participant)
-    participant.rotation = rotation
+    """Remind a partner now. Raises ActionRefused if that is not appropriate, or would reach nobody."""
+    _, participant = lock_for_answer(participant)
     one = load_awaited_participant(participant)
     obstacle = nudge_obstacle(one, now=now)
     if obstacle:
@@ -304,14 +306,14 @@ def nudge_now(participant: Participant, *, by: Actor, now: datetime) -> list[Let
 def load_awaited_participant(
     participant: Participant, history: ParticipantHistory | None = None
 ) -> AwaitedParticipant:
-    """Return what is known of one participant. An address that failed before is tried again when a person asks."""
+    """Load one participant for an operator, who may write to addresses again to which mail has failed."""
     history = history or load_histories([participant])[participant.pk]
-    known = contacts_for(participant.partner, Letter.Kind.NUDGE)
-    return AwaitedParticipant(history, [contact for contact in known if contact.bounced_at is None])
+    contacts = contacts_for(participant.partner, Letter.Kind.NUDGE)
+    return AwaitedParticipant(history, [contact for contact in contacts if contact.bounced_at is None])
 
 
 def nudge_obstacle(one: AwaitedParticipant, *, now: datetime) -> str:
-    """Say in a sentence why a partner can't be reminded now; empty when it can."""
+    """Return why a partner can't be reminded now, as a sentence; empty if it can."""
     if obstacle := explain_not_awaited(one.history, now=now):
         return obstacle
     if not one.contacts:
@@ -325,7 +327,7 @@ def nudge_obstacle(one: AwaitedParticipant, *, now: datetime) -> str:
 
 
 def explain_not_awaited(history: ParticipantHistory, *, now: datetime) -> str:
-    """Say in a sentence why no answer of a participant is waited for now; empty when it is."""
+    """Return why no answer of a participant is awaited now, as a sentence; empty if one is."""
     participant, rotation = history.participant, history.participant.rotation
     partner = participant.partner
     if rotation.ended_at is not None:
@@ -334,9 +336,9 @@ def explain_not_awaited(history: ParticipantHistory, *, now: datetime) -> str:
         return "Approve the plan first, and announce the change to the partners."
     if participant.is_removed:
         return f"{partner} takes no part in this rotation."
-    alone = participant.steps.alone().to_come()
-    goes_on = rotation.state == RotationState.UNDER_WAY and alone.exists()
-    is_followed = rotation.state in FOLLOWED_STATES or goes_on
+    alone = participant.steps.for_one_partner().unsettled()
+    started = rotation.state == RotationState.UNDER_WAY and alone.exists()
+    is_followed = rotation.state in FOLLOWED_STATES or started
     if not is_followed or (participant.starts and participant.starts <= now):
         return f"The window has begun: whatever {partner} still has to do, call them."
     if participant.waived_reason:
@@ -356,13 +358,12 @@ def explain_not_awaited(history: ParticipantHistory, *, now: datetime) -> str:
 
 @transaction.atomic
 def extend_deadline(participant: Participant, answer_by: datetime, *, by: Actor, now: datetime) -> None:
-    """Give a partner more time to answer: it is left alone for half of it, and our people until it is over.
+    """Extend a partner's deadline: no reminder in the first half, no escalation before the end.
 
-    Raises ActionRefused for a moment that is over or lies beyond the window, where nothing is awaited, and where the
-    partner has longer already.
+    Raises ActionRefused for a moment in the past or after the start of the window, if no answer is awaited, or if the
+    deadline is later already.
     """
     rotation, participant = lock_for_answer(participant)
-    participant.rotation = rotation
     require_valid_deadline(rotation, answer_by, now=now, starts=participant.starts)
     if obstacle := explain_not_awaited(load_histories([participant])[participant.pk], now=now):
         raise ActionRefused(obstacle)
@@ -380,7 +381,7 @@ def extend_deadline(participant: Participant, answer_by: datetime, *, by: Actor,
         by=by,
         now=now,
     )
-    # Whoever gives more time has taken care of the silence so far; our people are told again after it.
+    # The extension settles the earlier escalation; after it, people are notified again.
     participant.answer_by, participant.extended_at, participant.escalated_at = answer_by, now, None
     participant.save(update_fields=["answer_by", "extended_at", "escalated_at"])
 
@@ -388,7 +389,7 @@ def extend_deadline(participant: Participant, answer_by: datetime, *, by: Actor,
 def require_valid_deadline(
     rotation: Rotation, answer_by: datetime, *, now: datetime, starts: datetime | None = None
 ) -> None:
-    """Refuse a moment until which nobody can be given time; ``starts`` is that of a partner's own window.
+    """Refuse a deadline in the past or after the start of the window; ``starts`` is that of a partner's own window.
 
     Raises ActionRefused.
     """
@@ -406,7 +407,7 @@ def require_valid_deadline(
 def set_reminder_days(
     rotation: Rotation, *, after: Sequence[int], before: Sequence[int], by: Actor, now: datetime
 ) -> Rotation:
-    """Change when the partners of a rotation are reminded. Raises ActionRefused once it has ended."""
+    """Change when the partners of a rotation are reminded. Raises ActionRefused if it has ended."""
     rotation = transitions.lock_rotation(rotation.pk)
     require_not_ended(rotation)
     old = {"after": rotation.nudge_after, "before": rotation.nudge_before}
@@ -422,67 +423,62 @@ def set_reminder_days(
     return rotation
 
 
-# Looking ahead.
+# Preview.
 
 
 @dataclass(frozen=True)
 class UpcomingFollowUp:
-    """What comes next for one participant: when it is reminded, whom that reaches, when our people are told.
+    """When a participant is reminded next, whom that reaches, and when our people are notified.
 
-    ``reminded_at`` None: no more reminder comes. ``why_not`` says why nothing comes at all.
+    ``reminded_at`` is None if no more reminders are due. ``obstacle`` is the reason if it is not followed up at all.
     """
 
     participant: Participant
-    standing: PartnerStatus
+    status: PartnerStatus
     contacts: Sequence[Contact] = ()
-    rung: ScheduledReminder | None = None
+    reminder: ScheduledReminder | None = None
     reminded_at: datetime | None = None
-    told_at: datetime | None = None
-    last: SentLetter | None = None
-    why_not: str = ""
+    escalated_at: datetime | None = None
+    obstacle: str = ""
 
     @property
     def meaning(self) -> str:
-        return STATUS_MEANING[self.standing]
+        return STATUS_MEANING[self.status]
 
 
 def preview_follow_up(rotation: Rotation, *, now: datetime) -> list[UpcomingFollowUp]:
-    """Return what comes next for each participant, as the ladder of ``rotation`` has it, saved or not.
+    """Return the next steps for each participant, by the reminder days of ``rotation``, saved or not.
 
-    Those that are reminded next come first, then those of whom something else is awaited.
+    Those that are reminded next come first, those that are not followed up last.
     """
     taking_part = rotation.participants.filter(removed_reason="").select_related("partner")
     found = list(taking_part.prefetch_related("partner__contacts").order_by("partner__name", "pk"))
-    for participant in found:
-        participant.rotation = rotation
     ahead = [_upcoming(history, now) for history in load_histories(found).values()]
-    last = now + timedelta(days=10_000)
-    return sorted(ahead, key=lambda a: (bool(a.why_not), a.reminded_at or a.told_at or last))
+    latest = now + timedelta(days=10_000)
+    return sorted(ahead, key=lambda one: (bool(one.obstacle), one.reminded_at or one.escalated_at or latest))
 
 
 def _upcoming(history: ParticipantHistory, now: datetime) -> UpcomingFollowUp:
-    word = derive_status(history.evidence(now=now))
-    why_not = explain_not_awaited(history, now=now)
-    if why_not or history.ladder is None:
-        return UpcomingFollowUp(history.participant, word, why_not=why_not)
+    status = derive_status(history.evidence(now=now))
+    obstacle = explain_not_awaited(history, now=now)
+    if obstacle or history.schedule is None:
+        return UpcomingFollowUp(history.participant, status, obstacle=obstacle)
     one = AwaitedParticipant(history, reachable_contacts(history))
-    due = one.rung(now)
-    rung = due or next(iter(one.ladder.coming(now)), None)
+    reminder = one.due_reminder(now) or next(iter(one.schedule.upcoming(now)), None)
     return UpcomingFollowUp(
         participant=history.participant,
-        standing=word,
+        status=status,
         contacts=one.contacts,
-        rung=rung if one.contacts else None,
-        reminded_at=max(rung.at, now) if rung and one.contacts else None,
-        told_at=history.participant.escalated_at or _escalation_time(one, rung, now),
-        last=max(history.nudges, key=lambda sent: sent.at, default=None),
+        reminder=reminder if one.contacts else None,
+        reminded_at=max(reminder.at, now) if reminder and one.contacts else None,
+        escalated_at=history.participant.escalated_at or _escalation_time(one, reminder, now),
     )
 
 
-def _escalation_time(one: AwaitedParticipant, rung: ScheduledReminder | None, now: datetime) -> datetime:
-    """Return when our people are told, if nothing is heard until then."""
-    if one.is_ours(now):
+def _escalation_time(one: AwaitedParticipant, reminder: ScheduledReminder | None, now: datetime) -> datetime:
+    """Return when our people are notified if the participant does not answer before."""
+    if one.is_escalated(now):
         return now
-    if not one.contacts and rung is not None and one.participant.answer_by is None:
-        return min(rung.at, one.ladder.escalates_at)
-    return one.ladder.escalates_at
+    if not one.contacts and reminder is not None and one.participant.answer_by is None:
+        return min(reminder.at, one.schedule.escalates_at)
+    return one.schedule.escalates_at

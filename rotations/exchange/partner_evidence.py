@@ -1,4 +1,4 @@
-"""What is known of many participants at once: gathered in a few queries, whatever their number."""
+"""The evidence about participants: letters, links, steps and responses, loaded for many of them in a few queries."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import QuerySet, prefetch_related_objects
+from django.db.models import Max, QuerySet, prefetch_related_objects
 
+from as2certs.audit.entry_text import RESPONSE_TEXTS
+from as2certs.audit.models import Entry, Subject, object_reference
 from as2certs.mail.models import Message
 from rotations.exchange.partner_status import PartnerEvidence, PartnerStatus, derive_status
 from rotations.execution.confirmations import CONFIRMED_ACTS
@@ -17,13 +19,13 @@ from rotations.models import Letter, Link, Participant, Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED
 
-#: Letters after which it is the partner's turn to answer, and its ladder begins anew.
+#: Letters that request an answer, after which the reminders start again.
 ANSWERABLE_KINDS = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.MOVED, Letter.Kind.REPLANNED, Letter.Kind.ANSWERED)
 
 
 @dataclass(frozen=True)
 class SentLetter:
-    """A letter as far as it matters whether it got there: what, when, to which address."""
+    """A letter that was sent, and whether it arrived as far as is known."""
 
     kind: str
     rung: str
@@ -34,57 +36,61 @@ class SentLetter:
 
 @dataclass(frozen=True)
 class ParticipantHistory:
-    """What has passed between us and one participant, the oldest first, and the steps that wait for its word."""
+    """The letters and links to one participant, the oldest first, and its steps."""
 
     participant: Participant
     steps: Sequence[Step]
     sent: Sequence[SentLetter]
-    #: When links were made that were given to the partner in another way than by mail.
-    handed_over: Sequence[datetime]
+    #: When links were created that were given to the partner in another way than by mail.
+    links_shared_at: Sequence[datetime]
 
     @property
     def awaited(self) -> list[Step]:
-        """Return the steps that its word settles and that are open."""
+        """Return the open steps that its confirmation settles."""
         return [step for step in self.steps if step.act in CONFIRMED_ACTS and step.state not in SETTLED]
 
     @property
-    def told_at(self) -> datetime | None:
-        """Return when it was told of the change, by us or by somebody here who recorded it."""
+    def informed_at(self) -> datetime | None:
+        """Return when it was informed of the change, by mail or as an operator recorded."""
         by_hand = [s.done_at for s in self.steps if s.act == Act.ANNOUNCE and s.state == "done"]
         return self.participant.announced_at or next(iter(by_hand), None)
 
     @property
     def asked_at(self) -> datetime | None:
-        """Return when it was last asked for an answer; None while it was not told."""
-        told = self.told_at
-        if told is None:
+        """Return when it was last asked for an answer; None before it was informed."""
+        informed = self.informed_at
+        if informed is None:
             return None
         return max(
-            [told, *self.handed_over, *(sent.at for sent in self.sent if sent.kind in ANSWERABLE_KINDS)]
+            [
+                informed,
+                *self.links_shared_at,
+                *(sent.at for sent in self.sent if sent.kind in ANSWERABLE_KINDS),
+            ]
         )
 
     @property
     def written_at(self) -> datetime | None:
-        """Return when it last heard of us."""
+        """Return when it was last written to, or given a link."""
         asked = self.asked_at
         return None if asked is None else max([asked, *(sent.at for sent in self.sent)])
 
     @property
     def nudges(self) -> list[SentLetter]:
-        """Return the reminders since it was last asked."""
+        """Return the reminders since it was last asked for an answer."""
         asked = self.asked_at
         kind = Letter.Kind.NUDGE
         return [sent for sent in self.sent if sent.kind == kind and (asked is None or sent.at >= asked)]
 
     @property
     def dead_addresses(self) -> set[str]:
-        """Return the addresses to which the last letter could not be delivered, in lower case."""
+        """Return the addresses, in lower case, to which the last letter did not arrive."""
         last = {sent.address: sent.has_arrived for sent in self.sent}
         return {address for address, has_arrived in last.items() if not has_arrived}
 
     @property
-    def ladder(self) -> ReminderSchedule | None:
-        """Return when it is to be reminded; None while it was not told, or has no window."""
+    def schedule(self) -> ReminderSchedule | None:
+        """Return its reminders; None before it was informed, or without a window."""
         rotation, asked = self.participant.rotation, self.asked_at
         if asked is None or self.participant.starts is None:
             return None
@@ -98,14 +104,14 @@ class ParticipantHistory:
         )
 
     def evidence(self, *, now: datetime) -> PartnerEvidence:
-        """Return what its standing is derived from."""
-        participant, ladder = self.participant, self.ladder
-        rungs = ladder.rungs() if ladder else []
+        """Return the evidence from which its status is derived."""
+        participant, schedule = self.participant, self.schedule
+        reminders = schedule.reminders() if schedule else []
         return PartnerEvidence(
-            told_at=self.told_at,
-            written=bool(self.sent or self.handed_over),
-            reached=bool(self.handed_over) or any(sent.has_arrived for sent in self.sent),
-            nudged=bool(self.nudges) or any(rung.at <= now for rung in rungs),
+            informed_at=self.informed_at,
+            written=bool(self.sent or self.links_shared_at),
+            reached=bool(self.links_shared_at) or any(sent.has_arrived for sent in self.sent),
+            reminded=bool(self.nudges) or any(reminder.at <= now for reminder in reminders),
             opened_at=participant.opened_at,
             downloaded_at=participant.downloaded_at,
             strength=participant.evidence,
@@ -121,36 +127,33 @@ class ParticipantHistory:
 
 
 def partner_statuses(
-    whose: Rotation | QuerySet[Participant] | Sequence[Participant], *, now: datetime
+    source: Rotation | QuerySet[Participant] | Sequence[Participant], *, now: datetime
 ) -> dict[int, PartnerStatus]:
-    """Return the one word for each of these participants, by primary key, in a constant number of queries."""
+    """Return the status of each participant, by primary key, in a constant number of queries."""
     return {
         pk: derive_status(history.evidence(now=now))
-        for pk, history in load_histories(load_participants(whose)).items()
+        for pk, history in load_histories(load_participants(source)).items()
     }
 
 
 def load_participants(
-    whose: Rotation | QuerySet[Participant] | Sequence[Participant],
+    source: Rotation | QuerySet[Participant] | Sequence[Participant],
 ) -> list[Participant]:
-    """Return participants with their rotation and partner at hand."""
-    if isinstance(whose, Rotation):
-        found = list(whose.participants.select_related("partner"))
-        for participant in found:
-            participant.rotation = whose
-        return found
-    if isinstance(whose, QuerySet):
-        return list(whose.select_related("rotation", "partner"))
-    prefetch_related_objects(list(whose), "rotation", "partner")
-    return list(whose)
+    """Return participants with their rotation and partner loaded."""
+    if isinstance(source, Rotation):
+        return list(source.participants.select_related("partner"))
+    if isinstance(source, QuerySet):
+        return list(source.select_related("rotation", "partner"))
+    prefetch_related_objects(list(source), "rotation", "partner")
+    return list(source)
 
 
 def load_histories(participants: Iterable[Participant]) -> dict[int, ParticipantHistory]:
-    """Return what has passed with each of these participants, by primary key: three queries."""
+    """Return the history of each participant, by primary key: three queries."""
     by_pk = {participant.pk: participant for participant in participants}
-    steps, sent, handed_over = _steps(by_pk), _sent(by_pk), _handed_over(by_pk)
+    steps, sent, links = _steps(by_pk), _sent(by_pk), _links_shared_at(by_pk)
     return {
-        pk: ParticipantHistory(participant, steps.get(pk, ()), sent.get(pk, ()), handed_over.get(pk, ()))
+        pk: ParticipantHistory(participant, steps.get(pk, ()), sent.get(pk, ()), links.get(pk, ()))
         for pk, participant in by_pk.items()
     }
 
@@ -159,7 +162,7 @@ def _steps(participants: Iterable[int]) -> Mapping[int, list[Step]]:
     columns = ("participant", "act", "who", "state", "blocked", "latest_at", "done_at", "title")
     found: dict[int, list[Step]] = defaultdict(list)
     for step in Step.objects.filter(participant__in=list(participants)).only(*columns).order_by("position"):
-        assert step.participant_id is not None  # asked for those that have one
+        assert step.participant_id is not None  # the query selects by participant
         found[step.participant_id].append(step)
     return found
 
@@ -180,18 +183,49 @@ def _sent(participants: Iterable[int]) -> Mapping[int, list[SentLetter]]:
     )
     found: dict[int, list[SentLetter]] = defaultdict(list)
     for pk, kind, rung, at, address, state, bounced_at in rows:
-        # What waits in the outbox, or is on its way, counts as there until it is known not to be.
+        # A mail in the outbox counts as arrived until it is known to have failed.
         has_arrived = state != Message.State.FAILED and bounced_at is None
         found[pk].append(SentLetter(kind, rung, at, address.lower(), has_arrived))
     return found
 
 
-def _handed_over(participants: Iterable[int]) -> Mapping[int, list[datetime]]:
-    """Return when links were made that no letter brought; one that was withdrawn unopened got nobody anywhere."""
+def _links_shared_at(participants: Iterable[int]) -> Mapping[int, list[datetime]]:
+    """Return when links without a letter were created, except those that were revoked unopened."""
     links = Link.objects.filter(participant__in=list(participants), letters=None)
-    withdrawn = links.filter(revoked_at__isnull=False, opened_at=None)
+    revoked = links.filter(revoked_at__isnull=False, opened_at=None)
     found: dict[int, list[datetime]] = defaultdict(list)
-    rows = links.exclude(pk__in=withdrawn.values("pk")).order_by("created_at", "pk")
+    rows = links.exclude(pk__in=revoked.values("pk")).order_by("created_at", "pk")
     for pk, at in rows.values_list("participant", "created_at"):
         found[pk].append(at)
     return found
+
+
+@dataclass(frozen=True)
+class PartnerResponse:
+    """The last response of a partner: who said what, when, and in which words."""
+
+    at: datetime
+    who: str
+    what: str
+    note: str
+
+
+def last_responses(rotation: Rotation) -> dict[str, PartnerResponse]:
+    """Return the last response of each partner of a rotation, by the partner's public id: two queries."""
+    kind, uid = object_reference(rotation)
+    entries = Subject.objects.filter(kind=kind, uid=uid, entry__verb__in=list(RESPONSE_TEXTS)).values("entry")
+    newest = (
+        Subject.objects.filter(kind="partners.partner", entry__in=entries)
+        .values("uid")
+        .annotate(last=Max("entry_id"))
+        .values_list("uid", "last")
+    )
+    last = dict(newest)
+    found = Entry.objects.in_bulk(list(last.values()))
+    return {partner: response_from_entry(found[pk]) for partner, pk in last.items()}
+
+
+def response_from_entry(entry: Entry) -> PartnerResponse:
+    """Return an entry of the trail as a partner's response."""
+    who = str(entry.new.get("spoke with") or entry.actor_name)
+    return PartnerResponse(entry.at, who, RESPONSE_TEXTS[entry.verb](entry.new), entry.reason)

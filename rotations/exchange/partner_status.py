@@ -1,4 +1,4 @@
-"""What each partner's part in a rotation has come to, derived from its evidence. Pure: no Django, no clock."""
+"""The status of each partner in a rotation, derived from evidence. Pure: no Django, no clock."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from enum import StrEnum
 
 
 class PartnerStatus(StrEnum):
-    """The one word for a participant, the furthest that its evidence shows."""
+    """The status of a participant: the furthest point that its evidence shows."""
 
-    NOT_TOLD = "not told"
+    NOT_INFORMED = "not told"
     UNREACHABLE = "unreachable"
     ANNOUNCED = "announced"
     OPENED = "opened"
@@ -24,14 +24,14 @@ class PartnerStatus(StrEnum):
     DECLINED = "said no"
     WAIVED = "waived"
     MIGRATED = "uses the new one"
-    STRAGGLES = "still uses the old one"
+    USES_OLD = "still uses the old one"
     WORKS = "confirmed working"
     DOES_NOT_WORK = "does not work"
 
 
-#: What each means to whoever looks: fine, soon, urgent, needs_you, neutral.
+#: How each status is displayed: fine, soon, urgent, needs_you, neutral.
 STATUS_MEANING: dict[PartnerStatus, str] = {
-    PartnerStatus.NOT_TOLD: "neutral",
+    PartnerStatus.NOT_INFORMED: "neutral",
     PartnerStatus.UNREACHABLE: "urgent",
     PartnerStatus.ANNOUNCED: "neutral",
     PartnerStatus.OPENED: "neutral",
@@ -45,12 +45,12 @@ STATUS_MEANING: dict[PartnerStatus, str] = {
     PartnerStatus.DECLINED: "urgent",
     PartnerStatus.WAIVED: "neutral",
     PartnerStatus.MIGRATED: "fine",
-    PartnerStatus.STRAGGLES: "urgent",
+    PartnerStatus.USES_OLD: "urgent",
     PartnerStatus.WORKS: "fine",
     PartnerStatus.DOES_NOT_WORK: "urgent",
 }
 
-#: Those whose answer is still awaited although they know of it.
+#: Statuses of partners that were informed and have not answered.
 AWAITED_STATUSES = frozenset(
     {
         PartnerStatus.ANNOUNCED,
@@ -64,16 +64,16 @@ AWAITED_STATUSES = frozenset(
 
 @dataclass(frozen=True)
 class PartnerEvidence:
-    """What is known of a participant. ``awaited`` says that a step still waits for its word.
+    """The evidence about a participant. ``awaited``: an open step waits for its confirmation.
 
-    ``nudged`` says that it was reminded, or should have been by now; ``reached`` that at least one letter or link got
-    to it, as far as is known; ``written`` that one was sent at all.
+    ``reminded``: a reminder was sent, or should have been by now. ``written``: a letter or link was sent. ``reached``:
+    at least one of them arrived, as far as is known.
     """
 
-    told_at: datetime | None
+    informed_at: datetime | None
     written: bool
     reached: bool
-    nudged: bool
+    reminded: bool
     opened_at: datetime | None
     downloaded_at: datetime | None
     strength: str
@@ -87,40 +87,40 @@ class PartnerEvidence:
     straggling_at: datetime | None = None
 
 
-def derive_status(known: PartnerEvidence) -> PartnerStatus:
-    """Return the one word for what is known: the last decisive answer, or else how far silence has got."""
-    if known.works is False:
+def derive_status(evidence: PartnerEvidence) -> PartnerStatus:
+    """Return the status: the last decisive response or, without one, how far the partner has got."""
+    if evidence.works is False:
         return PartnerStatus.DOES_NOT_WORK
-    if known.straggling_at is not None:
-        return PartnerStatus.STRAGGLES
-    if known.works or known.migrated_at is not None:
-        return PartnerStatus.WORKS if known.works else PartnerStatus.MIGRATED
-    if known.waived:
+    if evidence.straggling_at is not None:
+        return PartnerStatus.USES_OLD
+    if evidence.works or evidence.migrated_at is not None:
+        return PartnerStatus.WORKS if evidence.works else PartnerStatus.MIGRATED
+    if evidence.waived:
         return PartnerStatus.WAIVED
-    if known.declined_at is not None:
+    if evidence.declined_at is not None:
         return PartnerStatus.DECLINED
-    if known.proposed_at is not None:
+    if evidence.proposed_at is not None:
         return PartnerStatus.OTHER_TIME
-    if known.strength or known.agreed_at:
-        return _answered_status(known)
-    return _unanswered_status(known)
+    if evidence.strength or evidence.agreed_at:
+        return _answered_status(evidence)
+    return _unanswered_status(evidence)
 
 
-def _answered_status(known: PartnerEvidence) -> PartnerStatus:
-    if not known.awaited:
-        return PartnerStatus.READY if known.strength != "weak" else PartnerStatus.INSTALLED_WEAK
-    if known.strength:
-        return PartnerStatus.INSTALLED if known.strength == "strong" else PartnerStatus.INSTALLED_WEAK
+def _answered_status(evidence: PartnerEvidence) -> PartnerStatus:
+    if not evidence.awaited:
+        return PartnerStatus.READY if evidence.strength != "weak" else PartnerStatus.INSTALLED_WEAK
+    if evidence.strength:
+        return PartnerStatus.INSTALLED if evidence.strength == "strong" else PartnerStatus.INSTALLED_WEAK
     return PartnerStatus.AGREED
 
 
-def _unanswered_status(known: PartnerEvidence) -> PartnerStatus:
-    if known.told_at is None:
-        return PartnerStatus.NOT_TOLD
-    if known.written and not known.reached and known.opened_at is None:
+def _unanswered_status(evidence: PartnerEvidence) -> PartnerStatus:
+    if evidence.informed_at is None:
+        return PartnerStatus.NOT_INFORMED
+    if evidence.written and not evidence.reached and evidence.opened_at is None:
         return PartnerStatus.UNREACHABLE
-    if known.nudged:
+    if evidence.reminded:
         return PartnerStatus.SILENT
-    if known.downloaded_at is not None:
+    if evidence.downloaded_at is not None:
         return PartnerStatus.DOWNLOADED
-    return PartnerStatus.OPENED if known.opened_at is not None else PartnerStatus.ANNOUNCED
+    return PartnerStatus.OPENED if evidence.opened_at is not None else PartnerStatus.ANNOUNCED

@@ -1,16 +1,18 @@
-"""What else partners may say: another time, no, that they have switched, that it works or doesn't.
+"""Responses of partners other than confirmations: another time, no, switched, works or not, another contact.
 
-The same functions for both doors: an operator who records what was said on the telephone, and the partner's page.
+They are recorded by the partner's page, or by an operator who has talked to the partner.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.time_format import format_window
+from partners.models import Contact, Partner
 from rotations.errors import ActionRefused
 from rotations.execution import stored_plan, transitions
 from rotations.execution.confirmations import (
@@ -20,28 +22,27 @@ from rotations.execution.confirmations import (
     open_steps,
     require_participating,
 )
-from rotations.letters import compose
+from rotations.letters import sending
 from rotations.models import Participant, Rotation
 from rotations.notifications import operator_mail
 from rotations.planning import windows
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction
 
-#: Findings of a window that an operator may decide to live with, and a partner may not ask for.
+#: Findings of a window that an operator may accept, but a partner may not propose.
 OPERATOR_ONLY_FINDINGS = (*windows.OUTSIDE_OLD_VALIDITY, "already_open")
-#: States in which a partner may still have a say in when the change is made.
+#: States in which a partner may propose another window.
 BEFORE_CHANGE = (RotationState.EXCHANGING, RotationState.SCHEDULED)
-#: What a partner says that it has done by itself, in the words of the trail.
+#: What a partner has done by itself, as stored in the trail.
 SWITCHED_TEXT, REMOVED_TEXT = "uses the new certificate", "removed the old certificate"
-#: States in which a partner can say how the change went.
+#: States in which a partner can report the result of the change.
 AFTER_CHANGE = (RotationState.UNDER_WAY, RotationState.APPLIED, RotationState.CLOSED)
+#: How many suggested contacts of a partner may wait for a decision.
+MAX_SUGGESTED = 5
 
 
 def refuse_begun(rotation: Rotation, *, now: datetime, participant: Participant | None = None) -> None:
-    """Refuse another window once the change has begun; of one participant, once it has begun with it.
-
-    Raises ActionRefused.
-    """
+    """Raise ActionRefused if the change, or that with one participant, has begun."""
     if participant is not None and stored_plan.signs_per_partner(rotation):
         _refuse_begun_for(rotation, participant, now=now)
         return
@@ -69,9 +70,9 @@ def _refuse_begun_for(rotation: Rotation, participant: Participant, *, now: date
 def propose_window(
     participant: Participant, window: windows.Window, *, note: str, by: Actor, now: datetime
 ) -> None:
-    """Record that a partner would have the change at another time; nothing moves before somebody here decides.
+    """Record that a partner proposes another window, and notify our people, who decide.
 
-    Raises ActionRefused for a time that is over, or that lies outside the life of the certificates.
+    Raises ActionRefused for a window in the past, or outside the validity of the certificates.
     """
     rotation, participant = lock_for_answer(participant)
     refuse_begun(rotation, now=now, participant=participant)
@@ -91,26 +92,26 @@ def propose_window(
     participant.proposed_zone = window.zone
     clear_refusal(participant)
     participant.save()
-    told = format_window(window.start, window.end, window.zone)
+    proposed = format_window(window.start, window.end, window.zone)
     record(
         AuditEvent(
             "participant.proposed",
             rotation,
             also=[rotation.holder, participant.partner],
-            new={"window": told},
+            new={"window": proposed},
             reason=note,
         ),
         by=by,
         now=now,
     )
-    _notify_operators(
-        rotation, participant, f"{participant.partner} proposes another time: {told}.", note, now=now
+    operator_mail.notify_partner_response(
+        participant, f"{participant.partner} proposes another time: {proposed}.", note, at=now
     )
 
 
 @transaction.atomic
 def refuse_proposal(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
-    """Stay with the window although a partner proposed another one, and tell it why. Raises ActionRefused."""
+    """Refuse the window that a partner proposed, and inform it why. Raises ActionRefused."""
     rotation, participant = lock_for_answer(participant)
     if participant.proposed_at is None:
         raise ActionRefused(f"{participant.partner} proposes no other time any more.")
@@ -128,12 +129,12 @@ def refuse_proposal(participant: Participant, *, reason: str, by: Actor, now: da
         by=by,
         now=now,
     )
-    compose.send_proposal_refusal(participant, reason, by=by, now=now)
+    sending.send_proposal_refusal(participant, reason, by=by, now=now)
 
 
 @transaction.atomic
 def decline(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
-    """Record that a partner says no, and tell our people at once. Raises ActionRefused."""
+    """Record that a partner declines, and notify our people. Raises ActionRefused."""
     rotation, participant = lock_for_answer(participant)
     if rotation.state in AFTER_CHANGE:
         raise ActionRefused("The change has been made already. If something does not work, say that instead.")
@@ -148,18 +149,18 @@ def decline(participant: Participant, *, reason: str, by: Actor, now: datetime) 
         by=by,
         now=now,
     )
-    _notify_operators(rotation, participant, f"{participant.partner} says no.", reason, now=now)
+    operator_mail.notify_partner_response(participant, f"{participant.partner} says no.", reason, at=now)
 
 
 @transaction.atomic
 def report_switched(participant: Participant, act: str, *, by: Actor, now: datetime) -> int:
-    """Record a partner's word that it has switched (or dropped the old one) where it may do so by itself.
+    """Record that a partner has switched, or removed the old certificate, where it may do so by itself.
 
-    Returns how many steps that settled; raises ActionRefused when none is open.
+    Returns how many steps that settled; raises ActionRefused if none is open.
     """
     rotation, participant = lock_for_answer(participant)
-    said = [step for step in open_steps(participant, act) if not step.blocked and not step.simultaneous]
-    if act not in (Act.PARTNER_CUT_OVER, Act.PARTNER_RETIRE) or not said:
+    steps = [step for step in open_steps(participant, act) if not step.blocked and not step.simultaneous]
+    if act not in (Act.PARTNER_CUT_OVER, Act.PARTNER_RETIRE) or not steps:
         raise ActionRefused("There is nothing to switch at this moment: that step is done, or comes later.")
     record(
         AuditEvent(
@@ -171,18 +172,18 @@ def report_switched(participant: Participant, act: str, *, by: Actor, now: datet
         by=by,
         now=now,
     )
-    for step in said:
+    for step in steps:
         transitions.settle_step(
             step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=f"{participant.partner} said so"
         )
-    return len(said)
+    return len(steps)
 
 
 @transaction.atomic
 def report_result(participant: Participant, *, works: bool, note: str, by: Actor, now: datetime) -> None:
-    """Record whether messages flow after the change, and tell our people at once when they don't.
+    """Record whether messages flow after the change, and notify our people if they don't.
 
-    Raises ActionRefused before the change was made, or for trouble without a word about it.
+    Raises ActionRefused before the change, or for a failure without a description.
     """
     rotation = transitions.lock_rotation(participant.rotation_id)
     require_participating(rotation, participant)
@@ -204,12 +205,59 @@ def report_result(participant: Participant, *, works: bool, note: str, by: Actor
         now=now,
     )
     if not works:
-        _notify_operators(
-            rotation, participant, f"{participant.partner} reports trouble after the change.", note, now=now
+        operator_mail.notify_partner_response(
+            participant, f"{participant.partner} reports trouble after the change.", note, at=now
         )
 
 
-def _notify_operators(
-    rotation: Rotation, participant: Participant, text: str, more: str, *, now: datetime
-) -> None:
-    operator_mail.notify_partner_response(rotation, participant, text, more, at=now)
+@dataclass(frozen=True)
+class SuggestedContact:
+    """Somebody at a partner who is said to be responsible; unknown parts are empty."""
+
+    name: str
+    email: str
+    phone: str
+    job: str
+
+
+@transaction.atomic
+def suggest_contact(
+    participant: Participant, suggestion: SuggestedContact, *, by: Actor, now: datetime
+) -> Contact:
+    """Store a suggested contact, and notify our people, who decide on it; until then it gets no mail.
+
+    Raises ActionRefused without an e-mail address or phone number, for a known address, and if too many suggestions are
+    open.
+    """
+    email, phone = suggestion.email, suggestion.phone
+    # The lock makes the second of two identical suggestions fail.
+    partner = Partner.objects.select_for_update(no_key=True).get(pk=participant.partner_id)
+    if not email and not phone:
+        raise ActionRefused("Give an e-mail address or a phone number: how else could we reach them?")
+    known = partner.contacts.filter(email__iexact=email).first() if email else None
+    if known is not None:
+        was_named = "was named before" if known.suggested_by else "is known to us already"
+        raise ActionRefused(f"{email} {was_named}: you need not do anything more.")
+    if partner.contacts.exclude(suggested_by="").count() >= MAX_SUGGESTED:
+        raise ActionRefused(
+            f"{MAX_SUGGESTED} people have been named already, and we have not got to them yet. Please call us instead."
+        )
+    contact = Contact.objects.create(partner=partner, suggested_by=by.name, **asdict(suggestion))
+    details = ", ".join(part for part in (suggestion.job, email, phone) if part)
+    record(
+        AuditEvent(
+            "contact.suggested",
+            contact,
+            also=[partner, participant.rotation],
+            new={"name": contact.name, "e-mail": email, "phone": phone, "job": contact.job},
+        ),
+        by=by,
+        now=now,
+    )
+    operator_mail.notify_partner_response(
+        participant,
+        f"{partner} names {contact.name} as the right person: take them on at the partner’s page, or not.",
+        details,
+        at=now,
+    )
+    return contact

@@ -1,7 +1,7 @@
-"""A partner hands in its own new certificate: read, checked, kept, and put before somebody here.
+"""Certificates that partners submit: read, checked, stored, and accepted or refused.
 
-It is stored in no role, so nothing is used that came from outside before its fingerprint was compared over another
-channel, or the partner's rule stands in for that. What it is to replace gets a rotation, as a draft.
+A submitted certificate has no role, so it is not used before its fingerprint was compared over another channel, or the
+partner's rule accepts it. A draft rotation is created in which it replaces the current certificate.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from django.db.models import Q
 
 from as2certs import pki
 from as2certs.accounts.models import Installation
+from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.time_format import format_moment
 from identities import role_assignments
 from identities.certificates import checks, single_import
 from identities.models import IdentityCertificate
 from identities.stations import WRITER_ROLES
-from partners.models import Partner, PartnerCertificate
-from rotations.errors import ActionRefused, SubmissionRefused
+from partners.models import Contact, Partner, PartnerCertificate
+from rotations.errors import ActionRefused, PrivateKeySubmitted, SubmissionRefused
 from rotations.execution import fingerprint_check, transitions
 from rotations.execution.fingerprint_check import SubmissionDecision
 from rotations.letters import access_links
@@ -31,7 +32,7 @@ from rotations.models import HandedIn, Link, Rotation
 from rotations.notifications import operator_mail
 from rotations.planning.states import RotationState
 
-#: So many certificates of a partner may wait to be compared; with more, somebody has to talk to it first.
+#: How many submitted certificates of a partner may wait to be compared.
 MAX_WAITING = 5
 
 PRIVATE_KEY_REFUSAL = (
@@ -39,11 +40,11 @@ PRIVATE_KEY_REFUSAL = (
     "has left your house, and hand in the certificate of the new one."
 )
 
-#: What our roles are for a partner.
+#: The names of our roles for the partner.
 ROLE_TEXT = {"verify": "signing", "encrypt": "encryption"}
-#: Findings that name other stations: a partner learns nothing about them.
+#: Findings that name other stations, which are not shown to the partner.
 _OTHER_STATION_CODES = ("-elsewhere", "-both-environments")
-#: How pki speaks of roles and how a partner does, and what a partner can do where pki speaks to us.
+#: Replacements in the texts of findings, which are written for our people, and other advice for the partner.
 _PARTNER_TERMS = (
     ("the role encrypt", "encryption"),
     ("the role verify", "signing"),
@@ -56,15 +57,11 @@ _PARTNER_ADVICE = {
 }
 
 
-class PrivateKeySubmitted(SubmissionRefused):
-    """A private key was in what a partner brought. Nothing of it is kept."""
-
-
 @dataclass(frozen=True)
 class ReadSubmission:
-    """What was read from what a partner brought: to be compared with what it meant, before it says so.
+    """A submitted certificate that was read and checked, for the partner to confirm.
 
-    ``findings`` are warnings in the partner's words; ``roles`` is what it would be used for.
+    ``findings`` are warnings worded for the partner; ``roles`` are those that it would serve.
     """
 
     material: pki.Material
@@ -74,16 +71,16 @@ class ReadSubmission:
 
     @property
     def pem(self) -> str:
-        """Return the certificate and its issuers as text, to be brought along again."""
+        """Return the certificate and its issuers as PEM, to be submitted again with the confirmation."""
         return pki.to_pem(self.material.leaf, self.material.chain).decode("ascii")
 
 
 def read_submission(
     partner: Partner, data: bytes, *, roles: Collection[str] = (), now: datetime
 ) -> ReadSubmission:
-    """Read and check what a partner brought, as PEM, DER or PKCS#7; nothing is kept.
+    """Read and check a certificate in PEM, DER or PKCS#7.
 
-    Without ``roles``, those are taken for which the certificate is made. Raises KeyShown, SubmissionRefused.
+    Without ``roles``, the certificate's key usages decide. Raises PrivateKeySubmitted, SubmissionRefused.
     """
     if partner.archived_at is not None:
         raise SubmissionRefused(
@@ -101,17 +98,17 @@ def read_submission(
     chosen = tuple(role for role in partner.ROLES if role in (roles or suitable_roles(description, partner)))
     old = next((old for old, _ in predecessors(partner, chosen)), None)
     findings = checks.check_for_station(partner, material, roles=chosen, now=now, predecessor=old)
-    told = [_for_partner(finding) for finding in findings if not finding.code.endswith(_OTHER_STATION_CODES)]
-    errors = [finding for finding in told if finding.level == "error"]
+    shown = [_for_partner(finding) for finding in findings if not finding.code.endswith(_OTHER_STATION_CODES)]
+    errors = [finding for finding in shown if finding.level == "error"]
     if errors:
         raise SubmissionRefused(" ".join(_format_finding(finding) for finding in errors))
     return ReadSubmission(
-        material, description, chosen, [*told, *_shared_with_counterpart(partner, description)]
+        material, description, chosen, [*shown, *_shared_with_counterpart(partner, description)]
     )
 
 
 def _refuse_foreign(partner: Partner, description: pki.Description) -> None:
-    """Refuse what is ours or somebody else's, without a word about whose. Raises SubmissionRefused."""
+    """Raise SubmissionRefused if the certificate belongs to another station, without naming it."""
     if IdentityCertificate.objects.filter(_same_certificate_or_key(description)).exists():
         raise SubmissionRefused(
             "This is a certificate of ours, not of yours: choose the one whose private key your system has."
@@ -131,13 +128,13 @@ def _same_certificate_or_key(description: pki.Description) -> Q:
 
 
 def _counterparts(partner: Partner) -> list[Partner]:
-    """Return the same partner's stations on the other side: test for production, and the other way round."""
+    """Return the test stations of a production station, or the production station of a test station."""
     found = list(partner.rehearses.all())
     return [*found, partner.rehearsal_partner] if partner.rehearsal_partner else found
 
 
 def _refuse_known(partner: Partner, description: pki.Description) -> None:
-    """Refuse what is used already, and what was refused before. Raises SubmissionRefused."""
+    """Raise SubmissionRefused if the certificate is in use already, or was refused before."""
     same = partner.certificates.filter(sha256=description.sha256)
     if partner.service.open().filter(certificate__in=same).exists():
         raise SubmissionRefused(
@@ -153,12 +150,12 @@ def _refuse_known(partner: Partner, description: pki.Description) -> None:
 
 
 def format_uses(roles: Collection[str]) -> str:
-    """Say what roles of ours are for a partner: "signing and encryption"."""
+    """Return the names of roles for the partner: "signing and encryption"."""
     return " and ".join(ROLE_TEXT[role] for role in roles)
 
 
 def suitable_roles(description: pki.Description, partner: Partner) -> tuple[str, ...]:
-    """Return the roles for which a certificate is made, by its key usages; all of them where it says nothing."""
+    """Return the roles that the key usages of a certificate allow; all roles if it has none."""
     usages = set(description.key_usages)
     made_for = {
         "verify": not usages or bool(usages & {"digitalSignature", "nonRepudiation"}),
@@ -170,12 +167,12 @@ def suitable_roles(description: pki.Description, partner: Partner) -> tuple[str,
 def predecessors(
     partner: Partner, roles: Collection[str]
 ) -> list[tuple[PartnerCertificate | None, tuple[str, ...]]]:
-    """Return the certificates that serve these roles now, each with those of the roles; None where none does."""
+    """Return the certificates that serve these roles now, each with its roles; None if no certificate does."""
     held = role_assignments.certificates_by_role(partner)
     written = [certificate for role in WRITER_ROLES for certificate in held.get(role, [])]
     groups: dict[PartnerCertificate | None, list[str]] = {}
     for role in roles:
-        # Of several that are accepted, the one that the writer uses is in use.
+        # Of several accepted certificates, the one with the writer role is in use.
         leading = next((c for c in held[role] if c in written), held[role][-1] if held[role] else None)
         groups.setdefault(leading, []).append(role)
     return [(old, tuple(served)) for old, served in groups.items()]
@@ -189,7 +186,7 @@ def _for_partner(finding: pki.CertificateFinding) -> pki.CertificateFinding:
 
 
 def _format_finding(finding: pki.CertificateFinding) -> str:
-    """Say a finding in one sentence."""
+    """Return a finding as one sentence."""
     return f"{finding.reason.removesuffix('.')}: {finding.advice[:1].lower()}{finding.advice[1:]}"
 
 
@@ -209,19 +206,19 @@ def _shared_with_counterpart(
         )
 
 
-# Taking it.
+# Submitting.
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What was handed in, one row for each certificate that it is to replace; ``is_new`` unless it was here before."""
+    """A submission, with a row for each certificate that it replaces; ``is_new`` unless it was submitted before."""
 
     rows: Sequence[HandedIn]
     is_new: bool
 
 
 def record_private_key(partner: Partner, *, by: Actor, now: datetime) -> None:
-    """Note in the trail that a partner sent a private key, and that it was thrown away."""
+    """Record in the trail that a partner submitted a private key, which was discarded."""
     record(AuditEvent("partner.key_thrown_away", partner), by=by, now=now)
 
 
@@ -229,12 +226,17 @@ def record_private_key(partner: Partner, *, by: Actor, now: datetime) -> None:
 def submit(
     partner: Partner, data: bytes, *, roles: Collection[str], link: Link, by: Actor, now: datetime
 ) -> Submission:
-    """Keep a partner's new certificate, in no role, and start the rotation in which it takes over, as a draft.
+    """Store a partner's new certificate, and prepare the rotation in which it takes over.
 
-    A draft that waits for it gets it; where a rotation already changes these roles, somebody here decides. The same
-    certificate twice is one. Raises KeyShown, SubmissionRefused.
+    1. Lock the partner's running rotations, then read and check the certificate.
+    2. Return the earlier submission if the certificate was submitted before.
+    3. Assign it to a draft that waits for it, or to a new draft; if another rotation changes the role, an operator
+       decides.
+    4. Accept it at once if a rule allows that, and notify our people.
+
+    Raises PrivateKeySubmitted, SubmissionRefused.
     """
-    # Rotations are locked before their holder, everywhere.
+    # Everywhere, rotations are locked before their holder.
     running = [
         transitions.lock_rotation(pk)
         for pk in partner.rotations.running().order_by("pk").values_list("pk", flat=True)
@@ -274,8 +276,8 @@ def submit(
     _accept_automatically(rows[0], link, by=by, now=now)
     for row in rows:
         row.refresh_from_db()
-    beside = [rotation for rotation in running if set(rotation.roles) & set(left)]
-    operator_mail.notify_submitted(rows[0], (changed or beside)[0], at=now)
+    others = [rotation for rotation in running if set(rotation.roles) & set(left)]
+    operator_mail.notify_submitted(rows[0], (changed or others)[0], at=now)
     return Submission(rows, is_new=True)
 
 
@@ -297,9 +299,9 @@ def _assign_rotations(
     by: Actor,
     now: datetime,
 ) -> Iterator[tuple[Rotation | None, Sequence[str]]]:
-    """Yield the rotations in which a certificate takes over, with their roles; None where another one is under way."""
+    """Yield the rotations in which a certificate takes over, with their roles; None if another one is running."""
     left = list(roles)
-    # Also those that somebody began since the others were locked: they are not touched.
+    # Includes rotations that were started since the others were locked; those are not changed.
     for rotation in partner.rotations.running().order_by("pk"):
         mine = [role for role in left if role in rotation.roles]
         if not mine:
@@ -324,11 +326,11 @@ def _waits_for_successor(rotation: Rotation) -> bool:
     return rotation.state == RotationState.DRAFT and rotation.new is None
 
 
-# Accepting it, or not.
+# Accepting or refusing.
 
 
 def _accept_automatically(handed: HandedIn, link: Link, *, by: Actor, now: datetime) -> None:
-    """Accept by the partner's rule, or because somebody compared the certificate before it came by this link."""
+    """Accept if the certificate was compared before it was submitted, or by the partner's rule."""
     step = fingerprint_check.check_step(handed.rotation) if handed.rotation else None
     if step is not None and step.done_at is not None:
         note = f"compared before it was handed in: {step.note or step.done_by}"
@@ -342,40 +344,42 @@ def _accept_automatically(handed: HandedIn, link: Link, *, by: Actor, now: datet
 
 
 def is_accepted_by_rule(partner: Partner, link: Link, by: Actor) -> bool:
-    """Say whether a partner's rule accepts what comes by a link.
+    """Return whether the partner's rule accepts a certificate submitted by this link.
 
-    Its contact had been confirmed when the link was made, and is still; and it is not one of us who uses it.
+    The link's contact was confirmed when it was created and still is, and no operator is using it.
     """
     contact = link.contact
     still = contact is not None and contact.confirmed_at is not None and contact.partner_id == partner.pk
     return partner.accept_by_rule and link.confirmed and still and by.user is None
 
 
-def accept(
-    handed: HandedIn,
-    *,
-    fingerprint: str,
-    spoke_with: str,
-    channel: str,
-    note: str,
-    by: Actor,
-    now: datetime,
-) -> None:
-    """Record that somebody compared the fingerprint with the partner over another channel, and that it matches.
+@dataclass(frozen=True)
+class FingerprintComparison:
+    """A comparison of the fingerprint with the partner over another channel, as an operator records it."""
 
-    Raises PkiError where what was read out is no SHA-256 fingerprint, ActionRefused where it is another one or the
-    matter is settled already, EditConflict.
+    fingerprint: str
+    spoke_with: str
+    channel: str
+    note: str
+
+
+def accept(handed: HandedIn, comparison: FingerprintComparison, *, by: Actor, now: datetime) -> None:
+    """Accept a certificate whose fingerprint was compared and matches.
+
+    Raises PkiError if the recorded text is no SHA-256 fingerprint, ActionRefused if it is another one or the
+    certificate was decided on before, EditConflict.
     """
     refuse_settled(handed)
-    _require_match(handed, fingerprint)
+    _require_match(handed, comparison.fingerprint)
+    spoke_with, channel = comparison.spoke_with, comparison.channel
     if not spoke_with.strip() or not channel.strip():
         raise ActionRefused("Say with whom you compared it, and over which channel.")
-    decision = SubmissionDecision(accepted=True, spoke_with=spoke_with, channel=channel, note=note)
+    decision = SubmissionDecision(accepted=True, spoke_with=spoke_with, channel=channel, note=comparison.note)
     fingerprint_check.settle_submission(handed, decision, by=by, now=now)
 
 
 def refuse_settled(handed: HandedIn) -> None:
-    """Refuse to decide a second time. Raises ActionRefused."""
+    """Raise ActionRefused if the certificate was decided on before."""
     if handed.settled_at is not None:
         done = "accepted" if handed.accepted else "refused"
         raise ActionRefused(
@@ -385,11 +389,11 @@ def refuse_settled(handed: HandedIn) -> None:
 
 
 def _require_match(handed: HandedIn, fingerprint: str) -> None:
-    said = pki.normalise_fingerprint(fingerprint)
+    sha256 = pki.normalise_fingerprint(fingerprint)
     partner, certificate = handed.partner, handed.certificate
-    if said == certificate.sha256:
+    if sha256 == certificate.sha256:
         return
-    if partner.service.open().filter(certificate__sha256=said).exists():
+    if partner.service.open().filter(certificate__sha256=sha256).exists():
         raise ActionRefused(
             f"That is the fingerprint of the certificate that {partner} uses now: ask for that of the new one."
         )
@@ -401,10 +405,10 @@ def _require_match(handed: HandedIn, fingerprint: str) -> None:
 
 @transaction.atomic
 def refuse(handed: HandedIn, *, reason: str, withdraw: bool = False, by: Actor, now: datetime) -> None:
-    """Refuse what was handed in: a draft waits for another one, and an approved rotation to it is cancelled.
+    """Refuse a certificate: drafts lose it, approved rotations to it are cancelled.
 
-    ``withdraw`` takes the link back by which it came.
-    Raises ActionRefused, IllegalTransition, EditConflict.
+    With ``withdraw``, the link by which it was submitted is revoked. Raises ActionRefused, IllegalTransition,
+    EditConflict.
     """
     refuse_settled(handed)
     if not reason.strip():
@@ -418,3 +422,46 @@ def refuse(handed: HandedIn, *, reason: str, withdraw: bool = False, by: Actor, 
             endings.cancel(rotation, reason=reason, by=by, now=now)
     if withdraw and handed.link is not None:
         access_links.revoke_link(handed.link, reason=reason, by=by, now=now)
+
+
+# Whom to call about it.
+
+#: Verbs of the trail by which somebody with the link may have entered a phone number of their own.
+_CONTACT_VERBS = ("contact.created", "contact.taken_on", "contact.changed")
+
+
+#: The fields of a change that matter.
+_IDENTIFYING_FIELDS = {"name", "email", "phone"}
+
+
+@dataclass(frozen=True)
+class ContactsByAge:
+    """A partner's contacts: those unchanged since before the link was created, and the others."""
+
+    before: list[Contact]
+    since: list[Contact]
+
+
+def contacts_by_age(handed: HandedIn) -> ContactsByAge:
+    """Return which contacts were known before the link of a submission was created, by the trail.
+
+    Contacts that were suggested on the partner's page, or changed since, count as new: a certificate must not be
+    compared with somebody whom the submission itself may have brought.
+    """
+    contacts = list(handed.partner.contacts.taken_on())
+    since = handed.link.created_at if handed.link else handed.at
+    entries = Entry.objects.filter(
+        object_kind="partners.contact",
+        object_uid__in=[str(contact.uid) for contact in contacts],
+        verb__in=_CONTACT_VERBS,
+        at__gte=since,
+    )
+    changed = {
+        uid
+        for uid, verb, new in entries.values_list("object_uid", "verb", "new")
+        if verb != "contact.changed" or _IDENTIFYING_FIELDS & set(new)
+    }
+    return ContactsByAge(
+        before=[contact for contact in contacts if str(contact.uid) not in changed],
+        since=[contact for contact in contacts if str(contact.uid) in changed],
+    )

@@ -1,4 +1,4 @@
-"""Moments that are offered where one has to suit all partners, and who can when."""
+"""Time slots offered to partners, one of which has to suit all of them, and their answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
-from as2certs.time_format import format_utc
+from as2certs.time_format import format_moment, format_utc
 from rotations.errors import ActionRefused
 from rotations.exchange.responses import OPERATOR_ONLY_FINDINGS, refuse_begun
 from rotations.execution import transitions
@@ -21,10 +21,10 @@ from rotations.planning import windows
 
 @dataclass(frozen=True)
 class SlotAnswers:
-    """An offered moment, and what each participant said to it: can, can't, or nothing yet (None)."""
+    """An offered slot with each participant's answer: can, can't, or none yet (None)."""
 
     slot: Slot
-    said: Mapping[int, bool | None]
+    answers: Mapping[int, bool | None]
     is_over: bool
 
     @property
@@ -33,48 +33,50 @@ class SlotAnswers:
 
     @property
     def can(self) -> int:
-        """Count those who can."""
-        return sum(said is True for said in self.said.values())
+        """Return how many participants can."""
+        return sum(answer is True for answer in self.answers.values())
 
 
 @dataclass(frozen=True)
 class Availability:
-    """Who can at which of the offered moments."""
+    """Which participants can at which of the offered slots."""
 
     participants: Sequence[Participant]
     columns: Sequence[SlotAnswers]
 
     @property
     def best(self) -> SlotAnswers | None:
-        """Return the moment at which most can; of several the earliest. None while nobody can at any to come."""
+        """Return the future slot at which most can, the earliest of several; None if nobody can."""
         possible = [column for column in self.columns if column.can and not column.is_over]
         return max(possible, key=lambda column: (column.can, -column.slot.start.timestamp()), default=None)
 
     @property
     def silent(self) -> list[Participant]:
-        """Return those who have said nothing to any of them."""
-        return [p for p in self.participants if all(c.said.get(p.pk) is None for c in self.columns)]
+        """Return the participants that have not answered."""
+        return [p for p in self.participants if all(c.answers.get(p.pk) is None for c in self.columns)]
 
     @property
     def rows(self) -> list[tuple[Participant, list[tuple[SlotAnswers, bool | None]]]]:
-        """Return each participant with what it said, moment by moment."""
-        return [(p, [(column, column.said.get(p.pk)) for column in self.columns]) for p in self.participants]
+        """Return each participant with its answer to each slot."""
+        return [
+            (p, [(column, column.answers.get(p.pk)) for column in self.columns]) for p in self.participants
+        ]
 
 
 def load_availability(rotation: Rotation, *, now: datetime) -> Availability:
-    """Read who can at which of the moments that a rotation offers: three queries."""
+    """Load the answers to the slots of a rotation: three queries."""
     taking_part = list(rotation.participants.filter(removed_reason="").select_related("partner"))
     slots = list(rotation.slots.prefetch_related("answers"))
     columns = []
     for slot in slots:
         answers = {answer.participant_id: answer.can for answer in slot.answers.all()}
-        said = {participant.pk: answers.get(participant.pk) for participant in taking_part}
-        columns.append(SlotAnswers(slot, said, slot.start <= now))
+        by_pk = {participant.pk: answers.get(participant.pk) for participant in taking_part}
+        columns.append(SlotAnswers(slot, by_pk, slot.start <= now))
     return Availability(taking_part, columns)
 
 
 def require_possible_slot(rotation: Rotation, window: windows.Window, *, now: datetime) -> None:
-    """Refuse a moment that partners can't be offered. Raises ActionRefused."""
+    """Raise ActionRefused for a window that can't be offered."""
     found = rescheduling.window_findings(rotation, window, now=now)
     refused = [f for f in found if f.level == "error" or f.code in OPERATOR_ONLY_FINDINGS]
     if refused:
@@ -85,9 +87,9 @@ def require_possible_slot(rotation: Rotation, window: windows.Window, *, now: da
 def offer_slots(
     rotation: Rotation, offered: Sequence[windows.Window], *, by: Actor, now: datetime
 ) -> list[Slot]:
-    """Offer partners some moments to choose from, in place of those offered before; answers to kept ones stay.
+    """Replace the offered slots; answers to slots that are offered again are kept.
 
-    Raises ActionRefused for none or too many, or for one that can't be.
+    Raises ActionRefused for no slots or too many, or for one that can't be offered.
     """
     rotation = transitions.lock_rotation(rotation.pk)
     require_approved(rotation)
@@ -109,7 +111,7 @@ def offer_slots(
             "rotation.slots_offered",
             rotation,
             also=[rotation.holder],
-            new={"moments": [f"{w.local_start:%Y-%m-%d %H:%M} {w.zone}" for w in spans.values()]},
+            new={"moments": [f"{format_moment(w.start, w.zone, 'iso')} {w.zone}" for w in spans.values()]},
         ),
         by=by,
         now=now,
@@ -133,13 +135,13 @@ def answer_slots(participant: Participant, can: Collection[Slot], *, by: Actor, 
         SlotAnswer.objects.update_or_create(
             slot=slot, participant=participant, defaults={"can": slot.pk in able, "at": now}
         )
-    told = [f"{format_utc(s.start)}" for s in slots if s.pk in able]
+    times = [format_utc(s.start) for s in slots if s.pk in able]
     record(
         AuditEvent(
             "participant.slots",
             rotation,
             also=[rotation.holder, participant.partner],
-            new={"can": told or "at none of them"},
+            new={"can": times or "at none of them"},
         ),
         by=by,
         now=now,
@@ -148,7 +150,7 @@ def answer_slots(participant: Participant, can: Collection[Slot], *, by: Actor, 
 
 @transaction.atomic
 def withdraw_slots(rotation: Rotation, *, by: Actor, now: datetime) -> None:
-    """Offer no moments any more; the window stays. Raises ActionRefused when none are offered."""
+    """Withdraw all slots; the window stays. Raises ActionRefused if none are offered."""
     rotation = transitions.lock_rotation(rotation.pk)
     offered = list(rotation.slots.all())
     if not offered:
@@ -159,9 +161,9 @@ def withdraw_slots(rotation: Rotation, *, by: Actor, now: datetime) -> None:
 
 @transaction.atomic
 def take_slot(slot: Slot, *, by: Actor, now: datetime) -> Rotation:
-    """Move the change to an offered moment, and count those who said that they can then as agreed.
+    """Move the change to an offered slot; participants that can then count as agreed, the others are asked.
 
-    The others are asked to agree. Raises ActionRefused when it is no longer offered, or can't be any more.
+    Raises ActionRefused if the slot is no longer offered or possible.
     """
     rotation = transitions.lock_rotation(slot.rotation_id)
     refuse_begun(rotation, now=now)
@@ -186,7 +188,7 @@ def take_slot(slot: Slot, *, by: Actor, now: datetime) -> Rotation:
 
 
 def _keep_window(rotation: Rotation, can: Collection[Participant], *, by: Actor, now: datetime) -> Rotation:
-    """Take the window that the change has already: nobody has to be told of another one."""
+    """Take the slot that is the window already, without letters to partners."""
     record(AuditEvent("rotation.slot_taken", rotation, also=[rotation.holder]), by=by, now=now)
     record_agreement(rotation, can, by=by, now=now)
     rotation.slots.all().delete()

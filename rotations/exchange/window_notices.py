@@ -1,13 +1,12 @@
-"""Keep partners that change together with us from doing so alone, when our side is not ready at the agreed time.
+"""Letters to partners that change at the same moment as we do: wait, since we are not ready; or change now.
 
-A partner with room for one certificate switches by the clock. Where we don't, its messages and ours fail until somebody
-steps in; so it is told beforehand to wait, and told again once we have changed.
+Such a partner switches at the agreed time. If we don't, messages fail in both directions, so it is asked in advance to
+wait, and asked to change once we have changed.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -15,41 +14,41 @@ from django.db.models import Exists, OuterRef
 
 from as2certs.audit.recording import Actor
 from rotations.execution import stored_plan, transitions
-from rotations.letters import compose
+from rotations.letters.context import LetterContext
+from rotations.letters.sending import informed_contacts, send_letters
 from rotations.models import Letter, Participant, Rotation, Step, rehearsal
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState
 
 log = logging.getLogger(__name__)
 
-#: How long before the window somebody still has to confirm without that partners are told to wait.
+#: How long before the window partners are asked to wait if we are not ready.
 LEAD_TIME = timedelta(minutes=30)
-#: States in which our side has not changed, and in which it has.
+#: States in which we are not ready, and in which we have changed.
 NOT_READY_STATES = (RotationState.EXCHANGING,)
 CHANGED_STATES = (RotationState.UNDER_WAY, RotationState.APPLIED)
 
 
 def send_window_notices(now: datetime) -> int:
-    """Tell partners to wait where we are not ready, and to change once we have; return how many letters were queued.
+    """Ask partners to wait if we are not ready, and to change once we have; return how many letters were queued.
 
-    Each goes once per window and contact.
+    Each letter is sent once per window and contact.
     """
-    for_all = Rotation.objects.exclude(Exists(Step.objects.alone().filter(rotation=OuterRef("pk"))))
+    for_all = Rotation.objects.exclude(Exists(Step.objects.for_one_partner().filter(rotation=OuterRef("pk"))))
     near = for_all.filter(window_start__lte=now + LEAD_TIME, window_end__gt=now)
-    waiting = near.filter(state__in=NOT_READY_STATES)
-    changed = for_all.filter(
-        state__in=CHANGED_STATES, participants__letters__kind=Letter.Kind.NOT_NOW
-    ).distinct()
+    waiting = near.filter(state__in=NOT_READY_STATES).values_list("pk", flat=True)
+    asked_to_wait = for_all.filter(participants__letters__kind=Letter.Kind.NOT_NOW)
+    changed = asked_to_wait.filter(state__in=CHANGED_STATES).values_list("pk", flat=True).distinct()
     return (
-        sum(_notify_rotation(pk, Letter.Kind.NOT_NOW, NOT_READY_STATES, now=now) for pk in _keys(waiting))
-        + sum(_notify_rotation(pk, Letter.Kind.NOW, CHANGED_STATES, now=now) for pk in _keys(changed))
+        sum(_notify_rotation(pk, Letter.Kind.NOT_NOW, NOT_READY_STATES, now=now) for pk in list(waiting))
+        + sum(_notify_rotation(pk, Letter.Kind.NOW, CHANGED_STATES, now=now) for pk in list(changed))
         + sum(_notify_individually(pk, now=now) for pk in _due_individually(now))
     )
 
 
 def _due_individually(now: datetime) -> list[int]:
-    """Return the participants (primary keys) that change together with us at their own moment, near to it or late."""
-    ours = Step.objects.alone().filter(participant=OuterRef("participant"))
+    """Return the participants (primary keys) with an own window, near or past, in which they change with us."""
+    ours = Step.objects.for_one_partner().filter(participant=OuterRef("participant"))
     open_ = Step.objects.filter(Exists(ours), act=Act.PARTNER_CUT_OVER, simultaneous=True)
     near = open_.exclude(state__in=SETTLED).filter(earliest_at__lte=now + LEAD_TIME)
     going_on = near.filter(rotation__state__in=(*AWAITING_WINDOW, RotationState.APPLIED))
@@ -57,7 +56,7 @@ def _due_individually(now: datetime) -> list[int]:
 
 
 def _notify_individually(pk: int, *, now: datetime) -> int:
-    """Tell one participant to wait while we are not ready for it, and to change once we have changed for it."""
+    """Ask one participant to wait if we are not ready for it, or to change once we have changed for it."""
     try:
         with transaction.atomic():
             rotation = transitions.lock_rotation(
@@ -66,21 +65,16 @@ def _notify_individually(pk: int, *, now: datetime) -> int:
             participant = next((one for one in _simultaneous_participants(rotation) if one.pk == pk), None)
             if participant is None:
                 return 0
-            participant.rotation = rotation
             if pk in stored_plan.switched_participants(rotation):
                 return _notify_participant(rotation, participant, Letter.Kind.NOW, now=now)
             waits = stored_plan.awaits_preparation(participant) or rotation.is_withdrawn
-            kept = waits or rehearsal.rehearsal_obstacle(rotation)
-            if kept and participant.ends is not None and now < participant.ends:
+            not_ready = waits or rehearsal.rehearsal_obstacle(rotation)
+            if not_ready and participant.ends is not None and now < participant.ends:
                 return _notify_participant(rotation, participant, Letter.Kind.NOT_NOW, now=now)
     except Exception:
-        # One partner that can't be told must not keep the others from it; it is tried again in the next run.
+        # An error with one partner must not affect the others; the next run tries again.
         log.exception("Participant %s could not be told about its window", pk)
     return 0
-
-
-def _keys(rotations: Iterable[Rotation]) -> list[int]:
-    return [rotation.pk for rotation in rotations]
 
 
 def _notify_rotation(pk: int, kind: str, states: tuple[RotationState, ...], *, now: datetime) -> int:
@@ -94,13 +88,13 @@ def _notify_rotation(pk: int, kind: str, states: tuple[RotationState, ...], *, n
                 for participant in _simultaneous_participants(rotation)
             )
     except Exception:
-        # One rotation that can't be told of must not keep the others from it; it is tried again in the next run.
+        # An error in one rotation must not affect the others; the next run tries again.
         log.exception("Rotation %s: its partners could not be told about the window", pk)
         return 0
 
 
 def _simultaneous_participants(rotation: Rotation) -> list[Participant]:
-    """Return the participants that have still to change at the same moment as we do."""
+    """Return the participants that still have to change at the same moment as we do."""
     open_steps = (
         rotation.steps.filter(act=Act.PARTNER_CUT_OVER, simultaneous=True)
         .exclude(state__in=SETTLED)
@@ -111,13 +105,13 @@ def _simultaneous_participants(rotation: Rotation) -> list[Participant]:
 
 
 def _notify_participant(rotation: Rotation, participant: Participant, kind: str, *, now: datetime) -> int:
-    participant.rotation = rotation
-    assert participant.starts is not None  # asked for by the callers
+    assert participant.starts is not None  # approved rotations have a window
     event = participant.starts.isoformat()
-    told_to_wait = participant.letters.filter(
+    asked_to_wait = participant.letters.filter(
         kind=Letter.Kind.NOT_NOW, at__gte=participant.starts - LEAD_TIME
     ).exists()
-    if kind == Letter.Kind.NOW and not told_to_wait:
+    if kind == Letter.Kind.NOW and not asked_to_wait:
         return 0
-    contacts = compose.informed_contacts(participant, kind)
-    return len(compose.send_letters(kind, participant, contacts, by=Actor.runner(), now=now, event=event))
+    contacts = informed_contacts(participant, kind)
+    context = LetterContext.of(participant, now=now)
+    return len(send_letters(context, kind, contacts, by=Actor.runner(), event=event))

@@ -14,6 +14,7 @@ from typing import Any
 
 from django.db.models import Q
 
+from as2certs.time_format import format_moment
 from identities.models import Identity
 from identities.role_assignments import RoleAssignments
 from identities.stations import WRITER_ROLES, AbstractCertificate
@@ -134,8 +135,8 @@ def obstacle(step: Step, facts: RotationFacts, *, now: datetime) -> str:
         return approval_obstacle(rotation)
     if step.latest_at is not None and step.is_window_over(now):
         return (
-            f"The window ended at {step.latest_at:%Y-%m-%d %H:%M} UTC before the change could be made, so it was "
-            "not made. Agree a new window with the partners and postpone to it, or cancel."
+            f"The window ended at {format_moment(step.latest_at, 'UTC', 'iso')} UTC before the change could be made, "
+            "so it was not made. Agree a new window with the partners and postpone to it, or cancel."
         )
     if step.act in WINDOW_ACTS and (reason := _window_obstacle(step, facts)):
         return reason
@@ -194,7 +195,9 @@ def _unrehearsed_rotations(steps: StepQuerySet) -> list[int]:
     keys = set(steps.order_by().values_list("rotation", flat=True))
     if not keys:
         return []
-    rotations = Rotation.objects.with_rule().select_related("identity", "partner").filter(pk__in=keys)
+    rotations = (
+        Rotation.objects.with_rehearsal_rule().select_related("identity", "partner").filter(pk__in=keys)
+    )
     return [rotation.pk for rotation in rotations if rehearsal.rehearsal_obstacle(rotation)]
 
 
@@ -256,8 +259,9 @@ def _successor_obstacle(step: Step, *, now: datetime) -> str:
     # Reading with it may be prepared before it is valid; writing with it may not begin.
     if now > new.not_after or (now < new.not_before and step.act == Act.CUT_OVER):
         return (
-            f"The successor {new.short_name} is valid from {new.not_before:%Y-%m-%d %H:%M} to "
-            f"{new.not_after:%Y-%m-%d %H:%M} UTC, not now. Cancel, and rotate to a certificate that is valid."
+            f"The successor {new.short_name} is valid from {format_moment(new.not_before, 'UTC', 'iso')} to "
+            f"{format_moment(new.not_after, 'UTC', 'iso')} UTC, not now. Cancel, and rotate to a certificate "
+            "that is valid."
         )
     return ""
 

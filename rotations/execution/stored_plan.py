@@ -189,18 +189,18 @@ _PLANNED_FIELDS = (*_CONTENT_FIELDS, *_TIME_FIELDS, "blocked")
 
 
 def replace_plan(
-    rotation: Rotation, fresh: Sequence[Step], *, anew: Collection[int], begun: Collection[int]
+    rotation: Rotation, fresh: Sequence[Step], *, changed: Collection[int], begun: Collection[int]
 ) -> None:
     """Replace the stored plan by another one for the same window; settled steps stay settled.
 
-    Participants whose own steps differ (``anew``, primary keys) keep only the steps that the new plan has too, and are
-    asked again whether they agree to the window. Participants with whom the change has ``begun`` keep all their steps.
+    Participants whose own steps differ (``changed``, primary keys) keep only the steps that the new plan has too, and
+    are asked again whether they agree to the window. Those with whom the change has ``begun`` keep all their steps.
     """
     planned = {step.key: step for step in fresh if step.participant_id not in begun}
     stored = rotation.steps.exclude(act=ROLL_BACK).exclude(key__startswith=f"{PAST_PREFIX}:")
     for step in list(stored.exclude(participant__in=begun)):
         settled = step.state in SETTLED
-        asked_again = step.participant_id in anew and (step.act == Act.AGREE or step.key not in planned)
+        asked_again = step.participant_id in changed and (step.act == Act.AGREE or step.key not in planned)
         if asked_again or (step.key not in planned and not settled):
             step.delete()
     kept = {step.key: step for step in rotation.steps.filter(key__in=planned)}
@@ -222,7 +222,7 @@ def copy_step(step: Step) -> Step:
 
 def signs_per_partner(rotation: Rotation) -> bool:
     """Return whether our signature changes for each partner at a moment of its own in this rotation."""
-    return rotation.steps.alone().exists()
+    return rotation.steps.for_one_partner().exists()
 
 
 def awaits_preparation(participant: Participant) -> bool:
@@ -249,7 +249,7 @@ def drain_time(systems: Iterable[AS2System | None]) -> timedelta:
 
 def switched_participants(rotation: Rotation) -> set[int]:
     """Return the participants (primary keys) for which alone our signature has changed, and was not rolled back."""
-    done = rotation.steps.alone().filter(state="done")
+    done = rotation.steps.for_one_partner().filter(state="done")
     return set(done.exclude(key__startswith=f"{PAST_PREFIX}:").values_list("participant", flat=True))
 
 

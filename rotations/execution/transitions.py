@@ -132,7 +132,7 @@ def lock_rotations_of(steps: Iterable[Step]) -> list[Rotation]:
     rotations = list(_locked_rotations().filter(pk__in=list(by_key)).order_by("pk"))
     for rotation in rotations:
         step = by_key[rotation.pk]
-        rotation.know_certificates_of(step.rotation)
+        rotation.copy_certificates_from(step.rotation)
         rotation.identity, rotation.partner = step.rotation.identity, step.rotation.partner
         step.rotation = rotation
     return rotations
@@ -141,7 +141,7 @@ def lock_rotations_of(steps: Iterable[Step]) -> list[Rotation]:
 def _locked_rotations() -> RotationQuerySet:
     # Relations are read when they are used: a join would return them as they were before the wait for the lock, and
     # planning nine joins costs PostgreSQL more than the few short queries.
-    return Rotation.objects.with_rule().select_for_update(of=("self",))
+    return Rotation.objects.with_rehearsal_rule().select_for_update(of=("self",))
 
 
 # Rotations
@@ -336,7 +336,7 @@ def settle_step(
     changed. ``step`` is as its claimer read it: a worker that lost its lease finds another number of attempts.
     """
     rotation = lock_rotation(step.rotation_id)
-    rotation.know_certificates_of(step.rotation)
+    rotation.copy_certificates_from(step.rotation)
     step.rotation = rotation
     work = UnitOfWork([rotation], by=by, now=now)
     settle_step_in(work, step, action, stored=(step.state, step.attempts), note=note, late=late)
@@ -524,7 +524,7 @@ def advance_rehearsed(*, now: datetime) -> int:
     Mostly that has happened by itself; this is for a setting that was changed, a counterpart that was archived, and a
     process that died. One query as long as no rotation waits.
     """
-    waiting = Rotation.objects.prepared().with_rule().select_related("identity", "partner")
+    waiting = Rotation.objects.prepared().with_rehearsal_rule().select_related("identity", "partner")
     free = [rotation.pk for rotation in waiting.order_by("pk") if not rehearsal.rehearsal_obstacle(rotation)]
     return sum(reconsider_rehearsal(pk, by=RUNNER, now=now) for pk in free)
 

@@ -1,7 +1,7 @@
-"""Links to a partner's page: made, found by their token, withdrawn.
+"""Links to a partner's page: created, found by their token, revoked.
 
-A token has 256 random bits and is kept as its SHA-256 alone, so it can be neither guessed, read from the database,
-nor found by timing: the database compares hashes that nobody can steer.
+A token has 256 random bits, and only its SHA-256 is stored: it can't be guessed, read from the database, or found by
+timing, since an attacker can't choose the hashes that the database compares.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from partners.models import Contact, Partner
 from rotations.errors import LinkExpired
 from rotations.models import Link, Participant
 
-#: How long a link still shows how a rotation ended.
+#: How long a link works after its rotation has ended.
 VISIBLE_AFTER_END = timedelta(days=30)
-#: How long a partner may take to hand in its own certificate by a link, unless a date is given.
+#: How long a link for submitting a certificate works, unless a date is given.
 SUBMISSION_LIFETIME = timedelta(days=120)
 
 
 @dataclass(frozen=True)
 class NewLink:
-    """A link just made, with the only copy of its token, as a whole address."""
+    """A new link and its URL, which holds the only copy of the token."""
 
     link: Link
     url: str
@@ -39,7 +39,7 @@ class NewLink:
 
 
 def hash_token(token: str) -> str:
-    """Return what is kept of a token: its SHA-256 in hex."""
+    """Return the SHA-256 of a token in hex, which is stored in its place."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
@@ -52,10 +52,10 @@ def create_link(
     now: datetime,
     expires_at: datetime | None = None,
 ) -> NewLink:
-    """Make a link to a partner's page; call it in the transaction of what it is made for.
+    """Create a link to a partner's page, in the caller's transaction.
 
-    With a participant it ends with the rotation, or at ``expires_at`` where that comes first. Without one it lets the
-    partner hand in its own certificate.
+    With a participant it expires some time after the rotation, or at ``expires_at`` if that is earlier. Without one it
+    is for submitting the partner's own certificate.
     """
     token = secrets.token_urlsafe(32)
     if participant is None and expires_at is None:
@@ -88,7 +88,7 @@ def create_link(
 
 
 def find_link(token: str) -> Link | None:
-    """Return the link with this token, whatever became of it; None where there is none."""
+    """Return the link with this token, even if it was revoked or has expired; None if there is none."""
     return (
         Link.objects.select_related("partner", "contact", "participant__partner", "participant__rotation")
         .filter(token_hash=hash_token(token))
@@ -97,7 +97,7 @@ def find_link(token: str) -> Link | None:
 
 
 def require_active_link(link: Link, *, now: datetime) -> None:
-    """Refuse a link that was withdrawn or has ended. Raises LinkExpired."""
+    """Raise LinkExpired if the link was revoked or has expired."""
     if link.revoked_at is not None:
         raise LinkExpired(
             "This link was withdrawn, because it may have come into other hands. Ask us for a new one."
@@ -122,7 +122,7 @@ def require_active_link(link: Link, *, now: datetime) -> None:
 
 @transaction.atomic
 def revoke_link(link: Link, *, reason: str, by: Actor, now: datetime) -> bool:
-    """Withdraw a link at once; False where it was withdrawn already."""
+    """Revoke a link; return False if it was revoked before."""
     if not Link.objects.filter(pk=link.pk, revoked_at=None).update(revoked_at=now, revoked_by=by.name):
         return False
     also = [link.partner, *([link.participant.rotation] if link.participant else [])]
@@ -131,9 +131,9 @@ def revoke_link(link: Link, *, reason: str, by: Actor, now: datetime) -> bool:
 
 
 def record_opened(link: Link, *, by: Actor, now: datetime) -> None:
-    """Note that a link was used from an address, and, the first time, that its page was opened.
+    """Record the address that used a link and, the first time, that its page was opened.
 
-    Mail scanners open links too: an opened page is no answer, and nothing else comes of it.
+    Mail scanners open links too, so an opened page is not an answer.
     """
     if link.last_address != by.address:
         Link.objects.filter(pk=link.pk).update(last_address=by.address)
@@ -147,7 +147,7 @@ def record_opened(link: Link, *, by: Actor, now: datetime) -> None:
 
 
 def record_download(link: Link, form: str, *, by: Actor, now: datetime) -> None:
-    """Note that the certificate was downloaded in some form; the first time, that the partner has it."""
+    """Record the first download of the certificate by a participant."""
     if link.participant is None:
         return
     with transaction.atomic():

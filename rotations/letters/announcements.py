@@ -1,9 +1,9 @@
-"""Announce a change to partners: look at each mail beforehand, send it, or make a link to give them another way."""
+"""Announce a change to partners: preview each mail, send it, or create a link to give to them another way."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
@@ -16,26 +16,28 @@ from django.urls import reverse
 from as2certs.accounts.models import User
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.mail import outbox
-from as2certs.mail.models import Attachment
 from partners.models import Contact
 from rotations.errors import ActionRefused, PreviewOutdated
 from rotations.execution import transitions
 from rotations.execution.confirmations import lock_for_answer, open_steps
 from rotations.execution.version_token import version_token
-from rotations.letters import access_links, compose
+from rotations.letters import access_links
+from rotations.letters.compose import ComposedLetter, LetterContent, build_content, compose
 from rotations.letters.contacts import contacts_for, explain_contact_gap, find_contact_gap
+from rotations.letters.context import LetterContext, RotationContext
+from rotations.letters.sending import send_letters
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepAction
 
-#: States of a rotation in which partners may be told of it.
+#: States of a rotation in which it may be announced.
 ANNOUNCEABLE_STATES = (RotationState.EXCHANGING, RotationState.SCHEDULED, RotationState.UNDER_WAY)
 
 ANNOUNCEMENT = Letter.Kind.ANNOUNCEMENT
 
 
 class Remedy(StrEnum):
-    """Where an obstacle is mended."""
+    """What has to be changed so that a partner can be informed."""
 
     CONTACT = "contact"
     ADDRESS = "address"
@@ -46,72 +48,71 @@ class Remedy(StrEnum):
 
 @dataclass(frozen=True)
 class AnnouncementObstacle:
-    """Why a partner can't be told now, in one sentence, and where that is mended."""
+    """Why a change can't be announced to a partner, in one sentence, and what has to be changed."""
 
     text: str
-    mend: Remedy
+    remedy: Remedy
 
 
 @dataclass(frozen=True)
 class AnnouncementPreview:
-    """All that would go to one partner: a mail per contact, or why there is none."""
+    """The mails that an announcement would send to one partner, one per contact, or why there are none."""
 
-    scene: compose.LetterContext
-    outlines: Sequence[compose.LetterContent]
+    context: LetterContext
+    contents: Sequence[LetterContent]
     obstacle: str
-    mend: Remedy = Remedy.NOWHERE
+    remedy: Remedy = Remedy.NOWHERE
 
     @property
     def participant(self) -> Participant:
-        return self.scene.participant
+        return self.context.participant
 
     @property
-    def is_again(self) -> bool:
-        """Say whether this partner was told before."""
+    def was_announced(self) -> bool:
+        """Return whether the change was announced to this partner before."""
         return self.participant.announced_at is not None
 
     @property
     def is_due(self) -> bool:
-        """Say whether it is this partner's turn to be told, and nobody has told it yet."""
-        step = _announcement_step(self.scene)
+        """Return whether the change is to be announced to this partner now, for the first time."""
+        step = _announcement_step(self.context)
         is_open = step is None or step.state not in SETTLED
-        return not self.obstacle and not self.is_again and is_open
+        return not self.obstacle and not self.was_announced and is_open
 
     @cached_property
-    def drafts(self) -> list[compose.ComposedLetter]:
-        """Write the mails out as they would leave."""
-        url = preview_url(self.participant)
-        return [compose.render(self.scene, ANNOUNCEMENT, outline, url=url) for outline in self.outlines]
+    def letters(self) -> list[ComposedLetter]:
+        """Compose the mails as they would be sent."""
+        url, event = preview_url(self.participant), self.context.now.isoformat()
+        return [compose(self.context, ANNOUNCEMENT, one, url=url, event=event) for one in self.contents]
 
     @property
     def version(self) -> str:
         """Return the token of the mails, which a form carries: one part for each of recipients, subjects and texts."""
         recipients, subjects, rest = (
-            zip(*(o.parts for o in self.outlines), strict=True) if self.outlines else ((),) * 3
+            zip(*(content.versions for content in self.contents), strict=True) if self.contents else ((),) * 3
         )
         return ".".join(version_token(part, length=10) for part in (recipients, subjects, rest))
 
     def require_version(self, seen: str) -> None:
-        """Refuse to send other mails than those that were looked at. Raises PreviewOutdated, which says what
-        changed."""
+        """Raise PreviewOutdated, which says what changed, unless ``seen`` is the token of these mails."""
         if seen == self.version:
             return
         parts = ("who gets it", "its subject", "its text")
-        was, is_ = seen.split("."), self.version.split(".")
-        changed = [part for part, one, other in zip(parts, was, is_, strict=False) if one != other]
+        old, new = seen.split("."), self.version.split(".")
+        changed = [part for part, one, other in zip(parts, old, new, strict=False) if one != other]
         raise PreviewOutdated(
             f"The mail to {self.participant.partner} is no longer the one that you looked at. What changed: "
-            f"{', '.join(changed) if len(was) == len(is_) else 'all of it'}."
+            f"{', '.join(changed) if len(old) == len(new) else 'all of it'}."
         )
 
 
 def load_participants(rotation: Rotation) -> list[Participant]:
-    """Return who takes part in a rotation, with all that writing to them needs."""
+    """Load the participants of a rotation with everything that their letters need."""
     return list(_with_related(rotation.participants.filter(removed_reason="")))
 
 
 def _with_related(participants: QuerySet[Participant]) -> QuerySet[Participant]:
-    steps = Step.objects.defer("evidence", "effects", "checkpoint")  # many rows, and nothing of that is told
+    steps = Step.objects.defer("evidence", "effects", "checkpoint")  # large, and not used in letters
     return participants.select_related("partner").prefetch_related(
         "partner__contacts", Prefetch("steps", steps)
     )
@@ -120,113 +121,97 @@ def _with_related(participants: QuerySet[Participant]) -> QuerySet[Participant]:
 def build_previews(
     rotation: Rotation, participants: Sequence[Participant], *, now: datetime
 ) -> list[AnnouncementPreview]:
-    """Say what announcing would send to these participants; nothing is stored, and drawn only where it is asked for.
+    """Return what announcing would send to each of these participants of ``load_participants``.
 
-    Takes a constant number of queries for participants of ``to_tell``. Raises UnknownPlaceholder when the operator's
-    wording has one.
+    Takes a constant number of queries and renders nothing. Raises UnknownPlaceholder if the operator's wording contains
+    one.
     """
-    common = compose.RotationContext.of(rotation, now=now)
-    scenes = [
-        compose.LetterContext.of(_with_rotation(rotation, p), now=now, common=common) for p in participants
-    ]
-    waits_for = {
-        key for scene in scenes if (step := _announcement_step(scene)) and step.blocked for key in step.after
-    }
-    still_open = (
-        rotation.steps.filter(key__in=waits_for).exclude(state__in=SETTLED)
-        if waits_for
+    shared = RotationContext.of(rotation, now=now)
+    contexts = [LetterContext.of(participant, now=now, shared=shared) for participant in participants]
+    steps = [step for context in contexts if (step := _announcement_step(context)) and step.blocked]
+    predecessors = {key for step in steps for key in step.after}
+    unsettled = (
+        rotation.steps.filter(key__in=predecessors).exclude(state__in=SETTLED)
+        if predecessors
         else Step.objects.none()
     )
-    titles = dict(still_open.order_by("position").values_list("key", "title"))
-    return [_build_preview(scene, titles) for scene in scenes]
-
-
-def _with_rotation(rotation: Rotation, participant: Participant) -> Participant:
-    participant.rotation = rotation
-    return participant
+    titles = dict(unsettled.order_by("position").values_list("key", "title"))
+    return [_build_preview(context, titles) for context in contexts]
 
 
 def build_preview(participant: Participant, *, now: datetime) -> AnnouncementPreview:
-    """Say what announcing would send to one participant, as it is now."""
+    """Return what announcing would send to one participant."""
     rotation = participant.rotation
-    again = _with_related(rotation.participants.filter(pk=participant.pk)).get()
-    (envelope,) = build_previews(rotation, [again], now=now)
-    return envelope
+    fresh = _with_related(rotation.participants.filter(pk=participant.pk)).get()
+    return build_previews(rotation, [fresh], now=now)[0]
 
 
-def _build_preview(scene: compose.LetterContext, still_open: Mapping[str, str]) -> AnnouncementPreview:
-    participant = scene.participant
-    obstacle = _order_obstacle(scene, still_open) or _contact_obstacle(participant)
-    if not can_be_announced(scene.rotation):
-        return AnnouncementPreview(scene, (), obstacle.text if obstacle else "")
+def _build_preview(context: LetterContext, unsettled: Mapping[str, str]) -> AnnouncementPreview:
+    participant = context.participant
+    obstacle = _order_obstacle(context, unsettled) or _contact_obstacle(participant)
+    if not can_be_announced(context.rotation):
+        return AnnouncementPreview(context, (), obstacle.text if obstacle else "")
     contacts = contacts_for(participant.partner, ANNOUNCEMENT)
-    outlines = [compose.build_content(scene, ANNOUNCEMENT, contact) for contact in contacts]
-    return AnnouncementPreview(
-        scene, outlines, obstacle.text if obstacle else "", obstacle.mend if obstacle else Remedy.NOWHERE
-    )
+    contents = [build_content(context, ANNOUNCEMENT, contact) for contact in contacts]
+    if obstacle is None:
+        return AnnouncementPreview(context, contents, "")
+    return AnnouncementPreview(context, contents, obstacle.text, obstacle.remedy)
 
 
 def preview_url(participant: Participant) -> str:
-    """Return the address at which an operator sees a partner's page as the partner does."""
+    """Return the URL at which an operator sees a partner's page as the partner does."""
     return settings.AS2CERTS_BASE_URL + reverse("participant-as-partner", args=[participant.uid])
 
 
 def can_be_announced(rotation: Rotation) -> bool:
-    """Say whether partners are told in this state; in an emergency also of what is done already."""
+    """Return whether partners are informed in this state; in an emergency also after the change."""
     late = rotation.is_emergency and rotation.state == RotationState.APPLIED
     return rotation.state in ANNOUNCEABLE_STATES or late
 
 
-def _announcement_step(scene: compose.LetterContext) -> Step | None:
-    return next((step for step in scene.steps if step.act == Act.ANNOUNCE), None)
+def _announcement_step(context: LetterContext) -> Step | None:
+    return next((step for step in context.steps if step.act == Act.ANNOUNCE), None)
 
 
-def _order_obstacle(
-    scene: compose.LetterContext, still_open: Mapping[str, str]
-) -> AnnouncementObstacle | None:
-    """Say why it is not a participant's turn to be told. ``still_open`` are the steps that come first: key → title."""
-    if not can_be_announced(scene.rotation):
+def _order_obstacle(context: LetterContext, unsettled: Mapping[str, str]) -> AnnouncementObstacle | None:
+    """Return why the change can't be announced yet; ``unsettled`` maps keys of preceding open steps to titles."""
+    if not can_be_announced(context.rotation):
         return AnnouncementObstacle(
             "Partners are told once the plan is approved, and until the change is made.", Remedy.NOWHERE
         )
-    if scene.participant.is_removed:
+    if context.participant.is_removed:
         return AnnouncementObstacle(
-            f"{scene.participant.partner} takes no part in this rotation.", Remedy.NOWHERE
+            f"{context.participant.partner} takes no part in this rotation.", Remedy.NOWHERE
         )
-    step = _announcement_step(scene)
+    step = _announcement_step(context)
     if step is None or not step.blocked:
         return None
-    first = next((title for key, title in still_open.items() if key in step.after), None)
+    first = next((title for key, title in unsettled.items() if key in step.after), None)
     return AnnouncementObstacle(f"Not yet: first “{first}”.", Remedy.STEP) if first else None
 
 
 def _contact_obstacle(participant: Participant) -> AnnouncementObstacle | None:
-    lack = find_contact_gap(participant.partner, ANNOUNCEMENT)
-    return (
-        AnnouncementObstacle(explain_contact_gap(participant.partner, ANNOUNCEMENT), Remedy(lack.value))
-        if lack
-        else None
-    )
+    gap = find_contact_gap(participant.partner, ANNOUNCEMENT)
+    if gap is None:
+        return None
+    return AnnouncementObstacle(explain_contact_gap(participant.partner, ANNOUNCEMENT), Remedy(gap.value))
 
 
 @transaction.atomic
 def announce(participant: Participant, *, by: Actor, now: datetime, seen: str | None = None) -> list[Letter]:
-    """Send the announcement to a partner's contacts, and note that it was told.
+    """Send the announcement to a partner's contacts, and record that it was announced.
 
-    ``seen`` is the version of the mails that somebody looked at; without it nobody did. Raises ActionRefused when it
-    is not its turn, or when the letter would reach nobody, PreviewOutdated when other mails would go out than were
-    seen.
+    ``seen`` is the version of the preview that somebody has seen, if any. Raises ActionRefused if it is too
+    early or the letter would reach nobody, PreviewOutdated if other mails would be sent than were previewed.
     """
     rotation, participant = lock_for_answer(participant)
-    participant.rotation = rotation
-    envelope = build_preview(participant, now=now)
-    if envelope.obstacle:
-        raise ActionRefused(envelope.obstacle)
+    preview = build_preview(participant, now=now)
+    if preview.obstacle:
+        raise ActionRefused(preview.obstacle)
     if seen is not None:
-        envelope.require_version(seen)
-    contacts = [outline.contact for outline in envelope.outlines]
-    common = envelope.scene.common
-    sent = compose.send_letters(ANNOUNCEMENT, participant, contacts, by=by, now=now, common=common)
+        preview.require_version(seen)
+    contacts = [content.contact for content in preview.contents]
+    sent = send_letters(preview.context, ANNOUNCEMENT, contacts, by=by)
     to = ", ".join(contact.email for contact in contacts)
     record_announced(rotation, participant, f"mail to {to}", by=by, now=now)
     return sent
@@ -236,41 +221,39 @@ def announce(participant: Participant, *, by: Actor, now: datetime, seen: str | 
 def share_link(
     participant: Participant, *, by: Actor, now: datetime, expires_at: datetime | None = None
 ) -> access_links.NewLink:
-    """Make a link to give to a partner another way than by mail, and note that it was told.
+    """Create a link to give to a partner in another way than by mail, and record that it was announced.
 
-    The address is shown once: only its hash is kept. Raises ActionRefused when it is not its turn.
+    The URL can be shown only once, since only a hash is stored. Raises ActionRefused if it is too early.
     """
     rotation, participant = lock_for_answer(participant)
-    participant.rotation = rotation
     if obstacle := share_link_obstacle(participant, now=now):
         raise ActionRefused(obstacle)
-    fresh = access_links.create_link(
+    new = access_links.create_link(
         participant.partner, participant=participant, contact=None, by=by, now=now, expires_at=expires_at
     )
     record_announced(rotation, participant, "a link to hand over", by=by, now=now)
-    return fresh
+    return new
 
 
 def share_link_obstacle(participant: Participant, *, now: datetime) -> str:
-    """Say why no link can be handed to a participant now; empty when it can. That no mail reaches it is no obstacle."""
-    envelope = build_preview(participant, now=now)
-    return envelope.obstacle if envelope.mend in (Remedy.STEP, Remedy.NOWHERE) else ""
+    """Return why a participant can't be given a link now; empty if it can, even if no mail reaches it."""
+    preview = build_preview(participant, now=now)
+    return preview.obstacle if preview.remedy in (Remedy.STEP, Remedy.NOWHERE) else ""
 
 
 @transaction.atomic
 def send_to_contact(participant: Participant, contact: Contact, *, by: Actor, now: datetime) -> list[Letter]:
-    """Send the announcement to one contact once more, with a new link; earlier links stay good.
+    """Send the announcement to one contact again, with a new link; earlier links stay valid.
 
-    Raises ActionRefused when it is not the partner's turn, or this contact can't be written to any more.
+    Raises ActionRefused if it is too early, or if this contact can't be written to any more.
     """
     rotation, participant = lock_for_answer(participant)
-    participant.rotation = rotation
     if obstacle := share_link_obstacle(participant, now=now):
         raise ActionRefused(obstacle)
     found = participant.partner.contacts.with_address().filter(pk=contact.pk).first()
     if found is None:
         raise ActionRefused(f"{contact.name} has no address any more, or has left {participant.partner}.")
-    sent = compose.send_letters(ANNOUNCEMENT, participant, [found], by=by, now=now)
+    sent = send_letters(LetterContext.of(participant, now=now), ANNOUNCEMENT, [found], by=by)
     record_announced(rotation, participant, f"mail to {found.email}", by=by, now=now)
     return sent
 
@@ -278,7 +261,7 @@ def send_to_contact(participant: Participant, contact: Contact, *, by: Actor, no
 def record_announced(
     rotation: Rotation, participant: Participant, how: str, *, by: Actor, now: datetime
 ) -> None:
-    """Note that a participant was told, and how; call it in the transaction that tells it."""
+    """Record that the change was announced to a participant, and how, in the caller's transaction."""
     if participant.announced_at is None:
         participant.announced_at = now
         participant.save(update_fields=["announced_at"])
@@ -297,24 +280,24 @@ def record_announced(
 
 
 def send_test_copy(participant: Participant, user: User, *, now: datetime) -> int:
-    """Send the letters to a partner to the person who asks, as they would go out, with a link that only shows.
+    """Send the announcement to the user instead, with a link to the preview of the partner's page.
 
-    Raises ActionRefused when there are none, or the person has no address.
+    Returns how many mails that were. Raises ActionRefused if there are none, or the user has no address.
     """
     if not user.email:
         raise ActionRefused("Your account has no e-mail address: enter one under “Your account”.")
-    envelope = build_preview(participant, now=now)
-    if not envelope.outlines:
-        raise ActionRefused(envelope.obstacle or "There is no mail to this partner.")
+    preview = build_preview(participant, now=now)
+    if not preview.contents:
+        raise ActionRefused(preview.obstacle or "There is no mail to this partner.")
     with transaction.atomic():
-        for draft in envelope.drafts:
-            message = draft.message
-            message.to_address, message.to_name = user.email, str(user)
-            message.key = outbox.fit_key(f"to-oneself:{user.pk}:{message.key}")
-            message.kind = "preview"
-            for stored in outbox.store_messages([message]):
-                Attachment.objects.bulk_create(
-                    Attachment(message=stored, name=f.name, content_type=f.content_type, content=f.content)
-                    for f in draft.files
-                )
-    return len(envelope.outlines)
+        outbox.queue(
+            replace(
+                letter.mail,
+                to=user.email,
+                to_name=str(user),
+                key=f"to-oneself:{user.pk}:{letter.mail.key}",
+                kind="preview",
+            )
+            for letter in preview.letters
+        )
+    return len(preview.contents)

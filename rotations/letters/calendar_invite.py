@@ -1,8 +1,7 @@
-"""The calendar entry of a window: RFC 5545 (iCalendar) and RFC 5546 (how entries are sent, changed and called off).
+"""The calendar entry of a window: RFC 5545 (iCalendar) and RFC 5546 (iTIP).
 
-One entry per participant with a UID that never changes; each change counts SEQUENCE up, so calendars replace what
-they have. Times are in UTC, which every calendar shows on its reader's clock. It holds no personal link: people pass
-entries on.
+Each participant has one entry with a constant UID; SEQUENCE increases with each change, so that calendars replace the
+entry. Times are in UTC. The entry holds no personal link, since people forward entries.
 """
 
 from __future__ import annotations
@@ -18,15 +17,14 @@ from as2certs.mail.outbox import AttachedFile
 from rotations.letters.contacts import SupportContact
 from rotations.models import Participant, Rotation
 
-#: REQUEST and CANCEL go by mail to somebody; PUBLISH is an entry that somebody takes for themselves.
+#: REQUEST and CANCEL are sent by mail; PUBLISH is for an entry that is downloaded.
 CalendarMethod = Literal["REQUEST", "CANCEL", "PUBLISH"]
 
-#: What the file is called.
 FILE_NAME = "change.ics"
 
 
 def event_uid(participant: Participant) -> str:
-    """Return the UID of a participant's entry, for as long as the installation keeps its address."""
+    """Return the UID of a participant's entry; it depends on the installation's host name."""
     return f"{participant.uid}@{urlsplit(settings.AS2CERTS_BASE_URL).hostname or 'localhost'}"
 
 
@@ -35,16 +33,15 @@ def build_calendar_file(
     *,
     method: CalendarMethod,
     sequence: int,
-    our_name: str,
-    desk: SupportContact,
+    support: SupportContact,
     attendee: str = "",
     now: datetime,
 ) -> AttachedFile:
-    """Return the entry of a participant's window as a file; ``now`` (UTC) is its stamp.
+    """Return the entry of a participant's window as a file; ``now`` (UTC) is its DTSTAMP.
 
-    ``attendee`` is the reader's address; a published entry has none (RFC 5546, section 3.2.1).
+    ``attendee`` is the recipient's address; a published entry has none (RFC 5546, section 3.2.1).
     """
-    rotation = participant.rotation
+    rotation, our_name = participant.rotation, support.organisation
     start, end = participant.starts, participant.ends
     assert start is not None  # letters about windows are about rotations that have one
     assert end is not None
@@ -59,14 +56,14 @@ def build_calendar_file(
     event.add("dtstart", start)
     event.add("dtend", end)
     event.add("summary", _summary(rotation, our_name))
-    event.add("description", _description(rotation, our_name, desk))
+    event.add("description", _description(rotation, support))
     event.add("status", "CANCELLED" if method == "CANCEL" else "CONFIRMED")
-    event.add("transp", "TRANSPARENT")  # it blocks nobody's day: most of it happens by itself
-    if desk.email:
-        organizer = vCalAddress(f"mailto:{desk.email}")
+    event.add("transp", "TRANSPARENT")  # most of it is automatic, so it does not make anybody busy
+    if support.email:
+        organizer = vCalAddress(f"mailto:{support.email}")
         organizer.params["CN"] = vText(our_name)
         event["organizer"] = organizer
-    if attendee and desk.email:
+    if attendee and support.email:
         guest = vCalAddress(f"mailto:{attendee}")
         guest.params["ROLE"] = vText("REQ-PARTICIPANT")
         guest.params["PARTSTAT"] = vText("NEEDS-ACTION")
@@ -83,16 +80,16 @@ def build_calendar_file(
 
 
 def _summary(rotation: Rotation, our_name: str) -> str:
-    whose = our_name if rotation.side == "own" else str(rotation.holder)
-    return f"AS2 certificate of {whose} changes ({rotation.holder.as2_id})"
+    owner = our_name if rotation.side == "own" else str(rotation.holder)
+    return f"AS2 certificate of {owner} changes ({rotation.holder.as2_id})"
 
 
-def _description(rotation: Rotation, our_name: str, desk: SupportContact) -> str:
+def _description(rotation: Rotation, support: SupportContact) -> str:
     lines = [
-        f"Certificate of AS2 ID {rotation.holder.as2_id}, agreed with {our_name}.",
+        f"Certificate of AS2 ID {rotation.holder.as2_id}, agreed with {support.organisation}.",
         f"Old: {rotation.old.short_name}" if rotation.old else "",
         f"New: {rotation.new.short_name}" if rotation.new else "",
-        f"Questions: {desk.told}" if desk.told else "",
+        f"Questions: {support.summary}" if support.summary else "",
         "Accepting this entry is no answer to us: please use the link in our mail.",
     ]
     return "\n".join(line for line in lines if line)

@@ -1,4 +1,4 @@
-"""Whom a mail to a partner reaches, and whom the partner reaches here."""
+"""Which contacts of a partner get a letter, and whom here the partner can ask."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from identities.models import Identity
 from partners.models import Contact, Partner
 from rotations.models import Letter, Rotation
 
-#: Which tick of a contact lets a letter through.
+#: A contact gets a letter if one of these flags is set.
 CONTACT_FLAGS: Mapping[str, tuple[str, ...]] = {
     Letter.Kind.ANNOUNCEMENT: ("told_new_certificates",),
     Letter.Kind.NUDGE: ("told_new_certificates",),
@@ -30,25 +30,26 @@ CONTACT_FLAGS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class SupportContact:
-    """Who answers a partner's questions here; parts that nobody has set are empty."""
+    """Who answers a partner's questions here; unknown parts are empty."""
 
+    organisation: str
     name: str
     email: str
     phone: str
 
     @property
-    def told(self) -> str:
-        """Return all that is known in one line, such as "Kim Meyer, +49 30 1234, kim@example.com"."""
+    def summary(self) -> str:
+        """Return the person in one line, such as "Kim Meyer, +49 30 1234, kim@example.com"."""
         return ", ".join(part for part in (self.name, self.phone, self.email) if part)
 
 
 def support_for_rotation(rotation: Rotation) -> SupportContact:
-    """Return who answers questions about a rotation: the first owner of its holder, or whoever set it up."""
+    """Return who answers questions about a rotation: the first owner of its holder, or whoever created it."""
     return _support_contact(rotation.holder, rotation)
 
 
 def support_for_partner(partner: Partner) -> SupportContact:
-    """Return who answers a partner's questions outside a rotation."""
+    """Return who answers a partner's questions outside of a rotation."""
     return _support_contact(partner, None)
 
 
@@ -59,6 +60,7 @@ def _support_contact(holder: Identity | Partner, rotation: Rotation | None) -> S
         person = rotation.set_up_by
     email = holder.email if isinstance(holder, Identity) else ""
     return SupportContact(
+        organisation=installation.name,
         name=str(person) if person else installation.name,
         email=email or (person.email if person else "") or installation.email,
         phone=(person.phone if person else "") or installation.phone,
@@ -66,23 +68,20 @@ def _support_contact(holder: Identity | Partner, rotation: Rotation | None) -> S
 
 
 def contacts_for(partner: Partner, kind: str) -> list[Contact]:
-    """Return who at a partner gets letters of a kind, in their order; each address once.
-
-    Works on prefetched contacts without a query.
-    """
+    """Return the contacts that get letters of a kind, each address once; prefetched contacts need no query."""
     found: dict[str, Contact] = {}
     for contact in partner.contacts.all():
         if (
             contact.email
             and not contact.suggested_by
-            and any(getattr(contact, tick) for tick in CONTACT_FLAGS[kind])
+            and any(getattr(contact, flag) for flag in CONTACT_FLAGS[kind])
         ):
             found.setdefault(contact.email.lower(), contact)
     return list(found.values())
 
 
 class ContactGap(StrEnum):
-    """What a partner lacks so that a letter would reach somebody there."""
+    """Why a letter reaches nobody: no contact, no contact with an address, or none with the flag."""
 
     CONTACT = "contact"
     ADDRESS = "address"
@@ -90,7 +89,7 @@ class ContactGap(StrEnum):
 
 
 def find_contact_gap(partner: Partner, kind: str) -> ContactGap | None:
-    """Return what a partner lacks to get a letter of a kind; None when it reaches somebody."""
+    """Return why a letter of a kind reaches nobody at a partner; None if it reaches somebody."""
     if contacts_for(partner, kind):
         return None
     contacts = [contact for contact in partner.contacts.all() if not contact.suggested_by]
@@ -100,7 +99,7 @@ def find_contact_gap(partner: Partner, kind: str) -> ContactGap | None:
 
 
 def explain_contact_gap(partner: Partner, kind: str) -> str:
-    """Say in one sentence why a letter reaches nobody at a partner, and what to do; empty when it reaches somebody."""
+    """Return a sentence on why a letter reaches nobody and what to do; empty if it reaches somebody."""
     match find_contact_gap(partner, kind):
         case None:
             return ""

@@ -1,11 +1,11 @@
-"""What a partner has to do, in its own words and order: taken from the plan, told to the partner.
+"""What a partner has to do, in order: derived from the steps of the plan, worded for the partner. Pure: no Django.
 
-Pure: steps in, sentences out. "You" is the partner, "we" are whoever runs this installation.
+In the texts, "you" is the partner and "we" is the organisation that runs this installation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 from rotations.planning.change import Act, Role
 from rotations.planning.states import SETTLED
 
-#: Steps that need the partner's hands or word, in the order in which a plan has them.
+#: Steps that the partner carries out or confirms, in the order of a plan.
 PARTNER_ACTS = (
     Act.CHECK,
     Act.INSTALL,
@@ -25,7 +25,7 @@ PARTNER_ACTS = (
 
 
 class InstructionSource(Protocol):
-    """As much of a step, planned or stored, as is looked at here."""
+    """The attributes of a planned or stored step that are used here."""
 
     act: Any
     simultaneous: bool
@@ -37,7 +37,7 @@ class InstructionSource(Protocol):
 
 @dataclass(frozen=True)
 class Instruction:
-    """One thing that a partner does: "by", exactly "at" or "from" a moment (aware), or at any time ("")."""
+    """An action of the partner: "by", exactly "at" or "from" a moment (aware), or at any time ("")."""
 
     act: str
     title: str
@@ -49,28 +49,27 @@ class Instruction:
 
 @dataclass(frozen=True)
 class PartnerTask:
-    """All that a partner has to do for one change. ``starts`` to ``ends`` is its window, aware."""
+    """The partner's part in one change; ``starts`` and ``ends`` (aware) are its window."""
 
     side: Literal["own", "partner"]
     steps: Sequence[InstructionSource]
     starts: datetime
     ends: datetime
-    old_ends: datetime | None
     emergency: bool = False
 
     @property
     def changes_together(self) -> bool:
-        """Say whether the partner has to change at the same moment as we do."""
+        """Return whether the partner has to change at the same moment as we do."""
         return any(step.act == Act.PARTNER_CUT_OVER and step.simultaneous for step in self.steps)
 
     @property
     def installs_before(self) -> bool:
-        """Say whether the partner prepares something ahead of the window."""
+        """Return whether the partner installs the certificate before the window."""
         return any(step.act == Act.INSTALL for step in self.steps)
 
     @property
     def in_short(self) -> str:
-        """Say in a few words what is asked, without a time."""
+        """Return what is requested as a phrase without a time."""
         if self.emergency:
             return "replace the old certificate by the new one now"
         if self.changes_together:
@@ -83,16 +82,16 @@ class PartnerTask:
 
 
 def build_instructions(task: PartnerTask) -> list[Instruction]:
-    """Return what the partner does, in order; what nobody asks of it is left out."""
-    found = [_instruction(task, step) for step in task.steps if step.act in PARTNER_ACTS]
-    return [instruction for instruction in found if instruction is not None]
+    """Return what the partner has to do, in order."""
+    candidates = [_instruction(task, step) for step in task.steps if step.act in PARTNER_ACTS]
+    return [instruction for instruction in candidates if instruction is not None]
 
 
 def _instruction(task: PartnerTask, step: InstructionSource) -> Instruction | None:
-    words = _our_change(task, step) if task.side == "own" else _partner_change(task, step)
-    if words is None:
+    text = _our_change(task, step) if task.side == "own" else _partner_change(task, step)
+    if text is None:
         return None
-    title, why = words
+    title, why = text
     when, moment = _timing(task, step)
     return Instruction(str(step.act), title, why, when, moment, step.state in SETTLED)
 
@@ -117,7 +116,7 @@ InstructionText = tuple[str, str]
 
 
 def _our_change(task: PartnerTask, step: InstructionSource) -> InstructionText | None:
-    """Our certificate changes; the partner checks our signatures with it, encrypts to it, or both."""
+    """Return title and reason where our certificate changes, with which the partner verifies or encrypts."""
     roles = set(map(str, step.roles))
     match step.act:
         case Act.PARTNER_CUT_OVER if task.emergency:
@@ -173,7 +172,7 @@ def _too_early_or_late(roles: set[str]) -> str:
 
 
 def _partner_change(task: PartnerTask, step: InstructionSource) -> InstructionText | None:
-    """The partner's certificate changes; we check its signatures with it, encrypt to it, or both."""
+    """Return title and reason where the partner's certificate changes, with which we verify or encrypt."""
     match step.act:
         case Act.PARTNER_CUT_OVER if task.emergency:
             return (
@@ -221,7 +220,6 @@ def _partner_change(task: PartnerTask, step: InstructionSource) -> InstructionTe
     return None
 
 
-def count_done(found: Iterable[Instruction]) -> Mapping[str, int]:
-    """Count how many of the instructions are done, and how many there are."""
-    everything = list(found)
-    return {"done": sum(i.done for i in everything), "all": len(everything)}
+def count_done(instructions: Sequence[Instruction]) -> Mapping[str, int]:
+    """Return how many of the instructions are done, and how many there are."""
+    return {"done": sum(i.done for i in instructions), "all": len(instructions)}

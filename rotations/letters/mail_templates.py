@@ -1,7 +1,7 @@
-"""The operator's own words in mails to partners, with placeholders: listed, checked, and filled in.
+"""The operator's own wording of mails to partners: its placeholders are listed, validated and filled in here.
 
-A placeholder is a name in braces, ``{partner}``; nothing else in braces means anything, so wording can't reach into
-the application. Facts, steps and fingerprints are not a matter of wording: each mail has them anyway.
+A placeholder is a name in braces, ``{partner}``. No other template syntax is supported, so that wording can't access
+objects of the application. Facts, steps and fingerprints are part of each mail regardless of its wording.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from partners.models import Partner
 from rotations.errors import UnknownPlaceholder
 from rotations.models import Phrase
 
-#: What can be put into wording, and what it becomes.
+#: The placeholders and what they are replaced by.
 PLACEHOLDERS: Mapping[str, str] = {
     "contact": "the reader’s name",
     "partner": "the partner’s name, as you call them",
@@ -39,7 +39,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "our_email": "their e-mail address",
     "our_phone": "their telephone number",
 }
-#: What stands for them where wording is tried out.
+#: Their values where wording is previewed.
 EXAMPLES: Mapping[str, str] = {
     "contact": "Dana Whitfield",
     "partner": "Northwind Retail",
@@ -57,7 +57,7 @@ EXAMPLES: Mapping[str, str] = {
     "our_email": "kim.meyer@meridian.example",
     "our_phone": "+49 40 1234",
 }
-#: Placeholders that a request for a partner's own new certificate knows; there is no window and nothing new yet.
+#: The placeholders of a request for a partner's new certificate, which is about no window and no new certificate.
 REQUEST_PLACEHOLDERS = (
     "contact",
     "partner",
@@ -74,14 +74,14 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 @dataclass(frozen=True)
 class MailText:
-    """Wording as somebody wrote it, placeholders and all."""
+    """Subject, opening and closing of a mail, with placeholders."""
 
     subject: str
     opening: str
     closing: str
 
     def filled(self, values: Mapping[str, str]) -> MailText:
-        """Put values in the places of placeholders, each on one line. Raises UnknownPlaceholder."""
+        """Return the text with its placeholders filled in. Raises UnknownPlaceholder."""
         return MailText(
             " ".join(fill_placeholders(self.subject, values).split()),
             fill_placeholders(self.opening, values),
@@ -119,12 +119,12 @@ DEFAULT_TEXTS: Mapping[str, MailText] = {
 
 
 def placeholders_for(kind: str) -> tuple[str, ...]:
-    """Return the placeholders that wording of this kind may use."""
+    """Return the placeholders of a kind of wording."""
     return REQUEST_PLACEHOLDERS if kind == Phrase.Kind.HAND_IN else tuple(PLACEHOLDERS)
 
 
 def check_placeholders(text: str, kind: str) -> None:
-    """Refuse wording with a placeholder that this kind does not know. Raises UnknownPlaceholder."""
+    """Validate the placeholders of a kind of wording. Raises UnknownPlaceholder."""
     known = placeholders_for(kind)
     for name in _PLACEHOLDER.findall(text):
         if name.strip() not in known:
@@ -138,7 +138,7 @@ def check_placeholders(text: str, kind: str) -> None:
 
 
 def fill_placeholders(text: str, values: Mapping[str, str]) -> str:
-    """Return a text with its placeholders filled in. Raises UnknownPlaceholder."""
+    """Replace the placeholders, each value on one line. Raises UnknownPlaceholder."""
 
     def value(found: re.Match[str]) -> str:
         name = found[1].strip()
@@ -151,42 +151,42 @@ def fill_placeholders(text: str, values: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class MailTextSet:
-    """The wording in force for all partners, and for some of them: read once for many letters."""
+    """The wording of the installation and of some partners, read once for many letters."""
 
-    own: Mapping[tuple[str, int | None], MailText]
+    texts: Mapping[tuple[str, int | None], MailText]
 
     @classmethod
     def of(cls, partners: Iterable[Partner] | QuerySet[Any]) -> Self:
-        """Read the wording of the installation and of these partners."""
+        """Load the wording of the installation and of these partners."""
         return cls.from_rows(Phrase.objects.filter(Q(partner=None) | Q(partner__in=partners)))
 
     @classmethod
     def from_rows(cls, rows: Iterable[Phrase]) -> Self:
-        """Return the wording that these rows hold."""
+        """Return the wording in these rows."""
         return cls({(r.kind, r.partner_id): MailText(r.subject, r.opening, r.closing) for r in rows})
 
     def of_partner(self, kind: str, partner: Partner) -> MailText:
-        """Return the wording for a partner: its own, the installation's, or what comes with the application."""
-        return self.own.get((kind, partner.pk)) or self.of_all(kind)
+        """Return the wording for a partner: its own, the installation's, or the default."""
+        return self.texts.get((kind, partner.pk)) or self.of_all(kind)
 
     def of_all(self, kind: str) -> MailText:
-        """Return the wording for partners that have none of their own."""
-        return self.own.get((kind, None)) or DEFAULT_TEXTS[kind]
+        """Return the wording for partners without their own."""
+        return self.texts.get((kind, None)) or DEFAULT_TEXTS[kind]
 
 
 def mail_text_lookup(kind: str) -> Callable[[Partner], MailText]:
-    """Return what gives the wording for a partner, as ``words_for`` does, for many of them; one query."""
-    wording = MailTextSet.from_rows(Phrase.objects.filter(kind=kind))
-    return lambda partner: wording.of_partner(kind, partner)
+    """Return a function that returns the wording for any partner; one query."""
+    texts = MailTextSet.from_rows(Phrase.objects.filter(kind=kind))
+    return lambda partner: texts.of_partner(kind, partner)
 
 
 def mail_text_for(kind: str, partner: Partner) -> MailText:
-    """Return the wording for a partner: its own, the installation's, or what comes with the application."""
+    """Return the wording for one partner: its own, the installation's, or the default."""
     return MailTextSet.of([partner]).of_partner(kind, partner)
 
 
 def example_values(partner: Partner | None) -> Mapping[str, str]:
-    """Return what stands for placeholders where the wording for a partner, or for all, is tried out."""
+    """Return the values of the placeholders in a preview, for a partner or for all."""
     values = {**EXAMPLES, "our_name": Installation.current().name}
     if partner is not None:
         values |= {"partner": partner.name, "their_as2_id": partner.as2_id}
@@ -197,10 +197,7 @@ def example_values(partner: Partner | None) -> Mapping[str, str]:
 
 @transaction.atomic
 def reset_mail_text(kind: str, partner: Partner | None, *, by: Actor, now: datetime) -> bool:
-    """Forget the wording of a partner, or of the installation: what stood behind it is in force again.
-
-    Returns whether there was any.
-    """
+    """Delete the wording of a partner or of the installation; return whether there was any."""
     row = Phrase.objects.select_for_update().filter(kind=kind, partner=partner).first()
     if row is None:
         return False

@@ -21,7 +21,8 @@ from as2certs.time_format import format_moment
 from partners.models import Partner
 from rotations.errors import ActionRefused
 from rotations.execution import transitions
-from rotations.letters import compose
+from rotations.letters import sending
+from rotations.letters.context import LetterContext
 from rotations.lifecycle import open_window
 from rotations.models import Letter, Participant, Rotation, Sighting, Step
 from rotations.notifications import operator_mail
@@ -202,7 +203,7 @@ def _mark_straggling(
             f"A message of {format_moment(sighting.at, participant.partner.time_zone, 'offset')} was "
             f"{sighting.get_use_display()} it. Call them before the old certificate is retired here."
         )
-        operator_mail.notify_partner_response(rotation, participant, text, more, at=now)
+        operator_mail.notify_partner_response(participant, text, more, at=now)
 
 
 def warn_and_release(now: datetime) -> int:
@@ -261,8 +262,9 @@ def _warn(rotation: Rotation, participant: Participant, *, now: datetime) -> Non
     participant.warned_at = now
     participant.save(update_fields=["warned_at"])
     by = Actor.runner()
-    contacts = compose.informed_contacts(participant, Letter.Kind.WARNED)
-    sent = compose.send_letters(Letter.Kind.WARNED, participant, contacts, by=by, now=now, event="grace over")
+    contacts = sending.informed_contacts(participant, Letter.Kind.WARNED)
+    context = LetterContext.of(participant, now=now)
+    sent = sending.send_letters(context, Letter.Kind.WARNED, contacts, by=by, event="grace over")
     record(
         AuditEvent(
             "participant.warned",
@@ -280,4 +282,4 @@ def _warn(rotation: Rotation, participant: Participant, *, now: datetime) -> Non
         "They were warned by mail." if sent else "Nobody there could be written to: call them."
     )
     text = f"Nothing shows that {participant.partner} uses the new certificate."
-    operator_mail.notify_partner_response(rotation, participant, text, more, at=now)
+    operator_mail.notify_partner_response(participant, text, more, at=now)

@@ -12,6 +12,7 @@ from django.db.models import Q
 from as2certs import pki
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, AuditEvent, changed_fields, record
+from as2certs.time_format import format_moment
 from identities.certificates.checks import check_for_station
 from identities.models import CertificateRequest, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate
@@ -134,9 +135,9 @@ def set_window(rotation: Rotation, window: Window | None) -> None:
 
 def format_local_window(window: Window) -> str:
     """Return the local times of a window, such as "2026-11-24 22:00–23:00"."""
-    start, end = window.local_start, window.local_end
-    until = f"{end:%H:%M}" if end.date() == start.date() else f"{end:%Y-%m-%d %H:%M}"
-    return f"{start:%Y-%m-%d %H:%M}–{until}"
+    same_day = window.local_end.date() == window.local_start.date()
+    end = format_moment(window.end, window.zone, "hour" if same_day else "iso")
+    return f"{format_moment(window.start, window.zone, 'iso')}–{end}"
 
 
 def _audit_values(rotation: Rotation) -> dict[str, object]:
@@ -154,8 +155,8 @@ def _audit_values(rotation: Rotation) -> dict[str, object]:
 def freeze_names(holder: Identity | Partner, partners: Iterable[Partner], window: Window) -> list[str]:
     """Return the freezes that overlap a window, as text with the identity or partner that they apply to."""
     concerned = Freeze.objects.concerning(holder, partners).select_related("identity", "partner")
-    found = [freeze for freeze in concerned if freeze_calendar.freezes_touching(window, [freeze.planned])]
-    return [f"{freeze} ({freeze.whom})" if freeze.whom else str(freeze) for freeze in found]
+    found = [freeze for freeze in concerned if freeze_calendar.freezes_touching(window, [freeze.period])]
+    return [f"{freeze} ({freeze.target})" if freeze.target else str(freeze) for freeze in found]
 
 
 def suggest_windows(
@@ -185,7 +186,7 @@ def suggest_windows(
         length=timedelta(hours=1),
         zone=zone,
         hours=hours,
-        freezes=[freeze.planned for freeze in Freeze.objects.concerning(holder, partners)],
+        freezes=[freeze.period for freeze in Freeze.objects.concerning(holder, partners)],
         lead=window_suggestions.longest_lead(
             [partner.lead_days for partner in partners], usual=ours.lead_days
         ),
@@ -235,7 +236,7 @@ def _assign_generated_successor(pk: int, *, now: datetime) -> bool:
 
 def assign_successor(rotation: Rotation, certificate: AnyCertificate, *, by: Actor, now: datetime) -> None:
     """Set the successor of a draft; call it with the rotation locked."""
-    rotation.take_successor(certificate)
+    rotation.set_successor(certificate)
     rotation.save(update_fields=["new_identity_certificate", "new_partner_certificate"])
     record(
         AuditEvent(

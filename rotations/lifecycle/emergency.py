@@ -16,8 +16,10 @@ from as2certs.background import wake_task
 from rotations.errors import ActionRefused, IllegalTransition
 from rotations.execution import fingerprint_check, preconditions, stored_plan, transitions
 from rotations.execution.preconditions import RotationFacts
-from rotations.letters import announcements, compose
+from rotations.letters import announcements
 from rotations.letters.contacts import contacts_for
+from rotations.letters.context import LetterContext, RotationContext
+from rotations.letters.sending import send_letters
 from rotations.lifecycle import drafts, four_eyes, rescheduling
 from rotations.models import Letter, Participant, Rotation
 from rotations.planning import windows
@@ -123,18 +125,14 @@ def _notify_partners(rotation: Rotation, *, by: Actor, now: datetime) -> None:
     if rotation.side == "partner":
         return
     found = rotation.participants.filter(removed_reason="").select_related("partner")
-    common = compose.RotationContext.of(rotation, now=now)
+    shared = RotationContext.of(rotation, now=now)
     for participant in found.prefetch_related("partner__contacts").order_by("pk"):
-        participant.rotation = rotation
-        _notify_partner(participant, common, by=by, now=now)
+        _notify_partner(LetterContext.of(participant, now=now, shared=shared), by=by, now=now)
 
 
-def _notify_partner(
-    participant: Participant, common: compose.RotationContext, *, by: Actor, now: datetime
-) -> None:
-    kind = Letter.Kind.EMERGENCY
-    contacts = contacts_for(participant.partner, kind)
-    sent = compose.send_letters(kind, participant, contacts, by=by, now=now, common=common)
-    if sent:
+def _notify_partner(context: LetterContext, *, by: Actor, now: datetime) -> None:
+    participant = context.participant
+    contacts = contacts_for(participant.partner, Letter.Kind.EMERGENCY)
+    if send_letters(context, Letter.Kind.EMERGENCY, contacts, by=by):
         how = f"mail to {', '.join(contact.email for contact in contacts)}"
         announcements.record_announced(participant.rotation, participant, how, by=by, now=now)

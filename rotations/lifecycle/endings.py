@@ -8,10 +8,12 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.time_format import format_moment
 from rotations.errors import ActionRefused, IllegalTransition
 from rotations.execution import stored_plan, transitions
 from rotations.execution.stored_plan import PAST_PREFIX, ROLL_BACK
-from rotations.letters import compose
+from rotations.letters import sending
+from rotations.letters.context import LetterContext
 from rotations.lifecycle.rescheduling import (
     load_participant,
     participant_obstacle,
@@ -45,7 +47,7 @@ def cancel(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rota
     require_no_held_messages(rotation)
     transitions.apply_action(rotation, RotationAction.CANCEL, by=by, now=now, reason=reason)
     _skip_open_steps(rotation, now=now, by=by, why="the rotation was cancelled")
-    compose.notify_participants(rotation, Letter.Kind.CANCELLED, by=by, now=now)
+    sending.notify_participants(rotation, Letter.Kind.CANCELLED, by=by, now=now)
     return rotation
 
 
@@ -99,7 +101,7 @@ def _old_certificate_obstacle(rotation: Rotation, *, now: datetime) -> str:
     if rotation.old is None:
         return "There was no certificate before this one."
     if rotation.old.not_after <= now:
-        return f"The old certificate expired on {rotation.old.not_after:%Y-%m-%d %H:%M} UTC."
+        return f"The old certificate expired on {format_moment(rotation.old.not_after, 'UTC', 'iso')} UTC."
     return ""
 
 
@@ -119,7 +121,7 @@ def roll_back(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> R
     # Held messages are released once both sides use the old certificate again.
     rotation.steps.filter(pk__in=[s.pk for s in held]).update(after=[s.key for s in back], blocked=True)
     transitions.advance_rotation(rotation, by=by, now=now)
-    compose.notify_participants(rotation, Letter.Kind.ROLLED_BACK, by=by, now=now)
+    sending.notify_participants(rotation, Letter.Kind.ROLLED_BACK, by=by, now=now)
     return rotation
 
 
@@ -226,8 +228,9 @@ def take_back_participant(participant: Participant, *, reason: str, by: Actor, n
     )
     transitions.advance_rotation(rotation, by=by, now=now)
     participant = load_participant(rotation, participant)
-    contacts = compose.informed_contacts(participant, Letter.Kind.ROLLED_BACK)
-    compose.send_letters(Letter.Kind.ROLLED_BACK, participant, contacts, by=by, now=now, note=reason)
+    contacts = sending.informed_contacts(participant, Letter.Kind.ROLLED_BACK)
+    context = LetterContext.of(participant, now=now)
+    sending.send_letters(context, Letter.Kind.ROLLED_BACK, contacts, by=by, note=reason)
     return participant
 
 

@@ -70,7 +70,7 @@ def record_capability(participant: Participant, holds: str, *, by: Actor, now: d
     if holds != before and participant.holds_undecided:
         text = f"{partner} says that its system {CAPABILITY_PHRASES[Partner.Holds(holds)]}."
         more = "Nothing has changed by that: look at what it would mean for the plan, and decide."
-        operator_mail.notify_partner_response(rotation, participant, text, more, at=now)
+        operator_mail.notify_partner_response(participant, text, more, at=now)
 
 
 def capability_entry(participant: Participant) -> Entry | None:

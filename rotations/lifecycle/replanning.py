@@ -28,7 +28,7 @@ from rotations.execution.plan_diff import (
 )
 from rotations.execution.stored_plan import PAST_PREFIX, ROLL_BACK
 from rotations.execution.version_token import require_version, rotation_version, version_token
-from rotations.letters import compose
+from rotations.letters import sending
 from rotations.letters.instructions import PartnerTask
 from rotations.lifecycle import four_eyes
 from rotations.models import Letter, Participant, Rotation, Step
@@ -152,7 +152,7 @@ class AlternativePlan:
         assert participant.starts is not None  # approved rotations have a window
         assert participant.ends is not None
         mine = [step for step in steps if step.participant_id == participant.pk]
-        return PartnerTask(self.rotation.side, mine, participant.starts, participant.ends, None)
+        return PartnerTask(self.rotation.side, mine, participant.starts, participant.ends)
 
     @property
     def obstacle(self) -> str:
@@ -287,7 +287,7 @@ def _replace_plan(
 ) -> None:
     rotation, anew = other.rotation, [participant.pk for participant in other.changed_participants]
     _reset_answers(other)
-    stored_plan.replace_plan(rotation, other.fresh, anew=anew, begun=other.started)
+    stored_plan.replace_plan(rotation, other.fresh, changed=anew, begun=other.started)
     Rotation.objects.filter(pk=rotation.pk).update(plan_kept="")
     names = [participant.partner.name for participant in other.changed_participants]
     record(
@@ -309,7 +309,7 @@ def _replace_plan(
     transitions.advance_rotation(rotation, by=by, now=now)
     if rotation.state in (RotationState.EXCHANGING, RotationState.SCHEDULED, RotationState.UNDER_WAY):
         unconcerned = [p.pk for p in other.participants if p.pk not in anew]
-        compose.notify_participants(rotation, Letter.Kind.REPLANNED, by=by, now=now, but=unconcerned)
+        sending.notify_participants(rotation, Letter.Kind.REPLANNED, by=by, now=now, exclude=unconcerned)
 
 
 def _reset_answers(other: AlternativePlan) -> None:

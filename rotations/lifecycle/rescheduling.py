@@ -17,7 +17,8 @@ from rotations.execution.confirmations import (
     require_participating,
 )
 from rotations.execution.stored_plan import ROLL_BACK
-from rotations.letters import compose
+from rotations.letters import sending
+from rotations.letters.context import LetterContext
 from rotations.lifecycle import drafts, four_eyes
 from rotations.models import Letter, Participant, Rotation
 from rotations.planning import windows
@@ -156,7 +157,9 @@ def postpone(
     four_eyes.withdraw_approval(rotation, "moved the window", by=by, now=now)
     transitions.advance_rotation(rotation, by=by, now=now)
     record_agreement(rotation, [p for p in willing if p.pk not in switched], by=by, now=now)
-    compose.notify_participants(rotation, Letter.Kind.MOVED, by=by, now=now, note=change.reason, but=switched)
+    sending.notify_participants(
+        rotation, Letter.Kind.MOVED, by=by, now=now, note=change.reason, exclude=switched
+    )
     return rotation
 
 
@@ -202,7 +205,7 @@ def move_obstacle(participant: Participant) -> str:
         next_state(RotationState(rotation.state), RotationAction.MOVE_ONE)
     except IllegalTransition as error:
         return str(error)
-    if not participant.steps.alone().exists():
+    if not participant.steps.for_one_partner().exists():
         return NOT_PER_PARTNER
     if participant.pk in stored_plan.switched_participants(rotation):
         return f"We have changed over for {partner} already."
@@ -301,8 +304,9 @@ def move_participant(
     transitions.advance_rotation(rotation, by=by, now=now)
     if willing:
         record_agreement(rotation, [participant], by=by, now=now)
-    contacts = compose.informed_contacts(participant, Letter.Kind.MOVED)
-    compose.send_letters(Letter.Kind.MOVED, participant, contacts, by=by, now=now, note=change.reason)
+    contacts = sending.informed_contacts(participant, Letter.Kind.MOVED)
+    context = LetterContext.of(participant, now=now)
+    sending.send_letters(context, Letter.Kind.MOVED, contacts, by=by, note=change.reason)
     return participant
 
 

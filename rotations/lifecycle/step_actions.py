@@ -7,6 +7,7 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.time_format import format_moment
 from rotations.errors import ActionRefused
 from rotations.execution import fingerprint_check, preconditions, stored_plan, transitions
 from rotations.execution.confirmations import (
@@ -84,8 +85,8 @@ def _require_drained(rotation: Rotation, step: Step, *, now: datetime) -> None:
     if over is not None and now < over + drain:
         until = over + drain
         raise ActionRefused(
-            f"Late MDNs and retries may still use the old certificate until {until:%Y-%m-%d %H:%M} UTC. Keep it until "
-            "then; if it is gone already, say why."
+            f"Late MDNs and retries may still use the old certificate until {format_moment(until, 'UTC', 'iso')} UTC. "
+            "Keep it until then; if it is gone already, say why."
         )
 
 

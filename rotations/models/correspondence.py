@@ -11,7 +11,7 @@ from django.db.models import Q
 
 from as2certs.accounts.models import validate_time_zone
 from as2certs.mail.models import Message
-from as2certs.time_format import format_utc
+from as2certs.time_format import format_moment, format_utc
 from partners.models import Contact, Partner
 from rotations.models.rotation import Participant, Rotation
 
@@ -22,10 +22,9 @@ class LinkQuerySet(models.QuerySet["Link"]):
 
 
 class Link(models.Model):
-    """A way to a partner's page without an account. Only the token's SHA-256 is kept; see
-    ``rotations.letters.access_links``.
+    """A link to a partner's page, without an account. Only the token's SHA-256 is stored; see ``letters.access_links``.
 
-    With a participant it leads to a rotation, and ends with that; without one, to the page where a partner hands in
+    With a participant it leads to a rotation, and ends with that; without one, to the page on which a partner submits
     its own new certificate.
     """
 
@@ -37,9 +36,9 @@ class Link(models.Model):
     contact = models.ForeignKey(
         Contact, null=True, blank=True, on_delete=models.SET_NULL, related_name="links"
     )
-    # Frozen: a contact may be forgotten, and who was asked stays known.
+    # A copy: it stays when the contact is deleted.
     whose = models.CharField(max_length=200, blank=True)
-    #: Whether the contact had been confirmed when this link was made: what counts for the rule of its partner.
+    #: Whether the contact had been confirmed when this link was made: the partner's rule depends on that.
     confirmed = models.BooleanField(default=False)
     token_hash = models.CharField(max_length=64, unique=True, editable=False)
     created_at = models.DateTimeField()
@@ -63,7 +62,7 @@ class Link(models.Model):
 
 
 class Letter(models.Model):
-    """A mail that went to a partner about its part in a rotation, or about its own certificate."""
+    """A mail that was sent to a partner about a rotation, or about its own certificate."""
 
     class Kind(models.TextChoices):
         ANNOUNCEMENT = "announcement", "announcement"
@@ -102,7 +101,7 @@ class Letter(models.Model):
 
 
 class Phrase(models.Model):
-    """The operator's own words in the mails to partners: for all of them, or for one."""
+    """A template of the mails of one kind to all partners, or to one."""
 
     class Kind(models.TextChoices):
         ANNOUNCEMENT = "announcement", "announcement of our new certificate"
@@ -137,7 +136,7 @@ class Phrase(models.Model):
 
 
 class Slot(models.Model):
-    """One of up to five moments that are offered where one has to suit all."""
+    """One of up to five windows that are offered to all partners of a rotation."""
 
     MOST: ClassVar[int] = 5
 
@@ -155,11 +154,11 @@ class Slot(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{format_utc(self.start)} to {self.end:%H:%M}Z"
+        return f"{format_utc(self.start)} to {format_moment(self.end, 'UTC', 'hour')}Z"
 
 
 class SlotAnswer(models.Model):
-    """Whether a partner can at an offered moment."""
+    """Whether an offered window suits a partner."""
 
     slot = models.ForeignKey(Slot, on_delete=models.CASCADE, related_name="answers")
     participant = models.ForeignKey(Participant, on_delete=models.CASCADE, related_name="slot_answers")

@@ -16,16 +16,16 @@ from rotations.models.rotation import Participant, Rotation
 
 class HandedInQuerySet(models.QuerySet["HandedIn"]):
     def pending(self) -> Self:
-        """Those that nobody has accepted or refused yet."""
+        """Submissions that nobody has accepted or refused yet."""
         return self.filter(settled_at=None)
 
     def standing(self) -> Self:
-        """Those that were not refused."""
+        """Submissions that were not refused."""
         return self.exclude(accepted=False)
 
 
 class HandedIn(models.Model):
-    """A partner's own new certificate that came by its page: stored, and in no role before it was checked."""
+    """A certificate that a partner submitted on its page. It has no role before its fingerprint was compared."""
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     partner = models.ForeignKey(Partner, on_delete=models.PROTECT, related_name="handed_in")
@@ -59,7 +59,7 @@ class HandedIn(models.Model):
 
 
 class Sighting(models.Model):
-    """A message of a partner's, and the certificate that it was signed with or encrypted to: evidence from outside."""
+    """A message of a partner that shows which certificate it was signed with or encrypted to."""
 
     class Use(models.TextChoices):
         SIGNED = "signed", "signed by them with"

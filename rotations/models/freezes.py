@@ -18,7 +18,7 @@ from rotations.planning import freeze_calendar
 
 class FreezeQuerySet(models.QuerySet["Freeze"]):
     def concerning(self, holder: Identity | Partner, partners: Iterable[Partner]) -> Self:
-        """Freezes of the whole installation, of the holder, and of the partners that take part in its change."""
+        """Freezes of the whole installation, of a holder, and of the partners in its rotation."""
         theirs = Q(partner__in=[partner.pk for partner in partners])
         mine = Q(identity=holder) if isinstance(holder, Identity) else Q(partner=holder)
         return self.filter(Q(identity=None, partner=None) | mine | theirs)
@@ -62,15 +62,15 @@ class Freeze(models.Model):
         return self.name
 
     @property
-    def planned(self) -> freeze_calendar.FreezePeriod:
-        """Return it as windows are checked against it."""
+    def period(self) -> freeze_calendar.FreezePeriod:
+        """Return the freeze as the planner takes it."""
         return freeze_calendar.FreezePeriod(self.name, self.first, self.last, self.zone, self.rule)
 
-    def next_from(self, now: datetime) -> tuple[datetime, datetime] | None:
-        """Return when it holds next, or now (UTC); None when it is over for good."""
-        return next(self.planned.spans(now, now + timedelta(days=366 * 5)), None)
+    def next_occurrence(self, now: datetime) -> tuple[datetime, datetime] | None:
+        """Return start and end (UTC) of the current or next occurrence; None when there is none any more."""
+        return next(self.period.spans(now, now + timedelta(days=366 * 5)), None)
 
     @property
-    def whom(self) -> Identity | Partner | None:
-        """Return at whom nothing is to be changed; None: everywhere."""
+    def target(self) -> Identity | Partner | None:
+        """Return the identity or partner that must not be changed; None for everything."""
         return self.identity or self.partner

@@ -10,7 +10,7 @@ from partners.models import PartnerCertificate
 
 
 class Notice(models.Model):
-    """A reminder that went out: at most once per certificate, threshold and recipient."""
+    """A reminder that was sent: at most once per certificate, threshold and recipient."""
 
     identity_certificate = models.ForeignKey(
         IdentityCertificate, null=True, blank=True, on_delete=models.CASCADE, related_name="notices"

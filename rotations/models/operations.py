@@ -8,7 +8,7 @@ from as2certs.time_format import format_utc
 
 
 class Heartbeat(models.Model):
-    """When something that must run all the time last did."""
+    """When a process that must run all the time ran last."""
 
     name = models.CharField(max_length=60, unique=True)
     at = models.DateTimeField()
@@ -18,7 +18,7 @@ class Heartbeat(models.Model):
 
 
 class Tries(models.Model):
-    """How often something was tried in a minute: wrong tokens from an address, requests by a link."""
+    """Attempts within one minute: wrong tokens from an address, requests by a link."""
 
     key = models.CharField(max_length=80)
     minute = models.DateTimeField()

@@ -1,6 +1,6 @@
-"""Whether a change was made on the test side first: on what, what came of it, and whether the real one waits for it.
+"""Judge the rehearsal of a rotation on a test station: its state, and whether the rotation waits for it.
 
-Only the link is stored. What a rehearsal came to is read off its own state and steps, so it can't be out of date.
+Only the reference is stored. The state of a rehearsal is derived from its own state and steps.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from rotations.models.rotation import Rotation
 from rotations.planning.change import Act
 from rotations.planning.states import ENDED, RotationState, StepState, label
 
-#: States of a rotation of which a rehearsal can still say something.
+#: States of a rotation that can still be rehearsed.
 REHEARSABLE_STATES = (RotationState.DRAFT, RotationState.EXCHANGING, RotationState.SCHEDULED)
-#: States of a rehearsal whose change was made.
+#: States of a rotation whose change was made.
 APPLIED_STATES = (RotationState.APPLIED, RotationState.CLOSED)
 
 
 class RehearsalState(StrEnum):
-    """What the rehearsal of a change has come to."""
+    """How far the rehearsal of a rotation is."""
 
     NONE = "none"
     PROPOSED = "proposed"
@@ -40,7 +40,7 @@ class RehearsalState(StrEnum):
 
 @dataclass(frozen=True)
 class RehearsalResult:
-    """What the rehearsal of a change has come to, as a sentence too; on what it is made, and by which rotation."""
+    """The state of a rotation's rehearsal, the same as a sentence, the test station, and the rehearsing rotation."""
 
     state: RehearsalState
     sentence: str
@@ -49,20 +49,15 @@ class RehearsalResult:
 
     @property
     def may_begin(self) -> bool:
-        """Say whether a rehearsal can be set up: none is there, or what is there will not pass any more."""
+        """Whether a rehearsal can be set up: there is none, or it has ended without passing."""
         if self.counterpart is None or self.state in (RehearsalState.PASSED, RehearsalState.WAIVED):
             return False
         return self.rehearsal is None or self.rehearsal.state in ENDED
 
 
-def counterpart_for(holder: Identity | Partner) -> Identity | Partner | None:
-    """Return the test station on which a change of this one is rehearsed; None where there is none in use."""
-    return holder.counterpart
-
-
 def rehearsal_result(rotation: Rotation) -> RehearsalResult:
-    """Return what the rehearsal of a rotation has come to."""
-    counterpart, rehearsal = counterpart_for(rotation.holder), rotation.rehearsal
+    """Return the state of a rotation's rehearsal."""
+    counterpart, rehearsal = rotation.holder.counterpart, rotation.rehearsal
     if rehearsal is not None:
         state, sentence = _rehearsal_outcome(rotation, rehearsal)
     elif counterpart is not None:
@@ -110,7 +105,7 @@ def _count_steps(rehearsal: Rotation) -> dict[str, int]:
 
 
 def _describe_untested(*, tests: int, tested: int, left_out: int, failed: int) -> str:
-    """Say which of its tests keep a rehearsal from passing; those that were left out are not made any more."""
+    """Return which of its tests keep a rehearsal from passing; skipped ones are not made any more."""
     number, (one, many), how = tests - tested, ("is", "are"), "not done yet"
     if left_out:
         number, (one, many), how = left_out, ("was", "were"), "left out"
@@ -119,10 +114,10 @@ def _describe_untested(*, tests: int, tested: int, left_out: int, failed: int) -
 
 
 def rehearsal_obstacle(rotation: Rotation, result: RehearsalResult | None = None) -> str:
-    """Say why a rotation must not be scheduled yet for want of a rehearsal; empty where nothing keeps it.
+    """Return what a rotation's rehearsal lacks before it may be scheduled; "" where nothing is missing.
 
-    Costs no query while the settings ask for none and ``progress.lock`` has read the rotation; else a few, however
-    many steps there are. ``result`` is what ``result_of`` said, where it was asked already.
+    Costs no query while the settings require none and the rotation was read ``with_rehearsal_rule``; otherwise a few,
+    however many steps there are. ``result`` is the rehearsal's state, if the caller knows it.
     """
     if (
         rotation.holder.is_test
@@ -145,9 +140,9 @@ def _is_required(rotation: Rotation) -> bool:
 def rehearsal_mismatch(
     rotation: Rotation, holder: Identity | Partner, roles: Collection[str] | None = None
 ) -> str:
-    """Say why a rotation of ``holder`` in these roles can't be the rehearsal of ``rotation``; empty where it can.
+    """Return why a rotation of ``holder`` in these roles can't be the rehearsal of ``rotation``; "" if it can.
 
-    Without ``roles`` it is asked before they are chosen.
+    Leave out ``roles`` while they are not chosen yet.
     """
     state, result = RotationState(rotation.state), rehearsal_result(rotation)
     if state not in REHEARSABLE_STATES:
@@ -168,7 +163,7 @@ def rehearsal_mismatch(
 
 
 def rehearsal_create_url(rotation: Rotation, counterpart: Identity | Partner) -> str:
-    """Return the address of the form in which the rehearsal of a rotation is set up."""
+    """Return the URL of the form in which the rehearsal of a rotation is set up."""
     side = "identity" if isinstance(counterpart, Identity) else "partner"
     query = urlencode({side: str(counterpart.uid), "rehearses": str(rotation.uid)})
     return f"{reverse('rotation-create')}?{query}"

@@ -28,7 +28,7 @@ def default_nudge_before() -> list[int]:
     return [7, 3, 1]
 
 
-#: The columns that name a rotation's certificates.
+#: Fields of a rotation that refer to certificates.
 CERTIFICATE_FIELDS = (
     "old_identity_certificate",
     "new_identity_certificate",
@@ -37,12 +37,12 @@ CERTIFICATE_FIELDS = (
 )
 
 
-#: A cut-over is marked as late when it is made later than this after its moment.
+#: A cut-over that is made later than this after its moment is marked as late.
 LATE_AFTER = timedelta(seconds=30)
 
 
 class AtEnd(models.TextChoices):
-    """What becomes, at the end of a window without a fixed moment, of a change that nothing has shown yet."""
+    """What happens at the end of a window without a fixed moment if nothing has shown that the change is due."""
 
     SWITCH = "switch", "not known; at the end it is made all the same"
     GO_BACK = "go_back", "not known; at the end it is called off"
@@ -51,44 +51,44 @@ class AtEnd(models.TextChoices):
 
 class RotationQuerySet(models.QuerySet["Rotation"]):
     def running(self) -> Self:
-        """Rotations that still have something to do."""
+        """Rotations that have not ended."""
         return self.exclude(state__in=states.ENDED)
 
     def needing_attention(self, now: datetime) -> Self:
-        """Rotations that can't go on before a person decides; ``states.needs_attention`` as a query."""
+        """Rotations that need a person's decision; ``states.needs_attention`` as a query."""
         failed = Exists(Step.objects.filter(rotation=OuterRef("pk"), state=states.StepState.FAILED))
-        alone = Step.objects.alone().filter(rotation=OuterRef("pk"))
-        late = Exists(alone.to_come().filter(blocked=True, earliest_at__lte=now))
+        alone = Step.objects.for_one_partner().filter(rotation=OuterRef("pk"))
+        late = Exists(alone.unsettled().filter(blocked=True, earliest_at__lte=now))
         unready = Q(~Exists(alone), state=states.RotationState.EXCHANGING, window_start__lte=now)
         going_on = Q(state__in=states.AWAITING_WINDOW)
         withdrawn = going_on & Q(withdrawn_at__isnull=False)
         return self.running().filter(failed | unready | withdrawn | going_on & Q(late) | self._overdue(now))
 
     def overdue(self, now: datetime) -> Self:
-        """Rotations whose window is over without the change; where we sign per partner, some partner's own."""
+        """Rotations whose window ended without the change; where we sign per partner, some partner's own window."""
         return self.filter(self._overdue(now))
 
     @staticmethod
     def _overdue(now: datetime) -> Q:
-        alone = Step.objects.alone().filter(rotation=OuterRef("pk"))
-        missed = Exists(alone.to_come().filter(latest_at__lte=now))
+        alone = Step.objects.for_one_partner().filter(rotation=OuterRef("pk"))
+        missed = Exists(alone.unsettled().filter(latest_at__lte=now))
         over = Q(~Exists(alone), window_end__lte=now)
         return Q(state__in=states.AWAITING_WINDOW) & (over | Q(missed))
 
     def with_ending_window(self, now: datetime) -> Self:
-        """Rotations about which is decided now, shortly before their window ends: it is extended, or they go back."""
+        """Rotations whose window is about to end without the change, to be extended or called off then."""
         return self.filter(
             at_end__in=(AtEnd.GO_BACK, AtEnd.EXTEND),
             state__in=states.AWAITING_WINDOW,
             window_end__lte=now + DECISION_LEAD,
         )
 
-    def with_rule(self) -> Self:
-        """Read along whether the installation asks for rehearsals, as ``rehearse_first``."""
+    def with_rehearsal_rule(self) -> Self:
+        """Annotate whether the installation requires rehearsals, as ``rehearse_first``."""
         return self.annotate(rehearse_first=Exists(Installation.objects.filter(require_rehearsal=True)))
 
     def prepared(self) -> Self:
-        """Rotations before their window whose preparations are all settled: nobody there is waited for."""
+        """Rotations that are still exchanging although all their preparations are settled."""
         open_ = Step.objects.filter(rotation=OuterRef("pk"), act__in=PREPARATION_ACTS)
         return self.filter(
             ~Exists(open_.exclude(state__in=states.SETTLED)), state=states.RotationState.EXCHANGING
@@ -110,7 +110,7 @@ class Rotation(models.Model):
     )
     roles = models.JSONField(default=list)
 
-    # Two kinds of certificates, two pairs of columns: ``old`` and ``new`` below pick the pair in use.
+    # A pair of columns for each kind of certificate: ``old`` and ``new`` below pick the pair in use.
     old_identity_certificate = models.ForeignKey(
         IdentityCertificate, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations_away"
     )
@@ -239,7 +239,7 @@ class Rotation(models.Model):
     @property
     def holder(self) -> Identity | Partner:
         holder = self.identity or self.partner
-        assert holder is not None  # held by a constraint
+        assert holder is not None  # guaranteed by a constraint
         return holder
 
     @property
@@ -254,16 +254,16 @@ class Rotation(models.Model):
     def new(self) -> IdentityCertificate | PartnerCertificate | None:
         return self.new_identity_certificate if self.identity_id else self.new_partner_certificate
 
-    def know_certificates_of(self, other: Rotation) -> None:
-        """Take over what another copy of this row has read of its certificates: their rows never change."""
+    def copy_certificates_from(self, other: Rotation) -> None:
+        """Reuse the certificates that another instance of this row has read: their rows never change."""
         for name in CERTIFICATE_FIELDS:
             if name in other._state.fields_cache and getattr(self, f"{name}_id") == getattr(
                 other, f"{name}_id"
             ):
                 setattr(self, name, getattr(other, name))
 
-    def take_successor(self, certificate: IdentityCertificate | PartnerCertificate) -> None:
-        """Set the successor in the pair of columns that belongs to this holder (does not save)."""
+    def set_successor(self, certificate: IdentityCertificate | PartnerCertificate) -> None:
+        """Set the successor in the column of its kind (does not save)."""
         if isinstance(certificate, IdentityCertificate):
             self.new_identity_certificate = certificate
         else:
@@ -271,17 +271,17 @@ class Rotation(models.Model):
 
     @property
     def is_fuzzy(self) -> bool:
-        """Say whether the exact moment in the window is not known before."""
+        """Whether the exact moment in the window is not known before."""
         return bool(self.at_end)
 
     @property
     def is_emergency(self) -> bool:
-        """Say whether the old key may be known to somebody else, so that nothing overlaps and nobody is waited for."""
+        """Whether the old key may be compromised, so that there is no overlap and nobody is waited for."""
         return bool(self.emergency_reason)
 
     @property
     def is_withdrawn(self) -> bool:
-        """Say whether it was approved, changed since, and waits to be approved again."""
+        """Whether the approval was withdrawn by a change, and another one is missing."""
         return self.withdrawn_at is not None and self.state in states.AWAITING_WINDOW
 
     @property
@@ -289,7 +289,7 @@ class Rotation(models.Model):
         return self.holder.environment
 
     def affected_systems(self) -> list[AS2System | None]:
-        """Return the AS2 systems of ours that this rotation touches; None stands for "no system connected"."""
+        """Return our AS2 systems that this rotation changes; None stands for "no AS2 system connected"."""
         if self.identity is not None:
             return [self.identity.as2_system]
         identities = Identity.objects.active().filter(
@@ -305,15 +305,15 @@ class Rotation(models.Model):
         return format_window(self.window_start, self.window_end, zone)
 
     def is_overdue(self, now: datetime) -> bool:
-        """Say whether the window is over without the change; where we sign per partner, that of one who is to come."""
+        """Return whether the window ended without the change; where we sign per partner, some partner's own window."""
         if not states.is_overdue(states.RotationState(self.state), self.window_end, now):
             return False
-        alone = Step.objects.alone().filter(rotation=self)
-        return not alone.exists() or alone.to_come().filter(latest_at__lte=now).exists()
+        alone = Step.objects.for_one_partner().filter(rotation=self)
+        return not alone.exists() or alone.unsettled().filter(latest_at__lte=now).exists()
 
 
 class Participant(models.Model):
-    """One partner's part in a rotation. What it comes to is derived: ``rotations.exchange.partner_status``."""
+    """A partner in a rotation. Its status is derived: see ``rotations.exchange.partner_status``."""
 
     class Evidence(models.TextChoices):
         NONE = "", "nothing yet"
@@ -359,12 +359,12 @@ class Participant(models.Model):
         "seen with the old one after the change", null=True, blank=True, help_text="Of the last such message."
     )
     warned_at = models.DateTimeField("warned that the old one goes", null=True, blank=True)
-    # A moment of its own, where we sign per partner; without it, the rotation's window is its too.
+    # Its own window, where we sign per partner; without one, the rotation's window counts.
     window_start = models.DateTimeField(null=True, blank=True)
     window_end = models.DateTimeField(null=True, blank=True)
     window_zone = models.CharField(max_length=64, blank=True, validators=[validate_time_zone])
     window_local = models.CharField(max_length=40, blank=True)
-    # What it says of its system is an answer from outside: it changes nothing before somebody here takes it over.
+    # The partner's own statement about its system: it has no effect before somebody here accepts it.
     says_holds = models.CharField(
         "says that its system holds", max_length=10, choices=Partner.Holds, blank=True, default=""
     )
@@ -375,7 +375,7 @@ class Participant(models.Model):
     taken_back_at = models.DateTimeField(
         "went back alone", null=True, blank=True, help_text="It waits for another moment since then."
     )
-    # Of its calendar entry (RFC 5545, section 3.8.7.4); empty while none was sent.
+    # SEQUENCE of its calendar entry (RFC 5545, section 3.8.7.4); empty while none was sent.
     calendar_sequence = models.PositiveIntegerField(null=True, blank=True)
 
     class Meta:
@@ -397,9 +397,9 @@ class Participant(models.Model):
 
     @property
     def holds_undecided(self) -> bool:
-        """Say whether it said something of its system that we don't go by, and nobody has decided about it."""
-        said = self.says_holds not in ("", Partner.Holds.UNKNOWN, self.partner.holds)
-        return said and self.holds_decided_at is None
+        """Whether its statement about its system differs from ours, and nobody has decided about that."""
+        differs = self.says_holds not in ("", Partner.Holds.UNKNOWN, self.partner.holds)
+        return differs and self.holds_decided_at is None
 
     @property
     def has_own_window(self) -> bool:
@@ -407,7 +407,7 @@ class Participant(models.Model):
 
     @property
     def starts(self) -> datetime | None:
-        """When the change with this partner begins (UTC): at its own moment, or with the rotation's window."""
+        """The start (UTC) of its own window, or of the rotation's."""
         return self.window_start if self.has_own_window else self.rotation.window_start
 
     @property
@@ -416,7 +416,7 @@ class Participant(models.Model):
 
     @property
     def zone(self) -> str:
-        """In which zone its window was agreed."""
+        """The zone in which its window was agreed."""
         return self.window_zone if self.has_own_window else self.rotation.window_zone
 
     def format_window(self, zone: str) -> str:
@@ -433,22 +433,22 @@ class Participant(models.Model):
 
 class StepQuerySet(models.QuerySet["Step"]):
     def due(self, now: datetime) -> Self:
-        """Steps that carry themselves out and whose moment has come, plus those whose worker died."""
+        """Automatic steps whose moment has come, and running steps whose lease has expired."""
         return self.filter(
             Q(state=states.StepState.WAITING, automatic=True, blocked=False, due_at__lte=now)
             | Q(state=states.StepState.RUNNING, lease_until__lt=now)
         ).order_by("due_at", "id")
 
-    def alone(self) -> Self:
+    def for_one_partner(self) -> Self:
         """Our cut-overs for one partner alone."""
         return self.filter(act=Act.CUT_OVER, participant__isnull=False)
 
-    def to_come(self) -> Self:
+    def unsettled(self) -> Self:
         return self.exclude(state__in=states.SETTLED)
 
 
 class Step(models.Model):
-    """One step of a plan. Its row is the schedule: nothing else knows when it is to happen."""
+    """One step of a plan. Its row is the schedule: it is stored nowhere else when a step is due."""
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     rotation = models.ForeignKey(Rotation, on_delete=models.CASCADE, related_name="steps")

@@ -1,4 +1,4 @@
-"""Which certificates in use come to their end and have no successor that takes over in time."""
+"""Which certificates in use expire without a successor that takes over in time."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from rotations.models import Rotation
 from rotations.notifications.thresholds import PENDING_STATES, Outlook, rotation_outlook
 from rotations.planning.states import RotationState
 
-#: No ladder reaches further ahead; accounts.models.validate_reminder_days refuses more.
+#: The largest threshold; accounts.models.validate_reminder_days enforces it.
 MAX_HORIZON = timedelta(days=400)
 
-#: How much a rotation in view of a certificate's end matters for what is said: the later ones win.
+#: Outlooks by severity: of several, the last one is reported.
 _SEVERITY = (Outlook.UNDECIDED, Outlook.TOO_LATE, Outlook.OVERDUE)
 
 
 @dataclass(frozen=True)
 class HolderKind:
-    """Ours or theirs: the same questions, asked of another pair of tables."""
+    """Identities or partners, which have separate tables of the same structure."""
 
     name: str
     station: type[Identity] | type[Partner]
@@ -41,22 +41,22 @@ class HolderKind:
 
     @property
     def notice(self) -> str:
-        """Name the column in which a notice points to a certificate of this side."""
+        """Return the name of the field of a notice that refers to a certificate of this kind."""
         return f"{self.name}_certificate"
 
 
 OURS = HolderKind("identity", Identity, IdentityService)
 THEIRS = HolderKind("partner", Partner, PartnerService)
 ALL_KINDS = (OURS, THEIRS)
-HOLDER_KINDS = {side.name: side for side in ALL_KINDS}
+HOLDER_KINDS = {kind.name: kind for kind in ALL_KINDS}
 
-#: What rotations have still to be made, by the name of a side and the primary key of whose they are.
+#: Rows of pending rotations, by the name of the kind and the primary key of the holder.
 PendingByHolder = Mapping[str, Mapping[int, list[dict[str, Any]]]]
 
 
 @dataclass(frozen=True)
 class PendingRotation:
-    """A rotation that is to replace a certificate, but not in time, or not for certain."""
+    """A rotation that will replace a certificate, and whether in time."""
 
     uid: uuid.UUID
     state: RotationState
@@ -67,14 +67,14 @@ class PendingRotation:
 
 @dataclass(frozen=True)
 class ExpiringCertificate:
-    """A certificate in use whose end nobody is taking care of (in time)."""
+    """A certificate in use that no rotation replaces in time."""
 
-    side: HolderKind
+    kind: HolderKind
     holder_id: int
     holder_uid: uuid.UUID
     holder_name: str
     environment: str
-    ladder: tuple[int, ...] | None
+    thresholds: tuple[int, ...] | None
     certificate_id: int
     certificate_uid: uuid.UUID
     sha256: str
@@ -84,7 +84,7 @@ class ExpiringCertificate:
 
     @property
     def is_test(self) -> bool:
-        """Say whether this is about a test station."""
+        """Return whether the holder is a test station."""
         return self.environment == Environment.TEST
 
     @property
@@ -94,66 +94,67 @@ class ExpiringCertificate:
 
     @property
     def url(self) -> str:
-        """Return the whole address of the rotation, or of the page that starts one; opening it changes nothing."""
+        """Return the absolute URL of the rotation, or of the form that starts one."""
         if self.rotation:
             return f"{settings.AS2CERTS_BASE_URL}{reverse('rotation-detail', args=[self.rotation.uid])}"
-        chosen = urlencode({self.side.name: self.holder_uid, "old": self.certificate_uid})
+        chosen = urlencode({self.kind.name: self.holder_uid, "old": self.certificate_uid})
         return f"{settings.AS2CERTS_BASE_URL}{reverse('rotation-create')}?{chosen}"
 
 
-def services_in_view(side: HolderKind, *, now: datetime, ladder: Iterable[int]) -> tuple[QuerySet[Any], ...]:
-    """Return the rows "this certificate serves this role now" whose end is near enough for some ladder.
+def services_in_view(
+    kind: HolderKind, *, now: datetime, thresholds: Iterable[int]
+) -> tuple[QuerySet[Any], ...]:
+    """Return the open service rows of certificates whose end is within reach of some threshold.
 
-    ``ladder`` is that of the installation; stations with one of their own are looked at as far as any may reach. They
-    are asked for apart: no index helps with a condition on the end or on the station.
+    ``thresholds`` are those of the installation; holders with their own are searched up to ``MAX_HORIZON``. They are
+    separate querysets, since no index supports a condition on the end or the holder.
     """
-    horizon = now + timedelta(days=max(ladder, default=-1000))
-    own_ladder = side.station._default_manager.filter(reminder_days__isnull=False).order_by().values("pk")
+    horizon = now + timedelta(days=max(thresholds, default=-1000))
+    own_thresholds = kind.station._default_manager.filter(reminder_days__isnull=False).order_by().values("pk")
     return (
-        ending_by(side, horizon).filter(**{f"{side.name}__reminder_days__isnull": True}),
-        _open_services(side).filter(
-            **{f"{side.name}__in": own_ladder}, certificate__not_after__lte=now + MAX_HORIZON
+        ending_by(kind, horizon).filter(**{f"{kind.name}__reminder_days__isnull": True}),
+        _open_services(kind).filter(
+            **{f"{kind.name}__in": own_thresholds}, certificate__not_after__lte=now + MAX_HORIZON
         ),
     )
 
 
-def ending_by(side: HolderKind, moment: datetime) -> QuerySet[Any]:
-    """Return the rows "this certificate serves this role now" that end at a moment or before.
+def ending_by(kind: HolderKind, moment: datetime) -> QuerySet[Any]:
+    """Return the open service rows of certificates that expire at a moment or before.
 
-    The few that end are looked up first, by the index; SQLite would otherwise go through all that serve.
+    The expiring certificates are selected first, by index; SQLite would otherwise scan all open rows.
     """
-    certificates = side.service._meta.get_field("certificate").related_model
+    certificates = kind.service._meta.get_field("certificate").related_model
     ending = certificates._default_manager.filter(not_after__lte=moment).order_by()
-    return _open_services(side).filter(certificate__in=ending.values("pk"))
+    return _open_services(kind).filter(certificate__in=ending.values("pk"))
 
 
-def _open_services(side: HolderKind) -> QuerySet[Any]:
-    return side.service._default_manager.filter(
-        **{f"{side.name}__archived_at": None}, ends_at=None
+def _open_services(kind: HolderKind) -> QuerySet[Any]:
+    return kind.service._default_manager.filter(
+        **{f"{kind.name}__archived_at": None}, ends_at=None
     ).order_by()
 
 
-def find_expiring(side: HolderKind, *, now: datetime, ladder: Iterable[int]) -> list[ExpiringCertificate]:
-    """Return the certificates of one side that need somebody by some ladder, the most urgent first; two queries."""
-    parts = ((side, rows) for rows in services_in_view(side, now=now, ladder=ladder))
-    return find_unattended(*parts, now=now, pending=pending_rotations(side))
+def find_expiring(kind: HolderKind, *, now: datetime, thresholds: Iterable[int]) -> list[ExpiringCertificate]:
+    """Return the certificates of one kind within reach of a threshold, the most urgent first; two queries."""
+    parts = ((kind, rows) for rows in services_in_view(kind, now=now, thresholds=thresholds))
+    return find_unattended(*parts, now=now, pending=pending_rotations(kind))
 
 
 def find_unattended(
     *parts: tuple[HolderKind, QuerySet[Any]], now: datetime, pending: PendingByHolder
 ) -> list[ExpiringCertificate]:
-    """Return whose end nobody takes care of (in time), the most urgent first; one query for all parts of the rows.
+    """Return the certificates that are not replaced in time, the most urgent first; one query for all parts.
 
-    ``pending`` is what ``pending_of`` said of their sides.
-
-    Left out are roles for which the successor serves already, and those that a rotation takes over in time.
+    ``pending`` is the result of ``pending_rotations`` for their kinds. Roles are left out if a successor serves them
+    already, or if a rotation takes them over in time.
     """
     roles: dict[tuple[str, int], list[str]] = defaultdict(list)
     rotations: dict[tuple[str, int], PendingRotation | None] = {}
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for row in _rows(parts):
-        certificate = row["side"], row["certificate_id"]
-        rotation = _best_rotation(pending[row["side"]][row["holder_id"]], row, now)
+        certificate = row["kind"], row["certificate_id"]
+        rotation = _best_rotation(pending[row["kind"]][row["holder_id"]], row, now)
         if rotation and rotation.outlook is Outlook.IN_TIME:
             continue
         if row["succeeded"] and not (rotation and rotation.outlook is Outlook.TOO_LATE):
@@ -166,14 +167,14 @@ def find_unattended(
 
 
 def _rows(parts: Iterable[tuple[HolderKind, QuerySet[Any]]]) -> Iterable[dict[str, Any]]:
-    first, *others = (_with_columns(side, rows) for side, rows in parts)
+    first, *others = (_with_columns(kind, rows) for kind, rows in parts)
     return first.union(*others, all=True) if others else first
 
 
-def _with_columns(side: HolderKind, rows: QuerySet[Any]) -> Any:
-    """Return what is read of each row, under the same names on either side."""
-    successor = side.service._default_manager.filter(
-        **{side.name: OuterRef(side.name)},
+def _with_columns(kind: HolderKind, rows: QuerySet[Any]) -> Any:
+    """Return the rows with the same column names for both kinds."""
+    successor = kind.service._default_manager.filter(
+        **{kind.name: OuterRef(kind.name)},
         role=OuterRef("role"),
         ends_at=None,
         certificate__not_after__gt=OuterRef("certificate__not_after"),
@@ -181,12 +182,12 @@ def _with_columns(side: HolderKind, rows: QuerySet[Any]) -> Any:
     return rows.values(
         "role",
         "certificate_id",
-        side=Value(side.name),
-        holder_id=F(f"{side.name}_id"),
-        holder_uid=F(f"{side.name}__uid"),
-        holder_name=F(f"{side.name}__name"),
-        environment=F(f"{side.name}__environment"),
-        ladder=F(f"{side.name}__reminder_days"),
+        kind=Value(kind.name),
+        holder_id=F(f"{kind.name}_id"),
+        holder_uid=F(f"{kind.name}__uid"),
+        holder_name=F(f"{kind.name}__name"),
+        environment=F(f"{kind.name}__environment"),
+        thresholds=F(f"{kind.name}__reminder_days"),
         certificate_uid=F("certificate__uid"),
         sha256=F("certificate__sha256"),
         not_after=F("certificate__not_after"),
@@ -194,23 +195,23 @@ def _with_columns(side: HolderKind, rows: QuerySet[Any]) -> Any:
     )
 
 
-def pending_rotations(*sides: HolderKind) -> PendingByHolder:
-    """Return what rotations have still to be made, by side and primary key of whose they are; one query."""
-    of_a_side = (Q(**{f"{side.name}__isnull": False}) for side in sides)
-    rows = Rotation.objects.filter(reduce(or_, of_a_side), state__in=PENDING_STATES).order_by("pk")
-    columns = [f"{name}_id" for side in sides for name in (side.name, f"old_{side.name}_certificate")]
-    found: dict[str, Mapping[int, list[dict[str, Any]]]] = {side.name: defaultdict(list) for side in sides}
+def pending_rotations(*kinds: HolderKind) -> PendingByHolder:
+    """Return the pending rotations by kind and primary key of the holder; one query."""
+    of_a_kind = (Q(**{f"{kind.name}__isnull": False}) for kind in kinds)
+    rows = Rotation.objects.filter(reduce(or_, of_a_kind), state__in=PENDING_STATES).order_by("pk")
+    columns = [f"{name}_id" for kind in kinds for name in (kind.name, f"old_{kind.name}_certificate")]
+    found: dict[str, Mapping[int, list[dict[str, Any]]]] = {kind.name: defaultdict(list) for kind in kinds}
     for row in rows.values("uid", "state", "roles", "window_start", "window_end", *columns):
-        for side in sides:
-            if (holder := row[f"{side.name}_id"]) is not None:
-                found[side.name][holder].append({**row, "old": row[f"old_{side.name}_certificate_id"]})
+        for kind in kinds:
+            if (holder := row[f"{kind.name}_id"]) is not None:
+                found[kind.name][holder].append({**row, "old": row[f"old_{kind.name}_certificate_id"]})
     return found
 
 
 def _best_rotation(
     rotations: Iterable[dict[str, Any]], row: Mapping[str, Any], now: datetime
 ) -> PendingRotation | None:
-    """Return the rotation that does most for this certificate in this role."""
+    """Return the rotation with the best outlook for this certificate in this role."""
     meant = [
         PendingRotation(
             uid=r["uid"],
@@ -227,7 +228,7 @@ def _best_rotation(
 
 
 def _more_severe(one: PendingRotation | None, other: PendingRotation | None) -> PendingRotation | None:
-    """Of the rotations of a certificate's roles, return the one that has to be spoken of."""
+    """Return the rotation with the more severe outlook."""
     known = [p for p in (one, other) if p is not None]
     return max(known, key=lambda p: _SEVERITY.index(p.outlook), default=None)
 
@@ -235,18 +236,18 @@ def _more_severe(one: PendingRotation | None, other: PendingRotation | None) -> 
 def _build_expiring(
     row: Mapping[str, Any], roles: list[str], rotation: PendingRotation | None
 ) -> ExpiringCertificate:
-    side = HOLDER_KINDS[row["side"]]
+    kind = HOLDER_KINDS[row["kind"]]
     return ExpiringCertificate(
-        side=side,
+        kind=kind,
         holder_id=row["holder_id"],
         holder_uid=row["holder_uid"],
         holder_name=row["holder_name"],
         environment=row["environment"],
-        ladder=None if row["ladder"] is None else tuple(row["ladder"]),
+        thresholds=None if row["thresholds"] is None else tuple(row["thresholds"]),
         certificate_id=row["certificate_id"],
         certificate_uid=row["certificate_uid"],
         sha256=row["sha256"],
         not_after=row["not_after"],
-        roles=tuple(role for role in side.station.ROLES if role in roles),
+        roles=tuple(role for role in kind.station.ROLES if role in roles),
         rotation=rotation,
     )

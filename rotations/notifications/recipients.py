@@ -1,4 +1,4 @@
-"""Who is told: the owners of a station, those who subscribed to it, and administrators where nobody owns it."""
+"""Who is notified: owners and subscribers of a station, and administrators if it has no owner."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from identities.models import Identity
 from partners.models import Partner
 from rotations.models import Rotation
 
-#: The group whose members are told where a station has no owner who can be reached.
+#: The group whose members are notified if a station has no reachable owner.
 FALLBACK_GROUP = "administrator"
 
 
 @dataclass(frozen=True)
 class Recipient:
-    """An address, and in which zone its reader lives."""
+    """An e-mail address with the name and the time zone of its reader."""
 
     email: str
     name: str
     time_zone: str
-    #: False for an address that only the settings name: nobody can stop what it gets but there.
+    #: False for the escalation address of the settings, which can't be unsubscribed.
     is_person: bool = True
 
     @property
     def key(self) -> str:
-        """Return what two spellings of one address have in common."""
+        """Return the address in lower case, by which recipients are compared."""
         return self.email.lower()
 
     @classmethod
     def of(cls, user: User) -> Self:
-        """Return a person as a recipient."""
+        """Return a user as a recipient."""
         return cls(email=user.email, name=str(user), time_zone=user.time_zone)
 
 
 def unique_recipients(recipients: Iterable[Recipient]) -> list[Recipient]:
-    """Leave out those whose address came before."""
+    """Return the recipients without duplicate addresses, keeping the first."""
     found: dict[str, Recipient] = {}
     for recipient in recipients:
         found.setdefault(recipient.key, recipient)
@@ -50,7 +50,7 @@ def unique_recipients(recipients: Iterable[Recipient]) -> list[Recipient]:
 
 
 def administrators(*, reminding: bool = False) -> list[Recipient]:
-    """Return those who are told where nobody else is; ``reminding``: without those who want no reminders."""
+    """Return the administrators; with ``reminding`` only those who get reminders."""
     people = User.objects.filter(Q(groups__name=FALLBACK_GROUP) | Q(is_superuser=True), is_active=True)
     if reminding:
         people = people.filter(wants_reminders=True)
@@ -60,7 +60,7 @@ def administrators(*, reminding: bool = False) -> list[Recipient]:
 
 
 def escalation_recipient(installation: Installation) -> Recipient | None:
-    """Return the address that is told too once it gets urgent, where one is set."""
+    """Return the address that is also notified of urgent matters, if one is configured."""
     if not installation.escalation_email:
         return None
     return Recipient(
@@ -70,7 +70,7 @@ def escalation_recipient(installation: Installation) -> Recipient | None:
 
 @dataclass(frozen=True)
 class HolderRecipients:
-    """Who is told of which station, by the station's primary key."""
+    """Owners and subscribers of stations, by the station's primary key."""
 
     owners: Mapping[int, list[Recipient]]
     subscribers: Mapping[int, list[Recipient]]
@@ -78,11 +78,11 @@ class HolderRecipients:
 
     @cached_property
     def last_resort(self) -> list[Recipient]:
-        """Those who are told where nobody owns a station, asked for once the first such comes."""
+        """Return the administrators, loaded when first needed."""
         return administrators(reminding=self.reminding)
 
     def of(self, station: int) -> list[Recipient]:
-        """Return who is told of a station, each address once."""
+        """Return the recipients for a station, each address once."""
         owners, subscribers = self.owners.get(station) or self.last_resort, self.subscribers.get(station, [])
         return owners if len(owners) == 1 and not subscribers else unique_recipients([*owners, *subscribers])
 
@@ -90,10 +90,9 @@ class HolderRecipients:
 def recipients_of(
     model: type[Identity] | type[Partner], stations: Collection[int], *, reminding: bool = False
 ) -> HolderRecipients:
-    """Return who is told of these stations (primary keys), in three queries at most where they are one batch.
+    """Return the recipients for these stations (primary keys), in at most three queries per batch.
 
-    ``reminding``: without those who want no reminders. A station that has no other owner then counts as one that
-    nobody owns.
+    With ``reminding`` only users who get reminders count; a station without such an owner has none.
     """
     return HolderRecipients(
         owners=_linked_users(model, "owners", stations, reminding=reminding),
@@ -109,7 +108,7 @@ def _linked_users(
     wanted = {"user__wants_reminders": True} if reminding else {}
     links = getattr(model, field).through._default_manager.filter(user__is_active=True, **wanted)
     found: dict[int, list[Recipient]] = defaultdict(list)
-    known: dict[tuple[str, ...], Recipient] = {}  # people who own many stations
+    known: dict[tuple[str, ...], Recipient] = {}  # shared by the stations of one person
     for batch in key_batches(stations):
         rows = (
             links.filter(**{f"{station}__in": batch})
@@ -136,7 +135,7 @@ def _linked_users(
 
 
 def recipients_of_rotations(rotations: Sequence[Rotation]) -> dict[int, list[Recipient]]:
-    """Return who is told of each rotation, by its primary key: its holder's people, and whoever set it up."""
+    """Return the recipients for each rotation, by primary key: those of its holder, and its author."""
     prefetch_related_objects(rotations, "set_up_by")
     found: dict[int, list[Recipient]] = {}
     for kind in (Identity, Partner):

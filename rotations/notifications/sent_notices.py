@@ -1,4 +1,4 @@
-"""What has been told of certificates that end: each rung of a ladder once per certificate and address."""
+"""Which reminders of expiring certificates were sent: each threshold once per certificate and address."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from rotations.notifications.expiry import HolderKind
 
 
 def sent_thresholds(side: HolderKind, certificates: Iterable[int]) -> Mapping[tuple[int, str], int]:
-    """Return the most urgent rung that each address has been told of each certificate; a query for each batch.
-
-    ``certificates`` are primary keys; addresses are in lower case.
-    """
+    """Return the smallest threshold sent for each certificate (primary key) and address (lower case)."""
     found: dict[tuple[int, str], int] = {}
     for batch in key_batches(certificates):
         rows = (

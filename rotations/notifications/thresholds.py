@@ -1,6 +1,6 @@
-"""When a certificate's end is to be told, and whether its rotation will be in time. Pure: no Django, no clock.
+"""When people are reminded of a certificate's end, and whether its rotation is in time. Pure: no Django, no clock.
 
-All moments are aware. A rung of the ladder is a number of days before the end: 0 is the end itself, -1 a day later.
+All moments are aware. A threshold is a number of days before the end: 0 is the end itself, -1 a day later.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from rotations.planning.states import RotationState
 _DAY = timedelta(days=1)
 
 MIN_LEAD_TIME = timedelta(days=14)
-"""With less than this left, a rotation for which no window is agreed would come too late."""
+"""A rotation without a window comes too late if the certificate expires within this time."""
 
 PENDING_STATES = frozenset(
     {RotationState.DRAFT, RotationState.EXCHANGING, RotationState.SCHEDULED, RotationState.UNDER_WAY}
 )
-"""States of a rotation that may still replace its certificate."""
+"""States of a rotation in which it may still replace its certificate."""
 
 
 class Outlook(StrEnum):
@@ -32,19 +32,19 @@ class Outlook(StrEnum):
     OVERDUE = "overdue"
 
 
-def reached_threshold(ladder: Iterable[int], not_after: datetime, now: datetime) -> int | None:
-    """Return the most urgent rung that has been reached, None while there is none.
+def reached_threshold(thresholds: Iterable[int], not_after: datetime, now: datetime) -> int | None:
+    """Return the smallest threshold that has been reached; None before the first.
 
-    Each rung holds from its own moment up to, and without, that of the next one; the last holds for ever.
+    Each threshold applies until the next one is reached, the last one for ever.
     """
-    left = -((now - not_after) // _DAY)  # in days, the one that has begun counted whole
-    return min((days for days in ladder if left <= days), default=None)
+    left = -((now - not_after) // _DAY)  # in days, rounded up
+    return min((days for days in thresholds if left <= days), default=None)
 
 
 def rotation_outlook(
     state: RotationState, window_end: datetime | None, not_after: datetime, now: datetime
 ) -> Outlook:
-    """Say whether a pending rotation replaces its certificate before that ends."""
+    """Return whether a pending rotation replaces its certificate before it expires."""
     if window_end is None:
         return Outlook.TOO_LATE if not_after - now <= MIN_LEAD_TIME else Outlook.UNDECIDED
     if window_end <= now:
@@ -55,5 +55,5 @@ def rotation_outlook(
 
 
 def format_expiry(not_after: datetime, now: datetime, zone: str) -> str:
-    """Tell a certificate's end as a verb and a time: "expires in 20 days", "expired yesterday"."""
+    """Return when a certificate expires: "expires in 20 days", "expired yesterday"."""
     return f"{'expires' if now <= not_after else 'expired'} {format_relative_day(not_after, now, zone)}"

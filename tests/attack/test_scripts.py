@@ -13,7 +13,7 @@ from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from as2certs.mail.delivery import build_email
 from as2certs.mail.models import Message
-from as2certs.mail.outbox import queue
+from as2certs.mail.outbox import Mail, queue
 from identities.models import AS2System, Identity
 from partners.models import Contact, Partner, Partnership
 from rotations.lifecycle import endings
@@ -105,8 +105,8 @@ def test_names_with_line_ends_add_no_header_to_a_mail() -> None:
     evil = "x\r\nBcc: evil@example.com\r\n\r\n<script>alert(1)</script>"
     identity = make_identity("ACME", name=evil[:120])
     Installation.objects.update_or_create(pk=1, defaults={"name": evil[:120]})
-    message = queue(
-        "needs_attention",
+    mail = Mail(
+        template="needs_attention",
         to="vera@example.com",
         to_name=evil,
         key="k",
@@ -115,7 +115,7 @@ def test_names_with_line_ends_add_no_header_to_a_mail() -> None:
         time_zone="UTC",
         context={"reason": evil, "title": evil, "rotation": identity, "holder": evil, "url": "/"},
     )
-    assert message is not None
+    (message,) = queue([mail])
     raw = build_email(message).message()
     assert "Bcc" not in raw
     assert "evil@example.com" not in build_email(message).recipients()

@@ -11,7 +11,7 @@ from django.utils import timezone
 from as2certs.mail.models import Message
 from rotations import reminders
 from rotations.models import Notice
-from rotations.notifications import operator_mail
+from rotations.notifications.expiry_mail import build_reminder
 from tests.bench import inventory
 from tests.bench.figures import Figure, Found, Scale
 from tests.bench.grounds import DATABASES, Grounds, ask
@@ -78,5 +78,5 @@ def measure(certificates: int, due: int) -> dict[str, Any]:
 def _find_and_write(now: datetime) -> float:
     began = time.perf_counter()
     for reminder in reminders.find_due(now):
-        operator_mail.build_reminder(reminder.recipient, [line.certificate for line in reminder.lines], now)
+        build_reminder(reminder.recipient, [line.certificate for line in reminder.lines], now)
     return time.perf_counter() - began

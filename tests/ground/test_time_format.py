@@ -47,6 +47,8 @@ BERLIN_SPRINGS_FORWARD = datetime(2026, 3, 29, 0, 30, tzinfo=UTC)
         ("short", "24 Nov, 22:00"),
         ("full", "Tue 24 Nov 2026, 22:00 CST"),
         ("exact", "24 Nov 2026, 22:00:07 CST"),
+        ("iso", "2026-11-24 22:00"),
+        ("iso_seconds", "2026-11-24 22:00:07"),
         ("offset", "Tue 24 Nov 2026, 22:00 CST (UTC−06:00)"),
     ],
 )

@@ -18,6 +18,10 @@ identity = Identity.objects.create(name="ACME-PROD", as2_id="ACME-PROD", environ
 private_keys.seal(identity, pki.generate_key(2048), now=database_now())
 print(private_keys.count_unreadable(limit=10)[0])
 """
+COUNT_UNREADABLE = """
+from identities.certificates import private_keys
+print(private_keys.count_unreadable(limit=10)[0])
+"""
 
 
 @pytest.fixture
@@ -51,4 +55,4 @@ def test_after_resealing_the_old_key_is_not_needed_any_more(stack: Stack) -> Non
     stack.manage("reseal_keys")
     (stack.folder / "vault_keys").write_text(new)
     stack.manage("make_ready")
-    assert stack.python("from identities.certificates import private_keys; print(private_keys.count_unreadable(limit=10)[0])") == 0
+    assert stack.python(COUNT_UNREADABLE) == 0

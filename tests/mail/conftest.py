@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.mail.moody import ScriptedSmtpServer
+from tests.mail.scripted_smtp import ScriptedSmtpServer
 
 
 @pytest.fixture
 def smtp(settings: Any) -> Iterator[ScriptedSmtpServer]:
-    """A mail server to which Django sends."""
+    """Return a running mail server that Django sends to."""
     with ScriptedSmtpServer() as server:
         settings.EMAIL_BACKEND = "as2certs.mail.smtp.PatientEmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", server.port

@@ -1,6 +1,6 @@
-"""An IMAP server as a process of its own: as much of RFC 3501 as reading a mailbox takes, over TLS.
+"""An IMAP server process: the part of RFC 3501 that is needed to read a mailbox, over TLS.
 
-Mails are files named by their ids, such as `7.eml`: whoever writes one has delivered a mail.
+Mails are files named by their UIDs, such as `7.eml`; writing a file delivers a mail.
 `python -m tests.mail.imap` is that process; `ImapServer` starts, pauses, kills and fills it.
 """
 
@@ -23,7 +23,7 @@ IN_URL = "bounces%40example.com:p%2Fw%20%22d%22%5C"
 
 
 class ImapServer(Server):
-    """A mailbox over IMAP, with TLS from the first byte or after STARTTLS."""
+    """A mailbox over IMAP, with implicit TLS or STARTTLS."""
 
     name = "imap"
 
@@ -52,7 +52,7 @@ class ImapServer(Server):
         return True
 
     def begin_anew(self, validity: int) -> None:
-        """Give the mailbox another UIDVALIDITY, as one that was made anew has."""
+        """Change UIDVALIDITY, as if the mailbox had been recreated."""
         (self.mails / "validity").write_text(str(validity))
 
     def deliver(self, raw: bytes) -> int:
@@ -63,7 +63,7 @@ class ImapServer(Server):
 
     @property
     def said(self) -> list[str]:
-        """Return the commands that it was given, without the words of LOGIN."""
+        """Return the commands that were received, without the arguments of LOGIN."""
         return [line[2:] for line in self.log.splitlines() if line.startswith("> ")]
 
 
@@ -149,7 +149,7 @@ class _Conversation:
         return sorted(int(path.stem) for path in self.folder.glob("*.eml"))
 
     def found(self, rest: str) -> list[int]:
-        """Return the ids from one on, and always the last one: "7:*" is "6:7" where the last one is 6."""
+        """Return the UIDs from one on, and always the last one: "7:*" matches 6 if that is the last."""
         uids = self.uids()
         if first := re.search(r"UID (\d+):\*", rest):
             return [uid for uid in uids if uid >= int(first[1])] or uids[-1:]
@@ -164,6 +164,6 @@ class _Conversation:
 
 
 def _split_words(rest: str) -> list[str]:
-    """Return the quoted or bare words of a command."""
+    """Return the quoted or unquoted words of a command."""
     found = re.findall(r'"((?:[^"\\]|\\.)*)"|(\S+)', rest)
     return [quoted or bare for quoted, bare in found]

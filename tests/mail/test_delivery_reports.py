@@ -1,4 +1,4 @@
-"""What a mail server reports: read where it says which mail did not reach whom, and nothing else of it believed."""
+"""Parse delivery status notifications: permanent failures are found, everything else is ignored."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from as2certs.mail import delivery_reports
-from tests.mail.came_back import build_report
+from tests.mail.bounce_reports import build_report
 
 ID = "<1b4e28ba-2fa1-11d2-883f-0016d3cca427@certs.example.com>"
 NORA = "nora@northwind.example"
 
 
 @pytest.mark.parametrize("quoted_as", ["text/rfc822-headers", "message/rfc822"])
-def test_it_says_which_mail_did_not_reach_whom_and_why(quoted_as: str) -> None:
+def test_it_returns_mail_recipient_and_reason_of_a_failure(quoted_as: str) -> None:
     (found,) = delivery_reports.read_report(build_report(ID, "Nora@Northwind.example", quoted_as=quoted_as))
     assert found.addresses == {NORA}
     assert found.message_ids == {ID}
@@ -52,11 +52,11 @@ def test_a_mail_that_the_report_answers_counts_as_named() -> None:
     ],
     ids=lambda raw: str(len(raw)),
 )
-def test_what_is_no_failure_for_good_says_nothing(raw: bytes) -> None:
+def test_temporary_failures_are_ignored(raw: bytes) -> None:
     assert delivery_reports.read_report(raw) == []
 
 
-def test_what_the_server_said_is_one_line_that_can_be_printed() -> None:
+def test_the_diagnostic_is_one_printable_line() -> None:
     said = "550\x1b[31m \u202eno\r\n such" + " user" * 200
     (found,) = delivery_reports.read_report(build_report(ID, NORA, said=said))
     assert len(found.reason) <= 300

@@ -1,4 +1,4 @@
-"""A fresh installation without a mail server: its first administrator is reminded in the built-in mail view."""
+"""A new installation without a mail server reminds its first administrator in the mail folder."""
 
 from __future__ import annotations
 

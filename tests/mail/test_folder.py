@@ -1,4 +1,4 @@
-"""Mail without a mail server: a folder that any mail program can open."""
+"""Delivery into a folder that any mail program can open."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from as2certs.mail import outbox
-from tests.mail.letters import NOW, make_message
+from tests.mail.messages import NOW, make_message
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def folder(settings: Any, tmp_path: Path) -> Path:
-    """Send into a folder that does not exist yet."""
+    """Return the mail folder of the settings, which does not exist yet."""
     settings.EMAIL_BACKEND = "as2certs.mail.backends.FolderBackend"
     settings.AS2CERTS_MAIL_FOLDER = tmp_path / "var" / "mail"
     return tmp_path / "var" / "mail"

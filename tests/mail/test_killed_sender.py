@@ -1,4 +1,4 @@
-"""A sender that is killed, as a real process, between the mail server's acceptance and our mark."""
+"""A sender process that is killed between the server's acceptance and the update of the row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.mail.moody import ScriptedSmtpServer
+from tests.mail.scripted_smtp import ScriptedSmtpServer
 from tests.stack import ROOT, Stack
 
 QUEUE = """

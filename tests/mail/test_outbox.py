@@ -1,4 +1,4 @@
-"""Queueing: with the change that causes it, once per key, in the reader's zone."""
+"""Queue mail in the transaction of the change, once per key, in the reader's time zone."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from as2certs.celery import app
 from as2certs.mail import outbox, sealed_values, tasks
 from as2certs.mail.models import Message
 from as2certs.pki.vault import new_vault_key
-from tests.mail.letters import NOW, make_message
-from tests.mail.moody import ScriptedSmtpServer
+from tests.mail.messages import NOW, make_message
+from tests.mail.scripted_smtp import ScriptedSmtpServer
 from tests.servers import free_port
 
 TEMPLATES = {
@@ -41,7 +41,9 @@ def templates(tmp_path: Path, settings: Any) -> None:
 
 
 def queue(key: str = "window:1:kim", **given: Any) -> Message | None:
-    wanted: dict[str, Any] = {
+    """Queue a mail to Kim; None if its key was queued before."""
+    columns: dict[str, Any] = {
+        "template": "hello",
         "to": "kim@example.com",
         "to_name": "Kim",
         "kind": "window_soon",
@@ -50,7 +52,7 @@ def queue(key: str = "window:1:kim", **given: Any) -> Message | None:
         "time_zone": "America/Chicago",
         **given,
     }
-    return outbox.queue("hello", key=key, **wanted)
+    return next(iter(outbox.queue([outbox.Mail(key=key, **columns)])), None)
 
 
 @pytest.mark.django_db
@@ -126,7 +128,7 @@ def test_links_that_wait_open_after_the_vault_has_another_key(settings: Any) -> 
 
 @pytest.fixture
 def no_broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let Celery's broker be an address where nobody listens."""
+    """Configure a Celery broker that does not exist."""
     alone = Celery("alone")
     alone.config_from_object("django.conf:settings", namespace="CELERY")
     alone.conf.update(broker_url=f"redis://127.0.0.1:{free_port()}/0")

@@ -1,4 +1,4 @@
-"""The mail pages: what they show, to whom, and sending again."""
+"""The pages of the outbox: content, permissions and sending again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from django.utils import timezone
 from as2certs.accounts.models import User
 from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
-from tests.mail.letters import make_message
+from tests.mail.messages import make_message
 
 pytestmark = [pytest.mark.django_db, pytest.mark.dates]
 
@@ -51,7 +51,7 @@ def test_the_list_shows_who_got_what_in_which_state(operator: Client) -> None:
         assert words in page
 
 
-def test_an_empty_outbox_says_what_will_appear(operator: Client) -> None:
+def test_an_empty_outbox_explains_itself(operator: Client) -> None:
     assert "No mail yet" in operator.get(reverse("mail-list")).content.decode()
 
 
@@ -87,7 +87,7 @@ def test_the_list_takes_the_same_number_of_queries_for_more_mails(operator: Clie
     assert queries() == before
 
 
-def test_it_says_whether_mail_stays_here(operator: Client, settings: Any) -> None:
+def test_the_list_shows_whether_mail_stays_in_the_folder(operator: Client, settings: Any) -> None:
     settings.EMAIL_BACKEND = "as2certs.mail.backends.FolderBackend"
     assert "No mail server is set up" in operator.get(reverse("mail-list")).content.decode()
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
@@ -152,7 +152,7 @@ def test_sending_again_puts_it_first_in_line_and_into_the_trail(operator: Client
 
 
 @pytest.mark.parametrize("state", ["sent", "sending"])
-def test_what_has_left_or_is_leaving_is_not_sent_again(operator: Client, state: str) -> None:
+def test_a_mail_that_was_sent_or_is_being_sent_is_not_sent_again(operator: Client, state: str) -> None:
     message = make_message(state=state, lease_until=timezone.now() + MINUTE)
     answer = operator.post(reverse("mail-send-again", args=[message.uid]), follow=True)
     assert "nothing was changed" in answer.content.decode()
@@ -177,7 +177,7 @@ def test_people_without_the_right_see_no_mail(role: str) -> None:
     assert Message.objects.get().state == "failed"
 
 
-def test_strangers_are_sent_to_the_login() -> None:
+def test_anonymous_users_are_sent_to_the_login() -> None:
     message = make_message()
     for url in (reverse("mail-list"), reverse("mail-html", args=[message.uid])):
         answer = Client().get(url)

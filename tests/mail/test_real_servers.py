@@ -1,4 +1,4 @@
-"""A sender and a mail server as processes of their own: TLS, certificates, logins, and servers that don't answer."""
+"""Send to a mail server process: TLS, certificates, logins, and servers that do not reply."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.mail.post_office import SmtpServer, make_server_certificates
+from tests.mail.smtp_server import SmtpServer, make_server_certificates
 from tests.stack import Stack
 
 SEND = """
@@ -18,7 +18,7 @@ from django.conf import settings
 from as2certs.clock import database_now
 from as2certs.mail import outbox, smtp
 from as2certs.mail.models import Message
-smtp.VERDICT_SECONDS, settings.EMAIL_TIMEOUT = VERDICT, TIMEOUT
+smtp.REPLY_TIMEOUT_SECONDS, settings.EMAIL_TIMEOUT = VERDICT, TIMEOUT
 now = database_now()
 Message.objects.get_or_create(key="k", defaults=dict(
     kind="test", to_address="kim@example.com", subject="s", text="t", message_id="<one@example.com>",
@@ -35,7 +35,7 @@ IN_URL = "us%40example.com:p%2Fw%3Ad@"
 
 
 def send(stack: Stack, *, rounds: int = 1, verdict: float = 20, timeout: float = 20) -> list[list[Any]]:
-    """Try to send one mail in a process of its own, and return its state, attempts and error after each round."""
+    """Send one mail in a separate process, and return its state, attempts and error after each round."""
     code = SEND.replace("VERDICT,", f"{verdict},").replace("TIMEOUT\n", f"{timeout}\n")
     found: list[list[Any]] = stack.python(code.replace("ROUNDS", str(rounds)))
     return found
@@ -75,7 +75,7 @@ def test_it_sends_over_tls_with_a_login(make_stack: Callable[..., Stack], tmp_pa
         ("smtp+tls", "mail.example.com", "Hostname mismatch"),
     ],
 )
-def test_a_certificate_of_somebody_else_gets_no_mail_and_no_password(
+def test_a_server_with_another_certificate_gets_no_mail_and_no_password(
     make_stack: Callable[..., Stack], tmp_path: Path, scheme: str, name: str, said: str
 ) -> None:
     shown = make_server_certificates(tmp_path, name)
@@ -103,14 +103,14 @@ def test_a_server_that_can_not_starttls_gets_nothing_in_plain(make_stack: Callab
     assert "can't be used: STARTTLS extension not supported by server." in error
 
 
-def test_tls_that_begins_at_the_wrong_moment_is_told(make_stack: Callable[..., Stack]) -> None:
+def test_the_wrong_tls_mode_is_reported(make_stack: Callable[..., Stack]) -> None:
     with running() as office:
         ((state, attempts, error),) = send(make_stack(email_url=f"smtp+ssl://localhost:{office.port}"))
     assert (state, attempts) == ("queued", 0)
     assert "TLS failed (WRONG_VERSION_NUMBER). EMAIL_URL says how TLS begins" in error
 
 
-def test_a_wrong_password_loses_nothing_and_is_told_without_it(
+def test_a_wrong_password_loses_nothing_and_is_reported_without_it(
     make_stack: Callable[..., Stack], tmp_path: Path
 ) -> None:
     shown = make_server_certificates(tmp_path)
@@ -126,7 +126,7 @@ def test_a_wrong_password_loses_nothing_and_is_told_without_it(
     assert "p/w" not in error
 
 
-def test_a_server_that_is_down_or_hangs_and_comes_back_gets_the_mail_once(
+def test_a_server_that_recovers_gets_the_mail_once(
     make_stack: Callable[..., Stack],
 ) -> None:
     with running() as office:
@@ -155,7 +155,7 @@ def test_a_server_that_looks_long_at_a_mail_gets_it_once(make_stack: Callable[..
 
 @pytest.mark.faults(row=12)
 @pytest.mark.parametrize("fault", [{"mute": 9}, {"wait": 60}], ids=["it hangs up", "it never answers"])
-def test_a_server_that_never_says_whether_it_took_a_mail_gets_one_double_and_then_a_person_is_asked(
+def test_a_mail_without_a_reply_is_sent_twice_at_most(
     make_stack: Callable[..., Stack], fault: dict[str, Any]
 ) -> None:
     with running(**fault) as office:

@@ -1,4 +1,4 @@
-"""The sender against a real mail server: accepted, refused, hung up, down, killed."""
+"""Send to a real mail server that accepts, refuses, disconnects or is down."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from as2certs.mail import delivery, outbox, unsubscribe
 from as2certs.mail.delivery import DeliveryResult, DeliveryVerdict
 from as2certs.mail.models import Attachment, Message
-from tests.mail.letters import NOW, make_message
-from tests.mail.moody import LATER, NEVER, ScriptedSmtpServer
+from tests.mail.messages import NOW, make_message
+from tests.mail.scripted_smtp import LATER, NEVER, ScriptedSmtpServer
 from tests.servers import free_port
 
 pytestmark = pytest.mark.django_db
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 MINUTE = timedelta(minutes=1)
 
 
-def test_it_hands_over_text_html_and_the_headers_of_a_machine(smtp: ScriptedSmtpServer) -> None:
+def test_it_sends_text_html_and_the_headers_of_automatic_mail(smtp: ScriptedSmtpServer) -> None:
     message = make_message()
     assert outbox.send_due(now=NOW) == 1
     (address, mail), *rest = smtp.accepted
@@ -81,7 +81,7 @@ def test_it_uses_one_connection_for_many(smtp: ScriptedSmtpServer) -> None:
     assert smtp.connections == 1
 
 
-def test_it_takes_the_oldest_first_and_no_more_than_asked(smtp: ScriptedSmtpServer) -> None:
+def test_it_sends_the_oldest_first_and_at_most_the_limit(smtp: ScriptedSmtpServer) -> None:
     make_message("second@example.com", due_at=NOW - MINUTE)
     make_message("first@example.com", due_at=NOW - 2 * MINUTE)
     make_message("third@example.com")
@@ -89,7 +89,7 @@ def test_it_takes_the_oldest_first_and_no_more_than_asked(smtp: ScriptedSmtpServ
     assert [to for to, _ in smtp.accepted] == ["first@example.com", "second@example.com"]
 
 
-def test_it_leaves_alone_what_is_not_due_yet(smtp: ScriptedSmtpServer) -> None:
+def test_it_does_not_send_before_a_mail_is_due(smtp: ScriptedSmtpServer) -> None:
     make_message(due_at=NOW + MINUTE)
     assert outbox.send_due(now=NOW) == 0
     assert outbox.send_due(now=NOW + MINUTE) == 1
@@ -184,7 +184,7 @@ def test_a_server_that_is_down_costs_no_attempts_and_loses_nothing(settings: Any
         assert outbox.send_due(now=at + MINUTE) == 3
 
 
-def test_a_server_that_can_not_be_used_is_asked_once_a_minute_however_many_mails_wait(settings: Any) -> None:
+def test_an_unreachable_server_is_tried_once_a_minute_however_many_mails_wait(settings: Any) -> None:
     with ScriptedSmtpServer() as server:
         settings.EMAIL_BACKEND = "as2certs.mail.smtp.PatientEmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", server.port
@@ -212,7 +212,7 @@ def test_a_server_that_hangs_up_after_it_accepted_gets_one_double_with_the_same_
     assert outbox.send_due(now=NOW + 60 * MINUTE) == 0
 
 
-def test_a_mail_whose_senders_all_died_is_given_up(smtp: ScriptedSmtpServer) -> None:
+def test_a_mail_is_given_up_when_all_its_senders_died(smtp: ScriptedSmtpServer) -> None:
     message = make_message(state="sending", attempts=10, lease_until=NOW - MINUTE)
     assert outbox.send_due(now=NOW) == 0
     message.refresh_from_db()
@@ -220,7 +220,7 @@ def test_a_mail_whose_senders_all_died_is_given_up(smtp: ScriptedSmtpServer) -> 
     assert "10 attempts" in message.error
 
 
-def test_nobody_else_sends_while_a_mail_is_in_somebodys_hands(smtp: ScriptedSmtpServer) -> None:
+def test_no_other_sender_starts_while_a_mail_is_leased(smtp: ScriptedSmtpServer) -> None:
     make_message()
     make_message("slow@example.com", state="sending", lease_until=NOW + MINUTE)
     assert outbox.send_due(now=NOW) == 0

@@ -42,8 +42,8 @@ MUTATIONS = (
     Mutation(
         "a reminder goes out once per threshold and address",
         "rotations/reminders.py",
-        "if sent is None or threshold < sent:",
-        "if sent is None or threshold <= sent:",
+        "if last is None or threshold < last:",
+        "if last is None or threshold <= last:",
         ("tests/rotations/test_reminders.py",),
     ),
     Mutation(

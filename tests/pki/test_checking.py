@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -27,18 +27,9 @@ def findings(
     *,
     environment: Literal["production", "test"] = "production",
     now: datetime = NOW,
-    known: Collection[KnownCertificate] = (),
-    predecessor: Description | None = None,
-    key: KeyFacts | None = None,
+    **others: Any,
 ) -> list[CertificateFinding]:
-    found = pki.check_certificate(
-        description,
-        pki.IntendedUse(roles, environment),
-        now=now,
-        known=tuple(known),
-        predecessor=predecessor,
-        key=key,
-    )
+    found = pki.check_certificate(description, pki.IntendedUse(roles, environment), now=now, **others)
     for finding in found:
         assert_one_sentence(finding.reason)
         assert_one_sentence(finding.advice)

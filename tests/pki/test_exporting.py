@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable
 
 import pytest
+from asn1crypto.pkcs12 import AuthenticatedSafe, Pfx, SafeContents
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs12
 
 from as2certs import pki
@@ -90,6 +91,18 @@ def test_pkcs12_is_read_back_with_chain_and_key(encryption: pki.Pkcs12Encryption
     store = pkcs12.load_pkcs12(data, password.encode())
     assert store.cert is not None
     assert store.cert.friendly_name == "ACME Köln".encode()
+
+
+def test_a_pkcs12_file_hashes_its_password_often() -> None:
+    store = Pfx.load(pki.to_pkcs12(LEAF, CHAIN, KEY, password="sesame", name="acme"))
+    certificates, key = AuthenticatedSafe.load(store["auth_safe"]["content"].native)
+    (bag,) = SafeContents.load(key["content"].native)
+    for algorithm in (
+        certificates["content"]["encrypted_content_info"]["content_encryption_algorithm"],
+        bag["bag_value"]["encryption_algorithm"],
+    ):
+        derivation = algorithm["parameters"]["key_derivation_func"]
+        assert derivation["parameters"]["iteration_count"].native >= 100_000
 
 
 def test_encrypted_pem_is_read_back_with_chain_and_key() -> None:

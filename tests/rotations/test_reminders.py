@@ -1,4 +1,4 @@
-"""Reminders: what is due, to whom, once per rung; quiet where somebody takes care in time."""
+"""Reminders: which are due, to whom, once per threshold; none if a rotation is in time."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def bob() -> User:
 
 
 def reminders_sent(now: Any = NOW) -> dict[str, list[tuple[str, int]]]:
-    """Return who is to be told of whom, and on which rung."""
+    """Return the due reminders: recipient, holders and thresholds."""
     return {
         r.recipient.email: [(line.certificate.holder_name, line.threshold) for line in r.lines]
         for r in reminders.find_due(now)
@@ -55,18 +55,18 @@ def reminders_sent(now: Any = NOW) -> dict[str, list[tuple[str, int]]]:
 # When, and how often.
 
 
-def test_it_speaks_of_a_certificate_that_ends_in_20_days(alice: User) -> None:
+def test_it_reminds_of_a_certificate_that_expires_in_20_days(alice: User) -> None:
     make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY)
     assert reminders_sent() == {"alice@example.com": [("ACME-PROD", 30)]}
 
 
-def test_it_is_silent_just_before_the_first_rung_and_speaks_on_it(alice: User) -> None:
+def test_it_reminds_at_the_first_threshold_and_not_just_before(alice: User) -> None:
     make_certificate(make_identity(owners=[alice]), NOW + 90 * DAY)
     assert reminders_sent(NOW - SECOND) == {}
     assert reminders_sent(NOW) == {"alice@example.com": [("ACME-PROD", 90)]}
 
 
-def test_each_rung_speaks_once(alice: User) -> None:
+def test_each_threshold_is_sent_once(alice: User) -> None:
     ends = NOW + 91 * DAY
     make_certificate(make_identity(owners=[alice]), ends)
     spoken = []
@@ -80,7 +80,7 @@ def test_each_rung_speaks_once(alice: User) -> None:
     assert Message.objects.count() == 15
 
 
-def test_after_downtime_only_the_most_urgent_speaks(alice: User) -> None:
+def test_after_downtime_only_the_most_urgent_threshold_is_sent(alice: User) -> None:
     make_certificate(make_identity(owners=[alice]), NOW + 31 * DAY)
     assert reminders.send_due(NOW) == 1
     assert reminders_sent(NOW + 28 * DAY) == {"alice@example.com": [("ACME-PROD", 3)]}
@@ -89,7 +89,7 @@ def test_after_downtime_only_the_most_urgent_speaks(alice: User) -> None:
     assert list(Notice.objects.order_by("id").values_list("threshold", flat=True)) == [60, 3]
 
 
-def test_a_coarser_rung_never_follows_a_finer_one(alice: User) -> None:
+def test_a_larger_threshold_never_follows_a_smaller_one(alice: User) -> None:
     acme = make_identity(owners=[alice], reminder_days=[30, 7])
     make_certificate(acme, NOW + 6 * DAY)
     assert reminders.send_due(NOW) == 1
@@ -98,21 +98,21 @@ def test_a_coarser_rung_never_follows_a_finer_one(alice: User) -> None:
     assert reminders.send_due(NOW + DAY) == 0
 
 
-def test_a_station_may_have_a_ladder_of_its_own(alice: User) -> None:
+def test_a_station_may_have_its_own_thresholds(alice: User) -> None:
     make_certificate(make_identity("EARLY", owners=[alice], reminder_days=[200]), NOW + 150 * DAY)
     make_certificate(make_identity("NEVER", owners=[alice], reminder_days=[]), NOW + 5 * DAY)
     make_certificate(make_identity("USUAL", owners=[alice]), NOW + 150 * DAY)
     assert reminders_sent() == {"alice@example.com": [("EARLY", 200)]}
 
 
-def test_the_ladder_of_the_installation_can_be_changed(alice: User) -> None:
+def test_the_thresholds_of_the_installation_can_be_changed(alice: User) -> None:
     Installation(reminder_days=[10]).save()
     make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY)
     assert reminders_sent() == {}
     assert reminders_sent(NOW + 10 * DAY) == {"alice@example.com": [("ACME-PROD", 10)]}
 
 
-def test_an_installation_without_a_ladder_is_silent(alice: User) -> None:
+def test_an_installation_without_thresholds_sends_no_reminders(alice: User) -> None:
     Installation(reminder_days=[]).save()
     make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY)
     assert reminders_sent() == {}
@@ -121,7 +121,9 @@ def test_an_installation_without_a_ladder_is_silent(alice: User) -> None:
 # To whom.
 
 
-def test_owners_and_subscribers_of_both_sides_are_told_once_each(alice: User, bob: User) -> None:
+def test_owners_and_subscribers_of_identities_and_partners_are_reminded_once_each(
+    alice: User, bob: User
+) -> None:
     northwind = make_partner(owners=[alice])
     northwind.subscribers.add(alice, bob)
     make_certificate(northwind, NOW + 20 * DAY)
@@ -139,7 +141,7 @@ def test_one_message_lists_what_is_theirs_the_most_urgent_first(alice: User) -> 
     assert reminders.send_due(NOW) == 1
 
 
-def test_people_who_left_or_have_no_address_are_not_told(bob: User) -> None:
+def test_inactive_people_and_people_without_an_address_are_not_reminded(bob: User) -> None:
     gone = make_user("gone", is_active=False)
     mute = User.objects.create_user("mute")
     acme = make_identity(owners=[gone, mute])
@@ -148,7 +150,7 @@ def test_people_who_left_or_have_no_address_are_not_told(bob: User) -> None:
     assert reminders_sent() == {"bob@example.com": [("ACME-PROD", 30)]}
 
 
-def test_administrators_are_told_where_no_owner_can_be_reached(alice: User, bob: User) -> None:
+def test_administrators_are_reminded_if_no_owner_can_be_reached(alice: User, bob: User) -> None:
     Group.objects.get_or_create(name="administrator")[0].user_set.add(bob)
     make_certificate(make_identity("OWNED", owners=[alice]), NOW + 20 * DAY)
     make_certificate(make_identity("ORPHAN"), NOW + 21 * DAY)
@@ -159,13 +161,13 @@ def test_administrators_are_told_where_no_owner_can_be_reached(alice: User, bob:
     }
 
 
-def test_where_nobody_can_be_told_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_recipient_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     make_certificate(make_identity("ORPHAN"), NOW + 20 * DAY)
     assert reminders_sent() == {}
     assert "ORPHAN" in caplog.text
 
 
-def test_the_escalation_address_is_told_from_7_days_on(alice: User) -> None:
+def test_the_escalation_address_is_reminded_from_7_days_on(alice: User) -> None:
     Installation(escalation_email="boss@example.com", time_zone="America/Chicago").save()
     make_certificate(make_identity(owners=[alice]), NOW + 7 * DAY)
     assert reminders_sent(NOW - SECOND) == {"alice@example.com": [("ACME-PROD", 14)]}
@@ -175,13 +177,13 @@ def test_the_escalation_address_is_told_from_7_days_on(alice: User) -> None:
     }
 
 
-def test_the_escalation_address_of_somebody_who_is_told_anyway_gets_one_mail(alice: User) -> None:
+def test_an_escalation_address_that_is_also_an_owners_gets_one_mail(alice: User) -> None:
     Installation(escalation_email="ALICE@example.com").save()
     make_certificate(make_identity(owners=[alice]), NOW + 3 * DAY)
     assert reminders_sent() == {"alice@example.com": [("ACME-PROD", 3)]}
 
 
-def test_an_address_in_another_spelling_is_not_told_again(alice: User) -> None:
+def test_an_address_in_another_spelling_is_not_reminded_again(alice: User) -> None:
     make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY)
     reminders.send_due(NOW)
     alice.email = "Alice@Example.com"
@@ -189,7 +191,7 @@ def test_an_address_in_another_spelling_is_not_told_again(alice: User) -> None:
     assert reminders_sent() == {}
 
 
-def test_somebody_who_subscribes_later_is_told_what_holds_now(alice: User, bob: User) -> None:
+def test_a_later_subscriber_gets_the_current_threshold(alice: User, bob: User) -> None:
     acme = make_identity(owners=[alice])
     make_certificate(acme, NOW + 20 * DAY)
     reminders.send_due(NOW)
@@ -228,7 +230,7 @@ def test_the_old_one_of_an_overlap_is_quiet_for_the_role_that_overlaps(alice: Us
     assert reminders_sent() == {}
 
 
-def test_beside_a_certificate_that_ends_earlier_it_still_speaks(alice: User) -> None:
+def test_a_certificate_that_expires_earlier_is_no_successor(alice: User) -> None:
     acme = make_identity(owners=[alice])
     make_certificate(acme, NOW + 20 * DAY, serves=["decrypt"])
     make_certificate(acme, NOW + 10 * DAY, serves=["decrypt"])
@@ -249,7 +251,7 @@ def outlook_of_the_only_line(now: Any = NOW) -> str:
     return str(line.certificate.rotation.outlook)
 
 
-def test_a_rotation_whose_window_ends_with_the_certificate_speaks(alice: User) -> None:
+def test_a_window_that_ends_with_the_certificate_is_too_late(alice: User) -> None:
     made = make_rotation(
         make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY), ends=NOW + 20 * DAY - SECOND
     )
@@ -258,7 +260,7 @@ def test_a_rotation_whose_window_ends_with_the_certificate_speaks(alice: User) -
     assert outlook_of_the_only_line() == "too_late"
 
 
-def test_a_window_that_went_by_unused_speaks(alice: User) -> None:
+def test_it_reminds_after_a_missed_window(alice: User) -> None:
     make_rotation(make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY), starts=NOW - HOUR)
     assert reminders_sent(NOW - SECOND) == {}
     assert outlook_of_the_only_line(NOW) == "overdue"
@@ -269,7 +271,7 @@ def test_a_draft_does_not_keep_it_quiet(alice: User) -> None:
     assert outlook_of_the_only_line() == "undecided"
 
 
-def test_partners_that_are_told_without_a_window_come_too_late_in_the_last_14_days(alice: User) -> None:
+def test_without_a_window_a_rotation_is_too_late_in_the_last_14_days(alice: User) -> None:
     make_rotation(
         make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY), state="exchanging", starts=None
     )
@@ -284,7 +286,7 @@ def test_a_rotation_that_replaces_nothing_any_more_does_not_keep_it_quiet(alice:
     assert reminder.lines[0].certificate.rotation is None
 
 
-def test_a_rotation_of_one_role_leaves_the_other_speaking(alice: User) -> None:
+def test_a_rotation_of_one_role_leaves_the_other_reminded(alice: User) -> None:
     make_rotation(make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY), roles=["decrypt"])
     (reminder,) = reminders.find_due(NOW)
     assert [line.certificate.roles for line in reminder.lines] == [("sign",)]
@@ -296,7 +298,7 @@ def test_a_rotation_of_another_station_does_not_keep_it_quiet(alice: User) -> No
     assert reminders_sent() == {"alice@example.com": [("ONE", 30)]}
 
 
-def test_it_speaks_again_when_the_rotation_was_postponed_beyond_the_end(alice: User) -> None:
+def test_it_reminds_again_when_the_rotation_is_postponed_beyond_expiry(alice: User) -> None:
     made = make_rotation(make_certificate(make_identity(owners=[alice]), NOW + 31 * DAY))
     assert reminders.send_due(NOW) == 0
     Rotation.objects.filter(pk=made.pk).update(window_start=NOW + 32 * DAY, window_end=NOW + 33 * DAY)
@@ -306,7 +308,7 @@ def test_it_speaks_again_when_the_rotation_was_postponed_beyond_the_end(alice: U
 # The mail.
 
 
-def test_the_mail_says_whose_what_and_when_in_the_readers_zone(alice: User, settings: Any) -> None:
+def test_the_mail_names_holder_roles_and_expiry_in_the_readers_zone(alice: User, settings: Any) -> None:
     settings.AS2CERTS_BASE_URL = "https://certs.example.com"
     acme = make_identity(owners=[alice])
     ends = NOW + 20 * DAY
@@ -371,7 +373,7 @@ def test_notices_and_mail_are_kept_together_or_not_at_all(
         raise OSError("No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(outbox, "store_messages", full_disk)
+        broken.setattr(outbox, "queue", full_disk)
         with pytest.raises(OSError, match="No space left"):
             reminders.send_due(NOW)
     assert not Notice.objects.exists()
@@ -379,14 +381,14 @@ def test_notices_and_mail_are_kept_together_or_not_at_all(
 
 
 @pytest.mark.on_postgres
-def test_of_two_runs_at_once_one_tells(alice: User) -> None:
+def test_of_two_concurrent_runs_one_sends(alice: User) -> None:
     make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY)
     first, second = reminders.find_due(NOW), reminders.find_due(NOW)
     assert [reminders.send_reminder(r, NOW) for r in (*first, *second)] == [1, 0]
     assert (Message.objects.count(), Notice.objects.count()) == (1, 1)
 
 
-def test_the_task_tells_and_leaves_a_heartbeat(alice: User) -> None:
+def test_the_task_sends_reminders_and_records_a_heartbeat(alice: User) -> None:
     make_certificate(make_identity(owners=[alice]), NOW - 800 * DAY)
     tasks.send_reminders()
     assert Message.objects.count() == 1

@@ -1,4 +1,4 @@
-"""Reminders and the outbox with several real processes at once, on PostgreSQL."""
+"""Reminders and the outbox with several concurrent processes on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 
-from tests.mail.moody import ScriptedSmtpServer
+from tests.mail.scripted_smtp import ScriptedSmtpServer
 from tests.servers import Postgres
 from tests.stack import ROOT, Stack
 
@@ -41,7 +41,7 @@ def at_once(stack: Stack, command: str, processes: int) -> None:
     assert [process.wait(timeout=120) for process in running] == [0] * processes
 
 
-def test_runs_at_once_tell_everybody_once(make_stack: Callable[..., Stack], postgres: Postgres) -> None:
+def test_concurrent_runs_remind_everybody_once(make_stack: Callable[..., Stack], postgres: Postgres) -> None:
     with ScriptedSmtpServer() as server:
         stack = make_stack(postgres=postgres, email_url=f"smtp://127.0.0.1:{server.port}")
         stack.python(SEED)

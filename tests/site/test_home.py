@@ -16,7 +16,7 @@ from partners.models import Partner
 from rotations.lifecycle import approval
 from rotations.models import Rotation
 from rotations.notifications.expiry import OURS, ending_by
-from tests.mail.letters import make_message
+from tests.mail.messages import make_message
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, confirm_all, make_company, make_draft, partner_certificate
 
@@ -75,7 +75,7 @@ def test_both_sides_are_queried_at_once() -> None:
     with CaptureQueriesContext(connection) as asked:
         found = coverage.get_coverage(at)
     assert len(asked) == 2
-    assert [(gap.side.name, gap.holder_name) for gap in found.gaps] == [
+    assert [(gap.kind.name, gap.holder_name) for gap in found.gaps] == [
         ("partner", company.partners[0].name),
         ("identity", company.identity.name),
     ]

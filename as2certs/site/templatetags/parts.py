@@ -22,7 +22,6 @@ from as2certs.site import timeline
 from as2certs.site.templatetags.looks import fingerprint, moment, page_now, serial
 from as2certs.time_format import format_moment
 from identities.open_tasks import OpenTask
-from identities.role_status import AssignmentPeriod
 from identities.stations import AbstractCertificate
 from partners.models import Partner
 from rotations.models import Step
@@ -112,15 +111,16 @@ TONE_COUNT = 4
 
 
 @register.inclusion_tag("components/_bands.html", takes_context=True)
-def role_bands(
-    context: template.Context, history: Sequence[tuple[str, Sequence[AssignmentPeriod]]]
-) -> dict[str, Any]:
-    """Render which certificate was in which role when; ``history`` comes from ``identities.role_status.history``."""
+def role_bands(context: template.Context, history: Sequence[tuple[str, Sequence[Any]]]) -> dict[str, Any]:
+    """Render which certificate was in which role when.
+
+    ``history`` comes from ``identities.role_status.assignment_history``.
+    """
     now, zone = page_now(context), timezone.get_current_timezone_name()
-    everything = sorted((band for _, row in history for band in row), key=lambda band: band.start)
+    everything = sorted((band for _, row in history for band in row), key=lambda band: band.starts_at)
     certificates: dict[int, Any] = {band.certificate.pk: band.certificate for band in everything}
     tones = {pk: number % TONE_COUNT + 1 for number, pk in enumerate(certificates)}
-    axis = timeline.history_axis([band.start for band in everything], now)
+    axis = timeline.history_axis([band.starts_at for band in everything], now)
     rows = []
     for role, row in history:
         placed = timeline.place_bars(axis, (_service_span(band, zone) for band in row), now)
@@ -141,10 +141,10 @@ def role_bands(
     return {"rows": rows, "ticks": ticks, "labelled": labelled, "today": today, "legend": legend}
 
 
-def _service_span(band: AssignmentPeriod, zone: str) -> timeline.ServiceSpan:
-    until = format_moment(band.end, zone) if band.end else "now"
-    title = f"{band.certificate.short_name}: {format_moment(band.start, zone)} to {until}"
-    return timeline.ServiceSpan(band.certificate.pk, band.start, band.end, title)
+def _service_span(band: Any, zone: str) -> timeline.ServiceSpan:
+    until = format_moment(band.ends_at, zone) if band.ends_at else "now"
+    title = f"{band.certificate.short_name}: {format_moment(band.starts_at, zone)} to {until}"
+    return timeline.ServiceSpan(band.certificate.pk, band.starts_at, band.ends_at, title)
 
 
 CHANGE_KINDS: dict[cutover_progress.LaneKind, tuple[str, str]] = {

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from as2certs.clock import database_now
 from as2certs.command_loop import LoopCommand
 from rotations import runner
-from rotations.execution import transitions
-from rotations.lifecycle import drafts
 
 
 class Command(LoopCommand):
@@ -22,7 +19,4 @@ class Command(LoopCommand):
         super().handle(*args, **options)
 
     def look(self, *, loop: bool) -> str:
-        taken = runner.apply_due(wait=loop)
-        drafts.assign_generated_successors(now=database_now())
-        transitions.advance_rehearsed(now=database_now())
-        return f"{taken} steps taken up."
+        return f"{runner.tick(wait=loop)} steps taken up."

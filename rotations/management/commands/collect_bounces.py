@@ -7,6 +7,7 @@ from django.core.management.base import CommandError
 from as2certs.clock import database_now
 from as2certs.command_loop import LoopCommand
 from as2certs.mail import bounce_mailbox
+from as2certs.mail.errors import MailboxError
 from rotations.exchange import mail_feedback
 
 
@@ -23,6 +24,6 @@ class Command(LoopCommand):
             return ""
         try:
             seen, came_back = mail_feedback.read_mailbox(now=database_now())
-        except bounce_mailbox.MailboxError as error:
+        except MailboxError as error:
             raise CommandError(str(error)) from error
         return f"{seen} mails read, {came_back} of ours came back."

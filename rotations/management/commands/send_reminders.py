@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from as2certs.clock import database_now
+from as2certs.time_format import format_moment
 from rotations import reminders
 from rotations.exchange import certificate_requests, digest, follow_up
 from rotations.letters.schedule import ScheduledReminder
@@ -42,7 +43,7 @@ class Command(BaseCommand):
             self.stdout.write(reminder.recipient.email)
             for line in reminder.lines:
                 c = line.certificate
-                ends = f"{c.not_after:%Y-%m-%d %H:%M} UTC"
+                ends = f"{format_moment(c.not_after, 'UTC', 'iso')} UTC"
                 self.stdout.write(
                     f"  {c.holder_name}, {' + '.join(c.roles)}: {c.fingerprint} ends {ends} "
                     f"(reminder of day {line.threshold})"
@@ -52,8 +53,8 @@ class Command(BaseCommand):
     def _preview_requests(self, now: datetime) -> int:
         due = certificate_requests.find_due(now)
         for one in due:
-            for contact, lines in one.lines.items():
-                day = min(line.rung for line in lines)
+            for contact, certificates in one.by_contact.items():
+                day = min(one.threshold for one in certificates)
                 self.stdout.write(
                     f"{contact.email}\n  {contact.partner}: ask for its new certificate (day {day})"
                 )
@@ -61,15 +62,15 @@ class Command(BaseCommand):
 
     def _preview_follow_ups(self, now: datetime) -> int:
         found = [
-            (one, rung)
+            (one, reminder)
             for one in _awaited_participants(now)
-            if one.contacts and (rung := one.rung(now)) is not None
+            if one.contacts and (reminder := one.due_reminder(now)) is not None
         ]
-        for one, rung in found:
+        for one, reminder in found:
             partner, holder = one.participant.partner, one.participant.rotation.holder
             for contact in one.contacts:
                 self.stdout.write(
-                    f"{contact.email}\n  {partner}: remind it to answer for {holder} ({_format_rung(rung)})"
+                    f"{contact.email}\n  {partner}: remind it to answer for {holder} ({_format_reminder(reminder)})"
                 )
         return len(found)
 
@@ -77,7 +78,7 @@ class Command(BaseCommand):
         found = [
             one
             for one in _awaited_participants(now)
-            if one.participant.escalated_at is None and one.is_ours(now)
+            if one.participant.escalated_at is None and one.is_escalated(now)
         ]
         for one in found:
             partner, holder = one.participant.partner, one.participant.rotation.holder
@@ -85,16 +86,16 @@ class Command(BaseCommand):
         return len(found)
 
     def _preview_digests(self, now: datetime) -> int:
-        written = digest.build_digests(now)
-        for message in written:
-            self.stdout.write(f"{message.to_address}\n  digest: {message.subject}")
-        return len(written)
+        digests = digest.build_digests(now)
+        for mail in digests:
+            self.stdout.write(f"{mail.to}\n  digest: {mail.render().subject}")
+        return len(digests)
 
 
-def _format_rung(rung: ScheduledReminder) -> str:
+def _format_reminder(reminder: ScheduledReminder) -> str:
     """Return when a reminder is due: "7 days after it was told", "1 day before the window"."""
-    days = f"{rung.days} day{'' if rung.days == 1 else 's'}"
-    return f"{days} after it was told" if rung.kind == "after" else f"{days} before the window"
+    days = f"{reminder.days} day{'' if reminder.days == 1 else 's'}"
+    return f"{days} after it was told" if reminder.kind == "after" else f"{days} before the window"
 
 
 def _awaited_participants(now: datetime) -> list[follow_up.AwaitedParticipant]:

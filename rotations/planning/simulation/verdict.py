@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
+from as2certs.time_format import format_moment
 from rotations.planning.change import Act, PlannedStep, our_side, our_side_to
 from rotations.planning.rules import Certificates
 from rotations.planning.simulation.stations import SlotPair
@@ -146,4 +147,4 @@ def _format_certificates(held: Certificates) -> str:
 
 
 def _format_time(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment else "the beginning"
+    return f"{format_moment(moment, 'UTC', 'iso_seconds')} UTC" if moment else "the beginning"

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods
 from as2certs import pki
 from as2certs.errors import DomainError
 from rotations.errors import ActionRefused, FingerprintMismatch
-from rotations.exchange import colleagues, responses
+from rotations.exchange import responses
 from rotations.exchange.time_slots import answer_slots
 from rotations.execution import transitions
 from rotations.execution.confirmations import PartnerAnswer, agree_to_window, confirm_installation
@@ -240,7 +240,8 @@ def portal_colleague(request: HttpRequest, visit: PortalVisit, page: PortalPage)
     form = ColleagueForm(request.POST)
 
     def apply(participant: Participant) -> None:
-        colleagues.suggest_contact(participant, **form.cleaned_data, by=visit.by, now=visit.now)
+        suggestion = responses.SuggestedContact(**form.cleaned_data)
+        responses.suggest_contact(participant, suggestion, by=visit.by, now=visit.now)
 
     return process_answer(
         request, visit, page, PortalAnswer(form, "colleague", apply, texts.colleague_message)

@@ -17,8 +17,9 @@ from identities.stations import AbstractCertificate
 from partners.models import Partner
 from rotations.exchange.responses import AFTER_CHANGE
 from rotations.execution.transitions import ROTATION_RELATIONS
-from rotations.letters.compose import LetterContext, format_timing
+from rotations.letters.context import LetterContext
 from rotations.letters.instructions import Instruction
+from rotations.letters.texts import format_timing
 from rotations.models import Participant
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepState
@@ -106,7 +107,7 @@ class PortalPage(ParticipantProgress):
             has_answered_slots=bool(answers),
             cut_overs=our_cut_overs(participant),
             was_rolled_back=rotation.state == RotationState.CANCELLED and taken_back.exists(),
-            history=partner_history(participant, our_name=context.installation.name),
+            history=partner_history(participant, our_name=context.our_name),
         )
 
     @property
@@ -281,7 +282,10 @@ class PortalPage(ParticipantProgress):
     def instructions(self) -> list[PortalStep]:
         """Return the partner's instructions; skipped steps do not count as done."""
         done = {step.act for step in self.context.steps if step.state == StepState.DONE}
-        return [PortalStep(one, format_timing(one, self.zone), one.act in done) for one in self.context.todo]
+        return [
+            PortalStep(one, format_timing(one, self.zone), one.act in done)
+            for one in self.context.instructions
+        ]
 
 
 def _certificate_facts(certificate: AbstractCertificate | None, zone: str) -> list[tuple[str, str]]:

@@ -175,8 +175,7 @@ def portal_calendar(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
         page.participant,
         method="PUBLISH",
         sequence=page.participant.calendar_sequence or 0,
-        our_name=page.our_name,
-        desk=page.context.desk,
+        support=page.context.support,
         now=visit.now,
     )
     return download_response(entry.content, entry.name, entry.content_type)

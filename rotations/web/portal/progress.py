@@ -16,7 +16,7 @@ from partners.models import Partner
 from rotations.exchange.responses import AFTER_CHANGE, BEFORE_CHANGE
 from rotations.exchange.window_notices import LEAD_TIME
 from rotations.execution import stored_plan
-from rotations.letters.compose import LetterContext
+from rotations.letters.context import LetterContext
 from rotations.lifecycle import partner_capability
 from rotations.models import Participant, Rotation, Slot, Step
 from rotations.planning.change import Act
@@ -70,7 +70,7 @@ class ParticipantProgress:
 
     @property
     def our_name(self) -> str:
-        return self.context.installation.name
+        return self.context.our_name
 
     @property
     def is_own(self) -> bool:
@@ -79,7 +79,7 @@ class ParticipantProgress:
 
     @cached_property
     def our_id(self) -> str:
-        return self.context.values["as2_id"]
+        return self.context.shared.our_ids
 
     @property
     def zone(self) -> str:
@@ -120,7 +120,7 @@ class ParticipantProgress:
     @property
     def until(self) -> str:
         """Return the deadline for answers."""
-        return format_moment(self.context.until, self.zone)
+        return format_moment(self.context.deadline, self.zone)
 
     @property
     def old_ends(self) -> str:

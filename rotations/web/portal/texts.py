@@ -113,7 +113,7 @@ def _asking_headline(page: PortalPage) -> Headline:
         return Headline(f"{_subject_title(page)}: we have your answers", next_step_text(page), meaning="fine")
     return Headline(
         _subject_title(page),
-        f"Please {page.context.asked}.",
+        f"Please {page.context.request_text}.",
         _reason_sentence(page),
         "urgent" if page.is_soon else "needs_you",
     )

@@ -12,8 +12,12 @@ from django.urls import reverse
 from identities.open_tasks import ActionLink
 from partners.models import Contact
 from rotations.exchange import follow_up
-from rotations.exchange.last_words import PartnerResponse, last_responses
-from rotations.exchange.partner_evidence import ParticipantHistory, load_histories
+from rotations.exchange.partner_evidence import (
+    ParticipantHistory,
+    PartnerResponse,
+    last_responses,
+    load_histories,
+)
 from rotations.exchange.partner_status import PartnerStatus, derive_status
 from rotations.execution.confirmations import CONFIRMED_ACTS
 from rotations.execution.stored_plan import PAST_PREFIX
@@ -33,7 +37,7 @@ class PartnerRow:
     participant: Participant
     contacts: list[Contact]
     steps: list[Step] = field(default_factory=list)
-    status: PartnerStatus = PartnerStatus.NOT_TOLD
+    status: PartnerStatus = PartnerStatus.NOT_INFORMED
     announced_at: datetime | None = None
     reminded_at: datetime | None = None
     response: PartnerResponse | None = None
@@ -98,13 +102,13 @@ class PartnerRow:
         if self.participant.taken_back_at:
             return self._to("Another moment …", "participant-move")
         match self.status:
-            case PartnerStatus.NOT_TOLD:
+            case PartnerStatus.NOT_INFORMED:
                 return self._announce_link() if self.is_awaited else None
             case PartnerStatus.UNREACHABLE:
                 return self._to("Make a link …", "participant-share")
             case PartnerStatus.DECLINED | PartnerStatus.OTHER_TIME:
                 return self._to("Decide …", "participant-detail")
-            case PartnerStatus.DOES_NOT_WORK | PartnerStatus.STRAGGLES:
+            case PartnerStatus.DOES_NOT_WORK | PartnerStatus.USES_OLD:
                 return self._to("Look …", "participant-detail")
         return self._to("Record answer", "participant-confirm") if self.is_awaited else None
 
@@ -190,7 +194,7 @@ def _fill_row(
     row: PartnerRow, history: ParticipantHistory, responses: Mapping[str, PartnerResponse], *, now: datetime
 ) -> None:
     row.status = derive_status(history.evidence(now=now))
-    row.announced_at = history.told_at
+    row.announced_at = history.informed_at
     row.reminded_at = _next_reminder_at(history, now=now)
     partner = row.participant.partner
     if response := responses.get(str(partner.uid)):
@@ -199,14 +203,14 @@ def _fill_row(
 
 def _next_reminder_at(history: ParticipantHistory, *, now: datetime) -> datetime | None:
     """Return when the partner is reminded next; None when it is not."""
-    ladder = history.ladder
+    schedule = history.schedule
     if (
-        ladder is None
+        schedule is None
         or follow_up.explain_not_awaited(history, now=now)
         or not follow_up.reachable_contacts(history)
     ):
         return None
-    return next((rung.at for rung in ladder.coming(now)), None)
+    return next((reminder.at for reminder in schedule.upcoming(now)), None)
 
 
 # Summary and filters
@@ -216,7 +220,7 @@ STATUS_TEXTS: Mapping[PartnerStatus, tuple[str, str]] = {
     PartnerStatus.WORKS: ("confirm that it works", "confirms that it works"),
     PartnerStatus.MIGRATED: ("seen with the new one", "seen with the new one"),
     PartnerStatus.DOES_NOT_WORK: ("report trouble", "reports trouble"),
-    PartnerStatus.STRAGGLES: ("still use the old one", "still uses the old one"),
+    PartnerStatus.USES_OLD: ("still use the old one", "still uses the old one"),
     PartnerStatus.DECLINED: ("said no", "said no"),
     PartnerStatus.OTHER_TIME: ("propose another time", "proposes another time"),
     PartnerStatus.UNREACHABLE: ("unreachable", "unreachable"),
@@ -227,7 +231,7 @@ STATUS_TEXTS: Mapping[PartnerStatus, tuple[str, str]] = {
     PartnerStatus.DOWNLOADED: ("downloaded it", "downloaded it"),
     PartnerStatus.OPENED: ("opened their page", "opened its page"),
     PartnerStatus.ANNOUNCED: ("told", "told"),
-    PartnerStatus.NOT_TOLD: ("not told yet", "not told yet"),
+    PartnerStatus.NOT_INFORMED: ("not told yet", "not told yet"),
     PartnerStatus.WAIVED: ("not waited for", "not waited for"),
 }
 

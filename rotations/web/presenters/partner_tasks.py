@@ -28,7 +28,7 @@ DECISIONS: tuple[tuple[PartnerStatus, str, str, str, str], ...] = (
         "Look",
     ),
     (
-        PartnerStatus.STRAGGLES,
+        PartnerStatus.USES_OLD,
         "urgent",
         "still uses the old certificate",
         "still use the old certificate",
@@ -96,7 +96,7 @@ def _quote(row: PartnerRow) -> str:
 
 def is_due_for_announcement(row: PartnerRow) -> bool:
     """Return whether the partner can be informed now and has not been."""
-    return row.status is PartnerStatus.NOT_TOLD and row.can_be_announced and row.is_awaited
+    return row.status is PartnerStatus.NOT_INFORMED and row.can_be_announced and row.is_awaited
 
 
 def due_for_announcement(rows: Sequence[PartnerRow]) -> list[PartnerRow]:

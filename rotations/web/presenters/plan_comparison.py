@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from rotations.letters import compose
+from rotations.letters.sending import informed_contacts
 from rotations.lifecycle.replanning import AlternativePlan
 from rotations.models import Letter, Participant, Step
 from rotations.planning.change import Act
@@ -117,7 +117,7 @@ class PlanComparison:
             found.append("It is waited for again, although you went on without it before.")
         if participant.announced_at is None:
             return [*found, "It was not told yet: it hears of its steps when it is."]
-        if not compose.informed_contacts(participant, Letter.Kind.REPLANNED):
+        if not informed_contacts(participant, Letter.Kind.REPLANNED):
             return [*found, f"No mail reaches {partner}: tell it of its steps yourself."]
         return [*found, f"{partner} gets a mail with its new steps; they are on its page at once."]
 

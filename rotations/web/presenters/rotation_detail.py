@@ -75,7 +75,7 @@ class RotationDetail:
     ) -> RotationDetail:
         """Load a rotation with the relations that its page needs. ``show`` is the name of a StatusFilter, or empty."""
         relations = (*ROTATION_RELATIONS, *REHEARSAL_RELATED, "request", "set_up_by", "approved_by")
-        found = Rotation.objects.with_rule().select_related(*relations).get(pk=rotation.pk)
+        found = Rotation.objects.with_rehearsal_rule().select_related(*relations).get(pk=rotation.pk)
         return cls(found, user, now, zone, show)
 
     @property

@@ -91,6 +91,6 @@ def parse_json_report(body: bytes) -> list[DeliveryFailure] | None:
         addresses={found["recipient"]},
         message_ids=found["message_id"],
         status=found["status"],
-        said=found["diagnostic"],
+        diagnostic=found["diagnostic"],
     )
     return [] if failure is None else [failure]

@@ -50,11 +50,11 @@ def partner_ask(request: HttpRequest, uid: UUID) -> HttpResponse:
         "preview": preview,
         "mails": [
             {
-                "contact": draft.contact,
-                "subject": draft.message.subject,
-                "text": fill_in(draft.message.text, {"link": LINK_PLACEHOLDER}),
+                "contact": letter.contact,
+                "subject": letter.message.subject,
+                "text": fill_in(letter.message.text, {"link": LINK_PLACEHOLDER}),
             }
-            for draft in (preview.drafts if preview else ())
+            for letter in (preview.letters if preview else ())
         ],
         "obstacle": obstacle or (preview.obstacle if preview else ""),
         "links": Link.objects.alive(now).filter(partner=partner, participant=None),
@@ -76,9 +76,9 @@ def partner_ask_html(request: HttpRequest, uid: UUID) -> HttpResponse:
         )
     except UnknownPlaceholder as error:
         raise Http404(str(error)) from error
-    if not found.drafts:
+    if not found.letters:
         raise Http404(found.obstacle)
-    return html_response(found.drafts[0].html)
+    return html_response(found.letters[0].html)
 
 
 @sensitive_variables("fresh")

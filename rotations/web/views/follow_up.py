@@ -16,7 +16,7 @@ from as2certs.errors import DomainError
 from as2certs.time_format import format_moment
 from identities.views.common import post_data
 from rotations.exchange import follow_up
-from rotations.letters import compose
+from rotations.letters.context import answer_deadline
 from rotations.web.forms.actions import EmptyForm, ReminderScheduleForm
 from rotations.web.views.confirm_page import ConfirmPage, confirm
 from rotations.web.views.lookups import get_participant_or_404, get_rotation_or_404
@@ -75,7 +75,7 @@ def participant_nudge(request: HttpRequest, uid: UUID) -> HttpResponse:
 def _consequences(awaited: follow_up.AwaitedParticipant) -> list[str]:
     participant, zone = awaited.participant, awaited.participant.partner.time_zone
     to = " and ".join(f"{contact.name} ({contact.email})" for contact in awaited.contacts)
-    until = format_moment(compose.answer_deadline(participant), zone)
+    until = format_moment(answer_deadline(participant), zone)
     many = len(awaited.contacts) > 1
     return [
         f"{to} {'each get' if many else 'gets'} a mail with the certificate and a link of their own.",

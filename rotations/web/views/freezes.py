@@ -25,7 +25,7 @@ def freeze_list(request: HttpRequest) -> HttpResponse:
     now = database_now()
     rows = list(Freeze.objects.select_related("identity", "partner"))
     for freeze in rows:
-        freeze.next_span = freeze.next_from(now)  # type: ignore[attr-defined]
+        freeze.next_span = freeze.next_occurrence(now)  # type: ignore[attr-defined]
     return render(request, "rotations/freeze_list.html", {"freezes": rows, "now": now})
 
 
@@ -55,7 +55,7 @@ def _save_freeze(request: HttpRequest, form: FreezeForm) -> HttpResponse:
 def freeze_delete(request: HttpRequest, uid: UUID) -> HttpResponse:
     freeze = get_object_or_404(Freeze.objects.select_related("identity", "partner"), uid=uid)
     with transaction.atomic():
-        also = [freeze.whom] if freeze.whom else []
+        also = [freeze.target] if freeze.target else []
         record(AuditEvent("freeze.deleted", freeze, also=also), by=Actor.of(request), now=database_now())
         freeze.delete()
     messages.success(request, f"{freeze} is lifted.")

@@ -62,8 +62,8 @@ def _render_list(request: HttpRequest, partner: Partner | None) -> HttpResponse:
         {
             "label": kind.label,
             "subject": (wording.of_partner(kind, partner) if partner else wording.of_all(kind)).subject,
-            "is_own": (kind.value, partner.pk if partner else None) in wording.own,
-            "is_of_all": (kind.value, None) in wording.own,
+            "is_own": (kind.value, partner.pk if partner else None) in wording.texts,
+            "is_of_all": (kind.value, None) in wording.texts,
             "url": _url("update", partner, kind),
         }
         for kind in Phrase.Kind

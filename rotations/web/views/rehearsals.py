@@ -16,7 +16,6 @@ from as2certs.clock import database_now
 from as2certs.errors import DomainError
 from identities.views.common import post_data
 from rotations.lifecycle import approval
-from rotations.models import rehearsal
 from rotations.web.forms.actions import RotationReasonForm
 from rotations.web.presenters import rotation_text
 from rotations.web.presenters.rehearsal import RehearsalSummary
@@ -28,7 +27,7 @@ from rotations.web.views.lookups import get_rotation_or_404
 def rotation_waive_rehearsal(request: HttpRequest, uid: UUID) -> HttpResponse:
     rotation = get_rotation_or_404(uid)
     form = RotationReasonForm(post_data(request))
-    counterpart = rehearsal.counterpart_for(rotation.holder)
+    counterpart = rotation.holder.counterpart
     page = ConfirmPage(
         title=f"Go on without a rehearsal: {rotation_text.rotation_title(rotation)}",
         label="Go on without a rehearsal",

@@ -112,8 +112,8 @@ def slot_take(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 def _consequences(rotation: Rotation, column: time_slots.SlotAnswers) -> list[str]:
     by_pk = {p.pk: p for p in rotation.participants.filter(removed_reason="").select_related("partner")}
-    can = [by_pk[pk].partner.name for pk, answer in column.said.items() if answer is True]
-    others = [by_pk[pk].partner.name for pk, answer in column.said.items() if answer is not True]
+    can = [by_pk[pk].partner.name for pk, answer in column.answers.items() if answer is True]
+    others = [by_pk[pk].partner.name for pk, answer in column.answers.items() if answer is not True]
     informed = sum(participant.announced_at is not None for participant in by_pk.values())
     found = [f"{join_names(can)} {'counts' if len(can) == 1 else 'count'} as agreed."] if can else []
     if others:

@@ -12,7 +12,7 @@ from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor, client_address
 from as2certs.clock import database_now
 from as2certs.mail import unsubscribe as addresses
-from rotations.exchange import stopping
+from rotations.exchange import mail_feedback
 
 
 @csrf_exempt  # posted by mail clients (RFC 8058, section 3.2); the signed URL is the credential
@@ -26,10 +26,10 @@ def mail_stop(request: HttpRequest, signed: str) -> HttpResponse:
     if request.method == "POST":
         name = f"Whoever has the mail to {message.to_address}"
         by = Actor(name=name[:200], source=Entry.Source.WEB, address=client_address(request))
-        stopping.stop_reminders(message, by=by, now=database_now())
+        mail_feedback.stop_reminders(message, by=by, now=database_now())
     context = {
         "message": message,
-        "reader": stopping.reminder_recipient(message),
+        "reader": mail_feedback.reminder_recipient(message),
         "done": request.method == "POST",
     }
     response = render(request, "rotations/mail_stop.html", context)

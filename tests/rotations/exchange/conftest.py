@@ -1,4 +1,4 @@
-"""A company of which every partner can be written to, with a rotation that partners may be told of."""
+"""A company with reachable partners, and a rotation that can be announced."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.rotations.pages import make_drafted
 
 @pytest.fixture
 def company(db: None) -> Company:
-    """Fabrikam and Northwind, each with a contact: Fay and Nora. Alice, who owns ACME, has a telephone."""
+    """Return a company with Fabrikam and Northwind, and their contacts Fay and Nora. Alice owns ACME."""
     company = make_company()
     company.alice.phone = "+49 30 901820"
     company.alice.first_name, company.alice.last_name = "Alice", "Adler"
@@ -26,7 +26,7 @@ def company(db: None) -> Company:
 
 @pytest.fixture
 def rotation(company: Company) -> Rotation:
-    """An approved rotation in which it is the partners' turn to be told."""
+    """Return an approved rotation that can be announced."""
     rotation = approval.approve(make_drafted(company), by=company.approver, now=NOW)
     rotation.steps.filter(act="stage").update(state="done", done_at=NOW)
     rotation.steps.filter(act="announce").update(blocked=False)

@@ -1,4 +1,4 @@
-"""Several runs that follow partners up at the same moment: run inside an installation on PostgreSQL."""
+"""Concurrent runs that follow up on partners, inside an installation on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from rotations.letters.announcements import announce
 from rotations.lifecycle import approval
 from rotations.models import Letter, Link, Participant, Rotation
 from tests.rotations.company import Company, make_company, make_draft
-from tests.rotations.execution.racing import at_once
+from tests.rotations.execution.racing import run_concurrently
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 PARTNERS = 6
 
 
 def run() -> dict[str, Any]:
-    """Let four runs at once follow one rotation up over its whole ladder, while one partner answers in between."""
+    """Run four follow-ups at once for each reminder of one rotation, while one partner answers in between."""
     company = make_company(now=database_now(), connector=None)
     rotation = _announced_rotation(company)
     start = rotation.window_start
@@ -38,7 +38,7 @@ def run() -> dict[str, Any]:
         acts += [partial(digest.send_digests, at) for _ in range(2)]
         if at == start - 3 * DAY:
             acts.append(partial(_answer, answering, company))
-        errors += [repr(e) for e in at_once(acts, [0.0] * len(acts)) if e is not None]
+        errors += [repr(e) for e in run_concurrently(acts, [0.0] * len(acts)) if e is not None]
     nudges = Letter.objects.filter(kind=Letter.Kind.NUDGE)
     doubles = Counter(nudges.values_list("contact", "rung"))
     return {

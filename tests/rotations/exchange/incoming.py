@@ -1,4 +1,4 @@
-"""Certificates that a partner hands in: made, and brought by its link."""
+"""Certificates that a partner submits by its link."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ NORA = Actor(name="Nora North (Northwind)", source="portal", address="198.51.100
 
 
 def make_pem(name: str = "NORTHWIND-2", *, days: float = 700, **options: Any) -> bytes:
-    """Return a certificate as PEM, valid since yesterday and for so many days."""
+    """Return a certificate in PEM, valid since yesterday and for so many days."""
     given = {"not_before": NOW - timedelta(days=1), "not_after": NOW + timedelta(days=days), **options}
     return cert_pem(make_pair(name, **given)[0])
 
 
 def put_in_use(company: Company, partner: Partner, *, days: float = 20) -> PartnerCertificate:
-    """Put a certificate of a partner into service in both roles."""
+    """Use a certificate of a partner in both roles."""
     return partner_certificate(partner, by=company.by, now=NOW, ends=NOW + timedelta(days=days))
 
 
 def link_to(partner: Partner, contact: Contact | None = None, *, now: datetime = NOW) -> Link:
-    """Make a link by which a partner hands in its certificate."""
+    """Create a link by which a partner submits its certificate."""
     by = Actor(name="Alice", source="web")
     return access_links.create_link(partner, participant=None, contact=contact, by=by, now=now).link
 
@@ -43,6 +43,6 @@ def submit_new(
     by: Actor = NORA,
     now: datetime = NOW,
 ) -> Submission:
-    """Hand in a certificate of a partner by its first contact's link."""
+    """Submit a certificate of a partner by its first contact's link."""
     link = link or link_to(partner, partner.contacts.first())
     return submit(partner, data or make_pem(), roles=roles, link=link, by=by, now=now)

@@ -1,4 +1,4 @@
-"""Partners are asked for their new certificate: once per rung and address, up to the end, and not when it is here."""
+"""Partners are asked for a new certificate once per threshold and address, before expiry, and without a successor."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CHICAGO = "America/Chicago"
 def make_partner(
     name: str = "Northwind", *, ends: float = 20, contact: str | None = "Nora North", **more: Any
 ) -> Partner:
-    """Store a partner whose certificate ends in so many days, with a contact."""
+    """Store a partner with a contact and a certificate that expires in so many days."""
     made = expiries.make_partner(name, time_zone=CHICAGO, **more)
     make_certificate(made, NOW + ends * DAY)
     if contact:
@@ -64,11 +64,11 @@ def old(partner: Partner) -> PartnerCertificate:
 
 
 def requests_sent(now: datetime = NOW) -> dict[str, list[int]]:
-    """Return who is to be asked, and on which rungs."""
+    """Return who is to be asked, and at which thresholds."""
     return {
-        contact.email: [line.rung for line in lines]
+        contact.email: [certificate.threshold for certificate in certificates]
         for one in find_due(now)
-        for contact, lines in one.lines.items()
+        for contact, certificates in one.by_contact.items()
     }
 
 
@@ -90,13 +90,13 @@ def test_a_contact_is_asked_in_time() -> None:
     )
 
 
-def test_just_before_the_first_rung_nobody_is_asked() -> None:
+def test_just_before_the_first_threshold_nobody_is_asked() -> None:
     make_partner(ends=90)
     assert requests_sent(NOW - SECOND) == {}
     assert requests_sent(NOW) == {"nora@northwind.example": [90]}
 
 
-def test_each_rung_speaks_once_and_none_after_the_end() -> None:
+def test_each_threshold_is_sent_once_and_none_after_expiry() -> None:
     make_partner(ends=91)
     spoken, at = [], NOW
     while at < NOW + 125 * DAY:
@@ -107,27 +107,27 @@ def test_each_rung_speaks_once_and_none_after_the_end() -> None:
     assert spoken == [90, 60, 30, 14, 7, 3, 1, 0]
 
 
-def test_after_downtime_only_the_most_urgent_speaks() -> None:
+def test_after_downtime_only_the_most_urgent_threshold_is_sent() -> None:
     make_partner(ends=31)
     assert send_due_requests(NOW) == 1
     assert requests_sent(NOW + 28 * DAY) == {"nora@northwind.example": [3]}
 
 
-def test_long_after_the_end_nobody_is_asked_by_itself() -> None:
+def test_long_after_expiry_nobody_is_asked_automatically() -> None:
     make_partner(ends=0)
     late = NOW + certificate_requests.MAX_AFTER_EXPIRY
     assert requests_sent(late - SECOND) == {"nora@northwind.example": [0]}
     assert requests_sent(late) == {}
 
 
-def test_a_partner_may_have_a_ladder_of_its_own_without_days_after_the_end() -> None:
+def test_a_partner_may_have_its_own_thresholds_except_after_expiry() -> None:
     make_partner("Early", ends=150, reminder_days=[200, -3])
     make_partner("Never", ends=5, reminder_days=[])
     make_partner("After", ends=-1, reminder_days=[-1])
     assert requests_sent() == {"nora@early.example": [200]}
 
 
-def test_without_a_ladder_nobody_is_asked() -> None:
+def test_without_thresholds_nobody_is_asked() -> None:
     Installation(reminder_days=[-1, -2]).save()
     make_partner(ends=-5)
     assert requests_sent() == {}
@@ -145,7 +145,7 @@ def test_without_a_ladder_nobody_is_asked() -> None:
         {"suggested_by": "Nora"},
     ],
 )
-def test_who_is_not_to_be_told_or_can_not_be_reached_is_let_alone(change: dict[str, Any]) -> None:
+def test_contacts_that_are_unsubscribed_or_unreachable_are_not_asked(change: dict[str, Any]) -> None:
     make_partner()
     Contact.objects.update(**change)
     assert requests_sent() == {}
@@ -170,7 +170,7 @@ def test_several_contacts_get_a_mail_each_with_a_link_of_their_own_and_each_addr
     assert entry.new["to"] == ["ned@northwind.example", "nora@northwind.example"]
 
 
-def test_somebody_who_comes_later_is_told_what_holds_now() -> None:
+def test_a_later_contact_gets_the_current_threshold() -> None:
     northwind = make_partner()
     send_due_requests(NOW)
     northwind.contacts.create(name="Ned Night", email="ned@northwind.example")
@@ -203,7 +203,7 @@ def submission(
     )
 
 
-def test_what_was_handed_in_keeps_it_quiet_unless_it_was_refused() -> None:
+def test_a_submitted_certificate_ends_the_requests_unless_it_was_refused() -> None:
     northwind = make_partner()
     row = submission(northwind, days=700)
     assert requests_sent() == {}
@@ -213,10 +213,10 @@ def test_what_was_handed_in_keeps_it_quiet_unless_it_was_refused() -> None:
     assert requests_sent() == {"nora@northwind.example": [30]}
 
 
-def test_what_was_handed_in_for_one_role_leaves_the_other_speaking() -> None:
+def test_a_certificate_submitted_for_one_role_leaves_the_other_requested() -> None:
     submission(make_partner(), days=700, roles=("verify",))
     (one,) = find_due(NOW)
-    assert [line.roles for lines in one.lines.values() for line in lines] == [("encrypt",)]
+    assert [certificate.roles for certificate in one.certificates] == [("encrypt",)]
 
 
 def test_one_that_ends_no_later_is_no_successor() -> None:
@@ -259,7 +259,7 @@ def url_in(message: Message) -> str:
     return found[0]
 
 
-def test_the_mail_says_what_ends_when_and_what_to_do_in_both_forms() -> None:
+def test_text_and_html_hold_expiry_and_steps() -> None:
     Installation(name="Meridian Foods", phone="+49 40 1234", email="edi@meridian.example").save()
     northwind = make_partner()
     send_due_requests(NOW)
@@ -309,7 +309,7 @@ def test_a_test_station_is_marked() -> None:
     assert "TEST environment" in message.html
 
 
-def test_the_wording_is_the_partners_or_the_installations() -> None:
+def test_the_wording_is_that_of_the_partner_or_the_installation() -> None:
     one, other = make_partner("One"), make_partner("Other")
     Phrase.objects.create(kind="hand_in", subject="For all: {old_ends}", opening="Dear {contact}")
     Phrase.objects.create(kind="hand_in", partner=one, subject="For one", opening="Dear {contact}")
@@ -353,7 +353,7 @@ def test_of_two_runs_at_once_one_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (Message.objects.count(), Link.objects.count()) == (1, 1)
 
 
-def test_very_many_are_asked_in_several_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_requests_are_sent_in_several_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certificate_requests, "MAX_PER_RUN", 2)
     for number in range(3):
         make_partner(f"P{number}", ends=20 - number)
@@ -387,12 +387,12 @@ def test_to_find_out_costs_the_same_however_much_is_found() -> None:
 BY = Actor(name="Alice", source="web")
 
 
-def test_what_is_shown_beforehand_is_what_is_sent_and_the_rung_counts_as_told() -> None:
+def test_the_preview_is_what_is_sent_and_the_threshold_counts_as_sent() -> None:
     northwind = make_partner()
     shown = build_request_preview(northwind, now=NOW)
     (letter,) = send_request(northwind, by=BY, now=NOW)
     sent = letter.message
-    (draft,) = shown.drafts
+    (draft,) = shown.letters
     assert (sent.subject, sent.text, sent.html) == (
         draft.message.subject,
         draft.message.text,
@@ -404,7 +404,7 @@ def test_what_is_shown_beforehand_is_what_is_sent_and_the_rung_counts_as_told() 
     assert Entry.objects.about(northwind).get(verb="partner.asked").actor_name == "Alice"
 
 
-def test_by_hand_they_are_asked_whenever_and_again() -> None:
+def test_an_operator_may_ask_at_any_time_and_again() -> None:
     northwind = make_partner(ends=300, told_expiry=False)
     for count in (1, 2):
         send_request(northwind, by=BY, now=NOW + count * SECOND)
@@ -419,11 +419,11 @@ def test_by_hand_they_are_asked_whenever_and_again() -> None:
         ({"bounced_at": NOW}, "Mail to everybody at Northwind who is to be told comes back"),
     ],
 )
-def test_it_says_why_nobody_would_be_reached(change: dict[str, Any], said: str) -> None:
+def test_it_explains_why_nobody_would_be_reached(change: dict[str, Any], said: str) -> None:
     northwind = make_partner()
     Contact.objects.update(**change)
     shown = build_request_preview(northwind, now=NOW)
-    assert (list(shown.drafts), shown.obstacle.startswith(said)) == ([], True)
+    assert (list(shown.letters), shown.obstacle.startswith(said)) == ([], True)
     with pytest.raises(ActionRefused, match=said):
         send_request(northwind, by=BY, now=NOW)
     assert not Letter.objects.exists()
@@ -440,7 +440,7 @@ def test_an_archived_partner_and_one_without_a_certificate_are_not_asked() -> No
         send_request(fresh, by=BY, now=NOW)
 
 
-def test_a_link_to_hand_over_is_made_for_nobody_in_particular() -> None:
+def test_a_shared_link_belongs_to_no_contact() -> None:
     northwind = make_partner()
     fresh = create_submission_link(northwind, by=BY, now=NOW)
     assert (fresh.link.contact, fresh.link.whose, fresh.link.confirmed) == (None, "", False)

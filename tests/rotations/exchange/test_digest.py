@@ -1,4 +1,4 @@
-"""Each morning, once per person and day: which rotations wait for partners, for what, and whose turn it is."""
+"""The daily digest: once per person and day, which rotations wait for which partners."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from as2certs.accounts.models import User
 from as2certs.mail.models import Message
 from partners.models import Contact, Partner
 from rotations import reminders
-from rotations.exchange import blocking, digest, follow_up, responses
+from rotations.exchange import digest, follow_up, responses
 from rotations.execution.confirmations import PartnerAnswer, confirm_installation, waive
-from rotations.letters import compose
 from rotations.letters.announcements import announce
+from rotations.letters.context import LetterContext
+from rotations.letters.sending import send_letters
 from rotations.lifecycle import endings
 from rotations.models import Letter, Participant, Rotation
 from tests.people import make_person
@@ -35,12 +36,12 @@ SEVEN = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
-def alone(company: Company) -> None:
-    """Let Alice, who owns ACME and lives in Berlin, be the only one who is told."""
+def only_reader(company: Company) -> None:
+    """Make Alice, who owns ACME and lives in Berlin, the only reader."""
 
 
 @pytest.fixture
-def told(company: Company, northwind: Participant) -> Participant:
+def informed(company: Company, northwind: Participant) -> Participant:
     announce(northwind, by=company.by, now=NOW)
     northwind.refresh_from_db()
     return northwind
@@ -51,7 +52,7 @@ def digests() -> list[Message]:
 
 
 def digest_text(at: datetime = SEVEN) -> str:
-    """Return what Alice's digest of that moment says."""
+    """Return the text of Alice's digest at that moment."""
     Message.objects.filter(kind="digest").delete()
     digest.send_digests(at)
     found = digests()
@@ -61,13 +62,13 @@ def digest_text(at: datetime = SEVEN) -> str:
 # When.
 
 
-def test_it_is_due_from_seven_on_by_the_readers_clock(told: Participant) -> None:
+def test_it_is_due_from_seven_on_by_the_readers_clock(informed: Participant) -> None:
     assert digest.send_digests(SEVEN - SECOND) == 0
     assert digest.send_digests(SEVEN) == 1
     assert digests()[0].to_address == "alice@example.com"
 
 
-def test_it_comes_once_a_day(told: Participant) -> None:
+def test_it_comes_once_a_day(informed: Participant) -> None:
     at, sent = SEVEN, []
     while at < SEVEN + 3 * DAY:
         if digest.send_digests(at):
@@ -76,7 +77,7 @@ def test_it_comes_once_a_day(told: Participant) -> None:
     assert sent == [SEVEN, SEVEN + DAY, SEVEN + 2 * DAY]
 
 
-def test_after_downtime_only_todays_comes(told: Participant) -> None:
+def test_after_downtime_only_todays_comes(informed: Participant) -> None:
     assert digest.send_digests(SEVEN + 4 * DAY + 9 * HOUR) == 1
     assert digest.send_digests(SEVEN + 4 * DAY + 10 * HOUR) == 0
     assert len(digests()) == 1
@@ -91,7 +92,9 @@ def test_after_downtime_only_todays_comes(told: Participant) -> None:
         datetime(2027, 3, 28, 5, tzinfo=UTC),  # and forward
     ],
 )
-def test_seven_is_seven_on_the_days_on_which_the_clocks_change(told: Participant, seven: datetime) -> None:
+def test_seven_is_seven_on_the_days_on_which_the_clocks_change(
+    informed: Participant, seven: datetime
+) -> None:
     Rotation.objects.update(
         window_start=seven + 5 * DAY, window_end=seven + 6 * DAY, approved_at=seven - 9 * DAY
     )
@@ -100,7 +103,7 @@ def test_seven_is_seven_on_the_days_on_which_the_clocks_change(told: Participant
     assert digest.send_digests(seven + 12 * HOUR) == 0
 
 
-def test_what_was_approved_this_morning_is_told_tomorrow(told: Participant) -> None:
+def test_a_rotation_approved_this_morning_is_listed_tomorrow(informed: Participant) -> None:
     at = SEVEN - DAY + 10 * HOUR
     assert at > NOW  # approved an hour ago, and long after seven
     assert digest.send_digests(at) == 0
@@ -110,7 +113,7 @@ def test_what_was_approved_this_morning_is_told_tomorrow(told: Participant) -> N
 # To whom.
 
 
-def test_each_is_told_of_what_is_theirs(told: Participant, company: Company) -> None:
+def test_each_reader_gets_their_own_rotations(informed: Participant, company: Company) -> None:
     erin = make_person("erin", time_zone="America/Chicago")
     company.identity.subscribers.add(erin)
     assert digest.send_digests(SEVEN) == 1
@@ -119,8 +122,8 @@ def test_each_is_told_of_what_is_theirs(told: Participant, company: Company) -> 
     assert "Thu 3 Dec 2026, 22:00 CST" in digests()[1].text
 
 
-def test_people_without_an_address_and_people_who_left_are_not_told(
-    told: Participant, company: Company
+def test_people_without_an_address_and_inactive_people_get_no_digest(
+    informed: Participant, company: Company
 ) -> None:
     User.objects.filter(pk=company.alice.pk).update(is_active=False)
     assert digest.send_digests(SEVEN) == 0
@@ -129,12 +132,12 @@ def test_people_without_an_address_and_people_who_left_are_not_told(
 # What.
 
 
-def test_the_subject_says_whose_what_and_when(told: Participant) -> None:
+def test_the_subject_names_holder_matter_and_time(informed: Participant) -> None:
     digest.send_digests(SEVEN)
     assert digests()[0].subject == "ACME: 2 partners outstanding, window in 10 days"
 
 
-def test_the_first_line_says_it_all(told: Participant) -> None:
+def test_the_first_sentence_sums_up_the_digest(informed: Participant) -> None:
     assert digest_text().startswith(
         "ACME's certificate change waits for 2 of 2 partners (window in 10 days; with 1 of them it is your turn)."
     )
@@ -178,35 +181,33 @@ CASES: dict[str, tuple[Callable[[Participant, Company], Any], str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_it_says_who_blocks_what_until_when_and_whose_turn_it_is(
-    told: Participant, company: Company, case: str
-) -> None:
+def test_it_lists_who_blocks_what_until_when(informed: Participant, company: Company, case: str) -> None:
     change, said = CASES[case]
-    change(told, company)
+    change(informed, company)
     assert said in digest_text()
     html = " ".join(strip_tags(digests()[0].html.replace("<br>", " ")).split())
     assert said.replace("YOUR TURN:", "Your turn").replace("Theirs:", "Theirs") in html
 
 
-def test_silence_is_said_from_the_first_rung_on(told: Participant) -> None:
+def test_silence_is_shown_from_the_first_reminder_on(informed: Participant) -> None:
     assert "Northwind Silent. They still have to say that it is installed." in digest_text(
         STARTS - 5 * DAY + 3 * HOUR
     )
 
 
-def test_who_was_not_told_is_our_turn(told: Participant) -> None:
+def test_informing_a_partner_is_our_turn(informed: Participant) -> None:
     assert "YOUR TURN: Fabrikam Not told. Tell them of the change." in digest_text()
 
 
 def test_partners_in_the_same_case_share_a_line(
-    told: Participant, fabrikam: Participant, company: Company
+    informed: Participant, fabrikam: Participant, company: Company
 ) -> None:
     announce(fabrikam, by=company.by, now=NOW)
     assert "Theirs: Fabrikam, Northwind Announced." in digest_text()
 
 
 def test_who_is_ready_is_counted_and_not_named(
-    told: Participant, fabrikam: Participant, company: Company
+    informed: Participant, fabrikam: Participant, company: Company
 ) -> None:
     waive(fabrikam, reason="It only receives", by=company.by, now=NOW)
     assert "1 of 2 ready" in digest_text()
@@ -214,11 +215,11 @@ def test_who_is_ready_is_counted_and_not_named(
 
 
 def test_nothing_is_sent_where_nothing_waits(
-    told: Participant, fabrikam: Participant, company: Company, rotation: Rotation
+    informed: Participant, fabrikam: Participant, company: Company, rotation: Rotation
 ) -> None:
     waive(fabrikam, reason="It only receives", by=company.by, now=NOW)
     confirm_installation(
-        told,
+        informed,
         PartnerAnswer("Nora", by=company.by, now=NOW),
         fingerprint=pki.format_fingerprint(company.new.sha256),
     )
@@ -226,8 +227,8 @@ def test_nothing_is_sent_where_nothing_waits(
 
 
 @pytest.mark.parametrize("state", ["draft", "rolling_back", "closed", "cancelled"])
-def test_rotations_that_wait_for_nobody_are_not_told(
-    told: Participant, rotation: Rotation, state: str
+def test_rotations_that_wait_for_nobody_are_not_listed(
+    informed: Participant, rotation: Rotation, state: str
 ) -> None:
     Rotation.objects.update(state=state)
     assert digest.send_digests(SEVEN) == 0
@@ -240,8 +241,8 @@ def test_nobody_is_waited_for_while_our_own_preparation_is_not_done(
     assert digest.send_digests(SEVEN) == 0
 
 
-def test_what_a_partner_left_undone_after_the_change_is_told(
-    told: Participant, rotation: Rotation, company: Company
+def test_what_a_partner_has_not_done_after_the_change_is_listed(
+    informed: Participant, rotation: Rotation, company: Company
 ) -> None:
     rotation.steps.filter(act__in=("announce", "install")).update(state="done", done_at=NOW)
     Participant.objects.update(evidence="strong", confirmed_at=NOW)
@@ -256,8 +257,10 @@ def test_what_a_partner_left_undone_after_the_change_is_told(
     )
 
 
-def test_several_rotations_come_in_one_mail_the_nearest_first(told: Participant, company: Company) -> None:
-    another_rotation(told, company, "ZETA", starts=STARTS - 2 * DAY)
+def test_several_rotations_come_in_one_mail_the_nearest_first(
+    informed: Participant, company: Company
+) -> None:
+    another_rotation(informed, company, "ZETA", starts=STARTS - 2 * DAY)
     digest.send_digests(SEVEN)
     (message,) = digests()
     assert message.subject == "ACME: 1 partner outstanding, window in 8 days, and 1 more rotation"
@@ -268,7 +271,7 @@ def test_several_rotations_come_in_one_mail_the_nearest_first(told: Participant,
 def another_rotation(
     like: Participant, company: Company, name: str, *, starts: datetime = STARTS
 ) -> Participant:
-    """Store a rotation like this participant's, with a partner of its own that was told at the same time."""
+    """Store a rotation like this participant's, with a partner of its own that was informed at the same time."""
     rotation = Rotation.objects.get(pk=like.rotation_id)
     rotation.pk, rotation.uid = None, uuid.uuid4()
     rotation.window_start, rotation.window_end = starts, starts + HOUR
@@ -276,8 +279,11 @@ def another_rotation(
     partner = Partner.objects.create(name=name, as2_id=name)
     Contact.objects.create(partner=partner, name="Pat", email=f"pat@{name.lower()}.example")
     participant = Participant.objects.create(rotation=rotation, partner=partner, announced_at=NOW)
-    compose.send_letters(
-        Letter.Kind.ANNOUNCEMENT, participant, partner.contacts.all(), by=company.by, now=NOW
+    send_letters(
+        LetterContext.of(participant, now=NOW),
+        Letter.Kind.ANNOUNCEMENT,
+        partner.contacts.all(),
+        by=company.by,
     )
     step = like.steps.get(act="install")
     step.pk, step.uid, step.rotation, step.participant = None, uuid.uuid4(), rotation, participant
@@ -285,7 +291,7 @@ def another_rotation(
     return participant
 
 
-def test_the_number_of_queries_does_not_depend_on_what_waits(told: Participant, company: Company) -> None:
+def test_the_number_of_queries_does_not_depend_on_what_waits(informed: Participant, company: Company) -> None:
     def queries() -> int:
         Message.objects.filter(kind="digest").delete()
         with CaptureQueriesContext(connection) as found:
@@ -295,36 +301,36 @@ def test_the_number_of_queries_does_not_depend_on_what_waits(told: Participant, 
     before = queries()
     assert before <= 20
     for n in range(10):
-        another_rotation(told, company, f"P{n}")
+        another_rotation(informed, company, f"P{n}")
         company.identity.subscribers.add(make_person(f"s{n}"))
     assert queries() == before
 
 
-def test_looking_in_vain_costs_little(told: Participant) -> None:
+def test_looking_in_vain_costs_little(informed: Participant) -> None:
     digest.send_digests(SEVEN)
     with CaptureQueriesContext(connection) as found:
         assert digest.send_digests(SEVEN + HOUR) == 0
     assert len(found) <= 8
 
 
-def test_a_poisoned_rotation_keeps_nobody_from_hearing_of_the_others(
-    told: Participant, company: Company, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_an_error_in_one_rotation_does_not_affect_the_others(
+    informed: Participant, company: Company, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    another_rotation(told, company, "ZETA")
-    real = blocking.find_blocker
+    another_rotation(informed, company, "ZETA")
+    real = digest.find_blocker
 
     def block(history: Any, **given: Any) -> Any:
         if history.participant.partner.name == "Northwind":
             raise RuntimeError("poisoned")
         return real(history, **given)
 
-    monkeypatch.setattr(digest, "block", block)
+    monkeypatch.setattr(digest, "find_blocker", block)
     assert digest.send_digests(SEVEN) == 1
     assert "ZETA" in digests()[0].text
     assert "can't be told" in caplog.text
 
 
-def test_the_reminder_run_sends_it_last(told: Participant, rotation: Rotation, company: Company) -> None:
+def test_the_reminder_run_sends_it_last(informed: Participant, rotation: Rotation, company: Company) -> None:
     at = STARTS - DAY + 3 * HOUR
     reminders.run(at)
     kinds = list(Message.objects.filter(created_at=at).order_by("id").values_list("kind", flat=True))
@@ -333,7 +339,7 @@ def test_the_reminder_run_sends_it_last(told: Participant, rotation: Rotation, c
 
 
 def test_it_is_complete_as_text_and_asks_nothing_from_elsewhere(
-    told: Participant, company: Company, settings: Any
+    informed: Participant, company: Company, settings: Any
 ) -> None:
     settings.AS2CERTS_BASE_URL = "https://certs.example.com"
     follow_up.run_follow_up(STARTS - 12 * HOUR)
@@ -351,14 +357,14 @@ def test_it_is_complete_as_text_and_asks_nothing_from_elsewhere(
         assert message.html.count('class="button"') == 1
 
 
-def test_a_name_cannot_smuggle_html_into_the_mail(told: Participant) -> None:
-    Partner.objects.filter(pk=told.partner_id).update(name="<b>Northwind</b>")
+def test_a_name_cannot_smuggle_html_into_the_mail(informed: Participant) -> None:
+    Partner.objects.filter(pk=informed.partner_id).update(name="<b>Northwind</b>")
     digest.send_digests(SEVEN)
     assert "&lt;b&gt;Northwind" in digests()[0].html
     assert "<b>Northwind</b>" in digests()[0].text
 
 
-def test_a_test_station_says_so_at_the_very_start(told: Participant, company: Company) -> None:
+def test_a_test_station_is_marked_at_the_very_start(informed: Participant, company: Company) -> None:
     company.identity.environment = "test"
     company.identity.save()
     digest.send_digests(SEVEN)
@@ -366,6 +372,8 @@ def test_a_test_station_says_so_at_the_very_start(told: Participant, company: Co
     assert digests()[0].text.startswith("TEST ACME's certificate change waits")
 
 
-def test_a_cancelled_rotation_is_not_told(told: Participant, rotation: Rotation, company: Company) -> None:
+def test_a_cancelled_rotation_is_not_listed(
+    informed: Participant, rotation: Rotation, company: Company
+) -> None:
     endings.cancel(rotation, reason="Not needed", by=company.by, now=NOW)
     assert digest.send_digests(SEVEN) == 0

@@ -1,4 +1,4 @@
-"""Silent partners are reminded once per rung, and our people told where that leads nowhere."""
+"""Silent partners get each reminder once, and our people are notified if they stay silent."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from rotations import reminders
 from rotations.errors import ActionRefused
 from rotations.exchange import follow_up, responses
 from rotations.execution.confirmations import PartnerAnswer, agree_to_window, confirm_installation, waive
-from rotations.letters import compose
 from rotations.letters.announcements import announce, share_link
+from rotations.letters.context import LetterContext
+from rotations.letters.sending import send_letters
 from rotations.lifecycle import endings, rescheduling
 from rotations.models import Heartbeat, Letter, Link, Participant, Rotation
 from tests.rotations.company import NOW, Company, window
@@ -42,15 +43,15 @@ TOLD_AT = STARTS - 12 * HOUR
 
 
 @pytest.fixture
-def told(company: Company, northwind: Participant) -> Participant:
-    """Northwind, which was told of the change at NOW and has not answered."""
+def informed(company: Company, northwind: Participant) -> Participant:
+    """Return Northwind, which was informed of the change at NOW and has not answered."""
     announce(northwind, by=company.by, now=NOW)
     northwind.refresh_from_db()
     return northwind
 
 
 def nudges() -> list[tuple[str, str]]:
-    """Return the reminders so far: to whom, at which rung."""
+    """Return the reminders so far: address and name of the reminder."""
     rows = Letter.objects.filter(kind=Letter.Kind.NUDGE).order_by("id")
     return list(rows.values_list("message__to_address", "rung"))
 
@@ -71,7 +72,7 @@ def run_every(step: timedelta, *, until: datetime, since: datetime = NOW) -> Non
 
 
 def test_the_command_shows_reminders_silences_and_digests_and_queues_none(
-    told: Participant, monkeypatch: pytest.MonkeyPatch
+    informed: Participant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = "rotations.management.commands.send_reminders.database_now"
     monkeypatch.setattr(command, lambda: LAST + 13 * HOUR)
@@ -91,39 +92,39 @@ def test_the_command_shows_reminders_silences_and_digests_and_queues_none(
 # When.
 
 
-def test_each_rung_speaks_once(told: Participant) -> None:
+def test_each_reminder_is_sent_once(informed: Participant) -> None:
     run_every(5 * HOUR, until=STARTS + DAY)
     assert nudges() == [("nora@northwind.example", rung) for rung in ("before 7", "before 3", "before 1")]
 
 
 @pytest.mark.parametrize(("at", "rung"), [(FIRST, "before 7"), (SECOND_RUNG, "before 3"), (LAST, "before 1")])
-def test_just_before_and_on_each_rung(told: Participant, at: datetime, rung: str) -> None:
+def test_just_before_and_at_each_reminder(informed: Participant, at: datetime, rung: str) -> None:
     follow_up.run_follow_up(at - SECOND)
-    assert rung not in [told for _, told in nudges()]
+    assert rung not in [name for _, name in nudges()]
     follow_up.run_follow_up(at)
     assert nudges()[-1] == ("nora@northwind.example", rung)
 
 
-def test_after_downtime_over_three_rungs_only_the_last_speaks(told: Participant) -> None:
+def test_after_downtime_over_three_reminders_only_the_last_is_sent(informed: Participant) -> None:
     assert follow_up.run_follow_up(LAST + HOUR) == 1
     assert follow_up.run_follow_up(LAST + 2 * HOUR) == 0
     assert nudges() == [("nora@northwind.example", "before 1")]
 
 
-def test_a_rung_before_the_announcement_is_passed_over(company: Company, northwind: Participant) -> None:
+def test_a_reminder_before_the_announcement_is_skipped(company: Company, northwind: Participant) -> None:
     announce(northwind, by=company.by, now=FIRST + HOUR)
     assert follow_up.run_follow_up(FIRST + 2 * HOUR) == 0
 
 
-def test_days_after_the_announcement_count_too(told: Participant, rotation: Rotation) -> None:
+def test_days_after_the_announcement_count_too(informed: Participant, rotation: Rotation) -> None:
     Rotation.objects.filter(pk=rotation.pk).update(nudge_after=[2], nudge_before=[])
     assert follow_up.run_follow_up(NOW + 2 * DAY - SECOND) == 0
     assert follow_up.run_follow_up(NOW + 2 * DAY) == 1
     assert nudges() == [("nora@northwind.example", "after 2")]
 
 
-def test_a_postponement_starts_the_ladder_anew(
-    told: Participant, rotation: Rotation, company: Company
+def test_a_postponement_restarts_the_reminders(
+    informed: Participant, rotation: Rotation, company: Company
 ) -> None:
     follow_up.run_follow_up(LAST)
     later = STARTS + 8 * DAY
@@ -135,7 +136,7 @@ def test_a_postponement_starts_the_ladder_anew(
     assert [rung for _, rung in nudges()] == ["before 1", "before 7", "before 3", "before 1"]
 
 
-def test_across_a_change_of_the_clocks_nothing_is_doubled(told: Participant, rotation: Rotation) -> None:
+def test_across_a_change_of_the_clocks_nothing_is_doubled(informed: Participant, rotation: Rotation) -> None:
     """Chicago puts its clocks forward on 14 March 2027, two days before this window."""
     start = datetime(2027, 3, 16, 3, 0, tzinfo=UTC)
     Rotation.objects.filter(pk=rotation.pk).update(
@@ -147,8 +148,8 @@ def test_across_a_change_of_the_clocks_nothing_is_doubled(told: Participant, rot
     assert [start - at for at in moments] == [7 * DAY, 3 * DAY, DAY]
 
 
-def test_what_was_sent_by_hand_silences_the_rungs_before_it(told: Participant, company: Company) -> None:
-    follow_up.nudge_now(told, by=company.by, now=FIRST + HOUR)
+def test_a_reminder_by_hand_replaces_those_before_it(informed: Participant, company: Company) -> None:
+    follow_up.nudge_now(informed, by=company.by, now=FIRST + HOUR)
     assert follow_up.run_follow_up(FIRST + 2 * HOUR) == 0
     assert nudges() == [("nora@northwind.example", "by hand")]
 
@@ -156,13 +157,13 @@ def test_what_was_sent_by_hand_silences_the_rungs_before_it(told: Participant, c
 # Who.
 
 
-def test_who_was_not_told_is_not_reminded(northwind: Participant) -> None:
+def test_participants_that_were_not_informed_are_not_reminded(northwind: Participant) -> None:
     assert follow_up.run_follow_up(LAST) == 0
 
 
-def test_who_answers_in_between_is_left_alone(told: Participant, company: Company) -> None:
+def test_who_answers_in_between_is_not_reminded(informed: Participant, company: Company) -> None:
     follow_up.run_follow_up(FIRST)
-    answer(told, company, FIRST + DAY)
+    answer(informed, company, FIRST + DAY)
     run_every(5 * HOUR, since=FIRST, until=STARTS + DAY)
     assert [rung for _, rung in nudges()] == ["before 7"]
     assert escalations() == []
@@ -182,47 +183,45 @@ RESPONSES: dict[str, Callable[[Participant, Company], Any]] = {
 
 
 @pytest.mark.parametrize("said", RESPONSES)
-def test_nobody_is_reminded_where_that_is_out_of_place(
-    told: Participant, company: Company, said: str
-) -> None:
-    RESPONSES[said](told, company)
+def test_nobody_is_reminded_without_need(informed: Participant, company: Company, said: str) -> None:
+    RESPONSES[said](informed, company)
     run_every(5 * HOUR, since=LAST, until=STARTS + HOUR)
     assert (nudges(), escalations()) == ([], [])
 
 
-def test_a_no_that_is_taken_back_by_a_yes_to_the_window_leaves_the_rest_awaited(
-    told: Participant, company: Company
+def test_a_no_cleared_by_a_yes_to_the_window_leaves_the_rest_awaited(
+    informed: Participant, company: Company
 ) -> None:
-    responses.decline(told, reason="Closed", by=company.by, now=NOW)
-    agree_to_window(told, PartnerAnswer("", by=company.by, now=NOW + DAY))
+    responses.decline(informed, reason="Closed", by=company.by, now=NOW)
+    agree_to_window(informed, PartnerAnswer("", by=company.by, now=NOW + DAY))
     assert follow_up.run_follow_up(FIRST) == 1
 
 
-def test_refusing_a_proposal_asks_anew(told: Participant, company: Company) -> None:
-    responses.propose_window(told, window(STARTS + DAY), note="", by=company.by, now=NOW)
-    responses.refuse_proposal(told, reason="Eleven agreed", by=company.by, now=FIRST + HOUR)
+def test_refusing_a_proposal_asks_anew(informed: Participant, company: Company) -> None:
+    responses.propose_window(informed, window(STARTS + DAY), note="", by=company.by, now=NOW)
+    responses.refuse_proposal(informed, reason="Eleven agreed", by=company.by, now=FIRST + HOUR)
     assert follow_up.run_follow_up(FIRST + 2 * HOUR) == 0
     assert follow_up.run_follow_up(SECOND_RUNG) == 1
 
 
-def test_everybody_there_is_written_to_with_a_link_of_their_own(told: Participant) -> None:
-    Contact.objects.create(partner=told.partner, name="Ned Night", email="ned@northwind.example")
+def test_everybody_there_is_written_to_with_a_link_of_their_own(informed: Participant) -> None:
+    Contact.objects.create(partner=informed.partner, name="Ned Night", email="ned@northwind.example")
     assert follow_up.run_follow_up(FIRST) == 2
     assert [rung for _, rung in nudges()] == ["before 7", "before 7"]
-    assert Link.objects.filter(participant=told).count() == 3
+    assert Link.objects.filter(participant=informed).count() == 3
     text = Letter.objects.filter(kind=Letter.Kind.NUDGE)[0].message.text
     assert "we have not heard from you yet" in " ".join(text.split())
 
 
-def test_an_address_that_came_back_gets_no_reminder(told: Participant) -> None:
+def test_a_bounced_address_gets_no_reminder(informed: Participant) -> None:
     Contact.objects.create(
-        partner=told.partner, name="Ned Night", email="ned@northwind.example", bounced_at=NOW
+        partner=informed.partner, name="Ned Night", email="ned@northwind.example", bounced_at=NOW
     )
     follow_up.run_follow_up(FIRST)
     assert nudges() == [("nora@northwind.example", "before 7")]
 
 
-def test_the_trail_says_who_was_reminded(told: Participant) -> None:
+def test_the_trail_records_who_was_reminded(informed: Participant) -> None:
     follow_up.run_follow_up(FIRST)
     entry = Entry.objects.get(verb="participant.nudged")
     assert entry.new == {"partner": "Northwind", "rung": "before 7", "to": ["nora@northwind.example"]}
@@ -232,7 +231,7 @@ def test_the_trail_says_who_was_reminded(told: Participant) -> None:
 # Our people.
 
 
-def test_our_people_are_told_halfway_from_the_last_rung_to_the_window(told: Participant) -> None:
+def test_our_people_are_notified_halfway_from_the_last_reminder_to_the_window(informed: Participant) -> None:
     run_every(HOUR, until=TOLD_AT)
     assert escalations() == []
     assert follow_up.run_follow_up(TOLD_AT - SECOND) == 0
@@ -243,13 +242,13 @@ def test_our_people_are_told_halfway_from_the_last_rung_to_the_window(told: Part
     assert message.subject == (
         "ACME: Northwind has not answered, window in 12 hours, Fri 4 Dec 2026, 05:00 CET"
     )
-    told.refresh_from_db()
-    assert told.escalated_at == TOLD_AT
+    informed.refresh_from_db()
+    assert informed.escalated_at == TOLD_AT
     assert Entry.objects.filter(verb="participant.escalated").count() == 1
 
 
-def test_the_mail_says_whom_to_call_and_what_was_tried(told: Participant) -> None:
-    Contact.objects.create(partner=told.partner, name="Ned Night", email="ned@northwind.example")
+def test_the_mail_lists_whom_to_call_and_what_was_tried(informed: Participant) -> None:
+    Contact.objects.create(partner=informed.partner, name="Ned Night", email="ned@northwind.example")
     Participant.objects.update(opened_at=NOW + DAY)
     run_every(5 * HOUR, until=TOLD_AT)
     follow_up.run_follow_up(TOLD_AT)
@@ -262,7 +261,7 @@ def test_the_mail_says_whom_to_call_and_what_was_tried(told: Participant) -> Non
 
 
 def test_one_mail_lists_all_that_are_silent(
-    told: Participant, fabrikam: Participant, company: Company
+    informed: Participant, fabrikam: Participant, company: Company
 ) -> None:
     announce(fabrikam, by=company.by, now=NOW)
     run_every(5 * HOUR, until=TOLD_AT)
@@ -270,14 +269,16 @@ def test_one_mail_lists_all_that_are_silent(
     assert "Fabrikam and Northwind have not answered" in escalations()[0].subject
 
 
-def test_the_escalation_address_is_told_too(told: Participant) -> None:
+def test_the_escalation_address_is_notified_too(informed: Participant) -> None:
     Installation(escalation_email="boss@example.com").save()
     follow_up.run_follow_up(LAST)
     assert follow_up.run_follow_up(TOLD_AT) == 2
     assert {m.to_address for m in escalations()} == {"alice@example.com", "boss@example.com"}
 
 
-def test_a_new_window_makes_them_tell_again(told: Participant, rotation: Rotation, company: Company) -> None:
+def test_after_a_postponement_our_people_are_notified_again(
+    informed: Participant, rotation: Rotation, company: Company
+) -> None:
     follow_up.run_follow_up(TOLD_AT)
     rescheduling.postpone(
         rotation,
@@ -290,7 +291,7 @@ def test_a_new_window_makes_them_tell_again(told: Participant, rotation: Rotatio
 
 
 @pytest.mark.parametrize("lost", [{"state": Message.State.FAILED}, {"bounced_at": NOW}])
-def test_who_can_not_be_reached_is_told_at_once(told: Participant, lost: dict[str, object]) -> None:
+def test_an_unreachable_partner_is_reported_at_once(informed: Participant, lost: dict[str, object]) -> None:
     Message.objects.update(**lost)
     assert follow_up.run_follow_up(NOW + MINUTE) == 1
     assert follow_up.run_follow_up(FIRST) == 0
@@ -300,13 +301,13 @@ def test_who_can_not_be_reached_is_told_at_once(told: Participant, lost: dict[st
     assert "Mail to Northwind comes back: call them, and correct the addresses" in message.text
 
 
-def test_a_contact_known_to_bounce_is_told_at_once(told: Participant) -> None:
+def test_a_bounced_contact_is_reported_at_once(informed: Participant) -> None:
     Contact.objects.update(bounced_at=NOW)
     assert follow_up.run_follow_up(NOW + MINUTE) == 1
     assert len(escalations()) == 1
 
 
-def test_who_has_no_address_is_told_when_it_would_have_been_reminded(
+def test_a_partner_without_an_address_is_reported_when_its_first_reminder_is_due(
     northwind: Participant, company: Company
 ) -> None:
     Contact.objects.update(email="")
@@ -316,7 +317,7 @@ def test_who_has_no_address_is_told_when_it_would_have_been_reminded(
     assert "No contact of Northwind has an e-mail address" in " ".join(escalations()[0].text.split())
 
 
-def test_after_downtime_they_are_told_while_the_window_is_open(told: Participant) -> None:
+def test_after_downtime_our_people_are_notified_while_the_window_is_open(informed: Participant) -> None:
     assert follow_up.run_follow_up(STARTS + MINUTE) == 1
     assert nudges() == []
     assert escalations()[0].subject.endswith("the window is open")
@@ -327,27 +328,27 @@ def test_after_downtime_they_are_told_while_the_window_is_open(told: Participant
 # More time.
 
 
-def test_more_time_keeps_everybody_quiet_for_half_of_it(told: Participant, company: Company) -> None:
+def test_more_time_keeps_everybody_quiet_for_half_of_it(informed: Participant, company: Company) -> None:
     until = FIRST + 2 * DAY
-    follow_up.extend_deadline(told, until, by=company.by, now=FIRST - 2 * DAY)
+    follow_up.extend_deadline(informed, until, by=company.by, now=FIRST - 2 * DAY)
     run_every(HOUR, since=FIRST - 2 * DAY, until=FIRST)
     assert nudges() == []
     assert follow_up.run_follow_up(FIRST) == 1
 
 
-def test_our_people_are_told_when_the_extra_time_is_over(told: Participant, company: Company) -> None:
+def test_our_people_are_notified_when_the_extension_is_over(informed: Participant, company: Company) -> None:
     until = NOW + 2 * DAY
-    follow_up.extend_deadline(told, until, by=company.by, now=NOW)
+    follow_up.extend_deadline(informed, until, by=company.by, now=NOW)
     assert follow_up.run_follow_up(until - SECOND) == 0
     assert follow_up.run_follow_up(until) == 1
     assert len(escalations()) == 1
 
 
-def test_more_time_after_they_were_told_makes_them_be_told_once_more(
-    told: Participant, company: Company
+def test_an_extension_after_the_escalation_allows_another_one(
+    informed: Participant, company: Company
 ) -> None:
     follow_up.run_follow_up(TOLD_AT)
-    follow_up.extend_deadline(told, STARTS - HOUR, by=company.by, now=TOLD_AT + HOUR)
+    follow_up.extend_deadline(informed, STARTS - HOUR, by=company.by, now=TOLD_AT + HOUR)
     run_every(30 * MINUTE, since=TOLD_AT + HOUR, until=STARTS - HOUR)
     assert len(escalations()) == 1
     run_every(30 * MINUTE, since=STARTS - HOUR, until=STARTS + HOUR)
@@ -362,50 +363,52 @@ def test_more_time_after_they_were_told_makes_them_be_told_once_more(
     ],
 )
 def test_more_time_is_refused_where_there_is_none(
-    told: Participant, company: Company, until: datetime, said: str
+    informed: Participant, company: Company, until: datetime, said: str
 ) -> None:
     with pytest.raises(ActionRefused, match=said):
-        follow_up.extend_deadline(told, until, by=company.by, now=NOW)
-    told.refresh_from_db()
-    assert told.answer_by is None
+        follow_up.extend_deadline(informed, until, by=company.by, now=NOW)
+    informed.refresh_from_db()
+    assert informed.answer_by is None
 
 
-def test_more_time_is_in_the_trail_and_is_never_less(told: Participant, company: Company) -> None:
-    follow_up.extend_deadline(told, STARTS, by=company.by, now=NOW)
+def test_more_time_is_in_the_trail_and_is_never_less(informed: Participant, company: Company) -> None:
+    follow_up.extend_deadline(informed, STARTS, by=company.by, now=NOW)
     entry = Entry.objects.get(verb="participant.extended")
     assert entry.new == {"partner": "Northwind", "until": STARTS.isoformat()}
     with pytest.raises(ActionRefused, match="Northwind has until Thu 3 Dec 2026, 22:00 CST already"):
-        follow_up.extend_deadline(told, STARTS - DAY, by=company.by, now=NOW)
+        follow_up.extend_deadline(informed, STARTS - DAY, by=company.by, now=NOW)
 
 
-def test_who_was_not_told_gets_no_more_time(fabrikam: Participant, company: Company) -> None:
+def test_participants_that_were_not_informed_get_no_extension(
+    fabrikam: Participant, company: Company
+) -> None:
     with pytest.raises(ActionRefused, match="Fabrikam has not been told yet: announce the change first"):
         follow_up.extend_deadline(fabrikam, STARTS, by=company.by, now=NOW)
 
 
-def test_a_letter_asks_until_the_extended_moment(told: Participant, company: Company) -> None:
-    follow_up.extend_deadline(told, STARTS - DAY, by=company.by, now=NOW)
-    follow_up.nudge_now(told, by=company.by, now=NOW + 2 * HOUR)
+def test_a_letter_asks_until_the_extended_moment(informed: Participant, company: Company) -> None:
+    follow_up.extend_deadline(informed, STARTS - DAY, by=company.by, now=NOW)
+    follow_up.nudge_now(informed, by=company.by, now=NOW + 2 * HOUR)
     assert "please answer by Wed 2 Dec 2026, 22:00 CST" in Message.objects.latest("id").subject
 
 
 # By hand.
 
 
-def test_a_reminder_by_hand_goes_at_once(told: Participant, company: Company) -> None:
-    assert len(follow_up.nudge_now(told, by=company.by, now=NOW + DAY)) == 1
+def test_a_reminder_by_hand_is_queued_at_once(informed: Participant, company: Company) -> None:
+    assert len(follow_up.nudge_now(informed, by=company.by, now=NOW + DAY)) == 1
     assert nudges() == [("nora@northwind.example", "by hand")]
     entry = Entry.objects.get(verb="participant.nudged")
     assert (entry.actor_name, entry.address) == ("Alice", "192.0.2.7")
 
 
-def test_twice_in_an_hour_is_too_much(told: Participant, company: Company) -> None:
-    follow_up.nudge_now(told, by=company.by, now=NOW + DAY)
+def test_twice_in_an_hour_is_too_much(informed: Participant, company: Company) -> None:
+    follow_up.nudge_now(informed, by=company.by, now=NOW + DAY)
     with pytest.raises(
         ActionRefused, match=r"Northwind was written to 59 minutes ago\. Wait for an hour, or call"
     ):
-        follow_up.nudge_now(told, by=company.by, now=NOW + DAY + HOUR - SECOND)
-    assert follow_up.nudge_now(told, by=company.by, now=NOW + DAY + HOUR)
+        follow_up.nudge_now(informed, by=company.by, now=NOW + DAY + HOUR - SECOND)
+    assert follow_up.nudge_now(informed, by=company.by, now=NOW + DAY + HOUR)
 
 
 REFUSALS: dict[str, tuple[Callable[[Participant, Company], Any], str]] = {
@@ -424,81 +427,83 @@ REFUSALS: dict[str, tuple[Callable[[Participant, Company], Any], str]] = {
 
 
 @pytest.mark.parametrize("what", REFUSALS)
-def test_a_reminder_by_hand_says_why_it_is_out_of_place(
-    told: Participant, company: Company, what: str
+def test_a_reminder_by_hand_is_refused_with_a_reason(
+    informed: Participant, company: Company, what: str
 ) -> None:
     change, said = REFUSALS[what]
-    change(told, company)
+    change(informed, company)
     before = Message.objects.count()
     with pytest.raises(ActionRefused, match=f"^{said}"):
-        follow_up.nudge_now(told, by=company.by, now=NOW + DAY)
+        follow_up.nudge_now(informed, by=company.by, now=NOW + DAY)
     assert Message.objects.count() == before
 
 
-def test_an_address_that_failed_is_tried_again_by_hand(told: Participant, company: Company) -> None:
+def test_an_address_that_failed_is_tried_again_by_hand(informed: Participant, company: Company) -> None:
     Message.objects.update(state=Message.State.FAILED)
-    follow_up.nudge_now(told, by=company.by, now=NOW + DAY)
+    follow_up.nudge_now(informed, by=company.by, now=NOW + DAY)
     assert len(nudges()) == 1
 
 
 # Running it.
 
 
-def test_the_reminder_run_does_it(told: Participant) -> None:
+def test_the_reminder_run_does_it(informed: Participant) -> None:
     queued = reminders.run(LAST)
     assert queued == Message.objects.filter(created_at=LAST).count()
     assert len(nudges()) == 1
     assert Heartbeat.objects.get(name="send_reminders").at == LAST
 
 
-def test_a_poisoned_partner_keeps_nobody_from_being_reminded(
-    told: Participant,
+def test_an_error_with_one_partner_does_not_affect_the_others(
+    informed: Participant,
     fabrikam: Participant,
     company: Company,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     announce(fabrikam, by=company.by, now=NOW)
-    real = compose.send_letters
 
-    def send(kind: str, participant: Participant, *given: Any, **named: Any) -> list[Letter]:
-        if participant.partner.name == "Fabrikam":
+    def send(context: LetterContext, *given: Any, **named: Any) -> list[Letter]:
+        if context.participant.partner.name == "Fabrikam":
             raise RuntimeError("poisoned")
-        return real(kind, participant, *given, **named)
+        return send_letters(context, *given, **named)
 
-    monkeypatch.setattr(compose, "send_letters", send)
+    monkeypatch.setattr(follow_up, "send_letters", send)
     assert follow_up.run_follow_up(FIRST) == 1
     assert nudges() == [("nora@northwind.example", "before 7")]
     assert "Fabrikam in ACME: sign + decrypt could not be reminded" in caplog.text
 
 
-def test_a_poisoned_rotation_keeps_no_other_from_being_followed_up(
-    told: Participant, company: Company, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_an_error_in_one_rotation_does_not_affect_the_others(
+    informed: Participant, company: Company, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    other = another_rotation(told, company, "ZETA")
+    other = another_rotation(informed, company, "ZETA")
     real = follow_up._send_reminders
 
     def remind(rotation: Rotation, now: datetime) -> int:
-        if rotation.pk == told.rotation_id:
+        if rotation.pk == informed.rotation_id:
             raise RuntimeError("poisoned")
         return real(rotation, now)
 
     monkeypatch.setattr(follow_up, "_send_reminders", remind)
     assert follow_up.run_follow_up(FIRST) == 1
     assert Letter.objects.get(kind=Letter.Kind.NUDGE).participant == other
-    assert f"The partners in rotation {told.rotation_id} could not be followed up" in caplog.text
+    assert f"The partners in rotation {informed.rotation_id} could not be followed up" in caplog.text
 
 
 def another_rotation(like: Participant, company: Company, name: str) -> Participant:
-    """Store a rotation like this participant's, with a partner of its own that was told at the same time."""
+    """Store a rotation like this participant's, with a partner of its own that was informed at the same time."""
     rotation = Rotation.objects.get(pk=like.rotation_id)
     rotation.pk, rotation.uid = None, uuid.uuid4()
     rotation.save()
     partner = Partner.objects.create(name=name, as2_id=name)
     Contact.objects.create(partner=partner, name="Pat", email=f"pat@{name.lower()}.example")
     participant = Participant.objects.create(rotation=rotation, partner=partner, announced_at=NOW)
-    compose.send_letters(
-        Letter.Kind.ANNOUNCEMENT, participant, partner.contacts.all(), by=company.by, now=NOW
+    send_letters(
+        LetterContext.of(participant, now=NOW),
+        Letter.Kind.ANNOUNCEMENT,
+        partner.contacts.all(),
+        by=company.by,
     )
     step = like.steps.get(act="install")
     step.pk, step.uid, step.rotation, step.participant = (
@@ -511,7 +516,7 @@ def another_rotation(like: Participant, company: Company, name: str) -> Particip
     return participant
 
 
-def test_looking_costs_the_same_for_any_number(told: Participant, company: Company) -> None:
+def test_looking_costs_the_same_for_any_number(informed: Participant, company: Company) -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as found:
             assert follow_up.run_follow_up(FIRST - HOUR) == 0
@@ -520,5 +525,5 @@ def test_looking_costs_the_same_for_any_number(told: Participant, company: Compa
     before = queries()
     assert before <= 6
     for n in range(10):
-        another_rotation(told, company, f"P{n}")
+        another_rotation(informed, company, f"P{n}")
     assert queries() == before

@@ -1,4 +1,4 @@
-"""Several runs at once on PostgreSQL, which has real row locks: nobody is reminded or told twice."""
+"""Concurrent runs on PostgreSQL, which has row locks: nobody is reminded or notified twice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ print(json.dumps(run()))
 """
 
 
-def test_runs_at_once_remind_everybody_once(make_stack: Callable[..., Stack], postgres: Postgres) -> None:
+def test_concurrent_runs_remind_every_partner_once(
+    make_stack: Callable[..., Stack], postgres: Postgres
+) -> None:
     result = make_stack(postgres=postgres).python(CHASE)
     print(result)  # noqa: T201
     assert result["errors"] == []

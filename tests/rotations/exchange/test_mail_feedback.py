@@ -1,4 +1,4 @@
-"""Mails that come back: into a mailbox that an IMAP server has, and by what a mail server reports to our address."""
+"""Bounces: from an IMAP mailbox, and from reports of a mail server to our URL."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from as2certs.accounts.models import User
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from as2certs.mail import bounce_mailbox, delivery_reports
+from as2certs.mail.errors import MailboxError
 from as2certs.mail.models import Message, Postbox
 from as2certs.site import coverage
 from partners.models import Contact, Partner
@@ -24,10 +25,10 @@ from rotations.exchange.partner_evidence import partner_statuses
 from rotations.exchange.partner_status import PartnerStatus
 from rotations.letters import announcements
 from rotations.models import Participant
-from tests.mail.came_back import build_report
+from tests.mail.bounce_reports import build_report
 from tests.mail.imap import ImapServer
-from tests.mail.letters import make_message
-from tests.mail.post_office import ServerCertificates, make_server_certificates
+from tests.mail.messages import make_message
+from tests.mail.smtp_server import ServerCertificates, make_server_certificates
 from tests.rotations.company import NOW, Company
 from tests.rotations.exchange.incoming import put_in_use
 from tests.stack import Stack
@@ -44,7 +45,7 @@ def partner(company: Company) -> Partner:
 
 @pytest.fixture
 def mail(company: Company, partner: Partner) -> Message:
-    """A mail to Nora that the mail server has taken."""
+    """Return a mail to Nora that the mail server has accepted."""
     put_in_use(company, partner)
     (sent,) = certificate_requests.send_request(partner, by=company.by, now=NOW)
     Message.objects.filter(pk=sent.message_id).update(state="sent", sent_at=NOW)
@@ -60,7 +61,7 @@ def take_in(raw: bytes) -> int:
 
 
 @pytest.mark.on_postgres
-def test_a_report_marks_the_mail_and_its_contact_and_says_so_in_the_trail(mail: Message) -> None:
+def test_a_report_marks_the_mail_and_its_contact_and_is_in_the_trail(mail: Message) -> None:
     assert take_in(build_report(mail.message_id, NORA)) == 1
     mail.refresh_from_db()
     assert (mail.bounced_at, mail.error) == (NOW, "550 5.1.1 no such user")
@@ -69,12 +70,12 @@ def test_a_report_marks_the_mail_and_its_contact_and_says_so_in_the_trail(mail: 
     assert Entry.objects.about(nora()).get(verb="contact.bounced").reason == "550 5.1.1 no such user"
 
 
-def test_the_same_report_again_says_nothing_new(mail: Message) -> None:
+def test_a_repeated_report_changes_nothing(mail: Message) -> None:
     assert [take_in(build_report(mail.message_id, NORA)) for _ in range(3)] == [1, 0, 0]
     assert Entry.objects.filter(verb="contact.bounced").count() == 1
 
 
-def test_a_participant_whose_only_mail_came_back_is_unreachable(
+def test_a_participant_is_unreachable_when_its_only_mail_bounced(
     northwind: Participant, company: Company
 ) -> None:
     announcements.announce(northwind, by=company.approver, now=NOW)
@@ -112,7 +113,7 @@ def test_a_contact_with_another_address_by_now_is_not_marked(mail: Message) -> N
     assert not Contact.objects.exclude(bounced_at=None).exists()
 
 
-def test_mail_that_comes_back_from_our_own_people_is_told_on_the_home_page(company: Company) -> None:
+def test_bounces_from_our_own_people_are_shown_on_the_home_page(company: Company) -> None:
     ours = make_message(company.alice.email, state="sent")
     take_in(build_report(ours.message_id, company.alice.email))
 
@@ -207,7 +208,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> ServerCertificates:
 def imap(
     shown: ServerCertificates, settings: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[ImapServer]:
-    """An IMAP server whose mailbox is read."""
+    """Return a running IMAP server whose mailbox is read."""
     server = ImapServer(shown.shown, tls=getattr(request, "param", "implicit"))
     try:
         server.start()
@@ -219,7 +220,7 @@ def imap(
 
 
 @pytest.mark.parametrize("imap", ["implicit", "starttls"], indirect=True)
-def test_the_mailbox_is_read_over_tls_and_left_as_it_is(mail: Message, imap: ImapServer) -> None:
+def test_the_mailbox_is_read_over_tls_and_not_changed(mail: Message, imap: ImapServer) -> None:
     imap.deliver(b"Subject: Out of office\r\n\r\nI am away.")
     imap.deliver(build_report(mail.message_id, NORA))
     assert mail_feedback.read_mailbox(now=NOW) == (2, 1)
@@ -272,13 +273,11 @@ def test_what_was_read_before_we_died_is_not_read_again(
     assert mail_feedback.read_mailbox(now=NOW) == (1, 1)
 
 
-def test_a_server_with_the_certificate_of_somebody_else_hears_no_password(
+def test_a_server_with_another_certificate_gets_no_password(
     mail: Message, imap: ImapServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
-    with pytest.raises(
-        bounce_mailbox.MailboxError, match="on localhost can't be read: its certificate was refused"
-    ):
+    with pytest.raises(MailboxError, match="on localhost can't be read: its certificate was refused"):
         mail_feedback.read_mailbox(now=NOW)
     assert imap.said == []
 
@@ -290,17 +289,17 @@ def test_a_server_with_the_certificate_of_somebody_else_hears_no_password(
         ("/INBOX", "/Bounces", "the folder Bounces can't be opened"),
     ],
 )
-def test_what_keeps_us_from_reading_is_told_without_the_password(
+def test_errors_are_reported_without_the_password(
     mail: Message, imap: ImapServer, settings: Any, old: str, new: str, said: str
 ) -> None:
     settings.AS2CERTS_BOUNCES_MAILBOX = imap.url.replace(old, new)
-    with pytest.raises(bounce_mailbox.MailboxError, match=said) as raised:
+    with pytest.raises(MailboxError, match=said) as raised:
         mail_feedback.read_mailbox(now=NOW)
     assert "p/w" not in str(raised.value)
     assert "p%2Fw" not in str(raised.value)
 
 
-def test_a_mailbox_that_can_not_be_read_for_long_is_told_on_the_home_page_and_by_readyz(
+def test_a_mailbox_that_fails_for_long_is_reported_on_the_home_page_and_by_readyz(
     company: Company, imap: ImapServer, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def told(now: Any) -> list[str]:
@@ -311,7 +310,7 @@ def test_a_mailbox_that_can_not_be_read_for_long_is_told_on_the_home_page_and_by
     mail_feedback.read_mailbox(now=NOW)
     imap.pause()
     for minutes in (1, 2):
-        with pytest.raises(bounce_mailbox.MailboxError, match="timed out"):
+        with pytest.raises(MailboxError, match="timed out"):
             mail_feedback.read_mailbox(now=NOW + minutes * MINUTE)
     imap.resume()
     assert told(NOW + 15 * MINUTE) == []

@@ -1,4 +1,4 @@
-"""What participants have come to, from what passed between us: for many at once, in a few queries."""
+"""Statuses of participants from letters, links and responses, for many of them in a few queries."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from rotations.exchange import responses
 from rotations.exchange.partner_evidence import load_histories, partner_statuses
 from rotations.exchange.partner_status import PartnerStatus
 from rotations.execution.confirmations import PartnerAnswer, confirm_installation, waive
-from rotations.letters import access_links, compose
+from rotations.letters import access_links
 from rotations.letters.announcements import announce, share_link
+from rotations.letters.context import LetterContext
+from rotations.letters.sending import send_letters
 from rotations.lifecycle import rescheduling, step_actions
 from rotations.models import Letter, Link, Participant, Rotation
 from tests.rotations.company import NOW, Company, window
@@ -32,8 +34,8 @@ def status_of(participant: Participant, now: datetime = NOW) -> PartnerStatus:
     return partner_statuses(found, now=now)[participant.pk]
 
 
-def test_who_was_not_told(northwind: Participant) -> None:
-    assert status_of(northwind) is PartnerStatus.NOT_TOLD
+def test_a_participant_that_was_not_informed(northwind: Participant) -> None:
+    assert status_of(northwind) is PartnerStatus.NOT_INFORMED
 
 
 def test_a_letter_that_waits_in_the_outbox_counts_as_there(company: Company, northwind: Participant) -> None:
@@ -42,7 +44,7 @@ def test_a_letter_that_waits_in_the_outbox_counts_as_there(company: Company, nor
 
 
 @pytest.mark.parametrize("lost", [{"state": Message.State.FAILED}, {"bounced_at": NOW}])
-def test_a_letter_that_was_refused_or_came_back_got_nowhere(
+def test_a_refused_or_bounced_letter_did_not_arrive(
     company: Company, northwind: Participant, lost: dict[str, object]
 ) -> None:
     announce(northwind, by=company.by, now=NOW)
@@ -61,14 +63,17 @@ def test_one_contact_that_got_it_is_enough(company: Company, northwind: Particip
     assert history.dead_addresses == {"nora@northwind.example"}
 
 
-def test_a_link_that_was_handed_over_counts_as_there_until_it_is_withdrawn(
+def test_a_shared_link_counts_as_arrived_until_it_is_revoked(
     company: Company, northwind: Participant
 ) -> None:
     fresh = share_link(northwind, by=company.by, now=NOW)
     assert status_of(northwind) is PartnerStatus.ANNOUNCED
     access_links.revoke_link(fresh.link, reason="sent to the wrong chat", by=company.by, now=NOW)
-    compose.send_letters(
-        Letter.Kind.ANNOUNCEMENT, northwind, northwind.partner.contacts.all(), by=company.by, now=NOW
+    send_letters(
+        LetterContext.of(northwind, now=NOW),
+        Letter.Kind.ANNOUNCEMENT,
+        northwind.partner.contacts.all(),
+        by=company.by,
     )
     Message.objects.update(state=Message.State.FAILED)
     assert status_of(northwind) is PartnerStatus.UNREACHABLE
@@ -90,7 +95,7 @@ def test_what_it_did_on_its_page_shows(company: Company, northwind: Participant)
     assert status_of(northwind) is PartnerStatus.DOWNLOADED
 
 
-def test_it_is_silent_from_the_first_rung_on(company: Company, northwind: Participant) -> None:
+def test_it_is_silent_from_the_first_reminder_on(company: Company, northwind: Participant) -> None:
     announce(northwind, by=company.by, now=NOW)
     first = STARTS - 7 * DAY
     assert status_of(northwind, first - timedelta(seconds=1)) is PartnerStatus.ANNOUNCED
@@ -135,18 +140,18 @@ def test_what_has_to_be_decided_comes_first(company: Company, northwind: Partici
     assert status_of(northwind, STARTS - DAY) is PartnerStatus.OTHER_TIME
 
 
-def test_told_by_somebody_here_counts_as_told(company: Company, northwind: Participant) -> None:
+def test_an_announcement_recorded_by_hand_counts(company: Company, northwind: Participant) -> None:
     step_actions.complete_step(
         northwind.steps.get(act="announce"), note="by telephone", by=company.by, now=NOW
     )
     assert status_of(northwind) is PartnerStatus.ANNOUNCED
 
 
-def test_a_rotation_a_query_or_a_list_may_be_asked_for(
+def test_statuses_of_a_rotation_a_queryset_or_a_list(
     company: Company, rotation: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
     announce(northwind, by=company.by, now=NOW)
-    expected = {northwind.pk: PartnerStatus.ANNOUNCED, fabrikam.pk: PartnerStatus.NOT_TOLD}
+    expected = {northwind.pk: PartnerStatus.ANNOUNCED, fabrikam.pk: PartnerStatus.NOT_INFORMED}
     assert partner_statuses(rotation, now=NOW) == expected
     assert partner_statuses(rotation.participants.all(), now=NOW) == expected
     assert partner_statuses(list(Participant.objects.all()), now=NOW) == expected
@@ -174,5 +179,7 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_participants(
         partner = Partner.objects.create(name=f"Partner {n}", as2_id=f"P{n}")
         Contact.objects.create(partner=partner, name="Pat", email=f"pat@p{n}.example")
         more = Participant.objects.create(rotation=rotation, partner=partner, announced_at=NOW)
-        compose.send_letters(Letter.Kind.ANNOUNCEMENT, more, partner.contacts.all(), by=company.by, now=NOW)
+        send_letters(
+            LetterContext.of(more, now=NOW), Letter.Kind.ANNOUNCEMENT, partner.contacts.all(), by=company.by
+        )
     assert count_queries(rotation, of_what) == before

@@ -1,4 +1,4 @@
-"""What partners say besides yes: kept, told to our people, and nothing moves before somebody here decides."""
+"""Responses of partners other than confirmations are stored and reported, and move nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def respond(
     return record_answer(participant, answer, fingerprint=fingerprint, installed=installed, agreed=agreed)
 
 
-def test_another_time_is_kept_and_told_and_moves_nothing(
+def test_a_proposed_window_is_stored_and_reported_and_moves_nothing(
     company: Company, rotation: Rotation, northwind: Participant
 ) -> None:
     later = window(STARTS + timedelta(days=2))
@@ -82,7 +82,7 @@ def test_to_agree_forgets_what_was_proposed(company: Company, northwind: Partici
     assert respond(northwind, agreed=True, installed=False).proposed_at is None
 
 
-def test_staying_with_the_window_is_told_with_the_reason(company: Company, northwind: Participant) -> None:
+def test_a_refused_proposal_is_answered_with_the_reason(company: Company, northwind: Participant) -> None:
     northwind.announced_at = NOW
     northwind.save()
     responses.propose_window(northwind, window(STARTS + timedelta(days=2)), note="", by=NORA, now=NOW)
@@ -95,7 +95,7 @@ def test_staying_with_the_window_is_told_with_the_reason(company: Company, north
         responses.refuse_proposal(northwind, reason="Again", by=company.by, now=NOW)
 
 
-def test_no_is_told_at_once_and_taken_back_by_a_yes(company: Company, northwind: Participant) -> None:
+def test_a_no_is_reported_at_once_and_cleared_by_a_yes(company: Company, northwind: Participant) -> None:
     responses.decline(northwind, reason="We are closed until January.", by=NORA, now=NOW)
     assert mails() == [("alice@example.com", "ACME: Northwind says no.")]
     assert "We are closed until January." in Message.objects.get().text
@@ -111,17 +111,17 @@ def test_a_sha1_fingerprint_shows_that_ours_is_installed(company: Company, north
     assert respond(northwind, company.new.sha1.upper()).evidence == "strong"
 
 
-def test_the_old_fingerprint_is_told_apart(company: Company, northwind: Participant) -> None:
+def test_the_old_fingerprint_is_recognised(company: Company, northwind: Participant) -> None:
     with pytest.raises(ActionRefused, match="fingerprint of the old certificate"):
         respond(northwind, company.old.sha256)
 
 
-def test_whether_it_works_is_asked_after_the_change_only(company: Company, northwind: Participant) -> None:
+def test_a_result_can_be_reported_after_the_change_only(company: Company, northwind: Participant) -> None:
     with pytest.raises(ActionRefused, match="too early"):
         responses.report_result(northwind, works=True, note="", by=NORA, now=NOW)
 
 
-def test_trouble_after_the_change_is_told_at_once(
+def test_a_failure_after_the_change_is_reported_at_once(
     company: Company, rotation: Rotation, northwind: Participant
 ) -> None:
     Rotation.objects.filter(pk=rotation.pk).update(state="applied")

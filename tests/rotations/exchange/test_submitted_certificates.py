@@ -1,4 +1,4 @@
-"""A partner's own new certificate: checked, kept in no role, and used by nobody before it was compared."""
+"""Submitted certificates are checked, stored without a role, and not used before they were compared."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ from identities.certificates import single_import
 from identities.models import PrivateKey
 from partners import contacts
 from partners.models import Partner, PartnerCertificate, PartnerService
-from rotations.errors import ActionRefused, EditConflict, SubmissionRefused
+from rotations.errors import ActionRefused, EditConflict, PrivateKeySubmitted, SubmissionRefused
 from rotations.exchange import submitted_certificates
-from rotations.exchange.known import contacts_by_age
-from rotations.exchange.submitted_certificates import PrivateKeySubmitted, accept, read_submission, refuse
+from rotations.exchange.submitted_certificates import (
+    FingerprintComparison,
+    accept,
+    contacts_by_age,
+    read_submission,
+    refuse,
+)
 from rotations.execution.confirmations import PartnerAnswer, record_answer
 from rotations.lifecycle import approval, drafts, endings, step_actions
 from rotations.lifecycle.drafts import DraftSpec, create_draft
@@ -38,7 +43,7 @@ SECOND = timedelta(seconds=1)
 
 @pytest.fixture
 def northwind(company: Company) -> Partner:
-    """A partner with a contact, Nora, and a certificate in both roles that ends in 20 days."""
+    """Return a partner with a contact, Nora, and a certificate in both roles that expires in 20 days."""
     partner = company.partners[1]
     put_in_use(company, partner)
     return partner
@@ -74,7 +79,7 @@ def accept_submission(handed: HandedIn, company: Company, **given: Any) -> None:
         "note": "",
         **given,
     }
-    accept(handed, **answer, by=company.by, now=NOW)
+    accept(handed, FingerprintComparison(**answer), by=company.by, now=NOW)
 
 
 def serving(partner: Partner) -> set[tuple[str, str]]:
@@ -111,7 +116,7 @@ def test_the_trail_has_it_with_time_and_address_on_all_that_it_concerns(northwin
         assert entry.actor_name == "Nora North (Northwind)"
 
 
-def test_our_people_are_told_to_compare_it(company: Company, northwind: Partner) -> None:
+def test_our_people_are_asked_to_compare_it(company: Company, northwind: Partner) -> None:
     northwind.owners.add(company.alice)
     (handed,) = submit_new(northwind).rows
     message = Message.objects.get(kind="handed_in")
@@ -173,7 +178,7 @@ def test_a_draft_that_waits_for_one_role_gets_it_and_the_other_role_its_own(
 
 
 @pytest.mark.parametrize("what", ["a draft to another one", "an approved one", "a wider draft that waits"])
-def test_where_a_rotation_changes_these_roles_it_is_kept_for_somebody_to_decide(
+def test_if_a_rotation_changes_the_roles_an_operator_decides(
     company: Company, northwind: Partner, old: PartnerCertificate, what: str
 ) -> None:
     northwind.owners.add(company.alice)
@@ -269,7 +274,7 @@ def test_a_private_key_is_thrown_away_with_the_advice_to_replace_it(northwind: P
     assert not PrivateKey.objects.exclude(identity__name="ACME").exists()
 
 
-def test_just_at_its_end_it_is_still_taken(northwind: Partner) -> None:
+def test_just_before_its_expiry_it_is_accepted(northwind: Partner) -> None:
     assert submit_new(northwind, make_pem("LAST", not_before=NOW - timedelta(days=30), days=0)).is_new
 
 
@@ -283,18 +288,18 @@ def test_one_that_begins_later_is_fine(northwind: Partner) -> None:
     assert submit_new(northwind, later).is_new
 
 
-def test_the_one_in_use_is_told_apart(northwind: Partner, old: PartnerCertificate) -> None:
+def test_the_certificate_in_use_is_recognised(northwind: Partner, old: PartnerCertificate) -> None:
     with pytest.raises(SubmissionRefused, match="the certificate that you use with us already"):
         submit_new(northwind, pki.to_pem(old.certificate))
 
 
-def test_our_own_is_told_apart(company: Company, northwind: Partner) -> None:
+def test_our_own_certificate_is_recognised(company: Company, northwind: Partner) -> None:
     assert company.new.private_key is not None
     with pytest.raises(SubmissionRefused, match="a certificate of ours, not of yours"):
         submit_new(northwind, pki.to_pem(company.new.certificate))
 
 
-def test_another_partners_is_refused_without_a_word_about_whose(
+def test_another_partners_certificate_is_refused_without_naming_the_partner(
     company: Company, northwind: Partner, fabrikam: Partner
 ) -> None:
     theirs = put_in_use(company, fabrikam, days=300)
@@ -319,7 +324,7 @@ def test_its_own_test_station_may_have_the_same(
     assert finding.reason == "Your test station uses this certificate, or its key, too."
 
 
-def test_an_archived_partner_hands_in_nothing(northwind: Partner) -> None:
+def test_an_archived_partner_can_not_submit(northwind: Partner) -> None:
     link = link_to(northwind)
     northwind.archived_at = NOW
     northwind.save()
@@ -338,7 +343,7 @@ def test_what_it_is_for_comes_from_its_key_usages(northwind: Partner) -> None:
         read_submission(northwind, signing, roles=BOTH, now=NOW)
 
 
-def test_an_elliptic_key_is_refused_for_encryption_in_words_of_theirs(northwind: Partner) -> None:
+def test_an_elliptic_key_is_refused_for_encryption_in_the_partners_terms(northwind: Partner) -> None:
     elliptic: Any = generate_private_key(SECP256R1())
     with pytest.raises(SubmissionRefused, match=r"for encryption AS2 systems need RSA: use .* for this use"):
         read_submission(northwind, make_pem("EC", key=elliptic, usages=None), now=NOW)
@@ -436,7 +441,7 @@ def test_approved_before_it_was_compared_nothing_is_set_up_until_then(
     assert not rotation.steps.get(act="stage").blocked
 
 
-def test_a_mere_word_does_not_settle_the_check(company: Company, northwind: Partner) -> None:
+def test_a_statement_alone_does_not_settle_the_check(company: Company, northwind: Partner) -> None:
     (handed,) = submit_new(northwind).rows
     step = check_step(approved(only(northwind), company))
     with pytest.raises(ActionRefused, match="Compare its fingerprint with Northwind over another channel"):
@@ -447,7 +452,7 @@ def test_a_mere_word_does_not_settle_the_check(company: Company, northwind: Part
     assert check_step(only(northwind)).state == "done"
 
 
-def test_one_that_our_people_took_in_is_checked_by_hand_as_before(
+def test_a_certificate_uploaded_by_our_people_is_checked_by_hand(
     company: Company, northwind: Partner, old: PartnerCertificate
 ) -> None:
     material = read_submission(northwind, make_pem(), now=NOW).material
@@ -495,7 +500,7 @@ def test_kept_and_accepted_it_is_checked_in_the_rotation_that_takes_it_later(
 
 
 def trusted(partner: Partner, company: Company) -> Link:
-    """Confirm a partner's contact, let its rule accept, and make a link afterwards."""
+    """Confirm a partner's contact, enable its rule, and create a link afterwards."""
     contact = partner.contacts.get()
     contacts.confirm(contact, how="called", by=company.by, now=NOW)
     Partner.objects.filter(pk=partner.pk).update(accept_by_rule=True)
@@ -552,7 +557,7 @@ def test_the_rule_accepts_nothing_else(company: Company, northwind: Partner, why
 # Refusing.
 
 
-def test_a_refused_one_leaves_the_draft_waiting(
+def test_a_refused_certificate_leaves_the_draft_waiting(
     company: Company, northwind: Partner, old: PartnerCertificate
 ) -> None:
     (handed,) = submit_new(northwind).rows
@@ -575,7 +580,7 @@ def test_a_refused_one_cancels_what_was_approved(company: Company, northwind: Pa
     assert not rotation.steps.filter(state="waiting").exists()
 
 
-def test_refusing_wants_a_reason_and_may_withdraw_the_link(company: Company, northwind: Partner) -> None:
+def test_refusing_requires_a_reason_and_may_revoke_the_link(company: Company, northwind: Partner) -> None:
     (handed,) = submit_new(northwind).rows
     with pytest.raises(ActionRefused, match="Say why"):
         refuse(handed, reason=" ", by=company.by, now=NOW)

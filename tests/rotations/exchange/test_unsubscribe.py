@@ -1,4 +1,4 @@
-"""Reminders are stopped by whoever has one: by one request, and by nothing less."""
+"""Reminders are stopped with one POST request, and by nothing else."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from as2certs.mail.models import Message
 from partners.models import Contact
 from rotations import reminders
 from rotations.exchange import certificate_requests, digest
-from rotations.letters import compose
+from rotations.letters.context import LetterContext
+from rotations.letters.sending import send_letters
 from rotations.models import Letter, Participant
-from rotations.notifications import operator_mail, recipients
-from tests.mail.letters import make_message
+from rotations.notifications import recipients
+from rotations.notifications.expiry_mail import build_reminder
+from tests.mail.messages import make_message
 from tests.rotations.company import NOW, Company
 from tests.rotations.exchange.incoming import put_in_use
 
@@ -32,7 +34,7 @@ def address(message: Message) -> str:
 
 
 def one_click(message: Message) -> Any:
-    """Send what a mail program sends for its reader."""
+    """Send the request that a mail program sends for its user."""
     return Client(enforce_csrf_checks=True).post(address(message), {"List-Unsubscribe": "One-Click"})
 
 
@@ -42,7 +44,7 @@ def shown(answer: Any) -> str:
 
 @pytest.fixture
 def reminder(company: Company) -> Message:
-    """A reminder to Alice, who owns ACME."""
+    """Return a reminder to Alice, who owns ACME."""
     assert reminders.send_due(company.old.not_after - 20 * DAY)
     return Message.objects.get(to_address=company.alice.email)
 
@@ -63,7 +65,9 @@ def test_looking_changes_nothing_and_a_request_stops_them_for_one_person(
     )
 
 
-def test_who_stopped_them_is_told_what_happens_but_not_reminded(company: Company, reminder: Message) -> None:
+def test_unsubscribed_people_are_notified_of_events_but_not_reminded(
+    company: Company, reminder: Message
+) -> None:
     admin = User.objects.create_superuser("root", "root@example.com", "a long password")
     one_click(reminder)
     Message.objects.all().delete()
@@ -110,7 +114,7 @@ def test_a_contact_is_not_asked_for_a_certificate_any_more(company: Company) -> 
 
 def test_a_contact_is_not_reminded_to_answer_any_more(northwind: Participant, company: Company) -> None:
     nora = northwind.partner.contacts.get()
-    compose.send_letters(Letter.Kind.NUDGE, northwind, [nora], by=company.by, now=NOW)
+    send_letters(LetterContext.of(northwind, now=NOW), Letter.Kind.NUDGE, [nora], by=company.by)
     one_click(Message.objects.get(kind="partner_nudge"))
     nora.refresh_from_db()
     assert (nora.told_new_certificates, nora.told_expiry) == (False, True)
@@ -120,7 +124,7 @@ def test_a_contact_with_another_address_by_now_keeps_its_reminders(
     northwind: Participant, company: Company
 ) -> None:
     nora = northwind.partner.contacts.get()
-    compose.send_letters(Letter.Kind.NUDGE, northwind, [nora], by=company.by, now=NOW)
+    send_letters(LetterContext.of(northwind, now=NOW), Letter.Kind.NUDGE, [nora], by=company.by)
     Contact.objects.filter(pk=nora.pk).update(email="new@northwind.example")
     one_click(Message.objects.get(kind="partner_nudge"))
     nora.refresh_from_db()
@@ -146,6 +150,6 @@ def test_an_address_that_only_the_settings_name_is_not_offered_it(company: Compa
     higher = recipients.Recipient("ops@example.com", "", "UTC", is_person=False)
     (due,) = reminders.find_due(company.old.not_after - 5 * DAY)
     found = [line.certificate for line in due.lines]
-    message = operator_mail.build_reminder(higher, found, NOW)
+    message = build_reminder(higher, found, NOW).render()
     assert message.kind == "escalation"
     assert unsubscribe.unsubscribe_headers(message) == {}

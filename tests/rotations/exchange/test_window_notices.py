@@ -1,4 +1,4 @@
-"""Partners that change together with us are told to wait when we are not ready, and told when we have changed."""
+"""Partners that change together with us are asked to wait if we are not ready, and to change once we have."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def one_slot(company: Company) -> None:
-    """Northwind has room for one certificate, Fabrikam for both."""
+    """Let Northwind hold one certificate, and Fabrikam both."""
     Partner.objects.filter(name="Northwind").update(holds="one")
     company.partners[1].refresh_from_db()
 
 
 @pytest.fixture(autouse=True)
-def told(rotation: Rotation) -> None:
+def announced(one_slot: None, rotation: Rotation) -> None:
     rotation.participants.update(announced_at=NOW)
 
 
@@ -31,7 +31,7 @@ def letters(kind: str) -> list[str]:
     return [letter.message.to_address for letter in Letter.objects.filter(kind=kind).order_by("id")]
 
 
-def test_whoever_changes_with_us_is_told_to_wait_half_an_hour_before(rotation: Rotation) -> None:
+def test_partners_that_change_with_us_are_asked_to_wait_half_an_hour_before(rotation: Rotation) -> None:
     assert send_window_notices(STARTS - LEAD_TIME - timedelta(seconds=1)) == 0
     assert send_window_notices(STARTS - LEAD_TIME) == 1
     assert letters("not_now") == ["nora@northwind.example"]
@@ -41,7 +41,7 @@ def test_whoever_changes_with_us_is_told_to_wait_half_an_hour_before(rotation: R
     assert send_window_notices(STARTS) == 0
 
 
-def test_nobody_is_told_to_wait_when_all_are_ready(rotation: Rotation) -> None:
+def test_nobody_is_asked_to_wait_when_all_are_ready(rotation: Rotation) -> None:
     Rotation.objects.filter(pk=rotation.pk).update(state="scheduled")
     assert send_window_notices(STARTS) == 0
 
@@ -51,7 +51,7 @@ def test_after_the_window_it_is_a_matter_of_postponing(rotation: Rotation) -> No
 
 
 @pytest.mark.parametrize("state", ["under_way", "applied"])
-def test_whoever_was_told_to_wait_hears_when_we_have_changed(rotation: Rotation, state: str) -> None:
+def test_partners_that_were_asked_to_wait_are_informed_of_our_change(rotation: Rotation, state: str) -> None:
     send_window_notices(STARTS)
     Rotation.objects.filter(pk=rotation.pk).update(state=state)
     assert send_window_notices(STARTS + timedelta(minutes=5)) == 1
@@ -59,12 +59,12 @@ def test_whoever_was_told_to_wait_hears_when_we_have_changed(rotation: Rotation,
     assert send_window_notices(STARTS + timedelta(minutes=6)) == 0
 
 
-def test_whoever_was_not_told_to_wait_hears_nothing(rotation: Rotation) -> None:
+def test_partners_that_were_not_asked_to_wait_get_no_letter(rotation: Rotation) -> None:
     Rotation.objects.filter(pk=rotation.pk).update(state="applied")
     assert send_window_notices(STARTS + timedelta(minutes=5)) == 0
 
 
-def test_whoever_has_changed_already_hears_nothing(rotation: Rotation) -> None:
+def test_partners_that_have_changed_already_get_no_letter(rotation: Rotation) -> None:
     rotation.steps.filter(act="partner_cut_over").update(state="done")
     assert send_window_notices(STARTS) == 0
 

@@ -1,4 +1,4 @@
-"""Two at the same moment, again and again: run inside an installation on PostgreSQL, which has real row locks."""
+"""Run two actions at the same moment, again and again, in an installation on PostgreSQL, which has row locks."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from tests.rotations.company import CHICAGO, Company, make_company
 JITTER, LEAD = 0.004, 0.002
 
 
-class Races:
-    """One identity whose signature goes to and fro between two certificates, each time with a race about it."""
+class RacingActions:
+    """One identity whose signature alternates between two certificates, each time with two racing actions."""
 
     def __init__(self) -> None:
         self.company: Company = make_company(now=database_now(), connector=None)
@@ -88,7 +88,7 @@ class Races:
         return rotation
 
     def run(self, upto: str, names: tuple[str, str], times: int) -> dict[str, Any]:
-        """Let both act at once, so many times; count who won, and note whatever is wrong afterwards."""
+        """Run both actions at once, so many times; count which one won, and collect inconsistencies."""
         won: Counter[str] = Counter()
         wrong: list[str] = []
         dice = random.Random(f"{upto}{names}")
@@ -96,7 +96,7 @@ class Races:
         for _ in range(times):
             rotation, before = self.rotation(upto=upto), self.signs
             acts = [partial(getattr(self, name), rotation) for name in names]
-            results = at_once(acts, [max(0, lead) + dice.uniform(0, JITTER), max(0, -lead)])
+            results = run_concurrently(acts, [max(0, lead) + dice.uniform(0, JITTER), max(0, -lead)])
             # Whoever wins too often begins later the next time, until both have the same chance.
             lead += LEAD if results[0] is None else -LEAD
             won["+".join(n for n, e in zip(names, results, strict=True) if e is None)] += 1
@@ -119,22 +119,22 @@ class Races:
         for end in ("rotation.cancel", "rotation.finish", "rotation.roll_back", "rotation.approve"):
             if Entry.objects.filter(object_uid=rotation.uid, verb=end).count() > 1:
                 found.append(f"{end} twice")
-        return found + gaps(self.company.identity)
+        return found + role_gaps(self.company.identity)
 
 
 REFUSED = (type(None), ActionRefused, IllegalTransition, EditConflict)
 
 
-def gaps(identity: Identity) -> list[str]:
-    """Say where the history of a writer has a gap or a double."""
+def role_gaps(identity: Identity) -> list[str]:
+    """Return the gaps and overlaps in the history of a writer."""
     rows = list(identity.service.filter(role="sign").order_by("id").values_list("starts_at", "ends_at"))
     ends = [end for _, end in rows]
     starts = [start for start, _ in rows]
     return [] if ends[:-1] == starts[1:] and ends[-1] is None else [f"history: {rows}"]
 
 
-def at_once(acts: Sequence[Callable[[], object]], pauses: Sequence[float]) -> list[Exception | None]:
-    """Do all in threads of their own, each after a pause in seconds, and return what each was refused with."""
+def run_concurrently(acts: Sequence[Callable[[], object]], pauses: Sequence[float]) -> list[Exception | None]:
+    """Run each action in a thread, after a pause in seconds, and return the error that each one raised."""
     results: list[Exception | None] = [None] * len(acts)
     gate = threading.Barrier(len(acts))
 
@@ -162,7 +162,7 @@ def _window(starts: datetime) -> Window:
 
 
 def uploads(times: int) -> dict[str, Any]:
-    """Let two people take in the same file, and two different ones, for a station that has none, at once."""
+    """Let two people upload the same file, and two different ones, for a station that has none, at once."""
     company, dice = make_company(now=database_now(), connector=None), random.Random(3)
     pauses = [dice.uniform(0, JITTER), dice.uniform(0, JITTER)]
     wrong: list[str] = []
@@ -175,7 +175,7 @@ def uploads(times: int) -> dict[str, Any]:
             roles = ("sign", "decrypt")
             return import_certificate(identity, material, roles=roles, by=company.by, now=database_now())
 
-        results = at_once([partial(take, material) for material in files], pauses)
+        results = run_concurrently([partial(take, material) for material in files], pauses)
         wrong += [repr(e) for e in results if e is not None and "already" not in str(e)]
         served = {role: len(held) for role, held in role_assignments.certificates_by_role(identity).items()}
         wrong += [] if served == {"sign": 1, "decrypt": 1} else [str(served)]

@@ -1,4 +1,4 @@
-"""A change and its rehearsal at the same moment, again and again: run inside an installation on PostgreSQL."""
+"""Run actions on a rotation and its rehearsal at the same moment, again and again, in an installation on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rotations.execution import transitions
 from rotations.lifecycle import approval, endings
 from rotations.models import Rotation
 from tests.rotations.company import Company, confirm_all, make_company, make_draft
-from tests.rotations.execution.racing import JITTER, REFUSED, at_once
+from tests.rotations.execution.racing import JITTER, REFUSED, run_concurrently
 from tests.rotations.rehearsals import (
     LATER,
     TestSide,
@@ -54,7 +54,7 @@ class RehearsalRaces:
         self.dice = random.Random(7)
 
     def run(self, name: str, times: int) -> dict[str, Any]:
-        """Let a race happen so many times; count how it ended, and note whatever is wrong afterwards."""
+        """Run a race so many times; count how it ended, and collect inconsistencies."""
         ended: Counter[str] = Counter()
         wrong: list[str] = []
         race: Callable[[], tuple[str, list[str]]] = getattr(self, name)
@@ -65,7 +65,7 @@ class RehearsalRaces:
             Rotation.objects.running().update(state="closed", ended_at=database_now())
         return {"ended": ended, "wrong": wrong[:5]}
 
-    def last_words(self) -> tuple[str, list[str]]:
+    def last_confirmation(self) -> tuple[str, list[str]]:
         """The last partner confirms while the last test of the rehearsal is recorded: no tick makes up for it."""
         company, now = self.company, self.now
         rotation = approval.approve(
@@ -127,9 +127,9 @@ class RehearsalRaces:
         return side.apply(side.rehearse(rotation))
 
     def _at_once(self, *acts: Callable[[], object], lead: float = 0.0) -> list[str]:
-        """Do all at once, the last one up to ``lead`` seconds after the others; return what must not happen."""
+        """Run all at once, the last up to ``lead`` seconds after the others; return the errors that must not happen."""
         *first, last = (self.dice.uniform(0, JITTER) for _ in acts)
-        results = at_once(acts, [*first, last + self.dice.uniform(0, lead)])
+        results = run_concurrently(acts, [*first, last + self.dice.uniform(0, lead)])
         return [repr(error) for error in results if not isinstance(error, REFUSED)]
 
     def _not_scheduled_once(self, rotation: Rotation) -> list[str]:

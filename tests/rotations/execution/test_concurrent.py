@@ -1,4 +1,4 @@
-"""Two changes of one partnership at about the same time are seen, and offered as one."""
+"""Rotations that change one partnership at about the same time are found, and can share a window."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def of_northwind(company: Company, starts: datetime) -> Rotation:
         (timedelta(days=-7, hours=-1), True, False),
     ],
 )
-def test_windows_within_a_week_are_neighbours(
+def test_windows_within_a_week_are_concurrent(
     company: Company, later: timedelta, seen: bool, overlaps: bool
 ) -> None:
     ours, theirs = make_drafted(company), of_northwind(company, STARTS + later)
@@ -56,7 +56,7 @@ def test_windows_within_a_week_are_neighbours(
         assert [n.rotation for n in concurrent_rotations(theirs)] == [ours]
 
 
-def test_without_a_partnership_in_common_there_is_none(company: Company) -> None:
+def test_rotations_without_a_common_partnership_are_not_concurrent(company: Company) -> None:
     ours, theirs = make_drafted(company), of_northwind(company, STARTS)
     Partnership.objects.filter(partner=company.partners[1]).update(archived_at=NOW)
     assert concurrent_rotations(theirs) == []
@@ -66,7 +66,7 @@ def test_without_a_partnership_in_common_there_is_none(company: Company) -> None
     assert concurrent_rotations(ours) == []
 
 
-def test_what_has_ended_is_no_neighbour(company: Company) -> None:
+def test_an_ended_rotation_is_not_concurrent(company: Company) -> None:
     ours, theirs = make_drafted(company), of_northwind(company, STARTS)
     Rotation.objects.filter(pk=theirs.pk).update(state="cancelled", ended_at=NOW)
     assert concurrent_rotations(ours) == []
@@ -82,7 +82,7 @@ def test_the_page_offers_the_other_window(clock: datetime, company: Company, ope
     assert theirs.window_start is not None
 
 
-def test_the_number_of_queries_does_not_depend_on_how_many_there_are(company: Company) -> None:
+def test_the_number_of_queries_does_not_depend_on_the_number_of_rotations(company: Company) -> None:
     ours = make_drafted(company)
     of_northwind(company, STARTS)
     few = count_queries(lambda: concurrent_rotations(ours))

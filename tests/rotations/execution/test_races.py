@@ -11,8 +11,8 @@ from tests.stack import Stack
 
 RACE = """
 import json
-from tests.rotations.execution.racing import Races
-print(json.dumps(Races().run({upto!r}, {names!r}, {times})))
+from tests.rotations.execution.racing import RacingActions
+print(json.dumps(RacingActions().run({upto!r}, {names!r}, {times})))
 """
 UPLOADS = """
 import json
@@ -41,7 +41,7 @@ OFTEN = (("apply", "cancel"), ("apply", "postpone"))
         ("draft", ("approve", "change"), False),  # the changed one has no window, so it can't be approved
     ],
 )
-def test_of_two_at_once_one_wins(
+def test_of_two_concurrent_actions_one_wins(
     make_stack: Callable[..., Stack],
     postgres: Postgres,
     upto: str,
@@ -59,7 +59,7 @@ def test_of_two_at_once_one_wins(
     assert "deadlock" not in postgres.log
 
 
-def test_two_uploads_at_once_leave_one_certificate_in_each_role(
+def test_two_concurrent_uploads_leave_one_certificate_in_each_role(
     make_stack: Callable[..., Stack], postgres: Postgres
 ) -> None:
     assert make_stack(postgres=postgres).python(UPLOADS) == {"wrong": []}
@@ -68,13 +68,13 @@ def test_two_uploads_at_once_leave_one_certificate_in_each_role(
 @pytest.mark.parametrize(
     ("race", "ends"),
     [
-        ("last_words", {"scheduled"}),
+        ("last_confirmation", {"scheduled"}),
         ("waived", {"waived", "passed"}),
         ("crosswise", {"scheduled"}),
         ("taken_back", {"applied", "exchanging"}),
     ],
 )
-def test_a_change_and_its_rehearsal_at_once_never_miss_nor_block_each_other(
+def test_a_rotation_and_its_rehearsal_neither_miss_nor_block_each_other(
     make_stack: Callable[..., Stack], postgres: Postgres, race: str, ends: set[str]
 ) -> None:
     result = make_stack(postgres=postgres).python(REHEARSALS.format(race=race, times=12))

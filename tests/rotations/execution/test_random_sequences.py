@@ -1,4 +1,4 @@
-"""Whatever people and the runner do, in any order: only known refusals, a sound history, and always a way to an end."""
+"""Random sequences of what people and the runner do: only expected errors, a sound history, and an end in reach."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ LENGTH = 22
 
 
 class RandomSequence:
-    """One rotation, a clock moved by hand, and everything that may happen to it."""
+    """One rotation, its clock, and all actions that can be taken on it."""
 
     def __init__(self, case: SequenceCase, dice: random.Random) -> None:
         side, roles, overlap, holds, connector, more = case
@@ -219,7 +219,7 @@ class RandomSequence:
             assert not self.holds_messages(), self.told
 
     def holds_messages(self) -> bool:
-        """Say whether the last that happened to messages, in some AS2 system of ours, is that they were held."""
+        """Return whether messages are held in one of our AS2 systems."""
         acts = self.rotation.steps.filter(act__in=("hold", "release"), state="done").order_by(
             "done_at", "position"
         )
@@ -230,7 +230,7 @@ class RandomSequence:
         return "hold" in last.values() and not skipped.exists()
 
     def finish(self) -> None:
-        """Bring it to an end as a person would: retry, do what is open by hand, answer for partners, give it time."""
+        """Bring the rotation to an end as a person would: retry, complete open steps, answer for partners, wait."""
         for _ in range(60):
             rotation = self.rotation
             if rotation.state in ENDED:
@@ -296,7 +296,7 @@ SOME_ON_POSTGRES = [
 @pytest.mark.parametrize(
     "case", SOME_ON_POSTGRES, ids=lambda case: "-".join(map(str, case)).replace("', '", "+")
 )
-def test_nothing_breaks_and_an_end_is_always_in_reach(
+def test_the_history_stays_sound_and_the_rotation_can_always_end(
     case: SequenceCase,
     seed: int,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,4 +1,4 @@
-"""What would stop orders at two in the morning: rotations that can't go on, and inventories that say what is not so."""
+"""Rotations can always go on or end, and the inventory agrees with what the AS2 systems use."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ def rotation_on_hold(company: Company) -> Rotation:
     return rotation
 
 
-# Reaching an end.
+# Rotations end.
 
 
-def test_a_reader_that_nobody_writes_to_is_changed_and_the_rotation_ends(clock: FakeClock) -> None:
+def test_a_rotation_of_a_reader_without_writers_ends(clock: FakeClock) -> None:
     company = make_company(connector=None)
     Partnership.objects.update(archived_at=NOW)
     AS2System.objects.create(name="S", connector="manual", overlap="readers")
@@ -110,9 +110,7 @@ def partner_rotation(company: Company, *, roles: tuple[str, ...]) -> Rotation:
     return approval.approve(rotation, by=company.approver, now=NOW)
 
 
-def test_what_is_left_of_a_change_that_was_half_made_can_get_a_new_window(
-    clock: FakeClock, folder: Path
-) -> None:
+def test_the_rest_of_a_half_made_change_can_be_postponed(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     rotation = two_systems(company)
     confirm_all(rotation, company)
@@ -134,7 +132,7 @@ def test_what_is_left_of_a_change_that_was_half_made_can_get_a_new_window(
     assert history == [(NOW, tomorrow), (tomorrow, None)]
 
 
-def test_half_a_change_goes_back(clock: FakeClock, folder: Path) -> None:
+def test_half_a_change_can_be_rolled_back(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     rotation = two_systems(company)
     confirm_all(rotation, company)
@@ -146,9 +144,7 @@ def test_half_a_change_goes_back(clock: FakeClock, folder: Path) -> None:
     assert role_assignments.certificates_by_role(company.partners[0])["encrypt"] == [rotation.old]
 
 
-def test_a_cut_over_that_is_being_made_leaves_the_rotation_postponable_when_it_fails(
-    clock: FakeClock, folder: Path
-) -> None:
+def test_a_rotation_can_be_postponed_after_its_running_cut_over_fails(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     rotation = under_way(company)
     confirm_all(rotation, company)
@@ -156,7 +152,7 @@ def test_a_cut_over_that_is_being_made_leaves_the_rotation_postponable_when_it_f
     clock.now = STARTS
     cut_over = Step.objects.select_related("rotation").get(rotation=rotation, act="cut_over")
     connector_steps.take_lease(cut_over, now=STARTS)
-    confirm_all(rotation, company, now=STARTS)  # something else happens while a worker is at it
+    confirm_all(rotation, company, now=STARTS)  # something else happens meanwhile
     with pytest.raises(ActionRefused, match="being carried out"):
         endings.cancel(rotation, reason="x", by=company.by, now=STARTS)
     transitions.fail_step(cut_over, "the disk is full", now=STARTS)
@@ -170,7 +166,7 @@ def test_a_cut_over_that_is_being_made_leaves_the_rotation_postponable_when_it_f
 # A cut-over waits for everybody.
 
 
-def test_a_cut_over_waits_in_its_window_for_a_partner_that_was_not_told_yet(
+def test_a_cut_over_waits_in_its_window_for_a_partner_that_was_not_notified(
     clock: FakeClock, folder: Path
 ) -> None:
     company = make_company()
@@ -183,7 +179,7 @@ def test_a_cut_over_waits_in_its_window_for_a_partner_that_was_not_told_yet(
     for step in rotation.steps.filter(act="install"):
         complete_step(step, company, NOW)
     assert step_with_act(rotation, "cut_over").blocked is False
-    assert state(rotation) == RotationState.EXCHANGING  # we have not told it that we accept the new one
+    assert state(rotation) == RotationState.EXCHANGING  # it was not notified that we accept the new one
 
     clock.now = STARTS
     assert clock.apply_due() == 0
@@ -207,7 +203,7 @@ def _as_failed(step: Step) -> Step:
 # Messages on hold.
 
 
-def test_nothing_ends_while_messages_are_on_hold(clock: FakeClock) -> None:
+def test_no_rotation_ends_while_messages_are_held(clock: FakeClock) -> None:
     company = make_company(connector="manual", overlap="none", holds=Partner.Holds.ONE)
     rotation = rotation_on_hold(company)
     with pytest.raises(ActionRefused, match="Messages are held back"):
@@ -225,7 +221,7 @@ def test_nothing_ends_while_messages_are_on_hold(clock: FakeClock) -> None:
     assert state(rotation) == RotationState.CANCELLED
 
 
-def test_a_new_window_holds_messages_anew(clock: FakeClock) -> None:
+def test_messages_are_held_again_for_a_new_window(clock: FakeClock) -> None:
     company = make_company(connector="manual", overlap="none", holds=Partner.Holds.ONE)
     rotation = rotation_on_hold(company)
     complete_step(step_with_act(rotation, "release"), company, STARTS)
@@ -238,7 +234,7 @@ def test_a_new_window_holds_messages_anew(clock: FakeClock) -> None:
     assert step_with_act(rotation, "cut_over").blocked is True
 
 
-def test_the_way_back_takes_along_partners_that_moved_with_us_and_releases_messages_last(
+def test_rolling_back_includes_partners_that_switched_with_us_and_releases_messages_last(
     clock: FakeClock,
 ) -> None:
     company = make_company(connector="manual", overlap="none", holds=Partner.Holds.ONE)
@@ -260,10 +256,10 @@ def test_the_way_back_takes_along_partners_that_moved_with_us_and_releases_messa
     assert role_assignments.certificates_by_role(company.identity)["sign"] == [company.old]
 
 
-# The inventory says what is so.
+# The inventory agrees with the AS2 systems.
 
 
-def test_a_change_that_meets_another_certificate_is_a_sentence_and_not_a_crash(
+def test_completing_a_step_while_another_certificate_is_in_use_is_refused(
     clock: FakeClock, folder: Path
 ) -> None:
     company = make_company(connector="manual")
@@ -277,7 +273,7 @@ def test_a_change_that_meets_another_certificate_is_a_sentence_and_not_a_crash(
     assert role_assignments.certificates_by_role(company.identity)["sign"] == [third]
 
 
-def test_what_the_inventory_can_not_follow_is_put_before_a_person_at_once(
+def test_a_written_change_that_the_inventory_refuses_fails_at_once(
     clock: FakeClock, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     company = make_company()
@@ -300,7 +296,7 @@ def test_what_the_inventory_can_not_follow_is_put_before_a_person_at_once(
     assert "the inventory can't follow" in step.error
 
 
-def test_a_plan_that_starts_from_what_is_gone_is_not_approved(clock: FakeClock) -> None:
+def test_a_plan_whose_old_certificate_is_no_longer_in_use_is_not_approved(clock: FakeClock) -> None:
     company = make_company(connector=None)
     rotation = make_draft(company, starts=STARTS)
     third = own_certificate(company.identity, by=company.by, now=NOW, ends=NOW + timedelta(days=400))
@@ -309,7 +305,7 @@ def test_a_plan_that_starts_from_what_is_gone_is_not_approved(clock: FakeClock) 
         approval.approve(rotation, by=company.approver, now=NOW)
 
 
-def test_a_partner_that_came_later_is_not_forgotten(clock: FakeClock) -> None:
+def test_a_plan_without_a_partner_that_was_connected_later_is_not_approved(clock: FakeClock) -> None:
     company = make_company(connector=None)
     rotation = make_draft(company, starts=STARTS)
     contoso = Partner.objects.create(name="Contoso", as2_id="CONTOSO")
@@ -322,7 +318,7 @@ def test_a_partner_that_came_later_is_not_forgotten(clock: FakeClock) -> None:
     assert approved.steps.filter(participant__partner=contoso).exists()
 
 
-def test_the_change_is_not_made_in_an_as2_system_that_carries_the_traffic_no_more(
+def test_nothing_is_cut_over_in_an_as2_system_that_no_longer_carries_the_traffic(
     clock: FakeClock, folder: Path
 ) -> None:
     company = make_company()
@@ -340,7 +336,7 @@ def test_the_change_is_not_made_in_an_as2_system_that_carries_the_traffic_no_mor
 
 
 @pytest.mark.parametrize("act", ["stage", "retire", "cut_over"])
-def test_a_step_that_the_inventory_stands_on_is_not_left_out(clock: FakeClock, act: str) -> None:
+def test_a_step_that_the_inventory_depends_on_can_not_be_skipped(clock: FakeClock, act: str) -> None:
     company = make_company(connector="manual")
     rotation = under_way(company)
     with pytest.raises(ActionRefused):
@@ -350,7 +346,7 @@ def test_a_step_that_the_inventory_stands_on_is_not_left_out(clock: FakeClock, a
     assert step_with_act(rotation, act).state == StepState.WAITING
 
 
-def test_an_old_certificate_that_was_removed_by_hand_does_not_keep_the_rotation_open(
+def test_a_rotation_closes_when_the_old_certificate_was_removed_by_hand(
     clock: FakeClock, folder: Path
 ) -> None:
     company = make_company()
@@ -366,7 +362,7 @@ def test_an_old_certificate_that_was_removed_by_hand_does_not_keep_the_rotation_
     assert role_assignments.certificates_by_role(company.identity)["decrypt"] == [company.new]
 
 
-def test_where_one_system_reads_with_both_the_old_one_stays_until_it_drops_it(clock: FakeClock) -> None:
+def test_the_old_certificate_stays_until_the_last_system_drops_it(clock: FakeClock) -> None:
     company = make_company(connector="manual")  # holds both
     other = Identity.objects.create(
         name="ACME 2", as2_id="ACME-2", as2_system=AS2System.objects.create(name="Second", overlap="none")
@@ -386,7 +382,7 @@ def test_where_one_system_reads_with_both_the_old_one_stays_until_it_drops_it(cl
     assert state(rotation) == RotationState.CLOSED
 
 
-def test_history_has_no_gap_although_another_machines_clock_was_ahead(clock: FakeClock) -> None:
+def test_history_has_no_gap_although_the_clock_of_another_machine_was_ahead(clock: FakeClock) -> None:
     company = make_company(connector=None)
     company.identity.service.filter(role="sign").update(starts_at=ENDS)
     replace(company.old, company.new, "sign", at=STARTS)
@@ -394,7 +390,7 @@ def test_history_has_no_gap_although_another_machines_clock_was_ahead(clock: Fak
     assert history == [(ENDS, ENDS), (ENDS, None)]
 
 
-def test_the_first_new_try_comes_after_seconds(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_retry_comes_after_two_seconds(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     company = make_company(connector=None)
     rotation = under_way(company)
     confirm_all(rotation, company)
@@ -409,7 +405,7 @@ def _refuses(*args: object, **kwargs: object) -> None:
     raise RuntimeError("the disk is full")
 
 
-def test_a_successor_that_is_not_valid_yet_is_staged_before_its_time(clock: FakeClock, folder: Path) -> None:
+def test_a_successor_may_be_staged_before_it_is_valid(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     type(company.new).objects.filter(pk=company.new.pk).update(not_before=STARTS)
     company.new.refresh_from_db()
@@ -419,7 +415,7 @@ def test_a_successor_that_is_not_valid_yet_is_staged_before_its_time(clock: Fake
     assert step_with_act(rotation, "stage").state == StepState.DONE
 
 
-def test_nobody_settles_what_was_settled(clock: FakeClock) -> None:
+def test_a_settled_step_can_not_be_settled_again(clock: FakeClock) -> None:
     company = make_company(connector=None)
     rotation = under_way(company)
     confirm_all(rotation, company)

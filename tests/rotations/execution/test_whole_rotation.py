@@ -1,4 +1,4 @@
-"""The main job, in one process: set up, approve, confirm, and the runner does the rest in a real directory."""
+"""Whole rotations in one process: set up, approved and confirmed, then carried out by the runner in a directory."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_nothing_is_cut_over_before_the_partners_confirmed(clock: FakeClock, fol
     assert Step.objects.get(rotation=rotation, act="cut_over").late
 
 
-def test_after_the_window_a_person_decides(clock: FakeClock, folder: Path) -> None:
+def test_a_cut_over_fails_after_its_window(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     rotation = approved(company)
     clock.apply_due()
@@ -178,7 +178,7 @@ def test_after_the_window_a_person_decides(clock: FakeClock, folder: Path) -> No
     assert certificates_in_use(company, "sign") == [company.new.sha256]
 
 
-def test_a_change_of_the_inventory_alone_is_made_without_an_as2_system(clock: FakeClock) -> None:
+def test_the_inventory_changes_without_an_as2_system(clock: FakeClock) -> None:
     company = make_company(connector=None)
     rotation = approved(company)
     clock.now = STARTS
@@ -191,7 +191,7 @@ def test_a_change_of_the_inventory_alone_is_made_without_an_as2_system(clock: Fa
     assert reload(rotation).state == RotationState.APPLIED
 
 
-def test_what_is_due_at_once_is_settled_by_few_statements_however_much_it_is(clock: FakeClock) -> None:
+def test_steps_that_are_due_together_are_settled_by_few_statements(clock: FakeClock) -> None:
     counts = []
     for name, many in (("few", 2), ("more", 12)):
         make_many(name, many)
@@ -218,7 +218,7 @@ def test_what_is_due_at_once_is_settled_by_few_statements_however_much_it_is(clo
 
 
 def make_many(prefix: str, count: int, *, ago: float = 1) -> list[Rotation]:
-    """Let stations without an AS2 system have been due since a moment."""
+    """Make rotations of stations without an AS2 system that have been due for ``ago`` seconds."""
     User.objects.filter(username__in=("alice", "bob")).update(username=Concat("username", Value(prefix)))
     AS2System.objects.update(name=Concat("name", Value(prefix)))
     made = companies.many([0.0] * count, ago=ago)
@@ -226,7 +226,7 @@ def make_many(prefix: str, count: int, *, ago: float = 1) -> list[Rotation]:
     return made
 
 
-def test_one_that_can_not_be_settled_keeps_none_of_the_others(
+def test_a_step_that_can_not_be_settled_delays_none_of_the_others(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make_many("all", 9)
@@ -261,7 +261,9 @@ def test_one_that_can_not_be_settled_keeps_none_of_the_others(
     assert Step.objects.get(pk=steps[poisoned.pk].pk).state == StepState.DONE
 
 
-def test_what_has_many_steps_is_settled_by_itself(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rotation_with_many_steps_is_settled_alone(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = make_many("large", 4)
     monkeypatch.setattr(runner, "MAX_STEPS_TOGETHER", made[0].steps.count())
     for n in range(3):
@@ -282,7 +284,7 @@ def test_what_has_many_steps_is_settled_by_itself(clock: FakeClock, monkeypatch:
     assert {step.state for step in Step.objects.filter(act="cut_over")} == {StepState.DONE}
 
 
-def test_what_is_settled_one_by_one_is_not_held_for_long(
+def test_a_batch_that_takes_long_leaves_the_rest_to_the_next_one(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_many("slow", 4)
@@ -299,7 +301,7 @@ def test_what_is_settled_one_by_one_is_not_held_for_long(
     assert clock.apply_due() == 3
 
 
-def test_retiring_where_nothing_was_before_ends_nobody_elses_choice(clock: FakeClock) -> None:
+def test_retiring_without_an_old_certificate_ends_no_signing_choice(clock: FakeClock) -> None:
     company = make_company(connector=None)
     partnership = Partnership.objects.get(identity=company.identity, partner=company.partners[0])
     signing_choices.choose(partnership, company.new, at=NOW)
@@ -318,7 +320,9 @@ def test_retiring_where_nothing_was_before_ends_nobody_elses_choice(clock: FakeC
     assert [choice.certificate for choice in SigningChoice.objects.open()] == [company.new]
 
 
-def test_a_partners_certificate_is_added_first_and_used_at_the_moment(clock: FakeClock, folder: Path) -> None:
+def test_a_partners_certificate_is_added_first_and_used_from_the_window_on(
+    clock: FakeClock, folder: Path
+) -> None:
     company = make_company()
     fabrikam = company.partners[0]
     old = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=30))
@@ -360,7 +364,7 @@ def test_a_hook_that_fails_leaves_the_old_certificate_in_force(
     assert certificates_in_use(company, "decrypt") == [company.old.sha256, company.new.sha256]
 
 
-def test_the_writer_goes_back(clock: FakeClock, folder: Path) -> None:
+def test_the_writer_is_rolled_back(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     rotation = approved(company)
     clock.apply_due()
@@ -400,7 +404,7 @@ def test_a_worker_that_lost_its_lease_can_not_settle_any_more(clock: FakeClock, 
     assert Entry.objects.filter(key=f"step:{stage.uid}").count() == 1
 
 
-def test_a_database_that_went_away_says_nothing_about_a_step(
+def test_a_lost_database_connection_does_not_fail_a_step(
     clock: FakeClock, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     company = make_company()
@@ -418,7 +422,7 @@ def test_a_database_that_went_away_says_nothing_about_a_step(
     assert rotation.steps.get(act="stage").state == StepState.DONE
 
 
-def test_a_database_that_goes_away_with_one_step_each_time_puts_that_before_a_person(
+def test_a_step_that_loses_the_database_connection_each_time_fails(
     clock: FakeClock, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     company = make_company()
@@ -435,7 +439,7 @@ def _lost(*args: object, **kwargs: object) -> None:
     raise OperationalError("server closed the connection unexpectedly")
 
 
-def test_a_slow_system_is_given_two_steps_at_once_and_the_others_theirs(
+def test_a_slow_system_is_given_two_steps_at_once_and_does_not_delay_the_others(
     clock: FakeClock, folder: Path, settings: LazySettings
 ) -> None:
     settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
@@ -452,7 +456,7 @@ def test_a_slow_system_is_given_two_steps_at_once_and_the_others_theirs(
     assert clock.apply_due() == 3
 
 
-def test_what_waits_for_its_partners_keeps_nothing_else_from_its_system(
+def test_a_step_that_waits_for_its_partners_delays_no_other_step_of_its_system(
     clock: FakeClock, folder: Path, settings: LazySettings
 ) -> None:
     settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
@@ -465,7 +469,7 @@ def test_what_waits_for_its_partners_keeps_nothing_else_from_its_system(
     assert [Step.objects.get(pk=step.pk).state for step in (first, second)] == ["waiting", "done"]
 
 
-def test_a_step_without_a_moment_of_its_own_that_is_tried_again_keeps_nothing_back(
+def test_a_retried_step_without_a_moment_delays_no_other_step(
     clock: FakeClock, folder: Path, settings: LazySettings
 ) -> None:
     settings.AS2CERTS_HOOKS = {"reload": ["/bin/true"]}
@@ -477,7 +481,9 @@ def test_a_step_without_a_moment_of_its_own_that_is_tried_again_keeps_nothing_ba
     assert set(Step.objects.filter(act="cut_over").values_list("state", flat=True)) == {"done"}
 
 
-def test_the_old_key_leaves_the_directory_also_where_it_only_signed(clock: FakeClock, folder: Path) -> None:
+def test_the_old_key_is_removed_from_the_directory_although_it_only_signed(
+    clock: FakeClock, folder: Path
+) -> None:
     company = make_company()
     wish = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
     rotation = drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
@@ -498,7 +504,7 @@ def test_the_old_key_leaves_the_directory_also_where_it_only_signed(clock: FakeC
     ]  # only what was asked for has changed
 
 
-def test_a_change_cut_short_and_found_after_its_window_is_told_as_begun(
+def test_an_interrupted_change_that_is_found_after_its_window_is_reported_as_begun(
     clock: FakeClock, folder: Path, settings: LazySettings
 ) -> None:
     company = make_company()

@@ -1,4 +1,4 @@
-"""The company of the exchange's tests."""
+"""The fixtures of the exchange tests."""
 
 from tests.rotations.exchange.conftest import company, fabrikam, northwind, rotation
 

@@ -1,4 +1,4 @@
-"""Announce a change: what is shown beforehand is what goes out, with the certificate and never a key."""
+"""Announce a change: the preview is what is sent, with the certificate and never a key."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def announce_to(company: Company, participant: Participant) -> Letter:
 
 
 def url_in(message: Message) -> str:
-    """Return the personal link that a mail brings, as it leaves."""
+    """Return the personal link of a mail as it is sent."""
     found = re.search(r"http\S+/p/\S+/", str(build_email(message).body))
     assert found, build_email(message).body
     return found[0]
@@ -44,13 +44,13 @@ def files_of(message: Message) -> dict[str, bytes]:
 
 def test_the_preview_is_what_is_sent(company: Company, rotation: Rotation, northwind: Participant) -> None:
     (envelope,) = build_previews(rotation, [northwind], now=NOW)
-    shown = envelope.drafts[0].message
+    shown = envelope.letters[0].message
     sent = announce_to(company, northwind).message
     assert (sent.subject, sent.text, sent.html) == (shown.subject, shown.text, shown.html)
-    assert {f.name: f.content for f in envelope.drafts[0].files} == files_of(sent)
+    assert {f.name: f.content for f in envelope.letters[0].mail.attachments} == files_of(sent)
 
 
-def test_the_first_line_says_all(company: Company, northwind: Participant) -> None:
+def test_the_first_sentence_sums_up_the_letter(company: Company, northwind: Participant) -> None:
     text = announce_to(company, northwind).message.text
     first = " ".join(text.partition("\n\n")[0].split())
     assert first.startswith(
@@ -59,7 +59,7 @@ def test_the_first_line_says_all(company: Company, northwind: Participant) -> No
     assert first.endswith(" the old one by Thu 3 Dec 2026, 22:00 CST.")
 
 
-def test_it_says_everything_that_has_to_be_compared(company: Company, northwind: Participant) -> None:
+def test_it_lists_everything_that_has_to_be_compared(company: Company, northwind: Participant) -> None:
     text = announce_to(company, northwind).message.text
     new = company.new
     assert pki.format_fingerprint(new.sha256) in text
@@ -96,7 +96,7 @@ def test_replies_go_to_the_owner(company: Company, northwind: Participant) -> No
     assert announce_to(company, northwind).message.reply_to == "alice@example.com"
 
 
-def test_the_link_is_in_the_mail_that_leaves_and_nowhere_in_the_database(
+def test_the_link_is_in_the_sent_mail_and_not_in_the_database(
     company: Company, northwind: Participant
 ) -> None:
     letter = announce_to(company, northwind)
@@ -149,7 +149,7 @@ def test_calendars_see_the_entry_as_another_form_of_the_text(
     assert all("method" in str(kind) and "REQUEST" in str(kind) for kind in types)
 
 
-def test_telling_settles_the_step_and_no_more(
+def test_announcing_settles_only_its_step(
     company: Company, rotation: Rotation, northwind: Participant
 ) -> None:
     announce_to(company, northwind)
@@ -181,7 +181,7 @@ def test_several_contacts_get_a_mail_each_with_a_link_of_their_own(
         ({"suggested_by": "Somebody"}, "No contact of Northwind is known"),
     ],
 )
-def test_it_says_why_nobody_would_be_reached(
+def test_it_explains_why_nobody_would_be_reached(
     company: Company, rotation: Rotation, northwind: Participant, change: dict[str, object], said: str
 ) -> None:
     Contact.objects.filter(partner=northwind.partner).update(**change)
@@ -192,7 +192,7 @@ def test_it_says_why_nobody_would_be_reached(
     assert not Letter.objects.exists()
 
 
-def test_nobody_is_told_before_the_key_is_staged(
+def test_nothing_is_announced_before_the_key_is_staged(
     company: Company, rotation: Rotation, northwind: Participant
 ) -> None:
     rotation.steps.filter(act="stage").update(state="waiting", done_at=None)
@@ -201,7 +201,7 @@ def test_nobody_is_told_before_the_key_is_staged(
         announce(northwind, by=company.by, now=NOW)
 
 
-def test_a_link_to_hand_over_counts_as_told(company: Company, northwind: Participant) -> None:
+def test_a_shared_link_counts_as_an_announcement(company: Company, northwind: Participant) -> None:
     fresh = announcements.share_link(northwind, by=company.by, now=NOW)
     assert access_links.find_link(fresh.url.rstrip("/").rsplit("/", 1)[1]) == fresh.link
     northwind.refresh_from_db()

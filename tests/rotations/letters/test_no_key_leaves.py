@@ -1,4 +1,4 @@
-"""No mail to a partner, and nothing that goes with one, holds anything of a private key in the vault."""
+"""No mail to a partner, and no attachment, contains a private key of the vault."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from as2certs.mail.models import Message
 from as2certs.vault import vault
 from identities.models import PrivateKey
 from rotations.exchange import responses
-from rotations.letters import compose as letters
 from rotations.letters.announcements import announce, send_test_copy
+from rotations.letters.context import LetterContext
+from rotations.letters.sending import send_letters
 from rotations.lifecycle import endings, rescheduling
 from rotations.models import Letter, Participant, Rotation
 from tests.rotations.company import NOW, Company, window
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.django_db
 
 
 def contents(message: Message) -> bytes:
-    """Return a mail as it leaves, and each of its parts as its reader unpacks it."""
+    """Return a mail as it is sent, and each of its parts decoded."""
     mail = build_email(message).message()
     parts = [part.get_payload(decode=True) for part in mail.walk() if not part.is_multipart()]
     return mail.as_bytes() + b"".join(bytes(part) for part in parts if isinstance(part, bytes))
@@ -43,7 +44,7 @@ def test_every_mail_is_held_against_every_key(
     responses.propose_window(northwind, later, note="", by=company.by, now=NOW)
     responses.refuse_proposal(northwind, reason="No", by=company.by, now=NOW)
     contacts = list(fabrikam.partner.contacts.all())
-    letters.send_letters(Letter.Kind.NUDGE, fabrikam, contacts, by=company.by, now=NOW)
+    send_letters(LetterContext.of(fabrikam, now=NOW), Letter.Kind.NUDGE, contacts, by=company.by)
     rescheduling.postpone(rotation, rescheduling.WindowChange(later, reason="Later"), by=company.by, now=NOW)
     endings.cancel(rotation, reason="Never", by=company.by, now=NOW)
     keys = [pki.key_from_der(vault().unseal(bytes(row.sealed))) for row in PrivateKey.objects.all()]

@@ -1,4 +1,4 @@
-"""When a silent partner is reminded: crossed thresholds, one letter for each, quiet where more time was given."""
+"""When a silent partner is reminded, and when our people are notified."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def make_schedule(**changed: Any) -> ReminderSchedule:
 
 
 def reminders_sent(of: ReminderSchedule) -> list[tuple[str, timedelta]]:
-    return [(rung.name, rung.at - ASKED) for rung in of.rungs()]
+    return [(rung.name, rung.at - ASKED) for rung in of.reminders()]
 
 
-def test_the_usual_ladder() -> None:
+def test_the_default_schedule() -> None:
     assert reminders_sent(make_schedule()) == [
         ("after 7", 7 * DAY),
         ("after 14", 14 * DAY),
@@ -35,33 +35,33 @@ def test_the_usual_ladder() -> None:
 
 
 @pytest.mark.parametrize(("name", "at"), reminders_sent(make_schedule()))
-def test_each_rung_speaks_from_its_moment_on(name: str, at: timedelta) -> None:
-    """Just before its moment the one before it holds, or nobody; the moment itself counts."""
-    before = make_schedule().crossed(ASKED + at - SECOND, written_at=ASKED)
+def test_each_reminder_is_due_from_its_moment_on(name: str, at: timedelta) -> None:
+    """Just before its moment the previous reminder is due, or none; the moment itself counts."""
+    before = make_schedule().due(ASKED + at - SECOND, written_at=ASKED)
     assert before is None or before.name != name
-    crossed = make_schedule().crossed(ASKED + at, written_at=ASKED)
+    crossed = make_schedule().due(ASKED + at, written_at=ASKED)
     assert crossed is not None
     assert crossed.name == name
 
 
-def test_after_downtime_only_the_last_one_speaks() -> None:
-    crossed = make_schedule().crossed(ASKED + 28 * DAY, written_at=ASKED)
+def test_after_downtime_only_the_last_reminder_is_due() -> None:
+    crossed = make_schedule().due(ASKED + 28 * DAY, written_at=ASKED)
     assert crossed is not None
     assert crossed.name == "before 3"
-    assert make_schedule().crossed(ASKED + 28 * DAY, written_at=ASKED + 28 * DAY) is None
+    assert make_schedule().due(ASKED + 28 * DAY, written_at=ASKED + 28 * DAY) is None
 
 
-def test_nothing_speaks_once_the_window_has_begun() -> None:
-    assert make_schedule().crossed(STARTS - SECOND, written_at=ASKED) is not None
-    assert make_schedule().crossed(STARTS, written_at=ASKED) is None
+def test_no_reminder_is_due_after_the_window_has_begun() -> None:
+    assert make_schedule().due(STARTS - SECOND, written_at=ASKED) is not None
+    assert make_schedule().due(STARTS, written_at=ASKED) is None
 
 
-def test_rungs_before_the_last_letter_are_passed_over() -> None:
-    assert make_schedule().crossed(ASKED + 8 * DAY, written_at=ASKED + 7 * DAY) is None
-    assert make_schedule().crossed(ASKED + 8 * DAY, written_at=ASKED + 7 * DAY - SECOND) is not None
+def test_reminders_before_the_last_letter_are_skipped() -> None:
+    assert make_schedule().due(ASKED + 8 * DAY, written_at=ASKED + 7 * DAY) is None
+    assert make_schedule().due(ASKED + 8 * DAY, written_at=ASKED + 7 * DAY - SECOND) is not None
 
 
-def test_rungs_outside_of_asking_and_window_do_not_count() -> None:
+def test_reminders_outside_of_request_and_window_do_not_count() -> None:
     assert reminders_sent(make_schedule(starts=ASKED + 5 * DAY)) == [
         ("before 3", 2 * DAY),
         ("before 1", 4 * DAY),
@@ -69,7 +69,7 @@ def test_rungs_outside_of_asking_and_window_do_not_count() -> None:
     assert reminders_sent(make_schedule(starts=ASKED + 7 * DAY, before=[7], after=[7])) == []
 
 
-def test_a_rung_after_gives_way_to_one_before_on_the_same_day() -> None:
+def test_a_reminder_after_is_dropped_for_one_before_on_the_same_day() -> None:
     assert reminders_sent(make_schedule(starts=ASKED + 14 * DAY + 12 * HOUR, before=[7, 1])) == [
         ("before 7", 7 * DAY + 12 * HOUR),
         ("before 1", 13 * DAY + 12 * HOUR),
@@ -81,15 +81,15 @@ def test_a_rung_after_gives_way_to_one_before_on_the_same_day() -> None:
 
 
 def test_days_are_elapsed_time_across_a_change_of_the_clocks() -> None:
-    """Chicago goes back on 1 November 2026: by its own clock the rung is an hour later, not a letter more or less."""
+    """Chicago goes back on 1 November 2026: in local time the reminder is an hour later."""
     starts = datetime(2026, 11, 3, 22, 0, tzinfo=ZoneInfo("America/Chicago")).astimezone(UTC)
-    (rung,) = make_schedule(asked_at=starts - 20 * DAY, starts=starts, after=[], before=[7]).rungs()
+    (rung,) = make_schedule(asked_at=starts - 20 * DAY, starts=starts, after=[], before=[7]).reminders()
     assert starts - rung.at == 7 * DAY
     assert rung.at.astimezone(ZoneInfo("America/Chicago")).hour == 23
 
 
-def test_who_was_given_more_time_is_left_alone_for_half_of_it() -> None:
-    """Extended 12 days before the window to 2 days before it: quiet for 5 days, in which one rung falls."""
+def test_no_reminder_is_due_in_the_first_half_of_an_extension() -> None:
+    """Extended 12 days before the window to 2 days before it: no reminders for 5 days, in which one would be due."""
     given = make_schedule(extended_at=ASKED + 18 * DAY, answer_by=ASKED + 28 * DAY, before=[10, 8, 1])
     assert reminders_sent(given) == [
         ("after 7", 7 * DAY),
@@ -97,30 +97,30 @@ def test_who_was_given_more_time_is_left_alone_for_half_of_it() -> None:
         ("before 8", 23 * DAY),
         ("before 1", 29 * DAY),
     ]
-    assert given.crossed(ASKED + 23 * DAY - SECOND, written_at=ASKED + 14 * DAY) is None
-    crossed = given.crossed(ASKED + 23 * DAY, written_at=ASKED + 14 * DAY)
+    assert given.due(ASKED + 23 * DAY - SECOND, written_at=ASKED + 14 * DAY) is None
+    crossed = given.due(ASKED + 23 * DAY, written_at=ASKED + 14 * DAY)
     assert crossed is not None
     assert crossed.name == "before 8"
 
 
 def test_what_was_due_before_more_time_was_given_is_not_made_up_for() -> None:
     given = make_schedule(extended_at=ASKED + 8 * DAY, answer_by=ASKED + 12 * DAY)
-    assert given.crossed(ASKED + 9 * DAY, written_at=ASKED) is None
+    assert given.due(ASKED + 9 * DAY, written_at=ASKED) is None
 
 
-def test_our_people_are_told_halfway_from_the_last_rung_to_the_window() -> None:
+def test_our_people_are_notified_halfway_from_the_last_reminder_to_the_window() -> None:
     assert STARTS - make_schedule().escalates_at == 12 * HOUR
     assert STARTS - make_schedule(before=[4]).escalates_at == 2 * DAY
     assert STARTS - make_schedule(before=[], after=[]).escalates_at == 15 * DAY
 
 
-def test_our_people_are_told_once_the_extra_time_is_over() -> None:
+def test_our_people_are_notified_when_the_extension_is_over() -> None:
     given = make_schedule(extended_at=ASKED + 18 * DAY, answer_by=ASKED + 20 * DAY)
     assert given.escalates_at == ASKED + 20 * DAY
 
 
-def test_the_next_rungs_are_those_to_come() -> None:
-    assert [rung.name for rung in make_schedule().coming(ASKED + 14 * DAY)] == [
+def test_upcoming_reminders_are_in_the_future() -> None:
+    assert [rung.name for rung in make_schedule().upcoming(ASKED + 14 * DAY)] == [
         "before 7",
         "before 3",
         "before 1",

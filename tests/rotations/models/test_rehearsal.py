@@ -1,4 +1,4 @@
-"""What counts as a rehearsal, what came of it, and that a change waits for it where that is asked for."""
+"""What counts as a rehearsal, its states, and that a rotation waits for it where that is required."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def verbs(rotation: Rotation) -> list[str]:
 # What came of it
 
 
-def test_without_a_counterpart_there_is_none(company: Company) -> None:
+def test_without_a_counterpart_there_is_no_rehearsal(company: Company) -> None:
     rotation = make_draft(company, starts=STARTS)
     assert current_result(rotation) == (RehearsalState.NONE, "ACME has no test counterpart to rehearse on.")
     require_rehearsals()
     assert rehearsal.rehearsal_obstacle(rotation) == ""
 
 
-def test_each_state_of_the_rehearsal_is_told(company: Company, side: TestSide) -> None:
+def test_each_state_of_the_rehearsal_has_its_sentence(company: Company, side: TestSide) -> None:
     rotation = make_draft(company, starts=STARTS)
     assert current_result(rotation) == (
         RehearsalState.PROPOSED,
@@ -95,7 +95,7 @@ def test_each_state_of_the_rehearsal_is_told(company: Company, side: TestSide) -
     assert current_result(rotation) == (RehearsalState.FAILED, "The rehearsal on ACME test was rolled back.")
 
 
-def test_a_rehearsal_on_its_way_says_how_far_it_is(company: Company, side: TestSide) -> None:
+def test_a_running_rehearsal_says_how_far_it_is(company: Company, side: TestSide) -> None:
     rotation = make_draft(company, starts=STARTS)
     made = approval.approve(side.rehearse(rotation), by=company.approver, now=NOW)
     assert current_result(rotation) == (
@@ -111,7 +111,7 @@ def test_a_rehearsal_on_its_way_says_how_far_it_is(company: Company, side: TestS
     assert current_result(rotation) == (RehearsalState.FAILED, "The rehearsal on ACME test was cancelled.")
 
 
-def test_a_test_that_was_left_out_is_no_test(company: Company, side: TestSide) -> None:
+def test_a_skipped_test_does_not_count(company: Company, side: TestSide) -> None:
     rotation = make_draft(company, starts=STARTS)
     made = side.apply(side.rehearse(rotation))
     for step in made.steps.filter(act="test"):
@@ -168,7 +168,7 @@ def test_a_draft_that_was_changed_to_other_roles_is_not_rehearsed_by_what_change
 
 
 @pytest.mark.parametrize("how", ["archived", "not named any more"])
-def test_without_a_counterpart_in_use_nothing_is_asked_for(
+def test_without_an_active_counterpart_no_rehearsal_is_required(
     company: Company, side: TestSide, how: str
 ) -> None:
     require_rehearsals()
@@ -182,7 +182,7 @@ def test_without_a_counterpart_in_use_nothing_is_asked_for(
 # What may be the rehearsal
 
 
-def test_it_is_linked_and_both_trails_say_so(company: Company, side: TestSide) -> None:
+def test_linking_a_rehearsal_is_recorded_in_both_trails(company: Company, side: TestSide) -> None:
     rotation = make_draft(company, starts=STARTS)
     made = side.rehearse(rotation)
     assert reload(rotation).rehearsal == made
@@ -190,7 +190,7 @@ def test_it_is_linked_and_both_trails_say_so(company: Company, side: TestSide) -
     assert Entry.objects.about(made)[0].new == {"rehearsal": "ACME test: sign + decrypt"}
 
 
-def test_what_is_not_the_same_change_on_the_counterpart_is_refused(company: Company, side: TestSide) -> None:
+def test_another_change_than_the_same_on_the_counterpart_is_refused(company: Company, side: TestSide) -> None:
     rotation = make_draft(company, starts=STARTS)
     with pytest.raises(ActionRefused, match=r"that of ACME is sign \+ decrypt\. Choose the same roles"):
         side.rehearse(rotation, roles=("sign",))
@@ -229,7 +229,7 @@ def test_one_rehearsal_at_a_time_and_another_after_it_failed(company: Company, s
         approval.link_rehearsal(rotation, made, by=company.by, now=NOW)
 
 
-def test_what_has_begun_is_not_rehearsed_any_more(company: Company, side: TestSide) -> None:
+def test_a_rotation_that_has_begun_can_not_be_rehearsed(company: Company, side: TestSide) -> None:
     rotation = make_prepared(company)
     made = side.draft()
     Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
@@ -248,10 +248,10 @@ def test_a_partners_change_is_rehearsed_with_its_namesake_on_our_test_side(
     old, new = (partner_certificate(partner, by=by, now=NOW, ends=NOW + n * days) for n in (1, 2))
     wish = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS))
     rotation = drafts.create_draft(partner, wish, by=by, now=NOW)
-    assert rehearsal.counterpart_for(partner) is None
+    assert current_result(rotation)[0] is RehearsalState.NONE
     side.partner.as2_id = partner.as2_id
     side.partner.save()
-    assert rehearsal.counterpart_for(partner) == side.partner
+    assert partner.counterpart == side.partner
     assert "has not been made on Fabrikam test yet" in rehearsal.rehearsal_obstacle(rotation)
     theirs = partner_certificate(side.partner, by=by, now=NOW, ends=NOW + days)
     there = drafts.DraftSpec(roles=("verify", "encrypt"), old=None, new=theirs, window=window(STARTS))
@@ -284,7 +284,7 @@ def test_it_is_scheduled_when_the_last_test_of_the_rehearsal_is_done(
     assert entry.actor_name == "Alice"
 
 
-def test_a_rehearsal_that_passed_before_keeps_nobody(company: Company, side: TestSide) -> None:
+def test_a_rehearsal_that_passed_before_does_not_delay_the_rotation(company: Company, side: TestSide) -> None:
     require_rehearsals()
     rotation = make_draft(company, starts=STARTS)
     side.test(side.apply(side.rehearse(rotation)))
@@ -306,7 +306,7 @@ def test_the_last_test_alone_does_not_schedule_what_partners_have_not_confirmed(
     assert stored_state(rotation) == "exchanging"
 
 
-def test_a_rehearsal_that_is_rolled_back_takes_the_schedule_back_and_says_so(
+def test_rolling_the_rehearsal_back_unschedules_the_rotation_and_notifies(
     company: Company, side: TestSide, django_capture_on_commit_callbacks: CaptureCommits
 ) -> None:
     require_rehearsals()
@@ -325,7 +325,7 @@ def test_a_rehearsal_that_is_rolled_back_takes_the_schedule_back_and_says_so(
 
 
 @pytest.mark.parametrize("act", ["cut_over", "hold"])
-def test_what_has_begun_is_not_taken_back(
+def test_a_rotation_that_has_begun_is_not_unscheduled(
     company: Company, side: TestSide, django_capture_on_commit_callbacks: CaptureCommits, act: str
 ) -> None:
     require_rehearsals()
@@ -340,7 +340,7 @@ def test_what_has_begun_is_not_taken_back(
     assert stored_state(rotation) == "scheduled"
 
 
-def test_a_rehearsal_that_nobody_asks_for_takes_nothing_back(
+def test_a_rehearsal_that_is_not_required_unschedules_nothing(
     company: Company, side: TestSide, django_capture_on_commit_callbacks: CaptureCommits
 ) -> None:
     rotation = make_prepared(company)
@@ -351,7 +351,7 @@ def test_a_rehearsal_that_nobody_asks_for_takes_nothing_back(
     assert stored_state(rotation) == "scheduled"
 
 
-def test_the_next_tick_makes_up_for_a_process_that_died(company: Company, side: TestSide) -> None:
+def test_the_next_tick_schedules_what_a_killed_process_has_missed(company: Company, side: TestSide) -> None:
     require_rehearsals()
     rotation = make_prepared(company)
     made = side.apply(side.rehearse(rotation))
@@ -363,7 +363,9 @@ def test_the_next_tick_makes_up_for_a_process_that_died(company: Company, side: 
     assert transitions.advance_rehearsed(now=NOW) == 0
 
 
-def test_what_waited_goes_on_when_the_setting_is_turned_off(company: Company, side: TestSide) -> None:
+def test_a_waiting_rotation_is_scheduled_when_the_setting_is_turned_off(
+    company: Company, side: TestSide
+) -> None:
     require_rehearsals()
     rotation = make_prepared(company)
     assert transitions.advance_rehearsed(now=NOW) == 0
@@ -372,7 +374,7 @@ def test_what_waited_goes_on_when_the_setting_is_turned_off(company: Company, si
     assert stored_state(rotation) == "scheduled"
 
 
-def test_the_setting_turned_on_later_leaves_what_is_scheduled(company: Company, side: TestSide) -> None:
+def test_turning_the_setting_on_unschedules_nothing(company: Company, side: TestSide) -> None:
     rotation = make_prepared(company)
     require_rehearsals()
     assert transitions.advance_rehearsed(now=NOW) == 0
@@ -382,7 +384,7 @@ def test_the_setting_turned_on_later_leaves_what_is_scheduled(company: Company, 
     assert stored_state(rotation) == "applied"
 
 
-def test_a_postponed_one_waits_again(company: Company, side: TestSide) -> None:
+def test_a_postponed_rotation_waits_again(company: Company, side: TestSide) -> None:
     rotation = make_prepared(company)
     require_rehearsals()
     later = window(STARTS + timedelta(days=1))
@@ -418,7 +420,9 @@ def waive(rotation: Rotation, company: Company, reason: str = "The test system i
     approval.waive_rehearsal(rotation, reason=reason, by=company.approver, now=NOW)
 
 
-def test_going_on_without_schedules_it_and_stays_in_the_trail(company: Company, side: TestSide) -> None:
+def test_waiving_the_rehearsal_schedules_the_rotation_and_is_recorded(
+    company: Company, side: TestSide
+) -> None:
     require_rehearsals()
     rotation = make_prepared(company)
     waive(rotation, company)
@@ -431,7 +435,7 @@ def test_going_on_without_schedules_it_and_stays_in_the_trail(company: Company, 
     )
 
 
-def test_going_on_without_wants_a_reason(company: Company, side: TestSide) -> None:
+def test_waiving_the_rehearsal_requires_a_reason(company: Company, side: TestSide) -> None:
     require_rehearsals()
     rotation = make_prepared(company)
     with pytest.raises(ActionRefused, match="Say why"):
@@ -439,7 +443,7 @@ def test_going_on_without_wants_a_reason(company: Company, side: TestSide) -> No
     assert stored_state(rotation) == "exchanging"
 
 
-def test_a_draft_can_be_let_go_on_before_it_is_approved(company: Company, side: TestSide) -> None:
+def test_the_rehearsal_of_a_draft_can_be_waived(company: Company, side: TestSide) -> None:
     require_rehearsals()
     rotation = make_draft(company, starts=STARTS)
     waive(rotation, company)
@@ -449,7 +453,7 @@ def test_a_draft_can_be_let_go_on_before_it_is_approved(company: Company, side: 
     assert stored_state(rotation) == "scheduled"
 
 
-def test_going_on_without_twice_is_refused(company: Company, side: TestSide) -> None:
+def test_waiving_the_rehearsal_twice_is_refused(company: Company, side: TestSide) -> None:
     require_rehearsals()
     rotation = make_draft(company, starts=STARTS)
     waive(rotation, company)
@@ -458,7 +462,7 @@ def test_going_on_without_twice_is_refused(company: Company, side: TestSide) -> 
     assert Entry.objects.filter(verb="rotation.rehearsal_waived").count() == 1
 
 
-def test_where_nothing_waits_there_is_nothing_to_do_without(company: Company, side: TestSide) -> None:
+def test_a_rehearsal_that_is_not_required_can_not_be_waived(company: Company, side: TestSide) -> None:
     rotation = make_draft(company, starts=STARTS)
     with pytest.raises(ActionRefused, match="Nothing waits for a rehearsal here"):
         waive(rotation, company)
@@ -472,7 +476,7 @@ def test_where_nothing_waits_there_is_nothing_to_do_without(company: Company, si
 
 
 @pytest.mark.parametrize("after", ["scheduled", "under_way", "applied", "closed", "cancelled"])
-def test_what_waits_for_nothing_any_more_is_not_let_go_on(
+def test_the_rehearsal_of_a_scheduled_rotation_can_not_be_waived(
     company: Company, side: TestSide, after: str
 ) -> None:
     rotation = make_prepared(company)
@@ -482,7 +486,7 @@ def test_what_waits_for_nothing_any_more_is_not_let_go_on(
         waive(rotation, company)
 
 
-def test_a_rehearsal_that_passes_after_all_counts_more_than_that_nobody_waits_for_it(
+def test_a_rehearsal_that_passes_after_it_was_waived_counts_as_passed(
     company: Company, side: TestSide
 ) -> None:
     require_rehearsals()
@@ -542,7 +546,7 @@ def test_with_the_setting_it_costs_a_few_queries_however_many_partners_there_are
     assert asked() == few
 
 
-def test_a_tick_with_nobody_waiting_asks_once(company: Company, side: TestSide) -> None:
+def test_a_tick_without_waiting_rotations_takes_one_query(company: Company, side: TestSide) -> None:
     make_prepared(company)
     with CaptureQueriesContext(connection) as captured:
         assert transitions.advance_rehearsed(now=NOW) == 0

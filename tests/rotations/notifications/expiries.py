@@ -1,4 +1,4 @@
-"""Stations with certificates that end some day, stored without making real ones."""
+"""Stations with certificates that expire, stored without creating real ones."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def make_partner(name: str = "Northwind", *, owners: Sequence[User] = (), **colu
 
 
 def certificate_fields(ends: datetime) -> dict[str, Any]:
-    """Return the columns of a certificate that nobody looks into."""
+    """Return the fields of a certificate that is never parsed."""
     print_of_it = uuid.uuid4().hex * 2
     return {
         "der": b"",
@@ -62,7 +62,7 @@ def certificate_fields(ends: datetime) -> dict[str, Any]:
 
 
 def make_certificate(holder: Station, ends: datetime, *, serves: Sequence[str] | None = None) -> Any:
-    """Store a certificate of a station; it serves both roles unless ``serves`` says otherwise."""
+    """Store a certificate of a station in the roles ``serves``, or in both."""
     roles = ROLES[holder._meta.model_name or ""] if serves is None else serves
     if isinstance(holder, Identity):
         own = IdentityCertificate.objects.create(identity=holder, **certificate_fields(ends))
@@ -89,7 +89,7 @@ def make_rotation(
     zone: str = "America/Chicago",
     **more: Any,
 ) -> Rotation:
-    """Store a rotation of a certificate in some state, with a window of an hour unless ``ends`` says otherwise."""
+    """Store a rotation of a certificate with a window of an hour, or until ``ends``."""
     holder = old.holder
     name = holder._meta.model_name
     given: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""News of rotations: once per event and reader, in the reader's zone."""
+"""Mails about rotations: once per event and recipient, in the reader's time zone."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def acme(alice: User) -> Any:
 
 @pytest.fixture
 def planned(acme: Any) -> Rotation:
-    """A rotation whose window starts in two days, to a successor that lasts two years."""
+    """Return a rotation whose window starts in two days, to a certificate that is valid for two years."""
     old = make_certificate(acme, NOW + 20 * DAY)
     new = make_certificate(acme, NOW + 730 * DAY, serves=[])
     return make_rotation(old, new_identity_certificate=new)
@@ -65,7 +65,7 @@ def only() -> Message:
 # A window that starts soon.
 
 
-def test_a_window_is_told_24_hours_and_1_hour_before(planned: Rotation) -> None:
+def test_people_are_notified_24_hours_and_1_hour_before_a_window(planned: Rotation) -> None:
     start = planned.window_start
     assert start is not None
     told = []
@@ -81,7 +81,7 @@ def test_a_window_is_told_24_hours_and_1_hour_before(planned: Rotation) -> None:
     ]
 
 
-def test_a_window_that_is_set_up_two_minutes_ahead_is_told_once(planned: Rotation) -> None:
+def test_a_window_created_two_minutes_ahead_is_notified_once(planned: Rotation) -> None:
     start = planned.window_start
     assert start is not None
     assert operator_mail.notify_window_soon(start - 2 * MINUTE) == 1
@@ -89,7 +89,7 @@ def test_a_window_that_is_set_up_two_minutes_ahead_is_told_once(planned: Rotatio
     assert "starts in 2 minutes" in only().subject
 
 
-def test_a_window_is_told_in_the_readers_zone_in_utc_and_as_agreed(planned: Rotation) -> None:
+def test_a_window_is_shown_in_the_readers_zone_in_utc_and_as_agreed(planned: Rotation) -> None:
     operator_mail.notify_window_soon(NOW + 25 * HOUR)
     message = only()
     assert message.subject == ("ACME-PROD: certificate change starts in 23 hours, Wed 25 Nov 2026, 13:00 CET")
@@ -130,7 +130,7 @@ def test_a_window_in_words(
     assert f"Window    {expected}\n" in only().text
 
 
-def test_a_window_that_moved_is_told_again(planned: Rotation) -> None:
+def test_a_window_that_moved_is_notified_again(planned: Rotation) -> None:
     assert operator_mail.notify_window_soon(NOW + 30 * HOUR) == 1
     later = NOW + 50 * HOUR
     Rotation.objects.filter(pk=planned.pk).update(window_start=later, window_end=later + HOUR)
@@ -139,7 +139,7 @@ def test_a_window_that_moved_is_told_again(planned: Rotation) -> None:
 
 
 @pytest.mark.parametrize("state", ["draft", "under_way", "applied", "cancelled", "closed"])
-def test_only_rotations_that_wait_for_their_window_are_told(planned: Rotation, state: str) -> None:
+def test_only_rotations_that_wait_for_their_window_are_notified(planned: Rotation, state: str) -> None:
     Rotation.objects.filter(pk=planned.pk).update(state=state)
     assert operator_mail.notify_window_soon(NOW + 40 * HOUR) == 0
 
@@ -162,7 +162,7 @@ def test_it_names_the_partners_that_are_not_ready(planned: Rotation) -> None:
 # To whom.
 
 
-def test_owners_subscribers_and_the_author_are_told_once_each(
+def test_owners_subscribers_and_the_author_are_notified_once_each(
     planned: Rotation, acme: Any, alice: User
 ) -> None:
     bob, carol = make_user("bob"), make_user("carol", is_active=False)
@@ -176,13 +176,13 @@ def test_owners_subscribers_and_the_author_are_told_once_each(
     assert {to for to, _ in subjects()} == {"alice@example.com", "bob@example.com", "dora@example.com"}
 
 
-def test_a_rotation_of_a_partner_is_told_to_the_partners_people(alice: User) -> None:
+def test_a_partners_rotation_is_notified_to_the_owners_of_the_partner(alice: User) -> None:
     planned = make_rotation(make_certificate(make_partner("Northwind", owners=[alice]), NOW + 20 * DAY))
     assert operator_mail.notify_applied([(planned, False)], NOW) == 1
     assert only().subject == "Northwind: certificate changed, Mon 23 Nov 2026, 13:00 CET"
 
 
-def test_where_nobody_can_be_told_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_recipient_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     planned = make_rotation(make_certificate(make_identity("ORPHAN"), NOW + 20 * DAY))
     assert operator_mail.notify_applied([(planned, False)], NOW) == 0
     assert "Nobody can be told of the rotation of ORPHAN" in caplog.text
@@ -191,7 +191,7 @@ def test_where_nobody_can_be_told_the_log_says_so(caplog: pytest.LogCaptureFixtu
 # Applied, and stopped.
 
 
-def test_applied_is_told_once(planned: Rotation) -> None:
+def test_a_change_is_notified_once(planned: Rotation) -> None:
     assert operator_mail.notify_applied([(planned, False)], NOW) == 1
     assert operator_mail.notify_applied([(planned, True)], NOW + MINUTE) == 0
     message = only()
@@ -201,13 +201,13 @@ def test_applied_is_told_once(planned: Rotation) -> None:
     assert planned.new.short_name in message.text
 
 
-def test_applied_late_says_so(planned: Rotation) -> None:
+def test_a_late_change_is_marked_as_late(planned: Rotation) -> None:
     operator_mail.notify_applied([(planned, True)], NOW)
     assert only().subject.startswith("ACME-PROD: certificate changed late, ")
     assert "later than planned" in only().text
 
 
-def test_what_stopped_is_told_with_its_step_and_reason(planned: Rotation) -> None:
+def test_a_stopped_rotation_is_notified_with_step_and_reason(planned: Rotation) -> None:
     failed = step(planned)
     operator_mail.notify_needs_attention(planned, failed, "The disk that holds /srv/as2 is full.", NOW)
     message = only()
@@ -218,7 +218,7 @@ def test_what_stopped_is_told_with_its_step_and_reason(planned: Rotation) -> Non
     assert message.text.startswith("The change of ACME-PROD's certificate has stopped and needs you.\n")
 
 
-def test_a_step_that_stops_again_is_told_again(planned: Rotation) -> None:
+def test_a_step_that_fails_again_is_notified_again(planned: Rotation) -> None:
     failed = step(planned)
     assert operator_mail.notify_needs_attention(planned, failed, "full", NOW) == 1
     assert operator_mail.notify_needs_attention(planned, failed, "full", NOW) == 0
@@ -235,7 +235,7 @@ def test_a_reason_cannot_smuggle_html_into_the_mail(planned: Rotation) -> None:
 # Too late, and missed.
 
 
-def test_a_window_after_the_end_is_told_once_per_window(planned: Rotation) -> None:
+def test_a_window_after_expiry_is_notified_once_per_window(planned: Rotation) -> None:
     late = NOW + 21 * DAY
     Rotation.objects.filter(pk=planned.pk).update(window_start=late, window_end=late + HOUR)
     assert [operator_mail.notify_too_late(NOW), operator_mail.notify_too_late(NOW + DAY)] == [1, 0]
@@ -249,18 +249,18 @@ def test_a_window_after_the_end_is_told_once_per_window(planned: Rotation) -> No
     assert operator_mail.notify_too_late(NOW + DAY) == 1
 
 
-def test_no_window_is_told_from_14_days_on(planned: Rotation) -> None:
+def test_a_missing_window_is_notified_from_14_days_on(planned: Rotation) -> None:
     Rotation.objects.filter(pk=planned.pk).update(window_start=None, window_end=None, state="exchanging")
     assert operator_mail.notify_too_late(NOW + 6 * DAY - MINUTE) == 0
     assert operator_mail.notify_too_late(NOW + 6 * DAY) == 1
     assert "No window is agreed yet." in only().text
 
 
-def test_a_rotation_in_time_is_not_told_as_late(planned: Rotation) -> None:
+def test_a_rotation_in_time_is_not_notified_as_late(planned: Rotation) -> None:
     assert operator_mail.notify_too_late(NOW) == 0
 
 
-def test_a_window_that_went_by_is_told_once(planned: Rotation) -> None:
+def test_a_missed_window_is_notified_once(planned: Rotation) -> None:
     Participant.objects.create(rotation=planned, partner=make_partner("Northwind"))
     end = planned.window_end
     assert end is not None
@@ -313,7 +313,7 @@ def test_every_mail_is_complete_as_text_and_asks_nothing_from_elsewhere(
         assert message.html.count('class="button"') == 1
 
 
-def test_a_test_station_says_so_at_the_very_start(alice: User) -> None:
+def test_a_test_station_is_marked_at_the_very_start(alice: User) -> None:
     planned = make_rotation(
         make_certificate(make_identity("ACME-X", owners=[alice], environment="test"), NOW + 20 * DAY)
     )
@@ -327,7 +327,7 @@ def test_a_test_station_says_so_at_the_very_start(alice: User) -> None:
     "sweep",
     [operator_mail.notify_window_soon, operator_mail.notify_too_late, operator_mail.notify_window_missed],
 )
-def test_what_was_told_is_not_written_again(planned: Rotation, sweep: Callable[[Any], int]) -> None:
+def test_a_queued_notification_is_not_rendered_again(planned: Rotation, sweep: Callable[[Any], int]) -> None:
     Rotation.objects.filter(pk=planned.pk).update(window_start=NOW - 2 * HOUR, window_end=NOW - HOUR)
     at = NOW
     if sweep is not operator_mail.notify_window_missed:

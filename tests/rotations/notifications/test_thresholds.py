@@ -1,4 +1,4 @@
-"""Rungs, outlooks and the words for days, at their boundaries."""
+"""Thresholds, outlooks and expiry texts at their boundaries."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ LADDER = (90, 60, 30, 14, 7, 3, 1, 0, -1, -7)
         (-900 * DAY, -7),
     ],
 )
-def test_a_rung_holds_from_its_moment_up_to_the_next_one(left: timedelta, rung: int | None) -> None:
+def test_a_threshold_applies_until_the_next_one_is_reached(left: timedelta, rung: int | None) -> None:
     assert reached_threshold(LADDER, NOW + left, NOW) == rung
 
 
-def test_a_ladder_without_rungs_never_speaks() -> None:
+def test_without_thresholds_none_is_reached() -> None:
     assert reached_threshold((), NOW - DAY, NOW) is None
 
 

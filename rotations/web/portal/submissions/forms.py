@@ -9,8 +9,8 @@ from django import forms
 
 from identities.certificates.file_fields import FileContentField, PastedContentField
 from partners.models import Partner
-from rotations.errors import SubmissionRefused
-from rotations.exchange.submitted_certificates import PrivateKeySubmitted, ReadSubmission, read_submission
+from rotations.errors import PrivateKeySubmitted, SubmissionRefused
+from rotations.exchange.submitted_certificates import ReadSubmission, read_submission
 
 #: The uses of a certificate, with their labels for partners and the roles they stand for.
 CERTIFICATE_USES: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods
 from as2certs.accounts.models import Installation
 from as2certs.time_format import format_moment
 from partners.models import Partner
-from rotations.errors import SubmissionRefused
+from rotations.errors import PrivateKeySubmitted, SubmissionRefused
 from rotations.exchange import submitted_certificates
 from rotations.exchange.submitted_certificates import ReadSubmission
 from rotations.letters import access_links
@@ -81,7 +81,7 @@ def _submission_rejected(
     request: HttpRequest, visit: PortalVisit, form: ConfirmSubmissionForm, error: SubmissionRefused
 ) -> HttpResponse:
     """Render why a certificate is rejected: at its use if only that is wrong, or else at the upload form."""
-    if isinstance(error, submitted_certificates.PrivateKeySubmitted):
+    if isinstance(error, PrivateKeySubmitted):
         submitted_certificates.record_private_key(visit.link.partner, by=visit.by, now=visit.now)
     else:
         try:
@@ -168,7 +168,7 @@ def _context(visit: PortalVisit) -> dict[str, Any]:
         "submissions": [
             _submission_row(row) for row in _submissions(partner) if row.certificate_id not in used_pks
         ],
-        "desk": support_for_partner(partner),
+        "support": support_for_partner(partner),
         "now": visit.now,
     }
 

@@ -189,7 +189,7 @@ def test_partners_left_when_time_is_up_are_reported(
     monkeypatch.setattr(
         views,
         "run_for_each",
-        lambda who, do: bulk.run_for_each(who, do, patience=-1),  # no time at all
+        lambda who, do: bulk.run_for_each(who, do, max_seconds=-1),  # no time at all
     )
     response = announce_to(operator, rotation, northwind, fabrikam)
     assert response["Location"] == reverse("rotation-announce", args=[rotation.uid])

@@ -13,8 +13,9 @@ from django.urls import reverse
 from as2certs.audit.models import Entry
 from partners.models import Contact, Partner
 from rotations.exchange import follow_up, responses
-from rotations.letters import compose
 from rotations.letters.announcements import announce
+from rotations.letters.context import LetterContext
+from rotations.letters.sending import send_letters
 from rotations.lifecycle import endings
 from rotations.models import Letter, Participant, Rotation
 from tests.people import log_in, make_person
@@ -184,5 +185,7 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_partners(
         partner = Partner.objects.create(name=f"Partner {n}", as2_id=f"P{n}")
         Contact.objects.create(partner=partner, name="Pat", email=f"pat@p{n}.example")
         more = Participant.objects.create(rotation=rotation, partner=partner, announced_at=NOW)
-        compose.send_letters(Letter.Kind.ANNOUNCEMENT, more, partner.contacts.all(), by=company.by, now=NOW)
+        send_letters(
+            LetterContext.of(more, now=NOW), Letter.Kind.ANNOUNCEMENT, partner.contacts.all(), by=company.by
+        )
     assert queries() == before

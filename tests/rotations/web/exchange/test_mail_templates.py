@@ -46,7 +46,7 @@ def test_the_form_starts_with_the_default_template(administrator: Client) -> Non
 
 def test_a_custom_template_is_used_for_the_next_mail(administrator: Client, northwind: Participant) -> None:
     assert write(administrator, "announcement", **OWN).status_code == 302
-    (draft,) = announcements.build_preview(northwind, now=NOW).drafts
+    (draft,) = announcements.build_preview(northwind, now=NOW).letters
     assert draft.message.subject == "Our company: new key for ACME"
     assert "Dear Nora North,\nhere it is." in draft.text
     entry = Entry.objects.get(verb="phrase.created")
@@ -60,7 +60,7 @@ def test_a_partners_template_overrides_the_general_one(
     write(administrator, "announcement", **OWN)
     write(operator, "announcement", northwind.partner, **{**OWN, "subject": "For {partner} alone"})
     subjects = [
-        announcements.build_preview(p, now=NOW).drafts[0].message.subject for p in (northwind, fabrikam)
+        announcements.build_preview(p, now=NOW).letters[0].message.subject for p in (northwind, fabrikam)
     ]
     assert subjects == ["For Northwind alone", "Our company: new key for ACME"]
     assert "For Northwind alone" in page_text(
@@ -137,14 +137,14 @@ def test_resetting_deletes_the_template_once(
     response = write(operator, "announcement", northwind.partner, verb="reset")
     assert "The wording is as for all partners again." in page_text(operator.get(response["Location"]))
     assert (
-        announcements.build_preview(northwind, now=NOW).outlines[0].subject == "Our company: new key for ACME"
+        announcements.build_preview(northwind, now=NOW).contents[0].subject == "Our company: new key for ACME"
     )
     response = write(operator, "announcement", northwind.partner, verb="reset")
     assert "nothing was changed" in page_text(operator.get(response["Location"]))
     write(administrator, "announcement", verb="reset")
     assert (
         announcements.build_preview(northwind, now=NOW)
-        .outlines[0]
+        .contents[0]
         .subject.startswith("Our company, AS2 ID ACME-PROD")
     )
     assert [e.old["subject"] for e in Entry.objects.filter(verb="phrase.reset")] == [OWN["subject"], "Alone"]

@@ -21,7 +21,7 @@ from as2certs.mail.models import Message
 from partners.models import Contact, Partner, Partnership
 from rotations.errors import ActionRefused
 from rotations.exchange import follow_up, responses, time_slots
-from rotations.exchange.last_words import last_responses
+from rotations.exchange.partner_evidence import last_responses
 from rotations.exchange.partner_status import PartnerStatus
 from rotations.execution import confirmations
 from rotations.letters import access_links, announcements

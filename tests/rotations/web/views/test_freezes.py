@@ -40,7 +40,7 @@ def freeze() -> Freeze:
 def test_an_operator_creates_and_deletes_a_freeze(operator: Client) -> None:
     assert operator.post(reverse("freeze-create"), FORM).status_code == 302
     freeze = Freeze.objects.get()
-    assert (freeze.rule, freeze.whom) == ("FREQ=YEARLY", None)
+    assert (freeze.rule, freeze.target) == ("FREQ=YEARLY", None)
     assert "every year" in page_text(get_page(operator, "freeze-list"))
     operator.post(
         reverse("freeze-update", args=[freeze.uid]),

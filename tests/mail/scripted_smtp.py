@@ -1,4 +1,4 @@
-"""A real SMTP server with moods: for each address it can accept, refuse for now, refuse for good, or hang up."""
+"""A real SMTP server that accepts, refuses or disconnects, as scripted for each address."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ NEVER = "550 no such user here"
 
 
 class ScriptedSmtpServer:
-    """Keeps what it accepts in ``accepted``, and counts connections and senders.
+    """Stores accepted mails in ``accepted``, and counts connections and senders.
 
     ``rcpt`` and ``data`` map an address to the reply that it gets there; ``drops`` are addresses whose mail is accepted
-    and kept, but the connection is cut before the answer.
+    and kept, but the connection is closed before the reply.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class ScriptedSmtpServer:
 
     def __enter__(self) -> Self:
         self._controller.start()
-        # The controller knocks once to see whether it is up.
+        # The controller connects once to see whether the server is running.
         self.connections = 0
         return self
 
@@ -45,7 +45,7 @@ class ScriptedSmtpServer:
         self._controller.stop(no_assert=True)
 
     def ids_for(self, address: str) -> list[str]:
-        """Return the Message-IDs of what was accepted for an address."""
+        """Return the Message-IDs of the mails accepted for an address."""
         return [message["Message-ID"] for to, message in self.accepted if to == address]
 
     async def handle_EHLO(

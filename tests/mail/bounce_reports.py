@@ -1,4 +1,4 @@
-"""Reports of mail servers (RFC 3464) for tests, as Postfix writes them."""
+"""Delivery status notifications (RFC 3464) as Postfix writes them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def build_report(
     said: str = "550 5.1.1 no such user",
     quoted_as: str = "text/rfc822-headers",
 ) -> bytes:
-    """Return the report that a mail did not reach its reader, with the line ends of mail."""
+    """Return the report that a mail was not delivered, with CRLF line ends."""
     filled = REPORT_TEMPLATE.format(
         message_id=message_id,
         recipient=recipient,

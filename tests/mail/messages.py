@@ -1,4 +1,4 @@
-"""Mails for tests."""
+"""Messages in the outbox."""
 
 from __future__ import annotations
 

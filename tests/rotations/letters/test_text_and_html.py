@@ -1,4 +1,4 @@
-"""Each kind of mail says the same in HTML and in plain text: links, fingerprints, times, names, numbers."""
+"""Each kind of mail holds the same links, fingerprints, times, names and numbers in HTML and in plain text."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from as2certs.mail.models import Message
 from partners.models import Contact
 from rotations import reminders
 from rotations.exchange import certificate_requests, digest
-from rotations.letters import announcements, compose
-from rotations.letters.compose import FIXED_TEXTS
+from rotations.letters import announcements
+from rotations.letters.context import LetterContext
+from rotations.letters.sending import send_letters
+from rotations.letters.texts import FIXED_TEXTS
 from rotations.models import HandedIn, Letter, Participant
 from rotations.notifications import operator_mail
+from rotations.notifications.texts import SilentPartner
 from tests.rotations.company import NOW, Company, partner_certificate
 from tests.rotations.exchange.incoming import put_in_use
 
@@ -26,7 +29,7 @@ DAY = timedelta(days=1)
 
 
 class _HtmlFacts(HTMLParser):
-    """What a reader of HTML sees, and where its links lead."""
+    """Collects the visible text and the links of HTML."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,14 +69,14 @@ LINK = re.compile(r"https?://[^\s<>]+|~~link~~")
 
 
 def numbers(text: str) -> set[str]:
-    """Return all words with a digit in them: dates, times, fingerprints, serials, counts, telephones."""
+    """Return all words that contain a digit: dates, times, fingerprints, serials, counts, phone numbers."""
     words = (word.strip(".,;:()[]'’“”!?") for word in LINK.sub(" ", text).split())
     return {word for word in words if any(c.isdigit() for c in word)}
 
 
 @pytest.fixture
 def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -> list[Message]:
-    """One mail at least of each kind that there is, in zones that are not UTC."""
+    """Return at least one mail of each kind, in time zones other than UTC."""
     rotation, at = northwind.rotation, NOW + timedelta(hours=1)
     company.alice.time_zone = "Europe/Berlin"
     company.alice.save()
@@ -83,7 +86,9 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     announcements.announce(northwind, by=company.approver, now=NOW)
     nora = northwind.partner.contacts.get(name="Nora North")
     for kind in (Letter.Kind.NUDGE, *FIXED_TEXTS):
-        compose.send_letters(kind, northwind, [nora], by=company.by, now=at, note="Please call 4711 first.")
+        send_letters(
+            LetterContext.of(northwind, now=at), kind, [nora], by=company.by, note="Please call 4711 first."
+        )
     put_in_use(company, northwind.partner)
     certificate_requests.send_request(northwind.partner, by=company.by, now=NOW)
     operator_mail.notify_window_soon(rotation.window_start - timedelta(minutes=50))
@@ -92,12 +97,10 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
         rotation, rotation.steps.first(), "The folder is full: 0 bytes left.", at
     )
     operator_mail.notify_partner_response(
-        rotation, northwind, "Northwind proposes 17:30", "We are closed until 9.", at=at
+        northwind, "Northwind proposes 17:30", "We are closed until 9.", at=at
     )
-    silences = [
-        operator_mail.SilentPartner("Northwind", "told", [("Nora North", "+1 312 555 0100")], "2 mails", "")
-    ]
-    operator_mail.notify_silent_partners(rotation, lambda zone: silences, event="e", higher=None, at=at)
+    partners = [SilentPartner("Northwind", "told", [("Nora North", "+1 312 555 0100")], "2 mails", "")]
+    operator_mail.notify_silent_partners(rotation, lambda zone: partners, event="e", escalate_to=None, at=at)
     handed = HandedIn.objects.create(
         partner=northwind.partner,
         certificate=partner_certificate(northwind.partner, by=company.by, now=NOW, ends=NOW + 99 * DAY),
@@ -114,7 +117,7 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     return list(Message.objects.order_by("id"))
 
 
-def test_html_and_text_say_the_same(all_kinds: list[Message]) -> None:
+def test_html_and_text_hold_the_same_facts(all_kinds: list[Message]) -> None:
     folder = Path(settings.BASE_DIR) / "templates" / "emails"
     own = {path.name.partition(".")[0] for path in folder.glob("*.subject.txt")} - {"partner"}
     assert {m.kind for m in all_kinds} == own | {f"partner_{kind}" for kind in Letter.Kind}

@@ -1,6 +1,6 @@
-"""A mail server as a process of its own: plain, with STARTTLS or TLS from the first byte, with a login or without.
+"""An SMTP server process: without TLS, with STARTTLS or implicit TLS, with or without a login.
 
-`python -m tests.mail.post_office` is that process; `PostOffice` starts, pauses, kills and reads it.
+`python -m tests.mail.smtp_server` is that process; `SmtpServer` starts, pauses, kills and reads it.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from tests.stack import ROOT
 
 @dataclass(frozen=True)
 class ServerCertificates:
-    """What a server shows on TLS, and the authority that a client has to know for it: names of files."""
+    """The files of a server's certificate and key, and of the CA that a client has to trust."""
 
     shown: Path
     authority: Path
 
 
 def make_server_certificates(folder: Path, name: str = "localhost") -> ServerCertificates:
-    """Make an authority and a server's certificate for a name or an address, valid from yesterday to tomorrow."""
+    """Create a CA and a server certificate for a name or an address, valid from yesterday to tomorrow."""
     authority = _certificate("Example Mail CA")
     pair = _certificate(name, issuer=authority)
     made = ServerCertificates(folder / f"{name}.pem", folder / f"{name}.ca.pem")
@@ -77,7 +77,7 @@ def _general_name(name: str) -> x509.GeneralName:
 
 
 class SmtpServer(Server):
-    """A mail server as a process; what it accepts becomes a file each.
+    """A mail server process; each accepted mail becomes a file.
 
     ``tls`` is "", "starttls" or "implicit"; ``login`` is "user:password". ``wait`` lets it take so many seconds over
     each whole mail before it answers, ``mute`` lets it accept so many mails and hang up without an answer.
@@ -113,7 +113,7 @@ class SmtpServer(Server):
 
     @property
     def taken(self) -> list[EmailMessage]:
-        """Return what it accepted, in that order."""
+        """Return the accepted mails, in order."""
         found = []
         for path in sorted((self.folder / "taken").glob("*.eml")):
             message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
@@ -123,7 +123,7 @@ class SmtpServer(Server):
 
 
 class _Handler:
-    """Accepts everything, and says ``X-TLS`` and ``X-Login`` of the conversation in what it keeps."""
+    """Accepts everything, and adds ``X-TLS`` and ``X-Login`` headers to what it stores."""
 
     def __init__(self, folder: Path, *, wait: float, mute: int) -> None:
         self.folder, self.wait, self.mute = folder, wait, mute

@@ -1,0 +1,146 @@
+"""What the letters to partners are made of, read once for a rotation and once for each participant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from as2certs.mail.outbox import AttachedFile
+from as2certs.time_format import format_moment
+from identities.certificates.public_files import public_file
+from rotations.letters import mail_templates
+from rotations.letters.contacts import SupportContact, support_for_rotation
+from rotations.letters.instructions import Instruction, PartnerTask, build_instructions
+from rotations.models import Participant, Rotation, Step
+
+#: The formats in which our certificate is attached; PKCS#7 only for partners that prefer it.
+CERTIFICATE_FORMATS = ("pem", "der", "zip", "p7b")
+
+
+@dataclass(frozen=True)
+class RotationContext:
+    """What all letters about a rotation have in common, read once for all its partners."""
+
+    rotation: Rotation
+    support: SupportContact
+    texts: mail_templates.MailTextSet
+    now: datetime
+
+    @classmethod
+    def of(cls, rotation: Rotation, *, now: datetime) -> RotationContext:
+        """Read the context of a rotation's letters."""
+        texts = mail_templates.MailTextSet.of(rotation.participants.values("partner"))
+        return cls(rotation, support_for_rotation(rotation), texts, now)
+
+    @cached_property
+    def our_ids(self) -> str:
+        """Return our AS2 IDs that the change concerns."""
+        rotation = self.rotation
+        return rotation.holder.as2_id if rotation.side == "own" else _our_ids(rotation)
+
+    @cached_property
+    def files(self) -> Mapping[str, AttachedFile]:
+        """Return our new certificate as a file of each format."""
+        assert self.rotation.new is not None  # approved rotations have a successor
+        files = {name: public_file(self.rotation.new, name) for name in CERTIFICATE_FORMATS}
+        return {name: AttachedFile(f.name, f.content_type, f.content) for name, f in files.items()}
+
+
+@dataclass(frozen=True)
+class LetterContext:
+    """What all letters to a participant have in common, read once."""
+
+    participant: Participant
+    steps: Sequence[Step]
+    shared: RotationContext
+
+    @classmethod
+    def of(
+        cls, participant: Participant, *, now: datetime, shared: RotationContext | None = None
+    ) -> LetterContext:
+        """Read the context of a participant's letters; prefetched steps need no query."""
+        shared = shared or RotationContext.of(participant.rotation, now=now)
+        return cls(participant, list(participant.steps.all()), shared)
+
+    @property
+    def our_name(self) -> str:
+        return self.shared.support.organisation
+
+    @property
+    def support(self) -> SupportContact:
+        return self.shared.support
+
+    @property
+    def now(self) -> datetime:
+        return self.shared.now
+
+    @property
+    def rotation(self) -> Rotation:
+        return self.participant.rotation
+
+    @property
+    def zone(self) -> str:
+        return self.participant.partner.time_zone
+
+    @property
+    def task(self) -> PartnerTask:
+        rotation, starts, ends = self.rotation, self.participant.starts, self.participant.ends
+        assert starts is not None  # approved rotations have a window
+        assert ends is not None
+        return PartnerTask(rotation.side, self.steps, starts, ends, rotation.is_emergency)
+
+    @property
+    def deadline(self) -> datetime:
+        """Return until when an answer is requested (UTC): never after the window has begun."""
+        return answer_deadline(self.participant)
+
+    @property
+    def instructions(self) -> list[Instruction]:
+        return build_instructions(self.task)
+
+    @property
+    def request_text(self) -> str:
+        """Return what is requested until when: "use the new one from now on by Thu 3 Dec 2026, 22:00 CST"."""
+        task = self.task
+        if task.emergency:
+            return task.in_short
+        if task.changes_together:
+            return f"{task.in_short} on {self.participant.format_window(self.zone)}"
+        return f"{task.in_short} by {format_moment(self.deadline, self.zone)}"
+
+    @cached_property
+    def placeholder_values(self) -> Mapping[str, str]:
+        """Return the values of the placeholders; the contact's name is added for each letter."""
+        rotation, partner = self.rotation, self.participant.partner
+        assert rotation.new is not None  # approved rotations have a successor
+        return {
+            "partner": partner.name,
+            "our_name": self.our_name,
+            "station": rotation.holder.name,
+            "as2_id": self.shared.our_ids,
+            "their_as2_id": partner.as2_id,
+            "what_to_do": self.request_text,
+            "until": format_moment(self.deadline, self.zone),
+            "window": self.participant.format_window(self.zone),
+            "window_utc": self.participant.format_window("UTC"),
+            "old_ends": format_moment(rotation.old.not_after, self.zone, "day") if rotation.old else "now",
+            "fingerprint": rotation.new.short_name,
+            "our_contact": self.support.name,
+            "our_email": self.support.email,
+            "our_phone": self.support.phone,
+        }
+
+
+def answer_deadline(participant: Participant) -> datetime:
+    """Return until when a participant's answer is requested (UTC): as extended, or the start of its window."""
+    assert participant.starts is not None  # approved rotations have a window
+    return participant.answer_by or participant.starts
+
+
+def _our_ids(rotation: Rotation) -> str:
+    """Return our AS2 IDs that exchange messages with the partner whose certificate changes."""
+    assert rotation.partner is not None  # only called for a partner's certificate
+    trading = rotation.partner.partnerships.filter(archived_at=None).select_related("identity")
+    return ", ".join(partnership.identity.as2_id for partnership in trading) or "ours"

@@ -1,0 +1,132 @@
+"""The texts of mails to our own people that code has to choose: titles, lists of names, reasons and facts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from as2certs.time_format import format_moment, format_relative_day
+from rotations.models import Rotation
+from rotations.notifications.expiry import ExpiringCertificate
+from rotations.notifications.recipients import Recipient
+from rotations.notifications.thresholds import Outlook
+from rotations.planning.states import RotationState
+
+#: How many partners are named in a list of those that are not ready.
+MAX_NOT_READY = 5
+#: How many partners are named in a sentence or a subject.
+MAX_IN_SENTENCE = 3
+
+#: The rows of the table in a mail: label and value.
+Facts = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class SilentPartner:
+    """A partner that does not answer: whom to call (name, phone number), and what was tried."""
+
+    partner: str
+    status: str
+    people: Sequence[tuple[str, str]]
+    tried: str
+    obstacle: str
+
+    @property
+    def is_unreachable(self) -> bool:
+        """Return whether no mail reaches anybody there."""
+        return bool(self.obstacle)
+
+
+def silent_verb(partners: Sequence[SilentPartner]) -> str:
+    """Return the predicate of a sentence about silent partners."""
+    if all(partner.is_unreachable for partner in partners):
+        return "can’t be reached by mail"
+    return "has not answered" if len(partners) == 1 else "have not answered"
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Return all names: "Contoso, Fabrikam and Northwind"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def shorten_names(names: Sequence[str], limit: int) -> str:
+    """Return the first names of a list: "Northwind, Contoso and 3 more"."""
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
+
+
+def format_names(names: Sequence[str]) -> str:
+    """Return the first names of a list for a sentence: "Fabrikam, Northwind and 3 more"."""
+    if len(names) > MAX_IN_SENTENCE:
+        return f"{', '.join(names[: MAX_IN_SENTENCE - 1])} and {len(names) - MAX_IN_SENTENCE + 1} more"
+    return join_names(names)
+
+
+def explain_late(start: datetime | None, end: datetime | None, not_after: datetime, zone: str) -> str:
+    """Return why a rotation would come too late, in one sentence."""
+    if start is None or end is None:
+        return "No window is agreed yet."
+    if start >= not_after:
+        return f"Its window starts only after that: {format_moment(start, zone, 'offset')}."
+    return f"Its window ends only after that: {format_moment(end, zone, 'offset')}."
+
+
+def rotation_note(certificate: ExpiringCertificate, zone: str) -> str:
+    """Return a note on the rotation that replaces an expiring certificate, or on its absence."""
+    rotation = certificate.rotation
+    if rotation is None:
+        return "No rotation is set up."
+    if rotation.outlook is Outlook.TOO_LATE:
+        late = explain_late(rotation.window_start, rotation.window_end, certificate.not_after, zone)
+        return f"Its rotation would come too late. {late}"
+    if rotation.outlook is Outlook.OVERDUE:
+        return "The window of its rotation is over, and the change was not made."
+    if rotation.state is RotationState.DRAFT:
+        return "Its rotation is a draft: nobody has approved it yet."
+    return "Its rotation has no window yet."
+
+
+def format_title(name: str, is_test: bool) -> str:
+    """Return a station's name, with the prefix TEST for a test station."""
+    return f"TEST {name}" if is_test and not name.upper().startswith("TEST ") else name
+
+
+def format_not_ready(rotation: Rotation) -> str:
+    """Return the names of the partners that have not answered: "Northwind, Contoso and 3 more"."""
+    silent = rotation.participants.filter(
+        removed_reason="", waived_reason="", confirmed_at=None, agreed_at=None
+    ).order_by("partner__name", "pk")
+    return shorten_names(list(silent.values_list("partner__name", flat=True)), MAX_NOT_READY)
+
+
+def certificate_facts(rotation: Rotation, reader: Recipient, now: datetime) -> Facts:
+    """Return the roles and the old and new certificate of a rotation."""
+    old, new, zone = rotation.old, rotation.new, reader.time_zone
+    facts = [("Roles", " + ".join(rotation.roles))]
+    if old is not None:
+        end = f"{format_moment(old.not_after, zone, 'day')} ({format_relative_day(old.not_after, now, zone)})"
+        facts.append(("Old", f"{old.short_name}, until {end}"))
+    if new is not None:
+        facts.append(("New", f"{new.short_name}, until {format_moment(new.not_after, zone, 'day')}"))
+    return facts
+
+
+def window_facts(rotation: Rotation, reader: Recipient) -> Facts:
+    """Return the window in the reader's time zone, in UTC, and in the zone in which it was agreed."""
+    start = rotation.window_start
+    if start is None:
+        return [("Window", "not agreed yet")]
+    facts = [("Window", rotation.format_window(reader.time_zone))]
+    if reader.time_zone != "UTC":
+        facts.append(("in UTC", rotation.format_window("UTC")))
+    if rotation.window_zone and rotation.window_zone not in (reader.time_zone, "UTC"):
+        facts.append(
+            ("as agreed", f"{rotation.format_window(rotation.window_zone)} ({rotation.window_zone})")
+        )
+    return facts
+
+
+def utc_fact(label: str, at: datetime, reader: Recipient) -> Facts:
+    """Return a moment in UTC; nothing if that is the reader's time zone."""
+    return [] if reader.time_zone == "UTC" else [(label, format_moment(at, "UTC", "offset"))]

@@ -1,0 +1,75 @@
+"""The instructions for a partner that follow from a plan."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from rotations.letters.instructions import PartnerTask, build_instructions
+from rotations.planning.change import Capacity, CertificateChange, Party, Role, System
+from rotations.planning.plan import plan
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+STARTS = NOW + timedelta(days=10)
+
+
+def instructed(side: str, roles: set[Role], ours: Capacity, theirs: Capacity) -> list[tuple[str, str]]:
+    change = CertificateChange(
+        side=side,  # type: ignore[arg-type]
+        roles=frozenset(roles),
+        systems=(System("s", "OpenAS2", ours),),
+        parties=(Party("p", "Northwind", theirs),),
+        starts=STARTS,
+        ends=STARTS + timedelta(hours=1),
+        now=NOW,
+    )
+    steps = [
+        SimpleNamespace(
+            act=s.act,
+            simultaneous=s.simultaneous,
+            roles=s.roles,
+            state="waiting",
+            earliest_at=s.earliest,
+            latest_at=s.latest,
+        )
+        for s in plan(change)
+        if s.partner == "p"
+    ]
+    task = PartnerTask(side, steps, change.starts, change.ends)  # type: ignore[arg-type]
+    return [(i.title, i.when) for i in build_instructions(task)]
+
+
+BOTH, ONE = Capacity.SEVERAL, Capacity.ONE
+ADD = ("Add our new certificate beside the old one", "by")
+ENCRYPT = ("Encrypt your messages to us with the new certificate", "by")
+AGREE = ("Agree to the time, or propose another one", "by")
+REPLACE = ("Replace the old certificate by the new one, exactly then", "at")
+FLOW = ("Tell us whether messages flow", "from")
+REMOVE = ("Remove our old certificate", "from")
+LOAD = ("Load the private key of your new certificate beside the old one, and tell us", "by")
+SWITCH = ("Switch to your new certificate, exactly then", "at")
+COMPARE = ("Compare the fingerprint of your new certificate with us by telephone", "by")
+SIGN = ("Sign with your new certificate, when you like", "by")
+REMOVE_KEY = ("Remove the key of your old certificate", "from")
+
+
+@pytest.mark.parametrize(
+    ("side", "roles", "ours", "theirs", "expected"),
+    [
+        ("own", {Role.SIGN}, BOTH, BOTH, [ADD, FLOW, REMOVE]),
+        ("own", {Role.SIGN}, BOTH, ONE, [AGREE, REPLACE, FLOW]),
+        ("own", {Role.DECRYPT}, BOTH, BOTH, [ENCRYPT]),
+        ("own", {Role.DECRYPT}, ONE, BOTH, [AGREE, REPLACE, FLOW]),
+        ("own", {Role.SIGN, Role.DECRYPT}, BOTH, BOTH, [ADD, ENCRYPT, FLOW, REMOVE]),
+        ("own", {Role.SIGN, Role.DECRYPT}, BOTH, ONE, [AGREE, REPLACE, FLOW]),
+        ("partner", {Role.VERIFY}, BOTH, BOTH, [COMPARE, SIGN]),
+        ("partner", {Role.ENCRYPT}, BOTH, BOTH, [COMPARE, LOAD, FLOW, REMOVE_KEY]),
+        ("partner", {Role.VERIFY, Role.ENCRYPT}, ONE, BOTH, [COMPARE, LOAD, AGREE, SWITCH, FLOW, REMOVE_KEY]),
+    ],
+)
+def test_what_a_partner_does_follows_the_plan(
+    side: str, roles: set[Role], ours: Capacity, theirs: Capacity, expected: list[tuple[str, str]]
+) -> None:
+    assert instructed(side, roles, ours, theirs) == expected
