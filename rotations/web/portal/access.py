@@ -68,7 +68,7 @@ def _respond(
     try:
         access_links.require_active_link(link, now=now)
     except LinkExpired as gone:
-        return _access_denied(request, "gone", 410, text=str(gone), desk=support_for_partner(link.partner))
+        return _access_denied(request, "gone", 410, text=str(gone), support=support_for_partner(link.partner))
     if request.method == "POST" and rate_limit.is_over_limit(link, now=now):
         return _access_denied(request, "busy", 429)
     with timezone.override(link.partner.time_zone):
@@ -84,8 +84,8 @@ def link_actor(request: HttpRequest, link: Link) -> Actor:
 
 
 def _access_denied(
-    request: HttpRequest, reason: str, status: int, *, text: str = "", desk: SupportContact | None = None
+    request: HttpRequest, reason: str, status: int, *, text: str = "", support: SupportContact | None = None
 ) -> HttpResponse:
     """Render why access is denied; the support contact is shown only to visitors with a former link."""
-    context = {"reason": reason, "text": text, "desk": desk}
+    context = {"reason": reason, "text": text, "support": support}
     return render(request, "portal/access_denied.html", context, status=status)

@@ -240,9 +240,8 @@ def portal_colleague(request: HttpRequest, visit: PortalVisit, page: PortalPage)
     form = ColleagueForm(request.POST)
 
     def apply(participant: Participant) -> None:
-        responses.suggest_contact(
-            participant, responses.SuggestedContact(**form.cleaned_data), by=visit.by, now=visit.now
-        )
+        suggestion = responses.SuggestedContact(**form.cleaned_data)
+        responses.suggest_contact(participant, suggestion, by=visit.by, now=visit.now)
 
     return process_answer(
         request, visit, page, PortalAnswer(form, "colleague", apply, texts.colleague_message)

@@ -164,14 +164,14 @@ def participant_announcement(request: HttpRequest, uid: UUID) -> HttpResponse:
 @require_permissions("rotations.change_rotation")
 def participant_announcement_html(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Respond with the HTML of the mail to a contact (``?contact=``, or the first one) for an iframe."""
-    return html_response(_draft(request, uid).html)
+    return html_response(_letter(request, uid).html)
 
 
 @require_safe
 @require_permissions("rotations.change_rotation")
 def participant_announcement_file(request: HttpRequest, uid: UUID, name: str) -> HttpResponse:
     """Respond with an attachment of the mail to a contact (``?contact=``, or the first one)."""
-    for file in _draft(request, uid).mail.attachments:
+    for file in _letter(request, uid).mail.attachments:
         if file.name == name:
             return download_response(file.content, file.name, file.content_type)
     raise Http404("The mail brings no file of this name.")
@@ -204,9 +204,9 @@ def _preview(uid: UUID) -> AnnouncementPreview:
         raise Http404(str(error)) from error
 
 
-def _draft(request: HttpRequest, uid: UUID) -> ComposedLetter:
+def _letter(request: HttpRequest, uid: UUID) -> ComposedLetter:
     preview, contact = _preview(uid), request.GET.get("contact", "")
-    for draft in preview.letters:
-        if contact in ("", str(draft.contact.uid)):
-            return draft
+    for letter in preview.letters:
+        if contact in ("", str(letter.contact.uid)):
+            return letter
     raise Http404("There is no mail to this contact.")

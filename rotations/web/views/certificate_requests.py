@@ -50,11 +50,11 @@ def partner_ask(request: HttpRequest, uid: UUID) -> HttpResponse:
         "preview": preview,
         "mails": [
             {
-                "contact": draft.contact,
-                "subject": draft.message.subject,
-                "text": fill_in(draft.message.text, {"link": LINK_PLACEHOLDER}),
+                "contact": letter.contact,
+                "subject": letter.message.subject,
+                "text": fill_in(letter.message.text, {"link": LINK_PLACEHOLDER}),
             }
-            for draft in (preview.letters if preview else ())
+            for letter in (preview.letters if preview else ())
         ],
         "obstacle": obstacle or (preview.obstacle if preview else ""),
         "links": Link.objects.alive(now).filter(partner=partner, participant=None),

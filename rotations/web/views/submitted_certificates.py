@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -20,7 +21,7 @@ from as2certs.errors import DomainError
 from identities.open_tasks import rotation_create_url
 from identities.views.common import post_data
 from rotations.exchange import submitted_certificates
-from rotations.exchange.submitted_certificates import contacts_by_age
+from rotations.exchange.submitted_certificates import FingerprintComparison, contacts_by_age
 from rotations.execution import fingerprint_check
 from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.models import HandedIn, Rotation
@@ -33,7 +34,10 @@ def handed_in_accept(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Show a submitted certificate beside the one in use, and record the comparison of its fingerprint."""
     submission = _get_submission_or_404(uid)
     form = FingerprintComparisonForm(post_data(request))
-    apply = partial(submitted_certificates.accept, submission)
+
+    def apply(by: Actor, now: datetime, **comparison: str) -> None:
+        submitted_certificates.accept(submission, FingerprintComparison(**comparison), by=by, now=now)
+
     success = f"The certificate of {submission.partner} is accepted: its fingerprint was compared."
     return _confirm_submission(request, submission, form, apply, success, "rotations/handed_in_accept.html")
 

@@ -168,7 +168,7 @@ def _context(visit: PortalVisit) -> dict[str, Any]:
         "submissions": [
             _submission_row(row) for row in _submissions(partner) if row.certificate_id not in used_pks
         ],
-        "desk": support_for_partner(partner),
+        "support": support_for_partner(partner),
         "now": visit.now,
     }
 
