@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -128,10 +129,20 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
             connection.ensure_connection()
             connection.connection.backup(new)
 
+    def restore_copy() -> None:
+        connection.ensure_connection()
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return new.backup(connection.connection)
+            except sqlite3.OperationalError:  # a browser's last request is still using a table
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
     def restore(case: TransactionTestCase) -> None:
         if on_sqlite:
-            connection.ensure_connection()
-            new.backup(connection.connection)
+            restore_copy()
         else:
             with unguarded():
                 empty(case)

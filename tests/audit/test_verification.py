@@ -229,6 +229,17 @@ def test_a_changed_entry_with_a_recomputed_hash_alone_is_reported(trail: Partner
     assert found.startswith("FORGED: position 3 ")
 
 
+def test_a_signed_entry_that_does_not_follow_its_predecessor_is_reported(trail: Partner) -> None:
+    tamper("UPDATE audit_entry SET reason = 'x' WHERE position = 3")
+    (entry_data,) = chained.read_entries(Entry.objects.filter(position=3))
+    changed = chained.compute_hash(entry_data)
+    signature = signing.trail_signer().sign(signing.entry_message(changed))
+    tamper("UPDATE audit_entry SET hash = %s, signature = %s WHERE position = 3", changed, signature)
+    (found,) = findings()
+    assert found.startswith("CHANGED: position 4 ")
+    assert found.endswith("does not follow on what is at position 3 now.")
+
+
 def test_the_newest_entry_is_compared_with_the_head(trail: Partner) -> None:
     """Somebody who has the key of the vault, but not that of the end: it is the same one, so this is a bug of ours."""
     tamper("UPDATE audit_entry SET reason = 'x' WHERE position = 6")

@@ -198,7 +198,7 @@ MUTATIONS = (
         "as2certs/mail/outbox.py",
         "unsure and message.unanswered + 1 >= MAX_UNANSWERED",
         "False",
-        ("tests/mail/test_outbox.py", "tests/mail/test_sending.py"),
+        ("tests/mail/test_real_servers.py",),
     ),
     Mutation(
         "a hook's output shows no password",
@@ -219,7 +219,7 @@ MUTATIONS = (
         "rotations/migrations/0001_initial.py",
         'fields=("identity_certificate", "threshold", "recipient"),',
         'fields=("identity_certificate", "threshold", "recipient", "at"),',
-        ("tests/rotations/test_reminders.py",),
+        ("tests/rotations/test_reminders_for_real.py",),
     ),
     Mutation(
         "no cut-over is made after its window",
