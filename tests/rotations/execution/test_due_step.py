@@ -33,7 +33,7 @@ WAY = [
 STARTS = NOW + timedelta(hours=2)
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 def test_a_due_step_crosses_ten_files_on_its_way_to_the_history(monkeypatch: pytest.MonkeyPatch) -> None:
     company = make_company(connector=None)
     rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)

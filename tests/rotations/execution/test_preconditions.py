@@ -34,7 +34,7 @@ from tests.rotations.company import (
 from tests.rotations.fake_clock import FakeClock
 from tests.rotations.rehearsals import make_test_side, require_rehearsals
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.django_db(transaction=True)
 
 STARTS = NOW + timedelta(hours=2)
 ENDS = STARTS + timedelta(hours=1)

@@ -37,6 +37,8 @@ from tests.rotations.fake_clock import FakeClock
 from tests.rotations.pages import get_page, page_text, post_form
 from tests.rotations.planning.changes import ROLES, make_change
 
+pytestmark = pytest.mark.django_db(transaction=True)
+
 STARTS = NOW + timedelta(days=3)
 LEAKED = "The key lay on a share"
 
@@ -111,7 +113,6 @@ def test_the_rules_find_violations_even_in_an_emergency() -> None:
 # Execution.
 
 
-@pytest.mark.django_db(transaction=True)
 def test_a_draft_is_applied_at_once_and_the_old_certificate_removed(company: Company, folder: Path) -> None:
     rotation = declare(make_draft(company, starts=STARTS), company)
     FakeClock().apply_due()
@@ -132,7 +133,6 @@ def test_a_draft_is_applied_at_once_and_the_old_certificate_removed(company: Com
     assert entry.reason == LEAKED
 
 
-@pytest.mark.django_db(transaction=True)
 def test_a_rotation_in_preparation_keeps_its_done_steps(company: Company, folder: Path) -> None:
     rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     FakeClock().apply_due()  # stages the new key beside the old one
@@ -150,7 +150,6 @@ def test_a_rotation_in_preparation_keeps_its_done_steps(company: Company, folder
     assert b"METHOD:CANCEL" in bytes(entry.content)  # the agreed window is cancelled
 
 
-@pytest.mark.django_db(transaction=True)
 def test_the_grace_period_ends_at_once(company: Company, folder: Path) -> None:
     rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     FakeClock().apply_due()
@@ -164,7 +163,6 @@ def test_the_grace_period_ends_at_once(company: Company, folder: Path) -> None:
     assert role_assignments.certificates_by_role(company.identity)["decrypt"] == [company.new]
 
 
-@pytest.mark.django_db(transaction=True)
 def test_a_partners_new_certificate_still_has_to_be_compared(company: Company) -> None:
     fabrikam = company.partners[0]
     old = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=30))
