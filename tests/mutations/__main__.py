@@ -24,7 +24,7 @@ from tests.mutations.catalogue import MUTATIONS, Mutation
 ROOT = Path(__file__).resolve().parents[2]
 #: How many mutations are tried at the same time.
 PARALLEL = 2
-#: Seconds after which the tests of one mutation are ended; a mutation that hangs the tests counts as killed.
+#: Seconds after which the tests of one mutation are ended. That proves nothing: the machine may be slow.
 TIME_LIMIT = 300
 #: Only what `make test` runs may kill a mutation.
 SELECTION = "not extended"
@@ -67,7 +67,7 @@ def run(mutation: Mutation) -> Trial:
             )
             verdict, detail = judge(done.returncode, done.stdout)
         except subprocess.TimeoutExpired:
-            verdict, detail = "killed", f"the tests hung for {TIME_LIMIT} s"
+            verdict, detail = "BROKEN", f"the tests did not end within {TIME_LIMIT} s"
     return Trial(mutation, verdict, detail, time.monotonic() - started)
 
 
