@@ -102,6 +102,7 @@ def test_a_passkey_is_added_and_lets_its_owner_in(
     assert troubles == []  # nothing that the Content-Security-Policy would have stopped
 
 
+@pytest.mark.extended
 def test_a_device_without_the_passkey_is_refused_with_a_message(
     vera: User, live_server: LiveServer, page: Page, device: PasskeyDevice
 ) -> None:
@@ -146,6 +147,7 @@ def test_an_answer_of_another_key_is_refused(
     expect(page).to_have_url(re.compile("/login/"))
 
 
+@pytest.mark.extended
 def test_a_passkey_reauthenticates_and_is_removed(
     vera: User, live_server: LiveServer, page: Page, device: PasskeyDevice
 ) -> None:

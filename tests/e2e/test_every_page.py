@@ -17,7 +17,7 @@ from tests.servers import Postgres
 from tests.stack import Stack
 from tests.test_rights import BY_LINK
 
-pytestmark = pytest.mark.dates
+pytestmark = pytest.mark.extended  # each page is looked at several times, which takes minutes
 
 PASSWORD = "a password of my own"
 
@@ -93,8 +93,8 @@ WITHOUT_A_LINK = {
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(6, id="some of each kind"),
-        pytest.param(None, id="all", marks=pytest.mark.extended),
+        pytest.param(6, id="some of each kind", marks=pytest.mark.dates),
+        pytest.param(None, id="all"),
     ],
 )
 def tour(

@@ -16,6 +16,7 @@ from tests.stack import Stack
 
 @pytest.mark.openssl
 @pytest.mark.dates
+@pytest.mark.extended
 def test_a_rotation_is_set_up_without_javascript(
     chromium: Browser, make_stack: Callable[..., Stack], tmp_path: Path
 ) -> None:

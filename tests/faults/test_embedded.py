@@ -22,6 +22,7 @@ def test_changes_on_sqlite_are_applied_once_by_worker_beat_and_loop(embedded: Si
 
 
 @pytest.mark.faults(row=1)
+@pytest.mark.extended
 def test_a_killed_workers_step_on_sqlite_is_taken_up_by_the_loop(embedded: Site) -> None:
     victim, _ = embedded.start_idle("worker", "beat")
     embedded.let_hooks_wait()

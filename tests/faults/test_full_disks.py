@@ -55,6 +55,7 @@ def test_a_full_disk_leaves_the_old_certificates_alarms_and_is_applied_by_a_pers
     assert site.judge(5, retried=3).wrong == []
 
 
+@pytest.mark.extended
 def test_a_database_that_is_read_only_loses_nothing_alarms_at_once_and_goes_on_by_itself(
     site: Site, smtp_server: MailServer, postgres: Postgres
 ) -> None:

@@ -64,7 +64,9 @@ def test_changes_are_applied_at_their_moment_by_the_databases_clock(
     assert site.arrivals(smtp_server.messages) == [1] * 4
 
 
-@pytest.mark.parametrize("offset", ["+1d", pytest.param("-1h", marks=IN_FULL)])
+@pytest.mark.parametrize(
+    "offset", [pytest.param("+1d", marks=pytest.mark.extended), pytest.param("-1h", marks=IN_FULL)]
+)
 def test_what_a_person_starts_from_a_web_process_with_a_wrong_clock_happens_now(
     offset: str, site: Site, smtp_server: MailServer
 ) -> None:

@@ -34,6 +34,7 @@ def test_unknown_figures_are_refused() -> None:
 @pytest.mark.postgres
 @pytest.mark.redis
 @pytest.mark.processes
+@pytest.mark.extended
 def test_a_small_run_ends_with_one_line_per_figure() -> None:
     done = bench("--part", "500", "inventory")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -114,6 +114,7 @@ def test_run_starts_all_processes_shows_a_password_once_and_stops_them(tmp_path:
     assert processes_of(var) == []
 
 
+@pytest.mark.extended
 def test_the_example_data_is_loaded_once_and_sigterm_or_a_closed_terminal_ends_everything(
     tmp_path: Path,
 ) -> None:

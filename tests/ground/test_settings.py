@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.samples import sample
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 VAULT_KEY = "dGVzdHMgb25seSwgdGhpcyBrZXkgc2VhbHMgbm90aCE="
 
@@ -44,33 +46,40 @@ def sound(tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
-    [
-        ("AS2CERTS_VALUT_KEYS", "x", "AS2CERTS_VALUT_KEYS is not a setting"),
-        ("AS2CERTS_SESSION_HOURS", "twelve", "AS2CERTS_SESSION_HOURS can't be read (it is “twelve”)"),
-        ("AS2CERTS_BASE_URL", "certs.example.com", "AS2CERTS_BASE_URL can't be read"),
-        ("AS2CERTS_HOOKS", '{"reload": "reload-as2"}', "AS2CERTS_HOOKS can't be read"),
-        ("AS2CERTS_HOOKS", "reload", "AS2CERTS_HOOKS can't be read"),
-        (
-            "AS2CERTS_PROXIES",
-            "10.0.0.5, proxy.example.com",
-            "AS2CERTS_PROXIES can't be read: 'proxy.example.com'",
-        ),
-        ("AS2CERTS_PROXIES", "10.0.0.5/8", "AS2CERTS_PROXIES can't be read"),
-        ("AS2CERTS_LOG_LEVEL", "LOUD", "AS2CERTS_LOG_LEVEL can't be read"),
-        ("DEBUG", "ture", "DEBUG can't be read (it is “ture”)"),
-        ("DATABASE_URL", "oracle://scott:tiger@host/name", "DATABASE_URL"),
-        ("REDIS_URL", "localhost:6379", "REDIS_URL can't be read"),
-        ("EMAIL_URL", "mail.example.com", "EMAIL_URL can't be read"),
-        ("AS2CERTS_BOUNCES_KEY", "k" * 31, "AS2CERTS_BOUNCES_KEY is too easy to guess"),
-        ("AS2CERTS_BOUNCES_MAILBOX", "imap://us:word@host", "AS2CERTS_BOUNCES_MAILBOX can't be read"),
-        ("AS2CERTS_BOUNCES_MAILBOX", "imaps://us@host", "AS2CERTS_BOUNCES_MAILBOX can't be read"),
-        ("AS2CERTS_BOUNCES_MAILBOX", "imaps://us:word@host:zzz", "AS2CERTS_BOUNCES_MAILBOX can't be read"),
-        (
-            "SECRET_KEY_FILE",
-            "/nowhere/key",
-            "SECRET_KEY_FILE names the file /nowhere/key, which can't be read",
-        ),
-    ],
+    sample(
+        [
+            ("AS2CERTS_VALUT_KEYS", "x", "AS2CERTS_VALUT_KEYS is not a setting"),
+            ("AS2CERTS_SESSION_HOURS", "twelve", "AS2CERTS_SESSION_HOURS can't be read (it is “twelve”)"),
+            ("AS2CERTS_BASE_URL", "certs.example.com", "AS2CERTS_BASE_URL can't be read"),
+            ("AS2CERTS_HOOKS", '{"reload": "reload-as2"}', "AS2CERTS_HOOKS can't be read"),
+            ("AS2CERTS_HOOKS", "reload", "AS2CERTS_HOOKS can't be read"),
+            (
+                "AS2CERTS_PROXIES",
+                "10.0.0.5, proxy.example.com",
+                "AS2CERTS_PROXIES can't be read: 'proxy.example.com'",
+            ),
+            ("AS2CERTS_PROXIES", "10.0.0.5/8", "AS2CERTS_PROXIES can't be read"),
+            ("AS2CERTS_LOG_LEVEL", "LOUD", "AS2CERTS_LOG_LEVEL can't be read"),
+            ("DEBUG", "ture", "DEBUG can't be read (it is “ture”)"),
+            ("DATABASE_URL", "oracle://scott:tiger@host/name", "DATABASE_URL"),
+            ("REDIS_URL", "localhost:6379", "REDIS_URL can't be read"),
+            ("EMAIL_URL", "mail.example.com", "EMAIL_URL can't be read"),
+            ("AS2CERTS_BOUNCES_KEY", "k" * 31, "AS2CERTS_BOUNCES_KEY is too easy to guess"),
+            ("AS2CERTS_BOUNCES_MAILBOX", "imap://us:word@host", "AS2CERTS_BOUNCES_MAILBOX can't be read"),
+            ("AS2CERTS_BOUNCES_MAILBOX", "imaps://us@host", "AS2CERTS_BOUNCES_MAILBOX can't be read"),
+            (
+                "AS2CERTS_BOUNCES_MAILBOX",
+                "imaps://us:word@host:zzz",
+                "AS2CERTS_BOUNCES_MAILBOX can't be read",
+            ),
+            (
+                "SECRET_KEY_FILE",
+                "/nowhere/key",
+                "SECRET_KEY_FILE names the file /nowhere/key, which can't be read",
+            ),
+        ],
+        7,
+    ),
 )
 def test_an_invalid_value_ends_the_start_with_one_line(
     sound: dict[str, str], name: str, value: str, said: str

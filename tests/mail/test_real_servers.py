@@ -51,7 +51,7 @@ def running(**options: Any) -> Iterator[SmtpServer]:
         office.close()
 
 
-@pytest.mark.parametrize("tls", ["starttls", "implicit"])
+@pytest.mark.parametrize("tls", ["starttls", pytest.param("implicit", marks=pytest.mark.extended)])
 def test_it_sends_over_tls_with_a_login(make_stack: Callable[..., Stack], tmp_path: Path, tls: str) -> None:
     shown = make_server_certificates(tmp_path)
     scheme = {"starttls": "smtp+tls", "implicit": "smtp+ssl"}[tls]
@@ -71,7 +71,9 @@ def test_it_sends_over_tls_with_a_login(make_stack: Callable[..., Stack], tmp_pa
     ("scheme", "name", "said"),
     [
         ("smtp+tls", "localhost", "unable to get local issuer certificate"),
-        ("smtp+ssl", "localhost", "unable to get local issuer certificate"),
+        pytest.param(
+            "smtp+ssl", "localhost", "unable to get local issuer certificate", marks=pytest.mark.extended
+        ),
         ("smtp+tls", "mail.example.com", "Hostname mismatch"),
     ],
 )

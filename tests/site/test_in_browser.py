@@ -95,6 +95,7 @@ def test_without_javascript_the_menu_opens_and_logs_out(open_page: Open) -> None
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
 
 
+@pytest.mark.extended
 def test_a_menu_closes_with_escape_and_gives_the_focus_back(open_page: Open) -> None:
     page = open_page(viewport={"width": 1440, "height": 900})
     summary = page.locator(".bar-end details.only-wide summary")
@@ -105,6 +106,7 @@ def test_a_menu_closes_with_escape_and_gives_the_focus_back(open_page: Open) -> 
     expect(summary).to_be_focused()
 
 
+@pytest.mark.extended
 def test_a_slash_goes_to_the_search_and_the_first_tab_to_the_content(open_page: Open) -> None:
     page = open_page(viewport={"width": 1440, "height": 900})
     page.keyboard.press("Tab")
@@ -132,6 +134,7 @@ def test_a_fingerprint_is_copied_whole(open_page: Open) -> None:
     assert len(whole) == 95
 
 
+@pytest.mark.extended
 def test_the_example_data_is_one_click_away(open_page: Open) -> None:
     page = open_page(viewport={"width": 1440, "height": 900})
     page.get_by_role("button", name="Load example data").click()

@@ -38,6 +38,7 @@ from tests.identities.connectors.changes import (
     station_of,
 )
 from tests.identities.connectors.test_kills import each_kill
+from tests.samples import sample
 
 NORTHWIND = "partners/NORTHWIND/sign"
 STAGE = change("stage", {"decrypt": "add"})
@@ -315,7 +316,7 @@ def kept(root: Path, tmp_path: Path) -> Callable[[], None]:
     return afresh
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", sample(CHANGES, 3))
 def test_killed_anywhere_everybody_is_signed_to_with_what_they_accept_and_the_next_call_goes_on(
     root: Path, tmp_path: Path, name: str
 ) -> None:
@@ -343,7 +344,7 @@ def test_killed_anywhere_everybody_is_signed_to_with_what_they_accept_and_the_ne
         assert snapshot(root) == whole, number
 
 
-@pytest.mark.parametrize("name", ["the default", "for one"])
+@pytest.mark.parametrize("name", [pytest.param("the default", marks=pytest.mark.extended), "for one"])
 def test_killed_during_a_restore_no_partner_gets_a_certificate_that_it_does_not_accept(
     root: Path, tmp_path: Path, name: str
 ) -> None:

@@ -133,6 +133,7 @@ def test_selected_partners_are_announced_to(inside: Page, live_server: object, r
     assert [letter.partner.name for letter in Letter.objects.all()] == ["Northwind"]
 
 
+@pytest.mark.extended
 def test_selected_partners_are_reminded(inside: Page, live_server: object, announced: Rotation) -> None:
     show(inside, live_server, announced)
     together(inside, "Remind …")
@@ -144,6 +145,7 @@ def test_selected_partners_are_reminded(inside: Page, live_server: object, annou
     assert [letter.partner.name for letter in Letter.objects.filter(kind="nudge")] == ["Northwind"]
 
 
+@pytest.mark.extended
 def test_selected_partners_get_more_time(inside: Page, live_server: object, announced: Rotation) -> None:
     show(inside, live_server, announced)
     together(inside, "Give more time …")
@@ -154,6 +156,7 @@ def test_selected_partners_get_more_time(inside: Page, live_server: object, anno
     assert announced.participants.filter(answer_by__date__gte=day).count() == 2
 
 
+@pytest.mark.extended
 def test_the_change_continues_without_selected_partners(
     inside: Page, live_server: object, announced: Rotation
 ) -> None:
@@ -169,6 +172,7 @@ def test_the_change_continues_without_selected_partners(
     ]
 
 
+@pytest.mark.extended
 def test_selected_partners_are_printed(inside: Page, live_server: object, announced: Rotation) -> None:
     show(inside, live_server, announced)
     inside.get_by_label("Tick Northwind").check()

@@ -139,9 +139,8 @@ def answers(now: datetime) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize(
-    "holds", [Partner.Holds.SEVERAL, pytest.param(Partner.Holds.ONE, marks=pytest.mark.extended)]
-)
+@pytest.mark.extended
+@pytest.mark.parametrize("holds", [Partner.Holds.SEVERAL, Partner.Holds.ONE])
 def test_each_state_fits_a_phone_and_a_desktop_and_is_accessible(
     chromium: Browser, live_server: object, holds: str
 ) -> None:
@@ -167,6 +166,7 @@ def test_each_state_fits_a_phone_and_a_desktop_and_is_accessible(
     assert len(tour.nameless) == 16
 
 
+@pytest.mark.extended
 def test_denied_visitors_get_an_accessible_page(chromium: Browser, live_server: object) -> None:
     setting, desk, tour = Setting(str(live_server)), Desk(chromium, str(live_server)), Tour()
     look_at(desk, "/p/wrong/", tour)
@@ -254,6 +254,7 @@ def test_everything_is_reachable_by_keyboard(browse: Callable[..., Page], live_s
     assert setting.northwind.declined_reason == "Our vendor is away"
 
 
+@pytest.mark.extended
 def test_touch_targets_are_large_enough(browse: Callable[..., Page], live_server: object) -> None:
     setting = Setting(str(live_server))
     page = browse(**PHONE)
@@ -268,6 +269,7 @@ def test_touch_targets_are_large_enough(browse: Callable[..., Page], live_server
     assert small == []
 
 
+@pytest.mark.extended
 def test_a_time_can_be_proposed_without_javascript(browse: Callable[..., Page], live_server: object) -> None:
     setting = Setting(str(live_server))
     page = browse(**PHONE, java_script_enabled=False)
@@ -300,7 +302,7 @@ def test_a_script_blocks_large_files_and_keeps_the_input(
     expect(page.get_by_label("Anything we should know")).to_have_value("On both nodes")
 
 
-@pytest.mark.parametrize("works", [True, False])
+@pytest.mark.parametrize("works", [True, pytest.param(False, marks=pytest.mark.extended)])
 def test_after_the_change_the_partner_reports_the_result(
     browse: Callable[..., Page], live_server: object, works: bool
 ) -> None:
@@ -370,6 +372,7 @@ print(json.dumps(fresh.url))
 """
 
 
+@pytest.mark.extended
 def test_a_file_of_100_mb_gets_an_error_page_and_no_broken_connection(
     chromium: Browser, make_stack: Callable[..., Stack], huge: Path
 ) -> None:
