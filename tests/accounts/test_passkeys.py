@@ -163,6 +163,7 @@ def test_a_passkey_reauthenticates_and_is_removed(
     assert not Authenticator.objects.exists()  # the recovery codes went with it
 
 
+@pytest.mark.extended
 def test_a_passkey_suffices_to_export_a_private_key(
     vera: User, live_server: LiveServer, page: Page, device: PasskeyDevice
 ) -> None:

@@ -39,7 +39,7 @@ def test_whatever_is_cut_around_its_commit_is_applied_once(
     with Wire(site.database_url) as wire:
         site.set_up("many", [1.0] * BURST, directories=range(0, BURST, 3), ago=2)
         site.environment["DATABASE_URL"] = wire.url
-        wire.decide = cuts = Cuts(120 if full else 30)
+        wire.decide = cuts = Cuts(120 if full else 16)
         processes = site.start("worker", "beat", "loop")
         site.wait_for("done", BURST, seconds=240)
         wait_until(lambda: cuts.made.total() >= cuts.most, seconds=150, what="all the cuts")

@@ -16,7 +16,7 @@ LOOK = (
 )
 #: The window is about to end, and the next attempt comes before that.
 LAST_CALL = """
-UPDATE rotations_step SET due_at = clock_timestamp(), latest_at = clock_timestamp() + interval '30 s' WHERE id = {step}
+UPDATE rotations_step SET due_at = clock_timestamp(), latest_at = clock_timestamp() + interval '3 s' WHERE id = {step}
 """
 #: The database itself refuses to let this step be done, whoever tries.
 POISON = """
@@ -29,7 +29,7 @@ CREATE TRIGGER poison BEFORE UPDATE ON rotations_step FOR EACH ROW
 def test_one_failing_step_among_many_is_tried_again_with_growing_pauses_and_then_before_a_person(
     site: Site, full: bool
 ) -> None:
-    count, times = (10_000, 4) if full else (200, 3)
+    count, times = (10_000, 4) if full else (200, 2)
     site.start_idle("worker", "worker", "beat", "loop")
     assert site.crowd(count, 3.0) == count
     ((step,),) = site.sql(

@@ -16,7 +16,7 @@ SOME = "SELECT 1 FROM rotations_step WHERE act = 'cut_over' AND state = 'done' L
 def test_a_burst_is_applied_once_although_the_database_is_restarted_in_it(
     site: Site, postgres: Postgres, full: bool
 ) -> None:
-    burst = 3000 if full else 2000
+    burst = 3000 if full else 700
     assert site.crowd(burst, 0.0, directories=1) == burst
     site.let_hooks_wait()
     processes = site.start("worker", "worker", "beat", "loop")

@@ -80,6 +80,7 @@ def test_no_page_is_wider_than_a_phone_or_complains_in_the_console(open_page: Op
     assert said == []
 
 
+@pytest.mark.extended
 def test_dark_mode_follows_the_system_without_javascript(open_page: Open) -> None:
     dark = open_page(color_scheme="dark", java_script_enabled=False)
     light = open_page(color_scheme="light", java_script_enabled=False)
@@ -88,6 +89,7 @@ def test_dark_mode_follows_the_system_without_javascript(open_page: Open) -> Non
     assert colours == ["rgb(17, 24, 26)", "rgb(248, 250, 250)"]
 
 
+@pytest.mark.extended
 def test_without_javascript_the_menu_opens_and_logs_out(open_page: Open) -> None:
     page = open_page(viewport={"width": 390, "height": 844}, java_script_enabled=False)
     page.get_by_text("Menu", exact=True).click()

@@ -81,6 +81,7 @@ def mail_lines(part: Locator) -> list[str]:
     return re.sub(r"http\S+|•••", "<link>", part.inner_text()).split("\n")
 
 
+@pytest.mark.extended
 def test_the_previewed_mail_is_sent(inside: Page, live_server: object, rotation: Rotation) -> None:
     show(inside, live_server, rotation)
     inside.locator(".page-actions").get_by_role("link", name=re.compile("^Announce")).click()
@@ -112,6 +113,7 @@ def test_the_previewed_mail_is_sent(inside: Page, live_server: object, rotation:
         assert html == seen_html
 
 
+@pytest.mark.extended
 def test_the_button_shows_the_number_of_selected_partners(
     inside: Page, live_server: object, rotation: Rotation
 ) -> None:

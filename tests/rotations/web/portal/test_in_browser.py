@@ -204,6 +204,7 @@ def test_a_partner_answers_on_a_phone_without_javascript(
     assert northwind.downloaded_at is not None
 
 
+@pytest.mark.extended
 def test_the_old_fingerprint_is_detected_while_typing_and_refused(
     browse: Callable[..., Page], live_server: object
 ) -> None:
@@ -228,6 +229,7 @@ def test_the_old_fingerprint_is_detected_while_typing_and_refused(
     expect(field).to_have_attribute("aria-invalid", "true")
 
 
+@pytest.mark.extended
 def test_everything_is_reachable_by_keyboard(browse: Callable[..., Page], live_server: object) -> None:
     setting = Setting(str(live_server))
     page = browse(viewport={"width": 1440, "height": 1000})
@@ -286,6 +288,7 @@ def test_a_time_can_be_proposed_without_javascript(browse: Callable[..., Page], 
     assert setting.northwind.proposed_zone == CHICAGO
 
 
+@pytest.mark.extended
 def test_a_script_blocks_large_files_and_keeps_the_input(
     browse: Callable[..., Page], live_server: object, huge: Path
 ) -> None:

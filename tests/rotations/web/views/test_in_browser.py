@@ -62,6 +62,7 @@ def test_the_page_refreshes_itself_and_keeps_open_sections(
     expect(inside.locator("#rotation-head")).to_contain_text("scheduled", timeout=20_000)
 
 
+@pytest.mark.extended
 def test_the_refresh_waits_while_a_field_has_the_focus(
     inside: Page, live_server: object, company: Company
 ) -> None:
@@ -82,6 +83,7 @@ def test_the_refresh_waits_while_a_field_has_the_focus(
     assert step.note == "Loaded by the night shift"
 
 
+@pytest.mark.extended
 def test_a_chosen_file_is_kept_while_the_window_is_corrected(
     inside: Page, live_server: object, company: Company, tmp_path: Path
 ) -> None:
