@@ -238,6 +238,7 @@ def test_an_impossible_fuzzy_window_is_explained_in_the_draft(company: Company) 
     )
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     ("automatic", "told"),
     [
