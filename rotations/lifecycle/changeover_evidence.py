@@ -8,7 +8,6 @@ the grace period; and never before late messages have drained.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -24,14 +23,10 @@ from rotations.execution import transitions
 from rotations.letters import sending
 from rotations.letters.context import LetterContext
 from rotations.lifecycle import open_window
-from rotations.models import Letter, Participant, Rotation, Sighting, Step
+from rotations.models import Letter, Participant, Rotation, Sighting
 from rotations.notifications import operator_mail
-from rotations.planning.change import Act, Role, StepEvidence
+from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepAction
-
-#: The role of a rotation that a sighting is evidence for.
-ROLE_OF_USE = {Sighting.Use.SIGNED: Role.VERIFY, Sighting.Use.ENCRYPTED: Role.DECRYPT}
-
 
 #: How far the clocks of AS2 systems may differ; a message later than this is a typing error.
 CLOCK_TOLERANCE = timedelta(minutes=15)
@@ -122,7 +117,7 @@ def record_sighting(partner: Partner, message: ObservedMessage, *, by: Actor, no
 
 def _match_participant(partner: Partner, use: str, serials: list[str]) -> tuple[Participant | None, str, str]:
     """Return the newest participant whose rotation has one of the serials, that serial, and the verdict."""
-    role = ROLE_OF_USE[Sighting.Use(use)]
+    role = Sighting.Use(use).role
     parts = Participant.objects.filter(
         partner=partner, removed_reason="", rotation__state__in=OBSERVED_STATES
     )
@@ -172,20 +167,9 @@ def _mark_migrated(
         participant.straggling_at = None
     participant.save(update_fields=["migrated_at", "straggling_at"])
     open_steps = participant.steps.exclude(state__in=SETTLED).filter(blocked=False).order_by("position")
-    proof = f"a message of {format_moment(sighting.at, 'UTC', 'offset')} used it (serial {sighting.serial})"
-    for step in _proven_steps(open_steps, ROLE_OF_USE[Sighting.Use(sighting.use)]):
-        transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=proof)
-    open_window.switch_on_evidence(rotation, participant, proof, by=by, now=now)
-
-
-def _proven_steps(steps: Iterable[Step], role: str) -> list[Step]:
-    """Return the steps for which an inbound message with the new certificate is evidence."""
-    return [
-        step
-        for step in steps
-        if StepEvidence.INBOUND_MESSAGE in step.evidence
-        and (step.act != Act.PARTNER_CUT_OVER or any(effect["role"] == role for effect in step.effects))
-    ]
+    for step in filter(sighting.proves, open_steps):
+        transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=sighting.text)
+    open_window.switch_on_evidence(rotation, participant, sighting.text, by=by, now=now)
 
 
 def _mark_straggling(

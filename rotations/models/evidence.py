@@ -8,10 +8,11 @@ from typing import Self
 from django.db import models
 from django.urls import reverse
 
-from as2certs.time_format import format_utc
+from as2certs.time_format import format_moment, format_utc
 from partners.models import Partner, PartnerCertificate
 from rotations.models.correspondence import Link
-from rotations.models.rotation import Participant, Rotation
+from rotations.models.rotation import Participant, Rotation, Step
+from rotations.planning.change import Act, Role, StepEvidence
 
 
 class HandedInQuerySet(models.QuerySet["HandedIn"]):
@@ -65,6 +66,11 @@ class Sighting(models.Model):
         SIGNED = "signed", "signed by them with"
         ENCRYPTED = "encrypted", "encrypted by them to"
 
+        @property
+        def role(self) -> Role:
+            """Return the role of a certificate that such a message is evidence for."""
+            return Role.VERIFY if self is Sighting.Use.SIGNED else Role.DECRYPT
+
     class Verdict(models.TextChoices):
         NEW = "new", "the new one"
         OLD = "old", "the old one"
@@ -89,3 +95,15 @@ class Sighting(models.Model):
 
     def __str__(self) -> str:
         return f"{self.partner}: {self.get_use_display()} {self.get_verdict_display()}, {format_utc(self.at)}"
+
+    @property
+    def text(self) -> str:
+        """Return the evidence in words, with the moment in UTC, for the note of a step that it proves."""
+        return f"a message of {format_moment(self.at, 'UTC', 'offset')} used it (serial {self.serial})"
+
+    def proves(self, step: Step) -> bool:
+        """Return whether a message with the new certificate proves that its sender has done this step."""
+        return StepEvidence.INBOUND_MESSAGE in step.evidence and (
+            step.act != Act.PARTNER_CUT_OVER
+            or any(effect["role"] == self.Use(self.use).role for effect in step.effects)
+        )

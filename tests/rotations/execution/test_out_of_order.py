@@ -1,0 +1,167 @@
+"""Answers and evidence that come before their turn: nothing is asked of a partner before we are ready for it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import permutations
+
+import pytest
+
+from as2certs import pki
+from identities.models import AS2System
+from rotations.errors import ActionRefused
+from rotations.exchange import digest, responses
+from rotations.exchange.partner_evidence import load_histories, load_participants
+from rotations.execution.confirmations import PartnerAnswer, record_answer, waive
+from rotations.lifecycle import approval, step_actions
+from rotations.lifecycle.changeover_evidence import ObservedMessage, record_sighting
+from rotations.models import Participant, Rotation, Sighting, Step
+from rotations.planning.states import SETTLED
+from rotations.web.portal.page import PortalPage
+from tests.rotations.company import NOW, Company, make_company, make_draft
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+STARTS = NOW + timedelta(days=9)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def company(db: None) -> Company:
+    """A company whose AS2 system is operated by hand, and reads with several keys; its partners hold both too."""
+    return make_company(connector="manual", overlap=AS2System.Overlap.READERS)
+
+
+@pytest.fixture
+def rotation(company: Company) -> Rotation:
+    """An approved rotation: somebody has to load the new key beside the old one first."""
+    return approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
+
+
+@pytest.fixture
+def northwind(rotation: Rotation) -> Participant:
+    return rotation.participants.select_related("partner", "rotation").get(partner__name="Northwind")
+
+
+def step(participant: Participant, act: str) -> Step:
+    return participant.steps.get(act=act)
+
+
+def load_key(rotation: Rotation, company: Company, at: timedelta = HOUR) -> None:
+    for stage in rotation.steps.filter(act="stage"):
+        step_actions.complete_step(stage, note="loaded", by=company.by, now=NOW + at)
+
+
+def answer(participant: Participant, company: Company, *, agreed: bool = True) -> None:
+    assert participant.rotation.new is not None
+    fingerprint = pki.format_fingerprint(participant.rotation.new.sha256)
+    record_answer(
+        participant,
+        PartnerAnswer("Nora", by=company.by, now=NOW + HOUR),
+        fingerprint=fingerprint,
+        installed=True,
+        agreed=agreed,
+    )
+
+
+def see_new(participant: Participant, company: Company, at: timedelta = HOUR) -> Sighting:
+    """Record a message that Northwind encrypted with the new certificate."""
+    message = ObservedMessage(use=Sighting.Use.ENCRYPTED, serial=company.new.serial, at=NOW + at)
+    return record_sighting(participant.partner, message, by=company.by, now=NOW + at)
+
+
+def may_switch(participant: Participant, *, now: timedelta) -> bool:
+    """Return whether the partner's page asks it to encrypt with the new certificate now."""
+    questions = {question.key: question for question in PortalPage.of(participant, now=NOW + now).questions}
+    return questions["switched"].waits
+
+
+def blocker_text(participant: Participant, *, now: timedelta) -> str:
+    """Return what the owner's digest says about the partner; empty if it is not waited for."""
+    history = load_histories(load_participants(participant.rotation))[participant.pk]
+    found = digest.find_blocker(history, now=NOW + now, zone="UTC")
+    return found.what if found else ""
+
+
+def test_a_partner_that_answered_is_not_told_to_switch_before_we_have_loaded_the_key(
+    rotation: Rotation, northwind: Participant, company: Company
+) -> None:
+    answer(northwind, company)
+    assert step(northwind, "partner_cut_over").blocked
+    assert not may_switch(northwind, now=2 * HOUR)
+    assert "switch" not in blocker_text(northwind, now=timedelta(days=60))
+    with pytest.raises(ActionRefused, match="comes later"):
+        responses.report_switched(northwind, "partner_cut_over", by=company.by, now=NOW + 2 * HOUR)
+
+    load_key(rotation, company, at=3 * HOUR)
+    assert not step(northwind, "partner_cut_over").blocked
+    assert may_switch(northwind, now=4 * HOUR)
+
+
+def test_a_waived_partner_is_not_told_to_switch_before_we_have_loaded_the_key(
+    rotation: Rotation, northwind: Participant, company: Company
+) -> None:
+    waive(northwind, reason="They are away", by=company.by, now=NOW)
+    assert step(northwind, "partner_cut_over").blocked
+    load_key(rotation, company)
+    assert not step(northwind, "partner_cut_over").blocked
+
+
+def test_a_message_before_its_turn_completes_the_step_when_that_opens(
+    rotation: Rotation, northwind: Participant, company: Company
+) -> None:
+    answer(northwind, company)
+    sighting = see_new(northwind, company)
+    assert step(northwind, "partner_cut_over").state == "waiting"
+
+    load_key(rotation, company, at=3 * HOUR)
+    done = step(northwind, "partner_cut_over")
+    assert (done.state, done.done_at) == ("done", NOW + 3 * HOUR)
+    assert done.note == f"a message of Mon 23 Nov 2026, 13:00 UTC used it (serial {sighting.serial})"
+    others = rotation.steps.filter(act="partner_cut_over").exclude(participant=northwind)
+    assert {other.state for other in others} == {"waiting"}
+    assert "switch" not in blocker_text(northwind, now=timedelta(days=60))
+
+
+def test_an_early_message_does_not_stand_for_our_own_test(
+    rotation: Rotation, northwind: Participant, company: Company
+) -> None:
+    see_new(northwind, company)
+    answer(northwind, company)
+    load_key(rotation, company)
+    assert {test.state for test in rotation.steps.filter(act="test")} == {"waiting"}
+
+
+def test_a_message_with_the_old_certificate_completes_nothing(
+    rotation: Rotation, northwind: Participant, company: Company
+) -> None:
+    message = ObservedMessage(use=Sighting.Use.ENCRYPTED, serial=company.old.serial, at=NOW)
+    record_sighting(northwind.partner, message, by=company.by, now=NOW)
+    answer(northwind, company)
+    load_key(rotation, company)
+    assert step(northwind, "partner_cut_over").state == "waiting"
+
+
+@pytest.mark.parametrize(
+    "order", list(permutations(("answer", "see_new", "load_key", "waive_other"))), ids="-".join
+)
+def test_in_any_order_no_step_opens_before_all_that_precede_it(
+    order: tuple[str, ...], rotation: Rotation, northwind: Participant, company: Company
+) -> None:
+    fabrikam = rotation.participants.select_related("partner", "rotation").get(partner__name="Fabrikam")
+    for event in order:
+        if event == "answer":
+            answer(northwind, company)
+        elif event == "see_new":
+            see_new(northwind, company)
+        elif event == "load_key":
+            load_key(rotation, company)
+        else:
+            waive(fabrikam, reason="They are away", by=company.by, now=NOW)
+        staged = not rotation.steps.filter(act="stage").exclude(state__in=SETTLED).exists()
+        for participant in (northwind, fabrikam):
+            assert staged or step(participant, "partner_cut_over").blocked, (event, participant.partner)
+            assert staged or not may_switch(participant, now=2 * HOUR), (event, participant.partner)
+    assert step(northwind, "partner_cut_over").state == "done"
+    assert step(fabrikam, "partner_cut_over").state == "waiting"
+    assert may_switch(fabrikam, now=2 * HOUR)
