@@ -23,7 +23,7 @@ from rotations.execution import transitions
 from rotations.letters import sending
 from rotations.letters.context import LetterContext
 from rotations.lifecycle import open_window
-from rotations.models import Letter, Participant, Rotation, Sighting
+from rotations.models import Letter, Participant, Rotation, Sighting, Step
 from rotations.notifications import operator_mail
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepAction
@@ -46,7 +46,7 @@ OBSERVED_STATES = (
 WARNING_PERIOD = timedelta(days=7)
 
 
-#: Acts of a partner that may still be open when the grace period is over.
+#: Acts that may still be open when the grace period is over. A test is ours to record once a message was seen.
 OWED_ACTS = (Act.PARTNER_CUT_OVER, Act.TEST)
 
 
@@ -183,17 +183,18 @@ def _mark_straggling(
     participant.save(update_fields=["straggling_at"])
     if first:
         text = f"{participant.partner} still uses the old certificate."
-        more = (
+        advice = (
             f"A message of {format_moment(sighting.at, participant.partner.time_zone, 'offset')} was "
             f"{sighting.get_use_display()} it. Call them before the old certificate is retired here."
         )
-        operator_mail.notify_partner_response(participant, text, more, at=now)
+        operator_mail.notify_partner_response(participant, text, at=now, advice=advice)
 
 
 def warn_and_release(now: datetime) -> int:
     """Warn partners without evidence when the grace period is over, and skip the steps of those warned a week ago.
 
-    Return how many were warned or released. A partner that was seen with the old certificate is left to an operator.
+    Return how many were warned or released. A partner that was seen with the old certificate is left to an operator,
+    and one that was seen with the new certificate is not warned of what our own people still have to record.
     """
     due = Rotation.objects.filter(
         state=RotationState.APPLIED,
@@ -222,14 +223,14 @@ def _warn_or_release(pk: int, *, now: datetime) -> int:
     count = 0
     for participant in rotation.participants.select_related("partner").prefetch_related("partner__contacts"):
         participant.rotation = rotation
-        open_steps = list(
-            participant.steps.filter(act__in=OWED_ACTS, blocked=False)
-            .exclude(state__in=SETTLED)
-            .order_by("position")
-        )
+        owed = participant.steps.filter(act__in=OWED_ACTS, blocked=False).exclude(state__in=SETTLED)
+        open_steps = list(owed.order_by("position"))
         if not open_steps or participant.is_removed:
             continue
-        if participant.warned_at is None:
+        has_moved = participant.migrated_at is not None and participant.straggling_at is None
+        if has_moved and all(step.act == Act.TEST for step in open_steps):
+            _remind_of_test(rotation, participant, open_steps[0], now=now)
+        elif participant.warned_at is None:
             _warn(rotation, participant, now=now)
             count += 1
         elif participant.straggling_at is None and participant.warned_at + WARNING_PERIOD <= now:
@@ -240,6 +241,18 @@ def _warn_or_release(pk: int, *, now: datetime) -> int:
                 transitions.settle_step(step, StepAction.SKIP, by=Actor.runner(), now=now, note=note)
             count += 1
     return count
+
+
+def _remind_of_test(rotation: Rotation, participant: Participant, step: Step, *, now: datetime) -> None:
+    """Remind our people of a test that is theirs to record: the partner has moved, and owes nothing."""
+    assert participant.migrated_at is not None
+    reason = (
+        f"{participant.partner} uses the new certificate: a message of "
+        f"{format_moment(participant.migrated_at, participant.partner.time_zone, 'offset')} showed it. Only the test "
+        "of our own is not recorded, and the old certificate stays until it is. Record its result, or leave it out "
+        "with a reason."
+    )
+    operator_mail.notify_own_step_open(rotation, step, reason, at=now)
 
 
 def _warn(rotation: Rotation, participant: Participant, *, now: datetime) -> None:
@@ -262,8 +275,8 @@ def _warn(rotation: Rotation, participant: Participant, *, now: datetime) -> Non
         by=by,
         now=now,
     )
-    more = f"The old certificate goes in {WARNING_PERIOD.days} days unless you hold it. " + (
+    advice = f"The old certificate goes in {WARNING_PERIOD.days} days unless you hold it. " + (
         "They were warned by mail." if sent else "Nobody there could be written to: call them."
     )
     text = f"Nothing shows that {participant.partner} uses the new certificate."
-    operator_mail.notify_partner_response(participant, text, more, at=now)
+    operator_mail.notify_partner_response(participant, text, at=now, advice=advice)

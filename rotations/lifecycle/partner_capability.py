@@ -69,8 +69,8 @@ def record_capability(participant: Participant, holds: str, *, by: Actor, now: d
     )
     if holds != before and participant.holds_undecided:
         text = f"{partner} says that its system {CAPABILITY_PHRASES[Partner.Holds(holds)]}."
-        more = "Nothing has changed by that: look at what it would mean for the plan, and decide."
-        operator_mail.notify_partner_response(participant, text, more, at=now)
+        advice = "Nothing has changed by that: look at what it would mean for the plan, and decide."
+        operator_mail.notify_partner_response(participant, text, at=now, advice=advice)
 
 
 def capability_entry(participant: Participant) -> Entry | None:

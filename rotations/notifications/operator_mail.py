@@ -160,8 +160,13 @@ def _notify_too_late(rotation: Rotation, old: AbstractCertificate, now: datetime
     return _notify(event, now=now)
 
 
-def notify_partner_response(participant: Participant, text: str, more: str, *, at: datetime) -> int:
-    """Notify people of a response that they have to decide about: no, another time, a failure."""
+def notify_partner_response(
+    participant: Participant, text: str, words: str = "", *, at: datetime, advice: str = ""
+) -> int:
+    """Notify people of what a partner did or said, and that they have to decide about.
+
+    ``words`` are the partner's own, and quoted as such. ``advice`` is ours: what it means, and what to do.
+    """
     rotation = participant.rotation
     event = RotationEvent(
         "partner_said",
@@ -169,14 +174,29 @@ def notify_partner_response(participant: Participant, text: str, more: str, *, a
         event=f"said:{participant.uid}:{at.isoformat()}",
         variables=lambda reader: {
             "text": text,
-            "more": more,
+            "advice": advice,
             "partner": participant.partner.name,
             "facts": [
-                *([("In its words", more)] if more else []),
-                ("Said", format_moment(at, reader.time_zone, "offset")),
+                *([("In its words", words)] if words else []),
+                ("Noticed" if advice else "Said", format_moment(at, reader.time_zone, "offset")),
                 *window_facts(rotation, reader),
                 *certificate_facts(rotation, reader, at),
             ],
+        },
+    )
+    return _notify(event, now=at)
+
+
+def notify_own_step_open(rotation: Rotation, step: Step, reason: str, *, at: datetime) -> int:
+    """Notify people, once for each step, that a step of our own is open and nothing else is waited for."""
+    event = RotationEvent(
+        "own_step_open",
+        rotation,
+        event=f"own_step:{step.uid}",
+        variables=lambda reader: {
+            "reason": reason,
+            "step": step,
+            "facts": [("Step", step.title), *certificate_facts(rotation, reader, at)],
         },
     )
     return _notify(event, now=at)

@@ -200,6 +200,46 @@ def test_a_partner_seen_with_the_old_certificate_is_left_to_an_operator(
     assert made.steps.get(act="retire").blocked
 
 
+def test_a_partner_that_has_moved_is_not_warned_of_a_test_that_we_have_not_recorded(
+    company: Company, made: Rotation, northwind: Participant
+) -> None:
+    made.steps.filter(act="test").update(state="waiting", blocked=False, evidence=["test_message"])
+    seen(company, northwind, "new", ENDED)
+    assert warn_and_release(GRACE_OVER) == 1  # Fabrikam, of which nothing was seen
+    assert warn_and_release(GRACE_OVER + timedelta(days=1)) == 0
+    warned = Letter.objects.filter(kind=Letter.Kind.WARNED)
+    assert list(warned.values_list("participant__partner__name", flat=True)) == ["Fabrikam"]
+    mail = Message.objects.get(kind="own_step_open")
+    assert mail.to_address == "alice@example.com"
+    assert "Northwind uses the new certificate: a message of Thu 3 Dec 2026, 23:00 CST" in " ".join(
+        mail.text.split()
+    )
+    assert "please switch" not in mail.text
+
+
+def test_a_partner_that_has_gone_back_to_the_old_certificate_is_warned(
+    company: Company, made: Rotation, northwind: Participant
+) -> None:
+    made.steps.filter(act="test").update(state="waiting", blocked=False, evidence=["test_message"])
+    seen(company, northwind, "new", ENDED)
+    seen(company, northwind, "old", ENDED + timedelta(days=1))
+    assert warn_and_release(GRACE_OVER) == 2
+
+
+def test_what_the_product_says_is_not_shown_as_a_partners_words(
+    company: Company, made: Rotation, northwind: Participant
+) -> None:
+    warn_and_release(GRACE_OVER)
+    seen(company, northwind, "old", GRACE_OVER + timedelta(days=1))
+    mails = Message.objects.filter(kind="partner_said").order_by("id")
+    assert len(mails) == 3
+    for mail in mails:
+        assert "In its words" not in mail.text + mail.html
+        assert "Noticed" in mail.text
+    assert "They were warned by mail." in " ".join(mails[0].text.split())
+    assert "Call them before the old certificate is retired here." in " ".join(mails[2].text.split())
+
+
 def test_evidence_after_the_warning_completes_the_step(
     company: Company, made: Rotation, northwind: Participant
 ) -> None:
