@@ -524,9 +524,14 @@ class Step(models.Model):
         return self.act == Act.CUT_OVER and self.latest_at is not None and at >= self.latest_at
 
     def is_late(self, at: datetime) -> bool:
-        """Return whether a cut-over comes late; for other steps no moment was agreed with anybody."""
+        """Return whether a cut-over comes late; for other steps no moment was agreed with anybody.
+
+        In a window without a fixed moment, any time before its end is as agreed.
+        """
         if self.act != Act.CUT_OVER or self.earliest_at is None or self.latest_at is None:
             return False
+        if self.rotation.is_fuzzy:
+            return at >= self.latest_at
         return at - self.earliest_at > LATE_AFTER
 
     @property

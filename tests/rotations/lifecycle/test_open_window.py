@@ -10,6 +10,7 @@ from django.conf import LazySettings
 from django.test import Client
 
 from as2certs.audit.models import Entry
+from as2certs.mail.models import Message
 from identities import role_assignments
 from identities.models import AS2System
 from partners.models import Partner
@@ -123,6 +124,33 @@ def test_the_first_evidence_triggers_the_cut_over(company: Company, clock: FakeC
     assert role_assignments.certificates_by_role(company.partners[0])["encrypt"] == [rotation.new]
     assert cut_over(rotation).done_at == INSIDE
     assert "used it" in Entry.objects.get(verb="rotation.moment_came").reason
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("at_end", [AtEnd.GO_BACK, AtEnd.SWITCH])
+def test_a_cut_over_in_the_window_is_not_late(company: Company, clock: FakeClock, at_end: str) -> None:
+    rotation = started(company, clock, at_end)
+    run(clock, STARTS)
+    at = ENDS - plan.DECISION_LEAD
+    if at_end == AtEnd.GO_BACK:
+        message(rotation, company, at := INSIDE)
+    run(clock, at)
+    done = cut_over(rotation)
+    assert (done.state, done.late) == (StepState.DONE, False)
+    mails = Message.objects.filter(kind="applied")
+    assert mails
+    for mail in mails:
+        assert "certificate changed," in mail.subject
+        assert "later than planned" not in mail.text + mail.html
+
+
+def test_only_after_a_window_without_a_fixed_moment_a_cut_over_is_late(company: Company) -> None:
+    rotation = Rotation(identity=company.identity, at_end=AtEnd.SWITCH)
+    step = Step(rotation=rotation, act=Act.CUT_OVER, earliest_at=STARTS, latest_at=ENDS)
+    assert not step.is_late(ENDS - timedelta(seconds=1))
+    assert step.is_late(ENDS)
+    rotation.at_end = ""
+    assert step.is_late(INSIDE)
 
 
 @pytest.mark.django_db(transaction=True)
