@@ -67,7 +67,11 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
             "countdown": format_countdown(start, now),
             "starts": format_moment(start, reader.time_zone),
             "outstanding": outstanding,
-            "facts": [*window_facts(rotation, reader), *certificate_facts(rotation, reader, now)],
+            "facts": [
+                *window_facts(rotation, reader),
+                *([("Moment", rotation.get_at_end_display())] if rotation.is_fuzzy else []),
+                *certificate_facts(rotation, reader, now),
+            ],
         },
     )
     return _notify(event, now=now)
