@@ -57,15 +57,23 @@ NO_OWN_WINDOW: dict[str, object] = {
 
 @dataclass(frozen=True)
 class WindowChange:
-    """A new window for a rotation or a participant; ``freeze_reason`` is why it may lie in a freeze."""
+    """A new window for a rotation or a participant.
+
+    ``freeze_reason`` is why it may lie in a freeze. ``extensions`` counts how often a window was extended at its end
+    since a person chose it, this time included; zero for the choice of a person.
+    """
 
     window: windows.Window
     reason: str
     freeze_reason: str = ""
+    extensions: int = 0
 
     @property
     def audit_values(self) -> dict[str, str]:
-        return {"freeze overridden": self.freeze_reason} if self.freeze_reason else {}
+        values = {"freeze overridden": self.freeze_reason} if self.freeze_reason else {}
+        if self.extensions:
+            values["extension"] = f"{self.extensions} of {windows.MAX_EXTENSIONS}"
+        return values
 
 
 def window_findings(
@@ -133,9 +141,9 @@ def postpone(
     switched = stored_plan.switched_participants(rotation)
     _keep_switched_windows(rotation, switched)
     drafts.set_window(rotation, window)
-    rotation.save(
-        update_fields=["window_start", "window_end", "window_zone", "window_local", "freeze_reason"]
-    )
+    rotation.extensions = change.extensions
+    moved = ("window_start", "window_end", "window_zone", "window_local", "freeze_reason", "extensions")
+    rotation.save(update_fields=moved)
     proposed = rotation.participants.filter(proposed_start=window.start, proposed_end=window.end)
     willing = [*agreed, *proposed]
     # Agreements, proposals and offers were about the old window; confirmations of the installation stay valid.
