@@ -21,6 +21,7 @@ from rotations.letters import sending
 from rotations.letters.context import LetterContext
 from rotations.lifecycle import drafts, four_eyes
 from rotations.models import Letter, Participant, Rotation
+from rotations.notifications import operator_mail
 from rotations.planning import windows
 from rotations.planning.states import (
     SETTLED,
@@ -130,7 +131,8 @@ def postpone(
     rotation = transitions.lock_rotation(rotation.pk)
     next_state(RotationState(rotation.state), RotationAction.POSTPONE)
     rotation.freeze_reason = change.freeze_reason
-    if errors := drafts.error_text(window_findings(rotation, window, now=now)):
+    found = window_findings(rotation, window, now=now)
+    if errors := drafts.error_text(found):
         raise ActionRefused(errors)
     require_no_running_step(rotation)
     require_no_held_messages(rotation)
@@ -168,6 +170,8 @@ def postpone(
     sending.notify_participants(
         rotation, Letter.Kind.MOVED, by=by, now=now, note=change.reason, exclude=switched
     )
+    if warnings := drafts.warning_text(found, freeze_reason=change.freeze_reason):
+        operator_mail.notify_forced(rotation, "moved the window despite warnings", warnings, by=by, at=now)
     return rotation
 
 
@@ -315,6 +319,9 @@ def move_participant(
     contacts = sending.informed_contacts(participant, Letter.Kind.MOVED)
     context = LetterContext.of(participant, now=now)
     sending.send_letters(context, Letter.Kind.MOVED, contacts, by=by, note=change.reason)
+    if warnings := drafts.warning_text(found, freeze_reason=change.freeze_reason):
+        decision = f"moved the window of {participant.partner} despite warnings"
+        operator_mail.notify_forced(rotation, decision, warnings, by=by, at=now)
     return participant
 
 

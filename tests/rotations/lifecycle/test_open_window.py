@@ -285,7 +285,8 @@ def test_an_extension_ends_a_day_before_the_old_certificate(
 ) -> None:
     rotation = started(company, clock, AtEnd.EXTEND)
     expires = ENDS + timedelta(hours=1, days=1) + left
-    PartnerCertificate.objects.filter(pk=rotation.old_partner_certificate_id).update(not_after=expires)
+    assert rotation.old is not None
+    PartnerCertificate.objects.filter(pk=rotation.old.pk).update(not_after=expires)
     run(clock, ENDS - plan.DECISION_LEAD)
     rotation.refresh_from_db()
     assert (rotation.window_end == ENDS + timedelta(hours=1)) == extended
