@@ -1,7 +1,8 @@
 """Request new certificates from partners: automatically as their current ones expire, or when an operator asks.
 
 Partners are reminded at the same thresholds as our own people, except after expiry. Each contact gets one mail per
-threshold, with a link of their own; a partner whose successor is already here gets none.
+threshold, with a link of their own; a partner whose successor is already here gets none, even if the rotation that was
+to use it was cancelled.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef, Q
 
 from as2certs import pki
 from as2certs.accounts.models import Installation
@@ -39,6 +41,7 @@ from rotations.letters.texts import REQUEST_STEPS, Fact, request_lead_sentence
 from rotations.models import HandedIn, Letter, Notice, Phrase, Rotation
 from rotations.notifications.expiry import THEIRS, ExpiringCertificate, find_expiring, sent_thresholds
 from rotations.notifications.thresholds import reached_threshold
+from rotations.planning.states import ENDED, RotationState
 
 log = logging.getLogger(__name__)
 
@@ -143,10 +146,13 @@ def _contacts_by_partner(partners: Collection[int]) -> Mapping[int, list[Contact
 def _successors_by_partner(partners: Collection[int]) -> Mapping[int, list[tuple[str, datetime]]]:
     """Return the roles for which partners have a successor, and when that expires.
 
-    A successor was submitted and not refused, or belongs to a running rotation.
+    A successor was submitted and not refused, or belongs to a rotation that is running or was cancelled: we hold it
+    still. If a refusal cancelled the rotation, its certificate is no successor.
     """
     submitted = HandedIn.objects.standing()
-    planned = Rotation.objects.running().filter(new_partner_certificate__isnull=False)
+    refused = HandedIn.objects.filter(certificate=OuterRef("new_partner_certificate"), accepted=False)
+    is_held = Q(state=RotationState.CANCELLED) & ~Exists(refused)
+    planned = Rotation.objects.filter(~Q(state__in=ENDED) | is_held, new_partner_certificate__isnull=False)
     found: dict[int, list[tuple[str, datetime]]] = defaultdict(list)
     for batch in key_batches(partners):
         for rows, end in (

@@ -6,7 +6,7 @@ Operators who record a telephone call and the partner's own page call the same f
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,6 +17,8 @@ from as2certs.audit.recording import Actor, AuditEvent, record
 from rotations.errors import ActionRefused, FingerprintMismatch
 from rotations.execution import fingerprint_check, transitions
 from rotations.models import Participant, Rotation, Step
+from rotations.notifications import operator_mail
+from rotations.notifications.texts import format_names
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepAction
 
@@ -177,8 +179,11 @@ def _matches_successor(rotation: Rotation, fingerprint: str) -> bool:
 
 
 @transaction.atomic
-def waive(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
-    """Waive a partner's confirmation for a reason: its open steps are skipped. Raises ActionRefused."""
+def waive(participant: Participant, *, reason: str, by: Actor, now: datetime, notify: bool = True) -> None:
+    """Waive a partner's confirmation for a reason: its open steps are skipped. Raises ActionRefused.
+
+    With ``notify``, our people are notified; whoever waives several calls ``notify_waived`` once instead.
+    """
     rotation, participant = lock_for_answer(participant)
     if not reason.strip():
         raise ActionRefused("Say why the change may go on without this partner's confirmation.")
@@ -192,6 +197,16 @@ def waive(participant: Participant, *, reason: str, by: Actor, now: datetime) ->
     )
     for step in open_steps(participant, *CONFIRMED_ACTS):
         transitions.settle_step(step, StepAction.SKIP, by=by, now=now, note=f"waived: {reason}")
+    if notify:
+        notify_waived(rotation, [participant.partner.name], reason=reason, by=by, now=now)
+
+
+def notify_waived(
+    rotation: Rotation, partners: Sequence[str], *, reason: str, by: Actor, now: datetime
+) -> None:
+    """Notify our people that a change goes on without these partners (names)."""
+    decision = f"decided to go on without {format_names(partners)}"
+    operator_mail.notify_forced(rotation, decision, reason, by=by, at=now)
 
 
 def record_agreement(

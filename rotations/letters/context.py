@@ -92,9 +92,9 @@ class LetterContext:
         return PartnerTask(rotation.side, self.steps, starts, ends, rotation.is_emergency)
 
     @property
-    def deadline(self) -> datetime:
-        """Return until when an answer is requested (UTC): never after the window has begun."""
-        return answer_deadline(self.participant)
+    def deadline(self) -> datetime | None:
+        """Return until when an answer is requested (UTC), never in the past; None after the window."""
+        return answer_deadline(self.participant, now=self.now)
 
     @property
     def instructions(self) -> list[Instruction]:
@@ -108,7 +108,16 @@ class LetterContext:
             return task.in_short
         if task.changes_together:
             return f"{task.in_short} on {self.participant.format_window(self.zone)}"
+        if self.deadline is None:
+            return task.in_short
         return f"{task.in_short} by {format_moment(self.deadline, self.zone)}"
+
+    @property
+    def until(self) -> str:
+        """Return until when an answer is requested, in the partner's time zone; after the window, today."""
+        if self.deadline is None:
+            return format_moment(self.now, self.zone, "day")
+        return format_moment(self.deadline, self.zone)
 
     @cached_property
     def placeholder_values(self) -> Mapping[str, str]:
@@ -122,7 +131,7 @@ class LetterContext:
             "as2_id": self.shared.our_ids,
             "their_as2_id": partner.as2_id,
             "what_to_do": self.request_text,
-            "until": format_moment(self.deadline, self.zone),
+            "until": self.until,
             "window": self.participant.format_window(self.zone),
             "window_utc": self.participant.format_window("UTC"),
             "old_ends": format_moment(rotation.old.not_after, self.zone, "day") if rotation.old else "now",
@@ -130,10 +139,13 @@ class LetterContext:
         }
 
 
-def answer_deadline(participant: Participant) -> datetime:
-    """Return until when a participant's answer is requested (UTC): as extended, or the start of its window."""
-    assert participant.starts is not None  # approved rotations have a window
-    return participant.answer_by or participant.starts
+def answer_deadline(participant: Participant, *, now: datetime) -> datetime | None:
+    """Return until when a participant's answer is requested (UTC), never in the past.
+
+    As extended, or else the start of its window, or its end once it is open; None after the window.
+    """
+    moments = (participant.answer_by, participant.starts, participant.ends)
+    return next((moment for moment in moments if moment is not None and now < moment), None)
 
 
 def _our_ids(rotation: Rotation) -> str:

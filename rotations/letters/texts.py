@@ -142,9 +142,7 @@ def lead_sentence(context: LetterContext, kind: str) -> str:
         case Letter.Kind.ANSWERED:
             return f"We stay with {context.participant.format_window(context.zone)}."
         case Letter.Kind.NUDGE:
-            return (
-                f"Please answer by {format_moment(context.deadline, context.zone)}: {context.request_text}."
-            )
+            return f"Please answer by {context.until}: {context.request_text}."
         case _:
             return f"{ours if own else 'Your AS2 certificate changes'}: please {context.request_text}."
 
@@ -153,15 +151,25 @@ def step_rows(context: LetterContext, kind: str) -> list[dict[str, Any]]:
     if kind in (Letter.Kind.CANCELLED, Letter.Kind.ROLLED_BACK, Letter.Kind.NOT_NOW):
         return []
     return [
-        {"title": i.title, "why": i.why, "when": format_timing(i, context.zone), "done": i.done}
+        {
+            "title": i.title,
+            "why": i.why,
+            "when": format_timing(i, context.zone, now=context.now),
+            "done": i.done,
+        }
         for i in context.instructions
     ]
 
 
-def format_timing(instruction: Instruction, zone: str) -> str:
-    """Return when an instruction applies, in a time zone: "exactly at …", "by …", "from … on"."""
+def format_timing(instruction: Instruction, zone: str, *, now: datetime) -> str:
+    """Return when an instruction applies, in a time zone: "exactly at …", "by …", "from … on".
+
+    Never by a moment that has passed: what is not done by then is requested as soon as possible.
+    """
     if instruction.moment is None:
         return ""
+    if instruction.when in ("at", "by") and instruction.moment <= now:
+        return "" if instruction.done else "as soon as possible"
     at = format_moment(instruction.moment, zone)
     return {"at": f"exactly at {at}", "by": f"by {at}", "from": f"from {at} on", "": ""}[instruction.when]
 
@@ -181,7 +189,7 @@ def letter_facts(context: LetterContext, kind: str) -> list[Fact]:
         facts.append(Fact("Old certificate", f"{rotation.old.short_name}, {ends}"))
     if kind not in (Letter.Kind.CANCELLED, Letter.Kind.EMERGENCY):
         facts += window_facts(context.participant, zone)
-    if kind in ANSWERABLE_KINDS:
+    if kind in ANSWERABLE_KINDS and context.deadline is not None:
         facts.append(Fact("Answer by", format_moment(context.deadline, zone, "offset")))
     facts.append(Fact("Questions", context.support.summary))
     return facts

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
+from as2certs import pki
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import wake_task
 from rotations.errors import ActionRefused
@@ -14,6 +15,7 @@ from rotations.execution.preconditions import RotationFacts
 from rotations.lifecycle import drafts, four_eyes
 from rotations.lifecycle.rescheduling import window_findings
 from rotations.models import Rotation, rehearsal
+from rotations.notifications import operator_mail
 from rotations.planning import windows
 from rotations.planning.change import Act
 from rotations.planning.states import (
@@ -46,7 +48,21 @@ def approve(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
     four_eyes.clear_changes(rotation)
     fingerprint_check.complete_check_step(rotation, by=by, now=now)
     transitions.advance_rotation(rotation, by=by, now=now)
+    _notify_despite_warnings(rotation, by=by, now=now)
     return rotation
+
+
+def _notify_despite_warnings(rotation: Rotation, *, by: Actor, now: datetime) -> None:
+    """Notify our people if a rotation was approved although there are warnings about its successor or window."""
+    assert rotation.window_start is not None  # it is approved
+    assert rotation.window_end is not None
+    window = windows.Window(rotation.window_start, rotation.window_end, rotation.window_zone)
+    found: list[pki.CertificateFinding | windows.WindowFinding] = [
+        *drafts.successor_findings(rotation, now=now),
+        *window_findings(rotation, window, now=now),
+    ]
+    if text := drafts.warning_text(found, freeze_reason=rotation.freeze_reason):
+        operator_mail.notify_forced(rotation, "approved the change despite warnings", text, by=by, at=now)
 
 
 def _approve_again(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
@@ -66,6 +82,7 @@ def _approve_again(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
         new={"withdrawn because": because},
     )
     transitions.advance_rotation(rotation, by=by, now=now)
+    _notify_despite_warnings(rotation, by=by, now=now)
     wake_task("rotations.tasks.apply_due")
     return rotation
 
@@ -170,6 +187,7 @@ def waive_rehearsal(rotation: Rotation, *, reason: str, by: Actor, now: datetime
         by=by,
         now=now,
     )
+    operator_mail.notify_forced(rotation, "decided to go on without a rehearsal", reason, by=by, at=now)
     transitions.advance_rotation(rotation, by=by, now=now)
 
 

@@ -328,6 +328,16 @@ def error_text(findings: Iterable[pki.CertificateFinding | WindowFinding]) -> st
     return " ".join(f"{f.reason} {f.advice}" for f in findings if f.level == "error")
 
 
+def warning_text(
+    findings: Iterable[pki.CertificateFinding | WindowFinding], *, freeze_reason: str = ""
+) -> str:
+    """Return the warnings among the findings as sentences, and why a freeze is overridden; empty without any."""
+    found = [f.reason for f in findings if f.level == "warning"]
+    if freeze_reason:
+        found.append(f"The window may lie in a freeze: {freeze_reason}")
+    return " ".join(found)
+
+
 def initial_values(holder: Identity | Partner) -> Mapping[str, object]:
     """Return the initial values of a new draft: the certificate that expires first, and all its roles."""
     rows = list(holder.service.open().select_related("certificate").order_by("certificate__not_after", "id"))

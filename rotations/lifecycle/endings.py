@@ -21,6 +21,7 @@ from rotations.lifecycle.rescheduling import (
     require_no_running_step,
 )
 from rotations.models import Letter, Participant, Rotation, Step
+from rotations.notifications import operator_mail
 from rotations.planning.change import SWITCH_ACTS, Act
 from rotations.planning.states import (
     SETTLED,
@@ -65,10 +66,13 @@ def close(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotat
         raise ActionRefused(
             "The old certificate is not retired yet. That happens at its time; the rotation closes then."
         )
-    if left.exists() and not reason.strip():
+    is_early = left.exists()
+    if is_early and not reason.strip():
         raise ActionRefused("Steps are left. Say why they are not needed any more.")
     _skip_open_steps(rotation, now=now, by=by, why=f"closed: {reason}")
     transitions.apply_action(rotation, RotationAction.CLOSE, by=by, now=now, reason=reason)
+    if is_early:
+        operator_mail.notify_forced(rotation, "closed the rotation with steps left", reason, by=by, at=now)
     return rotation
 
 

@@ -1,13 +1,14 @@
 """Fuzzy windows, in which the time of the cut-over is not fixed: "22 October, some time from 11:00 to 13:00 UTC".
 
 Both certificates are accepted throughout. The writer switches at the first evidence that the other side has switched,
-or when an operator decides so; shortly before the end, the decision is carried out that was chosen beforehand.
+or when an operator decides so; shortly before the end, the decision is carried out that was chosen beforehand. A window
+is extended a few times at most, never close to the end of the old certificate or into a freeze; then a person decides.
 """
 
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.db.models import DateTimeField, Q, Value
@@ -116,16 +117,35 @@ def _decide_rotation(pk: int, *, now: datetime) -> int:
 def _apply_decision(rotation: Rotation, *, now: datetime) -> None:
     by = Actor.runner()
     if rotation.at_end == AtEnd.EXTEND:
-        rescheduling.postpone(
-            rotation,
-            rescheduling.WindowChange(following_window(rotation, now=now), reason=NO_EVIDENCE),
-            by=by,
-            now=now,
-        )
+        _extend(rotation, by=by, now=now)
     elif rotation.state == RotationState.UNDER_WAY:
         endings.roll_back(rotation, reason=NO_EVIDENCE, by=by, now=now)
     else:
         endings.cancel(rotation, reason=NO_EVIDENCE, by=by, now=now)
+
+
+def _extend(rotation: Rotation, *, by: Actor, now: datetime) -> None:
+    """Postpone a rotation to the window that follows its own. Raises ActionRefused if a person has to decide."""
+    following = following_window(rotation, now=now)
+    if obstacle := extension_obstacle(rotation, following):
+        raise ActionRefused(obstacle)
+    # Without the reason to override a freeze: that was for the window that a person chose.
+    change = rescheduling.WindowChange(following, reason=NO_EVIDENCE, extensions=rotation.extensions + 1)
+    rescheduling.postpone(rotation, change, by=by, now=now)
+
+
+def extension_obstacle(rotation: Rotation, following: windows.Window) -> str:
+    """Return why a window is not extended any more, and what a person can do; empty if it is.
+
+    Freezes are checked when the rotation is postponed.
+    """
+    advice = "Agree a new window with the partner and postpone to it, or cancel."
+    if rotation.extensions >= windows.MAX_EXTENSIONS:
+        return f"The window was extended {rotation.extensions} times already. {advice}"
+    if rotation.old is not None and rotation.old.not_after - following.end < windows.EXTENSION_MARGIN:
+        hours = windows.EXTENSION_MARGIN // timedelta(hours=1)
+        return f"Extended, it would end less than {hours} hours before the old certificate expires. {advice}"
+    return ""
 
 
 def following_window(rotation: Rotation, *, now: datetime) -> windows.Window:

@@ -21,6 +21,7 @@ from rotations.letters import sending
 from rotations.letters.context import LetterContext
 from rotations.lifecycle import drafts, four_eyes
 from rotations.models import Letter, Participant, Rotation
+from rotations.notifications import operator_mail
 from rotations.planning import windows
 from rotations.planning.states import (
     SETTLED,
@@ -57,15 +58,23 @@ NO_OWN_WINDOW: dict[str, object] = {
 
 @dataclass(frozen=True)
 class WindowChange:
-    """A new window for a rotation or a participant; ``freeze_reason`` is why it may lie in a freeze."""
+    """A new window for a rotation or a participant.
+
+    ``freeze_reason`` is why it may lie in a freeze. ``extensions`` counts how often a window was extended at its end
+    since a person chose it, this time included; zero for the choice of a person.
+    """
 
     window: windows.Window
     reason: str
     freeze_reason: str = ""
+    extensions: int = 0
 
     @property
     def audit_values(self) -> dict[str, str]:
-        return {"freeze overridden": self.freeze_reason} if self.freeze_reason else {}
+        values = {"freeze overridden": self.freeze_reason} if self.freeze_reason else {}
+        if self.extensions:
+            values["extension"] = f"{self.extensions} of {windows.MAX_EXTENSIONS}"
+        return values
 
 
 def window_findings(
@@ -122,7 +131,8 @@ def postpone(
     rotation = transitions.lock_rotation(rotation.pk)
     next_state(RotationState(rotation.state), RotationAction.POSTPONE)
     rotation.freeze_reason = change.freeze_reason
-    if errors := drafts.error_text(window_findings(rotation, window, now=now)):
+    found = window_findings(rotation, window, now=now)
+    if errors := drafts.error_text(found):
         raise ActionRefused(errors)
     require_no_running_step(rotation)
     require_no_held_messages(rotation)
@@ -133,9 +143,9 @@ def postpone(
     switched = stored_plan.switched_participants(rotation)
     _keep_switched_windows(rotation, switched)
     drafts.set_window(rotation, window)
-    rotation.save(
-        update_fields=["window_start", "window_end", "window_zone", "window_local", "freeze_reason"]
-    )
+    rotation.extensions = change.extensions
+    moved = ("window_start", "window_end", "window_zone", "window_local", "freeze_reason", "extensions")
+    rotation.save(update_fields=moved)
     proposed = rotation.participants.filter(proposed_start=window.start, proposed_end=window.end)
     willing = [*agreed, *proposed]
     # Agreements, proposals and offers were about the old window; confirmations of the installation stay valid.
@@ -160,6 +170,8 @@ def postpone(
     sending.notify_participants(
         rotation, Letter.Kind.MOVED, by=by, now=now, note=change.reason, exclude=switched
     )
+    if warnings := drafts.warning_text(found, freeze_reason=change.freeze_reason):
+        operator_mail.notify_forced(rotation, "moved the window despite warnings", warnings, by=by, at=now)
     return rotation
 
 
@@ -307,6 +319,9 @@ def move_participant(
     contacts = sending.informed_contacts(participant, Letter.Kind.MOVED)
     context = LetterContext.of(participant, now=now)
     sending.send_letters(context, Letter.Kind.MOVED, contacts, by=by, note=change.reason)
+    if warnings := drafts.warning_text(found, freeze_reason=change.freeze_reason):
+        decision = f"moved the window of {participant.partner} despite warnings"
+        operator_mail.notify_forced(rotation, decision, warnings, by=by, at=now)
     return participant
 
 

@@ -281,11 +281,22 @@ class Migration(migrations.Migration):
                         choices=[
                             ("switch", "not known; at the end it is made all the same"),
                             ("go_back", "not known; at the end it is called off"),
-                            ("extend", "not known; at the end the window is extended by its length"),
+                            (
+                                "extend",
+                                "not known; at the end the window is extended by its length, at most 3 times",
+                            ),
                         ],
                         help_text="Of a window whose exact moment is not known: what happens at its end if nothing showed it.",
                         max_length=8,
                         verbose_name="moment",
+                    ),
+                ),
+                (
+                    "extensions",
+                    models.PositiveSmallIntegerField(
+                        default=0,
+                        editable=False,
+                        help_text="How often this window was extended at its end; zero once a person has moved it.",
                     ),
                 ),
                 (

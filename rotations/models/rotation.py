@@ -20,6 +20,7 @@ from partners.models import Partner, PartnerCertificate
 from rotations.planning import states
 from rotations.planning.change import PREPARATION_ACTS, Act
 from rotations.planning.plan import DECISION_LEAD
+from rotations.planning.windows import MAX_EXTENSIONS
 
 
 def default_nudge_after() -> list[int]:
@@ -48,7 +49,10 @@ class AtEnd(models.TextChoices):
 
     SWITCH = "switch", "not known; at the end it is made all the same"
     GO_BACK = "go_back", "not known; at the end it is called off"
-    EXTEND = "extend", "not known; at the end the window is extended by its length"
+    EXTEND = (
+        "extend",
+        f"not known; at the end the window is extended by its length, at most {MAX_EXTENSIONS} times",
+    )
 
 
 class RotationQuerySet(models.QuerySet["Rotation"]):
@@ -148,6 +152,11 @@ class Rotation(models.Model):
         blank=True,
         choices=AtEnd,
         help_text="Of a window whose exact moment is not known: what happens at its end if nothing showed it.",
+    )
+    extensions = models.PositiveSmallIntegerField(
+        default=0,
+        editable=False,
+        help_text="How often this window was extended at its end; zero once a person has moved it.",
     )
     freeze_reason = models.TextField(
         blank=True, help_text="Why this window may lie in a time in which nothing is to be changed."
@@ -524,9 +533,14 @@ class Step(models.Model):
         return self.act == Act.CUT_OVER and self.latest_at is not None and at >= self.latest_at
 
     def is_late(self, at: datetime) -> bool:
-        """Return whether a cut-over comes late; for other steps no moment was agreed with anybody."""
+        """Return whether a cut-over comes late; for other steps no moment was agreed with anybody.
+
+        In a window without a fixed moment, any time before its end is as agreed.
+        """
         if self.act != Act.CUT_OVER or self.earliest_at is None or self.latest_at is None:
             return False
+        if self.rotation.is_fuzzy:
+            return at >= self.latest_at
         return at - self.earliest_at > LATE_AFTER
 
     @property

@@ -15,6 +15,8 @@ from django.conf import settings
 from django.db.models import Exists, Max, OuterRef
 
 from as2certs.accounts.models import Installation
+from as2certs.audit.models import Entry
+from as2certs.audit.recording import Actor
 from as2certs.mail import outbox
 from as2certs.mail.models import Message
 from as2certs.time_format import format_countdown, format_moment
@@ -67,7 +69,11 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
             "countdown": format_countdown(start, now),
             "starts": format_moment(start, reader.time_zone),
             "outstanding": outstanding,
-            "facts": [*window_facts(rotation, reader), *certificate_facts(rotation, reader, now)],
+            "facts": [
+                *window_facts(rotation, reader),
+                *([("Moment", rotation.get_at_end_display())] if rotation.is_fuzzy else []),
+                *certificate_facts(rotation, reader, now),
+            ],
         },
     )
     return _notify(event, now=now)
@@ -114,6 +120,32 @@ def notify_needs_attention(rotation: Rotation, step: Step | None, reason: str, a
                 ("Stopped", format_moment(at, reader.time_zone, "offset")),
                 *utc_fact("in UTC", at, reader),
                 *([("Window", rotation.format_window(reader.time_zone))] if rotation.window_start else []),
+                *certificate_facts(rotation, reader, at),
+            ],
+        },
+    )
+    return _notify(event, now=at)
+
+
+def notify_forced(rotation: Rotation, decision: str, reason: str, *, by: Actor, at: datetime) -> int:
+    """Notify people of a decision that overrides a check, in the caller's transaction.
+
+    ``decision`` follows the person's name in a sentence, such as "decided to go on without Northwind". What the
+    application decides by itself has its own mails.
+    """
+    if by.source == Entry.Source.TASK:
+        return 0
+    event = RotationEvent(
+        "forced",
+        rotation,
+        event=f"forced:{rotation.uid}:{at.isoformat()}:{decision}",
+        variables=lambda reader: {
+            "decision": f"{by.name} {decision}",
+            "reason": reason,
+            "facts": [
+                ("Decided", format_moment(at, reader.time_zone, "offset")),
+                *utc_fact("in UTC", at, reader),
+                *window_facts(rotation, reader),
                 *certificate_facts(rotation, reader, at),
             ],
         },

@@ -21,6 +21,10 @@ SHORT_WINDOW = timedelta(minutes=5)
 LONG_WINDOW = timedelta(days=14)
 EXPIRY_MARGIN = timedelta(days=7)
 """Recommended time between the end of a window and the expiry of the old certificate, for a second attempt."""
+MAX_EXTENSIONS = 3
+"""How often a window without a fixed moment is extended at its end before a person decides."""
+EXTENSION_MARGIN = timedelta(hours=24)
+"""Time between the end of an extended window and the expiry of the old certificate, in which a person can decide."""
 PARTNER_NOTICE = timedelta(days=3)
 """Recommended time between the announcement of a window and its start."""
 

@@ -24,7 +24,7 @@ from partners.models import Partner
 from rotations.errors import ActionRefused
 from rotations.lifecycle import drafts
 from rotations.models import AtEnd, Rotation
-from rotations.planning.windows import Window, WindowFinding, check_window
+from rotations.planning.windows import EXTENSION_MARGIN, Window, WindowFinding, check_window
 from rotations.web.forms.windows import WindowForm, initial_window
 
 #: States of requests that may still yield a certificate.
@@ -118,7 +118,9 @@ class DraftForm(WindowForm):
         label="The moment in the window",
         choices=[("", "When it opens"), *AtEnd.choices],
         help_text="Where it is not known, both sides accept both certificates throughout; the change is made at the "
-        "first message that shows that the other side has changed, or on your word.",
+        "first message that shows that the other side has changed, or on your word. An extension ends at least "
+        f"{EXTENSION_MARGIN // timedelta(hours=1)} hours before the old certificate expires and never lies in a "
+        "freeze; where it can’t, a person decides.",
     )
     notes = forms.CharField(
         required=False,

@@ -283,7 +283,7 @@ class PortalPage(ParticipantProgress):
         """Return the partner's instructions; skipped steps do not count as done."""
         done = {step.act for step in self.context.steps if step.state == StepState.DONE}
         return [
-            PortalStep(one, format_timing(one, self.zone), one.act in done)
+            PortalStep(one, format_timing(one, self.zone, now=self.now), one.act in done)
             for one in self.context.instructions
         ]
 

@@ -120,7 +120,7 @@ class ParticipantProgress:
     @property
     def until(self) -> str:
         """Return the deadline for answers."""
-        return format_moment(self.context.deadline, self.zone)
+        return self.context.until
 
     @property
     def old_ends(self) -> str:

@@ -12,7 +12,7 @@ from rotations.execution.stored_plan import PAST_PREFIX
 from rotations.models import AtEnd, Participant, Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepState
-from rotations.planning.windows import Window
+from rotations.planning.windows import MAX_EXTENSIONS, Window
 from rotations.web.presenters.step_groups import awaited_participants, is_unprepared
 
 #: How many names a sentence lists.
@@ -27,7 +27,8 @@ ROLE_TEXTS = {
 WINDOW_END_TEXTS: dict[str, str] = {
     AtEnd.SWITCH: "At the end it is made all the same.",
     AtEnd.GO_BACK: "At the end it is called off.",
-    AtEnd.EXTEND: "At the end the window is extended by its length.",
+    AtEnd.EXTEND: f"At the end the window is extended by its length, at most {MAX_EXTENSIONS} times; then a person "
+    "decides.",
 }
 
 

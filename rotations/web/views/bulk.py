@@ -16,7 +16,7 @@ from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from rotations.exchange import follow_up
-from rotations.exchange.bulk import run_for_each
+from rotations.exchange.bulk import BulkResult, run_for_each
 from rotations.exchange.partner_evidence import ParticipantHistory, load_histories
 from rotations.execution import confirmations
 from rotations.letters.announcements import load_participants
@@ -49,6 +49,8 @@ class BulkAction:
     success: Callable[[str], str]
     refusal: str
     danger: bool = False
+    #: Called once with those for which it succeeded, if any.
+    finish: Callable[[Rotation, BulkResult[object], Mapping[str, Any], Actor], None] | None = None
 
 
 def _preview_nudge(history: ParticipantHistory, now: datetime) -> tuple[str, str]:
@@ -98,7 +100,10 @@ BULK_ACTIONS: Mapping[str, BulkAction] = {
         form=WaiveForm,
         preview=_preview_waive,
         apply=lambda participant, given, by: confirmations.waive(
-            participant, reason=given["reason"], by=by, now=database_now()
+            participant, reason=given["reason"], by=by, now=database_now(), notify=False
+        ),
+        finish=lambda rotation, outcome, given, by: confirmations.notify_waived(
+            rotation, outcome.names, reason=given["reason"], by=by, now=database_now()
         ),
         success=lambda who: f"The change goes on without {who}.",
         refusal="is still waited for",
@@ -168,6 +173,8 @@ def _apply(
     """Apply the action to each partner in a transaction of its own, and report the result."""
     by = Actor.of(request)
     outcome = run_for_each(form.chosen, lambda participant: action.apply(participant, form.cleaned_data, by))
+    if outcome.done and action.finish is not None:
+        action.finish(rotation, outcome, form.cleaned_data, by)
     if outcome.done:
         messages.success(request, action.success(join_names(outcome.names)))
     report_refusals(request, outcome, action.refusal)

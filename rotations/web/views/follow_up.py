@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 from uuid import UUID
 
@@ -64,7 +65,7 @@ def participant_nudge(request: HttpRequest, uid: UUID) -> HttpResponse:
         title=f"Remind {partner} now",
         label=f"Send the reminder to {names}",
         success=f"The reminder to {partner} is on its way.",
-        consequences=[] if obstacle else _consequences(awaited),
+        consequences=[] if obstacle else _consequences(awaited, now=now),
         obstacle=obstacle,
     )
 
@@ -72,13 +73,14 @@ def participant_nudge(request: HttpRequest, uid: UUID) -> HttpResponse:
     return confirm(request, rotation, form, page, partial(follow_up.nudge_now, participant))
 
 
-def _consequences(awaited: follow_up.AwaitedParticipant) -> list[str]:
+def _consequences(awaited: follow_up.AwaitedParticipant, *, now: datetime) -> list[str]:
     participant, zone = awaited.participant, awaited.participant.partner.time_zone
     to = " and ".join(f"{contact.name} ({contact.email})" for contact in awaited.contacts)
-    until = format_moment(answer_deadline(participant), zone)
+    until = answer_deadline(participant, now=now)
+    assert until is not None  # nobody is reminded after the window
     many = len(awaited.contacts) > 1
     return [
         f"{to} {'each get' if many else 'gets'} a mail with the certificate and a link of their own.",
-        f"It asks for an answer by {until}.",
+        f"It asks for an answer by {format_moment(until, zone)}.",
         "The reminders that are still to come stay as they are.",
     ]

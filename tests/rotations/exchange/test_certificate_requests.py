@@ -19,7 +19,7 @@ from as2certs.mail.models import Message
 from partners.models import Contact, Partner, PartnerCertificate
 from rotations import reminders
 from rotations.errors import ActionRefused
-from rotations.exchange import certificate_requests
+from rotations.exchange import certificate_requests, submitted_certificates
 from rotations.exchange.certificate_requests import (
     build_request_preview,
     create_submission_link,
@@ -28,6 +28,7 @@ from rotations.exchange.certificate_requests import (
     send_request,
 )
 from rotations.letters import access_links
+from rotations.lifecycle import endings
 from rotations.models import HandedIn, Letter, Link, Notice, Phrase, Rotation
 from tests.rotations.notifications import expiries
 from tests.rotations.notifications.expiries import (
@@ -232,7 +233,8 @@ def test_one_that_ends_no_later_is_no_successor() -> None:
         ({"state": "exchanging", "starts": NOW + 30 * DAY}, False),
         ({"state": "draft", "starts": None, "has_new": True}, True),
         ({"state": "exchanging", "starts": NOW + 30 * DAY, "has_new": True}, True),
-        ({"state": "cancelled", "has_new": True}, False),
+        ({"state": "cancelled"}, False),
+        ({"state": "cancelled", "has_new": True}, True),
     ],
 )
 def test_a_rotation_in_time_or_with_its_successor_keeps_it_quiet(given: dict[str, Any], quiet: bool) -> None:
@@ -242,6 +244,29 @@ def test_a_rotation_in_time_or_with_its_successor_keeps_it_quiet(given: dict[str
         given["new_partner_certificate"] = make_certificate(northwind, NOW + 700 * DAY, serves=[])
     make_rotation(leaving, **given)
     assert requests_sent() == ({} if quiet else {"nora@northwind.example": [30]})
+
+
+def test_a_certificate_that_we_hold_is_not_requested_when_its_rotation_is_cancelled() -> None:
+    northwind = make_partner()
+    leaving = old(northwind)
+    new = make_certificate(northwind, NOW + 700 * DAY, serves=[])
+    rotation = make_rotation(leaving, state="exchanging", new_partner_certificate=new)
+    endings.cancel(rotation, reason="Not this year", by=Actor("Alice", "web"), now=NOW)
+    assert requests_sent() == {}
+    assert requests_sent(NOW + 17 * DAY) == {}
+
+
+def test_a_certificate_that_was_refused_is_requested_again_after_its_rotation_was_cancelled() -> None:
+    northwind = make_partner()
+    leaving = old(northwind)
+    row = submission(northwind, days=700)
+    rotation = make_rotation(leaving, state="exchanging", new_partner_certificate=row.certificate)
+    HandedIn.objects.filter(pk=row.pk).update(rotation=rotation)
+    row.refresh_from_db()
+    submitted_certificates.refuse(row, reason="Nobody there knows of it", by=Actor("Alice", "web"), now=NOW)
+    rotation.refresh_from_db()
+    assert rotation.state == "cancelled"
+    assert requests_sent() == {"nora@northwind.example": [30]}
 
 
 def test_one_that_was_replaced_is_quiet() -> None:

@@ -392,6 +392,44 @@ def test_a_letter_asks_until_the_extended_moment(informed: Participant, company:
     assert "please answer by Wed 2 Dec 2026, 22:00 CST" in Message.objects.latest("id").subject
 
 
+def test_a_reminder_after_the_extension_asks_until_the_window(
+    informed: Participant, company: Company
+) -> None:
+    until = NOW + 2 * DAY
+    follow_up.extend_deadline(informed, until, by=company.by, now=NOW)
+    follow_up.nudge_now(informed, by=company.by, now=until - SECOND)
+    assert "please answer by Wed 25 Nov 2026, 06:00 CST" in Message.objects.latest("id").subject
+    follow_up.nudge_now(informed, by=company.by, now=until + HOUR)
+    message = Message.objects.latest("id")
+    assert "please answer by Thu 3 Dec 2026, 22:00 CST" in message.subject
+    for part in (message.text, message.html):
+        assert "25 Nov" not in part
+
+
+@pytest.mark.parametrize(
+    ("now", "until"),
+    [
+        (STARTS - SECOND, "by Thu 3 Dec 2026, 22:00 CST"),
+        (STARTS, "by Thu 3 Dec 2026, 23:00 CST"),
+        (STARTS + HOUR, ""),
+    ],
+)
+def test_a_letter_never_names_a_deadline_that_has_passed(
+    informed: Participant, company: Company, now: datetime, until: str
+) -> None:
+    context = LetterContext.of(informed, now=now)
+    send_letters(context, Letter.Kind.REPLANNED, informed.partner.contacts.all(), by=company.by)
+    message = Message.objects.latest("id")
+    asked = f"please add the new one beside the old one {until}".strip()
+    assert message.subject.endswith(asked.removeprefix("please "))
+    for part in (message.text, message.html):
+        assert f"{asked}." in " ".join(part.split())
+        assert ("Answer by" in part) == bool(until)
+        if now >= STARTS:
+            assert "by Thu 3 Dec 2026, 22:00" not in part
+            assert "as soon as possible" in part
+
+
 # By hand.
 
 

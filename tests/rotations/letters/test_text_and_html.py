@@ -96,6 +96,9 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     operator_mail.notify_needs_attention(
         rotation, rotation.steps.first(), "The folder is full: 0 bytes left.", at
     )
+    operator_mail.notify_forced(
+        rotation, "decided to go on without Fabrikam", "They are closed.", by=company.approver, at=at
+    )
     operator_mail.notify_partner_response(
         northwind, "Northwind proposes 17:30", "We are closed until 9.", at=at
     )

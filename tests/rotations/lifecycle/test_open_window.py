@@ -8,11 +8,13 @@ from datetime import datetime, timedelta
 import pytest
 from django.conf import LazySettings
 from django.test import Client
+from django.urls import reverse
 
 from as2certs.audit.models import Entry
+from as2certs.mail.models import Message
 from identities import role_assignments
 from identities.models import AS2System
-from partners.models import Partner
+from partners.models import Partner, PartnerCertificate
 from rotations.errors import ActionRefused, PlanError
 from rotations.lifecycle import (
     approval,
@@ -22,7 +24,7 @@ from rotations.lifecycle import (
     rescheduling,
     step_actions,
 )
-from rotations.models import AtEnd, Rotation, Sighting, Step
+from rotations.models import AtEnd, Freeze, Rotation, Sighting, Step
 from rotations.planning import plan
 from rotations.planning.change import Act, Capacity
 from rotations.planning.rules import violations
@@ -126,6 +128,33 @@ def test_the_first_evidence_triggers_the_cut_over(company: Company, clock: FakeC
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("at_end", [AtEnd.GO_BACK, AtEnd.SWITCH])
+def test_a_cut_over_in_the_window_is_not_late(company: Company, clock: FakeClock, at_end: str) -> None:
+    rotation = started(company, clock, at_end)
+    run(clock, STARTS)
+    at = ENDS - plan.DECISION_LEAD
+    if at_end == AtEnd.GO_BACK:
+        message(rotation, company, at := INSIDE)
+    run(clock, at)
+    done = cut_over(rotation)
+    assert (done.state, done.late) == (StepState.DONE, False)
+    mails = Message.objects.filter(kind="applied")
+    assert mails
+    for mail in mails:
+        assert "certificate changed," in mail.subject
+        assert "later than planned" not in mail.text + mail.html
+
+
+def test_only_after_a_window_without_a_fixed_moment_a_cut_over_is_late(company: Company) -> None:
+    rotation = Rotation(identity=company.identity, at_end=AtEnd.SWITCH)
+    step = Step(rotation=rotation, act=Act.CUT_OVER, earliest_at=STARTS, latest_at=ENDS)
+    assert not step.is_late(ENDS - timedelta(seconds=1))
+    assert step.is_late(ENDS)
+    rotation.at_end = ""
+    assert step.is_late(INSIDE)
+
+
+@pytest.mark.django_db(transaction=True)
 def test_evidence_before_the_window_triggers_the_cut_over_when_it_opens(
     company: Company, clock: FakeClock
 ) -> None:
@@ -203,7 +232,96 @@ def test_an_impossible_decision_fails_the_step_for_an_operator(
     assert "The old certificate ends before that." in failed.error
 
 
+def extend_until_failed(rotation: Rotation, clock: FakeClock) -> int:
+    """Let the windows end one after the other, and return how often they were extended before a person is asked."""
+    count = 0
+    while cut_over(rotation).state == StepState.WAITING:
+        assert count < 10
+        assert rotation.window_end is not None
+        run(clock, rotation.window_end - plan.DECISION_LEAD)
+        before = rotation.window_end
+        rotation.refresh_from_db()
+        count += rotation.window_end > before
+    return count
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_person_decides_after_three_extensions(company: Company, clock: FakeClock) -> None:
+    rotation = started(company, clock, AtEnd.EXTEND)
+    assert extend_until_failed(rotation, clock) == 3
+    assert rotation.window_end == ENDS + timedelta(hours=3)
+    error = cut_over(rotation).error
+    assert "The window was extended 3 times already." in error
+    assert Entry.objects.filter(verb="rotation.postpone", source=Entry.Source.TASK).count() == 3
+    mails = Message.objects.filter(kind="needs_attention")
+    assert mails
+    assert all("extended 3 times already" in " ".join(mail.text.split()) for mail in mails)
+    count = Message.objects.count()
+    for days in range(1, 6):  # nothing more is extended, and nobody is written to again
+        run(clock, ENDS + timedelta(days=days))
+    rotation.refresh_from_db()
+    assert rotation.window_end == ENDS + timedelta(hours=3)
+    assert Message.objects.exclude(kind__in=("reminder", "digest")).count() == count
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_extensions_of_a_window_that_a_person_chose_count_from_then(
+    company: Company, clock: FakeClock
+) -> None:
+    rotation = started(company, clock, AtEnd.EXTEND)
+    extend_until_failed(rotation, clock)
+    later = ENDS + timedelta(days=2)
+    change = rescheduling.WindowChange(window(later), reason="they called")
+    rescheduling.postpone(rotation, change, by=company.by, now=ENDS + timedelta(hours=4))
+    rotation.refresh_from_db()
+    assert cut_over(rotation).state == StepState.WAITING
+    assert extend_until_failed(rotation, clock) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("left", "extended"), [(timedelta(0), True), (timedelta(seconds=-1), False)])
+def test_an_extension_ends_a_day_before_the_old_certificate(
+    company: Company, clock: FakeClock, left: timedelta, extended: bool
+) -> None:
+    rotation = started(company, clock, AtEnd.EXTEND)
+    expires = ENDS + timedelta(hours=1, days=1) + left
+    assert rotation.old is not None
+    PartnerCertificate.objects.filter(pk=rotation.old.pk).update(not_after=expires)
+    run(clock, ENDS - plan.DECISION_LEAD)
+    rotation.refresh_from_db()
+    assert (rotation.window_end == ENDS + timedelta(hours=1)) == extended
+    assert (cut_over(rotation).state == StepState.FAILED) == (not extended)
+    if not extended:
+        assert "less than 24 hours before the old certificate expires" in cut_over(rotation).error
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_window_is_not_extended_into_a_freeze(company: Company, clock: FakeClock) -> None:
+    rotation = started(company, clock, AtEnd.EXTEND)
+    Rotation.objects.filter(pk=rotation.pk).update(freeze_reason="agreed for the first window only")
+    Freeze.objects.create(name="Year end", first=ENDS.date(), last=ENDS.date(), zone="UTC")
+    run(clock, ENDS - plan.DECISION_LEAD)
+    rotation.refresh_from_db()
+    assert rotation.window_end == ENDS
+    assert cut_over(rotation).state == StepState.FAILED
+    assert "Year end" in cut_over(rotation).error
+
+
 # On the pages.
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_page_shows_the_limit_of_extensions_and_how_often_it_was_extended(
+    company: Company, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rotation = started(company, clock, AtEnd.EXTEND)
+    run(clock, ENDS - plan.DECISION_LEAD)
+    for name in ("lifecycle", "lookups", "confirm_page"):
+        monkeypatch.setattr(f"rotations.web.views.{name}.database_now", lambda: ENDS)
+    client: Client = log_in(make_person("olivia", "operator"))
+    shown = page_text(get_page(client, "rotation-detail", rotation.uid))
+    assert "extended by its length, at most 3 times; then a person decides" in shown
+    assert "at most 3 times (extended 1 time so far)" in shown
 
 
 @pytest.mark.django_db(transaction=True)
@@ -223,6 +341,13 @@ def test_the_page_explains_the_rule_and_accepts_a_decision(
     assert post_form(client, "rotation-switch-now", rotation.uid, reason="They called").status_code == 302
     run(clock, INSIDE)
     assert cut_over(rotation).state == StepState.DONE
+
+
+def test_the_form_says_how_far_a_window_is_extended(company: Company) -> None:
+    client: Client = log_in(make_person("olivia", "operator"))
+    shown = page_text(client.get(reverse("rotation-create"), {"identity": str(company.identity.uid)}))
+    assert "extended by its length, at most 3 times" in shown
+    assert "ends at least 24 hours before the old certificate expires and never lies in a freeze" in shown
 
 
 def test_an_impossible_fuzzy_window_is_explained_in_the_draft(company: Company) -> None:

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from as2certs.accounts.models import User
 from as2certs.mail.models import Message
 from rotations import reminders
-from rotations.models import Participant, Rotation, Step
+from rotations.models import AtEnd, Participant, Rotation, Step
 from rotations.notifications import operator_mail
 from tests.rotations.notifications.expiries import (
     DAY,
@@ -128,6 +128,29 @@ def test_a_window_in_words(
     Rotation.objects.filter(pk=planned.pk).update(window_start=begins, window_end=begins + hours * HOUR)
     operator_mail.notify_window_soon(begins - HOUR)
     assert f"Window    {expected}\n" in only().text
+
+
+@pytest.mark.parametrize(
+    ("before", "subject"),
+    [
+        (24 * HOUR, "ACME-PROD: window for the certificate change opens in 24 hours, "),
+        (timedelta(seconds=20), "ACME-PROD: window for the certificate change opens now, "),
+    ],
+)
+def test_a_window_without_a_fixed_moment_opens_and_starts_nothing(
+    planned: Rotation, before: timedelta, subject: str
+) -> None:
+    Rotation.objects.filter(pk=planned.pk).update(at_end=AtEnd.GO_BACK)
+    assert planned.window_start is not None
+    operator_mail.notify_window_soon(planned.window_start - before)
+    message = only()
+    assert message.subject.startswith(subject)
+    for part in (message.text, message.html):
+        words = " ".join(part.split())
+        assert "starts" not in words
+        assert "at that moment" not in words
+        assert "The change is made at the first message that shows that the other side has changed" in words
+        assert "not known; at the end it is called off" in words
 
 
 def test_a_window_that_moved_is_notified_again(planned: Rotation) -> None:

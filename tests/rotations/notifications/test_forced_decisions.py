@@ -1,0 +1,118 @@
+"""The owner of a station is notified of every decision that overrides a check, whichever it was."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from as2certs.mail.models import Message
+from rotations.execution import confirmations
+from rotations.lifecycle import approval, emergency, endings, rescheduling, step_actions
+from rotations.models import Freeze, Rotation
+from rotations.planning.change import Act
+from tests.people import log_in, make_person
+from tests.rotations.company import NOW, Company, make_company, make_draft, window
+from tests.rotations.pages import STARTS
+from tests.rotations.rehearsals import make_test_side, require_rehearsals
+
+pytestmark = pytest.mark.django_db
+
+REASON = "The plant stands still otherwise"
+
+
+@pytest.fixture
+def company() -> Company:
+    """A company whose identity Alice owns; Bob decides."""
+    return make_company()
+
+
+@pytest.fixture
+def rotation(company: Company) -> Rotation:
+    return approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
+
+
+def forced() -> Message:
+    """Return the only mail about a forced decision; it goes to the owner and holds the reason."""
+    message = Message.objects.get(kind="forced")
+    assert message.to_address == "alice@example.com"
+    for part in (message.text, message.html):
+        assert REASON in " ".join(part.split())
+    return message
+
+
+def test_a_regular_approval_is_no_forced_decision(rotation: Rotation) -> None:
+    assert not Message.objects.filter(kind="forced").exists()
+
+
+def test_going_on_without_a_partner(rotation: Rotation, company: Company) -> None:
+    northwind = rotation.participants.get(partner__name="Northwind")
+    confirmations.waive(northwind, reason=REASON, by=company.approver, now=NOW)
+    assert forced().subject == "ACME: Bob decided to go on without Northwind"
+
+
+def test_going_on_without_several_partners_is_one_mail(
+    rotation: Rotation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("bulk", "lookups"):
+        monkeypatch.setattr(f"rotations.web.views.{name}.database_now", lambda: NOW)
+    client: Client = log_in(make_person("olivia", "operator"))
+    chosen = [str(participant.uid) for participant in rotation.participants.all()]
+    url = reverse("rotation-together", args=[rotation.uid])
+    client.post(url, {"act": "waive", "partner": chosen, "reason": REASON, "sure": "1"})
+    assert not rotation.participants.filter(waived_reason="").exists()
+    assert "decided to go on without Fabrikam and Northwind" in forced().subject
+
+
+def test_going_on_without_a_rehearsal(company: Company) -> None:
+    make_test_side(company)
+    require_rehearsals()
+    draft = make_draft(company, starts=STARTS)
+    approval.waive_rehearsal(draft, reason=REASON, by=company.approver, now=NOW)
+    assert forced().subject == "ACME: Bob decided to go on without a rehearsal"
+
+
+def test_an_emergency(rotation: Rotation, company: Company) -> None:
+    emergency.declare_emergency(rotation, reason=REASON, alone="", by=company.approver, now=NOW)
+    assert forced().subject == "ACME: Bob declared an emergency"
+
+
+def test_skipping_a_step(rotation: Rotation, company: Company) -> None:
+    step = rotation.steps.filter(act=Act.ANNOUNCE).first()
+    assert step is not None
+    step_actions.skip_step(step, reason=REASON, by=company.approver, now=NOW)
+    assert forced().subject == f"ACME: Bob skipped the step “{step.title}”"
+
+
+def test_closing_with_steps_left(rotation: Rotation, company: Company) -> None:
+    rotation.steps.exclude(act=Act.PARTNER_RETIRE).update(state="done", done_at=NOW)
+    Rotation.objects.filter(pk=rotation.pk).update(state="applied")
+    endings.close(rotation, reason=REASON, by=company.approver, now=NOW)
+    assert forced().subject == "ACME: Bob closed the rotation with steps left"
+
+
+def test_approving_despite_warnings(company: Company) -> None:
+    draft = make_draft(company, starts=NOW + timedelta(days=1))
+    Rotation.objects.filter(pk=draft.pk).update(freeze_reason=REASON)
+    approval.approve(draft, by=company.approver, now=NOW)
+    message = forced()
+    assert message.subject == "ACME: Bob approved the change despite warnings"
+    assert "Partners get less than 3 days' notice" in " ".join(message.text.split())
+
+
+def test_moving_the_window_into_a_freeze(rotation: Rotation, company: Company) -> None:
+    later = STARTS + timedelta(days=1)
+    Freeze.objects.create(name="Count", first=later.date(), last=later.date(), zone="UTC")
+    change = rescheduling.WindowChange(window(later), reason="They asked", freeze_reason=REASON)
+    rescheduling.postpone(rotation, change, by=company.approver, now=NOW)
+    assert forced().subject == "ACME: Bob moved the window despite warnings"
+
+
+def test_moving_the_window_without_warnings_is_no_forced_decision(
+    rotation: Rotation, company: Company
+) -> None:
+    change = rescheduling.WindowChange(window(STARTS + timedelta(days=1)), reason="They asked")
+    rescheduling.postpone(rotation, change, by=company.approver, now=NOW)
+    assert not Message.objects.filter(kind="forced").exists()
