@@ -10,40 +10,54 @@ import logging
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
 from as2certs.audit.recording import Actor
 from rotations.execution import stored_plan, transitions
 from rotations.letters.context import LetterContext
 from rotations.letters.sending import informed_contacts, send_letters
 from rotations.models import Letter, Participant, Rotation, Step, rehearsal
+from rotations.notifications.operator_mail import STARTED_BY
 from rotations.planning.change import Act
-from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState
+from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
 
 log = logging.getLogger(__name__)
 
 #: How long before the window partners are asked to wait if we are not ready.
 LEAD_TIME = timedelta(minutes=30)
-#: States in which we are not ready, and in which we have changed.
+#: States in which we are not ready, in which we have not changed, and in which we have.
 NOT_READY_STATES = (RotationState.EXCHANGING,)
+UNCHANGED_STATES = (*NOT_READY_STATES, RotationState.SCHEDULED)
 CHANGED_STATES = (RotationState.UNDER_WAY, RotationState.APPLIED)
 
 
 def send_window_notices(now: datetime) -> int:
     """Ask partners to wait if we are not ready, and to change once we have; return how many letters were queued.
 
+    We are not ready while preparations are open, and when our own change has not started minutes after its moment.
+
     Each letter is sent once per window and contact.
     """
     for_all = Rotation.objects.exclude(Exists(Step.objects.for_one_partner().filter(rotation=OuterRef("pk"))))
     near = for_all.filter(window_start__lte=now + LEAD_TIME, window_end__gt=now)
-    waiting = near.filter(state__in=NOT_READY_STATES).values_list("pk", flat=True)
+    waiting = near.filter(
+        Q(state__in=NOT_READY_STATES) | Q(_not_started(), window_start__lte=now - STARTED_BY)
+    ).values_list("pk", flat=True)
     asked_to_wait = for_all.filter(participants__letters__kind=Letter.Kind.NOT_NOW)
     changed = asked_to_wait.filter(state__in=CHANGED_STATES).values_list("pk", flat=True).distinct()
     return (
-        sum(_notify_rotation(pk, Letter.Kind.NOT_NOW, NOT_READY_STATES, now=now) for pk in list(waiting))
+        sum(_notify_rotation(pk, Letter.Kind.NOT_NOW, UNCHANGED_STATES, now=now) for pk in list(waiting))
         + sum(_notify_rotation(pk, Letter.Kind.NOW, CHANGED_STATES, now=now) for pk in list(changed))
         + sum(_notify_individually(pk, now=now) for pk in _due_individually(now))
     )
+
+
+def _not_started() -> Q:
+    """Match rotations that are ready and whose own cut-over has not been made."""
+    ours = Step.objects.filter(
+        rotation=OuterRef("pk"), act=Act.CUT_OVER, participant=None, state=StepState.WAITING
+    )
+    return Q(Exists(ours), state=RotationState.SCHEDULED)
 
 
 def _due_individually(now: datetime) -> list[int]:

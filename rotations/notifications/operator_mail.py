@@ -31,6 +31,7 @@ from rotations.notifications.texts import (
     format_names,
     format_not_ready,
     format_title,
+    own_open_steps,
     silent_verb,
     utc_fact,
     window_facts,
@@ -41,12 +42,15 @@ from rotations.notifications.thresholds import (
     format_expiry,
     rotation_outlook,
 )
+from rotations.planning.change import Act
 from rotations.planning.states import RotationState, StepState
 
 log = logging.getLogger(__name__)
 
 #: How long before a window people are notified, the longest time first, and its name in the key of the mail.
 WINDOW_REMINDERS = ((timedelta(hours=24), "24h"), (timedelta(hours=1), "1h"))
+#: A change that has not started so long after its moment is reported: somebody still has time to act in the window.
+STARTED_BY = timedelta(minutes=5)
 #: A mail lists so many silent partners and counts the others.
 MAX_SILENT = 40
 
@@ -60,7 +64,7 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
     start = rotation.window_start
     assert start is not None  # _soon asks for it
     notice = next(name for span, name in reversed(WINDOW_REMINDERS) if start - now <= span)
-    outstanding = format_not_ready(rotation)
+    outstanding, own_steps = format_not_ready(rotation), own_open_steps(rotation)
     event = RotationEvent(
         "window_soon",
         rotation,
@@ -69,11 +73,43 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
             "countdown": format_countdown(start, now),
             "starts": format_moment(start, reader.time_zone),
             "outstanding": outstanding,
+            "own_steps": own_steps,
             "facts": [
                 *window_facts(rotation, reader),
                 *([("Moment", rotation.get_at_end_display())] if rotation.is_fuzzy else []),
                 *certificate_facts(rotation, reader, now),
             ],
+        },
+    )
+    return _notify(event, now=now)
+
+
+def notify_not_started(now: datetime) -> int:
+    """Notify people, once per window, of changes that have not started minutes after their moment, and what is open."""
+    waiting = Step.objects.filter(
+        rotation=OuterRef("pk"), act=Act.CUT_OVER, state=StepState.WAITING, participant=None
+    )
+    rotations = Rotation.objects.filter(
+        Exists(waiting),
+        state__in=PENDING_STATES,
+        at_end="",
+        window_start__lte=now - STARTED_BY,
+        window_end__gt=now,
+    ).exclude(state=RotationState.DRAFT)
+    return sum(_notify_not_started(rotation, now) for rotation in _with_related(rotations))
+
+
+def _notify_not_started(rotation: Rotation, now: datetime) -> int:
+    assert rotation.window_start is not None  # the query asks for it
+    outstanding, own_steps = format_not_ready(rotation), own_open_steps(rotation)
+    event = RotationEvent(
+        "not_started",
+        rotation,
+        event=f"not_started:{rotation.uid}:{rotation.window_start.isoformat()}",
+        variables=lambda reader: {
+            "outstanding": outstanding,
+            "own_steps": own_steps,
+            "facts": [*window_facts(rotation, reader), *certificate_facts(rotation, reader, now)],
         },
     )
     return _notify(event, now=now)

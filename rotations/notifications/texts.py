@@ -12,7 +12,8 @@ from rotations.models import Rotation
 from rotations.notifications.expiry import ExpiringCertificate
 from rotations.notifications.recipients import Recipient
 from rotations.notifications.thresholds import Outlook
-from rotations.planning.states import RotationState
+from rotations.planning.change import Act, StepOwner
+from rotations.planning.states import SETTLED, RotationState
 
 #: How many partners are named in a list of those that are not ready.
 MAX_NOT_READY = 5
@@ -99,6 +100,13 @@ def format_not_ready(rotation: Rotation) -> str:
         removed_reason="", waived_reason="", confirmed_at=None, agreed_at=None
     ).order_by("partner__name", "pk")
     return shorten_names(list(silent.values_list("partner__name", flat=True)), MAX_NOT_READY)
+
+
+def own_open_steps(rotation: Rotation) -> list[str]:
+    """Return the titles of the steps that our own people still have to do up to our cut-over, in their order."""
+    acts = (Act.CHECK, Act.STAGE, Act.HOLD, Act.CUT_OVER)
+    steps = rotation.steps.filter(who=StepOwner.WE, automatic=False, act__in=acts).exclude(state__in=SETTLED)
+    return list(dict.fromkeys(steps.order_by("position").values_list("title", flat=True)))
 
 
 def format_certificate(certificate: AbstractCertificate, zone: str) -> str:

@@ -19,6 +19,7 @@ from rotations.execution import stored_plan
 from rotations.letters.context import LetterContext
 from rotations.lifecycle import partner_capability
 from rotations.models import Participant, Rotation, Slot, Step
+from rotations.notifications.operator_mail import STARTED_BY
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
 
@@ -180,9 +181,12 @@ class ParticipantProgress:
         """Return whether a partner that changes together with us must wait because we are not ready."""
         is_near = self.starts - LEAD_TIME <= self.now < self.ends
         may_be = self.rotation.state in AWAITING_WINDOW and self.phase is not PortalPhase.MADE
-        return (
-            self.changes_together and is_near and may_be and stored_plan.awaits_preparation(self.participant)
+        if not (self.changes_together and is_near and may_be):
+            return False
+        is_stalled = self.now >= self.starts + STARTED_BY and any(
+            step.state == StepState.WAITING for step in self.cut_overs
         )
+        return is_stalled or stored_plan.awaits_preparation(self.participant)
 
     @property
     def is_over(self) -> bool:

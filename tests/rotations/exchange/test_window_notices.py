@@ -9,6 +9,7 @@ import pytest
 from partners.models import Partner
 from rotations.exchange.window_notices import LEAD_TIME, send_window_notices
 from rotations.models import Letter, Rotation
+from rotations.notifications.operator_mail import STARTED_BY
 from tests.rotations.company import NOW, Company
 from tests.rotations.pages import STARTS
 
@@ -44,6 +45,24 @@ def test_partners_that_change_with_us_are_asked_to_wait_half_an_hour_before(rota
 def test_nobody_is_asked_to_wait_when_all_are_ready(rotation: Rotation) -> None:
     Rotation.objects.filter(pk=rotation.pk).update(state="scheduled")
     assert send_window_notices(STARTS) == 0
+
+
+def test_partners_are_asked_to_wait_when_our_change_has_not_started(rotation: Rotation) -> None:
+    Rotation.objects.filter(pk=rotation.pk).update(state="scheduled")
+    assert send_window_notices(STARTS + STARTED_BY - timedelta(seconds=1)) == 0
+    assert send_window_notices(STARTS + STARTED_BY) == 1
+    assert letters("not_now") == ["nora@northwind.example"]
+    assert send_window_notices(STARTS + STARTED_BY + timedelta(minutes=1)) == 0
+    rotation.steps.filter(act="cut_over").update(state="done")
+    Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
+    assert send_window_notices(STARTS + timedelta(minutes=20)) == 1
+    assert letters("now") == ["nora@northwind.example"]
+
+
+def test_partners_are_not_asked_to_wait_while_our_change_is_being_made(rotation: Rotation) -> None:
+    Rotation.objects.filter(pk=rotation.pk).update(state="scheduled")
+    rotation.steps.filter(act="cut_over").update(state="running")
+    assert send_window_notices(STARTS + STARTED_BY) == 0
 
 
 def test_after_the_window_it_is_a_matter_of_postponing(rotation: Rotation) -> None:

@@ -283,6 +283,63 @@ def test_a_rotation_in_time_is_not_notified_as_late(planned: Rotation) -> None:
     assert operator_mail.notify_too_late(NOW) == 0
 
 
+def test_what_is_still_open_on_our_side_is_named_in_its_order(planned: Rotation) -> None:
+    start = planned.window_start
+    assert start is not None
+    for number, (act, title, state) in enumerate(
+        [
+            ("stage", "Load C2", "done"),
+            ("hold", "Pause the queue", "waiting"),
+            ("cut_over", "Switch", "waiting"),
+        ]
+    ):
+        step(planned, position=number, key=act, act=act, title=title, state=state)
+    step(planned, position=9, key="theirs", act="partner_cut_over", who="partner", title="Theirs")
+    operator_mail.notify_window_soon(start - HOUR)
+    text = only().text
+    assert "Still open on our side, in this order:\n1. Pause the queue\n2. Switch\n" in text
+    assert "Load C2" not in text
+    assert "Everybody who takes part is ready" not in text
+    assert "<li>Pause the queue</li><li>Switch</li>" in only().html
+
+
+def test_a_change_that_has_not_started_is_reported_minutes_after_its_moment(planned: Rotation) -> None:
+    start = planned.window_start
+    assert start is not None
+    Rotation.objects.filter(pk=planned.pk).update(state="scheduled")
+    step(planned, act="hold", key="hold", title="Pause the queue")
+    step(planned, position=2)
+    begun = start + operator_mail.STARTED_BY
+    assert operator_mail.notify_not_started(begun - timedelta(seconds=1)) == 0
+    assert [operator_mail.notify_not_started(begun), operator_mail.notify_not_started(begun + MINUTE)] == [
+        1,
+        0,
+    ]
+    assert only().subject == "ACME-PROD: the change has not started"
+    assert "1. Pause the queue\n2. Sign with C2\n" in only().text
+
+
+@pytest.mark.parametrize(
+    ("state", "at_end", "step_state"),
+    [
+        ("draft", "", "waiting"),
+        ("cancelled", "", "waiting"),
+        ("scheduled", AtEnd.SWITCH, "waiting"),
+        ("under_way", "", "done"),
+        ("scheduled", "", "running"),
+        ("scheduled", "", "failed"),
+    ],
+)
+def test_a_change_that_was_made_or_has_no_fixed_moment_is_not_reported(
+    planned: Rotation, state: str, at_end: str, step_state: str
+) -> None:
+    start = planned.window_start
+    assert start is not None
+    Rotation.objects.filter(pk=planned.pk).update(state=state, at_end=at_end)
+    step(planned, state=step_state)
+    assert operator_mail.notify_not_started(start + 10 * MINUTE) == 0
+
+
 def test_a_missed_window_is_notified_once(planned: Rotation) -> None:
     Participant.objects.create(rotation=planned, partner=make_partner("Northwind"))
     end = planned.window_end
@@ -310,7 +367,12 @@ def test_a_step_that_failed_has_had_its_own_mail(planned: Rotation) -> None:
 def everything(planned: Rotation) -> None:
     operator_mail.notify_window_soon(NOW + 25 * HOUR)
     operator_mail.notify_applied([(planned, True)], NOW)
-    operator_mail.notify_needs_attention(planned, step(planned), "The disk is full.", NOW)
+    failed = step(planned)
+    operator_mail.notify_needs_attention(planned, failed, "The disk is full.", NOW)
+    operator_mail.notify_own_step_open(planned, failed, "Only the test is open.", at=NOW)
+    assert planned.window_start is not None
+    Rotation.objects.filter(pk=planned.pk).update(state="scheduled")
+    operator_mail.notify_not_started(planned.window_start + HOUR / 2)
     Rotation.objects.filter(pk=planned.pk).update(window_start=NOW + 30 * DAY, window_end=NOW + 31 * DAY)
     operator_mail.notify_too_late(NOW)
     reminders.send_due(NOW)
@@ -322,7 +384,15 @@ def test_every_mail_is_complete_as_text_and_asks_nothing_from_elsewhere(
     settings.AS2CERTS_BASE_URL = "https://certs.example.com"
     everything(planned)
     messages = list(Message.objects.all())
-    assert {m.kind for m in messages} == {"window_soon", "applied", "needs_attention", "too_late", "reminder"}
+    assert {m.kind for m in messages} == {
+        "window_soon",
+        "applied",
+        "needs_attention",
+        "own_step_open",
+        "not_started",
+        "too_late",
+        "reminder",
+    }
     for message in messages:
         assert message.subject.startswith("ACME-PROD: ")
         assert "\n\n\n" not in message.text
