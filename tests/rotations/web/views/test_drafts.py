@@ -330,6 +330,26 @@ def test_an_uploaded_successor_is_not_in_use_before_its_rotation(operator: Clien
     assert not company.identity.service.open().exists()
 
 
+def test_the_preset_of_a_certificate_valid_later_is_a_draft_with_its_window(
+    operator: Client, company: Company
+) -> None:
+    IdentityService.objects.update(ends_at=NOW)
+    begins = NOW + timedelta(days=20)
+    type(company.new).objects.filter(pk=company.new.pk).update(not_before=begins)
+    query = {
+        "identity": str(company.identity.uid),
+        "new": str(company.new.uid),
+        "roles": ["sign", "decrypt"],
+    }
+    form = operator.get(reverse("rotation-create"), query).context["form"]
+    names = (*WINDOW, "old", "roles", "successor", "certificate")
+    preset = {name: form[name].value() for name in names}
+    response = create(operator, company, **preset, window_known="")
+    assert response.status_code == 302
+    rotation = only()
+    assert (rotation.old, rotation.new, rotation.window_start) == (None, company.new, begins)
+
+
 def test_a_role_in_use_needs_the_certificate_to_replace(operator: Client, company: Company) -> None:
     IdentityService.objects.filter(role="decrypt").update(ends_at=NOW)
     refused = create(operator, company, **NO_WINDOW, old="")
